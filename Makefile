@@ -1,0 +1,61 @@
+# `make demo` and `make test` set up what they need by themselves; see README.md.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+TOOLS  := .tools/bin
+
+export PATH := $(CURDIR)/$(TOOLS):$(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: demo test check sandbox protos policy lock clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/runtime.stamp
+	@eksgateway demo
+
+sandbox: $(VENV)/runtime.stamp
+	@eksgateway sandbox
+
+test: $(VENV)/dev.stamp .tools/stamp
+	pytest -n 4 --dist worksteal
+
+check: $(VENV)/dev.stamp .tools/stamp
+	ruff check .
+	ruff format --check .
+	mypy
+	buf lint
+	opa check --strict --schema policies/schemas policies
+	opa fmt --fail --list policies
+
+# Generated files are committed; tests/test_generated.py fails when these two would change them.
+protos: $(VENV)/dev.stamp
+	python scripts/generate_protos.py
+
+policy: $(VENV)/dev.stamp .tools/stamp
+	python scripts/build_policy.py
+
+lock: $(VENV)/dev.stamp
+	scripts/lock.sh
+
+clean:
+	rm -rf $(VENV) .tools build
+
+# A stamp is newer than its lock once the lock is installed; then neither pip nor the network is touched.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, and $(PYTHON) is older or missing: run make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/runtime.stamp: requirements/runtime.lock pyproject.toml | $(BIN)/python
+	@echo "Setting up (once): installing the locked packages"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/dev.stamp: requirements/dev.lock $(VENV)/runtime.stamp
+	@echo "Setting up (once): installing the locked test packages"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	@touch $@
+
+.tools/stamp: scripts/build_tools.sh $(VENV)/dev.stamp
+	scripts/build_tools.sh $(TOOLS)
+	@touch $@

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Pins every package with its hashes, for all platforms, and without index addresses.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+compile() {
+  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+    --no-header --no-annotate --no-emit-index-url --no-emit-find-links "$@"
+}
+compile --group build pyproject.toml -o requirements/runtime.lock
+compile --group dev -c requirements/runtime.lock pyproject.toml -o requirements/dev.lock

@@ -1,0 +1,1 @@
+"""A gRPC gateway that cancels Amazon EKS updates: decided by policy, recorded first, watched to the end."""

@@ -1,0 +1,73 @@
+"""The one function from what is known of a cancellation to its phase; a pure table.
+
+                intent committed
+                       │
+    ┌──────────────────┼─────────────────────┬──────────────────┐
+    ▼                  ▼                     ▼                  ▼
+NOT_FORWARDED   TOO_LATE, REJECTED     REQUESTED ──────► OUTCOME_UNKNOWN
+(never judged)  (EKS said no)              │             (settled by looking)
+                                  CANCELLING ⇄ CANCELLATION_FAILED
+                                           │
+                       CANCELLED, COMPLETED_ANYWAY, UPDATE_FAILED
+"""
+
+from __future__ import annotations
+
+from eksgateway.model import FINAL_STATUSES, Outcome, OutcomeKind, Phase, Update
+
+_BY_STATUS = {
+    "Cancelled": Phase.CANCELLED,
+    "Successful": Phase.COMPLETED_ANYWAY,
+    "Failed": Phase.UPDATE_FAILED,
+    "Cancelling": Phase.CANCELLING,
+}
+
+SETTLED = frozenset(
+    {
+        Phase.NOT_FORWARDED,
+        Phase.TOO_LATE,
+        Phase.REJECTED,
+        Phase.CANCELLED,
+        Phase.COMPLETED_ANYWAY,
+        Phase.UPDATE_FAILED,
+    }
+)
+
+
+def phase_of(outcome: Outcome | None, update: Update | None) -> Phase:
+    """The phase of a committed intent, given its outcome and the latest state seen of the update.
+
+    The first row that applies holds (the table in ``CancellationPhase``'s comment).
+    """
+    kind = outcome.kind if outcome else None
+    if kind is OutcomeKind.NOT_FORWARDED:
+        return Phase.NOT_FORWARDED
+    if outcome and kind is OutcomeKind.REFUSED:
+        return Phase.TOO_LATE if outcome.cluster_status == "UPDATING" else Phase.REJECTED
+    observed = observed_phase(update)
+    if observed is not None:
+        return observed
+    if kind in (OutcomeKind.ACCEPTED, OutcomeKind.ALREADY_CANCELLING):
+        return Phase.REQUESTED
+    return Phase.OUTCOME_UNKNOWN
+
+
+def observed_phase(update: Update | None) -> Phase | None:
+    """The phase that an update's own state shows, or None where it shows no cancellation."""
+    if update is None:
+        return None
+    if update.status in _BY_STATUS:
+        return _BY_STATUS[update.status]
+    if update.cancellation is not None:
+        failed = update.cancellation.status == "Failed"
+        return Phase.CANCELLATION_FAILED if failed else Phase.REQUESTED
+    return None
+
+
+def rank(update: Update) -> int:
+    """How far along an update is; it never goes back: 0 running, 1 cancellation seen, 2 cancelling, 3 final."""
+    if update.status in FINAL_STATUSES:
+        return 3
+    if update.status == "Cancelling":
+        return 2
+    return 1 if update.cancellation is not None else 0

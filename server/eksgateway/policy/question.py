@@ -1,0 +1,91 @@
+"""The typed question a policy engine is asked: AuthZEN 1.0's shape, from verified facts only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from eksgateway.model import Action, Caller, ClusterFacts, ClusterRef, Update
+
+Stage = Literal["request", "update"]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """May ``caller`` do ``action``? With ``facts`` and ``update`` it is stage *update*, else *request*.
+
+    ``action`` may differ from what ``method`` stands for: CheckCancelUpdate asks about ``cancel``.
+    """
+
+    caller: Caller
+    action: Action
+    cluster: ClusterRef
+    method: str
+    decision_id: str
+    time: datetime
+    reason: str = ""
+    ticket: str = ""
+    facts: ClusterFacts | None = None
+    update: Update | None = None
+
+    @property
+    def stage(self) -> Stage:
+        return "request" if self.facts is None or self.update is None else "update"
+
+    def to_input(self) -> dict[str, Any]:
+        """The policy's ``input`` document, JSON-ready; policies/schemas/input.json describes it."""
+        return {
+            "subject": {
+                "type": self.caller.type,
+                "id": self.caller.id,
+                "properties": {
+                    "issuer": self.caller.issuer,
+                    "groups": list(self.caller.groups),
+                    "via": self.caller.via,
+                },
+            },
+            "action": {
+                "name": self.action.value,
+                "properties": {"reason": self.reason, "ticket": self.ticket},
+            },
+            "resource": self._resource(),
+            "context": {
+                "stage": self.stage,
+                "time": utc_seconds(self.time),
+                "method": self.method,
+                "decision_id": self.decision_id,
+            },
+        }
+
+    def _resource(self) -> dict[str, Any]:
+        properties: dict[str, Any] = {
+            "account_id": self.cluster.account_id,
+            "region": self.cluster.region,
+            "cluster": self.cluster.name,
+        }
+        if self.facts is None or self.update is None:
+            return {"type": "eks_cluster", "id": str(self.cluster), "properties": properties}
+        update = self.update
+        properties |= {
+            "tags": dict(self.facts.tags),
+            "cluster_status": self.facts.status,
+            "version": self.facts.version,
+            "update": {
+                "id": update.id,
+                "type": update.type,
+                "status": update.status,
+                "created_at": utc_seconds(update.created_at) if update.created_at else None,
+                "cancellation_status": update.cancellation.status if update.cancellation else None,
+            },
+        }
+        return {
+            "type": "eks_update",
+            "id": f"{self.cluster}/{update.id}",
+            "properties": properties,
+        }
+
+
+def utc_seconds(time: datetime) -> str:
+    """``YYYY-MM-DDThh:mm:ssZ``, the one form in which times compare as strings."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

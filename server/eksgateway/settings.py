@@ -1,0 +1,274 @@
+"""The gateway's settings: frozen, checked before anything starts, read from one YAML file.
+
+The only reader of settings files. AWS credentials are not settings: boto3's default chain finds them.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from eksgateway.model import Target
+
+
+class SettingsError(Exception):
+    """Settings that cannot be used; the text says what is wrong and how to set it."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _resolve(value: Path, info: ValidationInfo) -> Path:
+    """Relative paths are relative to the settings file."""
+    base: Path = (info.context or {}).get("base", Path.cwd())
+    return value if value.is_absolute() else base / value
+
+
+class TlsSettings(_Section):
+    """The server's certificate: PEM files."""
+
+    certificate: Path
+    key: Path
+
+    @field_validator("certificate", "key")
+    @classmethod
+    def _paths(cls, value: Path, info: ValidationInfo) -> Path:
+        return _resolve(value, info)
+
+
+ALGORITHMS = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+
+
+class IssuerSettings(_Section):
+    """One issuer of JWTs. ``name`` is the short name that prefixes its callers and groups."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+    issuer: Annotated[str, Field(min_length=1)]
+    audience: Annotated[str, Field(min_length=1)]
+    jwks: Annotated[str, Field(min_length=1)]  # https URL, http on loopback, or a file's path
+    algorithms: Annotated[tuple[ALGORITHMS, ...], Field(min_length=1)] = ("RS256", "ES256")
+    subject_claim: str = "sub"
+    groups_claim: str = "groups"
+
+    @field_validator("jwks")
+    @classmethod
+    def _jwks(cls, value: str, info: ValidationInfo) -> str:
+        if value.startswith("https://"):
+            return value
+        if value.startswith("http://"):
+            host = re.sub(r"^http://(\[[^]]*\]|[^:/]*).*$", r"\1", value).strip("[]")
+            if not is_loopback(host):
+                raise ValueError("plain http is taken for loopback only: use an https URL or a file")
+            return value
+        return str(_resolve(Path(value), info))
+
+
+class JwtSettings(_Section):
+    """How JWTs are checked. Times are in seconds."""
+
+    issuers: Annotated[tuple[IssuerSettings, ...], Field(min_length=1)]
+    leeway_s: Annotated[float, Field(ge=0, le=60)] = 60
+    jwks_max_age_s: PositiveFloat = 3600
+    jwks_cooldown_s: PositiveFloat = 30
+    jwks_timeout_s: PositiveFloat = 5
+    verified_tokens: PositiveInt = 10_000  # how many verified tokens are remembered
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        for attribute in ("name", "issuer"):
+            values = [getattr(issuer, attribute) for issuer in self.issuers]
+            if len(set(values)) != len(values):
+                raise ValueError(f"two issuers have the same {attribute}: each needs its own")
+        return self
+
+
+class IdentitySettings(_Section):
+    """Who may be known; a later issue adds mTLS."""
+
+    jwt: JwtSettings
+
+
+class OpaSettings(_Section):
+    """An OPA server. ``bundle`` names the bundle it must have loaded, if any."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^/]+$")]
+    bundle: str = ""
+    poll_s: PositiveFloat = 2
+
+
+class PolicySettings(_Section):
+    """Which engine decides, and the operators' data (for ``wasm``: YAML or JSON)."""
+
+    engine: Literal["wasm", "opa"] = "wasm"
+    data: Path | None = None
+    opa: OpaSettings | None = None
+    timeout_s: PositiveFloat = 2
+
+    @field_validator("data")
+    @classmethod
+    def _path(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        return None if value is None else _resolve(value, info)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.engine == "wasm" and self.data is None:
+            raise ValueError("the engine wasm needs `data`, the path of the grants file")
+        if self.engine == "opa" and self.opa is None:
+            raise ValueError("the engine opa needs `opa.url`, the OPA server's address")
+        return self
+
+
+class LedgerSettings(_Section):
+    """Where intents and outcomes are kept."""
+
+    path: Path
+    commit_timeout_s: PositiveFloat = 3
+    queue: PositiveInt = 1000  # writes waiting; past that LEDGER_UNAVAILABLE at once
+    denials: PositiveInt = 10_000  # denied cancels waiting to be written
+
+    @field_validator("path")
+    @classmethod
+    def _path(cls, value: Path, info: ValidationInfo) -> Path:
+        return _resolve(value, info)
+
+
+class EksSettings(_Section):
+    """The home target, and how boto3 talks to it. ``endpoint_url`` is for a simulated EKS."""
+
+    account_id: Annotated[str, Field(pattern=r"^[0-9]{12}$")]
+    region: Annotated[str, Field(pattern=r"^[a-z]{2,4}(-[a-z]+)+-[0-9]$")]
+    endpoint_url: str | None = None
+    connect_timeout_s: PositiveFloat = 2
+    read_timeout_s: PositiveFloat = 5
+    cancel_read_timeout_s: PositiveFloat = 20
+    threads: PositiveInt = 16
+    waiting: PositiveInt = 64
+    decision_max_age_s: PositiveFloat = 10
+
+    @property
+    def home(self) -> Target:
+        return Target(self.account_id, self.region)
+
+
+class WatchSettings(_Section):
+    """How updates are polled and watched. Times are in seconds."""
+
+    poll_s: PositiveFloat = 5
+    follow_s: PositiveFloat = 30  # a pending cancellation that nobody watches
+    heartbeat_s: PositiveFloat = 15
+    facts_max_age_s: PositiveFloat = 30
+    missing_after_s: PositiveFloat = 600
+    write_timeout_s: PositiveFloat = 30
+
+
+class LimitSettings(_Section):
+    """What one caller, and all together, may hold at once; sizes are in bytes."""
+
+    call_timeout_s: PositiveFloat = 30
+    drain_s: PositiveFloat = 25
+    calls: PositiveInt = 1000
+    calls_per_caller: PositiveInt = 100
+    watches: PositiveInt = 10_000
+    watches_per_caller: PositiveInt = 1000
+    message_bytes: PositiveInt = 65_536
+    metadata_bytes: PositiveInt = 8_192
+
+
+class Settings(_Section):
+    """Everything `eksgateway serve` needs."""
+
+    listen: str = "127.0.0.1:50051"
+    tls: TlsSettings | None = None
+    mesh_terminates_tls: bool = False
+    reflection: Literal["off", "authenticated", "open"] = "off"
+    identity: IdentitySettings
+    policy: PolicySettings
+    ledger: LedgerSettings
+    eks: EksSettings
+    watch: WatchSettings = WatchSettings()
+    limits: LimitSettings = LimitSettings()
+
+    @field_validator("listen")
+    @classmethod
+    def _listen(cls, value: str) -> str:
+        host, separator, port = value.rpartition(":")
+        if not separator or not host or not port.isdecimal() or int(port) > 65535:
+            raise ValueError("write it as host:port, for example 127.0.0.1:50051")
+        return value
+
+    @model_validator(mode="after")
+    def _encrypted(self) -> Self:
+        host = self.listen.rpartition(":")[0].strip("[]")
+        if self.tls is None and not self.mesh_terminates_tls and not is_loopback(host):
+            raise ValueError(
+                f"`listen: {self.listen}` is not loopback and there is no TLS: set `tls.certificate`"
+                " and `tls.key`, or listen on 127.0.0.1, or say `mesh_terminates_tls: true` if a"
+                " service mesh terminates TLS in front of this process"
+            )
+        return self
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine and nothing else."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def load(path: Path) -> Settings:
+    """The settings in a YAML file. Raises SettingsError, with every fault and its place."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise SettingsError(f"{path}: cannot be read: {exc.strerror}") from exc
+    except (yaml.YAMLError, UnicodeDecodeError) as exc:
+        raise SettingsError(f"{path}: is not YAML: {exc}") from exc
+    if not isinstance(raw, dict):
+        raise SettingsError(f"{path}: must be a mapping of settings; see config.example.yaml")
+    try:
+        return Settings.model_validate(raw, context={"base": path.resolve().parent})
+    except ValidationError as exc:
+        raise SettingsError(f"{path}:\n{_explain(exc)}") from exc
+
+
+_HINTS = {
+    "identity": "no identity source is configured: set `identity.jwt.issuers` (name, issuer, audience, jwks)",
+    "policy": "no policy is configured: set `policy.data` to the path of the grants file",
+    "ledger": "no ledger is configured: set `ledger.path` to the path of its SQLite file",
+    "eks": "no target is configured: set `eks.account_id` and `eks.region`",
+}
+
+
+def _explain(exc: ValidationError) -> str:
+    lines = []
+    for error in exc.errors():
+        place = ".".join(str(part) for part in error["loc"])
+        lines.append(f"  - {place or 'settings'}: {_fault(place, error)}")
+    return "\n".join(lines)
+
+
+def _fault(place: str, error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "unknown setting: remove it or correct its spelling"
+    if error["type"] == "missing":
+        return _HINTS.get(place, "is missing: set it")
+    return str(error["msg"]).removeprefix("Value error, ")
