@@ -65,7 +65,7 @@ def observed_phase(update: Update | None) -> Phase | None:
 
 
 def rank(update: Update) -> int:
-    """How far along an update is; it never goes back: 0 running, 1 cancellation seen, 2 cancelling, 3 final."""
+    """How far along an update is; never falls: 0 running, 1 cancellation seen, 2 cancelling, 3 final."""
     if update.status in FINAL_STATUSES:
         return 3
     if update.status == "Cancelling":

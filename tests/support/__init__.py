@@ -1,0 +1,1 @@
+"""What tests share: real components, started on port 0 and stopped afterwards."""
