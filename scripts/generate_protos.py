@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.resources import files
 from pathlib import Path
 
 from grpc_tools import protoc
@@ -13,16 +14,17 @@ PROTOS = ROOT / "protos"
 
 def generate(out: Path) -> None:
     """Write modules, gRPC stubs and type stubs under ``out``."""
-    files = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.rglob("*.proto"))
+    sources = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.rglob("*.proto"))
     status = protoc.main(
         [
             "protoc",
             f"--proto_path={PROTOS}",
+            f"--proto_path={files('grpc_tools') / '_proto'}",  # google/protobuf/timestamp.proto
             f"--python_out={out}",
             f"--grpc_python_out={out}",
             f"--mypy_out=quiet:{out}",
             f"--mypy_grpc_out=quiet:{out}",
-            *files,
+            *sources,
         ]
     )
     if status:
