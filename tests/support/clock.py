@@ -1,0 +1,70 @@
+"""A clock that only the test moves: sleepers wake in the order of their deadlines, between which
+the event loop runs until everything that could go on has gone on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from datetime import UTC, datetime, timedelta
+
+# Each round lets every task that is ready take one step, so this bounds how many steps in a row
+# one wake-up may cause, not how many tasks there are.
+_ROUNDS = 50
+
+
+async def settle() -> None:
+    """Let every task run until it waits for time or for the outside."""
+    for _ in range(_ROUNDS):
+        await asyncio.sleep(0)
+
+
+class FakeClock:
+    """Implements ``eksgateway.clock.Clock``; stands still until ``advance``."""
+
+    def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
+        self._wall = start
+        self._monotonic = 1000.0
+        self._order = itertools.count()
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+
+    def now(self) -> datetime:
+        return self._wall
+
+    def monotonic(self) -> float:
+        return self._monotonic
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self._monotonic + seconds, next(self._order), woken))
+        await woken
+
+    @property
+    def sleepers(self) -> int:
+        """How many tasks sleep on this clock."""
+        return sum(not woken.done() for _, _, woken in self._sleepers)
+
+    async def advance(self, seconds: float = 0) -> None:
+        """Move both clocks on, waking each sleeper at its own time. Without seconds: only settle."""
+        end = self._monotonic + seconds
+        await settle()
+        while self._sleepers and self._sleepers[0][0] <= end:
+            deadline, _, woken = heapq.heappop(self._sleepers)
+            if woken.done():  # cancelled while asleep
+                continue
+            self._move_to(deadline)
+            woken.set_result(None)
+            await settle()
+        self._move_to(end)
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock alone, as an administrator or NTP does; nobody wakes."""
+        self._wall += timedelta(seconds=seconds)
+
+    def _move_to(self, monotonic: float) -> None:
+        self._wall += timedelta(seconds=monotonic - self._monotonic)
+        self._monotonic = monotonic
