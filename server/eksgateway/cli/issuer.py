@@ -1,0 +1,116 @@
+"""A throw-away issuer of JWTs for the sandbox, the demo and the tests; the gateway itself never signs.
+
+Its key is made at start and lives in memory, or in a file that only its owner can read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Self
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+from jwt.algorithms import ECAlgorithm
+
+from eksgateway.settings import IssuerSettings
+
+
+class ThrowawayIssuer:
+    """Mints ES256 tokens for one audience, and tells the gateway how to check them."""
+
+    def __init__(
+        self,
+        name: str = "sandbox",
+        issuer: str = "https://sandbox.invalid",
+        audience: str = "eksgateway",
+        *,
+        key: ec.EllipticCurvePrivateKey | None = None,
+    ) -> None:
+        self.name = name
+        self.issuer = issuer
+        self.audience = audience
+        self._key = key or ec.generate_private_key(ec.SECP256R1())
+        public = self._key.public_key()
+        point = public.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        self._kid = sha256(point).hexdigest()[:16]
+        self._jwk = {
+            **ECAlgorithm.to_jwk(public, as_dict=True),
+            "kid": self._kid,
+            "use": "sig",
+            "alg": "ES256",
+        }
+
+    @classmethod
+    def load(
+        cls,
+        path: Path,
+        name: str = "sandbox",
+        issuer: str = "https://sandbox.invalid",
+        audience: str = "eksgateway",
+    ) -> Self:
+        """The issuer whose key was saved at ``path``, so that tokens outlive the process that made them."""
+        key = load_pem_private_key(path.read_bytes(), password=None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise TypeError(f"{path} holds another kind of key")
+        return cls(name, issuer, audience, key=key)
+
+    def save(self, path: Path) -> None:
+        """Write the private key, readable by its owner alone, whatever was there before."""
+        pem = self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        _write(path, pem, mode=0o600)
+
+    def write_jwks(self, path: Path) -> None:
+        """Write the public key as a JWK set; a reader sees the old file or the new one, never half."""
+        _write(path, json.dumps({"keys": [self._jwk]}, indent=2).encode(), mode=0o644)
+
+    def token(
+        self,
+        subject: str,
+        groups: Iterable[str] = (),
+        lifetime: timedelta = timedelta(hours=12),
+        now: datetime | None = None,
+        **claims: Any,
+    ) -> str:
+        """A signed token; ``claims`` are added, and win over what is set here."""
+        start = now or datetime.now(UTC)
+        content = {
+            "iss": self.issuer,
+            "aud": self.audience,
+            "sub": subject,
+            "groups": list(groups),
+            "iat": int(start.timestamp()),
+            "exp": int((start + lifetime).timestamp()),
+        }
+        return jwt.encode(content | claims, self._key, algorithm="ES256", headers={"kid": self._kid})
+
+    def settings(self, jwks_path: Path) -> IssuerSettings:
+        """How a gateway is told to trust this issuer."""
+        return IssuerSettings(
+            name=self.name,
+            issuer=self.issuer,
+            audience=self.audience,
+            jwks=str(jwks_path),
+            algorithms=("ES256",),
+        )
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    """Write beside the path and rename, so that neither a reader nor an older file's mode matters."""
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "wb") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(content)
+    Path(beside).replace(path)

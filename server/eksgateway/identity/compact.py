@@ -1,0 +1,99 @@
+"""A bearer value taken apart strictly, and trusted not at all: nothing here proves anything.
+
+Follows RFC 6750 §2.1 (Bearer), RFC 7515 §4 and §7.1 (compact JWS) and RFC 9068 §2.1 (`typ`).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from eksgateway.errors import CredentialsInvalid, CredentialsMissing
+
+MAX_CHARACTERS = 16_384  # bounds the work a stranger can ask for; real tokens are 0.5–4 KB
+
+# A signature is mandatory in the grammar already, so `alg: none` has no form here.
+_BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] ([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
+_TYPES = frozenset({"jwt", "at+jwt"})
+
+
+@dataclass(frozen=True, slots=True)
+class Compact:
+    """A well-formed compact JWS. ``kid`` is None when the header names no key."""
+
+    text: str
+    algorithm: str
+    kid: str | None
+    claims: dict[str, Any]
+
+
+def invalid(check: str, message: str) -> CredentialsInvalid:
+    """The refusal that names the check that failed, and never what the token says."""
+    return CredentialsInvalid(message, metadata={"check": check})
+
+
+def bearer(authorization: Sequence[str | bytes]) -> str:
+    """The one compact JWS in the values of ``authorization``, by its form alone."""
+    if not authorization:
+        raise CredentialsMissing
+    if len(authorization) != 1:
+        raise invalid("form", "Send exactly one `authorization` value.")
+    value = authorization[0]
+    text = value.decode("latin-1") if isinstance(value, bytes) else value
+    if len(text) > MAX_CHARACTERS:
+        raise invalid("form", "The `authorization` value is too long.")
+    if not _BEARER.fullmatch(text):
+        raise invalid("form", "The `authorization` value must be `Bearer` and a signed JWT in compact form.")
+    return text.partition(" ")[2]
+
+
+def parse(text: str) -> Compact:
+    """Take a compact JWS apart; keys that its header brings or points to (`jwk`, `jku`, …) are never read."""
+    header_part, claims_part, _ = text.split(".")
+    header = _json_object(header_part, "header")
+    # Critical extensions must be understood or refused (RFC 7515 §4.1.11), and none is understood.
+    if "crit" in header:
+        raise invalid("crit", "The token's header has critical extensions; none is supported.")
+    kid = header.get("kid")
+    if kid is not None and not isinstance(kid, str):
+        raise invalid("kid", "The token's `kid` is not a string.")
+    algorithm = header.get("alg")
+    if not isinstance(algorithm, str):
+        raise invalid("alg", "The token's `alg` is missing or not a string.")
+    _check_type(header)
+    return Compact(text, algorithm, kid, _json_object(claims_part, "payload"))
+
+
+def _check_type(header: dict[str, Any]) -> None:
+    if "typ" not in header:
+        return
+    typ = header["typ"]
+    if not isinstance(typ, str) or typ.lower().removeprefix("application/") not in _TYPES:
+        raise invalid("typ", "The token's `typ` is neither JWT nor at+jwt.")
+
+
+def _json_object(part: str, what: str) -> dict[str, Any]:
+    try:
+        raw = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_distinct, parse_constant=_refuse)
+    except (ValueError, RecursionError) as exc:
+        raise invalid("form", f"The token's {what} is not base64url-encoded JSON.") from exc
+    if not isinstance(value, dict):
+        raise invalid("form", f"The token's {what} is not a JSON object.")
+    return value
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Names must be unique (RFC 7515 §4): two parsers that pick different ones see different tokens."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a name is repeated")
+    return members
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")

@@ -1,0 +1,53 @@
+"""A bounded memory of tokens already verified, because a signature check costs as much as a decision.
+
+It remembers proofs and not rights: who looks one up still compares the keys and the clock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from eksgateway.identity.claims import Standing
+from eksgateway.identity.keys import KeySet
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a token was found to say, and the key set that proved it."""
+
+    standing: Standing
+    keys: KeySet
+
+
+class VerifiedTokens:
+    """Proofs by the SHA-256 of their token (the token itself is not kept); the least used go first."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._proofs: OrderedDict[bytes, Proof] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._proofs)
+
+    def get(self, token: str) -> Proof | None:
+        digest = _digest(token)
+        proof = self._proofs.get(digest)
+        if proof is not None:
+            self._proofs.move_to_end(digest)
+        return proof
+
+    def put(self, token: str, proof: Proof) -> None:
+        digest = _digest(token)
+        self._proofs[digest] = proof
+        self._proofs.move_to_end(digest)
+        if len(self._proofs) > self._capacity:
+            self._proofs.popitem(last=False)
+
+    def drop(self, token: str) -> None:
+        self._proofs.pop(_digest(token), None)
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("ascii")).digest()
