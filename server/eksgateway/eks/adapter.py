@@ -1,0 +1,136 @@
+"""``Eks`` over boto3: check the names, make the call on a worker thread, translate what comes back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from eksgateway.clock import Clock
+from eksgateway.eks.clients import Clients, Pair, SendGate
+from eksgateway.eks.convert import to_cluster, to_page, to_update
+from eksgateway.eks.error_table import translate
+from eksgateway.eks.threads import Threads
+from eksgateway.errors import (
+    EksError,
+    EksInvalidParameter,
+    EksNoAnswer,
+    EksNotReached,
+    EksUnavailable,
+    GatewayError,
+    TargetNotConfigured,
+)
+from eksgateway.model import ClusterFacts, ClusterRef, Target, Update, UpdateRef
+from eksgateway.settings import EksSettings
+
+if TYPE_CHECKING:
+    import boto3
+    from mypy_boto3_eks import EKSClient
+
+T = TypeVar("T")
+
+# botocore sends an empty name as `/updates/` and `..` unescaped: neither may come as far as that.
+_PATH_SEGMENT = re.compile(r"[0-9A-Za-z_-]{1,100}")
+
+
+class BotoEks:
+    """EKS in the home target; ``session`` brings its own credentials, the default chain finds them otherwise.
+
+    Implements ``protocol.Eks``. Belongs to one event loop.
+    """
+
+    def __init__(self, settings: EksSettings, clock: Clock, session: boto3.Session | None = None) -> None:
+        self._home = settings.home
+        self._gate = SendGate(clock)
+        self._clients = Clients(settings, self._gate, session)
+        self._threads = Threads(settings.threads, settings.waiting)
+
+    async def warm(self) -> None:
+        """Load boto3 and make the home target's clients, so that no call has to wait for it."""
+        await self._threads.read(lambda: self._pair(self._home, "warm"))
+
+    def serves(self, cluster: ClusterRef) -> bool:
+        """Whether the cluster's account and region are configured."""
+        return cluster.target == self._home
+
+    async def describe_cluster(self, cluster: ClusterRef) -> ClusterFacts:
+        """DescribeCluster."""
+        name = self._checked(cluster)
+        return await self._read(
+            cluster.target, "DescribeCluster", lambda eks: to_cluster(eks.describe_cluster(name=name))
+        )
+
+    async def describe_update(self, ref: UpdateRef) -> Update:
+        """DescribeUpdate, for cluster updates."""
+        name, update_id = self._checked(ref.cluster), _segment(ref.update_id)
+        return await self._read(
+            ref.cluster.target,
+            "DescribeUpdate",
+            lambda eks: to_update(eks.describe_update(name=name, updateId=update_id)),
+        )
+
+    async def list_updates(
+        self, cluster: ClusterRef, page_size: int, page_token: str
+    ) -> tuple[tuple[str, ...], str]:
+        """ListUpdates: update ids, and EKS's token of the next page (empty after the last)."""
+        name = self._checked(cluster)
+
+        def page(eks: EKSClient) -> tuple[tuple[str, ...], str]:
+            if page_token:
+                return to_page(eks.list_updates(name=name, maxResults=page_size, nextToken=page_token))
+            return to_page(eks.list_updates(name=name, maxResults=page_size))
+
+        return await self._read(cluster.target, "ListUpdates", page)
+
+    async def cancel_update(self, ref: UpdateRef, *, token: str, send_before: float) -> Update:
+        """CancelUpdate, once on the wire. A caller that is cancelled does not stop the thread's work."""
+        target, name, update_id = ref.cluster.target, self._checked(ref.cluster), _segment(ref.update_id)
+
+        def send() -> Update:
+            eks = self._pair(target, "CancelUpdate").cancels
+            with self._gate.until(send_before) as sending:
+                return _call(
+                    "CancelUpdate",
+                    lambda: to_update(
+                        eks.cancel_update(name=name, updateId=update_id, clientRequestToken=token)
+                    ),
+                    lambda: EksNoAnswer if sending.sent else EksNotReached,
+                )
+
+        return await self._threads.cancel(send)
+
+    async def close(self) -> None:
+        """Wait for calls on the wire and end the threads."""
+        await self._threads.close()
+        self._clients.close()
+
+    async def _read(self, target: Target, operation: str, read: Callable[[EKSClient], T]) -> T:
+        def work() -> T:
+            eks = self._pair(target, operation).reads
+            return _call(operation, lambda: read(eks), lambda: EksUnavailable)
+
+        return await self._threads.read(work)
+
+    def _pair(self, target: Target, operation: str) -> Pair:
+        return _call(operation, lambda: self._clients.of(target), lambda: EksNotReached)
+
+    def _checked(self, cluster: ClusterRef) -> str:
+        if not self.serves(cluster):
+            raise TargetNotConfigured
+        return _segment(cluster.name)
+
+
+def _segment(name: str) -> str:
+    if not _PATH_SEGMENT.fullmatch(name):
+        raise EksInvalidParameter("EKS has no such cluster name or update id; nothing was sent.")
+    return name
+
+
+def _call(operation: str, call: Callable[[], T], lost: Callable[[], type[EksError]]) -> T:
+    """Make a blocking call; whatever botocore raises comes out as a leaf of EksError."""
+    try:
+        return call()
+    except GatewayError:
+        raise  # the gate's
+    except Exception as exc:
+        raise translate(exc, operation, lost()) from exc

@@ -1,0 +1,126 @@
+"""boto3 clients, one to read with and one to cancel with per target, and the gate before a cancel is sent.
+
+The only module that imports boto3. Making a client blocks: it is for worker threads.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from eksgateway.clock import Clock
+from eksgateway.errors import DecisionStale
+from eksgateway.model import Target
+from eksgateway.settings import EksSettings, is_loopback
+
+if TYPE_CHECKING:
+    import boto3
+    from mypy_boto3_eks import EKSClient
+
+READ_ATTEMPTS = 2  # of 5 s each, so that a cancel's two reads fit into a call of 30 s
+
+
+@dataclass(slots=True)
+class Sending:
+    """One cancel on its way: its last moment, and whether it may have left."""
+
+    before: float
+    sent: bool = False
+
+
+class SendGate:
+    """Looks at the clock just before a cancel's bytes leave, after credentials and signing took their time.
+
+    botocore passes on what a before-send handler raises, unwrapped and without a retry. A cancel
+    is sent by the thread that called it, so the thread says which one it is.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._thread = threading.local()
+
+    @contextmanager
+    def until(self, before: float) -> Iterator[Sending]:
+        """Let one cancel of this thread through before a monotonic time."""
+        self._thread.sending = sending = Sending(before)
+        try:
+            yield sending
+        finally:
+            del self._thread.sending
+
+    def check(self, **_event: Any) -> None:
+        """Handle before-send."""
+        sending: Sending = self._thread.sending
+        if self._clock.monotonic() >= sending.before:
+            raise DecisionStale
+        sending.sent = True
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The clients of one target."""
+
+    reads: EKSClient
+    cancels: EKSClient
+
+
+class Clients:
+    """The pairs of clients made so far; a pair is made when it is first asked for."""
+
+    def __init__(self, settings: EksSettings, gate: SendGate, session: boto3.Session | None) -> None:
+        self._settings = settings
+        self._gate = gate
+        self._session = session
+        self._pairs: dict[Target, Pair] = {}
+        self._lock = threading.Lock()  # making clients of one session is not thread-safe
+        # botocore's debug lines hold signed headers and session tokens.
+        for name in ("boto3", "botocore", "urllib3"):
+            logging.getLogger(name).setLevel(logging.INFO)
+
+    def of(self, target: Target) -> Pair:
+        """The target's clients."""
+        with self._lock:
+            pair = self._pairs.get(target)
+            if pair is None:
+                pair = self._pairs[target] = self._make(target)
+            return pair
+
+    def close(self) -> None:
+        """Close every connection."""
+        with self._lock:
+            for pair in self._pairs.values():
+                pair.reads.close()
+                pair.cancels.close()
+
+    def _make(self, target: Target) -> Pair:
+        import boto3  # noqa: PLC0415 - takes 300 ms: here it costs a worker thread, not the start
+
+        if self._session is None:
+            self._session = boto3.Session()
+        reads = self._client(self._session, target, self._settings.read_timeout_s, READ_ATTEMPTS)
+        # A second attempt after a lost answer would report an accepted cancel as InvalidState.
+        cancels = self._client(self._session, target, self._settings.cancel_read_timeout_s, 1)
+        cancels.meta.events.register("before-send.eks.CancelUpdate", self._gate.check)
+        return Pair(reads, cancels)
+
+    def _client(
+        self, session: boto3.Session, target: Target, read_timeout: float, attempts: int
+    ) -> EKSClient:
+        from botocore.config import Config  # noqa: PLC0415 - as boto3 above
+
+        endpoint = self._settings.endpoint_url
+        local = endpoint is not None and is_loopback(urlsplit(endpoint).hostname or "")
+        config = Config(
+            connect_timeout=self._settings.connect_timeout_s,
+            read_timeout=read_timeout,
+            max_pool_connections=self._settings.threads,
+            retries={"mode": "standard", "total_max_attempts": attempts},
+            proxies={} if local else None,  # no proxy of the environment leads to this machine
+            user_agent_extra="eksgateway",
+        )
+        return session.client("eks", region_name=target.region, endpoint_url=endpoint, config=config)
