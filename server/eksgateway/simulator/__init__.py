@@ -1,0 +1,7 @@
+"""A simulated EKS endpoint that real boto3 and the AWS CLI talk to. It is a simulation, not AWS."""
+
+from eksgateway.simulator.calls import CallRecord
+from eksgateway.simulator.server import Simulator, serve
+from eksgateway.simulator.specs import SpecError
+
+__all__ = ["CallRecord", "Simulator", "SpecError", "serve"]

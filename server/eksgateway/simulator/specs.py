@@ -1,0 +1,213 @@
+"""What the control API takes: clusters, changes of updates, faults. Bad input is told with its place."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from eksgateway.model import UpdateCancellation, UpdateError, UpdateParam
+from eksgateway.simulator.machine import CANCEL_REASON, ROLLBACK, OnCancel, OnTimeout, Plan, Resource
+from eksgateway.simulator.wire import OPERATIONS
+
+DEFAULT_ACCOUNT = "111122223333"
+DEFAULT_REGION = "us-east-1"
+
+Account = Annotated[str, Field(pattern=r"^[0-9]{12}$")]
+Region = Annotated[str, Field(pattern=r"^[a-z]{2,4}(-[a-z]+)+-[0-9]$")]
+Name = Annotated[str, Field(pattern=r"^[0-9A-Za-z][A-Za-z0-9_-]{0,99}$")]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class SpecError(Exception):
+    """Input to the control API that cannot be used; the text says where and why."""
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def parse(spec: type[S], given: Any) -> S:
+    """Outside data as a spec. Raises SpecError, with every fault and its place."""
+    try:
+        return spec.model_validate(given)
+    except ValidationError as exc:
+        faults = []
+        for fault in exc.errors():
+            place = ".".join(str(part) for part in fault["loc"]) or "body"
+            faults.append(f"{place}: {fault['msg'].removeprefix('Value error, ')}")
+        raise SpecError("; ".join(faults)) from exc
+
+
+class ParamSpec(_Spec):
+    type: str
+    value: str
+
+    def build(self) -> UpdateParam:
+        return UpdateParam(self.type, self.value)
+
+
+class ErrorSpec(_Spec):
+    """One of an update's ``errors``, spelt as EKS spells it."""
+
+    error_code: Annotated[str, Field(alias="errorCode")]
+    error_message: Annotated[str, Field(alias="errorMessage")] = ""
+    resource_ids: Annotated[tuple[str, ...], Field(alias="resourceIds")] = ()
+
+    def build(self) -> UpdateError:
+        return UpdateError(self.error_code, self.error_message, self.resource_ids)
+
+
+class CancellationSpec(_Spec):
+    status: str
+    reason: str = ""
+
+    def build(self) -> UpdateCancellation:
+        return UpdateCancellation(self.status, self.reason)
+
+
+class UpdateSpec(_Spec):
+    """An update of a cluster. Durations are simulated seconds; ``status`` other than InProgress
+    holds it still at that value, known to EKS or not.
+    """
+
+    id: Annotated[str, Field(pattern=r"^[0-9A-Za-z-]{1,64}$")] | None = None
+    type: str = ROLLBACK
+    status: str = "InProgress"
+    params: tuple[ParamSpec, ...] = ()
+    errors: tuple[ErrorSpec, ...] = ()
+    cancellation: CancellationSpec | None = None
+    created_at: datetime | None = None
+    nodegroup: str | None = None
+    addon: str | None = None
+    capability: str | None = None
+    node_phase_s: Seconds | None = None
+    control_plane_phase_s: Seconds = 600
+    timeout_minutes: Annotated[float, Field(ge=120, le=10080)] = 720
+    node_replacing_s: Seconds = 120
+    cancel_delay_s: Seconds = 0
+    on_cancel: OnCancel = OnCancel.CANCELS
+    on_timeout: OnTimeout = OnTimeout.FAILED
+    cancel_reason: str = CANCEL_REASON
+    refusal: Literal["InvalidStateException", "InvalidRequestException"] = "InvalidStateException"
+    ends: Literal["Successful", "Failed"] = "Successful"
+
+    @field_validator("created_at")
+    @classmethod
+    def _aware(cls, value: datetime | None) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+    @property
+    def resource(self) -> Resource | None:
+        named = {"nodegroup": self.nodegroup, "addon": self.addon, "capability": self.capability}
+        return next((Resource(kind, name) for kind, name in named.items() if name), None)
+
+    def plan(self, *, auto_mode: bool) -> Plan:
+        rolls_nodes = auto_mode and self.type == ROLLBACK
+        phase = self.node_phase_s if self.node_phase_s is not None else 3600
+        return Plan(
+            node_phase_s=phase if rolls_nodes else 0,
+            control_plane_phase_s=self.control_plane_phase_s,
+            timeout_s=self.timeout_minutes * 60,
+            node_replacing_s=self.node_replacing_s,
+            cancel_delay_s=self.cancel_delay_s,
+            on_cancel=self.on_cancel,
+            on_timeout=self.on_timeout,
+            cancel_reason=self.cancel_reason,
+            refusal=self.refusal,
+            ends=self.ends,
+        )
+
+
+class ClusterSpec(_Spec):
+    """A cluster with its updates, oldest first."""
+
+    name: Name
+    account_id: Account = DEFAULT_ACCOUNT
+    region: Region = DEFAULT_REGION
+    version: Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+$")] = "1.34"
+    tags: dict[str, str] = {}
+    auto_mode: bool = True
+    status: str | None = None
+    updates: tuple[UpdateSpec, ...] = ()
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        ids = [update.id for update in self.updates if update.id]
+        if len(set(ids)) != len(ids):
+            raise ValueError("two updates have the same id")
+        for update in self.updates:
+            if update.node_phase_s and not (self.auto_mode and update.type == ROLLBACK):
+                raise ValueError(
+                    "node_phase_s: only a VersionRollback on an Auto Mode cluster rolls nodes back"
+                )
+        return self
+
+
+class UpdateChange(_Spec):
+    """A change of one update by hand: what is left out stays; status InProgress ends the holding still."""
+
+    cluster: Name
+    update_id: str
+    account_id: Account = DEFAULT_ACCOUNT
+    region: Region = DEFAULT_REGION
+    status: str | None = None
+    type: str | None = None
+    cancellation: CancellationSpec | None = None
+    errors: tuple[ErrorSpec, ...] | None = None
+
+
+class FaultSpec(_Spec):
+    """What goes wrong with the next ``times`` calls of an operation (``*``: of any).
+
+    With a ``code`` or an HTTP ``status`` the call is answered with that error and has no effect,
+    unless ``effect`` says otherwise. ``drop`` closes the connection without an answer, before or
+    after the effect. ``delay_s`` (real seconds) passes between the effect, if any, and the answer.
+    """
+
+    operation: str = "*"
+    times: Annotated[int, Field(ge=1)] = 1
+    code: str | None = None
+    status: Annotated[int, Field(ge=400, le=599)] | None = None
+    message: str = "A fault set at the simulated EKS."
+    delay_s: Seconds = 0
+    drop: Literal["before", "after"] | None = None
+    effect: bool = False
+
+    @property
+    def fails(self) -> bool:
+        return self.code is not None or self.status is not None
+
+    @field_validator("operation")
+    @classmethod
+    def _operation(cls, value: str) -> str:
+        if value != "*" and value not in OPERATIONS:
+            raise ValueError(f"is none of {', '.join(OPERATIONS)} or *")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.drop and self.fails:
+            raise ValueError("a fault is an error (code, status) or a drop, not both")
+        if self.effect and not self.fails:
+            raise ValueError("effect goes with a code or a status: every other fault but drop before has one")
+        if not (self.fails or self.drop or self.delay_s):
+            raise ValueError("a fault needs a code, a status, a drop or a delay_s")
+        return self
+
+
+class ClockSpec(_Spec):
+    """How far to push the simulated clock ahead."""
+
+    advance_s: Seconds
+
+
+class AccessKeySpec(_Spec):
+    """Says which account an access key belongs to."""
+
+    access_key: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,128}$")]
+    account_id: Account
