@@ -1,0 +1,120 @@
+"""From botocore's answers to the model."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import botocore.session
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eksgateway.eks.convert import Unusable, to_cluster, to_page, to_update
+from eksgateway.model import ClusterFacts, Update, UpdateCancellation, UpdateError, UpdateParam
+
+text = st.text(max_size=20)
+UPDATES = st.builds(
+    Update,
+    id=st.text(min_size=1, max_size=20),
+    status=text,
+    type=text,
+    params=st.lists(st.builds(UpdateParam, text, text), max_size=3).map(tuple),
+    created_at=st.none() | st.datetimes(timezones=st.just(UTC)),
+    errors=st.lists(
+        st.builds(UpdateError, text, text, st.lists(text, max_size=2).map(tuple)), max_size=3
+    ).map(tuple),
+    cancellation=st.none() | st.builds(UpdateCancellation, text, text),
+)
+
+
+def as_botocore(update: Update) -> dict[str, Any]:
+    """The answer that botocore would parse for an update."""
+    raw: dict[str, Any] = {
+        "id": update.id,
+        "status": update.status,
+        "type": update.type,
+        "params": [{"type": p.type, "value": p.value} for p in update.params],
+        "errors": [
+            {
+                "errorCode": e.error_code,
+                "errorMessage": e.error_message,
+                "resourceIds": list(e.resource_ids),
+            }
+            for e in update.errors
+        ],
+    }
+    if update.created_at:
+        raw["createdAt"] = update.created_at
+    if update.cancellation:
+        raw["cancellation"] = {
+            "status": update.cancellation.status,
+            "reason": update.cancellation.reason,
+        }
+    return {"update": raw}
+
+
+@given(UPDATES)
+def test_an_update_loses_nothing(update: Update) -> None:
+    """Every member arrives, whatever its value: also those that no model knows yet."""
+    assert to_update(as_botocore(update)) == update
+
+
+def test_the_service_model_has_no_member_that_is_left_out() -> None:
+    """A member that botocore learns fails here, so that it is not dropped without notice."""
+    service: Any = botocore.session.get_session().get_service_model("eks")
+    shapes = ("Update", "Cancellation", "ErrorDetail", "UpdateParam")
+    assert {name: set(service.shape_for(name).members) for name in shapes} == {
+        "Update": {"id", "status", "type", "params", "createdAt", "errors", "cancellation"},
+        "Cancellation": {"status", "reason"},
+        "ErrorDetail": {"errorCode", "errorMessage", "resourceIds"},
+        "UpdateParam": {"type", "value"},
+    }
+
+
+def test_absent_members_are_empty() -> None:
+    """Nothing is guessed for what EKS left out."""
+    assert to_update({"update": {"id": "u"}}) == Update(id="u", status="", type="")
+    assert to_update({"update": {"id": "u", "errors": [{}], "params": [{}], "cancellation": {}}}) == Update(
+        id="u",
+        status="",
+        type="",
+        params=(UpdateParam("", ""),),
+        errors=(UpdateError("", ""),),
+        cancellation=UpdateCancellation("", ""),
+    )
+    assert to_cluster({"cluster": {"arn": "a"}}) == ClusterFacts(arn="a", name="", status="", version="")
+    assert to_page({"updateIds": []}) == ((), "")
+
+
+@pytest.mark.parametrize(
+    ("given_time", "expected"),
+    [
+        (
+            datetime(2026, 1, 1, 12, tzinfo=timezone(timedelta(hours=2))),
+            datetime(2026, 1, 1, 10, tzinfo=UTC),
+        ),
+        (datetime(2026, 1, 1, 12), datetime(2026, 1, 1, 12, tzinfo=UTC)),  # noqa: DTZ001 - the case
+    ],
+    ids=["zoned", "naive"],
+)
+def test_times_are_utc(given_time: datetime, expected: datetime) -> None:
+    """Whatever zone botocore parsed into, the model's times are in UTC."""
+    created = to_update({"update": {"id": "u", "createdAt": given_time}}).created_at
+    assert created == expected
+    assert created.tzinfo is UTC
+
+
+@pytest.mark.parametrize("answer", [{}, {"update": None}, {"update": {}}, {"update": {"status": "Failed"}}])
+def test_an_answer_without_the_update_is_no_answer(answer: dict[str, Any]) -> None:
+    """A body cut short is not taken for an empty update."""
+    with pytest.raises(Unusable):
+        to_update(answer)
+
+
+def test_an_answer_without_the_cluster_or_the_page_is_no_answer() -> None:
+    """Likewise for the other two reads."""
+    with pytest.raises(Unusable):
+        to_cluster({"cluster": {"name": "c"}})
+    with pytest.raises(Unusable):
+        to_page({"nextToken": "t"})

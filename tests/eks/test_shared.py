@@ -1,0 +1,202 @@
+"""Reads that are shared by all who ask."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable, Coroutine
+
+import pytest
+
+from eksgateway.eks.shared import Seen, SharedReads
+from eksgateway.errors import EksThrottled
+from eksgateway.model import ClusterFacts, ClusterRef, Update, UpdateRef
+from support.clock import FakeClock, settle
+
+CLUSTER = ClusterRef("111122223333", "us-east-1", "blue")
+UPDATE = UpdateRef(CLUSTER, "u-1")
+
+
+class SlowEks:
+    """An ``Eks`` whose reads end when the test says so; the n-th answer says that it is the n-th."""
+
+    def __init__(self) -> None:
+        self.calls: list[asyncio.Future[None]] = []
+
+    async def _answer(self) -> str:
+        self.calls.append(asyncio.get_running_loop().create_future())
+        number = len(self.calls)
+        await self.calls[-1]
+        return f"answer {number}"
+
+    def end(self, number: int, error: Exception | None = None) -> None:
+        if error:
+            self.calls[number - 1].set_exception(error)
+        else:
+            self.calls[number - 1].set_result(None)
+
+    def serves(self, cluster: ClusterRef) -> bool:
+        return cluster.region == "us-east-1"
+
+    async def describe_cluster(self, cluster: ClusterRef) -> ClusterFacts:
+        return ClusterFacts(arn=cluster.name, name=cluster.name, status=await self._answer(), version="1")
+
+    async def describe_update(self, ref: UpdateRef) -> Update:
+        return Update(id=ref.update_id, status=await self._answer(), type="")
+
+    async def list_updates(
+        self, cluster: ClusterRef, page_size: int, page_token: str
+    ) -> tuple[tuple[str, ...], str]:
+        raise AssertionError(cluster, page_size, page_token)
+
+    async def cancel_update(self, ref: UpdateRef, *, token: str, send_before: float) -> Update:
+        raise AssertionError(ref, token, send_before)
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def eks() -> SlowEks:
+    return SlowEks()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def shared(eks: SlowEks, clock: FakeClock) -> SharedReads:
+    return SharedReads(eks, clock, kept=2)
+
+
+async def asked(read: Callable[[], Coroutine[None, None, Seen]], times: int = 1) -> list[asyncio.Task[Seen]]:
+    tasks = [asyncio.create_task(read()) for _ in range(times)]
+    await settle()
+    return tasks
+
+
+async def read(shared: SharedReads, eks: SlowEks, max_age: float, ref: UpdateRef = UPDATE) -> str:
+    """One read from start to end, whose call, if it needs one, is answered at once."""
+    before = len(eks.calls)
+    (task,) = await asked(lambda: shared.update(ref, max_age))
+    if len(eks.calls) > before:
+        eks.end(len(eks.calls))
+    return (await task).update.status
+
+
+async def test_many_at_once_are_one_call(shared: SharedReads, eks: SlowEks) -> None:
+    """Everybody who asks while a call that is new enough is under way shares it."""
+    tasks = await asked(lambda: shared.update(UPDATE, 30), times=100)
+    assert len(eks.calls) == 1
+    eks.end(1)
+    assert {seen.update.status for seen in await asyncio.gather(*tasks)} == {"answer 1"}
+
+
+async def test_an_answer_serves_until_its_age(shared: SharedReads, eks: SlowEks, clock: FakeClock) -> None:
+    """A kept answer serves whoever accepts its age, counted from the start of its call."""
+    assert await read(shared, eks, 30) == "answer 1"
+    await clock.advance(29)
+    assert await read(shared, eks, 30) == "answer 1"
+    assert await read(shared, eks, 10) == "answer 2"
+    await clock.advance(30)
+    assert await read(shared, eks, 30) == "answer 3"
+
+
+async def test_times_are_those_of_the_calls_start(
+    shared: SharedReads, eks: SlowEks, clock: FakeClock
+) -> None:
+    """The state may have changed while the call was under way: it is as old as the call."""
+    (task,) = await asked(lambda: shared.update(UPDATE, 0))
+    began, stamp = clock.now(), clock.monotonic()
+    await clock.advance(5)
+    eks.end(1)
+    seen = await task
+    assert (seen.observe_time, seen.stamp) == (began, stamp)
+
+
+async def test_age_zero_is_never_served_by_what_began_before(shared: SharedReads, eks: SlowEks) -> None:
+    """Even within one tick of the clock, neither a kept answer nor a call under way is fresh enough."""
+    assert await read(shared, eks, 0) == "answer 1"
+    assert await read(shared, eks, 0) == "answer 2"
+
+
+async def test_those_who_come_during_a_call_share_the_next(shared: SharedReads, eks: SlowEks) -> None:
+    """Fresh reads during a call wait for it and then share one more: never two calls at once."""
+    (first,) = await asked(lambda: shared.update(UPDATE, 0))
+    rest = await asked(lambda: shared.update(UPDATE, 0), times=50)
+    assert len(eks.calls) == 1
+    eks.end(1)
+    await settle()
+    assert len(eks.calls) == 2
+    eks.end(2)
+    assert (await first).update.status == "answer 1"
+    assert {seen.update.status for seen in await asyncio.gather(*rest)} == {"answer 2"}
+
+
+async def test_a_failed_call_does_not_fail_the_next(shared: SharedReads, eks: SlowEks) -> None:
+    """Who waited for a call that failed only to come after it gets an answer of their own."""
+    (first,) = await asked(lambda: shared.update(UPDATE, 0))
+    (second,) = await asked(lambda: shared.update(UPDATE, 0))
+    eks.end(1, EksThrottled())
+    await settle()
+    eks.end(2)
+    with pytest.raises(EksThrottled):
+        await first
+    assert (await second).update.status == "answer 2"
+
+
+async def test_one_who_leaves_ends_nobody_elses_call(shared: SharedReads, eks: SlowEks) -> None:
+    """The first to ask leaves; the others still get its answer."""
+    first, second = await asked(lambda: shared.update(UPDATE, 30), times=2)
+    first.cancel()
+    await settle()
+    eks.end(1)
+    assert (await second).update.status == "answer 1"
+    assert first.cancelled()
+
+
+async def test_errors_are_shared_and_never_kept(shared: SharedReads, eks: SlowEks) -> None:
+    """All who wait get the error, each with metadata of their own; who comes next makes a new call."""
+    tasks = await asked(lambda: shared.update(UPDATE, 30), times=3)
+    eks.end(1, EksThrottled(metadata={"eks_code": "Throttling"}, retry_after=2.0, detail="d"))
+    errors = await asyncio.gather(*tasks, return_exceptions=True)
+    for number, error in enumerate(errors):
+        assert isinstance(error, EksThrottled)
+        assert (error.metadata, error.retry_after, error.detail) == ({"eks_code": "Throttling"}, 2.0, "d")
+        error.metadata["decision_id"] = str(number)
+    assert await read(shared, eks, 30) == "answer 2"
+
+
+async def test_an_error_that_nobody_waits_for_is_not_reported(shared: SharedReads, eks: SlowEks) -> None:
+    """When all have left, the error is dropped without a word from asyncio."""
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context))
+    (task,) = await asked(lambda: shared.update(UPDATE, 30))
+    task.cancel()
+    await settle()
+    eks.end(1, EksThrottled())
+    await settle()
+    del task
+    gc.collect()
+    assert not reported
+
+
+async def test_the_least_recently_used_answer_goes_first(shared: SharedReads, eks: SlowEks) -> None:
+    """What is kept is bounded; an answer that was used outlives one that was not."""
+    refs = [UpdateRef(CLUSTER, f"u-{number}") for number in range(3)]
+    assert [await read(shared, eks, 30, ref) for ref in refs[:2]] == ["answer 1", "answer 2"]
+    assert await read(shared, eks, 30, refs[0]) == "answer 1"
+    assert await read(shared, eks, 30, refs[2]) == "answer 3"
+    assert await read(shared, eks, 30, refs[0]) == "answer 1"
+    assert await read(shared, eks, 30, refs[1]) == "answer 4"
+
+
+async def test_clusters_are_shared_too(shared: SharedReads, eks: SlowEks) -> None:
+    """DescribeCluster goes the same way, apart from updates."""
+    tasks = [asyncio.create_task(shared.cluster(CLUSTER, 30)) for _ in range(5)]
+    await settle()
+    assert len(eks.calls) == 1
+    eks.end(1)
+    assert {facts.status for facts in await asyncio.gather(*tasks)} == {"answer 1"}

@@ -1,0 +1,151 @@
+"""The bounded pool of threads."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field
+
+import pytest
+
+from eksgateway.eks.threads import Threads
+from eksgateway.errors import Draining, Overloaded
+
+SIZE, WAITING = 4, 8  # so 3 threads and 6 places for reads
+DEADLINE = 10.0
+
+
+@dataclass
+class Work:
+    """Blocking work that runs until it is let go, and knows how much of it runs at once."""
+
+    gate: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    running: int = 0
+    most: int = 0
+
+    def __call__(self) -> str:
+        with self.lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+        assert self.gate.wait(DEADLINE)
+        with self.lock:
+            self.running -= 1
+        return "done"
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while not condition():  # noqa: ASYNC110 - what is waited for happens on threads
+            await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+async def threads() -> AsyncIterator[Threads]:
+    pool = Threads(SIZE, WAITING)
+    yield pool
+    await pool.close()
+
+
+@pytest.fixture
+def work() -> Work:
+    return Work()
+
+
+async def start(
+    count: int, run: Callable[[Work], Coroutine[None, None, str]], work: Work
+) -> list[asyncio.Task[str]]:
+    tasks = [asyncio.create_task(run(work)) for _ in range(count)]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_results_and_errors_come_back(threads: Threads) -> None:
+    """Work's result is returned, and what it raises is raised."""
+    assert await threads.read(lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        await threads.cancel(lambda: 1 // 0)
+
+
+async def test_no_more_threads_than_said(threads: Threads, work: Work) -> None:
+    """The pool never runs more at once than its size, and everything admitted is done."""
+    tasks = await start(SIZE + WAITING, threads.cancel, work)
+    await until(lambda: work.running == SIZE)
+    work.gate.set()
+    assert await asyncio.gather(*tasks) == ["done"] * (SIZE + WAITING)
+    assert work.most == SIZE
+
+
+async def test_a_full_queue_is_told_at_once(threads: Threads, work: Work) -> None:
+    """Past threads and places the call fails with a time to come back, and room returns afterwards."""
+    tasks = await start(SIZE + WAITING, threads.cancel, work)
+    with pytest.raises(Overloaded) as refused:
+        await threads.cancel(work)
+    assert refused.value.retry_after
+    work.gate.set()
+    await asyncio.gather(*tasks)
+    assert await threads.cancel(lambda: "again") == "again"
+
+
+async def test_reads_leave_room_for_cancels(threads: Threads, work: Work) -> None:
+    """With reads at their bound a cancel still runs at once."""
+    tasks = await start(3 + 6, threads.read, work)
+    await until(lambda: work.running == 3)
+    with pytest.raises(Overloaded):
+        await threads.read(work)
+    async with asyncio.timeout(DEADLINE):
+        assert await threads.cancel(lambda: "sent") == "sent"
+    work.gate.set()
+    await asyncio.gather(*tasks)
+    assert work.most == 3
+
+
+async def test_a_caller_who_leaves_keeps_the_slot_until_the_thread_ends(threads: Threads, work: Work) -> None:
+    """A cancelled caller's work goes on, and its thread and place count until it ends."""
+    tasks = await start(SIZE, threads.cancel, work)
+    await until(lambda: work.running == SIZE)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    later = await start(WAITING, threads.cancel, work)
+    assert work.running == SIZE
+    with pytest.raises(Overloaded):
+        await threads.cancel(work)
+    work.gate.set()
+    assert await asyncio.gather(*later) == ["done"] * WAITING
+    assert work.most == SIZE
+
+
+async def test_a_caller_who_leaves_the_queue_frees_the_place(threads: Threads, work: Work) -> None:
+    """Cancelled while waiting: the work is never done, and the place is another's."""
+    running = await start(SIZE, threads.cancel, work)
+    await until(lambda: work.running == SIZE)
+    never: list[int] = []
+    waiting = [asyncio.create_task(threads.cancel(lambda: never.append(1))) for _ in range(WAITING)]
+    await asyncio.sleep(0)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    again = await start(WAITING, threads.cancel, work)
+    work.gate.set()
+    await asyncio.gather(*running, *again)
+    assert not never
+
+
+async def test_close_waits_for_work_and_turns_the_rest_away(work: Work) -> None:
+    """Work on a thread is finished; who waits, and who comes later, is told that this is the end."""
+    threads = Threads(1, 1)
+    running = await start(1, threads.cancel, work)
+    await until(lambda: work.running == 1)
+    waiting = await start(1, threads.cancel, work)
+    closing = asyncio.create_task(threads.close())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    work.gate.set()
+    await closing
+    assert await running[0] == "done"
+    with pytest.raises(Draining):
+        await waiting[0]
+    with pytest.raises(Draining):
+        await threads.read(lambda: None)
