@@ -1,0 +1,251 @@
+"""Looks at one update for everybody who watches it, and for the ledger while a cancellation is pending."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Protocol
+
+import structlog
+
+from eksgateway.clock import Clock
+from eksgateway.eks.shared import Seen
+from eksgateway.errors import EksNotFound, Exhausted, GatewayError, Internal
+from eksgateway.ledger.protocol import Known
+from eksgateway.model import Cancellation, Observation, UpdateRef
+from eksgateway.settings import WatchSettings
+from eksgateway.watch.pace import Pace
+from eksgateway.watch.slot import Slot
+from eksgateway.watch.state import Report, State, latest, published_phase, recorded
+from eksgateway.watch.timer import heard
+
+_log = structlog.get_logger(__name__)
+
+Record = Callable[[UpdateRef, Observation], Awaitable[Known]]
+
+
+class Reads(Protocol):
+    """Where pollers look: ``eks.shared.SharedReads``."""
+
+    async def update(self, ref: UpdateRef, max_age: float) -> Seen:
+        """DescribeUpdate, at most ``max_age`` seconds old."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What every poller works with."""
+
+    reads: Reads
+    record: Record
+    clock: Clock
+    settings: WatchSettings
+    random: Random
+
+
+class Poller:
+    """One task per update: look, write down, publish, rest.
+
+                    ┌────────────── rest ◄─────────────┐
+                    ▼                                  │
+      start ──► read EKS ──► record, when new ──► publish ──► end: the update is final and recorded,
+                    │                                              or nobody watches and nothing is pending
+                    └─ failed: nothing ever seen ─────────────► end: watchers get the error
+                               404 for ten minutes, recorded ─► end: watchers get EksNotFound
+                               otherwise: what is known stays, and grows old
+
+    What EKS says is written down before it is published, and published also when the ledger
+    cannot be written: EKS said it. That record is tried again at each look, and a poller with a
+    pending cancellation does not end before its last observation is recorded.
+
+    A watcher's first state was read after it came, or is at most ``poll_s`` old; only while EKS
+    cannot be read is it the last one known, with its old observe time.
+    """
+
+    def __init__(self, ref: UpdateRef, tools: Tools) -> None:
+        self.ref = ref
+        self._tools = tools
+        self._clock = tools.clock
+        self._settings = tools.settings
+        self._pace = Pace(tools.settings, tools.random)
+        self._wake = asyncio.Event()
+        self._watchers: set[Slot] = set()
+        self._newcomers: dict[Slot, float] = {}  # still without a state, since when
+        self._report: Report | None = None
+        self._newest: Cancellation | None = None
+        self._pending = False
+        self._followed = False  # since the last look began
+        self._version = 0  # rises whenever there is something to tell the ledger, or to ask it
+        self._recorded = 0  # the version the ledger knows
+        self._unrecorded_why = ""
+        self._failure: GatewayError | None = None
+        self._missing_since: float | None = None
+        self._given_up = False
+
+    @property
+    def watchers(self) -> int:
+        return len(self._watchers) + len(self._newcomers)
+
+    def attach(self, slot: Slot) -> None:
+        """Let somebody watch: at once from what is known, if that is fresh, else after a look."""
+        since = self._clock.monotonic()
+        if self._report is not None and self._fresh(self._report, since):
+            self._watchers.add(slot)
+            slot.put(self._state(self._report))
+        else:
+            self._newcomers[slot] = since
+            self._wake.set()
+
+    def detach(self, slot: Slot) -> None:
+        """The watcher has left; the last one ends a poller that nothing else needs."""
+        self._watchers.discard(slot)
+        self._newcomers.pop(slot, None)
+        self._wake.set()
+
+    def follow(self, cancellation: Cancellation) -> None:
+        """Take over what the cancellation's record says, publish it, look soon, go on until settled."""
+        newest = self._newest
+        if newest is None or newest.id == cancellation.id or newest.intent.time <= cancellation.intent.time:
+            self._newest = cancellation
+        self._pending = self._pending or not cancellation.settled
+        self._report = latest(self._report, recorded(cancellation, self._clock.monotonic()))
+        self._version += 1
+        self._followed = True
+        self._publish()
+        self._wake.set()
+
+    def close(self, error: GatewayError) -> None:
+        """End every watch with an error; following goes on."""
+        for slot in (*self._watchers, *self._newcomers):
+            slot.close(error)
+
+    async def run(self) -> None:
+        """Poll until it is over. Nothing is awaited between finding that and returning."""
+        while not self._over:
+            await self._look()
+            await self._rest()
+
+    @property
+    def _over(self) -> bool:
+        if self._given_up:
+            return True
+        if self._report is not None and self._report.update.final:
+            return not self._pending or self._recorded == self._version
+        return not self.watchers and not self._pending
+
+    async def _look(self) -> None:
+        self._followed = False
+        known = self._report
+        if known is None or not known.read or not known.update.final:
+            await self._read()
+        if self._report is None or self._given_up:
+            return
+        if self._report.read and self._recorded != self._version:
+            await self._write_down(self._report)
+        self._publish()
+
+    async def _read(self) -> None:
+        max_age = 0 if self._report else self._settings.poll_s
+        try:
+            seen = await self._tools.reads.update(self.ref, max_age)
+        except Exception as exc:  # noqa: BLE001 - a bug below must not end a pending cancellation's following
+            await self._failed(_as_gateway_error(exc))
+            return
+        if self._failure is not None:
+            _log.info("watch.poll_recovered", update=str(self.ref))
+        self._failure = self._missing_since = None
+        self._pace.looked(throttled=False)
+        before = self._report  # follow() may have changed it meanwhile
+        self._report = latest(
+            before, Report(seen.update, seen.observe_time, seen.stamp, self._clock.monotonic())
+        )
+        if before is None or before.update != self._report.update:
+            self._version += 1
+
+    async def _failed(self, error: GatewayError) -> None:
+        if type(error) is not type(self._failure):
+            _log.warning("watch.poll_failed", update=str(self.ref), reason=error.reason, detail=error.detail)
+        self._failure = error
+        self._pace.looked(throttled=isinstance(error, Exhausted))
+        if self._report is None:
+            self._given_up = True
+            self.close(error)
+        elif isinstance(error, EksNotFound):
+            await self._missing(error)
+
+    async def _missing(self, error: EksNotFound) -> None:
+        """After ten minutes without the update: say so in the ledger, and to whoever watches."""
+        now = self._clock.monotonic()
+        if self._missing_since is None:
+            self._missing_since = now
+        if now - self._missing_since < self._settings.missing_after_s:
+            return
+        version = self._version
+        minutes = self._settings.missing_after_s / 60
+        note = f"EKS has not known this update for {minutes:g} minutes."
+        observation = Observation(self._clock.now(), None, note)
+        written = not self._pending or await self._record(observation) is not None
+        self._given_up = written and version == self._version  # a new cancellation is not given up
+        self.close(error)
+
+    async def _write_down(self, report: Report) -> None:
+        version = self._version
+        known = await self._record(Observation(report.observe_time, report.update))
+        if known is None:
+            return
+        self._recorded = version
+        if version == self._version:  # else follow() came in between, and the ledger is asked again
+            self._newest, self._pending = known.newest, known.pending
+
+    async def _record(self, observation: Observation) -> Known | None:
+        try:
+            known = await self._tools.record(self.ref, observation)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, EKS said it, and it is tried again
+            error = _as_gateway_error(exc)
+            if self._unrecorded_why != error.reason:
+                _log.warning(
+                    "watch.record_failed", update=str(self.ref), reason=error.reason, detail=error.detail
+                )
+            self._unrecorded_why = error.reason
+            return None
+        self._unrecorded_why = ""
+        return known
+
+    def _publish(self) -> None:
+        if self._report is None:
+            return
+        for slot, since in tuple(self._newcomers.items()):
+            if self._fresh(self._report, since):
+                del self._newcomers[slot]
+                self._watchers.add(slot)
+        state = self._state(self._report)
+        for slot in self._watchers:
+            slot.put(state)
+
+    def _state(self, report: Report) -> State:
+        return State(report.update, published_phase(self._newest, report.update), report.observe_time)
+
+    def _fresh(self, report: Report, since: float) -> bool:
+        """Whether a report may be the first state of somebody who watches since then."""
+        young = report.begun >= since - self._settings.poll_s
+        return young or report.update.final or self._failure is not None
+
+    async def _rest(self) -> None:
+        """Until the next look is due; somebody who comes, leaves or cancels changes when that is."""
+        since = self._clock.monotonic()
+        while not self._over:
+            asked = self._followed or bool(self._newcomers)
+            due = since + self._pace.rest(watched=self.watchers > 0, asked=asked)
+            left = due - self._clock.monotonic()
+            if left <= 0:
+                return
+            self._wake.clear()
+            await heard(self._wake, self._clock, left)
+
+
+def _as_gateway_error(exc: Exception) -> GatewayError:
+    if isinstance(exc, GatewayError):
+        return exc
+    _log.error("watch.unexpected", exc_info=exc)
+    return Internal()

@@ -1,0 +1,75 @@
+"""A latest-value slot for one reader: what comes in replaces what was not read, never a queue."""
+
+from __future__ import annotations
+
+import asyncio
+from copy import copy
+from datetime import datetime
+from typing import Protocol
+
+from eksgateway.clock import Clock
+from eksgateway.errors import GatewayError
+from eksgateway.watch.state import State
+from eksgateway.watch.timer import heard
+
+
+class Watcher(Protocol):
+    """The reading side of a slot."""
+
+    @property
+    def last_seen(self) -> datetime | None:
+        """When EKS was last seen, also when it said nothing new; None before the first state."""
+
+    async def next(self, timeout: float) -> State | None:  # noqa: ASYNC109 - on the injected clock
+        """The next state that differs from the last one given, at first the current one.
+
+        None after ``timeout`` seconds without one. Raises what ended the watch, after the last
+        state was given: an EksError, Draining, Internal.
+        """
+
+
+class Slot:
+    """Written by a poller, which never waits for it; read by one task.
+
+    empty ──put──► unread ──next──► empty           an unread state is replaced by a later one,
+      │              │                              but a final one never by one that is not
+      └────close─────┴──► closed                    ``next`` gives an unread state first, then raises
+
+    A state equal to the one given last is not given again, and a later one that brings the
+    reader back to where it is takes an unread one away: the reader missed nothing that lasts.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._changed = asyncio.Event()
+        self._unread: State | None = None
+        self._given: State | None = None
+        self._closed: GatewayError | None = None
+        self.last_seen: datetime | None = None
+
+    def put(self, state: State) -> None:
+        """Make this the state to read, and the time EKS was last seen."""
+        latest = self._unread or self._given
+        if self._closed or (latest is not None and latest.final and not state.final):
+            return
+        self.last_seen = state.observe_time
+        self._unread = None if state.same_as(self._given) else state
+        if self._unread is not None:
+            self._changed.set()
+
+    def close(self, error: GatewayError) -> None:
+        """End with an error, after the state not read yet. The first error stays."""
+        self._closed = self._closed or error
+        self._changed.set()
+
+    async def next(self, timeout: float) -> State | None:  # noqa: ASYNC109 - on the injected clock
+        """See ``Watcher``; for one reader at a time."""
+        due = self._clock.monotonic() + timeout
+        while self._unread is None:
+            if self._closed is not None:
+                raise copy(self._closed)  # one error ends many watchers; each has its own traceback
+            self._changed.clear()
+            if not await heard(self._changed, self._clock, due - self._clock.monotonic()):
+                return None
+        self._given, self._unread = self._unread, None
+        return self._given

@@ -1,0 +1,100 @@
+"""The one place that decides which updates this process polls, and who hears of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import Random
+
+from eksgateway.clock import Clock
+from eksgateway.errors import Draining, Internal
+from eksgateway.model import Cancellation, UpdateRef
+from eksgateway.settings import WatchSettings
+from eksgateway.watch.poller import Poller, Reads, Record, Tools
+from eksgateway.watch.slot import Slot, Watcher
+
+
+class Watches:
+    """At most one poller per update, however many watch it; none that nobody needs."""
+
+    def __init__(
+        self, reads: Reads, record: Record, clock: Clock, settings: WatchSettings, random: Random
+    ) -> None:
+        self._tools = Tools(reads, record, clock, settings, random)
+        self._pollers: dict[UpdateRef, tuple[Poller, asyncio.Task[None]]] = {}
+        self._draining = False
+        self._closed = False
+
+    @property
+    def pollers(self) -> int:
+        """How many updates are polled."""
+        return len(self._pollers)
+
+    @property
+    def watchers(self) -> int:
+        """How many watch an update that is polled."""
+        return sum(poller.watchers for poller, _ in self._pollers.values())
+
+    @asynccontextmanager
+    async def subscribe(self, ref: UpdateRef) -> AsyncIterator[Watcher]:
+        """Watch an update, starting its poller or joining it. Raises Draining.
+
+        Subscribing comes before reading, so that no state is missed: the first one was read
+        after this began, or is the shared one if that is at most ``poll_s`` old. (While EKS cannot
+        be read it is the last one known, with its observe time; if there is none, the watcher gets
+        EKS's error.)
+        """
+        if self._draining:
+            raise Draining
+        poller, slot = self._poller(ref), Slot(self._tools.clock)
+        poller.attach(slot)
+        try:
+            yield slot
+        finally:
+            poller.detach(slot)
+
+    def follow(self, cancellation: Cancellation) -> None:
+        """Tell whoever watches of a cancellation whose outcome is committed, and poll until it is settled.
+
+        May be called any number of times, for any cancellation of the update, also for one that
+        is settled or comes from an earlier process (``ledger.pending()`` at the start).
+        """
+        known = self._pollers.get(cancellation.ref)
+        if known is None and (cancellation.settled or self._closed):
+            return
+        poller = known[0] if known else self._poller(cancellation.ref)
+        poller.follow(cancellation)
+
+    def drain(self) -> None:
+        """End every watch with Draining, after its last state; following goes on until ``close``."""
+        self._draining = True
+        for poller, _ in self._pollers.values():
+            poller.close(Draining())
+
+    async def close(self) -> None:
+        """Stop polling. What is pending then is taken up after the next start."""
+        self.drain()
+        self._closed = True
+        tasks = [task for _, task in self._pollers.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._pollers.clear()  # a task that was cancelled before its first step cleared nothing
+
+    def _poller(self, ref: UpdateRef) -> Poller:
+        known = self._pollers.get(ref)
+        if known is not None:
+            return known[0]
+        poller = Poller(ref, self._tools)
+        self._pollers[ref] = poller, asyncio.create_task(self._run(poller), name=f"poll {ref}")
+        return poller
+
+    async def _run(self, poller: Poller) -> None:
+        try:
+            await poller.run()
+        except Exception:
+            poller.close(Internal())  # nobody waits for ever on a poller that has a bug
+            raise
+        finally:
+            del self._pollers[poller.ref]

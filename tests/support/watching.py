@@ -1,0 +1,165 @@
+"""What a watch stands on, scripted: EKS as pollers read it, the ledger as they write to it, and records."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from random import Random
+
+from eksgateway import phases
+from eksgateway.eks.shared import Seen
+from eksgateway.ledger.protocol import Known
+from eksgateway.model import (
+    Caller,
+    Cancellation,
+    CancelRequest,
+    ClusterFacts,
+    ClusterRef,
+    Decision,
+    Intent,
+    Observation,
+    Outcome,
+    OutcomeKind,
+    Update,
+    UpdateCancellation,
+    UpdateRef,
+)
+from eksgateway.settings import WatchSettings
+from eksgateway.watch.watches import Watches
+from support.clock import FakeClock
+
+CLUSTER = ClusterRef("111122223333", "us-east-1", "prod")
+REF = UpdateRef(CLUSTER, "update-1")
+SETTINGS = WatchSettings()
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def an_update(status: str = "InProgress", cancellation: str = "") -> Update:
+    """The update, in a status of its own and, if given, one of its cancellation."""
+    block = UpdateCancellation(cancellation, "") if cancellation else None
+    return Update(REF.update_id, status, "VersionRollback", cancellation=block)
+
+
+def a_cancellation(
+    kind: OutcomeKind | None = OutcomeKind.ACCEPTED,
+    update: Update | None = None,
+    *,
+    number: int = 1,
+    time: datetime = START,
+) -> Cancellation:
+    """A record as the ledger projects it, ``update`` being what CancelUpdate answered."""
+    intent = Intent(
+        f"cancellation-{number}",
+        f"request-{number}",
+        Caller("jwt", "jwt:corp:ann", "corp"),
+        CancelRequest(REF, "", ""),
+        an_update(),
+        ClusterFacts("arn:aws:eks:us-east-1:111122223333:cluster/prod", "prod", "ACTIVE", "1.33"),
+        Decision("decision-1", allowed=True),
+        "token-1",
+        time,
+    )
+    outcome = Outcome(kind, time, update) if kind else None
+    seen = update or intent.update
+    phase = phases.phase_of(outcome, seen)
+    return Cancellation(intent, phase, "", seen, outcome, phase in phases.SETTLED, time, time)
+
+
+class FakeReads:
+    """Implements ``watch.poller.Reads``: says what the test set, or raises it; counts the calls.
+
+    While ``open`` is cleared, answers wait; each says what was so when its call began.
+    """
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock = clock
+        self.says: Update | Exception = an_update()
+        self.calls: list[float] = []
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def update(self, ref: UpdateRef, max_age: float) -> Seen:  # noqa: ARG002 - nothing is shared here
+        said, time, stamp = self.says, self._clock.now(), self._clock.monotonic()
+        self.calls.append(stamp)
+        await self.open.wait()
+        if isinstance(said, Exception):
+            raise said
+        return Seen(said, time, stamp)
+
+
+class FakeRecord:
+    """The ledger's record_observation over cancellations held here; ``fails`` is raised instead.
+
+    While ``open`` is cleared, answers wait; each knows what was so when its call began.
+    """
+
+    def __init__(self) -> None:
+        self.held: list[Cancellation] = []
+        self.observations: list[Observation] = []
+        self.attempts = 0
+        self.fails: Exception | None = None
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def __call__(self, ref: UpdateRef, observation: Observation) -> Known:  # noqa: ARG002
+        self.attempts += 1
+        if self.fails is not None:
+            raise self.fails
+        self.observations.append(observation)
+        self.held = [one if one.settled else _observed(one, observation) for one in self.held]
+        newest = self.held[-1] if self.held else None
+        known = Known(newest, any(not one.settled for one in self.held))
+        await self.open.wait()
+        return known
+
+    @property
+    def statuses(self) -> list[str | None]:
+        """What was written down, in order; None for the end of following."""
+        return [one.update.status if one.update else None for one in self.observations]
+
+
+def _observed(one: Cancellation, observation: Observation) -> Cancellation:
+    update = observation.update
+    if update is None:
+        return replace(one, phase_reason=observation.note, settled=True)
+    phase = phases.phase_of(one.outcome, update)
+    return replace(
+        one, update=update, phase=phase, settled=phase in phases.SETTLED, update_time=observation.time
+    )
+
+
+@dataclass
+class Stage:
+    """The hub under test and everything around it."""
+
+    clock: FakeClock = field(default_factory=FakeClock)
+    record: FakeRecord = field(default_factory=FakeRecord)
+    settings: WatchSettings = SETTINGS
+    reads: FakeReads = field(init=False)
+    watches: Watches = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reads = FakeReads(self.clock)
+        self.watches = Watches(self.reads, self.record, self.clock, self.settings, Random(1))
+
+    @classmethod
+    @asynccontextmanager
+    async def set_up(cls) -> AsyncIterator[Stage]:
+        """A stage, closed afterwards, with nothing of it left running."""
+        stage = cls()
+        try:
+            yield stage
+        finally:
+            await stage.watches.close()
+            await stage.clock.advance()
+            assert stage.watches.pollers == 0
+            assert stage.clock.sleepers == 0
+
+    async def cancelled(self, cancellation: Cancellation) -> None:
+        """What the cancellation flow does once an outcome is committed."""
+        self.record.held.append(cancellation)
+        self.watches.follow(cancellation)
+        await self.clock.advance()
