@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 
@@ -13,20 +14,15 @@ PROTOS = ROOT / "protos"
 
 
 def generate(out: Path) -> None:
-    """Write modules, gRPC stubs and type stubs under ``out``."""
-    sources = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.rglob("*.proto"))
-    status = protoc.main(
-        [
-            "protoc",
-            f"--proto_path={PROTOS}",
-            f"--proto_path={files('grpc_tools') / '_proto'}",  # google/protobuf/timestamp.proto
-            f"--python_out={out}",
-            f"--grpc_python_out={out}",
-            f"--mypy_out=quiet:{out}",
-            f"--mypy_grpc_out=quiet:{out}",
-            *sources,
-        ]
-    )
+    """Write modules and type stubs for every file, and gRPC stubs for those that hold a service."""
+    _protoc(PROTOS.rglob("*.proto"), f"--python_out={out}", f"--mypy_out=quiet:{out}")
+    _protoc(PROTOS.rglob("*_service.proto"), f"--grpc_python_out={out}", f"--mypy_grpc_out=quiet:{out}")
+
+
+def _protoc(sources: Iterable[Path], *options: str) -> None:
+    includes = (PROTOS, files("grpc_tools") / "_proto")  # the second holds google/protobuf
+    names = sorted(str(path.relative_to(PROTOS)) for path in sources)
+    status = protoc.main(["protoc", *(f"--proto_path={path}" for path in includes), *options, *names])
     if status:
         sys.exit(status)
 

@@ -298,7 +298,7 @@ def _leaves(branch: type[GatewayError]) -> dict[str, type[GatewayError]]:
     return found
 
 
-_BY_REASON = _leaves(GatewayError)
+BY_REASON = _leaves(GatewayError)
 
 
 def record(error: GatewayError) -> ErrorRecord:
@@ -308,4 +308,4 @@ def record(error: GatewayError) -> ErrorRecord:
 
 def replay(kept: ErrorRecord) -> GatewayError:
     """The error again, as it was recorded; an unknown reason (an older ledger) becomes Internal."""
-    return _BY_REASON.get(kept.reason, Internal)(kept.message, metadata=dict(kept.metadata))
+    return BY_REASON.get(kept.reason, Internal)(kept.message, metadata=dict(kept.metadata))

@@ -1,0 +1,38 @@
+"""Advice on whether EKS would take a cancel now; never a rule: EKS is the authority.
+
+From the EKS user guide on rolling back a cluster: today only VersionRollback updates on Auto Mode
+clusters can be cancelled, and only while the nodes roll back, when the cluster is ACTIVE.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from eksgateway.model import ClusterFacts, Update
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """Whether a cancel would probably be taken, why, and what to do next."""
+
+    cancellable_now: bool
+    explanation: str
+    next_step: str
+
+
+_WATCH = "Watch the update to see it end."
+
+
+def advise(cluster: ClusterFacts, update: Update) -> Advice:
+    """The first row that applies."""
+    if update.final:
+        return Advice(False, f"The update has ended: it is {update.status}.", "There is nothing to cancel.")
+    if update.status == "Cancelling":
+        return Advice(False, "EKS is cancelling this update already.", _WATCH)
+    if cluster.status == "UPDATING":
+        return Advice(False, "The control plane has begun: the cluster is UPDATING.", _WATCH)
+    if update.type != "VersionRollback":
+        explanation = f"EKS is not known to cancel {update.type} updates: only VersionRollback."
+        return Advice(False, explanation, "A cancel may be tried; expect EKS to refuse it.")
+    explanation = "The nodes are rolling back and the control plane has not begun."
+    return Advice(True, explanation, "Cancel soon: it is too late once the control plane begins.")

@@ -1,0 +1,341 @@
+"""The one flow: decide → record → forward → record. It reads like the promise.
+
+A cancel is never sent to EKS unless the policy explicitly allowed that exact request and its
+intent record is durably committed. If either cannot be established, the call fails and nothing
+is sent. "Cancelled" is only ever said after EKS said it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from eksgateway import errors
+from eksgateway.clock import Clock
+from eksgateway.decisions import Decisions
+from eksgateway.eks.protocol import Eks
+from eksgateway.ledger.protocol import Ledger
+from eksgateway.model import (
+    Action,
+    Caller,
+    Cancellation,
+    CancelRequest,
+    ClusterFacts,
+    ClusterRef,
+    Decision,
+    Intent,
+    Outcome,
+    OutcomeKind,
+    Phase,
+    Update,
+)
+from eksgateway.policy.question import Question
+
+log = structlog.get_logger("eksgateway.cancellation")
+
+_FIRST_PAUSE_S = 0.2
+_RETRY_AFTER_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One call's cancel, admitted at stage request. ``also`` is decided before the intent too."""
+
+    caller: Caller
+    request: CancelRequest
+    request_id: str
+    method: str
+    decision_id: str
+    also: tuple[Action, ...] = ()
+
+
+@dataclass(slots=True)
+class _Flight:
+    """One (caller, request_id) under way, however many calls ask for it.
+
+    Until ``intent_id`` is set it may be abandoned; afterwards it is finished, whoever is gone.
+    """
+
+    asked: Asked
+    task: asyncio.Task[Cancellation] = field(init=False)
+    waiting: int = 0
+    intent_id: str = ""
+
+    def speaks_for(self, asked: Asked) -> bool:
+        """Whether its end is this call's too. A leader that left, or that failed before the intent
+        with other credentials, does not speak for those who joined: one of them takes over.
+        """
+        if self.asked is asked or self.intent_id:
+            return True
+        if self.task.cancelled():
+            return False
+        return self.task.exception() is None or self.asked.caller == asked.caller
+
+
+class Cancellations:
+    """Cancels updates. Times are in seconds; ``new_id`` draws cancellation ids and tokens."""
+
+    def __init__(  # noqa: PLR0913  the flow's parts, each used once
+        self,
+        *,
+        decisions: Decisions,
+        eks: Eks,
+        ledger: Ledger,
+        follow: Callable[[Cancellation], None],
+        clock: Clock,
+        new_id: Callable[[], str],
+        decision_max_age: float,
+        call_timeout: float,
+    ) -> None:
+        self._decisions = decisions
+        self._eks = eks
+        self._ledger = ledger
+        self._follow = follow
+        self._clock = clock
+        self._new_id = new_id
+        self._decision_max_age = decision_max_age
+        self._call_timeout = call_timeout
+        self._flights: dict[tuple[str, str], _Flight] = {}
+
+    async def cancel(self, asked: Asked) -> Cancellation:
+        """Cancel, or join or repeat the same request. Raises GatewayError leaves as api.md's table says."""
+        deadline = self._clock.monotonic() + self._call_timeout
+        key = (asked.caller.id, asked.request_id)
+        while True:
+            flight = self._flights.get(key)
+            if flight is None:
+                flight = self._take_off(key, asked)
+            elif flight.asked.request != asked.request:
+                raise errors.RequestIdReused
+            await self._wait(flight, deadline)
+            if flight.speaks_for(asked):
+                return flight.task.result()
+
+    async def take_up(self) -> None:
+        """After a start: follow every cancellation that is not settled. Nothing is ever sent again."""
+        for cancellation in await self._ledger.pending():
+            self._follow(cancellation)
+
+    async def finish(self, timeout: float) -> None:
+        """Give what is under way this long; a forward still open after that is OUTCOME_UNKNOWN."""
+        tasks = [flight.task for flight in self._flights.values()]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=timeout)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    # -- One flight, shared by all calls with its request_id ------------------------------------
+
+    def _take_off(self, key: tuple[str, str], asked: Asked) -> _Flight:
+        flight = _Flight(asked)
+        flight.task = asyncio.create_task(self._fly(flight))
+        self._flights[key] = flight
+
+        def landed(task: asyncio.Task[Cancellation]) -> None:
+            del self._flights[key]
+            if not task.cancelled():
+                task.exception()  # told to those who wait; nobody may be left
+
+        flight.task.add_done_callback(landed)
+        return flight
+
+    async def _wait(self, flight: _Flight, deadline: float) -> None:
+        flight.waiting += 1
+        try:
+            left = max(0.0, deadline - self._clock.monotonic())
+            done, _ = await asyncio.wait({flight.task}, timeout=left)
+            if not done and flight.intent_id:
+                raise _unknown(flight.intent_id)
+            if not done:
+                raise errors.EksUnavailable("EKS did not answer in the time a call has.")
+        finally:
+            flight.waiting -= 1
+            if not flight.waiting and not flight.intent_id:
+                flight.task.cancel()  # every client is gone and nothing was recorded
+
+    async def _fly(self, flight: _Flight) -> Cancellation:
+        asked = flight.asked
+        kept = await self._ledger.find(asked.caller.id, asked.request_id)
+        if kept is not None:
+            if kept.intent.request != asked.request:
+                raise errors.RequestIdReused
+            if kept.phase is not Phase.NOT_FORWARDED:
+                return recorded_result(kept)
+
+        cluster, update = await self._look(asked)
+        decided_at = self._clock.monotonic()
+        decision = await self._decide(asked, cluster, update)
+        if update.final:
+            raise errors.UpdateFinished(metadata={"subject": str(asked.request.ref), "status": update.status})
+
+        intent = self._intent(asked, cluster, update, decision, kept)
+        flight.intent_id = intent.cancellation_id
+        committed = await self._commit(intent, kept)
+        outcome = await self._forward(committed, send_before=decided_at + self._decision_max_age)
+        return await self._record(committed, outcome)
+
+    # -- Decide ---------------------------------------------------------------------------------
+
+    async def _look(self, asked: Asked) -> tuple[ClusterFacts, Update]:
+        """The cluster and the update as they are now, and certainly those that were decided."""
+        ref = asked.request.ref
+        if not self._eks.serves(ref.cluster):
+            raise errors.TargetNotConfigured
+        cluster = await self._eks.describe_cluster(ref.cluster)
+        if not names(cluster.arn, ref.cluster):
+            raise errors.TargetMismatch(detail=f"decided {ref}, reached {cluster.arn}")
+        update = await self._eks.describe_update(ref)
+        if update.id != ref.update_id:
+            raise errors.TargetMismatch(detail=f"decided {ref}, reached {update.id}")
+        return cluster, update
+
+    async def _decide(self, asked: Asked, cluster: ClusterFacts, update: Update) -> Decision:
+        """The policy's explicit yes to this exact request, with live facts."""
+        question = Question(
+            caller=asked.caller,
+            action=Action.CANCEL,
+            cluster=asked.request.ref.cluster,
+            method=asked.method,
+            decision_id=asked.decision_id,
+            time=self._clock.now(),
+            reason=asked.request.reason,
+            ticket=asked.request.ticket,
+            facts=cluster,
+            update=update,
+        )
+        for action in asked.also:
+            await self._decisions.require(replace(question, action=action))
+        return await self._decisions.require(
+            question, update_id=update.id, request_id=asked.request_id
+        )
+
+    # -- Record ---------------------------------------------------------------------------------
+
+    def _intent(
+        self,
+        asked: Asked,
+        cluster: ClusterFacts,
+        update: Update,
+        decision: Decision,
+        kept: Cancellation | None,
+    ) -> Intent:
+        return Intent(
+            cancellation_id=kept.id if kept else self._new_id(),
+            request_id=asked.request_id,
+            caller=asked.caller,
+            request=asked.request,
+            update=update,
+            cluster=cluster,
+            decision=decision,
+            token=kept.intent.token if kept else self._new_id(),
+            time=self._clock.now(),
+        )
+
+    async def _commit(self, intent: Intent, kept: Cancellation | None) -> Cancellation:
+        """Durable when this returns; nothing is sent before it does."""
+        if kept is not None:
+            return await self._ledger.renew_intent(intent)
+        return await self._ledger.commit_intent(intent)
+
+    async def _record(self, committed: Cancellation, outcome: Outcome) -> Cancellation:
+        try:
+            recorded = await self._ledger.record_outcome(committed.id, outcome)
+        except errors.OutcomeUnrecorded as exc:
+            exc.metadata["cancellation_id"] = committed.id
+            self._follow(committed)
+            raise
+        self._follow(recorded)
+        return recorded_result(recorded)
+
+    # -- Forward --------------------------------------------------------------------------------
+
+    async def _forward(self, committed: Cancellation, *, send_before: float) -> Outcome:
+        """Send the recorded intent to EKS, with its recorded token, and say what became of it."""
+        intent = committed.intent
+        if intent.update.status == "Cancelling":
+            return self._outcome(OutcomeKind.ALREADY_CANCELLING, update=intent.update)
+        try:
+            update = await self._send(committed, send_before)
+        except errors.EksNoAnswer as exc:
+            return self._outcome(OutcomeKind.UNKNOWN, error=exc)
+        except errors.EksRefused as exc:
+            status = await self._cluster_status(intent.request.ref.cluster)
+            return self._outcome(OutcomeKind.REFUSED, error=exc, cluster_status=status)
+        except errors.GatewayError as exc:
+            log.warning("cancellation.not_forwarded", cancellation_id=committed.id, detail=exc.detail)
+            return self._outcome(OutcomeKind.NOT_FORWARDED, error=exc)
+        return self._outcome(OutcomeKind.ACCEPTED, update=update)
+
+    async def _send(self, committed: Cancellation, send_before: float) -> Update:
+        """One call on the wire; again, with the same token, only where EKS certainly did not act."""
+        intent = committed.intent
+        pause, throttled = _FIRST_PAUSE_S, None
+        while True:
+            try:
+                return await self._eks.cancel_update(
+                    intent.request.ref, token=intent.token, send_before=send_before
+                )
+            except errors.EksThrottled as exc:
+                throttled = exc
+            except errors.EksNotReached as exc:
+                log.warning("eks.not_reached", cancellation_id=committed.id, detail=exc.detail)
+            except errors.DecisionStale as exc:
+                raise throttled or exc from None
+            if self._clock.monotonic() + pause >= send_before:
+                raise throttled or errors.DecisionStale
+            await self._clock.sleep(pause)
+            pause *= 2
+
+    async def _cluster_status(self, cluster: ClusterRef) -> str:
+        """Whether the control plane has begun (UPDATING); unknown when EKS does not say."""
+        try:
+            return (await self._eks.describe_cluster(cluster)).status
+        except errors.GatewayError as exc:
+            log.warning("cancellation.cluster_status_unknown", cluster=str(cluster), reason=exc.reason)
+            return ""
+
+    def _outcome(
+        self,
+        kind: OutcomeKind,
+        *,
+        update: Update | None = None,
+        error: errors.GatewayError | None = None,
+        cluster_status: str = "",
+    ) -> Outcome:
+        kept = errors.record(error) if error else None
+        return Outcome(kind, self._clock.now(), update, kept, cluster_status)
+
+
+def recorded_result(cancellation: Cancellation) -> Cancellation:
+    """What a caller is told of a recorded cancellation, now or on a repeat: itself, or its error."""
+    outcome = cancellation.outcome
+    if cancellation.phase is Phase.OUTCOME_UNKNOWN:
+        raise _unknown(cancellation.id)
+    refused = outcome and outcome.kind in (OutcomeKind.REFUSED, OutcomeKind.NOT_FORWARDED)
+    if refused and outcome and outcome.error:
+        error = errors.replay(outcome.error)
+        error.metadata |= {"cancellation_id": cancellation.id, "phase": cancellation.phase.value}
+        if isinstance(error, errors.Exhausted):
+            error.retry_after = _RETRY_AFTER_S
+        raise error
+    return cancellation
+
+
+def _unknown(cancellation_id: str) -> errors.OutcomeUnknown:
+    return errors.OutcomeUnknown(
+        metadata={"cancellation_id": cancellation_id, "phase": Phase.OUTCOME_UNKNOWN.value}
+    )
+
+
+_ARN = re.compile(r"arn:aws[a-z-]*:eks:(?P<region>[^:]*):(?P<account>[^:]*):cluster/(?P<name>.*)")
+
+
+def names(arn: str, cluster: ClusterRef) -> bool:
+    """Whether an ARN names exactly this account, region and cluster."""
+    match = _ARN.fullmatch(arn)
+    return match is not None and match.groups() == (cluster.region, cluster.account_id, cluster.name)

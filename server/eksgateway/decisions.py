@@ -1,0 +1,77 @@
+"""Asks the policy for every part of the gateway, and keeps denied cancels in the decision log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from eksgateway.errors import Denied, PolicyDenied
+from eksgateway.model import Action, CancelRequest, Decision, Denial, UpdateRef
+from eksgateway.policy.engine import PolicyEngine
+from eksgateway.policy.question import Question
+
+
+class Decisions:
+    """One engine, and where its denials of cancels go; a refusal does not wait for its record."""
+
+    def __init__(self, policy: PolicyEngine, record_denial: Callable[[Denial], None]) -> None:
+        self._policy = policy
+        self._record_denial = record_denial
+
+    async def ask(self, question: Question) -> Decision:
+        """The decision, allowed or denied; raises what the engine's ``decide`` raises."""
+        return await self._policy.decide(question)
+
+    async def require(
+        self, question: Question, *, update_id: str = "", request_id: str = ""
+    ) -> Decision:
+        """The decision when it allows; raises PolicyDenied otherwise.
+
+        ``update_id`` and ``request_id`` are for the decision log alone.
+        """
+        try:
+            decision = await self._policy.decide(question)
+            if not decision.allowed:
+                raise denial(decision)
+        except Denied as exc:
+            if question.action is Action.CANCEL:
+                self._keep(question, exc, update_id, request_id)
+            raise
+        return decision
+
+    async def check(self) -> None:
+        """Return when the policy can answer; raises what ``ask`` would."""
+        await self._policy.check()
+
+    def _keep(self, question: Question, error: Denied, update_id: str, request_id: str) -> None:
+        metadata = error.metadata
+        decision = Decision(
+            decision_id=question.decision_id,
+            allowed=False,
+            rule_ids=tuple(filter(None, metadata.get("rule_ids", "").split(","))),
+            reasons=tuple(filter(None, metadata.get("reasons", error.message).split("\n"))),
+            policy_revision=self._policy.revision,
+        )
+        self._record_denial(
+            Denial(
+                time=question.time,
+                request_id=request_id,
+                caller=question.caller,
+                request=CancelRequest(
+                    UpdateRef(question.cluster, update_id), question.reason, question.ticket
+                ),
+                decision=decision,
+                stage=question.stage,
+                policy_input=question.to_input(),
+            )
+        )
+
+
+def denial(decision: Decision) -> PolicyDenied:
+    """The error that tells a caller of a denial: the policy's own sentences, and nothing else."""
+    return PolicyDenied(
+        metadata={
+            "decision_id": decision.decision_id,
+            "reasons": "\n".join(decision.reasons),
+            "rule_ids": ",".join(decision.rule_ids),
+        }
+    )

@@ -1,0 +1,38 @@
+"""When a process should end: on SIGTERM, on SIGINT and, for children, when standard input closes.
+
+A child whose parent was killed sees its standard input end: so nothing outlives a killed parent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def ending(*, with_stdin: bool = False) -> Iterator[asyncio.Event]:
+    """An event that is set when this process should end. Enter it in the running loop."""
+    event = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, event.set)
+    if with_stdin:
+        threading.Thread(target=_until_stdin_ends, args=(loop, event), daemon=True).start()
+    try:
+        yield event
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def _until_stdin_ends(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    # os.read, not sys.stdin: a daemon thread that holds its lock would break the interpreter's exit.
+    with contextlib.suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    with contextlib.suppress(RuntimeError):  # the loop is closed already
+        loop.call_soon_threadsafe(event.set)

@@ -1,0 +1,78 @@
+"""CancellationService: the ledger's record, authorised row by row on the recorded facts."""
+
+from __future__ import annotations
+
+from eksgateway.clock import Clock
+from eksgateway.decisions import Decisions
+from eksgateway.errors import CancellationNotFound, RequestInvalid
+from eksgateway.ledger.protocol import HistoryFilter, Ledger
+from eksgateway.model import Action, Cancellation, Target
+from eksgateway.policy.question import Question
+from eksgateway.rpc import convert, fields, pages
+from eksgateway.rpc.call import Call
+from eksgateway.v1 import cancellation_service_pb2 as pb
+
+_DEFAULT_PAGE = 50
+_LONGEST_PAGE = 100
+_LONGEST_CALLER = 2048
+
+
+class CancellationService:
+    """One's own cancellations are always readable; others' need the action ``history``."""
+
+    def __init__(self, *, decisions: Decisions, ledger: Ledger, home: Target, clock: Clock) -> None:
+        self._decisions = decisions
+        self._ledger = ledger
+        self._home = home
+        self._clock = clock
+
+    async def GetCancellation(
+        self, request: pb.GetCancellationRequest, call: Call
+    ) -> pb.GetCancellationResponse:
+        key = request.WhichOneof("key")
+        if key is None:
+            raise RequestInvalid(violations={"key": "set cancellation_id or request_id"})
+        if key == "request_id":
+            found = await self._ledger.find(call.caller.id, request.request_id)
+        else:
+            found = await self._ledger.get(request.cancellation_id)
+        if found is None:
+            await self._decisions.check()  # an outage must not tell missing from forbidden
+        if found is None or not await self._may_see(found, call):
+            raise CancellationNotFound
+        return pb.GetCancellationResponse(cancellation=convert.cancellation(found))
+
+    async def ListCancellations(
+        self, request: pb.ListCancellationsRequest, call: Call
+    ) -> pb.ListCancellationsResponse:
+        checked = fields.Fields()
+        checked.between("page_size", request.page_size, 0, _LONGEST_PAGE)
+        checked.text("caller", request.caller, _LONGEST_CALLER)
+        cluster = None
+        if request.HasField("cluster"):
+            cluster = fields.cluster_ref(request.cluster, self._home)
+            fields.check_cluster(checked, cluster)
+        checked.done()
+        which = HistoryFilter(cluster, request.caller)
+        bound_to = ("cancellations", call.caller.id, str(cluster or ""), request.caller)
+        before = pages.decode(request.page_token, *bound_to)
+        page = await self._ledger.history(which, request.page_size or _DEFAULT_PAGE, before)
+        visible = [convert.cancellation(row) for row in page.cancellations if await self._may_see(row, call)]
+        return pb.ListCancellationsResponse(
+            cancellations=visible, next_page_token=pages.encode(page.before, *bound_to)
+        )
+
+    async def _may_see(self, row: Cancellation, call: Call) -> bool:
+        if row.intent.caller.id == call.caller.id:
+            return True
+        question = Question(
+            caller=call.caller,
+            action=Action.HISTORY,
+            cluster=row.ref.cluster,
+            method=call.path,
+            decision_id=call.decision_id,
+            time=self._clock.now(),
+            facts=row.intent.cluster,
+            update=row.intent.update,
+        )
+        return (await self._decisions.ask(question)).allowed

@@ -1,0 +1,92 @@
+"""Reads and checks request fields, by full match; every fault is named, not only the first.
+
+Checked only after the policy admitted the caller at stage request: a refused caller must not
+learn whether what it wrote was well formed.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from eksgateway.errors import RequestInvalid
+from eksgateway.model import ClusterRef, Target, UpdateRef
+from eksgateway.v1.update_pb2 import ClusterRef as ClusterRefProto
+
+CLUSTER = re.compile(r"[0-9A-Za-z][A-Za-z0-9_-]{0,99}")
+UPDATE = re.compile(r"[0-9A-Za-z-]{1,64}")
+ACCOUNT = re.compile(r"[0-9]{12}")
+REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]")
+REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+REASON_LENGTH = 500
+TICKET_LENGTH = 100
+
+
+def cluster_ref(proto: ClusterRefProto, home: Target) -> ClusterRef:
+    """The cluster as named, unchecked, with the home target where nothing was said."""
+    return ClusterRef(
+        account_id=proto.account_id or home.account_id,
+        region=proto.region or home.region,
+        name=proto.name,
+    )
+
+
+def request_id_of(request: Any) -> str:
+    """A well-formed ``request_id`` of the request, else nothing."""
+    value = getattr(request, "request_id", "")
+    return value if isinstance(value, str) and REQUEST_ID.fullmatch(value) else ""
+
+
+class Fields:
+    """Collects faults; ``done`` raises RequestInvalid with all of them."""
+
+    def __init__(self) -> None:
+        self.faults: dict[str, str] = {}
+
+    def match(self, path: str, value: str, pattern: re.Pattern[str]) -> None:
+        """The whole value must match."""
+        if not pattern.fullmatch(value):
+            self.faults[path] = (
+                f"must match {pattern.pattern}" if value else f"is required; it must match {pattern.pattern}"
+            )
+
+    def text(self, path: str, value: str, longest: int) -> None:
+        """Printable text of at most ``longest`` characters."""
+        if len(value) > longest:
+            self.faults[path] = f"must have at most {longest} characters; it has {len(value)}"
+        elif not value.isprintable():
+            self.faults[path] = "must not contain line breaks or control characters"
+
+    def between(self, path: str, value: int, least: int, most: int) -> None:
+        """A number in a closed range."""
+        if not least <= value <= most:
+            self.faults[path] = f"must be between {least} and {most}"
+
+    def done(self) -> None:
+        if self.faults:
+            raise RequestInvalid(violations=self.faults)
+
+
+def check_cluster(fields: Fields, cluster: ClusterRef) -> None:
+    """A cluster's three names."""
+    fields.match("cluster.name", cluster.name, CLUSTER)
+    fields.match("cluster.account_id", cluster.account_id, ACCOUNT)
+    fields.match("cluster.region", cluster.region, REGION)
+
+
+def check_update(fields: Fields, ref: UpdateRef) -> None:
+    """A cluster's names and an update's id."""
+    check_cluster(fields, ref.cluster)
+    fields.match("update_id", ref.update_id, UPDATE)
+
+
+def check_reason(fields: Fields, reason: str, ticket: str) -> None:
+    """What a caller says of a cancel."""
+    fields.text("reason", reason, REASON_LENGTH)
+    fields.text("ticket", ticket, TICKET_LENGTH)
+
+
+def check_request_id(fields: Fields, value: str, *, required: bool) -> None:
+    """A caller's own id for a cancel."""
+    if value or required:
+        fields.match("request_id", value, REQUEST_ID)

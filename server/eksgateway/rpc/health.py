@@ -1,0 +1,101 @@
+"""grpc.health.v1: readiness by service, and liveness as a service of its own.
+
+grpcio's own servicer awaits a client's send while it holds its lock, so one slow client stalls
+everybody; here each watcher looks at the shared statuses by itself and no lock is held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2 as pb
+
+from eksgateway.clock import Clock
+from eksgateway.decisions import Decisions
+from eksgateway.errors import GatewayError
+from eksgateway.ledger.protocol import Ledger
+from eksgateway.rpc.methods import CANCELLATIONS, HEALTH, UPDATES
+
+log = structlog.get_logger("eksgateway.health")
+
+Status = pb.HealthCheckResponse.ServingStatus
+
+READINESS = ""
+LIVENESS = "liveness"
+_READY_SERVICES = (READINESS, UPDATES, CANCELLATIONS)
+_INTERVAL_S = 2.0
+
+
+class Health:
+    """What is served now. NOT_SERVING until the first probe of policy and ledger succeeded."""
+
+    def __init__(self) -> None:
+        self._statuses: dict[str, Status.ValueType] = dict.fromkeys(
+            _READY_SERVICES, pb.HealthCheckResponse.NOT_SERVING
+        )
+        self._statuses |= dict.fromkeys((LIVENESS, HEALTH), pb.HealthCheckResponse.SERVING)
+        self._changed = asyncio.Event()
+        self._draining = False
+
+    def ready(self, *, yes: bool) -> None:
+        """Set readiness; once draining it stays off."""
+        self._set(pb.HealthCheckResponse.SERVING if yes and not self._draining else _NOT)
+
+    def drain(self) -> None:
+        """Not ready any more, for good."""
+        self._draining = True
+        self._set(_NOT)
+
+    def _set(self, status: Status.ValueType) -> None:
+        if self._statuses[READINESS] == status:
+            return
+        self._statuses |= dict.fromkeys(_READY_SERVICES, status)
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def Check(self, request: pb.HealthCheckRequest, context: Any) -> pb.HealthCheckResponse:
+        if request.service not in self._statuses:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "There is no such service.")
+        return pb.HealthCheckResponse(status=self._statuses[request.service])
+
+    async def List(self, _request: pb.HealthListRequest, _context: Any) -> pb.HealthListResponse:
+        statuses = {name: pb.HealthCheckResponse(status=status) for name, status in self._statuses.items()}
+        return pb.HealthListResponse(statuses=statuses)
+
+    async def Watch(
+        self, request: pb.HealthCheckRequest, _context: Any
+    ) -> AsyncIterator[pb.HealthCheckResponse]:
+        told = None
+        while True:
+            changed = self._changed
+            status = self._statuses.get(request.service, pb.HealthCheckResponse.SERVICE_UNKNOWN)
+            if status != told:
+                told = status
+                yield pb.HealthCheckResponse(status=status)
+            await changed.wait()
+
+
+_NOT = pb.HealthCheckResponse.NOT_SERVING
+
+
+async def probe(health: Health, decisions: Decisions, ledger: Ledger, clock: Clock) -> None:
+    """Keep readiness true to whether policy and ledger can answer; runs until cancelled."""
+    told = ""
+    while True:
+        try:
+            await decisions.check()
+            await ledger.check()
+        except GatewayError as exc:
+            health.ready(yes=False)
+            fault = exc.reason
+        else:
+            health.ready(yes=True)
+            fault = "none"
+        if fault != told:
+            told = fault
+            log.info("health.readiness", fault=fault)
+        await clock.sleep(_INTERVAL_S)

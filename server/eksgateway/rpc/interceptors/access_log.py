@@ -1,0 +1,44 @@
+"""One log line a call, refusals included: who, what, which decision, how it ended, how long."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+
+from eksgateway.clock import Clock
+from eksgateway.rpc.call import Call
+
+log = structlog.get_logger("eksgateway.access")
+
+
+class AccessLog:
+    """Never logs metadata or messages: they may hold secrets."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    @asynccontextmanager
+    async def around(self, call: Call, context: Any) -> AsyncIterator[None]:  # noqa: ARG002
+        started = self._clock.monotonic()
+        try:
+            yield
+        except asyncio.CancelledError:
+            call.status = "CANCELLED"
+            raise
+        finally:
+            log.info(
+                "rpc.call",
+                method=call.path,
+                caller=call.identified.id if call.identified else None,
+                status=call.status,
+                reason=call.reason or None,
+                decision_id=call.decision_id,
+                request_id=call.request_id,
+                peer=call.peer,
+                duration_ms=round((self._clock.monotonic() - started) * 1000, 3),
+                **call.log,
+            )

@@ -1,0 +1,53 @@
+"""Asks the policy at stage *request*: caller, action and cluster, before anything is asked of EKS.
+
+Who is denied here costs no EKS call, and cannot tell an existing cluster from a missing or a
+malformed one: fields are checked only afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from eksgateway.clock import Clock
+from eksgateway.decisions import Decisions
+from eksgateway.model import Action, Target
+from eksgateway.policy.question import Question
+from eksgateway.rpc.call import Call
+from eksgateway.rpc.fields import cluster_ref
+from eksgateway.rpc.methods import Access
+
+
+class Authorize:
+    """Every action of the method must be allowed on the cluster that the request names."""
+
+    def __init__(self, decisions: Decisions, home: Target, clock: Clock) -> None:
+        self._decisions = decisions
+        self._home = home
+        self._clock = clock
+
+    @asynccontextmanager
+    async def around(self, call: Call, context: Any) -> AsyncIterator[None]:  # noqa: ARG002
+        if call.method is not None and call.method.access is Access.POLICY:
+            for action in call.method.actions:
+                await self._require(call, action)
+        yield
+
+    async def _require(self, call: Call, action: Action) -> None:
+        request: Any = call.request
+        question = Question(
+            caller=call.caller,
+            action=action,
+            cluster=cluster_ref(request.cluster, self._home),
+            method=call.path,
+            decision_id=call.decision_id,
+            time=self._clock.now(),
+            reason=getattr(request, "reason", ""),
+            ticket=getattr(request, "ticket", ""),
+        )
+        await self._decisions.require(
+            question,
+            update_id=getattr(request, "update_id", ""),
+            request_id=getattr(request, "request_id", ""),
+        )

@@ -1,0 +1,99 @@
+"""The one place where errors become statuses; what the caller is told and what the log is told part here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf import any_pb2
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from eksgateway import errors
+from eksgateway.rpc.call import Call
+
+log = structlog.get_logger("eksgateway.rpc")
+
+DOMAIN = "eksgateway"
+
+STATUS: dict[type[errors.GatewayError], grpc.StatusCode] = {
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    errors.Denied: grpc.StatusCode.PERMISSION_DENIED,
+    errors.InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    errors.Aborted: grpc.StatusCode.ABORTED,
+    errors.Exhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.Unimplemented: grpc.StatusCode.UNIMPLEMENTED,
+    errors.Fault: grpc.StatusCode.INTERNAL,
+}
+
+
+class Errors:
+    """Turns what a call raises into a status with details; an unexpected exception tells nothing."""
+
+    @asynccontextmanager
+    async def around(self, call: Call, context: Any) -> AsyncIterator[None]:
+        try:
+            yield
+        except grpc.aio.AbortError:
+            raise
+        except errors.GatewayError as exc:
+            if isinstance(exc, errors.Fault) or exc.detail:
+                log.warning("rpc.error", reason=exc.reason, detail=exc.detail, decision_id=call.decision_id)
+            await _abort(call, context, exc)
+        except Exception:
+            log.exception("rpc.unexpected", method=call.path, decision_id=call.decision_id)
+            await _abort(call, context, errors.Internal())
+
+
+async def _abort(call: Call, context: Any, error: errors.GatewayError) -> None:
+    status = rpc_status.to_status(status_of(error))
+    call.status, call.reason = status.code.name, error.reason
+    # Without this, grpc drops the trailing metadata that was set before.
+    trailing = (*call.trailing(), *status.trailing_metadata)
+    await context.abort_with_status(status._replace(trailing_metadata=trailing))
+
+
+def status_of(error: errors.GatewayError) -> status_pb2.Status:
+    """The google.rpc.Status of an error: ErrorInfo always, the others where they apply."""
+    code = next(STATUS[branch] for branch in type(error).__mro__ if branch in STATUS)
+    details: list[Message] = [
+        error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
+    ]
+    if error.retry_after is not None:
+        nanos = math.ceil(error.retry_after * 1e9)
+        delay = Duration(seconds=nanos // 10**9, nanos=nanos % 10**9)
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    if error.violations and code is grpc.StatusCode.INVALID_ARGUMENT:
+        details.append(_bad_request(error))
+    if code is grpc.StatusCode.FAILED_PRECONDITION:
+        details.append(_precondition(error))
+    packed = []
+    for detail in details:
+        packed.append(any_pb2.Any())
+        packed[-1].Pack(detail)
+    return status_pb2.Status(code=code.value[0], message=error.message, details=packed)
+
+
+def _bad_request(error: errors.GatewayError) -> error_details_pb2.BadRequest:
+    violation = error_details_pb2.BadRequest.FieldViolation
+    return error_details_pb2.BadRequest(
+        field_violations=[violation(field=k, description=v) for k, v in error.violations.items()]
+    )
+
+
+def _precondition(error: errors.GatewayError) -> error_details_pb2.PreconditionFailure:
+    violation = error_details_pb2.PreconditionFailure.Violation
+    subject = error.metadata.get("subject", "")
+    return error_details_pb2.PreconditionFailure(
+        violations=[violation(type=error.reason, subject=subject, description=error.message)]
+    )

@@ -1,0 +1,91 @@
+"""Bounds: sizes, time, and how much is held at once, altogether and by one caller.
+
+Watches and calls are counted apart, so that watches cannot starve cancels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from eksgateway.errors import Draining, EksUnavailable, Overloaded, RequestTooLarge
+from eksgateway.rpc.call import Call
+from eksgateway.rpc.methods import Access
+from eksgateway.settings import LimitSettings
+
+_RETRY_S = 1.0
+
+
+class Budget:
+    """How many calls and watches each key holds; empty keys are forgotten."""
+
+    def __init__(self, *, calls: int, watches: int) -> None:
+        self._most = {False: calls, True: watches}
+        self._held: Counter[tuple[Hashable, bool]] = Counter()
+
+    @asynccontextmanager
+    async def hold(self, key: Hashable, *, watch: bool) -> AsyncIterator[None]:
+        """Hold one; raises Overloaded when all are held."""
+        slot = (key, watch)
+        if self._held[slot] >= self._most[watch]:
+            raise Overloaded(retry_after=_RETRY_S)
+        self._held[slot] += 1
+        try:
+            yield
+        finally:
+            self._held[slot] -= 1
+            if not self._held[slot]:
+                del self._held[slot]
+
+
+class Limits:
+    """Before identity: sizes, the drain flag, the global budget, and the whole call's time limit."""
+
+    def __init__(self, settings: LimitSettings) -> None:
+        self._settings = settings
+        self._budget = Budget(calls=settings.calls, watches=settings.watches)
+        self._draining = False
+
+    def drain(self) -> None:
+        """Turn new calls away from now on."""
+        self._draining = True
+
+    @asynccontextmanager
+    async def around(self, call: Call, context: Any) -> AsyncIterator[None]:  # noqa: ARG002
+        method = call.method
+        if self._draining and (method is None or method.access is not Access.OPEN):
+            raise Draining(retry_after=_RETRY_S)
+        if sum(len(key) + len(value) for key, value in call.metadata) > self._settings.metadata_bytes:
+            raise RequestTooLarge(f"The metadata is over {self._settings.metadata_bytes} bytes.")
+        if call.size > self._settings.message_bytes:
+            raise RequestTooLarge(f"The message is over {self._settings.message_bytes} bytes.")
+        watch = method is not None and method.watch
+        limited = method is not None and not method.watch and not method.own_deadline
+        timeout = self._settings.call_timeout_s if limited else None
+        async with self._budget.hold("all", watch=watch):
+            try:
+                async with asyncio.timeout(timeout) as limit:
+                    yield
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+                raise EksUnavailable("EKS did not answer in the time a call has.") from None
+
+
+class CallerLimits:
+    """After identity: one caller's budget."""
+
+    def __init__(self, settings: LimitSettings) -> None:
+        self._budget = Budget(calls=settings.calls_per_caller, watches=settings.watches_per_caller)
+
+    @asynccontextmanager
+    async def around(self, call: Call, context: Any) -> AsyncIterator[None]:  # noqa: ARG002
+        if call.identified is None:
+            yield
+            return
+        watch = call.method is not None and call.method.watch
+        async with self._budget.hold(call.identified.id, watch=watch):
+            yield

@@ -1,0 +1,43 @@
+"""Page tokens, bound to the caller and the filter they were made for; opaque, stateless, unsigned.
+
+Forging one shows nothing that its forger may not see anyway: every row is authorised again.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+
+from eksgateway.errors import RequestInvalid
+
+_LONGEST = 4096
+
+
+def encode(position: str, *bound_to: str) -> str:
+    """A token that continues at ``position``; empty when there is no position."""
+    if not position:
+        return ""
+    raw = json.dumps([1, _digest(bound_to), position]).encode()
+    return base64.urlsafe_b64encode(raw).decode()
+
+
+def decode(token: str, *bound_to: str) -> str:
+    """The position in a token. Raises RequestInvalid when it is not one for this caller and filter."""
+    if not token:
+        return ""
+    try:
+        if len(token) > _LONGEST:
+            raise ValueError
+        version, digest, position = json.loads(base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True))
+        if version != 1 or digest != _digest(bound_to) or not isinstance(position, str):
+            raise ValueError
+    except (ValueError, TypeError, RecursionError, binascii.Error):
+        fault = "is not a page token of this caller and filter: start again without one"
+        raise RequestInvalid(violations={"page_token": fault}) from None
+    return position
+
+
+def _digest(bound_to: tuple[str, ...]) -> str:
+    return hashlib.sha256(json.dumps(bound_to).encode()).hexdigest()[:16]

@@ -1,0 +1,207 @@
+"""UpdateService: translate, call once, translate back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from eksgateway import cancellability
+from eksgateway.cancellation import Asked, Cancellations
+from eksgateway.clock import Clock
+from eksgateway.decisions import Decisions, denial
+from eksgateway.eks.protocol import Eks
+from eksgateway.eks.shared import SharedReads
+from eksgateway.errors import ResumeTokenInvalid, TargetNotConfigured
+from eksgateway.model import (
+    Action,
+    Cancellation,
+    CancelRequest,
+    ClusterFacts,
+    ClusterRef,
+    Target,
+    Update,
+    UpdateRef,
+)
+from eksgateway.policy.question import Question
+from eksgateway.rpc import convert, fields, pages
+from eksgateway.rpc.call import Call
+from eksgateway.settings import WatchSettings
+from eksgateway.v1 import update_service_pb2 as pb
+from eksgateway.watch.sequence import WatchEvent, events
+from eksgateway.watch.watches import Watches
+
+_MOST_ON_A_PAGE = 10
+
+
+class UpdateService:
+    """The handlers get the interceptors' Call in the place of grpc's context."""
+
+    def __init__(  # noqa: PLR0913  each is one part of the gateway
+        self,
+        *,
+        decisions: Decisions,
+        cancellations: Cancellations,
+        eks: Eks,
+        reads: SharedReads,
+        watches: Watches,
+        home: Target,
+        clock: Clock,
+        settings: WatchSettings,
+    ) -> None:
+        self._decisions = decisions
+        self._cancellations = cancellations
+        self._eks = eks
+        self._reads = reads
+        self._watches = watches
+        self._home = home
+        self._clock = clock
+        self._settings = settings
+
+    async def CancelUpdate(self, request: pb.CancelUpdateRequest, call: Call) -> pb.CancelUpdateResponse:
+        cancellation = await self._cancel(request, call)
+        return pb.CancelUpdateResponse(cancellation=convert.cancellation(cancellation))
+
+    async def CheckCancelUpdate(
+        self, request: pb.CheckCancelUpdateRequest, call: Call
+    ) -> pb.CheckCancelUpdateResponse:
+        ref = self._update_ref(request, reason=request.reason, ticket=request.ticket)
+        admitted = self._question(call, Action.CANCEL, ref.cluster, request.reason, request.ticket)
+        at_request = await self._decisions.ask(admitted)
+        cluster = await self._eks.describe_cluster(ref.cluster)
+        update = await self._eks.describe_update(ref)
+        question = replace(admitted, facts=cluster, update=update)
+        await self._decisions.require(replace(question, action=Action.CHECK))
+        decision = await self._decisions.ask(question) if at_request.allowed else at_request
+        answer = pb.CheckCancelUpdateResponse(decision=convert.decision(decision))
+        if (await self._decisions.ask(replace(question, action=Action.GET))).allowed:
+            answer.update.CopyFrom(convert.update(update))
+            advice = cancellability.advise(cluster, update)
+            answer.cancellability.cancellable_now = advice.cancellable_now
+            answer.cancellability.explanation = advice.explanation
+            answer.cancellability.next_step = advice.next_step
+        return answer
+
+    async def GetUpdate(self, request: pb.GetUpdateRequest, call: Call) -> pb.GetUpdateResponse:
+        update = await self._admit(call, Action.GET, self._update_ref(request))
+        return pb.GetUpdateResponse(update=convert.update(update))
+
+    async def ListUpdates(self, request: pb.ListUpdatesRequest, call: Call) -> pb.ListUpdatesResponse:
+        cluster = fields.cluster_ref(request.cluster, self._home)
+        checked = fields.Fields()
+        fields.check_cluster(checked, cluster)
+        checked.between("page_size", request.page_size, 0, _MOST_ON_A_PAGE)
+        checked.done()
+        self._serve(cluster)
+        bound_to = ("updates", call.caller.id, str(cluster))
+        ids, following = await self._eks.list_updates(
+            cluster, request.page_size or _MOST_ON_A_PAGE, pages.decode(request.page_token, *bound_to)
+        )
+        facts = await self._reads.cluster(cluster, self._settings.facts_max_age_s)
+        updates = []
+        for update_id in ids:
+            ref = UpdateRef(cluster, update_id)
+            seen = await self._reads.update(ref, self._settings.facts_max_age_s)
+            question = self._question(call, Action.GET, cluster)
+            if (await self._decisions.ask(replace(question, facts=facts, update=seen.update))).allowed:
+                updates.append(convert.update(seen.update))
+        return pb.ListUpdatesResponse(updates=updates, next_page_token=pages.encode(following, *bound_to))
+
+    async def WatchUpdate(
+        self, request: pb.WatchUpdateRequest, call: Call
+    ) -> AsyncIterator[pb.WatchUpdateResponse]:
+        ref = self._update_ref(request)
+        if request.resume_token:
+            raise ResumeTokenInvalid
+        async for message in self._watch(call, ref):
+            yield message
+
+    async def CancelUpdateAndWatch(
+        self, request: pb.CancelUpdateAndWatchRequest, call: Call
+    ) -> AsyncIterator[pb.CancelUpdateAndWatchResponse]:
+        cancellation = await self._cancel(request, call, required_id=True, also=(Action.WATCH,))
+        yield pb.CancelUpdateAndWatchResponse(cancellation=convert.cancellation(cancellation))
+        async for message in self._watch(call, cancellation.ref):
+            yield pb.CancelUpdateAndWatchResponse(watch=message)
+
+    async def _cancel(
+        self,
+        request: pb.CancelUpdateRequest | pb.CancelUpdateAndWatchRequest,
+        call: Call,
+        *,
+        required_id: bool = False,
+        also: tuple[Action, ...] = (),
+    ) -> Cancellation:
+        ref = UpdateRef(fields.cluster_ref(request.cluster, self._home), request.update_id)
+        checked = fields.Fields()
+        fields.check_update(checked, ref)
+        fields.check_reason(checked, request.reason, request.ticket)
+        fields.check_request_id(checked, request.request_id, required=required_id)
+        checked.done()
+        self._serve(ref.cluster)
+        return await self._cancellations.cancel(
+            Asked(
+                caller=call.caller,
+                request=CancelRequest(ref, request.reason, request.ticket),
+                request_id=call.request_id,  # the caller's own, or one drawn for this call
+                method=call.path,
+                decision_id=call.decision_id,
+                also=also,
+            )
+        )
+
+    async def _watch(self, call: Call, ref: UpdateRef) -> AsyncIterator[pb.WatchUpdateResponse]:
+        await self._admit(call, Action.WATCH, ref)
+        async with self._watches.subscribe(ref) as watcher:
+            async for event in events(watcher, self._settings.heartbeat_s):
+                yield _message(event)
+
+    async def _admit(self, call: Call, action: Action, ref: UpdateRef) -> Update:
+        """The update as shared reads know it, after the policy allowed the action with its facts."""
+        self._serve(ref.cluster)
+        facts = await self._reads.cluster(ref.cluster, self._settings.facts_max_age_s)
+        seen = await self._reads.update(ref, self._settings.facts_max_age_s)
+        question = self._question(call, action, ref.cluster)
+        await self._decisions.require(replace(question, facts=facts, update=seen.update))
+        return seen.update
+
+    def _update_ref(
+        self,
+        request: pb.CheckCancelUpdateRequest | pb.GetUpdateRequest | pb.WatchUpdateRequest,
+        reason: str = "",
+        ticket: str = "",
+    ) -> UpdateRef:
+        ref = UpdateRef(fields.cluster_ref(request.cluster, self._home), request.update_id)
+        checked = fields.Fields()
+        fields.check_update(checked, ref)
+        fields.check_reason(checked, reason, ticket)
+        checked.done()
+        self._serve(ref.cluster)
+        return ref
+
+    def _serve(self, cluster: ClusterRef) -> None:
+        if not self._eks.serves(cluster):
+            raise TargetNotConfigured
+
+    def _question(
+        self, call: Call, action: Action, cluster: ClusterRef, reason: str = "", ticket: str = ""
+    ) -> Question:
+        return Question(
+            caller=call.caller,
+            action=action,
+            cluster=cluster,
+            method=call.path,
+            decision_id=call.decision_id,
+            time=self._clock.now(),
+            reason=reason,
+            ticket=ticket,
+        )
+
+
+def _message(event: WatchEvent) -> pb.WatchUpdateResponse:
+    return pb.WatchUpdateResponse(
+        kind=pb.WatchKind.Value(f"WATCH_KIND_{event.kind.value}"),
+        update=convert.update(event.update) if event.update else None,
+        phase=convert.phase(event.phase),
+        sequence=event.sequence,
+        observe_time=convert.timestamp(event.observe_time),
+    )

@@ -1,0 +1,75 @@
+"""Imports point one way: cli → app → rpc → {cancellation, watch} → {policy, ledger, eks, identity} → base."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "server" / "eksgateway"
+
+BASE = {"model", "errors", "phases", "clock", "settings", "lifetime", "logs", "v1"}
+PARTS = {"policy", "ledger", "eks", "identity"}
+MAY_IMPORT = {
+    "cli": {"app", "rpc", "simulator", "cancellation", "watch"} | PARTS | BASE,
+    "app": {"rpc", "cancellation", "decisions", "watch"} | PARTS | BASE,
+    "rpc": {"cancellation", "cancellability", "decisions", "watch"} | PARTS | BASE,
+    "cancellation": {"decisions"} | PARTS | BASE,
+    "watch": PARTS | BASE,
+    "decisions": PARTS | BASE,
+    "cancellability": BASE,
+    "simulator": BASE,
+    **{part: BASE for part in PARTS},
+    **{part: BASE for part in BASE},
+}
+CONFINED = {
+    "grpc": {"app", "rpc", "cli", "v1"},
+    "boto3": {"eks", "simulator"},
+    "botocore": {"eks", "simulator"},
+    "opa_client": {"policy"},
+    "wasmtime": {"policy"},
+    "sqlalchemy": {"ledger"},
+    "alembic": {"ledger"},
+    "jwt": {"identity", "cli"},
+}
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in ROOT.rglob("*.py") if "v1" not in path.parts)
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide which way they point"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
+    """An arrow that points back fails here, with its name."""
+    part = part_of(path)
+    if part == "__init__":
+        return
+    for name in imported(path):
+        top, *rest = name.split(".")
+        if top == "eksgateway":
+            other = rest[0] if rest else part
+            assert other == part or other in MAY_IMPORT[part], f"{part} must not import {name}"
+        elif top in CONFINED:
+            assert part in CONFINED[top], f"{part} must not import {top}"
+
+
+def test_every_part_is_named() -> None:
+    """A new part has to say what it may import."""
+    parts = {part_of(path) for path in modules()} - {"__init__"}
+    assert parts <= set(MAY_IMPORT)
