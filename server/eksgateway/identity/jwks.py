@@ -50,13 +50,12 @@ class IssuerKeys:
 
         Raises IdentityUnavailable.
         """
-        age = self._clock.monotonic() - self._keys_time
-        if self._keys is None or age >= self._ages.maximum_s:
-            self._keys = None
+        keys = self._believed()
+        if keys is None:
             return await self.refreshed()
-        if age >= self._ages.maximum_s / 2:
+        if self._age() >= self._ages.maximum_s / 2:
             self._begin()  # not waited for: an issuer that is down has the other half to come back
-        return self._keys
+        return keys
 
     async def refreshed(self) -> KeySet:
         """As ``current``, after a fetch if the cool-down permits one or one is under way."""
@@ -64,15 +63,22 @@ class IssuerKeys:
         if fetch is not None:
             # wait() leaves the fetch running when this caller gives up: others wait for it too.
             await asyncio.wait([fetch])
-        if self._keys is None:
+        keys = self._believed()
+        if keys is None:
             raise IdentityUnavailable(retry_after=self._cooldown_left(), detail=f"no keys of {self._name}")
-        return self._keys
+        return keys
 
     async def close(self) -> None:
         if self._fetch is not None:
             self._fetch.cancel()
             await asyncio.wait([self._fetch])
         await self._source.close()
+
+    def _age(self) -> float:
+        return self._clock.monotonic() - self._keys_time
+
+    def _believed(self) -> KeySet | None:
+        return self._keys if self._age() < self._ages.maximum_s else None
 
     def _begin(self) -> asyncio.Task[None] | None:
         if self._fetch is not None and not self._fetch.done():
@@ -92,9 +98,8 @@ class IssuerKeys:
         try:
             keys = read_key_set(await self._source.read())
         except (SourceError, KeysUnusable) as exc:
-            _log.warning(
-                "identity.jwks_failed", issuer=self._name, cause=str(exc), keys_kept=self._keys is not None
-            )
+            kept = self._believed() is not None
+            _log.warning("identity.jwks_failed", issuer=self._name, cause=str(exc), keys_kept=kept)
             return
         self._keys_time = began
         if keys != self._keys:

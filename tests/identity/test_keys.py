@@ -1,0 +1,108 @@
+"""What is read from a JWK set, and what is left out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+from eksgateway.errors import CredentialsInvalid
+from eksgateway.identity.compact import parse
+from eksgateway.identity.keys import KeysUnusable, check_signature, read_key_set
+from support.tokens import PrivateKey, b64, compact, ec_key, jwk, jwks, rsa_key, signer
+
+GOOD = jwk(ec_key("good"), "good")
+RSA = jwk(rsa_key("corp"), "rsa")
+
+IGNORED: list[tuple[str, Any, str]] = [
+    ("no object", "key", "not an object"),
+    ("no kty", {"kid": "x"}, "not accepted"),
+    ("kty is a list", RSA | {"kty": ["RSA"]}, "not accepted"),
+    ("unknown kty", RSA | {"kty": "AKP"}, "not accepted"),
+    ("symmetric", {"kty": "oct", "kid": "x", "k": b64(b"secret" * 8), "alg": "HS256"}, "secret"),
+    ("private", RSA | {"d": "AQAB"}, "secret"),
+    ("for encryption", RSA | {"use": "enc"}, "not for signatures"),
+    ("use is null", RSA | {"use": None}, "not for signatures"),
+    ("may only encrypt", RSA | {"key_ops": ["encrypt"]}, "not for signatures"),
+    ("key_ops is text", RSA | {"key_ops": "verify"}, "not for signatures"),
+    ("kid is a number", RSA | {"kid": 1}, "`kid`"),
+    ("alg none", RSA | {"alg": "none"}, "not accepted"),
+    ("alg HS256", RSA | {"alg": "HS256"}, "not accepted"),
+    ("alg of another kty", RSA | {"alg": "ES256"}, "not accepted"),
+    ("alg of another curve", GOOD | {"alg": "ES384"}, "not accepted"),
+    ("another curve", jwk(ec.generate_private_key(ec.SECP256K1()), "x"), "not accepted"),
+    ("curve that is not the key's", GOOD | {"crv": "P-384"}, "malformed"),
+    ("no curve", {name: value for name, value in GOOD.items() if name != "crv"}, "not accepted"),
+    ("point off the curve", GOOD | {"y": GOOD["x"]}, "malformed"),
+    ("modulus is a number", RSA | {"n": 5}, "malformed"),
+    ("modulus is no base64", RSA | {"n": "*"}, "malformed"),
+    ("no exponent", {name: value for name, value in RSA.items() if name != "e"}, "malformed"),
+    ("short RSA", jwk(rsa_key("short", bits=1024), "short"), "shorter than 2048 bits"),
+]
+
+
+@pytest.mark.parametrize(("entry", "why"), [row[1:] for row in IGNORED], ids=[row[0] for row in IGNORED])
+def test_an_unfit_key_is_left_out_and_the_others_stay(entry: Any, why: str) -> None:
+    """One key that cannot be used does not lose the issuer the others, and the log can say why."""
+    keys = read_key_set(json.dumps({"keys": [entry, GOOD]}).encode())
+    assert [key.kid for key in keys.keys] == ["good"]
+    assert len(keys.ignored) == 1
+    assert why in keys.ignored[0]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [b"", b"\xff", b"[]", b"null", b"{}", b'{"keys":{}}', b'{"keys":[]}', b"<html>", b"[" * 100_000],
+    ids=["empty", "bytes", "list", "null", "no keys", "keys no list", "no key", "HTML", "deep"],
+)
+def test_a_document_without_usable_keys_is_unusable(document: bytes) -> None:
+    """It is an error and not an empty set: an empty set would wipe good keys."""
+    with pytest.raises(KeysUnusable):
+        read_key_set(document)
+
+
+@pytest.mark.parametrize(
+    ("entry", "algorithms"),
+    [
+        (RSA, ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")),
+        (RSA | {"alg": "PS384"}, ("PS384",)),
+        (GOOD | {"use": "sig", "key_ops": ["verify"]}, ("ES256",)),
+        (jwk(ec.generate_private_key(ec.SECP384R1()), "x"), ("ES384",)),
+        (jwk(ec.generate_private_key(ec.SECP521R1()), "x"), ("ES512",)),
+        (jwk(ed25519.Ed25519PrivateKey.generate(), None), ("EdDSA",)),
+    ],
+    ids=["RSA", "RSA with alg", "P-256", "P-384", "P-521", "Ed25519"],
+)
+def test_a_key_verifies_the_algorithms_of_its_kind_only(
+    entry: dict[str, Any], algorithms: tuple[str, ...]
+) -> None:
+    """Kind and `alg` of the key decide, not the token."""
+    (key,) = read_key_set(jwks(entry)).keys
+    assert key.algorithms == algorithms
+
+
+MAKERS: dict[str, Callable[[], PrivateKey]] = {
+    "RS256": lambda: rsa.generate_private_key(65537, 2048),
+    "PS256": lambda: rsa.generate_private_key(65537, 2048),
+    "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "EdDSA": ed25519.Ed25519PrivateKey.generate,
+}
+
+
+@pytest.mark.parametrize("algorithm", MAKERS)
+def test_signatures_of_each_kind_verify(algorithm: str) -> None:
+    """Every kind of algorithm works end to end, and fails on another key of the same kind."""
+    ours, theirs = MAKERS[algorithm](), MAKERS[algorithm]()
+    token = parse(compact({"alg": algorithm, "kid": "k"}, {}, signer(ours, algorithm)))
+    check_signature(token, read_key_set(jwks(jwk(ours, "k"))).find(token))
+    with pytest.raises(CredentialsInvalid):
+        check_signature(token, read_key_set(jwks(jwk(theirs, "k"))).find(token))
+
+
+def test_equal_documents_give_equal_sets() -> None:
+    """So a fetch that changes nothing is seen as no change."""
+    assert read_key_set(jwks(RSA, GOOD)) == read_key_set(jwks(RSA, GOOD))
+    assert read_key_set(jwks(RSA)) != read_key_set(jwks(jwk(rsa_key("attacker"), "rsa")))

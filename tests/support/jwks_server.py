@@ -1,0 +1,62 @@
+"""A real HTTP server for a JWK set, whose answer a test changes and whose requests it counts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Self
+
+from aiohttp import web
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server says."""
+
+    body: bytes = b""
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class JwksServer:
+    """Gives each GET the ``answer`` set here; while ``open`` is cleared, answers wait."""
+
+    answer: Answer
+    fetches: int = 0
+    url: str = ""
+    open: asyncio.Event = field(default_factory=asyncio.Event)
+    _asked: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    @classmethod
+    @asynccontextmanager
+    async def running(cls, body: bytes) -> AsyncIterator[Self]:
+        """A server on a free loopback port."""
+        server = cls(Answer(body))
+        server.open.set()
+        app = web.Application()
+        app.router.add_get("/{path:.*}", server._respond)
+        runner = web.AppRunner(app, shutdown_timeout=0)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            server.url = f"http://127.0.0.1:{runner.addresses[0][1]}/keys"
+            yield server
+        finally:
+            server.open.set()
+            await runner.cleanup()
+
+    async def asked(self, times: int) -> None:
+        """Wait until that many requests came in all."""
+        async with asyncio.timeout(5), self._asked:
+            await self._asked.wait_for(lambda: self.fetches >= times)
+
+    async def _respond(self, _: web.Request) -> web.Response:
+        async with self._asked:
+            self.fetches += 1
+            self._asked.notify_all()
+        await self.open.wait()
+        return web.Response(body=self.answer.body, status=self.answer.status, headers=self.answer.headers)
