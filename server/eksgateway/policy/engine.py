@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import json
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
 
-from eksgateway.model import Decision
+from eksgateway.errors import PolicyInvalid, PolicyObligationUnknown, PolicyUndefined
+from eksgateway.model import Action, Caller, ClusterFacts, ClusterRef, Decision, Update
 from eksgateway.policy.question import Question
+
+MAX_ANSWER_BYTES: Final = 1 << 20
+UNDEFINED: Final = object()  # the policy gave no result; JSON's null is a result, and not a decision
+
+
+class PolicyLoadError(Exception):
+    """A policy that cannot be put in force; the text says what is wrong with it."""
 
 
 class PolicyEngine(Protocol):
@@ -31,4 +41,64 @@ class PolicyEngine(Protocol):
 
 def read_decision(result: Any, *, decision_id: str, revision: str) -> Decision:
     """The decision in a policy's result; only a boolean true allows. Raises as ``decide`` does."""
-    raise NotImplementedError
+    if result is UNDEFINED:
+        raise PolicyUndefined
+    if not isinstance(result, dict):
+        raise PolicyInvalid(detail=f"the policy's result is {_shape(result)}, not an object")
+    allow = result.get("allow")
+    if not isinstance(allow, bool):
+        raise PolicyInvalid(detail=f"allow is {_shape(allow)}, not a boolean")
+    obligations = result.get("obligations", [])
+    if not isinstance(obligations, list):
+        raise PolicyInvalid(detail=f"obligations is {_shape(obligations)}, not a list")
+    rules, reasons = _texts(result, "rules"), _texts(result, "reasons")
+    if allow and obligations:
+        raise PolicyObligationUnknown(detail=f"{len(obligations)} obligations, by rules {', '.join(rules)}")
+    return Decision(decision_id, allow, rules, reasons, revision)
+
+
+def read_json(raw: bytes) -> Any:
+    """An engine's answer as Python values; raises PolicyInvalid when it is not JSON, or too large."""
+    if len(raw) > MAX_ANSWER_BYTES:
+        raise PolicyInvalid(detail=f"the policy's answer is larger than {MAX_ANSWER_BYTES} bytes")
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError) as exc:  # not JSON, not UTF-8, a huge number; nested too deep
+        raise PolicyInvalid(detail=f"the policy's answer is not JSON: {type(exc).__name__}") from exc
+
+
+def _texts(result: dict[str, Any], key: str) -> tuple[str, ...]:
+    values = result.get(key, [])
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise PolicyInvalid(detail=f"{key} is not a list of strings")
+    return tuple(values)
+
+
+def _shape(value: Any) -> str:
+    return "missing or null" if value is None else f"a {type(value).__name__}"
+
+
+def _sample_questions() -> tuple[Question, Question]:
+    nobody = Caller(type="jwt", id="jwt:sample:nobody", issuer="", groups=())
+    cluster = ClusterRef("000000000000", "xx-sample-0", "sample")
+    arn = "arn:aws:eks:xx-sample-0:000000000000:cluster/sample"
+    common: dict[str, Any] = {
+        "caller": nobody,
+        "action": Action.CANCEL,
+        "cluster": cluster,
+        "method": "",
+        "decision_id": "sample",
+        "time": datetime(2026, 1, 1, tzinfo=UTC),
+    }
+    return (
+        Question(**common),
+        Question(
+            **common,
+            facts=ClusterFacts(arn, "sample", "ACTIVE", "1.34"),
+            update=Update("sample", "InProgress", "VersionUpdate"),
+        ),
+    )
+
+
+SAMPLES: Final = _sample_questions()
+"""One question per stage, by a caller nobody knows: an engine that can answer them is ready."""

@@ -1,0 +1,272 @@
+# METADATA
+# title: Who may do what to which EKS update
+# description: |
+#   Answers one question of the gateway from the operators' data (grants and freezes). Stage
+#   "request" knows account, region and cluster; stage "update" also tags and the update, and
+#   never allows what stage "request" would not. Only what is written down is allowed: every rule
+#   on the way to an allow is positive, so that anything undefined is a deny.
+# schemas:
+#   - input: schema.input
+package eksgateway.authz
+
+import data.eksgateway.wellformed
+
+# METADATA
+# title: The decision
+# description: |
+#   `rules` are the ids of the grants that allow, or of the grants and freezes that deny;
+#   `reasons` are sentences for the caller. Who has no grant on the cluster learns nothing else.
+# entrypoint: true
+default decision := {
+	"allow": false,
+	"reasons": ["You have no grant on this cluster."],
+	"rules": [],
+	"obligations": [],
+}
+
+decision := {
+	"allow": true,
+	"reasons": sort({concat("", ["Grant ", grant.id, " allows this."]) | some grant in allowing}),
+	"rules": sort({grant.id | some grant in allowing}),
+	"obligations": [],
+} if {
+	allowed
+}
+
+decision := {
+	"allow": false,
+	"reasons": sort({objection.reason | some objection in objections}),
+	"rules": sort({objection.rule | some objection in objections}),
+	"obligations": [],
+} if {
+	count(covering) > 0
+	not allowed
+}
+
+default allowed := false
+
+allowed if {
+	count(allowing) > 0
+	unfrozen
+}
+
+# Grants that name both the caller and the cluster. A malformed grant covers nobody.
+covering := [grant |
+	is_array(data.eksgateway.grants)
+	some grant in data.eksgateway.grants
+	names_caller(grant)
+	names_cluster(grant)
+	wellformed.grant(grant)
+]
+
+# … and the action, …
+naming_action := [grant |
+	some grant in covering
+	input.action.name in grant.actions
+]
+
+# … and whose conditions hold.
+allowing := [grant |
+	some grant in naming_action
+	comes_over(grant)
+	has_required(grant)
+	fits_update(grant)
+]
+
+names_caller(grant) if {
+	some pattern in grant.subjects
+	matches(pattern, input.subject.id)
+}
+
+names_caller(grant) if {
+	some pattern in grant.groups
+	some group in input.subject.properties.groups
+	matches(pattern, group)
+}
+
+names_cluster(grant) if {
+	input.resource.properties.account_id in grant.accounts
+	input.resource.properties.region in grant.regions
+	some pattern in grant.clusters
+	matches(pattern, input.resource.properties.cluster)
+}
+
+comes_over(grant) if object.get(grant, "via", null) == null
+
+comes_over(grant) if {
+	some pattern in grant.via
+	matches(pattern, input.subject.properties.via)
+}
+
+# What a cancel must bring is known before any call to EKS, so it is judged at both stages.
+has_required(_) if input.action.name != "cancel"
+
+has_required(grant) if {
+	every name in object.get(grant, "require", []) {
+		given(name)
+	}
+}
+
+given(name) if trim_space(input.action.properties[name]) != ""
+
+fits_update(_) if input.context.stage == "request"
+
+fits_update(grant) if {
+	input.context.stage == "update"
+	fits_type(grant)
+	every key, values in object.get(grant, "tags", {}) {
+		input.resource.properties.tags[key] in values
+	}
+}
+
+fits_type(_) if input.action.name != "cancel"
+
+fits_type(grant) if input.resource.properties.update.type in grant.update_types
+
+# A pattern is exact; or has one `*`, any run of characters but `/`; or ends in `/**`, the rest.
+matches(pattern, value) if pattern == value
+
+matches(pattern, value) if {
+	[head, tail] := split(pattern, "*")
+	startswith(value, head)
+	endswith(value, tail)
+	count(value) >= count(head) + count(tail)
+	not contains(trim_suffix(trim_prefix(value, head), tail), "/")
+}
+
+matches(pattern, value) if {
+	endswith(pattern, "/**")
+	startswith(value, trim_suffix(pattern, "**"))
+}
+
+# Freezes hold back cancels and nothing else. `clear` has to be shown for each of them: a freeze
+# that cannot be read holds everything back.
+default freezes := []
+
+freezes := data.eksgateway.freezes
+
+unfrozen if input.action.name != "cancel"
+
+unfrozen if {
+	is_array(freezes)
+	every freeze in freezes {
+		clear(freeze)
+	}
+}
+
+clear(freeze) if {
+	wellformed.freeze(freeze)
+	wellformed.utc(input.context.time)
+	spares(freeze)
+}
+
+spares(freeze) if input.context.time < freeze.from
+
+spares(freeze) if input.context.time >= freeze.until
+
+spares(freeze) if {
+	every pattern in freeze.clusters {
+		not matches(pattern, input.resource.properties.cluster)
+	}
+}
+
+spares(freeze) if {
+	every account in freeze.accounts {
+		account != input.resource.properties.account_id
+	}
+}
+
+spares(freeze) if {
+	every region in freeze.regions {
+		region != input.resource.properties.region
+	}
+}
+
+spares(freeze) if {
+	some pattern in freeze.except_groups
+	some group in input.subject.properties.groups
+	matches(pattern, group)
+}
+
+# Why not. These only explain: nothing here decides.
+objections contains {"rule": grant.id, "reason": reason} if {
+	count(naming_action) == 0
+	some grant in covering
+	reason := concat("", ["Grant ", grant.id, " does not allow ", input.action.name, "."])
+}
+
+objections contains {"rule": grant.id, "reason": reason} if {
+	some grant in failing
+	not comes_over(grant)
+	reason := concat("", ["Grant ", grant.id, " asks for a connection that this call did not come over."])
+}
+
+objections contains {"rule": grant.id, "reason": reason} if {
+	input.action.name == "cancel"
+	some grant in failing
+	some name in grant.require
+	not given(name)
+	reason := concat("", ["A ", name, " is required by grant ", grant.id, "."])
+}
+
+objections contains {"rule": grant.id, "reason": reason} if {
+	input.context.stage == "update"
+	some grant in failing
+	some key, values in grant.tags
+	not input.resource.properties.tags[key] in values
+	reason := concat("", [
+		"Grant ", grant.id,
+		" asks for the cluster's tag ", key,
+		" to be ", concat(" or ", values), ".",
+	])
+}
+
+# The update's own type is not told: the caller may not be allowed to see it.
+objections contains {"rule": grant.id, "reason": reason} if {
+	input.context.stage == "update"
+	some grant in failing
+	not fits_type(grant)
+	reason := concat("", [
+		"Grant ", grant.id,
+		" allows cancel for updates of type ", concat(" or ", grant.update_types), " only.",
+	])
+}
+
+objections contains {"rule": "freezes", "reason": reason} if {
+	cancel_granted
+	not is_array(freezes)
+	reason := "The freezes are malformed: no cancel is allowed until they are corrected."
+}
+
+objections contains {"rule": freeze_id(freeze), "reason": reason} if {
+	cancel_granted
+	some freeze in freezes
+	not wellformed.freeze(freeze)
+	reason := concat("", [
+		"Freeze ", freeze_id(freeze),
+		" is malformed: no cancel is allowed until it is corrected.",
+	])
+}
+
+objections contains {"rule": freeze.id, "reason": reason} if {
+	cancel_granted
+	some freeze in freezes
+	wellformed.freeze(freeze)
+	not clear(freeze)
+	reason := concat("", ["Freeze ", freeze.id, " forbids cancel on this cluster until ", freeze.until, "."])
+}
+
+# One grant that allows is enough: what others lack is not worth telling then.
+failing := [grant |
+	count(allowing) == 0
+	some grant in naming_action
+]
+
+cancel_granted if {
+	input.action.name == "cancel"
+	count(naming_action) > 0
+}
+
+default freeze_id(_) := "freezes"
+
+freeze_id(freeze) := freeze.id if wellformed.id(freeze.id)

@@ -1,0 +1,42 @@
+"""Compiles policies/ to the Wasm module that the package ships, and copies the data's schema beside it.
+
+Run by `make policy`; tests/policy/test_build.py fails when a fresh build differs from what is committed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "server" / "eksgateway" / "policy"
+OPA_VERSION = "1.22.2"  # as in build_tools.sh: another one compiles to other bytes
+ENTRYPOINT = "eksgateway/authz/decision"
+# Only what the decision needs: revision.rego asks for built-ins that the module's host has not.
+SOURCES = ("policies/eksgateway/authz.rego", "policies/eksgateway/wellformed.rego")
+
+
+def build(target: Path) -> None:
+    """Write policy.wasm and data.schema.json into ``target``."""
+    version = subprocess.run(["opa", "version"], check=True, capture_output=True, text=True).stdout
+    if f"Version: {OPA_VERSION}\n" not in version:
+        sys.exit(f"opa {OPA_VERSION} is needed, and this is:\n{version}")
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = Path(folder) / "bundle.tar.gz"
+        # From the repository's root with relative paths: the module's messages contain them.
+        command = ["opa", "build", "-t", "wasm", "-e", ENTRYPOINT, "-o", str(bundle), *SOURCES]
+        subprocess.run(command, check=True, cwd=ROOT)
+        with tarfile.open(bundle) as archive:
+            module = archive.extractfile("/policy.wasm")
+            if module is None:
+                sys.exit("opa build made a bundle without policy.wasm")
+            (target / "policy.wasm").write_bytes(module.read())
+    shutil.copyfile(ROOT / "policies" / "schemas" / "data.json", target / "data.schema.json")
+
+
+if __name__ == "__main__":
+    build(Path(sys.argv[1]) if len(sys.argv) > 1 else PACKAGE)

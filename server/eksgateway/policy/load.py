@@ -1,0 +1,31 @@
+"""Opens the policy engine that the settings name."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.resources import files
+
+from eksgateway.clock import Clock
+from eksgateway.policy.data import load_data
+from eksgateway.policy.engine import PolicyEngine
+from eksgateway.settings import PolicySettings
+
+
+async def open_engine(settings: PolicySettings, clock: Clock) -> PolicyEngine:
+    """The engine, which its user closes.
+
+    The engine wasm has answered once when this returns; raises PolicyLoadError if its data or
+    module cannot be used. The engine opa may come up later than the gateway: see ``check``.
+    """
+    # Each engine is imported only where it is used: the OPA client alone takes a quarter of a second.
+    if settings.engine == "opa":
+        from eksgateway.policy.opa import OpaEngine  # noqa: PLC0415 - as above
+
+        assert settings.opa is not None  # noqa: S101 - PolicySettings says so; for mypy
+        return await OpaEngine.open(settings.opa, clock, timeout_s=settings.timeout_s)
+    from eksgateway.policy.wasm import WasmEngine  # noqa: PLC0415 - as above
+
+    assert settings.data is not None  # noqa: S101 - PolicySettings says so; for mypy
+    data = await asyncio.to_thread(load_data, settings.data)
+    module = (files("eksgateway.policy") / "policy.wasm").read_bytes()
+    return await WasmEngine.load(module, data, timeout_s=settings.timeout_s)

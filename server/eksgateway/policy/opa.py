@@ -1,0 +1,159 @@
+"""The engine for an OPA server, a sidecar with its own bundles, reached with opa-python-client."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+import aiohttp
+from opa_client import AsyncOpaClient  # type: ignore[import-untyped]  # ships no types
+
+from eksgateway.clock import Clock
+from eksgateway.errors import GatewayError, PolicyInvalid, PolicyUnavailable
+from eksgateway.model import Decision
+from eksgateway.policy.engine import MAX_ANSWER_BYTES, SAMPLES, UNDEFINED, read_decision, read_json
+from eksgateway.policy.question import Question
+from eksgateway.settings import OpaSettings
+
+# Fixed: no part of a path ever comes from a question.
+_PACKAGE: Final = "eksgateway.authz"
+_RULE: Final = "decision"
+_WITH_PROVENANCE: Final = {"provenance": "true"}
+
+
+class OpaEngine:
+    """A PolicyEngine. Use ``open``; ``close`` ends its connections and its watch over the revision."""
+
+    def __init__(self, client: AsyncOpaClient, settings: OpaSettings, clock: Clock, timeout_s: float) -> None:
+        self._client = client
+        self._settings = settings
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._revision = ""
+        self._data_hash = ""
+        self._poll: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, settings: OpaSettings, clock: Clock, *, timeout_s: float) -> Self:
+        """An engine; whether OPA answers is for ``check`` to say."""
+        address = urlsplit(settings.url)
+        tls = address.scheme == "https"
+        client = _BoundedClient(
+            host=f"[{host}]" if ":" in (host := address.hostname or "") else host,
+            port=address.port or (443 if tls else 80),
+            ssl=tls,
+            timeout=timeout_s,
+        )
+        await client.__aenter__()
+        engine = cls(client, settings, clock, timeout_s)
+        engine._poll = asyncio.create_task(engine._keep_revision(), name="policy-revision")
+        return engine
+
+    @property
+    def revision(self) -> str:
+        return self._revision
+
+    async def decide(self, question: Question) -> Decision:
+        answer = await self._ask(_PACKAGE, _RULE, question.to_input())
+        revision = self._revision_of(answer)
+        result = answer.get("result", UNDEFINED)
+        return read_decision(result, decision_id=question.decision_id, revision=revision)
+
+    async def check(self) -> None:
+        for question in SAMPLES:
+            await self.decide(question)
+
+    async def close(self) -> None:
+        if self._poll is not None:
+            self._poll.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._poll
+        await self._client.close_connection()
+
+    async def _keep_revision(self) -> None:
+        """Ask what is in force, every ``poll_s``. While OPA cannot say, what it said last stands."""
+        while True:
+            with contextlib.suppress(GatewayError):
+                answer = await self._ask("eksgateway.revision", "hash", {})
+                found = answer.get("result")
+                self._data_hash = found if isinstance(found, str) else ""
+                self._revision = self._revision_of(answer)
+            await self._clock.sleep(self._settings.poll_s)
+
+    def _revision_of(self, answer: dict[str, Any]) -> str:
+        """OPA's revisions of its bundles, else the hash of its data; raises if a bundle is not there."""
+        bundles = _bundles(answer)
+        expected = self._settings.bundle
+        if expected and expected not in bundles:
+            raise PolicyUnavailable(detail=f"OPA has not loaded the bundle {expected!r}")
+        named = {expected: bundles[expected]} if expected else bundles
+        revisions = [f"{name}={revision}" for name, revision in sorted(named.items()) if revision]
+        return ",".join(revisions) or self._data_hash
+
+    async def _ask(self, package: str, rule: str, document: dict[str, Any]) -> dict[str, Any]:
+        try:
+            # One deadline around the call and its retries: the client's own is per attempt.
+            async with asyncio.timeout(self._timeout_s):
+                answer = await self._client.query_rule(document, package, rule, query_params=_WITH_PROVENANCE)
+        except (TimeoutError, aiohttp.ClientError, OSError) as exc:
+            raise _translated(exc) from exc
+        if not isinstance(answer, dict):
+            raise PolicyInvalid(detail="OPA's answer is not an object")
+        return answer
+
+
+def _translated(exc: Exception) -> GatewayError:
+    told = f"{type(exc).__name__}: {exc}"
+    if not isinstance(exc, aiohttp.ClientResponseError):
+        return PolicyUnavailable(detail=told)
+    # OPA's own refusals (a bad path, its authorization) come back the same however often one asks.
+    return PolicyInvalid(detail=told) if 300 <= exc.status < 500 else PolicyUnavailable(detail=told)
+
+
+def _bundles(answer: dict[str, Any]) -> dict[str, str]:
+    provenance = answer.get("provenance", {})
+    bundles = provenance.get("bundles", {}) if isinstance(provenance, dict) else None
+    if not isinstance(bundles, dict):
+        raise PolicyInvalid(detail="OPA's provenance is not an object")
+    found = {}
+    for name, bundle in bundles.items():
+        revision = bundle.get("revision", "") if isinstance(bundle, dict) else None
+        if not isinstance(revision, str):
+            raise PolicyInvalid(detail="OPA's provenance has a bundle without a readable revision")
+        found[name] = revision
+    return found
+
+
+class _BoundedResponse(aiohttp.ClientResponse):
+    """An answer of which never more than MAX_ANSWER_BYTES (and a chunk) are held."""
+
+    async def json(self, **_: Any) -> Any:
+        body = bytearray()
+        async for chunk in self.content.iter_any():
+            body += chunk
+            if len(body) > MAX_ANSWER_BYTES:
+                break
+        return read_json(bytes(body))
+
+
+class _BoundedClient(AsyncOpaClient):  # type: ignore[misc]  # untyped, see the import
+    """opa-python-client with bounded answers; a redirect is an answer, not an order."""
+
+    async def _init_session(self) -> None:
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=self.timeout),
+            response_class=_BoundedResponse,
+        )
+
+    @asynccontextmanager
+    async def _request(self, method: str, url: str, **kwargs: Any) -> AsyncIterator[aiohttp.ClientResponse]:
+        async with super()._request(method, url, allow_redirects=False, **kwargs) as response:
+            if 300 <= response.status < 400:
+                raise aiohttp.ClientResponseError(
+                    response.request_info, response.history, status=response.status, message="a redirect"
+                )
+            yield response
