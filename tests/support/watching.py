@@ -11,6 +11,7 @@ from random import Random
 
 from eksgateway import phases
 from eksgateway.eks.shared import Seen
+from eksgateway.errors import GatewayError
 from eksgateway.ledger.protocol import Known
 from eksgateway.model import (
     Caller,
@@ -28,6 +29,8 @@ from eksgateway.model import (
     UpdateRef,
 )
 from eksgateway.settings import WatchSettings
+from eksgateway.watch.sequence import Kind, WatchEvent, events
+from eksgateway.watch.slot import Watcher
 from eksgateway.watch.watches import Watches
 from support.clock import FakeClock
 
@@ -132,6 +135,33 @@ def _observed(one: Cancellation, observation: Observation) -> Cancellation:
 
 
 @dataclass
+class Stream:
+    """What one watcher got, and how it ended."""
+
+    events: list[WatchEvent] = field(default_factory=list)
+    ended: bool = False
+    error: GatewayError | None = None
+
+    async def read(self, watcher: Watcher, heartbeat_s: float, after: int) -> None:
+        try:
+            async for event in events(watcher, heartbeat_s, after):
+                self.events.append(event)
+        except GatewayError as exc:
+            self.error = exc
+        self.ended = True
+
+    @property
+    def told(self) -> list[tuple[str, str, str | None, int]]:
+        """Each event but its time: kind, status, phase, sequence."""
+        return [(one.kind, one.update.status, one.phase, one.sequence) for one in self.events]
+
+    @property
+    def statuses(self) -> list[str]:
+        """What changed, heartbeats left out."""
+        return [one.update.status for one in self.events if one.kind is not Kind.HEARTBEAT]
+
+
+@dataclass
 class Stage:
     """The hub under test and everything around it."""
 
@@ -157,6 +187,19 @@ class Stage:
             await stage.clock.advance()
             assert stage.watches.pollers == 0
             assert stage.clock.sleepers == 0
+
+    @asynccontextmanager
+    async def watching(self, after: int = 0) -> AsyncIterator[Stream]:
+        """A watcher that reads whatever comes, as a servicer with a fast client does."""
+        stream = Stream()
+        async with self.watches.subscribe(REF) as watcher:
+            task = asyncio.create_task(stream.read(watcher, self.settings.heartbeat_s, after))
+            try:
+                await self.clock.advance()
+                yield stream
+            finally:
+                task.cancel()
+                await asyncio.wait((task,))
 
     async def cancelled(self, cancellation: Cancellation) -> None:
         """What the cancellation flow does once an outcome is committed."""

@@ -134,6 +134,12 @@ class Poller:
             return not self._pending or self._recorded == self._version
         return not self.watchers and not self._pending
 
+    @property
+    def _owes_ledger(self) -> bool:
+        """Whether there is something to write down, or an outcome still to hear of."""
+        unheard = self._newest is not None and self._newest.outcome is None
+        return self._recorded != self._version or unheard
+
     async def _look(self) -> None:
         self._followed = False
         known = self._report
@@ -141,7 +147,7 @@ class Poller:
             await self._read()
         if self._report is None or self._given_up:
             return
-        if self._report.read and self._recorded != self._version:
+        if self._report.read and self._owes_ledger:
             await self._write_down(self._report)
         self._publish()
 

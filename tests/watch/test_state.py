@@ -1,0 +1,109 @@
+"""Which report stands, and what phase is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from eksgateway.model import Cancellation, OutcomeKind, Phase, Update
+from eksgateway.watch.state import Report, State, latest, published_phase, recorded
+from support.watching import START, a_cancellation, an_update
+
+RUNNING = an_update()
+ASKED = an_update(cancellation="InProgress")
+CANCELLING = an_update("Cancelling", "InProgress")
+GONE_BACK = an_update(cancellation="Failed")
+CANCELLED = an_update("Cancelled", "Successful")
+SUCCESSFUL = an_update("Successful")
+UNKNOWN = an_update("Reticulating")
+
+
+def seen(update: Update, begun: float, ended: float) -> Report:
+    return Report(update, datetime.fromtimestamp(begun, UTC), begun, ended)
+
+
+@pytest.mark.parametrize(
+    ("known", "new", "stands"),
+    [
+        pytest.param(seen(RUNNING, 1, 2), seen(UNKNOWN, 2, 3), UNKNOWN, id="later wins, unknown or not"),
+        pytest.param(
+            seen(CANCELLING, 1, 2), seen(GONE_BACK, 3, 4), GONE_BACK, id="later wins, also going back"
+        ),
+        pytest.param(
+            seen(CANCELLING, 2, 3), seen(RUNNING, 1, 4), CANCELLING, id="begun before, less far along"
+        ),
+        pytest.param(
+            seen(RUNNING, 2, 3), seen(CANCELLING, 1, 4), CANCELLING, id="begun before, further along"
+        ),
+        pytest.param(seen(CANCELLING, 1, 3), seen(RUNNING, 2, 4), CANCELLING, id="at once, less far along"),
+        pytest.param(seen(ASKED, 1, 3), seen(GONE_BACK, 2, 4), ASKED, id="at once, equally far: the known"),
+        pytest.param(seen(CANCELLED, 1, 2), seen(RUNNING, 3, 4), CANCELLED, id="final stays"),
+        pytest.param(seen(CANCELLED, 1, 3), seen(SUCCESSFUL, 2, 4), CANCELLED, id="the first final stays"),
+    ],
+)
+def test_out_of_order(known: Report, new: Report, stands: Update) -> None:
+    """Time orders reports as far as it can, rank the rest, and a final state stays."""
+    assert latest(known, new).update == stands
+
+
+def test_the_first_report_stands() -> None:
+    """Anything is more than nothing."""
+    assert latest(None, seen(RUNNING, 1, 2)) == seen(RUNNING, 1, 2)
+
+
+@pytest.mark.parametrize(("begun", "youngest"), [(0.5, 1), (1.5, 1.5)])
+def test_the_same_again_makes_it_younger_and_never_older(begun: float, youngest: float) -> None:
+    """Seeing the same state moves its times forward only."""
+    stands = latest(seen(RUNNING, 1, 2), seen(replace(RUNNING), begun, 3))
+    assert stands == seen(RUNNING, youngest, 3)
+
+
+def test_a_record_replaces_only_what_is_less_far_along() -> None:
+    """CancelUpdate's answer is told at once, yet nobody timed it against polls."""
+    answer = recorded(a_cancellation(update=CANCELLING), ended=5)
+    assert latest(seen(RUNNING, 1, 2), answer).update == CANCELLING
+    assert latest(answer, seen(RUNNING, 4.9, 6)).update == CANCELLING
+    assert latest(answer, seen(RUNNING, 5, 6)).update == RUNNING
+    assert latest(seen(GONE_BACK, 1, 2), recorded(a_cancellation(update=ASKED), ended=5)).update == GONE_BACK
+
+
+def test_a_records_time_is_never_overstated() -> None:
+    """An update that nobody saw after the intent is as old as the intent."""
+    later = START + timedelta(minutes=1)
+    unseen = replace(a_cancellation(OutcomeKind.UNKNOWN), update_time=later)
+    answered = replace(a_cancellation(update=CANCELLING), update_time=later)
+    assert recorded(unseen, 5).observe_time == START
+    assert recorded(answered, 5).observe_time == later
+
+
+@pytest.mark.parametrize(
+    ("newest", "update", "phase"),
+    [
+        pytest.param(None, RUNNING, None, id="nothing asked"),
+        pytest.param(None, UNKNOWN, None, id="unknown status"),
+        pytest.param(None, SUCCESSFUL, None, id="ended, never cancelled"),
+        pytest.param(None, an_update("Failed"), None, id="failed, never cancelled"),
+        pytest.param(None, CANCELLING, Phase.CANCELLING, id="somebody else's cancel"),
+        pytest.param(None, an_update("Cancelled"), Phase.CANCELLED, id="somebody else's, no block"),
+        pytest.param(None, an_update("Successful", "Failed"), Phase.COMPLETED_ANYWAY, id="in spite of it"),
+        pytest.param(a_cancellation(), RUNNING, Phase.REQUESTED, id="accepted"),
+        pytest.param(a_cancellation(), CANCELLED, Phase.CANCELLED, id="accepted, then cancelled"),
+        pytest.param(a_cancellation(), SUCCESSFUL, Phase.COMPLETED_ANYWAY, id="accepted, then successful"),
+        pytest.param(a_cancellation(None), RUNNING, Phase.OUTCOME_UNKNOWN, id="no outcome"),
+        pytest.param(a_cancellation(OutcomeKind.REFUSED), SUCCESSFUL, Phase.REJECTED, id="refused"),
+    ],
+)
+def test_phase(newest: Cancellation | None, update: Update, phase: Phase | None) -> None:
+    """The newest cancellation's phase given the update, else what the update shows by itself."""
+    assert published_phase(newest, update) == phase
+
+
+def test_time_makes_no_difference() -> None:
+    """A state differs by its update or its phase, and by nothing else."""
+    state = State(RUNNING, None, START)
+    assert state.same_as(replace(state, observe_time=START + timedelta(1)))
+    assert not state.same_as(replace(state, phase=Phase.REQUESTED))
+    assert not state.same_as(replace(state, update=CANCELLING))
+    assert not state.same_as(None)
