@@ -1,0 +1,44 @@
+"""A simulated EKS, and adapters that speak to it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import boto3
+import pytest
+
+from eksgateway.eks.adapter import BotoEks
+from eksgateway.settings import EksSettings
+from support.boto_eks import ACCOUNT, REGION, MakeEks, SkippingClock, session
+from support.simulator import SimulatedEks
+
+
+@pytest.fixture
+async def simulated() -> AsyncIterator[SimulatedEks]:
+    async with SimulatedEks() as eks:
+        yield eks
+
+
+@pytest.fixture
+def clock() -> SkippingClock:
+    return SkippingClock()
+
+
+@pytest.fixture
+async def make_eks(simulated: SimulatedEks, clock: SkippingClock) -> AsyncIterator[MakeEks]:
+    """Adapters for the simulated EKS, closed at the end; keywords are settings."""
+    async with AsyncExitStack() as stack:
+
+        def make(credentials: boto3.Session | None = None, **settings: object) -> BotoEks:
+            known = {"account_id": ACCOUNT, "region": REGION, "endpoint_url": simulated.url}
+            eks = BotoEks(EksSettings.model_validate(known | settings), clock, credentials or session())
+            stack.push_async_callback(eks.close)
+            return eks
+
+        yield make
+
+
+@pytest.fixture
+def eks(make_eks: MakeEks) -> BotoEks:
+    return make_eks()

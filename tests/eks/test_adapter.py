@@ -1,0 +1,216 @@
+"""Reads and what holds for every call: over real HTTP, unmodified boto3 against the simulated EKS."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from eksgateway.eks.adapter import BotoEks
+from eksgateway.errors import (
+    EksError,
+    EksInvalidParameter,
+    EksInvalidRequest,
+    EksNotFound,
+    EksNotReached,
+    EksThrottled,
+    EksUnavailable,
+    TargetNotConfigured,
+    UpstreamCredentials,
+)
+from eksgateway.model import ClusterRef, Update, UpdateCancellation, UpdateError, UpdateParam, UpdateRef
+from support.boto_eks import ACCOUNT, REGION, MakeEks, session
+from support.simulator import SimulatedEks
+
+BLUE = ClusterRef(ACCOUNT, REGION, "blue")
+
+
+async def test_an_update_is_described_in_full(simulated: SimulatedEks, eks: BotoEks) -> None:
+    """Every member arrives, and words that no model knows pass as they are."""
+    created = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    update_id = simulated.rollback(
+        "blue",
+        update_type="TypeOfTomorrow",
+        update_status="StatusOfTomorrow",
+        params=[{"type": "ParamOfTomorrow", "value": "ünï"}],
+        errors=[{"errorCode": "CodeOfTomorrow", "errorMessage": "m", "resourceIds": ["r-1", "r-2"]}],
+        cancellation={"status": "Wondering", "reason": "why"},
+        created_at=created.isoformat(),
+    )
+    assert await eks.describe_update(simulated.ref("blue", update_id)) == Update(
+        id=update_id,
+        status="StatusOfTomorrow",
+        type="TypeOfTomorrow",
+        params=(UpdateParam("ParamOfTomorrow", "ünï"),),
+        created_at=created,
+        errors=(UpdateError("CodeOfTomorrow", "m", ("r-1", "r-2")),),
+        cancellation=UpdateCancellation("Wondering", "why"),
+    )
+
+
+async def test_a_cluster_is_described(simulated: SimulatedEks, eks: BotoEks) -> None:
+    """The facts that decisions need: ARN, status, version, tags."""
+    simulated.cluster("blue", tags={"env": "prod"}, version="1.34", status="UPDATING")
+    facts = await eks.describe_cluster(BLUE)
+    assert facts.arn == f"arn:aws:eks:{REGION}:{ACCOUNT}:cluster/blue"
+    assert (facts.name, facts.status, facts.version) == ("blue", "UPDATING", "1.34")
+    assert facts.tags == {"env": "prod"}
+
+
+async def test_updates_are_listed_page_by_page(simulated: SimulatedEks, eks: BotoEks) -> None:
+    """Pages of the size asked for, with EKS's own token, until there is none."""
+    expected = simulated.cluster("blue", updates=[{"status": "Successful"} for _ in range(5)])
+    found: list[str] = []
+    token = ""
+    for size in (2, 2, 1):
+        ids, token = await eks.list_updates(BLUE, 2, token)
+        assert len(ids) == size
+        found += ids
+    assert (found, token) == (expected, "")
+
+
+async def test_a_page_token_of_elsewhere_is_refused_by_eks(simulated: SimulatedEks, eks: BotoEks) -> None:
+    """EKS judges its tokens."""
+    simulated.cluster("blue")
+    with pytest.raises(EksInvalidParameter) as refused:
+        await eks.list_updates(BLUE, 2, "forged")
+    assert refused.value.metadata == {"eks_code": "InvalidParameterException"}
+
+
+async def test_what_is_missing_is_not_found_in_eks_words(simulated: SimulatedEks, eks: BotoEks) -> None:
+    """A missing cluster is NOT_FOUND, and the caller is told what EKS said."""
+    with pytest.raises(EksNotFound, match="No cluster found for name: blue") as missing:
+        await eks.describe_cluster(BLUE)
+    assert missing.value.metadata == {"eks_code": "ResourceNotFoundException"}
+    assert len(simulated.calls()) == 1
+
+
+async def test_credentials_of_another_account_reach_that_account(
+    simulated: SimulatedEks, make_eks: MakeEks
+) -> None:
+    """The ARN tells whose cluster was described, so that the flow can see it is not the decided one."""
+    simulated.cluster("blue", account_id="444455556666")
+    facts = await make_eks(session("444455556666")).describe_cluster(BLUE)
+    assert facts.arn == f"arn:aws:eks:{REGION}:444455556666:cluster/blue"
+
+
+@pytest.mark.parametrize(
+    "cluster",
+    [ClusterRef("444455556666", REGION, "blue"), ClusterRef(ACCOUNT, "eu-west-1", "blue")],
+    ids=["account", "region"],
+)
+async def test_other_targets_are_not_served(
+    simulated: SimulatedEks, eks: BotoEks, cluster: ClusterRef
+) -> None:
+    """Only the home target is configured; nothing is sent for another."""
+    assert eks.serves(BLUE)
+    assert not eks.serves(cluster)
+    for call in calls(eks, cluster, "u-1"):
+        with pytest.raises(TargetNotConfigured):
+            await call()
+    assert not simulated.calls()
+
+
+@pytest.mark.parametrize("bad", ["", ".", "..", "a/b", "a b", "blue\n", "%2e%2e", "blüe", "x" * 101])
+async def test_names_that_could_lead_elsewhere_are_never_sent(
+    simulated: SimulatedEks, eks: BotoEks, bad: str
+) -> None:
+    """A name or id that is no safe segment of a path is refused before boto3 sees it."""
+    for call in (*calls(eks, ClusterRef(ACCOUNT, REGION, bad), "u-1"), *calls(eks, BLUE, bad)[2:]):
+        with pytest.raises(EksInvalidParameter):
+            await call()
+    assert not simulated.calls()
+
+
+def calls(eks: BotoEks, cluster: ClusterRef, update_id: str) -> list[Callable[[], Awaitable[object]]]:
+    """Every call there is, those that name an update last."""
+    ref = UpdateRef(cluster, update_id)
+    return [
+        lambda: eks.describe_cluster(cluster),
+        lambda: eks.list_updates(cluster, 10, ""),
+        lambda: eks.describe_update(ref),
+        lambda: eks.cancel_update(ref, token="t", send_before=float("inf")),
+    ]
+
+
+async def test_a_read_gets_over_one_fault(simulated: SimulatedEks, eks: BotoEks) -> None:
+    """Reads are tried twice."""
+    simulated.cluster("blue")
+    simulated.fault("DescribeCluster", status=503, code="ServiceUnavailableException")
+    assert (await eks.describe_cluster(BLUE)).name == "blue"
+    assert len(simulated.calls()) == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected", "sent"),
+    [
+        ({"status": 500, "code": "ServerException"}, EksUnavailable, 2),
+        ({"status": 502}, EksUnavailable, 2),
+        ({"status": 429, "code": "TooManyRequestsException"}, EksThrottled, 2),
+        (
+            {"status": 400, "code": "InvalidRequestException", "message": "Request limit exceeded"},
+            EksThrottled,
+            1,
+        ),
+        ({"status": 400, "code": "InvalidRequestException", "message": "No."}, EksInvalidRequest, 1),
+        ({"status": 403, "code": "AccessDeniedException"}, UpstreamCredentials, 1),
+        ({"status": 403, "code": "ExpiredTokenException"}, UpstreamCredentials, 1),
+        ({"drop": "before"}, EksUnavailable, 2),
+        ({"drop": "after"}, EksUnavailable, 2),
+        ({"delay_s": 1.5}, EksUnavailable, 2),
+    ],
+    ids=lambda value: "-".join(str(item) for item in value.values()) if isinstance(value, dict) else None,
+)
+async def test_faults_of_a_read(
+    simulated: SimulatedEks,
+    make_eks: MakeEks,
+    fault: dict[str, object],
+    expected: type[EksError],
+    sent: int,
+) -> None:
+    """What goes wrong on a read becomes the error of the table, after a bounded number of attempts."""
+    simulated.cluster("blue")
+    simulated.fault("DescribeCluster", times=2, **fault)
+    with pytest.raises(EksError) as raised:
+        await make_eks(read_timeout_s=0.3).describe_cluster(BLUE)
+    assert type(raised.value) is expected
+    assert len(simulated.calls()) == sent
+
+
+async def test_a_refused_connection_was_never_made(make_eks: MakeEks) -> None:
+    """Nobody listens: certainly nothing was sent, and the caller learns no address."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        eks = make_eks(endpoint_url=f"http://127.0.0.1:{port}")
+        with pytest.raises(EksNotReached) as raised:
+            await eks.describe_cluster(BLUE)
+    assert str(port) not in f"{raised.value.message}{raised.value.metadata}{raised.value.detail}"
+
+
+async def test_warming_up_is_possible_without_eks(make_eks: MakeEks, simulated: SimulatedEks) -> None:
+    """Clients are made ahead of the first call, and nothing is sent for it."""
+    await make_eks().warm()
+    assert not simulated.calls()
+
+
+async def test_no_credentials_reach_a_log(
+    simulated: SimulatedEks, make_eks: MakeEks, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Even with everything logged, botocore's debug lines with signed headers are not among it."""
+    caplog.set_level(logging.DEBUG)
+    simulated.cluster("blue")
+    await make_eks(session(token="canary-token")).describe_cluster(BLUE)
+    assert "canary-token" not in caplog.text
+    assert "Signature=" not in caplog.text
+
+
+def test_boto3_is_not_loaded_before_it_is_needed() -> None:
+    """Importing the adapter does not pay for boto3."""
+    program = "import sys, eksgateway.eks.adapter; sys.exit('boto3' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

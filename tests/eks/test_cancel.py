@@ -1,0 +1,278 @@
+"""The cancel: once on the wire, never late, and never said to be unsent when it may have been sent."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import boto3
+import botocore.session
+import pytest
+from botocore import exceptions as aws
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import CredentialResolver, RefreshableCredentials
+from botocore.httpsession import URLLib3Session
+
+from eksgateway.eks.adapter import BotoEks
+from eksgateway.eks.error_table import translate
+from eksgateway.errors import (
+    DecisionStale,
+    EksClientError,
+    EksError,
+    EksInvalidParameter,
+    EksInvalidRequest,
+    EksInvalidState,
+    EksNoAnswer,
+    EksNotFound,
+    EksNotReached,
+    EksResourceInUse,
+    EksThrottled,
+    UpstreamCredentials,
+)
+from eksgateway.model import ClusterRef, UpdateRef
+from support.boto_eks import ACCOUNT, REGION, MakeEks, SkippingClock, session
+from support.simulator import SimulatedEks
+
+NEVER = float("inf")
+TOKEN = "6f0b1a52-6d57-4a9e-9a4f-0d5d0a2f8b11"
+DEADLINE = 10.0
+
+
+async def test_a_cancel_is_accepted_with_the_token_given(simulated: SimulatedEks, eks: BotoEks) -> None:
+    """One call with the recorded token; the answer is the update as EKS shows it."""
+    ref = rollback(simulated)
+    update = await eks.cancel_update(ref, token=TOKEN, send_before=NEVER)
+    assert (update.id, update.status) == (ref.update_id, "Cancelling")
+    (call,) = simulated.calls()
+    assert (call.operation, call.cluster, call.update_id) == ("CancelUpdate", "blue", ref.update_id)
+    assert (call.account_id, call.region, call.token) == (ACCOUNT, REGION, TOKEN)
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        ({"status": 400, "code": "InvalidParameterException"}, EksInvalidParameter),
+        ({"status": 400, "code": "InvalidRequestException"}, EksInvalidRequest),
+        ({"status": 400, "code": "InvalidStateException"}, EksInvalidState),
+        ({"status": 409, "code": "ResourceInUseException"}, EksResourceInUse),
+        ({"status": 404, "code": "ResourceNotFoundException"}, EksNotFound),
+        ({"status": 400, "code": "ClientException"}, EksClientError),
+        ({"status": 400, "code": "ExceptionOfTomorrow"}, EksClientError),
+        ({"status": 429, "code": "ThrottlingException"}, EksThrottled),
+        ({"status": 400, "code": "RequestLimitExceeded"}, EksThrottled),
+        ({"status": 403, "code": "AccessDeniedException"}, UpstreamCredentials),
+        ({"status": 403, "code": "UnrecognizedClientException"}, UpstreamCredentials),
+        ({"status": 500, "code": "ServerException"}, EksNoAnswer),
+        ({"status": 500, "code": "ServerException", "effect": True}, EksNoAnswer),
+        ({"status": 503, "code": "ServiceUnavailableException"}, EksNoAnswer),
+        ({"status": 504}, EksNoAnswer),
+        ({"drop": "before"}, EksNoAnswer),
+        ({"drop": "after"}, EksNoAnswer),
+        ({"delay_s": 1.5}, EksNoAnswer),
+    ],
+    ids=lambda value: "-".join(str(item) for item in value.values()) if isinstance(value, dict) else None,
+)
+async def test_faults_of_a_cancel(
+    simulated: SimulatedEks, make_eks: MakeEks, fault: dict[str, object], expected: type[EksError]
+) -> None:
+    """Refused, throttled or lost: each is the error of the table, and the wire sees one attempt."""
+    ref = rollback(simulated)
+    simulated.fault("CancelUpdate", **fault)
+    with pytest.raises(EksError) as raised:
+        await make_eks(cancel_read_timeout_s=0.3).cancel_update(ref, token=TOKEN, send_before=NEVER)
+    assert type(raised.value) is expected
+    assert len(simulated.calls()) == 1
+
+
+async def test_no_setting_of_the_environment_adds_attempts(
+    simulated: SimulatedEks, make_eks: MakeEks
+) -> None:
+    """Retries that an operator configured for the AWS SDK do not apply to a cancel."""
+    core = botocore.session.Session()
+    core.set_credentials(f"AKIA{ACCOUNT}", "simulated")
+    core.set_config_variable("retry_mode", "legacy")
+    core.set_config_variable("max_attempts", 5)
+    ref = rollback(simulated)
+    simulated.fault("CancelUpdate", status=500, code="ServerException", times=5)
+    with pytest.raises(EksNoAnswer):
+        await make_eks(boto3.Session(botocore_session=core)).cancel_update(
+            ref, token=TOKEN, send_before=NEVER
+        )
+    assert len(simulated.calls()) == 1
+
+
+async def test_a_refused_connection_is_never_made(make_eks: MakeEks, simulated: SimulatedEks) -> None:
+    """Nobody listens: certainly nothing was sent."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        eks = make_eks(endpoint_url=f"http://127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(EksNotReached):
+            await eks.cancel_update(rollback(simulated), token=TOKEN, send_before=NEVER)
+
+
+async def test_a_stale_decision_is_not_sent(
+    simulated: SimulatedEks, eks: BotoEks, clock: SkippingClock
+) -> None:
+    """Past its last moment a cancel does not leave, and the next one in time does."""
+    ref = rollback(simulated)
+    for send_before in (clock.monotonic(), clock.monotonic() - 60):
+        with pytest.raises(DecisionStale):
+            await eks.cancel_update(ref, token=TOKEN, send_before=send_before)
+    assert not simulated.calls()
+    await eks.cancel_update(ref, token=TOKEN, send_before=clock.monotonic() + 60)
+    assert len(simulated.calls()) == 1
+
+
+async def test_slow_credentials_do_not_carry_a_cancel_past_its_time(
+    simulated: SimulatedEks, make_eks: MakeEks, clock: SkippingClock
+) -> None:
+    """The look at the clock comes after the hunt for credentials and the signing."""
+
+    def slow() -> dict[str, str]:
+        clock.ahead += 11
+        return {
+            "access_key": f"AKIA{ACCOUNT}",
+            "secret_key": "simulated",
+            "token": "t",
+            "expiry_time": (datetime.now(UTC) + timedelta(hours=1)).isoformat(),
+        }
+
+    eks = make_eks(refreshing(slow))
+    with pytest.raises(DecisionStale):
+        await eks.cancel_update(rollback(simulated), token=TOKEN, send_before=clock.monotonic() + 10)
+    assert not simulated.calls()
+
+
+def refused_by_sts() -> dict[str, str]:
+    raise aws.ClientError(
+        {"Error": {"Code": "AccessDenied", "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": 403}},  # type: ignore[typeddict-item] # as parsed
+        "AssumeRole",
+    )
+
+
+def lost_on_the_way_to_sts() -> dict[str, str]:
+    raise aws.ReadTimeoutError(endpoint_url="https://sts")
+
+
+@pytest.mark.parametrize(
+    ("refresh", "expected"),
+    [(refused_by_sts, UpstreamCredentials), (lost_on_the_way_to_sts, EksNotReached)],
+)
+async def test_without_credentials_nothing_is_sent_and_nothing_unknown(
+    simulated: SimulatedEks,
+    make_eks: MakeEks,
+    refresh: Callable[[], dict[str, str]],
+    expected: type[EksError],
+) -> None:
+    """A fault in getting credentials is no unknown outcome: the cancel itself never left."""
+    with pytest.raises(EksError) as raised:
+        await make_eks(refreshing(refresh)).cancel_update(rollback(simulated), token=TOKEN, send_before=NEVER)
+    assert type(raised.value) is expected
+    assert not simulated.calls()
+
+
+async def test_no_credentials_at_all(simulated: SimulatedEks, make_eks: MakeEks) -> None:
+    """A gateway without credentials is at fault itself."""
+    core = botocore.session.Session()
+    core.register_component("credential_provider", CredentialResolver([]))
+    with pytest.raises(UpstreamCredentials):
+        await make_eks(boto3.Session(botocore_session=core)).cancel_update(
+            rollback(simulated), token=TOKEN, send_before=NEVER
+        )
+    assert not simulated.calls()
+
+
+async def test_a_caller_who_leaves_does_not_stop_the_cancel(simulated: SimulatedEks, eks: BotoEks) -> None:
+    """Once on its thread a cancel goes through, whoever waits for it."""
+    ref = rollback(simulated)
+    simulated.fault("CancelUpdate", delay_s=0.2)
+    call = asyncio.create_task(eks.cancel_update(ref, token=TOKEN, send_before=NEVER))
+    await until(lambda: len(simulated.calls()) == 1)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert (await eks.describe_update(ref)).status == "Cancelling"
+
+
+async def test_hanging_reads_do_not_hold_up_a_cancel(simulated: SimulatedEks, make_eks: MakeEks) -> None:
+    """With every thread that reads may have taken, a cancel still goes out at once."""
+    eks = make_eks(threads=4, waiting=8)
+    ref = rollback(simulated)
+    simulated.fault("DescribeUpdate", times=9, delay_s=1)
+    reads = [asyncio.create_task(eks.describe_update(ref)) for _ in range(9)]
+    await until(lambda: len(simulated.calls("DescribeUpdate")) == 3)
+    await eks.cancel_update(ref, token=TOKEN, send_before=NEVER)
+    assert not any(read.done() for read in reads)
+    await asyncio.gather(*reads)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{}", b'{"update": {"id": "u', b'{"update": []}', b'{"update": {"id": "u", "createdAt": "x"}}'],
+    ids=["empty", "nothing", "cut-short", "wrong-shape", "wrong-time"],
+)
+async def test_an_answer_that_cannot_be_read_is_no_answer(make_eks: MakeEks, body: bytes) -> None:
+    """EKS may well have acted when its 200 arrives broken."""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(body), body)
+    async with answering(answer) as url:
+        eks = make_eks(endpoint_url=url)
+        with pytest.raises(EksNoAnswer):
+            await eks.cancel_update(
+                UpdateRef(ClusterRef(ACCOUNT, REGION, "blue"), "u-1"), token=TOKEN, send_before=NEVER
+            )
+
+
+async def test_a_proxy_that_hangs_up_is_not_taken_for_one_out_of_reach() -> None:
+    """botocore calls both a ProxyConnectionError, and only one of them sent nothing."""
+
+    def send(proxy: str) -> EksError:
+        request = AWSRequest("GET", "http://eks.invalid/").prepare()
+        with pytest.raises(aws.ProxyConnectionError) as raised:
+            URLLib3Session(proxies={"http": proxy}).send(request)
+        return translate(raised.value, "CancelUpdate", EksNoAnswer)
+
+    async with answering(b"") as url:
+        assert type(await asyncio.to_thread(send, url)) is EksNoAnswer
+    assert type(await asyncio.to_thread(send, url)) is EksNotReached
+
+
+def rollback(simulated: SimulatedEks) -> UpdateRef:
+    """An update that can be cancelled."""
+    return simulated.ref("blue", simulated.rollback("blue"))
+
+
+def refreshing(refresh: Callable[[], dict[str, str]]) -> boto3.Session:
+    """A session whose credentials are got by ``refresh`` when they are first needed."""
+    made = session()
+    credentials = RefreshableCredentials("", "", "", datetime.now(UTC), refresh, "test")
+    made._session._credentials = credentials  # type: ignore[attr-defined] # noqa: SLF001 - botocore's seam for this
+    return made
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def answering(answer: bytes) -> AsyncIterator[str]:
+    """A server that takes any request, writes these bytes and hangs up."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        for line in head.split(b"\r\n"):
+            if line.lower().startswith(b"content-length:"):
+                await reader.readexactly(int(line.split(b":")[1]))
+        writer.write(answer)
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"

@@ -1,0 +1,41 @@
+"""What tests of the EKS adapter need: credentials found nowhere else, and a clock to push ahead."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import boto3
+
+from eksgateway.eks.adapter import BotoEks
+
+ACCOUNT, REGION = "111122223333", "us-east-1"
+
+MakeEks = Callable[..., BotoEks]
+
+
+class SkippingClock:
+    """Implements ``eksgateway.clock.Clock``: the machine's, which a test may push ahead from any thread."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead
+
+    async def sleep(self, seconds: float) -> None:
+        raise AssertionError(f"the adapter never sleeps on the loop: {seconds}")
+
+
+def session(account_id: str = ACCOUNT, token: str | None = None) -> boto3.Session:
+    """Credentials of an account at the simulated EKS."""
+    return boto3.Session(
+        aws_access_key_id=f"AKIA{account_id}",
+        aws_secret_access_key="simulated",
+        aws_session_token=token,
+        region_name=REGION,
+    )
