@@ -1,0 +1,74 @@
+"""What the ledger still owes its own record: outcomes, and closings of intents, that could not be
+written when they were due. It tries until they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from eksgateway.clock import Clock
+from eksgateway.ledger.chain import Checkpoint
+from eksgateway.ledger.store import Transaction
+from eksgateway.ledger.writer import StoreFailed
+
+log = structlog.get_logger(__name__)
+
+RETRY_S = 0.5
+
+# Gives the chain's head when it has written something.
+Debt = Callable[[Transaction], Checkpoint | None]
+
+
+class Backlog:
+    """At most one debt a cancellation: the newest. In memory, because the disk is what fails; after a
+    crash such a cancellation is one whose outcome is unknown, and is followed as such.
+    """
+
+    def __init__(self, write: Callable[[Debt], Awaitable[None]], clock: Clock) -> None:
+        self._write = write
+        self._clock = clock
+        self._debts: dict[str, Debt] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._debts)
+
+    def owe(self, cancellation_id: str, debt: Debt) -> None:
+        """Keep it until it is written. It must do nothing when it was written before."""
+        log.warning("ledger.owed", cancellation_id=cancellation_id)
+        self._debts[cancellation_id] = debt
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._pay())
+
+    def forgive(self, cancellation_id: str) -> None:
+        """Something newer was written instead."""
+        self._debts.pop(cancellation_id, None)
+
+    async def close(self) -> None:
+        """Try once more, and say what is lost."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+        await self._round()
+        for cancellation_id in self._debts:
+            log.error("ledger.outcome_lost", cancellation_id=cancellation_id)
+
+    async def _pay(self) -> None:
+        await self._round()
+        while self._debts:
+            await self._clock.sleep(RETRY_S)
+            await self._round()
+
+    async def _round(self) -> None:
+        for cancellation_id, debt in list(self._debts.items()):
+            try:
+                await self._write(debt)
+            except StoreFailed:
+                return
+            except Exception:
+                log.exception("ledger.owed_impossible", cancellation_id=cancellation_id)
+            if self._debts.get(cancellation_id) is debt:
+                del self._debts[cancellation_id]

@@ -1,0 +1,89 @@
+"""The events and the hash chain that joins them; pure, no storage.
+
+Each event's hash covers all of its fields and the hash before it, so a change anywhere shows in
+everything after it. Only a checkpoint kept elsewhere shows that the newest events were cut off.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+from eksgateway.ledger.codec import encode
+
+
+class Kind(StrEnum):
+    """What an event says, and what its body holds."""
+
+    INTENT = "intent"  # Intent
+    INTENT_RENEWED = "intent_renewed"  # projection.Renewal
+    OUTCOME = "outcome"  # Outcome
+    CLOSED = "closed"  # Outcome: the intent was committed after its caller was told that it was not
+    OBSERVATION = "observation"  # Observation
+    DENIALS_LOST = "denials_lost"  # projection.DenialsLost
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A place in the chain, written ``seq:hash``. Kept elsewhere, it proves what came before it."""
+
+    seq: int
+    hash: str
+
+    def __str__(self) -> str:
+        return f"{self.seq}:{self.hash}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises ValueError for anything but what ``str`` gives."""
+        if not re.fullmatch(r"[0-9]{1,18}:[0-9a-f]{64}", text, re.ASCII):
+            raise ValueError("a checkpoint is written seq:hash, as `eksgateway ledger verify` prints it")
+        seq, _, digest = text.partition(":")
+        return cls(int(seq), digest)
+
+
+GENESIS = Checkpoint(0, "0" * 64)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One entry of the ledger. ``time`` is when it was written; ``body`` is canonical JSON."""
+
+    seq: int
+    time: str
+    kind: str
+    cancellation_id: str
+    body: str
+    prev_hash: str
+    hash: str
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        return Checkpoint(self.seq, self.hash)
+
+
+def link(head: Checkpoint, time: str, kind: Kind, cancellation_id: str, body: str) -> Event:
+    """The event that follows the chain's head."""
+    seq = head.seq + 1
+    digest = _digest(seq, time, kind.value, cancellation_id, body, head.hash)
+    return Event(seq, time, kind.value, cancellation_id, body, head.hash, digest)
+
+
+def fault(head: Checkpoint, event: Event) -> str:
+    """Why an event cannot follow the chain's head, or an empty string."""
+    if event.seq != head.seq + 1:
+        return f"event {head.seq + 1} is missing: the next one is {event.seq}"
+    if event.prev_hash != head.hash:
+        return "it does not follow the event before it: prev_hash differs"
+    fields = (event.seq, event.time, event.kind, event.cancellation_id, event.body, event.prev_hash)
+    stored_as_written = all(type(each) in (int, str) for each in fields)
+    if not stored_as_written or event.hash != _digest(*fields):
+        return "its hash does not match its content: it was changed after it was written"
+    return ""
+
+
+def _digest(*fields: int | str) -> str:
+    return hashlib.sha256(encode(fields).encode("ascii")).hexdigest()

@@ -1,0 +1,98 @@
+"""Model objects to canonical JSON and back, losslessly: sorted keys, no spaces, ASCII, UTC times.
+
+ASCII, so that any string survives, even one that UTF-8 cannot hold. A member that a stored object
+lacks takes its default, so that members can be added to the model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Hashable
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from functools import cache
+from types import UnionType
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+
+class CodecError(ValueError):
+    """A text that does not hold the object expected."""
+
+
+def encode(value: Any) -> str:
+    """Canonical JSON of dataclasses, tuples, times, enums, and what JSON has itself."""
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def decode(kind: type[T], text: str) -> T:
+    """The object that ``encode`` made the text of. Raises CodecError."""
+    try:
+        value: T = _decoder(cast("Hashable", kind))(json.loads(text))
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as exc:
+        raise CodecError(f"not a valid {kind.__name__}: {type(exc).__name__}") from exc
+    return value
+
+
+def format_time(moment: datetime) -> str:
+    """UTC with microseconds, such as 2026-01-31T12:00:00.000000Z; equal widths, so it sorts."""
+    if moment.tzinfo is None:
+        raise ValueError("a time without a time zone")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.value
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    if isinstance(value, datetime):
+        return format_time(value)
+    if isinstance(value, dict):
+        return {_key(name): _plain(member) for name, member in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(member) for member in value]
+    if is_dataclass(value):
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _key(name: Any) -> str:
+    if not isinstance(name, str):  # json.dumps would turn it into a string without a word
+        raise TypeError("a JSON object's keys are strings")
+    return name
+
+
+@cache
+def _decoder(hint: Hashable) -> Callable[[Any], Any]:
+    """A function from JSON to the annotated type; built once for each type."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is UnionType:  # X | None; the model has no other unions
+        inner = _decoder(next(each for each in arguments if each is not type(None)))
+        return lambda data: None if data is None else inner(data)
+    if origin is tuple:
+        item = _decoder(arguments[0])
+        return lambda data: tuple(item(each) for each in data)
+    if origin is None and isinstance(hint, type):
+        return _type_decoder(hint)
+    return lambda data: data  # dict[str, …], Any
+
+
+def _type_decoder(hint: type) -> Callable[[Any], Any]:
+    if is_dataclass(hint):
+        hints = get_type_hints(hint)
+        members = {each.name: _decoder(hints[each.name]) for each in fields(hint)}
+        return lambda data: hint(**{name: members[name](value) for name, value in data.items()})
+    if hint is datetime:
+        return datetime.fromisoformat
+    if issubclass(hint, Enum):
+        return hint
+    return lambda data: _same(hint, data)
+
+
+def _same(kind: type, data: Any) -> Any:
+    if type(data) is not kind:
+        raise TypeError(f"{kind.__name__} expected")
+    return data

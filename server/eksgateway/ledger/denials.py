@@ -1,0 +1,102 @@
+"""The decision log's way in: denied cancels wait in a bounded queue and are written in batches.
+
+A refusal never waits for its record. What does not fit is counted, and the count is written down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from itertools import islice
+
+import structlog
+
+from eksgateway.clock import Clock
+from eksgateway.ledger.codec import encode
+from eksgateway.ledger.writer import StoreFailed
+from eksgateway.model import Denial
+
+log = structlog.get_logger(__name__)
+
+RETRY_S = 0.5
+_BATCH = 500
+_AVERAGE_BYTES = 4096  # bounds the memory: a caller may put a whole message's worth into one denial
+
+
+class DenialLog:
+    """``failing`` from a batch that could not be written until one that was."""
+
+    def __init__(
+        self, write: Callable[[Sequence[str], int], Awaitable[None]], limit: int, clock: Clock
+    ) -> None:
+        self._write = write
+        self._limit = limit
+        self._clock = clock
+        self._waiting: deque[str] = deque()
+        self._bytes = 0
+        self._lost = 0
+        self._sleeping = False
+        self._closing = False
+        self._task: asyncio.Task[None] | None = None
+        self.failing = False
+
+    def add(self, denial: Denial) -> None:
+        """Never waits, never fails."""
+        try:
+            body = encode(denial)
+        except (TypeError, ValueError):
+            log.exception("ledger.denial_without_json", request_id=denial.request_id)
+            self._lost += 1
+        else:
+            self._queue(body)
+        if not self._closing and (self._task is None or self._task.done()):
+            self._task = asyncio.create_task(self._flush())
+
+    def _queue(self, body: str) -> None:
+        full = len(self._waiting) >= self._limit
+        if full or self._bytes + len(body) > self._limit * _AVERAGE_BYTES:
+            self._lost += 1
+            return
+        self._waiting.append(body)
+        self._bytes += len(body)
+
+    async def close(self, timeout_s: float) -> None:
+        """Write what waits if that is possible now, and say what is lost."""
+        self._closing = True
+        if self._task is not None and self._sleeping:
+            self._task.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                if self._task is not None:
+                    await asyncio.wait({self._task})
+                while self._waiting or self._lost:
+                    if not await self._batch():
+                        break
+        if self._waiting or self._lost:
+            log.error("ledger.denials_lost", count=len(self._waiting) + self._lost)
+
+    async def _flush(self) -> None:
+        while self._waiting or self._lost:
+            if await self._batch():
+                continue
+            if self._closing:
+                return
+            self._sleeping = True
+            await self._clock.sleep(RETRY_S)
+            self._sleeping = False
+
+    async def _batch(self) -> bool:
+        bodies, lost = list(islice(self._waiting, _BATCH)), self._lost
+        try:
+            await self._write(bodies, lost)
+        except StoreFailed:
+            self.failing = True
+            return False
+        for body in bodies:
+            self._waiting.popleft()
+            self._bytes -= len(body)
+        self._lost -= lost
+        self.failing = False
+        return True

@@ -1,0 +1,70 @@
+"""Reading a ledger from outside the gateway, also while one is running: for ``eksgateway ledger``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from eksgateway.ledger import queries
+from eksgateway.ledger.chain import Event
+from eksgateway.ledger.codec import decode
+from eksgateway.ledger.migrate import stored_revision
+from eksgateway.ledger.protocol import HistoryFilter, HistoryPage
+from eksgateway.ledger.schema import REVISION, decisions, events
+from eksgateway.ledger.sqlite import LedgerError, explain, open_engine
+from eksgateway.model import Denial
+
+_TIMEOUT_S = 5.0
+
+
+@contextmanager
+def inspecting(path: Path) -> Iterator[Connection]:
+    """A read-only connection in one snapshot. Raises LedgerError."""
+    if not path.is_file():
+        raise LedgerError(f"{path}: there is no such file")
+    engine = open_engine(path, "inspect", timeout_s=_TIMEOUT_S)
+    try:
+        with engine.begin() as connection:
+            found = stored_revision(connection, path)
+            if found != REVISION:
+                raise LedgerError(
+                    f"{path}: its schema is {found or 'empty'} and this version's is {REVISION}:"
+                    " read it with the version that wrote it, or start the gateway once to migrate it"
+                )
+            yield connection
+    except SQLAlchemyError as exc:
+        raise LedgerError(f"{path}: {explain(exc)}") from exc
+    finally:
+        engine.dispose()
+
+
+def list_events(path: Path, *, cancellation_id: str = "", after: int = 0, limit: int = 1000) -> list[Event]:
+    """Events, oldest first: of one cancellation or of all, from behind a sequence number on."""
+    rows = select(events).where(events.c.seq > after).order_by(events.c.seq).limit(limit)
+    if cancellation_id:
+        rows = rows.where(events.c.cancellation_id == cancellation_id)
+    with inspecting(path) as connection:
+        return [as_event(row) for row in connection.execute(rows)]
+
+
+def list_cancellations(path: Path, which: HistoryFilter, limit: int, before: str = "") -> HistoryPage:
+    """Cancellations, newest first, as ``Ledger.history``."""
+    with inspecting(path) as connection:
+        return queries.page(connection, which, limit, before)
+
+
+def list_denials(path: Path, *, limit: int = 1000) -> list[Denial]:
+    """Denied cancels of the decision log, newest first."""
+    with inspecting(path) as connection:
+        rows = connection.execute(select(decisions.c.body).order_by(decisions.c.id.desc()).limit(limit))
+        return [decode(Denial, row.body) for row in rows]
+
+
+def as_event(row: Any) -> Event:
+    """A row of ``events``, as it is stored."""
+    return Event(*(getattr(row, name) for name in Event.__slots__))

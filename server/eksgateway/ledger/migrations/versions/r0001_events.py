@@ -1,0 +1,81 @@
+"""The first tables: the chain of events, its projection, and the log of denied cancels."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+_NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def upgrade() -> None:
+    op.create_table(
+        "events",
+        sa.Column("seq", _NUMBER, primary_key=True, autoincrement=False),
+        sa.Column("time", sa.Text, nullable=False),
+        sa.Column("kind", sa.Text, nullable=False),
+        sa.Column("cancellation_id", sa.Text, nullable=False),
+        sa.Column("body", sa.Text, nullable=False),
+        sa.Column("prev_hash", sa.Text, nullable=False),
+        sa.Column("hash", sa.Text, nullable=False),
+        sa.UniqueConstraint("hash", name="uq_events_hash"),
+    )
+    op.create_index("ix_events_cancellation", "events", ["cancellation_id", "seq"])
+    _create_cancellations()
+    op.create_table(
+        "decisions",
+        sa.Column("id", _NUMBER, primary_key=True),
+        sa.Column("time", sa.Text, nullable=False),
+        sa.Column("body", sa.Text, nullable=False),
+    )
+    probe = op.create_table(
+        "probe",
+        sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("time", sa.Text, nullable=False),
+    )
+    op.bulk_insert(probe, [{"id": 1, "time": ""}])
+    if op.get_bind().dialect.name == "sqlite":
+        _refuse_changes()
+
+
+def _create_cancellations() -> None:
+    op.create_table(
+        "cancellations",
+        sa.Column("cancellation_id", sa.Text, primary_key=True),
+        sa.Column("created", _NUMBER, nullable=False),
+        sa.Column("latest", _NUMBER, nullable=False),
+        sa.Column("caller_id", sa.Text, nullable=False),
+        sa.Column("request_id", sa.Text, nullable=False),
+        sa.Column("account_id", sa.Text, nullable=False),
+        sa.Column("region", sa.Text, nullable=False),
+        sa.Column("cluster", sa.Text, nullable=False),
+        sa.Column("update_id", sa.Text, nullable=False),
+        sa.Column("phase", sa.Text, nullable=False),
+        sa.Column("pending", sa.Boolean, nullable=False),
+        sa.Column("record", sa.Text, nullable=False),
+        sa.UniqueConstraint("caller_id", "request_id", name="uq_cancellations_request"),
+        sa.UniqueConstraint("created", name="uq_cancellations_created"),
+    )
+    cluster = ["account_id", "region", "cluster"]
+    op.create_index("ix_cancellations_caller", "cancellations", ["caller_id", "created"])
+    op.create_index("ix_cancellations_cluster", "cancellations", [*cluster, "created"])
+    op.create_index("ix_cancellations_update", "cancellations", [*cluster, "update_id", "created"])
+    op.create_index(
+        "ix_cancellations_pending",
+        "cancellations",
+        ["created"],
+        sqlite_where=sa.text("pending = 1"),
+        postgresql_where=sa.text("pending"),
+    )
+
+
+def _refuse_changes() -> None:
+    """Against accidents; against intent there is the chain of hashes."""
+    for verb in ("UPDATE", "DELETE"):
+        op.execute(
+            f"CREATE TRIGGER events_refuse_{verb.lower()} BEFORE {verb} ON events "
+            "BEGIN SELECT RAISE(ABORT, 'events are only ever appended'); END"
+        )

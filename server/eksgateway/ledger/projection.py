@@ -1,0 +1,142 @@
+"""From events to cancellations: a pure fold, the same for writing and for ``verify``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from eksgateway import phases
+from eksgateway.ledger.chain import Event, Kind
+from eksgateway.ledger.codec import CodecError, decode
+from eksgateway.model import Cancellation, Decision, Intent, Observation, Outcome, OutcomeKind, Phase, Update
+
+# EKS does not say whose cancel it carries out, so what is only seen is told apart from an answer.
+OBSERVED = "This was observed, not answered: EKS does not say whose cancel it carries out."
+UNANSWERED = "The intent is recorded, and nothing more is known yet."
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """A new decision for an intent that was not forwarded."""
+
+    decision: Decision
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DenialsLost:
+    """How many denied cancels could not be written to the decision log."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A cancellation as folded so far.
+
+    ``seen`` is the update as seen since the intent (or its renewal): what was there before says
+    nothing about this cancel. ``ended`` is why following ended. ``created`` and ``latest`` are the
+    sequence numbers of its first and its newest event.
+    """
+
+    cancellation: Cancellation
+    seen: Update | None
+    ended: str | None
+    created: int
+    latest: int
+
+
+def fold(record: Record | None, event: Event) -> Record:
+    """The record after one more of its events. Raises CodecError for an event that cannot be next."""
+    try:
+        kind = Kind(event.kind)
+    except ValueError as exc:
+        raise CodecError("not a kind of event that is known") from exc
+    if kind is Kind.INTENT and record is None:
+        return _begun(decode(Intent, event.body), event.seq)
+    if record is None or kind in (Kind.INTENT, Kind.DENIALS_LOST):
+        raise CodecError(f"{kind} cannot come here")
+    record = replace(record, latest=event.seq)
+    if kind is Kind.INTENT_RENEWED:
+        return _renewed(record, decode(Renewal, event.body))
+    if kind is Kind.OBSERVATION:
+        return _observed(record, decode(Observation, event.body))
+    return _answered(record, decode(Outcome, event.body))
+
+
+def _begun(intent: Intent, seq: int) -> Record:
+    cancellation = Cancellation(
+        intent=intent,
+        phase=Phase.OUTCOME_UNKNOWN,
+        phase_reason=UNANSWERED,
+        update=intent.update,
+        outcome=None,
+        settled=False,
+        forward_time=None,
+        update_time=intent.time,
+    )
+    return Record(cancellation, seen=None, ended=None, created=seq, latest=seq)
+
+
+def _renewed(record: Record, renewal: Renewal) -> Record:
+    intent = replace(record.cancellation.intent, decision=renewal.decision)
+    cancellation = replace(record.cancellation, intent=intent, outcome=None, update_time=renewal.time)
+    return _derived(replace(record, cancellation=cancellation, seen=None, ended=None))
+
+
+def _answered(record: Record, outcome: Outcome) -> Record:
+    known = record.cancellation
+    if outcome.kind is OutcomeKind.UNKNOWN and known.outcome is not None:
+        return record  # an answer that came late, and was written first, says more
+    sent = outcome.kind in (OutcomeKind.ACCEPTED, OutcomeKind.REFUSED, OutcomeKind.UNKNOWN)
+    cancellation = replace(
+        known,
+        outcome=outcome,
+        forward_time=known.forward_time or (outcome.time if sent else None),
+        update_time=outcome.time,
+    )
+    seen = _further(record.seen, outcome.update)
+    if seen is None and outcome.kind is OutcomeKind.ALREADY_CANCELLING:
+        seen = known.update  # that state is why nothing was sent
+    return _derived(replace(record, cancellation=cancellation, seen=seen))
+
+
+def _further(seen: Update | None, answered: Update | None) -> Update | None:
+    """A poll may have seen more than the answer, which is older than its record."""
+    if seen is None or answered is None:
+        return seen or answered
+    return answered if phases.rank(answered) >= phases.rank(seen) else seen
+
+
+def _observed(record: Record, observation: Observation) -> Record:
+    cancellation = replace(record.cancellation, update_time=observation.time)
+    if observation.update is None:
+        return _derived(replace(record, cancellation=cancellation, ended=observation.note))
+    return _derived(replace(record, cancellation=cancellation, seen=observation.update))
+
+
+def _derived(record: Record) -> Record:
+    """With phase, reason and the rest of what follows from what is known."""
+    cancellation = record.cancellation
+    phase = phases.phase_of(cancellation.outcome, record.seen)
+    cancellation = replace(
+        cancellation,
+        phase=phase,
+        phase_reason=_reason(record, phase),
+        update=record.seen or cancellation.update,
+        settled=phase in phases.SETTLED or record.ended is not None,
+    )
+    return replace(record, cancellation=cancellation)
+
+
+def _reason(record: Record, phase: Phase) -> str:
+    outcome = record.cancellation.outcome
+    if record.ended is not None and phase not in phases.SETTLED:
+        return record.ended
+    if phase in (Phase.NOT_FORWARDED, Phase.TOO_LATE, Phase.REJECTED, Phase.OUTCOME_UNKNOWN):
+        return UNANSWERED if outcome is None else outcome.error.message if outcome.error else ""
+    if outcome is None or outcome.kind is OutcomeKind.UNKNOWN:
+        return OBSERVED
+    if phase is Phase.CANCELLATION_FAILED and record.seen and record.seen.cancellation:
+        return record.seen.cancellation.reason
+    return ""

@@ -1,0 +1,118 @@
+"""What is read from the ledger, as functions of a connection; used inside and outside of writes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, select
+
+from eksgateway.errors import RequestInvalid
+from eksgateway.ledger.chain import GENESIS, Checkpoint
+from eksgateway.ledger.codec import decode, encode
+from eksgateway.ledger.projection import Record
+from eksgateway.ledger.protocol import HistoryFilter, HistoryPage, Known
+from eksgateway.ledger.schema import cancellations, events, probe
+from eksgateway.model import Cancellation, ClusterRef, UpdateRef
+
+
+def to_row(record: Record) -> dict[str, Any]:
+    """The projection's row of a record."""
+    intent = record.cancellation.intent
+    ref = intent.request.ref
+    return {
+        "cancellation_id": intent.cancellation_id,
+        "created": record.created,
+        "latest": record.latest,
+        "caller_id": intent.caller.id,
+        "request_id": intent.request_id,
+        "account_id": ref.cluster.account_id,
+        "region": ref.cluster.region,
+        "cluster": ref.cluster.name,
+        "update_id": ref.update_id,
+        "phase": record.cancellation.phase.value,
+        "pending": not record.cancellation.settled,
+        "record": encode(record),
+    }
+
+
+def head(connection: Connection) -> Checkpoint:
+    """The newest event's place in the chain."""
+    newest = select(events.c.seq, events.c.hash).order_by(events.c.seq.desc()).limit(1)
+    row = connection.execute(newest).one_or_none()
+    return Checkpoint(row.seq, row.hash) if row else GENESIS
+
+
+def by_id(connection: Connection, cancellation_id: str) -> Record | None:
+    return _one(connection, select(cancellations).where(cancellations.c.cancellation_id == cancellation_id))
+
+
+def by_request(connection: Connection, caller_id: str, request_id: str) -> Record | None:
+    mine = (cancellations.c.caller_id == caller_id) & (cancellations.c.request_id == request_id)
+    return _one(connection, select(cancellations).where(mine))
+
+
+def pending(connection: Connection) -> tuple[Cancellation, ...]:
+    """Every cancellation that is not settled, oldest first."""
+    rows = select(cancellations).where(cancellations.c.pending).order_by(cancellations.c.created)
+    return tuple(_record(row).cancellation for row in connection.execute(rows).mappings())
+
+
+def pending_of(connection: Connection, ref: UpdateRef) -> tuple[Record, ...]:
+    """An update's cancellations that are not settled, oldest first."""
+    rows = (
+        select(cancellations)
+        .where(_is_update(ref) & cancellations.c.pending)
+        .order_by(cancellations.c.created)
+    )
+    return tuple(_record(row) for row in connection.execute(rows).mappings())
+
+
+def known_of(connection: Connection, ref: UpdateRef) -> Known:
+    """An update's newest cancellation, and whether any is not settled."""
+    rows = select(cancellations).where(_is_update(ref))
+    newest = _one(connection, rows.order_by(cancellations.c.created.desc()).limit(1))
+    waiting = connection.execute(rows.where(cancellations.c.pending).limit(1)).first()
+    return Known(newest.cancellation if newest else None, waiting is not None)
+
+
+def page(connection: Connection, which: HistoryFilter, limit: int, before: str) -> HistoryPage:
+    """Newest first. Raises RequestInvalid for a ``before`` that no page has given."""
+    rows = select(cancellations).order_by(cancellations.c.created.desc()).limit(limit + 1)
+    if which.cluster is not None:
+        rows = rows.where(_is_cluster(which.cluster))
+    if which.caller_id:
+        rows = rows.where(cancellations.c.caller_id == which.caller_id)
+    if before:
+        if not (before.isascii() and before.isdecimal() and len(before) <= 18):
+            raise RequestInvalid(violations={"page_token": "is not one that this gateway has given"})
+        rows = rows.where(cancellations.c.created < int(before))
+    found = [_record(row) for row in connection.execute(rows).mappings()]
+    more = str(found[limit - 1].created) if len(found) > limit else ""
+    return HistoryPage(tuple(record.cancellation for record in found[:limit]), more)
+
+
+def works(connection: Connection) -> None:
+    """Read something."""
+    connection.execute(select(probe.c.time)).one()
+
+
+def _is_cluster(cluster: ClusterRef) -> ColumnElement[bool]:
+    table = cancellations.c
+    return (
+        (table.account_id == cluster.account_id)
+        & (table.region == cluster.region)
+        & (table.cluster == cluster.name)
+    )
+
+
+def _is_update(ref: UpdateRef) -> ColumnElement[bool]:
+    return _is_cluster(ref.cluster) & (cancellations.c.update_id == ref.update_id)
+
+
+def _one(connection: Connection, rows: Select[Any]) -> Record | None:
+    row = connection.execute(rows).mappings().one_or_none()
+    return None if row is None else _record(row)
+
+
+def _record(row: RowMapping) -> Record:
+    return decode(Record, row["record"])

@@ -1,0 +1,217 @@
+"""The ledger on SQL: what ``protocol.Ledger`` promises, put together from its parts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
+from typing import TypeVar
+
+import structlog
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from eksgateway import errors
+from eksgateway.clock import Clock
+from eksgateway.ledger import queries, store
+from eksgateway.ledger.backlog import Backlog, Debt
+from eksgateway.ledger.chain import Checkpoint
+from eksgateway.ledger.denials import DenialLog
+from eksgateway.ledger.migrate import migrate
+from eksgateway.ledger.protocol import HistoryFilter, HistoryPage, Known
+from eksgateway.ledger.reader import THREADS, Reader
+from eksgateway.ledger.sqlite import LedgerError, LedgerFile, explain, open_engine
+from eksgateway.ledger.store import Transaction
+from eksgateway.ledger.writer import StoreFailed, Writer
+from eksgateway.model import (
+    Cancellation,
+    Decision,
+    Denial,
+    Intent,
+    Observation,
+    Outcome,
+    OutcomeKind,
+    UpdateRef,
+)
+from eksgateway.settings import LedgerSettings
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+async def open_ledger(settings: LedgerSettings, clock: Clock) -> SqlLedger:
+    """The ledger, migrated and proved to be readable and writable. Raises LedgerError."""
+    file, write, read = await asyncio.to_thread(_open, settings)
+    ledger = SqlLedger(settings, clock, file, write, read)
+    try:
+        await ledger.check()
+    except errors.LedgerUnavailable as exc:
+        await ledger.close()
+        raise LedgerError(f"{settings.path}: {exc.detail}") from exc
+    return ledger
+
+
+def _open(settings: LedgerSettings) -> tuple[LedgerFile, Engine, Engine]:
+    path, timeout_s = settings.path, settings.commit_timeout_s
+    file = LedgerFile(path)
+    write = open_engine(path, "write", timeout_s=timeout_s, before=file.check)
+    try:
+        migrate(write, path)
+    except BaseException as exc:
+        write.dispose()
+        file.release()
+        if isinstance(exc, SQLAlchemyError):
+            raise LedgerError(f"{path}: {explain(exc)}") from exc
+        raise
+    return file, write, open_engine(path, "read", timeout_s=timeout_s, connections=THREADS)
+
+
+class SqlLedger:
+    """Implements ``protocol.Ledger``; made by ``open_ledger``, ended by ``close``."""
+
+    def __init__(
+        self, settings: LedgerSettings, clock: Clock, file: LedgerFile, write: Engine, read: Engine
+    ) -> None:
+        self._timeout_s = settings.commit_timeout_s
+        self._owed_at_most = settings.queue
+        self._clock = clock
+        self._file = file
+        self._engines = (write, read)
+        self._writer = Writer(write, clock.now, settings.queue)
+        self._reader = Reader(read, settings.queue)
+        self._backlog = Backlog(self._write_debt, clock)
+        self._denials = DenialLog(self._write_denials, settings.denials, clock)
+
+    async def commit_intent(self, intent: Intent) -> Cancellation:
+        work = partial(store.add_intent, intent=intent)
+        return await self._intend(intent.cancellation_id, intent.decision, work)
+
+    async def renew_intent(self, cancellation_id: str, decision: Decision, time: datetime) -> Cancellation:
+        work = partial(store.renew_intent, cancellation_id=cancellation_id, decision=decision, time=time)
+        return await self._intend(cancellation_id, decision, work)
+
+    async def _intend(
+        self, cancellation_id: str, decision: Decision, work: Callable[[Transaction], Cancellation]
+    ) -> Cancellation:
+        with _told():
+            if len(self._backlog) >= self._owed_at_most:
+                raise StoreFailed("too many earlier records wait to be written")
+            operation = self._writer.submit(work)
+            try:
+                return await self._writer.result(operation, self._timeout_s)
+            except (StoreFailed, asyncio.CancelledError):
+                # Nothing will be sent now, so an intent that is committed all the same is closed.
+                if operation.begun:
+                    self._owe_closing(cancellation_id, decision)
+                raise
+
+    def _owe_closing(self, cancellation_id: str, decision: Decision) -> None:
+        outcome = Outcome(
+            OutcomeKind.NOT_FORWARDED, self._clock.now(), error=errors.record(errors.LedgerUnavailable())
+        )
+        closing = partial(
+            store.close_intent,
+            cancellation_id=cancellation_id,
+            decision_id=decision.decision_id,
+            outcome=outcome,
+        )
+        self._backlog.owe(cancellation_id, closing)
+
+    async def record_outcome(self, cancellation_id: str, outcome: Outcome) -> Cancellation:
+        work = partial(store.add_outcome, cancellation_id=cancellation_id, outcome=outcome)
+        try:
+            cancellation, head = await self._write(work)
+        except (StoreFailed, asyncio.CancelledError) as exc:
+            again = partial(store.add_outcome_once, cancellation_id=cancellation_id, outcome=outcome)
+            self._backlog.owe(cancellation_id, again)
+            if isinstance(exc, asyncio.CancelledError):
+                raise
+            metadata = {"cancellation_id": cancellation_id}
+            raise errors.OutcomeUnrecorded(metadata=metadata, detail=str(exc)) from exc
+        self._backlog.forgive(cancellation_id)
+        _log_head(head)
+        return cancellation
+
+    async def record_observation(self, ref: UpdateRef, observation: Observation) -> Known:
+        with _told():
+            waiting = await self._read(partial(queries.pending_of, ref=ref))
+            if any(store.changes(record.cancellation, observation) for record in waiting):
+                return await self._write(partial(store.add_observation, ref=ref, observation=observation))
+            return await self._read(partial(queries.known_of, ref=ref))
+
+    def record_denial(self, denial: Denial) -> None:
+        self._denials.add(denial)
+
+    async def get(self, cancellation_id: str) -> Cancellation | None:
+        with _told():
+            found = await self._read(partial(queries.by_id, cancellation_id=cancellation_id))
+        return found.cancellation if found else None
+
+    async def find(self, caller_id: str, request_id: str) -> Cancellation | None:
+        with _told():
+            query = partial(queries.by_request, caller_id=caller_id, request_id=request_id)
+            found = await self._read(query)
+        return found.cancellation if found else None
+
+    async def history(self, which: HistoryFilter, limit: int, before: str) -> HistoryPage:
+        with _told():
+            return await self._read(partial(queries.page, which=which, limit=limit, before=before))
+
+    async def pending(self) -> tuple[Cancellation, ...]:
+        with _told():
+            return await self._read(queries.pending)
+
+    async def check(self) -> None:
+        with _told():
+            await self._read(queries.works)
+            await self._write(store.touch)
+            if self._denials.failing:
+                raise StoreFailed("denied cancels cannot be written to the decision log")
+            if self._backlog:
+                raise StoreFailed(f"{len(self._backlog)} outcomes or closings wait to be written")
+
+    async def close(self) -> None:
+        await self._denials.close(self._timeout_s)
+        await self._backlog.close()
+        ended = await self._writer.close(self._timeout_s)
+        self._reader.close()
+        if not ended:  # it may still commit: the lock stays, until this process ends
+            log.error("ledger.writer_hangs")
+            return
+        for engine in self._engines:
+            await asyncio.to_thread(engine.dispose)
+        self._file.release()
+
+    async def _read(self, query: Callable[[Connection], T]) -> T:
+        return await self._reader.read(query, self._timeout_s)
+
+    async def _write(self, work: Callable[[Transaction], T]) -> T:
+        return await self._writer.result(self._writer.submit(work), self._timeout_s)
+
+    async def _write_debt(self, debt: Debt) -> None:
+        head = await self._write(debt)
+        if head is not None:
+            _log_head(head)
+
+    async def _write_denials(self, bodies: Sequence[str], lost: int) -> None:
+        # Without a deadline, because a batch that was given up might be written twice; while the
+        # writer hangs, ``check`` says so.
+        work = partial(store.add_denials, bodies=bodies, lost=lost)
+        await self._writer.result(self._writer.submit(work), None)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What the database cannot do, as the caller is told it."""
+    try:
+        yield
+    except StoreFailed as exc:
+        raise errors.LedgerUnavailable(detail=str(exc)) from exc
+
+
+def _log_head(head: Checkpoint) -> None:
+    """Elsewhere than in the ledger, so that a tail that is cut off shows."""
+    log.info("ledger.head", seq=head.seq, hash=head.hash)

@@ -1,0 +1,148 @@
+"""What is written into the ledger, as functions of one transaction of the writer's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from eksgateway import errors
+from eksgateway.ledger import queries
+from eksgateway.ledger.chain import Checkpoint, Event, Kind, link
+from eksgateway.ledger.codec import encode, format_time
+from eksgateway.ledger.projection import DenialsLost, Record, Renewal, fold
+from eksgateway.ledger.protocol import Known
+from eksgateway.ledger.schema import cancellations, decisions, events, probe
+from eksgateway.model import Cancellation, Decision, Intent, Observation, Outcome, Phase, UpdateRef
+
+
+class Transaction:
+    """A transaction that holds the write lock, and the chain's head in it."""
+
+    def __init__(self, connection: Connection, now: Callable[[], datetime]) -> None:
+        self.connection = connection
+        self.head = queries.head(connection)
+        self._now = now
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Undo what is inside when it raises, and nothing else."""
+        head = self.head
+        try:
+            with self.connection.begin_nested():
+                yield
+        except BaseException:
+            self.head = head
+            raise
+
+    def append(self, kind: Kind, cancellation_id: str, body: Any) -> Event:
+        event = link(self.head, self.time(), kind, cancellation_id, encode(body))
+        row = {name: getattr(event, name) for name in Event.__slots__}
+        self.connection.execute(insert(events).values(row))
+        self.head = event.checkpoint
+        return event
+
+    def advance(self, record: Record, kind: Kind, body: Any) -> Record:
+        """Append one event of a cancellation, and fold it into the projection."""
+        key = record.cancellation.id
+        record = fold(record, self.append(kind, key, body))
+        changed = update(cancellations).where(cancellations.c.cancellation_id == key)
+        self.connection.execute(changed.values(queries.to_row(record)))
+        return record
+
+    def record(self, cancellation_id: str) -> Record:
+        found = queries.by_id(self.connection, cancellation_id)
+        if found is None:
+            raise errors.CancellationNotFound
+        return found
+
+    def time(self) -> str:
+        return format_time(self._now())
+
+
+def add_intent(transaction: Transaction, intent: Intent) -> Cancellation:
+    """Raises RequestIdReused when the caller has used the request_id before."""
+    record = fold(None, transaction.append(Kind.INTENT, intent.cancellation_id, intent))
+    try:
+        transaction.connection.execute(insert(cancellations).values(queries.to_row(record)))
+    except IntegrityError as exc:
+        raise errors.RequestIdReused(metadata={"request_id": intent.request_id}) from exc
+    return record.cancellation
+
+
+def renew_intent(
+    transaction: Transaction, cancellation_id: str, decision: Decision, time: datetime
+) -> Cancellation:
+    """Raises DecisionStale when the cancellation no longer waits for a decision."""
+    record = transaction.record(cancellation_id)
+    if record.cancellation.phase is not Phase.NOT_FORWARDED:
+        raise errors.DecisionStale(
+            "Another call has taken this cancellation up: nothing was sent. Call again."
+        )
+    return transaction.advance(record, Kind.INTENT_RENEWED, Renewal(decision, time)).cancellation
+
+
+def add_outcome(
+    transaction: Transaction, cancellation_id: str, outcome: Outcome
+) -> tuple[Cancellation, Checkpoint]:
+    """Also gives the chain's head, for the log."""
+    record = transaction.advance(transaction.record(cancellation_id), Kind.OUTCOME, outcome)
+    return record.cancellation, transaction.head
+
+
+def add_outcome_once(transaction: Transaction, cancellation_id: str, outcome: Outcome) -> Checkpoint | None:
+    """As ``add_outcome``, for one that may have been written by an attempt whose end was not seen."""
+    same = (
+        select(events.c.seq)
+        .where(events.c.cancellation_id == cancellation_id)
+        .where(events.c.kind == Kind.OUTCOME.value)
+        .where(events.c.body == encode(outcome))
+    )
+    if transaction.connection.execute(same.limit(1)).first() is not None:
+        return None
+    return add_outcome(transaction, cancellation_id, outcome)[1]
+
+
+def close_intent(
+    transaction: Transaction, cancellation_id: str, decision_id: str, outcome: Outcome
+) -> Checkpoint | None:
+    """Close an intent whose caller was told that it is not recorded, if it was recorded after all."""
+    record = queries.by_id(transaction.connection, cancellation_id)
+    if record is None or record.cancellation.outcome is not None:
+        return None
+    if record.cancellation.intent.decision.decision_id != decision_id:
+        return None  # renewed meanwhile, by a call of its own
+    transaction.advance(record, Kind.CLOSED, outcome)
+    return transaction.head
+
+
+def add_observation(transaction: Transaction, ref: UpdateRef, observation: Observation) -> Known:
+    """Only cancellations that it changes get an event."""
+    for record in queries.pending_of(transaction.connection, ref):
+        if changes(record.cancellation, observation):
+            transaction.advance(record, Kind.OBSERVATION, observation)
+    return queries.known_of(transaction.connection, ref)
+
+
+def changes(cancellation: Cancellation, observation: Observation) -> bool:
+    """Whether an observation says anything new about a cancellation that is not settled."""
+    return observation.update is None or observation.update != cancellation.update
+
+
+def add_denials(transaction: Transaction, bodies: Sequence[str], lost: int) -> None:
+    """A batch of the decision log, and how many never made it into one."""
+    time = transaction.time()
+    if bodies:
+        rows = [{"time": time, "body": body} for body in bodies]
+        transaction.connection.execute(insert(decisions), rows)
+    if lost:
+        transaction.append(Kind.DENIALS_LOST, "", DenialsLost(lost))
+
+
+def touch(transaction: Transaction) -> None:
+    """Write something, to learn whether writing works."""
+    transaction.connection.execute(update(probe).values(time=transaction.time()))
