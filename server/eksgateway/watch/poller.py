@@ -95,7 +95,7 @@ class Poller:
             slot.put(self._state(self._report))
         else:
             self._newcomers[slot] = since
-            self._wake.set()
+        self._wake.set()  # a rest without watchers is longer
 
     def detach(self, slot: Slot) -> None:
         """The watcher has left; the last one ends a poller that nothing else needs."""

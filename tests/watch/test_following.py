@@ -1,0 +1,305 @@
+"""A cancellation is followed to its end, and what EKS says of it is written down."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+
+from eksgateway.errors import EksNotFound, EksThrottled, EksUnavailable, LedgerUnavailable, Overloaded
+from eksgateway.model import OutcomeKind
+from support.watching import START, Stage, a_cancellation, an_update
+
+ASKED = an_update(cancellation="InProgress")
+CANCELLING = an_update("Cancelling", "InProgress")
+CANCELLED = an_update("Cancelled", "Successful")
+
+
+async def test_without_watchers(stage: Stage) -> None:
+    """It is looked at at once, then every 30 s, until its end is written down."""
+    stage.reads.says = CANCELLING
+    await stage.cancelled(a_cancellation(update=ASKED))
+    assert stage.reads.calls == [stage.clock.monotonic()]
+    await stage.clock.advance(300)
+    rests = [after - before for before, after in pairwise(stage.reads.calls)]
+    assert len(rests) >= 9
+    assert all(27 <= rest <= 33 for rest in rests)
+    stage.reads.says = CANCELLED
+    await stage.clock.advance(33)
+    assert stage.record.statuses == ["Cancelling", "Cancelled"]
+    assert stage.record.held[0].settled
+    assert stage.watches.pollers == 0
+
+
+async def test_watchers_are_told_at_once(stage: Stage) -> None:
+    """What CancelUpdate answered reaches whoever watches without waiting for a poll."""
+    async with stage.watching() as stream:
+        stage.reads.open.clear()
+        await stage.clock.advance(2)
+        await stage.cancelled(a_cancellation(update=CANCELLING))
+        assert stream.told[-1] == ("CHANGE", "Cancelling", "CANCELLING", 2)
+        assert len(stage.reads.calls) == 2
+        stage.reads.says = CANCELLING
+        stage.reads.open.set()
+        await stage.clock.advance()
+
+
+async def test_a_poll_that_began_before_the_cancel_takes_nothing_back(stage: Stage) -> None:
+    """A slow describe from before the cancel does not turn Cancelling into InProgress."""
+    async with stage.watching() as stream:
+        stage.reads.open.clear()
+        await stage.clock.advance(6)
+        await stage.cancelled(a_cancellation(update=CANCELLING))
+        stage.reads.says = CANCELLING
+        stage.reads.open.set()
+        await stage.clock.advance(6)
+        assert stream.statuses == ["InProgress", "Cancelling"]
+        assert stage.record.statuses == ["InProgress", "Cancelling"]
+
+
+async def test_a_poll_after_the_cancel_is_believed(stage: Stage) -> None:
+    """EKS may go back to InProgress when a cancellation fails, and that is told and recorded."""
+    async with stage.watching() as stream:
+        stage.reads.says = an_update(cancellation="Failed")
+        await stage.cancelled(a_cancellation(update=CANCELLING))
+        await stage.clock.advance(2)
+        assert stream.told[1:] == [
+            ("CHANGE", "Cancelling", "CANCELLING", 2),
+            ("CHANGE", "InProgress", "CANCELLATION_FAILED", 3),
+        ]
+        assert stage.record.held[0].phase == "CANCELLATION_FAILED"
+
+
+async def test_following_many_times(stage: Stage) -> None:
+    """Following again and again costs at most five reads an interval, and one poller."""
+    stage.reads.says = CANCELLING
+    one = a_cancellation(update=CANCELLING)
+    stage.record.held.append(one)
+    for _ in range(100):
+        stage.watches.follow(one)
+        await stage.clock.advance(0.1)
+    assert stage.watches.pollers == 1
+    assert len(stage.reads.calls) <= 11
+
+
+@pytest.mark.parametrize("kind", [OutcomeKind.REFUSED, OutcomeKind.NOT_FORWARDED])
+async def test_a_settled_one_is_told_and_not_followed(stage: Stage, kind: OutcomeKind) -> None:
+    """A refusal reaches those who watch, and starts no poller where nobody does."""
+    settled = a_cancellation(kind)
+    await stage.cancelled(settled)
+    assert stage.watches.pollers == 0
+    async with stage.watching() as stream:
+        assert stream.told == [("SNAPSHOT", "InProgress", settled.phase, 1)]
+    await stage.clock.advance()
+    assert stage.watches.pollers == 0
+
+
+async def test_the_newest_cancellation_gives_the_phase(stage: Stage) -> None:
+    """Two cancels of one update: an older one, told late, does not show through."""
+    older = a_cancellation(OutcomeKind.REFUSED, number=1)
+    newer = a_cancellation(update=ASKED, number=2, time=START + timedelta(seconds=1))
+    stage.reads.says = ASKED
+    async with stage.watching() as stream:
+        stage.record.held.append(older)
+        await stage.cancelled(newer)
+        stage.watches.follow(older)
+        await stage.clock.advance(6)
+        assert stream.told[-1][2] == "REQUESTED"
+        assert "REJECTED" not in [one.phase for one in stream.events]
+
+
+async def test_a_pending_one_is_learnt_from_the_ledger(stage: Stage) -> None:
+    """A watcher's poller that meets a pending cancellation goes on when the watcher has left."""
+    stage.record.held.append(a_cancellation(update=ASKED))
+    stage.reads.says = CANCELLING
+    async with stage.watching() as stream:
+        assert stream.told == [("SNAPSHOT", "Cancelling", "CANCELLING", 1)]
+    await stage.clock.advance()
+    assert stage.watches.pollers == 1
+    stage.reads.says = CANCELLED
+    await stage.clock.advance(34)
+    assert stage.record.statuses[-1] == "Cancelled"
+    assert stage.watches.pollers == 0
+
+
+async def test_an_answer_of_the_ledger_from_before_a_cancel_is_dropped(stage: Stage) -> None:
+    """A cancellation that is followed while the ledger answers is not forgotten again."""
+    stage.record.open.clear()
+    stage.reads.says = CANCELLING
+    async with stage.watching() as stream:
+        await stage.cancelled(a_cancellation(update=CANCELLING))
+        stage.record.open.set()
+        await stage.clock.advance(2)
+        assert stream.told[-1][2] == "CANCELLING"
+    await stage.clock.advance(40)
+    assert stage.watches.pollers == 1
+
+
+async def test_a_poll_without_news_asks_the_ledger_nothing(stage: Stage) -> None:
+    """Only a change, a new cancellation or a failed record is a reason to record."""
+    async with stage.watching():
+        await stage.clock.advance(60)
+        assert stage.record.attempts == 1
+        stage.reads.says = CANCELLING
+        await stage.cancelled(a_cancellation(update=CANCELLING))
+        await stage.clock.advance(60)
+        assert stage.record.attempts == 2
+
+
+async def test_an_outcome_that_comes_late(stage: Stage) -> None:
+    """While the newest cancellation has no outcome the ledger is asked for it at each look."""
+    unheard = a_cancellation(None)
+    await stage.cancelled(unheard)
+    async with stage.watching() as stream:
+        assert stream.told[-1][2] == "OUTCOME_UNKNOWN"
+        stage.record.held = [replace(unheard, outcome=a_cancellation().outcome)]
+        await stage.clock.advance(6)
+        assert stream.told[-1] == ("CHANGE", "InProgress", "REQUESTED", 2)
+
+
+async def test_the_ledger_fails_and_recovers(stage: Stage) -> None:
+    """What EKS says is told all the same, and written down when the ledger is back."""
+    stage.record.fails = LedgerUnavailable()
+    stage.reads.says = CANCELLING
+    async with stage.watching() as stream:
+        await stage.cancelled(a_cancellation(update=ASKED))
+        assert stream.told[-1][1:3] == ("Cancelling", "CANCELLING")
+        await stage.clock.advance(20)
+        assert stage.record.attempts >= 4
+        stage.record.fails = None
+        await stage.clock.advance(6)
+        assert stage.record.statuses == ["Cancelling"]
+        await stage.clock.advance(20)
+        assert stage.record.statuses == ["Cancelling"]
+
+
+@pytest.mark.parametrize("fault", [LedgerUnavailable(), ZeroDivisionError()], ids=["ledger", "bug"])
+async def test_the_end_is_told_at_once_and_recorded_in_the_end(stage: Stage, fault: Exception) -> None:
+    """A poller with a pending cancellation outlives FINAL until that is recorded, without reading on."""
+    await stage.cancelled(a_cancellation(update=ASKED))
+    async with stage.watching() as stream:
+        stage.record.fails = fault
+        stage.reads.says = CANCELLED
+        await stage.clock.advance(6)
+        assert stream.told[-1][:3] == ("FINAL", "Cancelled", "CANCELLED")
+        assert stream.ended
+    reads = len(stage.reads.calls)
+    await stage.clock.advance(100)
+    assert stage.watches.pollers == 1
+    stage.record.fails = None
+    await stage.clock.advance(34)
+    assert stage.record.statuses[-1] == "Cancelled"
+    assert stage.record.held[0].settled
+    assert stage.watches.pollers == 0
+    assert len(stage.reads.calls) == reads
+
+
+async def test_nothing_pending_does_not_wait_for_the_ledger(stage: Stage) -> None:
+    """A plain watch ends with FINAL though the ledger is down."""
+    stage.record.fails = LedgerUnavailable()
+    stage.reads.says = CANCELLED
+    async with stage.watching() as stream:
+        assert [one.kind for one in stream.events] == ["SNAPSHOT", "FINAL"]
+    assert stage.watches.pollers == 0
+
+
+@pytest.mark.parametrize("error", [EksUnavailable(), EksThrottled(), EksNotFound()], ids=lambda e: e.reason)
+async def test_nothing_ever_seen(stage: Stage, error: Exception) -> None:
+    """Watchers get EKS's own error when there is no state to give, and the poller ends."""
+    stage.reads.says = error
+    async with stage.watching() as stream:
+        assert type(stream.error) is type(error)
+        assert stage.watches.pollers == 0
+
+
+async def test_a_failing_poll_keeps_the_stream(stage: Stage) -> None:
+    """Who watches keeps what is known; who joins gets it too, with its old time; then it recovers."""
+    async with stage.watching() as stream:
+        stage.reads.says = EksUnavailable()
+        await stage.clock.advance(30)
+        async with stage.watching() as late:
+            assert late.statuses == ["InProgress"]
+            assert late.events[0].observe_time == START
+        assert stream.error is None
+        stage.reads.says = CANCELLED
+        await stage.clock.advance(6)
+        assert stream.statuses == ["InProgress", "Cancelled"]
+
+
+@pytest.mark.parametrize("error", [EksThrottled(), Overloaded()], ids=lambda e: e.reason)
+async def test_throttling_backs_off_and_recovers(stage: Stage, error: Exception) -> None:
+    """Polls become rarer, up to one a minute, whoever asks, and regular again afterwards."""
+    async with stage.watching():
+        stage.reads.says = error
+        await stage.clock.advance(600)
+        rests = [after - before for before, after in pairwise(stage.reads.calls)]
+        assert rests[1:5] == pytest.approx([10, 20, 40, 60], rel=0.1001)
+        assert rests[5:] == pytest.approx([60] * len(rests[5:]), rel=0.1001)
+        asked = len(stage.reads.calls)
+        await stage.cancelled(a_cancellation(update=ASKED))
+        assert len(stage.reads.calls) == asked
+        stage.reads.says = ASKED
+        await stage.clock.advance(66)
+        recovered = len(stage.reads.calls)
+        await stage.clock.advance(50)
+        assert len(stage.reads.calls) - recovered >= 9
+
+
+async def test_missing_for_ten_minutes(stage: Stage) -> None:
+    """The record says that EKS lost the update, watchers get EksNotFound, and following ends."""
+    stage.reads.says = ASKED
+    await stage.cancelled(a_cancellation(update=ASKED))
+    async with stage.watching() as stream:
+        stage.reads.says = EksNotFound()
+        await stage.clock.advance(595)
+        assert stream.error is None
+        assert stage.record.held[0].settled is False
+        await stage.clock.advance(20)
+        assert isinstance(stream.error, EksNotFound)
+        assert stage.record.statuses == ["InProgress", None]
+        assert stage.record.held[0].phase_reason == "EKS has not known this update for 10 minutes."
+        assert stage.watches.pollers == 0
+
+
+async def test_missing_now_and_then_is_not_missing(stage: Stage) -> None:
+    """Ten minutes start anew whenever EKS knows the update again."""
+    async with stage.watching() as stream:
+        for _ in range(3):
+            stage.reads.says = EksNotFound()
+            await stage.clock.advance(400)
+            stage.reads.says = an_update()
+            await stage.clock.advance(6)
+        assert stream.error is None
+        assert stage.record.statuses == ["InProgress"]
+
+
+async def test_missing_and_not_recorded(stage: Stage) -> None:
+    """While the ledger is down a lost update is followed on, so that its record comes to an end."""
+    stage.reads.says = ASKED
+    await stage.cancelled(a_cancellation(update=ASKED))
+    stage.reads.says = EksNotFound()
+    stage.record.fails = LedgerUnavailable()
+    await stage.clock.advance(700)
+    assert stage.watches.pollers == 1
+    stage.record.fails = None
+    await stage.clock.advance(34)
+    assert stage.record.statuses[-1] is None
+    assert stage.watches.pollers == 0
+
+
+async def test_a_cancel_while_an_update_is_given_up(stage: Stage) -> None:
+    """A cancellation that comes while the end of following is written down is followed."""
+    stage.reads.says = ASKED
+    await stage.cancelled(a_cancellation(update=ASKED))
+    stage.reads.says = EksNotFound()
+    stage.record.open.clear()
+    await stage.clock.advance(700)
+    assert stage.record.statuses[-1] is None
+    stage.reads.says = CANCELLING
+    await stage.cancelled(a_cancellation(update=CANCELLING, number=2))
+    stage.record.open.set()
+    await stage.clock.advance(34)
+    assert stage.record.statuses[-1] == "Cancelling"
+    assert stage.watches.pollers == 1
