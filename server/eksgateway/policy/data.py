@@ -86,7 +86,7 @@ def _whole(_: Any, pattern: str, value: Any, __: Any) -> Iterator[jsonschema.Val
 
 
 def _explain(error: jsonschema.ValidationError) -> list[str]:
-    path, value = _place(error.absolute_path), error.instance
+    path, value = _place(error.absolute_path), cast("Any", error.instance)
     schema = cast("Any", error.schema)  # the part of the schema that `value` does not fit
     rule = cast("Any", error.validator_value)
     match error.validator:

@@ -64,6 +64,7 @@ class OpaEngine:
         return read_decision(result, decision_id=question.decision_id, revision=revision)
 
     async def check(self) -> None:
+        await self._learn_revision()
         for question in SAMPLES:
             await self.decide(question)
 
@@ -78,11 +79,14 @@ class OpaEngine:
         """Ask what is in force, every ``poll_s``. While OPA cannot say, what it said last stands."""
         while True:
             with contextlib.suppress(GatewayError):
-                answer = await self._ask("eksgateway.revision", "hash", {})
-                found = answer.get("result")
-                self._data_hash = found if isinstance(found, str) else ""
-                self._revision = self._revision_of(answer)
+                await self._learn_revision()
             await self._clock.sleep(self._settings.poll_s)
+
+    async def _learn_revision(self) -> None:
+        answer = await self._ask("eksgateway.revision", "hash", {})
+        data_hash = answer.get("result")
+        self._data_hash = data_hash if isinstance(data_hash, str) else ""
+        self._revision = self._revision_of(answer)
 
     def _revision_of(self, answer: dict[str, Any]) -> str:
         """OPA's revisions of its bundles, else the hash of its data; raises if a bundle is not there."""

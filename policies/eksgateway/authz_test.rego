@@ -1,0 +1,325 @@
+package eksgateway.authz_test
+
+import data.eksgateway.authz
+
+# What is the same in most tests: a caller of the platform group asks to cancel, with all it takes.
+
+properties := {"account_id": "111122223333", "region": "us-east-1", "cluster": "prod-1"}
+
+update := {"id": "u-1", "type": "VersionRollback", "status": "InProgress", "created_at": null, "cancellation_status": null}
+
+facts := {"tags": {"environment": "production"}, "cluster_status": "ACTIVE", "version": "1.34", "update": update}
+
+asked := {
+	"subject": {
+		"type": "jwt",
+		"id": "jwt:corp:alice",
+		"properties": {"issuer": "https://idp.corp.example", "groups": ["corp:platform"], "via": null},
+	},
+	"action": {"name": "cancel", "properties": {"reason": "bad AMI", "ticket": "OPS-12"}},
+	"resource": {"type": "eks_cluster", "id": "111122223333/us-east-1/prod-1", "properties": properties},
+	"context": {
+		"stage": "request",
+		"time": "2026-11-22T10:00:00Z",
+		"method": "/eksgateway.v1.UpdateService/CancelUpdate",
+		"decision_id": "d-1",
+	},
+}
+
+at_update := object.union(asked, {
+	"resource": {"type": "eks_update", "id": "111122223333/us-east-1/prod-1/u-1", "properties": facts},
+	"context": {"stage": "update"},
+})
+
+oncall := {
+	"id": "oncall",
+	"groups": ["corp:platform"],
+	"actions": ["cancel", "get"],
+	"accounts": ["111122223333"],
+	"regions": ["us-east-1"],
+	"clusters": ["prod-*"],
+	"tags": {"environment": ["production", "staging"]},
+	"update_types": ["VersionRollback", "VersionUpdate"],
+	"require": ["reason", "ticket"],
+}
+
+year_end := {
+	"id": "year-end",
+	"clusters": ["prod-*"],
+	"from": "2026-11-20T00:00:00Z",
+	"until": "2026-12-01T00:00:00Z",
+}
+
+with_key(entry, key, value) := object.union(object.remove(entry, [key]), {key: value})
+
+change(document, path, value) := json.patch(document, [{"op": "replace", "path": path, "value": value}])
+
+stranger_told := {
+	"allow": false,
+	"reasons": ["You have no grant on this cluster."],
+	"rules": [],
+	"obligations": [],
+}
+
+denied(decision, rules, reasons) if {
+	decision == {"allow": false, "reasons": reasons, "rules": rules, "obligations": []}
+}
+
+allowed_by(decision, rules) if {
+	decision.allow == true
+	decision.rules == rules
+	decision.obligations == []
+}
+
+# Who, what, where
+
+test_allowed_by_group_at_stage_request if {
+	allowed_by(authz.decision, ["oncall"]) with input as asked
+		with data.eksgateway.grants as [oncall]
+}
+
+test_allowed_by_subject if {
+	grant := with_key(object.remove(oncall, ["groups"]), "subjects", ["jwt:corp:alice"])
+	allowed_by(authz.decision, ["oncall"]) with input as asked
+		with data.eksgateway.grants as [grant]
+}
+
+test_allowed_at_stage_update if {
+	decision := authz.decision with input as at_update with data.eksgateway.grants as [oncall]
+	allowed_by(decision, ["oncall"])
+	decision.reasons == ["Grant oncall allows this."]
+}
+
+test_allowed_by_all_grants_that_fit_in_order if {
+	second := with_key(oncall, "id", "a-second")
+	allowed_by(authz.decision, ["a-second", "oncall"]) with input as asked
+		with data.eksgateway.grants as [oncall, second]
+}
+
+test_stranger_gets_one_fixed_sentence_without_grants if {
+	authz.decision == stranger_told with input as asked
+}
+
+test_stranger_gets_one_fixed_sentence_with_grants_of_others if {
+	authz.decision == stranger_told with input as change(asked, "/subject/properties/groups", ["corp:sales"])
+		with data.eksgateway.grants as [oncall]
+}
+
+test_stranger_to_another_account if {
+	authz.decision == stranger_told with input as change(asked, "/resource/properties/account_id", "444455556666")
+		with data.eksgateway.grants as [oncall]
+}
+
+test_stranger_to_another_region if {
+	authz.decision == stranger_told with input as change(asked, "/resource/properties/region", "eu-central-1")
+		with data.eksgateway.grants as [oncall]
+}
+
+test_stranger_is_not_told_of_freezes if {
+	authz.decision == stranger_told with input as asked with data.eksgateway.freezes as [year_end]
+}
+
+test_malformed_grant_covers_nobody if {
+	authz.decision == stranger_told with input as asked
+		with data.eksgateway.grants as [with_key(oncall, "requires", ["ticket"])]
+}
+
+test_grants_that_are_no_list_cover_nobody if {
+	authz.decision == stranger_told with input as asked with data.eksgateway.grants as {"oncall": oncall}
+}
+
+test_empty_input_is_a_stranger if {
+	authz.decision == stranger_told with input as {} with data.eksgateway.grants as [oncall]
+}
+
+test_action_that_no_grant_names_is_denied if {
+	decision := authz.decision with input as change(asked, "/action/name", "watch")
+		with data.eksgateway.grants as [oncall]
+	denied(decision, ["oncall"], ["Grant oncall does not allow watch."])
+}
+
+test_unknown_stage_is_denied if {
+	not authz.allowed with input as change(asked, "/context/stage", "later")
+		with data.eksgateway.grants as [oncall]
+}
+
+# Conditions
+
+test_grant_with_via_allows_over_that_connection if {
+	grant := with_key(oncall, "via", ["spiffe://corp.example/mesh/**"])
+	allowed_by(authz.decision, ["oncall"]) with data.eksgateway.grants as [grant]
+		with input as change(asked, "/subject/properties/via", "spiffe://corp.example/mesh/ns/a")
+}
+
+test_grant_with_via_denies_over_no_connection if {
+	grant := with_key(oncall, "via", ["spiffe://corp.example/mesh/**"])
+	decision := authz.decision with input as asked with data.eksgateway.grants as [grant]
+	denied(decision, ["oncall"], ["Grant oncall asks for a connection that this call did not come over."])
+}
+
+test_ticket_is_required_at_stage_request_already if {
+	decision := authz.decision with input as change(asked, "/action/properties/ticket", "")
+		with data.eksgateway.grants as [oncall]
+	denied(decision, ["oncall"], ["A ticket is required by grant oncall."])
+}
+
+test_blank_is_not_given if {
+	input_blank := change(asked, "/action/properties", {"reason": " \t\n", "ticket": "  "})
+	decision := authz.decision with input as input_blank with data.eksgateway.grants as [oncall]
+	denied(decision, ["oncall"], ["A reason is required by grant oncall.", "A ticket is required by grant oncall."])
+}
+
+test_nothing_is_required_of_other_actions if {
+	look := change(change(at_update, "/action/properties", {"reason": "", "ticket": ""}), "/action/name", "get")
+	allowed_by(authz.decision, ["oncall"]) with input as look with data.eksgateway.grants as [oncall]
+}
+
+test_tag_of_another_value_denies_at_stage_update if {
+	decision := authz.decision with input as change(at_update, "/resource/properties/tags", {"environment": "lab"})
+		with data.eksgateway.grants as [oncall]
+	denied(decision, ["oncall"], ["Grant oncall asks for the cluster's tag environment to be production or staging."])
+}
+
+test_missing_tag_denies_at_stage_update if {
+	not authz.allowed with input as change(at_update, "/resource/properties/tags", {})
+		with data.eksgateway.grants as [oncall]
+}
+
+test_other_update_type_denies_and_is_not_told if {
+	decision := authz.decision with input as change(at_update, "/resource/properties/update/type", "AddonUpdate")
+		with data.eksgateway.grants as [oncall]
+	denied(decision, ["oncall"], ["Grant oncall allows cancel for updates of type VersionRollback or VersionUpdate only."])
+}
+
+test_update_types_are_about_cancel_only if {
+	look := change(change(at_update, "/resource/properties/update/type", "AddonUpdate"), "/action/name", "get")
+	allowed_by(authz.decision, ["oncall"]) with input as look with data.eksgateway.grants as [oncall]
+}
+
+test_one_grant_that_fits_is_enough if {
+	strict := with_key(oncall, "update_types", ["VersionUpdate"])
+	decision := authz.decision with input as at_update with data.eksgateway.grants as [strict, with_key(oncall, "id", "loose")]
+	allowed_by(decision, ["loose"])
+}
+
+test_conditions_of_two_grants_do_not_add_up if {
+	no_type := object.union(oncall, {"id": "no-type", "update_types": ["VersionUpdate"]})
+	no_tag := object.union(oncall, {"id": "no-tag", "tags": {"environment": ["staging"]}})
+	decision := authz.decision with input as at_update with data.eksgateway.grants as [no_type, no_tag]
+	decision.allow == false
+	decision.rules == ["no-tag", "no-type"]
+}
+
+# Patterns
+
+matching := {
+	["prod-1", "prod-1"], ["prod-*", "prod-"], ["prod-*", "prod-1"], ["*-1", "prod-1"], ["p*1", "prod-1"],
+	["*", "prod-1"], ["p*d", "pd"], ["spiffe://a/**", "spiffe://a/b/c"], ["spiffe://a/*", "spiffe://a/b"],
+	["spiffe://a/*/c", "spiffe://a/b/c"], ["é*", "éa"],
+}
+
+other := {
+	["prod-1", "prod-10"], ["prod-*", "xprod-1"], ["*-1", "prod-10"], ["ab*ba", "aba"], ["p*d", "p/d"],
+	["*", "a/b"], ["spiffe://a/**", "spiffe://a"], ["spiffe://a/**", "spiffe://ab/c"],
+	["spiffe://a/*", "spiffe://a/b/c"], ["a*b*c", "abc"], ["a**", "ab"], ["prod-?", "prod-1"], ["Prod-*", "prod-1"],
+}
+
+test_patterns_that_match if {
+	every pair in matching {
+		authz.matches(pair[0], pair[1])
+	}
+}
+
+test_patterns_that_do_not_match if {
+	every pair in other {
+		not authz.matches(pair[0], pair[1])
+	}
+}
+
+# Freezes
+
+frozen(document, freezes) := decision if {
+	decision := authz.decision with input as document
+		with data.eksgateway.grants as [oncall]
+		with data.eksgateway.freezes as freezes
+}
+
+test_freeze_denies_cancel_at_stage_request_already if {
+	denied(
+		frozen(asked, [year_end]), ["year-end"],
+		["Freeze year-end forbids cancel on this cluster until 2026-12-01T00:00:00Z."],
+	)
+}
+
+test_freeze_and_missing_ticket_are_both_told if {
+	frozen(change(asked, "/action/properties/ticket", ""), [year_end]).rules == ["oncall", "year-end"]
+}
+
+test_freeze_lets_other_actions_through if {
+	frozen(change(asked, "/action/name", "get"), [year_end]).allow
+}
+
+test_freeze_begins_at_from if {
+	not frozen(change(asked, "/context/time", year_end.from), [year_end]).allow
+}
+
+test_freeze_is_not_in_force_before_from if {
+	frozen(change(asked, "/context/time", "2026-11-19T23:59:59Z"), [year_end]).allow
+}
+
+test_freeze_ends_at_until if {
+	frozen(change(asked, "/context/time", year_end.until), [year_end]).allow
+}
+
+test_freeze_spares_other_clusters if {
+	frozen(asked, [with_key(year_end, "clusters", ["staging-*", "lab"])]).allow
+}
+
+test_freeze_spares_other_accounts if {
+	frozen(asked, [with_key(year_end, "accounts", ["444455556666"])]).allow
+}
+
+test_freeze_holds_in_its_accounts_and_regions if {
+	freeze := object.union(year_end, {"accounts": ["111122223333"], "regions": ["us-east-1"]})
+	not frozen(asked, [freeze]).allow
+}
+
+test_freeze_spares_other_regions if {
+	frozen(asked, [with_key(year_end, "regions", ["eu-central-1"])]).allow
+}
+
+test_freeze_spares_excepted_groups if {
+	frozen(asked, [with_key(year_end, "except_groups", ["corp:sre-leads", "corp:plat*"])]).allow
+}
+
+test_freeze_holds_groups_that_are_not_excepted if {
+	not frozen(asked, [with_key(year_end, "except_groups", ["corp:sre-leads"])]).allow
+}
+
+test_every_freeze_has_to_be_clear if {
+	not frozen(asked, [with_key(year_end, "clusters", ["lab"]), with_key(year_end, "id", "second")]).allow
+}
+
+test_malformed_freeze_denies_wherever_it_is if {
+	denied(
+		frozen(asked, [object.union(year_end, {"clusters": ["lab"], "untill": "x"})]), ["year-end"],
+		["Freeze year-end is malformed: no cancel is allowed until it is corrected."],
+	)
+}
+
+test_freeze_without_an_id_denies if {
+	denied(
+		frozen(asked, [5]), ["freezes"],
+		["Freeze freezes is malformed: no cancel is allowed until it is corrected."],
+	)
+}
+
+test_freezes_that_are_no_list_deny if {
+	every freezes in [null, false, {}, "none"] {
+		denied(frozen(asked, freezes), ["freezes"], ["The freezes are malformed: no cancel is allowed until they are corrected."])
+	}
+}
+
+test_time_that_cannot_be_read_is_not_clear if {
+	not frozen(change(asked, "/context/time", "2026-01-01"), [year_end]).allow
+}
