@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Self
 
 import boto3
@@ -35,12 +37,16 @@ class SimulatedEks:
     def __init__(self, *, speed: float = 1.0, on_call: Callable[[CallRecord], None] | None = None) -> None:
         self.simulator = Simulator(speed=speed, on_call=on_call)
         self.url = ""
+        self._clients: list[Any] = []
+        self._default: Any = None
 
     async def __aenter__(self) -> Self:
         self.url = await self.simulator.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for client in self._clients:
+            client.close()
         await self.simulator.stop()
 
     def cluster(self, name: str, **spec: Any) -> list[str]:
@@ -89,14 +95,34 @@ class SimulatedEks:
         self.simulator.control.advance({"advance_s": seconds})
 
     def client(self, account_id: str = DEFAULT_ACCOUNT, region: str = DEFAULT_REGION, **config: Any) -> Any:
-        """An unmodified boto3 client of this account and region; it blocks: call it in a thread."""
-        options: dict[str, Any] = {
-            "retries": {"mode": "standard", "total_max_attempts": 1},
-            "connect_timeout": 2,
-            "read_timeout": 10,
-            **config,
-        }
-        session = boto3.Session(
-            aws_access_key_id=f"AKIA{account_id}", aws_secret_access_key="simulated", region_name=region
+        """An unmodified boto3 client of this account and region; ``config`` is botocore's.
+
+        It blocks: call it through ``call``, or in a thread. Ends with the simulator.
+        """
+        options: dict[str, Any] = {"retries": {"total_max_attempts": 1}, "read_timeout": 10, **config}
+        client: Any = _session().client(
+            "eks",
+            region_name=region,
+            endpoint_url=self.url,
+            aws_access_key_id=f"AKIA{account_id}",
+            aws_secret_access_key="simulated",
+            config=Config(**options),
         )
-        return session.client("eks", endpoint_url=self.url, config=Config(**options))
+        self._clients.append(client)
+        return client
+
+    async def call(self, operation: str, *, client: Any = None, **params: Any) -> dict[str, Any]:
+        """One call of a boto3 client (of the default account's, unless given), such as cancel_update."""
+        client = client or self._default_client()
+        answer: dict[str, Any] = await asyncio.to_thread(getattr(client, operation), **params)
+        return answer
+
+    def _default_client(self) -> Any:
+        if self._default is None:
+            self._default = self.client()
+        return self._default
+
+
+@cache
+def _session() -> boto3.Session:
+    return boto3.Session()

@@ -13,6 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from eksgateway.model import Target
+from eksgateway.simulator import wire
 from eksgateway.simulator.calls import CallRecord, Calls, Faults
 from eksgateway.simulator.credentials import Accounts
 from eksgateway.simulator.machine import Update
@@ -24,6 +25,7 @@ from eksgateway.simulator.specs import (
     SpecError,
     UpdateChange,
     UpdateSpec,
+    build_all,
     parse,
 )
 from eksgateway.simulator.state import Cluster, Refusal, State, set_by_hand
@@ -43,7 +45,7 @@ class Control:
         spec = parse(ClusterSpec, given)
         updates = [self._update(update, auto_mode=spec.auto_mode) for update in spec.updates]
         cluster = Cluster(
-            target=Target(spec.account_id, spec.region),
+            target=Target(spec.account_id or self.accounts.default, spec.region),
             name=spec.name,
             version=spec.version,
             tags=spec.tags,
@@ -57,13 +59,14 @@ class Control:
             raise SpecError(
                 "updates: EKS runs one update of a cluster at a time; give the others a final status"
             )
+        _check(cluster, self.state)
         self.state.put(cluster)
         return [update.id for update in updates]
 
     def change_update(self, given: Any) -> dict[str, Any]:
         """Change one update by hand, as an UpdateChange says; what was left out stays."""
         change = parse(UpdateChange, given)
-        target = Target(change.account_id, change.region)
+        target = Target(change.account_id or self.accounts.default, change.region)
         try:
             update = self.state.get(target, change.cluster).updates.get(change.update_id)
         except Refusal as exc:
@@ -74,13 +77,10 @@ class Control:
             replace(update, type=change.type or update.type),
             status=change.status or update.set_status,
             cancellation=change.cancellation.build() if change.cancellation else update.set_cancellation,
-            errors=update.errors
-            if change.errors is None
-            else tuple(error.build() for error in change.errors),
+            errors=update.errors if change.errors is None else build_all(change.errors),
         )
         self.state.change(target, change.cluster, changed)
-        seen = self.state.view(changed)
-        return {"update_id": update.id, "status": seen.status}
+        return {"update_id": update.id, "status": self.state.view(changed).status}
 
     def add_fault(self, given: Any) -> None:
         self.faults.add(parse(FaultSpec, given))
@@ -109,7 +109,7 @@ class Control:
             update,
             status=spec.status,
             cancellation=spec.cancellation.build() if spec.cancellation else None,
-            errors=tuple(error.build() for error in spec.errors),
+            errors=build_all(spec.errors),
         )
 
 
@@ -156,13 +156,24 @@ def routes(control: Control) -> list[web.RouteDef]:
 def _posted(effect: Callable[[Any], dict[str, Any]]) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def handle(request: web.Request) -> web.Response:
         try:
-            return web.json_response(effect(json.loads(await request.read())))
-        except SpecError as exc:
-            return web.json_response({"error": str(exc)}, status=400)
+            given = json.loads(await request.read())
         except ValueError:
             return web.json_response({"error": "the body is not JSON"}, status=400)
+        try:
+            return web.json_response(effect(given))
+        except SpecError as exc:
+            return web.json_response({"error": str(exc)}, status=400)
 
     return handle
+
+
+def _check(cluster: Cluster, state: State) -> None:
+    """Refuse at once what DescribeCluster could not say later (tags beyond EKS's limits)."""
+    try:
+        operation = wire.service().operation_model("DescribeCluster")
+        wire.answer(operation, {"cluster": state.describe(cluster)})
+    except wire.ModelMismatch as exc:
+        raise SpecError(str(exc)) from exc
 
 
 def _call(call: CallRecord) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class Accounts:
     """
 
     def __init__(self, default: str) -> None:
-        self._default = default
+        self.default = default
         self._registered: dict[str, str] = {}
 
     def register(self, access_key: str, account_id: str) -> None:
@@ -53,7 +53,7 @@ class Accounts:
         if access_key in self._registered:
             return self._registered[access_key]
         speaking = _SPEAKING_KEY.match(access_key)
-        return speaking[1] if speaking else self._default
+        return speaking[1] if speaking else self.default
 
     def authenticate(self, authorization: str | None) -> Credentials:
         """Whoever signed. Raises NotSigned."""

@@ -19,6 +19,7 @@ from enum import StrEnum
 from eksgateway.model import FINAL_STATUSES, UpdateCancellation, UpdateError, UpdateParam
 
 ROLLBACK = "VersionRollback"
+NODE_PHASE_S = 3600.0  # EKS: minutes to 7 days
 CANCEL_REASON = "The node rollback could not be stopped."
 
 

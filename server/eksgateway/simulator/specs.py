@@ -8,7 +8,15 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from eksgateway.model import UpdateCancellation, UpdateError, UpdateParam
-from eksgateway.simulator.machine import CANCEL_REASON, ROLLBACK, OnCancel, OnTimeout, Plan, Resource
+from eksgateway.simulator.machine import (
+    CANCEL_REASON,
+    NODE_PHASE_S,
+    ROLLBACK,
+    OnCancel,
+    OnTimeout,
+    Plan,
+    Resource,
+)
 from eksgateway.simulator.wire import OPERATIONS
 
 DEFAULT_ACCOUNT = "111122223333"
@@ -62,6 +70,10 @@ class ErrorSpec(_Spec):
         return UpdateError(self.error_code, self.error_message, self.resource_ids)
 
 
+def build_all(errors: tuple[ErrorSpec, ...]) -> tuple[UpdateError, ...]:
+    return tuple(error.build() for error in errors)
+
+
 class CancellationSpec(_Spec):
     status: str
     reason: str = ""
@@ -85,7 +97,7 @@ class UpdateSpec(_Spec):
     nodegroup: str | None = None
     addon: str | None = None
     capability: str | None = None
-    node_phase_s: Seconds | None = None
+    node_phase_s: Seconds | None = None  # NODE_PHASE_S where there is such a phase
     control_plane_phase_s: Seconds = 600
     timeout_minutes: Annotated[float, Field(ge=120, le=10080)] = 720
     node_replacing_s: Seconds = 120
@@ -101,6 +113,12 @@ class UpdateSpec(_Spec):
     def _aware(cls, value: datetime | None) -> datetime | None:
         return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
 
+    @model_validator(mode="after")
+    def _one_resource(self) -> Self:
+        if sum(name is not None for name in (self.nodegroup, self.addon, self.capability)) > 1:
+            raise ValueError("an update belongs to one of nodegroup, addon, capability, or to none")
+        return self
+
     @property
     def resource(self) -> Resource | None:
         named = {"nodegroup": self.nodegroup, "addon": self.addon, "capability": self.capability}
@@ -108,7 +126,7 @@ class UpdateSpec(_Spec):
 
     def plan(self, *, auto_mode: bool) -> Plan:
         rolls_nodes = auto_mode and self.type == ROLLBACK
-        phase = self.node_phase_s if self.node_phase_s is not None else 3600
+        phase = self.node_phase_s if self.node_phase_s is not None else NODE_PHASE_S
         return Plan(
             node_phase_s=phase if rolls_nodes else 0,
             control_plane_phase_s=self.control_plane_phase_s,
@@ -127,9 +145,9 @@ class ClusterSpec(_Spec):
     """A cluster with its updates, oldest first."""
 
     name: Name
-    account_id: Account = DEFAULT_ACCOUNT
+    account_id: Account | None = None  # the default account
     region: Region = DEFAULT_REGION
-    version: Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+$")] = "1.34"
+    version: Annotated[str, Field(pattern=r"^1\.[0-9]+$")] = "1.34"
     tags: dict[str, str] = {}
     auto_mode: bool = True
     status: str | None = None
@@ -153,7 +171,7 @@ class UpdateChange(_Spec):
 
     cluster: Name
     update_id: str
-    account_id: Account = DEFAULT_ACCOUNT
+    account_id: Account | None = None  # the default account
     region: Region = DEFAULT_REGION
     status: str | None = None
     type: str | None = None

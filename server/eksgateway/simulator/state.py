@@ -1,7 +1,4 @@
-"""Everything the simulated EKS knows, and what each operation does with it; no I/O, no wire forms.
-
-Where AWS documents nothing the choice made here is marked as an assumption.
-"""
+"""Everything the simulated EKS knows, and how it describes it; no I/O, no wire forms."""
 
 from __future__ import annotations
 
@@ -10,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from eksgateway.model import Target, UpdateCancellation, UpdateError, UpdateParam
+from eksgateway.model import Target, UpdateCancellation, UpdateError
 from eksgateway.simulator.clock import SimulatedClock
-from eksgateway.simulator.machine import ROLLBACK, Plan, Resource, Stage, Update, View, view
+from eksgateway.simulator.machine import ROLLBACK, Resource, Stage, Update, View, view
 
 
 class Refusal(Exception):
@@ -87,7 +84,8 @@ class State:
 
     def change(self, target: Target, name: str, update: Update) -> None:
         """Put an update, new or changed, into its cluster."""
-        self.get(target, name).updates[update.id] = update
+        cluster = self.get(target, name)
+        self.put(replace(cluster, updates={**cluster.updates, update.id: update}))
 
     def view(self, update: Update) -> View:
         return view(update, self.clock.now())
@@ -99,14 +97,13 @@ class State:
         updates = self.get(target, name).updates.values()
         return [update.id for update in updates if update.resource == resource]
 
-    def describe_cluster(self, target: Target, name: str) -> dict[str, Any]:
+    def describe(self, cluster: Cluster) -> dict[str, Any]:
         """EKS's ``Cluster``, as far as it is simulated."""
-        cluster = self.get(target, name)
         return {
             "name": cluster.name,
             "arn": cluster.arn,
             "createdAt": cluster.created_at,
-            "version": self._version(cluster),
+            "version": self.version(cluster),
             "status": cluster.set_status or self._status(cluster),
             "tags": dict(cluster.tags),
             "computeConfig": {"enabled": cluster.auto_mode},
@@ -126,58 +123,6 @@ class State:
         if seen.cancellation is not None:
             told["cancellation"] = {"status": seen.cancellation.status, "reason": seen.cancellation.reason}
         return told
-
-    def cancel(self, target: Target, name: str, update_id: str) -> dict[str, Any]:
-        """Accept a cancellation, or say why not. The update as it is then."""
-        cluster = self.get(target, name)
-        # Nodegroup, add-on and capability updates are out of CancelUpdate's reach: not found (assumption).
-        update = self.get_update(target, name, update_id)
-        if update.type != ROLLBACK or not cluster.auto_mode:
-            message = f"Only a {ROLLBACK} on EKS Auto Mode can be cancelled; {update_id} is none."
-            raise Refusal("InvalidRequestException", message, clusterName=name)
-        seen = self.view(update)
-        if seen.stage is Stage.CONTROL_PLANE:
-            message = f"Update {update_id} cannot be cancelled: the control plane rollback has already begun."
-            raise Refusal(update.plan.refusal, message, clusterName=name)
-        # A second cancel with another token, while the first is at work, is a matter of state (assumption).
-        pending = seen.cancellation is not None and seen.cancellation.status == "InProgress"
-        if seen.status != "InProgress" or pending:
-            at = "Cancelling" if pending else seen.status
-            raise Refusal(
-                "InvalidStateException",
-                f"Update {update_id} cannot be cancelled: it is {at}.",
-                clusterName=name,
-            )
-        accepted = replace(update, cancel_asked=self.clock.now(), set_cancellation=None)
-        self.change(target, name, accepted)
-        return self.describe_update(accepted)
-
-    def start_version_update(
-        self, target: Target, name: str, version: str, timeout_minutes: int
-    ) -> dict[str, Any]:
-        """Begin an upgrade or a rollback by one minor version, as UpdateClusterVersion does."""
-        cluster = self.get(target, name)
-        if self.busy(cluster):
-            message = f"Cluster {name} already has an update in progress."
-            raise Refusal("ResourceInUseException", message, clusterName=name)
-        step = _minor(version) - _minor(self._version(cluster))
-        if abs(step) != 1:
-            message = f"Version {version} is not one minor version away from {self._version(cluster)}."
-            raise Refusal("InvalidParameterException", message, clusterName=name)
-        rollback = step < 0
-        update = Update(
-            id=self.new_id(),
-            type=ROLLBACK if rollback else "VersionUpdate",
-            params=(UpdateParam("Version", version), UpdateParam("PlatformVersion", "eks.1")),
-            errors=(),
-            created_at=self.wall(),
-            started=self.clock.now(),
-            plan=Plan(
-                node_phase_s=3600 if rollback and cluster.auto_mode else 0, timeout_s=timeout_minutes * 60
-            ),
-        )
-        self.change(target, name, update)
-        return self.describe_update(update)
 
     def once(
         self, target: Target, token: str | None, params: dict[str, Any], effect: Callable[[], dict[str, Any]]
@@ -205,12 +150,7 @@ class State:
             update.resource is None and self.view(update).running for update in cluster.updates.values()
         )
 
-    def _status(self, cluster: Cluster) -> str:
-        own = [self.view(update) for update in cluster.updates.values() if update.resource is None]
-        updating = any(seen.running and seen.stage is Stage.CONTROL_PLANE for seen in own)
-        return "UPDATING" if updating else "ACTIVE"
-
-    def _version(self, cluster: Cluster) -> str:
+    def version(self, cluster: Cluster) -> str:
         """The version after every version update that came to its end here."""
         version = cluster.version
         for update in cluster.updates.values():
@@ -218,6 +158,11 @@ class State:
             if done and update.type in (ROLLBACK, "VersionUpdate"):
                 version = next((param.value for param in update.params if param.type == "Version"), version)
         return version
+
+    def _status(self, cluster: Cluster) -> str:
+        own = [self.view(update) for update in cluster.updates.values() if update.resource is None]
+        updating = any(seen.running and seen.stage is Stage.CONTROL_PLANE for seen in own)
+        return "UPDATING" if updating else "ACTIVE"
 
 
 def set_by_hand(
@@ -238,13 +183,6 @@ def _error(error: UpdateError) -> dict[str, Any]:
         "errorMessage": error.error_message,
         "resourceIds": list(error.resource_ids),
     }
-
-
-def _minor(version: str) -> int:
-    major, _, minor = version.partition(".")
-    if not (major.isdecimal() and minor.isdecimal()):
-        raise Refusal("InvalidParameterException", f"{version!r} is not a Kubernetes version such as 1.34.")
-    return int(major) * 1000 + int(minor)
 
 
 def _partition(region: str) -> str:

@@ -1,0 +1,15 @@
+"""A simulated EKS for each test, on real time: what time must pass is advanced."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from support.simulator import SimulatedEks
+
+
+@pytest.fixture
+async def eks() -> AsyncIterator[SimulatedEks]:
+    async with SimulatedEks() as running:
+        yield running
