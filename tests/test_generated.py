@@ -23,5 +23,7 @@ def test_generating_the_protos_again_changes_nothing(tmp_path: Path) -> None:
 
 def test_every_error_has_its_reason_in_the_proto_and_every_reason_its_error() -> None:
     """ErrorReason is the list that clients in other languages read."""
-    in_proto = {name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()} - {"UNSPECIFIED"}
+    in_proto = {name.removeprefix("ERROR_REASON_") for name in ErrorReason.DESCRIPTOR.values_by_name} - {
+        "UNSPECIFIED"
+    }
     assert set(errors.BY_REASON) == in_proto

@@ -20,8 +20,8 @@ MAY_IMPORT = {
     "decisions": PARTS | BASE,
     "cancellability": BASE,
     "simulator": BASE,
-    **{part: BASE for part in PARTS},
-    **{part: BASE for part in BASE},
+    **dict.fromkeys(PARTS, BASE),
+    **dict.fromkeys(BASE, BASE),
 }
 CONFINED = {
     "grpc": {"app", "rpc", "cli", "v1"},

@@ -24,8 +24,8 @@ from eksgateway.eks.shared import SharedReads
 from eksgateway.errors import GatewayError
 from eksgateway.identity.protocol import Identity
 from eksgateway.identity.tokens import JwtIdentity
-from eksgateway.ledger.open import open_ledger
 from eksgateway.ledger.protocol import Ledger
+from eksgateway.ledger.sql import open_ledger
 from eksgateway.policy.engine import PolicyEngine
 from eksgateway.policy.load import open_engine
 from eksgateway.rpc.cancellations import CancellationService

@@ -120,11 +120,11 @@ class Cancellations:
         for cancellation in await self._ledger.pending():
             self._follow(cancellation)
 
-    async def finish(self, timeout: float) -> None:
-        """Give what is under way this long; a forward still open after that is OUTCOME_UNKNOWN."""
+    async def finish(self, grace: float) -> None:
+        """Give what is under way this many seconds; a forward still open after that is OUTCOME_UNKNOWN."""
         tasks = [flight.task for flight in self._flights.values()]
         if tasks:
-            _, late = await asyncio.wait(tasks, timeout=timeout)
+            _, late = await asyncio.wait(tasks, timeout=grace)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
@@ -210,9 +210,7 @@ class Cancellations:
         )
         for action in asked.also:
             await self._decisions.require(replace(question, action=action))
-        return await self._decisions.require(
-            question, update_id=update.id, request_id=asked.request_id
-        )
+        return await self._decisions.require(question, update_id=update.id, request_id=asked.request_id)
 
     # -- Record ---------------------------------------------------------------------------------
 

@@ -21,9 +21,7 @@ class Decisions:
         """The decision, allowed or denied; raises what the engine's ``decide`` raises."""
         return await self._policy.decide(question)
 
-    async def require(
-        self, question: Question, *, update_id: str = "", request_id: str = ""
-    ) -> Decision:
+    async def require(self, question: Question, *, update_id: str = "", request_id: str = "") -> Decision:
         """The decision when it allows; raises PolicyDenied otherwise.
 
         ``update_id`` and ``request_id`` are for the decision log alone.

@@ -16,7 +16,7 @@ def check(address: str, ca: Path | None, service: str) -> int:
     """The exit code; says why on standard output when it is not 0."""
     with _channel(address, ca) as channel:
         try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(
+            answer = health_pb2_grpc.HealthStub(channel).Check(  # type: ignore[attr-defined]  # stubs lack it
                 health_pb2.HealthCheckRequest(service=service), timeout=_TIMEOUT_S
             )
         except grpc.RpcError as exc:

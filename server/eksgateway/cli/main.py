@@ -17,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-ledger_app = typer.Typer(help="Reads and verifies the ledger, also while a gateway runs.", no_args_is_help=True)
+ledger_app = typer.Typer(help="Reads and verifies a ledger, also while it is in use.", no_args_is_help=True)
 policy_app = typer.Typer(help="Checks the operators' policy data.", no_args_is_help=True)
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(policy_app, name="policy")

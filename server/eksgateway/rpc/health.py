@@ -22,7 +22,7 @@ from eksgateway.rpc.methods import CANCELLATIONS, HEALTH, UPDATES
 
 log = structlog.get_logger("eksgateway.health")
 
-Status = pb.HealthCheckResponse.ServingStatus
+_NOT = pb.HealthCheckResponse.NOT_SERVING
 
 READINESS = ""
 LIVENESS = "liveness"
@@ -34,9 +34,7 @@ class Health:
     """What is served now. NOT_SERVING until the first probe of policy and ledger succeeded."""
 
     def __init__(self) -> None:
-        self._statuses: dict[str, Status.ValueType] = dict.fromkeys(
-            _READY_SERVICES, pb.HealthCheckResponse.NOT_SERVING
-        )
+        self._statuses: dict[str, int] = dict.fromkeys(_READY_SERVICES, pb.HealthCheckResponse.NOT_SERVING)
         self._statuses |= dict.fromkeys((LIVENESS, HEALTH), pb.HealthCheckResponse.SERVING)
         self._changed = asyncio.Event()
         self._draining = False
@@ -50,7 +48,7 @@ class Health:
         self._draining = True
         self._set(_NOT)
 
-    def _set(self, status: Status.ValueType) -> None:
+    def _set(self, status: int) -> None:
         if self._statuses[READINESS] == status:
             return
         self._statuses |= dict.fromkeys(_READY_SERVICES, status)
@@ -62,9 +60,9 @@ class Health:
             await context.abort(grpc.StatusCode.NOT_FOUND, "There is no such service.")
         return pb.HealthCheckResponse(status=self._statuses[request.service])
 
-    async def List(self, _request: pb.HealthListRequest, _context: Any) -> pb.HealthListResponse:
+    async def List(self, _request: Any, _context: Any) -> Any:
         statuses = {name: pb.HealthCheckResponse(status=status) for name, status in self._statuses.items()}
-        return pb.HealthListResponse(statuses=statuses)
+        return pb.HealthListResponse(statuses=statuses)  # type: ignore[attr-defined]  # newer than its stubs
 
     async def Watch(
         self, request: pb.HealthCheckRequest, _context: Any
@@ -77,9 +75,6 @@ class Health:
                 told = status
                 yield pb.HealthCheckResponse(status=status)
             await changed.wait()
-
-
-_NOT = pb.HealthCheckResponse.NOT_SERVING
 
 
 async def probe(health: Health, decisions: Decisions, ledger: Ledger, clock: Clock) -> None:

@@ -50,8 +50,5 @@ METHODS: dict[str, Method] = {
     f"/{HEALTH}/Check": Method(Access.OPEN),
     f"/{HEALTH}/List": Method(Access.OPEN),
     f"/{HEALTH}/Watch": Method(Access.OPEN, watch=True),
-    **{
-        f"/{service}/ServerReflectionInfo": Method(Access.REFLECTION, watch=True)
-        for service in REFLECTION
-    },
+    **{f"/{service}/ServerReflectionInfo": Method(Access.REFLECTION, watch=True) for service in REFLECTION},
 }

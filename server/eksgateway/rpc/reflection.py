@@ -39,7 +39,8 @@ def _add_v1_descriptor(pool: descriptor_pool.DescriptorPool) -> None:
     types = [field for message in file.message_type for field in message.field]
     methods = [method for service in file.service for method in service.method]
     for field in types:
-        field.type_name = _v1(field.type_name)
+        if field.type_name:
+            field.type_name = _v1(field.type_name)
     for method in methods:
         method.input_type, method.output_type = _v1(method.input_type), _v1(method.output_type)
     pool.AddSerializedFile(file.SerializeToString())  # adding the same file again is no error

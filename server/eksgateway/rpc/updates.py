@@ -8,7 +8,7 @@ from dataclasses import replace
 from eksgateway import cancellability
 from eksgateway.cancellation import Asked, Cancellations
 from eksgateway.clock import Clock
-from eksgateway.decisions import Decisions, denial
+from eksgateway.decisions import Decisions
 from eksgateway.eks.protocol import Eks
 from eksgateway.eks.shared import SharedReads
 from eksgateway.errors import ResumeTokenInvalid, TargetNotConfigured
@@ -16,7 +16,6 @@ from eksgateway.model import (
     Action,
     Cancellation,
     CancelRequest,
-    ClusterFacts,
     ClusterRef,
     Target,
     Update,

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import grpc
 from google.protobuf.message import DecodeError
+from grpc._cython.cygrpc import ExecuteBatchError  # type: ignore[import-not-found]  # public nowhere
 
 from eksgateway.errors import MethodUnknown, RequestInvalid, WatcherTooSlow
 from eksgateway.rpc import fields
@@ -45,7 +46,7 @@ class Chain(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any]:
         """The method's handler with the chain around it."""
@@ -102,9 +103,7 @@ class Chain(grpc.aio.ServerInterceptor):
                 await context.write(message)
         except TimeoutError:
             raise WatcherTooSlow from None
-        except grpc.aio.UsageError:
-            raise
-        except grpc._cython.cygrpc.ExecuteBatchError as exc:  # the client left  # noqa: SLF001
+        except ExecuteBatchError as exc:  # the client left
             raise asyncio.CancelledError from exc
 
     @asynccontextmanager

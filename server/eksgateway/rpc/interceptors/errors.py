@@ -56,7 +56,7 @@ class Errors:
 
 
 async def _abort(call: Call, context: Any, error: errors.GatewayError) -> None:
-    status = rpc_status.to_status(status_of(error))
+    status: Any = rpc_status.to_status(status_of(error))  # a named tuple, whatever its stub says
     call.status, call.reason = status.code.name, error.reason
     # Without this, grpc drops the trailing metadata that was set before.
     trailing = (*call.trailing(), *status.trailing_metadata)

@@ -1,0 +1,198 @@
+"""A whole gateway for tests: real socket, real policy, real SQLite, real boto3, simulated EKS over HTTP."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+import grpc
+import yaml
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from eksgateway.app import Gateway, build_server
+from eksgateway.cli.issuer import ThrowawayIssuer
+from eksgateway.clock import Clock, SystemClock
+from eksgateway.eks.adapter import BotoEks
+from eksgateway.identity.tokens import JwtIdentity
+from eksgateway.ledger.protocol import Ledger
+from eksgateway.ledger.sql import open_ledger
+from eksgateway.policy.engine import PolicyEngine
+from eksgateway.policy.load import open_engine
+from eksgateway.settings import Settings
+from eksgateway.v1 import cancellation_pb2 as cpb
+from eksgateway.v1 import cancellation_service_pb2_grpc, update_pb2, update_service_pb2_grpc
+from eksgateway.v1 import update_service_pb2 as pb
+from support.simulator import SimulatedEks
+
+ACCOUNT, REGION = "111122223333", "us-east-1"
+WHERE = {"accounts": [ACCOUNT], "regions": [REGION]}
+EVERY_ACTION = ["cancel", "check", "get", "list", "watch", "history"]
+
+# Who may do what in the wire tests; a test that needs other grants changes a copy.
+POLICY_DATA: dict[str, Any] = {
+    "eksgateway": {
+        "grants": [
+            {
+                "id": "oncall",
+                "groups": ["test:oncall"],
+                "actions": EVERY_ACTION,
+                **WHERE,
+                "clusters": ["prod-*"],
+                "tags": {"environment": ["production"]},
+                "update_types": ["VersionRollback"],
+                "require": ["reason", "ticket"],
+            },
+            {
+                "id": "staging",
+                "groups": ["test:oncall"],
+                "actions": EVERY_ACTION,
+                **WHERE,
+                "clusters": ["staging-*"],
+                "update_types": ["VersionRollback", "VersionUpdate"],
+            },
+            {
+                "id": "viewers",
+                "groups": ["test:viewers"],
+                "actions": ["get", "list", "watch", "check"],
+                **WHERE,
+                "clusters": ["*"],
+            },
+        ],
+        "freezes": [],
+    }
+}
+
+
+class Running:
+    """A running gateway and what surrounds it. ``oncall``, ``viewer`` and ``outsider`` are metadata."""
+
+    def __init__(self, gateway: Gateway, eks: SimulatedEks, issuer: ThrowawayIssuer, path: Path) -> None:
+        self.gateway = gateway
+        self.eks = eks
+        self.issuer = issuer
+        self.path = path
+        self.address = f"127.0.0.1:{gateway.port}"
+        self.oncall = self.credentials("oncall", "oncall")
+        self.viewer = self.credentials("viewer", "viewers")
+        self.outsider = self.credentials("outsider")
+        self.channel = grpc.aio.insecure_channel(self.address)
+        self.updates = update_service_pb2_grpc.UpdateServiceStub(self.channel)
+        self.history = cancellation_service_pb2_grpc.CancellationServiceStub(self.channel)
+
+    def credentials(self, subject: str, *groups: str, **claims: Any) -> tuple[tuple[str, str], ...]:
+        """Call metadata that proves this caller."""
+        return (("authorization", f"Bearer {self.issuer.token(subject, groups, **claims)}"),)
+
+    async def cancel(self, cluster: str, update_id: str, who: Any = None, **fields: Any) -> cpb.Cancellation:
+        """CancelUpdate by the on-call engineer with a reason and a ticket, unless told otherwise."""
+        fields = {"reason": "bad AMI", "ticket": "OPS-1"} | fields
+        request = pb.CancelUpdateRequest(
+            cluster=update_pb2.ClusterRef(name=cluster), update_id=update_id, **fields
+        )
+        metadata = self.oncall if who is None else who
+        return (await self.updates.CancelUpdate(request, metadata=metadata, timeout=40)).cancellation
+
+    def watch(self, cluster: str, update_id: str, who: Any = None, **fields: Any) -> Any:
+        """WatchUpdate's stream."""
+        request = pb.WatchUpdateRequest(
+            cluster=update_pb2.ClusterRef(name=cluster), update_id=update_id, **fields
+        )
+        return self.updates.WatchUpdate(request, metadata=self.oncall if who is None else who, timeout=60)
+
+
+def settings_for(path: Path, eks_url: str, issuer: ThrowawayIssuer, **sections: Any) -> Settings:
+    """Settings of a test's gateway; ``sections`` overrides single settings: ``watch={"poll_s": 1}``."""
+    jwks = path / "jwks.json"
+    issuer.write_jwks(jwks)
+    raw: dict[str, Any] = {
+        "listen": "127.0.0.1:0",
+        "reflection": "open",
+        "identity": {"jwt": {"issuers": [issuer.settings(jwks).model_dump()]}},
+        "policy": {"data": path / "data.yaml"},
+        "ledger": {"path": path / "ledger.db"},
+        "eks": {"account_id": ACCOUNT, "region": REGION, "endpoint_url": eks_url},
+        "watch": {"poll_s": 0.1, "follow_s": 0.1},
+    }
+    for section, values in sections.items():
+        raw[section] = raw.get(section, {}) | values if isinstance(values, dict) else values
+    return Settings.model_validate(raw)
+
+
+def aws_session() -> boto3.Session:
+    """Credentials that the simulated EKS takes for the home account, whatever the machine has."""
+    return boto3.Session(
+        aws_access_key_id=f"AKIA{ACCOUNT}", aws_secret_access_key="simulated", region_name=REGION
+    )
+
+
+Wrap = Callable[[Any], Any]
+
+
+@asynccontextmanager
+async def running(
+    path: Path,
+    eks: SimulatedEks,
+    *,
+    data: dict[str, Any] | None = None,
+    issuer: ThrowawayIssuer | None = None,
+    clock: Clock | None = None,
+    policy: PolicyEngine | None = None,
+    wrap_ledger: Wrap = lambda ledger: ledger,
+    wrap_eks: Wrap = lambda adapter: adapter,
+    **sections: Any,
+) -> AsyncIterator[Running]:
+    """A gateway on port 0 over the simulated EKS, with all its state in ``path``."""
+    clock = clock or SystemClock()
+    issuer = issuer or ThrowawayIssuer("test")
+    (path / "data.yaml").write_text(yaml.safe_dump(copy.deepcopy(data or POLICY_DATA)))
+    settings = settings_for(path, eks.url, issuer, **sections)
+    ledger: Ledger = wrap_ledger(await open_ledger(settings.ledger, clock))
+    gateway = build_server(
+        settings,
+        identity=JwtIdentity(settings.identity.jwt, clock),
+        policy=policy or await open_engine(settings.policy, clock),
+        eks=wrap_eks(BotoEks(settings.eks, clock, aws_session())),
+        ledger=ledger,
+        clock=clock,
+    )
+    await gateway.start()
+    here = Running(gateway, eks, issuer, path)
+    try:
+        yield here
+    finally:
+        await here.channel.close()
+        await gateway.stop()
+
+
+def details(error: grpc.aio.AioRpcError) -> dict[str, Message]:
+    """The decoded error details, by message name."""
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # an AioRpcError has what it reads
+    kinds = {kind.DESCRIPTOR.full_name: kind for kind in _KINDS}
+    found: dict[str, Message] = {}
+    for detail in status.details if status else ():
+        message = kinds[detail.TypeName()]()
+        detail.Unpack(message)
+        found[message.DESCRIPTOR.name] = message
+    return found
+
+
+_KINDS: Sequence[type[Message]] = (
+    error_details_pb2.ErrorInfo,
+    error_details_pb2.RetryInfo,
+    error_details_pb2.BadRequest,
+    error_details_pb2.PreconditionFailure,
+)
+
+
+def info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
+    """The ErrorInfo that every error carries."""
+    found = details(error)["ErrorInfo"]
+    assert isinstance(found, error_details_pb2.ErrorInfo)
+    assert found.domain == "eksgateway"
+    return found
