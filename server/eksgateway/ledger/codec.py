@@ -44,19 +44,24 @@ def format_time(moment: datetime) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Enum):
-        return value.value
-    if value is None or isinstance(value, (str, bool, int, float)):
+    if value is None or type(value) in (str, bool, int, float):
         return value
     if isinstance(value, datetime):
         return format_time(value)
-    if isinstance(value, dict):
-        return {_key(name): _plain(member) for name, member in value.items()}
     if isinstance(value, (tuple, list)):
         return [_plain(member) for member in value]
+    if isinstance(value, dict):
+        return {_key(name): _plain(member) for name, member in value.items()}
     if is_dataclass(value):
-        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+        return {name: _plain(getattr(value, name)) for name in _members(cast("Hashable", type(value)))}
+    if isinstance(value, Enum):
+        return value.value
     raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+@cache
+def _members(kind: Any) -> tuple[str, ...]:
+    return tuple(each.name for each in fields(kind))
 
 
 def _key(name: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, bindparam, select
 
 from eksgateway.errors import RequestInvalid
 from eksgateway.ledger.chain import GENESIS, Checkpoint
@@ -13,6 +13,17 @@ from eksgateway.ledger.projection import Record
 from eksgateway.ledger.protocol import HistoryFilter, HistoryPage, Known
 from eksgateway.ledger.schema import cancellations, events, probe
 from eksgateway.model import Cancellation, ClusterRef, UpdateRef
+
+_RECORD = cancellations.c.record
+
+# Built once: building a statement costs more than running it.
+_HEAD = select(events.c.seq, events.c.hash).order_by(events.c.seq.desc()).limit(1)
+_BY_ID = select(_RECORD).where(cancellations.c.cancellation_id == bindparam("cancellation_id"))
+_BY_REQUEST = (
+    select(_RECORD)
+    .where(cancellations.c.caller_id == bindparam("caller_id"))
+    .where(cancellations.c.request_id == bindparam("request_id"))
+)
 
 
 def to_row(record: Record) -> dict[str, Any]:
@@ -37,39 +48,33 @@ def to_row(record: Record) -> dict[str, Any]:
 
 def head(connection: Connection) -> Checkpoint:
     """The newest event's place in the chain."""
-    newest = select(events.c.seq, events.c.hash).order_by(events.c.seq.desc()).limit(1)
-    row = connection.execute(newest).one_or_none()
+    row = connection.execute(_HEAD).one_or_none()
     return Checkpoint(row.seq, row.hash) if row else GENESIS
 
 
 def by_id(connection: Connection, cancellation_id: str) -> Record | None:
-    return _one(connection, select(cancellations).where(cancellations.c.cancellation_id == cancellation_id))
+    return _one(connection, _BY_ID, cancellation_id=cancellation_id)
 
 
 def by_request(connection: Connection, caller_id: str, request_id: str) -> Record | None:
-    mine = (cancellations.c.caller_id == caller_id) & (cancellations.c.request_id == request_id)
-    return _one(connection, select(cancellations).where(mine))
+    return _one(connection, _BY_REQUEST, caller_id=caller_id, request_id=request_id)
 
 
 def pending(connection: Connection) -> tuple[Cancellation, ...]:
     """Every cancellation that is not settled, oldest first."""
-    rows = select(cancellations).where(cancellations.c.pending).order_by(cancellations.c.created)
+    rows = select(_RECORD).where(cancellations.c.pending).order_by(cancellations.c.created)
     return tuple(_record(row).cancellation for row in connection.execute(rows).mappings())
 
 
 def pending_of(connection: Connection, ref: UpdateRef) -> tuple[Record, ...]:
     """An update's cancellations that are not settled, oldest first."""
-    rows = (
-        select(cancellations)
-        .where(_is_update(ref) & cancellations.c.pending)
-        .order_by(cancellations.c.created)
-    )
+    rows = select(_RECORD).where(_is_update(ref) & cancellations.c.pending).order_by(cancellations.c.created)
     return tuple(_record(row) for row in connection.execute(rows).mappings())
 
 
 def known_of(connection: Connection, ref: UpdateRef) -> Known:
     """An update's newest cancellation, and whether any is not settled."""
-    rows = select(cancellations).where(_is_update(ref))
+    rows = select(_RECORD).where(_is_update(ref))
     newest = _one(connection, rows.order_by(cancellations.c.created.desc()).limit(1))
     waiting = connection.execute(rows.where(cancellations.c.pending).limit(1)).first()
     return Known(newest.cancellation if newest else None, waiting is not None)
@@ -77,7 +82,7 @@ def known_of(connection: Connection, ref: UpdateRef) -> Known:
 
 def page(connection: Connection, which: HistoryFilter, limit: int, before: str) -> HistoryPage:
     """Newest first. Raises RequestInvalid for a ``before`` that no page has given."""
-    rows = select(cancellations).order_by(cancellations.c.created.desc()).limit(limit + 1)
+    rows = select(_RECORD).order_by(cancellations.c.created.desc()).limit(limit + 1)
     if which.cluster is not None:
         rows = rows.where(_is_cluster(which.cluster))
     if which.caller_id:
@@ -109,8 +114,8 @@ def _is_update(ref: UpdateRef) -> ColumnElement[bool]:
     return _is_cluster(ref.cluster) & (cancellations.c.update_id == ref.update_id)
 
 
-def _one(connection: Connection, rows: Select[Any]) -> Record | None:
-    row = connection.execute(rows).mappings().one_or_none()
+def _one(connection: Connection, rows: Select[Any], **parameters: str) -> Record | None:
+    row = connection.execute(rows, parameters).mappings().one_or_none()
     return None if row is None else _record(row)
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from eksgateway import errors
@@ -18,6 +18,11 @@ from eksgateway.ledger.projection import DenialsLost, Record, Renewal, fold
 from eksgateway.ledger.protocol import Known
 from eksgateway.ledger.schema import cancellations, decisions, events, probe
 from eksgateway.model import Cancellation, Decision, Intent, Observation, Outcome, Phase, UpdateRef
+
+# Built once: building a statement costs more than running it.
+_ADD_EVENT = insert(events)
+_ADD = insert(cancellations)
+_CHANGE = update(cancellations).where(cancellations.c.cancellation_id == bindparam("key"))
 
 
 class Transaction:
@@ -42,7 +47,7 @@ class Transaction:
     def append(self, kind: Kind, cancellation_id: str, body: Any) -> Event:
         event = link(self.head, self.time(), kind, cancellation_id, encode(body))
         row = {name: getattr(event, name) for name in Event.__slots__}
-        self.connection.execute(insert(events).values(row))
+        self.connection.execute(_ADD_EVENT, row)
         self.head = event.checkpoint
         return event
 
@@ -50,8 +55,7 @@ class Transaction:
         """Append one event of a cancellation, and fold it into the projection."""
         key = record.cancellation.id
         record = fold(record, self.append(kind, key, body))
-        changed = update(cancellations).where(cancellations.c.cancellation_id == key)
-        self.connection.execute(changed.values(queries.to_row(record)))
+        self.connection.execute(_CHANGE, queries.to_row(record) | {"key": key})
         return record
 
     def record(self, cancellation_id: str) -> Record:
@@ -68,7 +72,7 @@ def add_intent(transaction: Transaction, intent: Intent) -> Cancellation:
     """Raises RequestIdReused when the caller has used the request_id before."""
     record = fold(None, transaction.append(Kind.INTENT, intent.cancellation_id, intent))
     try:
-        transaction.connection.execute(insert(cancellations).values(queries.to_row(record)))
+        transaction.connection.execute(_ADD, queries.to_row(record))
     except IntegrityError as exc:
         raise errors.RequestIdReused(metadata={"request_id": intent.request_id}) from exc
     return record.cancellation
