@@ -32,13 +32,10 @@ class VerifiedTokens:
         return len(self._proofs)
 
     def get(self, token: str) -> Proof | None:
-        digest = _digest(token)
-        proof = self._proofs.get(digest)
-        if proof is not None:
-            self._proofs.move_to_end(digest)
-        return proof
+        return self._proofs.get(_digest(token))
 
     def put(self, token: str, proof: Proof) -> None:
+        """Remember a proof, or that it was used just now."""
         digest = _digest(token)
         self._proofs[digest] = proof
         self._proofs.move_to_end(digest)
