@@ -6,11 +6,7 @@ Not AWS, not a mock inside a client: what it says is in ``state``, how it says i
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import signal
 import sys
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +15,7 @@ from uuid import uuid4
 from aiohttp import web
 from botocore.model import OperationModel
 
+from eksgateway.lifetime import ending
 from eksgateway.model import Target
 from eksgateway.settings import is_loopback
 from eksgateway.simulator import control, wire
@@ -176,30 +173,14 @@ async def serve(
     if not allow_remote and not is_loopback(host):
         raise ValueError(f"{host} is not loopback: the simulated EKS checks no signature and obeys everybody")
     simulator = Simulator(speed=speed)
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
-    if stop_on_stdin_eof:
-        threading.Thread(target=_until_stdin_ends, args=(loop, stopped), daemon=True).start()
-    try:
-        url = await simulator.start(host, port)
-        sys.stdout.write(f"Simulated EKS (a simulation, not AWS) at {url}\n")
-        sys.stdout.flush()
-        await stopped.wait()
-    finally:
-        await simulator.stop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-
-
-def _until_stdin_ends(loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> None:
-    # os.read, not sys.stdin: a daemon thread that holds its lock would break the interpreter's exit.
-    with contextlib.suppress(OSError):
-        while os.read(0, 4096):
-            pass
-    with contextlib.suppress(RuntimeError):  # the loop is closed already
-        loop.call_soon_threadsafe(stopped.set)
+    with ending(with_stdin=stop_on_stdin_eof) as ended:
+        try:
+            url = await simulator.start(host, port)
+            sys.stdout.write(f"Simulated EKS (a simulation, not AWS) at {url}\n")
+            sys.stdout.flush()
+            await ended.wait()
+        finally:
+            await simulator.stop()
 
 
 async def _no_control(request: web.Request) -> web.Response:
