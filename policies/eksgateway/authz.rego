@@ -115,9 +115,11 @@ fits_update(grant) if {
 	input.context.stage == "update"
 	fits_type(grant)
 	every key, values in object.get(grant, "tags", {}) {
-		input.resource.properties.tags[key] in values
+		fits_tag(key, values)
 	}
 }
+
+fits_tag(key, values) if input.resource.properties.tags[key] in values
 
 fits_type(_) if input.action.name != "cancel"
 
@@ -213,7 +215,7 @@ objections contains {"rule": grant.id, "reason": reason} if {
 	input.context.stage == "update"
 	some grant in failing
 	some key, values in grant.tags
-	not input.resource.properties.tags[key] in values
+	not fits_tag(key, values)
 	reason := concat("", [
 		"Grant ", grant.id,
 		" asks for the cluster's tag ", key,

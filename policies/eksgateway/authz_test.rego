@@ -181,8 +181,9 @@ test_tag_of_another_value_denies_at_stage_update if {
 }
 
 test_missing_tag_denies_at_stage_update if {
-	not authz.allowed with input as change(at_update, "/resource/properties/tags", {})
+	decision := authz.decision with input as change(at_update, "/resource/properties/tags", {})
 		with data.eksgateway.grants as [oncall]
+	denied(decision, ["oncall"], ["Grant oncall asks for the cluster's tag environment to be production or staging."])
 }
 
 test_other_update_type_denies_and_is_not_told if {

@@ -1,0 +1,36 @@
+"""What the policy's tests share: the compiled policy over any data, and a real OPA."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from typing import Any
+
+import pytest
+import wasmtime
+
+from eksgateway.policy.ticker import Ticker
+from eksgateway.policy.wasm import LoadedPolicy, WasmEngine
+from eksgateway.policy.wasm_module import PolicyModule
+from support.opa import OpaServer, running_opa
+
+Engines = Callable[[Any], WasmEngine]
+
+
+@pytest.fixture(scope="module")
+def engines() -> Iterator[Engines]:
+    """Engines of the package's module, compiled once, over the content of ``data.eksgateway``."""
+    config = wasmtime.Config()
+    config.epoch_interruption = True
+    ticker = Ticker(engine := wasmtime.Engine(config))
+    wasm = (files("eksgateway.policy") / "policy.wasm").read_bytes()
+    module = PolicyModule(engine, ticker, wasm)
+    yield lambda content: WasmEngine(LoadedPolicy(module, {"eksgateway": content}), ticker, timeout_s=10)
+    ticker.close()
+
+
+@pytest.fixture(scope="module")
+def opa(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpaServer]:
+    """An OPA with the project's policies and the example data, one for the module."""
+    with running_opa(log=tmp_path_factory.mktemp("opa") / "opa.log") as server:
+        yield server

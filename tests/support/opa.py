@@ -1,0 +1,107 @@
+"""A real OPA server on loopback, and ``opa eval``: the binary that the set-up built, found on PATH."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+POLICIES = Path(__file__).resolve().parents[2] / "policies"
+EXAMPLE_DATA = POLICIES / "data.example.yaml"
+_READY_S = 30
+
+
+class OpaServer:
+    """A running OPA; ``url`` has no path. Data can be replaced while it runs."""
+
+    def __init__(self, url: str, process: subprocess.Popen[bytes]) -> None:
+        self.url = url
+        self._process = process
+
+    def put(self, path: str, value: Any) -> None:
+        """Set base data, e.g. ``eksgateway/grants``."""
+        self._send("PUT", path, json.dumps(value).encode())
+
+    def remove(self, path: str) -> None:
+        """Remove base data, if it is there."""
+        try:
+            self._send("DELETE", path, None)
+        except urllib.error.HTTPError as exc:
+            exc.close()
+            if exc.code != 404:
+                raise
+
+    def stop(self) -> None:
+        """End it, as an outage does; done again at the end of ``running_opa`` to no effect."""
+        self._process.terminate()
+        self._process.wait(timeout=_READY_S)
+
+    def _send(self, method: str, path: str, body: bytes | None) -> None:
+        request = urllib.request.Request(f"{self.url}/v1/data/{path}", body, method=method)
+        urllib.request.urlopen(request, timeout=10).close()
+
+
+@contextmanager
+def running_opa(
+    *sources: Path, log: Path, arguments: Sequence[str] = (), port: int | None = None
+) -> Iterator[OpaServer]:
+    """OPA serving ``sources`` (policies and data, by default the project's with the example data)."""
+    server = _start(sources or (POLICIES / "eksgateway", EXAMPLE_DATA), log, arguments, port)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def _start(
+    sources: Sequence[Path], log: Path, arguments: Sequence[str], port: int | None, attempts: int = 5
+) -> OpaServer:
+    # OPA does not tell which port it got for 0; one that somebody else took meanwhile is tried anew.
+    for _ in range(attempts):
+        address = f"127.0.0.1:{port or _free_port()}"
+        command = ["opa", "run", "--server", "--addr", address, *arguments, *map(str, sources)]
+        with log.open("ab") as output:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        if _wait_ready(f"http://{address}", process):
+            return OpaServer(f"http://{address}", process)
+    raise AssertionError(f"OPA did not start: {log.read_text()[-2000:]}")
+
+
+def _wait_ready(url: str, process: subprocess.Popen[bytes]) -> bool:
+    deadline = time.monotonic() + _READY_S
+    while process.poll() is None:
+        try:
+            urllib.request.urlopen(f"{url}/health", timeout=1).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                process.kill()
+                process.wait()
+                return False
+            time.sleep(0.02)
+        else:
+            return process.poll() is None
+    return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def evaluate(query: str, data: Any, folder: Path) -> Any:
+    """What ``opa eval`` says to a query over the project's policies, with ``data`` beside them."""
+    document = folder / "eval-data.json"
+    document.write_text(json.dumps(data))
+    command = ["opa", "eval", "--format", "json", "--fail"]
+    command += ["--data", str(POLICIES / "eksgateway"), "--data", str(document), query]
+    done = subprocess.run(command, check=True, capture_output=True, timeout=120)
+    return json.loads(done.stdout)["result"][0]["expressions"][0]["value"]

@@ -1,0 +1,44 @@
+"""Questions to a policy, and the data that most tests decide them by."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from eksgateway.model import Action, Caller, ClusterFacts, ClusterRef, Update
+from eksgateway.policy.question import Question
+
+ACCOUNT, REGION = "111122223333", "us-east-1"
+NOW = datetime(2026, 11, 22, 10, 0, 0, tzinfo=UTC)
+METHOD = "/eksgateway.v1.UpdateService/CancelUpdate"
+
+
+def caller(who: str = "jwt:corp:alice", *groups: str, via: str | None = None) -> Caller:
+    kind, issuer = ("spiffe", "") if who.startswith("spiffe:") else ("jwt", "https://idp.corp.example")
+    return Caller(kind, who, issuer, groups, via)
+
+
+def at_request(who: Caller, action: str = "cancel", cluster: str = "prod-1", **changes: Any) -> Question:
+    """A question at stage request, with a reason and a ticket unless ``changes`` say otherwise."""
+    question = Question(
+        caller=who,
+        action=Action(action),
+        cluster=ClusterRef(ACCOUNT, REGION, cluster),
+        method=METHOD,
+        decision_id="d-1",
+        time=NOW,
+        reason="bad AMI",
+        ticket="OPS-12",
+    )
+    return replace(question, **changes)
+
+
+def at_update(question: Question, kind: str = "VersionRollback", **tags: str) -> Question:
+    """The same question at stage update, about an update of that type on a cluster with those tags."""
+    arn = f"arn:aws:eks:{REGION}:{ACCOUNT}:cluster/{question.cluster.name}"
+    return replace(
+        question,
+        facts=ClusterFacts(arn, question.cluster.name, "ACTIVE", "1.34", tags),
+        update=Update("u-1", "InProgress", kind, created_at=NOW),
+    )
