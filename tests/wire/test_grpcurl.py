@@ -1,0 +1,85 @@
+"""What people who debug see: the real grpcurl against a running gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from support.gateway import Running
+
+PRODUCTION = {"environment": "production"}
+
+
+async def grpcurl(*arguments: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error."""
+    process = await asyncio.create_subprocess_exec(
+        "grpcurl",
+        "-plaintext",
+        "-max-time",
+        "40",
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+async def call(gateway: Running, who: Any, method: str, request: dict[str, Any]) -> tuple[int, str, str]:
+    """One call, as a person writes it."""
+    header = f"authorization: {dict(who)['authorization']}"
+    return await grpcurl("-H", header, "-d", json.dumps(request), gateway.address, method)
+
+
+async def test_list_and_describe_show_the_api_without_its_protos(gateway: Running) -> None:
+    """Reflection answers in both versions."""
+    code, out, err = await grpcurl(gateway.address, "list")
+    assert (code, err) == (0, "")
+    assert "eksgateway.v1.UpdateService" in out
+    assert "eksgateway.v1.CancellationService" in out
+    assert "grpc.health.v1.Health" in out
+    code, out, _ = await grpcurl(gateway.address, "describe", "eksgateway.v1.CancelUpdateRequest")
+    assert code == 0
+    assert "string update_id = 2;" in out
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+async def test_each_version_of_reflection_answers(gateway: Running, version: str) -> None:
+    """Older clients know v1alpha only, newer ones ask v1 first."""
+    service = f"grpc.reflection.{version}.ServerReflection"
+    request = json.dumps({"list_services": ""})
+    code, out, err = await grpcurl("-d", request, gateway.address, f"{service}/ServerReflectionInfo")
+    assert (code, err) == (0, "")
+    assert "eksgateway.v1.UpdateService" in out
+
+
+async def test_a_cancel_and_a_watch_to_the_end(gateway: Running) -> None:
+    """What the README's session shows."""
+    update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
+    request = {"cluster": {"name": "prod-1"}, "update_id": update_id}
+    why = {"reason": "bad AMI", "ticket": "OPS-1"}
+    code, out, err = await call(
+        gateway, gateway.oncall, "eksgateway.v1.UpdateService/CancelUpdate", request | why
+    )
+    assert (code, err) == (0, "")
+    assert json.loads(out)["cancellation"]["phase"] == "CANCELLATION_PHASE_CANCELLING"
+    gateway.eks.advance(86_400)
+    code, out, err = await call(gateway, gateway.viewer, "eksgateway.v1.UpdateService/WatchUpdate", request)
+    assert (code, err) == (0, "")
+    assert "WATCH_KIND_FINAL" in out
+    assert "CANCELLATION_PHASE_CANCELLED" in out
+
+
+async def test_a_denial_shows_its_details_decoded(gateway: Running) -> None:
+    """The reasons are readable where the error is read."""
+    update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
+    request = {"cluster": {"name": "prod-1"}, "update_id": update_id, "reason": "bad AMI"}
+    code, _, err = await call(gateway, gateway.oncall, "eksgateway.v1.UpdateService/CancelUpdate", request)
+    assert code == 64 + 7  # grpcurl: 64 and the status PERMISSION_DENIED
+    assert "google.rpc.ErrorInfo" in err
+    assert '"reason": "POLICY_DENIED"' in err or '"reason":"POLICY_DENIED"' in err
+    assert "ticket" in err

@@ -1,0 +1,91 @@
+"""Health: readiness follows policy and ledger, liveness does not; open to everybody."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from eksgateway.errors import LedgerUnavailable
+from eksgateway.ledger.protocol import Ledger
+from support.gateway import Running, running
+from support.simulator import SimulatedEks
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+UPDATES = "eksgateway.v1.UpdateService"
+
+
+class Sick:
+    """A ledger whose ``check`` fails on demand; all else is the real one's."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self.sick = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ledger, name)
+
+    async def check(self) -> None:
+        if self.sick:
+            raise LedgerUnavailable
+        await self._ledger.check()
+
+
+async def until(gateway: Running, service: str, status: int) -> None:
+    """Wait for a status, told by Watch."""
+    stub = health_pb2_grpc.HealthStub(gateway.channel)
+    async with asyncio.timeout(20):
+        async for answer in stub.Watch(health_pb2.HealthCheckRequest(service=service)):
+            if answer.status == status:
+                return
+
+
+async def status(gateway: Running, service: str) -> int:
+    stub = health_pb2_grpc.HealthStub(gateway.channel)
+    answer = await stub.Check(health_pb2.HealthCheckRequest(service=service))
+    return int(answer.status)
+
+
+async def test_readiness_is_off_while_the_ledger_cannot_answer_and_liveness_stays(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """A pod that cannot record must get no calls, and must not be killed for it."""
+    ledgers: list[Sick] = []
+
+    def wrap(ledger: Ledger) -> Sick:
+        ledgers.append(Sick(ledger))
+        return ledgers[0]
+
+    async with running(tmp_path, eks, wrap_ledger=wrap) as gateway:
+        await until(gateway, "", SERVING)
+        ledgers[0].sick = True
+        await until(gateway, UPDATES, NOT_SERVING)
+        assert await status(gateway, "") == NOT_SERVING
+        assert await status(gateway, "liveness") == SERVING
+        ledgers[0].sick = False
+        await until(gateway, "", SERVING)
+
+
+async def test_an_unknown_service_is_not_found_by_check_and_unknown_to_watch(gateway: Running) -> None:
+    """As the health protocol says."""
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await status(gateway, "no.such.Service")
+    assert error.value.code() is grpc.StatusCode.NOT_FOUND
+    await until(gateway, "no.such.Service", health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
+
+
+async def test_list_tells_every_service(gateway: Running) -> None:
+    """Operators see all of them at once."""
+    stub: Any = health_pb2_grpc.HealthStub(gateway.channel)
+    answer = await stub.List(health_pb2.HealthListRequest())  # type: ignore[attr-defined]  # newer than its stubs
+    assert {"", "liveness", UPDATES, "eksgateway.v1.CancellationService"} <= set(answer.statuses)
+
+
+async def test_health_needs_no_credentials(gateway: Running) -> None:
+    """Kubernetes has none."""
+    await until(gateway, "", SERVING)
