@@ -202,7 +202,7 @@ async def test_hanging_reads_do_not_hold_up_a_cancel(simulated: SimulatedEks, ma
     """With every thread that reads may have taken, a cancel still goes out at once."""
     eks = make_eks(threads=4, waiting=8)
     ref = rollback(simulated)
-    simulated.fault("DescribeUpdate", times=9, delay_s=1)
+    simulated.fault("DescribeUpdate", times=9, delay_s=0.5)
     reads = [asyncio.create_task(eks.describe_update(ref)) for _ in range(9)]
     await until(lambda: len(simulated.calls("DescribeUpdate")) == 3)
     await eks.cancel_update(ref, token=TOKEN, send_before=NEVER)
@@ -217,6 +217,7 @@ async def test_hanging_reads_do_not_hold_up_a_cancel(simulated: SimulatedEks, ma
 )
 async def test_an_answer_that_cannot_be_read_is_no_answer(make_eks: MakeEks, body: bytes) -> None:
     """EKS may well have acted when its 200 arrives broken."""
+    ref = UpdateRef(ClusterRef(ACCOUNT, REGION, "blue"), "u-1")
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(body), body)
     async with answering(answer) as url:
         eks = make_eks(endpoint_url=url)

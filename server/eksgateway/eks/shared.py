@@ -92,7 +92,8 @@ class _Shelf(Generic[K, V]):
         if flight is None or (flight.began is not None and flight.began <= oldest):
             flight = self._start(key, after=flight)
         try:
-            # Shielded: a caller who leaves ends nobody else's call.
+            # Shielded: a caller who leaves ends nobody else's call. (shield also looks at the error
+            # that then nobody waits for, which asyncio would report otherwise.)
             return await asyncio.shield(flight.task)
         except GatewayError as error:
             raise _own(error) from error
@@ -100,7 +101,6 @@ class _Shelf(Generic[K, V]):
     def _start(self, key: K, after: _Flight[V] | None) -> _Flight[V]:
         flight = self._newest[key] = _Flight[V]()
         flight.task = asyncio.create_task(self._fly(key, flight, after))
-        flight.task.add_done_callback(_retrieve)
         return flight
 
     async def _fly(self, key: K, flight: _Flight[V], after: _Flight[V] | None) -> _Answer[V]:
@@ -117,12 +117,6 @@ class _Shelf(Generic[K, V]):
         if len(self._kept) > self._size:
             self._kept.popitem(last=False)
         return answer
-
-
-def _retrieve(task: asyncio.Task[_Answer[V]]) -> None:
-    """Look at the exception, which asyncio would report if everybody who waited had left."""
-    if not task.cancelled():
-        task.exception()
 
 
 def _own(error: GatewayError) -> GatewayError:
