@@ -222,9 +222,7 @@ async def test_an_answer_that_cannot_be_read_is_no_answer(make_eks: MakeEks, bod
     async with answering(answer) as url:
         eks = make_eks(endpoint_url=url)
         with pytest.raises(EksNoAnswer):
-            await eks.cancel_update(
-                UpdateRef(ClusterRef(ACCOUNT, REGION, "blue"), "u-1"), token=TOKEN, send_before=NEVER
-            )
+            await eks.cancel_update(ref, token=TOKEN, send_before=NEVER)
 
 
 async def test_a_proxy_that_hangs_up_is_not_taken_for_one_out_of_reach() -> None:
