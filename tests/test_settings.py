@@ -124,7 +124,11 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert settings.ledger.path == tmp_path / "here.db"
 
 
-@pytest.mark.parametrize("text", ["[", "- a", "\x00", ""], ids=["broken", "list", "binary", "empty"])
+@pytest.mark.parametrize(
+    "text",
+    ["[", "- a", "\x00", "", "listen: a\nlisten: b"],
+    ids=["broken", "list", "binary", "empty", "key twice"],
+)
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
     """And one that is missing too."""
     file = tmp_path / "config.yaml"

@@ -1,4 +1,4 @@
-"""Everything the gateway can tell a caller has gone wrong; knows no grpc.
+"""Everything the gateway can tell a caller, or who starts it, has gone wrong; knows no grpc.
 
 Each leaf has one ``reason``, the one in ``ErrorInfo``; each branch says whose move it is:
 
@@ -17,7 +17,7 @@ GatewayError
  ├ Unimplemented        MethodUnknown
  └ Fault                PolicyInvalid TargetMismatch UpstreamCredentials Internal
 
-``EksRefused`` marks the leaves in which EKS judged a call and said no. Only the ``errors``
+``StartError`` is for whoever starts the gateway. ``EksRefused`` marks the leaves in which EKS judged a call and said no. Only the ``errors``
 interceptor turns a branch into a status.
 """
 
@@ -26,6 +26,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 from eksgateway.model import ErrorRecord
+
+
+class StartError(Exception):
+    """What keeps the gateway from starting; the text says what is wrong and how to mend it."""
 
 
 class GatewayError(Exception):

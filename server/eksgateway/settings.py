@@ -23,10 +23,11 @@ from pydantic import (
     model_validator,
 )
 
+from eksgateway.errors import StartError
 from eksgateway.model import Target
 
 
-class SettingsError(Exception):
+class SettingsError(StartError):
     """Settings that cannot be used; the text says what is wrong and how to set it."""
 
 
@@ -234,10 +235,24 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice: YAML would take the last one without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the setting {key.value!r} stands twice", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def load(path: Path) -> Settings:
     """The settings in a YAML file. Raises SettingsError, with every fault and its place."""
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506  a SafeLoader
     except OSError as exc:
         raise SettingsError(f"{path}: cannot be read: {exc.strerror}") from exc
     except (yaml.YAMLError, UnicodeDecodeError) as exc:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -161,12 +162,14 @@ async def running(
         ledger=ledger,
         clock=clock,
     )
-    await gateway.start()
-    here = Running(gateway, eks, issuer, path)
     try:
-        yield here
+        await gateway.start()
+        here = Running(gateway, eks, issuer, path)
+        try:
+            yield here
+        finally:
+            await here.channel.close()
     finally:
-        await here.channel.close()
         await gateway.stop()
 
 
@@ -196,3 +199,10 @@ def info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
     assert isinstance(found, error_details_pb2.ErrorInfo)
     assert found.domain == "eksgateway"
     return found
+
+
+async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait for a condition, polled, with a deadline."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110  the condition is in other parts, which tell nobody
+            await asyncio.sleep(0.005)

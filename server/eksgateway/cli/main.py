@@ -28,12 +28,11 @@ StopOnStdinEof = Annotated[bool, typer.Option("--stop-on-stdin-eof", hidden=True
 @contextmanager
 def _clear_errors() -> Iterator[None]:
     """What the user can mend is said in one line, without a traceback; anything else is a bug."""
-    from eksgateway.errors import GatewayError  # noqa: PLC0415
-    from eksgateway.settings import SettingsError  # noqa: PLC0415
+    from eksgateway.errors import GatewayError, StartError  # noqa: PLC0415
 
     try:
         yield
-    except SettingsError as exc:
+    except StartError as exc:
         sys.exit(f"eksgateway: {exc}")
     except GatewayError as exc:
         sys.exit(f"eksgateway: {exc.message} {exc.detail}".rstrip())

@@ -16,10 +16,9 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
-from sqlalchemy.exc import DBAPIError
 
 
-class LedgerError(Exception):
+class LedgerError(StartError):
     """A ledger that cannot be used; the text says which file, what is wrong and how to mend it."""
 
 
@@ -38,8 +37,13 @@ _HINTS = {
 
 
 def explain(exc: Exception) -> str:
-    """What went wrong in SQLite's words, and what to do about it where that is known."""
-    cause = exc.orig if isinstance(exc, DBAPIError) else exc
+    """What went wrong in SQLite's words, and what to do about it where that is known.
+
+    The first error of the chain counts: after it, ending the transaction may have failed as well.
+    """
+    cause: BaseException = exc
+    while cause.__context__ is not None:
+        cause = cause.__context__
     name = getattr(cause, "sqlite_errorname", "")
     hint = next((text for code, text in _HINTS.items() if name.startswith(code)), "")
     return f"{cause} ({hint})" if hint else str(cause)
@@ -119,10 +123,11 @@ def open_engine(
 
     ``write`` takes the write lock at once, ``read`` cannot write, and ``inspect`` opens the file
     read-only, also one that cannot be decoded in places. ``before`` is called before each
-    transaction and stops it by raising.
+    connection and transaction, and stops it by raising.
     """
 
     def connect() -> sqlite3.Connection:
+        before()
         # Never "rwc": a ledger that has vanished must not come back empty.
         access = "ro" if mode == "inspect" else "rw"
         connection = sqlite3.connect(

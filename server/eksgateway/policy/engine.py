@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
-from eksgateway.errors import PolicyInvalid, PolicyObligationUnknown, PolicyUndefined
+from eksgateway.errors import PolicyInvalid, PolicyObligationUnknown, PolicyUndefined, StartError
 from eksgateway.model import Action, Caller, ClusterFacts, ClusterRef, Decision, Update
 from eksgateway.policy.question import Question
 
@@ -14,7 +14,7 @@ MAX_ANSWER_BYTES: Final = 1 << 20
 UNDEFINED: Final = object()  # the policy gave no result; JSON's null is a result, and not a decision
 
 
-class PolicyLoadError(Exception):
+class PolicyLoadError(StartError):
     """A policy that cannot be put in force; the text says what is wrong with it."""
 
 

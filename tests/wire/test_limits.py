@@ -1,0 +1,118 @@
+"""Bounds on the way in: sizes, and how much one caller and all together may hold."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from eksgateway.v1 import update_pb2
+from eksgateway.v1 import update_service_pb2 as pb
+from support.gateway import Running, details, info, running, until
+from support.simulator import SimulatedEks
+
+PRODUCTION = {"environment": "production"}
+PATH = "/eksgateway.v1.UpdateService/CancelUpdate"
+
+
+async def raw(gateway: Running, message: bytes, metadata: Any, path: str = PATH) -> None:
+    """Send bytes as they are; raises what came back."""
+    call = gateway.channel.unary_unary(path)
+    await call(message, metadata=metadata, timeout=20)
+
+
+async def test_garbage_is_unauthenticated_without_credentials_and_invalid_with_them(gateway: Running) -> None:
+    """Nothing of a message is read before its caller is known."""
+    for metadata, code, reason in (
+        ((), grpc.StatusCode.UNAUTHENTICATED, "CREDENTIALS_MISSING"),
+        (gateway.oncall, grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_INVALID"),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await raw(gateway, b"\xff\xff\xff garbage", metadata)
+        assert error.value.code() is code
+        assert info(error.value).reason == reason
+        assert "garbage" not in str(error.value.details())
+
+
+async def test_a_message_over_64_kb_is_refused_with_its_reason(gateway: Running) -> None:
+    """Our own cap answers, before core's."""
+    message = pb.CancelUpdateRequest(reason="x" * 65_536).SerializeToString()
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await raw(gateway, message, gateway.oncall)
+    assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert info(error.value).reason == "REQUEST_TOO_LARGE"
+
+
+async def test_a_message_far_over_the_cap_is_refused_by_core(gateway: Running) -> None:
+    """Nothing of that size is even read."""
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await raw(gateway, b"x" * 300_000, gateway.oncall)
+    assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_metadata_over_8_kb_is_refused_with_its_reason(gateway: Running) -> None:
+    """All of it together counts."""
+    metadata = (*gateway.oncall, *((f"x-{n}", "y" * 1000) for n in range(8)))
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await raw(gateway, b"", metadata)
+    assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert info(error.value).reason == "REQUEST_TOO_LARGE"
+
+
+async def test_an_unknown_path_is_unimplemented(gateway: Running) -> None:
+    """With or without credentials, and with an ErrorInfo like every error."""
+    for metadata in ((), gateway.oncall):
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await raw(gateway, b"", metadata, "/eksgateway.v1.UpdateService/DeleteCluster")
+        assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert info(error.value).reason == "METHOD_UNKNOWN"
+
+
+async def test_one_caller_cannot_hold_more_watches_than_its_share(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Others are not touched by it, and cancels have a budget of their own."""
+    update_id = eks.rollback("prod-1", tags=PRODUCTION)
+    async with (
+        running(tmp_path, eks, limits={"watches_per_caller": 3}) as gateway,
+        AsyncExitStack() as stack,
+    ):
+        for _ in range(3):
+            stream = gateway.watch("prod-1", update_id)
+            stack.callback(stream.cancel)
+            await stream.read()
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await gateway.watch("prod-1", update_id).read()
+        assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert info(error.value).reason == "OVERLOADED"
+        assert "RetryInfo" in details(error.value)
+        other = gateway.watch("prod-1", update_id, gateway.viewer)
+        stack.callback(other.cancel)
+        assert (await other.read()).kind == pb.WATCH_KIND_SNAPSHOT
+        assert (await gateway.cancel("prod-1", update_id)).update.status == "Cancelling"
+
+
+async def test_a_watch_that_ended_gives_its_place_back(tmp_path: Path, eks: SimulatedEks) -> None:
+    """A budget that leaks would lock its caller out."""
+    update_id = eks.rollback("prod-1", tags=PRODUCTION)
+    async with running(tmp_path, eks, limits={"watches_per_caller": 1}) as gateway:
+        for _ in range(5):
+            stream = gateway.watch("prod-1", update_id)
+            assert (await stream.read()).kind == pb.WATCH_KIND_SNAPSHOT
+            stream.cancel()
+            await until(lambda: not gateway.gateway.watches.watchers)
+
+
+async def test_calls_over_the_budget_of_all_are_turned_away(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Bounded before identity, so that a flood without credentials is bounded too."""
+    update_id = eks.rollback("prod-1", tags=PRODUCTION)
+    request = pb.GetUpdateRequest(cluster=update_pb2.ClusterRef(name="prod-1"), update_id=update_id)
+    eks.fault("DescribeCluster", delay_s=1, times=1)
+    async with running(tmp_path, eks, limits={"calls": 1}) as gateway:
+        first = gateway.updates.GetUpdate(request, metadata=gateway.oncall)
+        await until(lambda: bool(eks.calls("DescribeCluster")))
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await gateway.updates.GetUpdate(request, metadata=gateway.viewer)
+        assert info(error.value).reason == "OVERLOADED"
+        assert (await first).update.id == update_id
