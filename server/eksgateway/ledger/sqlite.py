@@ -17,6 +17,8 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
 
+from eksgateway.errors import StartError
+
 
 class LedgerError(StartError):
     """A ledger that cannot be used; the text says which file, what is wrong and how to mend it."""
