@@ -7,6 +7,7 @@ import contextlib
 import random
 import uuid
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +22,6 @@ from eksgateway.decisions import Decisions
 from eksgateway.eks.adapter import BotoEks
 from eksgateway.eks.protocol import Eks
 from eksgateway.eks.shared import SharedReads
-from eksgateway.errors import GatewayError
 from eksgateway.identity.protocol import Identity
 from eksgateway.identity.tokens import JwtIdentity
 from eksgateway.ledger.protocol import Ledger
@@ -163,17 +163,19 @@ def build_server(  # noqa: PLR0913  the parts, each given by a test or by ``open
 
 
 async def open_gateway(settings: Settings, clock: Clock | None = None) -> Gateway:
-    """Open policy, ledger, EKS and identity from settings. Raises SettingsError, saying what to mend."""
+    """Open policy, ledger, EKS and identity from settings. Raises StartError, or UpstreamCredentials for
+    AWS credentials that cannot be found."""
     clock = clock or SystemClock()
-    policy = await open_engine(settings.policy, clock)
-    try:
+    async with AsyncExitStack() as opened:  # closed again if a later part does not open
+        policy = await open_engine(settings.policy, clock)
+        opened.push_async_callback(policy.close)
         ledger = await open_ledger(settings.ledger, clock)
-    except GatewayError:
-        await policy.close()
-        raise
-    eks = BotoEks(settings.eks, clock)
-    await eks.warm()
-    identity = JwtIdentity(settings.identity.jwt, clock)
+        opened.push_async_callback(ledger.close)
+        eks = BotoEks(settings.eks, clock)
+        opened.push_async_callback(eks.close)
+        await eks.warm()
+        identity = JwtIdentity(settings.identity.jwt, clock)
+        opened.pop_all()
     return build_server(settings, identity=identity, policy=policy, eks=eks, ledger=ledger, clock=clock)
 
 

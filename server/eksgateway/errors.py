@@ -17,8 +17,8 @@ GatewayError
  ├ Unimplemented        MethodUnknown
  └ Fault                PolicyInvalid TargetMismatch UpstreamCredentials Internal
 
-``StartError`` is for whoever starts the gateway. ``EksRefused`` marks the leaves in which EKS judged a call and said no. Only the ``errors``
-interceptor turns a branch into a status.
+``EksRefused`` marks the leaves in which EKS judged a call and said no. Only the ``errors``
+interceptor turns a branch into a status. ``StartError`` is for whoever starts the gateway.
 """
 
 from __future__ import annotations

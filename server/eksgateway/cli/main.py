@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -61,6 +61,49 @@ def health(
 
     with _clear_errors():
         sys.exit(check(address, ca, service))
+
+
+@app.command()
+def simulate(
+    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    speed: Annotated[float, typer.Option(help="How much faster than real time its clock runs.")] = 1.0,
+    allow_remote: Annotated[bool, typer.Option("--allow-remote", help="Let --host be not loopback.")] = False,
+    stop_on_stdin_eof: StopOnStdinEof = False,
+) -> None:
+    """Run a simulated EKS that boto3 and the AWS CLI talk to, until it is told to end."""
+    from eksgateway.cli.simulate import run  # noqa: PLC0415
+
+    with _clear_errors():
+        run(host, port, speed, allow_remote=allow_remote, stop_on_stdin_eof=stop_on_stdin_eof)
+
+
+@app.command()
+def sandbox(
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="The gateway's. Default: 50051 if it is free, else any."),
+    ] = None,
+    speed: Annotated[float, typer.Option(help="How much faster than real time EKS's clock runs.")] = 60.0,
+    info: Annotated[Path | None, typer.Option(help="A JSON file to write for programs, once all answers.")] = None,
+    policy_engine: Annotated[Literal["wasm", "opa"], typer.Option(help="Who decides.")] = "wasm",
+    opa_url: Annotated[str | None, typer.Option(help="The OPA to ask. Default: http://127.0.0.1:8181")] = None,
+) -> None:
+    """Run a simulated EKS and a gateway on this machine, with callers and clusters to try."""
+    from eksgateway.cli.sandbox import run  # noqa: PLC0415
+    from eksgateway.cli.sandbox_options import SandboxOptions  # noqa: PLC0415
+
+    with _clear_errors():
+        run(SandboxOptions(port=port, speed=speed, info=info, engine=policy_engine, opa_url=opa_url))
+
+
+@app.command()
+def demo() -> None:
+    """Show the main job on a simulated EKS, in under a minute; exit 1 if anything went otherwise."""
+    from eksgateway.cli.demo import run  # noqa: PLC0415
+
+    with _clear_errors():
+        sys.exit(run())
 
 
 @ledger_app.command("verify")
