@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import ssl
 import uuid
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, cast
 
 import grpc
@@ -164,7 +164,8 @@ def build_server(  # noqa: PLR0913  the parts, each given by a test or by ``open
 
 async def open_gateway(settings: Settings, clock: Clock | None = None) -> Gateway:
     """Open policy, ledger, EKS and identity from settings. Raises StartError, or UpstreamCredentials for
-    AWS credentials that cannot be found."""
+    AWS credentials that cannot be found.
+    """
     clock = clock or SystemClock()
     async with AsyncExitStack() as opened:  # closed again if a later part does not open
         policy = await open_engine(settings.policy, clock)
@@ -201,11 +202,13 @@ def _bind(server: grpc.aio.Server, settings: Settings) -> int:
 
 
 def _credentials(tls: TlsSettings) -> grpc.ServerCredentials:
-    return grpc.ssl_server_credentials([(_pem(tls.key), _pem(tls.certificate))])
-
-
-def _pem(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as exc:
-        raise SettingsError(f"tls: {path}: cannot be read: {exc.strerror}") from exc
+        # grpc tells neither what is wrong nor whether key and certificate belong together.
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(tls.certificate, tls.key)
+        pair = tls.key.read_bytes(), tls.certificate.read_bytes()
+    except OSError as exc:  # ssl.SSLError too
+        raise SettingsError(
+            f"tls: {tls.certificate} and {tls.key} cannot be used: {exc.strerror or exc};"
+            " both must be PEM files that belong together"
+        ) from exc
+    return grpc.ssl_server_credentials([pair])
