@@ -6,8 +6,6 @@ Its key is made at start and lives in memory, or in a file that only its owner c
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -25,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from jwt.algorithms import ECAlgorithm
 
+from eksgateway.cli.files import replace_file
 from eksgateway.settings import IssuerSettings
 
 
@@ -70,11 +69,11 @@ class ThrowawayIssuer:
     def save(self, path: Path) -> None:
         """Write the private key, readable by its owner alone, whatever was there before."""
         pem = self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        _write(path, pem, mode=0o600)
+        replace_file(path, pem)
 
     def write_jwks(self, path: Path) -> None:
         """Write the public key as a JWK set; a reader sees the old file or the new one, never half."""
-        _write(path, json.dumps({"keys": [self._jwk]}, indent=2).encode(), mode=0o644)
+        replace_file(path, json.dumps({"keys": [self._jwk]}, indent=2).encode(), mode=0o644)
 
     def token(
         self,
@@ -105,12 +104,3 @@ class ThrowawayIssuer:
             jwks=str(jwks_path),
             algorithms=("ES256",),
         )
-
-
-def _write(path: Path, content: bytes, mode: int) -> None:
-    """Write beside the path and rename, so that neither a reader nor an older file's mode matters."""
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "wb") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(content)
-    Path(beside).replace(path)

@@ -85,9 +85,13 @@ def sandbox(
         typer.Option(min=0, max=65535, help="The gateway's. Default: 50051 if it is free, else any."),
     ] = None,
     speed: Annotated[float, typer.Option(help="How much faster than real time EKS's clock runs.")] = 60.0,
-    info: Annotated[Path | None, typer.Option(help="A JSON file to write for programs, once all answers.")] = None,
+    info: Annotated[
+        Path | None, typer.Option(help="A JSON file to write for programs, once all answers.")
+    ] = None,
     policy_engine: Annotated[Literal["wasm", "opa"], typer.Option(help="Who decides.")] = "wasm",
-    opa_url: Annotated[str | None, typer.Option(help="The OPA to ask. Default: http://127.0.0.1:8181")] = None,
+    opa_url: Annotated[
+        str | None, typer.Option(help="The OPA to ask. Default: http://127.0.0.1:8181")
+    ] = None,
 ) -> None:
     """Run a simulated EKS and a gateway on this machine, with callers and clusters to try."""
     from eksgateway.cli.sandbox import run  # noqa: PLC0415

@@ -1,0 +1,92 @@
+"""The clusters of the sandbox: what the simulated EKS is given, and what each is good for.
+
+Durations are simulated seconds: at the sandbox's default speed a simulated minute is a real second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from eksgateway.model import Target
+
+HOME = Target("111122223333", "us-east-1")
+
+_DAY_S = 24 * 3600.0
+_LONGEST_MIN = 7 * 24 * 60  # EKS: nodes may take up to 7 days
+
+# The nodes roll back for as long as EKS lets them. A cancel shows as InProgress for two simulated
+# minutes, then as Cancelling for ten, in which the node being replaced is finished.
+_NODES: dict[str, Any] = {
+    "timeout_minutes": _LONGEST_MIN,
+    "node_phase_s": 7 * _DAY_S,
+    "cancel_delay_s": 120,
+    "node_replacing_s": 600,
+    "params": [{"type": "Version", "value": "1.33"}],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxCluster:
+    """A cluster with one update. ``spec`` is the update's, as POST /_simulator/clusters takes it."""
+
+    name: str
+    update_id: str
+    about: str
+    spec: dict[str, Any] = field(default_factory=dict)
+
+    def to_spec(self) -> dict[str, Any]:
+        """The whole body for POST /_simulator/clusters."""
+        return {
+            "name": self.name,
+            "account_id": HOME.account_id,
+            "region": HOME.region,
+            "tags": {"environment": "production" if self.name.startswith("prod-") else "staging"},
+            "updates": [{"id": self.update_id, **self.spec}],
+        }
+
+
+CLUSTERS = (
+    SandboxCluster(
+        "prod-1",
+        "rollback-prod-1",
+        "A rollback whose nodes roll back for days: oncall cancels it with a reason and a ticket.",
+        _NODES,
+    ),
+    SandboxCluster(
+        "prod-2",
+        "rollback-prod-2",
+        "A rollback whose control plane has begun: a cancel comes too late.",
+        {"node_phase_s": 0, "control_plane_phase_s": 365 * _DAY_S, "params": _NODES["params"]},
+    ),
+    SandboxCluster(
+        "prod-3",
+        "upgrade-prod-3",
+        "A VersionUpdate: the policy lets nobody cancel that type on production.",
+        {"type": "VersionUpdate", "control_plane_phase_s": 365 * _DAY_S},
+    ),
+    SandboxCluster(
+        "staging-1",
+        "rollback-staging-1",
+        "A rollback as on prod-1: oncall cancels it without a reason or a ticket.",
+        _NODES,
+    ),
+    SandboxCluster(
+        "staging-2",
+        "rollback-staging-2",
+        "A rollback whose cancellation fails: advance the clock by two days, and it has completed anyway.",
+        _NODES | {"node_phase_s": 2 * _DAY_S - 7200, "control_plane_phase_s": 3600, "on_cancel": "fails"},
+    ),
+    SandboxCluster(
+        "staging-3",
+        "rollback-staging-3",
+        "A rollback that has ended Successful: there is nothing to cancel.",
+        {"status": "Successful", "params": _NODES["params"]},
+    ),
+    SandboxCluster(
+        "staging-4",
+        "upgrade-staging-4",
+        "A VersionUpdate: the policy lets oncall try, and EKS refuses.",
+        {"type": "VersionUpdate", "control_plane_phase_s": 365 * _DAY_S},
+    ),
+)

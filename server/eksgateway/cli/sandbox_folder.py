@@ -1,0 +1,132 @@
+"""The sandbox's folder: keys, tokens, policy data and settings, made anew at each start.
+
+The private key of its issuer is never written down.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from eksgateway.cli.files import replace_file
+from eksgateway.cli.issuer import ThrowawayIssuer
+from eksgateway.cli.sandbox_clusters import HOME
+from eksgateway.settings import SettingsError
+
+# Who the callers are: their groups. The grants are in sandbox_grants.yaml.
+CALLERS: Mapping[str, tuple[str, ...]] = {"oncall": ("oncall",), "viewer": ("viewer",), "outsider": ()}
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """Where everything is. ``policy`` is what an OPA of the user's loads: the Rego and the data."""
+
+    path: Path
+
+    @property
+    def policy(self) -> Path:
+        return self.path / "policy"
+
+    @property
+    def policy_data(self) -> Path:
+        return self.policy / "data.yaml"
+
+    @property
+    def ledger(self) -> Path:
+        return self.path / "ledger.db"
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def variables(self) -> Path:
+        return self.path / "env.sh"
+
+    @property
+    def jwks(self) -> Path:
+        return self.path / "jwks.json"
+
+    def log(self, name: str) -> Path:
+        return self.path / f"{name}.log"
+
+
+def write_policy(folder: Folder, *, with_rego: bool) -> None:
+    """The grants; and for an OPA also the Rego, so that one folder is all it needs."""
+    folder.policy.mkdir()
+    grants = (files("eksgateway.cli") / "sandbox_grants.yaml").read_bytes()
+    replace_file(folder.policy_data, grants, mode=0o644)
+    if with_rego:
+        for source in sorted(_rego().glob("*.rego")):
+            if not source.name.endswith("_test.rego"):
+                shutil.copy(source, folder.policy)
+
+
+def _rego() -> Path:
+    """In an installed package beside policy.wasm, in a checkout at its top."""
+    package = Path(str(files("eksgateway.policy")))
+    for place in (package / "rego", package.parents[2] / "policies" / "eksgateway"):
+        if (place / "authz.rego").is_file():
+            return place
+    raise SettingsError(
+        "--policy-engine opa needs the policy's Rego, and this installation has none: run it from a checkout"
+    )
+
+
+def write_tokens(folder: Folder, issuer: ThrowawayIssuer) -> dict[str, str]:
+    """Write the keys that the tokens are checked with; the tokens, by caller, each good for 12 hours."""
+    issuer.write_jwks(folder.jwks)
+    return {name: issuer.token(name, groups) for name, groups in CALLERS.items()}
+
+
+def write_config(
+    folder: Folder, *, port: int, simulator: str, issuer: ThrowawayIssuer, opa_url: str | None
+) -> None:
+    """The settings that the sandbox's gateway is served with."""
+    policy: dict[str, Any] = {"engine": "wasm", "data": str(folder.policy_data)}
+    if opa_url:
+        policy = {"engine": "opa", "opa": {"url": opa_url}}
+    settings = {
+        "listen": f"127.0.0.1:{port}",
+        "reflection": "open",
+        "identity": {"jwt": {"issuers": [issuer.settings(folder.jwks).model_dump(mode="json")]}},
+        "policy": policy,
+        "ledger": {"path": str(folder.ledger)},
+        "eks": {"account_id": HOME.account_id, "region": HOME.region, "endpoint_url": simulator},
+        # Simulated updates change within seconds, and the simulated EKS has no request rate to spare.
+        "watch": {"poll_s": 0.5, "follow_s": 2},
+    }
+    replace_file(folder.config, yaml.safe_dump(settings, sort_keys=False).encode())
+
+
+def write_variables(folder: Folder, gateway: str, simulator: str, tokens: Mapping[str, str]) -> None:
+    """What the printed commands use, for ``. env.sh`` in a shell."""
+    values = {"GATEWAY": gateway, "SIMULATOR": simulator}
+    values |= {name.upper(): token for name, token in tokens.items()}
+    lines = [f"{name}='{value}'\n" for name, value in values.items()]
+    replace_file(folder.variables, "".join(lines).encode())
+
+
+_NOT_PASSED_ON = ("AWS_", "BOTO_")
+
+
+def gateway_environment(base: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The user's environment with none of their AWS set-up, and credentials of the simulated account.
+
+    The key names the account: see ``simulator.credentials``. Nothing of it opens anything at AWS.
+    """
+    kept = {name: value for name, value in base.items() if not name.upper().startswith(_NOT_PASSED_ON)}
+    return kept | {
+        "AWS_ACCESS_KEY_ID": f"AKIA{HOME.account_id}",
+        "AWS_SECRET_ACCESS_KEY": "simulated",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
