@@ -26,6 +26,7 @@ from eksgateway.identity.protocol import Identity
 from eksgateway.identity.tokens import JwtIdentity
 from eksgateway.ledger.protocol import Ledger
 from eksgateway.ledger.sql import open_ledger
+from eksgateway.model import Cancellation
 from eksgateway.policy.engine import PolicyEngine
 from eksgateway.policy.load import open_engine
 from eksgateway.rpc.cancellations import CancellationService
@@ -115,11 +116,16 @@ def build_server(  # noqa: PLR0913  the parts, each given by a test or by ``open
     decisions = Decisions(policy, ledger.record_denial)
     reads = SharedReads(eks, clock)
     watches = Watches(reads, ledger.record_observation, clock, settings.watch, random.Random())  # noqa: S311
+
+    def follow(cancellation: Cancellation) -> None:
+        reads.forget(cancellation.ref)
+        watches.follow(cancellation)
+
     cancellations = Cancellations(
         decisions=decisions,
         eks=eks,
         ledger=ledger,
-        follow=watches.follow,
+        follow=follow,
         clock=clock,
         new_id=lambda: str(uuid.uuid4()),
         decision_max_age=settings.eks.decision_max_age_s,

@@ -200,3 +200,20 @@ async def test_clusters_are_shared_too(shared: SharedReads, eks: SlowEks) -> Non
     assert len(eks.calls) == 1
     eks.end(1)
     assert {facts.status for facts in await asyncio.gather(*tasks)} == {"answer 1"}
+
+
+async def test_what_was_forgotten_is_read_again_and_a_call_under_way_is_not_kept(
+    eks: SlowEks, clock: FakeClock
+) -> None:
+    """After a cancel nobody is told what was seen before it."""
+    reads = SharedReads(eks, clock)
+    before = asyncio.create_task(reads.update(UPDATE, 30))
+    await settle()
+    reads.forget(UPDATE)
+    eks.end(1)
+    await before
+    after = asyncio.create_task(reads.update(UPDATE, 30))
+    await settle()
+    eks.end(2)
+    assert (await after).update.status == "answer 2"
+    assert (await reads.update(UPDATE, 30)).update.status == "answer 2"

@@ -58,6 +58,10 @@ class SharedReads:
         answer = await self._updates.get(ref, max_age)
         return Seen(answer.value, answer.time, answer.stamp)
 
+    def forget(self, ref: UpdateRef) -> None:
+        """Tell nobody any more what was seen of an update until now: a cancel has changed it."""
+        self._updates.forget(ref)
+
 
 @dataclass(frozen=True, slots=True)
 class _Answer(Generic[V]):
@@ -107,16 +111,23 @@ class _Shelf(Generic[K, V]):
         if after is not None:
             await asyncio.wait({after.task})
         time, flight.began = self._clock.now(), self._clock.monotonic()
+        newest = False
         try:
             answer = _Answer(await self._read(key), time, flight.began)
         finally:
             if self._newest.get(key) is flight:
+                newest = True
                 del self._newest[key]
-        self._kept[key] = answer
-        self._kept.move_to_end(key)
-        if len(self._kept) > self._size:
-            self._kept.popitem(last=False)
+        if newest:  # else a successor is under way, or the key was forgotten
+            self._kept[key] = answer
+            self._kept.move_to_end(key)
+            if len(self._kept) > self._size:
+                self._kept.popitem(last=False)
         return answer
+
+    def forget(self, key: K) -> None:
+        self._kept.pop(key, None)
+        self._newest.pop(key, None)
 
 
 def _own(error: GatewayError) -> GatewayError:
