@@ -80,13 +80,15 @@ class FakeReads:
     def __init__(self, clock: FakeClock) -> None:
         self._clock = clock
         self.says: Update | Exception = an_update()
-        self.calls: list[float] = []
+        self.calls: list[float] = []  # when
+        self.max_ages: list[float] = []
         self.open = asyncio.Event()
         self.open.set()
 
-    async def update(self, ref: UpdateRef, max_age: float) -> Seen:  # noqa: ARG002 - nothing is shared here
+    async def update(self, ref: UpdateRef, max_age: float) -> Seen:  # noqa: ARG002 - one update is scripted
         said, time, stamp = self.says, self._clock.now(), self._clock.monotonic()
         self.calls.append(stamp)
+        self.max_ages.append(max_age)
         await self.open.wait()
         if isinstance(said, Exception):
             raise said

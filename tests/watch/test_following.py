@@ -96,6 +96,15 @@ async def test_a_settled_one_is_told_and_not_followed(stage: Stage, kind: Outcom
     assert stage.watches.pollers == 0
 
 
+async def test_a_settled_one_ends_no_others_following(stage: Stage) -> None:
+    """A second cancel that is refused leaves the first one pending."""
+    await stage.cancelled(a_cancellation(update=ASKED))
+    stage.reads.says = EksUnavailable()  # so that the ledger is not asked either
+    await stage.cancelled(a_cancellation(OutcomeKind.REFUSED, number=2))
+    await stage.clock.advance(100)
+    assert stage.watches.pollers == 1
+
+
 async def test_the_newest_cancellation_gives_the_phase(stage: Stage) -> None:
     """Two cancels of one update: an older one, told late, does not show through."""
     older = a_cancellation(OutcomeKind.REFUSED, number=1)
@@ -124,16 +133,18 @@ async def test_a_pending_one_is_learnt_from_the_ledger(stage: Stage) -> None:
     assert stage.watches.pollers == 0
 
 
-async def test_an_answer_of_the_ledger_from_before_a_cancel_is_dropped(stage: Stage) -> None:
+@pytest.mark.parametrize("stays", [True, False], ids=["watcher stays", "watcher leaves"])
+async def test_an_answer_of_the_ledger_from_before_a_cancel_is_dropped(stage: Stage, stays: bool) -> None:
     """A cancellation that is followed while the ledger answers is not forgotten again."""
     stage.record.open.clear()
-    stage.reads.says = CANCELLING
     async with stage.watching() as stream:
-        await stage.cancelled(a_cancellation(update=CANCELLING))
-        stage.record.open.set()
-        await stage.clock.advance(2)
-        assert stream.told[-1][2] == "CANCELLING"
+        await stage.cancelled(a_cancellation())
+        if stays:
+            stage.record.open.set()
+            await stage.clock.advance(6)
+    stage.record.open.set()
     await stage.clock.advance(40)
+    assert stream.told == [("SNAPSHOT", "InProgress", "REQUESTED", 1)]
     assert stage.watches.pollers == 1
 
 

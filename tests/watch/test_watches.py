@@ -92,6 +92,13 @@ async def test_a_shared_state_is_given_at_once_while_it_is_young(stage: Stage) -
             assert len(stage.reads.calls) == 1
 
 
+async def test_only_the_first_look_may_be_shared(stage: Stage) -> None:
+    """It takes what another call has just read; every later one asks EKS itself."""
+    async with stage.watching():
+        await stage.clock.advance(12)
+    assert stage.reads.max_ages == [stage.settings.poll_s, 0, 0]
+
+
 async def test_an_old_state_is_read_again_first(stage: Stage) -> None:
     """Who joins a poller that only follows gets a state read after that, and soon."""
     await stage.cancelled(a_cancellation(update=an_update("Cancelling", "InProgress")))

@@ -60,11 +60,8 @@ class Watches:
         May be called any number of times, for any cancellation of the update, also for one that
         is settled or comes from an earlier process (``ledger.pending()`` at the start).
         """
-        known = self._pollers.get(cancellation.ref)
-        if known is None and (cancellation.settled or self._closed):
-            return
-        poller = known[0] if known else self._poller(cancellation.ref)
-        poller.follow(cancellation)
+        if not self._closed:
+            self._poller(cancellation.ref).follow(cancellation)
 
     def drain(self) -> None:
         """End every watch with Draining, after its last state; following goes on until ``close``."""
