@@ -76,18 +76,18 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         },
         "algorithms",
     ),
-    "plain http for keys": (
-        {
-            "identity": {
-                "jwt": {
-                    "issuers": [
-                        {"name": "a", "issuer": "i", "audience": "a", "jwks": "http://idp.corp.example"}
-                    ]
-                }
-            }
-        },
-        "https",
-    ),
+    **{
+        f"keys from {jwks}": (
+            {"identity": {"jwt": {"issuers": [{"name": "a", "issuer": "i", "audience": "a", "jwks": jwks}]}}},
+            said,
+        )
+        for jwks, said in (
+            ("http://idp.corp.example/keys", "use an https URL"),
+            ("http://localhost:80@idp.corp.example/keys", "without a user"),
+            ("https://user@idp.corp.example/keys", "without a user"),
+            ("https:///keys", "with a host"),
+        )
+    },
     "two issuers of one name": (
         {
             "identity": {

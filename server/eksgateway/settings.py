@@ -5,10 +5,10 @@ The only reader of settings files. AWS credentials are not settings: boto3's def
 
 from __future__ import annotations
 
-import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
@@ -70,14 +70,14 @@ class IssuerSettings(_Section):
     @field_validator("jwks")
     @classmethod
     def _jwks(cls, value: str, info: ValidationInfo) -> str:
-        if value.startswith("https://"):
-            return value
-        if value.startswith("http://"):
-            host = re.sub(r"^http://(\[[^]]*\]|[^:/]*).*$", r"\1", value).strip("[]")
-            if not is_loopback(host):
-                raise ValueError("plain http is taken for loopback only: use an https URL or a file")
-            return value
-        return str(_resolve(Path(value), info))
+        url = urlsplit(value)
+        if url.scheme not in {"http", "https"}:
+            return str(_resolve(Path(value), info))
+        if url.username is not None or url.hostname is None:
+            raise ValueError("write the URL with a host and without a user")
+        if url.scheme == "http" and not is_loopback(url.hostname):
+            raise ValueError("plain http is taken for loopback only: use an https URL or a file")
+        return value
 
 
 class JwtSettings(_Section):
