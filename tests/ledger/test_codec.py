@@ -1,0 +1,111 @@
+"""What is written can be read again, all of it."""
+
+from __future__ import annotations
+
+from dataclasses import is_dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from types import UnionType
+from typing import Any, cast, get_args, get_origin, get_type_hints
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eksgateway.ledger.codec import CodecError, decode, encode, format_time
+from eksgateway.model import Decision, Denial, Intent, Observation, Outcome, Update
+from support.records import intent
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+_TIMES = st.datetimes(
+    min_value=datetime(1970, 1, 2),  # noqa: DTZ001 (hypothesis adds the zone)
+    timezones=st.sampled_from([UTC, timezone(timedelta(hours=-7)), timezone(timedelta(hours=5, minutes=30))]),
+)
+# Any string at all, also one that UTF-8 cannot hold: AWS's JSON may spell such a one.
+_TEXT = st.text(st.characters(exclude_categories=()), max_size=20)
+
+
+def _any(hint: Any) -> st.SearchStrategy[Any]:
+    """Whatever the annotation admits."""
+    arguments = get_args(hint)
+    if get_origin(hint) is UnionType:
+        return st.none() | _any(arguments[0])
+    if get_origin(hint) is tuple:
+        return st.lists(_any(arguments[0]), max_size=3).map(tuple)
+    if get_origin(hint) is dict:
+        return st.dictionaries(_TEXT, _JSON if arguments[1] is Any else _any(arguments[1]), max_size=3)
+    if is_dataclass(hint):
+        return st.builds(
+            cast("Any", hint), **{name: _any(each) for name, each in get_type_hints(hint).items()}
+        )
+    plain = {datetime: _TIMES, str: _TEXT, bool: st.booleans()}
+    return plain[hint] if hint in plain else st.sampled_from(hint)
+
+
+@pytest.mark.parametrize("kind", [Intent, Outcome, Observation, Denial, Update, Decision])
+def test_lossless(kind: type[Any]) -> None:
+    """Whatever can be said with the model comes back equal, and its text is canonical."""
+
+    @settings(max_examples=60, deadline=None)
+    @given(_any(kind))
+    def round_trip(value: Any) -> None:
+        text = encode(value)
+        assert text.isascii()
+        assert decode(kind, text) == value
+        assert encode(decode(kind, text)) == text
+
+    round_trip()
+
+
+@settings(deadline=None)
+@given(_TEXT)
+def test_any_string(text: str) -> None:
+    """Strings survive whole: NUL, escapes, lone surrogates."""
+    assert decode(Intent, encode(intent(token=text))).token == text
+
+
+def test_times_are_utc_with_microseconds() -> None:
+    """One moment has one spelling, whatever zone it came in."""
+    east = timezone(timedelta(hours=2))
+    assert format_time(datetime(2026, 1, 31, 14, 0, tzinfo=east)) == "2026-01-31T12:00:00.000000Z"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(datetime(2026, 1, 1), id="a time without a zone"),  # noqa: DTZ001 (that is the test)
+        pytest.param({1: "one"}, id="a key that is no string"),
+        pytest.param({"raw": b"bytes"}, id="bytes"),
+    ],
+)
+def test_what_has_no_json_form_is_refused(value: Any) -> None:
+    """Nothing is turned into something else in silence."""
+    with pytest.raises((TypeError, ValueError)):
+        encode(value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "1",
+        "null",
+        "{}",
+        '{"kind":"accepted"}',
+        '{"kind":"odd","time":"2026-01-01T00:00:00Z"}',
+        '{"x":1}',
+    ],
+)
+def test_other_texts_are_refused(text: str) -> None:
+    """A text that does not hold the object is a CodecError, and nothing else."""
+    with pytest.raises(CodecError):
+        decode(Outcome, text)
+
+
+def test_a_member_added_later_takes_its_default() -> None:
+    """Records of an older gateway stay readable when the model has grown."""
+    assert decode(Decision, '{"decision_id":"d"}') == Decision("d")

@@ -1,0 +1,325 @@
+"""The ledger when its database hangs, is locked, is full or is gone: nothing waits past its
+deadline, nothing is lost in silence, and what is owed is written when the database is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from eksgateway.errors import LedgerUnavailable, OutcomeUnrecorded
+from eksgateway.ledger.codec import decode
+from eksgateway.ledger.listing import list_cancellations, list_denials, list_events
+from eksgateway.ledger.projection import DenialsLost
+from eksgateway.ledger.protocol import HistoryFilter
+from eksgateway.ledger.reader import Reader
+from eksgateway.ledger.sql import SqlLedger
+from eksgateway.ledger.sqlite import open_engine
+from eksgateway.ledger.verify import verify
+from eksgateway.ledger.writer import StoreFailed
+from eksgateway.model import Cancellation, OutcomeKind, Phase
+from eksgateway.settings import LedgerSettings
+from support.ledger import Faults, faulty_ledger, locked, until
+from support.records import at, decision, denial, intent, observation, outcome, ref, update
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> LedgerSettings:
+    return LedgerSettings(path=tmp_path / "ledger.db", commit_timeout_s=0.4, queue=8, denials=10)
+
+
+@pytest.fixture
+async def faulty(settings: LedgerSettings) -> AsyncIterator[tuple[SqlLedger, Faults]]:
+    ledger, faults = faulty_ledger(settings)
+    yield ledger, faults
+    faults.release.set()
+    await ledger.close()
+    assert verify(settings.path).broken is None
+
+
+@pytest.fixture
+def ledger(faulty: tuple[SqlLedger, Faults]) -> SqlLedger:
+    return faulty[0]
+
+
+@pytest.fixture
+def faults(faulty: tuple[SqlLedger, Faults]) -> Faults:
+    return faulty[1]
+
+
+def cancellations(settings: LedgerSettings) -> tuple[Cancellation, ...]:
+    return list_cancellations(settings.path, HistoryFilter(), 100).cancellations
+
+
+def kinds(settings: LedgerSettings) -> list[str]:
+    return [event.kind for event in list_events(settings.path)]
+
+
+async def held(faults: Faults) -> None:
+    await until(faults.held.is_set)
+
+
+async def test_locked(ledger: SqlLedger, settings: LedgerSettings) -> None:
+    """Another program's lock: told within the deadline, nothing written then or later; reads go on."""
+    before = asyncio.get_running_loop().time()
+    with locked(settings):
+        with pytest.raises(LedgerUnavailable):
+            await ledger.commit_intent(intent())
+        with pytest.raises(LedgerUnavailable):
+            await ledger.check()
+        assert await ledger.pending() == ()
+    assert asyncio.get_running_loop().time() - before < 5
+    await ledger.commit_intent(intent("2"))
+    assert [each.id for each in cancellations(settings)] == ["cancellation-2"]
+    await until_ready(ledger)
+
+
+async def until_ready(ledger: SqlLedger) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                return await ledger.check()
+            except LedgerUnavailable:
+                await asyncio.sleep(0.01)
+
+
+async def test_an_intent_committed_too_late_is_closed(
+    ledger: SqlLedger, faults: Faults, settings: LedgerSettings
+) -> None:
+    """Its caller was told LEDGER_UNAVAILABLE and sends nothing: the record says NOT_FORWARDED."""
+    faults.release.clear()
+    with pytest.raises(LedgerUnavailable):
+        await ledger.commit_intent(intent())
+    assert faults.held.is_set()
+    faults.release.set()
+    await until(lambda: kinds(settings) == ["intent", "closed"])
+    (found,) = cancellations(settings)
+    assert (found.phase, found.settled, found.forward_time) == (Phase.NOT_FORWARDED, True, None)
+    assert await ledger.renew_intent("cancellation-1", decision("2"), at(5))
+
+
+async def test_a_renewal_committed_too_late_is_closed(
+    ledger: SqlLedger, faults: Faults, settings: LedgerSettings
+) -> None:
+    """The same promise for a decision made anew."""
+    await ledger.commit_intent(intent())
+    await ledger.record_outcome("cancellation-1", outcome(OutcomeKind.NOT_FORWARDED))
+    faults.release.clear()
+    with pytest.raises(LedgerUnavailable):
+        await ledger.renew_intent("cancellation-1", decision("2"), at(5))
+    faults.release.set()
+    await until(lambda: kinds(settings)[2:] == ["intent_renewed", "closed"])
+    assert cancellations(settings)[0].phase is Phase.NOT_FORWARDED
+
+
+async def test_what_was_given_up_before_it_began_never_happens(
+    ledger: SqlLedger, faults: Faults, settings: LedgerSettings
+) -> None:
+    """Behind a write that hangs, one that is abandoned in the queue is skipped."""
+    faults.release.clear()
+    first = asyncio.create_task(ledger.commit_intent(intent("1")))
+    await held(faults)
+    with pytest.raises(LedgerUnavailable):
+        await ledger.commit_intent(intent("2"))
+    faults.release.set()
+    with pytest.raises(LedgerUnavailable):
+        await first
+    await until(lambda: kinds(settings) == ["intent", "closed"])
+    await until_ready(ledger)
+    assert [each.id for each in cancellations(settings)] == ["cancellation-1"]
+
+
+@pytest.mark.parametrize("fault", ["locked before it began", "hung while it was committed"])
+async def test_an_outcome_is_kept(
+    ledger: SqlLedger, faults: Faults, settings: LedgerSettings, fault: str
+) -> None:
+    """OutcomeUnrecorded, not ready until it is written, and then it is there exactly once."""
+    await ledger.commit_intent(intent())
+    with capture_logs() as logs:
+        if fault.startswith("locked"):
+            with locked(settings), pytest.raises(OutcomeUnrecorded) as told:
+                await ledger.record_outcome("cancellation-1", outcome())
+        else:
+            faults.release.clear()
+            with pytest.raises(OutcomeUnrecorded) as told:
+                await ledger.record_outcome("cancellation-1", outcome())
+            faults.release.set()
+        assert told.value.metadata == {"cancellation_id": "cancellation-1"}
+        await until_ready(ledger)
+    assert cancellations(settings)[0].phase is Phase.REQUESTED
+    assert kinds(settings) == ["intent", "outcome"]
+    assert any(each["event"] == "ledger.owed" for each in logs)
+
+
+async def test_not_ready_while_an_outcome_is_owed(ledger: SqlLedger, settings: LedgerSettings) -> None:
+    """Readiness is off as soon as one is kept in memory alone."""
+    await ledger.commit_intent(intent())
+    with locked(settings):
+        with pytest.raises(OutcomeUnrecorded):
+            await ledger.record_outcome("cancellation-1", outcome())
+        with pytest.raises(LedgerUnavailable):
+            await ledger.check()
+    with pytest.raises(LedgerUnavailable) as told:
+        await ledger.check()
+    assert "wait to be written" in told.value.detail
+    await until_ready(ledger)
+
+
+async def test_a_later_outcome_takes_the_place_of_one_that_is_owed(
+    ledger: SqlLedger, settings: LedgerSettings
+) -> None:
+    """A late answer after an unknown one that could not be written."""
+    await ledger.commit_intent(intent())
+    with locked(settings), pytest.raises(OutcomeUnrecorded):
+        await ledger.record_outcome("cancellation-1", outcome(OutcomeKind.UNKNOWN))
+    await ledger.record_outcome("cancellation-1", outcome())
+    await until_ready(ledger)
+    assert cancellations(settings)[0].phase is Phase.REQUESTED
+
+
+async def test_a_restart_before_the_outcome_could_be_written(settings: LedgerSettings) -> None:
+    """Closing says which outcome is lost; the next start finds it pending."""
+    ledger, _ = faulty_ledger(settings)
+    await ledger.commit_intent(intent())
+    with locked(settings), capture_logs() as logs:
+        with pytest.raises(OutcomeUnrecorded):
+            await ledger.record_outcome("cancellation-1", outcome())
+        await ledger.close()
+    assert {"event": "ledger.outcome_lost", "log_level": "error", "cancellation_id": "cancellation-1"} in logs
+    assert cancellations(settings)[0].phase is Phase.OUTCOME_UNKNOWN
+
+
+async def test_the_queue_is_bounded(ledger: SqlLedger, faults: Faults) -> None:
+    """With the queue full, the next write is told at once."""
+    faults.release.clear()
+    first = asyncio.create_task(ledger.commit_intent(intent("first")))
+    await held(faults)
+    waiting = [asyncio.create_task(ledger.commit_intent(intent(str(n)))) for n in range(8)]
+    await asyncio.sleep(0)
+    with pytest.raises(LedgerUnavailable) as told:
+        await ledger.commit_intent(intent("one too many"))
+    assert "waiting already" in told.value.detail
+    faults.release.set()
+    await asyncio.gather(first, *waiting, return_exceptions=True)
+
+
+async def test_a_full_disk(ledger: SqlLedger, faults: Faults, settings: LedgerSettings) -> None:
+    """The write that does not fit is told so, nothing of it stays, and space makes all well again."""
+    faults.pages = 60
+
+    async def fill() -> None:
+        for n in itertools.count():
+            await ledger.commit_intent(intent(str(n)))
+
+    async def fill_further() -> None:
+        for each in cancellations(settings):
+            await ledger.record_outcome(each.id, outcome())
+
+    with pytest.raises(LedgerUnavailable) as told:
+        await fill()
+    assert "free some space" in told.value.detail
+    with pytest.raises(OutcomeUnrecorded):
+        await fill_further()
+    assert verify(settings.path).broken is None
+    faults.pages = 100_000
+    await ledger.commit_intent(intent("after"))
+    await until_ready(ledger)
+
+
+async def test_a_file_that_was_removed(ledger: SqlLedger, settings: LedgerSettings) -> None:
+    """What would be written into nowhere is refused."""
+    moved = settings.path.with_name("moved.db")
+    settings.path.rename(moved)
+    with pytest.raises(LedgerUnavailable) as told:
+        await ledger.commit_intent(intent())
+    assert "removed or replaced" in told.value.detail
+    moved.rename(settings.path)
+    await ledger.commit_intent(intent())
+
+
+async def test_an_observation_while_locked(ledger: SqlLedger, settings: LedgerSettings) -> None:
+    """One that would change something is told that it cannot be written."""
+    await ledger.commit_intent(intent())
+    with locked(settings), pytest.raises(LedgerUnavailable):
+        await ledger.record_observation(ref(), observation(update("Cancelling")))
+
+
+async def test_denials_are_bounded_and_losses_written_down(
+    ledger: SqlLedger, settings: LedgerSettings
+) -> None:
+    """Ten may wait; the others are counted; not ready until the batch is written."""
+    with locked(settings):
+        for n in range(25):
+            ledger.record_denial(denial(str(n)))
+        with pytest.raises(LedgerUnavailable):
+            await ledger.check()
+    await until(lambda: kinds(settings) == ["denials_lost"])
+    await until_ready(ledger)
+    assert [each.request_id for each in list_denials(settings.path)] == [
+        f"request-{n}" for n in range(9, -1, -1)
+    ]
+    (lost,) = list_events(settings.path)
+    assert decode(DenialsLost, lost.body) == DenialsLost(15)
+
+
+async def test_not_ready_while_denials_cannot_be_written(ledger: SqlLedger, settings: LedgerSettings) -> None:
+    """Also in the moment when the database is back and the batch is not yet written."""
+    with locked(settings):
+        ledger.record_denial(denial())
+        with pytest.raises(LedgerUnavailable):
+            await ledger.check()
+        with pytest.raises(LedgerUnavailable):
+            await ledger.check()
+    with pytest.raises(LedgerUnavailable) as told:
+        await ledger.check()
+    assert "decision log" in told.value.detail
+    await until_ready(ledger)
+    assert len(list_denials(settings.path)) == 1
+
+
+async def test_huge_denials_are_bounded_by_size(ledger: SqlLedger, settings: LedgerSettings) -> None:
+    """A caller cannot fill the memory with denied cancels while the ledger is down."""
+    with locked(settings):
+        for n in range(5):
+            ledger.record_denial(denial(str(n), policy_input={"reason": "x" * 15_000}))
+    await ledger.close()
+    assert len(list_denials(settings.path)) == 2
+    assert decode(DenialsLost, list_events(settings.path)[0].body) == DenialsLost(3)
+
+
+async def test_a_denial_that_cannot_be_written_down(ledger: SqlLedger, settings: LedgerSettings) -> None:
+    """It is counted as lost, and the refusal goes its way."""
+    ledger.record_denial(denial(policy_input={"raw": b"bytes"}))
+    await ledger.close()
+    assert decode(DenialsLost, list_events(settings.path)[0].body) == DenialsLost(1)
+
+
+async def test_a_read_that_hangs(settings: LedgerSettings, faults: Faults) -> None:
+    """It is given up at its deadline, and reads that wait are bounded."""
+    engine = open_engine(settings.path, "read", timeout_s=1, connections=4)
+    reader = Reader(engine, limit=1)
+    faults.release.clear()
+    with pytest.raises(StoreFailed, match="not read within"):
+        await reader.read(lambda _: faults.release.wait(30), 0.05)
+    with pytest.raises(StoreFailed, match="waiting already"):
+        await reader.read(lambda _: None, 0.05)
+    faults.release.set()
+    await asyncio.to_thread(reader._threads.shutdown)  # noqa: SLF001 (nothing else waits for its threads)
+    reader.close()
+    engine.dispose()
+
+
+async def test_after_close(settings: LedgerSettings) -> None:
+    """A ledger that is closed says so."""
+    ledger, _ = faulty_ledger(settings)
+    await ledger.close()
+    with pytest.raises(LedgerUnavailable):
+        await ledger.commit_intent(intent())
+    with pytest.raises(LedgerUnavailable):
+        await ledger.pending()
+    ledger.record_denial(denial())

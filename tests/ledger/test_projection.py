@@ -1,0 +1,134 @@
+"""What a cancellation is after its events: a table, without storage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from eksgateway.errors import EksInvalidState, LedgerUnavailable, record
+from eksgateway.ledger.chain import GENESIS, Kind, link
+from eksgateway.ledger.codec import CodecError, encode
+from eksgateway.ledger.projection import OBSERVED, UNANSWERED, Record, Renewal, fold
+from eksgateway.model import Cancellation, OutcomeKind, Phase
+from support.records import at, decision, intent, observation, outcome, update
+
+INTENT = (Kind.INTENT, intent())
+ACCEPTED = (Kind.OUTCOME, outcome(update=update(cancellation="InProgress")))
+UNKNOWN = (Kind.OUTCOME, outcome(OutcomeKind.UNKNOWN))
+REFUSAL = record(EksInvalidState("The nodes are done."))
+REFUSED = (Kind.OUTCOME, outcome(OutcomeKind.REFUSED, error=REFUSAL, cluster_status="ACTIVE"))
+TOO_LATE = (Kind.OUTCOME, outcome(OutcomeKind.REFUSED, error=REFUSAL, cluster_status="UPDATING"))
+NOT_FORWARDED = (Kind.OUTCOME, outcome(OutcomeKind.NOT_FORWARDED, error=record(LedgerUnavailable("No."))))
+CLOSED = (Kind.CLOSED, NOT_FORWARDED[1])
+RENEWED = (Kind.INTENT_RENEWED, Renewal(decision("2"), at(5)))
+ENDED = (Kind.OBSERVATION, observation(None, note="EKS no longer knows it."))
+FAILED_BEFORE = (Kind.INTENT, intent(update=update(cancellation="Failed")))
+CANCELLING_BEFORE = (Kind.INTENT, intent(update=update("Cancelling")))
+ALREADY = (Kind.OUTCOME, outcome(OutcomeKind.ALREADY_CANCELLING))
+
+
+def seen(status: str, cancellation: str = "") -> tuple[Kind, Any]:
+    return Kind.OBSERVATION, observation(update(status, cancellation=cancellation))
+
+
+def folded(*steps: tuple[Kind, Any]) -> Cancellation:
+    head, state = GENESIS, None
+    for kind, body in steps:
+        event = link(head, "2026-01-01T00:00:00.000000Z", kind, "cancellation-1", encode(body))
+        head, state = event.checkpoint, fold(state, event)
+    assert isinstance(state, Record)
+    return state.cancellation
+
+
+@pytest.mark.parametrize(
+    ("steps", "phase", "settled", "reason"),
+    [
+        pytest.param([], Phase.OUTCOME_UNKNOWN, False, UNANSWERED, id="intent"),
+        pytest.param([ACCEPTED], Phase.REQUESTED, False, "", id="accepted"),
+        pytest.param([UNKNOWN], Phase.OUTCOME_UNKNOWN, False, "", id="no answer"),
+        pytest.param([UNKNOWN, ACCEPTED], Phase.REQUESTED, False, "", id="a late answer"),
+        pytest.param([ACCEPTED, UNKNOWN], Phase.REQUESTED, False, "", id="an answer, written first"),
+        pytest.param([REFUSED], Phase.REJECTED, True, "The nodes are done.", id="refused"),
+        pytest.param([TOO_LATE], Phase.TOO_LATE, True, "The nodes are done.", id="too late"),
+        pytest.param([NOT_FORWARDED], Phase.NOT_FORWARDED, True, "No.", id="not forwarded"),
+        pytest.param([CLOSED], Phase.NOT_FORWARDED, True, "No.", id="closed"),
+        pytest.param([NOT_FORWARDED, RENEWED], Phase.OUTCOME_UNKNOWN, False, UNANSWERED, id="renewed"),
+        pytest.param([CLOSED, RENEWED, ACCEPTED], Phase.REQUESTED, False, "", id="renewed and accepted"),
+        pytest.param([ACCEPTED, seen("Cancelling")], Phase.CANCELLING, False, "", id="cancelling"),
+        pytest.param([ACCEPTED, seen("Cancelled")], Phase.CANCELLED, True, "", id="cancelled"),
+        pytest.param([ACCEPTED, seen("Successful")], Phase.COMPLETED_ANYWAY, True, "", id="completed"),
+        pytest.param([ACCEPTED, seen("Failed")], Phase.UPDATE_FAILED, True, "", id="failed"),
+        pytest.param(
+            [ACCEPTED, seen("InProgress", "Failed")],
+            Phase.CANCELLATION_FAILED,
+            False,
+            "because",
+            id="cancellation failed",
+        ),
+        pytest.param([seen("Cancelled")], Phase.CANCELLED, True, OBSERVED, id="crash, then cancelled"),
+        pytest.param([UNKNOWN, seen("Cancelling")], Phase.CANCELLING, False, OBSERVED, id="seen, no answer"),
+        pytest.param(
+            [seen("Cancelling"), ACCEPTED], Phase.CANCELLING, False, "", id="seen before the answer"
+        ),
+        pytest.param([seen("Cancelled"), ACCEPTED], Phase.CANCELLED, True, "", id="ended before the answer"),
+        pytest.param([ACCEPTED, ENDED], Phase.REQUESTED, True, "EKS no longer knows it.", id="update lost"),
+        pytest.param(
+            [ENDED], Phase.OUTCOME_UNKNOWN, True, "EKS no longer knows it.", id="crash, update lost"
+        ),
+        pytest.param([ENDED, REFUSED], Phase.REJECTED, True, "The nodes are done.", id="lost, then refused"),
+    ],
+)
+def test_phases(steps: list[tuple[Kind, Any]], phase: Phase, settled: bool, reason: str) -> None:
+    """Events lead to one phase, whether it is settled, and why."""
+    found = folded(INTENT, *steps)
+    assert (found.phase, found.settled, found.phase_reason) == (phase, settled, reason)
+
+
+def test_what_was_there_before_the_intent_says_nothing_about_it() -> None:
+    """An earlier cancellation that failed is not this one's failure."""
+    assert folded(FAILED_BEFORE).phase is Phase.OUTCOME_UNKNOWN
+    assert folded(FAILED_BEFORE, UNKNOWN).phase is Phase.OUTCOME_UNKNOWN
+
+
+def test_already_cancelling_is_cancelling() -> None:
+    """Nothing was sent because EKS was at it: that state is the answer."""
+    found = folded(CANCELLING_BEFORE, ALREADY)
+    assert (found.phase, found.forward_time) == (Phase.CANCELLING, None)
+
+
+@pytest.mark.parametrize(
+    ("steps", "sent"),
+    [
+        pytest.param([], False, id="intent"),
+        pytest.param([ACCEPTED], True, id="accepted"),
+        pytest.param([REFUSED], True, id="refused"),
+        pytest.param([UNKNOWN], True, id="unknown"),
+        pytest.param([NOT_FORWARDED], False, id="not forwarded"),
+        pytest.param([seen("Cancelled")], False, id="only observed"),
+    ],
+)
+def test_forward_time(steps: list[tuple[Kind, Any]], sent: bool) -> None:
+    """A forward has a time when, and only when, the outcome says that it was sent."""
+    assert folded(INTENT, *steps).forward_time == (at(1) if sent else None)
+
+
+def test_renewal_keeps_the_token_and_takes_the_decision() -> None:
+    """The same effect under a new decision."""
+    found = folded(INTENT, NOT_FORWARDED, RENEWED)
+    assert (found.intent.token, found.intent.decision) == ("token-1", decision("2"))
+    assert (found.outcome, found.update_time) == (None, at(5))
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param([ACCEPTED], id="no intent"),
+        pytest.param([INTENT, INTENT], id="two intents"),
+        pytest.param([INTENT, (Kind.OUTCOME, intent())], id="another body"),
+    ],
+)
+def test_events_that_cannot_follow(steps: list[tuple[Kind, Any]]) -> None:
+    """A history that cannot be is an error, not a guess."""
+    with pytest.raises(CodecError):
+        folded(*steps)

@@ -1,0 +1,229 @@
+"""Whatever was changed in the file afterwards shows, and a sound ledger is sound."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from eksgateway.clock import SystemClock
+from eksgateway.ledger import store
+from eksgateway.ledger.chain import GENESIS, Checkpoint, Kind, link
+from eksgateway.ledger.listing import list_cancellations, list_events
+from eksgateway.ledger.migrate import migrate
+from eksgateway.ledger.protocol import HistoryFilter
+from eksgateway.ledger.sql import SqlLedger, open_ledger
+from eksgateway.ledger.sqlite import LedgerError, LedgerFile, open_engine
+from eksgateway.ledger.verify import Break, verify
+from eksgateway.model import OutcomeKind
+from eksgateway.settings import LedgerSettings
+from support.records import intent, observation, outcome, ref, update
+
+
+@pytest.fixture
+async def path(settings: LedgerSettings) -> Path:
+    """A ledger with seven events of three cancellations, closed."""
+    ledger = await open_ledger(settings, SystemClock())
+    for name in "123":
+        await ledger.commit_intent(intent(name))
+    await ledger.record_outcome("cancellation-1", outcome())
+    await ledger.record_outcome("cancellation-2", outcome(OutcomeKind.NOT_FORWARDED))
+    await ledger.record_observation(ref(), observation(update("Cancelled")))
+    await ledger.close()
+    return settings.path
+
+
+def tamper(path: Path, *statements: str) -> None:
+    """Change the file as somebody with access to it could."""
+    with sqlite3.connect(path) as other:
+        for verb in ("update", "delete"):
+            other.execute(f"DROP TRIGGER events_refuse_{verb}")
+        for statement in statements:
+            other.execute(statement)
+    other.close()
+
+
+def broken(path: Path, checkpoint: Checkpoint | None = None) -> Break:
+    found = verify(path, checkpoint).broken
+    assert found is not None
+    return found
+
+
+async def test_sound(path: Path) -> None:
+    """The report counts what is there and gives the head to keep."""
+    report = verify(path)
+    assert (report.events, report.cancellations, report.broken) == (7, 3, None)
+    assert report.head == list_events(path)[-1].checkpoint
+    assert verify(path, Checkpoint.parse(str(report.head))) == report
+
+
+@pytest.mark.usefixtures("ledger")
+async def test_empty(settings: LedgerSettings) -> None:
+    """A new ledger is sound."""
+    assert verify(settings.path).head == GENESIS
+
+
+async def test_while_a_gateway_writes(ledger: SqlLedger, settings: LedgerSettings) -> None:
+    """A running gateway's ledger can be verified at any time."""
+    for n in range(5):
+        await ledger.commit_intent(intent(str(n)))
+        report = verify(settings.path)
+        assert (report.broken, report.events) == (None, n + 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param("time = replace(time, '20', '19')", id="time"),
+        pytest.param("kind = 'closed'", id="kind"),
+        pytest.param("cancellation_id = 'cancellation-3'", id="cancellation_id"),
+        pytest.param("body = replace(body, 'accepted', 'refused')", id="body"),
+        pytest.param("body = body || ' '", id="body, only its spelling"),
+        pytest.param("body = CAST(body AS BLOB)", id="body, only its type"),
+        pytest.param("body = CAST(x'ff' AS TEXT)", id="body, no text any more"),
+        pytest.param("prev_hash = replace(prev_hash, substr(prev_hash, 1, 1), 'g')", id="prev_hash"),
+        pytest.param("hash = replace(hash, substr(hash, 1, 1), 'g')", id="hash"),
+    ],
+)
+async def test_a_changed_column(path: Path, change: str) -> None:
+    """A byte changed in any column of an event shows at that event."""
+    tamper(path, f"UPDATE events SET {change} WHERE seq = 4")
+    assert broken(path).seq == 4
+
+
+@pytest.mark.parametrize(
+    ("statements", "seq", "what"),
+    [
+        pytest.param(["DELETE FROM events WHERE seq = 3"], 3, "event 3 is missing", id="drop a row"),
+        pytest.param(["DELETE FROM events WHERE seq = 1"], 1, "event 1 is missing", id="drop the first row"),
+        pytest.param(
+            ["DELETE FROM events WHERE seq = 3", "UPDATE events SET seq = seq - 1 WHERE seq > 3"],
+            3,
+            "does not follow",
+            id="drop a row and close the gap",
+        ),
+        pytest.param(
+            [
+                "UPDATE events SET seq = 100 WHERE seq = 2",
+                "UPDATE events SET seq = 2 WHERE seq = 3",
+                "UPDATE events SET seq = 3 WHERE seq = 100",
+            ],
+            2,
+            "does not follow",
+            id="swap two rows",
+        ),
+        pytest.param(["UPDATE events SET seq = 9 WHERE seq = 7"], 7, "event 7 is missing", id="change seq"),
+    ],
+)
+async def test_changed_rows(path: Path, statements: list[str], seq: int, what: str) -> None:
+    """Rows that are missing or in another order show where that begins."""
+    tamper(path, *statements)
+    found = broken(path)
+    assert found.seq == seq
+    assert what in found.what
+
+
+async def test_a_cut_tail_shows_against_a_checkpoint(path: Path) -> None:
+    """Also when the projection was made to fit; without the checkpoint it cannot show."""
+    checkpoint = verify(path).head
+    rows = [
+        f"UPDATE cancellations SET latest = {n} WHERE cancellation_id = 'cancellation-{n}'" for n in (1, 2, 3)
+    ]
+    tamper(path, "DELETE FROM events WHERE seq > 3", *rows)
+    assert broken(path, checkpoint).what == "the checkpoint names event 7: the tail was cut off"
+    assert broken(path, checkpoint).seq == 4
+
+
+async def test_a_chain_written_anew_shows_against_a_checkpoint(path: Path) -> None:
+    """Somebody who computes all hashes again still cannot give the checkpoint's."""
+    checkpoint = verify(path).head
+    head, statements = GENESIS, ["DELETE FROM events"]
+    for old in list_events(path):
+        new = link(head, "2020-01-01T00:00:00.000000Z", Kind(old.kind), old.cancellation_id, old.body)
+        body = new.body.replace("'", "''")
+        values = f"{new.seq}, '{new.time}', '{new.kind}', '{new.cancellation_id}', '{body}'"
+        statements.append(f"INSERT INTO events VALUES ({values}, '{new.prev_hash}', '{new.hash}')")
+        head = new.checkpoint
+    tamper(path, *statements)
+    assert verify(path).broken is None
+    assert broken(path, checkpoint) == Break(
+        7, "it is not the event that the checkpoint names: the chain was written anew"
+    )
+
+
+@pytest.mark.parametrize(
+    ("statement", "what"),
+    [
+        pytest.param("phase = 'CANCELLED'", "cancellation-2 differs from its events in phase", id="phase"),
+        pytest.param("pending = 1", "differs from its events in pending", id="pending"),
+        pytest.param("caller_id = 'x'", "differs from its events in caller_id", id="caller"),
+        pytest.param("record = replace(record, 'INC-1', 'INC-2')", "in record", id="record"),
+        pytest.param("cancellation_id = 'a'", "cancellation a is in the projection without", id="id, before"),
+        pytest.param("cancellation_id = 'x'", "cancellation-2 is missing", id="id, behind"),
+    ],
+)
+async def test_an_edited_projection(path: Path, statement: str, what: str) -> None:
+    """The projection cannot say what the events do not."""
+    tamper(path, f"UPDATE cancellations SET {statement} WHERE cancellation_id = 'cancellation-2'")
+    assert what in broken(path).what
+
+
+@pytest.mark.parametrize("name", ["1", "3"])
+async def test_a_row_missing_from_the_projection(path: Path, name: str) -> None:
+    """A cancellation cannot be hidden from history."""
+    tamper(path, f"DELETE FROM cancellations WHERE cancellation_id = 'cancellation-{name}'")
+    assert f"cancellation-{name} is missing from the projection" in broken(path).what
+
+
+@pytest.mark.parametrize("text", ["", "7", "x:y", "7:abc", "-1:" + "0" * 64, "7:" + "0" * 65])
+def test_not_a_checkpoint(text: str) -> None:
+    """What verify has not printed is no checkpoint."""
+    with pytest.raises(ValueError, match="seq:hash"):
+        Checkpoint.parse(text)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no database" * 1000])
+def test_no_ledger(tmp_path: Path, content: bytes | None) -> None:
+    """A file that is no ledger is an error that names it, and is left as it was."""
+    path = tmp_path / "ledger.db"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(LedgerError, match=r"ledger\.db"):
+        verify(path)
+    assert path.exists() == (content is not None)
+
+
+async def test_listing(path: Path) -> None:
+    """Events by cancellation and from a place on; cancellations as history gives them."""
+    assert [each.seq for each in list_events(path, after=2, limit=3)] == [3, 4, 5]
+    assert [each.kind for each in list_events(path, cancellation_id="cancellation-1")] == [
+        "intent",
+        "outcome",
+        "observation",
+    ]
+    page = list_cancellations(path, HistoryFilter(), 2)
+    assert [each.id for each in page.cancellations] == ["cancellation-3", "cancellation-2"]
+    rest = list_cancellations(path, HistoryFilter(), 2, page.before)
+    assert ([each.id for each in rest.cancellations], rest.before) == (["cancellation-1"], "")
+
+
+def test_ten_thousand_events(tmp_path: Path) -> None:
+    """A long ledger is verified in seconds of processor time."""
+    path = tmp_path / "ledger.db"
+    file = LedgerFile(path)
+    engine = open_engine(path, "write", timeout_s=1)
+    migrate(engine, path)
+    with engine.begin() as connection:
+        transaction = store.Transaction(connection, lambda: datetime.now(UTC))
+        for n in range(5000):
+            store.add_intent(transaction, intent(str(n)))
+            store.add_outcome(transaction, f"cancellation-{n}", outcome())
+    engine.dispose()
+    file.release()
+    before = time.process_time()
+    report = verify(path)
+    assert (report.events, report.broken) == (10_000, None)
+    assert time.process_time() - before < 15

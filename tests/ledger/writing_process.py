@@ -1,0 +1,38 @@
+"""A process that writes intents as fast as it can, and prints each id once it was told that it is
+durable. It is there to be killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import sys
+from pathlib import Path
+
+import structlog
+
+from eksgateway.clock import SystemClock
+from eksgateway.ledger.sql import open_ledger
+from eksgateway.settings import LedgerSettings
+from support.records import denial, intent, outcome
+
+
+async def main(path: Path) -> None:
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    ledger = await open_ledger(LedgerSettings(path=path, commit_timeout_s=30), SystemClock())
+    names = itertools.count()
+
+    async def write() -> None:
+        while True:
+            name = str(next(names))
+            cancellation = await ledger.commit_intent(intent(name))
+            sys.stdout.write(f"{cancellation.id}\n")
+            sys.stdout.flush()
+            ledger.record_denial(denial(name))
+            await ledger.record_outcome(cancellation.id, outcome())
+
+    await asyncio.gather(*(write() for _ in range(16)))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1])))
