@@ -44,18 +44,24 @@ def phase_of(outcome: Outcome | None, update: Update | None) -> Phase:
         return Phase.NOT_FORWARDED
     if outcome and kind is OutcomeKind.REFUSED:
         return Phase.TOO_LATE if outcome.cluster_status == "UPDATING" else Phase.REJECTED
-    observed = observed_phase(update)
-    if observed is not None:
-        return observed
+    shown = _shown(update) if update else None
+    if shown is not None:
+        return shown
     if kind in (OutcomeKind.ACCEPTED, OutcomeKind.ALREADY_CANCELLING):
         return Phase.REQUESTED
     return Phase.OUTCOME_UNKNOWN
 
 
-def observed_phase(update: Update | None) -> Phase | None:
-    """The phase that an update's own state shows, or None where it shows no cancellation."""
-    if update is None:
-        return None
+def observed_phase(update: Update) -> Phase | None:
+    """The phase that an update shows by itself, with no cancellation known here.
+
+    None where it shows no cancellation: what nobody cancelled was not "completed anyway".
+    """
+    cancelled = update.cancellation is not None or update.status in ("Cancelling", "Cancelled")
+    return _shown(update) if cancelled else None
+
+
+def _shown(update: Update) -> Phase | None:
     if update.status in _BY_STATUS:
         return _BY_STATUS[update.status]
     if update.cancellation is not None:
@@ -65,7 +71,7 @@ def observed_phase(update: Update | None) -> Phase | None:
 
 
 def rank(update: Update) -> int:
-    """How far along an update is; never falls: 0 running, 1 cancellation seen, 2 cancelling, 3 final."""
+    """How far along an update is: 0 running, 1 cancellation seen or failed, 2 cancelling, 3 ended."""
     if update.status in FINAL_STATUSES:
         return 3
     if update.status == "Cancelling":

@@ -199,7 +199,7 @@ class UpdateService:
 def _message(event: WatchEvent) -> pb.WatchUpdateResponse:
     return pb.WatchUpdateResponse(
         kind=pb.WatchKind.Value(f"WATCH_KIND_{event.kind.value}"),
-        update=convert.update(event.update) if event.update else None,
+        update=convert.update(event.update),
         phase=convert.phase(event.phase),
         sequence=event.sequence,
         observe_time=convert.timestamp(event.observe_time),

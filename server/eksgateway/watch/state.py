@@ -85,10 +85,8 @@ def published_phase(newest: Cancellation | None, update: Update) -> Phase | None
     """The newest cancellation's phase, given the update as now seen, else what the update shows.
 
     Derived anew from the outcome, so that update and phase always agree, also while the ledger
-    cannot be written. An update that ends with no cancellation in sight has no phase: nothing
-    was "completed anyway".
+    cannot be written.
     """
     if newest is not None:
         return phases.phase_of(newest.outcome, update)
-    cancelled = update.cancellation is not None or update.status in ("Cancelling", "Cancelled")
-    return phases.observed_phase(update) if cancelled else None
+    return phases.observed_phase(update)

@@ -1,0 +1,76 @@
+"""The phase table of api.md, row by row; the first row that applies holds."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eksgateway.model import Outcome, OutcomeKind, Phase, Update, UpdateCancellation
+from eksgateway.phases import observed_phase, phase_of
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def outcome(kind: OutcomeKind, cluster_status: str = "") -> Outcome:
+    return Outcome(kind, NOW, cluster_status=cluster_status)
+
+
+def update(status: str, cancellation: str = "") -> Update:
+    block = UpdateCancellation(cancellation, "") if cancellation else None
+    return Update("u", status, "VersionRollback", cancellation=block)
+
+
+ACCEPTED = outcome(OutcomeKind.ACCEPTED)
+UNKNOWN = outcome(OutcomeKind.UNKNOWN)
+REFUSED = OutcomeKind.REFUSED
+
+ROWS: dict[str, tuple[Outcome | None, Update | None, Phase]] = {
+    "never judged": (outcome(OutcomeKind.NOT_FORWARDED), update("Cancelled"), Phase.NOT_FORWARDED),
+    "refused, cluster updating": (outcome(REFUSED, "UPDATING"), update("Cancelled"), Phase.TOO_LATE),
+    "refused otherwise": (outcome(REFUSED, "ACTIVE"), update("Cancelled"), Phase.REJECTED),
+    "refused, cluster not told": (outcome(REFUSED), update("InProgress"), Phase.REJECTED),
+    "cancelled": (ACCEPTED, update("Cancelled", "Successful"), Phase.CANCELLED),
+    "successful": (ACCEPTED, update("Successful", "Failed"), Phase.COMPLETED_ANYWAY),
+    "failed": (ACCEPTED, update("Failed", "InProgress"), Phase.UPDATE_FAILED),
+    "cancelling": (ACCEPTED, update("Cancelling", "Failed"), Phase.CANCELLING),
+    "cancellation failed": (ACCEPTED, update("InProgress", "Failed"), Phase.CANCELLATION_FAILED),
+    "accepted": (ACCEPTED, update("InProgress"), Phase.REQUESTED),
+    "cancelling before": (outcome(OutcomeKind.ALREADY_CANCELLING), update("InProgress"), Phase.REQUESTED),
+    "a cancellation is seen": (UNKNOWN, update("InProgress", "InProgress"), Phase.REQUESTED),
+    "unknown cancellation status": (UNKNOWN, update("InProgress", "Pausing"), Phase.REQUESTED),
+    "no answer": (UNKNOWN, update("InProgress"), Phase.OUTCOME_UNKNOWN),
+    "crash": (None, None, Phase.OUTCOME_UNKNOWN),
+    "crash, settled by looking": (None, update("Cancelled"), Phase.CANCELLED),
+    "status nobody knows": (UNKNOWN, update("Paused"), Phase.OUTCOME_UNKNOWN),
+}
+
+
+@pytest.mark.parametrize(("known", "seen", "phase"), ROWS.values(), ids=ROWS)
+def test_each_row_of_the_table_gives_its_phase(
+    known: Outcome | None, seen: Update | None, phase: Phase
+) -> None:
+    """One total function of what is known."""
+    assert phase_of(known, seen) is phase
+
+
+@given(
+    st.sampled_from(OutcomeKind),
+    st.text(),
+    st.none() | st.builds(update, st.text(), st.text()),
+)
+def test_cancelled_is_only_said_when_eks_said_it(
+    kind: OutcomeKind, cluster_status: str, seen: Update | None
+) -> None:
+    """Whatever else is known, and whatever words EKS uses."""
+    if phase_of(outcome(kind, cluster_status), seen) is Phase.CANCELLED:
+        assert seen is not None
+        assert seen.status == "Cancelled"
+
+
+@pytest.mark.parametrize("status", ["InProgress", "Successful", "Failed", "Paused"])
+def test_an_update_that_nobody_cancelled_shows_no_phase(status: str) -> None:
+    """It was not "completed anyway"."""
+    assert observed_phase(update(status)) is None
