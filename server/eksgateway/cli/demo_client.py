@@ -1,0 +1,91 @@
+"""What the demo does as a client: calls with somebody's token, and what came back, in words."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from eksgateway.v1 import cancellation_pb2, cancellation_service_pb2_grpc, update_pb2, update_service_pb2_grpc
+from eksgateway.v1 import cancellation_service_pb2 as history_pb
+from eksgateway.v1 import update_service_pb2 as pb
+
+_CALL_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An error of the gateway: gRPC's status, the ErrorInfo's reason, and sentences for people."""
+
+    status: str
+    reason: str
+    sentences: tuple[str, ...]
+    metadata: Mapping[str, str]
+
+    @classmethod
+    def of(cls, error: grpc.aio.AioRpcError) -> Refusal:
+        status = rpc_status.from_call(error)  # type: ignore[arg-type]  # an AioRpcError has what it reads
+        info = error_details_pb2.ErrorInfo()
+        for detail in status.details if status else ():
+            if detail.Is(info.DESCRIPTOR):
+                detail.Unpack(info)
+        told = info.metadata.get("reasons") or error.details() or ""
+        return cls(error.code().name, info.reason, tuple(told.split("\n")), dict(info.metadata))
+
+
+class Client:
+    """Calls a gateway. ``who`` is a name in ``tokens``; errors come as AioRpcError."""
+
+    def __init__(self, channel: grpc.aio.Channel, tokens: Mapping[str, str]) -> None:
+        self._updates = update_service_pb2_grpc.UpdateServiceStub(channel)
+        self._history = cancellation_service_pb2_grpc.CancellationServiceStub(channel)
+        self._tokens = tokens
+
+    async def refused_cancel(self, who: str, cluster: str, update_id: str, **why: str) -> Refusal | None:
+        """CancelUpdate's refusal; None when it was accepted."""
+        request = pb.CancelUpdateRequest(
+            cluster=update_pb2.ClusterRef(name=cluster), update_id=update_id, **why
+        )
+        try:
+            await self._updates.CancelUpdate(request, **self._as(who))
+        except grpc.aio.AioRpcError as exc:
+            return Refusal.of(exc)
+        return None
+
+    async def look(self, who: str, cluster: str, update_id: str) -> pb.WatchUpdateResponse:
+        """The first message of a WatchUpdate, which is ended after it."""
+        request = pb.WatchUpdateRequest(cluster=update_pb2.ClusterRef(name=cluster), update_id=update_id)
+        stream: Any = self._updates.WatchUpdate(request, **self._as(who))
+        try:
+            message: pb.WatchUpdateResponse = await stream.read()
+        finally:
+            stream.cancel()
+        return message
+
+    async def cancel_and_watch(
+        self, who: str, cluster: str, update_id: str, **why: str
+    ) -> AsyncIterator[pb.CancelUpdateAndWatchResponse]:
+        """CancelUpdateAndWatch's messages, until the update has ended."""
+        request = pb.CancelUpdateAndWatchRequest(
+            cluster=update_pb2.ClusterRef(name=cluster), update_id=update_id, **why
+        )
+        stream: Any = self._updates.CancelUpdateAndWatch(request, **self._as(who))
+        async for message in stream:
+            yield message
+
+    async def history(self, who: str) -> list[cancellation_pb2.Cancellation]:
+        """The newest page of ListCancellations, oldest first."""
+        page = await self._history.ListCancellations(history_pb.ListCancellationsRequest(), **self._as(who))
+        return list(reversed(page.cancellations))
+
+    def _as(self, who: str) -> dict[str, Any]:
+        return {"metadata": (("authorization", f"Bearer {self._tokens[who]}"),), "timeout": _CALL_S}
+
+
+def phase_name(phase: cancellation_pb2.CancellationPhase.ValueType) -> str:
+    """CANCELLED for CANCELLATION_PHASE_CANCELLED."""
+    return cancellation_pb2.CancellationPhase.Name(phase).removeprefix("CANCELLATION_PHASE_")

@@ -1,0 +1,139 @@
+"""`eksgateway ledger`: prints what the ledger's own readers find; proves and decides nothing itself."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
+from operator import attrgetter
+from pathlib import Path
+from typing import assert_never
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from eksgateway.ledger.chain import Checkpoint, Event, Kind
+from eksgateway.ledger.codec import CodecError, decode, format_time
+from eksgateway.ledger.listing import list_denials, list_events
+from eksgateway.ledger.projection import DenialsLost, Renewal
+from eksgateway.ledger.sqlite import LedgerError
+from eksgateway.ledger.verify import verify
+from eksgateway.model import Denial, Intent, Observation, Outcome
+from eksgateway.settings import SettingsError
+
+_PAGE = 1000
+_MOST_DENIALS = 100_000
+
+
+def verify_ledger(path: Path, checkpoint: str) -> int:
+    """The exit code: 0 for a ledger that is as it was written. Raises SettingsError."""
+    try:
+        report = verify(path, Checkpoint.parse(checkpoint) if checkpoint else None)
+    except ValueError as exc:
+        raise SettingsError(f"--checkpoint {checkpoint}: {exc}") from exc
+    except LedgerError as exc:
+        raise SettingsError(str(exc)) from exc
+    if report.broken is not None:
+        print(f"Broken at event {report.broken.seq}: {printable(report.broken.what)}.")
+        print(f"The chain of hashes is sound up to event {report.head.seq}.")
+        return 1
+    print(f"Sound: {report.events} events, {report.cancellations} cancellations.")
+    print(f"Checkpoint: {report.head}")
+    print("Keep it elsewhere: given to --checkpoint, it shows when newer events were cut off.")
+    return 0
+
+
+def list_ledger(path: Path) -> None:
+    """A table in a terminal, tab-separated lines in a pipe. Raises SettingsError."""
+    console = Console(highlight=False)
+    try:
+        if console.is_terminal:
+            console.print(_table(_entries(path)))
+        else:
+            for entry in _entries(path):
+                print("\t".join(astuple(entry)))
+    except LedgerError as exc:
+        raise SettingsError(str(exc)) from exc
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A line of the list. A denied cancel stands in the decision log, outside the chain: no ``seq``."""
+
+    seq: str
+    time: str
+    kind: str
+    cancellation_id: str
+    what: str
+
+
+def _table(entries: Iterator[_Entry]) -> Table:
+    table = Table("", "time", "event", "cancellation", "what", box=box.SIMPLE_HEAD, pad_edge=False)
+    for entry in entries:
+        # The first eight characters of an id tell cancellations apart; the pipe has all of it.
+        cells = (entry.seq, entry.time[:19], entry.kind, entry.cancellation_id[:8], entry.what)
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def _entries(path: Path) -> Iterator[_Entry]:
+    """Events and denied cancels, oldest first."""
+    denials = reversed(list_denials(path, limit=_MOST_DENIALS))
+    return heapq.merge(_events(path), map(_denied, denials), key=attrgetter("time"))
+
+
+def _events(path: Path) -> Iterator[_Entry]:
+    after = 0
+    while page := list_events(path, after=after, limit=_PAGE):
+        for event in page:
+            cancellation_id, kind, time = (
+                printable(text) for text in (event.cancellation_id, event.kind, event.time)
+            )
+            yield _Entry(str(event.seq), time, kind, cancellation_id, printable(_what(event)))
+        after = page[-1].seq
+
+
+def _denied(denial: Denial) -> _Entry:
+    ref, reasons = denial.request.ref, " ".join(denial.decision.reasons)
+    what = printable(f"{denial.caller.id} on {ref}: {reasons}")
+    return _Entry("", format_time(denial.time), "denied", "", what)
+
+
+def _what(event: Event) -> str:
+    """What an event says, in a line. One that was tampered with may say anything."""
+    try:
+        return _told(Kind(event.kind), event.body)
+    except (ValueError, CodecError):
+        return f"not readable: {event.body}"
+
+
+def _told(kind: Kind, body: str) -> str:
+    match kind:
+        case Kind.INTENT:
+            return _intent(decode(Intent, body))
+        case Kind.INTENT_RENEWED:
+            return f"allowed again by {', '.join(decode(Renewal, body).decision.rule_ids)}"
+        case Kind.OUTCOME | Kind.CLOSED:
+            outcome = decode(Outcome, body)
+            return f"{outcome.kind}: {outcome.error.reason}" if outcome.error else str(outcome.kind)
+        case Kind.OBSERVATION:
+            seen = decode(Observation, body)
+            return seen.update.status if seen.update else seen.note
+        case Kind.DENIALS_LOST:
+            return f"{decode(DenialsLost, body).count} denied cancels could not be written down"
+        case _:
+            assert_never(kind)
+
+
+def _intent(intent: Intent) -> str:
+    asked = intent.request
+    given = {"reason": asked.reason, "ticket": asked.ticket}
+    why = "".join(f", {name} {value!r}" for name, value in given.items() if value)
+    return f"{intent.caller.id} on {asked.ref}, {intent.update.type}{why}"
+
+
+def printable(text: str) -> str:
+    """The text with nothing in it that a terminal would obey, and no tab or line break."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in str(text))
