@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from eksgateway.errors import Denied, PolicyDenied
@@ -21,6 +22,13 @@ class Decisions:
         """The decision, allowed or denied; raises what the engine's ``decide`` raises."""
         return await self._policy.decide(question)
 
+    async def allows(self, question: Question) -> bool:
+        """Whether it is allowed outright: for what an answer leaves out otherwise. Raises as ``ask``."""
+        try:
+            return (await self._policy.decide(question)).allowed
+        except Denied:  # an allow under obligations
+            return False
+
     async def require(self, question: Question, *, update_id: str = "", request_id: str = "") -> Decision:
         """The decision when it allows; raises PolicyDenied otherwise.
 
@@ -37,8 +45,9 @@ class Decisions:
         return decision
 
     async def check(self) -> None:
-        """Return when the policy can answer; raises what ``ask`` would."""
-        await self._policy.check()
+        """Return when the policy can answer, whatever it answers; raises what ``ask`` would otherwise."""
+        with contextlib.suppress(Denied):
+            await self._policy.check()
 
     def _keep(self, question: Question, error: Denied, update_id: str, request_id: str) -> None:
         metadata = error.metadata

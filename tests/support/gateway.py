@@ -6,6 +6,7 @@ import asyncio
 import copy
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,7 @@ def settings_for(path: Path, eks_url: str, issuer: ThrowawayIssuer, **sections: 
     return Settings.model_validate(raw)
 
 
+@cache  # parsing EKS's service model anew costs more than most tests
 def aws_session() -> boto3.Session:
     """Credentials that the simulated EKS takes for the home account, whatever the machine has."""
     return boto3.Session(
@@ -139,11 +141,13 @@ Wrap = Callable[[Any], Any]
 async def running(
     path: Path,
     eks: SimulatedEks,
+    /,  # `eks` may also be a section of settings
     *,
     data: dict[str, Any] | None = None,
     issuer: ThrowawayIssuer | None = None,
     clock: Clock | None = None,
     policy: PolicyEngine | None = None,
+    wrap_policy: Wrap = lambda engine: engine,
     wrap_ledger: Wrap = lambda ledger: ledger,
     wrap_eks: Wrap = lambda adapter: adapter,
     **sections: Any,
@@ -157,7 +161,7 @@ async def running(
     gateway = build_server(
         settings,
         identity=JwtIdentity(settings.identity.jwt, clock),
-        policy=policy or await open_engine(settings.policy, clock),
+        policy=wrap_policy(policy or await open_engine(settings.policy, clock)),
         eks=wrap_eks(BotoEks(settings.eks, clock, aws_session())),
         ledger=ledger,
         clock=clock,

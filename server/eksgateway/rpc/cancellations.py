@@ -35,10 +35,8 @@ class CancellationService:
         if key == "request_id":
             found = await self._ledger.find(call.caller.id, request.request_id)
         else:
-            found = await self._ledger.get(request.cancellation_id)
+            found = await self._visible(request.cancellation_id, call)
         if found is None:
-            await self._decisions.check()  # an outage must not tell missing from forbidden
-        if found is None or not await self._may_see(found, call):
             raise CancellationNotFound
         return pb.GetCancellationResponse(cancellation=convert.cancellation(found))
 
@@ -62,6 +60,13 @@ class CancellationService:
             cancellations=visible, next_page_token=pages.encode(page.before, *bound_to)
         )
 
+    async def _visible(self, cancellation_id: str, call: Call) -> Cancellation | None:
+        found = await self._ledger.get(cancellation_id)
+        if found is None:
+            await self._decisions.check()  # an outage must not tell missing from forbidden
+            return None
+        return found if await self._may_see(found, call) else None
+
     async def _may_see(self, row: Cancellation, call: Call) -> bool:
         if row.intent.caller.id == call.caller.id:
             return True
@@ -75,4 +80,4 @@ class CancellationService:
             facts=row.intent.cluster,
             update=row.intent.update,
         )
-        return (await self._decisions.ask(question)).allowed
+        return await self._decisions.allows(question)

@@ -72,7 +72,7 @@ class UpdateService:
         await self._decisions.require(replace(question, action=Action.CHECK))
         decision = await self._decisions.ask(question) if at_request.allowed else at_request
         answer = pb.CheckCancelUpdateResponse(decision=convert.decision(decision))
-        if (await self._decisions.ask(replace(question, action=Action.GET))).allowed:
+        if await self._decisions.allows(replace(question, action=Action.GET)):
             answer.update.CopyFrom(convert.update(update))
             advice = cancellability.advise(cluster, update)
             answer.cancellability.cancellable_now = advice.cancellable_now
@@ -101,7 +101,7 @@ class UpdateService:
             ref = UpdateRef(cluster, update_id)
             seen = await self._reads.update(ref, self._settings.facts_max_age_s)
             question = self._question(call, Action.GET, cluster)
-            if (await self._decisions.ask(replace(question, facts=facts, update=seen.update))).allowed:
+            if await self._decisions.allows(replace(question, facts=facts, update=seen.update)):
                 updates.append(convert.update(seen.update))
         return pb.ListUpdatesResponse(updates=updates, next_page_token=pages.encode(following, *bound_to))
 

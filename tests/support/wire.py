@@ -1,0 +1,194 @@
+"""What wire tests share: refusals read whole, parts that can be held up, and waiting for conditions."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from eksgateway.v1 import cancellation_pb2 as cpb
+from eksgateway.v1 import cancellation_service_pb2 as history_pb
+from eksgateway.v1 import update_service_pb2 as pb
+from eksgateway.v1.update_pb2 import ClusterRef
+from support.gateway import Running, details, info
+
+PRODUCTION = {"environment": "production"}
+IDS = ("eksgateway-request-id", "eksgateway-decision-id")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An error as a client gets it. ``trailing`` is the trailing metadata, grpc's own left out."""
+
+    status: str
+    reason: str
+    message: str
+    metadata: dict[str, str]
+    details: dict[str, Message]
+    trailing: dict[str, str]
+    raw: bytes
+
+    @property
+    def told(self) -> tuple[str, str]:
+        return self.status, self.reason
+
+    @property
+    def retry_s(self) -> float | None:
+        """What RetryInfo says, if there is one."""
+        found = self.details.get("RetryInfo")
+        assert found is None or isinstance(found, error_details_pb2.RetryInfo)
+        return found.retry_delay.ToTimedelta().total_seconds() if found else None
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """What BadRequest says of each field."""
+        found = self.details.get("BadRequest", error_details_pb2.BadRequest())
+        assert isinstance(found, error_details_pb2.BadRequest)
+        return {violation.field: violation.description for violation in found.field_violations}
+
+    @property
+    def masked(self) -> bytes:
+        """Every byte a client can see but for this call's ids."""
+        seen = self.raw
+        for name in IDS:
+            seen = seen.replace(self.trailing[name].encode(), name.encode())
+        return seen
+
+
+async def refused(call: Awaitable[Any]) -> Refusal:
+    """The call's error, with what every error has: one ErrorInfo, and both ids in the trailers."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    error = caught.value
+    trailing = {str(key): value for key, value in error.trailing_metadata() or ()}
+    raw = repr([error.code(), error.details(), sorted(trailing.items())]).encode()
+    trailing.pop("grpc-status-details-bin")
+    assert set(trailing) == set(IDS)
+    assert all(trailing.values())
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # an AioRpcError has what it reads
+    assert status is not None
+    kinds = [detail.TypeName() for detail in status.details]
+    assert len(kinds) == len(set(kinds))
+    told = info(error)
+    return Refusal(
+        error.code().name,
+        told.reason,
+        error.details() or "",
+        dict(told.metadata),
+        details(error),
+        {key: str(value) for key, value in trailing.items()},
+        raw,
+    )
+
+
+async def until(holds: Callable[[], Any], within_s: float = 20) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline, "the condition did not come to hold"
+        await asyncio.sleep(0.01)
+
+
+async def recorded(here: Running, who: Any = None, **key: str) -> cpb.Cancellation:
+    """GetCancellation by ``cancellation_id`` or ``request_id``; asked by the on-call engineer by default."""
+    request = history_pb.GetCancellationRequest(**key)
+    answer = await here.history.GetCancellation(request, metadata=who or here.oncall, timeout=30)
+    return answer.cancellation
+
+
+async def settled(
+    here: Running, phase: cpb.CancellationPhase.ValueType, *, status: str = "", **key: str
+) -> cpb.Cancellation:
+    """The cancellation once its record says this phase and, if given, this status of the update."""
+    deadline = time.monotonic() + 20
+    while (found := await recorded(here, **key)).phase != phase or status not in ("", found.update.status):
+        assert time.monotonic() < deadline, f"it stays {cpb.CancellationPhase.Name(found.phase)}"
+        await asyncio.sleep(0.02)
+    return found
+
+
+async def get_update(here: Running, cluster: str, update_id: str, who: Any = None, **ref: str) -> Any:
+    """GetUpdate's update."""
+    request = pb.GetUpdateRequest(cluster=ClusterRef(name=cluster, **ref), update_id=update_id)
+    return (await here.updates.GetUpdate(request, metadata=who or here.oncall, timeout=30)).update
+
+
+async def list_updates(here: Running, cluster: str, who: Any = None, **fields: Any) -> Any:
+    """ListUpdates."""
+    request = pb.ListUpdatesRequest(cluster=ClusterRef(name=cluster), **fields)
+    return await here.updates.ListUpdates(request, metadata=who or here.oncall, timeout=30)
+
+
+async def check(here: Running, cluster: str, update_id: str, who: Any = None, **fields: Any) -> Any:
+    """CheckCancelUpdate with a reason and a ticket, unless told otherwise."""
+    fields = {"reason": "bad AMI", "ticket": "OPS-1"} | fields
+    request = pb.CheckCancelUpdateRequest(cluster=ClusterRef(name=cluster), update_id=update_id, **fields)
+    return await here.updates.CheckCancelUpdate(request, metadata=who or here.oncall, timeout=30)
+
+
+async def list_cancellations(here: Running, who: Any = None, **fields: Any) -> Any:
+    """ListCancellations."""
+    request = history_pb.ListCancellationsRequest(**fields)
+    return await here.history.ListCancellations(request, metadata=who or here.oncall, timeout=30)
+
+
+Hook = Callable[..., Awaitable[None]]
+
+
+class Hooked:
+    """Stands in for a part (ledger, EKS, policy): awaits the hook of a method's name, then calls the part.
+
+    A hook may wait, to hold the call up, or raise, to make it fail.
+    """
+
+    def __init__(self, part: Any, **hooks: Hook) -> None:
+        self._part = part
+        self._hooks = hooks
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._part, name)
+        if name not in self._hooks:
+            return method
+
+        async def hooked(*args: Any, **kwargs: Any) -> Any:
+            await self._hooks[name](*args, **kwargs)
+            return await method(*args, **kwargs)
+
+        return hooked
+
+
+def hooked(**hooks: Hook) -> Callable[[Any], Hooked]:
+    """For ``running(wrap_…=…)``."""
+    return lambda part: Hooked(part, **hooks)
+
+
+class Gate:
+    """A hook that holds calls up until it is opened, and counts those that came."""
+
+    def __init__(self) -> None:
+        self.came = 0
+        self._open = asyncio.Event()
+
+    async def __call__(self, *_: Any, **__: Any) -> None:
+        self.came += 1
+        await self._open.wait()
+
+    def open(self) -> None:
+        self._open.set()
+
+
+def raising(error: Exception) -> Hook:
+    """A hook that fails every time."""
+
+    async def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    return fail

@@ -1,0 +1,142 @@
+"""What EKS says, and what the caller is told: on every reading call, and on the cancel itself."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eksgateway.v1 import cancellation_pb2 as cpb
+from support.gateway import Running, running
+from support.simulator import SimulatedEks
+from support.wire import PRODUCTION, Refusal, check, get_update, list_updates, recorded, refused
+
+PREFIX = "CANCELLATION_PHASE_"
+SECRET = "text of EKS that may name anything"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A fault at EKS, what a reading call tells of it, and what a cancel does."""
+
+    fault: dict[str, Any]
+    told: tuple[str, str]
+    cancel: tuple[str, str]
+    phase: cpb.CancellationPhase.ValueType
+    code: str = ""
+
+    @property
+    def eks_code(self) -> str:
+        return self.code or str(self.fault.get("code", ""))
+
+
+def _refusal(code: str, status: str, reason: str) -> Row:
+    told = (status, reason)
+    return Row({"code": code}, told, told, cpb.CANCELLATION_PHASE_REJECTED)
+
+
+def _credentials(code: str) -> Row:
+    told = ("INTERNAL", "UPSTREAM_CREDENTIALS")
+    fault = {"code": code, "status": 403, "message": SECRET}
+    return Row(fault, told, told, cpb.CANCELLATION_PHASE_NOT_FORWARDED)
+
+
+def _throttled(code: str, **fault: Any) -> Row:
+    told = ("RESOURCE_EXHAUSTED", "EKS_THROTTLED")
+    return Row({"code": code, **fault}, told, told, cpb.CANCELLATION_PHASE_NOT_FORWARDED)
+
+
+def _no_answer(**fault: Any) -> Row:
+    reading, cancel = ("UNAVAILABLE", "EKS_UNAVAILABLE"), ("UNAVAILABLE", "OUTCOME_UNKNOWN")
+    return Row({"message": SECRET, **fault}, reading, cancel, cpb.CANCELLATION_PHASE_OUTCOME_UNKNOWN)
+
+
+ROWS = {
+    "invalid-parameter": _refusal("InvalidParameterException", "INVALID_ARGUMENT", "EKS_INVALID_PARAMETER"),
+    "invalid-request": _refusal("InvalidRequestException", "FAILED_PRECONDITION", "EKS_INVALID_REQUEST"),
+    "invalid-state": _refusal("InvalidStateException", "FAILED_PRECONDITION", "EKS_INVALID_STATE"),
+    "resource-in-use": _refusal("ResourceInUseException", "FAILED_PRECONDITION", "EKS_RESOURCE_IN_USE"),
+    "client": _refusal("ClientException", "FAILED_PRECONDITION", "EKS_CLIENT_ERROR"),
+    "unknown-4xx": _refusal("BrandNewException", "FAILED_PRECONDITION", "EKS_CLIENT_ERROR"),
+    "not-found": _refusal("ResourceNotFoundException", "NOT_FOUND", "EKS_NOT_FOUND"),
+    "throttling": _throttled("ThrottlingException"),
+    "too-many": _throttled("TooManyRequestsException", status=429),
+    "request-limit": _throttled("RequestLimitExceeded", status=503),
+    "request-limit-in-words": _throttled("InvalidRequestException", message="Request limit exceeded."),
+    "access-denied": _credentials("AccessDeniedException"),
+    "unrecognized-client": _credentials("UnrecognizedClientException"),
+    "invalid-token-id": _credentials("InvalidClientTokenId"),
+    "invalid-signature": _credentials("InvalidSignatureException"),
+    "expired-token": _credentials("ExpiredTokenException"),
+    "server": _no_answer(code="ServerException"),
+    "service-unavailable": _no_answer(code="ServiceUnavailableException", status=503),
+    "unknown-5xx": _no_answer(code="BrandNewFailure", status=500),
+    "dropped": _no_answer(drop="before"),
+}
+rows = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+
+
+def _complete(refusal: Refusal, row: Row) -> None:
+    """What every error of this row carries, whoever made the call."""
+    assert refusal.metadata.get("eks_code", "") == ("" if "drop" in row.fault else row.eks_code)
+    assert (refusal.retry_s is not None) == (refusal.status == "RESOURCE_EXHAUSTED")
+    assert ("PreconditionFailure" in refusal.details) == (refusal.status == "FAILED_PRECONDITION")
+    assert SECRET.encode() not in refusal.raw
+
+
+@rows
+async def test_an_error_on_a_reading_call(gateway: Running, row: Row) -> None:
+    """Every call that reads from EKS tells the error by its code; a cancel that cannot read sends nothing."""
+    update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
+    gateway.eks.fault("*", times=99, **row.fault)
+    calls = (
+        get_update(gateway, "prod-1", update_id),
+        list_updates(gateway, "prod-1"),
+        check(gateway, "prod-1", update_id),
+        gateway.cancel("prod-1", update_id, request_id="unbound"),
+    )
+    for refusal in await asyncio.gather(*map(refused, calls)):
+        assert refusal.told == row.told
+        _complete(refusal, row)
+    assert gateway.eks.calls("CancelUpdate") == ()
+    unbound = await refused(recorded(gateway, request_id="unbound"))
+    assert unbound.reason == "CANCELLATION_NOT_FOUND"
+
+
+@pytest.mark.parametrize("operation", ["DescribeCluster", "DescribeUpdate"])
+async def test_a_cancel_needs_both_of_its_reads(gateway: Running, operation: str) -> None:
+    """Either read failing alone stops the cancel before anything is recorded or sent."""
+    update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
+    gateway.eks.fault(operation, code="ResourceNotFoundException")
+    refusal = await refused(gateway.cancel("prod-1", update_id, request_id="unbound"))
+    assert refusal.told == ("NOT_FOUND", "EKS_NOT_FOUND")
+    assert gateway.eks.calls("CancelUpdate") == ()
+    assert (await refused(recorded(gateway, request_id="unbound"))).reason == "CANCELLATION_NOT_FOUND"
+
+
+@rows
+async def test_an_error_on_the_cancel_itself(tmp_path: Path, eks: SimulatedEks, row: Row) -> None:
+    """The intent is recorded by then: the error names the cancellation, and its record says the same."""
+    throttled = row.cancel[1] == "EKS_THROTTLED"  # to the end, which is to come soon then
+    async with running(tmp_path, eks, eks={"decision_max_age_s": 1.5 if throttled else 10}) as gateway:
+        update_id = eks.rollback("prod-1", tags=PRODUCTION)
+        eks.fault("CancelUpdate", times=99, **row.fault)
+        refusal = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
+        assert refusal.told == row.cancel
+        assert refusal.metadata["phase"] == cpb.CancellationPhase.Name(row.phase).removeprefix(PREFIX)
+        if row.phase == cpb.CANCELLATION_PHASE_OUTCOME_UNKNOWN:
+            assert "eks_code" not in refusal.metadata
+            assert SECRET.encode() not in refusal.raw
+        else:
+            _complete(refusal, row)
+        kept = await recorded(gateway, cancellation_id=refusal.metadata["cancellation_id"])
+        assert kept == await recorded(gateway, request_id="first")
+        assert kept.phase == row.phase
+        assert kept.phase_reason == refusal.message
+        assert kept.HasField("forward_time") == (row.phase != cpb.CANCELLATION_PHASE_NOT_FORWARDED)
+        sent = eks.calls("CancelUpdate")
+        assert len({call.token for call in sent}) == 1
+        assert (len(sent) > 1) == throttled

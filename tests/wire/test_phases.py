@@ -1,0 +1,186 @@
+"""Every phase of a cancellation, reached on the wire, and how its record reads afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eksgateway.ledger.projection import OBSERVED
+from eksgateway.v1 import cancellation_pb2 as cpb
+from support.gateway import Running, running
+from support.simulator import SimulatedEks
+from support.wire import PRODUCTION, hooked, recorded, refused, settled
+
+WHY = "The nodes would not stop."
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a phase comes about: an update, faults on the cancel, then time and changes."""
+
+    phase: str
+    status: str  # of the update as the record shows it
+    update: dict[str, Any] = field(default_factory=dict)
+    fault: dict[str, Any] = field(default_factory=dict)
+    error: str = ""  # the reason that CancelUpdate fails with, if it does
+    before_s: float = 0
+    after_s: float = 0
+    change: dict[str, Any] = field(default_factory=dict)
+    why: str = ""  # phase_reason
+    sent: bool = True
+
+
+_FOREVER = {"node_replacing_s": 3600, "node_phase_s": 7200}
+_COMPLETES = {"node_phase_s": 60, "control_plane_phase_s": 60, "on_cancel": "completes"}
+_LATE = "cannot be cancelled: the control plane rollback has already begun."
+
+WAYS = {
+    "not-forwarded": Way(
+        "NOT_FORWARDED",
+        "InProgress",
+        fault={"code": "AccessDeniedException"},
+        error="UPSTREAM_CREDENTIALS",
+        why="AWS refuses the gateway's own credentials",
+        sent=False,
+    ),
+    "too-late": Way(
+        "TOO_LATE", "InProgress", {"node_phase_s": 60}, error="EKS_INVALID_STATE", before_s=61, why=_LATE
+    ),
+    "too-late-as-an-invalid-request": Way(
+        "TOO_LATE",
+        "InProgress",
+        {"node_phase_s": 60, "refusal": "InvalidRequestException"},
+        error="EKS_INVALID_REQUEST",
+        before_s=61,
+        why=_LATE,
+    ),
+    "rejected": Way(
+        "REJECTED",
+        "InProgress",
+        {"cancellation": {"status": "InProgress"}},
+        error="EKS_INVALID_STATE",
+        why="cannot be cancelled: it is Cancelling.",
+    ),
+    "cancelled": Way("CANCELLED", "Cancelled", after_s=121),
+    "completed-anyway": Way("COMPLETED_ANYWAY", "Successful", _COMPLETES, after_s=121),
+    "update-failed": Way("UPDATE_FAILED", "Failed", _COMPLETES | {"ends": "Failed"}, after_s=121),
+    "cancelling": Way("CANCELLING", "Cancelling", _FOREVER),
+    "cancellation-failed": Way(
+        "CANCELLATION_FAILED",
+        "InProgress",
+        {"on_cancel": "fails", "node_replacing_s": 60, "cancel_reason": WHY},
+        after_s=61,
+        why=WHY,
+    ),
+    "requested": Way("REQUESTED", "InProgress", {"cancel_delay_s": 3600}),
+    "requested-in-a-status-nobody-knows": Way("REQUESTED", "Pausing", _FOREVER, change={"status": "Pausing"}),
+    "outcome-unknown": Way(
+        "OUTCOME_UNKNOWN",
+        "InProgress",
+        fault={"drop": "before"},
+        error="OUTCOME_UNKNOWN",
+        why="what became of it is being looked at",
+    ),
+    "observed-cancelled": Way(
+        "CANCELLED",
+        "Cancelled",
+        fault={"drop": "after"},
+        error="OUTCOME_UNKNOWN",
+        after_s=121,
+        why=OBSERVED,
+    ),
+    "observed-completed": Way(
+        "COMPLETED_ANYWAY",
+        "Successful",
+        {"node_phase_s": 60, "control_plane_phase_s": 60},
+        fault={"code": "ServerException"},
+        error="OUTCOME_UNKNOWN",
+        after_s=121,
+        why=OBSERVED,
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+async def test_a_phase_and_its_record(gateway: Running, way: Way) -> None:
+    """The record tells the phase and how it is known, the update, the decision, and whether it was sent."""
+    eks = gateway.eks
+    update_id = eks.rollback("prod-1", tags=PRODUCTION, **way.update)
+    eks.advance(way.before_s)
+    if way.fault:
+        eks.fault("CancelUpdate", **way.fault)
+    call = gateway.cancel("prod-1", update_id, request_id="first")
+    if way.error:
+        refusal = await refused(call)
+        assert refusal.reason == way.error
+        assert refusal.metadata["cancellation_id"]
+    else:
+        await call
+    eks.advance(way.after_s)
+    if way.change:
+        eks.set_update("prod-1", update_id, **way.change)
+    found = await settled(gateway, _phase(way.phase), request_id="first", status=way.status)
+    assert found.update.id == found.update_id == update_id
+    assert way.why in found.phase_reason
+    assert bool(found.phase_reason) == bool(way.why)
+    assert found.HasField("forward_time") == way.sent
+    assert found.create_time.ToDatetime() <= found.update_time.ToDatetime()
+    assert found.caller == "jwt:test:oncall"
+    assert (found.reason, found.ticket, found.update_type) == ("bad AMI", "OPS-1", "VersionRollback")
+    assert found.decision.allowed
+    assert list(found.decision.rule_ids) == ["oncall"]
+    assert found.decision.policy_revision
+    assert len(eks.calls("CancelUpdate")) == 1
+
+
+def _phase(name: str) -> cpb.CancellationPhase.ValueType:
+    return cpb.CancellationPhase.Value(f"CANCELLATION_PHASE_{name}")
+
+
+async def test_an_update_that_is_cancelling_already(gateway: Running) -> None:
+    """Success with that phase, recorded, and nothing sent; then followed like any other."""
+    update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION, update_status="Cancelling")
+    told = await gateway.cancel("prod-1", update_id, request_id="first")
+    assert told.phase == cpb.CANCELLATION_PHASE_CANCELLING
+    assert not told.HasField("forward_time")
+    assert told == await recorded(gateway, cancellation_id=told.cancellation_id)
+    assert told == await gateway.cancel("prod-1", update_id, request_id="first")
+    gateway.eks.set_update("prod-1", update_id, status="Cancelled")
+    found = await settled(gateway, cpb.CANCELLATION_PHASE_CANCELLED, request_id="first")
+    assert not found.HasField("forward_time")
+    assert gateway.eks.calls("CancelUpdate") == ()
+
+
+@pytest.mark.parametrize("status", ["Cancelled", "Successful", "Failed"])
+async def test_an_update_that_has_ended(gateway: Running, status: str) -> None:
+    """FAILED_PRECONDITION that names the update; nothing is sent, and the request_id stays free."""
+    update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION, update_status=status)
+    refusal = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
+    assert refusal.told == ("FAILED_PRECONDITION", "UPDATE_FINISHED")
+    assert refusal.metadata["status"] == status
+    (violation,) = refusal.details["PreconditionFailure"].violations  # type: ignore[attr-defined]  # by its name
+    assert violation.type == "UPDATE_FINISHED"
+    assert violation.subject == f"111122223333/us-east-1/prod-1/{update_id}"
+    assert gateway.eks.calls("CancelUpdate") == ()
+    assert (await refused(recorded(gateway, request_id="first"))).reason == "CANCELLATION_NOT_FOUND"
+
+
+async def test_an_eks_that_cannot_be_reached_for_the_cancel(tmp_path: Path, eks: SimulatedEks) -> None:
+    """A connection that was never made is tried until the decision is stale: NOT_FORWARDED, and told so."""
+
+    async def go_away(*_: Any) -> None:
+        await eks.simulator.stop()
+
+    async with running(
+        tmp_path, eks, wrap_ledger=hooked(commit_intent=go_away), eks={"decision_max_age_s": 1}
+    ) as gateway:
+        update_id = eks.rollback("prod-1", tags=PRODUCTION)
+        refusal = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
+        assert refusal.told == ("ABORTED", "DECISION_STALE")
+        found = await recorded(gateway, cancellation_id=refusal.metadata["cancellation_id"])
+        assert found.phase == cpb.CANCELLATION_PHASE_NOT_FORWARDED
+        assert not found.HasField("forward_time")
+        assert eks.calls("CancelUpdate") == ()

@@ -1,0 +1,200 @@
+"""A policy that cannot decide, whatever engine it runs in: no cancel is sent, and the caller is told why.
+
+The table goes through the real engine ``opa`` and a fake OPA on a socket; the engines that implement
+the protocol stand for any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from eksgateway import errors
+from eksgateway.v1 import update_service_pb2 as pb
+from support.fake_opa import ALLOW, Answer, fake_opa, result
+from support.gateway import running
+from support.simulator import SimulatedEks
+from support.wire import PRODUCTION, check, get_update, hooked, list_updates, raising, recorded, refused
+
+UNAVAILABLE = ("UNAVAILABLE", "POLICY_UNAVAILABLE")
+INVALID = ("INTERNAL", "POLICY_INVALID")
+OBLIGED = {"allow": True, "rules": ["four-eyes"], "obligations": [{"id": "second-approver"}]}
+SECRET = "eyJ-not-for-callers"
+
+ROWS: dict[str, tuple[Answer, tuple[str, str]]] = {
+    "connection-dropped": (Answer(b"", drop=True), UNAVAILABLE),
+    "slow": (Answer(result(ALLOW).body, delay_s=3), UNAVAILABLE),
+    "500": (Answer(f'{{"message":"{SECRET}"}}'.encode(), status=500), UNAVAILABLE),
+    "503-with-an-allow": (Answer(result(ALLOW).body, status=503), UNAVAILABLE),
+    "400": (Answer(b"{}", status=400), INVALID),
+    "undefined": (Answer(b"{}"), ("UNAVAILABLE", "POLICY_UNDEFINED")),
+    "not-json": (Answer(SECRET.encode()), INVALID),
+    "not-an-object": (Answer(b"[]"), INVALID),
+    "not-utf-8": (Answer(b'{"result":{"allow":true,"reasons":["\xff"]}}'), INVALID),
+    "too-large": (Answer(b'{"result":{"allow":true,"x":"' + b"x" * (1 << 20) + b'"}}'), INVALID),
+    "too-deep": (Answer(b"[" * 100_000), INVALID),
+    "null": (result(None), INVALID),
+    "true-itself": (result(True), INVALID),
+    "allow-missing": (result({}), INVALID),
+    "allow-as-text": (result({"allow": "true"}), INVALID),
+    "allow-as-a-number": (result({"allow": 1}), INVALID),
+    "allow-in-a-list": (result({"allow": [True]}), INVALID),
+    "rules-not-a-list": (result({"allow": True, "rules": "all"}), INVALID),
+    "obligation": (result(OBLIGED), ("PERMISSION_DENIED", "POLICY_OBLIGATION_UNKNOWN")),
+    "denied": (result({"allow": False, "reasons": ["No."]}), ("PERMISSION_DENIED", "POLICY_DENIED")),
+}
+
+
+@pytest.mark.parametrize(("answer", "told"), ROWS.values(), ids=ROWS)
+async def test_an_answer_of_opa_that_is_no_allow(
+    tmp_path: Path, eks: SimulatedEks, answer: Answer, told: tuple[str, str]
+) -> None:
+    """At either stage: the reason is told, nothing is recorded, and 0 CancelUpdate reach EKS."""
+    async with fake_opa(timeout_s=1) as (opa, engine), running(tmp_path, eks, policy=engine) as gateway:
+        update_id = eks.rollback("prod-1", tags=PRODUCTION)
+        for stage, reads in (("request", False), ("update", True)):
+            opa.at_stage(stage, answer)
+            eks.clear_calls()
+            refusal = await refused(gateway.cancel("prod-1", update_id, request_id=stage))
+            assert refusal.told == told
+            assert SECRET.encode() not in refusal.raw
+            assert bool(eks.calls()) == reads
+            assert eks.calls("CancelUpdate") == ()
+            assert (await refused(recorded(gateway, request_id=stage))).reason == "CANCELLATION_NOT_FOUND"
+
+
+async def test_an_opa_that_is_down(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Every call that needs a decision is UNAVAILABLE within the deadline; nothing is asked of EKS."""
+    async with fake_opa(timeout_s=1) as (_, engine):
+        pass
+    async with running(tmp_path, eks, policy=engine) as gateway:
+        update_id = eks.rollback("prod-1", tags=PRODUCTION)
+        calls = (
+            gateway.cancel("prod-1", update_id),
+            check(gateway, "prod-1", update_id),
+            get_update(gateway, "prod-1", update_id),
+            list_updates(gateway, "prod-1"),
+        )
+        for refusal in await asyncio.gather(*map(refused, calls)):
+            assert refusal.told == UNAVAILABLE
+        assert eks.calls() == ()
+
+
+async def test_what_opa_is_asked(tmp_path: Path, eks: SimulatedEks) -> None:
+    """One decision id for the call; only verified facts, and no metadata that a client writes."""
+    async with fake_opa() as (opa, engine), running(tmp_path, eks, policy=engine) as gateway:
+        update_id = eks.rollback("prod-1", tags=PRODUCTION)
+        forged = (("x-groups", "test:oncall"), ("eksgateway-decision-id", "mine"), ("subject", "root"))
+        cancelled = await gateway.cancel("prod-1", update_id, gateway.viewer + forged)
+        asked = [each for each in opa.inputs if each["context"]["method"]]  # else by the readiness probe
+        at_request, at_update = asked
+        assert at_request["context"]["decision_id"] == cancelled.decision.decision_id
+        assert at_update["context"]["decision_id"] == cancelled.decision.decision_id
+        assert at_request["subject"] == at_update["subject"]
+        assert at_update["subject"]["id"] == "jwt:test:viewer"
+        assert at_update["subject"]["properties"]["groups"] == ["test:viewers"]
+        assert set(at_request["resource"]["properties"]) == {"account_id", "region", "cluster"}
+        assert at_update["resource"]["properties"]["tags"] == PRODUCTION
+        assert at_update["resource"]["properties"]["update"]["type"] == "VersionRollback"
+        for word in ("x-groups", "mine", "root"):
+            assert word not in json.dumps(asked)
+
+
+PROTOCOL = {
+    "unavailable": (errors.PolicyUnavailable(detail=SECRET), UNAVAILABLE),
+    "undefined": (errors.PolicyUndefined(), ("UNAVAILABLE", "POLICY_UNDEFINED")),
+    "invalid": (errors.PolicyInvalid(detail=SECRET), INVALID),
+    "obligation": (errors.PolicyObligationUnknown(), ("PERMISSION_DENIED", "POLICY_OBLIGATION_UNKNOWN")),
+    "broken": (RuntimeError(SECRET), ("INTERNAL", "INTERNAL")),
+}
+
+
+@pytest.mark.parametrize(("error", "told"), PROTOCOL.values(), ids=PROTOCOL)
+async def test_what_an_engine_raises(
+    tmp_path: Path, eks: SimulatedEks, error: Exception, told: tuple[str, str]
+) -> None:
+    """Any engine's failure stops every call before EKS is asked, and its text stays inside."""
+    async with running(tmp_path, eks, wrap_policy=hooked(decide=raising(error))) as gateway:
+        update_id = eks.rollback("prod-1", tags=PRODUCTION)
+        for call in (gateway.cancel("prod-1", update_id), get_update(gateway, "prod-1", update_id)):
+            refusal = await refused(call)
+            assert refusal.told == told
+            assert SECRET.encode() not in refusal.raw
+        assert eks.calls() == ()
+
+
+async def test_an_obligation_hides_what_it_is_about(tmp_path: Path, eks: SimulatedEks) -> None:
+    """An allow under an obligation is no allow: a list leaves the item out, a check the update."""
+
+    def decide(asked: dict[str, Any]) -> Answer:
+        item = asked["action"]["name"] == "get" and asked["context"]["stage"] == "update"
+        return result(OBLIGED if item else ALLOW)
+
+    async with fake_opa() as (opa, engine), running(tmp_path, eks, policy=engine) as gateway:
+        opa.decide = decide
+        update_id = eks.rollback("prod-1", tags=PRODUCTION)
+        assert await list_updates(gateway, "prod-1") == pb.ListUpdatesResponse()
+        checked = await check(gateway, "prod-1", update_id)
+        assert checked.decision.allowed
+        assert not checked.HasField("update")
+        assert not checked.HasField("cancellability")
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2) | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+# Near a decision, so that members of every type are met, and some of the results do allow.
+_near = st.fixed_dictionaries(
+    {"allow": st.sampled_from([True, True, False, 1, 1.0, "true", None, [True], {"allow": True}]) | _json},
+    optional={
+        "rules": st.lists(st.text(max_size=3), max_size=2) | _json,
+        "reasons": st.lists(st.text(max_size=3), max_size=2) | _json,
+        "obligations": st.just([]) | _json,
+    },
+)
+
+
+def test_only_a_boolean_true_allows(tmp_path: Path) -> None:
+    """Whatever JSON the policy answers, at stage update or at both: no true, or an obligation, no cancel."""
+    with asyncio.Runner() as runner:
+        stack = AsyncExitStack()
+        eks = runner.run(stack.enter_async_context(SimulatedEks()))
+        opa, engine = runner.run(stack.enter_async_context(fake_opa()))
+        gateway = runner.run(stack.enter_async_context(running(tmp_path, eks, policy=engine)))
+
+        async def sent(answer: Answer) -> int:
+            opa.at_stage("update", answer)
+            update_id = eks.rollback("prod-1", tags=PRODUCTION)
+            eks.clear_calls()
+            call = gateway.cancel("prod-1", update_id)
+            await (call if _allows(answer) else refused(call))
+            return len(eks.calls("CancelUpdate"))
+
+        @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+        @given(st.one_of(_near, _json).map(result))
+        def holds(answer: Answer) -> None:
+            assert runner.run(sent(answer)) == _allows(answer)
+
+        try:
+            holds()
+        finally:
+            runner.run(stack.aclose())
+
+
+def _allows(answer: Answer) -> bool:
+    """Whether an answer is a decision that allows, read as strictly as it can be."""
+    value = json.loads(answer.body)["result"]
+    if not isinstance(value, dict) or value.get("allow") is not True:
+        return False
+    texts = [value.get(key, []) for key in ("rules", "reasons")]
+    well_formed = all(isinstance(each, list) and all(isinstance(one, str) for one in each) for each in texts)
+    return well_formed and value.get("obligations", []) == []
