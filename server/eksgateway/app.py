@@ -136,7 +136,7 @@ def build_server(  # noqa: PLR0913  the parts, each given by a test or by ``open
     chain = Chain(
         before=(
             AccessLog(clock),
-            Errors(),
+            Errors(write_timeout=settings.watch.write_timeout_s),
             limits,
             ProveIdentity(identity, open_reflection=settings.reflection == "open"),
             CallerLimits(settings.limits),

@@ -27,7 +27,8 @@ class AccessLog:
         try:
             yield
         except asyncio.CancelledError:
-            call.status = "CANCELLED"
+            if not call.reason:  # a refusal whose client did not wait for it stays one
+                call.status = "CANCELLED"
             raise
         finally:
             log.info(

@@ -8,7 +8,6 @@ returns, which takes raw bytes (see style/workshop.md for what grpc.aio does oth
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
@@ -16,11 +15,11 @@ from typing import Any, Protocol
 
 import grpc
 from google.protobuf.message import DecodeError
-from grpc._cython.cygrpc import ExecuteBatchError  # type: ignore[import-not-found]  # public nowhere
 
 from eksgateway.errors import MethodUnknown, RequestInvalid, WatcherTooSlow
 from eksgateway.rpc import fields
 from eksgateway.rpc.call import Call
+from eksgateway.rpc.interceptors.sending import sending
 from eksgateway.rpc.methods import METHODS, Access
 
 
@@ -99,12 +98,10 @@ class Chain(grpc.aio.ServerInterceptor):
 
     async def _write(self, context: Any, message: Any) -> None:
         try:
-            async with asyncio.timeout(self._write_timeout):
+            async with sending(self._write_timeout):
                 await context.write(message)
         except TimeoutError:
             raise WatcherTooSlow from None
-        except ExecuteBatchError as exc:  # the client left
-            raise asyncio.CancelledError from exc
 
     @asynccontextmanager
     async def _around(self, path: str, raw: bytes | None, parse: Any, context: Any) -> AsyncIterator[Call]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from grpc_status import rpc_status
 
 from eksgateway import errors
 from eksgateway.rpc.call import Call
+from eksgateway.rpc.interceptors.sending import sending
 
 log = structlog.get_logger("eksgateway.rpc")
 
@@ -38,7 +40,14 @@ STATUS: dict[type[errors.GatewayError], grpc.StatusCode] = {
 
 
 class Errors:
-    """Turns what a call raises into a status with details; an unexpected exception tells nothing."""
+    """Turns what a call raises into a status with details; an unexpected exception tells nothing.
+
+    A status waits behind the messages before it. ``write_timeout`` (seconds) is how long a call
+    waits for a client to read those; after that core still delivers it, if the client ever reads.
+    """
+
+    def __init__(self, *, write_timeout: float) -> None:
+        self._write_timeout = write_timeout
 
     @asynccontextmanager
     async def around(self, call: Call, context: Any) -> AsyncIterator[None]:
@@ -49,18 +58,21 @@ class Errors:
         except errors.GatewayError as exc:
             if isinstance(exc, errors.Fault) or exc.detail:
                 log.warning("rpc.error", reason=exc.reason, detail=exc.detail, decision_id=call.decision_id)
-            await _abort(call, context, exc)
+            await self._abort(call, context, exc)
         except Exception:
             log.exception("rpc.unexpected", method=call.path, decision_id=call.decision_id)
-            await _abort(call, context, errors.Internal())
+            await self._abort(call, context, errors.Internal())
 
-
-async def _abort(call: Call, context: Any, error: errors.GatewayError) -> None:
-    status: Any = rpc_status.to_status(status_of(error))  # a named tuple, whatever its stub says
-    call.status, call.reason = status.code.name, error.reason
-    # Without this, grpc drops the trailing metadata that was set before.
-    trailing = (*call.trailing(), *status.trailing_metadata)
-    await context.abort_with_status(status._replace(trailing_metadata=trailing))
+    async def _abort(self, call: Call, context: Any, error: errors.GatewayError) -> None:
+        status: Any = rpc_status.to_status(status_of(error))  # a named tuple, whatever its stub says
+        call.status, call.reason = status.code.name, error.reason
+        # Without this, grpc drops the trailing metadata that was set before.
+        trailing = (*call.trailing(), *status.trailing_metadata)
+        try:
+            async with sending(self._write_timeout):
+                await context.abort_with_status(status._replace(trailing_metadata=trailing))
+        except TimeoutError:
+            raise asyncio.CancelledError from None  # nothing more to do here; grpc is told nothing else
 
 
 def status_of(error: errors.GatewayError) -> status_pb2.Status:

@@ -1,0 +1,143 @@
+"""CancelUpdateAndWatch: CancelUpdate's answer first, then WatchUpdate's messages to the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from eksgateway.ledger.listing import list_events
+from eksgateway.v1 import cancellation_pb2 as cpb
+from eksgateway.v1 import cancellation_service_pb2 as history_pb
+from eksgateway.v1 import update_service_pb2 as pb
+from eksgateway.v1.update_pb2 import ClusterRef
+from support.gateway import WHERE, Running, details, info, running, until
+from support.simulator import SimulatedEks
+
+
+def start(gateway: Running, update_id: str, **fields: Any) -> Any:
+    """The stream, by the on-call engineer on a staging cluster unless told otherwise."""
+    fields = {"request_id": "first", "cluster": ClusterRef(name="staging-1")} | fields
+    request = pb.CancelUpdateAndWatchRequest(update_id=update_id, **fields)
+    return gateway.updates.CancelUpdateAndWatch(request, metadata=gateway.oncall, timeout=60)
+
+
+async def refusal(stream: Any) -> grpc.aio.AioRpcError:
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await stream.read()
+    return error.value
+
+
+async def test_the_cancellation_comes_first_and_the_watch_goes_on_to_the_end(gateway: Running) -> None:
+    """The first watch message is a snapshot already after the cancel, numbered 1."""
+    update_id = gateway.eks.rollback("staging-1", node_replacing_s=60)
+    stream = start(gateway, update_id)
+    first = (await stream.read()).cancellation
+    assert (first.request_id, first.phase) == ("first", cpb.CANCELLATION_PHASE_CANCELLING)
+    snapshot = (await stream.read()).watch
+    assert (snapshot.kind, snapshot.sequence) == (pb.WATCH_KIND_SNAPSHOT, 1)
+    assert (snapshot.update.status, snapshot.phase) == ("Cancelling", cpb.CANCELLATION_PHASE_CANCELLING)
+    gateway.eks.advance(61)
+    final = (await stream.read()).watch
+    assert (final.kind, final.sequence, final.resume_token) == (pb.WATCH_KIND_FINAL, 2, "")
+    assert (final.update.status, final.phase) == ("Cancelled", cpb.CANCELLATION_PHASE_CANCELLED)
+    assert await stream.read() is grpc.aio.EOF
+    assert await stream.code() is grpc.StatusCode.OK
+
+
+async def test_the_same_call_again_tells_the_recorded_cancellation_and_watches(gateway: Running) -> None:
+    """How a client goes on after its stream broke: nothing is sent twice."""
+    update_id = gateway.eks.rollback("staging-1")
+    broken = start(gateway, update_id)
+    cancellation_id = (await broken.read()).cancellation.cancellation_id
+    broken.cancel()
+    gateway.eks.advance(86_400)
+    messages = [message async for message in start(gateway, update_id)]
+    assert messages[0].cancellation.cancellation_id == cancellation_id
+    assert messages[-1].watch.kind == pb.WATCH_KIND_FINAL
+    assert len(gateway.eks.calls("CancelUpdate")) == 1
+
+
+async def test_a_request_id_is_required(gateway: Running) -> None:
+    """Without one a broken stream could not be asked about."""
+    update_id = gateway.eks.rollback("staging-1")
+    error = await refusal(start(gateway, update_id, request_id=""))
+    assert (error.code(), info(error).reason) == (grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_INVALID")
+    violations = details(error)["BadRequest"].field_violations  # type: ignore[attr-defined]  # a BadRequest
+    assert [violation.field for violation in violations] == ["request_id"]
+    assert gateway.eks.calls() == ()
+
+
+async def test_a_refusal_by_eks_is_the_error_of_cancel_update(gateway: Running) -> None:
+    """The two calls tell the same of the same: a repeat by the other one is the recorded error."""
+    update_id = gateway.eks.rollback("staging-1", node_phase_s=0)
+    streamed = await refusal(start(gateway, update_id))
+    with pytest.raises(grpc.aio.AioRpcError) as unary:
+        await gateway.cancel("staging-1", update_id, request_id="first", reason="", ticket="")
+    told = [
+        (e.code(), e.details(), info(e).reason, info(e).metadata["phase"]) for e in (streamed, unary.value)
+    ]
+    assert told[0] == told[1]
+    assert told[0][3] == "TOO_LATE"
+    assert len(gateway.eks.calls("CancelUpdate")) == 1
+
+
+def grants(**actions: str) -> dict[str, Any]:
+    """One grant a name: its actions, separated by spaces, on every cluster; `tagged` needs a tag."""
+    made = []
+    for name, given in actions.items():
+        grant = {"id": name, "groups": ["test:oncall"], "actions": given.split(), **WHERE, "clusters": ["*"]}
+        if "cancel" in given:
+            grant["update_types"] = ["VersionRollback"]
+        if name == "tagged":
+            grant["tags"] = {"environment": ["production"]}
+        made.append(grant)
+    return {"eksgateway": {"grants": made, "freezes": []}}
+
+
+@pytest.mark.parametrize(
+    ("data", "reads"),
+    [
+        pytest.param(grants(all="cancel"), False, id="cancel alone"),
+        pytest.param(grants(all="watch get history"), False, id="watch alone"),
+        pytest.param(grants(all="get list check history"), False, id="neither"),
+        pytest.param(grants(all="cancel", tagged="watch"), True, id="watch denied by what EKS says"),
+        pytest.param(grants(all="watch", tagged="cancel"), True, id="cancel denied by what EKS says"),
+    ],
+)
+async def test_both_actions_are_decided_before_the_intent(
+    tmp_path: Path, eks: SimulatedEks, data: dict[str, Any], reads: bool
+) -> None:
+    """Whoever may not watch has not cancelled either: no intent, nothing sent."""
+    update_id = eks.rollback("staging-1")
+    async with running(tmp_path, eks, data=data) as gateway:
+        error = await refusal(start(gateway, update_id))
+        assert (error.code(), info(error).reason) == (grpc.StatusCode.PERMISSION_DENIED, "POLICY_DENIED")
+    assert bool(eks.calls("DescribeUpdate")) is reads
+    assert not eks.calls("CancelUpdate")
+    assert list_events(tmp_path / "ledger.db") == []
+
+
+async def test_both_actions_together_suffice(tmp_path: Path, eks: SimulatedEks) -> None:
+    """No third action is needed, and grants add up."""
+    update_id = eks.rollback("staging-1")
+    async with running(tmp_path, eks, data=grants(one="cancel", other="watch")) as gateway:
+        stream = start(gateway, update_id)
+        assert (await stream.read()).cancellation.update_id == update_id
+        assert (await stream.read()).watch.kind == pb.WATCH_KIND_SNAPSHOT
+        stream.cancel()
+
+
+async def test_a_client_that_leaves_ends_its_watch_and_not_the_cancellation(gateway: Running) -> None:
+    """It is followed to its end, whoever watches."""
+    update_id = gateway.eks.rollback("staging-1")
+    stream = start(gateway, update_id)
+    await stream.read()
+    stream.cancel()
+    gateway.eks.advance(86_400)
+    await until(lambda: not gateway.gateway.watches.pollers)
+    request = history_pb.GetCancellationRequest(request_id="first")
+    kept = await gateway.history.GetCancellation(request, metadata=gateway.oncall)
+    assert kept.cancellation.phase == cpb.CANCELLATION_PHASE_CANCELLED

@@ -1,0 +1,212 @@
+"""What a watcher sees: the current state, every change that lasts, signs of life, and the end."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from eksgateway.v1 import cancellation_pb2 as cpb
+from eksgateway.v1 import update_service_pb2 as pb
+from support.gateway import WHERE, Running, info, running, until
+from support.simulator import SimulatedEks
+
+SNAPSHOT, CHANGE = pb.WATCH_KIND_SNAPSHOT, pb.WATCH_KIND_CHANGE
+HEARTBEAT, FINAL = pb.WATCH_KIND_HEARTBEAT, pb.WATCH_KIND_FINAL
+
+
+def told(messages: list[Any]) -> list[tuple[int, int, str]]:
+    """Kind, sequence and status of each message that is not a heartbeat."""
+    return [(m.kind, m.sequence, m.update.status) for m in messages if m.kind != HEARTBEAT]
+
+
+def seen(message: Any) -> int:
+    """When EKS was last seen, in nanoseconds."""
+    return int(message.observe_time.ToNanoseconds())
+
+
+async def refusal(stream: Any) -> grpc.aio.AioRpcError:
+    """The error that ends a stream before its first message."""
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await stream.read()
+    return error.value
+
+
+async def test_a_watch_is_a_snapshot_then_changes_then_the_final_state_and_ok(gateway: Running) -> None:
+    """Numbered 1, 2, 3, … and no message holds a resume token."""
+    update_id = gateway.eks.rollback("prod-1")
+    stream = gateway.watch("prod-1", update_id, gateway.viewer)
+    messages = [await stream.read()]
+    for status in ("Paused", "Resuming", "Successful"):
+        gateway.eks.set_update("prod-1", update_id, status=status)
+        messages.append(await stream.read())
+    assert await stream.read() is grpc.aio.EOF
+    assert await stream.code() is grpc.StatusCode.OK
+    assert told(messages) == [
+        (SNAPSHOT, 1, "InProgress"),
+        (CHANGE, 2, "Paused"),
+        (CHANGE, 3, "Resuming"),
+        (FINAL, 4, "Successful"),
+    ]
+    assert {message.resume_token for message in messages} == {""}
+    assert [seen(message) for message in messages] == sorted(seen(message) for message in messages)
+
+
+async def test_an_update_that_has_ended_is_a_snapshot_and_its_final_state(gateway: Running) -> None:
+    """So a client needs no special case for coming late."""
+    update_id = gateway.eks.rollback("prod-1", update_status="Failed")
+    messages = [message async for message in gateway.watch("prod-1", update_id, gateway.viewer)]
+    assert told(messages) == [(SNAPSHOT, 1, "Failed"), (FINAL, 2, "Failed")]
+
+
+async def test_strings_that_nobody_knows_yet_pass_through_and_end_nothing(gateway: Running) -> None:
+    """What AWS adds tomorrow reaches clients as AWS spells it."""
+    cancellation = {"status": "Postponed", "reason": "later"}
+    update_id = gateway.eks.rollback(
+        "prod-1", update_type="TimeTravel", update_status="Paused", cancellation=cancellation
+    )
+    stream = gateway.watch("prod-1", update_id, gateway.viewer)
+    first = await stream.read()
+    assert (first.kind, first.update.type, first.update.status) == (SNAPSHOT, "TimeTravel", "Paused")
+    assert (first.update.cancellation.status, first.update.cancellation.reason) == ("Postponed", "later")
+    gateway.eks.set_update("prod-1", update_id, status="Hibernating", type="SpaceTravel")
+    second = await stream.read()
+    assert (second.kind, second.update.type, second.update.status) == (CHANGE, "SpaceTravel", "Hibernating")
+    stream.cancel()
+
+
+async def test_heartbeats_tell_how_old_the_last_state_is(tmp_path: Path, eks: SimulatedEks) -> None:
+    """They repeat its sequence; while EKS fails the stream stays, and the time it was seen stands still."""
+    update_id = eks.rollback("prod-1")
+    async with running(tmp_path, eks, watch={"heartbeat_s": 0.2}) as gateway:
+        stream = gateway.watch("prod-1", update_id, gateway.viewer)
+        first = await stream.read()
+        beat = await stream.read()
+        assert (beat.kind, beat.sequence, beat.update) == (HEARTBEAT, 1, first.update)
+        assert seen(beat) > seen(first)
+        eks.fault("DescribeUpdate", code="ServerException", status=500, times=1000)
+        times = [seen(beat)]
+        async with asyncio.timeout(20):
+            while times[-3:] != times[-1:] * 3:  # healthy, it is polled between any two heartbeats
+                beat = await stream.read()
+                assert (beat.kind, beat.sequence) == (HEARTBEAT, 1)
+                times.append(seen(beat))
+        eks.clear_faults()
+        eks.set_update("prod-1", update_id, status="Successful")
+        while (last := await stream.read()).kind == HEARTBEAT:
+            pass
+        assert (last.kind, last.sequence) == (FINAL, 2)
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "reason"),
+    [
+        pytest.param(
+            {"code": "ServerException", "status": 500}, "UNAVAILABLE", "EKS_UNAVAILABLE", id="server error"
+        ),
+        pytest.param(
+            {"code": "ThrottlingException", "status": 429},
+            "RESOURCE_EXHAUSTED",
+            "EKS_THROTTLED",
+            id="throttled",
+        ),
+        pytest.param(
+            {"code": "AccessDeniedException", "status": 403},
+            "INTERNAL",
+            "UPSTREAM_CREDENTIALS",
+            id="access denied",
+        ),
+    ],
+)
+async def test_when_eks_fails_before_anything_was_seen_the_watch_ends_with_its_error(
+    gateway: Running, fault: dict[str, Any], code: str, reason: str
+) -> None:
+    """A stream that shows nothing would look alive."""
+    update_id = gateway.eks.rollback("prod-1")
+    gateway.eks.fault("DescribeUpdate", times=1000, **fault)
+    error = await refusal(gateway.watch("prod-1", update_id))
+    assert (error.code().name, info(error).reason) == (code, reason)
+    await until(lambda: not gateway.gateway.watches.pollers)
+
+
+async def test_an_unknown_update_is_not_found(gateway: Running) -> None:
+    """And nothing goes on polling for it."""
+    gateway.eks.rollback("prod-1")
+    error = await refusal(gateway.watch("prod-1", "00000000-0000-0000-0000-000000000000"))
+    assert error.code() is grpc.StatusCode.NOT_FOUND
+    assert info(error).reason == "EKS_NOT_FOUND"
+    assert not gateway.gateway.watches.pollers
+
+
+async def test_a_resume_token_is_refused_until_there_are_any(gateway: Running) -> None:
+    """Rather than ignored: the client would believe that it goes on where it was."""
+    update_id = gateway.eks.rollback("prod-1")
+    error = await refusal(gateway.watch("prod-1", update_id, resume_token="abc"))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert info(error).reason == "RESUME_TOKEN_INVALID"
+
+
+def only(*actions: str) -> dict[str, Any]:
+    """Policy data that grants the viewers these actions and nothing else."""
+    grant = {"id": "g", "groups": ["test:viewers"], "actions": list(actions), **WHERE, "clusters": ["*"]}
+    return {"eksgateway": {"grants": [grant], "freezes": []}}
+
+
+@pytest.mark.parametrize(
+    ("actions", "allowed"),
+    [
+        pytest.param(("watch",), True, id="watch alone"),
+        pytest.param(("get", "list", "check", "history"), False, id="all others"),
+    ],
+)
+async def test_watching_needs_its_own_action(
+    tmp_path: Path, eks: SimulatedEks, actions: tuple[str, ...], allowed: bool
+) -> None:
+    """Whoever may get an update may not therefore hold a stream on it."""
+    update_id = eks.rollback("prod-1")
+    async with running(tmp_path, eks, data=only(*actions)) as gateway:
+        stream = gateway.watch("prod-1", update_id, gateway.viewer)
+        if allowed:
+            assert (await stream.read()).kind == SNAPSHOT
+            stream.cancel()
+        else:
+            error = await refusal(stream)
+            assert error.code() is grpc.StatusCode.PERMISSION_DENIED
+            assert eks.calls() == ()
+
+
+async def test_a_plain_watch_shows_the_phase_of_the_newest_cancellation(gateway: Running) -> None:
+    """Also to those who watched before it, and to those who come when it has ended."""
+    update_id = gateway.eks.rollback("staging-1", cancel_delay_s=60, node_replacing_s=60)
+    early = gateway.watch("staging-1", update_id, gateway.viewer)
+    phases = [(await early.read()).phase]
+    await gateway.cancel("staging-1", update_id)
+    phases.append((await early.read()).phase)
+    for _ in range(2):
+        gateway.eks.advance(61)
+        phases.append((await early.read()).phase)
+    assert phases == [
+        cpb.CANCELLATION_PHASE_UNSPECIFIED,
+        cpb.CANCELLATION_PHASE_REQUESTED,
+        cpb.CANCELLATION_PHASE_CANCELLING,
+        cpb.CANCELLATION_PHASE_CANCELLED,
+    ]
+    late = [message async for message in gateway.watch("staging-1", update_id, gateway.viewer)]
+    assert {message.phase for message in late} == {cpb.CANCELLATION_PHASE_CANCELLED}
+
+
+async def test_a_refused_cancel_shows_as_the_phase_of_a_watch(gateway: Running) -> None:
+    """The newest cancellation counts, also one that EKS refused."""
+    update_id = gateway.eks.rollback("staging-1", node_phase_s=0)
+    early = gateway.watch("staging-1", update_id, gateway.viewer)
+    await early.read()
+    with pytest.raises(grpc.aio.AioRpcError):
+        await gateway.cancel("staging-1", update_id)
+    assert (await early.read()).phase == cpb.CANCELLATION_PHASE_TOO_LATE
+    late = gateway.watch("staging-1", update_id, gateway.viewer)
+    assert (await late.read()).phase == cpb.CANCELLATION_PHASE_TOO_LATE
+    early.cancel()
+    late.cancel()

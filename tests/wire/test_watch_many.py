@@ -1,0 +1,127 @@
+"""Many watchers of one update cost what one does, and none of them can hurt another."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from structlog.testing import capture_logs
+
+from eksgateway.v1 import update_service_pb2 as pb
+from eksgateway.v1 import update_service_pb2_grpc
+from eksgateway.v1.update_pb2 import ClusterRef
+from support.gateway import Running, info, running, until
+from support.simulator import SimulatedEks
+
+
+@asynccontextmanager
+async def channels(gateway: Running, count: int, **options: int) -> AsyncIterator[list[Any]]:
+    """Stubs of UpdateService, each over a connection of its own."""
+    given = [("grpc.use_local_subchannel_pool", 1), *options.items()]
+    async with AsyncExitStack() as stack:
+        opened = [
+            await stack.enter_async_context(grpc.aio.insecure_channel(gateway.address, options=given))
+            for _ in range(count)
+        ]
+        yield [update_service_pb2_grpc.UpdateServiceStub(channel) for channel in opened]
+
+
+def watch(stub: Any, gateway: Running, update_id: str) -> Any:
+    request = pb.WatchUpdateRequest(cluster=ClusterRef(name="prod-1"), update_id=update_id)
+    return stub.WatchUpdate(request, metadata=gateway.viewer, timeout=60)
+
+
+async def read_all(streams: list[Any]) -> list[Any]:
+    """The next message of each."""
+    return list(await asyncio.gather(*(stream.read() for stream in streams)))
+
+
+async def read_to_the_end(stream: Any) -> None:
+    while await stream.read() is not grpc.aio.EOF:
+        pass
+
+
+@pytest.mark.parametrize("count", [1, 200])
+async def test_one_poller_serves_every_watcher_of_an_update(
+    tmp_path: Path, eks: SimulatedEks, count: int
+) -> None:
+    """EKS is asked as often for two hundred as for one: calls grow with time, and not with watchers."""
+    poll_s = 0.2
+    update_id = eks.rollback("prod-1")
+    async with (
+        running(tmp_path, eks, watch={"poll_s": poll_s}) as gateway,
+        channels(gateway, 4) as stubs,
+    ):
+        began = time.monotonic()
+        streams = [watch(stubs[number % 4], gateway, update_id) for number in range(count)]
+        assert {message.kind for message in await read_all(streams)} == {pb.WATCH_KIND_SNAPSHOT}
+        assert (gateway.gateway.watches.watchers, gateway.gateway.watches.pollers) == (count, 1)
+        for status in ("Paused", "Resuming", "Paused", "Successful"):
+            eks.set_update("prod-1", update_id, status=status)
+            assert {message.update.status for message in await read_all(streams)} == {status}
+        least_rest = poll_s * 0.9
+        # Over the whole: one call to admit them, one for their first state, then one after each rest.
+        assert len(eks.calls("DescribeUpdate")) <= 2 + (time.monotonic() - began) / least_rest
+        assert len(eks.calls("DescribeCluster")) == 1
+        assert set(await read_all(streams)) == {grpc.aio.EOF}
+
+
+async def test_a_watcher_that_does_not_read_delays_nobody_and_is_closed(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """Others see every change meanwhile; the stalled one loses its place, and can read why."""
+    large = [{"type": f"Param{number}", "value": "x" * 1000} for number in range(200)]
+    update_id = eks.rollback("prod-1", params=large)
+    narrow = {"grpc.http2.lookahead_bytes": 1024, "grpc.http2.bdp_probe": 0}
+    with capture_logs() as logs:
+        async with (
+            running(tmp_path, eks, watch={"write_timeout_s": 2.0}) as gateway,
+            channels(gateway, 1, **narrow) as (narrow_stub,),
+        ):
+            stalled = watch(narrow_stub, gateway, update_id)
+            await stalled.read()
+            reader = gateway.watch("prod-1", update_id, gateway.viewer)
+            await reader.read()
+            assert gateway.gateway.watches.watchers == 2
+            changes = 0
+            slowest = 0.0
+            while gateway.gateway.watches.watchers == 2:
+                changes += 1
+                assert changes < 200, "the stalled watcher was never closed"
+                eks.set_update("prod-1", update_id, status=f"Paused{changes}")
+                began = time.monotonic()
+                assert (await reader.read()).update.status == f"Paused{changes}"
+                slowest = max(slowest, time.monotonic() - began)
+            assert slowest < 1.8, "a change waited for the stalled watcher"
+            # Its budget is given back too, although its client still does not read.
+            await until(lambda: any(line.get("reason") == "WATCHER_TOO_SLOW" for line in logs))
+            reader.cancel()
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await read_to_the_end(stalled)
+            assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert info(error.value).reason == "WATCHER_TOO_SLOW"
+
+
+async def test_watches_that_were_cancelled_leave_nothing_behind(gateway: Running) -> None:
+    """Neither a watcher nor a poller, nor an error in the log."""
+    update_id = gateway.eks.rollback("prod-1")
+    with capture_logs() as logs:
+        async with channels(gateway, 2) as stubs:
+            for _ in range(5):
+                streams = [watch(stubs[number % 2], gateway, update_id) for number in range(100)]
+                await read_all(streams[:50])  # the others are cancelled wherever they are
+                for stream in streams:
+                    stream.cancel()
+            streams = [watch(stubs[0], gateway, update_id) for _ in range(20)]
+            await read_all(streams)
+        # The connections closed under those twenty.
+        await until(lambda: not gateway.gateway.watches.watchers and not gateway.gateway.watches.pollers)
+        await until(lambda: sum(line["event"] == "rpc.call" for line in logs) >= 270)
+    assert {line["status"] for line in logs if line["event"] == "rpc.call"} == {"CANCELLED"}
+    assert not [line for line in logs if line["log_level"] not in ("info", "debug")]
