@@ -13,6 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from eksgateway.errors import LedgerUnavailable, OutcomeUnrecorded
+from eksgateway.ledger.backlog import RETRY_S
 from eksgateway.ledger.codec import decode
 from eksgateway.ledger.listing import list_cancellations, list_denials, list_events
 from eksgateway.ledger.projection import DenialsLost
@@ -24,13 +25,14 @@ from eksgateway.ledger.verify import verify
 from eksgateway.ledger.writer import StoreFailed
 from eksgateway.model import Cancellation, OutcomeKind, Phase
 from eksgateway.settings import LedgerSettings
+from support.clock import FakeClock
 from support.ledger import Faults, faulty_ledger, locked, until
 from support.records import at, decision, denial, intent, observation, outcome, ref, update
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> LedgerSettings:
-    return LedgerSettings(path=tmp_path / "ledger.db", commit_timeout_s=0.4, queue=8, denials=10)
+    return LedgerSettings(path=tmp_path / "ledger.db", commit_timeout_s=1, queue=8, denials=10)
 
 
 @pytest.fixture
@@ -73,7 +75,7 @@ async def test_locked(ledger: SqlLedger, settings: LedgerSettings) -> None:
         with pytest.raises(LedgerUnavailable):
             await ledger.check()
         assert await ledger.pending() == ()
-    assert asyncio.get_running_loop().time() - before < 5
+    assert asyncio.get_running_loop().time() - before < 10
     await ledger.commit_intent(intent("2"))
     assert [each.id for each in cancellations(settings)] == ["cancellation-2"]
     await until_ready(ledger)
@@ -156,18 +158,21 @@ async def test_an_outcome_is_kept(
     assert any(each["event"] == "ledger.owed" for each in logs)
 
 
-async def test_not_ready_while_an_outcome_is_owed(ledger: SqlLedger, settings: LedgerSettings) -> None:
-    """Readiness is off as soon as one is kept in memory alone."""
+async def test_not_ready_while_an_outcome_is_owed(settings: LedgerSettings) -> None:
+    """Readiness is off for as long as one is kept in memory alone."""
+    clock = FakeClock()
+    ledger, _ = faulty_ledger(settings, clock)
     await ledger.commit_intent(intent())
     with locked(settings):
         with pytest.raises(OutcomeUnrecorded):
             await ledger.record_outcome("cancellation-1", outcome())
-        with pytest.raises(LedgerUnavailable):
-            await ledger.check()
+        await until(lambda: clock.sleepers)  # the first attempt to write it has failed as well
     with pytest.raises(LedgerUnavailable) as told:
         await ledger.check()
     assert "wait to be written" in told.value.detail
+    await clock.advance(RETRY_S)
     await until_ready(ledger)
+    await ledger.close()
 
 
 async def test_a_later_outcome_takes_the_place_of_one_that_is_owed(
@@ -180,6 +185,20 @@ async def test_a_later_outcome_takes_the_place_of_one_that_is_owed(
     await ledger.record_outcome("cancellation-1", outcome())
     await until_ready(ledger)
     assert cancellations(settings)[0].phase is Phase.REQUESTED
+
+
+async def test_what_is_owed_is_bounded(ledger: SqlLedger, settings: LedgerSettings) -> None:
+    """With too much kept in memory, no new intent is taken until that is written."""
+    await asyncio.gather(*(ledger.commit_intent(intent(str(n))) for n in range(8)))
+    with locked(settings):
+        outcomes = (ledger.record_outcome(f"cancellation-{n}", outcome()) for n in range(8))
+        told = await asyncio.gather(*outcomes, return_exceptions=True)
+        assert all(isinstance(each, OutcomeUnrecorded) for each in told)
+        with pytest.raises(LedgerUnavailable) as refused:
+            await ledger.commit_intent(intent("9"))
+    assert "too many earlier records" in refused.value.detail
+    await until_ready(ledger)
+    assert {each.phase for each in cancellations(settings)} == {Phase.REQUESTED}
 
 
 async def test_a_restart_before_the_outcome_could_be_written(settings: LedgerSettings) -> None:
@@ -267,19 +286,20 @@ async def test_denials_are_bounded_and_losses_written_down(
     assert decode(DenialsLost, lost.body) == DenialsLost(15)
 
 
-async def test_not_ready_while_denials_cannot_be_written(ledger: SqlLedger, settings: LedgerSettings) -> None:
-    """Also in the moment when the database is back and the batch is not yet written."""
+async def test_not_ready_while_denials_cannot_be_written(settings: LedgerSettings) -> None:
+    """Also when the database is back and the batch is not yet written."""
+    clock = FakeClock()
+    ledger, _ = faulty_ledger(settings, clock)
     with locked(settings):
         ledger.record_denial(denial())
-        with pytest.raises(LedgerUnavailable):
-            await ledger.check()
-        with pytest.raises(LedgerUnavailable):
-            await ledger.check()
+        await until(lambda: clock.sleepers)
     with pytest.raises(LedgerUnavailable) as told:
         await ledger.check()
     assert "decision log" in told.value.detail
+    await clock.advance(RETRY_S)
     await until_ready(ledger)
     assert len(list_denials(settings.path)) == 1
+    await ledger.close()
 
 
 async def test_huge_denials_are_bounded_by_size(ledger: SqlLedger, settings: LedgerSettings) -> None:

@@ -135,6 +135,15 @@ async def test_an_unchanged_observation_takes_no_write(ledger: SqlLedger, settin
     assert known.pending
 
 
+async def test_the_same_observation_at_once(ledger: SqlLedger, settings: LedgerSettings) -> None:
+    """Two who look at the same moment see one change: it is written once."""
+    await ledger.commit_intent(intent())
+    await asyncio.gather(
+        *(ledger.record_observation(ref(), observation(update("Cancelling"))) for _ in range(10))
+    )
+    assert kinds(settings) == ["intent", "observation"]
+
+
 async def test_following_ended(ledger: SqlLedger, settings: LedgerSettings) -> None:
     """Without an update the phase stays, the note is its reason, and nothing is followed any more."""
     await ledger.commit_intent(intent())

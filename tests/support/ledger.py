@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Engine, event
 
-from eksgateway.clock import SystemClock
+from eksgateway.clock import Clock, SystemClock
 from eksgateway.ledger.migrate import migrate
 from eksgateway.ledger.sql import SqlLedger
 from eksgateway.ledger.sqlite import LedgerFile, open_engine
@@ -63,7 +63,7 @@ class Faults:
                 connection.execute(f"PRAGMA max_page_count={self.pages}")
 
 
-def faulty_ledger(settings: LedgerSettings) -> tuple[SqlLedger, Faults]:
+def faulty_ledger(settings: LedgerSettings, clock: Clock | None = None) -> tuple[SqlLedger, Faults]:
     """The real ledger on a real file, with faults that the test switches on."""
     file, faults = LedgerFile(settings.path), Faults()
     timeout_s = settings.commit_timeout_s
@@ -72,4 +72,4 @@ def faulty_ledger(settings: LedgerSettings) -> tuple[SqlLedger, Faults]:
     write.dispose()
     faults.install(write)
     read = open_engine(settings.path, "read", timeout_s=timeout_s, connections=4)
-    return SqlLedger(settings, SystemClock(), file, write, read), faults
+    return SqlLedger(settings, clock or SystemClock(), file, write, read), faults

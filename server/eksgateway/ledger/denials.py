@@ -14,13 +14,13 @@ from itertools import islice
 import structlog
 
 from eksgateway.clock import Clock
+from eksgateway.ledger.backlog import RETRY_S
 from eksgateway.ledger.codec import encode
 from eksgateway.ledger.writer import StoreFailed
 from eksgateway.model import Denial
 
 log = structlog.get_logger(__name__)
 
-RETRY_S = 0.5
 _BATCH = 500
 _AVERAGE_BYTES = 4096  # bounds the memory: a caller may put a whole message's worth into one denial
 
