@@ -102,6 +102,13 @@ TIMEOUT_CANCELS = replace(LATE_PLAN, on_timeout=OnTimeout.CANCELLED)
         pytest.param(
             TIMEOUT_CANCELS, None, 7250, ("Cancelled", Stage.ENDED, "Successful"), id="cancelled by time-out"
         ),
+        pytest.param(
+            replace(TIMEOUT_CANCELS, on_cancel=OnCancel.FAILS),
+            None,
+            7250,
+            ("Cancelled", Stage.ENDED, "Successful"),
+            id="a time-out's own cancellation does not fail",
+        ),
     ],
 )
 def test_what_eks_says(

@@ -148,9 +148,10 @@ async def test_what_cannot_be_cancelled(
     assert await update(eks, "c", update_id) == before
 
 
-async def test_a_cancel_while_cancelling(eks: SimulatedEks) -> None:
+@pytest.mark.parametrize("cancel_delay_s", [0, 60], ids=["Cancelling", "accepted, not begun"])
+async def test_a_cancel_while_cancelling(eks: SimulatedEks, cancel_delay_s: float) -> None:
     """A second cancel with a token of its own is a matter of state."""
-    update_id = eks.rollback("c")
+    update_id = eks.rollback("c", cancel_delay_s=cancel_delay_s)
     await eks.call("cancel_update", name="c", updateId=update_id, clientRequestToken="one")
     code = await refused(eks, "cancel_update", name="c", updateId=update_id, clientRequestToken="two")
     assert code == ("InvalidStateException", 400)
