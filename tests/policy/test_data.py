@@ -1,0 +1,230 @@
+"""Operators' data: what is refused, with its path and how to write it right."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eksgateway.clock import SystemClock
+from eksgateway.policy.data import MAX_DATA_BYTES, PolicyDataError, describe, find_faults, load_data
+from eksgateway.policy.load import open_engine
+from eksgateway.settings import PolicySettings
+from support.opa import EXAMPLE_DATA
+from support.policy_cases import CONTENT
+from support.questions import at_request, caller
+
+Change = Callable[[Any], object]
+
+
+def _grant(**changes: Any) -> Change:
+    return lambda content: content["grants"][0].update(changes)
+
+
+def _freeze(**changes: Any) -> Change:
+    return lambda content: content["freezes"][0].update(changes)
+
+
+FAULTS: dict[str, tuple[Change, str]] = {
+    "unknown-action": (
+        _grant(actions=["cancle"]),
+        "eksgateway.grants[0].actions[0]: 'cancle' is not one of cancel, check, get, list, watch, history",
+    ),
+    "misspelt-key": (
+        _grant(requires=["ticket"]),
+        "eksgateway.grants[0].requires: is not known here; the keys",
+    ),
+    "misspelt-part": (
+        lambda c: c.update(freeze=[]),
+        "eksgateway.freeze: is not known here; the keys are grants",
+    ),
+    "missing-key": (lambda c: c["grants"][0].pop("regions"), "eksgateway.grants[0].regions: is missing"),
+    "no-grants": (lambda c: c.pop("grants"), "eksgateway.grants: is missing"),
+    "freezes-empty": (lambda c: c.update(freezes=None), "eksgateway.freezes: must be a list, and is empty"),
+    "text-for-list": (
+        _grant(clusters="prod-*"),
+        "eksgateway.grants[0].clusters: must be a list, and is 'prod-*'",
+    ),
+    "empty-list": (_grant(groups=[]), "eksgateway.grants[0].groups: is empty"),
+    "number": (_grant(accounts=[5]), "eksgateway.grants[0].accounts[0]: must be text, and is 5"),
+    "short-account": (
+        _grant(accounts=["12"]),
+        "accounts[0]: '12' is not understood; an account has 12 digits",
+    ),
+    "account-newline": (
+        _grant(accounts=["111122223333\n"]),
+        "accounts[0]: '111122223333\\n' is not understood",
+    ),
+    "region": (
+        _grant(regions=["us-east"]),
+        "regions[0]: 'us-east' is not understood; a region is written as",
+    ),
+    "two-stars": (_grant(clusters=["a*b*"]), "clusters[0]: 'a*b*' is not understood; a pattern is exact"),
+    "double-star-inside": (_grant(groups=["a/**/b"]), "groups[0]: 'a/**/b' is not understood"),
+    "double-star-glued": (_grant(clusters=["a**"]), "clusters[0]: 'a**' is not understood"),
+    "star-twice": (_grant(subjects=["spiffe://a/*/**"]), "subjects[0]: 'spiffe://a/*/**' is not understood"),
+    "subject-of-no-kind": (_grant(subjects=["bot"]), "subjects[0]: 'bot' is not understood; a pattern over"),
+    "id-with-space": (_grant(id="a b"), "eksgateway.grants[0].id: 'a b' is not understood"),
+    "tags-flat": (_grant(tags={"env": "prod"}), "grants[0].tags.env: must be a list, and is 'prod'"),
+    "require": (_grant(require=["approval"]), "require[0]: 'approval' is not one of reason, ticket"),
+    "cancel-without-types": (
+        lambda c: c["grants"][0].pop("update_types"),
+        "eksgateway.grants[0].update_types: is missing; list the update types",
+    ),
+    "nobody": (
+        lambda c: [c["grants"][0].pop(key) for key in ("subjects", "groups")],
+        "eksgateway.grants[0]: names nobody; give it subjects or groups",
+    ),
+    "same-id": (
+        lambda c: c["grants"].append(c["grants"][1]),
+        "eksgateway.grants[3].id: 'viewers' is the id of",
+    ),
+    "freeze-named-as-grant": (
+        _freeze(id="oncall"),
+        "eksgateway.freezes[0].id: 'oncall' is the id of eksgateway.g",
+    ),
+    "ends-before-it-begins": (
+        _freeze(until="2026-12-19T00:00:00Z"),
+        "eksgateway.freezes[0].until: is not after from ('2026-12-20T00:00:00Z')",
+    ),
+    "no-length": (_freeze(until="2026-12-20T00:00:00Z"), "eksgateway.freezes[0].until: is not after from"),
+    "no-such-date": (
+        _freeze(**{"from": "2026-13-40T00:00:00Z"}),
+        "eksgateway.freezes[0].from: '2026-13-40T00:00:00Z' is no time that exists",
+    ),
+    "no-such-hour": (
+        _freeze(until="2026-12-31T24:01:00Z"),
+        "until: '2026-12-31T24:01:00Z' is no time that exists",
+    ),
+    "offset": (
+        _freeze(until="2027-01-03T00:00:00+01:00"),
+        "freezes[0].until: '2027-01-03T00:00:00+01:00' is not",
+    ),
+    "day-only": (_freeze(until="2027-01-03"), "until: '2027-01-03' is not understood; times are UTC"),
+    "grant-number": (lambda c: c["grants"].append(5), "eksgateway.grants[3]: must be a mapping, and is 5"),
+}
+
+
+@pytest.mark.parametrize(("change", "fault"), FAULTS.values(), ids=FAULTS.keys())
+def test_a_fault_is_told_with_its_path(change: Change, fault: str) -> None:
+    """One change to data that is right gives one fault, at its place."""
+    content = copy.deepcopy(CONTENT)
+    change(content)
+    faults = find_faults({"eksgateway": content})
+    assert len(faults) == 1, faults
+    assert fault in faults[0]
+
+
+@pytest.mark.parametrize("document", [None, [], "x", 5, {}, {"eksgateway": None}, {"grants": []}], ids=repr)
+def test_another_document_is_refused(document: Any) -> None:
+    """Whatever the document is, it is told and does not break the check."""
+    assert find_faults(document)
+
+
+TRAPS = {
+    "date": (
+        "from: 2026-12-20T00:00:00Z",
+        '2026-12-20T00:00:00Z without quotes is a date; write it as text: "2026',
+    ),
+    "number": (
+        "accounts: [111122223333]",
+        "accounts[0]: 111122223333 without quotes is a number; write it as text",
+    ),
+    "octal": (
+        "accounts: [012345670123]",
+        'accounts[0]: 012345670123 without quotes is a number; write it as text: "0',
+    ),
+    "boolean": ("clusters: [on]", "clusters[0]: on without quotes is a boolean"),
+    "key-twice": (
+        "id: other",
+        "column 7: is not YAML that can be used: the key 'id' stands twice in one mapping",
+    ),
+    "key-number": ("5: x", "a key must be text"),
+    "tab": ("\tid: y", "is not YAML that can be used"),
+    "tag": ("clusters: !!python/name:os.system", "is not YAML that can be used"),
+}
+
+
+@pytest.mark.parametrize(("line", "told"), TRAPS.values(), ids=TRAPS.keys())
+def test_what_yaml_makes_of_plain_words_is_told(line: str, told: str, tmp_path: Path) -> None:
+    """Octal accounts, dates, booleans and keys that overwrite each other do not pass in silence."""
+    path = tmp_path / "data.yaml"
+    path.write_text(f"eksgateway:\n  grants: []\n  freezes:\n    - id: x\n      {line}\n")
+    with pytest.raises(PolicyDataError) as caught:
+        load_data(path)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.json", b'{"eksgateway": {"grants": [], "grants": []}}', "the key 'grants' stands twice"),
+        ("a.json", b'{"eksgateway": {"grants": 5}}', "eksgateway.grants: must be a list, and is 5"),
+        ("a.json", b"{", "line 1, column 2: is not JSON"),
+        ("a.yaml", b"\xff\xfe", "is not UTF-8"),
+        ("a.yaml", b"a: \x00", "is not YAML"),
+        ("a.yaml", b"a: [" * 5000, "is nested without end"),
+        ("a.yaml", b"eksgateway: {grants: &a [*a]}", "unconstructable recursive node"),
+        ("a.yaml", b"a" * (MAX_DATA_BYTES + 1), "is larger than"),
+        ("a.yaml", b"", "the document: must be a mapping, and is empty"),
+    ],
+    ids=["twice", "number", "cut-off", "not-utf-8", "nul", "deep", "itself", "large", "empty"],
+)
+def test_a_file_that_cannot_be_read_is_told(name: str, content: bytes, told: str, tmp_path: Path) -> None:
+    """Never as a traceback."""
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(PolicyDataError) as caught:
+        load_data(path)
+    assert told in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    """With the system's own reason."""
+    with pytest.raises(PolicyDataError, match="cannot be read: No such file"):
+        load_data(tmp_path / "none.yaml")
+
+
+def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
+    """One round of corrections is enough."""
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps({"eksgateway": {"grants": [{"id": "a"}], "freezes": [{"id": "a"}]}}))
+    with pytest.raises(PolicyDataError) as caught:
+        load_data(path)
+    assert len(caught.value.faults) >= 8
+
+
+def test_the_example_is_right() -> None:
+    """What operators copy passes the check, YAML and JSON alike."""
+    data = load_data(EXAMPLE_DATA)
+    assert find_faults(data) == []
+    assert describe(data) == "4 grants, 1 freeze"
+
+
+async def test_one_grant_in_the_file_decides_who_may_cancel(tmp_path: Path) -> None:
+    """Operators edit data; no code changes."""
+    path = tmp_path / "grants.yaml"
+    answers = {}
+    for group in ("corp:platform", "corp:nobody"):
+        path.write_text(EXAMPLE_DATA.read_text().replace("corp:platform", group))
+        engine = await open_engine(PolicySettings(data=path), SystemClock())
+        try:
+            answers[group] = await engine.decide(at_request(caller("jwt:corp:alice", "corp:platform")))
+        finally:
+            await engine.close()
+    assert answers["corp:platform"].rule_ids == ("platform-oncall",)
+    assert not answers["corp:nobody"].allowed
+    assert len({answer.policy_revision for answer in answers.values()}) == 2
+
+
+async def test_data_with_faults_keeps_the_engine_from_opening(tmp_path: Path) -> None:
+    """A start fails with every fault, before anything is served."""
+    path = tmp_path / "grants.yaml"
+    path.write_text("eksgateway: {grants: [{id: a}]}")
+    with pytest.raises(PolicyDataError, match=r"eksgateway\.grants\[0\]\.actions: is missing"):
+        await open_engine(PolicySettings(data=path), SystemClock())

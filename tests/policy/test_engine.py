@@ -1,0 +1,101 @@
+"""The reading of a policy's answer: only a boolean true allows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eksgateway.errors import GatewayError, PolicyInvalid, PolicyObligationUnknown, PolicyUndefined
+from eksgateway.model import Decision
+from eksgateway.policy.engine import MAX_ANSWER_BYTES, UNDEFINED, read_decision, read_json
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+RESULTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "allow": st.just(True) | JSON,
+        "rules": st.lists(st.text()) | JSON,
+        "reasons": st.lists(st.text()) | JSON,
+        "obligations": st.just([]) | JSON,
+    },
+)
+
+
+def _read(result: Any) -> Decision:
+    return read_decision(result, decision_id="d", revision="r")
+
+
+def test_a_decision_is_read_in_full() -> None:
+    """Rules and reasons come along, with the id and revision given."""
+    result = {"allow": True, "rules": ["a"], "reasons": ["Because."], "obligations": []}
+    assert _read(result) == Decision("d", True, ("a",), ("Because.",), "r")
+    assert _read({"allow": False}) == Decision("d", False, (), (), "r")
+
+
+@given(RESULTS | JSON)
+def test_only_a_boolean_true_without_obligations_allows(result: Any) -> None:
+    """Whatever else a policy says is a deny or an error, never an allow."""
+    try:
+        allowed = _read(result).allowed
+    except GatewayError:
+        return
+    assert allowed is (result["allow"] is True)
+    assert not (allowed and result.get("obligations"))
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        None,
+        [],
+        "allow",
+        True,
+        {},
+        {"allow": None},
+        {"allow": "true"},
+        {"allow": 1},
+        {"allow": [True]},
+        {"allow": True, "rules": "a"},
+        {"allow": True, "rules": [1]},
+        {"allow": False, "reasons": {"a": "b"}},
+        {"allow": False, "reasons": None},
+        {"allow": True, "obligations": None},
+        {"allow": True, "obligations": {"mfa": True}},
+    ],
+    ids=repr,
+)
+def test_what_is_not_a_decision_is_invalid(result: Any) -> None:
+    """A wrong type anywhere makes the whole answer unusable."""
+    with pytest.raises(PolicyInvalid):
+        _read(result)
+
+
+def test_no_result_is_undefined() -> None:
+    """Undefined is told apart from an answer that is null."""
+    with pytest.raises(PolicyUndefined):
+        _read(UNDEFINED)
+
+
+def test_an_allow_under_obligations_is_none() -> None:
+    """Obligations count when the policy allows; a denial needs none."""
+    with pytest.raises(PolicyObligationUnknown):
+        _read({"allow": True, "obligations": [{"id": "mfa"}]})
+    assert not _read({"allow": False, "obligations": [{"id": "mfa"}]}).allowed
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"<html>", b"\xff", b"{", b"[" * 100_000, b"9" * 10_000, b" " * (MAX_ANSWER_BYTES + 1)],
+    ids=["empty", "html", "not-utf-8", "cut-off", "deep", "huge-number", "huge"],
+)
+def test_bytes_that_are_not_json_are_invalid(raw: bytes) -> None:
+    """Garbage, depth and size end in the same error."""
+    with pytest.raises(PolicyInvalid):
+        read_json(raw)

@@ -1,0 +1,218 @@
+"""The engine for an OPA server: what it asks, and what every kind of trouble comes to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from eksgateway.clock import Clock, SystemClock
+from eksgateway.errors import (
+    GatewayError,
+    PolicyInvalid,
+    PolicyObligationUnknown,
+    PolicyUnavailable,
+    PolicyUndefined,
+)
+from eksgateway.model import ClusterRef
+from eksgateway.policy.opa import OpaEngine
+from eksgateway.settings import OpaSettings
+from support.clock import FakeClock
+from support.opa_answers import AnsweringServer, Says, answering_server, decides
+from support.questions import at_request, caller
+
+ALICE = at_request(caller("jwt:corp:alice", "corp:platform"))
+ALLOW = {"allow": True, "rules": ["a"], "reasons": [], "obligations": []}
+Open = Callable[..., Awaitable[OpaEngine]]
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[AnsweringServer]:
+    async with answering_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def connect() -> AsyncIterator[Open]:
+    """Opens engines that are closed with the test; their clock stands still unless one is given."""
+    async with AsyncExitStack() as stack:
+
+        async def opened(
+            url: str, *, bundle: str = "", timeout_s: float = 5, clock: Clock | None = None
+        ) -> OpaEngine:
+            configured = OpaSettings(url=url, bundle=bundle, poll_s=2)
+            engine = await OpaEngine.open(configured, clock or FakeClock(), timeout_s=timeout_s)
+            stack.push_async_callback(engine.close)
+            return engine
+
+        yield opened
+
+
+async def test_the_question_is_asked_of_one_fixed_path(fake: AnsweringServer, connect: Open) -> None:
+    """Nothing a caller writes becomes part of the path; the answer's revision is the decision's."""
+    fake.answers = [decides(ALLOW, provenance={"bundles": {"b": {"revision": "7"}, "a": {"revision": "x"}}})]
+    engine = await connect(fake.url)
+    evil = replace(ALICE, cluster=ClusterRef("../..", "?q=1", "../../v1/policies"), reason="/x")
+    decision = await engine.decide(evil)
+    assert (decision.allowed, decision.rule_ids, decision.policy_revision) == (True, ("a",), "a=x,b=7")
+    assert set(fake.paths) <= {
+        "/v1/data/eksgateway/authz/decision?provenance=true",
+        "/v1/data/eksgateway/revision/hash?provenance=true",
+    }
+    assert evil.to_input() in fake.inputs
+
+
+TROUBLE: dict[str, tuple[Says, type[GatewayError]]] = {
+    "500": (Says(b"{}", 500), PolicyUnavailable),
+    "503": (Says(b"{}", 503), PolicyUnavailable),
+    "hangs": (Says(hangs=True), PolicyUnavailable),
+    "404": (Says(b"{}", 404), PolicyInvalid),
+    "401": (Says(b'{"code": "unauthorized"}', 401), PolicyInvalid),
+    "redirect": (Says(b"", 307, {"Location": "/v1/data/elsewhere"}), PolicyInvalid),
+    "no-result": (Says(b"{}"), PolicyUndefined),
+    "empty": (Says(b""), PolicyInvalid),
+    "html": (Says(b"<html>"), PolicyInvalid),
+    "not-utf-8": (Says(b'{"result": "\xff"}'), PolicyInvalid),
+    "list": (Says(b"[]"), PolicyInvalid),
+    "deep": (Says(b"[" * 200_000), PolicyInvalid),
+    "too-large": (Says(b'{"result": "' + b"x" * (1 << 21) + b'"}'), PolicyInvalid),
+    "null": (decides(None), PolicyInvalid),
+    "true-alone": (decides(True), PolicyInvalid),
+    "text-true": (decides({**ALLOW, "allow": "true"}), PolicyInvalid),
+    "one": (decides({**ALLOW, "allow": 1}), PolicyInvalid),
+    "no-allow": (decides({"rules": []}), PolicyInvalid),
+    "rules-text": (decides({**ALLOW, "rules": "a"}), PolicyInvalid),
+    "obligation": (decides({**ALLOW, "obligations": ["mfa"]}), PolicyObligationUnknown),
+    "provenance-text": (decides(ALLOW, provenance="x"), PolicyInvalid),
+    "bundles-list": (decides(ALLOW, provenance={"bundles": []}), PolicyInvalid),
+    "bundle-number": (decides(ALLOW, provenance={"bundles": {"a": {"revision": 5}}}), PolicyInvalid),
+}
+
+
+@pytest.mark.parametrize(("answer", "expected"), TROUBLE.values(), ids=TROUBLE.keys())
+async def test_trouble_is_never_an_allow(
+    answer: Says, expected: type[GatewayError], fake: AnsweringServer, connect: Open
+) -> None:
+    """Each kind of answer that is no decision raises its own error, in time."""
+    engine = await connect(fake.url, timeout_s=2)
+    fake.answers = [answer]
+    begun = time.monotonic()
+    with pytest.raises(expected) as caught:
+        await engine.decide(ALICE)
+    assert type(caught.value) is expected
+    assert time.monotonic() - begun < 5
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    allow=st.just(True) | st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.booleans()),
+    obligations=st.just([]) | st.lists(st.text()) | st.none() | st.dictionaries(st.text(), st.text()),
+    status=st.sampled_from([200, 200, 200, 201, 204, 302, 400, 403, 503]),
+)
+def test_only_a_boolean_true_allows(allow: Any, obligations: Any, status: int) -> None:
+    """Over the wire as in the reading: everything else is a deny or an error."""
+
+    async def ask() -> bool:
+        body = {"result": {"allow": allow, "obligations": obligations}}
+        async with answering_server(Says(json.dumps(body).encode(), status)) as fake:
+            engine = await OpaEngine.open(OpaSettings(url=fake.url), FakeClock(), timeout_s=5)
+            try:
+                return (await engine.decide(ALICE)).allowed
+            except GatewayError:
+                return False
+            finally:
+                await engine.close()
+
+    allowed = asyncio.run(ask())
+    if allow is not True or obligations != [] or status >= 300:
+        assert not allowed
+    elif status == 200:
+        assert allowed
+
+
+async def test_no_server_is_unavailable_within_the_deadline(connect: Open) -> None:
+    """The client's own retries end with the deadline of the call."""
+    async with answering_server() as gone:
+        url = gone.url
+    engine = await connect(url, timeout_s=0.5)
+    begun = time.monotonic()
+    with pytest.raises(PolicyUnavailable):
+        await engine.decide(ALICE)
+    assert time.monotonic() - begun < 2
+
+
+async def test_a_server_error_that_passes_is_not_seen(fake: AnsweringServer, connect: Open) -> None:
+    """Within the deadline a 502 is tried again."""
+    engine = await connect(fake.url)
+    await _until(lambda: bool(fake.paths))  # else the first poll of the revision takes the 502
+    fake.answers = [Says(b"", 502), decides(ALLOW)]
+    assert (await engine.decide(ALICE)).allowed
+    assert len(fake.answers) == 1
+
+
+async def test_a_bundle_that_is_expected_has_to_be_there(fake: AnsweringServer, connect: Open) -> None:
+    """OPA without its bundle is not ready, whatever it answers; with it, its revision counts."""
+    engine = await connect(fake.url, bundle="gateway")
+    for answer in (Says(b"{}"), decides(ALLOW), decides(ALLOW, provenance={"bundles": {"other": {}}})):
+        fake.answers = [answer]
+        with pytest.raises(PolicyUnavailable):
+            await engine.decide(ALICE)
+        with pytest.raises(PolicyUnavailable):
+            await engine.check()
+    loaded = {"bundles": {"other": {"revision": "1"}, "gateway": {"revision": "2"}}}
+    fake.answers = [decides(ALLOW, provenance=loaded)]
+    assert (await engine.decide(ALICE)).policy_revision == "gateway=2"
+    fake.answers = [Says(json.dumps({"provenance": loaded}).encode())]
+    with pytest.raises(PolicyUndefined):
+        await engine.decide(ALICE)
+
+
+async def test_the_revision_is_asked_for_again_and_again(fake: AnsweringServer, connect: Open) -> None:
+    """Every poll_s; while OPA cannot say, what it said last stands."""
+    fake.answers = [decides("hash-1")]
+    clock = FakeClock()
+    engine = await connect(fake.url, clock=clock)
+    await _until(lambda: engine.revision == "hash-1")
+    asked = len(fake.paths)
+    for answer, expected in [(Says(b"", 503), "hash-1"), (decides("hash-2"), "hash-2")]:
+        fake.answers = [answer]
+        await clock.advance(2.5)
+        await _until(lambda asked=asked: len(fake.paths) > asked)  # type: ignore[misc]  # a default argument
+        await _until(lambda expected=expected: engine.revision == expected)  # type: ignore[misc]  # likewise
+        asked = len(fake.paths)
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - what is waited for sets no event
+            await asyncio.sleep(0.005)
+
+
+async def test_a_cancelled_question_stays_cancelled(fake: AnsweringServer, connect: Open) -> None:
+    """A caller who is gone does not look like an outage."""
+    engine = await connect(fake.url)
+    fake.answers = [Says(hangs=True)]
+    asked = len(fake.paths)
+    task = asyncio.create_task(engine.decide(ALICE))
+    await _until(lambda: len(fake.paths) > asked)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_close_leaves_no_task(fake: AnsweringServer) -> None:
+    """Nothing is left running, and closing does not wait for OPA."""
+    fake.answers = [Says(hangs=True)]
+    before = asyncio.all_tasks()
+    engine = await OpaEngine.open(OpaSettings(url=fake.url), SystemClock(), timeout_s=60)
+    await _until(lambda: bool(fake.paths))
+    await engine.close()
+    assert not {task for task in asyncio.all_tasks() - before if "policy" in task.get_name()}

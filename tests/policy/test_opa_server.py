@@ -1,0 +1,90 @@
+"""The engine for an OPA server against a real one: plain files, a bundle, a change, an outage."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from eksgateway.clock import SystemClock
+from eksgateway.errors import PolicyUnavailable, PolicyUndefined
+from eksgateway.policy.load import open_engine
+from eksgateway.settings import OpaSettings, PolicySettings
+from support.opa import EXAMPLE_DATA, POLICIES, OpaServer, running_opa
+from support.questions import at_request, caller
+
+ALICE = at_request(caller("jwt:corp:alice", "corp:platform"))
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Iterator[OpaServer]:
+    """An OPA that serves a bundle with a revision, as from a bundle server."""
+    archive = tmp_path / "gateway.tar.gz"
+    (tmp_path / "data.yaml").write_text(EXAMPLE_DATA.read_text())
+    build = ["opa", "build", "--bundle", "--revision", "v7", "--output", str(archive)]
+    (tmp_path / "tree").mkdir()
+    for source in [*(POLICIES / "eksgateway").glob("*.rego"), tmp_path / "data.yaml"]:
+        if not source.name.endswith("_test.rego"):
+            (tmp_path / "tree" / source.name).write_bytes(source.read_bytes())
+    subprocess.run([*build, str(tmp_path / "tree")], check=True, capture_output=True)
+    with running_opa(archive, log=tmp_path / "opa.log", arguments=["--bundle"]) as server:
+        yield server
+
+
+def _settings(url: str, bundle: str = "") -> PolicySettings:
+    return PolicySettings(engine="opa", opa=OpaSettings(url=url, bundle=bundle), timeout_s=5)
+
+
+async def test_the_revision_of_the_bundle_is_that_of_the_decision(bundle: OpaServer, tmp_path: Path) -> None:
+    """OPA's own word for what is in force."""
+    name = str(tmp_path / "gateway.tar.gz")
+    engine = await open_engine(_settings(bundle.url, name), SystemClock())
+    try:
+        await engine.check()
+        decision = await engine.decide(ALICE)
+        assert decision.allowed
+        assert engine.revision == decision.policy_revision == f"{name}=v7"
+    finally:
+        await engine.close()
+
+
+async def test_another_bundle_than_expected_is_not_ready(bundle: OpaServer) -> None:
+    """A gateway in front of the wrong OPA does not serve."""
+    engine = await open_engine(_settings(bundle.url, "another"), SystemClock())
+    try:
+        with pytest.raises(PolicyUnavailable):
+            await engine.check()
+    finally:
+        await engine.close()
+
+
+async def test_plain_data_has_a_revision_that_changes_with_it(tmp_path: Path) -> None:
+    """Without a bundle, a hash of grants and freezes is the revision; without an OPA, nothing is decided."""
+    with running_opa(log=tmp_path / "opa.log") as server:
+        engine = await open_engine(_settings(server.url), SystemClock())
+        try:
+            await engine.check()
+            before = engine.revision
+            assert (await engine.decide(ALICE)).allowed
+            server.put("eksgateway/grants", [])
+            await engine.check()
+            assert engine.revision not in ("", before)
+            assert not (await engine.decide(ALICE)).allowed
+            server.stop()
+            with pytest.raises(PolicyUnavailable):
+                await engine.decide(ALICE)
+        finally:
+            await engine.close()
+
+
+async def test_an_opa_without_the_policy_is_undefined(tmp_path: Path) -> None:
+    """The gateway comes up all the same and is not ready."""
+    with running_opa(EXAMPLE_DATA, log=tmp_path / "opa.log") as server:
+        engine = await open_engine(_settings(server.url), SystemClock())
+        try:
+            with pytest.raises(PolicyUndefined):
+                await engine.check()
+        finally:
+            await engine.close()

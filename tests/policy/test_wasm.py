@@ -1,0 +1,187 @@
+"""The engine in the process: what it refuses to load, and what a policy that misbehaves comes to."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eksgateway.errors import PolicyInvalid, PolicyUnavailable, PolicyUndefined
+from eksgateway.policy.engine import PolicyLoadError
+from eksgateway.policy.wasm import WasmEngine
+from support.policy_cases import CONTENT
+from support.questions import at_request, caller
+
+DATA = {"eksgateway": CONTENT}
+DENY = (
+    'decision := {"allow": false, "reasons": [], "rules": [], "obligations": []} if input.subject.id != "x"'
+)
+Load = Callable[..., Awaitable[WasmEngine]]
+
+
+@pytest.fixture
+async def load() -> AsyncIterator[Load]:
+    """Loads engines that end with the test."""
+    async with AsyncExitStack() as stack:
+
+        async def loaded(wasm: bytes, data: dict[str, Any] = DATA, timeout_s: float = 2) -> WasmEngine:
+            engine = await WasmEngine.load(wasm, data, timeout_s=timeout_s)
+            stack.push_async_callback(engine.close)
+            return engine
+
+        yield loaded
+
+
+@pytest.fixture
+def own() -> bytes:
+    """The package's module."""
+    return (files("eksgateway.policy") / "policy.wasm").read_bytes()
+
+
+@pytest.fixture
+def compiled(tmp_path: Path) -> Callable[[str], bytes]:
+    """Compiles rules that deny everybody but the caller x, for whom ``rules`` decide."""
+
+    def build(rules: str) -> bytes:
+        (tmp_path / "p.rego").write_text(f"package eksgateway.authz\n\n{DENY}\n\n{rules}\n")
+        command = ["opa", "build", "-t", "wasm", "-e", "eksgateway/authz/decision", "-o", "b.tgz", "p.rego"]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+        unpack = ["tar", "-xzf", "b.tgz", "-O", "/policy.wasm"]
+        return subprocess.run(unpack, cwd=tmp_path, check=True, capture_output=True).stdout
+
+    return build
+
+
+X = at_request(caller("x"))
+
+
+def _tickers() -> int:
+    return sum(thread.name == "policy-ticker" for thread in threading.enumerate())
+
+
+async def test_the_revision_is_that_of_module_and_data(
+    own: bytes, load: Load, compiled: Callable[[str], bytes]
+) -> None:
+    """Equal in content is equal in revision, however it is written; any change changes it."""
+    first = (await load(own)).revision
+    assert (await load(own, {"eksgateway": dict(reversed(CONTENT.items()))})).revision == first
+    assert (await load(own, {"eksgateway": {"grants": []}})).revision != first
+    assert (await load(compiled(""))).revision != first
+
+
+async def test_a_module_that_needs_host_built_ins_is_refused_by_name(
+    load: Load, compiled: Callable[[str], bytes]
+) -> None:
+    """What an embedded policy cannot call is told at load, not at the first decision."""
+    module = compiled('decision := {"allow": sprintf("%d", [time.now_ns()])} if input.subject.id == "x"')
+    with pytest.raises(PolicyLoadError, match=r"built-ins .*: sprintf, time\.now_ns;"):
+        await load(module)
+
+
+@pytest.mark.parametrize("wasm", [b"", b"garbage", b"\0asm\x01\0\0\0"], ids=["empty", "garbage", "other"])
+async def test_what_is_not_a_policy_is_refused(wasm: bytes, load: Load) -> None:
+    """Neither garbage nor another WebAssembly module loads, and no thread stays."""
+    before = _tickers()
+    with pytest.raises(PolicyLoadError):
+        await load(wasm)
+    assert _tickers() == before
+
+
+async def test_a_policy_that_does_not_decide_the_samples_is_refused(
+    load: Load, compiled: Callable[[str], bytes]
+) -> None:
+    """An engine has answered before it is handed out."""
+    module = compiled('decision := "yes" if input.subject.id != "x"')
+    with pytest.raises(PolicyLoadError, match="does not answer"):
+        await load(module)
+
+
+async def test_large_data_loads(own: bytes, load: Load) -> None:
+    """The module's memory grows with its data."""
+    grants = [{**CONTENT["grants"][1], "id": f"g-{n}", "groups": [f"corp:{n}"]} for n in range(5000)]
+    engine = await load(own, {"eksgateway": {"grants": grants}})
+    decision = await engine.decide(at_request(caller("jwt:corp:a", "corp:4999"), "get"))
+    assert decision.rule_ids == ("g-4999",)
+
+
+async def test_a_large_question_is_decided(own: bytes, load: Load) -> None:
+    """The module's memory grows with its input, and the next question finds it in order."""
+    engine = await load(own)
+    alice = caller("jwt:corp:alice", "corp:platform")
+    assert (await engine.decide(at_request(alice, reason="x" * 3_000_000))).allowed
+    assert (await engine.decide(at_request(alice))).allowed
+
+
+async def test_a_runaway_policy_is_stopped_and_the_next_question_is_answered(
+    load: Load, compiled: Callable[[str], bytes]
+) -> None:
+    """A deadline ends it as unavailable; the instance that was stopped is not used again."""
+    loop = "count([1 | some a in data.n; some b in data.n; some c in data.n; a + b + c < 0]) == 1"
+    module = compiled(f'decision := {{"allow": true}} if {{\n\tinput.subject.id == "x"\n\t{loop}\n}}')
+    engine = await load(module, {"n": list(range(2000))}, timeout_s=0.2)
+    for _ in range(2):
+        begun = time.monotonic()
+        with pytest.raises(PolicyUnavailable) as caught:
+            await engine.decide(X)
+        assert time.monotonic() - begun < 5
+        assert "INTERRUPT" in caught.value.detail
+        assert not (await engine.decide(at_request(caller("y")))).allowed
+
+
+async def test_a_policy_that_contradicts_itself_is_unavailable(
+    load: Load, compiled: Callable[[str], bytes]
+) -> None:
+    """Two values for one decision abort the evaluation, as an OPA answers 500."""
+    module = compiled(
+        'decision := {"allow": true} if input.subject.id == "x"\n\n'
+        'decision := {"allow": false} if startswith(input.subject.id, "x")'
+    )
+    engine = await load(module)
+    with pytest.raises(PolicyUnavailable) as caught:
+        await engine.decide(X)
+    assert "conflict" in caught.value.detail
+    assert not (await engine.decide(at_request(caller("y")))).allowed
+
+
+async def test_a_policy_that_eats_memory_is_unavailable(load: Load, compiled: Callable[[str], bytes]) -> None:
+    """Memory has an end as time has."""
+    grow = 'big := [concat("", [a, b, c]) | some a in data.s; some b in data.s; some c in data.s]'
+    module = compiled(
+        f'decision := {{"allow": true}} if {{\n\tinput.subject.id == "x"\n\t{grow}\n\tcount(big) > 1\n}}'
+    )
+    engine = await load(module, {"s": [str(n) * 2000 for n in range(9)] * 9}, timeout_s=60)
+    with pytest.raises(PolicyUnavailable):
+        await engine.decide(X)
+    assert not (await engine.decide(at_request(caller("y")))).allowed
+
+
+async def test_no_result_is_undefined(load: Load, compiled: Callable[[str], bytes]) -> None:
+    """A policy without a default may have no answer."""
+    engine = await load(compiled(""))
+    with pytest.raises(PolicyUndefined):
+        await engine.decide(X)
+
+
+async def test_a_result_that_is_too_large_is_invalid(load: Load, compiled: Callable[[str], bytes]) -> None:
+    """More than a megabyte is no decision."""
+    rule = 'decision := {"allow": true, "reasons": data.s} if input.subject.id == "x"'
+    engine = await load(compiled(rule), {"s": ["x" * 1000] * 1100})
+    with pytest.raises(PolicyInvalid, match="not a decision"):
+        await engine.decide(X)
+    assert not (await engine.decide(at_request(caller("y")))).allowed
+
+
+async def test_close_ends_the_thread(own: bytes) -> None:
+    """Nothing is left running."""
+    before = _tickers()
+    engine = await WasmEngine.load(own, DATA)
+    assert _tickers() == before + 1
+    await engine.close()
+    assert _tickers() == before

@@ -1,0 +1,71 @@
+"""A server that stands where an OPA should and answers every path alike, byte for byte as told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+
+@dataclass(frozen=True)
+class Says:
+    """One HTTP answer; ``hangs``: none until the server stops."""
+
+    body: bytes = b"{}"
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    hangs: bool = False
+
+
+def decides(result: Any, **beside: Any) -> Says:
+    """An answer with that result, and what else OPA says beside it."""
+    return Says(json.dumps({"result": result, **beside}).encode())
+
+
+class AnsweringServer:
+    """Gives ``answers`` in order, the last one for ever; ``paths`` and ``inputs`` are what was asked."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.answers = [Says()]
+        self.paths: list[str] = []
+        self.inputs: list[Any] = []
+        self._stopping = asyncio.Event()
+
+    async def _handle(self, request: web.Request) -> web.Response:
+        self.paths.append(request.path_qs)
+        self.inputs.append((await request.json())["input"])
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if answer.hangs:
+            await self._stopping.wait()
+        return web.Response(
+            body=answer.body, status=answer.status, headers=answer.headers, content_type="application/json"
+        )
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        app = web.Application()
+        app.router.add_post("/{path:.*}", self._handle)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            yield
+        finally:
+            self._stopping.set()
+            await runner.cleanup()
+
+
+@asynccontextmanager
+async def answering_server(*answers: Says) -> AsyncIterator[AnsweringServer]:
+    """A running AnsweringServer."""
+    server = AnsweringServer()
+    server.answers = list(answers) or server.answers
+    async with server.serving():
+        yield server
