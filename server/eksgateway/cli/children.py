@@ -15,11 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
+from eksgateway.errors import StartError
+
 _UP_WITHIN_S = 60.0
 _LINES_TOLD = 8
 
 
-class ChildFailed(Exception):
+class ChildFailed(StartError):
     """A child that ended, or that did not come up; the text says why, as far as its log does."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from typing import TypeVar
 
 import grpc
 
-from eksgateway.cli.children import ChildFailed
 from eksgateway.cli.demo_client import Client, Refusal, phase_name
 from eksgateway.cli.demo_screen import Screen, State
 from eksgateway.cli.sandbox import CHANNEL_OPTIONS, Sandbox, open_sandbox, until
@@ -46,15 +44,8 @@ class Stage:
     ledger: Path
 
 
-def run() -> int:
-    """The exit code: 0 when every scene ended as it should."""
-    try:
-        return asyncio.run(_run(Screen()))
-    except ChildFailed as exc:
-        sys.exit(f"eksgateway: {exc}")
-
-
-async def _run(screen: Screen) -> int:
+async def run(screen: Screen) -> int:
+    """The exit code: 0 when every scene ended as it should. Raises StartError."""
     started = time.monotonic()
     failed: list[str] = []
     screen.say("Starting a simulated EKS and a gateway on this machine; nothing reaches AWS.")

@@ -113,5 +113,5 @@ class _MovingTable:
             table.add_row(f"{elapsed:5.1f} s", *(Text(cell) for cell in astuple(state)))
         ended = bool(self.states) and self.states[-1][1].message == "FINAL"
         if not ended:
-            table.add_row(f"{time.monotonic() - self.start:5.1f} s", Text("…", style="dim"))
+            table.add_row(f"{time.monotonic() - self.start:5.1f} s", Text("...", style="dim"))
         return table

@@ -28,13 +28,12 @@ _MOST_DENIALS = 100_000
 
 
 def verify_ledger(path: Path, checkpoint: str) -> int:
-    """The exit code: 0 for a ledger that is as it was written. Raises SettingsError."""
+    """The exit code: 0 for a ledger that is as it was written. Raises StartError."""
     try:
-        report = verify(path, Checkpoint.parse(checkpoint) if checkpoint else None)
+        known = Checkpoint.parse(checkpoint) if checkpoint else None
     except ValueError as exc:
         raise SettingsError(f"--checkpoint {checkpoint}: {exc}") from exc
-    except LedgerError as exc:
-        raise SettingsError(str(exc)) from exc
+    report = verify(path, known)
     if report.broken is not None:
         print(f"Broken at event {report.broken.seq}: {printable(report.broken.what)}.")
         print(f"The chain of hashes is sound up to event {report.head.seq}.")
@@ -45,17 +44,14 @@ def verify_ledger(path: Path, checkpoint: str) -> int:
     return 0
 
 
-def list_ledger(path: Path) -> None:
-    """A table in a terminal, tab-separated lines in a pipe. Raises SettingsError."""
-    console = Console(highlight=False)
-    try:
-        if console.is_terminal:
-            console.print(_table(_entries(path)))
-        else:
-            for entry in _entries(path):
-                print("\t".join(astuple(entry)))
-    except LedgerError as exc:
-        raise SettingsError(str(exc)) from exc
+def list_ledger(path: Path, console: Console | None = None) -> None:
+    """A table in a terminal, tab-separated lines in a pipe. Raises StartError."""
+    console = console or Console(highlight=False)
+    if console.is_terminal:
+        console.print(_table(_entries(path)))
+        return
+    for entry in _entries(path):
+        print("\t".join(astuple(entry)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +76,10 @@ def _table(entries: Iterator[_Entry]) -> Table:
 
 def _entries(path: Path) -> Iterator[_Entry]:
     """Events and denied cancels, oldest first."""
-    denials = reversed(list_denials(path, limit=_MOST_DENIALS))
+    try:
+        denials = reversed(list_denials(path, limit=_MOST_DENIALS))
+    except CodecError as exc:
+        raise LedgerError(f"{path}: the log of denied cancels was changed: {exc}") from exc
     return heapq.merge(_events(path), map(_denied, denials), key=attrgetter("time"))
 
 

@@ -98,16 +98,18 @@ def sandbox(
     from eksgateway.cli.sandbox_options import SandboxOptions  # noqa: PLC0415
 
     with _clear_errors():
-        run(SandboxOptions(port=port, speed=speed, info=info, engine=policy_engine, opa_url=opa_url))
+        options = SandboxOptions(port=port, speed=speed, info=info, engine=policy_engine, opa_url=opa_url)
+        asyncio.run(run(options))
 
 
 @app.command()
 def demo() -> None:
     """Show the main job on a simulated EKS, in under a minute; exit 1 if anything went otherwise."""
     from eksgateway.cli.demo import run  # noqa: PLC0415
+    from eksgateway.cli.demo_screen import Screen  # noqa: PLC0415
 
     with _clear_errors():
-        sys.exit(run())
+        sys.exit(asyncio.run(run(Screen())))
 
 
 @ledger_app.command("verify")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -44,15 +43,8 @@ _SIMULATOR_ENDS_S = 10.0
 _PAUSE_S = 2.0  # between attempts to start a gateway again
 
 
-def run(options: SandboxOptions) -> None:
-    """Stay up until SIGTERM or SIGINT. Raises SettingsError; exits with 1 when a part cannot go on."""
-    try:
-        asyncio.run(_run(options))
-    except ChildFailed as exc:
-        sys.exit(f"eksgateway: {exc}")
-
-
-async def _run(options: SandboxOptions) -> None:
+async def run(options: SandboxOptions) -> None:
+    """Stay up until SIGTERM or SIGINT. Raises StartError when a part cannot be started or go on."""
     with ending() as ended:
         async with open_sandbox(options, say) as sandbox:
             await until(ended, _stay_up(sandbox))

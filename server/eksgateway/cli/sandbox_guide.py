@@ -51,7 +51,7 @@ def _clusters(clusters: list[dict[str, Any]]) -> str:
 
 _USAGE = """\
 Gateway:        @grpc (gRPC, plaintext, reflection open)
-Simulated EKS:  @simulator (not AWS; its clock runs @speed times as fast)
+Simulated EKS:  @simulator (not AWS; at @speed times real speed)
 Policy data:    @data
 Ledger:         @ledger
 Gateway's log:  @log

@@ -1,0 +1,173 @@
+"""`eksgateway ledger`: what it prints of sound ledgers, and of ones that somebody has changed."""
+
+from __future__ import annotations
+
+import io
+import re
+import sqlite3
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from eksgateway.cli.ledger import list_ledger, printable
+from eksgateway.cli.main import app
+from eksgateway.clock import SystemClock
+from eksgateway.ledger.sql import open_ledger
+from eksgateway.model import Denial, OutcomeKind
+from eksgateway.settings import LedgerSettings
+from support.records import at, caller, decision, intent, observation, outcome, ref, update
+
+
+@pytest.fixture
+async def path(tmp_path: Path) -> Path:
+    """A closed ledger with two cancellations, five events and a denied cancel."""
+    settings = LedgerSettings(path=tmp_path / "ledger.db", commit_timeout_s=10)
+    ledger = await open_ledger(settings, SystemClock())
+    for name in "12":
+        await ledger.commit_intent(intent(name))
+    await ledger.record_outcome("cancellation-1", outcome())
+    await ledger.record_outcome("cancellation-2", outcome(OutcomeKind.NOT_FORWARDED))
+    await ledger.record_observation(ref(), observation(update("Cancelled")))
+    ledger.record_denial(Denial(at(0), "r", caller("bob"), intent().request, decision(), "request"))
+    await ledger.close()
+    return settings.path
+
+
+def change(path: Path, *statements: str) -> None:
+    with sqlite3.connect(path) as other:
+        for verb in ("update", "delete"):
+            other.execute(f"DROP TRIGGER events_refuse_{verb}")
+        for statement in statements:
+            other.execute(statement)
+    other.close()
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["ledger", *map(str, arguments)])
+    return result.exit_code, result.output
+
+
+def checkpoint_of(path: Path) -> str:
+    code, told = run("verify", path)
+    assert code == 0
+    return told.partition("Checkpoint: ")[2].partition("\n")[0]
+
+
+async def test_a_sound_ledger(path: Path) -> None:
+    """It counts what is there and gives a checkpoint, which fits."""
+    code, told = run("verify", path)
+    assert code == 0
+    assert "Sound: 5 events, 2 cancellations." in told
+    assert run("verify", path, "--checkpoint", checkpoint_of(path)) == (0, told)
+
+
+async def test_a_changed_event(path: Path) -> None:
+    """Exit 1, and which event it is."""
+    change(path, "UPDATE events SET body = replace(body, 'accepted', 'refused') WHERE seq = 3")
+    code, told = run("verify", path)
+    assert code == 1
+    assert "Broken at event 3: its hash does not match its content" in told
+    assert "sound up to event 2." in told
+
+
+async def test_a_changed_projection(path: Path) -> None:
+    """What history shows has to be what the events say."""
+    change(path, "UPDATE cancellations SET phase = 'REJECTED' WHERE cancellation_id = 'cancellation-1'")
+    code, told = run("verify", path)
+    assert code == 1
+    assert "cancellation-1 differs from its events in phase" in told
+
+
+async def test_a_tail_that_was_cut_off(path: Path) -> None:
+    """Shows with an earlier checkpoint only."""
+    checkpoint = checkpoint_of(path)
+    change(path, "DELETE FROM events WHERE seq = 5")
+    code, told = run("verify", path, "--checkpoint", checkpoint)
+    assert code == 1
+    assert "the tail was cut off" in told
+
+
+@pytest.mark.parametrize("command", ["verify", "list"])
+@pytest.mark.parametrize("content", [None, b"", b"no database" * 200], ids=["missing", "empty", "other"])
+def test_what_is_no_ledger(tmp_path: Path, command: str, content: bytes | None) -> None:
+    """Said in words, with the file's name."""
+    path = tmp_path / "other.db"
+    if content is not None:
+        path.write_bytes(content)
+    code, told = run(command, path)
+    assert code == 1
+    assert str(path) in told
+    assert "Traceback" not in told
+
+
+async def test_a_checkpoint_that_is_none(path: Path) -> None:
+    """The error shows how one is written."""
+    code, told = run("verify", path, "--checkpoint", "5")
+    assert code == 1
+    assert "--checkpoint 5: a checkpoint is written seq:hash" in told
+
+
+async def test_the_list_in_a_pipe(path: Path) -> None:
+    """One line for each event and each denied cancel: five columns, nothing cut off."""
+    code, told = run("list", path)
+    assert code == 0
+    rows = [line.split("\t") for line in told.splitlines()]
+    assert [len(row) for row in rows] == [5] * 6
+    assert [(row[0], row[2], row[3]) for row in rows] == [
+        ("", "denied", ""),
+        ("1", "intent", "cancellation-1"),
+        ("2", "intent", "cancellation-2"),
+        ("3", "outcome", "cancellation-1"),
+        ("4", "outcome", "cancellation-2"),
+        ("5", "observation", "cancellation-1"),
+    ]
+    assert rows[1][4] == (
+        "jwt:corp:ann on 111122223333/us-east-1/payments/u-1, VersionRollback,"
+        " reason 'it is broken', ticket 'INC-1'"
+    )
+    assert [row[4] for row in rows[3:]] == ["accepted", "not_forwarded", "Cancelled"]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+async def test_the_list_in_a_terminal(path: Path, width: int) -> None:
+    """A table that fits, its long cells folded."""
+    screen = io.StringIO()
+    list_ledger(path, Console(file=screen, force_terminal=True, width=width, color_system=None))
+    lines = screen.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert [line.split()[0] for line in lines if re.match(" [0-9]", line)] == ["1", "2", "3", "4", "5"]
+    assert sum("denied" in line for line in lines) == 1
+
+
+async def test_what_was_written_into_it_cannot_command_a_terminal(path: Path) -> None:
+    """Neither escapes, nor line breaks, nor bytes that are no text; the list goes on behind them."""
+    change(
+        path,
+        "UPDATE events SET kind = 'x' || char(27) || '[2J' WHERE seq = 2",
+        "UPDATE events SET body = 'a' || char(10) || 'b' WHERE seq = 3",
+        "UPDATE events SET body = CAST(x'ff' AS TEXT) WHERE seq = 4",
+    )
+    code, told = run("list", path)
+    assert code == 0
+    assert "\x1b" not in told
+    assert len(told.splitlines()) == 6
+    assert "x\\x1b[2J" in told
+    assert r"not readable: a\nb" in told
+
+
+async def test_a_denial_that_was_changed(path: Path) -> None:
+    """The log of denied cancels is no part of the chain, but has to be readable."""
+    with sqlite3.connect(path) as other:
+        other.execute("UPDATE decisions SET body = '{}'")
+    other.close()
+    code, told = run("list", path)
+    assert code == 1
+    assert "the log of denied cancels was changed" in told
+
+
+def test_printable() -> None:
+    """Text stays as it is; all else is spelt out."""
+    assert printable("Ämter, 東京 'x'") == "Ämter, 東京 'x'"
+    assert printable("a\tb\r\n\x1b\u2028\udcff") == r"a\tb\r\n\x1b\u2028\udcff"

@@ -1,0 +1,101 @@
+"""Real processes in tests: started with all their output kept, waited for with deadlines, ended by id."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+DEADLINE_S = 60.0
+
+
+class Running:
+    """A running program. ``out`` and ``err`` are what it has printed so far."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self.out = ""
+        self.err = ""
+        assert process.stdout
+        assert process.stderr
+        self._readers = (
+            asyncio.create_task(self._keep("out", process.stdout)),
+            asyncio.create_task(self._keep("err", process.stderr)),
+        )
+
+    async def _keep(self, name: str, stream: asyncio.StreamReader) -> None:
+        while line := await stream.readline():
+            setattr(self, name, getattr(self, name) + line.decode())
+
+    async def end(self, deadline_s: float = DEADLINE_S) -> int:
+        """Its exit code, once all its output was read."""
+        async with asyncio.timeout(deadline_s):
+            await asyncio.gather(*self._readers)
+            return await self.process.wait()
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process's environment without what would colour a pipe, or size it."""
+    hidden = ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "NO_COLOR")
+    return {name: value for name, value in os.environ.items() if name not in hidden} | dict(extra or {})
+
+
+@asynccontextmanager
+async def program(*command: str, env: Mapping[str, str] | None = None) -> AsyncIterator[Running]:
+    """A program, killed at the end if it still runs."""
+    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE, env=environment(env))
+    running = Running(process)
+    try:
+        yield running
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await running.end()
+
+
+def eksgateway(*arguments: str) -> tuple[str, ...]:
+    """The command that runs this package's own, with warnings as errors."""
+    return (sys.executable, "-W", "error", "-m", "eksgateway", *arguments)
+
+
+async def eventually(look: Callable[[], T], deadline_s: float = DEADLINE_S) -> T:
+    """The first true value of ``look``, asked again and again."""
+    async with asyncio.timeout(deadline_s):
+        while True:
+            if found := look():
+                return found
+            await asyncio.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and that nobody has reaped does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def names_in(folder: Path) -> list[str]:
+    """What is in a folder, sorted."""
+    return sorted(each.name for each in folder.iterdir())
+
+
+def children_of(pid: int) -> set[int]:
+    """The processes that this one has started, and theirs."""
+    found: set[int] = set()
+    waiting = [pid]
+    while waiting:
+        parent = waiting.pop()
+        for tasks in Path(f"/proc/{parent}/task").glob("*/children"):
+            new = {int(word) for word in tasks.read_text().split()} - found
+            found |= new
+            waiting += new
+    return found

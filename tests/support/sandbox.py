@@ -1,0 +1,94 @@
+"""A sandbox as its users have it: a process, its info file, and calls with its tokens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from eksgateway.v1 import cancellation_pb2 as cpb
+from eksgateway.v1 import cancellation_service_pb2 as history_pb
+from eksgateway.v1 import cancellation_service_pb2_grpc, update_pb2, update_service_pb2_grpc
+from eksgateway.v1 import update_service_pb2 as pb
+from support.processes import Running, eksgateway, eventually, program
+
+WHY = {"reason": "bad AMI", "ticket": "OPS-1"}
+
+
+class Sandbox:
+    """A sandbox that was started; ``info`` is what its file says now."""
+
+    def __init__(self, process: Running, path: Path) -> None:
+        self.process = process
+        self.path = path
+
+    @property
+    def info(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.path.read_text())
+        return found
+
+    @property
+    def pid(self) -> int:
+        return self.process.process.pid
+
+    @property
+    def pids(self) -> dict[str, int]:
+        found: dict[str, int] = self.info["pids"]
+        return found
+
+    async def up(self) -> None:
+        """Wait for the info file. Fails at once when the sandbox has ended."""
+
+        def look() -> bool:
+            ended = self.process.process.returncode
+            assert ended is None, f"it ended with {ended}: {self.process.out}{self.process.err}"
+            return self.path.exists()
+
+        await eventually(look)
+
+    async def restarted(self, before: int) -> int:
+        """Wait for another gateway than the one of this pid; the new one's."""
+        await eventually(lambda: self.pids["gateway"] != before)
+        return self.pids["gateway"]
+
+    async def cancel(self, who: str, cluster: str, **fields: str) -> cpb.Cancellation:
+        """CancelUpdate, as one of its callers."""
+        update_id = {each["name"]: each["update_id"] for each in self.info["clusters"]}[cluster]
+        request = pb.CancelUpdateRequest(
+            cluster=update_pb2.ClusterRef(name=cluster), update_id=update_id, **fields
+        )
+        async with self._channel() as channel:
+            stub = update_service_pb2_grpc.UpdateServiceStub(channel)
+            return (await stub.CancelUpdate(request, metadata=self._metadata(who), timeout=30)).cancellation
+
+    async def history(self, who: str = "oncall") -> list[cpb.Cancellation]:
+        """What ListCancellations tells, newest first."""
+        async with self._channel() as channel:
+            stub = cancellation_service_pb2_grpc.CancellationServiceStub(channel)
+            request = history_pb.ListCancellationsRequest()
+            answer = await stub.ListCancellations(request, metadata=self._metadata(who), timeout=30)
+            return list(answer.cancellations)
+
+    def _channel(self) -> grpc.aio.Channel:
+        return grpc.aio.insecure_channel(self.info["grpc"], options=(("grpc.enable_http_proxy", 0),))
+
+    def _metadata(self, who: str) -> tuple[tuple[str, str], ...]:
+        return (("authorization", f"Bearer {self.info['tokens'][who]}"),)
+
+
+@asynccontextmanager
+async def sandbox(
+    folder: Path, *options: str, env: Mapping[str, str] | None = None, wait: bool = True
+) -> AsyncIterator[Sandbox]:
+    """A sandbox on a free port whose info file is in ``folder``."""
+    info = folder / "info.json"
+    command = eksgateway("sandbox", "--port", "0", "--info", str(info), *options)
+    async with program(*command, env=env) as process:
+        here = Sandbox(process, info)
+        if wait:
+            await here.up()
+        yield here
