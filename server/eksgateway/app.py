@@ -138,7 +138,7 @@ def build_server(  # noqa: PLR0913  the parts, each given by a test or by ``open
             AccessLog(clock),
             Errors(write_timeout=settings.watch.write_timeout_s),
             limits,
-            ProveIdentity(identity, open_reflection=settings.reflection == "open"),
+            ProveIdentity(identity, reflection=settings.reflection),
             CallerLimits(settings.limits),
         ),
         after=(Authorize(decisions, home, clock),),

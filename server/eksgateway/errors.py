@@ -37,11 +37,13 @@ class GatewayError(Exception):
 
     ``message`` is told to the caller and never comes from an unexpected exception;
     ``metadata`` holds every dynamic value; ``retry_after`` is in seconds; ``violations`` maps a
-    field's path to what is wrong with it; ``detail`` is for the log alone.
+    field's path to what is wrong with it; ``detail`` is for the log alone. ``default`` and
+    ``retry_s`` are a leaf's message and its ``retry_after`` where nobody knows better.
     """
 
     reason: ClassVar[str] = ""
     default: ClassVar[str] = ""
+    retry_s: ClassVar[float | None] = None
 
     def __init__(
         self,
@@ -55,7 +57,7 @@ class GatewayError(Exception):
         self.message = message or self.default
         super().__init__(self.message)
         self.metadata = metadata or {}
-        self.retry_after = retry_after
+        self.retry_after = self.retry_s if retry_after is None else retry_after
         self.violations = violations or {}
         self.detail = detail
 
@@ -155,6 +157,7 @@ class Exhausted(GatewayError):
 class Overloaded(Exhausted):
     reason = "OVERLOADED"
     default = "Too many calls or watches at once: try again later."
+    retry_s = 1.0
 
 
 class RequestTooLarge(Exhausted):
@@ -204,6 +207,7 @@ class OutcomeUnknown(Unavailable):
 class Draining(Unavailable):
     reason = "DRAINING"
     default = "This gateway is shutting down: call again, another one will answer."
+    retry_s = 1.0
 
 
 class Unimplemented(GatewayError):

@@ -18,9 +18,11 @@ from support.simulator import SimulatedEks
 
 
 def start(gateway: Running, update_id: str, **fields: Any) -> Any:
-    """The stream, by the on-call engineer on a staging cluster unless told otherwise."""
-    fields = {"request_id": "first", "cluster": ClusterRef(name="staging-1")} | fields
-    request = pb.CancelUpdateAndWatchRequest(update_id=update_id, **fields)
+    """The stream, by the on-call engineer on a staging cluster."""
+    fields = {"request_id": "first"} | fields
+    request = pb.CancelUpdateAndWatchRequest(
+        cluster=ClusterRef(name="staging-1"), update_id=update_id, **fields
+    )
     return gateway.updates.CancelUpdateAndWatch(request, metadata=gateway.oncall, timeout=60)
 
 
@@ -88,7 +90,13 @@ def grants(**actions: str) -> dict[str, Any]:
     """One grant a name: its actions, separated by spaces, on every cluster; `tagged` needs a tag."""
     made = []
     for name, given in actions.items():
-        grant = {"id": name, "groups": ["test:oncall"], "actions": given.split(), **WHERE, "clusters": ["*"]}
+        grant: dict[str, Any] = {
+            "id": name,
+            "groups": ["test:oncall"],
+            "actions": given.split(),
+            **WHERE,
+            "clusters": ["*"],
+        }
         if "cancel" in given:
             grant["update_types"] = ["VersionRollback"]
         if name == "tagged":

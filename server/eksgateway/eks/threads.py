@@ -17,8 +17,6 @@ from eksgateway.errors import Draining, Overloaded
 
 T = TypeVar("T")
 
-OVERLOADED_RETRY_S = 1.0
-
 
 class _Lane:
     """Slots that are held until a thread ends, and how many may hold or wait for one."""
@@ -30,7 +28,7 @@ class _Lane:
     @contextmanager
     def admitted(self) -> Iterator[None]:
         if self._room == 0:
-            raise Overloaded(retry_after=OVERLOADED_RETRY_S)
+            raise Overloaded
         self._room -= 1
         try:
             yield

@@ -13,18 +13,19 @@ from eksgateway.rpc.methods import Access
 
 
 class ProveIdentity:
-    """Credentials become a Caller; ``open_reflection`` lets reflection through without any."""
+    """Credentials become a Caller; ``reflection`` is the setting of that name."""
 
-    def __init__(self, identity: Identity, *, open_reflection: bool) -> None:
+    def __init__(self, identity: Identity, *, reflection: str) -> None:
         self._identity = identity
-        self._open_reflection = open_reflection
+        self._reflection = reflection
 
     @asynccontextmanager
     async def around(self, call: Call, context: Any) -> AsyncIterator[None]:  # noqa: ARG002
-        if call.method is None:
+        access = call.method.access if call.method else None
+        reflection = self._reflection if access is Access.REFLECTION else ""
+        if access is None or reflection == "off":  # as unknown as any other path that is not served
             raise MethodUnknown
-        access = call.method.access
-        if access is Access.OPEN or (access is Access.REFLECTION and self._open_reflection):
+        if access is Access.OPEN or reflection == "open":
             yield
             return
         values = [value for key, value in call.metadata if key == "authorization"]

@@ -16,8 +16,6 @@ from eksgateway.rpc.call import Call
 from eksgateway.rpc.methods import Access
 from eksgateway.settings import LimitSettings
 
-_RETRY_S = 1.0
-
 
 class Budget:
     """How many calls and watches each key holds; empty keys are forgotten."""
@@ -31,7 +29,7 @@ class Budget:
         """Hold one; raises Overloaded when all are held."""
         slot = (key, watch)
         if self._held[slot] >= self._most[watch]:
-            raise Overloaded(retry_after=_RETRY_S)
+            raise Overloaded
         self._held[slot] += 1
         try:
             yield
@@ -57,7 +55,7 @@ class Limits:
     async def around(self, call: Call, context: Any) -> AsyncIterator[None]:  # noqa: ARG002
         method = call.method
         if self._draining and (method is None or method.access is not Access.OPEN):
-            raise Draining(retry_after=_RETRY_S)
+            raise Draining
         if sum(len(key) + len(value) for key, value in call.metadata) > self._settings.metadata_bytes:
             raise RequestTooLarge(f"The metadata is over {self._settings.metadata_bytes} bytes.")
         if call.size > self._settings.message_bytes:

@@ -1,0 +1,268 @@
+"""Who calls, on the wire: nothing but one good token counts, and whatever fails costs nothing."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from eksgateway.model import Decision
+from eksgateway.policy.question import Question
+from eksgateway.rpc.methods import METHODS, Access
+from eksgateway.v1 import update_service_pb2 as pb
+from eksgateway.v1.update_pb2 import ClusterRef
+from support.gateway import Running, details, info, running
+from support.jwks_server import JwksServer
+from support.simulator import SimulatedEks
+from support.tokens import ABSENT, Idp, compact, hmac_signer, jwk, rsa_key, signer
+
+
+class Recording:
+    """Implements the policy engine: allows everything, and remembers what it was asked."""
+
+    revision = "recording"
+
+    def __init__(self) -> None:
+        self.questions: list[Question] = []
+
+    async def decide(self, question: Question) -> Decision:
+        self.questions.append(question)
+        return Decision(question.decision_id, allowed=True)
+
+    async def check(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+
+IDP = Idp()
+STRANGER = rsa_key("stranger")
+
+
+@asynccontextmanager
+async def trusting(
+    path: Path, eks: SimulatedEks, jwks_at: str = ""
+) -> AsyncIterator[tuple[Running, Recording]]:
+    """A gateway that trusts IDP alone, and what its policy was asked."""
+    (path / "idp.json").write_bytes(IDP.jwks())
+    issuer = IDP.settings(jwks_at or path / "idp.json").model_dump()
+    policy = Recording()
+    async with running(path, eks, policy=policy, identity={"jwt": {"issuers": [issuer]}}) as gateway:
+        yield gateway, policy
+
+
+async def get(gateway: Running, update_id: str, *metadata: tuple[str, str | bytes]) -> Any:
+    """GetUpdate with this metadata."""
+    request = pb.GetUpdateRequest(cluster=ClusterRef(name="prod-1"), update_id=update_id)
+    return await gateway.updates.GetUpdate(request, metadata=metadata, timeout=20)
+
+
+def bearer(token: str) -> tuple[tuple[str, str], ...]:
+    return (("authorization", f"Bearer {token}"),)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def good(**changes: Any) -> str:
+    return IDP.token(now(), **changes)
+
+
+def later(seconds: int) -> int:
+    return int(now().timestamp()) + seconds
+
+
+def public_key_as_secret() -> str:
+    """HS256, with the RSA public key that everybody knows as the shared secret."""
+    pem = IDP.keys["rsa"].public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return compact({"alg": "HS256", "kid": "rsa", "typ": "JWT"}, IDP.claims(now()), hmac_signer(pem))
+
+
+def unsigned() -> str:
+    """`alg: none`, with something in the signature's place so that its form is right."""
+    return compact({"alg": "none"}, IDP.claims(now()), lambda _: b"x")
+
+
+def by_a_stranger(**header: Any) -> str:
+    """Good claims, signed with a key that is the attacker's own."""
+    return compact(
+        {"alg": "RS256", "kid": "rsa", "typ": "JWT"} | header, IDP.claims(now()), signer(STRANGER, "RS256")
+    )
+
+
+def tampered() -> str:
+    """Another subject under a good signature."""
+    header, _, signature = good().split(".")
+    claims = json.dumps(IDP.claims(now(), sub="root")).encode()
+    return ".".join([header, base64.urlsafe_b64encode(claims).rstrip(b"=").decode(), signature])
+
+
+INVALID: dict[str, Callable[[], tuple[tuple[str, str], ...]]] = {
+    "repeated": lambda: bearer(good()) * 2,
+    "two different": lambda: bearer(good()) + bearer(good(sub="bob")),
+    "empty": lambda: (("authorization", ""),),
+    "another scheme": lambda: (("authorization", "Basic dXNlcjpwYXNz"),),
+    "no scheme": lambda: (("authorization", good()),),
+    "malformed": lambda: bearer("a.b"),
+    "not base64url JSON": lambda: bearer("e30.!!!.e30"),
+    "two in one value": lambda: (("authorization", f"Bearer {good()}, Bearer {good()}"),),
+    "alg none": lambda: bearer(unsigned()),
+    "alg none, no signature": lambda: bearer(unsigned().rpartition(".")[0] + "."),
+    "HS256 with the public key": lambda: bearer(public_key_as_secret()),
+    "alg not of the issuer": lambda: bearer(good(header={"alg": "RS512"})),
+    "tampered claims": lambda: bearer(tampered()),
+    "another key": lambda: bearer(by_a_stranger()),
+    "wrong aud": lambda: bearer(good(aud="somebody-else")),
+    "no aud": lambda: bearer(good(aud=ABSENT)),
+    "wrong iss": lambda: bearer(good(iss="https://idp.corp.example/")),
+    "no iss": lambda: bearer(good(iss=ABSENT)),
+    "wrong typ": lambda: bearer(good(header={"typ": "dpop+jwt"})),
+    "no exp": lambda: bearer(good(exp=ABSENT)),
+    "nbf in the future": lambda: bearer(good(nbf=later(120))),
+    "iat in the future": lambda: bearer(good(iat=later(120))),
+    "crit": lambda: bearer(good(header={"crit": ["exp"]})),
+    "kid unknown": lambda: bearer(good(header={"kid": "no-such-key"})),
+    "kid a path": lambda: bearer(by_a_stranger(kid="../../../../dev/null")),
+    "kid SQL": lambda: bearer(by_a_stranger(kid="rsa' OR '1'='1")),
+    "kid a number": lambda: bearer(good(header={"kid": 7})),
+    "jwk": lambda: bearer(by_a_stranger(jwk=jwk(STRANGER, "rsa"))),
+    "no sub": lambda: bearer(good(sub=ABSENT)),
+    "sub with a line break": lambda: bearer(good(sub="alice\nroot")),
+}
+
+
+async def refused(gateway: Running, metadata: tuple[tuple[str, str], ...]) -> grpc.aio.AioRpcError:
+    """The error of a call; it is UNAUTHENTICATED and does not repeat the token."""
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await get(gateway, "u", *metadata)
+    assert error.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    for _, value in metadata:
+        for part in filter(None, value.removeprefix("Bearer ").split(".")):
+            assert len(part) < 4 or part not in repr((error.value.details(), details(error.value)))
+    return error.value
+
+
+async def test_every_bad_credential_is_refused_before_policy_and_eks(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """The table of faults.md: UNAUTHENTICATED, nothing asked, and a good token still works after all that."""
+    update_id = eks.rollback("prod-1")
+    async with trusting(tmp_path, eks) as (gateway, policy):
+        told = {name: info(await refused(gateway, metadata())).reason for name, metadata in INVALID.items()}
+        assert told == dict.fromkeys(INVALID, "CREDENTIALS_INVALID")
+        assert info(await refused(gateway, ())).reason == "CREDENTIALS_MISSING"
+        expired = bearer(good(exp=later(-120)))
+        assert info(await refused(gateway, expired)).reason == "CREDENTIALS_EXPIRED"
+        assert policy.questions == []
+        assert eks.calls() == ()
+        assert (await get(gateway, update_id, *bearer(good()))).update.id == update_id
+
+
+@pytest.mark.parametrize("header", ["jku", "x5u"])
+async def test_an_address_of_keys_in_a_token_is_never_fetched(
+    tmp_path: Path, eks: SimulatedEks, header: str
+) -> None:
+    """Who may name keys is the operator alone."""
+    async with JwksServer.running(json.dumps({"keys": [jwk(STRANGER, "rsa")]}).encode()) as theirs:
+        async with trusting(tmp_path, eks) as (gateway, policy):
+            token = by_a_stranger(**{header: theirs.url})
+            assert info(await refused(gateway, bearer(token))).reason == "CREDENTIALS_INVALID"
+            assert policy.questions == []
+        assert theirs.fetches == 0
+
+
+async def test_without_keys_nobody_can_be_known(tmp_path: Path, eks: SimulatedEks) -> None:
+    """UNAVAILABLE, which is not the caller's fault, and when to try again; one fetch for many calls."""
+    async with JwksServer.running(b"") as issuer, trusting(tmp_path, eks, issuer.url) as (gateway, policy):
+        for _ in range(3):
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await get(gateway, "u", *bearer(good()))
+            assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert info(error.value).reason == "IDENTITY_UNAVAILABLE"
+            assert "RetryInfo" in details(error.value)
+        assert issuer.fetches == 1
+        assert policy.questions == []
+
+
+KEYS = st.from_regex(r"[a-z0-9_.-]{1,20}", fullmatch=True).filter(
+    lambda key: key != "authorization" and not key.startswith("grpc-")
+)
+TEMPTING = st.sampled_from(
+    [
+        "x-forwarded-user",
+        "x-user",
+        "x-groups",
+        "subject",
+        "groups",
+        "caller",
+        "action",
+        "decision-id",
+        "x-amzn-oidc-data",
+    ]
+)
+VALUES = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=40)
+PLAIN = st.tuples((KEYS | TEMPTING).map(lambda key: key.removesuffix("-bin")).filter(bool), VALUES)
+BINARY = st.tuples(KEYS.map(lambda key: f"{key}-bin"), st.binary(max_size=40))
+
+
+async def test_no_other_metadata_reaches_the_policy(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Whatever a client writes there, the policy is asked the same."""
+    update_id = eks.rollback("prod-1")
+    async with trusting(tmp_path, eks) as (gateway, policy):
+        token = bearer(good(groups=["viewers"]))
+
+        async def asked(*metadata: tuple[str, str | bytes]) -> list[Any]:
+            policy.questions.clear()
+            await get(gateway, update_id, *token, *metadata)
+            inputs = [question.to_input() for question in policy.questions]
+            for each in inputs:
+                each["context"] |= {"decision_id": "", "time": ""}
+            return inputs
+
+        plain = await asked()
+        assert len(plain) == 2
+        for metadata in examples(st.lists(PLAIN | BINARY, min_size=1, max_size=6), 60):
+            assert await asked(*metadata) == plain
+
+
+def examples(strategy: st.SearchStrategy[Any], count: int) -> list[Any]:
+    """Values of a strategy: hypothesis itself cannot drive a test that lives in a running loop."""
+    found: list[Any] = []
+
+    @settings(max_examples=count, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(strategy)
+    def collect(value: Any) -> None:
+        found.append(value)
+
+    collect()
+    assert len(found) >= count
+    return found
+
+
+CLOSED = sorted(path for path, method in METHODS.items() if method.access in (Access.CALLER, Access.POLICY))
+
+
+async def test_every_method_of_both_services_needs_credentials(gateway: Running) -> None:
+    """None is forgotten: the table of methods names them all, and an empty message is not even read."""
+    services = {"UpdateService": 6, "CancellationService": 2}
+    assert {name: sum(f".{name}/" in path for path in CLOSED) for name in services} == services
+    for path in CLOSED:
+        method: Any = gateway.channel.unary_stream(path)
+        stream = method(b"\xff", timeout=20)
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await stream.read()
+        assert error.value.code() is grpc.StatusCode.UNAUTHENTICATED, path
+        assert info(error.value).reason == "CREDENTIALS_MISSING"
+    assert gateway.eks.calls() == ()
