@@ -186,9 +186,7 @@ class Cancellations:
         ref = asked.request.ref
         if not self._eks.serves(ref.cluster):
             raise errors.TargetNotConfigured
-        cluster = await self._eks.describe_cluster(ref.cluster)
-        if not names(cluster.arn, ref.cluster):
-            raise errors.TargetMismatch(detail=f"decided {ref}, reached {cluster.arn}")
+        cluster = certain(await self._eks.describe_cluster(ref.cluster), ref.cluster)
         update = await self._eks.describe_update(ref)
         if update.id != ref.update_id:
             raise errors.TargetMismatch(detail=f"decided {ref}, reached {update.id}")
@@ -241,14 +239,16 @@ class Cancellations:
         return await self._ledger.commit_intent(intent)
 
     async def _record(self, committed: Cancellation, outcome: Outcome) -> Cancellation:
+        """The outcome, recorded and told; the update is followed to its end whatever comes of that."""
+        latest = committed
         try:
-            recorded = await self._ledger.record_outcome(committed.id, outcome)
+            latest = await self._ledger.record_outcome(committed.id, outcome)
         except errors.OutcomeUnrecorded as exc:
             exc.metadata["cancellation_id"] = committed.id
-            self._follow(committed)
             raise
-        self._follow(recorded)
-        return recorded_result(recorded)
+        finally:
+            self._follow(latest)
+        return recorded_result(latest)
 
     # -- Forward --------------------------------------------------------------------------------
 
@@ -267,6 +267,9 @@ class Cancellations:
         except errors.GatewayError as exc:
             log.warning("cancellation.not_forwarded", cancellation_id=committed.id, detail=exc.detail)
             return self._outcome(OutcomeKind.NOT_FORWARDED, error=exc)
+        except Exception:  # a bug: whether anything was sent is then for DescribeUpdate to show
+            log.exception("cancellation.unexpected", cancellation_id=committed.id)
+            return self._outcome(OutcomeKind.UNKNOWN, error=errors.OutcomeUnknown())
         return self._outcome(OutcomeKind.ACCEPTED, update=update)
 
     async def _send(self, committed: Cancellation, send_before: float) -> Update:
@@ -333,7 +336,9 @@ def _unknown(cancellation_id: str) -> errors.OutcomeUnknown:
 _ARN = re.compile(r"arn:aws[a-z-]*:eks:(?P<region>[^:]*):(?P<account>[^:]*):cluster/(?P<name>.*)")
 
 
-def names(arn: str, cluster: ClusterRef) -> bool:
-    """Whether an ARN names exactly this account, region and cluster."""
-    match = _ARN.fullmatch(arn)
-    return match is not None and match.groups() == (cluster.region, cluster.account_id, cluster.name)
+def certain(found: ClusterFacts, asked: ClusterRef) -> ClusterFacts:
+    """The facts, if their ARN names exactly this account, region and cluster; raises TargetMismatch."""
+    match = _ARN.fullmatch(found.arn)
+    if match is None or match.groups() != (asked.region, asked.account_id, asked.name):
+        raise errors.TargetMismatch(detail=f"asked for {asked}, reached {found.arn}")
+    return found

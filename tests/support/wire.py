@@ -1,4 +1,4 @@
-"""What wire tests share: refusals read whole, parts that can be held up, and waiting for conditions."""
+"""What wire tests share: refusals read whole, parts that can be held up, and one-line calls."""
 
 from __future__ import annotations
 
@@ -87,14 +87,6 @@ async def refused(call: Awaitable[Any]) -> Refusal:
         {key: str(value) for key, value in trailing.items()},
         raw,
     )
-
-
-async def until(holds: Callable[[], Any], within_s: float = 20) -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline, "the condition did not come to hold"
-        await asyncio.sleep(0.01)
 
 
 async def recorded(here: Running, who: Any = None, **key: str) -> cpb.Cancellation:

@@ -50,10 +50,10 @@ class CancellationService:
         if request.HasField("cluster"):
             cluster = fields.cluster_ref(request.cluster, self._home)
             fields.check_cluster(checked, cluster)
+        bound_to = ("cancellations", call.caller.id, str(cluster or ""), request.caller)
+        before = pages.decode(checked, request.page_token, *bound_to)
         checked.done()
         which = HistoryFilter(cluster, request.caller)
-        bound_to = ("cancellations", call.caller.id, str(cluster or ""), request.caller)
-        before = pages.decode(request.page_token, *bound_to)
         page = await self._ledger.history(which, request.page_size or _DEFAULT_PAGE, before)
         visible = [convert.cancellation(row) for row in page.cancellations if await self._may_see(row, call)]
         return pb.ListCancellationsResponse(

@@ -10,7 +10,7 @@ import hashlib
 import json
 from typing import Any
 
-from eksgateway.errors import RequestInvalid
+from eksgateway.rpc.fields import Fields
 
 _LONGEST = 4096
 
@@ -23,15 +23,16 @@ def encode(position: str, *bound_to: str) -> str:
     return base64.urlsafe_b64encode(raw).decode()
 
 
-def decode(token: str, *bound_to: str) -> str:
-    """The position in a token. Raises RequestInvalid when it is not one for this caller and filter."""
+def decode(checked: Fields, token: str, *bound_to: str) -> str:
+    """The position in a token; a fault when it is not one for this caller and filter."""
     if not token:
         return ""
     match _read(token):
         case [1, digest, str(position)] if digest == _digest(bound_to):
             return position
     fault = "is not a page token of this caller and filter: start again without one"
-    raise RequestInvalid(violations={"page_token": fault})
+    checked.faults["page_token"] = fault
+    return ""
 
 
 def _read(token: str) -> Any:

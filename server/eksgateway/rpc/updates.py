@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from eksgateway import cancellability
-from eksgateway.cancellation import Asked, Cancellations
+from eksgateway.cancellation import Asked, Cancellations, certain
 from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
 from eksgateway.eks.protocol import Eks
@@ -16,6 +16,7 @@ from eksgateway.model import (
     Action,
     Cancellation,
     CancelRequest,
+    ClusterFacts,
     ClusterRef,
     Target,
     Update,
@@ -66,7 +67,7 @@ class UpdateService:
         ref = self._update_ref(request, reason=request.reason, ticket=request.ticket)
         admitted = self._question(call, Action.CANCEL, ref.cluster, request.reason, request.ticket)
         at_request = await self._decisions.ask(admitted)
-        cluster = await self._eks.describe_cluster(ref.cluster)
+        cluster = certain(await self._eks.describe_cluster(ref.cluster), ref.cluster)
         update = await self._eks.describe_update(ref)
         question = replace(admitted, facts=cluster, update=update)
         await self._decisions.require(replace(question, action=Action.CHECK))
@@ -89,13 +90,12 @@ class UpdateService:
         checked = fields.Fields()
         fields.check_cluster(checked, cluster)
         checked.between("page_size", request.page_size, 0, _MOST_ON_A_PAGE)
+        bound_to = ("updates", call.caller.id, str(cluster))
+        position = pages.decode(checked, request.page_token, *bound_to)
         checked.done()
         self._serve(cluster)
-        bound_to = ("updates", call.caller.id, str(cluster))
-        ids, following = await self._eks.list_updates(
-            cluster, request.page_size or _MOST_ON_A_PAGE, pages.decode(request.page_token, *bound_to)
-        )
-        facts = await self._reads.cluster(cluster, self._settings.facts_max_age_s)
+        facts = await self._facts(cluster)
+        ids, following = await self._eks.list_updates(cluster, request.page_size or _MOST_ON_A_PAGE, position)
         updates = []
         for update_id in ids:
             ref = UpdateRef(cluster, update_id)
@@ -157,11 +157,15 @@ class UpdateService:
     async def _admit(self, call: Call, action: Action, ref: UpdateRef) -> Update:
         """The update as shared reads know it, after the policy allowed the action with its facts."""
         self._serve(ref.cluster)
-        facts = await self._reads.cluster(ref.cluster, self._settings.facts_max_age_s)
+        facts = await self._facts(ref.cluster)
         seen = await self._reads.update(ref, self._settings.facts_max_age_s)
         question = self._question(call, action, ref.cluster)
         await self._decisions.require(replace(question, facts=facts, update=seen.update))
         return seen.update
+
+    async def _facts(self, cluster: ClusterRef) -> ClusterFacts:
+        """The cluster as shared reads know it, and certainly the one that was asked about."""
+        return certain(await self._reads.cluster(cluster, self._settings.facts_max_age_s), cluster)
 
     def _update_ref(
         self,

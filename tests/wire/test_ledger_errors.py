@@ -1,0 +1,134 @@
+"""A ledger that fails: before the forward nothing is sent; after it the outcome is recorded later."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
+
+import pytest
+
+from eksgateway import errors
+from eksgateway.simulator import CallRecord
+from eksgateway.v1 import cancellation_pb2 as cpb
+from support.gateway import running
+from support.ledger import locked, until
+from support.simulator import SimulatedEks
+from support.wire import (
+    PRODUCTION,
+    hooked,
+    list_cancellations,
+    raising,
+    recorded,
+    refused,
+    settled,
+)
+
+UNAVAILABLE = ("UNAVAILABLE", "LEDGER_UNAVAILABLE")
+SECRET = "/var/lib/secret-path"
+
+
+async def test_a_hung_ledger_before_the_forward(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Another program holds the file: told within the deadline, nothing is sent; free again, it works."""
+    async with running(tmp_path, eks, ledger={"commit_timeout_s": 0.3}) as gateway:
+        update_id = eks.rollback("prod-1", tags=PRODUCTION)
+        with locked(gateway.gateway.settings.ledger):
+            refusal = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
+            assert refusal.told == UNAVAILABLE
+            assert eks.calls("DescribeUpdate")
+        await until(lambda: not _pending(tmp_path))
+        assert eks.calls("CancelUpdate") == ()
+        cancelled = await gateway.cancel("prod-1", update_id, request_id="first")
+        assert cancelled.phase == cpb.CANCELLATION_PHASE_CANCELLING
+        assert len(eks.calls("CancelUpdate")) == 1
+
+
+async def test_a_ledger_whose_file_is_gone(tmp_path: Path, eks: SimulatedEks) -> None:
+    """What would be written into a removed file is lost, so nothing is sent."""
+    async with running(tmp_path, eks) as gateway:
+        update_id = eks.rollback("prod-1", tags=PRODUCTION)
+        (tmp_path / "ledger.db").rename(tmp_path / "moved.db")
+        refusal = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
+        assert refusal.told == UNAVAILABLE
+        assert str(tmp_path).encode() not in refusal.raw
+        assert eks.calls("CancelUpdate") == ()
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        pytest.param(errors.LedgerUnavailable(detail=SECRET), UNAVAILABLE, id="unavailable"),
+        pytest.param(OSError(SECRET), ("INTERNAL", "INTERNAL"), id="broken"),
+    ],
+)
+async def test_a_ledger_that_fails_any_call(
+    tmp_path: Path, eks: SimulatedEks, failure: Exception, told: tuple[str, str]
+) -> None:
+    """Reading fails, or committing: the error's own text stays inside, and 0 CancelUpdate reach EKS."""
+    hooks = dict.fromkeys(("get", "history", "commit_intent"), raising(failure))
+    async with running(tmp_path, eks, wrap_ledger=hooked(**hooks)) as gateway:
+        update_id = eks.rollback("prod-1", tags=PRODUCTION)
+        calls = (
+            gateway.cancel("prod-1", update_id),
+            recorded(gateway, cancellation_id="any"),
+            list_cancellations(gateway),
+        )
+        for refusal in await asyncio.gather(*map(refused, calls)):
+            assert refusal.told == told
+            assert SECRET.encode() not in refusal.raw
+        assert eks.calls("CancelUpdate") == ()
+
+
+async def test_a_ledger_that_cannot_be_asked_about_a_repeat(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Whether the request_id was used is not known: nothing is read of EKS, and nothing sent."""
+    failing = hooked(find=raising(errors.LedgerUnavailable()))
+    async with running(tmp_path, eks, wrap_ledger=failing) as gateway:
+        update_id = eks.rollback("prod-1", tags=PRODUCTION)
+        assert (await refused(gateway.cancel("prod-1", update_id))).told == UNAVAILABLE
+        assert eks.calls() == ()
+
+
+async def test_an_outcome_that_cannot_be_recorded(tmp_path: Path) -> None:
+    """OUTCOME_UNRECORDED with the cancellation's id; recorded and followed once the ledger is back."""
+    lock = ExitStack()
+
+    def hold(call: CallRecord) -> None:
+        if call.operation == "CancelUpdate":
+            lock.enter_context(locked(gateway.gateway.settings.ledger))
+
+    async with AsyncExitStack() as stack:
+        eks = await stack.enter_async_context(SimulatedEks(on_call=hold))
+        gateway = await stack.enter_async_context(running(tmp_path, eks, ledger={"commit_timeout_s": 0.3}))
+        stack.push(lock)
+        update_id = eks.rollback("prod-1", tags=PRODUCTION)
+        refusal = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
+        assert refusal.told == ("UNAVAILABLE", "OUTCOME_UNRECORDED")
+        kept = await recorded(gateway, cancellation_id=refusal.metadata["cancellation_id"])
+        assert kept.phase == cpb.CANCELLATION_PHASE_OUTCOME_UNKNOWN
+        lock.close()
+        found = await settled(gateway, cpb.CANCELLATION_PHASE_CANCELLING, request_id="first")
+        await until(lambda: _kinds(tmp_path).count("outcome") == 1)
+        eks.advance(121)
+        found = await settled(gateway, cpb.CANCELLATION_PHASE_CANCELLED, request_id="first")
+        assert found.HasField("forward_time")
+        assert found.phase_reason == ""  # answered, as the late outcome says, not only observed
+        assert len(eks.calls("CancelUpdate")) == 1
+
+
+def _pending(path: Path) -> int:
+    (count,) = _query(path, "SELECT count(*) FROM cancellations WHERE pending")[0]
+    assert isinstance(count, int)
+    return count
+
+
+def _kinds(path: Path) -> list[str]:
+    return [str(kind) for (kind,) in _query(path, "SELECT kind FROM events ORDER BY seq")]
+
+
+def _query(path: Path, sql: str) -> list[tuple[object, ...]]:
+    other = sqlite3.connect(path / "ledger.db")
+    try:
+        return other.execute(sql).fetchall()
+    finally:
+        other.close()

@@ -1,0 +1,254 @@
+"""What stops a call besides errors of EKS, policy and ledger: fields, targets, a decision's age, and bugs."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eksgateway.eks.adapter import BotoEks
+from eksgateway.model import ClusterFacts, ClusterRef, Update, UpdateRef
+from eksgateway.v1 import cancellation_pb2 as cpb
+from eksgateway.v1 import update_service_pb2 as pb
+from eksgateway.v1.update_pb2 import ClusterRef as ClusterRefProto
+from support.fake_opa import fake_opa
+from support.gateway import ACCOUNT, POLICY_DATA, REGION, Running, running
+from support.simulator import SimulatedEks
+from support.wire import (
+    PRODUCTION,
+    Hooked,
+    check,
+    get_update,
+    hooked,
+    list_cancellations,
+    list_updates,
+    raising,
+    recorded,
+    refused,
+    settled,
+)
+
+ELSEWHERE = "444455556666"
+SECRET = "AKIA-not-for-callers"
+
+
+def _anywhere() -> dict[str, Any]:
+    """The usual grants, for any name of a cluster, in a second account and region as well."""
+    data = copy.deepcopy(POLICY_DATA)
+    for grant in data["eksgateway"]["grants"]:
+        grant |= {"accounts": [ACCOUNT, ELSEWHERE], "regions": [REGION, "eu-west-1"]}
+        grant["clusters"] = ["*"]
+    return data
+
+
+def _cluster(name: str = "prod-1", account_id: str = "", region: str = "") -> ClusterRefProto:
+    return ClusterRefProto(name=name, account_id=account_id, region=region)
+
+
+async def test_every_bad_field_is_named_at_once(tmp_path: Path, eks: SimulatedEks) -> None:
+    """BadRequest lists all of them, for a caller whom the policy admits; EKS is not asked."""
+    bad = _cluster("/../x", "x", "X")
+    ref = {"cluster.name", "cluster.account_id", "cluster.region"}
+    texts: Any = {"reason": "r" * 501, "ticket": "OPS\x1b[1m"}
+    update: Any = {"cluster": bad, "update_id": ".."}
+    cancel = pb.CancelUpdateRequest(**update, request_id="a b", **texts)
+    page = pb.ListUpdatesRequest(cluster=bad, page_size=11, page_token="made up")
+    async with fake_opa() as (_, engine), running(tmp_path, eks, policy=engine) as gateway:
+        stub, who = gateway.updates, gateway.oncall
+        calls: list[tuple[Any, set[str]]] = [
+            (stub.CancelUpdate(cancel, metadata=who), ref | {"update_id", "request_id", *texts}),
+            (check(gateway, "", "..", **texts), {"cluster.name", "update_id", *texts}),
+            (stub.GetUpdate(pb.GetUpdateRequest(**update), metadata=who), ref | {"update_id"}),
+            (stub.ListUpdates(page, metadata=who), ref | {"page_size", "page_token"}),
+            (
+                list_cancellations(gateway, cluster=bad, caller="\n", page_size=101, page_token="?"),
+                ref | {"caller", "page_size", "page_token"},
+            ),
+        ]
+        for call, fields in calls:
+            refusal = await refused(call)
+            assert refusal.told == ("INVALID_ARGUMENT", "REQUEST_INVALID")
+            assert set(refusal.fields) == fields
+            assert all(refusal.fields.values())
+        assert eks.calls() == ()
+
+
+FIELDS: dict[str, tuple[dict[str, Any], str]] = {
+    "cluster-missing": ({"cluster": _cluster("")}, "cluster.name"),
+    "cluster-too-long": ({"cluster": _cluster("p" * 101)}, "cluster.name"),
+    "cluster-with-a-newline": ({"cluster": _cluster("prod-1\n")}, "cluster.name"),
+    "cluster-that-climbs": ({"cluster": _cluster("..")}, "cluster.name"),
+    "update-missing": ({"update_id": ""}, "update_id"),
+    "update-too-long": ({"update_id": "u" * 65}, "update_id"),
+    "update-that-climbs": ({"update_id": "../updates"}, "update_id"),
+    "update-with-a-newline": ({"update_id": "u\n"}, "update_id"),
+    "request-id-too-long": ({"request_id": "r" * 65}, "request_id"),
+    "request-id-with-a-newline": ({"request_id": "r\n"}, "request_id"),
+    "reason-too-long": ({"reason": "ü" * 501}, "reason"),
+    "reason-of-two-lines": ({"reason": "a\nb"}, "reason"),
+    "ticket-too-long": ({"ticket": "t" * 101}, "ticket"),
+}
+
+
+@pytest.fixture
+async def anywhere(tmp_path: Path, eks: SimulatedEks) -> Any:
+    async with running(tmp_path, eks, data=_anywhere()) as here:
+        yield here
+
+
+async def test_a_bad_field_of_a_cancel(anywhere: Running) -> None:
+    """One field that is wrong is named alone, and nothing is asked of EKS; at the bound it is right."""
+    for name, (change, field) in FIELDS.items():
+        request: Any = {"cluster": _cluster(), "update_id": "u", "reason": "why", "ticket": "T-1"} | change
+        call = anywhere.updates.CancelUpdate(pb.CancelUpdateRequest(**request), metadata=anywhere.oncall)
+        refusal = await refused(call)
+        assert set(refusal.fields) == {field}, name
+    assert anywhere.eks.calls() == ()
+    update_id = anywhere.eks.rollback("p" * 100, tags=PRODUCTION, update_id="u" * 64)
+    texts = {"reason": "ü" * 500, "ticket": "t" * 100, "request_id": "r" * 64}
+    assert (await anywhere.cancel("p" * 100, update_id, **texts)).request_id == "r" * 64
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        pytest.param({"account_id": ELSEWHERE}, id="account"),
+        pytest.param({"region": "eu-west-1"}, id="region"),
+    ],
+)
+async def test_a_target_that_is_not_configured(anywhere: Running, where: dict[str, str]) -> None:
+    """Told to callers whom the policy admits there; nothing is asked of EKS in another's place."""
+    anywhere.eks.rollback("prod-1", tags=PRODUCTION, update_id="u")
+    cluster, who, stub = _cluster(**where), anywhere.oncall, anywhere.updates
+    texts = {"reason": "why", "ticket": "T-1"}
+    for call in (
+        stub.CancelUpdate(pb.CancelUpdateRequest(cluster=cluster, update_id="u", **texts), metadata=who),
+        stub.CheckCancelUpdate(pb.CheckCancelUpdateRequest(cluster=cluster, update_id="u"), metadata=who),
+        stub.GetUpdate(pb.GetUpdateRequest(cluster=cluster, update_id="u"), metadata=who),
+        stub.ListUpdates(pb.ListUpdatesRequest(cluster=cluster), metadata=who),
+    ):
+        refusal = await refused(call)
+        assert refusal.told == ("FAILED_PRECONDITION", "TARGET_NOT_CONFIGURED")
+        assert "PreconditionFailure" in refusal.details
+    assert anywhere.eks.calls() == ()
+
+
+async def test_credentials_that_reach_another_account(gateway: Running) -> None:
+    """A cluster of the same name in another account is never cancelled in, and never told about."""
+    eks = gateway.eks
+    eks.simulator.control.register({"access_key": f"AKIA{ACCOUNT}", "account_id": ELSEWHERE})
+    update_id = eks.rollback("prod-1", tags=PRODUCTION, account_id=ELSEWHERE)
+    for call in (
+        gateway.cancel("prod-1", update_id, request_id="first"),
+        check(gateway, "prod-1", update_id),
+        get_update(gateway, "prod-1", update_id),
+        list_updates(gateway, "prod-1"),
+    ):
+        refusal = await refused(call)
+        assert refusal.told == ("INTERNAL", "TARGET_MISMATCH")
+        assert ELSEWHERE.encode() not in refusal.raw
+    assert eks.calls("CancelUpdate") == ()
+    assert (await refused(recorded(gateway, request_id="first"))).reason == "CANCELLATION_NOT_FOUND"
+
+
+class ElsewhereEks:
+    """An ``Eks`` that answers about another cluster or update than it was asked about."""
+
+    def __init__(self, real: BotoEks, *, arn: str = "", update_id: str = "") -> None:
+        self._real = real
+        self._arn = arn
+        self._update_id = update_id
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    async def describe_cluster(self, cluster: ClusterRef) -> ClusterFacts:
+        facts = await self._real.describe_cluster(cluster)
+        return replace(facts, arn=self._arn or facts.arn)
+
+    async def describe_update(self, ref: UpdateRef) -> Update:
+        update = await self._real.describe_update(ref)
+        return replace(update, id=self._update_id or update.id)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param({"arn": f"arn:aws:eks:{REGION}:{ELSEWHERE}:cluster/prod-1"}, id="account"),
+        pytest.param({"arn": f"arn:aws:eks:eu-west-1:{ACCOUNT}:cluster/prod-1"}, id="region"),
+        pytest.param({"arn": f"arn:aws:eks:{REGION}:{ACCOUNT}:cluster/prod-10"}, id="cluster"),
+        pytest.param({"arn": f"arn:aws:eks:{REGION}:{ACCOUNT}:nodegroup/prod-1"}, id="other-kind"),
+        pytest.param({"arn": "prod-1"}, id="no-arn"),
+        pytest.param({"update_id": "another"}, id="update"),
+    ],
+)
+async def test_an_answer_about_something_else(
+    tmp_path: Path, eks: SimulatedEks, answer: dict[str, str]
+) -> None:
+    """Decided is acted: what EKS describes must be what was asked about, or nothing is sent."""
+    async with running(tmp_path, eks, wrap_eks=lambda real: ElsewhereEks(real, **answer)) as gateway:
+        update_id = eks.rollback("prod-1", tags=PRODUCTION)
+        refusal = await refused(gateway.cancel("prod-1", update_id))
+        assert refusal.told == ("INTERNAL", "TARGET_MISMATCH")
+        assert eks.calls("CancelUpdate") == ()
+
+
+async def _slow(*_: Any) -> None:
+    await asyncio.sleep(0.3)  # longer than the decision may age; the thing under test, not a wait
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        pytest.param({"wrap_policy": hooked(decide=_slow)}, id="policy"),
+        pytest.param({"wrap_ledger": hooked(commit_intent=_slow)}, id="ledger"),
+    ],
+)
+async def test_a_decision_too_old_to_act_on(tmp_path: Path, eks: SimulatedEks, wrap: dict[str, Any]) -> None:
+    """ABORTED, recorded as not forwarded, nothing sent: the age counts from when the facts were read."""
+    async with running(tmp_path, eks, eks={"decision_max_age_s": 0.2}, **wrap) as gateway:
+        update_id = eks.rollback("prod-1", tags=PRODUCTION)
+        refusal = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
+        assert refusal.told == ("ABORTED", "DECISION_STALE")
+        assert refusal.metadata["phase"] == "NOT_FORWARDED"
+        found = await recorded(gateway, cancellation_id=refusal.metadata["cancellation_id"])
+        assert found.phase == cpb.CANCELLATION_PHASE_NOT_FORWARDED
+        assert eks.calls("CancelUpdate") == ()
+
+
+async def test_a_bug_tells_nothing(tmp_path: Path, eks: SimulatedEks) -> None:
+    """An unexpected exception is INTERNAL with a fixed text on every call; no word of it goes out."""
+    broken = hooked(**dict.fromkeys(("describe_cluster", "list_updates"), raising(ValueError(SECRET))))
+    async with running(tmp_path, eks, wrap_eks=broken) as gateway:
+        update_id = eks.rollback("prod-1", tags=PRODUCTION)
+        for call in (
+            gateway.cancel("prod-1", update_id),
+            check(gateway, "prod-1", update_id),
+            get_update(gateway, "prod-1", update_id),
+            list_updates(gateway, "prod-1"),
+        ):
+            refusal = await refused(call)
+            assert refusal.told == ("INTERNAL", "INTERNAL")
+            assert refusal.message == "Something went wrong inside the gateway."
+            assert refusal.metadata == {}
+            assert SECRET.encode() not in refusal.raw
+        assert eks.calls("CancelUpdate") == ()
+
+
+async def test_a_bug_after_the_intent(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Whether anything was sent is then unknown: told so, recorded so, and settled by looking."""
+
+    def broken(real: BotoEks) -> Hooked:
+        return Hooked(real, cancel_update=raising(ValueError(SECRET)))
+
+    async with running(tmp_path, eks, wrap_eks=broken) as gateway:
+        update_id = eks.rollback("prod-1", tags=PRODUCTION)
+        refusal = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
+        assert refusal.told == ("UNAVAILABLE", "OUTCOME_UNKNOWN")
+        assert SECRET.encode() not in refusal.raw
+        eks.set_update("prod-1", update_id, status="Successful")
+        await settled(gateway, cpb.CANCELLATION_PHASE_COMPLETED_ANYWAY, request_id="first")
