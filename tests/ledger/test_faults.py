@@ -102,7 +102,7 @@ async def test_an_intent_committed_too_late_is_closed(
     await until(lambda: kinds(settings) == ["intent", "closed"])
     (found,) = cancellations(settings)
     assert (found.phase, found.settled, found.forward_time) == (Phase.NOT_FORWARDED, True, None)
-    assert await ledger.renew_intent("cancellation-1", decision("2"), at(5))
+    assert await ledger.renew_intent(intent(decision=decision("2"), time=at(5)))
 
 
 async def test_a_renewal_committed_too_late_is_closed(
@@ -113,7 +113,7 @@ async def test_a_renewal_committed_too_late_is_closed(
     await ledger.record_outcome("cancellation-1", outcome(OutcomeKind.NOT_FORWARDED))
     faults.release.clear()
     with pytest.raises(LedgerUnavailable):
-        await ledger.renew_intent("cancellation-1", decision("2"), at(5))
+        await ledger.renew_intent(intent(decision=decision("2"), time=at(5)))
     faults.release.set()
     await until(lambda: kinds(settings)[2:] == ["intent_renewed", "closed"])
     assert cancellations(settings)[0].phase is Phase.NOT_FORWARDED

@@ -9,7 +9,8 @@ import pytest
 from eksgateway.errors import EksInvalidState, LedgerUnavailable, record
 from eksgateway.ledger.chain import GENESIS, Kind, link
 from eksgateway.ledger.codec import CodecError, encode
-from eksgateway.ledger.projection import OBSERVED, UNANSWERED, Record, Renewal, fold
+from eksgateway.ledger.projection import ACCEPTED as ACCEPTANCE
+from eksgateway.ledger.projection import OBSERVED, UNANSWERED, Record, fold
 from eksgateway.model import Cancellation, OutcomeKind, Phase
 from support.records import at, decision, intent, observation, outcome, update
 
@@ -21,7 +22,7 @@ REFUSED = (Kind.OUTCOME, outcome(OutcomeKind.REFUSED, error=REFUSAL, cluster_sta
 TOO_LATE = (Kind.OUTCOME, outcome(OutcomeKind.REFUSED, error=REFUSAL, cluster_status="UPDATING"))
 NOT_FORWARDED = (Kind.OUTCOME, outcome(OutcomeKind.NOT_FORWARDED, error=record(LedgerUnavailable("No."))))
 CLOSED = (Kind.CLOSED, NOT_FORWARDED[1])
-RENEWED = (Kind.INTENT_RENEWED, Renewal(decision("2"), at(5)))
+RENEWED = (Kind.INTENT_RENEWED, intent(decision=decision("2"), time=at(5)))
 ENDED = (Kind.OBSERVATION, observation(None, note="EKS no longer knows it."))
 FAILED_BEFORE = (Kind.INTENT, intent(update=update(cancellation="Failed")))
 CANCELLING_BEFORE = (Kind.INTENT, intent(update=update("Cancelling")))
@@ -45,33 +46,69 @@ def folded(*steps: tuple[Kind, Any]) -> Cancellation:
     ("steps", "phase", "settled", "reason"),
     [
         pytest.param([], Phase.OUTCOME_UNKNOWN, False, UNANSWERED, id="intent"),
-        pytest.param([ACCEPTED], Phase.REQUESTED, False, "", id="accepted"),
+        pytest.param([ACCEPTED], Phase.REQUESTED, False, ACCEPTANCE, id="accepted"),
         pytest.param([UNKNOWN], Phase.OUTCOME_UNKNOWN, False, "", id="no answer"),
-        pytest.param([UNKNOWN, ACCEPTED], Phase.REQUESTED, False, "", id="a late answer"),
-        pytest.param([ACCEPTED, UNKNOWN], Phase.REQUESTED, False, "", id="an answer, written first"),
+        pytest.param([UNKNOWN, ACCEPTED], Phase.REQUESTED, False, ACCEPTANCE, id="a late answer"),
+        pytest.param([ACCEPTED, UNKNOWN], Phase.REQUESTED, False, ACCEPTANCE, id="an answer, written first"),
         pytest.param([REFUSED], Phase.REJECTED, True, "The nodes are done.", id="refused"),
         pytest.param([TOO_LATE], Phase.TOO_LATE, True, "The nodes are done.", id="too late"),
         pytest.param([NOT_FORWARDED], Phase.NOT_FORWARDED, True, "No.", id="not forwarded"),
         pytest.param([CLOSED], Phase.NOT_FORWARDED, True, "No.", id="closed"),
         pytest.param([NOT_FORWARDED, RENEWED], Phase.OUTCOME_UNKNOWN, False, UNANSWERED, id="renewed"),
-        pytest.param([CLOSED, RENEWED, ACCEPTED], Phase.REQUESTED, False, "", id="renewed and accepted"),
-        pytest.param([ACCEPTED, seen("Cancelling")], Phase.CANCELLING, False, "", id="cancelling"),
-        pytest.param([ACCEPTED, seen("Cancelled")], Phase.CANCELLED, True, "", id="cancelled"),
-        pytest.param([ACCEPTED, seen("Successful")], Phase.COMPLETED_ANYWAY, True, "", id="completed"),
-        pytest.param([ACCEPTED, seen("Failed")], Phase.UPDATE_FAILED, True, "", id="failed"),
+        pytest.param(
+            [CLOSED, RENEWED, ACCEPTED], Phase.REQUESTED, False, ACCEPTANCE, id="renewed and accepted"
+        ),
+        pytest.param(
+            [ACCEPTED, seen("Cancelling")],
+            Phase.CANCELLING,
+            False,
+            "EKS says that the update is Cancelling.",
+            id="cancelling",
+        ),
+        pytest.param(
+            [ACCEPTED, seen("Cancelled")],
+            Phase.CANCELLED,
+            True,
+            "EKS says that the update is Cancelled.",
+            id="cancelled",
+        ),
+        pytest.param(
+            [ACCEPTED, seen("Successful")],
+            Phase.COMPLETED_ANYWAY,
+            True,
+            "EKS says that the update is Successful.",
+            id="completed",
+        ),
+        pytest.param(
+            [ACCEPTED, seen("Failed")],
+            Phase.UPDATE_FAILED,
+            True,
+            "EKS says that the update is Failed.",
+            id="failed",
+        ),
         pytest.param(
             [ACCEPTED, seen("InProgress", "Failed")],
             Phase.CANCELLATION_FAILED,
             False,
-            "because",
+            "EKS says that the cancellation failed: because",
             id="cancellation failed",
         ),
         pytest.param([seen("Cancelled")], Phase.CANCELLED, True, OBSERVED, id="crash, then cancelled"),
         pytest.param([UNKNOWN, seen("Cancelling")], Phase.CANCELLING, False, OBSERVED, id="seen, no answer"),
         pytest.param(
-            [seen("Cancelling"), ACCEPTED], Phase.CANCELLING, False, "", id="seen before the answer"
+            [seen("Cancelling"), ACCEPTED],
+            Phase.CANCELLING,
+            False,
+            "EKS says that the update is Cancelling.",
+            id="seen before the answer",
         ),
-        pytest.param([seen("Cancelled"), ACCEPTED], Phase.CANCELLED, True, "", id="ended before the answer"),
+        pytest.param(
+            [seen("Cancelled"), ACCEPTED],
+            Phase.CANCELLED,
+            True,
+            "EKS says that the update is Cancelled.",
+            id="ended before the answer",
+        ),
         pytest.param([ACCEPTED, ENDED], Phase.REQUESTED, True, "EKS no longer knows it.", id="update lost"),
         pytest.param(
             [ENDED], Phase.OUTCOME_UNKNOWN, True, "EKS no longer knows it.", id="crash, update lost"
@@ -132,3 +169,12 @@ def test_events_that_cannot_follow(steps: list[tuple[Kind, Any]]) -> None:
     """A history that cannot be is an error, not a guess."""
     with pytest.raises(CodecError):
         folded(*steps)
+
+
+def test_a_renewed_intent_has_the_facts_it_was_decided_on_and_its_first_time() -> None:
+    """What was decided is what is recorded; when it was asked for does not change."""
+    facts = update(cancellation="Failed")
+    renewed = intent(decision=decision("2"), update=facts, time=at(5))
+    found = folded(INTENT, NOT_FORWARDED, (Kind.INTENT_RENEWED, renewed))
+    assert (found.intent.decision, found.intent.update, found.update) == (decision("2"), facts, facts)
+    assert (found.intent.time, found.update_time) == (INTENT[1].time, at(5))

@@ -92,7 +92,7 @@ async def test_renewal(ledger: SqlLedger, settings: LedgerSettings) -> None:
     await ledger.commit_intent(intent())
     await ledger.record_outcome("cancellation-1", outcome(OutcomeKind.NOT_FORWARDED))
     told = await asyncio.gather(
-        *(ledger.renew_intent("cancellation-1", decision(str(n)), at(5)) for n in (2, 3)),
+        *(ledger.renew_intent(intent(decision=decision(str(n)), time=at(5))) for n in (2, 3)),
         return_exceptions=True,
     )
     renewed = await ledger.get("cancellation-1")

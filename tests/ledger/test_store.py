@@ -42,7 +42,7 @@ def test_closing_what_was_renewed_meanwhile(transaction: Transaction) -> None:
     """A renewal that failed is not closed onto the one that came after it, which may be on its way."""
     store.add_intent(transaction, intent())
     store.add_outcome(transaction, "cancellation-1", NOT_FORWARDED)
-    store.renew_intent(transaction, "cancellation-1", decision("3"), at(5))
+    store.renew_intent(transaction, intent(decision=decision("3"), time=at(5)))
     assert store.close_intent(transaction, "cancellation-1", "decision-2", NOT_FORWARDED) is None
     assert transaction.record("cancellation-1").cancellation.phase is Phase.OUTCOME_UNKNOWN
 
@@ -51,6 +51,6 @@ def test_an_owed_outcome_is_not_for_a_later_renewal(transaction: Transaction) ->
     """One that was written, and tried again after a renewal, leaves the renewal alone."""
     store.add_intent(transaction, intent())
     assert store.add_outcome_once(transaction, "cancellation-1", NOT_FORWARDED) == transaction.head
-    store.renew_intent(transaction, "cancellation-1", decision("2"), at(5))
+    store.renew_intent(transaction, intent(decision=decision("2"), time=at(5)))
     assert store.add_outcome_once(transaction, "cancellation-1", NOT_FORWARDED) is None
     assert transaction.record("cancellation-1").cancellation.phase is Phase.OUTCOME_UNKNOWN

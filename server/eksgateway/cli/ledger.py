@@ -17,7 +17,7 @@ from rich.text import Text
 from eksgateway.ledger.chain import Checkpoint, Event, Kind
 from eksgateway.ledger.codec import CodecError, decode, format_time
 from eksgateway.ledger.listing import list_denials, list_events
-from eksgateway.ledger.projection import DenialsLost, Renewal
+from eksgateway.ledger.projection import DenialsLost
 from eksgateway.ledger.sqlite import LedgerError
 from eksgateway.ledger.verify import verify
 from eksgateway.model import Denial, Intent, Observation, Outcome
@@ -113,7 +113,7 @@ def _told(kind: Kind, body: str) -> str:
         case Kind.INTENT:
             return _intent(decode(Intent, body))
         case Kind.INTENT_RENEWED:
-            return f"allowed again by {', '.join(decode(Renewal, body).decision.rule_ids)}"
+            return f"allowed again by {', '.join(decode(Intent, body).decision.rule_ids)}"
         case Kind.OUTCOME | Kind.CLOSED:
             outcome = decode(Outcome, body)
             return f"{outcome.kind}: {outcome.error.reason}" if outcome.error else str(outcome.kind)

@@ -19,7 +19,7 @@ class Kind(StrEnum):
     """What an event says, and what its body holds."""
 
     INTENT = "intent"  # Intent
-    INTENT_RENEWED = "intent_renewed"  # projection.Renewal
+    INTENT_RENEWED = "intent_renewed"  # model.Intent
     OUTCOME = "outcome"  # Outcome
     CLOSED = "closed"  # Outcome: the intent was committed after its caller was told that it was not
     OBSERVATION = "observation"  # Observation

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from eksgateway import phases
 from eksgateway.ledger.chain import Event, Kind
 from eksgateway.ledger.codec import CodecError, decode
-from eksgateway.model import Cancellation, Decision, Intent, Observation, Outcome, OutcomeKind, Phase, Update
+from eksgateway.model import Cancellation, Intent, Observation, Outcome, OutcomeKind, Phase, Update
 
 # EKS does not say whose cancel it carries out, so what is only seen is told apart from an answer.
 OBSERVED = "This was observed, not answered: EKS does not say whose cancel it carries out."
+ACCEPTED = "EKS accepted the cancel."
 UNANSWERED = "The intent is recorded, and nothing more is known yet."
-
-
-@dataclass(frozen=True, slots=True)
-class Renewal:
-    """A new decision for an intent that was not forwarded."""
-
-    decision: Decision
-    time: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +50,7 @@ def fold(record: Record | None, event: Event) -> Record:
         raise CodecError(f"{kind} cannot come here")
     record = replace(record, latest=event.seq)
     if kind is Kind.INTENT_RENEWED:
-        return _renewed(record, decode(Renewal, event.body))
+        return _renewed(record, decode(Intent, event.body))
     if kind is Kind.OBSERVATION:
         return _observed(record, decode(Observation, event.body))
     return _answered(record, decode(Outcome, event.body))
@@ -78,9 +70,11 @@ def _begun(intent: Intent, seq: int) -> Record:
     return Record(cancellation, seen=None, ended=None, created=seq, latest=seq)
 
 
-def _renewed(record: Record, renewal: Renewal) -> Record:
-    intent = replace(record.cancellation.intent, decision=renewal.decision)
-    cancellation = replace(record.cancellation, intent=intent, outcome=None, update_time=renewal.time)
+def _renewed(record: Record, renewed: Intent) -> Record:
+    """Decided anew on new facts; it was still asked for when it was first asked for."""
+    known = record.cancellation
+    intent = replace(renewed, time=known.intent.time)
+    cancellation = replace(known, intent=intent, update=intent.update, outcome=None, update_time=renewed.time)
     return _derived(replace(record, cancellation=cancellation, seen=None, ended=None))
 
 
@@ -137,6 +131,8 @@ def _reason(record: Record, phase: Phase) -> str:
         return UNANSWERED if outcome is None else outcome.error.message if outcome.error else ""
     if outcome is None or outcome.kind is OutcomeKind.UNKNOWN:
         return OBSERVED
+    if phase is Phase.REQUESTED:
+        return ACCEPTED
     if phase is Phase.CANCELLATION_FAILED and record.seen and record.seen.cancellation:
-        return record.seen.cancellation.reason
-    return ""
+        return f"EKS says that the cancellation failed: {record.seen.cancellation.reason}"
+    return f"EKS says that the update is {record.cancellation.update.status}."

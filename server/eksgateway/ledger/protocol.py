@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Protocol
 
 from eksgateway.model import (
     Cancellation,
     ClusterRef,
-    Decision,
     Denial,
     Intent,
     Observation,
@@ -55,10 +53,9 @@ class Ledger(Protocol):
         ledger itself closes that intent as NOT_FORWARDED.
         """
 
-    async def renew_intent(self, cancellation_id: str, decision: Decision, time: datetime) -> Cancellation:
-        """Record a new decision for an intent that was NOT_FORWARDED; its token stays.
-
-        The same promise as commit_intent.
+    async def renew_intent(self, intent: Intent) -> Cancellation:
+        """Record anew an intent that was NOT_FORWARDED: the same cancellation_id, request and token,
+        with the new decision and the facts it was made on. The same promise as commit_intent.
         """
 
     async def record_outcome(self, cancellation_id: str, outcome: Outcome) -> Cancellation:

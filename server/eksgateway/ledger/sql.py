@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
@@ -86,16 +85,12 @@ class SqlLedger:
         self._denials = DenialLog(self._write_denials, settings.denials, clock)
 
     async def commit_intent(self, intent: Intent) -> Cancellation:
-        work = partial(store.add_intent, intent=intent)
-        return await self._intend(intent.cancellation_id, intent.decision, work)
+        return await self._intend(intent, partial(store.add_intent, intent=intent))
 
-    async def renew_intent(self, cancellation_id: str, decision: Decision, time: datetime) -> Cancellation:
-        work = partial(store.renew_intent, cancellation_id=cancellation_id, decision=decision, time=time)
-        return await self._intend(cancellation_id, decision, work)
+    async def renew_intent(self, intent: Intent) -> Cancellation:
+        return await self._intend(intent, partial(store.renew_intent, intent=intent))
 
-    async def _intend(
-        self, cancellation_id: str, decision: Decision, work: Callable[[Transaction], Cancellation]
-    ) -> Cancellation:
+    async def _intend(self, intent: Intent, work: Callable[[Transaction], Cancellation]) -> Cancellation:
         with _told():
             if len(self._backlog) >= self._owed_at_most:
                 raise StoreFailed("too many earlier records wait to be written")
@@ -105,7 +100,7 @@ class SqlLedger:
             except (StoreFailed, asyncio.CancelledError):
                 # Nothing will be sent now, so an intent that is committed all the same is closed.
                 if operation.begun:
-                    self._owe_closing(cancellation_id, decision)
+                    self._owe_closing(intent.cancellation_id, intent.decision)
                 raise
 
     def _owe_closing(self, cancellation_id: str, decision: Decision) -> None:

@@ -14,10 +14,10 @@ from eksgateway import errors
 from eksgateway.ledger import queries
 from eksgateway.ledger.chain import Checkpoint, Event, Kind, link
 from eksgateway.ledger.codec import encode, format_time
-from eksgateway.ledger.projection import DenialsLost, Record, Renewal, fold
+from eksgateway.ledger.projection import DenialsLost, Record, fold
 from eksgateway.ledger.protocol import Known
 from eksgateway.ledger.schema import cancellations, decisions, events, probe
-from eksgateway.model import Cancellation, Decision, Intent, Observation, Outcome, Phase, UpdateRef
+from eksgateway.model import Cancellation, Intent, Observation, Outcome, Phase, UpdateRef
 
 # Built once: building a statement costs more than running it.
 _ADD_EVENT = insert(events)
@@ -78,16 +78,14 @@ def add_intent(transaction: Transaction, intent: Intent) -> Cancellation:
     return record.cancellation
 
 
-def renew_intent(
-    transaction: Transaction, cancellation_id: str, decision: Decision, time: datetime
-) -> Cancellation:
+def renew_intent(transaction: Transaction, intent: Intent) -> Cancellation:
     """Raises DecisionStale when the cancellation no longer waits for a decision."""
-    record = transaction.record(cancellation_id)
+    record = transaction.record(intent.cancellation_id)
     if record.cancellation.phase is not Phase.NOT_FORWARDED:
         raise errors.DecisionStale(
             "Another call has taken this cancellation up: nothing was sent. Call again."
         )
-    return transaction.advance(record, Kind.INTENT_RENEWED, Renewal(decision, time)).cancellation
+    return transaction.advance(record, Kind.INTENT_RENEWED, intent).cancellation
 
 
 def add_outcome(
