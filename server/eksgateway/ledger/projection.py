@@ -135,4 +135,4 @@ def _reason(record: Record, phase: Phase) -> str:
         return ACCEPTED
     if phase is Phase.CANCELLATION_FAILED and record.seen and record.seen.cancellation:
         return f"EKS says that the cancellation failed: {record.seen.cancellation.reason}"
-    return f"EKS says that the update is {record.cancellation.update.status}."
+    return f"EKS says that the update is {(record.seen or record.cancellation.update).status}."
