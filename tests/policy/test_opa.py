@@ -84,6 +84,7 @@ TROUBLE: dict[str, tuple[Says, type[GatewayError]]] = {
     "list": (Says(b"[]"), PolicyInvalid),
     "deep": (Says(b"[" * 200_000), PolicyInvalid),
     "too-large": (Says(b'{"result": "' + b"x" * (1 << 21) + b'"}'), PolicyInvalid),
+    "endless": (Says(b" " * 65_536, endless=True), PolicyInvalid),
     "null": (decides(None), PolicyInvalid),
     "true-alone": (decides(True), PolicyInvalid),
     "text-true": (decides({**ALLOW, "allow": "true"}), PolicyInvalid),

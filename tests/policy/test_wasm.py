@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wasmtime
 
 from eksgateway.errors import PolicyInvalid, PolicyUnavailable, PolicyUndefined
 from eksgateway.policy.engine import PolicyLoadError
@@ -23,6 +24,25 @@ DATA = {"eksgateway": CONTENT}
 DENY = (
     'decision := {"allow": false, "reasons": [], "rules": [], "obligations": []} if input.subject.id != "x"'
 )
+# Denies; an input of more than 64 KB sets a flag and traps; with the flag set, it allows.
+SPOILT_BY_A_TRAP = r"""
+(module
+  (import "env" "memory" (memory 2))
+  (data (i32.const 16) "{}\00")
+  (data (i32.const 32) "[{\22result\22:{\22allow\22:false}}]\00")
+  (data (i32.const 96) "[{\22result\22:{\22allow\22:true}}]\00")
+  (global $spoilt (mut i32) (i32.const 0))
+  (func (export "builtins") (result i32) i32.const 0)
+  (func (export "opa_json_dump") (param i32) (result i32) i32.const 16)
+  (func (export "opa_json_parse") (param i32 i32) (result i32) i32.const 1)
+  (func (export "opa_malloc") (param i32) (result i32) i32.const 1024)
+  (func (export "opa_heap_ptr_get") (result i32) i32.const 65536)
+  (func (export "opa_eval") (param i32 i32 i32 i32 i32 i32 i32) (result i32)
+    (if (global.get $spoilt) (then (return (i32.const 96))))
+    (if (i32.gt_u (local.get 4) (i32.const 65536))
+      (then (global.set $spoilt (i32.const 1)) unreachable))
+    i32.const 32))
+"""
 Load = Callable[..., Awaitable[WasmEngine]]
 
 
@@ -133,6 +153,14 @@ async def test_a_runaway_policy_is_stopped_and_the_next_question_is_answered(
         assert time.monotonic() - begun < 5
         assert "INTERRUPT" in caught.value.detail
         assert not (await engine.decide(at_request(caller("y")))).allowed
+
+
+async def test_what_a_trap_left_behind_decides_nothing(load: Load) -> None:
+    """After a trap the next question meets a fresh instance: this one would allow everything from then on."""
+    engine = await load(wasmtime.wat2wasm(SPOILT_BY_A_TRAP))
+    with pytest.raises(PolicyUnavailable):
+        await engine.decide(at_request(caller("x"), reason="x" * 100_000))
+    assert not (await engine.decide(X)).allowed
 
 
 async def test_a_policy_that_contradicts_itself_is_unavailable(

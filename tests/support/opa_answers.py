@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,12 +15,13 @@ from aiohttp import web
 
 @dataclass(frozen=True)
 class Says:
-    """One HTTP answer; ``hangs``: none until the server stops."""
+    """One HTTP answer; ``hangs``: none until the server stops; ``endless``: the body again and again."""
 
     body: bytes = b"{}"
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     hangs: bool = False
+    endless: bool = False
 
 
 def decides(result: Any, **beside: Any) -> Says:
@@ -37,12 +39,19 @@ class AnsweringServer:
         self.inputs: list[Any] = []
         self._stopping = asyncio.Event()
 
-    async def _handle(self, request: web.Request) -> web.Response:
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
         self.paths.append(request.path_qs)
         self.inputs.append((await request.json())["input"])
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if answer.hangs:
             await self._stopping.wait()
+        if answer.endless:
+            stream = web.StreamResponse()
+            await stream.prepare(request)
+            with contextlib.suppress(ConnectionError):  # the reader has had enough
+                while not self._stopping.is_set():
+                    await stream.write(answer.body)
+            return stream
         return web.Response(
             body=answer.body, status=answer.status, headers=answer.headers, content_type="application/json"
         )

@@ -18,7 +18,9 @@ from eksgateway.policy.ticker import Ticker
 _PAGE: Final = 65_536
 _MAX_PAGES: Final = 4096  # 256 MB: a policy that wants more aborts by itself, and not the process
 _FORMAT_JSON: Final = 0
-_EXPORTS: Final = frozenset({"opa_eval", "opa_json_dump", "opa_json_parse", "opa_malloc", "opa_heap_ptr_get"})
+_EXPORTS: Final = frozenset(
+    {"builtins", "opa_eval", "opa_heap_ptr_get", "opa_json_dump", "opa_json_parse", "opa_malloc"}
+)
 
 
 class EvaluationFailed(Exception):
