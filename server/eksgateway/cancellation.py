@@ -110,7 +110,7 @@ class Cancellations:
             if flight is None:
                 flight = self._take_off(key, asked)
             elif flight.asked.request != asked.request:
-                raise errors.RequestIdReused
+                raise _reused(asked)
             await self._wait(flight, deadline)
             if flight.speaks_for(asked):
                 return flight.task.result()
@@ -163,7 +163,7 @@ class Cancellations:
         kept = await self._ledger.find(asked.caller.id, asked.request_id)
         if kept is not None:
             if kept.intent.request != asked.request:
-                raise errors.RequestIdReused
+                raise _reused(asked)
             if kept.phase is not Phase.NOT_FORWARDED:
                 return recorded_result(kept)
 
@@ -325,6 +325,10 @@ def recorded_result(cancellation: Cancellation) -> Cancellation:
             error.retry_after = _RETRY_AFTER_S
         raise error
     return cancellation
+
+
+def _reused(asked: Asked) -> errors.RequestIdReused:
+    return errors.RequestIdReused(metadata={"request_id": asked.request_id})
 
 
 def _unknown(cancellation_id: str) -> errors.OutcomeUnknown:

@@ -1,0 +1,83 @@
+"""The intent is committed before the call: looked at over another connection as the call arrives."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from eksgateway.simulator import CallRecord
+from support.gateway import running
+from support.simulator import SimulatedEks
+from support.wire import PRODUCTION, recorded, refused
+
+
+def _events(path: Path) -> list[tuple[str, Any]]:
+    """What is committed by now, as any other program sees it."""
+    other = sqlite3.connect(f"file:{path / 'ledger.db'}?mode=ro", uri=True)
+    try:
+        return [(kind, json.loads(body)) for kind, body in other.execute("SELECT kind, body FROM events")]
+    finally:
+        other.close()
+
+
+async def test_the_intent_is_there_when_the_call_arrives(tmp_path: Path) -> None:
+    """With that very token, request, caller and decision; and nothing is there while EKS is only read."""
+    seen: list[tuple[CallRecord, list[tuple[str, Any]]]] = []
+
+    async with (
+        SimulatedEks(on_call=lambda call: seen.append((call, _events(tmp_path)))) as eks,
+        running(tmp_path, eks) as gateway,
+    ):
+        update_id = eks.rollback("prod-1", tags=PRODUCTION)
+        told = await gateway.cancel("prod-1", update_id, request_id="first")
+    before = {call.operation: events for call, events in seen if call.operation != "CancelUpdate"}
+    sent = [(call, events) for call, events in seen if call.operation == "CancelUpdate"]
+    assert not before["DescribeCluster"]
+    ((call, [(kind, intent)]),) = sent
+    assert kind == "intent"
+    assert intent["token"] == call.token
+    assert intent["request_id"] == "first"
+    assert intent["caller"]["id"] == "jwt:test:oncall"
+    assert intent["request"]["ref"]["update_id"] == call.update_id == update_id
+    assert intent["request"]["ref"]["cluster"]["name"] == call.cluster
+    assert intent["request"]["ref"]["cluster"]["account_id"] == call.account_id
+    assert intent["decision"]["allowed"] is True
+    assert intent["decision"]["decision_id"] == told.decision.decision_id
+
+
+async def test_a_renewed_intent_is_there_as_well(tmp_path: Path) -> None:
+    """A cancel that was not forwarded, asked for again: the new decision is committed before it is sent."""
+    seen: list[list[tuple[str, Any]]] = []
+
+    def look(call: CallRecord) -> None:
+        if call.operation == "CancelUpdate":
+            seen.append(_events(tmp_path))
+
+    async with SimulatedEks(on_call=look) as eks, running(tmp_path, eks) as gateway:
+        update_id = eks.rollback("prod-1", tags=PRODUCTION)
+        eks.fault("CancelUpdate", code="AccessDeniedException")
+        await refused(gateway.cancel("prod-1", update_id, request_id="first"))
+        first = (await recorded(gateway, request_id="first")).decision.decision_id
+        told = await gateway.cancel("prod-1", update_id, request_id="first")
+    assert told.decision.decision_id != first
+    assert [kind for kind, _ in seen[1]] == ["intent", "outcome", "intent_renewed"]
+    assert told.decision.decision_id in json.dumps(seen[1][-1])
+
+
+async def test_many_cancels_at_once(tmp_path: Path) -> None:
+    """However they share commits, no call comes before its own intent."""
+    early: list[CallRecord] = []
+
+    def look(call: CallRecord) -> None:
+        tokens = {body.get("token") for _, body in _events(tmp_path)}
+        if call.operation == "CancelUpdate" and call.token not in tokens:
+            early.append(call)
+
+    async with SimulatedEks(on_call=look) as eks, running(tmp_path, eks) as gateway:
+        updates = [(f"prod-{n}", eks.rollback(f"prod-{n}", tags=PRODUCTION)) for n in range(20)]
+        await asyncio.gather(*(gateway.cancel(name, update_id) for name, update_id in updates))
+        assert len(eks.calls("CancelUpdate")) == 20
+    assert early == []

@@ -1,0 +1,131 @@
+"""Who is denied learns nothing: equal bytes but for ids, whatever exists; no EKS call at stage request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from eksgateway.v1 import update_service_pb2 as pb
+from eksgateway.v1.update_pb2 import ClusterRef
+from support.gateway import Running
+from support.wire import PRODUCTION, recorded, refused
+
+EXISTING, UPDATE = "prod-1", "11111111-2222-3333-4444-555555555555"
+
+# What a caller may write: each variant differs from the existing update in one way.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "existing": {},
+    "update-missing": {"update_id": "99999999-2222-3333-4444-555555555555"},
+    "update-empty": {"update_id": ""},
+    "update-malformed": {"update_id": "../\x00\n"},
+    "update-over-long": {"update_id": "u" * 5000},
+}
+CLUSTERS: dict[str, dict[str, str]] = {
+    "missing": {"name": "prod-none"},
+    "over-long": {"name": "prod-" + "x" * 500},
+    "control-characters": {"name": "prod-\x1b[2J\r\n\x00"},
+    "malformed": {"name": "prod-..%2e"},
+}
+FOREIGN: dict[str, dict[str, str]] = {
+    "empty": {"name": ""},
+    "climbing": {"name": "../../prod-1"},
+    "unknown-account": {"name": EXISTING, "account_id": "999999999999"},
+    "malformed-account": {"name": EXISTING, "account_id": "1; DROP TABLE"},
+    "unknown-region": {"name": EXISTING, "region": "eu-west-9"},
+    "malformed-region": {"name": EXISTING, "region": "\n"},
+}
+TEXTS: dict[str, dict[str, Any]] = {
+    "request-id-malformed": {"request_id": "no/such\nid"},
+    "request-id-over-long": {"request_id": "r" * 1000},
+    "ticket-malformed": {"ticket": "\x00" * 500},
+}
+
+METHODS = {
+    "CancelUpdate": (pb.CancelUpdateRequest, TEXTS),
+    "CheckCancelUpdate": (pb.CheckCancelUpdateRequest, {}),
+    "GetUpdate": (pb.GetUpdateRequest, {}),
+    "WatchUpdate": (pb.WatchUpdateRequest, {"token": {"resume_token": "made up"}}),
+    "CancelUpdateAndWatch": (pb.CancelUpdateAndWatchRequest, TEXTS),
+}
+
+
+async def _answer(gateway: Running, method: str, who: Any, **fields: Any) -> bytes:
+    """Every byte of a denial but for its ids."""
+    kind: Any = METHODS[method][0]
+    request = kind(**{"cluster": ClusterRef(name=EXISTING), "update_id": UPDATE} | fields)
+    call = getattr(gateway.updates, method)(request, metadata=who)
+    refusal = await refused(_drain(call) if "Watch" in method else call)
+    assert refusal.told == ("PERMISSION_DENIED", "POLICY_DENIED")
+    assert refusal.metadata["decision_id"] == refusal.trailing["eksgateway-decision-id"]
+    return refusal.masked
+
+
+async def _drain(stream: Any) -> None:
+    async for _ in stream:
+        raise AssertionError("a denied caller was told something")
+
+
+def _requests(method: str, *clusters: dict[str, dict[str, str]]) -> list[dict[str, Any]]:
+    own: Any = METHODS[method][1]
+    named = [{"cluster": ClusterRef(**where)} for group in clusters for where in group.values()]
+    return [*VARIANTS.values(), *named, *own.values()]
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_caller_without_a_grant_cannot_tell_anything_apart(gateway: Running, method: str) -> None:
+    """Existing, missing, malformed, over-long, foreign: one and the same answer, and EKS is not asked."""
+    gateway.eks.rollback(EXISTING, tags=PRODUCTION, update_id=UPDATE)
+    requests = _requests(method, CLUSTERS, FOREIGN)
+    answers = {await _answer(gateway, method, gateway.outsider, **request) for request in requests}
+    assert len(answers) == 1
+    assert gateway.eks.calls() == ()
+
+
+@pytest.mark.parametrize("method", ["CancelUpdate", "CancelUpdateAndWatch"])
+@pytest.mark.parametrize("who", ["oncall-without-a-ticket", "viewer"])
+async def test_a_caller_whose_grant_covers_the_name(gateway: Running, method: str, who: str) -> None:
+    """Refused for what the grant requires, or does not give, whatever stands behind the name."""
+    gateway.eks.rollback(EXISTING, tags=PRODUCTION, update_id=UPDATE)
+    metadata = gateway.viewer if who == "viewer" else gateway.oncall
+    requests = [request for request in _requests(method, CLUSTERS) if not request.get("ticket")]
+    answers = {await _answer(gateway, method, metadata, **request) for request in requests}
+    assert len(answers) == 1
+    assert gateway.eks.calls() == ()
+
+
+async def test_a_list_is_refused_alike(gateway: Running) -> None:
+    """ListUpdates too: pages and tokens of any kind are not looked at before the policy."""
+    gateway.eks.rollback(EXISTING, tags=PRODUCTION, update_id=UPDATE)
+    page: list[dict[str, Any]] = [{"page_size": -1}, {"page_token": "made up"}, {"page_size": 10**6}]
+    clusters = [{"name": EXISTING}, *CLUSTERS.values(), *FOREIGN.values()]
+    requests = [pb.ListUpdatesRequest(cluster=ClusterRef(**where)) for where in clusters]
+    requests += [pb.ListUpdatesRequest(cluster=ClusterRef(name=EXISTING), **fields) for fields in page]
+    answers = set()
+    for request in requests:
+        refusal = await refused(gateway.updates.ListUpdates(request, metadata=gateway.outsider))
+        answers.add(refusal.masked)
+    assert len(answers) == 1
+    assert gateway.eks.calls() == ()
+
+
+@pytest.mark.parametrize("status", ["InProgress", "Cancelling", "Cancelled", "Successful", "Failed"])
+async def test_a_denial_at_stage_update_comes_before_anything_else(gateway: Running, status: str) -> None:
+    """Live tags do not fit: denied, with the same bytes for an update that runs and one that has ended."""
+    first = gateway.eks.rollback("prod-1", tags={"environment": "test"})
+    running = await refused(gateway.cancel("prod-1", first, request_id="running"))
+    other = gateway.eks.rollback("prod-2", tags={"environment": "test"}, update_status=status)
+    denied = await refused(gateway.cancel("prod-2", other, request_id="other"))
+    assert denied.told == ("PERMISSION_DENIED", "POLICY_DENIED")
+    assert denied.masked == running.masked
+    assert gateway.eks.calls("CancelUpdate") == ()
+    assert (await refused(recorded(gateway, request_id="other"))).reason == "CANCELLATION_NOT_FOUND"
+
+
+async def test_a_denied_request_id_stays_free(gateway: Running) -> None:
+    """A denial binds nothing: the same id may be used for another cancel afterwards."""
+    update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
+    assert (await refused(gateway.cancel("prod-1", update_id, request_id="id", ticket=""))).metadata[
+        "reasons"
+    ] == "A ticket is required by grant oncall."
+    assert (await gateway.cancel("prod-1", update_id, request_id="id")).request_id == "id"
