@@ -10,6 +10,8 @@ from eksgateway.model import Action, CancelRequest, Decision, Denial, UpdateRef
 from eksgateway.policy.engine import PolicyEngine
 from eksgateway.policy.question import Question
 
+_TOLD = 10  # an error travels in trailers, which clients bound; the decision log has all of them
+
 
 class Decisions:
     """One engine, and where its denials of cancels go; a refusal does not wait for its record."""
@@ -34,30 +36,26 @@ class Decisions:
 
         ``update_id`` and ``request_id`` are for the decision log alone.
         """
+        error: Denied
         try:
             decision = await self._policy.decide(question)
-            if not decision.allowed:
-                raise denial(decision)
-        except Denied as exc:
-            if question.action is Action.CANCEL:
-                self._keep(question, exc, update_id, request_id)
-            raise
-        return decision
+            if decision.allowed:
+                return decision
+            error = denial(decision)
+        except Denied as exc:  # an allow under obligations
+            revision = self._policy.revision
+            decision = Decision(question.decision_id, reasons=(exc.message,), policy_revision=revision)
+            error = exc
+        if question.action is Action.CANCEL:
+            self._keep(question, decision, update_id, request_id)
+        raise error
 
     async def check(self) -> None:
         """Return when the policy can answer, whatever it answers; raises what ``ask`` would otherwise."""
         with contextlib.suppress(Denied):
             await self._policy.check()
 
-    def _keep(self, question: Question, error: Denied, update_id: str, request_id: str) -> None:
-        metadata = error.metadata
-        decision = Decision(
-            decision_id=question.decision_id,
-            allowed=False,
-            rule_ids=tuple(filter(None, metadata.get("rule_ids", "").split(","))),
-            reasons=tuple(filter(None, metadata.get("reasons", error.message).split("\n"))),
-            policy_revision=self._policy.revision,
-        )
+    def _keep(self, question: Question, decision: Decision, update_id: str, request_id: str) -> None:
         self._record_denial(
             Denial(
                 time=question.time,
@@ -78,7 +76,7 @@ def denial(decision: Decision) -> PolicyDenied:
     return PolicyDenied(
         metadata={
             "decision_id": decision.decision_id,
-            "reasons": "\n".join(decision.reasons),
-            "rule_ids": ",".join(decision.rule_ids),
+            "reasons": "\n".join(decision.reasons[:_TOLD]),
+            "rule_ids": ",".join(decision.rule_ids[:_TOLD]),
         }
     )
