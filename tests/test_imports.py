@@ -13,6 +13,7 @@ BASE = {"model", "errors", "phases", "clock", "settings", "lifetime", "logs", "v
 PARTS = {"policy", "ledger", "eks", "identity"}
 MAY_IMPORT = {
     "cli": {"app", "rpc", "simulator", "cancellation", "watch"} | PARTS | BASE,
+    "__main__": {"cli"},
     "app": {"rpc", "cancellation", "decisions", "watch"} | PARTS | BASE,
     "rpc": {"cancellation", "cancellability", "decisions", "watch"} | PARTS | BASE,
     "cancellation": {"decisions"} | PARTS | BASE,

@@ -49,15 +49,19 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 @asynccontextmanager
 async def program(*command: str, env: Mapping[str, str] | None = None) -> AsyncIterator[Running]:
-    """A program, killed at the end if it still runs."""
+    """A program, told to end if it still runs, and killed if it does not listen."""
     process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE, env=environment(env))
     running = Running(process)
     try:
         yield running
     finally:
         if process.returncode is None:
+            process.terminate()
+        try:
+            await running.end()
+        except TimeoutError:
             process.kill()
-        await running.end()
+            raise
 
 
 def eksgateway(*arguments: str) -> tuple[str, ...]:

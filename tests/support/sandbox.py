@@ -84,10 +84,10 @@ class Sandbox:
 async def sandbox(
     folder: Path, *options: str, env: Mapping[str, str] | None = None, wait: bool = True
 ) -> AsyncIterator[Sandbox]:
-    """A sandbox on a free port whose info file is in ``folder``."""
+    """A sandbox on a free port, with its info file and all else that it writes in ``folder``."""
     info = folder / "info.json"
     command = eksgateway("sandbox", "--port", "0", "--info", str(info), *options)
-    async with program(*command, env=env) as process:
+    async with program(*command, env={"TMPDIR": str(folder), **(env or {})}) as process:
         here = Sandbox(process, info)
         if wait:
             await here.up()

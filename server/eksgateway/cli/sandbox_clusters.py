@@ -62,13 +62,13 @@ CLUSTERS = (
     SandboxCluster(
         "prod-3",
         "upgrade-prod-3",
-        "A VersionUpdate: the policy lets nobody cancel that type on production.",
+        "A VersionUpdate: the policy lets nobody cancel one on production.",
         {"type": "VersionUpdate", "control_plane_phase_s": 365 * _DAY_S},
     ),
     SandboxCluster(
         "staging-1",
         "rollback-staging-1",
-        "A rollback as on prod-1: oncall cancels it without a reason or a ticket.",
+        "A rollback as on prod-1: oncall needs neither reason nor ticket here.",
         _NODES,
     ),
     SandboxCluster(
