@@ -172,6 +172,29 @@ async def test_without_its_simulated_eks_it_ends(tmp_path: Path) -> None:
         assert not here.path.exists()
 
 
+async def test_nobody_has_to_read_what_it_prints(tmp_path: Path) -> None:
+    """It goes on, and ends as ever, when the other end of its output is closed."""
+    info_file = tmp_path / "info.json"
+    reader, writer = os.pipe()
+    process = await asyncio.create_subprocess_exec(
+        *eksgateway("sandbox", "--port", "0", "--info", str(info_file)),
+        stdout=writer,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    os.close(writer)
+    os.close(reader)
+    try:
+        await eventually(info_file.exists)
+        gateway = json.loads(info_file.read_text())["pids"]["gateway"]
+        os.kill(gateway, signal.SIGKILL)
+        await eventually(lambda: json.loads(info_file.read_text())["pids"]["gateway"] != gateway)
+    finally:
+        process.terminate()
+        _, err = await process.communicate()
+    assert (process.returncode, err) == (0, b"")
+
+
 async def test_nothing_of_the_users_aws_leaks_in(tmp_path: Path) -> None:
     """Neither a profile that does not exist, nor keys, nor endpoints of the environment matter."""
     hostile = {

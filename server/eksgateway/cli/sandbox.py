@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -58,8 +59,12 @@ async def _stay_up(sandbox: Sandbox) -> None:
 
 
 def say(text: str) -> None:
-    """Told at once, also into a pipe."""
-    print(text, flush=True)
+    """Told at once, also into a pipe; where nobody reads any more, the sandbox is still of use."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # As docs.python.org has it in "Note on SIGPIPE": else the flush at exit would fail once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 async def until(ended: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
