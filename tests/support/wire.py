@@ -163,15 +163,19 @@ def hooked(**hooks: Hook) -> Callable[[Any], Hooked]:
 
 
 class Gate:
-    """A hook that holds calls up until it is opened, and counts those that came."""
+    """A hook that holds calls up until it is opened; counts those that came, and those that left again."""
 
     def __init__(self) -> None:
         self.came = 0
+        self.left = 0
         self._open = asyncio.Event()
 
     async def __call__(self, *_: Any, **__: Any) -> None:
         self.came += 1
-        await self._open.wait()
+        try:
+            await self._open.wait()
+        finally:
+            self.left += 1
 
     def open(self) -> None:
         self._open.set()

@@ -1,0 +1,105 @@
+"""Each RPC is checked by its own action, and by no other's: every RPC with each action granted alone."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eksgateway.v1 import update_service_pb2 as pb
+from eksgateway.v1.update_pb2 import ClusterRef
+from support.gateway import EVERY_ACTION, WHERE, Running, running
+from support.simulator import SimulatedEks
+from support.wire import PRODUCTION, check, get_update, list_cancellations, list_updates, recorded, refused
+
+Make = Callable[[Running, str, Any], Awaitable[Any]]
+
+
+def _cancel(here: Running, update_id: str, who: Any) -> Awaitable[Any]:
+    return here.cancel("prod-1", update_id, who)
+
+
+async def _watch(here: Running, update_id: str, who: Any) -> Any:
+    return await here.watch("prod-1", update_id, who).read()
+
+
+async def _cancel_and_watch(here: Running, update_id: str, who: Any) -> Any:
+    request = pb.CancelUpdateAndWatchRequest(
+        cluster=ClusterRef(name="prod-1"), update_id=update_id, request_id="one"
+    )
+    return await here.updates.CancelUpdateAndWatch(request, metadata=who, timeout=30).read()
+
+
+RPCS: dict[str, tuple[Make, set[str]]] = {
+    "CancelUpdate": (_cancel, {"cancel"}),
+    "CheckCancelUpdate": (lambda here, uid, who: check(here, "prod-1", uid, who), {"check"}),
+    "GetUpdate": (lambda here, uid, who: get_update(here, "prod-1", uid, who), {"get"}),
+    "ListUpdates": (lambda here, _, who: list_updates(here, "prod-1", who), {"list"}),
+    "WatchUpdate": (_watch, {"watch"}),
+    "CancelUpdateAndWatch": (_cancel_and_watch, {"cancel", "watch"}),
+}
+
+
+def _grant(actions: list[str], **conditions: Any) -> dict[str, Any]:
+    """A grant of these actions to the group that is named after them."""
+    name = "-".join(actions)
+    types = {"update_types": ["VersionRollback"]} if "cancel" in actions else {}
+    return {
+        "id": name, "groups": [f"test:{name}"], "actions": actions, **WHERE, "clusters": ["*"], **types
+    } | conditions  # fmt: skip
+
+
+ALONE = [[action] for action in EVERY_ACTION]
+DATA = {
+    "eksgateway": {"grants": [_grant(actions) for actions in [*ALONE, ["cancel", "watch"]]], "freezes": []}
+}
+
+
+@pytest.mark.parametrize("rpc", RPCS)
+async def test_an_rpc_needs_its_own_action(tmp_path: Path, eks: SimulatedEks, rpc: str) -> None:
+    """Granted alone, only its own action admits; any other is denied before EKS is asked."""
+    make, needed = RPCS[rpc]
+    async with running(tmp_path, eks, data=DATA) as gateway:
+        for actions in [*ALONE, ["cancel", "watch"]]:
+            update_id = eks.rollback("prod-1", tags=PRODUCTION)
+            eks.clear_calls()
+            group = "-".join(actions)
+            call = make(gateway, update_id, gateway.credentials(group, group))
+            if needed <= set(actions):
+                await call
+                assert eks.calls()
+                continue
+            denied = await refused(call)
+            assert denied.told == ("PERMISSION_DENIED", "POLICY_DENIED")
+            assert eks.calls() == ()
+
+
+async def test_both_actions_are_decided_before_the_intent(tmp_path: Path, eks: SimulatedEks) -> None:
+    """CancelUpdateAndWatch by one who may cancel, and watch only where a tag fits: denied, nothing sent."""
+    grants = [_grant(["cancel"]), _grant(["watch"], tags={"environment": ["test"]})]
+    async with running(tmp_path, eks, data={"eksgateway": {"grants": grants, "freezes": []}}) as gateway:
+        update_id = eks.rollback("prod-1", tags=PRODUCTION)
+        who = gateway.credentials("both", "cancel", "watch")
+        denied = await refused(_cancel_and_watch(gateway, update_id, who))
+        assert denied.told == ("PERMISSION_DENIED", "POLICY_DENIED")
+        assert eks.calls("CancelUpdate") == ()
+        assert (await refused(recorded(gateway, who, request_id="one"))).reason == "CANCELLATION_NOT_FOUND"
+
+
+async def test_others_cancellations_need_history(tmp_path: Path, eks: SimulatedEks) -> None:
+    """GetCancellation and ListCancellations show another's record for the action history and no other."""
+    async with running(tmp_path, eks, data=DATA) as gateway:
+        owner = gateway.credentials("owner", "cancel")
+        told = await gateway.cancel("prod-1", eks.rollback("prod-1", tags=PRODUCTION), owner)
+        for action in EVERY_ACTION:
+            who = gateway.credentials("other", action)
+            listed = (await list_cancellations(gateway, who)).cancellations
+            call = recorded(gateway, who, cancellation_id=told.cancellation_id)
+            if action == "history":
+                assert [each.cancellation_id for each in listed] == [told.cancellation_id]
+                assert await call == listed[0]
+            else:
+                assert not listed
+                assert (await refused(call)).told == ("NOT_FOUND", "CANCELLATION_NOT_FOUND")

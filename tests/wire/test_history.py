@@ -1,0 +1,155 @@
+"""CancellationService: one's own record always, others' by the action history, and nothing by guessing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eksgateway import errors
+from eksgateway.v1 import cancellation_service_pb2 as pb
+from eksgateway.v1.update_pb2 import ClusterRef
+from support.gateway import Running, running
+from support.simulator import SimulatedEks
+from support.wire import PRODUCTION, hooked, list_cancellations, raising, recorded, refused
+
+NOBODY = "00000000-0000-0000-0000-000000000000"
+
+
+@pytest.fixture
+async def filled(gateway: Running) -> tuple[Running, list[str]]:
+    """Five cancellations, oldest first: two callers' on prod-1 and prod-2, and one on staging-1."""
+    second = gateway.credentials("second", "oncall")
+    ids = []
+    for who, cluster in (
+        (gateway.oncall, "prod-1"),
+        (second, "prod-1"),
+        (gateway.oncall, "prod-2"),
+        (second, "prod-2"),
+        (gateway.oncall, "staging-1"),
+    ):
+        update_id = gateway.eks.rollback(cluster, tags=PRODUCTION)
+        ids.append((await gateway.cancel(cluster, update_id, who)).cancellation_id)
+    return gateway, ids
+
+
+async def _listed(here: Running, who: Any = None, **fields: Any) -> list[str]:
+    page = await list_cancellations(here, who, **fields)
+    return [each.cancellation_id for each in page.cancellations]
+
+
+async def test_newest_first_and_filtered(filled: tuple[Running, list[str]]) -> None:
+    """All, those of a cluster, those of a caller, and both; an unknown one has none."""
+    here, ids = filled
+    first = ClusterRef(name="prod-1")
+    assert await _listed(here) == ids[::-1]
+    assert await _listed(here, cluster=first) == [ids[1], ids[0]]
+    assert await _listed(here, caller="jwt:test:second") == [ids[3], ids[1]]
+    assert await _listed(here, cluster=first, caller="jwt:test:second") == [ids[1]]
+    assert await _listed(here, caller="jwt:test:nobody") == []
+    assert await _listed(here, cluster=ClusterRef(name="prod-1", region="eu-west-1")) == []
+
+
+async def test_pages(filled: tuple[Running, list[str]]) -> None:
+    """Each cancellation once, in order, over pages; the last one has no token."""
+    here, ids = filled
+    seen, token = [], ""
+    for _ in range(3):
+        page = await list_cancellations(here, page_size=2, page_token=token)
+        seen += [each.cancellation_id for each in page.cancellations]
+        token = page.next_page_token
+    assert seen == ids[::-1]
+    assert token == ""
+
+
+async def test_a_page_that_shows_nothing_goes_on(filled: tuple[Running, list[str]]) -> None:
+    """Rows that a caller may not see leave a page short or empty, and the next one still follows."""
+    here, ids = filled
+    third = here.credentials("third", "viewers")
+    mine = await here.cancel("staging-2", here.eks.rollback("staging-2"), here.credentials("third", "oncall"))
+    assert await _listed(here, third) == [mine.cancellation_id]
+    page = await list_cancellations(here, third, page_size=1)
+    assert page.next_page_token
+    beyond = await list_cancellations(here, third, page_size=1, page_token=page.next_page_token)
+    assert list(beyond.cancellations) == []
+    assert beyond.next_page_token
+    assert len(ids) == 5
+
+
+async def test_a_page_token_is_bound(filled: tuple[Running, list[str]]) -> None:
+    """To its caller and its filter; an altered one is none."""
+    here, _ = filled
+    token = (await list_cancellations(here, page_size=1)).next_page_token
+    for fields in (
+        {"who": here.viewer, "page_token": token},
+        {"cluster": ClusterRef(name="prod-1"), "page_token": token},
+        {"caller": "jwt:test:oncall", "page_token": token},
+        {"page_token": token[:-4]},
+        {"page_token": "e30="},
+    ):
+        refusal = await refused(list_cancellations(here, **fields))
+        assert refusal.told == ("INVALID_ARGUMENT", "REQUEST_INVALID")
+        assert set(refusal.fields) == {"page_token"}
+
+
+@pytest.mark.parametrize("size", [-1, 101])
+async def test_a_page_size_out_of_bounds(gateway: Running, size: int) -> None:
+    """1 to 100, and 0 for the usual."""
+    refusal = await refused(list_cancellations(gateway, page_size=size))
+    assert set(refusal.fields) == {"page_size"}
+
+
+async def test_a_key_is_required(gateway: Running) -> None:
+    """GetCancellation without an id of either kind."""
+    call = gateway.history.GetCancellation(pb.GetCancellationRequest(), metadata=gateway.oncall)
+    refusal = await refused(call)
+    assert refusal.told == ("INVALID_ARGUMENT", "REQUEST_INVALID")
+    assert set(refusal.fields) == {"key"}
+
+
+async def test_missing_and_forbidden_look_the_same(filled: tuple[Running, list[str]]) -> None:
+    """Equal bytes but for ids: an id that exists, one that does not, and one that could not."""
+    here, ids = filled
+    answers = set()
+    for key in (ids[0], NOBODY, "", "../" + "x" * 5000, "\x00"):
+        refusal = await refused(recorded(here, here.viewer, cancellation_id=key))
+        assert refusal.told == ("NOT_FOUND", "CANCELLATION_NOT_FOUND")
+        answers.add(refusal.masked)
+    assert len(answers) == 1
+
+
+OUTAGES = {
+    "unavailable": (errors.PolicyUnavailable(), "POLICY_UNAVAILABLE"),
+    "obligation": (errors.PolicyObligationUnknown(), "CANCELLATION_NOT_FOUND"),
+}
+
+
+@pytest.mark.parametrize(("error", "reason"), OUTAGES.values(), ids=OUTAGES)
+async def test_a_policy_that_cannot_say_does_not_tell_them_apart(
+    tmp_path: Path, eks: SimulatedEks, error: errors.GatewayError, reason: str
+) -> None:
+    """An outage, or an allow under obligations, is told alike; one's own is told all the same."""
+    async with running(tmp_path, eks) as gateway:
+        update_id = eks.rollback("prod-1", tags=PRODUCTION)
+        told = await gateway.cancel("prod-1", update_id, request_id="one")
+        issuer = gateway.issuer
+    broken = hooked(decide=raising(error), check=raising(error))
+    async with running(tmp_path, eks, issuer=issuer, wrap_policy=broken) as gateway:
+        keys = (told.cancellation_id, NOBODY)
+        answers = [await refused(recorded(gateway, gateway.viewer, cancellation_id=key)) for key in keys]
+        assert [answer.reason for answer in answers] == [reason, reason]
+        assert answers[0].masked == answers[1].masked
+        assert (await recorded(gateway, cancellation_id=told.cancellation_id)).request_id == "one"
+        assert (await recorded(gateway, request_id="one")).cancellation_id == told.cancellation_id
+        missing = await refused(recorded(gateway, request_id="another"))
+        assert missing.reason == "CANCELLATION_NOT_FOUND"
+
+
+async def test_history_reads_nothing_of_eks(filled: tuple[Running, list[str]]) -> None:
+    """The ledger's record answers alone, decided on the recorded facts."""
+    here, ids = filled
+    other = here.credentials("third", "oncall")
+    here.eks.fault("*", times=99, code="ServerException")
+    assert await _listed(here, other) == ids[::-1]
+    assert (await recorded(here, other, cancellation_id=ids[0])).cancellation_id == ids[0]

@@ -1,0 +1,105 @@
+"""GetUpdate and ListUpdates: what EKS says, whole, to those who may get it."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.gateway import POLICY_DATA, WHERE, Running, running
+from support.simulator import SimulatedEks
+from support.wire import PRODUCTION, get_update, list_updates, refused
+
+
+async def test_an_update_is_told_whole(gateway: Running) -> None:
+    """Every member, and values that nobody knows yet in EKS's own spelling."""
+    errors = [{"errorCode": "BrandNew", "errorMessage": "What?", "resourceIds": ["i-1", "i-2"]}]
+    update_id = gateway.eks.rollback(
+        "prod-1",
+        tags=PRODUCTION,
+        update_type="BrandNewUpdate",
+        update_status="Pausing",
+        params=[{"type": "BrandNewParam", "value": "ü"}],
+        errors=errors,
+        cancellation={"status": "Thinking", "reason": "why not"},
+        created_at="2026-01-02T03:04:05Z",
+    )
+    update = await get_update(gateway, "prod-1", update_id)
+    assert (update.id, update.type, update.status) == (update_id, "BrandNewUpdate", "Pausing")
+    assert [(each.type, each.value) for each in update.params] == [("BrandNewParam", "ü")]
+    ((code, message, ids),) = [(e.error_code, e.error_message, list(e.resource_ids)) for e in update.errors]
+    assert (code, message, ids) == ("BrandNew", "What?", ["i-1", "i-2"])
+    assert (update.cancellation.status, update.cancellation.reason) == ("Thinking", "why not")
+    assert update.created_at.ToJsonString() == "2026-01-02T03:04:05Z"
+
+
+async def test_get_is_decided_on_live_tags(tmp_path: Path, eks: SimulatedEks) -> None:
+    """A grant with a tag does not show an update of a cluster without it."""
+    async with running(tmp_path, eks, data=_tagged(["get", "list"])) as gateway:
+        update_id = eks.rollback("prod-1", tags={"environment": "test"})
+        denied = await refused(get_update(gateway, "prod-1", update_id))
+        assert denied.told == ("PERMISSION_DENIED", "POLICY_DENIED")
+
+
+def _tagged(actions: list[str]) -> dict[str, Any]:
+    data = copy.deepcopy(POLICY_DATA)
+    tagged = {"id": "tagged", "groups": ["test:oncall"], "actions": actions, **WHERE, "clusters": ["*"]}
+    data["eksgateway"]["grants"] = [tagged | {"tags": {"environment": ["production"]}}]
+    return data
+
+
+async def test_a_list_leaves_out_what_may_not_be_got(tmp_path: Path, eks: SimulatedEks) -> None:
+    """The list itself is admitted at stage request; each item only by get, on live facts."""
+    async with running(tmp_path, eks, data=_tagged(["get", "list"])) as gateway:
+        shown = eks.rollback("prod-1", tags=PRODUCTION)
+        eks.rollback("prod-2", tags={"environment": "test"})
+        assert [each.id for each in (await list_updates(gateway, "prod-1")).updates] == [shown]
+        hidden = await list_updates(gateway, "prod-2")
+        assert list(hidden.updates) == []
+
+
+def _many(eks: SimulatedEks, name: str, count: int) -> set[str]:
+    updates = [{"status": "Successful"} for _ in range(count)]
+    return set(eks.cluster(name, tags=PRODUCTION, updates=updates))
+
+
+async def test_pages(gateway: Running) -> None:
+    """All updates, each once, over as many pages as the size asks for; 0 means 10."""
+    ids = _many(gateway.eks, "prod-1", 12)
+    for size, pages in ((0, 2), (10, 2), (5, 3), (1, 12)):
+        seen, token, count = [], "", 0
+        while count == 0 or token:
+            page = await list_updates(gateway, "prod-1", page_size=size, page_token=token)
+            assert len(page.updates) <= (size or 10)
+            seen += [each.id for each in page.updates]
+            token, count = page.next_page_token, count + 1
+        assert (count, len(seen), set(seen)) == (pages, 12, ids)
+
+
+@pytest.mark.parametrize("size", [-1, 11])
+async def test_a_page_size_out_of_bounds(gateway: Running, size: int) -> None:
+    """1 to 10, and 0 for the greatest."""
+    refusal = await refused(list_updates(gateway, "prod-1", page_size=size))
+    assert refusal.fields == {"page_size": "must be between 0 and 10"}
+
+
+async def test_a_page_token_is_bound(gateway: Running) -> None:
+    """Another caller's token, another cluster's, a changed one, another method's: none is taken."""
+    _many(gateway.eks, "prod-1", 3)
+    _many(gateway.eks, "prod-2", 3)
+    token = (await list_updates(gateway, "prod-1", page_size=1)).next_page_token
+    tampered = token[:-6] + ("A" if token[-6] != "A" else "B") + token[-5:]
+    for call in (
+        list_updates(gateway, "prod-1", gateway.viewer, page_token=token),
+        list_updates(gateway, "prod-2", page_token=token),
+        list_updates(gateway, "prod-1", page_token=token[:-4]),
+        list_updates(gateway, "prod-1", page_token=tampered[:20] + "x" + tampered[21:]),
+        list_updates(gateway, "prod-1", page_token="é"),
+        list_updates(gateway, "prod-1", page_token="W" * 5000),
+    ):
+        refusal = await refused(call)
+        assert refusal.told == ("INVALID_ARGUMENT", "REQUEST_INVALID")
+        assert set(refusal.fields) == {"page_token"}
+    assert (await list_updates(gateway, "prod-1", page_token=token)).updates
