@@ -11,6 +11,7 @@ WORKDIR /src
 COPY requirements/runtime.lock requirements/
 RUN python3 -m pip --python /opt/eksgateway install --require-hashes --only-binary=:all: -r requirements/runtime.lock
 COPY pyproject.toml README.md ./
+COPY policies/eksgateway policies/eksgateway
 COPY server server
 RUN python3 -m pip --python /opt/eksgateway install --no-deps --no-build-isolation . \
  && python3 -m pip --python /opt/eksgateway uninstall --yes hatchling pathspec pluggy trove-classifiers
