@@ -58,6 +58,9 @@ OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
+_LAST_WORDS_S = 1.0  # for what was answered and is not sent yet
+
+
 @dataclass(slots=True)
 class Gateway:
     """A built gateway: ``start`` binds and takes up what is pending, ``stop`` drains."""
@@ -84,15 +87,18 @@ class Gateway:
         log.info("gateway.started", listen=self.settings.listen, port=self.port)
 
     async def stop(self) -> None:
-        """Health first, then turn calls away, let those in flight finish, then close the parts."""
+        """Health first, then turn calls away, let those in flight finish, then close the parts.
+
+        Core's own stop comes last: it refuses connections, and cannot say DRAINING.
+        """
         log.info("gateway.draining")
         self.health.drain()
         self.limits.drain()
         self.watches.drain()
-        grace = self.settings.limits.drain_s
-        stopping = asyncio.create_task(self.server.stop(grace))
-        await self.cancellations.finish(grace)
-        await stopping
+        ends = self.clock.monotonic() + self.settings.limits.drain_s
+        await self.limits.idle(self.settings.limits.drain_s)
+        await self.cancellations.finish(ends - self.clock.monotonic())
+        await self.server.stop(_LAST_WORDS_S)
         if self._probe is not None:
             self._probe.cancel()
             with contextlib.suppress(asyncio.CancelledError):

@@ -113,6 +113,8 @@ class Cancellations:
                 raise _reused(asked)
             await self._wait(flight, deadline)
             if flight.speaks_for(asked):
+                if flight.task.cancelled():  # by ``finish``
+                    raise _unknown(flight.intent_id) if flight.intent_id else errors.Draining
                 return flight.task.result()
 
     async def take_up(self) -> None:

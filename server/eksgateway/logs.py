@@ -9,7 +9,10 @@ import structlog
 
 
 def configure() -> None:
-    """Send structlog's events and the standard library's records to standard error as JSON lines."""
+    """Send structlog's events, and the standard library's records and warnings, to standard error as
+    JSON lines.
+    """
+    logging.captureWarnings(True)
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

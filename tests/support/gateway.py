@@ -71,19 +71,16 @@ POLICY_DATA: dict[str, Any] = {
 }
 
 
-class Running:
-    """A running gateway and what surrounds it. ``oncall``, ``viewer`` and ``outsider`` are metadata."""
+class Client:
+    """Calls a gateway at an address. ``oncall``, ``viewer`` and ``outsider`` are call metadata."""
 
-    def __init__(self, gateway: Gateway, eks: SimulatedEks, issuer: ThrowawayIssuer, path: Path) -> None:
-        self.gateway = gateway
-        self.eks = eks
+    def __init__(self, address: str, issuer: ThrowawayIssuer) -> None:
+        self.address = address
         self.issuer = issuer
-        self.path = path
-        self.address = f"127.0.0.1:{gateway.port}"
         self.oncall = self.credentials("oncall", "oncall")
         self.viewer = self.credentials("viewer", "viewers")
         self.outsider = self.credentials("outsider")
-        self.channel = grpc.aio.insecure_channel(self.address)
+        self.channel = grpc.aio.insecure_channel(address)
         self.updates = update_service_pb2_grpc.UpdateServiceStub(self.channel)
         self.history = cancellation_service_pb2_grpc.CancellationServiceStub(self.channel)
 
@@ -106,6 +103,16 @@ class Running:
             cluster=update_pb2.ClusterRef(name=cluster), update_id=update_id, **fields
         )
         return self.updates.WatchUpdate(request, metadata=self.oncall if who is None else who, timeout=60)
+
+
+class Running(Client):
+    """A running gateway and what surrounds it."""
+
+    def __init__(self, gateway: Gateway, eks: SimulatedEks, issuer: ThrowawayIssuer, path: Path) -> None:
+        super().__init__(f"127.0.0.1:{gateway.port}", issuer)
+        self.gateway = gateway
+        self.eks = eks
+        self.path = path
 
 
 def settings_for(path: Path, eks_url: str, issuer: ThrowawayIssuer, **sections: Any) -> Settings:

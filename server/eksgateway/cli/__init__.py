@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from eksgateway.cli.main import app
 
 __all__ = ["main"]
@@ -9,4 +11,7 @@ __all__ = ["main"]
 
 def main() -> None:
     """The console script."""
+    # Read when grpc is imported. Its core writes lines of its own to standard error, some of them at
+    # the bidding of whoever connects; what matters of them comes as errors too.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     app()

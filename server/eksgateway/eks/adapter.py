@@ -100,7 +100,7 @@ class BotoEks:
         return await self._threads.cancel(send)
 
     async def close(self) -> None:
-        """Wait for calls on the wire and end the threads."""
+        """Wait a moment for calls on the wire, then leave them behind."""
         await self._threads.close()
         self._clients.close()
 

@@ -37,4 +37,4 @@ class Eks(Protocol):
         """
 
     async def close(self) -> None:
-        """Wait for calls on the wire and end the threads."""
+        """Wait a moment for calls on the wire, then leave them behind."""

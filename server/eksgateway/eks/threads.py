@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from functools import partial
-from typing import TypeVar
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager, suppress
+from threading import Thread
+from typing import Any, TypeVar
 
 from eksgateway.errors import Draining, Overloaded
 
 T = TypeVar("T")
+
+_LAST_MOMENT_S = 2.0
 
 
 class _Lane:
@@ -40,9 +42,9 @@ class Threads:
     """Runs blocking work off the loop. ``size`` threads, and ``waiting`` places for those who wait."""
 
     def __init__(self, size: int, waiting: int) -> None:
-        self._pool = ThreadPoolExecutor(size, thread_name_prefix="eks")
         self._all = _Lane(size, waiting)
         self._reads = _Lane(max(1, size * 3 // 4), waiting * 3 // 4)
+        self._running: set[Future[Any]] = set()
         self._closed = False
 
     async def read(self, work: Callable[[], T]) -> T:
@@ -54,9 +56,16 @@ class Threads:
         return await self._run(work, (self._all,))
 
     async def close(self) -> None:
-        """Wait for running work and end the threads; who still waits for one gets Draining."""
+        """Wait a moment for running work; who still waits for a thread gets Draining.
+
+        What EKS keeps waiting longer is left behind, and does not keep the process from ending.
+        """
         self._closed = True
-        await asyncio.to_thread(self._pool.shutdown)
+        running = [asyncio.wrap_future(future) for future in self._running]
+        if running:
+            _, late = await asyncio.wait(running, timeout=_LAST_MOMENT_S)
+            for each in late:
+                each.cancel()
 
     async def _run(self, work: Callable[[], T], lanes: tuple[_Lane, ...]) -> T:
         with ExitStack() as held:
@@ -67,8 +76,21 @@ class Threads:
                 held.callback(lane.slots.release)
             if self._closed:
                 raise Draining
-            future = self._pool.submit(work)
+            future: Future[T] = Future()
+            self._running.add(future)
+            held.callback(self._running.discard, future)
             # From here on everything is held until the thread ends, whether or not the caller waits.
-            release = partial(asyncio.get_running_loop().call_soon_threadsafe, held.pop_all().close)
-            future.add_done_callback(lambda _: release())
+            release, loop = held.pop_all().close, asyncio.get_running_loop()
+
+        def run() -> None:
+            future.set_running_or_notify_cancel()
+            try:
+                future.set_result(work())
+            except BaseException as exc:  # noqa: BLE001  it is the caller's
+                future.set_exception(exc)
+            with suppress(RuntimeError):  # the loop has ended without waiting for this thread
+                loop.call_soon_threadsafe(release)
+
+        # A daemon, unlike the threads of an executor: the end of the process does not wait for it.
+        Thread(target=run, name="eks", daemon=True).start()
         return await asyncio.wrap_future(future)

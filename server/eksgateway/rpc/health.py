@@ -74,6 +74,8 @@ class Health:
             if status != told:
                 told = status
                 yield pb.HealthCheckResponse(status=status)
+            if self._draining:
+                return
             await changed.wait()
 
 

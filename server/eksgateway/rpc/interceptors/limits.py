@@ -6,6 +6,7 @@ Watches and calls are counted apart, so that watches cannot starve cancels.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
@@ -46,16 +47,41 @@ class Limits:
         self._settings = settings
         self._budget = Budget(calls=settings.calls, watches=settings.watches)
         self._draining = False
+        self._inside = 0  # health aside, whose watches never end by themselves
+        self._left = asyncio.Event()
 
     def drain(self) -> None:
         """Turn new calls away from now on."""
         self._draining = True
 
+    async def idle(self, timeout: float) -> None:  # noqa: ASYNC109  a return, not an error, ends the wait
+        """Return once every call that was let in has ended, or after so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self._inside:
+                    self._left.clear()
+                    await self._left.wait()
+
     @asynccontextmanager
     async def around(self, call: Call, context: Any) -> AsyncIterator[None]:  # noqa: ARG002
         method = call.method
-        if self._draining and (method is None or method.access is not Access.OPEN):
+        if method is not None and method.access is Access.OPEN:
+            async with self._bounded(call):
+                yield
+            return
+        if self._draining:
             raise Draining
+        self._inside += 1
+        try:
+            async with self._bounded(call):
+                yield
+        finally:
+            self._inside -= 1
+            self._left.set()
+
+    @asynccontextmanager
+    async def _bounded(self, call: Call) -> AsyncIterator[None]:
+        method = call.method
         if sum(len(key) + len(value) for key, value in call.metadata) > self._settings.metadata_bytes:
             raise RequestTooLarge(f"The metadata is over {self._settings.metadata_bytes} bytes.")
         if call.size > self._settings.message_bytes:

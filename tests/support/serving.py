@@ -1,0 +1,76 @@
+"""`eksgateway serve` as a process of its own, in front of a simulated EKS of the test's process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from eksgateway.cli.issuer import ThrowawayIssuer
+from support.gateway import ACCOUNT, POLICY_DATA, Client, settings_for
+from support.processes import Running as Program
+from support.processes import eksgateway, eventually, program
+
+# The default credential chain finds these and nothing of the machine's own.
+AWS = {
+    "AWS_ACCESS_KEY_ID": f"AKIA{ACCOUNT}",
+    "AWS_SECRET_ACCESS_KEY": "simulated",
+    "AWS_CONFIG_FILE": "/dev/null",
+    "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+class Place:
+    """Where a gateway keeps its state, so that another process can go on after it."""
+
+    def __init__(self, path: Path, eks_url: str, **sections: Any) -> None:
+        """Writes a settings file; ``sections`` as in ``settings_for``."""
+        self.path = path
+        self.issuer = ThrowawayIssuer("test")
+        self.config = path / "config.yaml"
+        self.ledger = path / "ledger.db"
+        (path / "data.yaml").write_text(yaml.safe_dump(POLICY_DATA))
+        settings = settings_for(path, eks_url, self.issuer, **sections)
+        self.config.write_text(yaml.safe_dump(settings.model_dump(mode="json", exclude_unset=True)))
+
+
+class Served(Client):
+    """A gateway process that answers."""
+
+    def __init__(self, running: Program, address: str, issuer: ThrowawayIssuer) -> None:
+        super().__init__(address, issuer)
+        self.program = running
+        self.process = running.process
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """What it has logged, parsed; raises ValueError for a line that is not JSON."""
+        return [json.loads(line) for line in self.program.err.splitlines()]
+
+    @property
+    def calls(self) -> list[dict[str, Any]]:
+        """Its access log."""
+        return [line for line in self.lines if line["event"] == "rpc.call"]
+
+    async def end(self) -> int:
+        """Its exit code, after SIGTERM."""
+        self.process.terminate()
+        return await self.program.end()
+
+
+@asynccontextmanager
+async def serving(place: Place) -> AsyncIterator[Served]:
+    """A gateway process, killed at the end if it still runs."""
+    async with program(*eksgateway("serve", "--config", str(place.config)), env=AWS) as running:
+        await eventually(lambda: running.out.endswith("\n") or running.process.returncode is not None)
+        assert running.out.startswith("Serving gRPC on "), running.err
+        served = Served(running, running.out.split()[-1], place.issuer)
+        try:
+            yield served
+        finally:
+            await served.channel.close()

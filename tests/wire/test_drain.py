@@ -1,0 +1,166 @@
+"""SIGTERM and SIGKILL to a real gateway process: what is under way is finished, or taken up again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from eksgateway.v1 import cancellation_pb2 as cpb
+from eksgateway.v1 import cancellation_service_pb2 as history_pb
+from eksgateway.v1 import update_service_pb2 as pb
+from support.gateway import details, info, until
+from support.processes import DEADLINE_S
+from support.serving import Place, Served, serving
+from support.simulator import SimulatedEks
+
+DRAINED = (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def recorded(served: Served, request_id: str = "first") -> cpb.Cancellation:
+    """The on-call engineer's own cancellation."""
+    request = history_pb.GetCancellationRequest(request_id=request_id)
+    answer = await served.history.GetCancellation(request, metadata=served.oncall, timeout=20)
+    return answer.cancellation
+
+
+async def reached(served: Served, phase: cpb.CancellationPhase.ValueType) -> cpb.Cancellation:
+    """The cancellation, once its record says this phase."""
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            found = await recorded(served)
+            if found.phase == phase:
+                return found
+            await asyncio.sleep(0.05)
+
+
+async def ending(stream: Any) -> grpc.aio.AioRpcError:
+    """How a watch ends, after whatever it still tells."""
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await read_to_the_end(stream)
+    assert "RetryInfo" in details(error.value)
+    return error.value
+
+
+async def read_to_the_end(stream: Any) -> None:
+    while await stream.read() is not grpc.aio.EOF:
+        pass
+
+
+async def test_a_drain_finishes_what_is_under_way_and_turns_the_rest_away(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """Readiness goes first; a cancel on the wire is answered and recorded; then the process ends with 0."""
+    update_id = eks.rollback("staging-1")
+    place = Place(tmp_path, eks.url)
+    async with serving(place) as served:
+        stub: Any = health_pb2_grpc.HealthStub(served.channel)  # its stubs do not know Watch
+        health = stub.Watch(health_pb2.HealthCheckRequest())
+        while (await health.read()).status != SERVING:
+            pass
+        watches = [served.watch("staging-1", update_id, served.viewer) for _ in range(20)]
+        assert {(await watch.read()).kind for watch in watches} == {pb.WATCH_KIND_SNAPSHOT}
+        eks.fault("CancelUpdate", delay_s=1.5)
+        cancelling = asyncio.ensure_future(served.cancel("staging-1", update_id, request_id="first"))
+        await until(lambda: bool(eks.calls("CancelUpdate")))
+
+        served.process.terminate()
+        assert (await health.read()).status == NOT_SERVING
+        endings = list(await asyncio.gather(*(ending(watch) for watch in watches)))
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await served.cancel("staging-1", update_id)
+        endings.append(refused.value)
+        assert {(error.code(), info(error).reason) for error in endings} == {DRAINED}
+        assert not cancelling.done()
+        assert {"RetryInfo"} <= set(details(refused.value))
+
+        assert (await cancelling).phase == cpb.CANCELLATION_PHASE_CANCELLING
+        began = time.monotonic()
+        assert await served.program.end() == 0
+        assert time.monotonic() - began < 5, "nothing was left to wait for, and it waited"
+        assert [line["event"] for line in served.lines if line["level"] != "info"] == []
+
+    async with serving(place) as again:
+        assert (await recorded(again)).phase == cpb.CANCELLATION_PHASE_CANCELLING
+        assert await again.end() == 0
+    assert len(eks.calls("CancelUpdate")) == 1
+
+
+async def test_a_forward_still_open_after_the_drain_is_unknown_and_then_observed(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """The process does not wait for EKS beyond its time; the next one looks, and sends nothing."""
+    update_id = eks.rollback("staging-1")
+    place = Place(tmp_path, eks.url, limits={"drain_s": 1.0})
+    async with serving(place) as served:
+        eks.fault("CancelUpdate", delay_s=15)
+        cancelling = asyncio.ensure_future(served.cancel("staging-1", update_id, request_id="first"))
+        await until(lambda: bool(eks.calls("CancelUpdate")))
+        began = time.monotonic()
+        assert await served.end() == 0
+        assert time.monotonic() - began < 8, "it waited for EKS longer than its drain time"
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await cancelling
+        assert (error.value.code(), info(error.value).reason) == (
+            grpc.StatusCode.UNAVAILABLE,
+            "OUTCOME_UNKNOWN",
+        )
+
+    eks.fault("DescribeUpdate", code="ServerException", status=500, times=1000)
+    async with serving(place) as again:
+        assert (await recorded(again)).phase == cpb.CANCELLATION_PHASE_OUTCOME_UNKNOWN
+        eks.clear_faults()
+        await reached(again, cpb.CANCELLATION_PHASE_CANCELLING)
+        eks.advance(86_400)
+        await reached(again, cpb.CANCELLATION_PHASE_CANCELLED)
+        assert await again.end() == 0
+    assert len(eks.calls("CancelUpdate")) == 1
+
+
+async def test_after_a_kill_a_pending_cancellation_is_followed_to_its_end(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """By the next process, with nobody watching; nothing is sent again."""
+    update_id = eks.rollback("staging-1")
+    place = Place(tmp_path, eks.url)
+    async with serving(place) as served:
+        await served.cancel("staging-1", update_id, request_id="first")
+        served.process.kill()
+        await served.program.end()
+    eks.advance(86_400)
+    async with serving(place) as again:
+        ended = await reached(again, cpb.CANCELLATION_PHASE_CANCELLED)
+        assert ended.update.status == "Cancelled"
+        repeated = await again.cancel("staging-1", update_id, request_id="first")
+        assert repeated == ended
+        assert await again.end() == 0
+    assert len(eks.calls("CancelUpdate")) == 1
+
+
+async def test_after_a_kill_in_the_middle_of_a_forward_it_is_observed_and_not_sent_again(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """The intent is all that the next process has."""
+    update_id = eks.rollback("staging-1")
+    place = Place(tmp_path, eks.url)
+    async with serving(place) as served:
+        eks.fault("CancelUpdate", delay_s=5)
+        cancelling = asyncio.ensure_future(served.cancel("staging-1", update_id, request_id="first"))
+        await until(lambda: bool(eks.calls("CancelUpdate")))
+        served.process.kill()
+        await served.program.end()
+        with pytest.raises(grpc.aio.AioRpcError):
+            await cancelling
+    async with serving(place) as again:
+        await reached(again, cpb.CANCELLATION_PHASE_CANCELLING)
+        eks.advance(86_400)
+        await reached(again, cpb.CANCELLATION_PHASE_CANCELLED)
+        assert await again.end() == 0
+    assert len(eks.calls("CancelUpdate")) == 1

@@ -1,0 +1,118 @@
+"""What a gateway process writes to its log: one JSON line an event, and never a secret."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from eksgateway.v1 import update_service_pb2 as pb
+from eksgateway.v1.update_pb2 import ClusterRef
+from support.gateway import details
+from support.processes import eventually, program
+from support.serving import Place, Served, serving
+from support.simulator import SimulatedEks
+from support.tls import self_signed
+
+NASTY = 'x\n{"event": "forged"}\r\x1b[31mred\u2028\u0085'
+
+
+async def failing(call: Any) -> grpc.aio.AioRpcError:
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await call
+    return error.value
+
+
+def cancel(served: Served, metadata: Any, **changes: Any) -> Any:
+    fields: dict[str, Any] = {"cluster": ClusterRef(name="staging-1"), "update_id": "u", **changes}
+    return served.updates.CancelUpdate(pb.CancelUpdateRequest(**fields), metadata=metadata, timeout=30)
+
+
+async def test_every_call_is_one_line_and_no_secret_is_in_any(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Who, what, which decision, how it ended, how long; whatever bytes a client sends."""
+    update_id = eks.rollback("staging-1")
+    place = Place(tmp_path, eks.url)
+    async with serving(place) as served:
+        token = dict(served.oncall)["authorization"].removeprefix("Bearer ")
+        unknown: Any = served.channel.unary_unary(f"/no.such/{NASTY!r}")
+        accepted = await served.cancel("staging-1", update_id, request_id="first")
+        refusals = [
+            await failing(cancel(served, served.outsider, ticket=f"ticket-canary {NASTY}", reason=NASTY)),
+            await failing(cancel(served, served.oncall, ticket=f"ticket-canary {NASTY}", reason=NASTY)),
+            await failing(cancel(served, served.oncall, cluster=ClusterRef(name=f"staging-{NASTY}"))),
+            await failing(cancel(served, served.oncall, update_id=NASTY, request_id=NASTY)),
+            await failing(cancel(served, (("authorization", f"Bearer {token}x"),))),
+            await failing(cancel(served, (*served.oncall, *served.oncall))),
+            await failing(cancel(served, (("authorization-bin", b"secret\x1b[31m\ncanary"),))),
+            await failing(cancel(served, (*served.outsider, ("x-secret", "metadata-canary")))),
+            await failing(unknown(b"body-canary", timeout=30)),
+        ]
+        await eventually(lambda: len(served.calls) == 1 + len(refusals))
+        assert await served.end() == 0
+        calls = served.calls  # which parses every line
+        told = "".join(repr((a.details(), details(a))) for a in refusals)
+        for secret in (token, token.rpartition(".")[2], "metadata-canary", "body-canary", "ticket-canary"):
+            assert secret not in served.program.err
+            assert secret not in served.program.out
+            assert secret not in told
+        assert "canary" not in served.program.err
+        assert "\x1b" not in served.program.err
+
+    statuses = ["OK", "PERMISSION_DENIED", "INVALID_ARGUMENT", "INVALID_ARGUMENT", "INVALID_ARGUMENT"]
+    statuses += ["UNAUTHENTICATED"] * 3 + ["PERMISSION_DENIED", "UNIMPLEMENTED"]
+    assert [call["status"] for call in calls] == statuses
+    first = calls[0]
+    assert first["method"] == "/eksgateway.v1.UpdateService/CancelUpdate"
+    assert (first["caller"], first["request_id"]) == ("jwt:test:oncall", "first")
+    assert first["decision_id"] == accepted.decision.decision_id
+    assert first["duration_ms"] > 0
+    callers = ["jwt:test:outsider", *["jwt:test:oncall"] * 3, None, None, None]
+    assert [call["caller"] for call in calls[1:8]] == callers
+    assert {"event", "level", "timestamp", "peer", "reason"} <= set(first)
+
+
+OTHERS = f"""
+import logging, sys, threading, warnings
+from eksgateway import logs
+logs.configure()
+logging.getLogger("library").warning("it said %s", {NASTY!r})
+logging.getLogger("library").debug("too much")
+try:
+    raise ValueError({NASTY!r})
+except ValueError:
+    logging.getLogger("library").exception("it failed")
+warnings.warn({NASTY!r})
+"""
+
+
+async def test_what_libraries_log_is_one_json_line_too() -> None:
+    """Records, exceptions and warnings alike."""
+    async with program(sys.executable, "-c", OTHERS) as running:
+        assert await running.end() == 0
+        said, failed, warned = [json.loads(line) for line in running.err.splitlines()]
+        assert (said["event"], said["level"]) == (f"it said {NASTY}", "warning")
+        assert (failed["event"], failed["level"]) == ("it failed", "error")
+        assert "ValueError" in failed["exception"]
+        assert NASTY.splitlines()[0] in warned["event"]
+
+
+async def test_what_core_says_of_a_broken_connection_is_not_in_the_log(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """Anybody who reaches the port could fill it, with lines that are no JSON."""
+    certificate, key = self_signed(tmp_path)
+    async with serving(Place(tmp_path, eks.url, tls={"certificate": certificate, "key": key})) as served:
+        host, _, port = served.address.rpartition(":")
+        for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05hello", b"\x00" * 100):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(garbage)
+            writer.write_eof()
+            await reader.read()
+            writer.close()
+        assert await served.end() == 0
+        assert [line["event"] for line in served.lines][-1] == "gateway.stopped"

@@ -1,0 +1,149 @@
+"""`eksgateway serve` that cannot serve says why in a sentence, and leaves nothing running."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from support.processes import eksgateway, program
+from support.serving import AWS, Place, serving
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> Place:
+    """A gateway that would start; the EKS it names is never asked at the start."""
+    return Place(tmp_path, "http://127.0.0.1:1")
+
+
+def change(place: Place, **sections: Any) -> None:
+    """Rewrite settings: a section that is None goes, others take the place of what was there."""
+    raw = yaml.safe_load(place.config.read_text()) | sections
+    kept = {name: value for name, value in raw.items() if value is not None}
+    place.config.write_text(yaml.safe_dump(kept))
+
+
+async def refusal(config: Path) -> str:
+    """What `serve` says on standard error when it does not start."""
+    async with program(*eksgateway("serve", "--config", str(config)), env=AWS) as running:
+        assert await running.end() == 1
+        assert running.out == ""
+        assert "Traceback" not in running.err
+        assert running.err.count("eksgateway: ") == 1
+        return running.err
+
+
+def unknown_ledger_folder(place: Place) -> None:
+    change(place, ledger={"path": str(place.path / "missing" / "ledger.db")})
+
+
+def ledger_is_text(place: Place) -> None:
+    place.ledger.write_text("These are my notes. " * 500)
+
+
+def ledger_is_another_database(place: Place) -> None:
+    with sqlite3.connect(place.ledger) as connection:
+        connection.execute("CREATE TABLE notes (text)")
+    connection.close()
+
+
+def faulty_data(place: Place) -> None:
+    data = yaml.safe_load((place.path / "data.yaml").read_text())
+    data["eksgateway"]["grants"][1]["actions"] = ["cancle"]
+    (place.path / "data.yaml").write_text(yaml.safe_dump(data))
+
+
+def missing_tls(place: Place) -> None:
+    change(place, tls={"certificate": str(place.path / "tls.crt"), "key": str(place.path / "tls.key")})
+
+
+REFUSED: dict[str, tuple[Callable[[Place], object], tuple[str, ...]]] = {
+    "no identity source": (lambda place: change(place, identity=None), ("identity.jwt.issuers",)),
+    "plaintext on every address": (
+        lambda place: change(place, listen="0.0.0.0:0"),
+        ("0.0.0.0:0", "tls.certificate", "mesh_terminates_tls"),
+    ),
+    "unknown setting": (lambda place: change(place, polcy={}), ("polcy", "unknown setting")),
+    "unknown setting in a section": (
+        lambda place: change(place, watch={"pol_s": 1}),
+        ("watch.pol_s", "unknown setting"),
+    ),
+    "faulty policy data": (faulty_data, ("data.yaml", "eksgateway.grants[1].actions[0]", "cancle")),
+    "policy data missing": (
+        lambda place: (place.path / "data.yaml").unlink(),
+        ("data.yaml", "cannot be read"),
+    ),
+    "ledger's folder missing": (unknown_ledger_folder, ("ledger.db", "is not a folder", "ledger.path")),
+    "ledger is no database": (ledger_is_text, ("ledger.db", "not a database", "ledger.path")),
+    "ledger is another database": (ledger_is_another_database, ("ledger.db",)),
+    "TLS files missing": (missing_tls, ("tls.crt", "No such file")),
+    "settings missing": (lambda place: place.config.unlink(), ("config.yaml", "cannot be read")),
+    "settings not YAML": (lambda place: place.config.write_text("a: [b"), ("config.yaml", "is not YAML")),
+    "settings empty": (lambda place: place.config.write_text(""), ("config.yaml", "config.example.yaml")),
+}
+
+
+@pytest.mark.parametrize(("spoil", "told"), REFUSED.values(), ids=REFUSED)
+async def test_it_does_not_start_and_says_what_is_wrong_and_where(
+    place: Place, spoil: Callable[[Place], object], told: tuple[str, ...]
+) -> None:
+    """One message, no traceback, exit code 1."""
+    spoil(place)
+    message = await refusal(place.config)
+    assert [text for text in told if text not in message] == [], message
+
+
+async def test_a_port_that_is_taken_is_said_and_its_ledger_is_free_again(place: Place) -> None:
+    """Two gateways on one port would share its connections at random."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        change(place, listen=listen)
+        message = await refusal(place.config)
+        *logged, told = message.splitlines()
+        assert listen in told
+        assert [json.loads(line)["level"] for line in logged] == ["info"] * len(logged)
+    async with serving(place) as served:
+        assert await served.end() == 0
+
+
+async def test_a_ledger_belongs_to_one_process_at_a_time(place: Place) -> None:
+    """Two writers would fork the chain of hashes."""
+    async with serving(place) as first:
+        message = await refusal(place.config)
+        assert "another gateway process uses this ledger" in message
+        assert await first.end() == 0
+    async with serving(place) as second:
+        assert await second.end() == 0
+
+
+async def test_health_tells_by_its_exit_code_whether_a_gateway_serves(place: Place) -> None:
+    """0 while it serves, for readiness and for liveness; 1 when it does not, with a word of why."""
+
+    async def health(*arguments: str) -> tuple[int, str, str]:
+        async with program(*eksgateway("health", *arguments)) as running:
+            return await running.end(), running.out.strip(), running.err
+
+    async with serving(place) as served:
+        address = ("--address", served.address)
+        async with asyncio.timeout(20):
+            while (ready := await health(*address))[0] != 0:
+                pass
+        assert ready == (0, "SERVING", "")
+        alive, unknown = await asyncio.gather(
+            health(*address, "--service", "liveness"), health(*address, "--service", "no.such.Service")
+        )
+        assert alive == (0, "SERVING", "")
+        assert unknown == (1, f"not serving: {served.address}: NOT_FOUND", "")
+        assert await served.end() == 0
+        assert await health(*address) == (1, f"not serving: {served.address}: UNAVAILABLE", "")
+    code, _, err = await health("--ca", str(place.path / "ca.pem"))
+    assert code == 1
+    assert "ca.pem" in err
+    assert "Traceback" not in err
