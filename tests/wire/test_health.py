@@ -38,7 +38,7 @@ class Sick:
 
 async def until(gateway: Running, service: str, status: int) -> None:
     """Wait for a status, told by Watch."""
-    stub = health_pb2_grpc.HealthStub(gateway.channel)
+    stub: Any = health_pb2_grpc.HealthStub(gateway.channel)
     async with asyncio.timeout(20):
         async for answer in stub.Watch(health_pb2.HealthCheckRequest(service=service)):
             if answer.status == status:
@@ -46,7 +46,7 @@ async def until(gateway: Running, service: str, status: int) -> None:
 
 
 async def status(gateway: Running, service: str) -> int:
-    stub = health_pb2_grpc.HealthStub(gateway.channel)
+    stub: Any = health_pb2_grpc.HealthStub(gateway.channel)
     answer = await stub.Check(health_pb2.HealthCheckRequest(service=service))
     return int(answer.status)
 

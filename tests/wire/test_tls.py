@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -14,6 +15,11 @@ from support.simulator import SimulatedEks
 from support.tls import self_signed
 
 
+async def check(channel: grpc.aio.Channel, request: health_pb2.HealthCheckRequest) -> Any:
+    stub: Any = health_pb2_grpc.HealthStub(channel)  # its stubs do not know Check
+    return await stub.Check(request, timeout=10)
+
+
 async def test_a_client_that_trusts_the_certificate_is_served_over_tls(
     tmp_path: Path, eks: SimulatedEks
 ) -> None:
@@ -23,10 +29,10 @@ async def test_a_client_that_trusts_the_certificate_is_served_over_tls(
         request = health_pb2.HealthCheckRequest(service="liveness")
         credentials = grpc.ssl_channel_credentials(certificate.read_bytes())
         async with grpc.aio.secure_channel(gateway.address, credentials) as channel:
-            answer = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=10)
+            answer = await check(channel, request)
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
         with pytest.raises(grpc.aio.AioRpcError) as error:
-            await health_pb2_grpc.HealthStub(gateway.channel).Check(request, timeout=10)
+            await check(gateway.channel, request)
         assert error.value.code() is grpc.StatusCode.UNAVAILABLE
 
 

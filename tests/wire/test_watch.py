@@ -8,11 +8,13 @@ from typing import Any
 
 import grpc
 import pytest
+from structlog.testing import capture_logs
 
 from eksgateway.v1 import cancellation_pb2 as cpb
 from eksgateway.v1 import update_service_pb2 as pb
-from support.gateway import WHERE, Running, info, running, until
+from support.gateway import WHERE, Running, details, info, running, until
 from support.simulator import SimulatedEks
+from support.wire import hooked, raising
 
 SNAPSHOT, CHANGE = pb.WATCH_KIND_SNAPSHOT, pb.WATCH_KIND_CHANGE
 HEARTBEAT, FINAL = pb.WATCH_KIND_HEARTBEAT, pb.WATCH_KIND_FINAL
@@ -130,6 +132,22 @@ async def test_when_eks_fails_before_anything_was_seen_the_watch_ends_with_its_e
     error = await refusal(gateway.watch("prod-1", update_id))
     assert (error.code().name, info(error).reason) == (code, reason)
     await until(lambda: not gateway.gateway.watches.pollers)
+
+
+@pytest.mark.parametrize("part", ["policy.decide", "eks.describe_cluster", "eks.describe_update"])
+async def test_a_bug_ends_a_watch_and_tells_nothing(tmp_path: Path, eks: SimulatedEks, part: str) -> None:
+    """INTERNAL with a fixed text: what the exception says is for the log alone."""
+    update_id = eks.rollback("prod-1")
+    name, _, method = part.partition(".")
+    wrap: dict[str, Any] = {f"wrap_{name}": hooked(**{method: raising(RuntimeError("canary"))})}
+    with capture_logs() as logs:
+        async with running(tmp_path, eks, **wrap) as gateway:
+            error = await refusal(gateway.watch("prod-1", update_id))
+            assert (error.code(), info(error).reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
+            told = repr((error.details(), details(error), error.trailing_metadata()))
+            assert "canary" not in told
+            assert "RuntimeError" not in told
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["rpc.unexpected"]
 
 
 async def test_an_unknown_update_is_not_found(gateway: Running) -> None:

@@ -6,10 +6,9 @@ Watches and calls are counted apart, so that watches cannot starve cancels.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Hashable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Hashable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 from eksgateway.errors import Draining, EksUnavailable, Overloaded, RequestTooLarge
@@ -56,7 +55,7 @@ class Limits:
 
     async def idle(self, timeout: float) -> None:  # noqa: ASYNC109  a return, not an error, ends the wait
         """Return once every call that was let in has ended, or after so many seconds."""
-        with contextlib.suppress(TimeoutError):
+        with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 while self._inside:
                     self._left.clear()
@@ -64,17 +63,21 @@ class Limits:
 
     @asynccontextmanager
     async def around(self, call: Call, context: Any) -> AsyncIterator[None]:  # noqa: ARG002
-        method = call.method
-        if method is not None and method.access is Access.OPEN:
+        if call.method is not None and call.method.access is Access.OPEN:
             async with self._bounded(call):
                 yield
             return
         if self._draining:
             raise Draining
-        self._inside += 1
-        try:
+        with self._counted():
             async with self._bounded(call):
                 yield
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self._inside += 1
+        try:
+            yield
         finally:
             self._inside -= 1
             self._left.set()
