@@ -10,7 +10,7 @@ from typing import Protocol
 
 import structlog
 
-from eksgateway.clock import Clock
+from eksgateway.clock import Clock, heard
 from eksgateway.eks.shared import Seen
 from eksgateway.errors import EksNotFound, Exhausted, GatewayError, Internal
 from eksgateway.ledger.protocol import Known
@@ -19,7 +19,6 @@ from eksgateway.settings import WatchSettings
 from eksgateway.watch.pace import Pace
 from eksgateway.watch.slot import Slot
 from eksgateway.watch.state import Report, State, latest, published_phase, recorded
-from eksgateway.watch.timer import heard
 
 _log = structlog.get_logger(__name__)
 

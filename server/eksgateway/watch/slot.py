@@ -7,10 +7,9 @@ from copy import copy
 from datetime import datetime
 from typing import Protocol
 
-from eksgateway.clock import Clock
+from eksgateway.clock import Clock, heard
 from eksgateway.errors import GatewayError
 from eksgateway.watch.state import State
-from eksgateway.watch.timer import heard
 
 
 class Watcher(Protocol):
