@@ -29,6 +29,7 @@ from eksgateway.model import (
     UpdateRef,
 )
 from eksgateway.settings import WatchSettings
+from eksgateway.watch.resume import Position
 from eksgateway.watch.sequence import Kind, WatchEvent, events
 from eksgateway.watch.slot import Watcher
 from eksgateway.watch.watches import Watches
@@ -144,9 +145,9 @@ class Stream:
     ended: bool = False
     error: GatewayError | None = None
 
-    async def read(self, watcher: Watcher, heartbeat_s: float, after: int) -> None:
+    async def read(self, watcher: Watcher, heartbeat_s: float, position: Position | None) -> None:
         try:
-            async for event in events(watcher, heartbeat_s, after):
+            async for event in events(watcher, heartbeat_s, position):
                 self.events.append(event)
         except GatewayError as exc:
             self.error = exc
@@ -191,11 +192,11 @@ class Stage:
             assert stage.clock.sleepers == 0
 
     @asynccontextmanager
-    async def watching(self, after: int = 0) -> AsyncIterator[Stream]:
+    async def watching(self, position: Position | None = None) -> AsyncIterator[Stream]:
         """A watcher that reads whatever comes, as a servicer with a fast client does."""
         stream = Stream()
-        async with self.watches.subscribe(REF) as watcher:
-            task = asyncio.create_task(stream.read(watcher, self.settings.heartbeat_s, after))
+        async with self.watches.subscribe(REF, position) as watcher:
+            task = asyncio.create_task(stream.read(watcher, self.settings.heartbeat_s, position))
             try:
                 await self.clock.advance()
                 yield stream

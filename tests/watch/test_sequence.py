@@ -73,12 +73,6 @@ async def test_no_heartbeat_before_the_snapshot(stage: Stage) -> None:
         assert stream.told == [("SNAPSHOT", "InProgress", None, 1)]
 
 
-async def test_the_sequence_goes_on(stage: Stage) -> None:
-    """A stream that continues another numbers its events after it."""
-    async with stage.watching(after=7) as stream:
-        assert [one.sequence for one in stream.events] == [8]
-
-
 async def test_errors_end_the_stream(stage: Stage) -> None:
     """What the watch ends with is raised to whoever reads the events."""
     stage.reads.says = EksNotFound()

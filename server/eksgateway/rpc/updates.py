@@ -11,7 +11,7 @@ from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
 from eksgateway.eks.protocol import Eks
 from eksgateway.eks.shared import SharedReads
-from eksgateway.errors import ResumeTokenInvalid, TargetNotConfigured
+from eksgateway.errors import TargetNotConfigured
 from eksgateway.model import (
     Action,
     Cancellation,
@@ -27,6 +27,7 @@ from eksgateway.rpc import convert, fields, pages
 from eksgateway.rpc.call import Call
 from eksgateway.settings import WatchSettings
 from eksgateway.v1 import update_service_pb2 as pb
+from eksgateway.watch import resume
 from eksgateway.watch.sequence import WatchEvent, events
 from eksgateway.watch.watches import Watches
 
@@ -108,10 +109,7 @@ class UpdateService:
     async def WatchUpdate(
         self, request: pb.WatchUpdateRequest, call: Call
     ) -> AsyncIterator[pb.WatchUpdateResponse]:
-        ref = self._update_ref(request)
-        if request.resume_token:
-            raise ResumeTokenInvalid
-        async for message in self._watch(call, ref):
+        async for message in self._watch(call, self._update_ref(request), request.resume_token):
             yield message
 
     async def CancelUpdateAndWatch(
@@ -148,11 +146,14 @@ class UpdateService:
             )
         )
 
-    async def _watch(self, call: Call, ref: UpdateRef) -> AsyncIterator[pb.WatchUpdateResponse]:
+    async def _watch(
+        self, call: Call, ref: UpdateRef, resume_token: str = ""
+    ) -> AsyncIterator[pb.WatchUpdateResponse]:
         await self._admit(call, Action.WATCH, ref)
-        async with self._watches.subscribe(ref) as watcher:
-            async for event in events(watcher, self._settings.heartbeat_s):
-                yield _message(event)
+        position = resume.decode(resume_token, ref) if resume_token else None
+        async with self._watches.subscribe(ref, position) as watcher:
+            async for event in events(watcher, self._settings.heartbeat_s, position):
+                yield _message(ref, event)
 
     async def _admit(self, call: Call, action: Action, ref: UpdateRef) -> Update:
         """The update as shared reads know it, after the policy allowed the action with its facts."""
@@ -200,11 +201,12 @@ class UpdateService:
         )
 
 
-def _message(event: WatchEvent) -> pb.WatchUpdateResponse:
+def _message(ref: UpdateRef, event: WatchEvent) -> pb.WatchUpdateResponse:
     return pb.WatchUpdateResponse(
         kind=pb.WatchKind.Value(f"WATCH_KIND_{event.kind.value}"),
         update=convert.update(event.update),
         phase=convert.phase(event.phase),
         sequence=event.sequence,
         observe_time=convert.timestamp(event.observe_time),
+        resume_token=resume.encode(ref, event.position),
     )

@@ -30,7 +30,7 @@ class _WatchKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WatchKind.V
     DESCRIPTOR: _descriptor.EnumDescriptor
     WATCH_KIND_UNSPECIFIED: _WatchKind.ValueType  # 0
     WATCH_KIND_SNAPSHOT: _WatchKind.ValueType  # 1
-    """The state at the start of the stream."""
+    """The state at the start of a stream that resumes no other."""
     WATCH_KIND_CHANGE: _WatchKind.ValueType  # 2
     """Another state; ones in between may have been skipped."""
     WATCH_KIND_HEARTBEAT: _WatchKind.ValueType  # 3
@@ -43,7 +43,7 @@ class WatchKind(_WatchKind, metaclass=_WatchKindEnumTypeWrapper):
 
 WATCH_KIND_UNSPECIFIED: WatchKind.ValueType  # 0
 WATCH_KIND_SNAPSHOT: WatchKind.ValueType  # 1
-"""The state at the start of the stream."""
+"""The state at the start of a stream that resumes no other."""
 WATCH_KIND_CHANGE: WatchKind.ValueType  # 2
 """Another state; ones in between may have been skipped."""
 WATCH_KIND_HEARTBEAT: WatchKind.ValueType  # 3
@@ -306,8 +306,9 @@ class WatchUpdateRequest(_message.Message):
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     update_id: _builtins.str
     resume_token: _builtins.str
-    """To go on with an earlier watch: the `resume_token` of the last message received. This version
-    issues none, and one that is sent is RESUME_TOKEN_INVALID.
+    """To go on with an earlier WatchUpdate or CancelUpdateAndWatch of this update: the `resume_token`
+    of the last message received. RESUME_TOKEN_INVALID (INVALID_ARGUMENT) for one that cannot be
+    used, or is of another update: call again without.
     """
     @_builtins.property
     def cluster(self) -> _update_pb2.ClusterRef: ...
@@ -342,8 +343,13 @@ class WatchUpdateResponse(_message.Message):
     update itself shows, else unspecified.
     """
     sequence: _builtins.int
-    """Rises by one per SNAPSHOT, CHANGE or FINAL of this stream."""
+    """Rises by one per SNAPSHOT, CHANGE or FINAL, from 1, and goes on in a stream that is resumed.
+    A stream resumed after FINAL repeats it, with its sequence.
+    """
     resume_token: _builtins.str
+    """Every message has one, heartbeats too; keep the last one. At most 512 bytes, opaque, good after
+    a restart of the gateway and on another replica. It is no secret and proves nothing.
+    """
     @_builtins.property
     def update(self) -> _update_pb2.Update: ...
     @_builtins.property

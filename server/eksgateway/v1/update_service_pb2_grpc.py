@@ -128,6 +128,11 @@ class UpdateServiceServicer:
         The first message is always the current state. States in between may be skipped; the final
         one never is. After FINAL the stream ends with OK. Ending a watch neither cancels nor
         un-cancels anything. Heartbeats come as data, because proxies ignore HTTP/2 pings.
+
+        A stream that broke (UNAVAILABLE; the reason DRAINING when the gateway shuts down) goes on
+        where it was: call again with the `resume_token` of the last message received. What the client
+        has already is not sent again; the next message that is no heartbeat is a CHANGE or FINAL, with
+        the next `sequence`. The caller is authorised again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

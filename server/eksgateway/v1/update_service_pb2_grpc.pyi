@@ -70,6 +70,11 @@ class UpdateServiceStub:
     The first message is always the current state. States in between may be skipped; the final
     one never is. After FINAL the stream ends with OK. Ending a watch neither cancels nor
     un-cancels anything. Heartbeats come as data, because proxies ignore HTTP/2 pings.
+
+    A stream that broke (UNAVAILABLE; the reason DRAINING when the gateway shuts down) goes on
+    where it was: call again with the `resume_token` of the last message received. What the client
+    has already is not sent again; the next message that is no heartbeat is a CHANGE or FINAL, with
+    the next `sequence`. The caller is authorised again.
     """
     CancelUpdateAndWatch: _grpc.UnaryStreamMultiCallable[_update_service_pb2.CancelUpdateAndWatchRequest, _update_service_pb2.CancelUpdateAndWatchResponse]
     """CancelUpdate and WatchUpdate in one call; needs both actions, both decided before the intent.
@@ -118,6 +123,11 @@ class UpdateServiceAsyncStub(UpdateServiceStub):
     The first message is always the current state. States in between may be skipped; the final
     one never is. After FINAL the stream ends with OK. Ending a watch neither cancels nor
     un-cancels anything. Heartbeats come as data, because proxies ignore HTTP/2 pings.
+
+    A stream that broke (UNAVAILABLE; the reason DRAINING when the gateway shuts down) goes on
+    where it was: call again with the `resume_token` of the last message received. What the client
+    has already is not sent again; the next message that is no heartbeat is a CHANGE or FINAL, with
+    the next `sequence`. The caller is authorised again.
     """
     CancelUpdateAndWatch: _aio.UnaryStreamMultiCallable[_update_service_pb2.CancelUpdateAndWatchRequest, _update_service_pb2.CancelUpdateAndWatchResponse]  # type: ignore[assignment]
     """CancelUpdate and WatchUpdate in one call; needs both actions, both decided before the intent.
@@ -193,6 +203,11 @@ class UpdateServiceServicer(metaclass=_abc_1.ABCMeta):
         The first message is always the current state. States in between may be skipped; the final
         one never is. After FINAL the stream ends with OK. Ending a watch neither cancels nor
         un-cancels anything. Heartbeats come as data, because proxies ignore HTTP/2 pings.
+
+        A stream that broke (UNAVAILABLE; the reason DRAINING when the gateway shuts down) goes on
+        where it was: call again with the `resume_token` of the last message received. What the client
+        has already is not sent again; the next message that is no heartbeat is a CHANGE or FINAL, with
+        the next `sequence`. The caller is authorised again.
         """
 
     @_abc_1.abstractmethod

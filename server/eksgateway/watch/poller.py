@@ -17,6 +17,7 @@ from eksgateway.ledger.protocol import Known
 from eksgateway.model import Cancellation, Observation, UpdateRef
 from eksgateway.settings import WatchSettings
 from eksgateway.watch.pace import Pace
+from eksgateway.watch.resume import Position
 from eksgateway.watch.slot import Slot
 from eksgateway.watch.state import Report, State, latest, published_phase, recorded
 
@@ -43,6 +44,14 @@ class Tools:
     random: Random
 
 
+@dataclass(frozen=True, slots=True)
+class _Newcomer:
+    """Somebody still without a state: since when, and where an earlier stream had brought them."""
+
+    since: float
+    position: Position | None
+
+
 class Poller:
     """One task per update: look, write down, publish, rest.
 
@@ -59,7 +68,8 @@ class Poller:
     pending cancellation does not end before its last observation is recorded.
 
     A watcher's first state was read after it came, or is at most ``poll_s`` old; only while EKS
-    cannot be read is it the last one known, with its old observe time.
+    cannot be read is it the last one known, with its old observe time. Who comes back from an
+    earlier stream gets no older state than that one told (``watch.resume``), or EKS's error.
     """
 
     def __init__(self, ref: UpdateRef, tools: Tools) -> None:
@@ -70,7 +80,7 @@ class Poller:
         self._pace = Pace(tools.settings, tools.random)
         self._wake = asyncio.Event()
         self._watchers: set[Slot] = set()
-        self._newcomers: dict[Slot, float] = {}  # still without a state, since when
+        self._newcomers: dict[Slot, _Newcomer] = {}
         self._report: Report | None = None
         self._newest: Cancellation | None = None
         self._pending = False
@@ -86,14 +96,14 @@ class Poller:
     def watchers(self) -> int:
         return len(self._watchers) + len(self._newcomers)
 
-    def attach(self, slot: Slot) -> None:
+    def attach(self, slot: Slot, position: Position | None = None) -> None:
         """Let somebody watch: at once from what is known, if that is fresh, else after a look."""
-        since = self._clock.monotonic()
-        if self._report is not None and self._fresh(self._report, since):
+        newcomer = _Newcomer(self._clock.monotonic(), position)
+        if self._report is not None and self._fresh(self._report, newcomer):
             self._watchers.add(slot)
             slot.put(self._state(self._report))
         else:
-            self._newcomers[slot] = since
+            self._newcomers[slot] = newcomer
         self._wake.set()  # a rest without watchers is longer
 
     def detach(self, slot: Slot) -> None:
@@ -220,10 +230,12 @@ class Poller:
     def _publish(self) -> None:
         if self._report is None:
             return
-        for slot, since in tuple(self._newcomers.items()):
-            if self._fresh(self._report, since):
+        for slot, newcomer in tuple(self._newcomers.items()):
+            if self._fresh(self._report, newcomer):
                 del self._newcomers[slot]
                 self._watchers.add(slot)
+            elif newcomer.position is not None and self._failure is not None:
+                slot.close(self._failure)  # what is known may be older than what it was told
         state = self._state(self._report)
         for slot in self._watchers:
             slot.put(state)
@@ -231,10 +243,14 @@ class Poller:
     def _state(self, report: Report) -> State:
         return State(report.update, published_phase(self._newest, report.update), report.observe_time)
 
-    def _fresh(self, report: Report, since: float) -> bool:
+    def _fresh(self, report: Report, newcomer: _Newcomer) -> bool:
         """Whether a report may be the first state of somebody who watches since then."""
-        young = report.begun >= since - self._settings.poll_s
-        return young or report.update.final or self._failure is not None
+        position = newcomer.position
+        young = report.begun >= newcomer.since - self._settings.poll_s or report.update.final
+        if position is None:
+            return young or self._failure is not None
+        state, asked_since = self._state(report), report.begun >= newcomer.since
+        return position.tells_of(state) or (young and position.precedes(state, asked_since=asked_since))
 
     async def _rest(self) -> None:
         """Until the next look is due; somebody who comes, leaves or cancels changes when that is."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
+from eksgateway import phases
 from eksgateway.model import Phase, Update
+from eksgateway.watch.resume import Position
 from eksgateway.watch.slot import Watcher
+from eksgateway.watch.state import State
 
 
 class Kind(StrEnum):
@@ -27,17 +30,37 @@ class WatchEvent:
     """
 
     kind: Kind
-    update: Update
-    phase: Phase | None
+    state: State
     sequence: int
     observe_time: datetime
 
+    @property
+    def update(self) -> Update:
+        return self.state.update
 
-async def events(watcher: Watcher, heartbeat_s: float, after: int = 0) -> AsyncIterator[WatchEvent]:
+    @property
+    def phase(self) -> Phase | None:
+        return self.state.phase
+
+    @property
+    def position(self) -> Position:
+        """Where whoever got this event is."""
+        rank = phases.rank(self.update)
+        return Position(
+            self.sequence, self.state.digest, rank, self.observe_time, final=self.kind is Kind.FINAL
+        )
+
+
+async def events(
+    watcher: Watcher, heartbeat_s: float, position: Position | None = None
+) -> AsyncIterator[WatchEvent]:
     """SNAPSHOT, then CHANGEs with HEARTBEATs between them, then FINAL, after which it ends.
 
-    ``sequence`` goes on from ``after`` and rises by one per event that is not a heartbeat. An
-    update that has ended already gives SNAPSHOT and FINAL. Raises what ``watcher.next`` raises.
+    ``sequence`` rises by one per event that is not a heartbeat. An update that has ended already
+    gives SNAPSHOT and FINAL. From a position the line of an earlier stream goes on: no SNAPSHOT,
+    and nothing before the first state that the client does not have; FINAL is always told, from
+    its own position again with its own sequence. ``watcher`` was subscribed with the same
+    position. Raises what ``watcher.next`` raises.
     """
     last: WatchEvent | None = None
     while last is None or last.kind is not Kind.FINAL:
@@ -45,12 +68,23 @@ async def events(watcher: Watcher, heartbeat_s: float, after: int = 0) -> AsyncI
         if state is None:
             if last is not None:  # the first message is a state, however long EKS takes
                 seen = watcher.last_seen or last.observe_time
-                yield WatchEvent(Kind.HEARTBEAT, last.update, last.phase, last.sequence, seen)
+                yield replace(last, kind=Kind.HEARTBEAT, observe_time=seen)
             continue
-        kinds = [Kind.SNAPSHOT] if last is None else []
-        if state.final:
-            kinds.append(Kind.FINAL)
-        for kind in kinds or [Kind.CHANGE]:
-            after += 1
-            last = WatchEvent(kind, state.update, state.phase, after, state.observe_time)
+        sequence, kinds = _after(last, state) if last else _first(position, state)
+        for number, kind in enumerate(kinds, sequence + 1):
+            last = WatchEvent(kind, state, number, state.observe_time)
             yield last
+        last = last or WatchEvent(Kind.HEARTBEAT, state, sequence, state.observe_time)
+
+
+def _after(last: WatchEvent, state: State) -> tuple[int, tuple[Kind, ...]]:
+    return last.sequence, (Kind.FINAL if state.final else Kind.CHANGE,)
+
+
+def _first(position: Position | None, state: State) -> tuple[int, tuple[Kind, ...]]:
+    """The sequence before a stream's first state, and what is told of that state."""
+    if position is None:
+        return 0, (Kind.SNAPSHOT, Kind.FINAL) if state.final else (Kind.SNAPSHOT,)
+    if state.final:
+        return position.sequence - position.final, (Kind.FINAL,)
+    return position.sequence, () if position.tells_of(state) else (Kind.CHANGE,)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 
 from eksgateway import phases
+from eksgateway.ledger import codec
 from eksgateway.model import Cancellation, Phase, Update
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: the digest is kept, for all who are given this state
 class State:
     """What a watcher is told. Two states differ when update or phase differ: see ``same_as``."""
 
@@ -21,6 +24,12 @@ class State:
     @property
     def final(self) -> bool:
         return self.update.final
+
+    @cached_property
+    def digest(self) -> bytes:
+        """16 bytes, in any process equal for states that are the same."""
+        told = codec.encode((self.update, self.phase))
+        return hashlib.sha256(told.encode()).digest()[:16]
 
     def same_as(self, other: State | None) -> bool:
         """Equal but for the time: seeing the same again is no change."""

@@ -12,6 +12,7 @@ from eksgateway.errors import Draining, Internal
 from eksgateway.model import Cancellation, UpdateRef
 from eksgateway.settings import WatchSettings
 from eksgateway.watch.poller import Poller, Reads, Record, Tools
+from eksgateway.watch.resume import Position
 from eksgateway.watch.slot import Slot, Watcher
 
 
@@ -37,18 +38,19 @@ class Watches:
         return sum(poller.watchers for poller, _ in self._pollers.values())
 
     @asynccontextmanager
-    async def subscribe(self, ref: UpdateRef) -> AsyncIterator[Watcher]:
+    async def subscribe(self, ref: UpdateRef, position: Position | None = None) -> AsyncIterator[Watcher]:
         """Watch an update, starting its poller or joining it. Raises Draining.
 
         Subscribing comes before reading, so that no state is missed: the first one was read
         after this began, or is the shared one if that is at most ``poll_s`` old. (While EKS cannot
         be read it is the last one known, with its observe time; if there is none, the watcher gets
-        EKS's error.)
+        EKS's error.) From a position in an earlier stream, the first one is the state it tells of, or
+        one that is sure to be newer (``watch.resume``); EKS's error if EKS cannot be read for that.
         """
         if self._draining:
             raise Draining
         poller, slot = self._poller(ref), Slot(self._tools.clock)
-        poller.attach(slot)
+        poller.attach(slot, position)
         try:
             yield slot
         finally:
