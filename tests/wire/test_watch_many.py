@@ -108,20 +108,25 @@ async def test_a_watcher_that_does_not_read_delays_nobody_and_is_closed(
             assert info(error.value).reason == "WATCHER_TOO_SLOW"
 
 
-async def test_watches_that_were_cancelled_leave_nothing_behind(gateway: Running) -> None:
-    """Neither a watcher nor a poller, nor an error in the log."""
-    update_id = gateway.eks.rollback("prod-1")
+async def test_watches_that_were_cancelled_leave_nothing_behind(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Neither a watcher nor a poller, nor an error in the log, also when they leave amid a message."""
+    update_id = eks.rollback("prod-1")
     with capture_logs() as logs:
-        async with channels(gateway, 2) as stubs:
+        async with (
+            running(tmp_path, eks, watch={"heartbeat_s": 0.02}) as gateway,
+            channels(gateway, 2) as stubs,
+        ):
             for _ in range(5):
                 streams = [watch(stubs[number % 2], gateway, update_id) for number in range(100)]
                 await read_all(streams[:50])  # the others are cancelled wherever they are
                 for stream in streams:
                     stream.cancel()
-            streams = [watch(stubs[0], gateway, update_id) for _ in range(20)]
-            await read_all(streams)
-        # The connections closed under those twenty.
-        await until(lambda: not gateway.gateway.watches.watchers and not gateway.gateway.watches.pollers)
-        await until(lambda: sum(line["event"] == "rpc.call" for line in logs) >= 270)
+            watches = gateway.gateway.watches
+            await until(lambda: not watches.watchers and not watches.pollers)
+            async with channels(gateway, 1) as (leaving,):
+                await read_all([watch(leaving, gateway, update_id) for _ in range(50)])
+            # The connection closed under those fifty.
+            await until(lambda: not watches.watchers and not watches.pollers)
+            await until(lambda: sum(line["event"] == "rpc.call" for line in logs) >= 300)
     assert {line["status"] for line in logs if line["event"] == "rpc.call"} == {"CANCELLED"}
     assert not [line for line in logs if line["log_level"] not in ("info", "debug")]
