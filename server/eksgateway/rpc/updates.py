@@ -149,9 +149,10 @@ class UpdateService:
     async def _watch(
         self, call: Call, ref: UpdateRef, resume_token: str = ""
     ) -> AsyncIterator[pb.WatchUpdateResponse]:
+        since = self._clock.monotonic()  # before the shared read that the first state may come from
         await self._admit(call, Action.WATCH, ref)
         position = resume.decode(resume_token, ref) if resume_token else None
-        async with self._watches.subscribe(ref, position) as watcher:
+        async with self._watches.subscribe(ref, position, since) as watcher:
             async for event in events(watcher, self._settings.heartbeat_s, position):
                 yield _message(ref, event)
 

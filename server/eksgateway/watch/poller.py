@@ -69,7 +69,7 @@ class Poller:
 
     A watcher's first state was read after it came, or is at most ``poll_s`` old; only while EKS
     cannot be read is it the last one known, with its old observe time. Who comes back from an
-    earlier stream gets no older state than that one told (``watch.resume``), or EKS's error.
+    earlier stream is never told an older state than there (``watch.resume``), but EKS's error.
     """
 
     def __init__(self, ref: UpdateRef, tools: Tools) -> None:
@@ -96,9 +96,9 @@ class Poller:
     def watchers(self) -> int:
         return len(self._watchers) + len(self._newcomers)
 
-    def attach(self, slot: Slot, position: Position | None = None) -> None:
+    def attach(self, slot: Slot, since: float, position: Position | None) -> None:
         """Let somebody watch: at once from what is known, if that is fresh, else after a look."""
-        newcomer = _Newcomer(self._clock.monotonic(), position)
+        newcomer = _Newcomer(since, position)
         if self._report is not None and self._fresh(self._report, newcomer):
             self._watchers.add(slot)
             slot.put(self._state(self._report))
@@ -246,11 +246,11 @@ class Poller:
     def _fresh(self, report: Report, newcomer: _Newcomer) -> bool:
         """Whether a report may be the first state of somebody who watches since then."""
         position = newcomer.position
-        young = report.begun >= newcomer.since - self._settings.poll_s or report.update.final
-        if position is None:
-            return young or self._failure is not None
-        state, asked_since = self._state(report), report.begun >= newcomer.since
-        return position.tells_of(state) or (young and position.precedes(state, asked_since=asked_since))
+        if position is not None:
+            asked_since = report.begun >= newcomer.since
+            return asked_since or report.update.final or position.tells_of(self._state(report))
+        young = report.begun >= newcomer.since - self._settings.poll_s
+        return young or report.update.final or self._failure is not None
 
     async def _rest(self) -> None:
         """Until the next look is due; somebody who comes, leaves or cancels changes when that is."""

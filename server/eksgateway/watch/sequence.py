@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from eksgateway import phases
 from eksgateway.model import Phase, Update
 from eksgateway.watch.resume import Position
 from eksgateway.watch.slot import Watcher
@@ -45,10 +44,7 @@ class WatchEvent:
     @property
     def position(self) -> Position:
         """Where whoever got this event is."""
-        rank = phases.rank(self.update)
-        return Position(
-            self.sequence, self.state.digest, rank, self.observe_time, final=self.kind is Kind.FINAL
-        )
+        return Position(self.sequence, self.state.digest, final=self.kind is Kind.FINAL)
 
 
 async def events(

@@ -38,19 +38,23 @@ class Watches:
         return sum(poller.watchers for poller, _ in self._pollers.values())
 
     @asynccontextmanager
-    async def subscribe(self, ref: UpdateRef, position: Position | None = None) -> AsyncIterator[Watcher]:
+    async def subscribe(
+        self, ref: UpdateRef, position: Position | None = None, since: float | None = None
+    ) -> AsyncIterator[Watcher]:
         """Watch an update, starting its poller or joining it. Raises Draining.
 
+        ``since`` is when the watcher came (monotonic), by default now.
+
         Subscribing comes before reading, so that no state is missed: the first one was read
-        after this began, or is the shared one if that is at most ``poll_s`` old. (While EKS cannot
+        after the watcher came, or is the shared one if that is at most ``poll_s`` old. (While EKS cannot
         be read it is the last one known, with its observe time; if there is none, the watcher gets
-        EKS's error.) From a position in an earlier stream, the first one is the state it tells of, or
-        one that is sure to be newer (``watch.resume``); EKS's error if EKS cannot be read for that.
+        EKS's error.) For a position in an earlier stream it is the state told of there, or one that
+        is sure to be newer (``watch.resume``); EKS's error if EKS cannot be read for that.
         """
         if self._draining:
             raise Draining
         poller, slot = self._poller(ref), Slot(self._tools.clock)
-        poller.attach(slot, position)
+        poller.attach(slot, self._tools.clock.monotonic() if since is None else since, position)
         try:
             yield slot
         finally:
