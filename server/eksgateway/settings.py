@@ -114,14 +114,17 @@ class OpaSettings(_Section):
 
 
 class PolicySettings(_Section):
-    """Which engine decides, and the operators' data (for ``wasm``: YAML or JSON)."""
+    """Which engine decides; for ``wasm`` the operators' data (YAML or JSON), and their own compiled
+    policy in the place of the package's.
+    """
 
     engine: Literal["wasm", "opa"] = "wasm"
     data: Path | None = None
+    module: Path | None = None
     opa: OpaSettings | None = None
     timeout_s: PositiveFloat = 2
 
-    @field_validator("data")
+    @field_validator("data", "module")
     @classmethod
     def _path(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         return None if value is None else _resolve(value, info)
@@ -132,6 +135,8 @@ class PolicySettings(_Section):
             raise ValueError("the engine wasm needs `data`, the path of the grants file")
         if self.engine == "opa" and self.opa is None:
             raise ValueError("the engine opa needs `opa.url`, the OPA server's address")
+        if self.engine == "opa" and self.module is not None:
+            raise ValueError("`module` is for the engine wasm; an OPA server gets its policy by itself")
         return self
 
 

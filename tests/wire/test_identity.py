@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Callable
@@ -17,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eksgateway.model import Decision
+from eksgateway.policy.engine import Reloads
 from eksgateway.policy.question import Question
 from eksgateway.rpc.methods import METHODS, Access
 from eksgateway.v1 import update_service_pb2 as pb
@@ -34,6 +36,18 @@ class Recording:
 
     def __init__(self) -> None:
         self.questions: list[Question] = []
+        self.reloads = Reloads()
+
+    async def revision_after(self, revision: str) -> str:
+        if revision == self.revision:
+            await asyncio.Event().wait()
+        return self.revision
+
+    def next_edge(self, now: datetime) -> None:
+        pass
+
+    def reload(self) -> None:
+        pass
 
     async def decide(self, question: Question) -> Decision:
         self.questions.append(question)

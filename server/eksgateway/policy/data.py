@@ -24,24 +24,40 @@ MAX_DATA_BYTES: Final = 4 << 20
 
 
 class PolicyDataError(PolicyLoadError):
-    """Data that cannot be used. ``faults`` has one line for each: its path, and what is wrong with it."""
+    """Data that cannot be used; each fault has its path."""
 
     def __init__(self, source: str, faults: list[str]) -> None:
-        self.faults = tuple(faults)
+        self._faults = tuple(faults)
         super().__init__("\n".join([f"{source}:", *(f"  - {fault}" for fault in faults)]))
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        return self._faults
 
 
 def load_data(path: Path) -> dict[str, Any]:
     """The data document in a YAML or (by its suffix) JSON file. Raises PolicyDataError."""
+    return parse_data(read_data(path), path)
+
+
+def read_data(path: Path) -> bytes:
+    """The file as it is, nothing of it checked but its size. Raises PolicyDataError."""
     try:
-        raw = path.read_bytes()
-        if len(raw) > MAX_DATA_BYTES:
-            raise PolicyDataError(str(path), [f"is larger than {MAX_DATA_BYTES} bytes"])
+        with path.open("rb") as file:
+            raw = file.read(MAX_DATA_BYTES + 1)
+    except OSError as exc:
+        raise PolicyDataError(str(path), [f"cannot be read: {exc.strerror}"]) from exc
+    if len(raw) > MAX_DATA_BYTES:
+        raise PolicyDataError(str(path), [f"is larger than {MAX_DATA_BYTES} bytes"])
+    return raw
+
+
+def parse_data(raw: bytes, path: Path) -> dict[str, Any]:
+    """The data document that a file held. Raises PolicyDataError."""
+    try:
         text = raw.decode("utf-8")
         document = read_json(text) if path.suffix == ".json" else read_yaml(text)
         faults = find_faults(document)
-    except OSError as exc:
-        raise PolicyDataError(str(path), [f"cannot be read: {exc.strerror}"]) from exc
     except UnicodeDecodeError as exc:
         raise PolicyDataError(str(path), ["is not UTF-8"]) from exc
     except ValueError as exc:
@@ -68,6 +84,25 @@ def describe(data: dict[str, Any]) -> str:
     content = data["eksgateway"]
     counts = {"grant": len(content["grants"]), "freeze": len(content.get("freezes", []))}
     return ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for noun, count in counts.items())
+
+
+def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, list[str]]:
+    """What differs between data that is right: ids of grants and freezes added, removed or changed."""
+    found = {}
+    for kind in ("grants", "freezes"):
+        old, new = (
+            {each["id"]: each for each in data["eksgateway"].get(kind, [])} for data in (before, after)
+        )
+        found[f"{kind}_added"] = [name for name in new if name not in old]
+        found[f"{kind}_removed"] = [name for name in old if name not in new]
+        found[f"{kind}_changed"] = [name for name in new if name in old and old[name] != new[name]]
+    return {what: names for what, names in found.items() if names}
+
+
+def edges(data: dict[str, Any]) -> tuple[datetime, ...]:
+    """When freezes begin and end, in order. (A time that is none holds cancels back at all times.)"""
+    times = (_moment(freeze.get(key)) for _, freeze in _entries(data, "freezes") for key in ("from", "until"))
+    return tuple(sorted({time for time in times if time is not None}))
 
 
 @cache
@@ -143,17 +178,22 @@ _TIME_FORM: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0
 
 
 def _window_faults(path: str, freeze: dict[str, Any]) -> Iterator[str]:
-    times = {}
-    for key in ("from", "until"):
+    begins, ends = _moment(freeze.get("from")), _moment(freeze.get("until"))
+    for key, time in (("from", begins), ("until", ends)):
         text = freeze.get(key)
-        if not isinstance(text, str) or not _TIME_FORM.fullmatch(text):
-            continue  # the schema tells
-        try:
-            times[key] = datetime.fromisoformat(text)
-        except ValueError:
+        if time is None and isinstance(text, str) and _TIME_FORM.fullmatch(text):  # else the schema tells
             yield f"{path}.{key}: {text!r} is no time that exists"
-    if len(times) == 2 and times["from"] >= times["until"]:
+    if begins and ends and begins >= ends:
         yield f"{path}.until: is not after from ({freeze['from']!r}), so the freeze ends before it begins"
+
+
+def _moment(text: Any) -> datetime | None:
+    if not isinstance(text, str) or not _TIME_FORM.fullmatch(text):
+        return None
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
 
 
 def _entries(document: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:

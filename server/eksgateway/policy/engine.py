@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
@@ -17,13 +18,53 @@ UNDEFINED: Final = object()  # the policy gave no result; JSON's null is a resul
 class PolicyLoadError(StartError):
     """A policy that cannot be put in force; the text says what is wrong with it."""
 
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Everything that is wrong, one line each."""
+        return (str(self),)
+
+
+@dataclass(slots=True)
+class Reloads:
+    """How keeping the policy up to date has gone since the start.
+
+    ``last`` is when what is in force came into force. ``failing``: what lies there now does not
+    load, so that something older is in force.
+    """
+
+    loaded: int = 0
+    refused: int = 0
+    failing: bool = False
+    last: datetime | None = None
+
 
 class PolicyEngine(Protocol):
-    """Decides questions. Could not decide is an error; it is never an allow."""
+    """Decides questions. Could not decide is an error; it is never an allow.
+
+    The policy may change at any time, as a whole; a decision is made by one revision, which it names.
+    """
 
     @property
     def revision(self) -> str:
         """What is in force: for ``wasm`` a hash of module and data, for ``opa`` the bundle's revision."""
+
+    async def revision_after(self, revision: str) -> str:
+        """The revision in force, as soon as it differs from the one given: whoever depends on past
+        decisions asks again then. It may be missed that one was in force for a moment.
+        """
+
+    def next_edge(self, now: datetime) -> datetime | None:
+        """When a freeze begins or ends next, after ``now``: decisions differ from then on under the
+        same revision. None when there is no such time, and always for ``opa``, which keeps its data
+        to itself: ask again from time to time.
+        """
+
+    @property
+    def reloads(self) -> Reloads:
+        """How keeping it up to date has gone."""
+
+    def reload(self) -> None:
+        """Look for a change now, and not at the next time it would be looked for. Never waits."""
 
     async def decide(self, question: Question) -> Decision:
         """The decision, allowed or denied.

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from importlib.resources import files
-
 from eksgateway.clock import Clock
-from eksgateway.policy.data import load_data
 from eksgateway.policy.engine import PolicyEngine
+from eksgateway.policy.source import PolicyFiles
 from eksgateway.settings import PolicySettings
 
 
@@ -26,6 +23,5 @@ async def open_engine(settings: PolicySettings, clock: Clock) -> PolicyEngine:
     from eksgateway.policy.wasm import WasmEngine  # noqa: PLC0415 - as above
 
     assert settings.data is not None  # noqa: S101 - PolicySettings says so; for mypy
-    data = await asyncio.to_thread(load_data, settings.data)
-    module = (files("eksgateway.policy") / "policy.wasm").read_bytes()
-    return await WasmEngine.load(module, data, timeout_s=settings.timeout_s)
+    files = PolicyFiles(settings.data, settings.module)
+    return await WasmEngine.open(files, clock, timeout_s=settings.timeout_s)

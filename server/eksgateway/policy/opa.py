@@ -6,18 +6,30 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import aiohttp
+import structlog
 from opa_client import AsyncOpaClient  # type: ignore[import-untyped]  # ships no types
 
-from eksgateway.clock import Clock
+from eksgateway.clock import Clock, heard
 from eksgateway.errors import GatewayError, PolicyInvalid, PolicyUnavailable
 from eksgateway.model import Decision
-from eksgateway.policy.engine import MAX_ANSWER_BYTES, SAMPLES, UNDEFINED, read_decision, read_json
+from eksgateway.policy.engine import (
+    MAX_ANSWER_BYTES,
+    SAMPLES,
+    UNDEFINED,
+    Reloads,
+    read_decision,
+    read_json,
+)
 from eksgateway.policy.question import Question
+from eksgateway.policy.revision import Revision
 from eksgateway.settings import OpaSettings
+
+log = structlog.get_logger("eksgateway.policy")
 
 # Fixed: no part of a path ever comes from a question.
 _PACKAGE: Final = "eksgateway.authz"
@@ -33,8 +45,10 @@ class OpaEngine:
         self._settings = settings
         self._clock = clock
         self._timeout_s = timeout_s
-        self._revision = ""
+        self.reloads = Reloads()
+        self._revision = Revision()
         self._data_hash = ""
+        self._wake = asyncio.Event()
         self._poll: asyncio.Task[None] | None = None
 
     @classmethod
@@ -55,7 +69,16 @@ class OpaEngine:
 
     @property
     def revision(self) -> str:
-        return self._revision
+        return self._revision.current
+
+    async def revision_after(self, revision: str) -> str:
+        return await self._revision.after(revision)
+
+    def next_edge(self, now: datetime) -> datetime | None:  # noqa: ARG002 - OPA alone knows its data
+        return None
+
+    def reload(self) -> None:
+        self._wake.set()
 
     async def decide(self, question: Question) -> Decision:
         answer = await self._ask(_PACKAGE, _RULE, question.to_input())
@@ -80,13 +103,17 @@ class OpaEngine:
         while True:
             with contextlib.suppress(GatewayError):
                 await self._learn_revision()
-            await self._clock.sleep(self._settings.poll_s)
+            await heard(self._wake, self._clock, self._settings.poll_s)
+            self._wake.clear()
 
     async def _learn_revision(self) -> None:
         answer = await self._ask("eksgateway.revision", "hash", {})
         data_hash = answer.get("result")
         self._data_hash = data_hash if isinstance(data_hash, str) else ""
-        self._revision = self._revision_of(answer)
+        if self._revision.set(self._revision_of(answer)):
+            self.reloads.loaded += 1
+            self.reloads.last = self._clock.now()
+            log.info("policy.loaded", engine="opa", revision=self._revision.current)
 
     def _revision_of(self, answer: dict[str, Any]) -> str:
         """OPA's revisions of its bundles, else the hash of its data; raises if a bundle is not there."""

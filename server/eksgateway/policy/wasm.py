@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
+from bisect import bisect_right
+from datetime import datetime
 from typing import Any, Final, Self
 
 import wasmtime
 
-from eksgateway.errors import PolicyInvalid, PolicyUnavailable
+from eksgateway.clock import Clock
+from eksgateway.errors import GatewayError, PolicyInvalid, PolicyUnavailable
 from eksgateway.model import Decision
-from eksgateway.policy.engine import SAMPLES, UNDEFINED, PolicyLoadError, read_decision
+from eksgateway.policy.data import edges
+from eksgateway.policy.engine import SAMPLES, UNDEFINED, PolicyLoadError, Reloads, read_decision
 from eksgateway.policy.question import Question
+from eksgateway.policy.reload import Follower
+from eksgateway.policy.revision import Revision
+from eksgateway.policy.source import PolicyFiles, revision_of
 from eksgateway.policy.ticker import Ticker
 from eksgateway.policy.wasm_module import EvaluationFailed, PolicyInstance, PolicyModule
 
@@ -26,19 +32,34 @@ class LoadedPolicy:
     """A module with its data, under one revision: what is in force, replaced as a whole or not at all."""
 
     def __init__(self, module: PolicyModule, data: dict[str, Any]) -> None:
-        self._module = module
+        self.module = module
+        self.revision = revision_of(module.wasm, data)
+        self.edges = edges(data)
         self._data = json.dumps(data).encode()
         self._instance: PolicyInstance | None = PolicyInstance(module, self._data, load_s=_LOAD_S)
-        canonical = json.dumps(data, sort_keys=True, separators=(",", ":")).encode()
-        self.revision = (
-            f"sha256:{hashlib.sha256(module.digest + hashlib.sha256(canonical).digest()).hexdigest()}"
-        )
+
+    @classmethod
+    def proved(cls, module: PolicyModule, data: dict[str, Any]) -> Self:
+        """One that has decided the sample questions. Raises PolicyLoadError."""
+        policy = cls(module, data)
+        try:
+            for question in SAMPLES:
+                policy.decide(question.to_input(), _EVALUATION_S)
+        except GatewayError as exc:
+            raise PolicyLoadError(f"the policy does not answer: {exc.detail or exc.message}") from exc
+        return policy
+
+    def decide(self, document: dict[str, Any], deadline_s: float) -> Decision:
+        """The decision on an input document. Raises as a PolicyEngine's ``decide``."""
+        result = self.evaluate(document, deadline_s)
+        decision_id = document["context"]["decision_id"]
+        return read_decision(result, decision_id=decision_id, revision=self.revision)
 
     def evaluate(self, document: dict[str, Any], deadline_s: float) -> Any:
         """The decision document for an input, or UNDEFINED."""
         try:
             if self._instance is None:
-                self._instance = PolicyInstance(self._module, self._data, load_s=deadline_s)
+                self._instance = PolicyInstance(self.module, self._data, load_s=deadline_s)
             results = self._instance.evaluate(json.dumps(document).encode(), deadline_s=deadline_s)
         except (EvaluationFailed, PolicyLoadError) as exc:
             self._instance = None  # after a trap the guest's memory is in no known state
@@ -56,12 +77,25 @@ def _only_result(results: Any) -> Any:
 
 
 class WasmEngine:
-    """A PolicyEngine. Use ``load``; ``close`` ends its thread."""
+    """A PolicyEngine. Use ``open`` for files that may change, ``load`` for what stays as it is; ``close``
+    ends its threads.
+    """
 
     def __init__(self, policy: LoadedPolicy, ticker: Ticker, timeout_s: float) -> None:
         self._policy = policy
+        self._revision = Revision(policy.revision)
         self._ticker = ticker
         self._deadline_s = min(timeout_s, _EVALUATION_S)
+        self._follower: Follower | None = None
+
+    @classmethod
+    async def open(cls, files: PolicyFiles, clock: Clock, *, timeout_s: float) -> Self:
+        """An engine that follows its files. Raises PolicyLoadError for what they hold now."""
+        content = await asyncio.to_thread(files.read)
+        data = await asyncio.to_thread(files.parse, content)
+        engine = await cls.load(content.wasm, data, timeout_s=timeout_s)
+        engine.follow(Follower(files, clock, engine.replace, content, data))
+        return engine
 
     @classmethod
     async def load(cls, wasm: bytes, data: dict[str, Any], *, timeout_s: float = _EVALUATION_S) -> Self:
@@ -71,29 +105,65 @@ class WasmEngine:
         ticker = Ticker(engine := wasmtime.Engine(config))
         try:
             # Compiling takes long enough to be felt by everybody else on the loop.
-            policy = await asyncio.to_thread(lambda: LoadedPolicy(PolicyModule(engine, ticker, wasm), data))
-            loaded = cls(policy, ticker, timeout_s)
-            await loaded.check()
-        except (PolicyUnavailable, PolicyInvalid) as exc:
-            ticker.close()
-            raise PolicyLoadError(f"the policy does not answer: {exc.detail or exc.message}") from exc
+            policy = await asyncio.to_thread(
+                lambda: LoadedPolicy.proved(PolicyModule(engine, ticker, wasm), data)
+            )
         except BaseException:
             ticker.close()
             raise
-        return loaded
+        return cls(policy, ticker, timeout_s)
+
+    def follow(self, follower: Follower) -> None:
+        """Let the follower put in force what its files hold, from now on."""
+        self._follower = follower
+        follower.start(self.revision)
+
+    async def replace(self, wasm: bytes, data: dict[str, Any]) -> str:
+        """Put another policy in force once it has answered, and give its revision. Raises
+        PolicyLoadError, and the one that was in force stays.
+
+        A decision is made by the policy it began with: nothing of that one is touched.
+        """
+        module = self._policy.module
+
+        def prove() -> LoadedPolicy:
+            kept = module.wasm == wasm  # compiling is nearly all the work
+            return LoadedPolicy.proved(
+                module if kept else PolicyModule(module.engine, module.ticker, wasm), data
+            )
+
+        self._policy = await asyncio.to_thread(prove)
+        self._revision.set(self._policy.revision)
+        return self._policy.revision
 
     @property
     def revision(self) -> str:
-        return self._policy.revision
+        return self._revision.current
+
+    async def revision_after(self, revision: str) -> str:
+        return await self._revision.after(revision)
+
+    def next_edge(self, now: datetime) -> datetime | None:
+        edges = self._policy.edges
+        following = bisect_right(edges, now)
+        return edges[following] if following < len(edges) else None
+
+    @property
+    def reloads(self) -> Reloads:
+        return self._follower.reloads if self._follower else Reloads()
+
+    def reload(self) -> None:
+        if self._follower:
+            self._follower.look()
 
     async def decide(self, question: Question) -> Decision:
-        policy = self._policy
-        result = policy.evaluate(question.to_input(), self._deadline_s)
-        return read_decision(result, decision_id=question.decision_id, revision=policy.revision)
+        return self._policy.decide(question.to_input(), self._deadline_s)
 
     async def check(self) -> None:
         for question in SAMPLES:
             await self.decide(question)
 
     async def close(self) -> None:
+        if self._follower:
+            await self._follower.close()
         self._ticker.close()

@@ -7,7 +7,7 @@ as JSON in the module's memory and gives the result set as JSON.
 from __future__ import annotations
 
 import ctypes
-import hashlib
+import weakref
 from typing import Any, Final
 
 import wasmtime
@@ -39,7 +39,7 @@ class PolicyModule:
         if not memories or not {export.name for export in self.code.exports} >= _EXPORTS:
             raise PolicyLoadError("the policy is not a module that `opa build -t wasm` made for ABI 1.2")
         self.min_pages: int = memories[0].limits.min
-        self.digest = hashlib.sha256(wasm).digest()
+        self.wasm = wasm
         self.engine = engine
         self.ticker = ticker
 
@@ -76,9 +76,17 @@ class PolicyInstance:
         return read_json(self._text(answer))
 
     def _link(self, module: PolicyModule) -> wasmtime.Instance:
+        # Weakly: wasmtime holds the function while the store lives, and the store lives while self does.
+        weak = weakref.WeakMethod(self._text)
+
+        def abort(address: int) -> None:
+            text = weak()
+            told = text(address)[:500].decode("utf-8", "replace") if text else ""
+            raise wasmtime.WasmtimeError(f"the policy aborted: {told}")
+
         linker = wasmtime.Linker(module.engine)
         linker.define(self._store, "env", "memory", self._memory)
-        linker.define_func("env", "opa_abort", wasmtime.FuncType([wasmtime.ValType.i32()], []), self._abort)
+        linker.define_func("env", "opa_abort", wasmtime.FuncType([wasmtime.ValType.i32()], []), abort)
         linker.define_unknown_imports_as_traps(module.code)  # opa_builtin0 … 4: see _refuse_built_ins
         return linker.instantiate(self._store, module.code)
 
@@ -118,10 +126,6 @@ class PolicyInstance:
         start = ctypes.addressof(self._memory.data_ptr(self._store).contents) + address
         text: bytes = (ctypes.c_char * size).from_address(start).value
         return text
-
-    def _abort(self, address: int) -> None:
-        text = self._text(address)[:500].decode("utf-8", "replace")
-        raise wasmtime.WasmtimeError(f"the policy aborted: {text}")
 
 
 def _told(exc: wasmtime.Trap | wasmtime.WasmtimeError) -> str:
