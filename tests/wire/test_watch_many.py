@@ -72,17 +72,40 @@ async def test_one_poller_serves_every_watcher_of_an_update(
         assert set(await read_all(streams)) == {grpc.aio.EOF}
 
 
+# Messages larger than a client that does not read lets through.
+LARGE = [{"type": f"Param{number}", "value": "x" * 1000} for number in range(200)]
+NARROW = {"grpc.http2.lookahead_bytes": 1024, "grpc.http2.bdp_probe": 0}
+
+
+async def test_a_client_that_leaves_in_the_middle_of_a_message_is_no_error(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """Its call was cancelled, and that is all there is to say."""
+    update_id = eks.rollback("prod-1", params=LARGE)
+    with capture_logs() as logs:
+        async with running(tmp_path, eks) as gateway:
+            async with channels(gateway, 1, **NARROW) as (stub,):
+                await watch(stub, gateway, update_id).read()
+                reader = gateway.watch("prod-1", update_id, gateway.viewer)
+                await reader.read()
+                for number in range(10):
+                    eks.set_update("prod-1", update_id, status=f"Paused{number}")
+                    await reader.read()
+            await until(lambda: any(line["event"] == "rpc.call" for line in logs))
+            reader.cancel()
+    assert {line["status"] for line in logs if line["event"] == "rpc.call"} == {"CANCELLED"}
+    assert not [line for line in logs if line["log_level"] not in ("info", "debug")]
+
+
 async def test_a_watcher_that_does_not_read_delays_nobody_and_is_closed(
     tmp_path: Path, eks: SimulatedEks
 ) -> None:
     """Others see every change meanwhile; the stalled one loses its place, and can read why."""
-    large = [{"type": f"Param{number}", "value": "x" * 1000} for number in range(200)]
-    update_id = eks.rollback("prod-1", params=large)
-    narrow = {"grpc.http2.lookahead_bytes": 1024, "grpc.http2.bdp_probe": 0}
+    update_id = eks.rollback("prod-1", params=LARGE)
     with capture_logs() as logs:
         async with (
             running(tmp_path, eks, watch={"write_timeout_s": 2.0}) as gateway,
-            channels(gateway, 1, **narrow) as (narrow_stub,),
+            channels(gateway, 1, **NARROW) as (narrow_stub,),
         ):
             stalled = watch(narrow_stub, gateway, update_id)
             await stalled.read()
