@@ -48,6 +48,10 @@ def test_the_example_names_every_setting() -> None:
     assert names(Settings) - {"issuers"} <= shown
 
 
+PAIR = {"certificate": "tls.crt", "key": "tls.key"}
+CERTIFIED = PAIR | {"client_ca": "ca.pem"}
+MTLS = {"demand": "mtls", "tls": CERTIFIED, "trust_domain": "corp.example"}
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no identity": ({"identity": None}, "identity.jwt.issuers"),
     "no issuer": ({"identity": {"jwt": {"issuers": []}}}, "identity.jwt.issuers"),
@@ -56,14 +60,36 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no url for opa": ({"policy": {"engine": "opa"}}, "opa.url"),
     "no ledger": ({"ledger": None}, "ledger.path"),
     "no target": ({"eks": None}, "eks.account_id"),
-    "plaintext beyond loopback": ({"tls": None}, "tls.certificate"),
+    **{
+        f"listener: {name}": ({"listeners": [listener]}, said)
+        for name, listener, said in (
+            ("plaintext beyond loopback", {"address": "0.0.0.0:1"}, "tls.certificate"),
+            ("no port", {"address": "127.0.0.1"}, "host:port"),
+            ("unknown demand", {"demand": "none"}, "listeners.0.demand"),
+            ("mtls in plaintext", {"demand": "mtls", "trust_domain": "corp.example"}, "tls.client_ca"),
+            ("mtls behind a mesh", {"demand": "mtls", "mesh_terminates_tls": True}, "tls.client_ca"),
+            ("both without a client CA", {"demand": "both", "tls": PAIR, "trust_domain": "a"}, "client_ca"),
+            ("both without a trust domain", {"demand": "both", "tls": CERTIFIED}, "trust_domain"),
+            (
+                "trust domain with a scheme",
+                {**MTLS, "trust_domain": "spiffe://a"},
+                "listeners.0.trust_domain",
+            ),
+            ("jwt with a client CA", {"tls": CERTIFIED}, "asks for no certificate"),
+            ("jwt with a trust domain", {"trust_domain": "a"}, "asks for no certificate"),
+        )
+    },
+    "no listener": ({"listeners": []}, "listeners"),
+    "a token demanded beside mtls, and no issuer": (
+        {"identity": None, "listeners": [MTLS, {"demand": "jwt"}]},
+        "identity.jwt.issuers",
+    ),
     "unknown setting": ({"lisen": "x"}, "lisen: unknown setting"),
     "unknown setting inside": (
         {"ledger": {"path": "x", "pth": "y"}},
         "ledger.pth: unknown setting",
     ),
     "account as a number": ({"eks": {"account_id": 111122223333, "region": "us-east-1"}}, "eks.account_id"),
-    "no port": ({"listen": "127.0.0.1"}, "host:port"),
     "symmetric algorithm": (
         {
             "identity": {
@@ -115,7 +141,17 @@ def test_what_cannot_serve_is_refused_with_how_to_set_it(
 
 def test_plaintext_is_taken_where_the_file_says_that_a_mesh_terminates_tls(tmp_path: Path) -> None:
     """In so many words, or not at all."""
-    assert load(write(tmp_path, tls=None, mesh_terminates_tls=True)).mesh_terminates_tls
+    listener = {"address": "0.0.0.0:50051", "mesh_terminates_tls": True}
+    assert load(write(tmp_path, listeners=[listener])).listeners[0].tls is None
+
+
+def test_where_only_certificates_are_taken_no_issuer_is_needed(tmp_path: Path) -> None:
+    """The one identity source is then the client CA, whose path is relative to the file too."""
+    settings = load(write(tmp_path, identity=None, listeners=[MTLS]))
+    tls = settings.listeners[0].tls
+    assert tls is not None
+    assert tls.client_ca == tmp_path / "ca.pem"
+    assert settings.identity.jwt is None
 
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
@@ -126,7 +162,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["[", "- a", "\x00", "", "listen: a\nlisten: b"],
+    ["[", "- a", "\x00", "", "eks: a\neks: b"],
     ids=["broken", "list", "binary", "empty", "key twice"],
 )
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import ssl
 import uuid
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-import grpc
 import structlog
 from grpc_health.v1 import health_pb2_grpc
 
@@ -22,7 +20,7 @@ from eksgateway.decisions import Decisions
 from eksgateway.eks.adapter import BotoEks
 from eksgateway.eks.protocol import Eks
 from eksgateway.eks.shared import SharedReads
-from eksgateway.identity.protocol import Identity
+from eksgateway.identity.demand import demanded
 from eksgateway.identity.tokens import JwtIdentity
 from eksgateway.ledger.protocol import Ledger
 from eksgateway.ledger.sql import open_ledger
@@ -37,26 +35,14 @@ from eksgateway.rpc.interceptors.chain import Chain
 from eksgateway.rpc.interceptors.errors import Errors
 from eksgateway.rpc.interceptors.identity import ProveIdentity
 from eksgateway.rpc.interceptors.limits import CallerLimits, Limits
+from eksgateway.rpc.listener import Listener
 from eksgateway.rpc.reflection import add_reflection
 from eksgateway.rpc.updates import UpdateService
-from eksgateway.settings import Settings, SettingsError, TlsSettings
+from eksgateway.settings import ListenerSettings, Settings
 from eksgateway.v1 import cancellation_service_pb2_grpc, update_service_pb2_grpc
 from eksgateway.watch.watches import Watches
 
 log = structlog.get_logger("eksgateway.app")
-
-# Core's own size limits are four times ours, so that our answer carries its ErrorInfo. Above
-# 1,000 pending calls core would drop some at random.
-OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.so_reuseport", 0),
-    ("grpc.max_concurrent_streams", 10_000),
-    ("grpc.server.max_pending_requests", 100_000),
-    ("grpc.server.max_pending_requests_hard_limit", 100_000),
-    ("grpc.server_handshake_timeout_ms", 5_000),
-    ("grpc.max_connection_age_ms", 4 * 3_600_000),
-    ("grpc.max_connection_age_grace_ms", 300_000),
-)
-
 
 _LAST_WORDS_S = 1.0  # for what was answered and is not sent yet
 
@@ -65,7 +51,7 @@ _LAST_WORDS_S = 1.0  # for what was answered and is not sent yet
 class Gateway:
     """A built gateway: ``start`` binds and takes up what is pending, ``stop`` drains."""
 
-    server: grpc.aio.Server
+    listeners: list[Listener]
     settings: Settings
     limits: Limits
     health: Health
@@ -75,16 +61,17 @@ class Gateway:
     ledger: Ledger
     clock: Clock
     closers: list[Callable[[], Any]]
-    port: int = 0
     _probe: asyncio.Task[None] | None = field(default=None)
 
     async def start(self) -> None:
-        """Bind and serve; raises SettingsError when the address cannot be bound."""
-        self.port = _bind(self.server, self.settings)
+        """Bind and serve; raises SettingsError when an address cannot be bound, or its certificate used."""
+        for listener in self.listeners:
+            listener.bind()
         await self.cancellations.take_up()
-        await self.server.start()
+        for listener in self.listeners:
+            await listener.start()
         self._probe = asyncio.create_task(probe(self.health, self.decisions, self.ledger, self.clock))
-        log.info("gateway.started", listen=self.settings.listen, port=self.port)
+        log.info("gateway.started", listeners={each.address: each.settings.demand for each in self.listeners})
 
     async def stop(self) -> None:
         """Health first, then turn calls away, let those in flight finish, then close the parts.
@@ -98,7 +85,7 @@ class Gateway:
         ends = self.clock.monotonic() + self.settings.limits.drain_s
         await self.limits.idle(self.settings.limits.drain_s)
         await self.cancellations.finish(ends - self.clock.monotonic())
-        await self.server.stop(_LAST_WORDS_S)
+        await asyncio.gather(*(listener.stop(_LAST_WORDS_S) for listener in self.listeners))
         if self._probe is not None:
             self._probe.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -108,14 +95,8 @@ class Gateway:
         log.info("gateway.stopped")
 
 
-def build_server(  # noqa: PLR0913  the parts, each given by a test or by ``open_gateway``
-    settings: Settings,
-    *,
-    identity: Identity,
-    policy: PolicyEngine,
-    eks: Eks,
-    ledger: Ledger,
-    clock: Clock,
+def build_server(
+    settings: Settings, *, policy: PolicyEngine, eks: Eks, ledger: Ledger, clock: Clock
 ) -> Gateway:
     """Wire the parts together; nothing is opened, bound or started."""
     home = settings.eks.home
@@ -139,18 +120,6 @@ def build_server(  # noqa: PLR0913  the parts, each given by a test or by ``open
     )
     limits = Limits(settings.limits)
     health = Health()
-    chain = Chain(
-        before=(
-            AccessLog(clock),
-            Errors(write_timeout=settings.watch.write_timeout_s),
-            limits,
-            ProveIdentity(identity, reflection=settings.reflection),
-            CallerLimits(settings.limits),
-        ),
-        after=(Authorize(decisions, home, clock),),
-        write_timeout=settings.watch.write_timeout_s,
-    )
-    server = grpc.aio.server(interceptors=(chain,), options=_options(settings))
     updates = UpdateService(
         decisions=decisions,
         cancellations=cancellations,
@@ -162,20 +131,43 @@ def build_server(  # noqa: PLR0913  the parts, each given by a test or by ``open
         settings=settings.watch,
     )
     history = CancellationService(decisions=decisions, ledger=ledger, home=home, clock=clock)
-    # The servicers get a Call where the generated bases say context: hence the casts.
-    update_service_pb2_grpc.add_UpdateServiceServicer_to_server(cast(Any, updates), server)
-    cancellation_service_pb2_grpc.add_CancellationServiceServicer_to_server(cast(Any, history), server)
-    health_pb2_grpc.add_HealthServicer_to_server(cast(Any, health), server)
-    if settings.reflection != "off":
-        add_reflection(server)
-    closers = [watches.close, identity.close, policy.close, eks.close, ledger.close]
+    tokens = JwtIdentity(settings.identity.jwt, clock) if settings.identity.jwt else None
+    caller_limits = CallerLimits(settings.limits)
+
+    def listen(listener: ListenerSettings) -> Listener:
+        chain = Chain(
+            before=(
+                AccessLog(clock),
+                Errors(write_timeout=settings.watch.write_timeout_s),
+                limits,
+                ProveIdentity(demanded(listener, tokens, clock), reflection=settings.reflection),
+                caller_limits,
+            ),
+            after=(Authorize(decisions, home, clock),),
+            write_timeout=settings.watch.write_timeout_s,
+        )
+        opened = Listener(listener, settings.limits, chain, clock)
+        # The servicers get a Call where the generated bases say context: hence the casts.
+        update_service_pb2_grpc.add_UpdateServiceServicer_to_server(cast(Any, updates), opened.server)
+        cancellation_service_pb2_grpc.add_CancellationServiceServicer_to_server(
+            cast(Any, history), opened.server
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(cast(Any, health), opened.server)
+        if settings.reflection != "off":
+            add_reflection(opened.server)
+        return opened
+
+    listeners = [listen(listener) for listener in settings.listeners]
+    closers = [watches.close, policy.close, eks.close, ledger.close]
+    if tokens is not None:
+        closers.insert(1, tokens.close)
     return Gateway(
-        server, settings, limits, health, watches, cancellations, decisions, ledger, clock, closers
+        listeners, settings, limits, health, watches, cancellations, decisions, ledger, clock, closers
     )
 
 
 async def open_gateway(settings: Settings, clock: Clock | None = None) -> Gateway:
-    """Open policy, ledger, EKS and identity from settings. Raises StartError, or UpstreamCredentials for
+    """Open policy, ledger and EKS from settings. Raises StartError, or UpstreamCredentials for
     AWS credentials that cannot be found.
     """
     clock = clock or SystemClock()
@@ -187,40 +179,5 @@ async def open_gateway(settings: Settings, clock: Clock | None = None) -> Gatewa
         eks = BotoEks(settings.eks, clock)
         opened.push_async_callback(eks.close)
         await eks.warm()
-        identity = JwtIdentity(settings.identity.jwt, clock)
         opened.pop_all()
-    return build_server(settings, identity=identity, policy=policy, eks=eks, ledger=ledger, clock=clock)
-
-
-def _options(settings: Settings) -> list[tuple[str, int]]:
-    sizes = [
-        ("grpc.max_receive_message_length", 4 * settings.limits.message_bytes),
-        ("grpc.max_metadata_size", 4 * settings.limits.metadata_bytes),
-        ("grpc.absolute_max_metadata_size", 8 * settings.limits.metadata_bytes),
-    ]
-    return [*OPTIONS, *sizes]
-
-
-def _bind(server: grpc.aio.Server, settings: Settings) -> int:
-    try:
-        if settings.tls is None:
-            return server.add_insecure_port(settings.listen)
-        return server.add_secure_port(settings.listen, _credentials(settings.tls))
-    except RuntimeError as exc:
-        raise SettingsError(
-            f"cannot listen on {settings.listen}: the address is in use or not this machine's;"
-            " set `listen` to a free one, or stop what holds it"
-        ) from exc
-
-
-def _credentials(tls: TlsSettings) -> grpc.ServerCredentials:
-    try:
-        # grpc tells neither what is wrong nor whether key and certificate belong together.
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(tls.certificate, tls.key)
-        pair = tls.key.read_bytes(), tls.certificate.read_bytes()
-    except OSError as exc:  # ssl.SSLError too
-        raise SettingsError(
-            f"tls: {tls.certificate} and {tls.key} cannot be used: {exc.strerror or exc};"
-            " both must be PEM files that belong together"
-        ) from exc
-    return grpc.ssl_server_credentials([pair])
+    return build_server(settings, policy=policy, eks=eks, ledger=ledger, clock=clock)

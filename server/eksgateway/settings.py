@@ -41,16 +41,75 @@ def _resolve(value: Path, info: ValidationInfo) -> Path:
     return value if value.is_absolute() else base / value
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine and nothing else."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class TlsSettings(_Section):
-    """The server's certificate: PEM files."""
+    """The server's certificate, and the CA bundle that client certificates must come from: PEM files."""
 
     certificate: Path
     key: Path
+    client_ca: Path | None = None
 
-    @field_validator("certificate", "key")
+    @field_validator("certificate", "key", "client_ca")
     @classmethod
-    def _paths(cls, value: Path, info: ValidationInfo) -> Path:
-        return _resolve(value, info)
+    def _paths(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        return None if value is None else _resolve(value, info)
+
+
+class ListenerSettings(_Section):
+    """One address, and what a call that comes in there must prove itself with.
+
+    ``trust_domain`` is the SPIFFE trust domain of ``tls.client_ca``. A listener has one, so that no
+    domain's CA can mint another domain's callers.
+    """
+
+    address: str = "127.0.0.1:50051"
+    demand: Literal["jwt", "mtls", "both"] = "jwt"
+    tls: TlsSettings | None = None
+    trust_domain: Annotated[str, Field(pattern=r"^[a-z0-9._-]{1,255}$")] | None = None
+    mesh_terminates_tls: bool = False
+
+    @field_validator("address")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        host, separator, port = value.rpartition(":")
+        if not separator or not host or not port.isdecimal() or int(port) > 65535:
+            raise ValueError("write it as host:port, for example 127.0.0.1:50051")
+        return value
+
+    @model_validator(mode="after")
+    def _encrypted(self) -> Self:
+        host = self.address.rpartition(":")[0].strip("[]")
+        if self.tls is None and not self.mesh_terminates_tls and not is_loopback(host):
+            raise ValueError(
+                f"`address: {self.address}` is not loopback and there is no TLS: set `tls.certificate`"
+                " and `tls.key`, or listen on 127.0.0.1, or say `mesh_terminates_tls: true` if a"
+                " service mesh terminates TLS in front of this process"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _certified(self) -> Self:
+        ca = self.tls.client_ca if self.tls else None
+        if self.demand == "jwt" and (ca or self.trust_domain):
+            raise ValueError(
+                "`demand: jwt` asks for no certificate: remove `tls.client_ca` and `trust_domain`, or"
+                " demand `mtls` or `both` (certificates cannot be asked for without being required)"
+            )
+        if self.demand != "jwt" and not (ca and self.trust_domain):
+            raise ValueError(
+                f"`demand: {self.demand}` needs `tls.certificate`, `tls.key`, `tls.client_ca` and"
+                " `trust_domain`: clients prove themselves to this process, and to no mesh before it"
+            )
+        return self
 
 
 ALGORITHMS = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
@@ -100,9 +159,9 @@ class JwtSettings(_Section):
 
 
 class IdentitySettings(_Section):
-    """Who may be known; a later issue adds mTLS."""
+    """Who may be known by a token; who by a certificate is each listener's own."""
 
-    jwt: JwtSettings
+    jwt: JwtSettings | None = None
 
 
 class OpaSettings(_Section):
@@ -199,45 +258,23 @@ class LimitSettings(_Section):
 class Settings(_Section):
     """Everything `eksgateway serve` needs."""
 
-    listen: str = "127.0.0.1:50051"
-    tls: TlsSettings | None = None
-    mesh_terminates_tls: bool = False
+    listeners: Annotated[tuple[ListenerSettings, ...], Field(min_length=1)] = (ListenerSettings(),)
     reflection: Literal["off", "authenticated", "open"] = "off"
-    identity: IdentitySettings
+    identity: IdentitySettings = IdentitySettings()
     policy: PolicySettings
     ledger: LedgerSettings
     eks: EksSettings
     watch: WatchSettings = WatchSettings()
     limits: LimitSettings = LimitSettings()
 
-    @field_validator("listen")
-    @classmethod
-    def _listen(cls, value: str) -> str:
-        host, separator, port = value.rpartition(":")
-        if not separator or not host or not port.isdecimal() or int(port) > 65535:
-            raise ValueError("write it as host:port, for example 127.0.0.1:50051")
-        return value
-
     @model_validator(mode="after")
-    def _encrypted(self) -> Self:
-        host = self.listen.rpartition(":")[0].strip("[]")
-        if self.tls is None and not self.mesh_terminates_tls and not is_loopback(host):
+    def _identified(self) -> Self:
+        if self.identity.jwt is None and any(listener.demand != "mtls" for listener in self.listeners):
             raise ValueError(
-                f"`listen: {self.listen}` is not loopback and there is no TLS: set `tls.certificate`"
-                " and `tls.key`, or listen on 127.0.0.1, or say `mesh_terminates_tls: true` if a"
-                " service mesh terminates TLS in front of this process"
+                "no identity source is configured: set `identity.jwt.issuers` (name, issuer, audience,"
+                " jwks), or let every listener demand `mtls`"
             )
         return self
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine and nothing else."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class _Loader(yaml.SafeLoader):
@@ -271,7 +308,6 @@ def load(path: Path) -> Settings:
 
 
 _HINTS = {
-    "identity": "no identity source is configured: set `identity.jwt.issuers` (name, issuer, audience, jwks)",
     "policy": "no policy is configured: set `policy.data` to the path of the grants file",
     "ledger": "no ledger is configured: set `ledger.path` to the path of its SQLite file",
     "eks": "no target is configured: set `eks.account_id` and `eks.region`",

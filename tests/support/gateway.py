@@ -21,7 +21,6 @@ from eksgateway.app import Gateway, build_server
 from eksgateway.cli.issuer import ThrowawayIssuer
 from eksgateway.clock import Clock, SystemClock
 from eksgateway.eks.adapter import BotoEks
-from eksgateway.identity.tokens import JwtIdentity
 from eksgateway.ledger.protocol import Ledger
 from eksgateway.ledger.sql import open_ledger
 from eksgateway.policy.engine import PolicyEngine
@@ -109,7 +108,7 @@ class Running(Client):
     """A running gateway and what surrounds it."""
 
     def __init__(self, gateway: Gateway, eks: SimulatedEks, issuer: ThrowawayIssuer, path: Path) -> None:
-        super().__init__(f"127.0.0.1:{gateway.port}", issuer)
+        super().__init__(gateway.listeners[0].address, issuer)
         self.gateway = gateway
         self.eks = eks
         self.path = path
@@ -120,7 +119,7 @@ def settings_for(path: Path, eks_url: str, issuer: ThrowawayIssuer, **sections: 
     jwks = path / "jwks.json"
     issuer.write_jwks(jwks)
     raw: dict[str, Any] = {
-        "listen": "127.0.0.1:0",
+        "listeners": [{"address": "127.0.0.1:0"}],
         "reflection": "open",
         "identity": {"jwt": {"issuers": [issuer.settings(jwks).model_dump()]}},
         "policy": {"data": path / "data.yaml"},
@@ -167,7 +166,6 @@ async def running(
     ledger: Ledger = wrap_ledger(await open_ledger(settings.ledger, clock))
     gateway = build_server(
         settings,
-        identity=JwtIdentity(settings.identity.jwt, clock),
         policy=wrap_policy(policy or await open_engine(settings.policy, clock)),
         eks=wrap_eks(BotoEks(settings.eks, clock, aws_session())),
         ledger=ledger,

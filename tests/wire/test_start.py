@@ -61,13 +61,14 @@ def faulty_data(place: Place) -> None:
 
 
 def missing_tls(place: Place) -> None:
-    change(place, tls={"certificate": str(place.path / "tls.crt"), "key": str(place.path / "tls.key")})
+    tls = {"certificate": str(place.path / "tls.crt"), "key": str(place.path / "tls.key")}
+    change(place, listeners=[{"address": "127.0.0.1:0", "tls": tls}])
 
 
 REFUSED: dict[str, tuple[Callable[[Place], object], tuple[str, ...]]] = {
     "no identity source": (lambda place: change(place, identity=None), ("identity.jwt.issuers",)),
     "plaintext on every address": (
-        lambda place: change(place, listen="0.0.0.0:0"),
+        lambda place: change(place, listeners=[{"address": "0.0.0.0:0"}]),
         ("0.0.0.0:0", "tls.certificate", "mesh_terminates_tls"),
     ),
     "unknown setting": (lambda place: change(place, polcy={}), ("polcy", "unknown setting")),
@@ -104,7 +105,7 @@ async def test_a_port_that_is_taken_is_said_and_its_ledger_is_free_again(place: 
     """Two gateways on one port would share its connections at random."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
-        change(place, listen=listen)
+        change(place, listeners=[{"address": listen}])
         message = await refusal(place.config)
         *logged, told = message.splitlines()
         assert listen in told

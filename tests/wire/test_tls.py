@@ -15,6 +15,10 @@ from support.simulator import SimulatedEks
 from support.tls import self_signed
 
 
+def tls(certificate: Path, key: Path) -> list[dict[str, Any]]:
+    return [{"address": "127.0.0.1:0", "tls": {"certificate": certificate, "key": key}}]
+
+
 async def check(channel: grpc.aio.Channel, request: health_pb2.HealthCheckRequest) -> Any:
     stub: Any = health_pb2_grpc.HealthStub(channel)  # its stubs do not know Check
     return await stub.Check(request, timeout=10)
@@ -25,7 +29,7 @@ async def test_a_client_that_trusts_the_certificate_is_served_over_tls(
 ) -> None:
     """And one in plaintext is not."""
     certificate, key = self_signed(tmp_path)
-    async with running(tmp_path, eks, tls={"certificate": certificate, "key": key}) as gateway:
+    async with running(tmp_path, eks, listeners=tls(certificate, key)) as gateway:
         request = health_pb2.HealthCheckRequest(service="liveness")
         credentials = grpc.ssl_channel_credentials(certificate.read_bytes())
         async with grpc.aio.secure_channel(gateway.address, credentials) as channel:
@@ -40,9 +44,9 @@ async def test_a_certificate_that_cannot_be_used_fails_the_start(tmp_path: Path,
     """Missing, or not a certificate: said with its path."""
     certificate, key = self_signed(tmp_path)
     with pytest.raises(SettingsError, match=r"missing\.crt"):
-        async with running(tmp_path, eks, tls={"certificate": tmp_path / "missing.crt", "key": key}):
+        async with running(tmp_path, eks, listeners=tls(tmp_path / "missing.crt", key)):
             pass
     certificate.write_text("no certificate")
     with pytest.raises(SettingsError, match=r"tls\.crt"):
-        async with running(tmp_path, eks, tls={"certificate": certificate, "key": key}):
+        async with running(tmp_path, eks, listeners=tls(certificate, key)):
             pass

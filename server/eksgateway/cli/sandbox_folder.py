@@ -94,7 +94,7 @@ def write_config(
     if opa_url:
         policy = {"engine": "opa", "opa": {"url": opa_url}}
     settings = {
-        "listen": f"127.0.0.1:{port}",
+        "listeners": [{"address": f"127.0.0.1:{port}"}],
         "reflection": "open",
         "identity": {"jwt": {"issuers": [issuer.settings(folder.jwks).model_dump(mode="json")]}},
         "policy": policy,

@@ -11,15 +11,15 @@ from eksgateway.settings import load
 
 
 async def run(config: Path, *, stop_on_stdin_eof: bool) -> None:
-    """Serve until SIGTERM, then drain. Prints the address once it answers."""
+    """Serve until SIGTERM, then drain. Prints each listener's address once all answer."""
     settings = load(config)
     logs.configure()
     with ending(with_stdin=stop_on_stdin_eof) as ended:
         gateway = await open_gateway(settings)
         try:
             await gateway.start()
-            host = settings.listen.rpartition(":")[0]
-            print(f"Serving gRPC on {host}:{gateway.port}", flush=True)
+            for listener in gateway.listeners:
+                print(f"Serving gRPC on {listener.address}", flush=True)
             await ended.wait()
         finally:
             await gateway.stop()

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from eksgateway.errors import CredentialsExpired
-from eksgateway.identity.compact import invalid
+from eksgateway.identity.refusal import invalid
 from eksgateway.model import Caller
 from eksgateway.settings import IssuerSettings
 

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eksgateway.errors import CredentialsInvalid, CredentialsMissing
+from eksgateway.errors import CredentialsMissing
+from eksgateway.identity.refusal import invalid
 
 MAX_CHARACTERS = 16_384  # bounds the work a stranger can ask for; real tokens are 0.5–4 KB
 
@@ -29,11 +30,6 @@ class Compact:
     algorithm: str
     kid: str | None
     claims: dict[str, Any]
-
-
-def invalid(check: str, message: str) -> CredentialsInvalid:
-    """The refusal that names the check that failed, and never what the token says."""
-    return CredentialsInvalid(message, metadata={"check": check})
 
 
 def bearer(authorization: Sequence[str | bytes]) -> str:

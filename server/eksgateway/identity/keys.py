@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from eksgateway.identity.compact import Compact, invalid
+from eksgateway.identity.compact import Compact
+from eksgateway.identity.refusal import invalid
 from eksgateway.settings import ALGORITHMS
 
 MIN_RSA_BITS = 2048

@@ -11,11 +11,9 @@ from eksgateway.model import Caller
 class Identity(Protocol):
     """Turns the credentials of one call into a Caller."""
 
-    async def identify(self, authorization: Sequence[str | bytes]) -> Caller:
-        """The caller, from all values of the ``authorization`` metadata key.
+    async def identify(self, authorization: Sequence[str | bytes], certificate: bytes | None) -> Caller:
+        """The caller, from all values of the ``authorization`` metadata key and from the leaf (PEM) of the
+        client certificate that the connection's handshake verified, if its listener asks for one.
 
         Raises CredentialsMissing, CredentialsInvalid, CredentialsExpired or IdentityUnavailable.
         """
-
-    async def close(self) -> None:
-        """Release connections."""

@@ -13,9 +13,10 @@ from datetime import timedelta
 from eksgateway.clock import Clock
 from eksgateway.errors import CredentialsExpired
 from eksgateway.identity.claims import standing
-from eksgateway.identity.compact import Compact, bearer, invalid, parse
+from eksgateway.identity.compact import Compact, bearer, parse
 from eksgateway.identity.jwks import Ages, IssuerKeys
 from eksgateway.identity.keys import VerificationKey, check_signature
+from eksgateway.identity.refusal import invalid
 from eksgateway.identity.sources import source_of
 from eksgateway.identity.verified import Proof, VerifiedTokens
 from eksgateway.model import Caller
@@ -48,7 +49,11 @@ class JwtIdentity:
         self._clock = clock
         self._check = check
 
-    async def identify(self, authorization: Sequence[str | bytes]) -> Caller:
+    async def identify(
+        self,
+        authorization: Sequence[str | bytes],
+        certificate: bytes | None = None,  # noqa: ARG002  plays no part for a token
+    ) -> Caller:
         text = bearer(authorization)
         proof = await self._remembered(text) or await self._verify(parse(text))
         try:
@@ -60,6 +65,7 @@ class JwtIdentity:
         return proof.standing.caller
 
     async def close(self) -> None:
+        """Release connections."""
         for issuer in self._issuers.values():
             await issuer.keys.close()
 

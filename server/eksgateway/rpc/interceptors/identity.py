@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,14 +13,16 @@ from eksgateway.rpc.methods import Access
 
 
 class ProveIdentity:
-    """Credentials become a Caller; ``reflection`` is the setting of that name."""
+    """Credentials become a Caller, by what this listener demands; ``reflection`` is the setting of that
+    name.
+    """
 
     def __init__(self, identity: Identity, *, reflection: str) -> None:
         self._identity = identity
         self._reflection = reflection
 
     @asynccontextmanager
-    async def around(self, call: Call, context: Any) -> AsyncIterator[None]:  # noqa: ARG002
+    async def around(self, call: Call, context: Any) -> AsyncIterator[None]:
         access = call.method.access if call.method else None
         reflection = self._reflection if access is Access.REFLECTION else ""
         if access is None or reflection == "off":  # as unknown as any other path that is not served
@@ -29,5 +31,11 @@ class ProveIdentity:
             yield
             return
         values = [value for key, value in call.metadata if key == "authorization"]
-        call.identified = await self._identity.identify(values)
+        call.identified = await self._identity.identify(values, _certificate(context))
         yield
+
+
+def _certificate(context: Any) -> bytes | None:
+    """The leaf that the handshake verified, PEM. Core puts it there; no client can."""
+    leaves: Sequence[bytes] = context.auth_context().get("x509_pem_cert", ())
+    return leaves[0] if leaves else None
