@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from eksgateway.model import Target
 from eksgateway.settings import Settings, SettingsError, load
 
 ROOT = Path(__file__).parent.parent
@@ -51,6 +52,13 @@ def test_the_example_names_every_setting() -> None:
 PAIR = {"certificate": "tls.crt", "key": "tls.key"}
 CERTIFIED = PAIR | {"client_ca": "ca.pem"}
 MTLS = {"demand": "mtls", "tls": CERTIFIED, "trust_domain": "corp.example"}
+TARGET = {"account_id": "111122223333", "region": "us-east-1"}
+ROLE = "arn:aws:iam::111122223333:role/eksgateway"
+
+
+def targets(*targets: dict[str, Any]) -> dict[str, Any]:
+    return {"eks": {"targets": [TARGET | each for each in targets]}}
+
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no identity": ({"identity": None}, "identity.jwt.issuers"),
@@ -59,7 +67,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no data for wasm": ({"policy": {"engine": "wasm"}}, "needs `data`"),
     "no url for opa": ({"policy": {"engine": "opa"}}, "opa.url"),
     "no ledger": ({"ledger": None}, "ledger.path"),
-    "no target": ({"eks": None}, "eks.account_id"),
+    "no target": ({"eks": None}, "eks.targets"),
     **{
         f"listener: {name}": ({"listeners": [listener]}, said)
         for name, listener, said in (
@@ -89,7 +97,30 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"ledger": {"path": "x", "pth": "y"}},
         "ledger.pth: unknown setting",
     ),
-    "account as a number": ({"eks": {"account_id": 111122223333, "region": "us-east-1"}}, "eks.account_id"),
+    "empty targets": (targets(), "eks.targets"),
+    "account as a number": (targets({"account_id": 111122223333}), "eks.targets.0.account_id"),
+    "region without a number": (targets({}, {"region": "us-east"}), "eks.targets.1.region"),
+    "target twice": (targets({}, {"role_arn": ROLE}), "111122223333 in us-east-1 twice"),
+    "two accounts without a role": (
+        targets({}, {"account_id": "444455556666"}),
+        "no `role_arn` in the accounts 111122223333, 444455556666",
+    ),
+    "role in another account": (
+        targets({"role_arn": ROLE.replace("1111", "9999")}),
+        "in account 999922223333, and `account_id` is 111122223333",
+    ),
+    **{
+        f"role {arn}": (targets({"role_arn": arn}), "no role's ARN")
+        for arn in ("eksgateway", ROLE.replace("role/", "user/"), f"{ROLE}\n", ROLE.replace("::", ":x:"))
+    },
+    "external id without a role": (targets({"external_id": "e-1"}), "set `role_arn` too"),
+    "endpoint of STS without a role": (targets({"sts_endpoint_url": "https://sts"}), "set `role_arn` too"),
+    "external id with a blank": (targets({"role_arn": ROLE, "external_id": "e 1"}), "external_id"),
+    "endpoint that is no URL": (targets({"endpoint_url": "127.0.0.1:4510"}), "http or https URL"),
+    "endpoint of STS without a host": (
+        targets({"role_arn": ROLE, "sts_endpoint_url": "https:///sts"}),
+        "http or https URL",
+    ),
     "symmetric algorithm": (
         {
             "identity": {
@@ -137,6 +168,19 @@ def test_what_cannot_serve_is_refused_with_how_to_set_it(
     """Nothing starts on settings that are incomplete, unsafe or misspelt."""
     with pytest.raises(SettingsError, match=re.escape(said)):
         load(write(tmp_path, **changes))
+
+
+def test_the_first_target_is_home(tmp_path: Path) -> None:
+    """Regions of one account need one role or none; another account's role may be in another partition."""
+    china = {
+        "account_id": "444455556666",
+        "region": "cn-north-1",
+        "role_arn": "arn:aws-cn:iam::444455556666:role/teams/a",
+        "external_id": "corp:1/x",
+    }
+    settings = load(write(tmp_path, **targets({"region": "eu-west-1"}, {}, china)))
+    assert settings.eks.home == Target("111122223333", "eu-west-1")
+    assert [each.target.region for each in settings.eks.targets] == ["eu-west-1", "us-east-1", "cn-north-1"]
 
 
 def test_plaintext_is_taken_where_the_file_says_that_a_mesh_terminates_tls(tmp_path: Path) -> None:

@@ -188,8 +188,9 @@ class Cancellations:
         ref = asked.request.ref
         if not self._eks.serves(ref.cluster):
             raise errors.TargetNotConfigured
-        cluster = certain(await self._eks.describe_cluster(ref.cluster), ref.cluster)
-        update = await self._eks.describe_update(ref)
+        who = asked.caller
+        cluster = certain(await self._eks.describe_cluster(ref.cluster, on_behalf_of=who), ref.cluster)
+        update = await self._eks.describe_update(ref, on_behalf_of=who)
         if update.id != ref.update_id:
             raise errors.TargetMismatch(detail=f"decided {ref}, reached {update.id}")
         return cluster, update
@@ -264,7 +265,7 @@ class Cancellations:
         except errors.EksNoAnswer as exc:
             return self._outcome(OutcomeKind.UNKNOWN, error=exc)
         except errors.EksRefused as exc:
-            status = await self._cluster_status(intent.request.ref.cluster)
+            status = await self._cluster_status(intent)
             return self._outcome(OutcomeKind.REFUSED, error=exc, cluster_status=status)
         except errors.GatewayError as exc:
             log.warning("cancellation.not_forwarded", cancellation_id=committed.id, detail=exc.detail)
@@ -281,7 +282,10 @@ class Cancellations:
         while True:
             try:
                 return await self._eks.cancel_update(
-                    intent.request.ref, token=intent.token, send_before=send_before
+                    intent.request.ref,
+                    on_behalf_of=intent.caller,
+                    token=intent.token,
+                    send_before=send_before,
                 )
             except errors.EksThrottled as exc:
                 throttled = exc
@@ -294,10 +298,11 @@ class Cancellations:
             await self._clock.sleep(pause)
             pause *= 2
 
-    async def _cluster_status(self, cluster: ClusterRef) -> str:
+    async def _cluster_status(self, intent: Intent) -> str:
         """Whether the control plane has begun (UPDATING); unknown when EKS does not say."""
+        cluster = intent.request.ref.cluster
         try:
-            return (await self._eks.describe_cluster(cluster)).status
+            return (await self._eks.describe_cluster(cluster, on_behalf_of=intent.caller)).status
         except errors.GatewayError as exc:
             log.warning("cancellation.cluster_status_unknown", cluster=str(cluster), reason=exc.reason)
             return ""

@@ -5,6 +5,7 @@ The only reader of settings files. AWS credentials are not settings: boto3's def
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -213,12 +214,55 @@ class LedgerSettings(_Section):
         return _resolve(value, info)
 
 
-class EksSettings(_Section):
-    """The home target, and how boto3 talks to it. ``endpoint_url`` is for a simulated EKS."""
+_ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::(?P<account>[0-9]{12}):role/[\w+=,.@/-]+", re.ASCII)
+
+
+class TargetSettings(_Section):
+    """An account and region, and how to come there: with ``role_arn`` through a role, else with the
+    gateway's own credentials. The endpoints are for private ones and for a simulated EKS.
+    """
 
     account_id: Annotated[str, Field(pattern=r"^[0-9]{12}$")]
     region: Annotated[str, Field(pattern=r"^[a-z]{2,4}(-[a-z]+)+-[0-9]$")]
+    role_arn: str | None = None
+    external_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_+=,.@:/-]{2,1224}$")] | None = None
     endpoint_url: str | None = None
+    sts_endpoint_url: str | None = None
+
+    @property
+    def target(self) -> Target:
+        return Target(self.account_id, self.region)
+
+    @field_validator("endpoint_url", "sts_endpoint_url")
+    @classmethod
+    def _url(cls, value: str | None) -> str | None:
+        url = urlsplit(value or "https://default")
+        if url.scheme not in {"http", "https"} or url.hostname is None:
+            raise ValueError("write it as an http or https URL with a host")
+        return value
+
+    @model_validator(mode="after")
+    def _role(self) -> Self:
+        if self.role_arn is None:
+            for name in ("external_id", "sts_endpoint_url"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"`{name}` is for assuming a role: set `role_arn` too, or remove it")
+            return self
+        match = _ROLE_ARN.fullmatch(self.role_arn)
+        if match is None:
+            raise ValueError("`role_arn` is no role's ARN, such as arn:aws:iam::111122223333:role/eksgateway")
+        if match["account"] != self.account_id:
+            raise ValueError(
+                f"`role_arn` is in account {match['account']}, and `account_id` is {self.account_id}:"
+                " a role reaches the clusters of its own account only"
+            )
+        return self
+
+
+class EksSettings(_Section):
+    """Where the clusters are, and how boto3 talks to EKS. The first target is the home target."""
+
+    targets: Annotated[tuple[TargetSettings, ...], Field(min_length=1)]
     connect_timeout_s: PositiveFloat = 2
     read_timeout_s: PositiveFloat = 5
     cancel_read_timeout_s: PositiveFloat = 20
@@ -228,7 +272,22 @@ class EksSettings(_Section):
 
     @property
     def home(self) -> Target:
-        return Target(self.account_id, self.region)
+        return self.targets[0].target
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        seen: set[Target] = set()
+        for each in self.targets:
+            if each.target in seen:
+                raise ValueError(f"`targets` names {each.account_id} in {each.region} twice")
+            seen.add(each.target)
+        own = {each.account_id for each in self.targets if each.role_arn is None}
+        if len(own) > 1:
+            raise ValueError(
+                f"`targets` has no `role_arn` in the accounts {', '.join(sorted(own))}: the gateway's own"
+                " credentials belong to one account, so set it for the others"
+            )
+        return self
 
 
 class WatchSettings(_Section):
@@ -310,7 +369,7 @@ def load(path: Path) -> Settings:
 _HINTS = {
     "policy": "no policy is configured: set `policy.data` to the path of the grants file",
     "ledger": "no ledger is configured: set `ledger.path` to the path of its SQLite file",
-    "eks": "no target is configured: set `eks.account_id` and `eks.region`",
+    "eks": "no target is configured: set `eks.targets` (account_id, region)",
 }
 
 

@@ -30,9 +30,12 @@ async def make_eks(simulated: SimulatedEks, clock: SkippingClock) -> AsyncIterat
     """Adapters for the simulated EKS, closed at the end; keywords are settings."""
     async with AsyncExitStack() as stack:
 
-        def make(credentials: boto3.Session | None = None, **settings: object) -> BotoEks:
-            known = {"account_id": ACCOUNT, "region": REGION, "endpoint_url": simulated.url}
-            eks = BotoEks(EksSettings.model_validate(known | settings), clock, credentials or session())
+        def make(
+            credentials: boto3.Session | None = None, endpoint_url: str = "", **settings: object
+        ) -> BotoEks:
+            home = {"account_id": ACCOUNT, "region": REGION, "endpoint_url": endpoint_url or simulated.url}
+            known = {"targets": [home]} | settings
+            eks = BotoEks(EksSettings.model_validate(known), clock, credentials or session())
             stack.push_async_callback(eks.close)
             return eks
 

@@ -24,7 +24,7 @@ from eksgateway.errors import (
     UpstreamCredentials,
 )
 from eksgateway.model import ClusterRef, Update, UpdateCancellation, UpdateError, UpdateParam, UpdateRef
-from support.boto_eks import ACCOUNT, REGION, MakeEks, session
+from support.boto_eks import ACCOUNT, CALLER, REGION, MakeEks, session
 from support.simulator import SimulatedEks
 
 BLUE = ClusterRef(ACCOUNT, REGION, "blue")
@@ -134,7 +134,7 @@ def calls(eks: BotoEks, cluster: ClusterRef, update_id: str) -> list[Callable[[]
         lambda: eks.describe_cluster(cluster),
         lambda: eks.list_updates(cluster, 10, ""),
         lambda: eks.describe_update(ref),
-        lambda: eks.cancel_update(ref, token="t", send_before=float("inf")),
+        lambda: eks.cancel_update(ref, on_behalf_of=CALLER, token="t", send_before=float("inf")),
     ]
 
 

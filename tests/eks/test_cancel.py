@@ -34,7 +34,7 @@ from eksgateway.errors import (
     UpstreamCredentials,
 )
 from eksgateway.model import ClusterRef, UpdateRef
-from support.boto_eks import ACCOUNT, REGION, MakeEks, SkippingClock, session
+from support.boto_eks import ACCOUNT, CALLER, REGION, MakeEks, SkippingClock, session
 from support.simulator import SimulatedEks
 
 NEVER = float("inf")
@@ -45,7 +45,7 @@ DEADLINE = 10.0
 async def test_a_cancel_is_accepted_with_the_token_given(simulated: SimulatedEks, eks: BotoEks) -> None:
     """One call with the recorded token; the answer is the update as EKS shows it."""
     ref = rollback(simulated)
-    update = await eks.cancel_update(ref, token=TOKEN, send_before=NEVER)
+    update = await eks.cancel_update(ref, on_behalf_of=CALLER, token=TOKEN, send_before=NEVER)
     assert (update.id, update.status) == (ref.update_id, "Cancelling")
     (call,) = simulated.calls()
     assert (call.operation, call.cluster, call.update_id) == ("CancelUpdate", "blue", ref.update_id)
@@ -83,7 +83,9 @@ async def test_faults_of_a_cancel(
     ref = rollback(simulated)
     simulated.fault("CancelUpdate", **fault)
     with pytest.raises(EksError) as raised:
-        await make_eks(cancel_read_timeout_s=0.3).cancel_update(ref, token=TOKEN, send_before=NEVER)
+        await make_eks(cancel_read_timeout_s=0.3).cancel_update(
+            ref, on_behalf_of=CALLER, token=TOKEN, send_before=NEVER
+        )
     assert type(raised.value) is expected
     assert len(simulated.calls()) == 1
 
@@ -100,7 +102,7 @@ async def test_no_setting_of_the_environment_adds_attempts(
     simulated.fault("CancelUpdate", status=500, code="ServerException", times=5)
     with pytest.raises(EksNoAnswer):
         await make_eks(boto3.Session(botocore_session=core)).cancel_update(
-            ref, token=TOKEN, send_before=NEVER
+            ref, on_behalf_of=CALLER, token=TOKEN, send_before=NEVER
         )
     assert len(simulated.calls()) == 1
 
@@ -111,7 +113,7 @@ async def test_a_refused_connection_is_never_made(make_eks: MakeEks, simulated: 
         taken.bind(("127.0.0.1", 0))
         eks = make_eks(endpoint_url=f"http://127.0.0.1:{taken.getsockname()[1]}")
         with pytest.raises(EksNotReached):
-            await eks.cancel_update(rollback(simulated), token=TOKEN, send_before=NEVER)
+            await eks.cancel_update(rollback(simulated), on_behalf_of=CALLER, token=TOKEN, send_before=NEVER)
 
 
 async def test_a_stale_decision_is_not_sent(
@@ -121,9 +123,9 @@ async def test_a_stale_decision_is_not_sent(
     ref = rollback(simulated)
     for send_before in (clock.monotonic(), clock.monotonic() - 60):
         with pytest.raises(DecisionStale):
-            await eks.cancel_update(ref, token=TOKEN, send_before=send_before)
+            await eks.cancel_update(ref, on_behalf_of=CALLER, token=TOKEN, send_before=send_before)
     assert not simulated.calls()
-    await eks.cancel_update(ref, token=TOKEN, send_before=clock.monotonic() + 60)
+    await eks.cancel_update(ref, on_behalf_of=CALLER, token=TOKEN, send_before=clock.monotonic() + 60)
     assert len(simulated.calls()) == 1
 
 
@@ -143,7 +145,9 @@ async def test_slow_credentials_do_not_carry_a_cancel_past_its_time(
 
     eks = make_eks(refreshing(slow))
     with pytest.raises(DecisionStale):
-        await eks.cancel_update(rollback(simulated), token=TOKEN, send_before=clock.monotonic() + 10)
+        await eks.cancel_update(
+            rollback(simulated), on_behalf_of=CALLER, token=TOKEN, send_before=clock.monotonic() + 10
+        )
     assert not simulated.calls()
 
 
@@ -170,7 +174,9 @@ async def test_without_credentials_nothing_is_sent_and_nothing_unknown(
 ) -> None:
     """A fault in getting credentials is no unknown outcome: the cancel itself never left."""
     with pytest.raises(EksError) as raised:
-        await make_eks(refreshing(refresh)).cancel_update(rollback(simulated), token=TOKEN, send_before=NEVER)
+        await make_eks(refreshing(refresh)).cancel_update(
+            rollback(simulated), on_behalf_of=CALLER, token=TOKEN, send_before=NEVER
+        )
     assert type(raised.value) is expected
     assert not simulated.calls()
 
@@ -181,7 +187,7 @@ async def test_no_credentials_at_all(simulated: SimulatedEks, make_eks: MakeEks)
     core.register_component("credential_provider", CredentialResolver([]))
     with pytest.raises(UpstreamCredentials):
         await make_eks(boto3.Session(botocore_session=core)).cancel_update(
-            rollback(simulated), token=TOKEN, send_before=NEVER
+            rollback(simulated), on_behalf_of=CALLER, token=TOKEN, send_before=NEVER
         )
     assert not simulated.calls()
 
@@ -190,7 +196,7 @@ async def test_a_caller_who_leaves_does_not_stop_the_cancel(simulated: Simulated
     """Once on its thread a cancel goes through, whoever waits for it."""
     ref = rollback(simulated)
     simulated.fault("CancelUpdate", delay_s=0.2)
-    call = asyncio.create_task(eks.cancel_update(ref, token=TOKEN, send_before=NEVER))
+    call = asyncio.create_task(eks.cancel_update(ref, on_behalf_of=CALLER, token=TOKEN, send_before=NEVER))
     await until(lambda: len(simulated.calls()) == 1)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -205,7 +211,7 @@ async def test_hanging_reads_do_not_hold_up_a_cancel(simulated: SimulatedEks, ma
     simulated.fault("DescribeUpdate", times=9, delay_s=0.5)
     reads = [asyncio.create_task(eks.describe_update(ref)) for _ in range(9)]
     await until(lambda: len(simulated.calls("DescribeUpdate")) == 3)
-    await eks.cancel_update(ref, token=TOKEN, send_before=NEVER)
+    await eks.cancel_update(ref, on_behalf_of=CALLER, token=TOKEN, send_before=NEVER)
     assert not any(read.done() for read in reads)
     await asyncio.gather(*reads)
 
@@ -222,7 +228,7 @@ async def test_an_answer_that_cannot_be_read_is_no_answer(make_eks: MakeEks, bod
     async with answering(answer) as url:
         eks = make_eks(endpoint_url=url)
         with pytest.raises(EksNoAnswer):
-            await eks.cancel_update(ref, token=TOKEN, send_before=NEVER)
+            await eks.cancel_update(ref, on_behalf_of=CALLER, token=TOKEN, send_before=NEVER)
 
 
 async def test_a_proxy_that_hangs_up_is_not_taken_for_one_out_of_reach() -> None:

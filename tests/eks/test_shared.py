@@ -10,7 +10,7 @@ import pytest
 
 from eksgateway.eks.shared import Seen, SharedReads
 from eksgateway.errors import EksThrottled
-from eksgateway.model import ClusterFacts, ClusterRef, Update, UpdateRef
+from eksgateway.model import Caller, ClusterFacts, ClusterRef, Update, UpdateRef
 from support.clock import FakeClock, settle
 
 CLUSTER = ClusterRef("111122223333", "us-east-1", "blue")
@@ -38,19 +38,25 @@ class SlowEks:
     def serves(self, cluster: ClusterRef) -> bool:
         return cluster.region == "us-east-1"
 
-    async def describe_cluster(self, cluster: ClusterRef) -> ClusterFacts:
+    async def describe_cluster(
+        self, cluster: ClusterRef, *, on_behalf_of: Caller | None = None
+    ) -> ClusterFacts:
+        assert on_behalf_of is None  # what is shared is nobody's own
         return ClusterFacts(arn=cluster.name, name=cluster.name, status=await self._answer(), version="1")
 
-    async def describe_update(self, ref: UpdateRef) -> Update:
+    async def describe_update(self, ref: UpdateRef, *, on_behalf_of: Caller | None = None) -> Update:
+        assert on_behalf_of is None
         return Update(id=ref.update_id, status=await self._answer(), type="")
 
     async def list_updates(
-        self, cluster: ClusterRef, page_size: int, page_token: str
+        self, cluster: ClusterRef, page_size: int, page_token: str, *, on_behalf_of: Caller | None = None
     ) -> tuple[tuple[str, ...], str]:
-        raise AssertionError(cluster, page_size, page_token)
+        raise AssertionError(cluster, page_size, page_token, on_behalf_of)
 
-    async def cancel_update(self, ref: UpdateRef, *, token: str, send_before: float) -> Update:
-        raise AssertionError(ref, token, send_before)
+    async def cancel_update(
+        self, ref: UpdateRef, *, on_behalf_of: Caller, token: str, send_before: float
+    ) -> Update:
+        raise AssertionError(ref, on_behalf_of, token, send_before)
 
     async def close(self) -> None:
         pass

@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 import boto3
 
 from eksgateway.eks.adapter import BotoEks
+from eksgateway.model import Caller
 
 ACCOUNT, REGION = "111122223333", "us-east-1"
+CALLER = Caller("jwt", "jwt:test:oncall", "https://idp.test.example")
 
 MakeEks = Callable[..., BotoEks]
 

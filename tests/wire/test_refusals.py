@@ -166,12 +166,12 @@ class ElsewhereEks:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
 
-    async def describe_cluster(self, cluster: ClusterRef) -> ClusterFacts:
-        facts = await self._real.describe_cluster(cluster)
+    async def describe_cluster(self, cluster: ClusterRef, **whose: Any) -> ClusterFacts:
+        facts = await self._real.describe_cluster(cluster, **whose)
         return replace(facts, arn=self._arn or facts.arn)
 
-    async def describe_update(self, ref: UpdateRef) -> Update:
-        update = await self._real.describe_update(ref)
+    async def describe_update(self, ref: UpdateRef, **whose: Any) -> Update:
+        update = await self._real.describe_update(ref, **whose)
         return replace(update, id=self._update_id or update.id)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ def write_config(
         "identity": {"jwt": {"issuers": [issuer.settings(folder.jwks).model_dump(mode="json")]}},
         "policy": policy,
         "ledger": {"path": str(folder.ledger)},
-        "eks": {"account_id": HOME.account_id, "region": HOME.region, "endpoint_url": simulator},
+        "eks": {"targets": [{**asdict(HOME), "endpoint_url": simulator}]},
         # Simulated updates change within seconds, and the simulated EKS has no request rate to spare.
         "watch": {"poll_s": 0.5, "follow_s": 2},
     }

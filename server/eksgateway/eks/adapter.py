@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from eksgateway.clock import Clock
-from eksgateway.eks.clients import Clients, Pair, SendGate
+from eksgateway.eks.clients import Clients, SendGate
 from eksgateway.eks.convert import to_cluster, to_page, to_update
 from eksgateway.eks.error_table import translate
 from eksgateway.eks.threads import Threads
@@ -20,7 +21,7 @@ from eksgateway.errors import (
     GatewayError,
     TargetNotConfigured,
 )
-from eksgateway.model import ClusterFacts, ClusterRef, Target, Update, UpdateRef
+from eksgateway.model import Caller, ClusterFacts, ClusterRef, Target, Update, UpdateRef
 from eksgateway.settings import EksSettings
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ _PATH_SEGMENT = re.compile(r"[0-9A-Za-z_-]{1,100}")
 
 
 class BotoEks:
-    """EKS in the home target; ``session`` brings its own credentials, the default chain finds them otherwise.
+    """EKS in every target of the settings; ``session`` brings the gateway's own credentials, the default
+    chain finds them otherwise.
 
     Implements ``protocol.Eks``. Belongs to one event loop.
     """
@@ -42,35 +44,42 @@ class BotoEks:
     def __init__(self, settings: EksSettings, clock: Clock, session: boto3.Session | None = None) -> None:
         self._home = settings.home
         self._gate = SendGate(clock)
-        self._clients = Clients(settings, self._gate, session)
+        self._clients = Clients(settings, self._gate, clock, session)
         self._threads = Threads(settings.threads, settings.waiting)
 
     async def warm(self) -> None:
         """Load boto3 and make the home target's clients, so that no call has to wait for it."""
-        await self._threads.read(lambda: self._pair(self._home, "warm"))
+        make = partial(self._clients.of, self._home)
+        await self._threads.read(lambda: _call("warm", make, lambda: EksNotReached))
 
     def serves(self, cluster: ClusterRef) -> bool:
         """Whether the cluster's account and region are configured."""
-        return cluster.target == self._home
+        return self._clients.serves(cluster.target)
 
-    async def describe_cluster(self, cluster: ClusterRef) -> ClusterFacts:
+    async def describe_cluster(
+        self, cluster: ClusterRef, *, on_behalf_of: Caller | None = None
+    ) -> ClusterFacts:
         """DescribeCluster."""
         name = self._checked(cluster)
         return await self._read(
-            cluster.target, "DescribeCluster", lambda eks: to_cluster(eks.describe_cluster(name=name))
+            "DescribeCluster",
+            cluster.target,
+            on_behalf_of,
+            lambda eks: to_cluster(eks.describe_cluster(name=name)),
         )
 
-    async def describe_update(self, ref: UpdateRef) -> Update:
+    async def describe_update(self, ref: UpdateRef, *, on_behalf_of: Caller | None = None) -> Update:
         """DescribeUpdate, for cluster updates."""
         name, update_id = self._checked(ref.cluster), _segment(ref.update_id)
         return await self._read(
-            ref.cluster.target,
             "DescribeUpdate",
+            ref.cluster.target,
+            on_behalf_of,
             lambda eks: to_update(eks.describe_update(name=name, updateId=update_id)),
         )
 
     async def list_updates(
-        self, cluster: ClusterRef, page_size: int, page_token: str
+        self, cluster: ClusterRef, page_size: int, page_token: str, *, on_behalf_of: Caller | None = None
     ) -> tuple[tuple[str, ...], str]:
         """ListUpdates: update ids, and EKS's token of the next page (empty after the last)."""
         name = self._checked(cluster)
@@ -80,22 +89,22 @@ class BotoEks:
                 return to_page(eks.list_updates(name=name, maxResults=page_size, nextToken=page_token))
             return to_page(eks.list_updates(name=name, maxResults=page_size))
 
-        return await self._read(cluster.target, "ListUpdates", page)
+        return await self._read("ListUpdates", cluster.target, on_behalf_of, page)
 
-    async def cancel_update(self, ref: UpdateRef, *, token: str, send_before: float) -> Update:
+    async def cancel_update(
+        self, ref: UpdateRef, *, on_behalf_of: Caller, token: str, send_before: float
+    ) -> Update:
         """CancelUpdate, once on the wire. A caller that is cancelled does not stop the thread's work."""
         target, name, update_id = ref.cluster.target, self._checked(ref.cluster), _segment(ref.update_id)
 
+        def cancel() -> Update:
+            with self._clients.acting_for(on_behalf_of, target) as eks:
+                answer = eks.cancels.cancel_update(name=name, updateId=update_id, clientRequestToken=token)
+                return to_update(answer)
+
         def send() -> Update:
-            eks = self._pair(target, "CancelUpdate").cancels
             with self._gate.until(send_before) as sending:
-                return _call(
-                    "CancelUpdate",
-                    lambda: to_update(
-                        eks.cancel_update(name=name, updateId=update_id, clientRequestToken=token)
-                    ),
-                    lambda: EksNoAnswer if sending.sent else EksNotReached,
-                )
+                return _call("CancelUpdate", cancel, lambda: EksNoAnswer if sending.sent else EksNotReached)
 
         return await self._threads.cancel(send)
 
@@ -104,15 +113,14 @@ class BotoEks:
         await self._threads.close()
         self._clients.close()
 
-    async def _read(self, target: Target, operation: str, read: Callable[[EKSClient], T]) -> T:
+    async def _read(
+        self, operation: str, target: Target, caller: Caller | None, read: Callable[[EKSClient], T]
+    ) -> T:
         def work() -> T:
-            eks = self._pair(target, operation).reads
-            return _call(operation, lambda: read(eks), lambda: EksUnavailable)
+            with self._clients.acting_for(caller, target) as eks:
+                return read(eks.reads)
 
-        return await self._threads.read(work)
-
-    def _pair(self, target: Target, operation: str) -> Pair:
-        return _call(operation, lambda: self._clients.of(target), lambda: EksNotReached)
+        return await self._threads.read(lambda: _call(operation, work, lambda: EksUnavailable))
 
     def _checked(self, cluster: ClusterRef) -> str:
         if not self.serves(cluster):

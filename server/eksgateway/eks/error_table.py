@@ -144,15 +144,15 @@ def _answered(exc: aws.ClientError, operation: str, lost: type[EksError], detail
     status = meta.get("HTTPStatusCode", 0)
     metadata = {"eks_code": code} if code else {}
     detail += f" {code} status={status} request_id={printable(meta.get('RequestId', ''), _CODE_LIMIT)}"
+    if code in _ACCESS_DENIED:
+        # Names the role and the missing permission. Texts about signatures hold the signed request.
+        detail += f" {message}"
     if exc.operation_name != operation:
         # Another service was asked first, for credentials: nothing went to EKS.
         refused = 400 <= status < 500 and code not in _THROTTLED | _UNFINISHED
         source: type[EksError] = UpstreamCredentials if refused else EksNotReached
         return source(metadata=metadata, detail=f"{detail} from={exc.operation_name}")
     kind = _kind(code, message, status, lost)
-    if issubclass(kind, UpstreamCredentials) and code in _ACCESS_DENIED:
-        # Names the role and the missing permission. Texts about signatures hold the signed request.
-        detail += f" {message}"
     if issubclass(kind, EksRefused) and not code.isdecimal():
         # A number is botocore's stand-in for a missing code: then the text is a proxy's, not EKS's.
         return kind(message, metadata=metadata, detail=detail)

@@ -4,30 +4,37 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from eksgateway.model import ClusterFacts, ClusterRef, Update, UpdateRef
+from eksgateway.model import Caller, ClusterFacts, ClusterRef, Update, UpdateRef
 
 
 class Eks(Protocol):
     """Amazon EKS in every configured target. Each method raises ``errors.EksError`` leaves only,
     besides ``TargetNotConfigured``, ``Overloaded`` (every thread busy, the queue full) and, for
     ``cancel_update``, ``DecisionStale``.
+
+    What is called for one caller is called ``on_behalf_of`` that caller, so that CloudTrail shows
+    who; without it the gateway calls for itself, as polling and shared reads do.
     """
 
     def serves(self, cluster: ClusterRef) -> bool:
         """Whether the cluster's account and region are configured."""
 
-    async def describe_cluster(self, cluster: ClusterRef) -> ClusterFacts:
+    async def describe_cluster(
+        self, cluster: ClusterRef, *, on_behalf_of: Caller | None = None
+    ) -> ClusterFacts:
         """DescribeCluster."""
 
-    async def describe_update(self, ref: UpdateRef) -> Update:
+    async def describe_update(self, ref: UpdateRef, *, on_behalf_of: Caller | None = None) -> Update:
         """DescribeUpdate, for cluster updates."""
 
     async def list_updates(
-        self, cluster: ClusterRef, page_size: int, page_token: str
+        self, cluster: ClusterRef, page_size: int, page_token: str, *, on_behalf_of: Caller | None = None
     ) -> tuple[tuple[str, ...], str]:
         """ListUpdates: update ids, and EKS's token of the next page (empty after the last)."""
 
-    async def cancel_update(self, ref: UpdateRef, *, token: str, send_before: float) -> Update:
+    async def cancel_update(
+        self, ref: UpdateRef, *, on_behalf_of: Caller, token: str, send_before: float
+    ) -> Update:
         """CancelUpdate, tried once on the wire, with ``token`` as clientRequestToken.
 
         ``send_before`` is a monotonic time in seconds; it is checked on the worker thread just
