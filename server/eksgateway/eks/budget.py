@@ -1,0 +1,197 @@
+"""Whose turn it is to call EKS: cancels first, then by turns those who wait for an answer and polls.
+
+Every call of the gateway to EKS passes here, each try of it for a token of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Hashable
+from enum import Enum, auto
+from typing import TypeVar
+
+import structlog
+
+from eksgateway.clock import Clock
+from eksgateway.eks.bucket import Bucket
+from eksgateway.eks.line import Line, Place
+from eksgateway.errors import DecisionStale, Draining, EksThrottled, EksUnavailable, Overloaded
+from eksgateway.model import Target
+
+T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
+
+PATIENCE_S = 10.0  # of whoever waits for an answer, so that the reads of a call fit into its 30 s
+_PAUSE_S = 0.2  # before the second try
+
+
+class Lane(Enum):
+    """What a call is for."""
+
+    FORWARD = auto()  # CancelUpdate: what was decided grows stale
+    CANCEL = auto()  # what a cancel reads before it is decided
+    ASK = auto()  # somebody waits for the answer: get, list, check, the start of a watch
+    POLL = auto()  # it may take as long as it takes: what is known grows older meanwhile
+
+
+_URGENT = frozenset({Lane.FORWARD, Lane.CANCEL})
+_AHEAD = {Lane.FORWARD: {Lane.FORWARD}, Lane.CANCEL: _URGENT, Lane.ASK: set(Lane), Lane.POLL: set(Lane)}
+_PATIENT = frozenset({Lane.FORWARD, Lane.POLL})  # the one until its decision is stale
+_TRIES = {Lane.FORWARD: 1, Lane.CANCEL: 2, Lane.ASK: 2, Lane.POLL: 1}
+
+
+class Budget:
+    """``calls_per_s`` for each target, whatever the calls are for. Belongs to one event loop."""
+
+    def __init__(self, calls_per_s: float, clock: Clock) -> None:
+        self._calls_per_s = calls_per_s
+        self._clock = clock
+        self._targets: dict[Target, _Turns] = {}
+
+    async def call(
+        self,
+        lane: Lane,
+        target: Target,
+        key: Hashable,
+        work: Callable[[], Awaitable[T]],
+        until: float = math.inf,
+    ) -> T:
+        """Do work, which is one call to EKS, when it is its turn. A read that somebody waits for is
+        tried twice.
+
+        In a lane the keys take turns. Raises Overloaded when the turn would not come, or did not come,
+        in ``PATIENCE_S``; and in the lane FORWARD, DecisionStale when it did not come before ``until``
+        (monotonic). A poll waits as long as it takes.
+        """
+        turns, tries = self._turns(target), _TRIES[lane]
+        while True:
+            await turns.come(lane, key, until)
+            began = self._clock.monotonic()
+            tries -= 1
+            try:
+                return await work()
+            except EksThrottled:
+                turns.throttled(began)
+                if not tries:
+                    raise
+            except EksUnavailable:
+                if not tries:
+                    raise
+            await self._clock.sleep(_PAUSE_S)
+
+    def hurry(self, target: Target, key: Hashable) -> None:
+        """Somebody waits now for what is polled under a key: if its turn has not come yet, it comes as
+        theirs would. Raises Overloaded when that would not come in time either.
+        """
+        self._turns(target).hurry(key)
+
+    async def close(self) -> None:
+        """Whoever still waits gets Draining."""
+        for turns in self._targets.values():
+            turns.close()
+
+    def _turns(self, target: Target) -> _Turns:
+        turns = self._targets.get(target)
+        if turns is None:
+            turns = self._targets[target] = _Turns(target, self._calls_per_s, self._clock)
+        return turns
+
+
+class _Turns:
+    """One target's bucket and lines, and a timer for the next token while anybody waits."""
+
+    def __init__(self, target: Target, calls_per_s: float, clock: Clock) -> None:
+        self._target = target
+        self._clock = clock
+        self._bucket = Bucket(calls_per_s, clock.monotonic())
+        self._lines = {lane: Line() for lane in Lane}
+        self._polled = False  # the last turn that was no cancel's was a poll's
+        self._timer: asyncio.Task[None] | None = None
+
+    async def come(self, lane: Lane, key: Hashable, until: float) -> None:
+        """Return when it is this call's turn, with its token taken."""
+        now, urgent = self._clock.monotonic(), lane in _URGENT
+        if not any(self._lines[each] for each in _AHEAD[lane]) and self._bucket.take(now, urgent=urgent):
+            return
+        if lane not in _PATIENT:
+            self._admit(lane, key)
+            until = now + PATIENCE_S
+        place = Place(asyncio.get_running_loop().create_future(), until)
+        self._lines[lane].add(key, place)
+        if self._timer is None or urgent:  # an urgent one does not wait for as many tokens
+            self._set_timer()
+        try:
+            come = await place.come
+        finally:
+            for line in self._lines.values():  # it may have been hurried into another one
+                line.leave(key, place)
+        if not come:
+            raise DecisionStale if lane is Lane.FORWARD else _used_up(PATIENCE_S)
+
+    def hurry(self, key: Hashable) -> None:
+        if key in self._lines[Lane.POLL]:
+            self._admit(Lane.ASK, key)
+            self._lines[Lane.POLL].move(key, self._lines[Lane.ASK])
+
+    def throttled(self, began: float) -> None:
+        """EKS throttled a call that began then."""
+        if self._bucket.throttled(self._clock.monotonic(), began):
+            _log.warning(
+                "eks.throttled",
+                account=self._target.account_id,
+                region=self._target.region,
+                calls_per_s=self._bucket.rate,
+            )
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        for line in self._lines.values():
+            line.close(Draining)
+
+    def _admit(self, lane: Lane, key: Hashable) -> None:
+        """Raise Overloaded unless the turn of somebody who comes now will come in time."""
+        turns = self._lines[lane].turns_until(key)
+        if lane is Lane.ASK and self._lines[Lane.POLL]:
+            turns *= 2
+        wait = turns / self._bucket.rate
+        if wait > PATIENCE_S:
+            raise _used_up(wait)
+
+    def _serve(self) -> None:
+        now = self._clock.monotonic()
+        while (lane := self._first(now)) is not None and self._bucket.take(now, urgent=lane in _URGENT):
+            self._lines[lane].serve()
+            if lane not in _URGENT:
+                self._polled = lane is Lane.POLL
+        self._set_timer()
+
+    def _first(self, now: float) -> Lane | None:
+        """The lane whose turn it is, of those in which anybody waits; who is late is sent away in all."""
+        waiting = [lane for lane in Lane if self._lines[lane].waits(now)]
+        if not self._polled and waiting == [Lane.ASK, Lane.POLL]:
+            return Lane.POLL
+        return waiting[0] if waiting else None
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        now = self._clock.monotonic()
+        lane = self._first(now)
+        if lane is not None:
+            left = self._bucket.wait(now, urgent=lane in _URGENT)
+            self._timer = asyncio.create_task(self._serve_in(left))
+
+    async def _serve_in(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        self._timer = None  # or setting the next one would cancel this task
+        self._serve()
+
+
+def _used_up(retry_after: float) -> Overloaded:
+    return Overloaded(
+        "The calls to EKS in this account and region are used up: try again later.", retry_after=retry_after
+    )

@@ -1,0 +1,69 @@
+"""``Eks`` within the budget, for one purpose: every call waits for its turn."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from eksgateway.eks.budget import Budget, Lane
+from eksgateway.eks.protocol import Eks
+from eksgateway.model import Caller, ClusterFacts, ClusterRef, Update, UpdateRef
+
+T = TypeVar("T")
+
+
+class Budgeted:
+    """Implements ``protocol.Eks``; its reads go in ``lane``, by turns with those of other clusters."""
+
+    def __init__(self, eks: Eks, budget: Budget, lane: Lane) -> None:
+        self._eks = eks
+        self._budget = budget
+        self._lane = lane
+
+    def serves(self, cluster: ClusterRef) -> bool:
+        """Whether the cluster's account and region are configured."""
+        return self._eks.serves(cluster)
+
+    async def describe_cluster(
+        self, cluster: ClusterRef, *, on_behalf_of: Caller | None = None
+    ) -> ClusterFacts:
+        """DescribeCluster."""
+        return await self._read(
+            cluster, lambda: self._eks.describe_cluster(cluster, on_behalf_of=on_behalf_of)
+        )
+
+    async def describe_update(self, ref: UpdateRef, *, on_behalf_of: Caller | None = None) -> Update:
+        """DescribeUpdate, for cluster updates."""
+        return await self._read(
+            ref.cluster, lambda: self._eks.describe_update(ref, on_behalf_of=on_behalf_of)
+        )
+
+    async def list_updates(
+        self, cluster: ClusterRef, page_size: int, page_token: str, *, on_behalf_of: Caller | None = None
+    ) -> tuple[tuple[str, ...], str]:
+        """ListUpdates: update ids, and EKS's token of the next page (empty after the last)."""
+        return await self._read(
+            cluster,
+            lambda: self._eks.list_updates(cluster, page_size, page_token, on_behalf_of=on_behalf_of),
+        )
+
+    async def cancel_update(
+        self, ref: UpdateRef, *, on_behalf_of: Caller, token: str, send_before: float
+    ) -> Update:
+        """CancelUpdate, tried once on the wire; DecisionStale when its turn did not come in time."""
+        return await self._budget.call(
+            Lane.FORWARD,
+            ref.cluster.target,
+            ref.cluster,
+            lambda: self._eks.cancel_update(
+                ref, on_behalf_of=on_behalf_of, token=token, send_before=send_before
+            ),
+            until=send_before,
+        )
+
+    async def close(self) -> None:
+        """Close what calls EKS."""
+        await self._eks.close()
+
+    async def _read(self, cluster: ClusterRef, read: Callable[[], Awaitable[T]]) -> T:
+        return await self._budget.call(self._lane, cluster.target, cluster, read)

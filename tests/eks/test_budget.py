@@ -1,0 +1,300 @@
+"""Whose turn it is to call EKS, on a clock that only the test moves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import pytest
+from structlog.testing import capture_logs
+
+from eksgateway.eks.budget import PATIENCE_S, Budget, Lane
+from eksgateway.errors import DecisionStale, Draining, EksNotFound, EksThrottled, EksUnavailable, Overloaded
+from eksgateway.model import Target
+from support.clock import FakeClock
+
+RATE = 5
+HERE, THERE = Target("111122223333", "us-east-1"), Target("111122223333", "eu-west-1")
+
+
+@dataclass
+class Desk:
+    """A budget, and what was called in which order. What begins here is ended by the fixture."""
+
+    clock: FakeClock = field(default_factory=FakeClock)
+    called: list[tuple[Lane, Hashable, float]] = field(default_factory=list)
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    budget: Budget = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.budget = Budget(RATE, self.clock)
+
+    def work(
+        self, lane: Lane, key: Hashable, error: Exception | None = None
+    ) -> Callable[[], Awaitable[None]]:
+        async def call() -> None:
+            self.called.append((lane, key, self.clock.monotonic()))
+            if error is not None:
+                raise error
+
+        return call
+
+    def start(
+        self,
+        lane: Lane,
+        key: Hashable = "k",
+        target: Target = HERE,
+        until: float = float("inf"),
+        error: Exception | None = None,
+    ) -> asyncio.Task[None]:
+        """A call that is made when its turn comes."""
+        work = self.work(lane, key, error)
+        task = asyncio.create_task(self.budget.call(lane, target, key, work, until))
+        self.tasks.append(task)
+        return task
+
+    async def poll(self, key: Hashable) -> None:
+        """Poll without a rest."""
+        while True:
+            await self.budget.call(Lane.POLL, HERE, key, self.work(Lane.POLL, key))
+
+    async def spend(self) -> None:
+        """Use up what has been saved for reading."""
+        for _ in range(RATE):
+            self.start(Lane.POLL, "spent")
+        await self.clock.advance()
+        self.called.clear()
+
+    def order(self, *lanes: Lane) -> list[Hashable]:
+        """The keys that were called, in order."""
+        return [key for lane, key, _ in self.called if not lanes or lane in lanes]
+
+
+@pytest.fixture
+async def desk() -> AsyncIterator[Desk]:
+    desk = Desk()
+    yield desk
+    for task in desk.tasks:
+        task.cancel()
+    await asyncio.gather(*desk.tasks, return_exceptions=True)
+    await desk.budget.close()
+    await desk.clock.advance()
+    assert desk.clock.sleepers == 0
+
+
+async def test_hundreds_of_polls_grow_old_alike(desk: Desk) -> None:
+    """Four hundred at five calls a second: each is served every 80 s, and none earlier at another's cost."""
+    await desk.spend()
+    for number in range(400):
+        desk.tasks.append(asyncio.create_task(desk.poll(number)))
+    await desk.clock.advance(320)
+    assert len(desk.called) == pytest.approx(RATE * 320, abs=1)
+    counts = Counter(desk.order())
+    assert len(counts) == 400
+    assert max(counts.values()) - min(counts.values()) <= 1
+    times: dict[Hashable, list[float]] = {}
+    for _, key, time in desk.called:
+        times.setdefault(key, []).append(time)
+    gaps = [after - before for each in times.values() for before, after in pairwise(each)]
+    assert max(gaps) == pytest.approx(80)
+    assert min(gaps) == pytest.approx(80)
+
+
+@pytest.mark.parametrize("lane", [Lane.ASK, Lane.POLL, Lane.CANCEL], ids=lambda lane: lane.name)
+async def test_a_crowd_at_one_key_holds_up_no_other(desk: Desk, lane: Lane) -> None:
+    """Twenty wait under one key; whoever comes under another is next but one."""
+    for _ in range(2 * RATE):  # the reserve too
+        await desk.budget.call(Lane.FORWARD, HERE, "spent", desk.work(lane, "spent"))
+    for _ in range(20):
+        desk.start(lane, "crowd")
+    await desk.clock.advance()
+    desk.start(lane, "one")
+    await desk.clock.advance(10)
+    assert "one" in desk.order(lane)[2 * RATE :][:2]
+
+
+async def test_targets_have_budgets_of_their_own(desk: Desk) -> None:
+    """What is used up in one region is there in another."""
+    await desk.spend()
+    here, there = desk.start(Lane.POLL), desk.start(Lane.POLL, target=THERE)
+    await desk.clock.advance()
+    assert (here.done(), there.done()) == (False, True)
+
+
+async def test_polls_and_those_who_wait_take_turns(desk: Desk) -> None:
+    """A hundred polls cost somebody who waits for an answer one turn, and asking much does not stop polls."""
+    await desk.spend()
+    for number in range(100):
+        desk.start(Lane.POLL, number)
+    await desk.clock.advance()
+    for number in range(20):
+        desk.start(Lane.ASK, number)
+    await desk.clock.advance(4)
+    lanes = [lane for lane, _, _ in desk.called]
+    assert len(lanes) == 20
+    assert all(one is not other for one, other in pairwise(lanes))
+
+
+async def test_cancels_do_not_wait_for_reading(desk: Desk) -> None:
+    """With hundreds of polls and as many questions as fit waiting, a cancel's calls are made at once."""
+    for number in range(500):
+        desk.start(Lane.POLL, number)
+        desk.start(Lane.ASK, number)
+    await desk.clock.advance(1)
+    now, before = desk.clock.monotonic(), len(desk.called)
+    for _ in range(2):
+        await desk.budget.call(Lane.CANCEL, HERE, "k", desk.work(Lane.CANCEL, "k"))
+    await desk.budget.call(Lane.FORWARD, HERE, "k", desk.work(Lane.FORWARD, "k"))
+    assert [lane for lane, _, _ in desk.called[before:]] == [Lane.CANCEL, Lane.CANCEL, Lane.FORWARD]
+    assert desk.clock.monotonic() == now
+
+
+async def test_many_cancels_get_every_token_and_the_forwards_first(desk: Desk) -> None:
+    """While cancels wait nothing else is called, and what was decided goes before what is to be decided."""
+    for number in range(20):
+        desk.start(Lane.CANCEL, number)
+    await desk.clock.advance()
+    assert len(desk.called) == 2 * RATE  # all there is, the reserve included
+    desk.start(Lane.POLL)
+    desk.start(Lane.FORWARD, "decided")
+    await desk.clock.advance(2.2)
+    assert len(desk.called) == 4 * RATE + 1
+    assert desk.called[2 * RATE][:2] == (Lane.FORWARD, "decided")
+    assert not desk.order(Lane.POLL)
+    await desk.clock.advance(2)
+    assert desk.order(Lane.POLL) == ["k"]
+
+
+async def test_an_answer_that_would_come_too_late_is_refused_at_once(desk: Desk) -> None:
+    """As many wait as are served in ten seconds; the next one is told when to come back."""
+    await desk.spend()
+    waiting = [desk.start(Lane.ASK, number) for number in range(60)]
+    await desk.clock.advance()
+    refused = [task for task in waiting if task.done()]
+    assert refused == waiting[RATE * 10 :]
+    with pytest.raises(Overloaded) as error:
+        await refused[0]
+    assert error.value.retry_after == pytest.approx(10, rel=0.1)
+    await desk.clock.advance(10.1)
+    assert len(desk.called) == pytest.approx(RATE * 10, abs=1)
+
+
+async def test_a_turn_that_does_not_come_in_time_is_given_up(desk: Desk) -> None:
+    """It cost no call; who cancels meanwhile may take every token, however long."""
+    await desk.spend()
+    asked = desk.start(Lane.ASK)
+    for number in range(100):
+        desk.start(Lane.FORWARD, number)
+    await desk.clock.advance(PATIENCE_S + 1)
+    with pytest.raises(Overloaded) as error:
+        await asked
+    assert error.value.retry_after
+    assert not desk.order(Lane.ASK)
+
+
+async def test_a_forward_waits_until_its_decision_is_stale(desk: Desk) -> None:
+    """Then nothing is sent."""
+    until = desk.clock.monotonic() + 2
+    forwards = [desk.start(Lane.FORWARD, number, until=until) for number in range(30)]
+    await desk.clock.advance(3)
+    assert len(desk.called) == pytest.approx(2 * RATE + 2 * RATE, abs=1)
+    with pytest.raises(DecisionStale):
+        await forwards[-1]
+
+
+async def test_who_leaves_costs_nothing(desk: Desk) -> None:
+    """Sixty thousand who came and went leave the line as it was."""
+    await desk.spend()
+    for number in range(600):
+        gone = [desk.start(Lane.POLL, (number, each)) for each in range(100)]
+        await asyncio.sleep(0)
+        for task in gone:
+            task.cancel()
+        await asyncio.wait(gone)
+        desk.tasks.clear()
+    last = desk.start(Lane.POLL, "last")
+    await desk.clock.advance(0.21)
+    assert last.done()
+    assert desk.order() == ["last"]
+
+
+async def test_a_poll_that_somebody_waits_for_is_hurried(desk: Desk) -> None:
+    """It comes as a question would, and is called once."""
+    await desk.spend()
+    for number in range(100):
+        desk.start(Lane.POLL, number)
+    await desk.clock.advance()
+    desk.budget.hurry(HERE, 99)
+    await desk.clock.advance(0.5)
+    assert 99 in desk.order()
+    await desk.clock.advance(20)
+    assert Counter(desk.order())[99] == 1
+    desk.budget.hurry(HERE, 99)  # nobody polls it any more
+
+
+@pytest.mark.parametrize(
+    ("lane", "error", "tried"),
+    [
+        pytest.param(Lane.CANCEL, EksUnavailable(), 2, id="cancel, unavailable"),
+        pytest.param(Lane.ASK, EksThrottled(), 2, id="ask, throttled"),
+        pytest.param(Lane.ASK, EksNotFound(), 1, id="ask, refused"),
+        pytest.param(Lane.POLL, EksUnavailable(), 1, id="poll"),
+        pytest.param(Lane.FORWARD, EksThrottled(), 1, id="forward"),
+    ],
+)
+async def test_trying_again(desk: Desk, lane: Lane, error: Exception, tried: int) -> None:
+    """A read that somebody waits for gets over one fault; each try has a token of its own."""
+    task = desk.start(lane, error=error)
+    await desk.clock.advance(1)
+    with pytest.raises(type(error)):
+        await task
+    assert len(desk.called) == tried
+    desk.called.clear()
+    await desk.spend()
+
+
+async def test_a_read_gets_over_one_fault(desk: Desk) -> None:
+    """The second answer is the caller's."""
+    faults = [EksUnavailable()]
+
+    async def work() -> str:
+        if faults:
+            raise faults.pop()
+        return "answer"
+
+    task = asyncio.create_task(desk.budget.call(Lane.ASK, HERE, "k", work))
+    await desk.clock.advance(1)
+    assert await task == "answer"
+
+
+async def test_throttling_halves_the_rate_until_it_recovers(desk: Desk) -> None:
+    """Calls counted: half as many in the next seconds, as many as ever a minute later; told once."""
+    await desk.spend()
+    with capture_logs() as logs:
+        for number in range(1000):
+            desk.start(Lane.POLL, number, error=EksThrottled() if number == 0 else None)
+        await desk.clock.advance(1)
+    assert [line["calls_per_s"] for line in logs if line["event"] == "eks.throttled"] == [RATE / 2]
+
+    async def called_in(seconds: float) -> int:
+        before = len(desk.called)
+        await desk.clock.advance(seconds)
+        return len(desk.called) - before
+
+    assert await called_in(4) == pytest.approx(4 * RATE / 2, abs=2)
+    await desk.clock.advance(60)
+    assert await called_in(10) == pytest.approx(10 * RATE, abs=1)
+
+
+async def test_closing(desk: Desk) -> None:
+    """Whoever waits gets Draining, and no timer is left."""
+    await desk.spend()
+    waiting = [desk.start(lane) for lane in (Lane.ASK, Lane.POLL)]
+    await desk.clock.advance()
+    await desk.budget.close()
+    for task in waiting:
+        with pytest.raises(Draining):
+            await task
