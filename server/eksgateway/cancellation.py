@@ -19,6 +19,7 @@ from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
 from eksgateway.eks.protocol import Eks
 from eksgateway.ledger.protocol import Ledger
+from eksgateway.metrics import Metrics
 from eksgateway.model import (
     Action,
     Caller,
@@ -38,7 +39,6 @@ from eksgateway.policy.question import Question
 log = structlog.get_logger("eksgateway.cancellation")
 
 _FIRST_PAUSE_S = 0.2
-_RETRY_AFTER_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +66,11 @@ class _Flight:
     intent_id: str = ""
 
     def speaks_for(self, asked: Asked) -> bool:
-        """Whether its end is this call's too. A leader that left, or that failed before the intent
-        with other credentials, does not speak for those who joined: one of them takes over.
+        """Whether its end is this call's too. A leader that failed before the intent with other
+        credentials does not speak for those who joined: one of them takes over.
         """
         if self.asked is asked or self.intent_id:
             return True
-        if self.task.cancelled():
-            return False
         return self.task.exception() is None or self.asked.caller == asked.caller
 
 
@@ -86,6 +84,7 @@ class Cancellations:
         eks: Eks,
         ledger: Ledger,
         follow: Callable[[Cancellation], None],
+        metrics: Metrics,
         clock: Clock,
         new_id: Callable[[], str],
         decision_max_age: float,
@@ -95,6 +94,7 @@ class Cancellations:
         self._eks = eks
         self._ledger = ledger
         self._follow = follow
+        self._metrics = metrics
         self._clock = clock
         self._new_id = new_id
         self._decision_max_age = decision_max_age
@@ -111,10 +111,10 @@ class Cancellations:
                 flight = self._take_off(key, asked)
             elif flight.asked.request != asked.request:
                 raise _reused(asked)
-            await self._wait(flight, deadline)
+            await self._wait(key, flight, deadline)
+            if flight.task.cancelled():  # by ``finish``
+                raise _unknown(flight.intent_id) if flight.intent_id else errors.Draining
             if flight.speaks_for(asked):
-                if flight.task.cancelled():  # by ``finish``
-                    raise _unknown(flight.intent_id) if flight.intent_id else errors.Draining
                 return flight.task.result()
 
     async def take_up(self) -> None:
@@ -139,14 +139,14 @@ class Cancellations:
         self._flights[key] = flight
 
         def landed(task: asyncio.Task[Cancellation]) -> None:
-            del self._flights[key]
+            self._forget(key, flight)
             if not task.cancelled():
                 task.exception()  # told to those who wait; nobody may be left
 
         flight.task.add_done_callback(landed)
         return flight
 
-    async def _wait(self, flight: _Flight, deadline: float) -> None:
+    async def _wait(self, key: tuple[str, str], flight: _Flight, deadline: float) -> None:
         flight.waiting += 1
         try:
             left = max(0.0, deadline - self._clock.monotonic())
@@ -159,6 +159,11 @@ class Cancellations:
             flight.waiting -= 1
             if not flight.waiting and not flight.intent_id:
                 flight.task.cancel()  # every client is gone and nothing was recorded
+                self._forget(key, flight)  # whoever comes now begins anew
+
+    def _forget(self, key: tuple[str, str], flight: _Flight) -> None:
+        if self._flights.get(key) is flight:
+            del self._flights[key]
 
     async def _fly(self, flight: _Flight) -> Cancellation:
         asked = flight.asked
@@ -244,6 +249,7 @@ class Cancellations:
     async def _record(self, committed: Cancellation, outcome: Outcome) -> Cancellation:
         """The outcome, recorded and told; the update is followed to its end whatever comes of that."""
         latest = committed
+        self._metrics.forwarded(outcome.kind)
         try:
             latest = await self._ledger.record_outcome(committed.id, outcome)
         except errors.OutcomeUnrecorded as exc:
@@ -328,8 +334,6 @@ def recorded_result(cancellation: Cancellation) -> Cancellation:
     if refused and outcome and outcome.error:
         error = errors.replay(outcome.error)
         error.metadata |= {"cancellation_id": cancellation.id, "phase": cancellation.phase.value}
-        if isinstance(error, errors.Exhausted):
-            error.retry_after = _RETRY_AFTER_S
         raise error
     return cancellation
 

@@ -279,6 +279,7 @@ class EksNotFound(EksRefused, NotFound):
 class EksThrottled(EksError, Exhausted):
     reason = "EKS_THROTTLED"
     default = "EKS throttles this account: try again later."
+    retry_s = 2.0
 
 
 class EksUnavailable(EksError, Unavailable):

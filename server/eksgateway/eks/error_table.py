@@ -27,7 +27,6 @@ from eksgateway.errors import (
     UpstreamCredentials,
 )
 
-THROTTLED_RETRY_S = 2.0
 _MESSAGE_LIMIT = 500
 _CODE_LIMIT = 100
 
@@ -156,8 +155,7 @@ def _answered(exc: aws.ClientError, operation: str, lost: type[EksError], detail
     if issubclass(kind, EksRefused) and not code.isdecimal():
         # A number is botocore's stand-in for a missing code: then the text is a proxy's, not EKS's.
         return kind(message, metadata=metadata, detail=detail)
-    retry_after = THROTTLED_RETRY_S if kind is EksThrottled else None
-    return kind(metadata=metadata, retry_after=retry_after, detail=detail)
+    return kind(metadata=metadata, detail=detail)
 
 
 def _kind(code: str, message: str, status: int, lost: type[EksError]) -> type[EksError]:

@@ -7,6 +7,7 @@ learn whether what it wrote was well formed.
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Any
 
 from eksgateway.errors import RequestInvalid
@@ -54,7 +55,7 @@ class Fields:
         """Printable text of at most ``longest`` characters."""
         if len(value) > longest:
             self.faults[path] = f"must have at most {longest} characters; it has {len(value)}"
-        elif not value.isprintable():
+        elif not all(each.isprintable() or unicodedata.category(each) == "Zs" for each in value):
             self.faults[path] = "must not contain line breaks or control characters"
 
     def between(self, path: str, value: int, least: int, most: int) -> None:

@@ -149,7 +149,9 @@ class Cancellation(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def forward_time(self) -> _timestamp_pb2.Timestamp:
-        """When CancelUpdate was sent; absent when it was not."""
+        """When what became of CancelUpdate was known: its answer, or that none came. Absent when nothing
+        was sent, and when the gateway stopped in between.
+        """
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp: ...
