@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent / "server" / "eksgateway"
 BASE = {"model", "errors", "phases", "clock", "settings", "lifetime", "logs", "v1"}
 PARTS = {"policy", "ledger", "eks", "identity"}
 MAY_IMPORT = {
-    "cli": {"app", "rpc", "simulator", "cancellation", "watch"} | PARTS | BASE,
+    "cli": {"app", "client", "rpc", "simulator", "cancellation", "watch"} | PARTS | BASE,
     "__main__": {"cli"},
     "app": {"rpc", "cancellation", "decisions", "watch"} | PARTS | BASE,
     "rpc": {"cancellation", "cancellability", "decisions", "watch"} | PARTS | BASE,
@@ -20,12 +20,13 @@ MAY_IMPORT = {
     "watch": PARTS | BASE,
     "decisions": PARTS | BASE,
     "cancellability": BASE,
+    "client": {"v1"},
     "simulator": BASE,
     **dict.fromkeys(PARTS, BASE),
     **dict.fromkeys(BASE, BASE),
 }
 CONFINED = {
-    "grpc": {"app", "rpc", "cli", "v1"},
+    "grpc": {"app", "client", "rpc", "cli", "v1"},
     "boto3": {"eks", "simulator"},
     "botocore": {"eks", "simulator"},
     "opa_client": {"policy"},
