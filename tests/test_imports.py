@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "server" / "eksgateway"
 
-BASE = {"model", "errors", "phases", "clock", "settings", "lifetime", "logs", "v1"}
+BASE = {"model", "errors", "phases", "clock", "settings", "lifetime", "logs", "metrics", "v1"}
 PARTS = {"policy", "ledger", "eks", "identity"}
 MAY_IMPORT = {
     "cli": {"app", "client", "rpc", "simulator", "cancellation", "watch"} | PARTS | BASE,
@@ -33,6 +33,7 @@ CONFINED = {
     "wasmtime": {"policy"},
     "sqlalchemy": {"ledger"},
     "alembic": {"ledger"},
+    "prometheus_client": {"metrics"},
     "jwt": {"identity", "cli"},
 }
 

@@ -18,12 +18,14 @@ from eksgateway.cancellation import Cancellations
 from eksgateway.clock import Clock, SystemClock
 from eksgateway.decisions import Decisions
 from eksgateway.eks.adapter import BotoEks
+from eksgateway.eks.measured import MeasuredEks
 from eksgateway.eks.protocol import Eks
 from eksgateway.eks.shared import SharedReads
 from eksgateway.identity.demand import demanded
 from eksgateway.identity.tokens import JwtIdentity
 from eksgateway.ledger.protocol import Ledger
 from eksgateway.ledger.sql import open_ledger
+from eksgateway.metrics import Metrics, MetricsServer
 from eksgateway.model import Cancellation
 from eksgateway.policy.engine import PolicyEngine
 from eksgateway.policy.load import open_engine
@@ -58,7 +60,9 @@ class Gateway:
     watches: Watches
     cancellations: Cancellations
     decisions: Decisions
+    policy: PolicyEngine
     ledger: Ledger
+    metrics: MetricsServer
     clock: Clock
     closers: list[Callable[[], Any]]
     _probe: asyncio.Task[None] | None = field(default=None)
@@ -67,11 +71,17 @@ class Gateway:
         """Bind and serve; raises SettingsError when an address cannot be bound, or its certificate used."""
         for listener in self.listeners:
             listener.bind()
+        await self.metrics.start()
         await self.cancellations.take_up()
         for listener in self.listeners:
             await listener.start()
         self._probe = asyncio.create_task(probe(self.health, self.decisions, self.ledger, self.clock))
-        log.info("gateway.started", listeners={each.address: each.settings.demand for each in self.listeners})
+        listeners = {each.address: each.settings.demand for each in self.listeners}
+        log.info("gateway.started", listeners=listeners, metrics=self.metrics.address or None)
+
+    def reload(self) -> None:
+        """Look for another policy now; certificates are renewed by themselves."""
+        self.policy.reload()
 
     async def stop(self) -> None:
         """Health first, then turn calls away, let those in flight finish, then close the parts.
@@ -100,6 +110,8 @@ def build_server(
 ) -> Gateway:
     """Wire the parts together; nothing is opened, bound or started."""
     home = settings.eks.home
+    metrics = Metrics()
+    eks = MeasuredEks(eks, metrics.eks_called)
     decisions = Decisions(policy, ledger.record_denial)
     reads = SharedReads(eks, clock)
     watches = Watches(reads, ledger.record_observation, clock, settings.watch, random.Random())  # noqa: S311
@@ -113,6 +125,7 @@ def build_server(
         eks=eks,
         ledger=ledger,
         follow=follow,
+        metrics=metrics,
         clock=clock,
         new_id=lambda: str(uuid.uuid4()),
         decision_max_age=settings.eks.decision_max_age_s,
@@ -137,7 +150,7 @@ def build_server(
     def listen(listener: ListenerSettings) -> Listener:
         chain = Chain(
             before=(
-                AccessLog(clock),
+                AccessLog(clock, metrics),
                 Errors(write_timeout=settings.watch.write_timeout_s),
                 limits,
                 ProveIdentity(demanded(listener, tokens, clock), reflection=settings.reflection),
@@ -158,11 +171,26 @@ def build_server(
         return opened
 
     listeners = [listen(listener) for listener in settings.listeners]
-    closers = [watches.close, policy.close, eks.close, ledger.close]
+    metrics.show_policy(settings.policy.engine, policy)
+    metrics.show("pollers", "Updates that are polled.", lambda: watches.pollers)
+    metrics.show("watchers", "Watches of updates.", lambda: watches.watchers)
+    server = MetricsServer(metrics, settings.metrics)
+    closers = [server.close, watches.close, policy.close, eks.close, ledger.close]
     if tokens is not None:
-        closers.insert(1, tokens.close)
+        closers.append(tokens.close)
     return Gateway(
-        listeners, settings, limits, health, watches, cancellations, decisions, ledger, clock, closers
+        listeners=listeners,
+        settings=settings,
+        limits=limits,
+        health=health,
+        watches=watches,
+        cancellations=cancellations,
+        decisions=decisions,
+        policy=policy,
+        ledger=ledger,
+        metrics=server,
+        clock=clock,
+        closers=closers,
     )
 
 

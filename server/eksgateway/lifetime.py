@@ -1,4 +1,5 @@
-"""When a process should end: on SIGTERM, on SIGINT and, for children, when standard input closes.
+"""When a process should end: on SIGTERM, on SIGINT and, for children, when standard input closes; and
+when it should look at its files again: on SIGHUP.
 
 A child whose parent was killed sees its standard input end: so nothing outlives a killed parent.
 """
@@ -10,7 +11,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
@@ -27,6 +28,17 @@ def ending(*, with_stdin: bool = False) -> Iterator[asyncio.Event]:
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+@contextlib.contextmanager
+def on_hangup(act: Callable[[], None]) -> Iterator[None]:
+    """Do this at each SIGHUP, which else ends a process. Enter it in the running loop."""
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, act)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
 
 
 def _until_stdin_ends(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:

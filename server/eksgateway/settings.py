@@ -52,6 +52,17 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _host_and_port(value: str) -> str:
+    host, separator, port = value.rpartition(":")
+    if not separator or not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError("write it as host:port, for example 127.0.0.1:50051")
+    return value
+
+
+def _is_local(address: str) -> bool:
+    return is_loopback(address.rpartition(":")[0].strip("[]"))
+
+
 class TlsSettings(_Section):
     """The server's certificate, and the CA bundle that client certificates must come from: PEM files."""
 
@@ -81,15 +92,11 @@ class ListenerSettings(_Section):
     @field_validator("address")
     @classmethod
     def _address(cls, value: str) -> str:
-        host, separator, port = value.rpartition(":")
-        if not separator or not host or not port.isdecimal() or int(port) > 65535:
-            raise ValueError("write it as host:port, for example 127.0.0.1:50051")
-        return value
+        return _host_and_port(value)
 
     @model_validator(mode="after")
     def _encrypted(self) -> Self:
-        host = self.address.rpartition(":")[0].strip("[]")
-        if self.tls is None and not self.mesh_terminates_tls and not is_loopback(host):
+        if self.tls is None and not self.mesh_terminates_tls and not _is_local(self.address):
             raise ValueError(
                 f"`address: {self.address}` is not loopback and there is no TLS: set `tls.certificate`"
                 " and `tls.key`, or listen on 127.0.0.1, or say `mesh_terminates_tls: true` if a"
@@ -266,6 +273,7 @@ class EksSettings(_Section):
     connect_timeout_s: PositiveFloat = 2
     read_timeout_s: PositiveFloat = 5
     cancel_read_timeout_s: PositiveFloat = 20
+    calls_per_s: PositiveFloat = 5  # to each target
     threads: PositiveInt = 16
     waiting: PositiveInt = 64
     decision_max_age_s: PositiveFloat = 10
@@ -314,6 +322,27 @@ class LimitSettings(_Section):
     metadata_bytes: PositiveInt = 8_192
 
 
+class MetricsSettings(_Section):
+    """Where Prometheus scrapes, in plain HTTP and without credentials; nowhere without ``listen``."""
+
+    listen: str | None = None
+    open_to_network: bool = False
+
+    @field_validator("listen")
+    @classmethod
+    def _listen(cls, value: str | None) -> str | None:
+        return None if value is None else _host_and_port(value)
+
+    @model_validator(mode="after")
+    def _private(self) -> Self:
+        if self.listen is not None and not self.open_to_network and not _is_local(self.listen):
+            raise ValueError(
+                f"`listen: {self.listen}` is not loopback, and whoever reaches it may read the metrics:"
+                " listen on 127.0.0.1, or say `open_to_network: true` if that is meant"
+            )
+        return self
+
+
 class Settings(_Section):
     """Everything `eksgateway serve` needs."""
 
@@ -325,6 +354,7 @@ class Settings(_Section):
     eks: EksSettings
     watch: WatchSettings = WatchSettings()
     limits: LimitSettings = LimitSettings()
+    metrics: MetricsSettings = MetricsSettings()
 
     @model_validator(mode="after")
     def _identified(self) -> Self:

@@ -5,16 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 from eksgateway import logs
-from eksgateway.app import open_gateway
-from eksgateway.lifetime import ending
+from eksgateway.app import Gateway, open_gateway
+from eksgateway.lifetime import ending, on_hangup
 from eksgateway.settings import load
 
 
 async def run(config: Path, *, stop_on_stdin_eof: bool) -> None:
-    """Serve until SIGTERM, then drain. Prints each listener's address once all answer."""
+    """Serve until SIGTERM, then drain; SIGHUP reloads the policy. Prints each listener's address once all
+    answer.
+    """
     settings = load(config)
     logs.configure()
-    with ending(with_stdin=stop_on_stdin_eof) as ended:
+    gateway: Gateway | None = None
+
+    def reload() -> None:
+        if gateway is not None:  # else the policy is being read anyway
+            gateway.reload()
+
+    with ending(with_stdin=stop_on_stdin_eof) as ended, on_hangup(reload):
         gateway = await open_gateway(settings)
         try:
             await gateway.start()

@@ -1,4 +1,4 @@
-"""One log line a call, refusals included: who, what, which decision, how it ended, how long."""
+"""One log line and one count a call, refusals included: who, what, which decision, how it ended, how long."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from eksgateway.clock import Clock
+from eksgateway.metrics import Metrics
 from eksgateway.rpc.call import Call
 
 log = structlog.get_logger("eksgateway.access")
@@ -18,8 +19,9 @@ log = structlog.get_logger("eksgateway.access")
 class AccessLog:
     """Never logs metadata or messages: they may hold secrets."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, metrics: Metrics) -> None:
         self._clock = clock
+        self._metrics = metrics
 
     @asynccontextmanager
     async def around(self, call: Call, context: Any) -> AsyncIterator[None]:  # noqa: ARG002
@@ -31,6 +33,14 @@ class AccessLog:
                 call.status = "CANCELLED"
             raise
         finally:
+            seconds = self._clock.monotonic() - started
+            watch = call.method is not None and call.method.watch
+            self._metrics.called(
+                call.path if call.method else "unknown",  # as many as clients can think of
+                call.status,
+                call.reason,
+                None if watch else seconds,
+            )
             log.info(
                 "rpc.call",
                 method=call.path,
@@ -40,6 +50,6 @@ class AccessLog:
                 decision_id=call.decision_id,
                 request_id=call.request_id,
                 peer=call.peer,
-                duration_ms=round((self._clock.monotonic() - started) * 1000, 3),
+                duration_ms=round(seconds * 1000, 3),
                 **call.log,
             )

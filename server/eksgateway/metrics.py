@@ -1,0 +1,169 @@
+"""What a monitoring system scrapes: counted where it happens, served over HTTP in Prometheus's format.
+
+No caller, cluster or update is in any label: the log and the ledger tell of single calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from eksgateway.settings import MetricsSettings, SettingsError
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Reloads(Protocol):
+    """``policy.engine.Reloads``."""
+
+    loaded: int
+    refused: int
+    failing: bool
+    last: datetime | None
+
+
+class Policy(Protocol):
+    """What is told of a ``policy.engine.PolicyEngine``."""
+
+    @property
+    def revision(self) -> str: ...
+
+    @property
+    def reloads(self) -> Reloads: ...
+
+
+class Metrics:
+    """One gateway's counters, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._calls = Counter(
+            "eksgateway_calls",
+            "RPCs that have ended, refused ones too; reason is that of ErrorInfo, empty for OK.",
+            ("method", "status", "reason"),
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "eksgateway_call_duration_seconds",
+            "How long RPCs took that are no watches.",
+            ("method",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._forwards = Counter(
+            "eksgateway_forwards",
+            "Recorded intents by what became of forwarding them to EKS.",
+            ("outcome",),
+            registry=self.registry,
+        )
+        self._eks = Counter(
+            "eksgateway_eks_calls",
+            "Calls to EKS by result: ok, or the reason of the error.",
+            ("operation", "result"),
+            registry=self.registry,
+        )
+
+    def called(self, method: str, status: str, reason: str, seconds: float | None) -> None:
+        """An RPC has ended; ``seconds`` is None for a watch."""
+        self._calls.labels(method, status, reason).inc()
+        if seconds is not None:
+            self._seconds.labels(method).observe(seconds)
+
+    def forwarded(self, outcome: str) -> None:
+        """An intent was forwarded, or could not be."""
+        self._forwards.labels(outcome).inc()
+
+    def eks_called(self, operation: str, result: str) -> None:
+        """EKS was called."""
+        self._eks.labels(operation, result).inc()
+
+    def show_policy(self, engine: str, policy: Policy) -> None:
+        """Tell at each scrape what is in force then."""
+        self.registry.register(_PolicyCollector(engine, policy))
+
+    def show(self, name: str, about: str, value: Callable[[], float]) -> None:
+        """Tell at each scrape how many there are then."""
+        Gauge(f"eksgateway_{name}", about, registry=self.registry).set_function(value)
+
+
+class _PolicyCollector(Collector):
+    def __init__(self, engine: str, policy: Policy) -> None:
+        self._engine = engine
+        self._policy = policy
+
+    def collect(self) -> Iterator[Metric]:
+        reloads = self._policy.reloads
+        yield InfoMetricFamily(
+            "eksgateway_policy",
+            "The policy in force.",
+            {"engine": self._engine, "revision": self._policy.revision},
+        )
+        counts = CounterMetricFamily(
+            "eksgateway_policy_reloads",
+            "Policies that were looked at, by what came of it.",
+            labels=["result"],
+        )
+        counts.add_metric(["loaded"], reloads.loaded)
+        counts.add_metric(["refused"], reloads.refused)
+        yield counts
+        yield GaugeMetricFamily(
+            "eksgateway_policy_reload_failing",
+            "1 while what lies there does not load, and an older policy is in force.",
+            int(reloads.failing),
+        )
+        yield GaugeMetricFamily(
+            "eksgateway_policy_loaded_timestamp_seconds",
+            "When the policy in force was loaded; 0 before the first.",
+            reloads.last.timestamp() if reloads.last else 0,
+        )
+
+
+class MetricsServer:
+    """``GET /metrics``, on the gateway's own event loop; nothing at all without ``listen``."""
+
+    def __init__(self, metrics: Metrics, settings: MetricsSettings) -> None:
+        self._registry = metrics.registry
+        self._settings = settings
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def address(self) -> str:
+        """host:port, as bound; empty when it is off."""
+        if self._settings.listen is None or self._runner is None:
+            return ""
+        return f"{self._settings.listen.rpartition(':')[0]}:{self._runner.addresses[0][1]}"
+
+    async def start(self) -> None:
+        """Raises SettingsError when the address cannot be bound."""
+        if self._settings.listen is None:
+            return
+        from aiohttp import web  # noqa: PLC0415 - takes 150 ms, and most tests and sandboxes go without
+        from prometheus_client.aiohttp import make_aiohttp_handler  # noqa: PLC0415 - likewise
+
+        app = web.Application()
+        app.router.add_get("/metrics", make_aiohttp_handler(self._registry))
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        host, _, port = self._settings.listen.rpartition(":")
+        try:
+            await web.TCPSite(self._runner, host.strip("[]"), int(port)).start()
+        except OSError as exc:
+            await self.close()
+            raise SettingsError(
+                f"cannot serve metrics on {self._settings.listen}: {exc.strerror}; set `metrics.listen`"
+                " to a free address of this machine"
+            ) from exc
+
+    async def close(self) -> None:
+        """Refuse connections, and end what is being answered."""
+        if self._runner is not None:
+            await self._runner.cleanup()
