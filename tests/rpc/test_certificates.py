@@ -1,0 +1,254 @@
+"""Which certificate files are put in force, which are not, and what is told about either."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from structlog.testing import capture_logs
+
+from eksgateway.rpc.certificates import LOOK_S, Certificates
+from eksgateway.settings import SettingsError, TlsSettings
+from support import authority
+from support.authority import Authority, Shape
+from support.clock import FakeClock
+from support.tokens import rsa_key
+
+NOW = FakeClock().now()
+CA = Authority(now=NOW)
+OTHER = Authority("other", now=NOW)
+DAY = 86_400
+
+
+class Folder:
+    """Certificate files, and who looks at them."""
+
+    def __init__(self, path: Path, clock: FakeClock) -> None:
+        self.path = path
+        self.clock = clock
+        self.leaf = CA.server()
+        self.leaf.write(path)
+        self.write(client_ca=CA.certificate)
+        self.settings = TlsSettings(
+            certificate=path / "tls.crt", key=path / "tls.key", client_ca=path / "ca.crt"
+        )
+        self.certificates = Certificates(self.settings, clock)
+
+    def write(self, **contents: bytes) -> None:
+        names = {"certificate": "tls.crt", "key": "tls.key", "client_ca": "ca.crt"}
+        for name, content in contents.items():
+            authority.replace(self.path / names[name], content)
+
+    def look(self, times: int = 2) -> None:
+        for _ in range(times):
+            self.certificates.look()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, clock: FakeClock) -> Folder:
+    return Folder(tmp_path, clock)
+
+
+@pytest.fixture
+def logged() -> Iterator[list[Any]]:
+    with capture_logs() as events:
+        yield events
+
+
+def events(logged: list[Any]) -> list[str]:
+    return [line["event"] for line in logged]
+
+
+def encrypted(key: rsa.RSAPrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+
+
+def issued(**shape: float) -> Callable[[Folder], None]:
+    return lambda folder: leaf(folder, replace(Shape(), **shape))  # type: ignore[arg-type]  # its times
+
+
+def leaf(folder: Folder, shape: Shape) -> None:
+    CA.issue(shape).write(folder.path)
+
+
+def root(**shape: Any) -> bytes:
+    return Authority(now=NOW, shape=replace(CA.shape, **shape)).certificate
+
+
+BAD: dict[str, tuple[Callable[[Folder], Any], str]] = {
+    "certificate missing": (lambda folder: (folder.path / "tls.crt").unlink(), r"tls\.crt: No such file"),
+    "key missing": (lambda folder: (folder.path / "tls.key").unlink(), r"tls\.key: No such file"),
+    "CA missing": (lambda folder: (folder.path / "ca.crt").unlink(), r"ca\.crt: No such file"),
+    "certificate empty": (lambda folder: folder.write(certificate=b""), r"tls\.crt: is not a PEM"),
+    "certificate no PEM": (lambda folder: folder.write(certificate=b"\0"), r"tls\.crt: is not a PEM"),
+    "certificate cut off": (
+        lambda folder: folder.write(certificate=CA.server().certificate[:-40]),
+        r"tls\.crt: is not a PEM",
+    ),
+    "certificate too large": (lambda folder: folder.write(certificate=b"\n" * 1_048_577), "is larger than"),
+    "key empty": (lambda folder: folder.write(key=b""), r"tls\.key: is not a PEM private key"),
+    "key is a certificate": (lambda folder: folder.write(key=folder.leaf.certificate), r"tls\.key: is not"),
+    "key with a password": (
+        lambda folder: folder.write(key=encrypted(rsa_key("server"))),
+        r"tls\.key: is not .* without a password",
+    ),
+    "key of another certificate": (
+        lambda folder: folder.write(key=CA.server().key),
+        r"tls\.crt and .*tls\.key do not belong together",
+    ),
+    "certificate of another key": (
+        lambda folder: folder.write(certificate=CA.server().certificate),
+        "do not belong together",
+    ),
+    "expired": (issued(starts_s=-7200, ends_s=0), r"tls\.crt: is valid from .* to .* only"),
+    "not yet valid": (issued(starts_s=1), r"tls\.crt: is valid from .* to .* only"),
+    "CA empty": (lambda folder: folder.write(client_ca=b""), r"ca\.crt: is not a PEM"),
+    "CA no PEM": (lambda folder: folder.write(client_ca=b"-----BEGIN"), r"ca\.crt: is not a PEM"),
+    "CA is a leaf": (
+        lambda folder: folder.write(client_ca=CA.certificate + CA.server().certificate),
+        r"ca\.crt: holds a certificate that is not a CA's",
+    ),
+    "every CA expired": (
+        lambda folder: folder.write(client_ca=root(starts_s=-DAY, ends_s=-1) * 2),
+        r"ca\.crt: is valid from .* to .* only",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "said"), BAD.values(), ids=BAD)
+def test_files_that_cannot_be_used_keep_a_listener_from_starting(
+    folder: Folder, spoil: Callable[[Folder], Any], said: str
+) -> None:
+    """And the file and the fault are said."""
+    spoil(folder)
+    with pytest.raises(SettingsError, match=said):
+        folder.certificates.read()
+
+
+@pytest.mark.parametrize(("spoil", "said"), BAD.values(), ids=BAD)
+def test_files_that_cannot_be_used_change_nothing_and_are_told_once(
+    folder: Folder, logged: list[Any], spoil: Callable[[Folder], Any], said: str
+) -> None:
+    """What was in force stays; good files in their place are put in force afterwards."""
+    folder.certificates.read()
+    spoil(folder)
+    folder.look(4)
+    (told,) = logged
+    assert (told["event"], told["log_level"]) == ("tls.not_renewed", "error")
+    with pytest.raises(SettingsError, match=said):
+        folder.certificates.read()
+    CA.server().write(folder.path)
+    folder.write(client_ca=OTHER.certificate)
+    folder.look()
+    assert events(logged) == ["tls.not_renewed", "tls.renewed"]
+    folder.look(4)
+    assert len(logged) == 2
+
+
+def test_what_was_in_force_may_come_back(folder: Folder, logged: list[Any]) -> None:
+    """A fault that was mended that way, and comes again, is told again."""
+    folder.certificates.read()
+    for _ in range(2):
+        folder.write(key=b"")
+        folder.look()
+        folder.write(key=folder.leaf.key)
+        folder.look()
+    assert events(logged) == ["tls.not_renewed"] * 2
+
+
+def test_a_file_is_judged_when_two_looks_find_the_same(folder: Folder, logged: list[Any]) -> None:
+    """A bundle that is half written may be a good one that lacks a CA."""
+    folder.certificates.read()
+    for content in (OTHER.certificate, OTHER.certificate + CA.certificate):
+        folder.write(client_ca=content)
+        folder.look(1)
+    assert logged == []
+    folder.look(1)
+    assert events(logged) == ["tls.renewed"]
+
+
+def test_a_certificate_is_put_in_force_when_its_time_has_come(folder: Folder, logged: list[Any]) -> None:
+    """One that was put there too early needs no second hand."""
+    folder.certificates.read()
+    CA.issue(replace(Shape(), starts_s=60)).write(folder.path)
+    folder.look()
+    folder.clock.jump(60)
+    folder.look()
+    assert events(logged) == ["tls.not_renewed", "tls.renewed"]
+
+
+def test_an_old_root_may_stay_in_the_bundle(folder: Folder) -> None:
+    """It counts how long the newest is good."""
+    folder.write(client_ca=root(starts_s=-DAY, ends_s=-1) + CA.certificate)
+    folder.certificates.read()
+
+
+def test_a_certificate_that_nobody_renews_is_told_in_time_and_when_it_has_expired(
+    folder: Folder, logged: list[Any]
+) -> None:
+    """Once each: with a fifth of its life left, and at its end; and again for the next one."""
+    folder.certificates.read()
+    folder.clock.jump(3600 - 0.2 * 3660 - 1)
+    folder.look()
+    assert logged == []
+    folder.clock.jump(2)
+    folder.look()
+    folder.clock.jump(0.2 * 3660)
+    folder.look()
+    assert [(line["event"], Path(line["file"]).name) for line in logged] == [
+        ("tls.expires_soon", "tls.crt"),
+        ("tls.expired", "tls.crt"),
+    ]
+    logged.clear()
+    CA.issue(replace(Shape(), ends_s=7200)).write(folder.path)
+    folder.look()
+    folder.clock.jump(3300)
+    folder.look()
+    assert events(logged) == ["tls.renewed", "tls.expires_soon"]
+
+
+def test_a_client_ca_near_its_end_is_told_too(folder: Folder, logged: list[Any]) -> None:
+    """With it every client would be locked out."""
+    folder.certificates.read()
+    CA.issue(replace(Shape(), ends_s=3 * DAY)).write(folder.path)
+    folder.look()
+    logged.clear()
+    folder.clock.jump(0.9 * DAY)
+    folder.look()
+    assert [(line["event"], Path(line["file"]).name) for line in logged] == [("tls.expires_soon", "ca.crt")]
+
+
+async def test_it_looks_again_and_again(folder: Folder, logged: list[Any]) -> None:
+    """By the injected clock, until it is stopped."""
+    folder.certificates.read()
+    keeping = asyncio.create_task(folder.certificates.keep())
+    await folder.clock.advance()
+    CA.server().write(folder.path)
+    await folder.clock.advance(LOOK_S)
+    assert logged == []
+    await folder.clock.advance(LOOK_S)
+    assert events(logged) == ["tls.renewed"]
+    keeping.cancel()
+
+
+def test_nothing_of_a_key_is_told(folder: Folder, logged: list[Any]) -> None:
+    """Neither in a fault nor in what stands for the files."""
+    folder.certificates.read()
+    folder.write(key=b"-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n")
+    folder.look()
+    with pytest.raises(SettingsError) as fault:
+        folder.certificates.read()
+    told = repr((logged, fault.value, fault.value.__cause__, vars(folder.certificates)))
+    assert "c2VjcmV0" not in told
+    assert "PRIVATE" not in told
