@@ -13,11 +13,11 @@ import pytest
 
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
+from support.authority import Authority
 from support.gateway import details
 from support.processes import eventually, program
 from support.serving import Place, Served, serving
 from support.simulator import SimulatedEks
-from support.tls import self_signed
 
 NASTY = 'x\n{"event": "forged"}\r\x1b[31mred\u2028\u0085'
 
@@ -105,8 +105,9 @@ async def test_what_core_says_of_a_broken_connection_is_not_in_the_log(
     tmp_path: Path, eks: SimulatedEks
 ) -> None:
     """Anybody who reaches the port could fill it, with lines that are no JSON."""
-    certificate, key = self_signed(tmp_path)
-    async with serving(Place(tmp_path, eks.url, tls={"certificate": certificate, "key": key})) as served:
+    certificate, key = Authority().server().write(tmp_path)
+    listener = {"address": "127.0.0.1:0", "tls": {"certificate": str(certificate), "key": str(key)}}
+    async with serving(Place(tmp_path, eks.url, listeners=[listener])) as served:
         host, _, port = served.address.rpartition(":")
         for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05hello", b"\x00" * 100):
             reader, writer = await asyncio.open_connection(host, int(port))

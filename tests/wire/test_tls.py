@@ -10,9 +10,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from eksgateway.settings import SettingsError
+from support.authority import Authority
 from support.gateway import running
 from support.simulator import SimulatedEks
-from support.tls import self_signed
 
 
 def tls(certificate: Path, key: Path) -> list[dict[str, Any]]:
@@ -28,10 +28,11 @@ async def test_a_client_that_trusts_the_certificate_is_served_over_tls(
     tmp_path: Path, eks: SimulatedEks
 ) -> None:
     """And one in plaintext is not."""
-    certificate, key = self_signed(tmp_path)
+    authority = Authority()
+    certificate, key = authority.server().write(tmp_path)
     async with running(tmp_path, eks, listeners=tls(certificate, key)) as gateway:
         request = health_pb2.HealthCheckRequest(service="liveness")
-        credentials = grpc.ssl_channel_credentials(certificate.read_bytes())
+        credentials = grpc.ssl_channel_credentials(authority.certificate)
         async with grpc.aio.secure_channel(gateway.address, credentials) as channel:
             answer = await check(channel, request)
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
@@ -42,7 +43,7 @@ async def test_a_client_that_trusts_the_certificate_is_served_over_tls(
 
 async def test_a_certificate_that_cannot_be_used_fails_the_start(tmp_path: Path, eks: SimulatedEks) -> None:
     """Missing, or not a certificate: said with its path."""
-    certificate, key = self_signed(tmp_path)
+    certificate, key = Authority().server().write(tmp_path)
     with pytest.raises(SettingsError, match=r"missing\.crt"):
         async with running(tmp_path, eks, listeners=tls(tmp_path / "missing.crt", key)):
             pass
