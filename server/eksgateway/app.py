@@ -18,6 +18,8 @@ from eksgateway.cancellation import Cancellations
 from eksgateway.clock import Clock, SystemClock
 from eksgateway.decisions import Decisions
 from eksgateway.eks.adapter import BotoEks
+from eksgateway.eks.budget import Budget, Lane
+from eksgateway.eks.budgeted import Budgeted
 from eksgateway.eks.measured import MeasuredEks
 from eksgateway.eks.protocol import Eks
 from eksgateway.eks.shared import SharedReads
@@ -113,7 +115,8 @@ def build_server(
     metrics = Metrics()
     eks = MeasuredEks(eks, metrics.eks_called)
     decisions = Decisions(policy, ledger.record_denial)
-    reads = SharedReads(eks, clock)
+    budget = Budget(settings.eks.calls_per_s, clock)
+    reads = SharedReads(eks, budget, clock)
     watches = Watches(reads, ledger.record_observation, clock, settings.watch, random.Random())  # noqa: S311
 
     def follow(cancellation: Cancellation) -> None:
@@ -122,7 +125,7 @@ def build_server(
 
     cancellations = Cancellations(
         decisions=decisions,
-        eks=eks,
+        eks=Budgeted(eks, budget, Lane.CANCEL),
         ledger=ledger,
         follow=follow,
         metrics=metrics,
@@ -136,7 +139,7 @@ def build_server(
     updates = UpdateService(
         decisions=decisions,
         cancellations=cancellations,
-        eks=eks,
+        eks=Budgeted(eks, budget, Lane.ASK),
         reads=reads,
         watches=watches,
         home=home,
@@ -175,7 +178,7 @@ def build_server(
     metrics.show("pollers", "Updates that are polled.", lambda: watches.pollers)
     metrics.show("watchers", "Watches of updates.", lambda: watches.watchers)
     server = MetricsServer(metrics, settings.metrics)
-    closers = [server.close, watches.close, policy.close, eks.close, ledger.close]
+    closers = [server.close, watches.close, policy.close, budget.close, eks.close, ledger.close]
     if tokens is not None:
         closers.append(tokens.close)
     return Gateway(

@@ -8,8 +8,9 @@ from collections.abc import Callable, Coroutine
 
 import pytest
 
+from eksgateway.eks.budget import Budget
 from eksgateway.eks.shared import Seen, SharedReads
-from eksgateway.errors import EksThrottled
+from eksgateway.errors import EksNotFound
 from eksgateway.model import Caller, ClusterFacts, ClusterRef, Update, UpdateRef
 from support.clock import FakeClock, settle
 
@@ -74,7 +75,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def shared(eks: SlowEks, clock: FakeClock) -> SharedReads:
-    return SharedReads(eks, clock, kept=2)
+    return SharedReads(eks, Budget(1000, clock), clock, kept=2)
 
 
 async def asked(read: Callable[[], Coroutine[None, None, Seen]], times: int = 1) -> list[asyncio.Task[Seen]]:
@@ -145,10 +146,10 @@ async def test_a_failed_call_does_not_fail_the_next(shared: SharedReads, eks: Sl
     """Who waited for a call that failed only to come after it gets an answer of their own."""
     (first,) = await asked(lambda: shared.update(UPDATE, 0))
     (second,) = await asked(lambda: shared.update(UPDATE, 0))
-    eks.end(1, EksThrottled())
+    eks.end(1, EksNotFound())
     await settle()
     eks.end(2)
-    with pytest.raises(EksThrottled):
+    with pytest.raises(EksNotFound):
         await first
     assert (await second).update.status == "answer 2"
 
@@ -166,11 +167,11 @@ async def test_one_who_leaves_ends_nobody_elses_call(shared: SharedReads, eks: S
 async def test_errors_are_shared_and_never_kept(shared: SharedReads, eks: SlowEks) -> None:
     """All who wait get the error, each with metadata of their own; who comes next makes a new call."""
     tasks = await asked(lambda: shared.update(UPDATE, 30), times=3)
-    eks.end(1, EksThrottled(metadata={"eks_code": "Throttling"}, retry_after=2.0, detail="d"))
+    eks.end(1, EksNotFound(metadata={"eks_code": "Code"}, retry_after=2.0, detail="d"))
     errors = await asyncio.gather(*tasks, return_exceptions=True)
     for number, error in enumerate(errors):
-        assert isinstance(error, EksThrottled)
-        assert (error.metadata, error.retry_after, error.detail) == ({"eks_code": "Throttling"}, 2.0, "d")
+        assert isinstance(error, EksNotFound)
+        assert (error.metadata, error.retry_after, error.detail) == ({"eks_code": "Code"}, 2.0, "d")
         error.metadata["decision_id"] = str(number)
     assert await read(shared, eks, 30) == "answer 2"
 
@@ -182,7 +183,7 @@ async def test_an_error_that_nobody_waits_for_is_not_reported(shared: SharedRead
     (task,) = await asked(lambda: shared.update(UPDATE, 30))
     task.cancel()
     await settle()
-    eks.end(1, EksThrottled())
+    eks.end(1, EksNotFound())
     await settle()
     del task
     gc.collect()
@@ -212,7 +213,7 @@ async def test_what_was_forgotten_is_read_again_and_a_call_under_way_is_not_kept
     eks: SlowEks, clock: FakeClock
 ) -> None:
     """After a cancel nobody is told what was seen before it."""
-    reads = SharedReads(eks, clock)
+    reads = SharedReads(eks, Budget(1000, clock), clock)
     before = asyncio.create_task(reads.update(UPDATE, 30))
     await settle()
     reads.forget(UPDATE)

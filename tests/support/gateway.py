@@ -124,7 +124,10 @@ def settings_for(path: Path, eks_url: str, issuer: ThrowawayIssuer, **sections: 
         "identity": {"jwt": {"issuers": [issuer.settings(jwks).model_dump()]}},
         "policy": {"data": path / "data.yaml"},
         "ledger": {"path": path / "ledger.db"},
-        "eks": {"targets": [{"account_id": ACCOUNT, "region": REGION, "endpoint_url": eks_url}]},
+        "eks": {
+            "targets": [{"account_id": ACCOUNT, "region": REGION, "endpoint_url": eks_url}],
+            "calls_per_s": 10_000,
+        },
         "watch": {"poll_s": 0.1, "follow_s": 0.1},
     }
     for section, values in sections.items():

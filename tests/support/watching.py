@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from random import Random
 
 from eksgateway import phases
+from eksgateway.clock import Clock
 from eksgateway.eks.shared import Seen
 from eksgateway.errors import GatewayError
 from eksgateway.ledger.protocol import Known
@@ -78,7 +79,7 @@ class FakeReads:
     While ``open`` is cleared, answers wait; each says what was so when its call began.
     """
 
-    def __init__(self, clock: FakeClock) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.says: Update | Exception = an_update()
         self.calls: list[float] = []  # when
@@ -86,7 +87,7 @@ class FakeReads:
         self.open = asyncio.Event()
         self.open.set()
 
-    async def update(self, ref: UpdateRef, max_age: float) -> Seen:  # noqa: ARG002 - one update is scripted
+    async def poll(self, ref: UpdateRef, max_age: float) -> Seen:  # noqa: ARG002 - one update is scripted
         said, time, stamp = self.says, self._clock.now(), self._clock.monotonic()
         self.calls.append(stamp)
         self.max_ages.append(max_age)

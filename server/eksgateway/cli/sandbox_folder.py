@@ -99,8 +99,8 @@ def write_config(
         "identity": {"jwt": {"issuers": [issuer.settings(folder.jwks).model_dump(mode="json")]}},
         "policy": policy,
         "ledger": {"path": str(folder.ledger)},
-        "eks": {"targets": [{**asdict(HOME), "endpoint_url": simulator}]},
         # Simulated updates change within seconds, and the simulated EKS has no request rate to spare.
+        "eks": {"targets": [{**asdict(HOME), "endpoint_url": simulator}], "calls_per_s": 100},
         "watch": {"poll_s": 0.5, "follow_s": 2},
     }
     replace_file(folder.config, yaml.safe_dump(settings, sort_keys=False).encode())

@@ -1,4 +1,4 @@
-"""Facts of EKS that get, list, watch and re-authorisation share: one call however many ask at once.
+"""Facts of EKS that get, list, watch, re-authorisation and polling share: one call however many ask at once.
 
 Not for a cancel, which reads afresh through ``Eks`` itself.
 """
@@ -11,14 +11,16 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Generic, TypeVar
 
 from eksgateway.clock import Clock
+from eksgateway.eks.budget import Budget, Lane
 from eksgateway.eks.protocol import Eks
 from eksgateway.errors import GatewayError
-from eksgateway.model import ClusterFacts, ClusterRef, Update, UpdateRef
+from eksgateway.model import ClusterFacts, ClusterRef, Target, Update, UpdateRef
 
-K = TypeVar("K")
+K = TypeVar("K", bound=ClusterRef | UpdateRef)
 V = TypeVar("V")
 
 KEPT = 4096  # of each kind
@@ -38,25 +40,29 @@ class Seen:
 
 
 class SharedReads:
-    """DescribeCluster and DescribeUpdate, shared.
+    """DescribeCluster and DescribeUpdate, shared, each call when its turn comes in the budget.
 
     An answer is good for ``max_age`` if its call began less than ``max_age`` seconds before one
     asks. With 0 it begins after one asks: a call under way then is waited for, and one more,
-    shared by all who came meanwhile, is made. Errors go to those who wait, and are never kept.
+    shared by all who came meanwhile, is made; one that waits for its turn has not begun. Errors
+    go to those who wait, and are never kept. Raises what ``Budget.call`` and ``Eks`` raise.
     """
 
-    def __init__(self, eks: Eks, clock: Clock, kept: int = KEPT) -> None:
-        self._clusters = _Shelf(eks.describe_cluster, clock, kept)
-        self._updates = _Shelf(eks.describe_update, clock, kept)
+    def __init__(self, eks: Eks, budget: Budget, clock: Clock, kept: int = KEPT) -> None:
+        self._clusters = _Shelf(eks.describe_cluster, budget, clock, kept)
+        self._updates = _Shelf(eks.describe_update, budget, clock, kept)
 
     async def cluster(self, ref: ClusterRef, max_age: float) -> ClusterFacts:
         """What DescribeCluster says, at most ``max_age`` seconds old."""
-        return (await self._clusters.get(ref, max_age)).value
+        return (await self._clusters.get(ref, max_age, Lane.ASK)).value
 
     async def update(self, ref: UpdateRef, max_age: float) -> Seen:
         """What DescribeUpdate says, at most ``max_age`` seconds old."""
-        answer = await self._updates.get(ref, max_age)
-        return Seen(answer.value, answer.time, answer.stamp)
+        return _seen(await self._updates.get(ref, max_age, Lane.ASK))
+
+    async def poll(self, ref: UpdateRef, max_age: float) -> Seen:
+        """As ``update``, for whoever can wait: for as long as the turn takes, behind those who cannot."""
+        return _seen(await self._updates.get(ref, max_age, Lane.POLL))
 
     def forget(self, ref: UpdateRef) -> None:
         """Tell nobody any more what was seen of an update until now: a cancel has changed it."""
@@ -70,23 +76,30 @@ class _Answer(Generic[V]):
     stamp: float
 
 
+def _seen(answer: _Answer[Update]) -> Seen:
+    return Seen(answer.value, answer.time, answer.stamp)
+
+
 @dataclass(slots=True)
 class _Flight(Generic[V]):
-    began: float | None = None  # None while it waits for the flight before it
+    lane: Lane
+    began: float | None = None  # None while it waits for its turn, or for the flight before it
+    waiting: int = 0
     task: asyncio.Task[_Answer[V]] = field(init=False)
 
 
 class _Shelf(Generic[K, V]):
     """The latest answers by key, least recently used first; per key one call at most, and its successor."""
 
-    def __init__(self, read: Callable[[K], Awaitable[V]], clock: Clock, size: int) -> None:
+    def __init__(self, read: Callable[[K], Awaitable[V]], budget: Budget, clock: Clock, size: int) -> None:
         self._read = read
+        self._budget = budget
         self._clock = clock
         self._size = size
         self._kept: OrderedDict[K, _Answer[V]] = OrderedDict()
         self._newest: dict[K, _Flight[V]] = {}
 
-    async def get(self, key: K, max_age: float) -> _Answer[V]:
+    async def get(self, key: K, max_age: float, lane: Lane) -> _Answer[V]:
         oldest = self._clock.monotonic() - max_age
         kept = self._kept.get(key)
         if kept is not None and kept.stamp > oldest:
@@ -94,30 +107,35 @@ class _Shelf(Generic[K, V]):
             return kept
         flight = self._newest.get(key)
         if flight is None or (flight.began is not None and flight.began <= oldest):
-            flight = self._start(key, after=flight)
+            flight = self._start(key, lane, after=flight)
+        elif flight.began is None and lane is Lane.ASK:
+            self._budget.hurry(_target(key), key)
+            flight.lane = lane
+        flight.waiting += 1
         try:
             # Shielded: a caller who leaves ends nobody else's call. (shield also looks at the error
             # that then nobody waits for, which asyncio would report otherwise.)
             return await asyncio.shield(flight.task)
         except GatewayError as error:
             raise _own(error) from error
+        finally:
+            flight.waiting -= 1
+            if flight.began is None and not flight.waiting:  # nobody needs it any more
+                self._land(key, flight)
+                flight.task.cancel()
 
-    def _start(self, key: K, after: _Flight[V] | None) -> _Flight[V]:
-        flight = self._newest[key] = _Flight[V]()
+    def _start(self, key: K, lane: Lane, after: _Flight[V] | None) -> _Flight[V]:
+        flight = self._newest[key] = _Flight[V](lane)
         flight.task = asyncio.create_task(self._fly(key, flight, after))
         return flight
 
     async def _fly(self, key: K, flight: _Flight[V], after: _Flight[V] | None) -> _Answer[V]:
         if after is not None:
             await asyncio.wait({after.task})
-        time, flight.began = self._clock.now(), self._clock.monotonic()
-        newest = False
         try:
-            answer = _Answer(await self._read(key), time, flight.began)
+            answer = await self._budget.call(flight.lane, _target(key), key, partial(self._call, key, flight))
         finally:
-            if self._newest.get(key) is flight:
-                newest = True
-                del self._newest[key]
+            newest = self._land(key, flight)
         if newest:  # else a successor is under way, or the key was forgotten
             self._kept[key] = answer
             self._kept.move_to_end(key)
@@ -125,9 +143,24 @@ class _Shelf(Generic[K, V]):
                 self._kept.popitem(last=False)
         return answer
 
+    async def _call(self, key: K, flight: _Flight[V]) -> _Answer[V]:
+        time, flight.began = self._clock.now(), self._clock.monotonic()
+        return _Answer(await self._read(key), time, flight.began)
+
+    def _land(self, key: K, flight: _Flight[V]) -> bool:
+        """Let nobody join it any more; whether it was the newest until now."""
+        if self._newest.get(key) is not flight:
+            return False
+        del self._newest[key]
+        return True
+
     def forget(self, key: K) -> None:
         self._kept.pop(key, None)
         self._newest.pop(key, None)
+
+
+def _target(ref: ClusterRef | UpdateRef) -> Target:
+    return ref.target if isinstance(ref, ClusterRef) else ref.cluster.target
 
 
 def _own(error: GatewayError) -> GatewayError:

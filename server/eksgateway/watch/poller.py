@@ -29,8 +29,8 @@ Record = Callable[[UpdateRef, Observation], Awaitable[Known]]
 class Reads(Protocol):
     """Where pollers look: ``eks.shared.SharedReads``."""
 
-    async def update(self, ref: UpdateRef, max_age: float) -> Seen:
-        """DescribeUpdate, at most ``max_age`` seconds old."""
+    async def poll(self, ref: UpdateRef, max_age: float) -> Seen:
+        """DescribeUpdate, at most ``max_age`` seconds old, when its turn comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class Poller:
     async def _read(self) -> None:
         max_age = 0 if self._report else self._settings.poll_s
         try:
-            seen = await self._tools.reads.update(self.ref, max_age)
+            seen = await self._tools.reads.poll(self.ref, max_age)
         except Exception as exc:  # noqa: BLE001 - a bug below must not end a pending cancellation's following
             await self._failed(_as_gateway_error(exc))
             return
