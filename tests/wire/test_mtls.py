@@ -1,0 +1,225 @@
+"""Each demand of a listener on the wire: who is known by what, and who is not."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from cryptography import x509
+from grpc_status import rpc_status
+
+from eksgateway.clock import SystemClock
+from eksgateway.settings import SettingsError
+from eksgateway.v1 import cancellation_service_pb2 as history_pb
+from eksgateway.v1 import cancellation_service_pb2_grpc
+from eksgateway.v1 import update_service_pb2 as pb
+from eksgateway.v1.update_pb2 import ClusterRef
+from support.authority import SERVER, WORKLOAD, Authority, Issued, Shape, uri
+from support.certified import DATA, DEMANDS, MESH, Connection, connected, listeners
+from support.gateway import Running, info, running
+from support.simulator import SimulatedEks
+
+
+class Certified:
+    """A gateway that serves every demand, and the authority that its clients come from."""
+
+    def __init__(self, gateway: Running, authority: Authority) -> None:
+        self.gateway = gateway
+        self.authority = authority
+        self.addresses: dict[str, str] = {
+            each.settings.demand: each.address for each in gateway.gateway.listeners
+        }
+
+    def svid(self, spiffe_id: str = WORKLOAD, **shape: Any) -> Issued:
+        return self.authority.issue(replace(Shape(names=[uri(spiffe_id)]), **shape))
+
+    @asynccontextmanager
+    async def connected(self, demand: str, own: Issued | None) -> AsyncIterator[Connection]:
+        async with connected(self.addresses[demand], self.authority.certificate, own) as connection:
+            yield connection
+
+    async def told(self, demand: str, own: Issued | None, metadata: Any = ()) -> str:
+        """How a call of this client to this listener ends."""
+        async with self.connected(demand, own) as connection:
+            try:
+                await connection.get("u", metadata)
+            except grpc.aio.AioRpcError as error:
+                known = rpc_status.from_call(error)  # type: ignore[arg-type]  # it has what that reads
+                return info(error).reason if known else f"handshake: {error.code().name}"
+        return "OK"
+
+
+@pytest.fixture
+async def certified(tmp_path: Path, eks: SimulatedEks) -> AsyncIterator[Certified]:
+    authority = Authority()
+    serving = listeners(tmp_path, authority, *DEMANDS)
+    async with running(tmp_path, eks, data=DATA, listeners=serving) as gateway:
+        yield Certified(gateway, authority)
+
+
+PASSED = "EKS_NOT_FOUND"  # the call came through to the update that does not exist
+REFUSED_BY_HANDSHAKE = "handshake: UNAVAILABLE"
+
+# By token and certificate: what each listener says.
+MATRIX: dict[tuple[str, str], dict[str, str]] = {
+    ("good", "good"): {"jwt": PASSED, "mtls": PASSED, "both": PASSED},
+    ("good", "foreign"): {"jwt": PASSED, "mtls": "CREDENTIALS_INVALID", "both": "CREDENTIALS_INVALID"},
+    ("good", "none"): {"jwt": PASSED, "mtls": REFUSED_BY_HANDSHAKE, "both": REFUSED_BY_HANDSHAKE},
+    ("bad", "good"): {"jwt": "CREDENTIALS_INVALID", "mtls": PASSED, "both": "CREDENTIALS_INVALID"},
+    ("expired", "good"): {"jwt": "CREDENTIALS_EXPIRED", "mtls": PASSED, "both": "CREDENTIALS_EXPIRED"},
+    ("none", "good"): {"jwt": "CREDENTIALS_MISSING", "mtls": PASSED, "both": "CREDENTIALS_MISSING"},
+    ("none", "none"): {
+        "jwt": "CREDENTIALS_MISSING",
+        "mtls": REFUSED_BY_HANDSHAKE,
+        "both": REFUSED_BY_HANDSHAKE,
+    },
+}
+
+
+async def test_each_listener_takes_what_it_demands_and_nothing_in_its_place(
+    certified: Certified, eks: SimulatedEks
+) -> None:
+    """The whole table: three demands, by every token with every certificate."""
+    eks.rollback("staging-1")
+    gateway = certified.gateway
+    tokens = {
+        "good": gateway.oncall,
+        "bad": (("authorization", "Bearer e30.e30.e30"),),
+        "expired": gateway.credentials("oncall", "oncall", lifetime=timedelta(hours=-1)),
+        "none": (),
+    }
+    foreign = certified.svid("spiffe://evil.example/ops/deploy")
+    certificates = {"good": certified.svid(), "foreign": foreign, "none": None}
+    told = {
+        (token, own): {
+            demand: await certified.told(demand, certificates[own], tokens[token]) for demand in DEMANDS
+        }
+        for token, own in MATRIX
+    }
+    assert told == MATRIX
+
+
+BAD: dict[str, Shape] = {
+    "a CA": Shape(ca=True, usage=("digital_signature", "key_cert_sign")),
+    "two URI names": Shape(names=[uri(WORKLOAD), uri("spiffe://corp.example/ops/other")]),
+    "DNS name that spells an ID": Shape(names=[x509.DNSName(WORKLOAD)]),
+    "no names": Shape(names=None),
+    "foreign trust domain": Shape(names=[uri("spiffe://evil.example/ops/deploy")]),
+    "no path": Shape(names=[uri("spiffe://corp.example")]),
+    "query": Shape(names=[uri(f"{WORKLOAD}?a=b")]),
+    "port": Shape(names=[uri("spiffe://corp.example:1/ops/deploy")]),
+    "userinfo": Shape(names=[uri("spiffe://corp.example@evil.example/ops/deploy")]),
+    "dots": Shape(names=[uri("spiffe://corp.example/x/../ops/deploy")]),
+    "escape": Shape(names=[uri("spiffe://corp.example/ops/%61")]),
+    "over 2048 bytes": Shape(names=[uri(f"{WORKLOAD}/{'a' * 2048}")]),
+    "may sign certificates": Shape(usage=("digital_signature", "key_cert_sign")),
+}
+
+
+async def test_every_bad_certificate_is_refused_before_policy_and_eks(
+    certified: Certified, eks: SimulatedEks
+) -> None:
+    """The table of faults.md, over a handshake that lets them all through; a good token does not help."""
+    told = {}
+    for name, shape in BAD.items():
+        own = certified.authority.issue(shape)
+        told[name] = {
+            await certified.told("mtls", own),
+            await certified.told("both", own, certified.gateway.oncall),
+        }
+    assert told == {name: {"CREDENTIALS_INVALID"} for name in BAD}
+    assert eks.calls() == ()
+
+
+UNSHAKEN: dict[str, Shape] = {
+    "expired": Shape(starts_s=-7200, ends_s=-1),
+    "not yet valid": Shape(starts_s=600),
+    "for servers only": Shape(extended=(SERVER,)),
+}
+
+
+async def test_the_handshake_fails_on_what_is_no_clients_certificate_now(certified: Certified) -> None:
+    """Nor does another authority's open anything, whatever it says."""
+    clients = {name: certified.authority.issue(shape) for name, shape in UNSHAKEN.items()}
+    clients["another authority"] = Authority().issue()
+    clients["another authority of that name"] = Authority(certified.authority.name).issue()
+    told = {name: await certified.told("mtls", own) for name, own in clients.items()}
+    assert told == dict.fromkeys(clients, REFUSED_BY_HANDSHAKE)
+
+
+async def test_a_workload_cancels_by_its_spiffe_id(certified: Certified, eks: SimulatedEks) -> None:
+    """The grant names it, the record names it, and what it asked for is its own."""
+    update_id = eks.rollback("staging-1")
+    address = certified.addresses["mtls"]
+    own = certified.svid()
+    credentials = grpc.ssl_channel_credentials(certified.authority.certificate, own.key, own.certificate)
+    async with grpc.aio.secure_channel(address, credentials) as channel:
+        request = pb.CancelUpdateRequest(
+            cluster=ClusterRef(name="staging-1"), update_id=update_id, request_id="r"
+        )
+        updates = Connection(channel).updates
+        cancellation = (await updates.CancelUpdate(request, timeout=20)).cancellation
+        assert cancellation.caller == WORKLOAD
+        assert cancellation.decision.rule_ids == ["workloads"]
+        history = cancellation_service_pb2_grpc.CancellationServiceStub(channel)
+        wanted = history_pb.GetCancellationRequest(request_id="r")
+        assert (await history.GetCancellation(wanted, timeout=20)).cancellation.caller == WORKLOAD
+    stranger = certified.svid("spiffe://corp.example/other/deploy")
+    assert await certified.told("mtls", stranger) == "POLICY_DENIED"
+
+
+async def test_a_token_may_have_to_come_over_a_certain_connection(
+    certified: Certified, eks: SimulatedEks
+) -> None:
+    """`via` in a grant: by the certificate of the connection, and only where it was demanded."""
+    eks.rollback("staging-1")
+    robot = certified.gateway.credentials("robot", "robots")
+    proxy, workload = certified.svid(MESH), certified.svid()
+    assert await certified.told("both", proxy, robot) == PASSED
+    assert await certified.told("both", workload, robot) == "POLICY_DENIED"
+    assert await certified.told("jwt", proxy, robot) == "POLICY_DENIED"
+    assert await certified.told("mtls", proxy, robot) == "POLICY_DENIED"
+
+
+class Shifted(SystemClock):
+    """The machine's clock, some seconds ahead."""
+
+    ahead_s = 0.0
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(seconds=self.ahead_s)
+
+
+async def test_a_connection_outlives_its_certificate_and_its_right_does_not(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """Every call looks at the clock, not the handshake alone."""
+    update_id = eks.rollback("staging-1")
+    authority, clock = Authority(), Shifted()
+    serving = listeners(tmp_path, authority, "mtls")
+    async with running(tmp_path, eks, data=DATA, clock=clock, listeners=serving) as gateway:
+        address = gateway.gateway.listeners[0].address
+        async with connected(address, authority.certificate, authority.issue()) as connection:
+            await connection.get(update_id)
+            clock.ahead_s = 3601
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await connection.get(update_id)
+            assert error.value.code() is grpc.StatusCode.UNAUTHENTICATED
+            assert info(error.value).reason == "CREDENTIALS_EXPIRED"
+
+
+async def test_one_listener_that_cannot_be_bound_fails_the_start(tmp_path: Path, eks: SimulatedEks) -> None:
+    """By its address, though the others could serve."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        second = f"127.0.0.1:{taken.getsockname()[1]}"
+        serving = [{"address": "127.0.0.1:0"}, {"address": second}]
+        with pytest.raises(SettingsError, match=f"cannot listen on {second}"):
+            async with running(tmp_path, eks, listeners=serving):
+                pass
