@@ -1,0 +1,185 @@
+"""Certificates that change under load: no call is lost, and new connections get the new ones."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+from structlog.testing import capture_logs
+
+from eksgateway.clock import SystemClock
+from support.authority import Authority, Issued, replace
+from support.certified import DATA, connected, context, listeners
+from support.gateway import Running, running, until
+from support.simulator import SimulatedEks
+
+T = TypeVar("T")
+
+
+class Hurried(SystemClock):
+    """Looks at files twenty times as often."""
+
+    async def sleep(self, seconds: float) -> None:
+        await super().sleep(seconds / 20)
+
+
+class Load:
+    """Clients that call without a pause; what any of them was told that is no answer is in ``lost``."""
+
+    def __init__(self, gateway: Running, update_id: str) -> None:
+        self.address = gateway.gateway.listeners[0].address
+        self.update_id = update_id
+        self.calls = 0
+        self.lost: list[str] = []
+
+    async def stand(self, root: bytes, own: Issued) -> None:
+        """One connection, for as long as it is let."""
+        async with connected(self.address, root, own) as connection:
+            while True:
+                await self._call(connection)
+
+    async def come_and_go(self, client: Callable[[], tuple[bytes, Issued]]) -> None:
+        """Connection after connection, each for a few calls, with what a client has by then."""
+        while True:
+            async with connected(self.address, *client()) as connection:
+                for _ in range(3):
+                    await self._call(connection)
+
+    async def _call(self, connection: Any) -> None:
+        try:
+            await connection.get(self.update_id)
+        except grpc.aio.AioRpcError as error:
+            self.lost.append(f"{error.code().name}: {error.details()}")
+        self.calls += 1
+
+    async def more(self, calls: int = 100) -> None:
+        """Return after so many more calls."""
+        wanted = self.calls + calls
+        await until(lambda: self.calls >= wanted, 30)
+
+
+async def becomes(wanted: T, ask: Callable[[], Awaitable[T]]) -> None:
+    """Ask until the answer is this one."""
+    async with asyncio.timeout(30):
+        while await ask() != wanted:  # noqa: ASYNC110  the answer comes over the wire
+            await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def working(*jobs: Any) -> AsyncIterator[None]:
+    """Jobs that run without an end until this one's."""
+    tasks = [asyncio.create_task(job) for job in jobs]
+    try:
+        yield
+        assert [task for task in tasks if task.done()] == []
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def shown(address: str, root: bytes, own: Issued) -> str:
+    """The digest of the certificate that a new connection is shown."""
+    host, _, port = address.rpartition(":")
+    _, writer = await asyncio.open_connection(host, int(port), ssl=context(root, own))
+    try:
+        connection: ssl.SSLObject = writer.get_extra_info("ssl_object")
+        return hashlib.sha256(connection.getpeercert(binary_form=True) or b"").hexdigest()
+    finally:
+        writer.close()
+
+
+def digest(issued: Issued) -> str:
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(issued.certificate.decode())).hexdigest()
+
+
+async def admitted(address: str, root: bytes, own: Issued) -> bool:
+    """Whether a new connection of this client is let in."""
+    async with connected(address, root, own) as connection:
+        try:
+            await connection.get("00000000-0000-0000-0000-000000000000")
+        except grpc.aio.AioRpcError as error:
+            return error.code() is not grpc.StatusCode.UNAVAILABLE
+    return True
+
+
+@asynccontextmanager
+async def serving(path: Path, eks: SimulatedEks, authority: Authority) -> AsyncIterator[Running]:
+    files = listeners(path, authority, "mtls")
+    async with running(path, eks, data=DATA, clock=Hurried(), listeners=files) as gateway:
+        yield gateway
+
+
+async def test_a_servers_certificate_changes_under_load_and_no_call_is_lost(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """Several times; connections that stand go on, and new ones are shown the new certificate."""
+    authority, update_id = Authority(), eks.rollback("staging-1")
+    root, own = authority.certificate, authority.issue()
+    async with serving(tmp_path, eks, authority) as gateway:
+        load = Load(gateway, update_id)
+        standing = [load.stand(root, authority.issue()) for _ in range(3)]
+        async with working(*standing, *(load.come_and_go(lambda: (root, own)) for _ in range(3))):
+            for _ in range(3):
+                new = authority.server()
+                assert await shown(load.address, root, own) != digest(new)
+                new.write(tmp_path)
+                await becomes(digest(new), lambda: shown(load.address, root, own))
+                await load.more()
+        assert load.lost == []
+
+
+async def test_the_clients_ca_changes_under_load_and_no_call_is_lost(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """First both are in the bundle, then the new one alone: then nobody new comes in by the old one."""
+    authority, successor, update_id = Authority(), Authority("successor"), eks.rollback("staging-1")
+    root = authority.certificate  # the server's own stays
+    old, new = authority.issue(), successor.issue()
+    clients = [old]
+    bundle = tmp_path / "ca.crt"
+    async with serving(tmp_path, eks, authority) as gateway:
+        load = Load(gateway, update_id)
+        standing = [load.stand(root, own) for own in (old, old, authority.issue())]
+        coming = [load.come_and_go(lambda: (root, clients[-1])) for _ in range(3)]
+        async with working(*standing, *coming):
+            await load.more()
+            assert not await admitted(load.address, root, new)
+            replace(bundle, authority.certificate + successor.certificate)
+            await becomes(True, lambda: admitted(load.address, root, new))
+            clients.append(new)
+            await load.more()
+            replace(bundle, successor.certificate)
+            await becomes(False, lambda: admitted(load.address, root, old))
+            await load.more()
+        assert load.lost == []
+
+
+async def test_files_that_do_not_belong_together_keep_the_old_ones_in_force(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """New connections are served as before, an error is logged once, and mending the files is enough."""
+    authority, update_id = Authority(), eks.rollback("staging-1")
+    root, own = authority.certificate, authority.issue()
+    after = authority.server()
+    with capture_logs() as logged:
+        async with serving(tmp_path, eks, authority) as gateway:
+            load = Load(gateway, update_id)
+            before = await shown(load.address, root, own)
+            async with working(load.come_and_go(lambda: (root, own))):
+                replace(tmp_path / "tls.crt", after.certificate)  # and not its key
+                await until(lambda: "tls.not_renewed" in [line["event"] for line in logged])
+                await load.more(30)
+                assert await shown(load.address, root, own) == before
+                replace(tmp_path / "tls.key", after.key)
+                await becomes(digest(after), lambda: shown(load.address, root, own))
+                await load.more(30)
+            assert load.lost == []
+    told = [line["event"] for line in logged if line["event"].startswith("tls.")]
+    assert told == ["tls.not_renewed", "tls.renewed"]
