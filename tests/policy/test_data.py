@@ -66,6 +66,7 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "two-stars": (_grant(clusters=["a*b*"]), "clusters[0]: 'a*b*' is not understood; a pattern is exact"),
     "double-star-inside": (_grant(groups=["a/**/b"]), "groups[0]: 'a/**/b' is not understood"),
     "double-star-glued": (_grant(clusters=["a**"]), "clusters[0]: 'a**' is not understood"),
+    "double-star-for-a-kind": (_grant(subjects=["jwt:**"]), "subjects[0]: 'jwt:**' is not understood"),
     "star-twice": (_grant(subjects=["spiffe://a/*/**"]), "subjects[0]: 'spiffe://a/*/**' is not understood"),
     "subject-of-no-kind": (_grant(subjects=["bot"]), "subjects[0]: 'bot' is not understood; a pattern over"),
     "id-with-space": (_grant(id="a b"), "eksgateway.grants[0].id: 'a b' is not understood"),

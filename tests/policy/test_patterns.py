@@ -1,0 +1,56 @@
+"""What the data's schema takes for a pattern, the policy takes for one too."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eksgateway.policy.wasm import WasmEngine
+from support.questions import ACCOUNT, REGION, at_request, at_update, caller
+
+_SCHEMA = (files("eksgateway.policy") / "data.schema.json").read_text(encoding="utf-8")
+# Most text has no star in it: the two ends and a few characters around stars find what differs.
+_SHORT = st.text("*/a", max_size=4)
+
+
+def _fitting(definition: str, *starts: str) -> st.SearchStrategy[str]:
+    pattern = json.loads(_SCHEMA)["definitions"][definition]["pattern"]
+    stars = st.builds(str.__add__, st.sampled_from(starts), _SHORT)
+    return st.from_regex(pattern, fullmatch=True) | stars.filter(lambda text: re.fullmatch(pattern, text))
+
+
+@given(data=st.data())
+async def test_a_grant_and_a_freeze_that_fit_the_schema_are_wellformed(
+    engines: Callable[[Any], WasmEngine], data: st.DataObject
+) -> None:
+    """A grant that the check lets pass must not be dropped whole, nor a freeze hold back every cancel."""
+    draw = data.draw
+    pattern, subject = _fitting("pattern", ""), _fitting("subject", "jwt:", "spiffe://")
+    who = caller("jwt:corp:alice", "corp:oncall", via="spiffe://corp.example/mesh")
+    grant = {
+        "id": "drawn",
+        "actions": ["cancel"],
+        "accounts": [ACCOUNT],
+        "regions": [REGION],
+        "update_types": ["VersionRollback"],
+        "subjects": [who.id, draw(subject)],
+        "groups": [draw(pattern)],
+        "clusters": ["prod-1", draw(pattern)],
+        "via": [who.via, draw(subject)],
+    }
+    freeze = {
+        "id": "over",
+        "clusters": [draw(pattern)],
+        "except_groups": [draw(pattern)],
+        "from": "2020-01-01T00:00:00Z",
+        "until": "2020-01-02T00:00:00Z",
+    }
+    engine = engines({"grants": [grant], "freezes": [freeze]})
+    decision = await engine.decide(at_update(at_request(who)))
+    assert decision.allowed, decision.reasons
