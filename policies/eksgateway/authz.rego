@@ -3,8 +3,9 @@
 # description: |
 #   Answers one question of the gateway from the operators' data (grants and freezes). Stage
 #   "request" knows account, region and cluster; stage "update" also tags and the update, and
-#   never allows what stage "request" would not. Only what is written down is allowed: every rule
-#   on the way to an allow is positive, so that anything undefined is a deny.
+#   never allows what stage "request" would not. Stage "target" knows account and region, and asks
+#   whether the caller may list any cluster there, whichever there are. Only what is written down is
+#   allowed: every rule on the way to an allow is positive, so that anything undefined is a deny.
 # schemas:
 #   - input: schema.input
 package eksgateway.authz
@@ -50,6 +51,16 @@ allowed if {
 	unfrozen
 }
 
+decision := {
+	"allow": false,
+	"reasons": ["You have no grant in this account and region."],
+	"rules": [],
+	"obligations": [],
+} if {
+	input.context.stage == "target"
+	count(covering) == 0
+}
+
 # Grants that name both the caller and the cluster. A malformed grant covers nobody.
 covering := [grant |
 	is_array(data.eksgateway.grants)
@@ -85,10 +96,20 @@ names_caller(grant) if {
 }
 
 names_cluster(grant) if {
-	input.resource.properties.account_id in grant.accounts
-	input.resource.properties.region in grant.regions
+	names_target(grant)
 	some pattern in grant.clusters
 	matches(pattern, input.resource.properties.cluster)
+}
+
+names_cluster(grant) if {
+	input.context.stage == "target"
+	input.action.name == "list"
+	names_target(grant)
+}
+
+names_target(grant) if {
+	input.resource.properties.account_id in grant.accounts
+	input.resource.properties.region in grant.regions
 }
 
 comes_over(grant) if object.get(grant, "via", null) == null
@@ -109,7 +130,7 @@ has_required(grant) if {
 
 given(name) if trim_space(input.action.properties[name]) != ""
 
-fits_update(_) if input.context.stage == "request"
+fits_update(_) if input.context.stage in {"target", "request"}
 
 fits_update(grant) if {
 	input.context.stage == "update"

@@ -138,6 +138,46 @@ test_action_that_no_grant_names_is_denied if {
 	denied(decision, ["oncall"], ["Grant oncall does not allow watch."])
 }
 
+# Stage target: account and region, and no cluster.
+
+at_target := json.patch(asked, [
+	{"op": "replace", "path": "/context/stage", "value": "target"},
+	{"op": "replace", "path": "/action/name", "value": "list"},
+	{"op": "remove", "path": "/resource/properties/cluster"},
+])
+
+test_who_may_list_some_cluster_is_allowed_at_stage_target if {
+	grant := with_key(oncall, "actions", ["list"])
+	allowed_by(authz.decision, ["oncall"]) with input as at_target
+		with data.eksgateway.grants as [grant]
+}
+
+test_who_may_list_nothing_is_denied_at_stage_target if {
+	decision := authz.decision with input as at_target
+		with data.eksgateway.grants as [oncall]
+	denied(decision, ["oncall"], ["Grant oncall does not allow list."])
+}
+
+test_stage_target_is_about_list_only if {
+	decision := authz.decision with input as change(at_target, "/action/name", "get")
+		with data.eksgateway.grants as [oncall]
+	denied(decision, [], ["You have no grant in this account and region."])
+}
+
+test_stranger_to_a_target_is_told_so if {
+	grant := with_key(oncall, "regions", ["eu-central-1"])
+	decision := authz.decision with input as at_target
+		with data.eksgateway.grants as [grant]
+	denied(decision, [], ["You have no grant in this account and region."])
+}
+
+test_grant_with_via_denies_at_stage_target_too if {
+	grant := object.union(oncall, {"actions": ["list"], "via": ["spiffe://corp.example/mesh/**"]})
+	decision := authz.decision with input as at_target
+		with data.eksgateway.grants as [grant]
+	denied(decision, ["oncall"], ["Grant oncall asks for a connection that this call did not come over."])
+}
+
 test_unknown_stage_is_denied if {
 	not authz.allowed with input as change(asked, "/context/stage", "later")
 		with data.eksgateway.grants as [oncall]

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from eksgateway.clock import SystemClock
+from eksgateway.model import Action
 from eksgateway.policy.engine import PolicyEngine
 from eksgateway.policy.opa import OpaEngine
 from eksgateway.policy.question import Question
@@ -97,7 +98,7 @@ async def test_three_ways_one_decision(
 
 
 async def test_generated_questions_are_worth_asking(engines: Callable[[Any], WasmEngine]) -> None:
-    """Hundreds are allowed and hundreds denied, at both stages, for all kinds of reasons."""
+    """Hundreds are allowed and hundreds denied, at all stages, for all kinds of reasons."""
     told = [
         (question, await _ask(engine, question))
         for content, batch in _generated()
@@ -105,9 +106,9 @@ async def test_generated_questions_are_worth_asking(engines: Callable[[Any], Was
         for question in batch
     ]
     assert len(told) >= 500
-    for stage in ("request", "update"):
+    for stage, least in (("target", 20), ("request", 60), ("update", 60)):
         for allow in (True, False):
-            assert sum(t["allow"] is allow and q.stage == stage for q, t in told) >= 60, (stage, allow)
+            assert sum(t["allow"] is allow and q.stage == stage for q, t in told) >= least, (stage, allow)
     reasons = " ".join(reason for _, t in told for reason in t["reasons"])
     words = ["no grant", "not allow", "connection", "ticket is", "reason is", "tag", "type", "forbids"]
     assert {word: reasons.count(word) for word in [*words, "malformed"] if reasons.count(word) < 5} == {}
@@ -126,4 +127,19 @@ async def test_stage_update_never_allows_what_stage_request_would_not(
             if question.stage == "update" and (await _ask(engine, question))["allow"]:
                 allowed += 1
                 assert (await _ask(engine, replace(question, facts=None, update=None)))["allow"]
+    assert allowed >= 60
+
+
+async def test_stage_target_refuses_nobody_who_may_list_a_cluster_there(
+    engines: Callable[[Any], WasmEngine],
+) -> None:
+    """Who may list some cluster may ask what there is to list."""
+    allowed = 0
+    for content, batch in _generated():
+        engine = engines(content)
+        for question in batch:
+            asked = replace(question, action=Action.LIST, facts=None, update=None, any_cluster=False)
+            if (await _ask(engine, asked))["allow"]:
+                allowed += 1
+                assert (await _ask(engine, replace(asked, any_cluster=True)))["allow"]
     assert allowed >= 60

@@ -12,7 +12,7 @@ from eksgateway.policy.question import Question
 from support.opa import POLICIES
 from support.policy_cases import CASES
 from support.policy_generated import contents, questions
-from support.questions import at_request, at_update, caller
+from support.questions import at_request, at_target, at_update, caller
 
 SCHEMA = json.loads((POLICIES / "schemas" / "input.json").read_text())
 
@@ -29,12 +29,13 @@ def test_every_question_fits_the_input_schema() -> None:
 @pytest.mark.parametrize(
     ("question", "kind", "identifier"),
     [
+        (at_target(caller()), "eks_target", "111122223333/us-east-1"),
         (at_request(caller()), "eks_cluster", "111122223333/us-east-1/prod-1"),
         (at_update(at_request(caller())), "eks_update", "111122223333/us-east-1/prod-1/u-1"),
     ],
-    ids=["request", "update"],
+    ids=["target", "request", "update"],
 )
 def test_the_resource_is_named_by_stage(question: Question, kind: str, identifier: str) -> None:
-    """A cluster at stage request, one of its updates at stage update."""
+    """An account and region at stage target, a cluster at stage request, one of its updates at stage update."""
     resource = question.to_input()["resource"]
     assert (resource["type"], resource["id"]) == (kind, identifier)

@@ -10,7 +10,7 @@ from typing import Any
 
 from eksgateway.model import ClusterRef
 from eksgateway.policy.question import Question
-from support.questions import ACCOUNT, REGION, at_request, at_update, caller
+from support.questions import ACCOUNT, REGION, at_request, at_target, at_update, caller
 
 Content = dict[str, Any]
 
@@ -96,6 +96,7 @@ def no(name: str, question: Question, rules: str, *reasons: str, content: Conten
 
 
 STRANGER = "You have no grant on this cluster."
+STRANGER_THERE = "You have no grant in this account and region."
 NO_TICKET = "A ticket is required by grant oncall."
 NO_REASON = "A reason is required by grant oncall."
 TAG = "Grant oncall asks for the cluster's tag environment to be production or preprod."
@@ -152,6 +153,17 @@ CASES = [
     yes("viewer-watches", at_update(at_request(viewer, "watch")), "viewers"),
     yes("oncall-history", at_update(at_request(alice, "history"), **production), "oncall"),
     yes("oncall-checks", at_request(alice, "check"), "oncall"),
+    # In any cluster of an account and region
+    yes("target", at_target(alice), "oncall", "viewers"),
+    yes("target-viewer", at_target(viewer), "viewers"),
+    no("target-stranger", at_target(outsider), "", STRANGER_THERE),
+    no("target-other-account", there(at_target(alice), "444455556666", REGION), "", STRANGER_THERE),
+    no("target-other-region", there(at_target(alice), ACCOUNT, "us-east-2"), "", STRANGER_THERE),
+    no("target-other-action", at_target(alice, "cancel"), "", STRANGER_THERE),
+    no("target-grant-without-list", at_target(robot), "robot", "Grant robot does not allow list."),
+    no("target-malformed-grant", at_target(viewer), "", STRANGER_THERE,
+       content={"grants": [{**VIEWERS, "clusters": []}]}),
+    yes("target-whatever-freezes", at_target(viewer), "viewers", content={**CONTENT, "freezes": None}),
     # Where
     no("other-account", there(at_request(alice), "444455556666", REGION), "", STRANGER),
     no("other-region", there(at_request(alice), ACCOUNT, "us-east-2"), "", STRANGER),

@@ -179,6 +179,8 @@ def _fitting(random: Random, grant: Content) -> Question:
     )
     if random.random() < 0.4:
         return question
+    if random.random() < 0.2:
+        return replace(question, action=Action.LIST, any_cluster=True)
     tags = grant.get("tags")
     wanted = {key: _text(random, value, "x") for key, value in tags.items()} if isinstance(tags, dict) else {}
     return at_update(question, _text(random, grant.get("update_types"), _TYPES[0]), **wanted)

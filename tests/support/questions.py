@@ -34,6 +34,11 @@ def at_request(who: Caller, action: str = "cancel", cluster: str = "prod-1", **c
     return replace(question, **changes)
 
 
+def at_target(who: Caller, action: str = "list") -> Question:
+    """A question at stage target."""
+    return at_request(who, action, any_cluster=True)
+
+
 def at_update(question: Question, kind: str = "VersionRollback", **tags: str) -> Question:
     """The same question at stage update, about an update of that type on a cluster with those tags."""
     arn = f"arn:aws:eks:{REGION}:{ACCOUNT}:cluster/{question.cluster.name}"

@@ -12,6 +12,7 @@ from eksgateway.model import Action, Caller, ClusterFacts, ClusterRef, Decision,
 from eksgateway.policy.question import Question
 
 MAX_ANSWER_BYTES: Final = 1 << 20
+MAX_TEXT_BYTES: Final = 2048  # of one reason or rule id
 UNDEFINED: Final = object()  # the policy gave no result; JSON's null is a result, and not a decision
 
 
@@ -112,6 +113,12 @@ def _texts(result: dict[str, Any], key: str) -> tuple[str, ...]:
     values = result.get(key, [])
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise PolicyInvalid(detail=f"{key} is not a list of strings")
+    try:
+        sizes = [len(value.encode()) for value in values]
+    except UnicodeEncodeError as exc:  # half a surrogate pair: nothing could ever send or store it
+        raise PolicyInvalid(detail=f"{key} has text that is not Unicode") from exc
+    if max(sizes, default=0) > MAX_TEXT_BYTES:
+        raise PolicyInvalid(detail=f"{key} has a text of over {MAX_TEXT_BYTES} bytes")
     return tuple(values)
 
 
@@ -119,25 +126,26 @@ def _shape(value: Any) -> str:
     return "missing or null" if value is None else f"a {type(value).__name__}"
 
 
-def _sample_questions() -> tuple[Question, Question]:
+def _sample_questions() -> tuple[Question, ...]:
     nobody = Caller(type="jwt", id="jwt:sample:nobody", issuer="", groups=())
     cluster = ClusterRef("000000000000", "xx-sample-0", "sample")
     arn = "arn:aws:eks:xx-sample-0:000000000000:cluster/sample"
     common: dict[str, Any] = {
         "caller": nobody,
-        "action": Action.CANCEL,
         "cluster": cluster,
         "method": "",
         "decision_id": "sample",
         "time": datetime(2026, 1, 1, tzinfo=UTC),
     }
     return (
-        Question(**common),
+        Question(**common, action=Action.CANCEL),
         Question(
             **common,
+            action=Action.CANCEL,
             facts=ClusterFacts(arn, "sample", "ACTIVE", "1.34"),
             update=Update("sample", "InProgress", "VersionUpdate"),
         ),
+        Question(**common, action=Action.LIST, any_cluster=True),
     )
 
 

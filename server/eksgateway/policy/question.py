@@ -8,13 +8,15 @@ from typing import Any, Literal
 
 from eksgateway.model import Action, Caller, ClusterFacts, ClusterRef, Update
 
-Stage = Literal["request", "update"]
+Stage = Literal["target", "request", "update"]
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
     """May ``caller`` do ``action``? With ``facts`` and ``update`` it is stage *update*, else *request*.
 
+    With ``any_cluster`` it is stage *target*: may ``caller`` list any cluster in the account and
+    region, whichever there are? The cluster's name plays no part then.
     ``action`` may differ from what ``method`` stands for: CheckCancelUpdate asks about ``cancel``.
     """
 
@@ -28,9 +30,12 @@ class Question:
     ticket: str = ""
     facts: ClusterFacts | None = None
     update: Update | None = None
+    any_cluster: bool = False
 
     @property
     def stage(self) -> Stage:
+        if self.any_cluster:
+            return "target"
         return "request" if self.facts is None or self.update is None else "update"
 
     def to_input(self) -> dict[str, Any]:
@@ -62,8 +67,11 @@ class Question:
         properties: dict[str, Any] = {
             "account_id": self.cluster.account_id,
             "region": self.cluster.region,
-            "cluster": self.cluster.name,
         }
+        if self.any_cluster:
+            where = f"{self.cluster.account_id}/{self.cluster.region}"
+            return {"type": "eks_target", "id": where, "properties": properties}
+        properties["cluster"] = self.cluster.name
         if self.facts is None or self.update is None:
             return {"type": "eks_cluster", "id": str(self.cluster), "properties": properties}
         update = self.update
