@@ -6,22 +6,25 @@ import asyncio
 import contextlib
 from typing import Self
 
+_End = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
 
 class Proxy:
-    """``async with Proxy(port) as proxy:`` forwards ``proxy.address`` to a port of this machine.
+    """``async with Proxy(address) as proxy:`` forwards ``proxy.address`` to another host:port.
 
-    ``cut`` breaks every connection; while ``deaf``, what the server sends is swallowed; while
-    ``refusing``, connections are closed at once. ``connections`` counts all that were made.
+    ``cut`` breaks every connection. While ``refusing``, new ones are closed at once; while
+    ``passing`` is cleared, nothing comes back from the server. ``connections`` counts them all.
     """
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, onward: str) -> None:
+        self._onward = onward.split(":")
+        self.address = ""
         self.connections = 0
-        self.deaf = False
         self.refusing = False
+        self.passing = asyncio.Event()
+        self.passing.set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
-        self.address = ""
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -31,6 +34,7 @@ class Proxy:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
+        self.passing.set()
         self.cut()
         await self._server.wait_closed()
 
@@ -41,28 +45,33 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        if self.refusing:
+        try:
+            if not self.refusing:
+                there, onward = await asyncio.open_connection(*self._onward)
+                await self._join((reader, writer), (there, onward))
+        except OSError:
+            pass  # nobody listens there now
+        finally:
             writer.transport.abort()
-            return
-        with contextlib.suppress(OSError):
-            there, onward = await asyncio.open_connection("127.0.0.1", self.port)
-            ends = {writer, onward}
-            self._writers |= ends
-            try:
-                await asyncio.gather(self._pump(reader, onward), self._pump(there, writer, answers=True))
-            finally:
-                self._writers -= ends
-                for end in ends:
-                    end.transport.abort()
-            return
-        writer.transport.abort()
+
+    async def _join(self, client: _End, server: _End) -> None:
+        ends = {client[1], server[1]}
+        self._writers |= ends
+        try:
+            await asyncio.gather(
+                self._pump(client[0], server[1]), self._pump(server[0], client[1], self.passing)
+            )
+        finally:
+            self._writers -= ends
+            server[1].transport.abort()
 
     async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool = False
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passing: asyncio.Event | None = None
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
-                if not (answers and self.deaf):
-                    writer.write(data)
-                    await writer.drain()
+                if passing is not None:
+                    await passing.wait()
+                writer.write(data)
+                await writer.drain()
         writer.transport.abort()  # either end gone is both ends gone

@@ -1,0 +1,337 @@
+"""`eksgateway.client` as a program uses it, against real gateways that stop, start, and are cut off."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from eksgateway import client
+from eksgateway.cli.issuer import ThrowawayIssuer
+from eksgateway.client import CHANNEL_OPTIONS, Knowledge, Timing
+from eksgateway.v1 import cancellation_pb2 as cpb
+from eksgateway.v1 import update_pb2
+from support.gateway import Running, info, running, until
+from support.proxy import Proxy
+from support.simulator import SimulatedEks
+
+QUICK = Timing(first_backoff_s=0.05, longest_backoff_s=0.2)
+OPTIONS = (
+    *CHANNEL_OPTIONS,
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 200),
+)
+
+
+class Program:
+    """A program that watches prod-1 and keeps what it is told."""
+
+    def __init__(self, address: str, issuer: ThrowawayIssuer, update_id: str, **options: Any) -> None:
+        self.told: list[Knowledge] = []
+        self._channel = grpc.aio.insecure_channel(address, options=OPTIONS)
+        token = issuer.token("viewer", ("viewers",))
+        options = {"timing": QUICK, "credentials": lambda: token, **options}
+        self._knowledge = client.watch(self._channel, "prod-1", update_id, **options)
+        self.task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        async with self._channel, aclosing(self._knowledge):
+            async for known in self._knowledge:
+                self.told.append(known)
+
+    async def knows(self, status: str) -> None:
+        """Wait until it was told of this status, or has ended."""
+        await until(lambda: self.task.done() or self.statuses[-1:] == [status])
+        assert self.statuses[-1:] == [status], self.task
+
+    @property
+    def statuses(self) -> list[str]:
+        return [known.update.status for known in self.told]
+
+    @property
+    def sequences(self) -> list[int]:
+        return [known.sequence for known in self.told]
+
+
+@asynccontextmanager
+async def program(
+    address: str, issuer: ThrowawayIssuer, update_id: str, **options: Any
+) -> AsyncIterator[Program]:
+    here = Program(address, issuer, update_id, **options)
+    try:
+        yield here
+    finally:
+        here.task.cancel()
+        await asyncio.gather(here.task, return_exceptions=True)
+
+
+async def test_a_watch_to_the_end(gateway: Running) -> None:
+    """Each state once, what it means, and the iterator ends by itself after the final one."""
+    update_id = gateway.eks.rollback("prod-1")
+    async with program(gateway.address, gateway.issuer, update_id) as here:
+        await here.knows("InProgress")
+        for status in ("Cancelling", "Cancelled"):
+            gateway.eks.set_update("prod-1", update_id, status=status)
+            await here.knows(status)
+        await asyncio.wait_for(here.task, 20)
+        assert here.sequences == [1, 2, 3]
+        assert [known.final for known in here.told] == [False, False, True]
+        assert here.told[-1].phase == cpb.CANCELLATION_PHASE_CANCELLED
+        assert not any(known.stale for known in here.told)
+        assert all(0 <= known.age_s < 20 for known in here.told)
+    await until(lambda: not gateway.gateway.watches.pollers)
+
+
+async def test_over_a_restart_of_the_gateway(tmp_path: Path, eks: SimulatedEks) -> None:
+    """It goes on with the next number; what happened while there was none is told, once."""
+    update_id = eks.rollback("prod-1")
+    issuer = ThrowawayIssuer("test")
+    async with running(tmp_path, eks, issuer=issuer) as first:
+        address = first.address
+        here = Program(first.address, issuer, update_id)
+        await here.knows("InProgress")
+    try:
+        eks.set_update("prod-1", update_id, status="Paused")
+        async with running(tmp_path, eks, issuer=issuer, listeners=[{"address": address}]):
+            await here.knows("Paused")
+        async with running(tmp_path, eks, issuer=issuer, listeners=[{"address": address}]):
+            eks.set_update("prod-1", update_id, status="Successful")
+            await asyncio.wait_for(here.task, 20)
+        assert here.statuses == ["InProgress", "Paused", "Successful"]
+        assert here.sequences == [1, 2, 3]
+    finally:
+        here.task.cancel()
+
+
+async def test_over_a_network_that_breaks(gateway: Running) -> None:
+    """However often: the states are told in order, none twice, and the final one is not lost."""
+    update_id = gateway.eks.rollback("prod-1")
+    steps = [f"Step{number}" for number in range(12)]
+    async with Proxy(gateway.address) as proxy:
+        async with program(proxy.address, gateway.issuer, update_id) as here:
+            await here.knows("InProgress")
+            for number, status in enumerate(steps):
+                gateway.eks.set_update("prod-1", update_id, status=status)
+                proxy.cut()
+                if number % 3 == 0:
+                    await here.knows(status)
+            proxy.refusing = True
+            proxy.cut()
+            gateway.eks.set_update("prod-1", update_id, status="Cancelled")
+            before = proxy.connections
+            await until(lambda: proxy.connections > before)
+            proxy.refusing = False
+            await asyncio.wait_for(here.task, 20)
+        assert proxy.connections > 4
+    order = ["InProgress", *steps, "Cancelled"]
+    places = [order.index(status) for status in here.statuses]
+    assert places == sorted(set(places))
+    assert here.sequences == list(range(1, len(places) + 1))
+    assert here.told[-1].final
+
+
+async def test_a_connection_that_is_silent(
+    tmp_path: Path, eks: SimulatedEks, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither broken nor alive: without heartbeats for too long, another stream is opened."""
+    update_id = eks.rollback("prod-1")
+    timing = Timing(first_backoff_s=0.05, longest_backoff_s=0.2, silence_s=0.5)
+    caplog.set_level("INFO", "eksgateway.client")
+    async with (
+        running(tmp_path, eks, watch={"heartbeat_s": 0.1}) as gateway,
+        Proxy(gateway.address) as proxy,
+        program(proxy.address, gateway.issuer, update_id, timing=timing) as here,
+    ):
+        await here.knows("InProgress")
+        assert "trying again" not in caplog.text
+        proxy.passing.clear()
+        await until(lambda: "the stream ended; trying again" in caplog.text)
+        eks.set_update("prod-1", update_id, status="Successful")
+        proxy.passing.set()
+        await asyncio.wait_for(here.task, 20)
+        assert here.sequences == [1, 2]
+
+
+async def test_knowledge_that_grows_old(tmp_path: Path, eks: SimulatedEks) -> None:
+    """While EKS cannot be read the program is told that it knows too little, and when that is over."""
+    update_id = eks.rollback("prod-1")
+    async with (
+        running(tmp_path, eks, watch={"heartbeat_s": 0.1}) as gateway,
+        program(gateway.address, gateway.issuer, update_id, max_age=1.0) as here,
+    ):
+        await here.knows("InProgress")
+        eks.fault("DescribeUpdate", code="ServerException", status=500, times=100_000)
+        await until(lambda: len(here.told) == 2)
+        eks.clear_faults()
+        await until(lambda: len(here.told) == 3)
+    assert [known.stale for known in here.told] == [False, True, False]
+    assert here.told[1].age_s >= 1.0 > here.told[2].age_s
+    assert here.sequences == [1, 1, 1]
+
+
+async def test_no_gateway_at_all(gateway: Running) -> None:
+    """The program is told that it knows nothing, and goes on when one is there."""
+    update_id = gateway.eks.rollback("prod-1")
+    async with Proxy(gateway.address) as proxy:
+        proxy.refusing = True
+        async with program(proxy.address, gateway.issuer, update_id, max_age=0.3) as here:
+            await until(lambda: bool(here.told))
+            assert (here.told[0].stale, here.told[0].sequence) == (True, 0)
+            proxy.refusing = False
+            await here.knows("InProgress")
+            assert not here.told[-1].stale
+
+
+async def refusal(here: Program) -> tuple[str, str]:
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await asyncio.wait_for(here.task, 20)
+    return error.value.code().name, info(error.value).reason
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        pytest.param({"who": "outsider"}, ("PERMISSION_DENIED", "POLICY_DENIED"), id="may not"),
+        pytest.param({"update": "0-0"}, ("NOT_FOUND", "EKS_NOT_FOUND"), id="no such update"),
+        pytest.param({"update": "../.."}, ("INVALID_ARGUMENT", "REQUEST_INVALID"), id="no id at all"),
+    ],
+)
+async def test_what_no_attempt_mends(
+    gateway: Running, options: dict[str, str], told: tuple[str, str]
+) -> None:
+    """It is raised at once, as the gateway said it."""
+    update_id = gateway.eks.rollback("prod-1")
+    asked: list[str] = []
+
+    def credentials() -> str:
+        asked.append("once more")
+        group = () if options.get("who") else ("viewers",)
+        return gateway.issuer.token("somebody", group)
+
+    async with program(
+        gateway.address, gateway.issuer, options.get("update", update_id), credentials=credentials
+    ) as here:
+        assert await refusal(here) == told
+    assert len(asked) == 1
+    assert here.told == []
+
+
+@pytest.mark.parametrize("good", [True, False], ids=["new ones are good", "new ones are no better"])
+async def test_credentials_that_have_expired(gateway: Running, good: bool) -> None:
+    """They are asked for once more."""
+    update_id = gateway.eks.rollback("prod-1")
+    expired = gateway.issuer.token("viewer", ("viewers",), exp=1)
+    tokens = [expired, gateway.issuer.token("viewer", ("viewers",)) if good else expired]
+
+    async def credentials() -> str:
+        return tokens.pop(0)
+
+    async with program(gateway.address, gateway.issuer, update_id, credentials=credentials) as here:
+        if good:
+            await here.knows("InProgress")
+        else:
+            assert await refusal(here) == ("UNAUTHENTICATED", "CREDENTIALS_EXPIRED")
+        assert tokens == []
+
+
+async def test_without_credentials(gateway: Running) -> None:
+    """There is nothing to ask for once more."""
+    async with program(
+        gateway.address, gateway.issuer, gateway.eks.rollback("prod-1"), credentials=None
+    ) as here:
+        assert await refusal(here) == ("UNAUTHENTICATED", "CREDENTIALS_MISSING")
+
+
+async def test_a_token_that_the_gateway_refuses(gateway: Running) -> None:
+    """The program watches anew."""
+    update_id = gateway.eks.rollback("prod-1")
+    async with program(gateway.address, gateway.issuer, update_id, resume_token="from another age") as here:
+        await here.knows("InProgress")
+        assert here.sequences == [1]
+
+
+async def test_a_gateway_that_has_enough(tmp_path: Path, eks: SimulatedEks) -> None:
+    """It says when to come back, and the program does."""
+    update_id = eks.rollback("prod-1")
+    async with running(tmp_path, eks, limits={"watches_per_caller": 1}) as gateway:
+        first = gateway.watch("prod-1", update_id, gateway.viewer)
+        await first.read()
+        async with program(gateway.address, gateway.issuer, update_id, max_age=0.3) as here:
+            await until(lambda: bool(here.told))
+            assert here.told[0].sequence == 0
+            first.cancel()
+            await here.knows("InProgress")
+
+
+async def test_leaving(gateway: Running) -> None:
+    """A program that stops iterating holds nothing at the gateway."""
+    update_id = gateway.eks.rollback("prod-1")
+    cluster = update_pb2.ClusterRef(name="prod-1", region="us-east-1")
+    token = gateway.issuer.token("viewer", ("viewers",))
+    watching = client.watch(gateway.channel, cluster, update_id, credentials=lambda: token)
+    async with aclosing(watching):
+        async for known in watching:
+            assert known.update.status == "InProgress"
+            assert gateway.gateway.watches.watchers == 1
+            break
+    await until(lambda: not gateway.gateway.watches.watchers)
+
+
+async def cancelled(gateway: Running, update_id: str, **options: Any) -> cpb.Cancellation:
+    token = gateway.issuer.token("oncall", ("oncall",))
+    options = {"credentials": lambda: token, "timing": QUICK, **options}
+    return await client.cancel(gateway.channel, "staging-1", update_id, **options)
+
+
+async def test_cancelling(gateway: Running) -> None:
+    """Once, with what was said of it."""
+    update_id = gateway.eks.rollback("staging-1")
+    told = await cancelled(gateway, update_id, reason="bad AMI", ticket="OPS-1", request_id="mine")
+    assert (told.request_id, told.reason, told.ticket) == ("mine", "bad AMI", "OPS-1")
+    assert told.phase == cpb.CANCELLATION_PHASE_CANCELLING
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        pytest.param(
+            lambda gateway: gateway.eks.fault("CancelUpdate", drop="after", times=1), id="the answer is lost"
+        ),
+        pytest.param(
+            lambda gateway: gateway.eks.fault("DescribeCluster", code="ServerException", status=500, times=2),
+            id="EKS is down for a while",
+        ),
+    ],
+)
+async def test_cancelling_again_is_one_cancel(gateway: Running, break_it: Callable[[Running], None]) -> None:
+    """The same request_id is used for each attempt, so there is one effect and one record."""
+    update_id = gateway.eks.rollback("staging-1")
+    break_it(gateway)
+    told = await cancelled(gateway, update_id)
+    assert told.phase == cpb.CANCELLATION_PHASE_CANCELLING
+    assert len(gateway.eks.calls("CancelUpdate")) == 1
+
+
+async def test_a_cancel_that_stays_impossible(gateway: Running) -> None:
+    """After five attempts the last error is the program's."""
+    update_id = gateway.eks.rollback("staging-1")
+    gateway.eks.fault("DescribeCluster", code="ServerException", status=500, times=100)
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await cancelled(gateway, update_id)
+    assert info(error.value).reason == "EKS_UNAVAILABLE"
+    assert len(gateway.eks.calls("DescribeCluster")) >= 5
+
+
+async def test_a_cancel_that_is_refused(gateway: Running) -> None:
+    """At once, without another attempt."""
+    update_id = gateway.eks.rollback("staging-1", node_phase_s=0)
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await cancelled(gateway, update_id)
+    assert info(error.value).metadata["phase"] == "TOO_LATE"
+    assert len(gateway.eks.calls("CancelUpdate")) == 1
