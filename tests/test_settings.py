@@ -73,6 +73,22 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         for name, listener, said in (
             ("plaintext beyond loopback", {"address": "0.0.0.0:1"}, "tls.certificate"),
             ("no port", {"address": "127.0.0.1"}, "host:port"),
+            *(
+                (f"odd address {odd!r}", {"address": odd, "mesh_terminates_tls": True}, "listeners.0.address")
+                for odd in (
+                    *("unix:0", "unix:/run/x.sock", "unix:///x:1", "unix-abstract:x:1", "vsock:1", "VSOCK:1"),
+                    *("ipv4:127.0.0.1:1", "dns:///localhost:1", "::1:1", "[::1", "[::g]:1", "[1.2.3.4.5]:1"),
+                    *(
+                        ":1",
+                        "-:1",
+                        "a b:1",
+                        "127.0.0.1:-1",
+                        "127.0.0.1:65536",
+                        "127.0.0.1:1\n",
+                        "127.0.0.1:\u0661",
+                    ),
+                )
+            ),
             ("unknown demand", {"demand": "none"}, "listeners.0.demand"),
             ("mtls in plaintext", {"demand": "mtls", "trust_domain": "corp.example"}, "tls.client_ca"),
             ("mtls behind a mesh", {"demand": "mtls", "mesh_terminates_tls": True}, "tls.client_ca"),
@@ -187,6 +203,15 @@ def test_plaintext_is_taken_where_the_file_says_that_a_mesh_terminates_tls(tmp_p
     """In so many words, or not at all."""
     listener = {"address": "0.0.0.0:50051", "mesh_terminates_tls": True}
     assert load(write(tmp_path, listeners=[listener])).listeners[0].tls is None
+
+
+@pytest.mark.parametrize(
+    "address", ["[::1]:50051", "localhost:0", "127.0.0.2:65535", "node-1.corp.example:1"]
+)
+def test_an_address_is_an_ip_or_a_host_name_with_a_port(tmp_path: Path, address: str) -> None:
+    """IPv6 in brackets; port 0 takes a free one."""
+    listener = {"address": address, "tls": PAIR}
+    assert load(write(tmp_path, listeners=[listener])).listeners[0].address == address
 
 
 def test_where_only_certificates_are_taken_no_issuer_is_needed(tmp_path: Path) -> None:

@@ -52,10 +52,19 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+_HOST_AND_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z][0-9A-Za-z.-]*):(?P<port>[0-9]{1,5})")
+_SCHEMES = {"unix", "unix-abstract", "vsock"}  # what follows them is no port to grpc
+
+
 def _host_and_port(value: str) -> str:
-    host, separator, port = value.rpartition(":")
-    if not separator or not host or not port.isdecimal() or int(port) > 65535:
-        raise ValueError("write it as host:port, for example 127.0.0.1:50051")
+    match = _HOST_AND_PORT.fullmatch(value)
+    if match is None or int(match["port"]) > 65535 or match["host"].lower() in _SCHEMES:
+        raise ValueError(
+            "write it as host:port, for example 127.0.0.1:50051 or [::1]:50051; the host is an IP address or"
+            " a host name"
+        )
+    if match["host"].startswith("["):
+        ip_address(match["host"].strip("[]"))
     return value
 
 
