@@ -23,6 +23,7 @@ from eksgateway.eks.budgeted import Budgeted
 from eksgateway.eks.measured import MeasuredEks
 from eksgateway.eks.protocol import Eks
 from eksgateway.eks.shared import SharedReads
+from eksgateway.errors import StartError, UpstreamCredentials
 from eksgateway.identity.demand import demanded
 from eksgateway.identity.tokens import JwtIdentity
 from eksgateway.ledger.protocol import Ledger
@@ -198,9 +199,7 @@ def build_server(
 
 
 async def open_gateway(settings: Settings, clock: Clock | None = None) -> Gateway:
-    """Open policy, ledger and EKS from settings. Raises StartError, or UpstreamCredentials for
-    AWS credentials that cannot be found.
-    """
+    """Open policy, ledger and EKS from settings. Raises StartError, saying what to mend."""
     clock = clock or SystemClock()
     async with AsyncExitStack() as opened:  # closed again if a later part does not open
         policy = await open_engine(settings.policy, clock)
@@ -209,6 +208,12 @@ async def open_gateway(settings: Settings, clock: Clock | None = None) -> Gatewa
         opened.push_async_callback(ledger.close)
         eks = BotoEks(settings.eks, clock)
         opened.push_async_callback(eks.close)
-        await eks.warm()
+        try:
+            await eks.warm()
+        except UpstreamCredentials as exc:
+            raise StartError(
+                f"AWS credentials cannot be used ({exc.detail}): give the process a role, or set"
+                " AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, to ones that exist"
+            ) from exc
         opened.pop_all()
     return build_server(settings, policy=policy, eks=eks, ledger=ledger, clock=clock)

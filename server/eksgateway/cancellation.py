@@ -39,6 +39,7 @@ from eksgateway.policy.question import Question
 log = structlog.get_logger("eksgateway.cancellation")
 
 _FIRST_PAUSE_S = 0.2
+_RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +67,12 @@ class _Flight:
     intent_id: str = ""
 
     def speaks_for(self, asked: Asked) -> bool:
-        """Whether its end is this call's too. A leader that failed before the intent with other
-        credentials does not speak for those who joined: one of them takes over.
+        """Whether its end is this call's too. A leader that failed before the intent, and asked with
+        other credentials or for more, does not speak for those who joined: one of them takes over.
         """
-        if self.asked is asked or self.intent_id:
+        if self.intent_id or self.task.exception() is None:
             return True
-        return self.task.exception() is None or self.asked.caller == asked.caller
+        return replace(self.asked, decision_id=asked.decision_id) == asked
 
 
 class Cancellations:
@@ -244,7 +245,17 @@ class Cancellations:
         """Durable when this returns; nothing is sent before it does."""
         if kept is not None:
             return await self._ledger.renew_intent(intent)
-        return await self._ledger.commit_intent(intent)
+        try:
+            return await self._ledger.commit_intent(intent)
+        except errors.RequestIdReused:
+            earlier = await self._ledger.find(intent.caller.id, intent.request_id)
+            if earlier is None or earlier.intent.request != intent.request:
+                raise
+            # It was told LEDGER_UNAVAILABLE, committed all the same, and is being closed.
+            raise errors.LedgerUnavailable(
+                "An earlier attempt with this request_id is still being closed; this one sent nothing.",
+                retry_after=_RETRY_S,
+            ) from None
 
     async def _record(self, committed: Cancellation, outcome: Outcome) -> Cancellation:
         """The outcome, recorded and told; the update is followed to its end whatever comes of that."""

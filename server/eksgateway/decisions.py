@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from eksgateway.errors import Denied, PolicyDenied
 from eksgateway.model import Action, CancelRequest, Decision, Denial, UpdateRef
 from eksgateway.policy.engine import PolicyEngine
 from eksgateway.policy.question import Question
 
-_TOLD = 10  # an error travels in trailers, which clients bound; the decision log has all of them
+_TOLD_BYTES = 2048  # an error travels in trailers, which clients bound; the decision log has it whole
 
 
 class Decisions:
@@ -76,7 +76,17 @@ def denial(decision: Decision) -> PolicyDenied:
     return PolicyDenied(
         metadata={
             "decision_id": decision.decision_id,
-            "reasons": "\n".join(decision.reasons[:_TOLD]),
-            "rule_ids": ",".join(decision.rule_ids[:_TOLD]),
+            "reasons": "\n".join(_within(decision.reasons)),
+            "rule_ids": ",".join(_within(decision.rule_ids)),
         }
     )
+
+
+def _within(texts: tuple[str, ...]) -> Iterator[str]:
+    """As many whole texts, from the first, as may be told."""
+    left = _TOLD_BYTES
+    for text in texts:
+        left -= len(text.encode())
+        if left < 0:
+            return
+        yield text

@@ -11,7 +11,8 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -28,6 +29,22 @@ def ending(*, with_stdin: bool = False) -> Iterator[asyncio.Event]:
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+async def until(ended: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Do the work, but stop it as soon as this process should end; whether it was done."""
+    working = asyncio.create_task(work)
+    waiting = asyncio.create_task(ended.wait())
+    try:
+        await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+            return True
+        return False
+    finally:
+        for task in (working, waiting):
+            task.cancel()
+        await asyncio.gather(working, waiting, return_exceptions=True)
 
 
 @contextlib.contextmanager

@@ -50,9 +50,9 @@ class SlowEks:
         return Update(id=ref.update_id, status=await self._answer(), type="")
 
     async def list_updates(
-        self, cluster: ClusterRef, page_size: int, page_token: str, *, on_behalf_of: Caller | None = None
+        self, cluster: ClusterRef, page_size: int, page_token: str
     ) -> tuple[tuple[str, ...], str]:
-        raise AssertionError(cluster, page_size, page_token, on_behalf_of)
+        raise AssertionError(cluster, page_size, page_token)
 
     async def cancel_update(
         self, ref: UpdateRef, *, on_behalf_of: Caller, token: str, send_before: float

@@ -149,3 +149,15 @@ async def test_close_waits_for_work_and_turns_the_rest_away(work: Work) -> None:
         await waiting[0]
     with pytest.raises(Draining):
         await threads.read(lambda: None)
+
+
+async def test_a_machine_without_threads_costs_no_slot(threads: Threads) -> None:
+    """What cannot be started is Overloaded, and later work finds every slot free."""
+    before = threading.stack_size(1 << 46)  # no machine maps a stack of 64 TiB
+    try:
+        for _ in range(2 * SIZE):
+            with pytest.raises(Overloaded):
+                await threads.cancel(lambda: "never")
+    finally:
+        threading.stack_size(before)
+    assert await threads.cancel(lambda: "done") == "done"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from eksgateway.errors import GatewayError, PolicyInvalid, PolicyObligationUnknown, PolicyUndefined
 from eksgateway.model import Decision
-from eksgateway.policy.engine import MAX_ANSWER_BYTES, UNDEFINED, read_decision, read_json
+from eksgateway.policy.engine import MAX_ANSWER_BYTES, MAX_TEXT_BYTES, UNDEFINED, read_decision, read_json
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -68,8 +68,10 @@ def test_only_a_boolean_true_without_obligations_allows(result: Any) -> None:
         {"allow": False, "reasons": None},
         {"allow": True, "obligations": None},
         {"allow": True, "obligations": {"mfa": True}},
+        {"allow": True, "reasons": ["\ud800"]},
+        {"allow": False, "rules": ["x" * (MAX_TEXT_BYTES + 1)]},
     ],
-    ids=repr,
+    ids=lambda result: repr(result)[:60].encode("ascii", "backslashreplace").decode(),
 )
 def test_what_is_not_a_decision_is_invalid(result: Any) -> None:
     """A wrong type anywhere makes the whole answer unusable."""

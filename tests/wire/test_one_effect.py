@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 
+from eksgateway.errors import LedgerUnavailable
+from eksgateway.ledger.protocol import Ledger
+from eksgateway.model import Cancellation, Intent
 from eksgateway.v1 import cancellation_pb2 as cpb
+from eksgateway.v1 import update_service_pb2 as pb
+from eksgateway.v1.update_pb2 import ClusterRef
 from support.clock import settle
 from support.gateway import POLICY_DATA, Running, running
 from support.ledger import until
@@ -267,3 +272,81 @@ async def test_a_joiner_goes_on_when_the_leaders_client_is_gone(crossing: tuple[
     assert (await joiner).phase == cpb.CANCELLATION_PHASE_CANCELLING
     assert len(gateway.eks.calls("DescribeCluster")) == 1  # the same work, not begun anew
     assert len(gateway.eks.calls("CancelUpdate")) == 1
+
+
+class LateCommit:
+    """A ledger whose first intent is told as not committed, and is committed after all, later."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._late: asyncio.Task[Any] | None = None
+        self._looked = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ledger, name)
+
+    async def commit_intent(self, intent: Intent) -> Cancellation:
+        if self._late is None:
+            self._late = asyncio.ensure_future(self._committed_after_the_next_look(intent))
+            raise LedgerUnavailable
+        await self._late
+        return await self._ledger.commit_intent(intent)
+
+    async def find(self, caller_id: str, request_id: str) -> Cancellation | None:
+        found = await self._ledger.find(caller_id, request_id)
+        if self._late is not None:
+            self._looked.set()
+        return found
+
+    async def _committed_after_the_next_look(self, intent: Intent) -> None:
+        await self._looked.wait()
+        await self._ledger.commit_intent(intent)
+
+
+async def test_a_repeat_while_a_lost_commit_lands_is_not_told_to_choose_another_id(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """Another id would be a second cancel: the same call may be made again, and nothing was sent."""
+    async with running(tmp_path, eks, wrap_ledger=LateCommit) as gateway:
+        update_id = eks.rollback("prod-1", tags=PRODUCTION)
+        first = await refused(gateway.cancel("prod-1", update_id, request_id="one"))
+        assert first.told == ("UNAVAILABLE", "LEDGER_UNAVAILABLE")
+        second = await refused(gateway.cancel("prod-1", update_id, request_id="one"))
+        assert second.told == ("UNAVAILABLE", "LEDGER_UNAVAILABLE")
+        assert second.retry_s is not None
+        assert eks.calls("CancelUpdate") == ()
+
+
+async def test_a_joiner_that_asks_for_less_is_not_refused_for_the_rest(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """The leader wanted to watch as well, and may not; the plain cancel of the one who joined it goes on."""
+    data = copy.deepcopy(POLICY_DATA)
+    oncall = data["eksgateway"]["grants"][0]
+    oncall["actions"] = [action for action in oncall["actions"] if action != "watch"]
+    watchable = {**oncall, "id": "watchable", "actions": ["watch"], "tags": {"watchable": ["yes"]}}
+    del watchable["update_types"], watchable["require"]
+    data["eksgateway"]["grants"] += [watchable]
+    gate = Gate()
+    wrap = hooked(describe_update=gate)
+    async with running(tmp_path, eks, data=data, wrap_eks=wrap) as gateway:
+        update_id = eks.rollback("prod-1", tags=PRODUCTION)
+        request = pb.CancelUpdateAndWatchRequest(
+            cluster=ClusterRef(name="prod-1"), update_id=update_id, request_id="one", reason="r", ticket="t"
+        )
+        stream = gateway.updates.CancelUpdateAndWatch(request, metadata=gateway.oncall)
+        leader = asyncio.ensure_future(refused(stream.read()))
+        await until(lambda: gate.came)
+        joiner = asyncio.ensure_future(
+            gateway.cancel("prod-1", update_id, request_id="one", reason="r", ticket="t")
+        )
+        await until(lambda: _waiting(gateway) == 2)
+        gate.open()
+        assert (await leader).told == ("PERMISSION_DENIED", "POLICY_DENIED")
+        assert (await joiner).update.status == "Cancelling"
+
+
+def _waiting(gateway: Running) -> int:
+    """How many calls wait for a flight."""
+    flights = gateway.gateway.cancellations._flights  # noqa: SLF001  nobody else is told who waits
+    return sum(flight.waiting for flight in flights.values())

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -34,7 +34,7 @@ from eksgateway.cli.sandbox_folder import (
     write_variables,
 )
 from eksgateway.cli.sandbox_options import DEFAULT_PORT, SandboxOptions, is_free
-from eksgateway.lifetime import ending
+from eksgateway.lifetime import ending, until
 
 CHANNEL_OPTIONS = (("grpc.enable_http_proxy", 0),)  # no proxy of the environment leads to this machine
 
@@ -65,22 +65,6 @@ def say(text: str) -> None:
     except BrokenPipeError:
         # As docs.python.org has it in "Note on SIGPIPE": else the flush at exit would fail once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-async def until(ended: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
-    """Do the work, but stop it as soon as this process should end; whether it was done."""
-    working = asyncio.create_task(work)
-    waiting = asyncio.create_task(ended.wait())
-    try:
-        await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            working.result()
-            return True
-        return False
-    finally:
-        for task in (working, waiting):
-            task.cancel()
-        await asyncio.gather(working, waiting, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -147,6 +131,11 @@ class Sandbox:
                 self.tell(f"It runs again: same port, ledger, keys and grants; pid {self._gateway.pid}.")
         finally:
             simulated.cancel()
+
+    async def replace_gateway(self) -> None:
+        """Kill the gateway, and start one as it was; what ``keep_up`` does for one that dies by itself."""
+        await self._gateway.kill()
+        await self._restart()
 
     async def stop(self) -> None:
         """End what runs, the gateway first, which drains."""

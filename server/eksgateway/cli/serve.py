@@ -6,7 +6,7 @@ from pathlib import Path
 
 from eksgateway import logs
 from eksgateway.app import Gateway, open_gateway
-from eksgateway.lifetime import ending, on_hangup
+from eksgateway.lifetime import ending, on_hangup, until
 from eksgateway.settings import load
 
 
@@ -18,16 +18,21 @@ async def run(config: Path, *, stop_on_stdin_eof: bool) -> None:
     logs.configure()
     gateway: Gateway | None = None
 
+    async def start() -> None:
+        nonlocal gateway
+        gateway = await open_gateway(settings)
+        await gateway.start()
+
     def reload() -> None:
         if gateway is not None:  # else the policy is being read anyway
             gateway.reload()
 
     with ending(with_stdin=stop_on_stdin_eof) as ended, on_hangup(reload):
-        gateway = await open_gateway(settings)
         try:
-            await gateway.start()
-            for listener in gateway.listeners:
-                print(f"Serving gRPC on {listener.address}", flush=True)
-            await ended.wait()
+            if await until(ended, start()) and gateway is not None:
+                for listener in gateway.listeners:
+                    print(f"Serving gRPC on {listener.address}", flush=True)
+                await ended.wait()
         finally:
-            await gateway.stop()
+            if gateway is not None:
+                await gateway.stop()

@@ -79,7 +79,7 @@ class BotoEks:
         )
 
     async def list_updates(
-        self, cluster: ClusterRef, page_size: int, page_token: str, *, on_behalf_of: Caller | None = None
+        self, cluster: ClusterRef, page_size: int, page_token: str
     ) -> tuple[tuple[str, ...], str]:
         """ListUpdates: update ids, and EKS's token of the next page (empty after the last)."""
         name = self._checked(cluster)
@@ -89,7 +89,7 @@ class BotoEks:
                 return to_page(eks.list_updates(name=name, maxResults=page_size, nextToken=page_token))
             return to_page(eks.list_updates(name=name, maxResults=page_size))
 
-        return await self._read("ListUpdates", cluster.target, on_behalf_of, page)
+        return await self._read("ListUpdates", cluster.target, None, page)
 
     async def cancel_update(
         self, ref: UpdateRef, *, on_behalf_of: Caller, token: str, send_before: float
@@ -120,7 +120,9 @@ class BotoEks:
             with self._clients.acting_for(caller, target) as eks:
                 return read(eks.reads)
 
-        return await self._threads.read(lambda: _call(operation, work, lambda: EksUnavailable))
+        # What a caller's cancel needs to know is part of the cancel.
+        run = self._threads.read if caller is None else self._threads.cancel
+        return await run(lambda: _call(operation, work, lambda: EksUnavailable))
 
     def _checked(self, cluster: ClusterRef) -> str:
         if not self.serves(cluster):

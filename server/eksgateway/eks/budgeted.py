@@ -39,12 +39,12 @@ class Budgeted:
         )
 
     async def list_updates(
-        self, cluster: ClusterRef, page_size: int, page_token: str, *, on_behalf_of: Caller | None = None
+        self, cluster: ClusterRef, page_size: int, page_token: str
     ) -> tuple[tuple[str, ...], str]:
         """ListUpdates: update ids, and EKS's token of the next page (empty after the last)."""
         return await self._read(
             cluster,
-            lambda: self._eks.list_updates(cluster, page_size, page_token, on_behalf_of=on_behalf_of),
+            lambda: self._eks.list_updates(cluster, page_size, page_token),
         )
 
     async def cancel_update(

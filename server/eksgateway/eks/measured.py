@@ -32,10 +32,10 @@ class MeasuredEks:
             return await self._eks.describe_update(ref, on_behalf_of=on_behalf_of)
 
     async def list_updates(
-        self, cluster: ClusterRef, page_size: int, page_token: str, *, on_behalf_of: Caller | None = None
+        self, cluster: ClusterRef, page_size: int, page_token: str
     ) -> tuple[tuple[str, ...], str]:
         with self._counted("ListUpdates"):
-            return await self._eks.list_updates(cluster, page_size, page_token, on_behalf_of=on_behalf_of)
+            return await self._eks.list_updates(cluster, page_size, page_token)
 
     async def cancel_update(
         self, ref: UpdateRef, *, on_behalf_of: Caller, token: str, send_before: float

@@ -12,8 +12,8 @@ class Eks(Protocol):
     besides ``TargetNotConfigured``, ``Overloaded`` (every thread busy, the queue full) and, for
     ``cancel_update``, ``DecisionStale``.
 
-    What is called for one caller is called ``on_behalf_of`` that caller, so that CloudTrail shows
-    who; without it the gateway calls for itself, as polling and shared reads do.
+    A cancel and the reads before it are called ``on_behalf_of`` its caller, so that CloudTrail
+    shows who, and have threads that other reads cannot take. Without it the gateway calls for itself.
     """
 
     def serves(self, cluster: ClusterRef) -> bool:
@@ -28,7 +28,7 @@ class Eks(Protocol):
         """DescribeUpdate, for cluster updates."""
 
     async def list_updates(
-        self, cluster: ClusterRef, page_size: int, page_token: str, *, on_behalf_of: Caller | None = None
+        self, cluster: ClusterRef, page_size: int, page_token: str
     ) -> tuple[tuple[str, ...], str]:
         """ListUpdates: update ids, and EKS's token of the next page (empty after the last)."""
 

@@ -66,6 +66,7 @@ class Threads:
             _, late = await asyncio.wait(running, timeout=_LAST_MOMENT_S)
             for each in late:
                 each.cancel()
+            await asyncio.gather(*running, return_exceptions=True)  # told to whoever asked
 
     async def _run(self, work: Callable[[], T], lanes: tuple[_Lane, ...]) -> T:
         with ExitStack() as held:
@@ -83,14 +84,26 @@ class Threads:
             release, loop = held.pop_all().close, asyncio.get_running_loop()
 
         def run() -> None:
-            future.set_running_or_notify_cancel()
             try:
-                future.set_result(work())
-            except BaseException as exc:  # noqa: BLE001  it is the caller's
-                future.set_exception(exc)
-            with suppress(RuntimeError):  # the loop has ended without waiting for this thread
-                loop.call_soon_threadsafe(release)
+                if future.set_running_or_notify_cancel():  # else the caller left before it began
+                    _settle(future, work)
+            finally:
+                with suppress(RuntimeError):  # the loop has ended without waiting for this thread
+                    loop.call_soon_threadsafe(release)
 
-        # A daemon, unlike the threads of an executor: the end of the process does not wait for it.
-        Thread(target=run, name="eks", daemon=True).start()
+        try:
+            # A daemon, unlike the threads of an executor: the end of the process does not wait for it.
+            Thread(target=run, name="eks", daemon=True).start()
+        except RuntimeError as exc:  # the machine gives no more threads
+            release()
+            raise Overloaded(detail=str(exc)) from exc
         return await asyncio.wrap_future(future)
+
+
+def _settle(future: Future[T], work: Callable[[], T]) -> None:
+    try:
+        result = work()
+    except BaseException as exc:  # noqa: BLE001  it is the caller's
+        future.set_exception(exc)
+    else:
+        future.set_result(result)

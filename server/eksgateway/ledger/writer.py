@@ -135,9 +135,9 @@ class Writer:
 
     def _fail(self, batch: list[Operation[Any]], exc: Exception) -> None:
         reason = explain(exc)
-        log.error("ledger.write_failed", reason=reason, operations=len(batch))
         for operation in batch:
             operation.error = StoreFailed(reason)
+        log.error("ledger.write_failed", reason=reason, operations=len(batch))
         self._engine.dispose()  # a connection that failed is not used again
 
     def _tell(self, batch: list[Operation[Any]]) -> None:

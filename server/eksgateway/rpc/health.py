@@ -89,6 +89,10 @@ async def probe(health: Health, decisions: Decisions, ledger: Ledger, clock: Clo
         except GatewayError as exc:
             health.ready(yes=False)
             fault = exc.reason
+        except Exception:
+            health.ready(yes=False)
+            fault = "INTERNAL"
+            log.exception("health.unexpected")
         else:
             health.ready(yes=True)
             fault = "none"

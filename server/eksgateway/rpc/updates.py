@@ -68,9 +68,8 @@ class UpdateService:
         ref = self._update_ref(request, reason=request.reason, ticket=request.ticket)
         admitted = self._question(call, Action.CANCEL, ref.cluster, request.reason, request.ticket)
         at_request = await self._decisions.ask(admitted)
-        who = call.caller
-        cluster = certain(await self._eks.describe_cluster(ref.cluster, on_behalf_of=who), ref.cluster)
-        update = await self._eks.describe_update(ref, on_behalf_of=who)
+        cluster = certain(await self._eks.describe_cluster(ref.cluster), ref.cluster)
+        update = await self._eks.describe_update(ref)
         question = replace(admitted, facts=cluster, update=update)
         await self._decisions.require(replace(question, action=Action.CHECK))
         decision = await self._decisions.ask(question) if at_request.allowed else at_request
@@ -98,7 +97,7 @@ class UpdateService:
         self._serve(cluster)
         facts = await self._facts(cluster)
         size = request.page_size or _MOST_ON_A_PAGE
-        ids, following = await self._eks.list_updates(cluster, size, position, on_behalf_of=call.caller)
+        ids, following = await self._eks.list_updates(cluster, size, position)
         updates = []
         for update_id in ids:
             ref = UpdateRef(cluster, update_id)

@@ -64,7 +64,12 @@ class Errors:
             await self._abort(call, context, errors.Internal())
 
     async def _abort(self, call: Call, context: Any, error: errors.GatewayError) -> None:
-        status: Any = rpc_status.to_status(status_of(error))  # a named tuple, whatever its stub says
+        try:
+            status: Any = rpc_status.to_status(status_of(error))  # a named tuple, whatever its stub says
+        except ValueError:  # a text that is not Unicode
+            log.exception("rpc.untellable", reason=error.reason, decision_id=call.decision_id)
+            error = errors.Internal()
+            status = rpc_status.to_status(status_of(error))
         call.status, call.reason = status.code.name, error.reason
         # Without this, grpc drops the trailing metadata that was set before.
         trailing = (*call.trailing(), *status.trailing_metadata)
