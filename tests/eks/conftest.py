@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 
 import boto3
@@ -27,14 +27,21 @@ def clock() -> SkippingClock:
 
 @pytest.fixture
 async def make_eks(simulated: SimulatedEks, clock: SkippingClock) -> AsyncIterator[MakeEks]:
-    """Adapters for the simulated EKS, closed at the end; keywords are settings."""
+    """Adapters for the simulated EKS, closed at the end.
+
+    ``targets`` say how each differs from the home target, of which there is one by default; other
+    keywords are settings.
+    """
     async with AsyncExitStack() as stack:
 
         def make(
-            credentials: boto3.Session | None = None, endpoint_url: str = "", **settings: object
+            credentials: boto3.Session | None = None,
+            targets: Sequence[Mapping[str, str]] = ({},),
+            endpoint_url: str = "",
+            **settings: object,
         ) -> BotoEks:
             home = {"account_id": ACCOUNT, "region": REGION, "endpoint_url": endpoint_url or simulated.url}
-            known = {"targets": [home]} | settings
+            known = {"targets": [{**home, **each} for each in targets]} | settings
             eks = BotoEks(EksSettings.model_validate(known), clock, credentials or session())
             stack.push_async_callback(eks.close)
             return eks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import boto3
 
@@ -24,7 +24,7 @@ class SkippingClock:
         self.ahead = 0.0
 
     def now(self) -> datetime:
-        return datetime.now(UTC)
+        return datetime.now(UTC) + timedelta(seconds=self.ahead)
 
     def monotonic(self) -> float:
         return time.monotonic() + self.ahead

@@ -1,0 +1,16 @@
+"""What tests of several parts need: an STS, started once for those that ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.sts import moto_server
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a moto server of this test process."""
+    with moto_server(tmp_path_factory.mktemp("moto")) as url:
+        yield url
