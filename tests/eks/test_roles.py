@@ -201,7 +201,7 @@ async def test_targets_are_kept_apart_on_the_wire(
         (ELSEWHERE, "eu-west-1"),
     ]
     assert simulated.calls()[0].access_key == f"AKIA{ACCOUNT}"
-    assert [each["RoleArn"] for each in sts.asked] == [ROLE, ROLE]
+    assert [(each["RoleArn"], each["Region"]) for each in sts.asked] == [(ROLE, REGION), (ROLE, "eu-west-1")]
 
 
 # -- Kept and renewed ------------------------------------------------------------------------------

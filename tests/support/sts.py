@@ -74,7 +74,8 @@ class Sts:
 
     Each key handed out is made known to the simulated EKS as one of the role's account, or of
     ``reaches``. ``ahead_s`` is how far this STS's clock is ahead. With ``fault`` (an HTTP status and
-    AWS's code) it refuses instead, and while ``open`` is cleared it answers nobody.
+    AWS's code) it refuses instead, and while ``open`` is cleared it answers nobody. ``asked`` holds each
+    request's parameters and, as ``Region``, the region it was signed for.
     """
 
     moto: str
@@ -131,6 +132,7 @@ class Sts:
     async def _answer(self, request: web.Request) -> web.Response:
         body = await request.read()
         asked = dict(parse_qsl(body.decode()))
+        asked["Region"] = request.headers["Authorization"].split("/")[2]
         self.asked.append(asked)
         await self.open.wait()
         if self.fault is not None:

@@ -1,0 +1,223 @@
+"""Several accounts and regions over the wire: kept apart, decided apart, called as the caller."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eksgateway.eks.roles import OWN_SESSION, session_name
+from eksgateway.model import Caller
+from eksgateway.v1 import cancellation_pb2 as cpb
+from eksgateway.v1 import update_service_pb2 as pb
+from eksgateway.v1.update_pb2 import ClusterRef
+from support.gateway import ACCOUNT, POLICY_DATA, REGION, Running, running, until
+from support.simulator import SimulatedEks
+from support.sts import Sts
+from support.wire import PRODUCTION, get_update, recorded, refused, settled
+
+OTHER_ACCOUNT, OTHER_REGION, NOT_CONFIGURED = "444455556666", "eu-west-1", "777788889999"
+HOME = {"account_id": ACCOUNT, "region": REGION}
+REGIONAL = {"account_id": ACCOUNT, "region": OTHER_REGION}
+FOREIGN = {"account_id": OTHER_ACCOUNT, "region": REGION}
+TARGETS = (HOME, REGIONAL, FOREIGN)
+WHY = {"reason": "bad AMI", "ticket": "OPS-1"}
+
+
+def data(**where: list[str]) -> dict[str, Any]:
+    """The usual grants, in all targets and one account that is not configured, unless told otherwise."""
+    everywhere = {"accounts": [ACCOUNT, OTHER_ACCOUNT, NOT_CONFIGURED], "regions": [REGION, OTHER_REGION]}
+    found = copy.deepcopy(POLICY_DATA)
+    for grant in found["eksgateway"]["grants"]:
+        grant.update(everywhere | where)
+    return found
+
+
+@pytest.fixture
+async def sts(moto: str, eks: SimulatedEks) -> AsyncIterator[Sts]:
+    async with Sts(moto, eks.simulator.control.accounts) as here:
+        yield here
+
+
+def settings(eks: SimulatedEks, sts: Sts) -> dict[str, Any]:
+    """The section ``eks``: two regions of the gateway's own account, and another account by its role."""
+    role = {
+        "role_arn": f"arn:aws:iam::{OTHER_ACCOUNT}:role/eksgateway",
+        "external_id": "corp-1",
+        "sts_endpoint_url": sts.url,
+    }
+    urls = {"endpoint_url": eks.url}
+    return {"targets": [HOME | urls, REGIONAL | urls, FOREIGN | urls | role], "read_timeout_s": 1}
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path, eks: SimulatedEks, sts: Sts) -> AsyncIterator[Running]:
+    async with running(tmp_path, eks, data=data(), eks=settings(eks, sts)) as here:
+        yield here
+
+
+async def cancel(
+    here: Running, target: dict[str, str], who: Any = None, name: str = "prod-1", **fields: Any
+) -> cpb.Cancellation:
+    request = pb.CancelUpdateRequest(
+        cluster=ClusterRef(name=name, **target), update_id="u-1", **WHY, **fields
+    )
+    metadata = here.oncall if who is None else who
+    return (await here.updates.CancelUpdate(request, metadata=metadata, timeout=40)).cancellation
+
+
+def everywhere(eks: SimulatedEks) -> None:
+    """A cluster of one name with an update of one id, in every target."""
+    for target in TARGETS:
+        eks.rollback("prod-1", tags=PRODUCTION, update_id="u-1", **target)
+
+
+def named(subject: str) -> str:
+    return session_name(Caller("jwt", f"jwt:test:{subject}", ""))
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: "-".join(target.values()))
+async def test_a_cancel_reaches_the_target_it_names_and_no_other(
+    gateway: Running, target: dict[str, str]
+) -> None:
+    """Same cluster name, same update id: what is recorded and what EKS is asked is the one that was named."""
+    everywhere(gateway.eks)
+    told = await cancel(gateway, target)
+    assert (told.cluster.account_id, told.cluster.region) == tuple(target.values())
+    calls = gateway.eks.calls()
+    assert {"DescribeCluster", "DescribeUpdate", "CancelUpdate"} <= {call.operation for call in calls}
+    assert {(call.account_id, call.region) for call in calls} == {tuple(target.values())}
+    for other in TARGETS:
+        found = await get_update(gateway, "prod-1", "u-1", **other)
+        assert (found.status == "InProgress") == (other != target)
+
+
+async def test_who_names_no_target_means_the_first(gateway: Running) -> None:
+    """The home target."""
+    everywhere(gateway.eks)
+    told = await gateway.cancel("prod-1", "u-1")
+    assert (told.cluster.account_id, told.cluster.region) == tuple(HOME.values())
+
+
+async def test_listed_are_the_updates_of_the_target_named(gateway: Running) -> None:
+    """And not those of a cluster of the same name elsewhere."""
+    for number, target in enumerate(TARGETS):
+        gateway.eks.rollback("prod-1", tags=PRODUCTION, update_id=f"u-{number}", **target)
+    for number, target in enumerate(TARGETS):
+        request = pb.ListUpdatesRequest(cluster=ClusterRef(name="prod-1", **target))
+        answer = await gateway.updates.ListUpdates(request, metadata=gateway.viewer, timeout=30)
+        assert [update.id for update in answer.updates] == [f"u-{number}"]
+
+
+async def test_cloudtrail_sees_who_it_was(gateway: Running, sts: Sts) -> None:
+    """What is done for one caller is done in that caller's session, what is shared in the gateway's own."""
+    for name in ("prod-1", "prod-2"):
+        gateway.eks.rollback(name, tags=PRODUCTION, update_id="u-1", **FOREIGN)
+    await cancel(gateway, FOREIGN)
+    await cancel(gateway, FOREIGN, gateway.credentials("second", "oncall"), "prod-2")
+    request = pb.CheckCancelUpdateRequest(cluster=ClusterRef(name="prod-1", **FOREIGN), update_id="u-1")
+    await gateway.updates.CheckCancelUpdate(request, metadata=gateway.viewer, timeout=30)
+    calls = [(call.operation, sts.who(call.access_key)) for call in gateway.eks.calls()]
+    assert [who for operation, who in calls if operation == "CancelUpdate"] == [
+        named("oncall"),
+        named("second"),
+    ]
+    looks = {who for operation, who in calls if operation == "DescribeUpdate"}
+    assert {named("oncall"), named("second"), named("viewer")} <= looks
+    await until(lambda: any(sts.who(call.access_key) == OWN_SESSION for call in gateway.eks.calls()))
+    assert {each["ExternalId"] for each in sts.asked} == {"corp-1"}
+    used = next(each for each in sts.sessions if each.name == named("oncall"))
+    assert (await sts.identity(used))["Arn"].endswith(f":assumed-role/eksgateway/{named('oncall')}")
+
+
+async def test_many_cancels_of_a_caller_assume_the_role_once(gateway: Running, sts: Sts) -> None:
+    """Once for the caller and once for the gateway, which follows them all."""
+    names = [f"prod-{number}" for number in range(12)]
+    for name in names:
+        gateway.eks.rollback(name, tags=PRODUCTION, update_id="u-1", **FOREIGN)
+    await asyncio.gather(*(cancel(gateway, FOREIGN, name=name) for name in names))
+    assert len(gateway.eks.calls("CancelUpdate")) == 12
+    await until(lambda: len(sts.asked) == 2)
+    assert {each["RoleSessionName"] for each in sts.asked} == {named("oncall"), OWN_SESSION}
+
+
+async def test_a_role_that_reaches_another_account(gateway: Running, sts: Sts) -> None:
+    """Found out before anything is recorded or sent, and no word of the cluster there is told."""
+    sts.reaches = NOT_CONFIGURED
+    here = FOREIGN | {"account_id": NOT_CONFIGURED}
+    gateway.eks.rollback("prod-1", tags=PRODUCTION, update_id="u-1", **here)
+    refusal = await refused(cancel(gateway, FOREIGN, request_id="first"))
+    assert refusal.told == ("INTERNAL", "TARGET_MISMATCH")
+    assert NOT_CONFIGURED.encode() not in refusal.raw
+    assert gateway.eks.calls("CancelUpdate") == ()
+    assert (await refused(recorded(gateway, request_id="first"))).reason == "CANCELLATION_NOT_FOUND"
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        pytest.param((403, "AccessDenied"), ("INTERNAL", "UPSTREAM_CREDENTIALS"), id="refused"),
+        pytest.param((503, "ServiceUnavailable"), ("UNAVAILABLE", "EKS_UNAVAILABLE"), id="down"),
+    ],
+)
+async def test_a_role_that_cannot_be_assumed(
+    gateway: Running, sts: Sts, fault: tuple[int, str], told: tuple[str, str]
+) -> None:
+    """Nothing is recorded or sent there, the caller is not blamed, and other targets are served."""
+    everywhere(gateway.eks)
+    sts.fault = fault
+    refusal = await refused(cancel(gateway, FOREIGN, request_id="first"))
+    assert refusal.told == told
+    assert b"role/" not in refusal.raw
+    assert gateway.eks.calls() == ()
+    assert (await refused(recorded(gateway, request_id="first"))).reason == "CANCELLATION_NOT_FOUND"
+    await cancel(gateway, REGIONAL)
+
+
+async def test_a_watch_goes_on_when_the_role_can_be_assumed_again(gateway: Running, sts: Sts) -> None:
+    """The first watcher is told why there is nothing to see; the next one follows to the end."""
+    gateway.eks.rollback("prod-1", tags=PRODUCTION, update_id="u-1", node_phase_s=60, **FOREIGN)
+    request = pb.WatchUpdateRequest(cluster=ClusterRef(name="prod-1", **FOREIGN), update_id="u-1")
+    sts.fault = (403, "AccessDenied")
+    watch = gateway.updates.WatchUpdate(request, metadata=gateway.viewer, timeout=30)
+    assert (await refused(watch.read())).told == ("INTERNAL", "UPSTREAM_CREDENTIALS")
+    sts.fault = None
+    told = await cancel(gateway, FOREIGN)
+    gateway.eks.advance(3600)
+    await settled(gateway, cpb.CANCELLATION_PHASE_CANCELLED, cancellation_id=told.cancellation_id)
+
+
+async def test_grants_are_for_accounts_and_regions(tmp_path: Path, eks: SimulatedEks, sts: Sts) -> None:
+    """A grant for one target lets nobody cancel in another, and denied calls assume no role."""
+    everywhere(eks)
+    grants = data(accounts=[OTHER_ACCOUNT], regions=[REGION])
+    async with running(tmp_path, eks, data=grants, eks=settings(eks, sts)) as gateway:
+        for target in (HOME, REGIONAL, FOREIGN | {"region": OTHER_REGION}):
+            assert (await refused(cancel(gateway, target))).reason == "POLICY_DENIED"
+        assert (sts.asked, eks.calls()) == ([], ())
+        await cancel(gateway, FOREIGN)
+        assert {call.account_id for call in eks.calls()} == {OTHER_ACCOUNT}
+
+
+NOWHERE = (
+    {"account_id": NOT_CONFIGURED, "region": REGION},
+    {"account_id": OTHER_ACCOUNT, "region": OTHER_REGION},  # each of the two is in some target
+)
+
+
+@pytest.mark.parametrize("target", NOWHERE, ids=["account", "combination"])
+async def test_only_the_authorised_learn_that_a_target_is_not_configured(
+    gateway: Running, target: dict[str, str]
+) -> None:
+    """To all others a target that exists and one that does not look the same."""
+    everywhere(gateway.eks)
+    told = await refused(cancel(gateway, target))
+    assert told.told == ("FAILED_PRECONDITION", "TARGET_NOT_CONFIGURED")
+    outside = [await refused(cancel(gateway, each, gateway.outsider)) for each in (target, FOREIGN)]
+    assert [each.told for each in outside] == [("PERMISSION_DENIED", "POLICY_DENIED")] * 2
+    assert outside[0].masked == outside[1].masked
+    assert gateway.eks.calls() == ()
