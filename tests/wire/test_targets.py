@@ -114,24 +114,21 @@ async def test_listed_are_the_updates_of_the_target_named(gateway: Running) -> N
 
 
 async def test_cloudtrail_sees_who_it_was(gateway: Running, sts: Sts) -> None:
-    """What is done for one caller is done in that caller's session, what is shared in the gateway's own."""
-    for name in ("prod-1", "prod-2"):
+    """A cancel and the reads before it are made in its caller's session, all other calls in the gateway's."""
+    callers = {"prod-1": "first", "prod-2": "second"}
+    for name, subject in callers.items():
         gateway.eks.rollback(name, tags=PRODUCTION, update_id="u-1", **FOREIGN)
-    await cancel(gateway, FOREIGN)
-    await cancel(gateway, FOREIGN, gateway.credentials("second", "oncall"), "prod-2")
-    request = pb.CheckCancelUpdateRequest(cluster=ClusterRef(name="prod-1", **FOREIGN), update_id="u-1")
-    await gateway.updates.CheckCancelUpdate(request, metadata=gateway.viewer, timeout=30)
-    calls = [(call.operation, sts.who(call.access_key)) for call in gateway.eks.calls()]
-    assert [who for operation, who in calls if operation == "CancelUpdate"] == [
-        named("oncall"),
-        named("second"),
-    ]
-    looks = {who for operation, who in calls if operation == "DescribeUpdate"}
-    assert {named("oncall"), named("second"), named("viewer")} <= looks
+        await cancel(gateway, FOREIGN, gateway.credentials(subject, "oncall"), name)
+    for name, subject in callers.items():
+        calls = [call for call in gateway.eks.calls() if call.cluster == name]
+        assert [(call.operation, sts.who(call.access_key)) for call in calls[:3]] == [
+            (operation, named(subject)) for operation in ("DescribeCluster", "DescribeUpdate", "CancelUpdate")
+        ]
+        assert {sts.who(call.access_key) for call in calls[3:]} <= {OWN_SESSION}
     await until(lambda: any(sts.who(call.access_key) == OWN_SESSION for call in gateway.eks.calls()))
     assert {each["ExternalId"] for each in sts.asked} == {"corp-1"}
-    used = next(each for each in sts.sessions if each.name == named("oncall"))
-    assert (await sts.identity(used))["Arn"].endswith(f":assumed-role/eksgateway/{named('oncall')}")
+    used = next(each for each in sts.sessions if each.name == named("first"))
+    assert (await sts.identity(used))["Arn"].endswith(f":assumed-role/eksgateway/{named('first')}")
 
 
 async def test_many_cancels_of_a_caller_assume_the_role_once(gateway: Running, sts: Sts) -> None:

@@ -1,7 +1,7 @@
 """A target's role: one session per caller, so that CloudTrail shows who; kept, and renewed before it ends.
 
-What is no caller's call (polling, shared reads) has a session named for the gateway itself.
-Asking STS blocks: it is for worker threads.
+What is done for no one caller has a session named for the gateway itself. Asking STS blocks: it is
+for worker threads.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 
 OWN_SESSION = "eksgateway"
 KEPT = 1000  # sessions of one role; about 3 KB each
-LASTS_S = 3600  # botocore renews in the last 15 minutes, so that 900 would mean a call each time
+LASTS_S = 3600  # the most that AWS gives from role to role; botocore renews in its last 15 minutes
 COOL_DOWN_S = 1.0
 
 _LONGEST_NAME = 64
