@@ -1,4 +1,4 @@
-"""Compiles policies/ to the Wasm module that the package ships, and copies the data's schema beside it.
+"""Compiles policies/ to the Wasm module that the package ships, and copies the schemas beside it.
 
 Run by `make policy`; tests/policy/test_build.py fails when a fresh build differs from what is committed.
 """
@@ -21,7 +21,7 @@ SOURCES = ("policies/eksgateway/authz.rego", "policies/eksgateway/wellformed.reg
 
 
 def build(target: Path) -> None:
-    """Write policy.wasm and data.schema.json into ``target``."""
+    """Write policy.wasm, data.schema.json and input.schema.json into ``target``."""
     version = subprocess.run(["opa", "version"], check=True, capture_output=True, text=True).stdout
     if f"Version: {OPA_VERSION}\n" not in version:
         sys.exit(f"opa {OPA_VERSION} is needed, and this is:\n{version}")
@@ -35,7 +35,8 @@ def build(target: Path) -> None:
             if module is None:
                 sys.exit("opa build made a bundle without policy.wasm")
             (target / "policy.wasm").write_bytes(module.read())
-    shutil.copyfile(ROOT / "policies" / "schemas" / "data.json", target / "data.schema.json")
+    for name in ("data", "input"):
+        shutil.copyfile(ROOT / "policies" / "schemas" / f"{name}.json", target / f"{name}.schema.json")
 
 
 if __name__ == "__main__":

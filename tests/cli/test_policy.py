@@ -8,6 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from eksgateway.cli.main import app
+from eksgateway.clock import SystemClock
+from eksgateway.policy.load import open_engine
+from eksgateway.settings import PolicySettings
 
 EXAMPLE = Path(__file__).parents[2] / "policies" / "data.example.yaml"
 
@@ -17,9 +20,14 @@ def check(file: Path) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def test_good_data() -> None:
-    """It says what it has found there."""
-    assert check(EXAMPLE) == (0, f"{EXAMPLE}: good: 4 grants, 1 freeze\n")
+async def test_good_data() -> None:
+    """It says what it has found there, and the revision by which a gateway tells of it."""
+    engine = await open_engine(PolicySettings(data=EXAMPLE), SystemClock())
+    await engine.close()
+    assert check(EXAMPLE) == (
+        0,
+        f"{EXAMPLE}: good: 4 grants, 1 freeze\nIn force, its revision is {engine.revision}\n",
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,8 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
-import wasmtime
 
-from eksgateway.policy.ticker import Ticker
-from eksgateway.policy.wasm import LoadedPolicy, WasmEngine
+from eksgateway.policy.wasm import LoadedPolicy, WasmEngine, machine
 from eksgateway.policy.wasm_module import PolicyModule
 from support.opa import OpaServer, running_opa
 
@@ -20,9 +18,7 @@ Engines = Callable[[Any], WasmEngine]
 @pytest.fixture(scope="module")
 def engines() -> Iterator[Engines]:
     """Engines of the package's module, compiled once, over the content of ``data.eksgateway``."""
-    config = wasmtime.Config()
-    config.epoch_interruption = True
-    ticker = Ticker(engine := wasmtime.Engine(config))
+    engine, ticker = machine()
     wasm = (files("eksgateway.policy") / "policy.wasm").read_bytes()
     module = PolicyModule(engine, ticker, wasm)
     yield lambda content: WasmEngine(LoadedPolicy(module, {"eksgateway": content}), ticker, timeout_s=10)

@@ -16,15 +16,11 @@ from rich.text import Text
 
 from eksgateway.ledger.chain import Checkpoint, Event, Kind
 from eksgateway.ledger.codec import CodecError, decode, format_time
-from eksgateway.ledger.listing import list_denials, list_events
+from eksgateway.ledger.listing import every_denial, every_event
 from eksgateway.ledger.projection import DenialsLost
-from eksgateway.ledger.sqlite import LedgerError
 from eksgateway.ledger.verify import verify
 from eksgateway.model import Denial, Intent, Observation, Outcome
 from eksgateway.settings import SettingsError
-
-_PAGE = 1000
-_MOST_DENIALS = 100_000
 
 
 def verify_ledger(path: Path, checkpoint: str) -> int:
@@ -76,22 +72,16 @@ def _table(entries: Iterator[_Entry]) -> Table:
 
 def _entries(path: Path) -> Iterator[_Entry]:
     """Events and denied cancels, oldest first."""
-    try:
-        denials = reversed(list_denials(path, limit=_MOST_DENIALS))
-    except CodecError as exc:
-        raise LedgerError(f"{path}: the log of denied cancels was changed: {exc}") from exc
-    return heapq.merge(_events(path), map(_denied, denials), key=attrgetter("time"))
+    return heapq.merge(
+        map(_happened, every_event(path)), map(_denied, every_denial(path)), key=attrgetter("time")
+    )
 
 
-def _events(path: Path) -> Iterator[_Entry]:
-    after = 0
-    while page := list_events(path, after=after, limit=_PAGE):
-        for event in page:
-            cancellation_id, kind, time = (
-                printable(text) for text in (event.cancellation_id, event.kind, event.time)
-            )
-            yield _Entry(str(event.seq), time, kind, cancellation_id, printable(_what(event)))
-        after = page[-1].seq
+def _happened(event: Event) -> _Entry:
+    cancellation_id, kind, time = (
+        printable(text) for text in (event.cancellation_id, event.kind, event.time)
+    )
+    return _Entry(str(event.seq), time, kind, cancellation_id, printable(_what(event)))
 
 
 def _denied(denial: Denial) -> _Entry:

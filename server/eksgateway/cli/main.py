@@ -54,13 +54,20 @@ def serve(
 def health(
     address: Annotated[str, typer.Option(help="host:port of the gateway.")] = "127.0.0.1:50051",
     ca: Annotated[Path | None, typer.Option(help="CA bundle, when it serves TLS.")] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="The client's own, when it demands one; needs --ca and --key.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(help="The key of --certificate.")] = None,
     service: Annotated[str, typer.Option(help="Empty is readiness; `liveness` is the process.")] = "",
 ) -> None:
     """Exit 0 when a gateway serves, 1 when it does not (for container health checks)."""
     from eksgateway.cli.health import check  # noqa: PLC0415
 
+    if (certificate is None) != (key is None) or (certificate and ca is None):
+        raise typer.BadParameter("--certificate needs --key, and both need --ca")
+    own = (certificate, key) if certificate and key else None
     with _clear_errors():
-        sys.exit(check(address, ca, service))
+        sys.exit(check(address, ca, own, service))
 
 
 @app.command()
@@ -133,9 +140,50 @@ def ledger_list(path: Annotated[Path, typer.Argument(help="The ledger's file.")]
         list_ledger(path)
 
 
+Module = Annotated[
+    Path | None, typer.Option(help="A policy.wasm of your own. Default: the one that a gateway has.")
+]
+
+
 @policy_app.command("check")
-def policy_check(file: Annotated[Path, typer.Argument(help="The data file: YAML or JSON.")]) -> None:
-    """Check operators' data against the schema; exit 1 with the path of every fault."""
+def policy_check(
+    file: Annotated[Path, typer.Argument(help="The data file: YAML or JSON.")], module: Module = None
+) -> None:
+    """Check operators' data against the schema; exit 1 with the path of every fault.
+
+    Of good data it tells the revision that a gateway has with it in force.
+    """
     from eksgateway.cli.policy import check_data  # noqa: PLC0415
 
-    sys.exit(check_data(file))
+    with _clear_errors():
+        sys.exit(check_data(file, module))
+
+
+@policy_app.command("test")
+def policy_test(
+    file: Annotated[Path, typer.Argument(help="Inputs: one or a list in YAML or JSON, or JSON lines.")],
+    data: Annotated[Path | None, typer.Option(help="The data file to decide by.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Or a gateway's settings, for its data.")] = None,
+    module: Module = None,
+) -> None:
+    """Decide recorded or hand-written inputs, and explain; exit 2 when something cannot be read."""
+    from eksgateway.cli.policy import try_inputs  # noqa: PLC0415
+
+    sys.exit(try_inputs(file, data, config, module))
+
+
+@policy_app.command("diff")
+def policy_diff(
+    ledger: Annotated[Path, typer.Option(help="The ledger whose cancels are decided again.")],
+    data: Annotated[Path, typer.Option(help="The candidate: a data file.")],
+    data_old: Annotated[
+        Path | None, typer.Option(help="Compare with this data file, and not with what was recorded.")
+    ] = None,
+    module: Module = None,
+) -> None:
+    """Print every recorded decision on a cancel that other data would change, both ways, each judged at
+    its own time. Exit 0 when nothing changes, 1 when something does, 2 when something cannot be read.
+    """
+    from eksgateway.cli.policy import diff  # noqa: PLC0415
+
+    sys.exit(diff(ledger, data, data_old, module))

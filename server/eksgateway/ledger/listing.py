@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from eksgateway.ledger import queries
 from eksgateway.ledger.chain import Event
-from eksgateway.ledger.codec import decode
+from eksgateway.ledger.codec import CodecError, decode
 from eksgateway.ledger.migrate import stored_revision
 from eksgateway.ledger.protocol import HistoryFilter, HistoryPage
 from eksgateway.ledger.schema import REVISION, decisions, events
@@ -20,6 +20,7 @@ from eksgateway.ledger.sqlite import LedgerError, explain, open_engine
 from eksgateway.model import Denial
 
 _TIMEOUT_S = 5.0
+_PAGE = 1000
 
 
 @contextmanager
@@ -43,13 +44,21 @@ def inspecting(path: Path) -> Iterator[Connection]:
         engine.dispose()
 
 
-def list_events(path: Path, *, cancellation_id: str = "", after: int = 0, limit: int = 1000) -> list[Event]:
+def list_events(path: Path, *, cancellation_id: str = "", after: int = 0, limit: int = _PAGE) -> list[Event]:
     """Events, oldest first: of one cancellation or of all, from behind a sequence number on."""
     rows = select(events).where(events.c.seq > after).order_by(events.c.seq).limit(limit)
     if cancellation_id:
         rows = rows.where(events.c.cancellation_id == cancellation_id)
     with inspecting(path) as connection:
         return [as_event(row) for row in connection.execute(rows)]
+
+
+def every_event(path: Path) -> Iterator[Event]:
+    """All events, oldest first, a page at a time."""
+    after = 0
+    while page := list_events(path, after=after):
+        yield from page
+        after = page[-1].seq
 
 
 def list_cancellations(path: Path, which: HistoryFilter, limit: int, before: str = "") -> HistoryPage:
@@ -63,6 +72,24 @@ def list_denials(path: Path, *, limit: int = 1000) -> list[Denial]:
     with inspecting(path) as connection:
         rows = connection.execute(select(decisions.c.body).order_by(decisions.c.id.desc()).limit(limit))
         return [decode(Denial, row.body) for row in rows]
+
+
+def every_denial(path: Path) -> Iterator[Denial]:
+    """All denied cancels of the decision log, oldest first, a page at a time. Raises LedgerError, also
+    for one that was changed: the log is no part of the chain.
+    """
+    rows = select(decisions.c.id, decisions.c.body).order_by(decisions.c.id).limit(_PAGE)
+    after = 0
+    while True:
+        with inspecting(path) as connection:
+            page = connection.execute(rows.where(decisions.c.id > after)).all()
+        if not page:
+            return
+        try:
+            yield from [decode(Denial, row.body) for row in page]
+        except CodecError as exc:
+            raise LedgerError(f"{path}: the log of denied cancels was changed: {exc}") from exc
+        after = page[-1].id
 
 
 def as_event(row: Any) -> Event:

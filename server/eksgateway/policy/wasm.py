@@ -76,6 +76,14 @@ def _only_result(results: Any) -> Any:
     raise PolicyInvalid(detail="the policy's answer is not a result set")
 
 
+def machine() -> tuple[wasmtime.Engine, Ticker]:
+    """What modules are compiled for, and the watchdog that stops them; its user closes the latter."""
+    config = wasmtime.Config()
+    config.epoch_interruption = True
+    engine = wasmtime.Engine(config)
+    return engine, Ticker(engine)
+
+
 class WasmEngine:
     """A PolicyEngine. Use ``open`` for files that may change, ``load`` for what stays as it is; ``close``
     ends its threads.
@@ -100,9 +108,7 @@ class WasmEngine:
     @classmethod
     async def load(cls, wasm: bytes, data: dict[str, Any], *, timeout_s: float = _EVALUATION_S) -> Self:
         """An engine whose policy has answered once. Raises PolicyLoadError."""
-        config = wasmtime.Config()
-        config.epoch_interruption = True
-        ticker = Ticker(engine := wasmtime.Engine(config))
+        engine, ticker = machine()
         try:
             # Compiling takes long enough to be felt by everybody else on the loop.
             policy = await asyncio.to_thread(
