@@ -123,7 +123,7 @@ class Cancellation(_message.Message):
     request_id: _builtins.str
     """The caller's own id for the call; unique per caller."""
     caller: _builtins.str
-    """The verified caller, for example `jwt:corp:deploy-bot`."""
+    """The verified caller, for example `jwt:corp:deploy-bot` or `spiffe://corp.example/deploy`."""
     update_id: _builtins.str
     update_type: _builtins.str
     """The update's type when the cancel was decided."""

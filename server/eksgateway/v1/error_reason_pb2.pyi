@@ -24,7 +24,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     DESCRIPTOR: _descriptor.EnumDescriptor
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
     ERROR_REASON_CREDENTIALS_MISSING: _ErrorReason.ValueType  # 1
-    """UNAUTHENTICATED. No `authorization` metadata was sent."""
+    """UNAUTHENTICATED. No `authorization` metadata was sent to an address that demands a token. (A
+    certificate that is missing fails the handshake, which gRPC tells as UNAVAILABLE.)
+    """
     ERROR_REASON_CREDENTIALS_INVALID: _ErrorReason.ValueType  # 2
     """UNAUTHENTICATED. The credentials are repeated, malformed or not valid here."""
     ERROR_REASON_CREDENTIALS_EXPIRED: _ErrorReason.ValueType  # 3
@@ -127,7 +129,9 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 ERROR_REASON_CREDENTIALS_MISSING: ErrorReason.ValueType  # 1
-"""UNAUTHENTICATED. No `authorization` metadata was sent."""
+"""UNAUTHENTICATED. No `authorization` metadata was sent to an address that demands a token. (A
+certificate that is missing fails the handshake, which gRPC tells as UNAVAILABLE.)
+"""
 ERROR_REASON_CREDENTIALS_INVALID: ErrorReason.ValueType  # 2
 """UNAUTHENTICATED. The credentials are repeated, malformed or not valid here."""
 ERROR_REASON_CREDENTIALS_EXPIRED: ErrorReason.ValueType  # 3

@@ -28,10 +28,11 @@ if _version_not_supported:
 class UpdateServiceStub:
     """Updates of EKS clusters: look at them, cancel them, watch them end.
 
-    Credentials: `authorization: Bearer <JWT>` in the metadata. Each RPC needs the action of the
-    same name from the policy (cancel, check, get, list, watch). Every error carries
-    google.rpc.ErrorInfo with the domain `eksgateway` and one of ErrorReason; a refused caller
-    learns nothing about what exists.
+    Credentials: what the address demands, which is `authorization: Bearer <JWT>` in the metadata, a
+    client certificate that is a SPIFFE X.509-SVID, or both. Each RPC needs the action of the same
+    name from the policy (cancel, check, get, list, watch). Every error carries google.rpc.ErrorInfo
+    with the domain `eksgateway` and one of ErrorReason; a refused caller learns nothing about what
+    exists.
     """
 
     def __init__(self, channel):
@@ -75,10 +76,11 @@ class UpdateServiceStub:
 class UpdateServiceServicer:
     """Updates of EKS clusters: look at them, cancel them, watch them end.
 
-    Credentials: `authorization: Bearer <JWT>` in the metadata. Each RPC needs the action of the
-    same name from the policy (cancel, check, get, list, watch). Every error carries
-    google.rpc.ErrorInfo with the domain `eksgateway` and one of ErrorReason; a refused caller
-    learns nothing about what exists.
+    Credentials: what the address demands, which is `authorization: Bearer <JWT>` in the metadata, a
+    client certificate that is a SPIFFE X.509-SVID, or both. Each RPC needs the action of the same
+    name from the policy (cancel, check, get, list, watch). Every error carries google.rpc.ErrorInfo
+    with the domain `eksgateway` and one of ErrorReason; a refused caller learns nothing about what
+    exists.
     """
 
     def CancelUpdate(self, request, context):
@@ -190,10 +192,11 @@ def add_UpdateServiceServicer_to_server(servicer, server):
 class UpdateService:
     """Updates of EKS clusters: look at them, cancel them, watch them end.
 
-    Credentials: `authorization: Bearer <JWT>` in the metadata. Each RPC needs the action of the
-    same name from the policy (cancel, check, get, list, watch). Every error carries
-    google.rpc.ErrorInfo with the domain `eksgateway` and one of ErrorReason; a refused caller
-    learns nothing about what exists.
+    Credentials: what the address demands, which is `authorization: Bearer <JWT>` in the metadata, a
+    client certificate that is a SPIFFE X.509-SVID, or both. Each RPC needs the action of the same
+    name from the policy (cancel, check, get, list, watch). Every error carries google.rpc.ErrorInfo
+    with the domain `eksgateway` and one of ErrorReason; a refused caller learns nothing about what
+    exists.
     """
 
     @staticmethod

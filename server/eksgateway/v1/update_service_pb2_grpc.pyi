@@ -29,10 +29,11 @@ GRPC_VERSION: str
 class UpdateServiceStub:
     """Updates of EKS clusters: look at them, cancel them, watch them end.
 
-    Credentials: `authorization: Bearer <JWT>` in the metadata. Each RPC needs the action of the
-    same name from the policy (cancel, check, get, list, watch). Every error carries
-    google.rpc.ErrorInfo with the domain `eksgateway` and one of ErrorReason; a refused caller
-    learns nothing about what exists.
+    Credentials: what the address demands, which is `authorization: Bearer <JWT>` in the metadata, a
+    client certificate that is a SPIFFE X.509-SVID, or both. Each RPC needs the action of the same
+    name from the policy (cancel, check, get, list, watch). Every error carries google.rpc.ErrorInfo
+    with the domain `eksgateway` and one of ErrorReason; a refused caller learns nothing about what
+    exists.
     """
 
     @_typing.overload
@@ -85,10 +86,11 @@ class UpdateServiceStub:
 class UpdateServiceAsyncStub(UpdateServiceStub):
     """Updates of EKS clusters: look at them, cancel them, watch them end.
 
-    Credentials: `authorization: Bearer <JWT>` in the metadata. Each RPC needs the action of the
-    same name from the policy (cancel, check, get, list, watch). Every error carries
-    google.rpc.ErrorInfo with the domain `eksgateway` and one of ErrorReason; a refused caller
-    learns nothing about what exists.
+    Credentials: what the address demands, which is `authorization: Bearer <JWT>` in the metadata, a
+    client certificate that is a SPIFFE X.509-SVID, or both. Each RPC needs the action of the same
+    name from the policy (cancel, check, get, list, watch). Every error carries google.rpc.ErrorInfo
+    with the domain `eksgateway` and one of ErrorReason; a refused caller learns nothing about what
+    exists.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -137,10 +139,11 @@ class UpdateServiceAsyncStub(UpdateServiceStub):
 class UpdateServiceServicer(metaclass=_abc_1.ABCMeta):
     """Updates of EKS clusters: look at them, cancel them, watch them end.
 
-    Credentials: `authorization: Bearer <JWT>` in the metadata. Each RPC needs the action of the
-    same name from the policy (cancel, check, get, list, watch). Every error carries
-    google.rpc.ErrorInfo with the domain `eksgateway` and one of ErrorReason; a refused caller
-    learns nothing about what exists.
+    Credentials: what the address demands, which is `authorization: Bearer <JWT>` in the metadata, a
+    client certificate that is a SPIFFE X.509-SVID, or both. Each RPC needs the action of the same
+    name from the policy (cancel, check, get, list, watch). Every error carries google.rpc.ErrorInfo
+    with the domain `eksgateway` and one of ErrorReason; a refused caller learns nothing about what
+    exists.
     """
 
     @_abc_1.abstractmethod
