@@ -24,6 +24,7 @@ from eksgateway.v1.update_pb2 import ClusterRef
 from support.authority import SERVER, WORKLOAD, Authority, Issued, Shape, uri
 from support.certified import DATA, DEMANDS, MESH, Connection, connected, listeners
 from support.gateway import Running, info, running
+from support.processes import eksgateway, program
 from support.simulator import SimulatedEks
 
 
@@ -186,6 +187,22 @@ async def test_a_token_may_have_to_come_over_a_certain_connection(
     assert await certified.told("both", workload, robot) == "POLICY_DENIED"
     assert await certified.told("jwt", proxy, robot) == "POLICY_DENIED"
     assert await certified.told("mtls", proxy, robot) == "POLICY_DENIED"
+
+
+async def test_health_is_asked_with_a_certificate_too(certified: Certified, tmp_path: Path) -> None:
+    """By the command, as a container's check does; and without one it says that nobody serves."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    certificate, key = certified.svid().write(folder)
+    address = certified.addresses["mtls"]
+    common = ("health", "--address", address, "--ca", str(tmp_path / "ca.crt"), "--service", "liveness")
+    for own, expected in (
+        (("--certificate", str(certificate), "--key", str(key)), (0, "SERVING")),
+        ((), (1, f"not serving: {address}: UNAVAILABLE")),
+        (("--key", str(key)), (2, "")),
+    ):
+        async with program(*eksgateway(*common, *own)) as running:
+            assert (await running.end(), running.out.strip()) == expected
 
 
 class Shifted(SystemClock):
