@@ -33,14 +33,22 @@ STORY = (
     "5. On another cluster",
     "FAILED_PRECONDITION, EKS_INVALID_STATE",
     "Phase TOO_LATE",
-    "6. The ledger",
+    "6. The gateway is killed",
+    "number 1      InProgress",
+    "number 2      Cancelling",
+    "killed:       the gateway",
+    "started:      another one",
+    "FINAL         Cancelled",
+    "OK: number 3 follows 2",
+    "7. The ledger",
     "outsider  prod-1  denied",
     "viewer    prod-1  denied",
     "oncall    prod-1  denied",
     "oncall    prod-1  CANCELLED",
     "oncall    prod-2  TOO_LATE",
+    "oncall    staging-1  CANCELLED",
     "Verified: ",
-    "All 6 scenes ended as they should",
+    "All 7 scenes ended as they should",
 )
 
 
@@ -87,7 +95,7 @@ async def test_a_scene_that_goes_wrong(tmp_path: Path) -> None:
         os.kill(max(children_of(demo.process.pid)), signal.SIGKILL)
         assert await demo.end() == 1
         assert "NOT AS IT SHOULD BE: UNAVAILABLE" in demo.out
-        assert "6. The ledger" in demo.out
+        assert "7. The ledger" in demo.out
         assert "Not as they should be: 4. With a ticket" in demo.out
         assert names_in(tmp_path) == []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -13,11 +14,12 @@ import grpc
 
 from eksgateway.cli.demo_client import Client, Refusal, phase_name
 from eksgateway.cli.demo_screen import Screen, State
-from eksgateway.cli.sandbox import CHANNEL_OPTIONS, Sandbox, open_sandbox, until
+from eksgateway.cli.sandbox import CHANNEL_OPTIONS, Sandbox, open_sandbox
 from eksgateway.cli.sandbox_options import SandboxOptions
+from eksgateway.client import Knowledge
 from eksgateway.ledger.listing import list_denials
 from eksgateway.ledger.verify import verify
-from eksgateway.lifetime import ending
+from eksgateway.lifetime import ending, until
 from eksgateway.model import Denial
 from eksgateway.v1 import cancellation_pb2
 from eksgateway.v1 import update_service_pb2 as pb
@@ -41,7 +43,7 @@ class Stage:
 
     client: Client
     screen: Screen
-    ledger: Path
+    sandbox: Sandbox
 
 
 async def run(screen: Screen) -> int:
@@ -72,7 +74,7 @@ async def _play(sandbox: Sandbox, screen: Screen, failed: list[str]) -> None:
     info = sandbox.info()
     screen.say(f"They answer. The simulated clock runs {_SPEED:.0f} times as fast as a real one.")
     async with grpc.aio.insecure_channel(info["grpc"], options=CHANNEL_OPTIONS) as channel:
-        stage = Stage(Client(channel, sandbox.tokens), screen, sandbox.folder.ledger)
+        stage = Stage(Client(channel, sandbox.tokens), screen, sandbox)
         deadline = asyncio.get_running_loop().time() + _ALL_SCENES_S
         for number, (heading, play) in enumerate(_SCENES, 1):
             screen.heading(f"{number}. {heading}")
@@ -129,24 +131,47 @@ async def _too_late(stage: Stage) -> None:
     stage.screen.detail(f"Phase {phase}: the control plane has begun, and EKS cannot stop that.")
 
 
+async def _resumes(stage: Stage) -> None:
+    """A gateway tells of Cancelling and is killed; how it ends is told by the next one."""
+    where = ("staging-1", "rollback-staging-1")
+    stage.screen.call("oncall", "CancelUpdate", where[0])
+    await stage.client.cancel("oncall", *where)
+    stage.screen.call("viewer", "WatchUpdate", f"{where[0]}, by eksgateway.client")
+    told: list[Knowledge] = []
+    with stage.screen.watching() as feed:
+        async with aclosing(stage.client.follow("viewer", *where)) as stream:
+            async for known in stream:
+                told.append(known)
+                feed.add(_known(known))
+                if known.update.status == "Cancelling":
+                    feed.add(State("killed:", "the gateway", "", ""))
+                    await stage.sandbox.replace_gateway()
+                    feed.add(State("started:", "another one", "", ""))
+    statuses, numbers = [known.update.status for known in told], [known.sequence for known in told]
+    _expect(statuses[-2:] == ["Cancelling", "Cancelled"], f"it went {', '.join(statuses)}")
+    _expect(numbers == list(range(1, len(told) + 1)), f"the numbers are {numbers}")
+    stage.screen.answer(f"OK: number {numbers[-1]} follows {numbers[-2]}; nothing is lost or told twice.")
+
+
 async def _history(stage: Stage) -> None:
     """What was denied and what was sent; the batch of denials is written a moment after the calls."""
-    screen = stage.screen
-    denials = await _until(lambda: _denials(stage.ledger), lambda found: len(found) >= 3)
+    screen, ledger = stage.screen, stage.sandbox.folder.ledger
+    denials = await _until(lambda: _denials(ledger), lambda found: len(found) >= 3)
     for denial in reversed(denials):
         cluster = denial.request.ref.cluster.name
         screen.detail(f"{_who(denial.caller.id):<8}  {cluster}  denied: {' '.join(denial.decision.reasons)}")
     screen.call("oncall", "ListCancellations")
     cancellations = await _until(lambda: stage.client.history("oncall"), _settled)
     for each in cancellations:
-        why = f"{each.reason}, {each.ticket}"
+        why = f"{each.reason}, {each.ticket}; " if each.ticket else ""
         screen.detail(
-            f"{_who(each.caller):<8}  {each.cluster.name}  {phase_name(each.phase)} ({why}; by grant"
+            f"{_who(each.caller):<8}  {each.cluster.name}  {phase_name(each.phase)} ({why}by grant"
             f" {', '.join(each.decision.rule_ids)})"
         )
     ended = {each.cluster.name: phase_name(each.phase) for each in cancellations}
-    _expect(ended == {"prod-1": "CANCELLED", "prod-2": "TOO_LATE"}, f"it says {ended}")
-    report = verify(stage.ledger)
+    expected = {"prod-1": "CANCELLED", "prod-2": "TOO_LATE", "staging-1": "CANCELLED"}
+    _expect(ended == expected, f"it says {ended}")
+    report = verify(ledger)
     _expect(report.broken is None, f"broken at {report.broken}")
     screen.answer(f"Verified: {report.events} events, {report.cancellations} cancellations. Chain head:")
     screen.detail(str(report.head))
@@ -158,6 +183,7 @@ _SCENES: tuple[tuple[str, Callable[[Stage], Awaitable[None]]], ...] = (
     ("On production, the on-call engineer needs a ticket", _no_ticket),
     ("With a ticket, the on-call engineer cancels, and sees it end", _cancels),
     ("On another cluster the cancel comes too late", _too_late),
+    ("The gateway is killed; a watch goes on with the next one", _resumes),
     ("The ledger has all of it", _history),
 )
 
@@ -211,6 +237,12 @@ def _state(message: pb.CancelUpdateAndWatchResponse) -> State:
         update.cancellation.status,
         phase_name(told.phase),
     )
+
+
+def _known(known: Knowledge) -> State:
+    """What a program knows, with its number in the line of streams."""
+    name = "FINAL" if known.final else f"number {known.sequence}"
+    return State(name, known.update.status, known.update.cancellation.status, phase_name(known.phase))
 
 
 def _kind(message: pb.WatchUpdateResponse) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from eksgateway.client import Knowledge, Timing, watch
 from eksgateway.v1 import cancellation_pb2, cancellation_service_pb2_grpc, update_pb2, update_service_pb2_grpc
 from eksgateway.v1 import cancellation_service_pb2 as history_pb
 from eksgateway.v1 import update_service_pb2 as pb
@@ -41,6 +42,7 @@ class Client:
     """Calls a gateway. ``who`` is a name in ``tokens``; errors come as AioRpcError."""
 
     def __init__(self, channel: grpc.aio.Channel, tokens: Mapping[str, str]) -> None:
+        self._channel = channel
         self._updates = update_service_pb2_grpc.UpdateServiceStub(channel)
         self._history = cancellation_service_pb2_grpc.CancellationServiceStub(channel)
         self._tokens = tokens
@@ -55,6 +57,16 @@ class Client:
         except grpc.aio.AioRpcError as exc:
             return Refusal.of(exc)
         return None
+
+    async def cancel(self, who: str, cluster: str, update_id: str) -> cancellation_pb2.Cancellation:
+        """CancelUpdate's record."""
+        request = pb.CancelUpdateRequest(cluster=update_pb2.ClusterRef(name=cluster), update_id=update_id)
+        return (await self._updates.CancelUpdate(request, **self._as(who))).cancellation
+
+    def follow(self, who: str, cluster: str, update_id: str) -> AsyncGenerator[Knowledge, None]:
+        """What ``eksgateway.client`` tells a program, whatever happens to the gateway."""
+        token, timing = self._tokens[who], Timing(longest_backoff_s=1)
+        return watch(self._channel, cluster, update_id, credentials=lambda: token, timing=timing)
 
     async def look(self, who: str, cluster: str, update_id: str) -> pb.WatchUpdateResponse:
         """The first message of a WatchUpdate, which is ended after it."""
