@@ -311,6 +311,8 @@ class WatchSettings(_Section):
     """How updates are polled and watched. Times are in seconds."""
 
     poll_s: PositiveFloat = 5
+    poll_min_s: PositiveFloat = 1  # just after a cancel or a change
+    poll_max_s: PositiveFloat = 25  # when nothing has changed for an hour
     follow_s: PositiveFloat = 30  # a pending cancellation that nobody watches
     heartbeat_s: PositiveFloat = 15
     facts_max_age_s: PositiveFloat = 30

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Protocol
@@ -12,18 +11,16 @@ import structlog
 
 from eksgateway.clock import Clock, heard
 from eksgateway.eks.shared import Seen
-from eksgateway.errors import EksNotFound, Exhausted, GatewayError, Internal
-from eksgateway.ledger.protocol import Known
+from eksgateway.errors import EksNotFound, GatewayError
 from eksgateway.model import Cancellation, Observation, UpdateRef
 from eksgateway.settings import WatchSettings
+from eksgateway.watch.notes import Notes, Record, as_gateway_error
 from eksgateway.watch.pace import Pace
 from eksgateway.watch.resume import Position
 from eksgateway.watch.slot import Slot
 from eksgateway.watch.state import Report, State, latest, published_phase, recorded
 
 _log = structlog.get_logger(__name__)
-
-Record = Callable[[UpdateRef, Observation], Awaitable[Known]]
 
 
 class Reads(Protocol):
@@ -67,9 +64,10 @@ class Poller:
     cannot be written: EKS said it. That record is tried again at each look, and a poller with a
     pending cancellation does not end before its last observation is recorded.
 
-    A watcher's first state was read after it came, or is at most ``poll_s`` old; only while EKS
-    cannot be read is it the last one known, with its old observe time. Who comes back from an
-    earlier stream is never told an older state than there (``watch.resume``), but EKS's error.
+    A watcher's first state is what others who watch know already, so that one who joins them costs
+    EKS nothing; else it was read after it came, or is at most ``poll_s`` old; only while EKS cannot
+    be read is it the last one known, with its old observe time. Who comes back from an earlier
+    stream is never told an older state than there (``watch.resume``), but EKS's error.
     """
 
     def __init__(self, ref: UpdateRef, tools: Tools) -> None:
@@ -77,7 +75,8 @@ class Poller:
         self._tools = tools
         self._clock = tools.clock
         self._settings = tools.settings
-        self._pace = Pace(tools.settings, tools.random)
+        self._pace = Pace(tools.settings, tools.random, tools.clock.monotonic())
+        self._notes = Notes(ref, tools.record)
         self._wake = asyncio.Event()
         self._watchers: set[Slot] = set()
         self._newcomers: dict[Slot, _Newcomer] = {}
@@ -87,7 +86,7 @@ class Poller:
         self._followed = False  # since the last look began
         self._version = 0  # rises whenever there is something to tell the ledger, or to ask it
         self._recorded = 0  # the version the ledger knows
-        self._unrecorded_why = ""
+        self._reading: asyncio.Future[Seen] | None = None
         self._failure: GatewayError | None = None
         self._missing_since: float | None = None
         self._given_up = False
@@ -111,6 +110,8 @@ class Poller:
         self._watchers.discard(slot)
         self._newcomers.pop(slot, None)
         self._wake.set()
+        if self._over and self._reading is not None:
+            self._reading.cancel()
 
     def follow(self, cancellation: Cancellation) -> None:
         """Take over what the cancellation's record says, publish it, look soon, go on until settled."""
@@ -121,6 +122,7 @@ class Poller:
         self._report = latest(self._report, recorded(cancellation, self._clock.monotonic()))
         self._version += 1
         self._followed = True
+        self._pace.changed(self._clock.monotonic())
         self._publish()
         self._wake.set()
 
@@ -161,28 +163,43 @@ class Poller:
         self._publish()
 
     async def _read(self) -> None:
-        max_age = 0 if self._report else self._settings.poll_s
         try:
-            seen = await self._tools.reads.poll(self.ref, max_age)
+            seen = await self._seen()
         except Exception as exc:  # noqa: BLE001 - a bug below must not end a pending cancellation's following
-            await self._failed(_as_gateway_error(exc))
+            await self._failed(as_gateway_error(exc))
+            return
+        if seen is None:
             return
         if self._failure is not None:
             _log.info("watch.poll_recovered", update=str(self.ref))
         self._failure = self._missing_since = None
-        self._pace.looked(throttled=False)
+        now = self._clock.monotonic()
         before = self._report  # follow() may have changed it meanwhile
-        self._report = latest(
-            before, Report(seen.update, seen.observe_time, seen.stamp, self._clock.monotonic())
-        )
+        self._report = latest(before, Report(seen.update, seen.observe_time, seen.stamp, now))
         if before is None or before.update != self._report.update:
             self._version += 1
+        if before is not None and before.update != self._report.update:
+            self._pace.changed(now)
+        self._pace.looked(now)
+
+    async def _seen(self) -> Seen | None:
+        """What EKS says, however long the turn takes; None as soon as nobody needs to know."""
+        max_age = 0 if self._report else self._settings.poll_s
+        while not self._over:
+            self._reading = reading = asyncio.ensure_future(self._tools.reads.poll(self.ref, max_age))
+            try:
+                await asyncio.wait((reading,))
+            finally:
+                reading.cancel()  # when this poller is closed
+            if not reading.cancelled():  # else by ``detach``; somebody may have come since
+                return reading.result()
+        return None
 
     async def _failed(self, error: GatewayError) -> None:
         if type(error) is not type(self._failure):
             _log.warning("watch.poll_failed", update=str(self.ref), reason=error.reason, detail=error.detail)
         self._failure = error
-        self._pace.looked(throttled=isinstance(error, Exhausted))
+        self._pace.looked(self._clock.monotonic())
         if self._report is None:
             self._given_up = True
             self.close(error)
@@ -200,32 +217,18 @@ class Poller:
         minutes = self._settings.missing_after_s / 60
         note = f"EKS has not known this update for {minutes:g} minutes."
         observation = Observation(self._clock.now(), None, note)
-        written = not self._pending or await self._record(observation) is not None
+        written = not self._pending or await self._notes.take(observation) is not None
         self._given_up = written and version == self._version  # a new cancellation is not given up
         self.close(error)
 
     async def _write_down(self, report: Report) -> None:
         version = self._version
-        known = await self._record(Observation(report.observe_time, report.update))
+        known = await self._notes.take(Observation(report.observe_time, report.update))
         if known is None:
             return
         self._recorded = version
         if version == self._version:  # else follow() came in between, and the ledger is asked again
             self._newest, self._pending = known.newest, known.pending
-
-    async def _record(self, observation: Observation) -> Known | None:
-        try:
-            known = await self._tools.record(self.ref, observation)
-        except Exception as exc:  # noqa: BLE001 - whatever it is, EKS said it, and it is tried again
-            error = _as_gateway_error(exc)
-            if self._unrecorded_why != error.reason:
-                _log.warning(
-                    "watch.record_failed", update=str(self.ref), reason=error.reason, detail=error.detail
-                )
-            self._unrecorded_why = error.reason
-            return None
-        self._unrecorded_why = ""
-        return known
 
     def _publish(self) -> None:
         if self._report is None:
@@ -250,7 +253,7 @@ class Poller:
             asked_since = report.begun >= newcomer.since
             return asked_since or report.update.final or position.tells_of(self._state(report))
         young = report.begun >= newcomer.since - self._settings.poll_s
-        return young or report.update.final or self._failure is not None
+        return bool(self._watchers) or young or report.update.final or self._failure is not None
 
     async def _rest(self) -> None:
         """Until the next look is due; somebody who comes, leaves or cancels changes when that is."""
@@ -263,10 +266,3 @@ class Poller:
                 return
             self._wake.clear()
             await heard(self._wake, self._clock, left)
-
-
-def _as_gateway_error(exc: Exception) -> GatewayError:
-    if isinstance(exc, GatewayError):
-        return exc
-    _log.error("watch.unexpected", exc_info=exc)
-    return Internal()

@@ -11,7 +11,8 @@ from eksgateway.clock import Clock
 from eksgateway.errors import Draining, Internal
 from eksgateway.model import Cancellation, UpdateRef
 from eksgateway.settings import WatchSettings
-from eksgateway.watch.poller import Poller, Reads, Record, Tools
+from eksgateway.watch.notes import Record
+from eksgateway.watch.poller import Poller, Reads, Tools
 from eksgateway.watch.resume import Position
 from eksgateway.watch.slot import Slot, Watcher
 
