@@ -41,6 +41,7 @@ from eksgateway.rpc.interceptors.errors import Errors
 from eksgateway.rpc.interceptors.identity import ProveIdentity
 from eksgateway.rpc.interceptors.limits import CallerLimits, Limits
 from eksgateway.rpc.listener import Listener
+from eksgateway.rpc.reauthorise import Reauthorisation
 from eksgateway.rpc.reflection import add_reflection
 from eksgateway.rpc.updates import UpdateService
 from eksgateway.settings import ListenerSettings, Settings
@@ -137,12 +138,21 @@ def build_server(
     )
     limits = Limits(settings.limits)
     health = Health()
+    reauthorisation = Reauthorisation(
+        decisions=decisions,
+        policy=policy,
+        reads=reads,
+        facts_max_age=settings.watch.facts_max_age_s,
+        clock=clock,
+        random=random.Random(),  # noqa: S311
+    )
     updates = UpdateService(
         decisions=decisions,
         cancellations=cancellations,
         eks=Budgeted(eks, budget, Lane.ASK),
         reads=reads,
         watches=watches,
+        reauthorisation=reauthorisation,
         home=home,
         clock=clock,
         settings=settings.watch,
@@ -161,6 +171,8 @@ def build_server(
                 caller_limits,
             ),
             after=(Authorize(decisions, home, clock),),
+            message_bytes=settings.limits.message_bytes,
+            read_timeout=settings.limits.message_timeout_s,
             write_timeout=settings.watch.write_timeout_s,
         )
         opened = Listener(listener, settings.limits, chain, clock)
@@ -179,7 +191,8 @@ def build_server(
     metrics.show("pollers", "Updates that are polled.", lambda: watches.pollers)
     metrics.show("watchers", "Watches of updates.", lambda: watches.watchers)
     server = MetricsServer(metrics, settings.metrics)
-    closers = [server.close, watches.close, policy.close, budget.close, eks.close, ledger.close]
+    closers = [server.close, reauthorisation.close, watches.close]
+    closers += [policy.close, budget.close, eks.close, ledger.close]
     if tokens is not None:
         closers.append(tokens.close)
     return Gateway(

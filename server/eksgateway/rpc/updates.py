@@ -18,6 +18,7 @@ from eksgateway.model import (
     CancelRequest,
     ClusterFacts,
     ClusterRef,
+    Decision,
     Target,
     Update,
     UpdateRef,
@@ -25,6 +26,7 @@ from eksgateway.model import (
 from eksgateway.policy.question import Question
 from eksgateway.rpc import convert, fields, pages
 from eksgateway.rpc.call import Call
+from eksgateway.rpc.reauthorise import Reauthorisation
 from eksgateway.settings import WatchSettings
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.watch import resume
@@ -45,6 +47,7 @@ class UpdateService:
         eks: Eks,
         reads: SharedReads,
         watches: Watches,
+        reauthorisation: Reauthorisation,
         home: Target,
         clock: Clock,
         settings: WatchSettings,
@@ -54,6 +57,7 @@ class UpdateService:
         self._eks = eks
         self._reads = reads
         self._watches = watches
+        self._reauthorisation = reauthorisation
         self._home = home
         self._clock = clock
         self._settings = settings
@@ -83,7 +87,7 @@ class UpdateService:
         return answer
 
     async def GetUpdate(self, request: pb.GetUpdateRequest, call: Call) -> pb.GetUpdateResponse:
-        update = await self._admit(call, Action.GET, self._update_ref(request))
+        update, _, _ = await self._admit(call, Action.GET, self._update_ref(request))
         return pb.GetUpdateResponse(update=convert.update(update))
 
     async def ListUpdates(self, request: pb.ListUpdatesRequest, call: Call) -> pb.ListUpdatesResponse:
@@ -151,20 +155,20 @@ class UpdateService:
         self, call: Call, ref: UpdateRef, resume_token: str = ""
     ) -> AsyncIterator[pb.WatchUpdateResponse]:
         since = self._clock.monotonic()  # before the shared read that the first state may come from
-        await self._admit(call, Action.WATCH, ref)
+        _, question, decision = await self._admit(call, Action.WATCH, ref)
         position = resume.decode(resume_token, ref) if resume_token else None
-        async with self._watches.subscribe(ref, position, since) as watcher:
-            async for event in events(watcher, self._settings.heartbeat_s, position):
-                yield _message(ref, event)
+        async with self._watches.subscribe(ref, position, since) as slot:
+            with self._reauthorisation.hold(ref, question, decision, slot):
+                async for event in events(slot, self._settings.heartbeat_s, position):
+                    yield _message(ref, event)
 
-    async def _admit(self, call: Call, action: Action, ref: UpdateRef) -> Update:
+    async def _admit(self, call: Call, action: Action, ref: UpdateRef) -> tuple[Update, Question, Decision]:
         """The update as shared reads know it, after the policy allowed the action with its facts."""
         self._serve(ref.cluster)
         facts = await self._facts(ref.cluster)
         seen = await self._reads.update(ref, self._settings.facts_max_age_s)
-        question = self._question(call, action, ref.cluster)
-        await self._decisions.require(replace(question, facts=facts, update=seen.update))
-        return seen.update
+        question = replace(self._question(call, action, ref.cluster), facts=facts, update=seen.update)
+        return seen.update, question, await self._decisions.require(question)
 
     async def _facts(self, cluster: ClusterRef) -> ClusterFacts:
         """The cluster as shared reads know it, and certainly the one that was asked about."""

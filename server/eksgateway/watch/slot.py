@@ -22,8 +22,8 @@ class Watcher(Protocol):
     async def next(self, timeout: float) -> State | None:  # noqa: ASYNC109 - on the injected clock
         """The next state that differs from the last one given, at first the current one.
 
-        None after ``timeout`` seconds without one. Raises what ended the watch, after the last
-        state was given: an EksError, Draining, Internal.
+        None after ``timeout`` seconds without one. Raises what ended the watch: an EksError, Draining
+        or Internal, after the last state was given; or what took away the right to watch.
         """
 
 
@@ -33,6 +33,7 @@ class Slot:
     empty ──put──► unread ──next──► empty           an unread state is replaced by a later one,
       │              │                              but a final one never by one that is not
       └────close─────┴──► closed                    ``next`` gives an unread state first, then raises
+           revoke                                   ``revoke`` takes that one away
 
     A state equal to the one given last is not given again, and a later one that brings the
     reader back to where it is takes an unread one away: the reader missed nothing that lasts.
@@ -60,6 +61,11 @@ class Slot:
         """End with an error, after the state not read yet. The first error stays."""
         self._closed = self._closed or error
         self._changed.set()
+
+    def revoke(self, error: GatewayError) -> None:
+        """End with an error, before the state not read yet: its reader may not know it any more."""
+        self.close(error)
+        self._unread = None
 
     async def next(self, timeout: float) -> State | None:  # noqa: ASYNC109 - on the injected clock
         """See ``Watcher``; for one reader at a time."""

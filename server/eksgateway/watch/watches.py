@@ -14,7 +14,7 @@ from eksgateway.settings import WatchSettings
 from eksgateway.watch.notes import Record
 from eksgateway.watch.poller import Poller, Reads, Tools
 from eksgateway.watch.resume import Position
-from eksgateway.watch.slot import Slot, Watcher
+from eksgateway.watch.slot import Slot
 
 
 class Watches:
@@ -41,7 +41,7 @@ class Watches:
     @asynccontextmanager
     async def subscribe(
         self, ref: UpdateRef, position: Position | None = None, since: float | None = None
-    ) -> AsyncIterator[Watcher]:
+    ) -> AsyncIterator[Slot]:
         """Watch an update, starting its poller or joining it. Raises Draining.
 
         ``since`` is when the watcher came (monotonic), by default now.

@@ -1,0 +1,231 @@
+"""Asks again whether open watches may go on, and ends those that may not; knows nothing of what they tell."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from random import Random
+from typing import Final
+
+import structlog
+
+from eksgateway.cancellation import certain
+from eksgateway.clock import Clock, heard
+from eksgateway.decisions import Decisions
+from eksgateway.eks.shared import SharedReads
+from eksgateway.errors import Denied, GatewayError, Internal, PolicyUnavailable
+from eksgateway.model import Decision, UpdateRef
+from eksgateway.policy.engine import PolicyEngine
+from eksgateway.policy.question import Question
+from eksgateway.rpc.rights import Key, Right, Stream
+from eksgateway.watch.slot import Slot
+
+log = structlog.get_logger("eksgateway.reauthorise")
+
+GOOD_FOR_S: Final = 300.0  # how long a watch goes on after a yes, whatever happens
+PERIOD_S: Final = (120.0, 240.0)  # until it is asked again: drawn, so that many do not come at once
+RETRY_S: Final = (2.0, 4.0)  # until it is asked again after the policy could not decide
+AT_ONCE: Final = 32  # questions that the policy is asked at the same time
+_TICK_S: Final = 1.0  # between two looks at the clocks: the wall clock may have been set
+_CHUNK: Final = 64  # questions begun before everybody else on the loop has a turn
+# How long the newest facts are waited for: after a change they must not hold up its answer.
+_FACTS_SOON_S: Final = 1.0
+_FACTS_S: Final = 10.0
+
+
+class Reauthorisation:
+    """One task for all watches, and none when there are none.
+
+    Every question is asked again when the policy or its data changes, when a freeze begins or ends,
+    and some minutes after its last yes, with facts that are at most ``facts_max_age`` seconds old.
+    (While EKS does not give them, what it said last counts, as it does for what a watch tells.)
+
+    No: the watch ends with the denial. Could not decide: it is tried again every few seconds, and
+    the watch goes on until its last yes is ``GOOD_FOR_S`` old; then it ends with the reason. When
+    the caller's credentials end, so does the watch, with CredentialsExpired. What its reader has
+    not read by then is not told.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is one part of the gateway
+        self,
+        *,
+        decisions: Decisions,
+        policy: PolicyEngine,
+        reads: SharedReads,
+        facts_max_age: float,
+        clock: Clock,
+        random: Random,
+    ) -> None:
+        self._decisions = decisions
+        self._policy = policy
+        self._reads = reads
+        self._facts_max_age = facts_max_age
+        self._clock = clock
+        self._random = random
+        self._rights: dict[Key, Right] = {}
+        self._in_force: tuple[str, datetime | None] = ("", None)  # as last looked at
+        self._expiry = math.inf  # when the next credentials end, monotonic
+        self._wake = asyncio.Event()
+        self._at_once = asyncio.Semaphore(AT_ONCE)
+        self._failing = ""
+        self._task: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def hold(self, ref: UpdateRef, question: Question, decision: Decision, slot: Slot) -> Iterator[None]:
+        """Let the watch in this slot go on for as long as the question is answered with yes.
+
+        ``decision`` is the yes that it began with. It is ended through ``slot.revoke``.
+        """
+        now, mono = self._clock.now(), self._clock.monotonic()
+        expires_at = question.caller.expires_at
+        until = mono + (expires_at - now).total_seconds() if expires_at else math.inf
+        stream = Stream(slot, decision.decision_id, expires_at, until)
+        right = self._join(Key.of(ref, question), question, mono)
+        right.streams[stream] = None
+        try:
+            self._start(now)
+            self._expiry = min(self._expiry, until)
+            if until - mono < _TICK_S:  # else the next tick is in time to plan for it
+                self._wake.set()
+            if (decision.policy_revision, self._policy.next_edge(question.time)) != self._rules(now):
+                self._ask(right, _FACTS_SOON_S)  # they have changed while it was being decided
+            yield
+        finally:
+            right.streams.pop(stream, None)
+            if not right.streams:
+                self._forget(right)
+
+    async def close(self) -> None:
+        """Ask no more."""
+        tasks = [self._task, *(right.asking for right in self._rights.values())]
+        running = [task for task in tasks if task is not None]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    # -- When ------------------------------------------------------------------------------------
+
+    def _start(self, now: datetime) -> None:
+        if self._task is None or self._task.done():
+            self._in_force, self._expiry = self._rules(now), math.inf
+            self._task = asyncio.create_task(self._run(), name="reauthorise")
+
+    async def _run(self) -> None:
+        listening = asyncio.create_task(self._listen(self._in_force[0]))
+        try:
+            while self._rights:  # nothing is awaited between finding that there are none and the end
+                await heard(self._wake, self._clock, self._rest())
+                self._wake.clear()
+                await self._look()
+        except Exception:  # a bug must not let anybody watch for ever
+            log.exception("reauthorise.unexpected")
+            for right in tuple(self._rights.values()):
+                self._end(right, Internal())
+        finally:
+            listening.cancel()
+
+    async def _listen(self, revision: str) -> None:
+        while True:
+            revision = await self._policy.revision_after(revision)
+            self._wake.set()
+
+    def _rules(self, now: datetime) -> tuple[str, datetime | None]:
+        """What decides: differs after every change, also when the wall clock is set over an edge."""
+        return self._policy.revision, self._policy.next_edge(now)
+
+    def _rest(self) -> float:
+        edge = self._in_force[1]
+        to_edge = (edge - self._clock.now()).total_seconds() if edge else math.inf
+        return max(0.0, min(_TICK_S, to_edge, self._expiry - self._clock.monotonic()))
+
+    async def _look(self) -> None:
+        """End what has run out, and ask again what is due: everything, after a change."""
+        now, mono = self._clock.now(), self._clock.monotonic()
+        before, self._in_force = self._in_force, self._rules(now)
+        changed = self._in_force != before
+        self._expiry = math.inf
+        for number, right in enumerate(tuple(self._rights.values())):
+            if number % _CHUNK == 0:
+                await asyncio.sleep(0)
+            self._expiry = min(self._expiry, right.expire(now, mono))
+            if not right.streams:
+                self._forget(right)
+            elif mono >= right.decided + GOOD_FOR_S:
+                error = right.failure or PolicyUnavailable()
+                log.warning("reauthorise.undecided", **right.about, reason=error.reason)
+                self._end(right, error)
+            elif changed or mono >= right.due:
+                self._ask(right, _FACTS_SOON_S if changed else _FACTS_S)
+
+    # -- What ------------------------------------------------------------------------------------
+
+    def _ask(self, right: Right, patience: float) -> None:
+        """Ask, in a task of its own for as long as that takes. An answer still under way may be by
+        what was in force before, and is not waited for.
+        """
+        if right.asking is not None:
+            right.asking.cancel()
+        right.due = math.inf
+        right.asking = asyncio.create_task(self._settle(right, patience))
+
+    async def _settle(self, right: Right, patience: float) -> None:
+        began = self._clock.monotonic()
+        try:
+            question = await self._with_facts(right, patience)
+            async with self._at_once:
+                await asyncio.sleep(0)  # an engine in this process decides without giving others a turn
+                question = replace(question, time=self._clock.now())
+                await self._decisions.require(question)
+        except Denied as exc:
+            right.asking = None
+            log.info("reauthorise.denied", **right.about, reason=exc.reason)
+            self._end(right, exc)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, it is no answer, and is tried again
+            right.asking = None
+            right.failure = self._undecided(exc)
+            right.due = self._clock.monotonic() + self._random.uniform(*RETRY_S)
+        else:
+            right.asking, right.due = None, began + self._random.uniform(*PERIOD_S)
+            right.allowed(question, began)
+            self._failing = ""
+
+    async def _with_facts(self, right: Right, patience: float) -> Question:
+        ref = right.key.ref
+        try:
+            async with asyncio.timeout(patience):
+                cluster = certain(await self._reads.cluster(ref.cluster, self._facts_max_age), ref.cluster)
+                seen = await self._reads.update(ref, self._facts_max_age)
+        except (GatewayError, TimeoutError):
+            return right.question
+        return replace(right.question, facts=cluster, update=seen.update)
+
+    def _undecided(self, exc: Exception) -> GatewayError:
+        bug = None if isinstance(exc, GatewayError) else exc
+        error = exc if isinstance(exc, GatewayError) else Internal()
+        if error.reason != self._failing:  # told once, however many questions there are
+            self._failing = error.reason
+            log.warning("reauthorise.failed", reason=error.reason, detail=error.detail, exc_info=bug)
+        return error
+
+    def _join(self, key: Key, question: Question, now: float) -> Right:
+        right = self._rights.get(key)
+        if right is None:
+            due = now + self._random.uniform(*PERIOD_S)
+            right = self._rights[key] = Right(key, question, now, due)
+        right.allowed(question, now)
+        return right
+
+    def _end(self, right: Right, error: GatewayError) -> None:
+        self._forget(right)
+        right.end(error)
+
+    def _forget(self, right: Right) -> None:
+        """Let nobody join it any more."""
+        if right.asking is not None:
+            right.asking.cancel()
+        if self._rights.get(right.key) is right:
+            del self._rights[right.key]
