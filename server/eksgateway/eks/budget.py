@@ -24,7 +24,7 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 PATIENCE_S = 10.0  # of whoever waits for an answer, so that the reads of a call fit into its 30 s
-_PAUSE_S = 0.2  # before the second try
+_PAUSE_S = 0.2  # before the second try of 5 s, so that they fit into it too
 
 
 class Lane(Enum):

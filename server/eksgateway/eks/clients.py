@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from botocore.config import Config
     from mypy_boto3_eks import EKSClient
 
-READ_ATTEMPTS = 2  # of 5 s each, so that a cancel's two reads fit into a call of 30 s
+_STS_ATTEMPTS = 2
 
 
 @dataclass(slots=True)
@@ -131,8 +131,9 @@ class Clients:
             self._session = boto3.Session()
         session, settings = self._session, self._settings
         region, endpoint = target.region, target.endpoint_url
-        reading = self._config(endpoint, settings.read_timeout_s, READ_ATTEMPTS)
-        # A second attempt after a lost answer would report an accepted cancel as InvalidState.
+        # botocore tries nothing again: a second read is the budget's affair, and a second cancel after
+        # a lost answer would report an accepted one as InvalidState.
+        reading = self._config(endpoint, settings.read_timeout_s, 1)
         cancelling = self._config(endpoint, settings.cancel_read_timeout_s, 1)
         reads = session.client("eks", region_name=region, endpoint_url=endpoint, config=reading)
         cancels = session.client("eks", region_name=region, endpoint_url=endpoint, config=cancelling)
@@ -147,7 +148,7 @@ class Clients:
         if target.role_arn is None:
             return None
         endpoint = target.sts_endpoint_url
-        config = self._config(endpoint, self._settings.read_timeout_s, READ_ATTEMPTS)
+        config = self._config(endpoint, self._settings.read_timeout_s, _STS_ATTEMPTS)
         sts = session.client("sts", region_name=target.region, endpoint_url=endpoint, config=config)
         return Role(target, sts, self._clock)
 
