@@ -324,6 +324,7 @@ class LimitSettings(_Section):
     """What one caller, and all together, may hold at once; sizes are in bytes."""
 
     call_timeout_s: PositiveFloat = 30
+    message_timeout_s: PositiveFloat = 10  # from a call's start to its message
     drain_s: PositiveFloat = 25
     calls: PositiveInt = 1000
     calls_per_caller: PositiveInt = 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ PATH = "/eksgateway.v1.UpdateService/CancelUpdate"
 
 async def raw(gateway: Running, message: bytes, metadata: Any, path: str = PATH) -> None:
     """Send bytes as they are; raises what came back."""
-    call = gateway.channel.unary_unary(path)
+    call: Any = gateway.channel.unary_unary(path)
     await call(message, metadata=metadata, timeout=20)
 
 
@@ -116,3 +117,42 @@ async def test_calls_over_the_budget_of_all_are_turned_away(tmp_path: Path, eks:
             await gateway.updates.GetUpdate(request, metadata=gateway.viewer)
         assert info(error.value).reason == "OVERLOADED"
         assert (await first).update.id == update_id
+
+
+@pytest.mark.parametrize(
+    ("who", "told"),
+    [("nobody", "CREDENTIALS_MISSING"), ("viewer", "REQUEST_INVALID")],
+)
+async def test_a_call_whose_client_sends_no_message_ends(
+    tmp_path: Path, eks: SimulatedEks, who: str, told: str
+) -> None:
+    """Without credentials at once, and else in time: nobody holds what the limits do not see."""
+    async with running(tmp_path, eks, limits={"message_timeout_s": 0.3}) as gateway:
+        metadata = () if who == "nobody" else gateway.viewer
+        for path in (PATH, PATH.replace("CancelUpdate", "WatchUpdate")):
+            silent: Any = gateway.channel.stream_stream(path)(metadata=metadata, timeout=20)
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await silent.read()
+            assert info(error.value).reason == told
+        half: Any = gateway.channel.stream_unary(PATH)(iter([]), metadata=metadata, timeout=20)
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await half
+        assert info(error.value).reason == told
+
+
+async def test_a_silent_call_counts_as_one(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Who sends headers alone has one call less, and has it back when the client leaves."""
+    async with running(tmp_path, eks, limits={"calls_per_caller": 1}) as gateway:
+        silent: Any = gateway.channel.stream_stream(PATH)(metadata=gateway.oncall, timeout=20)
+
+        async def told() -> str:
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await raw(gateway, b"garbage", gateway.oncall)
+            return str(info(error.value).reason)
+
+        async with asyncio.timeout(20):
+            while await told() != "OVERLOADED":
+                pass
+            silent.cancel()
+            while await told() != "REQUEST_INVALID":
+                pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -49,3 +50,26 @@ async def test_reflection_that_is_off_is_a_method_nobody_knows(
                 await services(gateway, service, metadata)
             assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
             assert info(error.value).reason == "METHOD_UNKNOWN"
+
+
+@pytest.mark.parametrize(
+    ("message", "status", "reason"),
+    [
+        pytest.param(b"x" * 200_000, "RESOURCE_EXHAUSTED", "REQUEST_TOO_LARGE", id="too large"),
+        pytest.param(b"\xff\xff\xff", "INVALID_ARGUMENT", "REQUEST_INVALID", id="garbage"),
+    ],
+)
+@pytest.mark.parametrize("before", [0, 2])
+async def test_each_message_is_bounded_and_parsed_as_elsewhere(
+    gateway: Running, message: bytes, status: str, reason: str, before: int
+) -> None:
+    """The first one, and one that comes after others."""
+    good = pb.ServerReflectionRequest(list_services="*").SerializeToString()
+    stream: Any = gateway.channel.stream_stream(f"/{REFLECTION[0]}/ServerReflectionInfo")(timeout=20)
+    for _ in range(before):
+        await stream.write(good)
+        assert await stream.read()
+    await stream.write(message)
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await stream.read()
+    assert (error.value.code().name, info(error.value).reason) == (status, reason)

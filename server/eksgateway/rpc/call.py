@@ -18,8 +18,8 @@ Metadata = Sequence[tuple[str, str | bytes]]
 class Call:
     """What is known of one RPC. ``decision_id`` is the one id of every decision made for it.
 
-    ``size`` is that of the message in bytes, 0 for a client's stream. ``request`` is set once
-    identity was proved; ``status`` and ``reason`` are what the caller was told.
+    ``request`` is set once identity was proved, to a client's first message; ``status`` and ``reason``
+    are what the caller was told.
     """
 
     path: str
@@ -28,7 +28,6 @@ class Call:
     metadata: Metadata
     decision_id: str
     request_id: str
-    size: int = 0
     identified: Caller | None = None
     request: Message | None = None
     status: str = "OK"

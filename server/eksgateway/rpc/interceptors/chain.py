@@ -8,15 +8,16 @@ returns, which takes raw bytes (see style/workshop.md for what grpc.aio does oth
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from eksgateway.errors import MethodUnknown, RequestInvalid, WatcherTooSlow
+from eksgateway.errors import MethodUnknown, RequestInvalid, RequestTooLarge, WatcherTooSlow
 from eksgateway.rpc import fields
 from eksgateway.rpc.call import Call
 from eksgateway.rpc.interceptors.sending import sending
@@ -34,13 +35,26 @@ class Interceptor(Protocol):
 
 
 class Chain(grpc.aio.ServerInterceptor):
-    """The interceptors, outermost first; ``write_timeout`` is in seconds, per message of a stream."""
+    """The interceptors, outermost first. ``read_timeout`` is how long a call's first message may take
+    and ``write_timeout`` how long each message of a stream, in seconds; ``message_bytes`` bounds a message.
+
+    Every method is registered as if its client streamed: grpc would read a single message before it
+    calls the handler, so a client that sends none would hold a call that no interceptor sees.
+    """
 
     def __init__(
-        self, before: Sequence[Interceptor], after: Sequence[Interceptor], *, write_timeout: float
+        self,
+        before: Sequence[Interceptor],
+        after: Sequence[Interceptor],
+        *,
+        message_bytes: int,
+        read_timeout: float,
+        write_timeout: float,
     ) -> None:
         self._before = before
         self._after = after
+        self._message_bytes = message_bytes
+        self._read_timeout = read_timeout
         self._write_timeout = write_timeout
 
     async def intercept_service(
@@ -52,21 +66,21 @@ class Chain(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         path = str(handler_call_details.method)
         if handler is None:
-            return grpc.unary_unary_rpc_method_handler(self._unary(path, _unknown, None))
+            return grpc.stream_unary_rpc_method_handler(self._unary(path, _unknown, bytes))
         serialize = handler.response_serializer
         parse = handler.request_deserializer
-        if handler.stream_unary or handler.stream_stream:
-            both = self._client_stream(path, handler.stream_stream, parse)
+        if handler.stream_stream:
+            both = self._both_stream(path, handler.stream_stream, parse)
             return grpc.stream_stream_rpc_method_handler(both, None, serialize)
         if handler.unary_stream:
             stream = self._server_stream(path, handler.unary_stream, parse)
-            return grpc.unary_stream_rpc_method_handler(stream, None, serialize)
+            return grpc.stream_stream_rpc_method_handler(stream, None, serialize)
         unary = self._unary(path, handler.unary_unary, parse)
-        return grpc.unary_unary_rpc_method_handler(unary, None, serialize)
+        return grpc.stream_unary_rpc_method_handler(unary, None, serialize)
 
     def _unary(self, path: str, inner: Any, parse: Any) -> Any:
-        async def handle(raw: bytes, context: Any) -> Any:
-            async with self._around(path, raw, parse, context) as call:
+        async def handle(_: Any, context: Any) -> Any:
+            async with self._around(path, parse, context) as call:
                 return await inner(call.request, _for_handler(call, context))
 
         return handle
@@ -74,37 +88,38 @@ class Chain(grpc.aio.ServerInterceptor):
     def _server_stream(self, path: str, inner: Any, parse: Any) -> Any:
         # A coroutine that writes, not a generator: a client that leaves would end a generator
         # with GeneratorExit in another Context.
-        async def handle(raw: bytes, context: Any) -> None:
-            async with self._around(path, raw, parse, context) as call:
-                answer = inner(call.request, _for_handler(call, context))
-                if hasattr(answer, "__await__"):  # grpc's writer style: the health servicer's Watch
-                    await answer
-                    return
-                async with aclosing(answer) as messages:
-                    async for message in messages:
-                        await self._write(context, message)
+        async def handle(_: Any, context: Any) -> None:
+            async with self._around(path, parse, context) as call:
+                await self._answer(inner(call.request, _for_handler(call, context)), context)
 
         return handle
 
-    def _client_stream(self, path: str, inner: Any, parse: Any) -> Any:
-        async def handle(raws: AsyncIterator[bytes], context: Any) -> None:
-            async with self._around(path, None, None, context):
-                parsed = (parse(raw) async for raw in raws)
-                async with aclosing(inner(parsed, context)) as messages:
-                    async for message in messages:
-                        await self._write(context, message)
+    def _both_stream(self, path: str, inner: Any, parse: Any) -> Any:
+        async def handle(_: Any, context: Any) -> None:
+            async with (
+                self._around(path, parse, context) as call,
+                aclosing(self._messages(call, parse, context)) as messages,
+            ):
+                await self._answer(inner(messages, context), context)
 
         return handle
 
-    async def _write(self, context: Any, message: Any) -> None:
-        try:
-            async with sending(self._write_timeout):
-                await context.write(message)
-        except TimeoutError:
-            raise WatcherTooSlow from None
+    async def _messages(self, call: Call, parse: Any, context: Any) -> AsyncGenerator[Any]:
+        yield call.request
+        while (raw := await context.read()) is not grpc.aio.EOF:
+            yield self._parse(parse, raw)
+
+    async def _answer(self, answer: AsyncGenerator[Any], context: Any) -> None:
+        async with aclosing(answer) as messages:
+            async for message in messages:
+                try:
+                    async with sending(self._write_timeout):
+                        await context.write(message)
+                except TimeoutError:
+                    raise WatcherTooSlow from None
 
     @asynccontextmanager
-    async def _around(self, path: str, raw: bytes | None, parse: Any, context: Any) -> AsyncIterator[Call]:
+    async def _around(self, path: str, parse: Any, context: Any) -> AsyncIterator[Call]:
         call = Call(
             path=path,
             method=METHODS.get(path),
@@ -112,26 +127,35 @@ class Chain(grpc.aio.ServerInterceptor):
             metadata=tuple(context.invocation_metadata() or ()),
             decision_id=str(uuid.uuid4()),
             request_id=str(uuid.uuid4()),
-            size=len(raw or b""),
         )
         context.set_trailing_metadata(call.trailing())
         async with AsyncExitStack() as stack:
             for interceptor in self._before:
                 await stack.enter_async_context(interceptor.around(call, context))
-            if raw is not None and parse is not None:
-                call.request = _parse(parse, raw)
-                call.request_id = fields.request_id_of(call.request) or call.request_id
-                context.set_trailing_metadata(call.trailing())
+            call.request = self._parse(parse, await self._first(context))
+            call.request_id = fields.request_id_of(call.request) or call.request_id
+            context.set_trailing_metadata(call.trailing())
             for interceptor in self._after:
                 await stack.enter_async_context(interceptor.around(call, context))
             yield call
 
+    async def _first(self, context: Any) -> bytes:
+        try:
+            async with asyncio.timeout(self._read_timeout):
+                raw = await context.read()
+        except TimeoutError:
+            raise RequestInvalid(f"No message came within {self._read_timeout:g} s.") from None
+        if raw is grpc.aio.EOF:
+            raise RequestInvalid("The call has no message.")
+        return cast("bytes", raw)
 
-def _parse(parse: Any, raw: bytes) -> Any:
-    try:
-        return parse(raw)
-    except (DecodeError, ValueError):
-        raise RequestInvalid("The message is not a valid protobuf of this method's request.") from None
+    def _parse(self, parse: Any, raw: bytes) -> Any:
+        if len(raw) > self._message_bytes:
+            raise RequestTooLarge(f"The message is over {self._message_bytes} bytes.")
+        try:
+            return parse(raw)
+        except (DecodeError, ValueError):
+            raise RequestInvalid("The message is not a valid protobuf of this method's request.") from None
 
 
 def _for_handler(call: Call, context: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Bounds: sizes, time, and how much is held at once, altogether and by one caller.
+"""Bounds: metadata, time, and how much is held at once, altogether and by one caller.
 
 Watches and calls are counted apart, so that watches cannot starve cancels.
 """
@@ -40,7 +40,7 @@ class Budget:
 
 
 class Limits:
-    """Before identity: sizes, the drain flag, the global budget, and the whole call's time limit."""
+    """Before identity: the metadata's size, the drain flag, the budget of all, and a call's time limit."""
 
     def __init__(self, settings: LimitSettings) -> None:
         self._settings = settings
@@ -87,8 +87,6 @@ class Limits:
         method = call.method
         if sum(len(key) + len(value) for key, value in call.metadata) > self._settings.metadata_bytes:
             raise RequestTooLarge(f"The metadata is over {self._settings.metadata_bytes} bytes.")
-        if call.size > self._settings.message_bytes:
-            raise RequestTooLarge(f"The message is over {self._settings.message_bytes} bytes.")
         watch = method is not None and method.watch
         limited = method is not None and not method.watch and not method.own_deadline
         timeout = self._settings.call_timeout_s if limited else None
