@@ -14,9 +14,10 @@ PARTS = {"policy", "ledger", "eks", "identity"}
 MAY_IMPORT = {
     "cli": {"app", "client", "rpc", "simulator", "cancellation", "watch"} | PARTS | BASE,
     "__main__": {"cli"},
-    "app": {"rpc", "cancellation", "decisions", "watch"} | PARTS | BASE,
-    "rpc": {"cancellation", "cancellability", "decisions", "watch"} | PARTS | BASE,
+    "app": {"rpc", "cancellation", "survey", "decisions", "watch"} | PARTS | BASE,
+    "rpc": {"cancellation", "cancellability", "survey", "decisions", "watch"} | PARTS | BASE,
     "cancellation": {"decisions"} | PARTS | BASE,
+    "survey": {"cancellation", "cancellability", "decisions"} | PARTS | BASE,
     "watch": PARTS | BASE,
     "decisions": PARTS | BASE,
     "cancellability": BASE,

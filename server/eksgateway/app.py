@@ -45,6 +45,7 @@ from eksgateway.rpc.reauthorise import Reauthorisation
 from eksgateway.rpc.reflection import add_reflection
 from eksgateway.rpc.updates import UpdateService
 from eksgateway.settings import ListenerSettings, Settings
+from eksgateway.survey import Survey
 from eksgateway.v1 import cancellation_service_pb2_grpc, update_service_pb2_grpc
 from eksgateway.watch.watches import Watches
 
@@ -146,11 +147,20 @@ def build_server(
         clock=clock,
         random=random.Random(),  # noqa: S311
     )
+    survey = Survey(
+        decisions=decisions,
+        reads=reads,
+        targets=[each.target for each in settings.eks.targets],
+        clock=clock,
+        max_age=settings.watch.facts_max_age_s,
+        call_timeout=settings.limits.call_timeout_s,
+    )
     updates = UpdateService(
         decisions=decisions,
         cancellations=cancellations,
         eks=Budgeted(eks, budget, Lane.ASK),
         reads=reads,
+        survey=survey,
         watches=watches,
         reauthorisation=reauthorisation,
         home=home,

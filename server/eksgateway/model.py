@@ -85,6 +85,10 @@ class UpdateRef:
     cluster: ClusterRef
     update_id: str
 
+    @property
+    def target(self) -> Target:
+        return self.cluster.target
+
     def __str__(self) -> str:
         return f"{self.cluster}/{self.update_id}"
 

@@ -84,7 +84,7 @@ def test_absent_members_are_empty() -> None:
         cancellation=UpdateCancellation("", ""),
     )
     assert to_cluster({"cluster": {"arn": "a"}}) == ClusterFacts(arn="a", name="", status="", version="")
-    assert to_page({"updateIds": []}) == ((), "")
+    assert to_page({"updateIds": []}, "updateIds") == ((), "")
 
 
 @pytest.mark.parametrize(
@@ -117,4 +117,4 @@ def test_an_answer_without_the_cluster_or_the_page_is_no_answer() -> None:
     with pytest.raises(Unusable):
         to_cluster({"cluster": {"name": "c"}})
     with pytest.raises(Unusable):
-        to_page({"nextToken": "t"})
+        to_page({"nextToken": "t"}, "updateIds")

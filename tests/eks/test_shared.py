@@ -10,8 +10,8 @@ import pytest
 
 from eksgateway.eks.budget import Budget
 from eksgateway.eks.shared import Seen, SharedReads
-from eksgateway.errors import EksNotFound
-from eksgateway.model import Caller, ClusterFacts, ClusterRef, Update, UpdateRef
+from eksgateway.errors import EksNotFound, EksUnavailable
+from eksgateway.model import Caller, ClusterFacts, ClusterRef, Target, Update, UpdateRef
 from support.clock import FakeClock, settle
 
 CLUSTER = ClusterRef("111122223333", "us-east-1", "blue")
@@ -23,6 +23,8 @@ class SlowEks:
 
     def __init__(self) -> None:
         self.calls: list[asyncio.Future[None]] = []
+        self.following: dict[str, str] = {}  # page token by page token
+        self.status = ""  # of updates; else the answer's number
 
     async def _answer(self) -> str:
         self.calls.append(asyncio.get_running_loop().create_future())
@@ -47,12 +49,23 @@ class SlowEks:
 
     async def describe_update(self, ref: UpdateRef, *, on_behalf_of: Caller | None = None) -> Update:
         assert on_behalf_of is None
-        return Update(id=ref.update_id, status=await self._answer(), type="")
+        answer = await self._answer()
+        return Update(id=ref.update_id, status=self.status or answer, type="")
+
+    async def list_clusters(
+        self, target: Target, page_size: int, page_token: str
+    ) -> tuple[tuple[str, ...], str]:
+        assert (target, page_size) == (CLUSTER.target, 100)
+        return await self._page(page_token)
 
     async def list_updates(
         self, cluster: ClusterRef, page_size: int, page_token: str
     ) -> tuple[tuple[str, ...], str]:
-        raise AssertionError(cluster, page_size, page_token)
+        assert (cluster, page_size) == (CLUSTER, 100)
+        return await self._page(page_token)
+
+    async def _page(self, token: str) -> tuple[tuple[str, ...], str]:
+        return (f"{await self._answer()} to {token or 'the first'}",), self.following.get(token, "")
 
     async def cancel_update(
         self, ref: UpdateRef, *, on_behalf_of: Caller, token: str, send_before: float
@@ -224,3 +237,67 @@ async def test_what_was_forgotten_is_read_again_and_a_call_under_way_is_not_kept
     eks.end(2)
     assert (await after).update.status == "answer 2"
     assert (await reads.update(UPDATE, 30)).update.status == "answer 2"
+
+
+async def test_what_has_ended_is_not_asked_about_again(
+    shared: SharedReads, eks: SlowEks, clock: FakeClock
+) -> None:
+    """An update that had ended serves everybody for as long as there is room, but for polls."""
+    eks.status = "Successful"
+    assert await read(shared, eks, 30) == "Successful"
+    await clock.advance(10_000)
+    assert await read(shared, eks, 0) == "Successful"
+    assert len(eks.calls) == 1
+    (poll,) = await asked(lambda: shared.poll(UPDATE, 30))
+    eks.end(2)
+    await poll
+    for other in ("u-2", "u-3"):  # there is room for two
+        await read(shared, eks, 30, UpdateRef(CLUSTER, other))
+    await read(shared, eks, 30)
+    assert len(eks.calls) == 5
+
+
+async def test_what_is_forgotten_is_asked_about_even_if_it_had_ended(
+    shared: SharedReads, eks: SlowEks
+) -> None:
+    """A cancel that EKS took says that it had not."""
+    eks.status = "Failed"
+    await read(shared, eks, 30)
+    shared.forget(UPDATE)
+    await read(shared, eks, 30)
+    assert len(eks.calls) == 2
+
+
+LISTINGS: dict[str, Callable[[SharedReads], Coroutine[None, None, tuple[str, ...]]]] = {
+    "clusters": lambda shared: shared.cluster_names(CLUSTER.target, 30),
+    "updates": lambda shared: shared.update_ids(CLUSTER, 30),
+}
+
+
+@pytest.mark.parametrize("listing", LISTINGS)
+async def test_a_listing_is_shared_page_by_page(
+    shared: SharedReads, eks: SlowEks, clock: FakeClock, listing: str
+) -> None:
+    """All pages, each asked for once however many ask at once, and served until its age."""
+    eks.following = {"": "two"}
+    tasks = [asyncio.create_task(LISTINGS[listing](shared)) for _ in range(10)]
+    for page in (1, 2):
+        await settle()
+        eks.end(page)
+    expected = ("answer 1 to the first", "answer 2 to two")
+    assert {*await asyncio.gather(*tasks)} == {expected}
+    await clock.advance(29)
+    assert await LISTINGS[listing](shared) == expected
+    assert len(eks.calls) == 2
+
+
+@pytest.mark.parametrize("listing", LISTINGS)
+async def test_a_listing_without_an_end_is_given_up(shared: SharedReads, eks: SlowEks, listing: str) -> None:
+    """Tokens that lead nowhere new do not keep anybody asking."""
+    eks.following = {"": "again", "again": "again"}
+    task = asyncio.create_task(LISTINGS[listing](shared))
+    for page in (1, 2):
+        await settle()
+        eks.end(page)
+    with pytest.raises(EksUnavailable):
+        await task

@@ -36,6 +36,6 @@ def test_every_question_fits_the_input_schema() -> None:
     ids=["target", "request", "update"],
 )
 def test_the_resource_is_named_by_stage(question: Question, kind: str, identifier: str) -> None:
-    """An account and region at stage target, a cluster at stage request, one of its updates at stage update."""
+    """An account and region at stage target, a cluster at request, one of its updates at update."""
     resource = question.to_input()["resource"]
     assert (resource["type"], resource["id"]) == (kind, identifier)

@@ -56,6 +56,22 @@ class BotoEks:
         """Whether the cluster's account and region are configured."""
         return self._clients.serves(cluster.target)
 
+    async def list_clusters(
+        self, target: Target, page_size: int, page_token: str
+    ) -> tuple[tuple[str, ...], str]:
+        """ListClusters: cluster names, and EKS's token of the next page (empty after the last)."""
+        if not self._clients.serves(target):
+            raise TargetNotConfigured
+
+        def page(eks: EKSClient) -> tuple[tuple[str, ...], str]:
+            if page_token:
+                answer = eks.list_clusters(maxResults=page_size, nextToken=page_token)
+            else:
+                answer = eks.list_clusters(maxResults=page_size)
+            return to_page(answer, "clusters")
+
+        return await self._read("ListClusters", target, None, page)
+
     async def describe_cluster(
         self, cluster: ClusterRef, *, on_behalf_of: Caller | None = None
     ) -> ClusterFacts:
@@ -86,8 +102,10 @@ class BotoEks:
 
         def page(eks: EKSClient) -> tuple[tuple[str, ...], str]:
             if page_token:
-                return to_page(eks.list_updates(name=name, maxResults=page_size, nextToken=page_token))
-            return to_page(eks.list_updates(name=name, maxResults=page_size))
+                answer = eks.list_updates(name=name, maxResults=page_size, nextToken=page_token)
+            else:
+                answer = eks.list_updates(name=name, maxResults=page_size)
+            return to_page(answer, "updateIds")
 
         return await self._read("ListUpdates", cluster.target, None, page)
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from eksgateway.eks.budget import Budget, Lane
 from eksgateway.eks.protocol import Eks
-from eksgateway.model import Caller, ClusterFacts, ClusterRef, Update, UpdateRef
+from eksgateway.model import Caller, ClusterFacts, ClusterRef, Target, Update, UpdateRef
 
 T = TypeVar("T")
 
@@ -23,6 +23,17 @@ class Budgeted:
     def serves(self, cluster: ClusterRef) -> bool:
         """Whether the cluster's account and region are configured."""
         return self._eks.serves(cluster)
+
+    async def list_clusters(
+        self, target: Target, page_size: int, page_token: str
+    ) -> tuple[tuple[str, ...], str]:
+        """ListClusters: cluster names, and EKS's token of the next page (empty after the last)."""
+        return await self._budget.call(
+            self._lane,
+            target,
+            target,
+            lambda: self._eks.list_clusters(target, page_size, page_token),
+        )
 
     async def describe_cluster(
         self, cluster: ClusterRef, *, on_behalf_of: Caller | None = None

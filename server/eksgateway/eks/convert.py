@@ -53,11 +53,11 @@ def to_cluster(answer: Mapping[str, Any]) -> ClusterFacts:
     )
 
 
-def to_page(answer: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
-    """The ids of a ListUpdates answer, and the token of the next page."""
-    if not isinstance(answer.get("updateIds"), list):
+def to_page(answer: Mapping[str, Any], member: str) -> tuple[tuple[str, ...], str]:
+    """The names or ids that a listing answer has in a member, and the token of the next page."""
+    if not isinstance(answer.get(member), list):
         raise Unusable
-    return tuple(str(update_id) for update_id in answer["updateIds"]), _text(answer, "nextToken")
+    return tuple(str(each) for each in answer[member]), _text(answer, "nextToken")
 
 
 def _text(raw: Mapping[str, Any], member: str) -> str:

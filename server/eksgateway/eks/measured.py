@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from eksgateway.eks.protocol import Eks
 from eksgateway.errors import GatewayError
-from eksgateway.model import Caller, ClusterFacts, ClusterRef, Update, UpdateRef
+from eksgateway.model import Caller, ClusterFacts, ClusterRef, Target, Update, UpdateRef
 
 
 class MeasuredEks:
@@ -20,6 +20,12 @@ class MeasuredEks:
 
     def serves(self, cluster: ClusterRef) -> bool:
         return self._eks.serves(cluster)
+
+    async def list_clusters(
+        self, target: Target, page_size: int, page_token: str
+    ) -> tuple[tuple[str, ...], str]:
+        with self._counted("ListClusters"):
+            return await self._eks.list_clusters(target, page_size, page_token)
 
     async def describe_cluster(
         self, cluster: ClusterRef, *, on_behalf_of: Caller | None = None

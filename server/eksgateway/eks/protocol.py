@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from eksgateway.model import Caller, ClusterFacts, ClusterRef, Update, UpdateRef
+from eksgateway.model import Caller, ClusterFacts, ClusterRef, Target, Update, UpdateRef
 
 
 class Eks(Protocol):
@@ -18,6 +18,11 @@ class Eks(Protocol):
 
     def serves(self, cluster: ClusterRef) -> bool:
         """Whether the cluster's account and region are configured."""
+
+    async def list_clusters(
+        self, target: Target, page_size: int, page_token: str
+    ) -> tuple[tuple[str, ...], str]:
+        """ListClusters: cluster names, and EKS's token of the next page (empty after the last)."""
 
     async def describe_cluster(
         self, cluster: ClusterRef, *, on_behalf_of: Caller | None = None

@@ -1,4 +1,4 @@
-"""Facts of EKS that get, list, watch, re-authorisation and polling share: one call however many ask at once.
+"""What EKS says that get, list, watch, re-authorisation and polling share: one call however many ask at once.
 
 Not for a cancel, which reads afresh through ``Eks`` itself.
 """
@@ -8,22 +8,32 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from eksgateway.clock import Clock
 from eksgateway.eks.budget import Budget, Lane
 from eksgateway.eks.protocol import Eks
-from eksgateway.errors import GatewayError
+from eksgateway.errors import EksUnavailable, GatewayError
 from eksgateway.model import ClusterFacts, ClusterRef, Target, Update, UpdateRef
 
-K = TypeVar("K", bound=ClusterRef | UpdateRef)
-V = TypeVar("V")
-
 KEPT = 4096  # of each kind
+
+_PAGE = 100  # EKS's greatest
+_MOST_PAGES = 100
+
+
+class _Key(Hashable, Protocol):
+    @property
+    def target(self) -> Target:
+        """Whose budget its calls come out of."""
+
+
+K = TypeVar("K", bound=_Key)
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +49,27 @@ class Seen:
     stamp: float
 
 
+@dataclass(frozen=True, slots=True)
+class _ClustersPage:
+    target: Target
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class _UpdatesPage:
+    cluster: ClusterRef
+    token: str
+
+    @property
+    def target(self) -> Target:
+        return self.cluster.target
+
+
+Listed = tuple[tuple[str, ...], str]
+
+
 class SharedReads:
-    """DescribeCluster and DescribeUpdate, shared, each call when its turn comes in the budget.
+    """What EKS describes and lists, shared, each call when its turn comes in the budget.
 
     An answer is good for ``max_age`` if its call began less than ``max_age`` seconds before one
     asks. With 0 it begins after one asks: a call under way then is waited for, and one more,
@@ -51,18 +80,41 @@ class SharedReads:
     def __init__(self, eks: Eks, budget: Budget, clock: Clock, kept: int = KEPT) -> None:
         self._clusters = _Shelf(eks.describe_cluster, budget, clock, kept)
         self._updates = _Shelf(eks.describe_update, budget, clock, kept)
+        self._clusters_pages: _Shelf[_ClustersPage, Listed] = _Shelf(
+            lambda page: eks.list_clusters(page.target, _PAGE, page.token), budget, clock, kept
+        )
+        self._updates_pages: _Shelf[_UpdatesPage, Listed] = _Shelf(
+            lambda page: eks.list_updates(page.cluster, _PAGE, page.token), budget, clock, kept
+        )
 
     async def cluster(self, ref: ClusterRef, max_age: float) -> ClusterFacts:
         """What DescribeCluster says, at most ``max_age`` seconds old."""
         return (await self._clusters.get(ref, max_age, Lane.ASK)).value
 
     async def update(self, ref: UpdateRef, max_age: float) -> Seen:
-        """What DescribeUpdate says, at most ``max_age`` seconds old."""
+        """What DescribeUpdate says, at most ``max_age`` seconds old; older only when the update had ended,
+        which nothing changes.
+        """
+        kept = self._updates.kept(ref)
+        if kept is not None and kept.value.final:
+            return _seen(kept)
         return _seen(await self._updates.get(ref, max_age, Lane.ASK))
 
     async def poll(self, ref: UpdateRef, max_age: float) -> Seen:
         """As ``update``, for whoever can wait: for as long as the turn takes, behind those who cannot."""
         return _seen(await self._updates.get(ref, max_age, Lane.POLL))
+
+    async def cluster_names(self, target: Target, max_age: float) -> tuple[str, ...]:
+        """The names in every page of ListClusters, each page at most ``max_age`` seconds old."""
+        return await _every(
+            lambda token: self._clusters_pages.get(_ClustersPage(target, token), max_age, Lane.ASK)
+        )
+
+    async def update_ids(self, cluster: ClusterRef, max_age: float) -> tuple[str, ...]:
+        """The ids in every page of ListUpdates, each page at most ``max_age`` seconds old."""
+        return await _every(
+            lambda token: self._updates_pages.get(_UpdatesPage(cluster, token), max_age, Lane.ASK)
+        )
 
     def forget(self, ref: UpdateRef) -> None:
         """Tell nobody any more what was seen of an update until now: a cancel has changed it."""
@@ -78,6 +130,18 @@ class _Answer(Generic[V]):
 
 def _seen(answer: _Answer[Update]) -> Seen:
     return Seen(answer.value, answer.time, answer.stamp)
+
+
+async def _every(read: Callable[[str], Awaitable[_Answer[Listed]]]) -> tuple[str, ...]:
+    """What all pages of a listing hold."""
+    found: list[str] = []
+    token = ""
+    for _ in range(_MOST_PAGES):
+        listed, token = (await read(token)).value
+        found += listed
+        if not token:
+            return tuple(found)
+    raise EksUnavailable("A listing of EKS does not come to its end.")
 
 
 @dataclass(slots=True)
@@ -99,17 +163,23 @@ class _Shelf(Generic[K, V]):
         self._kept: OrderedDict[K, _Answer[V]] = OrderedDict()
         self._newest: dict[K, _Flight[V]] = {}
 
+    def kept(self, key: K) -> _Answer[V] | None:
+        """The latest answer, however old."""
+        answer = self._kept.get(key)
+        if answer is not None:
+            self._kept.move_to_end(key)
+        return answer
+
     async def get(self, key: K, max_age: float, lane: Lane) -> _Answer[V]:
         oldest = self._clock.monotonic() - max_age
-        kept = self._kept.get(key)
+        kept = self.kept(key)
         if kept is not None and kept.stamp > oldest:
-            self._kept.move_to_end(key)
             return kept
         flight = self._newest.get(key)
         if flight is None or (flight.began is not None and flight.began <= oldest):
             flight = self._start(key, lane, after=flight)
         elif flight.began is None and lane is Lane.ASK:
-            self._budget.hurry(_target(key), key)
+            self._budget.hurry(key.target, key)
             flight.lane = lane
         flight.waiting += 1
         try:
@@ -133,7 +203,7 @@ class _Shelf(Generic[K, V]):
         if after is not None:
             await asyncio.wait({after.task})
         try:
-            answer = await self._budget.call(flight.lane, _target(key), key, partial(self._call, key, flight))
+            answer = await self._budget.call(flight.lane, key.target, key, partial(self._call, key, flight))
         finally:
             newest = self._land(key, flight)
         if newest:  # else a successor is under way, or the key was forgotten
@@ -157,10 +227,6 @@ class _Shelf(Generic[K, V]):
     def forget(self, key: K) -> None:
         self._kept.pop(key, None)
         self._newest.pop(key, None)
-
-
-def _target(ref: ClusterRef | UpdateRef) -> Target:
-    return ref.target if isinstance(ref, ClusterRef) else ref.cluster.target
 
 
 def _own(error: GatewayError) -> GatewayError:

@@ -41,6 +41,7 @@ METHODS: dict[str, Method] = {
     f"/{UPDATES}/CheckCancelUpdate": Method(Access.POLICY, (Action.CHECK,)),
     f"/{UPDATES}/GetUpdate": Method(Access.POLICY, (Action.GET,)),
     f"/{UPDATES}/ListUpdates": Method(Access.POLICY, (Action.LIST,)),
+    f"/{UPDATES}/ListCancellableUpdates": Method(Access.CALLER),
     f"/{UPDATES}/WatchUpdate": Method(Access.POLICY, (Action.WATCH,), watch=True),
     f"/{UPDATES}/CancelUpdateAndWatch": Method(
         Access.POLICY, (Action.CANCEL, Action.WATCH), watch=True, own_deadline=True

@@ -11,7 +11,7 @@ from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
 from eksgateway.eks.protocol import Eks
 from eksgateway.eks.shared import SharedReads
-from eksgateway.errors import TargetNotConfigured
+from eksgateway.errors import GatewayError, TargetNotConfigured
 from eksgateway.model import (
     Action,
     Cancellation,
@@ -28,12 +28,15 @@ from eksgateway.rpc import convert, fields, pages
 from eksgateway.rpc.call import Call
 from eksgateway.rpc.reauthorise import Reauthorisation
 from eksgateway.settings import WatchSettings
+from eksgateway.survey import Found, Place, Survey
+from eksgateway.v1 import error_reason_pb2
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.watch import resume
 from eksgateway.watch.sequence import WatchEvent, events
 from eksgateway.watch.watches import Watches
 
 _MOST_ON_A_PAGE = 10
+_MOST_CANCELLABLE = 50
 
 
 class UpdateService:
@@ -46,6 +49,7 @@ class UpdateService:
         cancellations: Cancellations,
         eks: Eks,
         reads: SharedReads,
+        survey: Survey,
         watches: Watches,
         reauthorisation: Reauthorisation,
         home: Target,
@@ -56,6 +60,7 @@ class UpdateService:
         self._cancellations = cancellations
         self._eks = eks
         self._reads = reads
+        self._survey = survey
         self._watches = watches
         self._reauthorisation = reauthorisation
         self._home = home
@@ -110,6 +115,24 @@ class UpdateService:
             if await self._decisions.allows(replace(question, facts=facts, update=seen.update)):
                 updates.append(convert.update(seen.update))
         return pb.ListUpdatesResponse(updates=updates, next_page_token=pages.encode(following, *bound_to))
+
+    async def ListCancellableUpdates(
+        self, request: pb.ListCancellableUpdatesRequest, call: Call
+    ) -> pb.ListCancellableUpdatesResponse:
+        checked = fields.Fields()
+        checked.between("page_size", request.page_size, 0, _MOST_CANCELLABLE)
+        bound_to = ("cancellable", call.caller.id)
+        start = Place.parse(pages.decode(checked, request.page_token, *bound_to))
+        everywhere = ClusterRef(self._home.account_id, self._home.region, "")
+        question = self._question(call, Action.LIST, everywhere)
+        targets = await self._survey.admitted(question)
+        checked.done()
+        page = await self._survey.page(question, targets, request.page_size or _MOST_CANCELLABLE, start)
+        return pb.ListCancellableUpdatesResponse(
+            updates=[_cancellable(found) for found in page.found],
+            unreachable=[_unreachable(target, error) for target, error in page.missed.items()],
+            next_page_token=pages.encode(str(page.following or ""), *bound_to),
+        )
 
     async def WatchUpdate(
         self, request: pb.WatchUpdateRequest, call: Call
@@ -215,4 +238,21 @@ def _message(ref: UpdateRef, event: WatchEvent) -> pb.WatchUpdateResponse:
         sequence=event.sequence,
         observe_time=convert.timestamp(event.observe_time),
         resume_token=resume.encode(ref, event.position),
+    )
+
+
+def _cancellable(found: Found) -> pb.CancellableUpdate:
+    return pb.CancellableUpdate(
+        cluster=convert.cluster_ref(found.ref.cluster),
+        update=convert.update(found.update),
+        explanation=found.explanation,
+    )
+
+
+def _unreachable(target: Target, error: GatewayError) -> pb.UnreachableTarget:
+    return pb.UnreachableTarget(
+        account_id=target.account_id,
+        region=target.region,
+        reason=error_reason_pb2.ErrorReason.Value(f"ERROR_REASON_{error.reason}"),
+        message=error.message,
     )

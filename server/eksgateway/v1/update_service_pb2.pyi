@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from eksgateway.v1 import cancellation_pb2 as _cancellation_pb2
+from eksgateway.v1 import error_reason_pb2 as _error_reason_pb2
 from eksgateway.v1 import update_pb2 as _update_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -296,6 +297,125 @@ class ListUpdatesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListUpdatesResponse: _TypeAlias = ListUpdatesResponse  # noqa: Y015
+
+@_typing.final
+class ListCancellableUpdatesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """1 to 50; 0 means 50."""
+    page_token: _builtins.str
+    """From the page before, for the same caller; empty for the first page."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCancellableUpdatesRequest: _TypeAlias = ListCancellableUpdatesRequest  # noqa: Y015
+
+@_typing.final
+class ListCancellableUpdatesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPDATES_FIELD_NUMBER: _builtins.int
+    UNREACHABLE_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty after the last page."""
+    @_builtins.property
+    def updates(self) -> _containers.RepeatedCompositeFieldContainer[Global___CancellableUpdate]: ...
+    @_builtins.property
+    def unreachable(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnreachableTarget]:
+        """Of what was not looked at on the way to this page, and will not be on the next ones. Told only
+        to callers who are granted `list` on clusters there, whether there are such clusters or not.
+        """
+
+    def __init__(
+        self,
+        *,
+        updates: _abc.Iterable[Global___CancellableUpdate] | None = ...,
+        unreachable: _abc.Iterable[Global___UnreachableTarget] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "unreachable", b"unreachable", "updates", b"updates"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCancellableUpdatesResponse: _TypeAlias = ListCancellableUpdatesResponse  # noqa: Y015
+
+@_typing.final
+class CancellableUpdate(_message.Message):
+    """An update that EKS would probably take a cancel of at this moment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLUSTER_FIELD_NUMBER: _builtins.int
+    UPDATE_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    explanation: _builtins.str
+    @_builtins.property
+    def cluster(self) -> _update_pb2.ClusterRef: ...
+    @_builtins.property
+    def update(self) -> _update_pb2.Update: ...
+    def __init__(
+        self,
+        *,
+        cluster: _update_pb2.ClusterRef | None = ...,
+        update: _update_pb2.Update | None = ...,
+        explanation: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "update", b"update"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "explanation", b"explanation", "update", b"update"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancellableUpdate: _TypeAlias = CancellableUpdate  # noqa: Y015
+
+@_typing.final
+class UnreachableTarget(_message.Message):
+    """An account and region of which some clusters, or all, could not be looked at."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.str
+    region: _builtins.str
+    reason: _error_reason_pb2.ErrorReason.ValueType
+    """Of the first that could not be, as an error would give it: mostly EKS_THROTTLED,
+    EKS_UNAVAILABLE, UPSTREAM_CREDENTIALS, or OVERLOADED when the calls to EKS there are used up.
+    """
+    message: _builtins.str
+    """For people."""
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.str = ...,
+        region: _builtins.str = ...,
+        reason: _error_reason_pb2.ErrorReason.ValueType = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "message", b"message", "reason", b"reason", "region", b"region"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnreachableTarget: _TypeAlias = UnreachableTarget  # noqa: Y015
 
 @_typing.final
 class WatchUpdateRequest(_message.Message):

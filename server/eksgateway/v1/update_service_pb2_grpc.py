@@ -61,6 +61,11 @@ class UpdateServiceStub:
                 request_serializer=eksgateway_dot_v1_dot_update__service__pb2.ListUpdatesRequest.SerializeToString,
                 response_deserializer=eksgateway_dot_v1_dot_update__service__pb2.ListUpdatesResponse.FromString,
                 _registered_method=True)
+        self.ListCancellableUpdates = channel.unary_unary(
+                '/eksgateway.v1.UpdateService/ListCancellableUpdates',
+                request_serializer=eksgateway_dot_v1_dot_update__service__pb2.ListCancellableUpdatesRequest.SerializeToString,
+                response_deserializer=eksgateway_dot_v1_dot_update__service__pb2.ListCancellableUpdatesResponse.FromString,
+                _registered_method=True)
         self.WatchUpdate = channel.unary_stream(
                 '/eksgateway.v1.UpdateService/WatchUpdate',
                 request_serializer=eksgateway_dot_v1_dot_update__service__pb2.WatchUpdateRequest.SerializeToString,
@@ -124,6 +129,24 @@ class UpdateServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListCancellableUpdates(self, request, context):
+        """Lists the updates that could be cancelled now, of all clusters in all accounts and regions that
+        the gateway is configured for. Each cluster needs the action `list`, and each update `get`; the
+        rest is left out without a word. PERMISSION_DENIED for a caller who may list nothing anywhere.
+
+        That an update is told here is advice, as in CheckCancelUpdate, and up to 30 seconds old: EKS is
+        the authority on what it cancels, and the policy on what the caller may cancel. That one is not
+        told means nothing while there are pages left, or while `unreachable` names its account and
+        region on any page.
+
+        Pages go by account, region, cluster and update, so that what is there all the time is told
+        once, whatever comes and goes meanwhile. A page ends when it is full, or after a third of the
+        time that a call has: it can be empty and still have a next one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchUpdate(self, request, context):
         """Streams an update's state until it has ended.
 
@@ -170,6 +193,11 @@ def add_UpdateServiceServicer_to_server(servicer, server):
                     servicer.ListUpdates,
                     request_deserializer=eksgateway_dot_v1_dot_update__service__pb2.ListUpdatesRequest.FromString,
                     response_serializer=eksgateway_dot_v1_dot_update__service__pb2.ListUpdatesResponse.SerializeToString,
+            ),
+            'ListCancellableUpdates': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCancellableUpdates,
+                    request_deserializer=eksgateway_dot_v1_dot_update__service__pb2.ListCancellableUpdatesRequest.FromString,
+                    response_serializer=eksgateway_dot_v1_dot_update__service__pb2.ListCancellableUpdatesResponse.SerializeToString,
             ),
             'WatchUpdate': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchUpdate,
@@ -297,6 +325,33 @@ class UpdateService:
             '/eksgateway.v1.UpdateService/ListUpdates',
             eksgateway_dot_v1_dot_update__service__pb2.ListUpdatesRequest.SerializeToString,
             eksgateway_dot_v1_dot_update__service__pb2.ListUpdatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCancellableUpdates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/eksgateway.v1.UpdateService/ListCancellableUpdates',
+            eksgateway_dot_v1_dot_update__service__pb2.ListCancellableUpdatesRequest.SerializeToString,
+            eksgateway_dot_v1_dot_update__service__pb2.ListCancellableUpdatesResponse.FromString,
             options,
             channel_credentials,
             insecure,

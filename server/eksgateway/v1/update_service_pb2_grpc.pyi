@@ -65,6 +65,20 @@ class UpdateServiceStub:
     """Lists a cluster's updates that the caller may get, described. EKS lists ids only and gives no
     order: none is promised. A page can be empty and still have a next one.
     """
+    ListCancellableUpdates: _grpc.UnaryUnaryMultiCallable[_update_service_pb2.ListCancellableUpdatesRequest, _update_service_pb2.ListCancellableUpdatesResponse]
+    """Lists the updates that could be cancelled now, of all clusters in all accounts and regions that
+    the gateway is configured for. Each cluster needs the action `list`, and each update `get`; the
+    rest is left out without a word. PERMISSION_DENIED for a caller who may list nothing anywhere.
+
+    That an update is told here is advice, as in CheckCancelUpdate, and up to 30 seconds old: EKS is
+    the authority on what it cancels, and the policy on what the caller may cancel. That one is not
+    told means nothing while there are pages left, or while `unreachable` names its account and
+    region on any page.
+
+    Pages go by account, region, cluster and update, so that what is there all the time is told
+    once, whatever comes and goes meanwhile. A page ends when it is full, or after a third of the
+    time that a call has: it can be empty and still have a next one.
+    """
     WatchUpdate: _grpc.UnaryStreamMultiCallable[_update_service_pb2.WatchUpdateRequest, _update_service_pb2.WatchUpdateResponse]
     """Streams an update's state until it has ended.
 
@@ -118,6 +132,20 @@ class UpdateServiceAsyncStub(UpdateServiceStub):
     ListUpdates: _aio.UnaryUnaryMultiCallable[_update_service_pb2.ListUpdatesRequest, _update_service_pb2.ListUpdatesResponse]  # type: ignore[assignment]
     """Lists a cluster's updates that the caller may get, described. EKS lists ids only and gives no
     order: none is promised. A page can be empty and still have a next one.
+    """
+    ListCancellableUpdates: _aio.UnaryUnaryMultiCallable[_update_service_pb2.ListCancellableUpdatesRequest, _update_service_pb2.ListCancellableUpdatesResponse]  # type: ignore[assignment]
+    """Lists the updates that could be cancelled now, of all clusters in all accounts and regions that
+    the gateway is configured for. Each cluster needs the action `list`, and each update `get`; the
+    rest is left out without a word. PERMISSION_DENIED for a caller who may list nothing anywhere.
+
+    That an update is told here is advice, as in CheckCancelUpdate, and up to 30 seconds old: EKS is
+    the authority on what it cancels, and the policy on what the caller may cancel. That one is not
+    told means nothing while there are pages left, or while `unreachable` names its account and
+    region on any page.
+
+    Pages go by account, region, cluster and update, so that what is there all the time is told
+    once, whatever comes and goes meanwhile. A page ends when it is full, or after a third of the
+    time that a call has: it can be empty and still have a next one.
     """
     WatchUpdate: _aio.UnaryStreamMultiCallable[_update_service_pb2.WatchUpdateRequest, _update_service_pb2.WatchUpdateResponse]  # type: ignore[assignment]
     """Streams an update's state until it has ended.
@@ -193,6 +221,26 @@ class UpdateServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_update_service_pb2.ListUpdatesResponse, _abc.Awaitable[_update_service_pb2.ListUpdatesResponse]]:
         """Lists a cluster's updates that the caller may get, described. EKS lists ids only and gives no
         order: none is promised. A page can be empty and still have a next one.
+        """
+
+    @_abc_1.abstractmethod
+    def ListCancellableUpdates(
+        self,
+        request: _update_service_pb2.ListCancellableUpdatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_update_service_pb2.ListCancellableUpdatesResponse, _abc.Awaitable[_update_service_pb2.ListCancellableUpdatesResponse]]:
+        """Lists the updates that could be cancelled now, of all clusters in all accounts and regions that
+        the gateway is configured for. Each cluster needs the action `list`, and each update `get`; the
+        rest is left out without a word. PERMISSION_DENIED for a caller who may list nothing anywhere.
+
+        That an update is told here is advice, as in CheckCancelUpdate, and up to 30 seconds old: EKS is
+        the authority on what it cancels, and the policy on what the caller may cancel. That one is not
+        told means nothing while there are pages left, or while `unreachable` names its account and
+        region on any page.
+
+        Pages go by account, region, cluster and update, so that what is there all the time is told
+        once, whatever comes and goes meanwhile. A page ends when it is full, or after a third of the
+        time that a call has: it can be empty and still have a next one.
         """
 
     @_abc_1.abstractmethod
