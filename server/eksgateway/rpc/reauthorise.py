@@ -9,16 +9,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from random import Random
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
 from eksgateway.cancellation import certain
 from eksgateway.clock import Clock, heard
 from eksgateway.decisions import Decisions
-from eksgateway.eks.shared import SharedReads
+from eksgateway.eks.shared import Seen
 from eksgateway.errors import Denied, GatewayError, Internal, PolicyUnavailable
-from eksgateway.model import Decision, UpdateRef
+from eksgateway.model import ClusterFacts, ClusterRef, Decision, UpdateRef
 from eksgateway.policy.engine import PolicyEngine
 from eksgateway.policy.question import Question
 from eksgateway.rpc.rights import Key, Right, Stream
@@ -35,6 +35,16 @@ _CHUNK: Final = 64  # questions begun before everybody else on the loop has a tu
 # How long the newest facts are waited for: after a change they must not hold up its answer.
 _FACTS_SOON_S: Final = 1.0
 _FACTS_S: Final = 10.0
+
+
+class Reads(Protocol):
+    """Where facts come from: ``eks.shared.SharedReads``."""
+
+    async def cluster(self, ref: ClusterRef, max_age: float) -> ClusterFacts:
+        """DescribeCluster, at most ``max_age`` seconds old."""
+
+    async def update(self, ref: UpdateRef, max_age: float) -> Seen:
+        """DescribeUpdate, likewise."""
 
 
 class Reauthorisation:
@@ -55,7 +65,7 @@ class Reauthorisation:
         *,
         decisions: Decisions,
         policy: PolicyEngine,
-        reads: SharedReads,
+        reads: Reads,
         facts_max_age: float,
         clock: Clock,
         random: Random,

@@ -1,0 +1,174 @@
+"""What re-authorisation stands on, scripted: a policy that the test changes, facts, and watches' slots."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from random import Random
+
+from eksgateway.decisions import Decisions
+from eksgateway.eks.shared import Seen
+from eksgateway.errors import GatewayError
+from eksgateway.model import Action, Caller, ClusterFacts, ClusterRef, Decision, Update, UpdateRef
+from eksgateway.policy.engine import Reloads
+from eksgateway.policy.question import Question
+from eksgateway.policy.revision import Revision
+from eksgateway.rpc.reauthorise import Reauthorisation
+from eksgateway.watch.slot import Slot
+from support.clock import FakeClock
+
+METHOD = "/eksgateway.v1.UpdateService/WatchUpdate"
+
+
+class ScriptedPolicy:
+    """A PolicyEngine: allows whatever is not denied. ``before`` is awaited in each decision."""
+
+    def __init__(self) -> None:
+        self.asked: list[Question] = []
+        self.denies: Callable[[Question], bool] = lambda _: False
+        self.before: Callable[[Question], Awaitable[None]] | None = None
+        self.fails: Exception | None = None
+        self.edges: list[datetime] = []
+        self.reloads = Reloads()
+        self._revision = Revision("r1")
+
+    @property
+    def revision(self) -> str:
+        return self._revision.current
+
+    def change(self, revision: str) -> None:
+        """Put another revision in force."""
+        self._revision.set(revision)
+
+    async def revision_after(self, revision: str) -> str:
+        return await self._revision.after(revision)
+
+    def next_edge(self, now: datetime) -> datetime | None:
+        return next((edge for edge in self.edges if edge > now), None)
+
+    def reload(self) -> None: ...
+
+    async def decide(self, question: Question) -> Decision:
+        self.asked.append(question)
+        revision = self.revision
+        if self.before is not None:
+            await self.before(question)
+        if self.fails is not None:
+            raise self.fails
+        denied = self.denies(question)
+        return Decision(
+            question.decision_id, allowed=not denied, reasons=("Because.",), policy_revision=revision
+        )
+
+    async def check(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class ScriptedReads:
+    """``rpc.reauthorise.Reads``; ``before`` is awaited in each, ``max_ages`` are those asked for."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock = clock
+        self.tags: dict[str, str] = {}
+        self.max_ages: set[float] = set()
+        self.before: Callable[[], Awaitable[None]] | None = None
+
+    async def cluster(self, ref: ClusterRef, max_age: float) -> ClusterFacts:
+        self.max_ages.add(max_age)
+        if self.before is not None:
+            await self.before()
+        arn = f"arn:aws:eks:{ref.region}:{ref.account_id}:cluster/{ref.name}"
+        return ClusterFacts(arn, ref.name, "ACTIVE", "1.34", dict(self.tags))
+
+    async def update(self, ref: UpdateRef, max_age: float) -> Seen:
+        self.max_ages.add(max_age)
+        update = Update(ref.update_id, "InProgress", "VersionRollback")
+        return Seen(update, self._clock.now(), self._clock.monotonic())
+
+
+def a_ref(number: int = 1) -> UpdateRef:
+    return UpdateRef(ClusterRef("111122223333", "us-east-1", f"prod-{number}"), "update-1")
+
+
+@dataclass
+class OpenWatch:
+    """A watch as its servicer sees it, whose client reads nothing unless the test does."""
+
+    slot: Slot
+    decision_id: str
+    stack: ExitStack = field(default_factory=ExitStack)
+
+    async def error(self) -> GatewayError | None:
+        """What has ended it, if anything has."""
+        try:
+            assert await self.slot.next(0) is None
+        except GatewayError as exc:
+            return exc
+        return None
+
+    async def reason(self) -> str:
+        """The error's reason; empty while it goes on."""
+        error = await self.error()
+        return error.reason if error else ""
+
+    def leave(self) -> None:
+        self.stack.close()
+
+
+class Stage:
+    """The component under test and everything around it."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.policy = ScriptedPolicy()
+        self.reads = ScriptedReads(self.clock)
+        self.watches: list[OpenWatch] = []
+        self.reauthorisation = Reauthorisation(
+            decisions=Decisions(self.policy, lambda _: None),
+            policy=self.policy,
+            reads=self.reads,
+            facts_max_age=30,
+            clock=self.clock,
+            random=Random(1),
+        )
+
+    def watch(
+        self, who: str = "ann", number: int = 1, *, lasts: float | None = None, method: str = METHOD
+    ) -> OpenWatch:
+        """Begin a watch of update ``number``, after a yes by what is in force; ``lasts`` is how long the
+        credentials are good for.
+        """
+        ref, now = a_ref(number), self.clock.now()
+        expires_at = now + timedelta(seconds=lasts) if lasts is not None else None
+        caller = Caller("jwt", f"jwt:corp:{who}", "corp", ("corp:all",), None, expires_at)
+        decision_id = f"decision-{len(self.watches)}"
+        question = Question(caller, Action.WATCH, ref.cluster, method, decision_id, now)
+        arn = f"arn:aws:eks:us-east-1:111122223333:cluster/{ref.cluster.name}"
+        facts = ClusterFacts(arn, ref.cluster.name, "ACTIVE", "1.34", dict(self.reads.tags))
+        question = replace(question, facts=facts, update=Update("update-1", "InProgress", "VersionRollback"))
+        return self.begin(ref, question, Decision(decision_id, True, policy_revision=self.policy.revision))
+
+    def begin(self, ref: UpdateRef, question: Question, decision: Decision) -> OpenWatch:
+        opened = OpenWatch(Slot(self.clock), decision.decision_id)
+        opened.stack.enter_context(self.reauthorisation.hold(ref, question, decision, opened.slot))
+        self.watches.append(opened)
+        return opened
+
+    @property
+    def asked(self) -> list[str]:
+        """Who was asked about, in order."""
+        return [question.caller.id.rpartition(":")[2] for question in self.policy.asked]
+
+    async def close(self) -> None:
+        """End every watch; nothing is left running then, within a tick and without being closed."""
+        for opened in self.watches:
+            opened.leave()
+        await self.clock.advance(1)
+        assert self.clock.sleepers == 0
+        names = {task.get_name() for task in asyncio.all_tasks()}
+        assert "reauthorise" not in names
+        await self.reauthorisation.close()
