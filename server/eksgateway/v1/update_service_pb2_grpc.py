@@ -158,6 +158,13 @@ class UpdateServiceServicer:
         where it was: call again with the `resume_token` of the last message received. What the client
         has already is not sent again; the next message that is no heartbeat is a CHANGE or FINAL, with
         the next `sequence`. The caller is authorised again.
+
+        And so it is while it watches: when the policy or its data changes, when a freeze begins or
+        ends, and at least every 5 minutes. Who may no longer watch gets PERMISSION_DENIED within
+        seconds. When the credentials that the call was made with expire, the stream ends with
+        UNAUTHENTICATED, CREDENTIALS_EXPIRED: go on with new ones and the last `resume_token`. Neither
+        tells first what was not sent yet. While the policy cannot be asked the stream goes on, but
+        ends with that error 5 minutes after it was last allowed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

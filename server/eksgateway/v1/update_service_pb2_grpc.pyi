@@ -90,6 +90,13 @@ class UpdateServiceStub:
     where it was: call again with the `resume_token` of the last message received. What the client
     has already is not sent again; the next message that is no heartbeat is a CHANGE or FINAL, with
     the next `sequence`. The caller is authorised again.
+
+    And so it is while it watches: when the policy or its data changes, when a freeze begins or
+    ends, and at least every 5 minutes. Who may no longer watch gets PERMISSION_DENIED within
+    seconds. When the credentials that the call was made with expire, the stream ends with
+    UNAUTHENTICATED, CREDENTIALS_EXPIRED: go on with new ones and the last `resume_token`. Neither
+    tells first what was not sent yet. While the policy cannot be asked the stream goes on, but
+    ends with that error 5 minutes after it was last allowed.
     """
     CancelUpdateAndWatch: _grpc.UnaryStreamMultiCallable[_update_service_pb2.CancelUpdateAndWatchRequest, _update_service_pb2.CancelUpdateAndWatchResponse]
     """CancelUpdate and WatchUpdate in one call; needs both actions, both decided before the intent.
@@ -158,6 +165,13 @@ class UpdateServiceAsyncStub(UpdateServiceStub):
     where it was: call again with the `resume_token` of the last message received. What the client
     has already is not sent again; the next message that is no heartbeat is a CHANGE or FINAL, with
     the next `sequence`. The caller is authorised again.
+
+    And so it is while it watches: when the policy or its data changes, when a freeze begins or
+    ends, and at least every 5 minutes. Who may no longer watch gets PERMISSION_DENIED within
+    seconds. When the credentials that the call was made with expire, the stream ends with
+    UNAUTHENTICATED, CREDENTIALS_EXPIRED: go on with new ones and the last `resume_token`. Neither
+    tells first what was not sent yet. While the policy cannot be asked the stream goes on, but
+    ends with that error 5 minutes after it was last allowed.
     """
     CancelUpdateAndWatch: _aio.UnaryStreamMultiCallable[_update_service_pb2.CancelUpdateAndWatchRequest, _update_service_pb2.CancelUpdateAndWatchResponse]  # type: ignore[assignment]
     """CancelUpdate and WatchUpdate in one call; needs both actions, both decided before the intent.
@@ -259,6 +273,13 @@ class UpdateServiceServicer(metaclass=_abc_1.ABCMeta):
         where it was: call again with the `resume_token` of the last message received. What the client
         has already is not sent again; the next message that is no heartbeat is a CHANGE or FINAL, with
         the next `sequence`. The caller is authorised again.
+
+        And so it is while it watches: when the policy or its data changes, when a freeze begins or
+        ends, and at least every 5 minutes. Who may no longer watch gets PERMISSION_DENIED within
+        seconds. When the credentials that the call was made with expire, the stream ends with
+        UNAUTHENTICATED, CREDENTIALS_EXPIRED: go on with new ones and the last `resume_token`. Neither
+        tells first what was not sent yet. While the policy cannot be asked the stream goes on, but
+        ends with that error 5 minutes after it was last allowed.
         """
 
     @_abc_1.abstractmethod
