@@ -1,0 +1,124 @@
+"""Shared reads that wait for their turn in the budget."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from eksgateway.eks.budget import Budget
+from eksgateway.eks.shared import Seen, SharedReads
+from eksgateway.errors import Overloaded
+from eksgateway.model import ClusterRef, UpdateRef
+from support.clock import FakeClock
+from support.instant_eks import InstantEks
+
+RATE = 5
+CLUSTER = ClusterRef("111122223333", "us-east-1", "blue")
+
+
+def ref(number: int) -> UpdateRef:
+    return UpdateRef(CLUSTER, f"u-{number}")
+
+
+@dataclass
+class Desk:
+    """Reads in a budget whose savings are spent, so that whoever reads waits."""
+
+    clock: FakeClock = field(default_factory=FakeClock)
+    tasks: list[asyncio.Task[Any]] = field(default_factory=list)
+    eks: InstantEks = field(init=False)
+    budget: Budget = field(init=False)
+    reads: SharedReads = field(init=False)
+
+    async def set_up(self) -> None:
+        self.eks = InstantEks(self.clock)
+        self.budget = Budget(RATE, self.clock)
+        self.reads = SharedReads(self.eks, self.budget, self.clock)
+        for number in range(RATE):
+            await self.reads.poll(ref(-number - 1), 0)
+        self.eks.calls.clear()
+
+    async def start(self, *reads: Coroutine[Any, Any, Seen]) -> list[asyncio.Task[Seen]]:
+        tasks = [asyncio.create_task(read) for read in reads]
+        self.tasks += tasks
+        await self.clock.advance()
+        return tasks
+
+
+@pytest.fixture
+async def desk() -> AsyncIterator[Desk]:
+    desk = Desk()
+    await desk.set_up()
+    yield desk
+    for task in desk.tasks:
+        task.cancel()
+    await asyncio.gather(*desk.tasks, return_exceptions=True)
+    await desk.clock.advance()
+    await desk.budget.close()
+    await desk.clock.advance()
+    assert desk.clock.sleepers == 0
+
+
+async def test_what_waits_for_its_turn_has_not_begun(desk: Desk) -> None:
+    """Its time is that of its call, and whoever comes meanwhile, however fresh it has to be, shares it."""
+    (polled,) = await desk.start(desk.reads.poll(ref(0), 0))
+    await desk.clock.advance(0.15)
+    (asked,) = await desk.start(desk.reads.update(ref(0), 0))
+    await desk.clock.advance(0.15)
+    seen = await polled
+    assert seen is not None
+    assert [time for _, time in desk.eks.calls] == [seen.stamp]
+    assert (await asked).stamp == seen.stamp
+
+
+async def test_a_poll_that_somebody_asks_for_comes_before_other_polls(desk: Desk) -> None:
+    """Once for both."""
+    await desk.start(*(desk.reads.poll(ref(number), 0) for number in range(100)))
+    (asked,) = await desk.start(desk.reads.update(ref(99), 30))
+    await desk.clock.advance(0.5)
+    assert asked.done()
+    await desk.clock.advance(20)
+    assert len(desk.eks.times(ref(99))) == 1
+    assert len(desk.eks.calls) == 100
+
+
+async def test_who_asks_too_much_is_refused_and_polls_go_on(desk: Desk) -> None:
+    """What they poll anyway is not lost with it."""
+    polls = await desk.start(*(desk.reads.poll(ref(number), 0) for number in range(60)))
+    asked = await desk.start(*(desk.reads.update(ref(number), 30) for number in range(60)))
+    refused = [task for task in asked if task.done()]
+    assert len(refused) == 60 - RATE * 10 // 2
+    with pytest.raises(Overloaded):
+        await refused[0]
+    await desk.clock.advance(13)
+    assert all(task.done() for task in polls)
+    assert {seen.update.status for seen in await asyncio.gather(*polls)} == {"InProgress"}
+
+
+async def test_what_nobody_waits_for_any_more_is_not_called(desk: Desk) -> None:
+    """The last one who leaves takes the call away; one who comes then starts another."""
+    first, second = await desk.start(desk.reads.update(ref(0), 30), desk.reads.poll(ref(0), 30))
+    first.cancel()
+    await desk.clock.advance()
+    second.cancel()
+    await desk.clock.advance(10)
+    assert not desk.eks.calls
+    await desk.start(desk.reads.poll(ref(1), 30))
+    (third,) = await desk.start(desk.reads.update(ref(0), 30))
+    third.cancel()
+    (fourth,) = await desk.start(desk.reads.update(ref(0), 30))
+    await desk.clock.advance(1)
+    assert fourth.done()
+    assert len(desk.eks.times(ref(0))) == 1
+
+
+async def test_who_stays_gets_the_answer(desk: Desk) -> None:
+    """One who leaves takes nothing from another who waits for the same."""
+    gone, stays = await desk.start(desk.reads.update(ref(0), 30), desk.reads.poll(ref(0), 30))
+    gone.cancel()
+    await desk.clock.advance(1)
+    assert (await stays).update.status == "InProgress"

@@ -1,0 +1,61 @@
+"""An EKS that answers at once, for tests of when it is called: by a clock that only the test moves."""
+
+from __future__ import annotations
+
+from eksgateway.clock import Clock
+from eksgateway.model import Caller, ClusterFacts, ClusterRef, Target, Update, UpdateRef
+
+
+class InstantEks:
+    """Implements ``eksgateway.eks.protocol.Eks``, reads of clusters and updates only.
+
+    ``calls`` holds what was called and when; ``error``, while set, is what each call raises.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.calls: list[tuple[ClusterRef | UpdateRef, float]] = []
+        self.status = "InProgress"
+        self.error: Exception | None = None
+
+    def times(self, ref: ClusterRef | UpdateRef) -> list[float]:
+        """When something was called for."""
+        return [time for called, time in self.calls if called == ref]
+
+    def _called(self, ref: ClusterRef | UpdateRef) -> None:
+        self.calls.append((ref, self._clock.monotonic()))
+        if self.error is not None:
+            raise self.error
+
+    def serves(self, cluster: ClusterRef) -> bool:
+        raise AssertionError(cluster)
+
+    async def list_clusters(
+        self, target: Target, page_size: int, page_token: str
+    ) -> tuple[tuple[str, ...], str]:
+        raise AssertionError(target, page_size, page_token)
+
+    async def describe_cluster(
+        self, cluster: ClusterRef, *, on_behalf_of: Caller | None = None
+    ) -> ClusterFacts:
+        assert on_behalf_of is None
+        self._called(cluster)
+        return ClusterFacts(arn=cluster.name, name=cluster.name, status="ACTIVE", version="1.33")
+
+    async def describe_update(self, ref: UpdateRef, *, on_behalf_of: Caller | None = None) -> Update:
+        assert on_behalf_of is None
+        self._called(ref)
+        return Update(ref.update_id, self.status, "VersionRollback")
+
+    async def list_updates(
+        self, cluster: ClusterRef, page_size: int, page_token: str
+    ) -> tuple[tuple[str, ...], str]:
+        raise AssertionError(cluster, page_size, page_token)
+
+    async def cancel_update(
+        self, ref: UpdateRef, *, on_behalf_of: Caller, token: str, send_before: float
+    ) -> Update:
+        raise AssertionError(ref, on_behalf_of, token, send_before)
+
+    async def close(self) -> None:
+        pass
