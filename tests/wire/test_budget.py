@@ -1,0 +1,95 @@
+"""The budget of calls to EKS on the wire: what cancels and throttling do to the calls that EKS gets."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from structlog.testing import capture_logs
+
+from eksgateway.v1 import update_service_pb2 as pb
+from eksgateway.v1.update_pb2 import ClusterRef
+from support.gateway import Running, details, info, running, until
+from support.simulator import SimulatedEks
+
+RATE = 5
+
+
+def rollbacks(eks: SimulatedEks, count: int) -> dict[str, str]:
+    """An update in each of many clusters."""
+    return {f"prod-{number}": eks.rollback(f"prod-{number}") for number in range(count)}
+
+
+def watch(gateway: Running, updates: dict[str, str]) -> list[Any]:
+    """A watch of each, opened at once."""
+    return [gateway.watch(cluster, update_id, gateway.viewer) for cluster, update_id in updates.items()]
+
+
+async def test_a_crowd_of_readers_does_not_delay_a_cancel(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Its three calls come to EKS before those of dozens who waited already, but for what a moment brings."""
+    crowd = rollbacks(eks, 40)
+    cancelled = eks.rollback("staging-1")
+    async with running(tmp_path, eks, eks={"calls_per_s": RATE}) as gateway:
+        poller = gateway.watch("staging-1", cancelled, gateway.viewer)  # every 0.1 s, if it could
+        await poller.read()
+        await until(lambda: len(eks.calls()) > RATE + 1)  # what had been saved is spent
+        waiting = watch(gateway, crowd)
+        for cluster in crowd:
+            listed = pb.ListUpdatesRequest(cluster=ClusterRef(name=cluster))
+            waiting.append(gateway.updates.ListUpdates(listed, metadata=gateway.viewer, timeout=60))
+        before = len(eks.calls())
+        await until(lambda: len(eks.calls()) >= before + 2)
+        before = len(eks.calls())
+        await gateway.cancel("staging-1", cancelled)
+        operations = [call.operation for call in eks.calls()[before:]]
+        assert operations.index("CancelUpdate") <= 3 * RATE
+        assert sum(not call.done() for call in waiting) > 2 * RATE
+        for call in (*waiting, poller):
+            call.cancel()
+
+
+async def test_who_would_wait_too_long_is_told_when_to_come_back(tmp_path: Path, eks: SimulatedEks) -> None:
+    """OVERLOADED with a time; those who watch already go on."""
+    crowd = rollbacks(eks, 61)
+    polled = crowd.popitem()
+    async with running(tmp_path, eks, eks={"calls_per_s": RATE}) as gateway:
+        poller = gateway.watch(*polled, gateway.viewer)
+        await poller.read()
+        await until(lambda: len(eks.calls()) > RATE + 1)
+        waiting = watch(gateway, crowd)
+        await until(lambda: any(each.done() for each in waiting))
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await next(each for each in waiting if each.done()).read()
+        assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert info(error.value).reason == "OVERLOADED"
+        assert "retry_delay" in str(details(error.value)["RetryInfo"])
+        eks.set_update(*polled, status="Paused")
+        while (await poller.read()).update.status != "Paused":
+            pass
+        for call in (*waiting, poller):
+            call.cancel()
+
+
+async def test_throttling_halves_the_calls(tmp_path: Path, eks: SimulatedEks) -> None:
+    """In the seconds after one throttled call EKS gets half as many, whatever is polled."""
+    rate = 20
+    updates = rollbacks(eks, 8)
+    with capture_logs() as logs:
+        async with running(tmp_path, eks, eks={"calls_per_s": rate}) as gateway:
+            watches = watch(gateway, updates)
+            await asyncio.gather(*(each.read() for each in watches))
+            await until(lambda: len(eks.calls()) > 2 * rate)
+            eks.fault("DescribeUpdate", status=429, code="ThrottlingException")
+            await until(lambda: any(line["event"] == "eks.throttled" for line in logs))
+            since = datetime.now(UTC)
+            await until(lambda: datetime.now(UTC) > since + timedelta(seconds=2))
+            # Half the rate, and what it recovers by in two seconds.
+            assert sum(since <= call.time < since + timedelta(seconds=2) for call in eks.calls()) <= rate + 3
+            for each in watches:
+                each.cancel()
+    told = [line for line in logs if line["event"] == "eks.throttled"]
+    assert [(line["region"], line["calls_per_s"]) for line in told] == [("us-east-1", rate / 2)]
