@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -119,10 +120,26 @@ async def test_a_gateway_that_dies_comes_back_as_it_was(tmp_path: Path, blow: si
 
 
 async def test_one_grant_decides_who_may_cancel(tmp_path: Path) -> None:
-    """A change in the policy data and a new gateway are all it takes; a fault is told, and waited out."""
+    """A change in the policy data is all it takes, while the gateway runs."""
     async with sandbox(tmp_path) as here:
+        gateway = here.pids["gateway"]
         assert (await refused(here, "viewer", "prod-1", **WHY))[1] == "POLICY_DENIED"
+        change_viewers(here, actions=["watch", "cancel"], update_types=["VersionRollback"])
+        async with asyncio.timeout(20):
+            while True:
+                with contextlib.suppress(grpc.aio.AioRpcError):
+                    await here.cancel("viewer", "prod-1")
+                    break
+        assert here.pids["gateway"] == gateway
+
+
+async def test_grants_with_a_fault_keep_a_gateway_from_starting(tmp_path: Path) -> None:
+    """One that runs goes on with what it has; for a new one the fault is told, and waited out."""
+    async with sandbox(tmp_path) as here:
         change_viewers(here, actions=["watch", "cancel"])  # without its update types: a fault
+        log = Path(here.info["policy_data"]).parent.parent / "gateway.log"
+        await eventually(lambda: "policy.refused" in log.read_text())
+        assert (await refused(here, "viewer", "prod-1", **WHY))[1] == "POLICY_DENIED"
         gateway = here.pids["gateway"]
         os.kill(gateway, signal.SIGTERM)
         await eventually(lambda: "eksgateway.grants[2].update_types" in here.process.out)
@@ -243,7 +260,7 @@ async def test_its_commands_can_be_copied(tmp_path: Path) -> None:
         text = here.process.out
         assert max(map(len, text.replace(str(tmp_path), "/tmp").splitlines())) <= 80
         commands = commands_in(text)
-        assert len(commands) == 12
+        assert len(commands) == 14
         commands[-1] = "true"  # the kill, which another test does
         script = "set -e\n" + "\n".join(command.replace("WatchUpdate", "GetUpdate") for command in commands)
         script = script.replace("UpdateService/CancelUpdate", "UpdateService/CancelUpdate || [ $? = 71 ]")

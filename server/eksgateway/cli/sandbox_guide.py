@@ -108,8 +108,15 @@ name), and six hours that pass at once.
   }'
   curl $SIMULATOR/_simulator/clock -d '{"advance_s": 21600}'
 
-Change the grants: edit the policy data, then end the gateway. It is started
-again with what the file says, on the same port, with the same ledger and keys.
+Change the grants: edit the policy data. Some two seconds later it is in force,
+unless it has a fault (which the gateway's log tells, as does the first of
+these); the second tells what the change would have changed here so far.
+  eksgateway policy check @data
+  eksgateway policy diff --ledger @ledger \\
+    --data @data
+
+End the gateway, as a crash would. It is started again, on the same port, with
+the same ledger, keys and grants.
   kill @pid
 
 To end all this: Ctrl-C, or SIGTERM."""
