@@ -3,39 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 
+from eksgateway.cli.refusal import Refusal
 from eksgateway.client import Knowledge, Timing, watch
 from eksgateway.v1 import cancellation_pb2, cancellation_service_pb2_grpc, update_pb2, update_service_pb2_grpc
 from eksgateway.v1 import cancellation_service_pb2 as history_pb
 from eksgateway.v1 import update_service_pb2 as pb
 
 _CALL_S = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """An error of the gateway: gRPC's status, the ErrorInfo's reason, and sentences for people."""
-
-    status: str
-    reason: str
-    sentences: tuple[str, ...]
-    metadata: Mapping[str, str]
-
-    @classmethod
-    def of(cls, error: grpc.aio.AioRpcError) -> Refusal:
-        status = rpc_status.from_call(error)  # type: ignore[arg-type]  # an AioRpcError has what it reads
-        info = error_details_pb2.ErrorInfo()
-        for detail in status.details if status else ():
-            if detail.Is(info.DESCRIPTOR):
-                detail.Unpack(info)
-        told = info.metadata.get("reasons") or error.details() or ""
-        return cls(error.code().name, info.reason, tuple(told.split("\n")), dict(info.metadata))
 
 
 class Client:

@@ -7,9 +7,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:  # grpc is imported by the commands that need it
+    from eksgateway.cli.connection import Connection
 
 app = typer.Typer(
     help="Cancels Amazon EKS updates under an OPA policy, with a durable record of every intent.",
@@ -22,6 +25,19 @@ policy_app = typer.Typer(help="Checks the operators' policy data.", no_args_is_h
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(policy_app, name="policy")
 
+Address = Annotated[str, typer.Option(help="host:port of the gateway.", envvar="EKSGATEWAY_ADDRESS")]
+Ca = Annotated[Path | None, typer.Option(help="CA bundle, when it serves TLS.")]
+Certificate = Annotated[
+    Path | None, typer.Option(help="The client's own, when it demands one; needs --ca and --key.")
+]
+Key = Annotated[Path | None, typer.Option(help="The key of --certificate.")]
+ClusterName = Annotated[str, typer.Argument(help="The cluster's name.")]
+UpdateId = Annotated[str, typer.Argument(help="The update's id.")]
+Account = Annotated[str, typer.Option(help="The cluster's account. Default: the gateway's home.")]
+Region = Annotated[str, typer.Option(help="The cluster's region. Default: the gateway's home.")]
+TokenFile = Annotated[
+    Path | None, typer.Option(help="Holds the bearer token. Default: that in EKSGATEWAY_TOKEN.")
+]
 StopOnStdinEof = Annotated[bool, typer.Option("--stop-on-stdin-eof", hidden=True)]
 
 
@@ -38,6 +54,14 @@ def _clear_errors() -> Iterator[None]:
         sys.exit(f"eksgateway: {exc.message} {exc.detail}".rstrip())
 
 
+def _connection(address: str, ca: Path | None, certificate: Path | None, key: Path | None) -> Connection:
+    from eksgateway.cli.connection import Connection  # noqa: PLC0415
+
+    if (certificate is None) != (key is None) or (certificate and ca is None):
+        raise typer.BadParameter("--certificate needs --key, and both need --ca")
+    return Connection(address, ca, (certificate, key) if certificate and key else None)
+
+
 @app.command()
 def serve(
     config: Annotated[Path, typer.Option(help="The settings file; see config.example.yaml.")],
@@ -52,22 +76,68 @@ def serve(
 
 @app.command()
 def health(
-    address: Annotated[str, typer.Option(help="host:port of the gateway.")] = "127.0.0.1:50051",
-    ca: Annotated[Path | None, typer.Option(help="CA bundle, when it serves TLS.")] = None,
-    certificate: Annotated[
-        Path | None, typer.Option(help="The client's own, when it demands one; needs --ca and --key.")
-    ] = None,
-    key: Annotated[Path | None, typer.Option(help="The key of --certificate.")] = None,
+    address: Address = "127.0.0.1:50051",
+    ca: Ca = None,
+    certificate: Certificate = None,
+    key: Key = None,
     service: Annotated[str, typer.Option(help="Empty is readiness; `liveness` is the process.")] = "",
 ) -> None:
     """Exit 0 when a gateway serves, 1 when it does not (for container health checks)."""
     from eksgateway.cli.health import check  # noqa: PLC0415
 
-    if (certificate is None) != (key is None) or (certificate and ca is None):
-        raise typer.BadParameter("--certificate needs --key, and both need --ca")
-    own = (certificate, key) if certificate and key else None
     with _clear_errors():
-        sys.exit(check(address, ca, own, service))
+        sys.exit(check(_connection(address, ca, certificate, key), service))
+
+
+@app.command()
+def watch(  # noqa: PLR0913  each is an option
+    cluster: ClusterName,
+    update_id: UpdateId,
+    *,
+    address: Address = "127.0.0.1:50051",
+    token_file: TokenFile = None,
+    account: Account = "",
+    region: Region = "",
+    max_age: Annotated[float, typer.Option(help="Say so when EKS was not seen for so many seconds.")] = 60,
+    ca: Ca = None,
+    certificate: Certificate = None,
+    key: Key = None,
+) -> None:
+    """Print an update's states until it has ended, over broken streams and restarts of the gateway."""
+    from eksgateway.cli.client import run_watch  # noqa: PLC0415
+    from eksgateway.v1.update_pb2 import ClusterRef  # noqa: PLC0415
+
+    ref = ClusterRef(name=cluster, account_id=account, region=region)
+    connection = _connection(address, ca, certificate, key)
+    with _clear_errors():
+        sys.exit(asyncio.run(run_watch(connection, ref, update_id, token_file, max_age)))
+
+
+@app.command()
+def cancel(  # noqa: PLR0913  each is an option
+    cluster: ClusterName,
+    update_id: UpdateId,
+    *,
+    address: Address = "127.0.0.1:50051",
+    token_file: TokenFile = None,
+    account: Account = "",
+    region: Region = "",
+    reason: Annotated[str, typer.Option(help="Why; the policy may require it.")] = "",
+    ticket: Annotated[str, typer.Option(help="The policy may require it.")] = "",
+    request_id: Annotated[str, typer.Option(help="To ask again for the same one. Default: a new one.")] = "",
+    ca: Ca = None,
+    certificate: Certificate = None,
+    key: Key = None,
+) -> None:
+    """Cancel an update, once, however often it has to be tried; then `watch` it end."""
+    from eksgateway.cli.client import run_cancel  # noqa: PLC0415
+    from eksgateway.v1.update_pb2 import ClusterRef  # noqa: PLC0415
+
+    ref = ClusterRef(name=cluster, account_id=account, region=region)
+    connection = _connection(address, ca, certificate, key)
+    said = {"reason": reason, "ticket": ticket, "request_id": request_id}
+    with _clear_errors():
+        sys.exit(asyncio.run(run_cancel(connection, ref, update_id, token_file, **said)))
 
 
 @app.command()
