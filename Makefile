@@ -6,7 +6,7 @@ TOOLS  := .tools/bin
 
 export PATH := $(CURDIR)/$(TOOLS):$(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test check sandbox protos policy lock clean
+.PHONY: demo test check bench sandbox protos policy lock clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/runtime.stamp
@@ -25,6 +25,10 @@ check: $(VENV)/dev.stamp .tools/stamp
 	buf lint
 	opa check --strict --schema policies/schemas policies
 	opa fmt --fail --list policies
+
+# Every ratio against its baseline in the same run, or one: make bench ONLY=denied.
+bench: $(VENV)/dev.stamp
+	python -m bench $(ONLY)
 
 # Generated files are committed; tests/test_generated.py fails when these two would change them.
 protos: $(VENV)/dev.stamp

@@ -1,0 +1,156 @@
+"""Ratios of unary calls, driven by h2load, and of the start."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import shutil
+import struct
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import boto3
+import grpc
+from botocore.config import Config
+
+from bench.place import ACCOUNT, REGION, Place, configure, place, program
+from bench.report import Missing
+from eksgateway.cli.issuer import ThrowawayIssuer
+from eksgateway.v1 import update_pb2
+from eksgateway.v1 import update_service_pb2 as pb
+from eksgateway.v1.update_service_pb2_grpc import UpdateServiceStub
+
+
+async def h2load(address: str, path: str, message: bytes, credentials: Any, seconds: int) -> float:
+    """Calls per second of one method, over four connections with 25 calls under way on each."""
+    if shutil.which("h2load") is None:
+        raise Missing("h2load is not here: apt-get install nghttp2-client")
+    with tempfile.NamedTemporaryFile() as body:
+        body.write(b"\0" + struct.pack(">I", len(message)) + message)
+        body.flush()
+        headers = ["content-type: application/grpc", "te: trailers"]
+        headers += [f"{key}: {value}" for key, value in credentials]
+        process = await asyncio.create_subprocess_exec(
+            "h2load",
+            *("-c", "4", "-m", "25", "-t", "1", "-D", str(seconds), "--warm-up-time", "1"),
+            *("-d", body.name),
+            *(part for header in headers for part in ("-H", header)),
+            f"http://{address}{path}",
+            stdout=asyncio.subprocess.PIPE,
+        )
+        out, _ = await process.communicate()
+    found = re.search(r"finished in .*?, ([0-9.]+) req/s", out.decode())
+    if found is None:
+        raise RuntimeError(out.decode())
+    return float(found[1])
+
+
+# -- Denied calls/s ÷ bare echo calls/s -------------------------------------------------------------
+
+
+async def denied() -> float:
+    """An outsider's GetUpdate, denied at stage request, ÷ an echo of the same message."""
+    message = pb.GetUpdateRequest(
+        cluster=update_pb2.ClusterRef(name="prod-1"), update_id="3f1c1d0a-6a1e-4c7c-9d3b-000000000000"
+    ).SerializeToString()
+    async with place() as here, program("bench.bare") as (_, bare):
+        outsider = here.credentials("outsider")
+        echoes = await h2load(bare, "/bench.Bare/Echo", message, outsider, 5)
+        path = "/eksgateway.v1.UpdateService/GetUpdate"
+        refusals = await h2load(here.address, path, message, outsider, 5)
+        assert await here.calls() == 0
+    return refusals / echoes
+
+
+# -- CancelUpdate/s ÷ a plain boto3 loop of the same three calls -------------------------------------
+
+CANCELS = 600
+
+
+async def cancels() -> float:
+    """Each cancels its own update; the loop's best of 1, 4, 8 and 16 threads, as it needs no record."""
+    async with place() as here:
+        best = 0.0
+        for threads in (1, 4, 8, 16):
+            updates = await _updates(here, f"loop{threads}")
+            best = max(best, CANCELS / await asyncio.to_thread(_loop, here.simulator, updates, threads))
+        updates = await _updates(here, "gateway")
+        await here.control("DELETE", "calls")
+        ours = CANCELS / await _through_gateway(here, updates)
+        if await here.calls() != 3 * CANCELS:
+            raise RuntimeError("the gateway did not make exactly three calls a cancel")
+    return ours / best
+
+
+async def _updates(here: Place, prefix: str) -> list[tuple[str, str]]:
+    names = [f"{prefix}-{number}" for number in range(CANCELS)]
+    return [(name, await here.rollback(name, cancel_delay_s=600_000)) for name in names]
+
+
+def _loop(url: str, updates: list[tuple[str, str]], threads: int) -> float:
+    eks = boto3.Session(
+        aws_access_key_id=f"AKIA{ACCOUNT}", aws_secret_access_key="simulated", region_name=REGION
+    ).client("eks", endpoint_url=url, config=Config(max_pool_connections=threads))
+
+    def cancel(update: tuple[str, str]) -> None:
+        name, update_id = update
+        eks.describe_cluster(name=name)
+        eks.describe_update(name=name, updateId=update_id)
+        eks.cancel_update(name=name, updateId=update_id)
+
+    with ThreadPoolExecutor(threads) as pool:
+        started = time.monotonic()
+        for _ in pool.map(cancel, updates):
+            pass
+        return time.monotonic() - started
+
+
+async def _through_gateway(here: Place, updates: list[tuple[str, str]]) -> float:
+    """With 32 calls under way, from a process of its own kind: grpc.aio, as a service would."""
+    waiting = iter(updates)
+    metadata = here.credentials("oncall", "oncall")
+    async with here.channel() as channel:
+        stub = UpdateServiceStub(channel)
+
+        async def work() -> None:
+            for name, update_id in waiting:
+                cluster = update_pb2.ClusterRef(name=name)
+                request = pb.CancelUpdateRequest(cluster=cluster, update_id=update_id, reason="bench")
+                await stub.CancelUpdate(request, metadata=metadata)
+
+        started = time.monotonic()
+        await asyncio.gather(*(work() for _ in range(32)))
+        return time.monotonic() - started
+
+
+# -- Start to first decision ÷ start of a bare server -----------------------------------------------
+
+
+async def start() -> float:
+    """From the start of the process to its first answer, a denial here and an echo there."""
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="eksgateway-bench-")))
+        issuer = ThrowawayIssuer("bench")
+        config = configure(folder, "http://127.0.0.1:1", issuer)
+        credentials = (("authorization", f"Bearer {issuer.token('outsider')}"),)
+        message = pb.GetUpdateRequest(cluster=update_pb2.ClusterRef(name="prod-1")).SerializeToString()
+        serve = ("eksgateway", "serve", "--config", str(config), "--stop-on-stdin-eof")
+        path = "/eksgateway.v1.UpdateService/GetUpdate"
+        await _first_answer(serve, path, message, credentials)  # makes the ledger; files are in the cache
+        ours = await _first_answer(serve, path, message, credentials)
+        bare = await _first_answer(("bench.bare",), "/bench.Bare/Echo", message, credentials)
+    return ours / bare
+
+
+async def _first_answer(command: tuple[str, ...], path: str, message: bytes, credentials: Any) -> float:
+    started = time.monotonic()
+    async with program(*command) as (_, address), grpc.aio.insecure_channel(address) as channel:
+        call: Any = channel.unary_unary(path)
+        with contextlib.suppress(grpc.aio.AioRpcError):  # a denial is an answer
+            await call(message, metadata=credentials, timeout=30)
+        return time.monotonic() - started
