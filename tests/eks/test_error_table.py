@@ -30,7 +30,7 @@ from eksgateway.errors import (
     UpstreamCredentials,
 )
 
-OPERATIONS = ("DescribeCluster", "DescribeUpdate", "ListUpdates", "CancelUpdate")
+OPERATIONS = ("ListClusters", "DescribeCluster", "DescribeUpdate", "ListUpdates", "CancelUpdate")
 CANARY = "canary-8d1f"
 LOST = EksNoAnswer  # stands for whatever an unknown end means to the call
 

@@ -119,6 +119,12 @@ async def list_updates(here: Running, cluster: str, who: Any = None, **fields: A
     return await here.updates.ListUpdates(request, metadata=who or here.oncall, timeout=30)
 
 
+async def list_cancellable(here: Running, who: Any = None, **fields: Any) -> Any:
+    """ListCancellableUpdates."""
+    request = pb.ListCancellableUpdatesRequest(**fields)
+    return await here.updates.ListCancellableUpdates(request, metadata=who or here.oncall, timeout=30)
+
+
 async def check(here: Running, cluster: str, update_id: str, who: Any = None, **fields: Any) -> Any:
     """CheckCancelUpdate with a reason and a ticket, unless told otherwise."""
     fields = {"reason": "bad AMI", "ticket": "OPS-1"} | fields

@@ -12,7 +12,16 @@ from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
 from support.gateway import EVERY_ACTION, WHERE, Running, running
 from support.simulator import SimulatedEks
-from support.wire import PRODUCTION, check, get_update, list_cancellations, list_updates, recorded, refused
+from support.wire import (
+    PRODUCTION,
+    check,
+    get_update,
+    list_cancellable,
+    list_cancellations,
+    list_updates,
+    recorded,
+    refused,
+)
 
 Make = Callable[[Running, str, Any], Awaitable[Any]]
 
@@ -37,6 +46,7 @@ RPCS: dict[str, tuple[Make, set[str]]] = {
     "CheckCancelUpdate": (lambda here, uid, who: check(here, "prod-1", uid, who), {"check"}),
     "GetUpdate": (lambda here, uid, who: get_update(here, "prod-1", uid, who), {"get"}),
     "ListUpdates": (lambda here, _, who: list_updates(here, "prod-1", who), {"list"}),
+    "ListCancellableUpdates": (lambda here, _, who: list_cancellable(here, who), {"list"}),
     "WatchUpdate": (_watch, {"watch"}),
     "CancelUpdateAndWatch": (_cancel_and_watch, {"cancel", "watch"}),
 }

@@ -1,0 +1,377 @@
+"""ListCancellableUpdates: everything that could be cancelled, in every target, for whom it is; no more."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eksgateway.errors import EksThrottled, Overloaded, PolicyUnavailable
+from eksgateway.policy.question import Question
+from eksgateway.rpc import pages
+from eksgateway.v1 import update_service_pb2 as pb
+from eksgateway.v1.error_reason_pb2 import ErrorReason
+from support.gateway import ACCOUNT, REGION, Running, running
+from support.simulator import SimulatedEks
+from support.sts import Sts
+from support.wire import PRODUCTION, get_update, hooked, list_cancellable, list_updates, raising, refused
+
+OTHER_ACCOUNT = "444455556666"
+HOME = {"account_id": ACCOUNT, "region": REGION}  # the first that is looked through
+FOREIGN = {"account_id": OTHER_ACCOUNT, "region": REGION}
+BOTH = (HOME, FOREIGN)
+Start = Callable[..., AbstractAsyncContextManager[Running]]
+
+
+def grant(group: str, *actions: str, **where: Any) -> dict[str, Any]:
+    everywhere = {"accounts": [ACCOUNT, OTHER_ACCOUNT], "regions": [REGION], "clusters": ["*"]}
+    return {"id": group, "groups": [f"test:{group}"], "actions": [*actions], **everywhere, **where}
+
+
+DATA: dict[str, Any] = {
+    "eksgateway": {
+        "grants": [
+            grant("oncall", "list", "get", clusters=["prod-*"], tags={"environment": ["production"]}),
+            grant("viewers", "list", "get"),
+            grant("listers", "list"),
+            grant("getters", "get", "watch", "check", "history"),
+            grant("at-home", "list", "get", accounts=[ACCOUNT]),
+            grant("elsewhere", "list", "get", clusters=["elsewhere-*"]),
+        ],
+        "freezes": [],
+    }
+}
+
+
+@pytest.fixture
+async def sts(moto: str, eks: SimulatedEks) -> AsyncIterator[Sts]:
+    async with Sts(moto, eks.simulator.control.accounts) as here:
+        yield here
+
+
+@pytest.fixture
+def start(tmp_path: Path, eks: SimulatedEks, sts: Sts) -> Start:
+    """Starts a gateway with the home target and another account's, reached through a role."""
+    url = {"endpoint_url": eks.url}
+    role = {"role_arn": f"arn:aws:iam::{OTHER_ACCOUNT}:role/eksgateway", "sts_endpoint_url": sts.url}
+    targets = {"targets": [HOME | url, FOREIGN | url | role], "calls_per_s": 10_000}
+    return partial(running, tmp_path, eks, data=DATA, eks=targets)
+
+
+@pytest.fixture
+async def gateway(start: Start) -> AsyncIterator[Running]:
+    async with start() as here:
+        yield here
+
+
+def ids(answer: pb.ListCancellableUpdatesResponse) -> list[str]:
+    return [found.update.id for found in answer.updates]
+
+
+def missed(answer: pb.ListCancellableUpdatesResponse) -> list[tuple[str, str, str]]:
+    return [
+        (each.account_id, each.region, ErrorReason.Name(each.reason).removeprefix("ERROR_REASON_"))
+        for each in answer.unreachable
+    ]
+
+
+async def through(here: Running, who: Any, size: int = 0) -> list[pb.ListCancellableUpdatesResponse]:
+    """Every page."""
+    found = [await list_cancellable(here, who, page_size=size)]
+    while token := found[-1].next_page_token:
+        found.append(await list_cancellable(here, who, page_size=size, page_token=token))
+    return found
+
+
+def seeded(eks: SimulatedEks, count: int = 3) -> list[str]:
+    """So many clusters in each target, with a running rollback and an ended update each; the rollbacks."""
+    expected = []
+    for target in BOTH:
+        for number in range(count):
+            kinds: list[dict[str, Any]] = [{"type": "VersionRollback"}, {"status": "Successful"}]
+            updates = eks.cluster(f"prod-{number}", auto_mode=True, tags=PRODUCTION, updates=kinds, **target)
+            expected.append(updates[0])
+    return expected
+
+
+async def test_what_is_told_of_an_update(gateway: Running) -> None:
+    """Where it is, all that EKS says of it, and why it is thought to be cancellable; from every target."""
+    for target in BOTH:
+        gateway.eks.rollback("prod-1", tags=PRODUCTION, update_id=f"u-{target['account_id']}", **target)
+    answer = await list_cancellable(gateway, gateway.oncall)
+    assert [(f.cluster.account_id, f.cluster.region, f.cluster.name) for f in answer.updates] == [
+        (ACCOUNT, REGION, "prod-1"),
+        (OTHER_ACCOUNT, REGION, "prod-1"),
+    ]
+    assert ids(answer) == [f"u-{ACCOUNT}", f"u-{OTHER_ACCOUNT}"]
+    for found, target in zip(answer.updates, BOTH, strict=True):
+        whole = await get_update(gateway, "prod-1", found.update.id, **target)
+        assert found.update == whole
+        assert "nodes are rolling back" in found.explanation
+    assert (list(answer.unreachable), answer.next_page_token) == ([], "")
+
+
+async def test_what_cannot_be_cancelled_is_left_out(gateway: Running) -> None:
+    """Ended, cancelling already, of another type, or on a cluster that is not ACTIVE (not listed then)."""
+    eks = gateway.eks
+    shown = eks.rollback("prod-1")
+    for number, status in enumerate(("Successful", "Failed", "Cancelled", "Cancelling")):
+        eks.rollback(f"prod-ended-{number}", update_status=status)
+    eks.rollback("prod-other", update_type="VersionUpdate", status="ACTIVE")
+    eks.rollback("prod-begun", node_phase_s=0)
+    for status in ("CREATING", "DELETING", "FAILED"):
+        eks.rollback(f"prod-{status}", status=status)
+    assert ids(await list_cancellable(gateway, gateway.viewer)) == [shown]
+    looked_at = {call.cluster for call in eks.calls("ListUpdates")}
+    assert looked_at == {"prod-1", "prod-other", *(f"prod-ended-{number}" for number in range(4))}
+
+
+async def test_clusters_by_list_and_updates_by_get(gateway: Running) -> None:
+    """A cluster the caller may not list is asked nothing about; an update is told on its live tags only."""
+    shown = gateway.eks.rollback("prod-1", tags=PRODUCTION)
+    hidden = gateway.eks.rollback("prod-2", tags={"environment": "test"})
+    foreign = gateway.eks.rollback("other-1", tags=PRODUCTION)
+    assert ids(await list_cancellable(gateway, gateway.oncall)) == [shown]
+    assert "other-1" not in {call.cluster for call in gateway.eks.calls()}
+    assert sorted(ids(await list_cancellable(gateway, gateway.viewer))) == sorted([shown, hidden, foreign])
+    lister = gateway.credentials("lister", "listers")
+    assert await list_cancellable(gateway, lister) == pb.ListCancellableUpdatesResponse()
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 50, 0])
+async def test_pages(gateway: Running, size: int) -> None:
+    """Everything, each once and in one order, over as many pages as the size asks for; 0 means 50."""
+    expected = seeded(gateway.eks)
+    pages = await through(gateway, gateway.oncall, size)
+    assert [update_id for page in pages for update_id in ids(page)] == expected
+    assert all(len(page.updates) <= (size or 50) for page in pages)
+    assert len(pages) in (-(-len(expected) // (size or 50)), len(expected) // (size or 50) + 1)
+
+
+async def test_many_updates_of_one_cluster(gateway: Running) -> None:
+    """A page may end, and the next begin, between two updates of a cluster."""
+    kinds = [{"type": "VersionRollback", "status": "Successful"} for _ in range(5)]
+    expected = gateway.eks.cluster("prod-1", auto_mode=True, tags=PRODUCTION, updates=kinds)
+    for update_id in expected:  # by hand: EKS runs one at a time today
+        gateway.eks.set_update("prod-1", update_id, status="InProgress")
+    pages = await through(gateway, gateway.oncall, 2)
+    assert [update_id for page in pages for update_id in ids(page)] == sorted(expected)
+
+
+async def test_pages_while_clusters_come_and_go(start: Start, eks: SimulatedEks) -> None:
+    """What is there all the time is told once; what comes behind the place reached is not."""
+    async with start(watch={"facts_max_age_s": 0.001}) as gateway:
+        expected = seeded(eks, 2)
+        first = await list_cancellable(gateway, gateway.oncall, page_size=1)
+        eks.rollback("prod-", tags=PRODUCTION)
+        later = eks.rollback("prod-9", tags=PRODUCTION)
+        eks.fault("DescribeCluster", status=404, code="ResourceNotFoundException")  # as if prod-0 had gone
+        rest = await list_cancellable(gateway, gateway.oncall, page_token=first.next_page_token)
+    assert ids(first) + ids(rest) == [*expected[:2], later, *expected[2:]]
+    assert not rest.unreachable
+
+
+async def test_others_calls_are_shared_and_the_ended_stays_known(start: Start, eks: SimulatedEks) -> None:
+    """What it costs, exactly; a second caller costs nothing, and later on what has ended costs nothing."""
+    async with start() as gateway:
+        seeded(eks)
+        await list_cancellable(gateway, gateway.oncall)
+        whole = {"ListClusters": 2, "DescribeCluster": 6, "ListUpdates": 6, "DescribeUpdate": 12}
+        assert Counter(call.operation for call in eks.calls()) == whole
+        await list_cancellable(gateway, gateway.viewer)
+        assert len(eks.calls()) == 26
+    async with start(watch={"facts_max_age_s": 0.001}) as gateway:
+        await list_cancellable(gateway, gateway.oncall)
+        eks.clear_calls()
+        await list_cancellable(gateway, gateway.oncall)
+        assert Counter(call.operation for call in eks.calls()) == whole | {"DescribeUpdate": 6}
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        pytest.param((403, "AccessDenied"), "UPSTREAM_CREDENTIALS", id="role refused"),
+        pytest.param((503, "ServiceUnavailable"), "EKS_UNAVAILABLE", id="sts down"),
+    ],
+)
+async def test_a_target_whose_role_cannot_be_assumed(
+    gateway: Running, sts: Sts, fault: tuple[int, str], reason: str
+) -> None:
+    """It is told once, with the reason; what is in the other target is told all the same."""
+    expected = seeded(gateway.eks, 2)
+    sts.fault = fault
+    pages = await through(gateway, gateway.oncall, 1)
+    assert [update_id for page in pages for update_id in ids(page)] == expected[:2]
+    assert [each for page in pages for each in missed(page)] == [(*FOREIGN.values(), reason)]
+    told = next(page for page in pages if page.unreachable).unreachable[0]
+    assert told.message
+    assert "role/" not in told.message
+
+
+@pytest.mark.parametrize("operation", ["ListClusters", "DescribeCluster", "ListUpdates", "DescribeUpdate"])
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        pytest.param((403, "AccessDeniedException", 1), "UPSTREAM_CREDENTIALS", id="denied"),
+        pytest.param((429, "ThrottlingException", 2), "EKS_THROTTLED", id="throttled"),
+        pytest.param((503, "ServiceUnavailableException", 2), "EKS_UNAVAILABLE", id="down"),
+    ],
+)
+async def test_a_target_that_fails(
+    gateway: Running, operation: str, fault: tuple[int, str, int], reason: str
+) -> None:
+    """Whichever read fails, the rest of that target is left and the next one is looked through."""
+    expected = seeded(gateway.eks, 2)
+    status, code, tries = fault
+    gateway.eks.fault(operation, status=status, code=code, times=tries)
+    answer = await list_cancellable(gateway, gateway.oncall)
+    assert missed(answer) == [(*HOME.values(), reason)]
+    assert ids(answer)[-2:] == expected[2:]
+    assert answer.next_page_token == ""
+
+
+@pytest.mark.parametrize("operation", ["DescribeCluster", "ListUpdates"])
+async def test_a_cluster_that_is_refused(gateway: Running, operation: str) -> None:
+    """It is that cluster's matter: the others of its target are told, and that not all were looked at."""
+    expected = seeded(gateway.eks)
+    gateway.eks.fault(operation, status=400, code="ClientException")
+    answer = await list_cancellable(gateway, gateway.oncall)
+    assert missed(answer) == [(*HOME.values(), "EKS_CLIENT_ERROR")]
+    assert ids(answer) == expected[1:]
+
+
+@pytest.mark.parametrize("operation", ["DescribeCluster", "ListUpdates", "DescribeUpdate"])
+async def test_what_has_gone_since_it_was_listed(gateway: Running, operation: str) -> None:
+    """It is left out like everything else that is not there."""
+    expected = seeded(gateway.eks)
+    gateway.eks.fault(operation, status=404, code="ResourceNotFoundException")
+    answer = await list_cancellable(gateway, gateway.oncall)
+    assert not answer.unreachable
+    assert ids(answer)[-5:] == expected[1:]
+
+
+async def test_a_role_that_reaches_another_account(gateway: Running, sts: Sts) -> None:
+    """What it shows is nobody's to see here."""
+    sts.reaches = "777788889999"
+    gateway.eks.rollback("prod-1", tags=PRODUCTION, account_id=sts.reaches)
+    answer = await list_cancellable(gateway, gateway.oncall)
+    assert missed(answer) == [(*FOREIGN.values(), "TARGET_MISMATCH")]
+    assert ids(answer) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(Overloaded(), "OVERLOADED"), (EksThrottled(), "EKS_THROTTLED")],
+    ids=["budget", "throttled"],
+)
+async def test_calls_that_are_used_up(start: Start, eks: SimulatedEks, error: Exception, reason: str) -> None:
+    """The answer says so for each target; the call itself does not fail."""
+    seeded(eks, 1)
+    async with start(wrap_eks=hooked(describe_cluster=raising(error))) as gateway:
+        answer = await list_cancellable(gateway, gateway.oncall)
+    assert missed(answer) == [(*target.values(), reason) for target in BOTH]
+
+
+async def test_a_target_that_hangs_leaves_time_for_the_answer(start: Start, eks: SimulatedEks) -> None:
+    """It is given up before the call's time is over, and the next page is the next target's."""
+    expected = seeded(eks, 1)
+    eks.fault("ListClusters", delay_s=30)
+    async with start(limits={"call_timeout_s": 4}) as gateway:
+        pages = await through(gateway, gateway.oncall)
+    assert [missed(page) for page in pages] == [[(*HOME.values(), "EKS_UNAVAILABLE")], []]
+    assert [ids(page) for page in pages] == [[], expected[1:]]
+
+
+async def test_a_page_ends_in_time_and_goes_on(start: Start, eks: SimulatedEks) -> None:
+    """Slow reads make short pages, and lose nothing."""
+    expected = seeded(eks, 2)
+    eks.fault("DescribeUpdate", delay_s=0.4, times=100)
+    async with start(limits={"call_timeout_s": 6}) as gateway:
+        pages = await through(gateway, gateway.oncall)
+    assert len(pages) > 1
+    assert [update_id for page in pages for update_id in ids(page)] == expected
+    assert not any(page.unreachable for page in pages)
+
+
+async def test_a_policy_that_fails_is_no_unreachable_target(start: Start, eks: SimulatedEks) -> None:
+    """Half an answer would look like a whole one: the call fails."""
+    seeded(eks, 1)
+
+    async def decide(question: Question) -> None:
+        if question.stage == "request":
+            raise PolicyUnavailable
+
+    async with start(wrap_policy=hooked(decide=decide)) as gateway:
+        refusal = await refused(list_cancellable(gateway, gateway.oncall))
+    assert refusal.told == ("UNAVAILABLE", "POLICY_UNAVAILABLE")
+
+
+async def test_who_may_list_nothing_learns_nothing(gateway: Running, sts: Sts) -> None:
+    """Denied with the same bytes whatever is there, in reach or well formed; neither EKS nor STS is asked."""
+    answers = set()
+    for prepare in (lambda: None, lambda: seeded(gateway.eks), lambda: setattr(sts, "fault", (403, "No"))):
+        prepare()
+        for fields in ({}, {"page_size": -1}, {"page_token": "made up"}):
+            for who in (gateway.outsider, gateway.credentials("outsider", "strangers")):
+                refusal = await refused(list_cancellable(gateway, who, **fields))
+                assert refusal.told == ("PERMISSION_DENIED", "POLICY_DENIED")
+                answers.add(refusal.masked)
+    assert len(answers) == 1
+    getter = await refused(list_cancellable(gateway, gateway.credentials("getter", "getters")))
+    assert getter.metadata["reasons"] == "Grant getters does not allow list."
+    assert (gateway.eks.calls(), sts.asked) == ((), [])
+
+
+async def test_a_target_in_which_nothing_is_granted_is_not_mentioned(gateway: Running, sts: Sts) -> None:
+    """Neither its clusters nor that it is out of reach; nothing is asked of it."""
+    expected = seeded(gateway.eks)
+    sts.fault = (403, "AccessDenied")
+    answer = await list_cancellable(gateway, gateway.credentials("home", "at-home"))
+    assert (ids(answer), missed(answer)) == (expected[:3], [])
+    assert ({call.account_id for call in gateway.eks.calls()}, sts.asked) == ({ACCOUNT}, [])
+
+
+async def test_names_that_no_grant_covers_cost_one_call_a_target(gateway: Running) -> None:
+    """Who may list other names learns nothing of these, and EKS is asked for the names alone."""
+    seeded(gateway.eks)
+    who = gateway.credentials("elsewhere", "elsewhere")
+    assert await list_cancellable(gateway, who) == pb.ListCancellableUpdatesResponse()
+    assert [call.operation for call in gateway.eks.calls()] == ["ListClusters", "ListClusters"]
+
+
+@pytest.mark.parametrize("size", [-1, 51])
+async def test_a_page_size_out_of_bounds(gateway: Running, size: int) -> None:
+    """1 to 50, and 0 for the greatest."""
+    refusal = await refused(list_cancellable(gateway, gateway.oncall, page_size=size))
+    assert refusal.fields == {"page_size": "must be between 0 and 50"}
+
+
+async def test_a_page_token_is_bound(gateway: Running) -> None:
+    """To its caller and to this list."""
+    seeded(gateway.eks)
+    token = (await list_cancellable(gateway, gateway.oncall, page_size=1)).next_page_token
+    others = (await list_updates(gateway, "prod-1", gateway.viewer, page_size=1)).next_page_token
+    for who, bad in (
+        (gateway.viewer, token),
+        (gateway.viewer, others),
+        (gateway.oncall, token[:-4]),
+        (gateway.oncall, "é"),
+    ):
+        refusal = await refused(list_cancellable(gateway, who, page_token=bad))
+        assert refusal.told == ("INVALID_ARGUMENT", "REQUEST_INVALID")
+        assert set(refusal.fields) == {"page_token"}
+
+
+@pytest.mark.parametrize("place", ["x", "/", "////////", f"{ACCOUNT}/{REGION}/../..", "\ud800/\x00//"])
+async def test_a_forged_token_shows_no_more_than_none(gateway: Running, place: str) -> None:
+    """Whatever place it names, each cluster and update from there on is decided as ever."""
+    seeded(gateway.eks)
+    lister = gateway.credentials("lister", "listers")
+    token = pages.encode(place, "cancellable", "jwt:test:lister")
+    answer = await list_cancellable(gateway, lister, page_token=token)
+    assert answer == pb.ListCancellableUpdatesResponse()
