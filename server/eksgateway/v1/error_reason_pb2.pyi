@@ -102,8 +102,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_REQUEST_TOO_LARGE: _ErrorReason.ValueType  # 29
     """RESOURCE_EXHAUSTED. The message is over 64 KB, or its metadata over 8 KB."""
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 30
-    """RESOURCE_EXHAUSTED. Too many calls or watches, for this caller or altogether.
-    google.rpc.RetryInfo says when to come back.
+    """RESOURCE_EXHAUSTED. Too many calls or watches, for this caller or altogether; or the calls to
+    EKS in this account and region are used up for now. google.rpc.RetryInfo says when to come back.
     """
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 31
     """UNAVAILABLE. This gateway is shutting down: call again, and another one answers."""
@@ -207,8 +207,8 @@ ERROR_REASON_UPSTREAM_CREDENTIALS: ErrorReason.ValueType  # 28
 ERROR_REASON_REQUEST_TOO_LARGE: ErrorReason.ValueType  # 29
 """RESOURCE_EXHAUSTED. The message is over 64 KB, or its metadata over 8 KB."""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 30
-"""RESOURCE_EXHAUSTED. Too many calls or watches, for this caller or altogether.
-google.rpc.RetryInfo says when to come back.
+"""RESOURCE_EXHAUSTED. Too many calls or watches, for this caller or altogether; or the calls to
+EKS in this account and region are used up for now. google.rpc.RetryInfo says when to come back.
 """
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 31
 """UNAVAILABLE. This gateway is shutting down: call again, and another one answers."""

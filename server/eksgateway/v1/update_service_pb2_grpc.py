@@ -150,8 +150,8 @@ class UpdateServiceServicer:
     def WatchUpdate(self, request, context):
         """Streams an update's state until it has ended.
 
-        The first message is always the current state. States in between may be skipped; the final
-        one never is. After FINAL the stream ends with OK. Ending a watch neither cancels nor
+        The first message is always the current state, as all who watch this update know it;
+        `observe_time` says how old that is. States in between may be skipped; the final one never is. After FINAL the stream ends with OK. Ending a watch neither cancels nor
         un-cancels anything. Heartbeats come as data, because proxies ignore HTTP/2 pings.
 
         A stream that broke (UNAVAILABLE; the reason DRAINING when the gateway shuts down) goes on

@@ -82,8 +82,8 @@ class UpdateServiceStub:
     WatchUpdate: _grpc.UnaryStreamMultiCallable[_update_service_pb2.WatchUpdateRequest, _update_service_pb2.WatchUpdateResponse]
     """Streams an update's state until it has ended.
 
-    The first message is always the current state. States in between may be skipped; the final
-    one never is. After FINAL the stream ends with OK. Ending a watch neither cancels nor
+    The first message is always the current state, as all who watch this update know it;
+    `observe_time` says how old that is. States in between may be skipped; the final one never is. After FINAL the stream ends with OK. Ending a watch neither cancels nor
     un-cancels anything. Heartbeats come as data, because proxies ignore HTTP/2 pings.
 
     A stream that broke (UNAVAILABLE; the reason DRAINING when the gateway shuts down) goes on
@@ -157,8 +157,8 @@ class UpdateServiceAsyncStub(UpdateServiceStub):
     WatchUpdate: _aio.UnaryStreamMultiCallable[_update_service_pb2.WatchUpdateRequest, _update_service_pb2.WatchUpdateResponse]  # type: ignore[assignment]
     """Streams an update's state until it has ended.
 
-    The first message is always the current state. States in between may be skipped; the final
-    one never is. After FINAL the stream ends with OK. Ending a watch neither cancels nor
+    The first message is always the current state, as all who watch this update know it;
+    `observe_time` says how old that is. States in between may be skipped; the final one never is. After FINAL the stream ends with OK. Ending a watch neither cancels nor
     un-cancels anything. Heartbeats come as data, because proxies ignore HTTP/2 pings.
 
     A stream that broke (UNAVAILABLE; the reason DRAINING when the gateway shuts down) goes on
@@ -265,8 +265,8 @@ class UpdateServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_update_service_pb2.WatchUpdateResponse], _abc.AsyncIterator[_update_service_pb2.WatchUpdateResponse]]:
         """Streams an update's state until it has ended.
 
-        The first message is always the current state. States in between may be skipped; the final
-        one never is. After FINAL the stream ends with OK. Ending a watch neither cancels nor
+        The first message is always the current state, as all who watch this update know it;
+        `observe_time` says how old that is. States in between may be skipped; the final one never is. After FINAL the stream ends with OK. Ending a watch neither cancels nor
         un-cancels anything. Heartbeats come as data, because proxies ignore HTTP/2 pings.
 
         A stream that broke (UNAVAILABLE; the reason DRAINING when the gateway shuts down) goes on

@@ -46,10 +46,10 @@ class Watches:
 
         ``since`` is when the watcher came (monotonic), by default now.
 
-        Subscribing comes before reading, so that no state is missed: the first one was read
-        after the watcher came, or is the shared one if that is at most ``poll_s`` old. (While EKS cannot
-        be read it is the last one known, with its observe time; if there is none, the watcher gets
-        EKS's error.) For a position in an earlier stream it is the state told of there, or one that
+        Subscribing comes before reading, so that no state is missed: the first one is what others who
+        watch know already, or was read after the watcher came, or at most ``poll_s`` before. (While EKS
+        cannot be read it is the last one known, with its observe time; if there is none, the watcher
+        gets EKS's error.) For a position in an earlier stream it is the state told of there, or one that
         is sure to be newer (``watch.resume``); EKS's error if EKS cannot be read for that.
         """
         if self._draining:
