@@ -330,6 +330,7 @@ class LimitSettings(_Section):
     calls_per_caller: PositiveInt = 100
     watches: PositiveInt = 10_000
     watches_per_caller: PositiveInt = 1000
+    open_streams: PositiveInt = 100  # health watches and reflection, which may need no credentials
     message_bytes: PositiveInt = 65_536
     metadata_bytes: PositiveInt = 8_192
 

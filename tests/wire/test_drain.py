@@ -11,6 +11,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from eksgateway.rpc.methods import REFLECTION
 from eksgateway.v1 import cancellation_pb2 as cpb
 from eksgateway.v1 import cancellation_service_pb2 as history_pb
 from eksgateway.v1 import update_service_pb2 as pb
@@ -91,6 +92,20 @@ async def test_a_drain_finishes_what_is_under_way_and_turns_the_rest_away(
         assert (await recorded(again)).phase == cpb.CANCELLATION_PHASE_CANCELLING
         assert await again.end() == 0
     assert len(eks.calls("CancelUpdate")) == 1
+
+
+async def test_streams_about_the_gateway_hold_no_drain_up(tmp_path: Path, eks: SimulatedEks) -> None:
+    """A client may keep reflection or health open for as long as it likes, idle: nothing is lost with it."""
+    async with serving(Place(tmp_path, eks.url)) as served:
+        method = f"/{REFLECTION[0]}/ServerReflectionInfo"
+        reflection: Any = served.channel.stream_stream(method)()
+        await reflection.write(b":\x01*")  # ListServices
+        assert await reflection.read()
+        stub: Any = health_pb2_grpc.HealthStub(served.channel)
+        assert await stub.Watch(health_pb2.HealthCheckRequest(service="liveness")).read()
+        began = time.monotonic()
+        assert await served.end() == 0
+        assert time.monotonic() - began < 15
 
 
 async def test_a_forward_still_open_after_the_drain_is_unknown_and_then_observed(

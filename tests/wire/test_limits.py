@@ -9,7 +9,9 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from eksgateway.v1 import cancellation_pb2 as cpb
 from eksgateway.v1 import update_pb2
 from eksgateway.v1 import update_service_pb2 as pb
 from support.gateway import Running, details, info, running, until
@@ -156,3 +158,70 @@ async def test_a_silent_call_counts_as_one(tmp_path: Path, eks: SimulatedEks) ->
             silent.cancel()
             while await told() != "REQUEST_INVALID":
                 pass
+
+
+async def test_strangers_on_health_take_no_place_of_a_watch(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Health's streams are bounded by themselves, and its single calls answer all the same."""
+    update_id = eks.rollback("prod-1", tags=PRODUCTION)
+    limits = {"watches": 1, "open_streams": 3}
+    request = health_pb2.HealthCheckRequest(service="liveness")
+    async with running(tmp_path, eks, limits=limits) as gateway, AsyncExitStack() as stack:
+        health: Any = health_pb2_grpc.HealthStub(gateway.channel)
+        for _ in range(3):
+            stranger = health.Watch(request)
+            stack.callback(stranger.cancel)
+            await stranger.read()
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await health.Watch(request).read()
+        assert info(error.value).reason == "OVERLOADED"
+        assert (await health.Check(request)).status == health_pb2.HealthCheckResponse.SERVING
+        watch = gateway.watch("prod-1", update_id)
+        stack.callback(watch.cancel)
+        assert (await watch.read()).kind == pb.WATCH_KIND_SNAPSHOT
+
+
+def cancel_and_watch(gateway: Running, update_id: str) -> Any:
+    """CancelUpdateAndWatch's stream, by the on-call engineer on staging-1."""
+    request = pb.CancelUpdateAndWatchRequest(
+        cluster=update_pb2.ClusterRef(name="staging-1"), update_id=update_id, request_id="first"
+    )
+    return gateway.updates.CancelUpdateAndWatch(request, metadata=gateway.oncall, timeout=60)
+
+
+@pytest.mark.parametrize("held", ["watches", "watches_per_caller"])
+async def test_watches_that_are_all_held_keep_no_cancel_from_being_made(
+    tmp_path: Path, eks: SimulatedEks, held: str
+) -> None:
+    """CancelUpdateAndWatch cancels, tells so, and has no place to watch from."""
+    watched, update_id = eks.rollback("prod-1", tags=PRODUCTION), eks.rollback("staging-1")
+    async with running(tmp_path, eks, limits={held: 1}) as gateway:
+        watch = gateway.watch("prod-1", watched)
+        await watch.read()
+        stream = cancel_and_watch(gateway, update_id)
+        assert (await stream.read()).cancellation.phase == cpb.CANCELLATION_PHASE_CANCELLING
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await stream.read()
+        assert (error.value.code().name, info(error.value).reason) == ("RESOURCE_EXHAUSTED", "OVERLOADED")
+        watch.cancel()
+        await until(lambda: not gateway.gateway.watches.watchers)
+        again = cancel_and_watch(gateway, update_id)
+        await again.read()
+        assert (await again.read()).watch.kind == pb.WATCH_KIND_SNAPSHOT
+        again.cancel()
+
+
+async def test_a_cancel_that_is_watched_gives_the_place_of_its_call_back(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """From its answer on it is a watch, and its caller may make other calls."""
+    update_id = eks.rollback("staging-1")
+    request = pb.GetUpdateRequest(cluster=update_pb2.ClusterRef(name="staging-1"), update_id=update_id)
+    async with running(tmp_path, eks, limits={"calls": 1, "watches": 1}) as gateway:
+        for _ in range(2):  # and the place of its watch, at its end
+            stream = cancel_and_watch(gateway, update_id)
+            await stream.read()
+            assert (await stream.read()).watch.kind == pb.WATCH_KIND_SNAPSHOT
+            answer = await gateway.updates.GetUpdate(request, metadata=gateway.oncall, timeout=20)
+            assert answer.update.id == update_id
+            stream.cancel()
+            await until(lambda: not gateway.gateway.watches.watchers)

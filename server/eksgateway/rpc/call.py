@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from google.protobuf.message import Message
 
 from eksgateway.errors import CredentialsMissing
 from eksgateway.model import Caller
-from eksgateway.rpc.methods import Method
+from eksgateway.rpc.methods import Method, Place
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
@@ -19,7 +19,7 @@ class Call:
     """What is known of one RPC. ``decision_id`` is the one id of every decision made for it.
 
     ``request`` is set once identity was proved, to a client's first message; ``status`` and ``reason``
-    are what the caller was told.
+    are what the caller was told. ``moves`` change the kind of place that it holds in each budget.
     """
 
     path: str
@@ -33,6 +33,12 @@ class Call:
     status: str = "OK"
     reason: str = ""
     log: dict[str, str] = field(default_factory=dict)
+    place: Place = Place.CALL
+    moves: list[Callable[[Place], None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.method is not None:
+            self.place = self.method.place
 
     @property
     def caller(self) -> Caller:
@@ -40,6 +46,12 @@ class Call:
         if self.identified is None:
             raise CredentialsMissing
         return self.identified
+
+    def become_watch(self) -> None:
+        """From here on it counts as a watch and no more as a call; raises Overloaded when all are held."""
+        for move in self.moves:
+            move(Place.WATCH)
+        self.place = Place.WATCH
 
     def trailing(self) -> tuple[tuple[str, str], ...]:
         """The trailing metadata of every answer, errors included."""

@@ -17,9 +17,17 @@ class Access(Enum):
     POLICY = "policy"  # and whom the policy admits to the cluster, at stage request
 
 
+class Place(Enum):
+    """What a call holds one of while it lasts. Each kind is counted apart, so that none starves another."""
+
+    CALL = "call"
+    WATCH = "watch"  # a stream about an update
+    OPEN = "open"  # a stream about the gateway, which may need no credentials: health and reflection
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One method. ``actions`` are decided at stage request; ``watch`` counts as a watch.
+    """One method. ``actions`` are decided at stage request; ``place`` is what it begins with.
 
     ``own_deadline``: the handler keeps the whole call's time limit itself, because what it tells
     then depends on how far it came.
@@ -27,7 +35,7 @@ class Method:
 
     access: Access
     actions: tuple[Action, ...] = ()
-    watch: bool = False
+    place: Place = Place.CALL
     own_deadline: bool = False
 
 
@@ -42,14 +50,17 @@ METHODS: dict[str, Method] = {
     f"/{UPDATES}/GetUpdate": Method(Access.POLICY, (Action.GET,)),
     f"/{UPDATES}/ListUpdates": Method(Access.POLICY, (Action.LIST,)),
     f"/{UPDATES}/ListCancellableUpdates": Method(Access.CALLER),
-    f"/{UPDATES}/WatchUpdate": Method(Access.POLICY, (Action.WATCH,), watch=True),
+    f"/{UPDATES}/WatchUpdate": Method(Access.POLICY, (Action.WATCH,), Place.WATCH),
     f"/{UPDATES}/CancelUpdateAndWatch": Method(
-        Access.POLICY, (Action.CANCEL, Action.WATCH), watch=True, own_deadline=True
+        Access.POLICY, (Action.CANCEL, Action.WATCH), own_deadline=True
     ),
     f"/{CANCELLATIONS}/GetCancellation": Method(Access.CALLER),
     f"/{CANCELLATIONS}/ListCancellations": Method(Access.CALLER),
     f"/{HEALTH}/Check": Method(Access.OPEN),
     f"/{HEALTH}/List": Method(Access.OPEN),
-    f"/{HEALTH}/Watch": Method(Access.OPEN, watch=True),
-    **{f"/{service}/ServerReflectionInfo": Method(Access.REFLECTION, watch=True) for service in REFLECTION},
+    f"/{HEALTH}/Watch": Method(Access.OPEN, place=Place.OPEN),
+    **{
+        f"/{service}/ServerReflectionInfo": Method(Access.REFLECTION, place=Place.OPEN)
+        for service in REFLECTION
+    },
 }

@@ -145,6 +145,7 @@ class UpdateService:
     ) -> AsyncIterator[pb.CancelUpdateAndWatchResponse]:
         cancellation = await self._cancel(request, call, required_id=True, also=(Action.WATCH,))
         yield pb.CancelUpdateAndWatchResponse(cancellation=convert.cancellation(cancellation))
+        call.become_watch()
         async for message in self._watch(call, cancellation.ref):
             yield pb.CancelUpdateAndWatchResponse(watch=message)
 

@@ -173,6 +173,8 @@ class UpdateServiceServicer:
     def CancelUpdateAndWatch(self, request, context):
         """CancelUpdate and WatchUpdate in one call; needs both actions, both decided before the intent.
         The first message is the cancellation, after EKS answered; a refusal is CancelUpdate's error.
+        Until then it counts as a call, and from then on as a watch: when all watches are held, the
+        stream ends with OVERLOADED after the cancellation, which goes on; watch it later.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

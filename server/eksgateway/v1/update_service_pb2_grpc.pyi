@@ -101,6 +101,8 @@ class UpdateServiceStub:
     CancelUpdateAndWatch: _grpc.UnaryStreamMultiCallable[_update_service_pb2.CancelUpdateAndWatchRequest, _update_service_pb2.CancelUpdateAndWatchResponse]
     """CancelUpdate and WatchUpdate in one call; needs both actions, both decided before the intent.
     The first message is the cancellation, after EKS answered; a refusal is CancelUpdate's error.
+    Until then it counts as a call, and from then on as a watch: when all watches are held, the
+    stream ends with OVERLOADED after the cancellation, which goes on; watch it later.
     """
 
 @_typing.type_check_only
@@ -176,6 +178,8 @@ class UpdateServiceAsyncStub(UpdateServiceStub):
     CancelUpdateAndWatch: _aio.UnaryStreamMultiCallable[_update_service_pb2.CancelUpdateAndWatchRequest, _update_service_pb2.CancelUpdateAndWatchResponse]  # type: ignore[assignment]
     """CancelUpdate and WatchUpdate in one call; needs both actions, both decided before the intent.
     The first message is the cancellation, after EKS answered; a refusal is CancelUpdate's error.
+    Until then it counts as a call, and from then on as a watch: when all watches are held, the
+    stream ends with OVERLOADED after the cancellation, which goes on; watch it later.
     """
 
 class UpdateServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -290,6 +294,8 @@ class UpdateServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_update_service_pb2.CancelUpdateAndWatchResponse], _abc.AsyncIterator[_update_service_pb2.CancelUpdateAndWatchResponse]]:
         """CancelUpdate and WatchUpdate in one call; needs both actions, both decided before the intent.
         The first message is the cancellation, after EKS answered; a refusal is CancelUpdate's error.
+        Until then it counts as a call, and from then on as a watch: when all watches are held, the
+        stream ends with OVERLOADED after the cancellation, which goes on; watch it later.
         """
 
 def add_UpdateServiceServicer_to_server(servicer: UpdateServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

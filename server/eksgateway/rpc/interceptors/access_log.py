@@ -12,6 +12,7 @@ import structlog
 from eksgateway.clock import Clock
 from eksgateway.metrics import Metrics
 from eksgateway.rpc.call import Call
+from eksgateway.rpc.methods import Place
 
 log = structlog.get_logger("eksgateway.access")
 
@@ -34,12 +35,11 @@ class AccessLog:
             raise
         finally:
             seconds = self._clock.monotonic() - started
-            watch = call.method is not None and call.method.watch
             self._metrics.called(
                 call.path if call.method else "unknown",  # as many as clients can think of
                 call.status,
                 call.reason,
-                None if watch else seconds,
+                seconds if call.place is Place.CALL else None,
             )
             log.info(
                 "rpc.call",

@@ -1,6 +1,7 @@
 """Bounds: metadata, time, and how much is held at once, altogether and by one caller.
 
-Watches and calls are counted apart, so that watches cannot starve cancels.
+Calls, watches and open streams are counted apart, so that watches cannot starve cancels, nor strangers
+watches.
 """
 
 from __future__ import annotations
@@ -13,30 +14,48 @@ from typing import Any
 
 from eksgateway.errors import Draining, EksUnavailable, Overloaded, RequestTooLarge
 from eksgateway.rpc.call import Call
-from eksgateway.rpc.methods import Access
+from eksgateway.rpc.methods import Access, Place
 from eksgateway.settings import LimitSettings
 
 
 class Budget:
-    """How many calls and watches each key holds; empty keys are forgotten."""
+    """How many places of each kind each key holds; empty keys are forgotten."""
 
-    def __init__(self, *, calls: int, watches: int) -> None:
-        self._most = {False: calls, True: watches}
-        self._held: Counter[tuple[Hashable, bool]] = Counter()
+    def __init__(self, *, calls: int, watches: int, open_streams: int) -> None:
+        self._most = {Place.CALL: calls, Place.WATCH: watches, Place.OPEN: open_streams}
+        self._held: Counter[tuple[Hashable, Place]] = Counter()
 
-    @asynccontextmanager
-    async def hold(self, key: Hashable, *, watch: bool) -> AsyncIterator[None]:
-        """Hold one; raises Overloaded when all are held."""
-        slot = (key, watch)
-        if self._held[slot] >= self._most[watch]:
-            raise Overloaded
-        self._held[slot] += 1
+    @contextmanager
+    def hold(self, key: Hashable, call: Call) -> Iterator[None]:
+        """Hold a place of the call's kind, which may change; raises Overloaded when all are held."""
+        held = call.place
+
+        def move(place: Place) -> None:
+            nonlocal held
+            self._take(key, place)
+            self._give(key, held)
+            held = place
+
+        self._take(key, held)
+        call.moves.append(move)
         try:
             yield
         finally:
-            self._held[slot] -= 1
-            if not self._held[slot]:
-                del self._held[slot]
+            self._give(key, held)
+
+    def _take(self, key: Hashable, place: Place) -> None:
+        if self._held[key, place] >= self._most[place]:
+            raise Overloaded
+        self._held[key, place] += 1
+
+    def _give(self, key: Hashable, place: Place) -> None:
+        self._held[key, place] -= 1
+        if not self._held[key, place]:
+            del self._held[key, place]
+
+
+# They end when their client likes, so a drain does not wait for them.
+_ENDLESS = (Access.OPEN, Access.REFLECTION)
 
 
 class Limits:
@@ -44,9 +63,11 @@ class Limits:
 
     def __init__(self, settings: LimitSettings) -> None:
         self._settings = settings
-        self._budget = Budget(calls=settings.calls, watches=settings.watches)
+        self._budget = Budget(
+            calls=settings.calls, watches=settings.watches, open_streams=settings.open_streams
+        )
         self._draining = False
-        self._inside = 0  # health aside, whose watches never end by themselves
+        self._inside = 0  # what a drain waits for
         self._left = asyncio.Event()
 
     def drain(self) -> None:
@@ -63,54 +84,52 @@ class Limits:
 
     @asynccontextmanager
     async def around(self, call: Call, context: Any) -> AsyncIterator[None]:  # noqa: ARG002
-        if call.method is not None and call.method.access is Access.OPEN:
-            async with self._bounded(call):
-                yield
-            return
-        if self._draining:
+        access = call.method.access if call.method else None
+        if self._draining and access is not Access.OPEN:
             raise Draining
-        with self._counted():
-            async with self._bounded(call):
+        if sum(len(key) + len(value) for key, value in call.metadata) > self._settings.metadata_bytes:
+            raise RequestTooLarge(f"The metadata is over {self._settings.metadata_bytes} bytes.")
+        # Health answers whatever others hold, and what strangers hold there takes no other call's place.
+        key = "open" if access is Access.OPEN else "all"
+        with self._inside_until_left(waited_for=access not in _ENDLESS), self._budget.hold(key, call):
+            async with self._in_time(call):
                 yield
 
     @contextmanager
-    def _counted(self) -> Iterator[None]:
-        self._inside += 1
+    def _inside_until_left(self, *, waited_for: bool) -> Iterator[None]:
+        self._inside += waited_for
         try:
             yield
         finally:
-            self._inside -= 1
+            self._inside -= waited_for
             self._left.set()
 
     @asynccontextmanager
-    async def _bounded(self, call: Call) -> AsyncIterator[None]:
-        method = call.method
-        if sum(len(key) + len(value) for key, value in call.metadata) > self._settings.metadata_bytes:
-            raise RequestTooLarge(f"The metadata is over {self._settings.metadata_bytes} bytes.")
-        watch = method is not None and method.watch
-        limited = method is not None and not method.watch and not method.own_deadline
-        timeout = self._settings.call_timeout_s if limited else None
-        async with self._budget.hold("all", watch=watch):
-            try:
-                async with asyncio.timeout(timeout) as limit:
-                    yield
-            except TimeoutError:
-                if not limit.expired():
-                    raise
-                raise EksUnavailable("EKS did not answer in the time a call has.") from None
+    async def _in_time(self, call: Call) -> AsyncIterator[None]:
+        limited = call.method is not None and call.place is Place.CALL and not call.method.own_deadline
+        try:
+            async with asyncio.timeout(self._settings.call_timeout_s if limited else None) as limit:
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise EksUnavailable("EKS did not answer in the time a call has.") from None
 
 
 class CallerLimits:
     """After identity: one caller's budget."""
 
     def __init__(self, settings: LimitSettings) -> None:
-        self._budget = Budget(calls=settings.calls_per_caller, watches=settings.watches_per_caller)
+        self._budget = Budget(
+            calls=settings.calls_per_caller,
+            watches=settings.watches_per_caller,
+            open_streams=settings.open_streams,
+        )
 
     @asynccontextmanager
     async def around(self, call: Call, context: Any) -> AsyncIterator[None]:  # noqa: ARG002
         if call.identified is None:
             yield
             return
-        watch = call.method is not None and call.method.watch
-        async with self._budget.hold(call.identified.id, watch=watch):
+        with self._budget.hold(call.identified.id, call):
             yield
