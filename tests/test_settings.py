@@ -137,6 +137,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         targets({"role_arn": ROLE, "sts_endpoint_url": "https:///sts"}),
         "http or https URL",
     ),
+    "metrics for everybody": ({"metrics": {"listen": "0.0.0.0:9464"}}, "open_to_network: true"),
+    "metrics without a port": ({"metrics": {"listen": "127.0.0.1"}}, "host:port"),
+    "a module for an OPA": (
+        {"policy": {"engine": "opa", "opa": {"url": "http://127.0.0.1:8181"}, "module": "policy.wasm"}},
+        "`module` is for the engine wasm",
+    ),
     "symmetric algorithm": (
         {
             "identity": {
@@ -184,6 +190,12 @@ def test_what_cannot_serve_is_refused_with_how_to_set_it(
     """Nothing starts on settings that are incomplete, unsafe or misspelt."""
     with pytest.raises(SettingsError, match=re.escape(said)):
         load(write(tmp_path, **changes))
+
+
+def test_metrics_are_open_to_the_network_where_that_is_said(tmp_path: Path) -> None:
+    """In so many words: Prometheus in Kubernetes reaches no loopback but its own."""
+    settings = load(write(tmp_path, metrics={"listen": "0.0.0.0:9464", "open_to_network": True}))
+    assert settings.metrics.listen == "0.0.0.0:9464"
 
 
 def test_the_first_target_is_home(tmp_path: Path) -> None:

@@ -191,6 +191,29 @@ async def test_the_revision_is_asked_for_again_and_again(fake: AnsweringServer, 
         asked = len(fake.paths)
 
 
+async def test_whoever_waits_is_told_of_another_revision(fake: AnsweringServer, connect: Open) -> None:
+    """At the next poll, or at once where that is asked for; an outage is none."""
+    fake.answers = [decides("hash-1")]
+    clock = FakeClock()
+    engine = await connect(fake.url, clock=clock)
+    assert await engine.revision_after("") == "hash-1"
+    waiting = asyncio.create_task(engine.revision_after("hash-1"))
+    asked = len(fake.paths)
+    for answer in (Says(b"", 503), decides("hash-1")):
+        fake.answers = [answer]
+        await clock.advance(2.5)
+        await _until(lambda asked=asked: len(fake.paths) > asked)  # type: ignore[misc]  # a default argument
+        asked = len(fake.paths)
+        await _until(lambda: bool(clock.sleepers))
+        assert not waiting.done()
+    fake.answers = [decides(ALLOW, provenance={"bundles": {"b": {"revision": "2"}}})]
+    engine.reload()
+    assert await waiting == "b=2"
+    assert engine.next_edge(clock.now()) is None
+    assert (engine.reloads.loaded, engine.reloads.failing) == (2, False)
+    assert engine.reloads.last == clock.now()
+
+
 async def _until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110 - what is waited for sets no event

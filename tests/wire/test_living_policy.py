@@ -1,0 +1,143 @@
+"""The policy changes while a gateway serves: no call fails for it, and each is decided by one revision."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import yaml
+
+from eksgateway.ledger.codec import decode
+from eksgateway.ledger.listing import every_denial, list_events
+from eksgateway.model import Intent
+from support.gateway import POLICY_DATA, Running, until
+from support.processes import eventually
+from support.serving import Place, serving
+from support.simulator import SimulatedEks
+from support.wire import check, refused
+
+Data = dict[str, Any]
+
+
+def without(*grants: str) -> Data:
+    """The grants of the wire tests but for these."""
+    data = copy.deepcopy(POLICY_DATA)
+    data["eksgateway"]["grants"] = [each for each in data["eksgateway"]["grants"] if each["id"] not in grants]
+    return data
+
+
+def only_look(*grants: str) -> Data:
+    """The same grants, but these do not let cancel."""
+    data = copy.deepcopy(POLICY_DATA)
+    for grant in data["eksgateway"]["grants"]:
+        if grant["id"] in grants:
+            grant["actions"] = [each for each in grant["actions"] if each != "cancel"]
+            del grant["update_types"]
+    return data
+
+
+async def put_in_force(gateway: Running, data: Data) -> str:
+    """Replace the data, as an editor does, and ask for it; the revision that is in force then."""
+    before = gateway.gateway.policy.revision
+    beside = gateway.path / "data.new"
+    beside.write_text(yaml.safe_dump(data))
+    beside.replace(gateway.path / "data.yaml")
+    gateway.gateway.reload()
+    async with asyncio.timeout(20):
+        return await gateway.gateway.policy.revision_after(before)
+
+
+async def test_a_saved_file_is_all_it_takes(gateway: Running, eks: SimulatedEks) -> None:
+    """Within seconds, with nothing else done; each record names the revision that decided it."""
+    first, second = eks.rollback("staging-1"), eks.rollback("staging-2")
+    old = (await gateway.cancel("staging-1", first)).decision.policy_revision
+    (gateway.path / "data.yaml").write_text(yaml.safe_dump(without("staging")))
+    async with asyncio.timeout(5):
+        new = await gateway.gateway.policy.revision_after(old)
+    assert (await refused(gateway.cancel("staging-2", second))).reason == "POLICY_DENIED"
+    assert len({old, new}) == 2
+    ledger = gateway.path / "ledger.db"
+    recorded = [decode(Intent, each.body).decision for each in list_events(ledger) if each.kind == "intent"]
+    assert [each.policy_revision for each in recorded] == [old]
+    await until(lambda: bool(list(every_denial(ledger))))
+    assert [each.decision.policy_revision for each in every_denial(ledger)] == [new]
+
+
+@asynccontextmanager
+async def asking(gateway: Running, update_id: str) -> AsyncIterator[list[tuple[str, bool]]]:
+    """Clients that ask all the time whether they may cancel; what they were told, by which revision."""
+    told: list[tuple[str, bool]] = []
+
+    async def ask() -> None:
+        while True:
+            decision = (await check(gateway, "staging-1", update_id)).decision
+            told.append((decision.policy_revision, decision.allowed))
+
+    clients = [asyncio.create_task(ask()) for _ in range(8)]
+    try:
+        yield told
+        for client in clients:
+            assert not client.done(), client.exception()
+    finally:
+        for client in clients:
+            client.cancel()
+        await asyncio.gather(*clients, return_exceptions=True)
+
+
+async def test_fifty_reloads_under_load_fail_no_call(gateway: Running, eks: SimulatedEks) -> None:
+    """Every decision is all of the old policy's or all of the new one's, and says whose."""
+    update_id = eks.rollback("staging-1")
+    allows = {gateway.gateway.policy.revision: True}
+    async with asking(gateway, update_id) as told:
+        for number in range(50):
+            data = POLICY_DATA if number % 2 else only_look("staging")
+            allows[await put_in_force(gateway, data)] = bool(number % 2)
+            answered = len(told)
+            await until(lambda answered=answered: len(told) > answered)  # type: ignore[misc]  # a default argument
+    assert len(allows) == 2
+    assert gateway.gateway.policy.reloads.loaded == 51
+    assert {allowed for _, allowed in told} == {True, False}
+    assert [(revision, allowed) for revision, allowed in told if allows[revision] != allowed] == []
+
+
+async def test_a_process_reloads_on_sighup_and_goes_on_with_what_it_has(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """Said in its log each time, the path of a fault included; it stays ready, and ends as always."""
+    place = Place(tmp_path, eks.url)
+    data = tmp_path / "data.yaml"
+    update_id = eks.rollback("staging-1")
+    async with serving(place) as served:
+
+        def events(name: str) -> list[dict[str, Any]]:
+            return [each for each in served.lines if each["event"] == name]
+
+        served.process.send_signal(signal.SIGHUP)  # nothing has changed, and it says so
+        await eventually(lambda: len(events("policy.loaded")) == 2)
+        first, again = events("policy.loaded")
+        assert again["revision"] == first["revision"]
+
+        data.write_text(data.read_text().replace("clusters:", "clusterz:"))
+        served.process.send_signal(signal.SIGHUP)
+        (told,) = await eventually(lambda: events("policy.refused"))
+        assert told["level"] == "error"
+        assert "eksgateway.grants[0].clusterz: is not known here" in "\n".join(told["faults"])
+        assert (await served.cancel("staging-1", update_id)).decision.policy_revision == first["revision"]
+
+        data.write_text(yaml.safe_dump(without("staging", "viewers")))
+        served.process.send_signal(signal.SIGHUP)
+        await eventually(lambda: len(events("policy.loaded")) == 3)
+        last = events("policy.loaded")[-1]
+        assert last["grants_removed"] == ["staging", "viewers"]
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await served.cancel("staging-1", update_id)
+        assert (await eventually(lambda: served.calls[1:]))[0]["reason"] == "POLICY_DENIED"
+        assert {each["fault"] for each in events("health.readiness")} == {"none"}
+        assert await served.end() == 0
