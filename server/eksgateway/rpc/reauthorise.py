@@ -18,7 +18,7 @@ from eksgateway.clock import Clock, heard
 from eksgateway.decisions import Decisions
 from eksgateway.eks.shared import Seen
 from eksgateway.errors import Denied, GatewayError, Internal, PolicyUnavailable
-from eksgateway.model import ClusterFacts, ClusterRef, Decision, UpdateRef
+from eksgateway.model import ClusterFacts, ClusterRef, Decision, Update, UpdateRef
 from eksgateway.policy.engine import PolicyEngine
 from eksgateway.policy.question import Question
 from eksgateway.rpc.rights import Key, Right, Stream
@@ -93,9 +93,10 @@ class Reauthorisation:
         now, mono = self._clock.now(), self._clock.monotonic()
         expires_at = question.caller.expires_at
         until = mono + (expires_at - now).total_seconds() if expires_at else math.inf
-        stream = Stream(slot, decision.decision_id, expires_at, until)
-        right = self._join(Key.of(ref, question), question, mono)
-        right.streams[stream] = None
+        ends = expires_at.timestamp() if expires_at else math.inf
+        stream = Stream(slot, decision.decision_id, ends, until)
+        right = self._right(Key.of(ref, question), question, mono)
+        right.join(stream)
         try:
             self._start(now)
             self._expiry = min(self._expiry, until)
@@ -161,7 +162,8 @@ class Reauthorisation:
         for number, right in enumerate(tuple(self._rights.values())):
             if number % _CHUNK == 0:
                 await asyncio.sleep(0)
-            self._expiry = min(self._expiry, right.expire(now, mono))
+            right.expire(now.timestamp(), mono)
+            self._expiry = min(self._expiry, right.until)
             if not right.streams:
                 self._forget(right)
             elif mono >= right.decided + GOOD_FOR_S:
@@ -185,10 +187,10 @@ class Reauthorisation:
     async def _settle(self, right: Right, patience: float) -> None:
         began = self._clock.monotonic()
         try:
-            question = await self._with_facts(right, patience)
+            facts, update = await self._facts(right, patience)
             async with self._at_once:
                 await asyncio.sleep(0)  # an engine in this process decides without giving others a turn
-                question = replace(question, time=self._clock.now())
+                question = replace(right.question, facts=facts, update=update, time=self._clock.now())
                 await self._decisions.require(question)
         except Denied as exc:
             right.asking = None
@@ -203,15 +205,14 @@ class Reauthorisation:
             right.allowed(question, began)
             self._failing = ""
 
-    async def _with_facts(self, right: Right, patience: float) -> Question:
+    async def _facts(self, right: Right, patience: float) -> tuple[ClusterFacts | None, Update | None]:
         ref = right.key.ref
         try:
             async with asyncio.timeout(patience):
                 cluster = certain(await self._reads.cluster(ref.cluster, self._facts_max_age), ref.cluster)
-                seen = await self._reads.update(ref, self._facts_max_age)
+                return cluster, (await self._reads.update(ref, self._facts_max_age)).update
         except (GatewayError, TimeoutError):
-            return right.question
-        return replace(right.question, facts=cluster, update=seen.update)
+            return right.question.facts, right.question.update
 
     def _undecided(self, exc: Exception) -> GatewayError:
         bug = None if isinstance(exc, GatewayError) else exc
@@ -221,7 +222,7 @@ class Reauthorisation:
             log.warning("reauthorise.failed", reason=error.reason, detail=error.detail, exc_info=bug)
         return error
 
-    def _join(self, key: Key, question: Question, now: float) -> Right:
+    def _right(self, key: Key, question: Question, now: float) -> Right:
         right = self._rights.get(key)
         if right is None:
             due = now + self._random.uniform(*PERIOD_S)

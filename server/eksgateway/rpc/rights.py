@@ -6,7 +6,6 @@ import asyncio
 import math
 from copy import copy
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import NamedTuple
 
 from eksgateway.errors import CredentialsExpired, Denied, GatewayError
@@ -29,28 +28,30 @@ class Key(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Stream:
-    """An open watch. Its credentials end at ``expires_at``, and at ``until`` (monotonic) at the latest,
-    so that a wall clock that is set back prolongs nothing.
+    """An open watch. Its credentials end at ``expires_at`` (POSIX time), and at ``until`` (monotonic) at
+    the latest, so that a wall clock that is set back prolongs nothing; infinite without an end.
     """
 
     slot: Slot
     decision_id: str
-    expires_at: datetime | None
+    expires_at: float
     until: float
-
-    def expired(self, now: datetime, mono: float) -> bool:
-        return mono >= self.until or (self.expires_at is not None and now >= self.expires_at)
 
 
 @dataclass(slots=True, eq=False)
 class Right:
-    """A question, its last yes, and the streams that go on by it; over when there are none left."""
+    """A question, its last yes, and the streams that go on by it; over when there are none left.
+
+    ``expires_at`` and ``until`` are no later than the earliest of its streams.
+    """
 
     key: Key
     question: Question  # with the facts that it was asked with last
     decided: float
     due: float  # when to ask again; never while it is being asked
     streams: dict[Stream, None] = field(default_factory=dict)
+    expires_at: float = math.inf
+    until: float = math.inf
     asking: asyncio.Task[None] | None = None
     failure: GatewayError | None = None  # why it could not be decided, since the last yes
 
@@ -58,16 +59,22 @@ class Right:
         """Take note of a yes."""
         self.question, self.decided, self.failure = question, when, None
 
-    def expire(self, now: datetime, mono: float) -> float:
-        """End the streams whose credentials have expired; when the next of the others do (monotonic)."""
-        following = math.inf
-        for stream in tuple(self.streams):
-            if stream.expired(now, mono):
-                stream.slot.revoke(CredentialsExpired())
-                del self.streams[stream]
+    def join(self, stream: Stream) -> None:
+        self.streams[stream] = None
+        self.expires_at = min(self.expires_at, stream.expires_at)
+        self.until = min(self.until, stream.until)
+
+    def expire(self, now: float, mono: float) -> None:
+        """End the streams whose credentials have expired."""
+        if now < self.expires_at and mono < self.until:
+            return
+        streams, self.streams = self.streams, {}
+        self.expires_at = self.until = math.inf
+        for stream in streams:
+            if now < stream.expires_at and mono < stream.until:
+                self.join(stream)
             else:
-                following = min(following, stream.until)
-        return following
+                stream.slot.revoke(CredentialsExpired())
 
     def end(self, error: GatewayError) -> None:
         """End every stream. A denial names to each the decision id that its caller knows."""
