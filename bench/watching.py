@@ -229,21 +229,19 @@ async def memory_per_watcher() -> float:
 async def _bare_memory(message: bytes, metadata: Any) -> float:
     async with program("bench.bare") as (server, address), AsyncExitStack() as stack:
         streams: list[Any] = []
+        channels: list[grpc.aio.Channel] = []
 
         async def open_streams(count: int) -> None:
             opened = []
             for _ in range(count):
                 if len(streams) % STREAMS_A_CHANNEL == 0:
                     channel = grpc.aio.insecure_channel(address, options=CHANNELS)
-                    await stack.enter_async_context(channel)
-                call: Any = channel.unary_stream("/bench.Bare/Stream")
-                stream = call(message, metadata=metadata)
-                streams.append(stream)
-                opened.append(stream)
+                    channels.append(await stack.enter_async_context(channel))
+                call: Any = channels[-1].unary_stream("/bench.Bare/Stream")
+                streams.append(call(message, metadata=metadata))
+                opened.append(streams[-1])
             await asyncio.gather(*(stream.read() for stream in opened))
 
-        channel = grpc.aio.insecure_channel(address, options=CHANNELS)
-        await stack.enter_async_context(channel)
         await open_streams(100)
         before = resident_bytes(server.pid)
         await open_streams(WATCHERS)
