@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
@@ -10,7 +11,7 @@ from structlog.testing import capture_logs
 from eksgateway.clock import SystemClock
 from eksgateway.errors import CancellationNotFound, DecisionStale, RequestIdReused, RequestInvalid
 from eksgateway.ledger.listing import list_cancellations, list_denials, list_events
-from eksgateway.ledger.protocol import HistoryFilter, Ledger
+from eksgateway.ledger.protocol import HistoryFilter, Ledger, Readable
 from eksgateway.ledger.sql import SqlLedger, open_ledger
 from eksgateway.ledger.verify import verify
 from eksgateway.model import CancelRequest, ClusterRef, OutcomeKind, Phase
@@ -187,6 +188,17 @@ async def test_history(ledger: SqlLedger) -> None:
     assert await pages(HistoryFilter(caller_id="jwt:corp:bob"), 2) == [["5", "3"], ["1"]]
     assert await pages(HistoryFilter(other, "jwt:corp:bob"), 2) == [["3"]]
     assert await pages(HistoryFilter(caller_id="nobody"), 2) == [[]]
+    for clusters, expected in (
+        ((), [["5", "3"], ["1"]]),
+        ((other,), [["6", "5"], ["3", "1"], ["0"]]),
+        ((other, CLUSTER), [["6", "5"], ["4", "3"], ["2", "1"], ["0"]]),
+        ((replace(other, region="eu-west-1"),), [["5", "3"], ["1"]]),
+    ):
+        assert await pages(HistoryFilter(readable=Readable("jwt:corp:bob", clusters)), 2) == expected
+    assert await pages(HistoryFilter(other, "jwt:corp:ann", Readable("nobody", ())), 2) == [[]]
+    assert set(await ledger.clusters("")) == {other, CLUSTER}
+    assert set(await ledger.clusters("jwt:corp:bob")) == {other, CLUSTER}
+    assert await ledger.clusters("nobody") == ()
 
 
 @pytest.mark.parametrize("before", ["x", "-1", "1 OR 1=1", "٣", "9" * 30])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from eksgateway import errors
 from eksgateway.v1 import cancellation_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
-from support.gateway import Running, running
+from support.gateway import POLICY_DATA, WHERE, Running, running
 from support.simulator import SimulatedEks
 from support.wire import PRODUCTION, hooked, list_cancellations, raising, recorded, refused
 
@@ -63,18 +64,64 @@ async def test_pages(filled: tuple[Running, list[str]]) -> None:
     assert token == ""
 
 
-async def test_a_page_that_shows_nothing_goes_on(filled: tuple[Running, list[str]]) -> None:
-    """Rows that a caller may not see leave a page short or empty, and the next one still follows."""
-    here, ids = filled
-    third = here.credentials("third", "viewers")
-    mine = await here.cancel("staging-2", here.eks.rollback("staging-2"), here.credentials("third", "oncall"))
-    assert await _listed(here, third) == [mine.cancellation_id]
+FILTERS = {
+    "all": {},
+    "cluster": {"cluster": ClusterRef(name="prod-1")},
+    "caller": {"caller": "jwt:test:oncall"},
+    "both": {"cluster": ClusterRef(name="prod-1"), "caller": "jwt:test:oncall"},
+    "a cluster without any": {"cluster": ClusterRef(name="prod-9")},
+    "a caller without any": {"caller": "jwt:test:nobody"},
+}
+
+
+@pytest.mark.parametrize("which", FILTERS.values(), ids=FILTERS)
+async def test_what_others_did_shows_in_no_page(
+    filled: tuple[Running, list[str]], which: dict[str, Any]
+) -> None:
+    """Who may read nothing gets an empty page and no token, whether there is something or not."""
+    here, _ = filled
+    for who in (here.outsider, here.viewer):
+        page = await list_cancellations(here, who, page_size=1, **which)
+        assert (list(page.cancellations), page.next_page_token) == ([], "")
+
+
+async def test_pages_of_ones_own_among_others(filled: tuple[Running, list[str]]) -> None:
+    """Full pages, and no token after the last of one's own: others' newer and older ones do not show."""
+    here, _ = filled
+    third, able = here.credentials("third", "viewers"), here.credentials("third", "oncall")
+    mine = []
+    for name in ("staging-2", "staging-3"):
+        mine.append((await here.cancel(name, here.eks.rollback(name), able)).cancellation_id)
+        await here.cancel("staging-9", here.eks.rollback("staging-9"))
     page = await list_cancellations(here, third, page_size=1)
-    assert page.next_page_token
-    beyond = await list_cancellations(here, third, page_size=1, page_token=page.next_page_token)
-    assert list(beyond.cancellations) == []
-    assert beyond.next_page_token
-    assert len(ids) == 5
+    assert [each.cancellation_id for each in page.cancellations] == mine[1:]
+    last = await list_cancellations(here, third, page_size=1, page_token=page.next_page_token)
+    assert [each.cancellation_id for each in last.cancellations] == mine[:1]
+    assert last.next_page_token == ""
+    assert await _listed(here, third, cluster=ClusterRef(name="staging-9")) == []
+
+
+async def test_recorded_tags_leave_rows_out_and_the_next_page_follows(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """A caller whose grant covers the cluster by name may learn that there is more than it sees."""
+    data = copy.deepcopy(POLICY_DATA)
+    tagged = {"tags": {"team": ["a"]}, "actions": ["history"], "groups": ["test:auditors"]}
+    data["eksgateway"]["grants"].append({"id": "auditors", "clusters": ["staging-*"], **WHERE, **tagged})
+    async with running(tmp_path, eks, data=data) as here:
+        names = {"staging-1": "a", "staging-2": "b", "staging-3": "a"}
+        ids = [
+            (await here.cancel(name, eks.rollback(name, tags={"team": team}))).cancellation_id
+            for name, team in names.items()
+        ]
+        await here.cancel("prod-1", eks.rollback("prod-1", tags=PRODUCTION))
+        auditor = here.credentials("auditor", "auditors")
+        seen, token = [], ""
+        for _ in range(3):
+            page = await list_cancellations(here, auditor, page_size=1, page_token=token)
+            seen.append([each.cancellation_id for each in page.cancellations])
+            token = page.next_page_token
+        assert (seen, token) == ([[ids[2]], [], [ids[0]]], "")
 
 
 async def test_a_page_token_is_bound(filled: tuple[Running, list[str]]) -> None:
@@ -142,6 +189,12 @@ async def test_a_policy_that_cannot_say_does_not_tell_them_apart(
         assert answers[0].masked == answers[1].masked
         assert (await recorded(gateway, cancellation_id=told.cancellation_id)).request_id == "one"
         assert (await recorded(gateway, request_id="one")).cancellation_id == told.cancellation_id
+        own = {"caller": "jwt:test:oncall"}
+        assert await _listed(gateway, **own) == [told.cancellation_id]
+        if reason == "POLICY_UNAVAILABLE":
+            for which in ({}, {"cluster": ClusterRef(name="prod-1")}, own, {"caller": "jwt:test:nobody"}):
+                refusal = await refused(list_cancellations(gateway, gateway.viewer, **which))
+                assert refusal.reason == reason
         missing = await refused(recorded(gateway, request_id="another"))
         assert missing.reason == "CANCELLATION_NOT_FOUND"
 

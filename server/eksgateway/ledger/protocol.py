@@ -17,11 +17,20 @@ from eksgateway.model import (
 
 
 @dataclass(frozen=True, slots=True)
+class Readable:
+    """What one caller may read: its own cancellations, and those of some clusters."""
+
+    caller_id: str
+    clusters: tuple[ClusterRef, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryFilter:
-    """Which cancellations to list; an empty filter lists all."""
+    """Which cancellations to list; an empty filter lists all, ``readable`` or not."""
 
     cluster: ClusterRef | None = None
     caller_id: str = ""
+    readable: Readable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +91,9 @@ class Ledger(Protocol):
 
     async def find(self, caller_id: str, request_id: str) -> Cancellation | None:
         """A caller's own cancellation by its request_id."""
+
+    async def clusters(self, caller_id: str) -> tuple[ClusterRef, ...]:
+        """Every cluster with a cancellation of this caller's, or of anybody's when it is empty."""
 
     async def history(self, which: HistoryFilter, limit: int, before: str) -> HistoryPage:
         """Cancellations, newest first, ``limit`` a page."""

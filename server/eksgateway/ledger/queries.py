@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, bindparam, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, bindparam, select, tuple_
 
 from eksgateway.errors import RequestInvalid
 from eksgateway.ledger.chain import GENESIS, Checkpoint
 from eksgateway.ledger.codec import decode, encode
 from eksgateway.ledger.projection import Record
-from eksgateway.ledger.protocol import HistoryFilter, HistoryPage, Known
+from eksgateway.ledger.protocol import HistoryFilter, HistoryPage, Known, Readable
 from eksgateway.ledger.schema import cancellations, events, probe
 from eksgateway.model import Cancellation, ClusterRef, UpdateRef
 
@@ -80,6 +80,15 @@ def known_of(connection: Connection, ref: UpdateRef) -> Known:
     return Known(newest.cancellation if newest else None, waiting is not None)
 
 
+def clusters_of(connection: Connection, caller_id: str) -> tuple[ClusterRef, ...]:
+    """Every cluster with a cancellation of this caller's, or of anybody's when it is empty."""
+    table = cancellations.c
+    rows = select(table.account_id, table.region, table.cluster).distinct()
+    if caller_id:
+        rows = rows.where(table.caller_id == caller_id)
+    return tuple(ClusterRef(*row) for row in connection.execute(rows))
+
+
 def page(connection: Connection, which: HistoryFilter, limit: int, before: str) -> HistoryPage:
     """Newest first. Raises RequestInvalid for a ``before`` that no page has given."""
     rows = select(_RECORD).order_by(cancellations.c.created.desc()).limit(limit + 1)
@@ -87,6 +96,8 @@ def page(connection: Connection, which: HistoryFilter, limit: int, before: str) 
         rows = rows.where(_is_cluster(which.cluster))
     if which.caller_id:
         rows = rows.where(cancellations.c.caller_id == which.caller_id)
+    if which.readable is not None:
+        rows = rows.where(_is_readable(which.readable))
     if before:
         if not (before.isascii() and before.isdecimal() and len(before) <= 18):
             raise RequestInvalid(violations={"page_token": "is not one that this gateway has given"})
@@ -108,6 +119,15 @@ def _is_cluster(cluster: ClusterRef) -> ColumnElement[bool]:
         & (table.region == cluster.region)
         & (table.cluster == cluster.name)
     )
+
+
+def _is_readable(readable: Readable) -> ColumnElement[bool]:
+    table = cancellations.c
+    own = table.caller_id == readable.caller_id
+    if not readable.clusters:
+        return own
+    named = [(each.account_id, each.region, each.name) for each in readable.clusters]
+    return own | tuple_(table.account_id, table.region, table.cluster).in_(named)
 
 
 def _is_update(ref: UpdateRef) -> ColumnElement[bool]:

@@ -26,6 +26,7 @@ from eksgateway.ledger.store import Transaction
 from eksgateway.ledger.writer import StoreFailed, Writer
 from eksgateway.model import (
     Cancellation,
+    ClusterRef,
     Decision,
     Denial,
     Intent,
@@ -150,6 +151,10 @@ class SqlLedger:
             query = partial(queries.by_request, caller_id=caller_id, request_id=request_id)
             found = await self._read(query)
         return found.cancellation if found else None
+
+    async def clusters(self, caller_id: str) -> tuple[ClusterRef, ...]:
+        with _told():
+            return await self._read(partial(queries.clusters_of, caller_id=caller_id))
 
     async def history(self, which: HistoryFilter, limit: int, before: str) -> HistoryPage:
         with _told():

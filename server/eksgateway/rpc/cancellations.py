@@ -1,12 +1,18 @@
-"""CancellationService: the ledger's record, authorised row by row on the recorded facts."""
+"""CancellationService: the ledger's record, authorised row by row on the recorded facts.
+
+A list is narrowed to what its caller may read before it is cut into pages: what is left of a page, or
+whether another one follows, would tell what others have done.
+"""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
 from eksgateway.errors import CancellationNotFound, RequestInvalid
-from eksgateway.ledger.protocol import HistoryFilter, Ledger
-from eksgateway.model import Action, Cancellation, Target
+from eksgateway.ledger.protocol import HistoryFilter, Ledger, Readable
+from eksgateway.model import Action, Cancellation, ClusterRef, Target
 from eksgateway.policy.question import Question
 from eksgateway.rpc import convert, fields, pages
 from eksgateway.rpc.call import Call
@@ -53,12 +59,22 @@ class CancellationService:
         bound_to = ("cancellations", call.caller.id, str(cluster or ""), request.caller)
         before = pages.decode(checked, request.page_token, *bound_to)
         checked.done()
-        which = HistoryFilter(cluster, request.caller)
+        which = HistoryFilter(cluster, request.caller, await self._readable(cluster, request.caller, call))
         page = await self._ledger.history(which, request.page_size or _DEFAULT_PAGE, before)
         visible = [convert.cancellation(row) for row in page.cancellations if await self._may_see(row, call)]
         return pb.ListCancellationsResponse(
             cancellations=visible, next_page_token=pages.encode(page.before, *bound_to)
         )
+
+    async def _readable(self, cluster: ClusterRef | None, caller_id: str, call: Call) -> Readable:
+        """What the caller may read, as far as the policy can tell by the clusters' names."""
+        who = call.caller
+        if caller_id == who.id:  # always readable, also while the policy cannot answer
+            return Readable(who.id, ())
+        await self._decisions.check()  # an outage must not tell whether there was anything to ask about
+        asked = (cluster,) if cluster is not None else await self._ledger.clusters(caller_id)
+        admitted = [each for each in asked if await self._decisions.allows(self._question(each, call))]
+        return Readable(who.id, tuple(admitted))
 
     async def _visible(self, cancellation_id: str, call: Call) -> Cancellation | None:
         found = await self._ledger.get(cancellation_id)
@@ -70,14 +86,16 @@ class CancellationService:
     async def _may_see(self, row: Cancellation, call: Call) -> bool:
         if row.intent.caller.id == call.caller.id:
             return True
-        question = Question(
+        question = self._question(row.ref.cluster, call)
+        facts = row.intent
+        return await self._decisions.allows(replace(question, facts=facts.cluster, update=facts.update))
+
+    def _question(self, cluster: ClusterRef, call: Call) -> Question:
+        return Question(
             caller=call.caller,
             action=Action.HISTORY,
-            cluster=row.ref.cluster,
+            cluster=cluster,
             method=call.path,
             decision_id=call.decision_id,
             time=self._clock.now(),
-            facts=row.intent.cluster,
-            update=row.intent.update,
         )
-        return await self._decisions.allows(question)

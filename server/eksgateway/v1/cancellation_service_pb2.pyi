@@ -106,7 +106,9 @@ class ListCancellationsResponse(_message.Message):
     CANCELLATIONS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Empty after the last page."""
+    """Empty after the last page. A page may have fewer than asked for although another follows: rows
+    whose recorded tags or types keep them from the caller are left out.
+    """
     @_builtins.property
     def cancellations(self) -> _containers.RepeatedCompositeFieldContainer[_cancellation_pb2.Cancellation]: ...
     def __init__(
