@@ -84,6 +84,7 @@ async def through(here: Running, who: Any, size: int = 0) -> list[pb.ListCancell
     """Every page."""
     found = [await list_cancellable(here, who, page_size=size)]
     while token := found[-1].next_page_token:
+        assert len(found) < 50, "the pages do not come to an end"
         found.append(await list_cancellable(here, who, page_size=size, page_token=token))
     return found
 
