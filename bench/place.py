@@ -111,9 +111,10 @@ class Place:
         answer = await self.control("POST", "clusters", name=name, updates=[update])
         return str(answer["update_ids"][0])
 
-    async def calls(self) -> int:
-        """How many calls EKS has got since the last ``DELETE calls``."""
-        return len((await self.control("GET", "calls"))["calls"])
+    async def calls(self, operation: str = "") -> int:
+        """How many calls EKS has got since the last ``DELETE calls``, of one operation or of all."""
+        calls = (await self.control("GET", "calls"))["calls"]
+        return sum(operation in ("", call["operation"]) for call in calls)
 
 
 @asynccontextmanager
