@@ -21,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
 )
 ledger_app = typer.Typer(help="Reads and verifies a ledger, also while it is in use.", no_args_is_help=True)
-policy_app = typer.Typer(help="Checks the operators' policy data.", no_args_is_help=True)
+policy_app = typer.Typer(help="Checks and tries policy data, before it is in force.", no_args_is_help=True)
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(policy_app, name="policy")
 
