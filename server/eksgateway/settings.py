@@ -223,6 +223,7 @@ class LedgerSettings(_Section):
     commit_timeout_s: PositiveFloat = 3
     queue: PositiveInt = 1000  # writes waiting; past that LEDGER_UNAVAILABLE at once
     denials: PositiveInt = 10_000  # denied cancels waiting to be written
+    keep_denials: PositiveInt = 100_000  # the oldest go; how many went is written down
 
     @field_validator("path")
     @classmethod

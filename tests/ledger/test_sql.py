@@ -10,7 +10,9 @@ from structlog.testing import capture_logs
 
 from eksgateway.clock import SystemClock
 from eksgateway.errors import CancellationNotFound, DecisionStale, RequestIdReused, RequestInvalid
+from eksgateway.ledger.codec import decode
 from eksgateway.ledger.listing import list_cancellations, list_denials, list_events
+from eksgateway.ledger.projection import DenialsLost
 from eksgateway.ledger.protocol import HistoryFilter, Ledger, Readable
 from eksgateway.ledger.sql import SqlLedger, open_ledger
 from eksgateway.ledger.verify import verify
@@ -222,6 +224,23 @@ async def test_group_commit(ledger: SqlLedger, settings: LedgerSettings) -> None
     await asyncio.gather(*(work(n) for n in range(64)))
     report = verify(settings.path)
     assert (report.broken, report.events, report.cancellations) == (None, 384, 192)
+
+
+async def test_a_full_decision_log_drops_the_oldest_and_says_how_many(settings: LedgerSettings) -> None:
+    """Bounded, whatever strangers try; a tenth more may stay, so that the chain does not grow instead."""
+    ledger = await open_ledger(settings.model_copy(update={"keep_denials": 20}), SystemClock())
+    sent = [denial(str(n)) for n in range(100)]
+    for each in sent:
+        ledger.record_denial(each)
+        await asyncio.sleep(0)
+    await ledger.close()
+    kept = list_denials(settings.path)
+    assert 20 <= len(kept) <= 22
+    assert kept == sent[: -len(kept) - 1 : -1]
+    lost = [decode(DenialsLost, event.body) for event in list_events(settings.path)]
+    assert sum(each.count for each in lost) == 100 - len(kept)
+    assert {each.full for each in lost} == {True}
+    assert verify(settings.path).broken is None
 
 
 async def test_denials(ledger: SqlLedger, settings: LedgerSettings) -> None:

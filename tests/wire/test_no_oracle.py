@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from eksgateway.ledger.listing import list_denials
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
-from support.gateway import Running
+from support.gateway import ACCOUNT, REGION, Running, running, until
+from support.simulator import SimulatedEks
 from support.wire import PRODUCTION, recorded, refused
 
 EXISTING, UPDATE = "prod-1", "11111111-2222-3333-4444-555555555555"
@@ -41,6 +44,7 @@ TEXTS: dict[str, dict[str, Any]] = {
     "ticket-malformed": {"ticket": "\x00" * 500},
 }
 
+DENIED = ("PERMISSION_DENIED", "POLICY_DENIED")
 METHODS = {
     "CancelUpdate": (pb.CancelUpdateRequest, TEXTS),
     "CheckCancelUpdate": (pb.CheckCancelUpdateRequest, {}),
@@ -56,7 +60,7 @@ async def _answer(gateway: Running, method: str, who: Any, **fields: Any) -> byt
     request = kind(**{"cluster": ClusterRef(name=EXISTING), "update_id": UPDATE} | fields)
     call = getattr(gateway.updates, method)(request, metadata=who)
     refusal = await refused(_drain(call) if "Watch" in method else call)
-    assert refusal.told == ("PERMISSION_DENIED", "POLICY_DENIED")
+    assert refusal.told == DENIED
     assert refusal.metadata["decision_id"] == refusal.trailing["eksgateway-decision-id"]
     return refusal.masked
 
@@ -129,3 +133,54 @@ async def test_a_denied_request_id_stays_free(gateway: Running) -> None:
         "reasons"
     ] == "A ticket is required by grant oncall."
     assert (await gateway.cancel("prod-1", update_id, request_id="id")).request_id == "id"
+
+
+async def test_a_strangers_text_takes_little_room(gateway: Running) -> None:
+    """What a denied caller writes is kept as far as an allowed one may write, and a character more."""
+    request = pb.CancelUpdateRequest(
+        cluster=ClusterRef(name="n" * 9000, account_id="1" * 9000, region="r" * 9000),
+        update_id="u" * 9000,
+        request_id="i" * 9000,
+        reason="\x01" * 9000,
+        ticket="t" * 9000,
+    )
+    assert (await refused(gateway.updates.CancelUpdate(request, metadata=gateway.outsider))).told == DENIED
+    await until(lambda: bool(list_denials(gateway.path / "ledger.db")))
+    (denial,) = list_denials(gateway.path / "ledger.db")
+    asked, cluster = denial.request, denial.request.ref.cluster
+    assert len(denial.policy_input["action"]["properties"]["reason"]) == 501
+    assert [len(asked.reason), len(asked.ticket), len(asked.ref.update_id), len(denial.request_id)] == [
+        *(501, 101, 65, 65)
+    ]
+    assert [len(cluster.account_id), len(cluster.region), len(cluster.name)] == [13, 65, 101]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        pytest.param("cluster.name", "staging-" + "n" * 93, id="name"),
+        pytest.param("cluster.region", "us-" + "r" * 60 + "-1", id="region"),
+        pytest.param("reason", "r" * 501, id="reason"),
+        pytest.param("ticket", "t" * 101, id="ticket"),
+        pytest.param("update_id", "u" * 65, id="update"),
+        pytest.param("request_id", "i" * 65, id="request"),
+    ],
+)
+async def test_one_character_too_many_is_told_to_who_is_admitted(
+    tmp_path: Path, eks: SimulatedEks, field: str, value: str
+) -> None:
+    """What is clipped for the policy stays too long for everything after it."""
+    grant = {"clusters": ["*"], "regions": [REGION, ("us-" + "r" * 60 + "-1")[:65]], "accounts": [ACCOUNT]}
+    everything = {"id": "all", "groups": ["test:oncall"], "actions": ["cancel"], "update_types": ["x"]}
+    data = {"eksgateway": {"grants": [everything | grant]}}
+    cluster = {"name": "staging-1"}
+    request: dict[str, Any] = {"update_id": UPDATE}
+    name, _, inner = field.partition(".")
+    if inner:
+        cluster[inner] = value
+    else:
+        request[name] = value
+    async with running(tmp_path, eks, data=data) as gateway:
+        made = pb.CancelUpdateRequest(cluster=ClusterRef(**cluster), **request)
+        refusal = await refused(gateway.updates.CancelUpdate(made, metadata=gateway.oncall))
+        assert (refusal.told, set(refusal.fields)) == (("INVALID_ARGUMENT", "REQUEST_INVALID"), {field})

@@ -111,7 +111,9 @@ def _told(kind: Kind, body: str) -> str:
             seen = decode(Observation, body)
             return seen.update.status if seen.update else seen.note
         case Kind.DENIALS_LOST:
-            return f"{decode(DenialsLost, body).count} denied cancels could not be written down"
+            lost = decode(DenialsLost, body)
+            went = "were dropped, the oldest of a full log" if lost.full else "could not be written down"
+            return f"{lost.count} denied cancels {went}"
         case _:
             assert_never(kind)
 

@@ -17,9 +17,10 @@ UNANSWERED = "The intent is recorded, and nothing more is known yet."
 
 @dataclass(frozen=True, slots=True)
 class DenialsLost:
-    """How many denied cancels could not be written to the decision log."""
+    """How many denied cancels could not be written to the decision log, or went when it was ``full``."""
 
     count: int
+    full: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,7 @@ class SqlLedger:
     ) -> None:
         self._timeout_s = settings.commit_timeout_s
         self._owed_at_most = settings.queue
+        self._keep_denials = settings.keep_denials
         self._clock = clock
         self._file = file
         self._engines = (write, read)
@@ -199,7 +200,7 @@ class SqlLedger:
     async def _write_denials(self, bodies: Sequence[str], lost: int) -> None:
         # Without a deadline, because a batch that was given up might be written twice; while the
         # writer hangs, ``check`` says so.
-        work = partial(store.add_denials, bodies=bodies, lost=lost)
+        work = partial(store.add_denials, bodies=bodies, lost=lost, keep=self._keep_denials)
         await self._writer.result(self._writer.submit(work), None)
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from eksgateway import errors
@@ -22,6 +22,10 @@ from eksgateway.model import Cancellation, Intent, Observation, Outcome, Phase, 
 # Built once: building a statement costs more than running it.
 _ADD_EVENT = insert(events)
 _ADD = insert(cancellations)
+# Two selects, each answered from an end of the key: one with both reads every row.
+_DENIAL_IDS = select(
+    select(func.min(decisions.c.id)).scalar_subquery(), select(func.max(decisions.c.id)).scalar_subquery()
+)
 _CHANGE = update(cancellations).where(cancellations.c.cancellation_id == bindparam("key"))
 
 
@@ -135,14 +139,25 @@ def changes(cancellation: Cancellation, observation: Observation) -> bool:
     return observation.update is None or observation.update != cancellation.update
 
 
-def add_denials(transaction: Transaction, bodies: Sequence[str], lost: int) -> None:
-    """A batch of the decision log, and how many never made it into one."""
+def add_denials(transaction: Transaction, bodies: Sequence[str], lost: int, keep: int) -> None:
+    """A batch of the decision log, and how many never made it into one; the oldest beyond ``keep`` go."""
     time = transaction.time()
     if bodies:
         rows = [{"time": time, "body": body} for body in bodies]
         transaction.connection.execute(insert(decisions), rows)
     if lost:
         transaction.append(Kind.DENIALS_LOST, "", DenialsLost(lost))
+    if dropped := _drop_oldest_denials(transaction, keep):
+        transaction.append(Kind.DENIALS_LOST, "", DenialsLost(dropped, full=True))
+
+
+def _drop_oldest_denials(transaction: Transaction, keep: int) -> int:
+    """How many went. A tenth more may stay, so that a flood of denials is no flood of events."""
+    first, last = transaction.connection.execute(_DENIAL_IDS).one()
+    if first is None or last - first + 1 <= keep + keep // 10:
+        return 0
+    old = delete(decisions).where(decisions.c.id <= last - keep)  # ids follow one another without gaps
+    return transaction.connection.execute(old).rowcount
 
 
 def touch(transaction: Transaction) -> None:

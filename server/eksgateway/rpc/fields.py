@@ -19,6 +19,11 @@ UPDATE = re.compile(r"[0-9A-Za-z-]{1,64}")
 ACCOUNT = re.compile(r"[0-9]{12}")
 REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]")
 REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+# In characters. The patterns above have no longer matches, but for a region.
+NAME_LENGTH = 100
+ID_LENGTH = 64
+ACCOUNT_LENGTH = 12
+REGION_LENGTH = 64
 REASON_LENGTH = 500
 TICKET_LENGTH = 100
 
@@ -29,6 +34,20 @@ def cluster_ref(proto: ClusterRefProto, home: Target) -> ClusterRef:
         account_id=proto.account_id or home.account_id,
         region=proto.region or home.region,
         name=proto.name,
+    )
+
+
+def clip(value: str, longest: int) -> str:
+    """As much of a text as is told to the policy and kept of a denial: what is too long stays too long."""
+    return value[: longest + 1]
+
+
+def clip_cluster(cluster: ClusterRef) -> ClusterRef:
+    """A cluster's three names, clipped."""
+    return ClusterRef(
+        account_id=clip(cluster.account_id, ACCOUNT_LENGTH),
+        region=clip(cluster.region, REGION_LENGTH),
+        name=clip(cluster.name, NAME_LENGTH),
     )
 
 
@@ -73,6 +92,7 @@ def check_cluster(fields: Fields, cluster: ClusterRef) -> None:
     fields.match("cluster.name", cluster.name, CLUSTER)
     fields.match("cluster.account_id", cluster.account_id, ACCOUNT)
     fields.match("cluster.region", cluster.region, REGION)
+    fields.text("cluster.region", cluster.region, REGION_LENGTH)
 
 
 def check_update(fields: Fields, ref: UpdateRef) -> None:

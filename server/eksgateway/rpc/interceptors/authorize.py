@@ -1,7 +1,8 @@
 """Asks the policy at stage *request*: caller, action and cluster, before anything is asked of EKS.
 
 Who is denied here costs no EKS call, and cannot tell an existing cluster from a missing or a
-malformed one: fields are checked only afterwards.
+malformed one: fields are checked only afterwards, and clipped before, so that a stranger's text takes
+no room in the policy's input and in the decision log.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
 from eksgateway.model import Action, Target
 from eksgateway.policy.question import Question
+from eksgateway.rpc import fields
 from eksgateway.rpc.call import Call
-from eksgateway.rpc.fields import cluster_ref
 from eksgateway.rpc.methods import Access
 
 
@@ -36,18 +37,22 @@ class Authorize:
 
     async def _require(self, call: Call, action: Action) -> None:
         request: Any = call.request
+
+        def text(name: str, longest: int) -> str:
+            return fields.clip(getattr(request, name, ""), longest)
+
         question = Question(
             caller=call.caller,
             action=action,
-            cluster=cluster_ref(request.cluster, self._home),
+            cluster=fields.clip_cluster(fields.cluster_ref(request.cluster, self._home)),
             method=call.path,
             decision_id=call.decision_id,
             time=self._clock.now(),
-            reason=getattr(request, "reason", ""),
-            ticket=getattr(request, "ticket", ""),
+            reason=text("reason", fields.REASON_LENGTH),
+            ticket=text("ticket", fields.TICKET_LENGTH),
         )
         await self._decisions.require(
             question,
-            update_id=getattr(request, "update_id", ""),
-            request_id=getattr(request, "request_id", ""),
+            update_id=text("update_id", fields.ID_LENGTH),
+            request_id=text("request_id", fields.ID_LENGTH),
         )
