@@ -10,7 +10,7 @@ import pytest
 
 from support.gateway import POLICY_DATA, WHERE, Running, running
 from support.simulator import SimulatedEks
-from support.wire import PRODUCTION, get_update, list_updates, refused
+from support.wire import PRODUCTION, Hooked, get_update, list_updates, refused
 
 
 async def test_an_update_is_told_whole(gateway: Running) -> None:
@@ -103,3 +103,28 @@ async def test_a_page_token_is_bound(gateway: Running) -> None:
         assert refusal.told == ("INVALID_ARGUMENT", "REQUEST_INVALID")
         assert set(refusal.fields) == {"page_token"}
     assert (await list_updates(gateway, "prod-1", page_token=token)).updates
+
+
+async def test_a_list_goes_on_without_what_eks_has_forgotten(gateway: Running) -> None:
+    """An update that is gone when it is described is none to list; the others are."""
+    ids = _many(gateway.eks, "prod-1", 3)
+    gateway.eks.fault("DescribeUpdate", times=1, code="ResourceNotFoundException", status=404)
+    page = await list_updates(gateway, "prod-1")
+    assert len(page.updates) == 2
+    assert {each.id for each in page.updates} < ids
+
+
+async def test_a_token_of_eks_may_be_long(tmp_path: Path, eks: SimulatedEks) -> None:
+    """What EKS continues with comes back to it whole: it states no bound."""
+    asked, long = [], "é" + "t" * 30_000
+
+    class Wordy(Hooked):
+        async def list_updates(self, _: Any, __: Any, token: str, **___: Any) -> tuple[tuple[str, ...], str]:
+            asked.append(token)
+            return (), long
+
+    async with running(tmp_path, eks, wrap_eks=Wordy) as gateway:
+        eks.rollback("prod-1", tags=PRODUCTION)
+        token = (await list_updates(gateway, "prod-1")).next_page_token
+        await list_updates(gateway, "prod-1", page_token=token)
+    assert asked == ["", long]

@@ -11,7 +11,7 @@ from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
 from eksgateway.eks.protocol import Eks
 from eksgateway.eks.shared import SharedReads
-from eksgateway.errors import GatewayError, TargetNotConfigured
+from eksgateway.errors import EksNotFound, GatewayError, TargetNotConfigured
 from eksgateway.model import (
     Action,
     Cancellation,
@@ -110,7 +110,10 @@ class UpdateService:
         updates = []
         for update_id in ids:
             ref = UpdateRef(cluster, update_id)
-            seen = await self._reads.update(ref, self._settings.facts_max_age_s)
+            try:
+                seen = await self._reads.update(ref, self._settings.facts_max_age_s)
+            except EksNotFound:  # EKS has forgotten it since it listed it
+                continue
             question = self._question(call, Action.GET, cluster)
             if await self._decisions.allows(replace(question, facts=facts, update=seen.update)):
                 updates.append(convert.update(seen.update))
