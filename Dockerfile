@@ -25,6 +25,6 @@ USER 10001:10001
 VOLUME /var/lib/eksgateway
 EXPOSE 50051
 HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 \
-  CMD ["eksgateway", "health", "--address", "127.0.0.1:50051"]
+  CMD ["eksgateway", "health", "--config", "/etc/eksgateway/config.yaml"]
 ENTRYPOINT ["eksgateway"]
 CMD ["serve", "--config", "/etc/eksgateway/config.yaml"]

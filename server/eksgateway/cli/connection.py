@@ -22,8 +22,13 @@ class Connection:
         """None for plaintext. Raises SettingsError for files that cannot be read."""
         if self.ca is None:
             return None
-        certificate, key = (_read(path) for path in self.own) if self.own else (None, None)
-        return grpc.ssl_channel_credentials(_read(self.ca), key, certificate)
+        return credentials_of(_read(self.ca), self.own)
+
+
+def credentials_of(trusted: bytes, own: tuple[Path, Path] | None) -> grpc.ChannelCredentials:
+    """Of PEM certificates to trust, and the files of one to show. Raises SettingsError."""
+    certificate, key = (_read(path) for path in own) if own else (None, None)
+    return grpc.ssl_channel_credentials(trusted, key, certificate)
 
 
 def _read(path: Path) -> bytes:

@@ -75,18 +75,27 @@ def serve(
 
 
 @app.command()
-def health(
+def health(  # noqa: PLR0913  each is an option
     address: Address = "127.0.0.1:50051",
     ca: Ca = None,
     certificate: Certificate = None,
     key: Key = None,
     service: Annotated[str, typer.Option(help="Empty is readiness; `liveness` is the process.")] = "",
+    *,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="The settings of a gateway on this machine, in the place of --address and --ca."),
+    ] = None,
 ) -> None:
     """Exit 0 when a gateway serves, 1 when it does not (for container health checks)."""
-    from eksgateway.cli.health import check  # noqa: PLC0415
+    from eksgateway.cli.health import check, check_own  # noqa: PLC0415
 
     with _clear_errors():
-        sys.exit(check(_connection(address, ca, certificate, key), service))
+        if config is None:
+            sys.exit(check(_connection(address, ca, certificate, key), service))
+        if ca is not None or (certificate is None) != (key is None):
+            raise typer.BadParameter("--config takes no --ca, and --certificate only with --key")
+        sys.exit(check_own(config, (certificate, key) if certificate and key else None, service))
 
 
 @app.command()

@@ -1,0 +1,95 @@
+"""`eksgateway health --config`: the gateway of a settings file is asked as its listeners demand."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cryptography import x509
+
+from eksgateway.cli.health import check_own
+from eksgateway.settings import SettingsError
+from support.authority import CLIENT, SERVER, Authority, Shape, uri
+from support.certified import listeners
+from support.gateway import running
+from support.simulator import SimulatedEks
+
+ROOT = Path(__file__).parent.parent.parent
+NAMES: dict[str, Sequence[x509.GeneralName] | None] = {
+    "host": (x509.DNSName("gateway.corp.example"),),
+    "wildcard": (x509.DNSName("*.corp.example"),),
+    "another address": (x509.IPAddress(ipaddress.ip_address("10.1.2.3")),),
+    "SPIFFE": (uri("spiffe://corp.example/gateway"),),
+    "none": None,
+}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return tmp_path / "config.yaml"
+
+
+def write(config: Path, *listening: dict[str, Any]) -> None:
+    """The example's settings with these listeners."""
+    raw = yaml.safe_load((ROOT / "config.example.yaml").read_text())
+    config.write_text(yaml.safe_dump(raw | {"listeners": list(listening)}))
+
+
+def plain(listener: dict[str, Any], port: int) -> dict[str, Any]:
+    """A listener as an operator would write it in a container, with the port that it got."""
+    tls = {name: str(path) for name, path in listener["tls"].items()}
+    return listener | {"address": f"0.0.0.0:{port}", "tls": tls}
+
+
+async def asked(config: Path, own: tuple[Path, Path] | None = None) -> int:
+    return await asyncio.to_thread(check_own, config, own, "liveness")
+
+
+@pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
+@pytest.mark.parametrize("demands", [("jwt",), ("mtls", "jwt"), ("both",)], ids="+".join)
+async def test_a_gateway_with_tls_serves(
+    tmp_path: Path,
+    config: Path,
+    demands: tuple[str, ...],
+    names: Sequence[x509.GeneralName] | None,
+) -> None:
+    """Whatever its certificate names, and whether or not loopback is among that."""
+    authority = Authority()
+    listening = listeners(tmp_path, authority, *demands)
+    authority.issue(Shape(names=names, extended=(SERVER, CLIENT))).write(tmp_path)
+    async with SimulatedEks() as eks, running(tmp_path, eks, listeners=listening) as here:
+        write(config, *map(plain, listening, (each.port for each in here.gateway.listeners)))
+        assert await asked(config) == 0
+
+
+async def test_another_certificate_can_be_shown(
+    tmp_path: Path, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For a gateway whose own is for servers only; without it, it is said that nobody serves."""
+    authority = Authority()
+    listening = listeners(tmp_path, authority, "mtls")
+    (folder := tmp_path / "own").mkdir()
+    pair = authority.issue().write(folder)
+    async with SimulatedEks() as eks, running(tmp_path, eks, listeners=listening) as here:
+        address = f"127.0.0.1:{here.gateway.listeners[0].port}"
+        write(config, plain(listening[0], here.gateway.listeners[0].port))
+        assert await asked(config) == 1
+        assert capsys.readouterr().out.splitlines()[-1] == f"not serving: {address}: UNAVAILABLE"
+        assert await asked(config, pair) == 0
+    assert await asked(config, pair) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == f"not serving: {address}: Connection refused"
+
+
+async def test_plaintext_on_loopback(tmp_path: Path, config: Path) -> None:
+    """As without a settings file."""
+    async with SimulatedEks() as eks, running(tmp_path, eks) as here:
+        write(config, {"address": here.address})
+        assert await asked(config) == 0
+    write(config, {"address": "127.0.0.1:0"})
+    with pytest.raises(SettingsError, match="takes any port"):
+        await asked(config)
