@@ -150,9 +150,9 @@ async def test_a_connection_that_is_silent(
         program(proxy.address, gateway.issuer, update_id, timing=timing) as here,
     ):
         await here.knows("InProgress")
-        assert "trying again" not in caplog.text
+        before = caplog.text.count("the stream ended; trying again")  # a slow machine is silent too
         proxy.passing.clear()
-        await until(lambda: "the stream ended; trying again" in caplog.text)
+        await until(lambda: caplog.text.count("the stream ended; trying again") > before)
         eks.set_update("prod-1", update_id, status="Successful")
         proxy.passing.set()
         await asyncio.wait_for(here.task, 20)
