@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import structlog
 from grpc_health.v1 import health_pb2_grpc
@@ -44,7 +44,7 @@ from eksgateway.rpc.listener import Listener
 from eksgateway.rpc.reauthorise import Reauthorisation
 from eksgateway.rpc.reflection import add_reflection
 from eksgateway.rpc.updates import UpdateService
-from eksgateway.settings import ListenerSettings, Settings
+from eksgateway.settings import EksSettings, ListenerSettings, Settings
 from eksgateway.survey import Survey
 from eksgateway.v1 import cancellation_service_pb2_grpc, update_service_pb2_grpc
 from eksgateway.watch.watches import Watches
@@ -52,6 +52,13 @@ from eksgateway.watch.watches import Watches
 log = structlog.get_logger("eksgateway.app")
 
 _LAST_WORDS_S = 1.0  # for what was answered and is not sent yet
+
+
+class _Closes(Protocol):
+    async def close(self) -> None: ...
+
+
+_Part = TypeVar("_Part", bound=_Closes)
 
 
 @dataclass(slots=True)
@@ -224,19 +231,34 @@ def build_server(
 async def open_gateway(settings: Settings, clock: Clock | None = None) -> Gateway:
     """Open policy, ledger and EKS from settings. Raises StartError, saying what to mend."""
     clock = clock or SystemClock()
-    async with AsyncExitStack() as opened:  # closed again if a later part does not open
-        policy = await open_engine(settings.policy, clock)
-        opened.push_async_callback(policy.close)
-        ledger = await open_ledger(settings.ledger, clock)
-        opened.push_async_callback(ledger.close)
-        eks = BotoEks(settings.eks, clock)
-        opened.push_async_callback(eks.close)
-        try:
-            await eks.warm()
-        except UpstreamCredentials as exc:
-            raise StartError(
-                f"AWS credentials cannot be used ({exc.detail}): give the process a role, or set"
-                " AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, to ones that exist"
-            ) from exc
+    async with AsyncExitStack() as opened:  # closed again if another part does not open
+
+        async def keep(opening: Awaitable[_Part]) -> _Part:
+            part = await opening
+            opened.push_async_callback(part.close)
+            return part
+
+        # Side by side, as much of it is compiling and waiting: none needs another.
+        opening_policy = asyncio.create_task(keep(open_engine(settings.policy, clock)))
+        opening_ledger = asyncio.create_task(keep(open_ledger(settings.ledger, clock)))
+        opening_eks = asyncio.create_task(keep(_open_eks(settings.eks, clock)))
+        await asyncio.gather(opening_policy, opening_ledger, opening_eks, return_exceptions=True)
+        # Of several failures it is always the first of these that is told.
+        policy, ledger, eks = opening_policy.result(), opening_ledger.result(), opening_eks.result()
         opened.pop_all()
     return build_server(settings, policy=policy, eks=eks, ledger=ledger, clock=clock)
+
+
+async def _open_eks(settings: EksSettings, clock: Clock) -> BotoEks:
+    eks = BotoEks(settings, clock)
+    try:
+        await eks.warm()
+    except BaseException as exc:
+        await eks.close()
+        if not isinstance(exc, UpstreamCredentials):
+            raise
+        raise StartError(
+            f"AWS credentials cannot be used ({exc.detail}): give the process a role, or set"
+            " AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, to ones that exist"
+        ) from exc
+    return eks

@@ -63,8 +63,9 @@ cancellations = Table(
     Index(
         "ix_cancellations_pending",
         "created",
-        sqlite_where=text("pending = 1"),  # SQLite uses it only for the very words of the query
-        postgresql_where=text("pending"),
+        # SQLite uses it only for the very words of the query. PostgreSQL's are in the migration alone:
+        # to name them here loads its dialect at every start.
+        sqlite_where=text("pending = 1"),
     ),
 )
 
