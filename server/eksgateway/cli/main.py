@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,6 +69,7 @@ def serve(
     stop_on_stdin_eof: StopOnStdinEof = False,
 ) -> None:
     """Serve the gateway against real AWS (boto3's default credential chain)."""
+    gc.disable()  # what a start makes stays, and is not looked through for garbage: see `run`
     from eksgateway.cli.serve import run  # noqa: PLC0415
 
     with _clear_errors():

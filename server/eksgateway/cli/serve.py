@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 from eksgateway import logs
@@ -30,6 +31,8 @@ async def run(config: Path, *, stop_on_stdin_eof: bool) -> None:
     with ending(with_stdin=stop_on_stdin_eof) as ended, on_hangup(reload):
         try:
             if await until(ended, start()) and gateway is not None:
+                gc.freeze()  # nor later: it would be a pause of a tenth of a second in some call
+                gc.enable()
                 for listener in gateway.listeners:
                     print(f"Serving gRPC on {listener.address}", flush=True)
                 await ended.wait()
