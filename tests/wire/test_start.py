@@ -65,6 +65,11 @@ def missing_tls(place: Place) -> None:
     change(place, listeners=[{"address": "127.0.0.1:0", "tls": tls}])
 
 
+def faulty_data_and_ledger(place: Place) -> None:
+    faulty_data(place)
+    ledger_is_text(place)
+
+
 REFUSED: dict[str, tuple[Callable[[Place], object], tuple[str, ...]]] = {
     "no identity source": (lambda place: change(place, identity=None), ("identity.jwt.issuers",)),
     "plaintext on every address": (
@@ -84,6 +89,7 @@ REFUSED: dict[str, tuple[Callable[[Place], object], tuple[str, ...]]] = {
     "ledger's folder missing": (unknown_ledger_folder, ("ledger.db", "is not a folder", "ledger.path")),
     "ledger is no database": (ledger_is_text, ("ledger.db", "not a database", "ledger.path")),
     "ledger is another database": (ledger_is_another_database, ("ledger.db",)),
+    "policy and ledger, of which the policy is told": (faulty_data_and_ledger, ("data.yaml", "cancle")),
     "TLS files missing": (missing_tls, ("tls.crt", "No such file")),
     "settings missing": (lambda place: place.config.unlink(), ("config.yaml", "cannot be read")),
     "settings not YAML": (lambda place: place.config.write_text("a: [b"), ("config.yaml", "is not YAML")),
