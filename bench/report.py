@@ -44,8 +44,8 @@ class Result:
 
     @property
     def reached(self) -> bool:
-        value, reach = round(self.value, 2), self.ratio.reach
-        return value <= reach if self.ratio.better == "at most" else value >= reach
+        reach = self.ratio.reach
+        return self.value <= reach if self.ratio.better == "at most" else self.value >= reach
 
 
 def table(results: list[Result]) -> Table:
@@ -60,7 +60,7 @@ def table(results: list[Result]) -> Table:
 
 
 def write(results: list[Result]) -> None:
-    """Write build/bench.json and print the table."""
+    """Write the ratios into build/bench.json, in the place of older ones, and print the table."""
     OUTPUT.parent.mkdir(exist_ok=True)
     ratios = [
         {
@@ -72,5 +72,8 @@ def write(results: list[Result]) -> None:
         }
         for result in results
     ]
-    OUTPUT.write_text(json.dumps({"ratios": ratios}, indent=2) + "\n")
+    measured = {ratio["name"] for ratio in ratios}
+    before = json.loads(OUTPUT.read_text())["ratios"] if OUTPUT.exists() else []
+    kept = [ratio for ratio in before if ratio["name"] not in measured]  # of `make bench ONLY=…`
+    OUTPUT.write_text(json.dumps({"ratios": [*kept, *ratios]}, indent=2) + "\n")
     Console().print(table(results))

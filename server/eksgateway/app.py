@@ -113,7 +113,10 @@ class Gateway:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._probe
         for close in self.closers:
-            await close()
+            try:
+                await close()
+            except Exception:  # one part's trouble must not keep the ledger from writing what it owes
+                log.exception("gateway.close_failed")
         log.info("gateway.stopped")
 
 
@@ -209,7 +212,7 @@ def build_server(
     metrics.show("watchers", "Watches of updates.", lambda: watches.watchers)
     server = MetricsServer(metrics, settings.metrics)
     closers = [server.close, reauthorisation.close, watches.close]
-    closers += [policy.close, budget.close, eks.close, ledger.close]
+    closers += [ledger.close, policy.close, budget.close, eks.close]
     if tokens is not None:
         closers.append(tokens.close)
     return Gateway(
@@ -245,8 +248,9 @@ async def open_gateway(settings: Settings, clock: Clock | None = None) -> Gatewa
         await asyncio.gather(opening_policy, opening_ledger, opening_eks, return_exceptions=True)
         # Of several failures it is always the first of these that is told.
         policy, ledger, eks = opening_policy.result(), opening_ledger.result(), opening_eks.result()
+        gateway = build_server(settings, policy=policy, eks=eks, ledger=ledger, clock=clock)
         opened.pop_all()
-    return build_server(settings, policy=policy, eks=eks, ledger=ledger, clock=clock)
+    return gateway
 
 
 async def _open_eks(settings: EksSettings, clock: Clock) -> BotoEks:

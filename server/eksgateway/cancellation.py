@@ -216,8 +216,14 @@ class Cancellations:
             update=update,
         )
         for action in asked.also:
-            await self._decisions.require(replace(question, action=action))
-        return await self._decisions.require(question, update_id=update.id, request_id=asked.request_id)
+            await self._require(replace(question, action=action), asked)
+        return await self._require(question, asked)
+
+    async def _require(self, question: Question, asked: Asked) -> Decision:
+        update_id = asked.request.ref.update_id
+        return await self._decisions.require(
+            question, cancels=True, update_id=update_id, request_id=asked.request_id
+        )
 
     # -- Record ---------------------------------------------------------------------------------
 

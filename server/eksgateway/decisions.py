@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from eksgateway.errors import Denied, PolicyDenied
-from eksgateway.model import Action, CancelRequest, Decision, Denial, UpdateRef
+from eksgateway.model import CancelRequest, Decision, Denial, UpdateRef
 from eksgateway.policy.engine import PolicyEngine
 from eksgateway.policy.question import Question
 
@@ -31,10 +31,13 @@ class Decisions:
         except Denied:  # an allow under obligations
             return False
 
-    async def require(self, question: Question, *, update_id: str = "", request_id: str = "") -> Decision:
+    async def require(
+        self, question: Question, *, cancels: bool = False, update_id: str = "", request_id: str = ""
+    ) -> Decision:
         """The decision when it allows; raises PolicyDenied otherwise.
 
-        ``update_id`` and ``request_id`` are for the decision log alone.
+        A denial of what a call that ``cancels`` needs goes to the decision log, for which
+        ``update_id`` and ``request_id`` are.
         """
         error: Denied
         try:
@@ -46,7 +49,7 @@ class Decisions:
             revision = self._policy.revision
             decision = Decision(question.decision_id, reasons=(exc.message,), policy_revision=revision)
             error = exc
-        if question.action is Action.CANCEL:
+        if cancels:
             self._keep(question, decision, update_id, request_id)
         raise error
 

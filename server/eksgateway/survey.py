@@ -7,6 +7,7 @@ EKS really takes a cancel of is EKS's to say.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -42,16 +43,17 @@ _UNREADABLE = (EksError, Overloaded, TargetMismatch)
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
     """A place in the order of account, region, cluster and update: all before it was looked at, and so was
-    the update itself.
+    the update itself. It travels in page tokens: so the update is a digest of its id, which the caller may
+    not be allowed to know.
     """
 
     account_id: str = ""
     region: str = ""
     cluster: str = ""
-    update_id: str = ""
+    update: str = ""
 
     def __str__(self) -> str:
-        return f"{self.account_id}/{self.region}/{self.cluster}/{self.update_id}"
+        return f"{self.account_id}/{self.region}/{self.cluster}/{self.update}"
 
     @classmethod
     def parse(cls, text: str) -> Place:
@@ -187,12 +189,14 @@ class Survey:
         for name in sorted(names):
             if name < start.cluster:
                 continue
-            cluster = ClusterRef(target.account_id, target.region, name)
+            here = replace(question, cluster=ClusterRef(target.account_id, target.region, name))
+            if not await self._decisions.allows(here):
+                continue  # neither counted nor a place to go on from: the next page's token would tell
             place = max(start, Place(target.account_id, target.region, name))
             if look.over:
                 return place
             try:
-                following = await self._look_at(look, replace(question, cluster=cluster), place)
+                following = await self._look_at(look, here, place)
             except EksNotFound:  # it went away after it was listed
                 continue
             except EksRefused as error:  # this cluster's matter
@@ -203,18 +207,17 @@ class Survey:
         return None
 
     async def _look_at(self, look: _Look, question: Question, start: Place) -> Place | None:
-        """Look at a cluster's updates, if the caller may list them; where to go on, unless that was all."""
+        """Look at the updates of a cluster that the caller may list; where to go on, unless that was all."""
         look.step()
         cluster = question.cluster
-        if not await self._decisions.allows(question):
-            return None
         facts = certain(await look.read(self._reads.cluster(cluster, self._max_age)), cluster)
         if facts.status != "ACTIVE":  # no update can be cancelled then
             return None
-        for update_id in sorted(await look.read(self._reads.update_ids(cluster, self._max_age))):
-            if update_id <= start.update_id:
+        ids = await look.read(self._reads.update_ids(cluster, self._max_age))
+        for digest, update_id in sorted((_digest(each), each) for each in ids):
+            if digest <= start.update:
                 continue
-            place = replace(start, update_id=update_id)
+            place = replace(start, update=digest)
             ref = UpdateRef(cluster, update_id)
             try:
                 update = (await look.read(self._reads.update(ref, self._max_age))).update
@@ -228,3 +231,7 @@ class Survey:
             if look.over:
                 return place
         return None
+
+
+def _digest(update_id: str) -> str:
+    return hashlib.sha256(update_id.encode()).hexdigest()[:16]

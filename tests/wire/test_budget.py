@@ -52,6 +52,24 @@ async def test_a_crowd_of_readers_does_not_delay_a_cancel(tmp_path: Path, eks: S
             call.cancel()
 
 
+async def test_one_callers_cancels_do_not_hold_up_anothers(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Callers take turns: dozens of cancels that one of them has waiting are one turn ahead, not dozens."""
+    crowd = rollbacks(eks, 45)
+    wanted = eks.rollback("staging-1")
+    async with running(tmp_path, eks, eks={"calls_per_s": RATE}) as gateway:
+        greedy = gateway.credentials("greedy", "oncall")
+        waiting = [
+            asyncio.ensure_future(gateway.cancel(cluster, update_id, greedy, ticket="T-1"))
+            for cluster, update_id in crowd.items()
+        ]
+        await until(lambda: len(eks.calls()) > RATE)
+        assert (await gateway.cancel("staging-1", wanted)).update.status == "Cancelling"
+        assert sum(not call.done() for call in waiting) > RATE
+        for call in waiting:
+            call.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
 async def test_who_would_wait_too_long_is_told_when_to_come_back(tmp_path: Path, eks: SimulatedEks) -> None:
     """OVERLOADED with a time; those who watch already go on."""
     crowd = rollbacks(eks, 61)

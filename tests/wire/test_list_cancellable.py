@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -161,7 +162,22 @@ async def test_many_updates_of_one_cluster(gateway: Running) -> None:
     for update_id in expected:  # by hand: EKS runs one at a time today
         gateway.eks.set_update("prod-1", update_id, status="InProgress")
     pages = await through(gateway, gateway.oncall, 2)
-    assert [update_id for page in pages for update_id in ids(page)] == sorted(expected)
+    assert sorted(update_id for page in pages for update_id in ids(page)) == sorted(expected)
+
+
+async def test_page_tokens_name_nothing_that_the_caller_may_not_know(gateway: Running) -> None:
+    """Clusters that may not be listed are no places to go on from, and updates are told by a digest."""
+    for number in range(210):  # more than a page looks at
+        gateway.eks.cluster(f"hidden-{number:03}")
+    kinds = [{"type": "VersionRollback", "status": "Successful"} for _ in range(3)]
+    there = gateway.eks.cluster("prod-1", auto_mode=True, tags=PRODUCTION, updates=kinds)
+    for update_id in there:  # by hand: EKS runs one at a time today
+        gateway.eks.set_update("prod-1", update_id, status="InProgress")
+    pages = await through(gateway, gateway.oncall, 1)
+    assert [len(page.updates) for page in pages][:3] == [1, 1, 1]
+    for page in pages:
+        told = base64.b64decode(page.next_page_token, altchars=b"-_")
+        assert not any(name.encode() in told for name in ("hidden", *there))
 
 
 async def test_pages_while_clusters_come_and_go(start: Start, eks: SimulatedEks) -> None:

@@ -13,7 +13,11 @@ T = TypeVar("T")
 
 
 class Budgeted:
-    """Implements ``protocol.Eks``; its reads go in ``lane``, by turns with those of other clusters."""
+    """Implements ``protocol.Eks``; its reads go in ``lane``, by turns with those of other clusters.
+
+    What is called on behalf of a caller goes by turns with what other callers ask for, so that one
+    caller's cancels, of however many clusters, hold nobody else's up.
+    """
 
     def __init__(self, eks: Eks, budget: Budget, lane: Lane) -> None:
         self._eks = eks
@@ -39,15 +43,13 @@ class Budgeted:
         self, cluster: ClusterRef, *, on_behalf_of: Caller | None = None
     ) -> ClusterFacts:
         """DescribeCluster."""
-        return await self._read(
-            cluster, lambda: self._eks.describe_cluster(cluster, on_behalf_of=on_behalf_of)
-        )
+        work = lambda: self._eks.describe_cluster(cluster, on_behalf_of=on_behalf_of)  # noqa: E731
+        return await self._read(cluster, work, on_behalf_of)
 
     async def describe_update(self, ref: UpdateRef, *, on_behalf_of: Caller | None = None) -> Update:
         """DescribeUpdate, for cluster updates."""
-        return await self._read(
-            ref.cluster, lambda: self._eks.describe_update(ref, on_behalf_of=on_behalf_of)
-        )
+        work = lambda: self._eks.describe_update(ref, on_behalf_of=on_behalf_of)  # noqa: E731
+        return await self._read(ref.cluster, work, on_behalf_of)
 
     async def list_updates(
         self, cluster: ClusterRef, page_size: int, page_token: str
@@ -65,7 +67,7 @@ class Budgeted:
         return await self._budget.call(
             Lane.FORWARD,
             ref.cluster.target,
-            ref.cluster,
+            on_behalf_of.id,
             lambda: self._eks.cancel_update(
                 ref, on_behalf_of=on_behalf_of, token=token, send_before=send_before
             ),
@@ -76,5 +78,8 @@ class Budgeted:
         """Close what calls EKS."""
         await self._eks.close()
 
-    async def _read(self, cluster: ClusterRef, read: Callable[[], Awaitable[T]]) -> T:
-        return await self._budget.call(self._lane, cluster.target, cluster, read)
+    async def _read(
+        self, cluster: ClusterRef, read: Callable[[], Awaitable[T]], caller: Caller | None = None
+    ) -> T:
+        key = caller.id if caller else cluster
+        return await self._budget.call(self._lane, cluster.target, key, read)

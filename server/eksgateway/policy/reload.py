@@ -82,10 +82,14 @@ class Follower:
             self._wake.clear()
             if self._closing:
                 return
-            found = await asyncio.to_thread(self._look)
-            if asked or (found == before and found != self._judged):
-                await self._judge(found)
-            before = found
+            try:
+                found = await asyncio.to_thread(self._look)
+                if asked or (found == before and found != self._judged):
+                    await self._judge(found)
+                before = found
+            except Exception as exc:  # a bug, or a machine without threads, must not end the following
+                log.exception("policy.unexpected")
+                self._refused((type(exc).__name__,))
 
     def _look(self) -> _Look:
         try:
@@ -103,9 +107,6 @@ class Follower:
             revision = await self._replace(found.content.wasm, data)
         except PolicyLoadError as exc:
             self._refused(exc.faults)
-        except Exception as exc:  # a bug must not end the following
-            log.exception("policy.unexpected")
-            self._refused((type(exc).__name__,))
         else:
             self._loaded(revision, found.content, data)
 

@@ -53,6 +53,7 @@ class Authorize:
         )
         await self._decisions.require(
             question,
+            cancels=call.method is not None and Action.CANCEL in call.method.actions,
             update_id=text("update_id", fields.ID_LENGTH),
             request_id=text("request_id", fields.ID_LENGTH),
         )
