@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-
 from bench import calling, report
 from bench.__main__ import RATIOS, main
 
