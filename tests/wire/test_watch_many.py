@@ -93,6 +93,7 @@ async def test_a_client_that_leaves_in_the_middle_of_a_message_is_no_error(
                     await reader.read()
             await until(lambda: any(line["event"] == "rpc.call" for line in logs))
             reader.cancel()
+            await until(lambda: gateway.gateway.watches.watchers == 0)  # else the drain may end it first
     assert {line["status"] for line in logs if line["event"] == "rpc.call"} == {"CANCELLED"}
     assert not [line for line in logs if line["log_level"] not in ("info", "debug")]
 

@@ -7,7 +7,7 @@ from copy import copy
 from datetime import datetime
 from typing import Protocol
 
-from eksgateway.clock import Clock, heard
+from eksgateway.clock import Clock
 from eksgateway.errors import GatewayError
 from eksgateway.watch.state import State
 
@@ -41,7 +41,7 @@ class Slot:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._changed = asyncio.Event()
+        self._waiting: asyncio.Future[None] | None = None
         self._unread: State | None = None
         self._given: State | None = None
         self._closed: GatewayError | None = None
@@ -55,12 +55,12 @@ class Slot:
         self.last_seen = state.observe_time
         self._unread = None if state.same_as(self._given) else state
         if self._unread is not None:
-            self._changed.set()
+            _wake(self._waiting)
 
     def close(self, error: GatewayError) -> None:
         """End with an error, after the state not read yet. The first error stays."""
         self._closed = self._closed or error
-        self._changed.set()
+        _wake(self._waiting)
 
     def revoke(self, error: GatewayError) -> None:
         """End with an error, before the state not read yet: its reader may not know it any more."""
@@ -73,8 +73,25 @@ class Slot:
         while self._unread is None:
             if self._closed is not None:
                 raise copy(self._closed)  # one error ends many watchers; each has its own traceback
-            self._changed.clear()
-            if not await heard(self._changed, self._clock, due - self._clock.monotonic()):
+            left = due - self._clock.monotonic()
+            if left <= 0:
                 return None
+            await self._wait(left)
         self._given, self._unread = self._unread, None
         return self._given
+
+    async def _wait(self, seconds: float) -> None:
+        """Until there may be something to read, or so long: with one task, since thousands wait at once."""
+        self._waiting = waiting = asyncio.get_running_loop().create_future()
+        sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
+        sleeping.add_done_callback(lambda _: _wake(waiting))
+        try:
+            await waiting
+        finally:
+            self._waiting = None
+            sleeping.cancel()
+
+
+def _wake(waiting: asyncio.Future[None] | None) -> None:
+    if waiting is not None and not waiting.done():
+        waiting.set_result(None)

@@ -132,6 +132,7 @@ class Chain(grpc.aio.ServerInterceptor):
         async with AsyncExitStack() as stack:
             for interceptor in self._before:
                 await stack.enter_async_context(interceptor.around(call, context))
+            call.metadata = ()  # identity has seen it; a stream would hold its token as long as it lasts
             call.request = self._parse(parse, await self._first(context))
             call.request_id = fields.request_id_of(call.request) or call.request_id
             context.set_trailing_metadata(call.trailing())
