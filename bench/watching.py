@@ -107,7 +107,7 @@ async def _age_with_gateway(here: Place, update_id: str) -> float:
     changed: dict[str, float] = {}
 
     async def follow(stream: Any) -> None:
-        async for message in stream:
+        while (message := await stream.read()) is not grpc.aio.EOF:
             since = changed.get(message.update.status)
             if since is not None:
                 ages.append(time.monotonic() - since)
