@@ -32,7 +32,6 @@ class Call:
     request: Message | None = None
     status: str = "OK"
     reason: str = ""
-    log: dict[str, str] = field(default_factory=dict)
     place: Place = Place.CALL
     moves: list[Callable[[Place], None]] = field(default_factory=list)
 

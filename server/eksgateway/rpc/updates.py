@@ -191,7 +191,6 @@ class UpdateService:
 
     async def _admit(self, call: Call, action: Action, ref: UpdateRef) -> tuple[Update, Question, Decision]:
         """The update as shared reads know it, after the policy allowed the action with its facts."""
-        self._serve(ref.cluster)
         facts = await self._facts(ref.cluster)
         seen = await self._reads.update(ref, self._settings.facts_max_age_s)
         question = replace(self._question(call, action, ref.cluster), facts=facts, update=seen.update)

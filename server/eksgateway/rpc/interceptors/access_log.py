@@ -51,5 +51,4 @@ class AccessLog:
                 request_id=call.request_id,
                 peer=call.peer,
                 duration_ms=round(seconds * 1000, 3),
-                **call.log,
             )
