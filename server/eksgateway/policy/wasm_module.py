@@ -22,6 +22,17 @@ _EXPORTS: Final = frozenset(
     {"builtins", "opa_eval", "opa_heap_ptr_get", "opa_json_dump", "opa_json_parse", "opa_malloc"}
 )
 
+# The arguments of opa_eval in ABI 1.2: reserved, entrypoint, data, input's address and size, heap, format.
+_EVALUATION: Final = """
+(module
+  (import "policy" "opa_eval" (func $opa_eval (param i32 i32 i32 i32 i32 i32 i32) (result i32)))
+  (func (export "evaluate") (param $size i32) (result i32)
+    (call $opa_eval
+      (i32.const 0) (i32.const 0) (i32.const {data})
+      (i32.const {heap}) (local.get $size) (i32.add (i32.const {heap}) (local.get $size))
+      (i32.const {format}))))
+"""
+
 
 class EvaluationFailed(Exception):
     """The guest trapped, aborted or ran past its deadline; its instance must not be used again."""
@@ -56,8 +67,9 @@ class PolicyInstance:
             with self._ticker.deadline(self._store, load_s):
                 self._exports = self._link(module).exports(self._store)
                 self._refuse_built_ins()
-                self._data = self._parse(data)
+                address = self._parse(data)
                 self._heap: int = self._call("opa_heap_ptr_get")
+                self._eval = self._evaluation(module.engine, address)
         except (wasmtime.Trap, wasmtime.WasmtimeError) as exc:
             raise PolicyLoadError(f"the policy or its data cannot be loaded: {_told(exc)}") from exc
 
@@ -66,11 +78,8 @@ class PolicyInstance:
         try:
             # Everything from _heap on is scratch: each evaluation overwrites the one before.
             self._write(self._heap, document)
-            size = len(document)
             with self._ticker.deadline(self._store, deadline_s):
-                answer = self._call(
-                    "opa_eval", 0, 0, self._data, self._heap, size, self._heap + size, _FORMAT_JSON
-                )
+                answer = self._eval(self._store, len(document))
         except (wasmtime.Trap, wasmtime.WasmtimeError) as exc:
             raise EvaluationFailed(_told(exc)) from exc
         return read_json(self._text(answer))
@@ -106,10 +115,16 @@ class PolicyInstance:
             raise PolicyLoadError("the policy's data is not JSON")
         return value
 
+    def _evaluation(self, engine: wasmtime.Engine, data: int) -> wasmtime.Func:
+        """``opa_eval`` as a function of the input's size: wasmtime-py converts each argument of a call at
+        several times the cost of evaluating the policy.
+        """
+        code = wasmtime.Module(engine, _EVALUATION.format(data=data, heap=self._heap, format=_FORMAT_JSON))
+        instance = wasmtime.Instance(self._store, code, [self._exports["opa_eval"]])
+        return _function(instance.exports(self._store)["evaluate"])
+
     def _call(self, name: str, *arguments: int) -> int:
-        function = self._exports[name]
-        assert isinstance(function, wasmtime.Func)  # noqa: S101 - for mypy: an export of the ABI is a function
-        result: int = function(self._store, *arguments)
+        result: int = _function(self._exports[name])(self._store, *arguments)
         return result
 
     def _write(self, address: int, content: bytes) -> None:
@@ -126,6 +141,11 @@ class PolicyInstance:
         start = ctypes.addressof(self._memory.data_ptr(self._store).contents) + address
         text: bytes = (ctypes.c_char * size).from_address(start).value
         return text
+
+
+def _function(export: object) -> wasmtime.Func:
+    assert isinstance(export, wasmtime.Func)  # noqa: S101 - for mypy: what is called of the ABI is a function
+    return export
 
 
 def _told(exc: wasmtime.Trap | wasmtime.WasmtimeError) -> str:
