@@ -31,6 +31,7 @@ from eksgateway.errors import (
     EksNotReached,
     EksResourceInUse,
     EksThrottled,
+    Overloaded,
     UpstreamCredentials,
 )
 from eksgateway.model import ClusterRef, UpdateRef
@@ -214,6 +215,25 @@ async def test_hanging_reads_do_not_hold_up_a_cancel(simulated: SimulatedEks, ma
     await eks.cancel_update(ref, on_behalf_of=CALLER, token=TOKEN, send_before=NEVER)
     assert not any(read.done() for read in reads)
     await asyncio.gather(*reads)
+
+
+async def test_a_target_that_hangs_holds_no_others_threads(
+    simulated: SimulatedEks, make_eks: MakeEks
+) -> None:
+    """With every thread of one target waiting, and its queue full, another is served at once."""
+    with socket.create_server(("127.0.0.1", 0)) as hanging:  # it accepts, and says nothing
+        url = f"http://127.0.0.1:{hanging.getsockname()[1]}"
+        targets = [{}, {"region": "eu-west-1", "endpoint_url": url}]
+        eks = make_eks(targets=targets, threads=4, waiting=8)
+        abroad = simulated.ref("blue", "u-1", region="eu-west-1")
+        hung = [asyncio.create_task(eks.describe_update(abroad, on_behalf_of=CALLER)) for _ in range(10)]
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await eks.describe_update(abroad, on_behalf_of=CALLER)
+        ref = rollback(simulated)
+        assert (await eks.describe_update(ref)).status == "InProgress"
+        assert not any(each.done() for each in hung)
+    await asyncio.gather(*hung, return_exceptions=True)
 
 
 @pytest.mark.parametrize(

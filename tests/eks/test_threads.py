@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
@@ -99,6 +100,55 @@ async def test_reads_leave_room_for_cancels(threads: Threads, work: Work) -> Non
     work.gate.set()
     await asyncio.gather(*tasks)
     assert work.most == 3
+
+
+async def test_what_cancels_read_leaves_room_for_what_was_decided(work: Work) -> None:
+    """With reads of cancels at their bound, one that was decided is still sent at once."""
+    threads = Threads(8, 8)
+    tasks = await start(7 + 7, threads.look, work)
+    await until(lambda: work.running == 7)
+    with pytest.raises(Overloaded):
+        await threads.look(work)
+    async with asyncio.timeout(DEADLINE):
+        assert await threads.cancel(lambda: "sent") == "sent"
+    work.gate.set()
+    await asyncio.gather(*tasks)
+    await threads.close()
+
+
+async def test_a_thread_is_kept_for_the_next_work_and_ends_with_the_pool(work: Work) -> None:
+    """Starting one costs more than what it is for; an idle and a busy one both end at the end."""
+    threads = Threads(SIZE, WAITING)
+    (thread,) = {await threads.read(threading.current_thread) for _ in range(3)}
+    running = await start(1, threads.cancel, work)
+    other = await threads.cancel(threading.current_thread)
+    assert other is not thread
+    closing = asyncio.create_task(threads.close())
+    await until(lambda: not other.is_alive())
+    assert thread.is_alive()
+    work.gate.set()
+    await asyncio.gather(closing, *running)
+    await until(lambda: not thread.is_alive())
+
+
+async def test_an_error_that_nobody_waits_for_is_not_reported(threads: Threads, work: Work) -> None:
+    """Whoever left is not told, and asyncio has nothing to complain of."""
+    complaints: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+
+    def fail() -> str:
+        work()
+        raise ZeroDivisionError
+
+    task = asyncio.create_task(threads.read(fail))
+    await until(lambda: work.running == 1)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    work.gate.set()
+    await threads.close()
+    del task
+    gc.collect()
+    assert not complaints
 
 
 async def test_a_caller_who_leaves_keeps_the_slot_until_the_thread_ends(threads: Threads, work: Work) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from functools import partial
@@ -45,12 +46,15 @@ class BotoEks:
         self._home = settings.home
         self._gate = SendGate(clock)
         self._clients = Clients(settings, self._gate, clock, session)
-        self._threads = Threads(settings.threads, settings.waiting)
+        # One pool for each, so that an endpoint that hangs holds no other target's threads.
+        self._threads = {
+            each.target: Threads(settings.threads, settings.waiting) for each in settings.targets
+        }
 
     async def warm(self) -> None:
         """Load boto3 and make the home target's clients, so that no call has to wait for it."""
         make = partial(self._clients.of, self._home)
-        await self._threads.read(lambda: _call("warm", make, lambda: EksNotReached))
+        await self._threads[self._home].read(lambda: _call("warm", make, lambda: EksNotReached))
 
     def serves(self, cluster: ClusterRef) -> bool:
         """Whether the cluster's account and region are configured."""
@@ -124,11 +128,11 @@ class BotoEks:
             with self._gate.until(send_before) as sending:
                 return _call("CancelUpdate", cancel, lambda: EksNoAnswer if sending.sent else EksNotReached)
 
-        return await self._threads.cancel(send)
+        return await self._threads[target].cancel(send)
 
     async def close(self) -> None:
         """Wait a moment for calls on the wire, then leave them behind."""
-        await self._threads.close()
+        await asyncio.gather(*(threads.close() for threads in self._threads.values()))
         self._clients.close()
 
     async def _read(
@@ -138,8 +142,8 @@ class BotoEks:
             with self._clients.acting_for(caller, target) as eks:
                 return read(eks.reads)
 
-        # What a caller's cancel needs to know is part of the cancel.
-        run = self._threads.read if caller is None else self._threads.cancel
+        threads = self._threads[target]
+        run = threads.read if caller is None else threads.look
         return await run(lambda: _call(operation, work, lambda: EksUnavailable))
 
     def _checked(self, cluster: ClusterRef) -> str:
