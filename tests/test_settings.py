@@ -143,6 +143,19 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"policy": {"engine": "opa", "opa": {"url": "http://127.0.0.1:8181"}, "module": "policy.wasm"}},
         "`module` is for the engine wasm",
     ),
+    **{
+        f"an OPA asked every {poll_s} s with {timeout_s} s for an answer": (
+            {
+                "policy": {
+                    "engine": "opa",
+                    "opa": {"url": "http://127.0.0.1:8181", "poll_s": poll_s},
+                    "timeout_s": timeout_s,
+                }
+            },
+            "set `timeout_s` to 2 at most, and `opa.poll_s` so that both together are 3 at most",
+        )
+        for poll_s, timeout_s in ((1.1, 2), (0.1, 2.1), (2.6, 0.5))
+    },
     "symmetric algorithm": (
         {
             "identity": {

@@ -186,7 +186,10 @@ class OpaSettings(_Section):
 
     url: Annotated[str, Field(pattern=r"^https?://[^/]+$")]
     bundle: str = ""
-    poll_s: PositiveFloat = 2
+    poll_s: PositiveFloat = 1  # between two times that it is asked what is in force
+
+
+_ANSWER_S, _NOTICED_S = 2.0, 3.0  # seconds, for OPA; see PolicySettings._prompt
 
 
 class PolicySettings(_Section):
@@ -214,6 +217,20 @@ class PolicySettings(_Section):
         if self.engine == "opa" and self.module is not None:
             raise ValueError("`module` is for the engine wasm; an OPA server gets its policy by itself")
         return self
+
+    @model_validator(mode="after")
+    def _prompt(self) -> Self:
+        """Who loses a right must not watch on for more than 5 s, however slowly OPA answers within its
+        time limits: a second of them is for saying what is in force, and one is for EKS's facts.
+        """
+        timeout_s, poll_s = self.timeout_s, self.opa.poll_s if self.opa else 0
+        if self.opa is None or (timeout_s <= _ANSWER_S and timeout_s + poll_s <= _NOTICED_S):
+            return self
+        raise ValueError(
+            f"with `timeout_s: {timeout_s:g}` and `opa.poll_s: {poll_s:g}` somebody who has lost a right"
+            f" could watch on for more than 5 s: set `timeout_s` to {_ANSWER_S:g} at most, and `opa.poll_s`"
+            f" so that both together are {_NOTICED_S:g} at most"
+        )
 
 
 class LedgerSettings(_Section):

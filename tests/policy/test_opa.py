@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from eksgateway.clock import Clock, SystemClock
 from eksgateway.errors import (
@@ -66,6 +67,7 @@ async def test_the_question_is_asked_of_one_fixed_path(fake: AnsweringServer, co
     assert set(fake.paths) <= {
         "/v1/data/eksgateway/authz/decision?provenance=true",
         "/v1/data/eksgateway/revision/hash?provenance=true",
+        "/v1/data/eksgateway/revision/edges?provenance=true",
     }
     assert evil.to_input() in fake.inputs
 
@@ -153,7 +155,7 @@ async def test_no_server_is_unavailable_within_the_deadline(connect: Open) -> No
 async def test_a_server_error_that_passes_is_not_seen(fake: AnsweringServer, connect: Open) -> None:
     """Within the deadline a 502 is tried again."""
     engine = await connect(fake.url)
-    await _until(lambda: bool(fake.paths))  # else the first poll of the revision takes the 502
+    await _until(lambda: len(fake.paths) > 1)  # else the first poll of what is in force takes the 502
     fake.answers = [Says(b"", 502), decides(ALLOW)]
     assert (await engine.decide(ALICE)).allowed
     assert len(fake.answers) == 1
@@ -195,6 +197,7 @@ async def test_whoever_waits_is_told_of_another_revision(fake: AnsweringServer, 
     """At the next poll, or at once where that is asked for; an outage is none."""
     fake.answers = [decides("hash-1")]
     clock = FakeClock()
+    fake.at["/edges"] = decides([])
     engine = await connect(fake.url, clock=clock)
     assert await engine.revision_after("") == "hash-1"
     waiting = asyncio.create_task(engine.revision_after("hash-1"))
@@ -209,9 +212,70 @@ async def test_whoever_waits_is_told_of_another_revision(fake: AnsweringServer, 
     fake.answers = [decides(ALLOW, provenance={"bundles": {"b": {"revision": "2"}}})]
     engine.reload()
     assert await waiting == "b=2"
-    assert engine.next_edge(clock.now()) is None
     assert (engine.reloads.loaded, engine.reloads.failing) == (2, False)
     assert engine.reloads.last == clock.now()
+
+
+EDGES: dict[str, tuple[Says, str | None]] = {
+    "in any order": (decides(["2026-02-01T00:00:00Z", "2026-01-05T12:00:00Z"]), "2026-01-05T12:00:00+00:00"),
+    "past": (decides(["2025-12-31T23:59:59Z"]), None),
+    "odd": (decides(["soon", 1, None, "2026-13-01T00:00:00Z", "2026-01-09"]), None),
+    "no list": (decides("2026-01-05T12:00:00Z"), None),
+    "undefined": (Says(b"{}"), None),
+    "refused": (Says(b"{}", 401), None),
+}
+
+
+@pytest.mark.parametrize(("answer", "expected"), EDGES.values(), ids=EDGES)
+async def test_the_next_edge_is_what_opa_tells_of_its_freezes(
+    fake: AnsweringServer, connect: Open, answer: Says, expected: str | None
+) -> None:
+    """A policy of one's own that tells none, or nothing that is a time, is as good as any otherwise."""
+    fake.answers, fake.at["/edges"] = [decides("hash-1")], answer
+    clock = FakeClock()
+    engine = await connect(fake.url, clock=clock)
+    await _until(lambda: engine.revision == "hash-1")
+    edge = engine.next_edge(clock.now())
+    assert (edge and edge.isoformat()) == expected
+
+
+async def test_edges_that_are_not_told_again_stay(fake: AnsweringServer, connect: Open) -> None:
+    """An outage lifts no freeze; and what is in force is told all the same."""
+    fake.answers, fake.at["/edges"] = [decides("hash-1")], decides(["2026-01-05T12:00:00Z"])
+    clock = FakeClock()
+    engine = await connect(fake.url, clock=clock)
+    await _until(lambda: engine.revision == "hash-1")
+    fake.answers, fake.at["/edges"] = [decides("hash-2")], Says(b"", 500)
+    engine.reload()
+    await _until(lambda: engine.revision == "hash-2")
+    assert engine.next_edge(clock.now()) is not None
+
+
+async def test_what_is_in_force_is_asked_again_soon_after_no_answer(
+    fake: AnsweringServer, connect: Open
+) -> None:
+    """One that does not come is waited for as briefly as the five seconds of a change ask for."""
+    fake.answers = [Says(hangs=True), Says(hangs=True), decides("hash-1")]
+    engine = await connect(fake.url, timeout_s=30, clock=SystemClock())
+    async with asyncio.timeout(2 + 2):  # it is asked every 2 s
+        assert await engine.revision_after("") == "hash-1"
+
+
+async def test_a_bug_does_not_end_the_asking(fake: AnsweringServer, connect: Open) -> None:
+    """It is told, and what is in force is learnt the next time."""
+    fake.answers = [decides("hash-1")]
+    clock = FakeClock()
+    engine = await connect(fake.url, clock=clock)
+    await _until(lambda: engine.reloads.loaded == 1 and bool(clock.sleepers))
+    engine.reloads = None  # type: ignore[assignment]  # what makes it fail
+    with capture_logs() as logs:
+        fake.answers = [decides("hash-2")]
+        engine.reload()
+        await _until(lambda: bool(logs))
+        fake.answers = [decides("hash-3")]
+        engine.reload()
+        assert await engine.revision_after("hash-2") == "hash-3"
+    assert logs[0]["event"] == "policy.unexpected"
 
 
 async def _until(condition: Callable[[], bool]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def bundle(tmp_path: Path) -> Iterator[OpaServer]:
 
 
 def _settings(url: str, bundle: str = "") -> PolicySettings:
-    return PolicySettings(engine="opa", opa=OpaSettings(url=url, bundle=bundle), timeout_s=5)
+    return PolicySettings(engine="opa", opa=OpaSettings(url=url, bundle=bundle))
 
 
 async def test_the_revision_of_the_bundle_is_that_of_the_decision(bundle: OpaServer, tmp_path: Path) -> None:
@@ -75,6 +76,24 @@ async def test_plain_data_has_a_revision_that_changes_with_it(tmp_path: Path) ->
             server.stop()
             with pytest.raises(PolicyUnavailable):
                 await engine.decide(ALICE)
+        finally:
+            await engine.close()
+
+
+async def test_the_edges_of_freezes_are_those_of_the_data(tmp_path: Path) -> None:
+    """As they are in force; a policy that does not tell them has none."""
+    now = datetime(2026, 11, 22, tzinfo=UTC)
+    with running_opa(log=tmp_path / "opa.log") as server:
+        engine = await open_engine(_settings(server.url), SystemClock())
+        try:
+            await engine.check()
+            assert engine.next_edge(now) == datetime(2026, 12, 20, tzinfo=UTC)
+            server.put("eksgateway/freezes", [{"until": "2026-12-01T06:00:00Z"}, "none"])
+            await engine.check()
+            assert engine.next_edge(now) == datetime(2026, 12, 1, 6, tzinfo=UTC)
+            server.remove("eksgateway/freezes")
+            await engine.check()
+            assert engine.next_edge(now) is None
         finally:
             await engine.close()
 

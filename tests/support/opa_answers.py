@@ -1,4 +1,4 @@
-"""A server that stands where an OPA should and answers every path alike, byte for byte as told."""
+"""A server that stands where an OPA should and answers byte for byte as told."""
 
 from __future__ import annotations
 
@@ -30,11 +30,14 @@ def decides(result: Any, **beside: Any) -> Says:
 
 
 class AnsweringServer:
-    """Gives ``answers`` in order, the last one for ever; ``paths`` and ``inputs`` are what was asked."""
+    """Gives ``answers`` in order, the last one for ever, to every path alike but for those that end as
+    ``at`` says; ``paths`` and ``inputs`` are what was asked.
+    """
 
     def __init__(self) -> None:
         self.url = ""
         self.answers = [Says()]
+        self.at: dict[str, Says] = {}
         self.paths: list[str] = []
         self.inputs: list[Any] = []
         self._stopping = asyncio.Event()
@@ -42,7 +45,9 @@ class AnsweringServer:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         self.paths.append(request.path_qs)
         self.inputs.append((await request.json())["input"])
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        answer = next((says for end, says in self.at.items() if request.path.endswith(end)), None)
+        if answer is None:
+            answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if answer.hangs:
             await self._stopping.wait()
         if answer.endless:

@@ -6,12 +6,11 @@ import asyncio
 import copy
 import json
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from eksgateway.cli.issuer import ThrowawayIssuer
 from eksgateway.clock import SystemClock
@@ -19,13 +18,14 @@ from eksgateway.policy.load import open_engine
 from eksgateway.settings import OpaSettings, PolicySettings
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
-from support.gateway import POLICY_DATA, Running, running, until
+from support.changing_policy import Serve, in_process, opa_with_a_bundle, own_rego, plain_opa
+from support.gateway import POLICY_DATA, Running, running
 from support.opa import POLICIES, running_opa
 from support.simulator import SimulatedEks
 from support.wire import PRODUCTION, Refusal, refused
 
 DENIED = ("PERMISSION_DENIED", "POLICY_DENIED")
-SOON_S = 5.0  # once the change is in force
+SOON_S = 5.0  # from the change to the end of a stream
 
 
 def without(grant: str) -> dict[str, Any]:
@@ -71,27 +71,24 @@ async def ended(stream: Any) -> Refusal:
     return await refused(rest())
 
 
-async def in_force(here: Running, change: Callable[[], object]) -> None:
-    """Make a change, and wait until the policy decides by it."""
-    before = here.gateway.policy.revision
-    change()
-    await until(lambda: here.gateway.policy.revision != before)
-
-
 @pytest.mark.parametrize("begin", [watch, cancel_and_watch])
+@pytest.mark.parametrize("serve", [in_process, plain_opa, opa_with_a_bundle])
 async def test_a_change_of_the_data_ends_the_streams_of_who_lost_the_grant(
-    tmp_path: Path, eks: SimulatedEks, begin: Callable[..., Any]
+    tmp_path: Path, eks: SimulatedEks, begin: Callable[..., Any], serve: Serve
 ) -> None:
-    """Within seconds, with the call's own decision id; its token is of no use then, and others go on."""
+    """Within seconds of the change itself, with the call's own decision id; others go on."""
     update_id = eks.rollback("prod-1", tags=PRODUCTION, cancel_delay_s=600, node_replacing_s=600)
-    async with running(tmp_path, eks) as gateway:
+    async with (
+        serve(tmp_path, POLICIES / "eksgateway", POLICY_DATA) as policy,
+        running(tmp_path, eks, policy=policy.engine) as gateway,
+    ):
+        await policy.engine.check()
         viewing = watch(gateway, update_id, gateway.viewer)
         await first_state(viewing)
         stream = begin(gateway, update_id, gateway.oncall)
         token = (await first_state(stream)).resume_token
-        file = tmp_path / "data.yaml"
-        await in_force(gateway, lambda: file.write_text(yaml.safe_dump(without("oncall"))))
         async with asyncio.timeout(SOON_S):
+            await asyncio.to_thread(policy.change, without("oncall"))
             error = await ended(stream)
         assert error.told == DENIED
         assert error.metadata["decision_id"] == error.trailing["eksgateway-decision-id"]
@@ -101,6 +98,49 @@ async def test_a_change_of_the_data_ends_the_streams_of_who_lost_the_grant(
         while (message := await viewing.read()).kind != pb.WATCH_KIND_FINAL:
             pass
         assert message.update.status == "Successful"
+
+
+class AdvancedClock(SystemClock):
+    """The machine's, with the wall clock set ahead."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def now(self) -> datetime:
+        return super().now() + self.ahead
+
+
+def with_a_freeze(begins: datetime) -> dict[str, Any]:
+    data = copy.deepcopy(POLICY_DATA)
+    times = [f"{time:%Y-%m-%dT%H:%M:%SZ}" for time in (begins, begins + timedelta(hours=1))]
+    freeze = {"id": "tonight", "clusters": ["prod-*"], "from": times[0], "until": times[1]}
+    data["eksgateway"]["freezes"] = [freeze]
+    return data
+
+
+@pytest.mark.parametrize("serve", [in_process, plain_opa, opa_with_a_bundle])
+async def test_a_stream_ends_when_a_freeze_begins_that_forbids_it(
+    tmp_path: Path, eks: SimulatedEks, serve: Serve
+) -> None:
+    """By a policy of one's own, in which freezes hold watches back too; nothing of it changes meanwhile."""
+    held_back = ('unfrozen if input.action.name != "cancel"', 'unfrozen if input.action.name == "get"')
+    clock = AdvancedClock()
+    begins = (clock.now() + timedelta(minutes=10)).replace(microsecond=0)
+    update_id = eks.rollback("prod-1", tags=PRODUCTION)
+    async with (
+        serve(tmp_path, own_rego(tmp_path, *held_back), with_a_freeze(begins)) as policy,
+        running(tmp_path, eks, policy=policy.engine, clock=clock) as gateway,
+    ):
+        await policy.engine.check()
+        revision = policy.engine.revision
+        stream = watch(gateway, update_id, gateway.viewer)
+        await first_state(stream)
+        clock.ahead += begins - clock.now() - timedelta(seconds=2)
+        async with asyncio.timeout(2 + SOON_S):
+            error = await ended(stream)
+        assert error.told == DENIED
+        assert clock.now() >= begins
+        assert policy.engine.revision == revision
 
 
 async def test_a_stream_ends_with_its_callers_token(tmp_path: Path, eks: SimulatedEks) -> None:
@@ -122,10 +162,8 @@ async def test_a_stream_ends_with_its_callers_token(tmp_path: Path, eks: Simulat
         lasting.cancel()
 
 
-async def test_a_change_in_opa_ends_streams_and_its_outage_does_not(
-    tmp_path: Path, eks: SimulatedEks
-) -> None:
-    """The real OPA server, whose data changes under the gateway, and which goes away then."""
+async def test_an_outage_of_opa_ends_no_stream(tmp_path: Path, eks: SimulatedEks) -> None:
+    """The real OPA server, which goes away."""
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
     data = tmp_path / "data.json"
     data.write_text(json.dumps(POLICY_DATA))
@@ -133,15 +171,8 @@ async def test_a_change_in_opa_ends_streams_and_its_outage_does_not(
         engine = await open_engine(PolicySettings(engine="opa", opa=OpaSettings(url=opa.url)), SystemClock())
         async with running(tmp_path, eks, policy=engine) as gateway:
             viewing = watch(gateway, update_id, gateway.viewer)
-            stream = watch(gateway, update_id, gateway.oncall)
             await first_state(viewing)
-            await first_state(stream)
-            grants = without("oncall")["eksgateway"]["grants"]
-            await asyncio.to_thread(opa.put, "eksgateway/grants", grants)
-            async with asyncio.timeout(SOON_S):  # from when OPA has it
-                error = await ended(stream)
-            assert error.told == DENIED
-            opa.stop()
+            await asyncio.to_thread(opa.stop)
             gateway.eks.set_update("prod-1", update_id, status="Paused")
             assert (await viewing.read()).update.status == "Paused"
             viewing.cancel()

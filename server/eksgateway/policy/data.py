@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, Final, cast
 import jsonschema
 
 from eksgateway.policy.documents import Unquoted, read_json, read_yaml
+from eksgateway.policy.edges import Edges, in_order, is_written_right, moment
 from eksgateway.policy.engine import PolicyLoadError
 
 MAX_DATA_BYTES: Final = 4 << 20
@@ -99,10 +99,9 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, list[str
     return {what: names for what, names in found.items() if names}
 
 
-def edges(data: dict[str, Any]) -> tuple[datetime, ...]:
-    """When freezes begin and end, in order. (A time that is none holds cancels back at all times.)"""
-    times = (_moment(freeze.get(key)) for _, freeze in _entries(data, "freezes") for key in ("from", "until"))
-    return tuple(sorted({time for time in times if time is not None}))
+def edges_of(data: dict[str, Any]) -> Edges:
+    """When the freezes begin and end."""
+    return in_order(freeze.get(key) for _, freeze in _entries(data, "freezes") for key in ("from", "until"))
 
 
 @cache
@@ -174,26 +173,14 @@ def _beyond_schema(document: Any) -> Iterator[str]:
         yield from _window_faults(path, freeze)
 
 
-_TIME_FORM: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
-
-
 def _window_faults(path: str, freeze: dict[str, Any]) -> Iterator[str]:
-    begins, ends = _moment(freeze.get("from")), _moment(freeze.get("until"))
+    begins, ends = moment(freeze.get("from")), moment(freeze.get("until"))
     for key, time in (("from", begins), ("until", ends)):
         text = freeze.get(key)
-        if time is None and isinstance(text, str) and _TIME_FORM.fullmatch(text):  # else the schema tells
+        if time is None and isinstance(text, str) and is_written_right(text):  # else the schema tells
             yield f"{path}.{key}: {text!r} is no time that exists"
     if begins and ends and begins >= ends:
         yield f"{path}.until: is not after from ({freeze['from']!r}), so the freeze ends before it begins"
-
-
-def _moment(text: Any) -> datetime | None:
-    if not isinstance(text, str) or not _TIME_FORM.fullmatch(text):
-        return None
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        return None
 
 
 def _entries(document: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:

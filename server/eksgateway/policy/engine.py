@@ -56,8 +56,8 @@ class PolicyEngine(Protocol):
 
     def next_edge(self, now: datetime) -> datetime | None:
         """When a freeze begins or ends next, after ``now``: decisions differ from then on under the
-        same revision. None when there is no such time, and always for ``opa``, which keeps its data
-        to itself: ask again from time to time.
+        same revision. None when there is no such time, or the policy does not tell: ask again from time
+        to time.
         """
 
     @property

@@ -17,6 +17,7 @@ from opa_client import AsyncOpaClient  # type: ignore[import-untyped]  # ships n
 from eksgateway.clock import Clock, heard
 from eksgateway.errors import GatewayError, PolicyInvalid, PolicyUnavailable
 from eksgateway.model import Decision
+from eksgateway.policy.edges import Edges, in_order, next_of
 from eksgateway.policy.engine import (
     MAX_ANSWER_BYTES,
     SAMPLES,
@@ -34,7 +35,11 @@ log = structlog.get_logger("eksgateway.policy")
 # Fixed: no part of a path ever comes from a question.
 _PACKAGE: Final = "eksgateway.authz"
 _RULE: Final = "decision"
+_CHANGES: Final = "eksgateway.revision"
 _WITH_PROVENANCE: Final = {"provenance": "true"}
+
+_REVISION_S: Final = 1.0  # for OPA to say what is in force: settings.py counts on it
+_CONNECTIONS: Final = 512  # an answer that does not come holds one for as long as it is waited for
 
 
 class OpaEngine:
@@ -48,6 +53,7 @@ class OpaEngine:
         self.reloads = Reloads()
         self._revision = Revision()
         self._data_hash = ""
+        self._edges: Edges = ()
         self._wake = asyncio.Event()
         self._poll: asyncio.Task[None] | None = None
 
@@ -74,20 +80,20 @@ class OpaEngine:
     async def revision_after(self, revision: str) -> str:
         return await self._revision.after(revision)
 
-    def next_edge(self, now: datetime) -> datetime | None:  # noqa: ARG002 - OPA alone knows its data
-        return None
+    def next_edge(self, now: datetime) -> datetime | None:
+        return next_of(self._edges, now)
 
     def reload(self) -> None:
         self._wake.set()
 
     async def decide(self, question: Question) -> Decision:
-        answer = await self._ask(_PACKAGE, _RULE, question.to_input())
+        answer = await self._ask(_PACKAGE, _RULE, question.to_input(), self._timeout_s)
         revision = self._revision_of(answer)
         result = answer.get("result", UNDEFINED)
         return read_decision(result, decision_id=question.decision_id, revision=revision)
 
     async def check(self) -> None:
-        await self._learn_revision()
+        await self._learn(self._timeout_s)
         for question in SAMPLES:
             await self.decide(question)
 
@@ -101,13 +107,29 @@ class OpaEngine:
     async def _keep_revision(self) -> None:
         """Ask what is in force, every ``poll_s``. While OPA cannot say, what it said last stands."""
         while True:
-            with contextlib.suppress(GatewayError):
-                await self._learn_revision()
-            await heard(self._wake, self._clock, self._settings.poll_s)
+            began = self._clock.monotonic()
+            try:
+                await self._learn(min(self._timeout_s, _REVISION_S))
+            except GatewayError:
+                pass
+            except Exception:  # a bug must not end the asking
+                log.exception("policy.unexpected")
+            took = self._clock.monotonic() - began
+            await heard(self._wake, self._clock, self._settings.poll_s - took)
             self._wake.clear()
 
-    async def _learn_revision(self) -> None:
-        answer = await self._ask("eksgateway.revision", "hash", {})
+    async def _learn(self, timeout_s: float) -> None:
+        """What is in force, and when decisions change under it. Raises GatewayError."""
+        asking = [self._ask(_CHANGES, rule, {}, timeout_s) for rule in ("hash", "edges")]
+        answer, edges = await asyncio.gather(*asking, return_exceptions=True)
+        if isinstance(answer, BaseException):
+            raise answer
+        # A policy of one's own need not tell its edges; while OPA cannot, what it said last stands.
+        if not isinstance(edges, BaseException):
+            times = edges.get("result")
+            self._edges = in_order(times) if isinstance(times, list) else ()
+        elif not isinstance(edges, GatewayError):
+            raise edges
         data_hash = answer.get("result")
         self._data_hash = data_hash if isinstance(data_hash, str) else ""
         if self._revision.set(self._revision_of(answer)):
@@ -125,10 +147,12 @@ class OpaEngine:
         revisions = [f"{name}={revision}" for name, revision in sorted(named.items()) if revision]
         return ",".join(revisions) or self._data_hash
 
-    async def _ask(self, package: str, rule: str, document: dict[str, Any]) -> dict[str, Any]:
+    async def _ask(
+        self, package: str, rule: str, document: dict[str, Any], timeout_s: float
+    ) -> dict[str, Any]:
         try:
             # One deadline around the call and its retries: the client's own is per attempt.
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(timeout_s):
                 answer = await self._client.query_rule(document, package, rule, query_params=_WITH_PROVENANCE)
         except (TimeoutError, aiohttp.ClientError, OSError) as exc:
             raise _translated(exc) from exc
@@ -176,6 +200,7 @@ class _BoundedClient(AsyncOpaClient):  # type: ignore[misc]  # untyped, see the 
 
     async def _init_session(self) -> None:
         self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
             timeout=aiohttp.ClientTimeout(total=self.timeout),
             response_class=_BoundedResponse,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from bisect import bisect_right
 from datetime import datetime
 from typing import Any, Final, Self
 
@@ -13,7 +12,8 @@ import wasmtime
 from eksgateway.clock import Clock
 from eksgateway.errors import GatewayError, PolicyInvalid, PolicyUnavailable
 from eksgateway.model import Decision
-from eksgateway.policy.data import edges
+from eksgateway.policy.data import edges_of
+from eksgateway.policy.edges import next_of
 from eksgateway.policy.engine import SAMPLES, UNDEFINED, PolicyLoadError, Reloads, read_decision
 from eksgateway.policy.question import Question
 from eksgateway.policy.reload import Follower
@@ -34,7 +34,7 @@ class LoadedPolicy:
     def __init__(self, module: PolicyModule, data: dict[str, Any]) -> None:
         self.module = module
         self.revision = revision_of(module.wasm, data)
-        self.edges = edges(data)
+        self.edges = edges_of(data)
         self._data = json.dumps(data).encode()
         self._instance: PolicyInstance | None = PolicyInstance(module, self._data, load_s=_LOAD_S)
 
@@ -150,9 +150,7 @@ class WasmEngine:
         return await self._revision.after(revision)
 
     def next_edge(self, now: datetime) -> datetime | None:
-        edges = self._policy.edges
-        following = bisect_right(edges, now)
-        return edges[following] if following < len(edges) else None
+        return next_of(self._policy.edges, now)
 
     @property
     def reloads(self) -> Reloads:

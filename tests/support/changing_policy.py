@@ -1,0 +1,112 @@
+"""Real policy engines, each with the way in which its operators change the data under it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+import tarfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eksgateway.clock import SystemClock
+from eksgateway.policy.engine import PolicyEngine
+from eksgateway.policy.load import open_engine
+from eksgateway.settings import OpaSettings, PolicySettings
+from support.opa import POLICIES, OpaServer, running_opa
+
+Data = dict[str, Any]
+_BUNDLE = "gateway"
+
+
+@dataclass
+class Changing:
+    """An engine, which its user closes; ``change`` returns when what it decides by has been replaced."""
+
+    engine: PolicyEngine
+    change: Callable[[Data], None]
+
+
+Serve = Callable[[Path, Path, Data], AbstractAsyncContextManager[Changing]]
+
+
+@asynccontextmanager
+async def in_process(path: Path, rego: Path, data: Data) -> AsyncIterator[Changing]:
+    """The engine wasm: a file that is saved."""
+    file = path / "policy-data.json"
+    file.write_text(json.dumps(data))
+    module = await asyncio.to_thread(compiled, rego, path)
+    engine = await open_engine(PolicySettings(data=file, module=module), SystemClock())
+    yield Changing(engine, lambda new: _replace(file, new))
+
+
+@asynccontextmanager
+async def plain_opa(path: Path, rego: Path, data: Data) -> AsyncIterator[Changing]:
+    """The engine opa, whose server is given data over its API."""
+    file = path / "opa-data.json"
+    file.write_text(json.dumps(data))
+    with running_opa(rego, file, log=path / "opa.log") as opa:
+
+        def change(new: Data) -> None:
+            for key, value in new["eksgateway"].items():
+                opa.put(f"eksgateway/{key}", value)
+
+        yield Changing(await _connected(opa), change)
+
+
+@asynccontextmanager
+async def opa_with_a_bundle(path: Path, rego: Path, data: Data) -> AsyncIterator[Changing]:
+    """The engine opa, whose server follows a bundle."""
+    bundle = path / _BUNDLE
+    shutil.copytree(rego, bundle)
+    _write_bundle(bundle, data, "1")
+    arguments = ["--bundle", "--watch"]
+    with running_opa(bundle, log=path / "opa.log", arguments=arguments) as opa:
+        yield Changing(await _connected(opa, str(bundle)), lambda new: _write_bundle(bundle, new, "2"))
+
+
+def own_rego(path: Path, old: str, new: str) -> Path:
+    """The project's policy with a change of an operator's own, in a folder."""
+    folder = path / "rego"
+    folder.mkdir()
+    for source in (POLICIES / "eksgateway").glob("*.rego"):
+        if not source.name.endswith("_test.rego"):
+            (folder / source.name).write_text(source.read_text())
+    authz = folder / "authz.rego"
+    text = authz.read_text()
+    assert text.count(old) == 1
+    authz.write_text(text.replace(old, new))
+    return folder
+
+
+def compiled(rego: Path, path: Path) -> Path:
+    """The policy in a folder of Rego as a module, as ``opa build`` makes it."""
+    archive = path / "module.tar.gz"
+    sources = [str(rego / name) for name in ("authz.rego", "wellformed.rego")]
+    build = ["opa", "build", "-t", "wasm", "-e", "eksgateway/authz/decision", "-o", str(archive), *sources]
+    subprocess.run(build, check=True, capture_output=True, timeout=120)
+    with tarfile.open(archive) as content:
+        module = content.extractfile("/policy.wasm")
+        assert module is not None
+        (path / "own.wasm").write_bytes(module.read())
+    return path / "own.wasm"
+
+
+async def _connected(opa: OpaServer, bundle: str = "") -> PolicyEngine:
+    settings = PolicySettings(engine="opa", opa=OpaSettings(url=opa.url, bundle=bundle))
+    return await open_engine(settings, SystemClock())
+
+
+def _replace(file: Path, data: Data) -> None:
+    beside = file.with_suffix(".new")
+    beside.write_text(json.dumps(data))
+    beside.replace(file)
+
+
+def _write_bundle(bundle: Path, data: Data, revision: str) -> None:
+    (bundle / "data.json").write_text(json.dumps(data))
+    (bundle / ".manifest").write_text(json.dumps({"revision": revision, "roots": ["eksgateway"]}))
