@@ -57,6 +57,7 @@ async def program(*arguments: str, log: Path | None = None) -> AsyncIterator[tup
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
+        "PYTHONDONTWRITEBYTECODE": "",  # what is installed has its bytecode: so shall what is measured
     }
     errors = log.open("ab") if log else DEVNULL
     process = await asyncio.create_subprocess_exec(
