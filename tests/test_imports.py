@@ -1,4 +1,4 @@
-"""Imports point one way: cli → app → rpc → {cancellation, watch} → {policy, ledger, eks, identity} → base."""
+"""Imports point one way: cli → opening → app → rpc → cancellation, watch → policy, ledger, eks … → base."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ ROOT = Path(__file__).parent.parent / "server" / "eksgateway"
 BASE = {"model", "errors", "phases", "clock", "settings", "lifetime", "logs", "metrics", "v1"}
 PARTS = {"policy", "ledger", "eks", "identity"}
 MAY_IMPORT = {
-    "cli": {"app", "client", "rpc", "simulator", "cancellation", "watch"} | PARTS | BASE,
+    "cli": {"app", "opening", "client", "rpc", "simulator", "cancellation", "watch"} | PARTS | BASE,
     "__main__": {"cli"},
+    "opening": {"app"} | PARTS | BASE,
     "app": {"rpc", "cancellation", "survey", "decisions", "watch"} | PARTS | BASE,
     "rpc": {"cancellation", "cancellability", "survey", "decisions", "watch"} | PARTS | BASE,
     "cancellation": {"decisions"} | PARTS | BASE,

@@ -1,4 +1,4 @@
-"""The only place that constructs things: the parts, the interceptor list, and a server's life."""
+"""Wires the parts together: the services, the interceptor list, and a server's life."""
 
 from __future__ import annotations
 
@@ -7,31 +7,26 @@ import contextlib
 import random
 import uuid
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, cast
 
-import structlog
 from grpc_health.v1 import health_pb2_grpc
 
 from eksgateway.cancellation import Cancellations
-from eksgateway.clock import Clock, SystemClock
+from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
-from eksgateway.eks.adapter import BotoEks
 from eksgateway.eks.budget import Budget, Lane
 from eksgateway.eks.budgeted import Budgeted
 from eksgateway.eks.measured import MeasuredEks
 from eksgateway.eks.protocol import Eks
 from eksgateway.eks.shared import SharedReads
-from eksgateway.errors import StartError, UpstreamCredentials
 from eksgateway.identity.demand import demanded
 from eksgateway.identity.tokens import JwtIdentity
 from eksgateway.ledger.protocol import Ledger
-from eksgateway.ledger.sql import open_ledger
+from eksgateway.logs import Log
 from eksgateway.metrics import Metrics, MetricsServer
 from eksgateway.model import Cancellation
 from eksgateway.policy.engine import PolicyEngine
-from eksgateway.policy.load import open_engine
 from eksgateway.rpc.cancellations import CancellationService
 from eksgateway.rpc.health import Health, probe
 from eksgateway.rpc.interceptors.access_log import AccessLog
@@ -44,26 +39,25 @@ from eksgateway.rpc.listener import Listener
 from eksgateway.rpc.reauthorise import Reauthorisation
 from eksgateway.rpc.reflection import add_reflection
 from eksgateway.rpc.updates import UpdateService
-from eksgateway.settings import EksSettings, ListenerSettings, Settings
+from eksgateway.settings import ListenerSettings, Settings
 from eksgateway.survey import Survey
 from eksgateway.v1 import cancellation_service_pb2_grpc, update_service_pb2_grpc
 from eksgateway.watch.watches import Watches
 
-log = structlog.get_logger("eksgateway.app")
+log = Log("eksgateway.app")
 
 _LAST_WORDS_S = 1.0  # for what was answered and is not sent yet
 
 
-class _Closes(Protocol):
-    async def close(self) -> None: ...
-
-
-_Part = TypeVar("_Part", bound=_Closes)
+async def _nothing() -> None:
+    """Wait for nothing."""
 
 
 @dataclass(slots=True)
 class Gateway:
-    """A built gateway: ``start`` binds and takes up what is pending, ``stop`` drains."""
+    """A built gateway: ``start`` binds and takes up what is pending, ``become_ready`` lets its health
+    say so, ``stop`` drains. ``warm`` is what has to be done until it is ready.
+    """
 
     listeners: list[Listener]
     settings: Settings
@@ -77,19 +71,26 @@ class Gateway:
     metrics: MetricsServer
     clock: Clock
     closers: list[Callable[[], Any]]
+    warm: Callable[[], Awaitable[None]] = _nothing
     _probe: asyncio.Task[None] | None = field(default=None)
 
     async def start(self) -> None:
-        """Bind and serve; raises SettingsError when an address cannot be bound, or its certificate used."""
+        """Bind and serve, not ready yet. Raises SettingsError when an address cannot be bound, or its
+        certificate used.
+        """
         for listener in self.listeners:
             listener.bind()
         await self.metrics.start()
         await self.cancellations.take_up()
         for listener in self.listeners:
             await listener.start()
-        self._probe = asyncio.create_task(probe(self.health, self.decisions, self.ledger, self.clock))
         listeners = {each.address: each.settings.demand for each in self.listeners}
         log.info("gateway.started", listeners=listeners, metrics=self.metrics.address or None)
+
+    async def become_ready(self) -> None:
+        """Be ready from now on, whenever policy and ledger can answer. Raises what ``warm`` does."""
+        await self.warm()
+        self._probe = asyncio.create_task(probe(self.health, self.decisions, self.ledger, self.clock))
 
     def reload(self) -> None:
         """Look for another policy now; certificates are renewed by themselves."""
@@ -229,40 +230,3 @@ def build_server(
         clock=clock,
         closers=closers,
     )
-
-
-async def open_gateway(settings: Settings, clock: Clock | None = None) -> Gateway:
-    """Open policy, ledger and EKS from settings. Raises StartError, saying what to mend."""
-    clock = clock or SystemClock()
-    async with AsyncExitStack() as opened:  # closed again if another part does not open
-
-        async def keep(opening: Awaitable[_Part]) -> _Part:
-            part = await opening
-            opened.push_async_callback(part.close)
-            return part
-
-        # Side by side, as much of it is compiling and waiting: none needs another.
-        opening_policy = asyncio.create_task(keep(open_engine(settings.policy, clock)))
-        opening_ledger = asyncio.create_task(keep(open_ledger(settings.ledger, clock)))
-        opening_eks = asyncio.create_task(keep(_open_eks(settings.eks, clock)))
-        await asyncio.gather(opening_policy, opening_ledger, opening_eks, return_exceptions=True)
-        # Of several failures it is always the first of these that is told.
-        policy, ledger, eks = opening_policy.result(), opening_ledger.result(), opening_eks.result()
-        gateway = build_server(settings, policy=policy, eks=eks, ledger=ledger, clock=clock)
-        opened.pop_all()
-    return gateway
-
-
-async def _open_eks(settings: EksSettings, clock: Clock) -> BotoEks:
-    eks = BotoEks(settings, clock)
-    try:
-        await eks.warm()
-    except BaseException as exc:
-        await eks.close()
-        if not isinstance(exc, UpstreamCredentials):
-            raise
-        raise StartError(
-            f"AWS credentials cannot be used ({exc.detail}): give the process a role, or set"
-            " AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, to ones that exist"
-        ) from exc
-    return eks

@@ -159,6 +159,7 @@ async def running(
     wrap_policy: Wrap = lambda engine: engine,
     wrap_ledger: Wrap = lambda ledger: ledger,
     wrap_eks: Wrap = lambda adapter: adapter,
+    ready: bool = True,
     **sections: Any,
 ) -> AsyncIterator[Running]:
     """A gateway on port 0 over the simulated EKS, with all its state in ``path``."""
@@ -176,6 +177,8 @@ async def running(
     )
     try:
         await gateway.start()
+        if ready:
+            await gateway.become_ready()
         here = Running(gateway, eks, issuer, path)
         try:
             yield here

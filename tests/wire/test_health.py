@@ -51,6 +51,17 @@ async def status(gateway: Running, service: str) -> int:
     return int(answer.status)
 
 
+async def test_calls_are_decided_before_a_gateway_is_ready(tmp_path: Path, eks: SimulatedEks) -> None:
+    """boto3 takes its time to load, and a denial does not need it."""
+    async with running(tmp_path, eks, ready=False) as gateway:
+        with pytest.raises(grpc.aio.AioRpcError, match="PERMISSION_DENIED"):
+            await gateway.cancel("prod-1", "an-update", who=gateway.outsider)
+        assert await status(gateway, "") == NOT_SERVING
+        assert await status(gateway, "liveness") == SERVING
+        await gateway.gateway.become_ready()
+        await until(gateway, "", SERVING)
+
+
 async def test_readiness_is_off_while_the_ledger_cannot_answer_and_liveness_stays(
     tmp_path: Path, eks: SimulatedEks
 ) -> None:

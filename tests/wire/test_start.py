@@ -107,6 +107,19 @@ async def test_it_does_not_start_and_says_what_is_wrong_and_where(
     assert [text for text in told if text not in message] == [], message
 
 
+async def test_aws_credentials_that_cannot_be_used_end_it_before_it_is_ready(place: Place) -> None:
+    """They are looked for once it answers, so it may have said that it serves."""
+    profile = AWS | {"AWS_PROFILE": "no-such-profile"}
+    async with program(*eksgateway("serve", "--config", str(place.config)), env=profile) as running:
+        assert await running.end() == 1
+        told = [line for line in running.err.splitlines() if line.startswith("eksgateway: ")]
+        assert len(told) == 1
+        assert "AWS credentials cannot be used" in told[0]
+        assert "ProfileNotFound" in told[0]
+        assert "Traceback" not in running.err
+        assert "health.readiness" not in running.err
+
+
 async def test_a_port_that_is_taken_is_said_and_its_ledger_is_free_again(place: Place) -> None:
     """Two gateways on one port would share its connections at random."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from eksgateway import logs
-from eksgateway.app import Gateway, open_gateway
 from eksgateway.lifetime import ending, on_hangup, until
+from eksgateway.opening import open_gateway
 from eksgateway.settings import load
+
+if TYPE_CHECKING:
+    from eksgateway.app import Gateway
 
 
 async def run(config: Path, *, stop_on_stdin_eof: bool) -> None:
     """Serve until SIGTERM, then drain; SIGHUP reloads the policy. Prints each listener's address once all
-    answer.
+    answer, which is before it is ready: see ``opening``.
     """
     settings = load(config)
     logs.configure()
@@ -23,6 +27,9 @@ async def run(config: Path, *, stop_on_stdin_eof: bool) -> None:
         nonlocal gateway
         gateway = await open_gateway(settings)
         await gateway.start()
+        for listener in gateway.listeners:
+            print(f"Serving gRPC on {listener.address}", flush=True)
+        await gateway.become_ready()
 
     def reload() -> None:
         if gateway is not None:  # else the policy is being read anyway
@@ -30,11 +37,9 @@ async def run(config: Path, *, stop_on_stdin_eof: bool) -> None:
 
     with ending(with_stdin=stop_on_stdin_eof) as ended, on_hangup(reload):
         try:
-            if await until(ended, start()) and gateway is not None:
+            if await until(ended, start()):
                 gc.freeze()  # nor later: it would be a pause of a tenth of a second in some call
                 gc.enable()
-                for listener in gateway.listeners:
-                    print(f"Serving gRPC on {listener.address}", flush=True)
                 await ended.wait()
         finally:
             if gateway is not None:

@@ -80,6 +80,7 @@ def machine() -> tuple[wasmtime.Engine, Ticker]:
     """What modules are compiled for, and the watchdog that stops them; its user closes the latter."""
     config = wasmtime.Config()
     config.epoch_interruption = True
+    config.parallel_compilation = False  # a start has work for the other cores meanwhile
     engine = wasmtime.Engine(config)
     return engine, Ticker(engine)
 

@@ -1,0 +1,73 @@
+"""Opens a gateway from settings. A start is mostly imports, so this imports little before it has begun: the
+policy is compiled while the rest is imported, and boto3 is loaded once calls are answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from eksgateway.clock import Clock, SystemClock
+from eksgateway.errors import StartError, UpstreamCredentials
+from eksgateway.policy.load import open_engine
+from eksgateway.settings import LedgerSettings, Settings
+
+if TYPE_CHECKING:
+    from eksgateway.app import Gateway
+    from eksgateway.eks.adapter import BotoEks
+    from eksgateway.ledger.protocol import Ledger
+
+
+class _Closes(Protocol):
+    async def close(self) -> None: ...
+
+
+_Part = TypeVar("_Part", bound=_Closes)
+
+
+async def open_gateway(settings: Settings, clock: Clock | None = None) -> Gateway:
+    """Open policy and ledger, and build the gateway. Raises StartError, saying what to mend."""
+    clock = clock or SystemClock()
+    async with AsyncExitStack() as opened:  # closed again if the other part does not open
+
+        async def keep(opening: Awaitable[_Part]) -> _Part:
+            part = await opening
+            opened.push_async_callback(part.close)
+            return part
+
+        # The policy comes first: it leaves Python soon, to be compiled.
+        opening_policy = asyncio.create_task(keep(open_engine(settings.policy, clock)))
+        opening_ledger = asyncio.create_task(keep(_open_ledger(settings.ledger, clock)))
+        await asyncio.gather(opening_policy, opening_ledger, return_exceptions=True)
+        # Of two failures it is always the policy's that is told.
+        policy, ledger = opening_policy.result(), opening_ledger.result()
+
+        from eksgateway.app import build_server  # noqa: PLC0415 - imported by _open_ledger
+        from eksgateway.eks.adapter import BotoEks  # noqa: PLC0415 - likewise
+
+        eks = BotoEks(settings.eks, clock)
+        gateway = build_server(settings, policy=policy, eks=eks, ledger=ledger, clock=clock)
+        gateway.warm = lambda: _warm(eks)
+        opened.pop_all()
+    return gateway
+
+
+async def _open_ledger(settings: LedgerSettings, clock: Clock) -> Ledger:
+    for module in ("eksgateway.ledger.sql", "eksgateway.eks.adapter", "eksgateway.app"):
+        await asyncio.to_thread(import_module, module)
+    from eksgateway.ledger.sql import open_ledger  # noqa: PLC0415 - just imported
+
+    return await open_ledger(settings, clock)
+
+
+async def _warm(eks: BotoEks) -> None:
+    try:
+        await eks.warm()
+    except UpstreamCredentials as exc:
+        raise StartError(
+            f"AWS credentials cannot be used ({exc.detail}): give the process a role, or set"
+            " AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, to ones that exist"
+        ) from exc
