@@ -6,12 +6,12 @@ import subprocess
 import sys
 
 PROGRAM = """
-import logging, os, structlog
+import logging, os
 from eksgateway import logs
 logs.configure()
 os.close(2)
 for _ in range(3):
-    structlog.get_logger().info("a.line", text="x" * 100_000)
+    logs.Log("eksgateway").info("a.line", text="x" * 100_000)
     logging.getLogger("library").error("another")
 print("still here")
 """

@@ -12,13 +12,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-import structlog
-
 from eksgateway import errors
 from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
 from eksgateway.eks.protocol import Eks
 from eksgateway.ledger.protocol import Ledger
+from eksgateway.logs import Log
 from eksgateway.metrics import Metrics
 from eksgateway.model import (
     Action,
@@ -36,7 +35,7 @@ from eksgateway.model import (
 )
 from eksgateway.policy.question import Question
 
-log = structlog.get_logger("eksgateway.cancellation")
+log = Log("eksgateway.cancellation")
 
 _FIRST_PAUSE_S = 0.2
 _RETRY_S = 1.0

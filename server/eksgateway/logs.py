@@ -1,13 +1,59 @@
-"""Structured logs: one JSON object a line on standard error, whatever is in a value."""
+"""Structured logs: one JSON object a line on standard error, whatever is in a value.
+
+Events go through the standard library's logging, as what other packages log does.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import sys
+from datetime import UTC, datetime
 from typing import Any, TextIO
 
-import structlog
+_OURS = "eksgateway"
+# Escapes every control character and every non-ASCII one: a value cannot break a line.
+_encode = json.JSONEncoder(default=repr).encode
+
+
+class Log:
+    """Tells events, each by a name (``area.thing``) and values; ``exc_info`` among these is an exception,
+    told with its traceback. ``name`` is a module's, for who filters.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def info(self, event: str, **values: Any) -> None:
+        self._tell(logging.INFO, event, values)
+
+    def warning(self, event: str, **values: Any) -> None:
+        self._tell(logging.WARNING, event, values)
+
+    def error(self, event: str, **values: Any) -> None:
+        self._tell(logging.ERROR, event, values)
+
+    def exception(self, event: str, **values: Any) -> None:
+        """An error, with the exception that is being handled."""
+        self._tell(logging.ERROR, event, values | {"exc_info": sys.exception()})
+
+    def _tell(self, level: int, event: str, values: dict[str, Any]) -> None:
+        exc_info = values.pop("exc_info", None)
+        self._logger.log(level, event, exc_info=exc_info, extra={"values": values})
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        time = datetime.fromtimestamp(record.created, UTC).replace(tzinfo=None)
+        line = getattr(record, "values", {}) | {
+            "event": record.getMessage(),
+            "level": record.levelname.lower(),
+            "timestamp": time.isoformat(timespec="microseconds") + "Z",
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return _encode(line)
 
 
 class _Unfailing:
@@ -27,28 +73,10 @@ class _Unfailing:
 
 
 def configure() -> None:
-    """Send structlog's events, and the standard library's records and warnings, to standard error as
-    JSON lines.
-    """
+    """Send events, and other packages' records and warnings, to standard error as JSON lines."""
     logging.captureWarnings(True)
     stream: Any = _Unfailing(sys.stderr)
-    shared: list[structlog.typing.Processor] = [
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
-    # json.dumps escapes every control character and every non-ASCII one: a value cannot break a line.
-    render = structlog.processors.JSONRenderer()
-    structlog.configure(
-        processors=[*shared, render],
-        logger_factory=structlog.PrintLoggerFactory(stream),
-        cache_logger_on_first_use=True,
-    )
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
-        )
-    )
+    handler.setFormatter(_JsonLines())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.getLogger(_OURS).setLevel(logging.INFO)

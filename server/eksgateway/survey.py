@@ -12,8 +12,6 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-import structlog
-
 from eksgateway import cancellability
 from eksgateway.cancellation import certain
 from eksgateway.clock import Clock
@@ -29,12 +27,13 @@ from eksgateway.errors import (
     Overloaded,
     TargetMismatch,
 )
+from eksgateway.logs import Log
 from eksgateway.model import Action, ClusterRef, Target, Update, UpdateRef
 from eksgateway.policy.question import Question
 
 T = TypeVar("T")
 
-_log = structlog.get_logger(__name__)
+_log = Log(__name__)
 
 _MOST_LOOKED_AT = 200  # clusters and updates a page
 _UNREADABLE = (EksError, Overloaded, TargetMismatch)

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
-from structlog.testing import capture_logs
 
 from eksgateway.eks.budget import PATIENCE_S, Budget, Lane
 from eksgateway.errors import DecisionStale, Draining, EksNotFound, EksThrottled, EksUnavailable, Overloaded
 from eksgateway.model import Target
 from support.clock import FakeClock
+from support.logs import capture_logs
 
 RATE = 5
 HERE, THERE = Target("111122223333", "us-east-1"), Target("111122223333", "eu-west-1")

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from eksgateway.errors import LedgerUnavailable, OutcomeUnrecorded
 from eksgateway.ledger.backlog import RETRY_S
@@ -27,6 +26,7 @@ from eksgateway.model import Cancellation, OutcomeKind, Phase
 from eksgateway.settings import LedgerSettings
 from support.clock import FakeClock
 from support.ledger import Faults, faulty_ledger, locked, until
+from support.logs import capture_logs
 from support.records import at, decision, denial, intent, observation, outcome, ref, update
 
 

@@ -6,7 +6,6 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from structlog.testing import capture_logs
 
 from eksgateway.clock import SystemClock
 from eksgateway.errors import CancellationNotFound, DecisionStale, RequestIdReused, RequestInvalid
@@ -19,6 +18,7 @@ from eksgateway.ledger.verify import verify
 from eksgateway.model import CancelRequest, ClusterRef, OutcomeKind, Phase
 from eksgateway.settings import LedgerSettings
 from support.ledger import locked
+from support.logs import capture_logs
 from support.records import (
     CLUSTER,
     at,

@@ -9,8 +9,6 @@ import itertools
 import sys
 from pathlib import Path
 
-import structlog
-
 from eksgateway.clock import SystemClock
 from eksgateway.ledger.sql import open_ledger
 from eksgateway.settings import LedgerSettings
@@ -18,7 +16,6 @@ from support.records import denial, intent, outcome
 
 
 async def main(path: Path) -> None:
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     ledger = await open_ledger(LedgerSettings(path=path, commit_timeout_s=30), SystemClock())
     names = itertools.count()
 

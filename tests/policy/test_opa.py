@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from structlog.testing import capture_logs
 
 from eksgateway.clock import Clock, SystemClock
 from eksgateway.errors import (
@@ -27,6 +26,7 @@ from eksgateway.model import ClusterRef
 from eksgateway.policy.opa import OpaEngine
 from eksgateway.settings import OpaSettings
 from support.clock import FakeClock
+from support.logs import capture_logs
 from support.opa_answers import AnsweringServer, Says, answering_server, decides
 from support.questions import at_request, caller
 

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import wasmtime
 import yaml
-from structlog.testing import capture_logs
 
 from eksgateway.policy.engine import PolicyLoadError
 from eksgateway.policy.load import open_engine
@@ -24,6 +23,7 @@ from eksgateway.policy.source import read_module
 from eksgateway.policy.wasm import WasmEngine
 from eksgateway.settings import PolicySettings
 from support.clock import FakeClock
+from support.logs import capture_logs
 from support.policy_cases import CONTENT
 from support.questions import at_request, caller
 

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
-from structlog.testing import capture_logs
 
 from eksgateway.rpc.certificates import LOOK_S, Certificates
 from eksgateway.settings import SettingsError, TlsSettings
 from support import authority
 from support.authority import Authority, Shape
 from support.clock import FakeClock
+from support.logs import capture_logs
 from support.tokens import rsa_key
 
 NOW = FakeClock().now()

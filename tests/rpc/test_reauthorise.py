@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from structlog.testing import capture_logs
 
 from eksgateway.errors import EksUnavailable, PolicyObligationUnknown, PolicyUnavailable, PolicyUndefined
 from eksgateway.model import Decision
@@ -17,6 +16,7 @@ from eksgateway.policy.question import Question
 from eksgateway.rpc.reauthorise import AT_ONCE, GOOD_FOR_S, PERIOD_S
 from eksgateway.watch.state import State
 from support.clock import settle
+from support.logs import capture_logs
 from support.reauthorising import Stage, a_ref
 from support.watching import START, an_update
 

@@ -6,18 +6,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import structlog
 
 from support.gateway import Running, running
 from support.simulator import SimulatedEks
-
-# structlog's own console draws tracebacks with all their variables, which takes seconds each.
-structlog.configure(
-    processors=[
-        structlog.processors.add_log_level,
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
-    ]
-)
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from typing import Any
 
 import grpc
 import pytest
-from structlog.testing import capture_logs
 
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
 from support.gateway import Running, details, info, running, until
+from support.logs import capture_logs
 from support.simulator import SimulatedEks
 
 RATE = 5

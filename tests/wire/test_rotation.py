@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
-from structlog.testing import capture_logs
 
 from eksgateway.clock import SystemClock
 from support.authority import Authority, Issued, replace
 from support.certified import DATA, connected, context, listeners
 from support.gateway import Running, running, until
+from support.logs import capture_logs
 from support.simulator import SimulatedEks
 
 T = TypeVar("T")

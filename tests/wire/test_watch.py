@@ -8,11 +8,11 @@ from typing import Any
 
 import grpc
 import pytest
-from structlog.testing import capture_logs
 
 from eksgateway.v1 import cancellation_pb2 as cpb
 from eksgateway.v1 import update_service_pb2 as pb
 from support.gateway import WHERE, Running, details, info, running, until
+from support.logs import capture_logs
 from support.simulator import SimulatedEks
 from support.wire import hooked, raising
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import grpc
 import pytest
-from structlog.testing import capture_logs
 
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1 import update_service_pb2_grpc
 from eksgateway.v1.update_pb2 import ClusterRef
 from support.gateway import Running, info, running, until
+from support.logs import capture_logs
 from support.simulator import SimulatedEks
 
 

@@ -11,17 +11,16 @@ from collections.abc import Awaitable, Callable, Hashable
 from enum import Enum, auto
 from typing import TypeVar
 
-import structlog
-
 from eksgateway.clock import Clock
 from eksgateway.eks.bucket import Bucket
 from eksgateway.eks.line import Line, Place
 from eksgateway.errors import DecisionStale, Draining, EksThrottled, EksUnavailable, Overloaded
+from eksgateway.logs import Log
 from eksgateway.model import Target
 
 T = TypeVar("T")
 
-_log = structlog.get_logger(__name__)
+_log = Log(__name__)
 
 PATIENCE_S = 10.0  # of whoever waits for an answer, so that the reads of a call fit into its 30 s
 _PAUSE_S = 0.2  # before the second try of 5 s, so that they fit into it too

@@ -15,11 +15,10 @@ from contextlib import contextmanager
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from eksgateway.clock import Clock
 from eksgateway.eks.error_table import translate
 from eksgateway.errors import EksNotReached
+from eksgateway.logs import Log
 from eksgateway.model import Caller
 from eksgateway.settings import TargetSettings
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from botocore.credentials import RefreshableCredentials
     from mypy_boto3_sts import STSClient
 
-_log = structlog.get_logger(__name__)
+_log = Log(__name__)
 
 OWN_SESSION = "eksgateway"
 KEPT = 1000  # sessions of one role; about 3 KB each

@@ -14,14 +14,13 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-import structlog
-
 from eksgateway.clock import Clock
 from eksgateway.errors import IdentityUnavailable
 from eksgateway.identity.keys import KeySet, KeysUnusable, read_key_set
 from eksgateway.identity.sources import Source, SourceError
+from eksgateway.logs import Log
 
-_log = structlog.get_logger(__name__)
+_log = Log(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-import structlog
-
 from eksgateway.clock import Clock
 from eksgateway.ledger.chain import Checkpoint
 from eksgateway.ledger.store import Transaction
 from eksgateway.ledger.writer import StoreFailed
+from eksgateway.logs import Log
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 RETRY_S = 0.5
 

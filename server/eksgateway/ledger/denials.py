@@ -11,15 +11,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from itertools import islice
 
-import structlog
-
 from eksgateway.clock import Clock
 from eksgateway.ledger.backlog import RETRY_S
 from eksgateway.ledger.codec import encode
 from eksgateway.ledger.writer import StoreFailed
+from eksgateway.logs import Log
 from eksgateway.model import Denial
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 _BATCH = 500
 _AVERAGE_BYTES = 4096  # bounds the memory: a caller may put a whole message's worth into one denial

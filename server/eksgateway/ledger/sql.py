@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
-import structlog
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -24,6 +23,7 @@ from eksgateway.ledger.reader import THREADS, Reader
 from eksgateway.ledger.sqlite import LedgerError, LedgerFile, explain, open_engine
 from eksgateway.ledger.store import Transaction
 from eksgateway.ledger.writer import StoreFailed, Writer
+from eksgateway.logs import Log
 from eksgateway.model import (
     Cancellation,
     ClusterRef,
@@ -37,7 +37,7 @@ from eksgateway.model import (
 )
 from eksgateway.settings import LedgerSettings
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 T = TypeVar("T")
 

@@ -17,14 +17,14 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Generic, TypeVar, cast
 
-import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from eksgateway.ledger.sqlite import explain
 from eksgateway.ledger.store import Transaction
+from eksgateway.logs import Log
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 T = TypeVar("T")
 

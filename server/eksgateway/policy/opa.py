@@ -11,11 +11,11 @@ from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import aiohttp
-import structlog
 from opa_client import AsyncOpaClient  # type: ignore[import-untyped]  # ships no types
 
 from eksgateway.clock import Clock, heard
 from eksgateway.errors import GatewayError, PolicyInvalid, PolicyUnavailable
+from eksgateway.logs import Log
 from eksgateway.model import Decision
 from eksgateway.policy.edges import Edges, in_order, next_of
 from eksgateway.policy.engine import (
@@ -30,7 +30,7 @@ from eksgateway.policy.question import Question
 from eksgateway.policy.revision import Revision
 from eksgateway.settings import OpaSettings
 
-log = structlog.get_logger("eksgateway.policy")
+log = Log("eksgateway.policy")
 
 # Fixed: no part of a path ever comes from a question.
 _PACKAGE: Final = "eksgateway.authz"

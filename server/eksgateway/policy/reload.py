@@ -7,14 +7,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-import structlog
-
 from eksgateway.clock import Clock, heard
+from eksgateway.logs import Log
 from eksgateway.policy.data import changes, describe
 from eksgateway.policy.engine import PolicyLoadError, Reloads
 from eksgateway.policy.source import Content, PolicyFiles
 
-log = structlog.get_logger("eksgateway.policy")
+log = Log("eksgateway.policy")
 
 POLL_S: Final = 1.0
 _TOLD: Final = 100  # a line of the log has room for that many ids or faults

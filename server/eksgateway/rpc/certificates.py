@@ -12,15 +12,15 @@ from datetime import datetime
 from pathlib import Path
 
 import grpc
-import structlog
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from eksgateway.clock import Clock
+from eksgateway.logs import Log
 from eksgateway.settings import SettingsError, TlsSettings
 
-log = structlog.get_logger("eksgateway.tls")
+log = Log("eksgateway.tls")
 
 LOOK_S = 2.0
 _MAX_BYTES = 1_048_576

@@ -11,16 +11,16 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
-import structlog
 from grpc_health.v1 import health_pb2 as pb
 
 from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
 from eksgateway.errors import GatewayError
 from eksgateway.ledger.protocol import Ledger
+from eksgateway.logs import Log
 from eksgateway.rpc.methods import CANCELLATIONS, HEALTH, UPDATES
 
-log = structlog.get_logger("eksgateway.health")
+log = Log("eksgateway.health")
 
 _NOT = pb.HealthCheckResponse.NOT_SERVING
 

@@ -11,20 +11,19 @@ from datetime import datetime
 from random import Random
 from typing import Final, Protocol
 
-import structlog
-
 from eksgateway.cancellation import certain
 from eksgateway.clock import Clock, heard
 from eksgateway.decisions import Decisions
 from eksgateway.eks.shared import Seen
 from eksgateway.errors import Denied, GatewayError, Internal, PolicyUnavailable
+from eksgateway.logs import Log
 from eksgateway.model import ClusterFacts, ClusterRef, Decision, Update, UpdateRef
 from eksgateway.policy.engine import PolicyEngine
 from eksgateway.policy.question import Question
 from eksgateway.rpc.rights import Key, Right, Stream
 from eksgateway.watch.slot import Slot
 
-log = structlog.get_logger("eksgateway.reauthorise")
+log = Log("eksgateway.reauthorise")
 
 GOOD_FOR_S: Final = 300.0  # how long a watch goes on after a yes, whatever happens
 PERIOD_S: Final = (120.0, 240.0)  # until it is asked again: drawn, so that many do not come at once

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-import structlog
-
 from eksgateway.errors import GatewayError, Internal
 from eksgateway.ledger.protocol import Known
+from eksgateway.logs import Log
 from eksgateway.model import Observation, UpdateRef
 
-_log = structlog.get_logger(__name__)
+_log = Log(__name__)
 
 Record = Callable[[UpdateRef, Observation], Awaitable[Known]]
 

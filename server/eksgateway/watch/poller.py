@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
-import structlog
-
 from eksgateway.clock import Clock, heard
 from eksgateway.eks.shared import Seen
 from eksgateway.errors import EksNotFound, GatewayError
+from eksgateway.logs import Log
 from eksgateway.model import Cancellation, Observation, UpdateRef
 from eksgateway.settings import WatchSettings
 from eksgateway.watch.notes import Notes, Record, as_gateway_error
@@ -20,7 +19,7 @@ from eksgateway.watch.resume import Position
 from eksgateway.watch.slot import Slot
 from eksgateway.watch.state import Report, State, latest, published_phase, recorded
 
-_log = structlog.get_logger(__name__)
+_log = Log(__name__)
 
 
 class Reads(Protocol):

@@ -7,14 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import structlog
-
 from eksgateway.clock import Clock
+from eksgateway.logs import Log
 from eksgateway.metrics import Metrics
 from eksgateway.rpc.call import Call
 from eksgateway.rpc.methods import Place
 
-log = structlog.get_logger("eksgateway.access")
+log = Log("eksgateway.access")
 
 
 class AccessLog:

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
-import structlog
 from google.protobuf import any_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -17,10 +16,11 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from eksgateway import errors
+from eksgateway.logs import Log
 from eksgateway.rpc.call import Call
 from eksgateway.rpc.interceptors.sending import sending
 
-log = structlog.get_logger("eksgateway.rpc")
+log = Log("eksgateway.rpc")
 
 DOMAIN = "eksgateway"
 
