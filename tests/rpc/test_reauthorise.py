@@ -13,7 +13,7 @@ import pytest
 from eksgateway.errors import EksUnavailable, PolicyObligationUnknown, PolicyUnavailable, PolicyUndefined
 from eksgateway.model import Decision
 from eksgateway.policy.question import Question
-from eksgateway.rpc.reauthorise import AT_ONCE, GOOD_FOR_S, PERIOD_S
+from eksgateway.rpc.reauthorise import AT_ONCE, GOOD_FOR_S, PERIOD_S, SLOW_S
 from eksgateway.watch.state import State
 from support.clock import settle
 from support.logs import capture_logs
@@ -103,6 +103,60 @@ async def test_slow_evaluations_delay_nobody_else(stage: Stage) -> None:
     stage.policy.change("r3")
     await stage.clock.advance()
     assert await slow.reason() == "POLICY_DENIED"
+
+
+async def test_many_slow_evaluations_delay_the_others_by_a_moment(stage: Stage) -> None:
+    """However long an answer may take; who is gone by then is not asked about."""
+    for number in range(3 * AT_ONCE):
+        stage.watch(f"slow-{number}")
+    gone, others = stage.watch("gone"), [stage.watch(f"caller-{number}") for number in range(AT_ONCE)]
+    never = asyncio.Event()
+
+    async def before(question: Question) -> None:
+        if "slow" in question.caller.id:
+            await never.wait()
+
+    stage.policy.before, stage.policy.denies = before, lambda _: True
+    stage.policy.change("r2")
+    await stage.clock.advance()
+    assert len(stage.asked) == AT_ONCE
+    gone.leave()
+    async with asyncio.timeout(10 * SLOW_S):
+        while len(stage.asked) < 4 * AT_ONCE:  # noqa: ASYNC110 - the slow are waited for in real time
+            await asyncio.sleep(0.01)
+    await settle()
+    assert {await other.reason() for other in others} == {"POLICY_DENIED"}
+    assert "gone" not in stage.asked
+
+
+async def test_what_was_not_asked_before_the_next_change_is_asked_once(stage: Stage) -> None:
+    """By what is in force then: nothing is left of the questions of the change before."""
+    for number in range(3 * AT_ONCE):
+        stage.watch(f"caller-{number}")
+    never = asyncio.Event()
+
+    async def before(_: Question) -> None:
+        await never.wait()
+
+    stage.policy.before = before
+    stage.policy.change("r2")
+    await stage.clock.advance()
+    assert len(stage.asked) == AT_ONCE
+    stage.policy.asked.clear()
+    stage.policy.before = None
+    stage.policy.change("r3")
+    await stage.clock.advance()
+    assert sorted(stage.asked) == sorted(f"caller-{number}" for number in range(3 * AT_ONCE))
+
+
+async def test_the_facts_of_an_update_are_read_once_for_all_who_watch_it(stage: Stage) -> None:
+    """However many questions there are."""
+    for number in range(30):
+        stage.watch(f"caller-{number}", number % 2)
+    stage.policy.change("r2")
+    await stage.clock.advance()
+    assert len(stage.asked) == 30
+    assert stage.reads.read == 2
 
 
 async def test_an_evaluation_that_never_ends_does_not_keep_its_watch(stage: Stage) -> None:
@@ -248,13 +302,15 @@ async def test_a_changed_tag_counts_when_it_is_asked_again(stage: Stage) -> None
     assert stage.reads.max_ages == {30}
 
 
-@pytest.mark.parametrize("how", ["fails", "hangs"])
+@pytest.mark.parametrize("how", ["fails", "hangs", "has a bug"])
 async def test_eks_keeps_nobody_from_being_denied(stage: Stage, how: str) -> None:
     """Without newer facts those from before count, and the watch goes on by them if it may."""
 
     async def before() -> None:
         if how == "fails":
             raise EksUnavailable
+        if how == "has a bug":
+            raise RuntimeError
         await asyncio.Event().wait()
 
     stage.reads.before = before

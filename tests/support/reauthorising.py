@@ -69,12 +69,15 @@ class ScriptedPolicy:
 
 
 class ScriptedReads:
-    """``rpc.reauthorise.Reads``; ``before`` is awaited in each, ``max_ages`` are those asked for."""
+    """``rpc.facts.Reads``; ``before`` is awaited in each, ``max_ages`` are those asked for, ``read`` is how
+    many updates were.
+    """
 
     def __init__(self, clock: FakeClock) -> None:
         self._clock = clock
         self.tags: dict[str, str] = {}
         self.max_ages: set[float] = set()
+        self.read = 0
         self.before: Callable[[], Awaitable[None]] | None = None
 
     async def cluster(self, ref: ClusterRef, max_age: float) -> ClusterFacts:
@@ -86,6 +89,7 @@ class ScriptedReads:
 
     async def update(self, ref: UpdateRef, max_age: float) -> Seen:
         self.max_ages.add(max_age)
+        self.read += 1
         update = Update(ref.update_id, "InProgress", "VersionRollback")
         return Seen(update, self._clock.now(), self._clock.monotonic())
 

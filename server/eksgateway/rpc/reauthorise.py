@@ -9,17 +9,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from random import Random
-from typing import Final, Protocol
+from typing import Final
 
-from eksgateway.cancellation import certain
 from eksgateway.clock import Clock, heard
 from eksgateway.decisions import Decisions
-from eksgateway.eks.shared import Seen
 from eksgateway.errors import Denied, GatewayError, Internal, PolicyUnavailable
 from eksgateway.logs import Log
-from eksgateway.model import ClusterFacts, ClusterRef, Decision, Update, UpdateRef
+from eksgateway.model import Decision, UpdateRef
 from eksgateway.policy.engine import PolicyEngine
 from eksgateway.policy.question import Question
+from eksgateway.rpc.facts import Facts, Reads, read
+from eksgateway.rpc.places import Places
 from eksgateway.rpc.rights import Key, Right, Stream
 from eksgateway.watch.slot import Slot
 
@@ -28,22 +28,13 @@ log = Log("eksgateway.reauthorise")
 GOOD_FOR_S: Final = 300.0  # how long a watch goes on after a yes, whatever happens
 PERIOD_S: Final = (120.0, 240.0)  # until it is asked again: drawn, so that many do not come at once
 RETRY_S: Final = (2.0, 4.0)  # until it is asked again after the policy could not decide
-AT_ONCE: Final = 32  # questions that the policy is asked at the same time
+AT_ONCE: Final = 32  # questions that the policy is asked at the same time,
+SLOW_S: Final = 0.25  # not counting those that it has not answered for so long
 _TICK_S: Final = 1.0  # between two looks at the clocks: the wall clock may have been set
-_CHUNK: Final = 64  # questions begun before everybody else on the loop has a turn
+_CHUNK: Final = 64  # questions looked at before everybody else on the loop has a turn
 # How long the newest facts are waited for: after a change they must not hold up its answer.
 _FACTS_SOON_S: Final = 1.0
 _FACTS_S: Final = 10.0
-
-
-class Reads(Protocol):
-    """Where facts come from: ``eks.shared.SharedReads``."""
-
-    async def cluster(self, ref: ClusterRef, max_age: float) -> ClusterFacts:
-        """DescribeCluster, at most ``max_age`` seconds old."""
-
-    async def update(self, ref: UpdateRef, max_age: float) -> Seen:
-        """DescribeUpdate, likewise."""
 
 
 class Reauthorisation:
@@ -79,7 +70,8 @@ class Reauthorisation:
         self._in_force: tuple[str, datetime | None] = ("", None)  # as last looked at
         self._expiry = math.inf  # when the next credentials end, monotonic
         self._wake = asyncio.Event()
-        self._at_once = asyncio.Semaphore(AT_ONCE)
+        self._places = Places(AT_ONCE, SLOW_S)
+        self._rounds: set[asyncio.Task[None]] = set()
         self._failing = ""
         self._task: asyncio.Task[None] | None = None
 
@@ -102,7 +94,7 @@ class Reauthorisation:
             if until - mono < _TICK_S:  # else the next tick is in time to plan for it
                 self._wake.set()
             if (decision.policy_revision, self._policy.next_edge(question.time)) != self._rules(now):
-                self._ask(right, _FACTS_SOON_S)  # they have changed while it was being decided
+                self._ask([right], _FACTS_SOON_S)  # they have changed while it was being decided
             yield
         finally:
             right.streams.pop(stream, None)
@@ -111,7 +103,7 @@ class Reauthorisation:
 
     async def close(self) -> None:
         """Ask no more."""
-        tasks = [self._task, *(right.asking for right in self._rights.values())]
+        tasks = [self._task, *self._rounds, *(right.asking for right in self._rights.values())]
         running = [task for task in tasks if task is not None]
         for task in running:
             task.cancel()
@@ -158,6 +150,7 @@ class Reauthorisation:
         before, self._in_force = self._in_force, self._rules(now)
         changed = self._in_force != before
         self._expiry = math.inf
+        due: dict[UpdateRef, list[Right]] = {}
         for number, right in enumerate(tuple(self._rights.values())):
             if number % _CHUNK == 0:
                 await asyncio.sleep(0)
@@ -170,27 +163,48 @@ class Reauthorisation:
                 log.warning("reauthorise.undecided", **right.about, reason=error.reason)
                 self._end(right, error)
             elif changed or mono >= right.due:
-                self._ask(right, _FACTS_SOON_S if changed else _FACTS_S)
+                due.setdefault(right.key.ref, []).append(right)
+        if changed:  # what is still to be asked is among what is due
+            for asking in self._rounds:
+                asking.cancel()
+        for number, rights in enumerate(due.values()):
+            if number % _CHUNK == 0:
+                await asyncio.sleep(0)
+            self._ask(rights, _FACTS_SOON_S if changed else _FACTS_S)
 
     # -- What ------------------------------------------------------------------------------------
 
-    def _ask(self, right: Right, patience: float) -> None:
-        """Ask, in a task of its own for as long as that takes. An answer still under way may be by
-        what was in force before, and is not waited for.
+    def _ask(self, rights: list[Right], patience: float) -> None:
+        """Ask what is about one update. An answer still under way may be by what was in force before,
+        and is not waited for.
         """
-        if right.asking is not None:
-            right.asking.cancel()
-        right.due = math.inf
-        right.asking = asyncio.create_task(self._settle(right, patience))
+        for right in rights:
+            if right.asking is not None:
+                right.asking.cancel()
+            right.due = math.inf
+        asking = asyncio.create_task(self._round(rights, patience))
+        self._rounds.add(asking)
+        asking.add_done_callback(self._rounds.discard)
 
-    async def _settle(self, right: Right, patience: float) -> None:
+    async def _round(self, rights: list[Right], patience: float) -> None:
+        """Each question in a task of its own, for as long as that takes; few of them at the same time."""
         began = self._clock.monotonic()
+        ref = rights[0].key.ref
+        facts = await read(self._reads, ref, max_age=self._facts_max_age, within=patience)
+        for right in rights:
+            leave = await self._places.take()
+            if not right.streams:  # they have ended meanwhile
+                leave(None)
+                continue
+            right.asking = asyncio.create_task(self._settle(right, facts, began))
+            right.asking.add_done_callback(leave)
+
+    async def _settle(self, right: Right, facts: Facts | None, began: float) -> None:
         try:
-            facts, update = await self._facts(right, patience)
-            async with self._at_once:
-                await asyncio.sleep(0)  # an engine in this process decides without giving others a turn
-                question = replace(right.question, facts=facts, update=update, time=self._clock.now())
-                await self._decisions.require(question)
+            question = replace(right.question, time=self._clock.now())
+            if facts is not None:
+                question = replace(question, facts=facts.cluster, update=facts.update)
+            await self._decisions.require(question)
         except Denied as exc:
             right.asking = None
             log.info("reauthorise.denied", **right.about, reason=exc.reason)
@@ -203,15 +217,6 @@ class Reauthorisation:
             right.asking, right.due = None, began + self._random.uniform(*PERIOD_S)
             right.allowed(question, began)
             self._failing = ""
-
-    async def _facts(self, right: Right, patience: float) -> tuple[ClusterFacts | None, Update | None]:
-        ref = right.key.ref
-        try:
-            async with asyncio.timeout(patience):
-                cluster = certain(await self._reads.cluster(ref.cluster, self._facts_max_age), ref.cluster)
-                return cluster, (await self._reads.update(ref, self._facts_max_age)).update
-        except (GatewayError, TimeoutError):
-            return right.question.facts, right.question.update
 
     def _undecided(self, exc: Exception) -> GatewayError:
         bug = None if isinstance(exc, GatewayError) else exc

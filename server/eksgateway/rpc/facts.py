@@ -1,0 +1,46 @@
+"""What a question about an update is asked again with: shared reads, waited for only so long."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Protocol
+
+from eksgateway.cancellation import certain
+from eksgateway.eks.shared import Seen
+from eksgateway.errors import GatewayError
+from eksgateway.logs import Log
+from eksgateway.model import ClusterFacts, ClusterRef, Update, UpdateRef
+
+log = Log("eksgateway.reauthorise")
+
+
+class Reads(Protocol):
+    """Where facts come from: ``eks.shared.SharedReads``."""
+
+    async def cluster(self, ref: ClusterRef, max_age: float) -> ClusterFacts:
+        """DescribeCluster, at most ``max_age`` seconds old."""
+
+    async def update(self, ref: UpdateRef, max_age: float) -> Seen:
+        """DescribeUpdate, likewise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What EKS said of an update and its cluster."""
+
+    cluster: ClusterFacts
+    update: Update
+
+
+async def read(reads: Reads, ref: UpdateRef, *, max_age: float, within: float) -> Facts | None:
+    """Facts that are at most ``max_age`` seconds old; None when they cannot be had ``within`` seconds."""
+    try:
+        async with asyncio.timeout(within):
+            cluster = certain(await reads.cluster(ref.cluster, max_age), ref.cluster)
+            return Facts(cluster, (await reads.update(ref, max_age)).update)
+    except (GatewayError, TimeoutError):
+        return None
+    except Exception:  # a bug there must not keep the policy from being asked
+        log.exception("reauthorise.unexpected")
+        return None
