@@ -186,13 +186,14 @@ def build_server(
         chain = Chain(
             before=(
                 AccessLog(clock, metrics),
-                Errors(write_timeout=settings.watch.write_timeout_s),
                 limits,
                 ProveIdentity(demanded(listener, tokens, clock), reflection=settings.reflection),
                 caller_limits,
             ),
             after=(Authorize(decisions, home, clock),),
+            errors=Errors(write_timeout=settings.watch.write_timeout_s),
             message_bytes=settings.limits.message_bytes,
+            call_timeout=settings.limits.call_timeout_s,
             read_timeout=settings.limits.message_timeout_s,
             write_timeout=settings.watch.write_timeout_s,
         )

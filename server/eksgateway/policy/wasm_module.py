@@ -23,15 +23,20 @@ _EXPORTS: Final = frozenset(
 )
 
 # The arguments of opa_eval in ABI 1.2: reserved, entrypoint, data, input's address and size, heap, format.
+# The input's size comes before it in memory.
 _EVALUATION: Final = """
 (module
+  (import "env" "memory" (memory 1))
   (import "policy" "opa_eval" (func $opa_eval (param i32 i32 i32 i32 i32 i32 i32) (result i32)))
-  (func (export "evaluate") (param $size i32) (result i32)
+  (func (export "evaluate") (result i32)
+    (local $size i32)
+    (local.set $size (i32.load (i32.const {size})))
     (call $opa_eval
       (i32.const 0) (i32.const 0) (i32.const {data})
-      (i32.const {heap}) (local.get $size) (i32.add (i32.const {heap}) (local.get $size))
+      (i32.const {input}) (local.get $size) (i32.add (i32.const {input}) (local.get $size))
       (i32.const {format}))))
 """
+_SIZE_BYTES: Final = 4
 
 
 class EvaluationFailed(Exception):
@@ -77,9 +82,9 @@ class PolicyInstance:
         """The result set for an input. Raises EvaluationFailed, or PolicyInvalid for an unreadable answer."""
         try:
             # Everything from _heap on is scratch: each evaluation overwrites the one before.
-            self._write(self._heap, document)
+            self._write(self._heap, len(document).to_bytes(_SIZE_BYTES, "little") + document)
             with self._ticker.deadline(self._store, deadline_s):
-                answer = self._eval(self._store, len(document))
+                answer = self._eval(self._store)
         except (wasmtime.Trap, wasmtime.WasmtimeError) as exc:
             raise EvaluationFailed(_told(exc)) from exc
         return read_json(self._text(answer))
@@ -116,11 +121,12 @@ class PolicyInstance:
         return value
 
     def _evaluation(self, engine: wasmtime.Engine, data: int) -> wasmtime.Func:
-        """``opa_eval`` as a function of the input's size: wasmtime-py converts each argument of a call at
-        several times the cost of evaluating the policy.
+        """``opa_eval`` as a function without arguments: wasmtime-py converts each of a call's at about the
+        cost of evaluating the policy.
         """
-        code = wasmtime.Module(engine, _EVALUATION.format(data=data, heap=self._heap, format=_FORMAT_JSON))
-        instance = wasmtime.Instance(self._store, code, [self._exports["opa_eval"]])
+        places = {"data": data, "size": self._heap, "input": self._heap + _SIZE_BYTES}
+        code = wasmtime.Module(engine, _EVALUATION.format(**places, format=_FORMAT_JSON))
+        instance = wasmtime.Instance(self._store, code, [self._memory, self._exports["opa_eval"]])
         return _function(instance.exports(self._store)["evaluate"])
 
     def _call(self, name: str, *arguments: int) -> int:
@@ -131,16 +137,19 @@ class PolicyInstance:
         missing = address + len(content) - self._memory.data_len(self._store)
         if missing > 0:
             self._memory.grow(self._store, -(-missing // _PAGE))
-        self._memory.write(self._store, bytearray(content), address)
+        ctypes.memmove(self._base() + address, content, len(content))
 
     def _text(self, address: int) -> bytes:
         """A C string in the guest's memory, up to one byte more than an answer may have."""
         size = min(self._memory.data_len(self._store) - address, MAX_ANSWER_BYTES + 1)
         if size <= 0:
             return b""
-        start = ctypes.addressof(self._memory.data_ptr(self._store).contents) + address
-        text: bytes = (ctypes.c_char * size).from_address(start).value
+        text: bytes = (ctypes.c_char * size).from_address(self._base() + address).value
         return text
+
+    def _base(self) -> int:
+        """Where the guest's memory begins in this process's; growing moves it."""
+        return ctypes.addressof(self._memory.data_ptr(self._store).contents)
 
 
 def _function(export: object) -> wasmtime.Func:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from google.protobuf.message import Message
 
@@ -14,12 +15,23 @@ from eksgateway.rpc.methods import Method, Place
 Metadata = Sequence[tuple[str, str | bytes]]
 
 
+class Hold(Protocol):
+    """A place that a call holds in a budget."""
+
+    def move(self, place: Place) -> None:
+        """Hold one of another kind instead; raises Overloaded, and nothing has changed then."""
+
+    def give(self) -> None:
+        """Hold it no more."""
+
+
 @dataclass(slots=True)
 class Call:
     """What is known of one RPC. ``decision_id`` is the one id of every decision made for it.
 
     ``request`` is set once identity was proved, to a client's first message; ``status`` and ``reason``
-    are what the caller was told. ``moves`` change the kind of place that it holds in each budget.
+    are what the caller was told. ``admitted`` counts the interceptors that let it through, and ``holds``
+    are the places that it has in budgets, in the order they were taken.
     """
 
     path: str
@@ -33,7 +45,9 @@ class Call:
     status: str = "OK"
     reason: str = ""
     place: Place = Place.CALL
-    moves: list[Callable[[Place], None]] = field(default_factory=list)
+    started: float = 0.0  # monotonic
+    admitted: int = 0
+    holds: list[Hold] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.method is not None:
@@ -48,8 +62,8 @@ class Call:
 
     def become_watch(self) -> None:
         """From here on it counts as a watch and no more as a call; raises Overloaded when all are held."""
-        for move in self.moves:
-            move(Place.WATCH)
+        for hold in self.holds:
+            hold.move(Place.WATCH)
         self.place = Place.WATCH
 
     def trailing(self) -> tuple[tuple[str, str], ...]:

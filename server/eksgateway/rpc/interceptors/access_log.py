@@ -2,52 +2,44 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 from eksgateway.clock import Clock
 from eksgateway.logs import Log
 from eksgateway.metrics import Metrics
 from eksgateway.rpc.call import Call
+from eksgateway.rpc.interceptors.interceptor import Interceptor
 from eksgateway.rpc.methods import Place
 
 log = Log("eksgateway.access")
 
 
-class AccessLog:
+class AccessLog(Interceptor):
     """Never logs metadata or messages: they may hold secrets."""
 
     def __init__(self, clock: Clock, metrics: Metrics) -> None:
         self._clock = clock
         self._metrics = metrics
 
-    @asynccontextmanager
-    async def around(self, call: Call, context: Any) -> AsyncIterator[None]:  # noqa: ARG002
-        started = self._clock.monotonic()
-        try:
-            yield
-        except asyncio.CancelledError:
-            if not call.reason:  # a refusal whose client did not wait for it stays one
-                call.status = "CANCELLED"
-            raise
-        finally:
-            seconds = self._clock.monotonic() - started
-            self._metrics.called(
-                call.path if call.method else "unknown",  # as many as clients can think of
-                call.status,
-                call.reason,
-                seconds if call.place is Place.CALL else None,
-            )
-            log.info(
-                "rpc.call",
-                method=call.path,
-                caller=call.identified.id if call.identified else None,
-                status=call.status,
-                reason=call.reason or None,
-                decision_id=call.decision_id,
-                request_id=call.request_id,
-                peer=call.peer,
-                duration_ms=round(seconds * 1000, 3),
-            )
+    async def admit(self, call: Call, context: Any) -> None:  # noqa: ARG002
+        call.started = self._clock.monotonic()
+
+    def leave(self, call: Call) -> None:
+        seconds = self._clock.monotonic() - call.started
+        self._metrics.called(
+            call.path if call.method else "unknown",  # as many as clients can think of
+            call.status,
+            call.reason,
+            seconds if call.place is Place.CALL else None,
+        )
+        log.info(
+            "rpc.call",
+            method=call.path,
+            caller=call.identified.id if call.identified else None,
+            status=call.status,
+            reason=call.reason or None,
+            decision_id=call.decision_id,
+            request_id=call.request_id,
+            peer=call.peer,
+            duration_ms=round(seconds * 1000, 3),
+        )

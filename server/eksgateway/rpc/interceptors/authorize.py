@@ -7,8 +7,6 @@ no room in the policy's input and in the decision log.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 from eksgateway.clock import Clock
@@ -17,10 +15,11 @@ from eksgateway.model import Action, Target
 from eksgateway.policy.question import Question
 from eksgateway.rpc import fields
 from eksgateway.rpc.call import Call
+from eksgateway.rpc.interceptors.interceptor import Interceptor
 from eksgateway.rpc.methods import Access
 
 
-class Authorize:
+class Authorize(Interceptor):
     """Every action of the method must be allowed on the cluster that the request names."""
 
     def __init__(self, decisions: Decisions, home: Target, clock: Clock) -> None:
@@ -28,12 +27,10 @@ class Authorize:
         self._home = home
         self._clock = clock
 
-    @asynccontextmanager
-    async def around(self, call: Call, context: Any) -> AsyncIterator[None]:  # noqa: ARG002
+    async def admit(self, call: Call, context: Any) -> None:  # noqa: ARG002
         if call.method is not None and call.method.access is Access.POLICY:
             for action in call.method.actions:
                 await self._require(call, action)
-        yield
 
     async def _require(self, call: Call, action: Action) -> None:
         request: Any = call.request

@@ -1,144 +1,170 @@
 """Applies one ordered list of interceptors alike to unary and to streaming methods.
 
-An interceptor is one async context manager, ``around(call)``. Those in ``before`` run before the
-message is deserialised, so that authentication comes before parsing; those in ``after`` see it.
-grpc gives an interceptor no peer and no message, so the work is done inside the handler that it
-returns, which takes raw bytes (see style/workshop.md for what grpc.aio does otherwise).
+Those in ``before`` run before the message is deserialised, so that authentication comes before
+parsing; those in ``after`` see it. grpc gives an interceptor no peer and no message, so the work is
+done inside the handler that it returns, which takes raw bytes (see style/workshop.md for what
+grpc.aio does otherwise). Thousands of watches wait inside it at once: what one call holds is kept small.
 """
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
-from typing import Any, Protocol, cast
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing, nullcontext
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from eksgateway.errors import MethodUnknown, RequestInvalid, RequestTooLarge, WatcherTooSlow
+from eksgateway.errors import EksUnavailable, MethodUnknown, RequestInvalid, RequestTooLarge, WatcherTooSlow
 from eksgateway.rpc import fields
 from eksgateway.rpc.call import Call
-from eksgateway.rpc.interceptors.sending import sending
-from eksgateway.rpc.methods import METHODS, Access
+from eksgateway.rpc.interceptors.errors import Errors
+from eksgateway.rpc.interceptors.interceptor import Interceptor
+from eksgateway.rpc.interceptors.sending import send
+from eksgateway.rpc.methods import METHODS, Access, Place
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
-class Interceptor(Protocol):
-    """One concern, around a call."""
+class Route(NamedTuple):
+    """Where a path leads: to a handler, and how its messages are parsed."""
 
-    def around(self, call: Call, context: Any) -> AbstractAsyncContextManager[None]:
-        """Enter before the call's work and leave after it; raise a GatewayError to refuse it.
-
-        ``context`` is grpc.aio's ServicerContext.
-        """
+    path: str
+    handler: Any
+    parse: Any
 
 
 class Chain(grpc.aio.ServerInterceptor):
-    """The interceptors, outermost first. ``read_timeout`` is how long a call's first message may take
-    and ``write_timeout`` how long each message of a stream, in seconds; ``message_bytes`` bounds a message.
+    """The interceptors, outermost first. Times are in seconds: ``call_timeout`` is how long a call that is
+    no watch may take, ``read_timeout`` its first message, ``write_timeout`` each message of a stream.
+    ``message_bytes`` bounds a message.
 
     Every method is registered as if its client streamed: grpc would read a single message before it
     calls the handler, so a client that sends none would hold a call that no interceptor sees.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the chain's parts and bounds
         self,
         before: Sequence[Interceptor],
         after: Sequence[Interceptor],
+        errors: Errors,
         *,
         message_bytes: int,
+        call_timeout: float,
         read_timeout: float,
         write_timeout: float,
     ) -> None:
         self._before = before
         self._after = after
+        self._all = (*before, *after)
+        self._errors = errors
         self._message_bytes = message_bytes
+        self._call_timeout = call_timeout
         self._read_timeout = read_timeout
         self._write_timeout = write_timeout
+        self._handlers: dict[str, Handler] = {}  # of known paths alone: others are as many as clients like
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any]:
+    ) -> Handler:
         """The method's handler with the chain around it."""
-        handler = await continuation(handler_call_details)
         path = str(handler_call_details.method)
+        known = self._handlers.get(path)
+        if known is None:
+            known = self._handler(path, await continuation(handler_call_details))
+            if path in METHODS:
+                self._handlers[path] = known
+        return known
+
+    def _handler(self, path: str, handler: Handler | None) -> Handler:
         if handler is None:
-            return grpc.stream_unary_rpc_method_handler(self._unary(path, _unknown, bytes))
-        serialize = handler.response_serializer
-        parse = handler.request_deserializer
+            unknown = partial(self._serve, Route(path, _unknown, bytes), self._answer)
+            return grpc.stream_unary_rpc_method_handler(unknown)
+        parse, serialize = handler.request_deserializer, handler.response_serializer
         if handler.stream_stream:
-            both = self._both_stream(path, handler.stream_stream, parse)
+            both = partial(self._serve, Route(path, handler.stream_stream, parse), self._converse)
             return grpc.stream_stream_rpc_method_handler(both, None, serialize)
         if handler.unary_stream:
-            stream = self._server_stream(path, handler.unary_stream, parse)
+            stream = partial(self._serve, Route(path, handler.unary_stream, parse), self._stream)
             return grpc.stream_stream_rpc_method_handler(stream, None, serialize)
-        unary = self._unary(path, handler.unary_unary, parse)
+        unary = partial(self._serve, Route(path, handler.unary_unary, parse), self._answer)
         return grpc.stream_unary_rpc_method_handler(unary, None, serialize)
 
-    def _unary(self, path: str, inner: Any, parse: Any) -> Any:
-        async def handle(_: Any, context: Any) -> Any:
-            async with self._around(path, parse, context) as call:
-                return await inner(call.request, _for_handler(call, context))
+    # -- One call -------------------------------------------------------------------------------
 
-        return handle
-
-    def _server_stream(self, path: str, inner: Any, parse: Any) -> Any:
+    async def _serve(self, route: Route, answer: Any, _messages: Any, context: Any) -> Any:
         # A coroutine that writes, not a generator: a client that leaves would end a generator
         # with GeneratorExit in another Context.
-        async def handle(_: Any, context: Any) -> None:
-            async with self._around(path, parse, context) as call:
-                await self._answer(inner(call.request, _for_handler(call, context)), context)
+        call = _call(route.path, context)
+        limit = self._limit(call)
+        try:
+            async with limit:
+                await self._admit(route, call, context)
+                return await answer(route, call, context)
+        except asyncio.CancelledError:
+            call.status = "CANCELLED"
+            raise
+        except grpc.aio.AbortError:
+            raise
+        except Exception as exc:  # noqa: BLE001  every failure is told, here and nowhere else
+            late = isinstance(exc, TimeoutError) and isinstance(limit, asyncio.Timeout) and limit.expired()
+            error = EksUnavailable("EKS did not answer in the time a call has.") if late else exc
+            await self._errors.end(call, context, error)
+        finally:
+            for interceptor in reversed(self._all[: call.admitted]):
+                interceptor.leave(call)
 
-        return handle
+    def _limit(self, call: Call) -> asyncio.Timeout | nullcontext[None]:
+        limited = call.method is not None and call.place is Place.CALL and not call.method.own_deadline
+        return asyncio.timeout(self._call_timeout) if limited else nullcontext()
 
-    def _both_stream(self, path: str, inner: Any, parse: Any) -> Any:
-        async def handle(_: Any, context: Any) -> None:
-            async with (
-                self._around(path, parse, context) as call,
-                aclosing(self._messages(call, parse, context)) as messages,
-            ):
-                await self._answer(inner(messages, context), context)
+    async def _admit(self, route: Route, call: Call, context: Any) -> None:
+        for interceptor in self._before:
+            await interceptor.admit(call, context)
+            call.admitted += 1
+        call.metadata = ()  # identity has seen it; a stream would hold its token as long as it lasts
+        call.request = self._parse(route, await self._first(context))
+        call.request_id = fields.request_id_of(call.request) or call.request_id
+        for interceptor in self._after:
+            await interceptor.admit(call, context)
+            call.admitted += 1
 
-        return handle
+    # -- Its answer -----------------------------------------------------------------------------
 
-    async def _messages(self, call: Call, parse: Any, context: Any) -> AsyncGenerator[Any]:
+    async def _answer(self, route: Route, call: Call, context: Any) -> Any:
+        context.set_trailing_metadata(call.trailing())
+        return await route.handler(call.request, _for_handler(call, context))
+
+    async def _stream(self, route: Route, call: Call, context: Any) -> None:
+        request, call.request = call.request, None
+        messages = route.handler(request, _for_handler(call, context))
+        del request  # a stream would hold it as long as it lasts
+        await self._write(messages, call, context)
+
+    async def _converse(self, route: Route, call: Call, context: Any) -> None:
+        async with aclosing(self._read(route, call, context)) as messages:
+            await self._write(route.handler(messages, context), call, context)
+
+    async def _read(self, route: Route, call: Call, context: Any) -> AsyncGenerator[Any]:
         yield call.request
         while (raw := await context.read()) is not grpc.aio.EOF:
-            yield self._parse(parse, raw)
+            yield self._parse(route, raw)
 
-    async def _answer(self, answer: AsyncGenerator[Any], context: Any) -> None:
+    async def _write(self, answer: AsyncGenerator[Any], call: Call, context: Any) -> None:
         async with aclosing(answer) as messages:
             async for message in messages:
                 try:
-                    async with sending(self._write_timeout):
-                        await context.write(message)
+                    await send(context.write(message), self._write_timeout)
                 except TimeoutError:
                     raise WatcherTooSlow from None
-
-    @asynccontextmanager
-    async def _around(self, path: str, parse: Any, context: Any) -> AsyncIterator[Call]:
-        call = Call(
-            path=path,
-            method=METHODS.get(path),
-            peer=context.peer(),
-            metadata=tuple(context.invocation_metadata() or ()),
-            decision_id=str(uuid.uuid4()),
-            request_id=str(uuid.uuid4()),
-        )
         context.set_trailing_metadata(call.trailing())
-        async with AsyncExitStack() as stack:
-            for interceptor in self._before:
-                await stack.enter_async_context(interceptor.around(call, context))
-            call.metadata = ()  # identity has seen it; a stream would hold its token as long as it lasts
-            call.request = self._parse(parse, await self._first(context))
-            call.request_id = fields.request_id_of(call.request) or call.request_id
-            context.set_trailing_metadata(call.trailing())
-            for interceptor in self._after:
-                await stack.enter_async_context(interceptor.around(call, context))
-            yield call
+
+    # -- Its messages ---------------------------------------------------------------------------
 
     async def _first(self, context: Any) -> bytes:
         try:
@@ -150,13 +176,24 @@ class Chain(grpc.aio.ServerInterceptor):
             raise RequestInvalid("The call has no message.")
         return cast("bytes", raw)
 
-    def _parse(self, parse: Any, raw: bytes) -> Any:
+    def _parse(self, route: Route, raw: bytes) -> Any:
         if len(raw) > self._message_bytes:
             raise RequestTooLarge(f"The message is over {self._message_bytes} bytes.")
         try:
-            return parse(raw)
+            return route.parse(raw)
         except (DecodeError, ValueError):
             raise RequestInvalid("The message is not a valid protobuf of this method's request.") from None
+
+
+def _call(path: str, context: Any) -> Call:
+    return Call(
+        path=path,
+        method=METHODS.get(path),
+        peer=context.peer(),
+        metadata=tuple(context.invocation_metadata() or ()),
+        decision_id=str(uuid.uuid4()),
+        request_id=str(uuid.uuid4()),
+    )
 
 
 def _for_handler(call: Call, context: Any) -> Any:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 from google.protobuf import any_pb2
@@ -18,7 +17,7 @@ from grpc_status import rpc_status
 from eksgateway import errors
 from eksgateway.logs import Log
 from eksgateway.rpc.call import Call
-from eksgateway.rpc.interceptors.sending import sending
+from eksgateway.rpc.interceptors.sending import send
 
 log = Log("eksgateway.rpc")
 
@@ -40,7 +39,7 @@ STATUS: dict[type[errors.GatewayError], grpc.StatusCode] = {
 
 
 class Errors:
-    """Turns what a call raises into a status with details; an unexpected exception tells nothing.
+    """Ends calls with a status and its details; an unexpected exception tells nothing.
 
     A status waits behind the messages before it. ``write_timeout`` (seconds) is how long a call
     waits for a client to read those; after that core still delivers it, if the client ever reads.
@@ -49,21 +48,16 @@ class Errors:
     def __init__(self, *, write_timeout: float) -> None:
         self._write_timeout = write_timeout
 
-    @asynccontextmanager
-    async def around(self, call: Call, context: Any) -> AsyncIterator[None]:
-        try:
-            yield
-        except grpc.aio.AbortError:
-            raise
-        except errors.GatewayError as exc:
-            if isinstance(exc, errors.Fault) or exc.detail:
-                log.warning("rpc.error", reason=exc.reason, detail=exc.detail, decision_id=call.decision_id)
-            await self._abort(call, context, exc)
-        except Exception:
-            log.exception("rpc.unexpected", method=call.path, decision_id=call.decision_id)
-            await self._abort(call, context, errors.Internal())
+    async def end(self, call: Call, context: Any, exc: Exception) -> NoReturn:
+        """Tell the caller what ended the call; always raises, as grpc's ``abort`` does."""
+        if not isinstance(exc, errors.GatewayError):
+            log.error("rpc.unexpected", method=call.path, decision_id=call.decision_id, exc_info=exc)
+            exc = errors.Internal()
+        elif isinstance(exc, errors.Fault) or exc.detail:
+            log.warning("rpc.error", reason=exc.reason, detail=exc.detail, decision_id=call.decision_id)
+        await self._abort(call, context, exc)
 
-    async def _abort(self, call: Call, context: Any, error: errors.GatewayError) -> None:
+    async def _abort(self, call: Call, context: Any, error: errors.GatewayError) -> NoReturn:
         try:
             status: Any = rpc_status.to_status(status_of(error))  # a named tuple, whatever its stub says
         except ValueError:  # a text that is not Unicode
@@ -73,11 +67,10 @@ class Errors:
         call.status, call.reason = status.code.name, error.reason
         # Without this, grpc drops the trailing metadata that was set before.
         trailing = (*call.trailing(), *status.trailing_metadata)
-        try:
-            async with sending(self._write_timeout):
-                await context.abort_with_status(status._replace(trailing_metadata=trailing))
-        except TimeoutError:
-            raise asyncio.CancelledError from None  # nothing more to do here; grpc is told nothing else
+        sending = context.abort_with_status(status._replace(trailing_metadata=trailing))
+        with contextlib.suppress(TimeoutError):
+            await send(sending, self._write_timeout)
+        raise asyncio.CancelledError  # nothing more to do here; grpc is told nothing else
 
 
 def status_of(error: errors.GatewayError) -> status_pb2.Status:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from eksgateway.errors import MethodUnknown
 from eksgateway.identity.protocol import Identity
 from eksgateway.rpc.call import Call
+from eksgateway.rpc.interceptors.interceptor import Interceptor
 from eksgateway.rpc.methods import Access
 
 
-class ProveIdentity:
+class ProveIdentity(Interceptor):
     """Credentials become a Caller, by what this listener demands; ``reflection`` is the setting of that
     name.
     """
@@ -21,18 +21,15 @@ class ProveIdentity:
         self._identity = identity
         self._reflection = reflection
 
-    @asynccontextmanager
-    async def around(self, call: Call, context: Any) -> AsyncIterator[None]:
+    async def admit(self, call: Call, context: Any) -> None:
         access = call.method.access if call.method else None
         reflection = self._reflection if access is Access.REFLECTION else ""
         if access is None or reflection == "off":  # as unknown as any other path that is not served
             raise MethodUnknown
         if access is Access.OPEN or reflection == "open":
-            yield
             return
         values = [value for key, value in call.metadata if key == "authorization"]
         call.identified = await self._identity.identify(values, _certificate(context))
-        yield
 
 
 def _certificate(context: Any) -> bytes | None:

@@ -1,4 +1,4 @@
-"""Bounds: metadata, time, and how much is held at once, altogether and by one caller.
+"""Bounds: metadata, and how much is held at once, altogether and by one caller.
 
 Calls, watches and open streams are counted apart, so that watches cannot starve cancels, nor strangers
 watches.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Hashable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Hashable
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
-from eksgateway.errors import Draining, EksUnavailable, Overloaded, RequestTooLarge
+from eksgateway.errors import Draining, Overloaded, RequestTooLarge
 from eksgateway.rpc.call import Call
+from eksgateway.rpc.interceptors.interceptor import Interceptor
 from eksgateway.rpc.methods import Access, Place
 from eksgateway.settings import LimitSettings
 
@@ -25,41 +27,48 @@ class Budget:
         self._most = {Place.CALL: calls, Place.WATCH: watches, Place.OPEN: open_streams}
         self._held: Counter[tuple[Hashable, Place]] = Counter()
 
-    @contextmanager
-    def hold(self, key: Hashable, call: Call) -> Iterator[None]:
-        """Hold a place of the call's kind, which may change; raises Overloaded when all are held."""
-        held = call.place
+    def hold(self, key: Hashable, call: Call) -> None:
+        """Hold a place of the call's kind; raises Overloaded when all are held."""
+        self.take(key, call.place)
+        call.holds.append(Hold(self, key, call.place))
 
-        def move(place: Place) -> None:
-            nonlocal held
-            self._take(key, place)
-            self._give(key, held)
-            held = place
-
-        self._take(key, held)
-        call.moves.append(move)
-        try:
-            yield
-        finally:
-            self._give(key, held)
-
-    def _take(self, key: Hashable, place: Place) -> None:
+    def take(self, key: Hashable, place: Place) -> None:
+        """One place more; raises Overloaded."""
         if self._held[key, place] >= self._most[place]:
             raise Overloaded
         self._held[key, place] += 1
 
-    def _give(self, key: Hashable, place: Place) -> None:
+    def give(self, key: Hashable, place: Place) -> None:
+        """One place back."""
         self._held[key, place] -= 1
         if not self._held[key, place]:
             del self._held[key, place]
+
+
+@dataclass(slots=True)
+class Hold:
+    """One call's place in a budget."""
+
+    budget: Budget
+    key: Hashable
+    place: Place
+
+    def move(self, place: Place) -> None:
+        """Hold a place of another kind instead; raises Overloaded, and nothing has changed then."""
+        self.budget.take(self.key, place)
+        self.give()
+        self.place = place
+
+    def give(self) -> None:
+        self.budget.give(self.key, self.place)
 
 
 # They end when their client likes, so a drain does not wait for them.
 _ENDLESS = (Access.OPEN, Access.REFLECTION)
 
 
-class Limits:
-    """Before identity: the metadata's size, the drain flag, the budget of all, and a call's time limit."""
+class Limits(Interceptor):
+    """Before identity: the metadata's size, the drain flag, and the budget of all."""
 
     def __init__(self, settings: LimitSettings) -> None:
         self._settings = settings
@@ -82,41 +91,23 @@ class Limits:
                     self._left.clear()
                     await self._left.wait()
 
-    @asynccontextmanager
-    async def around(self, call: Call, context: Any) -> AsyncIterator[None]:  # noqa: ARG002
+    async def admit(self, call: Call, context: Any) -> None:  # noqa: ARG002
         access = call.method.access if call.method else None
         if self._draining and access is not Access.OPEN:
             raise Draining
         if sum(len(key) + len(value) for key, value in call.metadata) > self._settings.metadata_bytes:
             raise RequestTooLarge(f"The metadata is over {self._settings.metadata_bytes} bytes.")
         # Health answers whatever others hold, and what strangers hold there takes no other call's place.
-        key = "open" if access is Access.OPEN else "all"
-        with self._inside_until_left(waited_for=access not in _ENDLESS), self._budget.hold(key, call):
-            async with self._in_time(call):
-                yield
+        self._budget.hold("open" if access is Access.OPEN else "all", call)
+        self._inside += access not in _ENDLESS
 
-    @contextmanager
-    def _inside_until_left(self, *, waited_for: bool) -> Iterator[None]:
-        self._inside += waited_for
-        try:
-            yield
-        finally:
-            self._inside -= waited_for
-            self._left.set()
-
-    @asynccontextmanager
-    async def _in_time(self, call: Call) -> AsyncIterator[None]:
-        limited = call.method is not None and call.place is Place.CALL and not call.method.own_deadline
-        try:
-            async with asyncio.timeout(self._settings.call_timeout_s if limited else None) as limit:
-                yield
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise EksUnavailable("EKS did not answer in the time a call has.") from None
+    def leave(self, call: Call) -> None:
+        call.holds.pop().give()
+        self._inside -= call.method is None or call.method.access not in _ENDLESS
+        self._left.set()
 
 
-class CallerLimits:
+class CallerLimits(Interceptor):
     """After identity: one caller's budget."""
 
     def __init__(self, settings: LimitSettings) -> None:
@@ -126,10 +117,10 @@ class CallerLimits:
             open_streams=settings.open_streams,
         )
 
-    @asynccontextmanager
-    async def around(self, call: Call, context: Any) -> AsyncIterator[None]:  # noqa: ARG002
-        if call.identified is None:
-            yield
-            return
-        with self._budget.hold(call.identified.id, call):
-            yield
+    async def admit(self, call: Call, context: Any) -> None:  # noqa: ARG002
+        if call.identified is not None:
+            self._budget.hold(call.identified.id, call)
+
+    def leave(self, call: Call) -> None:
+        if call.identified is not None:
+            call.holds.pop().give()

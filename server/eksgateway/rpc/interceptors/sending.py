@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable
 
 from grpc._cython.cygrpc import ExecuteBatchError  # type: ignore[import-not-found]  # public nowhere
 
 
-@asynccontextmanager
-async def sending(timeout: float) -> AsyncIterator[None]:  # noqa: ASYNC109  real time: it bounds a real socket
-    """Around one send. Raises TimeoutError after so many seconds, and CancelledError if the client left."""
+async def send(sending: Awaitable[None], timeout: float) -> None:  # noqa: ASYNC109  real time: it bounds a real socket
+    """Finish one send. Raises TimeoutError after so many seconds, and CancelledError if the client left."""
     try:
         async with asyncio.timeout(timeout):
-            yield
+            await sending
     except ExecuteBatchError as exc:
         raise asyncio.CancelledError from exc
