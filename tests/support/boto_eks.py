@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import boto3
 
+from eksgateway.clock import Timer
 from eksgateway.eks.adapter import BotoEks
 from eksgateway.model import Caller
 
@@ -31,6 +32,9 @@ class SkippingClock:
 
     async def sleep(self, seconds: float) -> None:
         raise AssertionError(f"the adapter never sleeps on the loop: {seconds}")
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:  # noqa: ARG002
+        raise AssertionError(f"the adapter has no timers on the loop: {seconds}")
 
 
 def session(account_id: str = ACCOUNT, token: str | None = None) -> boto3.Session:

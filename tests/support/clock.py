@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 # Each round lets every task that is ready take one step, so this bounds how many steps in a row
@@ -39,9 +40,17 @@ class FakeClock:
         if seconds <= 0:
             await asyncio.sleep(0)
             return
+        await self._after(seconds)
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> asyncio.Future[None]:
+        woken = self._after(seconds)
+        woken.add_done_callback(lambda _: None if woken.cancelled() else call())
+        return woken
+
+    def _after(self, seconds: float) -> asyncio.Future[None]:
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self._monotonic + seconds, next(self._order), woken))
-        await woken
+        return woken
 
     @property
     def sleepers(self) -> int:

@@ -196,7 +196,7 @@ class Stage:
     async def watching(self, position: Position | None = None) -> AsyncIterator[Stream]:
         """A watcher that reads whatever comes, as a servicer with a fast client does."""
         stream = Stream()
-        async with self.watches.subscribe(REF, position) as watcher:
+        with self.watches.subscribe(REF, position) as watcher:
             task = asyncio.create_task(stream.read(watcher, self.settings.heartbeat_s, position))
             try:
                 await self.clock.advance()

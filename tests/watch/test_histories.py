@@ -89,7 +89,7 @@ class _History:
 
     async def _read(self, number: int) -> None:
         if number not in self.readers:
-            watcher = await self._stack.enter_async_context(self._stage.watches.subscribe(REF))
+            watcher = self._stack.enter_context(self._stage.watches.subscribe(REF))
             self.readers[number] = _Reader(watcher)
         else:
             await self.readers[number].read()

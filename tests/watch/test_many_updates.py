@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import pairwise
 from random import Random
@@ -57,10 +57,10 @@ async def house() -> AsyncIterator[House]:
 
 async def test_intervals_stretch_alike(house: House) -> None:
     """Two hundred at five calls a second: each is looked at every 40 s, one with a thousand watchers too."""
-    async with AsyncExitStack() as stack:
+    with ExitStack() as stack:
         for number in range(200):
             for _ in range(1000 if number == 7 else 1):
-                await stack.enter_async_context(house.watches.subscribe(ref(number)))
+                stack.enter_context(house.watches.subscribe(ref(number)))
         await house.clock.advance(40)
         house.eks.calls.clear()
         await house.clock.advance(160)
@@ -78,9 +78,9 @@ async def test_intervals_stretch_alike(house: House) -> None:
 
 async def test_throttling_makes_all_wait(house: House) -> None:
     """One update's call is throttled, and the rate of all is halved, evenly."""
-    async with AsyncExitStack() as stack:
+    with ExitStack() as stack:
         for number in range(100):
-            await stack.enter_async_context(house.watches.subscribe(ref(number)))
+            stack.enter_context(house.watches.subscribe(ref(number)))
         await house.clock.advance(60)
         house.eks.error = EksThrottled()
         await house.clock.advance(0.2)
@@ -97,13 +97,13 @@ async def test_joining_and_leaving_cost_nothing(house: House) -> None:
     async def calls(joins: int) -> int:
         house.eks.calls.clear()
         began, random = house.clock.monotonic(), Random(2)
-        async with house.watches.subscribe(ref(0)), AsyncExitStack() as stack:
+        with house.watches.subscribe(ref(0)), ExitStack() as stack:
             for when in sorted(random.uniform(1, 7200) for _ in range(joins)):
                 await house.clock.advance(began + when - house.clock.monotonic())
                 await house.reads.update(ref(0), 30)  # what the servicer decides on
-                async with house.watches.subscribe(ref(0)) as watcher:
+                with house.watches.subscribe(ref(0)) as watcher:
                     assert await watcher.next(0) is not None
-                await stack.enter_async_context(house.watches.subscribe(ref(0)))
+                stack.enter_context(house.watches.subscribe(ref(0)))
             await house.clock.advance(began + 7200 - house.clock.monotonic())
         return len(house.eks.calls)
 
@@ -115,12 +115,12 @@ async def test_joining_and_leaving_cost_nothing(house: House) -> None:
 
 async def test_who_leaves_before_the_turn_costs_nothing(house: House) -> None:
     """Thousands who came and went wait for nothing, nor does anybody wait behind them."""
-    async with AsyncExitStack() as stack:
+    with ExitStack() as stack:
         for number in range(50):
-            await stack.enter_async_context(house.watches.subscribe(ref(number)))
+            stack.enter_context(house.watches.subscribe(ref(number)))
         await house.clock.advance()
         for number in range(100, 3100):
-            async with house.watches.subscribe(ref(number)):
+            with house.watches.subscribe(ref(number)):
                 if number % 100 == 0:
                     await house.clock.advance()
         await house.clock.advance()
@@ -132,15 +132,15 @@ async def test_who_leaves_before_the_turn_costs_nothing(house: House) -> None:
 
 async def test_somebody_back_before_the_poller_has_ended(house: House) -> None:
     """Who comes while the last one's poll is taken away gets a state all the same, when its turn comes."""
-    async with AsyncExitStack() as stack:
+    with ExitStack() as stack:
         for number in range(50):
-            await stack.enter_async_context(house.watches.subscribe(ref(number)))
+            stack.enter_context(house.watches.subscribe(ref(number)))
         await house.clock.advance()
-        async with AsyncExitStack() as first:
-            await first.enter_async_context(house.watches.subscribe(ref(99)))
+        with ExitStack() as first:
+            first.enter_context(house.watches.subscribe(ref(99)))
             await house.clock.advance(1)
-            await first.aclose()
-            watcher = await stack.enter_async_context(house.watches.subscribe(ref(99)))
+            first.close()
+            watcher = stack.enter_context(house.watches.subscribe(ref(99)))
         await house.clock.advance(11)
         assert await watcher.next(0) is not None
         assert len(house.eks.times(ref(99))) == 1

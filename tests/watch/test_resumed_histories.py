@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from random import Random
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings
+from hypothesis import example, strategies as st
 
 from eksgateway.errors import EksThrottled, EksUnavailable, GatewayError
 from eksgateway.model import Update
@@ -50,6 +50,7 @@ class _OffClock:
         self._off = timedelta(seconds=off)
         self.monotonic = clock.monotonic
         self.sleep = clock.sleep
+        self.call_later = clock.call_later
 
     def now(self) -> datetime:
         return self._clock.now() + self._off
@@ -68,7 +69,7 @@ class _Replica:
     async def watched(self, stream: Stream, token: str) -> None:
         position = decode(token, REF) if token else None
         try:
-            async with self.watches.subscribe(REF, position) as watcher:
+            with self.watches.subscribe(REF, position) as watcher:
                 await stream.read(watcher, SETTINGS.heartbeat_s, position)
         except GatewayError as exc:
             stream.error = exc
@@ -168,6 +169,7 @@ class _World:
         await self.clock.advance()
 
 
+@example([(0, "leave"), "next", 0, 1], [0.0, 0.0])  # all at one instant of the clock
 @settings(max_examples=200, deadline=None)
 @given(st.lists(_STEPS, max_size=40), st.lists(st.floats(-120, 120), min_size=REPLICAS, max_size=REPLICAS))
 async def test_any_history_and_any_cuts(

@@ -31,19 +31,19 @@ async def test_two_hundred_watchers_one_poller(stage: Stage) -> None:
 async def test_updates_are_polled_apart(stage: Stage) -> None:
     """Watchers of different updates share nothing."""
     other = UpdateRef(CLUSTER, "update-2")
-    async with stage.watches.subscribe(REF), stage.watches.subscribe(other):
+    with stage.watches.subscribe(REF), stage.watches.subscribe(other):
         assert stage.watches.pollers == 2
 
 
 async def test_nothing_is_left(stage: Stage) -> None:
     """Two thousand who come and go, one after the other or together, leave nothing behind."""
     for _ in range(1000):
-        async with stage.watches.subscribe(REF) as watcher:
+        with stage.watches.subscribe(REF) as watcher:
             assert await watcher.next(1) is not None
     async with AsyncExitStack() as stack:
         for number in range(1000):
             ref = UpdateRef(CLUSTER, f"update-{number}")
-            await stack.enter_async_context(stage.watches.subscribe(ref))
+            stack.enter_context(stage.watches.subscribe(ref))
         await stage.clock.advance(7)
         assert (stage.watches.pollers, stage.watches.watchers) == (1000, 1000)
     await stage.clock.advance()
@@ -53,7 +53,7 @@ async def test_nothing_is_left(stage: Stage) -> None:
 
 async def test_leaving_before_the_first_look(stage: Stage) -> None:
     """Somebody who is gone at once costs EKS nothing."""
-    async with stage.watches.subscribe(REF):
+    with stage.watches.subscribe(REF):
         pass
     await stage.clock.advance()
     assert stage.watches.pollers == 0
@@ -76,7 +76,7 @@ async def test_joining_while_the_last_leaves(stage: Stage) -> None:
     async with AsyncExitStack() as first:
         await first.enter_async_context(stage.watching())
         async with AsyncExitStack() as second:
-            watcher = await second.enter_async_context(stage.watches.subscribe(REF))
+            watcher = second.enter_context(stage.watches.subscribe(REF))
             await first.aclose()
             assert await watcher.next(1) is not None
             await stage.clock.advance(6)
@@ -125,7 +125,8 @@ async def test_a_record_is_not_a_first_state(stage: Stage) -> None:
 
 async def test_a_stalled_watcher_delays_nobody(stage: Stage) -> None:
     """Who does not read is passed by, and finds the latest state when he reads again."""
-    async with stage.watches.subscribe(REF) as stalled, stage.watching() as quick:
+    async with stage.watching() as quick:
+        stalled = stage.watches.subscribe(REF)
         for number in range(20):
             stage.reads.says = an_update(f"Step{number}")
             await stage.clock.advance(6)
@@ -141,7 +142,8 @@ async def test_draining(stage: Stage) -> None:
     """Watchers get their latest state, then Draining; nobody new is let in; following goes on."""
     await stage.cancelled(a_cancellation(update=an_update("Cancelling", "InProgress")))
     stage.reads.says = an_update("Cancelling", "InProgress")
-    async with stage.watches.subscribe(REF) as behind, stage.watching() as waiting:
+    async with stage.watching() as waiting:
+        behind = stage.watches.subscribe(REF)
         stage.watches.drain()
         await stage.clock.advance()
         assert isinstance(waiting.error, Draining)
@@ -149,8 +151,7 @@ async def test_draining(stage: Stage) -> None:
         with pytest.raises(Draining):
             await behind.next(0)
         with pytest.raises(Draining):
-            async with stage.watches.subscribe(REF):
-                pass
+            stage.watches.subscribe(REF)
     assert stage.watches.pollers == 1
     stage.reads.says = an_update("Cancelled", "Successful")
     await stage.clock.advance(34)
@@ -172,7 +173,7 @@ async def test_closing(stage: Stage) -> None:
     await stage.cancelled(a_cancellation())
     stage.reads.open.clear()
     other = UpdateRef(CLUSTER, "update-2")
-    async with stage.watches.subscribe(REF), stage.watches.subscribe(other) as watcher:
+    with stage.watches.subscribe(REF), stage.watches.subscribe(other) as watcher:
         await stage.clock.advance(40)
         await stage.watches.close()
         assert stage.watches.pollers == 0

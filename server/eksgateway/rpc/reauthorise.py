@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from random import Random
@@ -75,31 +73,26 @@ class Reauthorisation:
         self._failing = ""
         self._task: asyncio.Task[None] | None = None
 
-    @contextmanager
-    def hold(self, ref: UpdateRef, question: Question, decision: Decision, slot: Slot) -> Iterator[None]:
+    def hold(self, ref: UpdateRef, question: Question, decision: Decision, slot: Slot) -> Stream:
         """Let the watch in this slot go on for as long as the question is answered with yes.
 
-        ``decision`` is the yes that it began with. It is ended through ``slot.revoke``.
+        ``decision`` is the yes that it began with. It is ended through ``slot.revoke``, and over when the
+        stream is left as a context.
         """
         now, mono = self._clock.now(), self._clock.monotonic()
         expires_at = question.caller.expires_at
         until = mono + (expires_at - now).total_seconds() if expires_at else math.inf
         ends = expires_at.timestamp() if expires_at else math.inf
-        stream = Stream(slot, decision.decision_id, ends, until)
         right = self._right(Key.of(ref, question), question, mono)
+        stream = Stream(slot, decision.decision_id, ends, until, right, self._forget)
         right.join(stream)
-        try:
-            self._start(now)
-            self._expiry = min(self._expiry, until)
-            if until - mono < _TICK_S:  # else the next tick is in time to plan for it
-                self._wake.set()
-            if (decision.policy_revision, self._policy.next_edge(question.time)) != self._rules(now):
-                self._ask([right], _FACTS_SOON_S)  # they have changed while it was being decided
-            yield
-        finally:
-            right.streams.pop(stream, None)
-            if not right.streams:
-                self._forget(right)
+        self._start(now)
+        self._expiry = min(self._expiry, until)
+        if until - mono < _TICK_S:  # else the next tick is in time to plan for it
+            self._wake.set()
+        if (decision.policy_revision, self._policy.next_edge(question.time)) != self._rules(now):
+            self._ask([right], _FACTS_SOON_S)  # they have changed while it was being decided
+        return stream
 
     async def close(self) -> None:
         """Ask no more."""

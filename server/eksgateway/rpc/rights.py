@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -30,12 +31,23 @@ class Key(NamedTuple):
 class Stream:
     """An open watch. Its credentials end at ``expires_at`` (POSIX time), and at ``until`` (monotonic) at
     the latest, so that a wall clock that is set back prolongs nothing; infinite without an end.
+    When it is left, its right is given up with the last stream that goes on by it.
     """
 
     slot: Slot
     decision_id: str
     expires_at: float
     until: float
+    right: Right
+    give_up: Callable[[Right], None]
+
+    def __enter__(self) -> None:
+        """It has begun already."""
+
+    def __exit__(self, *_: object) -> None:
+        self.right.streams.pop(self, None)
+        if not self.right.streams:
+            self.give_up(self.right)
 
 
 @dataclass(slots=True, eq=False)

@@ -137,11 +137,10 @@ class UpdateService:
             next_page_token=pages.encode(str(page.following or ""), *bound_to),
         )
 
-    async def WatchUpdate(
+    def WatchUpdate(
         self, request: pb.WatchUpdateRequest, call: Call
     ) -> AsyncIterator[pb.WatchUpdateResponse]:
-        async for message in self._watch(call, self._update_ref(request), request.resume_token):
-            yield message
+        return self._watch(call, self._update_ref(request), request.resume_token)
 
     async def CancelUpdateAndWatch(
         self, request: pb.CancelUpdateAndWatchRequest, call: Call
@@ -184,10 +183,13 @@ class UpdateService:
         since = self._clock.monotonic()  # before the shared read that the first state may come from
         _, question, decision = await self._admit(call, Action.WATCH, ref)
         position = resume.decode(resume_token, ref) if resume_token else None
-        async with self._watches.subscribe(ref, position, since) as slot:
-            with self._reauthorisation.hold(ref, question, decision, slot):
-                async for event in events(slot, self._settings.heartbeat_s, position):
-                    yield _message(ref, event)
+        with (
+            self._watches.subscribe(ref, position, since) as slot,
+            self._reauthorisation.hold(ref, question, decision, slot),
+        ):
+            del question, decision  # thousands watch at once
+            async for event in events(slot, self._settings.heartbeat_s, position):
+                yield _message(ref, event)
 
     async def _admit(self, call: Call, action: Action, ref: UpdateRef) -> tuple[Update, Question, Decision]:
         """The update as shared reads know it, after the policy allowed the action with its facts."""

@@ -249,7 +249,7 @@ class Poller:
         """Whether a report may be the first state of somebody who watches since then."""
         position = newcomer.position
         if position is not None:
-            asked_since = report.begun >= newcomer.since
+            asked_since = report.begun > newcomer.since
             return asked_since or report.update.final or position.tells_of(self._state(report))
         young = report.begun >= newcomer.since - self._settings.poll_s
         return bool(self._watchers) or young or report.update.final or self._failure is not None

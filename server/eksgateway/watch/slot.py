@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from copy import copy
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, Self
 
 from eksgateway.clock import Clock
 from eksgateway.errors import GatewayError
@@ -28,7 +29,7 @@ class Watcher(Protocol):
 
 
 class Slot:
-    """Written by a poller, which never waits for it; read by one task.
+    """Written by a poller, which never waits for it; read by one task, until it leaves it as a context.
 
     empty ──put──► unread ──next──► empty           an unread state is replaced by a later one,
       │              │                              but a final one never by one that is not
@@ -39,13 +40,22 @@ class Slot:
     reader back to where it is takes an unread one away: the reader missed nothing that lasts.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    __slots__ = ("_clock", "_closed", "_given", "_left", "_unread", "_waiting", "last_seen")
+
+    def __init__(self, clock: Clock, left: Callable[[Slot], None] = lambda _: None) -> None:
         self._clock = clock
+        self._left = left
         self._waiting: asyncio.Future[None] | None = None
         self._unread: State | None = None
         self._given: State | None = None
         self._closed: GatewayError | None = None
         self.last_seen: datetime | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._left(self)
 
     def put(self, state: State) -> None:
         """Make this the state to read, and the time EKS was last seen."""
@@ -55,12 +65,12 @@ class Slot:
         self.last_seen = state.observe_time
         self._unread = None if state.same_as(self._given) else state
         if self._unread is not None:
-            _wake(self._waiting)
+            self._wake()
 
     def close(self, error: GatewayError) -> None:
         """End with an error, after the state not read yet. The first error stays."""
         self._closed = self._closed or error
-        _wake(self._waiting)
+        self._wake()
 
     def revoke(self, error: GatewayError) -> None:
         """End with an error, before the state not read yet: its reader may not know it any more."""
@@ -76,22 +86,17 @@ class Slot:
             left = due - self._clock.monotonic()
             if left <= 0:
                 return None
-            await self._wait(left)
+            # No task and no coroutine of its own: thousands wait at once.
+            self._waiting = asyncio.get_running_loop().create_future()
+            timer = self._clock.call_later(left, self._wake)
+            try:
+                await self._waiting
+            finally:
+                self._waiting = None
+                timer.cancel()
         self._given, self._unread = self._unread, None
         return self._given
 
-    async def _wait(self, seconds: float) -> None:
-        """Until there may be something to read, or so long: with one task, since thousands wait at once."""
-        self._waiting = waiting = asyncio.get_running_loop().create_future()
-        sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
-        sleeping.add_done_callback(lambda _: _wake(waiting))
-        try:
-            await waiting
-        finally:
-            self._waiting = None
-            sleeping.cancel()
-
-
-def _wake(waiting: asyncio.Future[None] | None) -> None:
-    if waiting is not None and not waiting.done():
-        waiting.set_result(None)
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from random import Random
 
 from eksgateway.clock import Clock
@@ -38,13 +36,10 @@ class Watches:
         """How many watch an update that is polled."""
         return sum(poller.watchers for poller, _ in self._pollers.values())
 
-    @asynccontextmanager
-    async def subscribe(
-        self, ref: UpdateRef, position: Position | None = None, since: float | None = None
-    ) -> AsyncIterator[Slot]:
+    def subscribe(self, ref: UpdateRef, position: Position | None = None, since: float | None = None) -> Slot:
         """Watch an update, starting its poller or joining it. Raises Draining.
 
-        ``since`` is when the watcher came (monotonic), by default now.
+        ``since`` is when the watcher came (monotonic), by default now. It watches until it leaves the slot.
 
         Subscribing comes before reading, so that no state is missed: the first one is what others who
         watch know already, or was read after the watcher came, or at most ``poll_s`` before. (While EKS
@@ -54,12 +49,10 @@ class Watches:
         """
         if self._draining:
             raise Draining
-        poller, slot = self._poller(ref), Slot(self._tools.clock)
+        poller = self._poller(ref)
+        slot = Slot(self._tools.clock, poller.detach)
         poller.attach(slot, self._tools.clock.monotonic() if since is None else since, position)
-        try:
-            yield slot
-        finally:
-            poller.detach(slot)
+        return slot
 
     def follow(self, cancellation: Cancellation) -> None:
         """Tell whoever watches of a cancellation whose outcome is committed, and poll until it is settled.

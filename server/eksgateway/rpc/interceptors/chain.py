@@ -140,11 +140,9 @@ class Chain(grpc.aio.ServerInterceptor):
         context.set_trailing_metadata(call.trailing())
         return await route.handler(call.request, _for_handler(call, context))
 
-    async def _stream(self, route: Route, call: Call, context: Any) -> None:
-        request, call.request = call.request, None
-        messages = route.handler(request, _for_handler(call, context))
-        del request  # a stream would hold it as long as it lasts
-        await self._write(messages, call, context)
+    def _stream(self, route: Route, call: Call, context: Any) -> Awaitable[None]:
+        request, call.request = call.request, None  # a stream would hold it as long as it lasts
+        return self._write(route.handler(request, _for_handler(call, context)), call, context)
 
     async def _converse(self, route: Route, call: Call, context: Any) -> None:
         async with aclosing(self._read(route, call, context)) as messages:
@@ -162,6 +160,7 @@ class Chain(grpc.aio.ServerInterceptor):
                     await send(context.write(message), self._write_timeout)
                 except TimeoutError:
                     raise WatcherTooSlow from None
+                del message  # it would be held until the next one
         context.set_trailing_metadata(call.trailing())
 
     # -- Its messages ---------------------------------------------------------------------------
