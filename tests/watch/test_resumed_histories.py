@@ -9,7 +9,7 @@ from itertools import pairwise
 from random import Random
 
 from hypothesis import example, given, settings
-from hypothesis import example, strategies as st
+from hypothesis import strategies as st
 
 from eksgateway.errors import EksThrottled, EksUnavailable, GatewayError
 from eksgateway.model import Update
