@@ -55,13 +55,15 @@ class JwtIdentity:
         certificate: bytes | None = None,  # noqa: ARG002  plays no part for a token
     ) -> Caller:
         text = bearer(authorization)
-        proof = await self._remembered(text) or await self._verify(parse(text))
+        known = await self._remembered(text)
+        proof = known or await self._verify(parse(text))
         try:
             proof.standing.check(self._clock.now())
         except CredentialsExpired:
             self._verified.drop(text)
             raise
-        self._verified.put(text, proof)
+        if known is None:
+            self._verified.put(text, proof)
         return proof.standing.caller
 
     async def close(self) -> None:

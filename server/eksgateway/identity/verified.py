@@ -32,13 +32,16 @@ class VerifiedTokens:
         return len(self._proofs)
 
     def get(self, token: str) -> Proof | None:
-        return self._proofs.get(_digest(token))
+        """The proof, which is used just now by this."""
+        digest = _digest(token)
+        proof = self._proofs.get(digest)
+        if proof is not None:
+            self._proofs.move_to_end(digest)
+        return proof
 
     def put(self, token: str, proof: Proof) -> None:
-        """Remember a proof, or that it was used just now."""
-        digest = _digest(token)
-        self._proofs[digest] = proof
-        self._proofs.move_to_end(digest)
+        """Remember a proof, in the place of an older one."""
+        self._proofs[_digest(token)] = proof
         if len(self._proofs) > self._capacity:
             self._proofs.popitem(last=False)
 
