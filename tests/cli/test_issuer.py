@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import stat
 from datetime import timedelta
 from pathlib import Path
 
@@ -47,17 +46,6 @@ async def test_claims_win_over_what_it_sets(tmp_path: Path) -> None:
         await identify(issuer, jwks, issuer.token("oncall", now=clock.now(), aud="billing"), clock)
 
 
-async def test_a_saved_issuer_goes_on_minting_what_its_key_set_proves(tmp_path: Path) -> None:
-    """A restart keeps the keys: the gateway needs no new key set, and old tokens stay good."""
-    clock, first, jwks = FakeClock(), ThrowawayIssuer(name="demo"), tmp_path / "jwks.json"
-    first.write_jwks(jwks)
-    first.save(tmp_path / "issuer.pem")
-    second = ThrowawayIssuer.load(tmp_path / "issuer.pem", name="demo")
-    for issuer in (first, second):
-        caller = await identify(second, jwks, issuer.token("oncall", now=clock.now()), clock)
-        assert caller.id == "jwt:demo:oncall"
-
-
 async def test_two_issuers_do_not_know_each_other(tmp_path: Path) -> None:
     """Each start makes a key of its own."""
     clock, issuer, jwks = FakeClock(), ThrowawayIssuer(), tmp_path / "jwks.json"
@@ -66,15 +54,10 @@ async def test_two_issuers_do_not_know_each_other(tmp_path: Path) -> None:
         await identify(issuer, jwks, ThrowawayIssuer().token("oncall", now=clock.now()), clock)
 
 
-def test_only_its_owner_can_read_the_private_key(tmp_path: Path) -> None:
-    """Even where a readable file of that name was before; and the key set holds nothing secret."""
-    issuer, path, jwks = ThrowawayIssuer(), tmp_path / "issuer.pem", tmp_path / "jwks.json"
-    path.write_text("older")
-    path.chmod(0o644)
-    issuer.save(path)
-    issuer.write_jwks(jwks)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert "PRIVATE" in path.read_text()
+def test_its_key_set_holds_nothing_secret(tmp_path: Path) -> None:
+    """The private key is in no file."""
+    jwks = tmp_path / "jwks.json"
+    ThrowawayIssuer().write_jwks(jwks)
     (key,) = json.loads(jwks.read_text())["keys"]
     assert set(key) == {"kty", "crv", "x", "y", "kid", "use", "alg"}
-    assert sorted(tmp_path.iterdir()) == [path, jwks]
+    assert list(tmp_path.iterdir()) == [jwks]

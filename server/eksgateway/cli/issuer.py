@@ -1,6 +1,6 @@
 """A throw-away issuer of JWTs for the sandbox, the demo and the tests; the gateway itself never signs.
 
-Its key is made at start and lives in memory, or in a file that only its owner can read.
+Its key is made at start and lives in memory alone.
 """
 
 from __future__ import annotations
@@ -10,17 +10,11 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm
 
 from eksgateway.cli.files import replace_file
@@ -35,13 +29,11 @@ class ThrowawayIssuer:
         name: str = "sandbox",
         issuer: str = "https://sandbox.invalid",
         audience: str = "eksgateway",
-        *,
-        key: ec.EllipticCurvePrivateKey | None = None,
     ) -> None:
         self.name = name
         self.issuer = issuer
         self.audience = audience
-        self._key = key or ec.generate_private_key(ec.SECP256R1())
+        self._key = ec.generate_private_key(ec.SECP256R1())
         public = self._key.public_key()
         point = public.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
         self._kid = sha256(point).hexdigest()[:16]
@@ -51,25 +43,6 @@ class ThrowawayIssuer:
             "use": "sig",
             "alg": "ES256",
         }
-
-    @classmethod
-    def load(
-        cls,
-        path: Path,
-        name: str = "sandbox",
-        issuer: str = "https://sandbox.invalid",
-        audience: str = "eksgateway",
-    ) -> Self:
-        """The issuer whose key was saved at ``path``, so that tokens outlive the process that made them."""
-        key = load_pem_private_key(path.read_bytes(), password=None)
-        if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise TypeError(f"{path} holds another kind of key")
-        return cls(name, issuer, audience, key=key)
-
-    def save(self, path: Path) -> None:
-        """Write the private key, readable by its owner alone, whatever was there before."""
-        pem = self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        replace_file(path, pem)
 
     def write_jwks(self, path: Path) -> None:
         """Write the public key as a JWK set; a reader sees the old file or the new one, never half."""
