@@ -47,6 +47,7 @@ async def test_its_info_file_is_all_that_a_program_needs(tmp_path: Path) -> None
     """Complete as soon as it is there: addresses that answer, tokens that work, clusters as described."""
     async with sandbox(tmp_path) as here:
         told = here.info
+        assert here.path.stat().st_mode & 0o777 == 0o600  # it holds tokens
         assert set(told) == {"grpc", "simulator", "tokens", "clusters", "ledger", "policy_data", "pids"}
         assert set(told["tokens"]) == {"oncall", "viewer", "outsider"}
         assert [each["name"] for each in told["clusters"]] == [each.name for each in CLUSTERS]

@@ -58,7 +58,7 @@ async def test_each_version_of_reflection_answers(gateway: Running, version: str
 
 
 async def test_a_cancel_and_a_watch_to_the_end(gateway: Running) -> None:
-    """What the README's session shows."""
+    """The phases are readable, and a watch ends by itself."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     request = {"cluster": {"name": "prod-1"}, "update_id": update_id}
     why = {"reason": "bad AMI", "ticket": "OPS-1"}

@@ -1,0 +1,79 @@
+"""The README's session with grpcurl, command by command as it stands there, against a sandbox."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from support.processes import Running, eventually, program
+from support.sandbox import sandbox
+
+README = Path(__file__).parents[2] / "README.md"
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command, and what the README shows of its output: parts, where … stands for what lies between."""
+
+    command: str
+    shown: str
+
+
+def session() -> list[Step]:
+    """What is in the block that begins with a grpcurl command."""
+    block = README.read_text().partition("```\n$ grpcurl ")[2].partition("```")[0]
+    steps = []
+    for each in f"grpcurl {block}".split("\n$ "):
+        end = re.search(r"' \$GATEWAY \S+\n", each)
+        assert end, each
+        steps.append(Step(each[: end.end()], each[end.end() :]))
+    return steps
+
+
+def plain(text: str) -> str:
+    """Without what varies from run to run: ids, and Go's white space."""
+    return UUID.sub("<id>", " ".join(text.split()))
+
+
+def shows(output: str, shown: str) -> bool:
+    """Whether the parts of what is shown are in the output, one after the other."""
+    parts = [re.escape(plain(part)) for part in shown.split("…")]
+    return re.match(".*".join(parts), plain(output)) is not None
+
+
+def states(text: str) -> list[tuple[str, str]]:
+    """Kind and phase of each message of a watch, heartbeats left out."""
+    kinds = re.findall(r'"kind": "WATCH_KIND_(\w+)"', text)
+    phases = re.findall(r'"phase": "CANCELLATION_PHASE_(\w+)"', text)
+    return [each for each in zip(kinds, phases, strict=True) if each[0] != "HEARTBEAT"]
+
+
+async def test_the_session_goes_as_the_readme_shows(tmp_path: Path) -> None:
+    """Denied with the reason, accepted, watched to the end; ids and times are others."""
+    async with sandbox(tmp_path) as here:
+        await eventually(lambda: "Ctrl-C" in here.process.out)
+        variables = re.search(r"^  (\. \S+)$", here.process.out, re.MULTILINE)
+        assert variables
+
+        async def run(step: Step) -> tuple[int, Running]:
+            async with program("sh", "-c", f"{variables[1]}\n{step.command}") as shell:
+                return await shell.end(), shell
+
+        denied, accepted, watched = session()
+        code, ran = await run(denied)
+        assert (code, ran.out) == (64 + 7, "")  # grpcurl: 64 and the status PERMISSION_DENIED
+        assert plain(ran.err) == plain(denied.shown)
+
+        code, ran = await run(accepted)
+        assert (code, ran.err) == (0, "")
+        assert shows(ran.out, accepted.shown), ran.out
+
+        code, ran = await run(watched)
+        assert (code, ran.err) == (0, "")
+        told, in_readme = states(ran.out), states(watched.shown)
+        # A slow machine may miss a state on the way, never the last one.
+        assert told[0][0] == in_readme[0][0]
+        assert set(told[1:]) <= set(in_readme)
+        assert told[-1] == in_readme[-1]
