@@ -112,6 +112,20 @@ async def test_a_clock_that_is_behind_the_gateways(ahead: float) -> None:
     assert desk.view.fresh_for == pytest.approx(20)
 
 
+async def test_a_clock_that_is_ahead_of_the_gateways() -> None:
+    """Everything looks older by as much; when that is more than one asked for, nothing is fresh."""
+    desk = Desk(ahead=-20)
+    desk.gets(SNAPSHOT)
+    assert desk.view.known.age_s == pytest.approx(20)
+    assert desk.view.fresh_for == pytest.approx(40)
+    far = Desk(ahead=-90)
+    far.gets(SNAPSHOT)
+    assert far.view.known.stale
+    await far.clock.advance(15)
+    assert not far.gets(HEARTBEAT)
+    assert far.view.known.age_s == pytest.approx(90)
+
+
 async def test_a_clock_that_jumps() -> None:
     """Between two messages it makes nothing older or younger."""
     desk = Desk()

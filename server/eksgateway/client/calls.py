@@ -35,8 +35,10 @@ async def watch(  # noqa: PLR0913  what, as whom, and how
     """An update's states, each once, until it has ended, over broken streams and restarts of the gateway.
 
     Yields also when EKS was not seen for ``max_age`` seconds (``stale``), and when it was again.
-    Below the heartbeats' 15 s a healthy stream is called stale between them. The age is that of
-    EKS's observe time by this machine's clock, so the clocks should agree.
+    Below the heartbeats' 15 s a healthy stream is called stale between them. How old a message is when
+    it comes is told by two clocks, the gateway's in its ``observe_time`` and this machine's: by as much
+    as this one is ahead all looks older; while it is behind, younger, though no younger than it has been
+    here. To rely on ``max_age``, keep the clocks together (NTP) by much less than that.
 
     ``credentials`` gives the bearer token of each stream, and another one once when it is refused.
     Raises AioRpcError for what another attempt does not mend: PERMISSION_DENIED, NOT_FOUND,

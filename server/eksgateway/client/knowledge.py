@@ -15,8 +15,9 @@ from eksgateway.v1.update_pb2 import Update
 class Knowledge:
     """An update as the gateway told it last, and how old that is.
 
-    ``final``: it has ended. ``age_s``: how long ago EKS was last seen. ``stale``: that is longer
-    than one asked for. Before the first state ``update`` is empty and ``sequence`` 0.
+    ``final``: it has ended. ``age_s``: how long ago the gateway last saw it in EKS, as far as the
+    gateway's clock and this machine's agree. ``stale``: that is longer than one asked for. Before the
+    first state ``update`` is empty and ``sequence`` 0.
     """
 
     update: Update = field(default_factory=Update)
@@ -34,7 +35,7 @@ class View:
         self.known = Knowledge()
         self._max_age = max_age
         self._timing = timing
-        self._observed = 0  # EKS's newest observe time, in nanoseconds,
+        self._observed = 0  # the newest observe time, in nanoseconds of the gateway's clock,
         self._seen = timing.monotonic()  # and the moment here that it was
 
     @property
