@@ -178,7 +178,7 @@ class Cancellations:
         decided_at = self._clock.monotonic()
         decision = await self._decide(asked, cluster, update)
         if update.final:
-            raise errors.UpdateFinished(metadata={"subject": str(asked.request.ref), "status": update.status})
+            raise errors.UpdateFinished(metadata={"status": update.status})
 
         intent = self._intent(asked, cluster, update, decision, kept)
         flight.intent_id = intent.cancellation_id

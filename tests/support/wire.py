@@ -55,6 +55,15 @@ class Refusal:
         return {violation.field: violation.description for violation in found.field_violations}
 
     @property
+    def subject(self) -> str:
+        """What PreconditionFailure says that it failed for."""
+        found = self.details["PreconditionFailure"]
+        assert isinstance(found, error_details_pb2.PreconditionFailure)
+        (violation,) = found.violations
+        assert violation.type == self.reason
+        return str(violation.subject)
+
+    @property
     def masked(self) -> bytes:
         """Every byte a client can see but for this call's ids."""
         seen = self.raw

@@ -79,11 +79,14 @@ ROWS = {
 rows = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 
 
-def _complete(refusal: Refusal, row: Row) -> None:
+def _complete(refusal: Refusal, row: Row, update_id: str) -> None:
     """What every error of this row carries, whoever made the call."""
     assert refusal.metadata.get("eks_code", "") == ("" if "drop" in row.fault else row.eks_code)
     assert (refusal.retry_s is not None) == (refusal.status == "RESOURCE_EXHAUSTED")
     assert ("PreconditionFailure" in refusal.details) == (refusal.status == "FAILED_PRECONDITION")
+    if refusal.status == "FAILED_PRECONDITION":
+        cluster, update = "111122223333/us-east-1/prod-1", f"/{update_id}"
+        assert refusal.subject in (cluster, cluster + update)  # ListUpdates names no update
     assert SECRET.encode() not in refusal.raw
 
 
@@ -100,7 +103,7 @@ async def test_an_error_on_a_reading_call(gateway: Running, row: Row) -> None:
     )
     for refusal in await asyncio.gather(*map(refused, calls)):
         assert refusal.told == row.told
-        _complete(refusal, row)
+        _complete(refusal, row, update_id)
     assert gateway.eks.calls("CancelUpdate") == ()
     unbound = await refused(recorded(gateway, request_id="unbound"))
     assert unbound.reason == "CANCELLATION_NOT_FOUND"
@@ -131,7 +134,7 @@ async def test_an_error_on_the_cancel_itself(tmp_path: Path, eks: SimulatedEks, 
             assert "eks_code" not in refusal.metadata
             assert SECRET.encode() not in refusal.raw
         else:
-            _complete(refusal, row)
+            _complete(refusal, row, update_id)
         kept = await recorded(gateway, cancellation_id=refusal.metadata["cancellation_id"])
         assert kept == await recorded(gateway, request_id="first")
         assert kept.phase == row.phase

@@ -133,7 +133,8 @@ async def test_a_target_that_is_not_configured(anywhere: Running, where: dict[st
     ):
         refusal = await refused(call)
         assert refusal.told == ("FAILED_PRECONDITION", "TARGET_NOT_CONFIGURED")
-        assert "PreconditionFailure" in refusal.details
+        named = "/".join([where.get("account_id", ACCOUNT), where.get("region", "us-east-1"), "prod-1"])
+        assert refusal.subject in (named, f"{named}/u")
     assert anywhere.eks.calls() == ()
 
 

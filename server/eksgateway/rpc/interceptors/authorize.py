@@ -34,6 +34,7 @@ class Authorize(Interceptor):
 
     async def _require(self, call: Call, action: Action) -> None:
         request: Any = call.request
+        call.cluster = fields.clip_cluster(fields.cluster_ref(request.cluster, self._home))
 
         def text(name: str, longest: int) -> str:
             return fields.clip(getattr(request, name, ""), longest)
@@ -41,7 +42,7 @@ class Authorize(Interceptor):
         question = Question(
             caller=call.caller,
             action=action,
-            cluster=fields.clip_cluster(fields.cluster_ref(request.cluster, self._home)),
+            cluster=call.cluster,
             method=call.path,
             decision_id=call.decision_id,
             time=self._clock.now(),

@@ -59,7 +59,8 @@ class Errors:
 
     async def _abort(self, call: Call, context: Any, error: errors.GatewayError) -> NoReturn:
         try:
-            status: Any = rpc_status.to_status(status_of(error))  # a named tuple, whatever its stub says
+            # A named tuple, whatever its stub says.
+            status: Any = rpc_status.to_status(status_of(error, _subject(call)))
         except ValueError:  # a text that is not Unicode
             log.exception("rpc.untellable", reason=error.reason, decision_id=call.decision_id)
             error = errors.Internal()
@@ -73,8 +74,10 @@ class Errors:
         raise asyncio.CancelledError  # nothing more to do here; grpc is told nothing else
 
 
-def status_of(error: errors.GatewayError) -> status_pb2.Status:
-    """The google.rpc.Status of an error: ErrorInfo always, the others where they apply."""
+def status_of(error: errors.GatewayError, subject: str = "") -> status_pb2.Status:
+    """The google.rpc.Status of an error: ErrorInfo always, the others where they apply. ``subject`` is what
+    a precondition failed for.
+    """
     code = next(STATUS[branch] for branch in type(error).__mro__ if branch in STATUS)
     details: list[Message] = [
         error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
@@ -86,7 +89,7 @@ def status_of(error: errors.GatewayError) -> status_pb2.Status:
     if error.violations and code is grpc.StatusCode.INVALID_ARGUMENT:
         details.append(_bad_request(error))
     if code is grpc.StatusCode.FAILED_PRECONDITION:
-        details.append(_precondition(error))
+        details.append(_precondition(error, subject))
     packed = []
     for detail in details:
         packed.append(any_pb2.Any())
@@ -101,9 +104,16 @@ def _bad_request(error: errors.GatewayError) -> error_details_pb2.BadRequest:
     )
 
 
-def _precondition(error: errors.GatewayError) -> error_details_pb2.PreconditionFailure:
+def _subject(call: Call) -> str:
+    """What a call is about, as account/region/cluster and /update if it names one; empty without either."""
+    if call.cluster is None:
+        return ""
+    update_id = getattr(call.request, "update_id", "")
+    return f"{call.cluster}/{update_id}" if update_id else str(call.cluster)
+
+
+def _precondition(error: errors.GatewayError, subject: str) -> error_details_pb2.PreconditionFailure:
     violation = error_details_pb2.PreconditionFailure.Violation
-    subject = error.metadata.get("subject", "")
     return error_details_pb2.PreconditionFailure(
         violations=[violation(type=error.reason, subject=subject, description=error.message)]
     )
