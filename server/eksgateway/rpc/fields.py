@@ -95,19 +95,18 @@ def check_cluster(fields: Fields, cluster: ClusterRef) -> None:
     fields.text("cluster.region", cluster.region, REGION_LENGTH)
 
 
-def check_update(fields: Fields, ref: UpdateRef) -> None:
-    """A cluster's names and an update's id."""
-    check_cluster(fields, ref.cluster)
-    fields.match("update_id", ref.update_id, UPDATE)
-
-
-def check_reason(fields: Fields, reason: str, ticket: str) -> None:
-    """What a caller says of a cancel."""
-    fields.text("reason", reason, REASON_LENGTH)
-    fields.text("ticket", ticket, TICKET_LENGTH)
-
-
-def check_request_id(fields: Fields, value: str, *, required: bool) -> None:
-    """A caller's own id for a cancel."""
-    if value or required:
-        fields.match("request_id", value, REQUEST_ID)
+def update_ref(request: Any, home: Target, *, id_required: bool = False) -> UpdateRef:
+    """The update that a request names. Raises RequestInvalid for whatever the request has malformed,
+    and where ``id_required``, for a ``request_id`` that it does not have.
+    """
+    ref = UpdateRef(cluster_ref(request.cluster, home), request.update_id)
+    checked = Fields()
+    check_cluster(checked, ref.cluster)
+    checked.match("update_id", ref.update_id, UPDATE)
+    checked.text("reason", getattr(request, "reason", ""), REASON_LENGTH)
+    checked.text("ticket", getattr(request, "ticket", ""), TICKET_LENGTH)
+    request_id = getattr(request, "request_id", "")
+    if request_id or id_required:
+        checked.match("request_id", request_id, REQUEST_ID)
+    checked.done()
+    return ref

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 from eksgateway import cancellability
 from eksgateway.cancellation import Asked, Cancellations, certain
@@ -74,7 +75,7 @@ class UpdateService:
     async def CheckCancelUpdate(
         self, request: pb.CheckCancelUpdateRequest, call: Call
     ) -> pb.CheckCancelUpdateResponse:
-        ref = self._update_ref(request, reason=request.reason, ticket=request.ticket)
+        ref = self._update_ref(request)
         admitted = self._question(call, Action.CANCEL, ref.cluster, request.reason, request.ticket)
         at_request = await self._decisions.ask(admitted)
         cluster = certain(await self._eks.describe_cluster(ref.cluster), ref.cluster)
@@ -145,7 +146,7 @@ class UpdateService:
     async def CancelUpdateAndWatch(
         self, request: pb.CancelUpdateAndWatchRequest, call: Call
     ) -> AsyncIterator[pb.CancelUpdateAndWatchResponse]:
-        cancellation = await self._cancel(request, call, required_id=True, also=(Action.WATCH,))
+        cancellation = await self._cancel(request, call, id_required=True, also=(Action.WATCH,))
         yield pb.CancelUpdateAndWatchResponse(cancellation=convert.cancellation(cancellation))
         call.become_watch()
         async for message in self._watch(call, cancellation.ref):
@@ -156,16 +157,10 @@ class UpdateService:
         request: pb.CancelUpdateRequest | pb.CancelUpdateAndWatchRequest,
         call: Call,
         *,
-        required_id: bool = False,
+        id_required: bool = False,
         also: tuple[Action, ...] = (),
     ) -> Cancellation:
-        ref = UpdateRef(fields.cluster_ref(request.cluster, self._home), request.update_id)
-        checked = fields.Fields()
-        fields.check_update(checked, ref)
-        fields.check_reason(checked, request.reason, request.ticket)
-        fields.check_request_id(checked, request.request_id, required=required_id)
-        checked.done()
-        self._serve(ref.cluster)
+        ref = self._update_ref(request, id_required=id_required)
         return await self._cancellations.cancel(
             Asked(
                 caller=call.caller,
@@ -202,17 +197,8 @@ class UpdateService:
         """The cluster as shared reads know it, and certainly the one that was asked about."""
         return certain(await self._reads.cluster(cluster, self._settings.facts_max_age_s), cluster)
 
-    def _update_ref(
-        self,
-        request: pb.CheckCancelUpdateRequest | pb.GetUpdateRequest | pb.WatchUpdateRequest,
-        reason: str = "",
-        ticket: str = "",
-    ) -> UpdateRef:
-        ref = UpdateRef(fields.cluster_ref(request.cluster, self._home), request.update_id)
-        checked = fields.Fields()
-        fields.check_update(checked, ref)
-        fields.check_reason(checked, reason, ticket)
-        checked.done()
+    def _update_ref(self, request: Any, *, id_required: bool = False) -> UpdateRef:
+        ref = fields.update_ref(request, self._home, id_required=id_required)
         self._serve(ref.cluster)
         return ref
 
