@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -21,8 +22,10 @@ from eksgateway.policy.load import open_engine
 from eksgateway.policy.reload import POLL_S
 from eksgateway.policy.source import read_module
 from eksgateway.policy.wasm import WasmEngine
+from eksgateway.reading import HUNG
 from eksgateway.settings import PolicySettings
 from support.clock import FakeClock
+from support.hanging import hanging
 from support.logs import capture_logs
 from support.policy_cases import CONTENT
 from support.questions import at_request, caller
@@ -324,6 +327,43 @@ async def test_a_replaced_policy_leaves_no_memory_behind() -> None:
         assert [each() for each in gone] == [None] * 3
     finally:
         await engine.close()
+
+
+async def test_a_file_system_that_hangs_is_told_and_leaves_the_old_in_force(follow: Open) -> None:
+    """As data that does not load; when it answers again, what it holds is in force."""
+    here = await follow()
+    await here.resting()
+    with hanging(here.data), capture_logs() as logs:
+        here.engine.reload()
+        async with asyncio.timeout(20):
+            while not here.engine.reloads.failing:  # noqa: ASYNC110 - it is waited for in real time
+                await asyncio.sleep(0.01)
+        assert HUNG in logs[0]["faults"][0]
+        assert await here.allows()
+    write(here.data, NOBODY)
+    await here.looks(3)
+    assert not await here.allows()
+
+
+async def test_a_gateway_does_not_start_on_a_file_system_that_hangs(tmp_path: Path) -> None:
+    """It says so instead of waiting."""
+    with hanging(tmp_path / "data.yaml"), pytest.raises(PolicyLoadError, match=HUNG):
+        await open_engine(PolicySettings(data=tmp_path / "data.yaml"), FakeClock())
+
+
+async def test_closing_does_not_wait_for_a_file_system_that_hangs(tmp_path: Path) -> None:
+    """The process ends though a read does not; no thread of it has to be waited for."""
+    write(tmp_path / "data.yaml", EVERYBODY)
+    engine = await open_engine(PolicySettings(data=tmp_path / "data.yaml"), FakeClock())
+    with hanging(tmp_path / "data.yaml"):
+        engine.reload()
+        async with asyncio.timeout(20):
+            while not (reading := [each for each in threading.enumerate() if each.name == "files"]):  # noqa: ASYNC110
+                await asyncio.sleep(0.002)
+        async with asyncio.timeout(4):
+            await engine.close()
+        assert [each.daemon for each in reading if each.is_alive()] == [True]
+    assert not {task for task in asyncio.all_tasks() if task.get_name() == "policy-files"}
 
 
 async def test_closing_waits_for_what_is_being_loaded(tmp_path: Path) -> None:

@@ -12,11 +12,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
+from eksgateway.reading import HUNG
 from eksgateway.rpc.certificates import LOOK_S, Certificates
 from eksgateway.settings import SettingsError, TlsSettings
 from support import authority
 from support.authority import Authority, Shape
 from support.clock import FakeClock
+from support.hanging import hanging
 from support.logs import capture_logs
 from support.tokens import rsa_key
 
@@ -45,9 +47,9 @@ class Folder:
         for name, content in contents.items():
             authority.replace(self.path / names[name], content)
 
-    def look(self, times: int = 2) -> None:
+    async def look(self, times: int = 2) -> None:
         for _ in range(times):
-            self.certificates.look()
+            await self.certificates.look()
 
 
 @pytest.fixture
@@ -137,54 +139,56 @@ def test_files_that_cannot_be_used_keep_a_listener_from_starting(
 
 
 @pytest.mark.parametrize(("spoil", "said"), BAD.values(), ids=BAD)
-def test_files_that_cannot_be_used_change_nothing_and_are_told_once(
+async def test_files_that_cannot_be_used_change_nothing_and_are_told_once(
     folder: Folder, logged: list[Any], spoil: Callable[[Folder], Any], said: str
 ) -> None:
     """What was in force stays; good files in their place are put in force afterwards."""
     folder.certificates.read()
     spoil(folder)
-    folder.look(4)
+    await folder.look(4)
     (told,) = logged
     assert (told["event"], told["log_level"]) == ("tls.not_renewed", "error")
     with pytest.raises(SettingsError, match=said):
         folder.certificates.read()
     CA.server().write(folder.path)
     folder.write(client_ca=OTHER.certificate)
-    folder.look()
+    await folder.look()
     assert events(logged) == ["tls.not_renewed", "tls.renewed"]
-    folder.look(4)
+    await folder.look(4)
     assert len(logged) == 2
 
 
-def test_what_was_in_force_may_come_back(folder: Folder, logged: list[Any]) -> None:
+async def test_what_was_in_force_may_come_back(folder: Folder, logged: list[Any]) -> None:
     """A fault that was mended that way, and comes again, is told again."""
     folder.certificates.read()
     for _ in range(2):
         folder.write(key=b"")
-        folder.look()
+        await folder.look()
         folder.write(key=folder.leaf.key)
-        folder.look()
+        await folder.look()
     assert events(logged) == ["tls.not_renewed"] * 2
 
 
-def test_a_file_is_judged_when_two_looks_find_the_same(folder: Folder, logged: list[Any]) -> None:
+async def test_a_file_is_judged_when_two_looks_find_the_same(folder: Folder, logged: list[Any]) -> None:
     """A bundle that is half written may be a good one that lacks a CA."""
     folder.certificates.read()
     for content in (OTHER.certificate, OTHER.certificate + CA.certificate):
         folder.write(client_ca=content)
-        folder.look(1)
+        await folder.look(1)
     assert logged == []
-    folder.look(1)
+    await folder.look(1)
     assert events(logged) == ["tls.renewed"]
 
 
-def test_a_certificate_is_put_in_force_when_its_time_has_come(folder: Folder, logged: list[Any]) -> None:
+async def test_a_certificate_is_put_in_force_when_its_time_has_come(
+    folder: Folder, logged: list[Any]
+) -> None:
     """One that was put there too early needs no second hand."""
     folder.certificates.read()
     CA.issue(replace(Shape(), starts_s=60)).write(folder.path)
-    folder.look()
+    await folder.look()
     folder.clock.jump(60)
-    folder.look()
+    await folder.look()
     assert events(logged) == ["tls.not_renewed", "tls.renewed"]
 
 
@@ -194,38 +198,38 @@ def test_an_old_root_may_stay_in_the_bundle(folder: Folder) -> None:
     folder.certificates.read()
 
 
-def test_a_certificate_that_nobody_renews_is_told_in_time_and_when_it_has_expired(
+async def test_a_certificate_that_nobody_renews_is_told_in_time_and_when_it_has_expired(
     folder: Folder, logged: list[Any]
 ) -> None:
     """Once each: with a fifth of its life left, and at its end; and again for the next one."""
     folder.certificates.read()
     folder.clock.jump(3600 - 0.2 * 3660 - 1)
-    folder.look()
+    await folder.look()
     assert logged == []
     folder.clock.jump(2)
-    folder.look()
+    await folder.look()
     folder.clock.jump(0.2 * 3660)
-    folder.look()
+    await folder.look()
     assert [(line["event"], Path(line["file"]).name) for line in logged] == [
         ("tls.expires_soon", "tls.crt"),
         ("tls.expired", "tls.crt"),
     ]
     logged.clear()
     CA.issue(replace(Shape(), ends_s=7200)).write(folder.path)
-    folder.look()
+    await folder.look()
     folder.clock.jump(3300)
-    folder.look()
+    await folder.look()
     assert events(logged) == ["tls.renewed", "tls.expires_soon"]
 
 
-def test_a_client_ca_near_its_end_is_told_too(folder: Folder, logged: list[Any]) -> None:
+async def test_a_client_ca_near_its_end_is_told_too(folder: Folder, logged: list[Any]) -> None:
     """With it every client would be locked out."""
     folder.certificates.read()
     CA.issue(replace(Shape(), ends_s=3 * DAY)).write(folder.path)
-    folder.look()
+    await folder.look()
     logged.clear()
     folder.clock.jump(0.9 * DAY)
-    folder.look()
+    await folder.look()
     assert [(line["event"], Path(line["file"]).name) for line in logged] == [("tls.expires_soon", "ca.crt")]
 
 
@@ -233,20 +237,45 @@ async def test_it_looks_again_and_again(folder: Folder, logged: list[Any]) -> No
     """By the injected clock, until it is stopped."""
     folder.certificates.read()
     keeping = asyncio.create_task(folder.certificates.keep())
-    await folder.clock.advance()
+    await resting(folder.clock)
     CA.server().write(folder.path)
     await folder.clock.advance(LOOK_S)
+    await resting(folder.clock)
     assert logged == []
     await folder.clock.advance(LOOK_S)
+    await resting(folder.clock)
     assert events(logged) == ["tls.renewed"]
     keeping.cancel()
 
 
-def test_nothing_of_a_key_is_told(folder: Folder, logged: list[Any]) -> None:
+async def resting(clock: FakeClock) -> None:
+    async with asyncio.timeout(20):
+        while not clock.sleepers:  # noqa: ASYNC110 - files are read on a thread meanwhile
+            await asyncio.sleep(0.002)
+
+
+async def test_a_file_system_that_hangs_is_told_and_holds_nothing_up(
+    folder: Folder, logged: list[Any]
+) -> None:
+    """The certificate in force stays, the loop goes on, and what is put there later comes into force."""
+    folder.certificates.read()
+    with hanging(folder.settings.key):
+        looking = asyncio.create_task(folder.look(1))
+        for _ in range(5):
+            await asyncio.sleep(0)  # it goes on
+        assert not looking.done()
+        await looking
+        assert [(line["event"], HUNG in line["fault"]) for line in logged] == [("tls.not_renewed", True)]
+    CA.server().write(folder.path)
+    await folder.look(3)
+    assert events(logged) == ["tls.not_renewed", "tls.renewed"]
+
+
+async def test_nothing_of_a_key_is_told(folder: Folder, logged: list[Any]) -> None:
     """Neither in a fault nor in what stands for the files."""
     folder.certificates.read()
     folder.write(key=b"-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n")
-    folder.look()
+    await folder.look()
     with pytest.raises(SettingsError) as fault:
         folder.certificates.read()
     told = repr((logged, fault.value, fault.value.__cause__, vars(folder.certificates)))

@@ -18,6 +18,7 @@ from eksgateway.ledger.codec import decode
 from eksgateway.ledger.listing import every_denial, list_events
 from eksgateway.model import Intent
 from support.gateway import POLICY_DATA, Running, until
+from support.hanging import hanging
 from support.processes import eventually
 from support.serving import Place, serving
 from support.simulator import SimulatedEks
@@ -141,3 +142,16 @@ async def test_a_process_reloads_on_sighup_and_goes_on_with_what_it_has(
         assert (await eventually(lambda: served.calls[1:]))[0]["reason"] == "POLICY_DENIED"
         assert {each["fault"] for each in events("health.readiness")} == {"none"}
         assert await served.end() == 0
+
+
+async def test_a_process_whose_policy_data_hangs_serves_and_ends(tmp_path: Path, eks: SimulatedEks) -> None:
+    """By what it has; its end does not wait for the file system."""
+    place = Place(tmp_path, eks.url)
+    update_id = eks.rollback("staging-1")
+    async with serving(place) as served:
+        with hanging(tmp_path / "data.yaml"):
+            served.process.send_signal(signal.SIGHUP)
+            await eventually(lambda: [each for each in served.lines if each["event"] == "policy.refused"])
+            await served.cancel("staging-1", update_id)
+            async with asyncio.timeout(20):
+                assert await served.end() == 0

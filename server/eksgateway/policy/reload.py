@@ -12,10 +12,12 @@ from eksgateway.logs import Log
 from eksgateway.policy.data import changes, describe
 from eksgateway.policy.engine import PolicyLoadError, Reloads
 from eksgateway.policy.source import Content, PolicyFiles
+from eksgateway.reading import HUNG, Reader
 
 log = Log("eksgateway.policy")
 
 POLL_S: Final = 1.0
+_LAST_MOMENT_S: Final = 2.0
 _TOLD: Final = 100  # a line of the log has room for that many ids or faults
 
 # Puts a module and data in force and gives their revision, or raises PolicyLoadError.
@@ -50,6 +52,7 @@ class Follower:
     ) -> None:
         self.reloads = Reloads(loaded=1, last=clock.now())
         self._files = files
+        self._reader = Reader(files.read)
         self._clock = clock
         self._replace = replace
         self._judged = _Look(content)
@@ -68,11 +71,13 @@ class Follower:
         self._wake.set()
 
     async def close(self) -> None:
-        """End after what is being loaded, if anything is: a thread that loads cannot be stopped."""
+        """Wait a moment for what is being read and loaded, if anything is: its thread cannot be stopped."""
         self._closing = True
         self._wake.set()
         if self._task is not None:
-            await self._task
+            await asyncio.wait({self._task}, timeout=_LAST_MOMENT_S)
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
         before = self._judged
@@ -82,7 +87,7 @@ class Follower:
             if self._closing:
                 return
             try:
-                found = await asyncio.to_thread(self._look)
+                found = await self._look()
                 if asked or (found == before and found != self._judged):
                     await self._judge(found)
                 before = found
@@ -90,11 +95,13 @@ class Follower:
                 log.exception("policy.unexpected")
                 self._refused((type(exc).__name__,))
 
-    def _look(self) -> _Look:
+    async def _look(self) -> _Look:
         try:
-            return _Look(self._files.read())
+            return _Look(await self._reader.read())
         except PolicyLoadError as exc:
             return _Look(None, exc.faults)
+        except TimeoutError:
+            return _Look(None, (f"cannot be read: {HUNG}",))
 
     async def _judge(self, found: _Look) -> None:
         self._judged = found

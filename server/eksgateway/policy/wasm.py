@@ -21,6 +21,7 @@ from eksgateway.policy.revision import Revision
 from eksgateway.policy.source import PolicyFiles, revision_of
 from eksgateway.policy.ticker import Ticker
 from eksgateway.policy.wasm_module import EvaluationFailed, PolicyInstance, PolicyModule
+from eksgateway.reading import HUNG, Reader
 
 _LOAD_S: Final = 10.0
 # The event loop stands still while a policy is evaluated, so a runaway one is stopped before the
@@ -100,7 +101,10 @@ class WasmEngine:
     @classmethod
     async def open(cls, files: PolicyFiles, clock: Clock, *, timeout_s: float) -> Self:
         """An engine that follows its files. Raises PolicyLoadError for what they hold now."""
-        content = await asyncio.to_thread(files.read)
+        try:
+            content = await Reader(files.read).read()
+        except TimeoutError as exc:
+            raise PolicyLoadError(f"{files.data}: cannot be read: {HUNG}") from exc
         data = await asyncio.to_thread(files.parse, content)
         engine = await cls.load(content.wasm, data, timeout_s=timeout_s)
         engine.follow(Follower(files, clock, engine.replace, content, data))

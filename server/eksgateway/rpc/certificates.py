@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from eksgateway.clock import Clock
 from eksgateway.logs import Log
+from eksgateway.reading import HUNG, Reader
 from eksgateway.settings import SettingsError, TlsSettings
 
 log = Log("eksgateway.tls")
@@ -62,6 +63,7 @@ class Certificates:
         self._terms: Sequence[Term] = ()
         self._seen: Files | None = None
         self._fault = ""
+        self._reader = Reader(lambda: read_files(settings))
         self._warned: set[tuple[str, Term]] = set()
         # From the event loop to core's threads: holds the newest until the next connection takes it.
         self._fresh: deque[grpc.ServerCertificateConfiguration] = deque(maxlen=1)
@@ -85,15 +87,15 @@ class Certificates:
         while True:
             await self._clock.sleep(LOOK_S)
             try:
-                self.look()
+                await self.look()
             except Exception:  # one odd file must not end all renewals
                 log.exception("tls.unexpected", certificate=str(self._settings.certificate))
 
-    def look(self) -> None:
+    async def look(self) -> None:
         """Put in force what the files hold now, if it can be used."""
         self._warn()
         try:
-            files = read_files(self._settings)
+            files = await self._reader.read()
             if files == self._in_force:
                 self._fault = ""
                 return
@@ -103,6 +105,9 @@ class Certificates:
             terms = judge(self._settings, files, self._clock.now())
         except Unusable as exc:
             self._refuse(str(exc))
+            return
+        except TimeoutError:
+            self._refuse(f"{self._settings.certificate}: {HUNG}")
             return
         self._in_force, self._terms, self._fault = files, terms, ""
         self._fresh.append(_configuration(files))

@@ -1,0 +1,26 @@
+"""A file that hangs whoever reads it, as one on a network file system that is gone."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def hanging(path: Path) -> Iterator[None]:
+    """In the place of a file; afterwards nothing is there, and who hung has read nothing."""
+    beside = path.with_suffix(".pipe")
+    os.mkfifo(beside)  # opening it waits for a writer
+    beside.replace(path)
+    try:
+        yield
+    finally:
+        held = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+        path.unlink()
+        os.close(held)
+        for thread in threading.enumerate():
+            if thread.name == "files":
+                thread.join(timeout=10)
