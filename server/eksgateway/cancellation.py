@@ -11,6 +11,7 @@ import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from eksgateway import errors
 from eksgateway.clock import Clock
@@ -175,12 +176,12 @@ class Cancellations:
                 return recorded_result(kept)
 
         cluster, update = await self._look(asked)
-        decided_at = self._clock.monotonic()
-        decision = await self._decide(asked, cluster, update)
+        now, decided_at = self._clock.now(), self._clock.monotonic()
+        decision = await self._decide(asked, cluster, update, now)
         if update.final:
             raise errors.UpdateFinished(metadata={"status": update.status})
 
-        intent = self._intent(asked, cluster, update, decision, kept)
+        intent = replace(self._intent(asked, cluster, update, decision, kept), decision_time=now)
         flight.intent_id = intent.cancellation_id
         committed = await self._commit(intent, kept)
         outcome = await self._forward(committed, send_before=decided_at + self._decision_max_age)
@@ -200,7 +201,7 @@ class Cancellations:
             raise errors.TargetMismatch(detail=f"decided {ref}, reached {update.id}")
         return cluster, update
 
-    async def _decide(self, asked: Asked, cluster: ClusterFacts, update: Update) -> Decision:
+    async def _decide(self, asked: Asked, cluster: ClusterFacts, update: Update, now: datetime) -> Decision:
         """The policy's explicit yes to this exact request, with live facts."""
         question = Question(
             caller=asked.caller,
@@ -208,7 +209,7 @@ class Cancellations:
             cluster=asked.request.ref.cluster,
             method=asked.method,
             decision_id=asked.decision_id,
-            time=self._clock.now(),
+            time=now,
             reason=asked.request.reason,
             ticket=asked.request.ticket,
             facts=cluster,
@@ -244,6 +245,7 @@ class Cancellations:
             decision=decision,
             token=kept.intent.token if kept else self._new_id(),
             time=self._clock.now(),
+            method=asked.method,
         )
 
     async def _commit(self, intent: Intent, kept: Cancellation | None) -> Cancellation:

@@ -172,7 +172,10 @@ class CancelRequest:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What is committed before anything is sent. ``token`` goes to EKS as clientRequestToken."""
+    """What is committed before anything is sent. ``token`` goes to EKS as clientRequestToken.
+
+    ``method`` and ``decision_time`` are what the policy was told; the earliest ledgers lack them.
+    """
 
     cancellation_id: str
     request_id: str
@@ -183,6 +186,8 @@ class Intent:
     decision: Decision
     token: str
     time: datetime
+    method: str = ""
+    decision_time: datetime | None = None
 
 
 class OutcomeKind(StrEnum):

@@ -16,10 +16,19 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from eksgateway import model
 from eksgateway.cli.main import app
-from eksgateway.ledger.listing import every_denial
+from eksgateway.clock import SystemClock
+from eksgateway.ledger.codec import decode
+from eksgateway.ledger.listing import every_denial, every_event
+from eksgateway.ledger.sql import open_ledger
+from eksgateway.settings import LedgerSettings
+from eksgateway.v1 import update_service_pb2 as pb
+from eksgateway.v1.update_pb2 import ClusterRef
+from support.changing_policy import compiled, own_rego
 from support.gateway import ACCOUNT, POLICY_DATA, REGION, Running, running
 from support.questions import at_request, at_update, caller
+from support.records import intent
 from support.simulator import SimulatedEks
 
 Data = dict[str, Any]
@@ -316,6 +325,60 @@ async def test_a_change_is_told_with_its_reasons(tmp_path: Path, ledger: Path) -
     assert "   before: denied by oncall\n   before:   A ticket is required by grant oncall.\n" in second
     assert "   after: allowed by oncall\n" in second
     assert "It was denied before EKS was asked" in second
+
+
+async def test_what_a_cancel_with_a_watch_needed_is_decided_again_as_it_was_asked(tmp_path: Path) -> None:
+    """Both its actions, under its own method."""
+    home = tmp_path / "gateway"
+    home.mkdir()
+    async with SimulatedEks() as eks, running(home, eks) as gateway:
+        update_id = eks.rollback("staging-1")
+        request = pb.CancelUpdateAndWatchRequest(
+            cluster=ClusterRef(name="staging-1"), update_id=update_id, request_id="first"
+        )
+        stream = gateway.updates.CancelUpdateAndWatch(request, metadata=gateway.oncall, timeout=40)
+        await stream.read()
+        stream.cancel()
+    (kept,) = [
+        decode(model.Intent, each.body) for each in every_event(home / "ledger.db") if each.kind == "intent"
+    ]
+    assert kept.decision_time is not None
+    assert kept.decision_time <= kept.time
+    asked_as_it_was = 'allowed if {\n\tendswith(input.context.method, "/CancelUpdateAndWatch")'
+    module = compiled(own_rego(tmp_path, "\nallowed if {", f"\n{asked_as_it_was}"), tmp_path)
+    for change, expected in (
+        (lambda _: None, []),
+        (lambda content: content["grants"][1]["actions"].remove("watch"), ["watch"]),
+        (lambda content: content["grants"].pop(1), ["cancel", "watch"]),
+    ):
+        data = candidate(tmp_path, change)
+        _, told, error = run("diff", "--data", data, "--ledger", home / "ledger.db", "--module", module)
+        assert error == ""
+        assert re.findall(r"^allowed → denied: jwt:test:oncall, (\w+) on ", told, re.MULTILINE) == expected
+        assert told.splitlines()[-1].startswith(f"2 recorded decisions: {len(expected)} would be denied")
+
+
+async def test_a_cancel_is_decided_again_at_the_time_of_its_decision(tmp_path: Path) -> None:
+    """A freeze may begin between that and the record."""
+    edge = datetime(2026, 5, 1, tzinfo=UTC)
+    moment = timedelta(milliseconds=10)
+    where = model.ClusterRef("111122223333", "us-east-1", "staging-1")
+    recorded = intent(
+        caller=caller("jwt:test:oncall", "test:oncall"),
+        request=model.CancelRequest(model.UpdateRef(where, "u-1"), "", ""),
+        decision_time=edge - moment,
+        time=edge + moment,
+    )
+    settings = LedgerSettings(path=tmp_path / "ledger.db")
+    kept = await open_ledger(settings, SystemClock())
+    await kept.commit_intent(recorded)
+    await kept.close()
+    for begins, changed in ((edge, 0), (edge - timedelta(seconds=1), 1)):
+        times = [f"{time:%Y-%m-%dT%H:%M:%SZ}" for time in (begins, begins + timedelta(hours=1))]
+        entry = {"id": "f", "clusters": ["*"], "from": times[0], "until": times[1]}
+        data = candidate(tmp_path, lambda content, entry=entry: content.update(freezes=[entry]))  # type: ignore[misc]  # a default argument
+        code, told, error = run("diff", "--data", data, "--ledger", settings.path)
+        assert (code, error) == (changed, ""), told
 
 
 async def test_other_data_may_be_the_baseline(tmp_path: Path, ledger: Path) -> None:

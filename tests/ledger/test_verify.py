@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ import pytest
 from eksgateway.clock import SystemClock
 from eksgateway.ledger import store
 from eksgateway.ledger.chain import GENESIS, Checkpoint, Kind, link
+from eksgateway.ledger.codec import encode
 from eksgateway.ledger.listing import list_cancellations, list_events
 from eksgateway.ledger.migrate import migrate
 from eksgateway.ledger.protocol import HistoryFilter
@@ -20,7 +22,7 @@ from eksgateway.ledger.sqlite import LedgerError, LedgerFile, open_engine
 from eksgateway.ledger.verify import Break, verify
 from eksgateway.model import OutcomeKind
 from eksgateway.settings import LedgerSettings
-from support.records import intent, observation, outcome, ref, update
+from support.records import START, intent, observation, outcome, ref, update
 
 
 @pytest.fixture
@@ -46,10 +48,58 @@ def tamper(path: Path, *statements: str) -> None:
     other.close()
 
 
+def as_an_earlier_version_wrote_it(path: Path) -> Checkpoint:
+    """Take what intents hold since then out of a ledger, and chain its events anew; the new head."""
+
+    def earlier(text: str) -> str:
+        document = json.loads(text)
+        intent = document["cancellation"]["intent"] if "cancellation" in document else document
+        intent.pop("method", None), intent.pop("decision_time", None)
+        return encode(document)
+
+    head, statements = GENESIS, []
+    for each in list_events(path):
+        event = link(head, each.time, Kind(each.kind), each.cancellation_id, earlier(each.body))
+        changed = f"body = {quoted(event.body)}, prev_hash = '{event.prev_hash}', hash = '{event.hash}'"
+        statements.append(f"UPDATE events SET {changed} WHERE seq = {each.seq}")
+        head = event.checkpoint
+    with sqlite3.connect(path) as other:
+        records = other.execute("SELECT cancellation_id, record FROM cancellations").fetchall()
+    other.close()
+    statements += [
+        f"UPDATE cancellations SET record = {quoted(earlier(record))} WHERE cancellation_id = '{key}'"
+        for key, record in records
+    ]
+    tamper(path, *statements)
+    return head
+
+
+def quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
 def broken(path: Path, checkpoint: Checkpoint | None = None) -> Break:
     found = verify(path, checkpoint).broken
     assert found is not None
     return found
+
+
+async def test_a_ledger_of_an_earlier_version_is_sound_and_goes_on(
+    settings: LedgerSettings, path: Path
+) -> None:
+    """What its intents lack stays missing there; what is written from now on has it."""
+    before = as_an_earlier_version_wrote_it(path)
+    assert '"method"' not in "".join(each.body for each in list_events(path))
+    assert verify(path).broken is None
+    ledger = await open_ledger(settings, SystemClock())
+    kept = await ledger.find("jwt:corp:ann", "request-1")
+    assert kept is not None
+    assert (kept.intent.method, kept.intent.decision_time) == ("", None)
+    await ledger.commit_intent(intent("4", method="/CancelUpdate", decision_time=START))
+    await ledger.record_outcome("cancellation-3", outcome())
+    await ledger.close()
+    report = verify(path, before)
+    assert (report.events, report.cancellations, report.broken) == (9, 4, None)
 
 
 async def test_sound(path: Path) -> None:

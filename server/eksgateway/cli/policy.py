@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,10 @@ from eksgateway.policy.inputs import load_inputs
 from eksgateway.policy.question import Question
 from eksgateway.policy.source import read_module, revision_of
 from eksgateway.policy.trial import Trial, open_trial
+from eksgateway.rpc.methods import METHODS, UPDATES
 from eksgateway.settings import SettingsError, load
 
-_CANCEL = "/eksgateway.v1.UpdateService/CancelUpdate"
+_CANCEL = f"/{UPDATES}/CancelUpdate"  # where an intent of an early ledger does not say which it was
 UNUSABLE = 2  # the exit code for what cannot be read
 
 
@@ -112,25 +113,35 @@ def _recorded(ledger: Path) -> Iterator[_Recorded]:
                 intent = decode(Intent, event.body)
             except CodecError as exc:
                 raise LedgerError(f"{ledger}: event {event.seq} was changed: {exc}") from exc
-            yield _Recorded(f"cancellation {intent.cancellation_id}", intent.decision, _question(intent))
+            yield from _asked_for(intent)
     for denial in every_denial(ledger):
         yield _Recorded(f"decision {denial.decision.decision_id}", denial.decision, _input(ledger, denial))
 
 
-def _question(intent: Intent) -> dict[str, Any]:
-    """What the policy was asked last before the intent: at stage update, at that time."""
-    return Question(
+def _asked_for(intent: Intent) -> Iterator[_Recorded]:
+    """What the policy was asked last before the intent, at stage update, and said yes to.
+
+    The intent keeps the decision on the cancel; without a yes to whatever else its method needs there
+    would be none.
+    """
+    question = Question(
         caller=intent.caller,
         action=Action.CANCEL,
         cluster=intent.request.ref.cluster,
-        method=_CANCEL,
+        method=intent.method or _CANCEL,
         decision_id=intent.decision.decision_id,
-        time=intent.time,
+        time=intent.decision_time or intent.time,
         reason=intent.request.reason,
         ticket=intent.request.ticket,
         facts=intent.cluster,
         update=intent.update,
-    ).to_input()
+    )
+    implied = replace(intent.decision, rule_ids=(), reasons=())
+    method = METHODS.get(question.method, METHODS[_CANCEL])
+    for action in method.actions:
+        decision = intent.decision if action is Action.CANCEL else implied
+        document = replace(question, action=action).to_input()
+        yield _Recorded(f"cancellation {intent.cancellation_id}", decision, document)
 
 
 def _input(ledger: Path, denial: Denial) -> dict[str, Any]:

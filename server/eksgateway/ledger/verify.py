@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from eksgateway.ledger.chain import GENESIS, Checkpoint, Event, fault
-from eksgateway.ledger.codec import CodecError
+from eksgateway.ledger.codec import CodecError, decode, encode
 from eksgateway.ledger.listing import as_event, inspecting
 from eksgateway.ledger.projection import Record, fold
 from eksgateway.ledger.queries import to_row
@@ -110,8 +110,17 @@ def _folded(history: Iterator[Event]) -> Record:
 
 
 def _differences(record: Record, row: Any) -> str:
-    found = row._mapping  # noqa: SLF001 (SQLAlchemy's public name for it)
+    found = dict(row._mapping)  # noqa: SLF001 (SQLAlchemy's public name for it)
+    if _holds(found["record"], record):  # an older version wrote it with fewer members
+        found["record"] = encode(record)
     return ", ".join(name for name, value in to_row(record).items() if found[name] != value)
+
+
+def _holds(stored: Any, record: Record) -> bool:
+    try:
+        return isinstance(stored, str) and decode(Record, stored) == record
+    except CodecError:
+        return False
 
 
 def _events(connection: Connection, order: str) -> Iterator[Event]:
