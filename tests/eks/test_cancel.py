@@ -251,6 +251,22 @@ async def test_an_answer_that_cannot_be_read_is_no_answer(make_eks: MakeEks, bod
             await eks.cancel_update(ref, on_behalf_of=CALLER, token=TOKEN, send_before=NEVER)
 
 
+async def test_eks_is_told_who_calls(make_eks: MakeEks) -> None:
+    """CloudTrail shows the gateway and the SDK that it uses."""
+    heads: list[bytes] = []
+    async with answering(b"", heads) as url:
+        with pytest.raises(EksNoAnswer):
+            await make_eks(endpoint_url=url).cancel_update(
+                UpdateRef(ClusterRef(ACCOUNT, REGION, "blue"), "u-1"),
+                on_behalf_of=CALLER,
+                token=TOKEN,
+                send_before=NEVER,
+            )
+    (head,) = heads
+    said = f"User-Agent: eksgateway Boto3/{boto3.__version__} Botocore/{botocore.__version__}\r\n"
+    assert said.encode() in head
+
+
 async def test_a_proxy_that_hangs_up_is_not_taken_for_one_out_of_reach() -> None:
     """botocore calls both a ProxyConnectionError, and only one of them sent nothing."""
 
@@ -286,11 +302,13 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def answering(answer: bytes) -> AsyncIterator[str]:
-    """A server that takes any request, writes these bytes and hangs up."""
+async def answering(answer: bytes, heads: list[bytes] | None = None) -> AsyncIterator[str]:
+    """A server that takes any request, writes these bytes and hangs up; ``heads`` gets what it was asked."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
+        if heads is not None:
+            heads.append(head)
         for line in head.split(b"\r\n"):
             if line.lower().startswith(b"content-length:"):
                 await reader.readexactly(int(line.split(b":")[1]))
