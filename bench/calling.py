@@ -75,7 +75,7 @@ CANCELS = 600
 async def cancels() -> float:
     """Each cancels its own update; the loop's best of 1, 4, 8 and 16 threads, as it needs no record."""
     seldom = {"poll_s": 600, "poll_min_s": 600, "poll_max_s": 600, "follow_s": 600}
-    async with place(watch=seldom) as here:  # following begins with one look more
+    async with place(watch=seldom) as here:  # following would look at each every 30 s
         best = 0.0
         for threads in (1, 4, 8, 16):
             updates = await _updates(here, f"loop{threads}")

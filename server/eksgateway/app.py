@@ -133,9 +133,9 @@ def build_server(
     reads = SharedReads(eks, budget, clock)
     watches = Watches(reads, ledger.record_observation, clock, settings.watch, random.Random())  # noqa: S311
 
-    def follow(cancellation: Cancellation) -> None:
+    def follow(cancellation: Cancellation, answered: float | None) -> None:
         reads.forget(cancellation.ref)
-        watches.follow(cancellation)
+        watches.follow(cancellation, answered)
 
     cancellations = Cancellations(
         decisions=decisions,

@@ -76,7 +76,11 @@ class _Flight:
 
 
 class Cancellations:
-    """Cancels updates. Times are in seconds; ``new_id`` draws cancellation ids and tokens."""
+    """Cancels updates. Times are in seconds; ``new_id`` draws cancellation ids and tokens.
+
+    ``follow`` gets a cancellation and, if its update is what CancelUpdate answered just now, when that
+    call began (monotonic).
+    """
 
     def __init__(  # noqa: PLR0913  the flow's parts, each used once
         self,
@@ -84,7 +88,7 @@ class Cancellations:
         decisions: Decisions,
         eks: Eks,
         ledger: Ledger,
-        follow: Callable[[Cancellation], None],
+        follow: Callable[[Cancellation, float | None], None],
         metrics: Metrics,
         clock: Clock,
         new_id: Callable[[], str],
@@ -121,7 +125,7 @@ class Cancellations:
     async def take_up(self) -> None:
         """After a start: follow every cancellation that is not settled. Nothing is ever sent again."""
         for cancellation in await self._ledger.pending():
-            self._follow(cancellation)
+            self._follow(cancellation, None)
 
     async def finish(self, grace: float) -> None:
         """Give what is under way this many seconds; a forward still open after that is OUTCOME_UNKNOWN."""
@@ -184,8 +188,9 @@ class Cancellations:
         intent = replace(self._intent(asked, cluster, update, decision, kept), decision_time=now)
         flight.intent_id = intent.cancellation_id
         committed = await self._commit(intent, kept)
+        begun = self._clock.monotonic()
         outcome = await self._forward(committed, send_before=decided_at + self._decision_max_age)
-        return await self._record(committed, outcome)
+        return await self._record(committed, outcome, begun)
 
     # -- Decide ---------------------------------------------------------------------------------
 
@@ -264,17 +269,19 @@ class Cancellations:
                 retry_after=_RETRY_S,
             ) from None
 
-    async def _record(self, committed: Cancellation, outcome: Outcome) -> Cancellation:
+    async def _record(self, committed: Cancellation, outcome: Outcome, begun: float) -> Cancellation:
         """The outcome, recorded and told; the update is followed to its end whatever comes of that."""
-        latest = committed
+        latest, answered = committed, None
         self._metrics.forwarded(outcome.kind)
         try:
             latest = await self._ledger.record_outcome(committed.id, outcome)
+            if outcome.kind is OutcomeKind.ACCEPTED and outcome.update == latest.update:
+                answered = begun
         except errors.OutcomeUnrecorded as exc:
             exc.metadata["cancellation_id"] = committed.id
             raise
         finally:
-            self._follow(latest)
+            self._follow(latest, answered)
         return recorded_result(latest)
 
     # -- Forward --------------------------------------------------------------------------------

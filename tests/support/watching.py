@@ -205,8 +205,8 @@ class Stage:
                 task.cancel()
                 await asyncio.wait((task,))
 
-    async def cancelled(self, cancellation: Cancellation) -> None:
+    async def cancelled(self, cancellation: Cancellation, answered: float | None = None) -> None:
         """What the cancellation flow does once an outcome is committed."""
         self.record.held.append(cancellation)
-        self.watches.follow(cancellation)
+        self.watches.follow(cancellation, answered)
         await self.clock.advance()

@@ -18,7 +18,7 @@ CANCELLED = an_update("Cancelled", "Successful")
 
 
 async def test_without_watchers(stage: Stage) -> None:
-    """It is looked at at once, then every 30 s, until its end is written down."""
+    """One whose state nobody timed is looked at at once, then every 30 s, until its end is written down."""
     stage.reads.says = CANCELLING
     await stage.cancelled(a_cancellation(update=ASKED))
     assert stage.reads.calls == [stage.clock.monotonic()]
@@ -31,6 +31,43 @@ async def test_without_watchers(stage: Stage) -> None:
     assert stage.record.statuses == ["Cancelling", "Cancelled"]
     assert stage.record.held[0].settled
     assert stage.watches.pollers == 0
+
+
+async def test_what_a_cancel_answered_is_the_first_look(stage: Stage) -> None:
+    """EKS is not asked what it has just said; its end is learnt as of any other."""
+    await stage.cancelled(a_cancellation(update=CANCELLING), answered=stage.clock.monotonic())
+    begun = stage.clock.monotonic()
+    stage.reads.says = CANCELLED
+    await stage.clock.advance(26)
+    assert stage.reads.calls == []
+    await stage.clock.advance(7)
+    (look,) = stage.reads.calls
+    assert look - begun != 30  # or all that are cancelled at once would be looked at at once
+    assert stage.record.statuses == ["Cancelled"]
+    assert stage.record.held[0].settled
+    assert stage.watches.pollers == 0
+
+
+async def test_what_a_cancel_answered_is_a_first_state_while_it_is_young(stage: Stage) -> None:
+    """Who comes within the interval is told it without waiting for a read, and then what came of it."""
+    await stage.cancelled(a_cancellation(update=CANCELLING), answered=stage.clock.monotonic())
+    await stage.clock.advance(4)
+    stage.reads.says = CANCELLED
+    stage.reads.open.clear()
+    async with stage.watching() as early:
+        assert early.told == [("SNAPSHOT", "Cancelling", "CANCELLING", 1)]
+        stage.reads.open.set()
+        await stage.clock.advance(2)
+        assert early.statuses == ["Cancelling", "Cancelled"]
+
+
+async def test_what_a_cancel_answered_is_no_first_state_later(stage: Stage) -> None:
+    """Who comes after the interval waits for a read."""
+    await stage.cancelled(a_cancellation(update=CANCELLING), answered=stage.clock.monotonic())
+    await stage.clock.advance(6)
+    stage.reads.says = CANCELLED
+    async with stage.watching() as late:
+        assert set(late.statuses) == {"Cancelled"}
 
 
 async def test_watchers_are_told_at_once(stage: Stage) -> None:

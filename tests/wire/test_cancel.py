@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from eksgateway.errors import OutcomeUnrecorded
 from eksgateway.ledger.projection import OBSERVED
+from eksgateway.model import Observation, Outcome
 from eksgateway.v1 import cancellation_pb2 as cpb
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
 from support.gateway import Running, running
 from support.ledger import until
 from support.simulator import SimulatedEks
-from support.wire import IDS, PRODUCTION, Gate, hooked, recorded, refused, settled
+from support.wire import IDS, PRODUCTION, Gate, get_update, hooked, raising, recorded, refused, settled
 
 
 async def test_an_allowed_cancel_is_recorded_sent_and_followed_to_its_end(gateway: Running) -> None:
@@ -84,6 +87,56 @@ async def test_an_effect_without_an_answer(gateway: Running, fault: dict[str, ob
     assert found.cancellation_id == refusal.metadata["cancellation_id"]
     assert found.phase_reason == OBSERVED
     assert len(gateway.eks.calls("CancelUpdate")) == 1
+
+
+SELDOM = {"poll_s": 600, "poll_min_s": 600, "poll_max_s": 600, "follow_s": 600}
+
+
+async def test_what_eks_has_just_answered_is_not_asked_again(tmp_path: Path, eks: SimulatedEks) -> None:
+    """An accepted cancel costs three calls: following begins with what CancelUpdate answered."""
+    async with running(tmp_path, eks, watch=SELDOM) as gateway:
+        await gateway.cancel("prod-1", eks.rollback("prod-1", tags=PRODUCTION))
+        other = eks.rollback("prod-2", tags=PRODUCTION)
+        await get_update(gateway, "prod-2", other)  # a look at the first one would have come before
+        calls = [call.operation for call in eks.calls() if call.cluster == "prod-1"]
+        assert calls == ["DescribeCluster", "DescribeUpdate", "CancelUpdate"]
+
+
+@pytest.mark.parametrize("status", ["InProgress", "Cancelling"], ids=["unanswered", "not-sent"])
+async def test_what_eks_has_not_answered_is_looked_at_at_once(
+    tmp_path: Path, eks: SimulatedEks, status: str
+) -> None:
+    """Without an answer to this cancel, the update is read again before anything rests."""
+    async with running(tmp_path, eks, watch=SELDOM) as gateway:
+        update_id = eks.rollback("prod-1", tags=PRODUCTION, update_status=status)
+        eks.fault("CancelUpdate", drop="after")
+        call = asyncio.ensure_future(gateway.cancel("prod-1", update_id))
+        await asyncio.wait({call})
+        assert (call.exception() is None) == (status == "Cancelling")
+        await until(lambda: len(eks.calls("DescribeUpdate")) == 2)
+
+
+async def test_what_could_not_be_recorded_is_looked_at_at_once(tmp_path: Path, eks: SimulatedEks) -> None:
+    """An answer that is in no record is no beginning to follow from."""
+    ledger = hooked(record_outcome=raising(OutcomeUnrecorded()))
+    async with running(tmp_path, eks, watch=SELDOM, wrap_ledger=ledger) as gateway:
+        refusal = await refused(gateway.cancel("prod-1", eks.rollback("prod-1", tags=PRODUCTION)))
+        assert refusal.reason == "OUTCOME_UNRECORDED"
+        await until(lambda: len(eks.calls("DescribeUpdate")) == 2)
+
+
+async def test_what_was_seen_meanwhile_is_looked_at_at_once(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Somebody's read that saw more than the answer may be older than the answer."""
+
+    async def see(_: str, outcome: Outcome) -> None:
+        assert outcome.update is not None
+        further = Observation(outcome.time, replace(outcome.update, status="Cancelling"))
+        await gateway.gateway.ledger.record_observation(eks.ref("prod-1", outcome.update.id), further)
+
+    async with running(tmp_path, eks, watch=SELDOM, wrap_ledger=hooked(record_outcome=see)) as gateway:
+        told = await gateway.cancel("prod-1", eks.rollback("prod-1", tags=PRODUCTION, cancel_delay_s=3600))
+        assert told.update.status == "Cancelling"
+        await until(lambda: len(eks.calls("DescribeUpdate")) == 2)
 
 
 async def test_an_answer_that_takes_too_long(tmp_path: Path, eks: SimulatedEks) -> None:

@@ -59,6 +59,8 @@ class Poller:
                                404 for ten minutes, recorded ─► end: watchers get EksNotFound
                                otherwise: what is known stays, and grows old
 
+    A cancel's own answer is a look too: a poller that starts with one rests first.
+
     What EKS says is written down before it is published, and published also when the ledger
     cannot be written: EKS said it. That record is tried again at each look, and a poller with a
     pending cancellation does not end before its last observation is recorded.
@@ -112,16 +114,23 @@ class Poller:
         if self._over and self._reading is not None:
             self._reading.cancel()
 
-    def follow(self, cancellation: Cancellation) -> None:
-        """Take over what the cancellation's record says, publish it, look soon, go on until settled."""
+    def follow(self, cancellation: Cancellation, answered: float | None) -> None:
+        """Take over what the cancellation's record says, publish it, and go on until it is settled.
+
+        ``answered`` is as in ``Watches.follow``; without it the next look comes soon.
+        """
+        now = self._clock.monotonic()
         newest = self._newest
         if newest is None or newest.id == cancellation.id or newest.intent.time <= cancellation.intent.time:
             self._newest = cancellation
         self._pending = self._pending or not cancellation.settled
-        self._report = latest(self._report, recorded(cancellation, self._clock.monotonic()))
+        self._report = latest(self._report, recorded(cancellation, now, answered))
         self._version += 1
-        self._followed = True
-        self._pace.changed(self._clock.monotonic())
+        self._pace.changed(now)
+        if answered is None:
+            self._followed = True
+        else:
+            self._pace.looked(now)
         self._publish()
         self._wake.set()
 
@@ -132,6 +141,8 @@ class Poller:
 
     async def run(self) -> None:
         """Poll until it is over. Nothing is awaited between finding that and returning."""
+        if self._report is not None and self._report.read:
+            await self._rest()
         while not self._over:
             await self._look()
             await self._rest()

@@ -47,7 +47,7 @@ class Report:
 
     @property
     def read(self) -> bool:
-        """Whether a poll brought it, as opposed to a cancellation's record, whose call nobody timed."""
+        """Whether EKS just said it, as opposed to a record from any time before."""
         return self.begun > -math.inf
 
 
@@ -79,15 +79,16 @@ def latest(known: Report | None, new: Report) -> Report:
     return known
 
 
-def recorded(cancellation: Cancellation, ended: float) -> Report:
-    """What a cancellation's record says of its update, told at ``ended`` and seen any time before.
+def recorded(cancellation: Cancellation, ended: float, begun: float | None = None) -> Report:
+    """What a cancellation's record says of its update, told at ``ended``: what a CancelUpdate answered that
+    began then, or what was seen any time before.
 
-    By rule 4 of ``latest`` it replaces only what is less far along.
+    Of the latter, by rule 4 of ``latest``, it replaces only what is less far along.
     """
     intent = cancellation.intent
     unchanged = cancellation.update == intent.update  # last seen, for certain, before the intent
     seen = intent.time if unchanged else cancellation.update_time
-    return Report(cancellation.update, seen, -math.inf, ended)
+    return Report(cancellation.update, seen, -math.inf if begun is None else begun, ended)
 
 
 def published_phase(newest: Cancellation | None, update: Update) -> Phase | None:

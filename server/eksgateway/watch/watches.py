@@ -54,14 +54,17 @@ class Watches:
         poller.attach(slot, self._tools.clock.monotonic() if since is None else since, position)
         return slot
 
-    def follow(self, cancellation: Cancellation) -> None:
+    def follow(self, cancellation: Cancellation, answered: float | None = None) -> None:
         """Tell whoever watches of a cancellation whose outcome is committed, and poll until it is settled.
+
+        ``answered`` is when the CancelUpdate began (monotonic) that has just answered with the record's
+        update, if one has: then that was a look, and the next one has time.
 
         May be called any number of times, for any cancellation of the update, also for one that
         is settled or comes from an earlier process (``ledger.pending()`` at the start).
         """
         if not self._closed:
-            self._poller(cancellation.ref).follow(cancellation)
+            self._poller(cancellation.ref).follow(cancellation, answered)
 
     def drain(self) -> None:
         """End every watch with Draining, after its last state; following goes on until ``close``."""
