@@ -24,22 +24,27 @@ _BY_REQUEST = (
     .where(cancellations.c.caller_id == bindparam("caller_id"))
     .where(cancellations.c.request_id == bindparam("request_id"))
 )
+_OF_UPDATE = (
+    select(_RECORD)
+    .where(cancellations.c.account_id == bindparam("account_id"))
+    .where(cancellations.c.region == bindparam("region"))
+    .where(cancellations.c.cluster == bindparam("cluster"))
+    .where(cancellations.c.update_id == bindparam("update_id"))
+)
+_PENDING_OF = _OF_UPDATE.where(cancellations.c.pending).order_by(cancellations.c.created)
+_NEWEST_OF = _OF_UPDATE.order_by(cancellations.c.created.desc()).limit(1)
+_WAITING_OF = _PENDING_OF.limit(1)
 
 
 def to_row(record: Record) -> dict[str, Any]:
     """The projection's row of a record."""
     intent = record.cancellation.intent
-    ref = intent.request.ref
-    return {
+    return _names(intent.request.ref) | {
         "cancellation_id": intent.cancellation_id,
         "created": record.created,
         "latest": record.latest,
         "caller_id": intent.caller.id,
         "request_id": intent.request_id,
-        "account_id": ref.cluster.account_id,
-        "region": ref.cluster.region,
-        "cluster": ref.cluster.name,
-        "update_id": ref.update_id,
         "phase": record.cancellation.phase.value,
         "pending": not record.cancellation.settled,
         "record": encode(record),
@@ -68,15 +73,13 @@ def pending(connection: Connection) -> tuple[Cancellation, ...]:
 
 def pending_of(connection: Connection, ref: UpdateRef) -> tuple[Record, ...]:
     """An update's cancellations that are not settled, oldest first."""
-    rows = select(_RECORD).where(_is_update(ref) & cancellations.c.pending).order_by(cancellations.c.created)
-    return tuple(_record(row) for row in connection.execute(rows).mappings())
+    return tuple(_record(row) for row in connection.execute(_PENDING_OF, _names(ref)).mappings())
 
 
 def known_of(connection: Connection, ref: UpdateRef) -> Known:
     """An update's newest cancellation, and whether any is not settled."""
-    rows = select(_RECORD).where(_is_update(ref))
-    newest = _one(connection, rows.order_by(cancellations.c.created.desc()).limit(1))
-    waiting = connection.execute(rows.where(cancellations.c.pending).limit(1)).first()
+    newest = _one(connection, _NEWEST_OF, **_names(ref))
+    waiting = connection.execute(_WAITING_OF, _names(ref)).first()
     return Known(newest.cancellation if newest else None, waiting is not None)
 
 
@@ -130,8 +133,14 @@ def _is_readable(readable: Readable) -> ColumnElement[bool]:
     return own | tuple_(table.account_id, table.region, table.cluster).in_(named)
 
 
-def _is_update(ref: UpdateRef) -> ColumnElement[bool]:
-    return _is_cluster(ref.cluster) & (cancellations.c.update_id == ref.update_id)
+def _names(ref: UpdateRef) -> dict[str, str]:
+    cluster = ref.cluster
+    return {
+        "account_id": cluster.account_id,
+        "region": cluster.region,
+        "cluster": cluster.name,
+        "update_id": ref.update_id,
+    }
 
 
 def _one(connection: Connection, rows: Select[Any], **parameters: str) -> Record | None:

@@ -134,10 +134,10 @@ class SqlLedger:
 
     async def record_observation(self, ref: UpdateRef, observation: Observation) -> Known:
         with _told():
-            waiting = await self._read(partial(queries.pending_of, ref=ref))
-            if any(store.changes(record.cancellation, observation) for record in waiting):
-                return await self._write(partial(store.add_observation, ref=ref, observation=observation))
-            return await self._read(partial(queries.known_of, ref=ref))
+            known = await self._read(partial(store.known_already, ref=ref, observation=observation))
+            if known is not None:
+                return known
+            return await self._write(partial(store.add_observation, ref=ref, observation=observation))
 
     def record_denial(self, denial: Denial) -> None:
         self._denials.add(denial)

@@ -41,12 +41,16 @@ class Transaction:
     def savepoint(self) -> Iterator[None]:
         """Undo what is inside when it raises, and nothing else."""
         head = self.head
+        # Not ``begin_nested``, which compiles its statements anew for each savepoint.
+        self.connection.exec_driver_sql("SAVEPOINT operation")
         try:
-            with self.connection.begin_nested():
-                yield
+            yield
         except BaseException:
             self.head = head
+            self.connection.exec_driver_sql("ROLLBACK TO SAVEPOINT operation")
             raise
+        finally:
+            self.connection.exec_driver_sql("RELEASE SAVEPOINT operation")
 
     def append(self, kind: Kind, cancellation_id: str, body: Any) -> Event:
         event = link(self.head, self.time(), kind, cancellation_id, encode(body))
@@ -126,15 +130,22 @@ def close_intent(
     return transaction.head
 
 
+def known_already(connection: Connection, ref: UpdateRef, observation: Observation) -> Known | None:
+    """What is known of an update, or None when an observation changes any of its cancellations."""
+    if any(_changes(record.cancellation, observation) for record in queries.pending_of(connection, ref)):
+        return None
+    return queries.known_of(connection, ref)
+
+
 def add_observation(transaction: Transaction, ref: UpdateRef, observation: Observation) -> Known:
     """Only cancellations that it changes get an event."""
     for record in queries.pending_of(transaction.connection, ref):
-        if changes(record.cancellation, observation):
+        if _changes(record.cancellation, observation):
             transaction.advance(record, Kind.OBSERVATION, observation)
     return queries.known_of(transaction.connection, ref)
 
 
-def changes(cancellation: Cancellation, observation: Observation) -> bool:
+def _changes(cancellation: Cancellation, observation: Observation) -> bool:
     """Whether an observation says anything new about a cancellation that is not settled."""
     return observation.update is None or observation.update != cancellation.update
 
