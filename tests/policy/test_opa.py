@@ -261,6 +261,19 @@ async def test_what_is_in_force_is_asked_again_soon_after_no_answer(
         assert await engine.revision_after("") == "hash-1"
 
 
+async def test_answers_that_do_not_come_hold_up_no_others(fake: AnsweringServer, connect: Open) -> None:
+    """Hundreds of them, as re-authorisation may ask."""
+    fake.at["/edges"] = fake.at["/hash"] = decides([])
+    fake.answers = [*[Says(hangs=True)] * 300, decides(ALLOW)]
+    engine = await connect(fake.url)
+    hung = [asyncio.create_task(engine.decide(ALICE)) for _ in range(300)]
+    await _until(lambda: len(fake.answers) == 1)
+    assert (await engine.decide(ALICE)).allowed
+    for each in hung:
+        each.cancel()
+    await asyncio.gather(*hung, return_exceptions=True)
+
+
 async def test_a_bug_does_not_end_the_asking(fake: AnsweringServer, connect: Open) -> None:
     """It is told, and what is in force is learnt the next time."""
     fake.answers = [decides("hash-1")]
