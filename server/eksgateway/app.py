@@ -32,7 +32,6 @@ from eksgateway.rpc.health import Health, probe
 from eksgateway.rpc.interceptors.access_log import AccessLog
 from eksgateway.rpc.interceptors.authorize import Authorize
 from eksgateway.rpc.interceptors.chain import Chain
-from eksgateway.rpc.interceptors.errors import Errors
 from eksgateway.rpc.interceptors.identity import ProveIdentity
 from eksgateway.rpc.interceptors.limits import CallerLimits, Limits
 from eksgateway.rpc.listener import Listener
@@ -191,7 +190,6 @@ def build_server(
                 caller_limits,
             ),
             after=(Authorize(decisions, home, clock),),
-            errors=Errors(write_timeout=settings.watch.write_timeout_s),
             message_bytes=settings.limits.message_bytes,
             call_timeout=settings.limits.call_timeout_s,
             read_timeout=settings.limits.message_timeout_s,

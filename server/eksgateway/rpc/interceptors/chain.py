@@ -9,11 +9,12 @@ grpc.aio does otherwise). Thousands of watches wait inside it at once: what one 
 from __future__ import annotations
 
 import asyncio
+import math
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing, nullcontext
+from contextlib import aclosing
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -21,7 +22,8 @@ from google.protobuf.message import DecodeError
 from eksgateway.errors import EksUnavailable, MethodUnknown, RequestInvalid, RequestTooLarge, WatcherTooSlow
 from eksgateway.rpc import fields
 from eksgateway.rpc.call import Call
-from eksgateway.rpc.interceptors.errors import Errors
+from eksgateway.rpc.interceptors import errors
+from eksgateway.rpc.interceptors.deadline import Deadline
 from eksgateway.rpc.interceptors.interceptor import Interceptor
 from eksgateway.rpc.interceptors.sending import send
 from eksgateway.rpc.methods import METHODS, Access, Place
@@ -39,7 +41,8 @@ class Route(NamedTuple):
 
 class Chain(grpc.aio.ServerInterceptor):
     """The interceptors, outermost first. Times are in seconds: ``call_timeout`` is how long a call that is
-    no watch may take, ``read_timeout`` its first message, ``write_timeout`` each message of a stream.
+    no watch may take, ``read_timeout`` its first message, ``write_timeout`` each message of a stream, and
+    its status, which waits behind those; after that core still delivers it, if the client ever reads.
     ``message_bytes`` bounds a message.
 
     Every method is registered as if its client streamed: grpc would read a single message before it
@@ -50,7 +53,6 @@ class Chain(grpc.aio.ServerInterceptor):
         self,
         before: Sequence[Interceptor],
         after: Sequence[Interceptor],
-        errors: Errors,
         *,
         message_bytes: int,
         call_timeout: float,
@@ -60,7 +62,6 @@ class Chain(grpc.aio.ServerInterceptor):
         self._before = before
         self._after = after
         self._all = (*before, *after)
-        self._errors = errors
         self._message_bytes = message_bytes
         self._call_timeout = call_timeout
         self._read_timeout = read_timeout
@@ -101,79 +102,80 @@ class Chain(grpc.aio.ServerInterceptor):
         # A coroutine that writes, not a generator: a client that leaves would end a generator
         # with GeneratorExit in another Context.
         call = _call(route.path, context)
-        limit = self._limit(call)
+        deadline = Deadline()
         try:
-            async with limit:
-                await self._admit(route, call, context)
-                return await answer(route, call, context)
+            await self._admit(route, call, context, deadline)
+            return await answer(route, call, context, deadline)
         except asyncio.CancelledError:
-            call.status = "CANCELLED"
-            raise
+            late = deadline.error()
+            if late is None:
+                call.status = "CANCELLED"
+                raise
+            await self._end(call, context, deadline, late)
         except grpc.aio.AbortError:
             raise
         except Exception as exc:  # noqa: BLE001  every failure is told, here and nowhere else
-            late = isinstance(exc, TimeoutError) and isinstance(limit, asyncio.Timeout) and limit.expired()
-            error = EksUnavailable("EKS did not answer in the time a call has.") if late else exc
-            await self._errors.end(call, context, error)
+            await self._end(call, context, deadline, exc)
         finally:
+            deadline.close()
             for interceptor in reversed(self._all[: call.admitted]):
                 interceptor.leave(call)
 
-    def _limit(self, call: Call) -> asyncio.Timeout | nullcontext[None]:
+    async def _admit(self, route: Route, call: Call, context: Any, deadline: Deadline) -> None:
         limited = call.method is not None and call.place is Place.CALL and not call.method.own_deadline
-        return asyncio.timeout(self._call_timeout) if limited else nullcontext()
-
-    async def _admit(self, route: Route, call: Call, context: Any) -> None:
+        ends = deadline.now + self._call_timeout if limited else math.inf
+        deadline.set(ends, _unanswered)
         for interceptor in self._before:
             await interceptor.admit(call, context)
             call.admitted += 1
         call.metadata = ()  # identity has seen it; a stream would hold its token as long as it lasts
-        call.request = self._parse(route, await self._first(context))
+        deadline.set(min(ends, deadline.now + self._read_timeout), self._silent)
+        raw = await context.read()
+        deadline.set(ends, _unanswered)
+        if raw is grpc.aio.EOF:
+            raise RequestInvalid("The call has no message.")
+        call.request = self._parse(route, raw)
         call.request_id = fields.request_id_of(call.request) or call.request_id
         for interceptor in self._after:
             await interceptor.admit(call, context)
             call.admitted += 1
 
+    async def _end(self, call: Call, context: Any, deadline: Deadline, error: Exception) -> NoReturn:
+        deadline.set(deadline.now + self._write_timeout)
+        await errors.end(call, context, error)
+
     # -- Its answer -----------------------------------------------------------------------------
 
-    async def _answer(self, route: Route, call: Call, context: Any) -> Any:
+    async def _answer(self, route: Route, call: Call, context: Any, _: Deadline) -> Any:
         context.set_trailing_metadata(call.trailing())
         return await route.handler(call.request, _for_handler(call, context))
 
-    def _stream(self, route: Route, call: Call, context: Any) -> Awaitable[None]:
+    def _stream(self, route: Route, call: Call, context: Any, deadline: Deadline) -> Awaitable[None]:
         request, call.request = call.request, None  # a stream would hold it as long as it lasts
-        return self._write(route.handler(request, _for_handler(call, context)), call, context)
+        return self._write(route.handler(request, _for_handler(call, context)), call, context, deadline)
 
-    async def _converse(self, route: Route, call: Call, context: Any) -> None:
+    async def _converse(self, route: Route, call: Call, context: Any, deadline: Deadline) -> None:
         async with aclosing(self._read(route, call, context)) as messages:
-            await self._write(route.handler(messages, context), call, context)
+            await self._write(route.handler(messages, context), call, context, deadline)
 
     async def _read(self, route: Route, call: Call, context: Any) -> AsyncGenerator[Any]:
         yield call.request
         while (raw := await context.read()) is not grpc.aio.EOF:
             yield self._parse(route, raw)
 
-    async def _write(self, answer: AsyncGenerator[Any], call: Call, context: Any) -> None:
+    async def _write(self, answer: AsyncGenerator[Any], call: Call, context: Any, deadline: Deadline) -> None:
         async with aclosing(answer) as messages:
             async for message in messages:
-                try:
-                    await send(context.write(message), self._write_timeout)
-                except TimeoutError:
-                    raise WatcherTooSlow from None
+                deadline.set(deadline.now + self._write_timeout, WatcherTooSlow)
+                await send(context.write(message))
+                deadline.set(math.inf)
                 del message  # it would be held until the next one
         context.set_trailing_metadata(call.trailing())
 
     # -- Its messages ---------------------------------------------------------------------------
 
-    async def _first(self, context: Any) -> bytes:
-        try:
-            async with asyncio.timeout(self._read_timeout):
-                raw = await context.read()
-        except TimeoutError:
-            raise RequestInvalid(f"No message came within {self._read_timeout:g} s.") from None
-        if raw is grpc.aio.EOF:
-            raise RequestInvalid("The call has no message.")
-        return cast("bytes", raw)
+    def _silent(self) -> RequestInvalid:
+        return RequestInvalid(f"No message came within {self._read_timeout:g} s.")
 
     def _parse(self, route: Route, raw: bytes) -> Any:
         if len(raw) > self._message_bytes:
@@ -182,6 +184,10 @@ class Chain(grpc.aio.ServerInterceptor):
             return route.parse(raw)
         except (DecodeError, ValueError):
             raise RequestInvalid("The message is not a valid protobuf of this method's request.") from None
+
+
+def _unanswered() -> EksUnavailable:
+    return EksUnavailable("EKS did not answer in the time a call has.")
 
 
 def _call(path: str, context: Any) -> Call:

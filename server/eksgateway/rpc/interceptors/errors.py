@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import math
 from typing import Any, NoReturn
 
@@ -38,40 +36,31 @@ STATUS: dict[type[errors.GatewayError], grpc.StatusCode] = {
 }
 
 
-class Errors:
-    """Ends calls with a status and its details; an unexpected exception tells nothing.
-
-    A status waits behind the messages before it. ``write_timeout`` (seconds) is how long a call
-    waits for a client to read those; after that core still delivers it, if the client ever reads.
+async def end(call: Call, context: Any, exc: Exception) -> NoReturn:
+    """Tell the caller what ended the call; always raises, as grpc's ``abort`` does. An unexpected exception
+    tells nothing.
     """
+    if not isinstance(exc, errors.GatewayError):
+        log.error("rpc.unexpected", method=call.path, decision_id=call.decision_id, exc_info=exc)
+        exc = errors.Internal()
+    elif isinstance(exc, errors.Fault) or exc.detail:
+        log.warning("rpc.error", reason=exc.reason, detail=exc.detail, decision_id=call.decision_id)
+    await _abort(call, context, exc)
 
-    def __init__(self, *, write_timeout: float) -> None:
-        self._write_timeout = write_timeout
 
-    async def end(self, call: Call, context: Any, exc: Exception) -> NoReturn:
-        """Tell the caller what ended the call; always raises, as grpc's ``abort`` does."""
-        if not isinstance(exc, errors.GatewayError):
-            log.error("rpc.unexpected", method=call.path, decision_id=call.decision_id, exc_info=exc)
-            exc = errors.Internal()
-        elif isinstance(exc, errors.Fault) or exc.detail:
-            log.warning("rpc.error", reason=exc.reason, detail=exc.detail, decision_id=call.decision_id)
-        await self._abort(call, context, exc)
-
-    async def _abort(self, call: Call, context: Any, error: errors.GatewayError) -> NoReturn:
-        try:
-            # A named tuple, whatever its stub says.
-            status: Any = rpc_status.to_status(status_of(error, _subject(call)))
-        except ValueError:  # a text that is not Unicode
-            log.exception("rpc.untellable", reason=error.reason, decision_id=call.decision_id)
-            error = errors.Internal()
-            status = rpc_status.to_status(status_of(error))
-        call.status, call.reason = status.code.name, error.reason
-        # Without this, grpc drops the trailing metadata that was set before.
-        trailing = (*call.trailing(), *status.trailing_metadata)
-        sending = context.abort_with_status(status._replace(trailing_metadata=trailing))
-        with contextlib.suppress(TimeoutError):
-            await send(sending, self._write_timeout)
-        raise asyncio.CancelledError  # nothing more to do here; grpc is told nothing else
+async def _abort(call: Call, context: Any, error: errors.GatewayError) -> NoReturn:
+    try:
+        # A named tuple, whatever its stub says.
+        status: Any = rpc_status.to_status(status_of(error, _subject(call)))
+    except ValueError:  # a text that is not Unicode
+        log.exception("rpc.untellable", reason=error.reason, decision_id=call.decision_id)
+        error = errors.Internal()
+        status = rpc_status.to_status(status_of(error))
+    call.status, call.reason = status.code.name, error.reason
+    # Without this, grpc drops the trailing metadata that was set before.
+    trailing = (*call.trailing(), *status.trailing_metadata)
+    await send(context.abort_with_status(status._replace(trailing_metadata=trailing)))
+    raise AssertionError("grpc's abort returned")
 
 
 def status_of(error: errors.GatewayError, subject: str = "") -> status_pb2.Status:
