@@ -186,7 +186,11 @@ def build_server(
             before=(
                 AccessLog(clock, metrics),
                 limits,
-                ProveIdentity(demanded(listener, tokens, clock), reflection=settings.reflection),
+                ProveIdentity(
+                    demanded(listener, tokens, clock),
+                    certificates=listener.demand != "jwt",
+                    reflection=settings.reflection,
+                ),
                 caller_limits,
             ),
             after=(Authorize(decisions, home, clock),),

@@ -13,12 +13,13 @@ from eksgateway.rpc.methods import Access
 
 
 class ProveIdentity(Interceptor):
-    """Credentials become a Caller, by what this listener demands; ``reflection`` is the setting of that
-    name.
+    """Credentials become a Caller, by what this listener demands: of certificates nothing is read where it
+    does not ask for them. ``reflection`` is the setting of that name.
     """
 
-    def __init__(self, identity: Identity, *, reflection: str) -> None:
+    def __init__(self, identity: Identity, *, certificates: bool, reflection: str) -> None:
         self._identity = identity
+        self._certificates = certificates
         self._reflection = reflection
 
     async def admit(self, call: Call, context: Any) -> None:
@@ -29,7 +30,8 @@ class ProveIdentity(Interceptor):
         if access is Access.OPEN or reflection == "open":
             return
         values = [value for key, value in call.metadata if key == "authorization"]
-        call.identified = await self._identity.identify(values, _certificate(context))
+        certificate = _certificate(context) if self._certificates else None
+        call.identified = await self._identity.identify(values, certificate)
 
 
 def _certificate(context: Any) -> bytes | None:
