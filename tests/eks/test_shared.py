@@ -199,8 +199,30 @@ async def test_an_error_that_nobody_waits_for_is_not_reported(shared: SharedRead
     eks.end(1, EksNotFound())
     await settle()
     del task
+    eks.calls.clear()  # or the error's traceback keeps alive what would report it
     gc.collect()
     assert not reported
+
+
+async def test_a_call_that_was_not_needed_in_the_end_leaves_the_one_before_it(
+    shared: SharedReads, eks: SlowEks
+) -> None:
+    """Who waited for a newer call has left: the one under way is joined, waited for, and kept."""
+    (first,) = await asked(lambda: shared.update(UPDATE, 30))
+    (newer,) = await asked(lambda: shared.update(UPDATE, 0))
+    newer.cancel()
+    await settle()
+    (joins,) = await asked(lambda: shared.update(UPDATE, 30))
+    (waits,) = await asked(lambda: shared.update(UPDATE, 0))
+    waits.cancel()
+    await settle()
+    (again,) = await asked(lambda: shared.update(UPDATE, 0))
+    assert len(eks.calls) == 1
+    again.cancel()
+    await settle()
+    eks.end(1)
+    assert [(await each).update.status for each in (first, joins)] == ["answer 1"] * 2
+    assert await read(shared, eks, 30) == "answer 1"
 
 
 async def test_the_least_recently_used_answer_goes_first(shared: SharedReads, eks: SlowEks) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from eksgateway.eks.budget import Budget
 from eksgateway.eks.shared import Seen, SharedReads
-from eksgateway.errors import Overloaded
+from eksgateway.errors import EksThrottled, Overloaded
 from eksgateway.model import ClusterRef, UpdateRef
 from support.clock import FakeClock
 from support.instant_eks import InstantEks
@@ -97,6 +97,20 @@ async def test_who_asks_too_much_is_refused_and_polls_go_on(desk: Desk) -> None:
     await desk.clock.advance(13)
     assert all(task.done() for task in polls)
     assert {seen.update.status for seen in await asyncio.gather(*polls)} == {"InProgress"}
+
+
+async def test_a_poll_is_not_refused_with_who_is_in_a_hurry(desk: Desk) -> None:
+    """It shares the call of somebody whose turn does not come in time, and then waits for its own."""
+    asked = await desk.start(*(desk.reads.update(ref(number), 30) for number in range(20)))
+    (poll,) = await desk.start(desk.reads.poll(ref(19), 30))
+    desk.eks.error = EksThrottled()
+    await desk.clock.advance(9)
+    desk.eks.error = None
+    await desk.clock.advance(60)
+    with pytest.raises(Overloaded):
+        await asked[19]
+    assert (await poll).update.status == "InProgress"
+    assert len(desk.eks.times(ref(19))) == 1
 
 
 async def test_what_nobody_waits_for_any_more_is_not_called(desk: Desk) -> None:

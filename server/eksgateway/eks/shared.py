@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from eksgateway.clock import Clock
 from eksgateway.eks.budget import Budget, Lane
 from eksgateway.eks.protocol import Eks
-from eksgateway.errors import EksUnavailable, GatewayError
+from eksgateway.errors import EksUnavailable, GatewayError, Overloaded
 from eksgateway.model import ClusterFacts, ClusterRef, Target, Update, UpdateRef
 
 KEPT = 4096  # of each kind
@@ -147,6 +147,7 @@ async def _every(read: Callable[[str], Awaitable[_Answer[Listed]]]) -> tuple[str
 @dataclass(slots=True)
 class _Flight(Generic[V]):
     lane: Lane
+    after: _Flight[V] | None  # the one before it, while that is under way
     began: float | None = None  # None while it waits for its turn, or for the flight before it
     waiting: int = 0
     task: asyncio.Task[_Answer[V]] = field(init=False)
@@ -172,20 +173,30 @@ class _Shelf(Generic[K, V]):
 
     async def get(self, key: K, max_age: float, lane: Lane) -> _Answer[V]:
         oldest = self._clock.monotonic() - max_age
-        kept = self.kept(key)
-        if kept is not None and kept.stamp > oldest:
-            return kept
+        while True:
+            kept = self.kept(key)
+            if kept is not None and kept.stamp > oldest:
+                return kept
+            flight = self._join(key, oldest, lane)
+            try:
+                return await self._answer(key, flight)
+            except Overloaded:  # told to whoever is in a hurry; a poll waits as long as it takes
+                if lane is not Lane.POLL or flight.lane is Lane.POLL:
+                    raise
+
+    def _join(self, key: K, oldest: float, lane: Lane) -> _Flight[V]:
         flight = self._newest.get(key)
         if flight is None or (flight.began is not None and flight.began <= oldest):
             flight = self._start(key, lane, after=flight)
         elif flight.began is None and lane is Lane.ASK:
             self._budget.hurry(key.target, key)
             flight.lane = lane
+        return flight
+
+    async def _answer(self, key: K, flight: _Flight[V]) -> _Answer[V]:
         flight.waiting += 1
         try:
-            # Shielded: a caller who leaves ends nobody else's call. (shield also looks at the error
-            # that then nobody waits for, which asyncio would report otherwise.)
-            return await asyncio.shield(flight.task)
+            return await asyncio.shield(flight.task)  # a caller who leaves ends nobody else's call
         except GatewayError as error:
             raise _own(error) from error
         finally:
@@ -195,13 +206,15 @@ class _Shelf(Generic[K, V]):
                 flight.task.cancel()
 
     def _start(self, key: K, lane: Lane, after: _Flight[V] | None) -> _Flight[V]:
-        flight = self._newest[key] = _Flight[V](lane)
-        flight.task = asyncio.create_task(self._fly(key, flight, after))
+        flight = self._newest[key] = _Flight[V](lane, after)
+        flight.task = asyncio.create_task(self._fly(key, flight))
+        flight.task.add_done_callback(_look_at)
         return flight
 
-    async def _fly(self, key: K, flight: _Flight[V], after: _Flight[V] | None) -> _Answer[V]:
-        if after is not None:
-            await asyncio.wait({after.task})
+    async def _fly(self, key: K, flight: _Flight[V]) -> _Answer[V]:
+        if flight.after is not None:
+            await asyncio.wait({flight.after.task})
+            flight.after = None
         try:
             answer = await self._budget.call(flight.lane, key.target, key, partial(self._call, key, flight))
         finally:
@@ -221,12 +234,21 @@ class _Shelf(Generic[K, V]):
         """Let nobody join it any more; whether it was the newest until now."""
         if self._newest.get(key) is not flight:
             return False
-        del self._newest[key]
+        if flight.after is not None and not flight.after.task.done():
+            self._newest[key] = flight.after  # it never began, and the one before it goes on
+        else:
+            del self._newest[key]
         return True
 
     def forget(self, key: K) -> None:
         self._kept.pop(key, None)
         self._newest.pop(key, None)
+
+
+def _look_at(task: asyncio.Task[Any]) -> None:
+    """Or asyncio reports an error that nobody waits for any more."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _own(error: GatewayError) -> GatewayError:
