@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from random import Random
 
 import pytest
 
 from eksgateway.errors import Draining, Internal
 from eksgateway.model import Phase, UpdateRef
 from eksgateway.watch.state import State
+from eksgateway.watch.watches import Watches
+from support.logs import capture_logs
 from support.watching import CLUSTER, REF, Stage, a_cancellation, an_update
 
 
@@ -196,6 +199,53 @@ async def test_a_bug_in_reading_leaves_nobody_waiting(stage: Stage) -> None:
     async with stage.watching() as stream:
         assert isinstance(stream.error, Internal)
         assert "secret" not in stream.error.message + stream.error.detail
+
+
+class Failing(Random):
+    """Chance that fails until it is mended: a bug of a poller's own."""
+
+    broken = True
+
+    def uniform(self, a: float, b: float) -> float:
+        if self.broken:
+            raise ZeroDivisionError("secret")
+        return super().uniform(a, b)
+
+
+@pytest.fixture
+def failing(stage: Stage) -> Failing:
+    random = Failing(1)
+    stage.watches = Watches(stage.reads, stage.record, stage.clock, stage.settings, random)
+    return random
+
+
+async def test_a_bug_in_a_poller_ends_no_following(stage: Stage, failing: Failing) -> None:
+    """Who watches is told; what is pending is taken up again until it is settled, without haste."""
+    stage.record.held.append(a_cancellation(update=an_update("Cancelling", "InProgress")))
+    stage.watches.follow(stage.record.held[0])
+    with capture_logs() as logs:
+        async with stage.watching() as stream:
+            assert isinstance(stream.error, Internal)
+            assert "secret" not in stream.error.message + stream.error.detail
+        await stage.clock.advance(100)
+    assert stage.watches.pollers == 1
+    assert len(stage.reads.calls) == 4
+    assert [each["event"] for each in logs] == ["watch.poller_failed"] * 4
+    failing.broken = False
+    stage.reads.says = an_update("Cancelled", "Successful")
+    await stage.clock.advance(31)
+    assert stage.record.held[0].settled
+    assert stage.watches.pollers == 0
+
+
+async def test_a_bug_in_a_poller_that_nobody_needs_ends_it(stage: Stage, failing: Failing) -> None:
+    """Who watches is told, and may come back to another one."""
+    async with stage.watching() as stream:
+        assert isinstance(stream.error, Internal)
+        assert stage.watches.pollers == 0
+    failing.broken = False
+    async with stage.watching() as stream:
+        assert stream.statuses == ["InProgress"]
 
 
 async def test_a_wall_clock_that_jumps_changes_no_order(stage: Stage) -> None:

@@ -84,6 +84,7 @@ class Poller:
         self._report: Report | None = None
         self._newest: Cancellation | None = None
         self._pending = False
+        self._looked = False  # at all
         self._followed = False  # since the last look began
         self._version = 0  # rises whenever there is something to tell the ledger, or to ask it
         self._recorded = 0  # the version the ledger knows
@@ -95,6 +96,11 @@ class Poller:
     @property
     def watchers(self) -> int:
         return len(self._watchers) + len(self._newcomers)
+
+    @property
+    def pending(self) -> bool:
+        """Whether a cancellation is to be followed."""
+        return self._pending
 
     def attach(self, slot: Slot, since: float, position: Position | None) -> None:
         """Let somebody watch: at once from what is known, if that is fresh, else after a look."""
@@ -141,7 +147,7 @@ class Poller:
 
     async def run(self) -> None:
         """Poll until it is over. Nothing is awaited between finding that and returning."""
-        if self._report is not None and self._report.read:
+        if not self._looked and self._report is not None and self._report.read:
             await self._rest()
         while not self._over:
             await self._look()
@@ -162,7 +168,7 @@ class Poller:
         return self._recorded != self._version or unheard
 
     async def _look(self) -> None:
-        self._followed = False
+        self._looked, self._followed = True, False
         known = self._report
         if known is None or not known.read or not known.update.final:
             await self._read()

@@ -7,12 +7,15 @@ from random import Random
 
 from eksgateway.clock import Clock
 from eksgateway.errors import Draining, Internal
+from eksgateway.logs import Log
 from eksgateway.model import Cancellation, UpdateRef
 from eksgateway.settings import WatchSettings
 from eksgateway.watch.notes import Record
 from eksgateway.watch.poller import Poller, Reads, Tools
 from eksgateway.watch.resume import Position
 from eksgateway.watch.slot import Slot
+
+_log = Log(__name__)
 
 
 class Watches:
@@ -92,9 +95,19 @@ class Watches:
 
     async def _run(self, poller: Poller) -> None:
         try:
-            await poller.run()
-        except Exception:
-            poller.close(Internal())  # nobody waits for ever on a poller that has a bug
-            raise
+            while not await self._ran(poller):
+                await self._tools.clock.sleep(self._tools.settings.follow_s)
         finally:
             del self._pollers[poller.ref]
+
+    async def _ran(self, poller: Poller) -> bool:
+        """Whether the poller came to its end. With a bug it does not while a cancellation is pending, which
+        nobody else would follow.
+        """
+        try:
+            await poller.run()
+        except Exception:  # noqa: BLE001 - whatever it is, it is logged, and following goes on
+            _log.exception("watch.poller_failed", update=str(poller.ref))
+            poller.close(Internal())  # nobody waits for ever on it
+            return not poller.pending
+        return True
