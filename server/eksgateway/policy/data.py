@@ -7,16 +7,18 @@ cannot say is here. Nothing is repaired: data that is not right is refused as a 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from eksgateway.policy.documents import read_json, read_yaml
+import jsonschema
+
+from eksgateway.policy.documents import Unquoted, read_json, read_yaml
 from eksgateway.policy.edges import Edges, in_order, is_written_right, moment
 from eksgateway.policy.engine import PolicyLoadError
-from eksgateway.policy.schema import Schema
 
 MAX_DATA_BYTES: Final = 4 << 20
 
@@ -70,7 +72,11 @@ def parse_data(raw: bytes, path: Path) -> dict[str, Any]:
 
 def find_faults(document: Any) -> list[str]:
     """Everything that is wrong with a data document, as ``path: what``; nothing is wrong when empty."""
-    return list(dict.fromkeys([*_schema().faults(document), *_beyond_schema(document)]))
+    errors = sorted(
+        _validator().iter_errors(document), key=lambda error: [str(p) for p in error.absolute_path]
+    )
+    faults = [line for error in errors for line in _explain(error)]
+    return list(dict.fromkeys([*faults, *_beyond_schema(document)]))
 
 
 def describe(data: dict[str, Any]) -> str:
@@ -99,8 +105,55 @@ def edges_of(data: dict[str, Any]) -> Edges:
 
 
 @cache
-def _schema() -> Schema:
-    return Schema(json.loads((files("eksgateway.policy") / "data.schema.json").read_text(encoding="utf-8")))
+def _validator() -> jsonschema.Draft7Validator:
+    schema = json.loads((files("eksgateway.policy") / "data.schema.json").read_text(encoding="utf-8"))
+    # Untyped in its stubs: gives a class like the one it extends.
+    extended: Any = jsonschema.validators.extend(jsonschema.Draft7Validator, {"pattern": _whole})  # type: ignore[no-untyped-call]
+    validator: jsonschema.Draft7Validator = extended(schema)
+    return validator
+
+
+def _whole(_: Any, pattern: str, value: Any, __: Any) -> Iterator[jsonschema.ValidationError]:
+    """The schema's patterns are anchored; in Python alone `$` would let a newline follow."""
+    if isinstance(value, str) and not re.fullmatch(pattern, value):
+        yield jsonschema.ValidationError(f"{value!r} does not match")
+
+
+def _explain(error: jsonschema.ValidationError) -> list[str]:
+    path, value = _place(error.absolute_path), cast("Any", error.instance)
+    schema = cast("Any", error.schema)  # the part of the schema that `value` does not fit
+    rule = cast("Any", error.validator_value)
+    match error.validator:
+        case "additionalProperties":
+            known = schema["properties"]
+            return [
+                f"{_under(path, key)}: is not known here; the keys are {', '.join(known)}"
+                for key in value
+                if key not in known
+            ]
+        case "required":
+            return [f"{_under(path, key)}: is missing" for key in rule if key not in value]
+        case "enum":
+            return [f"{path}: {value!r} is not one of {', '.join(rule)}"]
+        case "pattern":
+            return [f"{path}: {value!r} is not understood; {schema['description']}"]
+        case "type":
+            return [f"{path or 'the document'}: {_mistyped(value, str(rule))}"]
+        case _:  # minItems, minLength
+            return [f"{path}: is empty; leave it out, or fill it"]
+
+
+_KINDS: Final = {"array": "a list", "object": "a mapping", "string": "text"}
+
+
+def _mistyped(value: Any, wanted: str) -> str:
+    if value is None:
+        return f"must be {_KINDS[wanted]}, and is empty"
+    if not isinstance(value, Unquoted):
+        return f"must be {_KINDS[wanted]}, and is {value!r:.80}"
+    if wanted == "string":
+        return f'{value.text} without quotes is {value.kind}; write it as text: "{value.text}"'
+    return f"must be {_KINDS[wanted]}, and is {value.text}"
 
 
 def _beyond_schema(document: Any) -> Iterator[str]:
@@ -136,3 +189,14 @@ def _entries(document: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for index, entry in enumerate(entries if isinstance(entries, list) else []):
         if isinstance(entry, dict):
             yield f"eksgateway.{key}[{index}]", entry
+
+
+def _place(path: Iterable[str | int]) -> str:
+    place = ""
+    for part in path:
+        place = f"{place}[{part}]" if isinstance(part, int) else _under(place, part)
+    return place
+
+
+def _under(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
