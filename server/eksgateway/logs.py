@@ -39,8 +39,13 @@ class Log:
         self._tell(logging.ERROR, event, values | {"exc_info": sys.exception()})
 
     def _tell(self, level: int, event: str, values: dict[str, Any]) -> None:
-        exc_info = values.pop("exc_info", None)
-        self._logger.log(level, event, exc_info=exc_info, extra={"values": values})
+        exc = values.pop("exc_info", None)
+        if self._logger.isEnabledFor(level):
+            # Not ``log``, which goes up the stack to find a line of code that nobody is told.
+            exc_info = (type(exc), exc, exc.__traceback__) if exc else None
+            record = logging.LogRecord(self._logger.name, level, "", 0, event, None, exc_info)
+            record.values = values
+            self._logger.handle(record)
 
 
 class _JsonLines(logging.Formatter):
