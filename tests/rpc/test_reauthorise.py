@@ -373,6 +373,23 @@ async def test_a_change_while_the_start_was_decided_is_not_missed(stage: Stage) 
     assert len(stage.asked) == 1
 
 
+@pytest.mark.parametrize("turns", range(8))
+async def test_who_comes_while_a_change_is_looked_at_is_asked_too(stage: Stage, turns: int) -> None:
+    """At whatever step of that: it is asked by itself, or among the others."""
+    stage.watch("ben")
+    await stage.clock.advance()
+    stage.policy.change("r2")
+    await stage.clock.advance()
+    question = replace(stage.policy.asked[0], decision_id="late")
+    stage.policy.denies = lambda _: True
+    stage.policy.change("r3")
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    late = stage.begin(a_ref(9), question, Decision("late", True, policy_revision="r2"))
+    await stage.clock.advance()
+    assert await late.reason() == "POLICY_DENIED"
+
+
 async def test_who_comes_after_a_denial_stands_on_its_own_answer(stage: Stage) -> None:
     """Somebody allowed again is not ended by what ended others."""
     gone = stage.watch("ann")

@@ -142,6 +142,9 @@ class Reauthorisation:
         now, mono = self._clock.now(), self._clock.monotonic()
         before, self._in_force = self._in_force, self._rules(now)
         changed = self._in_force != before
+        if changed:  # what they have still to ask is looked at now; not so what joins from here on
+            for asking in self._rounds:
+                asking.cancel()
         self._expiry = math.inf
         due: dict[UpdateRef, list[Right]] = {}
         for number, right in enumerate(tuple(self._rights.values())):
@@ -157,9 +160,6 @@ class Reauthorisation:
                 self._end(right, error)
             elif changed or mono >= right.due:
                 due.setdefault(right.key.ref, []).append(right)
-        if changed:  # what is still to be asked is among what is due
-            for asking in self._rounds:
-                asking.cancel()
         for number, rights in enumerate(due.values()):
             if number % _CHUNK == 0:
                 await asyncio.sleep(0)
