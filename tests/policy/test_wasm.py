@@ -43,6 +43,23 @@ SPOILT_BY_A_TRAP = r"""
       (then (global.set $spoilt (i32.const 1)) unreachable))
     i32.const 32))
 """
+# Denies; the sizes and addresses that it tells are the test's.
+WITH_ADDRESSES = r"""
+(module
+  (import "env" "memory" (memory {pages}))
+  (data (i32.const 16) "{{}}\00")
+  (data (i32.const 32) "[{{\22result\22:{{\22allow\22:false}}}}]\00")
+  (func (export "builtins") (result i32) i32.const 0)
+  (func (export "opa_json_dump") (param i32) (result i32) i32.const 16)
+  (func (export "opa_json_parse") (param i32 i32) (result i32) i32.const 1)
+  (func (export "opa_malloc") (param i32) (result i32) i32.const {data})
+  (func (export "opa_heap_ptr_get") (result i32) i32.const {heap})
+  (func (export "opa_eval") (param i32 i32 i32 i32 i32 i32 i32) (result i32) i32.const {answer}))
+"""
+RIGHT = {"pages": 1, "data": 1024, "heap": 32768, "answer": 32}
+NO_FUNCTION = WITH_ADDRESSES.format(**RIGHT).replace(
+    '(func (export "builtins") (result i32) i32.const 0)', '(global (export "builtins") i32 (i32.const 0))'
+)
 Load = Callable[..., Awaitable[WasmEngine]]
 
 
@@ -105,13 +122,29 @@ async def test_a_module_that_needs_host_built_ins_is_refused_by_name(
         await load(module)
 
 
-@pytest.mark.parametrize("wasm", [b"", b"garbage", b"\0asm\x01\0\0\0"], ids=["empty", "garbage", "other"])
+@pytest.mark.parametrize(
+    "wasm",
+    [b"", b"garbage", b"\0asm\x01\0\0\0", wasmtime.wat2wasm(NO_FUNCTION)],
+    ids=["empty", "garbage", "other", "no function"],
+)
 async def test_what_is_not_a_policy_is_refused(wasm: bytes, load: Load) -> None:
     """Neither garbage nor another WebAssembly module loads, and no thread stays."""
     before = _tickers()
     with pytest.raises(PolicyLoadError):
         await load(wasm)
     assert _tickers() == before
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"data": -8}, {"heap": -8}, {"answer": -8}, {"data": 1 << 30}, {"heap": 1 << 30}, {"pages": 5000}],
+    ids=str,
+)
+async def test_a_module_reaches_no_memory_but_its_own(load: Load, wrong: dict[str, int]) -> None:
+    """An address outside of it, or more than it may have: refused, and the process goes on."""
+    assert not (await (await load(wasmtime.wat2wasm(WITH_ADDRESSES.format(**RIGHT)))).decide(X)).allowed
+    with pytest.raises(PolicyLoadError):
+        await load(wasmtime.wat2wasm(WITH_ADDRESSES.format(**RIGHT | wrong)))
 
 
 async def test_a_policy_that_does_not_decide_the_samples_is_refused(

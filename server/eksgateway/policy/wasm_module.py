@@ -17,6 +17,8 @@ from eksgateway.policy.ticker import Ticker
 
 _PAGE: Final = 65_536
 _MAX_PAGES: Final = 4096  # 256 MB: a policy that wants more aborts by itself, and not the process
+# Addresses: wasmtime gives them signed, and what is below the guest's memory is the process's.
+_UNSIGNED: Final = 0xFFFF_FFFF
 _FORMAT_JSON: Final = 0
 _EXPORTS: Final = frozenset(
     {"builtins", "opa_eval", "opa_heap_ptr_get", "opa_json_dump", "opa_json_parse", "opa_malloc"}
@@ -52,7 +54,8 @@ class PolicyModule:
         except wasmtime.WasmtimeError as exc:
             raise PolicyLoadError(f"the policy is not a WebAssembly module: {exc}") from exc
         memories = [i.type for i in self.code.imports if isinstance(i.type, wasmtime.MemoryType)]
-        if not memories or not {export.name for export in self.code.exports} >= _EXPORTS:
+        functions = {each.name for each in self.code.exports if isinstance(each.type, wasmtime.FuncType)}
+        if not memories or not functions >= _EXPORTS:
             raise PolicyLoadError("the policy is not a module that `opa build -t wasm` made for ABI 1.2")
         self.min_pages: int = memories[0].limits.min
         self.wasm = wasm
@@ -67,8 +70,8 @@ class PolicyInstance:
         self._ticker = module.ticker
         self._store = wasmtime.Store(module.engine)
         limits = wasmtime.Limits(module.min_pages, _MAX_PAGES)
-        self._memory = wasmtime.Memory(self._store, wasmtime.MemoryType(limits))
         try:
+            self._memory = wasmtime.Memory(self._store, wasmtime.MemoryType(limits))
             with self._ticker.deadline(self._store, load_s):
                 self._exports = self._link(module).exports(self._store)
                 self._refuse_built_ins()
@@ -134,6 +137,7 @@ class PolicyInstance:
         return result
 
     def _write(self, address: int, content: bytes) -> None:
+        address &= _UNSIGNED
         missing = address + len(content) - self._memory.data_len(self._store)
         if missing > 0:
             self._memory.grow(self._store, -(-missing // _PAGE))
@@ -141,6 +145,7 @@ class PolicyInstance:
 
     def _text(self, address: int) -> bytes:
         """A C string in the guest's memory, up to one byte more than an answer may have."""
+        address &= _UNSIGNED
         size = min(self._memory.data_len(self._store) - address, MAX_ANSWER_BYTES + 1)
         if size <= 0:
             return b""
