@@ -82,6 +82,7 @@ async def test_a_refusal_by_eks_is_the_error_of_cancel_update(gateway: Running) 
         (e.code(), e.details(), info(e).reason, info(e).metadata["phase"]) for e in (streamed, unary.value)
     ]
     assert told[0] == told[1]
+    assert details(streamed)["PreconditionFailure"] == details(unary.value)["PreconditionFailure"]
     assert told[0][3] == "TOO_LATE"
     assert len(gateway.eks.calls("CancelUpdate")) == 1
 

@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from eksgateway.errors import LedgerUnavailable
 from eksgateway.ledger.protocol import Ledger
 from support.gateway import Running, running
+from support.logs import capture_logs
 from support.simulator import SimulatedEks
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -88,6 +89,24 @@ async def test_an_unknown_service_is_not_found_by_check_and_unknown_to_watch(gat
         await status(gateway, "no.such.Service")
     assert error.value.code() is grpc.StatusCode.NOT_FOUND
     await until(gateway, "no.such.Service", health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
+
+
+async def test_the_log_tells_what_check_told(gateway: Running) -> None:
+    """The status, and of clients that leave at any moment nothing else: they could fill it."""
+    stub: Any = health_pb2_grpc.HealthStub(gateway.channel)
+    request = health_pb2.HealthCheckRequest(service="no.such.Service")
+    with capture_logs() as logs:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await stub.Check(request)
+        for number in range(300):
+            check = stub.Check(request)
+            for _ in range(number % 30):
+                await asyncio.sleep(0)
+            check.cancel()
+    calls = [line["status"] for line in logs if line["event"] == "rpc.call"]
+    assert calls[0] == "NOT_FOUND"
+    assert set(calls) <= {"NOT_FOUND", "CANCELLED"}
+    assert not [line for line in logs if line["log_level"] != "info"]
 
 
 async def test_list_tells_every_service(gateway: Running) -> None:

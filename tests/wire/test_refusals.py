@@ -125,16 +125,19 @@ async def test_a_target_that_is_not_configured(anywhere: Running, where: dict[st
     anywhere.eks.rollback("prod-1", tags=PRODUCTION, update_id="u")
     cluster, who, stub = _cluster(**where), anywhere.oncall, anywhere.updates
     texts = {"reason": "why", "ticket": "T-1"}
+    subjects = []
     for call in (
         stub.CancelUpdate(pb.CancelUpdateRequest(cluster=cluster, update_id="u", **texts), metadata=who),
         stub.CheckCancelUpdate(pb.CheckCancelUpdateRequest(cluster=cluster, update_id="u"), metadata=who),
         stub.GetUpdate(pb.GetUpdateRequest(cluster=cluster, update_id="u"), metadata=who),
+        stub.WatchUpdate(pb.WatchUpdateRequest(cluster=cluster, update_id="u"), metadata=who).read(),
         stub.ListUpdates(pb.ListUpdatesRequest(cluster=cluster), metadata=who),
     ):
         refusal = await refused(call)
         assert refusal.told == ("FAILED_PRECONDITION", "TARGET_NOT_CONFIGURED")
-        named = "/".join([where.get("account_id", ACCOUNT), where.get("region", "us-east-1"), "prod-1"])
-        assert refusal.subject in (named, f"{named}/u")
+        subjects.append(refusal.subject)
+    named = "/".join([where.get("account_id", ACCOUNT), where.get("region", "us-east-1"), "prod-1"])
+    assert subjects == [f"{named}/u"] * 4 + [named]
     assert anywhere.eks.calls() == ()
 
 

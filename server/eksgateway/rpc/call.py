@@ -9,7 +9,7 @@ from typing import Protocol
 from google.protobuf.message import Message
 
 from eksgateway.errors import CredentialsMissing
-from eksgateway.model import Caller, ClusterRef
+from eksgateway.model import Caller
 from eksgateway.rpc.methods import Method, Place
 
 Metadata = Sequence[tuple[str, str | bytes]]
@@ -29,10 +29,10 @@ class Hold(Protocol):
 class Call:
     """What is known of one RPC. ``decision_id`` is the one id of every decision made for it.
 
-    ``request`` is set once identity was proved, to a client's first message, and ``cluster`` when the
-    policy is asked about the one that it names; ``status`` and ``reason`` are what the caller was told.
-    ``admitted`` counts the interceptors that let it through, and ``holds`` are the places that it has in
-    budgets, in the order they were taken.
+    ``request`` is set once identity was proved, to a client's first message, and ``about`` when the policy
+    is asked: the account/region/cluster that it names, and /update if it names one; ``status`` and
+    ``reason`` are what the caller was told. ``admitted`` counts the interceptors that let it through, and
+    ``holds`` are the places that it has in budgets, in the order they were taken.
     """
 
     path: str
@@ -43,7 +43,7 @@ class Call:
     request_id: str
     identified: Caller | None = None
     request: Message | None = None
-    cluster: ClusterRef | None = None
+    about: str = ""
     status: str = "OK"
     reason: str = ""
     place: Place = Place.CALL

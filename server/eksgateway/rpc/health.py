@@ -18,6 +18,7 @@ from eksgateway.decisions import Decisions
 from eksgateway.errors import GatewayError
 from eksgateway.ledger.protocol import Ledger
 from eksgateway.logs import Log
+from eksgateway.rpc.interceptors.sending import send
 from eksgateway.rpc.methods import CANCELLATIONS, HEALTH, UPDATES
 
 log = Log("eksgateway.health")
@@ -57,7 +58,7 @@ class Health:
 
     async def Check(self, request: pb.HealthCheckRequest, context: Any) -> pb.HealthCheckResponse:
         if request.service not in self._statuses:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "There is no such service.")
+            await send(context.abort(grpc.StatusCode.NOT_FOUND, "There is no such service."))
         return pb.HealthCheckResponse(status=self._statuses[request.service])
 
     async def List(self, _request: Any, _context: Any) -> Any:

@@ -28,30 +28,30 @@ class Authorize(Interceptor):
         self._clock = clock
 
     async def admit(self, call: Call, context: Any) -> None:  # noqa: ARG002
-        if call.method is not None and call.method.access is Access.POLICY:
-            for action in call.method.actions:
-                await self._require(call, action)
-
-    async def _require(self, call: Call, action: Action) -> None:
+        if call.method is None or call.method.access is not Access.POLICY:
+            return
         request: Any = call.request
-        call.cluster = fields.clip_cluster(fields.cluster_ref(request.cluster, self._home))
+        cluster = fields.clip_cluster(fields.cluster_ref(request.cluster, self._home))
+        update_id = _text(request, "update_id", fields.ID_LENGTH)
+        call.about = f"{cluster}/{update_id}" if update_id else str(cluster)
+        for action in call.method.actions:
+            question = Question(
+                caller=call.caller,
+                action=action,
+                cluster=cluster,
+                method=call.path,
+                decision_id=call.decision_id,
+                time=self._clock.now(),
+                reason=_text(request, "reason", fields.REASON_LENGTH),
+                ticket=_text(request, "ticket", fields.TICKET_LENGTH),
+            )
+            await self._decisions.require(
+                question,
+                cancels=Action.CANCEL in call.method.actions,
+                update_id=update_id,
+                request_id=_text(request, "request_id", fields.ID_LENGTH),
+            )
 
-        def text(name: str, longest: int) -> str:
-            return fields.clip(getattr(request, name, ""), longest)
 
-        question = Question(
-            caller=call.caller,
-            action=action,
-            cluster=call.cluster,
-            method=call.path,
-            decision_id=call.decision_id,
-            time=self._clock.now(),
-            reason=text("reason", fields.REASON_LENGTH),
-            ticket=text("ticket", fields.TICKET_LENGTH),
-        )
-        await self._decisions.require(
-            question,
-            cancels=call.method is not None and Action.CANCEL in call.method.actions,
-            update_id=text("update_id", fields.ID_LENGTH),
-            request_id=text("request_id", fields.ID_LENGTH),
-        )
+def _text(request: Any, name: str, longest: int) -> str:
+    return fields.clip(getattr(request, name, ""), longest)

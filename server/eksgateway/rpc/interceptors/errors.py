@@ -51,7 +51,7 @@ async def end(call: Call, context: Any, exc: Exception) -> NoReturn:
 async def _abort(call: Call, context: Any, error: errors.GatewayError) -> NoReturn:
     try:
         # A named tuple, whatever its stub says.
-        status: Any = rpc_status.to_status(status_of(error, _subject(call)))
+        status: Any = rpc_status.to_status(status_of(error, call.about))
     except ValueError:  # a text that is not Unicode
         log.exception("rpc.untellable", reason=error.reason, decision_id=call.decision_id)
         error = errors.Internal()
@@ -91,14 +91,6 @@ def _bad_request(error: errors.GatewayError) -> error_details_pb2.BadRequest:
     return error_details_pb2.BadRequest(
         field_violations=[violation(field=k, description=v) for k, v in error.violations.items()]
     )
-
-
-def _subject(call: Call) -> str:
-    """What a call is about, as account/region/cluster and /update if it names one; empty without either."""
-    if call.cluster is None:
-        return ""
-    update_id = getattr(call.request, "update_id", "")
-    return f"{call.cluster}/{update_id}" if update_id else str(call.cluster)
 
 
 def _precondition(error: errors.GatewayError, subject: str) -> error_details_pb2.PreconditionFailure:
