@@ -1,9 +1,13 @@
-"""Logging never decides how a call ends."""
+"""Logging never decides how a call ends, and what it writes is one JSON object a line."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from typing import Any
+
+import pytest
 
 PROGRAM = """
 import logging, os
@@ -22,3 +26,52 @@ def test_a_log_that_cannot_be_written_raises_nothing() -> None:
     command = [sys.executable, "-c", PROGRAM]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "still here\n")
+
+
+HOSTILE = """
+import logging, warnings
+from eksgateway import logs
+logs.configure()
+ours, theirs = logs.Log("eksgateway.part"), logging.getLogger("library")
+
+class Untellable:
+    def __repr__(self):
+        raise ValueError("two\\nlines")
+
+def tell(how):
+    try:
+        raise ValueError("two\\nlines \\ud800")
+    except ValueError:
+        how()
+
+nested, cyclic = [], []
+cyclic.append(cyclic)
+for _ in range(100_000):
+    nested = [nested]
+"""
+
+LINES = {
+    "line breaks and what UTF-8 cannot hold": ("ours.info('an.event', v='a\\n\\u2028\\ud800')", "an.event"),
+    "a value that has no repr": ("ours.info('an.event', v=Untellable())", "log.untold"),
+    "keys that are no strings": ("ours.info('an.event', v={(1, 2): 3})", "log.untold"),
+    "a value in itself": ("ours.info('an.event', v=cyclic)", "log.untold"),
+    "a value too deep": ("ours.info('an.event', v=nested)", "log.untold"),
+    "a number that JSON has not": ("ours.info('an.event', v=float('nan'))", "log.untold"),
+    "an exception": ("tell(lambda: ours.exception('an.event'))", "an.event"),
+    "another's line breaks": ("theirs.error('one\\n%s', 'two')", "one\ntwo"),
+    "another's wrong arguments": ("theirs.error('one %d', 'two')", "log.untold"),
+    "another's values": ("theirs.error('one', extra={'values': 5})", "log.untold"),
+}
+
+
+@pytest.mark.parametrize(("call", "event"), LINES.values(), ids=LINES)
+def test_whatever_is_told_is_one_json_object_on_one_line(call: str, event: str) -> None:
+    """Else who reads the log loses lines, or takes a caller's words for the gateway's."""
+    command = [sys.executable, "-c", HOSTILE + call]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+
+    def refuse(constant: str) -> Any:
+        raise AssertionError(constant)
+
+    (line,) = done.stderr.splitlines()
+    assert json.loads(line, parse_constant=refuse)["event"] == event

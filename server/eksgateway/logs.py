@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 _OURS = "eksgateway"
 # Escapes every control character and every non-ASCII one: a value cannot break a line.
-_encode = json.JSONEncoder(default=repr).encode
+_encode = json.JSONEncoder(default=repr, allow_nan=False).encode
 
 
 class Log:
@@ -50,15 +50,23 @@ class Log:
 
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
+        try:
+            line = getattr(record, "values", {}) | self._always(record, record.getMessage())
+            if record.exc_info:
+                line["exception"] = self.formatException(record.exc_info)
+            return _encode(line)
+        except Exception as exc:  # noqa: BLE001  logging would print it, over several lines that are no JSON
+            untold = {"logger": record.name, "template": repr(record.msg), "fault": type(exc).__name__}
+            return _encode(untold | self._always(record, "log.untold"))
+
+    @staticmethod
+    def _always(record: logging.LogRecord, event: str) -> dict[str, Any]:
         time = datetime.fromtimestamp(record.created, UTC).replace(tzinfo=None)
-        line = getattr(record, "values", {}) | {
-            "event": record.getMessage(),
+        return {
+            "event": event,
             "level": record.levelname.lower(),
             "timestamp": time.isoformat(timespec="microseconds") + "Z",
         }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return _encode(line)
 
 
 class _Unfailing:
