@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from eksgateway.clock import Clock, SystemClock
-from eksgateway.errors import StartError, UpstreamCredentials
+from eksgateway.errors import EksNotReached, StartError, UpstreamCredentials
 from eksgateway.policy.load import open_engine
 from eksgateway.settings import LedgerSettings, Settings
 
@@ -70,4 +70,9 @@ async def _warm(eks: BotoEks) -> None:
         raise StartError(
             f"AWS credentials cannot be used ({exc.detail}): give the process a role, or set"
             " AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, to ones that exist"
+        ) from exc
+    except EksNotReached as exc:
+        raise StartError(
+            f"boto3 cannot be set up ({exc.detail}): look at the AWS_ variables of the environment, and at"
+            " AWS's configuration files"
         ) from exc

@@ -107,15 +107,29 @@ async def test_it_does_not_start_and_says_what_is_wrong_and_where(
     assert [text for text in told if text not in message] == [], message
 
 
-async def test_aws_credentials_that_cannot_be_used_end_it_before_it_is_ready(place: Place) -> None:
+NOT_READY: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
+    "credentials that do not exist": (
+        {"AWS_PROFILE": "no-such-profile"},
+        ("AWS credentials cannot be used", "ProfileNotFound"),
+    ),
+    "a value that boto3 does not know": (
+        {"AWS_STS_REGIONAL_ENDPOINTS": "somewhere"},
+        ("boto3", "InvalidSTSRegionalEndpointsConfigError", "AWS_"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("variables", "expected"), NOT_READY.values(), ids=NOT_READY)
+async def test_aws_settings_that_cannot_be_used_end_it_before_it_is_ready(
+    place: Place, variables: dict[str, str], expected: tuple[str, ...]
+) -> None:
     """They are looked for once it answers, so it may have said that it serves."""
-    profile = AWS | {"AWS_PROFILE": "no-such-profile"}
-    async with program(*eksgateway("serve", "--config", str(place.config)), env=profile) as running:
+    command = eksgateway("serve", "--config", str(place.config))
+    async with program(*command, env=AWS | variables) as running:
         assert await running.end() == 1
         told = [line for line in running.err.splitlines() if line.startswith("eksgateway: ")]
         assert len(told) == 1
-        assert "AWS credentials cannot be used" in told[0]
-        assert "ProfileNotFound" in told[0]
+        assert [text for text in expected if text not in told[0]] == [], told[0]
         assert "Traceback" not in running.err
         assert "health.readiness" not in running.err
 
