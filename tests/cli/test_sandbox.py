@@ -265,7 +265,8 @@ async def test_its_commands_can_be_copied(tmp_path: Path) -> None:
         commands[-1] = "true"  # the kill, which another test does
         script = "set -e\n" + "\n".join(command.replace("WatchUpdate", "GetUpdate") for command in commands)
         script = script.replace("UpdateService/CancelUpdate", "UpdateService/CancelUpdate || [ $? = 71 ]")
-        async with program("sh", "-c", script) as shell:
+        # A shell of one's own knows nothing of the folders that make puts on its PATH.
+        async with program("sh", "-c", script, env={"PATH": "/usr/bin:/bin"}) as shell:
             assert await shell.end() == 0, shell.out + shell.err
         for expected in (
             "eksgateway.v1.UpdateService",

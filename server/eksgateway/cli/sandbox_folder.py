@@ -6,7 +6,9 @@ The private key of its issuer is never written down.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -107,10 +109,13 @@ def write_config(
 
 
 def write_variables(folder: Folder, gateway: str, simulator: str, tokens: Mapping[str, str]) -> None:
-    """What the printed commands use, for ``. env.sh`` in a shell."""
+    """What the printed commands and programs beside them use, for ``. env.sh`` in a shell."""
     values = {"GATEWAY": gateway, "SIMULATOR": simulator}
     values |= {name.upper(): token for name, token in tokens.items()}
-    lines = [f"{name}='{value}'\n" for name, value in values.items()]
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in values.items()]
+    tools = (sys.executable, shutil.which("grpcurl"))
+    places = dict.fromkeys(str(Path(tool).parent) for tool in tools if tool)
+    lines.append(f"export PATH={shlex.quote(os.pathsep.join(places))}:$PATH\n")
     replace_file(folder.variables, "".join(lines).encode())
 
 
