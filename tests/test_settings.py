@@ -49,6 +49,16 @@ def test_the_example_names_every_setting() -> None:
     assert names(Settings) - {"issuers"} <= shown
 
 
+def test_its_commented_settings_are_the_defaults(tmp_path: Path) -> None:
+    """Who takes away a `#` changes nothing. (The second listener and OPA are examples, no defaults.)"""
+    text = re.sub(r"(?m)^  # - address:(.*\n  #)*.*$|^  # opa:(.*\n  #  )*.*$", "", EXAMPLE.read_text())
+    file = tmp_path / "config.yaml"
+    file.write_text(re.sub(r"(?m)^( *)# ( *[a-z_]+:( |$))", r"\1\2", text))
+    assert "\nreflection: off" in file.read_text()
+    assert "\n  poll_s: 5" in file.read_text()
+    assert load(file) == load(EXAMPLE)
+
+
 PAIR = {"certificate": "tls.crt", "key": "tls.key"}
 CERTIFIED = PAIR | {"client_ca": "ca.pem"}
 MTLS = {"demand": "mtls", "tls": CERTIFIED, "trust_domain": "corp.example"}
@@ -103,7 +113,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
             ("jwt with a trust domain", {"trust_domain": "a"}, "asks for no certificate"),
         )
     },
-    "no listener": ({"listeners": []}, "listeners"),
+    "no listener": ({"listeners": []}, "listeners: name at least one"),
     "a token demanded beside mtls, and no issuer": (
         {"identity": None, "listeners": [MTLS, {"demand": "jwt"}]},
         "identity.jwt.issuers",
@@ -203,6 +213,21 @@ def test_what_cannot_serve_is_refused_with_how_to_set_it(
     """Nothing starts on settings that are incomplete, unsafe or misspelt."""
     with pytest.raises(SettingsError, match=re.escape(said)):
         load(write(tmp_path, **changes))
+
+
+def test_only_what_is_at_fault_is_named(tmp_path: Path) -> None:
+    """A list of one that is at fault is not an empty one."""
+    with pytest.raises(SettingsError) as refused:
+        load(write(tmp_path, listeners=[{"address": "127.0.0.1"}]))
+    assert re.findall(r"(?m)^  - (\S+):", str(refused.value)) == ["listeners.0.address"]
+
+
+def test_an_opa_that_is_not_asked_limits_nothing(tmp_path: Path) -> None:
+    """Its section may stay while the engine is another."""
+    asked = {"data": "data.yaml", "opa": {"url": "http://127.0.0.1:8181"}, "timeout_s": 3}
+    assert load(write(tmp_path, policy=asked)).policy.timeout_s == 3
+    with pytest.raises(SettingsError, match="set `timeout_s` to 2 at most"):
+        load(write(tmp_path, policy=asked | {"engine": "opa"}))
 
 
 def test_metrics_are_open_to_the_network_where_that_is_said(tmp_path: Path) -> None:

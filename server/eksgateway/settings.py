@@ -223,8 +223,10 @@ class PolicySettings(_Section):
         """Who loses a right must not watch on for more than 5 s, however slowly OPA answers within its
         time limits: a second of them is for saying what is in force, and one is for EKS's facts.
         """
-        timeout_s, poll_s = self.timeout_s, self.opa.poll_s if self.opa else 0
-        if self.opa is None or (timeout_s <= _ANSWER_S and timeout_s + poll_s <= _NOTICED_S):
+        if self.engine == "wasm" or self.opa is None:
+            return self
+        timeout_s, poll_s = self.timeout_s, self.opa.poll_s
+        if timeout_s <= _ANSWER_S and timeout_s + poll_s <= _NOTICED_S:
             return self
         raise ValueError(
             f"with `timeout_s: {timeout_s:g}` and `opa.poll_s: {poll_s:g}` somebody who has lost a right"
@@ -387,6 +389,12 @@ class Settings(_Section):
     limits: LimitSettings = LimitSettings()
     metrics: MetricsSettings = MetricsSettings()
 
+    @field_validator("reflection", mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        """YAML takes ``off`` for false."""
+        return "off" if value is False else value
+
     @model_validator(mode="after")
     def _identified(self) -> Self:
         if self.identity.jwt is None and any(listener.demand != "mtls" for listener in self.listeners):
@@ -435,11 +443,17 @@ _HINTS = {
 
 
 def _explain(exc: ValidationError) -> str:
-    lines = []
-    for error in exc.errors():
+    lines, errors = [], exc.errors()
+    for error in errors:
+        if error["type"] == "too_short" and any(_within(other["loc"], error["loc"]) for other in errors):
+            continue  # pydantic does not count what is at fault itself
         place = ".".join(str(part) for part in error["loc"])
         lines.append(f"  - {place or 'settings'}: {_fault(place, error)}")
     return "\n".join(lines)
+
+
+def _within(inner: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
+    return len(inner) > len(outer) and inner[: len(outer)] == outer
 
 
 def _fault(place: str, error: Any) -> str:
@@ -447,4 +461,6 @@ def _fault(place: str, error: Any) -> str:
         return "unknown setting: remove it or correct its spelling"
     if error["type"] == "missing":
         return _HINTS.get(place, "is missing: set it")
+    if error["type"] == "too_short":
+        return "name at least one"
     return str(error["msg"]).removeprefix("Value error, ")
