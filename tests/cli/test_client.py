@@ -80,6 +80,33 @@ async def test_cancelling(gateway: Running, tmp_path: Path) -> None:
         assert re.fullmatch(r"CANCELLING  cancellation [0-9a-f-]{36}, request mine\n", shown.out)
 
 
+async def test_fields_at_fault_are_named(gateway: Running) -> None:
+    """With what is wrong with each."""
+    command = eksgateway("cancel", "prod-1", "u-1", "--ticket", "T-1", "--reason", "two\nlines")
+    async with program(*command, env=shell(gateway, "oncall", "oncall")) as shown:
+        assert await shown.end() == 1
+        assert shown.out.startswith("INVALID_ARGUMENT, REQUEST_INVALID: ")
+        assert " reason: " in shown.out
+
+
+async def test_a_cancel_without_an_answer(gateway: Running) -> None:
+    """It says what to ask again with, since a new request would be another one."""
+    environment = shell(gateway, "oncall", "oncall") | {"EKSGATEWAY_ADDRESS": "127.0.0.1:1"}
+    async with program(*eksgateway("cancel", "prod-1", "u-1"), env=environment) as shown:
+        assert await shown.end() == 1
+        assert shown.out.startswith("UNAVAILABLE: ")
+        assert re.search(r"--request-id [0-9a-f-]{36}\n$", shown.out)
+
+
+async def test_a_gateway_out_of_reach(gateway: Running) -> None:
+    """Whoever waits for it sees why."""
+    environment = shell(gateway, "viewer", "viewers") | {"EKSGATEWAY_ADDRESS": "127.0.0.1:1"}
+    async with program(*eksgateway("watch", "prod-1", "u-1"), env=environment) as shown:
+        await eventually(lambda: "trying again in" in shown.err)
+        assert shown.err.startswith("eksgateway: UNAVAILABLE: ")
+        assert shown.out == ""
+
+
 @pytest.mark.parametrize(
     ("options", "fault"),
     [

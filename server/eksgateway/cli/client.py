@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import uuid
 from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +14,7 @@ import grpc
 from eksgateway.cli.connection import Connection
 from eksgateway.cli.refusal import Refusal
 from eksgateway.client import CHANNEL_OPTIONS, Credentials, Knowledge, cancel, watch
+from eksgateway.client.attempts import BROKEN
 from eksgateway.settings import SettingsError
 from eksgateway.v1.cancellation_pb2 import CancellationPhase
 from eksgateway.v1.update_pb2 import ClusterRef
@@ -48,6 +51,7 @@ async def run_cancel(  # noqa: PLR0913  as the client's, and from where
 ) -> int:
     """Print what became of it; 0 when EKS accepted it, else 1. Raises SettingsError."""
     credentials = _token(token_file)
+    request_id = request_id or str(uuid.uuid4())
     async with _channel(connection) as channel:
         try:
             done = await cancel(
@@ -61,12 +65,17 @@ async def run_cancel(  # noqa: PLR0913  as the client's, and from where
             )
         except grpc.aio.AioRpcError as error:
             print(Refusal.of(error))
+            if error.code() in BROKEN:
+                print(f"To ask again what became of it: --request-id {request_id}")
             return 1
     print(f"{_phase(done.phase)}  cancellation {done.cancellation_id}, request {done.request_id}")
     return 0
 
 
 def _channel(connection: Connection) -> grpc.aio.Channel:
+    """A channel; what is tried again on it, and why, is told on standard error."""
+    logging.basicConfig(format="eksgateway: %(message)s")
+    logging.getLogger("eksgateway.client").setLevel(logging.INFO)
     credentials = connection.credentials()
     if credentials is None:
         return grpc.aio.insecure_channel(connection.address, options=CHANNEL_OPTIONS)

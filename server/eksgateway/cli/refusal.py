@@ -22,12 +22,14 @@ class Refusal:
     @classmethod
     def of(cls, error: grpc.aio.AioRpcError) -> Refusal:
         status = rpc_status.from_call(error)  # type: ignore[arg-type]  # an AioRpcError has what it reads
-        info = error_details_pb2.ErrorInfo()
+        info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
         for detail in status.details if status else ():
-            if detail.Is(info.DESCRIPTOR):
-                detail.Unpack(info)
+            for kind in (info, bad):
+                if detail.Is(kind.DESCRIPTOR):
+                    detail.Unpack(kind)
         told = info.metadata.get("reasons") or error.details() or ""
-        return cls(error.code().name, info.reason, tuple(told.split("\n")), dict(info.metadata))
+        faults = (f"{each.field}: {each.description}" for each in bad.field_violations)
+        return cls(error.code().name, info.reason, (*told.split("\n"), *faults), dict(info.metadata))
 
     def __str__(self) -> str:
         name = ", ".join(filter(None, (self.status, self.reason)))

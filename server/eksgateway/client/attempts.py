@@ -27,7 +27,7 @@ CHANNEL_OPTIONS = (
 )
 
 # What transport and proxies say of a broken call. The gateway's own INTERNAL is another thing.
-_BROKEN = frozenset(
+BROKEN = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.INTERNAL,
@@ -98,7 +98,8 @@ class Attempts:
         wait = self.timing.random() * min(self.timing.longest_backoff_s, doubled)
         wait += said.retry_s or 0.0 if said else 0.0
         self.failures += 1
-        log.info("%s; trying again in %.1f s", said.code.name if said else "the stream ended", wait)
+        told = f"{error.code().name}: {error.details()}" if error else "the stream ended"
+        log.info("%s; trying again in %.1f s", told, wait)
         await self.timing.sleep(wait)
 
 
@@ -129,7 +130,7 @@ class Said:
     def passes(self) -> bool:
         """Whether another attempt may succeed as it is. ABORTED: a decision was too old to act on."""
         if not self.reason:
-            return self.code in _BROKEN
+            return self.code in BROKEN
         if self.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
             return self.retry_s is not None or self.reason == "WATCHER_TOO_SLOW"
         return self.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED)
