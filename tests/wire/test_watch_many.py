@@ -132,6 +132,23 @@ async def test_a_watcher_that_does_not_read_delays_nobody_and_is_closed(
             assert info(error.value).reason == "WATCHER_TOO_SLOW"
 
 
+async def test_a_watcher_that_reads_nothing_from_the_start_can_read_why(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """Its first message is a message like the others."""
+    update_id = eks.rollback("prod-1", params=LARGE)
+    with capture_logs() as logs:
+        async with (
+            running(tmp_path, eks, watch={"write_timeout_s": 0.3}) as gateway,
+            channels(gateway, 1, **NARROW) as (narrow_stub,),
+        ):
+            stalled = watch(narrow_stub, gateway, update_id)
+            await until(lambda: any(line.get("reason") == "WATCHER_TOO_SLOW" for line in logs))
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await read_to_the_end(stalled)
+            assert info(error.value).reason == "WATCHER_TOO_SLOW"
+
+
 async def test_watches_that_were_cancelled_leave_nothing_behind(tmp_path: Path, eks: SimulatedEks) -> None:
     """Neither a watcher nor a poller, nor an error in the log, also when they leave amid a message."""
     update_id = eks.rollback("prod-1")

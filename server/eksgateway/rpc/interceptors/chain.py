@@ -165,13 +165,20 @@ class Chain(grpc.aio.ServerInterceptor):
             yield self._parse(route, raw)
 
     async def _write(self, answer: AsyncGenerator[Any], call: Call, context: Any, deadline: Deadline) -> None:
+        begun = False
         async with aclosing(answer) as messages:
             async for message in messages:
-                deadline.set(deadline.now + self._write_timeout, WatcherTooSlow)
-                await send(context.write(message))
-                deadline.set(math.inf)
+                if not begun:  # not with the message, or the error of one that is held up cannot be told
+                    await self._send(context.send_initial_metadata(()), deadline)
+                    begun = True
+                await self._send(context.write(message), deadline)
                 del message  # it would be held until the next one
         context.set_trailing_metadata(call.trailing())
+
+    async def _send(self, sending: Awaitable[None], deadline: Deadline) -> None:
+        deadline.set(deadline.now + self._write_timeout, WatcherTooSlow)
+        await send(sending)
+        deadline.set(math.inf)
 
     # -- Its messages ---------------------------------------------------------------------------
 
