@@ -15,6 +15,7 @@ from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
 from support.gateway import WHERE, Running, details, info, running, until
 from support.simulator import SimulatedEks
+from support.wire import IDS
 
 
 def start(gateway: Running, update_id: str, **fields: Any) -> Any:
@@ -47,6 +48,8 @@ async def test_the_cancellation_comes_first_and_the_watch_goes_on_to_the_end(gat
     assert (final.update.status, final.phase) == ("Cancelled", cpb.CANCELLATION_PHASE_CANCELLED)
     assert await stream.read() is grpc.aio.EOF
     assert await stream.code() is grpc.StatusCode.OK
+    trailing = dict(await stream.trailing_metadata())
+    assert [trailing[name] for name in IDS] == ["first", first.decision.decision_id]
 
 
 async def test_the_same_call_again_tells_the_recorded_cancellation_and_watches(gateway: Running) -> None:

@@ -16,6 +16,7 @@ from eksgateway.v1 import update_pb2
 from eksgateway.v1 import update_service_pb2 as pb
 from support.gateway import Running, details, info, running, until
 from support.simulator import SimulatedEks
+from support.wire import Gate, check, hooked, refused
 
 PRODUCTION = {"environment": "production"}
 PATH = "/eksgateway.v1.UpdateService/CancelUpdate"
@@ -119,6 +120,19 @@ async def test_calls_over_the_budget_of_all_are_turned_away(tmp_path: Path, eks:
             await gateway.updates.GetUpdate(request, metadata=gateway.viewer)
         assert info(error.value).reason == "OVERLOADED"
         assert (await first).update.id == update_id
+
+
+async def test_a_call_that_takes_too_long_ends_and_gives_its_place_back(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """Whatever it waits for; what it waited for is told to stop."""
+    update_id, gate = eks.rollback("prod-1", tags=PRODUCTION), Gate()
+    limits = {"call_timeout_s": 0.3, "calls": 1}
+    async with running(tmp_path, eks, limits=limits, wrap_eks=hooked(describe_cluster=gate)) as gateway:
+        for _ in range(2):
+            told = await refused(check(gateway, "prod-1", update_id))
+            assert told.told == ("UNAVAILABLE", "EKS_UNAVAILABLE")
+        await until(lambda: gate.left == gate.came == 2)
 
 
 @pytest.mark.parametrize(
