@@ -15,6 +15,7 @@ from eksgateway.v1 import cancellation_pb2 as cpb
 from eksgateway.v1 import update_pb2
 from eksgateway.v1 import update_service_pb2 as pb
 from support.gateway import Running, details, info, running, until
+from support.logs import capture_logs
 from support.simulator import SimulatedEks
 from support.wire import Gate, check, hooked, refused
 
@@ -154,6 +155,22 @@ async def test_a_call_whose_client_sends_no_message_ends(
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await half
         assert info(error.value).reason == told
+
+
+@pytest.mark.parametrize("method", ["CancelUpdate", "WatchUpdate"])
+async def test_a_client_that_leaves_before_its_message_sent_no_wrong_one(
+    gateway: Running, method: str
+) -> None:
+    """Its call was cancelled, and that is all there is to say."""
+    open_call: Any = gateway.channel.stream_stream(PATH.replace("CancelUpdate", method))
+    with capture_logs() as logs:
+        async with asyncio.timeout(30):
+            while len(told := [line["status"] for line in logs if line["event"] == "rpc.call"]) < 30:
+                left = open_call(metadata=gateway.oncall)
+                for _ in range(50):
+                    await asyncio.sleep(0)
+                left.cancel()
+    assert set(told) == {"CANCELLED"}
 
 
 async def test_a_silent_call_counts_as_one(tmp_path: Path, eks: SimulatedEks) -> None:

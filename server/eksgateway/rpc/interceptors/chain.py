@@ -132,9 +132,10 @@ class Chain(grpc.aio.ServerInterceptor):
         call.metadata = ()  # identity has seen it; a stream would hold its token as long as it lasts
         deadline.set(min(ends, deadline.now + self._read_timeout), self._silent)
         raw = await context.read()
-        deadline.set(ends, _unanswered)
         if raw is grpc.aio.EOF:
+            await send(context.send_initial_metadata(()))  # fails where the client has left altogether
             raise RequestInvalid("The call has no message.")
+        deadline.set(ends, _unanswered)
         call.request = self._parse(route, raw)
         call.request_id = fields.request_id_of(call.request) or call.request_id
         for interceptor in self._after:
