@@ -51,6 +51,18 @@ def write(path: Path, content: Any) -> Path:
     return path
 
 
+def test_the_example_of_an_input_is_decided(tmp_path: Path) -> None:
+    """By the example of data: allowed, and held back while its freeze lasts."""
+    policies = Path(__file__).parents[2] / "policies"
+    text = (policies / "input.example.yaml").read_text()
+    for day, told in (("12-01", "allowed by platform-oncall"), ("12-24", "denied by year-end")):
+        file = tmp_path / "input.yaml"
+        file.write_text(text.replace("2026-12-01", f"2026-{day}"))
+        code, out, err = run("test", file, "--data", policies / "data.example.yaml")
+        assert (code, err) == (0, "")
+        assert told in out
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """The grants of the wire tests, and a freeze."""
