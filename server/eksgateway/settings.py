@@ -221,7 +221,8 @@ class PolicySettings(_Section):
     @model_validator(mode="after")
     def _prompt(self) -> Self:
         """Who loses a right must not watch on for more than 5 s, however slowly OPA answers within its
-        time limits: a second of them is for saying what is in force, and one is for EKS's facts.
+        time limits: a second of them is for saying what is in force, and one is for EKS's facts. (Many
+        hundreds of different questions that are all answered slowly take longer.)
         """
         if self.engine == "wasm" or self.opa is None:
             return self
