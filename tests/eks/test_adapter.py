@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
+import boto3
 import pytest
 
 from eksgateway.eks.adapter import BotoEks
@@ -193,6 +198,52 @@ async def test_a_refused_connection_was_never_made(make_eks: MakeEks) -> None:
         with pytest.raises(EksNotReached) as raised:
             await eks.describe_cluster(BLUE)
     assert str(port) not in f"{raised.value.message}{raised.value.metadata}{raised.value.detail}"
+
+
+async def test_a_start_without_credentials_fails_and_they_are_looked_for_again(
+    simulated: SimulatedEks, make_eks: MakeEks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client made without credentials would never have any."""
+    shared = tmp_path / "credentials"
+    shared.write_text("")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(shared))
+    simulated.cluster("blue")
+    eks = make_eks(credentials=boto3.Session())
+    with pytest.raises(UpstreamCredentials):
+        await eks.warm()
+    shared.write_text(f"[default]\naws_access_key_id = AKIA{ACCOUNT}\naws_secret_access_key = x\n")
+    assert (await eks.describe_cluster(ClusterRef(ACCOUNT, REGION, "blue"))).arn
+
+
+async def test_it_closes_while_credentials_are_awaited(
+    make_eks: MakeEks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A credential process that hangs does not hold up the end of the process."""
+    pipe, config = tmp_path / "never", tmp_path / "config"
+    os.mkfifo(pipe)
+    config.write_text(f"[profile hangs]\ncredential_process = cat {pipe}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    eks = make_eks(credentials=boto3.Session(profile_name="hangs"))
+    warming = asyncio.create_task(eks.warm())
+    writing = await asyncio.to_thread(os.open, pipe, os.O_WRONLY)  # opens once the process reads
+    ended = threading.Event()
+
+    def end() -> None:
+        ended.set()
+        os.close(writing)
+
+    timer = threading.Timer(10, end)  # else a close that waits for it would wait for ever
+    timer.start()
+    await eks.close()
+    assert not ended.is_set()
+    timer.cancel()
+    end()
+    with pytest.raises((UpstreamCredentials, asyncio.CancelledError, EksUnavailable)):
+        await warming
 
 
 async def test_warming_up_is_possible_without_eks(make_eks: MakeEks, simulated: SimulatedEks) -> None:

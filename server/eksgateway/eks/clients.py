@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from botocore.exceptions import NoCredentialsError
+
 from eksgateway.clock import Clock
 from eksgateway.eks.roles import Role
 from eksgateway.errors import DecisionStale
@@ -117,12 +119,11 @@ class Clients:
 
     def close(self) -> None:
         """Close every connection."""
-        with self._lock:
-            for pair in self._pairs.values():
-                pair.reads.close()
-                pair.cancels.close()
-                if pair.role is not None:
-                    pair.role.close()
+        for pair in tuple(self._pairs.values()):  # not under the lock: who holds it may wait for credentials
+            pair.reads.close()
+            pair.cancels.close()
+            if pair.role is not None:
+                pair.role.close()
 
     def _make(self, target: TargetSettings) -> Pair:
         import boto3  # noqa: PLC0415 - takes 300 ms: here it costs a worker thread, not the start
@@ -130,6 +131,8 @@ class Clients:
         if self._session is None:
             self._session = boto3.Session()
         session, settings = self._session, self._settings
+        if session.get_credentials() is None:  # a client made without them would never have any
+            raise NoCredentialsError
         region, endpoint = target.region, target.endpoint_url
         # botocore tries nothing again: a second read is the budget's affair, and a second cancel after
         # a lost answer would report an accepted one as InvalidState.
