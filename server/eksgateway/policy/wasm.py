@@ -82,7 +82,6 @@ def machine() -> tuple[wasmtime.Engine, Ticker]:
     config = wasmtime.Config()
     config.epoch_interruption = True
     config.parallel_compilation = False  # a start has work for the other cores meanwhile
-    config.cranelift_opt_level = "none"  # optimising takes 60 ms of a start, and gives a decision 4 µs back
     engine = wasmtime.Engine(config)
     return engine, Ticker(engine)
 
