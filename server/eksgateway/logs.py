@@ -6,6 +6,7 @@ Events go through the standard library's logging, as what other packages log doe
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import sys
@@ -88,7 +89,9 @@ class _Unfailing:
 def configure() -> None:
     """Send events, and other packages' records and warnings, to standard error as JSON lines."""
     logging.captureWarnings(True)
-    stream: Any = _Unfailing(sys.stderr)
+    # Not buffered: a line that cannot be written would be tried again at the end, which would then fail.
+    unbuffered = io.FileIO(sys.stderr.fileno(), "w", closefd=False)
+    stream: Any = _Unfailing(io.TextIOWrapper(unbuffered, "utf-8", write_through=True))
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_JsonLines())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
