@@ -185,7 +185,7 @@ class Cancellations:
         if update.final:
             raise errors.UpdateFinished(metadata={"status": update.status})
 
-        intent = replace(self._intent(asked, cluster, update, decision, kept), decision_time=now)
+        intent = self._intent(asked, cluster, update, decision, decided=now, kept=kept)
         flight.intent_id = intent.cancellation_id
         committed = await self._commit(intent, kept)
         begun = self._clock.monotonic()
@@ -232,12 +232,14 @@ class Cancellations:
 
     # -- Record ---------------------------------------------------------------------------------
 
-    def _intent(
+    def _intent(  # noqa: PLR0913  each is a part of it
         self,
         asked: Asked,
         cluster: ClusterFacts,
         update: Update,
         decision: Decision,
+        *,
+        decided: datetime,
         kept: Cancellation | None,
     ) -> Intent:
         return Intent(
@@ -251,6 +253,7 @@ class Cancellations:
             token=kept.intent.token if kept else self._new_id(),
             time=self._clock.now(),
             method=asked.method,
+            decision_time=decided,
         )
 
     async def _commit(self, intent: Intent, kept: Cancellation | None) -> Cancellation:

@@ -40,8 +40,8 @@ _UNREADABLE = (EksError, Overloaded, TargetMismatch)
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Place:
-    """A place in the order of account, region, cluster and update: all before it was looked at, and so was
+class Cursor:
+    """A position in the order of account, region, cluster and update: all before it was looked at, and so was
     the update itself. It travels in page tokens: so the update is a digest of its id, which the caller may
     not be allowed to know.
     """
@@ -55,13 +55,13 @@ class Place:
         return f"{self.account_id}/{self.region}/{self.cluster}/{self.update}"
 
     @classmethod
-    def parse(cls, text: str) -> Place:
-        """The reverse of ``str``. Anything else is some place too: nothing is asked of EKS by its names."""
+    def parse(cls, text: str) -> Cursor:
+        """The reverse of ``str``. Any other text is a position too: EKS is asked nothing by its names."""
         return cls(*text.split("/", 3))
 
-    def within(self, target: Target) -> Place:
+    def within(self, target: Target) -> Cursor:
         """Where to begin in a target: here, or at its start."""
-        return max(self, Place(target.account_id, target.region))
+        return max(self, Cursor(target.account_id, target.region))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Page:
 
     found: tuple[Found, ...]
     missed: dict[Target, GatewayError]
-    following: Place | None
+    following: Cursor | None
 
 
 class _Look:
@@ -163,7 +163,7 @@ class Survey:
             raise denials[0]
         return admitted
 
-    async def page(self, question: Question, targets: list[Target], size: int, start: Place) -> Page:
+    async def page(self, question: Question, targets: list[Target], size: int, start: Cursor) -> Page:
         """What the asker may see in the targets that were ``admitted``, from ``start`` on."""
         look = _Look(size, self._clock, self._call_timeout)
         following = None
@@ -179,8 +179,8 @@ class Survey:
         return Page(tuple(look.found), look.missed, following)
 
     async def _look_through(
-        self, look: _Look, question: Question, target: Target, start: Place
-    ) -> Place | None:
+        self, look: _Look, question: Question, target: Target, start: Cursor
+    ) -> Cursor | None:
         """Look at a target's clusters; where to go on, unless that was all."""
         if look.over:
             return start
@@ -191,11 +191,11 @@ class Survey:
             here = replace(question, cluster=ClusterRef(target.account_id, target.region, name))
             if not await self._decisions.allows(here):
                 continue  # neither counted nor a place to go on from: the next page's token would tell
-            place = max(start, Place(target.account_id, target.region, name))
+            cursor = max(start, Cursor(target.account_id, target.region, name))
             if look.over:
-                return place
+                return cursor
             try:
-                following = await self._look_at(look, here, place)
+                following = await self._look_at(look, here, cursor)
             except EksNotFound:  # it went away after it was listed
                 continue
             except EksRefused as error:  # this cluster's matter
@@ -205,7 +205,7 @@ class Survey:
                 return following
         return None
 
-    async def _look_at(self, look: _Look, question: Question, start: Place) -> Place | None:
+    async def _look_at(self, look: _Look, question: Question, start: Cursor) -> Cursor | None:
         """Look at the updates of a cluster that the caller may list; where to go on, unless that was all."""
         look.step()
         cluster = question.cluster
@@ -216,7 +216,7 @@ class Survey:
         for digest, update_id in sorted((_digest(each), each) for each in ids):
             if digest <= start.update:
                 continue
-            place = replace(start, update=digest)
+            cursor = replace(start, update=digest)
             ref = UpdateRef(cluster, update_id)
             try:
                 update = (await look.read(self._reads.update(ref, self._max_age))).update
@@ -228,7 +228,7 @@ class Survey:
             if advice.cancellable_now and await self._decisions.allows(asked):
                 look.found.append(Found(ref, update, advice.explanation))
             if look.over:
-                return place
+                return cursor
         return None
 
 

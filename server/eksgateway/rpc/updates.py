@@ -29,7 +29,7 @@ from eksgateway.rpc import convert, fields, pages
 from eksgateway.rpc.call import Call
 from eksgateway.rpc.reauthorise import Reauthorisation
 from eksgateway.settings import WatchSettings
-from eksgateway.survey import Found, Place, Survey
+from eksgateway.survey import Cursor, Found, Survey
 from eksgateway.v1 import error_reason_pb2
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.watch import resume
@@ -126,7 +126,7 @@ class UpdateService:
         checked = fields.Fields()
         checked.between("page_size", request.page_size, 0, _MOST_CANCELLABLE)
         bound_to = ("cancellable", call.caller.id)
-        start = Place.parse(pages.decode(checked, request.page_token, *bound_to))
+        start = Cursor.parse(pages.decode(checked, request.page_token, *bound_to))
         everywhere = ClusterRef(self._home.account_id, self._home.region, "")
         question = self._question(call, Action.LIST, everywhere)
         targets = await self._survey.admitted(question)
