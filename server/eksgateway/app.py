@@ -28,7 +28,7 @@ from eksgateway.metrics import Metrics, MetricsServer
 from eksgateway.model import Cancellation
 from eksgateway.policy.engine import PolicyEngine
 from eksgateway.rpc.cancellations import CancellationService
-from eksgateway.rpc.health import Health, probe
+from eksgateway.rpc.health import Check, Health, probe
 from eksgateway.rpc.interceptors.access_log import AccessLog
 from eksgateway.rpc.interceptors.authorize import Authorize
 from eksgateway.rpc.interceptors.chain import Chain
@@ -64,9 +64,8 @@ class Gateway:
     health: Health
     watches: Watches
     cancellations: Cancellations
-    decisions: Decisions
+    checks: dict[str, Check]
     policy: PolicyEngine
-    ledger: Ledger
     metrics: MetricsServer
     clock: Clock
     closers: list[Callable[[], Any]]
@@ -89,7 +88,7 @@ class Gateway:
     async def become_ready(self) -> None:
         """Be ready from now on, whenever policy and ledger can answer. Raises what ``warm`` does."""
         await self.warm()
-        self._probe = asyncio.create_task(probe(self.health, self.decisions, self.ledger, self.clock))
+        self._probe = asyncio.create_task(probe(self.health, self.checks, self.clock))
 
     def reload(self) -> None:
         """Look for another policy now; certificates are renewed by themselves."""
@@ -226,9 +225,8 @@ def build_server(
         health=health,
         watches=watches,
         cancellations=cancellations,
-        decisions=decisions,
+        checks={"policy": decisions.check, "ledger": ledger.check},
         policy=policy,
-        ledger=ledger,
         metrics=server,
         clock=clock,
         closers=closers,

@@ -7,16 +7,14 @@ everybody; here each watcher looks at the shared statuses by itself and no lock 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, TypeAlias
 
 import grpc
 from grpc_health.v1 import health_pb2 as pb
 
 from eksgateway.clock import Clock
-from eksgateway.decisions import Decisions
 from eksgateway.errors import GatewayError
-from eksgateway.ledger.protocol import Ledger
 from eksgateway.logs import Log
 from eksgateway.rpc.interceptors.sending import send
 from eksgateway.rpc.methods import CANCELLATIONS, HEALTH, UPDATES
@@ -31,10 +29,17 @@ _READY_SERVICES = (READINESS, UPDATES, CANCELLATIONS)
 _INTERVAL_S = 2.0
 
 
+Check: TypeAlias = Callable[[], Awaitable[None]]
+
+
 class Health:
-    """What is served now. NOT_SERVING until the first probe of policy and ledger succeeded."""
+    """What is served now. NOT_SERVING until the first probe found every part ready.
+
+    ``faults`` holds the error reason of each part that is not ready, by the part's name.
+    """
 
     def __init__(self) -> None:
+        self.faults: Mapping[str, str] = {}
         self._statuses: dict[str, int] = dict.fromkeys(_READY_SERVICES, pb.HealthCheckResponse.NOT_SERVING)
         self._statuses |= dict.fromkeys((LIVENESS, HEALTH), pb.HealthCheckResponse.SERVING)
         self._changed = asyncio.Event()
@@ -80,24 +85,30 @@ class Health:
             await changed.wait()
 
 
-async def probe(health: Health, decisions: Decisions, ledger: Ledger, clock: Clock) -> None:
-    """Keep readiness true to whether policy and ledger can answer; runs until cancelled."""
-    told = ""
+async def probe(health: Health, checks: Mapping[str, Check], clock: Clock) -> None:
+    """Keep readiness true to whether every part can do its work; runs until cancelled.
+
+    ``checks`` holds one check for each part, by the name it has in the log. A check returns when its
+    part is ready, and raises a GatewayError otherwise.
+    """
+    logged: dict[str, str] | None = None
     while True:
-        try:
-            await decisions.check()
-            await ledger.check()
-        except GatewayError as exc:
-            health.ready(yes=False)
-            fault = exc.reason
-        except Exception:
-            health.ready(yes=False)
-            fault = "INTERNAL"
-            log.exception("health.unexpected")
-        else:
-            health.ready(yes=True)
-            fault = "none"
-        if fault != told:
-            told = fault
-            log.info("health.readiness", fault=fault)
+        faults = {name: await _fault(check, name) for name, check in checks.items()}
+        health.faults = {name: fault for name, fault in faults.items() if fault}
+        health.ready(yes=not health.faults)
+        if health.faults != logged:
+            logged = health.faults
+            log.info("health.readiness", faults=health.faults)
         await clock.sleep(_INTERVAL_S)
+
+
+async def _fault(check: Check, name: str) -> str:
+    """The error reason of a check that fails, or an empty string."""
+    try:
+        await check()
+    except GatewayError as exc:
+        return exc.reason
+    except Exception:
+        log.exception("health.unexpected", part=name)
+        return "INTERNAL"
+    return ""
