@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from bench import calling, watching
+from bench import calling, starving, watching
 from bench.report import Missing, Ratio, Result, write
 
 RATIOS = (
@@ -21,6 +21,7 @@ RATIOS = (
     Ratio("lost", "5,000 watches opened at once: lost", "at most", 0, 3, watching.storm_lost),
     Ratio("denied", "denied calls/s ÷ bare echo calls/s", "at least", 0.45, 5, calling.denied),
     Ratio("cancels", "CancelUpdate/s ÷ plain boto3 loop", "at least", 0.90, 5, calling.cancels),
+    Ratio("starve", "another caller's p95 in the worst flood ÷ calm", "at most", 10, 1, starving.starve),
     Ratio("start", "start to first decision ÷ bare server", "at most", 6, 7, calling.start),
 )
 

@@ -20,7 +20,7 @@ from eksgateway.v1 import update_pb2
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_service_pb2_grpc import UpdateServiceStub
 
-STREAMS_A_CHANNEL = 500
+STREAMS_A_CHANNEL = 80  # a connection takes 100
 
 
 class Watchers:

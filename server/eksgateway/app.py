@@ -27,14 +27,17 @@ from eksgateway.logs import Log
 from eksgateway.metrics import Metrics, MetricsServer
 from eksgateway.model import Cancellation
 from eksgateway.policy.engine import PolicyEngine
+from eksgateway.rpc.admission import Admission
 from eksgateway.rpc.cancellations import CancellationService
 from eksgateway.rpc.health import Check, Health, probe
 from eksgateway.rpc.interceptors.access_log import AccessLog
+from eksgateway.rpc.interceptors.admit import Admit, Refusals
 from eksgateway.rpc.interceptors.authorize import Authorize
 from eksgateway.rpc.interceptors.chain import Chain
 from eksgateway.rpc.interceptors.identity import ProveIdentity
 from eksgateway.rpc.interceptors.limits import CallerLimits, Limits
 from eksgateway.rpc.listener import Listener
+from eksgateway.rpc.processor import ProcessTime
 from eksgateway.rpc.reauthorise import Reauthorisation
 from eksgateway.rpc.reflection import add_reflection
 from eksgateway.rpc.updates import UpdateService
@@ -66,6 +69,7 @@ class Gateway:
     cancellations: Cancellations
     checks: dict[str, Check]
     policy: PolicyEngine
+    ledger: Ledger
     metrics: MetricsServer
     clock: Clock
     closers: list[Callable[[], Any]]
@@ -180,14 +184,19 @@ def build_server(
     tokens = JwtIdentity(settings.identity.jwt, clock) if settings.identity.jwt else None
     caller_limits = CallerLimits(settings.limits)
 
+    refusals = Refusals(metrics)
+    admission = Admission(settings.limits.calls + settings.limits.watches, ProcessTime(), refusals.add)
+
     def listen(listener: ListenerSettings) -> Listener:
+        identity, certificates = demanded(listener, tokens, clock), listener.demand != "jwt"
         chain = Chain(
             before=(
+                Admit(admission, identity, certificates=certificates, settings=settings.limits),
                 AccessLog(clock, metrics),
                 limits,
                 ProveIdentity(
-                    demanded(listener, tokens, clock),
-                    certificates=listener.demand != "jwt",
+                    identity,
+                    certificates=certificates,
                     reflection=settings.reflection,
                 ),
                 caller_limits,
@@ -200,11 +209,11 @@ def build_server(
         )
         opened = Listener(listener, settings.limits, chain, clock)
         # The servicers get a Call where the generated bases say context: hence the casts.
-        update_service_pb2_grpc.add_UpdateServiceServicer_to_server(cast(Any, updates), opened.server)
+        update_service_pb2_grpc.add_UpdateServiceServicer_to_server(cast(Any, updates), cast(Any, opened))
         cancellation_service_pb2_grpc.add_CancellationServiceServicer_to_server(
-            cast(Any, history), opened.server
+            cast(Any, history), cast(Any, opened)
         )
-        health_pb2_grpc.add_HealthServicer_to_server(cast(Any, health), opened.server)
+        health_pb2_grpc.add_HealthServicer_to_server(cast(Any, health), cast(Any, opened))
         if settings.reflection != "off":
             add_reflection(opened.server)
         return opened
@@ -212,6 +221,8 @@ def build_server(
     listeners = [listen(listener) for listener in settings.listeners]
     metrics.show_policy(settings.policy.engine, policy)
     metrics.show("pollers", "Updates that are polled.", lambda: watches.pollers)
+    metrics.show("waiting_calls", "Calls that wait for their turn.", lambda: admission.waiting)
+    metrics.show("served_calls", "Calls that are worked on, without open watches.", lambda: admission.serving)
     metrics.show("watchers", "Watches of updates.", lambda: watches.watchers)
     server = MetricsServer(metrics, settings.metrics)
     closers = [server.close, reauthorisation.close, watches.close]
@@ -227,6 +238,7 @@ def build_server(
         cancellations=cancellations,
         checks={"policy": decisions.check, "ledger": ledger.check},
         policy=policy,
+        ledger=ledger,
         metrics=server,
         clock=clock,
         closers=closers,

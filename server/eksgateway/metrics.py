@@ -72,6 +72,17 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._refused = Counter(
+            "eksgateway_calls_refused",
+            "RPCs that got no turn, and count among no others; band is cancel, read or stranger.",
+            ("band",),
+            registry=self.registry,
+        )
+
+    def refused(self, band: str) -> None:
+        """An RPC was refused with OVERLOADED before anything was spent on it."""
+        self._refused.labels(band).inc()
+
     def called(self, method: str, status: str, reason: str, seconds: float | None) -> None:
         """An RPC has ended; ``seconds`` is None for a watch."""
         self._calls.labels(method, status, reason).inc()
@@ -131,7 +142,7 @@ class MetricsServer:
     """``GET /metrics``, on the gateway's own event loop; nothing at all without ``listen``."""
 
     def __init__(self, metrics: Metrics, settings: MetricsSettings) -> None:
-        self._registry = metrics.registry
+        self.registry = metrics.registry
         self._settings = settings
         self._runner: web.AppRunner | None = None
 
@@ -150,7 +161,7 @@ class MetricsServer:
         from prometheus_client.aiohttp import make_aiohttp_handler  # noqa: PLC0415 - likewise
 
         app = web.Application()
-        app.router.add_get("/metrics", make_aiohttp_handler(self._registry))
+        app.router.add_get("/metrics", make_aiohttp_handler(self.registry))
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         host, _, port = self._settings.listen.rpartition(":")

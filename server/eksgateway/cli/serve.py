@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,10 @@ from eksgateway.settings import load
 if TYPE_CHECKING:
     from eksgateway.app import Gateway
 
+# How long boto3's threads may hold the GIL when the event loop comes back from waiting. It is a tenth of
+# Python's own value, because each turn of the loop may wait that long, and a call takes some twenty turns.
+_SWITCH_S = 0.0005
+
 
 async def run(config: Path, *, stop_on_stdin_eof: bool) -> None:
     """Serve until SIGTERM, then drain; SIGHUP reloads the policy. Prints each listener's address once all
@@ -21,6 +26,7 @@ async def run(config: Path, *, stop_on_stdin_eof: bool) -> None:
     """
     settings = load(config)
     logs.configure()
+    sys.setswitchinterval(_SWITCH_S)
     gateway: Gateway | None = None
 
     async def start() -> None:

@@ -23,6 +23,11 @@ class Standing:
     caller: Caller
     valid_from: datetime
 
+    def stands(self, now: datetime) -> bool:
+        """Whether the token speaks for the caller at this moment."""
+        expires_at = self.caller.expires_at
+        return self.valid_from <= now and expires_at is not None and now < expires_at
+
     def check(self, now: datetime) -> None:
         """Raise unless the token speaks for the caller at this moment."""
         if now < self.valid_from:

@@ -27,6 +27,9 @@ class Both:
         ends = [time for time in (caller.expires_at, svid.expires_at) if time is not None]
         return replace(caller, via=svid.id, expires_at=min(ends))
 
+    def known(self, authorization: Sequence[str | bytes], certificate: bytes | None) -> str | None:
+        return self._tokens.known(authorization, None) if self._certificates.known((), certificate) else None
+
 
 def demanded(listener: ListenerSettings, tokens: Identity | None, clock: Clock) -> Identity:
     """The identity of one listener. ``tokens`` is shared by all that demand a token."""

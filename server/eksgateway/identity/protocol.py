@@ -17,3 +17,8 @@ class Identity(Protocol):
 
         Raises CredentialsMissing, CredentialsInvalid, CredentialsExpired or IdentityUnavailable.
         """
+
+    def known(self, authorization: Sequence[str | bytes], certificate: bytes | None) -> str | None:
+        """The id of the caller that these credentials have proved before, if it is remembered: a hint for
+        queueing calls, found without checking a signature. It admits to nothing.
+        """

@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from eksgateway.clock import Clock
-from eksgateway.errors import CredentialsExpired, CredentialsMissing
+from eksgateway.errors import CredentialsExpired, CredentialsMissing, GatewayError
 from eksgateway.identity.refusal import invalid
 from eksgateway.model import Caller
 
@@ -67,6 +67,16 @@ class SpiffeIdentity:
     ) -> Caller:
         svid = self.prove(certificate)
         return Caller(type="spiffe", id=svid.id, issuer=svid.trust_domain, expires_at=svid.expires_at)
+
+    def known(
+        self,
+        authorization: Sequence[str | bytes],  # noqa: ARG002  another kind's
+        certificate: bytes | None,
+    ) -> str | None:
+        try:
+            return self.prove(certificate).id
+        except GatewayError:
+            return None
 
     def prove(self, certificate: bytes | None) -> Svid:
         """The SVID of a connection, now: connections outlive the handshake that looked at the clock."""

@@ -66,6 +66,18 @@ class JwtIdentity:
             self._verified.put(text, proof)
         return proof.standing.caller
 
+    def known(
+        self,
+        authorization: Sequence[str | bytes],
+        certificate: bytes | None = None,  # noqa: ARG002  plays no part for a token
+    ) -> str | None:
+        if len(authorization) != 1:
+            return None
+        value = authorization[0]
+        text = value.decode("latin-1") if isinstance(value, bytes) else value
+        proof = self._verified.find(text.partition(" ")[2])
+        return proof.standing.caller.id if proof and proof.standing.stands(self._clock.now()) else None
+
     async def close(self) -> None:
         """Release connections."""
         for issuer in self._issuers.values():

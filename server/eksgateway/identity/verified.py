@@ -39,6 +39,10 @@ class VerifiedTokens:
             self._proofs.move_to_end(digest)
         return proof
 
+    def find(self, token: str) -> Proof | None:
+        """The proof, without using it: any text may be asked for, and remembered ones keep their order."""
+        return self._proofs.get(_digest(token))
+
     def put(self, token: str, proof: Proof) -> None:
         """Remember a proof, in the place of an older one."""
         self._proofs[_digest(token)] = proof
@@ -50,4 +54,4 @@ class VerifiedTokens:
 
 
 def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode("ascii")).digest()
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()

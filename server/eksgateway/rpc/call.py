@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from eksgateway.errors import CredentialsMissing
 from eksgateway.model import Caller
 from eksgateway.rpc.methods import Method, Place
+from eksgateway.rpc.queues import Seat
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
@@ -32,7 +33,8 @@ class Call:
     ``request`` is set once identity was proved, to a client's first message, and ``about`` when the policy
     is asked: the account/region/cluster that it names, and /update if it names one; ``status`` and
     ``reason`` are what the caller was told. ``admitted`` counts the interceptors that let it through, and
-    ``holds`` are the places that it has in budgets, in the order they were taken.
+    ``holds`` are the places that it has in budgets, in the order they were taken. ``seat`` is held
+    while the call is worked on.
     """
 
     path: str
@@ -50,6 +52,7 @@ class Call:
     started: float = 0.0  # monotonic
     admitted: int = 0
     holds: list[Hold] = field(default_factory=list)
+    seat: Seat | None = None
 
     def __post_init__(self) -> None:
         if self.method is not None:

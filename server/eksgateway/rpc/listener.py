@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Any
 
 import grpc
 
 from eksgateway.clock import Clock
+from eksgateway.rpc.accepts import Accepts
 from eksgateway.rpc.certificates import Certificates
 from eksgateway.settings import LimitSettings, ListenerSettings, SettingsError
 
+# Calls that core has not handed over yet queue in order of arrival, whoever sent them. The bound on streams
+# bounds that queue for each connection; core itself refuses what is beyond it, with REFUSED_STREAM.
+MAX_STREAMS = 100
 # Above 1,000 pending calls core would drop some at random.
 _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.so_reuseport", 0),
-    ("grpc.max_concurrent_streams", 10_000),
+    ("grpc.max_concurrent_streams", MAX_STREAMS),
     ("grpc.server.max_pending_requests", 100_000),
     ("grpc.server.max_pending_requests_hard_limit", 100_000),
     ("grpc.server_handshake_timeout_ms", 5_000),
@@ -45,6 +50,8 @@ class Listener:
         self.settings = settings
         self.server = grpc.aio.server(interceptors=(interceptor,), options=_options(settings, limits))
         self.port = 0
+        self._interceptor = interceptor
+        self._handlers: dict[str, Any] = {}
         self._certificates = Certificates(settings.tls, clock) if settings.tls else None
         self._keeping: asyncio.Task[None] | None = None
 
@@ -68,9 +75,19 @@ class Listener:
                 " set the listener's `address` to a free one, or stop what holds it"
             ) from exc
 
+    def add_generic_rpc_handlers(self, handlers: Any) -> None:
+        """As a server's: for the generated ``add_…_to_server``."""
+        self.server.add_generic_rpc_handlers(handlers)
+
+    def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
+        """As a server's."""
+        self.server.add_registered_method_handlers(service, handlers)
+        self._handlers |= {f"/{service}/{name}": handler for name, handler in handlers.items()}
+
     async def start(self) -> None:
         """Serve, and keep the certificate renewed."""
         await self.server.start()
+        Accepts(self.server, self._handlers, self._interceptor).start()
         if self._certificates is not None:
             self._keeping = asyncio.create_task(self._certificates.keep())
 

@@ -169,7 +169,10 @@ class Chain(grpc.aio.ServerInterceptor):
         begun = False
         async with aclosing(answer) as messages:
             async for message in messages:
-                if not begun:  # not with the message, or the error of one that is held up cannot be told
+                if not begun:
+                    for interceptor in self._all:
+                        interceptor.begin_stream(call)
+                    # Apart from the message, or the error of one that is held up could not be sent.
                     await self._send(context.send_initial_metadata(()), deadline)
                     begun = True
                 await self._send(context.write(message), deadline)

@@ -29,9 +29,13 @@ class ProveIdentity(Interceptor):
             raise MethodUnknown
         if access is Access.OPEN or reflection == "open":
             return
-        values = [value for key, value in call.metadata if key == "authorization"]
-        certificate = _certificate(context) if self._certificates else None
-        call.identified = await self._identity.identify(values, certificate)
+        call.identified = await self._identity.identify(*credentials(call, context, self._certificates))
+
+
+def credentials(call: Call, context: Any, certificates: bool) -> tuple[list[str | bytes], bytes | None]:
+    """All values of `authorization`, and the client's certificate where the listener asks for one."""
+    values = [value for key, value in call.metadata if key == "authorization"]
+    return values, _certificate(context) if certificates else None
 
 
 def _certificate(context: Any) -> bytes | None:

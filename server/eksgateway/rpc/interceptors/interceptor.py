@@ -18,5 +18,8 @@ class Interceptor(ABC):
         ``context`` is grpc.aio's ServicerContext.
         """
 
+    def begin_stream(self, call: Call) -> None:  # noqa: B027  likewise
+        """The call streams its answer from now on, for as long as its client likes."""
+
     def leave(self, call: Call) -> None:  # noqa: B027  most have nothing to undo
         """Undo what ``admit`` did: the call it let through has ended, and says how."""

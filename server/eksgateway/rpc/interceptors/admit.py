@@ -1,0 +1,80 @@
+"""Lets calls in by turns, before anything is spent on them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+from eksgateway.identity.protocol import Identity
+from eksgateway.logs import Log
+from eksgateway.metrics import Metrics
+from eksgateway.model import Action
+from eksgateway.rpc.admission import Admission
+from eksgateway.rpc.call import Call
+from eksgateway.rpc.interceptors.identity import credentials
+from eksgateway.rpc.interceptors.interceptor import Interceptor
+from eksgateway.rpc.methods import Access, Place
+from eksgateway.rpc.queues import Band, Flow
+from eksgateway.settings import LimitSettings
+
+log = Log("eksgateway.admission")
+
+_PASSING = (Access.OPEN, Access.REFLECTION)  # about the gateway itself, with bounds of their own
+
+
+class Admit(Interceptor):
+    """Queues a call with others of its caller if its credentials were proved before, and with others of its
+    connection otherwise.
+    """
+
+    def __init__(
+        self, admission: Admission, identity: Identity, *, certificates: bool, settings: LimitSettings
+    ) -> None:
+        self._admission = admission
+        self._identity = identity
+        self._certificates = certificates
+        self._share = {Place.CALL: settings.calls_per_caller, Place.WATCH: settings.watches_per_caller}
+
+    async def admit(self, call: Call, context: Any) -> None:
+        if call.method is not None and call.method.access in _PASSING:
+            return
+        call.seat = await self._admission.enter(self._flow(call, context), self._share[call.place])
+
+    def begin_stream(self, call: Call) -> None:
+        self.leave(call)
+
+    def leave(self, call: Call) -> None:
+        seat, call.seat = call.seat, None
+        if seat is not None:
+            self._admission.leave(seat)
+
+    def _flow(self, call: Call, context: Any) -> Flow:
+        caller = self._identity.known(*credentials(call, context, self._certificates))
+        if caller is None:
+            return Flow(call.peer, Band.STRANGER)
+        cancels = call.method is not None and Action.CANCEL in call.method.actions
+        return Flow(caller, Band.CANCEL if cancels else Band.READ)
+
+
+class Refusals:
+    """Counts the calls that get no turn, and logs them once a second: a line for each would feed a flood."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._flows: Counter[Flow] = Counter()
+
+    def add(self, flow: Flow) -> None:
+        """A call of this flow was refused."""
+        self._metrics.refused(flow.band.name.lower())
+        if not self._flows:
+            asyncio.get_running_loop().call_later(1.0, self._log)
+        self._flows[flow] += 1
+
+    def _log(self) -> None:
+        flows, self._flows = self._flows, Counter()
+        (worst, calls), *_ = flows.most_common(1)
+        kind = "peer" if worst.band is Band.STRANGER else "caller"
+        log.warning(
+            "admission.refused", calls=flows.total(), flows=len(flows), most={kind: worst.key, "calls": calls}
+        )

@@ -1,0 +1,219 @@
+"""Admission: seats are few while the processor is busy, and each flow has its share of them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+
+import pytest
+
+from eksgateway.errors import Overloaded
+from eksgateway.rpc.admission import SEATS, Admission
+from eksgateway.rpc.queues import Band, Flow, Seat
+
+GREEDY = Flow("greedy", Band.CANCEL)
+STRANGER = Flow("ipv4:127.0.0.1:40000", Band.STRANGER)
+
+
+class Processor:
+    """Idle on demand."""
+
+    def __init__(self) -> None:
+        self.idle = False
+        self.asked = 0
+
+    def idles(self) -> bool:
+        self.asked += 1
+        return self.idle
+
+
+class Calls:
+    """Calls that enter, and are in service until they are told to leave."""
+
+    def __init__(self, *, most: int = 1000, patience: float = 60) -> None:
+        self.processor = Processor()
+        self.refused: list[Flow] = []
+        self.admission = Admission(most, self.processor, self.refused.append, patience=patience)
+        self.served: list[tuple[Flow, Seat]] = []
+        self.tasks: list[asyncio.Task[None]] = []
+
+    async def _call(self, flow: Flow, share: int) -> None:
+        seat = await self.admission.enter(flow, share)
+        self.served.append((flow, seat))
+
+    def come(self, flow: Flow, *, share: int = 1000) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._call(flow, share))
+        self.tasks.append(task)
+        return task
+
+    def leave(self, place: int = 0) -> Flow:
+        """One of those in service leaves; whose it was."""
+        flow, seat = self.served.pop(place)
+        self.admission.leave(seat)
+        return flow
+
+    @property
+    def keys(self) -> Counter[str]:
+        return Counter(flow.key for flow, _ in self.served)
+
+
+async def settled() -> None:
+    """Let every task run that can."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def until(calls: Calls, served: int) -> None:
+    async with asyncio.timeout(20):
+        while len(calls.served) < served:  # noqa: ASYNC110  the timer is the event loop's own
+            await asyncio.sleep(0.001)
+
+
+async def test_enter_seats_two_calls_of_a_caller_and_one_of_a_stranger_while_the_processor_is_busy() -> None:
+    calls = Calls()
+    for _ in range(10):
+        calls.come(GREEDY)
+        calls.come(STRANGER)
+    await settled()
+    assert calls.keys == {GREEDY.key: 2, STRANGER.key: 1}
+    calls.leave()
+    await settled()
+    assert calls.keys == {GREEDY.key: 2, STRANGER.key: 1}
+
+
+async def test_enter_lets_a_caller_pass_that_has_nothing_in_service() -> None:
+    """It waits behind no crowd, also while every seat is held."""
+    calls = Calls()
+    for number in range(SEATS):
+        for _ in range(100):
+            calls.come(Flow(f"greedy-{number}", Band.CANCEL))
+    await settled()
+    calls.come(Flow("other", Band.READ))
+    await settled()
+    assert calls.keys["other"] == 1
+
+
+async def test_enter_lets_no_stranger_pass() -> None:
+    """A connection costs nothing to make, so a crowd of them waits in turn."""
+    calls = Calls()
+    for number in range(100):
+        calls.come(Flow(f"ipv4:127.0.0.1:{number}", Band.STRANGER))
+    await settled()
+    assert len(calls.served) == SEATS
+
+
+async def test_leave_serves_another_caller_before_more_of_the_same() -> None:
+    calls = Calls()
+    for _ in range(50):
+        calls.come(GREEDY)
+    for _ in range(50):
+        calls.come(Flow("other", Band.CANCEL))
+    await settled()
+    left = []
+    while calls.served:
+        left.append(calls.leave().key)
+        await settled()
+    assert len(left) == 100
+    assert abs(Counter(left[:50])["other"] - 25) <= 2
+
+
+async def test_an_idle_processor_serves_more_calls_than_there_are_seats() -> None:
+    """Calls that wait for EKS hold seats and no processor."""
+    calls = Calls()
+    for _ in range(30):
+        calls.come(GREEDY)
+    await settled()
+    assert len(calls.served) == 2
+    calls.processor.idle = True
+    await until(calls, 30)
+    asked = calls.processor.asked
+    await settled()
+    assert calls.processor.asked == asked  # while no call waits, the processor is not looked at
+
+
+async def test_enter_refuses_a_call_beyond_the_share_of_its_key() -> None:
+    """Those that wait count, and those that are served."""
+    calls = Calls()
+    for _ in range(5):
+        calls.come(GREEDY, share=5)
+    await settled()
+    with pytest.raises(Overloaded) as error:
+        await calls.come(Flow(GREEDY.key, Band.READ), share=5)
+    assert error.value.retry_after is not None
+    assert calls.refused == [Flow(GREEDY.key, Band.READ)]
+    calls.come(Flow("other", Band.READ), share=5)
+    await settled()
+    assert calls.keys["other"] == 1
+    calls.leave()
+    calls.come(GREEDY, share=5)
+    await settled()
+    assert len(calls.refused) == 1
+
+
+async def test_enter_makes_room_at_the_cost_of_the_longest_queue() -> None:
+    """A flood that fills all the room there is keeps nobody else out."""
+    calls = Calls(most=20)
+    flood = [calls.come(GREEDY) for _ in range(22)]  # two are served
+    others = [calls.come(Flow(f"ipv4:127.0.0.1:{number}", Band.STRANGER)) for number in range(6)]
+    await settled()
+    assert [task.done() and task.exception() is not None for task in flood] == [False] * 18 + [True] * 4
+    assert all(isinstance(task.exception(), Overloaded) for task in flood[18:])
+    assert not any(task.done() and task.exception() for task in others)
+    assert calls.refused == [GREEDY] * 4
+    with pytest.raises(Overloaded):
+        await calls.come(GREEDY)
+
+
+async def test_enter_refuses_a_call_that_waits_too_long() -> None:
+    calls = Calls(patience=0.01)
+    for _ in range(2):
+        calls.come(GREEDY)
+    with pytest.raises(Overloaded):
+        await calls.come(GREEDY)
+    assert len(calls.served) == 2
+
+
+async def test_calls_that_are_cancelled_give_back_what_they_hold() -> None:
+    """Whenever their clients leave: waiting, in the turn in which they are served, or in service."""
+    chance = random.Random(7)
+    calls = Calls()
+    flows = [GREEDY, STRANGER, Flow("other", Band.READ), Flow("greedy", Band.READ)]
+    for _ in range(2000):
+        event = chance.random()
+        if event < 0.4:
+            calls.come(chance.choice(flows))
+        elif event < 0.6 and calls.served:
+            calls.leave(chance.randrange(len(calls.served)))
+        elif event < 0.9 and calls.tasks:
+            calls.tasks.pop(chance.randrange(len(calls.tasks))).cancel()
+        else:
+            await asyncio.sleep(0)
+    for task in calls.tasks:
+        task.cancel()
+    await settled()
+    while calls.served:
+        calls.leave()
+    await settled()
+    assert not calls.served
+    for flow in flows:  # every seat and every share is free again
+        calls.come(flow, share=1 if flow is not flows[3] else 2)
+    await settled()
+    assert len(calls.served) == len(flows)
+    assert not calls.refused
+
+
+async def test_refusals_of_a_flood_are_paced_and_those_of_others_are_not() -> None:
+    """A flood sends the next call as soon as one is refused."""
+    calls = Calls()
+    flood = [calls.come(GREEDY, share=0) for _ in range(200)]
+    await settled()
+    at_once = sum(task.done() for task in flood)
+    assert 0 < at_once < 50
+    with pytest.raises(Overloaded):
+        await calls.come(Flow("other", Band.READ), share=0)
+    assert sum(task.done() for task in flood) < 100
+    for task in flood:
+        task.cancel()
+    await asyncio.gather(*flood, return_exceptions=True)
+    assert len(calls.refused) == 201

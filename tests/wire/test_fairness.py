@@ -1,0 +1,154 @@
+"""A flood by one caller, or by strangers, leaves other callers their turns.
+
+`make bench ONLY=starve` measures the times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from bench.flood import Connection, Orders
+
+from eksgateway.rpc.accepts import Accepts
+from eksgateway.rpc.listener import MAX_STREAMS
+from eksgateway.v1 import update_pb2
+from eksgateway.v1 import update_service_pb2 as pb
+from support.gateway import Running, details, info, running, until
+from support.logs import capture_logs
+from support.simulator import SimulatedEks
+
+CANCEL = "/eksgateway.v1.UpdateService/CancelUpdate"
+
+
+def gauge(gateway: Running, name: str) -> float:
+    value = gateway.gateway.metrics.registry.get_sample_value(f"eksgateway_{name}")
+    assert value is not None
+    return value
+
+
+def cancel_of(update_id: str, cluster: str = "staging-1") -> bytes:
+    request = pb.CancelUpdateRequest(cluster=update_pb2.ClusterRef(name=cluster), update_id=update_id)
+    return request.SerializeToString()
+
+
+@asynccontextmanager
+async def flooded(
+    gateway: Running, authorization: str, messages: list[bytes], calls: int
+) -> AsyncIterator[Any]:
+    """Connections that send so many cancels at once, two of them, whatever the gateway allows."""
+    orders = Orders(
+        address=gateway.address,
+        path=CANCEL,
+        authorization=authorization,
+        messages=[message.hex() for message in messages],
+        connections=2,
+        calls=calls,
+        kept_up=False,
+        seconds=0,
+    )
+    host, _, port = gateway.address.rpartition(":")
+    connections = [
+        Connection(orders, *await asyncio.open_connection(host, int(port))) for _ in range(orders.connections)
+    ]
+    reading = [asyncio.create_task(each.read()) for each in connections]
+    for number in range(calls):
+        connections[number % 2].call(number)
+    try:
+        yield connections
+    finally:
+        for connection in connections:
+            connection.close()
+        await asyncio.gather(*reading)
+
+
+@pytest.mark.parametrize("who", ["strangers", "denied", "allowed"])
+async def test_another_callers_cancel_comes_before_most_of_a_flood(
+    tmp_path: Path, eks: SimulatedEks, who: str
+) -> None:
+    """By the order in which calls end, not by time: the flood was there first."""
+    update_id, other = eks.rollback("staging-1"), eks.rollback("staging-2")
+    async with running(tmp_path, eks) as gateway:
+        callers = {"strangers": "", "denied": gateway.outsider[0][1], "allowed": gateway.oncall[0][1]}
+        await gateway.cancel("staging-2", other, who=gateway.credentials("known", "oncall"), request_id="1")
+        if who != "strangers":  # nor is it a stranger, whose calls have the last turn
+            with pytest.raises(grpc.aio.AioRpcError):
+                await gateway.cancel("staging-9", "unknown", who=(("authorization", callers[who]),))
+        async with flooded(gateway, callers[who], [cancel_of(update_id)], 2 * MAX_STREAMS) as connections:
+            await until(lambda: gauge(gateway, "waiting_calls") > 0)
+            answer = await gateway.cancel(
+                "staging-2", other, who=gateway.credentials("known", "oncall"), request_id="1"
+            )
+            assert answer.request_id == "1"
+            ended = sum(connection.ended for connection in connections)
+            assert ended < 2 * MAX_STREAMS
+
+
+async def test_core_refuses_the_streams_of_a_connection_beyond_its_bound(gateway: Running) -> None:
+    """In C, before any of them takes a turn of the event loop."""
+    async with flooded(gateway, "", [b""], 6 * MAX_STREAMS) as connections:
+        await until(lambda: all(not connection.open for connection in connections))
+        refused = sum(connection.refused for connection in connections)
+        assert refused > 0
+        assert sum(connection.ended for connection in connections) == 6 * MAX_STREAMS - refused
+
+
+async def test_a_caller_with_more_calls_than_its_share_gets_overloaded(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """With the time to come back, one line in the log for all of them, and a count; others go on."""
+    update_id = eks.rollback("staging-1")
+    async with running(tmp_path, eks, limits={"calls_per_caller": 3}) as gateway:
+        with pytest.raises(grpc.aio.AioRpcError):  # it is known from now on
+            await gateway.cancel("staging-9", "unknown")
+        request = pb.GetUpdateRequest(cluster=update_pb2.ClusterRef(name="staging-1"), update_id=update_id)
+        with capture_logs() as logs:
+            calls = [gateway.updates.GetUpdate(request, metadata=gateway.oncall) for _ in range(60)]
+            answers = await asyncio.gather(*calls, return_exceptions=True)
+            refused = [each for each in answers if isinstance(each, grpc.aio.AioRpcError)]
+            assert 0 < len(refused) < 60
+            for error in refused:
+                assert (error.code().name, info(error).reason) == ("RESOURCE_EXHAUSTED", "OVERLOADED")
+                assert details(error)["RetryInfo"]
+                assert {"eksgateway-request-id", "eksgateway-decision-id"} <= dict(
+                    error.trailing_metadata() or ()
+                ).keys()
+            await until(lambda: any(line["event"] == "admission.refused" for line in logs))
+        lines = [line for line in logs if line["event"] == "admission.refused"]
+        assert sum(line["calls"] for line in lines) <= len(refused)
+        assert lines[0]["most"]["caller"] == "jwt:test:oncall"
+        assert len([line for line in logs if line["event"] == "rpc.call"]) == 60 - len(refused)
+        counted = gateway.gateway.metrics.registry.get_sample_value(
+            "eksgateway_calls_refused_total", {"band": "read"}
+        )
+        assert counted == len(refused)
+
+
+async def test_open_watches_hold_no_seats(gateway: Running, eks: SimulatedEks) -> None:
+    """A stream that waits for changes is not worked on."""
+    update_id = eks.rollback("staging-1")
+    watches = [gateway.watch("staging-1", update_id) for _ in range(50)]
+    for watch in watches:
+        await watch.read()
+    await until(lambda: gauge(gateway, "served_calls") == 0)
+    assert gauge(gateway, "watchers") == 50
+    for watch in watches:
+        watch.cancel()
+
+
+async def test_calls_are_answered_when_core_can_be_asked_by_grpc_aio_alone(
+    gateway: Running, eks: SimulatedEks
+) -> None:
+    """A grpc with other private names costs speed in a flood, and nothing else."""
+    listener = gateway.gateway.listeners[0]
+    with capture_logs() as logs:
+        Accepts(object(), {CANCEL: None}, None).start()  # type: ignore[arg-type, dict-item]
+    assert [line["missing"] for line in logs] == [["_request_registered_call", "is_running"]]
+    update_id = eks.rollback("staging-1")
+    assert (await gateway.cancel("staging-1", update_id)).phase
+    assert listener.port
