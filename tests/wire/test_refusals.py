@@ -113,6 +113,14 @@ async def test_a_bad_field_of_a_cancel(anywhere: Running) -> None:
     assert (await anywhere.cancel("p" * 100, update_id, **texts)).request_id == "r" * 64
 
 
+async def test_a_reason_with_format_characters_is_recorded_as_written(gateway: Running) -> None:
+    """A joined emoji and a Persian word are one line of text."""
+    update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
+    reason = "\U0001f469\u200d\U0001f692 \u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
+    cancellation = await gateway.cancel("prod-1", update_id, reason=reason)
+    assert (await recorded(gateway, cancellation_id=cancellation.cancellation_id)).reason == reason
+
+
 @pytest.mark.parametrize(
     "where",
     [

@@ -7,7 +7,6 @@ learn whether what it wrote was well formed.
 from __future__ import annotations
 
 import re
-import unicodedata
 from typing import Any
 
 from eksgateway.errors import RequestInvalid
@@ -26,6 +25,22 @@ ACCOUNT_LENGTH = 12
 REGION_LENGTH = 64
 REASON_LENGTH = 500
 TICKET_LENGTH = 100
+# Refused in text: controls, line and paragraph separators, what changes the direction of the text around
+# it (embeddings, overrides, isolates), deprecated and interlinear formats, noncharacters, and tag characters
+# (which write hidden ASCII). Other format characters are part of ordinary writing: ZERO WIDTH JOINER of
+# emoji, ZERO WIDTH NON-JOINER of Persian, direction marks of Hebrew. An allowlist by `str.isprintable` would
+# also refuse every character that is newer than this Python's Unicode tables.
+_REFUSED = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u206f\ud800-\udfff\ufdd0-\ufdef\ufff9-\ufffb\U000e0000-\U000e007f"
+    + "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
+    + "]"
+)
+# The only use that tag characters have: flags of regions, such as Scotland's.
+_FLAG = re.compile("\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{1,6}\U000e007f")
+_INVISIBLE = re.compile(
+    "[\\s\u00ad\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2060-\u2064\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0"
+    "\U000e0100-\U000e01ef]*"
+)
 
 
 def cluster_ref(proto: ClusterRefProto, home: Target) -> ClusterRef:
@@ -71,11 +86,17 @@ class Fields:
             )
 
     def text(self, path: str, value: str, longest: int) -> None:
-        """Printable text of at most ``longest`` characters."""
+        """One line of text in any script, of at most ``longest`` characters."""
+        refused = _REFUSED.search(_FLAG.sub("", value))
         if len(value) > longest:
             self.faults[path] = f"must have at most {longest} characters; it has {len(value)}"
-        elif not all(each.isprintable() or unicodedata.category(each) == "Zs" for each in value):
-            self.faults[path] = "must not contain line breaks or control characters"
+        elif refused:
+            self.faults[path] = (
+                "must not contain line breaks, control characters or characters that change the direction"
+                f" of text; it has U+{ord(refused.group()):04X}"
+            )
+        elif not value.isspace() and value and _INVISIBLE.fullmatch(value):
+            self.faults[path] = "must contain a visible character"
 
     def between(self, path: str, value: int, least: int, most: int) -> None:
         """A number in a closed range."""
