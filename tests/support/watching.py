@@ -123,6 +123,11 @@ class FakeRecord:
         return known
 
     @property
+    def news(self) -> list[tuple[str, str, str | None, int]]:
+        """What ``told`` has, heartbeats left out."""
+        return [one for one in self.told if one[0] != Kind.HEARTBEAT]
+
+    @property
     def statuses(self) -> list[str | None]:
         """What was written down, in order; None for the end of following."""
         return [one.update.status if one.update else None for one in self.observations]
@@ -158,6 +163,11 @@ class Stream:
     def told(self) -> list[tuple[str, str, str | None, int]]:
         """Each event but its time: kind, status, phase, sequence."""
         return [(one.kind, one.update.status, one.phase, one.sequence) for one in self.events]
+
+    @property
+    def news(self) -> list[tuple[str, str, str | None, int]]:
+        """What ``told`` has, heartbeats left out."""
+        return [one for one in self.told if one[0] != Kind.HEARTBEAT]
 
     @property
     def statuses(self) -> list[str]:

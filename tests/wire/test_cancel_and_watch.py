@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
 from support.gateway import WHERE, Running, details, info, running, until
 from support.simulator import SimulatedEks
-from support.wire import IDS
+from support.wire import IDS, Gate, hooked
 
 
 def start(gateway: Running, update_id: str, **fields: Any) -> Any:
@@ -25,6 +26,11 @@ def start(gateway: Running, update_id: str, **fields: Any) -> Any:
         cluster=ClusterRef(name="staging-1"), update_id=update_id, **fields
     )
     return gateway.updates.CancelUpdateAndWatch(request, metadata=gateway.oncall, timeout=60)
+
+
+def watch_staging(gateway: Running, update_id: str) -> Any:
+    """The stream of a plain watch of the same update."""
+    return gateway.watch("staging-1", update_id)
 
 
 async def refusal(stream: Any) -> grpc.aio.AioRpcError:
@@ -63,6 +69,23 @@ async def test_the_same_call_again_tells_the_recorded_cancellation_and_watches(g
     assert messages[0].cancellation.cancellation_id == cancellation_id
     assert messages[-1].watch.kind == pb.WATCH_KIND_FINAL
     assert len(gateway.eks.calls("CancelUpdate")) == 1
+
+
+@pytest.mark.parametrize("method", ["WatchUpdate", "CancelUpdateAndWatch"])
+async def test_headers_come_before_a_first_message_that_takes_its_time(
+    tmp_path: Path, eks: SimulatedEks, method: str
+) -> None:
+    """Client and proxy see that the stream has begun, however long EKS takes."""
+    update_id, gate = eks.rollback("staging-1"), Gate()
+    async with running(tmp_path, eks, wrap_eks=hooked(describe_cluster=gate)) as gateway:
+        begin: Any = start if method == "CancelUpdateAndWatch" else watch_staging
+        stream = begin(gateway, update_id)
+        async with asyncio.timeout(20):
+            await stream.initial_metadata()
+        assert (gate.came > 0, gate.left) == (True, 0)
+        gate.open()
+        assert await stream.read() is not grpc.aio.EOF
+        stream.cancel()
 
 
 async def test_a_request_id_is_required(gateway: Running) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -64,14 +65,26 @@ async def test_a_stream_goes_on_where_another_broke(gateway: Running) -> None:
     token = await watched(gateway, update_id, "Paused")
     async with resumed(gateway, update_id, token) as stream:
         gateway.eks.set_update("prod-1", update_id, status="Resuming")
+        assert await news(stream) == (CHANGE, 3, "Resuming")
+        gateway.eks.set_update("prod-1", update_id, status="Starting")
         message = await stream.read()
-        assert (message.kind, message.sequence, message.update.status) == (CHANGE, 3, "Resuming")
+        assert (message.kind, message.sequence, message.update.status) == (CHANGE, 4, "Starting")
     gateway.eks.set_update("prod-1", update_id, status="Pausing")
     async with resumed(gateway, update_id, message.resume_token) as stream:
-        assert await news(stream) == (CHANGE, 4, "Pausing")
+        assert await news(stream) == (CHANGE, 5, "Pausing")
         gateway.eks.set_update("prod-1", update_id, status="Successful")
-        assert await news(stream) == (FINAL, 5, "Successful")
+        assert await news(stream) == (FINAL, 6, "Successful")
         assert await stream.read() is grpc.aio.EOF
+
+
+async def test_a_resumed_watch_has_its_first_message_at_once(gateway: Running) -> None:
+    """Behind a proxy with a time limit it would else end before it has told anything (heartbeat_s is 15)."""
+    update_id = gateway.eks.rollback("prod-1")
+    token = await watched(gateway, update_id, "Paused")
+    async with asyncio.timeout(5), resumed(gateway, update_id, token) as stream:
+        message = await stream.read()
+        assert (message.kind, message.sequence, message.update.status) == (HEARTBEAT, 2, "Paused")
+        assert message.resume_token == token
 
 
 async def test_heartbeats_carry_tokens(tmp_path: Path, eks: SimulatedEks) -> None:
@@ -158,7 +171,9 @@ async def test_the_token_of_cancel_update_and_watch(gateway: Running) -> None:
     gateway.eks.advance(61)
     token = snapshot.resume_token
     messages = [one async for one in gateway.watch("staging-1", update_id, resume_token=token)]
-    assert [(one.kind, one.sequence, one.update.status) for one in messages] == [(FINAL, 2, "Cancelled")]
+    last = messages[-1]
+    assert (last.kind, last.sequence, last.update.status) == (FINAL, 2, "Cancelled")
+    assert {one.kind for one in messages[:-1]} <= {HEARTBEAT}
     assert len(gateway.eks.calls("CancelUpdate")) == 1
 
 

@@ -19,6 +19,8 @@ from support.gateway import Running, info, running, until
 from support.logs import capture_logs
 from support.simulator import SimulatedEks
 
+WRITE_TIMEOUT_S = 2.0
+
 
 @asynccontextmanager
 async def channels(gateway: Running, count: int, **options: int) -> AsyncIterator[list[Any]]:
@@ -105,7 +107,7 @@ async def test_a_watcher_that_does_not_read_delays_nobody_and_is_closed(
     update_id = eks.rollback("prod-1", params=LARGE)
     with capture_logs() as logs:
         async with (
-            running(tmp_path, eks, watch={"write_timeout_s": 2.0}) as gateway,
+            running(tmp_path, eks, watch={"write_timeout_s": WRITE_TIMEOUT_S}) as gateway,
             channels(gateway, 1, **NARROW) as (narrow_stub,),
         ):
             stalled = watch(narrow_stub, gateway, update_id)
@@ -139,11 +141,13 @@ async def test_a_watcher_that_reads_nothing_from_the_start_can_read_why(
     update_id = eks.rollback("prod-1", params=LARGE)
     with capture_logs() as logs:
         async with (
-            running(tmp_path, eks, watch={"write_timeout_s": 0.3}) as gateway,
+            running(tmp_path, eks, watch={"write_timeout_s": WRITE_TIMEOUT_S}) as gateway,
             channels(gateway, 1, **NARROW) as (narrow_stub,),
         ):
             stalled = watch(narrow_stub, gateway, update_id)
             await until(lambda: any(line.get("reason") == "WATCHER_TOO_SLOW" for line in logs))
+            (call,) = (line for line in logs if line["event"] == "rpc.call")
+            assert call["duration_ms"] < 2 * WRITE_TIMEOUT_S * 1000, "its status was waited for as well"
             with pytest.raises(grpc.aio.AioRpcError) as error:
                 await read_to_the_end(stalled)
             assert info(error.value).reason == "WATCHER_TOO_SLOW"

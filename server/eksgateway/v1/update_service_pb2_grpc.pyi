@@ -88,8 +88,9 @@ class UpdateServiceStub:
 
     A stream that broke (UNAVAILABLE; the reason DRAINING when the gateway shuts down) goes on
     where it was: call again with the `resume_token` of the last message received. What the client
-    has already is not sent again; the next message that is no heartbeat is a CHANGE or FINAL, with
-    the next `sequence`. The caller is authorised again.
+    has already is not sent again: where that is the current state, a HEARTBEAT repeats it at once.
+    The next message that is no heartbeat is a CHANGE or FINAL, with the next `sequence`. The caller
+    is authorised again.
 
     And so it is while it watches: when the policy or its data changes, when a freeze begins or
     ends, and at least every 5 minutes. Who may no longer watch gets PERMISSION_DENIED within
@@ -165,8 +166,9 @@ class UpdateServiceAsyncStub(UpdateServiceStub):
 
     A stream that broke (UNAVAILABLE; the reason DRAINING when the gateway shuts down) goes on
     where it was: call again with the `resume_token` of the last message received. What the client
-    has already is not sent again; the next message that is no heartbeat is a CHANGE or FINAL, with
-    the next `sequence`. The caller is authorised again.
+    has already is not sent again: where that is the current state, a HEARTBEAT repeats it at once.
+    The next message that is no heartbeat is a CHANGE or FINAL, with the next `sequence`. The caller
+    is authorised again.
 
     And so it is while it watches: when the policy or its data changes, when a freeze begins or
     ends, and at least every 5 minutes. Who may no longer watch gets PERMISSION_DENIED within
@@ -275,8 +277,9 @@ class UpdateServiceServicer(metaclass=_abc_1.ABCMeta):
 
         A stream that broke (UNAVAILABLE; the reason DRAINING when the gateway shuts down) goes on
         where it was: call again with the `resume_token` of the last message received. What the client
-        has already is not sent again; the next message that is no heartbeat is a CHANGE or FINAL, with
-        the next `sequence`. The caller is authorised again.
+        has already is not sent again: where that is the current state, a HEARTBEAT repeats it at once.
+        The next message that is no heartbeat is a CHANGE or FINAL, with the next `sequence`. The caller
+        is authorised again.
 
         And so it is while it watches: when the policy or its data changes, when a freeze begins or
         ends, and at least every 5 minutes. Who may no longer watch gets PERMISSION_DENIED within

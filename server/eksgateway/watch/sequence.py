@@ -53,10 +53,10 @@ async def events(
     """SNAPSHOT, then CHANGEs with HEARTBEATs between them, then FINAL, after which it ends.
 
     ``sequence`` rises by one per event that is not a heartbeat. An update that has ended already
-    gives SNAPSHOT and FINAL. From a position the line of an earlier stream goes on: no SNAPSHOT,
-    and nothing before the first state that the client does not have; FINAL is always told, from
-    its own position again with its own sequence. ``watcher`` was subscribed with the same
-    position. Raises what ``watcher.next`` raises.
+    gives SNAPSHOT and FINAL. From a position the line of an earlier stream goes on: no SNAPSHOT, but
+    a HEARTBEAT at once where the client has the current state, because a proxy or a client ends a
+    stream on which nothing comes; FINAL is always told, from its own position again with its own
+    sequence. ``watcher`` was subscribed with the same position. Raises what ``watcher.next`` raises.
     """
     last: WatchEvent | None = None
     while last is None or last.kind is not Kind.FINAL:
@@ -70,7 +70,9 @@ async def events(
         for number, kind in enumerate(kinds, sequence + 1):
             last = WatchEvent(kind, state, number, state.observe_time)
             yield last
-        last = last or WatchEvent(Kind.HEARTBEAT, state, sequence, state.observe_time)
+        if last is None:
+            last = WatchEvent(Kind.HEARTBEAT, state, sequence, state.observe_time)
+            yield last
 
 
 def _after(last: WatchEvent, state: State) -> tuple[int, tuple[Kind, ...]]:

@@ -25,7 +25,7 @@ from eksgateway.rpc.call import Call
 from eksgateway.rpc.interceptors import errors
 from eksgateway.rpc.interceptors.deadline import Deadline
 from eksgateway.rpc.interceptors.interceptor import Interceptor
-from eksgateway.rpc.interceptors.sending import send
+from eksgateway.rpc.interceptors.sending import Headers, send
 from eksgateway.rpc.methods import METHODS, Access, Place
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -41,9 +41,8 @@ class Route(NamedTuple):
 
 class Chain(grpc.aio.ServerInterceptor):
     """The interceptors, outermost first. Times are in seconds: ``call_timeout`` is how long a call that is
-    no watch may take, ``read_timeout`` its first message, ``write_timeout`` each message of a stream, and
-    its status, which waits behind those; after that core still delivers it, if the client ever reads.
-    ``message_bytes`` bounds a message.
+    no watch may take, ``read_timeout`` its first message, ``write_timeout`` each message of a stream, or
+    its status. ``message_bytes`` bounds a message.
 
     Every method is registered as if its client streamed: grpc would read a single message before it
     calls the handler, so a client that sends none would hold a call that no interceptor sees.
@@ -143,7 +142,10 @@ class Chain(grpc.aio.ServerInterceptor):
             call.admitted += 1
 
     async def _end(self, call: Call, context: Any, deadline: Deadline, error: Exception) -> NoReturn:
-        deadline.set(deadline.now + self._write_timeout)
+        # The status of a stream that is not read waits behind its messages: core delivers it if the client
+        # ever reads, and the call's places are free at once.
+        wait = 0.0 if isinstance(error, WatcherTooSlow) else self._write_timeout
+        deadline.set(deadline.now + wait)
         await errors.end(call, context, error)
 
     # -- Its answer -----------------------------------------------------------------------------
@@ -166,17 +168,21 @@ class Chain(grpc.aio.ServerInterceptor):
             yield self._parse(route, raw)
 
     async def _write(self, answer: AsyncGenerator[Any], call: Call, context: Any, deadline: Deadline) -> None:
-        begun = False
-        async with aclosing(answer) as messages:
-            async for message in messages:
-                if not begun:
-                    for interceptor in self._all:
-                        interceptor.begin_stream(call)
-                    # Apart from the message, or the error of one that is held up could not be sent.
-                    await self._send(context.send_initial_metadata(()), deadline)
-                    begun = True
-                await self._send(context.write(message), deadline)
-                del message  # it would be held until the next one
+        headers: Headers | None = Headers(context)
+        try:
+            async with aclosing(answer) as messages:
+                async for message in messages:
+                    if headers is not None:
+                        for interceptor in self._all:
+                            interceptor.begin_stream(call)
+                        # Apart from the message, or the error of one that is held up could not be sent.
+                        await self._send(headers.sent(), deadline)
+                        headers = None  # thousands of streams go on from here
+                    await self._send(context.write(message), deadline)
+                    del message  # it would be held until the next one
+        finally:
+            if headers is not None:
+                await headers.close()
         context.set_trailing_metadata(call.trailing())
 
     async def _send(self, sending: Awaitable[None], deadline: Deadline) -> None:
