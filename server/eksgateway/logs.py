@@ -9,6 +9,7 @@ import contextlib
 import io
 import json
 import logging
+import os
 import sys
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -87,7 +88,12 @@ class _Unfailing:
 
 
 def configure() -> None:
-    """Send events, and other packages' records and warnings, to standard error as JSON lines."""
+    """Send events, and other packages' records and warnings, to standard error as JSON lines.
+
+    Call this before grpc is imported: unless ``GRPC_VERBOSITY`` is set, its core writes lines that are no
+    JSON, and strangers can cause them.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     logging.captureWarnings(True)
     # Not buffered: a line that cannot be written would be tried again at the end, which would then fail.
     unbuffered = io.FileIO(sys.stderr.fileno(), "w", closefd=False)
@@ -96,3 +102,9 @@ def configure() -> None:
     handler.setFormatter(_JsonLines())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger(_OURS).setLevel(logging.INFO)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_tells_no_metadata)
+
+
+def _tells_no_metadata(record: logging.LogRecord) -> bool:
+    """Drop what grpc logs of metadata that is not UTF-8: a token, or whatever a stranger sends, each time."""
+    return record.msg != "Invalid encoding on %s"

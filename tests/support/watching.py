@@ -123,11 +123,6 @@ class FakeRecord:
         return known
 
     @property
-    def news(self) -> list[tuple[str, str, str | None, int]]:
-        """What ``told`` has, heartbeats left out."""
-        return [one for one in self.told if one[0] != Kind.HEARTBEAT]
-
-    @property
     def statuses(self) -> list[str | None]:
         """What was written down, in order; None for the end of following."""
         return [one.update.status if one.update else None for one in self.observations]

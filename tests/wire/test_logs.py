@@ -16,6 +16,7 @@ from eksgateway.v1.update_pb2 import ClusterRef
 from support.authority import Authority
 from support.gateway import details
 from support.processes import eventually, program
+from support.raw_http2 import connection, message
 from support.serving import Place, Served, serving
 from support.simulator import SimulatedEks
 
@@ -31,6 +32,19 @@ async def failing(call: Any) -> grpc.aio.AioRpcError:
 def cancel(served: Served, metadata: Any, **changes: Any) -> Any:
     fields: dict[str, Any] = {"cluster": ClusterRef(name="staging-1"), "update_id": "u", **changes}
     return served.updates.CancelUpdate(pb.CancelUpdateRequest(**fields), metadata=metadata, timeout=30)
+
+
+async def test_malformed_headers_reach_no_log_line(tmp_path: Path, eks: SimulatedEks) -> None:
+    """grpc logs bytes that are not UTF-8, a token's too, and its core writes lines that are no JSON."""
+    path = "/eksgateway.v1.UpdateService/CancelUpdate"
+    async with serving(Place(tmp_path, eks.url)) as served:
+        async with connection(served.address) as http:
+            headers: dict[str, Any]
+            for headers in ({"authorization": "Bearer canary\udce9"}, {"grpc_timeout": "canary"}):
+                assert (await http.answer(http.send(path, message(b""), **headers))).status != "0"
+        assert await served.end() == 0
+        assert "canary" not in served.program.err
+        assert {line["level"] for line in served.lines} == {"info"}
 
 
 async def test_every_call_is_one_line_and_no_secret_is_in_any(tmp_path: Path, eks: SimulatedEks) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 from eksgateway.clock import Clock
+from eksgateway.rpc.accepting import make_server
 from eksgateway.rpc.accepts import Accepts
 from eksgateway.rpc.certificates import Certificates
 from eksgateway.settings import LimitSettings, ListenerSettings, SettingsError
@@ -48,7 +49,7 @@ class Listener:
         clock: Clock,
     ) -> None:
         self.settings = settings
-        self.server = grpc.aio.server(interceptors=(interceptor,), options=_options(settings, limits))
+        self.server = make_server((interceptor,), _options(settings, limits))
         self.port = 0
         self._interceptor = interceptor
         self._handlers: dict[str, Any] = {}

@@ -27,8 +27,7 @@ def add_reflection(server: grpc.aio.Server) -> None:
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
     for service in REFLECTION:
-        generic = grpc.method_handlers_generic_handler(service, {"ServerReflectionInfo": handler})
-        server.add_generic_rpc_handlers((generic,))
+        server.add_registered_method_handlers(service, {"ServerReflectionInfo": handler})
 
 
 def _add_v1_descriptor(pool: descriptor_pool.DescriptorPool) -> None:

@@ -1,0 +1,206 @@
+"""HTTP/2 to a gateway without a gRPC client: every byte of an answer is seen, and anything can be sent."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import struct
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from google.rpc import error_details_pb2, status_pb2
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    Event,
+    PingAckReceived,
+    ResponseReceived,
+    StreamEnded,
+    StreamReset,
+    TrailersReceived,
+)
+
+Headers = Iterable[tuple[str | bytes, str | bytes]]
+_OF_STREAMS = (ResponseReceived, TrailersReceived, DataReceived, StreamEnded, StreamReset)
+_HEADERS, _CONTINUATION = 1, 9  # types of frames
+
+
+@dataclass
+class Answer:
+    """What came back on one stream. ``blocks`` are the sizes of its header blocks, as sent."""
+
+    headers: dict[str, str] = field(default_factory=dict)
+    data: bytes = b""
+    trailers: dict[str, str] = field(default_factory=dict)
+    blocks: list[int] = field(default_factory=list)
+    reset: int | None = None
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def status(self) -> str | None:
+        """The gRPC status, from the trailers or from an answer that has nothing else."""
+        return (self.headers | self.trailers).get("grpc-status")
+
+    @property
+    def error(self) -> error_details_pb2.ErrorInfo | None:
+        """The ErrorInfo, if there is one."""
+        raw = (self.headers | self.trailers).get("grpc-status-details-bin")
+        status = status_pb2.Status.FromString(raw.encode("latin-1")) if raw is not None else None
+        found = error_details_pb2.ErrorInfo()
+        packed = [each for each in status.details if each.Is(found.DESCRIPTOR)] if status else []
+        return found if packed and packed[0].Unpack(found) else None
+
+
+class Connection:
+    """One connection: ``send`` begins a stream, ``answer`` waits for its end."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        config = H2Configuration(
+            header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False
+        )
+        self.h2 = H2Connection(config)
+        self.answers: defaultdict[int, Answer] = defaultdict(Answer)
+        self.acknowledged = 0  # pings
+        self.goaway: tuple[int, bytes] | None = None
+        self.closed = asyncio.Event()
+        self._reader = reader
+        self._writer = writer
+        self._unparsed = b""
+        self.h2.initiate_connection()
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what the state machine has to send."""
+        self._writer.write(self.h2.data_to_send())
+
+    def raw(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        self._writer.write(data)
+
+    def ping(self) -> None:
+        """Send a PING."""
+        self.h2.ping(b"8 bytes.")
+        self.flush()
+
+    def send(self, path: str | bytes, body: bytes | None = None, *, end: bool = True, **changes: str) -> int:
+        """Begin a stream: gRPC's headers, changed or (empty) left out, and then the body as it is."""
+        headers = {
+            ":method": "POST",
+            ":scheme": "http",
+            ":path": path,
+            ":authority": "localhost",
+            "te": "trailers",
+            "content-type": "application/grpc",
+        } | {key.replace("__", ":").replace("_", "-"): value for key, value in changes.items()}
+        number = self.h2.get_next_available_stream_id()
+        given = [(key, _bytes(value)) for key, value in headers.items() if value]
+        self.h2.send_headers(number, given, end_stream=end and body is None)
+        if body is not None:
+            self.h2.send_data(number, body, end_stream=end)
+        self.flush()
+        return number
+
+    async def answer(self, number: int, timeout: float = 20) -> Answer:  # noqa: ASYNC109 - for tests
+        """A stream's answer, once it or the connection has ended."""
+        found = self.answers[number]
+        async with asyncio.timeout(timeout):
+            ends = [asyncio.ensure_future(each.wait()) for each in (found.ended, self.closed)]
+            try:
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for each in ends:
+                    each.cancel()
+        return found
+
+    async def read(self) -> None:
+        """Take in what comes, until the connection ends."""
+        try:
+            while data := await self._reader.read(65_536):
+                self._measure(data)
+                for event in self.h2.receive_data(data):
+                    self._take(event)
+                self.flush()
+        except ConnectionError:
+            pass
+        finally:
+            self.closed.set()
+
+    def _measure(self, data: bytes) -> None:
+        self._unparsed += data
+        while len(self._unparsed) >= 9:
+            high, low, kind, _, number = struct.unpack(">BHBBI", self._unparsed[:9])
+            size = high << 16 | low
+            if len(self._unparsed) < 9 + size:
+                return
+            blocks = self.answers[number].blocks
+            if kind == _HEADERS:
+                blocks.append(size)
+            elif kind == _CONTINUATION:
+                blocks[-1] += size
+            self._unparsed = self._unparsed[9 + size :]
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, PingAckReceived):
+            self.acknowledged += 1
+        elif isinstance(event, ConnectionTerminated):
+            self.goaway = int(event.error_code or 0), event.additional_data or b""
+        if not isinstance(
+            event, ResponseReceived | TrailersReceived | DataReceived | StreamEnded | StreamReset
+        ):
+            return
+        answer = self.answers[event.stream_id]
+        if isinstance(event, ResponseReceived):
+            answer.headers = _decoded(event.headers)
+        elif isinstance(event, TrailersReceived):
+            answer.trailers = _decoded(event.headers)
+        elif isinstance(event, DataReceived):
+            answer.data += event.data
+            self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+        elif isinstance(event, StreamReset):
+            answer.reset = int(event.error_code)
+            answer.ended.set()
+        else:
+            answer.ended.set()
+
+
+def message(body: bytes, *, compressed: int = 0, length: int | None = None) -> bytes:
+    """A gRPC message with its prefix."""
+    return struct.pack(">BI", compressed, len(body) if length is None else length) + body
+
+
+def _decoded(headers: Headers) -> dict[str, str]:
+    return {_text(key): _binary(_text(key), _text(value)) for key, value in headers}
+
+
+def _bytes(value: str | bytes) -> bytes:
+    """UTF-8; a lone surrogate is the byte that it escapes."""
+    return value if isinstance(value, bytes) else value.encode(errors="surrogateescape")
+
+
+def _text(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode("latin-1")
+
+
+def _binary(key: str, value: str) -> str:
+    if not key.endswith("-bin"):
+        return value
+    return base64.b64decode(value + "=" * (-len(value) % 4)).decode("latin-1")
+
+
+@asynccontextmanager
+async def connection(address: str) -> AsyncIterator[Connection]:
+    """A connection to host:port."""
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    opened = Connection(reader, writer)
+    reading = asyncio.create_task(opened.read())
+    try:
+        yield opened
+    finally:
+        reading.cancel()
+        await asyncio.wait((reading,))
+        writer.transport.abort()

@@ -1,0 +1,99 @@
+"""What no gRPC client sends: the gateway answers it where core lets it, and nothing of it ends the server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from support.gateway import Running
+from support.logs import capture_logs
+from support.raw_http2 import connection, message
+
+CANCEL = "/eksgateway.v1.UpdateService/CancelUpdate"
+
+
+async def serves(gateway: Running) -> bool:
+    """Whether a new connection is answered."""
+    async with connection(gateway.address) as http:
+        answer = await http.answer(http.send(CANCEL, message(b"")))
+        return answer.error is not None and answer.error.reason == "CREDENTIALS_MISSING"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param("/no.such/Method", id="unknown"),
+        pytest.param(b"/x/\xff\xfe", id="not UTF-8"),
+        pytest.param(CANCEL.encode() + b"\x80", id="not UTF-8, after a known one"),
+        pytest.param("x", id="no slash"),
+        pytest.param("/", id="root"),
+        pytest.param("/" + "x" * 4000, id="long"),
+        pytest.param(CANCEL + "/", id="with a slash"),
+        pytest.param(CANCEL.lower(), id="in lower case"),
+    ],
+)
+async def test_a_path_of_no_method_is_refused_and_ends_nothing(gateway: Running, path: str | bytes) -> None:
+    """grpc.aio decodes it in its accept loop, so that its server ended with the first that is not UTF-8."""
+    for _ in range(3):
+        async with connection(gateway.address) as http:
+            answer = await http.answer(http.send(path, message(b"")))
+        assert (answer.status, answer.error and answer.error.reason) == ("12", "METHOD_UNKNOWN")
+    assert await serves(gateway)
+
+
+# What the gateway sees, it answers; core answers the rest without an ErrorInfo: see README's Limits.
+ANSWERED: dict[str, tuple[dict[str, Any], str, str]] = {
+    "another content type": ({"content_type": "text/plain"}, "16", "CREDENTIALS_MISSING"),
+    "no content type": ({"content_type": ""}, "16", "CREDENTIALS_MISSING"),
+    "no message": ({"body": None, "authorized": True}, "3", "REQUEST_INVALID"),
+    "half a message": ({"body": message(b"abc", length=100), "authorized": True}, "3", "REQUEST_INVALID"),
+    "metadata too large": ({"x_large": "y" * 9000}, "8", "REQUEST_TOO_LARGE"),
+    "metadata in Latin-1": ({"x_odd": "\udce9"}, "16", "CREDENTIALS_MISSING"),
+}
+BY_CORE: dict[str, tuple[dict[str, Any], str | None]] = {
+    "not POST": ({"__method": "PUT"}, None),
+    "no te": ({"te": ""}, None),
+    "unknown compression": ({"body": message(b"x", compressed=1), "grpc_encoding": "snappy"}, "13"),
+    "compressed without saying how": ({"body": message(b"x", compressed=1), "authorized": True}, "13"),
+    "no gzip": (
+        {"body": message(b"x", compressed=1), "grpc_encoding": "gzip", "authorized": True},
+        "13",
+    ),
+    "far too large": ({"body": message(b"", length=1 << 30), "authorized": True}, "8"),
+    "a deadline that is none": ({"grpc_timeout": "abc"}, "13"),
+    "binary metadata that is not base64": ({"x_bin": "!!!"}, "13"),
+}
+
+
+async def ask(gateway: Running, *, authorized: bool = False, **changes: Any) -> Any:
+    """The answer to a CancelUpdate, changed."""
+    body = changes.pop("body", message(b""))
+    if authorized:
+        changes["authorization"] = dict(gateway.oncall)["authorization"]
+    async with connection(gateway.address) as http:
+        return await http.answer(http.send(CANCEL, body, **changes))
+
+
+@pytest.mark.parametrize(("changes", "status", "reason"), ANSWERED.values(), ids=ANSWERED)
+async def test_what_the_gateway_sees_has_its_error_info(
+    gateway: Running, changes: dict[str, Any], status: str, reason: str
+) -> None:
+    """Also what a gRPC client would not send."""
+    answer = await ask(gateway, **changes)
+    assert (answer.status, answer.error and answer.error.reason) == (status, reason)
+    assert await serves(gateway)
+
+
+@pytest.mark.parametrize(("changes", "status"), BY_CORE.values(), ids=BY_CORE)
+async def test_what_core_refuses_reaches_no_part_of_the_gateway(
+    gateway: Running, changes: dict[str, Any], status: str | None
+) -> None:
+    """A status without ErrorInfo, or a reset stream; the log has no error."""
+    with capture_logs() as logs:
+        answer = await ask(gateway, **changes)
+    assert (answer.status, answer.error) == (status, None)
+    assert answer.reset is not None or status is not None
+    assert {line["log_level"] for line in logs} <= {"info"}
+    assert gateway.eks.calls() == ()
+    assert await serves(gateway)
