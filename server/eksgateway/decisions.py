@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from eksgateway.errors import Denied, PolicyDenied
 from eksgateway.model import CancelRequest, Decision, Denial, UpdateRef
 from eksgateway.policy.engine import PolicyEngine
 from eksgateway.policy.question import Question
-
-_TOLD_BYTES = 2048  # an error travels in trailers, which clients bound; the decision log has it whole
 
 
 class Decisions:
@@ -79,17 +77,7 @@ def denial(decision: Decision) -> PolicyDenied:
     return PolicyDenied(
         metadata={
             "decision_id": decision.decision_id,
-            "reasons": "\n".join(_within(decision.reasons)),
-            "rule_ids": ",".join(_within(decision.rule_ids)),
+            "reasons": "\n".join(decision.reasons),
+            "rule_ids": ",".join(decision.rule_ids),
         }
     )
-
-
-def _within(texts: tuple[str, ...]) -> Iterator[str]:
-    """As many whole texts, from the first, as may be told."""
-    left = _TOLD_BYTES
-    for text in texts:
-        left -= len(text.encode())
-        if left < 0:
-            return
-        yield text

@@ -39,8 +39,9 @@ async def test_malformed_headers_reach_no_log_line(tmp_path: Path, eks: Simulate
     path = "/eksgateway.v1.UpdateService/CancelUpdate"
     async with serving(Place(tmp_path, eks.url)) as served:
         async with connection(served.address) as http:
-            headers: dict[str, Any]
-            for headers in ({"authorization": "Bearer canary\udce9"}, {"grpc_timeout": "canary"}):
+            wrong: list[dict[str, Any]]
+            wrong = [{"authorization": "Bearer canary\udce9"}, {"grpc_timeout": "canary"}]
+            for headers in wrong:
                 assert (await http.answer(http.send(path, message(b""), **headers))).status != "0"
         assert await served.end() == 0
         assert "canary" not in served.program.err

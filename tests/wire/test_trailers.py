@@ -1,0 +1,99 @@
+"""The largest errors, on the wire and through a real nginx with its default buffers."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from eksgateway.v1 import update_service_pb2 as pb
+from eksgateway.v1.update_pb2 import ClusterRef
+from support.fake_opa import fake_opa, result
+from support.gateway import Client, Running, info, running
+from support.nginx import nginx
+from support.raw_http2 import connection, message
+from support.simulator import SimulatedEks
+
+CANCEL = "/eksgateway.v1.UpdateService/CancelUpdate"
+WATCH = "/eksgateway.v1.UpdateService/WatchUpdate"
+MOST_BYTES = 3072
+DENIED = {
+    "allow": False,
+    "reasons": [f"Störung {number}: 障害 {'x' * 100}" for number in range(100)],
+    "rules": [f"rule-{number}-{'y' * 80}" for number in range(100)],
+    "obligations": [],
+}
+WORDS = {"ASCII": "w" * 500, "CJK": "障" * 500, "emoji": "🙂" * 500, "percent": "%" * 500}
+
+
+def cancel(update_id: str = "u", **fields: Any) -> pb.CancelUpdateRequest:
+    return pb.CancelUpdateRequest(cluster=ClusterRef(name="prod-1"), update_id=update_id, **fields)
+
+
+@asynccontextmanager
+async def saying(path: Path, eks: SimulatedEks, what: str) -> AsyncIterator[tuple[Running, Any]]:
+    """A gateway that refuses with a large error, and the cancel to which it does."""
+    if what == "denial":
+        async with fake_opa() as (fake, engine), running(path, eks, policy=engine) as gateway:
+            fake.decide = lambda _: result(DENIED)
+            yield gateway, cancel(request_id="r" * 64)
+    elif what == "violations":
+        async with fake_opa() as (_, engine), running(path, eks, policy=engine) as gateway:
+            bad = ClusterRef(name="/", account_id="x", region="R" * 500)
+            texts: Any = {"request_id": "/", "reason": "\n", "ticket": "\n"}
+            yield gateway, pb.CancelUpdateRequest(cluster=bad, update_id="/", **texts)
+    else:
+        async with running(path, eks) as gateway:
+            update_id = eks.rollback("prod-1", tags={"environment": "production"}, update_id="u" * 64)
+            eks.fault("CancelUpdate", code="InvalidStateException", message=WORDS[what])
+            yield gateway, cancel(update_id, request_id="r" * 64, reason="why", ticket="T-1")
+
+
+def size(trailers: dict[str, str]) -> int:
+    """The least that a proxy counts: names and values, in base64 what is binary."""
+    binary = {key: len(value) * 4 // 3 + 4 for key, value in trailers.items() if key.endswith("-bin")}
+    return sum(len(key) + binary.get(key, len(value)) for key, value in trailers.items())
+
+
+@pytest.mark.parametrize("what", ["denial", "violations", *WORDS])
+async def test_trailers_stay_below_three_kilobytes_on_the_wire(
+    tmp_path: Path, eks: SimulatedEks, what: str
+) -> None:
+    """As sent: base64 and percent-encoding included."""
+    async with saying(tmp_path, eks, what) as (gateway, request), connection(gateway.address) as http:
+        body = message(request.SerializeToString())
+        token = dict(gateway.oncall)["authorization"]
+        answer = await http.answer(http.send(CANCEL, body, authorization=token))
+    assert answer.status != "0"
+    assert answer.error is not None
+    assert size(answer.headers | answer.trailers) <= MOST_BYTES
+    assert 400 < answer.blocks[-1] <= MOST_BYTES
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nginx comes as a package for Linux")
+@pytest.mark.parametrize("what", ["denial", "CJK"])
+async def test_a_large_refusal_comes_through_nginx(tmp_path: Path, eks: SimulatedEks, what: str) -> None:
+    """It would become a 502, which clients take for a broken gateway and call again."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with (
+            saying(tmp_path, eks, what) as (gateway, request),
+            nginx(Path(folder), gateway.address) as address,
+        ):
+            there = Client(address, gateway.issuer)
+            try:
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await there.updates.CancelUpdate(request, metadata=there.oncall, timeout=30)
+            finally:
+                await there.channel.close()
+    told = info(caught.value)
+    assert told.reason == {"denial": "POLICY_DENIED", "CJK": "EKS_INVALID_STATE"}[what]
+    if what == "denial":
+        reasons = told.metadata["reasons"].split("\n")
+        assert len(reasons) > 3
+        assert len(reasons) + int(told.metadata["reasons_left_out"]) == len(DENIED["reasons"])  # type: ignore[arg-type]
