@@ -8,7 +8,7 @@ GatewayError
  ├ InvalidArgument      RequestInvalid ResumeTokenInvalid EksInvalidParameter
  ├ FailedPrecondition   TargetNotConfigured UpdateFinished EksInvalidRequest EksInvalidState
  │                      EksResourceInUse EksClientError
- ├ NotFound             EksNotFound CancellationNotFound
+ ├ NotFound             EksNotFound CancellationNotFound ServiceUnknown
  ├ AlreadyExists        RequestIdReused
  ├ Aborted              DecisionStale
  ├ Exhausted            Overloaded RequestTooLarge WatcherTooSlow EksThrottled
@@ -130,6 +130,11 @@ class NotFound(GatewayError):
 class CancellationNotFound(NotFound):
     reason = "CANCELLATION_NOT_FOUND"
     default = "There is no such cancellation that you may see."
+
+
+class ServiceUnknown(NotFound):
+    reason = "SERVICE_UNKNOWN"
+    default = "This gateway has no health service of that name."
 
 
 class AlreadyExists(GatewayError):

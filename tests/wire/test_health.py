@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from eksgateway.errors import LedgerUnavailable
 from eksgateway.ledger.protocol import Ledger
-from support.gateway import Running, running
+from support.gateway import Running, info, running
 from support.logs import capture_logs
 from support.simulator import SimulatedEks
 
@@ -88,6 +88,7 @@ async def test_an_unknown_service_is_not_found_by_check_and_unknown_to_watch(gat
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await status(gateway, "no.such.Service")
     assert error.value.code() is grpc.StatusCode.NOT_FOUND
+    assert info(error.value).reason == "SERVICE_UNKNOWN"
     await until(gateway, "no.such.Service", health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
 
 

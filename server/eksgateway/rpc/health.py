@@ -10,13 +10,11 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
-import grpc
 from grpc_health.v1 import health_pb2 as pb
 
 from eksgateway.clock import Clock
-from eksgateway.errors import GatewayError
+from eksgateway.errors import GatewayError, ServiceUnknown
 from eksgateway.logs import Log
-from eksgateway.rpc.interceptors.sending import send
 from eksgateway.rpc.methods import CANCELLATIONS, HEALTH, UPDATES
 
 log = Log("eksgateway.health")
@@ -61,9 +59,9 @@ class Health:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def Check(self, request: pb.HealthCheckRequest, context: Any) -> pb.HealthCheckResponse:
+    async def Check(self, request: pb.HealthCheckRequest, _context: Any) -> pb.HealthCheckResponse:
         if request.service not in self._statuses:
-            await send(context.abort(grpc.StatusCode.NOT_FOUND, "There is no such service."))
+            raise ServiceUnknown
         return pb.HealthCheckResponse(status=self._statuses[request.service])
 
     async def List(self, _request: Any, _context: Any) -> Any:

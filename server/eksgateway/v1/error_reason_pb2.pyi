@@ -115,10 +115,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNIMPLEMENTED. There is no such method."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 35
     """INTERNAL. Something unexpected; the text is always the same."""
+    ERROR_REASON_SERVICE_UNKNOWN: _ErrorReason.ValueType  # 36
+    """NOT_FOUND. grpc.health.v1.Health/Check was asked about a service that this gateway does not have."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of google.rpc.ErrorInfo, without this enum's prefix; its domain is `eksgateway`.
-    Every error of this API carries one, and every dynamic value stands in its metadata. For example:
+    Every error that the gateway answers carries one, and every dynamic value stands in its metadata. (What gRPC's HTTP/2
+    stack refuses by itself has none: see Limits in README.md.) For example:
 
         { "reason": "POLICY_DENIED",
           "domain": "eksgateway",
@@ -224,4 +227,6 @@ ERROR_REASON_METHOD_UNKNOWN: ErrorReason.ValueType  # 34
 """UNIMPLEMENTED. There is no such method."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 35
 """INTERNAL. Something unexpected; the text is always the same."""
+ERROR_REASON_SERVICE_UNKNOWN: ErrorReason.ValueType  # 36
+"""NOT_FOUND. grpc.health.v1.Health/Check was asked about a service that this gateway does not have."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -111,9 +111,6 @@ class Chain(grpc.aio.ServerInterceptor):
                 call.status = "CANCELLED"
                 raise
             await self._end(call, context, deadline, late)
-        except grpc.aio.AbortError:  # by a handler of grpc's kind: health
-            call.status = context.code().name
-            raise
         except Exception as exc:  # noqa: BLE001  every failure is told, here and nowhere else
             await self._end(call, context, deadline, exc)
         finally:
