@@ -224,7 +224,7 @@ def build_server(
     metrics.show("waiting_calls", "Calls that wait for their turn.", lambda: admission.waiting)
     metrics.show("served_calls", "Calls that are worked on, without open watches.", lambda: admission.serving)
     metrics.show("watchers", "Watches of updates.", lambda: watches.watchers)
-    server = MetricsServer(metrics, settings.metrics)
+    server = MetricsServer(metrics, settings.metrics, health.unready)
     closers = [server.close, reauthorisation.close, watches.close]
     closers += [ledger.close, policy.close, budget.close, eks.close]
     if tokens is not None:

@@ -1,12 +1,15 @@
-"""What a monitoring system scrapes: counted where it happens, served over HTTP in Prometheus's format.
+"""What a monitoring system scrapes: counted where it happens, served over HTTP in Prometheus's format, beside
+the answers to Kubernetes' probes.
 
 No caller, cluster or update is in any label: the log and the ledger tell of single calls.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -18,6 +21,8 @@ from eksgateway.settings import MetricsSettings, SettingsError
 if TYPE_CHECKING:
     from aiohttp import web
 
+_CONNECTIONS: Final = 100
+_NOT_STORED: Final = {"Cache-Control": "no-store"}
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -139,19 +144,25 @@ class _PolicyCollector(Collector):
 
 
 class MetricsServer:
-    """``GET /metrics``, on the gateway's own event loop; nothing at all without ``listen``."""
+    """``GET /metrics``, and ``/healthz`` and ``/readyz`` for Kubernetes' probes, on the gateway's own event
+    loop; nothing at all without ``listen``. ``unready`` says what is not ready, a line each.
+    """
 
-    def __init__(self, metrics: Metrics, settings: MetricsSettings) -> None:
+    def __init__(
+        self, metrics: Metrics, settings: MetricsSettings, unready: Callable[[], Sequence[str]] = list
+    ) -> None:
         self.registry = metrics.registry
         self._settings = settings
+        self._unready = unready
         self._runner: web.AppRunner | None = None
+        self._server: asyncio.Server | None = None
 
     @property
     def address(self) -> str:
         """host:port, as bound; empty when it is off."""
-        if self._settings.listen is None or self._runner is None:
+        if self._settings.listen is None or self._server is None:
             return ""
-        return f"{self._settings.listen.rpartition(':')[0]}:{self._runner.addresses[0][1]}"
+        return f"{self._settings.listen.rpartition(':')[0]}:{self._server.sockets[0].getsockname()[1]}"
 
     async def start(self) -> None:
         """Raises SettingsError when the address cannot be bound."""
@@ -160,13 +171,25 @@ class MetricsServer:
         from aiohttp import web  # noqa: PLC0415 - takes 150 ms, and most tests and sandboxes go without
         from prometheus_client.aiohttp import make_aiohttp_handler  # noqa: PLC0415 - likewise
 
+        async def alive(_: web.Request) -> web.Response:
+            return web.Response(text="ok\n", headers=_NOT_STORED)
+
+        async def ready(_: web.Request) -> web.Response:
+            lines = self._unready()
+            text = "\n".join(["not ready", *lines, ""] if lines else ["ready", ""])
+            return web.Response(text=text, status=503 if lines else 200, headers=_NOT_STORED)
+
         app = web.Application()
         app.router.add_get("/metrics", make_aiohttp_handler(self.registry))
+        app.router.add_get("/healthz", alive)
+        app.router.add_get("/readyz", ready)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         host, _, port = self._settings.listen.rpartition(":")
         try:
-            await web.TCPSite(self._runner, host.strip("[]"), int(port)).start()
+            loop, server = asyncio.get_running_loop(), self._runner.server
+            assert server is not None  # noqa: S101  it was set up
+            self._server = await loop.create_server(partial(_Bounded, server), host.strip("[]"), int(port))
         except OSError as exc:
             await self.close()
             raise SettingsError(
@@ -176,5 +199,25 @@ class MetricsServer:
 
     async def close(self) -> None:
         """Refuse connections, and end what is being answered."""
+        if self._server is not None:
+            self._server.close()
         if self._runner is not None:
             await self._runner.cleanup()
+
+
+class _Bounded(asyncio.Protocol):
+    """A connection that becomes one of the server's, unless that has too many: they would take descriptors
+    that calls need.
+    """
+
+    def __init__(self, server: web.Server) -> None:
+        self._server = server
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101
+        if len(self._server.connections) >= _CONNECTIONS:
+            transport.abort()
+            return
+        handler = self._server()
+        transport.set_protocol(handler)
+        handler.connection_made(transport)

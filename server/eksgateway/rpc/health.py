@@ -52,6 +52,14 @@ class Health:
         self._draining = True
         self._set(_NOT)
 
+    def unready(self) -> list[str]:
+        """What is not ready, a line each: a part and the reason of its error. Empty when ready."""
+        if self._draining:
+            return ["draining"]
+        if self._statuses[READINESS] == pb.HealthCheckResponse.SERVING:
+            return []
+        return [f"{name}: {reason}" for name, reason in self.faults.items()] or ["starting"]
+
     def _set(self, status: int) -> None:
         if self._statuses[READINESS] == status:
             return

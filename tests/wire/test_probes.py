@@ -1,0 +1,111 @@
+"""Kubernetes' probes over HTTP, beside the metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from eksgateway.errors import LedgerUnavailable
+from support.gateway import Running, running, until
+from support.simulator import SimulatedEks
+from support.wire import PRODUCTION, Gate, hooked
+
+ON: dict[str, Any] = {"metrics": {"listen": "127.0.0.1:0"}}
+READY, ALIVE = (200, "ready\n"), (200, "ok\n")
+
+
+async def ask(gateway: Running, path: str, method: str = "GET") -> tuple[int, str]:
+    """Status and body."""
+    url = f"http://{gateway.gateway.metrics.address}{path}"
+    async with aiohttp.ClientSession() as http, http.request(method, url) as answer:
+        assert answer.content_type == "text/plain"
+        return answer.status, await answer.text()
+
+
+async def becomes(gateway: Running, expected: tuple[int, str]) -> None:
+    """Wait for an answer of /readyz."""
+    async with asyncio.timeout(20):
+        while await ask(gateway, "/readyz") != expected:  # noqa: ASYNC110  it is polled, as the kubelet does
+            await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def checked(path: Path, eks: SimulatedEks) -> AsyncIterator[tuple[Running, set[str]]]:
+    """A gateway, and the parts that fail their checks for as long as they are in the set."""
+    failing: set[str] = set()
+
+    def fails(name: str) -> Any:
+        async def check() -> None:
+            if name in failing:
+                raise LedgerUnavailable(detail="a secret of the log's")
+
+        return check
+
+    async with running(path, eks, ready=False, **copy.deepcopy(ON)) as gateway:
+        gateway.gateway.checks |= {name: fails(name) for name in ("ledger", "keys of corp")}
+        yield gateway, failing
+
+
+async def test_readyz_names_what_is_not_ready_and_nothing_more(tmp_path: Path, eks: SimulatedEks) -> None:
+    """From the start to the end; liveness does not change."""
+    async with checked(tmp_path, eks) as (gateway, failing):
+        assert await ask(gateway, "/readyz") == (503, "not ready\nstarting\n")
+        assert await ask(gateway, "/healthz") == ALIVE
+        failing |= {"ledger", "keys of corp"}
+        await gateway.gateway.become_ready()
+        both = "not ready\nledger: LEDGER_UNAVAILABLE\nkeys of corp: LEDGER_UNAVAILABLE\n"
+        await becomes(gateway, (503, both))
+        failing.remove("ledger")
+        await becomes(gateway, (503, "not ready\nkeys of corp: LEDGER_UNAVAILABLE\n"))
+        assert await ask(gateway, "/healthz") == ALIVE
+        failing.clear()
+        await becomes(gateway, READY)
+
+
+async def test_readyz_names_the_drain_while_calls_in_flight_end(tmp_path: Path, eks: SimulatedEks) -> None:
+    """The load balancer looks elsewhere, and the kubelet does not kill it for that."""
+    update_id, gate = eks.rollback("prod-1", tags=PRODUCTION), Gate()
+    async with running(tmp_path, eks, wrap_eks=hooked(describe_cluster=gate), **ON) as gateway:
+        await becomes(gateway, READY)
+        cancel = asyncio.create_task(gateway.cancel("prod-1", update_id))
+        await until(lambda: gate.came > 0)
+        stopping = asyncio.create_task(gateway.gateway.stop())
+        await becomes(gateway, (503, "not ready\ndraining\n"))
+        assert await ask(gateway, "/healthz") == ALIVE
+        gate.open()
+        await cancel
+        await stopping
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+async def test_head_is_answered_as_get_is(tmp_path: Path, eks: SimulatedEks, path: str) -> None:
+    """Some load balancers ask so."""
+    async with running(tmp_path, eks, **ON) as gateway:
+        await becomes(gateway, READY)
+        assert await ask(gateway, path, "HEAD") == (200, "")
+        assert (await ask(gateway, path))[0] == 200
+        url = f"http://{gateway.gateway.metrics.address}{path}"
+        async with aiohttp.ClientSession() as http, http.post(url) as answer:
+            assert answer.status == 405
+
+
+async def test_connections_here_are_bounded(tmp_path: Path, eks: SimulatedEks) -> None:
+    """They would take the descriptors that calls need; those that end make room."""
+    async with running(tmp_path, eks, **ON) as gateway:
+        await becomes(gateway, READY)
+        host, _, port = gateway.gateway.metrics.address.rpartition(":")
+        async with AsyncExitStack() as stack:
+            opened = [await asyncio.open_connection(host, int(port)) for _ in range(110)]
+            for _, writer in opened:
+                stack.callback(writer.transport.abort)
+            async with asyncio.timeout(20):
+                assert await opened[-1][0].read() == b""
+            assert sum(reader.at_eof() for reader, _ in opened) == 10
+        await becomes(gateway, READY)
