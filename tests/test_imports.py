@@ -9,7 +9,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "server" / "eksgateway"
 
-BASE = {"model", "errors", "phases", "clock", "settings", "lifetime", "logs", "reading", "metrics", "v1"}
+BASE = {
+    *("model", "errors", "phases", "clock", "settings", "lifetime", "logs", "reading", "metrics", "v1"),
+    "descriptors",
+}
 PARTS = {"policy", "ledger", "eks", "identity"}
 MAY_IMPORT = {
     "cli": {"app", "opening", "client", "rpc", "simulator", "cancellation", "watch"} | PARTS | BASE,

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from grpc_health.v1 import health_pb2_grpc
 
+from eksgateway import descriptors
 from eksgateway.cancellation import Cancellations
 from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
@@ -186,6 +187,7 @@ def build_server(
 
     refusals = Refusals(metrics)
     admission = Admission(settings.limits.calls + settings.limits.watches, ProcessTime(), refusals.add)
+    connections = descriptors.connections_of(settings)
 
     def listen(listener: ListenerSettings) -> Listener:
         identity, certificates = demanded(listener, tokens, clock), listener.demand != "jwt"
@@ -207,7 +209,7 @@ def build_server(
             read_timeout=settings.limits.message_timeout_s,
             write_timeout=settings.watch.write_timeout_s,
         )
-        opened = Listener(listener, settings.limits, chain, clock)
+        opened = Listener(listener, settings.limits, chain, clock, connections=connections)
         # The servicers get a Call where the generated bases say context: hence the casts.
         update_service_pb2_grpc.add_UpdateServiceServicer_to_server(cast(Any, updates), cast(Any, opened))
         cancellation_service_pb2_grpc.add_CancellationServiceServicer_to_server(

@@ -351,7 +351,13 @@ class LimitSettings(_Section):
     calls_per_caller: PositiveInt = 100
     watches: PositiveInt = 10_000
     watches_per_caller: PositiveInt = 1000
-    open_streams: PositiveInt = 100  # health watches and reflection, which may need no credentials
+    open_streams: PositiveInt = 1000  # health watches and reflection, beside the one of each connection
+    open_streams_per_connection: PositiveInt = 50
+    connections: PositiveInt = 10_000  # to each listener, and never more than the descriptors leave room for
+    connection_idle_s: PositiveFloat = 60  # a connection without a call for this long is ended
+    keepalive_s: PositiveFloat = 40  # a client that was silent for this long is pinged, and its
+    keepalive_timeout_s: PositiveFloat = 20  # connection ends when it does not answer for this long
+    client_ping_s: PositiveFloat = 10  # clients may ping this often, with and without calls
     message_bytes: PositiveInt = 65_536
     metadata_bytes: PositiveInt = 8_192
 

@@ -65,7 +65,7 @@ class Connection:
         self.h2 = H2Connection(config)
         self.answers: defaultdict[int, Answer] = defaultdict(Answer)
         self.acknowledged = 0  # pings
-        self.goaway: tuple[int, bytes] | None = None
+        self.goaways: list[tuple[int, bytes]] = []  # error code and words
         self.closed = asyncio.Event()
         self._reader = reader
         self._writer = writer
@@ -80,6 +80,10 @@ class Connection:
     def raw(self, data: bytes) -> None:
         """Send bytes as they are."""
         self._writer.write(data)
+
+    def close(self) -> None:
+        """End the connection, as a client that exits."""
+        self._writer.transport.abort()
 
     def ping(self) -> None:
         """Send a PING."""
@@ -147,7 +151,7 @@ class Connection:
         if isinstance(event, PingAckReceived):
             self.acknowledged += 1
         elif isinstance(event, ConnectionTerminated):
-            self.goaway = int(event.error_code or 0), event.additional_data or b""
+            self.goaways.append((int(event.error_code or 0), event.additional_data or b""))
         if not isinstance(
             event, ResponseReceived | TrailersReceived | DataReceived | StreamEnded | StreamReset
         ):

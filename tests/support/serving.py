@@ -64,9 +64,12 @@ class Served(Client):
 
 
 @asynccontextmanager
-async def serving(place: Place) -> AsyncIterator[Served]:
-    """A gateway process, killed at the end if it still runs."""
-    async with program(*eksgateway("serve", "--config", str(place.config)), env=AWS) as running:
+async def serving(place: Place, *, shell: str = "") -> AsyncIterator[Served]:
+    """A gateway process, killed at the end if it still runs; ``shell`` is run first, as for `ulimit`."""
+    command = eksgateway("serve", "--config", str(place.config))
+    if shell:
+        command = ("bash", "-c", f'{shell}; exec "$@"', "bash", *command)
+    async with program(*command, env=AWS) as running:
         await eventually(lambda: running.out.endswith("\n") or running.process.returncode is not None)
         assert running.out.startswith("Serving gRPC on "), running.err
         served = Served(running, running.out.split()[-1], place.issuer)

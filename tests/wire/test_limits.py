@@ -198,7 +198,7 @@ async def test_a_silent_call_counts_as_one(tmp_path: Path, eks: SimulatedEks) ->
 async def test_strangers_on_health_take_no_place_of_a_watch(tmp_path: Path, eks: SimulatedEks) -> None:
     """Health's streams are bounded by themselves, and its single calls answer all the same."""
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
-    limits = {"watches": 1, "open_streams": 3}
+    limits = {"watches": 1, "open_streams_per_connection": 3}
     request = health_pb2.HealthCheckRequest(service="liveness")
     async with running(tmp_path, eks, limits=limits) as gateway, AsyncExitStack() as stack:
         health: Any = health_pb2_grpc.HealthStub(gateway.channel)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eksgateway import logs
+from eksgateway import descriptors, logs
+from eksgateway.clock import SystemClock
 from eksgateway.lifetime import ending, on_hangup, until
 from eksgateway.opening import open_gateway
 from eksgateway.settings import load
@@ -27,6 +29,7 @@ async def run(config: Path, *, stop_on_stdin_eof: bool) -> None:
     settings = load(config)
     logs.configure()
     sys.setswitchinterval(_SWITCH_S)
+    descriptors.raise_limit()
     gateway: Gateway | None = None
 
     async def start() -> None:
@@ -42,11 +45,13 @@ async def run(config: Path, *, stop_on_stdin_eof: bool) -> None:
             gateway.reload()
 
     with ending(with_stdin=stop_on_stdin_eof) as ended, on_hangup(reload):
+        watching = asyncio.create_task(descriptors.watch(settings, SystemClock()))
         try:
             if await until(ended, start()):
                 gc.freeze()  # nor later: it would be a pause of a tenth of a second in some call
                 gc.enable()
                 await ended.wait()
         finally:
+            watching.cancel()
             if gateway is not None:
                 await gateway.stop()

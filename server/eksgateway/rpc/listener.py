@@ -25,6 +25,9 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.server.max_pending_requests_hard_limit", 100_000),
     ("grpc.server_handshake_timeout_ms", 5_000),
     ("grpc.max_connection_age_grace_ms", 300_000),
+    # Pings without calls: our own, and those that clients may send; without it they could in two hours each.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),  # for our own: a watch of health may be silent for hours
 )
 _CONNECTION_AGE_S = 4 * 3600
 # SVIDs live for an hour, and are renewed when half of it is left: so a connection ends, and its
@@ -47,9 +50,11 @@ class Listener:
         limits: LimitSettings,
         interceptor: grpc.aio.ServerInterceptor,
         clock: Clock,
+        *,
+        connections: int,
     ) -> None:
         self.settings = settings
-        self.server = make_server((interceptor,), _options(settings, limits))
+        self.server = make_server((interceptor,), _options(settings, limits, connections))
         self.port = 0
         self._interceptor = interceptor
         self._handlers: dict[str, Any] = {}
@@ -101,11 +106,18 @@ class Listener:
                 await self._keeping
 
 
-def _options(listener: ListenerSettings, limits: LimitSettings) -> list[tuple[str, int]]:
+def _options(listener: ListenerSettings, limits: LimitSettings, connections: int) -> list[tuple[str, int]]:
     age_s = _CONNECTION_AGE_S if listener.demand == "jwt" else _CERTIFIED_CONNECTION_AGE_S
     return [
         *_OPTIONS,
         ("grpc.max_connection_age_ms", age_s * 1000),
+        ("grpc.max_connection_idle_ms", round(limits.connection_idle_s * 1000)),
+        ("grpc.max_allowed_incoming_connections", connections),
+        # A ping that was sent in time may come a little earlier after the one before.
+        ("grpc.http2.min_ping_interval_without_data_ms", round(limits.client_ping_s * 900)),
+        ("grpc.keepalive_time_ms", round(limits.keepalive_s * 1000)),
+        # Not grpc.keepalive_timeout_ms, which in 1.85 ends no connection whose peer acknowledges TCP.
+        ("grpc.http2.ping_timeout_ms", round(limits.keepalive_timeout_s * 1000)),
         # Core's own size limits are four times ours, so that our answer carries its ErrorInfo.
         ("grpc.max_receive_message_length", 4 * limits.message_bytes),
         ("grpc.max_metadata_size", 4 * limits.metadata_bytes),

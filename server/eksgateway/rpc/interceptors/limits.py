@@ -16,6 +16,7 @@ from typing import Any
 from eksgateway.errors import Draining, Overloaded, RequestTooLarge
 from eksgateway.rpc.call import Call
 from eksgateway.rpc.interceptors.interceptor import Interceptor
+from eksgateway.rpc.interceptors.open_streams import OpenStreams
 from eksgateway.rpc.methods import Access, Place
 from eksgateway.settings import LimitSettings
 
@@ -75,6 +76,9 @@ class Limits(Interceptor):
         self._budget = Budget(
             calls=settings.calls, watches=settings.watches, open_streams=settings.open_streams
         )
+        self._open = OpenStreams(
+            of_one=settings.open_streams_per_connection, altogether=settings.open_streams
+        )
         self._draining = False
         self._inside = 0  # what a drain waits for
         self._left = asyncio.Event()
@@ -98,7 +102,10 @@ class Limits(Interceptor):
         if sum(len(key) + len(value) for key, value in call.metadata) > self._settings.metadata_bytes:
             raise RequestTooLarge(f"The metadata is over {self._settings.metadata_bytes} bytes.")
         # Health answers whatever others hold, and what strangers hold there takes no other call's place.
-        self._budget.hold("open" if access is Access.OPEN else "all", call)
+        if call.place is Place.OPEN:
+            self._open.hold(call)
+        else:
+            self._budget.hold("open" if access is Access.OPEN else "all", call)
         self._inside += access not in _ENDLESS
 
     def leave(self, call: Call) -> None:

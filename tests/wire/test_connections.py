@@ -1,0 +1,163 @@
+"""Connections: those that nobody uses end, dead ones end, pings are welcome, and the rest are bounded."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
+
+from support.gateway import running, until
+from support.logs import capture_logs
+from support.proxy import Proxy
+from support.raw_http2 import Connection, connection, message
+from support.simulator import SimulatedEks
+from support.wire import PRODUCTION
+
+WATCH = "/grpc.health.v1.Health/Watch"
+REFLECT = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+LIVENESS = message(health_pb2.HealthCheckRequest(service="liveness").SerializeToString())
+LIST = message(reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString())
+
+
+async def first_message(http: Connection, number: int) -> None:
+    """Wait until a stream has one; fails when it ended."""
+    answer = http.answers[number]
+    await until(lambda: bool(answer.data) or answer.ended.is_set())
+    assert answer.data, answer.error
+
+
+async def test_a_connection_without_calls_ends_and_one_with_a_watch_stays(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """Thousands of idle ones would hold descriptors for as long as their clients like."""
+    async with (
+        running(tmp_path, eks, limits={"connection_idle_s": 0.5}) as gateway,
+        connection(gateway.address) as idle,
+        connection(gateway.address) as used,
+    ):
+        watch = used.send(WATCH, LIVENESS)
+        await first_message(used, watch)
+        async with asyncio.timeout(20):
+            await idle.closed.wait()
+        assert idle.goaways[-1][1] == b"connection idle"
+        assert not used.closed.is_set()
+        assert not used.answers[watch].ended.is_set()
+
+
+@pytest.mark.parametrize("path", [WATCH, REFLECT])
+async def test_a_dead_client_is_ended_and_a_silent_one_is_not(
+    tmp_path: Path, eks: SimulatedEks, path: str
+) -> None:
+    """A ping that is not answered ends the connection, whatever TCP says; its place is free again."""
+    body = LIVENESS if path == WATCH else LIST
+    limits = {"keepalive_s": 0.5, "keepalive_timeout_s": 0.5}
+    with capture_logs() as logs:
+        async with (
+            running(tmp_path, eks, limits=limits) as gateway,
+            Proxy(gateway.address) as proxy,
+            connection(proxy.address) as dead,
+            connection(gateway.address) as silent,
+        ):
+            for http in (dead, silent):
+                await first_message(http, http.send(path, body, end=False))
+            proxy.passing.clear()  # what the gateway sends is lost from here on
+            await until(lambda: any(line["event"] == "rpc.call" for line in logs))
+            (call,) = (line for line in logs if line["event"] == "rpc.call")
+            assert call["method"] == path
+            assert not silent.closed.is_set()
+
+
+@pytest.mark.parametrize("calls", [True, False], ids=["with a call", "without calls"])
+async def test_pings_in_time_are_welcome_and_faster_ones_are_not(
+    tmp_path: Path, eks: SimulatedEks, calls: bool
+) -> None:
+    """As grpc-go sends them with PermitWithoutStream."""
+    async with (
+        running(tmp_path, eks, limits={"client_ping_s": 0.5}) as gateway,
+        connection(gateway.address) as http,
+    ):
+        if calls:
+            await first_message(http, http.send(WATCH, LIVENESS, end=False))
+        for _ in range(6):
+            http.ping()
+            await asyncio.sleep(0.5)  # the interval is what is tested
+        await until(lambda: http.acknowledged == 6 or http.closed.is_set())
+        assert (http.goaways, http.closed.is_set()) == ([], False)
+        for _ in range(6):
+            http.ping()
+        async with asyncio.timeout(20):
+            await http.closed.wait()
+        # The connection may be reset before these words are read.
+        assert http.goaways == [] or http.goaways[-1][1] == b"too_many_pings"
+
+
+async def test_a_client_with_keepalive_is_not_sent_away(tmp_path: Path, eks: SimulatedEks) -> None:
+    """A real client that pings without calls goes on over the same connection."""
+    options = [
+        ("grpc.keepalive_time_ms", 500),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+    async with (
+        running(tmp_path, eks, limits={"client_ping_s": 0.5}) as gateway,
+        Proxy(gateway.address) as proxy,
+        grpc.aio.insecure_channel(proxy.address, options=options) as channel,
+    ):
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        request = health_pb2.HealthCheckRequest(service="liveness")
+        await health.Check(request, timeout=20)
+        await asyncio.sleep(4)  # eight pings
+        await health.Check(request, timeout=20)
+        assert proxy.connections == 1
+
+
+@pytest.mark.parametrize("path", [WATCH, REFLECT])
+async def test_every_connection_has_a_place_for_an_open_stream(
+    tmp_path: Path, eks: SimulatedEks, path: str
+) -> None:
+    """However many others hold: gRPC's own health checking would keep a client from calling at all."""
+    body = LIVENESS if path == WATCH else LIST
+    limits = {"open_streams": 4, "open_streams_per_connection": 3}
+    async with running(tmp_path, eks, limits=limits) as gateway, AsyncExitStack() as stack:
+        greedy = await stack.enter_async_context(connection(gateway.address))
+        held = [greedy.send(path, body, end=False) for _ in range(3)]
+        for number in held:
+            await first_message(greedy, number)
+        refused = await greedy.answer(greedy.send(path, body, end=False))
+        assert refused.error is not None
+        assert refused.error.reason == "OVERLOADED"
+        for _ in range(10):
+            other = await stack.enter_async_context(connection(gateway.address))
+            await first_message(other, other.send(path, body, end=False))
+        greedy.h2.reset_stream(held[0])
+        greedy.flush()
+        # Still more than `open_streams` are held altogether, so its second place is not given again.
+        again = await greedy.answer(greedy.send(path, body, end=False))
+        assert again.error is not None
+        assert again.error.reason == "OVERLOADED"
+
+
+async def test_connections_over_the_bound_are_refused_and_the_others_go_on(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """At once, and not by waiting; one that ends makes room."""
+    update_id = eks.rollback("prod-1", tags=PRODUCTION)
+    async with running(tmp_path, eks, limits={"connections": 5}) as gateway, AsyncExitStack() as stack:
+        await gateway.cancel("prod-1", update_id, request_id="first")
+        others = [await stack.enter_async_context(connection(gateway.address)) for _ in range(4)]
+        for http in others:
+            assert (await http.answer(http.send(WATCH.replace("Watch", "Check"), LIVENESS))).status == "0"
+        async with connection(gateway.address) as sixth, asyncio.timeout(20):
+            await sixth.closed.wait()
+        assert (await gateway.cancel("prod-1", update_id, request_id="first")).request_id == "first"
+        others[0].close()
+        room: Any = grpc.aio.insecure_channel(gateway.address)
+        async with room, asyncio.timeout(20):
+            await room.channel_ready()  # it tries again until the gateway has noticed
