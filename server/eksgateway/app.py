@@ -211,11 +211,11 @@ def build_server(
         )
         opened = Listener(listener, settings.limits, chain, clock, connections=connections)
         # The servicers get a Call where the generated bases say context: hence the casts.
-        update_service_pb2_grpc.add_UpdateServiceServicer_to_server(cast(Any, updates), cast(Any, opened))
+        update_service_pb2_grpc.add_UpdateServiceServicer_to_server(cast(Any, updates), opened.server)
         cancellation_service_pb2_grpc.add_CancellationServiceServicer_to_server(
-            cast(Any, history), cast(Any, opened)
+            cast(Any, history), opened.server
         )
-        health_pb2_grpc.add_HealthServicer_to_server(cast(Any, health), cast(Any, opened))
+        health_pb2_grpc.add_HealthServicer_to_server(cast(Any, health), opened.server)
         if settings.reflection != "off":
             add_reflection(opened.server)
         return opened

@@ -15,7 +15,6 @@ import grpc
 import pytest
 from bench.flood import Connection, Orders
 
-from eksgateway.rpc.accepts import Accepts
 from eksgateway.rpc.listener import MAX_STREAMS
 from eksgateway.v1 import update_pb2
 from eksgateway.v1 import update_service_pb2 as pb
@@ -139,16 +138,3 @@ async def test_open_watches_hold_no_seats(gateway: Running, eks: SimulatedEks) -
     assert gauge(gateway, "watchers") == 50
     for watch in watches:
         watch.cancel()
-
-
-async def test_calls_are_answered_when_core_can_be_asked_by_grpc_aio_alone(
-    gateway: Running, eks: SimulatedEks
-) -> None:
-    """A grpc with other private names costs speed in a flood, and nothing else."""
-    listener = gateway.gateway.listeners[0]
-    with capture_logs() as logs:
-        Accepts(object(), {CANCEL: None}, None).start()  # type: ignore[arg-type, dict-item]
-    assert [line["missing"] for line in logs] == [["_request_registered_call", "is_running"]]
-    update_id = eks.rollback("staging-1")
-    assert (await gateway.cancel("staging-1", update_id)).phase
-    assert listener.port

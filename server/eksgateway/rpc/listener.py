@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any
 
 import grpc
 
 from eksgateway.clock import Clock
 from eksgateway.rpc.accepting import make_server
-from eksgateway.rpc.accepts import Accepts
 from eksgateway.rpc.certificates import Certificates
 from eksgateway.settings import LimitSettings, ListenerSettings, SettingsError
 
@@ -56,8 +54,6 @@ class Listener:
         self.settings = settings
         self.server = make_server((interceptor,), _options(settings, limits, connections))
         self.port = 0
-        self._interceptor = interceptor
-        self._handlers: dict[str, Any] = {}
         self._certificates = Certificates(settings.tls, clock) if settings.tls else None
         self._keeping: asyncio.Task[None] | None = None
 
@@ -81,19 +77,9 @@ class Listener:
                 " set the listener's `address` to a free one, or stop what holds it"
             ) from exc
 
-    def add_generic_rpc_handlers(self, handlers: Any) -> None:
-        """As a server's: for the generated ``add_…_to_server``."""
-        self.server.add_generic_rpc_handlers(handlers)
-
-    def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
-        """As a server's."""
-        self.server.add_registered_method_handlers(service, handlers)
-        self._handlers |= {f"/{service}/{name}": handler for name, handler in handlers.items()}
-
     async def start(self) -> None:
         """Serve, and keep the certificate renewed."""
         await self.server.start()
-        Accepts(self.server, self._handlers, self._interceptor).start()
         if self._certificates is not None:
             self._keeping = asyncio.create_task(self._certificates.keep())
 
