@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.gateway import Running
+
+PROTOS = Path(__file__).parents[2] / "protos"
 
 PRODUCTION = {"environment": "production"}
 
@@ -27,6 +30,70 @@ async def grpcurl(*arguments: str) -> tuple[int, str, str]:
     out, err = await process.communicate()
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()
+
+
+SYMBOLS = {
+    "service": ("eksgateway.v1.CancellationService", "rpc GetCancellation"),
+    "method": ("eksgateway.v1.UpdateService.CancelUpdate", "rpc CancelUpdate"),
+    "streaming method": (
+        "eksgateway.v1.UpdateService.WatchUpdate",
+        "stream .eksgateway.v1.WatchUpdateResponse",
+    ),
+    "method of health": ("grpc.health.v1.Health.Check", "rpc Check"),
+    "method of reflection": (
+        "grpc.reflection.v1.ServerReflection.ServerReflectionInfo",
+        "rpc ServerReflectionInfo",
+    ),
+    "message": ("eksgateway.v1.Cancellation", "string cancellation_id = 1"),
+    "field": ("eksgateway.v1.CancelUpdateRequest.update_id", "string update_id = 2"),
+    "enum": ("eksgateway.v1.WatchKind", "WATCH_KIND_FINAL = 4"),
+    "enum value": ("eksgateway.v1.WATCH_KIND_FINAL", "WATCH_KIND_FINAL = 4"),
+    "nested enum": ("grpc.health.v1.HealthCheckResponse.ServingStatus", "NOT_SERVING = 2"),
+    "nested enum value": ("grpc.health.v1.HealthCheckResponse.SERVING", "SERVING = 1"),
+    "nested message": ("google.rpc.BadRequest.FieldViolation", "string field = 1"),
+    "message of another file": ("google.protobuf.Timestamp", "int64 seconds = 1"),
+    "error details": ("google.rpc.ErrorInfo", "string reason = 1"),
+}
+
+
+@pytest.mark.parametrize(("symbol", "shown"), SYMBOLS.values(), ids=SYMBOLS)
+async def test_describe_finds_every_kind_of_symbol(gateway: Running, symbol: str, shown: str) -> None:
+    """Methods too, which protobuf's own pool does not find."""
+    code, out, err = await grpcurl(gateway.address, "describe", symbol)
+    assert (code, err) == (0, "")
+    assert shown in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    "symbol",
+    ["eksgateway.v1.UpdateService.Nope", "eksgateway.v1.Nope", "eksgateway.v1.CancelUpdateRequest.nope"],
+)
+async def test_describe_of_no_symbol_says_so(gateway: Running, symbol: str) -> None:
+    """And no other symbol is shown in its place."""
+    code, out, err = await grpcurl(gateway.address, "describe", symbol)
+    assert (code, out) == (1, "")
+    assert "not found" in err.lower()
+
+
+async def test_json_is_the_same_with_reflection_and_with_the_protos(gateway: Running) -> None:
+    """Fields have the names that protobuf's JSON mapping gives them."""
+    update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
+    request = {"cluster": {"name": "prod-1"}, "update_id": update_id}
+    header = f"authorization: {dict(gateway.oncall)['authorization']}"
+    common = (
+        "-H",
+        header,
+        "-d",
+        json.dumps(request),
+        gateway.address,
+        "eksgateway.v1.UpdateService/GetUpdate",
+    )
+    protos = ("-import-path", str(PROTOS), "-proto", "eksgateway/v1/update_service.proto")
+    answers = [await grpcurl(*common), await grpcurl(*protos, *common)]
+    assert [code for code, _, _ in answers] == [0, 0]
+    by_reflection, by_protos = (json.loads(out) for _, out, _ in answers)
+    assert by_reflection == by_protos
+    assert "createdAt" in by_reflection["update"]
 
 
 async def call(gateway: Running, who: Any, method: str, request: dict[str, Any]) -> tuple[int, str, str]:

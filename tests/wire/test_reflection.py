@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import descriptor_pb2
 from grpc_reflection.v1alpha import reflection_pb2 as pb
 
 from eksgateway.rpc.methods import REFLECTION
@@ -73,3 +74,70 @@ async def test_each_message_is_bounded_and_parsed_as_elsewhere(
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await stream.read()
     assert (error.value.code().name, info(error.value).reason) == (status, reason)
+
+
+async def reflect(gateway: Running, **request: Any) -> pb.ServerReflectionResponse:
+    """The answer to one request of reflection."""
+    method = gateway.channel.stream_stream(
+        f"/{REFLECTION[0]}/ServerReflectionInfo",
+        request_serializer=pb.ServerReflectionRequest.SerializeToString,
+        response_deserializer=pb.ServerReflectionResponse.FromString,
+    )
+    (answer,) = [one async for one in method(iter([pb.ServerReflectionRequest(**request)]), timeout=20)]
+    assert isinstance(answer, pb.ServerReflectionResponse)
+    return answer
+
+
+FOUND: dict[str, dict[str, Any]] = {
+    "file": {"file_by_filename": "eksgateway/v1/update_service.proto"},
+    "message": {"file_containing_symbol": "eksgateway.v1.CancelUpdateRequest"},
+    "method": {"file_containing_symbol": "eksgateway.v1.UpdateService.CancelUpdate"},
+    "field": {"file_containing_symbol": "eksgateway.v1.CancelUpdateRequest.update_id"},
+}
+
+
+@pytest.mark.parametrize("request_", FOUND.values(), ids=FOUND)
+async def test_a_file_comes_with_all_it_depends_on_and_json_names(
+    gateway: Running, request_: dict[str, Any]
+) -> None:
+    """By its name, and by any symbol in it; the files are what protoc makes of the protos."""
+    answer = await reflect(gateway, **request_)
+    raw = answer.file_descriptor_response.file_descriptor_proto
+    files = {file.name: file for file in map(descriptor_pb2.FileDescriptorProto.FromString, raw)}
+    assert len(files) == len(raw)
+    assert {"eksgateway/v1/update_service.proto", "google/protobuf/timestamp.proto"} <= set(files)
+    assert all(set(file.dependency) <= set(files) for file in files.values())
+    messages = [message for file in files.values() for message in file.message_type]
+    names = {field.name: field.json_name for message in messages for field in message.field}
+    assert (names["update_id"], names["cluster"], names["created_at"]) == ("updateId", "cluster", "createdAt")
+    assert all(names.values())
+
+
+NOT_FOUND: dict[str, dict[str, Any]] = {
+    "file": {"file_by_filename": "no/such.proto"},
+    "symbol": {"file_containing_symbol": "eksgateway.v1.Nope"},
+    "method": {"file_containing_symbol": "eksgateway.v1.UpdateService.Nope"},
+    "package": {"file_containing_symbol": "eksgateway.v1"},
+    "nothing": {"file_containing_symbol": ""},
+    "extension": {
+        "file_containing_extension": {
+            "containing_type": "google.protobuf.MethodOptions",
+            "extension_number": 7,
+        }
+    },
+    "type of extensions": {"all_extension_numbers_of_type": "no.such.Type"},
+}
+
+
+@pytest.mark.parametrize("request_", NOT_FOUND.values(), ids=NOT_FOUND)
+async def test_what_is_not_found_is_said_so(gateway: Running, request_: dict[str, Any]) -> None:
+    """In the message, as the protocol says; the stream goes on."""
+    answer = await reflect(gateway, **request_)
+    assert answer.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+
+
+async def test_the_numbers_of_extensions_are_listed(gateway: Running) -> None:
+    """Of a message without any, none."""
+    answer = await reflect(gateway, all_extension_numbers_of_type="eksgateway.v1.CancelUpdateRequest")
+    found = answer.all_extension_numbers_response
+    assert (found.base_type_name, list(found.extension_number)) == ("eksgateway.v1.CancelUpdateRequest", [])

@@ -1,13 +1,14 @@
 """Server reflection in both versions that clients use, v1 and v1alpha.
 
 grpcio-reflection serves v1alpha only. The two protocols are the same but for their package, so
-v1's descriptor is made from v1alpha's, and one servicer answers both.
+v1's descriptor is made from v1alpha's, and one servicer answers both. It asks a pool that finds
+methods too, and whose files have the names of fields in JSON: protobuf's own does neither.
 """
 
 from __future__ import annotations
 
 import grpc
-from google.protobuf import descriptor_pb2, descriptor_pool
+from google.protobuf import descriptor, descriptor_pb2, descriptor_pool
 from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha._async import ReflectionServicer
@@ -20,7 +21,8 @@ def add_reflection(server: grpc.aio.Server) -> None:
     assert error_details_pb2.DESCRIPTOR  # noqa: S101  loading it is what puts it into the pool
     pool = descriptor_pool.Default()
     _add_v1_descriptor(pool)
-    servicer = ReflectionServicer([UPDATES, CANCELLATIONS, HEALTH, *REFLECTION], pool=pool)
+    services = [UPDATES, CANCELLATIONS, HEALTH, *REFLECTION]
+    servicer = ReflectionServicer(services, pool=_Pool(pool))
     handler = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
@@ -28,6 +30,56 @@ def add_reflection(server: grpc.aio.Server) -> None:
     )
     for service in REFLECTION:
         server.add_registered_method_handlers(service, {"ServerReflectionInfo": handler})
+
+
+class _Pool:
+    """A descriptor pool as far as ``ReflectionServicer`` asks it."""
+
+    def __init__(self, pool: descriptor_pool.DescriptorPool) -> None:
+        self._pool = pool
+        self.FindMessageTypeByName = pool.FindMessageTypeByName
+        self.FindExtensionByNumber = pool.FindExtensionByNumber
+        self.FindAllExtensions = pool.FindAllExtensions
+
+    def FindFileByName(self, name: str) -> _File:
+        return _File(self._pool.FindFileByName(name))
+
+    def FindFileContainingSymbol(self, symbol: str) -> _File:
+        try:
+            return _File(self._pool.FindFileContainingSymbol(symbol))
+        except KeyError:
+            name, _, method = symbol.rpartition(".")
+            service = self._pool.FindServiceByName(name)
+            if method not in service.methods_by_name:
+                raise
+            return _File(service.file)
+
+
+class _File:
+    """A file descriptor as far as ``ReflectionServicer`` asks it."""
+
+    def __init__(self, file: descriptor.FileDescriptor) -> None:
+        self._file = file
+        self.name = file.name
+
+    @property
+    def dependencies(self) -> list[_File]:
+        return [_File(file) for file in self._file.dependencies]
+
+    def CopyToProto(self, proto: descriptor_pb2.FileDescriptorProto) -> None:
+        """With what protoc writes and Python's descriptors leave out: tools show created_at else."""
+        self._file.CopyToProto(proto)
+        for message in proto.message_type:
+            _name_in_json(message)
+
+
+def _name_in_json(message: descriptor_pb2.DescriptorProto) -> None:
+    for field in message.field:
+        if not field.json_name:
+            first, *others = field.name.split("_")
+            field.json_name = first + "".join(word[:1].upper() + word[1:] for word in others)
+    for nested in message.nested_type:
+        _name_in_json(nested)
 
 
 def _add_v1_descriptor(pool: descriptor_pool.DescriptorPool) -> None:
