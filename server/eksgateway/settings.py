@@ -354,7 +354,7 @@ class LimitSettings(_Section):
     open_streams: PositiveInt = 1000  # health watches and reflection, beside the one of each connection
     open_streams_per_connection: PositiveInt = 50
     connections: PositiveInt = 10_000  # to each listener, and never more than the descriptors leave room for
-    connection_idle_s: PositiveFloat = 60  # a connection without a call for this long is ended
+    connection_idle_s: PositiveFloat = 300  # a connection without a call for this long is ended
     keepalive_s: PositiveFloat = 40  # a client that was silent for this long is pinged, and its
     keepalive_timeout_s: PositiveFloat = 20  # connection ends when it does not answer for this long
     client_ping_s: PositiveFloat = 10  # clients may ping this often, with and without calls
