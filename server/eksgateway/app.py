@@ -41,6 +41,7 @@ from eksgateway.rpc.listener import Listener
 from eksgateway.rpc.processor import ProcessTime
 from eksgateway.rpc.reauthorise import Reauthorisation
 from eksgateway.rpc.reflection import add_reflection
+from eksgateway.rpc.room import Room
 from eksgateway.rpc.updates import UpdateService
 from eksgateway.settings import ListenerSettings, Settings
 from eksgateway.survey import Survey
@@ -73,6 +74,8 @@ class Gateway:
     ledger: Ledger
     metrics: MetricsServer
     clock: Clock
+    room: Room
+    connections: int
     closers: list[Callable[[], Any]]
     warm: Callable[[], Awaitable[None]] = _nothing
     _probe: asyncio.Task[None] | None = field(default=None)
@@ -94,6 +97,10 @@ class Gateway:
         """Be ready from now on, whenever policy and ledger can answer. Raises what ``warm`` does."""
         await self.warm()
         self._probe = asyncio.create_task(probe(self.health, self.checks, self.clock))
+
+    async def make_room(self) -> None:
+        """End quiet connections where nearly all are held."""
+        await self.room.make([listener.port for listener in self.listeners], self.connections)
 
     def reload(self) -> None:
         """Look for another policy now; certificates are renewed by themselves."""
@@ -188,11 +195,13 @@ def build_server(
     refusals = Refusals(metrics)
     admission = Admission(settings.limits.calls + settings.limits.watches, ProcessTime(), refusals.add)
     connections = descriptors.connections_of(settings)
+    room = Room(clock)
 
     def listen(listener: ListenerSettings) -> Listener:
         identity, certificates = demanded(listener, tokens, clock), listener.demand != "jwt"
         chain = Chain(
             before=(
+                room,
                 Admit(admission, identity, certificates=certificates, settings=settings.limits),
                 AccessLog(clock, metrics),
                 limits,
@@ -243,5 +252,7 @@ def build_server(
         ledger=ledger,
         metrics=server,
         clock=clock,
+        room=room,
+        connections=connections,
         closers=closers,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+from collections.abc import Awaitable, Callable
 
 from eksgateway.clock import Clock
 from eksgateway.logs import Log
@@ -18,7 +19,7 @@ _MOST = 65_536
 _RESERVE = 200
 _RESERVE_PER_THREAD = 2  # a connection to EKS, and one to STS
 _INTERVAL_S = 1.0
-_TIGHT, _EASED = 0.9, 0.7  # parts of what all connections may have
+_TIGHT, _EASED = 0.9, 0.8  # parts of the connections that a listener takes
 
 
 def raise_limit() -> None:
@@ -43,20 +44,23 @@ def connections_of(settings: Settings) -> int:
     return max(1, min(left, settings.limits.connections))
 
 
-async def watch(settings: Settings, clock: Clock) -> None:
-    """Log once when nearly as many descriptors are open as connections may have, and once when no longer;
-    runs until cancelled.
+async def watch(settings: Settings, clock: Clock, make_room: Callable[[], Awaitable[None]]) -> None:
+    """Log once when a listener may have nearly all the connections that it takes, and once when that is over;
+    ``make_room`` at each look in between. Runs until cancelled.
     """
-    connections = connections_of(settings) * len(settings.listeners)
+    most = connections_of(settings)
+    before = await asyncio.to_thread(_open)  # what is open without any connection
     tight = False
     while True:
         used = await asyncio.to_thread(_open)
-        if not tight and used >= connections * _TIGHT:
+        if not tight and used - before >= most * _TIGHT:
             tight = True
-            log.warning("descriptors.tight", open=used, limit=_limit(), connections=connections)
-        elif tight and used < connections * _EASED:
+            log.warning("descriptors.tight", open=used, limit=_limit(), connections=most)
+        elif tight and used - before < most * _EASED:
             tight = False
-            log.info("descriptors.eased", open=used, limit=_limit(), connections=connections)
+            log.info("descriptors.eased", open=used, limit=_limit(), connections=most)
+        if tight:
+            await make_room()
         await clock.sleep(_INTERVAL_S)
 
 

@@ -40,12 +40,16 @@ async def run(config: Path, *, stop_on_stdin_eof: bool) -> None:
             print(f"Serving gRPC on {listener.address}", flush=True)
         await gateway.become_ready()
 
+    async def make_room() -> None:
+        if gateway is not None:
+            await gateway.make_room()
+
     def reload() -> None:
         if gateway is not None:  # else the policy is being read anyway
             gateway.reload()
 
     with ending(with_stdin=stop_on_stdin_eof) as ended, on_hangup(reload):
-        watching = asyncio.create_task(descriptors.watch(settings, SystemClock()))
+        watching = asyncio.create_task(descriptors.watch(settings, SystemClock(), make_room))
         try:
             if await until(ended, start()):
                 gc.freeze()  # nor later: it would be a pause of a tenth of a second in some call

@@ -1,0 +1,137 @@
+"""Which connections are ended to make room: quiet ones, and only as many as needed."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eksgateway.rpc.call import Call
+from eksgateway.rpc.methods import METHODS
+from eksgateway.rpc.room import QUIET_S, Room
+from support.clock import FakeClock
+from support.gateway import running, until
+from support.logs import capture_logs
+from support.raw_http2 import connection, message
+from support.simulator import SimulatedEks
+
+CHECK = "/grpc.health.v1.Health/Check"
+LIVENESS = message(b"\x0a\x08liveness")
+
+
+@pytest.fixture
+async def eks() -> Any:
+    async with SimulatedEks() as simulated:
+        yield simulated
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has the loopback address of IPv6."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+def a_call(peer: str, path: str = "") -> Call:
+    return Call(path=path, method=METHODS.get(path), peer=peer, metadata=(), decision_id="d", request_id="r")
+
+
+class Listening:
+    """A TCP server that holds what connects, and its clients."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self._stack = stack
+        self.port = 0
+        self.clients: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._accepted: list[Any] = []
+
+    async def start(self, clients: int) -> None:
+        server = await asyncio.start_server(lambda *ends: self._accepted.append(ends), "127.0.0.1", 0)
+        self._stack.callback(server.close)
+        self.port = server.sockets[0].getsockname()[1]
+        for _ in range(clients):
+            self.clients.append(await asyncio.open_connection("127.0.0.1", self.port))
+            self._stack.callback(self.clients[-1][1].transport.abort)
+        await until(lambda: len(self._accepted) == clients)
+        for _, writer in self._accepted:
+            self._stack.callback(writer.transport.abort)
+
+    def peer(self, number: int) -> str:
+        host, port = self.clients[number][1].get_extra_info("sockname")
+        return f"ipv4:{host}:{port}"
+
+    async def ended(self, count: int) -> set[int]:
+        """Which clients have been cut off, once so many have."""
+        await until(lambda: sum(reader.at_eof() for reader, _ in self.clients) >= count)
+        return {number for number, (reader, _) in enumerate(self.clients) if reader.at_eof()}
+
+
+async def test_quiet_connections_end_until_three_tenths_are_free() -> None:
+    """Those with a call, or with one lately, stay, but not for a watch of health; without pressure all do."""
+    clock = FakeClock()
+    room = Room(clock)
+    async with AsyncExitStack() as stack:
+        here = Listening(stack)
+        await here.start(clients=10)
+        busy, lately = a_call(here.peer(0)), a_call(here.peer(1))
+        await room.admit(busy, None)
+        for number in range(2, 10):
+            await room.admit(a_call(here.peer(number), "/grpc.health.v1.Health/Watch"), None)
+        await room.make([here.port], most=10)
+        await clock.advance(QUIET_S - 1)
+        await room.admit(lately, None)
+        room.leave(lately)
+        await room.make([here.port], most=10)
+        assert await here.ended(0) == set()
+        await clock.advance(1)
+        await room.make([here.port], most=20)  # there is room
+        assert await here.ended(0) == set()
+        await room.make([here.port], most=10)
+        assert len(ended := await here.ended(3)) == 3
+        assert ended <= set(range(2, 10))
+
+
+async def test_nothing_ends_while_the_names_of_busy_peers_are_not_understood() -> None:
+    """Every connection would look quiet."""
+    clock = FakeClock()
+    room = Room(clock)
+    async with AsyncExitStack() as stack:
+        here = Listening(stack)
+        await here.start(clients=4)
+        await room.admit(a_call("a name of another kind"), None)
+        for _ in range(3):
+            await room.make([here.port], most=4)
+            await clock.advance(QUIET_S)
+        assert await here.ended(0) == set()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", *(["[::1]"] if has_ipv6() else [])])
+async def test_peers_have_the_names_that_core_gives_them(
+    tmp_path: Path, eks: SimulatedEks, host: str
+) -> None:
+    """A connection with a call stays, in each family of addresses, and one without ends."""
+    clock = FakeClock()
+    room = Room(clock)
+    listener = {"address": f"{host}:0", "mesh_terminates_tls": True}
+    async with AsyncExitStack() as stack:
+        gateway = await stack.enter_async_context(running(tmp_path, eks, listeners=[listener]))
+        address = gateway.address.replace("[", "").replace("]", "")
+        async with connection(address) as used, connection(address) as quiet:
+            with capture_logs() as logs:
+                await used.answer(used.send(CHECK, LIVENESS))
+                await until(lambda: any(line["event"] == "rpc.call" for line in logs))
+            (peer,) = (line["peer"] for line in logs if line["event"] == "rpc.call")
+            await room.admit(a_call(peer), None)
+            port = gateway.gateway.listeners[0].port
+            await room.make([port], most=1)
+            await clock.advance(QUIET_S)
+            await room.make([port], most=1)
+            async with asyncio.timeout(20):
+                await quiet.closed.wait()
+            assert (await used.answer(used.send(CHECK, LIVENESS))).status == "0"
