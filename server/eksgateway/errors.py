@@ -201,12 +201,15 @@ class LedgerUnavailable(Unavailable):
 
 class OutcomeUnrecorded(Unavailable):
     reason = "OUTCOME_UNRECORDED"
-    default = "The call was sent to EKS, and its outcome could not be recorded yet."
+    default = "The outcome of the call to EKS could not be recorded yet."
 
 
 class OutcomeUnknown(Unavailable):
     reason = "OUTCOME_UNKNOWN"
-    default = "The call was sent to EKS and not answered; what became of it is being looked at."
+    default = (
+        "Whether EKS got this cancel is not known: EKS gave no answer, and"
+        " what became of it is being looked at. The same request_id tells that; a new request_id sends again."
+    )
 
 
 class Draining(Unavailable):
@@ -297,10 +300,12 @@ class EksNotReached(EksUnavailable):
 
 
 class EksNoAnswer(EksError, OutcomeUnknown):
-    """A cancel was sent, and no answer or a 5xx came back: EKS may or may not have acted on it."""
+    """A cancel may have left, and no answer of EKS's own came back, or a 5xx: EKS may have acted or not."""
 
 
 class UpstreamCredentials(EksError, Fault):
+    """AWS refuses the gateway, or the gateway has no credentials: EKS did not judge the call."""
+
     reason = "UPSTREAM_CREDENTIALS"
     default = "AWS refuses the gateway's own credentials; the caller did nothing wrong."
 

@@ -51,6 +51,7 @@ async def open_gateway(settings: Settings, clock: Clock | None = None) -> Gatewa
         eks = BotoEks(settings.eks, clock)
         gateway = build_server(settings, policy=policy, eks=eks, ledger=ledger, clock=clock)
         gateway.warm = lambda: _warm(eks)
+        gateway.checks["credentials"] = eks.check
         opened.pop_all()
     return gateway
 
@@ -64,9 +65,13 @@ async def _open_ledger(settings: LedgerSettings, clock: Clock) -> Ledger:
 
 
 async def _warm(eks: BotoEks) -> None:
+    from eksgateway.eks.adapter import lasting  # noqa: PLC0415 - imported by now
+
     try:
         await eks.warm()
     except UpstreamCredentials as exc:
+        if not lasting(exc):
+            return  # it serves, and is not ready while the check of credentials fails
         raise StartError(
             f"AWS credentials cannot be used ({exc.detail}): give the process a role, or set"
             " AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, to ones that exist"

@@ -57,7 +57,7 @@ def as_botocore(update: Update) -> dict[str, Any]:
 @given(UPDATES)
 def test_an_update_loses_nothing(update: Update) -> None:
     """Every member arrives, whatever its value: also those that no model knows yet."""
-    assert to_update(as_botocore(update)) == update
+    assert to_update(as_botocore(update), update.id) == update
 
 
 def test_the_service_model_has_no_member_that_is_left_out() -> None:
@@ -74,8 +74,9 @@ def test_the_service_model_has_no_member_that_is_left_out() -> None:
 
 def test_absent_members_are_empty() -> None:
     """Nothing is guessed for what EKS left out."""
-    assert to_update({"update": {"id": "u"}}) == Update(id="u", status="", type="")
-    assert to_update({"update": {"id": "u", "errors": [{}], "params": [{}], "cancellation": {}}}) == Update(
+    assert to_update({"update": {"id": "u"}}, "u") == Update(id="u", status="", type="")
+    raw = {"id": "u", "errors": [{}], "params": [{}], "cancellation": {}}
+    assert to_update({"update": raw}, "u") == Update(
         id="u",
         status="",
         type="",
@@ -83,7 +84,7 @@ def test_absent_members_are_empty() -> None:
         errors=(UpdateError("", ""),),
         cancellation=UpdateCancellation("", ""),
     )
-    assert to_cluster({"cluster": {"arn": "a"}}) == ClusterFacts(arn="a", name="", status="", version="")
+    assert to_cluster({"cluster": {"arn": "a"}}, "c") == ClusterFacts("a", "", "", "")
     assert to_page({"updateIds": []}, "updateIds") == ((), "")
 
 
@@ -100,21 +101,56 @@ def test_absent_members_are_empty() -> None:
 )
 def test_times_are_utc(given_time: datetime, expected: datetime) -> None:
     """Whatever zone botocore parsed into, the model's times are in UTC."""
-    created = to_update({"update": {"id": "u", "createdAt": given_time}}).created_at
+    created = to_update({"update": {"id": "u", "createdAt": given_time}}, "u").created_at
     assert created == expected
     assert created.tzinfo is UTC
 
 
-@pytest.mark.parametrize("answer", [{}, {"update": None}, {"update": {}}, {"update": {"status": "Failed"}}])
-def test_an_answer_without_the_update_is_no_answer(answer: dict[str, Any]) -> None:
-    """A body cut short is not taken for an empty update."""
+@pytest.mark.parametrize(
+    "answer",
+    [{}, {"update": None}, {"update": {}}, {"update": {"status": "Failed"}}, {"update": {"id": "other"}}],
+)
+def test_to_update_refuses_an_answer_without_the_update(answer: dict[str, Any]) -> None:
+    """A body cut short is not taken for an empty update, nor another update for the one asked for."""
     with pytest.raises(Unusable):
-        to_update(answer)
+        to_update(answer, "u")
+
+
+HALF = "half \ud800"
+TEXTS: dict[str, dict[str, Any]] = {
+    "status": {"status": HALF},
+    "type": {"type": HALF},
+    "param": {"params": [{"type": "Version", "value": HALF}]},
+    "error": {"errors": [{"errorCode": "c", "errorMessage": HALF}]},
+    "resource": {"errors": [{"errorCode": "c", "resourceIds": [HALF]}]},
+    "cancellation": {"cancellation": {"status": "InProgress", "reason": HALF}},
+}
+
+
+@pytest.mark.parametrize("members", TEXTS.values(), ids=TEXTS)
+def test_to_update_refuses_text_that_is_not_unicode(members: dict[str, Any]) -> None:
+    """Policy input and protobuf cannot hold half a character: the answer is EKS's trouble, not theirs."""
+    with pytest.raises(Unusable):
+        to_update({"update": {"id": "u", **members}}, "u")
+    whole = to_update({"update": {"id": "u", "status": "\U0001f600\x00"}}, "u")
+    assert whole.status == "\U0001f600\x00"
+
+
+def test_other_answers_with_text_that_is_not_unicode_are_refused() -> None:
+    """Tags, names and page tokens too."""
+    for cluster in ({"tags": {HALF: ""}}, {"tags": {"t": HALF}}, {"status": HALF}):
+        with pytest.raises(Unusable):
+            to_cluster({"cluster": {"arn": "a", "name": "c", **cluster}}, "c")
+    for page in ({"updateIds": [HALF]}, {"updateIds": [], "nextToken": HALF}):
+        with pytest.raises(Unusable):
+            to_page(page, "updateIds")
 
 
 def test_an_answer_without_the_cluster_or_the_page_is_no_answer() -> None:
     """Likewise for the other two reads."""
     with pytest.raises(Unusable):
-        to_cluster({"cluster": {"name": "c"}})
+        to_cluster({"cluster": {"name": "c"}}, "c")
+    with pytest.raises(Unusable):
+        to_cluster({"cluster": {"name": "other", "arn": "a"}}, "c")
     with pytest.raises(Unusable):
         to_page({"nextToken": "t"}, "updateIds")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import re
 import socket
 import ssl
 import string
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import botocore.session
@@ -13,7 +16,7 @@ import pytest
 from botocore import exceptions as aws
 from botocore.parsers import ResponseParserError
 
-from eksgateway.eks.error_table import printable, translate
+from eksgateway.eks.error_table import no_credentials, printable, translate
 from eksgateway.errors import (
     EksClientError,
     EksError,
@@ -94,7 +97,7 @@ def test_every_error_of_the_service_is_translated() -> None:
         ("Throttling", 400, EksThrottled),
         ("ThrottlingException", 503, EksThrottled),
         ("NobodyKnowsThisOne", 429, EksThrottled),
-        ("429", 429, EksThrottled),
+        ("429", 429, LOST),
         ("AccessDenied", 403, UpstreamCredentials),
         ("AccessDeniedException", 403, UpstreamCredentials),
         ("UnrecognizedClientException", 403, UpstreamCredentials),
@@ -109,8 +112,14 @@ def test_every_error_of_the_service_is_translated() -> None:
         ("RequestTimeTooSkewed", 403, UpstreamCredentials),
         ("NobodyKnowsThisOne", 400, EksClientError),
         ("NobodyKnowsThisOne", 404, EksClientError),
-        ("403", 403, EksClientError),
-        ("", 400, EksClientError),
+        ("403", 403, LOST),
+        ("407", 407, LOST),
+        ("413", 413, LOST),
+        ("", 400, LOST),
+        ("InvalidStateException", 502, LOST),
+        ("AccessDenied", 503, LOST),
+        ("ValidationException", 400, EksClientError),
+        ("UnknownOperationException", 404, EksClientError),
         ("NobodyKnowsThisOne", 500, LOST),
         ("502", 502, LOST),
         ("InternalFailure", 500, LOST),
@@ -159,10 +168,77 @@ def test_other_words_of_aws_are_not_told(code: str, status: int) -> None:
     assert CANARY not in str(error.metadata)
 
 
-def test_the_body_of_something_that_is_not_aws_is_not_told() -> None:
-    """Without a code of AWS the text is that of a proxy on the way."""
-    error = translate(answered("403", 403, f"<html>{CANARY}</html>"), "CancelUpdate", LOST)
-    assert error.message == EksClientError.default
+@pytest.mark.parametrize("lost", [EksUnavailable, EksNoAnswer])
+@pytest.mark.parametrize(("code", "status"), [("403", 403), ("", 400), ("Forbidden", 403), ("429x", 413)])
+def test_an_answer_that_is_not_aws_own_is_no_answer(code: str, status: int, lost: type[EksError]) -> None:
+    """No code of AWS, and no request id of AWS: it is a proxy's, and so is its text."""
+    exc = answered(code, status, f"<html>{CANARY}</html>")
+    metadata: Any = exc.response["ResponseMetadata"]
+    del metadata["RequestId"]
+    error = translate(exc, "CancelUpdate", lost)
+    assert type(error) is lost
+    assert error.message == lost.default
+
+
+def test_a_proxys_429_slows_reads_and_says_nothing_about_a_cancel() -> None:
+    """Whether EKS got the cancel first is not known."""
+    assert type(translate(answered("429", 429), "CancelUpdate", EksUnavailable)) is EksThrottled
+    assert type(translate(answered("429", 429), "CancelUpdate", EksNoAnswer)) is EksNoAnswer
+
+
+CLOCKS = {
+    "skewed": ("RequestTimeTooSkewed", "", 0),
+    "expired": ("RequestExpired", "", 0),
+    "signature-expired": ("InvalidSignatureException", "Signature expired: 1 is now earlier than 2", 0),
+    "signature-not-yet": ("SignatureDoesNotMatch", "Signature not yet current: 1 is still later than 2", 0),
+    "by-its-date": ("SignatureDoesNotMatch", "", 600),
+    "by-its-date-early": ("InvalidSignatureException", "", -600),
+}
+
+
+@pytest.mark.parametrize(("code", "message", "ahead"), CLOCKS.values(), ids=CLOCKS)
+def test_a_wrong_clock_is_told_from_bad_keys(code: str, message: str, ahead: float) -> None:
+    """AWS answers both with the codes of a bad signature; the log has how far the clock is off."""
+    exc = answered(code, 403, message)
+    date = format_datetime(datetime.now(UTC) - timedelta(seconds=ahead), usegmt=True)
+    exc.response["ResponseMetadata"]["HTTPHeaders"] = {"date": date}
+    error = translate(exc, "CancelUpdate", LOST)
+    assert type(error) is UpstreamCredentials
+    assert "clock is wrong" in error.message
+    found = re.search(r"clock is wrong: ahead_s=(-?[0-9]+)", error.detail)
+    assert found
+    assert int(found[1]) == pytest.approx(ahead, abs=30)
+    no_date = translate(answered("SignatureDoesNotMatch", 403), "CancelUpdate", LOST)
+    assert "clock" not in no_date.message + no_date.detail
+
+
+GETTING: dict[str, tuple[Exception, str]] = {
+    "file-missing": (FileNotFoundError(2, "No such file", "/var/token"), "file=/var/token"),
+    "file-unreadable": (PermissionError(13, "Permission denied", "/var/token"), "file=/var/token"),
+    "empty-token": (aws.ParamValidationError(report=CANARY), "ParamValidationError"),
+    "endpoint": (aws.CredentialRetrievalError(provider=CANARY, error_msg=CANARY), "CredentialRetrievalError"),
+    "sts-refuses": (
+        answered("AccessDenied", 403, "no", "AssumeRoleWithWebIdentity"),
+        "AssumeRoleWithWebIdentity",
+    ),
+    "sts-down": (
+        answered("InternalFailure", 500, CANARY, "AssumeRole"),
+        "AssumeRole: ClientError InternalFailure",
+    ),
+    "sts-not-reached": (aws.EndpointConnectionError(endpoint_url=CANARY), "EndpointConnectionError"),
+    "still-expired": (RuntimeError(CANARY), "RuntimeError"),
+    "garbage": (KeyError(CANARY), "KeyError"),
+}
+
+
+@pytest.mark.parametrize(("raised", "told"), GETTING.values(), ids=GETTING)
+def test_no_credentials_is_never_eks_nor_the_callers_fault(raised: Exception, told: str) -> None:
+    """Whatever keeps the gateway from its credentials has one reason, and the log names file and kind."""
+    error = no_credentials(raised)
+    assert type(error) is UpstreamCredentials
+    assert told in error.detail
+    assert CANARY not in error.message + error.detail
+    assert "/var/token" not in error.message
 
 
 def test_the_log_learns_what_is_missing_but_never_the_signed_request() -> None:
@@ -180,14 +256,14 @@ def test_the_log_learns_what_is_missing_but_never_the_signed_request() -> None:
         ("AccessDenied", 403, UpstreamCredentials),
         ("InvalidIdentityToken", 400, UpstreamCredentials),
         ("ResourceNotFoundException", 404, UpstreamCredentials),
-        ("Throttling", 400, EksNotReached),
-        ("InternalFailure", 500, EksNotReached),
+        ("Throttling", 400, UpstreamCredentials),
+        ("InternalFailure", 500, UpstreamCredentials),
     ],
 )
 def test_an_error_of_another_service_is_never_taken_for_eks_word(
     code: str, status: int, expected: type[EksError]
 ) -> None:
-    """STS answering the hunt for credentials refused the gateway, or kept it from reaching EKS."""
+    """STS answering the hunt for credentials refused the gateway, or gave it none."""
     error = translate(answered(code, status, CANARY, operation="AssumeRole"), "CancelUpdate", LOST)
     assert type(error) is expected
     assert error.message == type(error).default

@@ -158,7 +158,7 @@ async def test_a_role_that_reaches_another_account(gateway: Running, sts: Sts) -
     ("fault", "told"),
     [
         pytest.param((403, "AccessDenied"), ("INTERNAL", "UPSTREAM_CREDENTIALS"), id="refused"),
-        pytest.param((503, "ServiceUnavailable"), ("UNAVAILABLE", "EKS_UNAVAILABLE"), id="down"),
+        pytest.param((503, "ServiceUnavailable"), ("INTERNAL", "UPSTREAM_CREDENTIALS"), id="down"),
     ],
 )
 async def test_a_role_that_cannot_be_assumed(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from eksgateway.clock import Clock
 from eksgateway.eks.clients import Clients, SendGate
 from eksgateway.eks.convert import to_cluster, to_page, to_update
-from eksgateway.eks.error_table import translate
+from eksgateway.eks.error_table import MISCONFIGURED, translate
 from eksgateway.eks.threads import Threads
 from eksgateway.errors import (
     EksError,
@@ -21,6 +21,7 @@ from eksgateway.errors import (
     EksUnavailable,
     GatewayError,
     TargetNotConfigured,
+    UpstreamCredentials,
 )
 from eksgateway.model import Caller, ClusterFacts, ClusterRef, Target, Update, UpdateRef
 from eksgateway.settings import EksSettings
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
     from mypy_boto3_eks import EKSClient
 
 T = TypeVar("T")
+
+
+def lasting(error: UpstreamCredentials) -> bool:
+    """Whether credentials are missing for a setting of the AWS SDK that cannot be used, and stays so."""
+    return isinstance(error.__cause__, MISCONFIGURED)
+
 
 # botocore sends an empty name as `/updates/` and `..` unescaped: neither may come as far as that.
 _PATH_SEGMENT = re.compile(r"[0-9A-Za-z_-]{1,100}")
@@ -50,11 +57,37 @@ class BotoEks:
         self._threads = {
             each.target: Threads(settings.threads, settings.waiting) for each in settings.targets
         }
+        self._renewals = Threads(1, 0)
+        self._renewing: asyncio.Task[None] | None = None
 
     async def warm(self) -> None:
-        """Load boto3 and make the home target's clients, so that no call has to wait for it."""
-        make = partial(self._clients.of, self._home)
-        await self._threads[self._home].read(lambda: _call("warm", make, lambda: EksNotReached))
+        """Load boto3, make the home target's clients, get the gateway's credentials: no call waits for it.
+
+        Raises UpstreamCredentials when there are none; ``lasting`` tells whether that mends by itself.
+        """
+
+        def work() -> None:
+            try:
+                self._clients.renew(self._home)
+            finally:
+                self._clients.tell()
+
+        await self._threads[self._home].read(lambda: _call("warm", work, lambda: EksNotReached))
+
+    async def check(self) -> None:
+        """Raise UpstreamCredentials while the gateway cannot get its own credentials for the home target.
+
+        Waits for nothing: what is due is asked for on a thread of its own, and the last attempt counts.
+        """
+        if self._clients.due(self._home) and (self._renewing is None or self._renewing.done()):
+            self._renewing = asyncio.create_task(self._renew())
+        fault = self._clients.fault(self._home)
+        if fault is not None:
+            raise fault
+
+    async def _renew(self) -> None:
+        with contextlib.suppress(GatewayError):  # which ``check`` raises
+            await self._renewals.read(lambda: self._clients.renew(self._home))
 
     def serves(self, cluster: ClusterRef) -> bool:
         """Whether the cluster's account and region are configured."""
@@ -85,7 +118,7 @@ class BotoEks:
             "DescribeCluster",
             cluster.target,
             on_behalf_of,
-            lambda eks: to_cluster(eks.describe_cluster(name=name)),
+            lambda eks: to_cluster(eks.describe_cluster(name=name), name),
         )
 
     async def describe_update(self, ref: UpdateRef, *, on_behalf_of: Caller | None = None) -> Update:
@@ -95,7 +128,7 @@ class BotoEks:
             "DescribeUpdate",
             ref.cluster.target,
             on_behalf_of,
-            lambda eks: to_update(eks.describe_update(name=name, updateId=update_id)),
+            lambda eks: to_update(eks.describe_update(name=name, updateId=update_id), update_id),
         )
 
     async def list_updates(
@@ -122,7 +155,7 @@ class BotoEks:
         def cancel() -> Update:
             with self._clients.acting_for(on_behalf_of, target) as eks:
                 answer = eks.cancels.cancel_update(name=name, updateId=update_id, clientRequestToken=token)
-                return to_update(answer)
+                return to_update(answer, update_id)
 
         def send() -> Update:
             with self._gate.until(send_before) as sending:
@@ -132,7 +165,9 @@ class BotoEks:
 
     async def close(self) -> None:
         """Wait a moment for calls on the wire, then leave them behind."""
-        await asyncio.gather(*(threads.close() for threads in self._threads.values()))
+        if self._renewing is not None:
+            self._renewing.cancel()
+        await asyncio.gather(*(threads.close() for threads in (*self._threads.values(), self._renewals)))
         self._clients.close()
 
     async def _read(

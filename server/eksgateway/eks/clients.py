@@ -8,27 +8,33 @@ The only module that imports boto3. Making a client blocks: it is for worker thr
 from __future__ import annotations
 
 import logging
+import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-
-from botocore.exceptions import NoCredentialsError
 
 from eksgateway.clock import Clock
+from eksgateway.eks.credentials import Kept, Signing, from_chain, where
 from eksgateway.eks.roles import Role
-from eksgateway.errors import DecisionStale
+from eksgateway.errors import DecisionStale, UpstreamCredentials
+from eksgateway.logs import Log
 from eksgateway.model import Caller, Target
-from eksgateway.settings import EksSettings, TargetSettings, is_loopback
+from eksgateway.settings import EksSettings, TargetSettings
 
 if TYPE_CHECKING:
     import boto3
-    from botocore.config import Config
+    from botocore.session import Session as BotocoreSession
     from mypy_boto3_eks import EKSClient
+    from mypy_boto3_sts import STSClient
+
+    from eksgateway.eks.wire import Wire
+
+_log = Log(__name__)
 
 _STS_ATTEMPTS = 2
+_COOL_DOWN_S = 2.0
 
 
 @dataclass(slots=True)
@@ -76,6 +82,82 @@ class Pair:
     role: Role | None
 
 
+class _Aws:
+    """boto3, and what all clients share: the gateway's own credentials, and how requests are sent."""
+
+    def __init__(
+        self, settings: EksSettings, gate: SendGate, clock: Clock, given: boto3.Session | None
+    ) -> None:
+        import boto3  # noqa: PLC0415 - takes 300 ms: here it costs a worker thread, not the start
+
+        from eksgateway.eks.wire import Wire  # noqa: PLC0415 - likewise
+
+        self._session = given or boto3.Session()
+        core: BotocoreSession = self._session._session  # noqa: SLF001 - boto3 has no other way to its settings
+        # As botocore itself would choose; chosen here, it can be named where TLS fails.
+        bundle = core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
+
+        def wire(read_timeout: float, before: Callable[[], None] = lambda: None) -> Wire:
+            return Wire(settings.connect_timeout_s, read_timeout, settings.threads, bundle, before)
+
+        self.signing = Signing()
+        self.own = Kept(lambda: from_chain(core), clock, _COOL_DOWN_S, lambda: where(core))
+        self.reading = wire(settings.read_timeout_s)
+        self.cancelling = wire(settings.cancel_read_timeout_s, gate.check)
+        if given is None:  # the chain of credentials makes clients of its own
+            for service in ("sso", "sso-oidc", "sts"):
+                _send(self._session, service, self.reading)
+
+    def eks(self, target: TargetSettings, wire: Wire) -> EKSClient:
+        """A client whose requests the wire sends."""
+        # botocore tries nothing again: a second read is the budget's affair, and a second cancel after
+        # a lost answer would report an accepted one as InvalidState.
+        client: EKSClient = self._client("eks", target.region, target.endpoint_url, 1, wire)
+        return client
+
+    def sts(self, target: TargetSettings) -> STSClient:
+        """A client that the target's role is assumed with."""
+        client: STSClient = self._client(
+            "sts", target.region, target.sts_endpoint_url, _STS_ATTEMPTS, self.reading
+        )
+        return client
+
+    def as_own(self) -> AbstractContextManager[None]:
+        """Sign with the gateway's own credentials what this thread calls meanwhile."""
+        return self.signing.by(self.own.get())
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.reading.close()
+        self.cancelling.close()
+
+    def _client(self, service: Any, region: str, endpoint: str | None, attempts: int, wire: Wire) -> Any:
+        import boto3  # noqa: PLC0415 - as above
+        from botocore.config import Config  # noqa: PLC0415
+
+        client = self._session.client(
+            service,
+            region_name=region,
+            endpoint_url=endpoint,
+            config=Config(
+                retries={"mode": "standard", "total_max_attempts": attempts},
+                # botocore's own says more, and is put together anew for each call: a fifth of a call's CPU.
+                user_agent=f"eksgateway Boto3/{boto3.__version__}",  # and boto3 adds botocore's
+            ),
+            # Each call is signed with the credentials of its thread: making a client looks for none.
+            aws_access_key_id="unused",
+            aws_secret_access_key="unused",  # noqa: S106
+        )
+        client.meta.events.register(f"before-call.{service}", self.signing.sign)
+        _send(client.meta, service, wire)
+        return client
+
+
+def _send(owner: Any, service: str, wire: Wire) -> None:
+    """Let a wire send what goes to a service. Clients have their session's handlers: each stands once."""
+    owner.events.register(f"before-send.{service}", wire.send, unique_id=f"eksgateway-{service}")
+
+
 class Clients:
     """The pairs of clients made so far; a pair is made when it is first asked for.
 
@@ -90,6 +172,7 @@ class Clients:
         self._gate = gate
         self._clock = clock
         self._session = session
+        self._aws: _Aws | None = None
         self._pairs: dict[Target, Pair] = {}
         self._lock = threading.Lock()  # making clients of one session is not thread-safe
         # botocore's debug lines hold signed headers and session tokens.
@@ -104,9 +187,14 @@ class Clients:
 
     @contextmanager
     def acting_for(self, caller: Caller | None, target: Target) -> Iterator[Pair]:
-        """The target's clients, for calls that this thread makes for a caller, or for the gateway itself."""
+        """The target's clients, for calls that this thread makes for a caller, or for the gateway itself.
+
+        Raises UpstreamCredentials.
+        """
         pair = self.of(target)
-        with pair.role.acting_for(caller) if pair.role else nullcontext():
+        aws = self._loaded()
+        keys = pair.role.keys(caller) if pair.role else aws.own.get()
+        with aws.signing.by(keys):
             yield pair
 
     def of(self, target: Target) -> Pair:
@@ -117,55 +205,55 @@ class Clients:
                 pair = self._pairs[target] = self._make(self._targets[target])
             return pair
 
+    def fault(self, target: Target) -> UpstreamCredentials | None:
+        """Why the gateway has no credentials for its own calls in a target, if that is known."""
+        return next((each.fault for each in self._own(target) if each.fault is not None), None)
+
+    def due(self, target: Target) -> bool:
+        """Whether the gateway's own credentials there are to be asked for now."""
+        return any(each.due for each in self._own(target))
+
+    def renew(self, target: Target) -> None:
+        """Ask for them, if they are due. Raises UpstreamCredentials."""
+        with self.acting_for(None, target):
+            pass
+
+    def tell(self) -> None:
+        """Log how each target is reached, and as whom as far as that is known."""
+        for target, settings in self._targets.items():
+            known = {"account": target.account_id, "region": target.region, "role": settings.role_arn}
+            try:
+                pair, own = self.of(target), self._loaded().own
+                known["endpoint"] = pair.reads.meta.endpoint_url
+                known |= {"credentials": own.identity, "session": pair.role.own.identity if pair.role else ""}
+                known["fault"] = getattr(self.fault(target), "detail", "")
+            except Exception as exc:  # noqa: BLE001 - a call to that target will fail with it
+                known["fault"] = type(exc).__name__
+            _log.info("eks.target", **{name: value for name, value in known.items() if value})
+
     def close(self) -> None:
         """Close every connection."""
-        for pair in tuple(self._pairs.values()):  # not under the lock: who holds it may wait for credentials
+        for pair in tuple(self._pairs.values()):
             pair.reads.close()
             pair.cancels.close()
             if pair.role is not None:
                 pair.role.close()
+        if self._aws is not None:
+            self._aws.close()
+
+    def _own(self, target: Target) -> list[Kept]:
+        pair, aws = self._pairs.get(target), self._aws
+        if pair is None or aws is None:
+            return []
+        return [aws.own, pair.role.own] if pair.role else [aws.own]
+
+    def _loaded(self) -> _Aws:
+        if self._aws is None:
+            self._aws = _Aws(self._settings, self._gate, self._clock, self._session)
+        return self._aws
 
     def _make(self, target: TargetSettings) -> Pair:
-        import boto3  # noqa: PLC0415 - takes 300 ms: here it costs a worker thread, not the start
-
-        if self._session is None:
-            self._session = boto3.Session()
-        session, settings = self._session, self._settings
-        if session.get_credentials() is None:  # a client made without them would never have any
-            raise NoCredentialsError
-        region, endpoint = target.region, target.endpoint_url
-        # botocore tries nothing again: a second read is the budget's affair, and a second cancel after
-        # a lost answer would report an accepted one as InvalidState.
-        reading = self._config(endpoint, settings.read_timeout_s, 1)
-        cancelling = self._config(endpoint, settings.cancel_read_timeout_s, 1)
-        reads = session.client("eks", region_name=region, endpoint_url=endpoint, config=reading)
-        cancels = session.client("eks", region_name=region, endpoint_url=endpoint, config=cancelling)
-        role = self._role(session, target)
-        if role is not None:
-            for client in (reads, cancels):
-                client.meta.events.register("before-call.eks", role.sign)
-        cancels.meta.events.register("before-send.eks.CancelUpdate", self._gate.check)
+        aws = self._loaded()
+        reads, cancels = aws.eks(target, aws.reading), aws.eks(target, aws.cancelling)
+        role = Role(target, aws.sts(target), self._clock, aws.as_own) if target.role_arn else None
         return Pair(reads, cancels, role)
-
-    def _role(self, session: boto3.Session, target: TargetSettings) -> Role | None:
-        if target.role_arn is None:
-            return None
-        endpoint = target.sts_endpoint_url
-        config = self._config(endpoint, self._settings.read_timeout_s, _STS_ATTEMPTS)
-        sts = session.client("sts", region_name=target.region, endpoint_url=endpoint, config=config)
-        return Role(target, sts, self._clock)
-
-    def _config(self, endpoint: str | None, read_timeout: float, attempts: int) -> Config:
-        import boto3  # noqa: PLC0415 - as above
-        from botocore.config import Config  # noqa: PLC0415
-
-        local = endpoint is not None and is_loopback(urlsplit(endpoint).hostname or "")
-        return Config(
-            connect_timeout=self._settings.connect_timeout_s,
-            read_timeout=read_timeout,
-            max_pool_connections=self._settings.threads,
-            retries={"mode": "standard", "total_max_attempts": attempts},
-            proxies={} if local else None,  # no proxy of the environment leads to this machine
-            # botocore's own, which says more, is put together anew for each call: a fifth of a call's CPU.
-            user_agent=f"eksgateway Boto3/{boto3.__version__}",  # and boto3 adds botocore's
-        )

@@ -10,13 +10,15 @@ from eksgateway.model import ClusterFacts, Update, UpdateCancellation, UpdateErr
 
 
 class Unusable(ValueError):
-    """An answer without what was asked for, as a body cut short looks once it is parsed."""
+    """An answer without what was asked for, as a body cut short looks once it is parsed, or with text that
+    is not Unicode.
+    """
 
 
-def to_update(answer: Mapping[str, Any]) -> Update:
-    """The ``update`` of a DescribeUpdate or CancelUpdate answer."""
+def to_update(answer: Mapping[str, Any], asked: str) -> Update:
+    """The ``update`` of a DescribeUpdate or CancelUpdate answer, if it is the one asked for."""
     raw = answer.get("update") or {}
-    if not raw.get("id"):
+    if raw.get("id") != asked:
         raise Unusable
     cancellation = raw.get("cancellation")
     return Update(
@@ -29,7 +31,7 @@ def to_update(answer: Mapping[str, Any]) -> Update:
             UpdateError(
                 _text(error, "errorCode"),
                 _text(error, "errorMessage"),
-                tuple(str(resource) for resource in error.get("resourceIds") or ()),
+                tuple(_unicode(resource) for resource in error.get("resourceIds") or ()),
             )
             for error in raw.get("errors") or ()
         ),
@@ -39,17 +41,17 @@ def to_update(answer: Mapping[str, Any]) -> Update:
     )
 
 
-def to_cluster(answer: Mapping[str, Any]) -> ClusterFacts:
-    """The ``cluster`` of a DescribeCluster answer."""
+def to_cluster(answer: Mapping[str, Any], asked: str) -> ClusterFacts:
+    """The ``cluster`` of a DescribeCluster answer, if it has the name asked for; its ARN says whose it is."""
     raw = answer.get("cluster") or {}
-    if not raw.get("arn"):
+    if not raw.get("arn") or raw.get("name", asked) != asked:
         raise Unusable
     return ClusterFacts(
         arn=_text(raw, "arn"),
         name=_text(raw, "name"),
         status=_text(raw, "status"),
         version=_text(raw, "version"),
-        tags={str(key): str(value) for key, value in (raw.get("tags") or {}).items()},
+        tags={_unicode(key): _unicode(value) for key, value in (raw.get("tags") or {}).items()},
     )
 
 
@@ -57,12 +59,22 @@ def to_page(answer: Mapping[str, Any], member: str) -> tuple[tuple[str, ...], st
     """The names or ids that a listing answer has in a member, and the token of the next page."""
     if not isinstance(answer.get(member), list):
         raise Unusable
-    return tuple(str(each) for each in answer[member]), _text(answer, "nextToken")
+    return tuple(_unicode(each) for each in answer[member]), _text(answer, "nextToken")
 
 
 def _text(raw: Mapping[str, Any], member: str) -> str:
     value = raw.get(member)
-    return "" if value is None else str(value)
+    return "" if value is None else _unicode(value)
+
+
+def _unicode(value: Any) -> str:
+    r"""As text. JSON can hold half a character (``\ud800``), which neither policy, logs nor protobuf can."""
+    text = str(value)
+    try:
+        text.encode()
+    except UnicodeEncodeError as exc:
+        raise Unusable from exc
+    return text
 
 
 def _utc(value: datetime | None) -> datetime | None:

@@ -6,9 +6,12 @@ message; botocore's exception texts (they name endpoints and signed requests) ar
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from botocore import exceptions as aws
@@ -19,15 +22,23 @@ from eksgateway.errors import (
     EksInvalidParameter,
     EksInvalidRequest,
     EksInvalidState,
+    EksNoAnswer,
     EksNotFound,
     EksNotReached,
     EksRefused,
     EksResourceInUse,
     EksThrottled,
+    EksUnavailable,
     UpstreamCredentials,
 )
 
+_CANNOT_GET = "The gateway cannot get its own AWS credentials right now; the caller did nothing wrong."
+_CLOCK_WRONG = (
+    "AWS refuses the gateway's calls because the gateway's clock is wrong; the caller did nothing wrong."
+)
+
 _MESSAGE_LIMIT = 500
+_RATE_LIMIT = "request limit exceeded"
 _CODE_LIMIT = 100
 
 _REFUSALS: dict[str, type[EksRefused]] = {
@@ -37,6 +48,13 @@ _REFUSALS: dict[str, type[EksRefused]] = {
     "ResourceInUseException": EksResourceInUse,
     "ResourceNotFoundException": EksNotFound,
     "ClientException": EksClientError,
+    # Of any AWS service: https://docs.aws.amazon.com/eks/latest/APIReference/CommonErrors.html
+    "MalformedHttpRequestException": EksClientError,
+    "RequestEntityTooLargeException": EksClientError,
+    "SerializationException": EksClientError,
+    "UnknownOperationException": EksClientError,
+    "ValidationError": EksClientError,
+    "ValidationException": EksClientError,
 }
 
 _THROTTLED = frozenset(
@@ -70,13 +88,16 @@ _CREDENTIALS = _ACCESS_DENIED | {
     "MissingAuthenticationToken",
     "MissingAuthenticationTokenException",
     "OptInRequired",
-    "RequestExpired",  # this and the next: the gateway's own clock is wrong
-    "RequestTimeTooSkewed",
     "SignatureDoesNotMatch",
     "TokenRefreshRequired",
     "UnrecognizedClient",
     "UnrecognizedClientException",
 }
+
+_CLOCK = frozenset({"RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed"})
+# A signature's time is judged before its keys, under the codes of a bad signature.
+_CLOCK_IN_WORDS = re.compile(r"signature (?:has )?expired|signature not yet current", re.IGNORECASE)
+_SKEW_S = 240  # AWS takes five minutes
 
 # AWS's words for "it did not finish"; some of them come with a 4xx.
 _UNFINISHED = frozenset(
@@ -93,27 +114,40 @@ _UNFINISHED = frozenset(
     }
 )
 
-_NO_CREDENTIALS = (
+# Settings of the AWS SDK that cannot be used, and stay so: with one of these a gateway does not start.
+MISCONFIGURED = (
     aws.ConfigNotFound,
     aws.ConfigParseError,
-    aws.CredentialRetrievalError,
     aws.InvalidConfigError,
-    aws.LoginError,
-    aws.MetadataRetrievalError,
     aws.MissingDependencyException,
-    aws.NoAuthTokenError,
     aws.NoCredentialsError,
     aws.PartialCredentialsError,
     aws.ProfileNotFound,
     aws.RefreshWithMFAUnsupportedError,
-    aws.SSOError,
-    aws.TokenRetrievalError,
     aws.UnknownCredentialError,
     aws.UnknownTokenProviderError,
 )
 
-# Where one of these is the cause, the request's bytes never left.
-_UNCONNECTED = (ConnectionRefusedError, socket.gaierror, ssl.SSLCertVerificationError)
+_NO_CREDENTIALS = (
+    *MISCONFIGURED,
+    aws.CredentialRetrievalError,
+    aws.LoginError,
+    aws.MetadataRetrievalError,
+    aws.NoAuthTokenError,
+    aws.SSOError,
+    aws.TokenRetrievalError,
+)
+
+# Where one of these is the cause, the request's bytes never left. The files are those of a CA bundle.
+_UNCONNECTED = (
+    ConnectionRefusedError,
+    FileNotFoundError,
+    IsADirectoryError,
+    PermissionError,
+    socket.gaierror,
+    ssl.SSLCertVerificationError,
+)
+_UNUSABLE_BUNDLE = frozenset({"NO_CERTIFICATE_OR_CRL_FOUND", "NO_START_LINE", "PEM_LIB"})
 
 
 def translate(exc: Exception, operation: str, lost: type[EksError]) -> EksError:
@@ -122,7 +156,7 @@ def translate(exc: Exception, operation: str, lost: type[EksError]) -> EksError:
     ``lost`` is what it means for this call that nobody knows the answer: EksUnavailable for a
     read, EksNoAnswer for a cancel that was sent, EksNotReached for one that certainly was not.
     """
-    detail = f"{operation}: {type(exc).__name__}"
+    detail = _detail(exc, operation)
     if isinstance(exc, aws.ClientError):
         return _answered(exc, operation, lost, detail)
     if isinstance(exc, _NO_CREDENTIALS):
@@ -134,42 +168,95 @@ def translate(exc: Exception, operation: str, lost: type[EksError]) -> EksError:
     return lost(detail=detail)
 
 
+def no_credentials(exc: Exception) -> UpstreamCredentials:
+    """The error for whatever went wrong in getting credentials: never the caller's fault, nor EKS's."""
+    if not isinstance(exc, aws.ClientError):
+        return UpstreamCredentials(_CANNOT_GET, detail=_detail(exc, "credentials"))
+    operation = exc.operation_name
+    found = _answered(exc, operation, EksUnavailable, _detail(exc, operation))
+    if isinstance(found, UpstreamCredentials):
+        return UpstreamCredentials(found.message, detail=found.detail)
+    refused = isinstance(found, EksRefused)
+    return UpstreamCredentials("" if refused else _CANNOT_GET, detail=found.detail)
+
+
+def _detail(exc: Exception, operation: str) -> str:
+    """For the log: what kind of error, which file, and what ``wire`` noted; no text of botocore."""
+    told = [f"{operation}: {type(exc).__name__}"]
+    if isinstance(exc, OSError) and exc.filename is not None:
+        told.append(f"file={printable(exc.filename, _MESSAGE_LIMIT)}")
+    return " ".join([*told, *getattr(exc, "__notes__", ())])
+
+
 def _answered(exc: aws.ClientError, operation: str, lost: type[EksError], detail: str) -> EksError:
     response: Any = exc.response
     error = response.get("Error", {})
     meta = response.get("ResponseMetadata", {})
-    code = printable(error.get("Code", ""), _CODE_LIMIT)
-    message = printable(error.get("Message", ""), _MESSAGE_LIMIT)
-    status = meta.get("HTTPStatusCode", 0)
+    code = printable(error.get("Code") or "", _CODE_LIMIT)
+    message = printable(error.get("Message") or "", _MESSAGE_LIMIT)
     metadata = {"eks_code": code} if code else {}
-    detail += f" {code} status={status} request_id={printable(meta.get('RequestId', ''), _CODE_LIMIT)}"
+    detail += (
+        f" {code} status={meta.get('HTTPStatusCode', 0)}"
+        f" request_id={printable(meta.get('RequestId', ''), _CODE_LIMIT)}"
+    )
     if code in _ACCESS_DENIED:
         # Names the role and the missing permission. Texts about signatures hold the signed request.
         detail += f" {message}"
-    if exc.operation_name != operation:
-        # Another service was asked first, for credentials: nothing went to EKS.
-        refused = 400 <= status < 500 and code not in _THROTTLED | _UNFINISHED
-        source: type[EksError] = UpstreamCredentials if refused else EksNotReached
-        return source(metadata=metadata, detail=f"{detail} from={exc.operation_name}")
-    kind = _kind(code, message, status, lost)
-    if issubclass(kind, EksRefused) and not code.isdecimal():
-        # A number is botocore's stand-in for a missing code: then the text is a proxy's, not EKS's.
+    if exc.operation_name != operation:  # another service's, asked for credentials: nothing went to EKS
+        return UpstreamCredentials(metadata=metadata, detail=f"{detail} from={exc.operation_name}")
+    if _wrong_clock(code, message, meta):
+        return UpstreamCredentials(_CLOCK_WRONG, metadata=metadata, detail=f"{detail} {_skew(meta)}")
+    kind = _kind(code, message, meta, lost)
+    if issubclass(kind, EksRefused):
         return kind(message, metadata=metadata, detail=detail)
     return kind(metadata=metadata, detail=detail)
 
 
-def _kind(code: str, message: str, status: int, lost: type[EksError]) -> type[EksError]:
-    if code in _THROTTLED or status == 429:
+def _kind(code: str, message: str, meta: Mapping[str, Any], lost: type[EksError]) -> type[EksError]:
+    status = meta.get("HTTPStatusCode", 0)
+    if code in _THROTTLED or (code == "InvalidRequestException" and _RATE_LIMIT in message.lower()):
         return EksThrottled
-    if code == "InvalidRequestException" and "request limit exceeded" in message.lower():
-        return EksThrottled
+    if code in _UNFINISHED or status == 408 or not 400 <= status < 500:
+        return lost
     if code in _CREDENTIALS:
         return UpstreamCredentials
     if code in _REFUSALS:
         return _REFUSALS[code]
-    if code in _UNFINISHED or status == 408 or not 400 <= status < 500:
-        return lost
-    return EksClientError
+    return _unknown(code, meta, lost)
+
+
+def _unknown(code: str, meta: Mapping[str, Any], lost: type[EksError]) -> type[EksError]:
+    """A 4xx whose code is in no list. AWS's own front gives each answer a request id and a code: an answer
+    without is a proxy's or a firewall's, and says nothing about what EKS did with the call.
+    """
+    named = bool(code) and not code.isdecimal()  # a number is botocore's stand-in for a missing code
+    ours = named and bool(meta.get("RequestId"))
+    if meta.get("HTTPStatusCode") == 429 and (ours or not issubclass(lost, EksNoAnswer)):
+        return EksThrottled
+    return EksClientError if ours else lost
+
+
+def _wrong_clock(code: str, message: str, meta: Mapping[str, Any]) -> bool:
+    """Whether AWS refused the time of the call, and no key. The codes are of a bad signature too."""
+    if code in _CLOCK:
+        return True
+    signature = code == "AuthFailure" or (code in _CREDENTIALS and "Signature" in code)
+    late = _CLOCK_IN_WORDS.search(message) is not None or abs(_ahead(meta) or 0) > _SKEW_S
+    return signature and late
+
+
+def _skew(meta: Mapping[str, Any]) -> str:
+    ahead = _ahead(meta)
+    return "clock is wrong" if ahead is None else f"clock is wrong: ahead_s={ahead:.0f}"
+
+
+def _ahead(meta: Mapping[str, Any]) -> float | None:
+    """How many seconds the gateway's clock is ahead of AWS's, by the answer's Date, if that can be told."""
+    try:
+        theirs = parsedate_to_datetime(meta["HTTPHeaders"]["date"])
+        return (datetime.now(UTC) - theirs).total_seconds()
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _never_connected(exc: Exception) -> bool:
@@ -181,16 +268,19 @@ def _never_connected(exc: Exception) -> bool:
     if isinstance(exc, (aws.EndpointConnectionError, aws.ConnectTimeoutError)):
         return True
     if isinstance(exc, (aws.ProxyConnectionError, aws.SSLError)):
-        return any(isinstance(cause, _UNCONNECTED) for cause in _causes(exc.kwargs.get("error")))
+        return any(
+            isinstance(cause, _UNCONNECTED) or getattr(cause, "reason", None) in _UNUSABLE_BUNDLE
+            for cause in causes(exc.kwargs.get("error"))
+        )
     return False
 
 
-def _causes(exc: object) -> Iterator[BaseException]:
+def causes(exc: object) -> Iterator[BaseException]:
     """What an error of urllib3 wraps: it keeps causes in several places."""
     if isinstance(exc, BaseException):
         yield exc
         for cause in (getattr(exc, "original_error", None), exc.__cause__, *exc.args):
-            yield from _causes(cause)
+            yield from causes(cause)
 
 
 def printable(text: object, limit: int) -> str:

@@ -10,27 +10,24 @@ import re
 import threading
 from base64 import b32encode
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from eksgateway.clock import Clock
-from eksgateway.eks.error_table import translate
-from eksgateway.errors import EksNotReached
-from eksgateway.logs import Log
+from eksgateway.eks.credentials import Found, Kept
 from eksgateway.model import Caller
 from eksgateway.settings import TargetSettings
 
 if TYPE_CHECKING:
-    from botocore.credentials import RefreshableCredentials
+    from botocore.credentials import ReadOnlyCredentials
     from mypy_boto3_sts import STSClient
-
-_log = Log(__name__)
 
 OWN_SESSION = "eksgateway"
 KEPT = 1000  # sessions of one role; about 3 KB each
-LASTS_S = 3600  # the most that AWS gives from role to role; botocore renews in its last 15 minutes
+LASTS_S = 3600  # the most that AWS gives from role to role
 COOL_DOWN_S = 1.0
 
 _LONGEST_NAME = 64
@@ -52,89 +49,61 @@ def session_name(caller: Caller | None) -> str:
 class Role:
     """Sessions of one role by name, the one used least recently let go first.
 
-    All callers share the target's clients and their connections: a call is signed for whom its
-    thread says, and a call that says nobody is not made.
+    ``signing`` is entered around each call to STS, so that it is signed with the gateway's own credentials.
     """
 
-    def __init__(self, target: TargetSettings, sts: STSClient, clock: Clock, kept: int = KEPT) -> None:
+    def __init__(
+        self,
+        target: TargetSettings,
+        sts: STSClient,
+        clock: Clock,
+        signing: Callable[[], AbstractContextManager[None]] = nullcontext,
+        kept: int = KEPT,
+    ) -> None:
         self._target = target
         self._sts = sts
         self._clock = clock
+        self._signing = signing
         self._size = kept
-        self._sessions: OrderedDict[str, RefreshableCredentials] = OrderedDict()
+        self._sessions: OrderedDict[str, Kept] = OrderedDict()
         self._lock = threading.Lock()
-        self._thread = threading.local()
+        self.own = self._new(OWN_SESSION)
 
-    @contextmanager
-    def acting_for(self, caller: Caller | None) -> Iterator[None]:
-        """Sign what this thread calls meanwhile for the caller. Raises what botocore does when STS fails."""
-        session = self._session(session_name(caller))
-        session.get_frozen_credentials()  # here STS is asked, if need be
-        self._thread.session = session
-        try:
-            yield
-        finally:
-            del self._thread.session
-
-    def sign(self, params: dict[str, Any], **_event: Any) -> None:
-        """Handle before-call."""
-        params["context"].setdefault("signing", {})["request_credentials"] = self._thread.session
+    def keys(self, caller: Caller | None) -> ReadOnlyCredentials:
+        """Credentials of the caller's session. Raises UpstreamCredentials."""
+        return (self.own if caller is None else self._session(session_name(caller))).get()
 
     def close(self) -> None:
         """Close the connections to STS."""
         self._sts.close()
 
-    def _session(self, name: str) -> RefreshableCredentials:
-        from botocore.credentials import DeferredRefreshableCredentials  # noqa: PLC0415 - as boto3: slow
-
+    def _session(self, name: str) -> Kept:
         with self._lock:
             session = self._sessions.get(name)
             if session is None:
-                assume = _AssumeRole(self._target, name, self._sts, self._clock)
-                session = DeferredRefreshableCredentials(assume, "assume-role", self._clock.now)
-                self._sessions[name] = session
+                session = self._sessions[name] = self._new(name)
             self._sessions.move_to_end(name)
             if len(self._sessions) > self._size:
                 self._sessions.popitem(last=False)
             return session
 
+    def _new(self, name: str) -> Kept:
+        about = {"role": self._target.role_arn or "", "session": name}
+        return Kept(lambda: self._assume(name), self._clock, COOL_DOWN_S, lambda: about)
 
-class _AssumeRole:
-    """Gets one session's credentials, for botocore, which asks one at a time and when they near their end.
+    def _assume(self, name: str) -> Found:
+        from botocore.credentials import ReadOnlyCredentials  # noqa: PLC0415 - as boto3: slow
 
-    For a moment after a failure it fails at once: the threads that waited for it do not each
-    wait for STS in turn.
-    """
-
-    def __init__(self, target: TargetSettings, name: str, sts: STSClient, clock: Clock) -> None:
-        self._asked: dict[str, Any] = {
-            "RoleArn": target.role_arn,
-            "RoleSessionName": name,
-            "DurationSeconds": LASTS_S,
-        }
-        if target.external_id is not None:
-            self._asked["ExternalId"] = target.external_id
-        self._sts = sts
-        self._clock = clock
-        self._failure: Exception | None = None
-        self._again = 0.0  # monotonic
-
-    def __call__(self) -> dict[str, str]:
-        if self._failure is not None and self._clock.monotonic() < self._again:
-            raise self._failure.with_traceback(None)
-        try:
-            got = self._sts.assume_role(**self._asked)["Credentials"]
-            found = {
-                "access_key": got["AccessKeyId"],
-                "secret_key": got["SecretAccessKey"],
-                "token": got["SessionToken"],
-                "expiry_time": got["Expiration"].isoformat(),
-            }
-        except Exception as exc:
-            detail = translate(exc, "AssumeRole", EksNotReached).detail
-            session = self._asked["RoleSessionName"]
-            _log.warning("eks.role_not_assumed", role=self._asked["RoleArn"], session=session, detail=detail)
-            self._failure, self._again = exc, self._clock.monotonic() + COOL_DOWN_S
-            raise
-        self._failure = None
-        return found
+        asked: dict[str, Any] = {"RoleArn": self._target.role_arn}
+        if self._target.external_id is not None:
+            asked["ExternalId"] = self._target.external_id
+        with self._signing():
+            answer = self._sts.assume_role(RoleSessionName=name, DurationSeconds=LASTS_S, **asked)
+        got = answer["Credentials"]
+        keys = ReadOnlyCredentials(got["AccessKeyId"], got["SecretAccessKey"], got["SessionToken"])
+        ends = got["Expiration"]
+        return Found(
+            keys,
+            lambda seconds: self._clock.now() + timedelta(seconds=seconds) <= ends,
+            answer.get("AssumedRoleUser", {}).get("Arn", ""),
+        )

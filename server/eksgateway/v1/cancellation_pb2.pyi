@@ -49,11 +49,15 @@ class _CancellationPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Can
     CANCELLATION_PHASE_CANCELLATION_FAILED: _CancellationPhase.ValueType  # 8
     """EKS says that the cancellation failed. Not final: the update goes on."""
     CANCELLATION_PHASE_REQUESTED: _CancellationPhase.ValueType  # 9
-    """EKS accepted the cancel, which is not a promise that it will stop the update."""
+    """EKS accepted the cancel, or shows a cancellation that is under way; neither is a promise that it
+    will stop the update.
+    """
     CANCELLATION_PHASE_OUTCOME_UNKNOWN: _CancellationPhase.ValueType  # 10
-    """The intent is committed, and nothing more is known: no answer came, or the gateway stopped
-    in between. The gateway looks at the update until that settles it; it never sends again by
-    itself.
+    """The intent is committed, and whether EKS got the cancel is not known: no answer came, or one
+    that was not EKS's own, or the gateway stopped in between. The gateway looks at the update until
+    that settles it; it never sends again by itself. While EKS shows the update InProgress without
+    any cancellation, `phase_reason` says after some seconds that EKS seems not to have got it. A
+    new request_id sends again.
     """
 
 class CancellationPhase(_CancellationPhase, metaclass=_CancellationPhaseEnumTypeWrapper):
@@ -86,11 +90,15 @@ CANCELLATION_PHASE_CANCELLING: CancellationPhase.ValueType  # 7
 CANCELLATION_PHASE_CANCELLATION_FAILED: CancellationPhase.ValueType  # 8
 """EKS says that the cancellation failed. Not final: the update goes on."""
 CANCELLATION_PHASE_REQUESTED: CancellationPhase.ValueType  # 9
-"""EKS accepted the cancel, which is not a promise that it will stop the update."""
+"""EKS accepted the cancel, or shows a cancellation that is under way; neither is a promise that it
+will stop the update.
+"""
 CANCELLATION_PHASE_OUTCOME_UNKNOWN: CancellationPhase.ValueType  # 10
-"""The intent is committed, and nothing more is known: no answer came, or the gateway stopped
-in between. The gateway looks at the update until that settles it; it never sends again by
-itself.
+"""The intent is committed, and whether EKS got the cancel is not known: no answer came, or one
+that was not EKS's own, or the gateway stopped in between. The gateway looks at the update until
+that settles it; it never sends again by itself. While EKS shows the update InProgress without
+any cancellation, `phase_reason` says after some seconds that EKS seems not to have got it. A
+new request_id sends again.
 """
 Global___CancellationPhase: _TypeAlias = CancellationPhase  # noqa: Y015
 
@@ -150,7 +158,7 @@ class Cancellation(_message.Message):
     @_builtins.property
     def forward_time(self) -> _timestamp_pb2.Timestamp:
         """When what became of CancelUpdate was known: its answer, or that none came. Absent when nothing
-        was sent, and when the gateway stopped in between.
+        was sent, and when the gateway stopped in between. That it is set does not say that EKS got it.
         """
 
     @_builtins.property

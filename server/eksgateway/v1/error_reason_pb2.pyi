@@ -68,12 +68,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_LEDGER_UNAVAILABLE: _ErrorReason.ValueType  # 17
     """UNAVAILABLE. The intent could not be recorded; nothing was sent."""
     ERROR_REASON_OUTCOME_UNRECORDED: _ErrorReason.ValueType  # 18
-    """UNAVAILABLE. The cancel was sent, and its outcome could not be recorded yet. Metadata:
+    """UNAVAILABLE. What became of the cancel could not be recorded yet. Metadata:
     `cancellation_id`.
     """
     ERROR_REASON_OUTCOME_UNKNOWN: _ErrorReason.ValueType  # 19
-    """UNAVAILABLE. The cancel was sent and not answered. Metadata: `cancellation_id`: ask
-    GetCancellation, or call again with the same request_id.
+    """UNAVAILABLE. Whether EKS got the cancel is not known: EKS gave no answer, or what came was not
+    EKS's own (a 5xx, a proxy's 4xx). Metadata: `cancellation_id`: ask GetCancellation, or call again
+    with the same request_id, to learn what became of it; a new request_id sends again.
     """
     ERROR_REASON_EKS_INVALID_PARAMETER: _ErrorReason.ValueType  # 20
     """INVALID_ARGUMENT. EKS: InvalidParameterException. Every EKS_ reason has AWS's code in the
@@ -86,8 +87,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_EKS_RESOURCE_IN_USE: _ErrorReason.ValueType  # 23
     """FAILED_PRECONDITION. EKS: ResourceInUseException."""
     ERROR_REASON_EKS_CLIENT_ERROR: _ErrorReason.ValueType  # 24
-    """FAILED_PRECONDITION. EKS: ClientException, or a refusal with a code that this gateway does not
-    know.
+    """FAILED_PRECONDITION. EKS: ClientException, or a refusal of AWS's own with a code that this gateway
+    does not know.
     """
     ERROR_REASON_EKS_NOT_FOUND: _ErrorReason.ValueType  # 25
     """NOT_FOUND. EKS: ResourceNotFoundException; told only to callers whom the policy admits to the
@@ -96,9 +97,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_EKS_THROTTLED: _ErrorReason.ValueType  # 26
     """RESOURCE_EXHAUSTED. EKS throttles this account. google.rpc.RetryInfo says when to come back."""
     ERROR_REASON_EKS_UNAVAILABLE: _ErrorReason.ValueType  # 27
-    """UNAVAILABLE. EKS could not be reached, or had an error of its own."""
+    """UNAVAILABLE. EKS could not be reached, had an error of its own, or gave an answer that is not
+    EKS's or does not fit what was asked.
+    """
     ERROR_REASON_UPSTREAM_CREDENTIALS: _ErrorReason.ValueType  # 28
-    """INTERNAL. AWS refuses the gateway's own role or credentials; the caller did nothing wrong."""
+    """INTERNAL. AWS refuses the gateway's own role or credentials, the gateway cannot get any, or its
+    clock is wrong; the caller did nothing wrong.
+    """
     ERROR_REASON_REQUEST_TOO_LARGE: _ErrorReason.ValueType  # 29
     """RESOURCE_EXHAUSTED. The message is over 64 KB, or its metadata over 8 KB."""
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 30
@@ -180,12 +185,13 @@ names it.
 ERROR_REASON_LEDGER_UNAVAILABLE: ErrorReason.ValueType  # 17
 """UNAVAILABLE. The intent could not be recorded; nothing was sent."""
 ERROR_REASON_OUTCOME_UNRECORDED: ErrorReason.ValueType  # 18
-"""UNAVAILABLE. The cancel was sent, and its outcome could not be recorded yet. Metadata:
+"""UNAVAILABLE. What became of the cancel could not be recorded yet. Metadata:
 `cancellation_id`.
 """
 ERROR_REASON_OUTCOME_UNKNOWN: ErrorReason.ValueType  # 19
-"""UNAVAILABLE. The cancel was sent and not answered. Metadata: `cancellation_id`: ask
-GetCancellation, or call again with the same request_id.
+"""UNAVAILABLE. Whether EKS got the cancel is not known: EKS gave no answer, or what came was not
+EKS's own (a 5xx, a proxy's 4xx). Metadata: `cancellation_id`: ask GetCancellation, or call again
+with the same request_id, to learn what became of it; a new request_id sends again.
 """
 ERROR_REASON_EKS_INVALID_PARAMETER: ErrorReason.ValueType  # 20
 """INVALID_ARGUMENT. EKS: InvalidParameterException. Every EKS_ reason has AWS's code in the
@@ -198,8 +204,8 @@ ERROR_REASON_EKS_INVALID_STATE: ErrorReason.ValueType  # 22
 ERROR_REASON_EKS_RESOURCE_IN_USE: ErrorReason.ValueType  # 23
 """FAILED_PRECONDITION. EKS: ResourceInUseException."""
 ERROR_REASON_EKS_CLIENT_ERROR: ErrorReason.ValueType  # 24
-"""FAILED_PRECONDITION. EKS: ClientException, or a refusal with a code that this gateway does not
-know.
+"""FAILED_PRECONDITION. EKS: ClientException, or a refusal of AWS's own with a code that this gateway
+does not know.
 """
 ERROR_REASON_EKS_NOT_FOUND: ErrorReason.ValueType  # 25
 """NOT_FOUND. EKS: ResourceNotFoundException; told only to callers whom the policy admits to the
@@ -208,9 +214,13 @@ cluster.
 ERROR_REASON_EKS_THROTTLED: ErrorReason.ValueType  # 26
 """RESOURCE_EXHAUSTED. EKS throttles this account. google.rpc.RetryInfo says when to come back."""
 ERROR_REASON_EKS_UNAVAILABLE: ErrorReason.ValueType  # 27
-"""UNAVAILABLE. EKS could not be reached, or had an error of its own."""
+"""UNAVAILABLE. EKS could not be reached, had an error of its own, or gave an answer that is not
+EKS's or does not fit what was asked.
+"""
 ERROR_REASON_UPSTREAM_CREDENTIALS: ErrorReason.ValueType  # 28
-"""INTERNAL. AWS refuses the gateway's own role or credentials; the caller did nothing wrong."""
+"""INTERNAL. AWS refuses the gateway's own role or credentials, the gateway cannot get any, or its
+clock is wrong; the caller did nothing wrong.
+"""
 ERROR_REASON_REQUEST_TOO_LARGE: ErrorReason.ValueType  # 29
 """RESOURCE_EXHAUSTED. The message is over 64 KB, or its metadata over 8 KB."""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 30

@@ -457,6 +457,7 @@ class WatchUpdateResponse(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     OBSERVE_TIME_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    PHASE_REASON_FIELD_NUMBER: _builtins.int
     kind: Global___WatchKind.ValueType
     phase: _cancellation_pb2.CancellationPhase.ValueType
     """The phase of the newest cancellation of this update that the gateway knows, else what the
@@ -470,6 +471,8 @@ class WatchUpdateResponse(_message.Message):
     """Every message has one, heartbeats too; keep the last one. At most 512 bytes, opaque, good after
     a restart of the gateway and on another replica. It is no secret and proves nothing.
     """
+    phase_reason: _builtins.str
+    """With the phase OUTCOME_UNKNOWN the `phase_reason` of that cancellation; else empty."""
     @_builtins.property
     def update(self) -> _update_pb2.Update: ...
     @_builtins.property
@@ -485,10 +488,11 @@ class WatchUpdateResponse(_message.Message):
         sequence: _builtins.int = ...,
         observe_time: _timestamp_pb2.Timestamp | None = ...,
         resume_token: _builtins.str = ...,
+        phase_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["observe_time", b"observe_time", "update", b"update"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "observe_time", b"observe_time", "phase", b"phase", "resume_token", b"resume_token", "sequence", b"sequence", "update", b"update"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "observe_time", b"observe_time", "phase", b"phase", "phase_reason", b"phase_reason", "resume_token", b"resume_token", "sequence", b"sequence", "update", b"update"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

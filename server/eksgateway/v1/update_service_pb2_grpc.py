@@ -98,8 +98,14 @@ class UpdateServiceServicer:
 
         Give a `request_id` and a call that failed can be repeated safely: the same id with the same
         parameters has one effect and is told the recorded result again. UNAVAILABLE with the reason
-        OUTCOME_UNKNOWN means that the cancel was sent and not answered: call again with the same id,
-        or GetCancellation, to learn what became of it.
+        OUTCOME_UNKNOWN means that nobody knows whether EKS got the cancel: EKS gave no answer, or what
+        came was not EKS's. The gateway looks at the update until that tells. Call again with the same
+        id, or GetCancellation, to learn what became of it: that never sends. To send again, call with
+        a new `request_id`; at worst EKS refuses it, because it is cancelling already.
+
+        An update that EKS is cancelling already, whoever asked for that, is OK: nothing is sent, the
+        phase is REQUESTED or CANCELLING, and the update is followed like any other. After a
+        cancellation that Failed the update goes on, and the next cancel is sent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -50,8 +50,14 @@ class UpdateServiceStub:
 
     Give a `request_id` and a call that failed can be repeated safely: the same id with the same
     parameters has one effect and is told the recorded result again. UNAVAILABLE with the reason
-    OUTCOME_UNKNOWN means that the cancel was sent and not answered: call again with the same id,
-    or GetCancellation, to learn what became of it.
+    OUTCOME_UNKNOWN means that nobody knows whether EKS got the cancel: EKS gave no answer, or what
+    came was not EKS's. The gateway looks at the update until that tells. Call again with the same
+    id, or GetCancellation, to learn what became of it: that never sends. To send again, call with
+    a new `request_id`; at worst EKS refuses it, because it is cancelling already.
+
+    An update that EKS is cancelling already, whoever asked for that, is OK: nothing is sent, the
+    phase is REQUESTED or CANCELLING, and the update is followed like any other. After a
+    cancellation that Failed the update goes on, and the next cancel is sent.
     """
     CheckCancelUpdate: _grpc.UnaryUnaryMultiCallable[_update_service_pb2.CheckCancelUpdateRequest, _update_service_pb2.CheckCancelUpdateResponse]
     """Tells whether a CancelUpdate would be allowed, and whether it could work now. Sends nothing
@@ -128,8 +134,14 @@ class UpdateServiceAsyncStub(UpdateServiceStub):
 
     Give a `request_id` and a call that failed can be repeated safely: the same id with the same
     parameters has one effect and is told the recorded result again. UNAVAILABLE with the reason
-    OUTCOME_UNKNOWN means that the cancel was sent and not answered: call again with the same id,
-    or GetCancellation, to learn what became of it.
+    OUTCOME_UNKNOWN means that nobody knows whether EKS got the cancel: EKS gave no answer, or what
+    came was not EKS's. The gateway looks at the update until that tells. Call again with the same
+    id, or GetCancellation, to learn what became of it: that never sends. To send again, call with
+    a new `request_id`; at worst EKS refuses it, because it is cancelling already.
+
+    An update that EKS is cancelling already, whoever asked for that, is OK: nothing is sent, the
+    phase is REQUESTED or CANCELLING, and the update is followed like any other. After a
+    cancellation that Failed the update goes on, and the next cancel is sent.
     """
     CheckCancelUpdate: _aio.UnaryUnaryMultiCallable[_update_service_pb2.CheckCancelUpdateRequest, _update_service_pb2.CheckCancelUpdateResponse]  # type: ignore[assignment]
     """Tells whether a CancelUpdate would be allowed, and whether it could work now. Sends nothing
@@ -209,8 +221,14 @@ class UpdateServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Give a `request_id` and a call that failed can be repeated safely: the same id with the same
         parameters has one effect and is told the recorded result again. UNAVAILABLE with the reason
-        OUTCOME_UNKNOWN means that the cancel was sent and not answered: call again with the same id,
-        or GetCancellation, to learn what became of it.
+        OUTCOME_UNKNOWN means that nobody knows whether EKS got the cancel: EKS gave no answer, or what
+        came was not EKS's. The gateway looks at the update until that tells. Call again with the same
+        id, or GetCancellation, to learn what became of it: that never sends. To send again, call with
+        a new `request_id`; at worst EKS refuses it, because it is cancelling already.
+
+        An update that EKS is cancelling already, whoever asked for that, is OK: nothing is sent, the
+        phase is REQUESTED or CANCELLING, and the update is followed like any other. After a
+        cancellation that Failed the update goes on, and the next cancel is sent.
         """
 
     @_abc_1.abstractmethod
