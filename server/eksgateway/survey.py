@@ -184,7 +184,7 @@ class Survey:
         """Look at a target's clusters; where to go on, unless that was all."""
         if look.over:
             return start
-        names = await look.read(self._reads.cluster_names(target, self._max_age))
+        names = await look.read(self._reads.cluster_names(target, self._max_age, question.caller.id))
         for name in sorted(names):
             if name < start.cluster:
                 continue
@@ -208,18 +208,18 @@ class Survey:
     async def _look_at(self, look: _Look, question: Question, start: Cursor) -> Cursor | None:
         """Look at the updates of a cluster that the caller may list; where to go on, unless that was all."""
         look.step()
-        cluster = question.cluster
-        facts = certain(await look.read(self._reads.cluster(cluster, self._max_age)), cluster)
+        cluster, who = question.cluster, question.caller.id
+        facts = certain(await look.read(self._reads.cluster(cluster, self._max_age, who)), cluster)
         if facts.status != "ACTIVE":  # no update can be cancelled then
             return None
-        ids = await look.read(self._reads.update_ids(cluster, self._max_age))
+        ids = await look.read(self._reads.update_ids(cluster, self._max_age, who))
         for digest, update_id in sorted((_digest(each), each) for each in ids):
             if digest <= start.update:
                 continue
             cursor = replace(start, update=digest)
             ref = UpdateRef(cluster, update_id)
             try:
-                update = (await look.read(self._reads.update(ref, self._max_age))).update
+                update = (await look.read(self._reads.update(ref, self._max_age, who))).update
             except EksNotFound:
                 continue
             look.step()

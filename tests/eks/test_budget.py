@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import pytest
 
-from eksgateway.eks.budget import PATIENCE_S, Budget, Lane
+from eksgateway.eks.budget import PATIENCE_S, Budget, Lane, Waiting
 from eksgateway.errors import DecisionStale, Draining, EksNotFound, EksThrottled, EksUnavailable, Overloaded
 from eksgateway.model import Target
 from support.clock import FakeClock
@@ -55,6 +55,12 @@ class Desk:
         task = asyncio.create_task(self.budget.call(lane, target, key, work, until))
         self.tasks.append(task)
         return task
+
+    def wait(self, lane: Lane, key: Hashable, who: Hashable = "k") -> Waiting:
+        """A call that others may join before its turn comes."""
+        waiting = Waiting(lane, [who])
+        self.tasks.append(asyncio.create_task(self.budget.call_for(waiting, HERE, self.work(lane, key))))
+        return waiting
 
     async def poll(self, key: Hashable) -> None:
         """Poll without a rest."""
@@ -221,18 +227,62 @@ async def test_who_leaves_costs_nothing(desk: Desk) -> None:
     assert desk.order() == ["last"]
 
 
-async def test_a_poll_that_somebody_waits_for_is_hurried(desk: Desk) -> None:
-    """It comes as a question would, and is called once."""
+async def test_join_brings_a_poll_forward(desk: Desk) -> None:
+    """It comes as a question of the caller who joins, and is called once."""
     await desk.spend()
     for number in range(100):
         desk.start(Lane.POLL, number)
+    polled = desk.wait(Lane.POLL, "polled")
     await desk.clock.advance()
-    desk.budget.hurry(HERE, 99)
+    desk.budget.join(polled, HERE, "ann")
     await desk.clock.advance(0.5)
-    assert 99 in desk.order()
-    await desk.clock.advance(20)
-    assert Counter(desk.order())[99] == 1
-    desk.budget.hurry(HERE, 99)  # nobody polls it any more
+    assert "polled" in desk.order()
+    await desk.clock.advance(25)
+    assert Counter(desk.order())["polled"] == 1
+
+
+@pytest.mark.parametrize("lane", [Lane.ASK, Lane.CANCEL, Lane.FORWARD], ids=lambda lane: lane.name)
+async def test_a_lane_filled_by_one_caller_has_room_for_others(desk: Desk, lane: Lane) -> None:
+    """The second caller is admitted, and is next but one; the first is refused beyond its own line."""
+    for _ in range(2 * RATE):  # the reserve too
+        await desk.budget.call(Lane.FORWARD, HERE, "spent", desk.work(Lane.FORWARD, "spent"))
+    desk.called.clear()
+    greedy = [desk.start(lane, "greedy") for _ in range(RATE * 10 + 20)]
+    await desk.clock.advance()
+    refused = [task for task in greedy if task.done()]
+    assert len(refused) == (0 if lane is Lane.FORWARD else 20)
+    other = desk.start(lane, "other")
+    await desk.clock.advance(2)
+    assert other.done()
+    assert desk.order(lane)[:2] == ["greedy", "other"]
+
+
+async def test_join_gives_a_waiting_call_the_turn_of_the_caller_who_joins(desk: Desk) -> None:
+    """One who asks for what a crowd has waiting at its end does not wait behind that crowd."""
+    await desk.spend()
+    for _ in range(30):
+        desk.start(Lane.ASK, "greedy")
+    last = desk.wait(Lane.ASK, "wanted", "greedy")
+    await desk.clock.advance()
+    desk.budget.join(last, HERE, "other")
+    desk.budget.join(last, HERE, "other")
+    await desk.clock.advance(0.5)
+    assert "wanted" in desk.order()
+    await desk.clock.advance(10)
+    assert len(desk.called) == 31
+
+
+async def test_join_raises_overloaded_when_the_callers_own_line_is_full(desk: Desk) -> None:
+    """What it joins is another's, and goes on."""
+    await desk.spend()
+    wanted = desk.wait(Lane.ASK, "wanted", "ann")
+    for _ in range(RATE * 10 + 1):
+        desk.start(Lane.ASK, "greedy")
+    await desk.clock.advance()
+    with pytest.raises(Overloaded):
+        desk.budget.join(wanted, HERE, "greedy")
+    await desk.clock.advance(1)
+    assert "wanted" in desk.order()
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from support.clock import FakeClock, settle
 
 CLUSTER = ClusterRef("111122223333", "us-east-1", "blue")
 UPDATE = UpdateRef(CLUSTER, "u-1")
+WHO = "jwt:test:ann"
 
 
 class SlowEks:
@@ -100,7 +101,7 @@ async def asked(read: Callable[[], Coroutine[None, None, Seen]], times: int = 1)
 async def read(shared: SharedReads, eks: SlowEks, max_age: float, ref: UpdateRef = UPDATE) -> str:
     """One read from start to end, whose call, if it needs one, is answered at once."""
     before = len(eks.calls)
-    (task,) = await asked(lambda: shared.update(ref, max_age))
+    (task,) = await asked(lambda: shared.update(ref, max_age, WHO))
     if len(eks.calls) > before:
         eks.end(len(eks.calls))
     return (await task).update.status
@@ -108,7 +109,7 @@ async def read(shared: SharedReads, eks: SlowEks, max_age: float, ref: UpdateRef
 
 async def test_many_at_once_are_one_call(shared: SharedReads, eks: SlowEks) -> None:
     """Everybody who asks while a call that is new enough is under way shares it."""
-    tasks = await asked(lambda: shared.update(UPDATE, 30), times=100)
+    tasks = await asked(lambda: shared.update(UPDATE, 30, WHO), times=100)
     assert len(eks.calls) == 1
     eks.end(1)
     assert {seen.update.status for seen in await asyncio.gather(*tasks)} == {"answer 1"}
@@ -128,7 +129,7 @@ async def test_times_are_those_of_the_calls_start(
     shared: SharedReads, eks: SlowEks, clock: FakeClock
 ) -> None:
     """The state may have changed while the call was under way: it is as old as the call."""
-    (task,) = await asked(lambda: shared.update(UPDATE, 0))
+    (task,) = await asked(lambda: shared.update(UPDATE, 0, WHO))
     began, stamp = clock.now(), clock.monotonic()
     await clock.advance(5)
     eks.end(1)
@@ -144,8 +145,8 @@ async def test_age_zero_is_never_served_by_what_began_before(shared: SharedReads
 
 async def test_those_who_come_during_a_call_share_the_next(shared: SharedReads, eks: SlowEks) -> None:
     """Fresh reads during a call wait for it and then share one more: never two calls at once."""
-    (first,) = await asked(lambda: shared.update(UPDATE, 0))
-    rest = await asked(lambda: shared.update(UPDATE, 0), times=50)
+    (first,) = await asked(lambda: shared.update(UPDATE, 0, WHO))
+    rest = await asked(lambda: shared.update(UPDATE, 0, WHO), times=50)
     assert len(eks.calls) == 1
     eks.end(1)
     await settle()
@@ -157,8 +158,8 @@ async def test_those_who_come_during_a_call_share_the_next(shared: SharedReads, 
 
 async def test_a_failed_call_does_not_fail_the_next(shared: SharedReads, eks: SlowEks) -> None:
     """Who waited for a call that failed only to come after it gets an answer of their own."""
-    (first,) = await asked(lambda: shared.update(UPDATE, 0))
-    (second,) = await asked(lambda: shared.update(UPDATE, 0))
+    (first,) = await asked(lambda: shared.update(UPDATE, 0, WHO))
+    (second,) = await asked(lambda: shared.update(UPDATE, 0, WHO))
     eks.end(1, EksNotFound())
     await settle()
     eks.end(2)
@@ -169,7 +170,7 @@ async def test_a_failed_call_does_not_fail_the_next(shared: SharedReads, eks: Sl
 
 async def test_one_who_leaves_ends_nobody_elses_call(shared: SharedReads, eks: SlowEks) -> None:
     """The first to ask leaves; the others still get its answer."""
-    first, second = await asked(lambda: shared.update(UPDATE, 30), times=2)
+    first, second = await asked(lambda: shared.update(UPDATE, 30, WHO), times=2)
     first.cancel()
     await settle()
     eks.end(1)
@@ -179,7 +180,7 @@ async def test_one_who_leaves_ends_nobody_elses_call(shared: SharedReads, eks: S
 
 async def test_errors_are_shared_and_never_kept(shared: SharedReads, eks: SlowEks) -> None:
     """All who wait get the error, each with metadata of their own; who comes next makes a new call."""
-    tasks = await asked(lambda: shared.update(UPDATE, 30), times=3)
+    tasks = await asked(lambda: shared.update(UPDATE, 30, WHO), times=3)
     eks.end(1, EksNotFound(metadata={"eks_code": "Code"}, retry_after=2.0, detail="d"))
     errors = await asyncio.gather(*tasks, return_exceptions=True)
     for number, error in enumerate(errors):
@@ -193,7 +194,7 @@ async def test_an_error_that_nobody_waits_for_is_not_reported(shared: SharedRead
     """When all have left, the error is dropped without a word from asyncio."""
     reported: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context))
-    (task,) = await asked(lambda: shared.update(UPDATE, 30))
+    (task,) = await asked(lambda: shared.update(UPDATE, 30, WHO))
     task.cancel()
     await settle()
     eks.end(1, EksNotFound())
@@ -208,15 +209,15 @@ async def test_a_call_that_was_not_needed_in_the_end_leaves_the_one_before_it(
     shared: SharedReads, eks: SlowEks
 ) -> None:
     """Who waited for a newer call has left: the one under way is joined, waited for, and kept."""
-    (first,) = await asked(lambda: shared.update(UPDATE, 30))
-    (newer,) = await asked(lambda: shared.update(UPDATE, 0))
+    (first,) = await asked(lambda: shared.update(UPDATE, 30, WHO))
+    (newer,) = await asked(lambda: shared.update(UPDATE, 0, WHO))
     newer.cancel()
     await settle()
-    (joins,) = await asked(lambda: shared.update(UPDATE, 30))
-    (waits,) = await asked(lambda: shared.update(UPDATE, 0))
+    (joins,) = await asked(lambda: shared.update(UPDATE, 30, WHO))
+    (waits,) = await asked(lambda: shared.update(UPDATE, 0, WHO))
     waits.cancel()
     await settle()
-    (again,) = await asked(lambda: shared.update(UPDATE, 0))
+    (again,) = await asked(lambda: shared.update(UPDATE, 0, WHO))
     assert len(eks.calls) == 1
     again.cancel()
     await settle()
@@ -237,7 +238,7 @@ async def test_the_least_recently_used_answer_goes_first(shared: SharedReads, ek
 
 async def test_clusters_are_shared_too(shared: SharedReads, eks: SlowEks) -> None:
     """DescribeCluster goes the same way, apart from updates."""
-    tasks = [asyncio.create_task(shared.cluster(CLUSTER, 30)) for _ in range(5)]
+    tasks = [asyncio.create_task(shared.cluster(CLUSTER, 30, WHO)) for _ in range(5)]
     await settle()
     assert len(eks.calls) == 1
     eks.end(1)
@@ -249,16 +250,16 @@ async def test_what_was_forgotten_is_read_again_and_a_call_under_way_is_not_kept
 ) -> None:
     """After a cancel nobody is told what was seen before it."""
     reads = SharedReads(eks, Budget(1000, clock), clock)
-    before = asyncio.create_task(reads.update(UPDATE, 30))
+    before = asyncio.create_task(reads.update(UPDATE, 30, WHO))
     await settle()
     reads.forget(UPDATE)
     eks.end(1)
     await before
-    after = asyncio.create_task(reads.update(UPDATE, 30))
+    after = asyncio.create_task(reads.update(UPDATE, 30, WHO))
     await settle()
     eks.end(2)
     assert (await after).update.status == "answer 2"
-    assert (await reads.update(UPDATE, 30)).update.status == "answer 2"
+    assert (await reads.update(UPDATE, 30, WHO)).update.status == "answer 2"
 
 
 async def test_what_has_ended_is_not_asked_about_again(
@@ -291,8 +292,8 @@ async def test_what_is_forgotten_is_asked_about_even_if_it_had_ended(
 
 
 LISTINGS: dict[str, Callable[[SharedReads], Coroutine[None, None, tuple[str, ...]]]] = {
-    "clusters": lambda shared: shared.cluster_names(CLUSTER.target, 30),
-    "updates": lambda shared: shared.update_ids(CLUSTER, 30),
+    "clusters": lambda shared: shared.cluster_names(CLUSTER.target, 30, WHO),
+    "updates": lambda shared: shared.update_ids(CLUSTER, 30, WHO),
 }
 
 

@@ -67,7 +67,7 @@ async def test_what_waits_for_its_turn_has_not_begun(desk: Desk) -> None:
     """Its time is that of its call, and whoever comes meanwhile, however fresh it has to be, shares it."""
     (polled,) = await desk.start(desk.reads.poll(ref(0), 0))
     await desk.clock.advance(0.15)
-    (asked,) = await desk.start(desk.reads.update(ref(0), 0))
+    (asked,) = await desk.start(desk.reads.update(ref(0), 0, 0))
     await desk.clock.advance(0.15)
     seen = await polled
     assert seen is not None
@@ -78,7 +78,7 @@ async def test_what_waits_for_its_turn_has_not_begun(desk: Desk) -> None:
 async def test_a_poll_that_somebody_asks_for_comes_before_other_polls(desk: Desk) -> None:
     """Once for both."""
     await desk.start(*(desk.reads.poll(ref(number), 0) for number in range(100)))
-    (asked,) = await desk.start(desk.reads.update(ref(99), 30))
+    (asked,) = await desk.start(desk.reads.update(ref(99), 30, 99))
     await desk.clock.advance(0.5)
     assert asked.done()
     await desk.clock.advance(20)
@@ -89,7 +89,7 @@ async def test_a_poll_that_somebody_asks_for_comes_before_other_polls(desk: Desk
 async def test_who_asks_too_much_is_refused_and_polls_go_on(desk: Desk) -> None:
     """What they poll anyway is not lost with it."""
     polls = await desk.start(*(desk.reads.poll(ref(number), 0) for number in range(60)))
-    asked = await desk.start(*(desk.reads.update(ref(number), 30) for number in range(60)))
+    asked = await desk.start(*(desk.reads.update(ref(number), 30, number) for number in range(60)))
     refused = [task for task in asked if task.done()]
     assert len(refused) == 60 - RATE * 10 // 2
     with pytest.raises(Overloaded):
@@ -101,7 +101,7 @@ async def test_who_asks_too_much_is_refused_and_polls_go_on(desk: Desk) -> None:
 
 async def test_a_poll_is_not_refused_with_who_is_in_a_hurry(desk: Desk) -> None:
     """It shares the call of somebody whose turn does not come in time, and then waits for its own."""
-    asked = await desk.start(*(desk.reads.update(ref(number), 30) for number in range(20)))
+    asked = await desk.start(*(desk.reads.update(ref(number), 30, number) for number in range(20)))
     (poll,) = await desk.start(desk.reads.poll(ref(19), 30))
     desk.eks.error = EksThrottled()
     await desk.clock.advance(9)
@@ -115,16 +115,16 @@ async def test_a_poll_is_not_refused_with_who_is_in_a_hurry(desk: Desk) -> None:
 
 async def test_what_nobody_waits_for_any_more_is_not_called(desk: Desk) -> None:
     """The last one who leaves takes the call away; one who comes then starts another."""
-    first, second = await desk.start(desk.reads.update(ref(0), 30), desk.reads.poll(ref(0), 30))
+    first, second = await desk.start(desk.reads.update(ref(0), 30, 0), desk.reads.poll(ref(0), 30))
     first.cancel()
     await desk.clock.advance()
     second.cancel()
     await desk.clock.advance(10)
     assert not desk.eks.calls
     await desk.start(desk.reads.poll(ref(1), 30))
-    (third,) = await desk.start(desk.reads.update(ref(0), 30))
+    (third,) = await desk.start(desk.reads.update(ref(0), 30, 0))
     third.cancel()
-    (fourth,) = await desk.start(desk.reads.update(ref(0), 30))
+    (fourth,) = await desk.start(desk.reads.update(ref(0), 30, 0))
     await desk.clock.advance(1)
     assert fourth.done()
     assert len(desk.eks.times(ref(0))) == 1
@@ -132,7 +132,7 @@ async def test_what_nobody_waits_for_any_more_is_not_called(desk: Desk) -> None:
 
 async def test_who_stays_gets_the_answer(desk: Desk) -> None:
     """One who leaves takes nothing from another who waits for the same."""
-    gone, stays = await desk.start(desk.reads.update(ref(0), 30), desk.reads.poll(ref(0), 30))
+    gone, stays = await desk.start(desk.reads.update(ref(0), 30, 0), desk.reads.poll(ref(0), 30))
     gone.cancel()
     await desk.clock.advance(1)
     assert (await stays).update.status == "InProgress"

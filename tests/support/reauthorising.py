@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -80,14 +80,14 @@ class ScriptedReads:
         self.read = 0
         self.before: Callable[[], Awaitable[None]] | None = None
 
-    async def cluster(self, ref: ClusterRef, max_age: float) -> ClusterFacts:
+    async def cluster(self, ref: ClusterRef, max_age: float, who: Hashable) -> ClusterFacts:  # noqa: ARG002
         self.max_ages.add(max_age)
         if self.before is not None:
             await self.before()
         arn = f"arn:aws:eks:{ref.region}:{ref.account_id}:cluster/{ref.name}"
         return ClusterFacts(arn, ref.name, "ACTIVE", "1.34", dict(self.tags))
 
-    async def update(self, ref: UpdateRef, max_age: float) -> Seen:
+    async def update(self, ref: UpdateRef, max_age: float, who: Hashable) -> Seen:  # noqa: ARG002
         self.max_ages.add(max_age)
         self.read += 1
         update = Update(ref.update_id, "InProgress", "VersionRollback")

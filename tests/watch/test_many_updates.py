@@ -100,7 +100,7 @@ async def test_joining_and_leaving_cost_nothing(house: House) -> None:
         with house.watches.subscribe(ref(0)), ExitStack() as stack:
             for when in sorted(random.uniform(1, 7200) for _ in range(joins)):
                 await house.clock.advance(began + when - house.clock.monotonic())
-                await house.reads.update(ref(0), 30)  # what the servicer decides on
+                await house.reads.update(ref(0), 30, "ann")  # what the servicer decides on
                 with house.watches.subscribe(ref(0)) as watcher:
                     assert await watcher.next(0) is not None
                 stack.enter_context(house.watches.subscribe(ref(0)))

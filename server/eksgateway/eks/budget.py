@@ -1,6 +1,7 @@
 """Whose turn it is to call EKS: cancels first, then by turns those who wait for an answer and polls.
 
-Every call of the gateway to EKS passes here, each try of it for a token of its own.
+In each of these callers take turns, so that one who asks for much holds up nobody else. Every call of the
+gateway to EKS passes here, each try of it for a token of its own.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TypeVar
 
@@ -41,6 +43,15 @@ _PATIENT = frozenset({Lane.FORWARD, Lane.POLL})  # the one until its decision is
 _TRIES = {Lane.FORWARD: 1, Lane.CANCEL: 2, Lane.ASK: 2, Lane.POLL: 1}
 
 
+@dataclass(slots=True)
+class Waiting:
+    """A call that waits for its turn: in which lane, for whom, and where, once it stands in line."""
+
+    lane: Lane
+    whos: list[Hashable]
+    place: Place | None = None
+
+
 class Budget:
     """``calls_per_s`` for each target, whatever the calls are for. Belongs to one event loop."""
 
@@ -53,20 +64,25 @@ class Budget:
         self,
         lane: Lane,
         target: Target,
-        key: Hashable,
+        who: Hashable,
         work: Callable[[], Awaitable[T]],
         until: float = math.inf,
     ) -> T:
-        """Do work, which is one call to EKS, when it is its turn. A read that somebody waits for is
-        tried twice.
+        """Do work, which is one call to EKS, when it is its turn. A caller's read is tried twice.
 
-        In a lane the keys take turns. Raises Overloaded when the turn would not come, or did not come,
-        in ``PATIENCE_S``; and in the lane FORWARD, DecisionStale when it did not come before ``until``
+        In a lane those ``who`` wait take turns. Raises Overloaded when the turn would not come, or did not
+        come, in ``PATIENCE_S``; and in the lane FORWARD, DecisionStale when it did not come before ``until``
         (monotonic). A poll waits as long as it takes.
         """
-        turns, tries = self._turns(target), _TRIES[lane]
+        return await self.call_for(Waiting(lane, [who]), target, work, until)
+
+    async def call_for(
+        self, waiting: Waiting, target: Target, work: Callable[[], Awaitable[T]], until: float = math.inf
+    ) -> T:
+        """As ``call``, for all who wait, also those who ``join`` before it is their turn."""
+        turns, tries = self._turns(target), _TRIES[waiting.lane]
         while True:
-            await turns.come(lane, key, until)
+            await turns.come(waiting, until)
             began = self._clock.monotonic()
             tries -= 1
             try:
@@ -80,11 +96,12 @@ class Budget:
                     raise
             await self._clock.sleep(_PAUSE_S)
 
-    def hurry(self, target: Target, key: Hashable) -> None:
-        """Somebody waits now for what is polled under a key: if its turn has not come yet, it comes as
-        theirs would. Raises Overloaded when that would not come in time either.
+    def join(self, waiting: Waiting, target: Target, who: Hashable) -> None:
+        """A caller waits for this call too: its turn comes as one of that caller's, if that is sooner.
+
+        Raises Overloaded when that would not come in time.
         """
-        self._turns(target).hurry(key)
+        self._turns(target).join(waiting, who)
 
     async def close(self) -> None:
         """Whoever still waits gets Draining."""
@@ -109,30 +126,42 @@ class _Turns:
         self._polled = False  # the last turn that was no cancel's was a poll's
         self._timer: asyncio.Task[None] | None = None
 
-    async def come(self, lane: Lane, key: Hashable, until: float) -> None:
+    async def come(self, waiting: Waiting, until: float) -> None:
         """Return when it is this call's turn, with its token taken."""
+        lane = waiting.lane
         now, urgent = self._clock.monotonic(), lane in _URGENT
         if not any(self._lines[each] for each in _AHEAD[lane]) and self._bucket.take(now, urgent=urgent):
             return
         if lane not in _PATIENT:
-            self._admit(lane, key)
+            self._admit(lane, waiting.whos)
             until = now + PATIENCE_S
-        place = Place(asyncio.get_running_loop().create_future(), until)
-        self._lines[lane].add(key, place)
+        waiting.place = place = Place(asyncio.get_running_loop().create_future(), until)
+        for who in waiting.whos:
+            self._lines[lane].add(who, place)
         if self._timer is None or urgent:  # an urgent one does not wait for as many tokens
             self._set_timer()
         try:
             come = await place.come
         finally:
-            for line in self._lines.values():  # it may have been hurried into another one
-                line.leave(key, place)
+            waiting.place = None
+            for who in waiting.whos:
+                self._lines[waiting.lane].leave(who, place)
         if not come:
             raise DecisionStale if lane is Lane.FORWARD else _used_up(PATIENCE_S)
 
-    def hurry(self, key: Hashable) -> None:
-        if key in self._lines[Lane.POLL]:
-            self._admit(Lane.ASK, key)
-            self._lines[Lane.POLL].move(key, self._lines[Lane.ASK])
+    def join(self, waiting: Waiting, who: Hashable) -> None:
+        if waiting.lane is Lane.ASK and who in waiting.whos:
+            return
+        place = waiting.place
+        if place is not None:
+            self._admit(Lane.ASK, [who])
+            self._lines[Lane.ASK].add(who, place)
+        if waiting.lane is Lane.POLL:
+            for poll in waiting.whos:
+                if place is not None:
+                    self._lines[Lane.POLL].leave(poll, place)
+            waiting.lane, waiting.whos = Lane.ASK, []
+        waiting.whos.append(who)
 
     def throttled(self, began: float) -> None:
         """EKS throttled a call that began then."""
@@ -150,9 +179,9 @@ class _Turns:
         for line in self._lines.values():
             line.close(Draining)
 
-    def _admit(self, lane: Lane, key: Hashable) -> None:
-        """Raise Overloaded unless the turn of somebody who comes now will come in time."""
-        turns = self._lines[lane].turns_until(key)
+    def _admit(self, lane: Lane, whos: list[Hashable]) -> None:
+        """Raise Overloaded unless the turn of a call that comes now will come in time."""
+        turns = min(self._lines[lane].turns_until(who) for who in whos)
         if lane is Lane.ASK and self._lines[Lane.POLL]:
             turns *= 2
         wait = turns / self._bucket.rate

@@ -1,4 +1,4 @@
-"""``Eks`` within the budget, for one purpose: every call waits for its turn."""
+"""``Eks`` within the budget, for cancels: every call waits for its turn."""
 
 from __future__ import annotations
 
@@ -13,16 +13,13 @@ T = TypeVar("T")
 
 
 class Budgeted:
-    """Implements ``protocol.Eks``; its reads go in ``lane``, by turns with those of other clusters.
-
-    What is called on behalf of a caller goes by turns with what other callers ask for, so that one
+    """Implements ``protocol.Eks``. Its calls go by turns with those on behalf of other callers, so that one
     caller's cancels, of however many clusters, hold nobody else's up.
     """
 
-    def __init__(self, eks: Eks, budget: Budget, lane: Lane) -> None:
+    def __init__(self, eks: Eks, budget: Budget) -> None:
         self._eks = eks
         self._budget = budget
-        self._lane = lane
 
     def serves(self, cluster: ClusterRef) -> bool:
         """Whether the cluster's account and region are configured."""
@@ -33,7 +30,7 @@ class Budgeted:
     ) -> tuple[tuple[str, ...], str]:
         """ListClusters: cluster names, and EKS's token of the next page (empty after the last)."""
         return await self._budget.call(
-            self._lane,
+            Lane.CANCEL,
             target,
             target,
             lambda: self._eks.list_clusters(target, page_size, page_token),
@@ -82,4 +79,4 @@ class Budgeted:
         self, cluster: ClusterRef, read: Callable[[], Awaitable[T]], caller: Caller | None = None
     ) -> T:
         key = caller.id if caller else cluster
-        return await self._budget.call(self._lane, cluster.target, key, read)
+        return await self._budget.call(Lane.CANCEL, cluster.target, key, read)

@@ -10,14 +10,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Place:
-    """Somebody's place in a line. ``come`` tells whether the turn came before ``until`` (monotonic)."""
+    """A call's place in a line. ``come`` tells whether the turn came before ``until`` (monotonic).
+
+    It may stand under several keys, those of all who wait for the call: the first turn of any is the call's.
+    """
 
     come: asyncio.Future[bool]
     until: float
 
 
 class Line:
-    """Those who wait: the key whose turn is longest ago first, and under one key first come, first served."""
+    """Calls that wait: the key whose turn is longest ago first, and under one key first come, first served.
+
+    The keys are callers, so that none can hold more than its share of the turns while others want them.
+    """
 
     def __init__(self) -> None:
         self._places: OrderedDict[Hashable, deque[Place]] = OrderedDict()
@@ -25,29 +31,23 @@ class Line:
     def __bool__(self) -> bool:
         return bool(self._places)
 
-    def __contains__(self, key: Hashable) -> bool:
-        return key in self._places
-
     def turns_until(self, key: Hashable) -> int:
-        """How many turns it takes, at most, until somebody who comes now has had one."""
-        keys = len(self._places) + (key not in self._places)
-        return keys * (len(self._places.get(key, ())) + 1)
+        """How many turns it takes, at most, until a call that comes now under a key has had one."""
+        mine = len(self._places.get(key, ())) + 1
+        return mine + sum(min(len(each), mine) for other, each in self._places.items() if other != key)
 
     def add(self, key: Hashable, place: Place) -> None:
-        self._places.setdefault(key, deque()).append(place)
+        places = self._places.setdefault(key, deque())
+        if place not in places:
+            places.append(place)
 
     def leave(self, key: Hashable, place: Place) -> None:
-        """Somebody waits no longer, served or not."""
+        """The call waits no longer under this key, served or not."""
         places = self._places.get(key)
         if places is not None and place in places:
             places.remove(place)
             if not places:
                 del self._places[key]
-
-    def move(self, key: Hashable, other: Line) -> None:
-        """Let who waits under a key wait in another line."""
-        for place in self._places.pop(key, ()):
-            other.add(key, place)
 
     def waits(self, now: float) -> bool:
         """Whether anybody can be served, once those whose time is over have been sent away."""

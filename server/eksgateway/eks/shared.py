@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from eksgateway.clock import Clock
-from eksgateway.eks.budget import Budget, Lane
+from eksgateway.eks.budget import Budget, Lane, Waiting
 from eksgateway.eks.protocol import Eks
 from eksgateway.errors import EksUnavailable, GatewayError, Overloaded
 from eksgateway.model import ClusterFacts, ClusterRef, Target, Update, UpdateRef
@@ -59,6 +59,7 @@ class _ClustersPage:
 class _UpdatesPage:
     cluster: ClusterRef
     token: str
+    size: int = _PAGE
 
     @property
     def target(self) -> Target:
@@ -73,8 +74,9 @@ class SharedReads:
 
     An answer is good for ``max_age`` if its call began less than ``max_age`` seconds before one
     asks. With 0 it begins after one asks: a call under way then is waited for, and one more,
-    shared by all who came meanwhile, is made; one that waits for its turn has not begun. Errors
-    go to those who wait, and are never kept. Raises what ``Budget.call`` and ``Eks`` raise.
+    shared by all who came meanwhile, is made; one that waits for its turn has not begun. Calls take
+    turns by ``who`` asks, and come as soon as the first of all who ask for the same. Errors go to
+    those who wait, and are never kept. Raises what ``Budget.call`` and ``Eks`` raise.
     """
 
     def __init__(self, eks: Eks, budget: Budget, clock: Clock, kept: int = KEPT) -> None:
@@ -84,37 +86,41 @@ class SharedReads:
             lambda page: eks.list_clusters(page.target, _PAGE, page.token), budget, clock, kept
         )
         self._updates_pages: _Shelf[_UpdatesPage, Listed] = _Shelf(
-            lambda page: eks.list_updates(page.cluster, _PAGE, page.token), budget, clock, kept
+            lambda page: eks.list_updates(page.cluster, page.size, page.token), budget, clock, kept
         )
 
-    async def cluster(self, ref: ClusterRef, max_age: float) -> ClusterFacts:
+    async def cluster(self, ref: ClusterRef, max_age: float, who: Hashable) -> ClusterFacts:
         """What DescribeCluster says, at most ``max_age`` seconds old."""
-        return (await self._clusters.get(ref, max_age, Lane.ASK)).value
+        return (await self._clusters.get(ref, max_age, Lane.ASK, who)).value
 
-    async def update(self, ref: UpdateRef, max_age: float) -> Seen:
+    async def update(self, ref: UpdateRef, max_age: float, who: Hashable) -> Seen:
         """What DescribeUpdate says, at most ``max_age`` seconds old; older only when the update had ended,
         which nothing changes.
         """
         kept = self._updates.kept(ref)
         if kept is not None and kept.value.final:
             return _seen(kept)
-        return _seen(await self._updates.get(ref, max_age, Lane.ASK))
+        return _seen(await self._updates.get(ref, max_age, Lane.ASK, who))
 
     async def poll(self, ref: UpdateRef, max_age: float) -> Seen:
         """As ``update``, for whoever can wait: for as long as the turn takes, behind those who cannot."""
-        return _seen(await self._updates.get(ref, max_age, Lane.POLL))
+        return _seen(await self._updates.get(ref, max_age, Lane.POLL, ref))
 
-    async def cluster_names(self, target: Target, max_age: float) -> tuple[str, ...]:
+    async def cluster_names(self, target: Target, max_age: float, who: Hashable) -> tuple[str, ...]:
         """The names in every page of ListClusters, each page at most ``max_age`` seconds old."""
         return await _every(
-            lambda token: self._clusters_pages.get(_ClustersPage(target, token), max_age, Lane.ASK)
+            lambda token: self._clusters_pages.get(_ClustersPage(target, token), max_age, Lane.ASK, who)
         )
 
-    async def update_ids(self, cluster: ClusterRef, max_age: float) -> tuple[str, ...]:
+    async def update_ids(self, cluster: ClusterRef, max_age: float, who: Hashable) -> tuple[str, ...]:
         """The ids in every page of ListUpdates, each page at most ``max_age`` seconds old."""
         return await _every(
-            lambda token: self._updates_pages.get(_UpdatesPage(cluster, token), max_age, Lane.ASK)
+            lambda token: self._updates_pages.get(_UpdatesPage(cluster, token), max_age, Lane.ASK, who)
         )
+
+    async def updates_page(self, cluster: ClusterRef, size: int, token: str, who: Hashable) -> Listed:
+        """One page of ListUpdates as it is now, and the token of the next."""
+        return (await self._updates_pages.get(_UpdatesPage(cluster, token, size), 0, Lane.ASK, who)).value
 
     def forget(self, ref: UpdateRef) -> None:
         """Tell nobody any more what was seen of an update until now: a cancel has changed it."""
@@ -146,7 +152,7 @@ async def _every(read: Callable[[str], Awaitable[_Answer[Listed]]]) -> tuple[str
 
 @dataclass(slots=True)
 class _Flight(Generic[V]):
-    lane: Lane
+    turn: Waiting
     after: _Flight[V] | None  # the one before it, while that is under way
     began: float | None = None  # None while it waits for its turn, or for the flight before it
     waiting: int = 0
@@ -171,26 +177,25 @@ class _Shelf(Generic[K, V]):
             self._kept.move_to_end(key)
         return answer
 
-    async def get(self, key: K, max_age: float, lane: Lane) -> _Answer[V]:
+    async def get(self, key: K, max_age: float, lane: Lane, who: Hashable) -> _Answer[V]:
         oldest = self._clock.monotonic() - max_age
         while True:
             kept = self.kept(key)
             if kept is not None and kept.stamp > oldest:
                 return kept
-            flight = self._join(key, oldest, lane)
+            flight = self._join(key, oldest, lane, who)
             try:
                 return await self._answer(key, flight)
-            except Overloaded:  # told to whoever is in a hurry; a poll waits as long as it takes
-                if lane is not Lane.POLL or flight.lane is Lane.POLL:
+            except Overloaded:  # for callers; a poll waits as long as it takes
+                if lane is not Lane.POLL or flight.turn.lane is Lane.POLL:
                     raise
 
-    def _join(self, key: K, oldest: float, lane: Lane) -> _Flight[V]:
+    def _join(self, key: K, oldest: float, lane: Lane, who: Hashable) -> _Flight[V]:
         flight = self._newest.get(key)
         if flight is None or (flight.began is not None and flight.began <= oldest):
-            flight = self._start(key, lane, after=flight)
+            flight = self._start(key, Waiting(lane, [who]), after=flight)
         elif flight.began is None and lane is Lane.ASK:
-            self._budget.hurry(key.target, key)
-            flight.lane = lane
+            self._budget.join(flight.turn, key.target, who)
         return flight
 
     async def _answer(self, key: K, flight: _Flight[V]) -> _Answer[V]:
@@ -205,8 +210,8 @@ class _Shelf(Generic[K, V]):
                 self._land(key, flight)
                 flight.task.cancel()
 
-    def _start(self, key: K, lane: Lane, after: _Flight[V] | None) -> _Flight[V]:
-        flight = self._newest[key] = _Flight[V](lane, after)
+    def _start(self, key: K, turn: Waiting, after: _Flight[V] | None) -> _Flight[V]:
+        flight = self._newest[key] = _Flight[V](turn, after)
         flight.task = asyncio.create_task(self._fly(key, flight))
         flight.task.add_done_callback(_look_at)
         return flight
@@ -216,7 +221,7 @@ class _Shelf(Generic[K, V]):
             await asyncio.wait({flight.after.task})
             flight.after = None
         try:
-            answer = await self._budget.call(flight.lane, key.target, key, partial(self._call, key, flight))
+            answer = await self._budget.call_for(flight.turn, key.target, partial(self._call, key, flight))
         finally:
             newest = self._land(key, flight)
         if newest:  # else a successor is under way, or the key was forgotten

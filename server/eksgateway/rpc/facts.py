@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,14 +15,16 @@ from eksgateway.model import ClusterFacts, ClusterRef, Update, UpdateRef
 
 log = Log("eksgateway.reauthorise")
 
+_WHO = "reauthorise"  # one among the callers that take turns, however many watches are asked about
+
 
 class Reads(Protocol):
     """Where facts come from: ``eks.shared.SharedReads``."""
 
-    async def cluster(self, ref: ClusterRef, max_age: float) -> ClusterFacts:
-        """DescribeCluster, at most ``max_age`` seconds old."""
+    async def cluster(self, ref: ClusterRef, max_age: float, who: Hashable) -> ClusterFacts:
+        """DescribeCluster, at most ``max_age`` seconds old, by turns with what others ask for."""
 
-    async def update(self, ref: UpdateRef, max_age: float) -> Seen:
+    async def update(self, ref: UpdateRef, max_age: float, who: Hashable) -> Seen:
         """DescribeUpdate, likewise."""
 
 
@@ -37,8 +40,8 @@ async def read(reads: Reads, ref: UpdateRef, *, max_age: float, within: float) -
     """Facts that are at most ``max_age`` seconds old; None when they cannot be had ``within`` seconds."""
     try:
         async with asyncio.timeout(within):
-            cluster = certain(await reads.cluster(ref.cluster, max_age), ref.cluster)
-            return Facts(cluster, (await reads.update(ref, max_age)).update)
+            cluster = certain(await reads.cluster(ref.cluster, max_age, _WHO), ref.cluster)
+            return Facts(cluster, (await reads.update(ref, max_age, _WHO)).update)
     except (GatewayError, TimeoutError):
         return None
     except Exception:  # a bug there must not keep the policy from being asked

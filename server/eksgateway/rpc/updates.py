@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,6 @@ from eksgateway import cancellability
 from eksgateway.cancellation import Asked, Cancellations, certain
 from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
-from eksgateway.eks.protocol import Eks
 from eksgateway.eks.shared import SharedReads
 from eksgateway.errors import EksNotFound, GatewayError, TargetNotConfigured
 from eksgateway.model import (
@@ -48,7 +47,7 @@ class UpdateService:
         *,
         decisions: Decisions,
         cancellations: Cancellations,
-        eks: Eks,
+        serves: Callable[[ClusterRef], bool],
         reads: SharedReads,
         survey: Survey,
         watches: Watches,
@@ -59,7 +58,7 @@ class UpdateService:
     ) -> None:
         self._decisions = decisions
         self._cancellations = cancellations
-        self._eks = eks
+        self._serves = serves
         self._reads = reads
         self._survey = survey
         self._watches = watches
@@ -78,8 +77,9 @@ class UpdateService:
         ref = self._update_ref(request)
         admitted = self._question(call, Action.CANCEL, ref.cluster, request.reason, request.ticket)
         at_request = await self._decisions.ask(admitted)
-        cluster = certain(await self._eks.describe_cluster(ref.cluster), ref.cluster)
-        update = await self._eks.describe_update(ref)
+        who = call.caller.id
+        cluster = certain(await self._reads.cluster(ref.cluster, 0, who), ref.cluster)
+        update = (await self._reads.update(ref, 0, who)).update
         question = replace(admitted, facts=cluster, update=update)
         await self._decisions.require(replace(question, action=Action.CHECK))
         decision = await self._decisions.ask(question) if at_request.allowed else at_request
@@ -105,14 +105,15 @@ class UpdateService:
         position = pages.decode(checked, request.page_token, *bound_to)
         checked.done()
         self._serve(cluster)
-        facts = await self._facts(cluster)
+        who = call.caller.id
+        facts = await self._facts(cluster, who)
         size = request.page_size or _MOST_ON_A_PAGE
-        ids, following = await self._eks.list_updates(cluster, size, position)
+        ids, following = await self._reads.updates_page(cluster, size, position, who)
         updates = []
         for update_id in ids:
             ref = UpdateRef(cluster, update_id)
             try:
-                seen = await self._reads.update(ref, self._settings.facts_max_age_s)
+                seen = await self._reads.update(ref, self._settings.facts_max_age_s, who)
             except EksNotFound:  # EKS has forgotten it since it listed it
                 continue
             question = self._question(call, Action.GET, cluster)
@@ -188,14 +189,15 @@ class UpdateService:
 
     async def _admit(self, call: Call, action: Action, ref: UpdateRef) -> tuple[Update, Question, Decision]:
         """The update as shared reads know it, after the policy allowed the action with its facts."""
-        facts = await self._facts(ref.cluster)
-        seen = await self._reads.update(ref, self._settings.facts_max_age_s)
+        who = call.caller.id
+        facts = await self._facts(ref.cluster, who)
+        seen = await self._reads.update(ref, self._settings.facts_max_age_s, who)
         question = replace(self._question(call, action, ref.cluster), facts=facts, update=seen.update)
         return seen.update, question, await self._decisions.require(question)
 
-    async def _facts(self, cluster: ClusterRef) -> ClusterFacts:
+    async def _facts(self, cluster: ClusterRef, who: str) -> ClusterFacts:
         """The cluster as shared reads know it, and certainly the one that was asked about."""
-        return certain(await self._reads.cluster(cluster, self._settings.facts_max_age_s), cluster)
+        return certain(await self._reads.cluster(cluster, self._settings.facts_max_age_s, who), cluster)
 
     def _update_ref(self, request: Any, *, id_required: bool = False) -> UpdateRef:
         ref = fields.update_ref(request, self._home, id_required=id_required)
@@ -203,7 +205,7 @@ class UpdateService:
         return ref
 
     def _serve(self, cluster: ClusterRef) -> None:
-        if not self._eks.serves(cluster):
+        if not self._serves(cluster):
             raise TargetNotConfigured
 
     def _question(
@@ -226,6 +228,7 @@ def _message(ref: UpdateRef, event: WatchEvent) -> pb.WatchUpdateResponse:
         kind=pb.WatchKind.Value(f"WATCH_KIND_{event.kind.value}"),
         update=convert.update(event.update),
         phase=convert.phase(event.phase),
+        phase_reason=event.state.reason,
         sequence=event.sequence,
         observe_time=convert.timestamp(event.observe_time),
         resume_token=resume.encode(ref, event.position),
