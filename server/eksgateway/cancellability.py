@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from eksgateway import phases
 from eksgateway.model import ClusterFacts, Update
 
 
@@ -27,7 +28,7 @@ def advise(cluster: ClusterFacts, update: Update) -> Advice:
     """The first row that applies."""
     if update.final:
         return Advice(False, f"The update has ended: it is {update.status}.", "There is nothing to cancel.")
-    if update.status == "Cancelling":
+    if phases.cancelling(update):
         return Advice(False, "EKS is cancelling this update already.", _WATCH)
     if cluster.status == "UPDATING":
         return Advice(False, "The control plane has begun: the cluster is UPDATING.", _WATCH)
@@ -35,4 +36,8 @@ def advise(cluster: ClusterFacts, update: Update) -> Advice:
         explanation = f"EKS is not known to cancel {update.type} updates: only VersionRollback."
         return Advice(False, explanation, "A cancel may be tried; expect EKS to refuse it.")
     explanation = "The nodes are rolling back and the control plane has not begun."
+    if update.cancellation is not None:
+        explanation += (
+            f" An earlier cancellation failed: {update.cancellation.reason or 'EKS gives no reason.'}"
+        )
     return Advice(True, explanation, "Cancel soon: it is too late once the control plane begins.")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from eksgateway import errors
+from eksgateway import errors, phases
 from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
 from eksgateway.eks.protocol import Eks
@@ -292,15 +292,14 @@ class Cancellations:
     async def _forward(self, committed: Cancellation, *, send_before: float) -> Outcome:
         """Send the recorded intent to EKS, with its recorded token, and say what became of it."""
         intent = committed.intent
-        if intent.update.status == "Cancelling":
+        if phases.cancelling(intent.update):
             return self._outcome(OutcomeKind.ALREADY_CANCELLING, update=intent.update)
         try:
             update = await self._send(committed, send_before)
         except errors.EksNoAnswer as exc:
             return self._outcome(OutcomeKind.UNKNOWN, error=exc)
         except errors.EksRefused as exc:
-            status = await self._cluster_status(intent)
-            return self._outcome(OutcomeKind.REFUSED, error=exc, cluster_status=status)
+            return await self._refused(intent, exc)
         except errors.GatewayError as exc:
             log.warning("cancellation.not_forwarded", cancellation_id=committed.id, detail=exc.detail)
             return self._outcome(OutcomeKind.NOT_FORWARDED, error=exc)
@@ -332,6 +331,24 @@ class Cancellations:
             await self._clock.sleep(pause)
             pause *= 2
 
+    async def _refused(self, intent: Intent, refusal: errors.EksRefused) -> Outcome:
+        """What EKS's no means, by how cluster and update are after it: another caller's cancel may have come
+        first, and then EKS is at what this one asks for.
+        """
+        status = await self._cluster_status(intent)
+        if status != "UPDATING" and isinstance(refusal, errors.FailedPrecondition):
+            update = await self._update_now(intent)
+            if update is not None and phases.cancelling(update):
+                return self._outcome(OutcomeKind.ALREADY_CANCELLING, update=update, error=refusal)
+        return self._outcome(OutcomeKind.REFUSED, error=refusal, cluster_status=status)
+
+    async def _update_now(self, intent: Intent) -> Update | None:
+        try:
+            return await self._eks.describe_update(intent.request.ref, on_behalf_of=intent.caller)
+        except errors.GatewayError as exc:
+            log.warning("cancellation.update_unknown", update=str(intent.request.ref), reason=exc.reason)
+            return None
+
     async def _cluster_status(self, intent: Intent) -> str:
         """Whether the control plane has begun (UPDATING); unknown when EKS does not say."""
         cluster = intent.request.ref.cluster
@@ -357,7 +374,8 @@ def recorded_result(cancellation: Cancellation) -> Cancellation:
     """What a caller is told of a recorded cancellation, now or on a repeat: itself, or its error."""
     outcome = cancellation.outcome
     if cancellation.phase is Phase.OUTCOME_UNKNOWN:
-        raise _unknown(cancellation.id)
+        seems = phases.UNSEEN if cancellation.phase_reason == phases.UNSEEN else ""
+        raise _unknown(cancellation.id, seems)
     refused = outcome and outcome.kind in (OutcomeKind.REFUSED, OutcomeKind.NOT_FORWARDED)
     if refused and outcome and outcome.error:
         error = errors.replay(outcome.error)
@@ -370,9 +388,9 @@ def _reused(asked: Asked) -> errors.RequestIdReused:
     return errors.RequestIdReused(metadata={"request_id": asked.request_id})
 
 
-def _unknown(cancellation_id: str) -> errors.OutcomeUnknown:
+def _unknown(cancellation_id: str, message: str = "") -> errors.OutcomeUnknown:
     return errors.OutcomeUnknown(
-        metadata={"cancellation_id": cancellation_id, "phase": Phase.OUTCOME_UNKNOWN.value}
+        message, metadata={"cancellation_id": cancellation_id, "phase": Phase.OUTCOME_UNKNOWN.value}
     )
 
 

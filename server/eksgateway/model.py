@@ -194,10 +194,10 @@ class OutcomeKind(StrEnum):
     """What became of a forward."""
 
     ACCEPTED = "accepted"  # EKS answered OK
-    ALREADY_CANCELLING = "already_cancelling"  # nothing was sent: EKS was at it before
+    ALREADY_CANCELLING = "already_cancelling"  # EKS was at it: nothing was sent, or it was refused for that
     REFUSED = "refused"  # EKS judged the call and said no
     NOT_FORWARDED = "not_forwarded"  # the call never came to EKS's judgement
-    UNKNOWN = "unknown"  # sent, and no answer
+    UNKNOWN = "unknown"  # it may have been sent, and there was no answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +222,9 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What DescribeUpdate said later. Without ``update``: following ended, and ``note`` says why."""
+    """What DescribeUpdate said later. Without ``update``: following ended, and ``note`` says why. With one,
+    ``note`` says what it means for a cancel that was not answered.
+    """
 
     time: datetime
     update: Update | None

@@ -13,7 +13,16 @@ NOT_FORWARDED   TOO_LATE, REJECTED     REQUESTED ──────► OUTCOME_U
 
 from __future__ import annotations
 
-from eksgateway.model import FINAL_STATUSES, Outcome, OutcomeKind, Phase, Update
+from datetime import datetime, timedelta
+from typing import Final
+
+from eksgateway.model import FINAL_STATUSES, Cancellation, Outcome, OutcomeKind, Phase, Update
+
+UNSEEN_AFTER: Final = timedelta(seconds=10)
+UNSEEN: Final = (
+    "EKS shows the update InProgress without any cancellation, some time after the attempt: it seems that EKS"
+    " never got it. A new request_id sends again."
+)
 
 _BY_STATUS = {
     "Cancelled": Phase.CANCELLED,
@@ -50,6 +59,27 @@ def phase_of(outcome: Outcome | None, update: Update | None) -> Phase:
     if kind in (OutcomeKind.ACCEPTED, OutcomeKind.ALREADY_CANCELLING):
         return Phase.REQUESTED
     return Phase.OUTCOME_UNKNOWN
+
+
+def cancelling(update: Update) -> bool:
+    """Whether EKS is at a cancellation of this update, whoever asked for it: another cancel has no effect.
+
+    An update whose cancellation Failed goes on, and may be cancelled again. A cancellation's status that is
+    not known yet counts as under way.
+    """
+    if update.final:
+        return False
+    if update.status == "Cancelling":
+        return True
+    return update.cancellation is not None and update.cancellation.status != "Failed"
+
+
+def unseen(cancellation: Cancellation, update: Update, now: datetime) -> bool:
+    """Whether a cancel that was not answered has, a while after the attempt, left no trace at EKS."""
+    shown = _shown(update) is not None or update.status != "InProgress"
+    if cancellation.phase is not Phase.OUTCOME_UNKNOWN or shown:
+        return False
+    return now >= (cancellation.forward_time or cancellation.intent.time) + UNSEEN_AFTER
 
 
 def observed_phase(update: Update) -> Phase | None:

@@ -12,6 +12,7 @@ from eksgateway.model import Cancellation, Intent, Observation, Outcome, Outcome
 # EKS does not say whose cancel it carries out, so what is only seen is told apart from an answer.
 OBSERVED = "This was observed, not answered: EKS does not say whose cancel it carries out."
 ACCEPTED = "EKS accepted the cancel."
+ALREADY = "EKS is at a cancellation of this update already, whoever asked for it."
 UNANSWERED = "The intent is recorded, and nothing more is known yet."
 
 
@@ -84,6 +85,7 @@ def _answered(record: Record, outcome: Outcome) -> Record:
     if outcome.kind is OutcomeKind.UNKNOWN and known.outcome is not None:
         return record  # an answer that came late, and was written first, says more
     sent = outcome.kind in (OutcomeKind.ACCEPTED, OutcomeKind.REFUSED, OutcomeKind.UNKNOWN)
+    sent = sent or (outcome.kind is OutcomeKind.ALREADY_CANCELLING and outcome.error is not None)
     cancellation = replace(
         known,
         outcome=outcome,
@@ -107,17 +109,20 @@ def _observed(record: Record, observation: Observation) -> Record:
     cancellation = replace(record.cancellation, update_time=observation.time)
     if observation.update is None:
         return _derived(replace(record, cancellation=cancellation, ended=observation.note))
-    return _derived(replace(record, cancellation=cancellation, seen=observation.update))
+    seen = replace(record, cancellation=cancellation, seen=observation.update)
+    return _derived(seen, observation.note)
 
 
-def _derived(record: Record) -> Record:
-    """With phase, reason and the rest of what follows from what is known."""
+def _derived(record: Record, note: str = "") -> Record:
+    """With phase, reason and the rest of what follows from what is known. ``note`` is what the latest look
+    means for a cancel that was not answered.
+    """
     cancellation = record.cancellation
     phase = phases.phase_of(cancellation.outcome, record.seen)
     cancellation = replace(
         cancellation,
         phase=phase,
-        phase_reason=_reason(record, phase),
+        phase_reason=note if note and phase is Phase.OUTCOME_UNKNOWN else _reason(record, phase),
         update=record.seen or cancellation.update,
         settled=phase in phases.SETTLED or record.ended is not None,
     )
@@ -133,7 +138,15 @@ def _reason(record: Record, phase: Phase) -> str:
     if outcome is None or outcome.kind is OutcomeKind.UNKNOWN:
         return OBSERVED
     if phase is Phase.REQUESTED:
-        return ACCEPTED
+        return ALREADY if _was_requested(record.cancellation, outcome) else ACCEPTED
     if phase is Phase.CANCELLATION_FAILED and record.seen and record.seen.cancellation:
         return f"EKS says that the cancellation failed: {record.seen.cancellation.reason}"
     return f"EKS says that the update is {(record.seen or record.cancellation.update).status}."
+
+
+def _was_requested(cancellation: Cancellation, outcome: Outcome) -> bool:
+    """Whether EKS was at another cancellation that its status did not show. (Where it showed it, ledgers have
+    said ACCEPTED since before there was a word for this, and a record is folded alike for ever.)
+    """
+    already = outcome.kind is OutcomeKind.ALREADY_CANCELLING
+    return already and (outcome.error is not None or cancellation.intent.update.status != "Cancelling")

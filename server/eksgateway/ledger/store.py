@@ -147,7 +147,10 @@ def add_observation(transaction: Transaction, ref: UpdateRef, observation: Obser
 
 def _changes(cancellation: Cancellation, observation: Observation) -> bool:
     """Whether an observation says anything new about a cancellation that is not settled."""
-    return observation.update is None or observation.update != cancellation.update
+    if observation.update is None or observation.update != cancellation.update:
+        return True
+    noted = observation.note in ("", cancellation.phase_reason)
+    return cancellation.phase is Phase.OUTCOME_UNKNOWN and not noted
 
 
 def add_denials(transaction: Transaction, bodies: Sequence[str], lost: int, keep: int) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
+from eksgateway import phases
 from eksgateway.clock import Clock, heard
 from eksgateway.eks.shared import Seen
 from eksgateway.errors import EksNotFound, GatewayError
@@ -17,7 +18,7 @@ from eksgateway.watch.notes import Notes, Record, as_gateway_error
 from eksgateway.watch.pace import Pace
 from eksgateway.watch.resume import Position
 from eksgateway.watch.slot import Slot
-from eksgateway.watch.state import Report, State, latest, published_phase, recorded
+from eksgateway.watch.state import Report, State, latest, published_phase, published_reason, recorded
 
 _log = Log(__name__)
 
@@ -164,8 +165,11 @@ class Poller:
     @property
     def _owes_ledger(self) -> bool:
         """Whether there is something to write down, or an outcome still to hear of."""
-        unheard = self._newest is not None and self._newest.outcome is None
-        return self._recorded != self._version or unheard
+        newest, report = self._newest, self._report
+        if newest is None or report is None:
+            return self._recorded != self._version
+        unnoted = self._note(report) not in ("", newest.phase_reason)
+        return self._recorded != self._version or newest.outcome is None or unnoted
 
     async def _look(self) -> None:
         self._looked, self._followed = True, False
@@ -239,12 +243,19 @@ class Poller:
 
     async def _write_down(self, report: Report) -> None:
         version = self._version
-        known = await self._notes.take(Observation(report.observe_time, report.update))
+        observation = Observation(report.observe_time, report.update, self._note(report))
+        known = await self._notes.take(observation)
         if known is None:
             return
         self._recorded = version
         if version == self._version:  # else follow() came in between, and the ledger is asked again
             self._newest, self._pending = known.newest, known.pending
+
+    def _note(self, report: Report) -> str:
+        """What the report means for a cancel that was not answered, if it means anything."""
+        newest = self._newest
+        unseen = newest is not None and phases.unseen(newest, report.update, report.observe_time)
+        return phases.UNSEEN if unseen else ""
 
     def _publish(self) -> None:
         if self._report is None:
@@ -260,7 +271,9 @@ class Poller:
             slot.put(state)
 
     def _state(self, report: Report) -> State:
-        return State(report.update, published_phase(self._newest, report.update), report.observe_time)
+        phase = published_phase(self._newest, report.update)
+        reason = published_reason(self._newest, phase)
+        return State(report.update, phase, report.observe_time, reason)
 
     def _fresh(self, report: Report, newcomer: _Newcomer) -> bool:
         """Whether a report may be the first state of somebody who watches since then."""

@@ -15,11 +15,12 @@ from eksgateway.model import Cancellation, Phase, Update
 
 @dataclass(frozen=True)  # without slots: the digest is kept, for all who are given this state
 class State:
-    """What a watcher is told. Two states differ when update or phase differ: see ``same_as``."""
+    """What a watcher is told. Two states differ when update, phase or reason differ: see ``same_as``."""
 
     update: Update
     phase: Phase | None
     observe_time: datetime
+    reason: str = ""  # says more about the phase; only where that is OUTCOME_UNKNOWN
 
     @property
     def final(self) -> bool:
@@ -28,12 +29,17 @@ class State:
     @cached_property
     def digest(self) -> bytes:
         """16 bytes, in any process equal for states that are the same."""
-        told = codec.encode((self.update, self.phase))
+        told = codec.encode(self.told if self.reason else self.told[:2])
         return hashlib.sha256(told.encode()).digest()[:16]
 
     def same_as(self, other: State | None) -> bool:
         """Equal but for the time: seeing the same again is no change."""
-        return other is not None and (self.update, self.phase) == (other.update, other.phase)
+        return other is not None and self.told == other.told
+
+    @property
+    def told(self) -> tuple[Update, Phase | None, str]:
+        """Everything but the time."""
+        return self.update, self.phase, self.reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +106,9 @@ def published_phase(newest: Cancellation | None, update: Update) -> Phase | None
     if newest is not None:
         return phases.phase_of(newest.outcome, update)
     return phases.observed_phase(update)
+
+
+def published_reason(newest: Cancellation | None, phase: Phase | None) -> str:
+    """How the phase is known, where that tells what to do: after a cancel that was not answered."""
+    unknown = newest is not None and phase is newest.phase is Phase.OUTCOME_UNKNOWN
+    return newest.phase_reason if newest is not None and unknown else ""
