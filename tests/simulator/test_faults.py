@@ -68,6 +68,29 @@ async def test_an_error_with_an_effect(eks: SimulatedEks) -> None:
     assert await status(eks, update_id) == "Cancelling"
 
 
+@pytest.mark.parametrize(("fault", "code"), [({"status": 413}, "413"), ({}, "403")])
+async def test_a_body_is_answered_as_it_is(eks: SimulatedEks, fault: dict[str, Any], code: str) -> None:
+    """A proxy's words come without AWS's headers, with or without an effect at EKS before."""
+    update_id = eks.rollback("c")
+    eks.fault("CancelUpdate", body="<html>No.</html>", effect=True, **fault)
+    with pytest.raises(ClientError) as caught:
+        await cancel(eks, update_id)
+    response = caught.value.response
+    assert response["Error"] == {"Code": code, "Message": "<html>No.</html>"}
+    assert "RequestId" not in response["ResponseMetadata"]
+    assert "x-amzn-errortype" not in response["ResponseMetadata"]["HTTPHeaders"]
+    assert await status(eks, update_id) == "Cancelling"
+
+
+async def test_an_answer_in_pieces_and_with_padding_is_whole(eks: SimulatedEks) -> None:
+    """It takes its time, and is valid JSON still."""
+    update_id = eks.rollback("c")
+    eks.fault("CancelUpdate", drip_s=0.3, pad_bytes=200_000)
+    started = time.monotonic()
+    assert (await cancel(eks, update_id))["update"]["id"] == update_id
+    assert time.monotonic() - started >= 0.3
+
+
 async def test_a_delay(eks: SimulatedEks) -> None:
     """The effect comes at once, the answer late, or too late for the client."""
     update_id = eks.rollback("c")

@@ -24,6 +24,7 @@ from eksgateway.simulator.clock import SimulatedClock
 from eksgateway.simulator.credentials import Accounts, Credentials, NotSigned
 from eksgateway.simulator.operations import BY_NAME
 from eksgateway.simulator.specs import DEFAULT_ACCOUNT, FaultSpec
+from eksgateway.simulator.spoilt import foreign, spoil
 from eksgateway.simulator.state import Refusal, State
 
 
@@ -88,7 +89,7 @@ class Simulator:
         return app
 
     def _handler(self, operation: OperationModel) -> Callable[[web.Request], Any]:
-        async def handle(request: web.Request) -> web.Response:
+        async def handle(request: web.Request) -> web.StreamResponse:
             try:
                 credentials = self._accounts.authenticate(request.headers.get("Authorization"))
             except NotSigned as exc:
@@ -121,7 +122,7 @@ class Simulator:
         operation: OperationModel,
         target: Target,
         params: dict[str, Any],
-    ) -> web.Response:
+    ) -> web.StreamResponse:
         """Effect, if there is one; then the delay; then the answer, an error, or a closed connection."""
         reply = None
         if fault.effect or not (fault.fails or fault.drop == "before"):
@@ -129,9 +130,11 @@ class Simulator:
         await asyncio.sleep(fault.delay_s)
         if fault.drop and request.transport is not None:
             request.transport.abort()
+        if fault.body is not None:
+            return await spoil(fault, request, foreign(fault))
         if reply is None or fault.fails:
             reply = wire.any_error(fault.code, fault.message, fault.status)
-        return _respond(reply)
+        return await spoil(fault, request, _respond(reply))
 
     async def _unknown(self, request: web.Request) -> web.Response:
         self._record(f"{request.method} {request.path}", None)

@@ -185,20 +185,28 @@ class FaultSpec(_Spec):
     With a ``code`` or an HTTP ``status`` the call is answered with that error and has no effect,
     unless ``effect`` says otherwise. ``drop`` closes the connection without an answer, before or
     after the effect. ``delay_s`` (real seconds) passes between the effect, if any, and the answer.
+
+    ``body`` is answered as it is, in the place of EKS's answer and without AWS's headers, with any
+    ``status`` (403 by default): as a proxy or a firewall on the way does. An answer can also come in
+    pieces over ``drip_s`` (real seconds), and be followed by ``pad_bytes`` of spaces.
     """
 
     operation: str = "*"
     times: Annotated[int, Field(ge=1)] = 1
     code: str | None = None
-    status: Annotated[int, Field(ge=400, le=599)] | None = None
+    status: Annotated[int, Field(ge=200, le=599)] | None = None
+    body: str | None = None
+    content_type: str = "text/html"
     message: str = "A fault set at the simulated EKS."
     delay_s: Seconds = 0
     drop: Literal["before", "after"] | None = None
     effect: bool = False
+    drip_s: Seconds = 0
+    pad_bytes: Annotated[int, Field(ge=0, le=1 << 30)] = 0
 
     @property
     def fails(self) -> bool:
-        return self.code is not None or self.status is not None
+        return self.code is not None or self.status is not None or self.body is not None
 
     @field_validator("operation")
     @classmethod
@@ -210,11 +218,15 @@ class FaultSpec(_Spec):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.drop and self.fails:
-            raise ValueError("a fault is an error (code, status) or a drop, not both")
+            raise ValueError("a fault is an error (code, status, body) or a drop, not both")
+        if self.body is not None and self.code is not None:
+            raise ValueError("a fault is a code of AWS or a body of somebody else's, not both")
+        if self.body is None and self.status is not None and self.status < 400:
+            raise ValueError("a status below 400 goes with a body: without one it is no fault")
         if self.effect and not self.fails:
-            raise ValueError("effect goes with a code or a status: every other fault but drop before has one")
-        if not (self.fails or self.drop or self.delay_s):
-            raise ValueError("a fault needs a code, a status, a drop or a delay_s")
+            raise ValueError("effect goes with a code, a status or a body: others but drop before have one")
+        if not (self.fails or self.drop or self.delay_s or self.drip_s or self.pad_bytes):
+            raise ValueError("a fault needs a code, a status, a body, a drop, a delay_s, drip_s or pad_bytes")
         return self
 
 

@@ -1,0 +1,40 @@
+"""Answers as a network, a proxy or a firewall spoils them: somebody else's words, in pieces, or too long."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from eksgateway.simulator.specs import FaultSpec
+
+_PIECES = 50
+_PADDING = b" " * 65_536
+
+
+def foreign(fault: FaultSpec) -> web.Response:
+    """An answer that is not AWS's."""
+    body = (fault.body or "").encode("utf-8", "surrogatepass")
+    return web.Response(status=fault.status or 403, body=body, content_type=fault.content_type)
+
+
+async def spoil(fault: FaultSpec, request: web.Request, answer: web.Response) -> web.StreamResponse:
+    """Send the answer as the fault says."""
+    body = answer.body if isinstance(answer.body, bytes) else b""
+    if not (fault.drip_s or fault.pad_bytes):
+        return answer
+    headers = {name: value for name, value in answer.headers.items() if name != "Content-Length"}
+    sent = web.StreamResponse(status=answer.status, headers=headers)
+    sent.content_length = len(body) + fault.pad_bytes
+    await sent.prepare(request)
+    size = max(1, len(body) // _PIECES)
+    pieces = [body[start : start + size] for start in range(0, len(body), size)]
+    for piece in pieces:
+        await sent.write(piece)
+        await asyncio.sleep(fault.drip_s / len(pieces))
+    left = fault.pad_bytes
+    while left > 0:
+        await sent.write(_PADDING[:left])
+        left -= len(_PADDING)
+    await sent.write_eof()
+    return sent

@@ -1,0 +1,205 @@
+"""How requests are sent: answers are bounded in size and time, and TLS trouble names its bundle."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eksgateway.errors import EksError, EksNoAnswer, EksNotReached, EksUnavailable
+from eksgateway.model import ClusterRef, UpdateRef
+from support.authority import Authority
+from support.boto_eks import ACCOUNT, CALLER, REGION, MakeEks
+from support.proxy import Proxy
+from support.simulator import SimulatedEks
+
+TOKEN = "6f0b1a52-6d57-4a9e-9a4f-0d5d0a2f8b11"
+NEVER = float("inf")
+REF = UpdateRef(ClusterRef(ACCOUNT, REGION, "blue"), "u-1")
+LIMIT_S = 0.5
+SOON_S = 10.0  # on a loaded machine; each fault below would last longer
+
+
+async def called(eks: Any, ref: UpdateRef, operation: str) -> EksError:
+    """How a call fails, which is soon."""
+    began = time.monotonic()
+    call = eks.describe_update(ref)
+    if operation == "CancelUpdate":
+        call.close()
+        call = eks.cancel_update(ref, on_behalf_of=CALLER, token=TOKEN, send_before=NEVER)
+    with pytest.raises(EksError) as raised:
+        await call
+    assert time.monotonic() - began < SOON_S
+    return raised.value
+
+
+FAULTS: dict[str, dict[str, Any]] = {
+    "a drip of a good answer": {"drip_s": 60},
+    "a hundred megabytes after a good answer": {"pad_bytes": 100 << 20},
+    "a drip of somebody else's": {"drip_s": 60, "body": "x" * 100, "status": 200},
+    "a long refusal": {"pad_bytes": 100 << 20, "code": "InvalidStateException"},
+}
+
+
+@pytest.mark.parametrize("operation", ["DescribeUpdate", "CancelUpdate"])
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+async def test_an_answer_is_bounded(
+    simulated: SimulatedEks, make_eks: MakeEks, fault: dict[str, Any], operation: str
+) -> None:
+    """Too long or too slow is no answer: the thread is free again, and the next call is made as ever."""
+    limit = {"read_timeout_s": LIMIT_S, "cancel_read_timeout_s": LIMIT_S} if "drip_s" in fault else {}
+    eks = make_eks(threads=1, waiting=1, **limit)  # its size alone ends an answer that is too long
+    ref = simulated.ref("blue", simulated.rollback("blue"))
+    simulated.fault(operation, **fault)
+    error = await called(eks, ref, operation)
+    assert type(error) is (EksNoAnswer if operation == "CancelUpdate" else EksUnavailable)
+    assert (await eks.describe_update(ref)).id == ref.update_id
+
+
+@asynccontextmanager
+async def dripping(text: bytes, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    """A server that answers any request with this text, a byte at a time, and then again and again."""
+    ended = asyncio.Event()
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while not ended.is_set():
+                for byte in text:
+                    writer.write(bytes([byte]))
+                    await writer.drain()
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(ended.wait(), LIMIT_S / 10)
+        writer.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    async with server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        ended.set()
+
+
+HEADS = {
+    "status line": b"HTTP/1.1 200 " + b"O" * 1000,
+    "headers": b"HTTP/1.1 200 OK\r\n" + b"x-header: more\r\n" * 50,
+    "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 1000,
+}
+
+
+@pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
+async def test_a_drip_is_cut_wherever_it_is(make_eks: MakeEks, head: bytes) -> None:
+    """The time is for all of an answer: its status, its headers and its body."""
+    async with dripping(head) as address:
+        eks = make_eks(
+            endpoint_url=f"http://{address}", read_timeout_s=LIMIT_S, cancel_read_timeout_s=LIMIT_S
+        )
+        assert type(await called(eks, REF, "DescribeUpdate")) is EksUnavailable
+        assert type(await called(eks, REF, "CancelUpdate")) is EksNoAnswer
+
+
+async def test_a_connection_is_used_again(simulated: SimulatedEks, make_eks: MakeEks) -> None:
+    """One after the other, errors included; and not after an answer that was too long."""
+    ref = simulated.ref("blue", simulated.rollback("blue"))
+    async with Proxy(simulated.url.removeprefix("http://")) as proxy:
+        eks = make_eks(endpoint_url=f"http://{proxy.address}")
+        for fault in ({"code": "InvalidRequestException"}, {"status": 503}):
+            await eks.describe_update(ref)
+            simulated.fault("DescribeUpdate", **fault)
+            await called(eks, ref, "DescribeUpdate")
+        await eks.describe_update(ref)
+        assert proxy.connections == 1
+        simulated.fault("DescribeUpdate", pad_bytes=100 << 20)
+        await called(eks, ref, "DescribeUpdate")
+        await eks.describe_update(ref)
+        assert proxy.connections == 2
+
+
+# -- TLS and proxies -------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def tls_server(authority: Authority, folder: Path, answer: bytes) -> AsyncIterator[str]:
+    """A server with a certificate of this authority, which answers any request with these bytes."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(*authority.server().write(folder))
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+            await writer.drain()
+        writer.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    async with server:
+        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+BODY = b'{"update": {"id": "u-1", "status": "InProgress"}}'
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
+
+
+async def test_a_private_ca_is_named_where_it_fails(
+    make_eks: MakeEks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log has the bundle in use and what TLS says; the caller neither. Nothing was sent."""
+    authority, bundle = Authority(), tmp_path / "bundle.pem"
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+    async with tls_server(authority, tmp_path, ANSWER) as url:
+        for content, why in (
+            (None, "No such file or directory"),
+            (b"no certificate", "NO_CERTIFICATE_OR_CRL_FOUND"),
+            (Authority("another").certificate, "unable to get local issuer certificate"),
+        ):
+            if content is not None:
+                bundle.write_bytes(content)
+            for operation in ("DescribeUpdate", "CancelUpdate"):
+                error = await called(make_eks(endpoint_url=url), REF, operation)
+                assert type(error) is EksNotReached
+                assert f"SSLError ca_bundle={bundle} ({why})" in error.detail
+                assert str(bundle) not in error.message
+        bundle.write_bytes(authority.certificate)
+        assert (await make_eks(endpoint_url=url).describe_update(REF)).status == "InProgress"
+
+
+async def test_without_a_bundle_botocores_own_is_named(
+    make_eks: MakeEks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that an operator learns that none of theirs is in use."""
+    for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    async with tls_server(Authority(), tmp_path, ANSWER) as url:
+        error = await called(make_eks(endpoint_url=url), REF, "DescribeUpdate")
+    assert "ca_bundle=botocore" in error.detail
+
+
+async def test_a_tls_answer_is_bounded_too(
+    make_eks: MakeEks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connections are other ones."""
+    authority, bundle = Authority(), tmp_path / "bundle.pem"
+    bundle.write_bytes(authority.certificate)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(*authority.server().write(tmp_path))
+    async with dripping(HEADS["headers"], tls) as address:
+        eks = make_eks(endpoint_url=f"https://{address}", read_timeout_s=LIMIT_S)
+        assert type(await called(eks, REF, "DescribeUpdate")) is EksUnavailable
+
+
+async def test_a_proxy_that_is_not_there_is_named(make_eks: MakeEks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the password in its address; and none leads to this machine."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:canary@127.0.0.1:1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    error = await called(make_eks(endpoint_url="https://eks.invalid"), REF, "CancelUpdate")
+    assert type(error) is EksNotReached
+    assert "ProxyConnectionError proxy=127.0.0.1:1" in error.detail
+    assert "canary" not in error.detail
+    direct = await called(make_eks(endpoint_url="https://127.0.0.1:1"), REF, "DescribeUpdate")
+    assert "EndpointConnectionError" in direct.detail
