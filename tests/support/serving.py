@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -64,12 +64,12 @@ class Served(Client):
 
 
 @asynccontextmanager
-async def serving(place: Place, *, shell: str = "") -> AsyncIterator[Served]:
+async def serving(place: Place, *, shell: str = "", env: Mapping[str, str] = AWS) -> AsyncIterator[Served]:
     """A gateway process, killed at the end if it still runs; ``shell`` is run first, as for `ulimit`."""
     command = eksgateway("serve", "--config", str(place.config))
     if shell:
         command = ("bash", "-c", f'{shell}; exec "$@"', "bash", *command)
-    async with program(*command, env=AWS) as running:
+    async with program(*command, env=env) as running:
         await eventually(lambda: running.out.endswith("\n") or running.process.returncode is not None)
         assert running.out.startswith("Serving gRPC on "), running.err
         served = Served(running, running.out.split()[-1], place.issuer)

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from eksgateway.ledger.projection import OBSERVED
+from eksgateway.ledger.verify import verify
+from eksgateway.phases import UNSEEN
 from eksgateway.v1 import cancellation_pb2 as cpb
-from support.gateway import Running, running
+from support.gateway import Running, running, until
 from support.simulator import SimulatedEks
-from support.wire import PRODUCTION, Refusal, check, get_update, list_updates, recorded, refused
+from support.wire import PRODUCTION, Refusal, check, get_update, list_updates, recorded, refused, settled
 
 PREFIX = "CANCELLATION_PHASE_"
 SECRET = "text of EKS that may name anything"
@@ -54,6 +57,11 @@ def _no_answer(**fault: Any) -> Row:
     return Row({"message": SECRET, **fault}, reading, cancel, cpb.CANCELLATION_PHASE_OUTCOME_UNKNOWN)
 
 
+def _foreign(body: str, **fault: Any) -> Row:
+    """What comes from somewhere else than EKS, after EKS has acted or not."""
+    return _no_answer(body=body, content_type="application/json", **fault)
+
+
 ROWS = {
     "invalid-parameter": _refusal("InvalidParameterException", "INVALID_ARGUMENT", "EKS_INVALID_PARAMETER"),
     "invalid-request": _refusal("InvalidRequestException", "FAILED_PRECONDITION", "EKS_INVALID_REQUEST"),
@@ -75,13 +83,34 @@ ROWS = {
     "service-unavailable": _no_answer(code="ServiceUnavailableException", status=503),
     "unknown-5xx": _no_answer(code="BrandNewFailure", status=500),
     "dropped": _no_answer(drop="before"),
+    "html-of-a-proxy": _foreign(f"<html>{SECRET}</html>"),
+    "html-of-a-firewall": _foreign(f"<html>{SECRET}</html>", status=405),
+    "nothing": _foreign(""),
+    "json-without-a-code": _foreign(f'{{"message": "{SECRET}"}}', status=400),
+    "json-with-somebody-elses-code": _foreign(f'{{"code": "Blocked", "message": "{SECRET}"}}', status=403),
+    "json-with-a-number": _foreign('{"code": 403, "message": "no"}', status=403),
+    "json-that-is-no-object": _foreign("[]", status=404),
+    "not-utf-8": _foreign("\udcff", status=400),
+    "proxy-wants-credentials": _foreign(SECRET, status=407),
+    "too-large-for-a-proxy": _foreign(SECRET, status=413),
+    "headers-too-large": _foreign(SECRET, status=431),
+    "moved": _foreign(SECRET, status=302),
+    "garbage-with-200": _foreign(SECRET, status=200),
+    "no-content": _foreign("", status=204),
+    "another-update": _foreign('{"update": {"id": "u-other", "status": "Cancelling"}}', status=200),
+    "half-a-character": _foreign(
+        '{"update": {"id": "u-1", "status": "\\ud800"}, "cluster": {"name": "prod-1", "arn": "\\ud800"},'
+        ' "updateIds": ["\\ud800"]}',
+        status=200,
+    ),
 }
 rows = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 
 
 def _complete(refusal: Refusal, row: Row, update_id: str) -> None:
     """What every error of this row carries, whoever made the call."""
-    assert refusal.metadata.get("eks_code", "") == ("" if "drop" in row.fault else row.eks_code)
+    if "body" not in row.fault:  # else it is botocore's stand-in
+        assert refusal.metadata.get("eks_code", "") == ("" if "drop" in row.fault else row.eks_code)
     assert (refusal.retry_s is not None) == (refusal.status == "RESOURCE_EXHAUSTED")
     assert ("PreconditionFailure" in refusal.details) == (refusal.status == "FAILED_PRECONDITION")
     if refusal.status == "FAILED_PRECONDITION":
@@ -125,7 +154,7 @@ async def test_an_error_on_the_cancel_itself(tmp_path: Path, eks: SimulatedEks, 
     """The intent is recorded by then: the error names the cancellation, and its record says the same."""
     throttled = row.cancel[1] == "EKS_THROTTLED"  # to the end, which is to come soon then
     async with running(tmp_path, eks, eks={"decision_max_age_s": 1.5 if throttled else 10}) as gateway:
-        update_id = eks.rollback("prod-1", tags=PRODUCTION)
+        update_id = eks.rollback("prod-1", tags=PRODUCTION, update_id="u-1")
         eks.fault("CancelUpdate", times=99, **row.fault)
         refusal = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
         assert refusal.told == row.cancel
@@ -143,3 +172,61 @@ async def test_an_error_on_the_cancel_itself(tmp_path: Path, eks: SimulatedEks, 
         sent = eks.calls("CancelUpdate")
         assert len({call.token for call in sent}) == 1
         assert (len(sent) > 1) == throttled
+
+
+FOREIGN = {name: row for name, row in ROWS.items() if "body" in row.fault}
+
+
+@pytest.mark.parametrize("row", FOREIGN.values(), ids=FOREIGN)
+async def test_an_answer_that_is_not_eks_own_is_settled_by_looking(gateway: Running, row: Row) -> None:
+    """EKS took the cancel, and a proxy spoilt its answer: the record says in the end what EKS did."""
+    update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
+    gateway.eks.fault("CancelUpdate", **row.fault, effect=True)
+    refusal = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
+    assert refusal.reason == "OUTCOME_UNKNOWN"
+    gateway.eks.advance(3600)
+    found = await settled(gateway, cpb.CANCELLATION_PHASE_CANCELLED, request_id="first")
+    assert found.phase_reason == OBSERVED
+    assert len(gateway.eks.calls("CancelUpdate")) == 1
+
+
+async def test_an_unanswered_cancel_says_what_is_known_and_the_way_out(gateway: Running) -> None:
+    """EKS never got it: nothing claims that it was sent, and a new request_id sends again."""
+    update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
+    gateway.eks.fault("CancelUpdate", status=503, code="ServiceUnavailableException")
+    first = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
+    assert "is not known" in first.message
+    assert "a new request_id sends again" in first.message
+    assert "was sent" not in first.message
+    assert (await gateway.cancel("prod-1", update_id, request_id="second")).update.status == "Cancelling"
+    await settled(gateway, cpb.CANCELLATION_PHASE_CANCELLING, request_id="first")
+
+
+async def test_a_cancel_that_left_no_trace_says_so_after_a_while(tmp_path: Path, eks: SimulatedEks) -> None:
+    """In the record, in the error of a repeat, and to whoever watches; no look ever sends again."""
+    async with running(tmp_path, eks) as gateway:
+        update_id = eks.rollback("prod-1", tags=PRODUCTION)
+        eks.fault("CancelUpdate", drop="before")
+        early = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
+        watch = gateway.watch("prod-1", update_id)
+        seen = [await watch.read()]
+        while seen[-1].phase_reason != UNSEEN:
+            assert seen[-1].phase == cpb.CANCELLATION_PHASE_OUTCOME_UNKNOWN
+            assert seen[-1].phase_reason == early.message
+            seen.append(await watch.read())
+        assert seen[-1].sequence == 2
+        kept = await recorded(gateway, request_id="first")
+        assert kept.phase == cpb.CANCELLATION_PHASE_OUTCOME_UNKNOWN
+        assert kept.phase_reason == UNSEEN
+        assert "new request_id sends again" in kept.phase_reason
+        again = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
+        assert (again.reason, again.message) == ("OUTCOME_UNKNOWN", UNSEEN)
+        assert len(eks.calls("CancelUpdate")) == 1
+        other = await gateway.cancel("prod-1", update_id, request_id="second")
+        assert other.phase == cpb.CANCELLATION_PHASE_CANCELLING
+        await settled(gateway, cpb.CANCELLATION_PHASE_CANCELLING, request_id="first")
+        watch.cancel()
+        events = len(eks.calls())
+        await until(lambda: len(eks.calls()) > events)
+    report = verify(tmp_path / "ledger.db")
+    assert report.broken is None

@@ -1,0 +1,325 @@
+"""The gateway's own credentials, from places that fail in their own ways, and are found again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import boto3
+import pytest
+from aiohttp import web
+from botocore.credentials import ReadOnlyCredentials
+
+from eksgateway.eks.adapter import BotoEks, lasting
+from eksgateway.eks.credentials import DUE_S, ENDING_S, Found, Kept
+from eksgateway.errors import UpstreamCredentials
+from eksgateway.model import UpdateRef
+from support.boto_eks import ACCOUNT, CALLER, MakeEks, SkippingClock
+from support.gateway import until
+from support.logs import capture_logs
+from support.simulator import SimulatedEks
+
+TOKEN = "6f0b1a52-6d57-4a9e-9a4f-0d5d0a2f8b11"
+NEVER = float("inf")
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/eksgateway"
+KEYS = ReadOnlyCredentials("key", "secret", "token")
+
+
+@pytest.fixture(autouse=True)
+def _bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No credentials but those that a test sets up."""
+    for name in tuple(os.environ):
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+
+
+def rollback(simulated: SimulatedEks) -> UpdateRef:
+    return simulated.ref("blue", simulated.rollback("blue"))
+
+
+async def refused(eks: BotoEks, ref: UpdateRef) -> UpstreamCredentials:
+    """Every call is refused for one reason, which is neither EKS's nor the caller's fault."""
+    with pytest.raises(UpstreamCredentials) as raised:
+        await eks.describe_update(ref)
+    with pytest.raises(UpstreamCredentials):
+        await eks.describe_cluster(ref.cluster, on_behalf_of=CALLER)
+    with pytest.raises(UpstreamCredentials):
+        await eks.cancel_update(ref, on_behalf_of=CALLER, token=TOKEN, send_before=NEVER)
+    assert "did nothing wrong" in raised.value.message
+    return raised.value
+
+
+async def ready(eks: BotoEks) -> bool:
+    try:
+        await eks.check()
+    except UpstreamCredentials:
+        return False
+    return True
+
+
+async def becomes_ready(eks: BotoEks) -> None:
+    async with asyncio.timeout(20):
+        while not await ready(eks):  # noqa: ASYNC110 - as readiness asks it
+            await asyncio.sleep(0.01)
+
+
+# -- Web identity (IRSA) ---------------------------------------------------------------------------
+
+
+def missing(_: Path) -> None: ...
+
+
+def empty(file: Path) -> None:
+    file.write_text("")
+
+
+def a_folder(file: Path) -> None:
+    file.mkdir()
+
+
+@pytest.mark.parametrize("spoil", [missing, empty, a_folder], ids=lambda spoil: spoil.__name__)
+async def test_a_token_file_that_cannot_be_used(
+    simulated: SimulatedEks,
+    make_eks: MakeEks,
+    clock: SkippingClock,
+    tmp_path: Path,
+    *,
+    moto: str,
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[Path], None],
+) -> None:
+    """The log names the file, readiness is off, and is on again once there is a token."""
+    file = tmp_path / "token"
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(file))
+    monkeypatch.setenv("AWS_ROLE_ARN", ROLE)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", moto)
+    spoil(file)
+    eks, ref = make_eks(credentials=boto3.Session()), rollback(simulated)
+    with capture_logs() as logs:
+        with pytest.raises(UpstreamCredentials) as raised:
+            await eks.warm()
+        assert not lasting(raised.value)
+        assert not await ready(eks)
+        error = await refused(eks, ref)
+        assert str(file) not in error.message + str(error.metadata)
+        if file.is_dir():
+            file.rmdir()
+        file.write_text("a-token-of-the-cluster")
+        clock.ahead += 3
+        await becomes_ready(eks)
+    (failed,) = [line for line in logs if line["event"] == "eks.credentials_failed"]
+    assert failed["AWS_WEB_IDENTITY_TOKEN_FILE"] == str(file)
+    assert failed["AWS_ROLE_ARN"] == ROLE
+    assert [line["event"] for line in logs].count("eks.credentials_found") == 1
+    assert simulated.calls() == ()
+    assert (await eks.describe_update(ref)).id == ref.update_id
+
+
+async def test_a_web_identity_that_sts_refuses(
+    make_eks: MakeEks, simulated: SimulatedEks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a trust policy that does not name the service account: told by AWS's code, in the log."""
+
+    async def refuse(_: web.Request) -> web.Response:
+        text = "<ErrorResponse><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>"
+        return web.Response(status=403, text=text, content_type="text/xml")
+
+    (tmp_path / "token").write_text("a-token-of-the-cluster")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("AWS_ROLE_ARN", ROLE)
+    async with serving(refuse) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", url)
+        error = await refused(make_eks(credentials=boto3.Session()), rollback(simulated))
+    assert "AssumeRoleWithWebIdentity: ClientError AccessDenied" in error.detail
+
+
+# -- Endpoints: Pod Identity, ECS ------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def serving(answer: Callable[[web.Request], object]) -> AsyncIterator[str]:
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", answer)  # type: ignore[arg-type]
+    runner = web.AppRunner(app, shutdown_timeout=0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def test_an_endpoint_that_fails_is_left_alone_meanwhile(
+    simulated: SimulatedEks, make_eks: MakeEks, clock: SkippingClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many call: one looks for credentials, and only that one waits for it."""
+    asked, works = 0, False
+
+    async def answer(_: web.Request) -> web.Response:
+        nonlocal asked
+        asked += 1
+        if not works:
+            return web.Response(status=500)
+        keys = {"AccessKeyId": f"AKIA{ACCOUNT}", "SecretAccessKey": "s", "Token": "t"}
+        return web.json_response(keys | {"Expiration": "2099-01-01T00:00:00Z"})
+
+    async with serving(answer) as url:
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{url}/v1/credentials")
+        eks, ref = make_eks(credentials=boto3.Session()), rollback(simulated)
+        with capture_logs() as logs, pytest.raises(UpstreamCredentials):
+            await eks.warm()
+        once = asked  # botocore asks an endpoint a few times
+        (failed,) = [line for line in logs if line["event"] == "eks.credentials_failed"]
+        assert failed["AWS_CONTAINER_CREDENTIALS_FULL_URI"].startswith(url)
+        for _ in range(30):
+            await refused(eks, ref)
+        assert asked == once
+        clock.ahead += 3
+        looking = asyncio.create_task(eks.describe_update(ref))
+        await until(lambda: asked > once)
+        began = time.monotonic()
+        await refused(eks, ref)
+        assert time.monotonic() - began < 1
+        works = True
+        assert (await looking).id == ref.update_id  # botocore's own second attempt
+        assert await ready(eks)
+        assert (await eks.describe_update(ref)).id == ref.update_id
+
+
+# -- Other places ----------------------------------------------------------------------------------
+
+SSO = f"""sso_start_url = https://corp.awsapps.com/start
+sso_region = us-east-1
+sso_account_id = {ACCOUNT}
+sso_role_name = ops
+"""
+PROFILES = {
+    "expired-sso": (SSO, False),
+    "failing-process": ("credential_process = false\n", False),
+    "talking-process": ("credential_process = echo canary\n", False),
+    "missing-source-profile": (f"role_arn = {ROLE}\nsource_profile = nobody\n", True),
+    "half-of-the-keys": ("aws_access_key_id = AKIA\n", True),
+}
+
+
+@pytest.mark.parametrize(("profile", "stays"), PROFILES.values(), ids=PROFILES)
+async def test_profiles_that_give_no_credentials(
+    simulated: SimulatedEks, make_eks: MakeEks, tmp_path: Path, *, profile: str, stays: bool
+) -> None:
+    """One reason for all; those that no time mends end a start."""
+    (tmp_path / "config").write_text(f"[default]\n{profile}")
+    eks = make_eks(credentials=boto3.Session())
+    with pytest.raises(UpstreamCredentials) as raised:
+        await eks.warm()
+    assert lasting(raised.value) == stays
+    assert "canary" not in (await refused(eks, rollback(simulated))).detail
+    assert not await ready(eks)
+
+
+# -- Kept ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Source:
+    """Gives credentials that last so long from when they were given, or fails."""
+
+    clock: SkippingClock = field(default_factory=SkippingClock)
+    lasts_s: float = 3600.0
+    asked: int = 0
+    fails: bool = False
+    open: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.open.set()
+        self.kept = Kept(self.get, self.clock, 2.0, dict)
+
+    def get(self) -> Found:
+        self.asked += 1
+        assert self.open.wait(20)
+        if self.fails:
+            raise FileNotFoundError(2, "gone", "/token")
+        ends = self.clock.monotonic() + self.lasts_s
+        return Found(KEYS, lambda seconds: self.clock.monotonic() + seconds <= ends, "somewhere")
+
+
+def test_get_asks_once_while_credentials_last() -> None:
+    """And again a quarter of an hour before their end."""
+    source = Source()
+    assert [source.kept.get() for _ in range(3)] == [KEYS] * 3
+    assert (source.asked, source.kept.due) == (1, False)
+    source.clock.ahead += 3600 - DUE_S + 1
+    assert source.kept.due
+    source.kept.get()
+    assert (source.asked, source.kept.due) == (2, False)
+
+
+def test_get_goes_on_with_what_there_is_while_renewal_fails() -> None:
+    """Until near the end; the source is left alone between two attempts."""
+    source = Source()
+    source.kept.get()
+    source.fails = True
+    source.clock.ahead += 3600 - DUE_S + 1
+    for _ in range(5):
+        assert source.kept.get() == KEYS
+    assert (source.asked, source.kept.fault) == (2, None)
+    source.clock.ahead += DUE_S - ENDING_S
+    for _ in range(5):
+        with pytest.raises(UpstreamCredentials):
+            source.kept.get()
+    assert source.asked == 3
+    assert "file=/token" in getattr(source.kept.fault, "detail", "")
+    source.fails = False
+    source.clock.ahead += 3
+    assert source.kept.get() == KEYS
+    assert source.kept.fault is None
+
+
+def test_get_takes_credentials_that_do_not_last_long() -> None:
+    """They are renewed as often as the pause between two attempts allows."""
+    source = Source(lasts_s=60)
+    for _ in range(5):
+        assert source.kept.get() == KEYS
+    assert source.asked == 1
+    source.clock.ahead += 3
+    source.kept.get()
+    assert source.asked == 2
+    source.clock.ahead += 61
+    source.fails = True
+    with pytest.raises(UpstreamCredentials):
+        source.kept.get()
+
+
+async def test_get_lets_one_thread_wait_for_a_source_that_has_failed() -> None:
+    """The others fail at once, or go on with what there is; nobody asks twice at a time."""
+    source = Source(fails=True)
+    with pytest.raises(UpstreamCredentials):
+        source.kept.get()
+    source.clock.ahead += 3
+    source.open.clear()
+    source.fails = False
+    first = asyncio.create_task(asyncio.to_thread(source.kept.get))
+    await until(lambda: source.asked == 2)
+    began = time.monotonic()
+    for _ in range(10):
+        with pytest.raises(UpstreamCredentials):
+            source.kept.get()
+    assert time.monotonic() - began < 1
+    source.open.set()
+    assert await first == KEYS
+    source.clock.ahead += 3600 - DUE_S + 1
+    source.open.clear()
+    renewing = asyncio.create_task(asyncio.to_thread(source.kept.get))
+    await until(lambda: source.asked == 3)
+    assert source.kept.get() == KEYS
+    source.open.set()
+    assert await renewing == KEYS

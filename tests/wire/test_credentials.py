@@ -1,0 +1,124 @@
+"""A gateway whose AWS credentials cannot be got: it serves, is not ready, says so, and finds them again."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from support.gateway import ACCOUNT, REGION
+from support.processes import eventually
+from support.serving import AWS, Place, Served, serving
+from support.simulator import SimulatedEks
+from support.sts import Sts
+from support.wire import PRODUCTION, refused
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/eksgateway"
+OTHER = {"account_id": "444455556666", "region": REGION}
+
+
+async def status(served: Served) -> int:
+    stub: Any = health_pb2_grpc.HealthStub(served.channel)
+    return int((await stub.Check(health_pb2.HealthCheckRequest())).status)
+
+
+async def ready(served: Served) -> None:
+    async with asyncio.timeout(30):
+        while await status(served) != SERVING:  # noqa: ASYNC110 - as a probe asks
+            await asyncio.sleep(0.05)
+
+
+def logged(served: Served, event: str) -> list[dict[str, Any]]:
+    return [line for line in served.lines if line["event"] == event]
+
+
+async def test_a_token_file_that_is_missing_keeps_readiness_off(
+    tmp_path: Path, eks: SimulatedEks, moto: str
+) -> None:
+    """Until it is there: within seconds, and without a call that needs it."""
+    token = tmp_path / "token"
+    web_identity = {
+        "AWS_ACCESS_KEY_ID": "",
+        "AWS_SECRET_ACCESS_KEY": "",
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ENDPOINT_URL_STS": moto,
+        "AWS_ROLE_ARN": ROLE,
+        "AWS_WEB_IDENTITY_TOKEN_FILE": str(token),
+    }
+    update_id = eks.rollback("prod-1", tags=PRODUCTION)
+    async with serving(Place(tmp_path, eks.url), env=AWS | web_identity) as served:
+        await eventually(lambda: logged(served, "health.readiness"))
+        assert await status(served) != SERVING
+        assert logged(served, "health.readiness")[-1]["faults"] == {"credentials": "UPSTREAM_CREDENTIALS"}
+        refusal = await refused(served.cancel("prod-1", update_id))
+        assert refusal.told == ("INTERNAL", "UPSTREAM_CREDENTIALS")
+        assert str(token).encode() not in refusal.raw
+        (failed,) = logged(served, "eks.credentials_failed")
+        assert failed["AWS_WEB_IDENTITY_TOKEN_FILE"] == str(token)
+        assert "FileNotFoundError" in failed["detail"]
+        (target,) = logged(served, "eks.target")
+        assert (target["account"], target["endpoint"]) == (ACCOUNT, eks.url)
+        assert "FileNotFoundError" in target["fault"]
+        token.write_text("a-token-of-the-cluster")
+        await ready(served)
+        assert (await served.cancel("prod-1", update_id)).update.status == "Cancelling"
+
+
+async def test_the_home_targets_role_keeps_readiness_off_and_anothers_does_not(
+    tmp_path: Path, eks: SimulatedEks, moto: str
+) -> None:
+    """The start logs how each target is reached; what one account's administrator broke stops no other's."""
+    async with Sts(moto, eks.simulator.control.accounts) as home, Sts(moto, home.accounts) as other:
+        url = {"endpoint_url": eks.url}
+        role = f"arn:aws:iam::{OTHER['account_id']}:role/eksgateway"
+        targets = [
+            {"account_id": ACCOUNT, "region": REGION, "role_arn": ROLE, "sts_endpoint_url": home.url} | url,
+            OTHER | {"role_arn": role, "sts_endpoint_url": other.url} | url,
+        ]
+        home.fault = other.fault = (403, "AccessDenied")
+        update_id = eks.rollback("prod-1", tags=PRODUCTION)
+        async with serving(Place(tmp_path, eks.url, eks={"targets": targets})) as served:
+            await eventually(lambda: logged(served, "health.readiness"))
+            assert await status(served) != SERVING
+            home.fault = None
+            await ready(served)
+            assert (await served.cancel("prod-1", update_id)).update.status == "Cancelling"
+            first, second = logged(served, "eks.target")
+            assert (first["role"], first["credentials"]) == (ROLE, "env")
+            assert "AccessDenied" in first["fault"]
+            assert (second["role"], second["account"]) == (role, OTHER["account_id"])
+            assert other.asked == []
+            assert await served.end() == 0
+
+
+async def test_a_start_logs_who_the_gateway_is_for_each_target(
+    tmp_path: Path, eks: SimulatedEks, moto: str
+) -> None:
+    """Endpoint, where the credentials come from, and the role's session."""
+    async with Sts(moto, eks.simulator.control.accounts) as sts:
+        target = {"account_id": ACCOUNT, "region": REGION, "role_arn": ROLE, "sts_endpoint_url": sts.url}
+        place = Place(tmp_path, eks.url, eks={"targets": [target | {"endpoint_url": eks.url}]})
+        async with serving(place) as served:
+            await ready(served)
+            (line,) = logged(served, "eks.target")
+            assert line["endpoint"] == eks.url
+            assert line["credentials"] == "env"
+            assert line["session"] == f"arn:aws:sts::{ACCOUNT}:assumed-role/eksgateway/eksgateway"
+            assert "fault" not in line
+            assert "simulated" not in served.program.err
+
+
+async def test_a_wrong_clock_is_told_as_that(tmp_path: Path, eks: SimulatedEks) -> None:
+    """And not as bad credentials, in the error and in the log."""
+    eks.cluster("prod-1", tags=PRODUCTION)
+    async with serving(Place(tmp_path, eks.url)) as served:
+        await ready(served)
+        eks.fault("*", times=9, code="RequestTimeTooSkewed", status=403)
+        refusal = await refused(served.cancel("prod-1", "an-update"))
+        assert refusal.told == (grpc.StatusCode.INTERNAL.name, "UPSTREAM_CREDENTIALS")
+        assert "clock is wrong" in refusal.message
+        assert "clock is wrong" in logged(served, "rpc.error")[-1]["detail"]
