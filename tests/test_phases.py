@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eksgateway.model import Outcome, OutcomeKind, Phase, Update, UpdateCancellation
-from eksgateway.phases import observed_phase, phase_of
+from eksgateway.model import Cancellation, Outcome, OutcomeKind, Phase, Update, UpdateCancellation
+from eksgateway.phases import cancelling, observed_phase, phase_of, unseen
+from support import records
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -68,6 +70,62 @@ def test_cancelled_is_only_said_when_eks_said_it(
     if phase_of(outcome(kind, cluster_status), seen) is Phase.CANCELLED:
         assert seen is not None
         assert seen.status == "Cancelled"
+
+
+@pytest.mark.parametrize(
+    ("status", "cancellation", "expected"),
+    [
+        ("InProgress", "", False),
+        ("InProgress", "InProgress", True),
+        ("InProgress", "Successful", True),
+        ("InProgress", "StatusOfTomorrow", True),
+        ("InProgress", "Failed", False),
+        ("Cancelling", "", True),
+        ("Cancelling", "Failed", True),
+        ("Paused", "InProgress", True),
+        ("Cancelled", "Successful", False),
+        ("Successful", "InProgress", False),
+    ],
+)
+def test_cancelling_is_what_another_cancel_would_not_change(
+    status: str, cancellation: str, expected: bool
+) -> None:
+    """By EKS's own words, of which a new one means that a cancellation is under way."""
+    assert cancelling(update(status, cancellation)) == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "cancellation", "seconds", "expected"),
+    [
+        ("InProgress", "", 11, True),
+        ("InProgress", "", 9, False),
+        ("InProgress", "InProgress", 11, False),
+        ("InProgress", "Failed", 11, False),
+        ("Cancelling", "", 11, False),
+        ("Failed", "", 11, False),
+        ("Paused", "", 11, False),
+    ],
+)
+def test_unseen_is_said_of_an_update_without_a_trace(
+    status: str, cancellation: str, seconds: float, expected: bool
+) -> None:
+    """Some time after the attempt; for a cancel that was answered, never."""
+    asked = records.intent(time=NOW - timedelta(seconds=100))
+    for outcome, forwarded in ((UNKNOWN, NOW), (None, None)):
+        unknown = Cancellation(
+            asked,
+            Phase.OUTCOME_UNKNOWN,
+            "",
+            asked.update,
+            outcome,
+            settled=False,
+            forward_time=forwarded,
+            update_time=NOW,
+        )
+        since = forwarded or asked.time
+        now = since + timedelta(seconds=seconds)
+        assert unseen(unknown, update(status, cancellation), now) == expected
+        assert not unseen(replace(unknown, phase=Phase.REQUESTED), update(status, cancellation), now)
 
 
 @pytest.mark.parametrize("status", ["InProgress", "Successful", "Failed", "Paused"])

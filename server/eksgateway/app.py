@@ -16,7 +16,7 @@ from eksgateway import descriptors
 from eksgateway.cancellation import Cancellations
 from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
-from eksgateway.eks.budget import Budget
+from eksgateway.eks.budget import Budget, Lane
 from eksgateway.eks.budgeted import Budgeted
 from eksgateway.eks.measured import MeasuredEks
 from eksgateway.eks.protocol import Eks
@@ -149,7 +149,7 @@ def build_server(
 
     cancellations = Cancellations(
         decisions=decisions,
-        eks=Budgeted(eks, budget),
+        eks=Budgeted(eks, budget, Lane.CANCEL),
         ledger=ledger,
         follow=follow,
         metrics=metrics,
@@ -179,7 +179,7 @@ def build_server(
     updates = UpdateService(
         decisions=decisions,
         cancellations=cancellations,
-        serves=eks.serves,
+        eks=Budgeted(eks, budget, Lane.ASK),
         reads=reads,
         survey=survey,
         watches=watches,

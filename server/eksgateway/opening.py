@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from eksgateway.clock import Clock, SystemClock
 from eksgateway.errors import EksNotReached, StartError, UpstreamCredentials
+from eksgateway.logs import Log
 from eksgateway.policy.load import open_engine
 from eksgateway.settings import LedgerSettings, Settings
 
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from eksgateway.app import Gateway
     from eksgateway.eks.adapter import BotoEks
     from eksgateway.ledger.protocol import Ledger
+
+
+log = Log("eksgateway.opening")
+
+_WARM_S = 20.0  # for a source of credentials that hangs; readiness then waits for it
 
 
 class _Closes(Protocol):
@@ -68,7 +74,10 @@ async def _warm(eks: BotoEks) -> None:
     from eksgateway.eks.adapter import lasting  # noqa: PLC0415 - imported by now
 
     try:
-        await eks.warm()
+        async with asyncio.timeout(_WARM_S):
+            await eks.warm()
+    except TimeoutError:
+        log.warning("eks.credentials_failed", detail=f"no credentials within {_WARM_S:g} s of the start")
     except UpstreamCredentials as exc:
         if not lasting(exc):
             return  # it serves, and is not ready while the check of credentials fails

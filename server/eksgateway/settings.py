@@ -301,7 +301,7 @@ class EksSettings(_Section):
 
     targets: Annotated[tuple[TargetSettings, ...], Field(min_length=1)]
     connect_timeout_s: PositiveFloat = 2
-    read_timeout_s: PositiveFloat = 5
+    read_timeout_s: PositiveFloat = 5  # for a whole answer, from the request to its last byte
     cancel_read_timeout_s: PositiveFloat = 20
     calls_per_s: PositiveFloat = 5  # to each target
     threads: PositiveInt = 16

@@ -226,6 +226,30 @@ async def test_profiles_that_give_no_credentials(
     assert not await ready(eks)
 
 
+async def test_check_waits_for_nothing_and_learns_by_itself(
+    simulated: SimulatedEks, make_eks: MakeEks, tmp_path: Path
+) -> None:
+    """Credentials that nobody has looked for are looked for; a source that hangs holds up nobody for long."""
+    pipe = tmp_path / "never"
+    os.mkfifo(pipe)
+    (tmp_path / "config").write_text(f"[default]\ncredential_process = cat {pipe}\n")
+    eks = make_eks(credentials=boto3.Session())
+    began = time.monotonic()
+    assert not await ready(eks)
+    assert time.monotonic() - began < 1
+    writing = await asyncio.to_thread(os.open, pipe, os.O_WRONLY)  # opens once the process reads
+    for _ in range(5):
+        assert not await ready(eks)
+    ref = rollback(simulated)
+    began = time.monotonic()
+    await asyncio.gather(*(refused(eks, ref) for _ in range(5)))
+    assert time.monotonic() - began < 20
+    os.write(writing, b'{"Version": 1, "AccessKeyId": "AKIA%s", "SecretAccessKey": "s"}' % ACCOUNT.encode())
+    os.close(writing)
+    await becomes_ready(eks)
+    assert (await eks.describe_update(ref)).id == ref.update_id
+
+
 # -- Kept ------------------------------------------------------------------------------------------
 
 

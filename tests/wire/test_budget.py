@@ -15,6 +15,7 @@ from eksgateway.v1.update_pb2 import ClusterRef
 from support.gateway import Running, details, info, running, until
 from support.logs import capture_logs
 from support.simulator import SimulatedEks
+from support.wire import check, get_update, list_updates
 
 RATE = 5
 
@@ -67,6 +68,33 @@ async def test_one_callers_cancels_do_not_hold_up_anothers(tmp_path: Path, eks: 
         assert sum(not call.done() for call in waiting) > RATE
         for call in waiting:
             call.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_a_caller_who_asks_about_many_updates_leaves_room_for_others(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """Get, check, list and watch of another caller come by turns with the crowd, not behind it."""
+    crowd, wanted = rollbacks(eks, 95), eks.rollback("prod-wanted")
+    async with running(tmp_path, eks, eks={"calls_per_s": RATE}) as gateway:
+        greedy = gateway.credentials("greedy", "viewers")
+        waiting = [
+            asyncio.ensure_future(get_update(gateway, cluster, update_id, greedy))
+            for cluster, update_id in crowd.items()
+        ]
+        await until(lambda: any(each.done() for each in waiting))
+        refused = next(each for each in waiting if each.done())
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await refused
+        assert info(error.value).reason == "OVERLOADED"
+        assert (await get_update(gateway, "prod-wanted", wanted, gateway.viewer)).id == wanted
+        assert (await check(gateway, "prod-wanted", wanted, gateway.viewer)).update.id == wanted
+        assert (await list_updates(gateway, "prod-wanted", gateway.viewer)).updates[0].id == wanted
+        watched = gateway.watch("prod-wanted", wanted, gateway.viewer)
+        assert (await watched.read()).update.id == wanted
+        assert sum(not each.done() for each in waiting) > RATE
+        for each in (*waiting, watched):
+            each.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
 
 

@@ -213,7 +213,7 @@ async def test_others_calls_are_shared_and_the_ended_stays_known(start: Start, e
     ("fault", "reason"),
     [
         pytest.param((403, "AccessDenied"), "UPSTREAM_CREDENTIALS", id="role refused"),
-        pytest.param((503, "ServiceUnavailable"), "EKS_UNAVAILABLE", id="sts down"),
+        pytest.param((503, "ServiceUnavailable"), "UPSTREAM_CREDENTIALS", id="sts down"),
     ],
 )
 async def test_a_target_whose_role_cannot_be_assumed(

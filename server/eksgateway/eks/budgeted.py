@@ -1,4 +1,4 @@
-"""``Eks`` within the budget, for cancels: every call waits for its turn."""
+"""``Eks`` within the budget, for one purpose: every call waits for its turn."""
 
 from __future__ import annotations
 
@@ -13,13 +13,19 @@ T = TypeVar("T")
 
 
 class Budgeted:
-    """Implements ``protocol.Eks``. Its calls go by turns with those on behalf of other callers, so that one
-    caller's cancels, of however many clusters, hold nobody else's up.
+    """Implements ``protocol.Eks``; its reads go in ``lane``. Callers take turns, so that the calls of one, of
+    however many clusters, hold up nobody else. ``who`` waits for calls that are on behalf of no caller.
     """
 
-    def __init__(self, eks: Eks, budget: Budget) -> None:
+    def __init__(self, eks: Eks, budget: Budget, lane: Lane, who: str = "") -> None:
         self._eks = eks
         self._budget = budget
+        self._lane = lane
+        self._who = who
+
+    def asked_by(self, who: str) -> Budgeted:
+        """The same for the calls that a caller waits for, and that are made by the gateway for itself."""
+        return Budgeted(self._eks, self._budget, self._lane, who)
 
     def serves(self, cluster: ClusterRef) -> bool:
         """Whether the cluster's account and region are configured."""
@@ -30,9 +36,9 @@ class Budgeted:
     ) -> tuple[tuple[str, ...], str]:
         """ListClusters: cluster names, and EKS's token of the next page (empty after the last)."""
         return await self._budget.call(
-            Lane.CANCEL,
+            self._lane,
             target,
-            target,
+            self._who,
             lambda: self._eks.list_clusters(target, page_size, page_token),
         )
 
@@ -78,5 +84,5 @@ class Budgeted:
     async def _read(
         self, cluster: ClusterRef, read: Callable[[], Awaitable[T]], caller: Caller | None = None
     ) -> T:
-        key = caller.id if caller else cluster
-        return await self._budget.call(Lane.CANCEL, cluster.target, key, read)
+        who = caller.id if caller else self._who
+        return await self._budget.call(self._lane, cluster.target, who, read)

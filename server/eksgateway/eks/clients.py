@@ -206,12 +206,16 @@ class Clients:
             return pair
 
     def fault(self, target: Target) -> UpstreamCredentials | None:
-        """Why the gateway has no credentials for its own calls in a target, if that is known."""
-        return next((each.fault for each in self._own(target) if each.fault is not None), None)
+        """Why the gateway has no credentials for its own calls in a target, if it has none. Asks nobody."""
+        own = self._own(target)
+        if not own:
+            return UpstreamCredentials(detail="credentials: they have not been looked for")
+        return next((fault for each in own if (fault := each.fault) is not None), None)
 
     def due(self, target: Target) -> bool:
         """Whether the gateway's own credentials there are to be asked for now."""
-        return any(each.due for each in self._own(target))
+        own = self._own(target)
+        return not own or any(each.due for each in own)
 
     def renew(self, target: Target) -> None:
         """Ask for them, if they are due. Raises UpstreamCredentials."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.exceptions import NoCredentialsError
 
 from eksgateway.clock import Clock
-from eksgateway.eks.error_table import MISCONFIGURED, no_credentials
+from eksgateway.eks.error_table import CANNOT_GET, MISCONFIGURED, no_credentials
 from eksgateway.errors import UpstreamCredentials
 from eksgateway.logs import Log
 
@@ -79,8 +79,10 @@ class Kept:
 
     @property
     def fault(self) -> UpstreamCredentials | None:
-        """Why there are none, if the source has been asked and there are none."""
-        return self._failure if self._usable(ENDING_S) is None else None
+        """Why there are none, if there are none. Asks nobody."""
+        if self._usable(0 if self._failure is None else ENDING_S) is not None:
+            return None
+        return _again(self._failure) or _unanswered()
 
     @property
     def due(self) -> bool:
@@ -100,7 +102,7 @@ class Kept:
                 self._asking.release()
         if spare is not None:
             return spare.keys
-        raise _again(self._failure) or UpstreamCredentials(detail="credentials: the source does not answer")
+        raise _again(self._failure) or _unanswered()
 
     def _renewed(self) -> Found:
         """What the source gives; what is kept, or why there is nothing, while it is left alone."""
@@ -110,7 +112,7 @@ class Kept:
             self._ask()
         if (kept := self._usable(ENDING_S if self._failure else 0)) is not None:
             return kept
-        raise _again(self._failure) or UpstreamCredentials(detail="credentials: they have expired")
+        raise _again(self._failure) or _unanswered()
 
     def _ask(self) -> None:
         try:
@@ -133,6 +135,11 @@ class Kept:
     def _usable(self, seconds: float) -> Found | None:
         kept = self._kept
         return kept if kept is not None and kept.lasts(seconds) else None
+
+
+def _unanswered() -> UpstreamCredentials:
+    """The error while the first answer of a source is missing."""
+    return UpstreamCredentials(CANNOT_GET, detail="credentials: their source has not answered")
 
 
 def _again(failure: UpstreamCredentials | None) -> UpstreamCredentials | None:

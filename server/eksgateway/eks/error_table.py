@@ -32,7 +32,7 @@ from eksgateway.errors import (
     UpstreamCredentials,
 )
 
-_CANNOT_GET = "The gateway cannot get its own AWS credentials right now; the caller did nothing wrong."
+CANNOT_GET = "The gateway cannot get its own AWS credentials right now; the caller did nothing wrong."
 _CLOCK_WRONG = (
     "AWS refuses the gateway's calls because the gateway's clock is wrong; the caller did nothing wrong."
 )
@@ -171,13 +171,13 @@ def translate(exc: Exception, operation: str, lost: type[EksError]) -> EksError:
 def no_credentials(exc: Exception) -> UpstreamCredentials:
     """The error for whatever went wrong in getting credentials: never the caller's fault, nor EKS's."""
     if not isinstance(exc, aws.ClientError):
-        return UpstreamCredentials(_CANNOT_GET, detail=_detail(exc, "credentials"))
+        return UpstreamCredentials(CANNOT_GET, detail=_detail(exc, "credentials"))
     operation = exc.operation_name
     found = _answered(exc, operation, EksUnavailable, _detail(exc, operation))
     if isinstance(found, UpstreamCredentials):
         return UpstreamCredentials(found.message, detail=found.detail)
     refused = isinstance(found, EksRefused)
-    return UpstreamCredentials("" if refused else _CANNOT_GET, detail=found.detail)
+    return UpstreamCredentials("" if refused else CANNOT_GET, detail=found.detail)
 
 
 def _detail(exc: Exception, operation: str) -> str:

@@ -59,7 +59,6 @@ class _ClustersPage:
 class _UpdatesPage:
     cluster: ClusterRef
     token: str
-    size: int = _PAGE
 
     @property
     def target(self) -> Target:
@@ -86,7 +85,7 @@ class SharedReads:
             lambda page: eks.list_clusters(page.target, _PAGE, page.token), budget, clock, kept
         )
         self._updates_pages: _Shelf[_UpdatesPage, Listed] = _Shelf(
-            lambda page: eks.list_updates(page.cluster, page.size, page.token), budget, clock, kept
+            lambda page: eks.list_updates(page.cluster, _PAGE, page.token), budget, clock, kept
         )
 
     async def cluster(self, ref: ClusterRef, max_age: float, who: Hashable) -> ClusterFacts:
@@ -117,10 +116,6 @@ class SharedReads:
         return await _every(
             lambda token: self._updates_pages.get(_UpdatesPage(cluster, token), max_age, Lane.ASK, who)
         )
-
-    async def updates_page(self, cluster: ClusterRef, size: int, token: str, who: Hashable) -> Listed:
-        """One page of ListUpdates as it is now, and the token of the next."""
-        return (await self._updates_pages.get(_UpdatesPage(cluster, token, size), 0, Lane.ASK, who)).value
 
     def forget(self, ref: UpdateRef) -> None:
         """Tell nobody any more what was seen of an update until now: a cancel has changed it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from eksgateway import cancellability
 from eksgateway.cancellation import Asked, Cancellations, certain
 from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
+from eksgateway.eks.budgeted import Budgeted
 from eksgateway.eks.shared import SharedReads
 from eksgateway.errors import EksNotFound, GatewayError, TargetNotConfigured
 from eksgateway.model import (
@@ -47,7 +48,7 @@ class UpdateService:
         *,
         decisions: Decisions,
         cancellations: Cancellations,
-        serves: Callable[[ClusterRef], bool],
+        eks: Budgeted,
         reads: SharedReads,
         survey: Survey,
         watches: Watches,
@@ -58,7 +59,7 @@ class UpdateService:
     ) -> None:
         self._decisions = decisions
         self._cancellations = cancellations
-        self._serves = serves
+        self._eks = eks
         self._reads = reads
         self._survey = survey
         self._watches = watches
@@ -77,9 +78,9 @@ class UpdateService:
         ref = self._update_ref(request)
         admitted = self._question(call, Action.CANCEL, ref.cluster, request.reason, request.ticket)
         at_request = await self._decisions.ask(admitted)
-        who = call.caller.id
-        cluster = certain(await self._reads.cluster(ref.cluster, 0, who), ref.cluster)
-        update = (await self._reads.update(ref, 0, who)).update
+        eks = self._eks.asked_by(call.caller.id)
+        cluster = certain(await eks.describe_cluster(ref.cluster), ref.cluster)
+        update = await eks.describe_update(ref)
         question = replace(admitted, facts=cluster, update=update)
         await self._decisions.require(replace(question, action=Action.CHECK))
         decision = await self._decisions.ask(question) if at_request.allowed else at_request
@@ -108,7 +109,7 @@ class UpdateService:
         who = call.caller.id
         facts = await self._facts(cluster, who)
         size = request.page_size or _MOST_ON_A_PAGE
-        ids, following = await self._reads.updates_page(cluster, size, position, who)
+        ids, following = await self._eks.asked_by(who).list_updates(cluster, size, position)
         updates = []
         for update_id in ids:
             ref = UpdateRef(cluster, update_id)
@@ -205,7 +206,7 @@ class UpdateService:
         return ref
 
     def _serve(self, cluster: ClusterRef) -> None:
-        if not self._serves(cluster):
+        if not self._eks.serves(cluster):
             raise TargetNotConfigured
 
     def _question(

@@ -1,0 +1,108 @@
+"""An update that EKS is cancelling already, whoever asked for it, and whatever its status says meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eksgateway.ledger.projection import ALREADY
+from eksgateway.ledger.verify import verify
+from eksgateway.v1 import cancellation_pb2 as cpb
+from support.gateway import Running, running
+from support.simulator import SimulatedEks
+from support.wire import (
+    PRODUCTION,
+    Gate,
+    check,
+    hooked,
+    list_cancellable,
+    recorded,
+    refused,
+    settled,
+)
+
+STATUSES = ("InProgress", "Successful", "StatusOfTomorrow")
+WHY = "The nodes would not stop."
+
+
+@pytest.mark.parametrize("status", STATUSES)
+async def test_a_cancellation_under_way_is_not_cancellable(gateway: Running, status: str) -> None:
+    """Neither advice calls it so, though the update is InProgress still."""
+    update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION, cancellation={"status": status})
+    checked = await check(gateway, "prod-1", update_id)
+    assert not checked.cancellability.cancellable_now
+    assert "cancelling this update already" in checked.cancellability.explanation
+    assert list((await list_cancellable(gateway)).updates) == []
+
+
+@pytest.mark.parametrize("status", STATUSES)
+async def test_a_second_callers_cancel_is_ok_and_is_followed(gateway: Running, status: str) -> None:
+    """Nothing is sent; a repeat tells the same, and the record tells the end."""
+    update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION, cancellation={"status": status})
+    told = await gateway.cancel("prod-1", update_id, request_id="second")
+    assert told.phase == cpb.CANCELLATION_PHASE_REQUESTED
+    assert told.phase_reason == ALREADY
+    assert not told.HasField("forward_time")
+    assert told == await gateway.cancel("prod-1", update_id, request_id="second")
+    gateway.eks.set_update("prod-1", update_id, status="Cancelled")
+    await settled(gateway, cpb.CANCELLATION_PHASE_CANCELLED, request_id="second")
+    assert gateway.eks.calls("CancelUpdate") == ()
+
+
+async def test_two_callers_at_once_are_both_told_that_it_is_being_cancelled(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """The later one has looked before the earlier one's cancel, and EKS refuses it for what it asks for."""
+    looked = Gate()
+    count = 0
+
+    async def commit(*args: Any, **kwargs: Any) -> None:
+        nonlocal count
+        count += 1
+        if count == 2:
+            await looked(*args, **kwargs)
+
+    async with running(tmp_path, eks, wrap_ledger=hooked(commit_intent=commit)) as gateway:
+        update_id = eks.rollback("prod-1", tags=PRODUCTION, cancel_delay_s=3600, node_phase_s=7200)
+        other = gateway.credentials("other", "oncall")
+        first = asyncio.ensure_future(gateway.cancel("prod-1", update_id, request_id="first"))
+        second = asyncio.ensure_future(gateway.cancel("prod-1", update_id, other, request_id="second"))
+        done, waiting = await asyncio.wait({first, second}, return_when=asyncio.FIRST_COMPLETED)
+        looked.open()
+        for each in (*done, *waiting):
+            assert (await each).phase == cpb.CANCELLATION_PHASE_REQUESTED
+        (late,) = waiting
+        assert (await late).phase_reason == ALREADY
+        assert (await late).HasField("forward_time")
+        assert len(eks.calls("CancelUpdate")) == 2
+        who = other if late is second else None
+        key = "second" if late is second else "first"
+        assert (await recorded(gateway, who, request_id=key)).phase == cpb.CANCELLATION_PHASE_REQUESTED
+    report = verify(tmp_path / "ledger.db")
+    assert (report.broken, report.cancellations) == (None, 2)
+
+
+async def test_a_refusal_for_another_reason_is_final(gateway: Running) -> None:
+    """Nobody else is cancelling: REJECTED, in EKS's words."""
+    update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
+    gateway.eks.fault("CancelUpdate", code="InvalidStateException", message="Not now.")
+    refusal = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
+    assert (refusal.told, refusal.message) == (("FAILED_PRECONDITION", "EKS_INVALID_STATE"), "Not now.")
+    assert (await recorded(gateway, request_id="first")).phase == cpb.CANCELLATION_PHASE_REJECTED
+
+
+async def test_after_a_cancellation_that_failed_the_next_one_is_sent(gateway: Running) -> None:
+    """The update goes on, and is cancellable; the advice has EKS's reason."""
+    failed = {"status": "Failed", "reason": WHY}
+    update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION, cancellation=failed)
+    checked = await check(gateway, "prod-1", update_id)
+    assert checked.cancellability.cancellable_now
+    assert WHY in checked.cancellability.explanation
+    (found,) = (await list_cancellable(gateway)).updates
+    assert WHY in found.explanation
+    told = await gateway.cancel("prod-1", update_id, request_id="first")
+    assert told.update.status == "Cancelling"
+    assert len(gateway.eks.calls("CancelUpdate")) == 1
