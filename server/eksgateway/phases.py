@@ -79,7 +79,12 @@ def unseen(cancellation: Cancellation, update: Update, now: datetime) -> bool:
     shown = _shown(update) is not None or update.status != "InProgress"
     if cancellation.phase is not Phase.OUTCOME_UNKNOWN or shown:
         return False
-    return now >= (cancellation.forward_time or cancellation.intent.time) + UNSEEN_AFTER
+    return now >= unseen_from(cancellation)
+
+
+def unseen_from(cancellation: Cancellation) -> datetime:
+    """From when on a look that shows no trace of a cancel says something."""
+    return (cancellation.forward_time or cancellation.intent.time) + UNSEEN_AFTER
 
 
 def observed_phase(update: Update) -> Phase | None:

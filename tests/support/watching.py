@@ -134,7 +134,12 @@ def _observed(one: Cancellation, observation: Observation) -> Cancellation:
         return replace(one, phase_reason=observation.note, settled=True)
     phase = phases.phase_of(one.outcome, update)
     return replace(
-        one, update=update, phase=phase, settled=phase in phases.SETTLED, update_time=observation.time
+        one,
+        update=update,
+        phase=phase,
+        phase_reason=observation.note,
+        settled=phase in phases.SETTLED,
+        update_time=observation.time,
     )
 
 

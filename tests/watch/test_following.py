@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
@@ -10,6 +11,8 @@ import pytest
 
 from eksgateway.errors import EksNotFound, EksThrottled, EksUnavailable, LedgerUnavailable, Overloaded
 from eksgateway.model import OutcomeKind
+from eksgateway.phases import UNSEEN
+from eksgateway.watch.sequence import Kind
 from support.watching import START, Stage, a_cancellation, an_update
 
 ASKED = an_update(cancellation="InProgress")
@@ -194,6 +197,38 @@ async def test_a_poll_without_news_asks_the_ledger_nothing(stage: Stage) -> None
         await stage.cancelled(a_cancellation(update=CANCELLING))
         await stage.clock.advance(60)
         assert stage.record.attempts == 2
+
+
+@pytest.mark.parametrize("watched", [True, False], ids=["watched", "unwatched"])
+async def test_an_unanswered_cancel_without_a_trace_is_noted(stage: Stage, watched: bool) -> None:
+    """Ten seconds after the attempt, whoever watches, once; and no more when a cancellation is seen."""
+    async with AsyncExitStack() as stack:
+        unknown = replace(a_cancellation(OutcomeKind.UNKNOWN), phase_reason="unanswered")
+        await stage.cancelled(unknown)
+        stream = await stack.enter_async_context(stage.watching()) if watched else None
+        await stage.clock.advance(9)
+        assert [each.note for each in stage.record.observations] == [""]
+        await stage.clock.advance(3)
+        assert [each.note for each in stage.record.observations] == ["", UNSEEN]
+        looks = len(stage.reads.calls)
+        await stage.clock.advance(60)
+        assert len(stage.record.observations) == 2
+        assert len(stage.reads.calls) > looks
+        stage.reads.says = CANCELLING
+        await stage.clock.advance(33)
+        assert [each.note for each in stage.record.observations] == ["", UNSEEN, ""]
+    if stream is not None:
+        told = [(each.phase, each.state.reason) for each in stream.events if each.kind is not Kind.HEARTBEAT]
+        assert told == [("OUTCOME_UNKNOWN", ""), ("OUTCOME_UNKNOWN", UNSEEN), ("CANCELLING", "")]
+
+
+async def test_looks_that_fail_are_no_reason_to_look_more_often(stage: Stage) -> None:
+    """While EKS cannot be read, an unanswered cancel is looked at as seldom as any other."""
+    await stage.cancelled(a_cancellation(OutcomeKind.UNKNOWN))
+    stage.reads.says = EksUnavailable()
+    await stage.clock.advance(300)
+    assert len(stage.reads.calls) <= 13
+    assert {each.note for each in stage.record.observations} == {""}
 
 
 async def test_an_outcome_that_comes_late(stage: Stage) -> None:

@@ -60,9 +60,9 @@ WAYS = {
     "rejected": Way(
         "REJECTED",
         "InProgress",
-        {"auto_mode": False},
-        error="EKS_INVALID_REQUEST",
-        why="Only a VersionRollback on EKS Auto Mode can be cancelled",
+        fault={"code": "InvalidStateException", "message": "Not in this state."},
+        error="EKS_INVALID_STATE",
+        why="Not in this state.",
     ),
     "cancelled": Way("CANCELLED", "Cancelled", after_s=121),
     "completed-anyway": Way("COMPLETED_ANYWAY", "Successful", _COMPLETES, after_s=121),

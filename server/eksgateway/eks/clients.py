@@ -105,7 +105,7 @@ class _Aws:
         self.reading = wire(settings.read_timeout_s)
         self.cancelling = wire(settings.cancel_read_timeout_s, gate.check)
         if given is None:  # the chain of credentials makes clients of its own
-            for service in ("sso", "sso-oidc", "sts"):
+            for service in ("signin", "sso", "sso-oidc", "sts"):
                 _send(self._session, service, self.reading)
 
     def eks(self, target: TargetSettings, wire: Wire) -> EKSClient:

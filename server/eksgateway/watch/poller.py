@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass
 from random import Random
 from typing import Protocol
@@ -12,7 +13,7 @@ from eksgateway.clock import Clock, heard
 from eksgateway.eks.shared import Seen
 from eksgateway.errors import EksNotFound, GatewayError
 from eksgateway.logs import Log
-from eksgateway.model import Cancellation, Observation, UpdateRef
+from eksgateway.model import Cancellation, Observation, Phase, UpdateRef
 from eksgateway.settings import WatchSettings
 from eksgateway.watch.notes import Notes, Record, as_gateway_error
 from eksgateway.watch.pace import Pace
@@ -257,6 +258,16 @@ class Poller:
         unseen = newest is not None and phases.unseen(newest, report.update, report.observe_time)
         return phases.UNSEEN if unseen else ""
 
+    def _until_unseen(self) -> float:
+        """Seconds until a look can tell whether an unanswered cancel has left a trace."""
+        newest, report = self._newest, self._report
+        if newest is None or report is None or newest.phase is not Phase.OUTCOME_UNKNOWN or self._failure:
+            return math.inf
+        tells = phases.unseen_from(newest)
+        if report.read and report.observe_time >= tells:
+            return math.inf
+        return (tells - self._clock.now()).total_seconds()
+
     def _publish(self) -> None:
         if self._report is None:
             return
@@ -290,7 +301,7 @@ class Poller:
         while not self._over:
             asked = self._followed or bool(self._newcomers)
             due = since + self._pace.rest(watched=self.watchers > 0, asked=asked)
-            left = due - self._clock.monotonic()
+            left = min(due - self._clock.monotonic(), self._until_unseen())
             if left <= 0:
                 return
             self._wake.clear()
