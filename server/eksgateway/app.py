@@ -85,7 +85,7 @@ class Gateway:
         certificate used.
         """
         for listener in self.listeners:
-            listener.bind()
+            await listener.bind()
         await self.metrics.start()
         await self.cancellations.take_up()
         for listener in self.listeners:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
 from eksgateway.reading import HUNG
-from eksgateway.rpc.certificates import LOOK_S, Certificates
+from eksgateway.rpc.certificates import LOOK_S, Certificates, judge, read_files
 from eksgateway.settings import SettingsError, TlsSettings
 from support import authority
 from support.authority import Authority, Shape
@@ -118,24 +118,28 @@ BAD: dict[str, tuple[Callable[[Folder], Any], str]] = {
     "CA empty": (lambda folder: folder.write(client_ca=b""), r"ca\.crt: is not a PEM"),
     "CA no PEM": (lambda folder: folder.write(client_ca=b"-----BEGIN"), r"ca\.crt: is not a PEM"),
     "CA is a leaf": (
-        lambda folder: folder.write(client_ca=CA.certificate + CA.server().certificate),
-        r"ca\.crt: holds a certificate that is not a CA's",
+        lambda folder: folder.write(client_ca=CA.server().certificate),
+        r"ca\.crt: is a certificate that is not a CA's",
     ),
     "every CA expired": (
         lambda folder: folder.write(client_ca=root(starts_s=-DAY, ends_s=-1) * 2),
         r"ca\.crt: is valid from .* to .* only",
     ),
+    "no CA that can be used": (
+        lambda folder: folder.write(client_ca=root(starts_s=-DAY, ends_s=-1) + CA.server().certificate),
+        r"ca\.crt: certificate 1 is valid from .* only; certificate 2 is a certificate that is not a CA's",
+    ),
 }
 
 
 @pytest.mark.parametrize(("spoil", "said"), BAD.values(), ids=BAD)
-def test_files_that_cannot_be_used_keep_a_listener_from_starting(
+async def test_files_that_cannot_be_used_keep_a_listener_from_starting(
     folder: Folder, spoil: Callable[[Folder], Any], said: str
 ) -> None:
     """And the file and the fault are said."""
     spoil(folder)
     with pytest.raises(SettingsError, match=said):
-        folder.certificates.read()
+        await folder.certificates.read()
 
 
 @pytest.mark.parametrize(("spoil", "said"), BAD.values(), ids=BAD)
@@ -143,13 +147,13 @@ async def test_files_that_cannot_be_used_change_nothing_and_are_told_once(
     folder: Folder, logged: list[Any], spoil: Callable[[Folder], Any], said: str
 ) -> None:
     """What was in force stays; good files in their place are put in force afterwards."""
-    folder.certificates.read()
+    await folder.certificates.read()
     spoil(folder)
     await folder.look(4)
     (told,) = logged
     assert (told["event"], told["log_level"]) == ("tls.not_renewed", "error")
     with pytest.raises(SettingsError, match=said):
-        folder.certificates.read()
+        await folder.certificates.read()
     CA.server().write(folder.path)
     folder.write(client_ca=OTHER.certificate)
     await folder.look()
@@ -160,7 +164,7 @@ async def test_files_that_cannot_be_used_change_nothing_and_are_told_once(
 
 async def test_what_was_in_force_may_come_back(folder: Folder, logged: list[Any]) -> None:
     """A fault that was mended that way, and comes again, is told again."""
-    folder.certificates.read()
+    await folder.certificates.read()
     for _ in range(2):
         folder.write(key=b"")
         await folder.look()
@@ -171,7 +175,7 @@ async def test_what_was_in_force_may_come_back(folder: Folder, logged: list[Any]
 
 async def test_a_file_is_judged_when_two_looks_find_the_same(folder: Folder, logged: list[Any]) -> None:
     """A bundle that is half written may be a good one that lacks a CA."""
-    folder.certificates.read()
+    await folder.certificates.read()
     for content in (OTHER.certificate, OTHER.certificate + CA.certificate):
         folder.write(client_ca=content)
         await folder.look(1)
@@ -184,7 +188,7 @@ async def test_a_certificate_is_put_in_force_when_its_time_has_come(
     folder: Folder, logged: list[Any]
 ) -> None:
     """One that was put there too early needs no second hand."""
-    folder.certificates.read()
+    await folder.certificates.read()
     CA.issue(replace(Shape(), starts_s=60)).write(folder.path)
     await folder.look()
     folder.clock.jump(60)
@@ -192,17 +196,64 @@ async def test_a_certificate_is_put_in_force_when_its_time_has_come(
     assert events(logged) == ["tls.not_renewed", "tls.renewed"]
 
 
-def test_an_old_root_may_stay_in_the_bundle(folder: Folder) -> None:
-    """It counts how long the newest is good."""
-    folder.write(client_ca=root(starts_s=-DAY, ends_s=-1) + CA.certificate)
-    folder.certificates.read()
+ODD_ROOTS: dict[str, tuple[bytes, str]] = {
+    "expired": (root(starts_s=-DAY, ends_s=-1), "is valid from"),
+    "not valid yet": (root(starts_s=3600, ends_s=DAY), "is valid from"),
+    "unparsable": (
+        b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        "is not a PEM certificate",
+    ),
+    "not base64": (
+        b"-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----\n",
+        "is not a PEM certificate",
+    ),
+    "without an end": (b"-----BEGIN CERTIFICATE-----\nAAAA\n", "is not a PEM certificate"),
+    "of another kind": (CA.server().certificate, "not a CA's"),
+}
+
+
+@pytest.mark.parametrize("place", ["first", "between", "last"])
+@pytest.mark.parametrize(("odd", "why"), ODD_ROOTS.values(), ids=ODD_ROOTS)
+async def test_a_root_that_cannot_be_used_harms_no_other(
+    folder: Folder, logged: list[Any], odd: bytes, why: str, place: str
+) -> None:
+    """The others of its bundle count, at the start and later; a CA that was removed with it does not."""
+    others = {"first": (b"", OTHER.certificate * 2), "last": (OTHER.certificate * 2, b"")}
+    before, after = others.get(place, (OTHER.certificate, OTHER.certificate))
+    await folder.certificates.read()
+    folder.write(client_ca=before + b"# a comment\n" + odd + after)
+    await folder.look()
+    assert events(logged) == ["tls.ca_dropped", "tls.renewed"]
+    number = {"first": 1, "between": 2, "last": 3}[place]
+    assert [line.startswith(f"certificate {number} ") and why in line for line in logged[0]["dropped"]] == [
+        True
+    ]
+    judged = judge(folder.settings, read_files(folder.settings), folder.clock.now())
+    assert judged.roots is not None
+    assert judged.roots.split() == (OTHER.certificate * 2).split()
+    await folder.look(4)
+    assert len(logged) == 2
+    again = Certificates(folder.settings, folder.clock)
+    await again.read()
+    assert events(logged) == ["tls.ca_dropped", "tls.renewed", "tls.ca_dropped"]
+
+
+async def test_a_root_counts_from_when_it_is_valid(folder: Folder, logged: list[Any]) -> None:
+    """One that was put there too early needs no second hand."""
+    folder.write(client_ca=CA.certificate + root(starts_s=60) + root(starts_s=120))
+    await folder.certificates.read()
+    for seconds, dropped in ((59, 2), (1, 1), (60, 0)):
+        folder.clock.jump(seconds)
+        await folder.look()
+        assert len(judge(folder.settings, read_files(folder.settings), folder.clock.now()).dropped) == dropped
+    assert events(logged) == ["tls.ca_dropped", "tls.ca_dropped", "tls.renewed", "tls.renewed"]
 
 
 async def test_a_certificate_that_nobody_renews_is_told_in_time_and_when_it_has_expired(
     folder: Folder, logged: list[Any]
 ) -> None:
     """Once each: with a fifth of its life left, and at its end; and again for the next one."""
-    folder.certificates.read()
+    await folder.certificates.read()
     folder.clock.jump(3600 - 0.2 * 3660 - 1)
     await folder.look()
     assert logged == []
@@ -224,7 +275,7 @@ async def test_a_certificate_that_nobody_renews_is_told_in_time_and_when_it_has_
 
 async def test_a_client_ca_near_its_end_is_told_too(folder: Folder, logged: list[Any]) -> None:
     """With it every client would be locked out."""
-    folder.certificates.read()
+    await folder.certificates.read()
     CA.issue(replace(Shape(), ends_s=3 * DAY)).write(folder.path)
     await folder.look()
     logged.clear()
@@ -235,7 +286,7 @@ async def test_a_client_ca_near_its_end_is_told_too(folder: Folder, logged: list
 
 async def test_it_looks_again_and_again(folder: Folder, logged: list[Any]) -> None:
     """By the injected clock, until it is stopped."""
-    folder.certificates.read()
+    await folder.certificates.read()
     keeping = asyncio.create_task(folder.certificates.keep())
     await resting(folder.clock)
     CA.server().write(folder.path)
@@ -258,7 +309,7 @@ async def test_a_file_system_that_hangs_is_told_and_holds_nothing_up(
     folder: Folder, logged: list[Any]
 ) -> None:
     """The certificate in force stays, the loop goes on, and what is put there later comes into force."""
-    folder.certificates.read()
+    await folder.certificates.read()
     with hanging(folder.settings.key):
         looking = asyncio.create_task(folder.look(1))
         for _ in range(5):
@@ -273,11 +324,11 @@ async def test_a_file_system_that_hangs_is_told_and_holds_nothing_up(
 
 async def test_nothing_of_a_key_is_told(folder: Folder, logged: list[Any]) -> None:
     """Neither in a fault nor in what stands for the files."""
-    folder.certificates.read()
+    await folder.certificates.read()
     folder.write(key=b"-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n")
     await folder.look()
     with pytest.raises(SettingsError) as fault:
-        folder.certificates.read()
+        await folder.certificates.read()
     told = repr((logged, fault.value, fault.value.__cause__, vars(folder.certificates)))
     assert "c2VjcmV0" not in told
     assert "PRIVATE" not in told

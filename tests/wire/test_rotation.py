@@ -7,6 +7,7 @@ import hashlib
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace as replaced
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -159,6 +160,24 @@ async def test_the_clients_ca_changes_under_load_and_no_call_is_lost(
             await becomes(False, lambda: admitted(load.address, root, old))
             await load.more()
         assert load.lost == []
+
+
+async def test_a_root_that_is_not_valid_yet_neither_keeps_a_removed_ca_trusted_nor_a_gateway_from_starting(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """Handshakes go by the other roots of the bundle."""
+    authority, successor = Authority(), Authority("successor")
+    early = Authority("early", shape=replaced(authority.shape, starts_s=3600)).certificate
+    old, new = authority.issue(), successor.issue()
+    async with serving(tmp_path, eks, authority) as gateway:
+        address = gateway.gateway.listeners[0].address
+        replace(tmp_path / "ca.crt", early + successor.certificate)
+        await becomes(False, lambda: admitted(address, authority.certificate, old))
+        assert await admitted(address, authority.certificate, new)
+    files = listeners(tmp_path, authority, "mtls")
+    replace(tmp_path / "ca.crt", early + authority.certificate)
+    async with running(tmp_path, eks, data=DATA, listeners=files) as gateway:
+        assert await admitted(gateway.gateway.listeners[0].address, authority.certificate, old)
 
 
 async def test_files_that_do_not_belong_together_keep_the_old_ones_in_force(

@@ -5,8 +5,9 @@ Connections keep what they were made with until they end; this decides for new o
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -18,14 +19,29 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from eksgateway.clock import Clock
 from eksgateway.logs import Log
-from eksgateway.reading import HUNG, Reader
+from eksgateway.reading import HUNG, Reader, Unreadable, read_file
 from eksgateway.settings import SettingsError, TlsSettings
 
 log = Log("eksgateway.tls")
 
 LOOK_S = 2.0
 _MAX_BYTES = 1_048_576
-_LATE = 0.2  # of its life is left: whoever renews certificates should have done it by now
+_LATE = 0.2  # of its life is left: a renewal should have come by now
+# What x509 raises for a certificate that it cannot read: classes without a common base.
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+_MOST_NAMED = 20  # certificates of a bundle in a line of the log
+# A certificate, or what was meant to be one: the end may be missing.
+_BLOCK = re.compile(
+    rb"-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----.*?"
+    rb"(?:-----END (?:TRUSTED |X509 )?CERTIFICATE-----|(?=-----BEGIN )|\Z)",
+    re.DOTALL,
+)
 
 
 class Unusable(Exception):
@@ -50,17 +66,30 @@ class Term:
     ends: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What of the files can be served with. ``roots`` are the CAs of the bundle that count, PEM; ``dropped``
+    is which do not and why; ``again`` is when one of these begins to be valid.
+    """
+
+    terms: tuple[Term, ...]
+    roots: bytes | None
+    dropped: tuple[str, ...] = ()
+    again: datetime | None = None
+
+
 class Certificates:
     """The files of one listener. ``read`` them once, then ``keep`` looking for newer ones.
 
-    What cannot be used is told once and changes nothing: what was in force stays.
+    What cannot be used is logged once and changes nothing: what was in force stays. A CA that cannot be
+    used harms no other one of its bundle.
     """
 
     def __init__(self, settings: TlsSettings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
         self._in_force: Files | None = None
-        self._terms: Sequence[Term] = ()
+        self._judged = Judged((), None)
         self._seen: Files | None = None
         self._fault = ""
         self._reader = Reader(lambda: read_files(settings))
@@ -68,16 +97,18 @@ class Certificates:
         # From the event loop to core's threads: holds the newest until the next connection takes it.
         self._fresh: deque[grpc.ServerCertificateConfiguration] = deque(maxlen=1)
 
-    def read(self) -> grpc.ServerCredentials:
+    async def read(self) -> grpc.ServerCredentials:
         """What to listen with. Raises SettingsError."""
         try:
-            files = read_files(self._settings)
-            terms = judge(self._settings, files, self._clock.now())
+            files = await self._reader.read()
+            judged = await self._judge(files)
         except Unusable as exc:
             raise SettingsError(f"tls: {exc}") from exc
-        self._in_force, self._terms = files, terms
+        except TimeoutError as exc:
+            raise SettingsError(f"tls: {self._settings.certificate}: {HUNG}") from exc
+        self._put(files, judged)
         return grpc.dynamic_ssl_server_credentials(
-            _configuration(files),
+            _configuration(files, judged),
             self._fetch,  # type: ignore[arg-type]  # its stub does not know that None is no change
             require_client_authentication=files.client_ca is not None,
         )
@@ -96,22 +127,36 @@ class Certificates:
         self._warn()
         try:
             files = await self._reader.read()
-            if files == self._in_force:
+            if files == self._in_force and not self._due():
                 self._fault = ""
                 return
-            if files != self._seen:  # perhaps half written: judged when two looks find the same
-                self._seen = files
+            if files not in (self._seen, self._in_force):  # perhaps half written
+                self._seen = files  # judged when two looks find the same
                 return
-            terms = judge(self._settings, files, self._clock.now())
+            judged = await self._judge(files)
         except Unusable as exc:
             self._refuse(str(exc))
             return
         except TimeoutError:
             self._refuse(f"{self._settings.certificate}: {HUNG}")
             return
-        self._in_force, self._terms, self._fault = files, terms, ""
-        self._fresh.append(_configuration(files))
-        log.info("tls.renewed", ends={str(term.path): term.ends.isoformat() for term in terms})
+        self._put(files, judged)
+        self._fresh.append(_configuration(files, judged))
+        log.info("tls.renewed", ends={str(term.path): term.ends.isoformat() for term in judged.terms})
+
+    async def _judge(self, files: Files) -> Judged:
+        """A bundle may hold hundreds of certificates, so it is parsed on a thread."""
+        return await asyncio.to_thread(judge, self._settings, files, self._clock.now())
+
+    def _put(self, files: Files, judged: Judged) -> None:
+        if judged.dropped and (files != self._in_force or judged.dropped != self._judged.dropped):
+            log.error("tls.ca_dropped", file=str(self._settings.client_ca), dropped=judged.dropped)
+        self._in_force, self._judged, self._fault = files, judged, ""
+
+    def _due(self) -> bool:
+        """Whether a CA that was not valid yet when it was judged is valid now."""
+        again = self._judged.again
+        return again is not None and self._clock.now() >= again
 
     def _refuse(self, fault: str) -> None:
         if fault != self._fault:
@@ -127,7 +172,7 @@ class Certificates:
 
     def _warn(self) -> None:
         now = self._clock.now()
-        for term in self._terms:
+        for term in self._judged.terms:
             if term.ends - now >= _LATE * (term.ends - term.starts):
                 continue
             event = "tls.expires_soon" if now < term.ends else "tls.expired"
@@ -142,10 +187,10 @@ def read_files(settings: TlsSettings) -> Files:
     return Files(_read(settings.certificate), _read(settings.key), client_ca)
 
 
-def judge(settings: TlsSettings, files: Files, now: datetime) -> tuple[Term, ...]:
-    """How long these files are good for, if they can be served with now. Raises Unusable.
+def judge(settings: TlsSettings, files: Files, now: datetime) -> Judged:
+    """What of these files can be served with now, and for how long. Raises Unusable.
 
-    Core tells neither what is wrong nor whether key and certificate belong together.
+    Core reports neither what is wrong nor whether key and certificate belong together.
     """
     leaf = _certificates(settings.certificate, files.certificate)[0]
     try:
@@ -154,42 +199,70 @@ def judge(settings: TlsSettings, files: Files, now: datetime) -> tuple[Term, ...
         raise Unusable(f"{settings.key}: is not a PEM private key without a password") from None
     if key.public_key() != leaf.public_key():
         raise Unusable(f"{settings.certificate} and {settings.key} do not belong together")
-    terms = [_term(settings.certificate, leaf)]
-    if settings.client_ca is not None and files.client_ca is not None:
-        roots = _certificates(settings.client_ca, files.client_ca)
-        if not all(_is_ca(root) for root in roots):
-            raise Unusable(f"{settings.client_ca}: holds a certificate that is not a CA's")
-        # An old root may stay in a bundle beside the new one.
-        terms.append(max((_term(settings.client_ca, root) for root in roots), key=lambda term: term.ends))
-    for term in terms:
-        if not term.starts <= now < term.ends:
-            valid = f"valid from {term.starts.isoformat()} to {term.ends.isoformat()}"
-            raise Unusable(f"{term.path}: is {valid} only")
-    return tuple(terms)
+    term = _term(settings.certificate, leaf)
+    if fault := _out_of_term(term, now):
+        raise Unusable(f"{term.path}: {fault}")
+    if settings.client_ca is None or files.client_ca is None:
+        return Judged((term,), None)
+    return _judge_bundle(settings.client_ca, files.client_ca, now, term)
+
+
+def _judge_bundle(path: Path, bundle: bytes, now: datetime, leaf: Term) -> Judged:
+    """Each CA by itself: one that is expired, not valid yet or unreadable leaves the others in force."""
+    blocks = _BLOCK.findall(bundle)
+    if not blocks:
+        raise Unusable(f"{path}: is not a PEM certificate")
+    usable: list[tuple[bytes, Term]] = []
+    faults: dict[int, str] = {}
+    starts: list[datetime] = []
+    for number, block in enumerate(blocks, 1):
+        try:
+            root = x509.load_pem_x509_certificate(block)
+            term = _term(path, root)
+            fault = _out_of_term(term, now) if _is_ca(root) else "is a certificate that is not a CA's"
+        except _UNREADABLE:
+            fault = "is not a PEM certificate"
+        else:
+            if fault and now < term.starts:
+                starts.append(term.starts)
+        if fault:
+            faults[number] = fault
+        else:
+            usable.append((block, term))
+    dropped = tuple(f"certificate {number} {fault}" for number, fault in faults.items())[:_MOST_NAMED]
+    if not usable:
+        one = len(set(faults.values())) == 1
+        raise Unusable(f"{path}: {faults[1] if one else '; '.join(dropped)}")
+    roots = b"\n".join(block for block, _ in usable) + b"\n"
+    # The newest: an old root may stay in a bundle beside it.
+    longest = max((term for _, term in usable), key=lambda term: term.ends)
+    return Judged((leaf, longest), roots, dropped, min(starts, default=None))
+
+
+def _out_of_term(term: Term, now: datetime) -> str:
+    if term.starts <= now < term.ends:
+        return ""
+    return f"is valid from {term.starts.isoformat()} to {term.ends.isoformat()} only"
 
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-    except OSError as exc:
-        raise Unusable(f"{path}: {exc.strerror}") from exc
-    if len(content) > _MAX_BYTES:
-        raise Unusable(f"{path}: is larger than {_MAX_BYTES} bytes")
-    return content
+        return read_file(path, _MAX_BYTES)
+    except Unreadable as exc:
+        raise Unusable(f"{path}: {exc}") from exc
 
 
 def _certificates(path: Path, pem: bytes) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(pem)
-    except ValueError:
+    except _UNREADABLE:
         raise Unusable(f"{path}: is not a PEM certificate") from None
 
 
 def _is_ca(certificate: x509.Certificate) -> bool:
     try:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+    except (*_UNREADABLE, x509.ExtensionNotFound):
         return False
 
 
@@ -197,7 +270,7 @@ def _term(path: Path, certificate: x509.Certificate) -> Term:
     return Term(path, certificate.not_valid_before_utc, certificate.not_valid_after_utc)
 
 
-def _configuration(files: Files) -> grpc.ServerCertificateConfiguration:
+def _configuration(files: Files, judged: Judged) -> grpc.ServerCertificateConfiguration:
     return grpc.ssl_server_certificate_configuration(
-        [(files.key, files.certificate)], root_certificates=files.client_ca
+        [(files.key, files.certificate)], root_certificates=judged.roots
     )

@@ -62,10 +62,10 @@ class Listener:
         """host:port, as bound."""
         return f"{self.settings.address.rpartition(':')[0]}:{self.port}"
 
-    def bind(self) -> None:
+    async def bind(self) -> None:
         """Take the port, and serve nothing yet. Raises SettingsError."""
         address = self.settings.address
-        credentials = self._certificates.read() if self._certificates else None
+        credentials = await self._certificates.read() if self._certificates else None
         try:
             if credentials is None:
                 self.port = self.server.add_insecure_port(address)
