@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from eksgateway.model import Target
-from eksgateway.settings import Settings, SettingsError, load
+from eksgateway.settings import IssuerSettings, Settings, SettingsError, load
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "config.example.yaml"
@@ -188,6 +188,43 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
             ("http://localhost:80@idp.corp.example/keys", "without a user"),
             ("https://user@idp.corp.example/keys", "without a user"),
             ("https:///keys", "with a host"),
+            ("htps://idp.corp.example/keys", "nothing can be fetched by 'htps'"),
+            ("https:/idp.corp.example/keys", "with a host"),
+            ("https:idp.corp.example/keys", "with a host"),
+            ("idp.corp.example:8443/keys", "nothing can be fetched by 'idp.corp.example'"),
+            ("file:///etc/keys.json", "or the path of a file"),
+            ("ftp://idp.corp.example/keys", "nothing can be fetched by 'ftp'"),
+            ("keys:v1.json", "with ./ before it"),
+            ("https://idp.corp.example:0/keys", "port between 1 and 65535"),
+            ("https://idp.corp.example:70000/keys", "jwks: Port out of range"),
+            ("https://idp.corp.example:x/keys", "jwks: Port could not be cast"),
+            (" https://idp.corp.example/keys", "remove the blanks"),
+            ("https://idp.corp.example/ke\nys", "remove the blanks"),
+            ("https://idp.corp.example/a key", "without a user or blanks"),
+        )
+    },
+    **{
+        f"issuer with {changes}": (
+            {
+                "identity": {
+                    "jwt": {
+                        "issuers": [
+                            {"name": "a", "issuer": "i", "audience": "a", "jwks": "https://idp/keys"}
+                            | changes
+                        ]
+                    }
+                }
+            },
+            said,
+        )
+        for changes, said in (
+            ({"jwks": "keys.json", "jwks_ca_file": "ca.pem"}, "`jwks_ca_file` is for an https URL"),
+            ({"jwks": "http://[::1]/keys", "jwks_ca_file": "ca.pem"}, "`jwks_ca_file` is for an https URL"),
+            ({"jwks": "keys.json", "jwks_token_file": "token"}, "`jwks_token_file` is sent to a URL"),
+            ({"audience": []}, "audience: name at least one"),
+            ({"audience": [""]}, "issuers.0.audience.0"),
+            ({"groups_claim": []}, "issuers.0.groups_claim"),
+            ({"subject_claim": ["a", ""]}, "issuers.0.subject_claim"),
         )
     },
     "two issuers of one name": (
@@ -234,6 +271,27 @@ def test_metrics_are_open_to_the_network_where_that_is_said(tmp_path: Path) -> N
     """In so many words: Prometheus in Kubernetes reaches no loopback but its own."""
     settings = load(write(tmp_path, metrics={"listen": "0.0.0.0:9464", "open_to_network": True}))
     assert settings.metrics.listen == "0.0.0.0:9464"
+
+
+def test_keys_come_from_a_url_or_a_file(tmp_path: Path) -> None:
+    """With what a URL needs beside it; paths are relative to the settings file."""
+
+    def issuer(**changes: Any) -> IssuerSettings:
+        raw = {"name": "a", "issuer": "i", "audience": "a", "jwks": "https://idp/keys"} | changes
+        jwt = load(write(tmp_path, identity={"jwt": {"issuers": [raw]}})).identity.jwt
+        assert jwt is not None
+        return jwt.issuers[0]
+
+    fetched = issuer(jwks="HTTPS://idp/keys", jwks_ca_file="ca.pem", jwks_token_file="/var/token")
+    assert fetched.jwks_is_url
+    assert fetched.jwks_ca_file == tmp_path / "ca.pem"
+    assert fetched.jwks_token_file == Path("/var/token")
+    for path in ("keys.json", "./keys:v1.json", "idp.corp.example/keys"):
+        assert not issuer(jwks=path).jwks_is_url
+        assert issuer(jwks=path).jwks == str(tmp_path / path)
+    assert issuer(audience="a").audience == ("a",)
+    assert issuer(audience=["a", "b"]).audience == ("a", "b")
+    assert issuer(groups_claim=["a", "b.c"]).groups_claim == ("a", "b.c")
 
 
 def test_the_first_target_is_home(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ from eksgateway.watch.watches import Watches
 
 log = Log("eksgateway.app")
 
+_FIRST_KEYS_S = 2.0  # for the issuers' keys, before readiness is looked at for the first time
 _LAST_WORDS_S = 1.0  # for what was answered and is not sent yet
 
 
@@ -77,6 +78,7 @@ class Gateway:
     room: Room
     connections: int
     closers: list[Callable[[], Any]]
+    tokens: JwtIdentity | None = None
     warm: Callable[[], Awaitable[None]] = _nothing
     _probe: asyncio.Task[None] | None = field(default=None)
 
@@ -84,6 +86,8 @@ class Gateway:
         """Bind and serve, not ready yet. Raises SettingsError when an address cannot be bound, or its
         certificate used.
         """
+        if self.tokens is not None:
+            self.tokens.start()
         for listener in self.listeners:
             await listener.bind()
         await self.metrics.start()
@@ -94,8 +98,10 @@ class Gateway:
         log.info("gateway.started", listeners=listeners, metrics=self.metrics.address or None)
 
     async def become_ready(self) -> None:
-        """Be ready from now on, whenever policy and ledger can answer. Raises what ``warm`` does."""
+        """Be ready from now on, whenever every part can do its work. Raises what ``warm`` does."""
         await self.warm()
+        if self.tokens is not None:
+            await self.tokens.settle(_FIRST_KEYS_S)
         self._probe = asyncio.create_task(probe(self.health, self.checks, self.clock))
 
     async def make_room(self) -> None:
@@ -103,8 +109,10 @@ class Gateway:
         await self.room.make([listener.port for listener in self.listeners], self.connections)
 
     def reload(self) -> None:
-        """Look for another policy now; certificates are renewed by themselves."""
+        """Look for another policy and other keys now; certificates are renewed by themselves."""
         self.policy.reload()
+        if self.tokens is not None:
+            self.tokens.reload()
 
     async def stop(self) -> None:
         """Health first, then turn calls away, let those in flight finish, then close the parts.
@@ -189,7 +197,11 @@ def build_server(
         settings=settings.watch,
     )
     history = CancellationService(decisions=decisions, ledger=ledger, home=home, clock=clock)
-    tokens = JwtIdentity(settings.identity.jwt, clock) if settings.identity.jwt else None
+    tokens = None
+    checks: dict[str, Check] = {"policy": decisions.check, "ledger": ledger.check}
+    if settings.identity.jwt is not None:
+        tokens = JwtIdentity(settings.identity.jwt, clock, count_groups=metrics.groups_dropped)
+        checks["identity"] = tokens.check
     caller_limits = CallerLimits(settings.limits)
 
     refusals = Refusals(metrics)
@@ -247,7 +259,7 @@ def build_server(
         health=health,
         watches=watches,
         cancellations=cancellations,
-        checks={"policy": decisions.check, "ledger": ledger.check},
+        checks=checks,
         policy=policy,
         ledger=ledger,
         metrics=server,
@@ -255,4 +267,5 @@ def build_server(
         room=room,
         connections=connections,
         closers=closers,
+        tokens=tokens,
     )

@@ -63,7 +63,12 @@ class GatewayError(Exception):
 
 
 class Unauthenticated(GatewayError):
-    """Who calls could not be proved."""
+    """Who calls could not be proved. ``check`` is the one that failed, and ``issuer`` the short name of the
+    issuer (or the trust domain) whose credentials they are, once that is known. Both are for the log.
+    """
+
+    check: str = ""
+    issuer: str = ""
 
 
 class CredentialsMissing(Unauthenticated):
@@ -79,6 +84,7 @@ class CredentialsInvalid(Unauthenticated):
 class CredentialsExpired(Unauthenticated):
     reason = "CREDENTIALS_EXPIRED"
     default = "The credentials have expired: get new ones and call again."
+    check = "exp"
 
 
 class Denied(GatewayError):

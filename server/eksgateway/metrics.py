@@ -76,11 +76,17 @@ class Metrics:
             ("operation", "result"),
             registry=self.registry,
         )
-
         self._refused = Counter(
             "eksgateway_calls_refused",
             "RPCs that got no turn, and count among no others; band is cancel, read or stranger.",
             ("band",),
+            registry=self.registry,
+        )
+        self._groups = Counter(
+            "eksgateway_identity_groups_dropped",
+            "Groups in verified tokens that do not count: unusable ones, and tokens without any because the"
+            " issuer left them out (overage).",
+            ("issuer", "why"),
             registry=self.registry,
         )
 
@@ -97,6 +103,10 @@ class Metrics:
     def forwarded(self, outcome: str) -> None:
         """An intent was forwarded, or could not be."""
         self._forwards.labels(outcome).inc()
+
+    def groups_dropped(self, issuer: str, why: str, groups: int) -> None:
+        """Groups of a token do not count."""
+        self._groups.labels(issuer, why).inc(groups)
 
     def eks_called(self, operation: str, result: str) -> None:
         """EKS was called."""

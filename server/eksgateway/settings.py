@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias
 from urllib.parse import urlsplit
 
 import yaml
@@ -132,28 +132,77 @@ class ListenerSettings(_Section):
 ALGORITHMS = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 
 
+# A claim by its name, or by the names of objects on the way to it; see ``identity.claims.find``.
+ClaimName: TypeAlias = (
+    Annotated[str, Field(min_length=1)]
+    | Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+
+
+def _key_source(value: str, info: ValidationInfo) -> str:
+    """An https URL, an http one on loopback, or a file's path, made absolute."""
+    if not value.isprintable() or value != value.strip():
+        raise ValueError("remove the blanks and control characters around or in it")
+    if not _SCHEME.match(value):
+        return str(_resolve(Path(value), info))
+    url = urlsplit(value)
+    if url.scheme not in {"http", "https"}:
+        raise ValueError(
+            f"nothing can be fetched by {url.scheme!r}: write an https URL, or the path of a file (with ./"
+            " before it if it has a colon)"
+        )
+    if " " in value or url.username is not None or not url.hostname:
+        raise ValueError("write the URL with a host and without a user or blanks")
+    if url.port == 0:  # raises ValueError for what is no port at all
+        raise ValueError("write the URL with a port between 1 and 65535, or without one")
+    if url.scheme == "http" and not is_loopback(url.hostname):
+        raise ValueError("plain http is taken for loopback only: use an https URL or a file")
+    return value
+
+
 class IssuerSettings(_Section):
-    """One issuer of JWTs. ``name`` is the short name that prefixes its callers and groups."""
+    """One issuer of JWTs. ``name`` is the short name that prefixes its callers and groups. ``jwks`` is an
+    https URL, an http one on loopback, or a file's path; ``jwks_ca_file`` and ``jwks_token_file`` are what
+    that URL's server is trusted by, and what it is sent as a bearer token.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
     issuer: Annotated[str, Field(min_length=1)]
-    audience: Annotated[str, Field(min_length=1)]
-    jwks: Annotated[str, Field(min_length=1)]  # https URL, http on loopback, or a file's path
+    audience: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+    jwks: Annotated[str, Field(min_length=1)]
+    jwks_ca_file: Path | None = None
+    jwks_token_file: Path | None = None
     algorithms: Annotated[tuple[ALGORITHMS, ...], Field(min_length=1)] = ("RS256", "ES256")
-    subject_claim: str = "sub"
-    groups_claim: str = "groups"
+    subject_claim: ClaimName = "sub"
+    groups_claim: ClaimName = "groups"
+
+    @property
+    def jwks_is_url(self) -> bool:
+        return _SCHEME.match(self.jwks) is not None
+
+    @field_validator("audience", mode="before")
+    @classmethod
+    def _one_audience(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
     @field_validator("jwks")
     @classmethod
     def _jwks(cls, value: str, info: ValidationInfo) -> str:
-        url = urlsplit(value)
-        if url.scheme not in {"http", "https"}:
-            return str(_resolve(Path(value), info))
-        if url.username is not None or url.hostname is None:
-            raise ValueError("write the URL with a host and without a user")
-        if url.scheme == "http" and not is_loopback(url.hostname):
-            raise ValueError("plain http is taken for loopback only: use an https URL or a file")
-        return value
+        return _key_source(value, info)
+
+    @field_validator("jwks_ca_file", "jwks_token_file")
+    @classmethod
+    def _paths(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        return None if value is None else _resolve(value, info)
+
+    @model_validator(mode="after")
+    def _fetched(self) -> Self:
+        if self.jwks_ca_file is not None and not self.jwks.lower().startswith("https:"):
+            raise ValueError("`jwks_ca_file` is for an https URL: remove it, or write `jwks` as one")
+        if self.jwks_token_file is not None and not self.jwks_is_url:
+            raise ValueError("`jwks_token_file` is sent to a URL: remove it, or write `jwks` as one")
+        return self
 
 
 class JwtSettings(_Section):
@@ -342,7 +391,9 @@ class WatchSettings(_Section):
 
 
 class LimitSettings(_Section):
-    """What one caller, and all together, may hold at once; sizes are in bytes."""
+    """What one caller, and all together, may hold at once; sizes are in bytes. ``credentials_bytes`` bounds
+    the value of `authorization`, and ``metadata_bytes`` all other metadata.
+    """
 
     call_timeout_s: PositiveFloat = 30
     message_timeout_s: PositiveFloat = 10  # from a call's start to its message
@@ -359,6 +410,7 @@ class LimitSettings(_Section):
     keepalive_timeout_s: PositiveFloat = 20  # connection ends when it does not answer for this long
     client_ping_s: PositiveFloat = 10  # clients may ping this often, with and without calls
     message_bytes: PositiveInt = 65_536
+    credentials_bytes: PositiveInt = 32_768
     metadata_bytes: PositiveInt = 8_192
 
 

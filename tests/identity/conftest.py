@@ -37,13 +37,20 @@ async def trust(tmp_path: Path, clock: FakeClock) -> AsyncIterator[Trust]:
     """Makes an identity that trusts these issuers, each by a JWK set in a file."""
     made: list[JwtIdentity] = []
 
-    def make(*idps: Idp, jwt: dict[str, Any] | None = None, **changes: Any) -> JwtIdentity:
+    def make(
+        *idps: Idp,
+        jwt: dict[str, Any] | None = None,
+        count: Callable[[str, str, int], None] = lambda *_: None,
+        **changes: Any,
+    ) -> JwtIdentity:
         issuers = []
         for idp in idps:
             path = tmp_path / f"{idp.name}.json"
             path.write_bytes(idp.jwks())
             issuers.append(idp.settings(path, **changes))
-        made.append(JwtIdentity(JwtSettings(issuers=tuple(issuers), **(jwt or {})), clock))
+        made.append(
+            JwtIdentity(JwtSettings(issuers=tuple(issuers), **(jwt or {})), clock, count_groups=count)
+        )
         return made[-1]
 
     yield make

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ from typing import Any
 import pytest
 
 from eksgateway.errors import CredentialsInvalid, IdentityUnavailable
+from eksgateway.identity.jwks import MOST_WAITING
 from eksgateway.identity.sources import MAX_BYTES
 from eksgateway.identity.tokens import JwtIdentity
 from eksgateway.settings import JwtSettings
-from support.clock import FakeClock
+from support.clock import FakeClock, settle
 from support.jwks_server import Answer, JwksServer
-from support.tokens import Idp, rsa_key
+from support.tokens import ABSENT, Idp, PrivateKey, ec_key, jwk, jwks, rsa_key
 
 NOW = FakeClock().now()
 COOLDOWN = 30
@@ -102,15 +104,79 @@ async def test_a_flood_of_unknown_kids_is_one_fetch_a_cooldown(
         assert server.fetches == 1 + rounds
 
 
-async def test_a_known_kid_with_another_algorithm_fetches_nothing(
+async def test_a_key_replaced_under_its_kid_is_found(
     identity: JwtIdentity, corp: Idp, server: JwksServer, clock: FakeClock
 ) -> None:
-    """Only a key that is not known is looked for."""
-    await identity.identify(call(corp))
+    """Also one of another kind, after one fetch; tokens of the old key end with it."""
+    old = call(corp)
+    await identity.identify(old)
+    for kid, key in (("rsa", rsa_key("replaced")), ("rsa", ec_key("replaced"))):
+        corp.keys[kid] = key
+        server.answer = Answer(corp.jwks())
+        await clock.advance(COOLDOWN)
+        fetches = server.fetches
+        assert (await identity.identify(call(corp))).id == "jwt:corp:alice"
+        assert server.fetches == fetches + 1
+        with pytest.raises(CredentialsInvalid):
+            await identity.identify(old)
+
+
+async def test_a_key_replaced_without_a_kid_is_found(
+    identity: JwtIdentity, corp: Idp, server: JwksServer, clock: FakeClock
+) -> None:
+    """An issuer that names no keys may replace them too."""
+
+    def anonymous(key: PrivateKey) -> bytes:
+        return jwks(jwk(key, None))
+
+    server.answer = Answer(anonymous(corp.keys["rsa"]))
+    await identity.identify(call(corp, header={"kid": ABSENT}))
+    corp.keys["rsa"] = rsa_key("replaced")
+    server.answer = Answer(anonymous(corp.keys["rsa"]))
     await clock.advance(COOLDOWN)
-    with pytest.raises(CredentialsInvalid):
-        await identity.identify(call(corp, header={"kid": "ec"}))
+    assert (await identity.identify(call(corp, header={"kid": ABSENT}))).id == "jwt:corp:alice"
+
+
+@pytest.mark.parametrize("kid", [None, "same"])
+async def test_of_several_keys_the_one_that_signed_is_found(
+    identity: JwtIdentity, corp: Idp, server: JwksServer, kid: str | None
+) -> None:
+    """Without a `kid`, or with one that they share; and a key of none of them is refused."""
+    several = [jwk(rsa_key(label), kid) for label in ("one", "two", "three")]
+    server.answer = Answer(jwks(jwk(ec_key("other"), kid), *several, jwk(rsa_key("enc"), kid, use="enc")))
+    header = {"kid": kid or ABSENT}
+    for label in ("one", "two", "three"):
+        corp.keys["rsa"] = rsa_key(label)
+        assert (await identity.identify(call(corp, header=header))).id == "jwt:corp:alice"
+    for label in ("four", "enc"):
+        corp.keys["rsa"] = rsa_key(label)
+        with pytest.raises(CredentialsInvalid) as refused:
+            await identity.identify(call(corp, header=header))
+        assert refused.value.metadata == {"check": "signature"}
     assert server.fetches == 1
+
+
+async def test_a_flood_of_forged_tokens_is_one_fetch_a_cooldown_and_delays_nobody(
+    identity: JwtIdentity, corp: Idp, server: JwksServer, clock: FakeClock
+) -> None:
+    """While the issuer is slow, known keys serve at once, and only so many forgeries wait for it."""
+    await identity.identify(call(corp))
+    good = call(corp, "ec")
+    corp.keys["rsa"] = rsa_key("forger")
+    forged = call(corp)
+    await clock.advance(COOLDOWN)
+    server.open.clear()
+    flood = [asyncio.create_task(identity.identify(forged)) for _ in range(3 * MOST_WAITING)]
+    await server.asked(2)
+    assert (await identity.identify(good)).id == "jwt:corp:alice"
+    await settle()
+    assert sum(not task.done() for task in flood) == MOST_WAITING
+    server.open.set()
+    results = await asyncio.gather(*flood, return_exceptions=True)
+    assert {type(result) for result in results} == {CredentialsInvalid}
+    with pytest.raises(CredentialsInvalid):
+        await identity.identify(forged)
+    assert server.fetches == 2
 
 
 async def test_an_outage_leaves_the_keys_until_their_maximum_age(
@@ -189,7 +255,14 @@ BROKEN: list[tuple[str, Answer]] = [
     ("no content", Answer(status=204)),
     ("HTML", Answer(b"<html>")),
     ("no keys", Answer(b'{"keys":[]}')),
-    ("compressed", Answer(gzip.compress(GOOD), headers={"Content-Encoding": "gzip"})),
+    ("another encoding", Answer(GOOD, headers={"Content-Encoding": "br"})),
+    ("not gzip", Answer(GOOD, headers={"Content-Encoding": "gzip"})),
+    ("gzip cut off", Answer(gzip.compress(GOOD)[:-9], headers={"Content-Encoding": "gzip"})),
+    ("gzip of much", Answer(gzip.compress(GOOD + b" " * MAX_BYTES), headers={"Content-Encoding": "gzip"})),
+    (
+        "gzip of very much",
+        Answer(gzip.compress(b" " * 50_000_000), headers={"Content-Encoding": "gzip"}),
+    ),
 ]
 
 
@@ -209,6 +282,32 @@ async def test_an_answer_that_is_no_key_set_changes_nothing(
     await clock.advance(COOLDOWN)
     with pytest.raises(CredentialsInvalid):
         await identity.identify(unknown(corp))
+    assert (await identity.identify(call(corp))).id == "jwt:corp:alice"
+
+
+def deflated(content: bytes, wbits: int) -> bytes:
+    deflater = zlib.compressobj(wbits=wbits)
+    return deflater.compress(content) + deflater.flush()
+
+
+COMPRESSED: list[tuple[str, bytes]] = [
+    ("gzip", gzip.compress(GOOD)),
+    ("x-gzip", gzip.compress(GOOD)),
+    ("GZIP", gzip.compress(GOOD)),
+    ("deflate", deflated(GOOD, 15)),
+    ("deflate", deflated(GOOD, -15)),
+    ("identity", GOOD),
+]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"), COMPRESSED, ids=["gzip", "x-gzip", "GZIP", "deflate", "raw deflate", "identity"]
+)
+async def test_a_compressed_answer_is_taken(
+    identity: JwtIdentity, corp: Idp, server: JwksServer, encoding: str, body: bytes
+) -> None:
+    """Some servers and proxies compress whatever is asked for."""
+    server.answer = Answer(body, headers={"Content-Encoding": encoding})
     assert (await identity.identify(call(corp))).id == "jwt:corp:alice"
 
 

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from eksgateway.errors import CredentialsInvalid
 from eksgateway.identity.compact import parse
-from eksgateway.identity.keys import KeysUnusable, check_signature, read_key_set
+from eksgateway.identity.keys import MOST_TRIED, KeysUnusable, read_key_set, verifies
 from support.tokens import PrivateKey, b64, compact, ec_key, jwk, jwks, rsa_key, signer
 
 GOOD = jwk(ec_key("good"), "good")
@@ -25,7 +24,8 @@ IGNORED: list[tuple[str, Any, str]] = [
     ("symmetric", {"kty": "oct", "kid": "x", "k": b64(b"secret" * 8), "alg": "HS256"}, "secret"),
     ("private", RSA | {"d": "AQAB"}, "secret"),
     ("for encryption", RSA | {"use": "enc"}, "not for signatures"),
-    ("use is null", RSA | {"use": None}, "not for signatures"),
+    ("use is empty", RSA | {"use": ""}, "not for signatures"),
+    ("may do nothing", RSA | {"key_ops": []}, "not for signatures"),
     ("may only encrypt", RSA | {"key_ops": ["encrypt"]}, "not for signatures"),
     ("key_ops is text", RSA | {"key_ops": "verify"}, "not for signatures"),
     ("kid is a number", RSA | {"kid": 1}, "`kid`"),
@@ -39,6 +39,16 @@ IGNORED: list[tuple[str, Any, str]] = [
     ("point off the curve", GOOD | {"y": GOOD["x"]}, "malformed"),
     ("modulus is a number", RSA | {"n": 5}, "malformed"),
     ("modulus is no base64", RSA | {"n": "*"}, "malformed"),
+    ("modulus is null", RSA | {"n": None}, "malformed"),
+    ("modulus is not ASCII", RSA | {"n": "é"}, "malformed"),
+    ("modulus is empty", RSA | {"n": ""}, "malformed"),
+    ("exponent of two", RSA | {"e": "Ag"}, "malformed"),
+    (
+        "exponent that takes long",
+        RSA | {"e": b64(b"\1" + bytes(199) + b"\1")},
+        "exponent of more than 64 bits",
+    ),
+    ("modulus that takes long", RSA | {"n": b64(b"\xff" * 1025)}, "longer than 8192 bits"),
     ("no exponent", {name: value for name, value in RSA.items() if name != "e"}, "malformed"),
     ("short RSA", jwk(rsa_key("short", bits=1024), "short"), "shorter than 2048 bits"),
 ]
@@ -51,6 +61,37 @@ def test_an_unfit_key_is_left_out_and_the_others_stay(entry: Any, why: str) -> N
     assert [key.kid for key in keys.keys] == ["good"]
     assert len(keys.ignored) == 1
     assert why in keys.ignored[0]
+
+
+ACCEPTED: dict[str, dict[str, Any]] = {
+    **{f"{name} is null": {name: None} for name in ("d", "k", "use", "key_ops", "alg", "x5c", "crv", "oth")},
+    "kid is null": {"kid": None},
+    "members that nobody knows": {"exp": 1, "nbf": None, "x-team": {"a": [1]}, "ext": True},
+    "a certificate beside it": {"x5c": ["MIIB"], "x5t": "AAAA", "x5u": "http://127.0.0.1:9/"},
+    "for verifying among others": {"key_ops": ["encrypt", "verify"]},
+}
+
+
+@pytest.mark.parametrize("members", ACCEPTED.values(), ids=ACCEPTED)
+def test_null_is_absent_and_unknown_members_are_ignored(members: dict[str, Any]) -> None:
+    """A key is judged by the members that say something about it (RFC 7517 §4)."""
+    (key,) = read_key_set(jwks(RSA | members)).keys
+    assert key.public == rsa_key("corp").public_key()
+
+
+def test_a_set_may_hold_keys_of_every_kind() -> None:
+    """Kinds and curves that are not known here cost an issuer none of its other keys."""
+    foreign: list[Any] = [
+        {"kty": "OKP", "crv": "X25519", "x": b64(bytes(32))},
+        {"kty": "OKP", "crv": "Ed448", "x": b64(bytes(57))},
+        {"kty": "EC", "crv": "BP-256", "x": "AA", "y": "AA"},
+        {"kty": "AKP", "alg": "ML-DSA-44", "pub": "AA"},
+        {"kty": None},
+        {},
+    ]
+    keys = read_key_set(json.dumps({"keys": [*foreign, RSA, *foreign, GOOD], "version": 2}).encode())
+    assert [key.kid for key in keys.keys] == ["rsa", "good"]
+    assert len(keys.ignored) == 2 * len(foreign)
 
 
 @pytest.mark.parametrize(
@@ -97,9 +138,16 @@ def test_signatures_of_each_kind_verify(algorithm: str) -> None:
     """Every kind of algorithm works end to end, and fails on another key of the same kind."""
     ours, theirs = MAKERS[algorithm](), MAKERS[algorithm]()
     token = parse(compact({"alg": algorithm, "kid": "k"}, {}, signer(ours, algorithm)))
-    check_signature(token, read_key_set(jwks(jwk(ours, "k"))).find(token))
-    with pytest.raises(CredentialsInvalid):
-        check_signature(token, read_key_set(jwks(jwk(theirs, "k"))).find(token))
+    for key, verified in ((ours, True), (theirs, False)):
+        (fitting,) = read_key_set(jwks(jwk(key, "k"))).fitting(token)
+        assert verifies(token, fitting) is verified
+
+
+def test_the_keys_that_a_token_is_tried_with_are_bounded() -> None:
+    """A token costs its sender more than it costs the gateway, however many keys its issuer has."""
+    many = read_key_set(jwks(*(jwk(ec_key(str(number)), "same") for number in range(20))))
+    for header in ({"alg": "ES256"}, {"alg": "ES256", "kid": "same"}):
+        assert len(many.fitting(parse(compact(header, {}, lambda _: b"x")))) == MOST_TRIED
 
 
 def test_equal_documents_give_equal_sets() -> None:

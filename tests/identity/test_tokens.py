@@ -32,6 +32,12 @@ def tampered(idp: Idp) -> str:
     return f"{header}.{b64(json.dumps(idp.claims(NOW, sub='root')).encode())}.{signature}"
 
 
+def stray(token: str) -> str:
+    """The same signature, spelt with bits that base64url does not use: 256 bytes end in one that has four."""
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    return token[:-1] + alphabet[alphabet.index(token[-1]) | 1]
+
+
 def header(**changes: Any) -> Forge:
     """Rightly signed, under another header."""
     return lambda idp: ["Bearer " + idp.token(NOW, changes)]
@@ -81,11 +87,11 @@ BAD: list[tuple[str, Forge, str]] = [
     ("two spaces", lambda idp: ["Bearer  " + idp.token(NOW)], "form"),
     ("trailing newline", lambda idp: ["Bearer " + idp.token(NOW) + "\n"], "form"),
     ("two in one value", lambda idp: [f"Bearer {idp.token(NOW)}, Bearer {idp.token(NOW)}"], "form"),
-    ("too long", lambda idp: ["Bearer " + idp.token(NOW, note="x" * 16_384)], "form"),
     ("bytes that are not ASCII", lambda _: [b"Bearer \xff.\xff.\xff"], "form"),
     ("two parts", lambda idp: ["Bearer " + idp.token(NOW).rpartition(".")[0]], "form"),
     ("five parts", lambda idp: ["Bearer " + idp.token(NOW) + ".a.b"], "form"),
     ("padding", lambda idp: ["Bearer " + idp.token(NOW) + "=="], "form"),
+    ("stray bits", lambda idp: ["Bearer " + stray(idp.token(NOW))], "form"),
     # The encoding
     ("header is no JSON", raw(b"{", {}), "form"),
     ("header is a list", raw([], {}), "form"),
@@ -142,7 +148,8 @@ BAD: list[tuple[str, Forge, str]] = [
     ("sub absent", claims(sub=ABSENT), "sub"),
     ("sub empty", claims(sub=""), "sub"),
     ("sub is a number", claims(sub=7), "sub"),
-    ("sub too long", claims(sub="s" * 256), "sub"),
+    ("sub too long", claims(sub="s" * 1025), "sub"),
+    ("sub with a no-break space", claims(sub="alice\u00a0b"), "sub"),
     ("sub with a newline", claims(sub="alice\nroot"), "sub"),
     ("sub with an escape code", claims(sub="\x1b[31malice"), "sub"),
     ("sub with half a surrogate pair", claims(sub="\ud800"), "sub"),
@@ -156,10 +163,6 @@ BAD: list[tuple[str, Forge, str]] = [
     ("nbf in the future", claims(nbf=int(NOW.timestamp()) + 61), "nbf"),
     ("iat in the future", claims(iat=int(NOW.timestamp()) + 61), "nbf"),
     ("nbf is text", claims(nbf="now"), "nbf"),
-    ("groups are an object", claims(groups={"sre": True}), "groups"),
-    ("groups hold a number", claims(groups=["sre", 1]), "groups"),
-    ("groups hold an empty name", claims(groups=[""]), "groups"),
-    ("groups hold a newline", claims(groups=["sre\nadmin"]), "groups"),
 ]  # fmt: skip
 
 
@@ -213,13 +216,20 @@ GOOD_FORMS: list[tuple[str, Forge]] = [
     ("typ in lower case", header(typ="jwt")),
     ("access token", header(typ="at+jwt")),
     ("access token, spelt out", header(typ="application/AT+JWT")),
+    ("any compact JWS", header(typ="JOSE")),
+    ("any compact JWS, spelt out", header(typ="application/jose")),
+    ("typ is null", header(typ=None)),
+    ("kid is null", header(kid=None)),
     ("aud in a list", claims(aud=["billing", "eksgateway"])),
     ("keys in the header, not used", header(jku="http://127.0.0.1:9/", x5u="http://127.0.0.1:9/", jwk={})),
     ("expired within the leeway", claims(exp=int(NOW.timestamp()) - 59)),
     ("nbf within the leeway", claims(nbf=int(NOW.timestamp()) + 60)),
     ("fractions of a second", claims(exp=FAR + 0.5)),
     ("no iat", claims(iat=ABSENT)),
-    ("longest subject", claims(sub="alice" + "e" * 250)),
+    ("subject of 330 characters", claims(sub="alice" + "e" * 325)),
+    ("longest subject", claims(sub="alice" + "e" * 1019)),
+    ("250 groups, 14 KB", claims(groups=[f"{n:08x}-6b0e-4f5e-9d5c-2f9a3c1e7b10" for n in range(250)])),
+    ("30 KB", claims(note="x" * 22_000)),
 ]
 
 
@@ -234,33 +244,6 @@ async def test_without_a_kid_the_only_fitting_key_is_used(trust: Trust, corp: Id
     """An issuer with one key of a kind need not name it."""
     caller = await trust(corp).identify(["Bearer " + corp.token(NOW, {"kid": ABSENT})])
     assert caller.id == "jwt:corp:alice"
-
-
-async def test_without_a_kid_two_fitting_keys_are_no_choice(trust: Trust, corp: Idp) -> None:
-    """Keys are not tried one after the other."""
-    corp.keys["rsa-2"] = rsa_key("second")
-    with pytest.raises(CredentialsInvalid):
-        await trust(corp).identify(["Bearer " + corp.token(NOW, {"kid": ABSENT})])
-
-
-@pytest.mark.parametrize(
-    ("groups", "expected"),
-    [(ABSENT, ()), (None, ()), ([], ()), ("sre", ("corp:sre",)), (["a", "b"], ("corp:a", "corp:b"))],
-    ids=["absent", "null", "empty", "one string", "a list"],
-)
-async def test_groups(trust: Trust, corp: Idp, groups: Any, expected: tuple[str, ...]) -> None:
-    """Groups are a list of names, one name, or none."""
-    caller = await trust(corp).identify(["Bearer " + corp.token(NOW, groups=groups)])
-    assert caller.groups == expected
-
-
-async def test_subject_and_groups_may_come_from_other_claims(trust: Trust, corp: Idp) -> None:
-    """Each issuer says which of its claims name the caller."""
-    identity = trust(corp, subject_claim="client_id", groups_claim="roles")
-    caller = await identity.identify(
-        ["Bearer " + corp.token(NOW, client_id="bot", roles=["r"], groups=["g"])]
-    )
-    assert (caller.id, caller.groups) == ("jwt:corp:bot", ("corp:r",))
 
 
 async def test_an_algorithm_outside_the_keys_own_is_refused(trust: Trust, corp: Idp) -> None:

@@ -10,7 +10,7 @@ import pytest
 from eksgateway.errors import CredentialsExpired, CredentialsInvalid
 from eksgateway.identity.claims import standing
 from eksgateway.identity.compact import Compact
-from eksgateway.identity.keys import KeySet, VerificationKey, check_signature
+from eksgateway.identity.keys import KeySet, VerificationKey, verifies
 from eksgateway.identity.tokens import JwtIdentity
 from eksgateway.identity.verified import Proof, VerifiedTokens
 from eksgateway.settings import JwtSettings
@@ -26,9 +26,9 @@ class CountingCheck:
     def __init__(self) -> None:
         self.count = 0
 
-    def __call__(self, token: Compact, key: VerificationKey) -> None:
+    def __call__(self, token: Compact, key: VerificationKey) -> bool:
         self.count += 1
-        check_signature(token, key)
+        return verifies(token, key)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ async def identity(
     corp: Idp, keys_file: Path, clock: FakeClock, check: CountingCheck
 ) -> AsyncIterator[JwtIdentity]:
     settings = JwtSettings(issuers=(corp.settings(keys_file),), verified_tokens=2)
-    identity = JwtIdentity(settings, clock, check=check)
+    identity = JwtIdentity(settings, clock, verifies=check)
     yield identity
     await identity.close()
 

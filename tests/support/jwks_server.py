@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -27,13 +28,15 @@ class JwksServer:
     answer: Answer
     fetches: int = 0
     url: str = ""
+    port: int = 0
+    headers: list[dict[str, str]] = field(default_factory=list)
     open: asyncio.Event = field(default_factory=asyncio.Event)
     _asked: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     @classmethod
     @asynccontextmanager
-    async def running(cls, body: bytes) -> AsyncIterator[Self]:
-        """A server on a free loopback port."""
+    async def running(cls, body: bytes, tls: ssl.SSLContext | None = None) -> AsyncIterator[Self]:
+        """A server on a free loopback port; what each request's headers were is in ``headers``."""
         server = cls(Answer(body))
         server.open.set()
         app = web.Application()
@@ -41,9 +44,10 @@ class JwksServer:
         runner = web.AppRunner(app, shutdown_timeout=0)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, "127.0.0.1", 0)
+            site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
             await site.start()
-            server.url = f"http://127.0.0.1:{runner.addresses[0][1]}/keys"
+            server.port = runner.addresses[0][1]
+            server.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.port}/keys"
             yield server
         finally:
             server.open.set()
@@ -54,9 +58,10 @@ class JwksServer:
         async with asyncio.timeout(5), self._asked:
             await self._asked.wait_for(lambda: self.fetches >= times)
 
-    async def _respond(self, _: web.Request) -> web.Response:
+    async def _respond(self, request: web.Request) -> web.Response:
         async with self._asked:
             self.fetches += 1
+            self.headers.append(dict(request.headers))
             self._asked.notify_all()
         await self.open.wait()
         return web.Response(body=self.answer.body, status=self.answer.status, headers=self.answer.headers)

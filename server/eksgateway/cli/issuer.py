@@ -73,7 +73,7 @@ class ThrowawayIssuer:
         return IssuerSettings(
             name=self.name,
             issuer=self.issuer,
-            audience=self.audience,
+            audience=(self.audience,),
             jwks=str(jwks_path),
             algorithms=("ES256",),
         )

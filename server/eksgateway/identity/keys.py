@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from jwt.algorithms import get_default_algorithms
 
 from eksgateway.identity.compact import Compact
-from eksgateway.identity.refusal import invalid
 from eksgateway.settings import ALGORITHMS
 
-MIN_RSA_BITS = 2048
+MIN_RSA_BITS: Final = 2048
+# A key beyond these takes over a millisecond for one signature, on the event loop.
+MAX_RSA_BITS: Final = 8192
+MAX_EXPONENT_BITS: Final = 64
+MOST_TRIED: Final = 8  # keys that a token is tried with; an issuer that names its keys has one that fits
 
 # What a key of each kind may verify: never the token's choice alone (RFC 8725 §3.1). Symmetric
 # keys (`oct`) have no row, so no algorithm that shares a secret can ever be reached.
@@ -27,11 +31,15 @@ _ALGORITHMS_OF: dict[tuple[str, str], tuple[str, ...]] = {
     ("EC", "P-521"): ("ES512",),
     ("OKP", "Ed25519"): ("EdDSA",),
 }
-_JWS = jwt.PyJWS(algorithms=get_args(ALGORITHMS))
+_VERIFIERS: Final = {name: get_default_algorithms()[name] for name in get_args(ALGORITHMS)}
 
 
 class KeysUnusable(Exception):
     """What an issuer published cannot be used; the text is for the log."""
+
+
+class NoUsableKeys(KeysUnusable):
+    """A JWK set in which no key can be used; perhaps it is empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,36 +53,34 @@ class VerificationKey:
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """The usable keys of one issuer; ``ignored`` tells why others are not among them."""
+    """The usable keys of one issuer; ``ignored`` is why others are not among them."""
 
     keys: tuple[VerificationKey, ...]
     ignored: tuple[str, ...] = ()
 
-    def knows(self, kid: str) -> bool:
-        return any(key.kid == kid for key in self.keys)
-
-    def find(self, token: Compact) -> VerificationKey:
-        """The key the token names; a token that names none is taken only if there is no choice."""
+    def fitting(self, token: Compact) -> tuple[VerificationKey, ...]:
+        """The keys that may have signed the token: those with its `kid`, or all if it names none, that may
+        verify its `alg`; MOST_TRIED at most. A `kid` need not be unique (RFC 7517 §4.5).
+        """
         fitting = [
             key
             for key in self.keys
             if token.algorithm in key.algorithms and (token.kid is None or key.kid == token.kid)
         ]
-        if not fitting or (token.kid is None and len(fitting) > 1):
-            raise invalid("kid", "The token's issuer has no key that fits the token's `kid` and `alg`.")
-        return fitting[0]
+        return tuple(fitting[:MOST_TRIED])
 
 
-def check_signature(token: Compact, key: VerificationKey) -> None:
-    """Raise CredentialsInvalid unless this key signed the token."""
+def verifies(token: Compact, key: VerificationKey) -> bool:
+    """Whether this key signed the token. The key's own algorithms have been compared before."""
+    verifier: Any = _VERIFIERS[token.algorithm]
     try:
-        _JWS.decode(token.text, key.public, algorithms=[token.algorithm])
-    except jwt.PyJWTError as exc:
-        raise invalid("signature", "The token's signature does not verify.") from exc
+        return bool(verifier.verify(token.signed, key.public, token.signature))
+    except (ValueError, UnsupportedAlgorithm):  # a key that this machine's OpenSSL can load and not use
+        return False
 
 
 def read_key_set(document: bytes) -> KeySet:
-    """The usable keys in a JWK set. Raises KeysUnusable when there is none."""
+    """The usable keys in a JWK set. Raises KeysUnusable, or NoUsableKeys when there is none."""
     try:
         entries = json.loads(document)["keys"]
     except (ValueError, RecursionError, TypeError, KeyError) as exc:
@@ -88,34 +94,45 @@ def read_key_set(document: bytes) -> KeySet:
         except KeysUnusable as exc:
             ignored.append(f"keys[{place}] {exc}")
     if not keys:
-        raise KeysUnusable("; ".join(["has no usable key", *ignored]))
+        raise NoUsableKeys("; ".join(["has no usable key", *ignored]))
     return KeySet(tuple(keys), tuple(ignored))
 
 
 def _read_key(entry: Any) -> VerificationKey:
     if not isinstance(entry, dict):
         raise KeysUnusable("is not an object")
-    if "d" in entry or "k" in entry:
+    members = {name: value for name, value in entry.items() if value is not None}  # null is absent
+    if "d" in members or "k" in members:
         raise KeysUnusable("is secret: whoever can read it could sign")
-    if entry.get("use", "sig") != "sig" or not _may_verify(entry.get("key_ops")):
+    if members.get("use", "sig") != "sig" or not _may_verify(members.get("key_ops")):
         raise KeysUnusable("is not for signatures")
-    kid = entry.get("kid")
+    kid = members.get("kid")
     if kid is not None and not isinstance(kid, str):
         raise KeysUnusable("has a `kid` that is not a string")
-    algorithms = _algorithms(entry)
+    algorithms = _algorithms(members)
     try:
-        public = jwt.PyJWK(entry, algorithms[0]).key
-    except (jwt.PyJWTError, UnsupportedAlgorithm) as exc:
+        public = jwt.PyJWK(members, algorithms[0]).key
+    except (jwt.PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, OverflowError) as exc:
         raise KeysUnusable("is malformed, or of a kind this machine's OpenSSL lacks") from exc
-    if isinstance(public, RSAPublicKey) and public.key_size < MIN_RSA_BITS:
-        raise KeysUnusable(f"is shorter than {MIN_RSA_BITS} bits")
+    if isinstance(public, RSAPublicKey):
+        _check_rsa(public)
     return VerificationKey(kid, algorithms, public)
 
 
-def _algorithms(entry: dict[str, Any]) -> tuple[str, ...]:
-    kind = (entry.get("kty"), entry.get("crv", ""))
+def _check_rsa(key: RSAPublicKey) -> None:
+    if key.key_size < MIN_RSA_BITS:
+        raise KeysUnusable(f"is shorter than {MIN_RSA_BITS} bits")
+    if key.key_size > MAX_RSA_BITS:
+        raise KeysUnusable(f"is longer than {MAX_RSA_BITS} bits")
+    if key.public_numbers().e.bit_length() > MAX_EXPONENT_BITS:
+        raise KeysUnusable(f"has an exponent of more than {MAX_EXPONENT_BITS} bits")
+
+
+def _algorithms(members: dict[str, Any]) -> tuple[str, ...]:
+    kty = members.get("kty")
+    kind = (kty, "" if kty == "RSA" else members.get("crv"))
     family = next((algorithms for known, algorithms in _ALGORITHMS_OF.items() if known == kind), ())
-    named = entry.get("alg")
+    named = members.get("alg")
     algorithms = tuple(algorithm for algorithm in family if named in (None, algorithm))
     if not algorithms:
         raise KeysUnusable("has a `kty`, `crv` or `alg` that is not accepted")

@@ -7,4 +7,6 @@ from eksgateway.errors import CredentialsInvalid
 
 def invalid(check: str, message: str) -> CredentialsInvalid:
     """The refusal to raise; ``message`` is a fixed sentence."""
-    return CredentialsInvalid(message, metadata={"check": check})
+    error = CredentialsInvalid(message, metadata={"check": check})
+    error.check = check
+    return error

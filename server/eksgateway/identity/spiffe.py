@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from eksgateway.clock import Clock
-from eksgateway.errors import CredentialsExpired, CredentialsMissing, GatewayError
+from eksgateway.errors import CredentialsExpired, CredentialsMissing, GatewayError, Unauthenticated
 from eksgateway.identity.refusal import invalid
 from eksgateway.model import Caller
 
@@ -82,6 +82,13 @@ class SpiffeIdentity:
         """The SVID of a connection, now: connections outlive the handshake that looked at the clock."""
         if certificate is None:
             raise CredentialsMissing("This listener takes calls with a client certificate only.")
+        try:
+            return self._checked(certificate)
+        except Unauthenticated as exc:
+            exc.issuer = self._trust_domain
+            raise
+
+    def _checked(self, certificate: bytes) -> Svid:
         svid = self._read(certificate)
         if svid.trust_domain != self._trust_domain:
             raise invalid("trust_domain", "The certificate's trust domain is not known to this listener.")

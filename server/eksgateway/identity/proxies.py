@@ -1,0 +1,54 @@
+"""Which proxy a URL is fetched through: HTTPS_PROXY and NO_PROXY, as other programs read them.
+
+aiohttp's own ``trust_env`` is not used: it also takes credentials from ~/.netrc, which it reads on the
+event loop, and it sends requests for loopback to the proxy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_address, ip_network
+from urllib.parse import urlsplit
+
+from eksgateway.settings import is_loopback
+
+
+def proxy_for(url: str, environ: Mapping[str, str]) -> str | None:
+    """The proxy's URL, or None for a direct connection. Loopback is never reached through a proxy.
+
+    Raises ValueError for a proxy that is not an http or https URL; the text does not repeat it, because
+    it may hold a password.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    proxy = _variable(environ, f"{parts.scheme}_proxy") or _variable(environ, "all_proxy")
+    if not proxy or is_loopback(host) or _excepted(host, parts.port, _variable(environ, "no_proxy")):
+        return None
+    if "://" not in proxy:
+        proxy = f"http://{proxy}"
+    if urlsplit(proxy).scheme not in {"http", "https"} or urlsplit(proxy).hostname is None:
+        raise ValueError(f"{parts.scheme.upper()}_PROXY is not an http or https URL with a host")
+    return proxy
+
+
+def _variable(environ: Mapping[str, str], name: str) -> str:
+    return environ.get(name) or environ.get(name.upper()) or ""
+
+
+def _excepted(host: str, port: int | None, no_proxy: str) -> bool:
+    """Whether NO_PROXY names the host: ``*``, a domain (with those below it), an address, or a network."""
+    return any(_names(entry.strip().lower(), host, port) for entry in no_proxy.split(","))
+
+
+def _names(entry: str, host: str, port: int | None) -> bool:
+    if entry == "*":
+        return True
+    try:
+        return ip_address(host) in ip_network(entry.strip("[]"), strict=False)
+    except ValueError:  # one of them is a name
+        pass
+    name, colon, only = entry.partition(":")
+    if colon and only != str(port or 443):
+        return False
+    name = name.removeprefix("*").removeprefix(".")
+    return bool(name) and (host == name or host.endswith(f".{name}"))

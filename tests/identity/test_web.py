@@ -1,0 +1,203 @@
+"""Fetching keys as companies and Kubernetes serve them: private CAs, tokens, redirects and proxies."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from eksgateway.identity.sources import SourceError
+from eksgateway.identity.web import Address, UrlSource
+from support.authority import LOOPBACK, SERVER, Authority, Shape, replace
+from support.hanging import hanging
+from support.jwks_server import Answer, JwksServer
+
+HOST = "idp.corp.example"
+KEYS = b'{"keys":[]}'
+
+
+@pytest.fixture
+def authority() -> Authority:
+    return Authority()
+
+
+@pytest.fixture
+async def server(authority: Authority, tmp_path: Path) -> AsyncIterator[JwksServer]:
+    """Speaks TLS with a certificate of a private CA, for loopback and for HOST."""
+    issued = authority.issue(Shape(names=(LOOPBACK, x509.DNSName(HOST)), extended=(SERVER,)))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*issued.write(tmp_path))
+    async with JwksServer.running(KEYS, context) as server:
+        yield server
+
+
+@pytest.fixture
+def ca(authority: Authority, tmp_path: Path) -> Path:
+    path = tmp_path / "ca.pem"
+    path.write_bytes(authority.certificate)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+async def test_a_private_ca_is_trusted_where_it_is_named(server: JwksServer, ca: Path) -> None:
+    """And the log can say what TLS found wrong without it."""
+    assert await UrlSource(Address(server.url, ca), 5).read() == KEYS
+    with pytest.raises(SourceError, match=r"Certificate.*: (self-signed|unable to get local issuer)"):
+        await UrlSource(Address(server.url), 5).read()
+
+
+async def test_a_ca_file_is_read_for_each_fetch(server: JwksServer, ca: Path, authority: Authority) -> None:
+    """It is trusted alone, and from when it is there."""
+    source = UrlSource(Address(server.url, ca), 5)
+    replace(ca, Authority("other").certificate)
+    with pytest.raises(SourceError, match="Certificate"):
+        await source.read()
+    replace(ca, b"nothing")
+    with pytest.raises(SourceError, match="the CA file holds no PEM certificate"):
+        await source.read()
+    missing = ca.with_name("missing.pem")
+    with pytest.raises(SourceError, match=r"missing\.pem: No such file"):
+        await UrlSource(Address(server.url, missing), 5).read()
+    replace(ca, Authority("other").certificate + authority.certificate)
+    assert await source.read() == KEYS
+
+
+async def test_a_token_that_is_replaced_is_sent_from_the_next_fetch_on(
+    server: JwksServer, ca: Path, tmp_path: Path
+) -> None:
+    """Kubernetes renews a service account's token in its file."""
+    token = tmp_path / "token"
+    source = UrlSource(Address(server.url, ca, token), 5)
+    for content in (b"first.token", b"second.token\n"):
+        replace(token, content)
+        await source.read()
+    sent = [headers.get("Authorization") for headers in server.headers]
+    assert sent == ["Bearer first.token", "Bearer second.token"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"two\nlines", "tökën".encode(), b"x" * 70_000])
+async def test_a_token_file_without_a_token_is_an_error(
+    server: JwksServer, ca: Path, tmp_path: Path, content: bytes
+) -> None:
+    """No request is made without one, and nothing of the file is repeated."""
+    token = tmp_path / "token"
+    token.write_bytes(content)
+    with pytest.raises(SourceError, match="token") as refused:
+        await UrlSource(Address(server.url, ca, token), 5).read()
+    assert "two" not in str(refused.value)
+    assert server.fetches == 0
+
+
+async def test_a_token_file_that_hangs_is_given_up(server: JwksServer, ca: Path, tmp_path: Path) -> None:
+    """The loop goes on meanwhile."""
+    token = tmp_path / "token"
+    with hanging(token):
+        reading = asyncio.create_task(UrlSource(Address(server.url, ca, token), 5).read())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        with pytest.raises(SourceError, match="has not answered"):
+            await reading
+
+
+async def test_a_redirect_is_not_followed_and_says_so(server: JwksServer, ca: Path, tmp_path: Path) -> None:
+    """The token goes to no other host, and the operator can see which URL to write."""
+    token = tmp_path / "token"
+    token.write_bytes(b"a.token")
+    async with JwksServer.running(KEYS) as elsewhere:
+        location = elsewhere.url.replace("127.0.0.1", "localhost")
+        server.answer = Answer(status=302, headers={"Location": f"{location}?secret=1"})
+        with pytest.raises(
+            SourceError, match=r"^redirects to localhost \(status 302\), which is not followed$"
+        ):
+            await UrlSource(Address(server.url, ca, token), 5).read()
+        assert elsewhere.fetches == 0
+
+
+class Proxy:
+    """A CONNECT proxy on loopback that leads every host to one port."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.url = ""
+        self.asked: list[tuple[str, dict[str, str]]] = []
+        self.refuses = False
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://user:secret@127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with server:
+            yield
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().splitlines()
+        self.asked.append((head[0], dict(line.split(": ", 1) for line in head[1:] if line)))
+        if self.refuses:
+            writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+            writer.close()
+            return
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        there, back = await asyncio.open_connection("127.0.0.1", self.port)
+        await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while chunk := await reader.read(65_536):
+                writer.write(chunk)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+
+@pytest.fixture
+async def proxy(server: JwksServer) -> AsyncIterator[Proxy]:
+    proxy = Proxy(server.port)
+    async with proxy.running():
+        yield proxy
+
+
+async def test_keys_are_fetched_through_the_proxy_of_the_environment(
+    server: JwksServer, proxy: Proxy, ca: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sees the host's name, its own password, and not the token; loopback and NO_PROXY go around it."""
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    token = tmp_path / "token"
+    token.write_bytes(b"a.token")
+    url = f"https://{HOST}:{server.port}/keys"
+    source = UrlSource(Address(url, ca, token), 5)
+    assert await source.read() == KEYS
+    ((line, headers),) = proxy.asked
+    assert line.startswith(f"CONNECT {HOST}:{server.port} ")
+    assert "a.token" not in repr(proxy.asked)
+    assert headers["Proxy-Authorization"].startswith("Basic ")
+    await UrlSource(Address(server.url, ca), 5).read()
+    assert len(proxy.asked) == 1
+    monkeypatch.setenv("NO_PROXY", "corp.example")
+    with pytest.raises(SourceError, match="could not be fetched"):
+        await source.read()
+    assert len(proxy.asked) == 1
+
+
+async def test_a_proxy_that_refuses_is_told_from_the_issuer(
+    proxy: Proxy, ca: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its status; its password is in no error."""
+    proxy.refuses = True
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    with pytest.raises(SourceError, match="ClientHttpProxyError: status 407") as refused:
+        await UrlSource(Address(f"https://{HOST}/keys", ca), 5).read()
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://user:secret@127.0.0.1:1")
+    with pytest.raises(SourceError, match="HTTPS_PROXY is not an http or https URL") as other:
+        await UrlSource(Address(f"https://{HOST}/keys", ca), 5).read()
+    assert "secret" not in f"{refused.value}{other.value}"
