@@ -32,9 +32,9 @@ class Call:
 
     ``request`` is set once identity was proved, to a client's first message, and ``about`` when the policy
     is asked: the account/region/cluster that it names, and /update if it names one; ``status`` and
-    ``reason`` are what the caller was told. ``admitted`` counts the interceptors that let it through, and
-    ``holds`` are the places that it has in budgets, in the order they were taken. ``seat`` is held
-    while the call is worked on.
+    ``reason`` are what the caller was told. ``check`` and ``issuer`` are those of refused credentials.
+    ``admitted`` counts the interceptors that let it through, and ``holds`` are the places that it has in
+    budgets, in the order they were taken. ``seat`` is held while the call is worked on.
     """
 
     path: str
@@ -48,6 +48,8 @@ class Call:
     about: str = ""
     status: str = "OK"
     reason: str = ""
+    check: str = ""
+    issuer: str = ""
     place: Place = Place.CALL
     started: float = 0.0  # monotonic
     admitted: int = 0

@@ -93,6 +93,7 @@ class Listener:
 
 
 def _options(listener: ListenerSettings, limits: LimitSettings, connections: int) -> list[tuple[str, int]]:
+    metadata_bytes = limits.credentials_bytes + limits.metadata_bytes
     age_s = _CONNECTION_AGE_S if listener.demand == "jwt" else _CERTIFIED_CONNECTION_AGE_S
     return [
         *_OPTIONS,
@@ -106,6 +107,6 @@ def _options(listener: ListenerSettings, limits: LimitSettings, connections: int
         ("grpc.http2.ping_timeout_ms", round(limits.keepalive_timeout_s * 1000)),
         # Core's own size limits are four times ours, so that our answer carries its ErrorInfo.
         ("grpc.max_receive_message_length", 4 * limits.message_bytes),
-        ("grpc.max_metadata_size", 4 * limits.metadata_bytes),
-        ("grpc.absolute_max_metadata_size", 8 * limits.metadata_bytes),
+        ("grpc.max_metadata_size", 4 * metadata_bytes),
+        ("grpc.absolute_max_metadata_size", 8 * metadata_bytes),
     ]

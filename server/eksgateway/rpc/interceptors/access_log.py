@@ -32,6 +32,7 @@ class AccessLog(Interceptor):
             call.reason,
             seconds if call.place is Place.CALL else None,
         )
+        refused = {"check": call.check, "issuer": call.issuer or None} if call.check else {}
         log.info(
             "rpc.call",
             method=call.path,
@@ -42,4 +43,5 @@ class AccessLog(Interceptor):
             request_id=call.request_id,
             peer=call.peer,
             duration_ms=round(seconds * 1000, 3),
+            **refused,
         )

@@ -63,6 +63,8 @@ async def _abort(call: Call, context: Any, error: errors.GatewayError) -> NoRetu
         error = errors.Internal()
         status = rpc_status.to_status(status_of(error))
     call.status, call.reason = status.code.name, error.reason
+    if isinstance(error, errors.Unauthenticated):
+        call.check, call.issuer = error.check, error.issuer
     # Without this, grpc drops the trailing metadata that was set before.
     trailing = (*ids, *status.trailing_metadata)
     await send(context.abort_with_status(status._replace(trailing_metadata=trailing)))

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from eksgateway.errors import Draining, Overloaded, RequestTooLarge
-from eksgateway.rpc.call import Call
+from eksgateway.identity.refusal import invalid
+from eksgateway.rpc.call import Call, Metadata
 from eksgateway.rpc.interceptors.interceptor import Interceptor
 from eksgateway.rpc.interceptors.open_streams import OpenStreams
 from eksgateway.rpc.methods import Access, Place
@@ -99,14 +100,23 @@ class Limits(Interceptor):
         access = call.method.access if call.method else None
         if self._draining and access is not Access.OPEN:
             raise Draining
-        if sum(len(key) + len(value) for key, value in call.metadata) > self._settings.metadata_bytes:
-            raise RequestTooLarge(f"The metadata is over {self._settings.metadata_bytes} bytes.")
+        self._check_sizes(call.metadata)
         # Health answers whatever others hold, and what strangers hold there takes no other call's place.
         if call.place is Place.OPEN:
             self._open.hold(call)
         else:
             self._budget.hold("open" if access is Access.OPEN else "all", call)
         self._inside += access not in _ENDLESS
+
+    def _check_sizes(self, metadata: Metadata) -> None:
+        """Too large credentials are invalid ones: an error of size is one that clients repeat."""
+        sizes = Counter[bool]()
+        for key, value in metadata:
+            sizes[key == "authorization"] += len(key) + len(value)
+        if sizes[True] > self._settings.credentials_bytes:
+            raise invalid("size", f"The credentials are over {self._settings.credentials_bytes} bytes.")
+        if sizes[False] > self._settings.metadata_bytes:
+            raise RequestTooLarge(f"The metadata is over {self._settings.metadata_bytes} bytes.")
 
     def leave(self, call: Call) -> None:
         call.holds.pop().give()

@@ -1,0 +1,140 @@
+"""How large credentials may be, how long names are carried, and what the log has of refused ones."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from eksgateway.v1 import cancellation_pb2 as cpb
+from support.gateway import Running, details, running
+from support.logs import capture_logs
+from support.simulator import SimulatedEks
+from support.tokens import Idp, compact, ec_key, signer
+from support.wire import check, list_cancellations, recorded, refused
+
+GROUPS = [str(uuid.UUID(int=number)) for number in range(250)]
+
+
+def size(credentials: Any) -> int:
+    return len(dict(credentials)["authorization"])
+
+
+async def test_a_token_with_250_groups_works_by_default(gateway: Running) -> None:
+    """14 KB, as a large company's issuer makes them; with a full load of other metadata beside it."""
+    update_id = gateway.eks.rollback("staging-1")
+    large = gateway.credentials("large", *GROUPS, "oncall")
+    assert 13_000 < size(large) < 16_000
+    others = tuple((f"x-trace-{number}", "t" * 1000) for number in range(7))
+    outcome = await gateway.cancel("staging-1", update_id, who=(*large, *others))
+    assert outcome.phase == cpb.CANCELLATION_PHASE_CANCELLING
+
+
+@pytest.mark.parametrize("characters", [33_000, 60_000, 150_000])
+async def test_credentials_over_their_bound_are_invalid_and_no_error_that_clients_repeat(
+    gateway: Running, characters: int
+) -> None:
+    """Whether they are a good token or not."""
+    good = gateway.credentials("large", "oncall", note="n" * (characters * 3 // 4))
+    for credentials in (good, (("authorization", "x" * characters),)):
+        refusal = await refused(check(gateway, "staging-1", "u", who=credentials))
+        assert refusal.told == ("UNAUTHENTICATED", "CREDENTIALS_INVALID")
+        assert refusal.metadata == {"check": "size"}
+        assert refusal.message == "The credentials are over 32768 bytes."
+
+
+async def test_the_bound_of_credentials_is_one_setting(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Nothing behind it is smaller, and other metadata keeps its own."""
+    update_id = eks.rollback("staging-1")
+    async with running(
+        tmp_path, eks, limits={"credentials_bytes": 100_000, "metadata_bytes": 500}
+    ) as gateway:
+        large = gateway.credentials("large", "oncall", note="n" * 74_000)
+        assert 99_000 < size(large) < 100_000 - len("authorization")
+        assert (await check(gateway, "staging-1", update_id, who=large)).decision.allowed
+        too_large = gateway.credentials("large", "oncall", note="n" * 75_000)
+        assert (
+            await refused(check(gateway, "staging-1", "u", who=too_large))
+        ).reason == "CREDENTIALS_INVALID"
+        beside = (*gateway.oncall, ("x-trace", "t" * 500))
+        assert (await refused(check(gateway, "staging-1", "u", who=beside))).reason == "REQUEST_TOO_LARGE"
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [f"system:serviceaccount:{'n' * 63}:{'a' * 253}", "ä" * 1024],
+    ids=["Kubernetes' longest", "the longest"],
+)
+async def test_a_long_subject_is_carried_all_the_way(tmp_path: Path, eks: SimulatedEks, subject: str) -> None:
+    """Through the policy, the ledger, the name of a role's session, the history and its pages."""
+    clusters = ("staging-1", "staging-2")
+    update_ids = [eks.rollback(cluster) for cluster in clusters]
+    async with running(tmp_path, eks) as gateway:
+        who, caller = gateway.credentials(subject, "oncall"), f"jwt:test:{subject}"
+        for number, (cluster, update_id) in enumerate(zip(clusters, update_ids, strict=True)):
+            outcome = await gateway.cancel(cluster, update_id, who=who, request_id=f"r-{number}")
+            assert outcome.caller == caller
+        assert (await recorded(gateway, who, request_id="r-0")).caller == caller
+        page = await list_cancellations(gateway, who, caller=caller, page_size=1)
+        more = await list_cancellations(
+            gateway, who, caller=caller, page_size=1, page_token=page.next_page_token
+        )
+        assert [each.request_id for each in (*page.cancellations, *more.cancellations)] == ["r-1", "r-0"]
+        stream = gateway.watch("staging-1", update_ids[0], who=who)
+        resume = (await stream.read()).resume_token
+        stream.cancel()
+        again = gateway.watch("staging-1", update_ids[0], who=who, resume_token=resume)
+        await again.read()
+        again.cancel()
+
+
+async def test_a_refusals_log_line_has_the_issuer_and_the_check_and_nothing_of_the_token(
+    gateway: Running,
+) -> None:
+    """One line a call, as for every call; the issuer's short name is known once the token names it."""
+    corp = Idp(name="test", issuer=gateway.issuer.issuer)
+    other = Idp(name="secret-canary", issuer="https://secret-canary.example")
+    now = gateway.gateway.clock.now()
+    forged = compact(
+        {"alg": "ES256", "kid": "kid-canary"},
+        corp.claims(now, sub="sub-canary"),
+        signer(ec_key("x"), "ES256"),
+    )
+    cases: list[tuple[str, str | None, Any]] = [
+        ("iss", None, other.token(now)),
+        ("kid", "test", forged),
+        ("alg", "test", compact({"alg": "RS256"}, corp.claims(now), lambda _: b"signature-canary")),
+        ("form", None, "form-canary"),
+        ("size", None, "size-canary" * 4000),
+        ("aud", "test", dict(gateway.credentials("sub-canary", aud="aud-canary"))["authorization"][7:]),
+        ("exp", "test", dict(gateway.credentials("sub-canary", exp=1))["authorization"][7:]),
+        ("sub", "test", dict(gateway.credentials("", "group-canary"))["authorization"][7:]),
+    ]
+    with capture_logs() as logged:
+        for _, _, token in cases:
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await check(gateway, "staging-1", "u", who=(("authorization", f"Bearer {token}"),))
+            assert "issuer" not in repr(details(error.value)).replace("token's issuer", "")
+        await refused(check(gateway, "staging-1", "u", who=(("x-none", "none"),)))
+    calls = [line for line in logged if line["event"] == "rpc.call"]
+    assert [(line.get("check"), line.get("issuer")) for line in calls] == [
+        *((name, issuer) for name, issuer, _ in cases),
+        (None, None),
+    ]
+    assert "canary" not in json.dumps(logged, default=repr)
+    assert {line["event"] for line in logged} <= {"rpc.call", "health.readiness"}
+
+
+async def test_dropped_groups_are_in_the_metrics(tmp_path: Path, eks: SimulatedEks) -> None:
+    """By issuer and by why."""
+    async with running(tmp_path, eks) as gateway:
+        gateway.eks.rollback("staging-1")
+        who = gateway.credentials("odd", "oncall", "", "a\u00a0b")
+        await refused(check(gateway, "staging-1", "no-such-update", who=who))
+        registry = gateway.gateway.metrics._registry  # noqa: SLF001  without a port
+        dropped = {"issuer": "test", "why": "unusable"}
+        assert registry.get_sample_value("eksgateway_identity_groups_dropped_total", dropped) == 2

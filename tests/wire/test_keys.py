@@ -1,0 +1,137 @@
+"""Issuers' keys under a running gateway: files that hang, readiness, and keys that are withdrawn."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from eksgateway.v1 import update_service_pb2 as pb
+from eksgateway.v1.update_pb2 import ClusterRef
+from support.authority import replace
+from support.gateway import Client, info, running, until
+from support.hanging import hanging
+from support.jwks_server import Answer, JwksServer
+from support.logs import capture_logs
+from support.serving import Place, serving
+from support.simulator import SimulatedEks
+from support.tokens import Idp, rsa_key
+
+CORP = Idp()
+
+
+def trusting(place: str | Path) -> dict[str, Any]:
+    """The section of settings that trusts CORP."""
+    return {"jwt": {"issuers": [CORP.settings(place).model_dump(mode="json")]}}
+
+
+async def ready(gateway: Client) -> bool:
+    stub: Any = health_pb2_grpc.HealthStub(gateway.channel)
+    answer = await stub.Check(health_pb2.HealthCheckRequest(service=""), timeout=20)
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+async def reason(gateway: Client, idp: Idp, key: str = "rsa", **header: Any) -> str:
+    """Why a call with a token of this issuer is refused; it is denied when the token is good."""
+    token = idp.token(datetime.now(UTC), header, key)
+    request = pb.GetUpdateRequest(cluster=ClusterRef(name="staging-1"), update_id="u")
+    metadata = (("authorization", f"Bearer {token}"),)
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await gateway.updates.GetUpdate(request, metadata=metadata, timeout=20)
+    return str(info(error.value).reason)
+
+
+async def becomes(gateway: Client, idp: Idp, wanted: str, key: str) -> None:
+    """Ask until this is the answer to a call with a token of this key."""
+    async with asyncio.timeout(30):
+        while await reason(gateway, idp, key) != wanted:  # noqa: ASYNC110  the answer comes over the wire
+            await asyncio.sleep(0.05)
+
+
+def causes(logged: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(line["issuer"], line["cause"]) for line in logged if line["event"] == "identity.jwks_failed"]
+
+
+async def test_a_key_file_that_hangs_holds_up_nobody(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Strangers make the gateway read it; others are answered as before, and afterwards it is followed."""
+    path = tmp_path / "corp.json"
+    path.write_bytes(CORP.jwks())
+    new = Idp()
+    new.keys["new"] = rsa_key("new")
+    async with running(tmp_path, eks, identity=trusting(path)) as gateway:
+        assert await reason(gateway, CORP) == "POLICY_DENIED"
+        with hanging(path):
+            strangers = [asyncio.create_task(reason(gateway, CORP, kid=f"k-{n}")) for n in range(20)]
+            for _ in range(20):
+                assert await reason(gateway, CORP) == "POLICY_DENIED"
+                assert await ready(gateway)
+            assert set(await asyncio.gather(*strangers)) == {"CREDENTIALS_INVALID"}
+        path.write_bytes(new.jwks())
+        await becomes(gateway, new, "POLICY_DENIED", "new")
+
+
+async def test_a_gateway_whose_key_file_hangs_from_the_start_is_not_ready_and_ends(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """Neither its start nor its end waits for the file."""
+    place = Place(tmp_path, eks.url)
+    with hanging(tmp_path / "jwks.json"):
+        async with serving(place) as served:
+            assert not await ready(served)
+            assert await served.end() == 0
+
+
+async def test_readiness_waits_for_each_issuers_keys_and_the_log_says_whose_and_why(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """Once there were some, an outage leaves the gateway ready."""
+    path = tmp_path / "corp.json"
+    with capture_logs() as logged:
+        async with running(tmp_path, eks, identity=trusting(path)) as gateway:
+            await until(lambda: gateway.gateway.health.faults == {"identity": "IDENTITY_UNAVAILABLE"})
+            assert not await ready(gateway)
+            path.write_bytes(CORP.jwks())
+            await until(lambda: gateway.gateway.health.faults == {})
+            assert await ready(gateway)
+            path.unlink()
+            await until(lambda: len(causes(logged)) == 2)
+            assert await ready(gateway)
+            assert await reason(gateway, CORP) == "POLICY_DENIED"
+    assert causes(logged) == [("corp", f"{path}: No such file or directory")] * 2
+
+
+async def test_a_key_that_its_issuer_has_removed_ends_at_sighup(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Within the cool-down, for tokens that were verified before."""
+    corp = Idp()
+    async with JwksServer.running(corp.jwks()) as issuer:
+        place = Place(tmp_path, eks.url, identity=trusting(issuer.url))
+        async with serving(place) as served:
+            assert await reason(served, corp) == "POLICY_DENIED"
+            left = Idp()
+            del left.keys["rsa"]
+            issuer.answer = Answer(left.jwks())
+            assert await reason(served, corp) == "POLICY_DENIED"
+            served.process.send_signal(signal.SIGHUP)
+            await becomes(served, corp, "CREDENTIALS_INVALID", "rsa")
+            assert await reason(served, corp, "ec") == "POLICY_DENIED"
+            assert await served.end() == 0
+
+
+async def test_a_key_that_was_removed_from_a_file_ends_within_seconds(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """Without a signal, for tokens that were verified before."""
+    path, left = tmp_path / "corp.json", Idp()
+    path.write_bytes(CORP.jwks())
+    del left.keys["rsa"]
+    async with running(tmp_path, eks, identity=trusting(path)) as gateway:
+        assert await reason(gateway, CORP) == "POLICY_DENIED"
+        replace(path, left.jwks())
+        await becomes(gateway, CORP, "CREDENTIALS_INVALID", "rsa")
+        assert await reason(gateway, CORP, "ec") == "POLICY_DENIED"
