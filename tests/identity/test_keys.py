@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -148,6 +149,27 @@ def test_the_keys_that_a_token_is_tried_with_are_bounded() -> None:
     many = read_key_set(jwks(*(jwk(ec_key(str(number)), "same") for number in range(20))))
     for header in ({"alg": "ES256"}, {"alg": "ES256", "kid": "same"}):
         assert len(many.fitting(parse(compact(header, {}, lambda _: b"x")))) == MOST_TRIED
+
+
+SLOWEST: dict[str, tuple[str, Any]] = {
+    "RSA": ("PS512", RSA | {"n": b64(b"\xff" * 1024), "e": b64(b"\xff" * 8)}),
+    "EC": ("ES512", jwk(ec.generate_private_key(ec.SECP521R1()), "x")),
+}
+
+
+@pytest.mark.parametrize(("algorithm", "entry"), SLOWEST.values(), ids=SLOWEST)
+def test_no_key_that_is_accepted_makes_a_check_long(algorithm: str, entry: Any) -> None:
+    """It is done on the event loop. The time is the thread's own, with room for a slow machine."""
+    (key,) = read_key_set(jwks(entry)).keys
+    size = key.public.key_size // 8 if isinstance(key.public, rsa.RSAPublicKey) else 132
+    token = parse(compact({"alg": algorithm}, {"note": "x" * 20_000}, lambda _: b"\1" * size))
+
+    def took() -> float:
+        began = time.thread_time()
+        assert not verifies(token, key)
+        return time.thread_time() - began
+
+    assert min(took() for _ in range(10)) < 0.005
 
 
 def test_equal_documents_give_equal_sets() -> None:

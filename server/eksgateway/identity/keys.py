@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final, get_args
 
+import cryptography.hazmat.backends.openssl.backend  # noqa: F401  or the first check loads it, on the event loop
 import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey

@@ -1,0 +1,192 @@
+"""Nothing blocks the event loop of a gateway process: see ``support.loop_watch`` for how that is found."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import grpc
+import pytest
+import yaml
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from support import loop_watch
+from support.authority import Authority, replace
+from support.certified import connected, listeners
+from support.gateway import POLICY_DATA
+from support.hanging import hanging
+from support.jwks_server import Answer, JwksServer
+from support.processes import eventually, program
+from support.serving import AWS, Place, Served
+from support.simulator import SimulatedEks
+from support.tokens import Idp, rsa_key
+from support.wire import check, get_update, list_cancellable, list_cancellations, list_updates
+
+# /proc is memory: it answers at once.
+HARMLESS = ("prometheus_client/process_collector.py",)
+
+
+@dataclass
+class Scene:
+    """A watched gateway with a plain and a certified listener, an issuer by file and one by URL."""
+
+    served: Served
+    path: Path
+    eks: SimulatedEks
+    issuer: JwksServer
+    corp: Idp
+    authority: Authority
+
+    def line(self, event: str) -> dict[str, Any]:
+        return next(line for line in self.served.lines if line["event"] == event)
+
+    async def logged(self, event: str, times: int = 1) -> None:
+        await eventually(lambda: sum(line["event"] == event for line in self.served.lines) >= times)
+
+    def credentials(self, **header: Any) -> tuple[tuple[str, str], ...]:
+        return (("authorization", f"Bearer {self.corp.token(datetime.now(UTC), header)}"),)
+
+
+def findings(served: Served) -> str:
+    """One a line, each with the calls that led to it, innermost first."""
+    return "\n".join(
+        f"{line['call']} at {line['at']}: {' < '.join(reversed(line['stack']))}"
+        for line in served.lines
+        if line["event"] == "watch.blocked"
+        and not any(name in each for name in HARMLESS for each in line["stack"])
+    )
+
+
+@asynccontextmanager
+async def scene(path: Path, eks: SimulatedEks) -> AsyncIterator[Scene]:
+    corp, authority = Idp(), Authority()
+    async with JwksServer.running(corp.jwks()) as issuer:
+        place = Place(path, eks.url, metrics={"listen": "127.0.0.1:0"})
+        raw = yaml.safe_load(place.config.read_text())
+        raw["listeners"] += _plain(listeners(path, authority, "mtls"))
+        raw["identity"]["jwt"]["issuers"].append(corp.settings(issuer.url).model_dump(mode="json"))
+        place.config.write_text(yaml.safe_dump(raw))
+        command = (sys.executable, "-P", loop_watch.__file__, "serve", "--config", str(place.config))
+        async with program(*command, env=AWS) as running:
+            await eventually(lambda: running.out.count("\n") == 2 or running.process.returncode is not None)
+            assert running.out.startswith("Serving gRPC on "), running.err
+            served = Served(running, running.out.split("\n")[0].split()[-1], place.issuer)
+            here = Scene(served, path, eks, issuer, corp, authority)
+            # A start is mostly imports, and no call waits behind them.
+            await eventually(lambda: any(line.get("faults") == {} for line in served.lines))
+            served.process.send_signal(signal.SIGUSR1)
+            await here.logged("watch.started")
+            try:
+                yield here
+            finally:
+                await served.channel.close()
+
+
+def _plain(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Paths as text, for YAML."""
+    return [
+        each | {"tls": {name: str(place) for name, place in each["tls"].items()}, "address": "127.0.0.1:0"}
+        for each in found
+    ]
+
+
+async def calls(here: Scene) -> None:
+    """Every method, allowed and denied."""
+    served: Any = here.served
+    update_id = here.eks.rollback("staging-1")
+    await get_update(served, "staging-1", update_id)
+    await list_updates(served, "staging-1")
+    await list_cancellable(served)
+    await check(served, "staging-1", update_id)
+    watch = served.watch("staging-1", update_id)
+    await watch.read()
+    await served.cancel("staging-1", update_id, request_id="one")
+    await served.cancel("staging-1", update_id, request_id="one")
+    await watch.read()
+    watch.cancel()
+    await list_cancellations(served)
+    for who in (served.outsider, served.viewer):
+        with suppress(grpc.aio.AioRpcError):
+            await served.cancel("staging-1", update_id, who=who)
+
+
+async def credentials(here: Scene) -> None:
+    """Tokens good and bad, of both issuers, and a client certificate."""
+    served: Any = here.served
+    bad: list[Any] = [here.credentials(), here.credentials(kid="unknown"), (("authorization", "Bearer x"),)]
+    bad += [served.credentials("late", exp=1), served.credentials("odd", "", "a\u00a0b")]
+    for who in bad:
+        with suppress(grpc.aio.AioRpcError):
+            await check(served, "staging-1", "u", who=who)
+    address = here.served.program.out.split("\n")[1].split()[-1]
+    async with connected(address, here.authority.certificate, here.authority.issue()) as connection:
+        with suppress(grpc.aio.AioRpcError):
+            await connection.get("u")
+
+
+async def keys(here: Scene) -> None:
+    """A file of keys that changes and then hangs, and keys behind a URL that are fetched again."""
+    file, corp = here.path / "jwks.json", here.corp
+    content = file.read_bytes()
+    with hanging(file):
+        await here.logged("identity.jwks_failed")
+        await check(here.served, "staging-1", here.eks.rollback("staging-1"))  # type: ignore[arg-type]
+    replace(file, content)
+    corp.keys["rsa"] = rsa_key("replaced")
+    here.issuer.answer = Answer(corp.jwks())
+    before = sum(line["event"] == "identity.jwks_changed" for line in here.served.lines)
+    here.served.process.send_signal(signal.SIGHUP)
+    await here.logged("identity.jwks_changed", before + 1)
+    await here.logged("identity.jwks_back")
+
+
+async def policy(here: Scene) -> None:
+    """Data that changes, and data that does not load."""
+    loaded = sum(line["event"] == "policy.loaded" for line in here.served.lines)
+    (here.path / "data.yaml").write_text(yaml.safe_dump(POLICY_DATA) + "# changed\n")
+    here.served.process.send_signal(signal.SIGHUP)
+    await here.logged("policy.loaded", loaded + 1)
+    (here.path / "data.yaml").write_text("eksgateway: [")
+    await here.logged("policy.refused")
+
+
+async def certificates(here: Scene) -> None:
+    """A new certificate and a bundle with a root that cannot be used."""
+    here.authority.server().write(here.path)
+    replace(here.path / "ca.crt", here.authority.certificate + b"-----BEGIN CERTIFICATE-----\n")
+    await here.logged("tls.renewed")
+
+
+async def probes(here: Scene) -> None:
+    """Health, reflection's absence, metrics."""
+    stub: Any = health_pb2_grpc.HealthStub(here.served.channel)
+    await stub.Check(health_pb2.HealthCheckRequest())
+    watch = stub.Watch(health_pb2.HealthCheckRequest())
+    await watch.read()
+    watch.cancel()
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"http://{here.line('gateway.started')['metrics']}/metrics") as response,
+    ):
+        assert "eksgateway_calls_total" in await response.text()
+
+
+PARTS: list[Callable[[Scene], Awaitable[None]]] = [calls, credentials, keys, policy, certificates, probes]
+
+
+@pytest.mark.parametrize("part", PARTS, ids=[part.__name__ for part in PARTS])
+async def test_nothing_blocks_the_event_loop(
+    tmp_path: Path, eks: SimulatedEks, part: Callable[[Scene], Awaitable[None]]
+) -> None:
+    """Neither a call that may wait for the machine, nor a computation that takes long."""
+    async with scene(tmp_path, eks) as here:
+        await part(here)
+        assert await here.served.end() == 0
+        assert findings(here.served) == ""
