@@ -12,7 +12,7 @@ from eksgateway.identity.claims import standing
 from eksgateway.identity.compact import Compact
 from eksgateway.identity.keys import KeySet, VerificationKey, verifies
 from eksgateway.identity.tokens import JwtIdentity
-from eksgateway.identity.verified import Proof, VerifiedTokens
+from eksgateway.identity.verified import GROUPS_EACH, Proof, VerifiedTokens
 from eksgateway.settings import JwtSettings
 from support.clock import FakeClock
 from support.tokens import Idp, rsa_key
@@ -136,3 +136,22 @@ def test_the_memory_is_bounded(corp: Idp) -> None:
     memory.drop("999")
     assert len(memory) == 99
     assert memory.get("999") is None
+
+
+def test_the_groups_that_are_remembered_are_bounded(corp: Idp) -> None:
+    """Ten thousand tokens with hundreds of groups each would be half a gigabyte."""
+    groups = [f"group-{number}" for number in range(10 * GROUPS_EACH)]
+    issuer = corp.settings("unused")
+    proof = Proof(standing(corp.claims(NOW, groups=groups), issuer, NOW - NOW), KeySet(()))
+    memory = VerifiedTokens(100)
+    for number in range(50):
+        for _ in range(2):
+            memory.put(str(number), proof)
+        assert memory.get(str(number)) is proof
+    assert len(memory) == 10
+    for number in range(50):
+        memory.drop(str(number))
+    small = Proof(standing(corp.claims(NOW), issuer, NOW - NOW), KeySet(()))
+    for number in range(200):
+        memory.put(str(number), small)
+    assert len(memory) == 100

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
 from eksgateway.reading import HUNG
-from eksgateway.rpc.certificates import LOOK_S, Certificates, judge, read_files
+from eksgateway.rpc.certificates import LOOK_S, Certificates
+from eksgateway.rpc.tls_files import judge, read_files
 from eksgateway.settings import SettingsError, TlsSettings
 from support import authority
 from support.authority import Authority, Shape

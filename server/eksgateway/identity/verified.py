@@ -8,9 +8,12 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Final
 
 from eksgateway.identity.claims import Standing
 from eksgateway.identity.keys import KeySet
+
+GROUPS_EACH: Final = 25  # on average; some 100 bytes each
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +25,14 @@ class Proof:
 
 
 class VerifiedTokens:
-    """Proofs by the SHA-256 of their token (the token itself is not kept); the least used go first."""
+    """Proofs by the SHA-256 of their token (the token itself is not kept); the least used go first. Groups
+    are most of a proof's memory, so their number is bounded too.
+    """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
+        self._most_groups = capacity * GROUPS_EACH
+        self._groups = 0
         self._proofs: OrderedDict[bytes, Proof] = OrderedDict()
 
     def __len__(self) -> int:
@@ -45,12 +52,23 @@ class VerifiedTokens:
 
     def put(self, token: str, proof: Proof) -> None:
         """Remember a proof, in the place of an older one."""
+        self.drop(token)
         self._proofs[_digest(token)] = proof
-        if len(self._proofs) > self._capacity:
-            self._proofs.popitem(last=False)
+        self._groups += _groups(proof)
+        while len(self._proofs) > self._capacity or (
+            self._groups > self._most_groups and len(self._proofs) > 1
+        ):
+            _, least_used = self._proofs.popitem(last=False)
+            self._groups -= _groups(least_used)
 
     def drop(self, token: str) -> None:
-        self._proofs.pop(_digest(token), None)
+        proof = self._proofs.pop(_digest(token), None)
+        if proof is not None:
+            self._groups -= _groups(proof)
+
+
+def _groups(proof: Proof) -> int:
+    return len(proof.standing.caller.groups)
 
 
 def _digest(token: str) -> bytes:

@@ -1,4 +1,4 @@
-"""A listener's certificate, key and client CA: read from their files, judged, and renewed without a restart.
+"""A listener's certificate, key and client CA: put in force, and renewed without a restart.
 
 Connections keep what they were made with until they end; this decides for new ones only.
 """
@@ -6,76 +6,20 @@ Connections keep what they were made with until they end; this decides for new o
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import deque
-from dataclasses import dataclass, field
-from datetime import datetime
-from pathlib import Path
 
 import grpc
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from eksgateway.clock import Clock
 from eksgateway.logs import Log
-from eksgateway.reading import HUNG, Reader, Unreadable, read_file
+from eksgateway.reading import HUNG, Reader
+from eksgateway.rpc.tls_files import Files, Judged, Term, Unusable, judge, read_files
 from eksgateway.settings import SettingsError, TlsSettings
 
 log = Log("eksgateway.tls")
 
 LOOK_S = 2.0
-_MAX_BYTES = 1_048_576
 _LATE = 0.2  # of its life is left: a renewal should have come by now
-# What x509 raises for a certificate that it cannot read: classes without a common base.
-_UNREADABLE = (
-    ValueError,
-    TypeError,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
-)
-_MOST_NAMED = 20  # certificates of a bundle in a line of the log
-# A certificate, or what was meant to be one: the end may be missing.
-_BLOCK = re.compile(
-    rb"-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----.*?"
-    rb"(?:-----END (?:TRUSTED |X509 )?CERTIFICATE-----|(?=-----BEGIN )|\Z)",
-    re.DOTALL,
-)
-
-
-class Unusable(Exception):
-    """Files that cannot be put in force; the text says which and why, and nothing of what they hold."""
-
-
-@dataclass(frozen=True, slots=True)
-class Files:
-    """What the files held at one moment, PEM."""
-
-    certificate: bytes
-    key: bytes = field(repr=False)
-    client_ca: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class Term:
-    """From when to when the certificate in one file is good."""
-
-    path: Path
-    starts: datetime
-    ends: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """What of the files can be served with. ``roots`` are the CAs of the bundle that count, PEM; ``dropped``
-    is which do not and why; ``again`` is when one of these begins to be valid.
-    """
-
-    terms: tuple[Term, ...]
-    roots: bytes | None
-    dropped: tuple[str, ...] = ()
-    again: datetime | None = None
 
 
 class Certificates:
@@ -179,95 +123,6 @@ class Certificates:
             if (event, term) not in self._warned:
                 self._warned.add((event, term))
                 log.warning(event, file=str(term.path), ends=term.ends.isoformat())
-
-
-def read_files(settings: TlsSettings) -> Files:
-    """The bytes of the files. Raises Unusable."""
-    client_ca = None if settings.client_ca is None else _read(settings.client_ca)
-    return Files(_read(settings.certificate), _read(settings.key), client_ca)
-
-
-def judge(settings: TlsSettings, files: Files, now: datetime) -> Judged:
-    """What of these files can be served with now, and for how long. Raises Unusable.
-
-    Core reports neither what is wrong nor whether key and certificate belong together.
-    """
-    leaf = _certificates(settings.certificate, files.certificate)[0]
-    try:
-        key = load_pem_private_key(files.key, None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise Unusable(f"{settings.key}: is not a PEM private key without a password") from None
-    if key.public_key() != leaf.public_key():
-        raise Unusable(f"{settings.certificate} and {settings.key} do not belong together")
-    term = _term(settings.certificate, leaf)
-    if fault := _out_of_term(term, now):
-        raise Unusable(f"{term.path}: {fault}")
-    if settings.client_ca is None or files.client_ca is None:
-        return Judged((term,), None)
-    return _judge_bundle(settings.client_ca, files.client_ca, now, term)
-
-
-def _judge_bundle(path: Path, bundle: bytes, now: datetime, leaf: Term) -> Judged:
-    """Each CA by itself: one that is expired, not valid yet or unreadable leaves the others in force."""
-    blocks = _BLOCK.findall(bundle)
-    if not blocks:
-        raise Unusable(f"{path}: is not a PEM certificate")
-    usable: list[tuple[bytes, Term]] = []
-    faults: dict[int, str] = {}
-    starts: list[datetime] = []
-    for number, block in enumerate(blocks, 1):
-        try:
-            root = x509.load_pem_x509_certificate(block)
-            term = _term(path, root)
-            fault = _out_of_term(term, now) if _is_ca(root) else "is a certificate that is not a CA's"
-        except _UNREADABLE:
-            fault = "is not a PEM certificate"
-        else:
-            if fault and now < term.starts:
-                starts.append(term.starts)
-        if fault:
-            faults[number] = fault
-        else:
-            usable.append((block, term))
-    dropped = tuple(f"certificate {number} {fault}" for number, fault in faults.items())[:_MOST_NAMED]
-    if not usable:
-        one = len(set(faults.values())) == 1
-        raise Unusable(f"{path}: {faults[1] if one else '; '.join(dropped)}")
-    roots = b"\n".join(block for block, _ in usable) + b"\n"
-    # The newest: an old root may stay in a bundle beside it.
-    longest = max((term for _, term in usable), key=lambda term: term.ends)
-    return Judged((leaf, longest), roots, dropped, min(starts, default=None))
-
-
-def _out_of_term(term: Term, now: datetime) -> str:
-    if term.starts <= now < term.ends:
-        return ""
-    return f"is valid from {term.starts.isoformat()} to {term.ends.isoformat()} only"
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return read_file(path, _MAX_BYTES)
-    except Unreadable as exc:
-        raise Unusable(f"{path}: {exc}") from exc
-
-
-def _certificates(path: Path, pem: bytes) -> list[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(pem)
-    except _UNREADABLE:
-        raise Unusable(f"{path}: is not a PEM certificate") from None
-
-
-def _is_ca(certificate: x509.Certificate) -> bool:
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (*_UNREADABLE, x509.ExtensionNotFound):
-        return False
-
-
-def _term(path: Path, certificate: x509.Certificate) -> Term:
-    return Term(path, certificate.not_valid_before_utc, certificate.not_valid_after_utc)
 
 
 def _configuration(files: Files, judged: Judged) -> grpc.ServerCertificateConfiguration:

@@ -28,7 +28,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     certificate that is missing fails the handshake, which gRPC tells as UNAVAILABLE.)
     """
     ERROR_REASON_CREDENTIALS_INVALID: _ErrorReason.ValueType  # 2
-    """UNAUTHENTICATED. The credentials are repeated, malformed or not valid here."""
+    """UNAUTHENTICATED. The credentials are repeated, malformed, too large or not valid here; `check` in
+    ErrorInfo's metadata is the check that failed.
+    """
     ERROR_REASON_CREDENTIALS_EXPIRED: _ErrorReason.ValueType  # 3
     """UNAUTHENTICATED. The credentials have expired; also ends a stream."""
     ERROR_REASON_IDENTITY_UNAVAILABLE: _ErrorReason.ValueType  # 4
@@ -105,7 +107,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     clock is wrong; the caller did nothing wrong.
     """
     ERROR_REASON_REQUEST_TOO_LARGE: _ErrorReason.ValueType  # 29
-    """RESOURCE_EXHAUSTED. The message is over 64 KB, or its metadata over 8 KB."""
+    """RESOURCE_EXHAUSTED. The message is over 64 KB, or its metadata without the credentials over 8 KB."""
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 30
     """RESOURCE_EXHAUSTED. Too many calls or watches, for this caller or altogether; or the calls to
     EKS in this account and region are used up for now. google.rpc.RetryInfo says when to come back.
@@ -145,7 +147,9 @@ ERROR_REASON_CREDENTIALS_MISSING: ErrorReason.ValueType  # 1
 certificate that is missing fails the handshake, which gRPC tells as UNAVAILABLE.)
 """
 ERROR_REASON_CREDENTIALS_INVALID: ErrorReason.ValueType  # 2
-"""UNAUTHENTICATED. The credentials are repeated, malformed or not valid here."""
+"""UNAUTHENTICATED. The credentials are repeated, malformed, too large or not valid here; `check` in
+ErrorInfo's metadata is the check that failed.
+"""
 ERROR_REASON_CREDENTIALS_EXPIRED: ErrorReason.ValueType  # 3
 """UNAUTHENTICATED. The credentials have expired; also ends a stream."""
 ERROR_REASON_IDENTITY_UNAVAILABLE: ErrorReason.ValueType  # 4
@@ -222,7 +226,7 @@ ERROR_REASON_UPSTREAM_CREDENTIALS: ErrorReason.ValueType  # 28
 clock is wrong; the caller did nothing wrong.
 """
 ERROR_REASON_REQUEST_TOO_LARGE: ErrorReason.ValueType  # 29
-"""RESOURCE_EXHAUSTED. The message is over 64 KB, or its metadata over 8 KB."""
+"""RESOURCE_EXHAUSTED. The message is over 64 KB, or its metadata without the credentials over 8 KB."""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 30
 """RESOURCE_EXHAUSTED. Too many calls or watches, for this caller or altogether; or the calls to
 EKS in this account and region are used up for now. google.rpc.RetryInfo says when to come back.
