@@ -12,9 +12,13 @@ import logging
 import os
 import sys
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, Final, TextIO
 
+MOST_WAITING: Final = 5_000  # lines; some 2 MB
 _OURS = "eksgateway"
+_LAST_LINES_S = 2.0
 # Escapes every control character and every non-ASCII one: a value cannot break a line.
 _encode = json.JSONEncoder(default=repr, allow_nan=False).encode
 
@@ -87,6 +91,42 @@ class _Unfailing:
             self._stream.flush()
 
 
+class _Waiting(logging.Handler):
+    """Lines wait for a thread to write them: whoever reads a pipe may stall, and the event loop must not.
+
+    A daemon thread, so that a reader who never goes on does not keep the process from ending.
+    """
+
+    def __init__(self, stream: _Unfailing) -> None:
+        super().__init__()
+        self._stream = stream
+        self._lines: SimpleQueue[str | None] = SimpleQueue()
+        self._lost = 0
+        self._thread = Thread(target=self._write, name="log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._lines.qsize() >= MOST_WAITING:
+            self._lost += 1
+            return
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            loss = logging.LogRecord(_OURS, logging.ERROR, "", 0, "log.lines_lost", None, None)
+            loss.values = {"lines": lost}
+            self._lines.put(self.format(loss))
+        self._lines.put(self.format(record))
+
+    def close(self) -> None:
+        """Wait a moment for what is left to be written."""
+        self._lines.put(None)
+        self._thread.join(_LAST_LINES_S)
+        super().close()
+
+    def _write(self) -> None:
+        while (line := self._lines.get()) is not None:
+            self._stream.write(line + "\n")
+
+
 def configure() -> None:
     """Send events, and other packages' records and warnings, to standard error as JSON lines.
 
@@ -98,7 +138,7 @@ def configure() -> None:
     # Not buffered: a line that cannot be written would be tried again at the end, which would then fail.
     unbuffered = io.FileIO(sys.stderr.fileno(), "w", closefd=False)
     stream: Any = _Unfailing(io.TextIOWrapper(unbuffered, "utf-8", write_through=True))
-    handler = logging.StreamHandler(stream)
+    handler = _Waiting(stream)
     handler.setFormatter(_JsonLines())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger(_OURS).setLevel(logging.INFO)

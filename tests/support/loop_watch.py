@@ -7,8 +7,7 @@ processor time, and where the loop was. Time that the machine gives to others co
 loaded machine makes no findings.
 
 A blocking call is found by what is called and not by how long it took: the interpreter reports each call
-of a C function on that thread. So a file system that answers at once is a finding as well. A write of a
-log line is none.
+of a C function on that thread. So a file system that answers at once is a finding as well.
 """
 
 from __future__ import annotations
@@ -64,7 +63,10 @@ _FUNCTIONS: Final = {
 }
 _TYPES: Final = {
     *("sqlite3.Connection", "sqlite3.Cursor"),
-    *(f"_io.{name}" for name in ("FileIO", "BufferedReader", "BufferedWriter", "BufferedRandom")),
+    *(
+        f"_io.{name}"
+        for name in ("FileIO", "TextIOWrapper", "BufferedReader", "BufferedWriter", "BufferedRandom")
+    ),
 }
 _METHODS: Final = {
     *("load_verify_locations", "load_cert_chain", "set_default_verify_paths"),  # of _ssl._SSLContext
@@ -108,6 +110,8 @@ class Watch:
 
     def _tell(self, name: str, frame: FrameType) -> None:
         stack = _stack(frame)
+        if not any(line.endswith(" run_forever") for line in stack):  # the loop has ended
+            return
         at = next((line for line in reversed(stack) if "/eksgateway/" in line), stack[-1])
         if f"{name} {at}" not in self._told:
             self._told.add(f"{name} {at}")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
 import signal
 import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -17,20 +21,24 @@ import pytest
 import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from eksgateway import logs
+from eksgateway.v1 import update_service_pb2 as pb
 from support import loop_watch
 from support.authority import Authority, replace
 from support.certified import connected, listeners
-from support.gateway import POLICY_DATA
+from support.gateway import POLICY_DATA, Client
 from support.hanging import hanging
 from support.jwks_server import Answer, JwksServer
-from support.processes import eventually, program
+from support.processes import eksgateway, environment, eventually, program
 from support.serving import AWS, Place, Served
 from support.simulator import SimulatedEks
 from support.tokens import Idp, rsa_key
 from support.wire import check, get_update, list_cancellable, list_cancellations, list_updates
 
-# /proc is memory: it answers at once.
-HARMLESS = ("prometheus_client/process_collector.py",)
+HARMLESS = (
+    "prometheus_client/process_collector.py",  # /proc is memory: it answers at once
+    " release",  # of the ledger's lock, after the last call
+)
 
 
 @dataclass
@@ -190,3 +198,62 @@ async def test_nothing_blocks_the_event_loop(
         await part(here)
         assert await here.served.end() == 0
         assert findings(here.served) == ""
+
+
+async def test_a_log_that_is_not_read_holds_up_no_call(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Its lines wait, up to a bound; what came too late is counted. The end does not wait for its reader."""
+    place = Place(tmp_path, eks.url)
+    read, write = os.pipe()
+    command = eksgateway("serve", "--config", str(place.config))
+    process = await asyncio.create_subprocess_exec(*command, env=environment(AWS), stdout=PIPE, stderr=write)
+    os.close(write)
+    try:
+        assert process.stdout is not None
+        address = (await process.stdout.readline()).decode().split()[-1]
+        client = Client(address, place.issuer)
+        before = logs.MOST_WAITING + 500
+        for _ in range(before // 100):
+            await asyncio.gather(*(stranger(client) for _ in range(100)))
+        await client.channel.close()
+        with os.fdopen(read, "rb") as pipe:
+            lines = asyncio.create_task(asyncio.to_thread(pipe.readlines))
+            process.terminate()
+            assert await process.wait() == 0
+            told = [json.loads(line) for line in await lines]
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    calls = sum(line["event"] == "rpc.call" for line in told)
+    lost = sum(line["lines"] for line in told if line["event"] == "log.lines_lost")
+    assert 0 < lost < before
+    assert calls <= before <= calls + lost
+    assert told[-1]["event"] == "gateway.stopped"
+
+
+async def stranger(client: Client) -> None:
+    with pytest.raises(grpc.aio.AioRpcError, match="No credentials"):
+        await client.updates.GetUpdate(pb.GetUpdateRequest(), timeout=30)
+
+
+async def test_a_gateway_ends_though_its_log_is_not_read(tmp_path: Path, eks: SimulatedEks) -> None:
+    """What is waiting is lost then."""
+    place = Place(tmp_path, eks.url)
+    read, write = os.pipe()
+    command = eksgateway("serve", "--config", str(place.config))
+    process = await asyncio.create_subprocess_exec(*command, env=environment(AWS), stdout=PIPE, stderr=write)
+    os.close(write)
+    try:
+        assert process.stdout is not None
+        client = Client((await process.stdout.readline()).decode().split()[-1], place.issuer)
+        for _ in range(10):
+            await asyncio.gather(*(stranger(client) for _ in range(100)))
+        await client.channel.close()
+        process.terminate()
+        async with asyncio.timeout(60):
+            assert await process.wait() == 0
+    finally:
+        os.close(read)
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
