@@ -135,6 +135,6 @@ async def test_dropped_groups_are_in_the_metrics(tmp_path: Path, eks: SimulatedE
         gateway.eks.rollback("staging-1")
         who = gateway.credentials("odd", "oncall", "", "a\u00a0b")
         await refused(check(gateway, "staging-1", "no-such-update", who=who))
-        registry = gateway.gateway.metrics._registry  # noqa: SLF001  without a port
+        registry = gateway.gateway.metrics.registry
         dropped = {"issuer": "test", "why": "unusable"}
         assert registry.get_sample_value("eksgateway_identity_groups_dropped_total", dropped) == 2
