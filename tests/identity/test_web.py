@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -201,3 +204,38 @@ async def test_a_proxy_that_refuses_is_told_from_the_issuer(
     with pytest.raises(SourceError, match="HTTPS_PROXY is not an http or https URL") as other:
         await UrlSource(Address(f"https://{HOST}/keys", ca), 5).read()
     assert "secret" not in f"{refused.value}{other.value}"
+
+
+async def test_names_are_looked_up(server: JwksServer, ca: Path) -> None:
+    """Each address of a host is tried; a name that nobody knows is an error that says so."""
+    url = f"https://{HOST}:{server.port}/keys"
+
+    def lookup(host: str, port: int, *_: int) -> list[tuple[Any, ...]]:
+        assert (host, port) == (HOST, server.port)
+        stream = socket.SOCK_STREAM
+        return [
+            (socket.AF_INET6, stream, 6, "", ("::1", port, 0, 0)),
+            (socket.AF_INET, stream, 6, "", ("127.0.0.1", port)),
+        ]
+
+    assert await UrlSource(Address(url, ca), 5, lookup).read() == KEYS
+    with pytest.raises(SourceError, match="could not be fetched: ClientConnectorDNSError: "):
+        await UrlSource(Address("https://no-such-host.invalid/keys"), 5).read()
+
+
+async def test_a_name_server_that_hangs_holds_up_no_other_work() -> None:
+    """Neither the threads that others use nor the end: each fetch is given up in its time."""
+    answer = threading.Event()
+
+    def lookup(*_: Any) -> list[tuple[Any, ...]]:
+        answer.wait(60)
+        return []
+
+    try:
+        for number in range(20):
+            with pytest.raises(SourceError, match=r"did not answer within 0\.05 s"):
+                await UrlSource(Address(f"https://{number}.{HOST}/keys"), 0.05, lookup).read()
+        async with asyncio.timeout(10):
+            await asyncio.to_thread(threading.get_ident)
+    finally:
+        answer.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 import zlib
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from eksgateway.identity.names import Lookup, Names
 from eksgateway.identity.proxies import proxy_for
 from eksgateway.identity.sources import MAX_BYTES, FileSource, SourceError
 
@@ -42,9 +44,10 @@ class UrlSource:
 
     followed = False
 
-    def __init__(self, address: Address, timeout_s: float) -> None:
+    def __init__(self, address: Address, timeout_s: float, lookup: Lookup = socket.getaddrinfo) -> None:
         self._url = address.url
         self._timeout_s = timeout_s
+        self._names = Names(lookup)
         self._ca = FileSource(address.ca_file, _MAX_CA_BYTES) if address.ca_file else None
         self._token = FileSource(address.token_file, _MAX_TOKEN_BYTES) if address.token_file else None
 
@@ -56,7 +59,10 @@ class UrlSource:
         try:
             async with (
                 aiohttp.ClientSession(
-                    timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
+                    connector=aiohttp.TCPConnector(resolver=self._names),
+                    timeout=timeout,
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                    auto_decompress=False,
                 ) as session,
                 session.get(
                     self._url, headers=headers, ssl=tls, proxy=proxy, allow_redirects=False
