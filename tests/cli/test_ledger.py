@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import itertools
 import re
+import shutil
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,9 +18,12 @@ from typer.testing import CliRunner
 from eksgateway.cli.ledger import list_ledger, printable
 from eksgateway.cli.main import app
 from eksgateway.clock import SystemClock
+from eksgateway.ledger.backup import back_up
 from eksgateway.ledger.sql import open_ledger
+from eksgateway.ledger.verify import verify
 from eksgateway.model import Denial, OutcomeKind
 from eksgateway.settings import LedgerSettings
+from support.processes import names_in
 from support.records import at, caller, decision, intent, observation, outcome, ref, update
 
 
@@ -100,6 +107,108 @@ def test_what_is_no_ledger(tmp_path: Path, command: str, content: bytes | None) 
     assert code == 1
     assert str(path) in told
     assert "Traceback" not in told
+
+
+async def test_backup_copies_all_of_a_ledger_into_one_file(path: Path, tmp_path: Path) -> None:
+    """It has what the ledger has, and can be read where nothing can be written."""
+    copy = tmp_path / "copies" / "copy.db"
+    copy.parent.mkdir()
+    code, printed = run("backup", path, copy)
+    assert (code, f"Copied to {copy} and verified: 5 events, 2 cancellations." in printed) == (0, True)
+    assert names_in(copy.parent) == ["copy.db"]
+    assert copy.stat().st_mode & 0o777 == 0o600
+    assert run("verify", copy, "--checkpoint", checkpoint_of(path))[0] == 0
+    assert run("list", copy) == run("list", path)
+    assert names_in(copy.parent) == ["copy.db"]
+
+
+async def test_backup_while_a_gateway_writes_has_what_was_acknowledged(path: Path, tmp_path: Path) -> None:
+    """Each copy is sound, has all that was committed before it began, and grows with the ledger."""
+    ledger = await open_ledger(LedgerSettings(path=path, commit_timeout_s=20), SystemClock())
+    ended = asyncio.Event()
+
+    async def write() -> None:
+        for n in itertools.count(10):
+            if ended.is_set():
+                return
+            await ledger.commit_intent(intent(str(n)))
+
+    writing = asyncio.create_task(write())
+    counted = [0]
+    for n in range(5):
+        before = verify(path).events
+        report = await asyncio.to_thread(back_up, path, tmp_path / f"copy-{n}.db")
+        assert report.events >= max(before, counted[-1])
+        assert report == verify(tmp_path / f"copy-{n}.db")
+        counted.append(report.events)
+    ended.set()
+    await writing
+    await ledger.close()
+
+
+def taken(copy: Path) -> None:
+    copy.write_text("precious")
+
+
+def taken_by_a_link(copy: Path) -> None:
+    copy.symlink_to("nowhere")
+
+
+def wal_of_another(copy: Path) -> None:
+    copy.with_name("copy.db-wal").write_text("precious")
+
+
+@pytest.mark.parametrize("take", [taken, taken_by_a_link, wal_of_another])
+async def test_backup_overwrites_nothing(path: Path, tmp_path: Path, take: Callable[[Path], None]) -> None:
+    """Nor does it put a copy beside a -wal file that SQLite would take for the copy's."""
+    take(tmp_path / "copy.db")
+    before = names_in(tmp_path)
+    code, printed = run("backup", path, tmp_path / "copy.db")
+    assert (code, "is there already, and is not overwritten" in printed) == (1, True)
+    assert names_in(tmp_path) == before
+
+
+def test_backup_of_a_ledger_onto_itself_is_refused(path: Path) -> None:
+    before = path.read_bytes()
+    assert run("backup", path, path)[0] == 1
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("copy", "says"),
+    [("", "is a folder: name a new file in it"), ("missing/copy.db", "is not a folder: create it")],
+)
+async def test_backup_to_a_place_that_is_none(path: Path, tmp_path: Path, copy: str, says: str) -> None:
+    code, printed = run("backup", path, tmp_path / copy)
+    assert (code, says in printed, "Traceback" in printed) == (1, True, False)
+
+
+async def test_backup_of_a_broken_ledger_leaves_no_copy(path: Path, tmp_path: Path) -> None:
+    """A backup that does not verify is none."""
+    change(path, "DELETE FROM events WHERE seq = 3")
+    code, printed = run("backup", path, tmp_path / "copy.db")
+    assert (code, "is broken at event 3" in printed) == (1, True)
+    assert not [name for name in names_in(tmp_path) if "copy.db" in name]
+
+
+async def test_a_copy_without_its_wal_is_incomplete(path: Path, tmp_path: Path) -> None:
+    """Exit 1, what is missing and what to do instead; `list` prints what is there, and the same."""
+    ledger = await open_ledger(LedgerSettings(path=path, commit_timeout_s=20), SystemClock())
+    await ledger.commit_intent(intent("3"))
+    copy = tmp_path / "copy.db"
+    shutil.copy(path, copy)
+    await ledger.close()
+    code, printed = run("verify", copy)
+    assert code == 1
+    assert "Incomplete: it lacks its -wal file" in printed
+    assert "eksgateway ledger backup FILE COPY" in printed
+    assert "What is here is sound: 5 events, 2 cancellations." in printed
+    code, printed = run("list", copy)
+    assert (code, "Incomplete: it lacks its -wal file" in printed, "observation" in printed) == (
+        0,
+        True,
+        True,
+    )
 
 
 async def test_a_checkpoint_that_is_none(path: Path) -> None:

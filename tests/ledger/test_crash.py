@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from eksgateway.clock import SystemClock
@@ -14,27 +9,7 @@ from eksgateway.ledger.sql import open_ledger
 from eksgateway.ledger.verify import verify
 from eksgateway.model import OutcomeKind
 from eksgateway.settings import LedgerSettings
-
-PROGRAM = Path(__file__).with_name("writing_process.py")
-TESTS = PROGRAM.parent.parent
-
-
-def killed_after(acknowledged: int, path: Path) -> list[str]:
-    """The ids that a writing process had acknowledged when it was killed: at least that many."""
-    child = subprocess.Popen(
-        [sys.executable, str(PROGRAM), str(path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(TESTS)},
-    )
-    with child:
-        assert child.stdout is not None
-        ids = [child.stdout.readline().strip() for _ in range(acknowledged)]
-        child.kill()
-        # What stood in the pipe was acknowledged as well; a last line may be torn.
-        ids += [line.strip() for line in child.stdout if line.endswith("\n")]
-    return ids
+from support.ledger import killed_after
 
 
 @pytest.mark.parametrize("acknowledged", [1, 150])

@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import shutil
+import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -22,12 +25,15 @@ from eksgateway.ledger.sql import SqlLedger
 from eksgateway.ledger.sqlite import open_engine
 from eksgateway.ledger.verify import verify
 from eksgateway.ledger.writer import StoreFailed
-from eksgateway.model import Cancellation, OutcomeKind, Phase
+from eksgateway.model import Cancellation, Observation, OutcomeKind, Phase
 from eksgateway.settings import LedgerSettings
 from support.clock import FakeClock
 from support.ledger import Faults, faulty_ledger, locked, until
 from support.logs import capture_logs
+from support.processes import program
 from support.records import at, decision, denial, intent, observation, outcome, ref, update
+
+STARVED = Path(__file__).with_name("starved_process.py")
 
 
 @pytest.fixture
@@ -261,11 +267,86 @@ async def test_a_file_that_was_removed(ledger: SqlLedger, settings: LedgerSettin
     await ledger.commit_intent(intent())
 
 
+async def test_a_file_that_was_replaced_during_a_commit(
+    ledger: SqlLedger, faults: Faults, settings: LedgerSettings
+) -> None:
+    """It is no more the gateway's own after the commit than before."""
+    moved = settings.path.with_name("moved.db")
+    faults.release.clear()
+    first = asyncio.create_task(ledger.commit_intent(intent("1")))
+    await held(faults)
+    settings.path.rename(moved)
+    shutil.copy(moved, settings.path)
+    faults.release.set()
+    with suppress(LedgerUnavailable):  # it may have taken too long
+        await first
+    for _ in range(2):
+        with pytest.raises(LedgerUnavailable) as told:
+            await ledger.commit_intent(intent("2"))
+        assert "removed or replaced" in told.value.detail
+    moved.rename(settings.path)
+
+
 async def test_an_observation_while_locked(ledger: SqlLedger, settings: LedgerSettings) -> None:
     """One that would change something is told that it cannot be written."""
     await ledger.commit_intent(intent())
     with locked(settings), pytest.raises(LedgerUnavailable):
         await ledger.record_observation(ref(), observation(update("Cancelling")))
+
+
+async def test_observations_that_could_not_be_written_are_written_before_the_next(
+    ledger: SqlLedger, settings: LedgerSettings
+) -> None:
+    """Each change that EKS showed is in the chain, in its order, and once."""
+    await ledger.commit_intent(intent())
+    with locked(settings):
+        for seconds, status in ((1, "Cancelling"), (2, "Cancelling"), (3, "Paused")):
+            with pytest.raises(LedgerUnavailable):
+                await ledger.record_observation(ref(), observation(update(status), seconds=seconds))
+    known = await ledger.record_observation(ref(), observation(update("Cancelled"), seconds=4))
+    assert (known.newest and known.newest.phase, known.pending) == (Phase.CANCELLED, False)
+    assert observed(settings) == ["Cancelling", "Paused", "Cancelled"]
+    await ledger.record_observation(ref(), observation(update("Cancelled"), seconds=5))
+    assert len(observed(settings)) == 3
+
+
+async def test_observations_that_were_written_too_late_are_not_written_again(
+    ledger: SqlLedger, faults: Faults, settings: LedgerSettings
+) -> None:
+    """One whose commit came after its deadline is in the chain once, and nothing goes back."""
+    await ledger.commit_intent(intent())
+    faults.release.clear()
+    for seconds, status in ((1, "Cancelling"), (2, "Paused")):
+        with pytest.raises(LedgerUnavailable):
+            await ledger.record_observation(ref(), observation(update(status), seconds=seconds))
+    faults.release.set()
+    await until(lambda: observed(settings) == ["Cancelling"])
+    await ledger.record_observation(ref(), observation(update("Cancelled"), seconds=3))
+    assert observed(settings) == ["Cancelling", "Paused", "Cancelled"]
+
+
+async def test_an_observation_from_before_a_cancellation_is_not_recorded_for_it(
+    ledger: SqlLedger, settings: LedgerSettings
+) -> None:
+    """What was seen earlier says nothing about a cancel that was made later."""
+    await ledger.commit_intent(intent("1"))
+    with locked(settings), pytest.raises(LedgerUnavailable):
+        await ledger.record_observation(ref(), observation(update("Cancelling"), seconds=1))
+    await until_ready(ledger)
+    await ledger.commit_intent(intent("2", time=at(2), update=update("Cancelling")))
+    await ledger.record_observation(ref(), observation(update("Cancelled"), seconds=3))
+    assert [each.kind for each in list_events(settings.path, cancellation_id="cancellation-1")] == [
+        *("intent", "observation", "observation")
+    ]
+    assert [each.kind for each in list_events(settings.path, cancellation_id="cancellation-2")] == [
+        *("intent", "observation")
+    ]
+
+
+def observed(settings: LedgerSettings) -> list[str]:
+    found = [each for each in list_events(settings.path) if each.kind == "observation"]
+    updates = [decode(Observation, each.body).update for each in found]
+    return [each.status for each in updates if each]
 
 
 async def test_denials_are_bounded_and_losses_written_down(
@@ -343,3 +424,14 @@ async def test_after_close(settings: LedgerSettings) -> None:
     with pytest.raises(LedgerUnavailable):
         await ledger.pending()
     ledger.record_denial(denial())
+
+
+async def test_a_process_without_a_free_descriptor_goes_on_recording(settings: LedgerSettings) -> None:
+    """Every connection is open from the start, also after a write that has failed."""
+    command = (sys.executable, "-X", "faulthandler", str(STARVED), str(settings.path))
+    async with program(*command, env={"PYTHONPATH": str(STARVED.parent.parent)}) as running:
+        assert (await running.end(), running.out) == (0, "200\n"), running.err
+    assert "ledger.connection_kept" in running.err  # no other could be opened in its place
+    assert "ledger.write_refused" not in running.err
+    report = verify(settings.path)
+    assert (report.broken, report.missing) == (None, "")

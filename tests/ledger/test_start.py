@@ -16,11 +16,15 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from eksgateway.clock import SystemClock
-from eksgateway.ledger.listing import inspecting
+from eksgateway.ledger.backup import back_up
+from eksgateway.ledger.inspecting import inspecting
+from eksgateway.ledger.listing import list_events
 from eksgateway.ledger.schema import REVISION, metadata
 from eksgateway.ledger.sql import SqlLedger, open_ledger
 from eksgateway.ledger.sqlite import LedgerError
+from eksgateway.ledger.verify import verify
 from eksgateway.settings import LedgerSettings
+from support.processes import names_in
 from support.records import intent
 
 
@@ -85,14 +89,49 @@ async def test_refused(tmp_path: Path, make: Callable[[Path], Path], says: str) 
     assert str(path) in str(told.value)
 
 
-async def test_a_newer_version(ledger: SqlLedger, settings: LedgerSettings) -> None:
-    """A ledger of a newer version is left alone."""
+NEWER = r"written by a newer version \(schema 9999, and this version knows up to 0001\): use that version"
+NO_REVISION = "the table alembic_version does not hold the one row that names the schema's revision"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        pytest.param("UPDATE alembic_version SET version_num = '9999'", NEWER, id="newer"),
+        pytest.param(
+            "UPDATE alembic_version SET version_num = '9999'; ALTER TABLE events RENAME TO happenings",
+            NEWER,
+            id="newer, without a table",
+        ),
+        pytest.param(
+            "UPDATE alembic_version SET version_num = '0000'", "does not know the schema '0000'", id="unknown"
+        ),
+        pytest.param(
+            "UPDATE alembic_version SET version_num = 'ae1027a6acf'",
+            "does not know the schema 'ae1027a6acf'",
+            id="of another program",
+        ),
+        pytest.param("DELETE FROM alembic_version", NO_REVISION, id="row missing"),
+        pytest.param("INSERT INTO alembic_version VALUES ('0002')", NO_REVISION, id="two rows"),
+        pytest.param("UPDATE alembic_version SET version_num = ''", NO_REVISION, id="row empty"),
+        pytest.param("DROP TABLE alembic_version", NO_REVISION, id="table missing"),
+        pytest.param("DROP TABLE events", "its events were removed", id="events missing"),
+    ],
+)
+async def test_another_schema(
+    ledger: SqlLedger, settings: LedgerSettings, tmp_path: Path, change: str, says: str
+) -> None:
+    """A start, `verify`, `list` and `backup` all say what it is, and leave it alone."""
     await ledger.close()
     with sqlite3.connect(settings.path) as other:
-        other.execute("UPDATE alembic_version SET version_num = '9999'")
+        other.executescript(change)
     other.close()
-    with pytest.raises(LedgerError, match=r"written by a newer version \(schema 9999"):
+    with pytest.raises(LedgerError, match=says):
         await open_ledger(settings, SystemClock())
+    for read in (verify, list_events, lambda path: back_up(path, tmp_path / "copy.db")):
+        with pytest.raises(LedgerError, match=says) as refused:
+            read(settings.path)
+        assert str(settings.path) in str(refused.value)
+    assert not [name for name in names_in(tmp_path) if "copy.db" in name]
 
 
 async def test_a_second_gateway(ledger: SqlLedger, settings: LedgerSettings) -> None:
@@ -105,7 +144,7 @@ async def test_a_second_gateway(ledger: SqlLedger, settings: LedgerSettings) -> 
 
 async def test_another_program_holds_it(tmp_path: Path) -> None:
     """A lock that does not go away fails the start, within the deadline."""
-    settings = LedgerSettings(path=tmp_path / "ledger.db", commit_timeout_s=0.2)
+    settings = LedgerSettings(path=tmp_path / "ledger.db", commit_timeout_s=1)
     await (await open_ledger(settings, SystemClock())).close()
     other = sqlite3.connect(settings.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -160,6 +199,7 @@ LATER_START = """
 import asyncio, pathlib, sys
 from eksgateway.clock import SystemClock
 from eksgateway.ledger.sql import open_ledger
+from eksgateway.ledger.verify import verify
 from eksgateway.settings import LedgerSettings
 async def start():
     await (await open_ledger(LedgerSettings(path=pathlib.Path(sys.argv[1])), SystemClock())).close()

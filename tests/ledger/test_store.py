@@ -9,7 +9,8 @@ import pytest
 
 from eksgateway.ledger import store
 from eksgateway.ledger.migrate import migrate
-from eksgateway.ledger.sqlite import LedgerFile, open_engine
+from eksgateway.ledger.place import LedgerFile
+from eksgateway.ledger.sqlite import open_engine
 from eksgateway.ledger.store import Transaction
 from eksgateway.model import OutcomeKind, Phase
 from eksgateway.settings import LedgerSettings

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, event
 
 from eksgateway.clock import Clock, SystemClock
-from eksgateway.ledger.migrate import migrate
+from eksgateway.ledger.opening import open_files
 from eksgateway.ledger.sql import SqlLedger
-from eksgateway.ledger.sqlite import LedgerFile, open_engine
 from eksgateway.settings import LedgerSettings
+
+_TESTS = Path(__file__).parent.parent
 
 
 async def until(holds: Callable[[], Any], *, deadline_s: float = 20) -> None:
@@ -24,6 +30,24 @@ async def until(holds: Callable[[], Any], *, deadline_s: float = 20) -> None:
     async with asyncio.timeout(deadline_s):
         while not holds():  # noqa: ASYNC110 (what is waited for happens on other threads or in files)
             await asyncio.sleep(0.01)
+
+
+def killed_after(acknowledged: int, path: Path) -> list[str]:
+    """The ids that a writing process had acknowledged when it was killed: at least that many."""
+    child = subprocess.Popen(
+        [sys.executable, str(_TESTS / "ledger" / "writing_process.py"), str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(_TESTS)},
+    )
+    with child:
+        assert child.stdout is not None
+        ids = [child.stdout.readline().strip() for _ in range(acknowledged)]
+        child.kill()
+        # What stood in the pipe was acknowledged as well; a last line may be torn.
+        ids += [line.strip() for line in child.stdout if line.endswith("\n")]
+    return ids
 
 
 @contextmanager
@@ -40,12 +64,15 @@ def locked(settings: LedgerSettings) -> Iterator[None]:
 @dataclass
 class Faults:
     """``release`` cleared: each COMMIT hangs (``held`` is set when one does). ``pages`` above zero:
-    the disk is full when the database has that many; it holds for new connections.
+    the disk is full when the database has that many. ``slow_s``: each transaction takes so long to begin;
+    ``begun`` counts them.
     """
 
     release: threading.Event = field(default_factory=threading.Event)
     held: threading.Event = field(default_factory=threading.Event)
     pages: int = 0
+    slow_s: float = 0
+    begun: int = 0
 
     def __post_init__(self) -> None:
         self.release.set()
@@ -61,15 +88,18 @@ class Faults:
         def limit(connection: sqlite3.Connection, _: Any) -> None:
             if self.pages:
                 connection.execute(f"PRAGMA max_page_count={self.pages}")
+            connection.execute("PRAGMA foreign_keys=ON")  # there are none until a test makes one
+
+        @event.listens_for(engine, "begin")
+        def wait(_: Any) -> None:
+            self.begun += self.slow_s > 0
+            time.sleep(self.slow_s)
 
 
 def faulty_ledger(settings: LedgerSettings, clock: Clock | None = None) -> tuple[SqlLedger, Faults]:
     """The real ledger on a real file, with faults that the test switches on."""
-    file, faults = LedgerFile(settings.path), Faults()
-    timeout_s = settings.commit_timeout_s
-    write = open_engine(settings.path, "write", timeout_s=timeout_s, before=file.check)
-    migrate(write, settings.path)
+    faults = Faults()
+    file, write, read = open_files(settings)
     write.dispose()
     faults.install(write)
-    read = open_engine(settings.path, "read", timeout_s=timeout_s, connections=4)
     return SqlLedger(settings, clock or SystemClock(), file, write, read), faults

@@ -64,9 +64,13 @@ class Served(Client):
 
 
 @asynccontextmanager
-async def serving(place: Place, *, shell: str = "", env: Mapping[str, str] = AWS) -> AsyncIterator[Served]:
-    """A gateway process, killed at the end if it still runs; ``shell`` is run first, as for `ulimit`."""
-    command = eksgateway("serve", "--config", str(place.config))
+async def serving(
+    place: Place, *within: str, shell: str = "", env: Mapping[str, str] = AWS
+) -> AsyncIterator[Served]:
+    """A gateway process, killed at the end if it still runs. ``within`` is a command that runs it, and
+    ``shell`` is run first, as for `ulimit`.
+    """
+    command = (*within, *eksgateway("serve", "--config", str(place.config)))
     if shell:
         command = ("bash", "-c", f'{shell}; exec "$@"', "bash", *command)
     async with program(*command, env=env) as running:

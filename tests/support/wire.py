@@ -18,7 +18,7 @@ from eksgateway.v1 import cancellation_pb2 as cpb
 from eksgateway.v1 import cancellation_service_pb2 as history_pb
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
-from support.gateway import Running, details, info
+from support.gateway import Client, Running, details, info
 
 PRODUCTION = {"environment": "production"}
 IDS = ("eksgateway-request-id", "eksgateway-decision-id")
@@ -98,7 +98,7 @@ async def refused(call: Awaitable[Any]) -> Refusal:
     )
 
 
-async def recorded(here: Running, who: Any = None, **key: str) -> cpb.Cancellation:
+async def recorded(here: Client, who: Any = None, **key: str) -> cpb.Cancellation:
     """GetCancellation by ``cancellation_id`` or ``request_id``; asked by the on-call engineer by default."""
     request = history_pb.GetCancellationRequest(**key)
     answer = await here.history.GetCancellation(request, metadata=who or here.oncall, timeout=30)
@@ -106,7 +106,7 @@ async def recorded(here: Running, who: Any = None, **key: str) -> cpb.Cancellati
 
 
 async def settled(
-    here: Running, phase: cpb.CancellationPhase.ValueType, *, status: str = "", **key: str
+    here: Client, phase: cpb.CancellationPhase.ValueType, *, status: str = "", **key: str
 ) -> cpb.Cancellation:
     """The cancellation once its record says this phase and, if given, this status of the update."""
     deadline = time.monotonic() + 20

@@ -1,8 +1,9 @@
-"""`eksgateway ledger`: prints what the ledger's own readers find; proves and decides nothing itself."""
+"""`eksgateway ledger`: prints what the ledger's own parts find; proves and decides nothing itself."""
 
 from __future__ import annotations
 
 import heapq
+import sys
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from operator import attrgetter
@@ -14,8 +15,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from eksgateway.ledger.backup import back_up
 from eksgateway.ledger.chain import Checkpoint, Event, Kind
 from eksgateway.ledger.codec import CodecError, decode, format_time
+from eksgateway.ledger.inspecting import judging
 from eksgateway.ledger.listing import every_denial, every_event
 from eksgateway.ledger.projection import DenialsLost
 from eksgateway.ledger.verify import verify
@@ -24,7 +27,7 @@ from eksgateway.settings import SettingsError
 
 
 def verify_ledger(path: Path, checkpoint: str) -> int:
-    """The exit code: 0 for a ledger that is as it was written. Raises StartError."""
+    """The exit code: 0 for a ledger that is whole and as it was written. Raises StartError."""
     try:
         known = Checkpoint.parse(checkpoint) if checkpoint else None
     except ValueError as exc:
@@ -34,14 +37,29 @@ def verify_ledger(path: Path, checkpoint: str) -> int:
         print(f"Broken at event {report.broken.seq}: {printable(report.broken.what)}.")
         print(f"The chain of hashes is sound up to event {report.head.seq}.")
         return 1
-    print(f"Sound: {report.events} events, {report.cancellations} cancellations.")
+    if report.missing:
+        print(f"Incomplete: {report.missing}.")
+    what = "What is here is sound" if report.missing else "Sound"
+    print(f"{what}: {report.events} events, {report.cancellations} cancellations.")
     print(f"Checkpoint: {report.head}")
+    if report.missing:
+        return 1
     print("Keep it elsewhere: given to --checkpoint, it shows when newer events were cut off.")
     return 0
 
 
+def back_up_ledger(path: Path, copy: Path) -> None:
+    """Copy a ledger and prove the copy. Raises StartError."""
+    report = back_up(path, copy)
+    print(f"Copied to {copy} and verified: {report.events} events, {report.cancellations} cancellations.")
+    print(f"Checkpoint: {report.head}")
+
+
 def list_ledger(path: Path, console: Console | None = None) -> None:
     """A table in a terminal, tab-separated lines in a pipe. Raises StartError."""
+    with judging(path) as (_, missing):
+        if missing:
+            print(f"Incomplete: {missing}.", file=sys.stderr)
     console = console or Console(highlight=False)
     if console.is_terminal:
         console.print(_table(_entries(path)))

@@ -21,7 +21,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-ledger_app = typer.Typer(help="Reads and verifies a ledger, also while it is in use.", no_args_is_help=True)
+ledger_app = typer.Typer(
+    help="Lists, verifies and copies a ledger, also while it is in use.", no_args_is_help=True
+)
 policy_app = typer.Typer(help="Checks and tries policy data, before it is in force.", no_args_is_help=True)
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(policy_app, name="policy")
@@ -205,7 +207,9 @@ def ledger_verify(
     path: Annotated[Path, typer.Argument(help="The ledger's file.")],
     checkpoint: Annotated[str, typer.Option(help="seq:hash of an earlier run; shows a cut tail.")] = "",
 ) -> None:
-    """Recompute the hash chain and the projection; exit 1 at the first thing that does not fit."""
+    """Recompute the hash chain and the projection; exit 1 at the first thing that does not fit, or where
+    events are missing.
+    """
     from eksgateway.cli.ledger import verify_ledger  # noqa: PLC0415
 
     with _clear_errors():
@@ -219,6 +223,18 @@ def ledger_list(path: Annotated[Path, typer.Argument(help="The ledger's file.")]
 
     with _clear_errors():
         list_ledger(path)
+
+
+@ledger_app.command("backup")
+def ledger_backup(
+    path: Annotated[Path, typer.Argument(help="The ledger's file.")],
+    copy: Annotated[Path, typer.Argument(help="The copy: a new file.")],
+) -> None:
+    """Copy a ledger into one file and verify the copy; also while a gateway writes the ledger."""
+    from eksgateway.cli.ledger import back_up_ledger  # noqa: PLC0415
+
+    with _clear_errors():
+        back_up_ledger(path, copy)
 
 
 Module = Annotated[

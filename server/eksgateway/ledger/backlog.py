@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from eksgateway.clock import Clock
 from eksgateway.ledger.chain import Checkpoint
 from eksgateway.ledger.store import Transaction
-from eksgateway.ledger.writer import StoreFailed
+from eksgateway.ledger.writer import OperationFailed, StoreFailed
 from eksgateway.logs import Log
 
 log = Log(__name__)
@@ -30,10 +30,16 @@ class Backlog:
         self._write = write
         self._clock = clock
         self._debts: dict[str, Debt] = {}
+        self._refused: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
         return len(self._debts)
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for the database, without those that it refuses one by one."""
+        return len(self._debts.keys() - self._refused)
 
     def owe(self, cancellation_id: str, debt: Debt) -> None:
         """Keep it until it is written. It must do nothing when it was written before."""
@@ -43,11 +49,12 @@ class Backlog:
             self._task = asyncio.create_task(self._pay())
 
     def forgive(self, cancellation_id: str) -> None:
-        """Something newer was written instead."""
+        """Nothing is owed any more."""
         self._debts.pop(cancellation_id, None)
+        self._refused.discard(cancellation_id)
 
     async def close(self) -> None:
-        """Try once more, and say what is lost."""
+        """Try once more, and log what is lost."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
@@ -65,9 +72,14 @@ class Backlog:
         for cancellation_id, debt in list(self._debts.items()):
             try:
                 await self._write(debt)
+            except OperationFailed as exc:
+                if cancellation_id not in self._refused:
+                    log.warning("ledger.owed_refused", cancellation_id=cancellation_id, detail=str(exc))
+                    self._refused.add(cancellation_id)
+                continue  # it is tried again, and the others do not wait for it
             except StoreFailed:
                 return
             except Exception:
                 log.exception("ledger.owed_impossible", cancellation_id=cancellation_id)
             if self._debts.get(cancellation_id) is debt:
-                del self._debts[cancellation_id]
+                self.forgive(cancellation_id)

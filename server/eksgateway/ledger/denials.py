@@ -14,7 +14,7 @@ from itertools import islice
 from eksgateway.clock import Clock
 from eksgateway.ledger.backlog import RETRY_S
 from eksgateway.ledger.codec import encode
-from eksgateway.ledger.writer import StoreFailed
+from eksgateway.ledger.writer import OperationFailed, StoreFailed
 from eksgateway.logs import Log
 from eksgateway.model import Denial
 
@@ -25,7 +25,11 @@ _AVERAGE_BYTES = 4096  # bounds the memory: a caller may put a whole message's w
 
 
 class DenialLog:
-    """``failing`` from a batch that could not be written until one that was."""
+    """``failing`` from a batch that could not be written until one that was.
+
+    A batch that the database refuses is halved; a single denial that it refuses is lost, and counted, so
+    that it does not keep the others from being written.
+    """
 
     def __init__(
         self, write: Callable[[Sequence[str], int], Awaitable[None]], limit: int, clock: Clock
@@ -36,6 +40,7 @@ class DenialLog:
         self._waiting: deque[str] = deque()
         self._bytes = 0
         self._lost = 0
+        self._batch_size = _BATCH
         self._sleeping = False
         self._closing = False
         self._task: asyncio.Task[None] | None = None
@@ -87,9 +92,16 @@ class DenialLog:
             self._sleeping = False
 
     async def _batch(self) -> bool:
-        bodies, lost = list(islice(self._waiting, _BATCH)), self._lost
+        bodies, lost = list(islice(self._waiting, self._batch_size)), self._lost
         try:
             await self._write(bodies, lost)
+        except OperationFailed as exc:
+            if len(bodies) != 1:
+                self._batch_size = max(1, len(bodies) // 2)
+                self.failing = not bodies
+                return bool(bodies)
+            log.warning("ledger.denial_refused", detail=str(exc))
+            lost = -1
         except StoreFailed:
             self.failing = True
             return False
@@ -97,5 +109,6 @@ class DenialLog:
             self._waiting.popleft()
             self._bytes -= len(body)
         self._lost -= lost
+        self._batch_size = min(_BATCH, 2 * self._batch_size)
         self.failing = False
         return True

@@ -3,62 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, select
-from sqlalchemy.exc import SQLAlchemyError
 
 from eksgateway.ledger import queries
 from eksgateway.ledger.chain import Event
 from eksgateway.ledger.codec import CodecError, decode
-from eksgateway.ledger.migrate import stored_revision
+from eksgateway.ledger.inspecting import inspecting, opened
 from eksgateway.ledger.protocol import HistoryFilter, HistoryPage
-from eksgateway.ledger.schema import REVISION, decisions, events
-from eksgateway.ledger.sqlite import LedgerError, explain, open_engine
+from eksgateway.ledger.schema import decisions, events
+from eksgateway.ledger.sqlite import LedgerError
 from eksgateway.model import Denial
 
-_TIMEOUT_S = 5.0
 _PAGE = 1000
-
-
-@contextmanager
-def inspecting(path: Path) -> Iterator[Connection]:
-    """A read-only connection in one snapshot. Raises LedgerError."""
-    if not path.is_file():
-        raise LedgerError(f"{path}: there is no such file")
-    engine = open_engine(path, "inspect", timeout_s=_TIMEOUT_S)
-    try:
-        with engine.begin() as connection:
-            found = stored_revision(connection, path)
-            if found != REVISION:
-                raise LedgerError(
-                    f"{path}: its schema is {found or 'empty'} and this version's is {REVISION}:"
-                    " read it with the version that wrote it, or start the gateway once to migrate it"
-                )
-            yield connection
-    except SQLAlchemyError as exc:
-        raise LedgerError(f"{path}: {explain(exc)}") from exc
-    finally:
-        engine.dispose()
 
 
 def list_events(path: Path, *, cancellation_id: str = "", after: int = 0, limit: int = _PAGE) -> list[Event]:
     """Events, oldest first: of one cancellation or of all, from behind a sequence number on."""
-    rows = select(events).where(events.c.seq > after).order_by(events.c.seq).limit(limit)
-    if cancellation_id:
-        rows = rows.where(events.c.cancellation_id == cancellation_id)
     with inspecting(path) as connection:
-        return [as_event(row) for row in connection.execute(rows)]
+        return _events(connection, cancellation_id, after, limit)
 
 
 def every_event(path: Path) -> Iterator[Event]:
-    """All events, oldest first, a page at a time."""
+    """All events, oldest first, a page at a time, each in a snapshot of its own."""
     after = 0
-    while page := list_events(path, after=after):
-        yield from page
-        after = page[-1].seq
+    with opened(path) as engine:
+        while True:
+            with engine.begin() as connection:
+                page = _events(connection, "", after, _PAGE)
+            if not page:
+                return
+            yield from page
+            after = page[-1].seq
+
+
+def _events(connection: Connection, cancellation_id: str, after: int, limit: int) -> list[Event]:
+    rows = select(events).where(events.c.seq > after).order_by(events.c.seq).limit(limit)
+    if cancellation_id:
+        rows = rows.where(events.c.cancellation_id == cancellation_id)
+    return [as_event(row) for row in connection.execute(rows)]
 
 
 def list_cancellations(path: Path, which: HistoryFilter, limit: int, before: str = "") -> HistoryPage:
@@ -80,16 +65,17 @@ def every_denial(path: Path) -> Iterator[Denial]:
     """
     rows = select(decisions.c.id, decisions.c.body).order_by(decisions.c.id).limit(_PAGE)
     after = 0
-    while True:
-        with inspecting(path) as connection:
-            page = connection.execute(rows.where(decisions.c.id > after)).all()
-        if not page:
-            return
-        try:
-            yield from [decode(Denial, row.body) for row in page]
-        except CodecError as exc:
-            raise LedgerError(f"{path}: the log of denied cancels was changed: {exc}") from exc
-        after = page[-1].id
+    with opened(path) as engine:
+        while True:
+            with engine.begin() as connection:
+                page = connection.execute(rows.where(decisions.c.id > after)).all()
+            if not page:
+                return
+            try:
+                yield from [decode(Denial, row.body) for row in page]
+            except CodecError as exc:
+                raise LedgerError(f"{path}: the log of denied cancels was changed: {exc}") from exc
+            after = page[-1].id
 
 
 def as_event(row: Any) -> Event:

@@ -77,6 +77,7 @@ class Ledger(Protocol):
 
         An observation that changes nothing appends nothing and takes no write. Without an update
         (``observation.note`` says why) following ends: the phase stays, the note is its reason.
+        One that cannot be written is kept, and written before the next one of its update.
         """
 
     def record_denial(self, denial: Denial) -> None:

@@ -9,7 +9,6 @@ from functools import partial
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from eksgateway import errors
 from eksgateway.clock import Clock
@@ -17,10 +16,11 @@ from eksgateway.ledger import queries, store
 from eksgateway.ledger.backlog import Backlog, Debt
 from eksgateway.ledger.chain import Checkpoint
 from eksgateway.ledger.denials import DenialLog
-from eksgateway.ledger.migrate import migrate
+from eksgateway.ledger.opening import Upkeep, close_files, open_files
+from eksgateway.ledger.place import LedgerFile
 from eksgateway.ledger.protocol import HistoryFilter, HistoryPage, Known
-from eksgateway.ledger.reader import THREADS, Reader
-from eksgateway.ledger.sqlite import LedgerError, LedgerFile, explain, open_engine
+from eksgateway.ledger.reader import Reader
+from eksgateway.ledger.sqlite import LedgerError
 from eksgateway.ledger.store import Transaction
 from eksgateway.ledger.writer import StoreFailed, Writer
 from eksgateway.logs import Log
@@ -41,10 +41,12 @@ log = Log(__name__)
 
 T = TypeVar("T")
 
+_UNWRITTEN = 32  # observations kept for an update while the ledger cannot be written
+
 
 async def open_ledger(settings: LedgerSettings, clock: Clock) -> SqlLedger:
-    """The ledger, migrated and proved to be readable and writable. Raises LedgerError."""
-    file, write, read = await asyncio.to_thread(_open, settings)
+    """The ledger, migrated and proved to be whole, readable and writable. Raises LedgerError."""
+    file, write, read = await asyncio.to_thread(open_files, settings)
     ledger = SqlLedger(settings, clock, file, write, read)
     try:
         await ledger.check()
@@ -52,21 +54,6 @@ async def open_ledger(settings: LedgerSettings, clock: Clock) -> SqlLedger:
         await ledger.close()
         raise LedgerError(f"{settings.path}: {exc.detail}") from exc
     return ledger
-
-
-def _open(settings: LedgerSettings) -> tuple[LedgerFile, Engine, Engine]:
-    path, timeout_s = settings.path, settings.commit_timeout_s
-    file = LedgerFile(path)
-    write = open_engine(path, "write", timeout_s=timeout_s, before=file.check)
-    try:
-        migrate(write, path)
-    except BaseException as exc:
-        write.dispose()
-        file.release()
-        if isinstance(exc, SQLAlchemyError):
-            raise LedgerError(f"{path}: {explain(exc)}") from exc
-        raise
-    return file, write, open_engine(path, "read", timeout_s=timeout_s, connections=THREADS)
 
 
 class SqlLedger:
@@ -81,9 +68,10 @@ class SqlLedger:
         self._clock = clock
         self._file = file
         self._engines = (write, read)
-        self._writer = Writer(write, clock.now, settings.queue)
+        self._writer = Writer(write, clock.now, settings.queue, Upkeep(file))
         self._reader = Reader(read, settings.queue)
         self._backlog = Backlog(self._write_debt, clock)
+        self._unwritten: dict[UpdateRef, tuple[Observation, ...]] = {}
         self._denials = DenialLog(self._write_denials, settings.denials, clock)
 
     async def commit_intent(self, intent: Intent) -> Cancellation:
@@ -93,7 +81,7 @@ class SqlLedger:
         return await self._intend(intent, partial(store.renew_intent, intent=intent))
 
     async def _intend(self, intent: Intent, work: Callable[[Transaction], Cancellation]) -> Cancellation:
-        with _told():
+        with ledger_errors():
             if len(self._backlog) >= self._owed_at_most:
                 raise StoreFailed("too many earlier records wait to be written")
             operation = self._writer.submit(work)
@@ -133,46 +121,55 @@ class SqlLedger:
         return cancellation
 
     async def record_observation(self, ref: UpdateRef, observation: Observation) -> Known:
-        with _told():
+        with ledger_errors():
             known = await self._read(partial(store.known_already, ref=ref, observation=observation))
-            if known is not None:
+            earlier = self._unwritten.get(ref, ())
+            if known is not None and not earlier:
                 return known
-            return await self._write(partial(store.add_observation, ref=ref, observation=observation))
+            work = partial(store.add_observations, ref=ref, earlier=earlier, observation=observation)
+            try:
+                known = await self._write(work)
+            except StoreFailed:
+                # Whoever observes asks again, and what it has seen by then may be newer.
+                self._unwritten[ref] = (*earlier, observation)[-_UNWRITTEN:]
+                raise
+            self._unwritten.pop(ref, None)
+            return known
 
     def record_denial(self, denial: Denial) -> None:
         self._denials.add(denial)
 
     async def get(self, cancellation_id: str) -> Cancellation | None:
-        with _told():
+        with ledger_errors():
             found = await self._read(partial(queries.by_id, cancellation_id=cancellation_id))
         return found.cancellation if found else None
 
     async def find(self, caller_id: str, request_id: str) -> Cancellation | None:
-        with _told():
+        with ledger_errors():
             query = partial(queries.by_request, caller_id=caller_id, request_id=request_id)
             found = await self._read(query)
         return found.cancellation if found else None
 
     async def clusters(self, caller_id: str) -> tuple[ClusterRef, ...]:
-        with _told():
+        with ledger_errors():
             return await self._read(partial(queries.clusters_of, caller_id=caller_id))
 
     async def history(self, which: HistoryFilter, limit: int, before: str) -> HistoryPage:
-        with _told():
+        with ledger_errors():
             return await self._read(partial(queries.page, which=which, limit=limit, before=before))
 
     async def pending(self) -> tuple[Cancellation, ...]:
-        with _told():
+        with ledger_errors():
             return await self._read(queries.pending)
 
     async def check(self) -> None:
-        with _told():
+        with ledger_errors():
+            await self._write(store.touch)  # first: it looks at the files, and names what is wrong with them
             await self._read(queries.works)
-            await self._write(store.touch)
             if self._denials.failing:
                 raise StoreFailed("denied cancels cannot be written to the decision log")
-            if self._backlog:
-                raise StoreFailed(f"{len(self._backlog)} outcomes or closings wait to be written")
+            if self._backlog.waiting:
+                raise StoreFailed(f"{self._backlog.waiting} outcomes or closings wait to be written")
 
     async def close(self) -> None:
         await self._denials.close(self._timeout_s)
@@ -182,9 +179,7 @@ class SqlLedger:
         if not ended:  # it may still commit: the lock stays, until this process ends
             log.error("ledger.writer_hangs")
             return
-        for engine in self._engines:
-            await asyncio.to_thread(engine.dispose)
-        self._file.release()
+        await asyncio.to_thread(close_files, self._file, *self._engines)
 
     async def _read(self, query: Callable[[Connection], T]) -> T:
         return await self._reader.read(query, self._timeout_s)
@@ -200,13 +195,19 @@ class SqlLedger:
     async def _write_denials(self, bodies: Sequence[str], lost: int) -> None:
         # Without a deadline, because a batch that was given up might be written twice; while the
         # writer hangs, ``check`` says so.
-        work = partial(store.add_denials, bodies=bodies, lost=lost, keep=self._keep_denials)
+        work = partial(store.add_denials, bodies=bodies, lost=lost)
         await self._writer.result(self._writer.submit(work), None)
+        try:
+            begun = False
+            while await self._write(partial(store.drop_oldest_denials, keep=self._keep_denials, begun=begun)):
+                begun = True
+        except StoreFailed as exc:  # the batch is written; the next one tries this again
+            log.warning("ledger.denials_not_dropped", reason=str(exc))
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """What the database cannot do, as the caller is told it."""
+def ledger_errors() -> Iterator[None]:
+    """Turn what the database cannot do into the caller's error."""
     try:
         yield
     except StoreFailed as exc:

@@ -17,6 +17,7 @@ from eksgateway.ledger.codec import encode, format_time
 from eksgateway.ledger.projection import DenialsLost, Record, fold
 from eksgateway.ledger.protocol import Known
 from eksgateway.ledger.schema import cancellations, decisions, events, probe
+from eksgateway.ledger.sqlite import driver
 from eksgateway.model import Cancellation, Intent, Observation, Outcome, Phase, UpdateRef
 
 # Built once: building a statement costs more than running it.
@@ -26,7 +27,12 @@ _ADD = insert(cancellations)
 _DENIAL_IDS = select(
     select(func.min(decisions.c.id)).scalar_subquery(), select(func.max(decisions.c.id)).scalar_subquery()
 )
+_DROPPED = 500  # denials that one operation removes at most
 _CHANGE = update(cancellations).where(cancellations.c.cancellation_id == bindparam("key"))
+
+
+class TransactionLost(Exception):
+    """SQLite has ended the whole transaction because of an error in it."""
 
 
 class Transaction:
@@ -39,18 +45,22 @@ class Transaction:
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
-        """Undo what is inside when it raises, and nothing else."""
+        """Undo what is inside when it raises, and nothing else. Raises TransactionLost where SQLite has
+        undone everything: without a transaction, what follows would be committed statement by statement.
+        """
         head = self.head
         # Not ``begin_nested``, which compiles its statements anew for each savepoint.
         self.connection.exec_driver_sql("SAVEPOINT operation")
         try:
             yield
-        except BaseException:
+        except BaseException as exc:
             self.head = head
+            if not driver(self.connection).in_transaction:
+                raise TransactionLost from exc
             self.connection.exec_driver_sql("ROLLBACK TO SAVEPOINT operation")
-            raise
-        finally:
             self.connection.exec_driver_sql("RELEASE SAVEPOINT operation")
+            raise
+        self.connection.exec_driver_sql("RELEASE SAVEPOINT operation")
 
     def append(self, kind: Kind, cancellation_id: str, body: Any) -> Event:
         event = link(self.head, self.time(), kind, cancellation_id, encode(body))
@@ -137,11 +147,19 @@ def known_already(connection: Connection, ref: UpdateRef, observation: Observati
     return queries.known_of(connection, ref)
 
 
-def add_observation(transaction: Transaction, ref: UpdateRef, observation: Observation) -> Known:
-    """Only cancellations that it changes get an event."""
-    for record in queries.pending_of(transaction.connection, ref):
-        if _changes(record.cancellation, observation):
-            transaction.advance(record, Kind.OBSERVATION, observation)
+def add_observations(
+    transaction: Transaction, ref: UpdateRef, earlier: Sequence[Observation], observation: Observation
+) -> Known:
+    """An observation, and those before it that could not be written when they were made.
+
+    Only cancellations that an observation changes get an event. An earlier one is not for a cancellation
+    of which something later is recorded: it may have been written already, or the cancellation be younger.
+    """
+    for each in (*earlier, observation):
+        for record in queries.pending_of(transaction.connection, ref):
+            late = each is not observation and each.time < record.cancellation.update_time
+            if not late and _changes(record.cancellation, each):
+                transaction.advance(record, Kind.OBSERVATION, each)
     return queries.known_of(transaction.connection, ref)
 
 
@@ -153,25 +171,30 @@ def _changes(cancellation: Cancellation, observation: Observation) -> bool:
     return cancellation.phase is Phase.OUTCOME_UNKNOWN and not noted
 
 
-def add_denials(transaction: Transaction, bodies: Sequence[str], lost: int, keep: int) -> None:
-    """A batch of the decision log, and how many never made it into one; the oldest beyond ``keep`` go."""
+def add_denials(transaction: Transaction, bodies: Sequence[str], lost: int) -> None:
+    """A batch of the decision log, and how many never made it into one."""
     time = transaction.time()
     if bodies:
         rows = [{"time": time, "body": body} for body in bodies]
         transaction.connection.execute(insert(decisions), rows)
     if lost:
         transaction.append(Kind.DENIALS_LOST, "", DenialsLost(lost))
-    if dropped := _drop_oldest_denials(transaction, keep):
-        transaction.append(Kind.DENIALS_LOST, "", DenialsLost(dropped, full=True))
 
 
-def _drop_oldest_denials(transaction: Transaction, keep: int) -> int:
-    """How many went. A tenth more may stay, so that a flood of denials is no flood of events."""
+def drop_oldest_denials(transaction: Transaction, keep: int, *, begun: bool) -> bool:
+    """Remove some of the oldest denials beyond ``keep``, and write down how many; whether more have to go.
+
+    It begins when there are a tenth more, so that a flood of denials is no flood of events. Each call
+    removes a bounded number, so that no cancel waits long behind it.
+    """
     first, last = transaction.connection.execute(_DENIAL_IDS).one()
-    if first is None or last - first + 1 <= keep + keep // 10:
-        return 0
-    old = delete(decisions).where(decisions.c.id <= last - keep)  # ids follow one another without gaps
-    return transaction.connection.execute(old).rowcount
+    tolerated = keep if begun else keep + keep // 10
+    if first is None or last - first + 1 <= tolerated:
+        return False
+    end = min(last - keep, first + _DROPPED - 1)  # ids follow one another without gaps
+    dropped = transaction.connection.execute(delete(decisions).where(decisions.c.id <= end)).rowcount
+    transaction.append(Kind.DENIALS_LOST, "", DenialsLost(dropped, full=True))
+    return bool(end < last - keep)
 
 
 def touch(transaction: Transaction) -> None:

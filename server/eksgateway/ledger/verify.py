@@ -15,7 +15,8 @@ from sqlalchemy import Connection, text
 
 from eksgateway.ledger.chain import GENESIS, Checkpoint, Event, fault
 from eksgateway.ledger.codec import CodecError, decode, encode
-from eksgateway.ledger.listing import as_event, inspecting
+from eksgateway.ledger.inspecting import judging
+from eksgateway.ledger.listing import as_event
 from eksgateway.ledger.projection import Record, fold
 from eksgateway.ledger.queries import to_row
 
@@ -32,12 +33,16 @@ class Break:
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What was verified: ``broken`` is None for a sound ledger; ``head`` is the checkpoint to keep."""
+    """What was verified: ``broken`` is None for a sound ledger; ``head`` is the checkpoint to keep.
+
+    ``missing`` says which events are known to have been written and are not there, and what to do.
+    """
 
     events: int
     cancellations: int
     head: Checkpoint
     broken: Break | None = None
+    missing: str = ""
 
 
 def verify(path: Path, checkpoint: Checkpoint | None = None) -> VerifyReport:
@@ -46,12 +51,12 @@ def verify(path: Path, checkpoint: Checkpoint | None = None) -> VerifyReport:
     Without a checkpoint, newest events that were cut off cannot show. Raises LedgerError for a
     file that cannot be read.
     """
-    with inspecting(path) as connection:
+    with judging(path) as (connection, missing):
         head, broken = _chain(connection, checkpoint)
         cancellations = 0
         if broken is None:
             cancellations, broken = _projection(connection)
-    return VerifyReport(head.seq, cancellations, head, broken)
+    return VerifyReport(head.seq, cancellations, head, broken, missing)
 
 
 def _chain(connection: Connection, checkpoint: Checkpoint | None) -> tuple[Checkpoint, Break | None]:

@@ -1,7 +1,8 @@
 """The ledger's one writer: a thread that commits everything waiting in one transaction.
 
     waiting ──(lock held)──► begun ──(COMMIT)──► done
-       │                       │
+       │                       │  ▲
+       │                       │  └─ the batch failed: each of its operations alone, in order
        └─ abandoned: skipped   └─ abandoned: may be committed all the same
 
 A thread and not a task, because a transaction must not depend on the fate of the task that asked
@@ -12,16 +13,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar, cast
 
-from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 
-from eksgateway.ledger.sqlite import explain
-from eksgateway.ledger.store import Transaction
+from eksgateway.ledger.chain import Checkpoint
+from eksgateway.ledger.sqlite import explain, of_whole_database
+from eksgateway.ledger.store import Transaction, TransactionLost
 from eksgateway.logs import Log
 
 log = Log(__name__)
@@ -29,10 +33,15 @@ log = Log(__name__)
 T = TypeVar("T")
 
 _BATCH = 256  # operations a transaction, so that the first does not wait for too many others
+_SLOW_S = 0.5  # a transaction that fails after so long has met a disk that hangs
 
 
 class StoreFailed(Exception):
     """The database did not do it in time, or at all; the text is for the log."""
+
+
+class OperationFailed(StoreFailed):
+    """The database works, and refuses this one operation."""
 
 
 class Operation(Generic[T]):
@@ -48,13 +57,26 @@ class Operation(Generic[T]):
 
 
 class Writer:
-    """Takes work from the event loop, and tells its end there, after COMMIT."""
+    """Takes work from the event loop, and reports its end there, after COMMIT.
 
-    def __init__(self, engine: Engine, now: Callable[[], datetime], limit: int) -> None:
+    ``committed`` is called in the thread after each commit, with the connection and the newest event,
+    before any operation of it is reported.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        now: Callable[[], datetime],
+        limit: int,
+        committed: Callable[[Connection, Checkpoint], None],
+    ) -> None:
         self._engine = engine
         self._now = now
         self._limit = limit
+        self._committed = committed
         self._loop = asyncio.get_running_loop()
+        self._connection: Connection | None = None  # the thread's alone, as is the next
+        self._suspect = False  # whether the connection has failed
         self._changed = threading.Condition()  # guards what follows, and each operation's two flags
         self._waiting: deque[Operation[Any]] = deque()
         self._closed = False
@@ -62,7 +84,10 @@ class Writer:
         self._thread.start()
 
     def submit(self, work: Callable[[Transaction], T]) -> Operation[T]:
-        """Queue work. Raises StoreFailed when the queue is full or closed."""
+        """Queue work. Raises StoreFailed when the queue is full or closed.
+
+        The work may be run more than once; what an earlier run wrote is undone then.
+        """
         operation = Operation(work, self._loop.create_future())
         with self._changed:
             if self._closed:
@@ -106,14 +131,15 @@ class Writer:
     def _run(self) -> None:
         while self._wait():
             batch: list[Operation[Any]] = []
-            try:
-                with self._engine.begin() as connection:
-                    batch = self._take(begun=True)
-                    _perform(Transaction(connection, self._now), batch)
-            except Exception as exc:  # noqa: BLE001 (whatever it is, each caller is told, and the thread lives)
-                batch = batch or self._take(begun=False)
-                self._fail(batch, exc)
-            self._tell(batch)
+            failed = self._transact(batch, lambda: self._take(begun=True))
+            if failed is None:
+                self._report(batch)
+            elif batch and not failed.of_all:
+                self._each_alone(batch)
+            else:
+                self._fail(batch or self._take(begun=False), failed)
+        if self._connection is not None:
+            self._connection.close()
 
     def _wait(self) -> bool:
         """Until there is work; False when there will be none."""
@@ -133,30 +159,104 @@ class Writer:
                     batch.append(operation)
         return batch
 
-    def _fail(self, batch: list[Operation[Any]], exc: Exception) -> None:
-        reason = explain(exc)
-        for operation in batch:
-            operation.error = StoreFailed(reason)
-        log.error("ledger.write_failed", reason=reason, operations=len(batch))
-        self._engine.dispose()  # a connection that failed is not used again
+    def _transact(
+        self, batch: list[Operation[Any]], take: Callable[[], list[Operation[Any]]]
+    ) -> _Failure | None:
+        """Take operations into the batch and commit them; why that failed, if it did."""
+        started = time.monotonic()
+        try:
+            connection = self._connect()
+            with connection.begin():
+                batch.extend(take())
+                transaction = Transaction(connection, self._now)
+                _perform(transaction, batch)
+        except Exception as exc:  # noqa: BLE001 (whatever it is, each caller gets it, and the thread lives)
+            slow = time.monotonic() - started > _SLOW_S
+            self._suspect = True
+            return _Failure(explain(exc), of_all=slow or of_whole_database(exc))
+        self._after_commit(connection, transaction.head)
+        return None
 
-    def _tell(self, batch: list[Operation[Any]]) -> None:
+    def _connect(self) -> Connection:
+        """The connection. One that has failed is not used again, unless no other can be opened."""
+        failed = self._connection
+        if failed is not None and not self._suspect:
+            return failed
+        try:
+            self._connection = self._engine.connect()
+        except Exception as exc:
+            if failed is None:
+                raise
+            log.warning("ledger.connection_kept", reason=explain(exc))  # such as no free file descriptor
+            return failed
+        if failed is not None:
+            failed.invalidate()
+            failed.close()
+        self._suspect = False
+        return self._connection
+
+    def _after_commit(self, connection: Connection, head: Checkpoint) -> None:
+        try:
+            self._committed(connection, head)
+        except Exception:  # what was committed stays so
+            log.exception("ledger.upkeep_failed")
+
+    def _each_alone(self, batch: list[Operation[Any]]) -> None:
+        """Commit each operation of a batch that failed by itself, so that one harms no other.
+
+        A failure of the whole database ends it: the rest would only wait for the same one.
+        """
+        for number, operation in enumerate(batch):
+            if operation.abandoned:
+                continue
+            operation.value, operation.error = None, None
+            failed = self._transact([], lambda: [operation])  # noqa: B023 (called before the next one)
+            if failed is not None and failed.of_all:
+                self._fail(batch[number:], failed)
+                return
+            if failed is not None:
+                self._fail([operation], failed)
+            else:
+                self._report([operation])
+
+    def _fail(self, batch: list[Operation[Any]], failed: _Failure) -> None:
+        for operation in batch:
+            operation.error = failed.error()
+        log.error("ledger.write_failed", reason=failed.reason, operations=len(batch))
+        self._report(batch)
+
+    def _report(self, batch: list[Operation[Any]]) -> None:
         try:
             self._loop.call_soon_threadsafe(_resolve, batch)
-        except RuntimeError:  # the loop is closed: nobody is left to be told
-            log.warning("ledger.nobody_told", operations=len(batch))
+        except RuntimeError:  # the loop is closed, and no caller is left
+            log.warning("ledger.not_reported", operations=len(batch))
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a transaction failed; ``of_all`` where another would fail in the same way."""
+
+    reason: str
+    of_all: bool
+
+    def error(self) -> StoreFailed:
+        return StoreFailed(self.reason) if self.of_all else OperationFailed(self.reason)
 
 
 def _perform(transaction: Transaction, batch: list[Operation[Any]]) -> None:
+    """Run every operation in a savepoint of its own. Raises what ends the transaction."""
     for operation in batch:
         try:
             with transaction.savepoint():
                 operation.value = operation.work(transaction)
+        except TransactionLost:
+            raise
         except DBAPIError as exc:
-            if not isinstance(exc, IntegrityError):
-                raise  # the database's trouble, not this operation's: nothing of the batch holds
-            operation.error = exc
-        except Exception as exc:  # noqa: BLE001 (told to its caller; the others go on)
+            if of_whole_database(exc):
+                raise
+            log.warning("ledger.write_refused", reason=explain(exc))
+            operation.error = OperationFailed(explain(exc))
+        except Exception as exc:  # noqa: BLE001 (its caller gets it; the others go on)
             operation.error = exc
 
 

@@ -1,0 +1,96 @@
+"""Copies a ledger into one file, also while a gateway writes it; and proves the copy."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+from eksgateway.ledger.completeness import Mark, set_mark
+from eksgateway.ledger.inspecting import judging
+from eksgateway.ledger.migrate import sync_folder
+from eksgateway.ledger.sqlite import LedgerError, driver, explain
+from eksgateway.ledger.verify import VerifyReport, verify
+
+
+def back_up(path: Path, copy: Path) -> VerifyReport:
+    """Copy a ledger as it is now to a new file, with SQLite's online backup, and verify the copy.
+
+    The copy appears under its name when it is complete and on the disk. Raises LedgerError, and then
+    leaves nothing behind.
+    """
+    _require_free(copy)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{copy.name}.", suffix=".part", dir=copy.parent)
+        os.close(descriptor)
+    except OSError as exc:
+        raise LedgerError(f"{copy}: cannot be written: {exc.strerror}") from exc
+    part = Path(name)
+    try:
+        _copy(path, part, copy)
+        report = verify(part)
+        if report.broken is not None:
+            raise LedgerError(
+                f"{path}: is broken at event {report.broken.seq} ({report.broken.what}), so no copy was made:"
+                f" see `eksgateway ledger verify {path}`"
+            )
+        _publish(part, copy)
+    finally:
+        for left in (part, *(part.with_name(part.name + suffix) for suffix in _SIBLINGS)):
+            left.unlink(missing_ok=True)
+    return report
+
+
+_SIBLINGS = ("-wal", "-shm", "-journal")
+
+
+def _require_free(copy: Path) -> None:
+    if copy.is_dir():
+        raise LedgerError(f"{copy}: is a folder: name a new file in it")
+    if not copy.parent.is_dir():
+        raise LedgerError(f"{copy}: {copy.parent} is not a folder: create it, or name a file elsewhere")
+    # SQLite would take a -wal or -journal file that lies there for the copy's own.
+    for each in (copy, *(copy.with_name(copy.name + suffix) for suffix in _SIBLINGS)):
+        if os.path.lexists(each):
+            raise LedgerError(f"{each}: is there already, and is not overwritten: name a new file")
+
+
+def _copy(path: Path, part: Path, copy: Path) -> None:
+    with judging(path) as (connection, missing):
+        if missing:
+            raise LedgerError(f"{path}: {missing}")
+        try:
+            with closing(sqlite3.connect(part, isolation_level=None)) as target:
+                target.execute("PRAGMA temp_store=MEMORY")
+                driver(connection).backup(target)
+                # One file, which can be read where nothing can be written.
+                target.execute("PRAGMA journal_mode=DELETE").fetchall()
+                set_mark(target, Mark.BACKUP)
+        except sqlite3.Error as exc:
+            raise LedgerError(f"{copy}: the copy was not made: {explain(exc)}") from exc
+
+
+def _publish(part: Path, copy: Path) -> None:
+    """Give the copy its name, durably, unless that was taken meanwhile."""
+    try:
+        with part.open("rb") as written:
+            os.fsync(written.fileno())
+        _rename_to_new(part, copy)
+        sync_folder(copy.parent)
+    except FileExistsError as exc:
+        raise LedgerError(f"{copy}: is there already, and is not overwritten: name a new file") from exc
+    except OSError as exc:
+        raise LedgerError(f"{copy}: cannot be written: {exc.strerror}") from exc
+
+
+def _rename_to_new(part: Path, copy: Path) -> None:
+    try:
+        os.link(part, copy)  # in contrast to a rename it never overwrites
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if os.path.lexists(copy):
+            raise FileExistsError from None
+        part.rename(copy)

@@ -1,0 +1,281 @@
+"""One gateway at a time comes to a ledger, and none begins anew where events were."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from eksgateway.clock import SystemClock
+from eksgateway.errors import LedgerUnavailable
+from eksgateway.ledger.backup import back_up
+from eksgateway.ledger.place import LedgerFile
+from eksgateway.ledger.sql import SqlLedger, open_ledger
+from eksgateway.ledger.sqlite import LedgerError
+from eksgateway.ledger.verify import verify
+from eksgateway.settings import LedgerSettings
+from support.ledger import killed_after
+from support.logs import capture_logs
+from support.processes import names_in, program
+from support.records import intent
+
+READING = """
+import sqlite3, sys
+sqlite3.connect(sys.argv[1]).execute("SELECT * FROM events").fetchall()
+"""
+
+
+async def start(path: Path) -> SqlLedger:
+    return await open_ledger(LedgerSettings(path=path, commit_timeout_s=10), SystemClock())
+
+
+async def with_intents(path: Path, *names: str) -> None:
+    """Start a gateway's ledger, write intents, and end it."""
+    ledger = await start(path)
+    for name in names:
+        await ledger.commit_intent(intent(name))
+    await ledger.close()
+
+
+def beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def remove_all_but_the_head(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm", ".lock"):
+        beside(path, suffix).unlink()
+
+
+def remove_main_file_and_head(path: Path) -> None:
+    path.unlink()
+    beside(path, ".head").unlink()
+
+
+def empty(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def empty_and_remove_the_rest(path: Path) -> None:
+    remove_all_but_the_head(path)
+    beside(path, ".head").unlink()
+    path.touch()
+
+
+def remove_wal(path: Path) -> None:
+    beside(path, "-wal").unlink()
+
+
+def remove_wal_and_head(path: Path) -> None:
+    remove_wal(path)
+    beside(path, ".head").unlink()
+
+
+def empty_wal(path: Path) -> None:
+    os.truncate(beside(path, "-wal"), 0)
+
+
+def cut_wal(path: Path) -> None:
+    wal = beside(path, "-wal")
+    os.truncate(wal, wal.stat().st_size // 2)
+
+
+def copy_main_file_of_an_early_gateway(path: Path) -> None:
+    """Up to 0.1.0 the main file had nothing but SQLite's header while the first gateway on it ran."""
+    remove_all_but_the_head(path)
+    beside(path, ".head").unlink()
+    with sqlite3.connect(path) as early:
+        early.execute("PRAGMA journal_mode=WAL")
+    early.close()
+
+
+@pytest.mark.parametrize(
+    ("lose", "says"),
+    [
+        (remove, "the ledger is gone, and it had"),
+        (remove_all_but_the_head, "the ledger is gone, and it had"),
+        (remove_main_file_and_head, "the ledger is gone, and its -wal file is still there"),
+        (empty, "the file is empty, and a ledger never is"),
+        (empty_and_remove_the_rest, "the file is empty, and a ledger never is"),
+        (remove_wal, "its newest events are missing: it ends at event 0, and event"),
+        (remove_wal_and_head, "it lacks its -wal file"),
+        (empty_wal, "its newest events are missing: it ends at event 0, and event"),
+        (cut_wal, "its newest events are missing"),
+        (copy_main_file_of_an_early_gateway, "the file is empty, and a ledger never is"),
+    ],
+)
+async def test_start_after_a_loss_is_refused(tmp_path: Path, lose: Callable[[Path], None], says: str) -> None:
+    """Each time, in words that name the file. Beside an empty file SQLite would delete the -wal."""
+    path = tmp_path / "ledger.db"
+    assert killed_after(60, path)
+    lose(path)
+    left = beside(path, "-wal").read_bytes() if lose is empty else None
+    for _ in range(2):
+        with pytest.raises(LedgerError, match=says) as refused:
+            await start(path)
+        assert str(path) in str(refused.value)
+    assert left is None or beside(path, "-wal").read_bytes() == left
+
+
+async def test_start_on_an_older_copy_is_refused(tmp_path: Path) -> None:
+    """A copy that was made with cp between two runs lacks the second one."""
+    path = tmp_path / "ledger.db"
+    await with_intents(path, "1")
+    shutil.copy(path, tmp_path / "copy.db")
+    await with_intents(path, "2")
+    shutil.copy(tmp_path / "copy.db", path)
+    with pytest.raises(LedgerError, match="it ends at event 1, and event 2 was written"):
+        await start(path)
+
+
+async def test_start_without_lost_events_is_for_the_operator_to_allow(tmp_path: Path) -> None:
+    """With the checkpoint of what is left in the .head file, as the error and `verify` give it."""
+    path = tmp_path / "ledger.db"
+    killed_after(20, path)
+    remove_wal_and_head(path)
+    report = verify(path)
+    assert (report.broken, report.events, "lacks its -wal file" in report.missing) == (None, 0, True)
+    beside(path, ".head").write_text(f"{report.head}\n")
+    assert verify(path).missing == ""
+    await with_intents(path, "1")
+    assert verify(path).events == 1
+
+
+async def test_start_with_a_head_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    """It says which file, and what belongs into it."""
+    path = tmp_path / "ledger.db"
+    await with_intents(path, "1")
+    beside(path, ".head").write_text("one\n")
+    with pytest.raises(LedgerError, match=r"ledger\.db\.head: a checkpoint is written seq:hash"):
+        await start(path)
+
+
+async def test_start_on_a_restored_backup_goes_on_from_there(tmp_path: Path) -> None:
+    """Whoever puts a backup in place knows that it is older; the log says by how much."""
+    path = tmp_path / "ledger.db"
+    await with_intents(path, "1", "2")
+    back_up(path, tmp_path / "copy.db")
+    await with_intents(path, "3")
+    shutil.copy(tmp_path / "copy.db", path)
+    with capture_logs() as logs:
+        await with_intents(path, "4")
+    assert [(each["seq"], each["before"]) for each in logs if each["event"] == "ledger.restored"] == [(2, 3)]
+    assert verify(path).events == 3
+    with capture_logs() as logs:
+        await with_intents(path, "5")
+    assert not [each for each in logs if each["event"] == "ledger.restored"]
+
+
+async def test_start_without_a_head_goes_on(tmp_path: Path) -> None:
+    """A ledger of 0.1.0 has none."""
+    path = tmp_path / "ledger.db"
+    await with_intents(path, "1")
+    beside(path, ".head").unlink()
+    await with_intents(path, "2")
+    assert beside(path, ".head").read_text() == f"{verify(path).head}\n"
+
+
+async def test_start_after_a_creation_that_was_killed_makes_a_new_ledger(tmp_path: Path) -> None:
+    """Until a new ledger is whole it has another name."""
+    path = tmp_path / "ledger.db"
+    for suffix in (".new", ".new-wal", ".new-shm"):
+        beside(path, suffix).write_bytes(b"half of it")
+    beside(path, ".lock").touch()
+    await with_intents(path, "1")
+    assert names_in(tmp_path) == ["ledger.db", "ledger.db.head", "ledger.db.lock"]
+    assert verify(path).events == 1
+
+
+async def test_start_through_a_dangling_link_makes_the_ledger_where_it_leads(tmp_path: Path) -> None:
+    """A volume that is linked to may be new."""
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "ledger.db").symlink_to("volume/real.db")
+    await with_intents(tmp_path / "ledger.db", "1")
+    assert verify(tmp_path / "volume" / "real.db").events == 1
+    assert names_in(tmp_path) == ["ledger.db", "volume"]
+
+
+def test_start_on_links_in_a_circle_is_refused(tmp_path: Path) -> None:
+    """In a sentence."""
+    (tmp_path / "a.db").symlink_to("b.db")
+    (tmp_path / "b.db").symlink_to("a.db")
+    with pytest.raises(LedgerError, match=r"a\.db: cannot be reached"):
+        LedgerFile(tmp_path / "a.db")
+
+
+def itself(path: Path) -> Path:
+    return path
+
+
+def symlink(path: Path) -> Path:
+    (path.parent / "link.db").symlink_to(path)
+    return path.parent / "link.db"
+
+
+def linked_folder(path: Path) -> Path:
+    (path.parent / "linked").symlink_to(path.parent)
+    return path.parent / "linked" / path.name
+
+
+def hard_link(path: Path) -> Path:
+    (path.parent / "hard.db").hardlink_to(path)
+    return path.parent / "hard.db"
+
+
+@pytest.mark.parametrize("lock_file", ["kept", "removed", "replaced"])
+@pytest.mark.parametrize("way", [itself, symlink, linked_folder, hard_link])
+async def test_a_second_start_is_refused(
+    ledger: SqlLedger, settings: LedgerSettings, way: Callable[[Path], Path], lock_file: str
+) -> None:
+    """Whatever name leads to the file; the first one goes on, and keeps SQLite's locks.
+
+    Without those locks another program that closes the database would remove the -wal file.
+    """
+    await ledger.commit_intent(intent("1"))
+    if lock_file != "kept":
+        beside(settings.path, ".lock").unlink()
+    if lock_file == "replaced":
+        beside(settings.path, ".lock").touch()
+    path = way(settings.path)
+    with pytest.raises(LedgerError, match="another gateway process uses this ledger") as refused:
+        await start(path)
+    assert str(path) in str(refused.value)
+    async with program(sys.executable, "-c", READING, str(settings.path)) as reading:
+        assert await reading.end() == 0
+    assert beside(settings.path, "-wal").stat().st_size > 0
+    for name in ("2", "3"):
+        await ledger.commit_intent(intent(name))
+    await ledger.check()
+
+
+async def test_check_after_the_main_file_was_cut_fails(ledger: SqlLedger, settings: LedgerSettings) -> None:
+    """As after any loss under a gateway: not ready, and the log says why."""
+    await ledger.commit_intent(intent("1"))
+    os.truncate(settings.path, 4096)
+    with capture_logs() as logs, pytest.raises(LedgerUnavailable) as refused:
+        await ledger.check()
+    assert "ledger.db: the file was cut" in refused.value.detail
+    assert "ledger.db: the file was cut" in logs[0]["reason"]
+
+
+async def test_check_after_another_programs_checkpoint_passes(
+    ledger: SqlLedger, settings: LedgerSettings
+) -> None:
+    """Replication tools empty the -wal file when all of it is in the main file: nothing is lost."""
+    await ledger.commit_intent(intent("1"))
+    other = sqlite3.connect(settings.path)
+    assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0)
+    other.close()
+    assert beside(settings.path, "-wal").stat().st_size == 0
+    assert verify(settings.path).missing == ""
+    for name in ("2", "3"):
+        await ledger.commit_intent(intent(name))
+    await ledger.check()

@@ -1,0 +1,260 @@
+"""A write that fails harms no other one of its batch, and a database that fails keeps no batch waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eksgateway.errors import LedgerUnavailable, OutcomeUnrecorded
+from eksgateway.ledger.codec import decode
+from eksgateway.ledger.listing import list_denials, list_events
+from eksgateway.ledger.projection import DenialsLost
+from eksgateway.ledger.sql import SqlLedger
+from eksgateway.ledger.sqlite import explain, of_whole_database
+from eksgateway.ledger.verify import verify
+from eksgateway.model import OutcomeKind
+from eksgateway.settings import LedgerSettings
+from support.ledger import Faults, faulty_ledger, locked, until
+from support.records import denial, intent, outcome
+
+# What SQLite does when such a row comes: undo the statement, or the whole transaction as on an I/O error.
+UNDOES = ["ABORT", "ROLLBACK"]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> LedgerSettings:
+    return LedgerSettings(path=tmp_path / "ledger.db", commit_timeout_s=10, denials=2000)
+
+
+@pytest.fixture
+async def faulty(settings: LedgerSettings) -> AsyncIterator[tuple[SqlLedger, Faults]]:
+    ledger, faults = faulty_ledger(settings)
+    yield ledger, faults
+    faults.release.set()
+    await ledger.close()
+    assert verify(settings.path).broken is None
+
+
+@pytest.fixture
+def ledger(faulty: tuple[SqlLedger, Faults]) -> SqlLedger:
+    return faulty[0]
+
+
+@pytest.fixture
+def faults(faulty: tuple[SqlLedger, Faults]) -> Faults:
+    return faulty[1]
+
+
+def refuse(settings: LedgerSettings, table: str, part: str, undoes: str) -> None:
+    """Let the database refuse rows of a table with this in their body, until ``admit``."""
+    with closing(sqlite3.connect(settings.path)) as other:
+        other.execute(
+            f"CREATE TRIGGER refuse BEFORE INSERT ON {table} WHEN NEW.body LIKE '%{part}%'"
+            f" BEGIN SELECT RAISE({undoes}, 'refused'); END"
+        )
+
+
+def admit(settings: LedgerSettings) -> None:
+    with closing(sqlite3.connect(settings.path)) as other:
+        other.execute("DROP TRIGGER refuse")
+
+
+async def in_one_batch(faults: Faults, ledger: SqlLedger, *calls: Any) -> list[Any]:
+    """What each call returned or raised; all wait for the writer together, behind a commit that hangs."""
+    faults.release.clear()
+    first = asyncio.create_task(ledger.commit_intent(intent("first")))
+    await until(faults.held.is_set)
+    tasks = [asyncio.create_task(call) for call in calls]
+    await asyncio.sleep(0)
+    faults.release.set()
+    await first
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def bodies(settings: LedgerSettings) -> list[tuple[str, str]]:
+    return [(each.kind, each.cancellation_id) for each in list_events(settings.path)]
+
+
+@pytest.mark.parametrize("undoes", UNDOES)
+async def test_one_refused_write_harms_no_other_of_its_batch(
+    ledger: SqlLedger, faults: Faults, settings: LedgerSettings, undoes: str
+) -> None:
+    """The others are acknowledged and durable, in their order in the chain; the refused one left nothing."""
+    refuse(settings, "events", "token-4", undoes)
+    results = await in_one_batch(faults, ledger, *(ledger.commit_intent(intent(str(n))) for n in range(8)))
+    failed = [number for number, each in enumerate(results) if isinstance(each, Exception)]
+    assert failed == [4]
+    assert isinstance(results[4], LedgerUnavailable)
+    assert "refused" in results[4].detail
+    assert bodies(settings) == [
+        ("intent", f"cancellation-{name}") for name in ("first", "0", "1", "2", "3", "5", "6", "7")
+    ]
+    await ledger.check()
+    admit(settings)
+    await ledger.commit_intent(intent("4"))
+
+
+async def test_a_failed_commit_is_tried_again_for_each_of_its_batch(
+    ledger: SqlLedger, faults: Faults, settings: LedgerSettings
+) -> None:
+    """Only the one that cannot be committed by itself fails: a deferred constraint shows at COMMIT."""
+    with closing(sqlite3.connect(settings.path)) as other:
+        other.execute("CREATE TABLE parents (id TEXT PRIMARY KEY)")
+        other.execute("CREATE TABLE children (id TEXT REFERENCES parents DEFERRABLE INITIALLY DEFERRED)")
+        other.execute(
+            "CREATE TRIGGER refuse AFTER INSERT ON events WHEN NEW.body LIKE '%token-2%'"
+            " BEGIN INSERT INTO children VALUES (NEW.cancellation_id); END"
+        )
+    results = await in_one_batch(faults, ledger, *(ledger.commit_intent(intent(str(n))) for n in range(4)))
+    assert [isinstance(each, LedgerUnavailable) for each in results] == [False, False, True, False]
+    assert [name for _, name in bodies(settings)] == [f"cancellation-{n}" for n in ("first", "0", "1", "3")]
+    admit(settings)
+
+
+async def test_a_locked_database_fails_a_batch_after_one_wait(
+    settings: LedgerSettings,
+) -> None:
+    """Two hundred writes wait for the lock once, and not one after the other."""
+    ledger, _ = faulty_ledger(settings.model_copy(update={"commit_timeout_s": 1}))
+    with locked(settings):
+        before = asyncio.get_running_loop().time()
+        calls = [ledger.record_outcome(f"cancellation-{n}", outcome()) for n in range(200)]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(each) for each in results} == {OutcomeUnrecorded}
+        assert asyncio.get_running_loop().time() - before < 10
+    await ledger.close()
+
+
+async def test_a_disk_that_fails_slowly_fails_a_batch_at_once(
+    ledger: SqlLedger, faults: Faults, settings: LedgerSettings
+) -> None:
+    """The second attempt of such a batch would take as long for each of its writes."""
+    refuse(settings, "events", 'token-_"', "ROLLBACK")
+    faults.slow_s = 0.7
+    results = await in_one_batch(faults, ledger, *(ledger.commit_intent(intent(str(n))) for n in range(9)))
+    assert {type(each) for each in results} == {LedgerUnavailable}
+    assert faults.begun <= 3
+    admit(settings)
+
+
+async def test_an_owed_outcome_that_is_refused_keeps_no_other_waiting(settings: LedgerSettings) -> None:
+    """The other one is written, the gateway is ready, and the refused one is written once it can be."""
+    settings = settings.model_copy(update={"commit_timeout_s": 1})
+    ledger, _ = faulty_ledger(settings)
+    await asyncio.gather(*(ledger.commit_intent(intent(str(n))) for n in range(2)))
+    refuse(settings, "events", "accepted", "ROLLBACK")
+    outcomes = (outcome(), outcome(OutcomeKind.NOT_FORWARDED))
+    with locked(settings):
+        calls = (ledger.record_outcome(f"cancellation-{n}", each) for n, each in enumerate(outcomes))
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(each) for each in results} == {OutcomeUnrecorded}
+    await until(lambda: ("outcome", "cancellation-1") in bodies(settings))
+    await until(lambda: ledger._backlog.waiting == 0)  # noqa: SLF001 (it is refused once more, by itself)
+    await ledger.check()
+    admit(settings)
+    await until(lambda: ("outcome", "cancellation-0") in bodies(settings))
+    await ledger.close()
+    assert verify(settings.path).broken is None
+
+
+@pytest.mark.parametrize("undoes", UNDOES)
+async def test_a_refused_denial_is_counted_and_keeps_no_other_waiting(
+    ledger: SqlLedger, settings: LedgerSettings, undoes: str
+) -> None:
+    """One of 1,000: the others are in the log, and the gateway is ready."""
+    refuse(settings, "decisions", "request-700", undoes)
+    for n in range(1000):
+        ledger.record_denial(denial(str(n)))
+    await until(lambda: len(list_denials(settings.path, limit=2000)) == 999)
+    await until(lambda: list_events(settings.path))
+    (lost,) = list_events(settings.path)
+    assert decode(DenialsLost, lost.body) == DenialsLost(1)
+    await ledger.check()
+    admit(settings)
+
+
+async def test_denials_that_cannot_be_dropped_leave_the_gateway_ready(settings: LedgerSettings) -> None:
+    """The log grows, what is denied is still written, and it is pruned when that is possible again."""
+    settings = settings.model_copy(update={"keep_denials": 10})
+    ledger, _ = faulty_ledger(settings)
+    with closing(sqlite3.connect(settings.path)) as other:
+        other.execute(
+            "CREATE TRIGGER refuse BEFORE DELETE ON decisions BEGIN SELECT RAISE(ROLLBACK, 'refused'); END"
+        )
+    for n in range(50):
+        ledger.record_denial(denial(str(n)))
+    await until(lambda: len(list_denials(settings.path)) == 50)
+    await ledger.check()
+    admit(settings)
+    ledger.record_denial(denial("51"))
+    await until(lambda: len(list_denials(settings.path)) == 10)
+    (lost,) = list_events(settings.path)
+    assert decode(DenialsLost, lost.body) == DenialsLost(41, full=True)
+    await ledger.close()
+
+
+async def test_many_denials_are_dropped_in_small_steps(settings: LedgerSettings) -> None:
+    """A bound that was lowered by much does not hold the write lock for one long transaction."""
+    before, _ = faulty_ledger(settings)
+    for n in range(1700):
+        before.record_denial(denial(str(n)))
+    await before.close()
+    ledger, _ = faulty_ledger(settings.model_copy(update={"keep_denials": 10}))
+    ledger.record_denial(denial("last"))
+    await until(lambda: len(list_denials(settings.path, limit=2000)) == 10)
+    await ledger.close()
+    lost = [decode(DenialsLost, each.body).count for each in list_events(settings.path)]
+    assert (sum(lost), max(lost)) == (1691, 500)
+    assert verify(settings.path).broken is None
+
+
+class SqliteError(Exception):
+    def __init__(self, name: str) -> None:
+        super().__init__("in SQLite's words")
+        self.sqlite_errorname = name
+
+
+@pytest.mark.parametrize(
+    ("name", "whole", "hint"),
+    [
+        ("SQLITE_BUSY", True, "end that program"),
+        ("SQLITE_BUSY_SNAPSHOT", True, "end that program"),
+        ("SQLITE_LOCKED_SHAREDCACHE", True, "end that program"),
+        ("SQLITE_FULL", True, "free some space"),
+        ("SQLITE_READONLY_DBMOVED", True, "permissions"),
+        ("SQLITE_READONLY_DIRECTORY", True, "permissions"),
+        ("SQLITE_PERM", True, "permissions"),
+        ("SQLITE_CANTOPEN", True, "ulimit -n"),
+        ("SQLITE_CANTOPEN_ISDIR", True, "cannot be opened"),
+        ("SQLITE_NOTADB", True, "not a ledger"),
+        ("SQLITE_NOLFS", True, "file system"),
+        ("SQLITE_IOERR", True, "system's log"),
+        ("SQLITE_IOERR_WRITE", True, "quota"),
+        ("SQLITE_IOERR_FSYNC", True, "system's log"),
+        ("SQLITE_IOERR_SHMSIZE", True, "-shm file"),
+        ("SQLITE_IOERR_LOCK", True, "file locks"),
+        ("SQLITE_IOERR_GETTEMPPATH", False, "TMPDIR"),
+        ("SQLITE_IOERR_READ", False, "the disk fails"),
+        ("SQLITE_IOERR_SHORT_READ", False, "cut"),
+        ("SQLITE_IOERR_CORRUPTFS", False, "check it"),
+        ("SQLITE_CORRUPT", False, "backup"),
+        ("SQLITE_CORRUPT_INDEX", False, "backup"),
+        ("SQLITE_NOMEM", False, "memory limit"),
+        ("SQLITE_TOOBIG", False, "too large"),
+        ("SQLITE_CONSTRAINT_TRIGGER", False, ""),
+        ("", False, ""),
+    ],
+)
+def test_errors_have_a_hint_and_a_reach(name: str, whole: bool, hint: str) -> None:
+    """What to do, where that is known; and whether other writes would meet the same error."""
+    error = SqliteError(name)
+    assert of_whole_database(error) is whole
+    assert explain(error).startswith("in SQLite's words")
+    assert hint in explain(error)
+    assert ("(" in explain(error)) == bool(hint)

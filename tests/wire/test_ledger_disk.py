@@ -1,0 +1,218 @@
+"""The ledger on disks as operators have them: a read-only root, copies, links, files that go missing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import yaml
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from eksgateway.ledger.verify import verify
+from eksgateway.v1 import cancellation_pb2 as cpb
+from support.namespaces import read_only_root
+from support.processes import eksgateway, program
+from support.serving import AWS, Place, Served, serving
+from support.simulator import SimulatedEks
+from support.wire import PRODUCTION, recorded, refused, settled
+
+UNAVAILABLE = ("UNAVAILABLE", "LEDGER_UNAVAILABLE")
+SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+async def is_ready(served: Served) -> bool:
+    stub: Any = health_pb2_grpc.HealthStub(served.channel)
+    return bool((await stub.Check(health_pb2.HealthCheckRequest(), timeout=20)).status == SERVING)
+
+
+async def until_ready(served: Served, *, ready: bool = True) -> None:
+    async with asyncio.timeout(30):
+        while await is_ready(served) != ready:  # noqa: ASYNC110 (it happens in another process)
+            await asyncio.sleep(0.05)
+
+
+async def refusal(config: Path) -> str:
+    """What `serve` prints when it does not start."""
+    async with program(*eksgateway("serve", "--config", str(config)), env=AWS) as running:
+        assert await running.end() == 1, running.out
+        assert "Traceback" not in running.err
+        return running.err
+
+
+async def ledger_command(*arguments: str) -> tuple[int, str]:
+    async with program(*eksgateway("ledger", *arguments)) as running:
+        return await running.end(), running.out + running.err
+
+
+async def cancel_many(served: Served, eks: SimulatedEks, count: int) -> list[str]:
+    """Cancellations of as many updates; their ids."""
+    found = []
+    for number in range(count):
+        update_id = eks.rollback(f"prod-{number}", tags=PRODUCTION)
+        found.append((await served.cancel(f"prod-{number}", update_id)).cancellation_id)
+    return found
+
+
+@pytest.fixture
+def place(tmp_path: Path, eks: SimulatedEks) -> Place:
+    return Place(tmp_path, eks.url)
+
+
+async def test_a_read_only_root_records_many_cancels_of_one_update(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Ten cancels of one update make a savepoint that SQLite would keep in a temporary file; the log of
+    denied cancels is pruned; all is recorded, and the gateway stays ready.
+    """
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    place = Place(tmp_path, eks.url, ledger={"path": str(volume / "ledger.db"), "keep_denials": 200})
+    update_id = eks.rollback("prod-1", tags=PRODUCTION | {f"tag-{n}": "x" * 200 for n in range(40)})
+    async with serving(place, *read_only_root(volume)) as served:
+        await until_ready(served)
+        asked = [f"request-{n}" for n in range(10)]
+        answers = [await served.cancel("prod-1", update_id, request_id=name) for name in asked]
+        assert len({each.cancellation_id for each in answers}) == 10
+        denied = (served.cancel("prod-1", update_id, served.viewer, reason="x" * 400) for _ in range(400))
+        for each in await asyncio.gather(*denied, return_exceptions=True):
+            assert isinstance(each, grpc.aio.AioRpcError)
+            assert each.code() is grpc.StatusCode.PERMISSION_DENIED
+        eks.advance(121)
+        for name in asked:
+            await settled(served, cpb.CANCELLATION_PHASE_CANCELLED, request_id=name)
+        await until_ready(served)
+        assert await served.end() == 0
+        assert [line["event"] for line in served.lines if line["level"] == "error"] == []
+    report = verify(volume / "ledger.db")
+    assert (report.broken, report.cancellations) == (None, 10)
+    assert _query(volume / "ledger.db", "SELECT count(*) FROM decisions")[0][0] <= 220
+    assert sorted(each.name for each in volume.iterdir()) == ["ledger.db", "ledger.db.head", "ledger.db.lock"]
+
+
+async def test_a_backup_of_a_running_gateway_has_every_cancellation(place: Place, eks: SimulatedEks) -> None:
+    """14 of 14 come back from it; a copy by cp is refused by `verify`, by `backup` and by a start."""
+    copied, backup = place.path / "copied.db", place.path / "backup.db"
+    async with serving(place) as served:
+        ids = await cancel_many(served, eks, 14)
+        shutil.copy(place.ledger, copied)
+        code, printed = await ledger_command("backup", str(place.ledger), str(backup))
+        assert (code, "28 events, 14 cancellations" in printed) == (0, True), printed
+        served.process.kill()
+    code, printed = await ledger_command("verify", str(copied))
+    assert code == 1
+    assert "Incomplete: it lacks its -wal file" in printed
+    assert "eksgateway ledger backup" in printed
+    code, printed = await ledger_command("backup", str(copied), str(place.path / "other.db"))
+    assert (code, "lacks its -wal file" in printed) == (1, True), printed
+
+    for each in place.path.glob("ledger.db*"):
+        each.unlink()
+    shutil.copy(copied, place.ledger)
+    assert "ledger.db: it lacks its -wal file" in await refusal(place.config)
+    for each in place.path.glob("ledger.db*"):
+        each.unlink()
+    shutil.copy(backup, place.ledger)
+    async with serving(place) as served:
+        for cancellation_id in ids:
+            assert (
+                await recorded(served, cancellation_id=cancellation_id)
+            ).cancellation_id == cancellation_id
+        assert await served.end() == 0
+
+
+async def test_a_wal_removed_under_a_gateway_stops_it_and_loses_nothing(
+    place: Place, eks: SimulatedEks
+) -> None:
+    """Not ready, nothing is sent; SIGTERM writes what was in the file, and the next start has it all."""
+    async with serving(place) as served:
+        ids = await cancel_many(served, eks, 3)
+        await until_ready(served)
+        place.path.joinpath("ledger.db-wal").unlink()
+        update_id = eks.rollback("prod-9", tags=PRODUCTION)
+        assert (await refused(served.cancel("prod-9", update_id))).told == UNAVAILABLE
+        await until_ready(served, ready=False)
+        assert len(eks.calls("CancelUpdate")) == 3
+        assert await served.end() == 0
+        reasons = [line["reason"] for line in served.lines if line["event"] == "ledger.write_failed"]
+        assert "ledger.db-wal: the file was removed or replaced" in reasons[0]
+    async with serving(place) as served:
+        for cancellation_id in ids:
+            await recorded(served, cancellation_id=cancellation_id)
+        assert await served.end() == 0
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5])
+async def test_a_wal_cut_under_a_gateway_stops_it_and_the_next_start(
+    place: Place, eks: SimulatedEks, kept: float
+) -> None:
+    """What was acknowledged may be lost then: not ready, and a start names the events that are missing."""
+    wal = place.path / "ledger.db-wal"
+    async with serving(place) as served:
+        await cancel_many(served, eks, 3)
+        await until_ready(served)
+        os.truncate(wal, int(wal.stat().st_size * kept))
+        update_id = eks.rollback("prod-9", tags=PRODUCTION)
+        assert (await refused(served.cancel("prod-9", update_id))).told == UNAVAILABLE
+        await until_ready(served, ready=False)
+        assert len(eks.calls("CancelUpdate")) == 3
+        assert await served.end() == 0
+        reasons = [line["reason"] for line in served.lines if line["event"] == "ledger.write_failed"]
+        assert "ledger.db-wal: the file was cut" in reasons[0]
+    assert "its newest events are missing" in await refusal(place.config)
+
+
+async def test_no_second_gateway_comes_in_through_another_mount(place: Place, eks: SimulatedEks) -> None:
+    """Nor does it through another name of the file, without the lock file; the first one goes on."""
+    async with serving(place) as first:
+        (place.path / "ledger.db.lock").unlink()
+        (place.path / "other.db").hardlink_to(place.ledger)
+        settings = yaml.safe_load(place.config.read_text())
+        settings["ledger"]["path"] = str(place.path / "other.db")
+        place.config.write_text(yaml.safe_dump(settings))
+        command = (*read_only_root(place.path), *eksgateway("serve", "--config", str(place.config)))
+        async with program(*command, env=AWS) as second:
+            assert await second.end() == 1
+            assert "another gateway process uses this ledger" in second.err
+        await cancel_many(first, eks, 1)
+        assert await first.end() == 0
+    assert verify(place.ledger).events == 2
+
+
+async def test_verify_and_list_read_a_ledger_on_a_read_only_mount(place: Place, eks: SimulatedEks) -> None:
+    """While a gateway writes it, and after a kill, without its -shm file."""
+
+    async def read() -> None:
+        for command in ("verify", "list"):
+            async with program(
+                *read_only_root(temporary),
+                *eksgateway("ledger", command, str(place.ledger)),
+                env={"TMPDIR": str(temporary)},
+            ) as running:
+                assert await running.end() == 0, running.err
+                if command == "verify":
+                    assert "Sound: 6 events, 3 cancellations." in running.out
+                else:
+                    assert len(running.out.splitlines()) == 6
+
+    temporary = place.path / "temporary"
+    temporary.mkdir()
+    async with serving(place) as served:
+        await cancel_many(served, eks, 3)
+        await read()
+        served.process.kill()
+        await served.program.end()
+    (place.path / "ledger.db-shm").unlink()
+    await read()
+    assert list(temporary.iterdir()) == []
+
+
+def _query(path: Path, sql: str) -> list[tuple[Any, ...]]:
+    other = sqlite3.connect(path)
+    try:
+        return other.execute(sql).fetchall()
+    finally:
+        other.close()
