@@ -147,7 +147,7 @@ def build_server(
     metrics = Metrics()
     eks = MeasuredEks(eks, metrics.eks_called)
     decisions = Decisions(policy, ledger.record_denial)
-    budget = Budget(settings.eks.calls_per_s, clock)
+    budget = Budget(settings.eks.calls_per_s, clock, settings.eks.threads)
     reads = SharedReads(eks, budget, clock)
     watches = Watches(reads, ledger.record_observation, clock, settings.watch, random.Random())  # noqa: S311
 

@@ -27,16 +27,21 @@ class Desk:
     clock: FakeClock = field(default_factory=FakeClock)
     called: list[tuple[Lane, Hashable, float]] = field(default_factory=list)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    rate: float = RATE
+    threads: int = 1000
+    answer: asyncio.Event = field(default_factory=asyncio.Event)  # EKS answers once it is set
     budget: Budget = field(init=False)
 
     def __post_init__(self) -> None:
-        self.budget = Budget(RATE, self.clock)
+        self.answer.set()
+        self.budget = Budget(self.rate, self.clock, self.threads)
 
     def work(
         self, lane: Lane, key: Hashable, error: Exception | None = None
     ) -> Callable[[], Awaitable[None]]:
         async def call() -> None:
             self.called.append((lane, key, self.clock.monotonic()))
+            await self.answer.wait()
             if error is not None:
                 raise error
 
@@ -348,3 +353,60 @@ async def test_closing(desk: Desk) -> None:
     for task in waiting:
         with pytest.raises(Draining):
             await task
+
+
+@pytest.fixture
+async def slow() -> AsyncIterator[Desk]:
+    """Eight threads, tokens enough, and an EKS that does not answer yet."""
+    desk = Desk(rate=10_000, threads=8)
+    desk.answer.clear()
+    yield desk
+    for task in desk.tasks:
+        task.cancel()
+    await asyncio.gather(*desk.tasks, return_exceptions=True)
+
+
+async def test_a_caller_that_fills_the_threads_of_a_slow_eks_holds_up_no_other(slow: Desk) -> None:
+    """The others have the next free thread, and every second one from then on."""
+    for _ in range(50):
+        slow.start(Lane.CANCEL, "greedy")
+    await slow.clock.advance()
+    assert slow.order() == ["greedy"] * 7
+    for _ in range(3):
+        slow.start(Lane.CANCEL, "other")
+    slow.called.clear()
+    slow.answer.set()
+    await slow.clock.advance()
+    assert slow.order()[:6].count("other") == 3
+
+
+async def test_reads_leave_threads_to_cancels(slow: Desk) -> None:
+    """Six of eight serve other reads, one more the reads of cancels, and the last one CancelUpdate."""
+    for lane, most in ((Lane.POLL, 3), (Lane.ASK, 6), (Lane.CANCEL, 7), (Lane.FORWARD, 8)):
+        for number in range(20 if lane is not Lane.POLL else 3):
+            slow.start(lane, number)
+        await slow.clock.advance()
+        assert len(slow.called) == most, lane
+
+
+async def test_threads_are_free_again_however_their_calls_end(slow: Desk) -> None:
+    """Answered, failed, or left by their callers, waiting or called."""
+    tasks = [slow.start(Lane.CANCEL, number, error=EksNotFound()) for number in range(20)]
+    await slow.clock.advance()
+    for task in tasks[::2]:
+        task.cancel()
+    slow.answer.set()
+    await slow.clock.advance()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    slow.answer.clear()
+    slow.called.clear()
+    for number in range(20):
+        slow.start(Lane.CANCEL, number)
+    await slow.clock.advance()
+    assert len(slow.called) == 7
+
+
+async def test_a_target_with_one_thread_serves_every_lane() -> None:
+    desk = Desk(rate=10_000, threads=1)
+    await asyncio.gather(*(desk.start(lane) for lane in Lane))
+    assert len(desk.called) == len(Lane)

@@ -1,13 +1,15 @@
 """Whose turn it is to call EKS: cancels first, then by turns those who wait for an answer and polls.
 
 In each of these callers take turns, so that one who asks for much holds up nobody else. Every call of the
-gateway to EKS passes here, each try of it for a token of its own.
+gateway to EKS passes here, each try of it for a token of its own. A call waits here for a free thread too:
+the pool's own queue is in order of arrival, and while EKS is slow one caller could fill it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -53,10 +55,11 @@ class Waiting:
 
 
 class Budget:
-    """``calls_per_s`` for each target, whatever the calls are for. Belongs to one event loop."""
+    """``calls_per_s`` to each target, and ``threads`` calls at once. Belongs to one event loop."""
 
-    def __init__(self, calls_per_s: float, clock: Clock) -> None:
+    def __init__(self, calls_per_s: float, clock: Clock, threads: int = 1000) -> None:
         self._calls_per_s = calls_per_s
+        self._threads = threads
         self._clock = clock
         self._targets: dict[Target, _Turns] = {}
 
@@ -82,7 +85,7 @@ class Budget:
         """As ``call``, for all who wait, also those who ``join`` before it is their turn."""
         turns, tries = self._turns(target), _TRIES[waiting.lane]
         while True:
-            await turns.come(waiting, until)
+            lane = await turns.come(waiting, until)
             began = self._clock.monotonic()
             tries -= 1
             try:
@@ -94,6 +97,8 @@ class Budget:
             except EksUnavailable:
                 if not tries:
                     raise
+            finally:
+                turns.ended(lane)
             await self._clock.sleep(_PAUSE_S)
 
     def join(self, waiting: Waiting, target: Target, who: Hashable) -> None:
@@ -111,27 +116,31 @@ class Budget:
     def _turns(self, target: Target) -> _Turns:
         turns = self._targets.get(target)
         if turns is None:
-            turns = self._targets[target] = _Turns(target, self._calls_per_s, self._clock)
+            turns = self._targets[target] = _Turns(target, self._calls_per_s, self._threads, self._clock)
         return turns
 
 
 class _Turns:
-    """One target's bucket and lines, and a timer for the next token while anybody waits."""
+    """One target's bucket, threads and lines, and a timer for the next token while anybody waits."""
 
-    def __init__(self, target: Target, calls_per_s: float, clock: Clock) -> None:
+    def __init__(self, target: Target, calls_per_s: float, threads: int, clock: Clock) -> None:
         self._target = target
         self._clock = clock
         self._bucket = Bucket(calls_per_s, clock.monotonic())
+        self._threads = threads
+        self._calling: Counter[Lane] = Counter()  # calls under way; polls count as ASK, which they may become
         self._lines = {lane: Line() for lane in Lane}
         self._polled = False  # the last turn that was no cancel's was a poll's
         self._timer: asyncio.Task[None] | None = None
 
-    async def come(self, waiting: Waiting, until: float) -> None:
-        """Return when it is this call's turn, with its token taken."""
+    async def come(self, waiting: Waiting, until: float) -> Lane:
+        """Return when it is this call's turn, with its token taken, the lane to name when it ``ended``."""
         lane = waiting.lane
         now, urgent = self._clock.monotonic(), lane in _URGENT
-        if not any(self._lines[each] for each in _AHEAD[lane]) and self._bucket.take(now, urgent=urgent):
-            return
+        ahead = any(self._lines[each] for each in _AHEAD[lane])
+        if not ahead and self._has_thread(lane) and self._bucket.take(now, urgent=urgent):
+            self._begun(lane)
+            return lane
         if lane not in _PATIENT:
             self._admit(lane, waiting.whos)
             until = now + PATIENCE_S
@@ -142,12 +151,26 @@ class _Turns:
             self._set_timer()
         try:
             come = await place.come
+        except asyncio.CancelledError:
+            if place.come.done() and not place.come.cancelled() and place.come.result():
+                self.ended(waiting.lane)  # its turn came as the caller left
+            raise
         finally:
             waiting.place = None
             for who in waiting.whos:
                 self._lines[waiting.lane].leave(who, place)
         if not come:
             raise DecisionStale if lane is Lane.FORWARD else _used_up(PATIENCE_S)
+        return waiting.lane
+
+    def _begun(self, lane: Lane) -> None:
+        self._calling[Lane.ASK if lane is Lane.POLL else lane] += 1
+
+    def ended(self, lane: Lane) -> None:
+        """A call that came in this lane has ended."""
+        self._calling[Lane.ASK if lane is Lane.POLL else lane] -= 1
+        if any(self._lines.values()):
+            self._serve()
 
     def join(self, waiting: Waiting, who: Hashable) -> None:
         if waiting.lane is Lane.ASK and who in waiting.whos:
@@ -192,16 +215,27 @@ class _Turns:
         now = self._clock.monotonic()
         while (lane := self._first(now)) is not None and self._bucket.take(now, urgent=lane in _URGENT):
             self._lines[lane].serve()
+            self._begun(lane)
             if lane not in _URGENT:
                 self._polled = lane is Lane.POLL
         self._set_timer()
 
     def _first(self, now: float) -> Lane | None:
-        """The lane whose turn it is, of those in which anybody waits; who is late is sent away in all."""
-        waiting = [lane for lane in Lane if self._lines[lane].waits(now)]
+        """The lane whose turn it is, of those where calls wait for no thread. Late calls end in all lanes."""
+        waiting = [lane for lane in Lane if self._lines[lane].waits(now) and self._has_thread(lane)]
         if not self._polled and waiting == [Lane.ASK, Lane.POLL]:
             return Lane.POLL
         return waiting[0] if waiting else None
+
+    def _has_thread(self, lane: Lane) -> bool:
+        """Reads for no cancel use three quarters of the threads, and all reads seven eighths of them."""
+        calls = self._calling[Lane.ASK]
+        if lane in (Lane.ASK, Lane.POLL) and calls >= max(1, self._threads * 6 // 8):
+            return False
+        calls += self._calling[Lane.CANCEL]
+        if lane is not Lane.FORWARD and calls >= max(1, self._threads * 7 // 8):
+            return False
+        return calls + self._calling[Lane.FORWARD] < self._threads
 
     def _set_timer(self) -> None:
         if self._timer is not None:
