@@ -18,10 +18,11 @@ from eksgateway.ledger.projection import DenialsLost
 from eksgateway.ledger.sql import SqlLedger
 from eksgateway.ledger.sqlite import explain, of_whole_database
 from eksgateway.ledger.verify import verify
-from eksgateway.model import OutcomeKind
+from eksgateway.model import CancelRequest, Intent, OutcomeKind
 from eksgateway.settings import LedgerSettings
 from support.ledger import Faults, faulty_ledger, locked, until
-from support.records import denial, intent, outcome
+from support.logs import capture_logs
+from support.records import denial, intent, outcome, ref
 
 # What SQLite does when such a row comes: undo the statement, or the whole transaction as on an I/O error.
 UNDOES = ["ABORT", "ROLLBACK"]
@@ -115,6 +116,43 @@ async def test_a_failed_commit_is_tried_again_for_each_of_its_batch(
     assert [isinstance(each, LedgerUnavailable) for each in results] == [False, False, True, False]
     assert [name for _, name in bodies(settings)] == [f"cancellation-{n}" for n in ("first", "0", "1", "3")]
     admit(settings)
+
+
+def leave_pages(ledger: SqlLedger, faults: Faults, settings: LedgerSettings, count: int) -> None:
+    """Let the disk have room for so many more pages."""
+    with closing(sqlite3.connect(settings.path)) as other:
+        (pages,) = other.execute("PRAGMA page_count").fetchone()
+    faults.pages = pages + count
+    ledger._engines[0].dispose()  # noqa: SLF001 (the limit is for new connections)
+
+
+def intent_of(name: int, size: int) -> Intent:
+    return intent(str(name), request=CancelRequest(ref(), "x" * size, ""))
+
+
+async def test_a_write_that_does_not_fit_harms_no_other_of_its_batch(
+    ledger: SqlLedger, faults: Faults, settings: LedgerSettings
+) -> None:
+    """On a disk that is nearly full the small ones are written."""
+    leave_pages(ledger, faults, settings, 50)
+    sizes = [1, 1, 400_000, 1, 1]
+    calls = (ledger.commit_intent(intent_of(n, size)) for n, size in enumerate(sizes))
+    results = await in_one_batch(faults, ledger, *calls)
+    assert [isinstance(each, LedgerUnavailable) for each in results] == [size > 1 for size in sizes]
+    assert "free some space" in results[2].detail
+
+
+async def test_a_full_disk_fails_a_batch_after_two_attempts(
+    ledger: SqlLedger, faults: Faults, settings: LedgerSettings
+) -> None:
+    """Where nothing fits, the rest of the batch is not tried one by one."""
+    leave_pages(ledger, faults, settings, 50)
+    with capture_logs() as logs:
+        calls = (ledger.commit_intent(intent_of(n, 400_000)) for n in range(6))
+        results = await in_one_batch(faults, ledger, *calls)
+    assert {type(each) for each in results} == {LedgerUnavailable}
+    failed = [each["operations"] for each in logs if each["event"] == "ledger.write_failed"]
+    assert failed == [1, 5]
 
 
 async def test_a_locked_database_fails_a_batch_after_one_wait(

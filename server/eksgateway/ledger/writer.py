@@ -134,7 +134,7 @@ class Writer:
             failed = self._transact(batch, lambda: self._take(begun=True))
             if failed is None:
                 self._report(batch)
-            elif batch and not failed.of_all:
+            elif batch and not failed.slow:
                 self._each_alone(batch)
             else:
                 self._fail(batch or self._take(begun=False), failed)
@@ -173,7 +173,7 @@ class Writer:
         except Exception as exc:  # noqa: BLE001 (whatever it is, each caller gets it, and the thread lives)
             slow = time.monotonic() - started > _SLOW_S
             self._suspect = True
-            return _Failure(explain(exc), of_all=slow or of_whole_database(exc))
+            return _Failure(explain(exc), slow, of_whole_database(exc))
         self._after_commit(connection, transaction.head)
         return None
 
@@ -204,20 +204,24 @@ class Writer:
     def _each_alone(self, batch: list[Operation[Any]]) -> None:
         """Commit each operation of a batch that failed by itself, so that one harms no other.
 
-        A failure of the whole database ends it: the rest would only wait for the same one.
+        The rest fails at once where it would only meet the same failure: after one that was slow, or two
+        in a row that are of the whole database (of one alone, the operation may be too large for the disk).
         """
+        failures = 0
         for number, operation in enumerate(batch):
             if operation.abandoned:
                 continue
             operation.value, operation.error = None, None
             failed = self._transact([], lambda: [operation])  # noqa: B023 (called before the next one)
-            if failed is not None and failed.of_all:
+            if failed is None:
+                self._report([operation])
+                failures = 0
+                continue
+            failures += failed.of_all
+            if failed.slow or failures == 2:
                 self._fail(batch[number:], failed)
                 return
-            if failed is not None:
-                self._fail([operation], failed)
-            else:
-                self._report([operation])
+            self._fail([operation], failed)
 
     def _fail(self, batch: list[Operation[Any]], failed: _Failure) -> None:
         for operation in batch:
@@ -234,13 +238,15 @@ class Writer:
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """Why a transaction failed; ``of_all`` where another would fail in the same way."""
+    """Why a transaction failed; ``of_all`` where it is the whole database that failed."""
 
     reason: str
+    slow: bool
     of_all: bool
 
     def error(self) -> StoreFailed:
-        return StoreFailed(self.reason) if self.of_all else OperationFailed(self.reason)
+        of_all = self.slow or self.of_all
+        return StoreFailed(self.reason) if of_all else OperationFailed(self.reason)
 
 
 def _perform(transaction: Transaction, batch: list[Operation[Any]]) -> None:
