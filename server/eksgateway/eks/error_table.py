@@ -169,7 +169,7 @@ def translate(exc: Exception, operation: str, lost: type[EksError]) -> EksError:
 
 
 def no_credentials(exc: Exception) -> UpstreamCredentials:
-    """The error for whatever went wrong in getting credentials: never the caller's fault, nor EKS's."""
+    """The error for any failure to get credentials: never the caller's fault, nor EKS's."""
     if not isinstance(exc, aws.ClientError):
         return UpstreamCredentials(CANNOT_GET, detail=_detail(exc, "credentials"))
     operation = exc.operation_name

@@ -45,7 +45,7 @@ class Eks(Protocol):
         ``send_before`` is a monotonic time in seconds; it is checked on the worker thread just
         before sending, and past it DecisionStale is raised and nothing is sent. EksRefused,
         EksThrottled, EksNotReached, UpstreamCredentials and DecisionStale all mean that EKS did
-        not act; EksNoAnswer means that nobody knows.
+        not act; EksNoAnswer means that this is not known.
         """
 
     async def close(self) -> None:

@@ -70,12 +70,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_LEDGER_UNAVAILABLE: _ErrorReason.ValueType  # 17
     """UNAVAILABLE. The intent could not be recorded; nothing was sent."""
     ERROR_REASON_OUTCOME_UNRECORDED: _ErrorReason.ValueType  # 18
-    """UNAVAILABLE. What became of the cancel could not be recorded yet. Metadata:
+    """UNAVAILABLE. The outcome of the cancel could not be recorded yet. Metadata:
     `cancellation_id`.
     """
     ERROR_REASON_OUTCOME_UNKNOWN: _ErrorReason.ValueType  # 19
-    """UNAVAILABLE. Whether EKS got the cancel is not known: EKS gave no answer, or what came was not
-    EKS's own (a 5xx, a proxy's 4xx). Metadata: `cancellation_id`: ask GetCancellation, or call again
+    """UNAVAILABLE. It is not known whether EKS got the cancel: EKS gave no answer, or the answer was
+    not EKS's own (a 5xx, a proxy's 4xx). Metadata: `cancellation_id`: ask GetCancellation, or call again
     with the same request_id, to learn what became of it; a new request_id sends again.
     """
     ERROR_REASON_EKS_INVALID_PARAMETER: _ErrorReason.ValueType  # 20
@@ -189,12 +189,12 @@ names it.
 ERROR_REASON_LEDGER_UNAVAILABLE: ErrorReason.ValueType  # 17
 """UNAVAILABLE. The intent could not be recorded; nothing was sent."""
 ERROR_REASON_OUTCOME_UNRECORDED: ErrorReason.ValueType  # 18
-"""UNAVAILABLE. What became of the cancel could not be recorded yet. Metadata:
+"""UNAVAILABLE. The outcome of the cancel could not be recorded yet. Metadata:
 `cancellation_id`.
 """
 ERROR_REASON_OUTCOME_UNKNOWN: ErrorReason.ValueType  # 19
-"""UNAVAILABLE. Whether EKS got the cancel is not known: EKS gave no answer, or what came was not
-EKS's own (a 5xx, a proxy's 4xx). Metadata: `cancellation_id`: ask GetCancellation, or call again
+"""UNAVAILABLE. It is not known whether EKS got the cancel: EKS gave no answer, or the answer was
+not EKS's own (a 5xx, a proxy's 4xx). Metadata: `cancellation_id`: ask GetCancellation, or call again
 with the same request_id, to learn what became of it; a new request_id sends again.
 """
 ERROR_REASON_EKS_INVALID_PARAMETER: ErrorReason.ValueType  # 20

@@ -50,8 +50,8 @@ class UpdateServiceStub:
 
     Give a `request_id` and a call that failed can be repeated safely: the same id with the same
     parameters has one effect and is told the recorded result again. UNAVAILABLE with the reason
-    OUTCOME_UNKNOWN means that nobody knows whether EKS got the cancel: EKS gave no answer, or what
-    came was not EKS's. The gateway looks at the update until that tells. Call again with the same
+    OUTCOME_UNKNOWN means that it is not known whether EKS got the cancel: EKS gave no answer, or
+    the answer was not EKS's. The gateway looks at the update until that tells. Call again with the same
     id, or GetCancellation, to learn what became of it: that never sends. To send again, call with
     a new `request_id`; at worst EKS refuses it, because it is cancelling already.
 
@@ -134,8 +134,8 @@ class UpdateServiceAsyncStub(UpdateServiceStub):
 
     Give a `request_id` and a call that failed can be repeated safely: the same id with the same
     parameters has one effect and is told the recorded result again. UNAVAILABLE with the reason
-    OUTCOME_UNKNOWN means that nobody knows whether EKS got the cancel: EKS gave no answer, or what
-    came was not EKS's. The gateway looks at the update until that tells. Call again with the same
+    OUTCOME_UNKNOWN means that it is not known whether EKS got the cancel: EKS gave no answer, or
+    the answer was not EKS's. The gateway looks at the update until that tells. Call again with the same
     id, or GetCancellation, to learn what became of it: that never sends. To send again, call with
     a new `request_id`; at worst EKS refuses it, because it is cancelling already.
 
@@ -221,8 +221,8 @@ class UpdateServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Give a `request_id` and a call that failed can be repeated safely: the same id with the same
         parameters has one effect and is told the recorded result again. UNAVAILABLE with the reason
-        OUTCOME_UNKNOWN means that nobody knows whether EKS got the cancel: EKS gave no answer, or what
-        came was not EKS's. The gateway looks at the update until that tells. Call again with the same
+        OUTCOME_UNKNOWN means that it is not known whether EKS got the cancel: EKS gave no answer, or
+        the answer was not EKS's. The gateway looks at the update until that tells. Call again with the same
         id, or GetCancellation, to learn what became of it: that never sends. To send again, call with
         a new `request_id`; at worst EKS refuses it, because it is cancelling already.
 
