@@ -252,6 +252,65 @@ def test_what_cannot_serve_is_refused_with_how_to_set_it(
         load(write(tmp_path, **changes))
 
 
+TEXT = """
+policy: {data: data.yaml}
+ledger: {path: ledger.db}
+identity: {jwt: {issuers: [{name: corp, issuer: https://i, audience: eks, jwks: keys.json}]}}
+eks: {targets: [{account_id: "111122223333", region: us-east-1}]}
+limits: {calls: 10}
+"""
+ARN = "arn:aws:iam::011122223333:role/x"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (
+            '"111122223333"',
+            "111122223333",
+            "eks.targets.0.account_id: 111122223333 without quotes is a number",
+        ),
+        ('"111122223333"', "011122223333", 'a number; write it as text: "011122223333"'),
+        (
+            '"111122223333"',
+            '"11122223333"',
+            'write the 12 digits in quotes, leading zeros too, for example "0',
+        ),
+        ('"111122223333"', f'"111122223333", role_arn: "{ARN}"', "account 011122223333"),
+        ('"111122223333"', "", "eks.targets.0.account_id: is empty: set it"),
+        ("us-east-1", "no", 'eks.targets.0.region: no without quotes is a boolean; write it as text: "no"'),
+        (
+            "audience: eks",
+            "audience: 2026-01-01",
+            "audience: 2026-01-01 without quotes is a date; write it as",
+        ),
+        (
+            "issuer: https://i",
+            "issuer: 1.5",
+            'issuer: 1.5 without quotes is a number; write it as text: "1.5"',
+        ),
+        ("name: corp", "name: on", 'name: on without quotes is a boolean; write it as text: "on"'),
+        ("path: ledger.db", "path: 1", "ledger.path: 1 without quotes is a number"),
+        ("calls: 10", "calls: 010", "limits.calls: 010 is 8 to YAML; write it as a plain number"),
+        ("calls: 10", "call_timeout_s: 1:30", "limits.call_timeout_s: 1:30 is 90 to YAML"),
+        ("calls: 10", "calls: yes", "limits.calls: must be a number, and YAML reads on, off, yes and no as"),
+        ("calls: 10", "call_timeout_s: on", "limits.call_timeout_s: must be a number"),
+        ("calls: 10", "call_timeout_s: .inf", "limits.call_timeout_s: Input should be a finite number"),
+        ("limits: {calls: 10}", "limits: &a {calls: *a}", "is nested without end"),
+    ],
+)
+def test_what_yaml_reads_as_something_else_is_refused_with_how_to_write_it(
+    old: str, new: str, told: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(TEXT)
+    load(path)
+    path.write_text(TEXT.replace(old, new))
+    with pytest.raises(SettingsError) as caught:
+        load(path)
+    assert told in str(caught.value)
+
+
 def test_only_what_is_at_fault_is_named(tmp_path: Path) -> None:
     """A list of one that is at fault is not an empty one."""
     with pytest.raises(SettingsError) as refused:

@@ -26,6 +26,7 @@ from pydantic import (
 
 from eksgateway.errors import StartError
 from eksgateway.model import Target
+from eksgateway.written import Place, Written
 
 
 class SettingsError(StartError):
@@ -33,7 +34,15 @@ class SettingsError(StartError):
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _number(cls, value: Any, info: ValidationInfo) -> Any:
+        """A boolean is no number, though Python takes it for 0 or 1."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in (int, float):
+            raise ValueError("must be a number, and YAML reads on, off, yes and no as a boolean")
+        return value
 
 
 def _resolve(value: Path, info: ValidationInfo) -> Path:
@@ -464,34 +473,30 @@ class Settings(_Section):
         return self
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice: YAML would take the last one without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the setting {key.value!r} stands twice", key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
 def load(path: Path) -> Settings:
     """The settings in a YAML file. Raises SettingsError, with every fault and its place."""
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506  a SafeLoader
+        written = Written(path.read_text(encoding="utf-8"))
+        odd = dict(written.odd_numbers())
     except OSError as exc:
         raise SettingsError(f"{path}: cannot be read: {exc.strerror}") from exc
     except (yaml.YAMLError, UnicodeDecodeError) as exc:
         raise SettingsError(f"{path}: is not YAML: {exc}") from exc
-    if not isinstance(raw, dict):
+    except RecursionError as exc:  # an alias inside its own anchor
+        raise SettingsError(f"{path}: is nested without end") from exc
+    if not isinstance(written.raw, dict):
         raise SettingsError(f"{path}: must be a mapping of settings; see config.example.yaml")
+    faults: dict[Place, str] = {}
+    settings = None
     try:
-        return Settings.model_validate(raw, context={"base": path.resolve().parent})
+        settings = Settings.model_validate(written.raw, context={"base": path.resolve().parent})
     except ValidationError as exc:
-        raise SettingsError(f"{path}:\n{_explain(exc)}") from exc
+        faults = _explain(exc, written)
+    faults = odd | faults
+    if settings is None or faults:
+        lines = (f"  - {'.'.join(map(str, place)) or 'settings'}: {fault}" for place, fault in faults.items())
+        raise SettingsError("\n".join([f"{path}:", *lines]))
+    return settings
 
 
 _HINTS = {
@@ -501,25 +506,33 @@ _HINTS = {
 }
 
 
-def _explain(exc: ValidationError) -> str:
-    lines, errors = [], exc.errors()
-    for error in errors:
-        if error["type"] == "too_short" and any(_within(other["loc"], error["loc"]) for other in errors):
-            continue  # pydantic does not count what is at fault itself
-        place = ".".join(str(part) for part in error["loc"])
-        lines.append(f"  - {place or 'settings'}: {_fault(place, error)}")
-    return "\n".join(lines)
+def _explain(exc: ValidationError, written: Written) -> dict[Place, str]:
+    """Each fault by its place."""
+    errors = exc.errors()
+    return {
+        error["loc"]: _fault(error, written)
+        for error in errors
+        # pydantic does not count what is at fault itself
+        if error["type"] != "too_short" or not any(_within(other["loc"], error["loc"]) for other in errors)
+    }
 
 
 def _within(inner: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
     return len(inner) > len(outer) and inner[: len(outer)] == outer
 
 
-def _fault(place: str, error: Any) -> str:
-    if error["type"] == "extra_forbidden":
-        return "unknown setting: remove it or correct its spelling"
-    if error["type"] == "missing":
-        return _HINTS.get(place, "is missing: set it")
-    if error["type"] == "too_short":
-        return "name at least one"
-    return str(error["msg"]).removeprefix("Value error, ")
+def _fault(error: Any, written: Written) -> str:
+    place = error["loc"]
+    match error["type"]:
+        case "extra_forbidden":
+            return "unknown setting: remove it or correct its spelling"
+        case "missing":
+            return _HINTS.get(".".join(map(str, place)), "is missing: set it")
+        case "too_short":
+            return "name at least one"
+        case "string_type" | "path_type" if hint := written.hint(place):
+            return hint
+        case "string_pattern_mismatch" if place[-1] == "account_id":
+            return 'write the 12 digits in quotes, leading zeros too, for example "011122223333"'
+        case _:
+            return str(error["msg"]).removeprefix("Value error, ")

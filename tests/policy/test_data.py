@@ -144,7 +144,10 @@ TRAPS = {
         "id: other",
         "column 7: is not YAML that can be used: the key 'id' stands twice in one mapping",
     ),
-    "key-number": ("5: x", "a key must be text"),
+    "region": ("regions: [no]", 'regions[0]: no without quotes is a boolean; write it as text: "no"'),
+    "key-number": ("5: x", 'the key 5 without quotes is a number; write it as text: "5"'),
+    "key-boolean": ("tags: {on: [x]}", 'the key on without quotes is a boolean; write it as text: "on"'),
+    "key-list": ("[a]: x", "a key must be text"),
     "tab": ("\tid: y", "is not YAML that can be used"),
     "tag": ("clusters: !!python/name:os.system", "is not YAML that can be used"),
 }

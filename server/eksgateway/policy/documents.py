@@ -61,6 +61,9 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
+        if isinstance(key, Unquoted):
+            problem = f'the key {key.text} without quotes is {key.kind}; write it as text: "{key.text}"'
+            raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
         if not isinstance(key, str):
             raise yaml.constructor.ConstructorError(None, None, "a key must be text", key_node.start_mark)
         if key in found:
