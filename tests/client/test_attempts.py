@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import grpc
 import pytest
 from grpc_status import rpc_status
 
 from eksgateway import errors
-from eksgateway.client.attempts import Attempts, Credentials, Said, Timing
+from eksgateway.client.attempts import Attempts, Credentials, Timing, may_pass
+from eksgateway.client.errors import ErrorDetails
 from eksgateway.rpc.interceptors.errors import status_of
+from support.clock import FakeClock
 
 LEAVES = sorted(errors.BY_REASON.items())
 MENDED = {
@@ -29,50 +31,77 @@ def error_of(error: errors.GatewayError) -> grpc.aio.AioRpcError:
     )
 
 
-def broken(code: grpc.StatusCode) -> grpc.aio.AioRpcError:
+def broken(code: grpc.StatusCode, details: str = "made on the way") -> grpc.aio.AioRpcError:
     """An error that says nothing of the gateway's."""
-    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details="made on the way")
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details=details)
 
 
 class Waits:
-    """The rests that were taken, with chance at its highest, or at ``chance``."""
+    """The rests that were taken, with chance at its highest, or at ``chance``; they take no time."""
 
     def __init__(self, chance: float = 1.0) -> None:
         self.taken: list[float] = []
-        self.timing = Timing(sleep=self._sleep, random=lambda: chance)
+        self.clock = FakeClock()
+        self.timing = Timing(sleep=self._sleep, random=lambda: chance, monotonic=self.clock.monotonic)
 
     async def _sleep(self, seconds: float) -> None:
         self.taken.append(seconds)
+        await self.clock.advance(seconds)
+
+
+Make = Callable[..., Attempts]
+
+
+@pytest.fixture
+async def make() -> AsyncIterator[Make]:
+    """Makes attempts over a channel that has not connected."""
+    async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
+        yield lambda timing, credentials=None, **more: Attempts(channel, credentials, timing, **more)
 
 
 @pytest.mark.parametrize(("reason", "kind"), LEAVES, ids=[reason for reason, _ in LEAVES])
-def test_every_error_of_the_gateway(reason: str, kind: type[errors.GatewayError]) -> None:
-    """Another attempt is made when time may mend it, and not otherwise."""
-    retry = 1.0 if reason == "EKS_THROTTLED" else None  # the adapter always says when
-    said = Said.by(error_of(kind(retry_after=retry)))
-    assert (said.reason, said.passes) == (reason, reason in MENDED)
+async def test_errors_of_the_gateway(make: Make, reason: str, kind: type[errors.GatewayError]) -> None:
+    """Another attempt follows when time may mend the error, and not otherwise."""
+    retry = 1.0 if reason == "EKS_THROTTLED" else None  # the adapter always sets one
+    error = error_of(kind(retry_after=retry))
+    assert ErrorDetails.of(error).reason == reason
+    assert may_pass(ErrorDetails.of(error)) is (reason in MENDED)
+    attempts = make(Waits().timing)
+    if reason in MENDED:
+        await attempts.failed(error)
+    else:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await attempts.failed(error)
 
 
 @pytest.mark.parametrize("code", list(grpc.StatusCode), ids=lambda code: code.name)
-def test_errors_made_on_the_way(code: grpc.StatusCode) -> None:
-    """Broken connections pass; what a proxy refuses does not."""
-    passing = ("UNAVAILABLE", "INTERNAL", "UNKNOWN", "CANCELLED", "DEADLINE_EXCEEDED")
-    assert Said.by(broken(code)).passes is (code.name in passing)
+async def test_errors_made_on_the_way(make: Make, code: grpc.StatusCode) -> None:
+    """A broken connection is tried again; what a proxy refuses is not."""
+    attempts = make(Waits().timing)
+    if code.name in ("UNAVAILABLE", "INTERNAL", "UNKNOWN", "CANCELLED", "DEADLINE_EXCEEDED"):
+        await attempts.failed(broken(code))
+    else:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await attempts.failed(broken(code))
 
 
-def test_details_beside_another_status() -> None:
-    """What contradicts its own details counts as what its status says."""
-    other = error_of(errors.PolicyDenied())
-    mangled = grpc.aio.AioRpcError(
-        grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), other.trailing_metadata(), details="upstream reset"
-    )
-    assert Said.by(mangled) == Said(grpc.StatusCode.UNAVAILABLE)
+async def test_a_reason_of_a_newer_gateway_counts_by_its_status(make: Make) -> None:
+    class TooNew(errors.Unavailable):
+        reason = "TOO_NEW"
+
+    class TooNewToo(errors.FailedPrecondition):
+        reason = "TOO_NEW_TOO"
+
+    attempts = make(Waits().timing)
+    await attempts.failed(error_of(TooNew("one")))
+    with pytest.raises(grpc.aio.AioRpcError):
+        await attempts.failed(error_of(TooNewToo("two")))
 
 
-async def test_the_rests_double_up_to_the_longest() -> None:
+async def test_the_rests_double_up_to_the_longest(make: Make) -> None:
     """Anything from nothing to a bound that doubles, and begins anew after a message."""
     waits = Waits()
-    attempts = Attempts(None, waits.timing)
+    attempts = make(waits.timing)
     for _ in range(8):
         await attempts.failed(broken(grpc.StatusCode.UNAVAILABLE))
     assert waits.taken == [0.5, 1, 2, 4, 8, 16, 30, 30]
@@ -81,45 +110,114 @@ async def test_the_rests_double_up_to_the_longest() -> None:
     assert waits.taken[-1] == 0.5
 
 
-async def test_the_jitter_is_full() -> None:
+async def test_the_jitter_is_full(make: Make) -> None:
     """Chance may make it nothing: clients that lost one gateway together do not come back together."""
     waits = Waits(chance=0)
-    await Attempts(None, waits.timing).failed(None)
+    await make(waits.timing).failed(None)
     assert waits.taken == [0]
 
 
-async def test_years_without_a_gateway() -> None:
+async def test_the_doubling_has_an_end(make: Make) -> None:
     """No number becomes too large."""
-    waits = Waits()
-    attempts = Attempts(None, waits.timing)
-    attempts.failures = 10_000_000
-    await attempts.failed(None)
-    assert waits.taken == [30]
+    waits = Waits(chance=0.5)
+    attempts = make(waits.timing)
+    for _ in range(2000):
+        await attempts.failed(broken(grpc.StatusCode.UNAVAILABLE))
+    assert waits.taken[-1] == 15
 
 
-async def test_what_the_gateway_asks_for_comes_on_top() -> None:
-    """Nobody is back before the time it names, and not everybody right at it."""
+async def test_the_time_that_the_gateway_asks_for_comes_first(make: Make) -> None:
+    """No attempt comes before the time that it names, and not all come right at it."""
     waits = Waits()
-    await Attempts(None, waits.timing).failed(error_of(errors.Draining(retry_after=7.5)))
+    await make(waits.timing).failed(error_of(errors.Draining(retry_after=7.5)))
     assert waits.taken == [8.0]
 
 
-async def test_new_credentials_are_asked_for_once() -> None:
-    """A token may expire on the way; one that is refused again is of no use, until something worked."""
+async def test_attempts_end_with_the_timeout(make: Make) -> None:
+    """The rests are cut so that a last attempt of a second fits in; its error is raised."""
+    waits = Waits()
+    attempts = make(waits.timing, timeout=20)
+    for _ in range(6):
+        await attempts.failed(broken(grpc.StatusCode.UNAVAILABLE))
+    with pytest.raises(grpc.aio.AioRpcError):
+        await attempts.failed(broken(grpc.StatusCode.UNAVAILABLE))
+    assert waits.taken == [0.5, 1, 2, 4, 8, pytest.approx(3.5)]
+
+
+async def test_a_time_beyond_the_timeout_is_not_waited_for(make: Make) -> None:
+    """The error is raised at once: no attempt would fit in after it."""
+    waits = Waits()
+    with pytest.raises(grpc.aio.AioRpcError):
+        await make(waits.timing, timeout=20).failed(error_of(errors.Overloaded(retry_after=19.5)))
+    assert waits.taken == []
+
+
+async def test_a_token_that_has_expired_is_replaced_once(make: Make) -> None:
+    """Until something worked: a new one that has expired too is the last."""
     waits, refusal = Waits(), error_of(errors.CredentialsExpired())
-    attempts = Attempts(lambda: "token", waits.timing)
+    tokens = iter(["first", "second", "third", "fourth", "fifth"])
+    attempts = make(waits.timing, lambda: next(tokens))
+    assert await attempts.metadata() == (("authorization", "Bearer first"),)
     await attempts.failed(refusal)
+    assert await attempts.metadata() == (("authorization", "Bearer second"),)
     with pytest.raises(grpc.aio.AioRpcError):
         await attempts.failed(refusal)
     attempts.succeeded()
+    assert await attempts.metadata() == (("authorization", "Bearer third"),)
     await attempts.failed(refusal)
     assert len(waits.taken) == 2
 
 
-async def test_without_credentials_there_are_no_new_ones() -> None:
-    """The first refusal is the last."""
+@pytest.mark.parametrize("kind", [errors.CredentialsExpired, errors.CredentialsInvalid])
+async def test_the_same_credentials_are_not_tried_twice(make: Make, kind: type[errors.GatewayError]) -> None:
+    attempts = make(Waits().timing, lambda: "always this")
+    await attempts.metadata()
     with pytest.raises(grpc.aio.AioRpcError):
-        await Attempts(None, Waits().timing).failed(error_of(errors.CredentialsMissing()))
+        await attempts.failed(error_of(kind()))
+
+
+async def test_without_credentials_there_are_no_new_ones(make: Make) -> None:
+    with pytest.raises(grpc.aio.AioRpcError):
+        await make(Waits().timing).failed(error_of(errors.CredentialsMissing()))
+
+
+FAULTS = {
+    "Tls handshake failed (TSI_PROTOCOL_FAILURE): SSL_ERROR_SSL: CERTIFICATE_VERIFY_FAILED": "no CA in this",
+    "errors resolving nowhere.invalid:1: [hostname lookup error]": "name is not known",
+    "failed to connect; last error: Socket closed": "found by looking",
+}
+
+
+@pytest.mark.parametrize("details", FAULTS, ids=["tls", "name", "looking"])
+async def test_a_wrong_address_ends_the_attempts(make: Make, details: str) -> None:
+    """After a few, with a note that says what to correct."""
+    waits = Waits()
+    attempts = make(waits.timing, find_fault=_found)
+    error = broken(grpc.StatusCode.UNAVAILABLE, details)
+    await attempts.failed(error)
+    await attempts.failed(error)
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await attempts.failed(error)
+    assert FAULTS[details] in raised.value.__notes__[0]
+
+
+@pytest.mark.parametrize("details", FAULTS, ids=["tls", "name", "looking"])
+async def test_an_address_that_was_right_before_is_tried_on(make: Make, details: str) -> None:
+    """A name or a certificate may be missing for a while, as in a restart."""
+    attempts = make(Waits().timing, find_fault=_found)
+    attempts.succeeded()
+    for _ in range(100):
+        await attempts.failed(broken(grpc.StatusCode.UNAVAILABLE, details))
+
+
+async def _found() -> str:
+    return "found by looking"
+
+
+async def test_a_gateway_that_is_away_is_tried_on(make: Make) -> None:
+    attempts = make(Waits().timing, find_fault=_found)
+    for _ in range(100):
+        await attempts.failed(broken(grpc.StatusCode.UNAVAILABLE, "Failed to connect: Connection refused"))
 
 
 def _later(token: str) -> Awaitable[str]:
@@ -137,6 +235,8 @@ def _later(token: str) -> Awaitable[str]:
         pytest.param(lambda: "abc\n", (("authorization", "Bearer abc"),), id="the line of a file"),
     ],
 )
-async def test_credentials(credentials: Credentials | None, metadata: tuple[tuple[str, str], ...]) -> None:
+async def test_credentials(
+    make: Make, credentials: Credentials | None, metadata: tuple[tuple[str, str], ...]
+) -> None:
     """They are asked each time, at once or with patience."""
-    assert await Attempts(credentials, Timing()).metadata() == metadata
+    assert await make(Timing(), credentials).metadata() == metadata

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -17,11 +18,12 @@ HEARTBEAT, FINAL = pb.WATCH_KIND_HEARTBEAT, pb.WATCH_KIND_FINAL
 
 
 class Desk:
-    """A view and the clock it looks at; EKS's and the gateway's clock is ``ahead`` of it."""
+    """A view and the clock it looks at; the gateway's is ``ahead``. An ``old`` gateway sends no age."""
 
-    def __init__(self, max_age: float = 60, ahead: float = 0) -> None:
+    def __init__(self, max_age: float = 60, ahead: float = 0, *, old: bool = False) -> None:
         self.clock = FakeClock()
         self.ahead = ahead
+        self.old = old
         timing = Timing(now=lambda: self.clock.now().timestamp(), monotonic=self.clock.monotonic)
         self.view = View(max_age, timing)
 
@@ -32,6 +34,8 @@ class Desk:
         )
         seen = self.clock.now().timestamp() + self.ahead - age
         message.observe_time.FromNanoseconds(int(seen * 1e9))
+        if not self.old:
+            message.age.FromNanoseconds(int(age * 1e9))
         return self.view.take(message)
 
 
@@ -101,35 +105,62 @@ async def test_an_older_sight_of_eks_changes_no_age() -> None:
     assert desk.view.fresh_for == pytest.approx(50)
 
 
-@pytest.mark.parametrize("ahead", [30, 3600], ids=["a little", "much"])
-async def test_a_clock_that_is_behind_the_gateways(ahead: float) -> None:
-    """What comes counts as fresh; time goes on from there by the monotonic clock."""
+@pytest.mark.parametrize("ahead", [61, -61, 7200, -7200, 31_536_000, -31_536_000])
+async def test_clocks_that_differ_change_no_age(ahead: float) -> None:
+    """Only the gateway's own count of seconds and this machine's monotonic clock do."""
     desk = Desk(ahead=ahead)
-    desk.gets(SNAPSHOT)
-    await desk.clock.advance(40)
-    assert desk.view.fresh_for == pytest.approx(20)
-    desk.gets(HEARTBEAT, age=40)  # the gateway cannot read EKS
-    assert desk.view.fresh_for == pytest.approx(20)
-
-
-async def test_a_clock_that_is_ahead_of_the_gateways() -> None:
-    """Everything looks older by as much; when that is more than one asked for, nothing is fresh."""
-    desk = Desk(ahead=-20)
-    desk.gets(SNAPSHOT)
-    assert desk.view.known.age_s == pytest.approx(20)
-    assert desk.view.fresh_for == pytest.approx(40)
-    far = Desk(ahead=-90)
-    far.gets(SNAPSHOT)
-    assert far.view.known.stale
-    await far.clock.advance(15)
-    assert not far.gets(HEARTBEAT)
-    assert far.view.known.age_s == pytest.approx(90)
+    desk.gets(SNAPSHOT, age=10)
+    assert not desk.view.known.stale
+    assert desk.view.known.age_s == pytest.approx(10)
+    await desk.clock.advance(15)
+    desk.gets(HEARTBEAT, age=25)  # the gateway cannot read EKS
+    assert desk.view.fresh_for == pytest.approx(35)
+    desk.ahead = -ahead  # another replica, or a clock that was set
+    desk.gets(HEARTBEAT, age=5)
+    assert desk.view.fresh_for == pytest.approx(55)
+    desk.gets(FINAL, 2, age=70)
+    assert desk.view.known.final
 
 
 async def test_a_clock_that_jumps() -> None:
-    """Between two messages it makes nothing older or younger."""
+    """It makes nothing older or younger, neither between two messages nor with the next one."""
     desk = Desk()
     desk.gets(SNAPSHOT)
     desk.clock.jump(-7200)
     await desk.clock.advance(20)
     assert desk.view.fresh_for == pytest.approx(40)
+    desk.gets(HEARTBEAT, age=3)
+    assert desk.view.fresh_for == pytest.approx(57)
+
+
+@pytest.mark.parametrize("ahead", [30, 3600], ids=["a little", "much"])
+async def test_a_gateway_of_0_1_whose_clock_is_ahead(ahead: float) -> None:
+    """What comes counts as fresh; time goes on from there by the monotonic clock."""
+    desk = Desk(ahead=ahead, old=True)
+    desk.gets(SNAPSHOT)
+    await desk.clock.advance(40)
+    assert desk.view.fresh_for == pytest.approx(20)
+    desk.gets(HEARTBEAT, age=40)
+    assert desk.view.fresh_for == pytest.approx(20)
+
+
+async def test_a_gateway_of_0_1_whose_clock_is_behind() -> None:
+    """Everything looks older by as much; its states are news all the same."""
+    desk = Desk(ahead=-90, old=True)
+    assert desk.gets(SNAPSHOT)
+    assert desk.view.known.stale
+    await desk.clock.advance(15)
+    assert not desk.gets(HEARTBEAT)
+    assert desk.view.known.age_s == pytest.approx(90)
+    assert desk.gets(FINAL, 2)
+    assert desk.view.known.final
+
+
+def test_a_kind_of_a_newer_gateway() -> None:
+    """With another number it is a state, with the same one it is none; neither ends anything."""
+    desk = Desk()
+    desk.gets(SNAPSHOT)
+    newer: Any = 99
+    assert not desk.gets(newer)
+    assert desk.gets(newer, 2)
+    assert (desk.view.known.sequence, desk.view.known.final) == (2, False)

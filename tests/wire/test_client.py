@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
+from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,13 @@ import pytest
 from eksgateway import client
 from eksgateway.cli.issuer import ThrowawayIssuer
 from eksgateway.client import CHANNEL_OPTIONS, Knowledge, Timing
+from eksgateway.clock import SystemClock
 from eksgateway.v1 import cancellation_pb2 as cpb
 from eksgateway.v1 import update_pb2
 from support.gateway import Running, info, running, until
 from support.proxy import Proxy
 from support.simulator import SimulatedEks
+from support.wire import Gate, hooked
 
 QUICK = Timing(first_backoff_s=0.05, longest_backoff_s=0.2)
 OPTIONS = (
@@ -80,7 +84,7 @@ async def test_a_watch_to_the_end(gateway: Running) -> None:
         for status in ("Cancelling", "Cancelled"):
             gateway.eks.set_update("prod-1", update_id, status=status)
             await here.knows(status)
-        await asyncio.wait_for(here.task, 20)
+        await asyncio.wait_for(here.task, 60)
         assert here.sequences == [1, 2, 3]
         assert [known.final for known in here.told] == [False, False, True]
         assert here.told[-1].phase == cpb.CANCELLATION_PHASE_CANCELLED
@@ -103,7 +107,7 @@ async def test_over_a_restart_of_the_gateway(tmp_path: Path, eks: SimulatedEks) 
             await here.knows("Paused")
         async with running(tmp_path, eks, issuer=issuer, listeners=[{"address": address}]):
             eks.set_update("prod-1", update_id, status="Successful")
-            await asyncio.wait_for(here.task, 20)
+            await asyncio.wait_for(here.task, 60)
         assert here.statuses == ["InProgress", "Paused", "Successful"]
         assert here.sequences == [1, 2, 3]
     finally:
@@ -128,7 +132,7 @@ async def test_over_a_network_that_breaks(gateway: Running) -> None:
             before = proxy.connections
             await until(lambda: proxy.connections > before)
             proxy.refusing = False
-            await asyncio.wait_for(here.task, 20)
+            await asyncio.wait_for(here.task, 60)
         assert proxy.connections > 4
     order = ["InProgress", *steps, "Cancelled"]
     places = [order.index(status) for status in here.statuses]
@@ -155,7 +159,7 @@ async def test_a_connection_that_is_silent(
         await until(lambda: caplog.text.count("the stream ended; trying again") > before)
         eks.set_update("prod-1", update_id, status="Successful")
         proxy.passing.set()
-        await asyncio.wait_for(here.task, 20)
+        await asyncio.wait_for(here.task, 60)
         assert here.sequences == [1, 2]
 
 
@@ -177,6 +181,33 @@ async def test_knowledge_that_grows_old(tmp_path: Path, eks: SimulatedEks) -> No
     assert all(one.stale != other.stale for one, other in pairwise(here.told))
 
 
+class Shifted(SystemClock):
+    """The machine's, with another wall clock."""
+
+    def __init__(self, seconds: float) -> None:
+        self.by = timedelta(seconds=seconds)
+
+    def now(self) -> datetime:
+        return super().now() + self.by
+
+
+@pytest.mark.parametrize("seconds", [-61, 61], ids=["behind", "ahead"])
+async def test_a_gateway_whose_clock_is_off(tmp_path: Path, eks: SimulatedEks, seconds: float) -> None:
+    """Nothing of it is stale: the gateway counts the age of what it sends by its own clock."""
+    update_id = eks.rollback("prod-1")
+    async with running(tmp_path, eks, clock=Shifted(seconds)) as gateway:
+        # The tokens' times are the machine's.
+        lifetime = timedelta(hours=1)
+        token = gateway.issuer.token("viewer", ("viewers",), lifetime=lifetime, nbf=1, iat=1)
+        options = {"credentials": lambda: token, "max_age": 50}
+        async with program(gateway.address, gateway.issuer, update_id, **options) as here:
+            await here.knows("InProgress")
+            eks.set_update("prod-1", update_id, status="Cancelled")
+            await asyncio.wait_for(here.task, 60)
+    assert not any(known.stale for known in here.told)
+    assert all(0 <= known.age_s < 50 for known in here.told)
+
+
 async def test_no_gateway_at_all(gateway: Running) -> None:
     """The program is told that it knows nothing, and goes on when one is there."""
     update_id = gateway.eks.rollback("prod-1")
@@ -192,7 +223,7 @@ async def test_no_gateway_at_all(gateway: Running) -> None:
 
 async def refusal(here: Program) -> tuple[str, str]:
     with pytest.raises(grpc.aio.AioRpcError) as error:
-        await asyncio.wait_for(here.task, 20)
+        await asyncio.wait_for(here.task, 60)
     return error.value.code().name, info(error.value).reason
 
 
@@ -321,13 +352,35 @@ async def test_cancelling_again_is_one_cancel(gateway: Running, break_it: Callab
 
 
 async def test_a_cancel_that_stays_impossible(gateway: Running) -> None:
-    """After five attempts the last error is the program's."""
+    """After its timeout the last error is the program's; until then it is tried again."""
     update_id = gateway.eks.rollback("staging-1")
-    gateway.eks.fault("DescribeCluster", code="ServerException", status=500, times=100)
+    gateway.eks.fault("DescribeCluster", code="ServerException", status=500, times=10_000)
+    begun = time.monotonic()
     with pytest.raises(grpc.aio.AioRpcError) as error:
-        await cancelled(gateway, update_id)
+        await cancelled(gateway, update_id, timeout=3)
     assert info(error.value).reason == "EKS_UNAVAILABLE"
-    assert len(gateway.eks.calls("DescribeCluster")) >= 5
+    assert time.monotonic() - begun >= 2
+    assert len(gateway.eks.calls("DescribeCluster")) >= 3
+
+
+async def test_a_cancel_that_is_one_too_many(
+    tmp_path: Path, eks: SimulatedEks, caplog: pytest.LogCaptureFixture
+) -> None:
+    """OVERLOADED says when to come back; the cancel does, and not before."""
+    caplog.set_level("INFO", "eksgateway.client")
+    gate = Gate()
+    limits = {"calls_per_caller": 1}
+    async with running(tmp_path, eks, limits=limits, wrap_eks=hooked(describe_cluster=gate)) as gateway:
+        update_id = eks.rollback("staging-1")
+        first = asyncio.create_task(cancelled(gateway, update_id))
+        await until(lambda: gate.came == 1)
+        begun = time.monotonic()
+        second = asyncio.create_task(cancelled(gateway, update_id))
+        await until(lambda: "Too many calls" in caplog.text)
+        gate.open()
+        for task in (first, second):
+            assert (await task).phase == cpb.CANCELLATION_PHASE_CANCELLING
+        assert time.monotonic() - begun >= 1
 
 
 async def test_a_cancel_that_is_refused(gateway: Running) -> None:

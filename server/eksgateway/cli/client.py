@@ -4,82 +4,99 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
+import sys
 import uuid
 from contextlib import aclosing
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import grpc
 
 from eksgateway.cli.connection import Connection
-from eksgateway.cli.refusal import Refusal
-from eksgateway.client import CHANNEL_OPTIONS, Credentials, Knowledge, cancel, watch
-from eksgateway.client.attempts import BROKEN
+from eksgateway.cli.refusal import TIMED_OUT, UNREACHABLE, Refusal, exit_code, phase_name, printable
+from eksgateway.client import Credentials, Knowledge, cancel, watch
 from eksgateway.settings import SettingsError
-from eksgateway.v1.cancellation_pb2 import CancellationPhase
 from eksgateway.v1.update_pb2 import ClusterRef
 
 TOKEN = "EKSGATEWAY_TOKEN"  # noqa: S105  a variable's name
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What to cancel and why; ``request_id`` may be empty. ``timeout`` is in seconds."""
+
+    cluster: ClusterRef
+    update_id: str
+    reason: str
+    ticket: str
+    request_id: str
+    timeout: float
+
+
 async def run_watch(
     connection: Connection, cluster: ClusterRef, update_id: str, token_file: Path | None, max_age: float
 ) -> int:
-    """Print a line per state; 0 once the update has ended, 1 after a refusal. Raises SettingsError."""
+    """Print a line per state. The exit code: 0 once the update has ended. Raises SettingsError."""
     credentials = _token(token_file)
-    async with _channel(connection) as channel:
-        states = watch(channel, cluster, update_id, credentials=credentials, max_age=max_age)
+    _log_to_stderr()
+    async with connection.channels() as channels:
+        states = watch(channels, cluster, update_id, credentials=credentials, max_age=max_age)
         try:
             async with aclosing(states):
                 async for known in states:
                     print(_line(known), flush=True)
         except grpc.aio.AioRpcError as error:
-            print(Refusal.of(error))
-            return 1
+            _print_err(str(Refusal.of(error)))
+            return exit_code(error)
     return 0
 
 
-async def run_cancel(  # noqa: PLR0913  as the client's, and from where
-    connection: Connection,
-    cluster: ClusterRef,
-    update_id: str,
-    token_file: Path | None,
-    *,
-    reason: str,
-    ticket: str,
-    request_id: str,
-) -> int:
-    """Print what became of it; 0 when EKS accepted it, else 1. Raises SettingsError."""
+async def run_cancel(connection: Connection, asked: Asked, token_file: Path | None) -> int:
+    """Print the cancellation. The exit code: 0 when EKS accepted it. Raises SettingsError."""
     credentials = _token(token_file)
-    request_id = request_id or str(uuid.uuid4())
-    async with _channel(connection) as channel:
+    _log_to_stderr()
+    request_id = asked.request_id or str(uuid.uuid4())
+    again = _again(request_id, given=bool(asked.request_id))
+    # Before the call: whatever ends this process, the request can be asked about.
+    _print_err(f"eksgateway: request {request_id}; to call again for the same one: {again}")
+    async with connection.channels() as channels:
         try:
             done = await cancel(
-                channel,
-                cluster,
-                update_id,
-                reason=reason,
-                ticket=ticket,
+                channels,
+                asked.cluster,
+                asked.update_id,
+                reason=asked.reason,
+                ticket=asked.ticket,
                 request_id=request_id,
                 credentials=credentials,
+                timeout=asked.timeout,
             )
         except grpc.aio.AioRpcError as error:
-            print(Refusal.of(error))
-            if error.code() in BROKEN:
-                print(f"To ask again what became of it: --request-id {request_id}")
-            return 1
-    print(f"{_phase(done.phase)}  cancellation {done.cancellation_id}, request {done.request_id}")
+            _print_err(str(Refusal.of(error)))
+            if exit_code(error) in (UNREACHABLE, TIMED_OUT):
+                _print_err(f"What became of request {request_id} is not known here; to ask: {again}")
+            return exit_code(error)
+    phase = phase_name(done.phase)
+    print(printable(f"{phase}  cancellation {done.cancellation_id}, request {done.request_id}"))
     return 0
 
 
-def _channel(connection: Connection) -> grpc.aio.Channel:
-    """A channel; what is tried again on it, and why, is told on standard error."""
+def _again(request_id: str, *, given: bool) -> str:
+    """This command, to be typed again."""
+    return shlex.join(["eksgateway", *sys.argv[1:], *(() if given else ("--request-id", request_id))])
+
+
+def _log_to_stderr() -> None:
+    """Have it shown what is tried again, and why."""
     logging.basicConfig(format="eksgateway: %(message)s")
     logging.getLogger("eksgateway.client").setLevel(logging.INFO)
-    credentials = connection.credentials()
-    if credentials is None:
-        return grpc.aio.insecure_channel(connection.address, options=CHANNEL_OPTIONS)
-    return grpc.aio.secure_channel(connection.address, credentials, options=CHANNEL_OPTIONS)
+    logging.getLogger("grpc").setLevel(logging.CRITICAL)  # it logs a traceback for a message of another kind
+
+
+def _print_err(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _token(file: Path | None) -> Credentials | None:
@@ -95,15 +112,10 @@ def _token(file: Path | None) -> Credentials | None:
 
 
 def _line(known: Knowledge) -> str:
-    time = f"{datetime.now():%H:%M:%S}"  # noqa: DTZ005  local, for whoever looks
-    if known.stale:
-        age = f"EKS was last seen {known.age_s:.0f} s ago" if known.sequence else "nothing is known yet"
-        return f"{time}  {known.sequence:>3}  {age}"
-    cancellation = known.update.cancellation.status
-    told = f"{known.update.status:<12}  {cancellation:<10}  {_phase(known.phase)}"
-    return f"{time}  {known.sequence:>3}  {told}".rstrip()
-
-
-def _phase(phase: CancellationPhase.ValueType) -> str:
-    name = CancellationPhase.Name(phase).removeprefix("CANCELLATION_PHASE_")
-    return "" if name == "UNSPECIFIED" else name
+    time = f"{datetime.now():%H:%M:%S}"  # noqa: DTZ005  local, for people
+    if not known.sequence:
+        return f"{time}    0  nothing is known yet"
+    phase = phase_name(known.phase).replace("UNSPECIFIED", "")
+    state = f"{known.update.status:<12}  {known.update.cancellation.status:<10}  {phase:<12}".rstrip()
+    age = f"  (EKS was last seen {known.age_s:.0f} s ago)" if known.stale else ""
+    return printable(f"{time}  {known.sequence:>3}  {state}{age}")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import grpc
 
+from eksgateway.client import Channels
+from eksgateway.client.addresses import check_address
 from eksgateway.settings import SettingsError
 
 
@@ -17,6 +19,17 @@ class Connection:
     address: str
     ca: Path | None = None
     own: tuple[Path, Path] | None = None
+
+    def __post_init__(self) -> None:
+        """Raises SettingsError for an address that grpc would misread."""
+        try:
+            check_address(self.address)
+        except ValueError as exc:
+            raise SettingsError(f"--address {exc}") from exc
+
+    def channels(self) -> Channels:
+        """Not connected yet. Raises SettingsError for files that cannot be read."""
+        return Channels(self.address, self.credentials())
 
     def credentials(self) -> grpc.ChannelCredentials | None:
         """None for plaintext. Raises SettingsError for files that cannot be read."""

@@ -12,9 +12,9 @@ from typing import TypeVar
 
 import grpc
 
-from eksgateway.cli.demo_client import Client, phase_name
+from eksgateway.cli.demo_client import Client
 from eksgateway.cli.demo_screen import Screen, State
-from eksgateway.cli.refusal import Refusal
+from eksgateway.cli.refusal import Refusal, phase_name
 from eksgateway.cli.sandbox import CHANNEL_OPTIONS, Sandbox, open_sandbox
 from eksgateway.cli.sandbox_options import SandboxOptions
 from eksgateway.client import Knowledge

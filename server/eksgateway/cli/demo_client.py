@@ -74,8 +74,3 @@ class Client:
 
     def _as(self, who: str) -> dict[str, Any]:
         return {"metadata": (("authorization", f"Bearer {self._tokens[who]}"),), "timeout": _CALL_S}
-
-
-def phase_name(phase: cancellation_pb2.CancellationPhase.ValueType) -> str:
-    """CANCELLED for CANCELLATION_PHASE_CANCELLED."""
-    return cancellation_pb2.CancellationPhase.Name(phase).removeprefix("CANCELLATION_PHASE_")

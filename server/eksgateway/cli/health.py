@@ -57,8 +57,9 @@ def _ask(address: str, channel: grpc.Channel, service: str) -> int:
         except grpc.RpcError as exc:
             print(f"not serving: {address}: {exc.code().name}")
             return 1
-    status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
-    print(status)
+    statuses = health_pb2.HealthCheckResponse.ServingStatus
+    known = answer.status in statuses.values()
+    print(statuses.Name(answer.status) if known else f"status {answer.status}")
     return 0 if answer.status == health_pb2.HealthCheckResponse.SERVING else 1
 
 

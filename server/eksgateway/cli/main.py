@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,6 +56,17 @@ def _clear_errors() -> Iterator[None]:
         sys.exit(f"eksgateway: {exc}")
     except GatewayError as exc:
         sys.exit(f"eksgateway: {exc.message} {exc.detail}".rstrip())
+
+
+@contextmanager
+def _calling() -> Iterator[None]:
+    """For commands that call a gateway: clear errors, without the lines of grpc's core beside them."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when grpc is imported
+    with _clear_errors():
+        try:
+            yield
+        except KeyboardInterrupt:
+            sys.exit(130)
 
 
 def _connection(address: str, ca: Path | None, certificate: Path | None, key: Path | None) -> Connection:
@@ -116,13 +128,16 @@ def watch(  # noqa: PLR0913  each is an option
     certificate: Certificate = None,
     key: Key = None,
 ) -> None:
-    """Print an update's states until it has ended, over broken streams and restarts of the gateway."""
-    from eksgateway.cli.client import run_watch  # noqa: PLC0415
-    from eksgateway.v1.update_pb2 import ClusterRef  # noqa: PLC0415
+    """Print an update's states until it has ended, over broken streams and restarts of the gateway.
 
-    ref = ClusterRef(name=cluster, account_id=account, region=region)
-    connection = _connection(address, ca, certificate, key)
-    with _clear_errors():
+    Exit codes: 0 it has ended, 1 refused, 2 usage, 4 credentials, 5 no gateway there, 130 interrupted.
+    """
+    with _calling():
+        from eksgateway.cli.client import run_watch  # noqa: PLC0415
+        from eksgateway.v1.update_pb2 import ClusterRef  # noqa: PLC0415
+
+        ref = ClusterRef(name=cluster, account_id=account, region=region)
+        connection = _connection(address, ca, certificate, key)
         sys.exit(asyncio.run(run_watch(connection, ref, update_id, token_file, max_age)))
 
 
@@ -138,19 +153,24 @@ def cancel(  # noqa: PLR0913  each is an option
     reason: Annotated[str, typer.Option(help="Why; the policy may require it.")] = "",
     ticket: Annotated[str, typer.Option(help="The policy may require it.")] = "",
     request_id: Annotated[str, typer.Option(help="To ask again for the same one. Default: a new one.")] = "",
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to go on trying.")] = 45,
     ca: Ca = None,
     certificate: Certificate = None,
     key: Key = None,
 ) -> None:
-    """Cancel an update, once, however often it has to be tried; then `watch` it end."""
-    from eksgateway.cli.client import run_cancel  # noqa: PLC0415
-    from eksgateway.v1.update_pb2 import ClusterRef  # noqa: PLC0415
+    """Cancel an update, once, however often it has to be tried; then `watch` it end.
 
-    ref = ClusterRef(name=cluster, account_id=account, region=region)
-    connection = _connection(address, ca, certificate, key)
-    said = {"reason": reason, "ticket": ticket, "request_id": request_id}
-    with _clear_errors():
-        sys.exit(asyncio.run(run_cancel(connection, ref, update_id, token_file, **said)))
+    Exit codes: 0 EKS accepted it, 1 refused, 2 usage, 4 credentials, 5 no gateway there, 124 timed out,
+    130 interrupted. After 5, 124 and 130 call again with the same --request-id to learn what became of it.
+    """
+    with _calling():
+        from eksgateway.cli.client import Asked, run_cancel  # noqa: PLC0415
+        from eksgateway.v1.update_pb2 import ClusterRef  # noqa: PLC0415
+
+        ref = ClusterRef(name=cluster, account_id=account, region=region)
+        connection = _connection(address, ca, certificate, key)
+        asked = Asked(ref, update_id, reason, ticket, request_id, timeout)
+        sys.exit(asyncio.run(run_cancel(connection, asked, token_file)))
 
 
 @app.command()

@@ -5,29 +5,24 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import grpc
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
+
+from eksgateway.client.addresses import hint_of
+from eksgateway.client.errors import ErrorDetails
 
 log = logging.getLogger("eksgateway.client")
 
 Credentials = Callable[[], str | Awaitable[str]]
 
-# For the channel: notice a connection that is dead, and do not wait for minutes before a new one.
-CHANNEL_OPTIONS = (
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.max_reconnect_backoff_ms", 5_000),
-)
-
-# What transport and proxies say of a broken call. The gateway's own INTERNAL is another thing.
-BROKEN = frozenset(
+# The statuses that transport and proxies give a broken call. The gateway's own INTERNAL is another thing.
+BROKEN: Final = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.INTERNAL,
@@ -36,6 +31,16 @@ BROKEN = frozenset(
         grpc.StatusCode.DEADLINE_EXCEEDED,
     }
 )
+
+_HOPELESS: Final = 3  # attempts at an address that looks wrong, where no gateway has ever answered
+_BESIDE: Final = 2  # quick answers in a row that a proxy made, each with a gateway that serves just after it
+_ANSWERS: Final = 7  # answers in a row that a proxy made, where no gateway has ever answered,
+_ANSWERS_SINCE: Final = 40  # and where one has, so that it may be restarting behind the proxy
+_QUICK_S: Final = 5.0
+_LAST_ATTEMPT_S: Final = 1.0
+_LONGEST_RETRY_S: Final = 600.0
+_HEALTH: Final = "/grpc.health.v1.Health/Check"
+_SERVING: Final = b"\x08\x01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,72 +70,151 @@ class Timing:
         return task.done()
 
 
-class Attempts:
-    """Credentials for each attempt at one thing, and the rest after one that failed."""
+FindFault = Callable[[], Awaitable[str]]
 
-    def __init__(self, credentials: Credentials | None, timing: Timing) -> None:
+
+class Attempts:
+    """The attempts at one thing: credentials for each, and whether and when another one follows.
+
+    ``find_fault`` says what is wrong with the address, or nothing; ``timeout`` bounds them all together.
+    """
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        credentials: Credentials | None,
+        timing: Timing,
+        *,
+        find_fault: FindFault | None = None,
+        timeout: float = math.inf,
+    ) -> None:
         self.timing = timing
-        self.failures = 0  # in a row
-        self._credentials = credentials
-        self._refused = False
+        self._channel = channel
+        self._credentials = credentials or (lambda: "")  # without any, none are sent
+        self._find_fault = find_fault
+        self._deadline = timing.monotonic() + timeout
+        self._failures = 0  # in a row
+        self._answers = 0  # in a row, of something else than a gateway
+        self._beside = 0  # those of them in a row that came while a gateway served
+        self._reached = False  # whether a gateway has ever answered
+        self._token = ""  # as sent last
+        self._renewed: str | None = None  # to be sent next, after that one had expired
+        self._asked_anew = False  # since the last success
+        self._last = False  # whether the next attempt is the last
+        self._begun = timing.monotonic()
+
+    @property
+    def left(self) -> float:
+        """Seconds until the timeout."""
+        return self._deadline - self.timing.monotonic()
 
     async def metadata(self) -> tuple[tuple[str, str], ...]:
-        """The call's metadata, with a token as fresh as the credentials have one."""
-        if self._credentials is None:
-            return ()
+        """The next attempt's metadata, with a token as fresh as the credentials have one."""
+        self._token = await self._ask() if self._renewed is None else self._renewed
+        self._renewed = None
+        self._begun = self.timing.monotonic()
+        return (("authorization", f"Bearer {self._token}"),) if self._token else ()
+
+    def succeeded(self) -> None:
+        self._failures = self._answers = self._beside = 0
+        self._reached, self._asked_anew = True, False
+
+    async def failed(self, error: grpc.aio.AioRpcError | None) -> None:
+        """Rest before another attempt. Raises the error if none would mend it, with a note where the cause is
+        known, or if none fits into the timeout. None stands for a stream that ended too early.
+        """
+        said = ErrorDetails.of(error) if error is not None else None
+        if error is not None and said is not None and not await self._passes(error, said):
+            raise error
+        wait = self._wait(said.retry_s if said else None)
+        if wait is None:
+            raise error if error is not None else TimeoutError
+        self._failures += 1
+        reason = f"{error.code().name}: {error.details()}" if error else "the stream ended"
+        log.info("%s; trying again in %.1f s", reason, wait)
+        await self.timing.sleep(wait)
+
+    def _wait(self, asked: float | None) -> float | None:
+        """The time that the gateway asked for and a random one on top. Before the timeout that is cut once,
+        so that a last attempt fits in; None when none does.
+        """
+        doubled = self.timing.first_backoff_s * 2.0 ** min(self._failures, 30)
+        jitter = self.timing.random() * min(self.timing.longest_backoff_s, doubled)
+        asked = min(asked or 0.0, _LONGEST_RETRY_S)
+        room = self.left - _LAST_ATTEMPT_S
+        if asked + jitter < room:
+            return asked + jitter
+        if self._last or asked > room:
+            return None
+        self._last = True
+        return room
+
+    async def _passes(self, error: grpc.aio.AioRpcError, said: ErrorDetails) -> bool:
+        """Whether another attempt may succeed."""
+        if said.reason:
+            self._reached, self._answers, self._beside = True, 0, 0
+            if said.reason == "CREDENTIALS_EXPIRED":
+                return await self._renew()
+            return may_pass(said)
+        if said.code not in BROKEN:
+            return False
+        note = await self._lost(said.message)
+        if note:
+            error.add_note(note)
+        return not note
+
+    async def _lost(self, message: str) -> str:
+        """Why it is useless to go on after an error that is not the gateway's; empty if it may be away."""
+        if self._channel.get_state() is grpc.ChannelConnectivity.READY or "http2 header" in message:
+            return await self._answered()
+        if self._reached or self._failures + 1 < _HOPELESS:
+            return ""
+        hint = hint_of(message)
+        if not hint and self._find_fault is not None and "refused" not in message:
+            hint = await self._find_fault()
+        return hint
+
+    async def _answered(self) -> str:
+        """As ``_lost``, when something on the way has answered on a connection that stands.
+
+        A proxy makes an error of its own of a refusal that it cannot pass on (too long for its buffer), and
+        of a gateway that is away. In the first case the gateway still answers a health check; it has to do
+        so twice, because it may have come back just before the first one.
+        """
+        self._answers += 1
+        if self._answers > 1:
+            quick = self.timing.monotonic() - self._begun < _QUICK_S
+            self._beside = self._beside + 1 if quick and await self._serves() else 0
+        if self._beside >= _BESIDE:
+            return "the gateway serves, and something on the way (a proxy) replaces its answer to this call"
+        if self._answers >= (_ANSWERS_SINCE if self._reached else _ANSWERS):
+            return f"something on the way (a proxy) has answered {self._answers} times, and no gateway"
+        return ""
+
+    async def _serves(self) -> bool:
+        try:
+            ask: Any = self._channel.unary_unary(_HEALTH)  # of bytes: grpc_health is not needed for this
+            answer = await ask(b"", timeout=_QUICK_S)
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(answer == _SERVING)
+
+    async def _renew(self) -> bool:
+        """Whether the credentials have another token than the one that has expired: once until a success."""
+        if self._asked_anew:
+            return False
+        self._asked_anew, self._renewed = True, await self._ask()
+        return self._renewed != self._token
+
+    async def _ask(self) -> str:
         token = self._credentials()
         if inspect.isawaitable(token):
             token = await token
-        return (("authorization", f"Bearer {token.strip()}"),)
-
-    def succeeded(self) -> None:
-        self.failures, self._refused = 0, False
-
-    async def failed(self, error: grpc.aio.AioRpcError | None) -> None:
-        """Rest before another attempt. Raises the error if none would mend it; None always passes."""
-        said = Said.by(error) if error is not None else None
-        if error is not None and said is not None and not said.passes:
-            expired = said.code is grpc.StatusCode.UNAUTHENTICATED and self._credentials is not None
-            if self._refused or not expired:
-                raise error
-            self._refused = True
-        doubled = self.timing.first_backoff_s * 2.0 ** min(self.failures, 30)
-        wait = self.timing.random() * min(self.timing.longest_backoff_s, doubled)
-        wait += said.retry_s or 0.0 if said else 0.0
-        self.failures += 1
-        told = f"{error.code().name}: {error.details()}" if error else "the stream ended"
-        log.info("%s; trying again in %.1f s", told, wait)
-        await self.timing.sleep(wait)
+        return token.strip()
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What an error says: the gateway's reason, if it comes from there, and when to come back."""
-
-    code: grpc.StatusCode
-    reason: str = ""
-    retry_s: float | None = None
-
-    @classmethod
-    def by(cls, error: grpc.aio.AioRpcError) -> Said:
-        try:
-            status = rpc_status.from_call(error)  # type: ignore[arg-type]  # an AioRpcError has what it reads
-        except ValueError:  # the gateway's details beside a proxy's own status
-            status = None
-        info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
-        for detail in status.details if status else ():
-            for kind in (info, retry):
-                if detail.Is(kind.DESCRIPTOR):
-                    detail.Unpack(kind)
-        asked = retry.HasField("retry_delay")
-        delay = retry.retry_delay.ToTimedelta().total_seconds() if asked else None
-        return cls(error.code(), info.reason, delay)
-
-    @property
-    def passes(self) -> bool:
-        """Whether another attempt may succeed as it is. ABORTED: a decision was too old to act on."""
-        if not self.reason:
-            return self.code in BROKEN
-        if self.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return self.retry_s is not None or self.reason == "WATCHER_TOO_SLOW"
-        return self.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED)
+def may_pass(said: ErrorDetails) -> bool:
+    """Whether time may mend an error of the gateway. ABORTED: a decision was too old to act on."""
+    if said.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return said.retry_s is not None or said.reason == "WATCHER_TOO_SLOW"
+    return said.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED)

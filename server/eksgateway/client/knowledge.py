@@ -10,14 +10,17 @@ from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.cancellation_pb2 import CancellationPhase
 from eksgateway.v1.update_pb2 import Update
 
+_STATES = (pb.WATCH_KIND_SNAPSHOT, pb.WATCH_KIND_CHANGE, pb.WATCH_KIND_FINAL)
+
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    """An update as the gateway told it last, and how old that is.
+    """An update as the gateway sent it last, and how old that is.
 
-    ``final``: it has ended. ``age_s``: how long ago the gateway last saw it in EKS, as far as the
-    gateway's clock and this machine's agree. ``stale``: that is longer than one asked for. Before the
-    first state ``update`` is empty and ``sequence`` 0.
+    ``final``: it has ended. ``phase`` may be a number that this version has no name for. ``age_s``: how
+    long ago the gateway last saw it in EKS; of this machine's clocks only the monotonic one counts.
+    ``stale``: that is longer than one asked for. Before the first state ``update`` is empty and
+    ``sequence`` 0.
     """
 
     update: Update = field(default_factory=Update)
@@ -35,8 +38,8 @@ class View:
         self.known = Knowledge()
         self._max_age = max_age
         self._timing = timing
-        self._observed = 0  # the newest observe time, in nanoseconds of the gateway's clock,
-        self._seen = timing.monotonic()  # and the moment here that it was
+        self._observed = 0  # the newest observe time, in nanoseconds of the gateway's clock
+        self._seen = timing.monotonic()  # when EKS was last seen, by this machine's monotonic clock
 
     @property
     def fresh_for(self) -> float:
@@ -49,19 +52,33 @@ class View:
 
     def take(self, message: pb.WatchUpdateResponse) -> bool:
         """Learn from a message; whether it brought news: a state, or an end of being stale."""
-        observed = message.observe_time.ToNanoseconds()
-        if observed > self._observed:  # else time goes on as this machine's monotonic clock says
-            self._observed = observed
-            self._seen = self._timing.monotonic() - max(0.0, self._timing.now() - observed / 1e9)
-        was_stale, heartbeat = self.known.stale, message.kind == pb.WATCH_KIND_HEARTBEAT
-        if not heartbeat or not self.known.sequence:  # a resumed stream may begin with a heartbeat
+        self._look_at_age(message)
+        # A kind that this version does not know repeats a state, as a heartbeat does, or brings another one.
+        known_state = message.kind not in _STATES and message.sequence == self.known.sequence
+        was_stale = self.known.stale
+        if not known_state or not self.known.sequence:  # a resumed stream may begin with a heartbeat
             self.known = Knowledge(
                 message.update, message.phase, message.sequence, message.kind == pb.WATCH_KIND_FINAL
             )
         elif not was_stale:
             return False
         self.known = replace(self.known, age_s=self._age, stale=self._age >= self._max_age)
-        return not heartbeat or not self.known.stale
+        return not known_state or not self.known.stale
+
+    def _look_at_age(self, message: pb.WatchUpdateResponse) -> None:
+        """Move the moment at which EKS was last seen, never back. A gateway of version 0.1 sends no age,
+        which is guessed from both wall clocks then.
+        """
+        observed = message.observe_time.ToNanoseconds()
+        if message.HasField("age"):
+            age = message.age.seconds + message.age.nanos / 1e9
+        elif observed > self._observed:
+            age = self._timing.now() - observed / 1e9
+        else:
+            return
+        self._observed = max(self._observed, observed)
+        seen = self._timing.monotonic() - max(0.0, age)
+        self._seen = max(self._seen, seen) if self.known.sequence else seen
 
     def expire(self) -> None:
         """Its time has come: it is stale."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from eksgateway import model
@@ -18,6 +19,13 @@ def timestamp(time: datetime | None) -> Timestamp | None:
     stamp = Timestamp()
     stamp.FromDatetime(time.astimezone(UTC))
     return stamp
+
+
+def duration(time: timedelta) -> Duration:
+    """Nothing in the place of a negative one, which a clock that was set back makes."""
+    made = Duration()
+    made.FromTimedelta(max(timedelta(), time))
+    return made
 
 
 def phase(value: model.Phase | None) -> CancellationPhase.ValueType:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from eksgateway import cancellability
@@ -186,7 +187,7 @@ class UpdateService:
         ):
             del question, decision  # thousands watch at once
             async for event in events(slot, self._settings.heartbeat_s, position):
-                yield _message(ref, event)
+                yield _message(ref, event, self._clock.now())
 
     async def _admit(self, call: Call, action: Action, ref: UpdateRef) -> tuple[Update, Question, Decision]:
         """The update as shared reads know it, after the policy allowed the action with its facts."""
@@ -224,7 +225,7 @@ class UpdateService:
         )
 
 
-def _message(ref: UpdateRef, event: WatchEvent) -> pb.WatchUpdateResponse:
+def _message(ref: UpdateRef, event: WatchEvent, now: datetime) -> pb.WatchUpdateResponse:
     return pb.WatchUpdateResponse(
         kind=pb.WatchKind.Value(f"WATCH_KIND_{event.kind.value}"),
         update=convert.update(event.update),
@@ -233,6 +234,7 @@ def _message(ref: UpdateRef, event: WatchEvent) -> pb.WatchUpdateResponse:
         sequence=event.sequence,
         observe_time=convert.timestamp(event.observe_time),
         resume_token=resume.encode(ref, event.position),
+        age=convert.duration(now - event.observe_time),
     )
 
 

@@ -25,52 +25,53 @@ _sym_db = _symbol_database.Default()
 from eksgateway.v1 import cancellation_pb2 as eksgateway_dot_v1_dot_cancellation__pb2
 from eksgateway.v1 import error_reason_pb2 as eksgateway_dot_v1_dot_error__reason__pb2
 from eksgateway.v1 import update_pb2 as eksgateway_dot_v1_dot_update__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"eksgateway/v1/update_service.proto\x12\reksgateway.v1\x1a eksgateway/v1/cancellation.proto\x1a eksgateway/v1/error_reason.proto\x1a\x1a\x65ksgateway/v1/update.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\x01\n\x13\x43\x61ncelUpdateRequest\x12*\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x19.eksgateway.v1.ClusterRef\x12\x11\n\tupdate_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06ticket\x18\x05 \x01(\t\"I\n\x14\x43\x61ncelUpdateResponse\x12\x31\n\x0c\x63\x61ncellation\x18\x01 \x01(\x0b\x32\x1b.eksgateway.v1.Cancellation\"y\n\x18\x43heckCancelUpdateRequest\x12*\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x19.eksgateway.v1.ClusterRef\x12\x11\n\tupdate_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0e\n\x06ticket\x18\x04 \x01(\t\"\xa4\x01\n\x19\x43heckCancelUpdateResponse\x12)\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x17.eksgateway.v1.Decision\x12\x35\n\x0e\x63\x61ncellability\x18\x02 \x01(\x0b\x32\x1d.eksgateway.v1.Cancellability\x12%\n\x06update\x18\x03 \x01(\x0b\x32\x15.eksgateway.v1.Update\"Q\n\x0e\x43\x61ncellability\x12\x17\n\x0f\x63\x61ncellable_now\x18\x01 \x01(\x08\x12\x13\n\x0b\x65xplanation\x18\x02 \x01(\t\x12\x11\n\tnext_step\x18\x03 \x01(\t\"Q\n\x10GetUpdateRequest\x12*\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x19.eksgateway.v1.ClusterRef\x12\x11\n\tupdate_id\x18\x02 \x01(\t\":\n\x11GetUpdateResponse\x12%\n\x06update\x18\x01 \x01(\x0b\x32\x15.eksgateway.v1.Update\"g\n\x12ListUpdatesRequest\x12*\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x19.eksgateway.v1.ClusterRef\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"V\n\x13ListUpdatesResponse\x12&\n\x07updates\x18\x01 \x03(\x0b\x32\x15.eksgateway.v1.Update\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"F\n\x1dListCancellableUpdatesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\xa3\x01\n\x1eListCancellableUpdatesResponse\x12\x31\n\x07updates\x18\x01 \x03(\x0b\x32 .eksgateway.v1.CancellableUpdate\x12\x35\n\x0bunreachable\x18\x02 \x03(\x0b\x32 .eksgateway.v1.UnreachableTarget\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"{\n\x11\x43\x61ncellableUpdate\x12*\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x19.eksgateway.v1.ClusterRef\x12%\n\x06update\x18\x02 \x01(\x0b\x32\x15.eksgateway.v1.Update\x12\x13\n\x0b\x65xplanation\x18\x03 \x01(\t\"t\n\x11UnreachableTarget\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12*\n\x06reason\x18\x03 \x01(\x0e\x32\x1a.eksgateway.v1.ErrorReason\x12\x0f\n\x07message\x18\x04 \x01(\t\"i\n\x12WatchUpdateRequest\x12*\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x19.eksgateway.v1.ClusterRef\x12\x11\n\tupdate_id\x18\x02 \x01(\t\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\"\x85\x02\n\x13WatchUpdateResponse\x12&\n\x04kind\x18\x01 \x01(\x0e\x32\x18.eksgateway.v1.WatchKind\x12%\n\x06update\x18\x02 \x01(\x0b\x32\x15.eksgateway.v1.Update\x12/\n\x05phase\x18\x03 \x01(\x0e\x32 .eksgateway.v1.CancellationPhase\x12\x10\n\x08sequence\x18\x04 \x01(\x03\x12\x30\n\x0cobserve_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cresume_token\x18\x06 \x01(\t\x12\x14\n\x0cphase_reason\x18\x07 \x01(\t\"\x90\x01\n\x1b\x43\x61ncelUpdateAndWatchRequest\x12*\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x19.eksgateway.v1.ClusterRef\x12\x11\n\tupdate_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06ticket\x18\x05 \x01(\t\"\x91\x01\n\x1c\x43\x61ncelUpdateAndWatchResponse\x12\x33\n\x0c\x63\x61ncellation\x18\x01 \x01(\x0b\x32\x1b.eksgateway.v1.CancellationH\x00\x12\x33\n\x05watch\x18\x02 \x01(\x0b\x32\".eksgateway.v1.WatchUpdateResponseH\x00\x42\x07\n\x05\x65vent*\x87\x01\n\tWatchKind\x12\x1a\n\x16WATCH_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13WATCH_KIND_SNAPSHOT\x10\x01\x12\x15\n\x11WATCH_KIND_CHANGE\x10\x02\x12\x18\n\x14WATCH_KIND_HEARTBEAT\x10\x03\x12\x14\n\x10WATCH_KIND_FINAL\x10\x04\x32\xb8\x05\n\rUpdateService\x12W\n\x0c\x43\x61ncelUpdate\x12\".eksgateway.v1.CancelUpdateRequest\x1a#.eksgateway.v1.CancelUpdateResponse\x12\x66\n\x11\x43heckCancelUpdate\x12\'.eksgateway.v1.CheckCancelUpdateRequest\x1a(.eksgateway.v1.CheckCancelUpdateResponse\x12N\n\tGetUpdate\x12\x1f.eksgateway.v1.GetUpdateRequest\x1a .eksgateway.v1.GetUpdateResponse\x12T\n\x0bListUpdates\x12!.eksgateway.v1.ListUpdatesRequest\x1a\".eksgateway.v1.ListUpdatesResponse\x12u\n\x16ListCancellableUpdates\x12,.eksgateway.v1.ListCancellableUpdatesRequest\x1a-.eksgateway.v1.ListCancellableUpdatesResponse\x12V\n\x0bWatchUpdate\x12!.eksgateway.v1.WatchUpdateRequest\x1a\".eksgateway.v1.WatchUpdateResponse0\x01\x12q\n\x14\x43\x61ncelUpdateAndWatch\x12*.eksgateway.v1.CancelUpdateAndWatchRequest\x1a+.eksgateway.v1.CancelUpdateAndWatchResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"eksgateway/v1/update_service.proto\x12\reksgateway.v1\x1a eksgateway/v1/cancellation.proto\x1a eksgateway/v1/error_reason.proto\x1a\x1a\x65ksgateway/v1/update.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\x01\n\x13\x43\x61ncelUpdateRequest\x12*\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x19.eksgateway.v1.ClusterRef\x12\x11\n\tupdate_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06ticket\x18\x05 \x01(\t\"I\n\x14\x43\x61ncelUpdateResponse\x12\x31\n\x0c\x63\x61ncellation\x18\x01 \x01(\x0b\x32\x1b.eksgateway.v1.Cancellation\"y\n\x18\x43heckCancelUpdateRequest\x12*\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x19.eksgateway.v1.ClusterRef\x12\x11\n\tupdate_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0e\n\x06ticket\x18\x04 \x01(\t\"\xa4\x01\n\x19\x43heckCancelUpdateResponse\x12)\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x17.eksgateway.v1.Decision\x12\x35\n\x0e\x63\x61ncellability\x18\x02 \x01(\x0b\x32\x1d.eksgateway.v1.Cancellability\x12%\n\x06update\x18\x03 \x01(\x0b\x32\x15.eksgateway.v1.Update\"Q\n\x0e\x43\x61ncellability\x12\x17\n\x0f\x63\x61ncellable_now\x18\x01 \x01(\x08\x12\x13\n\x0b\x65xplanation\x18\x02 \x01(\t\x12\x11\n\tnext_step\x18\x03 \x01(\t\"Q\n\x10GetUpdateRequest\x12*\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x19.eksgateway.v1.ClusterRef\x12\x11\n\tupdate_id\x18\x02 \x01(\t\":\n\x11GetUpdateResponse\x12%\n\x06update\x18\x01 \x01(\x0b\x32\x15.eksgateway.v1.Update\"g\n\x12ListUpdatesRequest\x12*\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x19.eksgateway.v1.ClusterRef\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"V\n\x13ListUpdatesResponse\x12&\n\x07updates\x18\x01 \x03(\x0b\x32\x15.eksgateway.v1.Update\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"F\n\x1dListCancellableUpdatesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\xa3\x01\n\x1eListCancellableUpdatesResponse\x12\x31\n\x07updates\x18\x01 \x03(\x0b\x32 .eksgateway.v1.CancellableUpdate\x12\x35\n\x0bunreachable\x18\x02 \x03(\x0b\x32 .eksgateway.v1.UnreachableTarget\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"{\n\x11\x43\x61ncellableUpdate\x12*\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x19.eksgateway.v1.ClusterRef\x12%\n\x06update\x18\x02 \x01(\x0b\x32\x15.eksgateway.v1.Update\x12\x13\n\x0b\x65xplanation\x18\x03 \x01(\t\"t\n\x11UnreachableTarget\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12*\n\x06reason\x18\x03 \x01(\x0e\x32\x1a.eksgateway.v1.ErrorReason\x12\x0f\n\x07message\x18\x04 \x01(\t\"i\n\x12WatchUpdateRequest\x12*\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x19.eksgateway.v1.ClusterRef\x12\x11\n\tupdate_id\x18\x02 \x01(\t\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\"\xad\x02\n\x13WatchUpdateResponse\x12&\n\x04kind\x18\x01 \x01(\x0e\x32\x18.eksgateway.v1.WatchKind\x12%\n\x06update\x18\x02 \x01(\x0b\x32\x15.eksgateway.v1.Update\x12/\n\x05phase\x18\x03 \x01(\x0e\x32 .eksgateway.v1.CancellationPhase\x12\x10\n\x08sequence\x18\x04 \x01(\x03\x12\x30\n\x0cobserve_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cresume_token\x18\x06 \x01(\t\x12\x14\n\x0cphase_reason\x18\x07 \x01(\t\x12&\n\x03\x61ge\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x90\x01\n\x1b\x43\x61ncelUpdateAndWatchRequest\x12*\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x19.eksgateway.v1.ClusterRef\x12\x11\n\tupdate_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06ticket\x18\x05 \x01(\t\"\x91\x01\n\x1c\x43\x61ncelUpdateAndWatchResponse\x12\x33\n\x0c\x63\x61ncellation\x18\x01 \x01(\x0b\x32\x1b.eksgateway.v1.CancellationH\x00\x12\x33\n\x05watch\x18\x02 \x01(\x0b\x32\".eksgateway.v1.WatchUpdateResponseH\x00\x42\x07\n\x05\x65vent*\x87\x01\n\tWatchKind\x12\x1a\n\x16WATCH_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13WATCH_KIND_SNAPSHOT\x10\x01\x12\x15\n\x11WATCH_KIND_CHANGE\x10\x02\x12\x18\n\x14WATCH_KIND_HEARTBEAT\x10\x03\x12\x14\n\x10WATCH_KIND_FINAL\x10\x04\x32\xb8\x05\n\rUpdateService\x12W\n\x0c\x43\x61ncelUpdate\x12\".eksgateway.v1.CancelUpdateRequest\x1a#.eksgateway.v1.CancelUpdateResponse\x12\x66\n\x11\x43heckCancelUpdate\x12\'.eksgateway.v1.CheckCancelUpdateRequest\x1a(.eksgateway.v1.CheckCancelUpdateResponse\x12N\n\tGetUpdate\x12\x1f.eksgateway.v1.GetUpdateRequest\x1a .eksgateway.v1.GetUpdateResponse\x12T\n\x0bListUpdates\x12!.eksgateway.v1.ListUpdatesRequest\x1a\".eksgateway.v1.ListUpdatesResponse\x12u\n\x16ListCancellableUpdates\x12,.eksgateway.v1.ListCancellableUpdatesRequest\x1a-.eksgateway.v1.ListCancellableUpdatesResponse\x12V\n\x0bWatchUpdate\x12!.eksgateway.v1.WatchUpdateRequest\x1a\".eksgateway.v1.WatchUpdateResponse0\x01\x12q\n\x14\x43\x61ncelUpdateAndWatch\x12*.eksgateway.v1.CancelUpdateAndWatchRequest\x1a+.eksgateway.v1.CancelUpdateAndWatchResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'eksgateway.v1.update_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_WATCHKIND']._serialized_start=2253
-  _globals['_WATCHKIND']._serialized_end=2388
-  _globals['_CANCELUPDATEREQUEST']._serialized_start=183
-  _globals['_CANCELUPDATEREQUEST']._serialized_end=319
-  _globals['_CANCELUPDATERESPONSE']._serialized_start=321
-  _globals['_CANCELUPDATERESPONSE']._serialized_end=394
-  _globals['_CHECKCANCELUPDATEREQUEST']._serialized_start=396
-  _globals['_CHECKCANCELUPDATEREQUEST']._serialized_end=517
-  _globals['_CHECKCANCELUPDATERESPONSE']._serialized_start=520
-  _globals['_CHECKCANCELUPDATERESPONSE']._serialized_end=684
-  _globals['_CANCELLABILITY']._serialized_start=686
-  _globals['_CANCELLABILITY']._serialized_end=767
-  _globals['_GETUPDATEREQUEST']._serialized_start=769
-  _globals['_GETUPDATEREQUEST']._serialized_end=850
-  _globals['_GETUPDATERESPONSE']._serialized_start=852
-  _globals['_GETUPDATERESPONSE']._serialized_end=910
-  _globals['_LISTUPDATESREQUEST']._serialized_start=912
-  _globals['_LISTUPDATESREQUEST']._serialized_end=1015
-  _globals['_LISTUPDATESRESPONSE']._serialized_start=1017
-  _globals['_LISTUPDATESRESPONSE']._serialized_end=1103
-  _globals['_LISTCANCELLABLEUPDATESREQUEST']._serialized_start=1105
-  _globals['_LISTCANCELLABLEUPDATESREQUEST']._serialized_end=1175
-  _globals['_LISTCANCELLABLEUPDATESRESPONSE']._serialized_start=1178
-  _globals['_LISTCANCELLABLEUPDATESRESPONSE']._serialized_end=1341
-  _globals['_CANCELLABLEUPDATE']._serialized_start=1343
-  _globals['_CANCELLABLEUPDATE']._serialized_end=1466
-  _globals['_UNREACHABLETARGET']._serialized_start=1468
-  _globals['_UNREACHABLETARGET']._serialized_end=1584
-  _globals['_WATCHUPDATEREQUEST']._serialized_start=1586
-  _globals['_WATCHUPDATEREQUEST']._serialized_end=1691
-  _globals['_WATCHUPDATERESPONSE']._serialized_start=1694
-  _globals['_WATCHUPDATERESPONSE']._serialized_end=1955
-  _globals['_CANCELUPDATEANDWATCHREQUEST']._serialized_start=1958
-  _globals['_CANCELUPDATEANDWATCHREQUEST']._serialized_end=2102
-  _globals['_CANCELUPDATEANDWATCHRESPONSE']._serialized_start=2105
-  _globals['_CANCELUPDATEANDWATCHRESPONSE']._serialized_end=2250
-  _globals['_UPDATESERVICE']._serialized_start=2391
-  _globals['_UPDATESERVICE']._serialized_end=3087
+  _globals['_WATCHKIND']._serialized_start=2325
+  _globals['_WATCHKIND']._serialized_end=2460
+  _globals['_CANCELUPDATEREQUEST']._serialized_start=215
+  _globals['_CANCELUPDATEREQUEST']._serialized_end=351
+  _globals['_CANCELUPDATERESPONSE']._serialized_start=353
+  _globals['_CANCELUPDATERESPONSE']._serialized_end=426
+  _globals['_CHECKCANCELUPDATEREQUEST']._serialized_start=428
+  _globals['_CHECKCANCELUPDATEREQUEST']._serialized_end=549
+  _globals['_CHECKCANCELUPDATERESPONSE']._serialized_start=552
+  _globals['_CHECKCANCELUPDATERESPONSE']._serialized_end=716
+  _globals['_CANCELLABILITY']._serialized_start=718
+  _globals['_CANCELLABILITY']._serialized_end=799
+  _globals['_GETUPDATEREQUEST']._serialized_start=801
+  _globals['_GETUPDATEREQUEST']._serialized_end=882
+  _globals['_GETUPDATERESPONSE']._serialized_start=884
+  _globals['_GETUPDATERESPONSE']._serialized_end=942
+  _globals['_LISTUPDATESREQUEST']._serialized_start=944
+  _globals['_LISTUPDATESREQUEST']._serialized_end=1047
+  _globals['_LISTUPDATESRESPONSE']._serialized_start=1049
+  _globals['_LISTUPDATESRESPONSE']._serialized_end=1135
+  _globals['_LISTCANCELLABLEUPDATESREQUEST']._serialized_start=1137
+  _globals['_LISTCANCELLABLEUPDATESREQUEST']._serialized_end=1207
+  _globals['_LISTCANCELLABLEUPDATESRESPONSE']._serialized_start=1210
+  _globals['_LISTCANCELLABLEUPDATESRESPONSE']._serialized_end=1373
+  _globals['_CANCELLABLEUPDATE']._serialized_start=1375
+  _globals['_CANCELLABLEUPDATE']._serialized_end=1498
+  _globals['_UNREACHABLETARGET']._serialized_start=1500
+  _globals['_UNREACHABLETARGET']._serialized_end=1616
+  _globals['_WATCHUPDATEREQUEST']._serialized_start=1618
+  _globals['_WATCHUPDATEREQUEST']._serialized_end=1723
+  _globals['_WATCHUPDATERESPONSE']._serialized_start=1726
+  _globals['_WATCHUPDATERESPONSE']._serialized_end=2027
+  _globals['_CANCELUPDATEANDWATCHREQUEST']._serialized_start=2030
+  _globals['_CANCELUPDATEANDWATCHREQUEST']._serialized_end=2174
+  _globals['_CANCELUPDATEANDWATCHRESPONSE']._serialized_start=2177
+  _globals['_CANCELUPDATEANDWATCHRESPONSE']._serialized_end=2322
+  _globals['_UPDATESERVICE']._serialized_start=2463
+  _globals['_UPDATESERVICE']._serialized_end=3159
 # @@protoc_insertion_point(module_scope)

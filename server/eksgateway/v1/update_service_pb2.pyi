@@ -8,6 +8,7 @@ from eksgateway.v1 import cancellation_pb2 as _cancellation_pb2
 from eksgateway.v1 import error_reason_pb2 as _error_reason_pb2
 from eksgateway.v1 import update_pb2 as _update_pb2
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -35,7 +36,7 @@ class _WatchKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WatchKind.V
     WATCH_KIND_CHANGE: _WatchKind.ValueType  # 2
     """Another state; ones in between may have been skipped."""
     WATCH_KIND_HEARTBEAT: _WatchKind.ValueType  # 3
-    """Nothing changed; `observe_time` says when EKS was last seen."""
+    """Nothing changed; `observe_time` and `age` say when EKS was last seen."""
     WATCH_KIND_FINAL: _WatchKind.ValueType  # 4
     """The update has ended; the stream ends with OK after this."""
 
@@ -48,7 +49,7 @@ WATCH_KIND_SNAPSHOT: WatchKind.ValueType  # 1
 WATCH_KIND_CHANGE: WatchKind.ValueType  # 2
 """Another state; ones in between may have been skipped."""
 WATCH_KIND_HEARTBEAT: WatchKind.ValueType  # 3
-"""Nothing changed; `observe_time` says when EKS was last seen."""
+"""Nothing changed; `observe_time` and `age` say when EKS was last seen."""
 WATCH_KIND_FINAL: WatchKind.ValueType  # 4
 """The update has ended; the stream ends with OK after this."""
 Global___WatchKind: _TypeAlias = WatchKind  # noqa: Y015
@@ -458,6 +459,7 @@ class WatchUpdateResponse(_message.Message):
     OBSERVE_TIME_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     PHASE_REASON_FIELD_NUMBER: _builtins.int
+    AGE_FIELD_NUMBER: _builtins.int
     kind: Global___WatchKind.ValueType
     phase: _cancellation_pb2.CancellationPhase.ValueType
     """The phase of the newest cancellation of this update that the gateway knows, else what the
@@ -477,7 +479,13 @@ class WatchUpdateResponse(_message.Message):
     def update(self) -> _update_pb2.Update: ...
     @_builtins.property
     def observe_time(self) -> _timestamp_pb2.Timestamp:
-        """When EKS last said this; its age is the age of your knowledge."""
+        """When EKS last said this, by the gateway's clock."""
+
+    @_builtins.property
+    def age(self) -> _duration_pb2.Duration:
+        """How long before this message was sent that was, by the gateway's clock alone: the age of your
+        knowledge, whatever your own clock shows.
+        """
 
     def __init__(
         self,
@@ -489,10 +497,11 @@ class WatchUpdateResponse(_message.Message):
         observe_time: _timestamp_pb2.Timestamp | None = ...,
         resume_token: _builtins.str = ...,
         phase_reason: _builtins.str = ...,
+        age: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["observe_time", b"observe_time", "update", b"update"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "observe_time", b"observe_time", "update", b"update"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "observe_time", b"observe_time", "phase", b"phase", "phase_reason", b"phase_reason", "resume_token", b"resume_token", "sequence", b"sequence", "update", b"update"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "kind", b"kind", "observe_time", b"observe_time", "phase", b"phase", "phase_reason", b"phase_reason", "resume_token", b"resume_token", "sequence", b"sequence", "update", b"update"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,91 @@
+"""Connections to one gateway, as many as its watches need."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, Self
+
+import grpc
+
+from eksgateway.client.addresses import check_address, look
+
+# Notice a connection that is dead, and do not wait for minutes before a new one. The gateway permits a ping
+# every 10 s. (``grpc.keepalive_timeout_ms`` alone does not bound the wait for a ping's answer in grpc 1.85.)
+CHANNEL_OPTIONS: Final = (
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.ping_timeout_ms", 20_000),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+)
+# A gateway announces 100 calls at a time for a connection. grpc queues further ones without an error.
+WATCHES_PER_CHANNEL: Final = 80
+
+
+class Channels:
+    """Channels to a gateway: one for calls, and one more for every 80 watches.
+
+    ``address`` is host:port, or a target of grpc with its scheme (``dns:///host:port``). ``credentials`` are
+    those of grpc.ssl_channel_credentials; None means plaintext. Enter it as a context; it closes them all.
+    Raises ValueError for an address that grpc would misread.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        credentials: grpc.ChannelCredentials | None = None,
+        options: Sequence[tuple[str, Any]] = (),
+    ) -> None:
+        self.address = check_address(address)
+        self._credentials = credentials
+        # A pool of its own for each channel: with the same arguments they would share one connection.
+        self._options = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1), *options)
+        self._calls: grpc.aio.Channel | None = None
+        self._watches: list[grpc.aio.Channel] = []
+        self._held: Counter[int] = Counter()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        opened = [*self._watches, *([self._calls] if self._calls else [])]
+        self._calls, self._watches = None, []
+        await asyncio.gather(*(channel.close() for channel in opened))
+
+    @property
+    def calls(self) -> grpc.aio.Channel:
+        """The channel for calls that are no watches, for stubs as well: no watch delays them."""
+        self._calls = self._calls or self._open()
+        return self._calls
+
+    @contextmanager
+    def watching(self) -> Iterator[grpc.aio.Channel]:
+        """A channel with room for one stream more, held until the context ends."""
+        index = next((i for i in range(len(self._watches)) if self._held[i] < WATCHES_PER_CHANNEL), None)
+        if index is None:
+            index = len(self._watches)
+            self._watches.append(self._open())
+        self._held[index] += 1
+        try:
+            yield self._watches[index]
+        finally:
+            self._held[index] -= 1
+
+    async def find_fault(self) -> str:
+        """Why connections fail that are closed without a reason; empty if the gateway may just be away."""
+        spoken = await look(self.address)
+        if self._credentials is None and spoken:
+            return "TLS is spoken there, and this connects in plaintext: give the gateway's CA bundle"
+        if self._credentials is not None and spoken == "certified":
+            return (
+                "the gateway demands a client certificate and takes none that was shown: give one that its"
+                " client CA has issued, with its key"
+            )
+        return ""
+
+    def _open(self) -> grpc.aio.Channel:
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(self.address, options=self._options)
+        return grpc.aio.secure_channel(self.address, self._credentials, options=self._options)

@@ -1,0 +1,79 @@
+"""Reads an error of a call: the gateway's reason and details, as far as they came through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.protobuf.message import DecodeError, Message
+from google.rpc import error_details_pb2, status_pb2
+
+DOMAIN: Final = "eksgateway"
+_KEY: Final = "grpc-status-details-bin"
+_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorDetails:
+    """What an AioRpcError says.
+
+    ``reason`` is a name of ``ErrorReason``, or one that a newer gateway has; it is empty when the error is
+    not the gateway's own. ``code`` is the gateway's too, also where a proxy has changed the call's status.
+    ``retry_s``: how long to wait before another attempt, if the gateway set that.
+    """
+
+    code: grpc.StatusCode
+    message: str = ""
+    reason: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    violations: tuple[tuple[str, str], ...] = ()
+    retry_s: float | None = None
+
+    @classmethod
+    def of(cls, error: grpc.aio.AioRpcError) -> ErrorDetails:
+        """Never raises: details that do not parse count as absent."""
+        made_on_the_way = cls(error.code(), error.details() or "")
+        return next(filter(None, map(_parse, _statuses(error))), made_on_the_way)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The policy's sentences where there are some, else the message."""
+        return tuple((self.metadata.get("reasons") or self.message).split("\n"))
+
+
+def _statuses(error: grpc.aio.AioRpcError) -> Iterator[bytes]:
+    for key, value in error.trailing_metadata() or ():
+        if key == _KEY and isinstance(value, bytes):
+            yield value
+
+
+def _parse(raw: bytes) -> ErrorDetails | None:
+    try:
+        status = status_pb2.Status.FromString(raw)
+    except DecodeError:
+        return None
+    info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    retry = error_details_pb2.RetryInfo()
+    for kind in (info, bad, retry):
+        _unpack(status.details, kind)
+    if info.domain != DOMAIN or status.code not in _CODES:
+        return None
+    delay = retry.retry_delay
+    return ErrorDetails(
+        code=_CODES[status.code],
+        message=status.message,
+        reason=info.reason,
+        metadata=dict(info.metadata),
+        violations=tuple((each.field, each.description) for each in bad.field_violations),
+        retry_s=max(0.0, delay.seconds + delay.nanos / 1e9) if retry.HasField("retry_delay") else None,
+    )
+
+
+def _unpack(details: Iterable[Any], kind: Message) -> None:
+    for detail in details:
+        with suppress(DecodeError):
+            detail.Unpack(kind)

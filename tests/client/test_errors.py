@@ -1,0 +1,91 @@
+"""What is read from an error, whatever was made of it on the way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import any_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from eksgateway import errors
+from eksgateway.client import ErrorDetails
+from eksgateway.rpc.interceptors.errors import status_of
+
+KEY = "grpc-status-details-bin"
+DENIED = status_of(errors.PolicyDenied(metadata={"reasons": "one\ntwo", "decision_id": "d-1"}))
+
+
+def error(*trailers: tuple[str, Any], code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> Any:
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailers), details="said")
+
+
+def packed(*details: Message, code: int = 7) -> bytes:
+    status = status_pb2.Status(code=code, message="no")
+    for detail in details:
+        status.details.add().Pack(detail)
+    return bytes(status.SerializeToString())
+
+
+def test_all_that_the_gateway_says() -> None:
+    sent = rpc_status.to_status(status_of(errors.RequestInvalid(violations={"reason": "is empty"})))
+    said = ErrorDetails.of(error(*sent.trailing_metadata, code=sent.code))
+    assert (said.code, said.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_INVALID")
+    assert said.violations == (("reason", "is empty"),)
+    assert said.retry_s is None
+    assert ErrorDetails.of(error((KEY, status_of(errors.Overloaded()).SerializeToString()))).retry_s == 1
+    assert ErrorDetails.of(error((KEY, DENIED.SerializeToString()))).reasons == ("one", "two")
+
+
+def test_the_details_count_more_than_a_status_that_was_changed() -> None:
+    """A proxy that makes UNAVAILABLE of a refusal makes nothing of it that is worth another attempt."""
+    said = ErrorDetails.of(error((KEY, DENIED.SerializeToString())))
+    assert (said.code, said.reason) == (grpc.StatusCode.PERMISSION_DENIED, "POLICY_DENIED")
+
+
+OTHER = error_details_pb2.ErrorInfo(reason="RATE_LIMITED", domain="proxy.example")
+OURS = error_details_pb2.ErrorInfo(reason="POLICY_DENIED", domain="eksgateway")
+
+
+@pytest.mark.parametrize(
+    "trailers",
+    [
+        pytest.param((), id="none"),
+        pytest.param(((KEY, b""),), id="empty"),
+        pytest.param(((KEY, b"\xff\xff\xff"),), id="no Status"),
+        pytest.param(((KEY, packed()),), id="no details"),
+        pytest.param(((KEY, packed(OTHER)),), id="of another domain"),
+        pytest.param(((KEY, packed(OURS, code=99)),), id="of a code that is none"),
+        pytest.param(
+            ((KEY, status_pb2.Status(code=7, details=[any_pb2.Any(type_url="x")]).SerializeToString()),),
+            id="of an unknown type",
+        ),
+        pytest.param(
+            (
+                (
+                    KEY,
+                    status_pb2.Status(
+                        code=7,
+                        details=[
+                            any_pb2.Any(
+                                type_url="type.googleapis.com/google.rpc.ErrorInfo", value=b"\xff\xff"
+                            )
+                        ],
+                    ).SerializeToString(),
+                ),
+            ),
+            id="that do not parse",
+        ),
+    ],
+)
+def test_what_is_not_the_gateways_counts_as_absent(trailers: tuple[tuple[str, bytes], ...]) -> None:
+    assert ErrorDetails.of(error(*trailers)) == ErrorDetails(grpc.StatusCode.UNAVAILABLE, "said")
+
+
+def test_an_error_without_a_text() -> None:
+    empty: Any = grpc.aio.Metadata()
+    bare = grpc.aio.AioRpcError(grpc.StatusCode.UNKNOWN, empty, empty)
+    assert ErrorDetails.of(bare) == ErrorDetails(grpc.StatusCode.UNKNOWN)
