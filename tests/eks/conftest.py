@@ -11,6 +11,7 @@ import pytest
 from eksgateway.eks.adapter import BotoEks
 from eksgateway.settings import EksSettings
 from support.boto_eks import ACCOUNT, REGION, MakeEks, SkippingClock, session
+from support.gateway import PATIENT
 from support.simulator import SimulatedEks
 
 
@@ -41,7 +42,7 @@ async def make_eks(simulated: SimulatedEks, clock: SkippingClock) -> AsyncIterat
             **settings: object,
         ) -> BotoEks:
             home = {"account_id": ACCOUNT, "region": REGION, "endpoint_url": endpoint_url or simulated.url}
-            known = {"targets": [{**home, **each} for each in targets]} | settings
+            known = PATIENT["eks"] | {"targets": [{**home, **each} for each in targets]} | settings
             eks = BotoEks(EksSettings.model_validate(known), clock, credentials or session())
             stack.push_async_callback(eks.close)
             return eks

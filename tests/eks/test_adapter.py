@@ -184,7 +184,7 @@ async def test_faults_of_a_read(
     simulated.cluster("blue")
     simulated.fault("DescribeCluster", **fault)
     with pytest.raises(EksError) as raised:
-        await make_eks(read_timeout_s=0.3).describe_cluster(BLUE)
+        await make_eks(read_timeout_s=0.3 if "delay_s" in fault else 30).describe_cluster(BLUE)
     assert type(raised.value) is expected
     assert len(simulated.calls()) == 1
 

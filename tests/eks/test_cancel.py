@@ -86,7 +86,7 @@ async def test_faults_of_a_cancel(
     ref = rollback(simulated)
     simulated.fault("CancelUpdate", **fault)
     with pytest.raises(EksError) as raised:
-        await make_eks(cancel_read_timeout_s=0.3).cancel_update(
+        await make_eks(cancel_read_timeout_s=0.3 if "delay_s" in fault else 30).cancel_update(
             ref, on_behalf_of=CALLER, token=TOKEN, send_before=NEVER
         )
     assert type(raised.value) is expected
@@ -211,7 +211,7 @@ async def test_hanging_reads_do_not_hold_up_a_cancel(simulated: SimulatedEks, ma
     """With every thread that reads may have taken, a cancel still goes out at once."""
     eks = make_eks(threads=4, waiting=8)
     ref = rollback(simulated)
-    simulated.fault("DescribeUpdate", times=9, delay_s=0.5)
+    simulated.fault("DescribeUpdate", times=9, delay_s=2)
     reads = [asyncio.create_task(eks.describe_update(ref)) for _ in range(9)]
     await until(lambda: len(simulated.calls("DescribeUpdate")) == 3)
     await eks.cancel_update(ref, on_behalf_of=CALLER, token=TOKEN, send_before=NEVER)

@@ -88,7 +88,7 @@ async def test_locked(ledger: SqlLedger, settings: LedgerSettings) -> None:
 
 
 async def until_ready(ledger: SqlLedger) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             try:
                 return await ledger.check()

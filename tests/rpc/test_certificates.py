@@ -301,7 +301,7 @@ async def test_it_looks_again_and_again(folder: Folder, logged: list[Any]) -> No
 
 
 async def resting(clock: FakeClock) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not clock.sleepers:  # noqa: ASYNC110 - files are read on a thread meanwhile
             await asyncio.sleep(0.002)
 

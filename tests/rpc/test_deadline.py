@@ -22,7 +22,7 @@ def late(what: str) -> Callable[[], Exception]:
 
 
 async def wait_for_ever() -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await asyncio.Event().wait()
 
 

@@ -55,7 +55,7 @@ class JwksServer:
 
     async def asked(self, times: int) -> None:
         """Wait until that many requests came in all."""
-        async with asyncio.timeout(5), self._asked:
+        async with asyncio.timeout(60), self._asked:
             await self._asked.wait_for(lambda: self.fetches >= times)
 
     async def _respond(self, request: web.Request) -> web.Response:

@@ -22,7 +22,7 @@ from aiohttp import web
 
 from eksgateway.simulator.credentials import Accounts
 
-_DEADLINE_S = 60.0
+_DEADLINE_S = 100.0
 _EXPIRES = re.compile(r"(?<=<Expiration>)[^<]+(?=</Expiration>)")
 _ERROR = """<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
 <Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>

@@ -101,7 +101,7 @@ async def refused(call: Awaitable[Any]) -> Refusal:
 async def recorded(here: Client, who: Any = None, **key: str) -> cpb.Cancellation:
     """GetCancellation by ``cancellation_id`` or ``request_id``; asked by the on-call engineer by default."""
     request = history_pb.GetCancellationRequest(**key)
-    answer = await here.history.GetCancellation(request, metadata=who or here.oncall, timeout=30)
+    answer = await here.history.GetCancellation(request, metadata=who or here.oncall, timeout=80)
     return answer.cancellation
 
 
@@ -109,7 +109,7 @@ async def settled(
     here: Client, phase: cpb.CancellationPhase.ValueType, *, status: str = "", **key: str
 ) -> cpb.Cancellation:
     """The cancellation once its record says this phase and, if given, this status of the update."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while (found := await recorded(here, **key)).phase != phase or status not in ("", found.update.status):
         assert time.monotonic() < deadline, f"it stays {cpb.CancellationPhase.Name(found.phase)}"
         await asyncio.sleep(0.02)
@@ -119,32 +119,32 @@ async def settled(
 async def get_update(here: Running, cluster: str, update_id: str, who: Any = None, **ref: str) -> Any:
     """GetUpdate's update."""
     request = pb.GetUpdateRequest(cluster=ClusterRef(name=cluster, **ref), update_id=update_id)
-    return (await here.updates.GetUpdate(request, metadata=who or here.oncall, timeout=30)).update
+    return (await here.updates.GetUpdate(request, metadata=who or here.oncall, timeout=80)).update
 
 
 async def list_updates(here: Running, cluster: str, who: Any = None, **fields: Any) -> Any:
     """ListUpdates."""
     request = pb.ListUpdatesRequest(cluster=ClusterRef(name=cluster), **fields)
-    return await here.updates.ListUpdates(request, metadata=who or here.oncall, timeout=30)
+    return await here.updates.ListUpdates(request, metadata=who or here.oncall, timeout=80)
 
 
 async def list_cancellable(here: Running, who: Any = None, **fields: Any) -> Any:
     """ListCancellableUpdates."""
     request = pb.ListCancellableUpdatesRequest(**fields)
-    return await here.updates.ListCancellableUpdates(request, metadata=who or here.oncall, timeout=30)
+    return await here.updates.ListCancellableUpdates(request, metadata=who or here.oncall, timeout=80)
 
 
 async def check(here: Running, cluster: str, update_id: str, who: Any = None, **fields: Any) -> Any:
     """CheckCancelUpdate with a reason and a ticket, unless told otherwise."""
     fields = {"reason": "bad AMI", "ticket": "OPS-1"} | fields
     request = pb.CheckCancelUpdateRequest(cluster=ClusterRef(name=cluster), update_id=update_id, **fields)
-    return await here.updates.CheckCancelUpdate(request, metadata=who or here.oncall, timeout=30)
+    return await here.updates.CheckCancelUpdate(request, metadata=who or here.oncall, timeout=80)
 
 
 async def list_cancellations(here: Running, who: Any = None, **fields: Any) -> Any:
     """ListCancellations."""
     request = history_pb.ListCancellationsRequest(**fields)
-    return await here.history.ListCancellations(request, metadata=who or here.oncall, timeout=30)
+    return await here.history.ListCancellations(request, metadata=who or here.oncall, timeout=80)
 
 
 Hook = Callable[..., Awaitable[None]]

@@ -68,7 +68,7 @@ async def test_a_drain_finishes_what_is_under_way_and_turns_the_rest_away(
             pass
         watches = [served.watch("staging-1", update_id, served.viewer) for _ in range(20)]
         assert {(await watch.read()).kind for watch in watches} == {pb.WATCH_KIND_SNAPSHOT}
-        eks.fault("CancelUpdate", delay_s=1.5)
+        eks.fault("CancelUpdate", delay_s=8)
         cancelling = asyncio.ensure_future(served.cancel("staging-1", update_id, request_id="first"))
         await until(lambda: bool(eks.calls("CancelUpdate")))
 

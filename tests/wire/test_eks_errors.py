@@ -153,7 +153,7 @@ async def test_a_cancel_needs_both_of_its_reads(gateway: Running, operation: str
 async def test_an_error_on_the_cancel_itself(tmp_path: Path, eks: SimulatedEks, row: Row) -> None:
     """The intent is recorded by then: the error names the cancellation, and its record says the same."""
     throttled = row.cancel[1] == "EKS_THROTTLED"  # to the end, which is to come soon then
-    async with running(tmp_path, eks, eks={"decision_max_age_s": 1.5 if throttled else 10}) as gateway:
+    async with running(tmp_path, eks, eks={"decision_max_age_s": 4 if throttled else 60}) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION, update_id="u-1")
         eks.fault("CancelUpdate", times=99, **row.fault)
         refusal = await refused(gateway.cancel("prod-1", update_id, request_id="first"))

@@ -40,7 +40,7 @@ class Sick:
 async def until(gateway: Running, service: str, status: int) -> None:
     """Wait for a status, told by Watch."""
     stub: Any = health_pb2_grpc.HealthStub(gateway.channel)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async for answer in stub.Watch(health_pb2.HealthCheckRequest(service=service)):
             if answer.status == status:
                 return

@@ -32,7 +32,7 @@ SECRET = "/var/lib/secret-path"
 
 async def test_a_hung_ledger_before_the_forward(tmp_path: Path, eks: SimulatedEks) -> None:
     """Another program holds the file: told within the deadline, nothing is sent; free again, it works."""
-    async with running(tmp_path, eks, ledger={"commit_timeout_s": 0.3}) as gateway:
+    async with running(tmp_path, eks, ledger={"commit_timeout_s": 3}) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         with locked(gateway.gateway.settings.ledger):
             refusal = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
@@ -100,7 +100,7 @@ async def test_an_outcome_that_cannot_be_recorded(tmp_path: Path) -> None:
 
     async with AsyncExitStack() as stack:
         eks = await stack.enter_async_context(SimulatedEks(on_call=hold))
-        gateway = await stack.enter_async_context(running(tmp_path, eks, ledger={"commit_timeout_s": 0.3}))
+        gateway = await stack.enter_async_context(running(tmp_path, eks, ledger={"commit_timeout_s": 3}))
         stack.push(lock)
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         refusal = await refused(gateway.cancel("prod-1", update_id, request_id="first"))

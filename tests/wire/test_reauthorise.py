@@ -151,7 +151,7 @@ async def test_a_stream_ends_with_its_callers_token(tmp_path: Path, eks: Simulat
     async with running(tmp_path, eks, issuer=issuer, identity={"jwt": jwt}) as gateway:
         lasting = gateway.watch("prod-1", update_id, gateway.viewer)
         await first_state(lasting)
-        brief = gateway.credentials("viewer", "viewers", lifetime=timedelta(seconds=3))
+        brief = gateway.credentials("viewer", "viewers", lifetime=timedelta(seconds=10))
         stream = gateway.watch("prod-1", update_id, brief)
         await first_state(stream)
         error = await ended(stream)

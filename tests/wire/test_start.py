@@ -166,7 +166,7 @@ async def test_health_tells_by_its_exit_code_whether_a_gateway_serves(place: Pla
 
     async with serving(place) as served:
         address = ("--address", served.address)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (ready := await health(*address))[0] != 0:
                 pass
         assert ready == (0, "SERVING", "")

@@ -51,7 +51,7 @@ def settings(eks: SimulatedEks, sts: Sts) -> dict[str, Any]:
         "sts_endpoint_url": sts.url,
     }
     urls = {"endpoint_url": eks.url}
-    return {"targets": [HOME | urls, REGIONAL | urls, FOREIGN | urls | role], "read_timeout_s": 1}
+    return {"targets": [HOME | urls, REGIONAL | urls, FOREIGN | urls | role]}
 
 
 @pytest.fixture

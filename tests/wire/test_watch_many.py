@@ -19,7 +19,7 @@ from support.gateway import Running, info, running, until
 from support.logs import capture_logs
 from support.simulator import SimulatedEks
 
-WRITE_TIMEOUT_S = 2.0
+WRITE_TIMEOUT_S = 6.0  # long enough for a loaded machine to tell it from a change that waits
 
 
 @asynccontextmanager
@@ -124,7 +124,7 @@ async def test_a_watcher_that_does_not_read_delays_nobody_and_is_closed(
                 began = time.monotonic()
                 assert (await reader.read()).update.status == f"Paused{changes}"
                 slowest = max(slowest, time.monotonic() - began)
-            assert slowest < 1.8, "a change waited for the stalled watcher"
+            assert slowest < WRITE_TIMEOUT_S - 1, "a change waited for the stalled watcher"
             # Its budget is given back too, although its client still does not read.
             await until(lambda: any(line.get("reason") == "WATCHER_TOO_SLOW" for line in logs))
             reader.cancel()
