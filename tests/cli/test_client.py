@@ -266,6 +266,25 @@ async def test_a_gateway_out_of_reach(gateway: Running) -> None:
 
 
 @pytest.mark.parametrize(
+    ("cluster", "token", "fault"),
+    [
+        ("prod-1", "t\u00f6ken", "EKSGATEWAY_TOKEN: is no token"),
+        ("prod-1", "two\nlines", "EKSGATEWAY_TOKEN: is no token"),
+        ("prod-\udcff", "token", "an argument is no text"),
+    ],
+    ids=["letter", "lines", "argument"],
+)
+async def test_texts_that_cannot_be_sent(cluster: str, token: str, fault: str) -> None:
+    """They are named, without a traceback and without the token."""
+    environment = {"EKSGATEWAY_TOKEN": token, "EKSGATEWAY_ADDRESS": "127.0.0.1:1"}
+    async with program(*eksgateway("cancel", cluster, "u-1"), env=environment) as shown:
+        assert await shown.end() == 1
+        assert shown.err.splitlines()[-1].startswith(f"eksgateway: {fault}")
+        assert token not in shown.err
+        assert "Traceback" not in shown.err
+
+
+@pytest.mark.parametrize(
     ("options", "fault"),
     [
         pytest.param(("--token-file", "missing"), "--token-file missing: cannot be read", id="token"),

@@ -10,6 +10,7 @@ import pytest
 from grpc_status import rpc_status
 
 from eksgateway import errors
+from eksgateway.client.addresses import Fault
 from eksgateway.client.attempts import Attempts, Credentials, Timing, may_pass
 from eksgateway.client.errors import ErrorDetails
 from eksgateway.rpc.interceptors.errors import status_of
@@ -210,14 +211,32 @@ async def test_an_address_that_was_right_before_is_tried_on(make: Make, details:
         await attempts.failed(broken(grpc.StatusCode.UNAVAILABLE, details))
 
 
-async def _found() -> str:
-    return "found by looking"
+async def _found() -> Fault:
+    return Fault("found by looking", certain=True)
+
+
+async def test_a_fault_that_may_be_a_gateway_that_is_away_ends_the_attempts_later(make: Make) -> None:
+    async def guess() -> Fault:
+        return Fault("may be it", certain=False)
+
+    attempts = make(Waits().timing, find_fault=guess)
+    for _ in range(6):
+        await attempts.failed(broken(grpc.StatusCode.UNAVAILABLE, "Socket closed"))
+    with pytest.raises(grpc.aio.AioRpcError):
+        await attempts.failed(broken(grpc.StatusCode.UNAVAILABLE, "Socket closed"))
 
 
 async def test_a_gateway_that_is_away_is_tried_on(make: Make) -> None:
     attempts = make(Waits().timing, find_fault=_found)
     for _ in range(100):
         await attempts.failed(broken(grpc.StatusCode.UNAVAILABLE, "Failed to connect: Connection refused"))
+
+
+@pytest.mark.parametrize("token", ["t\u00f6ken", "two\nlines", "nul\0"])
+async def test_credentials_that_cannot_be_sent(make: Make, token: str) -> None:
+    """grpc's own error would be about a batch of operations."""
+    with pytest.raises(ValueError, match="no bearer token"):
+        await make(Timing(), lambda: token).metadata()
 
 
 def _later(token: str) -> Awaitable[str]:

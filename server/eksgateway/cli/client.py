@@ -102,13 +102,24 @@ def _print_err(text: str) -> None:
 def _token(file: Path | None) -> Credentials | None:
     """The bearer token of the file, read again for each connection, or of the environment; else none."""
     if file is not None:
-        try:
-            file.read_text()
-        except (OSError, UnicodeDecodeError) as exc:
-            raise SettingsError(f"--token-file {file}: cannot be read") from exc
-        return file.read_text
+        _read_token(file)
+        return lambda: _read_token(file)
     token = os.environ.get(TOKEN)
-    return (lambda: token) if token else None
+    return (lambda: _checked(token, TOKEN)) if token else None
+
+
+def _read_token(file: Path) -> str:
+    try:
+        return _checked(file.read_text(), f"--token-file {file}")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SettingsError(f"--token-file {file}: cannot be read") from exc
+
+
+def _checked(text: str, source: str) -> str:
+    token = text.strip()
+    if not (token.isascii() and token.isprintable()):
+        raise SettingsError(f"{source}: is no token: it has characters that cannot be sent")
+    return token
 
 
 def _line(known: Knowledge) -> str:

@@ -67,6 +67,8 @@ def _calling() -> Iterator[None]:
             yield
         except KeyboardInterrupt:
             sys.exit(130)
+        except UnicodeEncodeError:
+            sys.exit("eksgateway: an argument is no text: write it in UTF-8")
 
 
 def _connection(address: str, ca: Path | None, certificate: Path | None, key: Path | None) -> Connection:

@@ -6,12 +6,21 @@ import asyncio
 import re
 import ssl
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from typing import Final
 
 _ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
 _SCHEME: Final = re.compile(r"(dns|ipv4|ipv6|unix|unix-abstract|xds):.+")
 _PROBE_S: Final = 2.0
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with an address; ``certain`` unless a gateway that is away may look like it."""
+
+    text: str
+    certain: bool
 
 
 def check_address(address: str) -> str:
@@ -51,7 +60,7 @@ def hint_of(details: str) -> str:
 
 
 async def look(address: str) -> str:
-    """What is spoken at host:port: ``tls``, ``certified`` (TLS that demands a certificate), or empty."""
+    """What is spoken at host:port: ``tls``, ``closed`` (TLS, and closed after the handshake), or empty."""
     match = _ADDRESS.fullmatch(address)
     if match is None:
         return ""
@@ -64,9 +73,9 @@ async def look(address: str) -> str:
             reader, writer = await asyncio.open_connection(match[1].strip("[]"), int(match[2]), ssl=context)
             with closing(writer):
                 writer.write(_PREFACE)
-                with suppress(ssl.SSLError):  # by TLS 1.3 the demand shows after the handshake
-                    return "tls" if await reader.read(1) else "certified"
-                return "certified"
+                with suppress(ssl.SSLError):  # by TLS 1.3 the demand of a certificate shows so late
+                    return "tls" if await reader.read(1) else "closed"
+                return "closed"
     except ssl.SSLError as exc:  # an end that does not speak TLS sends no alert
         return "tls" if "ALERT" in (exc.reason or "") else ""
     except OSError:  # TimeoutError too

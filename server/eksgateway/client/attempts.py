@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import grpc
 
-from eksgateway.client.addresses import hint_of
+from eksgateway.client.addresses import Fault, hint_of
 from eksgateway.client.errors import ErrorDetails
 
 log = logging.getLogger("eksgateway.client")
@@ -33,8 +33,8 @@ BROKEN: Final = frozenset(
 )
 
 _HOPELESS: Final = 3  # attempts at an address that looks wrong, where no gateway has ever answered
-_BESIDE: Final = 2  # quick answers in a row that a proxy made, each with a gateway that serves just after it
-_ANSWERS: Final = 7  # answers in a row that a proxy made, where no gateway has ever answered,
+_BESIDE: Final = 3  # quick answers in a row that a proxy made, each with a gateway that serves just after it
+_ANSWERS: Final = 7  # answers in a row that something else made, where no gateway has ever answered,
 _ANSWERS_SINCE: Final = 40  # and where one has, so that it may be restarting behind the proxy
 _QUICK_S: Final = 5.0
 _LAST_ATTEMPT_S: Final = 1.0
@@ -70,7 +70,7 @@ class Timing:
         return task.done()
 
 
-FindFault = Callable[[], Awaitable[str]]
+FindFault = Callable[[], Awaitable[Fault]]
 
 
 class Attempts:
@@ -169,17 +169,17 @@ class Attempts:
             return await self._answered()
         if self._reached or self._failures + 1 < _HOPELESS:
             return ""
-        hint = hint_of(message)
-        if not hint and self._find_fault is not None and "refused" not in message:
-            hint = await self._find_fault()
-        return hint
+        if (hint := hint_of(message)) or self._find_fault is None or "refused" in message:
+            return hint
+        fault = await self._find_fault()
+        return fault.text if fault.certain or self._failures + 1 >= _ANSWERS else ""
 
     async def _answered(self) -> str:
         """As ``_lost``, when something on the way has answered on a connection that stands.
 
         A proxy makes an error of its own of a refusal that it cannot pass on (too long for its buffer), and
         of a gateway that is away. In the first case the gateway still answers a health check; it has to do
-        so twice, because it may have come back just before the first one.
+        so again and again, because it may have come back just before the first one.
         """
         self._answers += 1
         if self._answers > 1:
@@ -210,7 +210,10 @@ class Attempts:
         token = self._credentials()
         if inspect.isawaitable(token):
             token = await token
-        return token.strip()
+        token = token.strip()
+        if not (token.isascii() and token.isprintable()):
+            raise ValueError("the credentials gave something that is no bearer token")
+        return token
 
 
 def may_pass(said: ErrorDetails) -> bool:

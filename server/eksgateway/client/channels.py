@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 import grpc
 
-from eksgateway.client.addresses import check_address, look
+from eksgateway.client.addresses import Fault, check_address, look
 
 # Notice a connection that is dead, and do not wait for minutes before a new one. The gateway permits a ping
 # every 10 s. (``grpc.keepalive_timeout_ms`` alone does not bound the wait for a ping's answer in grpc 1.85.)
@@ -73,17 +73,19 @@ class Channels:
         finally:
             self._held[index] -= 1
 
-    async def find_fault(self) -> str:
-        """Why connections fail that are closed without a reason; empty if the gateway may just be away."""
+    async def find_fault(self) -> Fault:
+        """Why connections fail that are closed without a reason; no text if the gateway may just be away."""
         spoken = await look(self.address)
         if self._credentials is None and spoken:
-            return "TLS is spoken there, and this connects in plaintext: give the gateway's CA bundle"
-        if self._credentials is not None and spoken == "certified":
-            return (
-                "the gateway demands a client certificate and takes none that was shown: give one that its"
-                " client CA has issued, with its key"
+            text = "TLS is spoken there, and this connects in plaintext: give the gateway's CA bundle"
+            return Fault(text, certain=True)
+        if self._credentials is not None and spoken == "closed":
+            text = (
+                "connections are closed after the TLS handshake: if the gateway demands a client certificate,"
+                " give one that its client CA has issued, with its key"
             )
-        return ""
+            return Fault(text, certain=False)
+        return Fault("", certain=False)
 
     def _open(self) -> grpc.aio.Channel:
         if self._credentials is None:
