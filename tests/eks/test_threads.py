@@ -14,7 +14,7 @@ from eksgateway.eks.threads import Threads
 from eksgateway.errors import Draining, Overloaded
 
 SIZE, WAITING = 4, 8  # so 3 threads and 6 places for reads
-DEADLINE = 10.0
+DEADLINE = 60.0
 
 
 @dataclass

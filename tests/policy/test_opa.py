@@ -105,13 +105,13 @@ async def test_trouble_is_never_an_allow(
     answer: Says, expected: type[GatewayError], fake: AnsweringServer, connect: Open
 ) -> None:
     """Each kind of answer that is no decision raises its own error, in time."""
-    engine = await connect(fake.url, timeout_s=2)
+    engine = await connect(fake.url, timeout_s=2 if answer.hangs else 20)
     fake.answers = [answer]
     begun = time.monotonic()
     with pytest.raises(expected) as caught:
         await engine.decide(ALICE)
     assert type(caught.value) is expected
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 30
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

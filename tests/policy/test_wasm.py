@@ -68,7 +68,7 @@ async def load() -> AsyncIterator[Load]:
     """Loads engines that end with the test."""
     async with AsyncExitStack() as stack:
 
-        async def loaded(wasm: bytes, data: dict[str, Any] = DATA, timeout_s: float = 2) -> WasmEngine:
+        async def loaded(wasm: bytes, data: dict[str, Any] = DATA, timeout_s: float = 30) -> WasmEngine:
             engine = await WasmEngine.load(wasm, data, timeout_s=timeout_s)
             stack.push_async_callback(engine.close)
             return engine

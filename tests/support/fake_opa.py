@@ -71,7 +71,7 @@ class FakeOpa:
 
 
 @asynccontextmanager
-async def fake_opa(timeout_s: float = 2) -> AsyncIterator[tuple[FakeOpa, OpaEngine]]:
+async def fake_opa(timeout_s: float = 10) -> AsyncIterator[tuple[FakeOpa, OpaEngine]]:
     """A fake OPA and the real engine that asks it; the engine is its user's to close."""
     fake = FakeOpa()
     async with fake.serving():

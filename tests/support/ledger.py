@@ -25,7 +25,7 @@ from eksgateway.settings import LedgerSettings
 _TESTS = Path(__file__).parent.parent
 
 
-async def until(holds: Callable[[], Any], *, deadline_s: float = 20) -> None:
+async def until(holds: Callable[[], Any], *, deadline_s: float = 60) -> None:
     """Wait for a condition, with a deadline."""
     async with asyncio.timeout(deadline_s):
         while not holds():  # noqa: ASYNC110 (what is waited for happens on other threads or in files)

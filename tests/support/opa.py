@@ -15,7 +15,7 @@ from typing import Any
 
 POLICIES = Path(__file__).resolve().parents[2] / "policies"
 EXAMPLE_DATA = POLICIES / "data.example.yaml"
-_READY_S = 30
+_READY_S = 100
 
 
 class OpaServer:
@@ -78,7 +78,7 @@ def _wait_ready(url: str, process: subprocess.Popen[bytes]) -> bool:
     deadline = time.monotonic() + _READY_S
     while process.poll() is None:
         try:
-            urllib.request.urlopen(f"{url}/health", timeout=1).close()
+            urllib.request.urlopen(f"{url}/health", timeout=10).close()
         except OSError:
             if time.monotonic() > deadline:
                 process.kill()

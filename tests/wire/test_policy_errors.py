@@ -30,7 +30,7 @@ SECRET = "eyJ-not-for-callers"
 
 ROWS: dict[str, tuple[Answer, tuple[str, str]]] = {
     "connection-dropped": (Answer(b"", drop=True), UNAVAILABLE),
-    "slow": (Answer(result(ALLOW).body, delay_s=3), UNAVAILABLE),
+    "slow": (Answer(result(ALLOW).body, delay_s=8), UNAVAILABLE),
     "500": (Answer(f'{{"message":"{SECRET}"}}'.encode(), status=500), UNAVAILABLE),
     "503-with-an-allow": (Answer(result(ALLOW).body, status=503), UNAVAILABLE),
     "400": (Answer(b"{}", status=400), INVALID),
@@ -57,7 +57,11 @@ async def test_an_answer_of_opa_that_is_no_allow(
     tmp_path: Path, eks: SimulatedEks, answer: Answer, told: tuple[str, str]
 ) -> None:
     """At either stage: the reason is told, nothing is recorded, and 0 CancelUpdate reach EKS."""
-    async with fake_opa(timeout_s=1) as (opa, engine), running(tmp_path, eks, policy=engine) as gateway:
+    timeout_s = 3 if answer.delay_s else 20
+    async with (
+        fake_opa(timeout_s) as (opa, engine),
+        running(tmp_path, eks, policy=engine) as gateway,
+    ):
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         for stage, reads in (("request", False), ("update", True)):
             opa.at_stage(stage, answer)
