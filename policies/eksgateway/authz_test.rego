@@ -333,6 +333,11 @@ test_freeze_spares_excepted_groups if {
 	frozen(asked, [with_key(year_end, "except_groups", ["corp:sre-leads", "corp:plat*"])]).allow
 }
 
+test_freeze_spares_groups_below_an_excepted_one if {
+	below := change(asked, "/subject/properties/groups", ["corp:platform", "corp:a/b/c"])
+	frozen(below, [with_key(year_end, "except_groups", ["corp:a/**"])]).allow
+}
+
 test_freeze_holds_groups_that_are_not_excepted if {
 	not frozen(asked, [with_key(year_end, "except_groups", ["corp:sre-leads"])]).allow
 }
@@ -363,4 +368,52 @@ test_freezes_that_are_no_list_deny if {
 
 test_time_that_cannot_be_read_is_not_clear if {
 	not frozen(change(asked, "/context/time", "2026-01-01"), [year_end]).allow
+}
+
+# Bounds
+
+many(entry) := [with_key(entry, "id", concat("-", [entry.id, format_int(n, 10)])) | some n in numbers.range(1001, 1250)]
+
+explained(decision) := [count(decision.rules), count(decision.reasons)]
+
+test_group_below_a_pattern_is_covered if {
+	below := change(asked, "/subject/properties/groups", ["corp:a/b/c"])
+	allowed_by(authz.decision, ["oncall"]) with input as below
+		with data.eksgateway.grants as [with_key(oncall, "groups", ["corp:a/**"])]
+}
+
+test_a_hundred_grants_explain_an_allow if {
+	decision := authz.decision with input as asked
+		with data.eksgateway.grants as many(oncall)
+	decision.allow
+	explained(decision) == [100, 100]
+}
+
+test_a_hundred_grants_explain_a_denial if {
+	every document in [change(asked, "/action/name", "history"), change(asked, "/action/properties/reason", "")] {
+		decision := authz.decision with input as document
+			with data.eksgateway.grants as many(oncall)
+		not decision.allow
+		explained(decision) == [100, 100]
+	}
+}
+
+test_the_last_of_many_grants_counts if {
+	other := [with_key(grant, "update_types", ["x"]) | some grant in many(oncall)]
+	allowed_by(authz.decision, ["oncall"]) with input as at_update
+		with data.eksgateway.grants as array.concat(other, [oncall])
+}
+
+test_a_hundred_freezes_explain_a_denial if {
+	decision := frozen(asked, many(year_end))
+	not decision.allow
+	explained(decision) == [100, 100]
+}
+
+test_the_last_of_many_freezes_counts if {
+	spared := [with_key(freeze, "clusters", ["lab"]) | some freeze in many(year_end)]
+	denied(
+		frozen(asked, array.concat(spared, [year_end])), ["year-end"],
+		["Freeze year-end forbids cancel on this cluster until 2026-12-01T00:00:00Z."],
+	)
 }
