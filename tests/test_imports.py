@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent / "server" / "eksgateway"
 
 BASE = {
     *("model", "errors", "phases", "clock", "settings", "lifetime", "logs", "reading", "metrics", "v1"),
-    *("descriptors", "written"),
+    *("descriptors", "strict_json", "written"),
 }
 PARTS = {"policy", "ledger", "eks", "identity"}
 MAY_IMPORT = {

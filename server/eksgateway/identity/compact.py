@@ -6,12 +6,12 @@ Follows RFC 6750 §2.1 (Bearer), RFC 7515 §4 and §7.1 (compact JWS) and RFC 90
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from eksgateway import strict_json
 from eksgateway.errors import CredentialsMissing
 from eksgateway.identity.refusal import invalid
 
@@ -90,22 +90,11 @@ def _decoded(part: str, what: str) -> bytes:
 
 def _json_object(part: str, what: str) -> dict[str, Any]:
     try:
-        text = _decoded(part, what).decode("utf-8")
-        value = json.loads(text, object_pairs_hook=_distinct, parse_constant=_refuse)
-    except (ValueError, RecursionError) as exc:
+        # Strictly: two parsers that pick different members see different tokens. A date that is too large
+        # for a float is for the check of dates to refuse.
+        value = strict_json.loads(_decoded(part, what), parse_float=float)
+    except ValueError as exc:
         raise invalid("form", f"The token's {what} is not base64url-encoded JSON.") from exc
     if not isinstance(value, dict):
         raise invalid("form", f"The token's {what} is not a JSON object.")
     return value
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Names must be unique (RFC 7515 §4): two parsers that pick different ones see different tokens."""
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a name is repeated")
-    return members
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import yaml
 
+from eksgateway import strict_json
+
 
 @dataclass(frozen=True, slots=True)
 class Unquoted:
@@ -34,18 +36,9 @@ def read_yaml(text: str) -> Any:
 def read_json(text: str) -> Any:
     """The document in ``text``. Raises ValueError, which says where JSON breaks."""
     try:
-        return json.loads(text, object_pairs_hook=_distinct, parse_int=_number, parse_float=_number)
+        return strict_json.loads(text, parse_int=_number, parse_float=_number)
     except json.JSONDecodeError as exc:
         raise ValueError(f"line {exc.lineno}, column {exc.colno}: is not JSON: {exc.msg}") from exc
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"the key {key!r} stands twice in one object")
-        found[key] = value
-    return found
 
 
 def _number(text: str) -> Unquoted:
