@@ -149,10 +149,20 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "metrics for everybody": ({"metrics": {"listen": "0.0.0.0:9464"}}, "open_to_network: true"),
     "metrics without a port": ({"metrics": {"listen": "127.0.0.1"}}, "host:port"),
-    "a module for an OPA": (
-        {"policy": {"engine": "opa", "opa": {"url": "http://127.0.0.1:8181"}, "module": "policy.wasm"}},
-        "`module` is for the engine wasm",
-    ),
+    **{
+        f"{name} for an OPA": (
+            {"policy": {"engine": "opa", "opa": {"url": "http://127.0.0.1:8181"}, name: "file"}},
+            f"`{name}` is for the engine wasm, and the engine is opa",
+        )
+        for name in ("data", "module")
+    },
+    **{
+        f"an OPA for the engine wasm, data {data}": (
+            {"policy": {"data": data, "opa": {"url": "http://127.0.0.1:8181"}}},
+            "`opa` is for the engine opa, and the engine is wasm",
+        )
+        for data in ("data.yaml", None)
+    },
     **{
         f"an OPA asked every {poll_s} s with {timeout_s} s for an answer": (
             {
@@ -316,14 +326,6 @@ def test_only_what_is_at_fault_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as refused:
         load(write(tmp_path, listeners=[{"address": "127.0.0.1"}]))
     assert re.findall(r"(?m)^  - (\S+):", str(refused.value)) == ["listeners.0.address"]
-
-
-def test_an_opa_that_is_not_asked_limits_nothing(tmp_path: Path) -> None:
-    """Its section may stay while the engine is another."""
-    asked = {"data": "data.yaml", "opa": {"url": "http://127.0.0.1:8181"}, "timeout_s": 3}
-    assert load(write(tmp_path, policy=asked)).policy.timeout_s == 3
-    with pytest.raises(SettingsError, match="set `timeout_s` to 2 at most"):
-        load(write(tmp_path, policy=asked | {"engine": "opa"}))
 
 
 def test_metrics_are_open_to_the_network_where_that_is_said(tmp_path: Path) -> None:

@@ -268,12 +268,21 @@ class PolicySettings(_Section):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
+        if self.engine == "wasm" and self.opa is not None:
+            raise ValueError(
+                "`opa` is for the engine opa, and the engine is wasm: remove `opa`, or set `engine: opa`"
+            )
         if self.engine == "wasm" and self.data is None:
             raise ValueError("the engine wasm needs `data`, the path of the grants file")
         if self.engine == "opa" and self.opa is None:
             raise ValueError("the engine opa needs `opa.url`, the OPA server's address")
-        if self.engine == "opa" and self.module is not None:
-            raise ValueError("`module` is for the engine wasm; an OPA server gets its policy by itself")
+        for name in ("data", "module"):
+            if self.engine == "opa" and getattr(self, name) is not None:
+                raise ValueError(
+                    f"`{name}` is for the engine wasm, and the engine is opa, which would ignore it: an OPA"
+                    f" server gets policy and data by itself, from its bundle. Remove `{name}`, or set"
+                    " `engine: wasm`"
+                )
         return self
 
     @model_validator(mode="after")
