@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 
-from eksgateway.errors import Denied, PolicyDenied
+from eksgateway.errors import Denied, GatewayError, PolicyDenied
+from eksgateway.logs import Log
 from eksgateway.model import CancelRequest, Decision, Denial, UpdateRef
 from eksgateway.policy.engine import PolicyEngine
 from eksgateway.policy.question import Question
+
+log = Log("eksgateway.policy")
 
 
 class Decisions:
@@ -17,6 +19,7 @@ class Decisions:
     def __init__(self, policy: PolicyEngine, record_denial: Callable[[Denial], None]) -> None:
         self._policy = policy
         self._record_denial = record_denial
+        self._trouble: tuple[str, str] | None = None  # why the policy could not answer, as last logged
 
     async def ask(self, question: Question) -> Decision:
         """The decision, allowed or denied; raises what the engine's ``decide`` raises."""
@@ -52,9 +55,29 @@ class Decisions:
         raise error
 
     async def check(self) -> None:
-        """Return when the policy can answer, whatever it answers; raises what ``ask`` would otherwise."""
-        with contextlib.suppress(Denied):
+        """Return when the policy can answer, whatever it answers; raises what ``ask`` would otherwise.
+
+        Readiness asks every few seconds: why the policy cannot answer is logged when that begins, changes
+        and ends.
+        """
+        try:
             await self._policy.check()
+        except Denied:
+            pass
+        except GatewayError as exc:
+            self._note_trouble((exc.reason, exc.detail or exc.message))
+            raise
+        self._note_trouble(None)
+
+    def _note_trouble(self, trouble: tuple[str, str] | None) -> None:
+        if trouble == self._trouble:
+            return
+        self._trouble = trouble
+        if trouble is None:
+            log.info("policy.answers", note="The policy can decide again.")
+        else:
+            reason, detail = trouble
+            log.error("policy.cannot_answer", reason=reason, detail=detail)
 
     def _keep(self, question: Question, decision: Decision, update_id: str, request_id: str) -> None:
         self._record_denial(

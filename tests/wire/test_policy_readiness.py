@@ -1,0 +1,72 @@
+"""A policy that cannot answer: why is in the log when that begins, changes and ends, without any call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eksgateway.clock import SystemClock
+from eksgateway.policy.opa import OpaEngine
+from eksgateway.settings import OpaSettings
+from support.fake_opa import ALLOW, Answer, fake_opa, result
+from support.gateway import running, until
+from support.logs import capture_logs
+from support.simulator import SimulatedEks
+
+
+def causes(logs: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """What was logged about the policy's answers, in order."""
+    kinds = ("policy.cannot_answer", "policy.answers")
+    return [(each["event"], each.get("reason", "")) for each in logs if each["event"] in kinds]
+
+
+async def test_why_opa_is_not_ready_is_logged_as_it_changes(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Each cause once, however often readiness asks; and the end."""
+    async with fake_opa() as (opa, engine):
+        opa.decide = lambda _: Answer(b"{}")
+        with capture_logs() as logs:
+            async with running(tmp_path, eks, policy=engine):
+                told = [("policy.cannot_answer", "POLICY_UNDEFINED")]
+                await until(lambda: causes(logs) == told)
+                asked = len(opa.inputs)
+                await until(lambda: len(opa.inputs) >= asked + 2)
+                assert causes(logs) == told
+
+                opa.decide = lambda _: Answer(result(ALLOW).body, content_type="text/html")
+                told.append(("policy.cannot_answer", "POLICY_INVALID"))
+                await until(lambda: causes(logs) == told)
+                assert "text/html" in [each["detail"] for each in logs if "detail" in each][-1]
+
+                opa.decide = lambda _: result(ALLOW)
+                told.append(("policy.answers", ""))
+                await until(lambda: causes(logs) == told)
+
+
+NOWHERE = "127.0.0.1:1"  # nothing listens there
+
+
+@pytest.mark.parametrize(
+    ("url", "bundle", "detail"),
+    [
+        pytest.param(f"http://{NOWHERE}", "", "Cannot connect", id="refused"),
+        pytest.param("{fake}", "main", "not loaded the bundle 'main'", id="no bundle"),
+        pytest.param("{tls}", "", "ssl", id="TLS to plaintext"),
+    ],
+)
+async def test_the_cause_names_what_is_wrong(
+    tmp_path: Path, eks: SimulatedEks, url: str, bundle: str, detail: str
+) -> None:
+    """Connection, bundle or TLS."""
+    async with fake_opa() as (opa, unused):
+        await unused.close()
+        address = url.format(fake=opa.url, tls=opa.url.replace("http:", "https:"))
+        engine = await OpaEngine.open(OpaSettings(url=address, bundle=bundle), SystemClock(), timeout_s=2)
+        with capture_logs() as logs:
+            async with running(tmp_path, eks, policy=engine):
+                await until(lambda: bool(causes(logs)))
+        logged = next(each for each in logs if each["event"] == "policy.cannot_answer")
+        assert logged["reason"] == "POLICY_UNAVAILABLE"
+        assert logged["log_level"] == "error"
+        assert detail.lower() in logged["detail"].lower()
