@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -72,6 +73,16 @@ async def test_the_question_is_asked_of_one_fixed_path(fake: AnsweringServer, co
     assert evil.to_input() in fake.inputs
 
 
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/json", "Application/JSON; charset=UTF-8", 'application/json;charset="utf-8"'],
+)
+async def test_json_in_utf_8_is_read(fake: AnsweringServer, connect: Open, content_type: str) -> None:
+    """However its type is spelt."""
+    fake.answers = [Says(decides(ALLOW).body, content_type=content_type)]
+    assert (await (await connect(fake.url)).decide(ALICE)).allowed
+
+
 TROUBLE: dict[str, tuple[Says, type[GatewayError]]] = {
     "500": (Says(b"{}", 500), PolicyUnavailable),
     "503": (Says(b"{}", 503), PolicyUnavailable),
@@ -94,6 +105,39 @@ TROUBLE: dict[str, tuple[Says, type[GatewayError]]] = {
     "no-allow": (decides({"rules": []}), PolicyInvalid),
     "rules-text": (decides({**ALLOW, "rules": "a"}), PolicyInvalid),
     "obligation": (decides({**ALLOW, "obligations": ["mfa"]}), PolicyObligationUnknown),
+    **{
+        f"status-{status}": (Says(decides(ALLOW).body, status), PolicyInvalid)
+        for status in (201, 202, 203, 206, 226, 300, 308, 418, 429)
+    },
+    **{
+        f"type-{name}": (Says(decides(ALLOW).body, content_type=name), PolicyInvalid)
+        for name in (
+            "text/html",
+            "text/plain; charset=utf-8",
+            "application/jsonp",
+            "application/json; charset=utf-16",
+            "application/json, text/html",
+            "application/octet-stream",
+        )
+    },
+    "type-not-empty": (Says(decides(ALLOW).body, content_type=""), PolicyInvalid),
+    "coded": (
+        Says(gzip.compress(decides(ALLOW).body), headers={"Content-Encoding": "gzip"}),
+        PolicyInvalid,
+    ),
+    "allow-twice": (Says(b'{"result": {"allow": false, "allow": true}}'), PolicyInvalid),
+    "allow-twice-the-same": (Says(b'{"result": {"allow": true, "allow": true}}'), PolicyInvalid),
+    "result-twice": (Says(b'{"result": {"allow": false}, "result": {"allow": true}}'), PolicyInvalid),
+    "twice-elsewhere": (Says(b'{"result": {"allow": true}, "x": [{"a": 1, "a": 2}]}'), PolicyInvalid),
+    "nan": (Says(b'{"result": {"allow": true}, "x": NaN}'), PolicyInvalid),
+    "infinity": (Says(b'{"result": {"allow": true, "x": [-Infinity]}}'), PolicyInvalid),
+    "huge": (Says(b'{"result": {"allow": true, "x": 1e999}}'), PolicyInvalid),
+    **{
+        coding: (Says(decides(ALLOW).body.decode().encode(coding)), PolicyInvalid)
+        for coding in ("utf-16", "utf-16-le", "utf-32", "utf-8-sig")
+    },
+    "two-documents": (Says(decides(ALLOW).body * 2), PolicyInvalid),
+    "deep-inside": (Says(b'{"result": {"allow": true}, "x": ' + b"[" * 50_000), PolicyInvalid),
     "provenance-text": (decides(ALLOW, provenance="x"), PolicyInvalid),
     "bundles-list": (decides(ALLOW, provenance={"bundles": []}), PolicyInvalid),
     "bundle-number": (decides(ALLOW, provenance={"bundles": {"a": {"revision": 5}}}), PolicyInvalid),

@@ -24,6 +24,7 @@ class Answer:
 
     body: bytes
     status: int = 200
+    content_type: str = "application/json"
     delay_s: float = 0
     drop: bool = False
 
@@ -54,7 +55,7 @@ class FakeOpa:
         await asyncio.sleep(answer.delay_s)
         if answer.drop and request.transport is not None:
             request.transport.abort()
-        return web.Response(body=answer.body, status=answer.status, content_type="application/json")
+        return web.Response(body=answer.body, status=answer.status, content_type=answer.content_type)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:

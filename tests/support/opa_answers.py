@@ -20,6 +20,7 @@ class Says:
     body: bytes = b"{}"
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
+    content_type: str = "application/json"
     hangs: bool = False
     endless: bool = False
 
@@ -51,15 +52,14 @@ class AnsweringServer:
         if answer.hangs:
             await self._stopping.wait()
         if answer.endless:
-            stream = web.StreamResponse()
+            stream = web.StreamResponse(headers={"Content-Type": "application/json"})
             await stream.prepare(request)
             with contextlib.suppress(ConnectionError):  # the reader has had enough
                 while not self._stopping.is_set():
                     await stream.write(answer.body)
             return stream
-        return web.Response(
-            body=answer.body, status=answer.status, headers=answer.headers, content_type="application/json"
-        )
+        headers = {**answer.headers, "Content-Type": answer.content_type}
+        return web.Response(body=answer.body, status=answer.status, headers=headers)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:

@@ -47,6 +47,12 @@ ROWS: dict[str, tuple[Answer, tuple[str, str]]] = {
     "allow-as-a-number": (result({"allow": 1}), INVALID),
     "allow-in-a-list": (result({"allow": [True]}), INVALID),
     "rules-not-a-list": (result({"allow": True, "rules": "all"}), INVALID),
+    "allow-twice": (Answer(b'{"result":{"allow":false,"allow":true}}'), INVALID),
+    "result-twice": (Answer(b'{"result":{"allow":false},"result":{"allow":true}}'), INVALID),
+    "nan": (Answer(b'{"result":{"allow":true},"x":NaN}'), INVALID),
+    "utf-16": (Answer('{"result":{"allow":true}}'.encode("utf-16")), INVALID),
+    "201": (Answer(result(ALLOW).body, status=201), INVALID),
+    "html": (Answer(result(ALLOW).body, content_type="text/html"), INVALID),
     "obligation": (result(OBLIGED), ("PERMISSION_DENIED", "POLICY_OBLIGATION_UNKNOWN")),
     "denied": (result({"allow": False, "reasons": ["No."]}), ("PERMISSION_DENIED", "POLICY_DENIED")),
 }

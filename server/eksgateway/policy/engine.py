@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
+from eksgateway import strict_json
 from eksgateway.errors import PolicyInvalid, PolicyObligationUnknown, PolicyUndefined, StartError
 from eksgateway.model import Action, Caller, ClusterFacts, ClusterRef, Decision, Update
 from eksgateway.policy.question import Question
 
-MAX_ANSWER_BYTES: Final = 1 << 20
+MAX_ANSWER_BYTES: Final = 256 << 10  # read on the event loop, so that more would hold up everything else
 MAX_TEXT_BYTES: Final = 2048  # of one reason or rule id
 UNDEFINED: Final = object()  # the policy gave no result; JSON's null is a result, and not a decision
 
@@ -70,8 +70,9 @@ class PolicyEngine(Protocol):
     async def decide(self, question: Question) -> Decision:
         """The decision, allowed or denied.
 
-        Raises PolicyUnavailable (no answer in time), PolicyUndefined (no result),
-        PolicyInvalid (not a decision) or PolicyObligationUnknown (allowed, under obligations).
+        Raises PolicyUnavailable (no answer in time), PolicyUndefined (no result), PolicyInvalid (not a
+        decision), PolicyObligationUnknown (allowed, under obligations) or Overloaded (the caller has too
+        many questions waiting).
         """
 
     async def check(self) -> None:
@@ -100,13 +101,23 @@ def read_decision(result: Any, *, decision_id: str, revision: str) -> Decision:
 
 
 def read_json(raw: bytes) -> Any:
-    """An engine's answer as Python values; raises PolicyInvalid when it is not JSON, or too large."""
+    """An engine's answer as Python values; raises PolicyInvalid when it is not strict JSON, or too large."""
     if len(raw) > MAX_ANSWER_BYTES:
         raise PolicyInvalid(detail=f"the policy's answer is larger than {MAX_ANSWER_BYTES} bytes")
     try:
-        return json.loads(raw)
-    except (ValueError, RecursionError) as exc:  # not JSON, not UTF-8, a huge number; nested too deep
-        raise PolicyInvalid(detail=f"the policy's answer is not JSON: {type(exc).__name__}") from exc
+        return strict_json.loads(raw)
+    except ValueError as exc:
+        raise PolicyInvalid(detail=f"the policy's answer is not JSON: {exc!s:.200}") from exc
+
+
+def read_result(raw: bytes) -> Any:
+    """The one result in a result set, or UNDEFINED. Raises PolicyInvalid."""
+    match read_json(raw):
+        case []:
+            return UNDEFINED
+        case [{"result": result}]:
+            return result
+    raise PolicyInvalid(detail="the policy's answer is not a result set")
 
 
 def _texts(result: dict[str, Any], key: str) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -62,7 +63,7 @@ class OpaEngine:
         """An engine; whether OPA answers is for ``check`` to say."""
         address = urlsplit(settings.url)
         tls = address.scheme == "https"
-        client = _BoundedClient(
+        client = _StrictClient(
             host=f"[{host}]" if ":" in (host := address.hostname or "") else host,
             port=address.port or (443 if tls else 80),
             ssl=tls,
@@ -162,11 +163,13 @@ class OpaEngine:
 
 
 def _translated(exc: Exception) -> GatewayError:
+    if isinstance(exc, TimeoutError):
+        return PolicyUnavailable(detail="OPA did not answer in time")
     told = f"{type(exc).__name__}: {exc}"
     if not isinstance(exc, aiohttp.ClientResponseError):
         return PolicyUnavailable(detail=told)
     # OPA's own refusals (a bad path, its authorization) come back the same however often one asks.
-    return PolicyInvalid(detail=told) if 300 <= exc.status < 500 else PolicyUnavailable(detail=told)
+    return PolicyUnavailable(detail=told) if exc.status >= 500 else PolicyInvalid(detail=told)
 
 
 def _bundles(answer: dict[str, Any]) -> dict[str, str]:
@@ -183,8 +186,10 @@ def _bundles(answer: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-class _BoundedResponse(aiohttp.ClientResponse):
-    """An answer of which never more than MAX_ANSWER_BYTES (and a chunk) are held."""
+class _StrictResponse(aiohttp.ClientResponse):
+    """An answer that is taken as JSON only where it says so, and of which never more than MAX_ANSWER_BYTES
+    (and a chunk) are held.
+    """
 
     async def json(self, **_: Any) -> Any:
         body = bytearray()
@@ -194,22 +199,42 @@ class _BoundedResponse(aiohttp.ClientResponse):
                 break
         return read_json(bytes(body))
 
+    def refuse_unless_json(self) -> None:
+        """Raise ClientResponseError unless this is 200 with a JSON document in UTF-8, as it stands."""
+        types = self.headers.getall("Content-Type", [])
+        coding = self.headers.get("Content-Encoding", "identity").lower()
+        if self.status != 200:
+            self._refuse(f"status {self.status} where OPA answers 200")
+        if len(types) != 1 or not _JSON_TYPE.fullmatch(types[0]):
+            self._refuse(f"the content type {', '.join(types) or 'is missing'}, not application/json")
+        if coding != "identity":
+            self._refuse(f"the content encoding {coding}, which was not asked for")
 
-class _BoundedClient(AsyncOpaClient):  # type: ignore[misc]  # untyped, see the import
-    """opa-python-client with bounded answers; a redirect is an answer, not an order."""
+    def _refuse(self, message: str) -> None:
+        raise aiohttp.ClientResponseError(
+            self.request_info, self.history, status=self.status, message=f"{message:.200}"
+        )
+
+
+_JSON_TYPE: Final = re.compile(
+    r'application/json[ \t]*(;[ \t]*charset=("utf-8"|utf-8)[ \t]*)?', re.IGNORECASE
+)
+
+
+class _StrictClient(AsyncOpaClient):  # type: ignore[misc]  # untyped, see the import
+    """opa-python-client with strict, bounded answers; a redirect is an answer, not an order."""
 
     async def _init_session(self) -> None:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
             timeout=aiohttp.ClientTimeout(total=self.timeout),
-            response_class=_BoundedResponse,
+            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+            auto_decompress=False,
+            response_class=_StrictResponse,
         )
 
     @asynccontextmanager
     async def _request(self, method: str, url: str, **kwargs: Any) -> AsyncIterator[aiohttp.ClientResponse]:
         async with super()._request(method, url, allow_redirects=False, **kwargs) as response:
-            if 300 <= response.status < 400:
-                raise aiohttp.ClientResponseError(
-                    response.request_info, response.history, status=response.status, message="a redirect"
-                )
+            response.refuse_unless_json()
             yield response
