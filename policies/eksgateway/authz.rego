@@ -17,7 +17,8 @@ import data.eksgateway.wellformed
 # description: |
 #   `rules` are the ids of the grants that allow, or of the grants and freezes that deny;
 #   `reasons` are sentences for the caller. Who has no grant on the cluster learns nothing else.
-#   At most 100 grants and 100 freezes are explained, the first ones in the data.
+#   The first 100 grants and freezes in the data are explained, in at most 100 sentences of 400
+#   characters.
 # entrypoint: true
 default decision := {
 	"allow": false,
@@ -37,7 +38,7 @@ decision := {
 
 decision := {
 	"allow": false,
-	"reasons": sort({objection.reason | some objection in objections}),
+	"reasons": some_of(sort({substring(objection.reason, 0, 400) | some objection in objections})),
 	"rules": sort({objection.rule | some objection in objections}),
 	"obligations": [],
 } if {

@@ -398,6 +398,23 @@ test_a_hundred_grants_explain_a_denial if {
 	}
 }
 
+test_a_sentence_has_an_end if {
+	values := [concat("-", ["team", format_int(n, 10)]) | some n in numbers.range(1001, 1200)]
+	decision := authz.decision with input as at_update
+		with data.eksgateway.grants as [with_key(oncall, "tags", {"team": values})]
+	denied(decision, ["oncall"], [substring(
+		concat("", ["Grant oncall asks for the cluster's tag team to be ", concat(" or ", values)]),
+		0, 400,
+	)])
+}
+
+test_at_most_a_hundred_sentences_explain_a_denial if {
+	tags := {key: ["x"] | some n in numbers.range(1001, 1200); key := format_int(n, 10)}
+	decision := authz.decision with input as at_update
+		with data.eksgateway.grants as [with_key(oncall, "tags", tags)]
+	explained(decision) == [1, 100]
+}
+
 test_the_last_of_many_grants_counts if {
 	other := [with_key(grant, "update_types", ["x"]) | some grant in many(oncall)]
 	allowed_by(authz.decision, ["oncall"]) with input as at_update
