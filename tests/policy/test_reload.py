@@ -321,7 +321,7 @@ async def test_a_replaced_policy_leaves_no_memory_behind() -> None:
     try:
         gone = []
         for data in (NOBODY, EVERYBODY, NOBODY):
-            gone.append(weakref.ref(engine._policy._instance))  # noqa: SLF001 - nothing else tells
+            gone.append(weakref.ref(engine._policy._idle[0]))  # noqa: SLF001 - nothing else tells
             await engine.replace(read_module(None), data)
         gc.collect()
         assert [each() for each in gone] == [None] * 3

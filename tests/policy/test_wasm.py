@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,6 +16,7 @@ import wasmtime
 from eksgateway.errors import PolicyInvalid, PolicyUnavailable, PolicyUndefined
 from eksgateway.policy.engine import PolicyLoadError
 from eksgateway.policy.wasm import WasmEngine
+from support.opa import compiled_rego
 from support.policy_cases import CONTENT
 from support.questions import at_request, caller
 
@@ -85,15 +85,7 @@ def own() -> bytes:
 @pytest.fixture
 def compiled(tmp_path: Path) -> Callable[[str], bytes]:
     """Compiles rules that deny everybody but the caller x, for whom ``rules`` decide."""
-
-    def build(rules: str) -> bytes:
-        (tmp_path / "p.rego").write_text(f"package eksgateway.authz\n\n{DENY}\n\n{rules}\n")
-        command = ["opa", "build", "-t", "wasm", "-e", "eksgateway/authz/decision", "-o", "b.tgz", "p.rego"]
-        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
-        unpack = ["tar", "-xzf", "b.tgz", "-O", "/policy.wasm"]
-        return subprocess.run(unpack, cwd=tmp_path, check=True, capture_output=True).stdout
-
-    return build
+    return lambda rules: compiled_rego(f"package eksgateway.authz\n\n{DENY}\n\n{rules}\n", tmp_path)
 
 
 X = at_request(caller("x"))

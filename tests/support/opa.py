@@ -105,3 +105,12 @@ def evaluate(query: str, data: Any, folder: Path) -> Any:
     command += ["--data", str(POLICIES / "eksgateway"), "--data", str(document), query]
     done = subprocess.run(command, check=True, capture_output=True, timeout=120)
     return json.loads(done.stdout)["result"][0]["expressions"][0]["value"]
+
+
+def compiled_rego(rego: str, folder: Path) -> bytes:
+    """The Wasm module of a policy whose decision is ``data.eksgateway.authz.decision``."""
+    (folder / "p.rego").write_text(rego)
+    command = ["opa", "build", "-t", "wasm", "-e", "eksgateway/authz/decision", "-o", "b.tgz", "p.rego"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    unpack = ["tar", "-xzf", "b.tgz", "-O", "/policy.wasm"]
+    return subprocess.run(unpack, cwd=folder, check=True, capture_output=True).stdout

@@ -21,6 +21,7 @@ from eksgateway.ledger.listing import every_denial, every_event
 from eksgateway.ledger.sqlite import LedgerError
 from eksgateway.model import Action, Decision, Denial, Intent
 from eksgateway.policy.data import PolicyDataError, describe, load_data
+from eksgateway.policy.engine import PolicyLoadError
 from eksgateway.policy.inputs import load_inputs
 from eksgateway.policy.question import Question
 from eksgateway.policy.source import read_module, revision_of
@@ -35,12 +36,17 @@ UNUSABLE = 2  # the exit code for what cannot be read
 def check_data(file: Path, module: Path | None) -> int:
     """The exit code: 0 for data that a gateway would put in force."""
     try:
-        data = load_data(file)
+        data, wasm = load_data(file), read_module(module)
+        with open_trial(wasm, data):  # opening decides the costliest questions
+            pass
     except PolicyDataError as exc:
         print(exc)
         return 1
+    except PolicyLoadError as exc:
+        print(f"{file}:\n  - {exc}")
+        return 1
     print(f"{file}: good: {describe(data)}")
-    print(f"In force, its revision is {revision_of(read_module(module), data)}")
+    print(f"In force, its revision is {revision_of(wasm, data)}")
     return 0
 
 

@@ -101,7 +101,7 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, list[str
 
 def edges_of(data: dict[str, Any]) -> Edges:
     """When the freezes begin and end."""
-    return in_order(freeze.get(key) for _, freeze in _entries(data, "freezes") for key in ("from", "until"))
+    return in_order(freeze.get(key) for _, freeze in entries(data, "freezes") for key in ("from", "until"))
 
 
 @cache
@@ -157,7 +157,7 @@ def _mistyped(value: Any, wanted: str) -> str:
 
 
 def _beyond_schema(document: Any) -> Iterator[str]:
-    grants, freezes = list(_entries(document, "grants")), list(_entries(document, "freezes"))
+    grants, freezes = list(entries(document, "grants")), list(entries(document, "freezes"))
     first: dict[str, str] = {}
     for path, entry in [*grants, *freezes]:
         name = entry.get("id")
@@ -183,7 +183,7 @@ def _window_faults(path: str, freeze: dict[str, Any]) -> Iterator[str]:
         yield f"{path}.until: is not after from ({freeze['from']!r}), so the freeze ends before it begins"
 
 
-def _entries(document: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def entries(document: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
     content = document.get("eksgateway") if isinstance(document, dict) else None
     entries = content.get(key) if isinstance(content, dict) else None
     for index, entry in enumerate(entries if isinstance(entries, list) else []):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -9,10 +10,12 @@ from typing import Any, Final
 
 from eksgateway.errors import GatewayError
 from eksgateway.model import Decision
-from eksgateway.policy.wasm import LoadedPolicy, machine
+from eksgateway.policy.engine import read_decision
+from eksgateway.policy.loaded import LoadedPolicy
+from eksgateway.policy.wasm import machine
 from eksgateway.policy.wasm_module import PolicyModule
 
-_EVALUATION_S: Final = 5.0
+_EVALUATION_S: Final = 2.0  # as `policy.timeout_s` by default
 _LOADED: Final = 256  # parts of the grants that are kept, for the next input
 
 
@@ -24,6 +27,11 @@ class Trial:
         self._module = module
         self._grants: list[Any] = data["eksgateway"]["grants"]
         self._part = lru_cache(_LOADED)(self._load_part)
+
+    def close(self) -> None:
+        """Free its memory."""
+        self._part.cache_clear()
+        self._policy.close()
 
     def decide(self, document: dict[str, Any]) -> Decision:
         """What it says to an input; where it has no answer, that is the reason of a denial."""
@@ -58,14 +66,20 @@ def open_trial(wasm: bytes, data: dict[str, Any]) -> Iterator[Trial]:
     """A policy to try things on. Raises PolicyLoadError."""
     engine, ticker = machine()
     try:
-        yield Trial(PolicyModule(engine, ticker, wasm), data)
+        trial = Trial(PolicyModule(engine, ticker, wasm), data)
+        try:
+            yield trial
+        finally:
+            trial.close()
     finally:
         ticker.close()
 
 
 def _decided(policy: LoadedPolicy, document: dict[str, Any]) -> Decision:
+    decision_id = document["context"]["decision_id"]
     try:
-        return policy.decide(document, _EVALUATION_S)
+        result = policy.evaluate(json.dumps(document).encode(), deadline_s=_EVALUATION_S)
+        return read_decision(result, decision_id=decision_id, revision=policy.revision)
     except GatewayError as exc:
         told = f"{exc.reason}: {exc.detail or exc.message}"
-        return Decision(document["context"]["decision_id"], reasons=(told,), policy_revision=policy.revision)
+        return Decision(decision_id, reasons=(told,), policy_revision=policy.revision)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from datetime import datetime
 from typing import Any, Final, Self
@@ -10,71 +11,22 @@ from typing import Any, Final, Self
 import wasmtime
 
 from eksgateway.clock import Clock
-from eksgateway.errors import GatewayError, PolicyInvalid, PolicyUnavailable
-from eksgateway.model import Decision
-from eksgateway.policy.data import edges_of
+from eksgateway.errors import Overloaded
+from eksgateway.model import Action, Decision
+from eksgateway.policy.costs import MAX_CPU_S, PolicyTooCostly
 from eksgateway.policy.edges import next_of
-from eksgateway.policy.engine import SAMPLES, UNDEFINED, PolicyLoadError, Reloads, read_decision
+from eksgateway.policy.engine import SAMPLES, PolicyLoadError, Reloads, read_decision
+from eksgateway.policy.loaded import LoadedPolicy, NotAtOnce
 from eksgateway.policy.question import Question
 from eksgateway.policy.reload import Follower
 from eksgateway.policy.revision import Revision
-from eksgateway.policy.source import PolicyFiles, revision_of
+from eksgateway.policy.source import PolicyFiles
 from eksgateway.policy.ticker import Ticker
-from eksgateway.policy.wasm_module import EvaluationFailed, PolicyInstance, PolicyModule
+from eksgateway.policy.wasm_module import PolicyModule
+from eksgateway.policy.workers import Workers
 from eksgateway.reading import HUNG, Reader
 
-_LOAD_S: Final = 10.0
-# The event loop stands still while a policy is evaluated, so a runaway one is stopped before the
-# time limit of an OPA call would.
-_EVALUATION_S: Final = 0.5
-
-
-class LoadedPolicy:
-    """A module with its data, under one revision: what is in force, replaced as a whole or not at all."""
-
-    def __init__(self, module: PolicyModule, data: dict[str, Any]) -> None:
-        self.module = module
-        self.revision = revision_of(module.wasm, data)
-        self.edges = edges_of(data)
-        self._data = json.dumps(data).encode()
-        self._instance: PolicyInstance | None = PolicyInstance(module, self._data, load_s=_LOAD_S)
-
-    @classmethod
-    def proved(cls, module: PolicyModule, data: dict[str, Any]) -> Self:
-        """One that has decided the sample questions. Raises PolicyLoadError."""
-        policy = cls(module, data)
-        try:
-            for question in SAMPLES:
-                policy.decide(question.to_input(), _EVALUATION_S)
-        except GatewayError as exc:
-            raise PolicyLoadError(f"the policy does not answer: {exc.detail or exc.message}") from exc
-        return policy
-
-    def decide(self, document: dict[str, Any], deadline_s: float) -> Decision:
-        """The decision on an input document. Raises as a PolicyEngine's ``decide``."""
-        result = self.evaluate(document, deadline_s)
-        decision_id = document["context"]["decision_id"]
-        return read_decision(result, decision_id=decision_id, revision=self.revision)
-
-    def evaluate(self, document: dict[str, Any], deadline_s: float) -> Any:
-        """The decision document for an input, or UNDEFINED."""
-        try:
-            if self._instance is None:
-                self._instance = PolicyInstance(self.module, self._data, load_s=deadline_s)
-            results = self._instance.evaluate(json.dumps(document).encode(), deadline_s=deadline_s)
-        except (EvaluationFailed, PolicyLoadError) as exc:
-            self._instance = None  # after a trap the guest's memory is in no known state
-            raise PolicyUnavailable(detail=str(exc)) from exc
-        return _only_result(results)
-
-
-def _only_result(results: Any) -> Any:
-    match results:
-        case []:
-            return UNDEFINED
-        case [{"result": result}]:
-            return result
-    raise PolicyInvalid(detail="the policy's answer is not a result set")
+_TIMEOUT_S: Final = 2.0
 
 
 def machine() -> tuple[wasmtime.Engine, Ticker]:
@@ -89,13 +41,17 @@ def machine() -> tuple[wasmtime.Engine, Ticker]:
 class WasmEngine:
     """A PolicyEngine. Use ``open`` for files that may change, ``load`` for what stays as it is; ``close``
     ends its threads.
+
+    Evaluations that take less than about a millisecond run on the event loop, where a thread would cost
+    as much again; all others run on a few threads, which callers share fairly.
     """
 
     def __init__(self, policy: LoadedPolicy, ticker: Ticker, timeout_s: float) -> None:
         self._policy = policy
         self._revision = Revision(policy.revision)
         self._ticker = ticker
-        self._deadline_s = min(timeout_s, _EVALUATION_S)
+        self._timeout_s = timeout_s
+        self._workers = Workers()
         self._follower: Follower | None = None
 
     @classmethod
@@ -106,18 +62,23 @@ class WasmEngine:
         except TimeoutError as exc:
             raise PolicyLoadError(f"{files.data}: cannot be read: {HUNG}") from exc
         data = await asyncio.to_thread(files.parse, content)
-        engine = await cls.load(content.wasm, data, timeout_s=timeout_s)
+        try:
+            engine = await cls.load(content.wasm, data, timeout_s=timeout_s)
+        except PolicyTooCostly as exc:
+            raise PolicyTooCostly(f"{files.data}: {exc}") from exc
         engine.follow(Follower(files, clock, engine.replace, content, data))
         return engine
 
     @classmethod
-    async def load(cls, wasm: bytes, data: dict[str, Any], *, timeout_s: float = _EVALUATION_S) -> Self:
+    async def load(cls, wasm: bytes, data: dict[str, Any], *, timeout_s: float = _TIMEOUT_S) -> Self:
         """An engine whose policy has answered once. Raises PolicyLoadError."""
         engine, ticker = machine()
         try:
             # Compiling takes long enough to be felt by everybody else on the loop.
             policy = await asyncio.to_thread(
-                lambda: LoadedPolicy.proved(PolicyModule(engine, ticker, wasm), data)
+                lambda: LoadedPolicy.proved(
+                    PolicyModule(engine, ticker, wasm), data, max_cpu_s=_max_cpu_s(timeout_s)
+                )
             )
         except BaseException:
             ticker.close()
@@ -133,18 +94,18 @@ class WasmEngine:
         """Put another policy in force once it has answered, and give its revision. Raises
         PolicyLoadError, and the one that was in force stays.
 
-        A decision is made by the policy it began with: nothing of that one is touched.
+        A decision is made by the policy it began with.
         """
-        module = self._policy.module
+        before, module = self._policy, self._policy.module
 
         def prove() -> LoadedPolicy:
             kept = module.wasm == wasm  # compiling is nearly all the work
-            return LoadedPolicy.proved(
-                module if kept else PolicyModule(module.engine, module.ticker, wasm), data
-            )
+            code = module if kept else PolicyModule(module.engine, module.ticker, wasm)
+            return LoadedPolicy.proved(code, data, max_cpu_s=_max_cpu_s(self._timeout_s))
 
         self._policy = await asyncio.to_thread(prove)
         self._revision.set(self._policy.revision)
+        before.close()
         return self._policy.revision
 
     @property
@@ -166,13 +127,33 @@ class WasmEngine:
             self._follower.look()
 
     async def decide(self, question: Question) -> Decision:
-        return self._policy.decide(question.to_input(), self._deadline_s)
+        policy, document = self._policy, json.dumps(question.to_input()).encode()
+        try:
+            result = policy.evaluate_at_once(document, groups=len(question.caller.groups))
+        except NotAtOnce:
+            result = await self._workers.run(
+                question.caller.id,
+                lambda: policy.evaluate(document, deadline_s=self._timeout_s),
+                within_s=self._timeout_s,
+                first=question.action is Action.CANCEL,
+            )
+        return read_decision(result, decision_id=question.decision_id, revision=policy.revision)
 
     async def check(self) -> None:
-        for question in SAMPLES:
-            await self.decide(question)
+        if self._policy.ready:  # it has answered these at load, and an answer depends on nothing else
+            return
+        with contextlib.suppress(Overloaded):  # busy is not broken
+            for question in SAMPLES:
+                await self.decide(question)
 
     async def close(self) -> None:
         if self._follower:
             await self._follower.close()
+        await self._workers.close()
+        self._policy.close()
         self._ticker.close()
+
+
+def _max_cpu_s(timeout_s: float) -> float:
+    """For the costliest decision: a loaded machine gives a thread only a part of the time that passes."""
+    return min(MAX_CPU_S, timeout_s / 4)

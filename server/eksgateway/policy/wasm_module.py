@@ -7,16 +7,21 @@ as JSON in the module's memory and gives the result set as JSON.
 from __future__ import annotations
 
 import ctypes
+import time
 import weakref
-from typing import Any, Final
+from typing import Final
 
 import wasmtime
 
+from eksgateway.errors import PolicyInvalid
 from eksgateway.policy.engine import MAX_ANSWER_BYTES, PolicyLoadError, read_json
 from eksgateway.policy.ticker import Ticker
 
 _PAGE: Final = 65_536
-_MAX_PAGES: Final = 4096  # 256 MB: a policy that wants more aborts by itself, and not the process
+MAX_MEMORY_BYTES: Final = 128 << 20  # of one instance: data, input, and what an evaluation allocates
+_MAX_TABLE: Final = 100_000
+_INSTANCES: Final = 2  # the policy, and the function that calls it: see _evaluation
+_CHUNK_BYTES: Final = 4096  # read at once while looking for the end of an answer
 # Addresses: wasmtime gives them signed, and what is below the guest's memory is the process's.
 _UNSIGNED: Final = 0xFFFF_FFFF
 _FORMAT_JSON: Final = 0
@@ -44,6 +49,12 @@ _SIZE_BYTES: Final = 4
 class EvaluationFailed(Exception):
     """The guest trapped, aborted or ran past its deadline; its instance must not be used again."""
 
+    def __init__(self, text: str, took_s: float, *, interrupted: bool = False) -> None:
+        super().__init__(text)
+        self.took_s = took_s  # CPU time
+        self.interrupted = interrupted  # ran past its deadline
+        self.out_of_memory = "opa_malloc" in text
+
 
 class PolicyModule:
     """Machine code for a module, with what its instances share. Compiling takes about 0.1 s."""
@@ -64,12 +75,32 @@ class PolicyModule:
 
 
 class PolicyInstance:
-    """One instance of a module with its data: evaluates inputs one after the other, never two at once."""
+    """One instance of a module with its data: evaluates inputs one after the other, never two at once.
+
+    ``close`` gives its memory back; a guest's memory only ever grows. ``took_s`` is the CPU time of the
+    last evaluation, without what Python does before and after it.
+    """
 
     def __init__(self, module: PolicyModule, data: bytes, *, load_s: float) -> None:
         self._ticker = module.ticker
+        self._aborted = ""
+        self.took_s = 0.0
         self._store = wasmtime.Store(module.engine)
-        limits = wasmtime.Limits(module.min_pages, _MAX_PAGES)
+        self._store.set_limits(
+            memory_size=MAX_MEMORY_BYTES,
+            memories=1,
+            instances=_INSTANCES,
+            tables=1,
+            table_elements=_MAX_TABLE,
+        )
+        try:
+            self._load(module, data, load_s)
+        except BaseException:
+            self.close()
+            raise
+
+    def _load(self, module: PolicyModule, data: bytes, load_s: float) -> None:
+        limits = wasmtime.Limits(module.min_pages, MAX_MEMORY_BYTES // _PAGE)
         try:
             self._memory = wasmtime.Memory(self._store, wasmtime.MemoryType(limits))
             with self._ticker.deadline(self._store, load_s):
@@ -79,27 +110,53 @@ class PolicyInstance:
                 self._heap: int = self._call("opa_heap_ptr_get")
                 self._eval = self._evaluation(module.engine, address)
         except (wasmtime.Trap, wasmtime.WasmtimeError) as exc:
-            raise PolicyLoadError(f"the policy or its data cannot be loaded: {_told(exc)}") from exc
+            raise PolicyLoadError(f"the policy or its data cannot be loaded: {self._failure(exc)}") from exc
+        if self._aborted:
+            raise PolicyLoadError(f"the policy or its data cannot be loaded: {self._failure()}")
 
-    def evaluate(self, document: bytes, *, deadline_s: float) -> Any:
-        """The result set for an input. Raises EvaluationFailed, or PolicyInvalid for an unreadable answer."""
+    @property
+    def memory_bytes(self) -> int:
+        """What the guest has allocated by now."""
+        return self._memory.data_len(self._store)
+
+    def close(self) -> None:
+        """Release the guest's memory. Not while it evaluates."""
+        self._store.close()
+
+    def evaluate(self, document: bytes, *, deadline_s: float) -> bytes:
+        """The result set for an input, as JSON of at most one byte more than an answer may have. Raises
+        EvaluationFailed.
+        """
+        self.took_s = 0.0
         try:
             # Everything from _heap on is scratch: each evaluation overwrites the one before.
             self._write(self._heap, len(document).to_bytes(_SIZE_BYTES, "little") + document)
             with self._ticker.deadline(self._store, deadline_s):
-                answer = self._eval(self._store)
+                answer = self._timed()
         except (wasmtime.Trap, wasmtime.WasmtimeError) as exc:
-            raise EvaluationFailed(_told(exc)) from exc
-        return read_json(self._text(answer))
+            interrupted = isinstance(exc, wasmtime.Trap) and exc.trap_code is wasmtime.TrapCode.INTERRUPT
+            raise EvaluationFailed(self._failure(exc), self.took_s, interrupted=interrupted) from exc
+        if self._aborted:
+            raise EvaluationFailed(self._failure(), self.took_s)
+        return self._text(answer)
+
+    def _timed(self) -> int:
+        began = time.thread_time()
+        try:
+            answer: int = self._eval(self._store)
+        finally:
+            self.took_s = time.thread_time() - began
+        return answer
 
     def _link(self, module: PolicyModule) -> wasmtime.Instance:
         # Weakly: wasmtime holds the function while the store lives, and the store lives while self does.
-        weak = weakref.WeakMethod(self._text)
+        weak = weakref.WeakMethod(self._note_abort)
 
         def abort(address: int) -> None:
-            text = weak()
-            told = text(address)[:500].decode("utf-8", "replace") if text else ""
-            raise wasmtime.WasmtimeError(f"the policy aborted: {told}")
+            # Never raises: wasmtime-py keeps a callback's exception in a variable that all threads share.
+            # What the compiler puts after a call of opa_abort traps.
+            if note := weak():
+                note(address)
 
         linker = wasmtime.Linker(module.engine)
         linker.define(self._store, "env", "memory", self._memory)
@@ -107,8 +164,21 @@ class PolicyInstance:
         linker.define_unknown_imports_as_traps(module.code)  # opa_builtin0 … 4: see _refuse_built_ins
         return linker.instantiate(self._store, module.code)
 
+    def _note_abort(self, address: int) -> None:
+        self._aborted = self._text(address)[:500].decode("utf-8", "replace") or "without a reason"
+
+    def _failure(self, exc: wasmtime.Trap | wasmtime.WasmtimeError | None = None) -> str:
+        if self._aborted:
+            return f"the policy aborted: {self._aborted}"
+        if isinstance(exc, wasmtime.Trap):
+            return f"trap {exc.trap_code.name}" if exc.trap_code else "trap"
+        return str(exc)
+
     def _refuse_built_ins(self) -> None:
-        names = read_json(self._text(self._call("opa_json_dump", self._call("builtins"))))
+        try:
+            names = read_json(self._text(self._call("opa_json_dump", self._call("builtins"))))
+        except PolicyInvalid as exc:
+            raise PolicyLoadError(f"the policy's list of built-ins cannot be read: {exc.detail}") from exc
         if names:
             raise PolicyLoadError(
                 "the policy needs built-ins that only an OPA server has: "
@@ -146,11 +216,15 @@ class PolicyInstance:
     def _text(self, address: int) -> bytes:
         """A C string in the guest's memory, up to one byte more than an answer may have."""
         address &= _UNSIGNED
-        size = min(self._memory.data_len(self._store) - address, MAX_ANSWER_BYTES + 1)
-        if size <= 0:
-            return b""
-        text: bytes = (ctypes.c_char * size).from_address(self._base() + address).value
-        return text
+        left = min(self._memory.data_len(self._store) - address, MAX_ANSWER_BYTES + 1)
+        place, found = self._base() + address, bytearray()
+        while left > 0:
+            chunk, end, _ = ctypes.string_at(place, min(left, _CHUNK_BYTES)).partition(b"\0")
+            found += chunk
+            if end:
+                break
+            place, left = place + _CHUNK_BYTES, left - _CHUNK_BYTES
+        return bytes(found)
 
     def _base(self) -> int:
         """Where the guest's memory begins in this process's; growing moves it."""
@@ -160,9 +234,3 @@ class PolicyInstance:
 def _function(export: object) -> wasmtime.Func:
     assert isinstance(export, wasmtime.Func)  # noqa: S101 - for mypy: what is called of the ABI is a function
     return export
-
-
-def _told(exc: wasmtime.Trap | wasmtime.WasmtimeError) -> str:
-    if isinstance(exc, wasmtime.Trap):
-        return f"trap {exc.trap_code.name}" if exc.trap_code else "trap"
-    return str(exc)

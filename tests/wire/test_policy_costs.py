@@ -1,0 +1,102 @@
+"""A policy with slow evaluations, and data that makes it slow: no other caller and no call pays for it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from eksgateway.cli.main import app
+from eksgateway.clock import SystemClock
+from eksgateway.policy.engine import PolicyEngine, PolicyLoadError
+from eksgateway.policy.load import open_engine
+from eksgateway.settings import PolicySettings
+from support.gateway import POLICY_DATA, running, until
+from support.logs import capture_logs
+from support.opa import compiled_rego
+from support.simulator import SimulatedEks
+from support.wire import check, refused
+
+# Allows everything. A decision takes for ever for the caller `slow`, and for every caller of 300 grants.
+REGO = """package eksgateway.authz
+
+default decision := {"allow": true, "rules": ["all"], "reasons": [], "obligations": []}
+
+decision := {"allow": false} if {
+	input.subject.id == "jwt:test:slow"
+	never(numbers.range(1, 3000))
+}
+
+decision := {"allow": false} if never(data.eksgateway.grants)
+
+never(list) if count([1 | some a in list; some b in list; some c in list; a > b; b > c; c > a]) == 1
+"""
+
+
+def many(grants: int) -> dict[str, Any]:
+    """Data with so many grants."""
+    grant = POLICY_DATA["eksgateway"]["grants"][0]
+    return {"eksgateway": {"grants": [grant | {"id": f"g-{number}"} for number in range(grants)]}}
+
+
+async def opened(folder: Path, data: dict[str, Any], timeout_s: float = 2) -> PolicyEngine:
+    """The policy over this data, which it follows."""
+    module, file = folder / "policy.wasm", folder / "data.yaml"
+    module.write_bytes(await asyncio.to_thread(compiled_rego, REGO, folder))
+    file.write_text(yaml.safe_dump(data))
+    return await open_engine(PolicySettings(data=file, module=module, timeout_s=timeout_s), SystemClock())
+
+
+async def test_slow_evaluations_of_one_caller_hold_up_no_other(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Others cancel meanwhile; that caller's calls fail, and nothing of them is sent."""
+    engine = await opened(tmp_path, POLICY_DATA, timeout_s=4)
+    async with running(tmp_path, eks, policy=engine) as gateway:
+        first, second = eks.rollback("prod-1"), eks.rollback("staging-1")
+        slow = gateway.credentials("slow")
+        calls = [asyncio.create_task(refused(gateway.cancel("prod-1", first, slow))) for _ in range(20)]
+        for number in range(10):
+            assert (await check(gateway, "prod-1", first)).decision.allowed, number
+        assert (await gateway.cancel("staging-1", second)).update_id == second
+        assert not any(each.done() for each in calls)
+        for refusal in await asyncio.gather(*calls):
+            assert refusal.reason in {"POLICY_UNAVAILABLE", "OVERLOADED"}
+        assert len(eks.calls("CancelUpdate")) == 1
+
+
+async def test_data_that_is_too_costly_leaves_the_old_in_force(tmp_path: Path, eks: SimulatedEks) -> None:
+    """The log says which limit it does not keep, and what to do."""
+    engine = await opened(tmp_path, POLICY_DATA)
+    async with running(tmp_path, eks, policy=engine) as gateway:
+        before = gateway.gateway.policy.revision
+        with capture_logs() as logs:
+            (tmp_path / "data.yaml").write_text(yaml.safe_dump(many(400)))
+            gateway.gateway.reload()
+            await until(lambda: any(each["event"] == "policy.refused" for each in logs), seconds=60)
+        assert gateway.gateway.policy.revision == before
+        (fault,) = next(each for each in logs if each["event"] == "policy.refused")["faults"]
+        assert "s of CPU time, and may take 0.25 s" in fault
+        assert "400 grants" in fault
+        assert "use the engine opa" in fault
+        assert (await gateway.cancel("prod-1", eks.rollback("prod-1"))).decision.allowed
+
+
+async def test_a_start_with_data_that_is_too_costly_is_refused(tmp_path: Path) -> None:
+    """By the name of the file."""
+    with pytest.raises(PolicyLoadError, match=r"data\.yaml: a decision takes .*; 400 grants, 0 freezes"):
+        await opened(tmp_path, many(400))
+
+
+async def test_the_check_of_such_data_fails(tmp_path: Path) -> None:
+    """`eksgateway policy check` refuses what a gateway would."""
+    await (await opened(tmp_path, many(3))).close()
+    data = tmp_path / "data.yaml"
+    arguments = ["policy", "check", str(data), "--module", str(tmp_path / "policy.wasm")]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    data.write_text(yaml.safe_dump(many(400)))
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1
+    assert "s of CPU time, and may take 0.25 s" in result.output
