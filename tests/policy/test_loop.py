@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from eksgateway.errors import Overloaded, PolicyUnavailable
 from eksgateway.policy.source import read_module
 from eksgateway.policy.wasm import WasmEngine
+from support.clock import settle
 from support.opa import compiled_rego
 from support.policy_cases import CONTENT
 from support.questions import at_request, caller
@@ -59,7 +61,10 @@ def resident_bytes() -> int:
 async def test_others_are_answered_while_an_evaluation_takes_for_ever(load: Load) -> None:
     """On the loop it would have to end first; here a hundred decisions are made meanwhile."""
     engine = await load(timeout_s=5)
+    begun = time.monotonic()
     slow = asyncio.create_task(engine.decide(SLOW))
+    await settle()  # until it has tried the event loop, and gone on to a thread
+    assert time.monotonic() - begun < 4
     for _ in range(100):
         assert not (await engine.decide(OTHER)).allowed
         assert not slow.done()

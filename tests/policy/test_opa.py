@@ -309,7 +309,7 @@ async def test_answers_that_do_not_come_hold_up_no_others(fake: AnsweringServer,
     """Hundreds of them, as re-authorisation may ask."""
     fake.at["/edges"] = fake.at["/hash"] = decides([])
     fake.answers = [*[Says(hangs=True)] * 300, decides(ALLOW)]
-    engine = await connect(fake.url)
+    engine = await connect(fake.url, timeout_s=60)
     hung = [asyncio.create_task(engine.decide(ALICE)) for _ in range(300)]
     await _until(lambda: len(fake.answers) == 1)
     assert (await engine.decide(ALICE)).allowed

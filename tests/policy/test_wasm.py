@@ -156,6 +156,12 @@ async def test_large_data_loads(own: bytes, load: Load) -> None:
     assert decision.rule_ids == ("g-4999",)
 
 
+async def test_data_that_does_not_fit_into_memory_is_refused(own: bytes, load: Load) -> None:
+    """With the limit and what to do."""
+    with pytest.raises(PolicyLoadError, match=r"needs more than 128 MB .*: write fewer grants"):
+        await load(own, {"x": "x" * (70 << 20)})
+
+
 async def test_a_large_question_is_decided(own: bytes, load: Load) -> None:
     """The module's memory grows with its input, and the next question finds it in order."""
     engine = await load(own)

@@ -21,6 +21,7 @@ _PAGE: Final = 65_536
 MAX_MEMORY_BYTES: Final = 128 << 20  # of one instance: data, input, and what an evaluation allocates
 _MAX_TABLE: Final = 100_000
 _INSTANCES: Final = 2  # the policy, and the function that calls it: see _evaluation
+_OUT_OF_MEMORY: Final = "opa_malloc"  # in what the guest says when it aborts
 _CHUNK_BYTES: Final = 4096  # read at once while looking for the end of an answer
 # Addresses: wasmtime gives them signed, and what is below the guest's memory is the process's.
 _UNSIGNED: Final = 0xFFFF_FFFF
@@ -53,7 +54,7 @@ class EvaluationFailed(Exception):
         super().__init__(text)
         self.took_s = took_s  # CPU time
         self.interrupted = interrupted  # ran past its deadline
-        self.out_of_memory = "opa_malloc" in text
+        self.out_of_memory = _OUT_OF_MEMORY in text
 
 
 class PolicyModule:
@@ -110,9 +111,9 @@ class PolicyInstance:
                 self._heap: int = self._call("opa_heap_ptr_get")
                 self._eval = self._evaluation(module.engine, address)
         except (wasmtime.Trap, wasmtime.WasmtimeError) as exc:
-            raise PolicyLoadError(f"the policy or its data cannot be loaded: {self._failure(exc)}") from exc
+            raise self._not_loaded(self._failure(exc)) from exc
         if self._aborted:
-            raise PolicyLoadError(f"the policy or its data cannot be loaded: {self._failure()}")
+            raise self._not_loaded(self._failure())
 
     @property
     def memory_bytes(self) -> int:
@@ -173,6 +174,14 @@ class PolicyInstance:
         if isinstance(exc, wasmtime.Trap):
             return f"trap {exc.trap_code.name}" if exc.trap_code else "trap"
         return str(exc)
+
+    def _not_loaded(self, failure: str) -> PolicyLoadError:
+        if _OUT_OF_MEMORY in failure:
+            return PolicyLoadError(
+                f"the policy's data needs more than {MAX_MEMORY_BYTES >> 20} MB of memory before anything is"
+                " decided: write fewer grants, or use the engine opa"
+            )
+        return PolicyLoadError(f"the policy or its data cannot be loaded: {failure}")
 
     def _refuse_built_ins(self) -> None:
         try:
