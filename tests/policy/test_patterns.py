@@ -8,7 +8,7 @@ from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eksgateway.policy.wasm import WasmEngine
@@ -25,6 +25,7 @@ def _fitting(definition: str, *starts: str) -> st.SearchStrategy[str]:
     return st.from_regex(pattern, fullmatch=True) | stars.filter(lambda text: re.fullmatch(pattern, text))
 
 
+@settings(deadline=None)  # each example loads a policy
 @given(data=st.data())
 async def test_a_grant_and_a_freeze_that_fit_the_schema_are_wellformed(
     engines: Callable[[Any], WasmEngine], data: st.DataObject
