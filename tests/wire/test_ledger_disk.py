@@ -77,10 +77,11 @@ async def test_a_read_only_root_records_many_cancels_of_one_update(tmp_path: Pat
         asked = [f"request-{n}" for n in range(10)]
         answers = [await served.cancel("prod-1", update_id, request_id=name) for name in asked]
         assert len({each.cancellation_id for each in answers}) == 10
-        denied = (served.cancel("prod-1", update_id, served.viewer, reason="x" * 400) for _ in range(400))
-        for each in await asyncio.gather(*denied, return_exceptions=True):
-            assert isinstance(each, grpc.aio.AioRpcError)
-            assert each.code() is grpc.StatusCode.PERMISSION_DENIED
+        for _ in range(20):  # a connection has a bounded number of calls at a time
+            denied = (served.cancel("prod-1", update_id, served.viewer, reason="x" * 400) for _ in range(20))
+            for each in await asyncio.gather(*denied, return_exceptions=True):
+                assert isinstance(each, grpc.aio.AioRpcError)
+                assert each.code() is grpc.StatusCode.PERMISSION_DENIED
         eks.advance(121)
         for name in asked:
             await settled(served, cpb.CANCELLATION_PHASE_CANCELLED, request_id=name)
