@@ -539,9 +539,16 @@ def _fault(error: Any, written: Written) -> str:
             return _HINTS.get(".".join(map(str, place)), "is missing: set it")
         case "too_short":
             return "name at least one"
-        case "string_type" | "path_type" if hint := written.hint(place):
+        case "string_type" | "path_type" | "tuple_type" if _is_text(place, error) and (
+            hint := written.hint(place)
+        ):
             return hint
         case "string_pattern_mismatch" if place[-1] == "account_id":
             return 'write the 12 digits in quotes, leading zeros too, for example "011122223333"'
         case _:
             return str(error["msg"]).removeprefix("Value error, ")
+
+
+def _is_text(place: Place, error: Any) -> bool:
+    """One audience may stand without a list."""
+    return error["type"] != "tuple_type" or place[-1] == "audience"
