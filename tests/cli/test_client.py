@@ -20,7 +20,7 @@ from support.authority import Authority
 from support.certified import listeners
 from support.gateway import Running, running
 from support.http_proxy import REPLIES, HttpProxy, headers, html
-from support.processes import eksgateway, eventually, program
+from support.processes import eksgateway, eventually, interruptible, program
 from support.simulator import SimulatedEks
 
 README = Path(__file__).parents[2] / "README.md"
@@ -138,24 +138,25 @@ async def test_an_interrupted_cancel(gateway: Running) -> None:
     update_id = gateway.eks.rollback("staging-1")
     gateway.eks.fault("CancelUpdate", delay_s=2, times=1)
     environment = shell(gateway, "oncall", "oncall")
-    async with program(*eksgateway("cancel", "staging-1", update_id), env=environment) as shown:
+    command = interruptible(*eksgateway("cancel", "staging-1", update_id))
+    async with program(*command, env=environment) as shown:
         await eventually(lambda: gateway.eks.calls("CancelUpdate"))
         shown.process.send_signal(signal.SIGINT)
         assert await shown.end() == 130
         assert (shown.out, shown.err.count("\n")) == ("", 1)
-    command = shlex.split(shown.err.partition("for the same one: ")[2])
-    assert command[:4] == ["eksgateway", "cancel", "staging-1", update_id]
-    async with program(*eksgateway(*command[1:]), env=environment) as shown:
+    again = shlex.split(shown.err.partition("for the same one: ")[2])
+    assert again[:4] == ["eksgateway", "cancel", "staging-1", update_id]
+    async with program(*eksgateway(*again[1:]), env=environment) as shown:
         assert await shown.end() == 0
         assert shown.out.startswith("CANCELLING ")
-        assert shown.out.endswith(f"request {command[-1]}\n")
+        assert shown.out.endswith(f"request {again[-1]}\n")
     assert len(gateway.eks.calls("CancelUpdate")) == 1
 
 
 async def test_an_update_that_was_watched_is_interrupted(gateway: Running) -> None:
     update_id = gateway.eks.rollback("prod-1")
     command = eksgateway("watch", "prod-1", update_id)
-    async with program(*command, env=shell(gateway, "viewer", "viewers")) as shown:
+    async with program(*interruptible(*command), env=shell(gateway, "viewer", "viewers")) as shown:
         await eventually(lambda: "InProgress" in shown.out)
         shown.process.send_signal(signal.SIGINT)
         assert await shown.end() == 130

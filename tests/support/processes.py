@@ -69,6 +69,12 @@ def eksgateway(*arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-W", "error", "-m", "eksgateway", *arguments)
 
 
+def interruptible(*command: str) -> tuple[str, ...]:
+    """The command with SIGINT as on a terminal: a shell has its background jobs ignore it, and theirs too."""
+    code = "import os, signal as s, sys; s.signal(s.SIGINT, s.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+    return (sys.executable, "-c", code, *command)
+
+
 async def eventually(look: Callable[[], T], deadline_s: float = DEADLINE_S) -> T:
     """The first true value of ``look``, asked again and again."""
     async with asyncio.timeout(deadline_s):
