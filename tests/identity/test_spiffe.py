@@ -142,6 +142,7 @@ async def test_a_bad_certificate_is_refused_by_the_check_meant_for_it(
         with pytest.raises(CredentialsInvalid) as refused:
             await identity.identify((), certificate)
         assert refused.value.metadata == {"check": check}
+        assert (refused.value.check, refused.value.issuer) == (check, DOMAIN)  # for the log
         assert not re.search(r"corp|evil|ops", refused.value.message + refused.value.detail)
 
 
@@ -175,8 +176,9 @@ async def test_a_certificate_counts_until_it_expires(identity: SpiffeIdentity, c
     clock.jump(3599)
     await identity.identify((), GOOD)
     clock.jump(1)
-    with pytest.raises(CredentialsExpired, match="connect"):
+    with pytest.raises(CredentialsExpired, match="connect") as refused:
         await identity.identify((), GOOD)
+    assert (refused.value.check, refused.value.issuer) == ("exp", DOMAIN)  # for the log
 
 
 async def test_without_a_certificate_nobody_is_known(identity: SpiffeIdentity) -> None:

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from eksgateway.v1 import cancellation_pb2 as cpb
-from support.gateway import Running, details, running
+from support.gateway import Running, details, running, until
 from support.logs import capture_logs
 from support.simulator import SimulatedEks
 from support.tokens import Idp, compact, ec_key, signer
@@ -120,6 +120,8 @@ async def test_a_refusals_log_line_has_the_issuer_and_the_check_and_nothing_of_t
                 await check(gateway, "staging-1", "u", who=(("authorization", f"Bearer {token}"),))
             assert "issuer" not in repr(details(error.value)).replace("token's issuer", "")
         await refused(check(gateway, "staging-1", "u", who=(("x-none", "none"),)))
+        # The last line may come after its answer.
+        await until(lambda: sum(line["event"] == "rpc.call" for line in logged) > len(cases))
     calls = [line for line in logged if line["event"] == "rpc.call"]
     assert [(line.get("check"), line.get("issuer")) for line in calls] == [
         *((name, issuer) for name, issuer, _ in cases),

@@ -23,8 +23,8 @@ _SWITCH_S = 0.0005
 
 
 async def run(config: Path, *, stop_on_stdin_eof: bool) -> None:
-    """Serve until SIGTERM, then drain; SIGHUP reloads the policy. Prints each listener's address once all
-    answer, which is before it is ready: see ``opening``.
+    """Serve until SIGTERM, then drain; SIGHUP reloads the policy and the issuers' keys. Prints each
+    listener's address once all answer, which is before it is ready: see ``opening``.
     """
     settings = load(config)
     logs.configure()
