@@ -270,7 +270,7 @@ async def test_its_commands_can_be_copied(tmp_path: Path) -> None:
             assert await shell.end() == 0, shell.out + shell.err
         for expected in (
             "eksgateway.v1.UpdateService",
-            '"cancellable_now": true',
+            '"cancellableNow": true',
             '"status": "InProgress"',
             '"phase": "CANCELLATION_PHASE_REQUESTED"',
             '"cancellations"',

@@ -82,8 +82,8 @@ async def test_a_caller_who_asks_about_many_updates_leaves_room_for_others(
             asyncio.ensure_future(get_update(gateway, cluster, update_id, greedy))
             for cluster, update_id in crowd.items()
         ]
-        await until(lambda: any(each.done() for each in waiting))
-        refused = next(each for each in waiting if each.done())
+        await until(lambda: any(each.done() and each.exception() for each in waiting))
+        refused = next(each for each in waiting if each.done() and each.exception())
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await refused
         assert info(error.value).reason == "OVERLOADED"

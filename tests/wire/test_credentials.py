@@ -32,8 +32,14 @@ async def ready(served: Served) -> None:
             await asyncio.sleep(0.05)
 
 
-def logged(served: Served, event: str) -> list[dict[str, Any]]:
-    return [line for line in served.lines if line["event"] == event]
+async def logged(served: Served, event: str, count: int = 1) -> list[dict[str, Any]]:
+    """The lines of an event, once there are so many: they are written after what they report."""
+
+    def lines() -> list[dict[str, Any]]:
+        found = [line for line in served.lines if line["event"] == event]
+        return found if len(found) >= count else []
+
+    return await eventually(lines)
 
 
 async def test_a_token_file_that_is_missing_keeps_readiness_off(
@@ -51,16 +57,18 @@ async def test_a_token_file_that_is_missing_keeps_readiness_off(
     }
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
     async with serving(Place(tmp_path, eks.url), env=AWS | web_identity) as served:
-        await eventually(lambda: logged(served, "health.readiness"))
+        await logged(served, "health.readiness")
         assert await status(served) != SERVING
-        assert logged(served, "health.readiness")[-1]["faults"] == {"credentials": "UPSTREAM_CREDENTIALS"}
+        assert (await logged(served, "health.readiness"))[-1]["faults"] == {
+            "credentials": "UPSTREAM_CREDENTIALS"
+        }
         refusal = await refused(served.cancel("prod-1", update_id))
         assert refusal.told == ("INTERNAL", "UPSTREAM_CREDENTIALS")
         assert str(token).encode() not in refusal.raw
-        (failed,) = logged(served, "eks.credentials_failed")
+        (failed,) = await logged(served, "eks.credentials_failed")
         assert failed["AWS_WEB_IDENTITY_TOKEN_FILE"] == str(token)
         assert "FileNotFoundError" in failed["detail"]
-        (target,) = logged(served, "eks.target")
+        (target,) = await logged(served, "eks.target")
         assert (target["account"], target["endpoint"]) == (ACCOUNT, eks.url)
         assert "FileNotFoundError" in target["fault"]
         token.write_text("a-token-of-the-cluster")
@@ -82,12 +90,12 @@ async def test_the_home_targets_role_keeps_readiness_off_and_anothers_does_not(
         home.fault = other.fault = (403, "AccessDenied")
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         async with serving(Place(tmp_path, eks.url, eks={"targets": targets})) as served:
-            await eventually(lambda: logged(served, "health.readiness"))
+            await logged(served, "health.readiness")
             assert await status(served) != SERVING
             home.fault = None
             await ready(served)
             assert (await served.cancel("prod-1", update_id)).update.status == "Cancelling"
-            first, second = logged(served, "eks.target")
+            first, second = await logged(served, "eks.target", 2)
             assert (first["role"], first["credentials"]) == (ROLE, "env")
             assert "AccessDenied" in first["fault"]
             assert (second["role"], second["account"]) == (role, OTHER["account_id"])
@@ -104,7 +112,7 @@ async def test_a_start_logs_who_the_gateway_is_for_each_target(
         place = Place(tmp_path, eks.url, eks={"targets": [target | {"endpoint_url": eks.url}]})
         async with serving(place) as served:
             await ready(served)
-            (line,) = logged(served, "eks.target")
+            (line,) = await logged(served, "eks.target")
             assert line["endpoint"] == eks.url
             assert line["credentials"] == "env"
             assert line["session"] == f"arn:aws:sts::{ACCOUNT}:assumed-role/eksgateway/eksgateway"
@@ -121,4 +129,4 @@ async def test_a_wrong_clock_is_told_as_that(tmp_path: Path, eks: SimulatedEks) 
         refusal = await refused(served.cancel("prod-1", "an-update"))
         assert refusal.told == (grpc.StatusCode.INTERNAL.name, "UPSTREAM_CREDENTIALS")
         assert "clock is wrong" in refusal.message
-        assert "clock is wrong" in logged(served, "rpc.error")[-1]["detail"]
+        assert "clock is wrong" in (await logged(served, "rpc.error"))[-1]["detail"]
