@@ -99,7 +99,7 @@ async def test_enter_lets_no_stranger_pass() -> None:
     calls = Calls()
     for number in range(100):
         calls.come(Flow(f"ipv4:127.0.0.1:{number}", Band.STRANGER))
-    await settled()
+    await asyncio.sleep(0)  # no time passes: later some get seats because no other comes free
     assert len(calls.served) == SEATS
 
 
@@ -130,6 +130,22 @@ async def test_an_idle_processor_serves_more_calls_than_there_are_seats() -> Non
     asked = calls.processor.asked
     await settled()
     assert calls.processor.asked == asked  # while no call waits, the processor is not looked at
+
+
+@pytest.mark.parametrize("flow", [Flow("other", Band.CANCEL), STRANGER])
+async def test_calls_that_hold_all_seats_and_do_nothing_keep_no_other_flow_out(flow: Flow) -> None:
+    """They wait for a message that never comes, while something else keeps the processor busy."""
+    calls = Calls()
+    calls.processor.idle = True
+    for number in range(20):
+        calls.come(Flow(f"silent-{number}", Band.READ))
+        await until(calls, number + 1)
+    calls.processor.idle = False
+    for _ in range(5):
+        calls.come(flow)
+    for _ in range(5):
+        await until(calls, 21)
+        assert calls.leave(-1) == flow
 
 
 async def test_enter_refuses_a_call_beyond_the_share_of_its_key() -> None:

@@ -2,7 +2,8 @@
 
 A call holds a seat while it is worked on. There are few seats, because more calls at once would only wait
 together for the processor. While the processor idles, because calls wait for EKS, for a disk or for an OPA
-server, more calls are served than there are seats. Knows neither grpc nor credentials.
+server, more calls are served than there are seats. While it is busy and no seat becomes free, the flows that
+hold less than their part still get seats. Knows neither grpc nor credentials.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class Admission:
         self._held: Counter[str] = Counter()  # calls that wait or are served, by key
         self._served: Counter[str] = Counter()  # calls that are served, by key
         self._serving = 0
+        self._moved = False  # whether a call got a seat that was free since the last look at the processor
         self._paced: dict[str, float] = {}  # when the next call of a key is refused at once, oldest first
         self._timer: asyncio.TimerHandle | None = None
 
@@ -121,14 +123,22 @@ class Admission:
 
     def _fill(self) -> None:
         while self._serving < SEATS and (seat := self._queues.take(self._admits)) is not None:
+            self._moved = True
             self._serve(seat)
 
     def _tick(self) -> None:
         self._timer = None
-        if self._processor.idles() and (seat := self._queues.take(lambda _: True)) is not None:
-            self._serve(seat)
+        moved, self._moved = self._moved, False
+        if self._processor.idles():
+            self._serve_next(lambda _: True)
+        elif not moved:  # all seats are held by calls that wait, for a message or for EKS
+            self._serve_next(self._admits)
         if self._queues:
             self._timer = asyncio.get_running_loop().call_later(_TICK_S, self._tick)
+
+    def _serve_next(self, admits: Callable[[Flow], bool]) -> None:
+        if (seat := self._queues.take(admits)) is not None:
+            self._serve(seat)
 
     def _serve(self, seat: Seat) -> None:
         """Let a call begin that waits in no queue any more."""
