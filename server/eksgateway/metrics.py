@@ -78,7 +78,7 @@ class Metrics:
         )
         self._refused = Counter(
             "eksgateway_calls_refused",
-            "RPCs that got no turn, and count among no others; band is cancel, read or stranger.",
+            "RPCs that got no turn, and count among no others; band is cancel, open, read or stranger.",
             ("band",),
             registry=self.registry,
         )

@@ -23,6 +23,9 @@ from support.logs import capture_logs
 from support.simulator import SimulatedEks
 
 CANCEL = "/eksgateway.v1.UpdateService/CancelUpdate"
+HEALTH = "/grpc.health.v1.Health/"
+REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+LIST_SERVICES = b"\x3a\x00"
 
 
 def gauge(gateway: Running, name: str) -> float:
@@ -38,12 +41,12 @@ def cancel_of(update_id: str, cluster: str = "staging-1") -> bytes:
 
 @asynccontextmanager
 async def flooded(
-    gateway: Running, authorization: str, messages: list[bytes], calls: int
+    gateway: Running, authorization: str, messages: list[bytes], calls: int, path: str = CANCEL
 ) -> AsyncIterator[Any]:
-    """Connections that send so many cancels at once, two of them, whatever the gateway allows."""
+    """Connections that send so many calls at once, two of them, whatever the gateway allows."""
     orders = Orders(
         address=gateway.address,
-        path=CANCEL,
+        path=path,
         authorization=authorization,
         messages=[message.hex() for message in messages],
         connections=2,
@@ -86,6 +89,22 @@ async def test_another_callers_cancel_comes_before_most_of_a_flood(
             assert answer.request_id == "1"
             ended = sum(connection.ended for connection in connections)
             assert ended < 2 * MAX_STREAMS
+
+
+@pytest.mark.parametrize(
+    ("path", "message"), [(f"{HEALTH}Check", b""), (f"{HEALTH}Watch", b""), (REFLECTION, LIST_SERVICES)]
+)
+async def test_a_callers_cancel_comes_before_most_of_a_flood_that_needs_no_credentials(
+    tmp_path: Path, eks: SimulatedEks, path: str, message: bytes
+) -> None:
+    """Health and reflection wait in queues of their own."""
+    update_id = eks.rollback("staging-1")
+    async with running(tmp_path, eks) as gateway:
+        await gateway.cancel("staging-1", update_id, request_id="1")
+        async with flooded(gateway, "", [message], 2 * MAX_STREAMS, path) as connections:
+            await until(lambda: gauge(gateway, "waiting_calls") > 0)
+            assert (await gateway.cancel("staging-1", update_id, request_id="1")).request_id == "1"
+            assert sum(connection.ended for connection in connections) < 2 * MAX_STREAMS
 
 
 async def test_core_refuses_the_streams_of_a_connection_beyond_its_bound(gateway: Running) -> None:

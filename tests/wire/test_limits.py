@@ -16,6 +16,7 @@ from eksgateway.v1 import update_pb2
 from eksgateway.v1 import update_service_pb2 as pb
 from support.gateway import Running, details, info, running, until
 from support.logs import capture_logs
+from support.raw_http2 import connection, message
 from support.simulator import SimulatedEks
 from support.wire import Gate, check, hooked, refused
 
@@ -213,6 +214,25 @@ async def test_strangers_on_health_take_no_place_of_a_watch(tmp_path: Path, eks:
         watch = gateway.watch("prod-1", update_id)
         stack.callback(watch.cancel)
         assert (await watch.read()).kind == pb.WATCH_KIND_SNAPSHOT
+
+
+async def test_health_checks_without_a_message_keep_no_other_connections_check_out(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """Each connection has a place for one: a probe that fails would end the process."""
+    limits = {"calls": 3, "calls_per_caller": 3}
+    async with running(tmp_path, eks, limits=limits) as gateway, AsyncExitStack() as stack:
+        silent = await stack.enter_async_context(connection(gateway.address))
+        for _ in range(3):
+            silent.send("/grpc.health.v1.Health/Check", end=False)
+        metrics = gateway.gateway.metrics.registry
+        await until(lambda: metrics.get_sample_value("eksgateway_served_calls") == 3)
+        refused = await silent.answer(silent.send("/grpc.health.v1.Health/Check", message(b"")))
+        assert refused.error is not None
+        assert refused.error.reason == "OVERLOADED"
+        health: Any = health_pb2_grpc.HealthStub(gateway.channel)
+        answer = await health.Check(health_pb2.HealthCheckRequest(service="liveness"), timeout=60)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
 def cancel_and_watch(gateway: Running, update_id: str) -> Any:

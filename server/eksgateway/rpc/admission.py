@@ -15,7 +15,7 @@ from itertools import islice
 from typing import NoReturn, Protocol
 
 from eksgateway.errors import Overloaded
-from eksgateway.rpc.queues import Band, Flow, Queues, Seat
+from eksgateway.rpc.queues import Flow, Queues, Seat
 
 SEATS = 4
 PATIENCE_S = 10.0  # a call that would wait longer fails with OVERLOADED
@@ -112,13 +112,13 @@ class Admission:
     def _starts_at_once(self, flow: Flow) -> bool:
         if flow in self._queues:
             return False
-        if flow.band is not Band.STRANGER and not self._served.get(flow.key):
+        if not flow.band.of_connections and not self._served.get(flow.key):
             return self._serving < _PASSING
         # Other calls that wait while there are seats are of flows that hold as many as they may.
         return self._serving < SEATS and self._admits(flow)
 
     def _admits(self, flow: Flow) -> bool:
-        most = 1 if flow.band is Band.STRANGER else _SEATS_OF_A_CALLER
+        most = 1 if flow.band.of_connections else _SEATS_OF_A_CALLER
         return self._served.get(flow.key, 0) < most
 
     def _fill(self) -> None:

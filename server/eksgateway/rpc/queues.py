@@ -15,15 +15,21 @@ from typing import NamedTuple
 
 
 class Band(IntEnum):
-    """What the calls of a flow are. The value is how many turns of seven the band gets."""
+    """What the calls of a flow are. The value is how many turns of ten the band gets."""
 
     CANCEL = 4
+    OPEN = 3  # health and reflection: they cost little, and a probe that fails ends the process
     READ = 2
     STRANGER = 1  # nothing is proved: part of a flood, or the first call of a caller
 
+    @property
+    def of_connections(self) -> bool:
+        """Whether each connection has a flow here, and not each caller."""
+        return self in (Band.OPEN, Band.STRANGER)
+
 
 class Flow(NamedTuple):
-    """``key`` is a caller's id, or a stranger's connection. A caller has a flow in each band."""
+    """``key`` is a caller's id, or names a connection. A caller has a flow in CANCEL and one in READ."""
 
     key: str
     band: Band

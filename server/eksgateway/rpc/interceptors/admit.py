@@ -20,12 +20,10 @@ from eksgateway.settings import LimitSettings
 
 log = Log("eksgateway.admission")
 
-_PASSING = (Access.OPEN, Access.REFLECTION)  # about the gateway itself, with bounds of their own
-
 
 class Admit(Interceptor):
     """Queues a call with others of its caller if its credentials were proved before, and with others of its
-    connection otherwise.
+    connection otherwise; calls about the gateway itself with those of their connection.
     """
 
     def __init__(
@@ -34,11 +32,13 @@ class Admit(Interceptor):
         self._admission = admission
         self._identity = identity
         self._certificates = certificates
-        self._share = {Place.CALL: settings.calls_per_caller, Place.WATCH: settings.watches_per_caller}
+        self._share = {
+            Place.CALL: settings.calls_per_caller,
+            Place.WATCH: settings.watches_per_caller,
+            Place.OPEN: settings.calls_per_caller,
+        }
 
     async def admit(self, call: Call, context: Any) -> None:
-        if call.method is not None and call.method.access in _PASSING:
-            return
         call.seat = await self._admission.enter(self._flow(call, context), self._share[call.place])
 
     def begin_stream(self, call: Call) -> None:
@@ -50,6 +50,8 @@ class Admit(Interceptor):
             self._admission.leave(seat)
 
     def _flow(self, call: Call, context: Any) -> Flow:
+        if call.method is not None and call.method.access in (Access.OPEN, Access.REFLECTION):
+            return Flow(f"{call.peer}/open", Band.OPEN)  # not held up by the calls of the same connection
         caller = self._identity.known(*credentials(call, context, self._certificates))
         if caller is None:
             return Flow(call.peer, Band.STRANGER)
@@ -74,7 +76,7 @@ class Refusals:
     def _log(self) -> None:
         flows, self._flows = self._flows, Counter()
         (worst, calls), *_ = flows.most_common(1)
-        kind = "peer" if worst.band is Band.STRANGER else "caller"
+        kind = "peer" if worst.band.of_connections else "caller"
         log.warning(
             "admission.refused", calls=flows.total(), flows=len(flows), most={kind: worst.key, "calls": calls}
         )

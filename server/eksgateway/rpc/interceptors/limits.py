@@ -17,7 +17,7 @@ from eksgateway.errors import Draining, Overloaded, RequestTooLarge
 from eksgateway.identity.refusal import invalid
 from eksgateway.rpc.call import Call, Metadata
 from eksgateway.rpc.interceptors.interceptor import Interceptor
-from eksgateway.rpc.interceptors.open_streams import OpenStreams
+from eksgateway.rpc.interceptors.open_places import OpenPlaces
 from eksgateway.rpc.methods import Access, Place
 from eksgateway.settings import LimitSettings
 
@@ -77,9 +77,8 @@ class Limits(Interceptor):
         self._budget = Budget(
             calls=settings.calls, watches=settings.watches, open_streams=settings.open_streams
         )
-        self._open = OpenStreams(
-            of_one=settings.open_streams_per_connection, altogether=settings.open_streams
-        )
+        self._open = OpenPlaces(of_one=settings.open_streams_per_connection, altogether=settings.open_streams)
+        self._checks = OpenPlaces(of_one=settings.calls_per_caller, altogether=settings.calls)
         self._draining = False
         self._inside = 0  # what a drain waits for
         self._left = asyncio.Event()
@@ -104,8 +103,10 @@ class Limits(Interceptor):
         # Health answers whatever others hold, and what strangers hold there takes no other call's place.
         if call.place is Place.OPEN:
             self._open.hold(call)
+        elif access is Access.OPEN:
+            self._checks.hold(call)
         else:
-            self._budget.hold("open" if access is Access.OPEN else "all", call)
+            self._budget.hold("all", call)
         self._inside += access not in _ENDLESS
 
     def _check_sizes(self, metadata: Metadata) -> None:

@@ -1,4 +1,4 @@
-"""Places of the streams that may need no credentials: watches of health, and reflection."""
+"""Places of the calls that may need no credentials: health and reflection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from eksgateway.rpc.call import Call
 from eksgateway.rpc.methods import Place
 
 
-class OpenStreams:
+class OpenPlaces:
     """Each connection always has one place, so that no other can keep its client from gRPC's health checking.
 
     It has up to ``of_one`` of them while all together hold fewer than ``altogether``. The connections are
@@ -42,14 +42,14 @@ class OpenStreams:
 
 @dataclass(slots=True)
 class _Held:
-    """One stream's place."""
+    """One call's place."""
 
-    streams: OpenStreams
+    places: OpenPlaces
     peer: str
 
     def move(self, place: Place) -> None:
-        """No such stream becomes another kind of call."""
+        """No such call becomes another kind of call."""
         raise AssertionError(place)
 
     def give(self) -> None:
-        self.streams.give(self.peer)
+        self.places.give(self.peer)
