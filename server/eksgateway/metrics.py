@@ -216,8 +216,8 @@ class MetricsServer:
 
 
 class _Bounded(asyncio.Protocol):
-    """A connection that becomes one of the server's, unless that has too many: they would take descriptors
-    that calls need.
+    """A connection that becomes one of the server's. When there are too many, which would take descriptors
+    that calls need, the oldest ends: clients that send nothing would keep probes out for good.
     """
 
     def __init__(self, server: web.Server) -> None:
@@ -225,9 +225,10 @@ class _Bounded(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101
-        if len(self._server.connections) >= _CONNECTIONS:
-            transport.abort()
-            return
+        others = [each.transport for each in self._server.connections]
+        held = [each for each in others if each is not None and not each.is_closing()]
+        if len(held) >= _CONNECTIONS:
+            held[0].abort()
         handler = self._server()
         transport.set_protocol(handler)
         handler.connection_made(transport)
