@@ -233,3 +233,22 @@ async def test_refusals_of_a_flood_are_paced_and_those_of_others_are_not() -> No
         task.cancel()
     await asyncio.gather(*flood, return_exceptions=True)
     assert len(calls.refused) == 201
+
+
+async def test_a_flow_that_has_stopped_flooding_is_refused_at_once_again() -> None:
+    """The pace holds while refusals wait, and not for as long as it would take to send all of them."""
+    calls = Calls()
+    flood = [calls.come(GREEDY, share=0) for _ in range(3000)]  # a minute of refusals, at that pace
+    await settled()
+    for task in flood:
+        task.cancel()
+    await asyncio.gather(*flood, return_exceptions=True)
+    async with asyncio.timeout(20):
+        while True:
+            refused = calls.come(GREEDY, share=0)
+            await asyncio.wait((refused,), timeout=0.05)
+            if refused.done():
+                break
+            refused.cancel()
+    with pytest.raises(Overloaded):
+        await refused

@@ -173,12 +173,12 @@ class Admission:
         self._refused(flow)
         now = asyncio.get_running_loop().time()
         due = max(now, self._paced.pop(flow.key, 0.0))
-        self._paced[flow.key] = due + 1 / _REFUSALS_PER_S
+        self._paced[flow.key] = min(due + 1 / _REFUSALS_PER_S, now + _REFUSED_LATEST_S)
         for key, free in list(islice(self._paced.items(), 2)):  # two leave for each that comes
             if free <= now:
                 del self._paced[key]
         if due - now > _REFUSALS_AT_ONCE / _REFUSALS_PER_S:
-            await asyncio.sleep(min(due - now, _REFUSED_LATEST_S))
+            await asyncio.sleep(due - now)
         raise Overloaded
 
 
