@@ -294,6 +294,14 @@ ARN = "arn:aws:iam::011122223333:role/x"
             "audience: 2026-01-01",
             "audience: 2026-01-01 without quotes is a date; write it as",
         ),
+        ("audience: eks", "audience: ", "issuers.0.audience: is empty: set it"),
+        ("audience: eks", "audience: [a, 1]", "issuers.0.audience.1: 1 without quotes is a number"),
+        ("audience: eks", "audience: a, groups_claim: no", "0.groups_claim: no without quotes is a boolean"),
+        ("audience: eks", "audience: a, groups_claim: [b, 1]", "0.groups_claim.1: 1 without quotes is a num"),
+        ("audience: eks", "audience: a, subject_claim: []", "issuers.0.subject_claim: name at least one"),
+        ("audience: eks", "audience: a, algorithms: RS256", "issuers.0.algorithms: must be a list"),
+        ("limits: {calls: 10}", "listeners: yes", "listeners: must be a list"),
+        ("limits: {calls: 10}", "limits: ", "limits: must be a mapping: write one, or remove this setting"),
         (
             "issuer: https://i",
             "issuer: 1.5",
@@ -350,8 +358,8 @@ def test_keys_come_from_a_url_or_a_file(tmp_path: Path) -> None:
     for path in ("keys.json", "./keys:v1.json", "idp.corp.example/keys"):
         assert not issuer(jwks=path).jwks_is_url
         assert issuer(jwks=path).jwks == str(tmp_path / path)
-    assert issuer(audience="a").audience == ("a",)
-    assert issuer(audience=["a", "b"]).audience == ("a", "b")
+    assert issuer(audience="a").audiences == ("a",)
+    assert issuer(audience=["a", "b"]).audiences == ("a", "b")
     assert issuer(groups_claim=["a", "b.c"]).groups_claim == ("a", "b.c")
 
 

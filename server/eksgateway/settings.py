@@ -15,9 +15,11 @@ import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     PositiveFloat,
     PositiveInt,
+    Tag,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -141,11 +143,14 @@ class ListenerSettings(_Section):
 ALGORITHMS = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 
 
+_Text: TypeAlias = Annotated[str, Field(min_length=1)]
+_TEXT, _LIST = "(text)", "(list)"  # pydantic puts them into the place of a fault
+_TextOrList: TypeAlias = Annotated[
+    Annotated[_Text, Tag(_TEXT)] | Annotated[tuple[_Text, ...], Field(min_length=1), Tag(_LIST)],
+    Discriminator(lambda value: _LIST if isinstance(value, list | tuple) else _TEXT),
+]
 # A claim by its name, or by the names of objects on the way to it; see ``identity.claims.find``.
-ClaimName: TypeAlias = (
-    Annotated[str, Field(min_length=1)]
-    | Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
-)
+ClaimName: TypeAlias = _TextOrList
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
@@ -178,7 +183,7 @@ class IssuerSettings(_Section):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
     issuer: Annotated[str, Field(min_length=1)]
-    audience: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+    audience: _TextOrList
     jwks: Annotated[str, Field(min_length=1)]
     jwks_ca_file: Path | None = None
     jwks_token_file: Path | None = None
@@ -190,10 +195,9 @@ class IssuerSettings(_Section):
     def jwks_is_url(self) -> bool:
         return _SCHEME.match(self.jwks) is not None
 
-    @field_validator("audience", mode="before")
-    @classmethod
-    def _one_audience(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+    @property
+    def audiences(self) -> tuple[str, ...]:
+        return (self.audience,) if isinstance(self.audience, str) else self.audience
 
     @field_validator("jwks")
     @classmethod
@@ -515,9 +519,20 @@ _HINTS = {
 }
 
 
+_FAULTS = {
+    "extra_forbidden": "unknown setting: remove it or correct its spelling",
+    "too_short": "name at least one",
+    "tuple_type": "must be a list: write one, or remove this setting; see config.example.yaml",
+    "model_type": "must be a mapping: write one, or remove this setting; see config.example.yaml",
+}
+
+
 def _explain(exc: ValidationError, written: Written) -> dict[Place, str]:
     """Each fault by its place."""
-    errors = exc.errors()
+    errors: list[Any] = [
+        error | {"loc": tuple(part for part in error["loc"] if part not in {_TEXT, _LIST})}
+        for error in exc.errors()
+    ]
     return {
         error["loc"]: _fault(error, written)
         for error in errors
@@ -533,22 +548,11 @@ def _within(inner: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
 def _fault(error: Any, written: Written) -> str:
     place = error["loc"]
     match error["type"]:
-        case "extra_forbidden":
-            return "unknown setting: remove it or correct its spelling"
         case "missing":
             return _HINTS.get(".".join(map(str, place)), "is missing: set it")
-        case "too_short":
-            return "name at least one"
-        case "string_type" | "path_type" | "tuple_type" if _is_text(place, error) and (
-            hint := written.hint(place)
-        ):
+        case "string_type" | "path_type" if hint := written.hint(place):
             return hint
         case "string_pattern_mismatch" if place[-1] == "account_id":
             return 'write the 12 digits in quotes, leading zeros too, for example "011122223333"'
-        case _:
-            return str(error["msg"]).removeprefix("Value error, ")
-
-
-def _is_text(place: Place, error: Any) -> bool:
-    """One audience may stand without a list."""
-    return error["type"] != "tuple_type" or place[-1] == "audience"
+        case kind:
+            return _FAULTS.get(kind, str(error["msg"]).removeprefix("Value error, "))

@@ -51,7 +51,7 @@ def standing(claims: dict[str, Any], issuer: IssuerSettings, leeway: timedelta) 
     Leeway is part of both ends, so that a later comparison with ``expires_at`` (a stream that is
     authorised again) agrees with the check made here.
     """
-    _check_audience(claims.get("aud"), issuer.audience)
+    _check_audience(claims.get("aud"), issuer.audiences)
     subject = _subject(find(claims, issuer.subject_claim), issuer.subject_claim)
     expires = _time(claims, "exp")
     if expires is None:
