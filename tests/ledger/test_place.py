@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from eksgateway.clock import SystemClock
 from eksgateway.errors import LedgerUnavailable
 from eksgateway.ledger.backup import back_up
+from eksgateway.ledger.completeness import Mark, set_mark
 from eksgateway.ledger.place import LedgerFile
 from eksgateway.ledger.sql import SqlLedger, open_ledger
 from eksgateway.ledger.sqlite import LedgerError
@@ -172,6 +174,45 @@ async def test_start_on_a_restored_backup_goes_on_from_there(tmp_path: Path) -> 
     with capture_logs() as logs:
         await with_intents(path, "5")
     assert not [each for each in logs if each["event"] == "ledger.restored"]
+
+
+@pytest.mark.parametrize("restored", ["backup", "copy of a closed ledger"])
+async def test_start_on_a_copy_beside_the_wal_of_an_earlier_ledger_is_refused(
+    tmp_path: Path, restored: str
+) -> None:
+    """SQLite would mix both; nothing is changed, so the copy can be used once the -wal file is away."""
+    path, copy = tmp_path / "ledger.db", tmp_path / "copy.db"
+    await with_intents(path, "1")
+    if restored == "backup":
+        back_up(path, copy)
+    else:
+        shutil.copy(path, copy)
+    await with_intents(path, *map(str, range(2, 40)))  # its end copies these into the main file
+    assert killed_after(60, path)
+    shutil.copy(copy, path)
+    for _ in range(2):
+        with pytest.raises(LedgerError, match="with its -wal file it is not sound"):
+            await start(path)
+    assert path.read_bytes() == copy.read_bytes()
+    beside(path, "-wal").unlink()
+    beside(path, "-shm").unlink()
+    beside(path, ".head").unlink()
+    await with_intents(path, "after")
+    assert verify(path).cancellations == 2
+
+
+async def test_start_after_a_start_that_was_killed_before_it_marked_the_main_file_goes_on(
+    tmp_path: Path,
+) -> None:
+    path, killed = tmp_path / "ledger.db", tmp_path / "killed.db"
+    await with_intents(path, "1", "2")
+    with closing(sqlite3.connect(path)) as starting:
+        set_mark(starting, Mark.IN_USE)
+        for suffix in ("", "-wal"):
+            shutil.copy(beside(path, suffix), beside(killed, suffix))
+    assert beside(killed, "-wal").stat().st_size > 0
+    await with_intents(killed, "3")
+    assert verify(killed).cancellations == 3
 
 
 async def test_start_without_a_head_goes_on(tmp_path: Path) -> None:

@@ -19,6 +19,11 @@ from eksgateway.ledger.sqlite import LedgerError, explain, open_engine
 if TYPE_CHECKING:
     from alembic.config import Config
 
+
+class NotMigrated(LedgerError):
+    """A ledger of an older version's schema."""
+
+
 _ONE_AT_A_TIME = threading.Lock()  # alembic keeps the migration under way in module globals
 _TIMEOUT_S = 3.0
 
@@ -61,12 +66,12 @@ def migrate(engine: Engine, path: Path) -> None:
 
 
 def require_current(connection: Connection, path: Path) -> None:
-    """Raises LedgerError for a ledger of another version's schema."""
+    """Raises LedgerError for a ledger of another version's schema, NotMigrated for one of an older."""
     found = stored_revision(connection, path)
     if found == REVISION:
         return
     _require_older(found, path)
-    raise LedgerError(
+    raise NotMigrated(
         f"{path}: this ledger was written by an older version (schema {found}, and this version's is"
         f" {REVISION}): start the gateway once to migrate it, or use the version that wrote it"
     )

@@ -9,8 +9,8 @@ from sqlalchemy import Connection, Engine
 from eksgateway.ledger import queries
 from eksgateway.ledger.chain import Checkpoint
 from eksgateway.ledger.completeness import Mark, mark_of, missing, set_mark
-from eksgateway.ledger.migrate import migrate
-from eksgateway.ledger.place import LedgerFile
+from eksgateway.ledger.migrate import NotMigrated, migrate
+from eksgateway.ledger.place import LedgerFile, beside
 from eksgateway.ledger.reader import THREADS
 from eksgateway.ledger.sqlite import (
     DATABASE_ERRORS,
@@ -23,6 +23,7 @@ from eksgateway.ledger.sqlite import (
     open_engine,
     restart_wal,
 )
+from eksgateway.ledger.verify import verify
 from eksgateway.logs import Log
 from eksgateway.settings import LedgerSettings
 
@@ -35,6 +36,11 @@ def open_files(settings: LedgerSettings) -> tuple[LedgerFile, Engine, Engine]:
     """The locked file, and engines to write and to read it, all connections open. Raises LedgerError."""
     path, timeout_s = settings.path, settings.commit_timeout_s
     file = LedgerFile(path)
+    try:
+        _require_own_wal(file)
+    except LedgerError:
+        file.release()
+        raise
     write = open_engine(file.path, "write", timeout_s=timeout_s, before=file.check)
     read = open_engine(file.path, "read", timeout_s=timeout_s, connections=THREADS)
     try:
@@ -50,6 +56,30 @@ def open_files(settings: LedgerSettings) -> tuple[LedgerFile, Engine, Engine]:
             raise LedgerError(f"{path}: {explain(exc)}") from exc
         raise
     return file, write, read
+
+
+def _require_own_wal(file: LedgerFile) -> None:
+    """Refuse a -wal file that is not the main file's own: SQLite would mix both, and damage the ledger.
+
+    A main file that is not in use and has one is a copy that was put in place beside the -wal file of an
+    earlier ledger; or the ledger of a version up to 0.1.0, or of a start that was killed, and then whole.
+    """
+    if not file.had_wal or file.user_version == Mark.IN_USE:
+        return
+    try:
+        broken = verify(file.path).broken
+        found = f"event {broken.seq}: {broken.what}" if broken else ""
+    except NotMigrated:
+        return
+    except LedgerError as exc:
+        found = str(exc)
+    if found:
+        wal, shm = beside(file.path, "-wal"), beside(file.path, "-shm")
+        raise LedgerError(
+            f"{file.given}: with its -wal file it is not sound ({found}). If a backup was put in place beside"
+            f" the -wal file of an earlier ledger, move {wal} and {shm} away, and keep them: they may hold"
+            " newer events"
+        )
 
 
 def _begin_use(write: Engine, file: LedgerFile) -> None:

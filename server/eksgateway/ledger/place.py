@@ -25,6 +25,7 @@ log = Log(__name__)
 
 # A byte that SQLite locks for nothing: its own lie at 1 GB, and a lock may lie behind a file's end.
 _LOCK_BYTE = 1 << 62
+_USER_VERSION = 60  # where SQLite's header has it, in four bytes (sqlite.org/fileformat2.html)
 _IN_USE = (
     "{path}: another gateway process uses this ledger: end that one, or give this one a `ledger.path` of its"
     " own"
@@ -63,8 +64,8 @@ def read_head(path: Path) -> Checkpoint | None:
 class LedgerFile:
     """The database file, held by one process at a time. ``path`` is the resolved one.
 
-    ``known`` is the newest event noted beside it, and ``had_wal`` whether commits were in its -wal file
-    when it was opened: ``completeness`` judges the ledger by both.
+    ``known`` is the newest event noted beside it, ``had_wal`` whether commits were in its -wal file when it
+    was opened, and ``user_version`` what the main file alone had: ``completeness`` judges the ledger by them.
     """
 
     def __init__(self, path: Path) -> None:
@@ -202,6 +203,7 @@ class LedgerFile:
                 ) from exc
         self._descriptors.append(database)
         self._opened[self.path] = os.fstat(database)
+        self.user_version = int.from_bytes(os.pread(database, 4, _USER_VERSION))
         # Before SQLite sees it: beside an empty file it deletes the -wal, which may hold the only copy.
         require_content(self.path, self.given)
 
