@@ -95,6 +95,24 @@ def test_a_set_may_hold_keys_of_every_kind() -> None:
     assert len(keys.ignored) == 2 * len(foreign)
 
 
+def test_a_set_may_have_a_byte_order_mark_and_numbers_of_any_size() -> None:
+    document = b'\xef\xbb\xbf{"issued": 1e999, "keys": [%s]}' % json.dumps(RSA | {"x-n": 0.1}).encode()
+    assert [key.kid for key in read_key_set(document).keys] == ["rsa"]
+
+
+@pytest.mark.parametrize(
+    ("document", "why"),
+    [
+        (b'{"keys": [%s], "keys": []}', "the key 'keys' stands twice"),
+        (b'{"keys": [%s, {"kid": "a", "kid": "b"}]}', "the key 'kid' stands twice"),
+        (b'{"keys": [%s], "version": NaN}', "NaN is not JSON"),
+    ],
+)
+def test_a_set_that_two_readers_could_read_differently_is_unusable(document: bytes, why: str) -> None:
+    with pytest.raises(KeysUnusable, match=f"is not JSON: {why}"):
+        read_key_set(document % json.dumps(RSA).encode())
+
+
 @pytest.mark.parametrize(
     "document",
     [b"", b"\xff", b"[]", b"null", b"{}", b'{"keys":{}}', b'{"keys":[]}', b"<html>", b"[" * 100_000],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import codecs
 from dataclasses import dataclass
 from typing import Any, Final, get_args
 
@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt.algorithms import get_default_algorithms
 
+from eksgateway import strict_json
 from eksgateway.identity.compact import Compact
 from eksgateway.settings import ALGORITHMS
 
@@ -83,9 +84,12 @@ def verifies(token: Compact, key: VerificationKey) -> bool:
 def read_key_set(document: bytes) -> KeySet:
     """The usable keys in a JWK set. Raises KeysUnusable, or NoUsableKeys when there is none."""
     try:
-        entries = json.loads(document)["keys"]
-    except (ValueError, RecursionError, TypeError, KeyError) as exc:
-        raise KeysUnusable("is not a JWK set") from exc
+        # A file may begin with a byte order mark, and an unknown member have any number.
+        entries = strict_json.loads(document.removeprefix(codecs.BOM_UTF8), parse_float=float)["keys"]
+    except ValueError as exc:
+        raise KeysUnusable(f"is not JSON: {exc!s:.100}") from exc
+    except (TypeError, KeyError) as exc:
+        raise KeysUnusable("is not a JWK set: it has no `keys`") from exc
     if not isinstance(entries, list):
         raise KeysUnusable("is not a JWK set: `keys` is not a list")
     keys, ignored = [], []
