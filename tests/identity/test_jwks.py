@@ -297,11 +297,14 @@ COMPRESSED: list[tuple[str, bytes]] = [
     ("deflate", deflated(GOOD, 15)),
     ("deflate", deflated(GOOD, -15)),
     ("identity", GOOD),
+    ("", GOOD),
 ]
 
 
 @pytest.mark.parametrize(
-    ("encoding", "body"), COMPRESSED, ids=["gzip", "x-gzip", "GZIP", "deflate", "raw deflate", "identity"]
+    ("encoding", "body"),
+    COMPRESSED,
+    ids=["gzip", "x-gzip", "GZIP", "deflate", "raw deflate", "identity", "empty"],
 )
 async def test_a_compressed_answer_is_taken(
     identity: JwtIdentity, corp: Idp, server: JwksServer, encoding: str, body: bytes

@@ -126,6 +126,13 @@ async def test_a_redirect_is_not_followed_and_says_so(server: JwksServer, ca: Pa
         assert elsewhere.fetches == 0
 
 
+@pytest.mark.parametrize("location", ["", "/keys", "http://[::1/keys", "http://a:b"])
+async def test_a_redirect_to_no_host_is_an_error_too(server: JwksServer, ca: Path, location: str) -> None:
+    server.answer = Answer(status=301, headers={"Location": location})
+    with pytest.raises(SourceError, match=r"^redirects (to a )?\(status 301\)"):
+        await UrlSource(Address(server.url, ca), 5).read()
+
+
 class Proxy:
     """A CONNECT proxy on loopback that leads every host to one port."""
 

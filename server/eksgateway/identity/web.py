@@ -109,7 +109,7 @@ def _trusting(pem: bytes) -> ssl.SSLContext:
 
 async def _document(response: aiohttp.ClientResponse) -> bytes:
     if 300 <= response.status < 400:
-        host = urlsplit(response.headers.get("Location", "")).hostname
+        host = _host(response.headers.get("Location", ""))
         to = f" to {host}" if host else ""
         raise SourceError(f"redirects{to} (status {response.status}), which is not followed")
     if response.status != 200:
@@ -117,8 +117,15 @@ async def _document(response: aiohttp.ClientResponse) -> bytes:
     document = b""
     async for chunk in response.content.iter_chunked(65_536):
         document = _bounded(document + chunk)
-    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    return document if encoding == "identity" else _decompressed(document, encoding)
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    return document if encoding in {"", "identity"} else _decompressed(document, encoding)
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _decompressed(document: bytes, encoding: str) -> bytes:
