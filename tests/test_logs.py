@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from typing import Any
 
 import pytest
+
+from eksgateway.logs import MOST_WAITING
 
 PROGRAM = """
 import logging, os
@@ -26,6 +29,40 @@ def test_a_log_that_cannot_be_written_raises_nothing() -> None:
     command = [sys.executable, "-c", PROGRAM]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "still here\n")
+
+
+MANY = """
+from eksgateway import logs
+logs.configure()
+for _ in range(logs.MOST_WAITING + 4000):
+    logs.Log("eksgateway").info("a.line", text="x" * 200)
+print("logged", flush=True)
+input()
+"""
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_lines_for_a_slow_reader_are_whole_and_the_lost_ones_are_counted(blocking: bool) -> None:
+    """Also when nothing is logged after them, and when the reader has made its pipe non-blocking."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, blocking)
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", MANY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=writing
+        ) as process,
+        open(reading, "rb") as log,  # noqa: PTH123  a descriptor
+    ):
+        os.close(writing)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"logged\n"
+        lines = [json.loads(log.readline()) for _ in range(MOST_WAITING)]
+        process.stdin.write(b"\n")
+        process.stdin.close()
+        lines += map(json.loads, log)
+    lost = sum(line["lines"] for line in lines if line["event"] == "log.lines_lost")
+    assert lost > 0
+    assert sum(line["event"] == "a.line" for line in lines) + lost == MOST_WAITING + 4000
 
 
 HOSTILE = """

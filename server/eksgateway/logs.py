@@ -6,15 +6,15 @@ Events go through the standard library's logging, as what other packages log doe
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import logging
 import os
+import select
 import sys
 from datetime import UTC, datetime
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 MOST_WAITING: Final = 5_000  # lines; some 2 MB
 _OURS = "eksgateway"
@@ -75,31 +75,15 @@ class _JsonLines(logging.Formatter):
         }
 
 
-class _Unfailing:
-    """A stream whose writes never raise: a call must not end otherwise because its log line was lost."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        with contextlib.suppress(OSError, ValueError):  # the reader is gone, the disk full, the file closed
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.flush()
-
-
 class _Waiting(logging.Handler):
-    """Lines wait for a thread to write them: whoever reads a pipe may stall, and the event loop must not.
+    """Lines wait for a thread to write them: the reader of a pipe may stall, and the event loop must not.
 
     A daemon thread, so that a reader who never goes on does not keep the process from ending.
     """
 
-    def __init__(self, stream: _Unfailing) -> None:
+    def __init__(self, descriptor: int) -> None:
         super().__init__()
-        self._stream = stream
+        self._descriptor = descriptor
         self._lines: SimpleQueue[str | None] = SimpleQueue()
         self._lost = 0
         self._thread = Thread(target=self._write, name="log", daemon=True)
@@ -109,22 +93,37 @@ class _Waiting(logging.Handler):
         if self._lines.qsize() >= MOST_WAITING:
             self._lost += 1
             return
+        self._count_lost()
+        self._lines.put(self.format(record))
+
+    def close(self) -> None:
+        """Wait a moment for what is left to be written."""
+        self._count_lost()
+        self._lines.put(None)
+        self._thread.join(_LAST_LINES_S)
+        super().close()
+
+    def _count_lost(self) -> None:
         if self._lost:
             lost, self._lost = self._lost, 0
             loss = logging.LogRecord(_OURS, logging.ERROR, "", 0, "log.lines_lost", None, None)
             loss.values = {"lines": lost}
             self._lines.put(self.format(loss))
-        self._lines.put(self.format(record))
-
-    def close(self) -> None:
-        """Wait a moment for what is left to be written."""
-        self._lines.put(None)
-        self._thread.join(_LAST_LINES_S)
-        super().close()
 
     def _write(self) -> None:
         while (line := self._lines.get()) is not None:
-            self._stream.write(line + "\n")
+            # A call must not end otherwise because its line is lost: the reader is gone, or the disk full.
+            with contextlib.suppress(OSError):
+                _write_all(self._descriptor, line.encode("ascii") + b"\n")
+
+
+def _write_all(descriptor: int, line: bytes) -> None:
+    """The whole line, also where the other end has made the pipe non-blocking for both."""
+    while line:
+        try:
+            line = line[os.write(descriptor, line) :]
+        except BlockingIOError:
+            select.select([], [descriptor], [])
 
 
 def configure() -> None:
@@ -135,10 +134,7 @@ def configure() -> None:
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     logging.captureWarnings(True)
-    # Not buffered: a line that cannot be written would be tried again at the end, which would then fail.
-    unbuffered = io.FileIO(sys.stderr.fileno(), "w", closefd=False)
-    stream: Any = _Unfailing(io.TextIOWrapper(unbuffered, "utf-8", write_through=True))
-    handler = _Waiting(stream)
+    handler = _Waiting(sys.stderr.fileno())
     handler.setFormatter(_JsonLines())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger(_OURS).setLevel(logging.INFO)
