@@ -174,6 +174,15 @@ def test_backup_of_a_ledger_onto_itself_is_refused(path: Path) -> None:
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", ".head", ".new"])
+async def test_backup_to_a_name_of_the_ledgers_own_is_refused(path: Path, suffix: str) -> None:
+    """The next start would read it as something else, or remove it."""
+    copy = path.with_name(path.name + suffix)
+    copy.unlink(missing_ok=True)
+    code, printed = run("backup", path, copy)
+    assert (code, "is a name that the ledger uses itself" in printed, copy.exists()) == (1, True, False)
+
+
 @pytest.mark.parametrize(
     ("copy", "says"),
     [("", "is a folder: name a new file in it"), ("missing/copy.db", "is not a folder: create it")],

@@ -11,6 +11,7 @@ from pathlib import Path
 from eksgateway.ledger.completeness import Mark, set_mark
 from eksgateway.ledger.inspecting import judging
 from eksgateway.ledger.migrate import sync_folder
+from eksgateway.ledger.place import beside
 from eksgateway.ledger.sqlite import LedgerError, driver, explain
 from eksgateway.ledger.verify import VerifyReport, verify
 
@@ -21,7 +22,7 @@ def back_up(path: Path, copy: Path) -> VerifyReport:
     The copy appears under its name when it is complete and on the disk. Raises LedgerError, and then
     leaves nothing behind.
     """
-    _require_free(copy)
+    _require_free(path, copy)
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{copy.name}.", suffix=".part", dir=copy.parent)
         os.close(descriptor)
@@ -44,9 +45,12 @@ def back_up(path: Path, copy: Path) -> VerifyReport:
 
 
 _SIBLINGS = ("-wal", "-shm", "-journal")
+_TAKEN = (*_SIBLINGS, ".head", ".lock", ".new")  # names beside a ledger that are its own, or its creation's
 
 
-def _require_free(copy: Path) -> None:
+def _require_free(path: Path, copy: Path) -> None:
+    if Path(os.path.realpath(copy)) in [beside(path, suffix) for suffix in _TAKEN]:
+        raise LedgerError(f"{copy}: is a name that the ledger uses itself: choose another one")
     if copy.is_dir():
         raise LedgerError(f"{copy}: is a folder: name a new file in it")
     if not copy.parent.is_dir():
