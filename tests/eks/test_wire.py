@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -13,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from eksgateway.errors import EksError, EksNoAnswer, EksNotReached, EksUnavailable
+from eksgateway.errors import DecisionStale, EksError, EksNoAnswer, EksNotReached, EksUnavailable
 from eksgateway.model import ClusterRef, UpdateRef
 from support.authority import Authority
-from support.boto_eks import ACCOUNT, CALLER, REGION, MakeEks
+from support.boto_eks import ACCOUNT, CALLER, REGION, MakeEks, SkippingClock
 from support.proxy import Proxy
 from support.simulator import SimulatedEks
 
@@ -119,6 +120,28 @@ async def test_a_connection_is_used_again(simulated: SimulatedEks, make_eks: Mak
         assert proxy.connections == 2
 
 
+async def test_an_interim_answer_is_not_read_as_an_earlier_calls(make_eks: MakeEks) -> None:
+    """What follows a 103 belongs to the call that got it: the next call has a connection of its own."""
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            if connections == 1:
+                writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+                await reader.readuntil(b"\r\n\r\n")
+            writer.write(ANSWER if connections > 1 else ANSWER.replace(b"InProgress", b"Successful"))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        eks = make_eks(endpoint_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", threads=1)
+        assert type(await called(eks, REF, "DescribeUpdate")) is EksUnavailable
+        assert (await eks.describe_update(REF)).status == "InProgress"
+
+
 # -- TLS and proxies -------------------------------------------------------------------------------
 
 
@@ -190,6 +213,31 @@ async def test_a_tls_answer_is_bounded_too(
     async with dripping(HEADS["headers"], tls) as address:
         eks = make_eks(endpoint_url=f"https://{address}", read_timeout_s=LIMIT_S)
         assert type(await called(eks, REF, "DescribeUpdate")) is EksUnavailable
+
+
+async def test_a_slow_connection_carries_no_cancel_past_its_time(
+    make_eks: MakeEks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: SkippingClock
+) -> None:
+    """The last look at the clock comes after names, connecting and TLS: no byte of the cancel has left."""
+    authority, bundle = Authority(), tmp_path / "bundle.pem"
+    bundle.write_bytes(authority.certificate)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(*authority.server().write(tmp_path))
+
+    def serve(listener: socket.socket) -> bytes:
+        connection, _ = listener.accept()
+        clock.ahead += 60  # while the client waits for TLS
+        with tls.wrap_socket(connection, server_side=True) as secured:
+            return secured.recv(1000)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        got = asyncio.create_task(asyncio.to_thread(serve, listener))
+        eks = make_eks(endpoint_url=f"https://127.0.0.1:{listener.getsockname()[1]}")
+        send_before = clock.monotonic() + 30
+        with pytest.raises(DecisionStale):
+            await eks.cancel_update(REF, on_behalf_of=CALLER, token=TOKEN, send_before=send_before)
+        assert await got == b""
 
 
 async def test_a_proxy_that_is_not_there_is_named(make_eks: MakeEks, monkeypatch: pytest.MonkeyPatch) -> None:

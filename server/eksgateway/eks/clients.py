@@ -46,7 +46,8 @@ class Sending:
 
 
 class SendGate:
-    """Looks at the clock just before a cancel's bytes leave, after credentials and signing took their time.
+    """Looks at the clock just before a cancel's bytes leave, after credentials, signing and a new connection
+    took their time.
 
     botocore passes on what a before-send handler raises, unwrapped and without a retry. A cancel
     is sent by the thread that called it, so the thread says which one it is.

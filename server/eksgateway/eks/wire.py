@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -26,6 +27,7 @@ from botocore.httpsession import URLLib3Session
 from botocore.utils import get_environ_proxies
 
 from eksgateway.eks.error_table import causes
+from eksgateway.errors import GatewayError
 from eksgateway.settings import is_loopback
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 LARGEST: Final = 1 << 20  # bytes; the longest answers of EKS, which are listings, have some 10 KB
 _CHUNK: Final = 1 << 16
 
+_thread = threading.local()  # ``before``: what to call before this thread's request leaves
+
 
 class TooLargeError(HTTPClientError):
     """An answer that no AWS service gives."""
@@ -41,8 +45,15 @@ class TooLargeError(HTTPClientError):
     fmt = "The answer is larger than is taken"
 
 
+class InterimError(HTTPClientError):
+    """A status below 200, which Python takes for the answer; the answer itself is still to come."""
+
+    fmt = "The answer is not the last one"
+
+
 class Wire:
-    """A handler of botocore's event before-send. ``before`` is called just before a request leaves.
+    """A handler of botocore's event before-send. ``before`` is called just before a request leaves: on a new
+    connection once that is there, because names, proxies and TLS can take long. It may raise GatewayError.
 
     ``read_timeout`` is for a whole answer. ``ca_bundle`` is a path, or None for botocore's own bundle.
     """
@@ -65,13 +76,20 @@ class Wire:
         """Handle before-send: what is returned here, botocore does not send by itself."""
         session = self._session(request.url)
         self._before()
+        _thread.before = self._before
         request.stream_output = True  # or it is read at once, whatever its size
         try:
             answer = session.send(request)
         except (SSLError, ProxyConnectionError) as exc:
             exc.add_note(self._explain(exc))
             raise
+        except HTTPClientError as exc:
+            if isinstance(cause := exc.kwargs.get("error"), GatewayError):
+                raise cause from None  # what ``before`` raised
+            raise
         with closing(answer.raw) as raw:
+            if answer.status_code < 200:
+                raise InterimError
             body = _read(raw)
             raw.release_conn()
         return AWSResponse(answer.url, answer.status_code, raw.headers, _Whole(body))
@@ -146,9 +164,17 @@ class _Response(HTTPResponse):
 class _Connection(AWSHTTPConnection):
     response_class = _Response  # type: ignore[assignment]  # stubs
 
+    def connect(self) -> None:
+        super().connect()
+        _thread.before()
+
 
 class _TlsConnection(AWSHTTPSConnection):
     response_class = _Response  # type: ignore[assignment]  # stubs
+
+    def connect(self) -> None:
+        super().connect()
+        _thread.before()
 
 
 class _Pool(AWSHTTPConnectionPool):
