@@ -180,6 +180,22 @@ def test_an_answer_that_is_not_aws_own_is_no_answer(code: str, status: int, lost
     assert error.message == lost.default
 
 
+@pytest.mark.parametrize(
+    "code", ["AccessDenied", "SlowDown", "ValidationError", "RequestExpired", "OptInRequired"]
+)
+def test_a_common_code_alone_settles_no_cancel(code: str) -> None:
+    """AWS's common codes are words of others too: without AWS's request id EKS may have acted before them."""
+    exc = answered(code, 403)
+    assert type(translate(exc, "CancelUpdate", EksNoAnswer)) is not EksNoAnswer
+    metadata: Any = exc.response["ResponseMetadata"]
+    del metadata["RequestId"]
+    assert type(translate(exc, "CancelUpdate", EksNoAnswer)) is EksNoAnswer
+    declared = answered("InvalidStateException", 400)
+    metadata = declared.response["ResponseMetadata"]
+    del metadata["RequestId"]
+    assert type(translate(declared, "CancelUpdate", EksNoAnswer)) is EksInvalidState
+
+
 def test_a_proxys_429_slows_reads_and_says_nothing_about_a_cancel() -> None:
     """Whether EKS got the cancel first is not known."""
     assert type(translate(answered("429", 429), "CancelUpdate", EksUnavailable)) is EksThrottled

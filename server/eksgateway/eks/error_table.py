@@ -57,6 +57,19 @@ _REFUSALS: dict[str, type[EksRefused]] = {
     "ValidationException": EksClientError,
 }
 
+# Of the model of CancelUpdate: names that no other service has, unlike AWS's common ones.
+_EKS_OWN = frozenset(
+    {
+        "ClientException",
+        "InvalidParameterException",
+        "InvalidRequestException",
+        "InvalidStateException",
+        "ResourceInUseException",
+        "ResourceNotFoundException",
+        "ThrottlingException",
+    }
+)
+
 _THROTTLED = frozenset(
     {
         "BandwidthLimitExceeded",
@@ -204,6 +217,8 @@ def _answered(exc: aws.ClientError, operation: str, lost: type[EksError], detail
         detail += f" {message}"
     if exc.operation_name != operation:  # another service's, asked for credentials: nothing went to EKS
         return UpstreamCredentials(metadata=metadata, detail=f"{detail} from={exc.operation_name}")
+    if issubclass(lost, EksNoAnswer) and not meta.get("RequestId") and code not in _EKS_OWN:
+        return lost(metadata=metadata, detail=detail)  # any proxy can say AccessDenied, after EKS has acted
     if _wrong_clock(code, message, meta):
         return UpstreamCredentials(_CLOCK_WRONG, metadata=metadata, detail=f"{detail} {_skew(meta)}")
     kind = _kind(code, message, meta, lost)
