@@ -222,6 +222,21 @@ async def test_an_unanswered_cancel_without_a_trace_is_noted(stage: Stage, watch
         assert told == [("OUTCOME_UNKNOWN", ""), ("OUTCOME_UNKNOWN", UNSEEN), ("CANCELLING", "")]
 
 
+async def test_a_cancel_that_is_still_on_its_way_is_not_called_lost(stage: Stage) -> None:
+    """The ledger shows an intent before its attempt has ended: the ten seconds begin after that."""
+    asked = replace(a_cancellation(None), forward_time=None)
+    async with stage.watching():
+        stage.record.held.append(asked)
+        stage.reads.says = an_update("Odd")
+        await stage.clock.advance(6)
+        stage.reads.says = an_update()
+        await stage.clock.advance(25)
+        assert {each.note for each in stage.record.observations} == {""}
+        stage.watches.follow(asked)  # as after a start, or when the outcome could not be recorded
+        await stage.clock.advance(6)
+        assert stage.record.observations[-1].note == UNSEEN
+
+
 async def test_looks_that_fail_are_no_reason_to_look_more_often(stage: Stage) -> None:
     """While EKS cannot be read, an unanswered cancel is looked at as seldom as any other."""
     await stage.cancelled(a_cancellation(OutcomeKind.UNKNOWN))

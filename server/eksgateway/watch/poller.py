@@ -13,7 +13,7 @@ from eksgateway.clock import Clock, heard
 from eksgateway.eks.shared import Seen
 from eksgateway.errors import EksNotFound, GatewayError
 from eksgateway.logs import Log
-from eksgateway.model import Cancellation, Observation, Phase, UpdateRef
+from eksgateway.model import Cancellation, Intent, Observation, Phase, UpdateRef
 from eksgateway.settings import WatchSettings
 from eksgateway.watch.notes import Notes, Record, as_gateway_error
 from eksgateway.watch.pace import Pace
@@ -85,6 +85,7 @@ class Poller:
         self._newcomers: dict[Slot, _Newcomer] = {}
         self._report: Report | None = None
         self._newest: Cancellation | None = None
+        self._ended: Intent | None = None  # whose attempt certainly is not under way any more
         self._pending = False
         self._looked = False  # at all
         self._followed = False  # since the last look began
@@ -130,7 +131,7 @@ class Poller:
         now = self._clock.monotonic()
         newest = self._newest
         if newest is None or newest.id == cancellation.id or newest.intent.time <= cancellation.intent.time:
-            self._newest = cancellation
+            self._newest, self._ended = cancellation, cancellation.intent
         self._pending = self._pending or not cancellation.settled
         self._report = latest(self._report, recorded(cancellation, now, answered))
         self._version += 1
@@ -254,13 +255,20 @@ class Poller:
 
     def _note(self, report: Report) -> str:
         """What the report means for a cancel that was not answered, if it means anything."""
-        newest = self._newest
+        newest = self._attempted
         unseen = newest is not None and phases.unseen(newest, report.update, report.observe_time)
         return phases.UNSEEN if unseen else ""
 
+    @property
+    def _attempted(self) -> Cancellation | None:
+        """The newest cancellation, unless its cancel may still be on its way: the ledger shows it before."""
+        newest = self._newest
+        attempted = newest is not None and (newest.outcome is not None or newest.intent == self._ended)
+        return newest if attempted else None
+
     def _until_unseen(self) -> float:
         """Seconds until a look can tell whether an unanswered cancel has left a trace."""
-        newest, report = self._newest, self._report
+        newest, report = self._attempted, self._report
         if newest is None or report is None or newest.phase is not Phase.OUTCOME_UNKNOWN or self._failure:
             return math.inf
         tells = phases.unseen_from(newest)
