@@ -419,3 +419,19 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None
         load(file)
     with pytest.raises(SettingsError, match="cannot be read"):
         load(tmp_path / "missing.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("? [a, b]\n: c\n", "line 1"),
+        ("server:\n  ? {a: 1}\n  : c\n", "line 2"),
+        ("eks: {targets: [{external_id: 2026-13-45}]}\n", "in quotes"),
+        ("eks: !!int many\n", "in quotes"),
+    ],
+)
+def test_what_yaml_itself_cannot_read_is_a_fault_with_its_place(tmp_path: Path, text: str, told: str) -> None:
+    """And no traceback: a name that is no text, a date that there is not."""
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(SettingsError, match=told):
+        load(tmp_path / "config.yaml")
