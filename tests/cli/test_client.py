@@ -101,6 +101,15 @@ async def test_credentials_that_are_refused(gateway: Running, command: str) -> N
         assert "trying again" not in shown.err
 
 
+@pytest.mark.parametrize("command", ["watch", "cancel"])
+async def test_missing_credentials_are_hinted_at(gateway: Running, command: str) -> None:
+    """The hint names the variable and the option, because the gateway's sentence is about metadata."""
+    environment = {"EKSGATEWAY_ADDRESS": gateway.address, "EKSGATEWAY_TOKEN": ""}
+    async with program(*eksgateway(command, "prod-1", "u-1"), env=environment) as shown:
+        assert await shown.end() == 4
+        assert "set EKSGATEWAY_TOKEN to a bearer token" in shown.err.splitlines()[-1]
+
+
 async def test_cancelling(gateway: Running, tmp_path: Path) -> None:
     """What became of it, and under which ids; the token may come from a file."""
     update_id = gateway.eks.rollback("staging-1")
@@ -288,7 +297,12 @@ async def test_texts_that_cannot_be_sent(cluster: str, token: str, fault: str) -
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
-        pytest.param(("--token-file", "missing"), "--token-file missing: cannot be read", id="token"),
+        pytest.param(
+            ("--token-file", "missing"), "--token-file missing: cannot be read: No such file", id="token"
+        ),
+        pytest.param(
+            ("--token-file", sys.executable), f"--token-file {sys.executable}: holds no text", id="binary"
+        ),
         pytest.param(("--ca", "missing"), "missing: cannot be read", id="ca"),
     ],
 )

@@ -48,7 +48,7 @@ async def run_watch(
                 async for known in states:
                     print(_line(known), flush=True)
         except grpc.aio.AioRpcError as error:
-            _print_err(str(Refusal.of(error)))
+            _print_refusal(error)
             return exit_code(error)
     return 0
 
@@ -74,7 +74,7 @@ async def run_cancel(connection: Connection, asked: Asked, token_file: Path | No
                 timeout=asked.timeout,
             )
         except grpc.aio.AioRpcError as error:
-            _print_err(str(Refusal.of(error)))
+            _print_refusal(error)
             if exit_code(error) in (UNREACHABLE, TIMED_OUT):
                 _print_err(f"What became of request {request_id} is not known here; to ask: {again}")
             return exit_code(error)
@@ -95,6 +95,13 @@ def _log_to_stderr() -> None:
     logging.getLogger("grpc").setLevel(logging.CRITICAL)  # it logs a traceback for a message of another kind
 
 
+def _print_refusal(error: grpc.aio.AioRpcError) -> None:
+    refusal = Refusal.of(error)
+    _print_err(str(refusal))
+    if refusal.reason == "CREDENTIALS_MISSING":
+        _print_err(f"set {TOKEN} to a bearer token, or name a file that holds one with --token-file")
+
+
 def _print_err(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -111,8 +118,10 @@ def _token(file: Path | None) -> Credentials | None:
 def _read_token(file: Path) -> str:
     try:
         return _checked(file.read_text(), f"--token-file {file}")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise SettingsError(f"--token-file {file}: cannot be read") from exc
+    except OSError as exc:
+        raise SettingsError(f"--token-file {file}: cannot be read: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise SettingsError(f"--token-file {file}: holds no text: name a file with the token alone") from exc
 
 
 def _checked(text: str, source: str) -> str:

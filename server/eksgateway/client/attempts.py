@@ -132,6 +132,8 @@ class Attempts:
         self._failures += 1
         reason = f"{error.code().name}: {error.details()}" if error else "the stream ended"
         log.info("%s; trying again in %.1f s", reason, wait)
+        if error is not None and not self._reached and self._failures == _HOPELESS:
+            log.warning("no gateway has answered so far: check the address, and whether one runs there")
         await self.timing.sleep(wait)
 
     def _wait(self, asked: float | None) -> float | None:
