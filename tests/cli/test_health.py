@@ -79,7 +79,7 @@ async def test_another_certificate_can_be_shown(
         address = f"127.0.0.1:{here.gateway.listeners[0].port}"
         write(config, plain(listening[0], here.gateway.listeners[0].port))
         assert await asked(config) == 1
-        assert capsys.readouterr().out.splitlines()[-1] == f"not serving: {address}: UNAVAILABLE"
+        assert capsys.readouterr().out.splitlines()[-1].startswith(f"not serving: {address}: UNAVAILABLE: ")
         assert await asked(config, pair) == 0
     assert await asked(config, pair) == 1
     assert capsys.readouterr().out.splitlines()[-1] == f"not serving: {address}: Connection refused"
@@ -93,3 +93,14 @@ async def test_plaintext_on_loopback(tmp_path: Path, config: Path) -> None:
     write(config, {"address": "127.0.0.1:0"})
     with pytest.raises(SettingsError, match="takes any port"):
         await asked(config)
+
+
+async def test_plaintext_where_the_settings_have_tls(
+    tmp_path: Path, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names what is wrong, not OpenSSL's constant."""
+    listening = listeners(tmp_path, Authority(), "jwt")
+    async with SimulatedEks() as eks, running(tmp_path, eks) as here:
+        write(config, plain(listening[0], int(here.address.rpartition(":")[2])))
+        assert await asked(config) == 1
+    assert "no TLS is spoken there, and the settings have `tls`" in capsys.readouterr().out

@@ -202,7 +202,9 @@ async def test_health_is_asked_with_a_certificate_too(certified: Certified, tmp_
         (("--key", str(key)), (2, "")),
     ):
         async with program(*eksgateway(*common, *own)) as running:
-            assert (await running.end(), running.out.strip()) == expected
+            code, start = expected
+            assert await running.end() == code
+            assert running.out.startswith(start)
 
 
 class Shifted(SystemClock):

@@ -174,9 +174,16 @@ async def test_health_tells_by_its_exit_code_whether_a_gateway_serves(place: Pla
             health(*address, "--service", "liveness"), health(*address, "--service", "no.such.Service")
         )
         assert alive == (0, "SERVING", "")
-        assert unknown == (1, f"not serving: {served.address}: NOT_FOUND", "")
+        assert unknown == (
+            1,
+            f"not serving: {served.address}: NOT_FOUND: This gateway has no health service of that name.",
+            "",
+        )
         assert await served.end() == 0
-        assert await health(*address) == (1, f"not serving: {served.address}: UNAVAILABLE", "")
+        code, out, err = await health(*address)
+        assert (code, err) == (1, "")
+        assert out.startswith(f"not serving: {served.address}: UNAVAILABLE: ")
+        assert "Connection refused" in out
     code, _, err = await health("--ca", str(place.path / "ca.pem"))
     assert code == 1
     assert "ca.pem" in err

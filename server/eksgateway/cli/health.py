@@ -12,6 +12,8 @@ from cryptography.x509.oid import NameOID
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from eksgateway.cli.connection import Connection, credentials_of
+from eksgateway.cli.refusal import printable
+from eksgateway.client.addresses import hint_of
 from eksgateway.settings import ListenerSettings, Settings, SettingsError, load
 
 _TIMEOUT_S = 3
@@ -40,7 +42,7 @@ def check_own(config: Path, own: tuple[Path, Path] | None, service: str) -> int:
     try:
         served = _served(host, port)
     except OSError as exc:  # also what TLS has to say
-        print(f"not serving: {address}: {exc.strerror or exc}")
+        print(f"not serving: {address}: {_why_no_tls(exc)}")
         return 1
     pair = (own or (listener.tls.certificate, listener.tls.key)) if listener.demand != "jwt" else None
     credentials = credentials_of(ssl.DER_cert_to_PEM_cert(served).encode(), pair)
@@ -55,12 +57,18 @@ def _ask(address: str, channel: grpc.Channel, service: str) -> int:
                 health_pb2.HealthCheckRequest(service=service), timeout=_TIMEOUT_S
             )
         except grpc.RpcError as exc:
-            print(f"not serving: {address}: {exc.code().name}")
+            print(f"not serving: {address}: {_why(exc)}")
             return 1
     statuses = health_pb2.HealthCheckResponse.ServingStatus
     known = answer.status in statuses.values()
     print(statuses.Name(answer.status) if known else f"status {answer.status}")
     return 0 if answer.status == health_pb2.HealthCheckResponse.SERVING else 1
+
+
+def _why(error: grpc.RpcError) -> str:
+    """The status, its message, and what to correct if that is known: on one line."""
+    details = error.details() or ""
+    return printable(": ".join(filter(None, (error.code().name, details, hint_of(details)))))
 
 
 def _to_ask(settings: Settings) -> ListenerSettings:
@@ -84,6 +92,12 @@ def _served(host: str, port: int) -> bytes:
     context.set_alpn_protocols(["h2"])
     with socket.create_connection((host, port), _TIMEOUT_S) as plain, context.wrap_socket(plain) as secured:
         return secured.getpeercert(binary_form=True) or b""
+
+
+def _why_no_tls(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
+        return "no TLS is spoken there, and the settings have `tls`: another program listens on this port"
+    return error.strerror or str(error)
 
 
 def _name(served: bytes) -> str:
