@@ -261,7 +261,7 @@ async def test_its_commands_can_be_copied(tmp_path: Path) -> None:
         text = here.process.out
         assert max(map(len, text.replace(str(tmp_path), "/tmp").splitlines())) <= 80
         commands = commands_in(text)
-        assert len(commands) == 14
+        assert len(commands) == 16
         commands[-1] = "true"  # the kill, which another test does
         script = "set -e\n" + "\n".join(command.replace("WatchUpdate", "GetUpdate") for command in commands)
         script = script.replace("UpdateService/CancelUpdate", "UpdateService/CancelUpdate || [ $? = 71 ]")
@@ -274,6 +274,7 @@ async def test_its_commands_can_be_copied(tmp_path: Path) -> None:
             '"status": "InProgress"',
             '"phase": "CANCELLATION_PHASE_REQUESTED"',
             '"cancellations"',
+            "  CANCELLED\n",
             "Sound: ",
             "update_ids",
             "now_s",
@@ -287,7 +288,7 @@ def commands_in(text: str) -> list[str]:
     commands: list[str] = []
     open_command = False
     for line in text.splitlines():
-        begins = re.match(r"  (\. |grpcurl|eksgateway|curl|kill)", line)
+        begins = re.match(r"  (\. |grpcurl|EKSGATEWAY_TOKEN=|eksgateway|curl|kill)", line)
         if begins:
             commands.append(line)
             open_command = True

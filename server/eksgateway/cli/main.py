@@ -125,7 +125,9 @@ def watch(  # noqa: PLR0913  each is an option
     token_file: TokenFile = None,
     account: Account = "",
     region: Region = "",
-    max_age: Annotated[float, typer.Option(help="Say so when EKS was not seen for so many seconds.")] = 60,
+    max_age: Annotated[
+        float, typer.Option(min=0, help="Mark states for which EKS was not seen for so many seconds.")
+    ] = 60,
     ca: Ca = None,
     certificate: Certificate = None,
     key: Key = None,

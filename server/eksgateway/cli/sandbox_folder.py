@@ -110,7 +110,7 @@ def write_config(
 
 def write_variables(folder: Folder, gateway: str, simulator: str, tokens: Mapping[str, str]) -> None:
     """What the printed commands and programs beside them use, for ``. env.sh`` in a shell."""
-    values = {"GATEWAY": gateway, "SIMULATOR": simulator}
+    values = {"GATEWAY": gateway, "EKSGATEWAY_ADDRESS": gateway, "SIMULATOR": simulator}
     values |= {name.upper(): token for name, token in tokens.items()}
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in values.items()]
     tools = (sys.executable, shutil.which("grpcurl"))

@@ -95,6 +95,10 @@ A cancel that works:
     "request_id": "try-1", "reason": "bad AMI", "ticket": "OPS-12"
   }' $GATEWAY eksgateway.v1.UpdateService/CancelUpdate
 
+The same without grpcurl. `watch` ends when the update has ended.
+  EKSGATEWAY_TOKEN=$ONCALL eksgateway cancel staging-1 rollback-staging-1
+  EKSGATEWAY_TOKEN=$VIEWER eksgateway watch staging-1 rollback-staging-1
+
 What was cancelled, by whom, and what became of it:
   grpcurl -plaintext -H "authorization: Bearer $ONCALL" \\
     $GATEWAY eksgateway.v1.CancellationService/ListCancellations
@@ -109,8 +113,8 @@ name), and six hours that pass at once.
   curl $SIMULATOR/_simulator/clock -d '{"advance_s": 21600}'
 
 Change the grants: edit the policy data. Some two seconds later it is in force,
-unless it has a fault (which the gateway's log tells, as does the first of
-these); the second tells what the change would have changed here so far.
+unless it has a fault: the gateway's log and the first command name it. The
+second command prints the recorded decisions that the change would change.
   eksgateway policy check @data
   eksgateway policy diff --ledger @ledger \\
     --data @data
@@ -119,4 +123,4 @@ End the gateway, as a crash would. It is started again, on the same port, with
 the same ledger, keys and grants.
   kill @pid
 
-To end all this: Ctrl-C, or SIGTERM."""
+To end all this, and to remove its folder: Ctrl-C, or SIGTERM."""
