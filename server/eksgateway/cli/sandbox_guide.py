@@ -119,8 +119,8 @@ second command prints the recorded decisions that the change would change.
   eksgateway policy diff --ledger @ledger \\
     --data @data
 
-End the gateway, as a crash would. It is started again, on the same port, with
-the same ledger, keys and grants.
+End the gateway (`kill -9` ends it as a crash does). It is started again, on the
+same port, with the same ledger, keys and grants.
   kill @pid
 
 To end all this, and to remove its folder: Ctrl-C, or SIGTERM."""
