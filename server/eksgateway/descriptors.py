@@ -6,6 +6,7 @@ import asyncio
 import os
 import resource
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from eksgateway.clock import Clock
 from eksgateway.logs import Log
@@ -60,7 +61,8 @@ async def watch(settings: Settings, clock: Clock, make_room: Callable[[], Awaita
             tight = False
             log.info("descriptors.eased", open=used, limit=_limit(), connections=most)
         if tight:
-            await make_room()
+            with suppress(OSError):  # no descriptor is left to look at the connections with: try again
+                await make_room()
         await clock.sleep(_INTERVAL_S)
 
 
