@@ -32,7 +32,7 @@ from eksgateway.rpc.admission import Admission
 from eksgateway.rpc.cancellations import CancellationService
 from eksgateway.rpc.health import Check, Health, probe
 from eksgateway.rpc.interceptors.access_log import AccessLog
-from eksgateway.rpc.interceptors.admit import Admit, Refusals
+from eksgateway.rpc.interceptors.admit import Admit, Recognise, Refusals
 from eksgateway.rpc.interceptors.authorize import Authorize
 from eksgateway.rpc.interceptors.chain import Chain
 from eksgateway.rpc.interceptors.identity import ProveIdentity
@@ -222,6 +222,7 @@ def build_server(
                     certificates=certificates,
                     reflection=settings.reflection,
                 ),
+                Recognise(admission),
                 caller_limits,
             ),
             after=(Authorize(decisions, home, clock),),

@@ -148,6 +148,27 @@ async def test_calls_that_hold_all_seats_and_do_nothing_keep_no_other_flow_out(f
         assert calls.leave(-1) == flow
 
 
+async def test_move_leaves_the_seat_of_a_connection_to_its_next_stranger() -> None:
+    """And takes from the share of the caller that the call is of now."""
+    calls = Calls()
+    for _ in range(3):
+        calls.come(STRANGER, share=3)
+    await settled()
+    (_, seat) = calls.served[0]
+    calls.admission.move(seat, GREEDY)
+    await settled()
+    assert len(calls.served) == 2
+    calls.come(STRANGER, share=3)
+    with pytest.raises(Overloaded):
+        await calls.come(GREEDY, share=1)
+    while calls.served:
+        calls.leave()
+        await settled()
+    assert (calls.admission.serving, calls.admission.waiting) == (0, 0)
+    calls.come(GREEDY, share=1)  # nothing of it is held any more
+    await until(calls, 1)
+
+
 async def test_enter_refuses_a_call_beyond_the_share_of_its_key() -> None:
     """Those that wait count, and those that are served."""
     calls = Calls()

@@ -21,6 +21,7 @@ from eksgateway.v1 import update_service_pb2 as pb
 from support.gateway import Running, details, info, running, until
 from support.logs import capture_logs
 from support.simulator import SimulatedEks
+from support.wire import Gate, hooked
 
 CANCEL = "/eksgateway.v1.UpdateService/CancelUpdate"
 HEALTH = "/grpc.health.v1.Health/"
@@ -158,3 +159,20 @@ async def test_open_watches_hold_no_seats(gateway: Running, eks: SimulatedEks) -
     assert gauge(gateway, "watchers") == 50
     for watch in watches:
         watch.cancel()
+
+
+async def test_strangers_of_one_connection_wait_for_no_call_of_eks_of_the_others(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """Behind a proxy all callers share a connection: once one is proved, the next is looked at."""
+    update_id, gate = eks.rollback("staging-1"), Gate()
+    request = pb.GetUpdateRequest(cluster=update_pb2.ClusterRef(name="staging-1"), update_id=update_id)
+    limits = {"calls_per_caller": 2}  # of strangers of a connection, too
+    async with running(tmp_path, eks, limits=limits, wrap_eks=hooked(describe_cluster=gate)) as gateway:
+        calls = []
+        for number in range(6):
+            who = gateway.credentials(f"new-{number}", "oncall")
+            calls.append(asyncio.ensure_future(gateway.updates.GetUpdate(request, metadata=who, timeout=60)))
+            await until(lambda number=number: gauge(gateway, "served_calls") > number)  # type: ignore[misc]
+        gate.open()
+        assert {(await call).update.id for call in calls} == {update_id}

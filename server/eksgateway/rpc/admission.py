@@ -91,6 +91,14 @@ class Admission:
         _count_down(self._held, seat.flow.key)
         self._fill()
 
+    def move(self, seat: Seat, flow: Flow) -> None:
+        """Count a call that is served as one of another flow."""
+        for counts in (self._served, self._held):
+            _count_down(counts, seat.flow.key)
+            counts[flow.key] += 1
+        seat.flow = flow
+        self._fill()
+
     async def _wait(self, seat: Seat) -> None:
         loop = asyncio.get_running_loop()
         seat.turn = loop.create_future()

@@ -53,10 +53,26 @@ class Admit(Interceptor):
         if call.method is not None and call.method.access in (Access.OPEN, Access.REFLECTION):
             return Flow(f"{call.peer}/open", Band.OPEN)  # not held up by the calls of the same connection
         caller = self._identity.known(*credentials(call, context, self._certificates))
-        if caller is None:
-            return Flow(call.peer, Band.STRANGER)
-        cancels = call.method is not None and Action.CANCEL in call.method.actions
-        return Flow(caller, Band.CANCEL if cancels else Band.READ)
+        return Flow(call.peer, Band.STRANGER) if caller is None else _flow_of(caller, call)
+
+
+class Recognise(Interceptor):
+    """After identity: a stranger's call is its caller's from here on. So it leaves the seat of its
+    connection, which may be a proxy's, to the next stranger, however long EKS takes.
+    """
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+
+    async def admit(self, call: Call, context: Any) -> None:  # noqa: ARG002
+        seat, caller = call.seat, call.identified
+        if seat is not None and caller is not None and seat.flow.band is Band.STRANGER:
+            self._admission.move(seat, _flow_of(caller.id, call))
+
+
+def _flow_of(caller: str, call: Call) -> Flow:
+    cancels = call.method is not None and Action.CANCEL in call.method.actions
+    return Flow(caller, Band.CANCEL if cancels else Band.READ)
 
 
 class Refusals:
