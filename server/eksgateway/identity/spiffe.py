@@ -32,7 +32,7 @@ REMEMBERED = 1024  # leaves read before: reading one costs a tenth of a call
 _ID = re.compile(r"spiffe://(?P<domain>[a-z0-9._-]{1,255})(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._-]+)+")
 
 # What x509 raises for a certificate it cannot read: besides ValueError, classes without a common base.
-_UNREADABLE = (
+UNREADABLE = (
     ValueError,
     TypeError,
     x509.DuplicateExtension,
@@ -103,7 +103,7 @@ def read_svid(pem: bytes) -> Svid:
         leaf = x509.load_pem_x509_certificate(pem)
         extensions = leaf.extensions
         expires_at = leaf.not_valid_after_utc
-    except _UNREADABLE as exc:
+    except UNREADABLE as exc:
         raise invalid("certificate", "The client certificate cannot be read.") from exc
     _check_leaf(extensions)
     spiffe_id, domain = _spiffe_id(extensions)

@@ -13,18 +13,11 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
+from eksgateway.identity.spiffe import UNREADABLE
 from eksgateway.reading import Unreadable, read_file
 from eksgateway.settings import TlsSettings
 
 _MAX_BYTES = 1_048_576
-# What x509 raises for a certificate that it cannot read: classes without a common base.
-_UNREADABLE = (
-    ValueError,
-    TypeError,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
-)
 _MOST_NAMED = 20  # certificates of a bundle in a line of the log
 # A certificate, or what was meant to be one: the end may be missing.
 _BLOCK = re.compile(
@@ -107,7 +100,7 @@ def _judge_bundle(path: Path, bundle: bytes, now: datetime, leaf: Term) -> Judge
             root = x509.load_pem_x509_certificate(block)
             term = _term(path, root)
             fault = _out_of_term(term, now) if _is_ca(root) else "is a certificate that is not a CA's"
-        except _UNREADABLE:
+        except UNREADABLE:
             fault = "is not a PEM certificate"
         else:
             if fault and now < term.starts:
@@ -143,14 +136,14 @@ def _read(path: Path) -> bytes:
 def _certificates(path: Path, pem: bytes) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(pem)
-    except _UNREADABLE:
+    except UNREADABLE:
         raise Unusable(f"{path}: is not a PEM certificate") from None
 
 
 def _is_ca(certificate: x509.Certificate) -> bool:
     try:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (*_UNREADABLE, x509.ExtensionNotFound):
+    except (*UNREADABLE, x509.ExtensionNotFound):
         return False
 
 
