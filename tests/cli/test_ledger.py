@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import itertools
+import os
 import re
 import shutil
 import sqlite3
@@ -68,6 +69,12 @@ async def test_a_sound_ledger(path: Path) -> None:
     assert code == 0
     assert "Sound: 5 events, 2 cancellations." in told
     assert run("verify", path, "--checkpoint", checkpoint_of(path)) == (0, told)
+
+
+def test_a_name_that_is_not_utf_8(path: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(path.parent) + b"/\xff?.db"))
+    path.rename(odd)
+    assert run("verify", odd)[0] == 0
 
 
 async def test_a_changed_event(path: Path) -> None:

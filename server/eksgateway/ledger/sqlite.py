@@ -6,6 +6,7 @@ the writer (https://www.sqlite.org/wal.html).
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -126,7 +127,7 @@ def open_engine(  # noqa: PLR0913  each is a property of its connections
     def connect() -> sqlite3.Connection:
         before()
         # Never "rwc": a ledger that has vanished must not come back empty.
-        uri = f"file:{quote(str(path.absolute()))}?mode={_ACCESS[mode]}"
+        uri = f"file:{quote(os.fsencode(path.absolute()))}?mode={_ACCESS[mode]}"
         connection = sqlite3.connect(
             f"{uri}&immutable=1" if immutable else uri,
             uri=True,
