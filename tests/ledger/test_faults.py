@@ -18,13 +18,13 @@ from eksgateway.errors import LedgerUnavailable, OutcomeUnrecorded
 from eksgateway.ledger.backlog import RETRY_S
 from eksgateway.ledger.codec import decode
 from eksgateway.ledger.listing import list_cancellations, list_denials, list_events
+from eksgateway.ledger.operations import StoreFailed
 from eksgateway.ledger.projection import DenialsLost
 from eksgateway.ledger.protocol import HistoryFilter
 from eksgateway.ledger.reader import Reader
 from eksgateway.ledger.sql import SqlLedger
 from eksgateway.ledger.sqlite import open_engine
 from eksgateway.ledger.verify import verify
-from eksgateway.ledger.writer import StoreFailed
 from eksgateway.model import Cancellation, Observation, OutcomeKind, Phase
 from eksgateway.settings import LedgerSettings
 from support.clock import FakeClock

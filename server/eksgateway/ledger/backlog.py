@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 
 from eksgateway.clock import Clock
 from eksgateway.ledger.chain import Checkpoint
+from eksgateway.ledger.operations import OperationFailed, StoreFailed
 from eksgateway.ledger.store import Transaction
-from eksgateway.ledger.writer import OperationFailed, StoreFailed
 from eksgateway.logs import Log
 
 log = Log(__name__)

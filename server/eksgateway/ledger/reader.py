@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from eksgateway.ledger.operations import StoreFailed
 from eksgateway.ledger.sqlite import LedgerError, explain
-from eksgateway.ledger.writer import StoreFailed
 
 T = TypeVar("T")
 

@@ -17,12 +17,13 @@ from eksgateway.ledger.backlog import Backlog, Debt
 from eksgateway.ledger.chain import Checkpoint
 from eksgateway.ledger.denials import DenialLog
 from eksgateway.ledger.opening import Upkeep, close_files, open_files
+from eksgateway.ledger.operations import StoreFailed
 from eksgateway.ledger.place import LedgerFile
 from eksgateway.ledger.protocol import HistoryFilter, HistoryPage, Known
 from eksgateway.ledger.reader import Reader
 from eksgateway.ledger.sqlite import LedgerError
 from eksgateway.ledger.store import Transaction
-from eksgateway.ledger.writer import StoreFailed, Writer
+from eksgateway.ledger.writer import Writer
 from eksgateway.logs import Log
 from eksgateway.model import (
     Cancellation,

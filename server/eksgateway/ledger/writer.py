@@ -16,16 +16,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
 
 from eksgateway.ledger.chain import Checkpoint
+from eksgateway.ledger.operations import Failure, Operation, StoreFailed, perform, resolve
 from eksgateway.ledger.sqlite import explain, of_whole_database
-from eksgateway.ledger.store import Transaction, TransactionLost
+from eksgateway.ledger.store import Transaction
 from eksgateway.logs import Log
 
 log = Log(__name__)
@@ -34,26 +33,6 @@ T = TypeVar("T")
 
 _BATCH = 256  # operations a transaction, so that the first does not wait for too many others
 _SLOW_S = 0.5  # a transaction that fails after so long has met a disk that hangs
-
-
-class StoreFailed(Exception):
-    """The database did not do it in time, or at all; the text is for the log."""
-
-
-class OperationFailed(StoreFailed):
-    """The database works, and refuses this one operation."""
-
-
-class Operation(Generic[T]):
-    """One piece of work for the writer. ``begun`` tells whether it may have been committed."""
-
-    def __init__(self, work: Callable[[Transaction], T], done: asyncio.Future[None]) -> None:
-        self.work = work
-        self.done = done
-        self.begun = False
-        self.abandoned = False
-        self.value: T | None = None
-        self.error: Exception | None = None
 
 
 class Writer:
@@ -161,7 +140,7 @@ class Writer:
 
     def _transact(
         self, batch: list[Operation[Any]], take: Callable[[], list[Operation[Any]]]
-    ) -> _Failure | None:
+    ) -> Failure | None:
         """Take operations into the batch and commit them; why that failed, if it did."""
         started = time.monotonic()
         try:
@@ -169,11 +148,11 @@ class Writer:
             with connection.begin():
                 batch.extend(take())
                 transaction = Transaction(connection, self._now)
-                _perform(transaction, batch)
+                perform(transaction, batch)
         except Exception as exc:  # noqa: BLE001 (whatever it is, each caller gets it, and the thread lives)
             slow = time.monotonic() - started > _SLOW_S
             self._suspect = True
-            return _Failure(explain(exc), slow, of_whole_database(exc))
+            return Failure(explain(exc), slow, of_whole_database(exc))
         self._after_commit(connection, transaction.head)
         return None
 
@@ -223,7 +202,7 @@ class Writer:
                 return
             self._fail([operation], failed)
 
-    def _fail(self, batch: list[Operation[Any]], failed: _Failure) -> None:
+    def _fail(self, batch: list[Operation[Any]], failed: Failure) -> None:
         for operation in batch:
             operation.error = failed.error()
         log.error("ledger.write_failed", reason=failed.reason, operations=len(batch))
@@ -231,42 +210,6 @@ class Writer:
 
     def _report(self, batch: list[Operation[Any]]) -> None:
         try:
-            self._loop.call_soon_threadsafe(_resolve, batch)
+            self._loop.call_soon_threadsafe(resolve, batch)
         except RuntimeError:  # the loop is closed, and no caller is left
             log.warning("ledger.not_reported", operations=len(batch))
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """Why a transaction failed; ``of_all`` where it is the whole database that failed."""
-
-    reason: str
-    slow: bool
-    of_all: bool
-
-    def error(self) -> StoreFailed:
-        of_all = self.slow or self.of_all
-        return StoreFailed(self.reason) if of_all else OperationFailed(self.reason)
-
-
-def _perform(transaction: Transaction, batch: list[Operation[Any]]) -> None:
-    """Run every operation in a savepoint of its own. Raises what ends the transaction."""
-    for operation in batch:
-        try:
-            with transaction.savepoint():
-                operation.value = operation.work(transaction)
-        except TransactionLost:
-            raise
-        except DBAPIError as exc:
-            if of_whole_database(exc):
-                raise
-            log.warning("ledger.write_refused", reason=explain(exc))
-            operation.error = OperationFailed(explain(exc))
-        except Exception as exc:  # noqa: BLE001 (its caller gets it; the others go on)
-            operation.error = exc
-
-
-def _resolve(batch: list[Operation[Any]]) -> None:
-    for operation in batch:
-        if not operation.done.done():
-            operation.done.set_result(None)

@@ -1,0 +1,75 @@
+"""One piece of work for the ledger's writer, and the ways in which it fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy.exc import DBAPIError
+
+from eksgateway.ledger.sqlite import explain, of_whole_database
+from eksgateway.ledger.store import Transaction, TransactionLost
+from eksgateway.logs import Log
+
+log = Log(__name__)
+
+T = TypeVar("T")
+
+
+class StoreFailed(Exception):
+    """The database did not do it in time, or at all; the text is for the log."""
+
+
+class OperationFailed(StoreFailed):
+    """The database works, and refuses this one operation."""
+
+
+class Operation(Generic[T]):
+    """One piece of work for the writer. ``begun`` is whether it may have been committed."""
+
+    def __init__(self, work: Callable[[Transaction], T], done: asyncio.Future[None]) -> None:
+        self.work = work
+        self.done = done
+        self.begun = False
+        self.abandoned = False
+        self.value: T | None = None
+        self.error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a transaction failed; ``of_all`` where it is the whole database that failed."""
+
+    reason: str
+    slow: bool
+    of_all: bool
+
+    def error(self) -> StoreFailed:
+        of_all = self.slow or self.of_all
+        return StoreFailed(self.reason) if of_all else OperationFailed(self.reason)
+
+
+def perform(transaction: Transaction, batch: list[Operation[Any]]) -> None:
+    """Run every operation in a savepoint of its own. Raises what ends the transaction."""
+    for operation in batch:
+        try:
+            with transaction.savepoint():
+                operation.value = operation.work(transaction)
+        except TransactionLost:
+            raise
+        except DBAPIError as exc:
+            if of_whole_database(exc):
+                raise
+            log.warning("ledger.write_refused", reason=explain(exc))
+            operation.error = OperationFailed(explain(exc))
+        except Exception as exc:  # noqa: BLE001 (its caller gets it; the others go on)
+            operation.error = exc
+
+
+def resolve(batch: list[Operation[Any]]) -> None:
+    """Wake those that wait for these operations; called on their event loop."""
+    for operation in batch:
+        if not operation.done.done():
+            operation.done.set_result(None)
