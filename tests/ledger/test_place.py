@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -29,6 +30,23 @@ from support.records import intent
 READING = """
 import sqlite3, sys
 sqlite3.connect(sys.argv[1]).execute("SELECT * FROM events").fetchall()
+"""
+
+
+# Kills itself at the moment when a start begins to note the newest event.
+KILLED_AT_THE_NOTE = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from eksgateway.clock import SystemClock
+from eksgateway.ledger.sql import open_ledger
+from eksgateway.settings import LedgerSettings
+
+def kill(event, arguments):
+    if event == "os.truncate":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(kill)
+asyncio.run(open_ledger(LedgerSettings(path=Path(sys.argv[1])), SystemClock()))
 """
 
 
@@ -198,6 +216,19 @@ async def test_start_on_a_copy_beside_the_wal_of_an_earlier_ledger_is_refused(
     beside(path, "-shm").unlink()
     beside(path, ".head").unlink()
     await with_intents(path, "after")
+    assert verify(path).cancellations == 2
+
+
+async def test_start_on_a_restored_backup_after_one_that_was_killed_goes_on(tmp_path: Path) -> None:
+    """What was noted of the earlier ledger is replaced before the backup is marked as in use."""
+    path, backup = tmp_path / "ledger.db", tmp_path / "backup.db"
+    await with_intents(path, "1")
+    back_up(path, backup)
+    await with_intents(path, "2", "3")
+    shutil.copy(backup, path)
+    async with program(sys.executable, "-c", KILLED_AT_THE_NOTE, str(path)) as killed:
+        assert await killed.end() == -signal.SIGKILL, killed.err
+    await with_intents(path, "4")
     assert verify(path).cancellations == 2
 
 

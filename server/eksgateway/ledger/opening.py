@@ -89,10 +89,11 @@ def _begin_use(write: Engine, file: LedgerFile) -> None:
             if lacking := missing(connection, file.given, file.known, has_wal=file.had_wal):
                 raise LedgerError(f"{file.given}: {lacking}")
             restored, head = mark_of(connection) == Mark.BACKUP, queries.head(connection)
+            # Before the mark: a backup has fewer events than were noted of the ledger before it.
+            file.begin_notes(head)
             set_mark(driver(connection), Mark.IN_USE)
         # Only the mark has to be there; copying leaves the -wal file filled, which is the other half of it.
         copy_to_main_file(driver(connection))
-    file.begin_notes(head)
     file.committed()
     if restored:
         log.warning("ledger.restored", seq=head.seq, before=file.known.seq if file.known else None)
