@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from eksgateway.errors import Unauthenticated
@@ -66,6 +66,7 @@ def identify(jwks_file: Path, authorization: Sequence[str | bytes]) -> Caller | 
     async def once() -> Caller | Unauthenticated:
         identity = JwtIdentity(JwtSettings(issuers=(IDP.settings(jwks_file),)), FakeClock())
         try:
+            assert identity.known(authorization) is None
             return await identity.identify(authorization)
         except Unauthenticated as refusal:
             return refusal
@@ -75,6 +76,7 @@ def identify(jwks_file: Path, authorization: Sequence[str | bytes]) -> Caller | 
     return asyncio.run(once())
 
 
+@example(authorization=["Bearer \ud800.a.b"])
 @given(authorization=st.lists(credentials, max_size=2) | credentials.map(lambda value: [value]))
 @settings(max_examples=400, deadline=None)
 def test_any_credentials_are_answered_or_refused(jwks_file: Path, authorization: list[Any]) -> None:
