@@ -1,4 +1,4 @@
-"""Where the bytes of a JWK set come from. What they mean is not known here; a URL is ``web``'s part."""
+"""Where the bytes of a JWK set come from. Their meaning is not known here; a URL is ``web``'s part."""
 
 from __future__ import annotations
 

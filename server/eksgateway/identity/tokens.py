@@ -153,7 +153,7 @@ class JwtIdentity:
         return Proof(stands, keys)
 
     async def _signed(self, token: Compact, issuer: _Issuer) -> KeySet:
-        """The key set that a key which signed the token is in. What does not verify may have been signed
+        """The key set with the key that signed the token. A token that does not verify may have been signed
         with a newer key, also under a known `kid`: so the keys are looked up again.
         """
         if token.algorithm not in issuer.settings.algorithms:

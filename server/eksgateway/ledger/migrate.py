@@ -105,8 +105,8 @@ EMPTY = (
     " ledger, remove the file"
 )
 _UNNAMED = (
-    "the table alembic_version does not hold the one row that names the schema's revision: somebody has"
-    " changed the database; restore it from a backup"
+    "the table alembic_version does not hold the one row that names the schema's revision: another"
+    " program has changed the database; restore it from a backup"
 )
 
 

@@ -131,7 +131,7 @@ class SqlLedger:
             try:
                 known = await self._write(work)
             except StoreFailed:
-                # Whoever observes asks again, and what it has seen by then may be newer.
+                # The observer calls again, perhaps with something newer.
                 self._unwritten[ref] = (*earlier, observation)[-_UNWRITTEN:]
                 raise
             self._unwritten.pop(ref, None)

@@ -25,7 +25,7 @@ _LATE = 0.2  # of its life is left: a renewal should have come by now
 class Certificates:
     """The files of one listener. ``read`` them once, then ``keep`` looking for newer ones.
 
-    What cannot be used is logged once and changes nothing: what was in force stays. A CA that cannot be
+    Files that cannot be used are logged once and change nothing: what was in force stays. A CA that cannot be
     used harms no other one of its bundle.
     """
 

@@ -51,8 +51,8 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What of the files can be served with. ``roots`` are the CAs of the bundle that count, PEM; ``dropped``
-    is which do not and why; ``again`` is when one of these begins to be valid.
+    """The part of the files that can be served with. ``roots`` are the CAs of the bundle that count, PEM;
+    ``dropped`` is which do not and why; ``again`` is when one of these begins to be valid.
     """
 
     terms: tuple[Term, ...]
@@ -68,7 +68,7 @@ def read_files(settings: TlsSettings) -> Files:
 
 
 def judge(settings: TlsSettings, files: Files, now: datetime) -> Judged:
-    """What of these files can be served with now, and for how long. Raises Unusable.
+    """The part of these files that can be served with now, and for how long. Raises Unusable.
 
     Core reports neither what is wrong nor whether key and certificate belong together.
     """
