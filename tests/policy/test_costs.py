@@ -77,6 +77,26 @@ def test_decisions_for_callers_in_many_groups_need_little_memory(
         assert instance.memory_bytes - loaded < 12 << 20
 
 
+def test_long_names_of_groups_cost_no_more_than_short_ones(compiled: Callable[..., PolicyModule]) -> None:
+    """Each pattern is tried on each group: that took eight times as long for 250 characters as for 10."""
+    grants = [{"id": f"g-{n}", **GRANT, "groups": [f"c:*-{n}"], "clusters": ["*"]} for n in range(500)]
+    took = []
+    with ExitStack() as stack:
+        instance = PolicyInstance(
+            compiled(), json.dumps({"eksgateway": {"grants": grants}}).encode(), load_s=60
+        )
+        stack.callback(instance.close)
+        for length in (10, 250):
+            who = caller("jwt:corp:a", *(f"c:{n}-".ljust(length, "x") for n in range(MANY_GROUPS)))
+            document = json.dumps(at_request(who, "cancel").to_input()).encode()
+            tries = []
+            for _ in range(5):
+                instance.evaluate(document, deadline_s=60)
+                tries.append(instance.took_s)
+            took.append(min(tries))
+    assert took[1] < 3 * took[0]
+
+
 def test_the_costliest_questions_are_about_what_most_grants_name() -> None:
     """One for every action at both stages, by a caller in all those groups."""
     asked = questions(data("clusters", 1000, freezes=3), MANY_GROUPS)
