@@ -140,6 +140,11 @@ TROUBLE: dict[str, tuple[Says, type[GatewayError]]] = {
     "deep-inside": (Says(b'{"result": {"allow": true}, "x": ' + b"[" * 50_000), PolicyInvalid),
     "provenance-text": (decides(ALLOW, provenance="x"), PolicyInvalid),
     "bundles-list": (decides(ALLOW, provenance={"bundles": []}), PolicyInvalid),
+    "revision-half-a-character": (
+        decides(ALLOW, provenance={"bundles": {"a": {"revision": "\ud800"}}}),
+        PolicyInvalid,
+    ),
+    "revision-long": (decides(ALLOW, provenance={"bundles": {"a": {"revision": "7" * 3000}}}), PolicyInvalid),
     "bundle-number": (decides(ALLOW, provenance={"bundles": {"a": {"revision": 5}}}), PolicyInvalid),
 }
 

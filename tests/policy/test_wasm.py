@@ -60,6 +60,10 @@ RIGHT = {"pages": 1, "data": 1024, "heap": 32768, "answer": 32}
 NO_FUNCTION = WITH_ADDRESSES.format(**RIGHT).replace(
     '(func (export "builtins") (result i32) i32.const 0)', '(global (export "builtins") i32 (i32.const 0))'
 )
+NO_ADDRESS = WITH_ADDRESSES.format(**RIGHT).replace(
+    '(func (export "opa_malloc") (param i32) (result i32) i32.const 1024)',
+    '(func (export "opa_malloc") (param i32) (result f64) f64.const 1024)',
+)
 Load = Callable[..., Awaitable[WasmEngine]]
 
 
@@ -116,8 +120,8 @@ async def test_a_module_that_needs_host_built_ins_is_refused_by_name(
 
 @pytest.mark.parametrize(
     "wasm",
-    [b"", b"garbage", b"\0asm\x01\0\0\0", wasmtime.wat2wasm(NO_FUNCTION)],
-    ids=["empty", "garbage", "other", "no function"],
+    [b"", b"garbage", b"\0asm\x01\0\0\0", wasmtime.wat2wasm(NO_FUNCTION), wasmtime.wat2wasm(NO_ADDRESS)],
+    ids=["empty", "garbage", "other", "no function", "no address"],
 )
 async def test_what_is_not_a_policy_is_refused(wasm: bytes, load: Load) -> None:
     """Neither garbage nor another WebAssembly module loads, and no thread stays."""

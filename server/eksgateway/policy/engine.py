@@ -12,7 +12,7 @@ from eksgateway.model import Action, Caller, ClusterFacts, ClusterRef, Decision,
 from eksgateway.policy.question import Question
 
 MAX_ANSWER_BYTES: Final = 256 << 10  # read on the event loop, so that more would hold up everything else
-MAX_TEXT_BYTES: Final = 2048  # of one reason or rule id
+MAX_TEXT_BYTES: Final = 2048  # of one reason or rule id, and of a revision
 UNDEFINED: Final = object()  # the policy gave no result; JSON's null is a result, and not a decision
 
 
@@ -120,17 +120,22 @@ def read_result(raw: bytes) -> Any:
     raise PolicyInvalid(detail="the policy's answer is not a result set")
 
 
+def checked_text(text: str, what: str) -> str:
+    """A text of a policy that is stored and sent: Unicode, and bounded. Raises PolicyInvalid."""
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as exc:  # half a surrogate pair
+        raise PolicyInvalid(detail=f"{what} has text that is not Unicode") from exc
+    if size > MAX_TEXT_BYTES:
+        raise PolicyInvalid(detail=f"{what} has a text of over {MAX_TEXT_BYTES} bytes")
+    return text
+
+
 def _texts(result: dict[str, Any], key: str) -> tuple[str, ...]:
     values = result.get(key, [])
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise PolicyInvalid(detail=f"{key} is not a list of strings")
-    try:
-        sizes = [len(value.encode()) for value in values]
-    except UnicodeEncodeError as exc:  # half a surrogate pair: nothing could ever send or store it
-        raise PolicyInvalid(detail=f"{key} has text that is not Unicode") from exc
-    if max(sizes, default=0) > MAX_TEXT_BYTES:
-        raise PolicyInvalid(detail=f"{key} has a text of over {MAX_TEXT_BYTES} bytes")
-    return tuple(values)
+    return tuple(checked_text(value, key) for value in values)
 
 
 def _shape(value: Any) -> str:

@@ -24,6 +24,7 @@ from eksgateway.policy.engine import (
     SAMPLES,
     UNDEFINED,
     Reloads,
+    checked_text,
     read_decision,
     read_json,
 )
@@ -146,7 +147,7 @@ class OpaEngine:
             raise PolicyUnavailable(detail=f"OPA has not loaded the bundle {expected!r}")
         named = {expected: bundles[expected]} if expected else bundles
         revisions = [f"{name}={revision}" for name, revision in sorted(named.items()) if revision]
-        return ",".join(revisions) or self._data_hash
+        return checked_text(",".join(revisions) or self._data_hash, "the revision")
 
     async def _ask(
         self, package: str, rule: str, document: dict[str, Any], timeout_s: float
@@ -202,7 +203,7 @@ class _StrictResponse(aiohttp.ClientResponse):
     def refuse_unless_json(self) -> None:
         """Raise ClientResponseError unless this is 200 with a JSON document in UTF-8, as it stands."""
         types = self.headers.getall("Content-Type", [])
-        coding = self.headers.get("Content-Encoding", "identity").lower()
+        coding = ", ".join(self.headers.getall("Content-Encoding", ["identity"])).lower()
         if self.status != 200:
             self._refuse(f"status {self.status} where OPA answers 200")
         if len(types) != 1 or not _JSON_TYPE.fullmatch(types[0]):

@@ -212,7 +212,9 @@ class PolicyInstance:
         return _function(instance.exports(self._store)["evaluate"])
 
     def _call(self, name: str, *arguments: int) -> int:
-        result: int = _function(self._exports[name])(self._store, *arguments)
+        result = _function(self._exports[name])(self._store, *arguments)
+        if not isinstance(result, int):  # a module of one's own may give another type, or nothing
+            raise PolicyLoadError(f"the policy's function {name} does not give an i32, as in ABI 1.2")
         return result
 
     def _write(self, address: int, content: bytes) -> None:
