@@ -94,6 +94,11 @@ def test_cancelling_is_what_another_cancel_would_not_change(
     assert cancelling(update(status, cancellation)) == expected
 
 
+def test_an_empty_cancellation_keeps_no_cancel_from_being_sent() -> None:
+    """It says nothing, and an OK without a cancel at EKS would be untrue."""
+    assert not cancelling(replace(update("InProgress"), cancellation=UpdateCancellation("", "")))
+
+
 @pytest.mark.parametrize(
     ("status", "cancellation", "seconds", "expected"),
     [

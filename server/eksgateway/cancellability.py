@@ -36,7 +36,7 @@ def advise(cluster: ClusterFacts, update: Update) -> Advice:
         explanation = f"EKS is not known to cancel {update.type} updates: only VersionRollback."
         return Advice(False, explanation, "A cancel may be tried; expect EKS to refuse it.")
     explanation = "The nodes are rolling back and the control plane has not begun."
-    if update.cancellation is not None:
+    if update.cancellation is not None and update.cancellation.status == "Failed":
         explanation += (
             f" An earlier cancellation failed: {update.cancellation.reason or 'EKS gives no reason.'}"
         )

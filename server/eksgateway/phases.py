@@ -65,13 +65,13 @@ def cancelling(update: Update) -> bool:
     """Whether EKS is at a cancellation of this update, whoever asked for it: another cancel has no effect.
 
     An update whose cancellation Failed goes on, and may be cancelled again. A cancellation's status that is
-    not known yet counts as under way.
+    not known yet counts as under way; one without a status shows nothing, and keeps no cancel from being sent.
     """
     if update.final:
         return False
     if update.status == "Cancelling":
         return True
-    return update.cancellation is not None and update.cancellation.status != "Failed"
+    return update.cancellation is not None and update.cancellation.status not in ("", "Failed")
 
 
 def unseen(cancellation: Cancellation, update: Update, now: datetime) -> bool:
