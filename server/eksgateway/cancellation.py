@@ -333,12 +333,12 @@ class Cancellations:
 
     async def _refused(self, intent: Intent, refusal: errors.EksRefused) -> Outcome:
         """What EKS's no means, by how cluster and update are after it: another caller's cancel may have come
-        first, and then EKS is at what this one asks for.
+        first, and then EKS is at what this one asks for, or has done it.
         """
         status = await self._cluster_status(intent)
         if status != "UPDATING" and isinstance(refusal, errors.FailedPrecondition):
             update = await self._update_now(intent)
-            if update is not None and phases.cancelling(update):
+            if update is not None and (phases.cancelling(update) or update.status == "Cancelled"):
                 return self._outcome(OutcomeKind.ALREADY_CANCELLING, update=update, error=refusal)
         return self._outcome(OutcomeKind.REFUSED, error=refusal, cluster_status=status)
 

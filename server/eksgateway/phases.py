@@ -65,7 +65,7 @@ def cancelling(update: Update) -> bool:
     """Whether EKS is at a cancellation of this update, whoever asked for it: another cancel has no effect.
 
     An update whose cancellation Failed goes on, and may be cancelled again. A cancellation's status that is
-    not known yet counts as under way; one without a status shows nothing, and keeps no cancel from being sent.
+    not known yet counts as under way; one without a status shows nothing, and another cancel is sent.
     """
     if update.final:
         return False

@@ -52,18 +52,23 @@ async def test_a_second_callers_cancel_is_ok_and_is_followed(gateway: Running, s
     assert gateway.eks.calls("CancelUpdate") == ()
 
 
+@pytest.mark.parametrize("cancelled", [False, True], ids=["under way", "over"])
 async def test_two_callers_at_once_are_both_told_that_it_is_being_cancelled(
-    tmp_path: Path, eks: SimulatedEks
+    tmp_path: Path, eks: SimulatedEks, cancelled: bool
 ) -> None:
     """The later one has looked before the earlier one's cancel, and EKS refuses it for what it asks for."""
     looked = Gate()
+    both = asyncio.Event()  # have looked
     count = 0
 
     async def commit(*args: Any, **kwargs: Any) -> None:
         nonlocal count
         count += 1
         if count == 2:
+            both.set()
             await looked(*args, **kwargs)
+        async with asyncio.timeout(60):
+            await both.wait()
 
     async with running(tmp_path, eks, wrap_ledger=hooked(commit_intent=commit)) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION, cancel_delay_s=3600, node_phase_s=7200)
@@ -71,16 +76,20 @@ async def test_two_callers_at_once_are_both_told_that_it_is_being_cancelled(
         first = asyncio.ensure_future(gateway.cancel("prod-1", update_id, request_id="first"))
         second = asyncio.ensure_future(gateway.cancel("prod-1", update_id, other, request_id="second"))
         done, waiting = await asyncio.wait({first, second}, return_when=asyncio.FIRST_COMPLETED)
+        if cancelled:
+            eks.set_update("prod-1", update_id, status="Cancelled")
         looked.open()
-        for each in (*done, *waiting):
-            assert (await each).phase == cpb.CANCELLATION_PHASE_REQUESTED
         (late,) = waiting
-        assert (await late).phase_reason == ALREADY
+        phase = cpb.CANCELLATION_PHASE_CANCELLED if cancelled else cpb.CANCELLATION_PHASE_REQUESTED
+        assert (await late).phase == phase
+        assert cancelled or (await late).phase_reason == ALREADY
+        early = await done.pop()
+        assert early.phase == cpb.CANCELLATION_PHASE_REQUESTED
         assert (await late).HasField("forward_time")
         assert len(eks.calls("CancelUpdate")) == 2
         who = other if late is second else None
         key = "second" if late is second else "first"
-        assert (await recorded(gateway, who, request_id=key)).phase == cpb.CANCELLATION_PHASE_REQUESTED
+        assert (await recorded(gateway, who, request_id=key)).phase == phase
     report = verify(tmp_path / "ledger.db")
     assert (report.broken, report.cancellations) == (None, 2)
 
