@@ -288,6 +288,8 @@ ARN = "arn:aws:iam::011122223333:role/x"
         ),
         ('"111122223333"', f'"111122223333", role_arn: "{ARN}"', "account 011122223333"),
         ('"111122223333"', "", "eks.targets.0.account_id: is empty: set it"),
+        ("us-east-1", "useast1", "eks.targets.0.region: write a region of AWS, for example us-east-1"),
+        ("name: corp", "name: Corp", "issuers.0.name: write up to 32 lower-case letters, digits and hyphens"),
         ("us-east-1", "no", 'eks.targets.0.region: no without quotes is a boolean; write it as text: "no"'),
         (
             "audience: eks",

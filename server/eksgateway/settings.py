@@ -545,6 +545,16 @@ def _within(inner: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
     return len(inner) > len(outer) and inner[: len(outer)] == outer
 
 
+_FORMS = {
+    "account_id": 'write the 12 digits in quotes, leading zeros too, for example "011122223333"',
+    "external_id": "write 2 to 1,224 letters, digits or characters of _+=,.@:/-",
+    "name": "write up to 32 lower-case letters, digits and hyphens, for example corp",
+    "region": "write a region of AWS, for example us-east-1",
+    "trust_domain": "write a SPIFFE trust domain without spiffe://, for example corp.example",
+    "url": "write scheme, host and port alone, for example http://127.0.0.1:8181",
+}
+
+
 def _fault(error: Any, written: Written) -> str:
     place = error["loc"]
     match error["type"]:
@@ -552,7 +562,7 @@ def _fault(error: Any, written: Written) -> str:
             return _HINTS.get(".".join(map(str, place)), "is missing: set it")
         case "string_type" | "path_type" if hint := written.hint(place):
             return hint
-        case "string_pattern_mismatch" if place[-1] == "account_id":
-            return 'write the 12 digits in quotes, leading zeros too, for example "011122223333"'
+        case "string_pattern_mismatch" if place[-1] in _FORMS:
+            return _FORMS[place[-1]]
         case kind:
             return _FAULTS.get(kind, str(error["msg"]).removeprefix("Value error, "))
