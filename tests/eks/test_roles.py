@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eksgateway.eks.adapter import BotoEks
-from eksgateway.eks.clients import Clients, SendGate
+from eksgateway.eks.clients import Clients
+from eksgateway.eks.gate import SendGate
 from eksgateway.eks.roles import Role, session_name
 from eksgateway.errors import (
     DecisionStale,

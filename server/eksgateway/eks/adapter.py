@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from eksgateway.clock import Clock
-from eksgateway.eks.clients import Clients, SendGate
+from eksgateway.eks.clients import Clients
 from eksgateway.eks.convert import to_cluster, to_page, to_update
 from eksgateway.eks.error_table import MISCONFIGURED, translate
+from eksgateway.eks.gate import SendGate
 from eksgateway.eks.threads import Threads
 from eksgateway.errors import (
     EksError,

@@ -1,4 +1,4 @@
-"""boto3 clients, one to read with and one to cancel with per target, and the gate before a cancel is sent.
+"""boto3 clients, one to read with and one to cancel with per target.
 
 However many callers there are, a target has these two: see ``roles``.
 
@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from eksgateway.clock import Clock
 from eksgateway.eks.credentials import Kept, Signing, from_chain, where
+from eksgateway.eks.gate import SendGate
 from eksgateway.eks.roles import Role
-from eksgateway.errors import DecisionStale, UpstreamCredentials
+from eksgateway.errors import UpstreamCredentials
 from eksgateway.logs import Log
 from eksgateway.model import Caller, Target
 from eksgateway.settings import EksSettings, TargetSettings
@@ -35,43 +36,6 @@ _log = Log(__name__)
 
 _STS_ATTEMPTS = 2
 _COOL_DOWN_S = 2.0
-
-
-@dataclass(slots=True)
-class Sending:
-    """One cancel on its way: its last moment, and whether it may have left."""
-
-    before: float
-    sent: bool = False
-
-
-class SendGate:
-    """Looks at the clock just before a cancel's bytes leave, after credentials, signing and a new connection
-    took their time.
-
-    botocore passes on what a before-send handler raises, unwrapped and without a retry. A cancel
-    is sent by the thread that called it, so the thread says which one it is.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._thread = threading.local()
-
-    @contextmanager
-    def until(self, before: float) -> Iterator[Sending]:
-        """Let one cancel of this thread through before a monotonic time."""
-        self._thread.sending = sending = Sending(before)
-        try:
-            yield sending
-        finally:
-            del self._thread.sending
-
-    def check(self, **_event: Any) -> None:
-        """Handle before-send."""
-        sending: Sending = self._thread.sending
-        if self._clock.monotonic() >= sending.before:
-            raise DecisionStale
-        sending.sent = True
 
 
 @dataclass(frozen=True, slots=True)

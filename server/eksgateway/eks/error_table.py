@@ -16,17 +16,14 @@ from typing import Any
 
 from botocore import exceptions as aws
 
+from eksgateway.eks import codes
 from eksgateway.errors import (
     EksClientError,
     EksError,
     EksInvalidParameter,
-    EksInvalidRequest,
-    EksInvalidState,
     EksNoAnswer,
-    EksNotFound,
     EksNotReached,
     EksRefused,
-    EksResourceInUse,
     EksThrottled,
     EksUnavailable,
     UpstreamCredentials,
@@ -41,91 +38,9 @@ _MESSAGE_LIMIT = 500
 _RATE_LIMIT = "request limit exceeded"
 _CODE_LIMIT = 100
 
-_REFUSALS: dict[str, type[EksRefused]] = {
-    "InvalidParameterException": EksInvalidParameter,
-    "InvalidRequestException": EksInvalidRequest,
-    "InvalidStateException": EksInvalidState,
-    "ResourceInUseException": EksResourceInUse,
-    "ResourceNotFoundException": EksNotFound,
-    "ClientException": EksClientError,
-    # Of any AWS service: https://docs.aws.amazon.com/eks/latest/APIReference/CommonErrors.html
-    "MalformedHttpRequestException": EksClientError,
-    "RequestEntityTooLargeException": EksClientError,
-    "SerializationException": EksClientError,
-    "UnknownOperationException": EksClientError,
-    "ValidationError": EksClientError,
-    "ValidationException": EksClientError,
-}
-
-# Of the model of CancelUpdate: names that no other service has, unlike AWS's common ones.
-_EKS_OWN = frozenset(
-    {
-        "ClientException",
-        "InvalidParameterException",
-        "InvalidRequestException",
-        "InvalidStateException",
-        "ResourceInUseException",
-        "ResourceNotFoundException",
-        "ThrottlingException",
-    }
-)
-
-_THROTTLED = frozenset(
-    {
-        "BandwidthLimitExceeded",
-        "RequestLimitExceeded",
-        "RequestThrottled",
-        "RequestThrottledException",
-        "SlowDown",
-        "ThrottledException",
-        "Throttling",
-        "ThrottlingException",
-        "TooManyRequestsException",
-    }
-)
-
-_ACCESS_DENIED = frozenset(
-    {"AccessDenied", "AccessDeniedException", "NotAuthorized", "UnauthorizedOperation"}
-)
-
-_CREDENTIALS = _ACCESS_DENIED | {
-    "AuthFailure",
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "IncompleteSignature",
-    "IncompleteSignatureException",
-    "InvalidAccessKeyId",
-    "InvalidClientTokenId",
-    "InvalidSignature",
-    "InvalidSignatureException",
-    "MissingAuthenticationToken",
-    "MissingAuthenticationTokenException",
-    "OptInRequired",
-    "SignatureDoesNotMatch",
-    "TokenRefreshRequired",
-    "UnrecognizedClient",
-    "UnrecognizedClientException",
-}
-
-_CLOCK = frozenset({"RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed"})
 # A signature's time is judged before its keys, under the codes of a bad signature.
 _CLOCK_IN_WORDS = re.compile(r"signature (?:has )?expired|signature not yet current", re.IGNORECASE)
 _SKEW_S = 240  # AWS takes five minutes
-
-# AWS's words for "it did not finish"; some of them come with a 4xx.
-_UNFINISHED = frozenset(
-    {
-        "InternalFailure",
-        "InternalServerError",
-        "InternalServerException",
-        "RequestAbortedException",
-        "RequestTimeout",
-        "RequestTimeoutException",
-        "ServerException",
-        "ServiceUnavailable",
-        "ServiceUnavailableException",
-    }
-)
 
 # Settings of the AWS SDK that cannot be used, and stay so: with one of these a gateway does not start.
 MISCONFIGURED = (
@@ -212,12 +127,12 @@ def _answered(exc: aws.ClientError, operation: str, lost: type[EksError], detail
         f" {code} status={meta.get('HTTPStatusCode', 0)}"
         f" request_id={printable(meta.get('RequestId', ''), _CODE_LIMIT)}"
     )
-    if code in _ACCESS_DENIED:
+    if code in codes.ACCESS_DENIED:
         # Names the role and the missing permission. Texts about signatures hold the signed request.
         detail += f" {message}"
     if exc.operation_name != operation:  # another service's, asked for credentials: nothing went to EKS
         return UpstreamCredentials(metadata=metadata, detail=f"{detail} from={exc.operation_name}")
-    if issubclass(lost, EksNoAnswer) and not meta.get("RequestId") and code not in _EKS_OWN:
+    if issubclass(lost, EksNoAnswer) and not meta.get("RequestId") and code not in codes.EKS_OWN:
         return lost(metadata=metadata, detail=detail)  # any proxy can say AccessDenied, after EKS has acted
     if _wrong_clock(code, message, meta):
         return UpstreamCredentials(_CLOCK_WRONG, metadata=metadata, detail=f"{detail} {_skew(meta)}")
@@ -229,14 +144,14 @@ def _answered(exc: aws.ClientError, operation: str, lost: type[EksError], detail
 
 def _kind(code: str, message: str, meta: Mapping[str, Any], lost: type[EksError]) -> type[EksError]:
     status = meta.get("HTTPStatusCode", 0)
-    if code in _THROTTLED or (code == "InvalidRequestException" and _RATE_LIMIT in message.lower()):
+    if code in codes.THROTTLED or (code == "InvalidRequestException" and _RATE_LIMIT in message.lower()):
         return EksThrottled
-    if code in _UNFINISHED or status == 408 or not 400 <= status < 500:
+    if code in codes.UNFINISHED or status == 408 or not 400 <= status < 500:
         return lost
-    if code in _CREDENTIALS:
+    if code in codes.CREDENTIALS:
         return UpstreamCredentials
-    if code in _REFUSALS:
-        return _REFUSALS[code]
+    if code in codes.REFUSALS:
+        return codes.REFUSALS[code]
     return _unknown(code, meta, lost)
 
 
@@ -253,9 +168,9 @@ def _unknown(code: str, meta: Mapping[str, Any], lost: type[EksError]) -> type[E
 
 def _wrong_clock(code: str, message: str, meta: Mapping[str, Any]) -> bool:
     """Whether AWS refused the time of the call, and no key. The codes are of a bad signature too."""
-    if code in _CLOCK:
+    if code in codes.CLOCK:
         return True
-    signature = code == "AuthFailure" or (code in _CREDENTIALS and "Signature" in code)
+    signature = code == "AuthFailure" or (code in codes.CREDENTIALS and "Signature" in code)
     late = _CLOCK_IN_WORDS.search(message) is not None or abs(_ahead(meta) or 0) > _SKEW_S
     return signature and late
 

@@ -1,0 +1,49 @@
+"""The gate that each cancel passes just before it is sent."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from eksgateway.clock import Clock
+from eksgateway.errors import DecisionStale
+
+
+@dataclass(slots=True)
+class Sending:
+    """One cancel on its way: its last moment, and whether it may have left."""
+
+    before: float
+    sent: bool = False
+
+
+class SendGate:
+    """Looks at the clock just before a cancel's bytes leave, after credentials, signing and a new connection
+    took their time.
+
+    botocore passes on what a before-send handler raises, unwrapped and without a retry. A cancel
+    is sent by the thread that called it, so the thread says which one it is.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._thread = threading.local()
+
+    @contextmanager
+    def until(self, before: float) -> Iterator[Sending]:
+        """Let one cancel of this thread through before a monotonic time."""
+        self._thread.sending = sending = Sending(before)
+        try:
+            yield sending
+        finally:
+            del self._thread.sending
+
+    def check(self, **_event: Any) -> None:
+        """Handle before-send."""
+        sending: Sending = self._thread.sending
+        if self._clock.monotonic() >= sending.before:
+            raise DecisionStale
+        sending.sent = True
