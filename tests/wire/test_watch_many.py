@@ -159,10 +159,10 @@ async def test_watches_that_were_cancelled_leave_nothing_behind(tmp_path: Path, 
     with capture_logs() as logs:
         async with (
             running(tmp_path, eks, watch={"heartbeat_s": 0.02}) as gateway,
-            channels(gateway, 2) as stubs,
+            channels(gateway, 4) as stubs,
         ):
             for _ in range(5):
-                streams = [watch(stubs[number % 2], gateway, update_id) for number in range(100)]
+                streams = [watch(stubs[number % 4], gateway, update_id) for number in range(100)]
                 await read_all(streams[:50])  # the others are cancelled wherever they are
                 for stream in streams:
                     stream.cancel()
