@@ -6,6 +6,7 @@ botocore's own read time limit is for the silence between two bytes, and it keep
 from __future__ import annotations
 
 import io
+import socket
 import ssl
 import threading
 import time
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 LARGEST: Final = 1 << 20  # bytes; the longest answers of EKS, which are listings, have some 10 KB
 _CHUNK: Final = 1 << 16
+# As botocore sets it, and its session by itself does not: or a request's body waits some 40 ms for EKS's
+# acknowledgement of the headers.
+_AT_ONCE: Final = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 _thread = threading.local()  # ``before``: what to call before this thread's request leaves
 
@@ -110,6 +114,7 @@ class Wire:
                 proxies={} if local else get_environ_proxies(url),
                 timeout=self._timeouts,
                 max_pool_connections=self._connections,
+                socket_options=[_AT_ONCE],
             )
             session = self._sessions.setdefault(host, session)
         return session
