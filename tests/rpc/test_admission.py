@@ -161,7 +161,8 @@ async def test_move_leaves_the_seat_of_a_connection_to_its_next_stranger() -> No
     calls.come(STRANGER, share=3)
     with pytest.raises(Overloaded):
         await calls.come(GREEDY, share=1)
-    while calls.served:
+    for _ in range(4):
+        await until(calls, 1)
         calls.leave()
         await settled()
     assert (calls.admission.serving, calls.admission.waiting) == (0, 0)
@@ -235,8 +236,7 @@ async def test_calls_that_are_cancelled_give_back_what_they_hold() -> None:
     assert not calls.served
     for flow in flows:  # every seat and every share is free again
         calls.come(flow, share=1 if flow is not flows[3] else 2)
-    await settled()
-    assert len(calls.served) == len(flows)
+    await until(calls, len(flows))
     assert not calls.refused
 
 
@@ -273,3 +273,37 @@ async def test_a_flow_that_has_stopped_flooding_is_refused_at_once_again() -> No
             refused.cancel()
     with pytest.raises(Overloaded):
         await refused
+
+
+async def test_connections_that_prove_nothing_are_served_one_each_tick() -> None:
+    """A flood of strangers replaces each call that is refused. Callers do not wait for the tick."""
+    calls = Calls()
+    strangers = [Flow(f"ipv4:127.0.0.1:{number}", Band.STRANGER) for number in range(3)]
+    for stranger in strangers:
+        for _ in range(5):
+            calls.come(stranger)
+    calls.come(GREEDY)
+    for _ in range(3):
+        calls.come(GREEDY)
+    await settled()
+    assert calls.keys == {**{flow.key: 1 for flow in strangers}, GREEDY.key: 1}
+    for flow, seat in [each for each in calls.served if each[0] in strangers]:
+        calls.served.remove((flow, seat))
+        calls.admission.leave(seat)
+    await settled()
+    assert calls.keys == {GREEDY.key: 2}
+    await until(calls, 5)
+    assert calls.keys == {**{flow.key: 1 for flow in strangers}, GREEDY.key: 2}
+    assert calls.processor.asked >= 3
+
+
+async def test_a_connection_whose_call_was_proved_waits_for_no_tick() -> None:
+    calls = Calls()
+    for _ in range(3):
+        calls.come(STRANGER)
+    await settled()
+    _, seat = calls.served[0]
+    calls.admission.move(seat, GREEDY)
+    await settled()
+    assert calls.keys[STRANGER.key] == 2  # the first one counted as a stranger's when it came
+    assert not calls.processor.asked

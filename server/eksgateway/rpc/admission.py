@@ -15,7 +15,7 @@ from itertools import islice
 from typing import NoReturn, Protocol
 
 from eksgateway.errors import Overloaded
-from eksgateway.rpc.queues import Flow, Queues, Seat
+from eksgateway.rpc.queues import Band, Flow, Queues, Seat
 
 SEATS = 4
 PATIENCE_S = 10.0  # a call that would wait longer fails with OVERLOADED
@@ -54,6 +54,8 @@ class Admission:
         self._served: Counter[str] = Counter()  # calls that are served, by key
         self._serving = 0
         self._moved = False  # whether a call got a seat that was free since the last look at the processor
+        # Connections whose last call proved nothing: each tick one of them may be served again.
+        self._unproved: dict[str, None] = {}
         self._paced: dict[str, float] = {}  # when the next call of a key is refused at once, oldest first
         self._timer: asyncio.TimerHandle | None = None
 
@@ -89,6 +91,9 @@ class Admission:
         self._serving -= 1
         _count_down(self._served, seat.flow.key)
         _count_down(self._held, seat.flow.key)
+        if seat.flow.band is Band.STRANGER:
+            self._unproved[seat.flow.key] = None
+            self._set_timer()
         self._fill()
 
     def move(self, seat: Seat, flow: Flow) -> None:
@@ -104,8 +109,7 @@ class Admission:
         seat.turn = loop.create_future()
         seat.timer = loop.call_later(self._patience, self._send_away, seat)
         self._queues.add(seat)
-        if self._timer is None:
-            self._timer = loop.call_later(_TICK_S, self._tick)
+        self._set_timer()
         try:
             await seat.turn
         except asyncio.CancelledError:
@@ -126,6 +130,8 @@ class Admission:
         return self._serving < SEATS and self._admits(flow)
 
     def _admits(self, flow: Flow) -> bool:
+        if flow.band is Band.STRANGER and flow.key in self._unproved:
+            return False
         most = 1 if flow.band.of_connections else _SEATS_OF_A_CALLER
         return self._served.get(flow.key, 0) < most
 
@@ -141,8 +147,22 @@ class Admission:
             self._serve_next(lambda _: True)
         elif not moved:  # all seats are held by calls that wait, for a message or for EKS
             self._serve_next(self._admits)
-        if self._queues:
+        self._forgive_one()
+        self._fill()
+        if self._queues or self._unproved:
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_TICK_S, self._tick)
+
+    def _forgive_one(self) -> None:
+        """Let one connection with calls that wait prove itself again, and forget those without."""
+        while self._unproved:
+            key = next(iter(self._unproved))
+            del self._unproved[key]
+            if Flow(key, Band.STRANGER) in self._queues:
+                return
 
     def _serve_next(self, admits: Callable[[Flow], bool]) -> None:
         if (seat := self._queues.take(admits)) is not None:
