@@ -9,7 +9,9 @@ import pytest
 
 from eksgateway.clock import SystemClock
 from eksgateway.ledger.sql import SqlLedger, open_ledger
+from eksgateway.ledger.verify import verify
 from eksgateway.settings import LedgerSettings
+from support.ledger import Faults, faulty_ledger
 
 
 @pytest.fixture
@@ -22,3 +24,18 @@ async def ledger(settings: LedgerSettings) -> AsyncIterator[SqlLedger]:
     opened = await open_ledger(settings, SystemClock())
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+async def faulty(settings: LedgerSettings) -> AsyncIterator[tuple[SqlLedger, Faults]]:
+    """A ledger by the settings of the test's module, and what can go wrong with it; sound at the end."""
+    ledger, faults = faulty_ledger(settings)
+    yield ledger, faults
+    faults.release.set()
+    await ledger.close()
+    assert verify(settings.path).broken is None
+
+
+@pytest.fixture
+def faults(faulty: tuple[SqlLedger, Faults]) -> Faults:
+    return faulty[1]

@@ -8,7 +8,6 @@ import asyncio
 import itertools
 import shutil
 import sys
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -42,22 +41,8 @@ def settings(tmp_path: Path) -> LedgerSettings:
 
 
 @pytest.fixture
-async def faulty(settings: LedgerSettings) -> AsyncIterator[tuple[SqlLedger, Faults]]:
-    ledger, faults = faulty_ledger(settings)
-    yield ledger, faults
-    faults.release.set()
-    await ledger.close()
-    assert verify(settings.path).broken is None
-
-
-@pytest.fixture
 def ledger(faulty: tuple[SqlLedger, Faults]) -> SqlLedger:
     return faulty[0]
-
-
-@pytest.fixture
-def faults(faulty: tuple[SqlLedger, Faults]) -> Faults:
-    return faulty[1]
 
 
 def cancellations(settings: LedgerSettings) -> tuple[Cancellation, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -34,22 +33,8 @@ def settings(tmp_path: Path) -> LedgerSettings:
 
 
 @pytest.fixture
-async def faulty(settings: LedgerSettings) -> AsyncIterator[tuple[SqlLedger, Faults]]:
-    ledger, faults = faulty_ledger(settings)
-    yield ledger, faults
-    faults.release.set()
-    await ledger.close()
-    assert verify(settings.path).broken is None
-
-
-@pytest.fixture
 def ledger(faulty: tuple[SqlLedger, Faults]) -> SqlLedger:
     return faulty[0]
-
-
-@pytest.fixture
-def faults(faulty: tuple[SqlLedger, Faults]) -> Faults:
-    return faulty[1]
 
 
 def refuse(settings: LedgerSettings, table: str, part: str, undoes: str) -> None:
