@@ -20,7 +20,7 @@ from botocore.config import Config
 
 from bench.place import ACCOUNT, REGION, Place, configure, place, program
 from bench.report import Missing
-from eksgateway.cli.issuer import ThrowawayIssuer
+from eksgateway.sandbox.issuer import ThrowawayIssuer
 from eksgateway.v1 import update_pb2
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_service_pb2_grpc import UpdateServiceStub

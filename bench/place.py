@@ -18,7 +18,7 @@ import aiohttp
 import grpc
 import yaml
 
-from eksgateway.cli.issuer import ThrowawayIssuer
+from eksgateway.sandbox.issuer import ThrowawayIssuer
 
 ACCOUNT, REGION = "111122223333", "us-east-1"
 ACTIONS = ["cancel", "check", "get", "list", "watch", "history"]

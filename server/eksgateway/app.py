@@ -12,7 +12,8 @@ from typing import Any, cast
 
 from grpc_health.v1 import health_pb2_grpc
 
-from eksgateway import descriptors
+from eksgateway import file_descriptors
+from eksgateway.cancellable_updates import CancellableUpdates
 from eksgateway.cancellation import Cancellations
 from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
@@ -28,9 +29,11 @@ from eksgateway.logs import Log
 from eksgateway.metrics import Metrics, MetricsServer
 from eksgateway.model import Cancellation
 from eksgateway.policy.engine import PolicyEngine
+from eksgateway.rights.reauthorization import Reauthorization
 from eksgateway.rpc.admission import Admission
 from eksgateway.rpc.cancellations import CancellationService
 from eksgateway.rpc.health import Check, Health, probe
+from eksgateway.rpc.idle_connections import IdleConnections
 from eksgateway.rpc.interceptors.access_log import AccessLog
 from eksgateway.rpc.interceptors.admit import Admit, Recognise, Refusals
 from eksgateway.rpc.interceptors.authorize import Authorize
@@ -39,16 +42,13 @@ from eksgateway.rpc.interceptors.identity import ProveIdentity
 from eksgateway.rpc.interceptors.limits import CallerLimits, Limits
 from eksgateway.rpc.listener import Listener
 from eksgateway.rpc.processor import ProcessTime
-from eksgateway.rpc.reauthorise import Reauthorisation
 from eksgateway.rpc.reflection import add_reflection
-from eksgateway.rpc.room import Room
 from eksgateway.rpc.updates import UpdateService
 from eksgateway.settings import ListenerSettings, Settings
-from eksgateway.survey import Survey
 from eksgateway.v1 import cancellation_service_pb2_grpc, update_service_pb2_grpc
 from eksgateway.watch.watches import Watches
 
-log = Log("eksgateway.app")
+log = Log(__name__)
 
 _FIRST_KEYS_S = 2.0  # for the issuers' keys, before readiness is looked at for the first time
 _LAST_WORDS_S = 1.0  # for what was answered and is not sent yet
@@ -75,7 +75,7 @@ class Gateway:
     ledger: Ledger
     metrics: MetricsServer
     clock: Clock
-    room: Room
+    idle_connections: IdleConnections
     connections: int
     closers: list[Callable[[], Any]]
     tokens: JwtIdentity | None = None
@@ -106,7 +106,7 @@ class Gateway:
 
     async def make_room(self) -> None:
         """End quiet connections where nearly all are held."""
-        await self.room.make([listener.port for listener in self.listeners], self.connections)
+        await self.idle_connections.make([listener.port for listener in self.listeners], self.connections)
 
     def reload(self) -> None:
         """Look for another policy and other keys now; certificates are renewed by themselves."""
@@ -168,7 +168,7 @@ def build_server(
     )
     limits = Limits(settings.limits)
     health = Health()
-    reauthorisation = Reauthorisation(
+    reauthorization = Reauthorization(
         decisions=decisions,
         policy=policy,
         reads=reads,
@@ -176,7 +176,7 @@ def build_server(
         clock=clock,
         random=random.Random(),  # noqa: S311
     )
-    survey = Survey(
+    cancellable_updates = CancellableUpdates(
         decisions=decisions,
         reads=reads,
         targets=[each.target for each in settings.eks.targets],
@@ -189,9 +189,9 @@ def build_server(
         cancellations=cancellations,
         eks=Budgeted(eks, budget, Lane.ASK),
         reads=reads,
-        survey=survey,
+        cancellable_updates=cancellable_updates,
         watches=watches,
-        reauthorisation=reauthorisation,
+        reauthorization=reauthorization,
         home=home,
         clock=clock,
         settings=settings.watch,
@@ -206,14 +206,14 @@ def build_server(
 
     refusals = Refusals(metrics)
     admission = Admission(settings.limits.calls + settings.limits.watches, ProcessTime(), refusals.add)
-    connections = descriptors.connections_of(settings)
-    room = Room(clock)
+    connections = file_descriptors.connections_of(settings)
+    idle_connections = IdleConnections(clock)
 
     def listen(listener: ListenerSettings) -> Listener:
         identity, certificates = demanded(listener, tokens, clock), listener.demand != "jwt"
         chain = Chain(
             before=(
-                room,
+                idle_connections,
                 Admit(admission, identity, certificates=certificates, settings=settings.limits),
                 AccessLog(clock, metrics),
                 limits,
@@ -249,7 +249,7 @@ def build_server(
     metrics.show("served_calls", "Calls that are worked on, without open watches.", lambda: admission.serving)
     metrics.show("watchers", "Watches of updates.", lambda: watches.watchers)
     server = MetricsServer(metrics, settings.metrics, health.unready)
-    closers = [server.close, reauthorisation.close, watches.close]
+    closers = [server.close, reauthorization.close, watches.close]
     closers += [ledger.close, policy.close, budget.close, eks.close]
     if tokens is not None:
         closers.append(tokens.close)
@@ -265,7 +265,7 @@ def build_server(
         ledger=ledger,
         metrics=server,
         clock=clock,
-        room=room,
+        idle_connections=idle_connections,
         connections=connections,
         closers=closers,
         tokens=tokens,

@@ -36,7 +36,7 @@ from eksgateway.model import (
 )
 from eksgateway.policy.question import Question
 
-log = Log("eksgateway.cancellation")
+log = Log(__name__)
 
 _FIRST_PAUSE_S = 0.2
 _RETRY_S = 1.0

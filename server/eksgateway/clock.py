@@ -32,7 +32,7 @@ class Clock(Protocol):
         """Call it then: what thousands wait with, since a task that sleeps is ten times as large."""
 
 
-async def heard(event: asyncio.Event, clock: Clock, seconds: float) -> bool:
+async def wait_for(event: asyncio.Event, clock: Clock, seconds: float) -> bool:
     """Wait until the event is set (True) or the time has passed (False)."""
     if event.is_set() or seconds <= 0:
         return event.is_set()

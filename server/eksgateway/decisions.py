@@ -10,7 +10,7 @@ from eksgateway.model import CancelRequest, Decision, Denial, UpdateRef
 from eksgateway.policy.engine import PolicyEngine
 from eksgateway.policy.question import Question
 
-log = Log("eksgateway.policy")
+log = Log(__name__)
 
 
 class Decisions:

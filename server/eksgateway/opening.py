@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from eksgateway.ledger.protocol import Ledger
 
 
-log = Log("eksgateway.opening")
+log = Log(__name__)
 
 _WARM_S = 20.0  # for a source of credentials that hangs; readiness then waits for it
 

@@ -28,7 +28,7 @@ from pydantic import (
 
 from eksgateway.errors import StartError
 from eksgateway.model import Target
-from eksgateway.written import Place, Written
+from eksgateway.strict_yaml import Place, Written
 
 
 class SettingsError(StartError):

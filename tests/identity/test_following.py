@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from eksgateway.errors import CredentialsInvalid, IdentityUnavailable
+from eksgateway.file_reader import HUNG
 from eksgateway.identity.jwks import FOLLOW_S
 from eksgateway.identity.tokens import JwtIdentity
-from eksgateway.reading import HUNG
 from eksgateway.settings import JwtSettings
 from support.authority import replace
 from support.clock import FakeClock

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from eksgateway.ledger import store
+from eksgateway.ledger.files import LedgerFile
 from eksgateway.ledger.migrate import migrate
-from eksgateway.ledger.place import LedgerFile
 from eksgateway.ledger.sqlite import open_engine
 from eksgateway.ledger.store import Transaction
 from eksgateway.model import OutcomeKind, Phase

@@ -14,9 +14,9 @@ from eksgateway.clock import SystemClock
 from eksgateway.ledger import store
 from eksgateway.ledger.chain import GENESIS, Checkpoint, Kind, link
 from eksgateway.ledger.codec import encode
+from eksgateway.ledger.files import LedgerFile
 from eksgateway.ledger.listing import list_cancellations, list_events
 from eksgateway.ledger.migrate import migrate
-from eksgateway.ledger.place import LedgerFile
 from eksgateway.ledger.protocol import HistoryFilter
 from eksgateway.ledger.sql import SqlLedger, open_ledger
 from eksgateway.ledger.sqlite import LedgerError, open_engine

@@ -17,12 +17,12 @@ import pytest
 import wasmtime
 import yaml
 
+from eksgateway.file_reader import HUNG
 from eksgateway.policy.engine import PolicyLoadError
 from eksgateway.policy.load import open_engine
 from eksgateway.policy.reload import POLL_S
 from eksgateway.policy.source import read_module
 from eksgateway.policy.wasm import WasmEngine
-from eksgateway.reading import HUNG
 from eksgateway.settings import PolicySettings
 from support.clock import FakeClock
 from support.hanging import hanging

@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
-from eksgateway.reading import HUNG
+from eksgateway.file_reader import HUNG
 from eksgateway.rpc.certificates import LOOK_S, Certificates
 from eksgateway.rpc.tls_files import judge, read_files
 from eksgateway.settings import SettingsError, TlsSettings

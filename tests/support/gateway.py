@@ -18,13 +18,13 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from eksgateway.app import Gateway, build_server
-from eksgateway.cli.issuer import ThrowawayIssuer
 from eksgateway.clock import Clock, SystemClock
 from eksgateway.eks.adapter import BotoEks
 from eksgateway.ledger.protocol import Ledger
 from eksgateway.ledger.sql import open_ledger
 from eksgateway.policy.engine import PolicyEngine
 from eksgateway.policy.load import open_engine
+from eksgateway.sandbox.issuer import ThrowawayIssuer
 from eksgateway.settings import Settings
 from eksgateway.v1 import cancellation_pb2 as cpb
 from eksgateway.v1 import cancellation_service_pb2_grpc, update_pb2, update_service_pb2_grpc

@@ -16,7 +16,7 @@ from eksgateway.model import Action, Caller, ClusterFacts, ClusterRef, Decision,
 from eksgateway.policy.engine import Reloads
 from eksgateway.policy.question import Question
 from eksgateway.policy.revision import Revision
-from eksgateway.rpc.reauthorise import Reauthorisation
+from eksgateway.rights.reauthorization import Reauthorization
 from eksgateway.watch.slot import Slot
 from support.clock import FakeClock
 
@@ -131,7 +131,7 @@ class Stage:
         self.policy = ScriptedPolicy()
         self.reads = ScriptedReads(self.clock)
         self.watches: list[OpenWatch] = []
-        self.reauthorisation = Reauthorisation(
+        self.reauthorization = Reauthorization(
             decisions=Decisions(self.policy, lambda _: None),
             policy=self.policy,
             reads=self.reads,
@@ -158,7 +158,7 @@ class Stage:
 
     def begin(self, ref: UpdateRef, question: Question, decision: Decision) -> OpenWatch:
         opened = OpenWatch(Slot(self.clock), decision.decision_id)
-        opened.stack.enter_context(self.reauthorisation.hold(ref, question, decision, opened.slot))
+        opened.stack.enter_context(self.reauthorization.hold(ref, question, decision, opened.slot))
         self.watches.append(opened)
         return opened
 
@@ -175,4 +175,4 @@ class Stage:
         assert self.clock.sleepers == 0
         names = {task.get_name() for task in asyncio.all_tasks()}
         assert "reauthorise" not in names
-        await self.reauthorisation.close()
+        await self.reauthorization.close()

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from eksgateway.cli.issuer import ThrowawayIssuer
+from eksgateway.sandbox.issuer import ThrowawayIssuer
 from support.gateway import ACCOUNT, POLICY_DATA, Client, settings_for
 from support.processes import Running as Program
 from support.processes import eksgateway, eventually, program

@@ -15,9 +15,9 @@ import grpc
 import pytest
 
 from eksgateway import client
-from eksgateway.cli.issuer import ThrowawayIssuer
 from eksgateway.client import CHANNEL_OPTIONS, Knowledge, Timing
 from eksgateway.clock import SystemClock
+from eksgateway.sandbox.issuer import ThrowawayIssuer
 from eksgateway.v1 import cancellation_pb2 as cpb
 from eksgateway.v1 import update_pb2
 from support.gateway import Running, info, running, until

@@ -11,8 +11,8 @@ from typing import Any
 import grpc
 import pytest
 
-from eksgateway.cli.issuer import ThrowawayIssuer
 from eksgateway.model import ClusterRef, UpdateRef
+from eksgateway.sandbox.issuer import ThrowawayIssuer
 from eksgateway.v1 import update_pb2
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.watch.resume import LENGTH, Position, encode

@@ -12,8 +12,8 @@ from cryptography.x509.oid import NameOID
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from eksgateway.cli.connection import Connection, credentials_of
-from eksgateway.cli.refusal import printable
 from eksgateway.client.addresses import hint_of
+from eksgateway.client.refusal import printable
 from eksgateway.settings import ListenerSettings, Settings, SettingsError, load
 
 _TIMEOUT_S = 3

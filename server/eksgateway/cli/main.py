@@ -208,8 +208,8 @@ def sandbox(
     ] = None,
 ) -> None:
     """Run a simulated EKS and a gateway on this machine, with callers and clusters to try."""
-    from eksgateway.cli.sandbox import run  # noqa: PLC0415
-    from eksgateway.cli.sandbox_options import SandboxOptions  # noqa: PLC0415
+    from eksgateway.sandbox.options import SandboxOptions  # noqa: PLC0415
+    from eksgateway.sandbox.sandbox import run  # noqa: PLC0415
 
     with _clear_errors():
         options = SandboxOptions(port=port, speed=speed, info=info, engine=policy_engine, opa_url=opa_url)
@@ -219,8 +219,8 @@ def sandbox(
 @app.command()
 def demo() -> None:
     """Show the main job on a simulated EKS, in under a minute; exit 1 if anything went otherwise."""
-    from eksgateway.cli.demo import run  # noqa: PLC0415
-    from eksgateway.cli.demo_screen import Screen  # noqa: PLC0415
+    from eksgateway.sandbox.demo import run  # noqa: PLC0415
+    from eksgateway.sandbox.demo_screen import Screen  # noqa: PLC0415
 
     with _clear_errors():
         sys.exit(asyncio.run(run(Screen())))

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eksgateway import descriptors, logs
+from eksgateway import file_descriptors, logs
 from eksgateway.clock import SystemClock
-from eksgateway.lifetime import ending, on_hangup, until
 from eksgateway.opening import open_gateway
 from eksgateway.settings import load
+from eksgateway.signals import ending, on_hangup, until
 
 if TYPE_CHECKING:
     from eksgateway.app import Gateway
@@ -29,7 +29,7 @@ async def run(config: Path, *, stop_on_stdin_eof: bool) -> None:
     settings = load(config)
     logs.configure()
     sys.setswitchinterval(_SWITCH_S)
-    descriptors.raise_limit()
+    file_descriptors.raise_limit()
     gateway: Gateway | None = None
 
     async def start() -> None:
@@ -49,7 +49,7 @@ async def run(config: Path, *, stop_on_stdin_eof: bool) -> None:
             gateway.reload()
 
     with ending(with_stdin=stop_on_stdin_eof) as ended, on_hangup(reload):
-        watching = asyncio.create_task(descriptors.watch(settings, SystemClock(), make_room))
+        watching = asyncio.create_task(file_descriptors.watch(settings, SystemClock(), make_room))
         try:
             if await until(ended, start()):
                 gc.freeze()  # nor later: it would be a pause of a tenth of a second in some call

@@ -24,7 +24,7 @@ from eksgateway.model import Target
 
 T = TypeVar("T")
 
-_log = Log(__name__)
+log = Log(__name__)
 
 PATIENCE_S = 10.0  # of whoever waits for an answer, so that the reads of a call fit into its 30 s
 _PAUSE_S = 0.2  # before the second try of 5 s, so that they fit into it too
@@ -189,7 +189,7 @@ class _Turns:
     def throttled(self, began: float) -> None:
         """EKS throttled a call that began then."""
         if self._bucket.throttled(self._clock.monotonic(), began):
-            _log.warning(
+            log.warning(
                 "eks.throttled",
                 account=self._target.account_id,
                 region=self._target.region,

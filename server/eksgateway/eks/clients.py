@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from eksgateway.eks.wire import Wire
 
-_log = Log(__name__)
+log = Log(__name__)
 
 _STS_ATTEMPTS = 2
 _COOL_DOWN_S = 2.0
@@ -198,7 +198,7 @@ class Clients:
                 known["fault"] = getattr(self.fault(target), "detail", "")
             except Exception as exc:  # noqa: BLE001 - a call to that target will fail with it
                 known["fault"] = type(exc).__name__
-            _log.info("eks.target", **{name: value for name, value in known.items() if value})
+            log.info("eks.target", **{name: value for name, value in known.items() if value})
 
     def close(self) -> None:
         """Close every connection."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials
     from botocore.session import Session
 
-_log = Log(__name__)
+log = Log(__name__)
 
 DUE_S: Final = 15 * 60.0  # before their end credentials are renewed,
 ENDING_S: Final = 10 * 60.0  # and no longer used; both as in botocore
@@ -117,17 +117,17 @@ class Kept:
     def _ask(self) -> None:
         try:
             self._kept = self._get()
-        except Exception as exc:  # noqa: BLE001 - a source is a file, a program, a network: anything
+        except Exception as exc:
             failure = no_credentials(exc)
             failure.__cause__ = exc
             if self._failure is None or self._failure.detail != failure.detail:
-                _log.error("eks.credentials_failed", **self._about(), detail=failure.detail)
+                log.exception("eks.credentials_failed", **self._about(), detail=failure.detail)
             self._failure = failure
             if isinstance(exc, MISCONFIGURED):  # nobody was asked
                 return
         else:
             if self._failure is not None:
-                _log.info("eks.credentials_found", **self._about())
+                log.info("eks.credentials_found", **self._about())
             self._failure = None
         # Also after a success: what a source gives may be as old as what is kept.
         self._again = self._clock.monotonic() + self._cool_down

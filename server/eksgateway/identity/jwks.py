@@ -25,7 +25,7 @@ from eksgateway.identity.keys import KeySet, KeysUnusable, NoUsableKeys, read_ke
 from eksgateway.identity.sources import Source, SourceError
 from eksgateway.logs import Log
 
-_log = Log(__name__)
+log = Log(__name__)
 
 FOLLOW_S: Final = 1.0
 FIRST_PAUSE_S: Final = 1.0  # after a first fetch that failed; doubled up to the cool-down
@@ -164,8 +164,8 @@ class IssuerKeys:
                 await self._judge(await self._source.read(), began, reload=reload)
             except (SourceError, KeysUnusable) as exc:
                 self._failed(str(exc))
-            except Exception as exc:  # noqa: BLE001  a bug must not end the fetches
-                _log.exception("identity.unexpected", issuer=self._name)
+            except Exception as exc:
+                log.exception("identity.unexpected", issuer=self._name)
                 self._failed(type(exc).__name__)
             if not self._reloading:
                 return
@@ -179,13 +179,13 @@ class IssuerKeys:
                 return  # perhaps half written: put in force when two looks find the same
             keys = await self._parsed(document, reload=reload)
             if keys != self._keys:
-                _log.info(
+                log.info(
                     "identity.jwks_changed", issuer=self._name, keys=len(keys.keys), ignored=keys.ignored
                 )
                 self._keys = keys
             self._in_force = document
         elif self._fault is not None:
-            _log.info("identity.jwks_back", issuer=self._name)
+            log.info("identity.jwks_back", issuer=self._name)
         self._keys_time, self._fault = began, None
         self.had = True
 
@@ -198,11 +198,11 @@ class IssuerKeys:
         except NoUsableKeys as exc:
             if not self.had or not (self._source.followed or reload):
                 raise
-            _log.error("identity.jwks_withdrawn", issuer=self._name, cause=str(exc))
+            log.exception("identity.jwks_withdrawn", issuer=self._name, cause=str(exc))
             return KeySet(())
 
     def _failed(self, cause: str) -> None:
         kept = self._believed() is not None
         if self._fault != (cause, kept):  # a file is looked at every second
             self._fault = (cause, kept)
-            _log.warning("identity.jwks_failed", issuer=self._name, cause=cause, keys_kept=kept)
+            log.warning("identity.jwks_failed", issuer=self._name, cause=cause, keys_kept=kept)

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from eksgateway.reading import Reader
+from eksgateway.file_reader import Reader
 
 Lookup = Callable[..., list[tuple[Any, ...]]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, Protocol
 
-from eksgateway.reading import HUNG, Reader, Unreadable, read_file
+from eksgateway.file_reader import HUNG, FileUnreadable, Reader, read_file
 
 MAX_BYTES: Final = 262_144  # the largest sets in use have some 30 KB
 
@@ -35,7 +35,7 @@ class FileSource:
     async def read(self) -> bytes:
         try:
             return await self._reader.read()
-        except Unreadable as exc:
+        except FileUnreadable as exc:
             raise SourceError(f"{self._path}: {exc}") from exc
         except TimeoutError as exc:
             raise SourceError(f"{self._path}: {HUNG}") from exc

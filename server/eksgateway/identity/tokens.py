@@ -26,7 +26,7 @@ from eksgateway.logs import Log
 from eksgateway.model import Caller
 from eksgateway.settings import IssuerSettings, JwtSettings
 
-_log = Log(__name__)
+log = Log(__name__)
 
 Verifies = Callable[[Compact, VerificationKey], bool]
 CountGroups = Callable[[str, str, int], None]
@@ -179,12 +179,12 @@ class JwtIdentity:
     def _note(self, stands: Standing, issuer: IssuerSettings) -> None:
         if stands.dropped:
             self._count_groups(issuer.name, "unusable", stands.dropped)
-            _log.warning(
+            log.warning(
                 "identity.groups_dropped", issuer=issuer.name, caller=stands.caller.id, dropped=stands.dropped
             )
         if stands.overage:
             self._count_groups(issuer.name, "overage", 1)
-            _log.warning(
+            log.warning(
                 "identity.groups_overage",
                 issuer=issuer.name,
                 caller=stands.caller.id,

@@ -9,9 +9,9 @@ from contextlib import closing
 from pathlib import Path
 
 from eksgateway.ledger.completeness import Mark, set_mark
+from eksgateway.ledger.files import beside
 from eksgateway.ledger.inspecting import judging
 from eksgateway.ledger.migrate import sync_folder
-from eksgateway.ledger.place import beside
 from eksgateway.ledger.sqlite import LedgerError, driver, explain
 from eksgateway.ledger.verify import VerifyReport, verify
 

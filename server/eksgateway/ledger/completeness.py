@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 
 from eksgateway.ledger import queries
 from eksgateway.ledger.chain import Checkpoint
-from eksgateway.ledger.place import beside
+from eksgateway.ledger.files import beside
 
 
 class Mark(IntEnum):

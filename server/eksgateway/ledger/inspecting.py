@@ -14,8 +14,8 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from eksgateway.ledger.completeness import missing
+from eksgateway.ledger.files import beside, read_head, require_content, wal_bytes
 from eksgateway.ledger.migrate import require_current
-from eksgateway.ledger.place import beside, read_head, require_content, wal_bytes
 from eksgateway.ledger.sqlite import LedgerError, error_name, explain, open_engine
 
 _TIMEOUT_S = 5.0

@@ -9,8 +9,8 @@ from sqlalchemy import Connection, Engine
 from eksgateway.ledger import queries
 from eksgateway.ledger.chain import Checkpoint
 from eksgateway.ledger.completeness import Mark, mark_of, missing, set_mark
+from eksgateway.ledger.files import LedgerFile, beside
 from eksgateway.ledger.migrate import NotMigrated, migrate
-from eksgateway.ledger.place import LedgerFile, beside
 from eksgateway.ledger.reader import THREADS
 from eksgateway.ledger.sqlite import (
     DATABASE_ERRORS,

@@ -16,9 +16,9 @@ from eksgateway.ledger import queries, store
 from eksgateway.ledger.backlog import Backlog, Debt
 from eksgateway.ledger.chain import Checkpoint
 from eksgateway.ledger.denials import DenialLog
+from eksgateway.ledger.files import LedgerFile
 from eksgateway.ledger.opening import Upkeep, close_files, open_files
 from eksgateway.ledger.operations import StoreFailed
-from eksgateway.ledger.place import LedgerFile
 from eksgateway.ledger.protocol import HistoryFilter, HistoryPage, Known
 from eksgateway.ledger.reader import Reader
 from eksgateway.ledger.sqlite import LedgerError

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from opa_client import AsyncOpaClient  # type: ignore[import-untyped]  # ships no types
 
-from eksgateway.clock import Clock, heard
+from eksgateway.clock import Clock, wait_for
 from eksgateway.errors import GatewayError, PolicyInvalid, PolicyUnavailable
 from eksgateway.logs import Log
 from eksgateway.model import Decision
@@ -32,7 +32,7 @@ from eksgateway.policy.question import Question
 from eksgateway.policy.revision import Revision
 from eksgateway.settings import OpaSettings
 
-log = Log("eksgateway.policy")
+log = Log(__name__)
 
 # Fixed: no part of a path ever comes from a question.
 _PACKAGE: Final = "eksgateway.authz"
@@ -117,7 +117,7 @@ class OpaEngine:
             except Exception:  # a bug must not end the asking
                 log.exception("policy.unexpected")
             took = self._clock.monotonic() - began
-            await heard(self._wake, self._clock, self._settings.poll_s - took)
+            await wait_for(self._wake, self._clock, self._settings.poll_s - took)
             self._wake.clear()
 
     async def _learn(self, timeout_s: float) -> None:

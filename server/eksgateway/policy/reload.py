@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from eksgateway.clock import Clock, heard
+from eksgateway.clock import Clock, wait_for
+from eksgateway.file_reader import HUNG, Reader
 from eksgateway.logs import Log
 from eksgateway.policy.data import changes, describe
 from eksgateway.policy.engine import PolicyLoadError, Reloads
 from eksgateway.policy.source import Content, PolicyFiles
-from eksgateway.reading import HUNG, Reader
 
-log = Log("eksgateway.policy")
+log = Log(__name__)
 
 POLL_S: Final = 1.0
 _LAST_MOMENT_S: Final = 2.0
@@ -82,7 +82,7 @@ class Follower:
     async def _run(self) -> None:
         before = self._judged
         while True:
-            asked = await heard(self._wake, self._clock, POLL_S)
+            asked = await wait_for(self._wake, self._clock, POLL_S)
             self._wake.clear()
             if self._closing:
                 return

@@ -12,6 +12,7 @@ import wasmtime
 
 from eksgateway.clock import Clock
 from eksgateway.errors import Overloaded
+from eksgateway.file_reader import HUNG, Reader
 from eksgateway.model import Action, Decision
 from eksgateway.policy.costs import MAX_CPU_S, PolicyTooCostly
 from eksgateway.policy.edges import next_of
@@ -24,7 +25,6 @@ from eksgateway.policy.source import PolicyFiles
 from eksgateway.policy.ticker import Ticker
 from eksgateway.policy.wasm_module import PolicyModule
 from eksgateway.policy.workers import Workers
-from eksgateway.reading import HUNG, Reader
 
 _TIMEOUT_S: Final = 2.0
 

@@ -11,12 +11,12 @@ from collections import deque
 import grpc
 
 from eksgateway.clock import Clock
+from eksgateway.file_reader import HUNG, Reader
 from eksgateway.logs import Log
-from eksgateway.reading import HUNG, Reader
 from eksgateway.rpc.tls_files import Files, Judged, Term, Unusable, judge, read_files
 from eksgateway.settings import SettingsError, TlsSettings
 
-log = Log("eksgateway.tls")
+log = Log(__name__)
 
 LOOK_S = 2.0
 _LATE = 0.2  # of its life is left: a renewal should have come by now

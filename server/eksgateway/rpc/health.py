@@ -17,7 +17,7 @@ from eksgateway.errors import GatewayError, ServiceUnknown
 from eksgateway.logs import Log
 from eksgateway.rpc.methods import CANCELLATIONS, HEALTH, UPDATES
 
-log = Log("eksgateway.health")
+log = Log(__name__)
 
 _NOT = pb.HealthCheckResponse.NOT_SERVING
 

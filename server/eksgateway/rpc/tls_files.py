@@ -13,8 +13,8 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
+from eksgateway.file_reader import FileUnreadable, read_file
 from eksgateway.identity.spiffe import UNREADABLE
-from eksgateway.reading import Unreadable, read_file
 from eksgateway.settings import TlsSettings
 
 _MAX_BYTES = 1_048_576
@@ -129,7 +129,7 @@ def _out_of_term(term: Term, now: datetime) -> str:
 def _read(path: Path) -> bytes:
     try:
         return read_file(path, _MAX_BYTES)
-    except Unreadable as exc:
+    except FileUnreadable as exc:
         raise Unusable(f"{path}: {exc}") from exc
 
 

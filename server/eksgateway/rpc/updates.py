@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from eksgateway import cancellability
+from eksgateway.cancellable_updates import CancellableUpdates, Cursor, Found
 from eksgateway.cancellation import Asked, Cancellations, certain
 from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
@@ -26,11 +27,10 @@ from eksgateway.model import (
     UpdateRef,
 )
 from eksgateway.policy.question import Question
+from eksgateway.rights.reauthorization import Reauthorization
 from eksgateway.rpc import convert, fields, pages
 from eksgateway.rpc.call import Call
-from eksgateway.rpc.reauthorise import Reauthorisation
 from eksgateway.settings import WatchSettings
-from eksgateway.survey import Cursor, Found, Survey
 from eksgateway.v1 import error_reason_pb2
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.watch import resume
@@ -51,9 +51,9 @@ class UpdateService:
         cancellations: Cancellations,
         eks: Budgeted,
         reads: SharedReads,
-        survey: Survey,
+        cancellable_updates: CancellableUpdates,
         watches: Watches,
-        reauthorisation: Reauthorisation,
+        reauthorization: Reauthorization,
         home: Target,
         clock: Clock,
         settings: WatchSettings,
@@ -62,9 +62,9 @@ class UpdateService:
         self._cancellations = cancellations
         self._eks = eks
         self._reads = reads
-        self._survey = survey
+        self._cancellable_updates = cancellable_updates
         self._watches = watches
-        self._reauthorisation = reauthorisation
+        self._reauthorisation = reauthorization
         self._home = home
         self._clock = clock
         self._settings = settings
@@ -132,9 +132,11 @@ class UpdateService:
         start = Cursor.parse(pages.decode(checked, request.page_token, *bound_to))
         everywhere = ClusterRef(self._home.account_id, self._home.region, "")
         question = self._question(call, Action.LIST, everywhere)
-        targets = await self._survey.admitted(question)
+        targets = await self._cancellable_updates.admitted(question)
         checked.done()
-        page = await self._survey.page(question, targets, request.page_size or _MOST_CANCELLABLE, start)
+        page = await self._cancellable_updates.page(
+            question, targets, request.page_size or _MOST_CANCELLABLE, start
+        )
         return pb.ListCancellableUpdatesResponse(
             updates=[_cancellable(found) for found in page.found],
             unreachable=[_unreachable(target, error) for target, error in page.missed.items()],

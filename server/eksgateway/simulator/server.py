@@ -15,9 +15,9 @@ from uuid import uuid4
 from aiohttp import web
 from botocore.model import OperationModel
 
-from eksgateway.lifetime import ending
 from eksgateway.model import Target
 from eksgateway.settings import is_loopback
+from eksgateway.signals import ending
 from eksgateway.simulator import control, wire
 from eksgateway.simulator.calls import CallRecord, Calls, Faults
 from eksgateway.simulator.clock import SimulatedClock

@@ -9,7 +9,7 @@ from eksgateway.ledger.protocol import Known
 from eksgateway.logs import Log
 from eksgateway.model import Observation, UpdateRef
 
-_log = Log(__name__)
+log = Log(__name__)
 
 Record = Callable[[UpdateRef, Observation], Awaitable[Known]]
 
@@ -29,7 +29,7 @@ class Notes:
         except Exception as exc:  # noqa: BLE001 - whatever it is, EKS said it, and it is tried again
             error = as_gateway_error(exc)
             if self._failed_why != error.reason:
-                _log.warning(
+                log.warning(
                     "watch.record_failed", update=str(self._ref), reason=error.reason, detail=error.detail
                 )
             self._failed_why = error.reason
@@ -42,5 +42,5 @@ def as_gateway_error(exc: Exception) -> GatewayError:
     """The error itself, or Internal for a bug, which is logged."""
     if isinstance(exc, GatewayError):
         return exc
-    _log.error("watch.unexpected", exc_info=exc)
+    log.error("watch.unexpected", exc_info=exc)
     return Internal()

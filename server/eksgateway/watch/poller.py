@@ -9,7 +9,7 @@ from random import Random
 from typing import Protocol
 
 from eksgateway import phases
-from eksgateway.clock import Clock, heard
+from eksgateway.clock import Clock, wait_for
 from eksgateway.eks.shared import Seen
 from eksgateway.errors import EksNotFound, GatewayError
 from eksgateway.logs import Log
@@ -21,7 +21,7 @@ from eksgateway.watch.resume import Position
 from eksgateway.watch.slot import Slot
 from eksgateway.watch.state import Report, State, latest, published_phase, published_reason, recorded
 
-_log = Log(__name__)
+log = Log(__name__)
 
 
 class Reads(Protocol):
@@ -193,7 +193,7 @@ class Poller:
         if seen is None:
             return
         if self._failure is not None:
-            _log.info("watch.poll_recovered", update=str(self.ref))
+            log.info("watch.poll_recovered", update=str(self.ref))
         self._failure = self._missing_since = None
         now = self._clock.monotonic()
         before = self._report  # follow() may have changed it meanwhile
@@ -219,7 +219,7 @@ class Poller:
 
     async def _failed(self, error: GatewayError) -> None:
         if type(error) is not type(self._failure):
-            _log.warning("watch.poll_failed", update=str(self.ref), reason=error.reason, detail=error.detail)
+            log.warning("watch.poll_failed", update=str(self.ref), reason=error.reason, detail=error.detail)
         self._failure = error
         self._pace.looked(self._clock.monotonic())
         if self._report is None:
@@ -313,4 +313,4 @@ class Poller:
             if left <= 0:
                 return
             self._wake.clear()
-            await heard(self._wake, self._clock, left)
+            await wait_for(self._wake, self._clock, left)

@@ -15,7 +15,7 @@ from eksgateway.watch.poller import Poller, Reads, Tools
 from eksgateway.watch.resume import Position
 from eksgateway.watch.slot import Slot
 
-_log = Log(__name__)
+log = Log(__name__)
 
 
 class Watches:
@@ -106,8 +106,8 @@ class Watches:
         """
         try:
             await poller.run()
-        except Exception:  # noqa: BLE001 - whatever it is, it is logged, and following goes on
-            _log.exception("watch.poller_failed", update=str(poller.ref))
+        except Exception:
+            log.exception("watch.poller_failed", update=str(poller.ref))
             poller.close(Internal())  # nobody waits for ever on it
             return not poller.pending
         return True

@@ -11,7 +11,7 @@ from eksgateway.rpc.call import Call
 from eksgateway.rpc.interceptors.interceptor import Interceptor
 from eksgateway.rpc.methods import Place
 
-log = Log("eksgateway.access")
+log = Log(__name__)
 
 
 class AccessLog(Interceptor):

@@ -18,7 +18,7 @@ from eksgateway.rpc.methods import Access, Place
 from eksgateway.rpc.queues import Band, Flow
 from eksgateway.settings import LimitSettings
 
-log = Log("eksgateway.admission")
+log = Log(__name__)
 
 
 class Admit(Interceptor):

@@ -20,7 +20,7 @@ from eksgateway.rpc.call import Call
 from eksgateway.rpc.interceptors.sending import send
 from eksgateway.rpc.interceptors.trailers import cut, cut_list, fitting
 
-log = Log("eksgateway.rpc")
+log = Log(__name__)
 
 DOMAIN = "eksgateway"
 # Metadata that holds a list, by what separates its items.

@@ -9,19 +9,19 @@ from datetime import datetime
 from random import Random
 from typing import Final
 
-from eksgateway.clock import Clock, heard
+from eksgateway.clock import Clock, wait_for
 from eksgateway.decisions import Decisions
 from eksgateway.errors import Denied, GatewayError, Internal, PolicyUnavailable
 from eksgateway.logs import Log
 from eksgateway.model import Decision, UpdateRef
 from eksgateway.policy.engine import PolicyEngine
 from eksgateway.policy.question import Question
-from eksgateway.rpc.facts import Facts, Reads, read
-from eksgateway.rpc.places import Places
-from eksgateway.rpc.rights import Key, Right, Stream
+from eksgateway.rights.concurrency import ConcurrencyLimit
+from eksgateway.rights.facts import Facts, Reads, read
+from eksgateway.rights.right import Key, Right, Stream
 from eksgateway.watch.slot import Slot
 
-log = Log("eksgateway.reauthorise")
+log = Log(__name__)
 
 GOOD_FOR_S: Final = 300.0  # how long a watch goes on after a yes, whatever happens
 PERIOD_S: Final = (120.0, 240.0)  # until it is asked again: drawn, so that many do not come at once
@@ -35,7 +35,7 @@ _FACTS_SOON_S: Final = 1.0
 _FACTS_S: Final = 10.0
 
 
-class Reauthorisation:
+class Reauthorization:
     """One task for all watches, and none when there are none.
 
     Every question is asked again when the policy or its data changes, when a freeze begins or ends,
@@ -68,7 +68,7 @@ class Reauthorisation:
         self._in_force: tuple[str, datetime | None] = ("", None)  # as last looked at
         self._expiry = math.inf  # when the next credentials end, monotonic
         self._wake = asyncio.Event()
-        self._places = Places(AT_ONCE, SLOW_S)
+        self._places = ConcurrencyLimit(AT_ONCE, SLOW_S)
         self._rounds: set[asyncio.Task[None]] = set()
         self._failing = ""
         self._task: asyncio.Task[None] | None = None
@@ -113,7 +113,7 @@ class Reauthorisation:
         listening = asyncio.create_task(self._listen(self._in_force[0]))
         try:
             while self._rights:  # nothing is awaited between finding that there are none and the end
-                await heard(self._wake, self._clock, self._rest())
+                await wait_for(self._wake, self._clock, self._rest())
                 self._wake.clear()
                 await self._look()
         except Exception:  # a bug must not let anybody watch for ever

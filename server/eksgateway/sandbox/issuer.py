@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm
 
-from eksgateway.cli.files import replace_file
+from eksgateway.sandbox.files import replace_file
 from eksgateway.settings import IssuerSettings
 
 

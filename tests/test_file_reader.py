@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from eksgateway.reading import MOST_THREADS, Reader, Unreadable, read_file
+from eksgateway.file_reader import MOST_THREADS, FileUnreadable, Reader, read_file
 from support.hanging import hanging
 
 
@@ -105,5 +105,5 @@ def test_a_file_is_read_up_to_a_bound(tmp_path: Path) -> None:
         (tmp_path, 9, "Is a directory"),
         (tmp_path / "x", 9, "No such file"),
     ):
-        with pytest.raises(Unreadable, match=why):
+        with pytest.raises(FileUnreadable, match=why):
             read_file(path, most)

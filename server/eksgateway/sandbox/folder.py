@@ -17,12 +17,12 @@ from typing import Any
 
 import yaml
 
-from eksgateway.cli.files import replace_file
-from eksgateway.cli.issuer import ThrowawayIssuer
-from eksgateway.cli.sandbox_clusters import HOME
+from eksgateway.sandbox.clusters import HOME
+from eksgateway.sandbox.files import replace_file
+from eksgateway.sandbox.issuer import ThrowawayIssuer
 from eksgateway.settings import SettingsError
 
-# Who the callers are: their groups. The grants are in sandbox_grants.yaml.
+# Who the callers are: their groups. The grants are in grants.yaml.
 CALLERS: Mapping[str, tuple[str, ...]] = {"oncall": ("oncall",), "viewer": ("viewer",), "outsider": ()}
 
 
@@ -63,7 +63,7 @@ class Folder:
 def write_policy(folder: Folder, *, with_rego: bool) -> None:
     """The grants; and for an OPA also the Rego, so that one folder is all it needs."""
     folder.policy.mkdir()
-    grants = (files("eksgateway.cli") / "sandbox_grants.yaml").read_bytes()
+    grants = (files("eksgateway.sandbox") / "grants.yaml").read_bytes()
     replace_file(folder.policy_data, grants, mode=0o644)
     if with_rego:
         for source in sorted(_rego().glob("*.rego")):

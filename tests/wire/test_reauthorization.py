@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from eksgateway.cli.issuer import ThrowawayIssuer
 from eksgateway.clock import SystemClock
 from eksgateway.policy.load import open_engine
+from eksgateway.sandbox.issuer import ThrowawayIssuer
 from eksgateway.settings import OpaSettings, PolicySettings
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef

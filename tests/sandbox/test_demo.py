@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from eksgateway.cli.demo_screen import Screen, State
+from eksgateway.sandbox.demo_screen import Screen, State
 from support.processes import alive, children_of, eksgateway, eventually, names_in, program
 
 # In this order; each line is one that only a scene that ended as it should can print.

@@ -20,12 +20,11 @@ import aiohttp
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from eksgateway.cli import sandbox_guide
-from eksgateway.cli.children import Child, ChildFailed
-from eksgateway.cli.files import replace_file
-from eksgateway.cli.issuer import ThrowawayIssuer
-from eksgateway.cli.sandbox_clusters import CLUSTERS, HOME
-from eksgateway.cli.sandbox_folder import (
+from eksgateway.sandbox import guide as sandbox_guide
+from eksgateway.sandbox.children import Child, ChildFailed
+from eksgateway.sandbox.clusters import CLUSTERS, HOME
+from eksgateway.sandbox.files import replace_file
+from eksgateway.sandbox.folder import (
     Folder,
     gateway_environment,
     write_config,
@@ -33,8 +32,9 @@ from eksgateway.cli.sandbox_folder import (
     write_tokens,
     write_variables,
 )
-from eksgateway.cli.sandbox_options import DEFAULT_PORT, SandboxOptions, is_free
-from eksgateway.lifetime import ending, until
+from eksgateway.sandbox.issuer import ThrowawayIssuer
+from eksgateway.sandbox.options import DEFAULT_PORT, SandboxOptions, is_free
+from eksgateway.signals import ending, until
 
 CHANNEL_OPTIONS = (("grpc.enable_http_proxy", 0),)  # no proxy of the environment leads to this machine
 

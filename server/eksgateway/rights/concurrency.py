@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 
-class Places:
+class ConcurrencyLimit:
     """``count`` places. Who holds one for ``slow_s`` seconds goes on without it, and makes room."""
 
     def __init__(self, count: int, slow_s: float) -> None:

@@ -12,16 +12,16 @@ from typing import TypeVar
 
 import grpc
 
-from eksgateway.cli.demo_client import Client
-from eksgateway.cli.demo_screen import Screen, State
-from eksgateway.cli.refusal import Refusal, phase_name
-from eksgateway.cli.sandbox import CHANNEL_OPTIONS, Sandbox, open_sandbox
-from eksgateway.cli.sandbox_options import SandboxOptions
 from eksgateway.client import Knowledge
+from eksgateway.client.refusal import Refusal, phase_name
 from eksgateway.ledger.listing import list_denials
 from eksgateway.ledger.verify import verify
-from eksgateway.lifetime import ending, until
 from eksgateway.model import Denial
+from eksgateway.sandbox.demo_client import Client
+from eksgateway.sandbox.demo_screen import Screen, State
+from eksgateway.sandbox.options import SandboxOptions
+from eksgateway.sandbox.sandbox import CHANNEL_OPTIONS, Sandbox, open_sandbox
+from eksgateway.signals import ending, until
 from eksgateway.v1 import cancellation_pb2
 from eksgateway.v1 import update_service_pb2 as pb
 

@@ -13,7 +13,7 @@ import pytest
 from eksgateway.errors import EksUnavailable, PolicyObligationUnknown, PolicyUnavailable, PolicyUndefined
 from eksgateway.model import Decision
 from eksgateway.policy.question import Question
-from eksgateway.rpc.reauthorise import AT_ONCE, GOOD_FOR_S, PERIOD_S, SLOW_S
+from eksgateway.rights.reauthorization import AT_ONCE, GOOD_FOR_S, PERIOD_S, SLOW_S
 from eksgateway.watch.state import State
 from support.clock import settle
 from support.logs import capture_logs
@@ -434,7 +434,7 @@ async def test_closing_ends_what_is_being_asked(stage: Stage) -> None:
     stage.policy.before = before
     stage.policy.change("r2")
     await stage.clock.advance()
-    await stage.reauthorisation.close()
+    await stage.reauthorization.close()
     await stage.clock.advance(1)
     assert len(asyncio.all_tasks()) == 1
     assert stage.clock.sleepers == 0

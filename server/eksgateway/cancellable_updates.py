@@ -33,7 +33,7 @@ from eksgateway.policy.question import Question
 
 T = TypeVar("T")
 
-_log = Log(__name__)
+log = Log(__name__)
 
 _MOST_LOOKED_AT = 200  # clusters and updates a page
 _UNREADABLE = (EksError, Overloaded, TargetMismatch)
@@ -112,7 +112,7 @@ class _Look:
         if target not in self.missed:
             self.missed[target] = error
             where = {"account": target.account_id, "region": target.region}
-            _log.warning("survey.missed", **where, reason=error.reason, detail=error.detail)
+            log.warning("survey.missed", **where, reason=error.reason, detail=error.detail)
 
     async def read(self, asked: Awaitable[T]) -> T:
         """What EKS says, if it says so in time: EksUnavailable otherwise."""
@@ -123,7 +123,7 @@ class _Look:
             raise EksUnavailable("EKS did not answer in the time that this call has.") from None
 
 
-class Survey:
+class CancellableUpdates:
     """Reads through ``SharedReads`` alone, one call at a time; facts are at most ``max_age`` seconds old.
 
     ``call_timeout`` is the time of the whole call, of which a page keeps the last third free.

@@ -1,17 +1,17 @@
-"""Places for so many at the same time, which the slow do not keep."""
+"""ConcurrencyLimit for so many at the same time, which the slow do not keep."""
 
 from __future__ import annotations
 
 import asyncio
 
-from eksgateway.rpc.places import Places
+from eksgateway.rights.concurrency import ConcurrencyLimit
 
 SLOW_S = 0.05
 
 
 async def test_who_leaves_late_makes_room_once() -> None:
     """When it has become slow, and not again when it leaves."""
-    places = Places(1, SLOW_S)
+    places = ConcurrencyLimit(1, SLOW_S)
     leave_late = await places.take()
     async with asyncio.timeout(60):
         leave = await places.take()
@@ -26,7 +26,7 @@ async def test_who_leaves_late_makes_room_once() -> None:
 
 async def test_who_leaves_in_time_makes_room_at_once() -> None:
     """And not again later."""
-    places = Places(1, 60)
+    places = ConcurrencyLimit(1, 60)
     for _ in range(3):
         leave = await places.take()
         waiting = asyncio.create_task(places.take())
@@ -38,7 +38,7 @@ async def test_who_leaves_in_time_makes_room_at_once() -> None:
 
 async def test_who_does_not_wait_any_more_takes_no_place() -> None:
     """It is there for the next one."""
-    places = Places(1, 60)
+    places = ConcurrencyLimit(1, 60)
     leave = await places.take()
     waiting = asyncio.create_task(places.take())
     await asyncio.sleep(0)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from eksgateway.cli.issuer import ThrowawayIssuer
 from eksgateway.errors import CredentialsExpired, CredentialsInvalid
 from eksgateway.identity.tokens import JwtIdentity
 from eksgateway.model import Caller
+from eksgateway.sandbox.issuer import ThrowawayIssuer
 from eksgateway.settings import JwtSettings
 from support.clock import FakeClock
 

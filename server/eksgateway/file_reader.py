@@ -16,19 +16,19 @@ HUNG: Final = f"the file system has not answered for {WITHIN_S:g} s"
 MOST_THREADS: Final = 8
 
 
-class Unreadable(Exception):
+class FileUnreadable(Exception):
     """A file cannot be read; the text names neither the file nor anything that it holds."""
 
 
 def read_file(path: Path, most: int) -> bytes:
-    """The content of a file of at most ``most`` bytes. Blocks: call it in a Reader. Raises Unreadable."""
+    """The content of a file of at most ``most`` bytes. Blocks: call it in a Reader. Raises FileUnreadable."""
     try:
         with path.open("rb") as file:
             content = file.read(most + 1)
     except OSError as exc:
-        raise Unreadable(exc.strerror or type(exc).__name__) from exc
+        raise FileUnreadable(exc.strerror or type(exc).__name__) from exc
     if len(content) > most:
-        raise Unreadable(f"is larger than {most} bytes")
+        raise FileUnreadable(f"is larger than {most} bytes")
     return content
 
 

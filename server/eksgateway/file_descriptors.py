@@ -12,7 +12,7 @@ from eksgateway.clock import Clock
 from eksgateway.logs import Log
 from eksgateway.settings import Settings
 
-log = Log("eksgateway.descriptors")
+log = Log(__name__)
 
 # A hard limit may be a thousand million, and some libraries do work for each descriptor that may be open.
 _MOST = 65_536

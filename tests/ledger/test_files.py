@@ -17,7 +17,7 @@ from eksgateway.clock import SystemClock
 from eksgateway.errors import LedgerUnavailable
 from eksgateway.ledger.backup import back_up
 from eksgateway.ledger.completeness import Mark, set_mark
-from eksgateway.ledger.place import LedgerFile
+from eksgateway.ledger.files import LedgerFile
 from eksgateway.ledger.sql import SqlLedger, open_ledger
 from eksgateway.ledger.sqlite import LedgerError
 from eksgateway.ledger.verify import verify

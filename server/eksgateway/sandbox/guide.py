@@ -7,7 +7,7 @@ import textwrap
 from typing import Any
 from urllib.parse import urlsplit
 
-from eksgateway.cli.sandbox_folder import Folder
+from eksgateway.sandbox.folder import Folder
 
 
 def about_opa(url: str, folder: Folder) -> str:

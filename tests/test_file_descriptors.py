@@ -8,9 +8,9 @@ import errno
 from contextlib import ExitStack
 from pathlib import Path
 
-from eksgateway import descriptors
-from eksgateway.cli.issuer import ThrowawayIssuer
+from eksgateway import file_descriptors
 from eksgateway.clock import SystemClock
+from eksgateway.sandbox.issuer import ThrowawayIssuer
 from support.gateway import settings_for
 
 
@@ -26,7 +26,7 @@ async def test_watch_tries_again_when_no_room_could_be_made(tmp_path: Path) -> N
     settings = settings_for(
         tmp_path, "http://127.0.0.1:1", ThrowawayIssuer("test"), limits={"connections": 1}
     )
-    watching = asyncio.create_task(descriptors.watch(settings, SystemClock(), fail))
+    watching = asyncio.create_task(file_descriptors.watch(settings, SystemClock(), fail))
     with ExitStack() as opened:
         async with asyncio.timeout(60):
             while tries < 2 and not watching.done():

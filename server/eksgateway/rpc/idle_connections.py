@@ -26,7 +26,7 @@ QUIET_S = 5.0  # a connection without a call for this long may be ended; longer 
 _LEFT = 0.7  # of the connections that a listener takes, after some were ended
 
 
-class Room(Interceptor):
+class IdleConnections(Interceptor):
     """Knows which peers have calls, and since when others have none. First of all interceptors.
 
     A health watch or reflection is no call here: strangers may hold one on each connection.

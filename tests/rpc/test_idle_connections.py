@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from eksgateway.rpc.call import Call
+from eksgateway.rpc.idle_connections import QUIET_S, IdleConnections
 from eksgateway.rpc.methods import METHODS
-from eksgateway.rpc.room import QUIET_S, Room
 from support.clock import FakeClock
 from support.gateway import running, until
 from support.logs import capture_logs
@@ -75,24 +75,24 @@ class Listening:
 async def test_quiet_connections_end_until_three_tenths_are_free() -> None:
     """Those with a call, or with one lately, stay, but not for a watch of health; without pressure all do."""
     clock = FakeClock()
-    room = Room(clock)
+    idle_connections = IdleConnections(clock)
     async with AsyncExitStack() as stack:
         here = Listening(stack)
         await here.start(clients=10)
         busy, lately = a_call(here.peer(0)), a_call(here.peer(1))
-        await room.admit(busy, None)
+        await idle_connections.admit(busy, None)
         for number in range(2, 10):
-            await room.admit(a_call(here.peer(number), "/grpc.health.v1.Health/Watch"), None)
-        await room.make([here.port], most=10)
+            await idle_connections.admit(a_call(here.peer(number), "/grpc.health.v1.Health/Watch"), None)
+        await idle_connections.make([here.port], most=10)
         await clock.advance(QUIET_S - 1)
-        await room.admit(lately, None)
-        room.leave(lately)
-        await room.make([here.port], most=10)
+        await idle_connections.admit(lately, None)
+        idle_connections.leave(lately)
+        await idle_connections.make([here.port], most=10)
         assert await here.ended(0) == set()
         await clock.advance(1)
-        await room.make([here.port], most=20)  # there is room
+        await idle_connections.make([here.port], most=20)  # there is room
         assert await here.ended(0) == set()
-        await room.make([here.port], most=10)
+        await idle_connections.make([here.port], most=10)
         assert len(ended := await here.ended(3)) == 3
         assert ended <= set(range(2, 10))
 
@@ -100,13 +100,13 @@ async def test_quiet_connections_end_until_three_tenths_are_free() -> None:
 async def test_nothing_ends_while_the_names_of_busy_peers_are_not_understood() -> None:
     """Every connection would look quiet."""
     clock = FakeClock()
-    room = Room(clock)
+    idle_connections = IdleConnections(clock)
     async with AsyncExitStack() as stack:
         here = Listening(stack)
         await here.start(clients=4)
-        await room.admit(a_call("a name of another kind"), None)
+        await idle_connections.admit(a_call("a name of another kind"), None)
         for _ in range(3):
-            await room.make([here.port], most=4)
+            await idle_connections.make([here.port], most=4)
             await clock.advance(QUIET_S)
         assert await here.ended(0) == set()
 
@@ -117,7 +117,7 @@ async def test_peers_have_the_names_that_core_gives_them(
 ) -> None:
     """A connection with a call stays, in each family of addresses, and one without ends."""
     clock = FakeClock()
-    room = Room(clock)
+    idle_connections = IdleConnections(clock)
     listener = {"address": f"{host}:0", "mesh_terminates_tls": True}
     async with AsyncExitStack() as stack:
         gateway = await stack.enter_async_context(running(tmp_path, eks, listeners=[listener]))
@@ -127,11 +127,11 @@ async def test_peers_have_the_names_that_core_gives_them(
                 await used.answer(used.send(CHECK, LIVENESS))
                 await until(lambda: any(line["event"] == "rpc.call" for line in logs))
             (peer,) = (line["peer"] for line in logs if line["event"] == "rpc.call")
-            await room.admit(a_call(peer), None)
+            await idle_connections.admit(a_call(peer), None)
             port = gateway.gateway.listeners[0].port
-            await room.make([port], most=1)
+            await idle_connections.make([port], most=1)
             await clock.advance(QUIET_S)
-            await room.make([port], most=1)
+            await idle_connections.make([port], most=1)
             async with asyncio.timeout(20):
                 await quiet.closed.wait()
             assert (await used.answer(used.send(CHECK, LIVENESS))).status == "0"

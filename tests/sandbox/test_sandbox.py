@@ -18,9 +18,9 @@ import grpc
 import pytest
 import yaml
 
-from eksgateway.cli.sandbox_clusters import CLUSTERS
-from eksgateway.cli.sandbox_folder import Folder, gateway_environment, write_policy
 from eksgateway.policy.data import load_data
+from eksgateway.sandbox.clusters import CLUSTERS
+from eksgateway.sandbox.folder import Folder, gateway_environment, write_policy
 from eksgateway.v1.cancellation_pb2 import CancellationPhase as Phase
 from support.gateway import info
 from support.processes import alive, children_of, eksgateway, eventually, names_in, program

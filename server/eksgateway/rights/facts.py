@@ -13,7 +13,7 @@ from eksgateway.errors import GatewayError
 from eksgateway.logs import Log
 from eksgateway.model import ClusterFacts, ClusterRef, Update, UpdateRef
 
-log = Log("eksgateway.reauthorise")
+log = Log(__name__)
 
 _WHO = "reauthorise"  # one among the callers that take turns, however many watches are asked about
 

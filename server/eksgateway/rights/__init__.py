@@ -1,0 +1,1 @@
+"""The right of each open watch to go on: the policy is asked again until the watch ends."""
