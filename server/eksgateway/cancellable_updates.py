@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from eksgateway import cancellability
-from eksgateway.cancellation import certain
 from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
+from eksgateway.eks.arn import verify_arn
 from eksgateway.eks.shared import SharedReads
 from eksgateway.errors import (
     Denied,
@@ -209,7 +209,7 @@ class CancellableUpdates:
         """Look at the updates of a cluster that the caller may list; where to go on, unless that was all."""
         look.step()
         cluster, who = question.cluster, question.caller.id
-        facts = certain(await look.read(self._reads.cluster(cluster, self._max_age, who)), cluster)
+        facts = verify_arn(await look.read(self._reads.cluster(cluster, self._max_age, who)), cluster)
         if facts.status != "ACTIVE":  # no update can be cancelled then
             return None
         ids = await look.read(self._reads.update_ids(cluster, self._max_age, who))

@@ -8,7 +8,6 @@ is sent. "Cancelled" is only ever said after EKS said it.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -16,6 +15,7 @@ from datetime import datetime
 from eksgateway import errors, phases
 from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
+from eksgateway.eks.arn import verify_arn
 from eksgateway.eks.protocol import Eks
 from eksgateway.ledger.protocol import Ledger
 from eksgateway.logs import Log
@@ -26,7 +26,6 @@ from eksgateway.model import (
     Cancellation,
     CancelRequest,
     ClusterFacts,
-    ClusterRef,
     Decision,
     Intent,
     Outcome,
@@ -200,7 +199,7 @@ class Cancellations:
         if not self._eks.serves(ref.cluster):
             raise errors.TargetNotConfigured
         who = asked.caller
-        cluster = certain(await self._eks.describe_cluster(ref.cluster, on_behalf_of=who), ref.cluster)
+        cluster = verify_arn(await self._eks.describe_cluster(ref.cluster, on_behalf_of=who), ref.cluster)
         update = await self._eks.describe_update(ref, on_behalf_of=who)
         if update.id != ref.update_id:
             raise errors.TargetMismatch(detail=f"decided {ref}, reached {update.id}")
@@ -392,14 +391,3 @@ def _unknown(cancellation_id: str, message: str = "") -> errors.OutcomeUnknown:
     return errors.OutcomeUnknown(
         message, metadata={"cancellation_id": cancellation_id, "phase": Phase.OUTCOME_UNKNOWN.value}
     )
-
-
-_ARN = re.compile(r"arn:aws[a-z-]*:eks:(?P<region>[^:]*):(?P<account>[^:]*):cluster/(?P<name>.*)")
-
-
-def certain(found: ClusterFacts, asked: ClusterRef) -> ClusterFacts:
-    """The facts, if their ARN names exactly this account, region and cluster; raises TargetMismatch."""
-    match = _ARN.fullmatch(found.arn)
-    if match is None or match.groups() != (asked.region, asked.account_id, asked.name):
-        raise errors.TargetMismatch(detail=f"asked for {asked}, reached {found.arn}")
-    return found

@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Protocol
 
-from eksgateway.cancellation import certain
+from eksgateway.eks.arn import verify_arn
 from eksgateway.eks.shared import Seen
 from eksgateway.errors import GatewayError
 from eksgateway.logs import Log
@@ -40,7 +40,7 @@ async def read(reads: Reads, ref: UpdateRef, *, max_age: float, within: float) -
     """Facts that are at most ``max_age`` seconds old; None when they cannot be had ``within`` seconds."""
     try:
         async with asyncio.timeout(within):
-            cluster = certain(await reads.cluster(ref.cluster, max_age, _WHO), ref.cluster)
+            cluster = verify_arn(await reads.cluster(ref.cluster, max_age, _WHO), ref.cluster)
             return Facts(cluster, (await reads.update(ref, max_age, _WHO)).update)
     except (GatewayError, TimeoutError):
         return None

@@ -9,9 +9,10 @@ from typing import Any
 
 from eksgateway import cancellability
 from eksgateway.cancellable_updates import CancellableUpdates, Cursor, Found
-from eksgateway.cancellation import Asked, Cancellations, certain
+from eksgateway.cancellation import Asked, Cancellations
 from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
+from eksgateway.eks.arn import verify_arn
 from eksgateway.eks.budgeted import Budgeted
 from eksgateway.eks.shared import SharedReads
 from eksgateway.errors import EksNotFound, GatewayError, TargetNotConfigured
@@ -80,7 +81,7 @@ class UpdateService:
         admitted = self._question(call, Action.CANCEL, ref.cluster, request.reason, request.ticket)
         at_request = await self._decisions.ask(admitted)
         eks = self._eks.asked_by(call.caller.id)
-        cluster = certain(await eks.describe_cluster(ref.cluster), ref.cluster)
+        cluster = verify_arn(await eks.describe_cluster(ref.cluster), ref.cluster)
         update = await eks.describe_update(ref)
         question = replace(admitted, facts=cluster, update=update)
         await self._decisions.require(replace(question, action=Action.CHECK))
@@ -201,7 +202,7 @@ class UpdateService:
 
     async def _facts(self, cluster: ClusterRef, who: str) -> ClusterFacts:
         """The cluster as shared reads know it, and certainly the one that was asked about."""
-        return certain(await self._reads.cluster(cluster, self._settings.facts_max_age_s, who), cluster)
+        return verify_arn(await self._reads.cluster(cluster, self._settings.facts_max_age_s, who), cluster)
 
     def _update_ref(self, request: Any, *, id_required: bool = False) -> UpdateRef:
         ref = fields.update_ref(request, self._home, id_required=id_required)
