@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eksgateway.model import Cancellation, Outcome, OutcomeKind, Phase, Update, UpdateCancellation
-from eksgateway.phases import cancelling, observed_phase, phase_of, unseen
+from eksgateway.phases import has_no_trace, is_cancelling, phase_of, phase_of_update
 from support import records
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -91,12 +91,12 @@ def test_cancelling_is_what_another_cancel_would_not_change(
     status: str, cancellation: str, expected: bool
 ) -> None:
     """By EKS's own words, of which a new one means that a cancellation is under way."""
-    assert cancelling(update(status, cancellation)) == expected
+    assert is_cancelling(update(status, cancellation)) == expected
 
 
 def test_an_empty_cancellation_keeps_no_cancel_from_being_sent() -> None:
     """It says nothing, and an OK without a cancel at EKS would be untrue."""
-    assert not cancelling(replace(update("InProgress"), cancellation=UpdateCancellation("", "")))
+    assert not is_cancelling(replace(update("InProgress"), cancellation=UpdateCancellation("", "")))
 
 
 @pytest.mark.parametrize(
@@ -129,11 +129,11 @@ def test_unseen_is_said_of_an_update_without_a_trace(
         )
         since = forwarded or asked.time
         now = since + timedelta(seconds=seconds)
-        assert unseen(unknown, update(status, cancellation), now) == expected
-        assert not unseen(replace(unknown, phase=Phase.REQUESTED), update(status, cancellation), now)
+        assert has_no_trace(unknown, update(status, cancellation), now) == expected
+        assert not has_no_trace(replace(unknown, phase=Phase.REQUESTED), update(status, cancellation), now)
 
 
 @pytest.mark.parametrize("status", ["InProgress", "Successful", "Failed", "Paused"])
 def test_an_update_that_nobody_cancelled_shows_no_phase(status: str) -> None:
     """It was not "completed anyway"."""
-    assert observed_phase(update(status)) is None
+    assert phase_of_update(update(status)) is None

@@ -145,7 +145,7 @@ def build_server(
     """Wire the parts together; nothing is opened, bound or started."""
     home = settings.eks.home
     metrics = Metrics()
-    eks = MeasuredEks(eks, metrics.eks_called)
+    eks = MeasuredEks(eks, metrics.count_eks_call)
     decisions = Decisions(policy, ledger.record_denial)
     budget = Budget(settings.eks.calls_per_s, clock, settings.eks.threads)
     reads = SharedReads(eks, budget, clock)
@@ -200,7 +200,7 @@ def build_server(
     tokens = None
     checks: dict[str, Check] = {"policy": decisions.check, "ledger": ledger.check}
     if settings.identity.jwt is not None:
-        tokens = JwtIdentity(settings.identity.jwt, clock, count_groups=metrics.groups_dropped)
+        tokens = JwtIdentity(settings.identity.jwt, clock, count_groups=metrics.count_dropped_groups)
         checks["identity"] = tokens.check
     caller_limits = CallerLimits(settings.limits)
 
@@ -243,11 +243,13 @@ def build_server(
         return opened
 
     listeners = [listen(listener) for listener in settings.listeners]
-    metrics.show_policy(settings.policy.engine, policy)
-    metrics.show("pollers", "Updates that are polled.", lambda: watches.pollers)
-    metrics.show("waiting_calls", "Calls that wait for their turn.", lambda: admission.waiting)
-    metrics.show("served_calls", "Calls that are worked on, without open watches.", lambda: admission.serving)
-    metrics.show("watchers", "Watches of updates.", lambda: watches.watchers)
+    metrics.add_policy(settings.policy.engine, policy)
+    metrics.add_gauge("pollers", "Updates that are polled.", lambda: watches.pollers)
+    metrics.add_gauge("waiting_calls", "Calls that wait for their turn.", lambda: admission.waiting)
+    metrics.add_gauge(
+        "served_calls", "Calls that are worked on, without open watches.", lambda: admission.serving
+    )
+    metrics.add_gauge("watchers", "Watches of updates.", lambda: watches.watchers)
     server = MetricsServer(metrics, settings.metrics, health.unready)
     closers = [server.close, reauthorization.close, watches.close]
     closers += [ledger.close, policy.close, budget.close, eks.close]

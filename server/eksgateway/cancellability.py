@@ -28,7 +28,7 @@ def advise(cluster: ClusterFacts, update: Update) -> Advice:
     """The first row that applies."""
     if update.final:
         return Advice(False, f"The update has ended: it is {update.status}.", "There is nothing to cancel.")
-    if phases.cancelling(update):
+    if phases.is_cancelling(update):
         return Advice(False, "EKS is cancelling this update already.", _WATCH)
     if cluster.status == "UPDATING":
         return Advice(False, "The control plane has begun: the cluster is UPDATING.", _WATCH)

@@ -274,7 +274,7 @@ class Cancellations:
     async def _record(self, committed: Cancellation, outcome: Outcome, begun: float) -> Cancellation:
         """The outcome, recorded and told; the update is followed to its end whatever comes of that."""
         latest, answered = committed, None
-        self._metrics.forwarded(outcome.kind)
+        self._metrics.count_forward(outcome.kind)
         try:
             latest = await self._ledger.record_outcome(committed.id, outcome)
             if outcome.kind is OutcomeKind.ACCEPTED and outcome.update == latest.update:
@@ -291,7 +291,7 @@ class Cancellations:
     async def _forward(self, committed: Cancellation, *, send_before: float) -> Outcome:
         """Send the recorded intent to EKS, with its recorded token, and say what became of it."""
         intent = committed.intent
-        if phases.cancelling(intent.update):
+        if phases.is_cancelling(intent.update):
             return self._outcome(OutcomeKind.ALREADY_CANCELLING, update=intent.update)
         try:
             update = await self._send(committed, send_before)
@@ -337,7 +337,7 @@ class Cancellations:
         status = await self._cluster_status(intent)
         if status != "UPDATING" and isinstance(refusal, errors.FailedPrecondition):
             update = await self._update_now(intent)
-            if update is not None and (phases.cancelling(update) or update.status == "Cancelled"):
+            if update is not None and (phases.is_cancelling(update) or update.status == "Cancelled"):
                 return self._outcome(OutcomeKind.ALREADY_CANCELLING, update=update, error=refusal)
         return self._outcome(OutcomeKind.REFUSED, error=refusal, cluster_status=status)
 
@@ -373,7 +373,7 @@ def recorded_result(cancellation: Cancellation) -> Cancellation:
     """What a caller is told of a recorded cancellation, now or on a repeat: itself, or its error."""
     outcome = cancellation.outcome
     if cancellation.phase is Phase.OUTCOME_UNKNOWN:
-        seems = phases.UNSEEN if cancellation.phase_reason == phases.UNSEEN else ""
+        seems = phases.NO_TRACE if cancellation.phase_reason == phases.NO_TRACE else ""
         raise _unknown(cancellation.id, seems)
     refused = outcome and outcome.kind in (OutcomeKind.REFUSED, OutcomeKind.NOT_FORWARDED)
     if refused and outcome and outcome.error:

@@ -90,33 +90,33 @@ class Metrics:
             registry=self.registry,
         )
 
-    def refused(self, band: str) -> None:
+    def count_refused_call(self, band: str) -> None:
         """An RPC was refused with OVERLOADED before anything was spent on it."""
         self._refused.labels(band).inc()
 
-    def called(self, method: str, status: str, reason: str, seconds: float | None) -> None:
+    def count_call(self, method: str, status: str, reason: str, seconds: float | None) -> None:
         """An RPC has ended; ``seconds`` is None for a watch."""
         self._calls.labels(method, status, reason).inc()
         if seconds is not None:
             self._seconds.labels(method).observe(seconds)
 
-    def forwarded(self, outcome: str) -> None:
+    def count_forward(self, outcome: str) -> None:
         """An intent was forwarded, or could not be."""
         self._forwards.labels(outcome).inc()
 
-    def groups_dropped(self, issuer: str, why: str, groups: int) -> None:
+    def count_dropped_groups(self, issuer: str, why: str, groups: int) -> None:
         """Groups of a token do not count."""
         self._groups.labels(issuer, why).inc(groups)
 
-    def eks_called(self, operation: str, result: str) -> None:
+    def count_eks_call(self, operation: str, result: str) -> None:
         """EKS was called."""
         self._eks.labels(operation, result).inc()
 
-    def show_policy(self, engine: str, policy: Policy) -> None:
+    def add_policy(self, engine: str, policy: Policy) -> None:
         """Tell at each scrape what is in force then."""
         self.registry.register(_PolicyCollector(engine, policy))
 
-    def show(self, name: str, about: str, value: Callable[[], float]) -> None:
+    def add_gauge(self, name: str, about: str, value: Callable[[], float]) -> None:
         """Tell at each scrape how many there are then."""
         Gauge(f"eksgateway_{name}", about, registry=self.registry).set_function(value)
 

@@ -18,8 +18,8 @@ from typing import Final
 
 from eksgateway.model import FINAL_STATUSES, Cancellation, Outcome, OutcomeKind, Phase, Update
 
-UNSEEN_AFTER: Final = timedelta(seconds=10)
-UNSEEN: Final = (
+NO_TRACE_AFTER: Final = timedelta(seconds=10)
+NO_TRACE: Final = (
     "EKS shows the update InProgress without any cancellation, some time after the attempt: it seems that EKS"
     " never got it. A new request_id sends again."
 )
@@ -61,7 +61,7 @@ def phase_of(outcome: Outcome | None, update: Update | None) -> Phase:
     return Phase.OUTCOME_UNKNOWN
 
 
-def cancelling(update: Update) -> bool:
+def is_cancelling(update: Update) -> bool:
     """Whether EKS is at a cancellation of this update, whoever asked for it: another cancel has no effect.
 
     An update whose cancellation Failed goes on, and may be cancelled again. A cancellation's status that is
@@ -74,20 +74,20 @@ def cancelling(update: Update) -> bool:
     return update.cancellation is not None and update.cancellation.status not in ("", "Failed")
 
 
-def unseen(cancellation: Cancellation, update: Update, now: datetime) -> bool:
+def has_no_trace(cancellation: Cancellation, update: Update, now: datetime) -> bool:
     """Whether a cancel that was not answered has, a while after the attempt, left no trace at EKS."""
     shown = _shown(update) is not None or update.status != "InProgress"
     if cancellation.phase is not Phase.OUTCOME_UNKNOWN or shown:
         return False
-    return now >= unseen_from(cancellation)
+    return now >= no_trace_from(cancellation)
 
 
-def unseen_from(cancellation: Cancellation) -> datetime:
+def no_trace_from(cancellation: Cancellation) -> datetime:
     """From when on a look that shows no trace of a cancel says something."""
-    return (cancellation.forward_time or cancellation.intent.time) + UNSEEN_AFTER
+    return (cancellation.forward_time or cancellation.intent.time) + NO_TRACE_AFTER
 
 
-def observed_phase(update: Update) -> Phase | None:
+def phase_of_update(update: Update) -> Phase | None:
     """The phase that an update shows by itself, with no cancellation known here.
 
     None where it shows no cancellation: what nobody cancelled was not "completed anyway".

@@ -14,7 +14,7 @@ from eksgateway.errors import EksUnavailable, PolicyObligationUnknown, PolicyUna
 from eksgateway.model import Decision
 from eksgateway.policy.question import Question
 from eksgateway.rights.reauthorization import AT_ONCE, GOOD_FOR_S, PERIOD_S, SLOW_S
-from eksgateway.watch.state import State
+from eksgateway.watch.state import WatchState
 from support.clock import settle
 from support.logs import capture_logs
 from support.reauthorising import Stage, a_ref
@@ -62,11 +62,11 @@ async def test_an_obligation_that_is_not_known_ends_a_watch_too(stage: Stage) ->
 async def test_what_is_not_read_yet_is_not_told_any_more(stage: Stage) -> None:
     """A reader who comes late is told no state from after the loss, nor one from before."""
     ann = stage.watch()
-    ann.slot.put(State(an_update(), None, START))
+    ann.slot.put(WatchState(an_update(), None, START))
     stage.policy.denies = lambda _: True
     stage.policy.change("r2")
     await stage.clock.advance()
-    ann.slot.put(State(an_update("Successful"), None, START))
+    ann.slot.put(WatchState(an_update("Successful"), None, START))
     assert await ann.reason() == "POLICY_DENIED"
 
 

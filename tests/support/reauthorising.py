@@ -158,7 +158,7 @@ class Stage:
 
     def begin(self, ref: UpdateRef, question: Question, decision: Decision) -> OpenWatch:
         opened = OpenWatch(Slot(self.clock), decision.decision_id)
-        opened.stack.enter_context(self.reauthorization.hold(ref, question, decision, opened.slot))
+        opened.stack.enter_context(self.reauthorization.guard(ref, question, decision, opened.slot))
         self.watches.append(opened)
         return opened
 

@@ -30,8 +30,8 @@ from eksgateway.model import (
     UpdateRef,
 )
 from eksgateway.settings import WatchSettings
-from eksgateway.watch.resume import Position
-from eksgateway.watch.sequence import Kind, WatchEvent, events
+from eksgateway.watch.resume import ResumePosition
+from eksgateway.watch.sequence import WatchEvent, WatchKind, events
 from eksgateway.watch.slot import Watcher
 from eksgateway.watch.watches import Watches
 from support.clock import FakeClock
@@ -151,7 +151,7 @@ class Stream:
     ended: bool = False
     error: GatewayError | None = None
 
-    async def read(self, watcher: Watcher, heartbeat_s: float, position: Position | None) -> None:
+    async def read(self, watcher: Watcher, heartbeat_s: float, position: ResumePosition | None) -> None:
         try:
             async for event in events(watcher, heartbeat_s, position):
                 self.events.append(event)
@@ -167,12 +167,12 @@ class Stream:
     @property
     def news(self) -> list[tuple[str, str, str | None, int]]:
         """What ``told`` has, heartbeats left out."""
-        return [one for one in self.told if one[0] != Kind.HEARTBEAT]
+        return [one for one in self.told if one[0] != WatchKind.HEARTBEAT]
 
     @property
     def statuses(self) -> list[str]:
         """What changed, heartbeats left out."""
-        return [one.update.status for one in self.events if one.kind is not Kind.HEARTBEAT]
+        return [one.update.status for one in self.events if one.kind is not WatchKind.HEARTBEAT]
 
 
 @dataclass
@@ -203,7 +203,7 @@ class Stage:
             assert stage.clock.sleepers == 0
 
     @asynccontextmanager
-    async def watching(self, position: Position | None = None) -> AsyncIterator[Stream]:
+    async def watching(self, position: ResumePosition | None = None) -> AsyncIterator[Stream]:
         """A watcher that reads whatever comes, as a servicer with a fast client does."""
         stream = Stream()
         with self.watches.subscribe(REF, position) as watcher:

@@ -11,8 +11,8 @@ import pytest
 
 from eksgateway.errors import EksNotFound, EksThrottled, EksUnavailable, LedgerUnavailable, Overloaded
 from eksgateway.model import OutcomeKind
-from eksgateway.phases import UNSEEN
-from eksgateway.watch.sequence import Kind
+from eksgateway.phases import NO_TRACE
+from eksgateway.watch.sequence import WatchKind
 from support.watching import START, Stage, a_cancellation, an_update
 
 ASKED = an_update(cancellation="InProgress")
@@ -209,17 +209,19 @@ async def test_an_unanswered_cancel_without_a_trace_is_noted(stage: Stage, watch
         await stage.clock.advance(9)
         assert [each.note for each in stage.record.observations] == [""]
         await stage.clock.advance(3)
-        assert [each.note for each in stage.record.observations] == ["", UNSEEN]
+        assert [each.note for each in stage.record.observations] == ["", NO_TRACE]
         looks = len(stage.reads.calls)
         await stage.clock.advance(60)
         assert len(stage.record.observations) == 2
         assert len(stage.reads.calls) > looks
         stage.reads.says = CANCELLING
         await stage.clock.advance(33)
-        assert [each.note for each in stage.record.observations] == ["", UNSEEN, ""]
+        assert [each.note for each in stage.record.observations] == ["", NO_TRACE, ""]
     if stream is not None:
-        told = [(each.phase, each.state.reason) for each in stream.events if each.kind is not Kind.HEARTBEAT]
-        assert told == [("OUTCOME_UNKNOWN", ""), ("OUTCOME_UNKNOWN", UNSEEN), ("CANCELLING", "")]
+        told = [
+            (each.phase, each.state.reason) for each in stream.events if each.kind is not WatchKind.HEARTBEAT
+        ]
+        assert told == [("OUTCOME_UNKNOWN", ""), ("OUTCOME_UNKNOWN", NO_TRACE), ("CANCELLING", "")]
 
 
 async def test_a_cancel_that_is_still_on_its_way_is_not_called_lost(stage: Stage) -> None:
@@ -234,7 +236,7 @@ async def test_a_cancel_that_is_still_on_its_way_is_not_called_lost(stage: Stage
         assert {each.note for each in stage.record.observations} == {""}
         stage.watches.follow(asked)  # as after a start, or when the outcome could not be recorded
         await stage.clock.advance(6)
-        assert stage.record.observations[-1].note == UNSEEN
+        assert stage.record.observations[-1].note == NO_TRACE
 
 
 async def test_looks_that_fail_are_no_reason_to_look_more_often(stage: Stage) -> None:

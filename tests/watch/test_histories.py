@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from eksgateway.errors import EksError, EksNotFound, EksThrottled, EksUnavailable, LedgerUnavailable
 from eksgateway.model import Update
-from eksgateway.watch.sequence import Kind
+from eksgateway.watch.sequence import WatchKind
 from eksgateway.watch.slot import Watcher
-from eksgateway.watch.state import State
+from eksgateway.watch.state import WatchState
 from support.watching import REF, Stage, a_cancellation, an_update
 
 WATCHERS = 3
@@ -29,7 +29,7 @@ _STEPS = st.one_of(
 @dataclass
 class _Reader:
     watcher: Watcher
-    got: list[State] = field(default_factory=list)
+    got: list[WatchState] = field(default_factory=list)
     failed: bool = False
 
     async def read(self) -> None:
@@ -109,18 +109,18 @@ async def test_any_history(steps: list[str | EksError | float]) -> None:
         await history.end()
         histories = [reader.got for reader in history.readers.values() if not reader.failed]
         if quick.error is None:
-            changes = [event for event in quick.events if event.kind is not Kind.HEARTBEAT]
+            changes = [event for event in quick.events if event.kind is not WatchKind.HEARTBEAT]
             assert [event.sequence for event in changes] == list(range(1, len(changes) + 1))
-            assert [event.kind for event in changes[1:-1]] == [Kind.CHANGE] * (len(changes) - 2)
-            assert (changes[0].kind, changes[-1].kind) == (Kind.SNAPSHOT, Kind.FINAL)
-            histories.append([State(event.update, event.phase, event.observe_time) for event in changes])
+            assert [event.kind for event in changes[1:-1]] == [WatchKind.CHANGE] * (len(changes) - 2)
+            assert (changes[0].kind, changes[-1].kind) == (WatchKind.SNAPSHOT, WatchKind.FINAL)
+            histories.append([WatchState(event.update, event.phase, event.observe_time) for event in changes])
         for states in histories:
             _check(states)
         assert stage.watches.pollers == 0
         assert all(one.settled for one in stage.record.held)
 
 
-def _check(states: list[State]) -> None:
+def _check(states: list[WatchState]) -> None:
     assert states[-1].final
     assert not any(state.final for state in states[:-1])
     assert all(not one.same_as(other) for one, other in pairwise(states))

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from eksgateway.errors import EksUnavailable, ResumeTokenInvalid
 from eksgateway.model import ClusterRef, Phase, Update, UpdateRef
-from eksgateway.watch.resume import LENGTH, Position, decode, encode
-from eksgateway.watch.state import State
+from eksgateway.watch.resume import LENGTH, ResumePosition, decode, encode
+from eksgateway.watch.state import WatchState
 from support.watching import CLUSTER, REF, START, Stage, Stream, a_cancellation, an_update
 
 OTHERS = [
@@ -23,14 +23,14 @@ OTHERS = [
     pytest.param(UpdateRef(replace(CLUSTER, account_id="444455556666"), "update-1"), id="another account"),
 ]
 POSITIONS = st.builds(
-    Position, st.integers(1, 2**53), st.binary(min_size=16, max_size=16), final=st.booleans()
+    ResumePosition, st.integers(1, 2**53), st.binary(min_size=16, max_size=16), final=st.booleans()
 )
 LOOK = 1.1  # seconds: when somebody waits for it, the next one comes a fifth of `poll_s` after the last
-TOKEN = encode(REF, Position(7, bytes(16)))
+TOKEN = encode(REF, ResumePosition(7, bytes(16)))
 
 
-def state(update: Update, phase: Phase | None = None, time: datetime = START) -> State:
-    return State(update, phase, time)
+def state(update: Update, phase: Phase | None = None, time: datetime = START) -> WatchState:
+    return WatchState(update, phase, time)
 
 
 def packed(version: int = 1, sequence: int = 7) -> str:
@@ -41,7 +41,7 @@ def packed(version: int = 1, sequence: int = 7) -> str:
 
 
 @given(POSITIONS)
-def test_there_and_back(position: Position) -> None:
+def test_there_and_back(position: ResumePosition) -> None:
     """A token holds its position, in a size that no name changes."""
     longest = UpdateRef(ClusterRef("1" * 12, "eusc-" + "x" * 500 + "-1", "n" * 100), "u" * 64)
     for ref in (REF, longest):
@@ -93,7 +93,7 @@ def test_any_text(text: str) -> None:
 
 
 @given(POSITIONS, st.integers(0, LENGTH - 1), st.characters())
-def test_a_character_changed(position: Position, place: int, other: str) -> None:
+def test_a_character_changed(position: ResumePosition, place: int, other: str) -> None:
     """A mutated token is refused, or is a position of which the next number still fits everywhere."""
     token = encode(REF, position)
     try:
@@ -129,12 +129,12 @@ def test_a_digest_outlives_its_process() -> None:
 # What a watcher who comes back is told.
 
 
-def after(stream: Stream) -> Position:
+def after(stream: Stream) -> ResumePosition:
     """Where the stream's client is, by a token's way there and back."""
     return decode(encode(REF, stream.events[-1].position), REF)
 
 
-async def seen(stage: Stage, status: str, *, seconds: float = 6) -> Position:
+async def seen(stage: Stage, status: str, *, seconds: float = 6) -> ResumePosition:
     """Where a client is that watched until the update had this status."""
     async with stage.watching() as stream:
         stage.reads.says = an_update(status)
@@ -212,7 +212,7 @@ async def test_from_final(stage: Stage) -> None:
 
 async def test_a_final_that_was_none(stage: Stage) -> None:
     """A token forged so is believed in its number alone: the stream goes on to the real end."""
-    forged = Position(4, bytes(16), final=True)
+    forged = ResumePosition(4, bytes(16), final=True)
     async with stage.watching(forged) as stream:
         await stage.clock.advance(6)
         stage.reads.says = an_update("Successful")
@@ -235,7 +235,7 @@ async def test_a_replica_that_is_behind(stage: Stage) -> None:
     async with stage.watching() as other:
         stage.reads.says = elsewhere.update
         await stage.clock.advance(0.5)
-        async with stage.watching(Position(5, elsewhere.digest)) as stream:
+        async with stage.watching(ResumePosition(5, elsewhere.digest)) as stream:
             assert (other.statuses, stream.events) == (["InProgress"], [])
             await stage.clock.advance(LOOK)
             assert other.statuses == ["InProgress", "Cancelling"]
@@ -261,7 +261,7 @@ async def test_while_eks_cannot_be_read(stage: Stage) -> None:
         position = after(other)
         stage.reads.says = EksUnavailable()
         await stage.clock.advance(6)
-        async with stage.watching(position) as same, stage.watching(Position(5, bytes(16))) as doubtful:
+        async with stage.watching(position) as same, stage.watching(ResumePosition(5, bytes(16))) as doubtful:
             await stage.clock.advance(6)
             assert (same.ended, same.told) == (False, [("HEARTBEAT", "InProgress", None, 1)])
             assert isinstance(doubtful.error, EksUnavailable)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from eksgateway.errors import EksThrottled, EksUnavailable, GatewayError
 from eksgateway.model import Update
 from eksgateway.watch.resume import decode, encode
-from eksgateway.watch.sequence import Kind, WatchEvent
+from eksgateway.watch.sequence import WatchEvent, WatchKind
 from eksgateway.watch.watches import Watches
 from support.clock import FakeClock
 from support.watching import REF, SETTINGS, FakeReads, FakeRecord, Stream, an_update
@@ -187,11 +187,11 @@ async def test_any_history_and_any_cuts(
 
 
 def _check(told: list[WatchEvent]) -> None:
-    news = [event for event in told if event.kind is not Kind.HEARTBEAT]
+    news = [event for event in told if event.kind is not WatchKind.HEARTBEAT]
     assert [event.sequence for event in news] == list(range(1, len(news) + 1))
-    assert [event.kind for event in news[:1]] == [Kind.SNAPSHOT]
-    assert all(event.kind is Kind.CHANGE for event in news[1:-1])
-    assert (news[-1].kind, news[-1].update) == (Kind.FINAL, END)
+    assert [event.kind for event in news[:1]] == [WatchKind.SNAPSHOT]
+    assert all(event.kind is WatchKind.CHANGE for event in news[1:-1])
+    assert (news[-1].kind, news[-1].update) == (WatchKind.FINAL, END)
     # FINAL alone may repeat a state: that of a snapshot taken after the end.
     states = [event.update for event in news]
     if len(news) == 2 and states[0] == END:
@@ -199,5 +199,5 @@ def _check(told: list[WatchEvent]) -> None:
     places = [(*STORY, END).index(update) for update in states]
     assert all(one < other for one, other in pairwise(places)), places
     for before, event in pairwise(told):
-        if event.kind is Kind.HEARTBEAT:
+        if event.kind is WatchKind.HEARTBEAT:
             assert (event.update, event.sequence) == (before.update, before.sequence)

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from eksgateway.errors import EksNotFound
-from eksgateway.watch.sequence import Kind
+from eksgateway.watch.sequence import WatchKind
 from support.watching import START, Stage, an_update
 
 
@@ -32,7 +32,10 @@ async def test_an_update_that_has_ended(stage: Stage, status: str) -> None:
     """It gives SNAPSHOT and FINAL, costs one read, and leaves no poller."""
     stage.reads.says = an_update(status)
     async with stage.watching() as stream:
-        assert [(one.kind, one.sequence) for one in stream.events] == [(Kind.SNAPSHOT, 1), (Kind.FINAL, 2)]
+        assert [(one.kind, one.sequence) for one in stream.events] == [
+            (WatchKind.SNAPSHOT, 1),
+            (WatchKind.FINAL, 2),
+        ]
         assert stream.ended
         assert stage.watches.pollers == 0
     assert len(stage.reads.calls) == 1
@@ -45,7 +48,7 @@ async def test_heartbeats(stage: Stage) -> None:
         assert len(stream.events) == 1
         await stage.clock.advance(0.2)
         beat = stream.events[1]
-        assert (beat.kind, beat.update, beat.sequence) == (Kind.HEARTBEAT, an_update(), 1)
+        assert (beat.kind, beat.update, beat.sequence) == (WatchKind.HEARTBEAT, an_update(), 1)
         assert beat.observe_time > START + timedelta(seconds=8)
         stage.reads.says = an_update("Reticulating")
         await stage.clock.advance(6)

@@ -9,13 +9,13 @@ import pytest
 
 from eksgateway.errors import Draining, EksNotFound
 from eksgateway.watch.slot import Slot
-from eksgateway.watch.state import State
+from eksgateway.watch.state import WatchState
 from support.clock import FakeClock
 from support.watching import START, an_update
 
 
-def state(status: str, seconds: float = 0) -> State:
-    return State(an_update(status), None, START + timedelta(seconds=seconds))
+def state(status: str, seconds: float = 0) -> WatchState:
+    return WatchState(an_update(status), None, START + timedelta(seconds=seconds))
 
 
 @pytest.fixture

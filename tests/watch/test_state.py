@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from eksgateway.model import Cancellation, OutcomeKind, Phase, Update
-from eksgateway.watch.state import Report, State, latest, published_phase, recorded
+from eksgateway.watch.state import Report, WatchState, latest, published_phase, recorded
 from support.watching import START, a_cancellation, an_update
 
 RUNNING = an_update()
@@ -102,7 +102,7 @@ def test_phase(newest: Cancellation | None, update: Update, phase: Phase | None)
 
 def test_time_makes_no_difference() -> None:
     """A state differs by its update or its phase, and by nothing else."""
-    state = State(RUNNING, None, START)
+    state = WatchState(RUNNING, None, START)
     assert state.same_as(replace(state, observe_time=START + timedelta(1)))
     assert not state.same_as(replace(state, phase=Phase.REQUESTED))
     assert not state.same_as(replace(state, update=CANCELLING))

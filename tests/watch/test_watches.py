@@ -10,7 +10,7 @@ import pytest
 
 from eksgateway.errors import Draining, Internal
 from eksgateway.model import Phase, UpdateRef
-from eksgateway.watch.state import State
+from eksgateway.watch.state import WatchState
 from eksgateway.watch.watches import Watches
 from support.logs import capture_logs
 from support.watching import CLUSTER, REF, Stage, a_cancellation, an_update
@@ -150,7 +150,7 @@ async def test_draining(stage: Stage) -> None:
         stage.watches.drain()
         await stage.clock.advance()
         assert isinstance(waiting.error, Draining)
-        assert isinstance(await behind.next(0), State)
+        assert isinstance(await behind.next(0), WatchState)
         with pytest.raises(Draining):
             await behind.next(0)
         with pytest.raises(Draining):

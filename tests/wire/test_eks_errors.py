@@ -11,7 +11,7 @@ import pytest
 
 from eksgateway.ledger.projection import OBSERVED
 from eksgateway.ledger.verify import verify
-from eksgateway.phases import UNSEEN
+from eksgateway.phases import NO_TRACE
 from eksgateway.v1 import cancellation_pb2 as cpb
 from support.gateway import Running, running, until
 from support.simulator import SimulatedEks
@@ -210,17 +210,17 @@ async def test_a_cancel_that_left_no_trace_says_so_after_a_while(tmp_path: Path,
         early = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
         watch = gateway.watch("prod-1", update_id)
         seen = [await watch.read()]
-        while seen[-1].phase_reason != UNSEEN:
+        while seen[-1].phase_reason != NO_TRACE:
             assert seen[-1].phase == cpb.CANCELLATION_PHASE_OUTCOME_UNKNOWN
             assert seen[-1].phase_reason == early.message
             seen.append(await watch.read())
         assert seen[-1].sequence == 2
         kept = await recorded(gateway, request_id="first")
         assert kept.phase == cpb.CANCELLATION_PHASE_OUTCOME_UNKNOWN
-        assert kept.phase_reason == UNSEEN
+        assert kept.phase_reason == NO_TRACE
         assert "new request_id sends again" in kept.phase_reason
         again = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
-        assert (again.reason, again.message) == ("OUTCOME_UNKNOWN", UNSEEN)
+        assert (again.reason, again.message) == ("OUTCOME_UNKNOWN", NO_TRACE)
         assert len(eks.calls("CancelUpdate")) == 1
         other = await gateway.cancel("prod-1", update_id, request_id="second")
         assert other.phase == cpb.CANCELLATION_PHASE_CANCELLING

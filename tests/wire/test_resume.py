@@ -15,7 +15,7 @@ from eksgateway.model import ClusterRef, UpdateRef
 from eksgateway.sandbox.issuer import ThrowawayIssuer
 from eksgateway.v1 import update_pb2
 from eksgateway.v1 import update_service_pb2 as pb
-from eksgateway.watch.resume import LENGTH, Position, encode
+from eksgateway.watch.resume import LENGTH, ResumePosition, encode
 from support.gateway import ACCOUNT, REGION, WHERE, Running, info, running
 from support.simulator import SimulatedEks
 from support.wire import PRODUCTION, refused
@@ -56,7 +56,7 @@ async def watched(here: Running, update_id: str, *statuses: str) -> str:
 def forged(update_id: str, sequence: int, *, final: bool = False) -> str:
     """A token that only somebody who read the code could have made."""
     ref = UpdateRef(ClusterRef(ACCOUNT, REGION, "prod-1"), update_id)
-    return encode(ref, Position(sequence, b"?" * 16, final=final))
+    return encode(ref, ResumePosition(sequence, b"?" * 16, final=final))
 
 
 async def test_a_stream_goes_on_where_another_broke(gateway: Running) -> None:

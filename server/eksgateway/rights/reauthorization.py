@@ -73,7 +73,7 @@ class Reauthorization:
         self._failing = ""
         self._task: asyncio.Task[None] | None = None
 
-    def hold(self, ref: UpdateRef, question: Question, decision: Decision, slot: Slot) -> Stream:
+    def guard(self, ref: UpdateRef, question: Question, decision: Decision, slot: Slot) -> Stream:
         """Let the watch in this slot go on for as long as the question is answered with yes.
 
         ``decision`` is the yes that it began with. It is ended through ``slot.revoke``, and over when the

@@ -65,7 +65,7 @@ class UpdateService:
         self._reads = reads
         self._cancellable_updates = cancellable_updates
         self._watches = watches
-        self._reauthorisation = reauthorization
+        self._reauthorization = reauthorization
         self._home = home
         self._clock = clock
         self._settings = settings
@@ -186,7 +186,7 @@ class UpdateService:
         position = resume.decode(resume_token, ref) if resume_token else None
         with (
             self._watches.subscribe(ref, position, since) as slot,
-            self._reauthorisation.hold(ref, question, decision, slot),
+            self._reauthorization.guard(ref, question, decision, slot),
         ):
             del question, decision  # thousands watch at once
             async for event in events(slot, self._settings.heartbeat_s, position):

@@ -17,9 +17,9 @@ from eksgateway.model import Cancellation, Intent, Observation, Phase, UpdateRef
 from eksgateway.settings import WatchSettings
 from eksgateway.watch.notes import Notes, Record, as_gateway_error
 from eksgateway.watch.pace import Pace
-from eksgateway.watch.resume import Position
+from eksgateway.watch.resume import ResumePosition
 from eksgateway.watch.slot import Slot
-from eksgateway.watch.state import Report, State, latest, published_phase, published_reason, recorded
+from eksgateway.watch.state import Report, WatchState, latest, published_phase, published_reason, recorded
 
 log = Log(__name__)
 
@@ -47,7 +47,7 @@ class _Newcomer:
     """Somebody still without a state: since when, and where an earlier stream had brought them."""
 
     since: float
-    position: Position | None
+    position: ResumePosition | None
 
 
 class Poller:
@@ -105,7 +105,7 @@ class Poller:
         """Whether a cancellation is to be followed."""
         return self._pending
 
-    def attach(self, slot: Slot, since: float, position: Position | None) -> None:
+    def attach(self, slot: Slot, since: float, position: ResumePosition | None) -> None:
         """Let somebody watch: at once from what is known, if that is fresh, else after a look."""
         newcomer = _Newcomer(since, position)
         if self._report is not None and self._fresh(self._report, newcomer):
@@ -256,8 +256,8 @@ class Poller:
     def _note(self, report: Report) -> str:
         """What the report means for a cancel that was not answered, if it means anything."""
         newest = self._attempted
-        unseen = newest is not None and phases.unseen(newest, report.update, report.observe_time)
-        return phases.UNSEEN if unseen else ""
+        unseen = newest is not None and phases.has_no_trace(newest, report.update, report.observe_time)
+        return phases.NO_TRACE if unseen else ""
 
     @property
     def _attempted(self) -> Cancellation | None:
@@ -271,7 +271,7 @@ class Poller:
         newest, report = self._attempted, self._report
         if newest is None or report is None or newest.phase is not Phase.OUTCOME_UNKNOWN or self._failure:
             return math.inf
-        tells = phases.unseen_from(newest)
+        tells = phases.no_trace_from(newest)
         if report.read and report.observe_time >= tells:
             return math.inf
         return (tells - self._clock.now()).total_seconds()
@@ -289,10 +289,10 @@ class Poller:
         for slot in self._watchers:
             slot.put(state)
 
-    def _state(self, report: Report) -> State:
+    def _state(self, report: Report) -> WatchState:
         phase = published_phase(self._newest, report.update)
         reason = published_reason(self._newest, phase)
-        return State(report.update, phase, report.observe_time, reason)
+        return WatchState(report.update, phase, report.observe_time, reason)
 
     def _fresh(self, report: Report, newcomer: _Newcomer) -> bool:
         """Whether a report may be the first state of somebody who watches since then."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from eksgateway.errors import ResumeTokenInvalid
 from eksgateway.model import UpdateRef
-from eksgateway.watch.state import State
+from eksgateway.watch.state import WatchState
 
 _VERSION = 1
 _LAYOUT = struct.Struct(">B16sQ16s?")  # version, the update's name, sequence, the state, FINAL
@@ -27,25 +27,25 @@ _LARGEST_SEQUENCE = 2**53  # every client's numbers hold it, and int64 the next 
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class ResumePosition:
     """The event that a client got last: its sequence, its state's digest, and whether it was FINAL."""
 
     sequence: int
     digest: bytes
     final: bool = False
 
-    def tells_of(self, state: State) -> bool:
+    def tells_of(self, state: WatchState) -> bool:
         """Whether its client has this state already."""
         return state.digest == self.digest
 
 
-def encode(ref: UpdateRef, position: Position) -> str:
+def encode(ref: UpdateRef, position: ResumePosition) -> str:
     """The token, of ``LENGTH`` characters that need no escaping anywhere."""
     raw = _LAYOUT.pack(_VERSION, _name(ref), position.sequence, position.digest, position.final)
     return base64.urlsafe_b64encode(raw).decode()
 
 
-def decode(token: str, ref: UpdateRef) -> Position:
+def decode(token: str, ref: UpdateRef) -> ResumePosition:
     """Where the token's client is. Raises ResumeTokenInvalid for any text that is no token of this update."""
     if len(token) != LENGTH:
         raise ResumeTokenInvalid
@@ -56,7 +56,7 @@ def decode(token: str, ref: UpdateRef) -> Position:
         raise ResumeTokenInvalid from None
     if version != _VERSION or name != _name(ref) or not 1 <= sequence <= _LARGEST_SEQUENCE:
         raise ResumeTokenInvalid
-    return Position(sequence, digest, final)
+    return ResumePosition(sequence, digest, final)
 
 
 def _name(ref: UpdateRef) -> bytes:

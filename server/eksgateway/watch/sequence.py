@@ -8,12 +8,12 @@ from datetime import datetime
 from enum import StrEnum
 
 from eksgateway.model import Phase, Update
-from eksgateway.watch.resume import Position
+from eksgateway.watch.resume import ResumePosition
 from eksgateway.watch.slot import Watcher
-from eksgateway.watch.state import State
+from eksgateway.watch.state import WatchState
 
 
-class Kind(StrEnum):
+class WatchKind(StrEnum):
     """Why an event is sent."""
 
     SNAPSHOT = "SNAPSHOT"
@@ -28,8 +28,8 @@ class WatchEvent:
     with the time EKS was last seen.
     """
 
-    kind: Kind
-    state: State
+    kind: WatchKind
+    state: WatchState
     sequence: int
     observe_time: datetime
 
@@ -42,13 +42,13 @@ class WatchEvent:
         return self.state.phase
 
     @property
-    def position(self) -> Position:
+    def position(self) -> ResumePosition:
         """Where whoever got this event is."""
-        return Position(self.sequence, self.state.digest, final=self.kind is Kind.FINAL)
+        return ResumePosition(self.sequence, self.state.digest, final=self.kind is WatchKind.FINAL)
 
 
 async def events(
-    watcher: Watcher, heartbeat_s: float, position: Position | None = None
+    watcher: Watcher, heartbeat_s: float, position: ResumePosition | None = None
 ) -> AsyncIterator[WatchEvent]:
     """SNAPSHOT, then CHANGEs with HEARTBEATs between them, then FINAL, after which it ends.
 
@@ -59,30 +59,30 @@ async def events(
     sequence. ``watcher`` was subscribed with the same position. Raises what ``watcher.next`` raises.
     """
     last: WatchEvent | None = None
-    while last is None or last.kind is not Kind.FINAL:
+    while last is None or last.kind is not WatchKind.FINAL:
         state = await watcher.next(heartbeat_s)
         if state is None:
             if last is not None:  # the first message is a state, however long EKS takes
                 seen = watcher.last_seen or last.observe_time
-                yield replace(last, kind=Kind.HEARTBEAT, observe_time=seen)
+                yield replace(last, kind=WatchKind.HEARTBEAT, observe_time=seen)
             continue
         sequence, kinds = _after(last, state) if last else _first(position, state)
         for number, kind in enumerate(kinds, sequence + 1):
             last = WatchEvent(kind, state, number, state.observe_time)
             yield last
         if last is None:
-            last = WatchEvent(Kind.HEARTBEAT, state, sequence, state.observe_time)
+            last = WatchEvent(WatchKind.HEARTBEAT, state, sequence, state.observe_time)
             yield last
 
 
-def _after(last: WatchEvent, state: State) -> tuple[int, tuple[Kind, ...]]:
-    return last.sequence, (Kind.FINAL if state.final else Kind.CHANGE,)
+def _after(last: WatchEvent, state: WatchState) -> tuple[int, tuple[WatchKind, ...]]:
+    return last.sequence, (WatchKind.FINAL if state.final else WatchKind.CHANGE,)
 
 
-def _first(position: Position | None, state: State) -> tuple[int, tuple[Kind, ...]]:
+def _first(position: ResumePosition | None, state: WatchState) -> tuple[int, tuple[WatchKind, ...]]:
     """The sequence before a stream's first state, and what is told of that state."""
     if position is None:
-        return 0, (Kind.SNAPSHOT, Kind.FINAL) if state.final else (Kind.SNAPSHOT,)
+        return 0, (WatchKind.SNAPSHOT, WatchKind.FINAL) if state.final else (WatchKind.SNAPSHOT,)
     if state.final:
-        return position.sequence - position.final, (Kind.FINAL,)
-    return position.sequence, () if position.tells_of(state) else (Kind.CHANGE,)
+        return position.sequence - position.final, (WatchKind.FINAL,)
+    return position.sequence, () if position.tells_of(state) else (WatchKind.CHANGE,)

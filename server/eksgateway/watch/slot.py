@@ -10,7 +10,7 @@ from typing import Protocol, Self
 
 from eksgateway.clock import Clock
 from eksgateway.errors import GatewayError
-from eksgateway.watch.state import State
+from eksgateway.watch.state import WatchState
 
 
 class Watcher(Protocol):
@@ -20,7 +20,7 @@ class Watcher(Protocol):
     def last_seen(self) -> datetime | None:
         """When EKS was last seen, also when it said nothing new; None before the first state."""
 
-    async def next(self, timeout: float) -> State | None:  # noqa: ASYNC109 - on the injected clock
+    async def next(self, timeout: float) -> WatchState | None:  # noqa: ASYNC109 - on the injected clock
         """The next state that differs from the last one given, at first the current one.
 
         None after ``timeout`` seconds without one. Raises what ended the watch: an EksError, Draining
@@ -46,8 +46,8 @@ class Slot:
         self._clock = clock
         self._left = left
         self._waiting: asyncio.Future[None] | None = None
-        self._unread: State | None = None
-        self._given: State | None = None
+        self._unread: WatchState | None = None
+        self._given: WatchState | None = None
         self._closed: GatewayError | None = None
         self.last_seen: datetime | None = None
 
@@ -57,7 +57,7 @@ class Slot:
     def __exit__(self, *_: object) -> None:
         self._left(self)
 
-    def put(self, state: State) -> None:
+    def put(self, state: WatchState) -> None:
         """Make this the state to read, and the time EKS was last seen."""
         latest = self._unread or self._given
         if self._closed or (latest is not None and latest.final and not state.final):
@@ -77,7 +77,7 @@ class Slot:
         self.close(error)
         self._unread = None
 
-    async def next(self, timeout: float) -> State | None:  # noqa: ASYNC109 - on the injected clock
+    async def next(self, timeout: float) -> WatchState | None:  # noqa: ASYNC109 - on the injected clock
         """See ``Watcher``; for one reader at a time."""
         due = self._clock.monotonic() + timeout
         while self._unread is None:

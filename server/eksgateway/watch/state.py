@@ -14,7 +14,7 @@ from eksgateway.model import Cancellation, Phase, Update
 
 
 @dataclass(frozen=True)  # without slots: the digest is kept, for all who are given this state
-class State:
+class WatchState:
     """What a watcher is told. Two states differ when update, phase or reason differ: see ``same_as``."""
 
     update: Update
@@ -32,7 +32,7 @@ class State:
         told = codec.encode(self.told if self.reason else self.told[:2])
         return hashlib.sha256(told.encode()).digest()[:16]
 
-    def same_as(self, other: State | None) -> bool:
+    def same_as(self, other: WatchState | None) -> bool:
         """Equal but for the time: seeing the same again is no change."""
         return other is not None and self.told == other.told
 
@@ -105,7 +105,7 @@ def published_phase(newest: Cancellation | None, update: Update) -> Phase | None
     """
     if newest is not None:
         return phases.phase_of(newest.outcome, update)
-    return phases.observed_phase(update)
+    return phases.phase_of_update(update)
 
 
 def published_reason(newest: Cancellation | None, phase: Phase | None) -> str:

@@ -12,7 +12,7 @@ from eksgateway.model import Cancellation, UpdateRef
 from eksgateway.settings import WatchSettings
 from eksgateway.watch.notes import Record
 from eksgateway.watch.poller import Poller, Reads, Tools
-from eksgateway.watch.resume import Position
+from eksgateway.watch.resume import ResumePosition
 from eksgateway.watch.slot import Slot
 
 log = Log(__name__)
@@ -39,7 +39,9 @@ class Watches:
         """How many watch an update that is polled."""
         return sum(poller.watchers for poller, _ in self._pollers.values())
 
-    def subscribe(self, ref: UpdateRef, position: Position | None = None, since: float | None = None) -> Slot:
+    def subscribe(
+        self, ref: UpdateRef, position: ResumePosition | None = None, since: float | None = None
+    ) -> Slot:
         """Watch an update, starting its poller or joining it. Raises Draining.
 
         ``since`` is when the watcher came (monotonic), by default now. It watches until it leaves the slot.

@@ -26,7 +26,7 @@ class AccessLog(Interceptor):
 
     def leave(self, call: Call) -> None:
         seconds = self._clock.monotonic() - call.started
-        self._metrics.called(
+        self._metrics.count_call(
             call.path if call.method else "unknown",  # as many as clients can think of
             call.status,
             call.reason,

@@ -84,7 +84,7 @@ class Refusals:
 
     def add(self, flow: Flow) -> None:
         """A call of this flow was refused."""
-        self._metrics.refused(flow.band.name.lower())
+        self._metrics.count_refused_call(flow.band.name.lower())
         if not self._flows:
             asyncio.get_running_loop().call_later(1.0, self._log)
         self._flows[flow] += 1
