@@ -31,19 +31,19 @@ from eksgateway.model import Cancellation
 from eksgateway.policy.engine import PolicyEngine
 from eksgateway.rights.reauthorization import Reauthorization
 from eksgateway.rpc.admission import Admission
-from eksgateway.rpc.cancellations import CancellationService
-from eksgateway.rpc.health import Check, Health, probe
+from eksgateway.rpc.cancellation_service import CancellationService
+from eksgateway.rpc.cpu_load import CpuLoad
+from eksgateway.rpc.health import HealthService, ReadinessCheck, run_readiness_checks
 from eksgateway.rpc.idle_connections import IdleConnections
 from eksgateway.rpc.interceptors.access_log import AccessLog
-from eksgateway.rpc.interceptors.admit import Admit, Recognise, Refusals
+from eksgateway.rpc.interceptors.authenticate import Authenticate
 from eksgateway.rpc.interceptors.authorize import Authorize
 from eksgateway.rpc.interceptors.chain import Chain
-from eksgateway.rpc.interceptors.identity import ProveIdentity
 from eksgateway.rpc.interceptors.limits import CallerLimits, Limits
+from eksgateway.rpc.interceptors.seats import MoveSeat, RefusalLog, TakeSeat
 from eksgateway.rpc.listener import Listener
-from eksgateway.rpc.processor import ProcessTime
 from eksgateway.rpc.reflection import add_reflection
-from eksgateway.rpc.updates import UpdateService
+from eksgateway.rpc.update_service import UpdateService
 from eksgateway.settings import ListenerSettings, Settings
 from eksgateway.v1 import cancellation_service_pb2_grpc, update_service_pb2_grpc
 from eksgateway.watch.watches import Watches
@@ -67,10 +67,10 @@ class Gateway:
     listeners: list[Listener]
     settings: Settings
     limits: Limits
-    health: Health
+    health: HealthService
     watches: Watches
     cancellations: Cancellations
-    checks: dict[str, Check]
+    checks: dict[str, ReadinessCheck]
     policy: PolicyEngine
     ledger: Ledger
     metrics: MetricsServer
@@ -102,11 +102,11 @@ class Gateway:
         await self.warm()
         if self.tokens is not None:
             await self.tokens.settle(_FIRST_KEYS_S)
-        self._probe = asyncio.create_task(probe(self.health, self.checks, self.clock))
+        self._probe = asyncio.create_task(run_readiness_checks(self.health, self.checks, self.clock))
 
     async def make_room(self) -> None:
         """End quiet connections where nearly all are held."""
-        await self.idle_connections.make([listener.port for listener in self.listeners], self.connections)
+        await self.idle_connections.end_idle([listener.port for listener in self.listeners], self.connections)
 
     def reload(self) -> None:
         """Look for another policy and other keys now; certificates are renewed by themselves."""
@@ -167,7 +167,7 @@ def build_server(
         call_timeout=settings.limits.call_timeout_s,
     )
     limits = Limits(settings.limits)
-    health = Health()
+    health = HealthService()
     reauthorization = Reauthorization(
         decisions=decisions,
         policy=policy,
@@ -198,14 +198,14 @@ def build_server(
     )
     history = CancellationService(decisions=decisions, ledger=ledger, home=home, clock=clock)
     tokens = None
-    checks: dict[str, Check] = {"policy": decisions.check, "ledger": ledger.check}
+    checks: dict[str, ReadinessCheck] = {"policy": decisions.check, "ledger": ledger.check}
     if settings.identity.jwt is not None:
         tokens = JwtIdentity(settings.identity.jwt, clock, count_groups=metrics.count_dropped_groups)
         checks["identity"] = tokens.check
     caller_limits = CallerLimits(settings.limits)
 
-    refusals = Refusals(metrics)
-    admission = Admission(settings.limits.calls + settings.limits.watches, ProcessTime(), refusals.add)
+    refusals = RefusalLog(metrics)
+    admission = Admission(settings.limits.calls + settings.limits.watches, CpuLoad(), refusals.add)
     connections = file_descriptors.connections_of(settings)
     idle_connections = IdleConnections(clock)
 
@@ -214,15 +214,15 @@ def build_server(
         chain = Chain(
             before=(
                 idle_connections,
-                Admit(admission, identity, certificates=certificates, settings=settings.limits),
+                TakeSeat(admission, identity, certificates=certificates, settings=settings.limits),
                 AccessLog(clock, metrics),
                 limits,
-                ProveIdentity(
+                Authenticate(
                     identity,
                     certificates=certificates,
                     reflection=settings.reflection,
                 ),
-                Recognise(admission),
+                MoveSeat(admission),
                 caller_limits,
             ),
             after=(Authorize(decisions, home, clock),),

@@ -64,7 +64,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class ClusterRef:
-    """A cluster by name in a target. Nothing is checked here: see ``rpc.fields``."""
+    """A cluster by name in a target. Nothing is checked here: see ``rpc.request_fields``."""
 
     account_id: str
     region: str

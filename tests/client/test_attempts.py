@@ -13,7 +13,7 @@ from eksgateway import errors
 from eksgateway.client.addresses import Fault
 from eksgateway.client.attempts import Attempts, Credentials, Timing, may_pass
 from eksgateway.client.errors import ErrorDetails
-from eksgateway.rpc.interceptors.errors import status_of
+from eksgateway.rpc.error_status import status_of
 from support.clock import FakeClock
 
 LEAVES = sorted(errors.BY_REASON.items())

@@ -13,7 +13,7 @@ from grpc_status import rpc_status
 
 from eksgateway import errors
 from eksgateway.client import ErrorDetails
-from eksgateway.rpc.interceptors.errors import status_of
+from eksgateway.rpc.error_status import status_of
 
 KEY = "grpc-status-details-bin"
 DENIED = status_of(errors.PolicyDenied(metadata={"reasons": "one\ntwo", "decision_id": "d-1"}))

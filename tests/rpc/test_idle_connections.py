@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from eksgateway.rpc.call import Call
-from eksgateway.rpc.idle_connections import QUIET_S, IdleConnections
+from eksgateway.rpc.idle_connections import IDLE_S, IdleConnections
 from eksgateway.rpc.methods import METHODS
 from support.clock import FakeClock
 from support.gateway import running, until
@@ -83,16 +83,16 @@ async def test_quiet_connections_end_until_three_tenths_are_free() -> None:
         await idle_connections.admit(busy, None)
         for number in range(2, 10):
             await idle_connections.admit(a_call(here.peer(number), "/grpc.health.v1.Health/Watch"), None)
-        await idle_connections.make([here.port], most=10)
-        await clock.advance(QUIET_S - 1)
+        await idle_connections.end_idle([here.port], most=10)
+        await clock.advance(IDLE_S - 1)
         await idle_connections.admit(lately, None)
         idle_connections.leave(lately)
-        await idle_connections.make([here.port], most=10)
+        await idle_connections.end_idle([here.port], most=10)
         assert await here.ended(0) == set()
         await clock.advance(1)
-        await idle_connections.make([here.port], most=20)  # there is room
+        await idle_connections.end_idle([here.port], most=20)  # there is room
         assert await here.ended(0) == set()
-        await idle_connections.make([here.port], most=10)
+        await idle_connections.end_idle([here.port], most=10)
         assert len(ended := await here.ended(3)) == 3
         assert ended <= set(range(2, 10))
 
@@ -106,8 +106,8 @@ async def test_nothing_ends_while_the_names_of_busy_peers_are_not_understood() -
         await here.start(clients=4)
         await idle_connections.admit(a_call("a name of another kind"), None)
         for _ in range(3):
-            await idle_connections.make([here.port], most=4)
-            await clock.advance(QUIET_S)
+            await idle_connections.end_idle([here.port], most=4)
+            await clock.advance(IDLE_S)
         assert await here.ended(0) == set()
 
 
@@ -129,9 +129,9 @@ async def test_peers_have_the_names_that_core_gives_them(
             (peer,) = (line["peer"] for line in logs if line["event"] == "rpc.call")
             await idle_connections.admit(a_call(peer), None)
             port = gateway.gateway.listeners[0].port
-            await idle_connections.make([port], most=1)
-            await clock.advance(QUIET_S)
-            await idle_connections.make([port], most=1)
+            await idle_connections.end_idle([port], most=1)
+            await clock.advance(IDLE_S)
+            await idle_connections.end_idle([port], most=1)
             async with asyncio.timeout(20):
                 await quiet.closed.wait()
             assert (await used.answer(used.send(CHECK, LIVENESS))).status == "0"

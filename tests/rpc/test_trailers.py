@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eksgateway import errors
-from eksgateway.rpc.interceptors.errors import status_of
-from eksgateway.rpc.interceptors.trailers import MOST_BYTES, cut, cut_list, fitting, wire_size
+from eksgateway.rpc.error_status import status_of
+from eksgateway.rpc.trailers import MOST_BYTES, cut, cut_list, fitting, wire_size
 
 IDS = (("eksgateway-request-id", "r" * 64), ("eksgateway-decision-id", "d" * 36))
 LONG = {"ASCII": "word ", "escaped": "100 % ", "umlauts": "Störung ", "CJK": "障害", "emoji": "👩‍🚒"}

@@ -14,7 +14,7 @@ import pytest
 
 from eksgateway.errors import EksThrottled, Overloaded, PolicyUnavailable
 from eksgateway.policy.question import Question
-from eksgateway.rpc import pages
+from eksgateway.rpc import page_tokens
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.error_reason_pb2 import ErrorReason
 from support.gateway import ACCOUNT, REGION, Running, running
@@ -389,6 +389,6 @@ async def test_a_forged_token_shows_no_more_than_none(gateway: Running, place: s
     """Whatever place it names, each cluster and update from there on is decided as ever."""
     seeded(gateway.eks)
     lister = gateway.credentials("lister", "listers")
-    token = pages.encode(place, "cancellable", "jwt:test:lister")
+    token = page_tokens.encode(place, "cancellable", "jwt:test:lister")
     answer = await list_cancellable(gateway, lister, page_token=token)
     assert answer == pb.ListCancellableUpdatesResponse()

@@ -27,10 +27,10 @@ _READY_SERVICES = (READINESS, UPDATES, CANCELLATIONS)
 _INTERVAL_S = 2.0
 
 
-Check: TypeAlias = Callable[[], Awaitable[None]]
+ReadinessCheck: TypeAlias = Callable[[], Awaitable[None]]
 
 
-class Health:
+class HealthService:
     """What is served now. NOT_SERVING until the first probe found every part ready.
 
     ``faults`` holds the error reason of each part that is not ready, by the part's name.
@@ -91,7 +91,9 @@ class Health:
             await changed.wait()
 
 
-async def probe(health: Health, checks: Mapping[str, Check], clock: Clock) -> None:
+async def run_readiness_checks(
+    health: HealthService, checks: Mapping[str, ReadinessCheck], clock: Clock
+) -> None:
     """Keep readiness true to whether every part can do its work; runs until cancelled.
 
     ``checks`` holds one check for each part, by the name it has in the log. A check returns when its
@@ -108,7 +110,7 @@ async def probe(health: Health, checks: Mapping[str, Check], clock: Clock) -> No
         await clock.sleep(_INTERVAL_S)
 
 
-async def _fault(check: Check, name: str) -> str:
+async def _fault(check: ReadinessCheck, name: str) -> str:
     """The error reason of a check that fails, or an empty string."""
     try:
         await check()

@@ -22,7 +22,7 @@ from eksgateway.rpc.methods import Place
 
 log = Log(__name__)
 
-QUIET_S = 5.0  # a connection without a call for this long may be ended; longer than a call waits in core
+IDLE_S = 5.0  # a connection without a call for this long may be ended; longer than a call waits in core
 _LEFT = 0.7  # of the connections that a listener takes, after some were ended
 
 
@@ -52,13 +52,13 @@ class IdleConnections(Interceptor):
         if not self._calls[call.peer]:
             del self._calls[call.peer], self._begun[call.peer]
 
-    async def make(self, ports: Collection[int], most: int) -> None:
+    async def end_idle(self, ports: Collection[int], most: int) -> None:
         """End the longest quiet connections of each of these listeners that has nearly ``most``."""
         held = await asyncio.to_thread(_look, frozenset(ports), frozenset())
         now = self._clock.monotonic()
         names = {name for _, name in held}
         self._quiet = {name: self._quiet.get(name, now) for name in names if name not in self._calls}
-        if any(begun <= now - QUIET_S and peer not in names for peer, begun in self._begun.items()):
+        if any(begun <= now - IDLE_S and peer not in names for peer, begun in self._begun.items()):
             log.warning(
                 "room.unreadable"
             )  # a peer's name that is not understood: its connection would look quiet
@@ -66,7 +66,7 @@ class IdleConnections(Interceptor):
         doomed = []
         for port in ports:
             mine = [name for its_port, name in held if its_port == port]
-            quiet = [name for name in mine if self._quiet.get(name, now) <= now - QUIET_S]
+            quiet = [name for name in mine if self._quiet.get(name, now) <= now - IDLE_S]
             quiet.sort(key=self._quiet.__getitem__)
             doomed += quiet[: max(0, len(mine) - int(most * _LEFT))]
         if doomed:

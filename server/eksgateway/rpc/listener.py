@@ -8,8 +8,8 @@ import contextlib
 import grpc
 
 from eksgateway.clock import Clock
-from eksgateway.rpc.accepting import make_server
 from eksgateway.rpc.certificates import Certificates
+from eksgateway.rpc.grpc_server import make_server
 from eksgateway.settings import LimitSettings, ListenerSettings, SettingsError
 
 # Calls that core has not handed over yet queue in order of arrival, whoever sent them. The bound on streams

@@ -13,7 +13,7 @@ from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
 from eksgateway.model import Action, Target
 from eksgateway.policy.question import Question
-from eksgateway.rpc import fields
+from eksgateway.rpc import request_fields
 from eksgateway.rpc.call import Call
 from eksgateway.rpc.interceptors.interceptor import Interceptor
 from eksgateway.rpc.methods import Access
@@ -31,8 +31,8 @@ class Authorize(Interceptor):
         if call.method is None or call.method.access is not Access.POLICY:
             return
         request: Any = call.request
-        cluster = fields.clip_cluster(fields.cluster_ref(request.cluster, self._home))
-        update_id = _text(request, "update_id", fields.ID_LENGTH)
+        cluster = request_fields.clip_cluster(request_fields.cluster_ref(request.cluster, self._home))
+        update_id = _text(request, "update_id", request_fields.ID_LENGTH)
         call.about = f"{cluster}/{update_id}" if update_id else str(cluster)
         for action in call.method.actions:
             question = Question(
@@ -42,16 +42,16 @@ class Authorize(Interceptor):
                 method=call.path,
                 decision_id=call.decision_id,
                 time=self._clock.now(),
-                reason=_text(request, "reason", fields.REASON_LENGTH),
-                ticket=_text(request, "ticket", fields.TICKET_LENGTH),
+                reason=_text(request, "reason", request_fields.REASON_LENGTH),
+                ticket=_text(request, "ticket", request_fields.TICKET_LENGTH),
             )
             await self._decisions.require(
                 question,
                 cancels=Action.CANCEL in call.method.actions,
                 update_id=update_id,
-                request_id=_text(request, "request_id", fields.ID_LENGTH),
+                request_id=_text(request, "request_id", request_fields.ID_LENGTH),
             )
 
 
 def _text(request: Any, name: str, longest: int) -> str:
-    return fields.clip(getattr(request, name, ""), longest)
+    return request_fields.clip(getattr(request, name, ""), longest)

@@ -20,12 +20,11 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from eksgateway.errors import EksUnavailable, MethodUnknown, RequestInvalid, RequestTooLarge, WatcherTooSlow
-from eksgateway.rpc import fields
+from eksgateway.rpc import error_status, request_fields
 from eksgateway.rpc.call import Call
-from eksgateway.rpc.interceptors import errors
 from eksgateway.rpc.interceptors.deadline import Deadline
 from eksgateway.rpc.interceptors.interceptor import Interceptor
-from eksgateway.rpc.interceptors.sending import Headers, send
+from eksgateway.rpc.interceptors.stream_headers import Headers, send
 from eksgateway.rpc.methods import METHODS, Access, Place
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -133,7 +132,7 @@ class Chain(grpc.aio.ServerInterceptor):
             raise RequestInvalid("The call has no message.")
         deadline.set(ends, _unanswered)
         call.request = self._parse(route, raw)
-        call.request_id = fields.request_id_of(call.request) or call.request_id
+        call.request_id = request_fields.request_id_of(call.request) or call.request_id
         for interceptor in self._after:
             await interceptor.admit(call, context)
             call.admitted += 1
@@ -143,7 +142,7 @@ class Chain(grpc.aio.ServerInterceptor):
         # ever reads, and the call's places are free at once.
         wait = 0.0 if isinstance(error, WatcherTooSlow) else self._write_timeout
         deadline.set(deadline.now + wait)
-        await errors.end(call, context, error)
+        await error_status.end(call, context, error)
 
     # -- Its answer -----------------------------------------------------------------------------
 

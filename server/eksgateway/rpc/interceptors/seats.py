@@ -12,7 +12,7 @@ from eksgateway.metrics import Metrics
 from eksgateway.model import Action
 from eksgateway.rpc.admission import Admission
 from eksgateway.rpc.call import Call
-from eksgateway.rpc.interceptors.identity import credentials
+from eksgateway.rpc.interceptors.authenticate import credentials
 from eksgateway.rpc.interceptors.interceptor import Interceptor
 from eksgateway.rpc.methods import Access, Place
 from eksgateway.rpc.queues import Band, Flow
@@ -21,7 +21,7 @@ from eksgateway.settings import LimitSettings
 log = Log(__name__)
 
 
-class Admit(Interceptor):
+class TakeSeat(Interceptor):
     """Queues a call with others of its caller if its credentials were proved before, and with others of its
     connection otherwise; calls about the gateway itself with those of their connection.
     """
@@ -56,7 +56,7 @@ class Admit(Interceptor):
         return Flow(call.peer, Band.STRANGER) if caller is None else _flow_of(caller, call)
 
 
-class Recognise(Interceptor):
+class MoveSeat(Interceptor):
     """After identity: a stranger's call is its caller's from here on. So it leaves the seat of its
     connection, which may be a proxy's, to the next stranger, however long EKS takes.
     """
@@ -75,7 +75,7 @@ def _flow_of(caller: str, call: Call) -> Flow:
     return Flow(caller, Band.CANCEL if cancels else Band.READ)
 
 
-class Refusals:
+class RefusalLog:
     """Counts the calls that get no turn, and logs them once a second: a line for each would feed a flood."""
 
     def __init__(self, metrics: Metrics) -> None:

@@ -17,8 +17,8 @@ from grpc_status import rpc_status
 from eksgateway import errors
 from eksgateway.logs import Log
 from eksgateway.rpc.call import Call
-from eksgateway.rpc.interceptors.sending import send
-from eksgateway.rpc.interceptors.trailers import cut, cut_list, fitting
+from eksgateway.rpc.interceptors.stream_headers import send
+from eksgateway.rpc.trailers import cut, cut_list, fitting
 
 log = Log(__name__)
 

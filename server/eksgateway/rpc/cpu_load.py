@@ -7,7 +7,7 @@ import time
 _BUSY = 0.6  # of one core: the event loop and the threads share one, because of the GIL
 
 
-class ProcessTime:
+class CpuLoad:
     """Compares the processor time that the process has used with the time that has passed."""
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from grpc._cython import cygrpc
 
-from eksgateway.rpc.accepting import missing_names
+from eksgateway.rpc.grpc_server import missing_names
 
 
 def test_missing_names_is_empty_for_the_locked_grpc() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eksgateway.model import Phase, Update, UpdateCancellation, UpdateError, UpdateParam
-from eksgateway.rpc import convert
+from eksgateway.rpc import to_proto
 from eksgateway.v1 import update_pb2
 
 # What a proto's string can hold: any text but lone surrogates.
@@ -31,12 +31,12 @@ _updates = st.builds(
 @given(_updates)
 def test_an_update_over_the_wire_is_the_same_update(update: Update) -> None:
     """Any value EKS may send comes out as it went in; absent stays absent."""
-    sent = convert.update(update).SerializeToString()
-    assert convert.update_from(update_pb2.Update.FromString(sent)) == update
+    sent = to_proto.update(update).SerializeToString()
+    assert to_proto.update_from(update_pb2.Update.FromString(sent)) == update
 
 
 def test_every_phase_has_a_value_of_its_own() -> None:
     """One enum value for each phase, and UNSPECIFIED for none."""
-    values = [convert.phase(phase) for phase in (None, *Phase)]
+    values = [to_proto.phase(phase) for phase in (None, *Phase)]
     assert len(set(values)) == len(Phase) + 1
     assert values[0] == 0

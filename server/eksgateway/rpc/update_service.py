@@ -29,7 +29,7 @@ from eksgateway.model import (
 )
 from eksgateway.policy.question import Question
 from eksgateway.rights.reauthorization import Reauthorization
-from eksgateway.rpc import convert, fields, pages
+from eksgateway.rpc import page_tokens, request_fields, to_proto
 from eksgateway.rpc.call import Call
 from eksgateway.settings import WatchSettings
 from eksgateway.v1 import error_reason_pb2
@@ -72,7 +72,7 @@ class UpdateService:
 
     async def CancelUpdate(self, request: pb.CancelUpdateRequest, call: Call) -> pb.CancelUpdateResponse:
         cancellation = await self._cancel(request, call)
-        return pb.CancelUpdateResponse(cancellation=convert.cancellation(cancellation))
+        return pb.CancelUpdateResponse(cancellation=to_proto.cancellation(cancellation))
 
     async def CheckCancelUpdate(
         self, request: pb.CheckCancelUpdateRequest, call: Call
@@ -86,9 +86,9 @@ class UpdateService:
         question = replace(admitted, facts=cluster, update=update)
         await self._decisions.require(replace(question, action=Action.CHECK))
         decision = await self._decisions.ask(question) if at_request.allowed else at_request
-        answer = pb.CheckCancelUpdateResponse(decision=convert.decision(decision))
+        answer = pb.CheckCancelUpdateResponse(decision=to_proto.decision(decision))
         if await self._decisions.allows(replace(question, action=Action.GET)):
-            answer.update.CopyFrom(convert.update(update))
+            answer.update.CopyFrom(to_proto.update(update))
             advice = cancellability.advise(cluster, update)
             answer.cancellability.cancellable_now = advice.cancellable_now
             answer.cancellability.explanation = advice.explanation
@@ -97,15 +97,15 @@ class UpdateService:
 
     async def GetUpdate(self, request: pb.GetUpdateRequest, call: Call) -> pb.GetUpdateResponse:
         update, _, _ = await self._admit(call, Action.GET, self._update_ref(request))
-        return pb.GetUpdateResponse(update=convert.update(update))
+        return pb.GetUpdateResponse(update=to_proto.update(update))
 
     async def ListUpdates(self, request: pb.ListUpdatesRequest, call: Call) -> pb.ListUpdatesResponse:
-        cluster = fields.cluster_ref(request.cluster, self._home)
-        checked = fields.Fields()
-        fields.check_cluster(checked, cluster)
+        cluster = request_fields.cluster_ref(request.cluster, self._home)
+        checked = request_fields.Fields()
+        request_fields.check_cluster(checked, cluster)
         checked.between("page_size", request.page_size, 0, _MOST_ON_A_PAGE)
         bound_to = ("updates", call.caller.id, str(cluster))
-        position = pages.decode(checked, request.page_token, *bound_to)
+        position = page_tokens.decode(checked, request.page_token, *bound_to)
         checked.done()
         self._serve(cluster)
         who = call.caller.id
@@ -121,16 +121,18 @@ class UpdateService:
                 continue
             question = self._question(call, Action.GET, cluster)
             if await self._decisions.allows(replace(question, facts=facts, update=seen.update)):
-                updates.append(convert.update(seen.update))
-        return pb.ListUpdatesResponse(updates=updates, next_page_token=pages.encode(following, *bound_to))
+                updates.append(to_proto.update(seen.update))
+        return pb.ListUpdatesResponse(
+            updates=updates, next_page_token=page_tokens.encode(following, *bound_to)
+        )
 
     async def ListCancellableUpdates(
         self, request: pb.ListCancellableUpdatesRequest, call: Call
     ) -> pb.ListCancellableUpdatesResponse:
-        checked = fields.Fields()
+        checked = request_fields.Fields()
         checked.between("page_size", request.page_size, 0, _MOST_CANCELLABLE)
         bound_to = ("cancellable", call.caller.id)
-        start = Cursor.parse(pages.decode(checked, request.page_token, *bound_to))
+        start = Cursor.parse(page_tokens.decode(checked, request.page_token, *bound_to))
         everywhere = ClusterRef(self._home.account_id, self._home.region, "")
         question = self._question(call, Action.LIST, everywhere)
         targets = await self._cancellable_updates.admitted(question)
@@ -141,7 +143,7 @@ class UpdateService:
         return pb.ListCancellableUpdatesResponse(
             updates=[_cancellable(found) for found in page.found],
             unreachable=[_unreachable(target, error) for target, error in page.missed.items()],
-            next_page_token=pages.encode(str(page.following or ""), *bound_to),
+            next_page_token=page_tokens.encode(str(page.following or ""), *bound_to),
         )
 
     def WatchUpdate(
@@ -153,7 +155,7 @@ class UpdateService:
         self, request: pb.CancelUpdateAndWatchRequest, call: Call
     ) -> AsyncIterator[pb.CancelUpdateAndWatchResponse]:
         cancellation = await self._cancel(request, call, id_required=True, also=(Action.WATCH,))
-        yield pb.CancelUpdateAndWatchResponse(cancellation=convert.cancellation(cancellation))
+        yield pb.CancelUpdateAndWatchResponse(cancellation=to_proto.cancellation(cancellation))
         call.become_watch()
         async for message in self._watch(call, cancellation.ref):
             yield pb.CancelUpdateAndWatchResponse(watch=message)
@@ -205,7 +207,7 @@ class UpdateService:
         return verify_arn(await self._reads.cluster(cluster, self._settings.facts_max_age_s, who), cluster)
 
     def _update_ref(self, request: Any, *, id_required: bool = False) -> UpdateRef:
-        ref = fields.update_ref(request, self._home, id_required=id_required)
+        ref = request_fields.update_ref(request, self._home, id_required=id_required)
         self._serve(ref.cluster)
         return ref
 
@@ -231,20 +233,20 @@ class UpdateService:
 def _message(ref: UpdateRef, event: WatchEvent, now: datetime) -> pb.WatchUpdateResponse:
     return pb.WatchUpdateResponse(
         kind=pb.WatchKind.Value(f"WATCH_KIND_{event.kind.value}"),
-        update=convert.update(event.update),
-        phase=convert.phase(event.phase),
+        update=to_proto.update(event.update),
+        phase=to_proto.phase(event.phase),
         phase_reason=event.state.reason,
         sequence=event.sequence,
-        observe_time=convert.timestamp(event.observe_time),
+        observe_time=to_proto.timestamp(event.observe_time),
         resume_token=resume.encode(ref, event.position),
-        age=convert.duration(now - event.observe_time),
+        age=to_proto.duration(now - event.observe_time),
     )
 
 
 def _cancellable(found: Found) -> pb.CancellableUpdate:
     return pb.CancellableUpdate(
-        cluster=convert.cluster_ref(found.ref.cluster),
-        update=convert.update(found.update),
+        cluster=to_proto.cluster_ref(found.ref.cluster),
+        update=to_proto.update(found.update),
         explanation=found.explanation,
     )
 

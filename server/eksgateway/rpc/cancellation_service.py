@@ -14,7 +14,7 @@ from eksgateway.errors import CancellationNotFound, RequestInvalid
 from eksgateway.ledger.protocol import HistoryFilter, Ledger, Readable
 from eksgateway.model import Action, Cancellation, ClusterRef, Target
 from eksgateway.policy.question import Question
-from eksgateway.rpc import convert, fields, pages
+from eksgateway.rpc import page_tokens, request_fields, to_proto
 from eksgateway.rpc.call import Call
 from eksgateway.v1 import cancellation_service_pb2 as pb
 
@@ -44,26 +44,26 @@ class CancellationService:
             found = await self._visible(request.cancellation_id, call)
         if found is None:
             raise CancellationNotFound
-        return pb.GetCancellationResponse(cancellation=convert.cancellation(found))
+        return pb.GetCancellationResponse(cancellation=to_proto.cancellation(found))
 
     async def ListCancellations(
         self, request: pb.ListCancellationsRequest, call: Call
     ) -> pb.ListCancellationsResponse:
-        checked = fields.Fields()
+        checked = request_fields.Fields()
         checked.between("page_size", request.page_size, 0, _LONGEST_PAGE)
         checked.text("caller", request.caller, _LONGEST_CALLER)
         cluster = None
         if request.HasField("cluster"):
-            cluster = fields.cluster_ref(request.cluster, self._home)
-            fields.check_cluster(checked, cluster)
+            cluster = request_fields.cluster_ref(request.cluster, self._home)
+            request_fields.check_cluster(checked, cluster)
         bound_to = ("cancellations", call.caller.id, str(cluster or ""), request.caller)
-        before = pages.decode(checked, request.page_token, *bound_to)
+        before = page_tokens.decode(checked, request.page_token, *bound_to)
         checked.done()
         which = HistoryFilter(cluster, request.caller, await self._readable(cluster, request.caller, call))
         page = await self._ledger.history(which, request.page_size or _DEFAULT_PAGE, before)
-        visible = [convert.cancellation(row) for row in page.cancellations if await self._may_see(row, call)]
+        visible = [to_proto.cancellation(row) for row in page.cancellations if await self._may_see(row, call)]
         return pb.ListCancellationsResponse(
-            cancellations=visible, next_page_token=pages.encode(page.before, *bound_to)
+            cancellations=visible, next_page_token=page_tokens.encode(page.before, *bound_to)
         )
 
     async def _readable(self, cluster: ClusterRef | None, caller_id: str, call: Call) -> Readable:

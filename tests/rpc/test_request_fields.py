@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eksgateway.rpc.fields import Fields
+from eksgateway.rpc.request_fields import Fields
 
 TAKEN = {
     "empty": "",

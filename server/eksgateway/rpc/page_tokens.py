@@ -10,7 +10,7 @@ import hashlib
 import json
 from typing import Any
 
-from eksgateway.rpc.fields import Fields
+from eksgateway.rpc.request_fields import Fields
 
 _LONGEST = 49_152  # a request has room for it; EKS's own tokens, which are inside, have no stated bound
 

@@ -12,7 +12,7 @@ from eksgateway.rpc.interceptors.interceptor import Interceptor
 from eksgateway.rpc.methods import Access
 
 
-class ProveIdentity(Interceptor):
+class Authenticate(Interceptor):
     """Credentials become a Caller, by what this listener demands: of certificates nothing is read where it
     does not ask for them. ``reflection`` is the setting of that name.
     """
