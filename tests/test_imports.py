@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent / "server" / "eksgateway"
 
 BASE = {
     *("model", "errors", "phases", "clock", "settings", "signals", "logs", "file_reader", "metrics", "v1"),
-    *("file_descriptors", "strict_json", "strict_yaml"),
+    *("file_descriptors", "single_flight", "strict_json", "strict_yaml"),
 }
 PARTS = {"policy", "ledger", "eks", "identity"}
 FLOWS = {"cancellation", "cancellability", "cancellable_updates", "decisions", "watch"}
