@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from eksgateway.clock import Clock, SystemClock
 from eksgateway.errors import EksNotReached, StartError, UpstreamCredentials
 from eksgateway.logs import Log
-from eksgateway.policy.load import open_engine
+from eksgateway.policy.factory import open_engine
 from eksgateway.settings import LedgerSettings, Settings
 
 if TYPE_CHECKING:

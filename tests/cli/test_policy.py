@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from eksgateway.cli.main import app
 from eksgateway.clock import SystemClock
-from eksgateway.policy.load import open_engine
+from eksgateway.policy.factory import open_engine
 from eksgateway.settings import PolicySettings
 
 EXAMPLE = Path(__file__).parents[2] / "policies" / "data.example.yaml"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from eksgateway.policy.loaded import LoadedPolicy
+from eksgateway.policy.loaded_policy import LoadedPolicy
 from eksgateway.policy.wasm import WasmEngine, machine
 from eksgateway.policy.wasm_module import PolicyModule
 from support.opa import OpaServer, running_opa

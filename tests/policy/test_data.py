@@ -12,7 +12,7 @@ import pytest
 
 from eksgateway.clock import SystemClock
 from eksgateway.policy.data import MAX_DATA_BYTES, PolicyDataError, describe, find_faults, load_data
-from eksgateway.policy.load import open_engine
+from eksgateway.policy.factory import open_engine
 from eksgateway.settings import PolicySettings
 from support.opa import EXAMPLE_DATA
 from support.policy_cases import CONTENT

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from eksgateway.errors import Overloaded, PolicyUnavailable
-from eksgateway.policy.source import read_module
+from eksgateway.policy.files import read_module
 from eksgateway.policy.wasm import WasmEngine
 from support.clock import settle
 from support.opa import compiled_rego

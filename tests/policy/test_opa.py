@@ -284,7 +284,7 @@ async def test_the_next_edge_is_what_opa_tells_of_its_freezes(
     clock = FakeClock()
     engine = await connect(fake.url, clock=clock)
     await _until(lambda: engine.revision == "hash-1")
-    edge = engine.next_edge(clock.now())
+    edge = engine.next_freeze_change(clock.now())
     assert (edge and edge.isoformat()) == expected
 
 
@@ -297,7 +297,7 @@ async def test_edges_that_are_not_told_again_stay(fake: AnsweringServer, connect
     fake.answers, fake.at["/edges"] = [decides("hash-2")], Says(b"", 500)
     engine.reload()
     await _until(lambda: engine.revision == "hash-2")
-    assert engine.next_edge(clock.now()) is not None
+    assert engine.next_freeze_change(clock.now()) is not None
 
 
 async def test_what_is_in_force_is_asked_again_soon_after_no_answer(

@@ -11,7 +11,7 @@ import pytest
 
 from eksgateway.clock import SystemClock
 from eksgateway.errors import PolicyUnavailable, PolicyUndefined
-from eksgateway.policy.load import open_engine
+from eksgateway.policy.factory import open_engine
 from eksgateway.settings import OpaSettings, PolicySettings
 from support.opa import EXAMPLE_DATA, POLICIES, OpaServer, running_opa
 from support.questions import at_request, caller
@@ -87,13 +87,13 @@ async def test_the_edges_of_freezes_are_those_of_the_data(tmp_path: Path) -> Non
         engine = await open_engine(_settings(server.url), SystemClock())
         try:
             await engine.check()
-            assert engine.next_edge(now) == datetime(2026, 12, 20, tzinfo=UTC)
+            assert engine.next_freeze_change(now) == datetime(2026, 12, 20, tzinfo=UTC)
             server.put("eksgateway/freezes", [{"until": "2026-12-01T06:00:00Z"}, "none"])
             await engine.check()
-            assert engine.next_edge(now) == datetime(2026, 12, 1, 6, tzinfo=UTC)
+            assert engine.next_freeze_change(now) == datetime(2026, 12, 1, 6, tzinfo=UTC)
             server.remove("eksgateway/freezes")
             await engine.check()
-            assert engine.next_edge(now) is None
+            assert engine.next_freeze_change(now) is None
         finally:
             await engine.close()
 

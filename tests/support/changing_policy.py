@@ -15,7 +15,7 @@ from typing import Any
 
 from eksgateway.clock import SystemClock
 from eksgateway.policy.engine import PolicyEngine
-from eksgateway.policy.load import open_engine
+from eksgateway.policy.factory import open_engine
 from eksgateway.settings import OpaSettings, PolicySettings
 from support.opa import POLICIES, OpaServer, running_opa
 

@@ -23,7 +23,7 @@ from eksgateway.eks.adapter import BotoEks
 from eksgateway.ledger.protocol import Ledger
 from eksgateway.ledger.sql import open_ledger
 from eksgateway.policy.engine import PolicyEngine
-from eksgateway.policy.load import open_engine
+from eksgateway.policy.factory import open_engine
 from eksgateway.sandbox.issuer import ThrowawayIssuer
 from eksgateway.settings import Settings
 from eksgateway.v1 import cancellation_pb2 as cpb

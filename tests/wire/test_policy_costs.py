@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from eksgateway.cli.main import app
 from eksgateway.clock import SystemClock
 from eksgateway.policy.engine import PolicyEngine, PolicyLoadError
-from eksgateway.policy.load import open_engine
+from eksgateway.policy.factory import open_engine
 from eksgateway.settings import PolicySettings
 from support.gateway import POLICY_DATA, running, until
 from support.logs import capture_logs

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from eksgateway.clock import SystemClock
-from eksgateway.policy.load import open_engine
+from eksgateway.policy.factory import open_engine
 from eksgateway.sandbox.issuer import ThrowawayIssuer
 from eksgateway.settings import OpaSettings, PolicySettings
 from eksgateway.v1 import update_service_pb2 as pb

@@ -22,10 +22,10 @@ from eksgateway.ledger.sqlite import LedgerError
 from eksgateway.model import Action, Decision, Denial, Intent
 from eksgateway.policy.data import PolicyDataError, describe, load_data
 from eksgateway.policy.engine import PolicyLoadError
-from eksgateway.policy.inputs import load_inputs
+from eksgateway.policy.evaluator import PolicyEvaluator, open_evaluator
+from eksgateway.policy.files import read_module, revision_of
+from eksgateway.policy.input_files import load_inputs
 from eksgateway.policy.question import Question
-from eksgateway.policy.source import read_module, revision_of
-from eksgateway.policy.trial import Trial, open_trial
 from eksgateway.rpc.methods import METHODS, UPDATES
 from eksgateway.settings import SettingsError, load
 
@@ -37,7 +37,7 @@ def check_data(file: Path, module: Path | None) -> int:
     """The exit code: 0 for data that a gateway would put in force."""
     try:
         data, wasm = load_data(file), read_module(module)
-        with open_trial(wasm, data):  # opening decides the costliest questions
+        with open_evaluator(wasm, data):  # opening decides the costliest questions
             pass
     except PolicyDataError as exc:
         print(exc)
@@ -61,14 +61,14 @@ def try_inputs(file: Path, data: Path | None, config: Path | None, module: Path 
                 "say by which data to decide: --data FILE, or --config FILE with `policy.data`"
             )
         documents = load_inputs(file, datetime.now(UTC))
-        with open_trial(read_module(module), load_data(data)) as trial:
+        with open_evaluator(read_module(module), load_data(data)) as trial:
             for number, document in enumerate(documents, start=1):
                 print(f"{number}. {_asked(document)}")
                 _explain(trial, document)
     return UNUSABLE if failed else 0
 
 
-def _explain(trial: Trial, document: dict[str, Any]) -> None:
+def _explain(trial: PolicyEvaluator, document: dict[str, Any]) -> None:
     for line in _said(trial.decide(document)):
         print(f"   {line}")
     covering = list(trial.covering(document))
@@ -94,8 +94,8 @@ def diff(ledger: Path, data: Path, old: Path | None, module: Path | None) -> int
     counts = {"decided": 0, "allowed": 0, "denied": 0}
     with _told() as failed, ExitStack() as stack:
         wasm = read_module(module)
-        candidate = stack.enter_context(open_trial(wasm, load_data(data)))
-        baseline = stack.enter_context(open_trial(wasm, load_data(old))) if old else None
+        candidate = stack.enter_context(open_evaluator(wasm, load_data(data)))
+        baseline = stack.enter_context(open_evaluator(wasm, load_data(old))) if old else None
         for recorded in _recorded(ledger):
             before = baseline.decide(recorded.document) if baseline else recorded.decision
             after = candidate.decide(recorded.document)

@@ -17,8 +17,8 @@ from typing import Any, Final, cast
 import jsonschema
 
 from eksgateway.policy.documents import Unquoted, read_json, read_yaml
-from eksgateway.policy.edges import Edges, in_order, is_written_right, moment
 from eksgateway.policy.engine import PolicyLoadError
+from eksgateway.policy.freezes import Edges, in_order, is_written_right, moment
 
 MAX_DATA_BYTES: Final = 4 << 20
 

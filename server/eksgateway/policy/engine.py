@@ -54,7 +54,7 @@ class PolicyEngine(Protocol):
         decisions asks again then. It may be missed that one was in force for a moment.
         """
 
-    def next_edge(self, now: datetime) -> datetime | None:
+    def next_freeze_change(self, now: datetime) -> datetime | None:
         """When a freeze begins or ends next, after ``now``: decisions differ from then on under the
         same revision. None when there is no such time, or the policy does not tell: ask again from time
         to time.

@@ -18,7 +18,6 @@ from eksgateway.clock import Clock, wait_for
 from eksgateway.errors import GatewayError, PolicyInvalid, PolicyUnavailable
 from eksgateway.logs import Log
 from eksgateway.model import Decision
-from eksgateway.policy.edges import Edges, in_order, next_of
 from eksgateway.policy.engine import (
     MAX_ANSWER_BYTES,
     SAMPLES,
@@ -28,6 +27,7 @@ from eksgateway.policy.engine import (
     read_decision,
     read_json,
 )
+from eksgateway.policy.freezes import Edges, in_order, next_of
 from eksgateway.policy.question import Question
 from eksgateway.policy.revision import Revision
 from eksgateway.settings import OpaSettings
@@ -82,7 +82,7 @@ class OpaEngine:
     async def revision_after(self, revision: str) -> str:
         return await self._revision.after(revision)
 
-    def next_edge(self, now: datetime) -> datetime | None:
+    def next_freeze_change(self, now: datetime) -> datetime | None:
         return next_of(self._edges, now)
 
     def reload(self) -> None:

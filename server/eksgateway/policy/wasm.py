@@ -14,16 +14,16 @@ from eksgateway.clock import Clock
 from eksgateway.errors import Overloaded
 from eksgateway.file_reader import HUNG, Reader
 from eksgateway.model import Action, Decision
-from eksgateway.policy.costs import MAX_CPU_S, PolicyTooCostly
-from eksgateway.policy.edges import next_of
+from eksgateway.policy.decision_cost import MAX_CPU_S, PolicyTooCostly
 from eksgateway.policy.engine import SAMPLES, PolicyLoadError, Reloads, read_decision
-from eksgateway.policy.loaded import LoadedPolicy, NotAtOnce
+from eksgateway.policy.files import PolicyFiles
+from eksgateway.policy.freezes import next_of
+from eksgateway.policy.loaded_policy import LoadedPolicy, NeedsThread
 from eksgateway.policy.question import Question
-from eksgateway.policy.reload import Follower
+from eksgateway.policy.reloader import Follower
 from eksgateway.policy.revision import Revision
-from eksgateway.policy.source import PolicyFiles
-from eksgateway.policy.ticker import Ticker
 from eksgateway.policy.wasm_module import PolicyModule
+from eksgateway.policy.wasm_runtime import Ticker
 from eksgateway.policy.workers import Workers
 
 _TIMEOUT_S: Final = 2.0
@@ -76,7 +76,7 @@ class WasmEngine:
         try:
             # Compiling takes long enough to be felt by everybody else on the loop.
             policy = await asyncio.to_thread(
-                lambda: LoadedPolicy.proved(
+                lambda: LoadedPolicy.load(
                     PolicyModule(engine, ticker, wasm), data, max_cpu_s=_max_cpu_s(timeout_s)
                 )
             )
@@ -101,7 +101,7 @@ class WasmEngine:
         def prove() -> LoadedPolicy:
             kept = module.wasm == wasm  # compiling is nearly all the work
             code = module if kept else PolicyModule(module.engine, module.ticker, wasm)
-            return LoadedPolicy.proved(code, data, max_cpu_s=_max_cpu_s(self._timeout_s))
+            return LoadedPolicy.load(code, data, max_cpu_s=_max_cpu_s(self._timeout_s))
 
         self._policy = await asyncio.to_thread(prove)
         self._revision.set(self._policy.revision)
@@ -115,7 +115,7 @@ class WasmEngine:
     async def revision_after(self, revision: str) -> str:
         return await self._revision.after(revision)
 
-    def next_edge(self, now: datetime) -> datetime | None:
+    def next_freeze_change(self, now: datetime) -> datetime | None:
         return next_of(self._policy.edges, now)
 
     @property
@@ -130,7 +130,7 @@ class WasmEngine:
         policy, document = self._policy, json.dumps(question.to_input()).encode()
         try:
             result = policy.evaluate_at_once(document, groups=len(question.caller.groups))
-        except NotAtOnce:
+        except NeedsThread:
             result = await self._workers.run(
                 question.caller.id,
                 lambda: policy.evaluate(document, deadline_s=self._timeout_s),

@@ -15,7 +15,7 @@ import wasmtime
 
 from eksgateway.errors import PolicyInvalid
 from eksgateway.policy.engine import MAX_ANSWER_BYTES, PolicyLoadError, read_json
-from eksgateway.policy.ticker import Ticker
+from eksgateway.policy.wasm_runtime import Ticker
 
 _PAGE: Final = 65_536
 MAX_MEMORY_BYTES: Final = 128 << 20  # of one instance: data, input, and what an evaluation allocates

@@ -90,7 +90,7 @@ class Reauthorization:
         self._expiry = min(self._expiry, until)
         if until - mono < _TICK_S:  # else the next tick is in time to plan for it
             self._wake.set()
-        if (decision.policy_revision, self._policy.next_edge(question.time)) != self._rules(now):
+        if (decision.policy_revision, self._policy.next_freeze_change(question.time)) != self._rules(now):
             self._ask([right], _FACTS_SOON_S)  # they have changed while it was being decided
         return stream
 
@@ -130,7 +130,7 @@ class Reauthorization:
 
     def _rules(self, now: datetime) -> tuple[str, datetime | None]:
         """What decides: differs after every change, also when the wall clock is set over an edge."""
-        return self._policy.revision, self._policy.next_edge(now)
+        return self._policy.revision, self._policy.next_freeze_change(now)
 
     def _rest(self) -> float:
         edge = self._in_force[1]

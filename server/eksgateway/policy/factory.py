@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from eksgateway.clock import Clock
 from eksgateway.policy.engine import PolicyEngine
-from eksgateway.policy.source import PolicyFiles
+from eksgateway.policy.files import PolicyFiles
 from eksgateway.settings import PolicySettings
 
 

@@ -12,7 +12,7 @@ from eksgateway.file_reader import HUNG, Reader
 from eksgateway.logs import Log
 from eksgateway.policy.data import changes, describe
 from eksgateway.policy.engine import PolicyLoadError, Reloads
-from eksgateway.policy.source import Content, PolicyFiles
+from eksgateway.policy.files import Content, PolicyFiles
 
 log = Log(__name__)
 

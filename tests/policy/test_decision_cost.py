@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from eksgateway.model import Action
-from eksgateway.policy.costs import MANY_GROUPS, PolicyTooCostly, questions
-from eksgateway.policy.loaded import LoadedPolicy, NotAtOnce
-from eksgateway.policy.source import read_module
+from eksgateway.policy.decision_cost import MANY_GROUPS, PolicyTooCostly, questions
+from eksgateway.policy.files import read_module
+from eksgateway.policy.loaded_policy import LoadedPolicy, NeedsThread
 from eksgateway.policy.wasm import machine
 from eksgateway.policy.wasm_module import PolicyInstance, PolicyModule
 from support.opa import compiled_rego
@@ -146,7 +146,7 @@ def test_a_policy_that_cannot_decide_within_its_limits_is_refused(
     """By which limit, with which question, and what to do."""
     module = compiled(compiled_rego(rego, tmp_path))
     with pytest.raises(PolicyTooCostly, match=told) as refused:
-        LoadedPolicy.proved(module, {})
+        LoadedPolicy.load(module, {})
     assert "name groups, subjects and clusters without `*`" in str(refused.value)
 
 
@@ -157,7 +157,7 @@ def test_time_is_cpu_time(compiled: Callable[..., PolicyModule]) -> None:
         for _ in range(6):
             process = stack.enter_context(subprocess.Popen(spin, stdin=subprocess.PIPE))
             stack.callback(process.kill)
-        policy = LoadedPolicy.proved(compiled(), data("all alike", 300))
+        policy = LoadedPolicy.load(compiled(), data("all alike", 300))
         stack.callback(policy.close)
         assert policy.ready
 
@@ -167,13 +167,13 @@ def test_what_takes_long_is_left_to_threads(
     shape: str, grants: int, at_once: bool, compiled: Callable[..., PolicyModule]
 ) -> None:
     """Small data is decided at once; large data never holds up the event loop."""
-    policy = LoadedPolicy.proved(compiled(), data(shape, grants))
+    policy = LoadedPolicy.load(compiled(), data(shape, grants))
     document = json.dumps(at_request(caller("jwt:corp:a", "corp:1"), "get").to_input()).encode()
     try:
         if at_once:
             assert policy.evaluate_at_once(document, groups=1)["rules"] == ["g-1"]
         else:
-            with pytest.raises(NotAtOnce):
+            with pytest.raises(NeedsThread):
                 policy.evaluate_at_once(document, groups=1)
             assert len(policy.evaluate(document, deadline_s=60)["rules"]) == 100
     finally:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from eksgateway.errors import GatewayError
 from eksgateway.model import Decision
 from eksgateway.policy.engine import read_decision
-from eksgateway.policy.loaded import LoadedPolicy
+from eksgateway.policy.loaded_policy import LoadedPolicy
 from eksgateway.policy.wasm import machine
 from eksgateway.policy.wasm_module import PolicyModule
 
@@ -19,11 +19,11 @@ _EVALUATION_S: Final = 2.0  # as `policy.timeout_s` by default
 _LOADED: Final = 256  # parts of the grants that are kept, for the next input
 
 
-class Trial:
-    """A module with its data. Use ``open_trial``."""
+class PolicyEvaluator:
+    """A module with its data. Use ``open_evaluator``."""
 
     def __init__(self, module: PolicyModule, data: dict[str, Any]) -> None:
-        self._policy = LoadedPolicy.proved(module, data)
+        self._policy = LoadedPolicy.load(module, data)
         self._module = module
         self._grants: list[Any] = data["eksgateway"]["grants"]
         self._part = lru_cache(_LOADED)(self._load_part)
@@ -62,11 +62,11 @@ class Trial:
 
 
 @contextmanager
-def open_trial(wasm: bytes, data: dict[str, Any]) -> Iterator[Trial]:
+def open_evaluator(wasm: bytes, data: dict[str, Any]) -> Iterator[PolicyEvaluator]:
     """A policy to try things on. Raises PolicyLoadError."""
     engine, ticker = machine()
     try:
-        trial = Trial(PolicyModule(engine, ticker, wasm), data)
+        trial = PolicyEvaluator(PolicyModule(engine, ticker, wasm), data)
         try:
             yield trial
         finally:

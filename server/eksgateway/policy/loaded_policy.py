@@ -8,10 +8,10 @@ import math
 from typing import Any, Final, Self
 
 from eksgateway.errors import PolicyUnavailable
-from eksgateway.policy.costs import MAX_CPU_S, Answer, at_once_groups
 from eksgateway.policy.data import edges_of
+from eksgateway.policy.decision_cost import MAX_CPU_S, Answer, at_once_groups
 from eksgateway.policy.engine import PolicyLoadError, read_result
-from eksgateway.policy.source import revision_of
+from eksgateway.policy.files import revision_of
 from eksgateway.policy.wasm_module import EvaluationFailed, PolicyInstance, PolicyModule
 
 _LOAD_S: Final = 10.0
@@ -20,7 +20,7 @@ _STOPPED_S: Final = 0.02  # and the time after which one that takes longer all t
 _STRIKES: Final = 3
 
 
-class NotAtOnce(Exception):
+class NeedsThread(Exception):
     """An input was not decided on the event loop: a thread has to."""
 
 
@@ -43,7 +43,7 @@ class LoadedPolicy:
         self._idle = [self._build()]
 
     @classmethod
-    def proved(cls, module: PolicyModule, data: dict[str, Any], *, max_cpu_s: float = MAX_CPU_S) -> Self:
+    def load(cls, module: PolicyModule, data: dict[str, Any], *, max_cpu_s: float = MAX_CPU_S) -> Self:
         """A policy that has decided the costliest questions within its limits. Raises PolicyLoadError."""
         policy = cls(module, data)
         try:
@@ -62,18 +62,18 @@ class LoadedPolicy:
         """The decision document for an input by a caller in so many groups, or UNDEFINED, within a
         millisecond or two.
 
-        Raises NotAtOnce where that takes longer or fails (``evaluate`` has the answer then), and
+        Raises NeedsThread where that takes longer or fails (``evaluate`` has the answer then), and
         PolicyInvalid. For one thread, the event loop's.
         """
         instance = self._take() if groups <= self._at_once_groups else None
         if instance is None:
-            raise NotAtOnce
+            raise NeedsThread
         try:
             answer = instance.evaluate(document, deadline_s=_STOPPED_S)
         except EvaluationFailed as exc:
             instance.close()
             self._note(instance.took_s)
-            raise NotAtOnce from exc
+            raise NeedsThread from exc
         self._give(instance)
         self._note(instance.took_s)
         return read_result(answer)

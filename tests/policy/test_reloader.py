@@ -19,9 +19,9 @@ import yaml
 
 from eksgateway.file_reader import HUNG
 from eksgateway.policy.engine import PolicyLoadError
-from eksgateway.policy.load import open_engine
-from eksgateway.policy.reload import POLL_S
-from eksgateway.policy.source import read_module
+from eksgateway.policy.factory import open_engine
+from eksgateway.policy.files import read_module
+from eksgateway.policy.reloader import POLL_S
 from eksgateway.policy.wasm import WasmEngine
 from eksgateway.settings import PolicySettings
 from support.clock import FakeClock
@@ -303,7 +303,7 @@ async def test_the_next_edge_is_when_a_freeze_begins_or_ends(follow: Open) -> No
     write(here.data, {"eksgateway": {"grants": [], "freezes": freezes}})
     await here.looks()
     found = [datetime(2026, 2, 1, tzinfo=UTC)]
-    while (edge := here.engine.next_edge(found[-1])) is not None:
+    while (edge := here.engine.next_freeze_change(found[-1])) is not None:
         found.append(edge)
     assert [each.strftime("%m-%d %H:%M") for each in found[1:]] == [
         "03-01 00:00",
@@ -312,7 +312,7 @@ async def test_the_next_edge_is_when_a_freeze_begins_or_ends(follow: Open) -> No
     ]
     write(here.data, NOBODY)
     await here.looks()
-    assert here.engine.next_edge(found[0]) is None
+    assert here.engine.next_freeze_change(found[0]) is None
 
 
 async def test_a_replaced_policy_leaves_no_memory_behind() -> None:

@@ -15,8 +15,8 @@ from typing import Any, Final
 from eksgateway.errors import GatewayError
 from eksgateway.model import Action, Caller, ClusterFacts, ClusterRef, Update
 from eksgateway.policy.data import entries
-from eksgateway.policy.edges import moment
 from eksgateway.policy.engine import MAX_ANSWER_BYTES, SAMPLES, PolicyLoadError, read_decision, read_result
+from eksgateway.policy.freezes import moment
 from eksgateway.policy.question import Question
 from eksgateway.policy.wasm_module import MAX_MEMORY_BYTES, EvaluationFailed
 
