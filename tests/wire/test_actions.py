@@ -1,4 +1,4 @@
-"""Each RPC is checked by its own action, and by no other's: every RPC with each action granted alone."""
+"""Each RPC needs its own action: every RPC is called with each action granted alone."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ DATA = {
 
 
 @pytest.mark.parametrize("rpc", RPCS)
-async def test_an_rpc_needs_its_own_action(tmp_path: Path, eks: SimulatedEks, rpc: str) -> None:
-    """Granted alone, only its own action admits; any other is denied before EKS is asked."""
+async def test_rpc_is_allowed_by_its_own_action_only(tmp_path: Path, eks: SimulatedEks, rpc: str) -> None:
+    """Any other action is denied before any EKS call."""
     make, needed = RPCS[rpc]
     async with running(tmp_path, eks, data=DATA) as gateway:
         # Those it admits come last, because a cancel that is followed goes on asking EKS.
@@ -87,8 +87,10 @@ async def test_an_rpc_needs_its_own_action(tmp_path: Path, eks: SimulatedEks, rp
             assert eks.calls() == ()
 
 
-async def test_both_actions_are_decided_before_the_intent(tmp_path: Path, eks: SimulatedEks) -> None:
-    """CancelUpdateAndWatch by one who may cancel, and watch only where a tag fits: denied, nothing sent."""
+async def test_cancel_and_watch_without_the_watch_grant_sends_nothing(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """The caller may cancel, and may watch only clusters with a tag that this one lacks."""
     grants = [_grant(["cancel"]), _grant(["watch"], tags={"environment": ["test"]})]
     async with running(tmp_path, eks, data={"eksgateway": {"grants": grants, "freezes": []}}) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
@@ -99,8 +101,7 @@ async def test_both_actions_are_decided_before_the_intent(tmp_path: Path, eks: S
         assert (await refused(recorded(gateway, who, request_id="one"))).reason == "CANCELLATION_NOT_FOUND"
 
 
-async def test_others_cancellations_need_history(tmp_path: Path, eks: SimulatedEks) -> None:
-    """GetCancellation and ListCancellations show another's record for the action history and no other."""
+async def test_history_of_other_callers_needs_the_action_history(tmp_path: Path, eks: SimulatedEks) -> None:
     async with running(tmp_path, eks, data=DATA) as gateway:
         owner = gateway.credentials("owner", "cancel")
         told = await gateway.cancel("prod-1", eks.rollback("prod-1", tags=PRODUCTION), owner)

@@ -1,4 +1,4 @@
-"""The budget of calls to EKS on the wire: what cancels and throttling do to the calls that EKS gets."""
+"""The budget of EKS calls on the wire: the order of calls, and throttling."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def watch(gateway: Running, updates: dict[str, str]) -> list[Any]:
     return [gateway.watch(cluster, update_id, gateway.viewer) for cluster, update_id in updates.items()]
 
 
-async def test_a_crowd_of_readers_does_not_delay_a_cancel(tmp_path: Path, eks: SimulatedEks) -> None:
-    """Its three calls come to EKS before those of dozens who waited already, but for what a moment brings."""
+async def test_cancel_overtakes_waiting_reads(tmp_path: Path, eks: SimulatedEks) -> None:
+    """The cancel's three EKS calls come before the calls of dozens of readers that wait already."""
     crowd = rollbacks(eks, 40)
     cancelled = eks.rollback("staging-1")
     async with running(tmp_path, eks, eks={"calls_per_s": RATE}) as gateway:
@@ -53,8 +53,8 @@ async def test_a_crowd_of_readers_does_not_delay_a_cancel(tmp_path: Path, eks: S
             call.cancel()
 
 
-async def test_one_callers_cancels_do_not_hold_up_anothers(tmp_path: Path, eks: SimulatedEks) -> None:
-    """Callers take turns: dozens of cancels that one of them has waiting are one turn ahead, not dozens."""
+async def test_cancels_of_callers_take_turns(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Dozens of waiting cancels of one caller delay another caller by one turn."""
     crowd = rollbacks(eks, 45)
     wanted = eks.rollback("staging-1")
     async with running(tmp_path, eks, eks={"calls_per_s": RATE}) as gateway:
@@ -71,10 +71,8 @@ async def test_one_callers_cancels_do_not_hold_up_anothers(tmp_path: Path, eks: 
         await asyncio.gather(*waiting, return_exceptions=True)
 
 
-async def test_a_caller_who_asks_about_many_updates_leaves_room_for_others(
-    tmp_path: Path, eks: SimulatedEks
-) -> None:
-    """Get, check, list and watch of another caller come by turns with the crowd, not behind it."""
+async def test_reads_of_callers_take_turns(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Get, check, list and watch of a second caller alternate with a crowd's."""
     crowd, wanted = rollbacks(eks, 95), eks.rollback("prod-wanted")
     async with running(tmp_path, eks, eks={"calls_per_s": RATE}) as gateway:
         greedy = gateway.credentials("greedy", "viewers")
@@ -98,8 +96,8 @@ async def test_a_caller_who_asks_about_many_updates_leaves_room_for_others(
         await asyncio.gather(*waiting, return_exceptions=True)
 
 
-async def test_who_would_wait_too_long_is_told_when_to_come_back(tmp_path: Path, eks: SimulatedEks) -> None:
-    """OVERLOADED with a time; those who watch already go on."""
+async def test_read_past_the_longest_wait_is_overloaded(tmp_path: Path, eks: SimulatedEks) -> None:
+    """OVERLOADED with a retry delay; open watches go on."""
     crowd = rollbacks(eks, 61)
     polled = crowd.popitem()
     async with running(tmp_path, eks, eks={"calls_per_s": RATE}) as gateway:
@@ -121,7 +119,7 @@ async def test_who_would_wait_too_long_is_told_when_to_come_back(tmp_path: Path,
 
 
 async def test_throttling_halves_the_calls(tmp_path: Path, eks: SimulatedEks) -> None:
-    """In the seconds after one throttled call EKS gets half as many, whatever is polled."""
+    """For some seconds after one throttled call."""
     rate = 20
     updates = rollbacks(eks, 8)
     with capture_logs() as logs:

@@ -1,4 +1,4 @@
-"""The main job over a real socket: an update is cancelled, followed to its end, and sent for once."""
+"""CancelUpdate over a real socket: an update is cancelled, sent once, and followed to its end."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ from support.simulator import SimulatedEks
 from support.wire import IDS, PRODUCTION, Gate, get_update, hooked, raising, recorded, refused, settled
 
 
-async def test_an_allowed_cancel_is_recorded_sent_and_followed_to_its_end(gateway: Running) -> None:
-    """The main job: allowed, recorded, forwarded, told as EKS answered it, and seen to its end."""
+async def test_cancel_is_recorded_sent_and_followed_to_its_end(gateway: Running) -> None:
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     told = await gateway.cancel("prod-1", update_id, request_id="first")
     assert told.phase == cpb.CANCELLATION_PHASE_CANCELLING
@@ -35,8 +34,8 @@ async def test_an_allowed_cancel_is_recorded_sent_and_followed_to_its_end(gatewa
     assert ended.update.cancellation.status == "Successful"
 
 
-async def test_an_outsider_is_denied_and_nothing_is_asked_of_eks(gateway: Running) -> None:
-    """Denied at stage request, with the policy's own sentence: no EKS call of any kind."""
+async def test_cancel_of_an_outsider_is_denied_without_eks_calls(gateway: Running) -> None:
+    """Denied at stage request, with the policy's reasons."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     denied = await refused(gateway.cancel("prod-1", update_id, gateway.outsider))
     assert denied.told == ("PERMISSION_DENIED", "POLICY_DENIED")
@@ -44,8 +43,8 @@ async def test_an_outsider_is_denied_and_nothing_is_asked_of_eks(gateway: Runnin
     assert gateway.eks.calls() == ()
 
 
-async def test_an_answer_carries_its_ids_in_the_trailers(gateway: Running) -> None:
-    """The request's id and the decision's, in a success as in an error."""
+async def test_cancel_sends_request_and_decision_id_in_trailers(gateway: Running) -> None:
+    """In a success and in an error."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     request = pb.CancelUpdateRequest(
         cluster=ClusterRef(name="prod-1"), update_id=update_id, request_id="first", reason="r", ticket="t"
@@ -58,8 +57,8 @@ async def test_an_answer_carries_its_ids_in_the_trailers(gateway: Running) -> No
     assert again.trailing["eksgateway-request-id"] == "first"
 
 
-async def test_throttled_twice_and_then_accepted(gateway: Running) -> None:
-    """The gateway tries again by itself, with the same token: one effect, and success is told."""
+async def test_throttled_cancel_is_sent_again_with_its_token(gateway: Running) -> None:
+    """EKS throttles twice, then accepts: one effect, and the call succeeds."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     gateway.eks.fault("CancelUpdate", code="ThrottlingException", times=2)
     told = await gateway.cancel("prod-1", update_id)
@@ -77,8 +76,10 @@ async def test_throttled_twice_and_then_accepted(gateway: Running) -> None:
         pytest.param({"code": "ServiceUnavailableException", "effect": True}, id="503-after-the-effect"),
     ],
 )
-async def test_an_effect_without_an_answer(gateway: Running, fault: dict[str, object]) -> None:
-    """Sent once on the wire and not answered: OUTCOME_UNKNOWN, then settled by looking, and said so."""
+async def test_cancel_without_an_answer_is_unknown_then_settled_by_polling(
+    gateway: Running, fault: dict[str, object]
+) -> None:
+    """Sent once; OUTCOME_UNKNOWN until a poll shows the effect."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     gateway.eks.fault("CancelUpdate", times=9, **fault)
     refusal = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
@@ -92,8 +93,8 @@ async def test_an_effect_without_an_answer(gateway: Running, fault: dict[str, ob
 SELDOM = {"poll_s": 600, "poll_min_s": 600, "poll_max_s": 600, "follow_s": 600}
 
 
-async def test_what_eks_has_just_answered_is_not_asked_again(tmp_path: Path, eks: SimulatedEks) -> None:
-    """An accepted cancel costs three calls: following begins with what CancelUpdate answered."""
+async def test_accepted_cancel_costs_three_eks_calls(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Following begins with CancelUpdate's own answer."""
     async with running(tmp_path, eks, watch=SELDOM) as gateway:
         await gateway.cancel("prod-1", eks.rollback("prod-1", tags=PRODUCTION))
         other = eks.rollback("prod-2", tags=PRODUCTION)
@@ -103,10 +104,7 @@ async def test_what_eks_has_just_answered_is_not_asked_again(tmp_path: Path, eks
 
 
 @pytest.mark.parametrize("status", ["InProgress", "Cancelling"], ids=["unanswered", "not-sent"])
-async def test_what_eks_has_not_answered_is_looked_at_at_once(
-    tmp_path: Path, eks: SimulatedEks, status: str
-) -> None:
-    """Without an answer to this cancel, the update is read again before anything rests."""
+async def test_unanswered_cancel_is_polled_at_once(tmp_path: Path, eks: SimulatedEks, status: str) -> None:
     async with running(tmp_path, eks, watch=SELDOM) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION, update_status=status)
         eks.fault("CancelUpdate", drop="after")
@@ -116,8 +114,8 @@ async def test_what_eks_has_not_answered_is_looked_at_at_once(
         await until(lambda: len(eks.calls("DescribeUpdate")) == 2)
 
 
-async def test_what_could_not_be_recorded_is_looked_at_at_once(tmp_path: Path, eks: SimulatedEks) -> None:
-    """An answer that is in no record is no beginning to follow from."""
+async def test_unrecorded_outcome_is_polled_at_once(tmp_path: Path, eks: SimulatedEks) -> None:
+    """An answer that is not recorded does not start the following."""
     ledger = hooked(record_outcome=raising(OutcomeUnrecorded()))
     async with running(tmp_path, eks, watch=SELDOM, wrap_ledger=ledger) as gateway:
         refusal = await refused(gateway.cancel("prod-1", eks.rollback("prod-1", tags=PRODUCTION)))
@@ -125,8 +123,8 @@ async def test_what_could_not_be_recorded_is_looked_at_at_once(tmp_path: Path, e
         await until(lambda: len(eks.calls("DescribeUpdate")) == 2)
 
 
-async def test_what_was_seen_meanwhile_is_looked_at_at_once(tmp_path: Path, eks: SimulatedEks) -> None:
-    """Somebody's read that saw more than the answer may be older than the answer."""
+async def test_answer_older_than_a_read_is_polled_at_once(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Another caller's read may be newer than CancelUpdate's answer."""
 
     async def see(_: str, outcome: Outcome) -> None:
         assert outcome.update is not None
@@ -139,8 +137,9 @@ async def test_what_was_seen_meanwhile_is_looked_at_at_once(tmp_path: Path, eks:
         await until(lambda: len(eks.calls("DescribeUpdate")) == 2)
 
 
-async def test_an_answer_that_takes_too_long(tmp_path: Path, eks: SimulatedEks) -> None:
-    """No answer within the time a cancel has on the wire: unknown, not tried again, settled by looking."""
+async def test_cancel_past_its_read_timeout_is_unknown_and_not_repeated(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
     async with running(tmp_path, eks, eks={"cancel_read_timeout_s": 0.3}) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         eks.fault("CancelUpdate", delay_s=1)
@@ -150,8 +149,8 @@ async def test_an_answer_that_takes_too_long(tmp_path: Path, eks: SimulatedEks) 
         assert len(eks.calls("CancelUpdate")) == 1
 
 
-async def test_an_answer_after_the_calls_own_time(tmp_path: Path, eks: SimulatedEks) -> None:
-    """The caller is told that the outcome is unknown; the late answer settles it as answered."""
+async def test_answer_after_the_call_timeout_settles_the_outcome(tmp_path: Path, eks: SimulatedEks) -> None:
+    """The caller gets OUTCOME_UNKNOWN; the late answer is recorded."""
     async with running(tmp_path, eks, limits={"call_timeout_s": 4}) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION, cancel_delay_s=3600)
         eks.fault("CancelUpdate", delay_s=6)
@@ -163,8 +162,10 @@ async def test_an_answer_after_the_calls_own_time(tmp_path: Path, eks: Simulated
         assert len(eks.calls("CancelUpdate")) == 1
 
 
-async def test_a_client_that_leaves_during_the_reads(tmp_path: Path, eks: SimulatedEks) -> None:
-    """Abandoned: no record, no CancelUpdate, and the request_id stays free."""
+async def test_client_that_leaves_before_the_intent_abandons_the_cancel(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """No record, no CancelUpdate, and the request_id stays free."""
     gate = Gate()
     async with running(tmp_path, eks, wrap_eks=hooked(describe_update=gate)) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
@@ -180,8 +181,10 @@ async def test_a_client_that_leaves_during_the_reads(tmp_path: Path, eks: Simula
         assert len(eks.calls("CancelUpdate")) == 1
 
 
-async def test_a_client_that_leaves_after_the_intent(tmp_path: Path, eks: SimulatedEks) -> None:
-    """Finished, recorded and followed to the end with nobody watching."""
+async def test_client_that_leaves_after_the_intent_does_not_stop_the_cancel(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """The cancel is sent, recorded and followed to its end."""
     gate = Gate()
     async with running(tmp_path, eks, wrap_eks=hooked(cancel_update=gate)) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
@@ -198,8 +201,8 @@ async def test_a_client_that_leaves_after_the_intent(tmp_path: Path, eks: Simula
         assert len(eks.calls("CancelUpdate")) == 1
 
 
-async def test_a_pending_cancellation_is_taken_up_after_a_restart(tmp_path: Path, eks: SimulatedEks) -> None:
-    """A gateway that starts on the ledger of one that stopped follows what is pending, and sends nothing."""
+async def test_restart_follows_pending_cancellations(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Nothing is sent again."""
     async with running(tmp_path, eks) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         await gateway.cancel("prod-1", update_id, request_id="first")
@@ -213,10 +216,10 @@ async def test_a_pending_cancellation_is_taken_up_after_a_restart(tmp_path: Path
 
 
 @pytest.mark.parametrize("arrived", [True, False], ids=["that-arrived", "that-never-left"])
-async def test_an_intent_without_an_outcome_after_a_restart(
+async def test_restart_settles_an_intent_without_outcome_by_polling(
     tmp_path: Path, eks: SimulatedEks, arrived: bool
 ) -> None:
-    """A gateway that stopped mid-forward: OUTCOME_UNKNOWN, never sent again, settled by what is observed."""
+    """OUTCOME_UNKNOWN, never sent again."""
     gate = Gate()  # never opened: the process ends while the cancel is on its way
     hold = hooked() if arrived else hooked(cancel_update=gate)
     async with running(tmp_path, eks, wrap_eks=hold, limits={"drain_s": 0.1}) as gateway:

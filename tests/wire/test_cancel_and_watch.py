@@ -1,4 +1,4 @@
-"""CancelUpdateAndWatch: CancelUpdate's answer first, then WatchUpdate's messages to the end."""
+"""CancelUpdateAndWatch: CancelUpdate's answer first, then WatchUpdate's messages."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ async def refusal(stream: Any) -> grpc.aio.AioRpcError:
     return error.value
 
 
-async def test_the_cancellation_comes_first_and_the_watch_goes_on_to_the_end(gateway: Running) -> None:
-    """The first watch message is a snapshot already after the cancel, numbered 1."""
+async def test_cancel_and_watch_sends_the_cancellation_then_the_watch(gateway: Running) -> None:
+    """The first watch message is a SNAPSHOT after the cancel, with sequence 1."""
     update_id = gateway.eks.rollback("staging-1", node_replacing_s=60)
     stream = start(gateway, update_id)
     first = (await stream.read()).cancellation
@@ -58,8 +58,8 @@ async def test_the_cancellation_comes_first_and_the_watch_goes_on_to_the_end(gat
     assert [trailing[name] for name in IDS] == ["first", first.decision.decision_id]
 
 
-async def test_the_same_call_again_tells_the_recorded_cancellation_and_watches(gateway: Running) -> None:
-    """How a client goes on after its stream broke: nothing is sent twice."""
+async def test_repeat_returns_the_recorded_cancellation_and_watches(gateway: Running) -> None:
+    """A client resumes in this way after its stream broke; nothing is sent twice."""
     update_id = gateway.eks.rollback("staging-1")
     broken = start(gateway, update_id)
     cancellation_id = (await broken.read()).cancellation.cancellation_id
@@ -72,10 +72,9 @@ async def test_the_same_call_again_tells_the_recorded_cancellation_and_watches(g
 
 
 @pytest.mark.parametrize("method", ["WatchUpdate", "CancelUpdateAndWatch"])
-async def test_headers_come_before_a_first_message_that_takes_its_time(
+async def test_headers_are_sent_before_a_slow_first_message(
     tmp_path: Path, eks: SimulatedEks, method: str
 ) -> None:
-    """Client and proxy see that the stream has begun, however long EKS takes."""
     update_id, gate = eks.rollback("staging-1"), Gate()
     async with running(tmp_path, eks, wrap_eks=hooked(describe_cluster=gate)) as gateway:
         begin: Any = start if method == "CancelUpdateAndWatch" else watch_staging
@@ -88,8 +87,7 @@ async def test_headers_come_before_a_first_message_that_takes_its_time(
         stream.cancel()
 
 
-async def test_a_request_id_is_required(gateway: Running) -> None:
-    """Without one a broken stream could not be asked about."""
+async def test_cancel_and_watch_requires_a_request_id(gateway: Running) -> None:
     update_id = gateway.eks.rollback("staging-1")
     error = await refusal(start(gateway, update_id, request_id=""))
     assert (error.code(), info(error).reason) == (grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_INVALID")
@@ -98,8 +96,8 @@ async def test_a_request_id_is_required(gateway: Running) -> None:
     assert gateway.eks.calls() == ()
 
 
-async def test_a_refusal_by_eks_is_the_error_of_cancel_update(gateway: Running) -> None:
-    """The two calls tell the same of the same: a repeat by the other one is the recorded error."""
+async def test_refusal_by_eks_is_the_same_error_as_of_cancel_update(gateway: Running) -> None:
+    """A repeat by the other RPC gets the recorded error."""
     update_id = gateway.eks.rollback("staging-1", node_phase_s=0)
     streamed = await refusal(start(gateway, update_id))
     with pytest.raises(grpc.aio.AioRpcError) as unary:
@@ -142,10 +140,9 @@ def grants(**actions: str) -> dict[str, Any]:
         pytest.param(grants(all="watch", tagged="cancel"), True, id="cancel denied by what EKS says"),
     ],
 )
-async def test_both_actions_are_decided_before_the_intent(
+async def test_cancel_and_watch_without_watch_records_and_sends_nothing(
     tmp_path: Path, eks: SimulatedEks, data: dict[str, Any], reads: bool
 ) -> None:
-    """Whoever may not watch has not cancelled either: no intent, nothing sent."""
     update_id = eks.rollback("staging-1")
     async with running(tmp_path, eks, data=data) as gateway:
         error = await refusal(start(gateway, update_id))
@@ -155,8 +152,8 @@ async def test_both_actions_are_decided_before_the_intent(
     assert list_events(tmp_path / "ledger.db") == []
 
 
-async def test_both_actions_together_suffice(tmp_path: Path, eks: SimulatedEks) -> None:
-    """No third action is needed, and grants add up."""
+async def test_cancel_and_watch_needs_cancel_and_watch_only(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Two grants add up."""
     update_id = eks.rollback("staging-1")
     async with running(tmp_path, eks, data=grants(one="cancel", other="watch")) as gateway:
         stream = start(gateway, update_id)
@@ -165,8 +162,8 @@ async def test_both_actions_together_suffice(tmp_path: Path, eks: SimulatedEks) 
         stream.cancel()
 
 
-async def test_a_client_that_leaves_ends_its_watch_and_not_the_cancellation(gateway: Running) -> None:
-    """It is followed to its end, whoever watches."""
+async def test_client_that_leaves_ends_its_watch_only(gateway: Running) -> None:
+    """The cancellation is followed to its end."""
     update_id = gateway.eks.rollback("staging-1")
     stream = start(gateway, update_id)
     await stream.read()

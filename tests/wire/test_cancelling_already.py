@@ -1,4 +1,4 @@
-"""An update that EKS is cancelling already, whoever asked for it, and whatever its status says meanwhile."""
+"""An update that EKS is already cancelling, whatever its status is meanwhile."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ WHY = "The nodes would not stop."
 
 
 @pytest.mark.parametrize("status", STATUSES)
-async def test_a_cancellation_under_way_is_not_cancellable(gateway: Running, status: str) -> None:
-    """Neither advice calls it so, though the update is InProgress still."""
+async def test_check_and_list_report_a_cancelling_update_as_not_cancellable(
+    gateway: Running, status: str
+) -> None:
+    """The update's status is still InProgress."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION, cancellation={"status": status})
     checked = await check(gateway, "prod-1", update_id)
     assert not checked.cancellability.cancellable_now
@@ -39,8 +41,8 @@ async def test_a_cancellation_under_way_is_not_cancellable(gateway: Running, sta
 
 
 @pytest.mark.parametrize("status", STATUSES)
-async def test_a_second_callers_cancel_is_ok_and_is_followed(gateway: Running, status: str) -> None:
-    """Nothing is sent; a repeat tells the same, and the record tells the end."""
+async def test_second_cancel_is_ok_without_sending(gateway: Running, status: str) -> None:
+    """It is followed to its end, and a repeat returns the same."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION, cancellation={"status": status})
     told = await gateway.cancel("prod-1", update_id, request_id="second")
     assert told.phase == cpb.CANCELLATION_PHASE_REQUESTED
@@ -53,10 +55,8 @@ async def test_a_second_callers_cancel_is_ok_and_is_followed(gateway: Running, s
 
 
 @pytest.mark.parametrize("cancelled", [False, True], ids=["under way", "over"])
-async def test_two_callers_at_once_are_both_told_that_it_is_being_cancelled(
-    tmp_path: Path, eks: SimulatedEks, cancelled: bool
-) -> None:
-    """The later one has looked before the earlier one's cancel, and EKS refuses it for what it asks for."""
+async def test_two_cancels_at_once_both_succeed(tmp_path: Path, eks: SimulatedEks, cancelled: bool) -> None:
+    """The later one reads before the earlier cancel, and EKS refuses it."""
     looked = Gate()
     both = asyncio.Event()  # have looked
     count = 0
@@ -94,8 +94,7 @@ async def test_two_callers_at_once_are_both_told_that_it_is_being_cancelled(
     assert (report.broken, report.cancellations) == (None, 2)
 
 
-async def test_a_refusal_for_another_reason_is_final(gateway: Running) -> None:
-    """Nobody else is cancelling: REJECTED, in EKS's words."""
+async def test_refusal_for_another_reason_is_rejected(gateway: Running) -> None:
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     gateway.eks.fault("CancelUpdate", code="InvalidStateException", message="Not now.")
     refusal = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
@@ -103,8 +102,8 @@ async def test_a_refusal_for_another_reason_is_final(gateway: Running) -> None:
     assert (await recorded(gateway, request_id="first")).phase == cpb.CANCELLATION_PHASE_REJECTED
 
 
-async def test_after_a_cancellation_that_failed_the_next_one_is_sent(gateway: Running) -> None:
-    """The update goes on, and is cancellable; the advice has EKS's reason."""
+async def test_cancel_after_a_failed_cancellation_is_sent(gateway: Running) -> None:
+    """The update is cancellable, and the advice has EKS's reason."""
     failed = {"status": "Failed", "reason": WHY}
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION, cancellation=failed)
     checked = await check(gateway, "prod-1", update_id)

@@ -1,4 +1,4 @@
-"""CheckCancelUpdate: what a cancel would get, without sending or binding anything."""
+"""CheckCancelUpdate: a dry run that sends and binds nothing."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from support.simulator import SimulatedEks
 from support.wire import PRODUCTION, check, get_update, refused
 
 
-async def test_a_check_sends_nothing_and_records_nothing(gateway: Running) -> None:
-    """Only reading calls; and nothing of it stands in the history."""
+async def test_check_sends_and_records_nothing(gateway: Running) -> None:
+    """Reading calls only."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     checked = await check(gateway, "prod-1", update_id)
     assert checked.decision.allowed
@@ -34,10 +34,9 @@ CASES: dict[str, tuple[list[str], dict[str, str], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(("groups", "texts", "cluster"), CASES.values(), ids=CASES)
-async def test_the_decision_is_what_a_cancel_gets(
+async def test_check_returns_the_decision_of_a_cancel(
     gateway: Running, groups: list[str], texts: dict[str, str], cluster: dict[str, Any]
 ) -> None:
-    """The same answer, rules and reasons as CancelUpdate with the same parameters."""
     metadata = gateway.credentials("somebody", *groups)
     update_id = gateway.eks.rollback("prod-1", **{"tags": PRODUCTION} | cluster)
     decision = (await check(gateway, "prod-1", update_id, metadata, **texts)).decision
@@ -53,8 +52,8 @@ async def test_the_decision_is_what_a_cancel_gets(
     assert denied.metadata["reasons"].split("\n") == list(decision.reasons)
 
 
-async def test_a_frozen_cluster_is_told_by_a_check(tmp_path: Path, eks: SimulatedEks) -> None:
-    """A freeze holds a cancel back and not the check, which names it."""
+async def test_check_names_the_freeze(tmp_path: Path, eks: SimulatedEks) -> None:
+    """A freeze denies the cancel and allows the check."""
     data = copy.deepcopy(POLICY_DATA)
     window = {"from": "2020-01-01T00:00:00Z", "until": "2099-01-01T00:00:00Z"}
     data["eksgateway"]["freezes"] = [{"id": "year-end", "clusters": ["prod-*"], **window}]
@@ -75,8 +74,10 @@ ADVICE: dict[str, tuple[dict[str, Any], float, bool]] = {
 
 
 @pytest.mark.parametrize(("update", "after_s", "now"), ADVICE.values(), ids=ADVICE)
-async def test_the_advice(gateway: Running, update: dict[str, Any], after_s: float, now: bool) -> None:
-    """Whether it could work now, why, and what to do next; a check of an ended update is no error."""
+async def test_check_advises_whether_a_cancel_would_work_now(
+    gateway: Running, update: dict[str, Any], after_s: float, now: bool
+) -> None:
+    """A check of an ended update succeeds."""
     update_id = gateway.eks.rollback("staging-1", **update)
     gateway.eks.advance(after_s)
     checked = await check(gateway, "staging-1", update_id)
@@ -86,8 +87,8 @@ async def test_the_advice(gateway: Running, update: dict[str, Any], after_s: flo
     assert checked.update == await get_update(gateway, "staging-1", update_id)
 
 
-async def test_the_update_is_told_to_those_who_may_get_it(tmp_path: Path, eks: SimulatedEks) -> None:
-    """The action `check` alone shows the decision, and neither the update nor the advice drawn from it."""
+async def test_check_shows_the_update_only_with_the_action_get(tmp_path: Path, eks: SimulatedEks) -> None:
+    """The action `check` alone shows the decision, without update and advice."""
     grant = {"id": "checkers", "groups": ["test:checkers"], "actions": ["check"], **WHERE, "clusters": ["*"]}
     data = {"eksgateway": {"grants": [grant], "freezes": []}}
     async with running(tmp_path, eks, data=data) as gateway:

@@ -1,4 +1,4 @@
-"""`eksgateway.client` as a program uses it, against real gateways that stop, start, and are cut off."""
+"""`eksgateway.client` against real gateways that stop, start and are cut off."""
 
 from __future__ import annotations
 
@@ -76,8 +76,7 @@ async def program(
         await asyncio.gather(here.task, return_exceptions=True)
 
 
-async def test_a_watch_to_the_end(gateway: Running) -> None:
-    """Each state once, what it means, and the iterator ends by itself after the final one."""
+async def test_watch_yields_each_state_once_and_ends(gateway: Running) -> None:
     update_id = gateway.eks.rollback("prod-1")
     async with program(gateway.address, gateway.issuer, update_id) as here:
         await here.knows("InProgress")
@@ -93,8 +92,8 @@ async def test_a_watch_to_the_end(gateway: Running) -> None:
     await until(lambda: not gateway.gateway.watches.pollers)
 
 
-async def test_over_a_restart_of_the_gateway(tmp_path: Path, eks: SimulatedEks) -> None:
-    """It goes on with the next number; what happened while there was none is told, once."""
+async def test_watch_resumes_after_a_gateway_restart(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Changes during the restart are yielded once, with the next sequence."""
     update_id = eks.rollback("prod-1")
     issuer = ThrowawayIssuer("test")
     async with running(tmp_path, eks, issuer=issuer) as first:
@@ -114,8 +113,8 @@ async def test_over_a_restart_of_the_gateway(tmp_path: Path, eks: SimulatedEks) 
         here.task.cancel()
 
 
-async def test_over_a_network_that_breaks(gateway: Running) -> None:
-    """However often: the states are told in order, none twice, and the final one is not lost."""
+async def test_watch_resumes_over_a_breaking_network(gateway: Running) -> None:
+    """Each state once, in order, including the final one."""
     update_id = gateway.eks.rollback("prod-1")
     steps = [f"Step{number}" for number in range(12)]
     async with Proxy(gateway.address) as proxy:
@@ -141,10 +140,10 @@ async def test_over_a_network_that_breaks(gateway: Running) -> None:
     assert here.told[-1].final
 
 
-async def test_a_connection_that_is_silent(
+async def test_watch_replaces_a_silent_stream(
     tmp_path: Path, eks: SimulatedEks, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Neither broken nor alive: without heartbeats for too long, another stream is opened."""
+    """A stream without heartbeats is opened anew."""
     update_id = eks.rollback("prod-1")
     timing = Timing(first_backoff_s=0.05, longest_backoff_s=0.2, silence_s=0.5)
     caplog.set_level("INFO", "eksgateway.client")
@@ -163,8 +162,7 @@ async def test_a_connection_that_is_silent(
         assert here.sequences == [1, 2]
 
 
-async def test_knowledge_that_grows_old(tmp_path: Path, eks: SimulatedEks) -> None:
-    """While EKS cannot be read the program is told that it knows too little, and when that is over."""
+async def test_watch_marks_states_stale_while_eks_cannot_be_read(tmp_path: Path, eks: SimulatedEks) -> None:
     update_id = eks.rollback("prod-1")
     async with (
         running(tmp_path, eks, watch={"heartbeat_s": 0.1}) as gateway,
@@ -192,8 +190,10 @@ class Shifted(SystemClock):
 
 
 @pytest.mark.parametrize("seconds", [-61, 61], ids=["behind", "ahead"])
-async def test_a_gateway_whose_clock_is_off(tmp_path: Path, eks: SimulatedEks, seconds: float) -> None:
-    """Nothing of it is stale: the gateway counts the age of what it sends by its own clock."""
+async def test_watch_ignores_the_difference_of_clocks(
+    tmp_path: Path, eks: SimulatedEks, seconds: float
+) -> None:
+    """The gateway sends the age by its own clock."""
     update_id = eks.rollback("prod-1")
     async with running(tmp_path, eks, clock=Shifted(seconds)) as gateway:
         # The tokens' times are the machine's.
@@ -208,8 +208,7 @@ async def test_a_gateway_whose_clock_is_off(tmp_path: Path, eks: SimulatedEks, s
     assert all(0 <= known.age_s < 50 for known in here.told)
 
 
-async def test_no_gateway_at_all(gateway: Running) -> None:
-    """The program is told that it knows nothing, and goes on when one is there."""
+async def test_watch_without_a_gateway_yields_unknown_and_waits(gateway: Running) -> None:
     update_id = gateway.eks.rollback("prod-1")
     async with Proxy(gateway.address) as proxy:
         proxy.refusing = True
@@ -235,10 +234,9 @@ async def refusal(here: Program) -> tuple[str, str]:
         pytest.param({"update": "../.."}, ("INVALID_ARGUMENT", "REQUEST_INVALID"), id="no id at all"),
     ],
 )
-async def test_what_no_attempt_mends(
+async def test_watch_raises_a_permanent_error_at_once(
     gateway: Running, caplog: pytest.LogCaptureFixture, options: dict[str, str], told: tuple[str, str]
 ) -> None:
-    """It is raised at once, as the gateway said it."""
     caplog.set_level("INFO", "eksgateway.client")
     update_id = gateway.eks.rollback("prod-1")
     asked: list[str] = []
@@ -258,8 +256,7 @@ async def test_what_no_attempt_mends(
 
 
 @pytest.mark.parametrize("good", [True, False], ids=["new ones are good", "new ones are no better"])
-async def test_credentials_that_have_expired(gateway: Running, good: bool) -> None:
-    """They are asked for once more."""
+async def test_watch_asks_once_for_new_credentials_after_expiry(gateway: Running, good: bool) -> None:
     update_id = gateway.eks.rollback("prod-1")
     expired = gateway.issuer.token("viewer", ("viewers",), exp=1)
     tokens = [expired, gateway.issuer.token("viewer", ("viewers",)) if good else expired]
@@ -275,24 +272,21 @@ async def test_credentials_that_have_expired(gateway: Running, good: bool) -> No
         assert tokens == []
 
 
-async def test_without_credentials(gateway: Running) -> None:
-    """There is nothing to ask for once more."""
+async def test_watch_without_credentials_is_refused(gateway: Running) -> None:
     async with program(
         gateway.address, gateway.issuer, gateway.eks.rollback("prod-1"), credentials=None
     ) as here:
         assert await refusal(here) == ("UNAUTHENTICATED", "CREDENTIALS_MISSING")
 
 
-async def test_a_token_that_the_gateway_refuses(gateway: Running) -> None:
-    """The program watches anew."""
+async def test_watch_starts_anew_after_a_refused_resume_token(gateway: Running) -> None:
     update_id = gateway.eks.rollback("prod-1")
     async with program(gateway.address, gateway.issuer, update_id, resume_token="from another age") as here:
         await here.knows("InProgress")
         assert here.sequences == [1]
 
 
-async def test_a_gateway_that_has_enough(tmp_path: Path, eks: SimulatedEks) -> None:
-    """It says when to come back, and the program does."""
+async def test_watch_waits_for_the_retry_delay_of_overloaded(tmp_path: Path, eks: SimulatedEks) -> None:
     update_id = eks.rollback("prod-1")
     async with running(tmp_path, eks, limits={"watches_per_caller": 1}) as gateway:
         first = gateway.watch("prod-1", update_id, gateway.viewer)
@@ -304,8 +298,7 @@ async def test_a_gateway_that_has_enough(tmp_path: Path, eks: SimulatedEks) -> N
             await here.knows("InProgress")
 
 
-async def test_leaving(gateway: Running) -> None:
-    """A program that stops iterating holds nothing at the gateway."""
+async def test_watch_releases_the_stream_when_iteration_stops(gateway: Running) -> None:
     update_id = gateway.eks.rollback("prod-1")
     cluster = update_pb2.ClusterRef(name="prod-1", region="us-east-1")
     token = gateway.issuer.token("viewer", ("viewers",))
@@ -324,8 +317,7 @@ async def cancelled(gateway: Running, update_id: str, **options: Any) -> cpb.Can
     return await client.cancel(gateway.channel, "staging-1", update_id, **options)
 
 
-async def test_cancelling(gateway: Running) -> None:
-    """Once, with what was said of it."""
+async def test_cancel_returns_the_cancellation(gateway: Running) -> None:
     update_id = gateway.eks.rollback("staging-1")
     told = await cancelled(gateway, update_id, reason="bad AMI", ticket="OPS-1", request_id="mine")
     assert (told.request_id, told.reason, told.ticket) == ("mine", "bad AMI", "OPS-1")
@@ -344,8 +336,10 @@ async def test_cancelling(gateway: Running) -> None:
         ),
     ],
 )
-async def test_cancelling_again_is_one_cancel(gateway: Running, break_it: Callable[[Running], None]) -> None:
-    """The same request_id is used for each attempt, so there is one effect and one record."""
+async def test_cancel_uses_one_request_id_for_all_attempts(
+    gateway: Running, break_it: Callable[[Running], None]
+) -> None:
+    """One effect and one record."""
     update_id = gateway.eks.rollback("staging-1")
     break_it(gateway)
     told = await cancelled(gateway, update_id)
@@ -353,8 +347,7 @@ async def test_cancelling_again_is_one_cancel(gateway: Running, break_it: Callab
     assert len(gateway.eks.calls("CancelUpdate")) == 1
 
 
-async def test_a_cancel_that_stays_impossible(gateway: Running) -> None:
-    """After its timeout the last error is the program's; until then it is tried again."""
+async def test_cancel_raises_the_last_error_after_its_timeout(gateway: Running) -> None:
     update_id = gateway.eks.rollback("staging-1")
     gateway.eks.fault("DescribeCluster", code="ServerException", status=500, times=10_000)
     begun = time.monotonic()
@@ -365,10 +358,9 @@ async def test_a_cancel_that_stays_impossible(gateway: Running) -> None:
     assert len(gateway.eks.calls("DescribeCluster")) >= 3
 
 
-async def test_a_cancel_that_is_one_too_many(
+async def test_cancel_waits_for_the_retry_delay_of_overloaded(
     tmp_path: Path, eks: SimulatedEks, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """OVERLOADED says when to come back; the cancel does, and not before."""
     caplog.set_level("INFO", "eksgateway.client")
     gate = Gate()
     limits = {"calls_per_caller": 1}
@@ -385,8 +377,7 @@ async def test_a_cancel_that_is_one_too_many(
         assert time.monotonic() - begun >= 1
 
 
-async def test_a_cancel_that_is_refused(gateway: Running) -> None:
-    """At once, without another attempt."""
+async def test_cancel_raises_a_refusal_at_once(gateway: Running) -> None:
     update_id = gateway.eks.rollback("staging-1", node_phase_s=0)
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await cancelled(gateway, update_id)

@@ -1,4 +1,4 @@
-"""`eksgateway.client.Channels`: connections for very many watches, and addresses that cannot be right."""
+"""`eksgateway.client.Channels`: connections for very many watches, and impossible addresses."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from support.simulator import SimulatedEks
 QUICK = Timing(first_backoff_s=0.01, longest_backoff_s=0.05)
 
 
-async def test_many_watches_open_further_connections(gateway: Running) -> None:
-    """One for every 80, and one of its own for calls, which no watch delays."""
+async def test_channels_open_a_connection_for_each_80_watches(gateway: Running) -> None:
+    """Calls have a connection of their own."""
     update_id = gateway.eks.rollback("staging-1")
     token = gateway.issuer.token("oncall", ("oncall",))
     async with Proxy(gateway.address) as proxy, Channels(proxy.address) as channels:
@@ -46,8 +46,7 @@ async def test_many_watches_open_further_connections(gateway: Running) -> None:
         await asyncio.wait_for(asyncio.gather(*tasks), 40)
 
 
-def test_a_place_is_given_back() -> None:
-    """A watch that has ended leaves room for another one on the same channel."""
+def test_channels_reuse_the_stream_of_an_ended_watch() -> None:
 
     async def use() -> None:
         async with Channels("127.0.0.1:1") as channels:
@@ -67,8 +66,8 @@ def test_a_place_is_given_back() -> None:
         *("http://127.0.0.1:50051", "https://gateway.example", "a b:1", "gateway.example:50051/"),
     ],
 )
-def test_an_address_that_grpc_would_misread_is_refused(address: str) -> None:
-    """grpc connects to port 34463 for 99999, and to 443 where there is no port."""
+def test_channels_refuse_an_address_that_grpc_misreads(address: str) -> None:
+    """grpc connects to port 34463 for 99999, and to 443 without a port."""
     with pytest.raises(ValueError, match=r"write it as host:port"):
         Channels(address)
 
@@ -76,7 +75,7 @@ def test_an_address_that_grpc_would_misread_is_refused(address: str) -> None:
 @pytest.mark.parametrize(
     "address", ["127.0.0.1:50051", "[::1]:50051", "gateway:1", "dns:///gateway:50051", "unix:/run/gateway"]
 )
-def test_addresses_of_grpc_are_taken(address: str) -> None:
+def test_channels_accept_addresses_of_grpc(address: str) -> None:
     assert Channels(address).address == address
 
 
@@ -111,8 +110,8 @@ async def fault_of(address: str, credentials: grpc.ChannelCredentials | None = N
 TRUST = grpc.ssl_channel_credentials
 
 
-async def test_an_address_that_cannot_be_right_ends_the_attempts(tmp_path: Path, eks: SimulatedEks) -> None:
-    """Soon, with a note of what to correct, in the place of attempts without end."""
+async def test_impossible_address_ends_the_attempts(tmp_path: Path, eks: SimulatedEks) -> None:
+    """With a note that names the correction."""
     async with serving(tmp_path, eks) as served:
         good, other = TRUST(served.authority.certificate), TRUST(Authority("other").certificate)
         assert "CA's" in await fault_of(served.secured, other)
@@ -132,7 +131,7 @@ async def test_an_address_that_cannot_be_right_ends_the_attempts(tmp_path: Path,
     ],
     ids=["name", "expired"],
 )
-async def test_a_certificate_that_does_not_fit_ends_the_attempts(shape: Shape, note: str) -> None:
+async def test_untrusted_certificate_ends_the_attempts(shape: Shape, note: str) -> None:
     authority = Authority()
     issued = authority.issue(shape)
     server = grpc.aio.server()
@@ -150,7 +149,7 @@ async def test_a_certificate_that_does_not_fit_ends_the_attempts(shape: Shape, n
     [(b"HTTP/1.1 400 Bad Request\r\n\r\n", "HTTP/1.1"), (b"SSH-2.0-OpenSSH_9\r\n", "something else")],
     ids=["http/1.1", "ssh"],
 )
-async def test_another_servers_port_ends_the_attempts(greeting: bytes, note: str) -> None:
+async def test_port_of_another_protocol_ends_the_attempts(greeting: bytes, note: str) -> None:
     async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(greeting)
         await writer.drain()
@@ -160,8 +159,7 @@ async def test_another_servers_port_ends_the_attempts(greeting: bytes, note: str
         assert note in await fault_of(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
 
 
-async def test_a_gateway_that_comes_later_is_waited_for(tmp_path: Path, eks: SimulatedEks) -> None:
-    """A cancel goes on within its timeout while nothing listens."""
+async def test_cancel_waits_for_a_gateway_that_starts_later(tmp_path: Path, eks: SimulatedEks) -> None:
     update_id = eks.rollback("staging-1")
     async with running(tmp_path, eks) as first:
         address, issuer = first.address, first.issuer

@@ -42,8 +42,8 @@ CALLS = pytest.mark.parametrize(
 
 @CALLS
 @pytest.mark.parametrize("reply", REPLIES.values(), ids=REPLIES)
-async def test_a_proxy_that_always_answers_ends_the_attempts(call: Any, path: str, reply: Reply) -> None:
-    """After seven, with grpc's error and a note, where no gateway has ever answered."""
+async def test_answers_of_a_proxy_alone_end_the_attempts(call: Any, path: str, reply: Reply) -> None:
+    """After seven attempts, with grpc's error and a note."""
     async with HttpProxy(always=reply) as proxy:
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await call(proxy.address)
@@ -55,8 +55,8 @@ async def test_a_proxy_that_always_answers_ends_the_attempts(call: Any, path: st
 
 @CALLS
 @pytest.mark.parametrize("status", [403, 404, 401], ids=["403", "404", "401"])
-async def test_a_refusal_of_a_proxy_ends_the_attempts(call: Any, path: str, status: int) -> None:
-    """At the first sight of its status; grpc may see the end of the page first, and report UNKNOWN."""
+async def test_refusal_by_a_proxy_ends_the_attempts(call: Any, path: str, status: int) -> None:
+    """grpc may read the end of the page first, and report UNKNOWN."""
     async with HttpProxy(always=html(status)) as proxy:
         with pytest.raises(grpc.aio.AioRpcError, match=f"status: {status}"):
             await call(proxy.address)
@@ -69,10 +69,10 @@ READ_ON = {name: reply for name, reply in REPLIES.items() if name != "a status t
 
 @CALLS
 @pytest.mark.parametrize("reply", READ_ON.values(), ids=READ_ON)
-async def test_a_refusal_that_a_proxy_replaces_ends_the_attempts(
+async def test_refusal_replaced_by_a_proxy_ends_the_attempts(
     gateway: Running, call: Any, path: str, reply: Reply
 ) -> None:
-    """Soon, with a note: the gateway's health, asked on the same way, tells it from one that is away."""
+    """The gateway's health, asked through the same proxy, shows that the gateway is up."""
     outsider = gateway.issuer.token("outsider", ())
     async with HttpProxy(gateway.address) as proxy:
         proxy.refused = reply
@@ -83,8 +83,8 @@ async def test_a_refusal_that_a_proxy_replaces_ends_the_attempts(
     assert "the gateway serves" in raised.value.__notes__[0]
 
 
-async def test_a_watch_outlasts_a_proxy_that_answers_for_a_gateway_that_restarts(gateway: Running) -> None:
-    """Once the gateway has answered, the proxy's answers do not soon end a watch."""
+async def test_watch_outlasts_a_proxy_during_a_gateway_restart(gateway: Running) -> None:
+    """A gateway has answered before."""
     update_id = gateway.eks.rollback("prod-1")
     token = gateway.issuer.token("viewer", ("viewers",))
     async with HttpProxy(gateway.address) as proxy, Channels(proxy.address) as channels:
@@ -102,8 +102,8 @@ async def test_a_watch_outlasts_a_proxy_that_answers_for_a_gateway_that_restarts
     assert [known.sequence for known in states] == [1, 2]
 
 
-async def test_a_gateway_behind_a_proxy_is_watched_and_cancelled(gateway: Running) -> None:
-    """The proxy of these tests passes on what it is not told to replace."""
+async def test_watch_and_cancel_work_through_the_proxy(gateway: Running) -> None:
+    """The proxy of these tests forwards everything that it is not set to replace."""
     update_id = gateway.eks.rollback("staging-1")
     token = gateway.issuer.token("oncall", ("oncall",))
     async with HttpProxy(gateway.address) as proxy, Channels(proxy.address) as channels:

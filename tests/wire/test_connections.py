@@ -1,4 +1,4 @@
-"""Connections: those that nobody uses end, dead ones end, pings are welcome, and the rest are bounded."""
+"""Connections: idle and dead ones end, pings are allowed, and their number is bounded."""
 
 from __future__ import annotations
 
@@ -32,10 +32,7 @@ async def first_message(http: Connection, number: int) -> None:
     assert answer.data, answer.error
 
 
-async def test_a_connection_without_calls_ends_and_one_with_a_watch_stays(
-    tmp_path: Path, eks: SimulatedEks
-) -> None:
-    """Thousands of idle ones would hold descriptors for as long as their clients like."""
+async def test_idle_connection_ends_and_one_with_a_watch_stays(tmp_path: Path, eks: SimulatedEks) -> None:
     async with (
         running(tmp_path, eks, limits={"connection_idle_s": 0.5}) as gateway,
         connection(gateway.address) as idle,
@@ -51,10 +48,10 @@ async def test_a_connection_without_calls_ends_and_one_with_a_watch_stays(
 
 
 @pytest.mark.parametrize("path", [WATCH, REFLECT])
-async def test_a_dead_client_is_ended_and_a_silent_one_is_not(
+async def test_keepalive_ends_a_dead_client_and_keeps_a_silent_one(
     tmp_path: Path, eks: SimulatedEks, path: str
 ) -> None:
-    """A ping that is not answered ends the connection, whatever TCP says; its place is free again."""
+    """An unanswered ping ends the connection, whatever TCP reports."""
     body = LIVENESS if path == WATCH else LIST
     limits = {"keepalive_s": 0.5, "keepalive_timeout_s": 0.5}
     with capture_logs() as logs:
@@ -74,10 +71,10 @@ async def test_a_dead_client_is_ended_and_a_silent_one_is_not(
 
 
 @pytest.mark.parametrize("calls", [True, False], ids=["with a call", "without calls"])
-async def test_pings_in_time_are_welcome_and_faster_ones_are_not(
+async def test_pings_faster_than_the_limit_end_the_connection(
     tmp_path: Path, eks: SimulatedEks, calls: bool
 ) -> None:
-    """As grpc-go sends them with PermitWithoutStream."""
+    """Slower ones are answered, as grpc-go sends them with PermitWithoutStream."""
     async with (
         running(tmp_path, eks, limits={"client_ping_s": 0.5}) as gateway,
         connection(gateway.address) as http,
@@ -97,8 +94,7 @@ async def test_pings_in_time_are_welcome_and_faster_ones_are_not(
         assert http.goaways == [] or http.goaways[-1][1] == b"too_many_pings"
 
 
-async def test_a_client_with_keepalive_is_not_sent_away(tmp_path: Path, eks: SimulatedEks) -> None:
-    """A real client that pings without calls goes on over the same connection."""
+async def test_client_with_keepalive_keeps_its_connection(tmp_path: Path, eks: SimulatedEks) -> None:
     options = [
         ("grpc.keepalive_time_ms", 500),
         ("grpc.keepalive_permit_without_calls", 1),
@@ -119,10 +115,10 @@ async def test_a_client_with_keepalive_is_not_sent_away(tmp_path: Path, eks: Sim
 
 
 @pytest.mark.parametrize("path", [WATCH, REFLECT])
-async def test_every_connection_has_a_place_for_an_open_stream(
+async def test_every_connection_may_have_one_open_stream(
     tmp_path: Path, eks: SimulatedEks, path: str
 ) -> None:
-    """However many others hold: gRPC's own health checking would keep a client from calling at all."""
+    """gRPC's client-side health checking needs it."""
     body = LIVENESS if path == WATCH else LIST
     limits = {"open_streams": 4, "open_streams_per_connection": 3}
     async with running(tmp_path, eks, limits=limits) as gateway, AsyncExitStack() as stack:
@@ -144,10 +140,8 @@ async def test_every_connection_has_a_place_for_an_open_stream(
         assert again.error.reason == "OVERLOADED"
 
 
-async def test_connections_over_the_bound_are_refused_and_the_others_go_on(
-    tmp_path: Path, eks: SimulatedEks
-) -> None:
-    """At once, and not by waiting; one that ends makes room."""
+async def test_connection_over_the_limit_is_refused_at_once(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Other connections go on, and one that ends is replaced."""
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
     async with running(tmp_path, eks, limits={"connections": 5}) as gateway, AsyncExitStack() as stack:
         await gateway.cancel("prod-1", update_id, request_id="first")

@@ -1,4 +1,4 @@
-"""How large credentials may be, how long names are carried, and what the log has of refused ones."""
+"""Sizes of credentials and names, and log lines of refused credentials."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def size(credentials: Any) -> int:
     return len(dict(credentials)["authorization"])
 
 
-async def test_a_token_with_250_groups_works_by_default(gateway: Running) -> None:
-    """14 KB, as a large company's issuer makes them; with a full load of other metadata beside it."""
+async def test_token_with_250_groups_works_by_default(gateway: Running) -> None:
+    """14 KB, beside the largest allowed metadata."""
     update_id = gateway.eks.rollback("staging-1")
     large = gateway.credentials("large", *GROUPS, "oncall")
     assert 13_000 < size(large) < 16_000
@@ -35,10 +35,8 @@ async def test_a_token_with_250_groups_works_by_default(gateway: Running) -> Non
 
 
 @pytest.mark.parametrize("characters", [33_000, 60_000, 150_000])
-async def test_credentials_over_their_bound_are_invalid_and_no_error_that_clients_repeat(
-    gateway: Running, characters: int
-) -> None:
-    """Whether they are a good token or not."""
+async def test_credentials_over_the_limit_are_invalid(gateway: Running, characters: int) -> None:
+    """Also a valid token; clients do not repeat this error."""
     good = gateway.credentials("large", "oncall", note="n" * (characters * 3 // 4))
     for credentials in (good, (("authorization", "x" * characters),)):
         refusal = await refused(check(gateway, "staging-1", "u", who=credentials))
@@ -47,8 +45,8 @@ async def test_credentials_over_their_bound_are_invalid_and_no_error_that_client
         assert refusal.message == "The credentials are over 32768 bytes."
 
 
-async def test_the_bound_of_credentials_is_one_setting(tmp_path: Path, eks: SimulatedEks) -> None:
-    """Nothing behind it is smaller, and other metadata keeps its own."""
+async def test_credentials_bytes_alone_sets_the_limit(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Other metadata keeps its own limit."""
     update_id = eks.rollback("staging-1")
     async with running(
         tmp_path, eks, limits={"credentials_bytes": 100_000, "metadata_bytes": 500}
@@ -69,8 +67,8 @@ async def test_the_bound_of_credentials_is_one_setting(tmp_path: Path, eks: Simu
     [f"system:serviceaccount:{'n' * 63}:{'a' * 253}", "ä" * 1024],
     ids=["Kubernetes' longest", "the longest"],
 )
-async def test_a_long_subject_is_carried_all_the_way(tmp_path: Path, eks: SimulatedEks, subject: str) -> None:
-    """Through the policy, the ledger, the name of a role's session, the history and its pages."""
+async def test_longest_subject_works_everywhere(tmp_path: Path, eks: SimulatedEks, subject: str) -> None:
+    """Policy, ledger, role session name, history and page tokens."""
     clusters = ("staging-1", "staging-2")
     update_ids = [eks.rollback(cluster) for cluster in clusters]
     async with running(tmp_path, eks) as gateway:
@@ -92,10 +90,10 @@ async def test_a_long_subject_is_carried_all_the_way(tmp_path: Path, eks: Simula
         again.cancel()
 
 
-async def test_a_refusals_log_line_has_the_issuer_and_the_check_and_nothing_of_the_token(
+async def test_refused_credentials_log_issuer_and_check_only(
     gateway: Running,
 ) -> None:
-    """One line a call, as for every call; the issuer's short name is known once the token names it."""
+    """One line per call, without any part of the token."""
     corp = Idp(name="test", issuer=gateway.issuer.issuer)
     other = Idp(name="secret-canary", issuer="https://secret-canary.example")
     now = gateway.gateway.clock.now()
@@ -131,8 +129,8 @@ async def test_a_refusals_log_line_has_the_issuer_and_the_check_and_nothing_of_t
     assert {line["event"] for line in logged} <= {"rpc.call", "health.readiness"}
 
 
-async def test_dropped_groups_are_in_the_metrics(tmp_path: Path, eks: SimulatedEks) -> None:
-    """By issuer and by why."""
+async def test_dropped_groups_are_counted(tmp_path: Path, eks: SimulatedEks) -> None:
+    """By issuer and cause."""
     async with running(tmp_path, eks) as gateway:
         gateway.eks.rollback("staging-1")
         who = gateway.credentials("odd", "oncall", "", "a\u00a0b")

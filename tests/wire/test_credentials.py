@@ -1,4 +1,4 @@
-"""A gateway whose AWS credentials cannot be got: it serves, is not ready, says so, and finds them again."""
+"""AWS credentials that cannot be obtained: the gateway serves, is not ready, and recovers."""
 
 from __future__ import annotations
 
@@ -42,10 +42,8 @@ async def logged(served: Served, event: str, count: int = 1) -> list[dict[str, A
     return await eventually(lines)
 
 
-async def test_a_token_file_that_is_missing_keeps_readiness_off(
-    tmp_path: Path, eks: SimulatedEks, moto: str
-) -> None:
-    """Until it is there: within seconds, and without a call that needs it."""
+async def test_missing_token_file_keeps_readiness_off(tmp_path: Path, eks: SimulatedEks, moto: str) -> None:
+    """Until the file exists; no call is needed for that."""
     token = tmp_path / "token"
     web_identity = {
         "AWS_ACCESS_KEY_ID": "",
@@ -76,10 +74,9 @@ async def test_a_token_file_that_is_missing_keeps_readiness_off(
         assert (await served.cancel("prod-1", update_id)).update.status == "Cancelling"
 
 
-async def test_the_home_targets_role_keeps_readiness_off_and_anothers_does_not(
+async def test_only_the_home_targets_role_affects_readiness(
     tmp_path: Path, eks: SimulatedEks, moto: str
 ) -> None:
-    """The start logs how each target is reached; what one account's administrator broke stops no other's."""
     async with Sts(moto, eks.simulator.control.accounts) as home, Sts(moto, home.accounts) as other:
         url = {"endpoint_url": eks.url}
         role = f"arn:aws:iam::{OTHER['account_id']}:role/eksgateway"
@@ -103,10 +100,10 @@ async def test_the_home_targets_role_keeps_readiness_off_and_anothers_does_not(
             assert await served.end() == 0
 
 
-async def test_a_start_logs_who_the_gateway_is_for_each_target(
+async def test_start_logs_the_credentials_of_each_target(
     tmp_path: Path, eks: SimulatedEks, moto: str
 ) -> None:
-    """Endpoint, where the credentials come from, and the role's session."""
+    """Endpoint, source of the credentials, and the role's session."""
     async with Sts(moto, eks.simulator.control.accounts) as sts:
         target = {"account_id": ACCOUNT, "region": REGION, "role_arn": ROLE, "sts_endpoint_url": sts.url}
         place = Place(tmp_path, eks.url, eks={"targets": [target | {"endpoint_url": eks.url}]})
@@ -120,8 +117,8 @@ async def test_a_start_logs_who_the_gateway_is_for_each_target(
             assert "simulated" not in served.program.err
 
 
-async def test_a_wrong_clock_is_told_as_that(tmp_path: Path, eks: SimulatedEks) -> None:
-    """And not as bad credentials, in the error and in the log."""
+async def test_wrong_clock_is_reported_as_such(tmp_path: Path, eks: SimulatedEks) -> None:
+    """In the error and in the log, not as bad credentials."""
     eks.cluster("prod-1", tags=PRODUCTION)
     async with serving(Place(tmp_path, eks.url)) as served:
         await ready(served)

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGKILL to a real gateway process: what is under way is finished, or taken up again."""
+"""SIGTERM and SIGKILL to a gateway process: work in flight is finished, or taken up by the next process."""
 
 from __future__ import annotations
 
@@ -55,10 +55,8 @@ async def read_to_the_end(stream: Any) -> None:
         pass
 
 
-async def test_a_drain_finishes_what_is_under_way_and_turns_the_rest_away(
-    tmp_path: Path, eks: SimulatedEks
-) -> None:
-    """Readiness goes first; a cancel on the wire is answered and recorded; then the process ends with 0."""
+async def test_drain_finishes_calls_in_flight_and_refuses_new_ones(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Readiness goes off first; the process ends with 0."""
     update_id = eks.rollback("staging-1")
     place = Place(tmp_path, eks.url)
     async with serving(place) as served:
@@ -94,8 +92,9 @@ async def test_a_drain_finishes_what_is_under_way_and_turns_the_rest_away(
     assert len(eks.calls("CancelUpdate")) == 1
 
 
-async def test_streams_about_the_gateway_hold_no_drain_up(tmp_path: Path, eks: SimulatedEks) -> None:
-    """A client may keep reflection or health open for as long as it likes, idle: nothing is lost with it."""
+async def test_drain_does_not_wait_for_health_and_reflection_streams(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
     async with serving(Place(tmp_path, eks.url)) as served:
         method = f"/{REFLECTION[0]}/ServerReflectionInfo"
         reflection: Any = served.channel.stream_stream(method)()
@@ -108,10 +107,10 @@ async def test_streams_about_the_gateway_hold_no_drain_up(tmp_path: Path, eks: S
         assert time.monotonic() - began < 15
 
 
-async def test_a_forward_still_open_after_the_drain_is_unknown_and_then_observed(
+async def test_cancel_open_after_the_drain_is_unknown_then_observed(
     tmp_path: Path, eks: SimulatedEks
 ) -> None:
-    """The process does not wait for EKS beyond its time; the next one looks, and sends nothing."""
+    """The next process polls, and sends nothing."""
     update_id = eks.rollback("staging-1")
     place = Place(tmp_path, eks.url, limits={"drain_s": 1.0})
     async with serving(place) as served:
@@ -139,10 +138,8 @@ async def test_a_forward_still_open_after_the_drain_is_unknown_and_then_observed
     assert len(eks.calls("CancelUpdate")) == 1
 
 
-async def test_after_a_kill_a_pending_cancellation_is_followed_to_its_end(
-    tmp_path: Path, eks: SimulatedEks
-) -> None:
-    """By the next process, with nobody watching; nothing is sent again."""
+async def test_kill_is_followed_by_the_next_process(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Nothing is sent again."""
     update_id = eks.rollback("staging-1")
     place = Place(tmp_path, eks.url)
     async with serving(place) as served:
@@ -159,10 +156,10 @@ async def test_after_a_kill_a_pending_cancellation_is_followed_to_its_end(
     assert len(eks.calls("CancelUpdate")) == 1
 
 
-async def test_after_a_kill_in_the_middle_of_a_forward_it_is_observed_and_not_sent_again(
+async def test_kill_during_the_forward_is_observed_and_not_sent_again(
     tmp_path: Path, eks: SimulatedEks
 ) -> None:
-    """The intent is all that the next process has."""
+    """The next process has the intent only."""
     update_id = eks.rollback("staging-1")
     place = Place(tmp_path, eks.url)
     async with serving(place) as served:

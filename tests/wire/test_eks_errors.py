@@ -1,4 +1,4 @@
-"""What EKS says, and what the caller is told: on every reading call, and on the cancel itself."""
+"""Errors of EKS on every reading call and on CancelUpdate."""
 
 from __future__ import annotations
 
@@ -120,8 +120,8 @@ def _complete(refusal: Refusal, row: Row, update_id: str) -> None:
 
 
 @rows
-async def test_an_error_on_a_reading_call(gateway: Running, row: Row) -> None:
-    """Every call that reads from EKS tells the error by its code; a cancel that cannot read sends nothing."""
+async def test_read_error_is_reported_by_its_reason(gateway: Running, row: Row) -> None:
+    """A cancel that cannot read sends nothing."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     gateway.eks.fault("*", times=99, **row.fault)
     calls = (
@@ -139,8 +139,8 @@ async def test_an_error_on_a_reading_call(gateway: Running, row: Row) -> None:
 
 
 @pytest.mark.parametrize("operation", ["DescribeCluster", "DescribeUpdate"])
-async def test_a_cancel_needs_both_of_its_reads(gateway: Running, operation: str) -> None:
-    """Either read failing alone stops the cancel before anything is recorded or sent."""
+async def test_cancel_needs_both_reads(gateway: Running, operation: str) -> None:
+    """Either read that fails stops the cancel before the intent."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     gateway.eks.fault(operation, code="ResourceNotFoundException")
     refusal = await refused(gateway.cancel("prod-1", update_id, request_id="unbound"))
@@ -150,8 +150,8 @@ async def test_a_cancel_needs_both_of_its_reads(gateway: Running, operation: str
 
 
 @rows
-async def test_an_error_on_the_cancel_itself(tmp_path: Path, eks: SimulatedEks, row: Row) -> None:
-    """The intent is recorded by then: the error names the cancellation, and its record says the same."""
+async def test_cancel_error_names_its_cancellation(tmp_path: Path, eks: SimulatedEks, row: Row) -> None:
+    """The record has the same error."""
     throttled = row.cancel[1] == "EKS_THROTTLED"  # to the end, which is to come soon then
     async with running(tmp_path, eks, eks={"decision_max_age_s": 4 if throttled else 60}) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION, update_id="u-1")
@@ -178,8 +178,8 @@ FOREIGN = {name: row for name, row in ROWS.items() if "body" in row.fault}
 
 
 @pytest.mark.parametrize("row", FOREIGN.values(), ids=FOREIGN)
-async def test_an_answer_that_is_not_eks_own_is_settled_by_looking(gateway: Running, row: Row) -> None:
-    """EKS took the cancel, and a proxy spoilt its answer: the record says in the end what EKS did."""
+async def test_answer_of_a_proxy_is_settled_by_polling(gateway: Running, row: Row) -> None:
+    """EKS took the cancel, and a proxy replaced its answer."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     gateway.eks.fault("CancelUpdate", **row.fault, effect=True)
     refusal = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
@@ -190,8 +190,8 @@ async def test_an_answer_that_is_not_eks_own_is_settled_by_looking(gateway: Runn
     assert len(gateway.eks.calls("CancelUpdate")) == 1
 
 
-async def test_an_unanswered_cancel_says_what_is_known_and_the_way_out(gateway: Running) -> None:
-    """EKS never got it: nothing claims that it was sent, and a new request_id sends again."""
+async def test_unanswered_cancel_does_not_claim_that_it_was_sent(gateway: Running) -> None:
+    """EKS never got it; a new request_id sends again."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     gateway.eks.fault("CancelUpdate", status=503, code="ServiceUnavailableException")
     first = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
@@ -202,8 +202,8 @@ async def test_an_unanswered_cancel_says_what_is_known_and_the_way_out(gateway: 
     await settled(gateway, cpb.CANCELLATION_PHASE_CANCELLING, request_id="first")
 
 
-async def test_a_cancel_that_left_no_trace_says_so_after_a_while(tmp_path: Path, eks: SimulatedEks) -> None:
-    """In the record, in the error of a repeat, and to whoever watches; no look ever sends again."""
+async def test_cancel_without_effect_reports_unseen_after_a_while(tmp_path: Path, eks: SimulatedEks) -> None:
+    """In the record, in a repeat's error and to watchers; nothing is sent again."""
     async with running(tmp_path, eks) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         eks.fault("CancelUpdate", drop="before")

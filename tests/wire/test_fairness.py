@@ -71,10 +71,10 @@ async def flooded(
 
 
 @pytest.mark.parametrize("who", ["strangers", "denied", "allowed"])
-async def test_another_callers_cancel_comes_before_most_of_a_flood(
+async def test_cancel_of_another_caller_overtakes_a_flood(
     tmp_path: Path, eks: SimulatedEks, who: str
 ) -> None:
-    """By the order in which calls end, not by time: the flood was there first."""
+    """Measured by the order in which calls end, not by time."""
     update_id, other = eks.rollback("staging-1"), eks.rollback("staging-2")
     async with running(tmp_path, eks) as gateway:
         callers = {"strangers": "", "denied": gateway.outsider[0][1], "allowed": gateway.oncall[0][1]}
@@ -95,10 +95,9 @@ async def test_another_callers_cancel_comes_before_most_of_a_flood(
 @pytest.mark.parametrize(
     ("path", "message"), [(f"{HEALTH}Check", b""), (f"{HEALTH}Watch", b""), (REFLECTION, LIST_SERVICES)]
 )
-async def test_a_callers_cancel_comes_before_most_of_a_flood_that_needs_no_credentials(
+async def test_cancel_overtakes_a_flood_of_health_and_reflection(
     tmp_path: Path, eks: SimulatedEks, path: str, message: bytes
 ) -> None:
-    """Health and reflection wait in queues of their own."""
     update_id = eks.rollback("staging-1")
     async with running(tmp_path, eks) as gateway:
         await gateway.cancel("staging-1", update_id, request_id="1")
@@ -108,8 +107,8 @@ async def test_a_callers_cancel_comes_before_most_of_a_flood_that_needs_no_crede
             assert sum(connection.ended for connection in connections) < 2 * MAX_STREAMS
 
 
-async def test_core_refuses_the_streams_of_a_connection_beyond_its_bound(gateway: Running) -> None:
-    """In C, before any of them takes a turn of the event loop."""
+async def test_streams_over_the_connection_limit_are_refused_by_core(gateway: Running) -> None:
+    """Without a turn of the event loop."""
     async with flooded(gateway, "", [b""], 6 * MAX_STREAMS) as connections:
         await until(lambda: all(not connection.open for connection in connections))
         refused = sum(connection.refused for connection in connections)
@@ -117,10 +116,8 @@ async def test_core_refuses_the_streams_of_a_connection_beyond_its_bound(gateway
         assert sum(connection.ended for connection in connections) == 6 * MAX_STREAMS - refused
 
 
-async def test_a_caller_with_more_calls_than_its_share_gets_overloaded(
-    tmp_path: Path, eks: SimulatedEks
-) -> None:
-    """With the time to come back, one line in the log for all of them, and a count; others go on."""
+async def test_calls_over_a_callers_share_are_overloaded(tmp_path: Path, eks: SimulatedEks) -> None:
+    """With a retry delay, one log line for all of them, and a count."""
     update_id = eks.rollback("staging-1")
     async with running(tmp_path, eks, limits={"calls_per_caller": 3}) as gateway:
         with pytest.raises(grpc.aio.AioRpcError):  # it is known from now on
@@ -154,7 +151,6 @@ async def test_a_caller_with_more_calls_than_its_share_gets_overloaded(
 
 
 async def test_open_watches_hold_no_seats(gateway: Running, eks: SimulatedEks) -> None:
-    """A stream that waits for changes is not worked on."""
     update_id = eks.rollback("staging-1")
     watches = [gateway.watch("staging-1", update_id) for _ in range(50)]
     for watch in watches:
@@ -165,10 +161,10 @@ async def test_open_watches_hold_no_seats(gateway: Running, eks: SimulatedEks) -
         watch.cancel()
 
 
-async def test_strangers_of_one_connection_wait_for_no_call_of_eks_of_the_others(
+async def test_new_callers_of_one_connection_do_not_wait_for_eks_calls(
     tmp_path: Path, eks: SimulatedEks
 ) -> None:
-    """Behind a proxy all callers share a connection: once one is proved, the next is looked at."""
+    """Behind a proxy all callers share a connection."""
     update_id, gate = eks.rollback("staging-1"), Gate()
     request = pb.GetUpdateRequest(cluster=update_pb2.ClusterRef(name="staging-1"), update_id=update_id)
     limits = {"calls_per_caller": 2}  # of strangers of a connection, too

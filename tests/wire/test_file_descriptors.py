@@ -1,4 +1,4 @@
-"""A gateway whose descriptors are few: strangers cannot take those that calls and the ledger need."""
+"""A gateway with few file descriptors: strangers cannot take those of calls and ledger."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ async def takes_another(served: Served) -> bool:
 
 
 @pytest.mark.usefixtures("_room")
-async def test_idle_connections_take_no_descriptor_that_a_cancel_needs(
+async def test_cancel_works_beside_more_idle_connections_than_descriptors(
     tmp_path: Path, eks: SimulatedEks
 ) -> None:
-    """More of them than the process may have descriptors: others go on, one warning, and no spinning."""
+    """One warning, and no busy loop."""
     updates = [eks.rollback(f"prod-{number}", tags=PRODUCTION) for number in range(12)]
     place = Place(tmp_path, eks.url)
     async with serving(place, shell="ulimit -n 1024") as served:
@@ -88,8 +88,7 @@ async def test_idle_connections_take_no_descriptor_that_a_cancel_needs(
         assert {call["status"] for call in served.calls} == {"OK"}
 
 
-async def test_the_soft_limit_becomes_the_hard_one(tmp_path: Path, eks: SimulatedEks) -> None:
-    """As in a Go program; the log has both."""
+async def test_soft_limit_is_raised_to_the_hard_one(tmp_path: Path, eks: SimulatedEks) -> None:
     place = Place(tmp_path, eks.url)
     async with serving(place, shell="ulimit -Sn 256; ulimit -Hn 3000") as served:
         assert await served.end() == 0

@@ -1,4 +1,4 @@
-"""GetUpdate and ListUpdates: what EKS says, whole, to those who may get it."""
+"""GetUpdate and ListUpdates."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from support.simulator import SimulatedEks
 from support.wire import PRODUCTION, Hooked, get_update, list_updates, refused
 
 
-async def test_an_update_is_told_whole(gateway: Running) -> None:
-    """Every member, and values that nobody knows yet in EKS's own spelling."""
+async def test_get_returns_every_member(gateway: Running) -> None:
+    """Also values that are newer than the gateway, in EKS's spelling."""
     errors = [{"errorCode": "BrandNew", "errorMessage": "What?", "resourceIds": ["i-1", "i-2"]}]
     update_id = gateway.eks.rollback(
         "prod-1",
@@ -36,7 +36,6 @@ async def test_an_update_is_told_whole(gateway: Running) -> None:
 
 
 async def test_get_is_decided_on_live_tags(tmp_path: Path, eks: SimulatedEks) -> None:
-    """A grant with a tag does not show an update of a cluster without it."""
     async with running(tmp_path, eks, data=_tagged(["get", "list"])) as gateway:
         update_id = eks.rollback("prod-1", tags={"environment": "test"})
         denied = await refused(get_update(gateway, "prod-1", update_id))
@@ -50,8 +49,8 @@ def _tagged(actions: list[str]) -> dict[str, Any]:
     return data
 
 
-async def test_a_list_leaves_out_what_may_not_be_got(tmp_path: Path, eks: SimulatedEks) -> None:
-    """The list itself is admitted at stage request; each item only by get, on live facts."""
+async def test_list_leaves_out_updates_without_the_action_get(tmp_path: Path, eks: SimulatedEks) -> None:
+    """The list is decided at stage request, each item on live facts."""
     async with running(tmp_path, eks, data=_tagged(["get", "list"])) as gateway:
         shown = eks.rollback("prod-1", tags=PRODUCTION)
         eks.rollback("prod-2", tags={"environment": "test"})
@@ -65,8 +64,8 @@ def _many(eks: SimulatedEks, name: str, count: int) -> set[str]:
     return set(eks.cluster(name, tags=PRODUCTION, updates=updates))
 
 
-async def test_pages(gateway: Running) -> None:
-    """All updates, each once, over as many pages as the size asks for; 0 means 10."""
+async def test_list_pages_return_each_update_once(gateway: Running) -> None:
+    """0 means 10 a page."""
     ids = _many(gateway.eks, "prod-1", 12)
     for size, pages in ((0, 2), (10, 2), (5, 3), (1, 12)):
         seen, token, count = [], "", 0
@@ -79,14 +78,12 @@ async def test_pages(gateway: Running) -> None:
 
 
 @pytest.mark.parametrize("size", [-1, 11])
-async def test_a_page_size_out_of_bounds(gateway: Running, size: int) -> None:
-    """1 to 10, and 0 for the greatest."""
+async def test_list_refuses_page_sizes_over_10(gateway: Running, size: int) -> None:
     refusal = await refused(list_updates(gateway, "prod-1", page_size=size))
     assert refusal.fields == {"page_size": "must be between 0 and 10"}
 
 
-async def test_a_page_token_is_bound(gateway: Running) -> None:
-    """Another caller's token, another cluster's, a changed one, another method's: none is taken."""
+async def test_list_page_token_is_bound_to_caller_cluster_and_method(gateway: Running) -> None:
     _many(gateway.eks, "prod-1", 3)
     _many(gateway.eks, "prod-2", 3)
     token = (await list_updates(gateway, "prod-1", page_size=1)).next_page_token
@@ -105,8 +102,7 @@ async def test_a_page_token_is_bound(gateway: Running) -> None:
     assert (await list_updates(gateway, "prod-1", page_token=token)).updates
 
 
-async def test_a_list_goes_on_without_what_eks_has_forgotten(gateway: Running) -> None:
-    """An update that is gone when it is described is none to list; the others are."""
+async def test_list_leaves_out_an_update_that_eks_has_deleted(gateway: Running) -> None:
     ids = _many(gateway.eks, "prod-1", 3)
     gateway.eks.fault("DescribeUpdate", times=1, code="ResourceNotFoundException", status=404)
     page = await list_updates(gateway, "prod-1")
@@ -114,8 +110,7 @@ async def test_a_list_goes_on_without_what_eks_has_forgotten(gateway: Running) -
     assert {each.id for each in page.updates} < ids
 
 
-async def test_a_token_of_eks_may_be_long(tmp_path: Path, eks: SimulatedEks) -> None:
-    """What EKS continues with comes back to it whole: it states no bound."""
+async def test_list_passes_long_tokens_of_eks_back(tmp_path: Path, eks: SimulatedEks) -> None:
     asked, long = [], "é" + "t" * 30_000
 
     class Wordy(Hooked):

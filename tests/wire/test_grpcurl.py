@@ -1,4 +1,4 @@
-"""What people who debug see: the real grpcurl against a running gateway."""
+"""The real grpcurl against a running gateway."""
 
 from __future__ import annotations
 
@@ -68,15 +68,13 @@ async def test_describe_finds_every_kind_of_symbol(gateway: Running, symbol: str
     "symbol",
     ["eksgateway.v1.UpdateService.Nope", "eksgateway.v1.Nope", "eksgateway.v1.CancelUpdateRequest.nope"],
 )
-async def test_describe_of_no_symbol_says_so(gateway: Running, symbol: str) -> None:
-    """And no other symbol is shown in its place."""
+async def test_describe_of_an_unknown_symbol_fails(gateway: Running, symbol: str) -> None:
     code, out, err = await grpcurl(gateway.address, "describe", symbol)
     assert (code, out) == (1, "")
     assert "not found" in err.lower()
 
 
-async def test_json_is_the_same_with_reflection_and_with_the_protos(gateway: Running) -> None:
-    """Fields have the names that protobuf's JSON mapping gives them."""
+async def test_json_names_are_the_same_with_reflection_and_with_protos(gateway: Running) -> None:
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     request = {"cluster": {"name": "prod-1"}, "update_id": update_id}
     header = f"authorization: {dict(gateway.oncall)['authorization']}"
@@ -102,8 +100,7 @@ async def call(gateway: Running, who: Any, method: str, request: dict[str, Any])
     return await grpcurl("-H", header, "-d", json.dumps(request), gateway.address, method)
 
 
-async def test_list_and_describe_show_the_api_without_its_protos(gateway: Running) -> None:
-    """Reflection answers in both versions."""
+async def test_list_and_describe_need_no_protos(gateway: Running) -> None:
     code, out, err = await grpcurl(gateway.address, "list")
     assert (code, err) == (0, "")
     assert "eksgateway.v1.UpdateService" in out
@@ -115,8 +112,7 @@ async def test_list_and_describe_show_the_api_without_its_protos(gateway: Runnin
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
-async def test_each_version_of_reflection_answers(gateway: Running, version: str) -> None:
-    """Older clients know v1alpha only, newer ones ask v1 first."""
+async def test_reflection_answers_v1_and_v1alpha(gateway: Running, version: str) -> None:
     service = f"grpc.reflection.{version}.ServerReflection"
     request = json.dumps({"list_services": ""})
     code, out, err = await grpcurl("-d", request, gateway.address, f"{service}/ServerReflectionInfo")
@@ -124,8 +120,7 @@ async def test_each_version_of_reflection_answers(gateway: Running, version: str
     assert "eksgateway.v1.UpdateService" in out
 
 
-async def test_a_cancel_and_a_watch_to_the_end(gateway: Running) -> None:
-    """The phases are readable, and a watch ends by itself."""
+async def test_cancel_and_watch_run_to_the_end(gateway: Running) -> None:
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     request = {"cluster": {"name": "prod-1"}, "update_id": update_id}
     why = {"reason": "bad AMI", "ticket": "OPS-1"}
@@ -141,8 +136,7 @@ async def test_a_cancel_and_a_watch_to_the_end(gateway: Running) -> None:
     assert "CANCELLATION_PHASE_CANCELLED" in out
 
 
-async def test_a_denial_shows_its_details_decoded(gateway: Running) -> None:
-    """The reasons are readable where the error is read."""
+async def test_denial_shows_its_details_decoded(gateway: Running) -> None:
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     request = {"cluster": {"name": "prod-1"}, "update_id": update_id, "reason": "bad AMI"}
     code, _, err = await call(gateway, gateway.oncall, "eksgateway.v1.UpdateService/CancelUpdate", request)

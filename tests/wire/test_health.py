@@ -1,4 +1,4 @@
-"""Health: readiness follows policy and ledger, liveness does not; open to everybody."""
+"""Health: readiness follows policy and ledger, liveness does not; both need no credentials."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ async def status(gateway: Running, service: str) -> int:
     return int(answer.status)
 
 
-async def test_calls_are_decided_before_a_gateway_is_ready(tmp_path: Path, eks: SimulatedEks) -> None:
-    """boto3 takes its time to load, and a denial does not need it."""
+async def test_calls_are_decided_before_readiness(tmp_path: Path, eks: SimulatedEks) -> None:
+    """A denial does not need boto3, which loads slowly."""
     async with running(tmp_path, eks, ready=False) as gateway:
         with pytest.raises(grpc.aio.AioRpcError, match="PERMISSION_DENIED"):
             await gateway.cancel("prod-1", "an-update", who=gateway.outsider)
@@ -63,10 +63,7 @@ async def test_calls_are_decided_before_a_gateway_is_ready(tmp_path: Path, eks: 
         await until(gateway, "", SERVING)
 
 
-async def test_readiness_is_off_while_the_ledger_cannot_answer_and_liveness_stays(
-    tmp_path: Path, eks: SimulatedEks
-) -> None:
-    """A pod that cannot record must get no calls, and must not be killed for it."""
+async def test_failing_ledger_turns_readiness_off_and_not_liveness(tmp_path: Path, eks: SimulatedEks) -> None:
     ledgers: list[Sick] = []
 
     def wrap(ledger: Ledger) -> Sick:
@@ -83,8 +80,7 @@ async def test_readiness_is_off_while_the_ledger_cannot_answer_and_liveness_stay
         await until(gateway, "", SERVING)
 
 
-async def test_an_unknown_service_is_not_found_by_check_and_unknown_to_watch(gateway: Running) -> None:
-    """As the health protocol says."""
+async def test_unknown_service_is_not_found_by_check_and_unknown_to_watch(gateway: Running) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await status(gateway, "no.such.Service")
     assert error.value.code() is grpc.StatusCode.NOT_FOUND
@@ -92,8 +88,8 @@ async def test_an_unknown_service_is_not_found_by_check_and_unknown_to_watch(gat
     await until(gateway, "no.such.Service", health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
 
 
-async def test_the_log_tells_what_check_told(gateway: Running) -> None:
-    """The status, and of clients that leave at any moment nothing else: they could fill it."""
+async def test_health_checks_log_their_status(gateway: Running) -> None:
+    """Clients that leave log nothing else."""
     stub: Any = health_pb2_grpc.HealthStub(gateway.channel)
     request = health_pb2.HealthCheckRequest(service="no.such.Service")
     with capture_logs() as logs:
@@ -110,13 +106,11 @@ async def test_the_log_tells_what_check_told(gateway: Running) -> None:
     assert not [line for line in logs if line["log_level"] != "info"]
 
 
-async def test_list_tells_every_service(gateway: Running) -> None:
-    """Operators see all of them at once."""
+async def test_list_returns_every_service(gateway: Running) -> None:
     stub: Any = health_pb2_grpc.HealthStub(gateway.channel)
     answer = await stub.List(health_pb2.HealthListRequest())  # type: ignore[attr-defined]  # newer than its stubs
     assert {"", "liveness", UPDATES, "eksgateway.v1.CancellationService"} <= set(answer.statuses)
 
 
 async def test_health_needs_no_credentials(gateway: Running) -> None:
-    """Kubernetes has none."""
     await until(gateway, "", SERVING)

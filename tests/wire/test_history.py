@@ -1,4 +1,4 @@
-"""CancellationService: one's own record always, others' by the action history, and nothing by guessing."""
+"""CancellationService: a caller's own records always, those of others by the action history."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ async def _listed(here: Running, who: Any = None, **fields: Any) -> list[str]:
     return [each.cancellation_id for each in page.cancellations]
 
 
-async def test_newest_first_and_filtered(filled: tuple[Running, list[str]]) -> None:
-    """All, those of a cluster, those of a caller, and both; an unknown one has none."""
+async def test_list_is_newest_first_and_filtered(filled: tuple[Running, list[str]]) -> None:
+    """By cluster, by caller, and by both."""
     here, ids = filled
     first = ClusterRef(name="prod-1")
     assert await _listed(here) == ids[::-1]
@@ -52,8 +52,8 @@ async def test_newest_first_and_filtered(filled: tuple[Running, list[str]]) -> N
     assert await _listed(here, cluster=ClusterRef(name="prod-1", region="eu-west-1")) == []
 
 
-async def test_pages(filled: tuple[Running, list[str]]) -> None:
-    """Each cancellation once, in order, over pages; the last one has no token."""
+async def test_list_pages_return_each_cancellation_once(filled: tuple[Running, list[str]]) -> None:
+    """The last page has no token."""
     here, ids = filled
     seen, token = [], ""
     for _ in range(3):
@@ -75,18 +75,18 @@ FILTERS = {
 
 
 @pytest.mark.parametrize("which", FILTERS.values(), ids=FILTERS)
-async def test_what_others_did_shows_in_no_page(
+async def test_list_without_history_returns_an_empty_page(
     filled: tuple[Running, list[str]], which: dict[str, Any]
 ) -> None:
-    """Who may read nothing gets an empty page and no token, whether there is something or not."""
+    """Whether there are records or not."""
     here, _ = filled
     for who in (here.outsider, here.viewer):
         page = await list_cancellations(here, who, page_size=1, **which)
         assert (list(page.cancellations), page.next_page_token) == ([], "")
 
 
-async def test_pages_of_ones_own_among_others(filled: tuple[Running, list[str]]) -> None:
-    """Full pages, and no token after the last of one's own: others' newer and older ones do not show."""
+async def test_list_fills_pages_with_the_callers_own_records(filled: tuple[Running, list[str]]) -> None:
+    """Records of others do not show in page sizes or tokens."""
     here, _ = filled
     third, able = here.credentials("third", "viewers"), here.credentials("third", "oncall")
     mine = []
@@ -101,10 +101,8 @@ async def test_pages_of_ones_own_among_others(filled: tuple[Running, list[str]])
     assert await _listed(here, third, cluster=ClusterRef(name="staging-9")) == []
 
 
-async def test_recorded_tags_leave_rows_out_and_the_next_page_follows(
-    tmp_path: Path, eks: SimulatedEks
-) -> None:
-    """A caller whose grant covers the cluster by name may learn that there is more than it sees."""
+async def test_list_leaves_out_rows_by_recorded_tags(tmp_path: Path, eks: SimulatedEks) -> None:
+    """A next page follows."""
     data = copy.deepcopy(POLICY_DATA)
     tagged = {"tags": {"team": ["a"]}, "actions": ["history"], "groups": ["test:auditors"]}
     data["eksgateway"]["grants"].append({"id": "auditors", "clusters": ["staging-*"], **WHERE, **tagged})
@@ -124,8 +122,7 @@ async def test_recorded_tags_leave_rows_out_and_the_next_page_follows(
         assert (seen, token) == ([[ids[2]], [], [ids[0]]], "")
 
 
-async def test_a_page_token_is_bound(filled: tuple[Running, list[str]]) -> None:
-    """To its caller and its filter; an altered one is none."""
+async def test_list_page_token_is_bound_to_caller_and_filter(filled: tuple[Running, list[str]]) -> None:
     here, _ = filled
     token = (await list_cancellations(here, page_size=1)).next_page_token
     for fields in (
@@ -141,22 +138,20 @@ async def test_a_page_token_is_bound(filled: tuple[Running, list[str]]) -> None:
 
 
 @pytest.mark.parametrize("size", [-1, 101])
-async def test_a_page_size_out_of_bounds(gateway: Running, size: int) -> None:
-    """1 to 100, and 0 for the usual."""
+async def test_list_refuses_page_sizes_over_100(gateway: Running, size: int) -> None:
     refusal = await refused(list_cancellations(gateway, page_size=size))
     assert set(refusal.fields) == {"page_size"}
 
 
-async def test_a_key_is_required(gateway: Running) -> None:
-    """GetCancellation without an id of either kind."""
+async def test_get_requires_an_id(gateway: Running) -> None:
     call = gateway.history.GetCancellation(pb.GetCancellationRequest(), metadata=gateway.oncall)
     refusal = await refused(call)
     assert refusal.told == ("INVALID_ARGUMENT", "REQUEST_INVALID")
     assert set(refusal.fields) == {"key"}
 
 
-async def test_missing_and_forbidden_look_the_same(filled: tuple[Running, list[str]]) -> None:
-    """Equal bytes but for ids: an id that exists, one that does not, and one that could not."""
+async def test_get_answers_missing_and_forbidden_alike(filled: tuple[Running, list[str]]) -> None:
+    """Equal bytes except for ids."""
     here, ids = filled
     answers = set()
     for key in (ids[0], NOBODY, "", "../" + "x" * 5000, "\x00"):
@@ -173,10 +168,10 @@ OUTAGES = {
 
 
 @pytest.mark.parametrize(("error", "reason"), OUTAGES.values(), ids=OUTAGES)
-async def test_a_policy_that_cannot_say_does_not_tell_them_apart(
+async def test_get_answers_missing_and_forbidden_alike_during_an_outage(
     tmp_path: Path, eks: SimulatedEks, error: errors.GatewayError, reason: str
 ) -> None:
-    """An outage, or an allow under obligations, is told alike; one's own is told all the same."""
+    """Also for an allow under obligations; own records are returned."""
     async with running(tmp_path, eks) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         told = await gateway.cancel("prod-1", update_id, request_id="one")
@@ -199,8 +194,8 @@ async def test_a_policy_that_cannot_say_does_not_tell_them_apart(
         assert missing.reason == "CANCELLATION_NOT_FOUND"
 
 
-async def test_history_reads_nothing_of_eks(filled: tuple[Running, list[str]]) -> None:
-    """The ledger's record answers alone, decided on the recorded facts."""
+async def test_history_makes_no_eks_call(filled: tuple[Running, list[str]]) -> None:
+    """Decided on the recorded facts."""
     here, ids = filled
     other = here.credentials("third", "oncall")
     here.eks.fault("*", times=99, code="ServerException")

@@ -1,4 +1,4 @@
-"""Who calls, on the wire: nothing but one good token counts, and whatever fails costs nothing."""
+"""Authentication by tokens on the wire."""
 
 from __future__ import annotations
 
@@ -168,10 +168,8 @@ async def refused(gateway: Running, metadata: tuple[tuple[str, str], ...]) -> gr
     return error.value
 
 
-async def test_every_bad_credential_is_refused_before_policy_and_eks(
-    tmp_path: Path, eks: SimulatedEks
-) -> None:
-    """The table of faults.md: UNAUTHENTICATED, nothing asked, and a good token still works after all that."""
+async def test_bad_token_is_refused_before_policy_and_eks(tmp_path: Path, eks: SimulatedEks) -> None:
+    """UNAUTHENTICATED; a good token still works afterwards."""
     update_id = eks.rollback("prod-1")
     async with trusting(tmp_path, eks) as (gateway, policy):
         told = {name: info(await refused(gateway, metadata())).reason for name, metadata in INVALID.items()}
@@ -185,10 +183,7 @@ async def test_every_bad_credential_is_refused_before_policy_and_eks(
 
 
 @pytest.mark.parametrize("header", ["jku", "x5u"])
-async def test_an_address_of_keys_in_a_token_is_never_fetched(
-    tmp_path: Path, eks: SimulatedEks, header: str
-) -> None:
-    """Who may name keys is the operator alone."""
+async def test_key_url_in_a_token_is_never_fetched(tmp_path: Path, eks: SimulatedEks, header: str) -> None:
     async with JwksServer.running(json.dumps({"keys": [jwk(STRANGER, "rsa")]}).encode()) as theirs:
         async with trusting(tmp_path, eks) as (gateway, policy):
             token = by_a_stranger(**{header: theirs.url})
@@ -197,8 +192,8 @@ async def test_an_address_of_keys_in_a_token_is_never_fetched(
         assert theirs.fetches == 0
 
 
-async def test_without_keys_nobody_can_be_known(tmp_path: Path, eks: SimulatedEks) -> None:
-    """UNAVAILABLE, which is not the caller's fault, and when to try again; one fetch for many calls."""
+async def test_call_without_keys_of_the_issuer_is_unavailable(tmp_path: Path, eks: SimulatedEks) -> None:
+    """With a retry delay, and one fetch for many calls."""
     async with JwksServer.running(b"") as issuer, trusting(tmp_path, eks, issuer.url) as (gateway, policy):
         for _ in range(3):
             with pytest.raises(grpc.aio.AioRpcError) as error:
@@ -231,8 +226,7 @@ PLAIN = st.tuples((KEYS | TEMPTING).map(lambda key: key.removesuffix("-bin")).fi
 BINARY = st.tuples(KEYS.map(lambda key: f"{key}-bin"), st.binary(max_size=40))
 
 
-async def test_no_other_metadata_reaches_the_policy(tmp_path: Path, eks: SimulatedEks) -> None:
-    """Whatever a client writes there, the policy is asked the same."""
+async def test_metadata_does_not_reach_the_policy(tmp_path: Path, eks: SimulatedEks) -> None:
     update_id = eks.rollback("prod-1")
     async with trusting(tmp_path, eks) as (gateway, policy):
         token = bearer(good(groups=["viewers"]))
@@ -268,8 +262,8 @@ def examples(strategy: st.SearchStrategy[Any], count: int) -> list[Any]:
 CLOSED = sorted(path for path, method in METHODS.items() if method.access in (Access.CALLER, Access.POLICY))
 
 
-async def test_every_method_of_both_services_needs_credentials(gateway: Running) -> None:
-    """None is forgotten: the table of methods names them all, and an empty message is not even read."""
+async def test_every_method_needs_credentials(gateway: Running) -> None:
+    """An empty message is not parsed without them."""
     services = {"UpdateService": 7, "CancellationService": 2}
     assert {name: sum(f".{name}/" in path for path in CLOSED) for name in services} == services
     for path in CLOSED:

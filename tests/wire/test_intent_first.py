@@ -1,4 +1,4 @@
-"""The intent is committed before the call: looked at over another connection as the call arrives."""
+"""The intent is committed before the call: read over another connection when the call arrives."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def _events(path: Path) -> list[tuple[str, Any]]:
         other.close()
 
 
-async def test_the_intent_is_there_when_the_call_arrives(tmp_path: Path) -> None:
-    """With that very token, request, caller and decision; and nothing is there while EKS is only read."""
+async def test_intent_is_committed_before_cancel_update_arrives(tmp_path: Path) -> None:
+    """With the same token, request, caller and decision; nothing is there during the reads."""
     seen: list[tuple[CallRecord, list[tuple[str, Any]]]] = []
 
     async with (
@@ -48,8 +48,7 @@ async def test_the_intent_is_there_when_the_call_arrives(tmp_path: Path) -> None
     assert intent["decision"]["decision_id"] == told.decision.decision_id
 
 
-async def test_a_renewed_intent_is_there_as_well(tmp_path: Path) -> None:
-    """A cancel that was not forwarded, asked for again: the new decision is committed before it is sent."""
+async def test_renewed_intent_is_committed_before_cancel_update_arrives(tmp_path: Path) -> None:
     seen: list[list[tuple[str, Any]]] = []
 
     def look(call: CallRecord) -> None:
@@ -67,8 +66,8 @@ async def test_a_renewed_intent_is_there_as_well(tmp_path: Path) -> None:
     assert told.decision.decision_id in json.dumps(seen[1][-1])
 
 
-async def test_many_cancels_at_once(tmp_path: Path) -> None:
-    """However they share commits, no call comes before its own intent."""
+async def test_many_cancels_each_commit_before_their_call(tmp_path: Path) -> None:
+    """They share commits."""
     early: list[CallRecord] = []
 
     def look(call: CallRecord) -> None:

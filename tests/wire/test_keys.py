@@ -1,4 +1,4 @@
-"""Issuers' keys under a running gateway: files that hang, readiness, and keys that are withdrawn."""
+"""Issuers' keys under a running gateway: hanging files, readiness, withdrawn keys."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def causes(logged: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return [(line["issuer"], line["cause"]) for line in logged if line["event"] == "identity.jwks_failed"]
 
 
-async def test_a_key_file_that_hangs_holds_up_nobody(tmp_path: Path, eks: SimulatedEks) -> None:
-    """Strangers make the gateway read it; others are answered as before, and afterwards it is followed."""
+async def test_hanging_key_file_delays_no_call(tmp_path: Path, eks: SimulatedEks) -> None:
+    """The file is followed again afterwards."""
     path = tmp_path / "corp.json"
     path.write_bytes(CORP.jwks())
     new = Idp()
@@ -76,10 +76,9 @@ async def test_a_key_file_that_hangs_holds_up_nobody(tmp_path: Path, eks: Simula
         await becomes(gateway, new, "POLICY_DENIED", "new")
 
 
-async def test_a_gateway_whose_key_file_hangs_from_the_start_is_not_ready_and_ends(
+async def test_gateway_with_a_hanging_key_file_is_not_ready_and_stops(
     tmp_path: Path, eks: SimulatedEks
 ) -> None:
-    """Neither its start nor its end waits for the file."""
     place = Place(tmp_path, eks.url)
     with hanging(tmp_path / "jwks.json"):
         async with serving(place) as served:
@@ -87,10 +86,8 @@ async def test_a_gateway_whose_key_file_hangs_from_the_start_is_not_ready_and_en
             assert await served.end() == 0
 
 
-async def test_readiness_waits_for_each_issuers_keys_and_the_log_says_whose_and_why(
-    tmp_path: Path, eks: SimulatedEks
-) -> None:
-    """Once there were some, an outage leaves the gateway ready."""
+async def test_readiness_waits_for_the_keys_of_each_issuer(tmp_path: Path, eks: SimulatedEks) -> None:
+    """The log names issuer and cause; a later outage leaves the gateway ready."""
     path = tmp_path / "corp.json"
     with capture_logs() as logged:
         async with running(tmp_path, eks, identity=trusting(path)) as gateway:
@@ -106,8 +103,8 @@ async def test_readiness_waits_for_each_issuers_keys_and_the_log_says_whose_and_
     assert causes(logged) == [("corp", f"{path}: No such file or directory")] * 2
 
 
-async def test_a_key_that_its_issuer_has_removed_ends_at_sighup(tmp_path: Path, eks: SimulatedEks) -> None:
-    """Within the cool-down, for tokens that were verified before."""
+async def test_sighup_withdraws_a_removed_key(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Also for tokens that were verified before, within the cool-down."""
     corp = Idp()
     async with JwksServer.running(corp.jwks()) as issuer:
         place = Place(tmp_path, eks.url, identity=trusting(issuer.url))
@@ -123,10 +120,7 @@ async def test_a_key_that_its_issuer_has_removed_ends_at_sighup(tmp_path: Path, 
             assert await served.end() == 0
 
 
-async def test_a_key_that_was_removed_from_a_file_ends_within_seconds(
-    tmp_path: Path, eks: SimulatedEks
-) -> None:
-    """Without a signal, for tokens that were verified before."""
+async def test_key_removed_from_a_file_is_withdrawn_within_seconds(tmp_path: Path, eks: SimulatedEks) -> None:
     path, left = tmp_path / "corp.json", Idp()
     path.write_bytes(CORP.jwks())
     del left.keys["rsa"]

@@ -1,4 +1,4 @@
-"""The ledger on disks as operators have them: a read-only root, copies, links, files that go missing."""
+"""The ledger on real disks: a read-only root, copies, links, removed files."""
 
 from __future__ import annotations
 
@@ -64,10 +64,8 @@ def place(tmp_path: Path, eks: SimulatedEks) -> Place:
     return Place(tmp_path, eks.url)
 
 
-async def test_a_read_only_root_records_many_cancels_of_one_update(tmp_path: Path, eks: SimulatedEks) -> None:
-    """Ten cancels of one update make a savepoint that SQLite would keep in a temporary file; the log of
-    denied cancels is pruned; all is recorded, and the gateway stays ready.
-    """
+async def test_read_only_root_records_many_cancels_of_one_update(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Ten cancels make a savepoint that SQLite would spill to a temporary file."""
     volume = tmp_path / "volume"
     volume.mkdir()
     place = Place(tmp_path, eks.url, ledger={"path": str(volume / "ledger.db"), "keep_denials": 200})
@@ -94,8 +92,8 @@ async def test_a_read_only_root_records_many_cancels_of_one_update(tmp_path: Pat
     assert sorted(each.name for each in volume.iterdir()) == ["ledger.db", "ledger.db.head", "ledger.db.lock"]
 
 
-async def test_a_backup_of_a_running_gateway_has_every_cancellation(place: Place, eks: SimulatedEks) -> None:
-    """14 of 14 come back from it; a copy by cp is refused by `verify`, by `backup` and by a start."""
+async def test_backup_of_a_running_gateway_has_every_cancellation(place: Place, eks: SimulatedEks) -> None:
+    """A copy by cp is refused by `verify`, by `backup` and at start."""
     copied, backup = place.path / "copied.db", place.path / "backup.db"
     async with serving(place) as served:
         ids = await cancel_many(served, eks, 14)
@@ -125,10 +123,8 @@ async def test_a_backup_of_a_running_gateway_has_every_cancellation(place: Place
         assert await served.end() == 0
 
 
-async def test_a_wal_removed_under_a_gateway_stops_it_and_loses_nothing(
-    place: Place, eks: SimulatedEks
-) -> None:
-    """Not ready, nothing is sent; SIGTERM writes what was in the file, and the next start has it all."""
+async def test_removed_wal_stops_the_gateway_and_loses_nothing(place: Place, eks: SimulatedEks) -> None:
+    """Not ready, nothing is sent; SIGTERM writes the file's content."""
     async with serving(place) as served:
         ids = await cancel_many(served, eks, 3)
         await until_ready(served)
@@ -147,10 +143,10 @@ async def test_a_wal_removed_under_a_gateway_stops_it_and_loses_nothing(
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.5])
-async def test_a_wal_cut_under_a_gateway_stops_it_and_the_next_start(
+async def test_cut_wal_stops_the_gateway_and_the_next_start(
     place: Place, eks: SimulatedEks, kept: float
 ) -> None:
-    """What was acknowledged may be lost then: not ready, and a start names the events that are missing."""
+    """The start names the missing events."""
     wal = place.path / "ledger.db-wal"
     async with serving(place) as served:
         await cancel_many(served, eks, 3)
@@ -166,8 +162,8 @@ async def test_a_wal_cut_under_a_gateway_stops_it_and_the_next_start(
     assert "its newest events are missing" in await refusal(place.config)
 
 
-async def test_no_second_gateway_comes_in_through_another_mount(place: Place, eks: SimulatedEks) -> None:
-    """Nor does it through another name of the file, without the lock file; the first one goes on."""
+async def test_second_gateway_through_another_mount_is_refused(place: Place, eks: SimulatedEks) -> None:
+    """Also through another name, without the lock file."""
     async with serving(place) as first:
         (place.path / "ledger.db.lock").unlink()
         (place.path / "other.db").hardlink_to(place.ledger)
@@ -183,8 +179,8 @@ async def test_no_second_gateway_comes_in_through_another_mount(place: Place, ek
     assert verify(place.ledger).events == 2
 
 
-async def test_verify_and_list_read_a_ledger_on_a_read_only_mount(place: Place, eks: SimulatedEks) -> None:
-    """While a gateway writes it, and after a kill, without its -shm file."""
+async def test_verify_and_list_work_on_a_read_only_mount(place: Place, eks: SimulatedEks) -> None:
+    """While a gateway writes, and after a kill without the -shm file."""
 
     async def read() -> None:
         for command in ("verify", "list"):

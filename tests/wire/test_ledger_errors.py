@@ -1,4 +1,4 @@
-"""A ledger that fails: before the forward nothing is sent; after it the outcome is recorded later."""
+"""A failing ledger: before the forward nothing is sent; after it the outcome is recorded later."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ UNAVAILABLE = ("UNAVAILABLE", "LEDGER_UNAVAILABLE")
 SECRET = "/var/lib/secret-path"
 
 
-async def test_a_hung_ledger_before_the_forward(tmp_path: Path, eks: SimulatedEks) -> None:
-    """Another program holds the file: told within the deadline, nothing is sent; free again, it works."""
+async def test_locked_ledger_fails_the_cancel_and_sends_nothing(tmp_path: Path, eks: SimulatedEks) -> None:
+    """It works again once the lock is released."""
     async with running(tmp_path, eks, ledger={"commit_timeout_s": 3}) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         with locked(gateway.gateway.settings.ledger):
@@ -45,8 +45,9 @@ async def test_a_hung_ledger_before_the_forward(tmp_path: Path, eks: SimulatedEk
         assert len(eks.calls("CancelUpdate")) == 1
 
 
-async def test_a_ledger_whose_file_is_gone(tmp_path: Path, eks: SimulatedEks) -> None:
-    """What would be written into a removed file is lost, so nothing is sent."""
+async def test_removed_ledger_file_fails_the_cancel_and_sends_nothing(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
     async with running(tmp_path, eks) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         (tmp_path / "ledger.db").rename(tmp_path / "moved.db")
@@ -63,10 +64,10 @@ async def test_a_ledger_whose_file_is_gone(tmp_path: Path, eks: SimulatedEks) ->
         pytest.param(OSError(SECRET), ("INTERNAL", "INTERNAL"), id="broken"),
     ],
 )
-async def test_a_ledger_that_fails_any_call(
+async def test_failing_ledger_sends_nothing(
     tmp_path: Path, eks: SimulatedEks, failure: Exception, told: tuple[str, str]
 ) -> None:
-    """Reading fails, or committing: the error's own text stays inside, and 0 CancelUpdate reach EKS."""
+    """On reads and commits; the error's text is not sent to the caller."""
     hooks = dict.fromkeys(("get", "history", "commit_intent"), raising(failure))
     async with running(tmp_path, eks, wrap_ledger=hooked(**hooks)) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
@@ -81,8 +82,10 @@ async def test_a_ledger_that_fails_any_call(
         assert eks.calls("CancelUpdate") == ()
 
 
-async def test_a_ledger_that_cannot_be_asked_about_a_repeat(tmp_path: Path, eks: SimulatedEks) -> None:
-    """Whether the request_id was used is not known: nothing is read of EKS, and nothing sent."""
+async def test_cancel_fails_when_its_request_id_cannot_be_looked_up(
+    tmp_path: Path, eks: SimulatedEks
+) -> None:
+    """No EKS call at all."""
     failing = hooked(find=raising(errors.LedgerUnavailable()))
     async with running(tmp_path, eks, wrap_ledger=failing) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
@@ -90,8 +93,8 @@ async def test_a_ledger_that_cannot_be_asked_about_a_repeat(tmp_path: Path, eks:
         assert eks.calls() == ()
 
 
-async def test_an_outcome_that_cannot_be_recorded(tmp_path: Path) -> None:
-    """OUTCOME_UNRECORDED with the cancellation's id; recorded and followed once the ledger is back."""
+async def test_unrecorded_outcome_is_recorded_later(tmp_path: Path) -> None:
+    """OUTCOME_UNRECORDED with the cancellation's id."""
     lock = ExitStack()
 
     def hold(call: CallRecord) -> None:

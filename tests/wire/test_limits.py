@@ -1,4 +1,4 @@
-"""Bounds on the way in: sizes, and how much one caller and all together may hold."""
+"""Limits of sizes, calls and watches."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ async def raw(gateway: Running, message: bytes, metadata: Any, path: str = PATH)
     await call(message, metadata=metadata, timeout=20)
 
 
-async def test_garbage_is_unauthenticated_without_credentials_and_invalid_with_them(gateway: Running) -> None:
-    """Nothing of a message is read before its caller is known."""
+async def test_malformed_message_is_parsed_only_after_authentication(gateway: Running) -> None:
     for metadata, code, reason in (
         ((), grpc.StatusCode.UNAUTHENTICATED, "CREDENTIALS_MISSING"),
         (gateway.oncall, grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_INVALID"),
@@ -43,8 +42,7 @@ async def test_garbage_is_unauthenticated_without_credentials_and_invalid_with_t
         assert "garbage" not in str(error.value.details())
 
 
-async def test_a_message_over_64_kb_is_refused_with_its_reason(gateway: Running) -> None:
-    """Our own cap answers, before core's."""
+async def test_message_over_the_limit_is_refused_with_a_reason(gateway: Running) -> None:
     message = pb.CancelUpdateRequest(reason="x" * 65_536).SerializeToString()
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await raw(gateway, message, gateway.oncall)
@@ -52,15 +50,14 @@ async def test_a_message_over_64_kb_is_refused_with_its_reason(gateway: Running)
     assert info(error.value).reason == "REQUEST_TOO_LARGE"
 
 
-async def test_a_message_far_over_the_cap_is_refused_by_core(gateway: Running) -> None:
-    """Nothing of that size is even read."""
+async def test_message_far_over_the_limit_is_refused_by_core(gateway: Running) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await raw(gateway, b"x" * 300_000, gateway.oncall)
     assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-async def test_metadata_over_8_kb_is_refused_with_its_reason(gateway: Running) -> None:
-    """All of it together counts, without the credentials, which have a bound of their own."""
+async def test_metadata_over_the_limit_is_refused_with_a_reason(gateway: Running) -> None:
+    """Credentials are counted apart."""
     metadata = (*gateway.oncall, *((f"x-{n}", "y" * 1000) for n in range(9)))
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await raw(gateway, b"", metadata)
@@ -68,8 +65,8 @@ async def test_metadata_over_8_kb_is_refused_with_its_reason(gateway: Running) -
     assert info(error.value).reason == "REQUEST_TOO_LARGE"
 
 
-async def test_an_unknown_path_is_unimplemented(gateway: Running) -> None:
-    """With or without credentials, and with an ErrorInfo like every error."""
+async def test_unknown_path_is_unimplemented(gateway: Running) -> None:
+    """With an ErrorInfo, with and without credentials."""
     for metadata in ((), gateway.oncall):
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await raw(gateway, b"", metadata, "/eksgateway.v1.UpdateService/DeleteCluster")
@@ -77,8 +74,8 @@ async def test_an_unknown_path_is_unimplemented(gateway: Running) -> None:
         assert info(error.value).reason == "METHOD_UNKNOWN"
 
 
-async def test_one_caller_cannot_hold_more_watches_than_its_share(tmp_path: Path, eks: SimulatedEks) -> None:
-    """Others are not touched by it, and cancels have a budget of their own."""
+async def test_watches_over_a_callers_quota_are_overloaded(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Other callers and cancels are not affected."""
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
     async with (
         running(tmp_path, eks, limits={"watches_per_caller": 3}) as gateway,
@@ -99,8 +96,7 @@ async def test_one_caller_cannot_hold_more_watches_than_its_share(tmp_path: Path
         assert (await gateway.cancel("prod-1", update_id)).update.status == "Cancelling"
 
 
-async def test_a_watch_that_ended_gives_its_place_back(tmp_path: Path, eks: SimulatedEks) -> None:
-    """A budget that leaks would lock its caller out."""
+async def test_ended_watch_frees_its_quota(tmp_path: Path, eks: SimulatedEks) -> None:
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
     async with running(tmp_path, eks, limits={"watches_per_caller": 1}) as gateway:
         for _ in range(5):
@@ -110,8 +106,8 @@ async def test_a_watch_that_ended_gives_its_place_back(tmp_path: Path, eks: Simu
             await until(lambda: not gateway.gateway.watches.watchers)
 
 
-async def test_calls_over_the_budget_of_all_are_turned_away(tmp_path: Path, eks: SimulatedEks) -> None:
-    """Bounded before identity, so that a flood without credentials is bounded too."""
+async def test_calls_over_the_quota_of_all_are_overloaded(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Before authentication."""
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
     request = pb.GetUpdateRequest(cluster=update_pb2.ClusterRef(name="prod-1"), update_id=update_id)
     eks.fault("DescribeCluster", delay_s=1, times=1)
@@ -124,10 +120,7 @@ async def test_calls_over_the_budget_of_all_are_turned_away(tmp_path: Path, eks:
         assert (await first).update.id == update_id
 
 
-async def test_a_call_that_takes_too_long_ends_and_gives_its_place_back(
-    tmp_path: Path, eks: SimulatedEks
-) -> None:
-    """Whatever it waits for; what it waited for is told to stop."""
+async def test_call_past_its_timeout_ends_and_frees_its_quota(tmp_path: Path, eks: SimulatedEks) -> None:
     update_id, gate = eks.rollback("prod-1", tags=PRODUCTION), Gate()
     limits = {"call_timeout_s": 0.3, "calls": 1}
     async with running(tmp_path, eks, limits=limits, wrap_eks=hooked(describe_cluster=gate)) as gateway:
@@ -141,10 +134,7 @@ async def test_a_call_that_takes_too_long_ends_and_gives_its_place_back(
     ("who", "told"),
     [("nobody", "CREDENTIALS_MISSING"), ("viewer", "REQUEST_INVALID")],
 )
-async def test_a_call_whose_client_sends_no_message_ends(
-    tmp_path: Path, eks: SimulatedEks, who: str, told: str
-) -> None:
-    """Without credentials at once, and else in time: nobody holds what the limits do not see."""
+async def test_call_without_a_message_ends(tmp_path: Path, eks: SimulatedEks, who: str, told: str) -> None:
     async with running(tmp_path, eks, limits={"message_timeout_s": 0.3}) as gateway:
         metadata = () if who == "nobody" else gateway.viewer
         for path in (PATH, PATH.replace("CancelUpdate", "WatchUpdate")):
@@ -159,10 +149,9 @@ async def test_a_call_whose_client_sends_no_message_ends(
 
 
 @pytest.mark.parametrize("method", ["CancelUpdate", "WatchUpdate"])
-async def test_a_client_that_leaves_before_its_message_sent_no_wrong_one(
+async def test_client_that_leaves_before_its_message_is_logged_as_cancelled(
     gateway: Running, method: str
 ) -> None:
-    """Its call was cancelled, and that is all there is to say."""
     open_call: Any = gateway.channel.stream_stream(PATH.replace("CancelUpdate", method))
     with capture_logs() as logs:
         async with asyncio.timeout(30):
@@ -174,8 +163,7 @@ async def test_a_client_that_leaves_before_its_message_sent_no_wrong_one(
     assert set(told) == {"CANCELLED"}
 
 
-async def test_a_silent_call_counts_as_one(tmp_path: Path, eks: SimulatedEks) -> None:
-    """Who sends headers alone has one call less, and has it back when the client leaves."""
+async def test_call_without_a_message_counts_in_the_quota(tmp_path: Path, eks: SimulatedEks) -> None:
     async with running(tmp_path, eks, limits={"calls_per_caller": 1}) as gateway:
 
         def sent() -> Any:
@@ -196,8 +184,8 @@ async def test_a_silent_call_counts_as_one(tmp_path: Path, eks: SimulatedEks) ->
                 pass
 
 
-async def test_strangers_on_health_take_no_place_of_a_watch(tmp_path: Path, eks: SimulatedEks) -> None:
-    """Health's streams are bounded by themselves, and its single calls answer all the same."""
+async def test_health_streams_do_not_count_as_watches(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Health checks still answer."""
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
     limits = {"watches": 1, "open_streams_per_connection": 3}
     request = health_pb2.HealthCheckRequest(service="liveness")
@@ -216,10 +204,7 @@ async def test_strangers_on_health_take_no_place_of_a_watch(tmp_path: Path, eks:
         assert (await watch.read()).kind == pb.WATCH_KIND_SNAPSHOT
 
 
-async def test_health_checks_without_a_message_keep_no_other_connections_check_out(
-    tmp_path: Path, eks: SimulatedEks
-) -> None:
-    """Each connection has a place for one: a probe that fails would end the process."""
+async def test_silent_health_checks_do_not_block_other_connections(tmp_path: Path, eks: SimulatedEks) -> None:
     limits = {"calls": 3, "calls_per_caller": 3}
     async with running(tmp_path, eks, limits=limits) as gateway, AsyncExitStack() as stack:
         silent = await stack.enter_async_context(connection(gateway.address))
@@ -244,10 +229,10 @@ def cancel_and_watch(gateway: Running, update_id: str) -> Any:
 
 
 @pytest.mark.parametrize("held", ["watches", "watches_per_caller"])
-async def test_watches_that_are_all_held_keep_no_cancel_from_being_made(
+async def test_cancel_and_watch_cancels_without_a_free_watch(
     tmp_path: Path, eks: SimulatedEks, held: str
 ) -> None:
-    """CancelUpdateAndWatch cancels, tells so, and has no place to watch from."""
+    """The cancellation is sent, then OVERLOADED."""
     watched, update_id = eks.rollback("prod-1", tags=PRODUCTION), eks.rollback("staging-1")
     async with running(tmp_path, eks, limits={held: 1}) as gateway:
         watch = gateway.watch("prod-1", watched)
@@ -265,10 +250,9 @@ async def test_watches_that_are_all_held_keep_no_cancel_from_being_made(
         again.cancel()
 
 
-async def test_a_cancel_that_is_watched_gives_the_place_of_its_call_back(
+async def test_cancel_and_watch_frees_its_call_after_the_cancellation(
     tmp_path: Path, eks: SimulatedEks
 ) -> None:
-    """From its answer on it is a watch, and its caller may make other calls."""
     update_id = eks.rollback("staging-1")
     request = pb.GetUpdateRequest(cluster=update_pb2.ClusterRef(name="staging-1"), update_id=update_id)
     async with running(tmp_path, eks, limits={"calls": 1, "watches": 1}) as gateway:

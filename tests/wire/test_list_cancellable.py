@@ -1,4 +1,4 @@
-"""ListCancellableUpdates: everything that could be cancelled, in every target, for whom it is; no more."""
+"""ListCancellableUpdates: cancellable updates of all targets that the caller may see."""
 
 from __future__ import annotations
 
@@ -101,8 +101,7 @@ def seeded(eks: SimulatedEks, count: int = 3) -> list[str]:
     return expected
 
 
-async def test_what_is_told_of_an_update(gateway: Running) -> None:
-    """Where it is, all that EKS says of it, and why it is thought to be cancellable; from every target."""
+async def test_list_returns_location_update_and_explanation(gateway: Running) -> None:
     for target in BOTH:
         gateway.eks.rollback("prod-1", tags=PRODUCTION, update_id=f"u-{target['account_id']}", **target)
     answer = await list_cancellable(gateway, gateway.oncall)
@@ -118,8 +117,8 @@ async def test_what_is_told_of_an_update(gateway: Running) -> None:
     assert (list(answer.unreachable), answer.next_page_token) == ([], "")
 
 
-async def test_what_cannot_be_cancelled_is_left_out(gateway: Running) -> None:
-    """Ended, cancelling already, of another type, or on a cluster that is not ACTIVE (not listed then)."""
+async def test_list_leaves_out_what_cannot_be_cancelled(gateway: Running) -> None:
+    """Ended, cancelling, of another type, or on a cluster that is not ACTIVE."""
     eks = gateway.eks
     shown = eks.rollback("prod-1")
     for number, status in enumerate(("Successful", "Failed", "Cancelled", "Cancelling")):
@@ -133,8 +132,8 @@ async def test_what_cannot_be_cancelled_is_left_out(gateway: Running) -> None:
     assert looked_at == {"prod-1", "prod-other", *(f"prod-ended-{number}" for number in range(4))}
 
 
-async def test_clusters_by_list_and_updates_by_get(gateway: Running) -> None:
-    """A cluster the caller may not list is asked nothing about; an update is told on its live tags only."""
+async def test_list_decides_clusters_by_list_and_updates_by_get(gateway: Running) -> None:
+    """A cluster without the action list causes no EKS call."""
     shown = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     hidden = gateway.eks.rollback("prod-2", tags={"environment": "test"})
     foreign = gateway.eks.rollback("other-1", tags=PRODUCTION)
@@ -146,8 +145,8 @@ async def test_clusters_by_list_and_updates_by_get(gateway: Running) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 50, 0])
-async def test_pages(gateway: Running, size: int) -> None:
-    """Everything, each once and in one order, over as many pages as the size asks for; 0 means 50."""
+async def test_pages_return_each_update_once_in_order(gateway: Running, size: int) -> None:
+    """0 means 50 a page."""
     expected = seeded(gateway.eks)
     pages = await through(gateway, gateway.oncall, size)
     assert [update_id for page in pages for update_id in ids(page)] == expected
@@ -155,8 +154,7 @@ async def test_pages(gateway: Running, size: int) -> None:
     assert len(pages) in (-(-len(expected) // (size or 50)), len(expected) // (size or 50) + 1)
 
 
-async def test_many_updates_of_one_cluster(gateway: Running) -> None:
-    """A page may end, and the next begin, between two updates of a cluster."""
+async def test_page_may_end_between_updates_of_a_cluster(gateway: Running) -> None:
     kinds = [{"type": "VersionRollback", "status": "Successful"} for _ in range(5)]
     expected = gateway.eks.cluster("prod-1", auto_mode=True, tags=PRODUCTION, updates=kinds)
     for update_id in expected:  # by hand: EKS runs one at a time today
@@ -165,8 +163,7 @@ async def test_many_updates_of_one_cluster(gateway: Running) -> None:
     assert sorted(update_id for page in pages for update_id in ids(page)) == sorted(expected)
 
 
-async def test_page_tokens_name_nothing_that_the_caller_may_not_know(gateway: Running) -> None:
-    """Clusters that may not be listed are no places to go on from, and updates are told by a digest."""
+async def test_page_token_reveals_no_hidden_name(gateway: Running) -> None:
     for number in range(210):  # more than a page looks at
         gateway.eks.cluster(f"hidden-{number:03}")
     kinds = [{"type": "VersionRollback", "status": "Successful"} for _ in range(3)]
@@ -180,8 +177,8 @@ async def test_page_tokens_name_nothing_that_the_caller_may_not_know(gateway: Ru
         assert not any(name.encode() in told for name in ("hidden", *there))
 
 
-async def test_pages_while_clusters_come_and_go(start: Start, eks: SimulatedEks) -> None:
-    """What is there all the time is told once; what comes behind the place reached is not."""
+async def test_pages_are_stable_while_clusters_come_and_go(start: Start, eks: SimulatedEks) -> None:
+    """What exists throughout is returned once."""
     async with start(watch={"facts_max_age_s": 0.001}) as gateway:
         expected = seeded(eks, 2)
         first = await list_cancellable(gateway, gateway.oncall, page_size=1)
@@ -193,8 +190,8 @@ async def test_pages_while_clusters_come_and_go(start: Start, eks: SimulatedEks)
     assert not rest.unreachable
 
 
-async def test_others_calls_are_shared_and_the_ended_stays_known(start: Start, eks: SimulatedEks) -> None:
-    """What it costs, exactly; a second caller costs nothing, and later on what has ended costs nothing."""
+async def test_second_caller_causes_no_eks_call(start: Start, eks: SimulatedEks) -> None:
+    """Ended updates are never read again."""
     async with start() as gateway:
         seeded(eks)
         await list_cancellable(gateway, gateway.oncall)
@@ -216,10 +213,10 @@ async def test_others_calls_are_shared_and_the_ended_stays_known(start: Start, e
         pytest.param((503, "ServiceUnavailable"), "UPSTREAM_CREDENTIALS", id="sts down"),
     ],
 )
-async def test_a_target_whose_role_cannot_be_assumed(
+async def test_unassumable_role_is_reported_as_unreachable(
     gateway: Running, sts: Sts, fault: tuple[int, str], reason: str
 ) -> None:
-    """It is told once, with the reason; what is in the other target is told all the same."""
+    """Once, with the reason; the other target is listed."""
     expected = seeded(gateway.eks, 2)
     sts.fault = fault
     pages = await through(gateway, gateway.oncall, 1)
@@ -239,10 +236,9 @@ async def test_a_target_whose_role_cannot_be_assumed(
         pytest.param((503, "ServiceUnavailableException", 2), "EKS_UNAVAILABLE", id="down"),
     ],
 )
-async def test_a_target_that_fails(
+async def test_failing_target_is_reported_and_the_next_one_listed(
     gateway: Running, operation: str, fault: tuple[int, str, int], reason: str
 ) -> None:
-    """Whichever read fails, the rest of that target is left and the next one is looked through."""
     expected = seeded(gateway.eks, 2)
     status, code, tries = fault
     gateway.eks.fault(operation, status=status, code=code, times=tries)
@@ -253,8 +249,7 @@ async def test_a_target_that_fails(
 
 
 @pytest.mark.parametrize("operation", ["DescribeCluster", "ListUpdates"])
-async def test_a_cluster_that_is_refused(gateway: Running, operation: str) -> None:
-    """It is that cluster's matter: the others of its target are told, and that not all were looked at."""
+async def test_refused_cluster_is_reported_and_its_target_goes_on(gateway: Running, operation: str) -> None:
     expected = seeded(gateway.eks)
     gateway.eks.fault(operation, status=400, code="ClientException")
     answer = await list_cancellable(gateway, gateway.oncall)
@@ -263,8 +258,7 @@ async def test_a_cluster_that_is_refused(gateway: Running, operation: str) -> No
 
 
 @pytest.mark.parametrize("operation", ["DescribeCluster", "ListUpdates", "DescribeUpdate"])
-async def test_what_has_gone_since_it_was_listed(gateway: Running, operation: str) -> None:
-    """It is left out like everything else that is not there."""
+async def test_list_leaves_out_what_was_deleted_meanwhile(gateway: Running, operation: str) -> None:
     expected = seeded(gateway.eks)
     gateway.eks.fault(operation, status=404, code="ResourceNotFoundException")
     answer = await list_cancellable(gateway, gateway.oncall)
@@ -272,8 +266,8 @@ async def test_what_has_gone_since_it_was_listed(gateway: Running, operation: st
     assert ids(answer)[-5:] == expected[1:]
 
 
-async def test_a_role_that_reaches_another_account(gateway: Running, sts: Sts) -> None:
-    """What it shows is nobody's to see here."""
+async def test_role_that_reaches_another_account_is_reported(gateway: Running, sts: Sts) -> None:
+    """Nothing of that account is shown."""
     sts.reaches = "777788889999"
     gateway.eks.rollback("prod-1", tags=PRODUCTION, account_id=sts.reaches)
     answer = await list_cancellable(gateway, gateway.oncall)
@@ -286,16 +280,18 @@ async def test_a_role_that_reaches_another_account(gateway: Running, sts: Sts) -
     [(Overloaded(), "OVERLOADED"), (EksThrottled(), "EKS_THROTTLED")],
     ids=["budget", "throttled"],
 )
-async def test_calls_that_are_used_up(start: Start, eks: SimulatedEks, error: Exception, reason: str) -> None:
-    """The answer says so for each target; the call itself does not fail."""
+async def test_used_up_budget_is_reported_for_each_target(
+    start: Start, eks: SimulatedEks, error: Exception, reason: str
+) -> None:
+    """The call itself succeeds."""
     seeded(eks, 1)
     async with start(wrap_eks=hooked(describe_cluster=raising(error))) as gateway:
         answer = await list_cancellable(gateway, gateway.oncall)
     assert missed(answer) == [(*target.values(), reason) for target in BOTH]
 
 
-async def test_a_target_that_hangs_leaves_time_for_the_answer(start: Start, eks: SimulatedEks) -> None:
-    """It is given up before the call's time is over, and the next page is the next target's."""
+async def test_hanging_target_leaves_time_for_the_answer(start: Start, eks: SimulatedEks) -> None:
+    """The next page begins with the next target."""
     expected = seeded(eks, 1)
     eks.fault("ListClusters", delay_s=30)
     async with start(limits={"call_timeout_s": 4}) as gateway:
@@ -304,8 +300,7 @@ async def test_a_target_that_hangs_leaves_time_for_the_answer(start: Start, eks:
     assert [ids(page) for page in pages] == [[], expected[1:]]
 
 
-async def test_a_page_ends_in_time_and_goes_on(start: Start, eks: SimulatedEks) -> None:
-    """Slow reads make short pages, and lose nothing."""
+async def test_slow_reads_make_short_pages(start: Start, eks: SimulatedEks) -> None:
     expected = seeded(eks, 2)
     eks.fault("DescribeUpdate", delay_s=0.4, times=100)
     async with start(limits={"call_timeout_s": 6}) as gateway:
@@ -315,8 +310,8 @@ async def test_a_page_ends_in_time_and_goes_on(start: Start, eks: SimulatedEks) 
     assert not any(page.unreachable for page in pages)
 
 
-async def test_a_policy_that_fails_is_no_unreachable_target(start: Start, eks: SimulatedEks) -> None:
-    """Half an answer would look like a whole one: the call fails."""
+async def test_failing_policy_fails_the_list(start: Start, eks: SimulatedEks) -> None:
+    """A partial answer would look complete."""
     seeded(eks, 1)
 
     async def decide(question: Question) -> None:
@@ -328,8 +323,8 @@ async def test_a_policy_that_fails_is_no_unreachable_target(start: Start, eks: S
     assert refusal.told == ("UNAVAILABLE", "POLICY_UNAVAILABLE")
 
 
-async def test_who_may_list_nothing_learns_nothing(gateway: Running, sts: Sts) -> None:
-    """Denied with the same bytes whatever is there, in reach or well formed; neither EKS nor STS is asked."""
+async def test_denied_list_reveals_nothing(gateway: Running, sts: Sts) -> None:
+    """Equal bytes whatever exists; no call to EKS or STS."""
     answers = set()
     for prepare in (lambda: None, lambda: seeded(gateway.eks), lambda: setattr(sts, "fault", (403, "No"))):
         prepare()
@@ -344,8 +339,7 @@ async def test_who_may_list_nothing_learns_nothing(gateway: Running, sts: Sts) -
     assert (gateway.eks.calls(), sts.asked) == ((), [])
 
 
-async def test_a_target_in_which_nothing_is_granted_is_not_mentioned(gateway: Running, sts: Sts) -> None:
-    """Neither its clusters nor that it is out of reach; nothing is asked of it."""
+async def test_target_without_a_grant_is_not_mentioned(gateway: Running, sts: Sts) -> None:
     expected = seeded(gateway.eks)
     sts.fault = (403, "AccessDenied")
     answer = await list_cancellable(gateway, gateway.credentials("home", "at-home"))
@@ -353,8 +347,7 @@ async def test_a_target_in_which_nothing_is_granted_is_not_mentioned(gateway: Ru
     assert ({call.account_id for call in gateway.eks.calls()}, sts.asked) == ({ACCOUNT}, [])
 
 
-async def test_names_that_no_grant_covers_cost_one_call_a_target(gateway: Running) -> None:
-    """Who may list other names learns nothing of these, and EKS is asked for the names alone."""
+async def test_ungranted_names_cost_one_call_per_target(gateway: Running) -> None:
     seeded(gateway.eks)
     who = gateway.credentials("elsewhere", "elsewhere")
     assert await list_cancellable(gateway, who) == pb.ListCancellableUpdatesResponse()
@@ -362,14 +355,12 @@ async def test_names_that_no_grant_covers_cost_one_call_a_target(gateway: Runnin
 
 
 @pytest.mark.parametrize("size", [-1, 51])
-async def test_a_page_size_out_of_bounds(gateway: Running, size: int) -> None:
-    """1 to 50, and 0 for the greatest."""
+async def test_list_refuses_page_sizes_over_50(gateway: Running, size: int) -> None:
     refusal = await refused(list_cancellable(gateway, gateway.oncall, page_size=size))
     assert refusal.fields == {"page_size": "must be between 0 and 50"}
 
 
-async def test_a_page_token_is_bound(gateway: Running) -> None:
-    """To its caller and to this list."""
+async def test_page_token_is_bound_to_caller_and_method(gateway: Running) -> None:
     seeded(gateway.eks)
     token = (await list_cancellable(gateway, gateway.oncall, page_size=1)).next_page_token
     others = (await list_updates(gateway, "prod-1", gateway.viewer, page_size=1)).next_page_token
@@ -385,8 +376,8 @@ async def test_a_page_token_is_bound(gateway: Running) -> None:
 
 
 @pytest.mark.parametrize("place", ["x", "/", "////////", f"{ACCOUNT}/{REGION}/../..", "\ud800/\x00//"])
-async def test_a_forged_token_shows_no_more_than_none(gateway: Running, place: str) -> None:
-    """Whatever place it names, each cluster and update from there on is decided as ever."""
+async def test_forged_page_token_shows_nothing_more(gateway: Running, place: str) -> None:
+    """Each cluster and update is decided."""
     seeded(gateway.eks)
     lister = gateway.credentials("lister", "listers")
     token = page_tokens.encode(place, "cancellable", "jwt:test:lister")

@@ -1,4 +1,4 @@
-"""The policy changes while a gateway serves: no call fails for it, and each is decided by one revision."""
+"""Policy reloads under a running gateway."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ async def put_in_force(gateway: Running, data: Data) -> str:
         return await gateway.gateway.policy.revision_after(before)
 
 
-async def test_a_saved_file_is_all_it_takes(gateway: Running, eks: SimulatedEks) -> None:
-    """Within seconds, with nothing else done; each record names the revision that decided it."""
+async def test_saved_policy_data_is_in_force_within_seconds(gateway: Running, eks: SimulatedEks) -> None:
+    """Each record names its revision."""
     first, second = eks.rollback("staging-1"), eks.rollback("staging-2")
     old = (await gateway.cancel("staging-1", first)).decision.policy_revision
     (gateway.path / "data.yaml").write_text(yaml.safe_dump(without("staging")))
@@ -93,7 +93,7 @@ async def asking(gateway: Running, update_id: str) -> AsyncIterator[list[tuple[s
 
 
 async def test_fifty_reloads_under_load_fail_no_call(gateway: Running, eks: SimulatedEks) -> None:
-    """Every decision is all of the old policy's or all of the new one's, and says whose."""
+    """Each decision is by one revision as a whole."""
     update_id = eks.rollback("staging-1")
     allows = {gateway.gateway.policy.revision: True}
     async with asking(gateway, update_id) as told:
@@ -108,10 +108,8 @@ async def test_fifty_reloads_under_load_fail_no_call(gateway: Running, eks: Simu
     assert [(revision, allowed) for revision, allowed in told if allows[revision] != allowed] == []
 
 
-async def test_a_process_reloads_on_sighup_and_goes_on_with_what_it_has(
-    tmp_path: Path, eks: SimulatedEks
-) -> None:
-    """Said in its log each time, the path of a fault included; it stays ready, and ends as always."""
+async def test_sighup_reloads_and_faulty_data_changes_nothing(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Each reload is logged, with the path of a fault."""
     place = Place(tmp_path, eks.url)
     data = tmp_path / "data.yaml"
     update_id = eks.rollback("staging-1")
@@ -144,8 +142,7 @@ async def test_a_process_reloads_on_sighup_and_goes_on_with_what_it_has(
         assert await served.end() == 0
 
 
-async def test_a_process_whose_policy_data_hangs_serves_and_ends(tmp_path: Path, eks: SimulatedEks) -> None:
-    """By what it has; its end does not wait for the file system."""
+async def test_process_with_hanging_policy_data_serves_and_stops(tmp_path: Path, eks: SimulatedEks) -> None:
     place = Place(tmp_path, eks.url)
     update_id = eks.rollback("staging-1")
     async with serving(place) as served:

@@ -1,4 +1,4 @@
-"""What a gateway process writes to its log: one JSON line an event, and never a secret."""
+"""The log of a gateway process: one JSON line per event, without secrets."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def cancel(served: Served, metadata: Any, **changes: Any) -> Any:
 
 
 async def test_malformed_headers_reach_no_log_line(tmp_path: Path, eks: SimulatedEks) -> None:
-    """grpc logs bytes that are not UTF-8, a token's too, and its core writes lines that are no JSON."""
+    """grpc logs bytes that are not UTF-8, also of a token."""
     path = "/eksgateway.v1.UpdateService/CancelUpdate"
     async with serving(Place(tmp_path, eks.url)) as served:
         async with connection(served.address) as http:
@@ -48,8 +48,7 @@ async def test_malformed_headers_reach_no_log_line(tmp_path: Path, eks: Simulate
         assert {line["level"] for line in served.lines} == {"info"}
 
 
-async def test_every_call_is_one_line_and_no_secret_is_in_any(tmp_path: Path, eks: SimulatedEks) -> None:
-    """Who, what, which decision, how it ended, how long; whatever bytes a client sends."""
+async def test_each_call_logs_one_line_without_secrets(tmp_path: Path, eks: SimulatedEks) -> None:
     update_id = eks.rollback("staging-1")
     place = Place(tmp_path, eks.url)
     async with serving(place) as served:
@@ -105,8 +104,8 @@ warnings.warn({NASTY!r})
 """
 
 
-async def test_what_libraries_log_is_one_json_line_too() -> None:
-    """Records, exceptions and warnings alike."""
+async def test_library_logs_are_json_lines() -> None:
+    """Records, exceptions and warnings."""
     async with program(sys.executable, "-c", OTHERS) as running:
         assert await running.end() == 0
         said, failed, warned = [json.loads(line) for line in running.err.splitlines()]
@@ -116,10 +115,8 @@ async def test_what_libraries_log_is_one_json_line_too() -> None:
         assert NASTY.splitlines()[0] in warned["event"]
 
 
-async def test_what_core_says_of_a_broken_connection_is_not_in_the_log(
-    tmp_path: Path, eks: SimulatedEks
-) -> None:
-    """Anybody who reaches the port could fill it, with lines that are no JSON."""
+async def test_core_logs_nothing_of_broken_connections(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Strangers could fill the log."""
     certificate, key = Authority().server().write(tmp_path)
     listener = {"address": "127.0.0.1:0", "tls": {"certificate": str(certificate), "key": str(key)}}
     async with serving(Place(tmp_path, eks.url, listeners=[listener])) as served:

@@ -1,4 +1,4 @@
-"""Nothing blocks the event loop of a gateway process: see ``support.loop_watch`` for how that is found."""
+"""Nothing blocks the event loop of a gateway process: see ``support.loop_watch``."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ PARTS: list[Callable[[Scene], Awaitable[None]]] = [calls, credentials, keys, pol
 async def test_nothing_blocks_the_event_loop(
     tmp_path: Path, eks: SimulatedEks, part: Callable[[Scene], Awaitable[None]]
 ) -> None:
-    """Neither a call that may wait for the machine, nor a computation that takes long."""
+    """Neither blocking calls nor long computations."""
     async with scene(tmp_path, eks) as here:
         await part(here)
         assert await here.served.end() == 0
@@ -203,8 +203,8 @@ async def test_nothing_blocks_the_event_loop(
 AT_ONCE = 50  # calls on one connection: half of what it takes
 
 
-async def test_a_log_that_is_not_read_holds_up_no_call(tmp_path: Path, eks: SimulatedEks) -> None:
-    """Its lines wait, up to a bound; what came too late is counted. The end does not wait for its reader."""
+async def test_unread_log_delays_no_call(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Lines wait up to a bound; the others are counted."""
     place = Place(tmp_path, eks.url)
     read, write = os.pipe()
     command = eksgateway("serve", "--config", str(place.config))
@@ -239,8 +239,8 @@ async def stranger(client: Client) -> None:
         await client.updates.GetUpdate(pb.GetUpdateRequest(), timeout=30)
 
 
-async def test_a_gateway_ends_though_its_log_is_not_read(tmp_path: Path, eks: SimulatedEks) -> None:
-    """What is waiting is lost then."""
+async def test_gateway_stops_while_its_log_is_not_read(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Waiting lines are lost."""
     place = Place(tmp_path, eks.url)
     read, write = os.pipe()
     command = eksgateway("serve", "--config", str(place.config))

@@ -1,4 +1,4 @@
-"""What Prometheus scrapes from a gateway, over HTTP."""
+"""The metrics over HTTP, as Prometheus scrapes them."""
 
 from __future__ import annotations
 
@@ -40,8 +40,9 @@ def on() -> dict[str, Any]:
     return {"metrics": {"listen": "127.0.0.1:0"}}
 
 
-async def test_what_happened_is_counted(tmp_path: Path, eks: SimulatedEks, on: dict[str, Any]) -> None:
-    """Calls by how they ended, forwards by their outcome, and calls to EKS by their result."""
+async def test_calls_forwards_and_eks_calls_are_counted(
+    tmp_path: Path, eks: SimulatedEks, on: dict[str, Any]
+) -> None:
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
     async with running(tmp_path, eks, **on) as gateway:
         cancel = f"{UPDATES}/CancelUpdate"
@@ -59,10 +60,9 @@ async def test_what_happened_is_counted(tmp_path: Path, eks: SimulatedEks, on: d
         assert found["process_start_time_seconds", ()] > 0
 
 
-async def test_watches_are_counted_while_they_last(
+async def test_open_watches_are_counted_and_have_no_duration(
     tmp_path: Path, eks: SimulatedEks, on: dict[str, Any]
 ) -> None:
-    """How many there are; how long they lasted is no call's duration."""
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
     async with running(tmp_path, eks, **on) as gateway:
         streams = [gateway.watch("prod-1", update_id) for _ in range(3)]
@@ -80,8 +80,10 @@ async def test_watches_are_counted_while_they_last(
         assert ("eksgateway_call_duration_seconds_count", (watch,)) not in found
 
 
-async def test_the_policy_in_force_is_told(tmp_path: Path, eks: SimulatedEks, on: dict[str, Any]) -> None:
-    """Its revision and when it was loaded; and that what lies there now does not load."""
+async def test_metrics_show_the_policy_in_force(
+    tmp_path: Path, eks: SimulatedEks, on: dict[str, Any]
+) -> None:
+    """Its revision, its time of loading, and whether a reload fails."""
     async with running(tmp_path, eks, **on) as gateway:
         engine = gateway.gateway.policy
         first = engine.revision
@@ -111,8 +113,9 @@ async def test_the_policy_in_force_is_told(tmp_path: Path, eks: SimulatedEks, on
         assert found["eksgateway_policy_loaded_timestamp_seconds", ()] > loaded
 
 
-async def test_no_stranger_makes_it_grow(tmp_path: Path, eks: SimulatedEks, on: dict[str, Any]) -> None:
-    """Nothing that a client makes up is a label, and no caller, cluster or update is in any."""
+async def test_labels_do_not_grow_by_what_clients_send(
+    tmp_path: Path, eks: SimulatedEks, on: dict[str, Any]
+) -> None:
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
     async with running(tmp_path, eks, **on) as gateway:
         channel: Any = gateway.channel  # its stubs know no call of raw bytes
@@ -127,13 +130,12 @@ async def test_no_stranger_makes_it_grow(tmp_path: Path, eks: SimulatedEks, on: 
             assert secret not in told
 
 
-async def test_it_is_off_unless_it_is_asked_for(gateway: Running) -> None:
-    """No port that nobody knows of."""
+async def test_metrics_are_off_by_default(gateway: Running) -> None:
     assert gateway.gateway.metrics.address == ""
 
 
-async def test_a_metrics_port_that_is_taken_is_said(tmp_path: Path, eks: SimulatedEks) -> None:
-    """With the setting that mends it."""
+async def test_taken_metrics_port_fails_the_start(tmp_path: Path, eks: SimulatedEks) -> None:
+    """The error names the setting."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(SettingsError, match=rf"cannot serve metrics on {listen}: .*metrics\.listen"):
@@ -141,10 +143,9 @@ async def test_a_metrics_port_that_is_taken_is_said(tmp_path: Path, eks: Simulat
                 pass
 
 
-async def test_openmetrics_is_spoken_to_who_asks_for_it(
+async def test_openmetrics_is_served_by_the_accept_header(
     tmp_path: Path, eks: SimulatedEks, on: dict[str, Any]
 ) -> None:
-    """Prometheus does, by its Accept header."""
     async with running(tmp_path, eks, **on) as gateway:
         url = f"http://{gateway.gateway.metrics.address}/metrics"
         accept = {"Accept": "application/openmetrics-text; version=1.0.0"}

@@ -1,4 +1,4 @@
-"""Each demand of a listener on the wire: who is known by what, and who is not."""
+"""Each `demand` of a listener on the wire."""
 
 from __future__ import annotations
 
@@ -84,10 +84,8 @@ MATRIX: dict[tuple[str, str], dict[str, str]] = {
 }
 
 
-async def test_each_listener_takes_what_it_demands_and_nothing_in_its_place(
-    certified: Certified, eks: SimulatedEks
-) -> None:
-    """The whole table: three demands, by every token with every certificate."""
+async def test_listener_accepts_only_what_it_demands(certified: Certified, eks: SimulatedEks) -> None:
+    """Three demands, with every token and every certificate."""
     eks.rollback("staging-1")
     gateway = certified.gateway
     tokens = {
@@ -124,10 +122,10 @@ BAD: dict[str, Shape] = {
 }
 
 
-async def test_every_bad_certificate_is_refused_before_policy_and_eks(
+async def test_bad_certificate_is_refused_before_policy_and_eks(
     certified: Certified, eks: SimulatedEks
 ) -> None:
-    """The table of faults.md, over a handshake that lets them all through; a good token does not help."""
+    """After a handshake that succeeds; a good token does not help."""
     told = {}
     for name, shape in BAD.items():
         own = certified.authority.issue(shape)
@@ -146,8 +144,7 @@ UNSHAKEN: dict[str, Shape] = {
 }
 
 
-async def test_the_handshake_fails_on_what_is_no_clients_certificate_now(certified: Certified) -> None:
-    """Nor does another authority's open anything, whatever it says."""
+async def test_handshake_refuses_expired_and_foreign_certificates(certified: Certified) -> None:
     clients = {name: certified.authority.issue(shape) for name, shape in UNSHAKEN.items()}
     clients["another authority"] = Authority().issue()
     clients["another authority of that name"] = Authority(certified.authority.name).issue()
@@ -155,8 +152,8 @@ async def test_the_handshake_fails_on_what_is_no_clients_certificate_now(certifi
     assert told == dict.fromkeys(clients, REFUSED_BY_HANDSHAKE)
 
 
-async def test_a_workload_cancels_by_its_spiffe_id(certified: Certified, eks: SimulatedEks) -> None:
-    """The grant names it, the record names it, and what it asked for is its own."""
+async def test_workload_cancels_by_its_spiffe_id(certified: Certified, eks: SimulatedEks) -> None:
+    """Grant and record name the SPIFFE ID."""
     update_id = eks.rollback("staging-1")
     address = certified.addresses["mtls"]
     own = certified.svid()
@@ -176,10 +173,9 @@ async def test_a_workload_cancels_by_its_spiffe_id(certified: Certified, eks: Si
     assert await certified.told("mtls", stranger) == "POLICY_DENIED"
 
 
-async def test_a_token_may_have_to_come_over_a_certain_connection(
+async def test_via_in_a_grant_demands_the_connections_certificate(
     certified: Certified, eks: SimulatedEks
 ) -> None:
-    """`via` in a grant: by the certificate of the connection, and only where it was demanded."""
     eks.rollback("staging-1")
     robot = certified.gateway.credentials("robot", "robots")
     proxy, workload = certified.svid(MESH), certified.svid()
@@ -189,8 +185,7 @@ async def test_a_token_may_have_to_come_over_a_certain_connection(
     assert await certified.told("mtls", proxy, robot) == "POLICY_DENIED"
 
 
-async def test_health_is_asked_with_a_certificate_too(certified: Certified, tmp_path: Path) -> None:
-    """By the command, as a container's check does; and without one it says that nobody serves."""
+async def test_health_command_uses_a_client_certificate(certified: Certified, tmp_path: Path) -> None:
     folder = tmp_path / "own"
     folder.mkdir()
     certificate, key = certified.svid().write(folder)
@@ -216,10 +211,9 @@ class Shifted(SystemClock):
         return super().now() + timedelta(seconds=self.ahead_s)
 
 
-async def test_a_connection_outlives_its_certificate_and_its_right_does_not(
+async def test_expired_certificate_is_refused_on_an_open_connection(
     tmp_path: Path, eks: SimulatedEks
 ) -> None:
-    """Every call looks at the clock, not the handshake alone."""
     update_id = eks.rollback("staging-1")
     authority, clock = Authority(), Shifted()
     serving = listeners(tmp_path, authority, "mtls")
@@ -234,8 +228,7 @@ async def test_a_connection_outlives_its_certificate_and_its_right_does_not(
             assert info(error.value).reason == "CREDENTIALS_EXPIRED"
 
 
-async def test_one_listener_that_cannot_be_bound_fails_the_start(tmp_path: Path, eks: SimulatedEks) -> None:
-    """By its address, though the others could serve."""
+async def test_unbindable_listener_fails_the_start(tmp_path: Path, eks: SimulatedEks) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         second = f"127.0.0.1:{taken.getsockname()[1]}"
         serving = [{"address": "127.0.0.1:0"}, {"address": second}]

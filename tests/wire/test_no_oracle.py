@@ -1,4 +1,4 @@
-"""Who is denied learns nothing: equal bytes but for ids, whatever exists; no EKS call at stage request."""
+"""A denied caller learns nothing: equal bytes except for ids, and no EKS call at stage request."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def _requests(method: str, *clusters: dict[str, dict[str, str]]) -> list[dict[st
 
 
 @pytest.mark.parametrize("method", METHODS)
-async def test_a_caller_without_a_grant_cannot_tell_anything_apart(gateway: Running, method: str) -> None:
-    """Existing, missing, malformed, over-long, foreign: one and the same answer, and EKS is not asked."""
+async def test_denials_without_a_grant_are_equal(gateway: Running, method: str) -> None:
+    """Existing, missing, malformed, over-long and foreign names."""
     gateway.eks.rollback(EXISTING, tags=PRODUCTION, update_id=UPDATE)
     requests = _requests(method, CLUSTERS, FOREIGN)
     answers = {await _answer(gateway, method, gateway.outsider, **request) for request in requests}
@@ -88,8 +88,7 @@ async def test_a_caller_without_a_grant_cannot_tell_anything_apart(gateway: Runn
 
 @pytest.mark.parametrize("method", ["CancelUpdate", "CancelUpdateAndWatch"])
 @pytest.mark.parametrize("who", ["oncall-without-a-ticket", "viewer"])
-async def test_a_caller_whose_grant_covers_the_name(gateway: Running, method: str, who: str) -> None:
-    """Refused for what the grant requires, or does not give, whatever stands behind the name."""
+async def test_denials_of_a_granted_name_are_equal(gateway: Running, method: str, who: str) -> None:
     gateway.eks.rollback(EXISTING, tags=PRODUCTION, update_id=UPDATE)
     metadata = gateway.viewer if who == "viewer" else gateway.oncall
     requests = [request for request in _requests(method, CLUSTERS) if not request.get("ticket")]
@@ -98,8 +97,8 @@ async def test_a_caller_whose_grant_covers_the_name(gateway: Running, method: st
     assert gateway.eks.calls() == ()
 
 
-async def test_a_list_is_refused_alike(gateway: Running) -> None:
-    """ListUpdates too: pages and tokens of any kind are not looked at before the policy."""
+async def test_denials_of_a_list_are_equal(gateway: Running) -> None:
+    """Page sizes and tokens are not read before the policy."""
     gateway.eks.rollback(EXISTING, tags=PRODUCTION, update_id=UPDATE)
     page: list[dict[str, Any]] = [{"page_size": -1}, {"page_token": "made up"}, {"page_size": 10**6}]
     clusters = [{"name": EXISTING}, *CLUSTERS.values(), *FOREIGN.values()]
@@ -114,8 +113,8 @@ async def test_a_list_is_refused_alike(gateway: Running) -> None:
 
 
 @pytest.mark.parametrize("status", ["InProgress", "Cancelling", "Cancelled", "Successful", "Failed"])
-async def test_a_denial_at_stage_update_comes_before_anything_else(gateway: Running, status: str) -> None:
-    """Live tags do not fit: denied, with the same bytes for an update that runs and one that has ended."""
+async def test_denials_at_stage_update_are_equal(gateway: Running, status: str) -> None:
+    """For an update in progress and for an ended one."""
     first = gateway.eks.rollback("prod-1", tags={"environment": "test"})
     running = await refused(gateway.cancel("prod-1", first, request_id="running"))
     other = gateway.eks.rollback("prod-2", tags={"environment": "test"}, update_status=status)
@@ -126,8 +125,7 @@ async def test_a_denial_at_stage_update_comes_before_anything_else(gateway: Runn
     assert (await refused(recorded(gateway, request_id="other"))).reason == "CANCELLATION_NOT_FOUND"
 
 
-async def test_a_denied_request_id_stays_free(gateway: Running) -> None:
-    """A denial binds nothing: the same id may be used for another cancel afterwards."""
+async def test_denied_request_id_stays_free(gateway: Running) -> None:
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     assert (await refused(gateway.cancel("prod-1", update_id, request_id="id", ticket=""))).metadata[
         "reasons"
@@ -135,8 +133,7 @@ async def test_a_denied_request_id_stays_free(gateway: Running) -> None:
     assert (await gateway.cancel("prod-1", update_id, request_id="id")).request_id == "id"
 
 
-async def test_a_strangers_text_takes_little_room(gateway: Running) -> None:
-    """What a denied caller writes is kept as far as an allowed one may write, and a character more."""
+async def test_text_of_a_denied_caller_is_clipped(gateway: Running) -> None:
     request = pb.CancelUpdateRequest(
         cluster=ClusterRef(name="n" * 9000, account_id="1" * 9000, region="r" * 9000),
         update_id="u" * 9000,
@@ -166,10 +163,10 @@ async def test_a_strangers_text_takes_little_room(gateway: Running) -> None:
         pytest.param("request_id", "i" * 65, id="request"),
     ],
 )
-async def test_one_character_too_many_is_told_to_who_is_admitted(
+async def test_text_over_its_limit_is_refused_for_an_allowed_caller(
     tmp_path: Path, eks: SimulatedEks, field: str, value: str
 ) -> None:
-    """What is clipped for the policy stays too long for everything after it."""
+    """Clipping for the policy does not make it valid."""
     grant = {"clusters": ["*"], "regions": [REGION, ("us-" + "r" * 60 + "-1")[:65]], "accounts": [ACCOUNT]}
     everything = {"id": "all", "groups": ["test:oncall"], "actions": ["cancel"], "update_types": ["x"]}
     data = {"eksgateway": {"grants": [everything | grant]}}

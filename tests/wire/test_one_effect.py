@@ -1,4 +1,4 @@
-"""One request, one effect: however often and by however many calls at once a cancel is asked for."""
+"""One request_id, one effect: repeated and concurrent cancels."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ from support.simulator import SimulatedEks
 from support.wire import PRODUCTION, Gate, hooked, recorded, refused, settled
 
 
-async def test_ten_calls_at_once(tmp_path: Path, eks: SimulatedEks) -> None:
-    """Ten calls with one request_id: one CancelUpdate, and one answer for all."""
+async def test_ten_concurrent_calls_send_one_cancel(tmp_path: Path, eks: SimulatedEks) -> None:
     gate = Gate()
     async with running(tmp_path, eks, wrap_ledger=hooked(commit_intent=gate)) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
@@ -38,8 +37,7 @@ async def test_ten_calls_at_once(tmp_path: Path, eks: SimulatedEks) -> None:
         assert len(eks.calls("CancelUpdate")) == 1
 
 
-async def test_two_callers_may_use_the_same_id(gateway: Running) -> None:
-    """request_ids are each caller's own: two cancellations, each with a token of its own."""
+async def test_two_callers_may_use_the_same_request_id(gateway: Running) -> None:
     other = gateway.credentials("second", "oncall")
     mine = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     theirs = gateway.eks.rollback("prod-2", tags=PRODUCTION)
@@ -61,8 +59,8 @@ OTHERS: dict[str, dict[str, Any]] = {
 }
 
 
-async def test_an_id_used_with_other_parameters(tmp_path: Path, eks: SimulatedEks) -> None:
-    """ALREADY_EXISTS, while the first is under way and later; the first is not touched by it."""
+async def test_request_id_with_other_parameters_is_refused(tmp_path: Path, eks: SimulatedEks) -> None:
+    """ALREADY_EXISTS, during the first call and later."""
     gate = Gate()
     async with running(tmp_path, eks, wrap_ledger=hooked(commit_intent=gate)) as gateway:
         mine: dict[str, Any] = {"cluster": "prod-1", "update_id": eks.rollback("prod-1", tags=PRODUCTION)}
@@ -79,8 +77,8 @@ async def test_an_id_used_with_other_parameters(tmp_path: Path, eks: SimulatedEk
         assert len(eks.calls("CancelUpdate")) == 1
 
 
-async def test_a_repeat_after_success(gateway: Running) -> None:
-    """The recorded cancellation with its present phase, whatever became of it since; nothing is sent."""
+async def test_repeat_after_success_returns_the_record(gateway: Running) -> None:
+    """With its present phase; nothing is sent."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     first = await gateway.cancel("prod-1", update_id, request_id="one")
     assert await gateway.cancel("prod-1", update_id, request_id="one") == first
@@ -90,8 +88,8 @@ async def test_a_repeat_after_success(gateway: Running) -> None:
     assert len(gateway.eks.calls("CancelUpdate")) == 1
 
 
-async def test_a_repeat_after_a_refusal(gateway: Running) -> None:
-    """The same error again, byte for byte but for ids; EKS is not asked a second time."""
+async def test_repeat_after_a_refusal_returns_the_recorded_error(gateway: Running) -> None:
+    """Equal bytes except for ids."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION, node_phase_s=60)
     gateway.eks.advance(61)
     first = await refused(gateway.cancel("prod-1", update_id, request_id="one"))
@@ -103,8 +101,8 @@ async def test_a_repeat_after_a_refusal(gateway: Running) -> None:
     assert gateway.eks.calls() == ()
 
 
-async def test_a_repeat_while_the_outcome_is_unknown(gateway: Running) -> None:
-    """UNAVAILABLE with the cancellation's id, never OK and never sent again, until looking settles it."""
+async def test_repeat_while_the_outcome_is_unknown_is_unavailable(gateway: Running) -> None:
+    """Never OK and never sent again, until polling settles it."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     gateway.eks.fault("CancelUpdate", drop="before")
     first = await refused(gateway.cancel("prod-1", update_id, request_id="one"))
@@ -120,8 +118,8 @@ async def test_a_repeat_while_the_outcome_is_unknown(gateway: Running) -> None:
     assert len(gateway.eks.calls("CancelUpdate")) == 1
 
 
-async def test_a_repeat_of_what_was_not_forwarded(gateway: Running) -> None:
-    """Decided anew, on what is so now, and sent with the token drawn the first time."""
+async def test_repeat_of_a_cancel_that_was_not_forwarded_is_sent(gateway: Running) -> None:
+    """Decided anew, with the first token."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     gateway.eks.fault("CancelUpdate", code="ExpiredTokenException", status=403)
     first = await refused(gateway.cancel("prod-1", update_id, request_id="one"))
@@ -136,8 +134,7 @@ async def test_a_repeat_of_what_was_not_forwarded(gateway: Running) -> None:
     assert one.token == two.token
 
 
-async def test_a_repeat_of_what_was_not_forwarded_may_be_denied_now(gateway: Running) -> None:
-    """Decided anew means that a tag changed meanwhile denies it: nothing is sent, the record stays."""
+async def test_repeat_of_a_cancel_that_was_not_forwarded_may_be_denied(gateway: Running) -> None:
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     gateway.eks.fault("CancelUpdate", code="ExpiredTokenException", status=403)
     await refused(gateway.cancel("prod-1", update_id, request_id="one"))
@@ -149,8 +146,8 @@ async def test_a_repeat_of_what_was_not_forwarded_may_be_denied_now(gateway: Run
     assert len(gateway.eks.calls("CancelUpdate")) == 1
 
 
-async def test_a_repeat_after_the_policy_changed(tmp_path: Path, eks: SimulatedEks) -> None:
-    """A repeat is authorised like any call, and GetCancellation tells one's own outcome all the same."""
+async def test_repeat_after_a_policy_change_is_denied(tmp_path: Path, eks: SimulatedEks) -> None:
+    """GetCancellation still returns the caller's own outcome."""
     async with running(tmp_path, eks) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         first = await gateway.cancel("prod-1", update_id, request_id="one")
@@ -164,8 +161,8 @@ async def test_a_repeat_after_the_policy_changed(tmp_path: Path, eks: SimulatedE
         assert len(eks.calls("CancelUpdate")) == 1
 
 
-async def test_a_repeat_is_authorised_at_stage_request_only(gateway: Running) -> None:
-    """The facts of a repeat are the recorded ones: a tag changed since does not hide the result."""
+async def test_repeat_is_authorized_at_stage_request_only(gateway: Running) -> None:
+    """A tag that changed since does not hide the result."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     first = await gateway.cancel("prod-1", update_id, request_id="one")
     gateway.eks.fault("DescribeCluster", times=9, code="ServerException")
@@ -174,8 +171,8 @@ async def test_a_repeat_is_authorised_at_stage_request_only(gateway: Running) ->
     ).cancellation_id == first.cancellation_id
 
 
-async def test_an_absent_id_gets_one(gateway: Running) -> None:
-    """Each call gets its own, in the answer and in the trailers: calling again is a second cancel."""
+async def test_call_without_request_id_gets_one(gateway: Running) -> None:
+    """Another call is a second cancel."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     told = await gateway.cancel("prod-1", update_id)
     assert told.request_id
@@ -225,8 +222,8 @@ async def crossing(tmp_path: Path, eks: SimulatedEks) -> Any:
         yield gateway, crossroads
 
 
-async def test_a_joiner_takes_over_from_a_leader_who_is_denied(crossing: tuple[Running, Crossroads]) -> None:
-    """One caller, two tokens: the denial of the one with fewer groups is not the other's."""
+async def test_joined_call_takes_over_when_the_first_is_denied(crossing: tuple[Running, Crossroads]) -> None:
+    """One caller with two tokens of different groups."""
     gateway, crossroads = crossing
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     narrow = gateway.credentials("oncall", "narrow")
@@ -241,10 +238,9 @@ async def test_a_joiner_takes_over_from_a_leader_who_is_denied(crossing: tuple[R
     assert len(gateway.eks.calls("CancelUpdate")) == 1
 
 
-async def test_a_joiner_with_the_same_credentials_shares_the_denial(
+async def test_joined_call_with_the_same_token_shares_the_denial(
     crossing: tuple[Running, Crossroads],
 ) -> None:
-    """The same token would be denied again: one flight's denial is told to both."""
     gateway, crossroads = crossing
     update_id = gateway.eks.rollback("prod-1", tags={"environment": "test"})
     calls = []
@@ -257,8 +253,7 @@ async def test_a_joiner_with_the_same_credentials_shares_the_denial(
     assert crossroads.read.came == 1
 
 
-async def test_a_joiner_goes_on_when_the_leaders_client_is_gone(crossing: tuple[Running, Crossroads]) -> None:
-    """Who asked first left before the intent: the work goes on for the one who still waits."""
+async def test_joined_call_goes_on_when_the_first_client_leaves(crossing: tuple[Running, Crossroads]) -> None:
     gateway, crossroads = crossing
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     leader = asyncio.ensure_future(gateway.cancel("prod-1", update_id, request_id="one"))
@@ -303,10 +298,8 @@ class LateCommit:
         await self._ledger.commit_intent(intent)
 
 
-async def test_a_repeat_while_a_lost_commit_lands_is_not_told_to_choose_another_id(
-    tmp_path: Path, eks: SimulatedEks
-) -> None:
-    """Another id would be a second cancel: the same call may be made again, and nothing was sent."""
+async def test_repeat_during_a_late_commit_keeps_its_request_id(tmp_path: Path, eks: SimulatedEks) -> None:
+    """A new id would be a second cancel."""
     async with running(tmp_path, eks, wrap_ledger=LateCommit) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         first = await refused(gateway.cancel("prod-1", update_id, request_id="one"))
@@ -317,10 +310,9 @@ async def test_a_repeat_while_a_lost_commit_lands_is_not_told_to_choose_another_
         assert eks.calls("CancelUpdate") == ()
 
 
-async def test_a_joiner_that_asks_for_less_is_not_refused_for_the_rest(
+async def test_joined_cancel_is_not_denied_for_the_first_calls_watch(
     tmp_path: Path, eks: SimulatedEks
 ) -> None:
-    """The leader wanted to watch as well, and may not; the plain cancel of the one who joined it goes on."""
     data = copy.deepcopy(POLICY_DATA)
     oncall = data["eksgateway"]["grants"][0]
     oncall["actions"] = [action for action in oncall["actions"] if action != "watch"]

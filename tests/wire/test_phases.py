@@ -1,4 +1,4 @@
-"""Every phase of a cancellation, reached on the wire, and how its record reads afterwards."""
+"""Every phase of a cancellation on the wire, and its record."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-async def test_a_phase_and_its_record(gateway: Running, way: Way) -> None:
-    """The record tells the phase and how it is known, the update, the decision, and whether it was sent."""
+async def test_cancel_reaches_the_phase_and_records_it(gateway: Running, way: Way) -> None:
+    """Phase, phase_reason, update, decision, and whether it was sent."""
     eks = gateway.eks
     update_id = eks.rollback("prod-1", tags=PRODUCTION, **way.update)
     eks.advance(way.before_s)
@@ -141,8 +141,8 @@ def _phase(name: str) -> cpb.CancellationPhase.ValueType:
     return cpb.CancellationPhase.Value(f"CANCELLATION_PHASE_{name}")
 
 
-async def test_an_update_that_is_cancelling_already(gateway: Running) -> None:
-    """Success with that phase, recorded, and nothing sent; then followed like any other."""
+async def test_cancel_of_a_cancelling_update_sends_nothing(gateway: Running) -> None:
+    """OK, recorded and followed."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION, update_status="Cancelling")
     told = await gateway.cancel("prod-1", update_id, request_id="first")
     assert told.phase == cpb.CANCELLATION_PHASE_CANCELLING
@@ -156,8 +156,8 @@ async def test_an_update_that_is_cancelling_already(gateway: Running) -> None:
 
 
 @pytest.mark.parametrize("status", ["Cancelled", "Successful", "Failed"])
-async def test_an_update_that_has_ended(gateway: Running, status: str) -> None:
-    """FAILED_PRECONDITION that names the update; nothing is sent, and the request_id stays free."""
+async def test_cancel_of_an_ended_update_is_a_failed_precondition(gateway: Running, status: str) -> None:
+    """Nothing is sent, and the request_id stays free."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION, update_status=status)
     refusal = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
     assert refusal.told == ("FAILED_PRECONDITION", "UPDATE_FINISHED")
@@ -167,8 +167,8 @@ async def test_an_update_that_has_ended(gateway: Running, status: str) -> None:
     assert (await refused(recorded(gateway, request_id="first"))).reason == "CANCELLATION_NOT_FOUND"
 
 
-async def test_an_eks_that_cannot_be_reached_for_the_cancel(tmp_path: Path, eks: SimulatedEks) -> None:
-    """A connection that was never made is tried until the decision is stale: NOT_FORWARDED, and told so."""
+async def test_unreachable_eks_is_not_forwarded(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Tried until the decision is stale."""
 
     async def go_away(*_: Any) -> None:
         await eks.simulator.stop()

@@ -1,4 +1,4 @@
-"""A policy with slow evaluations, and data that makes it slow: no other caller and no call pays for it."""
+"""Slow policy evaluations do not affect other callers."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ async def opened(folder: Path, data: dict[str, Any], timeout_s: float = 2) -> Po
     return await open_engine(PolicySettings(data=file, module=module, timeout_s=timeout_s), SystemClock())
 
 
-async def test_slow_evaluations_of_one_caller_hold_up_no_other(tmp_path: Path, eks: SimulatedEks) -> None:
-    """Others cancel meanwhile; that caller's calls fail, and nothing of them is sent."""
+async def test_slow_evaluations_delay_no_other_caller(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Calls of the slow caller fail, and nothing is sent."""
     engine = await opened(tmp_path, POLICY_DATA, timeout_s=4)
     async with running(tmp_path, eks, policy=engine) as gateway:
         first, second = eks.rollback("prod-1"), eks.rollback("staging-1")
@@ -67,8 +67,8 @@ async def test_slow_evaluations_of_one_caller_hold_up_no_other(tmp_path: Path, e
         assert len(eks.calls("CancelUpdate")) == 1
 
 
-async def test_data_that_is_too_costly_leaves_the_old_in_force(tmp_path: Path, eks: SimulatedEks) -> None:
-    """The log says which limit it does not keep, and what to do."""
+async def test_too_costly_data_leaves_the_old_in_force(tmp_path: Path, eks: SimulatedEks) -> None:
+    """The log names the limit."""
     engine = await opened(tmp_path, POLICY_DATA)
     async with running(tmp_path, eks, policy=engine) as gateway:
         before = gateway.gateway.policy.revision
@@ -84,14 +84,12 @@ async def test_data_that_is_too_costly_leaves_the_old_in_force(tmp_path: Path, e
         assert (await gateway.cancel("prod-1", eks.rollback("prod-1"))).decision.allowed
 
 
-async def test_a_start_with_data_that_is_too_costly_is_refused(tmp_path: Path) -> None:
-    """By the name of the file."""
+async def test_start_with_too_costly_data_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PolicyLoadError, match=r"data\.yaml: a decision takes .*; 400 grants, 0 freezes"):
         await opened(tmp_path, many(400))
 
 
-async def test_the_check_of_such_data_fails(tmp_path: Path) -> None:
-    """`eksgateway policy check` refuses what a gateway would."""
+async def test_policy_check_refuses_too_costly_data(tmp_path: Path) -> None:
     await (await opened(tmp_path, many(3))).close()
     data = tmp_path / "data.yaml"
     arguments = ["policy", "check", str(data), "--module", str(tmp_path / "policy.wasm")]

@@ -1,4 +1,4 @@
-"""A policy that cannot decide, whatever engine it runs in: no cancel is sent, and the caller is told why.
+"""A policy that cannot decide, in either engine: no cancel is sent.
 
 The table goes through the real engine ``opa`` and a fake OPA on a socket; the engines that implement
 the protocol stand for any other.
@@ -59,10 +59,10 @@ ROWS: dict[str, tuple[Answer, tuple[str, str]]] = {
 
 
 @pytest.mark.parametrize(("answer", "told"), ROWS.values(), ids=ROWS)
-async def test_an_answer_of_opa_that_is_no_allow(
+async def test_opa_answer_other_than_an_allow_sends_nothing(
     tmp_path: Path, eks: SimulatedEks, answer: Answer, told: tuple[str, str]
 ) -> None:
-    """At either stage: the reason is told, nothing is recorded, and 0 CancelUpdate reach EKS."""
+    """At either stage."""
     timeout_s = 3 if answer.delay_s else 20
     async with (
         fake_opa(timeout_s) as (opa, engine),
@@ -80,8 +80,8 @@ async def test_an_answer_of_opa_that_is_no_allow(
             assert (await refused(recorded(gateway, request_id=stage))).reason == "CANCELLATION_NOT_FOUND"
 
 
-async def test_an_opa_that_is_down(tmp_path: Path, eks: SimulatedEks) -> None:
-    """Every call that needs a decision is UNAVAILABLE within the deadline; nothing is asked of EKS."""
+async def test_unreachable_opa_makes_every_call_unavailable(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Without any EKS call."""
     async with fake_opa(timeout_s=1) as (_, engine):
         pass
     async with running(tmp_path, eks, policy=engine) as gateway:
@@ -97,8 +97,8 @@ async def test_an_opa_that_is_down(tmp_path: Path, eks: SimulatedEks) -> None:
         assert eks.calls() == ()
 
 
-async def test_what_opa_is_asked(tmp_path: Path, eks: SimulatedEks) -> None:
-    """One decision id for the call; only verified facts, and no metadata that a client writes."""
+async def test_opa_gets_verified_facts_only(tmp_path: Path, eks: SimulatedEks) -> None:
+    """One decision id per call, and no metadata of the client."""
     async with fake_opa() as (opa, engine), running(tmp_path, eks, policy=engine) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         forged = (("x-groups", "test:oncall"), ("eksgateway-decision-id", "mine"), ("subject", "root"))
@@ -127,10 +127,10 @@ PROTOCOL = {
 
 
 @pytest.mark.parametrize(("error", "told"), PROTOCOL.values(), ids=PROTOCOL)
-async def test_what_an_engine_raises(
+async def test_engine_failure_stops_every_call(
     tmp_path: Path, eks: SimulatedEks, error: Exception, told: tuple[str, str]
 ) -> None:
-    """Any engine's failure stops every call before EKS is asked, and its text stays inside."""
+    """The error's text is not sent to the caller."""
     async with running(tmp_path, eks, wrap_policy=hooked(decide=raising(error))) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         for call in (gateway.cancel("prod-1", update_id), get_update(gateway, "prod-1", update_id)):
@@ -140,8 +140,8 @@ async def test_what_an_engine_raises(
         assert eks.calls() == ()
 
 
-async def test_an_obligation_hides_what_it_is_about(tmp_path: Path, eks: SimulatedEks) -> None:
-    """An allow under an obligation is no allow: a list leaves the item out, a check the update."""
+async def test_obligation_hides_the_update(tmp_path: Path, eks: SimulatedEks) -> None:
+    """A list leaves the item out, and a check the update."""
 
     def decide(asked: dict[str, Any]) -> Answer:
         item = asked["action"]["name"] == "get" and asked["context"]["stage"] == "update"
@@ -174,7 +174,7 @@ _near = st.fixed_dictionaries(
 
 
 def test_only_a_boolean_true_allows(tmp_path: Path) -> None:
-    """Whatever JSON the policy answers, at stage update or at both: no true, or an obligation, no cancel."""
+    """At stage update and at both stages."""
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
         eks = runner.run(stack.enter_async_context(SimulatedEks()))

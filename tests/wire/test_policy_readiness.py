@@ -1,4 +1,4 @@
-"""A policy that cannot answer: why is in the log when that begins, changes and ends, without any call."""
+"""A policy that cannot answer turns readiness off; the log has the cause."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ def causes(logs: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return [(each["event"], each.get("reason", "")) for each in logs if each["event"] in kinds]
 
 
-async def test_why_opa_is_not_ready_is_logged_as_it_changes(tmp_path: Path, eks: SimulatedEks) -> None:
-    """Each cause once, however often readiness asks; and the end."""
+async def test_each_cause_of_an_unready_opa_is_logged_once(tmp_path: Path, eks: SimulatedEks) -> None:
     async with fake_opa() as (opa, engine):
         opa.decide = lambda _: Answer(b"{}")
         with capture_logs() as logs:
@@ -55,10 +54,9 @@ NOWHERE = "127.0.0.1:1"  # nothing listens there
         pytest.param("{tls}", "", "ssl", id="TLS to plaintext"),
     ],
 )
-async def test_the_cause_names_what_is_wrong(
+async def test_logged_cause_names_connection_bundle_or_tls(
     tmp_path: Path, eks: SimulatedEks, url: str, bundle: str, detail: str
 ) -> None:
-    """Connection, bundle or TLS."""
     async with fake_opa() as (opa, unused):
         await unused.close()
         address = url.format(fake=opa.url, tls=opa.url.replace("http:", "https:"))

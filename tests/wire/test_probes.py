@@ -53,8 +53,8 @@ async def checked(path: Path, eks: SimulatedEks) -> AsyncIterator[tuple[Running,
         yield gateway, failing
 
 
-async def test_readyz_names_what_is_not_ready_and_nothing_more(tmp_path: Path, eks: SimulatedEks) -> None:
-    """From the start to the end; liveness does not change."""
+async def test_readyz_names_unready_parts_only(tmp_path: Path, eks: SimulatedEks) -> None:
+    """From start to end; liveness does not change."""
     async with checked(tmp_path, eks) as (gateway, failing):
         assert await ask(gateway, "/readyz") == (503, "not ready\nstarting\n")
         assert await ask(gateway, "/healthz") == ALIVE
@@ -69,8 +69,7 @@ async def test_readyz_names_what_is_not_ready_and_nothing_more(tmp_path: Path, e
         await becomes(gateway, READY)
 
 
-async def test_readyz_names_the_drain_while_calls_in_flight_end(tmp_path: Path, eks: SimulatedEks) -> None:
-    """The load balancer looks elsewhere, and the kubelet does not kill it for that."""
+async def test_readyz_reports_draining_while_calls_end(tmp_path: Path, eks: SimulatedEks) -> None:
     update_id, gate = eks.rollback("prod-1", tags=PRODUCTION), Gate()
     async with running(tmp_path, eks, wrap_eks=hooked(describe_cluster=gate), **ON) as gateway:
         await becomes(gateway, READY)
@@ -85,8 +84,8 @@ async def test_readyz_names_the_drain_while_calls_in_flight_end(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
-async def test_head_is_answered_as_get_is(tmp_path: Path, eks: SimulatedEks, path: str) -> None:
-    """Some load balancers ask so."""
+async def test_head_is_answered_like_get(tmp_path: Path, eks: SimulatedEks, path: str) -> None:
+    """Some load balancers send it."""
     async with running(tmp_path, eks, **ON) as gateway:
         await becomes(gateway, READY)
         assert await ask(gateway, path, "HEAD") == (200, "")
@@ -96,10 +95,8 @@ async def test_head_is_answered_as_get_is(tmp_path: Path, eks: SimulatedEks, pat
             assert answer.status == 405
 
 
-async def test_connections_here_are_bounded(tmp_path: Path, eks: SimulatedEks) -> None:
-    """They would take the descriptors that calls need. The oldest end, so that no crowd that sends nothing
-    keeps the kubelet's probes out.
-    """
+async def test_metrics_connections_are_bounded(tmp_path: Path, eks: SimulatedEks) -> None:
+    """The oldest ends, so that silent clients do not block probes."""
     async with running(tmp_path, eks, **ON) as gateway:
         await becomes(gateway, READY)
         host, _, port = gateway.gateway.metrics.address.rpartition(":")

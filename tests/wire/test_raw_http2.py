@@ -1,4 +1,4 @@
-"""What no gRPC client sends: the gateway answers it where core lets it, and nothing of it ends the server."""
+"""Frames that no gRPC client sends."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ async def serves(gateway: Running) -> bool:
         pytest.param(CANCEL.lower(), id="in lower case"),
     ],
 )
-async def test_a_path_of_no_method_is_refused_and_ends_nothing(gateway: Running, path: str | bytes) -> None:
-    """grpc.aio decodes it in its accept loop, so that its server ended with the first that is not UTF-8."""
+async def test_path_that_is_not_utf8_is_refused(gateway: Running, path: str | bytes) -> None:
+    """grpc.aio decodes it in its accept loop, and the server would end."""
     for _ in range(3):
         async with connection(gateway.address) as http:
             answer = await http.answer(http.send(path, message(b"")))
@@ -76,20 +76,19 @@ async def ask(gateway: Running, *, authorized: bool = False, **changes: Any) -> 
 
 
 @pytest.mark.parametrize(("changes", "status", "reason"), ANSWERED.values(), ids=ANSWERED)
-async def test_what_the_gateway_sees_has_its_error_info(
+async def test_refusals_by_the_gateway_have_error_info(
     gateway: Running, changes: dict[str, Any], status: str, reason: str
 ) -> None:
-    """Also what a gRPC client would not send."""
     answer = await ask(gateway, **changes)
     assert (answer.status, answer.error and answer.error.reason) == (status, reason)
     assert await serves(gateway)
 
 
 @pytest.mark.parametrize(("changes", "status"), BY_CORE.values(), ids=BY_CORE)
-async def test_what_core_refuses_reaches_no_part_of_the_gateway(
+async def test_refusals_by_core_do_not_reach_the_gateway(
     gateway: Running, changes: dict[str, Any], status: str | None
 ) -> None:
-    """A status without ErrorInfo, or a reset stream; the log has no error."""
+    """A status without ErrorInfo, or a reset stream; nothing is logged as an error."""
     with capture_logs() as logs:
         answer = await ask(gateway, **changes)
     assert (answer.status, answer.error) == (status, None)

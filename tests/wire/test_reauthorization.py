@@ -1,4 +1,4 @@
-"""Streams are authorised again: who may no longer watch is told so soon, and nobody else notices."""
+"""Open streams are authorized again."""
 
 from __future__ import annotations
 
@@ -73,10 +73,10 @@ async def ended(stream: Any) -> Refusal:
 
 @pytest.mark.parametrize("begin", [watch, cancel_and_watch])
 @pytest.mark.parametrize("serve", [in_process, plain_opa, opa_with_a_bundle])
-async def test_a_change_of_the_data_ends_the_streams_of_who_lost_the_grant(
+async def test_removed_grant_ends_its_streams_within_seconds(
     tmp_path: Path, eks: SimulatedEks, begin: Callable[..., Any], serve: Serve
 ) -> None:
-    """Within seconds of the change itself, with the call's own decision id; others go on."""
+    """With the call's own decision id; other streams go on."""
     update_id = eks.rollback("prod-1", tags=PRODUCTION, cancel_delay_s=600, node_replacing_s=600)
     async with (
         serve(tmp_path, POLICIES / "eksgateway", POLICY_DATA) as policy,
@@ -119,10 +119,8 @@ def with_a_freeze(begins: datetime) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("serve", [in_process, plain_opa, opa_with_a_bundle])
-async def test_a_stream_ends_when_a_freeze_begins_that_forbids_it(
-    tmp_path: Path, eks: SimulatedEks, serve: Serve
-) -> None:
-    """By a policy of one's own, in which freezes hold watches back too; nothing of it changes meanwhile."""
+async def test_beginning_freeze_ends_streams(tmp_path: Path, eks: SimulatedEks, serve: Serve) -> None:
+    """By a custom policy in which freezes deny watches too."""
     held_back = ('unfrozen if input.action.name != "cancel"', 'unfrozen if input.action.name == "get"')
     clock = AdvancedClock()
     begins = (clock.now() + timedelta(minutes=10)).replace(microsecond=0)
@@ -143,8 +141,8 @@ async def test_a_stream_ends_when_a_freeze_begins_that_forbids_it(
         assert policy.engine.revision == revision
 
 
-async def test_a_stream_ends_with_its_callers_token(tmp_path: Path, eks: SimulatedEks) -> None:
-    """And with no other's, though both are the same caller's."""
+async def test_stream_ends_when_its_token_expires(tmp_path: Path, eks: SimulatedEks) -> None:
+    """The caller's stream with another token goes on."""
     update_id = eks.rollback("prod-1")
     issuer = ThrowawayIssuer("test")
     jwt = {"issuers": [issuer.settings(tmp_path / "jwks.json").model_dump()], "leeway_s": 0}
@@ -162,8 +160,7 @@ async def test_a_stream_ends_with_its_callers_token(tmp_path: Path, eks: Simulat
         lasting.cancel()
 
 
-async def test_an_outage_of_opa_ends_no_stream(tmp_path: Path, eks: SimulatedEks) -> None:
-    """The real OPA server, which goes away."""
+async def test_outage_of_opa_ends_no_stream(tmp_path: Path, eks: SimulatedEks) -> None:
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
     data = tmp_path / "data.json"
     data.write_text(json.dumps(POLICY_DATA))

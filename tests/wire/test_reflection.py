@@ -1,4 +1,4 @@
-"""Who may read the API from the server itself: nobody, callers, or everybody, as the setting says."""
+"""Reflection by setting: off, for callers, or open."""
 
 from __future__ import annotations
 
@@ -42,10 +42,9 @@ async def refused(
 
 
 @pytest.mark.parametrize("service", REFLECTION)
-async def test_authenticated_reflection_is_for_whoever_proves_who_they_are(
+async def test_authenticated_reflection_needs_credentials_and_no_action(
     tmp_path: Path, eks: SimulatedEks, service: str
 ) -> None:
-    """No action is needed for it: an outsider may read it too."""
     async with running(tmp_path, eks, reflection="authenticated") as gateway:
         assert "eksgateway.v1.UpdateService" in await services(gateway, service, gateway.outsider)
         error = await refused(gateway, service)
@@ -54,10 +53,7 @@ async def test_authenticated_reflection_is_for_whoever_proves_who_they_are(
 
 
 @pytest.mark.parametrize("service", REFLECTION)
-async def test_reflection_that_is_off_is_a_method_nobody_knows(
-    tmp_path: Path, eks: SimulatedEks, service: str
-) -> None:
-    """With and without credentials, as any unknown path; tools then say that it is not supported."""
+async def test_reflection_off_is_an_unknown_method(tmp_path: Path, eks: SimulatedEks, service: str) -> None:
     async with running(tmp_path, eks, reflection="off") as gateway:
         for metadata in ((), gateway.oncall):
             error = await refused(gateway, service, metadata)
@@ -73,10 +69,10 @@ async def test_reflection_that_is_off_is_a_method_nobody_knows(
     ],
 )
 @pytest.mark.parametrize("before", [0, 2])
-async def test_each_message_is_bounded_and_parsed_as_elsewhere(
+async def test_each_message_is_bounded_and_validated(
     gateway: Running, message: bytes, status: str, reason: str, before: int
 ) -> None:
-    """The first one, and one that comes after others."""
+    """The first one and later ones."""
     good = pb.ServerReflectionRequest(list_services="*").SerializeToString()
     stream: Any = gateway.channel.stream_stream(f"/{REFLECTION[0]}/ServerReflectionInfo")(timeout=20)
     for _ in range(before):
@@ -109,10 +105,10 @@ FOUND: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("request_", FOUND.values(), ids=FOUND)
-async def test_a_file_comes_with_all_it_depends_on_and_json_names(
+async def test_file_is_sent_with_its_dependencies_and_json_names(
     gateway: Running, request_: dict[str, Any]
 ) -> None:
-    """By its name, and by any symbol in it; the files are what protoc makes of the protos."""
+    """By its name and by any symbol in it."""
     answer = await reflect(gateway, **request_)
     raw = answer.file_descriptor_response.file_descriptor_proto
     files = {file.name: file for file in map(descriptor_pb2.FileDescriptorProto.FromString, raw)}
@@ -142,14 +138,13 @@ NOT_FOUND: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("request_", NOT_FOUND.values(), ids=NOT_FOUND)
-async def test_what_is_not_found_is_said_so(gateway: Running, request_: dict[str, Any]) -> None:
-    """In the message, as the protocol says; the stream goes on."""
+async def test_unknown_symbol_is_reported_in_the_message(gateway: Running, request_: dict[str, Any]) -> None:
+    """The stream goes on."""
     answer = await reflect(gateway, **request_)
     assert answer.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
 
 
-async def test_the_numbers_of_extensions_are_listed(gateway: Running) -> None:
-    """Of a message without any, none."""
+async def test_extension_numbers_are_listed(gateway: Running) -> None:
     answer = await reflect(gateway, all_extension_numbers_of_type="eksgateway.v1.CancelUpdateRequest")
     found = answer.all_extension_numbers_response
     assert (found.base_type_name, list(found.extension_number)) == ("eksgateway.v1.CancelUpdateRequest", [])

@@ -1,4 +1,4 @@
-"""What stops a call besides errors of EKS, policy and ledger: fields, targets, a decision's age, and bugs."""
+"""Refusals besides those of EKS, policy and ledger: fields, targets, old decisions, bugs."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def _cluster(name: str = "prod-1", account_id: str = "", region: str = "") -> Cl
     return ClusterRefProto(name=name, account_id=account_id, region=region)
 
 
-async def test_every_bad_field_is_named_at_once(tmp_path: Path, eks: SimulatedEks) -> None:
-    """BadRequest lists all of them, for a caller whom the policy admits; EKS is not asked."""
+async def test_bad_request_names_every_bad_field(tmp_path: Path, eks: SimulatedEks) -> None:
+    """For an allowed caller, and without EKS calls."""
     bad = _cluster("/../x", "x", "X")
     ref = {"cluster.name", "cluster.account_id", "cluster.region"}
     texts: Any = {"reason": "r" * 501, "ticket": "OPS\x1b[1m"}
@@ -100,8 +100,8 @@ async def anywhere(tmp_path: Path, eks: SimulatedEks) -> Any:
         yield here
 
 
-async def test_a_bad_field_of_a_cancel(anywhere: Running) -> None:
-    """One field that is wrong is named alone, and nothing is asked of EKS; at the bound it is right."""
+async def test_cancel_with_one_bad_field_names_it(anywhere: Running) -> None:
+    """A value at its limit is accepted."""
     for name, (change, field) in FIELDS.items():
         request: Any = {"cluster": _cluster(), "update_id": "u", "reason": "why", "ticket": "T-1"} | change
         call = anywhere.updates.CancelUpdate(pb.CancelUpdateRequest(**request), metadata=anywhere.oncall)
@@ -113,8 +113,8 @@ async def test_a_bad_field_of_a_cancel(anywhere: Running) -> None:
     assert (await anywhere.cancel("p" * 100, update_id, **texts)).request_id == "r" * 64
 
 
-async def test_a_reason_with_format_characters_is_recorded_as_written(gateway: Running) -> None:
-    """A joined emoji and a Persian word are one line of text."""
+async def test_reason_with_format_characters_is_recorded_as_written(gateway: Running) -> None:
+    """A joined emoji and a Persian word."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     reason = "\U0001f469\u200d\U0001f692 \u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
     cancellation = await gateway.cancel("prod-1", update_id, reason=reason)
@@ -128,8 +128,8 @@ async def test_a_reason_with_format_characters_is_recorded_as_written(gateway: R
         pytest.param({"region": "eu-west-1"}, id="region"),
     ],
 )
-async def test_a_target_that_is_not_configured(anywhere: Running, where: dict[str, str]) -> None:
-    """Told to callers whom the policy admits there; nothing is asked of EKS in another's place."""
+async def test_unconfigured_target_is_refused(anywhere: Running, where: dict[str, str]) -> None:
+    """For an allowed caller, and without EKS calls."""
     anywhere.eks.rollback("prod-1", tags=PRODUCTION, update_id="u")
     cluster, who, stub = _cluster(**where), anywhere.oncall, anywhere.updates
     texts = {"reason": "why", "ticket": "T-1"}
@@ -149,8 +149,7 @@ async def test_a_target_that_is_not_configured(anywhere: Running, where: dict[st
     assert anywhere.eks.calls() == ()
 
 
-async def test_credentials_that_reach_another_account(gateway: Running) -> None:
-    """A cluster of the same name in another account is never cancelled in, and never told about."""
+async def test_credentials_of_another_account_cancel_nothing(gateway: Running) -> None:
     eks = gateway.eks
     eks.simulator.control.register({"access_key": f"AKIA{ACCOUNT}", "account_id": ELSEWHERE})
     update_id = eks.rollback("prod-1", tags=PRODUCTION, account_id=ELSEWHERE)
@@ -198,10 +197,9 @@ class ElsewhereEks:
         pytest.param({"update_id": "another"}, id="update"),
     ],
 )
-async def test_an_answer_about_something_else(
+async def test_answer_about_another_resource_sends_nothing(
     tmp_path: Path, eks: SimulatedEks, answer: dict[str, str]
 ) -> None:
-    """Decided is acted: what EKS describes must be what was asked about, or nothing is sent."""
     async with running(tmp_path, eks, wrap_eks=lambda real: ElsewhereEks(real, **answer)) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         refusal = await refused(gateway.cancel("prod-1", update_id))
@@ -220,8 +218,10 @@ async def _slow(*_: Any) -> None:
         pytest.param({"wrap_ledger": hooked(commit_intent=_slow)}, id="ledger"),
     ],
 )
-async def test_a_decision_too_old_to_act_on(tmp_path: Path, eks: SimulatedEks, wrap: dict[str, Any]) -> None:
-    """ABORTED, recorded as not forwarded, nothing sent: the age counts from when the facts were read."""
+async def test_stale_decision_is_not_forwarded(
+    tmp_path: Path, eks: SimulatedEks, wrap: dict[str, Any]
+) -> None:
+    """ABORTED; the age counts from the reading of the facts."""
     async with running(tmp_path, eks, eks={"decision_max_age_s": 0.2}, **wrap) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         refusal = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
@@ -232,8 +232,8 @@ async def test_a_decision_too_old_to_act_on(tmp_path: Path, eks: SimulatedEks, w
         assert eks.calls("CancelUpdate") == ()
 
 
-async def test_a_bug_tells_nothing(tmp_path: Path, eks: SimulatedEks) -> None:
-    """An unexpected exception is INTERNAL with a fixed text on every call; no word of it goes out."""
+async def test_unexpected_exception_is_internal(tmp_path: Path, eks: SimulatedEks) -> None:
+    """With a fixed text on every call."""
     broken = hooked(**dict.fromkeys(("describe_cluster", "list_updates"), raising(ValueError(SECRET))))
     async with running(tmp_path, eks, wrap_eks=broken) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
@@ -251,8 +251,8 @@ async def test_a_bug_tells_nothing(tmp_path: Path, eks: SimulatedEks) -> None:
         assert eks.calls("CancelUpdate") == ()
 
 
-async def test_a_bug_after_the_intent(tmp_path: Path, eks: SimulatedEks) -> None:
-    """Whether anything was sent is then unknown: told so, recorded so, and settled by looking."""
+async def test_unexpected_exception_after_the_intent_is_unknown(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Recorded, and settled by polling."""
 
     def broken(real: BotoEks) -> Hooked:
         return Hooked(real, cancel_update=raising(ValueError(SECRET)))

@@ -1,4 +1,4 @@
-"""A watch that goes on in another stream, of another process or replica; and tokens that cannot be used."""
+"""Watches that resume in another stream, process or replica; and bad resume tokens."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def forged(update_id: str, sequence: int, *, final: bool = False) -> str:
     return encode(ref, ResumePosition(sequence, b"?" * 16, final=final))
 
 
-async def test_a_stream_goes_on_where_another_broke(gateway: Running) -> None:
-    """Nothing is told twice, what happened meanwhile is, and the numbers go on to the end."""
+async def test_resumed_watch_goes_on_after_the_last_message(gateway: Running) -> None:
+    """Nothing is sent twice or left out."""
     update_id = gateway.eks.rollback("prod-1")
     token = await watched(gateway, update_id, "Paused")
     async with resumed(gateway, update_id, token) as stream:
@@ -77,8 +77,8 @@ async def test_a_stream_goes_on_where_another_broke(gateway: Running) -> None:
         assert await stream.read() is grpc.aio.EOF
 
 
-async def test_a_resumed_watch_has_its_first_message_at_once(gateway: Running) -> None:
-    """Behind a proxy with a time limit it would else end before it has told anything (heartbeat_s is 15)."""
+async def test_resumed_watch_sends_its_first_message_at_once(gateway: Running) -> None:
+    """A proxy with a time limit would end it otherwise (heartbeat_s is 15)."""
     update_id = gateway.eks.rollback("prod-1")
     token = await watched(gateway, update_id, "Paused")
     async with asyncio.timeout(5), resumed(gateway, update_id, token) as stream:
@@ -87,8 +87,7 @@ async def test_a_resumed_watch_has_its_first_message_at_once(gateway: Running) -
         assert message.resume_token == token
 
 
-async def test_heartbeats_carry_tokens(tmp_path: Path, eks: SimulatedEks) -> None:
-    """A client that resumes from a heartbeat goes on just the same."""
+async def test_heartbeat_tokens_resume_the_watch(tmp_path: Path, eks: SimulatedEks) -> None:
     update_id = eks.rollback("prod-1")
     async with running(tmp_path, eks, watch={"heartbeat_s": 0.05}) as gateway:
         stream = gateway.watch("prod-1", update_id, gateway.viewer)
@@ -101,8 +100,7 @@ async def test_heartbeats_carry_tokens(tmp_path: Path, eks: SimulatedEks) -> Non
             assert await news(stream) == (CHANGE, 2, "Paused")
 
 
-async def test_after_a_restart(tmp_path: Path, eks: SimulatedEks) -> None:
-    """The next process has nothing but its ledger, and needs nothing but the token."""
+async def test_watch_resumes_after_a_restart(tmp_path: Path, eks: SimulatedEks) -> None:
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
     issuer = ThrowawayIssuer("test")
     async with running(tmp_path, eks, issuer=issuer) as first:
@@ -113,8 +111,8 @@ async def test_after_a_restart(tmp_path: Path, eks: SimulatedEks) -> None:
         assert await news(stream) == (FINAL, 2, "Cancelled")
 
 
-async def test_on_another_replica(tmp_path: Path, eks: SimulatedEks) -> None:
-    """It shares no ledger, has watchers of its own, and may have looked at EKS longer ago."""
+async def test_watch_resumes_on_another_replica(tmp_path: Path, eks: SimulatedEks) -> None:
+    """It has another ledger and other watchers, and read EKS longer ago."""
     update_id = eks.rollback("prod-1")
     issuer = ThrowawayIssuer("test")
     for name in ("here", "there"):
@@ -135,8 +133,8 @@ async def test_on_another_replica(tmp_path: Path, eks: SimulatedEks) -> None:
         theirs.cancel()
 
 
-async def test_a_cancellation_that_failed_while_nobody_looked(tmp_path: Path, eks: SimulatedEks) -> None:
-    """EKS goes back from Cancelling to InProgress: that is told, though it looks like an older state."""
+async def test_resumed_watch_reports_a_failed_cancellation(tmp_path: Path, eks: SimulatedEks) -> None:
+    """EKS goes back from Cancelling to InProgress."""
     update_id = eks.rollback("prod-1")
     issuer = ThrowawayIssuer("test")
     async with running(tmp_path, eks, issuer=issuer) as first:
@@ -147,8 +145,7 @@ async def test_a_cancellation_that_failed_while_nobody_looked(tmp_path: Path, ek
         assert await news(stream) == (CHANGE, 3, "InProgress")
 
 
-async def test_a_token_from_final(gateway: Running) -> None:
-    """FINAL again, with its own sequence, and OK: a client that is not sure may ask."""
+async def test_token_of_the_final_message_returns_it_again(gateway: Running) -> None:
     update_id = gateway.eks.rollback("prod-1")
     token = await watched(gateway, update_id, "Paused", "Successful")
     for _ in range(2):
@@ -158,8 +155,8 @@ async def test_a_token_from_final(gateway: Running) -> None:
             assert await stream.read() is grpc.aio.EOF
 
 
-async def test_the_token_of_cancel_update_and_watch(gateway: Running) -> None:
-    """Its stream goes on as a plain watch: nothing is cancelled again."""
+async def test_token_of_cancel_and_watch_resumes_a_plain_watch(gateway: Running) -> None:
+    """Nothing is cancelled again."""
     update_id = gateway.eks.rollback("staging-1", node_replacing_s=60)
     request = pb.CancelUpdateAndWatchRequest(
         cluster=update_pb2.ClusterRef(name="staging-1"), update_id=update_id, request_id="first"
@@ -177,8 +174,7 @@ async def test_the_token_of_cancel_update_and_watch(gateway: Running) -> None:
     assert len(gateway.eks.calls("CancelUpdate")) == 1
 
 
-async def test_a_token_replayed(gateway: Running) -> None:
-    """Several streams may go on from one token, also long after; each is told what followed it."""
+async def test_replayed_token_resumes_several_streams(gateway: Running) -> None:
     update_id = gateway.eks.rollback("prod-1")
     token = await watched(gateway, update_id, "Paused")
     gateway.eks.set_update("prod-1", update_id, status="Resuming")
@@ -191,8 +187,7 @@ async def test_a_token_replayed(gateway: Running) -> None:
 
 
 @pytest.mark.parametrize("final", [False, True], ids=["a state", "a FINAL"])
-async def test_a_forged_token_misleads_nobody_else(gateway: Running, final: bool) -> None:
-    """Its forger gets the numbers asked for, and the truth; everybody else gets theirs."""
+async def test_forged_token_affects_its_own_stream_only(gateway: Running, final: bool) -> None:
     update_id = gateway.eks.rollback("prod-1")
     honest = gateway.watch("prod-1", update_id, gateway.viewer)
     await honest.read()
@@ -217,16 +212,14 @@ async def test_a_forged_token_misleads_nobody_else(gateway: Running, final: bool
         pytest.param(lambda _token: "\0", id="a control character"),
     ],
 )
-async def test_a_token_that_cannot_be_used(gateway: Running, spoil: Any) -> None:
-    """It is named as what is wrong, and the stream does not begin."""
+async def test_malformed_token_is_refused(gateway: Running, spoil: Any) -> None:
     update_id = gateway.eks.rollback("prod-1")
     token = spoil(await watched(gateway, update_id))
     async with resumed(gateway, update_id, token) as stream:
         assert (await refused(stream.read())).told == REFUSED
 
 
-async def test_the_token_of_another_update(gateway: Running) -> None:
-    """On another update, or the same id on another cluster, it is none."""
+async def test_token_of_another_update_is_refused(gateway: Running) -> None:
     update_id = gateway.eks.rollback("prod-1")
     other = gateway.eks.rollback("prod-2")
     gateway.eks.rollback("prod-3", update_id=update_id)
@@ -236,8 +229,8 @@ async def test_the_token_of_another_update(gateway: Running) -> None:
         assert (await refused(stream.read())).told == REFUSED
 
 
-async def test_a_token_proves_nothing(tmp_path: Path, eks: SimulatedEks) -> None:
-    """Whoever brings it is authorised, now: it hides no refusal, and a refusal does not tell of it."""
+async def test_resumed_watch_is_authorized_again(tmp_path: Path, eks: SimulatedEks) -> None:
+    """A refusal reveals nothing of the token."""
     update_id = eks.rollback("prod-1")
     issuer = ThrowawayIssuer("test")
     async with running(tmp_path, eks, issuer=issuer) as gateway:
@@ -253,8 +246,7 @@ async def test_a_token_proves_nothing(tmp_path: Path, eks: SimulatedEks) -> None
         assert (await refused(stream.read())).told == ("PERMISSION_DENIED", "POLICY_DENIED")
 
 
-async def test_what_eks_says_may_refuse_a_token_too(tmp_path: Path, eks: SimulatedEks) -> None:
-    """The decision is made on the cluster's tags before the token is looked at."""
+async def test_resumed_watch_is_decided_on_live_tags_first(tmp_path: Path, eks: SimulatedEks) -> None:
     update_id = eks.rollback("prod-1", tags={"environment": "staging"})
     grant = {"id": "g", "groups": ["test:viewers"], "actions": ["watch"], **WHERE, "clusters": ["prod-*"]}
     tagged = grant | {"tags": {"environment": ["production"]}}

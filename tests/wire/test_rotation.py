@@ -1,4 +1,4 @@
-"""Certificates that change under load: no call is lost, and new connections get the new ones."""
+"""Certificates that are renewed under load."""
 
 from __future__ import annotations
 
@@ -117,10 +117,8 @@ async def serving(path: Path, eks: SimulatedEks, authority: Authority) -> AsyncI
         yield gateway
 
 
-async def test_a_servers_certificate_changes_under_load_and_no_call_is_lost(
-    tmp_path: Path, eks: SimulatedEks
-) -> None:
-    """Several times; connections that stand go on, and new ones are shown the new certificate."""
+async def test_renewed_server_certificate_loses_no_call(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Open connections go on, and new ones get the new certificate."""
     authority, update_id = Authority(), eks.rollback("staging-1")
     root, own = authority.certificate, authority.issue()
     async with serving(tmp_path, eks, authority) as gateway:
@@ -136,10 +134,8 @@ async def test_a_servers_certificate_changes_under_load_and_no_call_is_lost(
         assert load.lost == []
 
 
-async def test_the_clients_ca_changes_under_load_and_no_call_is_lost(
-    tmp_path: Path, eks: SimulatedEks
-) -> None:
-    """First both are in the bundle, then the new one alone: then nobody new comes in by the old one."""
+async def test_renewed_client_ca_loses_no_call(tmp_path: Path, eks: SimulatedEks) -> None:
+    """First both CAs are in the bundle, then the new one alone."""
     authority, successor, update_id = Authority(), Authority("successor"), eks.rollback("staging-1")
     root = authority.certificate  # the server's own stays
     old, new = authority.issue(), successor.issue()
@@ -162,10 +158,8 @@ async def test_the_clients_ca_changes_under_load_and_no_call_is_lost(
         assert load.lost == []
 
 
-async def test_a_root_that_is_not_valid_yet_neither_keeps_a_removed_ca_trusted_nor_a_gateway_from_starting(
-    tmp_path: Path, eks: SimulatedEks
-) -> None:
-    """Handshakes go by the other roots of the bundle."""
+async def test_root_that_is_not_valid_yet_is_left_out(tmp_path: Path, eks: SimulatedEks) -> None:
+    """The removed CA is no longer trusted, and the gateway starts."""
     authority, successor = Authority(), Authority("successor")
     early = Authority("early", shape=replaced(authority.shape, starts_s=3600)).certificate
     old, new = authority.issue(), successor.issue()
@@ -180,10 +174,8 @@ async def test_a_root_that_is_not_valid_yet_neither_keeps_a_removed_ca_trusted_n
         assert await admitted(gateway.gateway.listeners[0].address, authority.certificate, old)
 
 
-async def test_files_that_do_not_belong_together_keep_the_old_ones_in_force(
-    tmp_path: Path, eks: SimulatedEks
-) -> None:
-    """New connections are served as before, an error is logged once, and mending the files is enough."""
+async def test_mismatched_files_keep_the_old_certificate(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Logged once; correct files are picked up."""
     authority, update_id = Authority(), eks.rollback("staging-1")
     root, own = authority.certificate, authority.issue()
     after = authority.server()

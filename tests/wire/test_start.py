@@ -1,4 +1,4 @@
-"""`eksgateway serve` that cannot serve says why in a sentence, and leaves nothing running."""
+"""`eksgateway serve` that cannot serve reports why and leaves nothing running."""
 
 from __future__ import annotations
 
@@ -98,10 +98,10 @@ REFUSED: dict[str, tuple[Callable[[Place], object], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize(("spoil", "told"), REFUSED.values(), ids=REFUSED)
-async def test_it_does_not_start_and_says_what_is_wrong_and_where(
+async def test_serve_with_bad_settings_fails_with_one_message(
     place: Place, spoil: Callable[[Place], object], told: tuple[str, ...]
 ) -> None:
-    """One message, no traceback, exit code 1."""
+    """No traceback, exit code 1."""
     spoil(place)
     message = await refusal(place.config)
     assert [text for text in told if text not in message] == [], message
@@ -120,10 +120,9 @@ NOT_READY: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize(("variables", "expected"), NOT_READY.values(), ids=NOT_READY)
-async def test_aws_settings_that_cannot_be_used_end_it_before_it_is_ready(
+async def test_serve_with_unusable_aws_settings_ends_before_readiness(
     place: Place, variables: dict[str, str], expected: tuple[str, ...]
 ) -> None:
-    """They are looked for once it answers, so it may have said that it serves."""
     command = eksgateway("serve", "--config", str(place.config))
     async with program(*command, env=AWS | variables) as running:
         assert await running.end() == 1
@@ -134,8 +133,7 @@ async def test_aws_settings_that_cannot_be_used_end_it_before_it_is_ready(
         assert "health.readiness" not in running.err
 
 
-async def test_a_port_that_is_taken_is_said_and_its_ledger_is_free_again(place: Place) -> None:
-    """Two gateways on one port would share its connections at random."""
+async def test_serve_on_a_taken_port_fails_and_releases_the_ledger(place: Place) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
         change(place, listeners=[{"address": listen}])
@@ -147,8 +145,7 @@ async def test_a_port_that_is_taken_is_said_and_its_ledger_is_free_again(place: 
         assert await served.end() == 0
 
 
-async def test_a_ledger_belongs_to_one_process_at_a_time(place: Place) -> None:
-    """Two writers would fork the chain of hashes."""
+async def test_second_process_on_a_ledger_is_refused(place: Place) -> None:
     async with serving(place) as first:
         message = await refusal(place.config)
         assert "another gateway process uses this ledger" in message
@@ -157,8 +154,7 @@ async def test_a_ledger_belongs_to_one_process_at_a_time(place: Place) -> None:
         assert await second.end() == 0
 
 
-async def test_health_tells_by_its_exit_code_whether_a_gateway_serves(place: Place) -> None:
-    """0 while it serves, for readiness and for liveness; 1 when it does not, with a word of why."""
+async def test_health_exits_with_0_only_while_the_gateway_serves(place: Place) -> None:
 
     async def health(*arguments: str) -> tuple[int, str, str]:
         async with program(*eksgateway("health", *arguments)) as running:

@@ -1,4 +1,4 @@
-"""Several accounts and regions over the wire: kept apart, decided apart, called as the caller."""
+"""Several accounts and regions on the wire."""
 
 from __future__ import annotations
 
@@ -81,10 +81,8 @@ def named(subject: str) -> str:
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: "-".join(target.values()))
-async def test_a_cancel_reaches_the_target_it_names_and_no_other(
-    gateway: Running, target: dict[str, str]
-) -> None:
-    """Same cluster name, same update id: what is recorded and what EKS is asked is the one that was named."""
+async def test_cancel_reaches_the_named_target_only(gateway: Running, target: dict[str, str]) -> None:
+    """Two targets have the same cluster name and update id."""
     everywhere(gateway.eks)
     told = await cancel(gateway, target)
     assert (told.cluster.account_id, told.cluster.region) == tuple(target.values())
@@ -96,15 +94,13 @@ async def test_a_cancel_reaches_the_target_it_names_and_no_other(
         assert (found.status == "InProgress") == (other != target)
 
 
-async def test_who_names_no_target_means_the_first(gateway: Running) -> None:
-    """The home target."""
+async def test_request_without_a_target_means_the_home_target(gateway: Running) -> None:
     everywhere(gateway.eks)
     told = await gateway.cancel("prod-1", "u-1")
     assert (told.cluster.account_id, told.cluster.region) == tuple(HOME.values())
 
 
-async def test_listed_are_the_updates_of_the_target_named(gateway: Running) -> None:
-    """And not those of a cluster of the same name elsewhere."""
+async def test_list_returns_updates_of_the_named_target(gateway: Running) -> None:
     for number, target in enumerate(TARGETS):
         gateway.eks.rollback("prod-1", tags=PRODUCTION, update_id=f"u-{number}", **target)
     for number, target in enumerate(TARGETS):
@@ -113,8 +109,8 @@ async def test_listed_are_the_updates_of_the_target_named(gateway: Running) -> N
         assert [update.id for update in answer.updates] == [f"u-{number}"]
 
 
-async def test_cloudtrail_sees_who_it_was(gateway: Running, sts: Sts) -> None:
-    """A cancel and the reads before it are made in its caller's session, all other calls in the gateway's."""
+async def test_cancel_is_made_in_the_callers_role_session(gateway: Running, sts: Sts) -> None:
+    """All other calls are made in the gateway's session."""
     callers = {"prod-1": "first", "prod-2": "second"}
     for name, subject in callers.items():
         gateway.eks.rollback(name, tags=PRODUCTION, update_id="u-1", **FOREIGN)
@@ -131,8 +127,7 @@ async def test_cloudtrail_sees_who_it_was(gateway: Running, sts: Sts) -> None:
     assert (await sts.identity(used))["Arn"].endswith(f":assumed-role/eksgateway/{named('first')}")
 
 
-async def test_many_cancels_of_a_caller_assume_the_role_once(gateway: Running, sts: Sts) -> None:
-    """Once for the caller and once for the gateway, which follows them all."""
+async def test_many_cancels_assume_the_role_once_per_caller(gateway: Running, sts: Sts) -> None:
     names = [f"prod-{number}" for number in range(12)]
     for name in names:
         gateway.eks.rollback(name, tags=PRODUCTION, update_id="u-1", **FOREIGN)
@@ -142,8 +137,8 @@ async def test_many_cancels_of_a_caller_assume_the_role_once(gateway: Running, s
     assert {each["RoleSessionName"] for each in sts.asked} == {named("oncall"), OWN_SESSION}
 
 
-async def test_a_role_that_reaches_another_account(gateway: Running, sts: Sts) -> None:
-    """Found out before anything is recorded or sent, and no word of the cluster there is told."""
+async def test_role_of_another_account_sends_nothing(gateway: Running, sts: Sts) -> None:
+    """Nothing of that account is shown."""
     sts.reaches = NOT_CONFIGURED
     here = FOREIGN | {"account_id": NOT_CONFIGURED}
     gateway.eks.rollback("prod-1", tags=PRODUCTION, update_id="u-1", **here)
@@ -161,10 +156,10 @@ async def test_a_role_that_reaches_another_account(gateway: Running, sts: Sts) -
         pytest.param((503, "ServiceUnavailable"), ("INTERNAL", "UPSTREAM_CREDENTIALS"), id="down"),
     ],
 )
-async def test_a_role_that_cannot_be_assumed(
+async def test_unassumable_role_sends_nothing(
     gateway: Running, sts: Sts, fault: tuple[int, str], told: tuple[str, str]
 ) -> None:
-    """Nothing is recorded or sent there, the caller is not blamed, and other targets are served."""
+    """The error does not blame the caller, and other targets work."""
     everywhere(gateway.eks)
     sts.fault = fault
     refusal = await refused(cancel(gateway, FOREIGN, request_id="first"))
@@ -175,8 +170,7 @@ async def test_a_role_that_cannot_be_assumed(
     await cancel(gateway, REGIONAL)
 
 
-async def test_a_watch_goes_on_when_the_role_can_be_assumed_again(gateway: Running, sts: Sts) -> None:
-    """The first watcher is told why there is nothing to see; the next one follows to the end."""
+async def test_watch_works_once_the_role_can_be_assumed(gateway: Running, sts: Sts) -> None:
     gateway.eks.rollback("prod-1", tags=PRODUCTION, update_id="u-1", node_phase_s=60, **FOREIGN)
     request = pb.WatchUpdateRequest(cluster=ClusterRef(name="prod-1", **FOREIGN), update_id="u-1")
     sts.fault = (403, "AccessDenied")
@@ -188,8 +182,8 @@ async def test_a_watch_goes_on_when_the_role_can_be_assumed_again(gateway: Runni
     await settled(gateway, cpb.CANCELLATION_PHASE_CANCELLED, cancellation_id=told.cancellation_id)
 
 
-async def test_grants_are_for_accounts_and_regions(tmp_path: Path, eks: SimulatedEks, sts: Sts) -> None:
-    """A grant for one target lets nobody cancel in another, and denied calls assume no role."""
+async def test_grant_for_one_target_denies_the_others(tmp_path: Path, eks: SimulatedEks, sts: Sts) -> None:
+    """Denied calls assume no role."""
     everywhere(eks)
     grants = data(accounts=[OTHER_ACCOUNT], regions=[REGION])
     async with running(tmp_path, eks, data=grants, eks=settings(eks, sts)) as gateway:
@@ -207,10 +201,9 @@ NOWHERE = (
 
 
 @pytest.mark.parametrize("target", NOWHERE, ids=["account", "combination"])
-async def test_only_the_authorised_learn_that_a_target_is_not_configured(
+async def test_unconfigured_target_is_hidden_from_denied_callers(
     gateway: Running, target: dict[str, str]
 ) -> None:
-    """To all others a target that exists and one that does not look the same."""
     everywhere(gateway.eks)
     told = await refused(cancel(gateway, target))
     assert told.told == ("FAILED_PRECONDITION", "TARGET_NOT_CONFIGURED")

@@ -24,10 +24,8 @@ async def check(channel: grpc.aio.Channel, request: health_pb2.HealthCheckReques
     return await stub.Check(request, timeout=10)
 
 
-async def test_a_client_that_trusts_the_certificate_is_served_over_tls(
-    tmp_path: Path, eks: SimulatedEks
-) -> None:
-    """And one in plaintext is not."""
+async def test_client_that_trusts_the_certificate_is_served(tmp_path: Path, eks: SimulatedEks) -> None:
+    """A plaintext client is not."""
     authority = Authority()
     certificate, key = authority.server().write(tmp_path)
     async with running(tmp_path, eks, listeners=tls(certificate, key)) as gateway:
@@ -41,8 +39,8 @@ async def test_a_client_that_trusts_the_certificate_is_served_over_tls(
         assert error.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_a_certificate_that_cannot_be_used_fails_the_start(tmp_path: Path, eks: SimulatedEks) -> None:
-    """Missing, or not a certificate: said with its path."""
+async def test_unusable_certificate_fails_the_start(tmp_path: Path, eks: SimulatedEks) -> None:
+    """The error names the path."""
     certificate, key = Authority().server().write(tmp_path)
     with pytest.raises(SettingsError, match=r"missing\.crt"):
         async with running(tmp_path, eks, listeners=tls(tmp_path / "missing.crt", key)):

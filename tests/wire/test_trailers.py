@@ -62,10 +62,8 @@ def size(trailers: dict[str, str]) -> int:
 
 
 @pytest.mark.parametrize("what", ["denial", "violations", *WORDS])
-async def test_trailers_stay_below_three_kilobytes_on_the_wire(
-    tmp_path: Path, eks: SimulatedEks, what: str
-) -> None:
-    """As sent: base64 and percent-encoding included."""
+async def test_trailers_stay_below_three_kilobytes(tmp_path: Path, eks: SimulatedEks, what: str) -> None:
+    """Base64 and percent-encoding included."""
     async with saying(tmp_path, eks, what) as (gateway, request), connection(gateway.address) as http:
         body = message(request.SerializeToString())
         token = dict(gateway.oncall)["authorization"]
@@ -78,8 +76,8 @@ async def test_trailers_stay_below_three_kilobytes_on_the_wire(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="nginx comes as a package for Linux")
 @pytest.mark.parametrize("what", ["denial", "CJK"])
-async def test_a_large_refusal_comes_through_nginx(tmp_path: Path, eks: SimulatedEks, what: str) -> None:
-    """It would become a 502, which clients take for a broken gateway and call again."""
+async def test_largest_refusal_passes_nginx(tmp_path: Path, eks: SimulatedEks, what: str) -> None:
+    """nginx would answer 502 in its place."""
     with tempfile.TemporaryDirectory() as folder:
         async with (
             saying(tmp_path, eks, what) as (gateway, request),

@@ -1,4 +1,4 @@
-"""What a watcher sees: the current state, every change that lasts, signs of life, and the end."""
+"""WatchUpdate: the current state, every lasting change, heartbeats, and the end."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ async def refusal(stream: Any) -> grpc.aio.AioRpcError:
     return error.value
 
 
-async def test_a_watch_is_a_snapshot_then_changes_then_the_final_state_and_ok(gateway: Running) -> None:
-    """Numbered 1, 2, 3, …; each message has a resume token of its own, of bounded size."""
+async def test_watch_sends_snapshot_changes_and_final(gateway: Running) -> None:
+    """Sequence 1, 2, 3, …; each message has a bounded resume token of its own."""
     update_id = gateway.eks.rollback("prod-1")
     stream = gateway.watch("prod-1", update_id, gateway.viewer)
     messages = [await stream.read()]
@@ -58,15 +58,13 @@ async def test_a_watch_is_a_snapshot_then_changes_then_the_final_state_and_ok(ga
     assert [seen(message) for message in messages] == sorted(seen(message) for message in messages)
 
 
-async def test_an_update_that_has_ended_is_a_snapshot_and_its_final_state(gateway: Running) -> None:
-    """So a client needs no special case for coming late."""
+async def test_watch_of_an_ended_update_sends_snapshot_and_final(gateway: Running) -> None:
     update_id = gateway.eks.rollback("prod-1", update_status="Failed")
     messages = [message async for message in gateway.watch("prod-1", update_id, gateway.viewer)]
     assert told(messages) == [(SNAPSHOT, 1, "Failed"), (FINAL, 2, "Failed")]
 
 
-async def test_strings_that_nobody_knows_yet_pass_through_and_end_nothing(gateway: Running) -> None:
-    """What AWS adds tomorrow reaches clients as AWS spells it."""
+async def test_watch_passes_unknown_strings_through(gateway: Running) -> None:
     cancellation = {"status": "Postponed", "reason": "later"}
     update_id = gateway.eks.rollback(
         "prod-1", update_type="TimeTravel", update_status="Paused", cancellation=cancellation
@@ -81,8 +79,8 @@ async def test_strings_that_nobody_knows_yet_pass_through_and_end_nothing(gatewa
     stream.cancel()
 
 
-async def test_heartbeats_tell_how_old_the_last_state_is(tmp_path: Path, eks: SimulatedEks) -> None:
-    """They repeat its sequence; while EKS fails the stream stays, and the time it was seen stands still."""
+async def test_heartbeats_show_the_age_of_the_last_state(tmp_path: Path, eks: SimulatedEks) -> None:
+    """While EKS fails the stream stays open and observe_time stands still."""
     update_id = eks.rollback("prod-1")
     async with running(tmp_path, eks, watch={"heartbeat_s": 0.2}) as gateway:
         stream = gateway.watch("prod-1", update_id, gateway.viewer)
@@ -124,10 +122,9 @@ async def test_heartbeats_tell_how_old_the_last_state_is(tmp_path: Path, eks: Si
         ),
     ],
 )
-async def test_when_eks_fails_before_anything_was_seen_the_watch_ends_with_its_error(
+async def test_watch_ends_when_eks_fails_before_the_first_state(
     gateway: Running, fault: dict[str, Any], code: str, reason: str
 ) -> None:
-    """A stream that shows nothing would look alive."""
     update_id = gateway.eks.rollback("prod-1")
     gateway.eks.fault("DescribeUpdate", times=1000, **fault)
     error = await refusal(gateway.watch("prod-1", update_id))
@@ -136,8 +133,10 @@ async def test_when_eks_fails_before_anything_was_seen_the_watch_ends_with_its_e
 
 
 @pytest.mark.parametrize("part", ["policy.decide", "eks.describe_cluster", "eks.describe_update"])
-async def test_a_bug_ends_a_watch_and_tells_nothing(tmp_path: Path, eks: SimulatedEks, part: str) -> None:
-    """INTERNAL with a fixed text: what the exception says is for the log alone."""
+async def test_unexpected_exception_ends_a_watch_with_internal(
+    tmp_path: Path, eks: SimulatedEks, part: str
+) -> None:
+    """The exception's text is in the log only."""
     update_id = eks.rollback("prod-1")
     name, _, method = part.partition(".")
     wrap: dict[str, Any] = {f"wrap_{name}": hooked(**{method: raising(RuntimeError("canary"))})}
@@ -151,8 +150,8 @@ async def test_a_bug_ends_a_watch_and_tells_nothing(tmp_path: Path, eks: Simulat
     assert [line["event"] for line in logs if line["log_level"] == "error"] == ["rpc.unexpected"]
 
 
-async def test_an_unknown_update_is_not_found(gateway: Running) -> None:
-    """And nothing goes on polling for it."""
+async def test_watch_of_an_unknown_update_is_not_found(gateway: Running) -> None:
+    """No poller stays."""
     gateway.eks.rollback("prod-1")
     error = await refusal(gateway.watch("prod-1", "00000000-0000-0000-0000-000000000000"))
     assert error.code() is grpc.StatusCode.NOT_FOUND
@@ -173,10 +172,9 @@ def only(*actions: str) -> dict[str, Any]:
         pytest.param(("get", "list", "check", "history"), False, id="all others"),
     ],
 )
-async def test_watching_needs_its_own_action(
+async def test_watch_needs_the_action_watch(
     tmp_path: Path, eks: SimulatedEks, actions: tuple[str, ...], allowed: bool
 ) -> None:
-    """Whoever may get an update may not therefore hold a stream on it."""
     update_id = eks.rollback("prod-1")
     async with running(tmp_path, eks, data=only(*actions)) as gateway:
         stream = gateway.watch("prod-1", update_id, gateway.viewer)
@@ -189,8 +187,8 @@ async def test_watching_needs_its_own_action(
             assert eks.calls() == ()
 
 
-async def test_a_plain_watch_shows_the_phase_of_the_newest_cancellation(gateway: Running) -> None:
-    """Also to those who watched before it, and to those who come when it has ended."""
+async def test_watch_shows_the_phase_of_the_newest_cancellation(gateway: Running) -> None:
+    """To watchers before it, and after its end."""
     update_id = gateway.eks.rollback("staging-1", cancel_delay_s=60, node_replacing_s=60)
     early = gateway.watch("staging-1", update_id, gateway.viewer)
     phases = [(await early.read()).phase]
@@ -209,8 +207,7 @@ async def test_a_plain_watch_shows_the_phase_of_the_newest_cancellation(gateway:
     assert {message.phase for message in late} == {cpb.CANCELLATION_PHASE_CANCELLED}
 
 
-async def test_a_refused_cancel_shows_as_the_phase_of_a_watch(gateway: Running) -> None:
-    """The newest cancellation counts, also one that EKS refused."""
+async def test_watch_shows_the_phase_of_a_refused_cancel(gateway: Running) -> None:
     update_id = gateway.eks.rollback("staging-1", node_phase_s=0)
     early = gateway.watch("staging-1", update_id, gateway.viewer)
     await early.read()

@@ -1,4 +1,4 @@
-"""Many watchers of one update cost what one does, and none of them can hurt another."""
+"""Many watchers of one update cost as much as one, and do not affect each other."""
 
 from __future__ import annotations
 
@@ -50,10 +50,9 @@ async def read_to_the_end(stream: Any) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 200])
-async def test_one_poller_serves_every_watcher_of_an_update(
+async def test_two_hundred_watchers_cost_the_eks_calls_of_one(
     tmp_path: Path, eks: SimulatedEks, count: int
 ) -> None:
-    """EKS is asked as often for two hundred as for one: calls grow with time, and not with watchers."""
     poll_s = 0.2
     update_id = eks.rollback("prod-1")
     async with (
@@ -79,10 +78,9 @@ LARGE = [{"type": f"Param{number}", "value": "x" * 1000} for number in range(200
 NARROW = {"grpc.http2.lookahead_bytes": 1024, "grpc.http2.bdp_probe": 0}
 
 
-async def test_a_client_that_leaves_in_the_middle_of_a_message_is_no_error(
+async def test_client_that_leaves_during_a_message_is_logged_as_cancelled(
     tmp_path: Path, eks: SimulatedEks
 ) -> None:
-    """Its call was cancelled, and that is all there is to say."""
     update_id = eks.rollback("prod-1", params=LARGE)
     with capture_logs() as logs:
         async with running(tmp_path, eks) as gateway:
@@ -100,10 +98,8 @@ async def test_a_client_that_leaves_in_the_middle_of_a_message_is_no_error(
     assert not [line for line in logs if line["log_level"] not in ("info", "debug")]
 
 
-async def test_a_watcher_that_does_not_read_delays_nobody_and_is_closed(
-    tmp_path: Path, eks: SimulatedEks
-) -> None:
-    """Others see every change meanwhile; the stalled one loses its place, and can read why."""
+async def test_stalled_watcher_is_closed_and_delays_no_other(tmp_path: Path, eks: SimulatedEks) -> None:
+    """It can read the reason."""
     update_id = eks.rollback("prod-1", params=LARGE)
     with capture_logs() as logs:
         async with (
@@ -134,10 +130,7 @@ async def test_a_watcher_that_does_not_read_delays_nobody_and_is_closed(
             assert info(error.value).reason == "WATCHER_TOO_SLOW"
 
 
-async def test_a_watcher_that_reads_nothing_from_the_start_can_read_why(
-    tmp_path: Path, eks: SimulatedEks
-) -> None:
-    """Its first message is a message like the others."""
+async def test_watcher_that_never_reads_can_read_the_reason(tmp_path: Path, eks: SimulatedEks) -> None:
     update_id = eks.rollback("prod-1", params=LARGE)
     with capture_logs() as logs:
         async with (
@@ -153,8 +146,8 @@ async def test_a_watcher_that_reads_nothing_from_the_start_can_read_why(
             assert info(error.value).reason == "WATCHER_TOO_SLOW"
 
 
-async def test_watches_that_were_cancelled_leave_nothing_behind(tmp_path: Path, eks: SimulatedEks) -> None:
-    """Neither a watcher nor a poller, nor an error in the log, also when they leave amid a message."""
+async def test_cancelled_watches_leave_nothing_behind(tmp_path: Path, eks: SimulatedEks) -> None:
+    """No watcher, no poller, and no logged error."""
     update_id = eks.rollback("prod-1")
     with capture_logs() as logs:
         async with (
