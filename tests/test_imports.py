@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).parent.parent / "server" / "eksgateway"
 
 BASE = {
-    *("model", "errors", "phases", "clock", "settings", "signals", "logs", "file_reader", "metrics", "v1"),
-    *("file_descriptors", "single_flight", "strict_json", "strict_yaml"),
+    *("model", "errors", "phases", "clock", "settings", "signals", "logs", "file_reader", "v1"),
+    *("file_descriptors", "revocation", "single_flight", "strict_json", "strict_yaml"),
 }
 PARTS = {"policy", "ledger", "eks", "identity"}
 FLOWS = {"cancellation", "cancellability", "cancellable_updates", "decisions", "watch"}
@@ -20,13 +20,14 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "sandbox": {"opening", "client", "ledger", "simulator"} | BASE,
     "opening": {"app"} | PARTS | BASE,
-    "app": {"rpc", "rights"} | FLOWS | PARTS | BASE,
-    "rpc": {"rights"} | FLOWS | PARTS | BASE,
+    "app": {"rpc", "rights", "metrics"} | FLOWS | PARTS | BASE,
+    "rpc": {"rights", "metrics"} | FLOWS | PARTS | BASE,
     "rights": {"decisions", "watch"} | PARTS | BASE,
-    "cancellation": {"decisions"} | PARTS | BASE,
+    "cancellation": {"decisions", "metrics"} | PARTS | BASE,
     "cancellable_updates": {"cancellability", "decisions"} | PARTS | BASE,
     "watch": PARTS | BASE,
     "decisions": PARTS | BASE,
+    "metrics": {"policy"} | BASE,
     "cancellability": BASE,
     "client": {"v1"},
     "simulator": BASE,

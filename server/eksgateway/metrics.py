@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from eksgateway.policy.engine import PolicyEngine
 from eksgateway.settings import MetricsSettings, SettingsError
 
 if TYPE_CHECKING:
@@ -24,25 +24,6 @@ if TYPE_CHECKING:
 _CONNECTIONS: Final = 100
 _NOT_STORED: Final = {"Cache-Control": "no-store"}
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-
-
-class Reloads(Protocol):
-    """``policy.engine.Reloads``."""
-
-    loaded: int
-    refused: int
-    failing: bool
-    last: datetime | None
-
-
-class Policy(Protocol):
-    """What is told of a ``policy.engine.PolicyEngine``."""
-
-    @property
-    def revision(self) -> str: ...
-
-    @property
-    def reloads(self) -> Reloads: ...
 
 
 class Metrics:
@@ -112,7 +93,7 @@ class Metrics:
         """EKS was called."""
         self._eks.labels(operation, result).inc()
 
-    def add_policy(self, engine: str, policy: Policy) -> None:
+    def add_policy(self, engine: str, policy: PolicyEngine) -> None:
         """Tell at each scrape what is in force then."""
         self.registry.register(_PolicyCollector(engine, policy))
 
@@ -122,7 +103,7 @@ class Metrics:
 
 
 class _PolicyCollector(Collector):
-    def __init__(self, engine: str, policy: Policy) -> None:
+    def __init__(self, engine: str, policy: PolicyEngine) -> None:
         self._engine = engine
         self._policy = policy
 

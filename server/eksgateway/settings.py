@@ -28,6 +28,7 @@ from pydantic import (
 
 from eksgateway.errors import StartError
 from eksgateway.model import Target
+from eksgateway.revocation import MAX_POLL_AND_TIMEOUT_S, MAX_TIMEOUT_S, REVOKED_WITHIN_S
 from eksgateway.strict_yaml import Place, Written
 
 
@@ -251,9 +252,6 @@ class OpaSettings(_Section):
     poll_s: PositiveFloat = 1  # between two times that it is asked what is in force
 
 
-_ANSWER_S, _NOTICED_S = 2.0, 3.0  # seconds, for OPA; see PolicySettings._prompt
-
-
 class PolicySettings(_Section):
     """Which engine decides; for ``wasm`` the operators' data (YAML or JSON), and their own compiled
     policy in the place of the package's.
@@ -291,19 +289,17 @@ class PolicySettings(_Section):
 
     @model_validator(mode="after")
     def _prompt(self) -> Self:
-        """Who loses a right must not watch on for more than 5 s, however slowly OPA answers within its
-        time limits: a second of them is for saying what is in force, and one is for EKS's facts. (Many
-        hundreds of different questions that are all answered slowly take longer.)
-        """
+        """Bound the time that a slow OPA takes to end a watch, as ``revocation`` derives it."""
         if self.engine == "wasm" or self.opa is None:
             return self
         timeout_s, poll_s = self.timeout_s, self.opa.poll_s
-        if timeout_s <= _ANSWER_S and timeout_s + poll_s <= _NOTICED_S:
+        if timeout_s <= MAX_TIMEOUT_S and timeout_s + poll_s <= MAX_POLL_AND_TIMEOUT_S:
             return self
         raise ValueError(
-            f"with `timeout_s: {timeout_s:g}` and `opa.poll_s: {poll_s:g}` somebody who has lost a right"
-            f" could watch on for more than 5 s: set `timeout_s` to {_ANSWER_S:g} at most, and `opa.poll_s`"
-            f" so that both together are {_NOTICED_S:g} at most"
+            f"with `timeout_s: {timeout_s:g}` and `opa.poll_s: {poll_s:g}` a watch that is no"
+            f" longer allowed could go on for more than {REVOKED_WITHIN_S:g} s: set `timeout_s` to"
+            f" {MAX_TIMEOUT_S:g} at most, and `opa.poll_s` so that both together are"
+            f" {MAX_POLL_AND_TIMEOUT_S:g} at most"
         )
 
 

@@ -30,6 +30,7 @@ from eksgateway.policy.engine import (
 from eksgateway.policy.freezes import Edges, in_order, next_of
 from eksgateway.policy.question import Question
 from eksgateway.policy.revision import Revision
+from eksgateway.revocation import REVISION_ANSWER_S
 from eksgateway.settings import OpaSettings
 
 log = Log(__name__)
@@ -40,7 +41,6 @@ _RULE: Final = "decision"
 _CHANGES: Final = "eksgateway.revision"
 _WITH_PROVENANCE: Final = {"provenance": "true"}
 
-_REVISION_S: Final = 1.0  # for OPA to say what is in force: settings.py counts on it
 _CONNECTIONS: Final = 512  # an answer that does not come holds one for as long as it is waited for
 
 
@@ -111,7 +111,7 @@ class OpaEngine:
         while True:
             began = self._clock.monotonic()
             try:
-                await self._learn(min(self._timeout_s, _REVISION_S))
+                await self._learn(min(self._timeout_s, REVISION_ANSWER_S))
             except GatewayError:
                 pass
             except Exception:  # a bug must not end the asking

@@ -16,6 +16,7 @@ from eksgateway.logs import Log
 from eksgateway.model import Decision, UpdateRef
 from eksgateway.policy.engine import PolicyEngine
 from eksgateway.policy.question import Question
+from eksgateway.revocation import FACTS_ANSWER_S
 from eksgateway.rights.concurrency import ConcurrencyLimit
 from eksgateway.rights.facts import Facts, Reads, read
 from eksgateway.rights.right import Key, Right, Stream
@@ -30,9 +31,7 @@ AT_ONCE: Final = 32  # questions that the policy is asked at the same time,
 SLOW_S: Final = 0.25  # not counting those that it has not answered for so long
 _TICK_S: Final = 1.0  # between two looks at the clocks: the wall clock may have been set
 _CHUNK: Final = 64  # questions looked at before everybody else on the loop has a turn
-# How long the newest facts are waited for: after a change they must not hold up its answer.
-_FACTS_SOON_S: Final = 1.0
-_FACTS_S: Final = 10.0
+_FACTS_S: Final = 10.0  # for newer facts, where no change of the policy waits for its answer
 
 
 class Reauthorization:
@@ -91,7 +90,7 @@ class Reauthorization:
         if until - mono < _TICK_S:  # else the next tick is in time to plan for it
             self._wake.set()
         if (decision.policy_revision, self._policy.next_freeze_change(question.time)) != self._rules(now):
-            self._ask([right], _FACTS_SOON_S)  # they have changed while it was being decided
+            self._ask([right], FACTS_ANSWER_S)  # they have changed while it was being decided
         return stream
 
     async def close(self) -> None:
@@ -163,7 +162,7 @@ class Reauthorization:
         for number, rights in enumerate(due.values()):
             if number % _CHUNK == 0:
                 await asyncio.sleep(0)
-            self._ask(rights, _FACTS_SOON_S if changed else _FACTS_S)
+            self._ask(rights, FACTS_ANSWER_S if changed else _FACTS_S)
 
     # -- What ------------------------------------------------------------------------------------
 
