@@ -63,9 +63,9 @@ async def open_gateway(settings: Settings, clock: Clock | None = None) -> Gatewa
 
 
 async def _open_ledger(settings: LedgerSettings, clock: Clock) -> Ledger:
-    for module in ("eksgateway.ledger.sql", "eksgateway.eks.adapter", "eksgateway.app"):
+    for module in ("eksgateway.ledger.sql_ledger", "eksgateway.eks.adapter", "eksgateway.app"):
         await asyncio.to_thread(import_module, module)
-    from eksgateway.ledger.sql import open_ledger  # noqa: PLC0415 - just imported
+    from eksgateway.ledger.sql_ledger import open_ledger  # noqa: PLC0415 - just imported
 
     return await open_ledger(settings, clock)
 

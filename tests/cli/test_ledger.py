@@ -20,7 +20,7 @@ from eksgateway.cli.ledger import list_ledger, printable
 from eksgateway.cli.main import app
 from eksgateway.clock import SystemClock
 from eksgateway.ledger.backup import back_up
-from eksgateway.ledger.sql import open_ledger
+from eksgateway.ledger.sql_ledger import open_ledger
 from eksgateway.ledger.verify import verify
 from eksgateway.model import Denial, OutcomeKind
 from eksgateway.settings import LedgerSettings

@@ -20,8 +20,8 @@ from eksgateway import model
 from eksgateway.cli.main import app
 from eksgateway.clock import SystemClock
 from eksgateway.ledger.codec import decode
-from eksgateway.ledger.listing import every_denial, every_event
-from eksgateway.ledger.sql import open_ledger
+from eksgateway.ledger.listing import read_denials, read_events
+from eksgateway.ledger.sql_ledger import open_ledger
 from eksgateway.settings import LedgerSettings
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
@@ -352,7 +352,7 @@ async def test_what_a_cancel_with_a_watch_needed_is_decided_again_as_it_was_aske
         await stream.read()
         stream.cancel()
     (kept,) = [
-        decode(model.Intent, each.body) for each in every_event(home / "ledger.db") if each.kind == "intent"
+        decode(model.Intent, each.body) for each in read_events(home / "ledger.db") if each.kind == "intent"
     ]
     assert kept.decision_time is not None
     assert kept.decision_time <= kept.time
@@ -428,7 +428,7 @@ async def test_a_recorded_input_can_be_tried_as_it_is(tmp_path: Path, ledger: Pa
     with sqlite3.connect(ledger) as other:
         bodies = [body for (body,) in other.execute("SELECT body FROM decisions ORDER BY id")]
     other.close()
-    assert len(bodies) == len(list(every_denial(ledger))) == 3
+    assert len(bodies) == len(list(read_denials(ledger))) == 3
     (tmp_path / "log").write_text("\n".join(bodies))
     code, told, _ = run("test", tmp_path / "log", "--data", candidate(tmp_path, lambda _: None))
     assert code == 0

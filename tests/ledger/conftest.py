@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from eksgateway.clock import SystemClock
-from eksgateway.ledger.sql import SqlLedger, open_ledger
+from eksgateway.ledger.sql_ledger import SqlLedger, open_ledger
 from eksgateway.ledger.verify import verify
 from eksgateway.settings import LedgerSettings
 from support.ledger import Faults, faulty_ledger

@@ -15,7 +15,7 @@ from pathlib import Path
 from eksgateway.clock import SystemClock
 from eksgateway.errors import LedgerUnavailable
 from eksgateway.ledger.protocol import HistoryFilter
-from eksgateway.ledger.sql import open_ledger
+from eksgateway.ledger.sql_ledger import open_ledger
 from eksgateway.model import CancelRequest, Phase
 from eksgateway.settings import LedgerSettings
 from support.records import denial, intent, observation, outcome, ref, update

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from eksgateway.clock import SystemClock
-from eksgateway.ledger.sql import open_ledger
+from eksgateway.ledger.sql_ledger import open_ledger
 from eksgateway.ledger.verify import verify
 from eksgateway.model import OutcomeKind
 from eksgateway.settings import LedgerSettings

@@ -17,13 +17,13 @@ from eksgateway.errors import LedgerUnavailable, OutcomeUnrecorded
 from eksgateway.ledger.backlog import RETRY_S
 from eksgateway.ledger.codec import decode
 from eksgateway.ledger.listing import list_cancellations, list_denials, list_events
-from eksgateway.ledger.operations import StoreFailed
 from eksgateway.ledger.projection import DenialsLost
 from eksgateway.ledger.protocol import HistoryFilter
 from eksgateway.ledger.reader import Reader
-from eksgateway.ledger.sql import SqlLedger
+from eksgateway.ledger.sql_ledger import SqlLedger
 from eksgateway.ledger.sqlite import open_engine
 from eksgateway.ledger.verify import verify
+from eksgateway.ledger.write_operations import StorageError
 from eksgateway.model import Cancellation, Observation, OutcomeKind, Phase
 from eksgateway.settings import LedgerSettings
 from support.clock import FakeClock
@@ -390,9 +390,9 @@ async def test_a_read_that_hangs(settings: LedgerSettings, faults: Faults) -> No
     engine = open_engine(settings.path, "read", timeout_s=1, connections=4)
     reader = Reader(engine, limit=1)
     faults.release.clear()
-    with pytest.raises(StoreFailed, match="not read within"):
+    with pytest.raises(StorageError, match="not read within"):
         await reader.read(lambda _: faults.release.wait(30), 0.05)
-    with pytest.raises(StoreFailed, match="waiting already"):
+    with pytest.raises(StorageError, match="waiting already"):
         await reader.read(lambda _: None, 0.05)
     faults.release.set()
     await asyncio.to_thread(reader._threads.shutdown)  # noqa: SLF001 (nothing else waits for its threads)

@@ -16,9 +16,9 @@ import pytest
 from eksgateway.clock import SystemClock
 from eksgateway.errors import LedgerUnavailable
 from eksgateway.ledger.backup import back_up
-from eksgateway.ledger.completeness import Mark, set_mark
+from eksgateway.ledger.completeness import UsageMark, write_mark
 from eksgateway.ledger.files import LedgerFile
-from eksgateway.ledger.sql import SqlLedger, open_ledger
+from eksgateway.ledger.sql_ledger import SqlLedger, open_ledger
 from eksgateway.ledger.sqlite import LedgerError
 from eksgateway.ledger.verify import verify
 from eksgateway.settings import LedgerSettings
@@ -38,7 +38,7 @@ KILLED_AT_THE_NOTE = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from eksgateway.clock import SystemClock
-from eksgateway.ledger.sql import open_ledger
+from eksgateway.ledger.sql_ledger import open_ledger
 from eksgateway.settings import LedgerSettings
 
 def kill(event, arguments):
@@ -238,7 +238,7 @@ async def test_start_after_a_start_that_was_killed_before_it_marked_the_main_fil
     path, killed = tmp_path / "ledger.db", tmp_path / "killed.db"
     await with_intents(path, "1", "2")
     with closing(sqlite3.connect(path)) as starting:
-        set_mark(starting, Mark.IN_USE)
+        write_mark(starting, UsageMark.IN_USE)
         for suffix in ("", "-wal"):
             shutil.copy(beside(path, suffix), beside(killed, suffix))
     assert beside(killed, "-wal").stat().st_size > 0

@@ -7,38 +7,41 @@ from typing import Any
 import pytest
 
 from eksgateway.errors import EksInvalidState, LedgerUnavailable, record
-from eksgateway.ledger.chain import GENESIS, Kind, link
 from eksgateway.ledger.codec import CodecError, encode
+from eksgateway.ledger.hash_chain import GENESIS, EventKind, link
 from eksgateway.ledger.projection import ACCEPTED as ACCEPTANCE
-from eksgateway.ledger.projection import OBSERVED, UNANSWERED, Record, fold
+from eksgateway.ledger.projection import OBSERVED, UNANSWERED, CancellationRecord, fold
 from eksgateway.model import Cancellation, OutcomeKind, Phase
 from support.records import at, decision, intent, observation, outcome, update
 
-INTENT = (Kind.INTENT, intent())
-ACCEPTED = (Kind.OUTCOME, outcome(update=update(cancellation="InProgress")))
-UNKNOWN = (Kind.OUTCOME, outcome(OutcomeKind.UNKNOWN))
+INTENT = (EventKind.INTENT, intent())
+ACCEPTED = (EventKind.OUTCOME, outcome(update=update(cancellation="InProgress")))
+UNKNOWN = (EventKind.OUTCOME, outcome(OutcomeKind.UNKNOWN))
 REFUSAL = record(EksInvalidState("The nodes are done."))
-REFUSED = (Kind.OUTCOME, outcome(OutcomeKind.REFUSED, error=REFUSAL, cluster_status="ACTIVE"))
-TOO_LATE = (Kind.OUTCOME, outcome(OutcomeKind.REFUSED, error=REFUSAL, cluster_status="UPDATING"))
-NOT_FORWARDED = (Kind.OUTCOME, outcome(OutcomeKind.NOT_FORWARDED, error=record(LedgerUnavailable("No."))))
-CLOSED = (Kind.CLOSED, NOT_FORWARDED[1])
-RENEWED = (Kind.INTENT_RENEWED, intent(decision=decision("2"), time=at(5)))
-ENDED = (Kind.OBSERVATION, observation(None, note="EKS no longer knows it."))
-FAILED_BEFORE = (Kind.INTENT, intent(update=update(cancellation="Failed")))
-CANCELLING_BEFORE = (Kind.INTENT, intent(update=update("Cancelling")))
-ALREADY = (Kind.OUTCOME, outcome(OutcomeKind.ALREADY_CANCELLING))
+REFUSED = (EventKind.OUTCOME, outcome(OutcomeKind.REFUSED, error=REFUSAL, cluster_status="ACTIVE"))
+TOO_LATE = (EventKind.OUTCOME, outcome(OutcomeKind.REFUSED, error=REFUSAL, cluster_status="UPDATING"))
+NOT_FORWARDED = (
+    EventKind.OUTCOME,
+    outcome(OutcomeKind.NOT_FORWARDED, error=record(LedgerUnavailable("No."))),
+)
+CLOSED = (EventKind.CLOSED, NOT_FORWARDED[1])
+RENEWED = (EventKind.INTENT_RENEWED, intent(decision=decision("2"), time=at(5)))
+ENDED = (EventKind.OBSERVATION, observation(None, note="EKS no longer knows it."))
+FAILED_BEFORE = (EventKind.INTENT, intent(update=update(cancellation="Failed")))
+CANCELLING_BEFORE = (EventKind.INTENT, intent(update=update("Cancelling")))
+ALREADY = (EventKind.OUTCOME, outcome(OutcomeKind.ALREADY_CANCELLING))
 
 
-def seen(status: str, cancellation: str = "") -> tuple[Kind, Any]:
-    return Kind.OBSERVATION, observation(update(status, cancellation=cancellation))
+def seen(status: str, cancellation: str = "") -> tuple[EventKind, Any]:
+    return EventKind.OBSERVATION, observation(update(status, cancellation=cancellation))
 
 
-def folded(*steps: tuple[Kind, Any]) -> Cancellation:
+def folded(*steps: tuple[EventKind, Any]) -> Cancellation:
     head, state = GENESIS, None
     for kind, body in steps:
         event = link(head, "2026-01-01T00:00:00.000000Z", kind, "cancellation-1", encode(body))
         head, state = event.checkpoint, fold(state, event)
-    assert isinstance(state, Record)
+    assert isinstance(state, CancellationRecord)
     return state.cancellation
 
 
@@ -116,7 +119,7 @@ def folded(*steps: tuple[Kind, Any]) -> Cancellation:
         pytest.param([ENDED, REFUSED], Phase.REJECTED, True, "The nodes are done.", id="lost, then refused"),
     ],
 )
-def test_phases(steps: list[tuple[Kind, Any]], phase: Phase, settled: bool, reason: str) -> None:
+def test_phases(steps: list[tuple[EventKind, Any]], phase: Phase, settled: bool, reason: str) -> None:
     """Events lead to one phase, whether it is settled, and why."""
     found = folded(INTENT, *steps)
     assert (found.phase, found.settled, found.phase_reason) == (phase, settled, reason)
@@ -145,7 +148,7 @@ def test_already_cancelling_is_cancelling() -> None:
         pytest.param([seen("Cancelled")], False, id="only observed"),
     ],
 )
-def test_forward_time(steps: list[tuple[Kind, Any]], sent: bool) -> None:
+def test_forward_time(steps: list[tuple[EventKind, Any]], sent: bool) -> None:
     """A forward has a time when, and only when, the outcome says that it was sent."""
     assert folded(INTENT, *steps).forward_time == (at(1) if sent else None)
 
@@ -162,10 +165,10 @@ def test_renewal_keeps_the_token_and_takes_the_decision() -> None:
     [
         pytest.param([ACCEPTED], id="no intent"),
         pytest.param([INTENT, INTENT], id="two intents"),
-        pytest.param([INTENT, (Kind.OUTCOME, intent())], id="another body"),
+        pytest.param([INTENT, (EventKind.OUTCOME, intent())], id="another body"),
     ],
 )
-def test_events_that_cannot_follow(steps: list[tuple[Kind, Any]]) -> None:
+def test_events_that_cannot_follow(steps: list[tuple[EventKind, Any]]) -> None:
     """A history that cannot be is an error, not a guess."""
     with pytest.raises(CodecError):
         folded(*steps)
@@ -175,6 +178,6 @@ def test_a_renewed_intent_has_the_facts_it_was_decided_on_and_its_first_time() -
     """What was decided is what is recorded; when it was asked for does not change."""
     facts = update(cancellation="Failed")
     renewed = intent(decision=decision("2"), update=facts, time=at(5))
-    found = folded(INTENT, NOT_FORWARDED, (Kind.INTENT_RENEWED, renewed))
+    found = folded(INTENT, NOT_FORWARDED, (EventKind.INTENT_RENEWED, renewed))
     assert (found.intent.decision, found.intent.update, found.update) == (decision("2"), facts, facts)
     assert (found.intent.time, found.update_time) == (INTENT[1].time, at(5))

@@ -17,10 +17,10 @@ from alembic.script import ScriptDirectory
 
 from eksgateway.clock import SystemClock
 from eksgateway.ledger.backup import back_up
-from eksgateway.ledger.inspecting import inspecting
+from eksgateway.ledger.inspection import inspecting
 from eksgateway.ledger.listing import list_events
 from eksgateway.ledger.schema import REVISION, metadata
-from eksgateway.ledger.sql import SqlLedger, open_ledger
+from eksgateway.ledger.sql_ledger import SqlLedger, open_ledger
 from eksgateway.ledger.sqlite import LedgerError
 from eksgateway.ledger.verify import verify
 from eksgateway.settings import LedgerSettings
@@ -198,7 +198,7 @@ async def test_migrations_make_the_schema(settings: LedgerSettings) -> None:
 LATER_START = """
 import asyncio, pathlib, sys
 from eksgateway.clock import SystemClock
-from eksgateway.ledger.sql import open_ledger
+from eksgateway.ledger.sql_ledger import open_ledger
 from eksgateway.ledger.verify import verify
 from eksgateway.settings import LedgerSettings
 async def start():

@@ -12,15 +12,15 @@ import pytest
 
 from eksgateway.clock import SystemClock
 from eksgateway.ledger import store
-from eksgateway.ledger.chain import GENESIS, Checkpoint, Kind, link
 from eksgateway.ledger.codec import encode
 from eksgateway.ledger.files import LedgerFile
+from eksgateway.ledger.hash_chain import GENESIS, Checkpoint, EventKind, link
 from eksgateway.ledger.listing import list_cancellations, list_events
 from eksgateway.ledger.migrate import migrate
 from eksgateway.ledger.protocol import HistoryFilter
-from eksgateway.ledger.sql import SqlLedger, open_ledger
+from eksgateway.ledger.sql_ledger import SqlLedger, open_ledger
 from eksgateway.ledger.sqlite import LedgerError, open_engine
-from eksgateway.ledger.verify import Break, verify
+from eksgateway.ledger.verify import Inconsistency, verify
 from eksgateway.model import OutcomeKind
 from eksgateway.settings import LedgerSettings
 from support.records import START, intent, observation, outcome, ref, update
@@ -60,7 +60,7 @@ def as_an_earlier_version_wrote_it(path: Path) -> Checkpoint:
 
     head, statements = GENESIS, []
     for each in list_events(path):
-        event = link(head, each.time, Kind(each.kind), each.cancellation_id, earlier(each.body))
+        event = link(head, each.time, EventKind(each.kind), each.cancellation_id, earlier(each.body))
         changed = f"body = {quoted(event.body)}, prev_hash = '{event.prev_hash}', hash = '{event.hash}'"
         statements.append(f"UPDATE events SET {changed} WHERE seq = {each.seq}")
         head = event.checkpoint
@@ -79,7 +79,7 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def broken(path: Path, checkpoint: Checkpoint | None = None) -> Break:
+def broken(path: Path, checkpoint: Checkpoint | None = None) -> Inconsistency:
     found = verify(path, checkpoint).broken
     assert found is not None
     return found
@@ -193,14 +193,14 @@ async def test_a_chain_written_anew_shows_against_a_checkpoint(path: Path) -> No
     checkpoint = verify(path).head
     head, statements = GENESIS, ["DELETE FROM events"]
     for old in list_events(path):
-        new = link(head, "2020-01-01T00:00:00.000000Z", Kind(old.kind), old.cancellation_id, old.body)
+        new = link(head, "2020-01-01T00:00:00.000000Z", EventKind(old.kind), old.cancellation_id, old.body)
         body = new.body.replace("'", "''")
         values = f"{new.seq}, '{new.time}', '{new.kind}', '{new.cancellation_id}', '{body}'"
         statements.append(f"INSERT INTO events VALUES ({values}, '{new.prev_hash}', '{new.hash}')")
         head = new.checkpoint
     tamper(path, *statements)
     assert verify(path).broken is None
-    assert broken(path, checkpoint) == Break(
+    assert broken(path, checkpoint) == Inconsistency(
         7, "it is not the event that the checkpoint names: the chain was written anew"
     )
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from eksgateway.ledger.sql import SqlLedger
+from eksgateway.ledger.sql_ledger import SqlLedger
 from eksgateway.ledger.sqlite import WAL_LIMIT
 from eksgateway.settings import LedgerSettings
 from support.ledger import until

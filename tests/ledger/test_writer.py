@@ -14,8 +14,8 @@ from eksgateway.errors import LedgerUnavailable, OutcomeUnrecorded
 from eksgateway.ledger.codec import decode
 from eksgateway.ledger.listing import list_denials, list_events
 from eksgateway.ledger.projection import DenialsLost
-from eksgateway.ledger.sql import SqlLedger
-from eksgateway.ledger.sqlite import explain, of_whole_database
+from eksgateway.ledger.sql_ledger import SqlLedger
+from eksgateway.ledger.sqlite import explain, fails_every_write
 from eksgateway.ledger.verify import verify
 from eksgateway.model import CancelRequest, Intent, OutcomeKind
 from eksgateway.settings import LedgerSettings
@@ -277,7 +277,7 @@ class SqliteError(Exception):
 def test_errors_have_a_hint_and_a_reach(name: str, whole: bool, hint: str) -> None:
     """What to do, where that is known; and whether other writes would meet the same error."""
     error = SqliteError(name)
-    assert of_whole_database(error) is whole
+    assert fails_every_write(error) is whole
     assert explain(error).startswith("in SQLite's words")
     assert hint in explain(error)
     assert ("(" in explain(error)) == bool(hint)

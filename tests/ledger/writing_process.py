@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from eksgateway.clock import SystemClock
-from eksgateway.ledger.sql import open_ledger
+from eksgateway.ledger.sql_ledger import open_ledger
 from eksgateway.settings import LedgerSettings
 from support.records import denial, intent, outcome
 

@@ -21,7 +21,7 @@ from eksgateway.app import Gateway, build_server
 from eksgateway.clock import Clock, SystemClock
 from eksgateway.eks.adapter import BotoEks
 from eksgateway.ledger.protocol import Ledger
-from eksgateway.ledger.sql import open_ledger
+from eksgateway.ledger.sql_ledger import open_ledger
 from eksgateway.policy.engine import PolicyEngine
 from eksgateway.policy.factory import open_engine
 from eksgateway.sandbox.issuer import ThrowawayIssuer

@@ -19,7 +19,7 @@ from sqlalchemy import Engine, event
 
 from eksgateway.clock import Clock, SystemClock
 from eksgateway.ledger.opening import open_files
-from eksgateway.ledger.sql import SqlLedger
+from eksgateway.ledger.sql_ledger import SqlLedger
 from eksgateway.settings import LedgerSettings
 
 _TESTS = Path(__file__).parent.parent

@@ -13,7 +13,7 @@ from eksgateway import phases
 from eksgateway.clock import Clock
 from eksgateway.eks.shared import Seen
 from eksgateway.errors import GatewayError
-from eksgateway.ledger.protocol import Known
+from eksgateway.ledger.protocol import CancellationSummary
 from eksgateway.model import (
     Caller,
     Cancellation,
@@ -111,14 +111,14 @@ class FakeRecord:
         self.open = asyncio.Event()
         self.open.set()
 
-    async def __call__(self, ref: UpdateRef, observation: Observation) -> Known:  # noqa: ARG002
+    async def __call__(self, ref: UpdateRef, observation: Observation) -> CancellationSummary:  # noqa: ARG002
         self.attempts += 1
         if self.fails is not None:
             raise self.fails
         self.observations.append(observation)
         self.held = [one if one.settled else _observed(one, observation) for one in self.held]
         newest = self.held[-1] if self.held else None
-        known = Known(newest, any(not one.settled for one in self.held))
+        known = CancellationSummary(newest, any(not one.settled for one in self.held))
         await self.open.wait()
         return known
 

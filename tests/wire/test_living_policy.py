@@ -15,7 +15,7 @@ import grpc
 import yaml
 
 from eksgateway.ledger.codec import decode
-from eksgateway.ledger.listing import every_denial, list_events
+from eksgateway.ledger.listing import list_events, read_denials
 from eksgateway.model import Intent
 from support.gateway import POLICY_DATA, Running, until
 from support.hanging import hanging
@@ -67,8 +67,8 @@ async def test_saved_policy_data_is_in_force_within_seconds(gateway: Running, ek
     ledger = gateway.path / "ledger.db"
     recorded = [decode(Intent, each.body).decision for each in list_events(ledger) if each.kind == "intent"]
     assert [each.policy_revision for each in recorded] == [old]
-    await until(lambda: bool(list(every_denial(ledger))))
-    assert [each.decision.policy_revision for each in every_denial(ledger)] == [new]
+    await until(lambda: bool(list(read_denials(ledger))))
+    assert [each.decision.policy_revision for each in read_denials(ledger)] == [new]
 
 
 @asynccontextmanager

@@ -16,10 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from eksgateway.ledger.backup import back_up
-from eksgateway.ledger.chain import Checkpoint, Event, Kind
 from eksgateway.ledger.codec import CodecError, decode, format_time
-from eksgateway.ledger.inspecting import judging
-from eksgateway.ledger.listing import every_denial, every_event
+from eksgateway.ledger.hash_chain import Checkpoint, Event, EventKind
+from eksgateway.ledger.inspection import open_snapshot
+from eksgateway.ledger.listing import read_denials, read_events
 from eksgateway.ledger.projection import DenialsLost
 from eksgateway.ledger.verify import verify
 from eksgateway.model import Denial, Intent, Observation, Outcome
@@ -57,7 +57,7 @@ def back_up_ledger(path: Path, copy: Path) -> None:
 
 def list_ledger(path: Path, console: Console | None = None) -> None:
     """A table in a terminal, tab-separated lines in a pipe. Raises StartError."""
-    with judging(path) as (_, missing):
+    with open_snapshot(path) as (_, missing):
         if missing:
             print(f"Incomplete: {missing}.", file=sys.stderr)
     console = console or Console(highlight=False)
@@ -91,7 +91,7 @@ def _table(entries: Iterator[_Entry]) -> Table:
 def _entries(path: Path) -> Iterator[_Entry]:
     """Events and denied cancels, oldest first."""
     return heapq.merge(
-        map(_happened, every_event(path)), map(_denied, every_denial(path)), key=attrgetter("time")
+        map(_happened, read_events(path)), map(_denied, read_denials(path)), key=attrgetter("time")
     )
 
 
@@ -111,24 +111,24 @@ def _denied(denial: Denial) -> _Entry:
 def _what(event: Event) -> str:
     """What an event says, in a line. One that was tampered with may say anything."""
     try:
-        return _told(Kind(event.kind), event.body)
+        return _told(EventKind(event.kind), event.body)
     except (ValueError, CodecError):
         return f"not readable: {event.body}"
 
 
-def _told(kind: Kind, body: str) -> str:
+def _told(kind: EventKind, body: str) -> str:
     match kind:
-        case Kind.INTENT:
+        case EventKind.INTENT:
             return _intent(decode(Intent, body))
-        case Kind.INTENT_RENEWED:
+        case EventKind.INTENT_RENEWED:
             return f"allowed again by {', '.join(decode(Intent, body).decision.rule_ids)}"
-        case Kind.OUTCOME | Kind.CLOSED:
+        case EventKind.OUTCOME | EventKind.CLOSED:
             outcome = decode(Outcome, body)
             return f"{outcome.kind}: {outcome.error.reason}" if outcome.error else str(outcome.kind)
-        case Kind.OBSERVATION:
+        case EventKind.OBSERVATION:
             seen = decode(Observation, body)
             return seen.update.status if seen.update else seen.note
-        case Kind.DENIALS_LOST:
+        case EventKind.DENIALS_LOST:
             lost = decode(DenialsLost, body)
             went = "were dropped, the oldest of a full log" if lost.full else "could not be written down"
             return f"{lost.count} denied cancels {went}"

@@ -15,9 +15,9 @@ from typing import Any
 
 from eksgateway.cli.ledger import printable
 from eksgateway.errors import StartError
-from eksgateway.ledger.chain import Kind
 from eksgateway.ledger.codec import CodecError, decode
-from eksgateway.ledger.listing import every_denial, every_event
+from eksgateway.ledger.hash_chain import EventKind
+from eksgateway.ledger.listing import read_denials, read_events
 from eksgateway.ledger.sqlite import LedgerError
 from eksgateway.model import Action, Decision, Denial, Intent
 from eksgateway.policy.data import PolicyDataError, describe, load_data
@@ -113,14 +113,14 @@ def diff(ledger: Path, data: Path, old: Path | None, module: Path | None) -> int
 
 
 def _recorded(ledger: Path) -> Iterator[_Recorded]:
-    for event in every_event(ledger):
-        if event.kind in (Kind.INTENT, Kind.INTENT_RENEWED):
+    for event in read_events(ledger):
+        if event.kind in (EventKind.INTENT, EventKind.INTENT_RENEWED):
             try:
                 intent = decode(Intent, event.body)
             except CodecError as exc:
                 raise LedgerError(f"{ledger}: event {event.seq} was changed: {exc}") from exc
             yield from _asked_for(intent)
-    for denial in every_denial(ledger):
+    for denial in read_denials(ledger):
         yield _Recorded(f"decision {denial.decision.decision_id}", denial.decision, _input(ledger, denial))
 
 

@@ -8,9 +8,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from eksgateway.clock import Clock
-from eksgateway.ledger.chain import Checkpoint
-from eksgateway.ledger.operations import OperationFailed, StoreFailed
+from eksgateway.ledger.hash_chain import Checkpoint
 from eksgateway.ledger.store import Transaction
+from eksgateway.ledger.write_operations import OperationRejected, StorageError
 from eksgateway.logs import Log
 
 log = Log(__name__)
@@ -72,12 +72,12 @@ class Backlog:
         for cancellation_id, debt in list(self._debts.items()):
             try:
                 await self._write(debt)
-            except OperationFailed as exc:
+            except OperationRejected as exc:
                 if cancellation_id not in self._refused:
                     log.warning("ledger.owed_refused", cancellation_id=cancellation_id, detail=str(exc))
                     self._refused.add(cancellation_id)
                 continue  # it is tried again, and the others do not wait for it
-            except StoreFailed:
+            except StorageError:
                 return
             except Exception:
                 log.exception("ledger.owed_impossible", cancellation_id=cancellation_id)

@@ -8,9 +8,9 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from eksgateway.ledger.completeness import Mark, set_mark
+from eksgateway.ledger.completeness import UsageMark, write_mark
 from eksgateway.ledger.files import beside
-from eksgateway.ledger.inspecting import judging
+from eksgateway.ledger.inspection import open_snapshot
 from eksgateway.ledger.migrate import sync_folder
 from eksgateway.ledger.sqlite import LedgerError, driver, explain
 from eksgateway.ledger.verify import VerifyReport, verify
@@ -62,7 +62,7 @@ def _require_free(path: Path, copy: Path) -> None:
 
 
 def _copy(path: Path, part: Path, copy: Path) -> None:
-    with judging(path) as (connection, missing):
+    with open_snapshot(path) as (connection, missing):
         if missing:
             raise LedgerError(f"{path}: {missing}")
         try:
@@ -71,7 +71,7 @@ def _copy(path: Path, part: Path, copy: Path) -> None:
                 driver(connection).backup(target)
                 # One file, which can be read where nothing can be written.
                 target.execute("PRAGMA journal_mode=DELETE").fetchall()
-                set_mark(target, Mark.BACKUP)
+                write_mark(target, UsageMark.BACKUP)
         except sqlite3.Error as exc:
             raise LedgerError(f"{copy}: the copy was not made: {explain(exc)}") from exc
 

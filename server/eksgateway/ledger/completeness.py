@@ -18,11 +18,11 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from eksgateway.ledger import queries
-from eksgateway.ledger.chain import Checkpoint
 from eksgateway.ledger.files import beside
+from eksgateway.ledger.hash_chain import Checkpoint
 
 
-class Mark(IntEnum):
+class UsageMark(IntEnum):
     """Values of ``user_version``. Ledgers of versions up to 0.1.0 have 0 all the time."""
 
     CLOSED = 0
@@ -30,13 +30,13 @@ class Mark(IntEnum):
     BACKUP = 2
 
 
-def mark_of(connection: Connection) -> int:
+def read_mark(connection: Connection) -> int:
     """The mark, as the connection's snapshot has it."""
     value = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
     return int(value)
 
 
-def set_mark(connection: sqlite3.Connection, mark: Mark) -> None:
+def write_mark(connection: sqlite3.Connection, mark: UsageMark) -> None:
     """Change the mark: a write like any other."""
     connection.execute(f"PRAGMA user_version={mark.value}")
 
@@ -47,15 +47,15 @@ def missing(connection: Connection, path: Path, known: Checkpoint | None, *, has
     ``known`` is what ``read_head`` gave before the snapshot began, and ``has_wal`` whether there were
     commits in the -wal file.
     """
-    mark, head = mark_of(connection), queries.head(connection)
+    mark, head = read_mark(connection), queries.head(connection)
     note = beside(path, ".head")
-    if known is not None and known.seq > head.seq and mark != Mark.BACKUP:
+    if known is not None and known.seq > head.seq and mark != UsageMark.BACKUP:
         return (
             f"its newest events are missing: it ends at event {head.seq}, and event {known.seq} was written"
             f" ({note} says so). Its -wal file was removed or cut, or an older copy was put in its place."
             f" Restore the newest backup. To go on without these events, write {head} into {note}"
         )
-    if known is None and mark == Mark.IN_USE and not has_wal:
+    if known is None and mark == UsageMark.IN_USE and not has_wal:
         return (
             "it lacks its -wal file, and with it what was written since the last start of the gateway that"
             " used it: the file was copied alone while a gateway ran, or the -wal file was removed. Copy a"

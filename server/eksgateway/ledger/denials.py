@@ -14,7 +14,7 @@ from itertools import islice
 from eksgateway.clock import Clock
 from eksgateway.ledger.backlog import RETRY_S
 from eksgateway.ledger.codec import encode
-from eksgateway.ledger.operations import OperationFailed, StoreFailed
+from eksgateway.ledger.write_operations import OperationRejected, StorageError
 from eksgateway.logs import Log
 from eksgateway.model import Denial
 
@@ -95,14 +95,14 @@ class DenialLog:
         bodies, lost = list(islice(self._waiting, self._batch_size)), self._lost
         try:
             await self._write(bodies, lost)
-        except OperationFailed as exc:
+        except OperationRejected as exc:
             if len(bodies) != 1:
                 self._batch_size = max(1, len(bodies) // 2)
                 self.failing = not bodies
                 return bool(bodies)
             log.warning("ledger.denial_refused", detail=str(exc))
             lost = -1
-        except StoreFailed:
+        except StorageError:
             self.failing = True
             return False
         for body in bodies:

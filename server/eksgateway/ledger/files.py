@@ -16,7 +16,7 @@ import struct
 import sys
 from pathlib import Path
 
-from eksgateway.ledger.chain import Checkpoint
+from eksgateway.ledger.hash_chain import Checkpoint
 from eksgateway.ledger.migrate import EMPTY, create
 from eksgateway.ledger.sqlite import WAL_LIMIT, LedgerError, WalShrunk
 from eksgateway.logs import Log

@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from eksgateway.ledger import queries
-from eksgateway.ledger.chain import Event
 from eksgateway.ledger.codec import CodecError, decode
-from eksgateway.ledger.inspecting import inspecting, opened
+from eksgateway.ledger.hash_chain import Event
+from eksgateway.ledger.inspection import inspecting, open_read_only
 from eksgateway.ledger.protocol import HistoryFilter, HistoryPage
 from eksgateway.ledger.schema import decisions, events
 from eksgateway.ledger.sqlite import LedgerError
@@ -26,10 +26,10 @@ def list_events(path: Path, *, cancellation_id: str = "", after: int = 0, limit:
         return _events(connection, cancellation_id, after, limit)
 
 
-def every_event(path: Path) -> Iterator[Event]:
+def read_events(path: Path) -> Iterator[Event]:
     """All events, oldest first, a page at a time, each in a snapshot of its own."""
     after = 0
-    with opened(path) as engine:
+    with open_read_only(path) as engine:
         while True:
             with engine.begin() as connection:
                 page = _events(connection, "", after, _PAGE)
@@ -59,13 +59,13 @@ def list_denials(path: Path, *, limit: int = 1000) -> list[Denial]:
         return [decode(Denial, row.body) for row in rows]
 
 
-def every_denial(path: Path) -> Iterator[Denial]:
+def read_denials(path: Path) -> Iterator[Denial]:
     """All denied cancels of the decision log, oldest first, a page at a time. Raises LedgerError, also
     for one that was changed: the log is no part of the chain.
     """
     rows = select(decisions.c.id, decisions.c.body).order_by(decisions.c.id).limit(_PAGE)
     after = 0
-    with opened(path) as engine:
+    with open_read_only(path) as engine:
         while True:
             with engine.begin() as connection:
                 page = connection.execute(rows.where(decisions.c.id > after)).all()

@@ -7,9 +7,9 @@ import time
 from sqlalchemy import Connection, Engine
 
 from eksgateway.ledger import queries
-from eksgateway.ledger.chain import Checkpoint
-from eksgateway.ledger.completeness import Mark, mark_of, missing, set_mark
+from eksgateway.ledger.completeness import UsageMark, missing, read_mark, write_mark
 from eksgateway.ledger.files import LedgerFile, beside
+from eksgateway.ledger.hash_chain import Checkpoint
 from eksgateway.ledger.migrate import NotMigrated, migrate
 from eksgateway.ledger.reader import THREADS
 from eksgateway.ledger.sqlite import (
@@ -64,7 +64,7 @@ def _require_own_wal(file: LedgerFile) -> None:
     A main file that is not in use and has one is a copy that was put in place beside the -wal file of an
     earlier ledger; or the ledger of a version up to 0.1.0, or of a start that was killed, and then whole.
     """
-    if not file.had_wal or file.user_version == Mark.IN_USE:
+    if not file.had_wal or file.user_version == UsageMark.IN_USE:
         return
     try:
         broken = verify(file.path).broken
@@ -88,10 +88,10 @@ def _begin_use(write: Engine, file: LedgerFile) -> None:
         with connection.begin():
             if lacking := missing(connection, file.given, file.known, has_wal=file.had_wal):
                 raise LedgerError(f"{file.given}: {lacking}")
-            restored, head = mark_of(connection) == Mark.BACKUP, queries.head(connection)
+            restored, head = read_mark(connection) == UsageMark.BACKUP, queries.head(connection)
             # Before the mark: a backup has fewer events than were noted of the ledger before it.
             file.begin_notes(head)
-            set_mark(driver(connection), Mark.IN_USE)
+            write_mark(driver(connection), UsageMark.IN_USE)
         # Only the mark has to be there; copying leaves the -wal file filled, which is the other half of it.
         copy_to_main_file(driver(connection))
     file.committed()
@@ -109,7 +109,7 @@ def close_files(file: LedgerFile, write: Engine, read: Engine) -> None:
     try:
         if not file.was_cut():
             with write.connect() as connection:
-                set_mark(driver(connection), Mark.CLOSED)
+                write_mark(driver(connection), UsageMark.CLOSED)
     except (LedgerError, *DATABASE_ERRORS) as exc:
         log.warning("ledger.not_marked_closed", reason=explain(exc))
     for engine in (read, write):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from eksgateway import phases
-from eksgateway.ledger.chain import Event, Kind
 from eksgateway.ledger.codec import CodecError, decode
+from eksgateway.ledger.hash_chain import Event, EventKind
 from eksgateway.model import Cancellation, Intent, Observation, Outcome, OutcomeKind, Phase, Update
 
 # EKS does not say whose cancel it carries out, so what is only seen is told apart from an answer.
@@ -25,7 +25,7 @@ class DenialsLost:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class CancellationRecord:
     """A cancellation as folded so far.
 
     ``seen`` is the update as seen since the intent (or its renewal): what was there before says
@@ -40,25 +40,25 @@ class Record:
     latest: int
 
 
-def fold(record: Record | None, event: Event) -> Record:
+def fold(record: CancellationRecord | None, event: Event) -> CancellationRecord:
     """The record after one more of its events. Raises CodecError for an event that cannot be next."""
     try:
-        kind = Kind(event.kind)
+        kind = EventKind(event.kind)
     except ValueError as exc:
         raise CodecError("not a kind of event that is known") from exc
-    if kind is Kind.INTENT and record is None:
+    if kind is EventKind.INTENT and record is None:
         return _begun(decode(Intent, event.body), event.seq)
-    if record is None or kind in (Kind.INTENT, Kind.DENIALS_LOST):
+    if record is None or kind in (EventKind.INTENT, EventKind.DENIALS_LOST):
         raise CodecError(f"{kind} cannot come here")
     record = replace(record, latest=event.seq)
-    if kind is Kind.INTENT_RENEWED:
+    if kind is EventKind.INTENT_RENEWED:
         return _renewed(record, decode(Intent, event.body))
-    if kind is Kind.OBSERVATION:
+    if kind is EventKind.OBSERVATION:
         return _observed(record, decode(Observation, event.body))
     return _answered(record, decode(Outcome, event.body))
 
 
-def _begun(intent: Intent, seq: int) -> Record:
+def _begun(intent: Intent, seq: int) -> CancellationRecord:
     cancellation = Cancellation(
         intent=intent,
         phase=Phase.OUTCOME_UNKNOWN,
@@ -69,10 +69,10 @@ def _begun(intent: Intent, seq: int) -> Record:
         forward_time=None,
         update_time=intent.time,
     )
-    return Record(cancellation, seen=None, ended=None, created=seq, latest=seq)
+    return CancellationRecord(cancellation, seen=None, ended=None, created=seq, latest=seq)
 
 
-def _renewed(record: Record, renewed: Intent) -> Record:
+def _renewed(record: CancellationRecord, renewed: Intent) -> CancellationRecord:
     """Decided anew on new facts; it was still asked for when it was first asked for."""
     known = record.cancellation
     intent = replace(renewed, time=known.intent.time)
@@ -80,7 +80,7 @@ def _renewed(record: Record, renewed: Intent) -> Record:
     return _derived(replace(record, cancellation=cancellation, seen=None, ended=None))
 
 
-def _answered(record: Record, outcome: Outcome) -> Record:
+def _answered(record: CancellationRecord, outcome: Outcome) -> CancellationRecord:
     known = record.cancellation
     if outcome.kind is OutcomeKind.UNKNOWN and known.outcome is not None:
         return record  # an answer that came late, and was written first, says more
@@ -105,7 +105,7 @@ def _further(seen: Update | None, answered: Update | None) -> Update | None:
     return answered if phases.rank(answered) >= phases.rank(seen) else seen
 
 
-def _observed(record: Record, observation: Observation) -> Record:
+def _observed(record: CancellationRecord, observation: Observation) -> CancellationRecord:
     cancellation = replace(record.cancellation, update_time=observation.time)
     if observation.update is None:
         return _derived(replace(record, cancellation=cancellation, ended=observation.note))
@@ -113,7 +113,7 @@ def _observed(record: Record, observation: Observation) -> Record:
     return _derived(seen, observation.note)
 
 
-def _derived(record: Record, note: str = "") -> Record:
+def _derived(record: CancellationRecord, note: str = "") -> CancellationRecord:
     """With phase, reason and the rest of what follows from what is known. ``note`` is what the latest look
     means for a cancel that was not answered.
     """
@@ -129,7 +129,7 @@ def _derived(record: Record, note: str = "") -> Record:
     return replace(record, cancellation=cancellation)
 
 
-def _reason(record: Record, phase: Phase) -> str:
+def _reason(record: CancellationRecord, phase: Phase) -> str:
     outcome = record.cancellation.outcome
     if record.ended is not None and phase not in phases.SETTLED:
         return record.ended

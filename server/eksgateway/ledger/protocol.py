@@ -17,7 +17,7 @@ from eksgateway.model import (
 
 
 @dataclass(frozen=True, slots=True)
-class Readable:
+class ReadScope:
     """What one caller may read: its own cancellations, and those of some clusters."""
 
     caller_id: str
@@ -26,11 +26,11 @@ class Readable:
 
 @dataclass(frozen=True, slots=True)
 class HistoryFilter:
-    """Which cancellations to list; an empty filter lists all, ``readable`` or not."""
+    """Which cancellations to list; an empty filter lists all."""
 
     cluster: ClusterRef | None = None
     caller_id: str = ""
-    readable: Readable | None = None
+    scope: ReadScope | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class HistoryPage:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class CancellationSummary:
     """What is known of an update's cancellations: the newest, and whether any is not settled."""
 
     newest: Cancellation | None
@@ -72,7 +72,7 @@ class Ledger(Protocol):
         the outcome is then kept and written when the ledger is back.
         """
 
-    async def record_observation(self, ref: UpdateRef, observation: Observation) -> Known:
+    async def record_observation(self, ref: UpdateRef, observation: Observation) -> CancellationSummary:
         """Record what EKS said later, for every cancellation of this update that is not settled.
 
         An observation that changes nothing appends nothing and takes no write. Without an update

@@ -7,10 +7,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, bindparam, select, tuple_
 
 from eksgateway.errors import RequestInvalid
-from eksgateway.ledger.chain import GENESIS, Checkpoint
 from eksgateway.ledger.codec import decode, encode
-from eksgateway.ledger.projection import Record
-from eksgateway.ledger.protocol import HistoryFilter, HistoryPage, Known, Readable
+from eksgateway.ledger.hash_chain import GENESIS, Checkpoint
+from eksgateway.ledger.projection import CancellationRecord
+from eksgateway.ledger.protocol import CancellationSummary, HistoryFilter, HistoryPage, ReadScope
 from eksgateway.ledger.schema import cancellations, events, probe
 from eksgateway.model import Cancellation, ClusterRef, UpdateRef
 
@@ -36,7 +36,7 @@ _NEWEST_OF = _OF_UPDATE.order_by(cancellations.c.created.desc()).limit(1)
 _WAITING_OF = _PENDING_OF.limit(1)
 
 
-def to_row(record: Record) -> dict[str, Any]:
+def to_row(record: CancellationRecord) -> dict[str, Any]:
     """The projection's row of a record."""
     intent = record.cancellation.intent
     return _names(intent.request.ref) | {
@@ -57,11 +57,11 @@ def head(connection: Connection) -> Checkpoint:
     return Checkpoint(row.seq, row.hash) if row else GENESIS
 
 
-def by_id(connection: Connection, cancellation_id: str) -> Record | None:
+def by_id(connection: Connection, cancellation_id: str) -> CancellationRecord | None:
     return _one(connection, _BY_ID, cancellation_id=cancellation_id)
 
 
-def by_request(connection: Connection, caller_id: str, request_id: str) -> Record | None:
+def by_request(connection: Connection, caller_id: str, request_id: str) -> CancellationRecord | None:
     return _one(connection, _BY_REQUEST, caller_id=caller_id, request_id=request_id)
 
 
@@ -71,16 +71,16 @@ def pending(connection: Connection) -> tuple[Cancellation, ...]:
     return tuple(_record(row).cancellation for row in connection.execute(rows).mappings())
 
 
-def pending_of(connection: Connection, ref: UpdateRef) -> tuple[Record, ...]:
+def pending_of(connection: Connection, ref: UpdateRef) -> tuple[CancellationRecord, ...]:
     """An update's cancellations that are not settled, oldest first."""
     return tuple(_record(row) for row in connection.execute(_PENDING_OF, _names(ref)).mappings())
 
 
-def known_of(connection: Connection, ref: UpdateRef) -> Known:
+def summarize(connection: Connection, ref: UpdateRef) -> CancellationSummary:
     """An update's newest cancellation, and whether any is not settled."""
     newest = _one(connection, _NEWEST_OF, **_names(ref))
     waiting = connection.execute(_WAITING_OF, _names(ref)).first()
-    return Known(newest.cancellation if newest else None, waiting is not None)
+    return CancellationSummary(newest.cancellation if newest else None, waiting is not None)
 
 
 def clusters_of(connection: Connection, caller_id: str) -> tuple[ClusterRef, ...]:
@@ -99,8 +99,8 @@ def page(connection: Connection, which: HistoryFilter, limit: int, before: str) 
         rows = rows.where(_is_cluster(which.cluster))
     if which.caller_id:
         rows = rows.where(cancellations.c.caller_id == which.caller_id)
-    if which.readable is not None:
-        rows = rows.where(_is_readable(which.readable))
+    if which.scope is not None:
+        rows = rows.where(_is_in_scope(which.scope))
     if before:
         if not (before.isascii() and before.isdecimal() and len(before) <= 18):
             raise RequestInvalid(violations={"page_token": "is not one that this gateway has given"})
@@ -124,12 +124,12 @@ def _is_cluster(cluster: ClusterRef) -> ColumnElement[bool]:
     )
 
 
-def _is_readable(readable: Readable) -> ColumnElement[bool]:
+def _is_in_scope(scope: ReadScope) -> ColumnElement[bool]:
     table = cancellations.c
-    own = table.caller_id == readable.caller_id
-    if not readable.clusters:
+    own = table.caller_id == scope.caller_id
+    if not scope.clusters:
         return own
-    named = [(each.account_id, each.region, each.name) for each in readable.clusters]
+    named = [(each.account_id, each.region, each.name) for each in scope.clusters]
     return own | tuple_(table.account_id, table.region, table.cluster).in_(named)
 
 
@@ -143,10 +143,10 @@ def _names(ref: UpdateRef) -> dict[str, str]:
     }
 
 
-def _one(connection: Connection, rows: Select[Any], **parameters: str) -> Record | None:
+def _one(connection: Connection, rows: Select[Any], **parameters: str) -> CancellationRecord | None:
     row = connection.execute(rows, parameters).mappings().one_or_none()
     return None if row is None else _record(row)
 
 
-def _record(row: RowMapping) -> Record:
-    return decode(Record, row["record"])
+def _record(row: RowMapping) -> CancellationRecord:
+    return decode(CancellationRecord, row["record"])

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from eksgateway.ledger.operations import StoreFailed
 from eksgateway.ledger.sqlite import LedgerError, explain
+from eksgateway.ledger.write_operations import StorageError
 
 T = TypeVar("T")
 
@@ -29,11 +29,11 @@ class Reader:
         self._closed = False
 
     async def read(self, query: Callable[[Connection], T], timeout_s: float) -> T:
-        """What the query returns or raises, in a snapshot of its own. Raises StoreFailed."""
+        """What the query returns or raises, in a snapshot of its own. Raises StorageError."""
         if self._closed:
-            raise StoreFailed("the ledger is closed")
+            raise StorageError("the ledger is closed")
         if len(self._unfinished) >= self._limit:
-            raise StoreFailed(f"{self._limit} reads are waiting already")
+            raise StorageError(f"{self._limit} reads are waiting already")
         running = self._threads.submit(self._run, query)
         self._unfinished.add(running)
         running.add_done_callback(self._unfinished.discard)
@@ -41,9 +41,9 @@ class Reader:
             async with asyncio.timeout(timeout_s):
                 return await asyncio.wrap_future(running)
         except TimeoutError as exc:
-            raise StoreFailed(f"not read within {timeout_s:g} s") from exc
+            raise StorageError(f"not read within {timeout_s:g} s") from exc
         except (SQLAlchemyError, LedgerError) as exc:
-            raise StoreFailed(explain(exc)) from exc
+            raise StorageError(explain(exc)) from exc
 
     def _run(self, query: Callable[[Connection], T]) -> T:
         with self._engine.begin() as connection:

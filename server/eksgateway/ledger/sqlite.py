@@ -90,7 +90,7 @@ def explain(exc: BaseException) -> str:
     return f"{_cause(exc)} ({hint})" if hint else str(_cause(exc))
 
 
-def of_whole_database(exc: BaseException) -> bool:
+def fails_every_write(exc: BaseException) -> bool:
     """Whether an error keeps every write from succeeding, and not only the one that it met."""
     name = error_name(exc)
     return isinstance(exc, LedgerError) or (name.startswith(_WHOLE) and not name.startswith(_SINGLE))

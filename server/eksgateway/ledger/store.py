@@ -12,10 +12,10 @@ from sqlalchemy.exc import IntegrityError
 
 from eksgateway import errors
 from eksgateway.ledger import queries
-from eksgateway.ledger.chain import Checkpoint, Event, Kind, link
 from eksgateway.ledger.codec import encode, format_time
-from eksgateway.ledger.projection import DenialsLost, Record, fold
-from eksgateway.ledger.protocol import Known
+from eksgateway.ledger.hash_chain import Checkpoint, Event, EventKind, link
+from eksgateway.ledger.projection import CancellationRecord, DenialsLost, fold
+from eksgateway.ledger.protocol import CancellationSummary
 from eksgateway.ledger.schema import cancellations, decisions, events, probe
 from eksgateway.ledger.sqlite import driver
 from eksgateway.model import Cancellation, Intent, Observation, Outcome, Phase, UpdateRef
@@ -62,21 +62,21 @@ class Transaction:
             raise
         self.connection.exec_driver_sql("RELEASE SAVEPOINT operation")
 
-    def append(self, kind: Kind, cancellation_id: str, body: Any) -> Event:
+    def append(self, kind: EventKind, cancellation_id: str, body: Any) -> Event:
         event = link(self.head, self.time(), kind, cancellation_id, encode(body))
         row = {name: getattr(event, name) for name in Event.__slots__}
         self.connection.execute(_ADD_EVENT, row)
         self.head = event.checkpoint
         return event
 
-    def advance(self, record: Record, kind: Kind, body: Any) -> Record:
+    def advance(self, record: CancellationRecord, kind: EventKind, body: Any) -> CancellationRecord:
         """Append one event of a cancellation, and fold it into the projection."""
         key = record.cancellation.id
         record = fold(record, self.append(kind, key, body))
         self.connection.execute(_CHANGE, queries.to_row(record) | {"key": key})
         return record
 
-    def record(self, cancellation_id: str) -> Record:
+    def record(self, cancellation_id: str) -> CancellationRecord:
         found = queries.by_id(self.connection, cancellation_id)
         if found is None:
             raise errors.CancellationNotFound
@@ -88,7 +88,7 @@ class Transaction:
 
 def add_intent(transaction: Transaction, intent: Intent) -> Cancellation:
     """Raises RequestIdReused when the caller has used the request_id before."""
-    record = fold(None, transaction.append(Kind.INTENT, intent.cancellation_id, intent))
+    record = fold(None, transaction.append(EventKind.INTENT, intent.cancellation_id, intent))
     try:
         transaction.connection.execute(_ADD, queries.to_row(record))
     except IntegrityError as exc:
@@ -103,14 +103,14 @@ def renew_intent(transaction: Transaction, intent: Intent) -> Cancellation:
         raise errors.DecisionStale(
             "Another call has taken this cancellation up: nothing was sent. Call again."
         )
-    return transaction.advance(record, Kind.INTENT_RENEWED, intent).cancellation
+    return transaction.advance(record, EventKind.INTENT_RENEWED, intent).cancellation
 
 
 def add_outcome(
     transaction: Transaction, cancellation_id: str, outcome: Outcome
 ) -> tuple[Cancellation, Checkpoint]:
     """Also gives the chain's head, for the log."""
-    record = transaction.advance(transaction.record(cancellation_id), Kind.OUTCOME, outcome)
+    record = transaction.advance(transaction.record(cancellation_id), EventKind.OUTCOME, outcome)
     return record.cancellation, transaction.head
 
 
@@ -119,7 +119,7 @@ def add_outcome_once(transaction: Transaction, cancellation_id: str, outcome: Ou
     same = (
         select(events.c.seq)
         .where(events.c.cancellation_id == cancellation_id)
-        .where(events.c.kind == Kind.OUTCOME.value)
+        .where(events.c.kind == EventKind.OUTCOME.value)
         .where(events.c.body == encode(outcome))
     )
     if transaction.connection.execute(same.limit(1)).first() is not None:
@@ -136,20 +136,22 @@ def close_intent(
         return None
     if record.cancellation.intent.decision.decision_id != decision_id:
         return None  # renewed meanwhile, by a call of its own
-    transaction.advance(record, Kind.CLOSED, outcome)
+    transaction.advance(record, EventKind.CLOSED, outcome)
     return transaction.head
 
 
-def known_already(connection: Connection, ref: UpdateRef, observation: Observation) -> Known | None:
+def summarize_if_unchanged(
+    connection: Connection, ref: UpdateRef, observation: Observation
+) -> CancellationSummary | None:
     """What is known of an update, or None when an observation changes any of its cancellations."""
     if any(_changes(record.cancellation, observation) for record in queries.pending_of(connection, ref)):
         return None
-    return queries.known_of(connection, ref)
+    return queries.summarize(connection, ref)
 
 
 def add_observations(
     transaction: Transaction, ref: UpdateRef, earlier: Sequence[Observation], observation: Observation
-) -> Known:
+) -> CancellationSummary:
     """An observation, and those before it that could not be written when they were made.
 
     Only cancellations that an observation changes get an event. An earlier one is not for a cancellation
@@ -159,8 +161,8 @@ def add_observations(
         for record in queries.pending_of(transaction.connection, ref):
             late = each is not observation and each.time < record.cancellation.update_time
             if not late and _changes(record.cancellation, each):
-                transaction.advance(record, Kind.OBSERVATION, each)
-    return queries.known_of(transaction.connection, ref)
+                transaction.advance(record, EventKind.OBSERVATION, each)
+    return queries.summarize(transaction.connection, ref)
 
 
 def _changes(cancellation: Cancellation, observation: Observation) -> bool:
@@ -178,7 +180,7 @@ def add_denials(transaction: Transaction, bodies: Sequence[str], lost: int) -> N
         rows = [{"time": time, "body": body} for body in bodies]
         transaction.connection.execute(insert(decisions), rows)
     if lost:
-        transaction.append(Kind.DENIALS_LOST, "", DenialsLost(lost))
+        transaction.append(EventKind.DENIALS_LOST, "", DenialsLost(lost))
 
 
 def drop_oldest_denials(transaction: Transaction, keep: int, *, begun: bool) -> bool:
@@ -193,7 +195,7 @@ def drop_oldest_denials(transaction: Transaction, keep: int, *, begun: bool) -> 
         return False
     end = min(last - keep, first + _DROPPED - 1)  # ids follow one another without gaps
     dropped = transaction.connection.execute(delete(decisions).where(decisions.c.id <= end)).rowcount
-    transaction.append(Kind.DENIALS_LOST, "", DenialsLost(dropped, full=True))
+    transaction.append(EventKind.DENIALS_LOST, "", DenialsLost(dropped, full=True))
     return bool(end < last - keep)
 
 

@@ -13,18 +13,18 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from eksgateway.ledger.chain import GENESIS, Checkpoint, Event, fault
 from eksgateway.ledger.codec import CodecError, decode, encode
-from eksgateway.ledger.inspecting import judging
+from eksgateway.ledger.hash_chain import GENESIS, Checkpoint, Event, fault
+from eksgateway.ledger.inspection import open_snapshot
 from eksgateway.ledger.listing import as_event
-from eksgateway.ledger.projection import Record, fold
+from eksgateway.ledger.projection import CancellationRecord, fold
 from eksgateway.ledger.queries import to_row
 
 _ROWS = 1000  # fetched at a time, so that a long ledger needs no more memory than a short one
 
 
 @dataclass(frozen=True, slots=True)
-class Break:
+class Inconsistency:
     """The first place where the ledger is not what was written: an event's ``seq``, and what is wrong."""
 
     seq: int
@@ -41,7 +41,7 @@ class VerifyReport:
     events: int
     cancellations: int
     head: Checkpoint
-    broken: Break | None = None
+    broken: Inconsistency | None = None
     missing: str = ""
 
 
@@ -51,7 +51,7 @@ def verify(path: Path, checkpoint: Checkpoint | None = None) -> VerifyReport:
     Without a checkpoint, newest events that were cut off cannot show. Raises LedgerError for a
     file that cannot be read.
     """
-    with judging(path) as (connection, missing):
+    with open_snapshot(path) as (connection, missing):
         head, broken = _chain(connection, checkpoint)
         cancellations = 0
         if broken is None:
@@ -59,7 +59,7 @@ def verify(path: Path, checkpoint: Checkpoint | None = None) -> VerifyReport:
     return VerifyReport(head.seq, cancellations, head, broken, missing)
 
 
-def _chain(connection: Connection, checkpoint: Checkpoint | None) -> tuple[Checkpoint, Break | None]:
+def _chain(connection: Connection, checkpoint: Checkpoint | None) -> tuple[Checkpoint, Inconsistency | None]:
     """The last sound place in the chain, and what breaks it after that."""
     head = GENESIS
     for event in _events(connection, "seq"):
@@ -67,14 +67,16 @@ def _chain(connection: Connection, checkpoint: Checkpoint | None) -> tuple[Check
         if not what and checkpoint and event.seq == checkpoint.seq and event.hash != checkpoint.hash:
             what = "it is not the event that the checkpoint names: the chain was written anew"
         if what:
-            return head, Break(head.seq + 1, what)
+            return head, Inconsistency(head.seq + 1, what)
         head = event.checkpoint
     if checkpoint and checkpoint.seq > head.seq:
-        return head, Break(head.seq + 1, f"the checkpoint names event {checkpoint.seq}: the tail was cut off")
+        return head, Inconsistency(
+            head.seq + 1, f"the checkpoint names event {checkpoint.seq}: the tail was cut off"
+        )
     return head, None
 
 
-def _projection(connection: Connection) -> tuple[int, Break | None]:
+def _projection(connection: Connection) -> tuple[int, Inconsistency | None]:
     """How many cancellations are as their events say, and the first that is not (by its id)."""
     rows = _rows(connection, "SELECT * FROM cancellations ORDER BY cancellation_id")
     count, row = 0, next(rows, None)
@@ -84,16 +86,20 @@ def _projection(connection: Connection) -> tuple[int, Break | None]:
         try:
             record = _folded(history)
         except _Unfoldable as exc:
-            return count, Break(exc.seq, f"cancellation {key}: {exc}")
+            return count, Inconsistency(exc.seq, f"cancellation {key}: {exc}")
         if row is None or row.cancellation_id != key:
             if row is not None and str(row.cancellation_id) < key:
                 break
-            return count, Break(record.created, f"cancellation {key} is missing from the projection")
+            return count, Inconsistency(record.created, f"cancellation {key} is missing from the projection")
         if different := _differences(record, row):
-            return count, Break(record.latest, f"cancellation {key} differs from its events in {different}")
+            return count, Inconsistency(
+                record.latest, f"cancellation {key} differs from its events in {different}"
+            )
         count, row = count + 1, next(rows, None)
     if row is not None:
-        return count, Break(0, f"cancellation {row.cancellation_id} is in the projection without any event")
+        return count, Inconsistency(
+            0, f"cancellation {row.cancellation_id} is in the projection without any event"
+        )
     return count, None
 
 
@@ -103,8 +109,8 @@ class _Unfoldable(Exception):
         self.seq = seq
 
 
-def _folded(history: Iterator[Event]) -> Record:
-    record: Record | None = None
+def _folded(history: Iterator[Event]) -> CancellationRecord:
+    record: CancellationRecord | None = None
     for event in history:
         try:
             record = fold(record, event)
@@ -114,16 +120,16 @@ def _folded(history: Iterator[Event]) -> Record:
     return record
 
 
-def _differences(record: Record, row: Any) -> str:
+def _differences(record: CancellationRecord, row: Any) -> str:
     found = dict(row._mapping)  # noqa: SLF001 (SQLAlchemy's public name for it)
     if _holds(found["record"], record):  # an older version wrote it with fewer members
         found["record"] = encode(record)
     return ", ".join(name for name, value in to_row(record).items() if found[name] != value)
 
 
-def _holds(stored: Any, record: Record) -> bool:
+def _holds(stored: Any, record: CancellationRecord) -> bool:
     try:
-        return isinstance(stored, str) and decode(Record, stored) == record
+        return isinstance(stored, str) and decode(CancellationRecord, stored) == record
     except CodecError:
         return False
 

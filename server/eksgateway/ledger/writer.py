@@ -21,10 +21,10 @@ from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, Engine
 
-from eksgateway.ledger.chain import Checkpoint
-from eksgateway.ledger.operations import Failure, Operation, StoreFailed, perform, resolve
-from eksgateway.ledger.sqlite import explain, of_whole_database
+from eksgateway.ledger.hash_chain import Checkpoint
+from eksgateway.ledger.sqlite import explain, fails_every_write
 from eksgateway.ledger.store import Transaction
+from eksgateway.ledger.write_operations import CommitFailure, StorageError, WriteOperation, perform, resolve
 from eksgateway.logs import Log
 
 log = Log(__name__)
@@ -57,28 +57,28 @@ class Writer:
         self._connection: Connection | None = None  # the thread's alone, as is the next
         self._suspect = False  # whether the connection has failed
         self._changed = threading.Condition()  # guards what follows, and each operation's two flags
-        self._waiting: deque[Operation[Any]] = deque()
+        self._waiting: deque[WriteOperation[Any]] = deque()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Callable[[Transaction], T]) -> Operation[T]:
-        """Queue work. Raises StoreFailed when the queue is full or closed.
+    def submit(self, work: Callable[[Transaction], T]) -> WriteOperation[T]:
+        """Queue work. Raises StorageError when the queue is full or closed.
 
         The work may be run more than once; what an earlier run wrote is undone then.
         """
-        operation = Operation(work, self._loop.create_future())
+        operation = WriteOperation(work, self._loop.create_future())
         with self._changed:
             if self._closed:
-                raise StoreFailed("the ledger is closed")
+                raise StorageError("the ledger is closed")
             if len(self._waiting) >= self._limit:
-                raise StoreFailed(f"{self._limit} writes are waiting already")
+                raise StorageError(f"{self._limit} writes are waiting already")
             self._waiting.append(operation)
             self._changed.notify()
         return operation
 
-    async def result(self, operation: Operation[T], timeout_s: float | None) -> T:
-        """What the work returned or raised, once it is durable. Raises StoreFailed.
+    async def result(self, operation: WriteOperation[T], timeout_s: float | None) -> T:
+        """What the work returned or raised, once it is durable. Raises StorageError.
 
         Without an end in time, or when cancelled, the operation is abandoned: then ``begun`` says
         whether it may still be, or have been, committed.
@@ -89,7 +89,7 @@ class Writer:
             if not operation.done.done():
                 self._abandon(operation)
         if operation.abandoned:
-            raise StoreFailed(f"not written within {timeout_s} s")
+            raise StorageError(f"not written within {timeout_s} s")
         if operation.error is not None:
             raise operation.error
         return cast("T", operation.value)
@@ -102,14 +102,14 @@ class Writer:
         await asyncio.to_thread(self._thread.join, timeout_s)
         return not self._thread.is_alive()
 
-    def _abandon(self, operation: Operation[Any]) -> None:
+    def _abandon(self, operation: WriteOperation[Any]) -> None:
         with self._changed:
             operation.abandoned = True
         operation.done.cancel()
 
     def _run(self) -> None:
         while self._wait():
-            batch: list[Operation[Any]] = []
+            batch: list[WriteOperation[Any]] = []
             failed = self._transact(batch, lambda: self._take(begun=True))
             if failed is None:
                 self._report(batch)
@@ -127,9 +127,9 @@ class Writer:
                 self._changed.wait()
             return bool(self._waiting)
 
-    def _take(self, *, begun: bool) -> list[Operation[Any]]:
+    def _take(self, *, begun: bool) -> list[WriteOperation[Any]]:
         """Called with the database's lock held, so that nothing is begun that then has to wait."""
-        batch: list[Operation[Any]] = []
+        batch: list[WriteOperation[Any]] = []
         with self._changed:
             while self._waiting and len(batch) < _BATCH:
                 operation = self._waiting.popleft()
@@ -139,8 +139,8 @@ class Writer:
         return batch
 
     def _transact(
-        self, batch: list[Operation[Any]], take: Callable[[], list[Operation[Any]]]
-    ) -> Failure | None:
+        self, batch: list[WriteOperation[Any]], take: Callable[[], list[WriteOperation[Any]]]
+    ) -> CommitFailure | None:
         """Take operations into the batch and commit them; why that failed, if it did."""
         started = time.monotonic()
         try:
@@ -152,7 +152,7 @@ class Writer:
         except Exception as exc:  # noqa: BLE001 (whatever it is, each caller gets it, and the thread lives)
             slow = time.monotonic() - started > _SLOW_S
             self._suspect = True
-            return Failure(explain(exc), slow, of_whole_database(exc))
+            return CommitFailure(explain(exc), slow, fails_every_write(exc))
         self._after_commit(connection, transaction.head)
         return None
 
@@ -180,7 +180,7 @@ class Writer:
         except Exception:  # what was committed stays so
             log.exception("ledger.upkeep_failed")
 
-    def _each_alone(self, batch: list[Operation[Any]]) -> None:
+    def _each_alone(self, batch: list[WriteOperation[Any]]) -> None:
         """Commit each operation of a batch that failed by itself, so that one harms no other.
 
         The rest fails at once where it would only meet the same failure: after one that was slow, or two
@@ -196,19 +196,19 @@ class Writer:
                 self._report([operation])
                 failures = 0
                 continue
-            failures += failed.of_all
+            failures += failed.fails_all
             if failed.slow or failures == 2:
                 self._fail(batch[number:], failed)
                 return
             self._fail([operation], failed)
 
-    def _fail(self, batch: list[Operation[Any]], failed: Failure) -> None:
+    def _fail(self, batch: list[WriteOperation[Any]], failed: CommitFailure) -> None:
         for operation in batch:
             operation.error = failed.error()
         log.error("ledger.write_failed", reason=failed.reason, operations=len(batch))
         self._report(batch)
 
-    def _report(self, batch: list[Operation[Any]]) -> None:
+    def _report(self, batch: list[WriteOperation[Any]]) -> None:
         try:
             self._loop.call_soon_threadsafe(resolve, batch)
         except RuntimeError:  # the loop is closed, and no caller is left

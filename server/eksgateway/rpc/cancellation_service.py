@@ -11,7 +11,7 @@ from dataclasses import replace
 from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
 from eksgateway.errors import CancellationNotFound, RequestInvalid
-from eksgateway.ledger.protocol import HistoryFilter, Ledger, Readable
+from eksgateway.ledger.protocol import HistoryFilter, Ledger, ReadScope
 from eksgateway.model import Action, Cancellation, ClusterRef, Target
 from eksgateway.policy.question import Question
 from eksgateway.rpc import page_tokens, request_fields, to_proto
@@ -66,15 +66,15 @@ class CancellationService:
             cancellations=visible, next_page_token=page_tokens.encode(page.before, *bound_to)
         )
 
-    async def _readable(self, cluster: ClusterRef | None, caller_id: str, call: Call) -> Readable:
+    async def _readable(self, cluster: ClusterRef | None, caller_id: str, call: Call) -> ReadScope:
         """What the caller may read, as far as the policy can tell by the clusters' names."""
         who = call.caller
         if caller_id == who.id:  # always readable, also while the policy cannot answer
-            return Readable(who.id, ())
+            return ReadScope(who.id, ())
         await self._decisions.check()  # an outage must not tell whether there was anything to ask about
         asked = (cluster,) if cluster is not None else await self._ledger.clusters(caller_id)
         admitted = [each for each in asked if await self._decisions.allows(self._question(each, call))]
-        return Readable(who.id, tuple(admitted))
+        return ReadScope(who.id, tuple(admitted))
 
     async def _visible(self, cancellation_id: str, call: Call) -> Cancellation | None:
         found = await self._ledger.get(cancellation_id)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from eksgateway.errors import GatewayError, Internal
-from eksgateway.ledger.protocol import Known
+from eksgateway.ledger.protocol import CancellationSummary
 from eksgateway.logs import Log
 from eksgateway.model import Observation, UpdateRef
 
 log = Log(__name__)
 
-Record = Callable[[UpdateRef, Observation], Awaitable[Known]]
+Record = Callable[[UpdateRef, Observation], Awaitable[CancellationSummary]]
 
 
 class Notes:
@@ -22,7 +22,7 @@ class Notes:
         self._record = record
         self._failed_why = ""
 
-    async def take(self, observation: Observation) -> Known | None:
+    async def take(self, observation: Observation) -> CancellationSummary | None:
         """What the ledger knows with it, or None when it could not be written."""
         try:
             known = await self._record(self._ref, observation)

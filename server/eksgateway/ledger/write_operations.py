@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
-from eksgateway.ledger.sqlite import explain, of_whole_database
+from eksgateway.ledger.sqlite import explain, fails_every_write
 from eksgateway.ledger.store import Transaction, TransactionLost
 from eksgateway.logs import Log
 
@@ -18,15 +18,15 @@ log = Log(__name__)
 T = TypeVar("T")
 
 
-class StoreFailed(Exception):
+class StorageError(Exception):
     """The database did not do it in time, or at all; the text is for the log."""
 
 
-class OperationFailed(StoreFailed):
+class OperationRejected(StorageError):
     """The database works, and refuses this one operation."""
 
 
-class Operation(Generic[T]):
+class WriteOperation(Generic[T]):
     """One piece of work for the writer. ``begun`` is whether it may have been committed."""
 
     def __init__(self, work: Callable[[Transaction], T], done: asyncio.Future[None]) -> None:
@@ -39,19 +39,19 @@ class Operation(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a transaction failed; ``of_all`` where it is the whole database that failed."""
+class CommitFailure:
+    """Why a transaction failed; ``fails_all`` where it is the whole database that failed."""
 
     reason: str
     slow: bool
-    of_all: bool
+    fails_all: bool
 
-    def error(self) -> StoreFailed:
-        of_all = self.slow or self.of_all
-        return StoreFailed(self.reason) if of_all else OperationFailed(self.reason)
+    def error(self) -> StorageError:
+        fails_all = self.slow or self.fails_all
+        return StorageError(self.reason) if fails_all else OperationRejected(self.reason)
 
 
-def perform(transaction: Transaction, batch: list[Operation[Any]]) -> None:
+def perform(transaction: Transaction, batch: list[WriteOperation[Any]]) -> None:
     """Run every operation in a savepoint of its own. Raises what ends the transaction."""
     for operation in batch:
         try:
@@ -60,15 +60,15 @@ def perform(transaction: Transaction, batch: list[Operation[Any]]) -> None:
         except TransactionLost:
             raise
         except DBAPIError as exc:
-            if of_whole_database(exc):
+            if fails_every_write(exc):
                 raise
             log.warning("ledger.write_refused", reason=explain(exc))
-            operation.error = OperationFailed(explain(exc))
+            operation.error = OperationRejected(explain(exc))
         except Exception as exc:  # noqa: BLE001 (its caller gets it; the others go on)
             operation.error = exc
 
 
-def resolve(batch: list[Operation[Any]]) -> None:
+def resolve(batch: list[WriteOperation[Any]]) -> None:
     """Wake those that wait for these operations; called on their event loop."""
     for operation in batch:
         if not operation.done.done():

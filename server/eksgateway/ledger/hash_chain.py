@@ -15,7 +15,7 @@ from typing import Self
 from eksgateway.ledger.codec import encode
 
 
-class Kind(StrEnum):
+class EventKind(StrEnum):
     """What an event says, and what its body holds."""
 
     INTENT = "intent"  # Intent
@@ -65,7 +65,7 @@ class Event:
         return Checkpoint(self.seq, self.hash)
 
 
-def link(head: Checkpoint, time: str, kind: Kind, cancellation_id: str, body: str) -> Event:
+def link(head: Checkpoint, time: str, kind: EventKind, cancellation_id: str, body: str) -> Event:
     """The event that follows the chain's head."""
     seq = head.seq + 1
     digest = _digest(seq, time, kind.value, cancellation_id, body, head.hash)

@@ -22,7 +22,7 @@ _TIMEOUT_S = 5.0
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Engine]:
+def open_read_only(path: Path) -> Iterator[Engine]:
     """An engine that reads a ledger of this version's schema. Raises LedgerError, also for what SQLite
     raises inside.
     """
@@ -42,13 +42,13 @@ def opened(path: Path) -> Iterator[Engine]:
 
 @contextmanager
 def inspecting(path: Path) -> Iterator[Connection]:
-    """A connection in one read-only snapshot. Raises as ``opened``."""
-    with opened(path) as engine, engine.begin() as connection:
+    """A connection in one read-only snapshot. Raises as ``open_read_only``."""
+    with open_read_only(path) as engine, engine.begin() as connection:
         yield connection
 
 
 @contextmanager
-def judging(path: Path) -> Iterator[tuple[Connection, str]]:
+def open_snapshot(path: Path) -> Iterator[tuple[Connection, str]]:
     """As ``inspecting``, and what the ledger lacks, as ``completeness.missing``."""
     known, had_wal = read_head(path), wal_bytes(path) > 0
     with inspecting(path) as connection:

@@ -14,15 +14,15 @@ from eksgateway import errors
 from eksgateway.clock import Clock
 from eksgateway.ledger import queries, store
 from eksgateway.ledger.backlog import Backlog, Debt
-from eksgateway.ledger.chain import Checkpoint
 from eksgateway.ledger.denials import DenialLog
 from eksgateway.ledger.files import LedgerFile
+from eksgateway.ledger.hash_chain import Checkpoint
 from eksgateway.ledger.opening import Upkeep, close_files, open_files
-from eksgateway.ledger.operations import StoreFailed
-from eksgateway.ledger.protocol import HistoryFilter, HistoryPage, Known
+from eksgateway.ledger.protocol import CancellationSummary, HistoryFilter, HistoryPage
 from eksgateway.ledger.reader import Reader
 from eksgateway.ledger.sqlite import LedgerError
 from eksgateway.ledger.store import Transaction
+from eksgateway.ledger.write_operations import StorageError
 from eksgateway.ledger.writer import Writer
 from eksgateway.logs import Log
 from eksgateway.model import (
@@ -84,11 +84,11 @@ class SqlLedger:
     async def _intend(self, intent: Intent, work: Callable[[Transaction], Cancellation]) -> Cancellation:
         with ledger_errors():
             if len(self._backlog) >= self._owed_at_most:
-                raise StoreFailed("too many earlier records wait to be written")
+                raise StorageError("too many earlier records wait to be written")
             operation = self._writer.submit(work)
             try:
                 return await self._writer.result(operation, self._timeout_s)
-            except (StoreFailed, asyncio.CancelledError):
+            except (StorageError, asyncio.CancelledError):
                 # Nothing will be sent now, so an intent that is committed all the same is closed.
                 if operation.begun:
                     self._owe_closing(intent.cancellation_id, intent.decision)
@@ -110,7 +110,7 @@ class SqlLedger:
         work = partial(store.add_outcome, cancellation_id=cancellation_id, outcome=outcome)
         try:
             cancellation, head = await self._write(work)
-        except (StoreFailed, asyncio.CancelledError) as exc:
+        except (StorageError, asyncio.CancelledError) as exc:
             again = partial(store.add_outcome_once, cancellation_id=cancellation_id, outcome=outcome)
             self._backlog.owe(cancellation_id, again)
             if isinstance(exc, asyncio.CancelledError):
@@ -121,16 +121,16 @@ class SqlLedger:
         _log_head(head)
         return cancellation
 
-    async def record_observation(self, ref: UpdateRef, observation: Observation) -> Known:
+    async def record_observation(self, ref: UpdateRef, observation: Observation) -> CancellationSummary:
         with ledger_errors():
-            known = await self._read(partial(store.known_already, ref=ref, observation=observation))
+            known = await self._read(partial(store.summarize_if_unchanged, ref=ref, observation=observation))
             earlier = self._unwritten.get(ref, ())
             if known is not None and not earlier:
                 return known
             work = partial(store.add_observations, ref=ref, earlier=earlier, observation=observation)
             try:
                 known = await self._write(work)
-            except StoreFailed:
+            except StorageError:
                 # The observer calls again, perhaps with something newer.
                 self._unwritten[ref] = (*earlier, observation)[-_UNWRITTEN:]
                 raise
@@ -168,9 +168,9 @@ class SqlLedger:
             await self._write(store.touch)  # first: it looks at the files, and names what is wrong with them
             await self._read(queries.works)
             if self._denials.failing:
-                raise StoreFailed("denied cancels cannot be written to the decision log")
+                raise StorageError("denied cancels cannot be written to the decision log")
             if self._backlog.waiting:
-                raise StoreFailed(f"{self._backlog.waiting} outcomes or closings wait to be written")
+                raise StorageError(f"{self._backlog.waiting} outcomes or closings wait to be written")
 
     async def close(self) -> None:
         await self._denials.close(self._timeout_s)
@@ -202,7 +202,7 @@ class SqlLedger:
             begun = False
             while await self._write(partial(store.drop_oldest_denials, keep=self._keep_denials, begun=begun)):
                 begun = True
-        except StoreFailed as exc:  # the batch is written; the next one tries this again
+        except StorageError as exc:  # the batch is written; the next one tries this again
             log.warning("ledger.denials_not_dropped", reason=str(exc))
 
 
@@ -211,7 +211,7 @@ def ledger_errors() -> Iterator[None]:
     """Turn what the database cannot do into the caller's error."""
     try:
         yield
-    except StoreFailed as exc:
+    except StorageError as exc:
         raise errors.LedgerUnavailable(detail=str(exc)) from exc
 
 

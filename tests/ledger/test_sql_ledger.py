@@ -12,8 +12,8 @@ from eksgateway.errors import CancellationNotFound, DecisionStale, RequestIdReus
 from eksgateway.ledger.codec import decode
 from eksgateway.ledger.listing import list_cancellations, list_denials, list_events
 from eksgateway.ledger.projection import DenialsLost
-from eksgateway.ledger.protocol import HistoryFilter, Ledger, Readable
-from eksgateway.ledger.sql import SqlLedger, open_ledger
+from eksgateway.ledger.protocol import HistoryFilter, Ledger, ReadScope
+from eksgateway.ledger.sql_ledger import SqlLedger, open_ledger
 from eksgateway.ledger.verify import verify
 from eksgateway.model import CancelRequest, ClusterRef, OutcomeKind, Phase
 from eksgateway.settings import LedgerSettings
@@ -196,8 +196,8 @@ async def test_history(ledger: SqlLedger) -> None:
         ((other, CLUSTER), [["6", "5"], ["4", "3"], ["2", "1"], ["0"]]),
         ((replace(other, region="eu-west-1"),), [["5", "3"], ["1"]]),
     ):
-        assert await pages(HistoryFilter(readable=Readable("jwt:corp:bob", clusters)), 2) == expected
-    assert await pages(HistoryFilter(other, "jwt:corp:ann", Readable("nobody", ())), 2) == [[]]
+        assert await pages(HistoryFilter(scope=ReadScope("jwt:corp:bob", clusters)), 2) == expected
+    assert await pages(HistoryFilter(other, "jwt:corp:ann", ReadScope("nobody", ())), 2) == [[]]
     assert set(await ledger.clusters("")) == {other, CLUSTER}
     assert set(await ledger.clusters("jwt:corp:bob")) == {other, CLUSTER}
     assert await ledger.clusters("nobody") == ()
