@@ -1,1 +1,1 @@
-"""What tests share: real components, started on port 0 and stopped afterwards."""
+"""Shared by tests: real components, started on port 0 and stopped afterwards."""

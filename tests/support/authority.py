@@ -25,7 +25,7 @@ def uri(text: str) -> x509.GeneralName:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a certificate says; the defaults are those of an X.509-SVID. None leaves an extension out."""
+    """Fields of a certificate; the defaults are those of an X.509-SVID. None leaves an extension out."""
 
     names: Sequence[x509.GeneralName] | None = (uri(WORKLOAD),)
     ca: bool | None = False
@@ -52,7 +52,7 @@ class Issued:
 
 
 def replace(place: Path, content: bytes) -> None:
-    """Put new content in a file's place, as whoever renews certificates does."""
+    """Replace a file as certificate renewal does."""
     new = place.with_name(f"{place.name}.new")
     new.write_bytes(content)
     new.rename(place)

@@ -1,4 +1,4 @@
-"""What tests of the EKS adapter need: credentials found nowhere else, and a clock to push ahead."""
+"""Fixtures of the EKS adapter: isolated credentials, and a clock to push ahead."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class FakeClock:
         self._move_to(end)
 
     def jump(self, seconds: float) -> None:
-        """Set the wall clock alone, as an administrator or NTP does; nobody wakes."""
+        """Set the wall clock alone, as an administrator or NTP does; no sleeper wakes."""
         self._wall += timedelta(seconds=seconds)
 
     def _move_to(self, monotonic: float) -> None:

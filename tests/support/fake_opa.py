@@ -1,4 +1,4 @@
-"""A server that speaks OPA's Data API and answers whatever a test tells it to, over real HTTP."""
+"""A server with OPA's Data API whose answers a test sets, over real HTTP."""
 
 from __future__ import annotations
 

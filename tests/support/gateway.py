@@ -48,7 +48,7 @@ PATIENT: dict[str, dict[str, float]] = {
     "limits": {"call_timeout_s": 60, "message_timeout_s": 30},
 }
 
-# Who may do what in the wire tests; a test that needs other grants changes a copy.
+# The grants of the wire tests; a test that needs other grants changes a copy.
 POLICY_DATA: dict[str, Any] = {
     "eksgateway": {
         "grants": [
@@ -101,7 +101,7 @@ class Client:
         return (("authorization", f"Bearer {self.issuer.token(subject, groups, **claims)}"),)
 
     async def cancel(self, cluster: str, update_id: str, who: Any = None, **fields: Any) -> cpb.Cancellation:
-        """CancelUpdate by the on-call engineer with a reason and a ticket, unless told otherwise."""
+        """CancelUpdate by the on-call engineer with a reason and a ticket by default."""
         fields = {"reason": "bad AMI", "ticket": "OPS-1"} | fields
         request = pb.CancelUpdateRequest(
             cluster=update_pb2.ClusterRef(name=cluster), update_id=update_id, **fields
@@ -234,5 +234,5 @@ def info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
 async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Wait for a condition, polled, with a deadline."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110  the condition is in other parts, which tell nobody
+        while not condition():  # noqa: ASYNC110  the condition is in other parts, without an event
             await asyncio.sleep(0.005)

@@ -1,4 +1,4 @@
-"""A file that hangs whoever reads it, as one on a network file system that is gone."""
+"""A file whose readers hang, as on a network file system that is gone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An HTTP/2 proxy in front of a gateway, which answers in the gateway's place when it is told to."""
+"""An HTTP/2 proxy in front of a gateway, which answers in the gateway's place when a test sets it to."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from aiohttp import web
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server says."""
+    """The server's answer."""
 
     body: bytes = b""
     status: int = 200

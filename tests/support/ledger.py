@@ -45,7 +45,7 @@ def killed_after(acknowledged: int, path: Path) -> list[str]:
         assert child.stdout is not None
         ids = [child.stdout.readline().strip() for _ in range(acknowledged)]
         child.kill()
-        # What stood in the pipe was acknowledged as well; a last line may be torn.
+        # Lines in the pipe were acknowledged as well; a last line may be torn.
         ids += [line.strip() for line in child.stdout if line.endswith("\n")]
     return ids
 

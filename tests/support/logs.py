@@ -1,4 +1,4 @@
-"""What is logged, for tests to look at."""
+"""The log of the gateway, parsed for tests."""
 
 from __future__ import annotations
 

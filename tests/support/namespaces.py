@@ -15,7 +15,7 @@ _UNSHARE = ("unshare", "--mount", *(() if os.geteuid() == 0 else ("--map-root-us
 
 
 def read_only_root(*writable: Path) -> tuple[str, ...]:
-    """What to put before a command so that it can write into these folders and nowhere else.
+    """The command prefix that makes only these folders writable.
 
     Skips the test on a machine that gives no namespaces (a container without the right to mount).
     """

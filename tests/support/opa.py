@@ -63,7 +63,7 @@ def running_opa(
 def _start(
     sources: Sequence[Path], log: Path, arguments: Sequence[str], port: int | None, attempts: int = 5
 ) -> OpaServer:
-    # OPA does not tell which port it got for 0; one that somebody else took meanwhile is tried anew.
+    # OPA does not report the port it got for 0. If another process took the port, try another one.
     for _ in range(attempts):
         address = f"127.0.0.1:{port or _free_port()}"
         command = ["opa", "run", "--server", "--addr", address, *arguments, *map(str, sources)]
@@ -98,7 +98,7 @@ def _free_port() -> int:
 
 
 def evaluate(query: str, data: Any, folder: Path) -> Any:
-    """What ``opa eval`` says to a query over the project's policies, with ``data`` beside them."""
+    """The result of ``opa eval`` for a query over the project's policies, with ``data`` beside them."""
     document = folder / "eval-data.json"
     document.write_text(json.dumps(data))
     command = ["opa", "eval", "--format", "json", "--fail"]

@@ -1,4 +1,4 @@
-"""A server that stands where an OPA should and answers byte for byte as told."""
+"""A server in OPA's place that answers with given bytes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Says:
 
 
 def decides(result: Any, **beside: Any) -> Says:
-    """An answer with that result, and what else OPA says beside it."""
+    """An answer with this result and OPA's other members."""
     return Says(json.dumps({"result": result, **beside}).encode())
 
 

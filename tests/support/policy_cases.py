@@ -125,7 +125,7 @@ def there(question: Question, account: str, region: str) -> Question:
 
 
 CASES = [
-    # Who
+    # Subjects
     yes("group", at_request(alice), "oncall"),
     yes("subject-exact", at_request(caller("jwt:corp:deploy-bot")), "oncall"),
     yes("subject-spiffe-below", at_request(workload), "oncall"),
@@ -144,7 +144,7 @@ CASES = [
     yes("star-is-nothing-too", at_request(caller("jwt:corp:b", "corp:"), "get"), "viewers"),
     yes("one-of-several-groups", at_request(caller("jwt:x:y", "a:b", "corp:platform")), "oncall"),
     yes("several-grants", at_request(alice, "get"), "oncall", "viewers"),
-    # What
+    # Actions and resources
     no("viewer-cancels", at_request(viewer), "viewers", "Grant viewers does not allow cancel."),
     no("viewer-checks", at_request(viewer, "check"), "viewers", "Grant viewers does not allow check."),
     no("viewer-history", at_request(viewer, "history"), "viewers", "Grant viewers does not allow history."),

@@ -33,7 +33,7 @@ _REGIONS = ["us-east-1", "eu-central-1"]
 _VIA = ["spiffe://corp.example/mesh/**", "spiffe://corp.example/edge"]
 _TYPES = ["VersionRollback", "VersionUpdate", "AddonUpdate", "Neu/é"]
 _TAGS = {"environment": ["production", "staging"], "team": ["a", "b", ""], "ключ": ["значение"]}
-# What a `*` or `/**` is filled with: a slash, nothing, and characters that encoders trip over.
+# Fillings of `*` and `/**`: a slash, nothing, and characters that encoders trip over.
 _FILLS = ["", "1", "x-y", "a/b", "é", "\U0001f600", "\x00", "\n", '"\\', " ", "*", "/"]
 _BLANKS = ["", " ", "\t\n\r\v\f", "\u00a0", "\u2003", "\u3000", "\x1f", "\u200b", "\x85"]
 _ODD: list[Any] = [

@@ -49,7 +49,7 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 @asynccontextmanager
 async def program(*command: str, env: Mapping[str, str] | None = None) -> AsyncIterator[Running]:
-    """A program, told to end if it still runs, and killed if it does not listen."""
+    """A program, terminated at the end, and killed if it does not stop."""
     process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE, env=environment(env))
     running = Running(process)
     try:
@@ -85,7 +85,7 @@ async def eventually(look: Callable[[], T], deadline_s: float = DEADLINE_S) -> T
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and that nobody has reaped does not."""
+    """Whether a process runs; a zombie does not."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -94,7 +94,7 @@ def alive(pid: int) -> bool:
 
 
 def names_in(folder: Path) -> list[str]:
-    """What is in a folder, sorted."""
+    """The names in a folder, sorted."""
     return sorted(each.name for each in folder.iterdir())
 
 

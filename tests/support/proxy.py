@@ -50,7 +50,7 @@ class Proxy:
                 there, onward = await asyncio.open_connection(*self._onward)
                 await self._join((reader, writer), (there, onward))
         except OSError:
-            pass  # nobody listens there now
+            pass  # no server listens there now
         finally:
             writer.transport.abort()
 

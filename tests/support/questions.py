@@ -20,7 +20,7 @@ def caller(who: str = "jwt:corp:alice", *groups: str, via: str | None = None) ->
 
 
 def at_request(who: Caller, action: str = "cancel", cluster: str = "prod-1", **changes: Any) -> Question:
-    """A question at stage request, with a reason and a ticket unless ``changes`` say otherwise."""
+    """A question at stage request, with a reason and a ticket, except for ``changes``."""
     question = Question(
         caller=who,
         action=Action(action),

@@ -31,7 +31,7 @@ _HEADERS, _CONTINUATION = 1, 9  # types of frames
 
 @dataclass
 class Answer:
-    """What came back on one stream. ``blocks`` are the sizes of its header blocks, as sent."""
+    """The answer on one stream. ``blocks`` are the sizes of its header blocks, as sent."""
 
     headers: dict[str, str] = field(default_factory=dict)
     data: bytes = b""

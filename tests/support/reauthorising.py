@@ -1,4 +1,4 @@
-"""What re-authorisation stands on, scripted: a policy that the test changes, facts, and watches' slots."""
+"""Scripted neighbours of re-authorization: a policy that the test changes, facts, and watches' slots."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class OpenWatch:
     stack: ExitStack = field(default_factory=ExitStack)
 
     async def error(self) -> GatewayError | None:
-        """What has ended it, if anything has."""
+        """The error that ended it, if any."""
         try:
             assert await self.slot.next(0) is None
         except GatewayError as exc:
@@ -164,7 +164,7 @@ class Stage:
 
     @property
     def asked(self) -> list[str]:
-        """Who was asked about, in order."""
+        """The callers that were asked about, in order."""
         return [question.caller.id.rpartition(":")[2] for question in self.policy.asked]
 
     async def close(self) -> None:

@@ -20,7 +20,7 @@ WHY = {"reason": "bad AMI", "ticket": "OPS-1"}
 
 
 class Sandbox:
-    """A sandbox that was started; ``info`` is what its file says now."""
+    """A sandbox that was started; ``info`` is the content of its file."""
 
     def __init__(self, process: Running, path: Path) -> None:
         self.process = process
@@ -66,7 +66,7 @@ class Sandbox:
             return (await stub.CancelUpdate(request, metadata=self._metadata(who), timeout=30)).cancellation
 
     async def history(self, who: str = "oncall") -> list[cpb.Cancellation]:
-        """What ListCancellations tells, newest first."""
+        """The answer of ListCancellations, newest first."""
         async with self._channel() as channel:
             stub = cancellation_service_pb2_grpc.CancellationServiceStub(channel)
             request = history_pb.ListCancellationsRequest()

@@ -49,7 +49,7 @@ class Served(Client):
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """What it has logged, parsed; raises ValueError for a line that is not JSON."""
+        """Its log events, parsed; raises ValueError for a line that is not JSON."""
         return [json.loads(line) for line in self.program.err.splitlines()]
 
     @property

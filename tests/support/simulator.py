@@ -77,11 +77,11 @@ class SimulatedEks:
         self.simulator.control.change_update({"cluster": name, "update_id": update_id, **change})
 
     def calls(self, operation: str | None = None) -> tuple[CallRecord, ...]:
-        """What was called, in order."""
+        """The calls, in order."""
         return self.simulator.calls(operation)
 
     def fault(self, operation: str = "*", **fault: Any) -> None:
-        """What is to go wrong next, as POST /_simulator/faults takes it."""
+        """Set the next faults, as POST /_simulator/faults takes them."""
         self.simulator.control.add_fault({"operation": operation, **fault})
 
     def clear_faults(self) -> None:

@@ -111,7 +111,7 @@ class Sts:
         return next((each.name for each in self.sessions if each.access_key == access_key), access_key)
 
     async def identity(self, session: Session) -> dict[str, Any]:
-        """What GetCallerIdentity says of a session's credentials."""
+        """The answer of GetCallerIdentity for a session's credentials."""
 
         def ask() -> dict[str, Any]:
             client = boto3.client(

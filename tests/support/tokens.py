@@ -1,4 +1,4 @@
-"""An issuer that signs whatever it is told to, and the pieces to forge what no issuer would sign."""
+"""An issuer that signs any claims, and the parts of forged tokens."""
 
 from __future__ import annotations
 

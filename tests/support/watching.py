@@ -1,4 +1,4 @@
-"""What a watch stands on, scripted: EKS as pollers read it, the ledger as they write to it, and records."""
+"""Scripted neighbours of a watch: EKS reads, ledger writes, and records."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def a_cancellation(
 
 
 class FakeReads:
-    """Implements ``watch.poller.Reads``: says what the test set, or raises it; counts the calls.
+    """Implements ``watch.poller.Reads``: returns or raises what the test set; counts the calls.
 
     While ``open`` is cleared, answers wait; each says what was so when its call began.
     """
@@ -124,7 +124,7 @@ class FakeRecord:
 
     @property
     def statuses(self) -> list[str | None]:
-        """What was written down, in order; None for the end of following."""
+        """The recorded observations, in order; None for the end of following."""
         return [one.update.status if one.update else None for one in self.observations]
 
 
@@ -145,7 +145,7 @@ def _observed(one: Cancellation, observation: Observation) -> Cancellation:
 
 @dataclass
 class Stream:
-    """What one watcher got, and how it ended."""
+    """The states of one watcher, and the error that ended it."""
 
     events: list[WatchEvent] = field(default_factory=list)
     ended: bool = False
@@ -166,12 +166,12 @@ class Stream:
 
     @property
     def news(self) -> list[tuple[str, str, str | None, int]]:
-        """What ``told`` has, heartbeats left out."""
+        """``told`` without heartbeats."""
         return [one for one in self.told if one[0] != WatchKind.HEARTBEAT]
 
     @property
     def statuses(self) -> list[str]:
-        """What changed, heartbeats left out."""
+        """The changes, without heartbeats."""
         return [one.update.status for one in self.events if one.kind is not WatchKind.HEARTBEAT]
 
 
@@ -216,7 +216,7 @@ class Stage:
                 await asyncio.wait((task,))
 
     async def cancelled(self, cancellation: Cancellation, answered: float | None = None) -> None:
-        """What the cancellation flow does once an outcome is committed."""
+        """Do what the cancellation flow does once an outcome is committed."""
         self.record.held.append(cancellation)
         self.watches.follow(cancellation, answered)
         await self.clock.advance()

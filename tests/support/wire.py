@@ -1,4 +1,4 @@
-"""What wire tests share: refusals read whole, parts that can be held up, and one-line calls."""
+"""Shared by wire tests: decoded refusals, parts that a test delays, and one-line calls."""
 
 from __future__ import annotations
 
@@ -42,21 +42,21 @@ class Refusal:
 
     @property
     def retry_s(self) -> float | None:
-        """What RetryInfo says, if there is one."""
+        """The delay of RetryInfo, if there is one."""
         found = self.details.get("RetryInfo")
         assert found is None or isinstance(found, error_details_pb2.RetryInfo)
         return found.retry_delay.ToTimedelta().total_seconds() if found else None
 
     @property
     def fields(self) -> dict[str, str]:
-        """What BadRequest says of each field."""
+        """The violations of BadRequest by field."""
         found = self.details.get("BadRequest", error_details_pb2.BadRequest())
         assert isinstance(found, error_details_pb2.BadRequest)
         return {violation.field: violation.description for violation in found.field_violations}
 
     @property
     def subject(self) -> str:
-        """What PreconditionFailure says that it failed for."""
+        """The violations of PreconditionFailure."""
         found = self.details["PreconditionFailure"]
         assert isinstance(found, error_details_pb2.PreconditionFailure)
         (violation,) = found.violations
@@ -108,7 +108,7 @@ async def recorded(here: Client, who: Any = None, **key: str) -> cpb.Cancellatio
 async def settled(
     here: Client, phase: cpb.CancellationPhase.ValueType, *, status: str = "", **key: str
 ) -> cpb.Cancellation:
-    """The cancellation once its record says this phase and, if given, this status of the update."""
+    """The cancellation once its record has this phase and, if given, this status of the update."""
     deadline = time.monotonic() + 60
     while (found := await recorded(here, **key)).phase != phase or status not in ("", found.update.status):
         assert time.monotonic() < deadline, f"it stays {cpb.CancellationPhase.Name(found.phase)}"
@@ -135,7 +135,7 @@ async def list_cancellable(here: Running, who: Any = None, **fields: Any) -> Any
 
 
 async def check(here: Running, cluster: str, update_id: str, who: Any = None, **fields: Any) -> Any:
-    """CheckCancelUpdate with a reason and a ticket, unless told otherwise."""
+    """CheckCancelUpdate with a reason and a ticket by default."""
     fields = {"reason": "bad AMI", "ticket": "OPS-1"} | fields
     request = pb.CheckCancelUpdateRequest(cluster=ClusterRef(name=cluster), update_id=update_id, **fields)
     return await here.updates.CheckCancelUpdate(request, metadata=who or here.oncall, timeout=80)

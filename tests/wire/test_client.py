@@ -35,7 +35,7 @@ OPTIONS = (
 
 
 class Program:
-    """A program that watches prod-1 and keeps what it is told."""
+    """A program that watches prod-1 and keeps what it gets."""
 
     def __init__(self, address: str, issuer: ThrowawayIssuer, update_id: str, **options: Any) -> None:
         self.told: list[Knowledge] = []
@@ -51,7 +51,7 @@ class Program:
                 self.told.append(known)
 
     async def knows(self, status: str) -> None:
-        """Wait until it was told of this status, or has ended."""
+        """Wait until it got this status, or has ended."""
         await until(lambda: self.task.done() or self.statuses[-1:] == [status])
         assert self.statuses[-1:] == [status], self.task
 

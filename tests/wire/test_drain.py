@@ -33,7 +33,7 @@ async def recorded(served: Served, request_id: str = "first") -> cpb.Cancellatio
 
 
 async def reached(served: Served, phase: cpb.CancellationPhase.ValueType) -> cpb.Cancellation:
-    """The cancellation, once its record says this phase."""
+    """The cancellation, once its record has this phase."""
     async with asyncio.timeout(DEADLINE_S):
         while True:
             found = await recorded(served)
@@ -43,7 +43,7 @@ async def reached(served: Served, phase: cpb.CancellationPhase.ValueType) -> cpb
 
 
 async def ending(stream: Any) -> grpc.aio.AioRpcError:
-    """How a watch ends, after whatever it still tells."""
+    """The end of a watch, after its remaining messages."""
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await read_to_the_end(stream)
     assert "RetryInfo" in details(error.value)

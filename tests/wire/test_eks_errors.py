@@ -23,7 +23,7 @@ SECRET = "text of EKS that may name anything"
 
 @dataclass(frozen=True)
 class Row:
-    """A fault at EKS, what a reading call tells of it, and what a cancel does."""
+    """A fault at EKS, and the errors of a reading call and of a cancel."""
 
     fault: dict[str, Any]
     told: tuple[str, str]
@@ -58,7 +58,7 @@ def _no_answer(**fault: Any) -> Row:
 
 
 def _foreign(body: str, **fault: Any) -> Row:
-    """What comes from somewhere else than EKS, after EKS has acted or not."""
+    """An answer of a proxy, after EKS has acted or not."""
     return _no_answer(body=body, content_type="application/json", **fault)
 
 
@@ -108,7 +108,7 @@ rows = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 
 
 def _complete(refusal: Refusal, row: Row, update_id: str) -> None:
-    """What every error of this row carries, whoever made the call."""
+    """The error of this row, for every call."""
     if "body" not in row.fault:  # else it is botocore's stand-in
         assert refusal.metadata.get("eks_code", "") == ("" if "drop" in row.fault else row.eks_code)
     assert (refusal.retry_s is not None) == (refusal.status == "RESOURCE_EXHAUSTED")

@@ -20,7 +20,7 @@ from support.simulator import SimulatedEks
 from support.wire import PRODUCTION
 
 IDLE = 1100
-# HTTP/2's preface and an empty SETTINGS frame: a client that then says nothing.
+# HTTP/2's preface and an empty SETTINGS frame: a client that then sends nothing.
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 
 

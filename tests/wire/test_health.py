@@ -38,7 +38,7 @@ class Sick:
 
 
 async def until(gateway: Running, service: str, status: int) -> None:
-    """Wait for a status, told by Watch."""
+    """Wait until Watch sends this status."""
     stub: Any = health_pb2_grpc.HealthStub(gateway.channel)
     async with asyncio.timeout(60):
         async for answer in stub.Watch(health_pb2.HealthCheckRequest(service=service)):

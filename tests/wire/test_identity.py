@@ -99,7 +99,7 @@ def later(seconds: int) -> int:
 
 
 def public_key_as_secret() -> str:
-    """HS256, with the RSA public key that everybody knows as the shared secret."""
+    """HS256, with the RSA public key as the shared secret."""
     pem = IDP.keys["rsa"].public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     return compact({"alg": "HS256", "kid": "rsa", "typ": "JWT"}, IDP.claims(now()), hmac_signer(pem))
 

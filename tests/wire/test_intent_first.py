@@ -15,7 +15,7 @@ from support.wire import PRODUCTION, recorded, refused
 
 
 def _events(path: Path) -> list[tuple[str, Any]]:
-    """What is committed by now, as any other program sees it."""
+    """The committed events, as another program sees them."""
     other = sqlite3.connect(f"file:{path / 'ledger.db'}?mode=ro", uri=True)
     try:
         return [(kind, json.loads(body)) for kind, body in other.execute("SELECT kind, body FROM events")]

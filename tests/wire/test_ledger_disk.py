@@ -38,7 +38,7 @@ async def until_ready(served: Served, *, ready: bool = True) -> None:
 
 
 async def refusal(config: Path) -> str:
-    """What `serve` prints when it does not start."""
+    """The output of a `serve` that does not start."""
     async with program(*eksgateway("serve", "--config", str(config)), env=AWS) as running:
         assert await running.end() == 1, running.out
         assert "Traceback" not in running.err

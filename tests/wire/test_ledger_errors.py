@@ -116,7 +116,7 @@ async def test_unrecorded_outcome_is_recorded_later(tmp_path: Path) -> None:
         eks.advance(121)
         found = await settled(gateway, cpb.CANCELLATION_PHASE_CANCELLED, request_id="first")
         assert found.HasField("forward_time")
-        assert found.phase_reason != OBSERVED  # the late outcome says that it was answered
+        assert found.phase_reason != OBSERVED  # the late outcome is an answer
         assert len(eks.calls("CancelUpdate")) == 1
 
 

@@ -178,7 +178,7 @@ async def test_page_token_reveals_no_hidden_name(gateway: Running) -> None:
 
 
 async def test_pages_are_stable_while_clusters_come_and_go(start: Start, eks: SimulatedEks) -> None:
-    """What exists throughout is returned once."""
+    """Each update that exists throughout is returned once."""
     async with start(watch={"facts_max_age_s": 0.001}) as gateway:
         expected = seeded(eks, 2)
         first = await list_cancellable(gateway, gateway.oncall, page_size=1)

@@ -73,7 +73,7 @@ async def test_saved_policy_data_is_in_force_within_seconds(gateway: Running, ek
 
 @asynccontextmanager
 async def asking(gateway: Running, update_id: str) -> AsyncIterator[list[tuple[str, bool]]]:
-    """Clients that ask all the time whether they may cancel; what they were told, by which revision."""
+    """Clients that check all the time; their decisions and revisions."""
     told: list[tuple[str, bool]] = []
 
     async def ask() -> None:
@@ -118,7 +118,7 @@ async def test_sighup_reloads_and_faulty_data_changes_nothing(tmp_path: Path, ek
         def events(name: str) -> list[dict[str, Any]]:
             return [each for each in served.lines if each["event"] == name]
 
-        served.process.send_signal(signal.SIGHUP)  # nothing has changed, and it says so
+        served.process.send_signal(signal.SIGHUP)  # logged, though nothing has changed
         await eventually(lambda: len(events("policy.loaded")) == 2)
         first, again = events("policy.loaded")
         assert again["revision"] == first["revision"]

@@ -68,7 +68,7 @@ async def certified(tmp_path: Path, eks: SimulatedEks) -> AsyncIterator[Certifie
 PASSED = "EKS_NOT_FOUND"  # the call came through to the update that does not exist
 REFUSED_BY_HANDSHAKE = "handshake: UNAVAILABLE"
 
-# By token and certificate: what each listener says.
+# The result of each listener, by token and certificate.
 MATRIX: dict[tuple[str, str], dict[str, str]] = {
     ("good", "good"): {"jwt": PASSED, "mtls": PASSED, "both": PASSED},
     ("good", "foreign"): {"jwt": PASSED, "mtls": "CREDENTIALS_INVALID", "both": "CREDENTIALS_INVALID"},

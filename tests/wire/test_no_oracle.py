@@ -16,7 +16,7 @@ from support.wire import PRODUCTION, recorded, refused
 
 EXISTING, UPDATE = "prod-1", "11111111-2222-3333-4444-555555555555"
 
-# What a caller may write: each variant differs from the existing update in one way.
+# Requests of a caller: each variant differs from the existing update in one way.
 VARIANTS: dict[str, dict[str, Any]] = {
     "existing": {},
     "update-missing": {"update_id": "99999999-2222-3333-4444-555555555555"},

@@ -270,7 +270,7 @@ async def test_joined_call_goes_on_when_the_first_client_leaves(crossing: tuple[
 
 
 class LateCommit:
-    """A ledger whose first intent is told as not committed, and is committed after all, later."""
+    """A ledger that reports its first intent as not committed, and commits it later."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -340,5 +340,5 @@ async def test_joined_cancel_is_not_denied_for_the_first_calls_watch(
 
 def _waiting(gateway: Running) -> int:
     """How many calls wait for a flight."""
-    flights = gateway.gateway.cancellations._flights  # noqa: SLF001  nobody else is told who waits
+    flights = gateway.gateway.cancellations._flights  # noqa: SLF001  not visible otherwise
     return sum(flight.waiting for flight in flights.values())

@@ -17,7 +17,7 @@ from support.simulator import SimulatedEks
 
 
 def causes(logs: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """What was logged about the policy's answers, in order."""
+    """The log events about the policy's answers, in order."""
     kinds = ("policy.cannot_answer", "policy.answers")
     return [(each["event"], each.get("reason", "")) for each in logs if each["event"] in kinds]
 

@@ -42,7 +42,7 @@ async def test_path_that_is_not_utf8_is_refused(gateway: Running, path: str | by
     assert await serves(gateway)
 
 
-# What the gateway sees, it answers; core answers the rest without an ErrorInfo: see README's Limits.
+# Core answers the others without an ErrorInfo: see docs/connections.md.
 ANSWERED: dict[str, tuple[dict[str, Any], str, str]] = {
     "another content type": ({"content_type": "text/plain"}, "16", "CREDENTIALS_MISSING"),
     "no content type": ({"content_type": ""}, "16", "CREDENTIALS_MISSING"),

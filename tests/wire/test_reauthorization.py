@@ -51,7 +51,7 @@ def cancel_and_watch(here: Running, update_id: str, who: Any) -> Any:
 
 
 async def first_state(stream: Any) -> Any:
-    """What the stream tells of the update first."""
+    """The first state of the stream."""
     message = await stream.read()
     if isinstance(message, pb.CancelUpdateAndWatchResponse):
         message = (await stream.read()).watch

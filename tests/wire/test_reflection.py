@@ -16,7 +16,7 @@ from support.simulator import SimulatedEks
 
 
 async def services(gateway: Running, service: str, metadata: tuple[tuple[str, str], ...] = ()) -> set[str]:
-    """What ListServices tells; raises what came back."""
+    """The answer of ListServices; raises its error."""
     method = gateway.channel.stream_stream(
         f"/{service}/ServerReflectionInfo",
         request_serializer=pb.ServerReflectionRequest.SerializeToString,

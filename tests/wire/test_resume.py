@@ -26,7 +26,7 @@ REFUSED = ("INVALID_ARGUMENT", "RESUME_TOKEN_INVALID")
 
 @asynccontextmanager
 async def resumed(here: Running, update_id: str, token: str, who: Any = None) -> AsyncIterator[Any]:
-    """A stream on prod-1 that goes on where the token says, as the viewer."""
+    """A stream on prod-1 that resumes from the token, as the viewer."""
     stream = here.watch("prod-1", update_id, who or here.viewer, resume_token=token)
     try:
         yield stream
@@ -54,7 +54,7 @@ async def watched(here: Running, update_id: str, *statuses: str) -> str:
 
 
 def forged(update_id: str, sequence: int, *, final: bool = False) -> str:
-    """A token that only somebody who read the code could have made."""
+    """A token forged with knowledge of the code."""
     ref = UpdateRef(ClusterRef(ACCOUNT, REGION, "prod-1"), update_id)
     return encode(ref, ResumePosition(sequence, b"?" * 16, final=final))
 
@@ -126,7 +126,7 @@ async def test_watch_resumes_on_another_replica(tmp_path: Path, eks: SimulatedEk
         assert (await theirs.read()).update.status == "InProgress"
         token = await watched(here, update_id, "Cancelling")
         async with resumed(there, update_id, token) as stream:
-            # It still believes InProgress, and looks again before it tells anything.
+            # Its state is InProgress, and it polls before it sends anything.
             assert (await theirs.read()).update.status == "Cancelling"
             eks.set_update("prod-1", update_id, status="Cancelled")
             assert await news(stream) == (FINAL, 3, "Cancelled")

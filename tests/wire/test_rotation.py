@@ -31,7 +31,7 @@ class Hurried(SystemClock):
 
 
 class Load:
-    """Clients that call without a pause; what any of them was told that is no answer is in ``lost``."""
+    """Clients that call without a pause; ``lost`` has each error that is not an answer."""
 
     def __init__(self, gateway: Running, update_id: str) -> None:
         self.address = gateway.gateway.listeners[0].address

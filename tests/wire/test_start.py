@@ -31,7 +31,7 @@ def change(place: Place, **sections: Any) -> None:
 
 
 async def refusal(config: Path) -> str:
-    """What `serve` says on standard error when it does not start."""
+    """The standard error of a `serve` that does not start."""
     async with program(*eksgateway("serve", "--config", str(config)), env=AWS) as running:
         assert await running.end() == 1
         assert running.out == ""

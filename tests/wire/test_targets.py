@@ -29,7 +29,7 @@ WHY = {"reason": "bad AMI", "ticket": "OPS-1"}
 
 
 def data(**where: list[str]) -> dict[str, Any]:
-    """The usual grants, in all targets and one account that is not configured, unless told otherwise."""
+    """The usual grants, in all targets and in one unconfigured account, by default."""
     everywhere = {"accounts": [ACCOUNT, OTHER_ACCOUNT, NOT_CONFIGURED], "regions": [REGION, OTHER_REGION]}
     found = copy.deepcopy(POLICY_DATA)
     for grant in found["eksgateway"]["grants"]:

@@ -19,7 +19,7 @@ from support.gateway import Running, info, running, until
 from support.logs import capture_logs
 from support.simulator import SimulatedEks
 
-WRITE_TIMEOUT_S = 6.0  # long enough for a loaded machine to tell it from a change that waits
+WRITE_TIMEOUT_S = 6.0  # longer than a change waits on a loaded machine
 
 
 @asynccontextmanager
