@@ -18,8 +18,7 @@ from eksgateway.cancellation import Cancellations
 from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
 from eksgateway.eks.budget import Budget, Lane
-from eksgateway.eks.budgeted import Budgeted
-from eksgateway.eks.measured import MeasuredEks
+from eksgateway.eks.budgeted import BudgetedEks
 from eksgateway.eks.protocol import Eks
 from eksgateway.eks.shared import SharedReads
 from eksgateway.identity.demand import demanded
@@ -139,13 +138,17 @@ class Gateway:
         log.info("gateway.stopped")
 
 
-def build_server(
-    settings: Settings, *, policy: PolicyEngine, eks: Eks, ledger: Ledger, clock: Clock
+def build_server(  # noqa: PLR0913  the parts that are opened elsewhere
+    settings: Settings,
+    *,
+    policy: PolicyEngine,
+    eks: Eks,
+    ledger: Ledger,
+    metrics: Metrics,
+    clock: Clock,
 ) -> Gateway:
     """Wire the parts together; nothing is opened, bound or started."""
     home = settings.eks.home
-    metrics = Metrics()
-    eks = MeasuredEks(eks, metrics.count_eks_call)
     decisions = Decisions(policy, ledger.record_denial)
     budget = Budget(settings.eks.calls_per_s, clock, settings.eks.threads)
     reads = SharedReads(eks, budget, clock)
@@ -157,7 +160,7 @@ def build_server(
 
     cancellations = Cancellations(
         decisions=decisions,
-        eks=Budgeted(eks, budget, Lane.CANCEL),
+        eks=BudgetedEks(eks, budget, Lane.CANCEL),
         ledger=ledger,
         follow=follow,
         metrics=metrics,
@@ -187,7 +190,7 @@ def build_server(
     updates = UpdateService(
         decisions=decisions,
         cancellations=cancellations,
-        eks=Budgeted(eks, budget, Lane.ASK),
+        eks=BudgetedEks(eks, budget, Lane.ASK),
         reads=reads,
         cancellable_updates=cancellable_updates,
         watches=watches,

@@ -16,7 +16,7 @@ from eksgateway import errors, phases
 from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
 from eksgateway.eks.arn import verify_arn
-from eksgateway.eks.protocol import Eks
+from eksgateway.eks.budgeted import BudgetedEks
 from eksgateway.ledger.protocol import Ledger
 from eksgateway.logs import Log
 from eksgateway.metrics import Metrics
@@ -85,7 +85,7 @@ class Cancellations:
         self,
         *,
         decisions: Decisions,
-        eks: Eks,
+        eks: BudgetedEks,
         ledger: Ledger,
         follow: Callable[[Cancellation, float | None], None],
         metrics: Metrics,

@@ -53,9 +53,11 @@ async def open_gateway(settings: Settings, clock: Clock | None = None) -> Gatewa
 
         from eksgateway.app import build_server  # noqa: PLC0415 - imported by _open_ledger
         from eksgateway.eks.adapter import BotoEks  # noqa: PLC0415 - likewise
+        from eksgateway.metrics import Metrics  # noqa: PLC0415 - likewise
 
-        eks = BotoEks(settings.eks, clock)
-        gateway = build_server(settings, policy=policy, eks=eks, ledger=ledger, clock=clock)
+        metrics = Metrics()
+        eks = BotoEks(settings.eks, clock, count=metrics.count_eks_call)
+        gateway = build_server(settings, policy=policy, eks=eks, ledger=ledger, metrics=metrics, clock=clock)
         gateway.warm = lambda: _warm(eks)
         gateway.checks["credentials"] = eks.check
         opened.pop_all()
@@ -71,7 +73,7 @@ async def _open_ledger(settings: LedgerSettings, clock: Clock) -> Ledger:
 
 
 async def _warm(eks: BotoEks) -> None:
-    from eksgateway.eks.adapter import lasting  # noqa: PLC0415 - imported by now
+    from eksgateway.eks.adapter import is_permanent  # noqa: PLC0415 - imported by now
 
     try:
         async with asyncio.timeout(_WARM_S):
@@ -79,7 +81,7 @@ async def _warm(eks: BotoEks) -> None:
     except TimeoutError:
         log.warning("eks.credentials_failed", detail=f"no credentials within {_WARM_S:g} s of the start")
     except UpstreamCredentials as exc:
-        if not lasting(exc):
+        if not is_permanent(exc):
             return  # it serves, and is not ready while the check of credentials fails
         raise StartError(
             f"AWS credentials cannot be used ({exc.detail}): give the process a role, or set"

@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 from botocore.credentials import ReadOnlyCredentials
 
-from eksgateway.eks.adapter import BotoEks, lasting
+from eksgateway.eks.adapter import BotoEks, is_permanent
 from eksgateway.eks.credentials import DUE_S, ENDING_S, Found, Kept
 from eksgateway.errors import UpstreamCredentials
 from eksgateway.model import UpdateRef
@@ -108,7 +108,7 @@ async def test_a_token_file_that_cannot_be_used(
     with capture_logs() as logs:
         with pytest.raises(UpstreamCredentials) as raised:
             await eks.warm()
-        assert not lasting(raised.value)
+        assert not is_permanent(raised.value)
         assert not await ready(eks)
         error = await refused(eks, ref)
         assert str(file) not in error.message + str(error.metadata)
@@ -221,7 +221,7 @@ async def test_profiles_that_give_no_credentials(
     eks = make_eks(credentials=boto3.Session())
     with pytest.raises(UpstreamCredentials) as raised:
         await eks.warm()
-    assert lasting(raised.value) == stays
+    assert is_permanent(raised.value) == stays
     assert "canary" not in (await refused(eks, rollback(simulated))).detail
     assert not await ready(eks)
 

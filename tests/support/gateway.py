@@ -22,6 +22,7 @@ from eksgateway.clock import Clock, SystemClock
 from eksgateway.eks.adapter import BotoEks
 from eksgateway.ledger.protocol import Ledger
 from eksgateway.ledger.sql_ledger import open_ledger
+from eksgateway.metrics import Metrics
 from eksgateway.policy.engine import PolicyEngine
 from eksgateway.policy.factory import open_engine
 from eksgateway.sandbox.issuer import ThrowawayIssuer
@@ -183,11 +184,13 @@ async def running(
     (path / "data.yaml").write_text(yaml.safe_dump(copy.deepcopy(data or POLICY_DATA)))
     settings = settings_for(path, eks.url, issuer, **sections)
     ledger: Ledger = wrap_ledger(await open_ledger(settings.ledger, clock))
+    metrics = Metrics()
     gateway = build_server(
         settings,
         policy=wrap_policy(policy or await open_engine(settings.policy, clock)),
-        eks=wrap_eks(BotoEks(settings.eks, clock, aws_session())),
+        eks=wrap_eks(BotoEks(settings.eks, clock, aws_session(), metrics.count_eks_call)),
         ledger=ledger,
+        metrics=metrics,
         clock=clock,
     )
     try:

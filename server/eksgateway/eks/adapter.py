@@ -1,12 +1,12 @@
-"""``Eks`` over boto3: check the names, make the call on a worker thread, translate what comes back."""
+"""Calls EKS through boto3: checks the names, makes the call on a worker thread, translates the answer."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from eksgateway.clock import Clock
 from eksgateway.eks.clients import Clients
@@ -33,28 +33,35 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# botocore sends an empty name as `/updates/`, and `..` unescaped.
+_PATH_SEGMENT: Final = re.compile(r"[0-9A-Za-z_-]{1,100}")
 
-def lasting(error: UpstreamCredentials) -> bool:
-    """Whether credentials are missing for a setting of the AWS SDK that cannot be used, and stays so."""
+
+def is_permanent(error: UpstreamCredentials) -> bool:
+    """Whether credentials are missing because of a setting of the AWS SDK, which no retry mends."""
     return isinstance(error.__cause__, MISCONFIGURED)
 
 
-# botocore sends an empty name as `/updates/` and `..` unescaped: neither may come as far as that.
-_PATH_SEGMENT = re.compile(r"[0-9A-Za-z_-]{1,100}")
-
-
 class BotoEks:
-    """EKS in every target of the settings; ``session`` brings the gateway's own credentials, the default
-    chain finds them otherwise.
+    """Implements ``protocol.Eks`` for every target of the settings. Belongs to one event loop.
 
-    Implements ``protocol.Eks``. Belongs to one event loop.
+    ``session`` brings the gateway's own credentials; without it, boto3's default chain finds them.
+    ``count`` is called with the operation and the result of each call: ``ok``, ``abandoned``, or the error's
+    reason.
     """
 
-    def __init__(self, settings: EksSettings, clock: Clock, session: boto3.Session | None = None) -> None:
+    def __init__(
+        self,
+        settings: EksSettings,
+        clock: Clock,
+        session: boto3.Session | None = None,
+        count: Callable[[str, str], None] = lambda _operation, _result: None,
+    ) -> None:
         self._home = settings.home
+        self._count = count
         self._gate = SendGate(clock)
         self._clients = Clients(settings, self._gate, clock, session)
-        # One pool for each, so that an endpoint that hangs holds no other target's threads.
+        # One pool per target, so that an endpoint that hangs holds no other target's threads.
         self._threads = {
             each.target: Threads(settings.threads, settings.waiting) for each in settings.targets
         }
@@ -62,32 +69,32 @@ class BotoEks:
         self._renewing: asyncio.Task[None] | None = None
 
     async def warm(self) -> None:
-        """Load boto3, make the home target's clients, get the gateway's credentials: no call waits for it.
+        """Load boto3, make the home target's clients and get the gateway's credentials.
 
-        Raises UpstreamCredentials when there are none; ``lasting`` tells whether that mends by itself.
+        Raises UpstreamCredentials if there are none; see ``is_permanent``.
         """
 
         def work() -> None:
             try:
                 self._clients.renew(self._home)
             finally:
-                self._clients.tell()
+                self._clients.log_targets()
 
         await self._threads[self._home].read(lambda: _call("warm", work, lambda: EksNotReached))
 
     async def check(self) -> None:
-        """Raise UpstreamCredentials while the gateway cannot get its own credentials for the home target.
+        """Raise UpstreamCredentials while the gateway has no credentials of its own for the home target.
 
-        Waits for nothing: what is due is asked for on a thread of its own, and the last attempt counts.
+        Does not wait: renewal runs on a thread of its own, and the last attempt counts.
         """
-        if self._clients.due(self._home) and (self._renewing is None or self._renewing.done()):
+        if self._clients.is_due(self._home) and (self._renewing is None or self._renewing.done()):
             self._renewing = asyncio.create_task(self._renew())
-        fault = self._clients.fault(self._home)
-        if fault is not None:
-            raise fault
+        error = self._clients.credentials_error(self._home)
+        if error is not None:
+            raise error
 
     async def _renew(self) -> None:
-        with contextlib.suppress(GatewayError):  # which ``check`` raises
+        with contextlib.suppress(GatewayError):  # ``check`` raises it
             await self._renewals.read(lambda: self._clients.renew(self._home))
 
     def serves(self, cluster: ClusterRef) -> bool:
@@ -97,9 +104,7 @@ class BotoEks:
     async def list_clusters(
         self, target: Target, page_size: int, page_token: str
     ) -> tuple[tuple[str, ...], str]:
-        """ListClusters: cluster names, and EKS's token of the next page (empty after the last)."""
-        if not self._clients.serves(target):
-            raise TargetNotConfigured
+        """ListClusters: cluster names and the token of the next page (empty after the last)."""
 
         def page(eks: EKSClient) -> tuple[tuple[str, ...], str]:
             if page_token:
@@ -114,29 +119,32 @@ class BotoEks:
         self, cluster: ClusterRef, *, on_behalf_of: Caller | None = None
     ) -> ClusterFacts:
         """DescribeCluster."""
-        name = self._checked(cluster)
+        name = cluster.name
         return await self._read(
             "DescribeCluster",
             cluster.target,
             on_behalf_of,
             lambda eks: to_cluster(eks.describe_cluster(name=name), name),
+            name,
         )
 
     async def describe_update(self, ref: UpdateRef, *, on_behalf_of: Caller | None = None) -> Update:
         """DescribeUpdate, for cluster updates."""
-        name, update_id = self._checked(ref.cluster), _segment(ref.update_id)
+        name, update_id = ref.cluster.name, ref.update_id
         return await self._read(
             "DescribeUpdate",
-            ref.cluster.target,
+            ref.target,
             on_behalf_of,
             lambda eks: to_update(eks.describe_update(name=name, updateId=update_id), update_id),
+            name,
+            update_id,
         )
 
     async def list_updates(
         self, cluster: ClusterRef, page_size: int, page_token: str
     ) -> tuple[tuple[str, ...], str]:
-        """ListUpdates: update ids, and EKS's token of the next page (empty after the last)."""
-        name = self._checked(cluster)
+        """ListUpdates: update ids and the token of the next page (empty after the last)."""
+        name = cluster.name
 
         def page(eks: EKSClient) -> tuple[tuple[str, ...], str]:
             if page_token:
@@ -145,13 +153,13 @@ class BotoEks:
                 answer = eks.list_updates(name=name, maxResults=page_size)
             return to_page(answer, "updateIds")
 
-        return await self._read("ListUpdates", cluster.target, None, page)
+        return await self._read("ListUpdates", cluster.target, None, page, name)
 
     async def cancel_update(
         self, ref: UpdateRef, *, on_behalf_of: Caller, token: str, send_before: float
     ) -> Update:
-        """CancelUpdate, once on the wire. A caller that is cancelled does not stop the thread's work."""
-        target, name, update_id = ref.cluster.target, self._checked(ref.cluster), _segment(ref.update_id)
+        """CancelUpdate, sent once. The thread finishes its work even if the caller is cancelled."""
+        target, name, update_id = ref.target, ref.cluster.name, ref.update_id
 
         def cancel() -> Update:
             with self._clients.acting_for(on_behalf_of, target) as eks:
@@ -159,46 +167,66 @@ class BotoEks:
                 return to_update(answer, update_id)
 
         def send() -> Update:
-            with self._gate.until(send_before) as sending:
+            with self._gate.open_until(send_before) as sending:
                 return _call("CancelUpdate", cancel, lambda: EksNoAnswer if sending.sent else EksNotReached)
 
-        return await self._threads[target].cancel(send)
+        with self._counting("CancelUpdate"):
+            self._check(target, name, update_id)
+            return await self._threads[target].cancel(send)
 
     async def close(self) -> None:
-        """Wait a moment for calls on the wire, then leave them behind."""
+        """Wait briefly for running calls, then leave them behind."""
         if self._renewing is not None:
             self._renewing.cancel()
         await asyncio.gather(*(threads.close() for threads in (*self._threads.values(), self._renewals)))
         self._clients.close()
 
     async def _read(
-        self, operation: str, target: Target, caller: Caller | None, read: Callable[[EKSClient], T]
+        self,
+        operation: str,
+        target: Target,
+        caller: Caller | None,
+        read: Callable[[EKSClient], T],
+        *names: str,
     ) -> T:
         def work() -> T:
             with self._clients.acting_for(caller, target) as eks:
                 return read(eks.reads)
 
-        threads = self._threads[target]
-        run = threads.read if caller is None else threads.look
-        return await run(lambda: _call(operation, work, lambda: EksUnavailable))
+        with self._counting(operation):
+            self._check(target, *names)
+            threads = self._threads[target]
+            run = threads.read if caller is None else threads.look
+            return await run(lambda: _call(operation, work, lambda: EksUnavailable))
 
-    def _checked(self, cluster: ClusterRef) -> str:
-        if not self.serves(cluster):
+    def _check(self, target: Target, *names: str) -> None:
+        """Raise an error unless the target is configured and each name is safe in a URL's path."""
+        if not self._clients.serves(target):
             raise TargetNotConfigured
-        return _segment(cluster.name)
+        if not all(_PATH_SEGMENT.fullmatch(name) for name in names):
+            raise EksInvalidParameter("EKS has no such cluster name or update id; nothing was sent.")
 
-
-def _segment(name: str) -> str:
-    if not _PATH_SEGMENT.fullmatch(name):
-        raise EksInvalidParameter("EKS has no such cluster name or update id; nothing was sent.")
-    return name
+    @contextlib.contextmanager
+    def _counting(self, operation: str) -> Iterator[None]:
+        result = "INTERNAL"
+        try:
+            yield
+            result = "ok"
+        except GatewayError as exc:
+            result = exc.reason
+            raise
+        except asyncio.CancelledError:
+            result = "abandoned"
+            raise
+        finally:
+            self._count(operation, result)
 
 
 def _call(operation: str, call: Callable[[], T], lost: Callable[[], type[EksError]]) -> T:
-    """Make a blocking call; whatever botocore raises comes out as a leaf of EksError."""
+    """Make a blocking call. Raises a leaf of EksError for anything that botocore raises."""
     try:
         return call()
     except GatewayError:
-        raise  # the gate's
+        raise  # from the gate or the credentials
     except Exception as exc:
         raise translate(exc, operation, lost()) from exc

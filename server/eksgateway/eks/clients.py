@@ -170,14 +170,14 @@ class Clients:
                 pair = self._pairs[target] = self._make(self._targets[target])
             return pair
 
-    def fault(self, target: Target) -> UpstreamCredentials | None:
+    def credentials_error(self, target: Target) -> UpstreamCredentials | None:
         """Why the gateway has no credentials for its own calls in a target, if it has none. Asks nobody."""
         own = self._own(target)
         if not own:
             return UpstreamCredentials(detail="credentials: they have not been looked for")
         return next((fault for each in own if (fault := each.fault) is not None), None)
 
-    def due(self, target: Target) -> bool:
+    def is_due(self, target: Target) -> bool:
         """Whether the gateway's own credentials there are to be asked for now."""
         own = self._own(target)
         return not own or any(each.due for each in own)
@@ -187,7 +187,7 @@ class Clients:
         with self.acting_for(None, target):
             pass
 
-    def tell(self) -> None:
+    def log_targets(self) -> None:
         """Log how each target is reached, and as whom as far as that is known."""
         for target, settings in self._targets.items():
             known = {"account": target.account_id, "region": target.region, "role": settings.role_arn}
@@ -195,7 +195,7 @@ class Clients:
                 pair, own = self.of(target), self._loaded().own
                 known["endpoint"] = pair.reads.meta.endpoint_url
                 known |= {"credentials": own.identity, "session": pair.role.own.identity if pair.role else ""}
-                known["fault"] = getattr(self.fault(target), "detail", "")
+                known["fault"] = getattr(self.credentials_error(target), "detail", "")
             except Exception as exc:  # noqa: BLE001 - a call to that target will fail with it
                 known["fault"] = type(exc).__name__
             log.info("eks.target", **{name: value for name, value in known.items() if value})

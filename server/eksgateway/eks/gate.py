@@ -33,7 +33,7 @@ class SendGate:
         self._thread = threading.local()
 
     @contextmanager
-    def until(self, before: float) -> Iterator[Sending]:
+    def open_until(self, before: float) -> Iterator[Sending]:
         """Let one cancel of this thread through before a monotonic time."""
         self._thread.sending = sending = Sending(before)
         try:

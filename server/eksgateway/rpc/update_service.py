@@ -13,7 +13,7 @@ from eksgateway.cancellation import Asked, Cancellations
 from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
 from eksgateway.eks.arn import verify_arn
-from eksgateway.eks.budgeted import Budgeted
+from eksgateway.eks.budgeted import BudgetedEks
 from eksgateway.eks.shared import SharedReads
 from eksgateway.errors import EksNotFound, GatewayError, TargetNotConfigured
 from eksgateway.model import (
@@ -50,7 +50,7 @@ class UpdateService:
         *,
         decisions: Decisions,
         cancellations: Cancellations,
-        eks: Budgeted,
+        eks: BudgetedEks,
         reads: SharedReads,
         cancellable_updates: CancellableUpdates,
         watches: Watches,
