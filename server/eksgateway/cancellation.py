@@ -32,6 +32,7 @@ from eksgateway.model import (
     OutcomeKind,
     Phase,
     Update,
+    UpdateRef,
 )
 from eksgateway.policy.question import Question
 
@@ -42,15 +43,26 @@ _RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One call's cancel, admitted at stage request. ``also`` is decided before the intent too."""
+class CancelCall:
+    """One call's cancel, allowed at stage request. ``also`` are actions that the intent needs allowed too."""
 
-    caller: Caller
-    request: CancelRequest
+    question: Question
+    ref: UpdateRef
     request_id: str
-    method: str
-    decision_id: str
     also: tuple[Action, ...] = ()
+
+    @property
+    def caller(self) -> Caller:
+        return self.question.caller
+
+    @property
+    def request(self) -> CancelRequest:
+        return CancelRequest(self.ref, self.question.justification)
+
+    def demands_as(self, other: CancelCall) -> bool:
+        """Whether both ask for the same, with the same credentials."""
+        question = replace(self.question, decision_id=other.question.decision_id, time=other.question.time)
+        return replace(self, question=question) == other
 
 
 @dataclass(slots=True)
@@ -60,18 +72,18 @@ class _Flight:
     Until ``intent_id`` is set it may be abandoned; afterwards it is finished, whoever is gone.
     """
 
-    asked: Asked
+    asked: CancelCall
     task: asyncio.Task[Cancellation] = field(init=False)
     waiting: int = 0
     intent_id: str = ""
 
-    def speaks_for(self, asked: Asked) -> bool:
+    def speaks_for(self, asked: CancelCall) -> bool:
         """Whether its end is this call's too. A leader that failed before the intent, and asked with
         other credentials or for more, does not speak for those who joined: one of them takes over.
         """
         if self.intent_id or self.task.exception() is None:
             return True
-        return replace(self.asked, decision_id=asked.decision_id) == asked
+        return self.asked.demands_as(asked)
 
 
 class Cancellations:
@@ -105,7 +117,7 @@ class Cancellations:
         self._call_timeout = call_timeout
         self._flights: dict[tuple[str, str], _Flight] = {}
 
-    async def cancel(self, asked: Asked) -> Cancellation:
+    async def cancel(self, asked: CancelCall) -> Cancellation:
         """Cancel, or join or repeat the same request. Raises GatewayError leaves as api.md's table says."""
         deadline = self._clock.monotonic() + self._call_timeout
         key = (asked.caller.id, asked.request_id)
@@ -137,7 +149,7 @@ class Cancellations:
 
     # -- One flight, shared by all calls with its request_id ------------------------------------
 
-    def _take_off(self, key: tuple[str, str], asked: Asked) -> _Flight:
+    def _take_off(self, key: tuple[str, str], asked: CancelCall) -> _Flight:
         flight = _Flight(asked)
         flight.task = asyncio.create_task(self._fly(flight))
         self._flights[key] = flight
@@ -193,9 +205,9 @@ class Cancellations:
 
     # -- Decide ---------------------------------------------------------------------------------
 
-    async def _look(self, asked: Asked) -> tuple[ClusterFacts, Update]:
+    async def _look(self, asked: CancelCall) -> tuple[ClusterFacts, Update]:
         """The cluster and the update as they are now, and certainly those that were decided."""
-        ref = asked.request.ref
+        ref = asked.ref
         if not self._eks.serves(ref.cluster):
             raise errors.TargetNotConfigured
         who = asked.caller
@@ -205,26 +217,17 @@ class Cancellations:
             raise errors.TargetMismatch(detail=f"decided {ref}, reached {update.id}")
         return cluster, update
 
-    async def _decide(self, asked: Asked, cluster: ClusterFacts, update: Update, now: datetime) -> Decision:
+    async def _decide(
+        self, asked: CancelCall, cluster: ClusterFacts, update: Update, now: datetime
+    ) -> Decision:
         """The policy's explicit yes to this exact request, with live facts."""
-        question = Question(
-            caller=asked.caller,
-            action=Action.CANCEL,
-            cluster=asked.request.ref.cluster,
-            method=asked.method,
-            decision_id=asked.decision_id,
-            time=now,
-            reason=asked.request.reason,
-            ticket=asked.request.ticket,
-            facts=cluster,
-            update=update,
-        )
+        question = replace(asked.question, cluster=asked.ref.cluster, time=now, facts=cluster, update=update)
         for action in asked.also:
             await self._require(replace(question, action=action), asked)
         return await self._require(question, asked)
 
-    async def _require(self, question: Question, asked: Asked) -> Decision:
-        update_id = asked.request.ref.update_id
+    async def _require(self, question: Question, asked: CancelCall) -> Decision:
+        update_id = asked.ref.update_id
         return await self._decisions.require(
             question, cancels=True, update_id=update_id, request_id=asked.request_id
         )
@@ -233,7 +236,7 @@ class Cancellations:
 
     def _intent(  # noqa: PLR0913  each is a part of it
         self,
-        asked: Asked,
+        asked: CancelCall,
         cluster: ClusterFacts,
         update: Update,
         decision: Decision,
@@ -251,7 +254,7 @@ class Cancellations:
             decision=decision,
             token=kept.intent.token if kept else self._new_id(),
             time=self._clock.now(),
-            method=asked.method,
+            method=asked.question.method,
             decision_time=decided,
         )
 
@@ -383,7 +386,7 @@ def recorded_result(cancellation: Cancellation) -> Cancellation:
     return cancellation
 
 
-def _reused(asked: Asked) -> errors.RequestIdReused:
+def _reused(asked: CancelCall) -> errors.RequestIdReused:
     return errors.RequestIdReused(metadata={"request_id": asked.request_id})
 
 

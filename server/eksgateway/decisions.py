@@ -85,9 +85,7 @@ class Decisions:
                 time=question.time,
                 request_id=request_id,
                 caller=question.caller,
-                request=CancelRequest(
-                    UpdateRef(question.cluster, update_id), question.reason, question.ticket
-                ),
+                request=CancelRequest(UpdateRef(question.cluster, update_id), question.justification),
                 decision=decision,
                 stage=question.stage,
                 policy_input=question.to_input(),

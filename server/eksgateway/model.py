@@ -9,7 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
+
+INLINE: Final = {"inline": True}
+"""Metadata of a field whose members the ledger stores as members of the object that holds it."""
 
 
 class Action(StrEnum):
@@ -162,12 +165,26 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Justification:
+    """Why a caller cancels, in the caller's own words. The policy may require any of these texts.
+
+    A new member needs a field of the same name in the protos, a length in ``rpc.fields`` and a property
+    in policies/schemas/input.json.
+    """
+
+    reason: str = ""
+    ticket: str = ""
+
+
+NO_JUSTIFICATION: Final = Justification()
+
+
+@dataclass(frozen=True, slots=True)
 class CancelRequest:
-    """What a caller asked for; equality is what "same parameters" means for a repeated request_id."""
+    """A cancel's parameters. Two calls with one request_id must have equal ones."""
 
     ref: UpdateRef
-    reason: str
-    ticket: str
+    justification: Justification = field(default=NO_JUSTIFICATION, metadata=INLINE)
 
 
 @dataclass(frozen=True, slots=True)

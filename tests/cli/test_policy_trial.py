@@ -377,7 +377,7 @@ async def test_a_cancel_is_decided_again_at_the_time_of_its_decision(tmp_path: P
     where = model.ClusterRef("111122223333", "us-east-1", "staging-1")
     recorded = intent(
         caller=caller("jwt:test:oncall", "test:oncall"),
-        request=model.CancelRequest(model.UpdateRef(where, "u-1"), "", ""),
+        request=model.CancelRequest(model.UpdateRef(where, "u-1")),
         decision_time=edge - moment,
         time=edge + moment,
     )

@@ -36,7 +36,7 @@ async def main(path: Path) -> None:
     take_every_descriptor()
 
     async def use(name: str) -> bool:
-        request = CancelRequest(ref(name), "", "")
+        request = CancelRequest(ref(name))
         written = await ledger.commit_intent(intent(name, request=request))
         await ledger.record_outcome(written.id, outcome(update=update(id=name)))
         await ledger.record_observation(ref(name), observation(update("Cancelled", id=name)))

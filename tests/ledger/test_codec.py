@@ -12,7 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eksgateway.ledger.codec import CodecError, decode, encode, format_time
-from eksgateway.model import Decision, Denial, Intent, Observation, Outcome, Update
+from eksgateway.model import (
+    CancelRequest,
+    ClusterRef,
+    Decision,
+    Denial,
+    Intent,
+    Justification,
+    Observation,
+    Outcome,
+    Update,
+    UpdateRef,
+)
 from support.records import intent
 
 _JSON = st.recursive(
@@ -109,3 +120,14 @@ def test_other_texts_are_refused(text: str) -> None:
 def test_a_member_added_later_takes_its_default() -> None:
     """Records of an older gateway stay readable when the model has grown."""
     assert decode(Decision, '{"decision_id":"d"}') == Decision("d")
+
+
+def test_an_inline_member_is_stored_flat() -> None:
+    """A justification's texts stand beside the request's other members, and nowhere else."""
+    where = '{"cluster":{"account_id":"1","name":"c","region":"r"},"update_id":"u"}'
+    text = f'{{"reason":"r","ref":{where},"ticket":"t"}}'
+    request = CancelRequest(UpdateRef(ClusterRef("1", "r", "c"), "u"), Justification("r", "t"))
+    assert encode(request) == text
+    assert decode(CancelRequest, text) == request
+    with pytest.raises(CodecError):
+        decode(CancelRequest, text.replace('"reason":"r"', '"justification":{"reason":"r"}'))

@@ -110,7 +110,7 @@ async def test_observations(ledger: SqlLedger, settings: LedgerSettings) -> None
     """An observation reaches every unsettled cancellation of its update, once; the end settles them."""
     await ledger.commit_intent(intent("1"))
     await ledger.commit_intent(intent("2"))
-    await ledger.commit_intent(intent("3", request=CancelRequest(ref("u-2"), "", "")))
+    await ledger.commit_intent(intent("3", request=CancelRequest(ref("u-2"))))
     await ledger.record_outcome("cancellation-1", outcome(OutcomeKind.NOT_FORWARDED))
 
     cancelling = observation(update("Cancelling"))
@@ -171,7 +171,7 @@ async def test_history(ledger: SqlLedger) -> None:
     """Newest first, page by page, by cluster and by caller."""
     other = ClusterRef("111122223333", "us-east-1", "ledgers")
     for n in range(7):
-        where = CancelRequest(ref(cluster=other if n % 3 == 0 else CLUSTER), "", "")
+        where = CancelRequest(ref(cluster=other if n % 3 == 0 else CLUSTER))
         who = caller("bob" if n % 2 else "ann")
         await ledger.commit_intent(intent(str(n), request=where, caller=who))
 

@@ -17,7 +17,7 @@ from eksgateway.ledger.projection import DenialsLost
 from eksgateway.ledger.sql_ledger import SqlLedger
 from eksgateway.ledger.sqlite import explain, fails_every_write
 from eksgateway.ledger.verify import verify
-from eksgateway.model import CancelRequest, Intent, OutcomeKind
+from eksgateway.model import CancelRequest, Intent, Justification, OutcomeKind
 from eksgateway.settings import LedgerSettings
 from support.ledger import Faults, faulty_ledger, locked, until
 from support.logs import capture_logs
@@ -112,7 +112,7 @@ def leave_pages(ledger: SqlLedger, faults: Faults, settings: LedgerSettings, cou
 
 
 def intent_of(name: int, size: int) -> Intent:
-    return intent(str(name), request=CancelRequest(ref(), "x" * size, ""))
+    return intent(str(name), request=CancelRequest(ref(), Justification("x" * size, "")))
 
 
 async def test_a_write_that_does_not_fit_harms_no_other_of_its_batch(

@@ -23,7 +23,7 @@ from eksgateway.errors import (
     PolicyUnavailable,
     PolicyUndefined,
 )
-from eksgateway.model import ClusterRef
+from eksgateway.model import ClusterRef, Justification
 from eksgateway.policy.opa import OpaEngine
 from eksgateway.settings import OpaSettings
 from support.clock import FakeClock
@@ -62,7 +62,9 @@ async def test_the_question_is_asked_of_one_fixed_path(fake: AnsweringServer, co
     """Nothing a caller writes becomes part of the path; the answer's revision is the decision's."""
     fake.answers = [decides(ALLOW, provenance={"bundles": {"b": {"revision": "7"}, "a": {"revision": "x"}}})]
     engine = await connect(fake.url)
-    evil = replace(ALICE, cluster=ClusterRef("../..", "?q=1", "../../v1/policies"), reason="/x")
+    evil = replace(
+        ALICE, cluster=ClusterRef("../..", "?q=1", "../../v1/policies"), justification=Justification("/x")
+    )
     decision = await engine.decide(evil)
     assert (decision.allowed, decision.rule_ids, decision.policy_revision) == (True, ("a",), "a=x,b=7")
     assert set(fake.paths) <= {

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
-from eksgateway.model import Action, Caller, ClusterRef
+from eksgateway.model import Action, Caller, ClusterRef, Justification
 from eksgateway.policy.question import Question, utc_seconds
 from support.questions import at_request, at_update
 
@@ -197,9 +197,9 @@ def _missing(random: Random, question: Question) -> Question:
         {"action": random.choice(list(Action))},
         {"cluster": replace(cluster, name=cluster.name + random.choice(_FILLS))},
         {"cluster": replace(cluster, region=random.choice(_REGIONS))},
-        {"reason": random.choice(_BLANKS)},
-        {"ticket": random.choice(_BLANKS)},
-        {"reason": "", "ticket": ""},
+        {"justification": replace(question.justification, reason=random.choice(_BLANKS))},
+        {"justification": replace(question.justification, ticket=random.choice(_BLANKS))},
+        {"justification": Justification()},
         {"time": random.choice(_SPAN)},
     ]
     if question.update is not None and question.facts is not None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from eksgateway.model import Action, Caller, ClusterFacts, ClusterRef, Update
+from eksgateway.model import Action, Caller, ClusterFacts, ClusterRef, Justification, Update
 from eksgateway.policy.question import Question
 
 ACCOUNT, REGION = "111122223333", "us-east-1"
@@ -21,6 +21,7 @@ def caller(who: str = "jwt:corp:alice", *groups: str, via: str | None = None) ->
 
 def at_request(who: Caller, action: str = "cancel", cluster: str = "prod-1", **changes: Any) -> Question:
     """A question at stage request, with a reason and a ticket, except for ``changes``."""
+    why = Justification(changes.pop("reason", "bad AMI"), changes.pop("ticket", "OPS-12"))
     question = Question(
         caller=who,
         action=Action(action),
@@ -28,8 +29,7 @@ def at_request(who: Caller, action: str = "cancel", cluster: str = "prod-1", **c
         method=METHOD,
         decision_id="d-1",
         time=NOW,
-        reason="bad AMI",
-        ticket="OPS-12",
+        justification=why,
     )
     return replace(question, **changes)
 

@@ -13,6 +13,7 @@ from eksgateway.model import (
     Decision,
     Denial,
     Intent,
+    Justification,
     Observation,
     Outcome,
     OutcomeKind,
@@ -48,7 +49,7 @@ def intent(name: str = "1", **changes: Any) -> Intent:
         "cancellation_id": f"cancellation-{name}",
         "request_id": f"request-{name}",
         "caller": caller(),
-        "request": CancelRequest(ref(), "it is broken", "INC-1"),
+        "request": CancelRequest(ref(), Justification("it is broken", "INC-1")),
         "update": update(),
         "cluster": ClusterFacts(
             "arn:aws:eks:us-east-1:111122223333:cluster/payments", "payments", "ACTIVE", "1.33"
@@ -78,7 +79,7 @@ def denial(name: str = "1", **changes: Any) -> Denial:
         "time": START,
         "request_id": f"request-{name}",
         "caller": caller(),
-        "request": CancelRequest(ref(), "", ""),
+        "request": CancelRequest(ref()),
         "decision": Decision(f"decision-{name}", False, (), ("no grant",), "r1"),
         "stage": "request",
         "policy_input": {"action": "cancel"},

@@ -60,7 +60,7 @@ def a_cancellation(
         f"cancellation-{number}",
         f"request-{number}",
         Caller("jwt", "jwt:corp:ann", "corp"),
-        CancelRequest(REF, "", ""),
+        CancelRequest(REF),
         an_update(),
         ClusterFacts("arn:aws:eks:us-east-1:111122223333:cluster/prod", "prod", "ACTIVE", "1.33"),
         Decision("decision-1", allowed=True),

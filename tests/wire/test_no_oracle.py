@@ -145,8 +145,9 @@ async def test_text_of_a_denied_caller_is_clipped(gateway: Running) -> None:
     await until(lambda: bool(list_denials(gateway.path / "ledger.db")))
     (denial,) = list_denials(gateway.path / "ledger.db")
     asked, cluster = denial.request, denial.request.ref.cluster
+    why = asked.justification
     assert len(denial.policy_input["action"]["properties"]["reason"]) == 501
-    assert [len(asked.reason), len(asked.ticket), len(asked.ref.update_id), len(denial.request_id)] == [
+    assert [len(why.reason), len(why.ticket), len(asked.ref.update_id), len(denial.request_id)] == [
         *(501, 101, 65, 65)
     ]
     assert [len(cluster.account_id), len(cluster.region), len(cluster.name)] == [13, 65, 101]

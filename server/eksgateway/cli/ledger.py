@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import sys
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import assert_never
@@ -137,10 +137,8 @@ def _told(kind: EventKind, body: str) -> str:
 
 
 def _intent(intent: Intent) -> str:
-    asked = intent.request
-    given = {"reason": asked.reason, "ticket": asked.ticket}
-    why = "".join(f", {name} {value!r}" for name, value in given.items() if value)
-    return f"{intent.caller.id} on {asked.ref}, {intent.update.type}{why}"
+    why = "".join(f", {name} {text!r}" for name, text in asdict(intent.request.justification).items() if text)
+    return f"{intent.caller.id} on {intent.request.ref}, {intent.update.type}{why}"
 
 
 def printable(text: str) -> str:

@@ -25,7 +25,7 @@ from eksgateway.policy.engine import PolicyLoadError
 from eksgateway.policy.evaluator import PolicyEvaluator, open_evaluator
 from eksgateway.policy.files import read_module, revision_of
 from eksgateway.policy.input_files import load_inputs
-from eksgateway.policy.question import Question
+from eksgateway.policy.question import recorded_question
 from eksgateway.rpc.methods import METHODS, UPDATES
 from eksgateway.settings import SettingsError, load
 
@@ -130,18 +130,7 @@ def _asked_for(intent: Intent) -> Iterator[_Recorded]:
     The intent keeps the decision on the cancel; without a yes to whatever else its method needs there
     would be none.
     """
-    question = Question(
-        caller=intent.caller,
-        action=Action.CANCEL,
-        cluster=intent.request.ref.cluster,
-        method=intent.method or _CANCEL,
-        decision_id=intent.decision.decision_id,
-        time=intent.decision_time or intent.time,
-        reason=intent.request.reason,
-        ticket=intent.request.ticket,
-        facts=intent.cluster,
-        update=intent.update,
-    )
+    question = recorded_question(intent, _CANCEL)
     implied = replace(intent.decision, rule_ids=(), reasons=())
     method = METHODS.get(question.method, METHODS[_CANCEL])
     for action in method.actions:

@@ -15,6 +15,8 @@ from functools import cache
 from types import UnionType
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
+from eksgateway.model import INLINE
+
 T = TypeVar("T")
 
 
@@ -53,15 +55,24 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {_key(name): _plain(member) for name, member in value.items()}
     if is_dataclass(value):
-        return {name: _plain(getattr(value, name)) for name in _members(cast("Hashable", type(value)))}
+        return _plain_members(value)
     if isinstance(value, Enum):
         return value.value
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
+def _plain_members(value: Any) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for name, inline in _members(cast("Hashable", type(value))):
+        member = _plain(getattr(value, name))
+        plain |= member if inline else {name: member}
+    return plain
+
+
 @cache
-def _members(kind: Any) -> tuple[str, ...]:
-    return tuple(each.name for each in fields(kind))
+def _members(kind: Any) -> tuple[tuple[str, bool], ...]:
+    """The names of a dataclass's fields, and whether each is stored inline."""
+    return tuple((each.name, each.metadata == INLINE) for each in fields(kind))
 
 
 def _key(name: Any) -> str:
@@ -87,14 +98,30 @@ def _decoder(hint: Hashable) -> Callable[[Any], Any]:
 
 def _type_decoder(hint: type) -> Callable[[Any], Any]:
     if is_dataclass(hint):
-        hints = get_type_hints(hint)
-        members = {each.name: _decoder(hints[each.name]) for each in fields(hint)}
-        return lambda data: hint(**{name: members[name](value) for name, value in data.items()})
+        return _dataclass_decoder(hint)
     if hint is datetime:
         return datetime.fromisoformat
     if issubclass(hint, Enum):
         return hint
     return lambda data: _same(hint, data)
+
+
+def _dataclass_decoder(hint: Any) -> Callable[[Any], Any]:
+    hints = get_type_hints(hint)
+    own = {name: _decoder(hints[name]) for name, inline in _members(hint) if not inline}
+    inlined = [
+        (name, _members(hints[name]), _decoder(hints[name])) for name, inline in _members(hint) if inline
+    ]
+
+    def decode_members(data: Any) -> Any:
+        left = data.copy()
+        made = {
+            name: decoder({part: left.pop(part) for part, _ in parts if part in left})
+            for name, parts, decoder in inlined
+        }
+        return hint(**made, **{name: own[name](value) for name, value in left.items()})
+
+    return decode_members
 
 
 def _same(kind: type, data: Any) -> Any:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from eksgateway.errors import GatewayError
-from eksgateway.model import Action, Caller, ClusterFacts, ClusterRef, Update
+from eksgateway.model import Action, Caller, ClusterFacts, ClusterRef, Justification, Update
 from eksgateway.policy.data import entries
 from eksgateway.policy.engine import MAX_ANSWER_BYTES, SAMPLES, PolicyLoadError, read_decision, read_result
 from eksgateway.policy.freezes import moment
@@ -85,7 +85,7 @@ def questions(data: dict[str, Any], groups: int) -> tuple[Question, ...]:
     facts = ClusterFacts("arn", cluster.name, "ACTIVE", "1.34", tags)
     update = Update("u", "InProgress", next(_most_common(near, "update_types"), "VersionUpdate"))
     asked = [
-        Question(**common, action=action, reason="r", ticket="t", **at_stage)
+        Question(**common, action=action, justification=Justification("r", "t"), **at_stage)
         for action in Action
         for at_stage in (no_facts, {"facts": facts, "update": update})
     ]

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from eksgateway.model import Action, Caller, ClusterFacts, ClusterRef, Update
+from eksgateway.model import (
+    NO_JUSTIFICATION,
+    Action,
+    Caller,
+    ClusterFacts,
+    ClusterRef,
+    Intent,
+    Justification,
+    Update,
+)
 
 Stage = Literal["target", "request", "update"]
 
@@ -26,8 +35,7 @@ class Question:
     method: str
     decision_id: str
     time: datetime
-    reason: str = ""
-    ticket: str = ""
+    justification: Justification = NO_JUSTIFICATION
     facts: ClusterFacts | None = None
     update: Update | None = None
     any_cluster: bool = False
@@ -52,7 +60,7 @@ class Question:
             },
             "action": {
                 "name": self.action.value,
-                "properties": {"reason": self.reason, "ticket": self.ticket},
+                "properties": asdict(self.justification),
             },
             "resource": self._resource(),
             "context": {
@@ -92,6 +100,21 @@ class Question:
             "id": f"{self.cluster}/{update.id}",
             "properties": properties,
         }
+
+
+def recorded_question(intent: Intent, method: str) -> Question:
+    """The question whose allow an intent records. ``method`` is for intents of ledgers that lack it."""
+    return Question(
+        caller=intent.caller,
+        action=Action.CANCEL,
+        cluster=intent.request.ref.cluster,
+        method=intent.method or method,
+        decision_id=intent.decision.decision_id,
+        time=intent.decision_time or intent.time,
+        justification=intent.request.justification,
+        facts=intent.cluster,
+        update=intent.update,
+    )
 
 
 def utc_seconds(time: datetime) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 from google.protobuf.message import Message
 
 from eksgateway.errors import CredentialsMissing
-from eksgateway.model import Caller
+from eksgateway.model import NO_JUSTIFICATION, Action, Caller, ClusterRef, Justification
+from eksgateway.policy.question import Question
 from eksgateway.rpc.methods import Method, Place
 from eksgateway.rpc.queues import Seat
 
@@ -66,6 +68,20 @@ class Call:
         if self.identified is None:
             raise CredentialsMissing
         return self.identified
+
+    def question(
+        self, action: Action, cluster: ClusterRef, time: datetime, why: Justification = NO_JUSTIFICATION
+    ) -> Question:
+        """May this call's caller do ``action``? At stage request, until facts are added."""
+        return Question(
+            caller=self.caller,
+            action=action,
+            cluster=cluster,
+            method=self.path,
+            decision_id=self.decision_id,
+            time=time,
+            justification=why,
+        )
 
     def become_watch(self) -> None:
         """From here on it counts as a watch and no more as a call; raises Overloaded when all are held."""

@@ -13,7 +13,6 @@ from eksgateway.decisions import Decisions
 from eksgateway.errors import CancellationNotFound, RequestInvalid
 from eksgateway.ledger.protocol import HistoryFilter, Ledger, ReadScope
 from eksgateway.model import Action, Cancellation, ClusterRef, Target
-from eksgateway.policy.question import Question
 from eksgateway.rpc import page_tokens, request_fields, to_proto
 from eksgateway.rpc.call import Call
 from eksgateway.v1 import cancellation_service_pb2 as pb
@@ -73,7 +72,11 @@ class CancellationService:
             return ReadScope(who.id, ())
         await self._decisions.check()  # an outage must not tell whether there was anything to ask about
         asked = (cluster,) if cluster is not None else await self._ledger.clusters(caller_id)
-        admitted = [each for each in asked if await self._decisions.allows(self._question(each, call))]
+        admitted = [
+            each
+            for each in asked
+            if await self._decisions.allows(call.question(Action.HISTORY, each, self._clock.now()))
+        ]
         return ReadScope(who.id, tuple(admitted))
 
     async def _visible(self, cancellation_id: str, call: Call) -> Cancellation | None:
@@ -86,16 +89,6 @@ class CancellationService:
     async def _may_see(self, row: Cancellation, call: Call) -> bool:
         if row.intent.caller.id == call.caller.id:
             return True
-        question = self._question(row.ref.cluster, call)
+        question = call.question(Action.HISTORY, row.ref.cluster, self._clock.now())
         facts = row.intent
         return await self._decisions.allows(replace(question, facts=facts.cluster, update=facts.update))
-
-    def _question(self, cluster: ClusterRef, call: Call) -> Question:
-        return Question(
-            caller=call.caller,
-            action=Action.HISTORY,
-            cluster=cluster,
-            method=call.path,
-            decision_id=call.decision_id,
-            time=self._clock.now(),
-        )

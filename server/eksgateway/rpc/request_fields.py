@@ -7,10 +7,11 @@ learn whether what it wrote was well formed.
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from typing import Any
 
 from eksgateway.errors import RequestInvalid
-from eksgateway.model import ClusterRef, Target, UpdateRef
+from eksgateway.model import ClusterRef, Justification, Target, UpdateRef
 from eksgateway.v1.update_pb2 import ClusterRef as ClusterRefProto
 
 CLUSTER = re.compile(r"[0-9A-Za-z][A-Za-z0-9_-]{0,99}")
@@ -23,8 +24,7 @@ NAME_LENGTH = 100
 ID_LENGTH = 64
 ACCOUNT_LENGTH = 12
 REGION_LENGTH = 64
-REASON_LENGTH = 500
-TICKET_LENGTH = 100
+JUSTIFICATION_LENGTHS = {"reason": 500, "ticket": 100}
 # Refused in text: controls, line and paragraph separators, what changes the direction of the text around
 # it (embeddings, overrides, isolates), deprecated and interlinear formats, noncharacters, and tag characters
 # (which write hidden ASCII). Other format characters are part of ordinary writing: ZERO WIDTH JOINER of
@@ -63,6 +63,18 @@ def clip_cluster(cluster: ClusterRef) -> ClusterRef:
         account_id=clip(cluster.account_id, ACCOUNT_LENGTH),
         region=clip(cluster.region, REGION_LENGTH),
         name=clip(cluster.name, NAME_LENGTH),
+    )
+
+
+def justification(request: Any) -> Justification:
+    """The texts of a request that say why; a kind of request that has none gives empty ones."""
+    return Justification(**{name: getattr(request, name, "") for name in JUSTIFICATION_LENGTHS})
+
+
+def clip_justification(given: Justification) -> Justification:
+    """Every text of it, clipped."""
+    return Justification(
+        **{name: clip(text, JUSTIFICATION_LENGTHS[name]) for name, text in asdict(given).items()}
     )
 
 
@@ -124,8 +136,8 @@ def update_ref(request: Any, home: Target, *, id_required: bool = False) -> Upda
     checked = Fields()
     check_cluster(checked, ref.cluster)
     checked.match("update_id", ref.update_id, UPDATE)
-    checked.text("reason", getattr(request, "reason", ""), REASON_LENGTH)
-    checked.text("ticket", getattr(request, "ticket", ""), TICKET_LENGTH)
+    for name, longest in JUSTIFICATION_LENGTHS.items():
+        checked.text(name, getattr(request, name, ""), longest)
     request_id = getattr(request, "request_id", "")
     if request_id or id_required:
         checked.match("request_id", request_id, REQUEST_ID)

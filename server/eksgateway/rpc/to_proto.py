@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
 from google.protobuf.duration_pb2 import Duration
@@ -97,8 +98,7 @@ def cancellation(value: model.Cancellation) -> cancellation_pb2.Cancellation:
         cluster=cluster_ref(value.ref.cluster),
         update_id=value.ref.update_id,
         update_type=intent.update.type,
-        reason=intent.request.reason,
-        ticket=intent.request.ticket,
+        **asdict(intent.request.justification),
         decision=decision(intent.decision),
         phase=phase(value.phase),
         phase_reason=value.phase_reason,

@@ -9,7 +9,7 @@ from typing import Any
 
 from eksgateway import cancellability
 from eksgateway.cancellable_updates import CancellableUpdates, Cursor, Found
-from eksgateway.cancellation import Asked, Cancellations
+from eksgateway.cancellation import CancelCall, Cancellations
 from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
 from eksgateway.eks.arn import verify_arn
@@ -19,7 +19,6 @@ from eksgateway.errors import EksNotFound, GatewayError, TargetNotConfigured
 from eksgateway.model import (
     Action,
     Cancellation,
-    CancelRequest,
     ClusterFacts,
     ClusterRef,
     Decision,
@@ -78,7 +77,9 @@ class UpdateService:
         self, request: pb.CheckCancelUpdateRequest, call: Call
     ) -> pb.CheckCancelUpdateResponse:
         ref = self._update_ref(request)
-        admitted = self._question(call, Action.CANCEL, ref.cluster, request.reason, request.ticket)
+        admitted = call.question(
+            Action.CANCEL, ref.cluster, self._clock.now(), request_fields.justification(request)
+        )
         at_request = await self._decisions.ask(admitted)
         eks = self._eks.asked_by(call.caller.id)
         cluster = verify_arn(await eks.describe_cluster(ref.cluster), ref.cluster)
@@ -119,7 +120,7 @@ class UpdateService:
                 seen = await self._reads.update(ref, self._settings.facts_max_age_s, who)
             except EksNotFound:  # EKS has forgotten it since it listed it
                 continue
-            question = self._question(call, Action.GET, cluster)
+            question = call.question(Action.GET, cluster, self._clock.now())
             if await self._decisions.allows(replace(question, facts=facts, update=seen.update)):
                 updates.append(to_proto.update(seen.update))
         return pb.ListUpdatesResponse(
@@ -134,7 +135,7 @@ class UpdateService:
         bound_to = ("cancellable", call.caller.id)
         start = Cursor.parse(page_tokens.decode(checked, request.page_token, *bound_to))
         everywhere = ClusterRef(self._home.account_id, self._home.region, "")
-        question = self._question(call, Action.LIST, everywhere)
+        question = call.question(Action.LIST, everywhere, self._clock.now())
         targets = await self._cancellable_updates.admitted(question)
         checked.done()
         page = await self._cancellable_updates.page(
@@ -170,12 +171,12 @@ class UpdateService:
     ) -> Cancellation:
         ref = self._update_ref(request, id_required=id_required)
         return await self._cancellations.cancel(
-            Asked(
-                caller=call.caller,
-                request=CancelRequest(ref, request.reason, request.ticket),
+            CancelCall(
+                question=call.question(
+                    Action.CANCEL, ref.cluster, self._clock.now(), request_fields.justification(request)
+                ),
+                ref=ref,
                 request_id=call.request_id,  # the caller's own, or one drawn for this call
-                method=call.path,
-                decision_id=call.decision_id,
                 also=also,
             )
         )
@@ -199,7 +200,9 @@ class UpdateService:
         who = call.caller.id
         facts = await self._facts(ref.cluster, who)
         seen = await self._reads.update(ref, self._settings.facts_max_age_s, who)
-        question = replace(self._question(call, action, ref.cluster), facts=facts, update=seen.update)
+        question = replace(
+            call.question(action, ref.cluster, self._clock.now()), facts=facts, update=seen.update
+        )
         return seen.update, question, await self._decisions.require(question)
 
     async def _facts(self, cluster: ClusterRef, who: str) -> ClusterFacts:
@@ -214,20 +217,6 @@ class UpdateService:
     def _serve(self, cluster: ClusterRef) -> None:
         if not self._eks.serves(cluster):
             raise TargetNotConfigured
-
-    def _question(
-        self, call: Call, action: Action, cluster: ClusterRef, reason: str = "", ticket: str = ""
-    ) -> Question:
-        return Question(
-            caller=call.caller,
-            action=action,
-            cluster=cluster,
-            method=call.path,
-            decision_id=call.decision_id,
-            time=self._clock.now(),
-            reason=reason,
-            ticket=ticket,
-        )
 
 
 def _message(ref: UpdateRef, event: WatchEvent, now: datetime) -> pb.WatchUpdateResponse:

@@ -12,7 +12,6 @@ from typing import Any
 from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
 from eksgateway.model import Action, Target
-from eksgateway.policy.question import Question
 from eksgateway.rpc import request_fields
 from eksgateway.rpc.call import Call
 from eksgateway.rpc.interceptors.interceptor import Interceptor
@@ -34,19 +33,10 @@ class Authorize(Interceptor):
         cluster = request_fields.clip_cluster(request_fields.cluster_ref(request.cluster, self._home))
         update_id = _text(request, "update_id", request_fields.ID_LENGTH)
         call.about = f"{cluster}/{update_id}" if update_id else str(cluster)
+        justification = request_fields.clip_justification(request_fields.justification(request))
         for action in call.method.actions:
-            question = Question(
-                caller=call.caller,
-                action=action,
-                cluster=cluster,
-                method=call.path,
-                decision_id=call.decision_id,
-                time=self._clock.now(),
-                reason=_text(request, "reason", request_fields.REASON_LENGTH),
-                ticket=_text(request, "ticket", request_fields.TICKET_LENGTH),
-            )
             await self._decisions.require(
-                question,
+                call.question(action, cluster, self._clock.now(), justification),
                 cancels=Action.CANCEL in call.method.actions,
                 update_id=update_id,
                 request_id=_text(request, "request_id", request_fields.ID_LENGTH),
