@@ -10,8 +10,16 @@ import pytest
 ROOT = Path(__file__).parent.parent / "server" / "eksgateway"
 
 BASE = {
-    *("model", "errors", "phases", "clock", "settings", "signals", "logs", "file_reader", "v1"),
-    *("file_descriptors", "revocation", "single_flight", "strict_json", "strict_yaml"),
+    *("model", "errors", "phases", "clock", "settings", "signals", "logs", "v1"),
+    *(
+        "blocking",
+        "file_reader",
+        "file_descriptors",
+        "revocation",
+        "single_flight",
+        "strict_json",
+        "strict_yaml",
+    ),
 }
 PARTS = {"policy", "ledger", "eks", "identity"}
 FLOWS = {"cancellation", "cancellability", "cancellable_updates", "decisions", "watch"}

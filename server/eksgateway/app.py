@@ -209,7 +209,7 @@ def build_server(  # noqa: PLR0913  the parts that are opened elsewhere
 
     refusals = RefusalLog(metrics)
     admission = Admission(settings.limits.calls + settings.limits.watches, CpuLoad(), refusals.add)
-    connections = file_descriptors.connections_of(settings)
+    connections = file_descriptors.max_connections(settings)
     idle_connections = IdleConnections(clock)
 
     def listen(listener: ListenerSettings) -> Listener:

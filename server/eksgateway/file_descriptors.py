@@ -1,32 +1,34 @@
-"""File descriptors: the process's limit, what connections may take of it, and a warning when few are left."""
+"""File descriptors: raises the process's limit, bounds connections by it, and warns when few are left."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import resource
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Final
 
+from eksgateway.blocking import run_blocking
 from eksgateway.clock import Clock
 from eksgateway.logs import Log
 from eksgateway.settings import Settings
 
 log = Log(__name__)
 
-# A hard limit may be a thousand million, and some libraries do work for each descriptor that may be open.
-_MOST = 65_536
-# For the ledger, policy, keys, metrics (100 connections), logs and what the libraries open.
-_RESERVE = 200
-_RESERVE_PER_THREAD = 2  # a connection to EKS, and one to STS
-_INTERVAL_S = 1.0
-_TIGHT, _EASED = 0.9, 0.8  # parts of the connections that a listener takes
+# A hard limit may be a thousand million, and some libraries do work for each descriptor up to the limit.
+_MAX_LIMIT: Final = 65_536
+# For the ledger, policy, keys, metrics (100 connections), logs and libraries.
+_RESERVE: Final = 200
+_RESERVE_PER_THREAD: Final = 2  # a connection to EKS, and one to STS
+_INTERVAL_S: Final = 1.0
+_TIGHT: Final = 0.9  # of the connections of one listener
+_EASED: Final = 0.8
 
 
 def raise_limit() -> None:
-    """Raise the soft limit to the hard one, as Go programs do: the default of 1,024 is for `select`."""
+    """Raise the soft limit to the hard one, as Go programs do. The default of 1,024 exists for `select`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MOST if hard == resource.RLIM_INFINITY else min(hard, _MOST)
+    wanted = _MAX_LIMIT if hard == resource.RLIM_INFINITY else min(hard, _MAX_LIMIT)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
@@ -35,9 +37,9 @@ def raise_limit() -> None:
     log.info("descriptors.limit", before=soft, after=_limit(), hard=hard)
 
 
-def connections_of(settings: Settings) -> int:
-    """How many connections one listener may have, so that the process can always open what it needs beside
-    them; ``limits.connections`` if that is less.
+def max_connections(settings: Settings) -> int:
+    """The number of connections that each listener may accept: ``limits.connections``, or fewer, so that
+    the process can still open files and connections of its own.
     """
     limit = _limit()
     reserve = _RESERVE + _RESERVE_PER_THREAD * settings.eks.threads * len(settings.eks.targets)
@@ -46,36 +48,36 @@ def connections_of(settings: Settings) -> int:
 
 
 async def watch(settings: Settings, clock: Clock, make_room: Callable[[], Awaitable[None]]) -> None:
-    """Log once when a listener may have nearly all the connections that it takes, and once when that is over;
-    ``make_room`` at each look in between. Runs until cancelled.
+    """Count open descriptors each second. Log once when a listener may have nearly all its connections, and
+    once when that has eased; call ``make_room`` each second in between. Runs until cancelled.
     """
-    most = connections_of(settings)
-    before = await asyncio.to_thread(_open)  # what is open without any connection
+    most = max_connections(settings)
+    before = await run_blocking(_count_open)  # without any connection
     tight = False
     while True:
-        used = await asyncio.to_thread(_open)
-        if not tight and used - before >= most * _TIGHT:
-            tight = True
-            log.warning("descriptors.tight", open=used, limit=_limit(), connections=most)
-        elif tight and used - before < most * _EASED:
-            tight = False
-            log.info("descriptors.eased", open=used, limit=_limit(), connections=most)
-        if tight:
-            with suppress(OSError):  # no descriptor is left to look at the connections with: try again
+        with suppress(OSError, RuntimeError):  # no descriptor or no thread is left for this: try again
+            used = await run_blocking(_count_open)
+            if not tight and used - before >= most * _TIGHT:
+                tight = True
+                log.warning("descriptors.tight", open=used, limit=_limit(), connections=most)
+            elif tight and used - before < most * _EASED:
+                tight = False
+                log.info("descriptors.eased", open=used, limit=_limit(), connections=most)
+            if tight:
                 await make_room()
         await clock.sleep(_INTERVAL_S)
 
 
 def _limit() -> int:
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return _MOST if soft == resource.RLIM_INFINITY else soft
+    return _MAX_LIMIT if soft == resource.RLIM_INFINITY else soft
 
 
-def _open() -> int:
-    """How many descriptors are open; none where the system does not tell."""
+def _count_open() -> int:
+    """The number of open descriptors; 0 on a system without ``/dev/fd``."""
     try:
         return len(os.listdir("/dev/fd"))  # noqa: PTH208  names alone
     except FileNotFoundError:
         return 0
-    except OSError:  # not even this one could be opened
+    except OSError:  # no descriptor is left to open the folder
         return _limit()

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from eksgateway.blocking import run_blocking
 from eksgateway.clock import Clock, SystemClock
 from eksgateway.errors import EksNotReached, StartError, UpstreamCredentials
 from eksgateway.logs import Log
@@ -66,7 +67,7 @@ async def open_gateway(settings: Settings, clock: Clock | None = None) -> Gatewa
 
 async def _open_ledger(settings: LedgerSettings, clock: Clock) -> Ledger:
     for module in ("eksgateway.ledger.sql_ledger", "eksgateway.eks.adapter", "eksgateway.app"):
-        await asyncio.to_thread(import_module, module)
+        await run_blocking(import_module, module)
     from eksgateway.ledger.sql_ledger import open_ledger  # noqa: PLC0415 - just imported
 
     return await open_ledger(settings, clock)

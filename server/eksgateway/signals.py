@@ -1,7 +1,6 @@
-"""When a process should end: on SIGTERM, on SIGINT and, for children, when standard input closes; and
-when it should look at its files again: on SIGHUP.
+"""Signals: SIGTERM and SIGINT stop a process, SIGHUP makes it reload its files.
 
-A child whose parent was killed sees its standard input end: so nothing outlives a killed parent.
+A child process also stops when its standard input closes, so that none outlives a parent that was killed.
 """
 
 from __future__ import annotations
@@ -10,20 +9,21 @@ import asyncio
 import contextlib
 import os
 import signal
-import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
+from eksgateway.blocking import start_blocking
+
 
 @contextlib.contextmanager
-def ending(*, with_stdin: bool = False) -> Iterator[asyncio.Event]:
-    """An event that is set when this process should end. Enter it in the running loop."""
+def stop_event(*, with_stdin: bool = False) -> Iterator[asyncio.Event]:
+    """An event that is set when this process should stop. Enter it in the running loop."""
     event = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, event.set)
     if with_stdin:
-        threading.Thread(target=_until_stdin_ends, args=(loop, event), daemon=True).start()
+        start_blocking(_read_stdin_to_its_end).add_done_callback(lambda _: event.set())
     try:
         yield event
     finally:
@@ -31,10 +31,10 @@ def ending(*, with_stdin: bool = False) -> Iterator[asyncio.Event]:
             loop.remove_signal_handler(number)
 
 
-async def until(ended: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
-    """Do the work, but stop it as soon as this process should end; whether it was done."""
+async def run_until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Run the work, and cancel it once the event is set. Return whether it ran to its end."""
     working = asyncio.create_task(work)
-    waiting = asyncio.create_task(ended.wait())
+    waiting = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
@@ -49,7 +49,7 @@ async def until(ended: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
 
 @contextlib.contextmanager
 def on_hangup(act: Callable[[], None]) -> Iterator[None]:
-    """Do this at each SIGHUP, which else ends a process. Enter it in the running loop."""
+    """Call this at each SIGHUP, which ends a process by default. Enter it in the running loop."""
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGHUP, act)
     try:
@@ -58,10 +58,8 @@ def on_hangup(act: Callable[[], None]) -> Iterator[None]:
         loop.remove_signal_handler(signal.SIGHUP)
 
 
-def _until_stdin_ends(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+def _read_stdin_to_its_end() -> None:
     # os.read, not sys.stdin: a daemon thread that holds its lock would break the interpreter's exit.
     with contextlib.suppress(OSError):
         while os.read(0, 4096):
             pass
-    with contextlib.suppress(RuntimeError):  # the loop is closed already
-        loop.call_soon_threadsafe(event.set)

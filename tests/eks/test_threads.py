@@ -105,10 +105,10 @@ async def test_reads_leave_room_for_cancels(threads: Threads, work: Work) -> Non
 async def test_what_cancels_read_leaves_room_for_what_was_decided(work: Work) -> None:
     """With reads of cancels at their bound, one that was decided is still sent at once."""
     threads = Threads(8, 8)
-    tasks = await start(7 + 7, threads.look, work)
+    tasks = await start(7 + 7, threads.read_for_cancel, work)
     await until(lambda: work.running == 7)
     with pytest.raises(Overloaded):
-        await threads.look(work)
+        await threads.read_for_cancel(work)
     async with asyncio.timeout(DEADLINE):
         assert await threads.cancel(lambda: "sent") == "sent"
     work.gate.set()

@@ -395,7 +395,7 @@ async def test_a_read_that_hangs(settings: LedgerSettings, faults: Faults) -> No
     with pytest.raises(StorageError, match="waiting already"):
         await reader.read(lambda _: None, 0.05)
     faults.release.set()
-    await asyncio.to_thread(reader._threads.shutdown)  # noqa: SLF001 (nothing else waits for its threads)
+    await reader._threads.close()  # noqa: SLF001 (nothing else waits for its threads)
     reader.close()
     engine.dispose()
 

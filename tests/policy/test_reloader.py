@@ -358,7 +358,7 @@ async def test_closing_does_not_wait_for_a_file_system_that_hangs(tmp_path: Path
     with hanging(tmp_path / "data.yaml"):
         engine.reload()
         async with asyncio.timeout(60):
-            while not (reading := [each for each in threading.enumerate() if each.name == "files"]):  # noqa: ASYNC110
+            while not (reading := [each for each in threading.enumerate() if each.name == "repeated-read"]):  # noqa: ASYNC110
                 await asyncio.sleep(0.002)
         async with asyncio.timeout(30):
             await engine.close()

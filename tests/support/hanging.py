@@ -22,5 +22,5 @@ def hanging(path: Path) -> Iterator[None]:
         path.unlink()
         os.close(held)
         for thread in threading.enumerate():
-            if thread.name == "files":
+            if thread.name == "repeated-read":
                 thread.join(timeout=10)

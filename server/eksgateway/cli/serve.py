@@ -12,7 +12,7 @@ from eksgateway import file_descriptors, logs
 from eksgateway.clock import SystemClock
 from eksgateway.opening import open_gateway
 from eksgateway.settings import load
-from eksgateway.signals import ending, on_hangup, until
+from eksgateway.signals import on_hangup, run_until, stop_event
 
 if TYPE_CHECKING:
     from eksgateway.app import Gateway
@@ -48,10 +48,10 @@ async def run(config: Path, *, stop_on_stdin_eof: bool) -> None:
         if gateway is not None:  # else the policy is being read anyway
             gateway.reload()
 
-    with ending(with_stdin=stop_on_stdin_eof) as ended, on_hangup(reload):
+    with stop_event(with_stdin=stop_on_stdin_eof) as ended, on_hangup(reload):
         watching = asyncio.create_task(file_descriptors.watch(settings, SystemClock(), make_room))
         try:
-            if await until(ended, start()):
+            if await run_until(ended, start()):
                 gc.freeze()  # nor later: it would be a pause of a tenth of a second in some call
                 gc.enable()
                 await ended.wait()

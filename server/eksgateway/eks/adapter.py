@@ -196,7 +196,7 @@ class BotoEks:
         with self._counting(operation):
             self._check(target, *names)
             threads = self._threads[target]
-            run = threads.read if caller is None else threads.look
+            run = threads.read if caller is None else threads.read_for_cancel
             return await run(lambda: _call(operation, work, lambda: EksUnavailable))
 
     def _check(self, target: Target, *names: str) -> None:

@@ -1,7 +1,7 @@
-"""The one place that hops to threads: a bounded pool with a bounded queue, for blocking boto3 calls.
+"""Runs blocking boto3 calls on a bounded number of threads, with a bounded queue.
 
-Reads may hold three quarters of the threads and of the queue at most, so that watches never
-starve cancels; what cancels read may hold seven eighths, so that what was decided is sent.
+Reads hold at most three quarters of the threads and of the queue, so that watches never starve cancels.
+Reads that a cancel needs hold at most seven eighths, so that a cancel that was allowed can be sent.
 Belongs to one event loop.
 """
 
@@ -10,140 +10,80 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from queue import SimpleQueue
-from threading import Thread
-from typing import Any, Generic, TypeVar, cast
+from typing import Final, TypeVar
 
+from eksgateway.blocking import DaemonThreads
 from eksgateway.errors import Draining, Overloaded
 
 T = TypeVar("T")
 
-_LAST_MOMENT_S = 2.0
+_CLOSE_TIMEOUT_S: Final = 2.0
 
 
-class _Lane:
-    """Slots that are held until work ends, and how many may hold or wait for one."""
+class _Share:
+    """The threads that some calls may hold, and how many of these calls may hold or wait for one."""
 
-    def __init__(self, slots: int, waiting: int) -> None:
-        self.slots = asyncio.Semaphore(max(1, slots))
-        self._room = max(1, slots) + waiting
+    def __init__(self, threads: int, waiting: int) -> None:
+        self.threads = asyncio.Semaphore(max(1, threads))
+        self._free = max(1, threads) + waiting
 
     @contextmanager
-    def admitted(self) -> Iterator[None]:
-        if self._room == 0:
+    def admit(self) -> Iterator[None]:
+        if self._free == 0:
             raise Overloaded
-        self._room -= 1
+        self._free -= 1
         try:
             yield
         finally:
-            self._room += 1
-
-
-class _Worker:
-    """A thread that does what it is given, one after the other, until it is given None."""
-
-    def __init__(self) -> None:
-        self.given: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        # A daemon, unlike the threads of an executor: the end of the process does not wait for it.
-        Thread(target=self._run, name="eks", daemon=True).start()
-
-    def _run(self) -> None:
-        while (work := self.given.get()) is not None:
-            work()
-            del work  # and with it what it holds
+            self._free += 1
 
 
 class Threads:
-    """Runs blocking work off the loop. ``size`` threads, and ``waiting`` places for those who wait.
+    """At most ``size`` threads; at most ``waiting`` calls wait for one. Past that, calls raise Overloaded.
 
-    A thread is started when there is work and no other is idle; then it stays.
+    A thread starts when there is a call and no thread is idle; then it stays.
     """
 
     def __init__(self, size: int, waiting: int) -> None:
-        all_, looks, reads = (_Lane(size * n // 8, waiting * n // 8) for n in (8, 7, 6))
-        self._cancelling, self._looking, self._reading = (all_,), (looks, all_), (reads, looks, all_)
-        self._idle: list[_Worker] = []
-        self._running: set[asyncio.Future[Any]] = set()
+        every, for_cancels, reads = (_Share(size * n // 8, waiting * n // 8) for n in (8, 7, 6))
+        self._cancel_shares = (every,)
+        self._cancel_read_shares = (for_cancels, every)
+        self._read_shares = (reads, for_cancels, every)
+        self._threads = DaemonThreads("eks")
         self._closed = False
 
-    async def read(self, work: Callable[[], T]) -> T:
-        """Do work that can be done without; it yields to cancels. Raises Overloaded at the bound."""
-        return await self._run(work, self._reading)
+    async def read(self, call: Callable[[], T]) -> T:
+        """Run a read that yields to cancels."""
+        return await self._run(call, self._read_shares)
 
-    async def look(self, work: Callable[[], T]) -> T:
-        """Do work that a cancel needs before it is decided. Raises Overloaded at the bound."""
-        return await self._run(work, self._looking)
+    async def read_for_cancel(self, call: Callable[[], T]) -> T:
+        """Run a read that a cancel needs before its decision."""
+        return await self._run(call, self._cancel_read_shares)
 
-    async def cancel(self, work: Callable[[], T]) -> T:
-        """Do work for which room is kept. Raises Overloaded at the bound."""
-        return await self._run(work, self._cancelling)
+    async def cancel(self, call: Callable[[], T]) -> T:
+        """Send a cancel. An eighth of the threads is kept for it."""
+        return await self._run(call, self._cancel_shares)
 
     async def close(self) -> None:
-        """Wait a moment for running work; who still waits for a thread gets Draining.
+        """Wait up to 2 s for calls under way. Calls that wait for a thread raise Draining.
 
-        What EKS keeps waiting longer is left behind, and does not keep the process from ending.
+        A call that EKS keeps longer is left behind, and does not keep the process from ending.
         """
         self._closed = True
-        while self._idle:
-            self._idle.pop().given.put(None)
-        if self._running:
-            await asyncio.wait(self._running, timeout=_LAST_MOMENT_S)
+        await self._threads.close(_CLOSE_TIMEOUT_S)
 
-    async def _run(self, work: Callable[[], T], lanes: tuple[_Lane, ...]) -> T:
+    async def _run(self, call: Callable[[], T], shares: tuple[_Share, ...]) -> T:
         with ExitStack() as held:
-            for lane in lanes:
-                held.enter_context(lane.admitted())
-            for lane in lanes:
-                await lane.slots.acquire()
-                held.callback(lane.slots.release)
+            for share in shares:
+                held.enter_context(share.admit())
+            for share in shares:
+                await share.threads.acquire()
+                held.callback(share.threads.release)
             if self._closed:
                 raise Draining
+            # A cancelled caller leaves at once; its share counts until the call has ended.
             try:
-                worker = self._idle.pop() if self._idle else _Worker()
-            except RuntimeError as exc:  # the machine gives no more threads
+                done = self._threads.start(call, held)
+            except RuntimeError as exc:  # the machine has no thread left
                 raise Overloaded(detail=str(exc)) from exc
-            # From here on everything is held until the work ends, whether or not the caller waits.
-            done = self._give(worker, work, held.pop_all().close)
         return await asyncio.shield(done)
-
-    def _give(self, worker: _Worker, work: Callable[[], T], release: Callable[[], None]) -> asyncio.Future[T]:
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[T] = loop.create_future()
-        self._running.add(done)
-
-        def run() -> None:
-            result = _result(work)
-            try:
-                loop.call_soon_threadsafe(ended, result)
-            except RuntimeError:  # the loop has ended without waiting for this thread
-                worker.given.put(None)
-
-        def ended(result: _Result[T]) -> None:
-            if self._closed:
-                worker.given.put(None)
-            else:
-                self._idle.append(worker)
-            release()
-            self._running.discard(done)
-            if result.error is None:
-                done.set_result(cast("T", result.value))
-            else:
-                done.set_exception(result.error)
-                done.exception()  # the caller may have left
-
-        worker.given.put(run)
-        return done
-
-
-@dataclass(frozen=True, slots=True)
-class _Result(Generic[T]):
-    value: T | None = None
-    error: BaseException | None = None
-
-
-def _result(work: Callable[[], T]) -> _Result[T]:
-    try:
-        return _Result(work())
-    except BaseException as exc:  # noqa: BLE001  it is the caller's
-        return _Result(error=exc)

@@ -19,6 +19,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
+from eksgateway.blocking import run_blocking
 from eksgateway.clock import Clock
 from eksgateway.errors import IdentityUnavailable
 from eksgateway.identity.keys import KeySet, KeysUnusable, NoUsableKeys, read_key_set
@@ -194,7 +195,7 @@ class IssuerKeys:
         operator's own word is plain: in a file, and at a reload.
         """
         try:
-            return await asyncio.to_thread(read_key_set, document)
+            return await run_blocking(read_key_set, document)
         except NoUsableKeys as exc:
             if not self.had or not (self._source.followed or reload):
                 raise

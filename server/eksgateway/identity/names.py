@@ -1,7 +1,7 @@
-"""Resolves host names for aiohttp, on threads of its own.
+"""Resolves host names for aiohttp, on daemon threads.
 
-The event loop's executor would do it by default: a name server that does not answer then holds the few
-threads on which everything else is parsed, and the end of the process waits for them.
+The event loop's executor would do it by default: a name server that does not answer would hold its threads,
+and the process would wait for them at its end.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from eksgateway.file_reader import Reader
+from eksgateway.blocking import RepeatedRead
 
 Lookup = Callable[..., list[tuple[Any, ...]]]
 
@@ -20,19 +20,19 @@ class Names:
 
     def __init__(self, lookup: Lookup = socket.getaddrinfo) -> None:
         self._lookup = lookup
-        self._readers: dict[tuple[str, int, int], Reader[list[tuple[Any, ...]]]] = {}
+        self._lookups: dict[tuple[str, int, int], RepeatedRead[list[tuple[Any, ...]]]] = {}
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[dict[str, Any]]:
         """The addresses of a host. Raises OSError."""
         key = (host, port, family)
-        if key not in self._readers:
-            self._readers[key] = Reader(
+        if key not in self._lookups:
+            self._lookups[key] = RepeatedRead(
                 lambda: self._lookup(host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)
             )
         try:
-            found = await self._readers[key].read()
+            found = await self._lookups[key].read()
         except TimeoutError as exc:
             raise socket.gaierror(socket.EAI_AGAIN, "the name server has not answered") from exc
         return [

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, Protocol
 
-from eksgateway.file_reader import HUNG, FileUnreadable, Reader, read_file
+from eksgateway.blocking import RepeatedRead
+from eksgateway.file_reader import HUNG, FileUnreadable, read_file
 
 MAX_BYTES: Final = 262_144  # the largest sets in use have some 30 KB
 
@@ -30,7 +31,7 @@ class FileSource:
 
     def __init__(self, path: Path, most: int = MAX_BYTES) -> None:
         self._path = path
-        self._reader = Reader(lambda: read_file(path, most))
+        self._reader = RepeatedRead(lambda: read_file(path, most))
 
     async def read(self) -> bytes:
         try:

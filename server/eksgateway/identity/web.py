@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import ssl
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from eksgateway.blocking import run_blocking
 from eksgateway.identity.names import Lookup, Names
 from eksgateway.identity.proxies import proxy_for
 from eksgateway.identity.sources import MAX_BYTES, FileSource, SourceError
@@ -53,7 +53,7 @@ class UrlSource:
 
     async def read(self) -> bytes:
         # It takes a third of a second, which a gateway whose keys are in a file saves.
-        aiohttp: Any = await asyncio.to_thread(import_module, "aiohttp")
+        aiohttp: Any = await run_blocking(import_module, "aiohttp")
         tls, headers, proxy = await self._tls(), await self._headers(), self._proxy()
         timeout = aiohttp.ClientTimeout(total=self._timeout_s)
         try:
@@ -85,7 +85,7 @@ class UrlSource:
         if self._ca is None:
             return True
         pem = await self._ca.read()
-        return await asyncio.to_thread(_trusting, pem)
+        return await run_blocking(_trusting, pem)
 
     async def _headers(self) -> dict[str, str]:
         headers = {

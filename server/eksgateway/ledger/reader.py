@@ -1,45 +1,53 @@
-"""Reads, on a few threads with connections of their own: they never wait for the writer."""
+"""Runs queries on a few threads, each with its own connection, so that reads never wait for the writer."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from contextlib import ExitStack
+from functools import partial
+from typing import Final, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from eksgateway.blocking import DaemonThreads
 from eksgateway.ledger.sqlite import LedgerError, explain
 from eksgateway.ledger.write_operations import StorageError
 
 T = TypeVar("T")
 
-THREADS = 4
+THREADS: Final = 4
 
 
 class Reader:
-    """Runs queries within a deadline; at most ``limit`` wait for a thread."""
+    """Runs queries within a deadline; at most ``limit`` run or wait for a thread."""
 
     def __init__(self, engine: Engine, limit: int) -> None:
         self._engine = engine
         self._limit = limit
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="ledger-reader")
-        self._unfinished: set[Future[Any]] = set()
+        self._unfinished = 0
+        self._free = asyncio.Semaphore(THREADS)
+        self._threads = DaemonThreads("ledger-reader")
         self._closed = False
 
     async def read(self, query: Callable[[Connection], T], timeout_s: float) -> T:
-        """What the query returns or raises, in a snapshot of its own. Raises StorageError."""
-        if self._closed:
-            raise StorageError("the ledger is closed")
-        if len(self._unfinished) >= self._limit:
+        """Return or raise what the query does, in its own snapshot. Raises StorageError.
+
+        A query that runs past its deadline keeps its thread until it ends.
+        """
+        if self._unfinished >= self._limit:
             raise StorageError(f"{self._limit} reads are waiting already")
-        running = self._threads.submit(self._run, query)
-        self._unfinished.add(running)
-        running.add_done_callback(self._unfinished.discard)
         try:
-            async with asyncio.timeout(timeout_s):
-                return await asyncio.wrap_future(running)
+            with ExitStack() as held:
+                self._unfinished += 1
+                held.callback(self._leave)
+                async with asyncio.timeout(timeout_s):
+                    await self._free.acquire()
+                    held.callback(self._free.release)
+                    if self._closed:
+                        raise StorageError("the ledger is closed")
+                    return await asyncio.shield(self._threads.start(partial(self._run, query), held))
         except TimeoutError as exc:
             raise StorageError(f"not read within {timeout_s:g} s") from exc
         except (SQLAlchemyError, LedgerError) as exc:
@@ -49,6 +57,10 @@ class Reader:
         with self._engine.begin() as connection:
             return query(connection)
 
+    def _leave(self) -> None:
+        self._unfinished -= 1
+
     def close(self) -> None:
+        """Take no further queries; those under way are not waited for."""
         self._closed = True
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.end()

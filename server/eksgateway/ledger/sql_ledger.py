@@ -11,6 +11,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine
 
 from eksgateway import errors
+from eksgateway.blocking import run_blocking
 from eksgateway.clock import Clock
 from eksgateway.ledger import queries, store
 from eksgateway.ledger.backlog import Backlog, Debt
@@ -47,7 +48,7 @@ _UNWRITTEN = 32  # observations kept for an update while the ledger cannot be wr
 
 async def open_ledger(settings: LedgerSettings, clock: Clock) -> SqlLedger:
     """The ledger, migrated and proved to be whole, readable and writable. Raises LedgerError."""
-    file, write, read = await asyncio.to_thread(open_files, settings)
+    file, write, read = await run_blocking(open_files, settings)
     ledger = SqlLedger(settings, clock, file, write, read)
     try:
         await ledger.check()
@@ -180,7 +181,7 @@ class SqlLedger:
         if not ended:  # it may still commit: the lock stays, until this process ends
             log.error("ledger.writer_hangs")
             return
-        await asyncio.to_thread(close_files, self._file, *self._engines)
+        await run_blocking(close_files, self._file, *self._engines)
 
     async def _read(self, query: Callable[[Connection], T]) -> T:
         return await self._reader.read(query, self._timeout_s)

@@ -21,6 +21,7 @@ from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, Engine
 
+from eksgateway.blocking import run_blocking
 from eksgateway.ledger.hash_chain import Checkpoint
 from eksgateway.ledger.sqlite import explain, fails_every_write
 from eksgateway.ledger.store import Transaction
@@ -99,7 +100,7 @@ class Writer:
         with self._changed:
             self._closed = True
             self._changed.notify()
-        await asyncio.to_thread(self._thread.join, timeout_s)
+        await run_blocking(self._thread.join, timeout_s)
         return not self._thread.is_alive()
 
     def _abandon(self, operation: WriteOperation[Any]) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from eksgateway.blocking import RepeatedRead, run_blocking
 from eksgateway.clock import Clock, wait_for
-from eksgateway.file_reader import HUNG, Reader
+from eksgateway.file_reader import HUNG
 from eksgateway.logs import Log
 from eksgateway.policy.data import changes, describe
 from eksgateway.policy.engine import PolicyLoadError, Reloads
@@ -52,7 +53,7 @@ class Follower:
     ) -> None:
         self.reloads = Reloads(loaded=1, last=clock.now())
         self._files = files
-        self._reader = Reader(files.read)
+        self._reader = RepeatedRead(files.read)
         self._clock = clock
         self._replace = replace
         self._judged = _Look(content)
@@ -109,7 +110,7 @@ class Follower:
             self._refused(found.faults)
             return
         try:
-            data = await asyncio.to_thread(self._files.parse, found.content)
+            data = await run_blocking(self._files.parse, found.content)
             revision = await self._replace(found.content.wasm, data)
         except PolicyLoadError as exc:
             self._refused(exc.faults)

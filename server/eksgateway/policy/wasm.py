@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 from datetime import datetime
@@ -10,9 +9,10 @@ from typing import Any, Final, Self
 
 import wasmtime
 
+from eksgateway.blocking import RepeatedRead, run_blocking
 from eksgateway.clock import Clock
 from eksgateway.errors import Overloaded
-from eksgateway.file_reader import HUNG, Reader
+from eksgateway.file_reader import HUNG
 from eksgateway.model import Action, Decision
 from eksgateway.policy.decision_cost import MAX_CPU_S, PolicyTooCostly
 from eksgateway.policy.engine import SAMPLES, PolicyLoadError, Reloads, read_decision
@@ -58,10 +58,10 @@ class WasmEngine:
     async def open(cls, files: PolicyFiles, clock: Clock, *, timeout_s: float) -> Self:
         """An engine that follows its files. Raises PolicyLoadError for what they hold now."""
         try:
-            content = await Reader(files.read).read()
+            content = await RepeatedRead(files.read).read()
         except TimeoutError as exc:
             raise PolicyLoadError(f"{files.data}: cannot be read: {HUNG}") from exc
-        data = await asyncio.to_thread(files.parse, content)
+        data = await run_blocking(files.parse, content)
         try:
             engine = await cls.load(content.wasm, data, timeout_s=timeout_s)
         except PolicyTooCostly as exc:
@@ -75,7 +75,7 @@ class WasmEngine:
         engine, ticker = machine()
         try:
             # Compiling takes long enough to be felt by everybody else on the loop.
-            policy = await asyncio.to_thread(
+            policy = await run_blocking(
                 lambda: LoadedPolicy.load(
                     PolicyModule(engine, ticker, wasm), data, max_cpu_s=_max_cpu_s(timeout_s)
                 )
@@ -103,7 +103,7 @@ class WasmEngine:
             code = module if kept else PolicyModule(module.engine, module.ticker, wasm)
             return LoadedPolicy.load(code, data, max_cpu_s=_max_cpu_s(self._timeout_s))
 
-        self._policy = await asyncio.to_thread(prove)
+        self._policy = await run_blocking(prove)
         self._revision.set(self._policy.revision)
         before.close()
         return self._policy.revision

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, TypeAlias, TypeVar
+from contextlib import ExitStack
+from typing import Final, TypeAlias, TypeVar
 
+from eksgateway.blocking import DaemonThreads
 from eksgateway.errors import Overloaded
 
 T = TypeVar("T")
@@ -27,7 +28,7 @@ class Workers:
     """
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="policy")
+        self._threads = DaemonThreads("policy")
         self._free = _THREADS
         self._served: set[str] = set()  # callers that have a thread now
         self._queues: tuple[_Queues, _Queues] = ({}, {})  # first, others; callers in the order of their turns
@@ -39,18 +40,14 @@ class Workers:
         within ``within_s``. A call that has begun goes on to its end, also if this task is cancelled.
         """
         await self._turn(caller, self._queues[0 if first else 1], within_s)
-        try:
-            done = asyncio.get_running_loop().run_in_executor(self._pool, call)
-        except BaseException:
-            self._leave(caller)
-            raise
-        done.add_done_callback(lambda _: self._leave(caller))
-        done.add_done_callback(_retrieve)
+        with ExitStack() as held:
+            held.callback(self._leave, caller)
+            done = self._threads.start(call, held)
         return await asyncio.shield(done)
 
     async def close(self) -> None:
-        """End the threads."""
-        await asyncio.to_thread(self._pool.shutdown)
+        """Wait for the calls under way: the policy that they evaluate must outlive them."""
+        await self._threads.close()
 
     async def _turn(self, caller: str, queues: _Queues, within_s: float) -> None:
         if self._free and caller not in self._served:
@@ -99,9 +96,3 @@ class Workers:
         self._served.add(caller)
         turn.set_result(None)
         return True
-
-
-def _retrieve(done: asyncio.Future[Any]) -> None:
-    """Take note of an error that no task waits for any more."""
-    if not done.cancelled():
-        done.exception()

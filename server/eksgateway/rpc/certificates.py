@@ -5,13 +5,13 @@ Connections keep what they were made with until they end; this decides for new o
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 
 import grpc
 
+from eksgateway.blocking import RepeatedRead, run_blocking
 from eksgateway.clock import Clock
-from eksgateway.file_reader import HUNG, Reader
+from eksgateway.file_reader import HUNG
 from eksgateway.logs import Log
 from eksgateway.rpc.tls_files import Files, Judged, Term, Unusable, judge, read_files
 from eksgateway.settings import SettingsError, TlsSettings
@@ -36,7 +36,7 @@ class Certificates:
         self._judged = Judged((), None)
         self._seen: Files | None = None
         self._fault = ""
-        self._reader = Reader(lambda: read_files(settings))
+        self._reader = RepeatedRead(lambda: read_files(settings))
         self._warned: set[tuple[str, Term]] = set()
         # From the event loop to core's threads: holds the newest until the next connection takes it.
         self._fresh: deque[grpc.ServerCertificateConfiguration] = deque(maxlen=1)
@@ -90,7 +90,7 @@ class Certificates:
 
     async def _judge(self, files: Files) -> Judged:
         """A bundle may hold hundreds of certificates, so it is parsed on a thread."""
-        return await asyncio.to_thread(judge, self._settings, files, self._clock.now())
+        return await run_blocking(judge, self._settings, files, self._clock.now())
 
     def _put(self, files: Files, judged: Judged) -> None:
         if judged.dropped and (files != self._in_force or judged.dropped != self._judged.dropped):

@@ -6,7 +6,6 @@ Core has no name for a connection, so this looks at the process's own sockets, b
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import stat
@@ -14,6 +13,7 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
+from eksgateway.blocking import run_blocking
 from eksgateway.clock import Clock
 from eksgateway.logs import Log
 from eksgateway.rpc.call import Call
@@ -54,7 +54,7 @@ class IdleConnections(Interceptor):
 
     async def end_idle(self, ports: Collection[int], most: int) -> None:
         """End the longest quiet connections of each of these listeners that has nearly ``most``."""
-        held = await asyncio.to_thread(_look, frozenset(ports), frozenset())
+        held = await run_blocking(_look, frozenset(ports), frozenset())
         now = self._clock.monotonic()
         names = {name for _, name in held}
         self._quiet = {name: self._quiet.get(name, now) for name in names if name not in self._calls}
@@ -71,7 +71,7 @@ class IdleConnections(Interceptor):
             doomed += quiet[: max(0, len(mine) - int(most * _LEFT))]
         if doomed:
             log.warning("room.made", ended=len(doomed), connections=len(held))
-            await asyncio.to_thread(_look, frozenset(ports), frozenset(doomed))
+            await run_blocking(_look, frozenset(ports), frozenset(doomed))
 
 
 def _look(ports: frozenset[int], doomed: frozenset[str]) -> list[tuple[int, str]]:

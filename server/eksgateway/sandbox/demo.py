@@ -21,7 +21,7 @@ from eksgateway.sandbox.demo_client import Client
 from eksgateway.sandbox.demo_screen import Screen, State
 from eksgateway.sandbox.options import SandboxOptions
 from eksgateway.sandbox.sandbox import CHANNEL_OPTIONS, Sandbox, open_sandbox
-from eksgateway.signals import ending, until
+from eksgateway.signals import run_until, stop_event
 from eksgateway.v1 import cancellation_pb2
 from eksgateway.v1 import update_service_pb2 as pb
 
@@ -52,9 +52,9 @@ async def run(screen: Screen) -> int:
     started = time.monotonic()
     failed: list[str] = []
     screen.say("Starting a simulated EKS and a gateway on this machine; nothing reaches AWS.")
-    with ending() as ended:
+    with stop_event() as ended:
         async with open_sandbox(SandboxOptions(port=0, speed=_SPEED), screen.say) as sandbox:
-            finished = await until(ended, _play(sandbox, screen, failed))
+            finished = await run_until(ended, _play(sandbox, screen, failed))
     screen.say("")
     if not finished:
         screen.say("Interrupted. Nothing is left running.")

@@ -34,7 +34,7 @@ from eksgateway.sandbox.folder import (
 )
 from eksgateway.sandbox.issuer import ThrowawayIssuer
 from eksgateway.sandbox.options import DEFAULT_PORT, SandboxOptions, is_free
-from eksgateway.signals import ending, until
+from eksgateway.signals import run_until, stop_event
 
 CHANNEL_OPTIONS = (("grpc.enable_http_proxy", 0),)  # no proxy of the environment leads to this machine
 
@@ -46,9 +46,9 @@ _PAUSE_S = 2.0  # between attempts to start a gateway again
 
 async def run(options: SandboxOptions) -> None:
     """Stay up until SIGTERM or SIGINT. Raises StartError when a part cannot be started or go on."""
-    with ending() as ended:
+    with stop_event() as ended:
         async with open_sandbox(options, say) as sandbox:
-            await until(ended, _stay_up(sandbox))
+            await run_until(ended, _stay_up(sandbox))
             say("Ending the gateway and the simulated EKS.")
 
 

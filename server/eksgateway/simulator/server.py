@@ -17,7 +17,7 @@ from botocore.model import OperationModel
 
 from eksgateway.model import Target
 from eksgateway.settings import is_loopback
-from eksgateway.signals import ending
+from eksgateway.signals import stop_event
 from eksgateway.simulator import control, wire
 from eksgateway.simulator.calls import CallRecord, Calls, Faults
 from eksgateway.simulator.clock import SimulatedClock
@@ -176,7 +176,7 @@ async def serve(
     if not allow_remote and not is_loopback(host):
         raise ValueError(f"{host} is not loopback: the simulated EKS checks no signature and obeys everybody")
     simulator = Simulator(speed=speed)
-    with ending(with_stdin=stop_on_stdin_eof) as ended:
+    with stop_event(with_stdin=stop_on_stdin_eof) as ended:
         try:
             url = await simulator.start(host, port)
             sys.stdout.write(f"Simulated EKS (a simulation, not AWS) at {url}\n")

@@ -1,0 +1,159 @@
+"""Runs blocking calls on threads, for an event loop. No other module hands calls to a thread and takes
+their results back.
+
+The threads are daemons, unlike those of an executor: a call that hangs does not keep the process from ending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, Final, Generic, ParamSpec, TypeVar, cast
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+READ_TIMEOUT_S: Final = 5.0
+MAX_HANGING: Final = 8
+
+
+async def run_blocking(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run one call on a thread of its own; return or raise what it does.
+
+    A cancelled caller leaves at once, and the call runs to its end. Raises RuntimeError when the machine
+    has no thread left.
+    """
+    return await asyncio.shield(start_blocking(partial(call, *args, **kwargs)))
+
+
+def start_blocking(call: Callable[[], T], name: str = "blocking") -> asyncio.Future[T]:
+    """As ``run_blocking``, without waiting. Shield the future: it must not be cancelled."""
+    threads = DaemonThreads(name)
+    done = threads.start(call)
+    threads.end()
+    return done
+
+
+class DaemonThreads:
+    """Threads for one event loop, reused once idle. Their number is not bounded here."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._idle: list[_DaemonThread] = []
+        self._busy: dict[asyncio.Future[Any], _DaemonThread] = {}
+        self._ended = False
+
+    def start(self, call: Callable[[], T], held: ExitStack | None = None) -> asyncio.Future[T]:
+        """Start a call; the future is its result. Shield the future: it must not be cancelled.
+
+        ``held`` is taken over, and closed once the call has ended, also if its caller was cancelled before.
+        Raises RuntimeError, and leaves ``held`` as it is, when the machine has no thread left.
+        """
+        if self._ended:
+            raise RuntimeError("these threads have ended")
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+        thread = self._idle.pop() if self._idle else _DaemonThread(self._name)
+
+        def run() -> None:
+            result = _run(call)
+            try:
+                loop.call_soon_threadsafe(self._finish, done, result)
+            except RuntimeError:  # the loop has ended without waiting for this thread
+                thread.end()
+
+        self._busy[done] = thread
+        if held is not None:
+            done.add_done_callback(partial(_close, held.pop_all()))
+        thread.calls.put(run)
+        return done
+
+    def end(self) -> None:
+        """Take no further calls; each thread ends when its call does."""
+        self._ended = True
+        for thread in (*self._idle, *self._busy.values()):
+            thread.end()
+
+    async def close(self, timeout_s: float | None = None) -> None:
+        """``end``, and wait for the calls under way; ``timeout_s`` bounds the wait."""
+        self.end()
+        if self._busy:
+            await asyncio.wait(self._busy, timeout=timeout_s)
+
+    def _finish(self, done: asyncio.Future[T], result: _Result[T]) -> None:
+        self._idle.append(self._busy.pop(done))
+        if result.error is None:
+            done.set_result(cast("T", result.value))
+        else:
+            done.set_exception(result.error)
+            done.exception()  # retrieved here, because the caller may have left
+
+
+class RepeatedRead(Generic[T]):
+    """Repeats one blocking read. Callers at the same time share it.
+
+    A read may hang for good, for instance on a mount that is gone while another has taken its place. So a
+    second read starts beside one that has hung for 5 s, a third once that has hung for 10 s, and so on, up
+    to ``MAX_HANGING`` threads.
+    """
+
+    def __init__(self, read: Callable[[], T], timeout_s: float = READ_TIMEOUT_S) -> None:
+        self._read = read
+        self._timeout_s = timeout_s
+        self._newest: asyncio.Future[T] | None = None
+        self._running = 0
+        self._next_time = 0.0  # of the loop's clock: when a hanging read gets another beside it
+
+    async def read(self) -> T:
+        """Return or raise what the read does. Raises TimeoutError after ``timeout_s``."""
+        now = asyncio.get_running_loop().time()
+        if self._newest is None or (now >= self._next_time and self._running < MAX_HANGING):
+            self._newest = start_blocking(self._read, name="repeated-read")
+            self._newest.add_done_callback(self._finish)
+            self._next_time = now + self._timeout_s * 2**self._running
+            self._running += 1
+        async with asyncio.timeout(self._timeout_s):
+            return await asyncio.shield(self._newest)
+
+    def _finish(self, done: asyncio.Future[T]) -> None:
+        self._running -= 1
+        if self._newest is done:
+            self._newest = None
+
+
+class _DaemonThread:
+    """Runs the calls in its queue, in order, up to its end."""
+
+    def __init__(self, name: str) -> None:
+        self.calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        Thread(target=self._run, name=name, daemon=True).start()
+
+    def end(self) -> None:
+        self.calls.put(None)
+
+    def _run(self) -> None:
+        while (call := self.calls.get()) is not None:
+            call()
+            del call  # and what it refers to, which would live until the next call
+
+
+@dataclass(frozen=True, slots=True)
+class _Result(Generic[T]):
+    value: T | None = None
+    error: BaseException | None = None
+
+
+def _run(call: Callable[[], T]) -> _Result[T]:
+    try:
+        return _Result(call())
+    except BaseException as exc:  # noqa: BLE001  raised again where the call is awaited
+        return _Result(error=exc)
+
+
+def _close(held: ExitStack, _: asyncio.Future[Any]) -> None:
+    held.close()
