@@ -21,7 +21,7 @@ from eksgateway.eks.budget import Budget, Lane
 from eksgateway.eks.budgeted import BudgetedEks
 from eksgateway.eks.protocol import Eks
 from eksgateway.eks.shared import SharedReads
-from eksgateway.identity.demand import demanded
+from eksgateway.identity.listener_identity import choose_identity
 from eksgateway.identity.tokens import JwtIdentity
 from eksgateway.ledger.protocol import Ledger
 from eksgateway.logs import Log
@@ -100,7 +100,7 @@ class Gateway:
         """Be ready from now on, whenever every part can do its work. Raises what ``warm`` does."""
         await self.warm()
         if self.tokens is not None:
-            await self.tokens.settle(_FIRST_KEYS_S)
+            await self.tokens.wait_for_keys(_FIRST_KEYS_S)
         self._probe = asyncio.create_task(run_readiness_checks(self.health, self.checks, self.clock))
 
     async def make_room(self) -> None:
@@ -213,7 +213,7 @@ def build_server(  # noqa: PLR0913  the parts that are opened elsewhere
     idle_connections = IdleConnections(clock)
 
     def listen(listener: ListenerSettings) -> Listener:
-        identity, certificates = demanded(listener, tokens, clock), listener.demand != "jwt"
+        identity, certificates = choose_identity(listener, tokens, clock), listener.demand != "jwt"
         chain = Chain(
             before=(
                 idle_connections,

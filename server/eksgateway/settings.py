@@ -150,7 +150,7 @@ _TextOrList: TypeAlias = Annotated[
     Annotated[_Text, Tag(_TEXT)] | Annotated[tuple[_Text, ...], Field(min_length=1), Tag(_LIST)],
     Discriminator(lambda value: _LIST if isinstance(value, list | tuple) else _TEXT),
 ]
-# A claim by its name, or by the names of objects on the way to it; see ``identity.claims.find``.
+# A claim by its name, or by the names of objects on the way to it; see ``identity.claims.find_claim``.
 ClaimName: TypeAlias = _TextOrList
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 

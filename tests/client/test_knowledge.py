@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from eksgateway.client.attempts import Timing
 from eksgateway.client.knowledge import View
+from eksgateway.client.retries import Timing
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import Update
 from support.clock import FakeClock

@@ -66,7 +66,7 @@ def identify(jwks_file: Path, authorization: Sequence[str | bytes]) -> Caller | 
     async def once() -> Caller | Unauthenticated:
         identity = JwtIdentity(JwtSettings(issuers=(IDP.settings(jwks_file),)), FakeClock())
         try:
-            assert identity.known(authorization) is None
+            assert identity.recall_caller_id(authorization) is None
             return await identity.identify(authorization)
         except Unauthenticated as refusal:
             return refusal

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eksgateway.errors import CredentialsExpired, CredentialsInvalid, CredentialsMissing, Unauthenticated
-from eksgateway.identity.demand import Both, demanded
+from eksgateway.identity.listener_identity import TokenAndCertificateIdentity, choose_identity
 from eksgateway.identity.spiffe import SpiffeIdentity, Svid, read_svid
 from eksgateway.model import Caller
 from eksgateway.settings import ListenerSettings
@@ -230,11 +230,13 @@ def test_any_bytes_are_read_or_refused(certificate: bytes) -> None:
 
 
 @pytest.fixture
-def both(trust: Trust, corp: Idp, clock: FakeClock) -> Both:
-    return Both(trust(corp), SpiffeIdentity(DOMAIN, clock))
+def both(trust: Trust, corp: Idp, clock: FakeClock) -> TokenAndCertificateIdentity:
+    return TokenAndCertificateIdentity(trust(corp), SpiffeIdentity(DOMAIN, clock))
 
 
-async def test_with_both_the_token_is_the_caller_and_the_certificate_its_way(both: Both, corp: Idp) -> None:
+async def test_with_both_the_token_is_the_caller_and_the_certificate_its_way(
+    both: TokenAndCertificateIdentity, corp: Idp
+) -> None:
     """And its rights end with whichever ends first."""
     long = corp.token(NOW, exp=int(NOW.timestamp()) + 7200)
     caller = await both.identify([f"Bearer {long}"], GOOD)
@@ -255,7 +257,7 @@ LACKING: dict[str, tuple[list[str] | None, bytes | None, type[Unauthenticated]]]
 
 @pytest.mark.parametrize(("authorization", "certificate", "refusal"), LACKING.values(), ids=LACKING)
 async def test_with_both_neither_stands_in_for_the_other(
-    both: Both,
+    both: TokenAndCertificateIdentity,
     corp: Idp,
     authorization: list[str] | None,
     certificate: bytes | None,
@@ -271,7 +273,7 @@ async def test_where_a_token_is_demanded_a_certificate_plays_no_part(
     trust: Trust, corp: Idp, clock: FakeClock
 ) -> None:
     """Neither as a caller nor as a way."""
-    identity = demanded(ListenerSettings(), trust(corp), clock)
+    identity = choose_identity(ListenerSettings(), trust(corp), clock)
     with pytest.raises(CredentialsMissing):
         await identity.identify([], GOOD)
     assert (await identity.identify([f"Bearer {corp.token(NOW)}"], GOOD)).via is None
@@ -280,4 +282,4 @@ async def test_where_a_token_is_demanded_a_certificate_plays_no_part(
 def test_a_listener_never_serves_with_less_than_it_demands(clock: FakeClock) -> None:
     """Settings that were not checked end here, and not as an open door."""
     with pytest.raises(ValueError, match="jwt"):
-        demanded(ListenerSettings(), None, clock)
+        choose_identity(ListenerSettings(), None, clock)

@@ -16,7 +16,7 @@ import grpc
 
 from eksgateway.cli.connection import Connection
 from eksgateway.client import Credentials, Knowledge, cancel, watch
-from eksgateway.client.refusal import TIMED_OUT, UNREACHABLE, Refusal, exit_code, phase_name, printable
+from eksgateway.client.error_report import TIMED_OUT, UNREACHABLE, Refusal, exit_code, phase_name, printable
 from eksgateway.settings import SettingsError
 from eksgateway.v1.update_pb2 import ClusterRef
 

@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from eksgateway.cli.connection import Connection, credentials_of
 from eksgateway.client.addresses import hint_of
-from eksgateway.client.refusal import printable
+from eksgateway.client.error_report import printable
 from eksgateway.settings import ListenerSettings, Settings, SettingsError, load
 
 _TIMEOUT_S = 3

@@ -4,11 +4,11 @@ Needs grpc and the generated messages alone. What trying again does not mend is 
 ``ErrorDetails.of`` reads it.
 """
 
-from eksgateway.client.attempts import Credentials, Timing
 from eksgateway.client.calls import cancel, watch
 from eksgateway.client.channels import CHANNEL_OPTIONS, Channels
 from eksgateway.client.errors import ErrorDetails
 from eksgateway.client.knowledge import Knowledge
+from eksgateway.client.retries import Credentials, Timing
 
 __all__ = [
     "CHANNEL_OPTIONS",

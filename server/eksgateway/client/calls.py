@@ -10,10 +10,10 @@ from typing import Any
 
 import grpc
 
-from eksgateway.client.attempts import Attempts, Credentials, FindFault, Timing, log
 from eksgateway.client.channels import Channels
 from eksgateway.client.errors import ErrorDetails
 from eksgateway.client.knowledge import Knowledge, View
+from eksgateway.client.retries import Attempts, Credentials, FindFault, Timing, log
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1 import update_service_pb2_grpc
 from eksgateway.v1.cancellation_pb2 import Cancellation

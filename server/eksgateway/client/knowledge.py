@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
-from eksgateway.client.attempts import Timing
+from eksgateway.client.retries import Timing
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.cancellation_pb2 import CancellationPhase
 from eksgateway.v1.update_pb2 import Update

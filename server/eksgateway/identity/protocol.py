@@ -1,4 +1,4 @@
-"""What proves who calls."""
+"""The interface of caller authentication."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from eksgateway.model import Caller
 
 
 class Identity(Protocol):
-    """Turns the credentials of one call into a Caller."""
+    """Authenticates the caller of an RPC by its credentials."""
 
     async def identify(self, authorization: Sequence[str | bytes], certificate: bytes | None) -> Caller:
-        """The caller, from all values of the ``authorization`` metadata key and from the leaf (PEM) of the
-        client certificate that the connection's handshake verified, if its listener asks for one.
+        """The authenticated caller. ``authorization`` is every value of that metadata key. ``certificate`` is
+        the client certificate (PEM leaf) that the TLS handshake verified, if the listener requests one.
 
         Raises CredentialsMissing, CredentialsInvalid, CredentialsExpired or IdentityUnavailable.
         """
 
-    def known(self, authorization: Sequence[str | bytes], certificate: bytes | None) -> str | None:
-        """The id of the caller that these credentials have proved before, if it is remembered: a hint for
-        queueing calls, found without checking a signature. It admits to nothing.
+    def recall_caller_id(self, authorization: Sequence[str | bytes], certificate: bytes | None) -> str | None:
+        """The caller's id if these credentials were authenticated before. Verifies no signature: a hint
+        for queueing, never an authentication.
         """

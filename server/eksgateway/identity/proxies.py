@@ -1,7 +1,7 @@
-"""Which proxy a URL is fetched through: HTTPS_PROXY and NO_PROXY, as other programs read them.
+"""Chooses the proxy for a URL by HTTPS_PROXY, ALL_PROXY and NO_PROXY.
 
-aiohttp's own ``trust_env`` is not used: it also takes credentials from ~/.netrc, which it reads on the
-event loop, and it sends requests for loopback to the proxy.
+aiohttp's own ``trust_env`` is not used: it also reads credentials from ~/.netrc, on the event loop, and it
+sends requests for loopback to the proxy.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from eksgateway.settings import is_loopback
 
 
 def proxy_for(url: str, environ: Mapping[str, str]) -> str | None:
-    """The proxy's URL, or None for a direct connection. Loopback is never reached through a proxy.
+    """The proxy's URL, or None for a direct connection. Connections to loopback are always direct.
 
-    Raises ValueError for a proxy that is not an http or https URL; the text does not repeat it, because
-    it may hold a password.
+    Raises ValueError for a proxy that is not an http or https URL. The text does not repeat the URL, which
+    may contain a password.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
     proxy = _variable(environ, f"{parts.scheme}_proxy") or _variable(environ, "all_proxy")
-    if not proxy or is_loopback(host) or _excepted(host, parts.port, _variable(environ, "no_proxy")):
+    if not proxy or is_loopback(host) or _bypasses_proxy(host, parts.port, _variable(environ, "no_proxy")):
         return None
     if "://" not in proxy:
         proxy = f"http://{proxy}"
@@ -35,20 +35,20 @@ def _variable(environ: Mapping[str, str], name: str) -> str:
     return environ.get(name) or environ.get(name.upper()) or ""
 
 
-def _excepted(host: str, port: int | None, no_proxy: str) -> bool:
-    """Whether NO_PROXY names the host: ``*``, a domain (with those below it), an address, or a network."""
-    return any(_names(entry.strip().lower(), host, port) for entry in no_proxy.split(","))
+def _bypasses_proxy(host: str, port: int | None, no_proxy: str) -> bool:
+    """Whether NO_PROXY matches the host: ``*``, a domain with its subdomains, an address, or a network."""
+    return any(_matches(entry.strip().lower(), host, port) for entry in no_proxy.split(","))
 
 
-def _names(entry: str, host: str, port: int | None) -> bool:
+def _matches(entry: str, host: str, port: int | None) -> bool:
     if entry == "*":
         return True
     try:
         return ip_address(host) in ip_network(entry.strip("[]"), strict=False)
     except ValueError:  # one of them is a name
         pass
-    name, colon, only = entry.partition(":")
-    if colon and only != str(port or 443):
+    name, colon, only_port = entry.partition(":")
+    if colon and only_port != str(port or 443):
         return False
     name = name.removeprefix("*").removeprefix(".")
     return bool(name) and (host == name or host.endswith(f".{name}"))

@@ -1,8 +1,8 @@
-"""Reads who calls from the leaf of a TLS client certificate: a SPIFFE X.509-SVID, and nothing else.
+"""Authenticates a caller by its TLS client certificate: a SPIFFE X.509-SVID.
 
-The handshake has proved the chain, the purpose and the time. What path validation leaves open is
-checked here, after SPIFFE's X509-SVID §5.2 and SPIFFE-ID §2 (github.com/spiffe/spiffe, standards/).
-TLS libraries' own reading of names is not used: they mix DNS and URI names, and pass any text.
+The TLS handshake has verified the chain, the purpose and the time. This module checks what else SPIFFE
+requires (X509-SVID §5.2 and SPIFFE-ID §2; github.com/spiffe/spiffe, standards/). It reads the names itself,
+because TLS libraries mix DNS and URI names and accept any text.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from eksgateway.clock import Clock
 from eksgateway.errors import CredentialsExpired, CredentialsMissing, GatewayError, Unauthenticated
-from eksgateway.identity.refusal import invalid
+from eksgateway.identity.invalid_credentials import invalid_credentials
 from eksgateway.model import Caller
 
-Kind = TypeVar("Kind", bound=x509.ExtensionType)
+ExtensionT = TypeVar("ExtensionT", bound=x509.ExtensionType)
 
-MAX_BYTES = 2048  # of a SPIFFE ID (SPIFFE-ID §2.3)
-REMEMBERED = 1024  # leaves read before: reading one costs a tenth of a call
+MAX_BYTES: Final = 2048  # of a SPIFFE ID (SPIFFE-ID §2.3)
+CACHED_CERTIFICATES: Final = 1024  # parsing one takes a tenth of the time of a call
 
-# Lower case alone, and none of the signs that begin a user, a port, a query, a fragment or an
-# escape: so one identity has one spelling. A caller has a path; the trust domain itself is none.
-_ID = re.compile(r"spiffe://(?P<domain>[a-z0-9._-]{1,255})(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._-]+)+")
+# Lower case, without user, port, query, fragment and escapes, so each identity has one spelling. The path
+# is required: an ID without one is the trust domain's own.
+_ID: Final = re.compile(r"spiffe://(?P<domain>[a-z0-9._-]{1,255})(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._-]+)+")
 
-# What x509 raises for a certificate it cannot read: besides ValueError, classes without a common base.
-UNREADABLE = (
+# x509 raises these for a certificate that it cannot parse. They have no common base class.
+CERTIFICATE_ERRORS: Final = (
     ValueError,
     TypeError,
     x509.DuplicateExtension,
@@ -43,7 +43,7 @@ UNREADABLE = (
 
 @dataclass(frozen=True, slots=True)
 class Svid:
-    """A leaf that may authenticate its holder; ``expires_at`` is its notAfter."""
+    """A SPIFFE identity from a client certificate; ``expires_at`` is its notAfter."""
 
     id: str
     trust_domain: str
@@ -51,88 +51,97 @@ class Svid:
 
 
 class SpiffeIdentity:
-    """Identity from the client certificate alone, in one trust domain: that of the CA bundle that the
-    handshake checks against, so that no domain's CA can mint another's callers. Metadata plays no part.
+    """Identity from the client certificate alone.
+
+    It accepts one trust domain, that of the listener's CA bundle, so that no CA can issue IDs of another
+    domain.
     """
 
     def __init__(self, trust_domain: str, clock: Clock) -> None:
         self._trust_domain = trust_domain
         self._clock = clock
-        self._read = lru_cache(maxsize=REMEMBERED)(read_svid)
+        self._read = lru_cache(maxsize=CACHED_CERTIFICATES)(read_svid)
 
     async def identify(
         self,
-        authorization: Sequence[str | bytes],  # noqa: ARG002  another kind's
+        authorization: Sequence[str | bytes],  # noqa: ARG002  only tokens use it
         certificate: bytes | None,
     ) -> Caller:
-        svid = self.prove(certificate)
+        svid = self.authenticate(certificate)
         return Caller(type="spiffe", id=svid.id, issuer=svid.trust_domain, expires_at=svid.expires_at)
 
-    def known(
+    def recall_caller_id(
         self,
-        authorization: Sequence[str | bytes],  # noqa: ARG002  another kind's
+        authorization: Sequence[str | bytes],  # noqa: ARG002  only tokens use it
         certificate: bytes | None,
     ) -> str | None:
         try:
-            return self.prove(certificate).id
+            return self.authenticate(certificate).id
         except GatewayError:
             return None
 
-    def prove(self, certificate: bytes | None) -> Svid:
-        """The SVID of a connection, now: connections outlive the handshake that looked at the clock."""
+    def authenticate(self, certificate: bytes | None) -> Svid:
+        """The SVID of a certificate that is valid now: a connection may outlive its certificate.
+
+        Raises CredentialsMissing, CredentialsInvalid or CredentialsExpired.
+        """
         if certificate is None:
             raise CredentialsMissing("This listener takes calls with a client certificate only.")
         try:
-            return self._checked(certificate)
+            return self._check(self._read(certificate))
         except Unauthenticated as exc:
             exc.issuer = self._trust_domain
             raise
 
-    def _checked(self, certificate: bytes) -> Svid:
-        svid = self._read(certificate)
+    def _check(self, svid: Svid) -> Svid:
         if svid.trust_domain != self._trust_domain:
-            raise invalid("trust_domain", "The certificate's trust domain is not known to this listener.")
+            raise invalid_credentials(
+                "trust_domain", "The certificate's trust domain is not known to this listener."
+            )
         if self._clock.now() >= svid.expires_at:
             raise CredentialsExpired("This connection's certificate has expired: connect with a new one.")
         return svid
 
 
 def read_svid(pem: bytes) -> Svid:
-    """The SVID in a leaf certificate. Raises CredentialsInvalid."""
+    """The SVID in a client certificate. Raises CredentialsInvalid."""
     try:
         leaf = x509.load_pem_x509_certificate(pem)
         extensions = leaf.extensions
         expires_at = leaf.not_valid_after_utc
-    except UNREADABLE as exc:
-        raise invalid("certificate", "The client certificate cannot be read.") from exc
+    except CERTIFICATE_ERRORS as exc:
+        raise invalid_credentials("certificate", "The client certificate cannot be read.") from exc
     _check_leaf(extensions)
-    spiffe_id, domain = _spiffe_id(extensions)
+    spiffe_id, domain = _read_spiffe_id(extensions)
     return Svid(spiffe_id, domain, expires_at)
 
 
 def _check_leaf(extensions: x509.Extensions) -> None:
-    constraints = _find(extensions, x509.BasicConstraints)
-    if constraints is not None and constraints.ca:  # absent is false: RFC 5280 §4.2.1.9
-        raise invalid("leaf", "The client certificate is a CA's.")
-    usage = _find(extensions, x509.KeyUsage)
+    constraints = _find_extension(extensions, x509.BasicConstraints)
+    if constraints is not None and constraints.ca:  # absent means false (RFC 5280 §4.2.1.9)
+        raise invalid_credentials("leaf", "The client certificate is a CA's.")
+    usage = _find_extension(extensions, x509.KeyUsage)
     if usage is None or not usage.digital_signature or usage.key_cert_sign or usage.crl_sign:
-        raise invalid("usage", "The client certificate's key usage is not that of an X.509-SVID.")
-    extended = _find(extensions, x509.ExtendedKeyUsage)
+        raise invalid_credentials("usage", "The client certificate's key usage is not that of an X.509-SVID.")
+    extended = _find_extension(extensions, x509.ExtendedKeyUsage)
     if extended is not None and ExtendedKeyUsageOID.CLIENT_AUTH not in extended:
-        raise invalid("usage", "The client certificate is not for clients.")
+        raise invalid_credentials("usage", "The client certificate is not for clients.")
 
 
-def _spiffe_id(extensions: x509.Extensions) -> tuple[str, str]:
-    names = _find(extensions, x509.SubjectAlternativeName)
+def _read_spiffe_id(extensions: x509.Extensions) -> tuple[str, str]:
+    """The SPIFFE ID and its trust domain."""
+    names = _find_extension(extensions, x509.SubjectAlternativeName)
     uris = names.get_values_for_type(x509.UniformResourceIdentifier) if names is not None else []
     if len(uris) != 1:
-        raise invalid("uri", "An X.509-SVID has exactly one URI name.")
+        raise invalid_credentials("uri", "An X.509-SVID has exactly one URI name.")
     uri = uris[0]
-    found = _ID.fullmatch(uri) if len(uri) <= MAX_BYTES else None
-    if found is None:
-        raise invalid("spiffe_id", "The client certificate's URI name is not the SPIFFE ID of a workload.")
-    return uri, found["domain"]
+    match = _ID.fullmatch(uri) if len(uri) <= MAX_BYTES else None
+    if match is None:
+        raise invalid_credentials(
+            "spiffe_id", "The client certificate's URI name is not the SPIFFE ID of a workload."
+        )
+    return uri, match["domain"]
 
 
-def _find(extensions: x509.Extensions, kind: type[Kind]) -> Kind | None:
+def _find_extension(extensions: x509.Extensions, kind: type[ExtensionT]) -> ExtensionT | None:
     return next((each.value for each in extensions if isinstance(each.value, kind)), None)

@@ -14,7 +14,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from eksgateway.file_reader import FileUnreadable, read_file
-from eksgateway.identity.spiffe import UNREADABLE
+from eksgateway.identity.spiffe import CERTIFICATE_ERRORS
 from eksgateway.settings import TlsSettings
 
 _MAX_BYTES = 1_048_576
@@ -100,7 +100,7 @@ def _judge_bundle(path: Path, bundle: bytes, now: datetime, leaf: Term) -> Judge
             root = x509.load_pem_x509_certificate(block)
             term = _term(path, root)
             fault = _out_of_term(term, now) if _is_ca(root) else "is a certificate that is not a CA's"
-        except UNREADABLE:
+        except CERTIFICATE_ERRORS:
             fault = "is not a PEM certificate"
         else:
             if fault and now < term.starts:
@@ -136,14 +136,14 @@ def _read(path: Path) -> bytes:
 def _certificates(path: Path, pem: bytes) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(pem)
-    except UNREADABLE:
+    except CERTIFICATE_ERRORS:
         raise Unusable(f"{path}: is not a PEM certificate") from None
 
 
 def _is_ca(certificate: x509.Certificate) -> bool:
     try:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (*UNREADABLE, x509.ExtensionNotFound):
+    except (*CERTIFICATE_ERRORS, x509.ExtensionNotFound):
         return False
 
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 import grpc
 
 from eksgateway.client import Knowledge
-from eksgateway.client.refusal import Refusal, phase_name
+from eksgateway.client.error_report import Refusal, phase_name
 from eksgateway.ledger.listing import list_denials
 from eksgateway.ledger.verify import verify
 from eksgateway.model import Denial

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from eksgateway.client import Knowledge, Timing, watch
-from eksgateway.client.refusal import Refusal
+from eksgateway.client.error_report import Refusal
 from eksgateway.v1 import cancellation_pb2, cancellation_service_pb2_grpc, update_pb2, update_service_pb2_grpc
 from eksgateway.v1 import cancellation_service_pb2 as history_pb
 from eksgateway.v1 import update_service_pb2 as pb

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eksgateway.errors import Draining, Overloaded, RequestTooLarge
-from eksgateway.identity.refusal import invalid
+from eksgateway.identity.invalid_credentials import invalid_credentials
 from eksgateway.rpc.call import Call, Metadata
 from eksgateway.rpc.interceptors.interceptor import Interceptor
 from eksgateway.rpc.interceptors.open_places import OpenPlaces
@@ -115,7 +115,9 @@ class Limits(Interceptor):
         for key, value in metadata:
             sizes[key == "authorization"] += len(key) + len(value)
         if sizes[True] > self._settings.credentials_bytes:
-            raise invalid("size", f"The credentials are over {self._settings.credentials_bytes} bytes.")
+            raise invalid_credentials(
+                "size", f"The credentials are over {self._settings.credentials_bytes} bytes."
+            )
         if sizes[False] > self._settings.metadata_bytes:
             raise RequestTooLarge(f"The metadata is over {self._settings.metadata_bytes} bytes.")
 

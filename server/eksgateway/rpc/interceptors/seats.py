@@ -52,7 +52,7 @@ class TakeSeat(Interceptor):
     def _flow(self, call: Call, context: Any) -> Flow:
         if call.method is not None and call.method.access in (Access.OPEN, Access.REFLECTION):
             return Flow(f"{call.peer}/open", Band.OPEN)  # not held up by the calls of the same connection
-        caller = self._identity.known(*credentials(call, context, self._certificates))
+        caller = self._identity.recall_caller_id(*credentials(call, context, self._certificates))
         return Flow(call.peer, Band.STRANGER) if caller is None else _flow_of(caller, call)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import grpc
 
 from eksgateway.client import ErrorDetails
-from eksgateway.client.attempts import BROKEN, may_pass
+from eksgateway.client.retries import BROKEN, may_pass
 from eksgateway.v1.cancellation_pb2 import CancellationPhase
 
 # Exit codes of `watch` and `cancel`, beside 0; 2 is click's for arguments that do not fit.

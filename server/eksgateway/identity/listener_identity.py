@@ -1,4 +1,4 @@
-"""What a listener demands of its callers: a token, a certificate, or both."""
+"""Chooses how a listener authenticates its callers: by token, by certificate, or by both."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from eksgateway.model import Caller
 from eksgateway.settings import ListenerSettings
 
 
-class Both:
-    """The token's caller, over the certificate's connection. Each has to be good by itself: a token that
-    is not never falls back to the certificate.
+class TokenAndCertificateIdentity:
+    """Identity from a token on a connection with a client certificate (`demand: both`).
+
+    The caller is the token's; the certificate's SPIFFE ID is ``Caller.via``. Both must be valid.
     """
 
     def __init__(self, tokens: Identity, certificates: SpiffeIdentity) -> None:
@@ -22,22 +23,24 @@ class Both:
         self._certificates = certificates
 
     async def identify(self, authorization: Sequence[str | bytes], certificate: bytes | None) -> Caller:
-        svid = self._certificates.prove(certificate)
+        svid = self._certificates.authenticate(certificate)
         caller = await self._tokens.identify(authorization, None)
         ends = [time for time in (caller.expires_at, svid.expires_at) if time is not None]
         return replace(caller, via=svid.id, expires_at=min(ends))
 
-    def known(self, authorization: Sequence[str | bytes], certificate: bytes | None) -> str | None:
-        return self._tokens.known(authorization, None) if self._certificates.known((), certificate) else None
+    def recall_caller_id(self, authorization: Sequence[str | bytes], certificate: bytes | None) -> str | None:
+        if self._certificates.recall_caller_id((), certificate) is None:
+            return None
+        return self._tokens.recall_caller_id(authorization, None)
 
 
-def demanded(listener: ListenerSettings, tokens: Identity | None, clock: Clock) -> Identity:
-    """The identity of one listener. ``tokens`` is shared by all that demand a token."""
+def choose_identity(listener: ListenerSettings, tokens: Identity | None, clock: Clock) -> Identity:
+    """The identity for a listener's `demand`. All listeners that demand a token share ``tokens``."""
     certificates = SpiffeIdentity(listener.trust_domain, clock) if listener.trust_domain else None
     if listener.demand == "mtls" and certificates is not None:
         return certificates
     if listener.demand == "both" and certificates is not None and tokens is not None:
-        return Both(tokens, certificates)
+        return TokenAndCertificateIdentity(tokens, certificates)
     if listener.demand == "jwt" and tokens is not None:
         return tokens
-    raise ValueError(f"the settings do not give what `demand: {listener.demand}` needs")
+    raise ValueError(f"the settings lack what `demand: {listener.demand}` needs")

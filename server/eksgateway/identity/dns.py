@@ -1,7 +1,7 @@
-"""Resolves host names for aiohttp, on daemon threads.
+"""Resolves host names for aiohttp on daemon threads.
 
-The event loop's executor would do it by default: a name server that does not answer would hold its threads,
-and the process would wait for them at its end.
+By default aiohttp uses the event loop's executor. A name server that does not answer would block its threads
+and delay the end of the process.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from eksgateway.blocking import RepeatedRead
 Lookup = Callable[..., list[tuple[Any, ...]]]
 
 
-class Names:
+class DnsResolver:
     """An ``aiohttp.abc.AbstractResolver``; ``lookup`` is ``socket.getaddrinfo``."""
 
     def __init__(self, lookup: Lookup = socket.getaddrinfo) -> None:
@@ -32,7 +32,7 @@ class Names:
                 lambda: self._lookup(host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)
             )
         try:
-            found = await self._lookups[key].read()
+            addresses = await self._lookups[key].read()
         except TimeoutError as exc:
             raise socket.gaierror(socket.EAI_AGAIN, "the name server has not answered") from exc
         return [
@@ -40,12 +40,12 @@ class Names:
                 "hostname": host,
                 "host": address[0],
                 "port": address[1],
-                "family": kind,
+                "family": family,
                 "proto": protocol,
                 "flags": socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
             }
-            for kind, _, protocol, _, address in found
+            for family, _, protocol, _, address in addresses
         ]
 
     async def close(self) -> None:
-        """Nothing to release: the threads end with their lookups."""
+        """Do nothing: each thread ends with its lookup."""

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from eksgateway.errors import CredentialsInvalid, IdentityUnavailable
-from eksgateway.identity.jwks import MOST_WAITING
-from eksgateway.identity.sources import MAX_BYTES
+from eksgateway.identity.issuer_keys import MAX_WAITING
+from eksgateway.identity.jwks_sources import MAX_BYTES
 from eksgateway.identity.tokens import JwtIdentity
 from eksgateway.settings import JwtSettings
 from support.clock import FakeClock, settle
@@ -166,11 +166,11 @@ async def test_a_flood_of_forged_tokens_is_one_fetch_a_cooldown_and_delays_nobod
     forged = call(corp)
     await clock.advance(COOLDOWN)
     server.open.clear()
-    flood = [asyncio.create_task(identity.identify(forged)) for _ in range(3 * MOST_WAITING)]
+    flood = [asyncio.create_task(identity.identify(forged)) for _ in range(3 * MAX_WAITING)]
     await server.asked(2)
     assert (await identity.identify(good)).id == "jwt:corp:alice"
     await settle()
-    assert sum(not task.done() for task in flood) == MOST_WAITING
+    assert sum(not task.done() for task in flood) == MAX_WAITING
     server.open.set()
     results = await asyncio.gather(*flood, return_exceptions=True)
     assert {type(result) for result in results} == {CredentialsInvalid}

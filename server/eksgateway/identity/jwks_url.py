@@ -1,4 +1,4 @@
-"""A JWK set behind a URL: one HTTP GET, through a proxy if there is one, bounded in time and in size."""
+"""A JWK set behind a URL: one HTTP GET, through a proxy if configured, bounded in time and in size."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from eksgateway.blocking import run_blocking
-from eksgateway.identity.names import Lookup, Names
+from eksgateway.identity.dns import DnsResolver, Lookup
+from eksgateway.identity.jwks_sources import MAX_BYTES, FileSource, SourceError
 from eksgateway.identity.proxies import proxy_for
-from eksgateway.identity.sources import MAX_BYTES, FileSource, SourceError
 
 if TYPE_CHECKING:
     import aiohttp
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 _MAX_TOKEN_BYTES: Final = 65_536
 _MAX_CA_BYTES: Final = 1_048_576
 _WBITS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
-_RAW_DEFLATE: Final = -15  # what some servers send for `deflate`
+_RAW_DEFLATE: Final = -15  # some servers send this for `deflate`
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
-    """A URL, and the files that are needed there: the CAs to trust, and the token to send."""
+class JwksEndpoint:
+    """A URL, a file with the CAs to trust there, and a file with the bearer token to send there."""
 
     url: str
     ca_file: Path | None = None
@@ -36,30 +36,30 @@ class Address:
 
 
 class UrlSource:
-    """An HTTP GET that follows no redirect: the operator alone names who may give keys.
+    """Fetches the JWK set by HTTP GET. It follows no redirect, so keys only come from the configured URL.
 
     The CA file and the token file are read for each fetch, so they may be replaced at any time. The token
-    goes to the URL's own host and nowhere else.
+    is sent to the URL's own host only.
     """
 
     followed = False
 
-    def __init__(self, address: Address, timeout_s: float, lookup: Lookup = socket.getaddrinfo) -> None:
-        self._url = address.url
+    def __init__(self, endpoint: JwksEndpoint, timeout_s: float, lookup: Lookup = socket.getaddrinfo) -> None:
+        self._url = endpoint.url
         self._timeout_s = timeout_s
-        self._names = Names(lookup)
-        self._ca = FileSource(address.ca_file, _MAX_CA_BYTES) if address.ca_file else None
-        self._token = FileSource(address.token_file, _MAX_TOKEN_BYTES) if address.token_file else None
+        self._resolver = DnsResolver(lookup)
+        self._ca = FileSource(endpoint.ca_file, _MAX_CA_BYTES) if endpoint.ca_file else None
+        self._token = FileSource(endpoint.token_file, _MAX_TOKEN_BYTES) if endpoint.token_file else None
 
     async def read(self) -> bytes:
-        # It takes a third of a second, which a gateway whose keys are in a file saves.
+        # Imported here because it takes a third of a second, which keys in files do not need.
         aiohttp: Any = await run_blocking(import_module, "aiohttp")
         tls, headers, proxy = await self._tls(), await self._headers(), self._proxy()
         timeout = aiohttp.ClientTimeout(total=self._timeout_s)
         try:
             async with (
                 aiohttp.ClientSession(
-                    connector=aiohttp.TCPConnector(resolver=self._names),
+                    connector=aiohttp.TCPConnector(resolver=self._resolver),
                     timeout=timeout,
                     cookie_jar=aiohttp.DummyCookieJar(),
                     auto_decompress=False,
@@ -68,11 +68,11 @@ class UrlSource:
                     self._url, headers=headers, ssl=tls, proxy=proxy, allow_redirects=False
                 ) as response,
             ):
-                return await _document(response)
+                return await _read_body(response)
         except TimeoutError as exc:
             raise SourceError(f"did not answer within {self._timeout_s:g} s") from exc
         except (aiohttp.ClientError, OSError) as exc:
-            raise SourceError(f"could not be fetched: {_why(exc)}") from exc
+            raise SourceError(f"could not be fetched: {_describe(exc)}") from exc
 
     def _proxy(self) -> str | None:
         try:
@@ -81,11 +81,10 @@ class UrlSource:
             raise SourceError(f"could not be fetched: {exc}") from exc
 
     async def _tls(self) -> ssl.SSLContext | bool:
-        """What the server's certificate must come from; True is the machine's own trust store."""
+        """The CAs to trust; True means the machine's trust store."""
         if self._ca is None:
             return True
-        pem = await self._ca.read()
-        return await run_blocking(_trusting, pem)
+        return await run_blocking(_make_tls_context, await self._ca.read())
 
     async def _headers(self) -> dict[str, str]:
         headers = {
@@ -100,25 +99,26 @@ class UrlSource:
         return headers
 
 
-def _trusting(pem: bytes) -> ssl.SSLContext:
+def _make_tls_context(pem: bytes) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cadata=pem.decode("ascii", "ignore"))
     except ssl.SSLError as exc:
         raise SourceError("could not be fetched: the CA file holds no PEM certificate") from exc
 
 
-async def _document(response: aiohttp.ClientResponse) -> bytes:
+async def _read_body(response: aiohttp.ClientResponse) -> bytes:
     if 300 <= response.status < 400:
         host = _host(response.headers.get("Location", ""))
         to = f" to {host}" if host else ""
         raise SourceError(f"redirects{to} (status {response.status}), which is not followed")
     if response.status != 200:
         raise SourceError(f"answered with status {response.status}")
-    document = b""
+    body = b""
     async for chunk in response.content.iter_chunked(65_536):
-        document = _bounded(document + chunk)
+        body += chunk
+        _check_size(body)
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
-    return document if encoding in {"", "identity"} else _decompressed(document, encoding)
+    return body if encoding in {"", "identity"} else _decompress(body, encoding)
 
 
 def _host(url: str) -> str:
@@ -128,32 +128,31 @@ def _host(url: str) -> str:
         return ""
 
 
-def _decompressed(document: bytes, encoding: str) -> bytes:
-    """The content of a compressed answer; never more than one byte over the bound is made."""
+def _decompress(body: bytes, encoding: str) -> bytes:
+    """Decompress at most one byte more than the bound."""
     if encoding not in _WBITS:
-        raise SourceError("is encoded in a way that was not asked for")
+        raise SourceError("has a content encoding that was not requested")
     wbits = _WBITS[encoding]
-    if encoding == "deflate" and (document[:1] or b"\0")[0] & 0x0F != 8:  # not zlib's header (RFC 1950)
+    if encoding == "deflate" and (body[:1] or b"\0")[0] & 0x0F != 8:  # no zlib header (RFC 1950)
         wbits = _RAW_DEFLATE
-    inflater = zlib.decompressobj(wbits)
+    decompressor = zlib.decompressobj(wbits)
     try:
-        content = inflater.decompress(document, MAX_BYTES + 1)
+        content = decompressor.decompress(body, MAX_BYTES + 1)
     except zlib.error as exc:
-        raise SourceError(f"is not {encoding}, as it claims to be") from exc
-    _bounded(content)
-    if not inflater.eof:
-        raise SourceError(f"is cut off: its {encoding} has no end")
+        raise SourceError(f"is not valid {encoding}") from exc
+    _check_size(content)
+    if not decompressor.eof:
+        raise SourceError(f"is truncated {encoding}")
     return content
 
 
-def _bounded(document: bytes) -> bytes:
-    if len(document) > MAX_BYTES:
+def _check_size(content: bytes) -> None:
+    if len(content) > MAX_BYTES:
         raise SourceError(f"is larger than {MAX_BYTES} bytes")
-    return document
 
 
-def _why(exc: BaseException) -> str:
-    """The kind of a failure, and what TLS, the machine or a proxy has to say; never a URL: one may hold a
+def _describe(exc: BaseException) -> str:
+    """The exception's type with TLS's, the system's or the proxy's reason. Never a URL, which may contain a
     password.
     """
     certificate = getattr(exc, "certificate_error", None)

@@ -1,4 +1,4 @@
-"""Where the bytes of a JWK set come from. Their meaning is not known here; a URL is ``web``'s part."""
+"""Where the bytes of a JWK set come from. ``jwks_url`` has the source for URLs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ MAX_BYTES: Final = 262_144  # the largest sets in use have some 30 KB
 
 
 class SourceError(Exception):
-    """The bytes cannot be had; the text is for the log."""
+    """A source cannot be read; the text is for the log."""
 
 
-class Source(Protocol):
-    """Gives the bytes of one JWK set. ``followed`` sources are cheap enough to be read every second."""
+class JwksSource(Protocol):
+    """Gives the bytes of one JWK set. A ``followed`` source is cheap enough to be read every second."""
 
     followed: bool
 
@@ -29,9 +29,9 @@ class FileSource:
 
     followed = True
 
-    def __init__(self, path: Path, most: int = MAX_BYTES) -> None:
+    def __init__(self, path: Path, max_bytes: int = MAX_BYTES) -> None:
         self._path = path
-        self._reader = RepeatedRead(lambda: read_file(path, most))
+        self._reader = RepeatedRead(lambda: read_file(path, max_bytes))
 
     async def read(self) -> bytes:
         try:

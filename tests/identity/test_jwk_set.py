@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from eksgateway.identity.compact import parse
-from eksgateway.identity.keys import MOST_TRIED, KeysUnusable, read_key_set, verifies
+from eksgateway.identity.jwk_set import MAX_CANDIDATES, KeysUnusable, read_key_set, verify_signature
+from eksgateway.identity.jwt_parser import parse_jwt
 from support.tokens import PrivateKey, b64, compact, ec_key, jwk, jwks, rsa_key, signer
 
 GOOD = jwk(ec_key("good"), "good")
@@ -156,17 +156,17 @@ MAKERS: dict[str, Callable[[], PrivateKey]] = {
 def test_signatures_of_each_kind_verify(algorithm: str) -> None:
     """Every kind of algorithm works end to end, and fails on another key of the same kind."""
     ours, theirs = MAKERS[algorithm](), MAKERS[algorithm]()
-    token = parse(compact({"alg": algorithm, "kid": "k"}, {}, signer(ours, algorithm)))
+    token = parse_jwt(compact({"alg": algorithm, "kid": "k"}, {}, signer(ours, algorithm)))
     for key, verified in ((ours, True), (theirs, False)):
-        (fitting,) = read_key_set(jwks(jwk(key, "k"))).fitting(token)
-        assert verifies(token, fitting) is verified
+        (fitting,) = read_key_set(jwks(jwk(key, "k"))).find_candidates(token)
+        assert verify_signature(token, fitting) is verified
 
 
 def test_the_keys_that_a_token_is_tried_with_are_bounded() -> None:
     """A token costs its sender more than it costs the gateway, however many keys its issuer has."""
     many = read_key_set(jwks(*(jwk(ec_key(str(number)), "same") for number in range(20))))
     for header in ({"alg": "ES256"}, {"alg": "ES256", "kid": "same"}):
-        assert len(many.fitting(parse(compact(header, {}, lambda _: b"x")))) == MOST_TRIED
+        assert len(many.find_candidates(parse_jwt(compact(header, {}, lambda _: b"x")))) == MAX_CANDIDATES
 
 
 SLOWEST: dict[str, tuple[str, Any]] = {
@@ -180,11 +180,11 @@ def test_no_key_that_is_accepted_makes_a_check_long(algorithm: str, entry: Any) 
     """It is done on the event loop. The time is the thread's own, with room for a slow machine."""
     (key,) = read_key_set(jwks(entry)).keys
     size = key.public.key_size // 8 if isinstance(key.public, rsa.RSAPublicKey) else 132
-    token = parse(compact({"alg": algorithm}, {"note": "x" * 20_000}, lambda _: b"\1" * size))
+    token = parse_jwt(compact({"alg": algorithm}, {"note": "x" * 20_000}, lambda _: b"\1" * size))
 
     def took() -> float:
         began = time.thread_time()
-        assert not verifies(token, key)
+        assert not verify_signature(token, key)
         return time.thread_time() - began
 
     assert min(took() for _ in range(10)) < 0.005

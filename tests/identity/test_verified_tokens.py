@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from eksgateway.errors import CredentialsExpired, CredentialsInvalid
-from eksgateway.identity.claims import standing
-from eksgateway.identity.compact import Compact
-from eksgateway.identity.keys import KeySet, VerificationKey, verifies
+from eksgateway.identity.claims import read_claims
+from eksgateway.identity.jwk_set import KeySet, VerificationKey, verify_signature
+from eksgateway.identity.jwt_parser import UnverifiedToken
 from eksgateway.identity.tokens import JwtIdentity
-from eksgateway.identity.verified import GROUPS_EACH, Proof, VerifiedTokens
+from eksgateway.identity.verified_tokens import GROUPS_PER_TOKEN, VerifiedToken, VerifiedTokens
 from eksgateway.settings import JwtSettings
 from support.clock import FakeClock
 from support.tokens import Idp, rsa_key
@@ -26,9 +26,9 @@ class CountingCheck:
     def __init__(self) -> None:
         self.count = 0
 
-    def __call__(self, token: Compact, key: VerificationKey) -> bool:
+    def __call__(self, token: UnverifiedToken, key: VerificationKey) -> bool:
         self.count += 1
-        return verifies(token, key)
+        return verify_signature(token, key)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ async def identity(
     corp: Idp, keys_file: Path, clock: FakeClock, check: CountingCheck
 ) -> AsyncIterator[JwtIdentity]:
     settings = JwtSettings(issuers=(corp.settings(keys_file),), verified_tokens=2)
-    identity = JwtIdentity(settings, clock, verifies=check)
+    identity = JwtIdentity(settings, clock, verify_signature=check)
     yield identity
     await identity.close()
 
@@ -127,31 +127,31 @@ async def test_a_key_change_is_a_new_check(
 def test_the_memory_is_bounded(corp: Idp) -> None:
     """It never holds more than its capacity."""
     issuer = corp.settings("unused")
-    proof = Proof(standing(corp.claims(NOW), issuer, NOW - NOW), KeySet(()))
+    proof = VerifiedToken(read_claims(corp.claims(NOW), issuer, NOW - NOW), KeySet(()))
     memory = VerifiedTokens(100)
     for number in range(1000):
-        memory.put(str(number), proof)
+        memory.remember(str(number), proof)
         assert memory.get(str(number)) is proof
     assert len(memory) == 100
-    memory.drop("999")
+    memory.forget("999")
     assert len(memory) == 99
     assert memory.get("999") is None
 
 
 def test_the_groups_that_are_remembered_are_bounded(corp: Idp) -> None:
     """Ten thousand tokens with hundreds of groups each would be half a gigabyte."""
-    groups = [f"group-{number}" for number in range(10 * GROUPS_EACH)]
+    groups = [f"group-{number}" for number in range(10 * GROUPS_PER_TOKEN)]
     issuer = corp.settings("unused")
-    proof = Proof(standing(corp.claims(NOW, groups=groups), issuer, NOW - NOW), KeySet(()))
+    proof = VerifiedToken(read_claims(corp.claims(NOW, groups=groups), issuer, NOW - NOW), KeySet(()))
     memory = VerifiedTokens(100)
     for number in range(50):
         for _ in range(2):
-            memory.put(str(number), proof)
+            memory.remember(str(number), proof)
         assert memory.get(str(number)) is proof
     assert len(memory) == 10
     for number in range(50):
-        memory.drop(str(number))
-    small = Proof(standing(corp.claims(NOW), issuer, NOW - NOW), KeySet(()))
+        memory.forget(str(number))
+    small = VerifiedToken(read_claims(corp.claims(NOW), issuer, NOW - NOW), KeySet(()))
     for number in range(200):
-        memory.put(str(number), small)
+        memory.remember(str(number), small)
     assert len(memory) == 100

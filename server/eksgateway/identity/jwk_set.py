@@ -1,4 +1,7 @@
-"""An issuer's public keys, read from a JWK set (RFC 7517). Getting and keeping them is `jwks`'s part."""
+"""Reads the public keys in a JWK set (RFC 7517) and verifies signatures with them.
+
+``issuer_keys`` fetches the sets and keeps them.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import codecs
 from dataclasses import dataclass
 from typing import Any, Final, get_args
 
-import cryptography.hazmat.backends.openssl.backend  # noqa: F401  or the first check loads it, on the event loop
+import cryptography.hazmat.backends.openssl.backend  # noqa: F401  else the first check loads it on the event loop
 import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -15,18 +18,18 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt.algorithms import get_default_algorithms
 
 from eksgateway import strict_json
-from eksgateway.identity.compact import Compact
+from eksgateway.identity.jwt_parser import UnverifiedToken
 from eksgateway.settings import ALGORITHMS
 
 MIN_RSA_BITS: Final = 2048
-# A key beyond these takes over a millisecond for one signature, on the event loop.
+# With larger keys one check takes over a millisecond, on the event loop.
 MAX_RSA_BITS: Final = 8192
 MAX_EXPONENT_BITS: Final = 64
-MOST_TRIED: Final = 8  # keys that a token is tried with; an issuer that names its keys has one that fits
+MAX_CANDIDATES: Final = 8  # per token; an issuer that sets `kid` has one
 
-# What a key of each kind may verify: never the token's choice alone (RFC 8725 §3.1). Symmetric
-# keys (`oct`) have no row, so no algorithm that shares a secret can ever be reached.
-_ALGORITHMS_OF: dict[tuple[str, str], tuple[str, ...]] = {
+# The algorithms of each kind of key, so the token alone never chooses one (RFC 8725 §3.1). Symmetric keys
+# (`oct`) are absent: HMAC is never used.
+_ALGORITHMS_BY_KIND: Final[dict[tuple[str, str], tuple[str, ...]]] = {
     ("RSA", ""): ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
     ("EC", "P-256"): ("ES256",),
     ("EC", "P-384"): ("ES384",),
@@ -37,11 +40,11 @@ _VERIFIERS: Final = {name: get_default_algorithms()[name] for name in get_args(A
 
 
 class KeysUnusable(Exception):
-    """What an issuer published cannot be used; the text is for the log."""
+    """A key or a JWK set cannot be used; the text is for the log."""
 
 
 class NoUsableKeys(KeysUnusable):
-    """A JWK set in which no key can be used; perhaps it is empty."""
+    """A JWK set is well formed but has no usable key; it may be empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,36 +58,36 @@ class VerificationKey:
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """The usable keys of one issuer; ``ignored`` is why others are not among them."""
+    """The usable keys of one issuer; ``ignored`` has the reasons why others were ignored."""
 
     keys: tuple[VerificationKey, ...]
     ignored: tuple[str, ...] = ()
 
-    def fitting(self, token: Compact) -> tuple[VerificationKey, ...]:
-        """The keys that may have signed the token: those with its `kid`, or all if it names none, that may
-        verify its `alg`; MOST_TRIED at most. A `kid` need not be unique (RFC 7517 §4.5).
+    def find_candidates(self, token: UnverifiedToken) -> tuple[VerificationKey, ...]:
+        """The keys that may have signed the token, MAX_CANDIDATES at most: those with its `alg`, and with
+        its `kid` if it has one. Keys may share a `kid` (RFC 7517 §4.5).
         """
-        fitting = [
+        candidates = [
             key
             for key in self.keys
             if token.algorithm in key.algorithms and (token.kid is None or key.kid == token.kid)
         ]
-        return tuple(fitting[:MOST_TRIED])
+        return tuple(candidates[:MAX_CANDIDATES])
 
 
-def verifies(token: Compact, key: VerificationKey) -> bool:
-    """Whether this key signed the token. The key's own algorithms have been compared before."""
+def verify_signature(token: UnverifiedToken, key: VerificationKey) -> bool:
+    """Whether ``key``, a candidate for the token, signed it."""
     verifier: Any = _VERIFIERS[token.algorithm]
     try:
         return bool(verifier.verify(token.signed, key.public, token.signature))
-    except (ValueError, UnsupportedAlgorithm):  # a key that this machine's OpenSSL can load and not use
+    except (ValueError, UnsupportedAlgorithm):  # OpenSSL may load a key that it cannot use
         return False
 
 
 def read_key_set(document: bytes) -> KeySet:
     """The usable keys in a JWK set. Raises KeysUnusable, or NoUsableKeys when there is none."""
     try:
-        # A file may begin with a byte order mark, and an unknown member have any number.
+        # A file may begin with a byte order mark, and unknown members may hold numbers of any size.
         entries = strict_json.loads(document.removeprefix(codecs.BOM_UTF8), parse_float=float)["keys"]
     except ValueError as exc:
         raise KeysUnusable(f"is not JSON: {exc!s:.100}") from exc
@@ -93,11 +96,11 @@ def read_key_set(document: bytes) -> KeySet:
     if not isinstance(entries, list):
         raise KeysUnusable("is not a JWK set: `keys` is not a list")
     keys, ignored = [], []
-    for place, entry in enumerate(entries):
+    for index, entry in enumerate(entries):
         try:
             keys.append(_read_key(entry))
         except KeysUnusable as exc:
-            ignored.append(f"keys[{place}] {exc}")
+            ignored.append(f"keys[{index}] {exc}")
     if not keys:
         raise NoUsableKeys("; ".join(["has no usable key", *ignored]))
     return KeySet(tuple(keys), tuple(ignored))
@@ -106,15 +109,15 @@ def read_key_set(document: bytes) -> KeySet:
 def _read_key(entry: Any) -> VerificationKey:
     if not isinstance(entry, dict):
         raise KeysUnusable("is not an object")
-    members = {name: value for name, value in entry.items() if value is not None}  # null is absent
+    members = {name: value for name, value in entry.items() if value is not None}  # null means absent
     if "d" in members or "k" in members:
-        raise KeysUnusable("is secret: whoever can read it could sign")
+        raise KeysUnusable("is secret: anyone who can read it could sign")
     if members.get("use", "sig") != "sig" or not _may_verify(members.get("key_ops")):
         raise KeysUnusable("is not for signatures")
     kid = members.get("kid")
     if kid is not None and not isinstance(kid, str):
         raise KeysUnusable("has a `kid` that is not a string")
-    algorithms = _algorithms(members)
+    algorithms = _read_algorithms(members)
     try:
         public = jwt.PyJWK(members, algorithms[0]).key
     except (jwt.PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, OverflowError) as exc:
@@ -133,12 +136,12 @@ def _check_rsa(key: RSAPublicKey) -> None:
         raise KeysUnusable(f"has an exponent of more than {MAX_EXPONENT_BITS} bits")
 
 
-def _algorithms(members: dict[str, Any]) -> tuple[str, ...]:
+def _read_algorithms(members: dict[str, Any]) -> tuple[str, ...]:
     kty = members.get("kty")
     kind = (kty, "" if kty == "RSA" else members.get("crv"))
-    family = next((algorithms for known, algorithms in _ALGORITHMS_OF.items() if known == kind), ())
-    named = members.get("alg")
-    algorithms = tuple(algorithm for algorithm in family if named in (None, algorithm))
+    # Compared one by one: members of a JWK set need not be hashable.
+    of_kind = next((algorithms for known, algorithms in _ALGORITHMS_BY_KIND.items() if known == kind), ())
+    algorithms = tuple(name for name in of_kind if members.get("alg") in (None, name))
     if not algorithms:
         raise KeysUnusable("has a `kty`, `crv` or `alg` that is not accepted")
     return algorithms

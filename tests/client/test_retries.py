@@ -11,8 +11,8 @@ from grpc_status import rpc_status
 
 from eksgateway import errors
 from eksgateway.client.addresses import Fault
-from eksgateway.client.attempts import Attempts, Credentials, Timing, may_pass
 from eksgateway.client.errors import ErrorDetails
+from eksgateway.client.retries import Attempts, Credentials, Timing, may_pass
 from eksgateway.rpc.error_status import status_of
 from support.clock import FakeClock
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from eksgateway.identity.sources import SourceError
-from eksgateway.identity.web import Address, UrlSource
+from eksgateway.identity.jwks_sources import SourceError
+from eksgateway.identity.jwks_url import JwksEndpoint, UrlSource
 from support.authority import LOOPBACK, SERVER, Authority, Shape, replace
 from support.hanging import hanging
 from support.jwks_server import Answer, JwksServer
@@ -54,14 +54,14 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_private_ca_is_trusted_where_it_is_named(server: JwksServer, ca: Path) -> None:
     """And the log can say what TLS found wrong without it."""
-    assert await UrlSource(Address(server.url, ca), 5).read() == KEYS
+    assert await UrlSource(JwksEndpoint(server.url, ca), 5).read() == KEYS
     with pytest.raises(SourceError, match=r"Certificate.*: (self-signed|unable to get local issuer)"):
-        await UrlSource(Address(server.url), 5).read()
+        await UrlSource(JwksEndpoint(server.url), 5).read()
 
 
 async def test_a_ca_file_is_read_for_each_fetch(server: JwksServer, ca: Path, authority: Authority) -> None:
     """It is trusted alone, and from when it is there."""
-    source = UrlSource(Address(server.url, ca), 5)
+    source = UrlSource(JwksEndpoint(server.url, ca), 5)
     replace(ca, Authority("other").certificate)
     with pytest.raises(SourceError, match="Certificate"):
         await source.read()
@@ -70,7 +70,7 @@ async def test_a_ca_file_is_read_for_each_fetch(server: JwksServer, ca: Path, au
         await source.read()
     missing = ca.with_name("missing.pem")
     with pytest.raises(SourceError, match=r"missing\.pem: No such file"):
-        await UrlSource(Address(server.url, missing), 5).read()
+        await UrlSource(JwksEndpoint(server.url, missing), 5).read()
     replace(ca, Authority("other").certificate + authority.certificate)
     assert await source.read() == KEYS
 
@@ -80,7 +80,7 @@ async def test_a_token_that_is_replaced_is_sent_from_the_next_fetch_on(
 ) -> None:
     """Kubernetes renews a service account's token in its file."""
     token = tmp_path / "token"
-    source = UrlSource(Address(server.url, ca, token), 5)
+    source = UrlSource(JwksEndpoint(server.url, ca, token), 5)
     for content in (b"first.token", b"second.token\n"):
         replace(token, content)
         await source.read()
@@ -96,7 +96,7 @@ async def test_a_token_file_without_a_token_is_an_error(
     token = tmp_path / "token"
     token.write_bytes(content)
     with pytest.raises(SourceError, match="token") as refused:
-        await UrlSource(Address(server.url, ca, token), 5).read()
+        await UrlSource(JwksEndpoint(server.url, ca, token), 5).read()
     assert "two" not in str(refused.value)
     assert server.fetches == 0
 
@@ -105,7 +105,7 @@ async def test_a_token_file_that_hangs_is_given_up(server: JwksServer, ca: Path,
     """The loop goes on meanwhile."""
     token = tmp_path / "token"
     with hanging(token):
-        reading = asyncio.create_task(UrlSource(Address(server.url, ca, token), 5).read())
+        reading = asyncio.create_task(UrlSource(JwksEndpoint(server.url, ca, token), 5).read())
         for _ in range(5):
             await asyncio.sleep(0)
         with pytest.raises(SourceError, match="has not answered"):
@@ -122,7 +122,7 @@ async def test_a_redirect_is_not_followed_and_says_so(server: JwksServer, ca: Pa
         with pytest.raises(
             SourceError, match=r"^redirects to localhost \(status 302\), which is not followed$"
         ):
-            await UrlSource(Address(server.url, ca, token), 5).read()
+            await UrlSource(JwksEndpoint(server.url, ca, token), 5).read()
         assert elsewhere.fetches == 0
 
 
@@ -130,7 +130,7 @@ async def test_a_redirect_is_not_followed_and_says_so(server: JwksServer, ca: Pa
 async def test_a_redirect_to_no_host_is_an_error_too(server: JwksServer, ca: Path, location: str) -> None:
     server.answer = Answer(status=301, headers={"Location": location})
     with pytest.raises(SourceError, match=r"^redirects (to a )?\(status 301\)"):
-        await UrlSource(Address(server.url, ca), 5).read()
+        await UrlSource(JwksEndpoint(server.url, ca), 5).read()
 
 
 class Proxy:
@@ -185,13 +185,13 @@ async def test_keys_are_fetched_through_the_proxy_of_the_environment(
     token = tmp_path / "token"
     token.write_bytes(b"a.token")
     url = f"https://{HOST}:{server.port}/keys"
-    source = UrlSource(Address(url, ca, token), 5)
+    source = UrlSource(JwksEndpoint(url, ca, token), 5)
     assert await source.read() == KEYS
     ((line, headers),) = proxy.asked
     assert line.startswith(f"CONNECT {HOST}:{server.port} ")
     assert "a.token" not in repr(proxy.asked)
     assert headers["Proxy-Authorization"].startswith("Basic ")
-    await UrlSource(Address(server.url, ca), 5).read()
+    await UrlSource(JwksEndpoint(server.url, ca), 5).read()
     assert len(proxy.asked) == 1
     monkeypatch.setenv("NO_PROXY", "corp.example")
     with pytest.raises(SourceError, match="could not be fetched"):
@@ -206,10 +206,10 @@ async def test_a_proxy_that_refuses_is_told_from_the_issuer(
     proxy.refuses = True
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
     with pytest.raises(SourceError, match="ClientHttpProxyError: status 407") as refused:
-        await UrlSource(Address(f"https://{HOST}/keys", ca), 5).read()
+        await UrlSource(JwksEndpoint(f"https://{HOST}/keys", ca), 5).read()
     monkeypatch.setenv("HTTPS_PROXY", "socks5://user:secret@127.0.0.1:1")
     with pytest.raises(SourceError, match="HTTPS_PROXY is not an http or https URL") as other:
-        await UrlSource(Address(f"https://{HOST}/keys", ca), 5).read()
+        await UrlSource(JwksEndpoint(f"https://{HOST}/keys", ca), 5).read()
     assert "secret" not in f"{refused.value}{other.value}"
 
 
@@ -225,9 +225,9 @@ async def test_names_are_looked_up(server: JwksServer, ca: Path) -> None:
             (socket.AF_INET, stream, 6, "", ("127.0.0.1", port)),
         ]
 
-    assert await UrlSource(Address(url, ca), 5, lookup).read() == KEYS
+    assert await UrlSource(JwksEndpoint(url, ca), 5, lookup).read() == KEYS
     with pytest.raises(SourceError, match="could not be fetched: ClientConnectorDNSError: "):
-        await UrlSource(Address("https://no-such-host.invalid/keys"), 5).read()
+        await UrlSource(JwksEndpoint("https://no-such-host.invalid/keys"), 5).read()
 
 
 async def test_a_name_server_that_hangs_holds_up_no_other_work() -> None:
@@ -241,7 +241,7 @@ async def test_a_name_server_that_hangs_holds_up_no_other_work() -> None:
     try:
         for number in range(20):
             with pytest.raises(SourceError, match=r"did not answer within 0\.05 s"):
-                await UrlSource(Address(f"https://{number}.{HOST}/keys"), 0.05, lookup).read()
+                await UrlSource(JwksEndpoint(f"https://{number}.{HOST}/keys"), 0.05, lookup).read()
         async with asyncio.timeout(10):
             await asyncio.to_thread(threading.get_ident)
     finally:

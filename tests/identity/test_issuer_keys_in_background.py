@@ -11,7 +11,7 @@ import pytest
 
 from eksgateway.errors import CredentialsInvalid, IdentityUnavailable
 from eksgateway.file_reader import HUNG
-from eksgateway.identity.jwks import FOLLOW_S
+from eksgateway.identity.issuer_keys import FOLLOW_S
 from eksgateway.identity.tokens import JwtIdentity
 from eksgateway.settings import JwtSettings
 from support.authority import replace
@@ -35,7 +35,7 @@ class Followed:
 
     async def start(self) -> None:
         self.identity.start()
-        await self.identity.settle(10)
+        await self.identity.wait_for_keys(10)
         await self.resting()
 
     async def resting(self) -> None:
@@ -214,7 +214,7 @@ async def test_keys_are_got_at_the_start_before_any_call(fetched: Followed, serv
     """So the first call does not wait for the issuer, and readiness is known."""
     assert not await fetched.ready()
     fetched.identity.start()
-    await fetched.identity.settle(10)
+    await fetched.identity.wait_for_keys(10)
     assert await fetched.ready()
     assert await fetched.knows("rsa")
     assert server.fetches == 1
@@ -250,7 +250,7 @@ async def test_readiness_waits_for_one_key_set_of_each_issuer_and_outlives_outag
     issuers = (corp.settings(server.url), partner.settings(path))
     identity = JwtIdentity(JwtSettings(issuers=issuers), clock)
     identity.start()
-    await identity.settle(10)
+    await identity.wait_for_keys(10)
     with pytest.raises(IdentityUnavailable) as missing:
         await identity.check()
     assert missing.value.detail == "no keys of partner"
@@ -275,7 +275,7 @@ async def test_a_slow_issuer_does_not_hold_up_the_start(fetched: Followed, serve
     """It is waited for as long as was asked."""
     server.open.clear()
     fetched.identity.start()
-    await fetched.identity.settle(0.05)
+    await fetched.identity.wait_for_keys(0.05)
     assert not await fetched.ready()
 
 
@@ -283,7 +283,7 @@ async def test_a_reload_ends_a_key_that_its_issuer_has_removed(
     fetched: Followed, server: JwksServer, corp: Idp
 ) -> None:
     """Within the cool-down too, for remembered tokens too."""
-    await fetched.identity.settle(0)
+    await fetched.identity.wait_for_keys(0)
     assert await fetched.knows("rsa")
     removed = corp.keys["rsa"]
     del corp.keys["rsa"]
@@ -291,7 +291,7 @@ async def test_a_reload_ends_a_key_that_its_issuer_has_removed(
     corp.keys["rsa"] = removed
     assert await fetched.knows("rsa")
     fetched.identity.reload()
-    await fetched.identity.settle(10)
+    await fetched.identity.wait_for_keys(10)
     assert not await fetched.knows("rsa")
     assert await fetched.knows("ec")
 
@@ -305,7 +305,7 @@ async def test_a_reload_during_a_fetch_is_another_fetch(fetched: Followed, serve
     for _ in range(5):
         fetched.identity.reload()
     server.open.set()
-    await fetched.identity.settle(10)
+    await fetched.identity.wait_for_keys(10)
     assert server.fetches == 3
 
 
@@ -316,8 +316,8 @@ async def test_a_reload_finds_that_every_key_was_removed(fetched: Followed, serv
     await fetched.clock.advance(1800)
     assert await fetched.knows("rsa")
     await server.asked(2)
-    await fetched.identity.settle(10)
+    await fetched.identity.wait_for_keys(10)
     assert await fetched.knows("rsa")
     fetched.identity.reload()
-    await fetched.identity.settle(10)
+    await fetched.identity.wait_for_keys(10)
     assert not await fetched.knows("rsa")

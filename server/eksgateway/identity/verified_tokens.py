@@ -1,0 +1,55 @@
+"""Remembers verified tokens, because verifying a signature costs as much as a policy decision."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final
+
+from cachetools import LRUCache
+
+from eksgateway.identity.claims import TokenClaims
+from eksgateway.identity.jwk_set import KeySet
+
+GROUPS_PER_TOKEN: Final = 25  # on average, of some 100 bytes each
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedToken:
+    """The claims of a token whose signature was verified with ``keys``."""
+
+    claims: TokenClaims
+    keys: KeySet
+
+
+class VerifiedTokens:
+    """The last verified tokens, by SHA-256: the tokens themselves are not kept.
+
+    Callers must still compare the keys and the clock. Groups take most of the memory, so the cache is bounded
+    by their number: a token counts as its groups, but at least as GROUPS_PER_TOKEN and at most as all.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        max_groups = capacity * GROUPS_PER_TOKEN
+
+        def size(token: VerifiedToken) -> int:
+            return min(max_groups, max(GROUPS_PER_TOKEN, len(token.claims.caller.groups)))
+
+        self._tokens: LRUCache[bytes, VerifiedToken] = LRUCache(max_groups, size)
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def get(self, text: str) -> VerifiedToken | None:
+        return self._tokens.get(_digest(text))
+
+    def remember(self, text: str, token: VerifiedToken) -> None:
+        """Keep a token in place of the least recently used ones."""
+        self._tokens[_digest(text)] = token
+
+    def forget(self, text: str) -> None:
+        self._tokens.pop(_digest(text), None)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
