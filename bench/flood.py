@@ -13,7 +13,7 @@ import sys
 import time
 from dataclasses import dataclass
 
-from eksgateway.settings import is_loopback
+from eksgateway.addresses import is_loopback, split_address
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
@@ -138,11 +138,11 @@ class Connection:
 
 
 async def flood(orders: Orders) -> None:
-    host, _, port = orders.address.rpartition(":")
+    host, port = split_address(orders.address)
     if not is_loopback(host):
         raise SystemExit(f"{orders.address} is not loopback: this client floods nothing else")
     connections = [
-        Connection(orders, *await asyncio.open_connection(host, int(port))) for _ in range(orders.connections)
+        Connection(orders, *await asyncio.open_connection(host, port)) for _ in range(orders.connections)
     ]
     reading = [asyncio.create_task(each.read()) for each in connections]
     number, ends = 0, time.monotonic() + orders.seconds

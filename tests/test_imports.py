@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent / "server" / "eksgateway"
 BASE = {
     *("model", "errors", "phases", "clock", "settings", "signals", "logs", "v1"),
     *(
+        "addresses",
         "blocking",
         "file_reader",
         "file_descriptors",

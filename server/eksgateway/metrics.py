@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from eksgateway.addresses import join_address, split_address
 from eksgateway.policy.engine import PolicyEngine
 from eksgateway.settings import MetricsSettings, SettingsError
 
@@ -153,7 +154,8 @@ class MetricsServer:
         """host:port, as bound; empty when it is off."""
         if self._settings.listen is None or self._server is None:
             return ""
-        return f"{self._settings.listen.rpartition(':')[0]}:{self._server.sockets[0].getsockname()[1]}"
+        host, _ = split_address(self._settings.listen)
+        return join_address(host, self._server.sockets[0].getsockname()[1])
 
     async def start(self) -> None:
         """Raises SettingsError when the address cannot be bound."""
@@ -176,11 +178,11 @@ class MetricsServer:
         app.router.add_get("/readyz", ready)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
-        host, _, port = self._settings.listen.rpartition(":")
+        host, port = split_address(self._settings.listen)
         try:
             loop, server = asyncio.get_running_loop(), self._runner.server
             assert server is not None  # noqa: S101  it was set up
-            self._server = await loop.create_server(partial(_Bounded, server), host.strip("[]"), int(port))
+            self._server = await loop.create_server(partial(_Bounded, server), host, port)
         except OSError as exc:
             await self.close()
             raise SettingsError(

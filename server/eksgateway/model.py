@@ -14,6 +14,9 @@ from typing import Any, Final
 INLINE: Final = {"inline": True}
 """Metadata of a field whose members the ledger stores as members of the object that holds it."""
 
+ACCOUNT_ID_PATTERN: Final = r"[0-9]{12}"
+REGION_PATTERN: Final = r"[a-z]{2,4}(-[a-z]+)+-[0-9]"
+
 
 class Action(StrEnum):
     """What a caller asks to do; the words that grants use."""

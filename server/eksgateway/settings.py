@@ -6,7 +6,7 @@ The only reader of settings files. AWS credentials are not settings: boto3's def
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
 from urllib.parse import urlsplit
@@ -26,8 +26,9 @@ from pydantic import (
     model_validator,
 )
 
+from eksgateway.addresses import is_loopback, split_address
 from eksgateway.errors import StartError
-from eksgateway.model import Target
+from eksgateway.model import ACCOUNT_ID_PATTERN, REGION_PATTERN, Target
 from eksgateway.revocation import MAX_POLL_AND_TIMEOUT_S, MAX_TIMEOUT_S, REVOKED_WITHIN_S
 from eksgateway.strict_yaml import Place, Written
 
@@ -54,34 +55,23 @@ def _resolve(value: Path, info: ValidationInfo) -> Path:
     return value if value.is_absolute() else base / value
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine and nothing else."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
+_HOST_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z.-]*")
+_SCHEMES = {"unix", "unix-abstract", "vsock"}  # grpc reads `unix:1` as a path
 
 
-_HOST_AND_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z][0-9A-Za-z.-]*):(?P<port>[0-9]{1,5})")
-_SCHEMES = {"unix", "unix-abstract", "vsock"}  # what follows them is no port to grpc
-
-
-def _host_and_port(value: str) -> str:
-    match = _HOST_AND_PORT.fullmatch(value)
-    if match is None or int(match["port"]) > 65535 or match["host"].lower() in _SCHEMES:
-        raise ValueError(
-            "write it as host:port, for example 127.0.0.1:50051 or [::1]:50051; the host is an IP address or"
-            " a host name"
-        )
-    if match["host"].startswith("["):
-        ip_address(match["host"].strip("[]"))
-    return value
+def _check_address(value: str) -> str:
+    with suppress(ValueError):
+        host, _ = split_address(value)
+        if ":" in host or (_HOST_NAME.fullmatch(host) and host.lower() not in _SCHEMES):
+            return value
+    raise ValueError(
+        "write it as host:port, for example 127.0.0.1:50051 or [::1]:50051; the host is an IP address or a"
+        " host name"
+    )
 
 
 def _is_local(address: str) -> bool:
-    return is_loopback(address.rpartition(":")[0].strip("[]"))
+    return is_loopback(split_address(address)[0])
 
 
 class TlsSettings(_Section):
@@ -113,7 +103,7 @@ class ListenerSettings(_Section):
     @field_validator("address")
     @classmethod
     def _address(cls, value: str) -> str:
-        return _host_and_port(value)
+        return _check_address(value)
 
     @model_validator(mode="after")
     def _encrypted(self) -> Self:
@@ -318,7 +308,7 @@ class LedgerSettings(_Section):
         return _resolve(value, info)
 
 
-_ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::(?P<account>[0-9]{12}):role/[\w+=,.@/-]+", re.ASCII)
+_ROLE_ARN = re.compile(rf"arn:aws[a-z-]*:iam::(?P<account>{ACCOUNT_ID_PATTERN}):role/[\w+=,.@/-]+", re.ASCII)
 
 
 class TargetSettings(_Section):
@@ -326,8 +316,8 @@ class TargetSettings(_Section):
     gateway's own credentials. The endpoints are for private ones and for a simulated EKS.
     """
 
-    account_id: Annotated[str, Field(pattern=r"^[0-9]{12}$")]
-    region: Annotated[str, Field(pattern=r"^[a-z]{2,4}(-[a-z]+)+-[0-9]$")]
+    account_id: Annotated[str, Field(pattern=f"^{ACCOUNT_ID_PATTERN}$")]
+    region: Annotated[str, Field(pattern=f"^{REGION_PATTERN}$")]
     role_arn: str | None = None
     external_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_+=,.@:/-]{2,1224}$")] | None = None
     endpoint_url: str | None = None
@@ -441,7 +431,7 @@ class MetricsSettings(_Section):
     @field_validator("listen")
     @classmethod
     def _listen(cls, value: str | None) -> str | None:
-        return None if value is None else _host_and_port(value)
+        return None if value is None else _check_address(value)
 
     @model_validator(mode="after")
     def _private(self) -> Self:

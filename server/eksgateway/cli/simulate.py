@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 
-from eksgateway.settings import SettingsError, is_loopback
+from eksgateway.addresses import is_loopback
+from eksgateway.settings import SettingsError
 from eksgateway.simulator import serve
 
 

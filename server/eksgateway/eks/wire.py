@@ -27,9 +27,9 @@ from botocore.exceptions import HTTPClientError, ProxyConnectionError, SSLError
 from botocore.httpsession import URLLib3Session
 from botocore.utils import get_environ_proxies
 
+from eksgateway.addresses import is_loopback
 from eksgateway.eks.error_table import causes
 from eksgateway.errors import GatewayError
-from eksgateway.settings import is_loopback
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 
-from eksgateway.settings import is_loopback
+from eksgateway.addresses import is_loopback
 
 
 def proxy_for(url: str, environ: Mapping[str, str]) -> str | None:

@@ -7,6 +7,7 @@ import contextlib
 
 import grpc
 
+from eksgateway.addresses import join_address, split_address
 from eksgateway.clock import Clock
 from eksgateway.rpc.certificates import Certificates
 from eksgateway.rpc.grpc_server import make_server
@@ -60,7 +61,7 @@ class Listener:
     @property
     def address(self) -> str:
         """host:port, as bound."""
-        return f"{self.settings.address.rpartition(':')[0]}:{self.port}"
+        return join_address(split_address(self.settings.address)[0], self.port)
 
     async def bind(self) -> None:
         """Take the port, and serve nothing yet. Raises SettingsError."""

@@ -11,13 +11,13 @@ from dataclasses import asdict
 from typing import Any
 
 from eksgateway.errors import RequestInvalid
-from eksgateway.model import ClusterRef, Justification, Target, UpdateRef
+from eksgateway.model import ACCOUNT_ID_PATTERN, REGION_PATTERN, ClusterRef, Justification, Target, UpdateRef
 from eksgateway.v1.update_pb2 import ClusterRef as ClusterRefProto
 
 CLUSTER = re.compile(r"[0-9A-Za-z][A-Za-z0-9_-]{0,99}")
 UPDATE = re.compile(r"[0-9A-Za-z-]{1,64}")
-ACCOUNT = re.compile(r"[0-9]{12}")
-REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]")
+ACCOUNT = re.compile(ACCOUNT_ID_PATTERN)
+REGION = re.compile(REGION_PATTERN)
 REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # In characters. The patterns above have no longer matches, but for a region.
 NAME_LENGTH = 100

@@ -15,8 +15,8 @@ from uuid import uuid4
 from aiohttp import web
 from botocore.model import OperationModel
 
+from eksgateway.addresses import is_loopback
 from eksgateway.model import Target
-from eksgateway.settings import is_loopback
 from eksgateway.signals import stop_event
 from eksgateway.simulator import control, wire
 from eksgateway.simulator.calls import CallRecord, Calls, Faults

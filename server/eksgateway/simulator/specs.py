@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from eksgateway.model import UpdateCancellation, UpdateError, UpdateParam
+from eksgateway.model import ACCOUNT_ID_PATTERN, REGION_PATTERN, UpdateCancellation, UpdateError, UpdateParam
 from eksgateway.simulator.machine import (
     CANCEL_REASON,
     NODE_PHASE_S,
@@ -22,8 +22,8 @@ from eksgateway.simulator.wire import OPERATIONS
 DEFAULT_ACCOUNT = "111122223333"
 DEFAULT_REGION = "us-east-1"
 
-Account = Annotated[str, Field(pattern=r"^[0-9]{12}$")]
-Region = Annotated[str, Field(pattern=r"^[a-z]{2,4}(-[a-z]+)+-[0-9]$")]
+Account = Annotated[str, Field(pattern=f"^{ACCOUNT_ID_PATTERN}$")]
+Region = Annotated[str, Field(pattern=f"^{REGION_PATTERN}$")]
 Name = Annotated[str, Field(pattern=r"^[0-9A-Za-z][A-Za-z0-9_-]{0,99}$")]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
