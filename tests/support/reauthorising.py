@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from random import Random
 
 from eksgateway.decisions import Decisions
-from eksgateway.eks.shared import Seen
+from eksgateway.eks.shared import Seen, SharedReads
 from eksgateway.errors import GatewayError
 from eksgateway.model import Action, Caller, ClusterFacts, ClusterRef, Decision, Update, UpdateRef
 from eksgateway.policy.engine import Reloads
@@ -68,7 +68,7 @@ class ScriptedPolicy:
     async def close(self) -> None: ...
 
 
-class ScriptedReads:
+class ScriptedReads(SharedReads):
     """``rpc.facts.Reads``; ``before`` is awaited in each, ``max_ages`` are those asked for, ``read`` is how
     many updates were.
     """

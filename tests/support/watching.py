@@ -11,7 +11,7 @@ from random import Random
 
 from eksgateway import phases
 from eksgateway.clock import Clock
-from eksgateway.eks.shared import Seen
+from eksgateway.eks.shared import Seen, SharedReads
 from eksgateway.errors import GatewayError
 from eksgateway.ledger.protocol import CancellationSummary
 from eksgateway.model import (
@@ -30,9 +30,9 @@ from eksgateway.model import (
     UpdateRef,
 )
 from eksgateway.settings import WatchSettings
+from eksgateway.watch.events import WatchEvent, WatchKind, watch_events
 from eksgateway.watch.resume import ResumePosition
-from eksgateway.watch.sequence import WatchEvent, WatchKind, events
-from eksgateway.watch.slot import Watcher
+from eksgateway.watch.slot import Slot
 from eksgateway.watch.watches import Watches
 from support.clock import FakeClock
 
@@ -73,8 +73,8 @@ def a_cancellation(
     return Cancellation(intent, phase, "", seen, outcome, phase in phases.SETTLED, time, time)
 
 
-class FakeReads:
-    """Implements ``watch.poller.Reads``: returns or raises what the test set; counts the calls.
+class FakeReads(SharedReads):
+    """Return or raise what the test set; count the calls.
 
     While ``open`` is cleared, answers wait; each says what was so when its call began.
     """
@@ -151,9 +151,9 @@ class Stream:
     ended: bool = False
     error: GatewayError | None = None
 
-    async def read(self, watcher: Watcher, heartbeat_s: float, position: ResumePosition | None) -> None:
+    async def read(self, watcher: Slot, heartbeat_s: float, position: ResumePosition | None) -> None:
         try:
-            async for event in events(watcher, heartbeat_s, position):
+            async for event in watch_events(watcher, heartbeat_s, position):
                 self.events.append(event)
         except GatewayError as exc:
             self.error = exc

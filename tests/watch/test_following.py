@@ -12,7 +12,7 @@ import pytest
 from eksgateway.errors import EksNotFound, EksThrottled, EksUnavailable, LedgerUnavailable, Overloaded
 from eksgateway.model import OutcomeKind
 from eksgateway.phases import NO_TRACE
-from eksgateway.watch.sequence import WatchKind
+from eksgateway.watch.events import WatchKind
 from support.watching import START, Stage, a_cancellation, an_update
 
 ASKED = an_update(cancellation="InProgress")

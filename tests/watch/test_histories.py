@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from eksgateway.errors import EksError, EksNotFound, EksThrottled, EksUnavailable, LedgerUnavailable
 from eksgateway.model import Update
-from eksgateway.watch.sequence import WatchKind
-from eksgateway.watch.slot import Watcher
+from eksgateway.watch.events import WatchKind
+from eksgateway.watch.slot import Slot
 from eksgateway.watch.state import WatchState
 from support.watching import REF, Stage, a_cancellation, an_update
 
@@ -28,7 +28,7 @@ _STEPS = st.one_of(
 
 @dataclass
 class _Reader:
-    watcher: Watcher
+    watcher: Slot
     got: list[WatchState] = field(default_factory=list)
     failed: bool = False
 

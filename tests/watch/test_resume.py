@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from eksgateway.errors import EksUnavailable, ResumeTokenInvalid
 from eksgateway.model import ClusterRef, Phase, Update, UpdateRef
-from eksgateway.watch.resume import LENGTH, ResumePosition, decode, encode
+from eksgateway.watch.resume import TOKEN_LENGTH, ResumePosition, decode, encode
 from eksgateway.watch.state import WatchState
 from support.watching import CLUSTER, REF, START, Stage, Stream, a_cancellation, an_update
 
@@ -47,7 +47,7 @@ def test_there_and_back(position: ResumePosition) -> None:
     for ref in (REF, longest):
         token = encode(ref, position)
         assert decode(token, ref) == position
-        assert len(token) == LENGTH <= 512
+        assert len(token) == TOKEN_LENGTH <= 512
 
 
 @pytest.mark.parametrize("other", OTHERS)
@@ -62,16 +62,16 @@ def test_a_token_is_of_one_update(other: UpdateRef) -> None:
     [
         *(
             pytest.param(TOKEN[:length], id=f"cut after {length}")
-            for length in (0, 1, LENGTH - 4, LENGTH - 1)
+            for length in (0, 1, TOKEN_LENGTH - 4, TOKEN_LENGTH - 1)
         ),
         pytest.param(TOKEN + "A", id="a character more"),
         pytest.param(TOKEN * 9, id="over the largest size"),
         pytest.param("A" * 10_000_000, id="huge"),
-        pytest.param("é" * LENGTH, id="not ASCII"),
-        pytest.param("\ud800" * LENGTH, id="a lone surrogate"),
-        pytest.param("!" * LENGTH, id="not base64"),
-        pytest.param("=" * LENGTH, id="padding alone"),
-        pytest.param("A" * (LENGTH - 4) + "AA==", id="padded"),
+        pytest.param("é" * TOKEN_LENGTH, id="not ASCII"),
+        pytest.param("\ud800" * TOKEN_LENGTH, id="a lone surrogate"),
+        pytest.param("!" * TOKEN_LENGTH, id="not base64"),
+        pytest.param("=" * TOKEN_LENGTH, id="padding alone"),
+        pytest.param("A" * (TOKEN_LENGTH - 4) + "AA==", id="padded"),
         pytest.param(packed(version=0), id="version 0"),
         pytest.param(packed(version=2), id="a version to come"),
         pytest.param(packed(sequence=0), id="sequence 0"),
@@ -85,14 +85,14 @@ def test_what_is_no_token(token: str) -> None:
         decode(token, REF)
 
 
-@given(st.text() | st.text("AZaz09-_=+/", min_size=LENGTH, max_size=LENGTH))
+@given(st.text() | st.text("AZaz09-_=+/", min_size=TOKEN_LENGTH, max_size=TOKEN_LENGTH))
 def test_any_text(text: str) -> None:
     """Nothing gets in, and nothing else is raised."""
     with pytest.raises(ResumeTokenInvalid):
         decode(text, REF)
 
 
-@given(POSITIONS, st.integers(0, LENGTH - 1), st.characters())
+@given(POSITIONS, st.integers(0, TOKEN_LENGTH - 1), st.characters())
 def test_a_character_changed(position: ResumePosition, place: int, other: str) -> None:
     """A mutated token is refused, or is a position of which the next number still fits everywhere."""
     token = encode(REF, position)

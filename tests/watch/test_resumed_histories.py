@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from eksgateway.errors import EksThrottled, EksUnavailable, GatewayError
 from eksgateway.model import Update
+from eksgateway.watch.events import WatchEvent, WatchKind
 from eksgateway.watch.resume import decode, encode
-from eksgateway.watch.sequence import WatchEvent, WatchKind
 from eksgateway.watch.watches import Watches
 from support.clock import FakeClock
 from support.watching import REF, SETTINGS, FakeReads, FakeRecord, Stream, an_update

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from eksgateway.model import Cancellation, OutcomeKind, Phase, Update
-from eksgateway.watch.state import Report, WatchState, latest, published_phase, recorded
+from eksgateway.watch.sighting import Sighting, latest_of, sighting_in_record
+from eksgateway.watch.state import WatchState, phase_to_publish
 from support.watching import START, a_cancellation, an_update
 
 RUNNING = an_update()
@@ -20,8 +21,8 @@ SUCCESSFUL = an_update("Successful")
 UNKNOWN = an_update("Reticulating")
 
 
-def seen(update: Update, begun: float, ended: float) -> Report:
-    return Report(update, datetime.fromtimestamp(begun, UTC), begun, ended)
+def seen(update: Update, begun: float, ended: float) -> Sighting:
+    return Sighting(update, datetime.fromtimestamp(begun, UTC), begun, ended)
 
 
 @pytest.mark.parametrize(
@@ -43,30 +44,33 @@ def seen(update: Update, begun: float, ended: float) -> Report:
         pytest.param(seen(CANCELLED, 1, 3), seen(SUCCESSFUL, 2, 4), CANCELLED, id="the first final stays"),
     ],
 )
-def test_out_of_order(known: Report, new: Report, stands: Update) -> None:
+def test_out_of_order(known: Sighting, new: Sighting, stands: Update) -> None:
     """Time orders reports as far as it can, rank the rest, and a final state stays."""
-    assert latest(known, new).update == stands
+    assert latest_of(known, new).update == stands
 
 
 def test_the_first_report_stands() -> None:
     """Anything is more than nothing."""
-    assert latest(None, seen(RUNNING, 1, 2)) == seen(RUNNING, 1, 2)
+    assert latest_of(None, seen(RUNNING, 1, 2)) == seen(RUNNING, 1, 2)
 
 
 @pytest.mark.parametrize(("begun", "youngest"), [(0.5, 1), (1.5, 1.5)])
 def test_the_same_again_makes_it_younger_and_never_older(begun: float, youngest: float) -> None:
     """Seeing the same state moves its times forward only."""
-    stands = latest(seen(RUNNING, 1, 2), seen(replace(RUNNING), begun, 3))
+    stands = latest_of(seen(RUNNING, 1, 2), seen(replace(RUNNING), begun, 3))
     assert stands == seen(RUNNING, youngest, 3)
 
 
 def test_a_record_replaces_only_what_is_less_far_along() -> None:
     """CancelUpdate's answer is told at once, yet nobody timed it against polls."""
-    answer = recorded(a_cancellation(update=CANCELLING), ended=5)
-    assert latest(seen(RUNNING, 1, 2), answer).update == CANCELLING
-    assert latest(answer, seen(RUNNING, 4.9, 6)).update == CANCELLING
-    assert latest(answer, seen(RUNNING, 5, 6)).update == RUNNING
-    assert latest(seen(GONE_BACK, 1, 2), recorded(a_cancellation(update=ASKED), ended=5)).update == GONE_BACK
+    answer = sighting_in_record(a_cancellation(update=CANCELLING), ended=5)
+    assert latest_of(seen(RUNNING, 1, 2), answer).update == CANCELLING
+    assert latest_of(answer, seen(RUNNING, 4.9, 6)).update == CANCELLING
+    assert latest_of(answer, seen(RUNNING, 5, 6)).update == RUNNING
+    assert (
+        latest_of(seen(GONE_BACK, 1, 2), sighting_in_record(a_cancellation(update=ASKED), ended=5)).update
+        == GONE_BACK
+    )
 
 
 def test_a_records_time_is_never_overstated() -> None:
@@ -74,8 +78,8 @@ def test_a_records_time_is_never_overstated() -> None:
     later = START + timedelta(minutes=1)
     unseen = replace(a_cancellation(OutcomeKind.UNKNOWN), update_time=later)
     answered = replace(a_cancellation(update=CANCELLING), update_time=later)
-    assert recorded(unseen, 5).observe_time == START
-    assert recorded(answered, 5).observe_time == later
+    assert sighting_in_record(unseen, 5).observe_time == START
+    assert sighting_in_record(answered, 5).observe_time == later
 
 
 @pytest.mark.parametrize(
@@ -97,7 +101,7 @@ def test_a_records_time_is_never_overstated() -> None:
 )
 def test_phase(newest: Cancellation | None, update: Update, phase: Phase | None) -> None:
     """The newest cancellation's phase given the update, else what the update shows by itself."""
-    assert published_phase(newest, update) == phase
+    assert phase_to_publish(newest, update) == phase
 
 
 def test_time_makes_no_difference() -> None:

@@ -15,7 +15,7 @@ from eksgateway.model import ClusterRef, UpdateRef
 from eksgateway.sandbox.issuer import ThrowawayIssuer
 from eksgateway.v1 import update_pb2
 from eksgateway.v1 import update_service_pb2 as pb
-from eksgateway.watch.resume import LENGTH, ResumePosition, encode
+from eksgateway.watch.resume import TOKEN_LENGTH, ResumePosition, encode
 from support.gateway import ACCOUNT, REGION, WHERE, Running, info, running
 from support.simulator import SimulatedEks
 from support.wire import PRODUCTION, refused
@@ -202,12 +202,12 @@ async def test_forged_token_affects_its_own_stream_only(gateway: Running, final:
     "spoil",
     [
         pytest.param(lambda token: token[:-1], id="truncated"),
-        pytest.param(lambda token: token[: LENGTH // 2], id="half of it"),
+        pytest.param(lambda token: token[: TOKEN_LENGTH // 2], id="half of it"),
         pytest.param(lambda token: token + "A", id="longer"),
         pytest.param(lambda token: token * 900, id="as long as a message may be"),
         pytest.param(lambda token: "B" + token[1:], id="another version"),
         pytest.param(lambda token: token[:5] + ("A" if token[5] != "A" else "B") + token[6:], id="mutated"),
-        pytest.param(lambda _token: "A" * LENGTH, id="zeros"),
+        pytest.param(lambda _token: "A" * TOKEN_LENGTH, id="zeros"),
         pytest.param(lambda _token: "🙂" * 14, id="not ASCII"),
         pytest.param(lambda _token: "\0", id="a control character"),
     ],
@@ -235,7 +235,7 @@ async def test_resumed_watch_is_authorized_again(tmp_path: Path, eks: SimulatedE
     issuer = ThrowawayIssuer("test")
     async with running(tmp_path, eks, issuer=issuer) as gateway:
         token = await watched(gateway, update_id)
-        for brought in (token, token[:-1], "A" * LENGTH):
+        for brought in (token, token[:-1], "A" * TOKEN_LENGTH):
             async with resumed(gateway, update_id, brought, gateway.outsider) as stream:
                 assert (await refused(stream.read())).told == ("PERMISSION_DENIED", "POLICY_DENIED")
     nobody: dict[str, Any] = {"eksgateway": {"grants": [], "freezes": []}}

@@ -34,7 +34,7 @@ from eksgateway.settings import WatchSettings
 from eksgateway.v1 import error_reason_pb2
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.watch import resume
-from eksgateway.watch.sequence import WatchEvent, events
+from eksgateway.watch.events import WatchEvent, watch_events
 from eksgateway.watch.watches import Watches
 
 _MOST_ON_A_PAGE = 10
@@ -192,7 +192,7 @@ class UpdateService:
             self._reauthorization.guard(ref, question, decision, slot),
         ):
             del question, decision  # thousands watch at once
-            async for event in events(slot, self._settings.heartbeat_s, position):
+            async for event in watch_events(slot, self._settings.heartbeat_s, position):
                 yield _message(ref, event, self._clock.now())
 
     async def _admit(self, call: Call, action: Action, ref: UpdateRef) -> tuple[Update, Question, Decision]:

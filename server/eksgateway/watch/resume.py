@@ -1,12 +1,11 @@
-"""Where a client is in its line of streams, as an opaque token it can come back with, anywhere, any time.
+"""Resume tokens: where a client is in its line of streams, opaque, valid anywhere and at any time.
 
-Stateless and unsigned: a forged one misleads its forger alone, and proves nothing.
+Tokens are stateless and unsigned: a forged one misleads only the client that forged it.
 
-A client that comes back is told nothing of the state that its token tells of, and of another one
-only if that is sure to be newer: it is final, or EKS was asked for it after the client came back
-(``Poller`` looks again for that). So neither clocks, of which two replicas have two, nor what a
-token claims can lead back to an older state; and a step back that EKS itself makes, from
-Cancelling to InProgress when a cancellation fails, is told like any other.
+A client that resumes does not get the state of its token again. It gets another one only if that is
+final, or from a call to EKS that began after the client came back (``WatcherSet``). So neither the
+clocks of two replicas nor a token's claims lead back to an older state. When EKS itself goes back,
+from Cancelling to InProgress after a failed cancellation, that is a change like any other.
 """
 
 from __future__ import annotations
@@ -15,50 +14,50 @@ import base64
 import hashlib
 import struct
 from dataclasses import dataclass
+from typing import Final
 
 from eksgateway.errors import ResumeTokenInvalid
 from eksgateway.model import UpdateRef
 from eksgateway.watch.state import WatchState
 
-_VERSION = 1
-_LAYOUT = struct.Struct(">B16sQ16s?")  # version, the update's name, sequence, the state, FINAL
-LENGTH = 4 * _LAYOUT.size // 3  # in base64, without padding: the size is a multiple of 3
-_LARGEST_SEQUENCE = 2**53  # every client's numbers hold it, and int64 the next one
+_VERSION: Final = 1
+_LAYOUT: Final = struct.Struct(">B16sQ16s?")  # version, hash of the update's name, then the position
+TOKEN_LENGTH: Final = 4 * _LAYOUT.size // 3  # in base64, without padding: the size is a multiple of 3
+_MAX_SEQUENCE: Final = 2**53  # exact in every client's numbers; the next one fits into int64
 
 
 @dataclass(frozen=True, slots=True)
 class ResumePosition:
-    """The event that a client got last: its sequence, its state's digest, and whether it was FINAL."""
+    """The last event that a client got: its sequence, its state's digest, and whether it was FINAL."""
 
     sequence: int
     digest: bytes
     final: bool = False
 
-    def tells_of(self, state: WatchState) -> bool:
-        """Whether its client has this state already."""
+    def matches(self, state: WatchState) -> bool:
+        """Whether the client has this state."""
         return state.digest == self.digest
 
 
 def encode(ref: UpdateRef, position: ResumePosition) -> str:
-    """The token, of ``LENGTH`` characters that need no escaping anywhere."""
-    raw = _LAYOUT.pack(_VERSION, _name(ref), position.sequence, position.digest, position.final)
+    """Return the token: ``TOKEN_LENGTH`` characters that need no escaping in JSON, URLs or shells."""
+    raw = _LAYOUT.pack(_VERSION, _name_hash(ref), position.sequence, position.digest, position.final)
     return base64.urlsafe_b64encode(raw).decode()
 
 
 def decode(token: str, ref: UpdateRef) -> ResumePosition:
-    """Where the token's client is. Raises ResumeTokenInvalid for any text that is no token of this update."""
-    if len(token) != LENGTH:
+    """Return the token's position. Raises ResumeTokenInvalid for any text that is no token of this update."""
+    if len(token) != TOKEN_LENGTH:
         raise ResumeTokenInvalid
     try:
         raw = base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True)
         version, name, sequence, digest, final = _LAYOUT.unpack(raw)
     except (ValueError, struct.error):  # not ASCII, not base64, too short
         raise ResumeTokenInvalid from None
-    if version != _VERSION or name != _name(ref) or not 1 <= sequence <= _LARGEST_SEQUENCE:
+    if version != _VERSION or name != _name_hash(ref) or not 1 <= sequence <= _MAX_SEQUENCE:
         raise ResumeTokenInvalid
     return ResumePosition(sequence, digest, final)
 
 
-def _name(ref: UpdateRef) -> bytes:
-    """Bounded, however long the names are."""
+def _name_hash(ref: UpdateRef) -> bytes:
     return hashlib.sha256(str(ref).encode()).digest()[:16]

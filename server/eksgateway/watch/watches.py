@@ -1,4 +1,4 @@
-"""The one place that decides which updates this process polls, and who hears of them."""
+"""All watches of this process: one poller per update, shared by its watchers."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import asyncio
 from random import Random
 
 from eksgateway.clock import Clock
+from eksgateway.eks.shared import SharedReads
 from eksgateway.errors import Draining, Internal
 from eksgateway.logs import Log
 from eksgateway.model import Cancellation, UpdateRef
 from eksgateway.settings import WatchSettings
-from eksgateway.watch.notes import Record
-from eksgateway.watch.poller import Poller, Reads, Tools
+from eksgateway.watch.poller import Poller, PollerDependencies
+from eksgateway.watch.recorder import RecordObservation
 from eksgateway.watch.resume import ResumePosition
 from eksgateway.watch.slot import Slot
 
@@ -19,97 +20,97 @@ log = Log(__name__)
 
 
 class Watches:
-    """At most one poller per update, however many watch it; none that nobody needs."""
+    """Starts a poller for an update that is watched or followed; it ends when it is neither."""
 
     def __init__(
-        self, reads: Reads, record: Record, clock: Clock, settings: WatchSettings, random: Random
+        self,
+        reads: SharedReads,
+        record_observation: RecordObservation,
+        clock: Clock,
+        settings: WatchSettings,
+        random: Random,
     ) -> None:
-        self._tools = Tools(reads, record, clock, settings, random)
+        self._dependencies = PollerDependencies(reads, record_observation, clock, settings, random)
         self._pollers: dict[UpdateRef, tuple[Poller, asyncio.Task[None]]] = {}
         self._draining = False
         self._closed = False
 
     @property
     def pollers(self) -> int:
-        """How many updates are polled."""
+        """The number of updates that are polled."""
         return len(self._pollers)
 
     @property
     def watchers(self) -> int:
-        """How many watch an update that is polled."""
+        """The number of watchers of all updates."""
         return sum(poller.watchers for poller, _ in self._pollers.values())
 
     def subscribe(
         self, ref: UpdateRef, position: ResumePosition | None = None, since: float | None = None
     ) -> Slot:
-        """Watch an update, starting its poller or joining it. Raises Draining.
+        """Watch an update until the slot is left as a context. Raises Draining.
 
-        ``since`` is when the watcher came (monotonic), by default now. It watches until it leaves the slot.
-
-        Subscribing comes before reading, so that no state is missed: the first one is what others who
-        watch know already, or was read after the watcher came, or at most ``poll_s`` before. (While EKS
-        cannot be read it is the last one known, with its observe time; if there is none, the watcher
-        gets EKS's error.) For a position in an earlier stream it is the state told of there, or one that
-        is sure to be newer (``watch.resume``); EKS's error if EKS cannot be read for that.
+        ``since`` is when the watcher came (monotonic), by default now; ``position`` is where an earlier
+        stream ended. ``WatcherSet`` describes which state comes first.
         """
         if self._draining:
             raise Draining
         poller = self._poller(ref)
-        slot = Slot(self._tools.clock, poller.detach)
-        poller.attach(slot, self._tools.clock.monotonic() if since is None else since, position)
+        clock = self._dependencies.clock
+        slot = Slot(clock, poller.detach)
+        poller.attach(slot, clock.monotonic() if since is None else since, position)
         return slot
 
-    def follow(self, cancellation: Cancellation, answered: float | None = None) -> None:
-        """Tell whoever watches of a cancellation whose outcome is committed, and poll until it is settled.
+    def follow(self, cancellation: Cancellation, began: float | None = None) -> None:
+        """Publish a cancellation whose outcome is committed, and poll until it is settled.
 
-        ``answered`` is when the CancelUpdate began (monotonic) that has just answered with the record's
-        update, if one has: then that was a look, and the next one has time.
+        ``began`` is when the CancelUpdate call began (monotonic) that answered with the record's update,
+        if one did: that counts as a poll, and the next one comes after the usual interval.
 
-        May be called any number of times, for any cancellation of the update, also for one that
-        is settled or comes from an earlier process (``ledger.pending()`` at the start).
+        May be called again, and for any cancellation of the update: settled ones, and those of an
+        earlier process (``ledger.pending()`` at the start).
         """
         if not self._closed:
-            self._poller(cancellation.ref).follow(cancellation, answered)
+            self._poller(cancellation.ref).follow(cancellation, began)
 
     def drain(self) -> None:
-        """End every watch with Draining, after its last state; following goes on until ``close``."""
+        """End every watch with Draining, after its last state. Cancellations are followed until ``close``."""
         self._draining = True
         for poller, _ in self._pollers.values():
             poller.close(Draining())
 
     async def close(self) -> None:
-        """Stop polling. What is pending then is taken up after the next start."""
+        """Stop polling. Pending cancellations are followed again after the next start."""
         self.drain()
         self._closed = True
         tasks = [task for _, task in self._pollers.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._pollers.clear()  # a task that was cancelled before its first step cleared nothing
+        self._pollers.clear()  # a task that is cancelled before its first step does not remove itself
 
     def _poller(self, ref: UpdateRef) -> Poller:
         known = self._pollers.get(ref)
         if known is not None:
             return known[0]
-        poller = Poller(ref, self._tools)
+        poller = Poller(ref, self._dependencies)
         self._pollers[ref] = poller, asyncio.create_task(self._run(poller), name=f"poll {ref}")
         return poller
 
     async def _run(self, poller: Poller) -> None:
+        """Run a poller to its end. After a bug, restart it while a cancellation is pending."""
         try:
-            while not await self._ran(poller):
-                await self._tools.clock.sleep(self._tools.settings.follow_s)
+            while not await self._run_once(poller):
+                await self._dependencies.clock.sleep(self._dependencies.settings.follow_s)
         finally:
             del self._pollers[poller.ref]
 
-    async def _ran(self, poller: Poller) -> bool:
-        """Whether the poller came to its end. With a bug it does not while a cancellation is pending, which
-        nobody else would follow.
-        """
+    async def _run_once(self, poller: Poller) -> bool:
+        """Return whether the poller is done."""
         try:
             await poller.run()
         except Exception:
             log.exception("watch.poller_failed", update=str(poller.ref))
-            poller.close(Internal())  # nobody waits for ever on it
+            poller.close(Internal())
             return not poller.pending
         return True

@@ -1,4 +1,4 @@
-"""Turns the states a watcher sees into the numbered events of one stream."""
+"""The numbered events of one watch stream."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from eksgateway.model import Phase, Update
 from eksgateway.watch.resume import ResumePosition
-from eksgateway.watch.slot import Watcher
+from eksgateway.watch.slot import Slot
 from eksgateway.watch.state import WatchState
 
 
@@ -24,8 +24,9 @@ class WatchKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WatchEvent:
-    """One message of a watch. Each is whole: a HEARTBEAT repeats the last state and its sequence,
-    with the time EKS was last seen.
+    """One message of a watch, with the whole state.
+
+    A HEARTBEAT repeats the last state and its sequence, with the time of EKS's last answer.
     """
 
     kind: WatchKind
@@ -43,30 +44,33 @@ class WatchEvent:
 
     @property
     def position(self) -> ResumePosition:
-        """Where whoever got this event is."""
+        """The position of a client that got this event last."""
         return ResumePosition(self.sequence, self.state.digest, final=self.kind is WatchKind.FINAL)
 
 
-async def events(
-    watcher: Watcher, heartbeat_s: float, position: ResumePosition | None = None
+async def watch_events(
+    slot: Slot, heartbeat_s: float, position: ResumePosition | None = None
 ) -> AsyncIterator[WatchEvent]:
-    """SNAPSHOT, then CHANGEs with HEARTBEATs between them, then FINAL, after which it ends.
+    """Yield SNAPSHOT, then CHANGEs with HEARTBEATs between them, then FINAL.
 
-    ``sequence`` rises by one per event that is not a heartbeat. An update that has ended already
-    gives SNAPSHOT and FINAL. From a position the line of an earlier stream goes on: no SNAPSHOT, but
-    a HEARTBEAT at once where the client has the current state, because a proxy or a client ends a
-    stream on which nothing comes; FINAL is always told, from its own position again with its own
-    sequence. ``watcher`` was subscribed with the same position. Raises what ``watcher.next`` raises.
+    ``sequence`` rises by one per event that is not a heartbeat. An update that has ended already gives
+    SNAPSHOT and FINAL.
+
+    From a position, which the slot was subscribed with too, an earlier stream is continued: no SNAPSHOT,
+    but at once a HEARTBEAT if the client has the current state, because proxies and clients end a
+    stream that stays empty. FINAL is always sent; from FINAL's own position again, with its sequence.
+
+    Raises the errors of ``Slot.next``.
     """
     last: WatchEvent | None = None
     while last is None or last.kind is not WatchKind.FINAL:
-        state = await watcher.next(heartbeat_s)
+        state = await slot.next(heartbeat_s)
         if state is None:
             if last is not None:  # the first message is a state, however long EKS takes
-                seen = watcher.last_seen or last.observe_time
+                seen = slot.last_seen or last.observe_time
                 yield replace(last, kind=WatchKind.HEARTBEAT, observe_time=seen)
             continue
-        sequence, kinds = _after(last, state) if last else _first(position, state)
+        sequence, kinds = _later_kinds(last, state) if last else _first_kinds(position, state)
         for number, kind in enumerate(kinds, sequence + 1):
             last = WatchEvent(kind, state, number, state.observe_time)
             yield last
@@ -75,14 +79,14 @@ async def events(
             yield last
 
 
-def _after(last: WatchEvent, state: WatchState) -> tuple[int, tuple[WatchKind, ...]]:
+def _later_kinds(last: WatchEvent, state: WatchState) -> tuple[int, tuple[WatchKind, ...]]:
     return last.sequence, (WatchKind.FINAL if state.final else WatchKind.CHANGE,)
 
 
-def _first(position: ResumePosition | None, state: WatchState) -> tuple[int, tuple[WatchKind, ...]]:
-    """The sequence before a stream's first state, and what is told of that state."""
+def _first_kinds(position: ResumePosition | None, state: WatchState) -> tuple[int, tuple[WatchKind, ...]]:
+    """Return the sequence before a stream's first state, and the events for that state."""
     if position is None:
         return 0, (WatchKind.SNAPSHOT, WatchKind.FINAL) if state.final else (WatchKind.SNAPSHOT,)
     if state.final:
         return position.sequence - position.final, (WatchKind.FINAL,)
-    return position.sequence, () if position.tells_of(state) else (WatchKind.CHANGE,)
+    return position.sequence, () if position.matches(state) else (WatchKind.CHANGE,)

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from eksgateway.errors import EksNotFound
-from eksgateway.watch.sequence import WatchKind
+from eksgateway.watch.events import WatchKind
 from support.watching import START, Stage, an_update
 
 

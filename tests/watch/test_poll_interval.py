@@ -7,42 +7,42 @@ from random import Random
 import pytest
 
 from eksgateway.settings import WatchSettings
-from eksgateway.watch.pace import Pace
+from eksgateway.watch.poll_interval import PollInterval
 
 SETTINGS = WatchSettings(poll_s=5, poll_min_s=2, poll_max_s=20, follow_s=30)
 
 
-def rest_after(seconds: float, *, changed: bool, watched: bool = True, asked: bool = False) -> float:
+def rest_after(seconds: float, *, changed: bool, watched: bool = True, requested: bool = False) -> float:
     """The rest when nothing has changed for so long."""
-    pace = Pace(SETTINGS, Random(1), 1000)
+    interval = PollInterval(SETTINGS, Random(1), 1000)
     if changed:
-        pace.changed(1000)
-    pace.looked(1000 + seconds)
-    return pace.rest(watched=watched, asked=asked)
+        interval.record_change(1000)
+    interval.record_poll(1000 + seconds)
+    return interval.seconds(watched=watched, requested=requested)
 
 
 @pytest.mark.parametrize(
-    ("watched", "asked", "seconds"),
+    ("watched", "requested", "seconds"),
     [
         pytest.param(True, False, 5, id="watched"),
         pytest.param(False, False, 30, id="followed only"),
-        pytest.param(True, True, 2, id="asked"),
-        pytest.param(False, True, 2, id="asked, followed only"),
+        pytest.param(True, True, 2, id="requested"),
+        pytest.param(False, True, 2, id="requested, followed only"),
     ],
 )
-def test_before_the_first_look(watched: bool, asked: bool, seconds: float) -> None:
+def test_before_the_first_look(watched: bool, requested: bool, seconds: float) -> None:
     """The rest depends on who needs the next look."""
-    assert Pace(SETTINGS, Random(1), 0).rest(watched=watched, asked=asked) == seconds
+    assert PollInterval(SETTINGS, Random(1), 0).seconds(watched=watched, requested=requested) == seconds
 
 
 def test_jitter() -> None:
     """Each rest is drawn anew, within a tenth of the interval, and stays while it lasts."""
-    pace = Pace(SETTINGS, Random(1), 0)
+    interval = PollInterval(SETTINGS, Random(1), 0)
     rests = []
     for _ in range(200):
-        pace.looked(0)
-        rests.append(pace.rest(watched=True, asked=False))
-        assert pace.rest(watched=True, asked=False) == rests[-1]
+        interval.record_poll(0)
+        rests.append(interval.seconds(watched=True, requested=False))
+        assert interval.seconds(watched=True, requested=False) == rests[-1]
     assert 4.5 <= min(rests) < 4.6
     assert 5.4 < max(rests) <= 5.5
 
@@ -73,14 +73,14 @@ def test_what_nobody_watches_has_a_pace_of_its_own(since: float) -> None:
 
 def test_asking_is_never_slow() -> None:
     """Somebody who waits for a state does not pay for the calm before."""
-    assert rest_after(86_400, changed=True, asked=True) == 2
+    assert rest_after(86_400, changed=True, requested=True) == 2
 
 
 @pytest.mark.parametrize("poll_s", [0.1, 300])
 def test_bounds_that_do_not_fit(poll_s: float) -> None:
     """An interval outside of them stays as it is."""
-    pace = Pace(WatchSettings(poll_s=poll_s, poll_max_s=min(poll_s, 25)), Random(1), 0)
+    interval = PollInterval(WatchSettings(poll_s=poll_s, poll_max_s=min(poll_s, 25)), Random(1), 0)
     for since in (0, 86_400):
-        pace.looked(since)
-        assert pace.rest(watched=True, asked=False) == pytest.approx(poll_s, rel=0.1001)
-    assert pace.rest(watched=True, asked=True) <= poll_s
+        interval.record_poll(since)
+        assert interval.seconds(watched=True, requested=False) == pytest.approx(poll_s, rel=0.1001)
+    assert interval.seconds(watched=True, requested=True) <= poll_s

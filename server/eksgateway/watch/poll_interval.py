@@ -1,0 +1,49 @@
+"""The interval between two polls of one update."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Final
+
+from eksgateway.settings import WatchSettings
+
+_JITTER: Final = 0.1  # pollers that start together drift apart
+_RECENT_S: Final = 60.0  # changes come in groups: a cancel, its start, its end
+_STRETCH: Final = 1 / 120  # of the time without a change: 5 s after ten minutes, 30 s after an hour
+
+
+class PollInterval:
+    """``poll_s`` while watched, growing with the time without a change up to ``poll_max_s``.
+
+    ``poll_min_s`` for a minute after a cancel or a change, and when a poll is requested. ``follow_s``
+    without watchers. Throttling changes nothing here: the budget slows the polls of all updates alike.
+    """
+
+    def __init__(self, settings: WatchSettings, random: Random, now: float) -> None:
+        self._settings = settings
+        self._random = random
+        self._jitter = 1.0
+        self._last_change = now
+        self._unchanged_s = 0.0  # at the last poll
+        self._changed = False
+
+    def record_change(self, now: float) -> None:
+        """Start anew after a cancel or a change."""
+        self._last_change, self._unchanged_s, self._changed = now, 0.0, True
+
+    def record_poll(self, now: float) -> None:
+        """Measure the time without a change, and draw the jitter of the next interval."""
+        self._unchanged_s = now - self._last_change
+        self._jitter = self._random.uniform(1 - _JITTER, 1 + _JITTER)
+
+    def seconds(self, *, watched: bool, requested: bool) -> float:
+        """Seconds from the last poll to the next."""
+        shortest = min(self._settings.poll_min_s, self._settings.poll_s)
+        if requested:  # also a bound on how often requests have an effect
+            return shortest
+        if not watched:
+            return self._settings.follow_s * self._jitter
+        if self._changed and self._unchanged_s < _RECENT_S:
+            return shortest * self._jitter
+        stretched = min(self._unchanged_s * _STRETCH, self._settings.poll_max_s)
+        return max(self._settings.poll_s, stretched) * self._jitter

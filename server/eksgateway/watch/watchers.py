@@ -1,0 +1,84 @@
+"""The watchers of one update: those that have its state, and those that wait for their first one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from eksgateway.errors import GatewayError
+from eksgateway.watch.resume import ResumePosition
+from eksgateway.watch.slot import Slot
+from eksgateway.watch.state import WatchState
+from eksgateway.watch.tracked_update import TrackedUpdate
+
+
+@dataclass(frozen=True, slots=True)
+class _Joining:
+    since: float  # monotonic
+    position: ResumePosition | None
+
+
+class WatcherSet:
+    """Decides which sighting may be a watcher's first state; every later one goes to all.
+
+    A first state is final, or current for other watchers, so that joining them costs EKS nothing, or
+    from a call that began at most ``poll_s`` before the watcher came. Only while EKS cannot be read it
+    may be older.
+
+    A watcher that resumes gets the state that its position has, or one from a call that began after it
+    came: never an older one than it has. While EKS cannot be read its watch ends with EKS's error.
+    """
+
+    def __init__(self, poll_s: float) -> None:
+        self._poll_s = poll_s
+        self._current: set[Slot] = set()
+        self._joining: dict[Slot, _Joining] = {}
+
+    def __len__(self) -> int:
+        return len(self._current) + len(self._joining)
+
+    @property
+    def any_joining(self) -> bool:
+        """Whether a watcher waits for its first state."""
+        return bool(self._joining)
+
+    def add(self, slot: Slot, since: float, position: ResumePosition | None, known: TrackedUpdate) -> None:
+        """Add a watcher, with the known state if that may be its first."""
+        joining, state = _Joining(since, position), known.state
+        if state is not None and self._accepts(joining, state, known):
+            self._current.add(slot)
+            slot.put(state)
+        else:
+            self._joining[slot] = joining
+
+    def remove(self, slot: Slot) -> None:
+        self._current.discard(slot)
+        self._joining.pop(slot, None)
+
+    def publish(self, known: TrackedUpdate) -> None:
+        """Put the known state into the slots that may have it."""
+        state = known.state
+        if state is None:
+            return
+        for slot, joining in tuple(self._joining.items()):
+            if self._accepts(joining, state, known):
+                del self._joining[slot]
+                self._current.add(slot)
+            elif joining.position is not None and known.failure is not None:
+                slot.close(known.failure)  # the known state may be older than the watcher's own
+        for slot in self._current:
+            slot.put(state)
+
+    def close(self, error: GatewayError) -> None:
+        """End every watch with an error."""
+        for slot in (*self._current, *self._joining):
+            slot.close(error)
+
+    def _accepts(self, joining: _Joining, state: WatchState, known: TrackedUpdate) -> bool:
+        began = known.sighting.began if known.sighting else -math.inf
+        if state.final:
+            return True
+        if joining.position is not None:
+            return began > joining.since or joining.position.matches(state)
+        young = began >= joining.since - self._poll_s
+        return young or bool(self._current) or known.failure is not None
