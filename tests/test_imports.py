@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "cli": {"app", "opening", "rpc", "client", "sandbox", "simulator"} | PARTS | BASE,
     "__main__": {"cli"},
     "sandbox": {"opening", "client", "ledger", "simulator"} | BASE,
-    "opening": {"app"} | PARTS | BASE,
+    "opening": {"app", "metrics"} | PARTS | BASE,
     "app": {"rpc", "rights", "metrics"} | FLOWS | PARTS | BASE,
     "rpc": {"rights", "metrics"} | FLOWS | PARTS | BASE,
     "rights": {"decisions", "watch"} | PARTS | BASE,
