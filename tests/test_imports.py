@@ -23,7 +23,15 @@ BASE = {
     ),
 }
 PARTS = {"policy", "ledger", "eks", "identity"}
-FLOWS = {"cancellation", "cancellability", "cancellable_updates", "decisions", "watch"}
+FLOWS = {
+    "cancellation",
+    "forwarding",
+    "idempotency",
+    "cancellability",
+    "cancellable_updates",
+    "decisions",
+    "watch",
+}
 MAY_IMPORT = {
     "cli": {"app", "opening", "rpc", "client", "sandbox", "simulator"} | PARTS | BASE,
     "__main__": {"cli"},
@@ -32,11 +40,13 @@ MAY_IMPORT = {
     "app": {"rpc", "rights", "metrics"} | FLOWS | PARTS | BASE,
     "rpc": {"rights", "metrics"} | FLOWS | PARTS | BASE,
     "rights": {"decisions", "watch"} | PARTS | BASE,
-    "cancellation": {"decisions", "metrics"} | PARTS | BASE,
+    "idempotency": {"cancellation"} | BASE,
+    "cancellation": {"decisions", "forwarding", "metrics"} | PARTS | BASE,
     "cancellable_updates": {"cancellability", "decisions"} | PARTS | BASE,
     "watch": PARTS | BASE,
     "decisions": PARTS | BASE,
     "metrics": {"policy"} | BASE,
+    "forwarding": {"eks"} | BASE,
     "cancellability": BASE,
     "client": {"v1"},
     "simulator": BASE,

@@ -85,3 +85,20 @@ async def test_an_error_without_a_caller_left_is_not_reported() -> None:
     del work
     gc.collect()
     assert not reported
+
+
+async def test_stop_ends_a_task_that_takes_longer_than_its_grace() -> None:
+    work = Work()
+    callers = await work.start(1)
+    await work.task.stop(0)
+    assert await asyncio.gather(*callers) == [True]
+    assert (work.task.cancelled, work.forgotten) == (True, 1)
+
+
+async def test_stop_does_not_keep_an_abandoned_task() -> None:
+    work = Work(may_abandon=True)
+    (leaving,) = await work.start(1)
+    stopping = asyncio.create_task(work.task.stop(60))
+    leaving.cancel()
+    await stopping
+    assert work.task.cancelled

@@ -21,6 +21,7 @@ from eksgateway.eks.budget import Budget, Lane
 from eksgateway.eks.budgeted import BudgetedEks
 from eksgateway.eks.protocol import Eks
 from eksgateway.eks.shared import SharedReads
+from eksgateway.idempotency import IdempotentCancels
 from eksgateway.identity.listener_identity import choose_identity
 from eksgateway.identity.tokens import JwtIdentity
 from eksgateway.ledger.protocol import Ledger
@@ -69,6 +70,7 @@ class Gateway:
     health: HealthService
     watches: Watches
     cancellations: Cancellations
+    cancels: IdempotentCancels
     checks: dict[str, ReadinessCheck]
     policy: PolicyEngine
     ledger: Ledger
@@ -90,7 +92,7 @@ class Gateway:
         for listener in self.listeners:
             await listener.bind()
         await self.metrics.start()
-        await self.cancellations.take_up()
+        await self.cancellations.follow_pending()
         for listener in self.listeners:
             await listener.start()
         listeners = {each.address: each.settings.demand for each in self.listeners}
@@ -124,7 +126,7 @@ class Gateway:
         self.watches.drain()
         ends = self.clock.monotonic() + self.settings.limits.drain_s
         await self.limits.idle(self.settings.limits.drain_s)
-        await self.cancellations.finish(ends - self.clock.monotonic())
+        await self.cancels.finish(ends - self.clock.monotonic())
         await asyncio.gather(*(listener.stop(_LAST_WORDS_S) for listener in self.listeners))
         if self._probe is not None:
             self._probe.cancel()
@@ -167,8 +169,8 @@ def build_server(  # noqa: PLR0913  the parts that are opened elsewhere
         clock=clock,
         new_id=lambda: str(uuid.uuid4()),
         decision_max_age=settings.eks.decision_max_age_s,
-        call_timeout=settings.limits.call_timeout_s,
     )
+    cancels = IdempotentCancels(cancellations, clock, settings.limits.call_timeout_s)
     limits = Limits(settings.limits)
     health = HealthService()
     reauthorization = Reauthorization(
@@ -189,7 +191,7 @@ def build_server(  # noqa: PLR0913  the parts that are opened elsewhere
     )
     updates = UpdateService(
         decisions=decisions,
-        cancellations=cancellations,
+        cancels=cancels,
         eks=BudgetedEks(eks, budget, Lane.ASK),
         reads=reads,
         cancellable_updates=cancellable_updates,
@@ -265,6 +267,7 @@ def build_server(  # noqa: PLR0913  the parts that are opened elsewhere
         health=health,
         watches=watches,
         cancellations=cancellations,
+        cancels=cancels,
         checks=checks,
         policy=policy,
         ledger=ledger,

@@ -65,6 +65,12 @@ class SharedTask(Generic[T]):
         """Cancel the task for every caller."""
         self._task.cancel()
 
+    async def stop(self, grace: float) -> None:
+        """Give the task ``grace`` seconds to end, then cancel it. This does not count as a caller."""
+        await asyncio.wait({self._task}, timeout=grace)
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
     def _end(self, task: asyncio.Task[T]) -> None:
         self._forget()
         if not task.cancelled():

@@ -25,7 +25,7 @@ from eksgateway.policy.engine import PolicyLoadError
 from eksgateway.policy.evaluator import PolicyEvaluator, open_evaluator
 from eksgateway.policy.files import read_module, revision_of
 from eksgateway.policy.input_files import load_inputs
-from eksgateway.policy.question import recorded_question
+from eksgateway.policy.question import question_of
 from eksgateway.rpc.methods import METHODS, UPDATES
 from eksgateway.settings import SettingsError, load
 
@@ -130,7 +130,7 @@ def _asked_for(intent: Intent) -> Iterator[_Recorded]:
     The intent keeps the decision on the cancel; without a yes to whatever else its method needs there
     would be none.
     """
-    question = recorded_question(intent, _CANCEL)
+    question = question_of(intent, _CANCEL)
     implied = replace(intent.decision, rule_ids=(), reasons=())
     method = METHODS.get(question.method, METHODS[_CANCEL])
     for action in method.actions:

@@ -102,7 +102,7 @@ class Question:
         }
 
 
-def recorded_question(intent: Intent, method: str) -> Question:
+def question_of(intent: Intent, method: str) -> Question:
     """The question whose allow an intent records. ``method`` is for intents of ledgers that lack it."""
     return Question(
         caller=intent.caller,

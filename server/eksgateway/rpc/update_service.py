@@ -9,13 +9,14 @@ from typing import Any
 
 from eksgateway import cancellability
 from eksgateway.cancellable_updates import CancellableUpdates, Cursor, Found
-from eksgateway.cancellation import CancelCall, Cancellations
+from eksgateway.cancellation import CancelCall
 from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
 from eksgateway.eks.arn import verify_arn
 from eksgateway.eks.budgeted import BudgetedEks
 from eksgateway.eks.shared import SharedReads
 from eksgateway.errors import EksNotFound, GatewayError, TargetNotConfigured
+from eksgateway.idempotency import IdempotentCancels
 from eksgateway.model import (
     Action,
     Cancellation,
@@ -48,7 +49,7 @@ class UpdateService:
         self,
         *,
         decisions: Decisions,
-        cancellations: Cancellations,
+        cancels: IdempotentCancels,
         eks: BudgetedEks,
         reads: SharedReads,
         cancellable_updates: CancellableUpdates,
@@ -59,7 +60,7 @@ class UpdateService:
         settings: WatchSettings,
     ) -> None:
         self._decisions = decisions
-        self._cancellations = cancellations
+        self._cancels = cancels
         self._eks = eks
         self._reads = reads
         self._cancellable_updates = cancellable_updates
@@ -170,7 +171,7 @@ class UpdateService:
         also: tuple[Action, ...] = (),
     ) -> Cancellation:
         ref = self._update_ref(request, id_required=id_required)
-        return await self._cancellations.cancel(
+        return await self._cancels.cancel(
             CancelCall(
                 question=call.question(
                     Action.CANCEL, ref.cluster, self._clock.now(), request_fields.justification(request)

@@ -1,0 +1,93 @@
+"""Makes a cancel idempotent: calls of one caller with the same request_id share one run of it.
+
+Once that run has ended, the ledger answers a repeat: see ``Cancellations.cancel``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+
+from eksgateway import errors
+from eksgateway.cancellation import CancelCall, Cancellations, outcome_unknown
+from eksgateway.clock import Clock
+from eksgateway.model import Cancellation
+from eksgateway.single_flight import SharedTask
+
+
+@dataclass(slots=True)
+class _SharedCancel:
+    """A cancel in progress. ``call`` started it, and others may have joined.
+
+    Until ``intent_id`` is set, it is abandoned when the last call leaves. Afterwards it runs to its end.
+    """
+
+    call: CancelCall
+    task: SharedTask[Cancellation] = field(init=False)
+    intent_id: str = ""
+
+    def set_intent(self, intent_id: str) -> None:
+        self.intent_id = intent_id
+
+    def answers(self, call: CancelCall) -> bool:
+        """Whether the result of the ended task is this call's too.
+
+        A failure before the intent is not, if ``call`` has other credentials or needs other actions.
+        """
+        if self.intent_id or self.task.error is None:
+            return True
+        question = replace(self.call.question, decision_id=call.question.decision_id, time=call.question.time)
+        return replace(self.call, question=question) == call
+
+
+class IdempotentCancels:
+    """``call_timeout`` is how long one call may take, in seconds."""
+
+    def __init__(self, cancellations: Cancellations, clock: Clock, call_timeout: float) -> None:
+        self._cancellations = cancellations
+        self._clock = clock
+        self._call_timeout = call_timeout
+        self._in_progress: dict[tuple[str, str], _SharedCancel] = {}
+
+    async def cancel(self, call: CancelCall) -> Cancellation:
+        """Start a cancel, or join the one in progress with this caller and request_id.
+
+        A call that joined one that failed without an answer for it starts again. Raises RequestIdReused
+        for other parameters; EksUnavailable or, with an intent, OutcomeUnknown after ``call_timeout``;
+        and what ``Cancellations.cancel`` raises.
+        """
+        deadline = self._clock.monotonic() + self._call_timeout
+        key = (call.caller.id, call.request_id)
+        while True:
+            shared = self._in_progress.get(key) or self._start(key, call)
+            if shared.call.request != call.request:
+                raise errors.RequestIdReused(metadata={"request_id": call.request_id})
+            if not await shared.task.wait(max(0.0, deadline - self._clock.monotonic())):
+                if shared.intent_id:
+                    raise outcome_unknown(shared.intent_id)
+                raise errors.EksUnavailable("EKS did not answer in the time a call has.")
+            if shared.task.cancelled:  # by ``finish``
+                raise outcome_unknown(shared.intent_id) if shared.intent_id else errors.Draining
+            if shared.answers(call):
+                return shared.task.result()
+
+    async def finish(self, grace: float) -> None:
+        """Give the cancels in progress ``grace`` seconds, then stop them.
+
+        A forward that is stopped is OUTCOME_UNKNOWN.
+        """
+        await asyncio.gather(*(shared.task.stop(grace) for shared in self._in_progress.values()))
+
+    def _start(self, key: tuple[str, str], call: CancelCall) -> _SharedCancel:
+        shared = _SharedCancel(call)
+        shared.task = SharedTask(
+            self._cancellations.cancel(call, shared.set_intent),
+            forget=lambda: self._forget(key, shared),
+            may_abandon=lambda: not shared.intent_id,
+        )
+        self._in_progress[key] = shared
+        return shared
+
+    def _forget(self, key: tuple[str, str], shared: _SharedCancel) -> None:
+        if self._in_progress.get(key) is shared:
+            del self._in_progress[key]
