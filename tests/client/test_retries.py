@@ -10,9 +10,9 @@ import pytest
 from grpc_status import rpc_status
 
 from eksgateway import errors
-from eksgateway.client.addresses import Fault
+from eksgateway.client.addresses import AddressFault
 from eksgateway.client.errors import ErrorDetails
-from eksgateway.client.retries import Attempts, Credentials, Timing, may_pass
+from eksgateway.client.retries import Credentials, Retries, Timing, is_retryable
 from eksgateway.rpc.error_status import status_of
 from support.clock import FakeClock
 
@@ -50,14 +50,14 @@ class Waits:
         await self.clock.advance(seconds)
 
 
-Make = Callable[..., Attempts]
+Make = Callable[..., Retries]
 
 
 @pytest.fixture
 async def make() -> AsyncIterator[Make]:
     """Makes attempts over a channel that has not connected."""
     async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
-        yield lambda timing, credentials=None, **more: Attempts(channel, credentials, timing, **more)
+        yield lambda timing, credentials=None, **more: Retries(channel, credentials, timing, **more)
 
 
 @pytest.mark.parametrize(("reason", "kind"), LEAVES, ids=[reason for reason, _ in LEAVES])
@@ -66,24 +66,24 @@ async def test_errors_of_the_gateway(make: Make, reason: str, kind: type[errors.
     retry = 1.0 if reason == "EKS_THROTTLED" else None  # the adapter always sets one
     error = error_of(kind(retry_after=retry))
     assert ErrorDetails.of(error).reason == reason
-    assert may_pass(ErrorDetails.of(error)) is (reason in MENDED)
-    attempts = make(Waits().timing)
+    assert is_retryable(ErrorDetails.of(error)) is (reason in MENDED)
+    retries = make(Waits().timing)
     if reason in MENDED:
-        await attempts.failed(error)
+        await retries.wait_for_retry(error)
     else:
         with pytest.raises(grpc.aio.AioRpcError):
-            await attempts.failed(error)
+            await retries.wait_for_retry(error)
 
 
 @pytest.mark.parametrize("code", list(grpc.StatusCode), ids=lambda code: code.name)
 async def test_errors_made_on_the_way(make: Make, code: grpc.StatusCode) -> None:
     """A broken connection is tried again; what a proxy refuses is not."""
-    attempts = make(Waits().timing)
+    retries = make(Waits().timing)
     if code.name in ("UNAVAILABLE", "INTERNAL", "UNKNOWN", "CANCELLED", "DEADLINE_EXCEEDED"):
-        await attempts.failed(broken(code))
+        await retries.wait_for_retry(broken(code))
     else:
         with pytest.raises(grpc.aio.AioRpcError):
-            await attempts.failed(broken(code))
+            await retries.wait_for_retry(broken(code))
 
 
 async def test_a_reason_of_a_newer_gateway_counts_by_its_status(make: Make) -> None:
@@ -93,55 +93,55 @@ async def test_a_reason_of_a_newer_gateway_counts_by_its_status(make: Make) -> N
     class TooNewToo(errors.FailedPrecondition):
         reason = "TOO_NEW_TOO"
 
-    attempts = make(Waits().timing)
-    await attempts.failed(error_of(TooNew("one")))
+    retries = make(Waits().timing)
+    await retries.wait_for_retry(error_of(TooNew("one")))
     with pytest.raises(grpc.aio.AioRpcError):
-        await attempts.failed(error_of(TooNewToo("two")))
+        await retries.wait_for_retry(error_of(TooNewToo("two")))
 
 
 async def test_the_rests_double_up_to_the_longest(make: Make) -> None:
     """Anything from nothing to a bound that doubles, and begins anew after a message."""
     waits = Waits()
-    attempts = make(waits.timing)
+    retries = make(waits.timing)
     for _ in range(8):
-        await attempts.failed(broken(grpc.StatusCode.UNAVAILABLE))
+        await retries.wait_for_retry(broken(grpc.StatusCode.UNAVAILABLE))
     assert waits.taken == [0.5, 1, 2, 4, 8, 16, 30, 30]
-    attempts.succeeded()
-    await attempts.failed(None)
+    retries.record_success()
+    await retries.wait_for_retry(None)
     assert waits.taken[-1] == 0.5
 
 
 async def test_the_jitter_is_full(make: Make) -> None:
     """Chance may make it nothing: clients that lost one gateway together do not come back together."""
     waits = Waits(chance=0)
-    await make(waits.timing).failed(None)
+    await make(waits.timing).wait_for_retry(None)
     assert waits.taken == [0]
 
 
 async def test_the_doubling_has_an_end(make: Make) -> None:
     """No number becomes too large."""
     waits = Waits(chance=0.5)
-    attempts = make(waits.timing)
+    retries = make(waits.timing)
     for _ in range(2000):
-        await attempts.failed(broken(grpc.StatusCode.UNAVAILABLE))
+        await retries.wait_for_retry(broken(grpc.StatusCode.UNAVAILABLE))
     assert waits.taken[-1] == 15
 
 
 async def test_the_time_that_the_gateway_asks_for_comes_first(make: Make) -> None:
     """No attempt comes before the time that it names, and not all come right at it."""
     waits = Waits()
-    await make(waits.timing).failed(error_of(errors.Draining(retry_after=7.5)))
+    await make(waits.timing).wait_for_retry(error_of(errors.Draining(retry_after=7.5)))
     assert waits.taken == [8.0]
 
 
 async def test_attempts_end_with_the_timeout(make: Make) -> None:
     """The rests are cut so that a last attempt of a second fits in; its error is raised."""
     waits = Waits()
-    attempts = make(waits.timing, timeout=20)
+    retries = make(waits.timing, timeout=20)
     for _ in range(6):
-        await attempts.failed(broken(grpc.StatusCode.UNAVAILABLE))
+        await retries.wait_for_retry(broken(grpc.StatusCode.UNAVAILABLE))
     with pytest.raises(grpc.aio.AioRpcError):
-        await attempts.failed(broken(grpc.StatusCode.UNAVAILABLE))
+        await retries.wait_for_retry(broken(grpc.StatusCode.UNAVAILABLE))
     assert waits.taken == [0.5, 1, 2, 4, 8, pytest.approx(3.5)]
 
 
@@ -149,7 +149,7 @@ async def test_a_time_beyond_the_timeout_is_not_waited_for(make: Make) -> None:
     """The error is raised at once: no attempt would fit in after it."""
     waits = Waits()
     with pytest.raises(grpc.aio.AioRpcError):
-        await make(waits.timing, timeout=20).failed(error_of(errors.Overloaded(retry_after=19.5)))
+        await make(waits.timing, timeout=20).wait_for_retry(error_of(errors.Overloaded(retry_after=19.5)))
     assert waits.taken == []
 
 
@@ -157,29 +157,29 @@ async def test_a_token_that_has_expired_is_replaced_once(make: Make) -> None:
     """Until something worked: a new one that has expired too is the last."""
     waits, refusal = Waits(), error_of(errors.CredentialsExpired())
     tokens = iter(["first", "second", "third", "fourth", "fifth"])
-    attempts = make(waits.timing, lambda: next(tokens))
-    assert await attempts.metadata() == (("authorization", "Bearer first"),)
-    await attempts.failed(refusal)
-    assert await attempts.metadata() == (("authorization", "Bearer second"),)
+    retries = make(waits.timing, lambda: next(tokens))
+    assert await retries.metadata() == (("authorization", "Bearer first"),)
+    await retries.wait_for_retry(refusal)
+    assert await retries.metadata() == (("authorization", "Bearer second"),)
     with pytest.raises(grpc.aio.AioRpcError):
-        await attempts.failed(refusal)
-    attempts.succeeded()
-    assert await attempts.metadata() == (("authorization", "Bearer third"),)
-    await attempts.failed(refusal)
+        await retries.wait_for_retry(refusal)
+    retries.record_success()
+    assert await retries.metadata() == (("authorization", "Bearer third"),)
+    await retries.wait_for_retry(refusal)
     assert len(waits.taken) == 2
 
 
 @pytest.mark.parametrize("kind", [errors.CredentialsExpired, errors.CredentialsInvalid])
 async def test_the_same_credentials_are_not_tried_twice(make: Make, kind: type[errors.GatewayError]) -> None:
-    attempts = make(Waits().timing, lambda: "always this")
-    await attempts.metadata()
+    retries = make(Waits().timing, lambda: "always this")
+    await retries.metadata()
     with pytest.raises(grpc.aio.AioRpcError):
-        await attempts.failed(error_of(kind()))
+        await retries.wait_for_retry(error_of(kind()))
 
 
 async def test_without_credentials_there_are_no_new_ones(make: Make) -> None:
     with pytest.raises(grpc.aio.AioRpcError):
-        await make(Waits().timing).failed(error_of(errors.CredentialsMissing()))
+        await make(Waits().timing).wait_for_retry(error_of(errors.CredentialsMissing()))
 
 
 FAULTS = {
@@ -193,48 +193,48 @@ FAULTS = {
 async def test_a_wrong_address_ends_the_attempts(make: Make, details: str) -> None:
     """After a few, with a note that says what to correct."""
     waits = Waits()
-    attempts = make(waits.timing, find_fault=_found)
+    retries = make(waits.timing, find_fault=_found)
     error = broken(grpc.StatusCode.UNAVAILABLE, details)
-    await attempts.failed(error)
-    await attempts.failed(error)
+    await retries.wait_for_retry(error)
+    await retries.wait_for_retry(error)
     with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await attempts.failed(error)
+        await retries.wait_for_retry(error)
     assert FAULTS[details] in raised.value.__notes__[0]
 
 
 @pytest.mark.parametrize("details", FAULTS, ids=["tls", "name", "looking"])
 async def test_an_address_that_was_right_before_is_tried_on(make: Make, details: str) -> None:
     """A name or a certificate may be missing for a while, as in a restart."""
-    attempts = make(Waits().timing, find_fault=_found)
-    attempts.succeeded()
+    retries = make(Waits().timing, find_fault=_found)
+    retries.record_success()
     for _ in range(100):
-        await attempts.failed(broken(grpc.StatusCode.UNAVAILABLE, details))
+        await retries.wait_for_retry(broken(grpc.StatusCode.UNAVAILABLE, details))
 
 
-async def _found() -> Fault:
-    return Fault("found by looking", certain=True)
+async def _found() -> AddressFault:
+    return AddressFault("found by looking", certain=True)
 
 
 async def test_a_fault_that_may_be_a_gateway_that_is_away_ends_the_attempts_later(make: Make) -> None:
-    async def guess() -> Fault:
-        return Fault("may be it", certain=False)
+    async def guess() -> AddressFault:
+        return AddressFault("may be it", certain=False)
 
-    attempts = make(Waits().timing, find_fault=guess)
+    retries = make(Waits().timing, find_fault=guess)
     for _ in range(6):
-        await attempts.failed(broken(grpc.StatusCode.UNAVAILABLE, "Socket closed"))
+        await retries.wait_for_retry(broken(grpc.StatusCode.UNAVAILABLE, "Socket closed"))
     with pytest.raises(grpc.aio.AioRpcError):
-        await attempts.failed(broken(grpc.StatusCode.UNAVAILABLE, "Socket closed"))
+        await retries.wait_for_retry(broken(grpc.StatusCode.UNAVAILABLE, "Socket closed"))
 
 
 async def test_a_gateway_that_is_away_is_tried_on(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     """Without end; the log hints once that the address may be wrong, if no gateway has ever answered."""
     for reached, hints in ((False, 1), (True, 0)):
         caplog.clear()
-        attempts = make(Waits().timing, find_fault=_found)
+        retries = make(Waits().timing, find_fault=_found)
         if reached:
-            attempts.succeeded()
+            retries.record_success()
         for _ in range(100):
-            await attempts.failed(
+            await retries.wait_for_retry(
                 broken(grpc.StatusCode.UNAVAILABLE, "Failed to connect: Connection refused")
             )
         assert [each.levelname for each in caplog.records].count("WARNING") == hints

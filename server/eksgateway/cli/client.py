@@ -16,7 +16,14 @@ import grpc
 
 from eksgateway.cli.connection import Connection
 from eksgateway.client import Credentials, Knowledge, cancel, watch
-from eksgateway.client.error_report import TIMED_OUT, UNREACHABLE, Refusal, exit_code, phase_name, printable
+from eksgateway.client.error_report import (
+    TIMED_OUT,
+    UNREACHABLE,
+    ErrorReport,
+    exit_code,
+    phase_name,
+    printable,
+)
 from eksgateway.settings import SettingsError
 from eksgateway.v1.update_pb2 import ClusterRef
 
@@ -96,9 +103,9 @@ def _log_to_stderr() -> None:
 
 
 def _print_refusal(error: grpc.aio.AioRpcError) -> None:
-    refusal = Refusal.of(error)
-    _print_err(str(refusal))
-    if refusal.reason == "CREDENTIALS_MISSING":
+    report = ErrorReport.of(error)
+    _print_err(str(report))
+    if report.reason == "CREDENTIALS_MISSING":
         _print_err(f"set {TOKEN} to a bearer token, or name a file that holds one with --token-file")
 
 

@@ -12,7 +12,7 @@ from cryptography.x509.oid import NameOID
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from eksgateway.cli.connection import Connection, credentials_of
-from eksgateway.client.addresses import hint_of
+from eksgateway.client.addresses import find_hint
 from eksgateway.client.error_report import printable
 from eksgateway.settings import ListenerSettings, Settings, SettingsError, load
 
@@ -68,7 +68,7 @@ def _ask(address: str, channel: grpc.Channel, service: str) -> int:
 def _why(error: grpc.RpcError) -> str:
     """The status, its message, and what to correct if that is known: on one line."""
     details = error.details() or ""
-    return printable(": ".join(filter(None, (error.code().name, details, hint_of(details)))))
+    return printable(": ".join(filter(None, (error.code().name, details, find_hint(details)))))
 
 
 def _to_ask(settings: Settings) -> ListenerSettings:

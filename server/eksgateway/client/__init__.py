@@ -1,7 +1,7 @@
-"""For programs that use the gateway: watch an update over whatever the network does, or cancel one.
+"""A client library: watch an update across broken connections and gateway restarts, or cancel one.
 
-Needs grpc and the generated messages alone. What trying again does not mend is grpc's own error;
-``ErrorDetails.of`` reads it.
+It needs only grpc and the generated messages. It retries errors that may pass, and raises grpc's own
+AioRpcError otherwise; ``ErrorDetails.of`` parses it.
 """
 
 from eksgateway.client.calls import cancel, watch

@@ -1,4 +1,4 @@
-"""Watch an update to its end, or cancel one."""
+"""Watches an update until it ends, or cancels one, with retries."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import grpc
 
 from eksgateway.client.channels import Channels
 from eksgateway.client.errors import ErrorDetails
-from eksgateway.client.knowledge import Knowledge, View
-from eksgateway.client.retries import Attempts, Credentials, FindFault, Timing, log
+from eksgateway.client.knowledge import Knowledge, KnowledgeTracker
+from eksgateway.client.retries import Credentials, FindFault, Retries, Timing, log
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1 import update_service_pb2_grpc
 from eksgateway.v1.cancellation_pb2 import Cancellation
@@ -23,7 +23,7 @@ _CALL_S = 45.0  # the gateway answers a cancel within 30
 _TIMING = Timing()
 
 
-async def watch(  # noqa: PLR0913  what, as whom, and how
+async def watch(  # noqa: PLR0913  all but three have defaults
     channel: grpc.aio.Channel | Channels,
     cluster: str | ClusterRef,
     update_id: str,
@@ -33,50 +33,49 @@ async def watch(  # noqa: PLR0913  what, as whom, and how
     resume_token: str = "",
     timing: Timing = _TIMING,
 ) -> AsyncGenerator[Knowledge, None]:
-    """An update's states, each once, until it has ended, over broken streams and restarts of the gateway.
+    """Yield each state of an update once, until it has ended, across broken streams and gateway restarts.
 
-    One channel carries up to 100 watches at a time, and further ones wait without an error: pass
-    ``Channels`` for more than a few. Yields also when EKS was not seen for ``max_age`` seconds
-    (``stale``), and when it was again. Below the heartbeats' 15 s a healthy stream is called stale
-    between them.
+    A channel carries up to 100 watches and queues further ones without an error: pass ``Channels`` for more
+    than a few. Yields also when EKS was not read for ``max_age`` seconds (``stale``), and when it is read
+    again. With a ``max_age`` below the heartbeat interval of 15 s a healthy stream becomes stale between
+    heartbeats.
 
-    ``credentials`` gives the bearer token of each stream; when one has expired and there is another,
-    the stream is opened once more. Raises AioRpcError for what another attempt does not mend:
-    PERMISSION_DENIED, NOT_FOUND, INVALID_ARGUMENT, an address that cannot be right, or a proxy that
-    answers in the gateway's place. Leave it through ``contextlib.aclosing``, so that its stream ends
-    with it.
+    ``credentials`` returns the bearer token of each stream; an expired token is replaced once. Raises
+    AioRpcError for what a retry does not solve: PERMISSION_DENIED, NOT_FOUND, INVALID_ARGUMENT, a wrong
+    address, or a proxy that answers in place of the gateway. Use ``contextlib.aclosing`` to end the stream
+    when you leave the loop.
     """
     request = pb.WatchUpdateRequest(cluster=_cluster(cluster), update_id=update_id, resume_token=resume_token)
-    view = View(max_age, timing)
-    with _for_watch(channel) as (one, find_fault):
-        attempts = Attempts(one, credentials, timing, find_fault=find_fault)
-        async with aclosing(_messages(one, request, attempts)) as messages:
-            async for known in _knowledge(messages, view, timing):
-                yield known
+    tracker = KnowledgeTracker(max_age, timing)
+    with _watch_channel(channel) as (one, find_fault):
+        retries = Retries(one, credentials, timing, find_fault=find_fault)
+        async with aclosing(_messages(one, request, retries)) as messages:
+            async for knowledge in _news(messages, tracker, timing):
+                yield knowledge
 
 
-async def _knowledge(
-    messages: AsyncGenerator[pb.WatchUpdateResponse, None], view: View, timing: Timing
+async def _news(
+    messages: AsyncGenerator[pb.WatchUpdateResponse, None], tracker: KnowledgeTracker, timing: Timing
 ) -> AsyncGenerator[Knowledge, None]:
-    """Each news of the view, until it is final."""
-    coming = asyncio.ensure_future(anext(messages))
+    """Yield the knowledge each time it is news, until it is final."""
+    next_message = asyncio.ensure_future(anext(messages))
     try:
         while True:
-            if not await timing.done(coming, view.fresh_for):
-                view.expire()
-                yield view.known
+            if not await timing.done(next_message, tracker.fresh_for):
+                tracker.mark_stale()
+                yield tracker.knowledge
                 continue
-            if view.take(coming.result()):
-                yield view.known
-            if view.known.final:
+            if tracker.apply(next_message.result()):
+                yield tracker.knowledge
+            if tracker.knowledge.final:
                 return
-            coming = asyncio.ensure_future(anext(messages))
+            next_message = asyncio.ensure_future(anext(messages))
     finally:
-        coming.cancel()
-        await asyncio.gather(coming, return_exceptions=True)
+        next_message.cancel()
+        await asyncio.gather(next_message, return_exceptions=True)
 
 
-async def cancel(  # noqa: PLR0913  what, why, as whom, and how
+async def cancel(  # noqa: PLR0913  all but three have defaults
     channel: grpc.aio.Channel | Channels,
     cluster: str | ClusterRef,
     update_id: str,
@@ -85,13 +84,13 @@ async def cancel(  # noqa: PLR0913  what, why, as whom, and how
     ticket: str = "",
     request_id: str = "",
     credentials: Credentials | None = None,
-    timeout: float = 45.0,  # noqa: ASYNC109  of several attempts and the rests between them
+    timeout: float = 45.0,  # noqa: ASYNC109  of all attempts and the delays between them
     timing: Timing = _TIMING,
 ) -> Cancellation:
-    """CancelUpdate, tried again for up to ``timeout`` seconds under one ``request_id``: it has one effect.
+    """Call CancelUpdate with retries, for up to ``timeout`` seconds. One ``request_id`` gives one effect.
 
-    OK means that EKS accepted it: watch it end. Raises the last AioRpcError; after UNAVAILABLE or
-    DEADLINE_EXCEEDED call again with the same ``request_id`` to learn what became of it.
+    Returns once EKS has accepted the cancel; watch the update to see it end. Raises the last AioRpcError.
+    After UNAVAILABLE or DEADLINE_EXCEEDED call again with the same ``request_id`` to learn the outcome.
     """
     request = pb.CancelUpdateRequest(
         cluster=_cluster(cluster),
@@ -104,69 +103,71 @@ async def cancel(  # noqa: PLR0913  what, why, as whom, and how
         (channel.calls, channel.find_fault) if isinstance(channel, Channels) else (channel, None)
     )
     stub = update_service_pb2_grpc.UpdateServiceStub(one)
-    attempts = Attempts(one, credentials, timing, find_fault=find_fault, timeout=timeout)
+    retries = Retries(one, credentials, timing, find_fault=find_fault, timeout=timeout)
     while True:
         try:
-            metadata = await attempts.metadata()
-            call: Any = stub.CancelUpdate(request, metadata=metadata, timeout=min(_CALL_S, attempts.left))
-            answer = await call
-            if not isinstance(answer, pb.CancelUpdateResponse):
-                raise _not_of_the_gateway("the answer is no CancelUpdateResponse")
+            metadata = await retries.metadata()
+            call: Any = stub.CancelUpdate(request, metadata=metadata, timeout=min(_CALL_S, retries.left))
+            response = await call
+            if not isinstance(response, pb.CancelUpdateResponse):
+                raise _malformed("the response is not a CancelUpdateResponse")
         except grpc.aio.AioRpcError as error:
-            await attempts.failed(error)
+            await retries.wait_for_retry(error)
         else:
-            return answer.cancellation
+            return response.cancellation
 
 
 async def _messages(
-    channel: grpc.aio.Channel, request: pb.WatchUpdateRequest, attempts: Attempts
+    channel: grpc.aio.Channel, request: pb.WatchUpdateRequest, retries: Retries
 ) -> AsyncGenerator[pb.WatchUpdateResponse, None]:
-    """The messages of one line of streams, heartbeats included. Nothing ends it but an error."""
+    """Yield the messages of a watch, including heartbeats, over as many streams as needed, until an error."""
     stub = update_service_pb2_grpc.UpdateServiceStub(channel)
     while True:
         error = None
-        async with aclosing(_stream(stub, request, attempts)) as stream:
+        async with aclosing(_stream(stub, request, retries)) as stream:
             try:
                 async for message in stream:
-                    attempts.succeeded()
+                    retries.record_success()
                     request.resume_token = message.resume_token
                     yield message
             except grpc.aio.AioRpcError as exc:
                 error = exc
-        if error is not None and request.resume_token and _refuses_token(error):
-            log.warning("the resume token was refused; watching %s anew", request.update_id)
+        if error is not None and request.resume_token and _is_resume_token_refused(error):
+            log.warning("the resume token was refused; watching %s without it", request.update_id)
             request.resume_token = ""
         else:
-            await attempts.failed(error)
+            await retries.wait_for_retry(error)
 
 
 async def _stream(
-    stub: update_service_pb2_grpc.UpdateServiceStub, request: pb.WatchUpdateRequest, attempts: Attempts
+    stub: update_service_pb2_grpc.UpdateServiceStub, request: pb.WatchUpdateRequest, retries: Retries
 ) -> AsyncGenerator[pb.WatchUpdateResponse, None]:
-    """One stream, until it ends, which before FINAL is a proxy's doing, or is silent for too long."""
-    stream: Any = stub.WatchUpdate(request, metadata=await attempts.metadata())
-    heard = False
+    """Yield the messages of one stream until it ends or is silent for too long. A proxy may end it early."""
+    stream: Any = stub.WatchUpdate(request, metadata=await retries.metadata())
+    received = False
     try:
         while True:
             reading = asyncio.ensure_future(stream.read())
             try:
-                if not await attempts.timing.done(reading, attempts.timing.silence_s):
+                if not await retries.timing.done(reading, retries.timing.silence_s):
                     return
             finally:
                 reading.cancel()
             message = reading.result()
-            if message is grpc.aio.EOF and heard:
+            if message is grpc.aio.EOF and received:
                 return
             if not isinstance(message, pb.WatchUpdateResponse):
-                raise _not_of_the_gateway("the stream has no WatchUpdateResponse")
-            heard = True
+                raise _malformed("the stream has no WatchUpdateResponse")
+            received = True
             yield message
     finally:
         stream.cancel()
 
 
 @contextmanager
-def _for_watch(channel: grpc.aio.Channel | Channels) -> Iterator[tuple[grpc.aio.Channel, FindFault | None]]:
+def _watch_channel(
+    channel: grpc.aio.Channel | Channels,
+) -> Iterator[tuple[grpc.aio.Channel, FindFault | None]]:
     if isinstance(channel, Channels):
         with channel.watching() as one:
             yield one, channel.find_fault
@@ -174,13 +175,13 @@ def _for_watch(channel: grpc.aio.Channel | Channels) -> Iterator[tuple[grpc.aio.
         yield channel, None
 
 
-def _not_of_the_gateway(details: str) -> grpc.aio.AioRpcError:
-    """For an OK without a message, or with one that does not parse, which grpc hands out as None."""
+def _malformed(details: str) -> grpc.aio.AioRpcError:
+    """The error for an OK without a message or with a malformed one, which grpc returns as None."""
     empty = grpc.aio.Metadata()
     return grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, empty, empty, details=details)
 
 
-def _refuses_token(error: grpc.aio.AioRpcError) -> bool:
+def _is_resume_token_refused(error: grpc.aio.AioRpcError) -> bool:
     return ErrorDetails.of(error).reason == "RESUME_TOKEN_INVALID"
 
 

@@ -10,25 +10,25 @@ from typing import Any, Final, Self
 
 import grpc
 
-from eksgateway.client.addresses import Fault, check_address, look
+from eksgateway.client.addresses import AddressFault, check_address, probe_tls
 
-# Notice a connection that is dead, and do not wait for minutes before a new one. The gateway permits a ping
-# every 10 s. (``grpc.keepalive_timeout_ms`` alone does not bound the wait for a ping's answer in grpc 1.85.)
+# Detect a dead connection, and reconnect within seconds instead of minutes. The gateway permits a ping every
+# 10 s. (``grpc.keepalive_timeout_ms`` alone does not bound the wait for a ping's answer in grpc 1.85.)
 CHANNEL_OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.ping_timeout_ms", 20_000),
     ("grpc.max_reconnect_backoff_ms", 5_000),
 )
-# A gateway announces 100 calls at a time for a connection. grpc queues further ones without an error.
+# A connection carries 100 concurrent calls. grpc queues further ones without an error.
 WATCHES_PER_CHANNEL: Final = 80
 
 
 class Channels:
     """Channels to a gateway: one for calls, and one more for every 80 watches.
 
-    ``address`` is host:port, or a target of grpc with its scheme (``dns:///host:port``). ``credentials`` are
-    those of grpc.ssl_channel_credentials; None means plaintext. Enter it as a context; it closes them all.
+    ``address`` is host:port or a gRPC target with a scheme (``dns:///host:port``). ``credentials`` come from
+    grpc.ssl_channel_credentials; None means plaintext. An async context manager that closes all channels.
     Raises ValueError for an address that grpc would misread.
     """
 
@@ -40,11 +40,11 @@ class Channels:
     ) -> None:
         self.address = check_address(address)
         self._credentials = credentials
-        # A pool of its own for each channel: with the same arguments they would share one connection.
+        # Without a pool of their own, channels with the same arguments share one connection.
         self._options = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1), *options)
         self._calls: grpc.aio.Channel | None = None
         self._watches: list[grpc.aio.Channel] = []
-        self._held: Counter[int] = Counter()
+        self._streams: Counter[int] = Counter()
 
     async def __aenter__(self) -> Self:
         return self
@@ -56,36 +56,36 @@ class Channels:
 
     @property
     def calls(self) -> grpc.aio.Channel:
-        """The channel for calls that are no watches, for stubs as well: no watch delays them."""
+        """The channel for calls other than watches, also for your own stubs. Watches do not delay them."""
         self._calls = self._calls or self._open()
         return self._calls
 
     @contextmanager
     def watching(self) -> Iterator[grpc.aio.Channel]:
-        """A channel with room for one stream more, held until the context ends."""
-        index = next((i for i in range(len(self._watches)) if self._held[i] < WATCHES_PER_CHANNEL), None)
+        """A channel that has room for one more stream, reserved until the context ends."""
+        index = next((i for i in range(len(self._watches)) if self._streams[i] < WATCHES_PER_CHANNEL), None)
         if index is None:
             index = len(self._watches)
             self._watches.append(self._open())
-        self._held[index] += 1
+        self._streams[index] += 1
         try:
             yield self._watches[index]
         finally:
-            self._held[index] -= 1
+            self._streams[index] -= 1
 
-    async def find_fault(self) -> Fault:
-        """Why connections fail that are closed without a reason; no text if the gateway may just be away."""
-        spoken = await look(self.address)
-        if self._credentials is None and spoken:
+    async def find_fault(self) -> AddressFault:
+        """Why connections are closed without a reason; no text if the gateway may just be unavailable."""
+        protocol = await probe_tls(self.address)
+        if self._credentials is None and protocol:
             text = "TLS is spoken there, and this connects in plaintext: give the gateway's CA bundle"
-            return Fault(text, certain=True)
-        if self._credentials is not None and spoken == "closed":
+            return AddressFault(text, certain=True)
+        if self._credentials is not None and protocol == "closed":
             text = (
                 "connections are closed after the TLS handshake: if the gateway demands a client certificate,"
                 " give one that its client CA has issued, with its key"
             )
-            return Fault(text, certain=False)
-        return Fault("", certain=False)
+            return AddressFault(text, certain=False)
+        return AddressFault("", certain=False)
 
     def _open(self) -> grpc.aio.Channel:
         if self._credentials is None:

@@ -1,23 +1,28 @@
-"""An error of a call, as commands and the demo show it."""
+"""How commands and the demo show a call's error, a phase, and text from others."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import grpc
 
-from eksgateway.client import ErrorDetails
-from eksgateway.client.retries import BROKEN, may_pass
+from eksgateway.client.errors import ErrorDetails
+from eksgateway.client.retries import TRANSPORT_STATUSES, is_retryable
 from eksgateway.v1.cancellation_pb2 import CancellationPhase
 
-# Exit codes of `watch` and `cancel`, beside 0; 2 is click's for arguments that do not fit.
-REFUSED, CREDENTIALS, UNREACHABLE, TIMED_OUT, INTERRUPTED = 1, 4, 5, 124, 130
+# Exit codes of `watch` and `cancel` besides 0. Typer exits with 2 for wrong arguments.
+REFUSED: Final = 1
+CREDENTIALS: Final = 4
+UNREACHABLE: Final = 5
+TIMED_OUT: Final = 124
+INTERRUPTED: Final = 130
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """gRPC's status, the ErrorInfo's reason, and sentences for people; ``hints`` are the client's own."""
+class ErrorReport:
+    """The gRPC status, the ErrorInfo's reason, sentences for people, and the client's own ``hints``."""
 
     status: str
     reason: str
@@ -26,14 +31,15 @@ class Refusal:
     hints: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, error: grpc.aio.AioRpcError) -> Refusal:
-        said = ErrorDetails.of(error)
-        faults = (f"{field}: {description}" for field, description in said.violations)
+    def of(cls, error: grpc.aio.AioRpcError) -> ErrorReport:
+        details = ErrorDetails.of(error)
+        violations = (f"{field}: {description}" for field, description in details.violations)
         hints = tuple(getattr(error, "__notes__", ()))
-        return cls(said.code.name, said.reason, (*said.reasons, *faults), said.metadata, hints)
+        sentences = (*details.reasons, *violations)
+        return cls(details.code.name, details.reason, sentences, details.metadata, hints)
 
     def __str__(self) -> str:
-        """A line with what was refused and why, and one each for the decision and for hints."""
+        """A line with the status, reason and sentences, a line with the decision, and one per hint."""
         name = ", ".join(filter(None, (self.status, self.reason)))
         lines = [f"{name}: {' '.join(filter(None, self.sentences))}"]
         if decision := self.metadata.get("decision_id"):
@@ -43,24 +49,24 @@ class Refusal:
 
 
 def exit_code(error: grpc.aio.AioRpcError) -> int:
-    """The one of a command that ends with this error."""
-    said = ErrorDetails.of(error)
-    if said.code is grpc.StatusCode.UNAUTHENTICATED:
+    """The exit code of a command that ends with this error."""
+    details = ErrorDetails.of(error)
+    if details.code is grpc.StatusCode.UNAUTHENTICATED:
         return CREDENTIALS
-    if said.reason:
-        return TIMED_OUT if may_pass(said) else REFUSED
-    if said.code is grpc.StatusCode.DEADLINE_EXCEEDED:
+    if details.reason:
+        return TIMED_OUT if is_retryable(details) else REFUSED
+    if details.code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return TIMED_OUT
-    return UNREACHABLE if said.code in BROKEN else REFUSED
+    return UNREACHABLE if details.code in TRANSPORT_STATUSES else REFUSED
 
 
 def phase_name(phase: CancellationPhase.ValueType) -> str:
-    """CANCELLED for CANCELLATION_PHASE_CANCELLED; a number for a phase of a newer gateway."""
+    """For example CANCELLED for CANCELLATION_PHASE_CANCELLED, or ``phase 9`` for a newer gateway's."""
     if phase not in CancellationPhase.values():
         return f"phase {phase}"
     return CancellationPhase.Name(phase).removeprefix("CANCELLATION_PHASE_")
 
 
 def printable(text: str) -> str:
-    """Text of others on one line, without what a terminal would obey."""
+    """Replace line ends and control characters, which a terminal would interpret, by spaces."""
     return "".join(each if each.isprintable() else " " for each in text)

@@ -1,4 +1,4 @@
-"""Reads an error of a call: the gateway's reason and details, as far as they came through."""
+"""Parses the gateway's reason and details from a call's error."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 DOMAIN: Final = "eksgateway"
-_KEY: Final = "grpc-status-details-bin"
+_TRAILER: Final = "grpc-status-details-bin"
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorDetails:
-    """What an AioRpcError says.
+    """The parsed details of an AioRpcError.
 
-    ``reason`` is a name of ``ErrorReason``, or one that a newer gateway has; it is empty when the error is
-    not the gateway's own. ``code`` is the gateway's too, also where a proxy has changed the call's status.
-    ``retry_s``: how long to wait before another attempt, if the gateway set that.
+    ``reason`` is a name of ``ErrorReason``, or a newer gateway's. It is empty when the error is not the
+    gateway's. ``code`` is the gateway's too, even if a proxy has changed the call's status. ``retry_s`` is
+    how long to wait before a retry, if the gateway requests that.
     """
 
     code: grpc.StatusCode
@@ -35,19 +35,19 @@ class ErrorDetails:
 
     @classmethod
     def of(cls, error: grpc.aio.AioRpcError) -> ErrorDetails:
-        """Never raises: details that do not parse count as absent."""
-        made_on_the_way = cls(error.code(), error.details() or "")
-        return next(filter(None, map(_parse, _statuses(error))), made_on_the_way)
+        """Never raises. Details that do not parse count as absent."""
+        without_details = cls(error.code(), error.details() or "")
+        return next(filter(None, map(_parse, _statuses(error))), without_details)
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """The policy's sentences where there are some, else the message."""
+        """The policy's reasons if there are any, else the message."""
         return tuple((self.metadata.get("reasons") or self.message).split("\n"))
 
 
 def _statuses(error: grpc.aio.AioRpcError) -> Iterator[bytes]:
     for key, value in error.trailing_metadata() or ():
-        if key == _KEY and isinstance(value, bytes):
+        if key == _TRAILER and isinstance(value, bytes):
             yield value
 
 
@@ -58,8 +58,8 @@ def _parse(raw: bytes) -> ErrorDetails | None:
         return None
     info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
     retry = error_details_pb2.RetryInfo()
-    for kind in (info, bad, retry):
-        _unpack(status.details, kind)
+    for message in (info, bad, retry):
+        _unpack(status.details, message)
     if info.domain != DOMAIN or status.code not in _CODES:
         return None
     delay = retry.retry_delay
@@ -73,7 +73,7 @@ def _parse(raw: bytes) -> ErrorDetails | None:
     )
 
 
-def _unpack(details: Iterable[Any], kind: Message) -> None:
+def _unpack(details: Iterable[Any], message: Message) -> None:
     for detail in details:
         with suppress(DecodeError):
-            detail.Unpack(kind)
+            detail.Unpack(message)

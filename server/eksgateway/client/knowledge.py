@@ -1,4 +1,4 @@
-"""What is known of an update, how old that is, and when either is news."""
+"""Keeps the latest known state of a watched update, and how old it is."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ _STATES = (pb.WATCH_KIND_SNAPSHOT, pb.WATCH_KIND_CHANGE, pb.WATCH_KIND_FINAL)
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    """An update as the gateway sent it last, and how old that is.
+    """The latest state of an update from the gateway.
 
-    ``final``: it has ended. ``phase`` may be a number that this version has no name for. ``age_s``: how
-    long ago the gateway last saw it in EKS; of this machine's clocks only the monotonic one counts.
-    ``stale``: that is longer than one asked for. Before the first state ``update`` is empty and
-    ``sequence`` 0.
+    ``final``: the update has ended. ``phase`` may be a number that this version has no name for. ``age_s``:
+    how long ago the gateway read the update from EKS, by the monotonic clock. ``stale``: it is older than
+    ``max_age``. Before the first state ``update`` is empty and ``sequence`` is 0.
     """
 
     update: Update = field(default_factory=Update)
@@ -31,56 +30,56 @@ class Knowledge:
     stale: bool = False
 
 
-class View:
-    """Keeps the knowledge of one line of streams. ``max_age`` is in seconds."""
+class KnowledgeTracker:
+    """Updates the Knowledge by each message of a watch. ``max_age`` is in seconds."""
 
     def __init__(self, max_age: float, timing: Timing) -> None:
-        self.known = Knowledge()
+        self.knowledge = Knowledge()
         self._max_age = max_age
         self._timing = timing
-        self._observed = 0  # the newest observe time, in nanoseconds of the gateway's clock
-        self._seen = timing.monotonic()  # when EKS was last seen, by this machine's monotonic clock
+        self._observe_time = 0  # the newest, in nanoseconds of the gateway's clock
+        self._read_time = timing.monotonic()  # when EKS was last read, by this machine's monotonic clock
 
     @property
     def fresh_for(self) -> float:
-        """Seconds until it becomes stale; infinite once it is."""
-        return math.inf if self.known.stale else max(0.0, self._max_age - self._age)
+        """Seconds until the knowledge is stale; infinite once it is."""
+        return math.inf if self.knowledge.stale else max(0.0, self._max_age - self._age)
 
     @property
     def _age(self) -> float:
-        return self._timing.monotonic() - self._seen
+        return self._timing.monotonic() - self._read_time
 
-    def take(self, message: pb.WatchUpdateResponse) -> bool:
-        """Learn from a message; whether it brought news: a state, or an end of being stale."""
-        self._look_at_age(message)
-        # A kind that this version does not know repeats a state, as a heartbeat does, or brings another one.
-        known_state = message.kind not in _STATES and message.sequence == self.known.sequence
-        was_stale = self.known.stale
-        if not known_state or not self.known.sequence:  # a resumed stream may begin with a heartbeat
-            self.known = Knowledge(
+    def apply(self, message: pb.WatchUpdateResponse) -> bool:
+        """Apply a message. Returns whether the state is new or no longer stale."""
+        self._update_age(message)
+        # An unknown kind with the same sequence repeats the state, as a heartbeat does.
+        is_repeated = message.kind not in _STATES and message.sequence == self.knowledge.sequence
+        was_stale = self.knowledge.stale
+        if not is_repeated or not self.knowledge.sequence:  # a resumed stream may begin with a heartbeat
+            self.knowledge = Knowledge(
                 message.update, message.phase, message.sequence, message.kind == pb.WATCH_KIND_FINAL
             )
         elif not was_stale:
             return False
-        self.known = replace(self.known, age_s=self._age, stale=self._age >= self._max_age)
-        return not known_state or not self.known.stale
+        self.knowledge = replace(self.knowledge, age_s=self._age, stale=self._age >= self._max_age)
+        return not is_repeated or not self.knowledge.stale
 
-    def _look_at_age(self, message: pb.WatchUpdateResponse) -> None:
-        """Move the moment at which EKS was last seen, never back. A gateway of version 0.1 sends no age,
-        which is guessed from both wall clocks then.
+    def _update_age(self, message: pb.WatchUpdateResponse) -> None:
+        """Set when EKS was last read; never back. Without an age (a gateway of version 0.1) estimate it
+        by both wall clocks.
         """
-        observed = message.observe_time.ToNanoseconds()
+        observe_time = message.observe_time.ToNanoseconds()
         if message.HasField("age"):
             age = message.age.seconds + message.age.nanos / 1e9
-        elif observed > self._observed:
-            age = self._timing.now() - observed / 1e9
+        elif observe_time > self._observe_time:
+            age = self._timing.now() - observe_time / 1e9
         else:
             return
-        self._observed = max(self._observed, observed)
-        seen = self._timing.monotonic() - max(0.0, age)
-        self._seen = max(self._seen, seen) if self.known.sequence else seen
+        self._observe_time = max(self._observe_time, observe_time)
+        read_time = self._timing.monotonic() - max(0.0, age)
+        self._read_time = max(self._read_time, read_time) if self.knowledge.sequence else read_time
 
-    def expire(self) -> None:
-        """Its time has come: it is stale."""
-        age = max(self._age, self._max_age) if self.known.sequence else math.inf
-        self.known = replace(self.known, age_s=age, stale=True)
+    def mark_stale(self) -> None:
+        """Mark the knowledge as stale, after ``fresh_for`` seconds."""
+        age = max(self._age, self._max_age) if self.knowledge.sequence else math.inf
+        self.knowledge = replace(self.knowledge, age_s=age, stale=True)

@@ -1,4 +1,4 @@
-"""When a call has failed: whether to try again, after how long, and with which credentials."""
+"""Decides whether a failed call is retried, when, and with which credentials."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from typing import Any, Final
 
 import grpc
 
-from eksgateway.client.addresses import Fault, hint_of
+from eksgateway.client.addresses import AddressFault, find_hint
 from eksgateway.client.errors import ErrorDetails
 
 log = logging.getLogger("eksgateway.client")
 
 Credentials = Callable[[], str | Awaitable[str]]
 
-# The statuses that transport and proxies give a broken call. The gateway's own INTERNAL is another thing.
-BROKEN: Final = frozenset(
+# The statuses that gRPC and proxies give a broken connection. An INTERNAL from the gateway is not retried.
+TRANSPORT_STATUSES: Final = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.INTERNAL,
@@ -32,24 +32,25 @@ BROKEN: Final = frozenset(
     }
 )
 
-_HOPELESS: Final = 3  # attempts at an address that looks wrong, where no gateway has ever answered
-_BESIDE: Final = 3  # quick answers in a row that a proxy made, each with a gateway that serves just after it
-_ANSWERS: Final = 7  # answers in a row that something else made, where no gateway has ever answered,
-_ANSWERS_SINCE: Final = 40  # and where one has, so that it may be restarting behind the proxy
+# How many attempts in a row are made:
+_UNREACHED_ATTEMPTS: Final = 3  # at an address that looks wrong, if no gateway has answered so far
+_REPLACED_ANSWERS: Final = 3  # when a proxy answers quickly and a health check right after it succeeds
+_FOREIGN_ANSWERS: Final = 7  # when a proxy answers and no gateway has answered so far
+_FOREIGN_ANSWERS_SINCE: Final = 40  # when one has: it may be restarting behind the proxy
 _QUICK_S: Final = 5.0
 _LAST_ATTEMPT_S: Final = 1.0
-_LONGEST_RETRY_S: Final = 600.0
+_MAX_RETRY_DELAY_S: Final = 600.0
 _HEALTH: Final = "/grpc.health.v1.Health/Check"
 _SERVING: Final = b"\x08\x01"
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds, and where time and chance come from.
+    """Durations in seconds, and the sources of time and randomness.
 
-    Between attempts: a random part of ``first_backoff_s``, doubled each time up to
-    ``longest_backoff_s``, on top of what the gateway asks for. A stream without a message for
-    ``silence_s``, heartbeats included (every 15 s by default), is taken for dead.
+    Before a retry the client waits as long as the gateway requests, plus a random part of
+    ``first_backoff_s``, doubled each time up to ``longest_backoff_s``. A stream without a message for
+    ``silence_s`` counts as broken; heartbeats come every 15 s by default.
     """
 
     first_backoff_s: float = 0.5
@@ -70,13 +71,13 @@ class Timing:
         return task.done()
 
 
-FindFault = Callable[[], Awaitable[Fault]]
+FindFault = Callable[[], Awaitable[AddressFault]]
 
 
-class Attempts:
-    """The attempts at one thing: credentials for each, and whether and when another one follows.
+class Retries:
+    """The attempts of one call or watch: the credentials of each, and whether and when the next one follows.
 
-    ``find_fault`` says what is wrong with the address, or nothing; ``timeout`` bounds them all together.
+    ``find_fault`` examines the address. ``timeout`` bounds all attempts together.
     """
 
     def __init__(
@@ -90,18 +91,18 @@ class Attempts:
     ) -> None:
         self.timing = timing
         self._channel = channel
-        self._credentials = credentials or (lambda: "")  # without any, none are sent
+        self._credentials = credentials or (lambda: "")
         self._find_fault = find_fault
         self._deadline = timing.monotonic() + timeout
         self._failures = 0  # in a row
-        self._answers = 0  # in a row, of something else than a gateway
-        self._beside = 0  # those of them in a row that came while a gateway served
+        self._foreign_answers = 0  # in a row, from something other than a gateway
+        self._replaced_answers = 0  # of those, in a row, while a gateway was serving
         self._reached = False  # whether a gateway has ever answered
-        self._token = ""  # as sent last
-        self._renewed: str | None = None  # to be sent next, after that one had expired
-        self._asked_anew = False  # since the last success
+        self._token = ""  # of the last attempt
+        self._next_token: str | None = None  # obtained after the last one expired
+        self._token_renewed = False  # since the last success
         self._last = False  # whether the next attempt is the last
-        self._begun = timing.monotonic()
+        self._attempt_time = timing.monotonic()
 
     @property
     def left(self) -> float:
@@ -109,117 +110,120 @@ class Attempts:
         return self._deadline - self.timing.monotonic()
 
     async def metadata(self) -> tuple[tuple[str, str], ...]:
-        """The next attempt's metadata, with a token as fresh as the credentials have one."""
-        self._token = await self._ask() if self._renewed is None else self._renewed
-        self._renewed = None
-        self._begun = self.timing.monotonic()
+        """The next attempt's metadata, with a new token from the credentials."""
+        self._token = await self._get_token() if self._next_token is None else self._next_token
+        self._next_token = None
+        self._attempt_time = self.timing.monotonic()
         return (("authorization", f"Bearer {self._token}"),) if self._token else ()
 
-    def succeeded(self) -> None:
-        self._failures = self._answers = self._beside = 0
-        self._reached, self._asked_anew = True, False
+    def record_success(self) -> None:
+        self._failures = self._foreign_answers = self._replaced_answers = 0
+        self._reached, self._token_renewed = True, False
 
-    async def failed(self, error: grpc.aio.AioRpcError | None) -> None:
-        """Rest before another attempt. Raises the error if none would mend it, with a note where the cause is
-        known, or if none fits into the timeout. None stands for a stream that ended too early.
+    async def wait_for_retry(self, error: grpc.aio.AioRpcError | None) -> None:
+        """Wait before the next attempt. None means that a stream ended too early.
+
+        Raises the error if it is not retryable or no attempt fits into the timeout. It has a note if the
+        cause is known.
         """
-        said = ErrorDetails.of(error) if error is not None else None
-        if error is not None and said is not None and not await self._passes(error, said):
+        details = ErrorDetails.of(error) if error is not None else None
+        if error is not None and details is not None and not await self._may_retry(error, details):
             raise error
-        wait = self._wait(said.retry_s if said else None)
-        if wait is None:
+        delay = self._delay(details.retry_s if details else None)
+        if delay is None:
             raise error if error is not None else TimeoutError
         self._failures += 1
         reason = f"{error.code().name}: {error.details()}" if error else "the stream ended"
-        log.info("%s; trying again in %.1f s", reason, wait)
-        if error is not None and not self._reached and self._failures == _HOPELESS:
+        log.info("%s; trying again in %.1f s", reason, delay)
+        if error is not None and not self._reached and self._failures == _UNREACHED_ATTEMPTS:
             log.warning("no gateway has answered so far: check the address, and whether one runs there")
-        await self.timing.sleep(wait)
+        await self.timing.sleep(delay)
 
-    def _wait(self, asked: float | None) -> float | None:
-        """The time that the gateway asked for and a random one on top. Before the timeout that is cut once,
-        so that a last attempt fits in; None when none does.
+    def _delay(self, requested: float | None) -> float | None:
+        """The time that the gateway requests, plus jitter. It is cut once so that a last attempt fits into
+        the timeout; None when none fits.
         """
         doubled = self.timing.first_backoff_s * 2.0 ** min(self._failures, 30)
         jitter = self.timing.random() * min(self.timing.longest_backoff_s, doubled)
-        asked = min(asked or 0.0, _LONGEST_RETRY_S)
-        room = self.left - _LAST_ATTEMPT_S
-        if asked + jitter < room:
-            return asked + jitter
-        if self._last or asked > room:
+        requested = min(requested or 0.0, _MAX_RETRY_DELAY_S)
+        longest = self.left - _LAST_ATTEMPT_S
+        if requested + jitter < longest:
+            return requested + jitter
+        if self._last or requested > longest:
             return None
         self._last = True
-        return room
+        return longest
 
-    async def _passes(self, error: grpc.aio.AioRpcError, said: ErrorDetails) -> bool:
-        """Whether another attempt may succeed."""
-        if said.reason:
-            self._reached, self._answers, self._beside = True, 0, 0
-            if said.reason == "CREDENTIALS_EXPIRED":
-                return await self._renew()
-            return may_pass(said)
-        if said.code not in BROKEN:
+    async def _may_retry(self, error: grpc.aio.AioRpcError, details: ErrorDetails) -> bool:
+        if details.reason:
+            self._reached, self._foreign_answers, self._replaced_answers = True, 0, 0
+            if details.reason == "CREDENTIALS_EXPIRED":
+                return await self._renew_token()
+            return is_retryable(details)
+        if details.code not in TRANSPORT_STATUSES:
             return False
-        note = await self._lost(said.message)
+        note = await self._explain_transport_error(details.message)
         if note:
             error.add_note(note)
         return not note
 
-    async def _lost(self, message: str) -> str:
-        """Why it is useless to go on after an error that is not the gateway's; empty if it may be away."""
+    async def _explain_transport_error(self, message: str) -> str:
+        """Why retries are useless after an error not from the gateway; empty if it may be unavailable."""
         if self._channel.get_state() is grpc.ChannelConnectivity.READY or "http2 header" in message:
-            return await self._answered()
-        if self._reached or self._failures + 1 < _HOPELESS:
+            return await self._explain_foreign_answer()
+        if self._reached or self._failures + 1 < _UNREACHED_ATTEMPTS:
             return ""
-        if (hint := hint_of(message)) or self._find_fault is None or "refused" in message:
+        if (hint := find_hint(message)) or self._find_fault is None or "refused" in message:
             return hint
         fault = await self._find_fault()
-        return fault.text if fault.certain or self._failures + 1 >= _ANSWERS else ""
+        return fault.text if fault.certain or self._failures + 1 >= _FOREIGN_ANSWERS else ""
 
-    async def _answered(self) -> str:
-        """As ``_lost``, when something on the way has answered on a connection that stands.
+    async def _explain_foreign_answer(self) -> str:
+        """The same when a proxy has answered over an established connection.
 
-        A proxy makes an error of its own of a refusal that it cannot pass on (too long for its buffer), and
-        of a gateway that is away. In the first case the gateway still answers a health check; it has to do
-        so again and again, because it may have come back just before the first one.
+        A proxy replaces an answer that it cannot forward (one too long for its buffer), and answers for an
+        unavailable gateway. In the first case a health check succeeds. It must succeed several times,
+        because a gateway may have restarted just before it.
         """
-        self._answers += 1
-        if self._answers > 1:
-            quick = self.timing.monotonic() - self._begun < _QUICK_S
-            self._beside = self._beside + 1 if quick and await self._serves() else 0
-        if self._beside >= _BESIDE:
+        self._foreign_answers += 1
+        if self._foreign_answers > 1:
+            quick = self.timing.monotonic() - self._attempt_time < _QUICK_S
+            self._replaced_answers = self._replaced_answers + 1 if quick and await self._is_serving() else 0
+        if self._replaced_answers >= _REPLACED_ANSWERS:
             return "the gateway serves, and something on the way (a proxy) replaces its answer to this call"
-        if self._answers >= (_ANSWERS_SINCE if self._reached else _ANSWERS):
-            return f"something on the way (a proxy) has answered {self._answers} times, and no gateway"
+        if self._foreign_answers >= (_FOREIGN_ANSWERS_SINCE if self._reached else _FOREIGN_ANSWERS):
+            return (
+                f"something on the way (a proxy) has answered {self._foreign_answers} times, and no gateway"
+            )
         return ""
 
-    async def _serves(self) -> bool:
+    async def _is_serving(self) -> bool:
         try:
-            ask: Any = self._channel.unary_unary(_HEALTH)  # of bytes: grpc_health is not needed for this
-            answer = await ask(b"", timeout=_QUICK_S)
+            check: Any = self._channel.unary_unary(_HEALTH)  # with bytes, so grpc_health is not needed
+            answer = await check(b"", timeout=_QUICK_S)
         except grpc.aio.AioRpcError:
             return False
         return bool(answer == _SERVING)
 
-    async def _renew(self) -> bool:
-        """Whether the credentials have another token than the one that has expired: once until a success."""
-        if self._asked_anew:
+    async def _renew_token(self) -> bool:
+        """Whether the credentials have a newer token than the expired one; once until the next success."""
+        if self._token_renewed:
             return False
-        self._asked_anew, self._renewed = True, await self._ask()
-        return self._renewed != self._token
+        self._token_renewed, self._next_token = True, await self._get_token()
+        return self._next_token != self._token
 
-    async def _ask(self) -> str:
+    async def _get_token(self) -> str:
         token = self._credentials()
         if inspect.isawaitable(token):
             token = await token
         token = token.strip()
         if not (token.isascii() and token.isprintable()):
-            raise ValueError("the credentials gave something that is no bearer token")
+            raise ValueError("the credentials returned no bearer token")
         return token
 
 
-def may_pass(said: ErrorDetails) -> bool:
-    """Whether time may mend an error of the gateway. ABORTED: a decision was too old to act on."""
-    if said.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return said.retry_s is not None or said.reason == "WATCHER_TOO_SLOW"
-    return said.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED)
+def is_retryable(details: ErrorDetails) -> bool:
+    """Whether the same call may succeed later. ABORTED means that a decision was too old to act on."""
+    if details.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return details.retry_s is not None or details.reason == "WATCHER_TOO_SLOW"
+    return details.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED)

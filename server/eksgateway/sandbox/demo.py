@@ -13,7 +13,7 @@ from typing import TypeVar
 import grpc
 
 from eksgateway.client import Knowledge
-from eksgateway.client.error_report import Refusal, phase_name
+from eksgateway.client.error_report import ErrorReport, phase_name
 from eksgateway.ledger.listing import list_denials
 from eksgateway.ledger.verify import verify
 from eksgateway.model import Denial
@@ -191,7 +191,7 @@ _SCENES: tuple[tuple[str, Callable[[Stage], Awaitable[None]]], ...] = (
 
 async def _refused(
     stage: Stage, who: str, cluster: str, why: dict[str, str], expected: tuple[str, str]
-) -> Refusal:
+) -> ErrorReport:
     """A cancel that has to be refused with this reason, and this in its sentences."""
     reason, sentence = expected
     stage.screen.call(who, "CancelUpdate", _about(cluster, why))

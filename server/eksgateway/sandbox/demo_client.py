@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from eksgateway.client import Knowledge, Timing, watch
-from eksgateway.client.error_report import Refusal
+from eksgateway.client.error_report import ErrorReport
 from eksgateway.v1 import cancellation_pb2, cancellation_service_pb2_grpc, update_pb2, update_service_pb2_grpc
 from eksgateway.v1 import cancellation_service_pb2 as history_pb
 from eksgateway.v1 import update_service_pb2 as pb
@@ -25,7 +25,7 @@ class Client:
         self._history = cancellation_service_pb2_grpc.CancellationServiceStub(channel)
         self._tokens = tokens
 
-    async def refused_cancel(self, who: str, cluster: str, update_id: str, **why: str) -> Refusal | None:
+    async def refused_cancel(self, who: str, cluster: str, update_id: str, **why: str) -> ErrorReport | None:
         """CancelUpdate's refusal; None when it was accepted."""
         request = pb.CancelUpdateRequest(
             cluster=update_pb2.ClusterRef(name=cluster), update_id=update_id, **why
@@ -33,7 +33,7 @@ class Client:
         try:
             await self._updates.CancelUpdate(request, **self._as(who))
         except grpc.aio.AioRpcError as exc:
-            return Refusal.of(exc)
+            return ErrorReport.of(exc)
         return None
 
     async def cancel(self, who: str, cluster: str, update_id: str) -> cancellation_pb2.Cancellation:
