@@ -17,10 +17,11 @@ from eksgateway.cancellable_updates import CancellableUpdates
 from eksgateway.cancellation import Cancellations
 from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
-from eksgateway.eks.budget import Budget, Lane
+from eksgateway.eks.budget import Budget
 from eksgateway.eks.budgeted import BudgetedEks
 from eksgateway.eks.protocol import Eks
-from eksgateway.eks.shared import SharedReads
+from eksgateway.eks.shared_reads import SharedReads
+from eksgateway.eks.target_budget import Lane
 from eksgateway.idempotency import IdempotentCancels
 from eksgateway.identity.listener_identity import choose_identity
 from eksgateway.identity.tokens import JwtIdentity
@@ -192,7 +193,7 @@ def build_server(  # noqa: PLR0913  the parts that are opened elsewhere
     updates = UpdateService(
         decisions=decisions,
         cancels=cancels,
-        eks=BudgetedEks(eks, budget, Lane.ASK),
+        eks=BudgetedEks(eks, budget, Lane.READ),
         reads=reads,
         cancellable_updates=cancellable_updates,
         watches=watches,

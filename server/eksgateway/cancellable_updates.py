@@ -16,7 +16,7 @@ from eksgateway import cancellability
 from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
 from eksgateway.eks.arn import verify_arn
-from eksgateway.eks.shared import SharedReads
+from eksgateway.eks.shared_reads import SharedReads
 from eksgateway.errors import (
     Denied,
     EksError,

@@ -10,7 +10,8 @@ from itertools import pairwise
 
 import pytest
 
-from eksgateway.eks.budget import PATIENCE_S, Budget, Lane, Waiting
+from eksgateway.eks.budget import Budget
+from eksgateway.eks.target_budget import PATIENCE_S, Lane, PendingCall
 from eksgateway.errors import DecisionStale, Draining, EksNotFound, EksThrottled, EksUnavailable, Overloaded
 from eksgateway.model import Target
 from support.clock import FakeClock
@@ -61,10 +62,10 @@ class Desk:
         self.tasks.append(task)
         return task
 
-    def wait(self, lane: Lane, key: Hashable, who: Hashable = "k") -> Waiting:
+    def wait(self, lane: Lane, key: Hashable, who: Hashable = "k") -> PendingCall:
         """A call that others may join before its turn comes."""
-        waiting = Waiting(lane, [who])
-        self.tasks.append(asyncio.create_task(self.budget.call_for(waiting, HERE, self.work(lane, key))))
+        waiting = PendingCall(lane, [who])
+        self.tasks.append(asyncio.create_task(self.budget.call_pending(waiting, HERE, self.work(lane, key))))
         return waiting
 
     async def poll(self, key: Hashable) -> None:
@@ -114,7 +115,7 @@ async def test_hundreds_of_polls_grow_old_alike(desk: Desk) -> None:
     assert min(gaps) == pytest.approx(80)
 
 
-@pytest.mark.parametrize("lane", [Lane.ASK, Lane.POLL, Lane.CANCEL], ids=lambda lane: lane.name)
+@pytest.mark.parametrize("lane", [Lane.READ, Lane.POLL, Lane.CANCEL], ids=lambda lane: lane.name)
 async def test_a_crowd_at_one_key_holds_up_no_other(desk: Desk, lane: Lane) -> None:
     """Twenty wait under one key; whoever comes under another is next but one."""
     for _ in range(2 * RATE):  # the reserve too
@@ -142,7 +143,7 @@ async def test_polls_and_those_who_wait_take_turns(desk: Desk) -> None:
         desk.start(Lane.POLL, number)
     await desk.clock.advance()
     for number in range(20):
-        desk.start(Lane.ASK, number)
+        desk.start(Lane.READ, number)
     await desk.clock.advance(4)
     lanes = [lane for lane, _, _ in desk.called]
     assert len(lanes) == 20
@@ -153,7 +154,7 @@ async def test_cancels_do_not_wait_for_reading(desk: Desk) -> None:
     """With hundreds of polls and as many questions as fit waiting, a cancel's calls are made at once."""
     for number in range(500):
         desk.start(Lane.POLL, number)
-        desk.start(Lane.ASK, number)
+        desk.start(Lane.READ, number)
     await desk.clock.advance(1)
     now, before = desk.clock.monotonic(), len(desk.called)
     for _ in range(2):
@@ -182,7 +183,7 @@ async def test_many_cancels_get_every_token_and_the_forwards_first(desk: Desk) -
 async def test_an_answer_that_would_come_too_late_is_refused_at_once(desk: Desk) -> None:
     """As many wait as are served in ten seconds; the next one is told when to come back."""
     await desk.spend()
-    waiting = [desk.start(Lane.ASK, number) for number in range(60)]
+    waiting = [desk.start(Lane.READ, number) for number in range(60)]
     await desk.clock.advance()
     refused = [task for task in waiting if task.done()]
     assert refused == waiting[RATE * 10 :]
@@ -196,14 +197,14 @@ async def test_an_answer_that_would_come_too_late_is_refused_at_once(desk: Desk)
 async def test_a_turn_that_does_not_come_in_time_is_given_up(desk: Desk) -> None:
     """It cost no call; who cancels meanwhile may take every token, however long."""
     await desk.spend()
-    asked = desk.start(Lane.ASK)
+    asked = desk.start(Lane.READ)
     for number in range(100):
         desk.start(Lane.FORWARD, number)
     await desk.clock.advance(PATIENCE_S + 1)
     with pytest.raises(Overloaded) as error:
         await asked
     assert error.value.retry_after
-    assert not desk.order(Lane.ASK)
+    assert not desk.order(Lane.READ)
 
 
 async def test_a_forward_waits_until_its_decision_is_stale(desk: Desk) -> None:
@@ -246,7 +247,7 @@ async def test_join_brings_a_poll_forward(desk: Desk) -> None:
     assert Counter(desk.order())["polled"] == 1
 
 
-@pytest.mark.parametrize("lane", [Lane.ASK, Lane.CANCEL, Lane.FORWARD], ids=lambda lane: lane.name)
+@pytest.mark.parametrize("lane", [Lane.READ, Lane.CANCEL, Lane.FORWARD], ids=lambda lane: lane.name)
 async def test_a_lane_filled_by_one_caller_has_room_for_others(desk: Desk, lane: Lane) -> None:
     """The second caller is admitted, and is next but one; the first is refused beyond its own line."""
     for _ in range(2 * RATE):  # the reserve too
@@ -266,8 +267,8 @@ async def test_join_gives_a_waiting_call_the_turn_of_the_caller_who_joins(desk: 
     """One who asks for what a crowd has waiting at its end does not wait behind that crowd."""
     await desk.spend()
     for _ in range(30):
-        desk.start(Lane.ASK, "greedy")
-    last = desk.wait(Lane.ASK, "wanted", "greedy")
+        desk.start(Lane.READ, "greedy")
+    last = desk.wait(Lane.READ, "wanted", "greedy")
     await desk.clock.advance()
     desk.budget.join(last, HERE, "other")
     desk.budget.join(last, HERE, "other")
@@ -280,9 +281,9 @@ async def test_join_gives_a_waiting_call_the_turn_of_the_caller_who_joins(desk: 
 async def test_join_raises_overloaded_when_the_callers_own_line_is_full(desk: Desk) -> None:
     """What it joins is another's, and goes on."""
     await desk.spend()
-    wanted = desk.wait(Lane.ASK, "wanted", "ann")
+    wanted = desk.wait(Lane.READ, "wanted", "ann")
     for _ in range(RATE * 10 + 1):
-        desk.start(Lane.ASK, "greedy")
+        desk.start(Lane.READ, "greedy")
     await desk.clock.advance()
     with pytest.raises(Overloaded):
         desk.budget.join(wanted, HERE, "greedy")
@@ -294,8 +295,8 @@ async def test_join_raises_overloaded_when_the_callers_own_line_is_full(desk: De
     ("lane", "error", "tried"),
     [
         pytest.param(Lane.CANCEL, EksUnavailable(), 2, id="cancel, unavailable"),
-        pytest.param(Lane.ASK, EksThrottled(), 2, id="ask, throttled"),
-        pytest.param(Lane.ASK, EksNotFound(), 1, id="ask, refused"),
+        pytest.param(Lane.READ, EksThrottled(), 2, id="ask, throttled"),
+        pytest.param(Lane.READ, EksNotFound(), 1, id="ask, refused"),
         pytest.param(Lane.POLL, EksUnavailable(), 1, id="poll"),
         pytest.param(Lane.FORWARD, EksThrottled(), 1, id="forward"),
     ],
@@ -320,7 +321,7 @@ async def test_a_read_gets_over_one_fault(desk: Desk) -> None:
             raise faults.pop()
         return "answer"
 
-    task = asyncio.create_task(desk.budget.call(Lane.ASK, HERE, "k", work))
+    task = asyncio.create_task(desk.budget.call(Lane.READ, HERE, "k", work))
     await desk.clock.advance(1)
     assert await task == "answer"
 
@@ -347,7 +348,7 @@ async def test_throttling_halves_the_rate_until_it_recovers(desk: Desk) -> None:
 async def test_closing(desk: Desk) -> None:
     """Whoever waits gets Draining, and no timer is left."""
     await desk.spend()
-    waiting = [desk.start(lane) for lane in (Lane.ASK, Lane.POLL)]
+    waiting = [desk.start(lane) for lane in (Lane.READ, Lane.POLL)]
     await desk.clock.advance()
     await desk.budget.close()
     for task in waiting:
@@ -382,7 +383,7 @@ async def test_a_caller_that_fills_the_threads_of_a_slow_eks_holds_up_no_other(s
 
 async def test_reads_leave_threads_to_cancels(slow: Desk) -> None:
     """Six of eight serve other reads, one more the reads of cancels, and the last one CancelUpdate."""
-    for lane, most in ((Lane.POLL, 3), (Lane.ASK, 6), (Lane.CANCEL, 7), (Lane.FORWARD, 8)):
+    for lane, most in ((Lane.POLL, 3), (Lane.READ, 6), (Lane.CANCEL, 7), (Lane.FORWARD, 8)):
         for number in range(20 if lane is not Lane.POLL else 3):
             slow.start(lane, number)
         await slow.clock.advance()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eksgateway.eks.convert import Unusable, to_cluster, to_page, to_update
+from eksgateway.eks.convert import InvalidAnswer, to_cluster, to_page, to_update
 from eksgateway.model import ClusterFacts, Update, UpdateCancellation, UpdateError, UpdateParam
 
 text = st.text(max_size=20)
@@ -112,7 +112,7 @@ def test_times_are_utc(given_time: datetime, expected: datetime) -> None:
 )
 def test_to_update_refuses_an_answer_without_the_update(answer: dict[str, Any]) -> None:
     """A body cut short is not taken for an empty update, nor another update for the one asked for."""
-    with pytest.raises(Unusable):
+    with pytest.raises(InvalidAnswer):
         to_update(answer, "u")
 
 
@@ -130,7 +130,7 @@ TEXTS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("members", TEXTS.values(), ids=TEXTS)
 def test_to_update_refuses_text_that_is_not_unicode(members: dict[str, Any]) -> None:
     """Policy input and protobuf cannot hold half a character: the answer is EKS's trouble, not theirs."""
-    with pytest.raises(Unusable):
+    with pytest.raises(InvalidAnswer):
         to_update({"update": {"id": "u", **members}}, "u")
     whole = to_update({"update": {"id": "u", "status": "\U0001f600\x00"}}, "u")
     assert whole.status == "\U0001f600\x00"
@@ -139,18 +139,18 @@ def test_to_update_refuses_text_that_is_not_unicode(members: dict[str, Any]) -> 
 def test_other_answers_with_text_that_is_not_unicode_are_refused() -> None:
     """Tags, names and page tokens too."""
     for cluster in ({"tags": {HALF: ""}}, {"tags": {"t": HALF}}, {"status": HALF}):
-        with pytest.raises(Unusable):
+        with pytest.raises(InvalidAnswer):
             to_cluster({"cluster": {"arn": "a", "name": "c", **cluster}}, "c")
     for page in ({"updateIds": [HALF]}, {"updateIds": [], "nextToken": HALF}):
-        with pytest.raises(Unusable):
+        with pytest.raises(InvalidAnswer):
             to_page(page, "updateIds")
 
 
 def test_an_answer_without_the_cluster_or_the_page_is_no_answer() -> None:
     """Likewise for the other two reads."""
-    with pytest.raises(Unusable):
+    with pytest.raises(InvalidAnswer):
         to_cluster({"cluster": {"name": "c"}}, "c")
-    with pytest.raises(Unusable):
+    with pytest.raises(InvalidAnswer):
         to_cluster({"cluster": {"name": "other", "arn": "a"}}, "c")
-    with pytest.raises(Unusable):
+    with pytest.raises(InvalidAnswer):
         to_page({"nextToken": "t"}, "updateIds")

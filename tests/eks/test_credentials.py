@@ -17,7 +17,7 @@ from aiohttp import web
 from botocore.credentials import ReadOnlyCredentials
 
 from eksgateway.eks.adapter import BotoEks, is_permanent
-from eksgateway.eks.credentials import DUE_S, ENDING_S, Found, Kept
+from eksgateway.eks.credentials import RENEW_S, UNUSED_S, CachedCredentials, FetchedCredentials
 from eksgateway.errors import UpstreamCredentials
 from eksgateway.model import UpdateRef
 from support.boto_eks import ACCOUNT, CALLER, MakeEks, SkippingClock
@@ -250,7 +250,7 @@ async def test_check_waits_for_nothing_and_learns_by_itself(
     assert (await eks.describe_update(ref)).id == ref.update_id
 
 
-# -- Kept ------------------------------------------------------------------------------------------
+# -- CachedCredentials -----------------------------------------------------------------------------
 
 
 @dataclass
@@ -265,85 +265,85 @@ class Source:
 
     def __post_init__(self) -> None:
         self.open.set()
-        self.kept = Kept(self.get, self.clock, 2.0, dict)
+        self.cached = CachedCredentials(self.get, self.clock, 2.0, dict)
 
-    def get(self) -> Found:
+    def get(self) -> FetchedCredentials:
         self.asked += 1
         assert self.open.wait(20)
         if self.fails:
             raise FileNotFoundError(2, "gone", "/token")
         ends = self.clock.monotonic() + self.lasts_s
-        return Found(KEYS, lambda seconds: self.clock.monotonic() + seconds <= ends, "somewhere")
+        return FetchedCredentials(KEYS, lambda seconds: self.clock.monotonic() + seconds <= ends, "somewhere")
 
 
 def test_get_asks_once_while_credentials_last() -> None:
     """And again a quarter of an hour before their end."""
     source = Source()
-    assert [source.kept.get() for _ in range(3)] == [KEYS] * 3
-    assert (source.asked, source.kept.due) == (1, False)
-    source.clock.ahead += 3600 - DUE_S + 1
-    assert source.kept.due
-    source.kept.get()
-    assert (source.asked, source.kept.due) == (2, False)
+    assert [source.cached.get() for _ in range(3)] == [KEYS] * 3
+    assert (source.asked, source.cached.is_due) == (1, False)
+    source.clock.ahead += 3600 - RENEW_S + 1
+    assert source.cached.is_due
+    source.cached.get()
+    assert (source.asked, source.cached.is_due) == (2, False)
 
 
 def test_get_goes_on_with_what_there_is_while_renewal_fails() -> None:
     """Until near the end; the source is left alone between two attempts."""
     source = Source()
-    source.kept.get()
+    source.cached.get()
     source.fails = True
-    source.clock.ahead += 3600 - DUE_S + 1
+    source.clock.ahead += 3600 - RENEW_S + 1
     for _ in range(5):
-        assert source.kept.get() == KEYS
-    assert (source.asked, source.kept.fault) == (2, None)
-    source.clock.ahead += DUE_S - ENDING_S
+        assert source.cached.get() == KEYS
+    assert (source.asked, source.cached.error) == (2, None)
+    source.clock.ahead += RENEW_S - UNUSED_S
     for _ in range(5):
         with pytest.raises(UpstreamCredentials):
-            source.kept.get()
+            source.cached.get()
     assert source.asked == 3
-    assert "file=/token" in getattr(source.kept.fault, "detail", "")
+    assert "file=/token" in getattr(source.cached.error, "detail", "")
     source.fails = False
     source.clock.ahead += 3
-    assert source.kept.get() == KEYS
-    assert source.kept.fault is None
+    assert source.cached.get() == KEYS
+    assert source.cached.error is None
 
 
 def test_get_takes_credentials_that_do_not_last_long() -> None:
     """They are renewed as often as the pause between two attempts allows."""
     source = Source(lasts_s=60)
     for _ in range(5):
-        assert source.kept.get() == KEYS
+        assert source.cached.get() == KEYS
     assert source.asked == 1
     source.clock.ahead += 3
-    source.kept.get()
+    source.cached.get()
     assert source.asked == 2
     source.clock.ahead += 61
     source.fails = True
     with pytest.raises(UpstreamCredentials):
-        source.kept.get()
+        source.cached.get()
 
 
 async def test_get_lets_one_thread_wait_for_a_source_that_has_failed() -> None:
     """The others fail at once, or go on with what there is; nobody asks twice at a time."""
     source = Source(fails=True)
     with pytest.raises(UpstreamCredentials):
-        source.kept.get()
+        source.cached.get()
     source.clock.ahead += 3
     source.open.clear()
     source.fails = False
-    first = asyncio.create_task(asyncio.to_thread(source.kept.get))
+    first = asyncio.create_task(asyncio.to_thread(source.cached.get))
     await until(lambda: source.asked == 2)
     began = time.monotonic()
     for _ in range(10):
         with pytest.raises(UpstreamCredentials):
-            source.kept.get()
+            source.cached.get()
     assert time.monotonic() - began < 1
     source.open.set()
     assert await first == KEYS
-    source.clock.ahead += 3600 - DUE_S + 1
+    source.clock.ahead += 3600 - RENEW_S + 1
     source.open.clear()
-    renewing = asyncio.create_task(asyncio.to_thread(source.kept.get))
+    renewing = asyncio.create_task(asyncio.to_thread(source.cached.get))
     await until(lambda: source.asked == 3)
-    assert source.kept.get() == KEYS
+    assert source.cached.get() == KEYS
     source.open.set()
     assert await renewing == KEYS

@@ -16,7 +16,7 @@ import pytest
 from botocore import exceptions as aws
 from botocore.parsers import ResponseParserError
 
-from eksgateway.eks.error_table import no_credentials, printable, translate
+from eksgateway.eks.error_table import to_credentials_error, to_one_line, translate
 from eksgateway.errors import (
     EksClientError,
     EksError,
@@ -250,7 +250,7 @@ GETTING: dict[str, tuple[Exception, str]] = {
 @pytest.mark.parametrize(("raised", "told"), GETTING.values(), ids=GETTING)
 def test_no_credentials_is_never_eks_nor_the_callers_fault(raised: Exception, told: str) -> None:
     """Whatever keeps the gateway from its credentials has one reason, and the log names file and kind."""
-    error = no_credentials(raised)
+    error = to_credentials_error(raised)
     assert type(error) is UpstreamCredentials
     assert told in error.detail
     assert CANARY not in error.message + error.detail
@@ -372,4 +372,4 @@ def test_no_text_of_botocore_leaves(kind: type[aws.BotoCoreError]) -> None:
 )
 def test_foreign_text_is_one_bounded_line(text: object, expected: str) -> None:
     """Control and invisible characters become spaces, and length is bounded."""
-    assert printable(text, 50) == expected
+    assert to_one_line(text, 50) == expected

@@ -291,7 +291,7 @@ def test_sessions_are_bounded(clock: SkippingClock) -> None:
     """The one used least recently is let go, and asked for again when its caller comes back."""
     sts = CountingSts()
     target = TargetSettings(account_id=ELSEWHERE, region=REGION, role_arn=ROLE)
-    role = Role(target, cast(Any, sts), clock, kept=2)
+    role = Role(target, cast(Any, sts), clock, cache_size=2)
     callers = {name: replace(CALLER, id=name) for name in "abc"}
     for name in "abacab":  # c takes the place of b, and b then that of c
         role.keys(callers[name])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from eksgateway.eks.budget import Budget
-from eksgateway.eks.shared import Seen, SharedReads
+from eksgateway.eks.shared_reads import SeenUpdate, SharedReads
 from eksgateway.errors import EksThrottled, Overloaded
 from eksgateway.model import ClusterRef, UpdateRef
 from support.clock import FakeClock
@@ -42,7 +42,7 @@ class Desk:
             await self.reads.poll(ref(-number - 1), 0)
         self.eks.calls.clear()
 
-    async def start(self, *reads: Coroutine[Any, Any, Seen]) -> list[asyncio.Task[Seen]]:
+    async def start(self, *reads: Coroutine[Any, Any, SeenUpdate]) -> list[asyncio.Task[SeenUpdate]]:
         tasks = [asyncio.create_task(read) for read in reads]
         self.tasks += tasks
         await self.clock.advance()

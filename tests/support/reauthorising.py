@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from random import Random
 
 from eksgateway.decisions import Decisions
-from eksgateway.eks.shared import Seen, SharedReads
+from eksgateway.eks.shared_reads import SeenUpdate, SharedReads
 from eksgateway.errors import GatewayError
 from eksgateway.model import Action, Caller, ClusterFacts, ClusterRef, Decision, Update, UpdateRef
 from eksgateway.policy.engine import Reloads
@@ -80,18 +80,18 @@ class ScriptedReads(SharedReads):
         self.read = 0
         self.before: Callable[[], Awaitable[None]] | None = None
 
-    async def cluster(self, ref: ClusterRef, max_age: float, who: Hashable) -> ClusterFacts:  # noqa: ARG002
+    async def cluster(self, ref: ClusterRef, max_age: float, caller: Hashable) -> ClusterFacts:  # noqa: ARG002
         self.max_ages.add(max_age)
         if self.before is not None:
             await self.before()
         arn = f"arn:aws:eks:{ref.region}:{ref.account_id}:cluster/{ref.name}"
         return ClusterFacts(arn, ref.name, "ACTIVE", "1.34", dict(self.tags))
 
-    async def update(self, ref: UpdateRef, max_age: float, who: Hashable) -> Seen:  # noqa: ARG002
+    async def update(self, ref: UpdateRef, max_age: float, caller: Hashable) -> SeenUpdate:  # noqa: ARG002
         self.max_ages.add(max_age)
         self.read += 1
         update = Update(ref.update_id, "InProgress", "VersionRollback")
-        return Seen(update, self._clock.now(), self._clock.monotonic())
+        return SeenUpdate(update, self._clock.now(), self._clock.monotonic())
 
 
 def a_ref(number: int = 1) -> UpdateRef:

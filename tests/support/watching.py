@@ -11,7 +11,7 @@ from random import Random
 
 from eksgateway import phases
 from eksgateway.clock import Clock
-from eksgateway.eks.shared import Seen, SharedReads
+from eksgateway.eks.shared_reads import SeenUpdate, SharedReads
 from eksgateway.errors import GatewayError
 from eksgateway.ledger.protocol import CancellationSummary
 from eksgateway.model import (
@@ -87,14 +87,14 @@ class FakeReads(SharedReads):
         self.open = asyncio.Event()
         self.open.set()
 
-    async def poll(self, ref: UpdateRef, max_age: float) -> Seen:  # noqa: ARG002 - one update is scripted
+    async def poll(self, ref: UpdateRef, max_age: float) -> SeenUpdate:  # noqa: ARG002 - one update is scripted
         said, time, stamp = self.says, self._clock.now(), self._clock.monotonic()
         self.calls.append(stamp)
         self.max_ages.append(max_age)
         await self.open.wait()
         if isinstance(said, Exception):
             raise said
-        return Seen(said, time, stamp)
+        return SeenUpdate(said, time, stamp)
 
 
 class FakeRecord:

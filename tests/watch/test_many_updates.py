@@ -12,7 +12,7 @@ from random import Random
 import pytest
 
 from eksgateway.eks.budget import Budget
-from eksgateway.eks.shared import SharedReads
+from eksgateway.eks.shared_reads import SharedReads
 from eksgateway.errors import EksThrottled
 from eksgateway.model import UpdateRef
 from eksgateway.settings import WatchSettings

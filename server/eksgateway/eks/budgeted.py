@@ -1,12 +1,13 @@
-"""Calls to EKS for one caller, each when its turn comes in the budget. Shared reads are in ``shared``."""
+"""Calls to EKS for one caller, each when its turn comes. Shared reads are in ``shared_reads``."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from eksgateway.eks.budget import Budget, Lane
+from eksgateway.eks.budget import Budget
 from eksgateway.eks.protocol import Eks
+from eksgateway.eks.target_budget import Lane
 from eksgateway.model import Caller, ClusterFacts, ClusterRef, Target, Update, UpdateRef
 
 T = TypeVar("T")

@@ -1,6 +1,8 @@
-"""AWS's error codes, by what they mean for a call."""
+"""AWS's error codes by their meaning for a call. A new code of EKS goes here."""
 
 from __future__ import annotations
+
+from typing import Final
 
 from eksgateway.errors import (
     EksClientError,
@@ -12,14 +14,19 @@ from eksgateway.errors import (
     EksResourceInUse,
 )
 
-REFUSALS: dict[str, type[EksRefused]] = {
+# Modeled for CancelUpdate: no other service has these names, unlike AWS's common codes.
+_MODELED_REFUSALS: Final[dict[str, type[EksRefused]]] = {
     "InvalidParameterException": EksInvalidParameter,
     "InvalidRequestException": EksInvalidRequest,
     "InvalidStateException": EksInvalidState,
     "ResourceInUseException": EksResourceInUse,
     "ResourceNotFoundException": EksNotFound,
     "ClientException": EksClientError,
-    # Of any AWS service: https://docs.aws.amazon.com/eks/latest/APIReference/CommonErrors.html
+}
+EKS_OWN: Final = _MODELED_REFUSALS.keys() | {"ThrottlingException"}
+
+# Common to all AWS services: https://docs.aws.amazon.com/eks/latest/APIReference/CommonErrors.html
+REFUSALS: Final = _MODELED_REFUSALS | {
     "MalformedHttpRequestException": EksClientError,
     "RequestEntityTooLargeException": EksClientError,
     "SerializationException": EksClientError,
@@ -28,20 +35,7 @@ REFUSALS: dict[str, type[EksRefused]] = {
     "ValidationException": EksClientError,
 }
 
-# Of the model of CancelUpdate: names that no other service has, unlike AWS's common ones.
-EKS_OWN = frozenset(
-    {
-        "ClientException",
-        "InvalidParameterException",
-        "InvalidRequestException",
-        "InvalidStateException",
-        "ResourceInUseException",
-        "ResourceNotFoundException",
-        "ThrottlingException",
-    }
-)
-
-THROTTLED = frozenset(
+THROTTLED: Final = frozenset(
     {
         "BandwidthLimitExceeded",
         "RequestLimitExceeded",
@@ -55,9 +49,11 @@ THROTTLED = frozenset(
     }
 )
 
-ACCESS_DENIED = frozenset({"AccessDenied", "AccessDeniedException", "NotAuthorized", "UnauthorizedOperation"})
+ACCESS_DENIED: Final = frozenset(
+    {"AccessDenied", "AccessDeniedException", "NotAuthorized", "UnauthorizedOperation"}
+)
 
-CREDENTIALS = ACCESS_DENIED | {
+CREDENTIALS: Final = ACCESS_DENIED | {
     "AuthFailure",
     "ExpiredToken",
     "ExpiredTokenException",
@@ -76,10 +72,10 @@ CREDENTIALS = ACCESS_DENIED | {
     "UnrecognizedClientException",
 }
 
-CLOCK = frozenset({"RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed"})
+CLOCK: Final = frozenset({"RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed"})
 
-# AWS's words for "it did not finish"; some of them come with a 4xx.
-UNFINISHED = frozenset(
+# The call may or may not have taken effect. Some of these come with a 4xx.
+UNFINISHED: Final = frozenset(
     {
         "InternalFailure",
         "InternalServerError",

@@ -1,4 +1,4 @@
-"""From botocore's parsed answers to the model: every modelled member, any value, absent ones empty."""
+"""Converts botocore's parsed answers to the model. Values are not checked; absent members are empty."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from typing import Any
 from eksgateway.model import ClusterFacts, Update, UpdateCancellation, UpdateError, UpdateParam
 
 
-class Unusable(ValueError):
-    """An answer without what was asked for, as a body cut short looks once it is parsed, or with text that
-    is not Unicode.
-    """
+class InvalidAnswer(ValueError):
+    """The answer lacks the requested resource, as a truncated body does, or has text that is not Unicode."""
 
 
-def to_update(answer: Mapping[str, Any], asked: str) -> Update:
-    """The ``update`` of a DescribeUpdate or CancelUpdate answer, if it is the one asked for."""
+def to_update(answer: Mapping[str, Any], expected: str) -> Update:
+    """The update in a DescribeUpdate or CancelUpdate answer. Raises InvalidAnswer for another id."""
     raw = answer.get("update") or {}
-    if raw.get("id") != asked:
-        raise Unusable
+    if raw.get("id") != expected:
+        raise InvalidAnswer
     cancellation = raw.get("cancellation")
     return Update(
         id=_text(raw, "id"),
@@ -41,11 +39,14 @@ def to_update(answer: Mapping[str, Any], asked: str) -> Update:
     )
 
 
-def to_cluster(answer: Mapping[str, Any], asked: str) -> ClusterFacts:
-    """The ``cluster`` of a DescribeCluster answer, if it has the name asked for; its ARN says whose it is."""
+def to_cluster(answer: Mapping[str, Any], expected: str) -> ClusterFacts:
+    """The cluster in a DescribeCluster answer. Raises InvalidAnswer for another name.
+
+    Its account and region are in its ARN; see ``arn``.
+    """
     raw = answer.get("cluster") or {}
-    if not raw.get("arn") or raw.get("name", asked) != asked:
-        raise Unusable
+    if not raw.get("arn") or raw.get("name", expected) != expected:
+        raise InvalidAnswer
     return ClusterFacts(
         arn=_text(raw, "arn"),
         name=_text(raw, "name"),
@@ -56,9 +57,9 @@ def to_cluster(answer: Mapping[str, Any], asked: str) -> ClusterFacts:
 
 
 def to_page(answer: Mapping[str, Any], member: str) -> tuple[tuple[str, ...], str]:
-    """The names or ids that a listing answer has in a member, and the token of the next page."""
+    """The names or ids in a member of a listing, and the token of the next page. Raises InvalidAnswer."""
     if not isinstance(answer.get(member), list):
-        raise Unusable
+        raise InvalidAnswer
     return tuple(_unicode(each) for each in answer[member]), _text(answer, "nextToken")
 
 
@@ -68,12 +69,12 @@ def _text(raw: Mapping[str, Any], member: str) -> str:
 
 
 def _unicode(value: Any) -> str:
-    r"""As text. JSON can hold half a character (``\ud800``), which neither policy, logs nor protobuf can."""
+    r"""As text. JSON allows a lone surrogate (``\ud800``), which policy, logs and protobuf do not."""
     text = str(value)
     try:
         text.encode()
     except UnicodeEncodeError as exc:
-        raise Unusable from exc
+        raise InvalidAnswer from exc
     return text
 
 

@@ -1,6 +1,6 @@
-"""The gateway's AWS credentials: kept, renewed before they end, and asked for with pauses while that fails.
+"""The gateway's AWS credentials: cached, renewed before they expire, and fetched with pauses after a failure.
 
-Getting them blocks: it is for worker threads.
+Fetching them blocks: use a worker thread.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.exceptions import NoCredentialsError
 
 from eksgateway.clock import Clock
-from eksgateway.eks.error_table import CANNOT_GET, MISCONFIGURED, no_credentials
+from eksgateway.eks.error_table import CANNOT_GET, MISCONFIGURED, to_credentials_error
 from eksgateway.errors import UpstreamCredentials
 from eksgateway.logs import Log
 
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 
 log = Log(__name__)
 
-DUE_S: Final = 15 * 60.0  # before their end credentials are renewed,
-ENDING_S: Final = 10 * 60.0  # and no longer used; both as in botocore
-_FIRST_WAIT_S: Final = 5.0  # for another thread that gets them for the first time
+# Seconds before they expire, both as in botocore.
+RENEW_S: Final = 15 * 60.0  # from here on they are renewed
+UNUSED_S: Final = 10 * 60.0  # from here on they are not used
+_FIRST_WAIT_S: Final = 5.0  # for another thread that fetches the first credentials
 
-# What says where credentials come from: names of files, addresses and roles, and no secret.
+# Settings that select the source of credentials: names of files, addresses and roles, and no secret.
 _VARIABLES: Final = (
     "AWS_PROFILE",
     "AWS_CONFIG_FILE",
@@ -45,121 +46,120 @@ _PROFILE: Final = ("role_arn", "source_profile", "web_identity_token_file", "sso
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """Credentials, whether they are good for so many seconds more, and where they come from."""
+class FetchedCredentials:
+    """Credentials, a check that they are valid for so many seconds more, and the name of their source."""
 
     keys: ReadOnlyCredentials
-    lasts: Callable[[float], bool]
+    is_valid_for: Callable[[float], bool]
     identity: str
 
 
-class Kept:
-    """Credentials from one source. One thread at a time asks the source; the others go on with what is kept.
+class CachedCredentials:
+    """Credentials from one source. One thread at a time fetches; the others use the cached ones meanwhile.
 
-    While the source fails, it is asked once in ``cool_down`` seconds, and only the thread that asks waits.
-    ``about`` are values for the log, found out when there is a failure.
+    While the source fails, it is asked once per ``cool_down`` seconds, and only the thread that asks waits.
+    ``log_values`` are logged with a failure.
     """
 
     def __init__(
-        self, get: Callable[[], Found], clock: Clock, cool_down: float, about: Callable[[], Mapping[str, str]]
+        self,
+        fetch: Callable[[], FetchedCredentials],
+        clock: Clock,
+        cool_down: float,
+        log_values: Callable[[], Mapping[str, str]],
     ) -> None:
-        self._get = get
+        self._fetch = fetch
         self._clock = clock
         self._cool_down = cool_down
-        self._about = about
-        self._kept: Found | None = None
+        self._log_values = log_values
+        self._cached: FetchedCredentials | None = None
         self._failure: UpstreamCredentials | None = None
-        self._again = 0.0  # monotonic
-        self._asking = threading.Lock()
+        self._next_fetch = 0.0  # monotonic: not before
+        self._fetching = threading.Lock()
 
     @property
     def identity(self) -> str:
-        """Where the credentials come from, once there are any."""
-        return self._kept.identity if self._kept else ""
+        """The source of the credentials, once there are any."""
+        return self._cached.identity if self._cached else ""
 
     @property
-    def fault(self) -> UpstreamCredentials | None:
-        """Why there are none, if there are none. Asks nobody."""
-        if self._usable(0 if self._failure is None else ENDING_S) is not None:
+    def error(self) -> UpstreamCredentials | None:
+        """The reason why there are no credentials, if there are none. Does not fetch."""
+        if self._valid_for(0 if self._failure is None else UNUSED_S) is not None:
             return None
-        return _again(self._failure) or _unanswered()
+        return self._to_error()
 
     @property
-    def due(self) -> bool:
-        """Whether the source is to be asked now."""
-        return self._usable(DUE_S) is None and self._clock.monotonic() >= self._again
+    def is_due(self) -> bool:
+        """Whether they are to be fetched now."""
+        return self._valid_for(RENEW_S) is None and self._clock.monotonic() >= self._next_fetch
 
     def get(self) -> ReadOnlyCredentials:
         """The credentials. Raises UpstreamCredentials."""
-        if (kept := self._usable(DUE_S)) is not None:
-            return kept.keys
-        spare = self._usable(ENDING_S)
-        waits = _FIRST_WAIT_S if spare is None and self._failure is None else 0
-        if self._asking.acquire(timeout=waits):
+        if (cached := self._valid_for(RENEW_S)) is not None:
+            return cached.keys
+        spare = self._valid_for(UNUSED_S)
+        timeout = _FIRST_WAIT_S if spare is None and self._failure is None else 0
+        if self._fetching.acquire(timeout=timeout):
             try:
-                return self._renewed().keys
+                return self._renew().keys
             finally:
-                self._asking.release()
+                self._fetching.release()
         if spare is not None:
             return spare.keys
-        raise _again(self._failure) or _unanswered()
+        raise self._to_error()
 
-    def _renewed(self) -> Found:
-        """What the source gives; what is kept, or why there is nothing, while it is left alone."""
-        if (kept := self._usable(DUE_S)) is not None:
-            return kept
-        if self.due:
-            self._ask()
-        if (kept := self._usable(ENDING_S if self._failure else 0)) is not None:
-            return kept
-        raise _again(self._failure) or _unanswered()
+    def _renew(self) -> FetchedCredentials:
+        """Fetch if due. Returns the new credentials, or cached ones that are still usable."""
+        if (cached := self._valid_for(RENEW_S)) is not None:
+            return cached
+        if self.is_due:
+            self._try_fetch()
+        if (cached := self._valid_for(UNUSED_S if self._failure else 0)) is not None:
+            return cached
+        raise self._to_error()
 
-    def _ask(self) -> None:
+    def _try_fetch(self) -> None:
         try:
-            self._kept = self._get()
+            self._cached = self._fetch()
         except Exception as exc:
-            failure = no_credentials(exc)
+            failure = to_credentials_error(exc)
             failure.__cause__ = exc
             if self._failure is None or self._failure.detail != failure.detail:
-                log.exception("eks.credentials_failed", **self._about(), detail=failure.detail)
+                log.exception("eks.credentials_failed", **self._log_values(), detail=failure.detail)
             self._failure = failure
-            if isinstance(exc, MISCONFIGURED):  # nobody was asked
+            if isinstance(exc, MISCONFIGURED):  # no service was asked: no pause is needed
                 return
         else:
             if self._failure is not None:
-                log.info("eks.credentials_found", **self._about())
+                log.info("eks.credentials_found", **self._log_values())
             self._failure = None
-        # Also after a success: what a source gives may be as old as what is kept.
-        self._again = self._clock.monotonic() + self._cool_down
+        # Also after a success: a source may return credentials as old as the cached ones.
+        self._next_fetch = self._clock.monotonic() + self._cool_down
 
-    def _usable(self, seconds: float) -> Found | None:
-        kept = self._kept
-        return kept if kept is not None and kept.lasts(seconds) else None
+    def _valid_for(self, seconds: float) -> FetchedCredentials | None:
+        cached = self._cached
+        return cached if cached is not None and cached.is_valid_for(seconds) else None
 
-
-def _unanswered() -> UpstreamCredentials:
-    """The error while the first answer of a source is missing."""
-    return UpstreamCredentials(CANNOT_GET, detail="credentials: their source has not answered")
-
-
-def _again(failure: UpstreamCredentials | None) -> UpstreamCredentials | None:
-    """The error for another call."""
-    if failure is None:
-        return None
-    error = UpstreamCredentials(failure.message, detail=failure.detail)
-    error.__cause__ = failure.__cause__
-    return error
+    def _to_error(self) -> UpstreamCredentials:
+        """A new error for each call: the last failure, or that the first fetch has not ended."""
+        failure = self._failure
+        if failure is None:
+            return UpstreamCredentials(CANNOT_GET, detail="credentials: their source has not answered")
+        error = UpstreamCredentials(failure.message, detail=failure.detail)
+        error.__cause__ = failure.__cause__
+        return error
 
 
 class Signing:
-    """Which credentials a thread signs its calls with. A call that it says none for is not made."""
+    """The credentials that each thread signs its calls with. Without any, a call fails."""
 
     def __init__(self) -> None:
         self._thread = threading.local()
 
     @contextmanager
-    def by(self, keys: ReadOnlyCredentials) -> Iterator[None]:
-        """Sign with these what this thread calls meanwhile."""
+    def use(self, keys: ReadOnlyCredentials) -> Iterator[None]:
+        """Sign the calls that this thread makes meanwhile with ``keys``."""
         from botocore.credentials import Credentials  # noqa: PLC0415 - slow
 
         self._thread.keys = Credentials(*keys[:3])  # type: ignore[arg-type]  # stubs: they may be None
@@ -169,12 +169,12 @@ class Signing:
             del self._thread.keys
 
     def sign(self, params: dict[str, Any], **_event: Any) -> None:
-        """Handle before-call."""
+        """Handle botocore's event before-call."""
         params["context"].setdefault("signing", {})["request_credentials"] = self._thread.keys
 
 
-def from_chain(session: Session) -> Found:
-    """What boto3's default chain finds, renewed if need be. Raises whatever keeps it from that."""
+def fetch_from_chain(session: Session) -> FetchedCredentials:
+    """Credentials from boto3's default chain, renewed if due. Raises any error of the chain."""
     from botocore.credentials import RefreshableCredentials  # noqa: PLC0415 - slow
 
     found = session.get_credentials()
@@ -182,15 +182,15 @@ def from_chain(session: Session) -> Found:
         raise NoCredentialsError
     keys = found.get_frozen_credentials()
     if isinstance(found, RefreshableCredentials):
-        return Found(keys, lambda seconds: not found.refresh_needed(int(seconds)), found.method)
-    return Found(keys, lambda _: True, found.method)
+        return FetchedCredentials(keys, lambda seconds: not found.refresh_needed(int(seconds)), found.method)
+    return FetchedCredentials(keys, lambda _: True, found.method)
 
 
-def where(session: Session) -> dict[str, str]:
-    """For the log: the settings that say where the chain looks."""
-    named = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+def describe_chain(session: Session) -> dict[str, str]:
+    """The settings that select the chain's source, for the log."""
+    values = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
     try:
         profile = session.get_scoped_config()
-    except Exception:  # noqa: BLE001 - a configuration that cannot be read is the failure that is told of
+    except Exception:  # noqa: BLE001 - an unreadable configuration is the failure that is being logged
         profile = {}
-    return named | {f"profile.{name}": profile[name] for name in _PROFILE if name in profile}
+    return values | {f"profile.{name}": profile[name] for name in _PROFILE if name in profile}

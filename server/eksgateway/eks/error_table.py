@@ -1,7 +1,7 @@
-"""The one table from what AWS and botocore say to the gateway's errors: by AWS's error code, not by status.
+"""Translates errors of AWS and botocore to the gateway's errors, by AWS's error code rather than the status.
 
-Decides nothing about retries. What a caller is told is fixed text or, for a refusal, EKS's own
-message; botocore's exception texts (they name endpoints and signed requests) are told to nobody.
+Decides nothing about retries. An error's message is fixed text or, for a refusal, EKS's own message.
+botocore's texts name endpoints and signed requests, so they reach neither callers nor the log.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Final
 
 from botocore import exceptions as aws
 
@@ -29,21 +29,21 @@ from eksgateway.errors import (
     UpstreamCredentials,
 )
 
-CANNOT_GET = "The gateway cannot get its own AWS credentials right now; the caller did nothing wrong."
-_CLOCK_WRONG = (
+CANNOT_GET: Final = "The gateway cannot get its own AWS credentials right now; the caller did nothing wrong."
+_CLOCK_WRONG: Final = (
     "AWS refuses the gateway's calls because the gateway's clock is wrong; the caller did nothing wrong."
 )
 
-_MESSAGE_LIMIT = 500
-_RATE_LIMIT = "request limit exceeded"
-_CODE_LIMIT = 100
+_MESSAGE_LIMIT: Final = 500
+_RATE_LIMIT: Final = "request limit exceeded"
+_CODE_LIMIT: Final = 100
 
-# A signature's time is judged before its keys, under the codes of a bad signature.
-_CLOCK_IN_WORDS = re.compile(r"signature (?:has )?expired|signature not yet current", re.IGNORECASE)
-_SKEW_S = 240  # AWS takes five minutes
+# AWS checks a signature's time before its keys, and answers with the codes of a bad signature.
+_CLOCK_MESSAGE: Final = re.compile(r"signature (?:has )?expired|signature not yet current", re.IGNORECASE)
+_MAX_SKEW_S: Final = 240  # AWS allows five minutes
 
-# Settings of the AWS SDK that cannot be used, and stay so: with one of these a gateway does not start.
-MISCONFIGURED = (
+# Unusable settings of the AWS SDK. No retry mends them, so a gateway does not start with one.
+MISCONFIGURED: Final = (
     aws.ConfigNotFound,
     aws.ConfigParseError,
     aws.InvalidConfigError,
@@ -56,7 +56,7 @@ MISCONFIGURED = (
     aws.UnknownTokenProviderError,
 )
 
-_NO_CREDENTIALS = (
+_NO_CREDENTIALS: Final = (
     *MISCONFIGURED,
     aws.CredentialRetrievalError,
     aws.LoginError,
@@ -66,8 +66,8 @@ _NO_CREDENTIALS = (
     aws.TokenRetrievalError,
 )
 
-# Where one of these is the cause, the request's bytes never left. The files are those of a CA bundle.
-_UNCONNECTED = (
+# With one of these as the cause, no byte of the request was sent. The files are those of a CA bundle.
+_NOT_CONNECTED: Final = (
     ConnectionRefusedError,
     FileNotFoundError,
     IsADirectoryError,
@@ -75,18 +75,18 @@ _UNCONNECTED = (
     socket.gaierror,
     ssl.SSLCertVerificationError,
 )
-_UNUSABLE_BUNDLE = frozenset({"NO_CERTIFICATE_OR_CRL_FOUND", "NO_START_LINE", "PEM_LIB"})
+_BAD_BUNDLE: Final = frozenset({"NO_CERTIFICATE_OR_CRL_FOUND", "NO_START_LINE", "PEM_LIB"})
 
 
 def translate(exc: Exception, operation: str, lost: type[EksError]) -> EksError:
-    """The gateway's error for what botocore raised in ``operation``.
+    """The gateway's error for an error that botocore raised in ``operation``.
 
-    ``lost`` is what it means for this call that nobody knows the answer: EksUnavailable for a
-    read, EksNoAnswer for a cancel that was sent, EksNotReached for one that certainly was not.
+    ``lost`` is the error for an unknown result: EksUnavailable for a read, EksNoAnswer for a cancel that may
+    have been sent, EksNotReached for one that certainly was not.
     """
     detail = _detail(exc, operation)
     if isinstance(exc, aws.ClientError):
-        return _answered(exc, operation, lost, detail)
+        return _translate_answer(exc, operation, lost, detail)
     if isinstance(exc, _NO_CREDENTIALS):
         return UpstreamCredentials(detail=detail)
     if isinstance(exc, aws.ParamValidationError):
@@ -96,53 +96,53 @@ def translate(exc: Exception, operation: str, lost: type[EksError]) -> EksError:
     return lost(detail=detail)
 
 
-def no_credentials(exc: Exception) -> UpstreamCredentials:
-    """The error for any failure to get credentials: never the caller's fault, nor EKS's."""
+def to_credentials_error(exc: Exception) -> UpstreamCredentials:
+    """The error for any failure to get credentials: a fault of neither the caller nor EKS."""
     if not isinstance(exc, aws.ClientError):
         return UpstreamCredentials(CANNOT_GET, detail=_detail(exc, "credentials"))
     operation = exc.operation_name
-    found = _answered(exc, operation, EksUnavailable, _detail(exc, operation))
-    if isinstance(found, UpstreamCredentials):
-        return UpstreamCredentials(found.message, detail=found.detail)
-    refused = isinstance(found, EksRefused)
-    return UpstreamCredentials("" if refused else CANNOT_GET, detail=found.detail)
+    error = _translate_answer(exc, operation, EksUnavailable, _detail(exc, operation))
+    if isinstance(error, UpstreamCredentials):
+        return UpstreamCredentials(error.message, detail=error.detail)
+    refused = isinstance(error, EksRefused)
+    return UpstreamCredentials("" if refused else CANNOT_GET, detail=error.detail)
 
 
 def _detail(exc: Exception, operation: str) -> str:
-    """For the log: what kind of error, which file, and what ``wire`` noted; no text of botocore."""
-    told = [f"{operation}: {type(exc).__name__}"]
+    """For the log: the type of the error, its file, and the notes of ``http_sender``; no text of botocore."""
+    parts = [f"{operation}: {type(exc).__name__}"]
     if isinstance(exc, OSError) and exc.filename is not None:
-        told.append(f"file={printable(exc.filename, _MESSAGE_LIMIT)}")
-    return " ".join([*told, *getattr(exc, "__notes__", ())])
+        parts.append(f"file={to_one_line(exc.filename, _MESSAGE_LIMIT)}")
+    return " ".join([*parts, *getattr(exc, "__notes__", ())])
 
 
-def _answered(exc: aws.ClientError, operation: str, lost: type[EksError], detail: str) -> EksError:
+def _translate_answer(exc: aws.ClientError, operation: str, lost: type[EksError], detail: str) -> EksError:
     response: Any = exc.response
     error = response.get("Error", {})
     meta = response.get("ResponseMetadata", {})
-    code = printable(error.get("Code") or "", _CODE_LIMIT)
-    message = printable(error.get("Message") or "", _MESSAGE_LIMIT)
+    code = to_one_line(error.get("Code") or "", _CODE_LIMIT)
+    message = to_one_line(error.get("Message") or "", _MESSAGE_LIMIT)
     metadata = {"eks_code": code} if code else {}
     detail += (
         f" {code} status={meta.get('HTTPStatusCode', 0)}"
-        f" request_id={printable(meta.get('RequestId', ''), _CODE_LIMIT)}"
+        f" request_id={to_one_line(meta.get('RequestId', ''), _CODE_LIMIT)}"
     )
     if code in codes.ACCESS_DENIED:
-        # Names the role and the missing permission. Texts about signatures hold the signed request.
+        # It names the role and the missing permission. Messages about signatures hold the signed request.
         detail += f" {message}"
-    if exc.operation_name != operation:  # another service's, asked for credentials: nothing went to EKS
+    if exc.operation_name != operation:  # of STS or another source of credentials: EKS was not called
         return UpstreamCredentials(metadata=metadata, detail=f"{detail} from={exc.operation_name}")
     if issubclass(lost, EksNoAnswer) and not meta.get("RequestId") and code not in codes.EKS_OWN:
-        return lost(metadata=metadata, detail=detail)  # any proxy can say AccessDenied, after EKS has acted
-    if _wrong_clock(code, message, meta):
+        return lost(metadata=metadata, detail=detail)  # a proxy can answer AccessDenied after EKS has acted
+    if _is_clock_wrong(code, message, meta):
         return UpstreamCredentials(_CLOCK_WRONG, metadata=metadata, detail=f"{detail} {_skew(meta)}")
-    kind = _kind(code, message, meta, lost)
-    if issubclass(kind, EksRefused):
-        return kind(message, metadata=metadata, detail=detail)
-    return kind(metadata=metadata, detail=detail)
+    error_type = _error_type(code, message, meta, lost)
+    if issubclass(error_type, EksRefused):
+        return error_type(message, metadata=metadata, detail=detail)
+    return error_type(metadata=metadata, detail=detail)
 
 
-def _kind(code: str, message: str, meta: Mapping[str, Any], lost: type[EksError]) -> type[EksError]:
+def _error_type(code: str, message: str, meta: Mapping[str, Any], lost: type[EksError]) -> type[EksError]:
     status = meta.get("HTTPStatusCode", 0)
     if code in codes.THROTTLED or (code == "InvalidRequestException" and _RATE_LIMIT in message.lower()):
         return EksThrottled
@@ -152,26 +152,26 @@ def _kind(code: str, message: str, meta: Mapping[str, Any], lost: type[EksError]
         return UpstreamCredentials
     if code in codes.REFUSALS:
         return codes.REFUSALS[code]
-    return _unknown(code, meta, lost)
+    return _error_type_of_unlisted(code, meta, lost)
 
 
-def _unknown(code: str, meta: Mapping[str, Any], lost: type[EksError]) -> type[EksError]:
-    """A 4xx whose code is in no list. AWS's own front gives each answer a request id and a code: an answer
-    without is a proxy's or a firewall's, and says nothing about what EKS did with the call.
+def _error_type_of_unlisted(code: str, meta: Mapping[str, Any], lost: type[EksError]) -> type[EksError]:
+    """For a 4xx whose code is in no list. AWS gives each answer a request id and a code. An answer without
+    them is from a proxy or a firewall, so the result of the call is unknown.
     """
-    named = bool(code) and not code.isdecimal()  # a number is botocore's stand-in for a missing code
-    ours = named and bool(meta.get("RequestId"))
-    if meta.get("HTTPStatusCode") == 429 and (ours or not issubclass(lost, EksNoAnswer)):
+    has_code = bool(code) and not code.isdecimal()  # botocore puts the status where the code is missing
+    from_aws = has_code and bool(meta.get("RequestId"))
+    if meta.get("HTTPStatusCode") == 429 and (from_aws or not issubclass(lost, EksNoAnswer)):
         return EksThrottled
-    return EksClientError if ours else lost
+    return EksClientError if from_aws else lost
 
 
-def _wrong_clock(code: str, message: str, meta: Mapping[str, Any]) -> bool:
-    """Whether AWS refused the time of the call, and no key. The codes are of a bad signature too."""
+def _is_clock_wrong(code: str, message: str, meta: Mapping[str, Any]) -> bool:
+    """Whether AWS refused the time of the call and not its keys, for which it uses the same codes."""
     if code in codes.CLOCK:
         return True
     signature = code == "AuthFailure" or (code in codes.CREDENTIALS and "Signature" in code)
-    late = _CLOCK_IN_WORDS.search(message) is not None or abs(_ahead(meta) or 0) > _SKEW_S
+    late = _CLOCK_MESSAGE.search(message) is not None or abs(_ahead(meta) or 0) > _MAX_SKEW_S
     return signature and late
 
 
@@ -181,7 +181,7 @@ def _skew(meta: Mapping[str, Any]) -> str:
 
 
 def _ahead(meta: Mapping[str, Any]) -> float | None:
-    """How many seconds the gateway's clock is ahead of AWS's, by the answer's Date, if that can be told."""
+    """Seconds that the gateway's clock is ahead of AWS's, by the answer's Date header, if it has one."""
     try:
         theirs = parsedate_to_datetime(meta["HTTPHeaders"]["date"])
         return (datetime.now(UTC) - theirs).total_seconds()
@@ -190,30 +190,30 @@ def _ahead(meta: Mapping[str, Any]) -> float | None:
 
 
 def _never_connected(exc: Exception) -> bool:
-    """Whether the connection certainly was never made.
+    """Whether certainly no connection was made.
 
-    botocore's ProxyConnectionError and SSLError also wrap faults after sending (urllib3 forgets,
-    when a peer hangs up, that it had reached its proxy), so those two count by their cause alone.
+    botocore's ProxyConnectionError and SSLError also wrap errors after sending: when a peer hangs up, urllib3
+    forgets that it had reached its proxy. So those two are judged by their cause.
     """
     if isinstance(exc, (aws.EndpointConnectionError, aws.ConnectTimeoutError)):
         return True
     if isinstance(exc, (aws.ProxyConnectionError, aws.SSLError)):
         return any(
-            isinstance(cause, _UNCONNECTED) or getattr(cause, "reason", None) in _UNUSABLE_BUNDLE
+            isinstance(cause, _NOT_CONNECTED) or getattr(cause, "reason", None) in _BAD_BUNDLE
             for cause in causes(exc.kwargs.get("error"))
         )
     return False
 
 
 def causes(exc: object) -> Iterator[BaseException]:
-    """What an error of urllib3 wraps: it keeps causes in several places."""
+    """Yield an error of urllib3 and the errors that it wraps, from each place where urllib3 keeps them."""
     if isinstance(exc, BaseException):
         yield exc
         for cause in (getattr(exc, "original_error", None), exc.__cause__, *exc.args):
             yield from causes(cause)
 
 
-def printable(text: object, limit: int) -> str:
-    """Foreign text on one line: bounded, and without control or invisible characters."""
+def to_one_line(text: object, limit: int) -> str:
+    """Foreign text on one line of at most ``limit`` characters, without control or invisible characters."""
     words = "".join(char if char.isprintable() else " " for char in str(text)[: limit * 4]).split()
     return " ".join(words)[:limit]

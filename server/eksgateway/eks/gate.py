@@ -14,18 +14,17 @@ from eksgateway.errors import DecisionStale
 
 @dataclass(slots=True)
 class Sending:
-    """One cancel on its way: its last moment, and whether it may have left."""
+    """One cancel: the time (monotonic) before which it must leave, and whether it may have left."""
 
     before: float
     sent: bool = False
 
 
 class SendGate:
-    """Looks at the clock just before a cancel's bytes leave, after credentials, signing and a new connection
-    took their time.
+    """Checks the clock just before a cancel's bytes leave: credentials, signing and connecting take time.
 
-    botocore passes on what a before-send handler raises, unwrapped and without a retry. A cancel
-    is sent by the thread that called it, so the thread says which one it is.
+    botocore passes on the error of a before-send handler, unwrapped and without a retry. The thread
+    identifies the cancel, because one thread makes the whole call.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -42,7 +41,7 @@ class SendGate:
             del self._thread.sending
 
     def check(self, **_event: Any) -> None:
-        """Handle before-send."""
+        """Handle botocore's event before-send. Raises DecisionStale."""
         sending: Sending = self._thread.sending
         if self._clock.monotonic() >= sending.before:
             raise DecisionStale

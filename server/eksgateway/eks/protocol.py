@@ -1,4 +1,4 @@
-"""The EKS calls the gateway makes, and nothing else of AWS."""
+"""The EKS operations that the gateway calls. A new operation goes here and into ``adapter``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from eksgateway.model import Caller, ClusterFacts, ClusterRef, Target, Update, U
 
 
 class Eks(Protocol):
-    """Amazon EKS in every configured target. Each method raises ``errors.EksError`` leaves only,
-    besides ``TargetNotConfigured``, ``Overloaded`` (every thread busy, the queue full) and, for
-    ``cancel_update``, ``DecisionStale``.
+    """Amazon EKS in every configured target.
 
-    A cancel and the reads before it are called ``on_behalf_of`` its caller, so that CloudTrail
-    shows who, and have threads that other reads cannot take. Without it the gateway calls for itself.
+    Each method raises leaves of ``errors.EksError``, ``TargetNotConfigured`` and ``Overloaded`` (every thread
+    busy and the queue full). ``cancel_update`` also raises ``DecisionStale``.
+
+    A cancel and its reads are made ``on_behalf_of`` its caller: CloudTrail names the caller, and other reads
+    cannot take their threads. Without it the gateway calls as itself.
     """
 
     def serves(self, cluster: ClusterRef) -> bool:
@@ -22,7 +23,7 @@ class Eks(Protocol):
     async def list_clusters(
         self, target: Target, page_size: int, page_token: str
     ) -> tuple[tuple[str, ...], str]:
-        """ListClusters: cluster names, and EKS's token of the next page (empty after the last)."""
+        """ListClusters: cluster names and the token of the next page (empty after the last)."""
 
     async def describe_cluster(
         self, cluster: ClusterRef, *, on_behalf_of: Caller | None = None
@@ -35,18 +36,17 @@ class Eks(Protocol):
     async def list_updates(
         self, cluster: ClusterRef, page_size: int, page_token: str
     ) -> tuple[tuple[str, ...], str]:
-        """ListUpdates: update ids, and EKS's token of the next page (empty after the last)."""
+        """ListUpdates: update ids and the token of the next page (empty after the last)."""
 
     async def cancel_update(
         self, ref: UpdateRef, *, on_behalf_of: Caller, token: str, send_before: float
     ) -> Update:
-        """CancelUpdate, tried once on the wire, with ``token`` as clientRequestToken.
+        """CancelUpdate, sent once, with ``token`` as clientRequestToken.
 
-        ``send_before`` is a monotonic time in seconds; it is checked on the worker thread just
-        before sending, and past it DecisionStale is raised and nothing is sent. EksRefused,
-        EksThrottled, EksNotReached, UpstreamCredentials and DecisionStale all mean that EKS did
-        not act; EksNoAnswer means that this is not known.
+        ``send_before`` (monotonic, seconds) is checked on the worker thread just before sending: past it,
+        DecisionStale is raised and nothing is sent. EksRefused, EksThrottled, EksNotReached,
+        UpstreamCredentials and DecisionStale mean that EKS did not act. EksNoAnswer means that it may have.
         """
 
     async def close(self) -> None:
-        """Wait a moment for calls on the wire, then leave them behind."""
+        """Wait briefly for running calls, then leave them behind."""

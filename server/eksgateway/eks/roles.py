@@ -1,7 +1,6 @@
-"""A target's role: one session per caller, so that CloudTrail shows who; kept, and renewed before it ends.
+"""A target's role, with one session per caller so that CloudTrail names the caller.
 
-What is done for no one caller has a session named for the gateway itself. Asking STS blocks: it is
-for worker threads.
+Calls for no caller have a session named for the gateway itself. Asking STS blocks: use a worker thread.
 """
 
 from __future__ import annotations
@@ -9,15 +8,16 @@ from __future__ import annotations
 import re
 import threading
 from base64 import b32encode
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+from cachetools import LRUCache
 
 from eksgateway.clock import Clock
-from eksgateway.eks.credentials import Found, Kept
+from eksgateway.eks.credentials import CachedCredentials, FetchedCredentials
 from eksgateway.model import Caller
 from eksgateway.settings import TargetSettings
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials
     from mypy_boto3_sts import STSClient
 
-OWN_SESSION = "eksgateway"
-KEPT = 1000  # sessions of one role; about 3 KB each
-LASTS_S = 3600  # the most that AWS gives from role to role
-COOL_DOWN_S = 1.0
+OWN_SESSION: Final = "eksgateway"
+CACHE_SIZE: Final = 1000  # sessions of one role; about 3 KB each
+SESSION_S: Final = 3600  # the most that AWS allows when one role assumes another
+COOL_DOWN_S: Final = 1.0
 
-_LONGEST_NAME = 64
-_FOREIGN = re.compile(r"[^A-Za-z0-9_+=,.@-]+")
+_LONGEST_NAME: Final = 64
+_NOT_ALLOWED: Final = re.compile(r"[^A-Za-z0-9_+=,.@-]+")
 
 
 def session_name(caller: Caller | None) -> str:
-    """A RoleSessionName: as much of the caller's id as AWS takes, and a digest that keeps callers apart.
+    """A RoleSessionName: as much of the caller's id as AWS allows, and a digest that keeps callers apart.
 
     https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
     """
@@ -43,13 +43,13 @@ def session_name(caller: Caller | None) -> str:
         return OWN_SESSION
     digest = sha256(caller.id.encode("utf-8", "surrogatepass")).digest()
     suffix = "-" + b32encode(digest[:10]).decode().lower()
-    return _FOREIGN.sub(".", caller.id)[: _LONGEST_NAME - len(suffix)] + suffix
+    return _NOT_ALLOWED.sub(".", caller.id)[: _LONGEST_NAME - len(suffix)] + suffix
 
 
 class Role:
-    """Sessions of one role by name, the one used least recently let go first.
+    """Sessions of one role by name; the least recently used are dropped.
 
-    ``signing`` is entered around each call to STS, so that it is signed with the gateway's own credentials.
+    ``signing`` is entered around each call to STS, to sign it with the gateway's own credentials.
     """
 
     def __init__(
@@ -58,16 +58,15 @@ class Role:
         sts: STSClient,
         clock: Clock,
         signing: Callable[[], AbstractContextManager[None]] = nullcontext,
-        kept: int = KEPT,
+        cache_size: int = CACHE_SIZE,
     ) -> None:
         self._target = target
         self._sts = sts
         self._clock = clock
         self._signing = signing
-        self._size = kept
-        self._sessions: OrderedDict[str, Kept] = OrderedDict()
+        self._sessions: LRUCache[str, CachedCredentials] = LRUCache(cache_size)
         self._lock = threading.Lock()
-        self.own = self._new(OWN_SESSION)
+        self.own = self._new_session(OWN_SESSION)
 
     def keys(self, caller: Caller | None) -> ReadOnlyCredentials:
         """Credentials of the caller's session. Raises UpstreamCredentials."""
@@ -77,33 +76,29 @@ class Role:
         """Close the connections to STS."""
         self._sts.close()
 
-    def _session(self, name: str) -> Kept:
+    def _session(self, name: str) -> CachedCredentials:
         with self._lock:
             session = self._sessions.get(name)
             if session is None:
-                session = self._sessions[name] = self._new(name)
-            self._sessions.move_to_end(name)
-            if len(self._sessions) > self._size:
-                self._sessions.popitem(last=False)
+                session = self._sessions[name] = self._new_session(name)
             return session
 
-    def _new(self, name: str) -> Kept:
-        about = {"role": self._target.role_arn or "", "session": name}
-        return Kept(lambda: self._assume(name), self._clock, COOL_DOWN_S, lambda: about)
+    def _new_session(self, name: str) -> CachedCredentials:
+        log_values = {"role": self._target.role_arn or "", "session": name}
+        return CachedCredentials(lambda: self._assume(name), self._clock, COOL_DOWN_S, lambda: log_values)
 
-    def _assume(self, name: str) -> Found:
-        from botocore.credentials import ReadOnlyCredentials  # noqa: PLC0415 - as boto3: slow
+    def _assume(self, name: str) -> FetchedCredentials:
+        from botocore.credentials import ReadOnlyCredentials  # noqa: PLC0415 - slow, like boto3
 
-        asked: dict[str, Any] = {"RoleArn": self._target.role_arn}
+        params: dict[str, Any] = {"RoleArn": self._target.role_arn}
         if self._target.external_id is not None:
-            asked["ExternalId"] = self._target.external_id
+            params["ExternalId"] = self._target.external_id
         with self._signing():
-            answer = self._sts.assume_role(RoleSessionName=name, DurationSeconds=LASTS_S, **asked)
-        got = answer["Credentials"]
-        keys = ReadOnlyCredentials(got["AccessKeyId"], got["SecretAccessKey"], got["SessionToken"])
-        ends = got["Expiration"]
-        return Found(
-            keys,
-            lambda seconds: self._clock.now() + timedelta(seconds=seconds) <= ends,
+            answer = self._sts.assume_role(RoleSessionName=name, DurationSeconds=SESSION_S, **params)
+        given = answer["Credentials"]
+        expiration = given["Expiration"]
+        return FetchedCredentials(
+            ReadOnlyCredentials(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"]),
+            lambda seconds: self._clock.now() + timedelta(seconds=seconds) <= expiration,
             answer.get("AssumedRoleUser", {}).get("Arn", ""),
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from eksgateway.eks.arn import verify_arn
-from eksgateway.eks.shared import Seen
+from eksgateway.eks.shared_reads import SeenUpdate
 from eksgateway.errors import GatewayError
 from eksgateway.logs import Log
 from eksgateway.model import ClusterFacts, ClusterRef, Update, UpdateRef
@@ -19,12 +19,12 @@ _WHO = "reauthorise"  # one among the callers that take turns, however many watc
 
 
 class Reads(Protocol):
-    """Where facts come from: ``eks.shared.SharedReads``."""
+    """Where facts come from: ``eks.shared_reads.SharedReads``."""
 
-    async def cluster(self, ref: ClusterRef, max_age: float, who: Hashable) -> ClusterFacts:
+    async def cluster(self, ref: ClusterRef, max_age: float, caller: Hashable) -> ClusterFacts:
         """DescribeCluster, at most ``max_age`` seconds old, by turns with what others ask for."""
 
-    async def update(self, ref: UpdateRef, max_age: float, who: Hashable) -> Seen:
+    async def update(self, ref: UpdateRef, max_age: float, caller: Hashable) -> SeenUpdate:
         """DescribeUpdate, likewise."""
 
 

@@ -14,7 +14,7 @@ from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
 from eksgateway.eks.arn import verify_arn
 from eksgateway.eks.budgeted import BudgetedEks
-from eksgateway.eks.shared import SharedReads
+from eksgateway.eks.shared_reads import SharedReads
 from eksgateway.errors import EksNotFound, GatewayError, TargetNotConfigured
 from eksgateway.idempotency import IdempotentCancels
 from eksgateway.model import (

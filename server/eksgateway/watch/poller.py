@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 
 from eksgateway.clock import Clock, wait_for
-from eksgateway.eks.shared import Seen, SharedReads
+from eksgateway.eks.shared_reads import SeenUpdate, SharedReads
 from eksgateway.errors import EksNotFound, GatewayError
 from eksgateway.logs import Log
 from eksgateway.model import Cancellation, Observation, UpdateRef
@@ -63,7 +63,7 @@ class Poller:
         self._known = TrackedUpdate()
         self._watchers = WatcherSet(self._settings.poll_s)
         self._wake = asyncio.Event()
-        self._read_task: asyncio.Future[Seen] | None = None
+        self._read_task: asyncio.Future[SeenUpdate] | None = None
         self._polled = False
         self._poll_requested = False  # since the last poll began
 
@@ -146,7 +146,7 @@ class Poller:
             self._interval.record_change(now)
         self._interval.record_poll(now)
 
-    async def _read_while_needed(self) -> Seen | None:
+    async def _read_while_needed(self) -> SeenUpdate | None:
         """Wait for EKS's answer as long as the call's turn takes; None once the poller is over."""
         max_age = 0 if self._known.sighting else self._settings.poll_s
         while not self._over:

@@ -6,7 +6,7 @@ import math
 from datetime import datetime
 
 from eksgateway import phases
-from eksgateway.eks.shared import Seen
+from eksgateway.eks.shared_reads import SeenUpdate
 from eksgateway.errors import GatewayError
 from eksgateway.ledger.protocol import CancellationSummary
 from eksgateway.model import Cancellation, Intent, Observation, Phase
@@ -41,7 +41,7 @@ class TrackedUpdate:
         self.sighting = latest_of(self.sighting, sighting_in_record(cancellation, now, began))
         self.version += 1
 
-    def see(self, seen: Seen, now: float) -> bool:
+    def see(self, seen: SeenUpdate, now: float) -> bool:
         """Take over a read that succeeded; return whether it changed a known update."""
         self.failure = self._missing_since = None
         before = self.sighting

@@ -6,7 +6,7 @@ import asyncio
 from random import Random
 
 from eksgateway.clock import Clock
-from eksgateway.eks.shared import SharedReads
+from eksgateway.eks.shared_reads import SharedReads
 from eksgateway.errors import Draining, Internal
 from eksgateway.logs import Log
 from eksgateway.model import Cancellation, UpdateRef

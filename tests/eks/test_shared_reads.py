@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 import pytest
 
 from eksgateway.eks.budget import Budget
-from eksgateway.eks.shared import Seen, SharedReads
+from eksgateway.eks.shared_reads import SeenUpdate, SharedReads
 from eksgateway.errors import EksNotFound, EksUnavailable
 from eksgateway.model import Caller, ClusterFacts, ClusterRef, Target, Update, UpdateRef
 from support.clock import FakeClock, settle
@@ -89,10 +89,12 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def shared(eks: SlowEks, clock: FakeClock) -> SharedReads:
-    return SharedReads(eks, Budget(1000, clock), clock, kept=2)
+    return SharedReads(eks, Budget(1000, clock), clock, cache_size=2)
 
 
-async def asked(read: Callable[[], Coroutine[None, None, Seen]], times: int = 1) -> list[asyncio.Task[Seen]]:
+async def asked(
+    read: Callable[[], Coroutine[None, None, SeenUpdate]], times: int = 1
+) -> list[asyncio.Task[SeenUpdate]]:
     tasks = [asyncio.create_task(read()) for _ in range(times)]
     await settle()
     return tasks

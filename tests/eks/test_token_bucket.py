@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from eksgateway.eks.bucket import Bucket
+from eksgateway.eks.token_bucket import TokenBucket
 
 
-def taken(bucket: Bucket, now: float, *, urgent: bool = False) -> int:
+def taken(bucket: TokenBucket, now: float, *, urgent: bool = False) -> int:
     """How many calls of a kind may be made right now."""
     count = 0
     while bucket.take(now, urgent=urgent):
@@ -15,7 +15,7 @@ def taken(bucket: Bucket, now: float, *, urgent: bool = False) -> int:
     return count
 
 
-def calls(bucket: Bucket, since: float, until: float) -> int:
+def calls(bucket: TokenBucket, since: float, until: float) -> int:
     """How many calls a caller makes who always makes the next one as soon as it may."""
     now, count = since, 0
     while (now := now + bucket.wait(now, urgent=False)) <= until:
@@ -26,7 +26,7 @@ def calls(bucket: Bucket, since: float, until: float) -> int:
 
 def test_the_rate() -> None:
     """Over time as many calls as the rate says, and at the start what one second brings."""
-    bucket = Bucket(5, 0)
+    bucket = TokenBucket(5, 0)
     assert taken(bucket, 0) == 5
     assert calls(bucket, 0, 100) == pytest.approx(500, abs=1)
 
@@ -34,7 +34,7 @@ def test_the_rate() -> None:
 @pytest.mark.parametrize("rate", [0.1, 1, 5, 10_000])
 def test_the_reserve(rate: float) -> None:
     """However much is read, a cancel's three calls find tokens, and reading waits until those are back."""
-    bucket = Bucket(rate, 0)
+    bucket = TokenBucket(rate, 0)
     assert taken(bucket, 0) == max(1, rate)
     reserve = taken(bucket, 0, urgent=True)
     assert reserve == max(3, rate)
@@ -44,7 +44,7 @@ def test_the_reserve(rate: float) -> None:
 
 def test_waiting_is_enough() -> None:
     """After the time to wait there is a token, whatever floats lose; and none before it."""
-    bucket, now = Bucket(7, 0.1), 0.1
+    bucket, now = TokenBucket(7, 0.1), 0.1
     taken(bucket, now)
     for _ in range(10_000):
         left = bucket.wait(now, urgent=False)
@@ -56,8 +56,8 @@ def test_waiting_is_enough() -> None:
 
 def test_throttling_halves_and_time_mends() -> None:
     """Half of the rate at once and nothing saved for reading; all of the rate again after half a minute."""
-    bucket = Bucket(8, 0)
-    assert bucket.throttled(10, began=9.9)
+    bucket = TokenBucket(8, 0)
+    assert bucket.throttle(10, began=9.9)
     assert bucket.rate == 4
     assert taken(bucket, 10) == 0
     assert calls(bucket, 10, 11) == 4
@@ -69,22 +69,22 @@ def test_throttling_halves_and_time_mends() -> None:
 
 def test_the_reserve_outlives_throttling() -> None:
     """A cancel that comes then does not wait for tokens."""
-    bucket = Bucket(8, 0)
-    bucket.throttled(1, began=0.9)
+    bucket = TokenBucket(8, 0)
+    bucket.throttle(1, began=0.9)
     assert taken(bucket, 1, urgent=True) == 8
 
 
 def test_calls_under_way_at_the_last_time_say_nothing_new() -> None:
     """Ten calls throttled together halve the rate once; one that began afterwards halves it again."""
-    bucket = Bucket(8, 0)
-    assert [bucket.throttled(2 + n / 10, began=1 + n / 10) for n in range(10)] == [True] + [False] * 9
-    assert bucket.throttled(3, began=2.1)
+    bucket = TokenBucket(8, 0)
+    assert [bucket.throttle(2 + n / 10, began=1 + n / 10) for n in range(10)] == [True] + [False] * 9
+    assert bucket.throttle(3, began=2.1)
     assert bucket.rate == pytest.approx(2, rel=0.1)
 
 
 def test_it_never_stops() -> None:
     """However long EKS throttles, a sixteenth of the rate is left to find out when it ends."""
-    bucket = Bucket(8, 0)
+    bucket = TokenBucket(8, 0)
     for number in range(100):
-        bucket.throttled(number / 1000 + 0.001, began=number / 1000 + 0.0005)
+        bucket.throttle(number / 1000 + 0.001, began=number / 1000 + 0.0005)
     assert bucket.rate == pytest.approx(0.5, rel=0.1)

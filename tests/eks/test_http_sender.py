@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from eksgateway.eks.wire import Wire
+from eksgateway.eks.http_sender import HttpSender
 from eksgateway.errors import DecisionStale, EksError, EksNoAnswer, EksNotReached, EksUnavailable
 from eksgateway.model import ClusterRef, UpdateRef
 from support.authority import Authority
@@ -259,7 +259,7 @@ async def test_a_proxy_that_is_not_there_is_named(make_eks: MakeEks, monkeypatch
 )
 def test_send_waits_for_no_acknowledgement_between_headers_and_body(url: str) -> None:
     """With Nagle's algorithm each cancel took 40 ms more: its body waited until its headers had arrived."""
-    wire = Wire(1, 1, 1, None)
+    wire = HttpSender(1, 1, 1, None)
     manager: Any = vars(wire._session(url))["_manager"]  # noqa: SLF001  no peer can see the option
     pool = manager.connection_from_url(url)
     try:

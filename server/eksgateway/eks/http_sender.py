@@ -1,6 +1,6 @@
-"""Sends botocore's requests, with bounds on each answer: its size, and the time until its last byte.
+"""Sends botocore's requests and bounds each answer: its size, and the time until its last byte.
 
-botocore's own read time limit is for the silence between two bytes, and it keeps an answer of any size.
+botocore's own read timeout bounds the silence between two bytes, and it accepts an answer of any size.
 """
 
 from __future__ import annotations
@@ -34,32 +34,32 @@ from eksgateway.errors import GatewayError
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest
 
-LARGEST: Final = 1 << 20  # bytes; the longest answers of EKS, which are listings, have some 10 KB
+MAX_BYTES: Final = 1 << 20  # EKS's longest answers, which are listings, have some 10 KB
 _CHUNK: Final = 1 << 16
-# As botocore sets it, and its session by itself does not: or a request's body waits some 40 ms for EKS's
-# acknowledgement of the headers.
-_AT_ONCE: Final = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+# As botocore's clients set it. Without it, a request's body waits some 40 ms for the acknowledgement of its
+# headers.
+_NO_DELAY: Final = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-_thread = threading.local()  # ``before``: what to call before this thread's request leaves
+_thread = threading.local()  # ``before``: called before this thread's request leaves
 
 
 class TooLargeError(HTTPClientError):
-    """An answer that no AWS service gives."""
+    """The answer is larger than MAX_BYTES."""
 
-    fmt = "The answer is larger than is taken"
+    fmt = "The answer is too large"
 
 
 class InterimError(HTTPClientError):
-    """A status below 200, which Python takes for the answer; the answer itself is still to come."""
+    """A status below 200: http.client takes it for the answer, but the answer is still to come."""
 
     fmt = "The answer is not the last one"
 
 
-class Wire:
-    """A handler of botocore's event before-send. ``before`` is called just before a request leaves: on a new
-    connection once that is there, because names, proxies and TLS can take long. It may raise GatewayError.
+class HttpSender:
+    """Handles botocore's event before-send. ``before`` is called just before a request leaves: on a new
+    connection after it is established, because DNS, proxies and TLS can take long. It may raise GatewayError.
 
-    ``read_timeout`` is for a whole answer. ``ca_bundle`` is a path, or None for botocore's own bundle.
+    ``read_timeout`` bounds a whole answer. ``ca_bundle`` is a path, or None for botocore's own bundle.
     """
 
     def __init__(
@@ -77,26 +77,26 @@ class Wire:
         self._sessions: dict[str, _Session] = {}
 
     def send(self, request: AWSPreparedRequest, **_event: Any) -> AWSResponse:
-        """Handle before-send: what is returned here, botocore does not send by itself."""
+        """Send the request. botocore does not send it again, because an answer is returned here."""
         session = self._session(request.url)
         self._before()
         _thread.before = self._before
-        request.stream_output = True  # or it is read at once, whatever its size
+        request.stream_output = True  # otherwise botocore reads it at once, at any size
         try:
             answer = session.send(request)
         except (SSLError, ProxyConnectionError) as exc:
-            exc.add_note(self._explain(exc))
+            exc.add_note(self._describe(exc))
             raise
         except HTTPClientError as exc:
             if isinstance(cause := exc.kwargs.get("error"), GatewayError):
-                raise cause from None  # what ``before`` raised
+                raise cause from None  # from ``before``
             raise
         with closing(answer.raw) as raw:
             if answer.status_code < 200:
                 raise InterimError
-            body = _read(raw)
+            body = _read_body(raw)
             raw.release_conn()
-        return AWSResponse(answer.url, answer.status_code, raw.headers, _Whole(body))
+        return AWSResponse(answer.url, answer.status_code, raw.headers, _ReadBody(body))
 
     def close(self) -> None:
         """Close every connection."""
@@ -104,7 +104,7 @@ class Wire:
             session.close()
 
     def _session(self, url: str) -> _Session:
-        """The connections to a host. It decides which proxy leads there; none leads to this machine."""
+        """The connections to a host. The proxy depends on the host; loopback has none."""
         host = urlsplit(url).netloc
         session = self._sessions.get(host)
         if session is None:
@@ -114,32 +114,32 @@ class Wire:
                 proxies={} if local else get_environ_proxies(url),
                 timeout=self._timeouts,
                 max_pool_connections=self._connections,
-                socket_options=[_AT_ONCE],
+                socket_options=[_NO_DELAY],
             )
             session = self._sessions.setdefault(host, session)
         return session
 
-    def _explain(self, exc: SSLError | ProxyConnectionError) -> str:
-        """For the log: what an operator has to look at. Never a proxy's password."""
+    def _describe(self, exc: SSLError | ProxyConnectionError) -> str:
+        """For the log: the proxy or the CA bundle. Never a proxy's password."""
         if isinstance(exc, ProxyConnectionError):
             proxy = urlsplit(str(exc.kwargs.get("proxy_url")))
             return f"proxy={proxy.hostname}:{proxy.port}"
-        return f"ca_bundle={self._ca_bundle or 'botocore'} ({_why(exc)})"
+        return f"ca_bundle={self._ca_bundle or 'botocore'} ({_tls_reason(exc)})"
 
 
-class _Raw(io.RawIOBase):
-    """A socket's bytes until a moment (monotonic); TimeoutError then, however often bytes come."""
+class _DeadlineReader(io.RawIOBase):
+    """Reads a socket until ``deadline`` (monotonic), then raises TimeoutError even if bytes still arrive."""
 
-    def __init__(self, sock: Any, ends: float) -> None:
+    def __init__(self, sock: Any, deadline: float) -> None:
         self._sock = sock
         self._bytes = sock.makefile("rb", buffering=0)
-        self._ends = ends
+        self._deadline = deadline
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        left = self._ends - time.monotonic()
+        left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("the answer takes too long")
         self._sock.settimeout(left)
@@ -152,21 +152,21 @@ class _Raw(io.RawIOBase):
 
 
 class _Socket:
-    """What an HTTPResponse needs of a socket. Its read time limit becomes that of the whole answer."""
+    """The part of a socket that HTTPResponse uses. The read timeout becomes that of the whole answer."""
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_Raw(self._sock, time.monotonic() + self._sock.gettimeout()))
+        return io.BufferedReader(_DeadlineReader(self._sock, time.monotonic() + self._sock.gettimeout()))
 
 
 class _Response(HTTPResponse):
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
-        super().__init__(_Socket(sock), *args, **kwargs)  # type: ignore[arg-type]  # all it needs of one
+        super().__init__(_Socket(sock), *args, **kwargs)  # type: ignore[arg-type]  # it uses only this of a socket
 
 
-class _Connection(AWSHTTPConnection):
+class _PlainConnection(AWSHTTPConnection):
     response_class = _Response  # type: ignore[assignment]  # stubs
 
     def connect(self) -> None:
@@ -182,8 +182,8 @@ class _TlsConnection(AWSHTTPSConnection):
         _thread.before()
 
 
-class _Pool(AWSHTTPConnectionPool):
-    ConnectionCls = _Connection
+class _PlainPool(AWSHTTPConnectionPool):
+    ConnectionCls = _PlainConnection
 
 
 class _TlsPool(AWSHTTPSConnectionPool):
@@ -191,19 +191,19 @@ class _TlsPool(AWSHTTPSConnectionPool):
 
 
 class _Session(URLLib3Session):
-    """botocore's, with connections of ours. ``_pool_classes_by_scheme`` is private: tests/eks/test_wire.py
-    fails when botocore no longer takes its connections from there.
+    """botocore's session with the connections above. ``_pool_classes_by_scheme`` is private:
+    tests/eks/test_http_sender.py fails if botocore no longer uses it.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+        self._pool_classes_by_scheme = {"http": _PlainPool, "https": _TlsPool}
         manager: Any = vars(self)["_manager"]
         manager.pool_classes_by_scheme = self._pool_classes_by_scheme
 
 
-class _Whole:
-    """An answer that has been read, as AWSResponse takes one."""
+class _ReadBody:
+    """A body that has been read, in the form that AWSResponse needs."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -212,18 +212,18 @@ class _Whole:
         yield self._body
 
 
-def _read(raw: Any) -> bytes:
-    """The body. A connection with more in it than that is not used again."""
+def _read_body(raw: Any) -> bytes:
+    """Read the body. Raises TooLargeError; the connection is then closed."""
     body = bytearray()
     while chunk := raw.read(_CHUNK):
         body += chunk
-        if len(body) > LARGEST:
+        if len(body) > MAX_BYTES:
             raise TooLargeError
     return bytes(body)
 
 
-def _why(exc: SSLError) -> str:
-    """What TLS found wrong, in its own fixed words: with a certificate, or with the bundle's file."""
+def _tls_reason(exc: SSLError) -> str:
+    """The reason of a TLS error in OpenSSL's fixed words, or of an error that opened the bundle."""
     for cause in causes(exc.kwargs.get("error")):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return cause.verify_message

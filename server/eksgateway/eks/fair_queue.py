@@ -1,0 +1,75 @@
+"""A queue in which keys take turns, so that many calls under one key do not delay another key's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QueuedCall:
+    """A call in a queue. ``admitted`` resolves to whether its turn came before ``until`` (monotonic).
+
+    One call can be queued under several keys, one for each caller that waits for it. It is served at the
+    first turn of any of them.
+    """
+
+    admitted: asyncio.Future[bool]
+    until: float
+
+
+class FairQueue:
+    """Serves the key whose last turn is longest ago; calls under one key in order of arrival."""
+
+    def __init__(self) -> None:
+        self._calls: OrderedDict[Hashable, deque[QueuedCall]] = OrderedDict()
+
+    def __bool__(self) -> bool:
+        return bool(self._calls)
+
+    def turns_until(self, key: Hashable) -> int:
+        """The most turns until a call that is added now under ``key`` is served, its own included."""
+        mine = len(self._calls.get(key, ())) + 1
+        return mine + sum(min(len(each), mine) for other, each in self._calls.items() if other != key)
+
+    def add(self, key: Hashable, call: QueuedCall) -> None:
+        calls = self._calls.setdefault(key, deque())
+        if call not in calls:
+            calls.append(call)
+
+    def remove(self, key: Hashable, call: QueuedCall) -> None:
+        """Remove a call from under ``key``, if it is still there."""
+        calls = self._calls.get(key)
+        if calls is not None and call in calls:
+            calls.remove(call)
+            if not calls:
+                del self._calls[key]
+
+    def has_waiting(self, now: float) -> bool:
+        """Remove calls whose time is over, and return whether one is left that can be served."""
+        while self._calls:
+            key, calls = next(iter(self._calls.items()))
+            while calls and (calls[0].admitted.done() or calls[0].until <= now):
+                call = calls.popleft()
+                if not call.admitted.done():
+                    call.admitted.set_result(False)
+            if calls:
+                return True
+            del self._calls[key]
+        return False
+
+    def serve(self) -> None:
+        """Admit the first call. ``has_waiting`` must just have returned true."""
+        key, calls = self._calls.popitem(last=False)
+        calls.popleft().admitted.set_result(True)
+        if calls:
+            self._calls[key] = calls
+
+    def close(self, error: type[Exception]) -> None:
+        """Fail every queued call with an error of its own."""
+        for calls in self._calls.values():
+            for call in calls:
+                if not call.admitted.done():
+                    call.admitted.set_exception(error())

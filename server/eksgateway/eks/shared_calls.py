@@ -1,0 +1,142 @@
+"""Reads of EKS by key that several callers share, and a cache of their results."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import Generic, Protocol, TypeVar
+
+from cachetools import LRUCache
+
+from eksgateway.clock import Clock
+from eksgateway.eks.budget import Budget
+from eksgateway.eks.target_budget import Lane, PendingCall
+from eksgateway.errors import GatewayError, Overloaded
+from eksgateway.model import Target
+from eksgateway.single_flight import SharedTask
+
+
+class _Key(Hashable, Protocol):
+    @property
+    def target(self) -> Target:
+        """The target whose budget pays for the call."""
+
+
+K = TypeVar("K", bound=_Key)
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadResult(Generic[V]):
+    """The result of a call that began at ``time``, on the monotonic clock at ``stamp``."""
+
+    value: V
+    time: datetime
+    stamp: float
+
+
+@dataclass(slots=True)
+class _SharedCall(Generic[V]):
+    """One call that several callers join. It waits for the previous call of its key, then for its turn."""
+
+    pending: PendingCall
+    previous: _SharedCall[V] | None
+    began: float | None = None  # monotonic; None while it waits
+    task: SharedTask[ReadResult[V]] = field(init=False)
+
+    @property
+    def has_begun(self) -> bool:
+        return self.began is not None
+
+    def is_newer_than(self, oldest: float) -> bool:
+        """Whether its result will be newer; a call that has not begun will begin after now."""
+        return self.began is None or self.began > oldest
+
+
+class SharedCalls(Generic[K, V]):
+    """The newest call and the latest result of each key. Calls of one key run one after the other."""
+
+    def __init__(
+        self, read: Callable[[K], Awaitable[V]], budget: Budget, clock: Clock, cache_size: int
+    ) -> None:
+        self._read = read
+        self._budget = budget
+        self._clock = clock
+        self._cache: LRUCache[K, ReadResult[V]] = LRUCache(cache_size)
+        self._newest: dict[K, _SharedCall[V]] = {}
+
+    def cached(self, key: K) -> ReadResult[V] | None:
+        """The latest result, of any age."""
+        return self._cache.get(key)
+
+    async def get(self, key: K, max_age: float, lane: Lane, caller: Hashable) -> ReadResult[V]:
+        """The result of a call that began less than ``max_age`` seconds ago: cached, joined, or new."""
+        oldest = self._clock.monotonic() - max_age
+        while True:
+            cached = self.cached(key)
+            if cached is not None and cached.stamp > oldest:
+                return cached
+            call = self._join(key, oldest, lane, caller)
+            await call.task.wait()
+            try:
+                return call.task.result()
+            except Overloaded as error:
+                # A poller that joined a read waits on: only the read's turn came too late.
+                if lane is not Lane.POLL or call.pending.lane is Lane.POLL:
+                    raise _copy(error) from error
+            except GatewayError as error:
+                raise _copy(error) from error
+
+    def forget(self, key: K) -> None:
+        """Drop the cached result, and let no caller join the calls that exist now."""
+        self._cache.pop(key, None)
+        self._newest.pop(key, None)
+
+    def _join(self, key: K, oldest: float, lane: Lane, caller: Hashable) -> _SharedCall[V]:
+        call = self._newest.get(key)
+        if call is None or not call.is_newer_than(oldest):
+            return self._start(key, PendingCall(lane, [caller]), previous=call)
+        if not call.has_begun and lane is Lane.READ:
+            self._budget.join(call.pending, key.target, caller)
+        return call
+
+    def _start(self, key: K, pending: PendingCall, previous: _SharedCall[V] | None) -> _SharedCall[V]:
+        call = self._newest[key] = _SharedCall[V](pending, previous)
+        call.task = SharedTask(
+            self._run(key, call),
+            forget=partial(self._remove, key, call),
+            may_abandon=lambda: not call.has_begun,
+        )
+        return call
+
+    async def _run(self, key: K, call: _SharedCall[V]) -> ReadResult[V]:
+        if call.previous is not None:
+            await call.previous.task.wait()
+            call.previous = None
+        result = await self._budget.call_pending(call.pending, key.target, partial(self._call, key, call))
+        if self._newest.get(key) is call:  # neither followed by another call nor forgotten
+            self._cache[key] = result
+        return result
+
+    async def _call(self, key: K, call: _SharedCall[V]) -> ReadResult[V]:
+        time, call.began = self._clock.now(), self._clock.monotonic()
+        return ReadResult(await self._read(key), time, call.began)
+
+    def _remove(self, key: K, call: _SharedCall[V]) -> None:
+        """Let no caller join ``call``. If it was abandoned, the previous call can be joined again."""
+        if self._newest.get(key) is not call:
+            return
+        if call.previous is not None and not call.previous.task.done:
+            self._newest[key] = call.previous
+        else:
+            del self._newest[key]
+
+
+def _copy(error: GatewayError) -> GatewayError:
+    """A copy for one of several callers, with metadata of its own."""
+    mine = copy.copy(error)
+    mine.metadata = dict(error.metadata)
+    return mine

@@ -1,0 +1,117 @@
+"""Reads of EKS that get, list, watch, reauthorization and polling share. A cancel reads on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from eksgateway.clock import Clock
+from eksgateway.eks.budget import Budget
+from eksgateway.eks.protocol import Eks
+from eksgateway.eks.shared_calls import ReadResult, SharedCalls
+from eksgateway.eks.target_budget import Lane
+from eksgateway.errors import EksUnavailable
+from eksgateway.model import ClusterFacts, ClusterRef, Target, Update, UpdateRef
+
+CACHE_SIZE: Final = 4096  # results of each kind
+_PAGE_SIZE: Final = 100  # the most that EKS allows
+_MOST_PAGES: Final = 100
+
+Page = tuple[tuple[str, ...], str]
+
+
+@dataclass(frozen=True, slots=True)
+class SeenUpdate:
+    """An update, and the start of the call that read it: the state is at least as new.
+
+    ``stamp`` is that time on the monotonic clock.
+    """
+
+    update: Update
+    observe_time: datetime
+    stamp: float
+
+
+@dataclass(frozen=True, slots=True)
+class _ClustersPage:
+    target: Target
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class _UpdatesPage:
+    cluster: ClusterRef
+    token: str
+
+    @property
+    def target(self) -> Target:
+        return self.cluster.target
+
+
+class SharedReads:
+    """Describes and lists. Callers that ask for the same share one call, made when its turn comes.
+
+    A result is used if its call began less than ``max_age`` seconds before the read. With 0 the call begins
+    after the read: the running call ends first, then one more is made for every caller that came meanwhile.
+    A call that waits for its turn has not begun. It takes the turns of all its callers, whichever comes
+    first. Errors go to every caller that waits, and are not cached. Raises what ``Budget.call`` and ``Eks``
+    raise.
+    """
+
+    def __init__(self, eks: Eks, budget: Budget, clock: Clock, cache_size: int = CACHE_SIZE) -> None:
+        self._clusters = SharedCalls(eks.describe_cluster, budget, clock, cache_size)
+        self._updates = SharedCalls(eks.describe_update, budget, clock, cache_size)
+        self._clusters_pages: SharedCalls[_ClustersPage, Page] = SharedCalls(
+            lambda page: eks.list_clusters(page.target, _PAGE_SIZE, page.token), budget, clock, cache_size
+        )
+        self._updates_pages: SharedCalls[_UpdatesPage, Page] = SharedCalls(
+            lambda page: eks.list_updates(page.cluster, _PAGE_SIZE, page.token), budget, clock, cache_size
+        )
+
+    async def cluster(self, ref: ClusterRef, max_age: float, caller: Hashable) -> ClusterFacts:
+        """DescribeCluster."""
+        return (await self._clusters.get(ref, max_age, Lane.READ, caller)).value
+
+    async def update(self, ref: UpdateRef, max_age: float, caller: Hashable) -> SeenUpdate:
+        """DescribeUpdate. A final update is returned at any age, because it does not change."""
+        cached = self._updates.cached(ref)
+        if cached is not None and cached.value.final:
+            return _to_seen(cached)
+        return _to_seen(await self._updates.get(ref, max_age, Lane.READ, caller))
+
+    async def poll(self, ref: UpdateRef, max_age: float) -> SeenUpdate:
+        """DescribeUpdate for a poller: waits for its turn as long as it takes, behind callers."""
+        return _to_seen(await self._updates.get(ref, max_age, Lane.POLL, ref))
+
+    async def cluster_names(self, target: Target, max_age: float, caller: Hashable) -> tuple[str, ...]:
+        """The names on all pages of ListClusters, each page at most ``max_age`` seconds old."""
+        return await _all_pages(
+            lambda token: self._clusters_pages.get(_ClustersPage(target, token), max_age, Lane.READ, caller)
+        )
+
+    async def update_ids(self, cluster: ClusterRef, max_age: float, caller: Hashable) -> tuple[str, ...]:
+        """The ids on all pages of ListUpdates, each page at most ``max_age`` seconds old."""
+        return await _all_pages(
+            lambda token: self._updates_pages.get(_UpdatesPage(cluster, token), max_age, Lane.READ, caller)
+        )
+
+    def forget(self, ref: UpdateRef) -> None:
+        """Drop what was read of an update until now, because a cancel has changed it."""
+        self._updates.forget(ref)
+
+
+def _to_seen(result: ReadResult[Update]) -> SeenUpdate:
+    return SeenUpdate(result.value, result.time, result.stamp)
+
+
+async def _all_pages(read: Callable[[str], Awaitable[ReadResult[Page]]]) -> tuple[str, ...]:
+    found: list[str] = []
+    token = ""
+    for _ in range(_MOST_PAGES):
+        page, token = (await read(token)).value
+        found += page
+        if not token:
+            return tuple(found)
+    raise EksUnavailable("A listing of EKS does not come to its end.")

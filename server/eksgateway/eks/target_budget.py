@@ -1,0 +1,193 @@
+"""The order of calls to one target: cancels first, then polls and other reads by turns.
+
+Within each lane callers take turns, so that many calls of one caller do not delay another's. Calls also wait
+here for a free thread: the thread pool serves in order of arrival, so one caller could fill it while EKS is
+slow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Hashable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+from eksgateway.clock import Clock
+from eksgateway.eks.fair_queue import FairQueue, QueuedCall
+from eksgateway.eks.token_bucket import TokenBucket
+from eksgateway.errors import DecisionStale, Draining, Overloaded
+from eksgateway.logs import Log
+from eksgateway.model import Target
+
+log = Log(__name__)
+
+PATIENCE_S: Final = 10.0  # the longest wait for a turn, so that the reads of an RPC fit into its 30 s
+
+
+class Lane(Enum):
+    """The purpose of a call to EKS; its priority."""
+
+    FORWARD = auto()  # CancelUpdate, whose decision grows stale
+    CANCEL = auto()  # reads of a cancel
+    READ = auto()  # other reads that a caller waits for: get, list, check, the start of a watch
+    POLL = auto()  # reads of a poller, which may wait as long as it takes
+
+
+_URGENT: Final = frozenset({Lane.FORWARD, Lane.CANCEL})
+_AHEAD: Final = {
+    Lane.FORWARD: {Lane.FORWARD},
+    Lane.CANCEL: _URGENT,
+    Lane.READ: set(Lane),
+    Lane.POLL: set(Lane),
+}
+_PATIENT: Final = frozenset({Lane.FORWARD, Lane.POLL})  # a forward waits until its decision is stale
+
+
+@dataclass(slots=True)
+class PendingCall:
+    """A call that waits for its turn: its lane, the callers that wait for it, and its entry in the queues."""
+
+    lane: Lane
+    callers: list[Hashable]
+    queued: QueuedCall | None = None
+
+
+class TargetBudget:
+    """The tokens, threads and queues of one target, and a timer for the next token while a call waits."""
+
+    def __init__(self, target: Target, calls_per_s: float, threads: int, clock: Clock) -> None:
+        self._target = target
+        self._clock = clock
+        self._tokens = TokenBucket(calls_per_s, clock.monotonic())
+        self._threads = threads
+        self._running: Counter[Lane] = Counter()  # polls count as READ, which they may become
+        self._queues = {lane: FairQueue() for lane in Lane}
+        self._last_was_poll = False  # of the turns that were not urgent
+        self._timer: asyncio.Task[None] | None = None
+
+    async def wait_for_turn(self, pending: PendingCall, until: float) -> Lane:
+        """Return once a token and a thread are taken for this call: the lane to ``end`` it in."""
+        lane = pending.lane
+        now, urgent = self._clock.monotonic(), lane in _URGENT
+        ahead = any(self._queues[each] for each in _AHEAD[lane])
+        if not ahead and self._has_thread(lane) and self._tokens.take(now, urgent=urgent):
+            self._begin(lane)
+            return lane
+        if lane not in _PATIENT:
+            self._check_wait(lane, pending.callers)
+            until = now + PATIENCE_S
+        pending.queued = call = QueuedCall(asyncio.get_running_loop().create_future(), until)
+        for caller in pending.callers:
+            self._queues[lane].add(caller, call)
+        if self._timer is None or urgent:  # an urgent call waits for fewer tokens than the timer does
+            self._set_timer()
+        try:
+            in_time = await call.admitted
+        except asyncio.CancelledError:
+            if call.admitted.done() and not call.admitted.cancelled() and call.admitted.result():
+                self.end(pending.lane)  # admitted in the moment of the cancellation
+            raise
+        finally:
+            pending.queued = None
+            for caller in pending.callers:
+                self._queues[pending.lane].remove(caller, call)
+        if not in_time:
+            raise DecisionStale if lane is Lane.FORWARD else _overloaded(PATIENCE_S)
+        return pending.lane
+
+    def _begin(self, lane: Lane) -> None:
+        self._running[Lane.READ if lane is Lane.POLL else lane] += 1
+
+    def end(self, lane: Lane) -> None:
+        """Release the thread of a call that began in this lane."""
+        self._running[Lane.READ if lane is Lane.POLL else lane] -= 1
+        if any(self._queues.values()):
+            self._serve()
+
+    def join(self, pending: PendingCall, caller: Hashable) -> None:
+        if pending.lane is Lane.READ and caller in pending.callers:
+            return
+        call = pending.queued
+        if call is not None:
+            self._check_wait(Lane.READ, [caller])
+            self._queues[Lane.READ].add(caller, call)
+        if pending.lane is Lane.POLL:
+            for poller in pending.callers:
+                if call is not None:
+                    self._queues[Lane.POLL].remove(poller, call)
+            pending.lane, pending.callers = Lane.READ, []
+        pending.callers.append(caller)
+
+    def throttle(self, began: float) -> None:
+        """Lower the rate, because EKS throttled a call that began then."""
+        if self._tokens.throttle(self._clock.monotonic(), began):
+            log.warning(
+                "eks.throttled",
+                account=self._target.account_id,
+                region=self._target.region,
+                calls_per_s=self._tokens.rate,
+            )
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        for queue in self._queues.values():
+            queue.close(Draining)
+
+    def _check_wait(self, lane: Lane, callers: list[Hashable]) -> None:
+        """Raise Overloaded unless the turn of a call that is queued now comes in time."""
+        turns = min(self._queues[lane].turns_until(caller) for caller in callers)
+        if lane is Lane.READ and self._queues[Lane.POLL]:
+            turns *= 2
+        wait = turns / self._tokens.rate
+        if wait > PATIENCE_S:
+            raise _overloaded(wait)
+
+    def _serve(self) -> None:
+        now = self._clock.monotonic()
+        while (lane := self._next_lane(now)) is not None and self._tokens.take(now, urgent=lane in _URGENT):
+            self._queues[lane].serve()
+            self._begin(lane)
+            if lane not in _URGENT:
+                self._last_was_poll = lane is Lane.POLL
+        self._set_timer()
+
+    def _next_lane(self, now: float) -> Lane | None:
+        """The lane to serve next, among those that have a thread. Late calls are removed from every lane."""
+        waiting = [lane for lane in Lane if self._queues[lane].has_waiting(now) and self._has_thread(lane)]
+        if not self._last_was_poll and waiting == [Lane.READ, Lane.POLL]:
+            return Lane.POLL
+        return waiting[0] if waiting else None
+
+    def _has_thread(self, lane: Lane) -> bool:
+        """READ and POLL may use three quarters of the threads, and with CANCEL seven eighths."""
+        calls = self._running[Lane.READ]
+        if lane in (Lane.READ, Lane.POLL) and calls >= max(1, self._threads * 6 // 8):
+            return False
+        calls += self._running[Lane.CANCEL]
+        if lane is not Lane.FORWARD and calls >= max(1, self._threads * 7 // 8):
+            return False
+        return calls + self._running[Lane.FORWARD] < self._threads
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        now = self._clock.monotonic()
+        lane = self._next_lane(now)
+        if lane is not None:
+            wait = self._tokens.wait(now, urgent=lane in _URGENT)
+            self._timer = asyncio.create_task(self._serve_after(wait))
+
+    async def _serve_after(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        self._timer = None  # otherwise setting the next timer would cancel this task
+        self._serve()
+
+
+def _overloaded(retry_after: float) -> Overloaded:
+    return Overloaded(
+        "The calls to EKS in this account and region are used up: try again later.", retry_after=retry_after
+    )
