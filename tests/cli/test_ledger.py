@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 from eksgateway.cli.ledger import list_ledger, printable
 from eksgateway.cli.main import app
 from eksgateway.clock import SystemClock
-from eksgateway.ledger.backup import back_up
 from eksgateway.ledger.sql_ledger import open_ledger
+from eksgateway.ledger.sqlite.backup import back_up
 from eksgateway.ledger.verify import verify
 from eksgateway.model import Denial, OutcomeKind
 from eksgateway.settings import LedgerSettings

@@ -16,18 +16,15 @@ import pytest
 from eksgateway.errors import LedgerUnavailable, OutcomeUnrecorded
 from eksgateway.ledger.backlog import RETRY_S
 from eksgateway.ledger.codec import decode
-from eksgateway.ledger.listing import list_cancellations, list_denials, list_events
+from eksgateway.ledger.database import StorageError
 from eksgateway.ledger.projection import DenialsLost
-from eksgateway.ledger.protocol import HistoryFilter
-from eksgateway.ledger.reader import Reader
+from eksgateway.ledger.reader import QueryPool
 from eksgateway.ledger.sql_ledger import SqlLedger
-from eksgateway.ledger.sqlite import open_engine
 from eksgateway.ledger.verify import verify
-from eksgateway.ledger.write_operations import StorageError
-from eksgateway.model import Cancellation, Observation, OutcomeKind, Phase
+from eksgateway.model import Observation, OutcomeKind, Phase
 from eksgateway.settings import LedgerSettings
 from support.clock import FakeClock
-from support.ledger import Faults, faulty_ledger, locked, until
+from support.ledger import Faults, faulty_ledger, list_denials, list_events, locked, read_cancellations, until
 from support.logs import capture_logs
 from support.processes import program
 from support.records import at, decision, denial, intent, observation, outcome, ref, update
@@ -43,10 +40,6 @@ def settings(tmp_path: Path) -> LedgerSettings:
 @pytest.fixture
 def ledger(faulty: tuple[SqlLedger, Faults]) -> SqlLedger:
     return faulty[0]
-
-
-def cancellations(settings: LedgerSettings) -> tuple[Cancellation, ...]:
-    return list_cancellations(settings.path, HistoryFilter(), 100).cancellations
 
 
 def kinds(settings: LedgerSettings) -> list[str]:
@@ -68,7 +61,7 @@ async def test_locked(ledger: SqlLedger, settings: LedgerSettings) -> None:
         assert await ledger.pending() == ()
     assert asyncio.get_running_loop().time() - before < 10
     await ledger.commit_intent(intent("2"))
-    assert [each.id for each in cancellations(settings)] == ["cancellation-2"]
+    assert [each.id for each in read_cancellations(settings.path)] == ["cancellation-2"]
     await until_ready(ledger)
 
 
@@ -91,7 +84,7 @@ async def test_an_intent_committed_too_late_is_closed(
     assert faults.held.is_set()
     faults.release.set()
     await until(lambda: kinds(settings) == ["intent", "closed"])
-    (found,) = cancellations(settings)
+    (found,) = read_cancellations(settings.path)
     assert (found.phase, found.settled, found.forward_time) == (Phase.NOT_FORWARDED, True, None)
     assert await ledger.renew_intent(intent(decision=decision("2"), time=at(5)))
 
@@ -107,7 +100,7 @@ async def test_a_renewal_committed_too_late_is_closed(
         await ledger.renew_intent(intent(decision=decision("2"), time=at(5)))
     faults.release.set()
     await until(lambda: kinds(settings)[2:] == ["intent_renewed", "closed"])
-    assert cancellations(settings)[0].phase is Phase.NOT_FORWARDED
+    assert read_cancellations(settings.path)[0].phase is Phase.NOT_FORWARDED
 
 
 async def test_what_was_given_up_before_it_began_never_happens(
@@ -124,7 +117,7 @@ async def test_what_was_given_up_before_it_began_never_happens(
         await first
     await until(lambda: kinds(settings) == ["intent", "closed"])
     await until_ready(ledger)
-    assert [each.id for each in cancellations(settings)] == ["cancellation-1"]
+    assert [each.id for each in read_cancellations(settings.path)] == ["cancellation-1"]
 
 
 @pytest.mark.parametrize("fault", ["locked before it began", "hung while it was committed"])
@@ -144,7 +137,7 @@ async def test_an_outcome_is_kept(
             faults.release.set()
         assert told.value.metadata == {"cancellation_id": "cancellation-1"}
         await until_ready(ledger)
-    assert cancellations(settings)[0].phase is Phase.REQUESTED
+    assert read_cancellations(settings.path)[0].phase is Phase.REQUESTED
     assert kinds(settings) == ["intent", "outcome"]
     assert any(each["event"] == "ledger.owed" for each in logs)
 
@@ -175,7 +168,7 @@ async def test_a_later_outcome_takes_the_place_of_one_that_is_owed(
         await ledger.record_outcome("cancellation-1", outcome(OutcomeKind.UNKNOWN))
     await ledger.record_outcome("cancellation-1", outcome())
     await until_ready(ledger)
-    assert cancellations(settings)[0].phase is Phase.REQUESTED
+    assert read_cancellations(settings.path)[0].phase is Phase.REQUESTED
 
 
 async def test_what_is_owed_is_bounded(ledger: SqlLedger, settings: LedgerSettings) -> None:
@@ -189,7 +182,7 @@ async def test_what_is_owed_is_bounded(ledger: SqlLedger, settings: LedgerSettin
             await ledger.commit_intent(intent("9"))
     assert "too many earlier records" in refused.value.detail
     await until_ready(ledger)
-    assert {each.phase for each in cancellations(settings)} == {Phase.REQUESTED}
+    assert {each.phase for each in read_cancellations(settings.path)} == {Phase.REQUESTED}
 
 
 async def test_a_restart_before_the_outcome_could_be_written(settings: LedgerSettings) -> None:
@@ -201,7 +194,7 @@ async def test_a_restart_before_the_outcome_could_be_written(settings: LedgerSet
             await ledger.record_outcome("cancellation-1", outcome())
         await ledger.close()
     assert {"event": "ledger.outcome_lost", "log_level": "error", "cancellation_id": "cancellation-1"} in logs
-    assert cancellations(settings)[0].phase is Phase.OUTCOME_UNKNOWN
+    assert read_cancellations(settings.path)[0].phase is Phase.OUTCOME_UNKNOWN
 
 
 async def test_the_queue_is_bounded(ledger: SqlLedger, faults: Faults) -> None:
@@ -227,7 +220,7 @@ async def test_a_full_disk(ledger: SqlLedger, faults: Faults, settings: LedgerSe
             await ledger.commit_intent(intent(str(n)))
 
     async def fill_further() -> None:
-        for each in cancellations(settings):
+        for each in read_cancellations(settings.path):
             await ledger.record_outcome(each.id, outcome())
 
     with pytest.raises(LedgerUnavailable) as told:
@@ -320,10 +313,10 @@ async def test_an_observation_from_before_a_cancellation_is_not_recorded_for_it(
     await until_ready(ledger)
     await ledger.commit_intent(intent("2", time=at(2), update=update("Cancelling")))
     await ledger.record_observation(ref(), observation(update("Cancelled"), seconds=3))
-    assert [each.kind for each in list_events(settings.path, cancellation_id="cancellation-1")] == [
+    assert [each.kind for each in list_events(settings.path, "cancellation-1")] == [
         *("intent", "observation", "observation")
     ]
-    assert [each.kind for each in list_events(settings.path, cancellation_id="cancellation-2")] == [
+    assert [each.kind for each in list_events(settings.path, "cancellation-2")] == [
         *("intent", "observation")
     ]
 
@@ -385,10 +378,9 @@ async def test_a_denial_that_cannot_be_written_down(ledger: SqlLedger, settings:
     assert decode(DenialsLost, list_events(settings.path)[0].body) == DenialsLost(1)
 
 
-async def test_a_read_that_hangs(settings: LedgerSettings, faults: Faults) -> None:
+async def test_a_read_that_hangs(ledger: SqlLedger, faults: Faults) -> None:
     """It is given up at its deadline, and reads that wait are bounded."""
-    engine = open_engine(settings.path, "read", timeout_s=1, connections=4)
-    reader = Reader(engine, limit=1)
+    reader = QueryPool(ledger._database, limit=1)  # noqa: SLF001 (its file is locked: no other can be opened)
     faults.release.clear()
     with pytest.raises(StorageError, match="not read within"):
         await reader.read(lambda _: faults.release.wait(30), 0.05)
@@ -397,7 +389,6 @@ async def test_a_read_that_hangs(settings: LedgerSettings, faults: Faults) -> No
     faults.release.set()
     await reader._threads.close()  # noqa: SLF001 (nothing else waits for its threads)
     reader.close()
-    engine.dispose()
 
 
 async def test_after_close(settings: LedgerSettings) -> None:

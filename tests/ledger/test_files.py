@@ -15,11 +15,11 @@ import pytest
 
 from eksgateway.clock import SystemClock
 from eksgateway.errors import LedgerUnavailable
-from eksgateway.ledger.backup import back_up
-from eksgateway.ledger.completeness import UsageMark, write_mark
-from eksgateway.ledger.files import LedgerFile
+from eksgateway.ledger.database import LedgerError
 from eksgateway.ledger.sql_ledger import SqlLedger, open_ledger
-from eksgateway.ledger.sqlite import LedgerError
+from eksgateway.ledger.sqlite.backup import back_up
+from eksgateway.ledger.sqlite.completeness import UsageMark, write_mark
+from eksgateway.ledger.sqlite.files import LedgerFile
 from eksgateway.ledger.verify import verify
 from eksgateway.settings import LedgerSettings
 from support.ledger import killed_after

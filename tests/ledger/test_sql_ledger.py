@@ -10,14 +10,13 @@ import pytest
 from eksgateway.clock import SystemClock
 from eksgateway.errors import CancellationNotFound, DecisionStale, RequestIdReused, RequestInvalid
 from eksgateway.ledger.codec import decode
-from eksgateway.ledger.listing import list_cancellations, list_denials, list_events
 from eksgateway.ledger.projection import DenialsLost
 from eksgateway.ledger.protocol import HistoryFilter, Ledger, ReadScope
 from eksgateway.ledger.sql_ledger import SqlLedger, open_ledger
 from eksgateway.ledger.verify import verify
 from eksgateway.model import CancelRequest, ClusterRef, OutcomeKind, Phase
 from eksgateway.settings import LedgerSettings
-from support.ledger import locked
+from support.ledger import list_denials, list_events, locked, read_cancellations
 from support.logs import capture_logs
 from support.records import (
     CLUSTER,
@@ -46,8 +45,7 @@ def test_it_is_a_ledger(ledger: SqlLedger) -> None:
 async def test_durable_when_told(ledger: SqlLedger, settings: LedgerSettings) -> None:
     """The moment commit_intent returns, another connection sees the intent."""
     cancellation = await ledger.commit_intent(intent())
-    page = list_cancellations(settings.path, HistoryFilter(), 10)
-    assert page.cancellations == (cancellation,)
+    assert read_cancellations(settings.path) == (cancellation,)
     assert (cancellation.phase, cancellation.settled) == (Phase.OUTCOME_UNKNOWN, False)
     assert kinds(settings) == ["intent"]
 
@@ -249,7 +247,7 @@ async def test_denials(ledger: SqlLedger, settings: LedgerSettings) -> None:
     for each in sent:
         ledger.record_denial(each)
     await ledger.close()
-    assert list_denials(settings.path, limit=2000) == sent[::-1]
+    assert list_denials(settings.path) == sent[::-1]
     assert kinds(settings) == []
 
 
@@ -280,7 +278,7 @@ async def test_a_cancelled_caller_leaves_nothing_open(ledger: SqlLedger, setting
         await asyncio.wait({task})
 
     await ledger.close()
-    found = list_cancellations(settings.path, HistoryFilter(), 100).cancellations
+    found = read_cancellations(settings.path)
     assert {each.phase for each in found} <= {Phase.NOT_FORWARDED}
     assert verify(settings.path).broken is None
 
@@ -293,7 +291,7 @@ async def test_an_outcome_of_a_cancelled_caller_is_kept(ledger: SqlLedger, setti
     task.cancel()
     await asyncio.wait({task})
     await ledger.close()
-    (found,) = list_cancellations(settings.path, HistoryFilter(), 1).cancellations
+    (found,) = read_cancellations(settings.path)
     assert found.phase is Phase.REQUESTED
     assert kinds(settings) == ["intent", "outcome"]
 

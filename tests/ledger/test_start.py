@@ -16,14 +16,14 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from eksgateway.clock import SystemClock
-from eksgateway.ledger.backup import back_up
-from eksgateway.ledger.inspection import inspecting
-from eksgateway.ledger.listing import list_events
+from eksgateway.ledger.database import LedgerError
+from eksgateway.ledger.inspection import open_snapshot
 from eksgateway.ledger.schema import REVISION, metadata
 from eksgateway.ledger.sql_ledger import SqlLedger, open_ledger
-from eksgateway.ledger.sqlite import LedgerError
+from eksgateway.ledger.sqlite.backup import back_up
 from eksgateway.ledger.verify import verify
 from eksgateway.settings import LedgerSettings
+from support.ledger import list_events
 from support.processes import names_in
 from support.records import intent
 
@@ -164,7 +164,7 @@ async def test_files_are_the_owners_alone(ledger: SqlLedger, settings: LedgerSet
 
 async def test_commits_survive_a_power_cut(ledger: SqlLedger) -> None:
     """WAL with synchronous=FULL on the writer's own connection; NORMAL could lose the last commits."""
-    with ledger._engines[0].connect() as connection:  # noqa: SLF001 (a pragma shows on its own connection only)
+    with ledger._database.write_engine.connect() as connection:  # noqa: SLF001 (a pragma shows on its own connection only)
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
 
@@ -189,7 +189,7 @@ def test_the_revision_is_alembics_head() -> None:
 @pytest.mark.usefixtures("ledger")
 async def test_migrations_make_the_schema(settings: LedgerSettings) -> None:
     """What the migrations leave is what the tables in the code say."""
-    with inspecting(settings.path) as connection:
+    with open_snapshot(settings.path) as (connection, _):
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
         plan = "EXPLAIN QUERY PLAN SELECT record FROM cancellations WHERE pending = 1 ORDER BY created"
         assert "ix_cancellations_pending" in str(connection.exec_driver_sql(plan).all())

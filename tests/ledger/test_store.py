@@ -8,9 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from eksgateway.ledger import store
-from eksgateway.ledger.files import LedgerFile
-from eksgateway.ledger.migrate import migrate
-from eksgateway.ledger.sqlite import open_engine
+from eksgateway.ledger.sqlite.database import SqliteDatabase
 from eksgateway.ledger.store import Transaction
 from eksgateway.model import OutcomeKind, Phase
 from eksgateway.settings import LedgerSettings
@@ -21,13 +19,10 @@ NOT_FORWARDED = outcome(OutcomeKind.NOT_FORWARDED)
 
 @pytest.fixture
 def transaction(settings: LedgerSettings) -> Iterator[Transaction]:
-    file = LedgerFile(settings.path)
-    engine = open_engine(settings.path, "write", timeout_s=1)
-    migrate(engine, settings.path)
-    with engine.begin() as connection:
-        yield Transaction(connection, lambda: datetime.now(UTC))
-    engine.dispose()
-    file.release()
+    database = SqliteDatabase(settings)
+    with database.write_engine.begin() as connection:
+        yield Transaction(database, connection, lambda: datetime.now(UTC))
+    database.close()
 
 
 def test_closing(transaction: Transaction) -> None:

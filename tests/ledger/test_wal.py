@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from eksgateway.ledger.sql_ledger import SqlLedger
-from eksgateway.ledger.sqlite import WAL_LIMIT
+from eksgateway.ledger.sqlite.engine import WAL_LIMIT
 from eksgateway.settings import LedgerSettings
 from support.ledger import until
 from support.logs import capture_logs

@@ -12,14 +12,13 @@ import pytest
 
 from eksgateway.errors import LedgerUnavailable, OutcomeUnrecorded
 from eksgateway.ledger.codec import decode
-from eksgateway.ledger.listing import list_denials, list_events
 from eksgateway.ledger.projection import DenialsLost
 from eksgateway.ledger.sql_ledger import SqlLedger
-from eksgateway.ledger.sqlite import explain, fails_every_write
+from eksgateway.ledger.sqlite.errors import explain, fails_every_write
 from eksgateway.ledger.verify import verify
 from eksgateway.model import CancelRequest, Intent, Justification, OutcomeKind
 from eksgateway.settings import LedgerSettings
-from support.ledger import Faults, faulty_ledger, locked, until
+from support.ledger import Faults, faulty_ledger, list_denials, list_events, locked, until
 from support.logs import capture_logs
 from support.records import denial, intent, outcome, ref
 
@@ -108,7 +107,7 @@ def leave_pages(ledger: SqlLedger, faults: Faults, settings: LedgerSettings, cou
     with closing(sqlite3.connect(settings.path)) as other:
         (pages,) = other.execute("PRAGMA page_count").fetchone()
     faults.pages = pages + count
-    ledger._engines[0].dispose()  # noqa: SLF001 (the limit is for new connections)
+    ledger._database.write_engine.dispose()  # noqa: SLF001 (the limit is for new connections)
 
 
 def intent_of(name: int, size: int) -> Intent:
@@ -194,7 +193,7 @@ async def test_a_refused_denial_is_counted_and_keeps_no_other_waiting(
     refuse(settings, "decisions", "request-700", undoes)
     for n in range(1000):
         ledger.record_denial(denial(str(n)))
-    await until(lambda: len(list_denials(settings.path, limit=2000)) == 999)
+    await until(lambda: len(list_denials(settings.path)) == 999)
     await until(lambda: list_events(settings.path))
     (lost,) = list_events(settings.path)
     assert decode(DenialsLost, lost.body) == DenialsLost(1)
@@ -230,7 +229,7 @@ async def test_many_denials_are_dropped_in_small_steps(settings: LedgerSettings)
     await before.close()
     ledger, _ = faulty_ledger(settings.model_copy(update={"keep_denials": 10}))
     ledger.record_denial(denial("last"))
-    await until(lambda: len(list_denials(settings.path, limit=2000)) == 10)
+    await until(lambda: len(list_denials(settings.path)) == 10)
     await ledger.close()
     lost = [decode(DenialsLost, each.body).count for each in list_events(settings.path)]
     assert (sum(lost), max(lost)) == (1691, 500)

@@ -18,8 +18,14 @@ from typing import Any
 from sqlalchemy import Engine, event
 
 from eksgateway.clock import Clock, SystemClock
-from eksgateway.ledger.opening import open_files
+from eksgateway.ledger import queries
+from eksgateway.ledger.hash_chain import Event
+from eksgateway.ledger.inspection import open_snapshot
+from eksgateway.ledger.listing import read_denials, read_events
+from eksgateway.ledger.protocol import HistoryFilter
 from eksgateway.ledger.sql_ledger import SqlLedger
+from eksgateway.ledger.sqlite.database import SqliteDatabase
+from eksgateway.model import Cancellation, Denial
 from eksgateway.settings import LedgerSettings
 
 _TESTS = Path(__file__).parent.parent
@@ -99,7 +105,23 @@ class Faults:
 def faulty_ledger(settings: LedgerSettings, clock: Clock | None = None) -> tuple[SqlLedger, Faults]:
     """The real ledger on a real file, with faults that the test switches on."""
     faults = Faults()
-    file, write, read = open_files(settings)
-    write.dispose()
-    faults.install(write)
-    return SqlLedger(settings, clock or SystemClock(), file, write, read), faults
+    database = SqliteDatabase(settings)
+    database.write_engine.dispose()
+    faults.install(database.write_engine)
+    return SqlLedger(settings, clock or SystemClock(), database), faults
+
+
+def list_events(path: Path, cancellation_id: str = "") -> list[Event]:
+    """The events of one cancellation or of all, oldest first."""
+    return [each for each in read_events(path) if cancellation_id in ("", each.cancellation_id)]
+
+
+def list_denials(path: Path) -> list[Denial]:
+    """Denied cancels, newest first."""
+    return list(read_denials(path))[::-1]
+
+
+def read_cancellations(path: Path) -> tuple[Cancellation, ...]:
+    """Cancellations, newest first."""
+    with open_snapshot(path) as (connection, _):
+        return queries.page(connection, HistoryFilter(), 100, "").cancellations

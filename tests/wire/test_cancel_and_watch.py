@@ -9,12 +9,12 @@ from typing import Any
 import grpc
 import pytest
 
-from eksgateway.ledger.listing import list_events
 from eksgateway.v1 import cancellation_pb2 as cpb
 from eksgateway.v1 import cancellation_service_pb2 as history_pb
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
 from support.gateway import WHERE, Running, details, info, running, until
+from support.ledger import list_events
 from support.simulator import SimulatedEks
 from support.wire import IDS, Gate, hooked
 

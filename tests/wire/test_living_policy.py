@@ -15,7 +15,7 @@ import grpc
 import yaml
 
 from eksgateway.ledger.codec import decode
-from eksgateway.ledger.listing import list_events, read_denials
+from eksgateway.ledger.listing import read_denials, read_events
 from eksgateway.model import Intent
 from support.gateway import POLICY_DATA, Running, until
 from support.hanging import hanging
@@ -65,7 +65,7 @@ async def test_saved_policy_data_is_in_force_within_seconds(gateway: Running, ek
     assert (await refused(gateway.cancel("staging-2", second))).reason == "POLICY_DENIED"
     assert len({old, new}) == 2
     ledger = gateway.path / "ledger.db"
-    recorded = [decode(Intent, each.body).decision for each in list_events(ledger) if each.kind == "intent"]
+    recorded = [decode(Intent, each.body).decision for each in read_events(ledger) if each.kind == "intent"]
     assert [each.policy_revision for each in recorded] == [old]
     await until(lambda: bool(list(read_denials(ledger))))
     assert [each.decision.policy_revision for each in read_denials(ledger)] == [new]

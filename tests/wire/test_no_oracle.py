@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from eksgateway.ledger.listing import list_denials
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
 from support.gateway import ACCOUNT, REGION, Running, running, until
+from support.ledger import list_denials
 from support.simulator import SimulatedEks
 from support.wire import PRODUCTION, recorded, refused
 

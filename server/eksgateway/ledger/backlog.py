@@ -8,9 +8,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from eksgateway.clock import Clock
+from eksgateway.ledger.database import OperationRejected, StorageError
 from eksgateway.ledger.hash_chain import Checkpoint
 from eksgateway.ledger.store import Transaction
-from eksgateway.ledger.write_operations import OperationRejected, StorageError
 from eksgateway.logs import Log
 
 log = Log(__name__)

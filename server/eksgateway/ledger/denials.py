@@ -14,7 +14,7 @@ from itertools import islice
 from eksgateway.clock import Clock
 from eksgateway.ledger.backlog import RETRY_S
 from eksgateway.ledger.codec import encode
-from eksgateway.ledger.write_operations import OperationRejected, StorageError
+from eksgateway.ledger.database import OperationRejected, StorageError
 from eksgateway.logs import Log
 from eksgateway.model import Denial
 

@@ -6,28 +6,25 @@ import asyncio
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from typing import Final, TypeVar
+from typing import TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from eksgateway.blocking import DaemonThreads
-from eksgateway.ledger.sqlite import LedgerError, explain
-from eksgateway.ledger.write_operations import StorageError
+from eksgateway.ledger.database import READ_CONNECTIONS, Database, LedgerError, StorageError
 
 T = TypeVar("T")
 
-THREADS: Final = 4
 
-
-class Reader:
+class QueryPool:
     """Runs queries within a deadline; at most ``limit`` run or wait for a thread."""
 
-    def __init__(self, engine: Engine, limit: int) -> None:
-        self._engine = engine
+    def __init__(self, database: Database, limit: int) -> None:
+        self._database = database
         self._limit = limit
         self._unfinished = 0
-        self._free = asyncio.Semaphore(THREADS)
+        self._free = asyncio.Semaphore(READ_CONNECTIONS)
         self._threads = DaemonThreads("ledger-reader")
         self._closed = False
 
@@ -51,10 +48,10 @@ class Reader:
         except TimeoutError as exc:
             raise StorageError(f"not read within {timeout_s:g} s") from exc
         except (SQLAlchemyError, LedgerError) as exc:
-            raise StorageError(explain(exc)) from exc
+            raise StorageError(self._database.explain(exc)) from exc
 
     def _run(self, query: Callable[[Connection], T]) -> T:
-        with self._engine.begin() as connection:
+        with self._database.read_engine.begin() as connection:
             return query(connection)
 
     def _leave(self) -> None:

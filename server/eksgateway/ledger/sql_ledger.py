@@ -8,22 +8,20 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
 from eksgateway import errors
 from eksgateway.blocking import run_blocking
 from eksgateway.clock import Clock
 from eksgateway.ledger import queries, store
 from eksgateway.ledger.backlog import Backlog, Debt
+from eksgateway.ledger.database import Database, LedgerError, StorageError
 from eksgateway.ledger.denials import DenialLog
-from eksgateway.ledger.files import LedgerFile
 from eksgateway.ledger.hash_chain import Checkpoint
-from eksgateway.ledger.opening import Upkeep, close_files, open_files
 from eksgateway.ledger.protocol import CancellationSummary, HistoryFilter, HistoryPage
-from eksgateway.ledger.reader import Reader
-from eksgateway.ledger.sqlite import LedgerError
+from eksgateway.ledger.reader import QueryPool
+from eksgateway.ledger.sqlite.database import SqliteDatabase
 from eksgateway.ledger.store import Transaction
-from eksgateway.ledger.write_operations import StorageError
 from eksgateway.ledger.writer import Writer
 from eksgateway.logs import Log
 from eksgateway.model import (
@@ -48,8 +46,8 @@ _UNWRITTEN = 32  # observations kept for an update while the ledger cannot be wr
 
 async def open_ledger(settings: LedgerSettings, clock: Clock) -> SqlLedger:
     """The ledger, migrated and proved to be whole, readable and writable. Raises LedgerError."""
-    file, write, read = await run_blocking(open_files, settings)
-    ledger = SqlLedger(settings, clock, file, write, read)
+    database = await run_blocking(SqliteDatabase, settings)
+    ledger = SqlLedger(settings, clock, database)
     try:
         await ledger.check()
     except errors.LedgerUnavailable as exc:
@@ -61,17 +59,14 @@ async def open_ledger(settings: LedgerSettings, clock: Clock) -> SqlLedger:
 class SqlLedger:
     """Implements ``protocol.Ledger``; made by ``open_ledger``, ended by ``close``."""
 
-    def __init__(
-        self, settings: LedgerSettings, clock: Clock, file: LedgerFile, write: Engine, read: Engine
-    ) -> None:
+    def __init__(self, settings: LedgerSettings, clock: Clock, database: Database) -> None:
         self._timeout_s = settings.commit_timeout_s
         self._owed_at_most = settings.queue
         self._keep_denials = settings.keep_denials
         self._clock = clock
-        self._file = file
-        self._engines = (write, read)
-        self._writer = Writer(write, clock.now, settings.queue, Upkeep(file))
-        self._reader = Reader(read, settings.queue)
+        self._database = database
+        self._writer = Writer(database, clock.now, settings.queue)
+        self._reader = QueryPool(database, settings.queue)
         self._backlog = Backlog(self._write_debt, clock)
         self._unwritten: dict[UpdateRef, tuple[Observation, ...]] = {}
         self._denials = DenialLog(self._write_denials, settings.denials, clock)
@@ -88,7 +83,7 @@ class SqlLedger:
                 raise StorageError("too many earlier records wait to be written")
             operation = self._writer.submit(work)
             try:
-                return await self._writer.result(operation, self._timeout_s)
+                return await self._writer.wait(operation, self._timeout_s)
             except (StorageError, asyncio.CancelledError):
                 # Nothing will be sent now, so an intent that is committed all the same is closed.
                 if operation.begun:
@@ -181,13 +176,13 @@ class SqlLedger:
         if not ended:  # it may still commit: the lock stays, until this process ends
             log.error("ledger.writer_hangs")
             return
-        await run_blocking(close_files, self._file, *self._engines)
+        await run_blocking(self._database.close)
 
     async def _read(self, query: Callable[[Connection], T]) -> T:
         return await self._reader.read(query, self._timeout_s)
 
     async def _write(self, work: Callable[[Transaction], T]) -> T:
-        return await self._writer.result(self._writer.submit(work), self._timeout_s)
+        return await self._writer.wait(self._writer.submit(work), self._timeout_s)
 
     async def _write_debt(self, debt: Debt) -> None:
         head = await self._write(debt)
@@ -198,7 +193,7 @@ class SqlLedger:
         # Without a deadline, because a batch that was given up might be written twice; while the
         # writer hangs, ``check`` says so.
         work = partial(store.add_denials, bodies=bodies, lost=lost)
-        await self._writer.result(self._writer.submit(work), None)
+        await self._writer.wait(self._writer.submit(work), None)
         try:
             begun = False
             while await self._write(partial(store.drop_oldest_denials, keep=self._keep_denials, begun=begun)):

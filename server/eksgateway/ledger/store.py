@@ -13,11 +13,11 @@ from sqlalchemy.exc import IntegrityError
 from eksgateway import errors
 from eksgateway.ledger import queries
 from eksgateway.ledger.codec import encode, format_time
+from eksgateway.ledger.database import Database
 from eksgateway.ledger.hash_chain import Checkpoint, Event, EventKind, link
 from eksgateway.ledger.projection import CancellationRecord, DenialsLost, fold
 from eksgateway.ledger.protocol import CancellationSummary
 from eksgateway.ledger.schema import cancellations, decisions, events, probe
-from eksgateway.ledger.sqlite import driver
 from eksgateway.model import Cancellation, Intent, Observation, Outcome, Phase, UpdateRef
 
 # Built once: building a statement costs more than running it.
@@ -38,7 +38,8 @@ class TransactionLost(Exception):
 class Transaction:
     """A transaction that holds the write lock, and the chain's head in it."""
 
-    def __init__(self, connection: Connection, now: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, connection: Connection, now: Callable[[], datetime]) -> None:
+        self.database = database
         self.connection = connection
         self.head = queries.head(connection)
         self._now = now
@@ -55,7 +56,7 @@ class Transaction:
             yield
         except BaseException as exc:
             self.head = head
-            if not driver(self.connection).in_transaction:
+            if not self.database.in_transaction(self.connection):
                 raise TransactionLost from exc
             self.connection.exec_driver_sql("ROLLBACK TO SAVEPOINT operation")
             self.connection.exec_driver_sql("RELEASE SAVEPOINT operation")

@@ -1,4 +1,4 @@
-"""One piece of work for the ledger's writer, and the ways in which it fails."""
+"""Operations of the ledger's writer, and how a transaction of several fails."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
-from eksgateway.ledger.sqlite import explain, fails_every_write
+from eksgateway.ledger.database import OperationRejected, StorageError
 from eksgateway.ledger.store import Transaction, TransactionLost
 from eksgateway.logs import Log
 
@@ -18,16 +18,8 @@ log = Log(__name__)
 T = TypeVar("T")
 
 
-class StorageError(Exception):
-    """The database did not do it in time, or at all; the text is for the log."""
-
-
-class OperationRejected(StorageError):
-    """The database works, and refuses this one operation."""
-
-
 class WriteOperation(Generic[T]):
-    """One piece of work for the writer. ``begun`` is whether it may have been committed."""
+    """Work for the writer. ``begun``: it may be, or have been, committed. ``abandoned``: no caller waits."""
 
     def __init__(self, work: Callable[[Transaction], T], done: asyncio.Future[None]) -> None:
         self.work = work
@@ -40,19 +32,19 @@ class WriteOperation(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class CommitFailure:
-    """Why a transaction failed; ``fails_all`` where it is the whole database that failed."""
+    """Why a transaction failed, and whether every other write would fail too (``fails_all``)."""
 
     reason: str
     slow: bool
     fails_all: bool
 
     def error(self) -> StorageError:
-        fails_all = self.slow or self.fails_all
-        return StorageError(self.reason) if fails_all else OperationRejected(self.reason)
+        return (StorageError if self.slow or self.fails_all else OperationRejected)(self.reason)
 
 
 def perform(transaction: Transaction, batch: list[WriteOperation[Any]]) -> None:
-    """Run every operation in a savepoint of its own. Raises what ends the transaction."""
+    """Run each operation in a savepoint of its own. Raises errors that end the transaction."""
+    database = transaction.database
     for operation in batch:
         try:
             with transaction.savepoint():
@@ -60,16 +52,17 @@ def perform(transaction: Transaction, batch: list[WriteOperation[Any]]) -> None:
         except TransactionLost:
             raise
         except DBAPIError as exc:
-            if fails_every_write(exc):
+            if database.fails_every_write(exc):
                 raise
-            log.warning("ledger.write_refused", reason=explain(exc))
-            operation.error = OperationRejected(explain(exc))
+            reason = database.explain(exc)
+            log.warning("ledger.write_refused", reason=reason)
+            operation.error = OperationRejected(reason)
         except Exception as exc:  # noqa: BLE001 (its caller gets it; the others go on)
             operation.error = exc
 
 
 def resolve(batch: list[WriteOperation[Any]]) -> None:
-    """Wake those that wait for these operations; called on their event loop."""
+    """Wake the callers of these operations. Runs on their event loop."""
     for operation in batch:
         if not operation.done.done():
             operation.done.set_result(None)

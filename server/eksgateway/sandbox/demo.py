@@ -14,7 +14,7 @@ import grpc
 
 from eksgateway.client import Knowledge
 from eksgateway.client.error_report import ErrorReport, phase_name
-from eksgateway.ledger.listing import list_denials
+from eksgateway.ledger.listing import read_denials
 from eksgateway.ledger.verify import verify
 from eksgateway.model import Denial
 from eksgateway.sandbox.demo_client import Client
@@ -158,7 +158,7 @@ async def _history(stage: Stage) -> None:
     """What was denied and what was sent; the batch of denials is written a moment after the calls."""
     screen, ledger = stage.screen, stage.sandbox.folder.ledger
     denials = await _until(lambda: _denials(ledger), lambda found: len(found) >= 3)
-    for denial in reversed(denials):
+    for denial in denials:
         cluster = denial.request.ref.cluster.name
         screen.detail(f"{_who(denial.caller.id):<8}  {cluster}  denied: {' '.join(denial.decision.reasons)}")
     screen.call("oncall", "ListCancellations")
@@ -219,7 +219,7 @@ async def _until(look: Callable[[], Awaitable[T]], good: Callable[[T], bool]) ->
 
 
 async def _denials(ledger: Path) -> list[Denial]:
-    return list_denials(ledger)
+    return list(read_denials(ledger))
 
 
 def _expect(holds: bool, otherwise: str) -> None:

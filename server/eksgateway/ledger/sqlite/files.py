@@ -1,9 +1,9 @@
-"""The ledger's files on the disk: which ones they are, that one process has them, and that they are whole.
+"""The ledger's files: owned by one process, and unchanged by others while it runs.
 
     ledger.db        the database; its inode carries the lock that counts
-    ledger.db-wal    SQLite's: the newest commits, as long as a gateway runs
-    ledger.db.lock   an empty file with a lock, for gateways up to 0.1.0, which look at nothing else
-    ledger.db.head   the checkpoint of the newest event: what a start has to find in the database
+    ledger.db-wal    SQLite's: the newest commits, while a gateway runs
+    ledger.db.lock   an empty file with a lock, for gateways up to 0.1.0, which check nothing else
+    ledger.db.head   the checkpoint of the newest event, which a start must find in the database
 
 A path that is a symbolic link is resolved once, so that all of them lie beside the database itself.
 """
@@ -15,31 +15,34 @@ import os
 import struct
 import sys
 from pathlib import Path
+from typing import Final
 
+from eksgateway.ledger.database import LedgerError
 from eksgateway.ledger.hash_chain import Checkpoint
-from eksgateway.ledger.migrate import EMPTY, create
-from eksgateway.ledger.sqlite import WAL_LIMIT, LedgerError, WalShrunk
+from eksgateway.ledger.migrate import EMPTY
+from eksgateway.ledger.sqlite.create import create_ledger
+from eksgateway.ledger.sqlite.engine import WAL_LIMIT, WalShrunk
 from eksgateway.logs import Log
 
 log = Log(__name__)
 
-# A byte that SQLite locks for nothing: its own lie at 1 GB, and a lock may lie behind a file's end.
-_LOCK_BYTE = 1 << 62
-_USER_VERSION = 60  # where SQLite's header has it, in four bytes (sqlite.org/fileformat2.html)
-_IN_USE = (
+# A byte that SQLite never locks: its own are at 1 GB. A lock may lie behind a file's end.
+_LOCK_BYTE: Final = 1 << 62
+_USER_VERSION: Final = 60  # offset of the four bytes in SQLite's header (sqlite.org/fileformat2.html)
+_IN_USE: Final = (
     "{path}: another gateway process uses this ledger: end that one, or give this one a `ledger.path` of its"
     " own"
 )
 
 
 def beside(path: Path, suffix: str) -> Path:
-    """The file of this suffix that belongs to a ledger, wherever a link to the ledger lies."""
+    """The ledger's file with this suffix, which lies beside the database and not beside a link to it."""
     real = Path(os.path.realpath(path))
     return real.with_name(real.name + suffix)
 
 
 def wal_bytes(path: Path) -> int:
-    """The size of the -wal file; 0 where there is none. An empty one holds as much as none."""
+    """The size of the -wal file; 0 where there is none."""
     try:
         return beside(path, "-wal").stat().st_size
     except OSError:
@@ -47,7 +50,7 @@ def wal_bytes(path: Path) -> int:
 
 
 def read_head(path: Path) -> Checkpoint | None:
-    """The newest event that a gateway has noted beside its ledger. Raises LedgerError for another text."""
+    """The newest event, as the gateway noted it beside its ledger. Raises LedgerError for an invalid note."""
     head = beside(path, ".head")
     try:
         text = head.read_text("ascii").strip("\0\n ")
@@ -62,26 +65,26 @@ def read_head(path: Path) -> Checkpoint | None:
 
 
 class LedgerFile:
-    """The database file, held by one process at a time. ``path`` is the resolved one.
+    """The database file, locked by this process. ``given`` is the configured path, ``path`` the resolved one.
 
-    ``known`` is the newest event noted beside it, ``had_wal`` whether commits were in its -wal file when it
-    was opened, and ``user_version`` what the main file alone had: ``completeness`` judges the ledger by them.
+    ``noted_head``, ``had_wal`` (whether the -wal file held commits) and ``user_version`` (of the main file
+    alone) are as this process found them. ``completeness`` judges the ledger by them.
     """
 
     def __init__(self, path: Path) -> None:
-        """Locks the ledger, and makes a new one where there never was one. Raises LedgerError."""
+        """Lock the ledger, and create one where there never was one. Raises LedgerError."""
         self.given = path
         self.path = _resolve(path)
         self._wal = beside(self.path, "-wal")
-        self._opened: dict[Path, os.stat_result] = {}  # each file as this process left it
+        self._last_stat: dict[Path, os.stat_result] = {}  # each file as this process left it
         self._descriptors: list[int] = []
         try:
             self._take_lock_file()
-            self.known = read_head(path)
+            self.noted_head = read_head(path)
             self.had_wal = wal_bytes(path) > 0
             if not self.path.exists():
                 self._create()
-            self._take_database()
+            self._lock_database()
             self._head = _open(beside(self.path, ".head"), "the newest event cannot be noted")
             self._descriptors.append(self._head)
         except BaseException:
@@ -89,16 +92,14 @@ class LedgerFile:
             raise
 
     @property
-    def held(self) -> bool:
-        """Whether this process has the ledger."""
+    def is_locked(self) -> bool:
+        """Whether this process still owns the ledger."""
         return bool(self._descriptors)
 
     def check(self) -> None:
-        """Raises LedgerError when the files are no longer those that were opened: what is written into
-        a file that was removed is lost.
-        """
+        """Raises LedgerError if a file was removed, replaced or cut: a write into it would be lost."""
         self._check(self.given, self.path, "put it back and restart")
-        if self._wal in self._opened:
+        if self._wal in self._last_stat:
             self._check(
                 self._wal,
                 self._wal,
@@ -107,55 +108,55 @@ class LedgerFile:
             )
 
     def _check(self, path: Path, opened: Path, advice: str) -> None:
-        left = self._opened[opened]
-        found = _stat(path)
-        if found is None or not os.path.samestat(found, left):
+        last = self._last_stat[opened]
+        now = _stat(path)
+        if now is None or not os.path.samestat(now, last):
             raise LedgerError(f"{path}: the file was removed or replaced: {advice}")
-        if found.st_size < left.st_size:
+        if now.st_size < last.st_size:
             text = (
                 f"{path}: the file was cut while this gateway used it, so events may be lost: end the"
                 " gateway, and restore the ledger from a backup"
             )
             if opened == self._wal:
-                raise WalShrunk(text, lambda: self._opened.update({opened: found}))
+                raise WalShrunk(text, lambda: self._last_stat.update({opened: now}))
             raise LedgerError(text)
 
-    def committed(self) -> int:
-        """Note the files as a commit of this process has left them; the -wal file's size in bytes.
+    def remember_sizes(self) -> int:
+        """Remember the files as a commit has left them; the -wal file's size in bytes.
 
-        SQLite never shortens the main file here, and the -wal file to its limit only.
+        SQLite never shortens the main file here, and the -wal file only to its limit.
         """
         for path, least in ((self.path, sys.maxsize), (self._wal, WAL_LIMIT)):
-            found, left = _stat(path), self._opened.get(path)
-            if found is None or (left is not None and not os.path.samestat(found, left)):
-                continue  # ``check`` finds it
-            if left is None or found.st_size >= min(left.st_size, least):
-                self._opened[path] = found
-        return self._opened[self._wal].st_size if self._wal in self._opened else 0
+            now, last = _stat(path), self._last_stat.get(path)
+            if now is None or (last is not None and not os.path.samestat(now, last)):
+                continue  # the next ``check`` fails
+            if last is None or now.st_size >= min(last.st_size, least):
+                self._last_stat[path] = now
+        return self._last_stat[self._wal].st_size if self._wal in self._last_stat else 0
 
-    def was_cut(self) -> bool:
-        """Whether one of the files is shorter than a commit of this process has left it."""
-        found = [(_stat(path), left) for path, left in self._opened.items()]
-        return any(now is not None and now.st_size < left.st_size for now, left in found)
+    def is_cut(self) -> bool:
+        """Whether a file is shorter than this process left it."""
+        stats = [(_stat(path), last) for path, last in self._last_stat.items()]
+        return any(now is not None and now.st_size < last.st_size for now, last in stats)
 
-    def begin_notes(self, head: Checkpoint) -> None:
-        """Replace what was noted before this process."""
+    def replace_head(self, head: Checkpoint) -> None:
+        """Replace the note of an earlier process. Raises LedgerError."""
         try:
             os.ftruncate(self._head, 0)
         except OSError as exc:
             raise LedgerError(f"{beside(self.path, '.head')}: cannot be written: {exc.strerror}") from exc
-        self.note(head)
+        self.note_head(head)
 
-    def note(self, head: Checkpoint) -> None:
-        """Note the newest event beside the ledger. It is durable already, and a failure here is logged."""
+    def note_head(self, head: Checkpoint) -> None:
+        """Note the newest event. The event itself is durable already, so a failure is only logged."""
         try:
             os.pwrite(self._head, f"{head}\n".encode("ascii"), 0)
         except OSError as exc:
             log.warning("ledger.head_not_noted", seq=head.seq, detail=exc.strerror)
 
     def release(self) -> None:
-        """Give the ledger up. Every SQLite connection of this process to it must be closed before: closing
-        a descriptor of the database drops the locks that SQLite has on it.
+        """Unlock the ledger. Close this process's SQLite connections first: closing any descriptor of the
+        database drops the locks that SQLite has on it.
         """
         for descriptor in self._descriptors:
             os.close(descriptor)
@@ -170,31 +171,32 @@ class LedgerFile:
             raise LedgerError(_IN_USE.format(path=self.given)) from exc
 
     def _create(self) -> None:
-        left = f"it had {self.known.seq} events" if self.known else "its -wal file is still there"
-        if self.known is not None or self.had_wal:
-            witness = beside(self.path, ".head") if self.known else self._wal
+        noted = self.noted_head
+        if noted is not None or self.had_wal:
+            left = f"it had {noted.seq} events" if noted else "its -wal file is still there"
+            witness = beside(self.path, ".head") if noted else self._wal
             raise LedgerError(
                 f"{self.given}: the ledger is gone, and {left}. Put it back, or restore it from a backup; to"
                 f" begin a new one, remove {witness}"
             )
-        create(self.path)
+        create_ledger(self.path)
 
-    def _take_database(self) -> None:
-        """Lock the database by its inode, whatever path, link or mount leads to it.
+    def _lock_database(self) -> None:
+        """Lock the database's inode, so that every path, link and mount leads to the same lock.
 
-        The lock is one of the open file description (fcntl F_OFD_SETLK): SQLite's own locks, which are the
-        process's, do not touch it, nor it them.
+        The lock belongs to the open file description (fcntl F_OFD_SETLK). SQLite's locks belong to the
+        process; neither kind affects the other.
         """
         database = _open(
             self.path, "the ledger must be a file that this process can read and write", new=False
         )
-        if sys.platform == "linux":  # elsewhere the lock file has to do
+        if sys.platform == "linux":  # elsewhere only the lock file protects
             wanted = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, _LOCK_BYTE, 1, 0)
             try:
                 fcntl.fcntl(database, fcntl.F_OFD_SETLK, wanted)
             except BlockingIOError as exc:
-                # The descriptor stays open: if it is this very process that has the ledger open, closing it
-                # would drop SQLite's locks. The process is about to end.
+                # The descriptor stays open. If this very process has the ledger open, closing it would drop
+                # SQLite's locks.
                 raise LedgerError(_IN_USE.format(path=self.given)) from exc
             except OSError as exc:
                 os.close(database)
@@ -202,14 +204,14 @@ class LedgerFile:
                     f"{self.given}: the file cannot be locked ({exc.strerror}): use a local disk"
                 ) from exc
         self._descriptors.append(database)
-        self._opened[self.path] = os.fstat(database)
+        self._last_stat[self.path] = os.fstat(database)
         self.user_version = int.from_bytes(os.pread(database, 4, _USER_VERSION))
-        # Before SQLite sees it: beside an empty file it deletes the -wal, which may hold the only copy.
+        # Before SQLite opens it: beside an empty file SQLite deletes the -wal file, perhaps the only copy.
         require_content(self.path, self.given)
 
 
 def require_content(path: Path, shown: Path) -> None:
-    """Raises LedgerError for a file of no bytes."""
+    """Raises LedgerError for an empty file."""
     if path.stat().st_size == 0:
         raise LedgerError(f"{shown}: {EMPTY}")
 

@@ -1,4 +1,4 @@
-"""Copies a ledger into one file, also while a gateway writes it; and proves the copy."""
+"""Copies a ledger into one file, also while a gateway writes it, and verifies the copy."""
 
 from __future__ import annotations
 
@@ -7,20 +7,26 @@ import sqlite3
 import tempfile
 from contextlib import closing
 from pathlib import Path
+from typing import Final
 
-from eksgateway.ledger.completeness import UsageMark, write_mark
-from eksgateway.ledger.files import beside
+from eksgateway.ledger.database import LedgerError
 from eksgateway.ledger.inspection import open_snapshot
-from eksgateway.ledger.migrate import sync_folder
-from eksgateway.ledger.sqlite import LedgerError, driver, explain
+from eksgateway.ledger.sqlite.completeness import UsageMark, write_mark
+from eksgateway.ledger.sqlite.create import sync_folder
+from eksgateway.ledger.sqlite.engine import raw_connection
+from eksgateway.ledger.sqlite.errors import explain
+from eksgateway.ledger.sqlite.files import beside
 from eksgateway.ledger.verify import VerifyReport, verify
+
+_SIBLINGS: Final = ("-wal", "-shm", "-journal")
+_RESERVED: Final = (*_SIBLINGS, ".head", ".lock", ".new")  # suffixes of a ledger's own files
 
 
 def back_up(path: Path, copy: Path) -> VerifyReport:
     """Copy a ledger as it is now to a new file, with SQLite's online backup, and verify the copy.
 
-    The copy appears under its name when it is complete and on the disk. Raises LedgerError, and then
-    leaves nothing behind.
+    The copy gets its name when it is complete and on the disk. After an error (LedgerError) nothing is
+    left behind.
     """
     _require_free(path, copy)
     try:
@@ -44,18 +50,14 @@ def back_up(path: Path, copy: Path) -> VerifyReport:
     return report
 
 
-_SIBLINGS = ("-wal", "-shm", "-journal")
-_TAKEN = (*_SIBLINGS, ".head", ".lock", ".new")  # names beside a ledger that are its own, or its creation's
-
-
 def _require_free(path: Path, copy: Path) -> None:
-    if Path(os.path.realpath(copy)) in [beside(path, suffix) for suffix in _TAKEN]:
+    if Path(os.path.realpath(copy)) in [beside(path, suffix) for suffix in _RESERVED]:
         raise LedgerError(f"{copy}: is a name that the ledger uses itself: choose another one")
     if copy.is_dir():
         raise LedgerError(f"{copy}: is a folder: name a new file in it")
     if not copy.parent.is_dir():
         raise LedgerError(f"{copy}: {copy.parent} is not a folder: create it, or name a file elsewhere")
-    # SQLite would take a -wal or -journal file that lies there for the copy's own.
+    # SQLite would use a -wal or -journal file of that name as the copy's own.
     for each in (copy, *(copy.with_name(copy.name + suffix) for suffix in _SIBLINGS)):
         if os.path.lexists(each):
             raise LedgerError(f"{each}: is there already, and is not overwritten: name a new file")
@@ -68,8 +70,8 @@ def _copy(path: Path, part: Path, copy: Path) -> None:
         try:
             with closing(sqlite3.connect(part, isolation_level=None)) as target:
                 target.execute("PRAGMA temp_store=MEMORY")
-                driver(connection).backup(target)
-                # One file, which can be read where nothing can be written.
+                raw_connection(connection).backup(target)
+                # Without WAL the copy is one file, and is readable on a read-only mount.
                 target.execute("PRAGMA journal_mode=DELETE").fetchall()
                 write_mark(target, UsageMark.BACKUP)
         except sqlite3.Error as exc:
@@ -77,10 +79,10 @@ def _copy(path: Path, part: Path, copy: Path) -> None:
 
 
 def _publish(part: Path, copy: Path) -> None:
-    """Give the copy its name, durably, unless that was taken meanwhile."""
+    """Rename the copy, durably, and never over an existing file."""
     try:
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
         _rename_to_new(part, copy)
         sync_folder(copy.parent)
     except FileExistsError as exc:
@@ -91,7 +93,7 @@ def _publish(part: Path, copy: Path) -> None:
 
 def _rename_to_new(part: Path, copy: Path) -> None:
     try:
-        os.link(part, copy)  # in contrast to a rename it never overwrites
+        os.link(part, copy)  # unlike a rename, it never overwrites
     except FileExistsError:
         raise
     except OSError:  # a file system without hard links

@@ -1,0 +1,47 @@
+"""Creates the file of a new ledger."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from eksgateway.ledger.database import LedgerError
+from eksgateway.ledger.migrate import upgrade
+from eksgateway.ledger.sqlite.engine import open_engine
+from eksgateway.ledger.sqlite.errors import explain
+
+
+def create_ledger(path: Path) -> None:
+    """Create an empty ledger under another name and rename it, so that it exists as a whole or not at all.
+
+    A file at a ledger's path that has no tables has therefore lost them. Raises LedgerError.
+    """
+    unfinished = path.with_name(path.name + ".new")
+    try:
+        for old in (unfinished, unfinished.with_name(unfinished.name + "-wal")):
+            old.unlink(missing_ok=True)
+        os.close(os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        engine = open_engine(unfinished, "write", timeout_s=3.0)
+        try:
+            upgrade(engine)
+        finally:
+            engine.dispose()  # closing the last connection copies all into the main file
+        unfinished.rename(path)
+        sync_folder(path.parent)
+    except OSError as exc:
+        raise LedgerError(
+            f"{path}: {exc.strerror}: the ledger must be a file that this process can read and write"
+        ) from exc
+    except SQLAlchemyError as exc:
+        raise LedgerError(f"{path}: {explain(exc)}") from exc
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,147 @@
+"""A gateway's own SQLite database: checks at its start, upkeep after each commit, and its end."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from sqlalchemy import Connection
+
+from eksgateway.ledger import queries
+from eksgateway.ledger.database import READ_CONNECTIONS, LedgerError
+from eksgateway.ledger.hash_chain import Checkpoint
+from eksgateway.ledger.migrate import NotMigrated, migrate
+from eksgateway.ledger.sqlite import errors
+from eksgateway.ledger.sqlite.completeness import UsageMark, find_missing_events, read_mark, write_mark
+from eksgateway.ledger.sqlite.engine import (
+    WAL_LIMIT,
+    flush_wal,
+    open_connections,
+    open_engine,
+    raw_connection,
+    restart_wal,
+)
+from eksgateway.ledger.sqlite.files import LedgerFile, beside
+from eksgateway.ledger.verify import verify
+from eksgateway.logs import Log
+from eksgateway.settings import LedgerSettings
+
+log = Log(__name__)
+
+_RESTART_PAUSE_S: Final = 1.0
+
+
+class SqliteDatabase:
+    """Implements ``ledger.database.Database``."""
+
+    explain = staticmethod(errors.explain)
+    fails_every_write = staticmethod(errors.fails_every_write)
+
+    def __init__(self, settings: LedgerSettings) -> None:
+        """Lock, check, migrate and open the ledger; create it where there never was one. Blocks.
+
+        Raises LedgerError.
+        """
+        self._file = file = LedgerFile(settings.path)
+        timeout_s = settings.commit_timeout_s
+        self.write_engine = open_engine(file.path, "write", timeout_s=timeout_s, before=file.check)
+        self.read_engine = open_engine(file.path, "read", timeout_s=timeout_s, connections=READ_CONNECTIONS)
+        self._noted_seq = -1
+        self._next_restart = 0.0
+        self._wal_grows = False
+        try:
+            _require_own_wal(file)
+            migrate(self.write_engine, file.given)
+            self._begin_use()
+            open_connections(self.write_engine, 1)
+            open_connections(self.read_engine, READ_CONNECTIONS)
+        except BaseException as exc:
+            self._release()
+            if isinstance(exc, errors.DATABASE_ERRORS):
+                raise LedgerError(f"{file.given}: {errors.explain(exc)}") from exc
+            raise
+
+    def _begin_use(self) -> None:
+        """Refuse a ledger that lacks events. Mark this one as in use, also in its main file."""
+        file = self._file
+        with self.write_engine.connect() as connection:
+            with connection.begin():
+                if missing := find_missing_events(
+                    connection, file.given, file.noted_head, has_wal=file.had_wal
+                ):
+                    raise LedgerError(f"{file.given}: {missing}")
+                restored, head = read_mark(connection) == UsageMark.BACKUP, queries.head(connection)
+                # Before the mark: a backup has fewer events than were noted of the ledger before it.
+                file.replace_head(head)
+                write_mark(raw_connection(connection), UsageMark.IN_USE)
+            # This copies the mark, and leaves the -wal file filled; ``completeness`` needs both.
+            flush_wal(raw_connection(connection))
+        file.remember_sizes()
+        if restored:
+            before = file.noted_head.seq if file.noted_head else None
+            log.warning("ledger.restored", seq=head.seq, before=before)
+
+    def in_transaction(self, connection: Connection) -> bool:
+        return raw_connection(connection).in_transaction
+
+    def after_commit(self, connection: Connection, head: Checkpoint) -> None:
+        """Note the newest event beside the ledger, and bound the -wal file."""
+        if head.seq != self._noted_seq:
+            self._file.note_head(head)
+            self._noted_seq = head.seq
+        wal_bytes = self._file.remember_sizes()
+        if wal_bytes > WAL_LIMIT and time.monotonic() >= self._next_restart:
+            self._restart_wal(connection, wal_bytes)
+
+    def _restart_wal(self, connection: Connection, wal_bytes: int) -> None:
+        prevented = not restart_wal(raw_connection(connection))
+        if prevented:  # an attempt waits, and delays the writes
+            self._next_restart = time.monotonic() + _RESTART_PAUSE_S
+        if prevented and not self._wal_grows:
+            log.warning(
+                "ledger.wal_grows",
+                bytes=wal_bytes,
+                hint="a program reads the ledger in one long transaction: end it, or copy the ledger first",
+            )
+        self._wal_grows = prevented
+
+    def close(self) -> None:
+        """Mark the ledger as closed and release it. Closing again does nothing."""
+        if not self._file.is_locked:
+            return
+        try:
+            if not self._file.is_cut():
+                with self.write_engine.connect() as connection:
+                    write_mark(raw_connection(connection), UsageMark.CLOSED)
+        except (LedgerError, *errors.DATABASE_ERRORS) as exc:
+            log.warning("ledger.not_marked_closed", reason=errors.explain(exc))
+        self._release()
+
+    def _release(self) -> None:
+        self.read_engine.dispose()
+        self.write_engine.dispose()  # closing the last connection copies all into the main file
+        self._file.release()
+
+
+def _require_own_wal(file: LedgerFile) -> None:
+    """Refuse a -wal file that belongs to another main file: SQLite would mix both, and damage the ledger.
+
+    A main file that has one but is not in use is a copy that was put beside the -wal file of an earlier
+    ledger. Or it is the ledger of a version up to 0.1.0, or of a start that was killed, and then sound.
+    """
+    if not file.had_wal or file.user_version == UsageMark.IN_USE:
+        return
+    try:
+        broken = verify(file.path).broken
+        fault = f"event {broken.seq}: {broken.what}" if broken else ""
+    except NotMigrated:
+        return
+    except LedgerError as exc:
+        fault = str(exc)
+    if fault:
+        wal, shm = beside(file.path, "-wal"), beside(file.path, "-shm")
+        raise LedgerError(
+            f"{file.given}: with its -wal file it is not sound ({fault}). If a backup was put in place beside"
+            f" the -wal file of an earlier ledger, move {wal} and {shm} away, and keep them: they may hold"
+            " newer events"
+        )
