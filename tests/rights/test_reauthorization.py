@@ -13,7 +13,8 @@ import pytest
 from eksgateway.errors import EksUnavailable, PolicyObligationUnknown, PolicyUnavailable, PolicyUndefined
 from eksgateway.model import Decision
 from eksgateway.policy.question import Question
-from eksgateway.rights.reauthorization import AT_ONCE, GOOD_FOR_S, PERIOD_S, SLOW_S
+from eksgateway.rights.asker import AT_ONCE, SLOW_S
+from eksgateway.rights.schedule import GOOD_FOR_S, PERIOD_S
 from eksgateway.watch.state import WatchState
 from support.clock import settle
 from support.logs import capture_logs

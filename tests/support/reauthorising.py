@@ -99,7 +99,7 @@ def a_ref(number: int = 1) -> UpdateRef:
 
 
 @dataclass
-class OpenWatch:
+class GuardedWatch:
     """A watch as its servicer sees it, whose client reads nothing unless the test does."""
 
     slot: Slot
@@ -130,7 +130,7 @@ class Stage:
         self.clock = FakeClock()
         self.policy = ScriptedPolicy()
         self.reads = ScriptedReads(self.clock)
-        self.watches: list[OpenWatch] = []
+        self.watches: list[GuardedWatch] = []
         self.reauthorization = Reauthorization(
             decisions=Decisions(self.policy, lambda _: None),
             policy=self.policy,
@@ -142,7 +142,7 @@ class Stage:
 
     def watch(
         self, who: str = "ann", number: int = 1, *, lasts: float | None = None, method: str = METHOD
-    ) -> OpenWatch:
+    ) -> GuardedWatch:
         """Begin a watch of update ``number``, after a yes by what is in force; ``lasts`` is how long the
         credentials are good for.
         """
@@ -156,8 +156,8 @@ class Stage:
         question = replace(question, facts=facts, update=Update("update-1", "InProgress", "VersionRollback"))
         return self.begin(ref, question, Decision(decision_id, True, policy_revision=self.policy.revision))
 
-    def begin(self, ref: UpdateRef, question: Question, decision: Decision) -> OpenWatch:
-        opened = OpenWatch(Slot(self.clock), decision.decision_id)
+    def begin(self, ref: UpdateRef, question: Question, decision: Decision) -> GuardedWatch:
+        opened = GuardedWatch(Slot(self.clock), decision.decision_id)
         opened.stack.enter_context(self.reauthorization.guard(ref, question, decision, opened.slot))
         self.watches.append(opened)
         return opened
@@ -174,5 +174,5 @@ class Stage:
         await self.clock.advance(1)
         assert self.clock.sleepers == 0
         names = {task.get_name() for task in asyncio.all_tasks()}
-        assert "reauthorise" not in names
+        assert "reauthorize" not in names
         await self.reauthorization.close()

@@ -1,4 +1,4 @@
-"""How many do something at the same time, where the slow must not keep the others waiting."""
+"""A limit on concurrent tasks that slow tasks do not use up."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ from collections.abc import Callable
 
 
 class ConcurrencyLimit:
-    """``count`` places. Who holds one for ``slow_s`` seconds goes on without it, and makes room."""
+    """At most ``count`` tasks at once. A task slower than ``slow_s`` goes on, but is not counted any more."""
 
     def __init__(self, count: int, slow_s: float) -> None:
         self._free = asyncio.Semaphore(count)
         self._slow_s = slow_s
 
-    async def take(self) -> Callable[[object], None]:
-        """Wait for a place; what is returned leaves it, when it is called with anything: it is for
-        ``Future.add_done_callback``.
+    async def acquire(self) -> Callable[[object], None]:
+        """Wait until a task may start; return the function to call at its end.
+
+        That function takes any argument, for ``Future.add_done_callback``.
         """
         await self._free.acquire()
-        held = True
+        counted = True
 
-        def leave(_: object) -> None:
-            nonlocal held
-            if held:
-                held = False
+        def release(_: object) -> None:
+            nonlocal counted
+            if counted:
+                counted = False
                 timer.cancel()
                 self._free.release()
 
-        timer = asyncio.get_running_loop().call_later(self._slow_s, leave, None)
-        return leave
+        timer = asyncio.get_running_loop().call_later(self._slow_s, release, None)
+        return release

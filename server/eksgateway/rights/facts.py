@@ -1,49 +1,31 @@
-"""What a question about an update is asked again with: shared reads, waited for only so long."""
+"""The facts with which the policy is asked again, read within a bounded time."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Final
 
 from eksgateway.eks.arn import verify_arn
-from eksgateway.eks.shared_reads import SeenUpdate
+from eksgateway.eks.shared_reads import SharedReads
 from eksgateway.errors import GatewayError
 from eksgateway.logs import Log
-from eksgateway.model import ClusterFacts, ClusterRef, Update, UpdateRef
+from eksgateway.model import ClusterFacts, Update, UpdateRef
 
 log = Log(__name__)
 
-_WHO = "reauthorise"  # one among the callers that take turns, however many watches are asked about
+_BUDGET_CALLER: Final = "reauthorization"  # all watches together take turns as one caller
 
 
-class Reads(Protocol):
-    """Where facts come from: ``eks.shared_reads.SharedReads``."""
-
-    async def cluster(self, ref: ClusterRef, max_age: float, caller: Hashable) -> ClusterFacts:
-        """DescribeCluster, at most ``max_age`` seconds old, by turns with what others ask for."""
-
-    async def update(self, ref: UpdateRef, max_age: float, caller: Hashable) -> SeenUpdate:
-        """DescribeUpdate, likewise."""
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What EKS said of an update and its cluster."""
-
-    cluster: ClusterFacts
-    update: Update
-
-
-async def read(reads: Reads, ref: UpdateRef, *, max_age: float, within: float) -> Facts | None:
-    """Facts that are at most ``max_age`` seconds old; None when they cannot be had ``within`` seconds."""
+async def read_facts(
+    reads: SharedReads, ref: UpdateRef, *, max_age: float, timeout_s: float
+) -> tuple[ClusterFacts, Update] | None:
+    """Return facts that are at most ``max_age`` seconds old; None after an error or ``timeout_s``."""
     try:
-        async with asyncio.timeout(within):
-            cluster = verify_arn(await reads.cluster(ref.cluster, max_age, _WHO), ref.cluster)
-            return Facts(cluster, (await reads.update(ref, max_age, _WHO)).update)
+        async with asyncio.timeout(timeout_s):
+            cluster = verify_arn(await reads.cluster(ref.cluster, max_age, _BUDGET_CALLER), ref.cluster)
+            return cluster, (await reads.update(ref, max_age, _BUDGET_CALLER)).update
     except (GatewayError, TimeoutError):
         return None
-    except Exception:  # a bug there must not keep the policy from being asked
+    except Exception:  # a bug here must not keep the policy from being asked
         log.exception("reauthorise.unexpected")
         return None

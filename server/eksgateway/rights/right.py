@@ -1,8 +1,26 @@
-"""What open watches go on by: a question that the policy answered with yes, shared by all that asked it."""
+"""The right by which open watches go on: a question that the policy allowed; pure.
+
+              a watch opens
+                    ▼
+    ┌──────────► allowed ── a change of the policy, or PERIOD_S ──► due ──► asking
+    │                                                                         │
+    ├── allow ◄───────────────────────────────────────────────────────────────┤
+    │                                                                         │
+    │   ended: Denied ◄── denial ─────────────────────────────────────────────┤
+    │                                                                         │
+    └── undecided: due again after RETRY_S ◄── no decision ───────────────────┘
+
+    In every state:
+      credentials expire ─────────────► that watch ends with CredentialsExpired
+      GOOD_FOR_S after the last allow ─► all end with the reason why there was no decision
+      a change of the policy ──────────► asked again; an answer under way may be the old policy's
+      the last watch ends ─────────────► the right is forgotten
+
+``schedule`` holds the times, ``asker`` asks, ``reauthorization`` drives both.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable
 from copy import copy
@@ -15,94 +33,93 @@ from eksgateway.policy.question import Question
 from eksgateway.watch.slot import Slot
 
 
-class Key(NamedTuple):
-    """What makes two questions equal; the facts are those of the update."""
+class RightKey(NamedTuple):
+    """Equal for watches that share a right."""
 
     caller: Caller  # without its expiry
     ref: UpdateRef
     method: str
 
     @classmethod
-    def of(cls, ref: UpdateRef, question: Question) -> Key:
+    def of(cls, ref: UpdateRef, question: Question) -> RightKey:
         return cls(replace(question.caller, expires_at=None), ref, question.method)
 
 
 @dataclass(slots=True, eq=False)
-class Stream:
-    """An open watch. Its credentials end at ``expires_at`` (POSIX time), and at ``until`` (monotonic) at
-    the latest, so that a wall clock that is set back prolongs nothing; infinite without an end.
-    When it is left, its right is given up with the last stream that goes on by it.
+class OpenWatch:
+    """A watch that goes on by a right, until it is left as a context.
+
+    Its credentials expire at ``expires_at`` (POSIX time), and at the latest at ``expires_mono``
+    (monotonic), so that a wall clock that is set back prolongs nothing; infinite without an expiry.
     """
 
     slot: Slot
     decision_id: str
     expires_at: float
-    until: float
+    expires_mono: float
     right: Right
-    give_up: Callable[[Right], None]
+    forget: Callable[[Right], None]
 
     def __enter__(self) -> None:
-        """It has begun already."""
+        pass
 
     def __exit__(self, *_: object) -> None:
-        self.right.streams.pop(self, None)
-        if not self.right.streams:
-            self.give_up(self.right)
+        self.right.watches.pop(self, None)
+        if not self.right.watches:
+            self.forget(self.right)
 
 
 @dataclass(slots=True, eq=False)
 class Right:
-    """A question, its last yes, and the streams that go on by it; over when there are none left.
+    """An allowed question and the watches that go on by it.
 
-    ``expires_at`` and ``until`` are no later than the earliest of its streams.
+    ``expires_at`` and ``expires_mono`` are no later than the earliest of its watches.
     """
 
-    key: Key
-    question: Question  # with the facts that it was asked with last
-    decided: float
-    due: float  # when to ask again; never while it is being asked
-    streams: dict[Stream, None] = field(default_factory=dict)
+    key: RightKey
+    question: Question  # with the facts it was last allowed with
+    allowed_at: float
+    due: float  # when to ask again; infinite while asking
+    watches: dict[OpenWatch, None] = field(default_factory=dict)  # an ordered set
     expires_at: float = math.inf
-    until: float = math.inf
-    asking: asyncio.Task[None] | None = None
-    failure: GatewayError | None = None  # why it could not be decided, since the last yes
+    expires_mono: float = math.inf
+    failure: GatewayError | None = None  # why the policy did not decide, since the last allow
 
-    def allowed(self, question: Question, when: float) -> None:
-        """Take note of a yes."""
-        self.question, self.decided, self.failure = question, when, None
+    def allow(self, question: Question, mono: float) -> None:
+        self.question, self.allowed_at, self.failure = question, mono, None
 
-    def join(self, stream: Stream) -> None:
-        self.streams[stream] = None
-        self.expires_at = min(self.expires_at, stream.expires_at)
-        self.until = min(self.until, stream.until)
+    def join(self, watch: OpenWatch) -> None:
+        self.watches[watch] = None
+        self.expires_at = min(self.expires_at, watch.expires_at)
+        self.expires_mono = min(self.expires_mono, watch.expires_mono)
 
-    def expire(self, now: float, mono: float) -> None:
-        """End the streams whose credentials have expired."""
-        if now < self.expires_at and mono < self.until:
+    def end_expired(self, now: float, mono: float) -> None:
+        """End the watches whose credentials have expired."""
+        if now < self.expires_at and mono < self.expires_mono:
             return
-        streams, self.streams = self.streams, {}
-        self.expires_at = self.until = math.inf
-        for stream in streams:
-            if now < stream.expires_at and mono < stream.until:
-                self.join(stream)
+        watches, self.watches = self.watches, {}
+        self.expires_at = self.expires_mono = math.inf
+        for watch in watches:
+            if now < watch.expires_at and mono < watch.expires_mono:
+                self.join(watch)
             else:
-                stream.slot.revoke(CredentialsExpired())
+                watch.slot.revoke(CredentialsExpired())
 
     def end(self, error: GatewayError) -> None:
-        """End every stream. A denial names to each the decision id that its caller knows."""
-        for stream in self.streams:
+        """End every watch. A denial carries to each the decision id that its caller knows."""
+        for watch in self.watches:
             own = copy(error)
             if isinstance(error, Denied):
-                own.metadata = error.metadata | {"decision_id": stream.decision_id}
-            stream.slot.revoke(own)
-        self.streams.clear()
+                own.metadata = error.metadata | {"decision_id": watch.decision_id}
+            watch.slot.revoke(own)
+        self.watches.clear()
 
     @property
-    def about(self) -> dict[str, object]:
-        """For the log; ``decision_id`` is the one that the policy was asked under."""
+    def log_values(self) -> dict[str, object]:
+        """For the log; ``decision_id`` is that of the last allow."""
         return {
             "caller": self.key.caller.id,
             "update": str(self.key.ref),
             "decision_id": self.question.decision_id,
-            "streams": len(self.streams),
+            "streams": len(self.watches),
         }

@@ -126,7 +126,7 @@ class Poller:
             await self._read()
         if self._known.given_up:
             return
-        observation = self._known.owed_observation()
+        observation = self._known.observation_to_record()
         if observation is not None:
             await self._record(observation)
         self._watchers.publish(self._known)

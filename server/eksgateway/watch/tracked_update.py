@@ -1,4 +1,4 @@
-"""What this process knows of one update, and what it owes the ledger; pure."""
+"""The known state of one update, and the records that the ledger is owed; pure."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class TrackedUpdate:
         self.given_up = version == self.version
 
     def confirm(self, version: int, known: CancellationSummary) -> None:
-        """Take over the ledger's answer to ``owed_observation`` at this version."""
+        """Take over the ledger's answer to ``observation_to_record`` at this version."""
         self._recorded_version = version
         if version == self.version:  # else a cancellation came meanwhile, and the ledger is asked again
             self._newest, self.pending = known.newest, known.pending
@@ -86,7 +86,7 @@ class TrackedUpdate:
         sighting = self.sighting
         return sighting is None or not sighting.is_timed or not sighting.update.final
 
-    def owed_observation(self) -> Observation | None:
+    def observation_to_record(self) -> Observation | None:
         """Return the answer of EKS to record now, also where only an outcome is to be learnt by it."""
         sighting, newest = self.sighting, self._newest
         if sighting is None or not sighting.is_timed:

@@ -1,0 +1,124 @@
+"""Asks the policy again about rights that are due, a few questions at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+from eksgateway.clock import Clock
+from eksgateway.decisions import Decisions
+from eksgateway.eks.shared_reads import SharedReads
+from eksgateway.errors import Denied, GatewayError, Internal
+from eksgateway.logs import Log
+from eksgateway.model import ClusterFacts, Update
+from eksgateway.rights.concurrency import ConcurrencyLimit
+from eksgateway.rights.facts import read_facts
+from eksgateway.rights.right import Right
+from eksgateway.rights.schedule import Schedule
+
+log = Log(__name__)
+
+AT_ONCE: Final = 32  # questions that wait for an answer of the policy,
+SLOW_S: Final = 0.25  # not counting those that have waited so long
+
+_Facts = tuple[ClusterFacts, Update]
+
+
+class Asker:
+    """Applies each answer: an allow or no decision to the schedule, a denial to the right's watches."""
+
+    def __init__(
+        self,
+        decisions: Decisions,
+        reads: SharedReads,
+        clock: Clock,
+        schedule: Schedule,
+        *,
+        facts_max_age: float,
+    ) -> None:
+        self._decisions = decisions
+        self._reads = reads
+        self._clock = clock
+        self._schedule = schedule
+        self._facts_max_age = facts_max_age
+        self._limit = ConcurrencyLimit(AT_ONCE, SLOW_S)
+        self._rounds: set[asyncio.Task[None]] = set()
+        self._questions: dict[Right, asyncio.Task[None]] = {}
+        self._logged_reason = ""
+
+    def ask(self, rights: list[Right], facts_timeout: float) -> None:
+        """Start asking about rights for one update.
+
+        An answer still under way may be the old policy's, and is cancelled.
+        """
+        for right in rights:
+            self.cancel(right)
+            right.due = math.inf
+        task = asyncio.create_task(self._ask_all(rights, facts_timeout))
+        self._rounds.add(task)
+        task.add_done_callback(self._rounds.discard)
+
+    def cancel(self, right: Right) -> None:
+        """Wait for no answer about this right any more."""
+        task = self._questions.pop(right, None)
+        if task is not None:
+            task.cancel()
+
+    def cancel_unasked(self) -> None:
+        """Ask no question that has not been asked yet: the caller asks all of them again."""
+        for task in self._rounds:
+            task.cancel()
+
+    async def close(self) -> None:
+        tasks = [*self._rounds, *self._questions.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _ask_all(self, rights: list[Right], facts_timeout: float) -> None:
+        """Read the facts once, then start a task for each question as the limit allows."""
+        asked_at = self._clock.monotonic()
+        facts = await read_facts(
+            self._reads, rights[0].key.ref, max_age=self._facts_max_age, timeout_s=facts_timeout
+        )
+        for right in rights:
+            release = await self._limit.acquire()
+            if not right.watches:  # all have ended meanwhile
+                release(None)
+                continue
+            task = asyncio.create_task(self._ask_one(right, facts, asked_at))
+            self._questions[right] = task
+            task.add_done_callback(release)
+            task.add_done_callback(partial(self._discard, right))
+
+    def _discard(self, right: Right, task: asyncio.Task[None]) -> None:
+        if self._questions.get(right) is task:
+            del self._questions[right]
+
+    async def _ask_one(self, right: Right, facts: _Facts | None, asked_at: float) -> None:
+        try:
+            question = replace(right.question, time=self._clock.now())
+            if facts is not None:
+                question = replace(question, facts=facts[0], update=facts[1])
+            await self._decisions.require(question)
+        except Denied as exc:
+            log.info("reauthorise.denied", **right.log_values, reason=exc.reason)
+            self._schedule.forget(right)
+            right.end(exc)
+        except Exception as exc:  # noqa: BLE001 - any other error is no decision, and is tried again
+            self._schedule.retry(right, self._log_failure(exc), self._clock.monotonic())
+        else:
+            self._schedule.allow(right, question, asked_at)
+            self._logged_reason = ""
+
+    def _log_failure(self, exc: Exception) -> GatewayError:
+        """Log each reason once, however many questions fail with it."""
+        bug = None if isinstance(exc, GatewayError) else exc
+        error = exc if isinstance(exc, GatewayError) else Internal()
+        if error.reason != self._logged_reason:
+            self._logged_reason = error.reason
+            log.warning("reauthorise.failed", reason=error.reason, detail=error.detail, exc_info=bug)
+        return error

@@ -1,0 +1,65 @@
+"""When a right is asked about again and when it is stale, without a loop or a policy."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from datetime import UTC, datetime
+from random import Random
+
+import pytest
+
+from eksgateway.errors import PolicyUnavailable
+from eksgateway.model import Action, Caller, ClusterRef, UpdateRef
+from eksgateway.policy.question import Question
+from eksgateway.rights.schedule import GOOD_FOR_S, PERIOD_S, RETRY_S, Schedule
+
+REF = UpdateRef(ClusterRef("111122223333", "us-east-1", "prod"), "update-1")
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+CALLER = Caller("jwt", "jwt:corp:ann", "corp", (), None, NOW)
+QUESTION = Question(CALLER, Action.WATCH, REF.cluster, "/s/WatchUpdate", "decision-1", NOW)
+
+
+@pytest.fixture
+def schedule() -> Schedule:
+    return Schedule(Random(1))
+
+
+def test_join_shares_the_right_of_an_equal_question(schedule: Schedule) -> None:
+    """Tokens that differ only in their expiry share it; a watch that joins does not move the next time."""
+    first = schedule.allow_watch(REF, QUESTION, 1000)
+    due = first.due
+    later = replace(QUESTION, caller=replace(CALLER, expires_at=None), decision_id="decision-2")
+    assert schedule.allow_watch(REF, later, 1100) is first
+    assert (first.due, first.allowed_at) == (due, 1100)
+    assert schedule.allow_watch(REF, replace(QUESTION, method="/s/Other"), 1100) is not first
+    assert len(schedule.rights) == 2
+
+
+def test_forgotten_right_is_not_shared(schedule: Schedule) -> None:
+    first = schedule.allow_watch(REF, QUESTION, 1000)
+    schedule.forget(first)
+    second = schedule.allow_watch(REF, QUESTION, 1000)
+    assert second is not first
+    schedule.forget(first)
+    assert schedule.rights == (second,)
+
+
+def test_allow_is_repeated_within_the_period(schedule: Schedule) -> None:
+    """Measured from when the question was asked."""
+    right = schedule.allow_watch(REF, QUESTION, 1000)
+    right.due = math.inf
+    schedule.allow(right, QUESTION, 1200)
+    assert PERIOD_S[0] <= right.due - 1200 <= PERIOD_S[1]
+
+
+def test_right_without_a_decision_is_retried_until_it_is_stale(schedule: Schedule) -> None:
+    right = schedule.allow_watch(REF, QUESTION, 1000)
+    schedule.retry(right, PolicyUnavailable(), 1200)
+    assert RETRY_S[0] <= right.due - 1200 <= RETRY_S[1]
+    assert right.failure is not None
+    assert not schedule.is_stale(right, 1000 + GOOD_FOR_S - 1)
+    assert schedule.is_stale(right, 1000 + GOOD_FOR_S)
+    schedule.allow(right, QUESTION, 1290)
+    assert right.failure is None
+    assert not schedule.is_stale(right, 1000 + GOOD_FOR_S)
