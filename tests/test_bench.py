@@ -1,4 +1,4 @@
-"""What `make bench` writes and says; the ratios themselves are measured by it, never by a test."""
+"""The report of `make bench`. Tests measure no ratio."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def ratio(name: str, better: Literal["at most", "at least"], reach: float) -> re
         ("at least", [0.999, 0.1, 9.0], False),
     ],
 )
-def test_a_ratio_is_reached_by_its_median(
+def test_ratio_is_reached_by_its_median(
     better: Literal["at most", "at least"], rounds: list[float], reached: bool
 ) -> None:
-    """One bad round does not decide, and nothing is rounded first."""
+    """One bad round does not decide, and the median is not rounded first."""
     assert report.Result(ratio("a", better, 1.0), rounds).reached is reached
 
 
-def test_measuring_one_keeps_what_was_written_of_the_others(
+def test_measuring_one_ratio_keeps_the_others_in_the_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """build/bench.json has every ratio's newest measure, in the shape that is documented."""
+    """build/bench.json has the newest measurement of each ratio, in the documented shape."""
     monkeypatch.chdir(tmp_path)
     report.write(
         [report.Result(ratio("a", "at most", 1), [2.0]), report.Result(ratio("b", "at most", 1), [1])]
@@ -48,14 +48,13 @@ def test_measuring_one_keeps_what_was_written_of_the_others(
     assert all(set(each) == {"name", "value", "reach", "reached", "rounds"} for each in written)
 
 
-async def test_without_h2load_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clear word, and no number."""
+async def test_missing_h2load_is_reported_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(report.Missing, match="nghttp2-client"):
         await calling.h2load("127.0.0.1:1", "/", b"", (), 1)
 
 
-async def test_a_name_that_is_no_ratio_is_told_the_names(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_unknown_ratio_lists_the_names(capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 2."""
     assert await main("nothing") == 2
     told = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""What is read from an error, whatever was made of it on the way."""
+"""Parsing errors, including ones changed on the way."""
 
 from __future__ import annotations
 
@@ -20,30 +20,32 @@ DENIED = status_of(errors.PolicyDenied(metadata={"reasons": "one\ntwo", "decisio
 
 
 def error(*trailers: tuple[str, Any], code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> Any:
-    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailers), details="said")
+    return grpc.aio.AioRpcError(
+        code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailers), details="grpc's text"
+    )
 
 
-def packed(*details: Message, code: int = 7) -> bytes:
+def pack(*details: Message, code: int = 7) -> bytes:
     status = status_pb2.Status(code=code, message="no")
     for detail in details:
         status.details.add().Pack(detail)
     return bytes(status.SerializeToString())
 
 
-def test_all_that_the_gateway_says() -> None:
+def test_all_details_of_the_gateway_are_parsed() -> None:
     sent = rpc_status.to_status(status_of(errors.RequestInvalid(violations={"reason": "is empty"})))
-    said = ErrorDetails.of(error(*sent.trailing_metadata, code=sent.code))
-    assert (said.code, said.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_INVALID")
-    assert said.violations == (("reason", "is empty"),)
-    assert said.retry_s is None
+    parsed = ErrorDetails.of(error(*sent.trailing_metadata, code=sent.code))
+    assert (parsed.code, parsed.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_INVALID")
+    assert parsed.violations == (("reason", "is empty"),)
+    assert parsed.retry_s is None
     assert ErrorDetails.of(error((KEY, status_of(errors.Overloaded()).SerializeToString()))).retry_s == 1
     assert ErrorDetails.of(error((KEY, DENIED.SerializeToString()))).reasons == ("one", "two")
 
 
-def test_the_details_count_more_than_a_status_that_was_changed() -> None:
-    """A proxy that makes UNAVAILABLE of a refusal makes nothing of it that is worth another attempt."""
-    said = ErrorDetails.of(error((KEY, DENIED.SerializeToString())))
-    assert (said.code, said.reason) == (grpc.StatusCode.PERMISSION_DENIED, "POLICY_DENIED")
+def test_details_override_a_changed_status() -> None:
+    """A refusal that a proxy turned into UNAVAILABLE is not worth a retry."""
+    parsed = ErrorDetails.of(error((KEY, DENIED.SerializeToString())))
+    assert (parsed.code, parsed.reason) == (grpc.StatusCode.PERMISSION_DENIED, "POLICY_DENIED")
 
 
 OTHER = error_details_pb2.ErrorInfo(reason="RATE_LIMITED", domain="proxy.example")
@@ -56,9 +58,9 @@ OURS = error_details_pb2.ErrorInfo(reason="POLICY_DENIED", domain="eksgateway")
         pytest.param((), id="none"),
         pytest.param(((KEY, b""),), id="empty"),
         pytest.param(((KEY, b"\xff\xff\xff"),), id="no Status"),
-        pytest.param(((KEY, packed()),), id="no details"),
-        pytest.param(((KEY, packed(OTHER)),), id="of another domain"),
-        pytest.param(((KEY, packed(OURS, code=99)),), id="of a code that is none"),
+        pytest.param(((KEY, pack()),), id="no details"),
+        pytest.param(((KEY, pack(OTHER)),), id="of another domain"),
+        pytest.param(((KEY, pack(OURS, code=99)),), id="of a code that is none"),
         pytest.param(
             ((KEY, status_pb2.Status(code=7, details=[any_pb2.Any(type_url="x")]).SerializeToString()),),
             id="of an unknown type",
@@ -81,11 +83,11 @@ OURS = error_details_pb2.ErrorInfo(reason="POLICY_DENIED", domain="eksgateway")
         ),
     ],
 )
-def test_what_is_not_the_gateways_counts_as_absent(trailers: tuple[tuple[str, bytes], ...]) -> None:
-    assert ErrorDetails.of(error(*trailers)) == ErrorDetails(grpc.StatusCode.UNAVAILABLE, "said")
+def test_foreign_or_malformed_details_count_as_absent(trailers: tuple[tuple[str, bytes], ...]) -> None:
+    assert ErrorDetails.of(error(*trailers)) == ErrorDetails(grpc.StatusCode.UNAVAILABLE, "grpc's text")
 
 
-def test_an_error_without_a_text() -> None:
+def test_error_without_a_message() -> None:
     empty: Any = grpc.aio.Metadata()
     bare = grpc.aio.AioRpcError(grpc.StatusCode.UNKNOWN, empty, empty)
     assert ErrorDetails.of(bare) == ErrorDetails(grpc.StatusCode.UNKNOWN)

@@ -1,4 +1,4 @@
-"""Two issuers with real keys, their JWK sets in files, and a gateway's identity that trusts both."""
+"""Two issuers with real keys and JWK sets in files, and an identity that trusts both."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Trust = Callable[..., JwtIdentity]
 
 @pytest.fixture
 async def trust(tmp_path: Path, clock: FakeClock) -> AsyncIterator[Trust]:
-    """Makes an identity that trusts these issuers, each by a JWK set in a file."""
+    """Makes an identity that trusts issuers whose JWK sets are in files."""
     made: list[JwtIdentity] = []
 
     def make(

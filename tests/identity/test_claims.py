@@ -1,4 +1,4 @@
-"""What is read from the claims of a token whose signature is good."""
+"""Reading the claims of a verified token."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOW = FakeClock().now()
 
 
 @pytest.fixture
-def logged() -> Iterator[list[dict[str, Any]]]:
+def log_lines() -> Iterator[list[dict[str, Any]]]:
     with capture_logs() as lines:
         yield lines
 
@@ -40,7 +40,7 @@ GROUPS: dict[str, tuple[Any, list[str], int]] = {
     "a no-break space": (["a\u00a0b", "b"], ["b"], 1),
     "a newline": (["a", "sre\nadmin"], ["a"], 1),
     "half a surrogate pair": (["a", "\ud800"], ["a"], 1),
-    "text turned around": (["a", "b\u202e"], ["a"], 1),
+    "a bidirectional mark": (["a", "b\u202e"], ["a"], 1),
     "a number": (["a", 1], ["a"], 1),
     "a boolean": ([True, "a"], ["a"], 1),
     "an empty one": (["", "a"], ["a"], 1),
@@ -55,55 +55,55 @@ GROUPS: dict[str, tuple[Any, list[str], int]] = {
 
 
 @pytest.mark.parametrize(("groups", "expected", "dropped"), GROUPS.values(), ids=GROUPS)
-async def test_a_group_that_cannot_be_used_is_dropped_and_counted(
+async def test_unusable_groups_are_ignored_logged_and_counted(
     trust: Trust, corp: Idp, groups: Any, expected: list[str], dropped: int
 ) -> None:
-    """The token stays good, with its other groups; the log has how many, once for a token."""
+    """The token stays valid with its other groups. The log has their number once per token."""
     counted: list[tuple[str, str, int]] = []
     identity = trust(corp, count=lambda *args: counted.append(args))
-    with capture_logs() as logged:
+    with capture_logs() as log_lines:
         for _ in range(2):
             caller = await identity.identify(call(corp, groups=groups))
             assert caller.groups == tuple(f"corp:{group}" for group in expected)
-    lines = [line for line in logged if line["event"] == "identity.groups_dropped"]
+    lines = [line for line in log_lines if line["event"] == "identity.groups_dropped"]
     assert [line["dropped"] for line in lines] == ([dropped] if dropped else [])
     assert counted == ([("corp", "unusable", dropped)] if dropped else [])
 
 
 OVERAGE: dict[str, tuple[dict[str, Any], bool]] = {
-    "named elsewhere": (
+    "a link": (
         {"_claim_names": {"groups": "src1"}, "_claim_sources": {"src1": {"endpoint": "https://graph"}}},
         True,
     ),
     "hasgroups": ({"hasgroups": True}, True),
     "hasgroups as text": ({"hasgroups": "true"}, True),
-    "another claim named elsewhere": ({"_claim_names": {"address": "src1"}}, False),
-    "names of no use": ({"_claim_names": ["groups"]}, False),
+    "a link of another claim": ({"_claim_names": {"address": "src1"}}, False),
+    "malformed links": ({"_claim_names": ["groups"]}, False),
     "no groups": ({"hasgroups": False}, False),
-    "groups all the same": ({"_claim_names": {"groups": "src1"}, "groups": ["a"]}, False),
+    "a link and groups": ({"_claim_names": {"groups": "src1"}, "groups": ["a"]}, False),
 }
 
 
 @pytest.mark.parametrize(("claims", "overage"), OVERAGE.values(), ids=OVERAGE)
-async def test_groups_that_an_issuer_leaves_out_are_logged(
-    trust: Trust, corp: Idp, logged: list[dict[str, Any]], claims: dict[str, Any], overage: bool
+async def test_groups_overage_is_logged_and_counted(
+    trust: Trust, corp: Idp, log_lines: list[dict[str, Any]], claims: dict[str, Any], overage: bool
 ) -> None:
-    """Entra ID does so over 200 groups; the caller has none here, and an operator can see why."""
+    """Entra ID omits the groups when there are more than 200."""
     counted: list[tuple[str, str, int]] = []
     identity = trust(corp, count=lambda *args: counted.append(args))
     await identity.identify(call(corp, **claims))
-    events = [line["event"] for line in logged if line["log_level"] == "warning"]
+    events = [line["event"] for line in log_lines if line["log_level"] == "warning"]
     assert events == (["identity.groups_overage"] if overage else [])
     assert counted == ([("corp", "overage", 1)] if overage else [])
 
 
-async def test_groups_of_another_claim_are_not_what_entra_leaves_out(
-    trust: Trust, corp: Idp, logged: list[dict[str, Any]]
+async def test_groups_overage_concerns_the_groups_claim_only(
+    trust: Trust, corp: Idp, log_lines: list[dict[str, Any]]
 ) -> None:
-    """App roles are whole however many groups there are."""
+    """App roles are complete however many groups there are."""
     identity = trust(corp, groups_claim="roles")
     await identity.identify(call(corp, hasgroups=True, _claim_names={"groups": "src1"}))
-    assert [line["event"] for line in logged if line["log_level"] == "warning"] == []
+    assert [line["event"] for line in log_lines if line["log_level"] == "warning"] == []
 
 
 URL = "https://corp.example/groups"
@@ -112,7 +112,7 @@ PATHS: dict[str, tuple[Any, dict[str, Any], list[str]]] = {
     "a path": ("realm_access.roles", {"realm_access": {"roles": ["a"]}}, ["a"]),
     "a longer path": ("a.b.c.d", {"a": {"b": {"c": {"d": ["x"]}}}}, ["x"]),
     "a name with dots and slashes": (URL, {URL: ["a"]}, ["a"]),
-    "the name before the path": ("a.b", {"a.b": ["name"], "a": {"b": ["path"]}}, ["name"]),
+    "an exact name before a path": ("a.b", {"a.b": ["name"], "a": {"b": ["path"]}}, ["name"]),
     "a list": (["realm_access", "roles"], {"realm_access": {"roles": ["a"]}}, ["a"]),
     "a list with dots in a name": (
         ["resource_access", "my.client", "roles"],
@@ -120,24 +120,23 @@ PATHS: dict[str, tuple[Any, dict[str, Any], list[str]]] = {
         ["a"],
     ),
     "a list of one is a name": ([URL], {URL: ["a"]}, ["a"]),
-    "a way that is not there": ("realm_access.roles", {"realm_access": {"other": ["a"]}}, []),
-    "a way through text": ("realm_access.roles", {"realm_access": "roles"}, []),
-    "a way through a list": ("realm_access.roles", {"realm_access": [{"roles": ["a"]}]}, []),
-    "a way through null": ("realm_access.roles", {"realm_access": None}, []),
+    "a missing path": ("realm_access.roles", {"realm_access": {"other": ["a"]}}, []),
+    "a path through text": ("realm_access.roles", {"realm_access": "roles"}, []),
+    "a path through a list": ("realm_access.roles", {"realm_access": [{"roles": ["a"]}]}, []),
+    "a path through null": ("realm_access.roles", {"realm_access": None}, []),
 }
 
 
 @pytest.mark.parametrize(("name", "claims", "expected"), PATHS.values(), ids=PATHS)
-async def test_a_claim_is_found_by_its_name_or_by_a_path(
+async def test_claims_are_found_by_name_or_path(
     trust: Trust, corp: Idp, name: Any, claims: dict[str, Any], expected: list[str]
 ) -> None:
-    """Keycloak nests its roles; others name claims by URLs."""
+    """Keycloak nests its roles; others use URLs as names."""
     caller = await trust(corp, groups_claim=name).identify(call(corp, **claims))
     assert caller.groups == tuple(f"corp:{group}" for group in expected)
 
 
-async def test_a_subject_may_be_under_a_path_too(trust: Trust, corp: Idp) -> None:
-    """And is as necessary there."""
+async def test_subject_claim_may_be_a_path(trust: Trust, corp: Idp) -> None:
     identity = trust(corp, subject_claim="act.sub")
     caller = await identity.identify(call(corp, act={"sub": "bot"}))
     assert caller.id == "jwt:corp:bot"
@@ -156,18 +155,16 @@ async def test_a_subject_may_be_under_a_path_too(trust: Trust, corp: Idp) -> Non
     ],
     ids=["absent", "empty", "number", "long", "newline"],
 )
-async def test_a_subject_that_cannot_be_used_is_refused_with_the_reason(
+async def test_unusable_subject_is_refused_with_the_reason(
     trust: Trust, corp: Idp, subject: Any, why: str
 ) -> None:
-    """It is the caller's name everywhere, so there is nothing to leave out."""
     with pytest.raises(CredentialsInvalid, match=why) as refused:
         await trust(corp).identify(call(corp, sub=subject))
     assert (refused.value.check, refused.value.issuer) == ("sub", "corp")
 
 
 @pytest.mark.parametrize("audience", ["eksgateway", "api://eks", ["other", "api://eks"]])
-async def test_an_issuer_may_have_several_audiences(trust: Trust, corp: Idp, audience: Any) -> None:
-    """A token for any of them is for this gateway."""
+async def test_issuer_with_several_audiences_accepts_each(trust: Trust, corp: Idp, audience: Any) -> None:
     identity = trust(corp, audience=["eksgateway", "api://eks"])
     assert (await identity.identify(call(corp, aud=audience))).id == "jwt:corp:alice"
     with pytest.raises(CredentialsInvalid):

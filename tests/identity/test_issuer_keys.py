@@ -1,4 +1,4 @@
-"""Keys over time: rotation, outage and floods, against a real HTTP server or a real file."""
+"""Keys over time: rotation, outages and floods, with a real HTTP server or a real file."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ async def identity(corp: Idp, server: JwksServer, clock: FakeClock) -> AsyncIter
 
 
 def call(idp: Idp, kid: str = "rsa", header: dict[str, Any] | None = None) -> list[str]:
-    """Credentials that outlive every test."""
+    """Credentials that stay valid during every test."""
     return ["Bearer " + idp.token(NOW, header, kid=kid, exp=int(NOW.timestamp()) + 100 * HOUR)]
 
 
-def unknown(idp: Idp, number: int = 0) -> list[str]:
+def call_with_unknown_kid(idp: Idp, number: int = 0) -> list[str]:
     return call(idp, "ec", {"kid": f"invented-{number}"})
 
 
 async def test_first_calls_share_one_fetch(identity: JwtIdentity, corp: Idp, server: JwksServer) -> None:
-    """A cold start under load asks the issuer once."""
+    """A cold start under load causes one fetch."""
     server.open.clear()
     calls = [asyncio.create_task(identity.identify(call(corp))) for _ in range(50)]
     await server.asked(1)
@@ -58,10 +58,9 @@ async def test_first_calls_share_one_fetch(identity: JwtIdentity, corp: Idp, ser
     assert server.fetches == 1
 
 
-async def test_a_caller_who_leaves_does_not_end_the_fetch_for_others(
+async def test_cancelled_call_does_not_cancel_the_fetch_for_others(
     identity: JwtIdentity, corp: Idp, server: JwksServer
 ) -> None:
-    """Whoever came first may give up."""
     server.open.clear()
     first = asyncio.create_task(identity.identify(call(corp)))
     second = asyncio.create_task(identity.identify(call(corp)))
@@ -74,10 +73,10 @@ async def test_a_caller_who_leaves_does_not_end_the_fetch_for_others(
     assert server.fetches == 1
 
 
-async def test_an_unknown_kid_finds_a_rotated_key(
+async def test_unknown_kid_fetches_a_rotated_key(
     identity: JwtIdentity, corp: Idp, server: JwksServer, clock: FakeClock
 ) -> None:
-    """A new key works without a restart, once the cool-down since the last fetch is over."""
+    """A new key works once the cool-down since the last fetch is over."""
     await identity.identify(call(corp))
     corp.keys["new"] = rsa_key("new")
     server.answer = Answer(corp.jwks())
@@ -88,26 +87,26 @@ async def test_an_unknown_kid_finds_a_rotated_key(
     assert server.fetches == 2
 
 
-async def test_a_flood_of_unknown_kids_is_one_fetch_a_cooldown(
+async def test_flood_of_unknown_kids_causes_one_fetch_per_cooldown(
     identity: JwtIdentity, corp: Idp, server: JwksServer, clock: FakeClock
 ) -> None:
-    """Strangers cannot make the gateway flood the issuer, one by one or all at once."""
+    """One after the other or all at once."""
     await identity.identify(call(corp))
     for rounds in range(1, 4):
         await clock.advance(COOLDOWN)
-        together = [identity.identify(unknown(corp, number)) for number in range(40)]
+        together = [identity.identify(call_with_unknown_kid(corp, number)) for number in range(40)]
         results = await asyncio.gather(*together, return_exceptions=True)
         assert {type(result) for result in results} == {CredentialsInvalid}
         for number in range(40):
             with pytest.raises(CredentialsInvalid):
-                await identity.identify(unknown(corp, number))
+                await identity.identify(call_with_unknown_kid(corp, number))
         assert server.fetches == 1 + rounds
 
 
-async def test_a_key_replaced_under_its_kid_is_found(
+async def test_key_replaced_under_its_kid_is_fetched(
     identity: JwtIdentity, corp: Idp, server: JwksServer, clock: FakeClock
 ) -> None:
-    """Also one of another kind, after one fetch; tokens of the old key end with it."""
+    """Even by a key of another kind. Tokens of the old key are refused from then on."""
     old = call(corp)
     await identity.identify(old)
     for kid, key in (("rsa", rsa_key("replaced")), ("rsa", ec_key("replaced"))):
@@ -121,10 +120,9 @@ async def test_a_key_replaced_under_its_kid_is_found(
             await identity.identify(old)
 
 
-async def test_a_key_replaced_without_a_kid_is_found(
+async def test_replaced_key_without_kid_is_fetched(
     identity: JwtIdentity, corp: Idp, server: JwksServer, clock: FakeClock
 ) -> None:
-    """An issuer that names no keys may replace them too."""
 
     def anonymous(key: PrivateKey) -> bytes:
         return jwks(jwk(key, None))
@@ -138,10 +136,10 @@ async def test_a_key_replaced_without_a_kid_is_found(
 
 
 @pytest.mark.parametrize("kid", [None, "same"])
-async def test_of_several_keys_the_one_that_signed_is_found(
+async def test_several_keys_with_the_same_kid_are_tried(
     identity: JwtIdentity, corp: Idp, server: JwksServer, kid: str | None
 ) -> None:
-    """Without a `kid`, or with one that they share; and a key of none of them is refused."""
+    """Also without a `kid`. A key of none of them is refused."""
     several = [jwk(rsa_key(label), kid) for label in ("one", "two", "three")]
     server.answer = Answer(jwks(jwk(ec_key("other"), kid), *several, jwk(rsa_key("enc"), kid, use="enc")))
     header = {"kid": kid or ABSENT}
@@ -156,10 +154,10 @@ async def test_of_several_keys_the_one_that_signed_is_found(
     assert server.fetches == 1
 
 
-async def test_a_flood_of_forged_tokens_is_one_fetch_a_cooldown_and_delays_nobody(
+async def test_flood_of_forged_tokens_causes_one_fetch_and_delays_no_caller(
     identity: JwtIdentity, corp: Idp, server: JwksServer, clock: FakeClock
 ) -> None:
-    """While the issuer is slow, known keys serve at once, and only so many forgeries wait for it."""
+    """While the issuer is slow, known keys are used at once, and a bounded number of forgeries waits."""
     await identity.identify(call(corp))
     good = call(corp, "ec")
     corp.keys["rsa"] = rsa_key("forger")
@@ -179,17 +177,17 @@ async def test_a_flood_of_forged_tokens_is_one_fetch_a_cooldown_and_delays_nobod
     assert server.fetches == 2
 
 
-async def test_an_outage_leaves_the_keys_until_their_maximum_age(
+async def test_outage_keeps_keys_until_their_maximum_age(
     identity: JwtIdentity, corp: Idp, server: JwksServer, clock: FakeClock
 ) -> None:
-    """Known keys serve for the hour; then nobody is let in, remembered token or not; then it heals."""
+    """Then calls fail with IdentityUnavailable, even with a remembered token, until a fetch succeeds."""
     await identity.identify(call(corp))
     server.answer = Answer(status=503)
     for _ in range(119):
         await clock.advance(COOLDOWN)
         assert (await identity.identify(call(corp))).id == "jwt:corp:alice"
     with pytest.raises(CredentialsInvalid):
-        await identity.identify(unknown(corp))
+        await identity.identify(call_with_unknown_kid(corp))
     await clock.advance(COOLDOWN)
     with pytest.raises(IdentityUnavailable) as refused:
         await identity.identify(call(corp))
@@ -200,10 +198,10 @@ async def test_an_outage_leaves_the_keys_until_their_maximum_age(
     assert (await identity.identify(call(corp))).id == "jwt:corp:alice"
 
 
-async def test_an_outage_is_no_flood_either(
+async def test_outage_causes_one_fetch_per_cooldown(
     identity: JwtIdentity, corp: Idp, server: JwksServer, clock: FakeClock
 ) -> None:
-    """Without any keys the issuer is asked once a cool-down, however many call."""
+    """With no keys at all."""
     server.answer = Answer(status=500)
     for rounds in range(1, 4):
         for _ in range(20):
@@ -213,10 +211,10 @@ async def test_an_outage_is_no_flood_either(
         await clock.advance(COOLDOWN)
 
 
-async def test_keys_are_renewed_behind_the_calls(
+async def test_keys_are_renewed_in_the_background(
     identity: JwtIdentity, corp: Idp, server: JwksServer, clock: FakeClock
 ) -> None:
-    """From half the maximum age on a fetch runs that nobody waits for, so calls never feel the hour."""
+    """From half the maximum age on, no call waits for the fetch."""
     await identity.identify(call(corp))
     await clock.advance(HOUR / 2)
     server.open.clear()
@@ -230,17 +228,17 @@ async def test_keys_are_renewed_behind_the_calls(
     assert (await identity.identify(call(corp))).id == "jwt:corp:alice"
 
 
-async def test_a_withdrawn_key_ends_its_remembered_tokens(
+async def test_removed_key_invalidates_its_remembered_tokens(
     identity: JwtIdentity, corp: Idp, server: JwksServer, clock: FakeClock
 ) -> None:
-    """A key that the issuer took back proves nothing from the next fetch on."""
+    """From the next fetch on."""
     stolen, good = call(corp), call(corp, "ec")
     await identity.identify(stolen)
     del corp.keys["rsa"]
     server.answer = Answer(corp.jwks())
     await clock.advance(COOLDOWN)
     with pytest.raises(CredentialsInvalid):
-        await identity.identify(unknown(corp))
+        await identity.identify(call_with_unknown_kid(corp))
     with pytest.raises(CredentialsInvalid):
         await identity.identify(stolen)
     assert (await identity.identify(good)).id == "jwt:corp:alice"
@@ -267,10 +265,10 @@ BROKEN: list[tuple[str, Answer]] = [
 
 
 @pytest.mark.parametrize("answer", [row[1] for row in BROKEN], ids=[row[0] for row in BROKEN])
-async def test_an_answer_that_is_no_key_set_changes_nothing(
+async def test_invalid_response_changes_no_keys(
     identity: JwtIdentity, corp: Idp, server: JwksServer, clock: FakeClock, answer: Answer
 ) -> None:
-    """At first there are no keys; later the old ones stay; a redirect is not followed."""
+    """At first there are no keys; later the old ones stay. Redirects are not followed."""
     good, server.answer = server.answer, answer
     with pytest.raises(IdentityUnavailable):
         await identity.identify(call(corp))
@@ -281,11 +279,11 @@ async def test_an_answer_that_is_no_key_set_changes_nothing(
     server.answer = answer
     await clock.advance(COOLDOWN)
     with pytest.raises(CredentialsInvalid):
-        await identity.identify(unknown(corp))
+        await identity.identify(call_with_unknown_kid(corp))
     assert (await identity.identify(call(corp))).id == "jwt:corp:alice"
 
 
-def deflated(content: bytes, wbits: int) -> bytes:
+def deflate(content: bytes, wbits: int) -> bytes:
     deflater = zlib.compressobj(wbits=wbits)
     return deflater.compress(content) + deflater.flush()
 
@@ -294,8 +292,8 @@ COMPRESSED: list[tuple[str, bytes]] = [
     ("gzip", gzip.compress(GOOD)),
     ("x-gzip", gzip.compress(GOOD)),
     ("GZIP", gzip.compress(GOOD)),
-    ("deflate", deflated(GOOD, 15)),
-    ("deflate", deflated(GOOD, -15)),
+    ("deflate", deflate(GOOD, 15)),
+    ("deflate", deflate(GOOD, -15)),
     ("identity", GOOD),
     ("", GOOD),
 ]
@@ -306,16 +304,16 @@ COMPRESSED: list[tuple[str, bytes]] = [
     COMPRESSED,
     ids=["gzip", "x-gzip", "GZIP", "deflate", "raw deflate", "identity", "empty"],
 )
-async def test_a_compressed_answer_is_taken(
+async def test_compressed_responses_are_accepted(
     identity: JwtIdentity, corp: Idp, server: JwksServer, encoding: str, body: bytes
 ) -> None:
-    """Some servers and proxies compress whatever is asked for."""
+    """Some servers and proxies compress regardless of Accept-Encoding."""
     server.answer = Answer(body, headers={"Content-Encoding": encoding})
     assert (await identity.identify(call(corp))).id == "jwt:corp:alice"
 
 
-async def test_an_issuer_that_hangs_is_given_up(corp: Idp, server: JwksServer, clock: FakeClock) -> None:
-    """The fetch has a time limit of its own, in real time."""
+async def test_fetch_from_a_hanging_issuer_times_out(corp: Idp, server: JwksServer, clock: FakeClock) -> None:
+    """The time limit is in real time."""
     server.open.clear()
     identity = JwtIdentity(JwtSettings(issuers=(corp.settings(server.url),), jwks_timeout_s=0.1), clock)
     try:
@@ -325,8 +323,7 @@ async def test_an_issuer_that_hangs_is_given_up(corp: Idp, server: JwksServer, c
         await identity.close()
 
 
-async def test_nobody_listens(corp: Idp, clock: FakeClock) -> None:
-    """A refused connection is an outage."""
+async def test_refused_connection_is_an_outage(corp: Idp, clock: FakeClock) -> None:
     async with JwksServer.running(b"") as server:
         url = server.url
     identity = JwtIdentity(JwtSettings(issuers=(corp.settings(url),)), clock)
@@ -335,10 +332,9 @@ async def test_nobody_listens(corp: Idp, clock: FakeClock) -> None:
     await identity.close()
 
 
-async def test_one_issuers_outage_is_not_the_others(
+async def test_outage_of_one_issuer_does_not_affect_others(
     corp: Idp, partner: Idp, server: JwksServer, tmp_path: Path, clock: FakeClock
 ) -> None:
-    """Each issuer has keys, ages and cool-downs of its own."""
     server.answer = Answer(status=503)
     (tmp_path / "partner.json").write_bytes(partner.jwks())
     issuers = (corp.settings(server.url), partner.settings(tmp_path / "partner.json"))
@@ -349,8 +345,8 @@ async def test_one_issuers_outage_is_not_the_others(
     await identity.close()
 
 
-async def test_closing_ends_a_fetch_under_way(identity: JwtIdentity, corp: Idp, server: JwksServer) -> None:
-    """Nothing is left running, and who waits is told that there are no keys."""
+async def test_closing_cancels_a_running_fetch(identity: JwtIdentity, corp: Idp, server: JwksServer) -> None:
+    """The waiting call fails with IdentityUnavailable."""
     server.open.clear()
     waiting = asyncio.create_task(identity.identify(call(corp)))
     await server.asked(1)
@@ -359,10 +355,10 @@ async def test_closing_ends_a_fetch_under_way(identity: JwtIdentity, corp: Idp, 
         await waiting
 
 
-async def test_a_file_is_read_again_for_an_unknown_kid_and_by_age(
+async def test_file_is_read_again_for_an_unknown_kid_and_by_age(
     corp: Idp, tmp_path: Path, clock: FakeClock
 ) -> None:
-    """A file of keys may be replaced under a running gateway, and may be missing for a while."""
+    """A file may be replaced, or missing for a while."""
     path = tmp_path / "keys.json"
     identity = JwtIdentity(JwtSettings(issuers=(corp.settings(path),)), clock)
     with pytest.raises(IdentityUnavailable):

@@ -1,4 +1,4 @@
-"""Keys without calls: got at the start, followed in files, got again at a reload."""
+"""Keys fetched without calls: at the start, from followed files, and at a reload."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ NOW = FakeClock().now()
 EMPTY = b'{"keys":[]}'
 
 
-class Followed:
-    """A started identity that trusts one issuer, and the place of the issuer's keys."""
+class StartedIdentity:
+    """An identity that trusts one issuer, whose keys are at ``place``."""
 
     def __init__(self, corp: Idp, place: Path | str, clock: FakeClock) -> None:
         self.corp = corp
@@ -36,21 +36,21 @@ class Followed:
     async def start(self) -> None:
         self.identity.start()
         await self.identity.wait_for_keys(10)
-        await self.resting()
+        await self.wait_until_idle()
 
-    async def resting(self) -> None:
-        """Wait until what runs sleeps by the clock: reads are on threads, and answers on sockets."""
+    async def wait_until_idle(self) -> None:
+        """Wait until all tasks sleep by the clock. Threads and sockets do not follow it."""
         async with asyncio.timeout(20):
             while not self.clock.sleepers:  # noqa: ASYNC110
                 await asyncio.sleep(0.002)
 
-    async def look(self, times: int = 1) -> None:
+    async def let_reads_pass(self, times: int = 1) -> None:
         for _ in range(times):
             await self.clock.advance(FOLLOW_S)
-            await self.resting()
+            await self.wait_until_idle()
 
-    async def knows(self, kid: str) -> bool:
-        """Whether a token signed with this key is taken."""
+    async def accepts(self, kid: str) -> bool:
+        """Whether a token signed with this key is accepted."""
         token = self.corp.token(NOW, kid=kid, exp=int(NOW.timestamp()) + 360_000)
         try:
             await self.identity.identify([f"Bearer {token}"])
@@ -67,7 +67,7 @@ class Followed:
 
 
 @pytest.fixture
-def logged() -> Iterator[list[dict[str, Any]]]:
+def log_lines() -> Iterator[list[dict[str, Any]]]:
     with capture_logs() as lines:
         yield lines
 
@@ -86,166 +86,169 @@ async def file(tmp_path: Path, corp: Idp) -> Path:
 
 
 @pytest.fixture
-async def followed(corp: Idp, file: Path, clock: FakeClock) -> AsyncIterator[Followed]:
-    followed = Followed(corp, file, clock)
-    await followed.start()
-    yield followed
-    await followed.identity.close()
+async def file_identity(corp: Idp, file: Path, clock: FakeClock) -> AsyncIterator[StartedIdentity]:
+    file_identity = StartedIdentity(corp, file, clock)
+    await file_identity.start()
+    yield file_identity
+    await file_identity.identity.close()
 
 
 @pytest.fixture
-async def fetched(corp: Idp, server: JwksServer, clock: FakeClock) -> AsyncIterator[Followed]:
-    fetched = Followed(corp, server.url, clock)
-    yield fetched
-    await fetched.identity.close()
+async def url_identity(corp: Idp, server: JwksServer, clock: FakeClock) -> AsyncIterator[StartedIdentity]:
+    url_identity = StartedIdentity(corp, server.url, clock)
+    yield url_identity
+    await url_identity.identity.close()
 
 
 def write(file: Path, content: bytes | None) -> None:
-    """In place; None removes the file."""
+    """Write in place; None removes the file."""
     if content is None:
         file.unlink()
     else:
         file.write_bytes(content)
 
 
-def causes(logged: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    return [(line["issuer"], line["cause"]) for line in logged if line["event"] == "identity.jwks_failed"]
+def causes(log_lines: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(line["issuer"], line["cause"]) for line in log_lines if line["event"] == "identity.jwks_failed"]
 
 
-async def test_a_key_removed_from_a_file_ends_with_its_remembered_tokens(
-    followed: Followed, corp: Idp, file: Path
+async def test_key_removed_from_a_file_invalidates_its_tokens(
+    file_identity: StartedIdentity, corp: Idp, file: Path
 ) -> None:
-    """Within two looks, without a call that lacks anything; the other keys go on."""
-    assert await followed.knows("rsa")
-    assert await followed.knows("ec")
+    """Within two reads. Other keys stay valid."""
+    assert await file_identity.accepts("rsa")
+    assert await file_identity.accepts("ec")
     removed = corp.keys["rsa"]
     del corp.keys["rsa"]
     replace(file, corp.jwks())
-    await followed.look(2)
+    await file_identity.let_reads_pass(2)
     corp.keys["rsa"] = removed
-    assert not await followed.knows("rsa")
-    assert await followed.knows("ec")
+    assert not await file_identity.accepts("rsa")
+    assert await file_identity.accepts("ec")
 
 
-async def test_a_file_is_put_in_force_when_two_looks_find_the_same(
-    followed: Followed, corp: Idp, file: Path, logged: list[dict[str, Any]]
+async def test_changed_file_takes_effect_after_two_equal_reads(
+    file_identity: StartedIdentity, corp: Idp, file: Path, log_lines: list[dict[str, Any]]
 ) -> None:
-    """As for the policy and for certificates, however it is replaced."""
+    """However it is replaced."""
     for label in ("one", "two"):
         corp.keys["rsa"] = rsa_key(label)
         write(file, corp.jwks())
-        await followed.look()
-    assert [line["event"] for line in logged] == []
-    await followed.look()
-    assert [line["event"] for line in logged] == ["identity.jwks_changed"]
-    assert await followed.knows("rsa")
+        await file_identity.let_reads_pass()
+    assert [line["event"] for line in log_lines] == []
+    await file_identity.let_reads_pass()
+    assert [line["event"] for line in log_lines] == ["identity.jwks_changed"]
+    assert await file_identity.accepts("rsa")
 
 
-async def test_a_call_with_a_new_key_does_not_wait_for_a_second_look(
-    followed: Followed, corp: Idp, file: Path
+async def test_call_with_a_new_key_reads_the_file_at_once(
+    file_identity: StartedIdentity, corp: Idp, file: Path
 ) -> None:
-    """The file is read for it at once."""
     corp.keys["new"] = rsa_key("new")
     replace(file, corp.jwks())
-    assert await followed.knows("new")
+    assert await file_identity.accepts("new")
 
 
 @pytest.mark.parametrize("content", [EMPTY, b'{"keys":[{"kty":"oct","k":"AAAA"}]}'], ids=["empty", "useless"])
-async def test_a_file_from_which_every_key_was_removed_proves_nothing(
-    followed: Followed, file: Path, logged: list[dict[str, Any]], content: bytes
+async def test_file_without_usable_keys_withdraws_all_keys(
+    file_identity: StartedIdentity, file: Path, log_lines: list[dict[str, Any]], content: bytes
 ) -> None:
-    """The operator said so. It is an error in the log, and no outage: the gateway stays ready."""
-    assert await followed.knows("rsa")
+    """The operator removed them. It is logged as an error, and the gateway stays ready."""
+    assert await file_identity.accepts("rsa")
     replace(file, content)
-    await followed.look(2)
-    assert not await followed.knows("rsa")
-    assert await followed.ready()
-    assert "identity.jwks_withdrawn" in [line["event"] for line in logged]
+    await file_identity.let_reads_pass(2)
+    assert not await file_identity.accepts("rsa")
+    assert await file_identity.ready()
+    assert "identity.jwks_withdrawn" in [line["event"] for line in log_lines]
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b"[]"], ids=["missing", "empty", "half", "no set"])
-async def test_a_file_that_cannot_be_used_changes_nothing_until_the_maximum_age(
-    followed: Followed, file: Path, corp: Idp, logged: list[dict[str, Any]], content: bytes | None
+async def test_invalid_file_changes_nothing_until_the_maximum_age(
+    file_identity: StartedIdentity,
+    file: Path,
+    corp: Idp,
+    log_lines: list[dict[str, Any]],
+    content: bytes | None,
 ) -> None:
-    """It is logged once, and so is the end of it."""
+    """The failure and its end are logged once each."""
     write(file, content)
-    await followed.look(10)
-    assert await followed.knows("rsa")
-    assert await followed.ready()
-    assert [issuer for issuer, _ in causes(logged)] == ["corp"]
+    await file_identity.let_reads_pass(10)
+    assert await file_identity.accepts("rsa")
+    assert await file_identity.ready()
+    assert [issuer for issuer, _ in causes(log_lines)] == ["corp"]
     write(file, corp.jwks())
-    await followed.look(2)
-    assert [line["event"] for line in logged] == ["identity.jwks_failed", "identity.jwks_back"]
+    await file_identity.let_reads_pass(2)
+    assert [line["event"] for line in log_lines] == ["identity.jwks_failed", "identity.jwks_back"]
     write(file, None)
-    await followed.look()
-    await followed.clock.advance(3600)
+    await file_identity.let_reads_pass()
+    await file_identity.clock.advance(3600)
     with pytest.raises(IdentityUnavailable):
-        await followed.knows("rsa")
-    assert await followed.ready()
+        await file_identity.accepts("rsa")
+    assert await file_identity.ready()
 
 
-async def test_a_file_that_is_followed_never_grows_old(followed: Followed) -> None:
-    """Each look that finds the same makes its keys new again."""
+async def test_keys_of_an_unchanged_file_do_not_age(file_identity: StartedIdentity) -> None:
     for _ in range(3):
-        await followed.clock.advance(3000)
-        await followed.look()
-        assert await followed.knows("rsa")
+        await file_identity.clock.advance(3000)
+        await file_identity.let_reads_pass()
+        assert await file_identity.accepts("rsa")
 
 
-async def test_a_file_system_that_hangs_leaves_known_keys_in_force(
-    followed: Followed, file: Path, corp: Idp, logged: list[dict[str, Any]]
+async def test_hanging_file_system_keeps_known_keys_in_force(
+    file_identity: StartedIdentity, file: Path, corp: Idp, log_lines: list[dict[str, Any]]
 ) -> None:
-    """A stranger with an unknown key waits for it, and nobody else; afterwards it is followed again."""
+    """Only a call with an unknown key waits. The file is followed again afterwards."""
     corp.keys["new"] = rsa_key("new")
     with hanging(file):
-        stranger = asyncio.create_task(followed.knows("new"))
+        stranger = asyncio.create_task(file_identity.accepts("new"))
         for _ in range(5):
             await asyncio.sleep(0)
-        assert await followed.knows("rsa")
+        assert await file_identity.accepts("rsa")
         assert not stranger.done()
         assert not await stranger
-    assert causes(logged) == [("corp", f"{file}: {HUNG}")]
+    assert causes(log_lines) == [("corp", f"{file}: {HUNG}")]
     write(file, corp.jwks())
-    await followed.look(2)
-    assert await followed.knows("new")
+    await file_identity.let_reads_pass(2)
+    assert await file_identity.accepts("new")
 
 
-async def test_keys_are_got_at_the_start_before_any_call(fetched: Followed, server: JwksServer) -> None:
-    """So the first call does not wait for the issuer, and readiness is known."""
-    assert not await fetched.ready()
-    fetched.identity.start()
-    await fetched.identity.wait_for_keys(10)
-    assert await fetched.ready()
-    assert await fetched.knows("rsa")
+async def test_keys_are_fetched_at_the_start_before_any_call(
+    url_identity: StartedIdentity, server: JwksServer
+) -> None:
+    assert not await url_identity.ready()
+    url_identity.identity.start()
+    await url_identity.identity.wait_for_keys(10)
+    assert await url_identity.ready()
+    assert await url_identity.accepts("rsa")
     assert server.fetches == 1
 
 
-async def test_an_issuer_that_is_late_is_asked_again_until_there_are_keys(
-    fetched: Followed, server: JwksServer, corp: Idp, logged: list[dict[str, Any]]
+async def test_first_fetch_is_retried_until_there_are_keys(
+    url_identity: StartedIdentity, server: JwksServer, corp: Idp, log_lines: list[dict[str, Any]]
 ) -> None:
-    """After 1, 2, 4 … s up to the cool-down; the log names it and the cause, once."""
+    """After 1, 2, 4 … s up to the cool-down. The cause is logged once."""
     server.answer = Answer(status=503)
-    await fetched.start()
+    await url_identity.start()
     for number, pause in enumerate((1, 2, 4, 8, 16, 30, 30), 1):
         assert server.fetches == number
-        assert not await fetched.ready()
-        await fetched.clock.advance(pause)
-        await fetched.resting()
-    assert causes(logged) == [("corp", "answered with status 503")]
+        assert not await url_identity.ready()
+        await url_identity.clock.advance(pause)
+        await url_identity.wait_until_idle()
+    assert causes(log_lines) == [("corp", "answered with status 503")]
     server.answer = Answer(corp.jwks())
-    await fetched.clock.advance(30)
+    await url_identity.clock.advance(30)
     async with asyncio.timeout(20):
-        while not await fetched.ready():  # noqa: ASYNC110
+        while not await url_identity.ready():  # noqa: ASYNC110
             await asyncio.sleep(0.002)
     fetches = server.fetches
-    await fetched.clock.advance(300)
+    await url_identity.clock.advance(300)
     assert server.fetches == fetches
 
 
-async def test_readiness_waits_for_one_key_set_of_each_issuer_and_outlives_outages(
+async def test_readiness_requires_one_key_set_of_each_issuer(
     corp: Idp, partner: Idp, server: JwksServer, tmp_path: Path, clock: FakeClock
 ) -> None:
-    """Once had, known keys count until their maximum age, and readiness stays."""
+    """After that an outage does not affect readiness."""
     path = tmp_path / "partner.json"
     issuers = (corp.settings(server.url), partner.settings(path))
     identity = JwtIdentity(JwtSettings(issuers=issuers), clock)
@@ -271,53 +274,58 @@ async def test_readiness_waits_for_one_key_set_of_each_issuer_and_outlives_outag
     await identity.close()
 
 
-async def test_a_slow_issuer_does_not_hold_up_the_start(fetched: Followed, server: JwksServer) -> None:
-    """It is waited for as long as was asked."""
-    server.open.clear()
-    fetched.identity.start()
-    await fetched.identity.wait_for_keys(0.05)
-    assert not await fetched.ready()
-
-
-async def test_a_reload_ends_a_key_that_its_issuer_has_removed(
-    fetched: Followed, server: JwksServer, corp: Idp
+async def test_slow_issuer_delays_the_start_up_to_the_timeout_only(
+    url_identity: StartedIdentity, server: JwksServer
 ) -> None:
-    """Within the cool-down too, for remembered tokens too."""
-    await fetched.identity.wait_for_keys(0)
-    assert await fetched.knows("rsa")
+    server.open.clear()
+    url_identity.identity.start()
+    await url_identity.identity.wait_for_keys(0.05)
+    assert not await url_identity.ready()
+
+
+async def test_reload_invalidates_a_removed_key(
+    url_identity: StartedIdentity, server: JwksServer, corp: Idp
+) -> None:
+    """Within the cool-down, and for remembered tokens."""
+    await url_identity.identity.wait_for_keys(0)
+    assert await url_identity.accepts("rsa")
     removed = corp.keys["rsa"]
     del corp.keys["rsa"]
     server.answer = Answer(corp.jwks())
     corp.keys["rsa"] = removed
-    assert await fetched.knows("rsa")
-    fetched.identity.reload()
-    await fetched.identity.wait_for_keys(10)
-    assert not await fetched.knows("rsa")
-    assert await fetched.knows("ec")
+    assert await url_identity.accepts("rsa")
+    url_identity.identity.reload()
+    await url_identity.identity.wait_for_keys(10)
+    assert not await url_identity.accepts("rsa")
+    assert await url_identity.accepts("ec")
 
 
-async def test_a_reload_during_a_fetch_is_another_fetch(fetched: Followed, server: JwksServer) -> None:
-    """The one under way may have been answered before the change; several reloads are one more fetch."""
-    assert await fetched.knows("rsa")
+async def test_reload_during_a_fetch_causes_one_more_fetch(
+    url_identity: StartedIdentity, server: JwksServer
+) -> None:
+    """The running fetch may have been answered before the change."""
+    assert await url_identity.accepts("rsa")
     server.open.clear()
-    fetched.identity.reload()
+    url_identity.identity.reload()
     await server.asked(2)
     for _ in range(5):
-        fetched.identity.reload()
+        url_identity.identity.reload()
     server.open.set()
-    await fetched.identity.wait_for_keys(10)
+    await url_identity.identity.wait_for_keys(10)
     assert server.fetches == 3
 
 
-async def test_a_reload_finds_that_every_key_was_removed(fetched: Followed, server: JwksServer) -> None:
-    """A periodic fetch takes it for a fault of the issuer, and a reload for what the operator wants."""
-    assert await fetched.knows("rsa")
+async def test_reload_withdraws_all_keys_when_the_issuer_has_none(
+    url_identity: StartedIdentity, server: JwksServer
+) -> None:
+    """A periodic fetch treats that as a fault of the issuer."""
+    assert await url_identity.accepts("rsa")
     server.answer = Answer(EMPTY)
-    await fetched.clock.advance(1800)
-    assert await fetched.knows("rsa")
+    await url_identity.clock.advance(1800)
+    assert await url_identity.accepts("rsa")
     await server.asked(2)
-    await fetched.identity.wait_for_keys(10)
-    assert await fetched.knows("rsa")
-    fetched.identity.reload()
-    await fetched.identity.wait_for_keys(10)
-    assert not await fetched.knows("rsa")
+    await url_identity.identity.wait_for_keys(10)
+    assert await url_identity.accepts("rsa")
+    url_identity.identity.reload()
+    await url_identity.identity.wait_for_keys(10)
+    assert not await url_identity.accepts("rsa")

@@ -1,4 +1,4 @@
-"""What is read from a JWK set, and what is left out."""
+"""Reading a JWK set, and ignoring unusable keys in it."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ IGNORED: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("entry", "why"), [row[1:] for row in IGNORED], ids=[row[0] for row in IGNORED])
-def test_an_unfit_key_is_left_out_and_the_others_stay(entry: Any, why: str) -> None:
-    """One key that cannot be used does not lose the issuer the others, and the log can say why."""
+def test_unusable_key_is_ignored_with_a_reason(entry: Any, why: str) -> None:
+    """The issuer's other keys stay usable."""
     keys = read_key_set(json.dumps({"keys": [entry, GOOD]}).encode())
     assert [key.kid for key in keys.keys] == ["good"]
     assert len(keys.ignored) == 1
@@ -67,21 +67,20 @@ def test_an_unfit_key_is_left_out_and_the_others_stay(entry: Any, why: str) -> N
 ACCEPTED: dict[str, dict[str, Any]] = {
     **{f"{name} is null": {name: None} for name in ("d", "k", "use", "key_ops", "alg", "x5c", "crv", "oth")},
     "kid is null": {"kid": None},
-    "members that nobody knows": {"exp": 1, "nbf": None, "x-team": {"a": [1]}, "ext": True},
+    "unknown members": {"exp": 1, "nbf": None, "x-team": {"a": [1]}, "ext": True},
     "a certificate beside it": {"x5c": ["MIIB"], "x5t": "AAAA", "x5u": "http://127.0.0.1:9/"},
     "for verifying among others": {"key_ops": ["encrypt", "verify"]},
 }
 
 
 @pytest.mark.parametrize("members", ACCEPTED.values(), ids=ACCEPTED)
-def test_null_is_absent_and_unknown_members_are_ignored(members: dict[str, Any]) -> None:
-    """A key is judged by the members that say something about it (RFC 7517 §4)."""
+def test_null_and_unknown_members_are_ignored(members: dict[str, Any]) -> None:
+    """RFC 7517 §4."""
     (key,) = read_key_set(jwks(RSA | members)).keys
     assert key.public == rsa_key("corp").public_key()
 
 
-def test_a_set_may_hold_keys_of_every_kind() -> None:
-    """Kinds and curves that are not known here cost an issuer none of its other keys."""
+def test_keys_of_unknown_kinds_do_not_affect_others() -> None:
     foreign: list[Any] = [
         {"kty": "OKP", "crv": "X25519", "x": b64(bytes(32))},
         {"kty": "OKP", "crv": "Ed448", "x": b64(bytes(57))},
@@ -95,7 +94,7 @@ def test_a_set_may_hold_keys_of_every_kind() -> None:
     assert len(keys.ignored) == 2 * len(foreign)
 
 
-def test_a_set_may_have_a_byte_order_mark_and_numbers_of_any_size() -> None:
+def test_byte_order_mark_and_large_numbers_are_accepted() -> None:
     document = b'\xef\xbb\xbf{"issued": 1e999, "keys": [%s]}' % json.dumps(RSA | {"x-n": 0.1}).encode()
     assert [key.kid for key in read_key_set(document).keys] == ["rsa"]
 
@@ -108,7 +107,7 @@ def test_a_set_may_have_a_byte_order_mark_and_numbers_of_any_size() -> None:
         (b'{"keys": [%s], "version": NaN}', "NaN is not JSON"),
     ],
 )
-def test_a_set_that_two_readers_could_read_differently_is_unusable(document: bytes, why: str) -> None:
+def test_ambiguous_json_is_unusable(document: bytes, why: str) -> None:
     with pytest.raises(KeysUnusable, match=f"is not JSON: {why}"):
         read_key_set(document % json.dumps(RSA).encode())
 
@@ -118,8 +117,8 @@ def test_a_set_that_two_readers_could_read_differently_is_unusable(document: byt
     [b"", b"\xff", b"[]", b"null", b"{}", b'{"keys":{}}', b'{"keys":[]}', b"<html>", b"[" * 100_000],
     ids=["empty", "bytes", "list", "null", "no keys", "keys no list", "no key", "HTML", "deep"],
 )
-def test_a_document_without_usable_keys_is_unusable(document: bytes) -> None:
-    """It is an error and not an empty set: an empty set would wipe good keys."""
+def test_document_without_usable_keys_is_an_error(document: bytes) -> None:
+    """An empty key set would replace good keys."""
     with pytest.raises(KeysUnusable):
         read_key_set(document)
 
@@ -136,10 +135,8 @@ def test_a_document_without_usable_keys_is_unusable(document: bytes) -> None:
     ],
     ids=["RSA", "RSA with alg", "P-256", "P-384", "P-521", "Ed25519"],
 )
-def test_a_key_verifies_the_algorithms_of_its_kind_only(
-    entry: dict[str, Any], algorithms: tuple[str, ...]
-) -> None:
-    """Kind and `alg` of the key decide, not the token."""
+def test_algorithms_come_from_the_key(entry: dict[str, Any], algorithms: tuple[str, ...]) -> None:
+    """Its kind and `alg` decide, not the token."""
     (key,) = read_key_set(jwks(entry)).keys
     assert key.algorithms == algorithms
 
@@ -153,8 +150,7 @@ MAKERS: dict[str, Callable[[], PrivateKey]] = {
 
 
 @pytest.mark.parametrize("algorithm", MAKERS)
-def test_signatures_of_each_kind_verify(algorithm: str) -> None:
-    """Every kind of algorithm works end to end, and fails on another key of the same kind."""
+def test_signatures_verify_with_their_own_key_only(algorithm: str) -> None:
     ours, theirs = MAKERS[algorithm](), MAKERS[algorithm]()
     token = parse_jwt(compact({"alg": algorithm, "kid": "k"}, {}, signer(ours, algorithm)))
     for key, verified in ((ours, True), (theirs, False)):
@@ -162,8 +158,8 @@ def test_signatures_of_each_kind_verify(algorithm: str) -> None:
         assert verify_signature(token, fitting) is verified
 
 
-def test_the_keys_that_a_token_is_tried_with_are_bounded() -> None:
-    """A token costs its sender more than it costs the gateway, however many keys its issuer has."""
+def test_candidate_keys_of_a_token_are_bounded() -> None:
+    """Otherwise one token would cost many checks at an issuer with many keys."""
     many = read_key_set(jwks(*(jwk(ec_key(str(number)), "same") for number in range(20))))
     for header in ({"alg": "ES256"}, {"alg": "ES256", "kid": "same"}):
         assert len(many.find_candidates(parse_jwt(compact(header, {}, lambda _: b"x")))) == MAX_CANDIDATES
@@ -176,21 +172,21 @@ SLOWEST: dict[str, tuple[str, Any]] = {
 
 
 @pytest.mark.parametrize(("algorithm", "entry"), SLOWEST.values(), ids=SLOWEST)
-def test_no_key_that_is_accepted_makes_a_check_long(algorithm: str, entry: Any) -> None:
-    """It is done on the event loop. The time is the thread's own, with room for a slow machine."""
+def test_slowest_accepted_keys_verify_within_milliseconds(algorithm: str, entry: Any) -> None:
+    """Verification runs on the event loop. The time is the thread's own, with a margin for slow machines."""
     (key,) = read_key_set(jwks(entry)).keys
     size = key.public.key_size // 8 if isinstance(key.public, rsa.RSAPublicKey) else 132
     token = parse_jwt(compact({"alg": algorithm}, {"note": "x" * 20_000}, lambda _: b"\1" * size))
 
-    def took() -> float:
+    def check_time() -> float:
         began = time.thread_time()
         assert not verify_signature(token, key)
         return time.thread_time() - began
 
-    assert min(took() for _ in range(10)) < 0.005
+    assert min(check_time() for _ in range(10)) < 0.005
 
 
 def test_equal_documents_give_equal_sets() -> None:
-    """So a fetch that changes nothing is seen as no change."""
+    """So a fetch that changes nothing is detected."""
     assert read_key_set(jwks(RSA, GOOD)) == read_key_set(jwks(RSA, GOOD))
     assert read_key_set(jwks(RSA)) != read_key_set(jwks(jwk(rsa_key("attacker"), "rsa")))

@@ -1,4 +1,4 @@
-"""Fetching keys as companies and Kubernetes serve them: private CAs, tokens, redirects and proxies."""
+"""Fetching keys with private CAs, tokens, redirects and proxies."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def authority() -> Authority:
 
 @pytest.fixture
 async def server(authority: Authority, tmp_path: Path) -> AsyncIterator[JwksServer]:
-    """Speaks TLS with a certificate of a private CA, for loopback and for HOST."""
+    """An HTTPS server with a certificate of a private CA, for loopback and HOST."""
     issued = authority.issue(Shape(names=(LOOPBACK, x509.DNSName(HOST)), extended=(SERVER,)))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*issued.write(tmp_path))
@@ -52,15 +52,15 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-async def test_a_private_ca_is_trusted_where_it_is_named(server: JwksServer, ca: Path) -> None:
-    """And the log can say what TLS found wrong without it."""
+async def test_private_ca_is_trusted_where_configured(server: JwksServer, ca: Path) -> None:
+    """Without it the error has the TLS library's reason."""
     assert await UrlSource(JwksEndpoint(server.url, ca), 5).read() == KEYS
     with pytest.raises(SourceError, match=r"Certificate.*: (self-signed|unable to get local issuer)"):
         await UrlSource(JwksEndpoint(server.url), 5).read()
 
 
-async def test_a_ca_file_is_read_for_each_fetch(server: JwksServer, ca: Path, authority: Authority) -> None:
-    """It is trusted alone, and from when it is there."""
+async def test_ca_file_is_read_for_each_fetch(server: JwksServer, ca: Path, authority: Authority) -> None:
+    """It replaces the machine's CAs."""
     source = UrlSource(JwksEndpoint(server.url, ca), 5)
     replace(ca, Authority("other").certificate)
     with pytest.raises(SourceError, match="Certificate"):
@@ -75,10 +75,8 @@ async def test_a_ca_file_is_read_for_each_fetch(server: JwksServer, ca: Path, au
     assert await source.read() == KEYS
 
 
-async def test_a_token_that_is_replaced_is_sent_from_the_next_fetch_on(
-    server: JwksServer, ca: Path, tmp_path: Path
-) -> None:
-    """Kubernetes renews a service account's token in its file."""
+async def test_token_file_is_read_for_each_fetch(server: JwksServer, ca: Path, tmp_path: Path) -> None:
+    """Kubernetes renews the token of a service account in its file."""
     token = tmp_path / "token"
     source = UrlSource(JwksEndpoint(server.url, ca, token), 5)
     for content in (b"first.token", b"second.token\n"):
@@ -89,10 +87,10 @@ async def test_a_token_that_is_replaced_is_sent_from_the_next_fetch_on(
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"two\nlines", "tökën".encode(), b"x" * 70_000])
-async def test_a_token_file_without_a_token_is_an_error(
+async def test_token_file_without_a_token_is_an_error(
     server: JwksServer, ca: Path, tmp_path: Path, content: bytes
 ) -> None:
-    """No request is made without one, and nothing of the file is repeated."""
+    """No request is sent, and the error does not repeat the file's content."""
     token = tmp_path / "token"
     token.write_bytes(content)
     with pytest.raises(SourceError, match="token") as refused:
@@ -101,8 +99,8 @@ async def test_a_token_file_without_a_token_is_an_error(
     assert server.fetches == 0
 
 
-async def test_a_token_file_that_hangs_is_given_up(server: JwksServer, ca: Path, tmp_path: Path) -> None:
-    """The loop goes on meanwhile."""
+async def test_hanging_token_file_times_out(server: JwksServer, ca: Path, tmp_path: Path) -> None:
+    """The event loop is not blocked."""
     token = tmp_path / "token"
     with hanging(token):
         reading = asyncio.create_task(UrlSource(JwksEndpoint(server.url, ca, token), 5).read())
@@ -112,8 +110,8 @@ async def test_a_token_file_that_hangs_is_given_up(server: JwksServer, ca: Path,
             await reading
 
 
-async def test_a_redirect_is_not_followed_and_says_so(server: JwksServer, ca: Path, tmp_path: Path) -> None:
-    """The token goes to no other host, and the operator can see which URL to write."""
+async def test_redirect_is_an_error_that_names_the_host(server: JwksServer, ca: Path, tmp_path: Path) -> None:
+    """The token is sent to no other host."""
     token = tmp_path / "token"
     token.write_bytes(b"a.token")
     async with JwksServer.running(KEYS) as elsewhere:
@@ -127,14 +125,14 @@ async def test_a_redirect_is_not_followed_and_says_so(server: JwksServer, ca: Pa
 
 
 @pytest.mark.parametrize("location", ["", "/keys", "http://[::1/keys", "http://a:b"])
-async def test_a_redirect_to_no_host_is_an_error_too(server: JwksServer, ca: Path, location: str) -> None:
+async def test_redirect_without_a_host_is_an_error(server: JwksServer, ca: Path, location: str) -> None:
     server.answer = Answer(status=301, headers={"Location": location})
     with pytest.raises(SourceError, match=r"^redirects (to a )?\(status 301\)"):
         await UrlSource(JwksEndpoint(server.url, ca), 5).read()
 
 
 class Proxy:
-    """A CONNECT proxy on loopback that leads every host to one port."""
+    """A CONNECT proxy on loopback that connects every host to one port."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -180,7 +178,7 @@ async def proxy(server: JwksServer) -> AsyncIterator[Proxy]:
 async def test_keys_are_fetched_through_the_proxy_of_the_environment(
     server: JwksServer, proxy: Proxy, ca: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It sees the host's name, its own password, and not the token; loopback and NO_PROXY go around it."""
+    """The proxy gets the host's name and its own password, not the token. Loopback and NO_PROXY bypass it."""
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
     token = tmp_path / "token"
     token.write_bytes(b"a.token")
@@ -199,10 +197,10 @@ async def test_keys_are_fetched_through_the_proxy_of_the_environment(
     assert len(proxy.asked) == 1
 
 
-async def test_a_proxy_that_refuses_is_told_from_the_issuer(
+async def test_refusal_by_a_proxy_has_its_status(
     proxy: Proxy, ca: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By its status; its password is in no error."""
+    """No error contains the proxy's password."""
     proxy.refuses = True
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
     with pytest.raises(SourceError, match="ClientHttpProxyError: status 407") as refused:
@@ -213,8 +211,8 @@ async def test_a_proxy_that_refuses_is_told_from_the_issuer(
     assert "secret" not in f"{refused.value}{other.value}"
 
 
-async def test_names_are_looked_up(server: JwksServer, ca: Path) -> None:
-    """Each address of a host is tried; a name that nobody knows is an error that says so."""
+async def test_each_address_of_a_host_is_tried(server: JwksServer, ca: Path) -> None:
+    """An unknown name is a DNS error."""
     url = f"https://{HOST}:{server.port}/keys"
 
     def lookup(host: str, port: int, *_: int) -> list[tuple[Any, ...]]:
@@ -230,8 +228,8 @@ async def test_names_are_looked_up(server: JwksServer, ca: Path) -> None:
         await UrlSource(JwksEndpoint("https://no-such-host.invalid/keys"), 5).read()
 
 
-async def test_a_name_server_that_hangs_holds_up_no_other_work() -> None:
-    """Neither the threads that others use nor the end: each fetch is given up in its time."""
+async def test_hanging_name_server_blocks_no_other_threads() -> None:
+    """Each fetch times out."""
     answer = threading.Event()
 
     def lookup(*_: Any) -> list[tuple[Any, ...]]:

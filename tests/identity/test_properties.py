@@ -1,4 +1,4 @@
-"""Whatever is sent as credentials, the answer is a caller or a refusal, never another error."""
+"""Any credentials give a caller or a refusal, never another error."""
 
 from __future__ import annotations
 
@@ -79,8 +79,7 @@ def identify(jwks_file: Path, authorization: Sequence[str | bytes]) -> Caller | 
 @example(authorization=["Bearer \ud800.a.b"])
 @given(authorization=st.lists(credentials, max_size=2) | credentials.map(lambda value: [value]))
 @settings(max_examples=400, deadline=None)
-def test_any_credentials_are_answered_or_refused(jwks_file: Path, authorization: list[Any]) -> None:
-    """No input, signed or not, raises anything but one of the three refusals."""
+def test_any_credentials_give_a_caller_or_a_refusal(jwks_file: Path, authorization: list[Any]) -> None:
     answer = identify(jwks_file, authorization)
     if isinstance(answer, Unauthenticated):
         assert answer.reason in {"CREDENTIALS_MISSING", "CREDENTIALS_INVALID", "CREDENTIALS_EXPIRED"}

@@ -1,4 +1,4 @@
-"""Which URLs go through the proxy that the environment names."""
+"""Choosing the proxy for a URL by the environment."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ TABLE: dict[str, tuple[dict[str, str], str, str | None]] = {
 
 @pytest.mark.parametrize(("environ", "url", "proxy"), TABLE.values(), ids=TABLE)
 def test_the_environment_names_the_proxy(environ: dict[str, str], url: str, proxy: str | None) -> None:
-    """As curl and Go read it; loopback never leaves the machine."""
+    """As in curl and Go, except that loopback is always direct."""
     assert proxy_for(url, environ) == proxy
 
 
 @pytest.mark.parametrize("proxy", ["socks5://me:secret@proxy:1080", "http://", "://secret"])
-def test_a_proxy_that_cannot_be_used_is_an_error_that_does_not_repeat_it(proxy: str) -> None:
-    """A direct connection would be what the operator does not want."""
+def test_unusable_proxy_is_an_error_without_its_url(proxy: str) -> None:
+    """Connecting directly would bypass what the operator configured."""
     with pytest.raises(ValueError, match=r"^HTTPS_PROXY is not") as refused:
         proxy_for(URL, {"HTTPS_PROXY": proxy})
     assert "secret" not in str(refused.value)

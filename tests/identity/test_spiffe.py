@@ -1,4 +1,4 @@
-"""What a client certificate's leaf says of who calls, and what is refused in one."""
+"""Authenticating by a client certificate."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ GOOD = CA.issue().certificate
 DOMAIN = "corp.example"
 
 
-def named(*names: str | x509.GeneralName) -> bytes:
+def with_names(*names: str | x509.GeneralName) -> bytes:
     return CA.issue(
         replace(SVID, names=[uri(name) if isinstance(name, str) else name for name in names])
     ).certificate
 
 
-def shaped(**changes: object) -> bytes:
+def with_shape(**changes: object) -> bytes:
     return CA.issue(replace(SVID, **changes)).certificate  # type: ignore[arg-type]  # rows of a table
 
 
@@ -50,14 +50,14 @@ def der(certificate: bytes) -> bytes:
 
 
 def names_twice() -> bytes:
-    """A certificate with two subjectAltName extensions: one is made under the OID of another's."""
+    """A certificate with two subjectAltName extensions, one created under another OID."""
     other = x509.IssuerAlternativeName([uri("spiffe://corp.example/other")])
-    return pem(der(shaped(others=[other])).replace(b"\x06\x03\x55\x1d\x12", b"\x06\x03\x55\x1d\x11"))
+    return pem(der(with_shape(others=[other])).replace(b"\x06\x03\x55\x1d\x12", b"\x06\x03\x55\x1d\x11"))
 
 
 def names_broken() -> bytes:
     oid = x509.SubjectAlternativeName.oid
-    return shaped(names=None, others=[x509.UnrecognizedExtension(oid, b"\x30\x05\x86\x09spi")])
+    return with_shape(names=None, others=[x509.UnrecognizedExtension(oid, b"\x30\x05\x86\x09spi")])
 
 
 BAD_IDS = {
@@ -100,27 +100,27 @@ BAD_IDS = {
 }
 
 BAD: dict[str, tuple[bytes, str]] = {
-    **{f"id: {name}": (named(text), "spiffe_id") for name, text in BAD_IDS.items()},
-    "foreign trust domain": (named("spiffe://evil.example/ops/deploy"), "trust_domain"),
-    "trust domain below ours": (named("spiffe://a.corp.example/ops"), "trust_domain"),
-    "trust domain that begins as ours": (named("spiffe://corp.example.evil/ops"), "trust_domain"),
-    "trust domain that ends as ours": (named("spiffe://evilcorp.example/ops"), "trust_domain"),
-    "two URI names": (named(WORKLOAD, "spiffe://corp.example/other"), "uri"),
-    "two URI names, one of another scheme": (named(WORKLOAD, "https://corp.example/"), "uri"),
-    "one URI name twice": (named(WORKLOAD, WORKLOAD), "uri"),
-    "DNS name that spells an ID": (named(x509.DNSName(WORKLOAD)), "uri"),
-    "e-mail name that spells an ID": (named(x509.RFC822Name(WORKLOAD)), "uri"),
-    "no URI name": (named(LOOPBACK), "uri"),
-    "no names": (shaped(names=None), "uri"),
+    **{f"id: {name}": (with_names(text), "spiffe_id") for name, text in BAD_IDS.items()},
+    "foreign trust domain": (with_names("spiffe://evil.example/ops/deploy"), "trust_domain"),
+    "trust domain below ours": (with_names("spiffe://a.corp.example/ops"), "trust_domain"),
+    "trust domain that begins as ours": (with_names("spiffe://corp.example.evil/ops"), "trust_domain"),
+    "trust domain that ends as ours": (with_names("spiffe://evilcorp.example/ops"), "trust_domain"),
+    "two URI names": (with_names(WORKLOAD, "spiffe://corp.example/other"), "uri"),
+    "two URI names, one of another scheme": (with_names(WORKLOAD, "https://corp.example/"), "uri"),
+    "one URI name twice": (with_names(WORKLOAD, WORKLOAD), "uri"),
+    "DNS name that spells an ID": (with_names(x509.DNSName(WORKLOAD)), "uri"),
+    "e-mail name that spells an ID": (with_names(x509.RFC822Name(WORKLOAD)), "uri"),
+    "no URI name": (with_names(LOOPBACK), "uri"),
+    "no names": (with_shape(names=None), "uri"),
     "names twice": (names_twice(), "certificate"),
     "names broken": (names_broken(), "certificate"),
-    "a CA": (shaped(ca=True, usage=("digital_signature", "key_cert_sign")), "leaf"),
-    "a CA by its constraints alone": (shaped(ca=True), "leaf"),
-    "may sign certificates": (shaped(usage=("digital_signature", "key_cert_sign")), "usage"),
-    "may sign revocations": (shaped(usage=("digital_signature", "crl_sign")), "usage"),
-    "may not sign": (shaped(usage=("key_encipherment",)), "usage"),
-    "no key usage": (shaped(usage=None), "usage"),
-    "for servers only": (shaped(extended=(SERVER,)), "usage"),
+    "a CA": (with_shape(ca=True, usage=("digital_signature", "key_cert_sign")), "leaf"),
+    "a CA by its constraints alone": (with_shape(ca=True), "leaf"),
+    "may sign certificates": (with_shape(usage=("digital_signature", "key_cert_sign")), "usage"),
+    "may sign revocations": (with_shape(usage=("digital_signature", "crl_sign")), "usage"),
+    "may not sign": (with_shape(usage=("key_encipherment",)), "usage"),
+    "no key usage": (with_shape(usage=None), "usage"),
+    "for servers only": (with_shape(extended=(SERVER,)), "usage"),
     "empty": (b"", "certificate"),
     "no PEM": (b"spiffe://corp.example/ops", "certificate"),
     "PEM of something else": (pem(b"\x30\x00"), "certificate"),
@@ -134,10 +134,10 @@ def identity(clock: FakeClock) -> SpiffeIdentity:
 
 
 @pytest.mark.parametrize(("certificate", "check"), BAD.values(), ids=BAD)
-async def test_a_bad_certificate_is_refused_by_the_check_meant_for_it(
+async def test_invalid_certificate_is_refused_by_the_intended_check(
     identity: SpiffeIdentity, certificate: bytes, check: str
 ) -> None:
-    """By SPIFFE's rules and not a TLS library's; the refusal repeats nothing of what was sent."""
+    """By SPIFFE's rules, not a TLS library's. The refusal repeats no part of the certificate."""
     for _ in range(2):
         with pytest.raises(CredentialsInvalid) as refused:
             await identity.identify((), certificate)
@@ -146,32 +146,33 @@ async def test_a_bad_certificate_is_refused_by_the_check_meant_for_it(
         assert not re.search(r"corp|evil|ops", refused.value.message + refused.value.detail)
 
 
-async def test_a_caller_is_what_the_leaf_says(identity: SpiffeIdentity) -> None:
-    """Its SPIFFE ID, in its trust domain, until it expires; without groups."""
+async def test_caller_comes_from_the_certificate(identity: SpiffeIdentity) -> None:
+    """It has no groups."""
     assert await identity.identify((), GOOD) == Caller(
         type="spiffe", id=WORKLOAD, issuer=DOMAIN, expires_at=NOW + timedelta(hours=1)
     )
 
 
 TAKEN = {
-    "DNS names beside the ID": named(x509.DNSName("deploy.corp.example"), WORKLOAD, LOOPBACK),
-    "for clients only": shaped(extended=(CLIENT,)),
-    "no extended usage": shaped(extended=None),
-    "no basic constraints": shaped(ca=None),
-    "more key usages": shaped(usage=("digital_signature", "key_encipherment", "key_agreement")),
-    "every character": named("spiffe://corp.example/AZaz09.-_/.../..a/a.."),
-    "2048 bytes": named("spiffe://corp.example/" + "a" * 2026),
+    "DNS names beside the ID": with_names(x509.DNSName("deploy.corp.example"), WORKLOAD, LOOPBACK),
+    "for clients only": with_shape(extended=(CLIENT,)),
+    "no extended usage": with_shape(extended=None),
+    "no basic constraints": with_shape(ca=None),
+    "more key usages": with_shape(usage=("digital_signature", "key_encipherment", "key_agreement")),
+    "every character": with_names("spiffe://corp.example/AZaz09.-_/.../..a/a.."),
+    "2048 bytes": with_names("spiffe://corp.example/" + "a" * 2026),
 }
 
 
 @pytest.mark.parametrize("certificate", TAKEN.values(), ids=TAKEN)
-async def test_every_legitimate_form_is_taken(identity: SpiffeIdentity, certificate: bytes) -> None:
-    """Being strict does not turn away what the specification allows."""
+async def test_valid_forms_of_certificates_are_accepted(identity: SpiffeIdentity, certificate: bytes) -> None:
     assert (await identity.identify((), certificate)).id.startswith("spiffe://corp.example/")
 
 
-async def test_a_certificate_counts_until_it_expires(identity: SpiffeIdentity, clock: FakeClock) -> None:
-    """Also one that was read before: connections outlive the handshake that looked at the clock."""
+async def test_expired_certificate_is_refused_even_if_cached(
+    identity: SpiffeIdentity, clock: FakeClock
+) -> None:
+    """A connection may outlive its certificate."""
     await identity.identify((), GOOD)
     clock.jump(3599)
     await identity.identify((), GOOD)
@@ -181,8 +182,8 @@ async def test_a_certificate_counts_until_it_expires(identity: SpiffeIdentity, c
     assert (refused.value.check, refused.value.issuer) == ("exp", DOMAIN)  # for the log
 
 
-async def test_without_a_certificate_nobody_is_known(identity: SpiffeIdentity) -> None:
-    """Though the handshake demands one, it is not taken on trust that it did."""
+async def test_missing_certificate_is_refused(identity: SpiffeIdentity) -> None:
+    """Even though the handshake requires one."""
     with pytest.raises(CredentialsMissing, match="certificate"):
         await identity.identify(["Bearer a.b.c"], None)
 
@@ -197,10 +198,10 @@ SEGMENT_SIGNS = DOMAIN_SIGNS | set("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 @given(TEXTS)
 @settings(max_examples=400, deadline=None)
-def test_any_name_is_refused_or_spells_one_identity(text: str) -> None:
-    """Taken apart by hand, what is taken has a scheme, a trust domain, whole segments, and nothing else."""
+def test_any_name_is_refused_or_has_one_spelling(text: str) -> None:
+    """An accepted ID consists of a scheme, a trust domain and non-empty segments."""
     try:
-        svid = read_svid(named(text))
+        svid = read_svid(with_names(text))
     except CredentialsInvalid:
         return
     scheme, nothing, domain, *segments = text.split("/")
@@ -212,19 +213,18 @@ def test_any_name_is_refused_or_spells_one_identity(text: str) -> None:
     assert all(set(segment) <= SEGMENT_SIGNS for segment in segments)
 
 
-def changed(change: tuple[int, bytes]) -> bytes:
+def change_bytes(change: tuple[int, bytes]) -> bytes:
     at, new = change
     return pem(der(GOOD)[:at] + new + der(GOOD)[at + len(new) :])
 
 
-CHANGES = st.tuples(st.integers(0, len(der(GOOD)) - 1), st.binary(min_size=1, max_size=3)).map(changed)
+CHANGES = st.tuples(st.integers(0, len(der(GOOD)) - 1), st.binary(min_size=1, max_size=3)).map(change_bytes)
 
 
 @pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")  # will be errors
 @given(CHANGES | st.binary(max_size=400) | st.binary(max_size=400).map(pem))
 @settings(max_examples=600, deadline=None)
-def test_any_bytes_are_read_or_refused(certificate: bytes) -> None:
-    """A handshake lets no such thing through; and nothing but a refusal would come of it."""
+def test_any_bytes_give_an_svid_or_a_refusal(certificate: bytes) -> None:
     with suppress(CredentialsInvalid):
         assert isinstance(read_svid(certificate), Svid)
 
@@ -234,10 +234,10 @@ def both(trust: Trust, corp: Idp, clock: FakeClock) -> TokenAndCertificateIdenti
     return TokenAndCertificateIdentity(trust(corp), SpiffeIdentity(DOMAIN, clock))
 
 
-async def test_with_both_the_token_is_the_caller_and_the_certificate_its_way(
+async def test_both_gives_the_tokens_caller_via_the_certificate(
     both: TokenAndCertificateIdentity, corp: Idp
 ) -> None:
-    """And its rights end with whichever ends first."""
+    """The earlier expiry applies."""
     long = corp.token(NOW, exp=int(NOW.timestamp()) + 7200)
     caller = await both.identify([f"Bearer {long}"], GOOD)
     assert (caller.type, caller.id, caller.via) == ("jwt", "jwt:corp:alice", WORKLOAD)
@@ -256,30 +256,26 @@ LACKING: dict[str, tuple[list[str] | None, bytes | None, type[Unauthenticated]]]
 
 
 @pytest.mark.parametrize(("authorization", "certificate", "refusal"), LACKING.values(), ids=LACKING)
-async def test_with_both_neither_stands_in_for_the_other(
+async def test_both_requires_token_and_certificate(
     both: TokenAndCertificateIdentity,
     corp: Idp,
     authorization: list[str] | None,
     certificate: bytes | None,
     refusal: type[Unauthenticated],
 ) -> None:
-    """A bad token never falls back to a good certificate, nor the other way round."""
+    """Neither replaces the other."""
     good = [f"Bearer {corp.token(NOW)}"]
     with pytest.raises(refusal):
         await both.identify(good if authorization is None else authorization, certificate)
 
 
-async def test_where_a_token_is_demanded_a_certificate_plays_no_part(
-    trust: Trust, corp: Idp, clock: FakeClock
-) -> None:
-    """Neither as a caller nor as a way."""
+async def test_jwt_ignores_the_certificate(trust: Trust, corp: Idp, clock: FakeClock) -> None:
     identity = choose_identity(ListenerSettings(), trust(corp), clock)
     with pytest.raises(CredentialsMissing):
         await identity.identify([], GOOD)
     assert (await identity.identify([f"Bearer {corp.token(NOW)}"], GOOD)).via is None
 
 
-def test_a_listener_never_serves_with_less_than_it_demands(clock: FakeClock) -> None:
-    """Settings that were not checked end here, and not as an open door."""
+def test_incomplete_settings_of_a_listener_are_an_error(clock: FakeClock) -> None:
     with pytest.raises(ValueError, match="jwt"):
         choose_identity(ListenerSettings(), None, clock)

@@ -1,4 +1,4 @@
-"""One token's story, told through JwtIdentity with real keys."""
+"""Authenticating by a token, with real keys."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ ATTACKER = rsa_key("attacker")
 Forge = Callable[[Idp], Sequence[str | bytes]]
 
 
-def tampered(idp: Idp) -> str:
+def tamper(idp: Idp) -> str:
     """Claims changed after signing."""
     header, _, signature = idp.token(NOW).split(".")
     return f"{header}.{b64(json.dumps(idp.claims(NOW, sub='root')).encode())}.{signature}"
 
 
-def stray(token: str) -> str:
-    """The same signature, spelt with bits that base64url does not use: 256 bytes end in one that has four."""
+def add_stray_bits(token: str) -> str:
+    """The same signature, with bits set that base64url ignores: 256 bytes end in a character with four."""
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     return token[:-1] + alphabet[alphabet.index(token[-1]) | 1]
 
 
 def header(**changes: Any) -> Forge:
-    """Rightly signed, under another header."""
+    """Correctly signed, with another header."""
     return lambda idp: ["Bearer " + idp.token(NOW, changes)]
 
 
 def claims(**changes: Any) -> Forge:
-    """Rightly signed, with other claims."""
+    """Correctly signed, with other claims."""
     return lambda idp: ["Bearer " + idp.token(NOW, **changes)]
 
 
@@ -57,18 +57,18 @@ def by_attacker(**changes: Any) -> Forge:
 
 
 def raw(header: Any, claims: Any) -> Forge:
-    """Rightly signed over any bytes."""
+    """Correctly signed, over any bytes."""
     return lambda idp: ["Bearer " + compact(header, claims, signer(idp.keys["rsa"], "RS256"))]
 
 
 def with_secret(secret: bytes) -> Forge:
-    """HS256 with something public as the secret."""
+    """HS256 with a public value as the secret."""
     return lambda idp: [
         "Bearer " + compact({"alg": "HS256", "kid": "rsa"}, idp.claims(NOW), hmac_signer(secret))
     ]
 
 
-def unsigned(algorithm: str, signature: str) -> Forge:
+def unsign(algorithm: str, signature: str) -> Forge:
     return lambda idp: [
         "Bearer "
         + compact({"alg": algorithm, "kid": "rsa"}, idp.claims(NOW), lambda _: b"").removesuffix(".")
@@ -91,7 +91,7 @@ BAD: list[tuple[str, Forge, str]] = [
     ("two parts", lambda idp: ["Bearer " + idp.token(NOW).rpartition(".")[0]], "form"),
     ("five parts", lambda idp: ["Bearer " + idp.token(NOW) + ".a.b"], "form"),
     ("padding", lambda idp: ["Bearer " + idp.token(NOW) + "=="], "form"),
-    ("stray bits", lambda idp: ["Bearer " + stray(idp.token(NOW))], "form"),
+    ("stray bits", lambda idp: ["Bearer " + add_stray_bits(idp.token(NOW))], "form"),
     # The encoding
     ("header is no JSON", raw(b"{", {}), "form"),
     ("header is a list", raw([], {}), "form"),
@@ -102,8 +102,8 @@ BAD: list[tuple[str, Forge, str]] = [
     ("claims hold NaN", raw(GOOD, b'{"exp":NaN}'), "form"),
     ("claims nest too deep", raw(GOOD, b"[" * 10_000), "form"),
     # The header
-    ("alg none, no signature", unsigned("none", "."), "form"),
-    *((f"alg {none}", unsigned(none, ".AAAA"), "alg") for none in ("none", "None", "NONE", "nOnE", "")),
+    ("alg none, no signature", unsign("none", "."), "form"),
+    *((f"alg {none}", unsign(none, ".AAAA"), "alg") for none in ("none", "None", "NONE", "nOnE", "")),
     ("alg absent", header(alg=ABSENT), "alg"),
     ("alg is a list", header(alg=["RS256"]), "alg"),
     ("HS256 with the public key as PEM", with_secret(PEM), "alg"),
@@ -125,7 +125,7 @@ BAD: list[tuple[str, Forge, str]] = [
     ("kid is a number", header(kid=1), "kid"),
     ("kid is a list", header(kid=["rsa"]), "kid"),
     # The signature
-    ("claims changed after signing", lambda idp: ["Bearer " + tampered(idp)], "signature"),
+    ("claims changed after signing", lambda idp: ["Bearer " + tamper(idp)], "signature"),
     ("signed by an attacker", by_attacker(), "signature"),
     ("embedded jwk of the attacker", by_attacker(jwk=jwk(ATTACKER, "rsa")), "signature"),
     ("embedded jwk, own kid", by_attacker(kid="mine", jwk=jwk(ATTACKER, "mine")), "kid"),
@@ -153,11 +153,11 @@ BAD: list[tuple[str, Forge, str]] = [
     ("sub with a newline", claims(sub="alice\nroot"), "sub"),
     ("sub with an escape code", claims(sub="\x1b[31malice"), "sub"),
     ("sub with half a surrogate pair", claims(sub="\ud800"), "sub"),
-    ("sub that turns the text around", claims(sub="alice\u202e"), "sub"),
+    ("sub with a bidirectional mark", claims(sub="alice\u202e"), "sub"),
     ("exp absent", claims(exp=ABSENT), "exp"),
     ("exp is text", claims(exp=str(FAR)), "exp"),
     ("exp is true", claims(exp=True), "exp"),
-    ("exp beyond all calendars", claims(exp=10**300), "exp"),
+    ("exp after the year 9999", claims(exp=10**300), "exp"),
     ("exp is infinite", raw(GOOD, json.dumps(Idp().claims(NOW, exp=0))[:-2].encode() + b"1e999}"), "exp"),
     ("exp is null", claims(exp=None), "exp"),
     ("nbf in the future", claims(nbf=int(NOW.timestamp()) + 61), "nbf"),
@@ -167,10 +167,9 @@ BAD: list[tuple[str, Forge, str]] = [
 
 
 @pytest.mark.parametrize(("forge", "check"), [row[1:] for row in BAD], ids=[row[0] for row in BAD])
-async def test_bad_credentials_are_refused_by_the_check_meant_for_them(
+async def test_invalid_credentials_are_refused_by_the_intended_check(
     trust: Trust, corp: Idp, forge: Forge, check: str
 ) -> None:
-    """Nothing but a well-formed, rightly signed token for this gateway is taken."""
     authorization = forge(corp)
     with pytest.raises(CredentialsInvalid) as refused:
         await trust(corp).identify(authorization)
@@ -178,25 +177,23 @@ async def test_bad_credentials_are_refused_by_the_check_meant_for_them(
 
 
 @pytest.mark.parametrize("forge", [row[1] for row in BAD], ids=[row[0] for row in BAD])
-async def test_a_refusal_repeats_nothing_of_what_was_sent(trust: Trust, corp: Idp, forge: Forge) -> None:
-    """Neither the message nor its metadata holds a part of the token."""
+async def test_refusals_repeat_no_part_of_the_token(trust: Trust, corp: Idp, forge: Forge) -> None:
     authorization = forge(corp)
     with pytest.raises(CredentialsInvalid) as refused:
         await trust(corp).identify(authorization)
-    told = refused.value.message + json.dumps(refused.value.metadata) + refused.value.detail
+    sent_back = refused.value.message + json.dumps(refused.value.metadata) + refused.value.detail
     for value in authorization:
         text = value if isinstance(value, str) else value.decode("latin-1")
-        assert not [part for part in text.replace(".", " ").split() if len(part) > 6 and part in told]
+        assert not [part for part in text.replace(".", " ").split() if len(part) > 6 and part in sent_back]
 
 
-async def test_no_credentials_are_missing_ones(trust: Trust, corp: Idp) -> None:
-    """A call without `authorization` is told how to send it."""
+async def test_missing_credentials_are_refused_with_instructions(trust: Trust, corp: Idp) -> None:
     with pytest.raises(CredentialsMissing, match="Bearer"):
         await trust(corp).identify([])
 
 
-async def test_a_caller_is_what_the_verified_claims_say(trust: Trust, corp: Idp) -> None:
-    """Id and groups carry the issuer's short name; the leeway is part of the expiry."""
+async def test_caller_comes_from_the_verified_claims(trust: Trust, corp: Idp) -> None:
+    """Id and groups have the issuer's short name as prefix. The expiry includes the leeway."""
     token = corp.token(NOW, groups=["platform", "sre", "platform"])
     assert await trust(corp).identify([f"Bearer {token}"]) == Caller(
         type="jwt",
@@ -234,27 +231,25 @@ GOOD_FORMS: list[tuple[str, Forge]] = [
 
 
 @pytest.mark.parametrize("forge", [row[1] for row in GOOD_FORMS], ids=[row[0] for row in GOOD_FORMS])
-async def test_every_legitimate_form_is_taken(trust: Trust, corp: Idp, forge: Forge) -> None:
-    """Being strict does not turn away what the RFCs allow."""
+async def test_valid_forms_of_tokens_are_accepted(trust: Trust, corp: Idp, forge: Forge) -> None:
     caller = await trust(corp).identify(forge(corp))
     assert caller.id.startswith("jwt:corp:alice")
 
 
-async def test_without_a_kid_the_only_fitting_key_is_used(trust: Trust, corp: Idp) -> None:
-    """An issuer with one key of a kind need not name it."""
+async def test_token_without_kid_is_verified_with_the_only_candidate(trust: Trust, corp: Idp) -> None:
     caller = await trust(corp).identify(["Bearer " + corp.token(NOW, {"kid": ABSENT})])
     assert caller.id == "jwt:corp:alice"
 
 
-async def test_an_algorithm_outside_the_keys_own_is_refused(trust: Trust, corp: Idp) -> None:
-    """A P-256 key never checks RS256, and an RSA key may check PS256 if the settings name it."""
+async def test_algorithm_must_be_in_the_issuers_settings(trust: Trust, corp: Idp) -> None:
+    """An RSA key verifies PS256 only if the settings have it."""
     token = compact({"alg": "PS256", "kid": "rsa"}, corp.claims(NOW), signer(corp.keys["rsa"], "PS256"))
     assert await trust(corp, algorithms=["PS256"]).identify([f"Bearer {token}"])
     with pytest.raises(CredentialsInvalid):
         await trust(corp).identify([f"Bearer {token}"])
 
 
-async def test_two_issuers_never_share_a_caller_or_a_group(trust: Trust, corp: Idp, partner: Idp) -> None:
+async def test_issuers_never_share_a_caller_or_a_group(trust: Trust, corp: Idp, partner: Idp) -> None:
     """The same subject and group of two issuers are two callers and two groups."""
     identity = trust(corp, partner)
     ours, theirs = [
@@ -265,15 +260,15 @@ async def test_two_issuers_never_share_a_caller_or_a_group(trust: Trust, corp: I
     assert (ours.groups, theirs.groups) == (("corp:sre",), ("partner:sre",))
 
 
-async def test_an_issuer_cannot_sign_for_another(trust: Trust, corp: Idp, partner: Idp) -> None:
-    """A token is checked with the keys of the issuer it claims, though another trusted one signed it."""
+async def test_issuer_cannot_sign_for_another(trust: Trust, corp: Idp, partner: Idp) -> None:
+    """A token is verified with the keys of the issuer in its `iss`."""
     with pytest.raises(CredentialsInvalid) as refused:
         await trust(corp, partner).identify(["Bearer " + partner.token(NOW, iss=corp.issuer)])
     assert refused.value.metadata == {"check": "signature"}
 
 
-async def test_expiry_is_told_apart_and_follows_the_clock(trust: Trust, corp: Idp, clock: FakeClock) -> None:
-    """A token that was good, remembered or not, ends with its leeway, by the wall clock."""
+async def test_expired_token_is_refused_even_if_remembered(trust: Trust, corp: Idp, clock: FakeClock) -> None:
+    """A token expires after its leeway, by the wall clock."""
     identity, authorization = trust(corp), ["Bearer " + corp.token(NOW, exp=int(NOW.timestamp()) + 10)]
     await identity.identify(authorization)
     clock.jump(69)
@@ -284,10 +279,9 @@ async def test_expiry_is_told_apart_and_follows_the_clock(trust: Trust, corp: Id
             await identity.identify(authorization)
 
 
-async def test_a_clock_set_back_makes_a_remembered_token_early(
+async def test_clock_set_back_makes_a_remembered_token_not_yet_valid(
     trust: Trust, corp: Idp, clock: FakeClock
 ) -> None:
-    """A jump of the clock gives nobody a right the token does not have."""
     identity, authorization = trust(corp), ["Bearer " + corp.token(NOW)]
     await identity.identify(authorization)
     clock.jump(-61)
@@ -296,8 +290,7 @@ async def test_a_clock_set_back_makes_a_remembered_token_early(
     assert refused.value.metadata == {"check": "nbf"}
 
 
-async def test_the_leeway_is_a_setting(trust: Trust, corp: Idp) -> None:
-    """Without leeway the clock is taken at its word."""
+async def test_leeway_is_a_setting(trust: Trust, corp: Idp) -> None:
     identity = trust(corp, jwt={"leeway_s": 0})
     caller = await identity.identify(["Bearer " + corp.token(NOW, exp=FAR)])
     assert caller.expires_at == datetime.fromtimestamp(FAR, UTC)

@@ -1,4 +1,4 @@
-"""The memory of verified tokens: what it saves, what it must not, and how much it may hold."""
+"""The cache of verified tokens: its use, its invalidation and its bounds."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from support.tokens import Idp, rsa_key
 NOW = FakeClock().now()
 
 
-class CountingCheck:
-    """The real check of a signature, counted."""
+class CountingVerifier:
+    """Verifies signatures and counts them."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -32,8 +32,8 @@ class CountingCheck:
 
 
 @pytest.fixture
-def check() -> CountingCheck:
-    return CountingCheck()
+def verifier() -> CountingVerifier:
+    return CountingVerifier()
 
 
 @pytest.fixture
@@ -49,10 +49,10 @@ def replace(path: Path, idp: Idp) -> None:
 
 @pytest.fixture
 async def identity(
-    corp: Idp, keys_file: Path, clock: FakeClock, check: CountingCheck
+    corp: Idp, keys_file: Path, clock: FakeClock, verifier: CountingVerifier
 ) -> AsyncIterator[JwtIdentity]:
     settings = JwtSettings(issuers=(corp.settings(keys_file),), verified_tokens=2)
-    identity = JwtIdentity(settings, clock, verify_signature=check)
+    identity = JwtIdentity(settings, clock, verify_signature=verifier)
     yield identity
     await identity.close()
 
@@ -61,19 +61,18 @@ def call(idp: Idp, subject: str = "alice", lifetime: int = 36_000, **header: str
     return ["Bearer " + idp.token(NOW, dict(header), sub=subject, exp=int(NOW.timestamp()) + lifetime)]
 
 
-async def test_a_remembered_token_costs_no_signature_check(
-    identity: JwtIdentity, corp: Idp, check: CountingCheck
+async def test_remembered_token_is_not_verified_again(
+    identity: JwtIdentity, corp: Idp, verifier: CountingVerifier
 ) -> None:
-    """The same token again gives the same caller for the price of a hash."""
     callers = [await identity.identify(call(corp)) for _ in range(5)]
     assert len(set(callers)) == 1
-    assert check.count == 1
+    assert verifier.count == 1
 
 
-async def test_a_refused_token_is_not_remembered(
-    identity: JwtIdentity, corp: Idp, check: CountingCheck
+async def test_refused_tokens_are_not_remembered(
+    identity: JwtIdentity, corp: Idp, verifier: CountingVerifier
 ) -> None:
-    """Strangers cannot push good tokens out of the memory."""
+    """Forged tokens cannot evict valid ones."""
     await identity.identify(call(corp))
     for number in range(5):
         forged = call(corp, f"stranger-{number}")[0]
@@ -81,73 +80,70 @@ async def test_a_refused_token_is_not_remembered(
             await identity.identify([forged[:-20] + "A" * 20])
         with pytest.raises(CredentialsExpired):
             await identity.identify(call(corp, f"late-{number}", lifetime=-60))
-    count = check.count
+    count = verifier.count
     await identity.identify(call(corp))
-    assert check.count == count
+    assert verifier.count == count
 
 
-async def test_a_token_differing_in_one_character_is_another(identity: JwtIdentity, corp: Idp) -> None:
-    """Being like a remembered token is worth nothing."""
+async def test_token_that_differs_in_one_character_is_refused(identity: JwtIdentity, corp: Idp) -> None:
     good = call(corp)[0]
     await identity.identify([good])
-    for place in range(len("Bearer "), len(good)):
-        other = good[:place] + ("A" if good[place] != "A" else "B") + good[place + 1 :]
+    for index in range(len("Bearer "), len(good)):
+        other = good[:index] + ("A" if good[index] != "A" else "B") + good[index + 1 :]
         with pytest.raises(CredentialsInvalid):
             await identity.identify([other])
 
 
-async def test_the_least_used_token_is_forgotten_first(
-    identity: JwtIdentity, corp: Idp, check: CountingCheck
+async def test_least_recently_used_token_is_evicted_first(
+    identity: JwtIdentity, corp: Idp, verifier: CountingVerifier
 ) -> None:
-    """With room for two, the third takes the place of the one not used for longest."""
     for subject in ("a", "b", "a", "c", "a"):
         await identity.identify(call(corp, subject))
-    assert check.count == 3
+    assert verifier.count == 3
     await identity.identify(call(corp, "b"))
-    assert check.count == 4
+    assert verifier.count == 4
 
 
-async def test_a_key_change_is_a_new_check(
-    identity: JwtIdentity, corp: Idp, keys_file: Path, clock: FakeClock, check: CountingCheck
+async def test_changed_keys_invalidate_remembered_tokens(
+    identity: JwtIdentity, corp: Idp, keys_file: Path, clock: FakeClock, verifier: CountingVerifier
 ) -> None:
-    """Nothing proved with other keys stands; keys fetched again without a change prove on."""
+    """Keys that were fetched again without a change do not."""
     await identity.identify(call(corp))
     await clock.advance(3600)
     await identity.identify(call(corp))
-    after_renewal = check.count
+    after_renewal = verifier.count
     corp.keys["new"] = rsa_key("new")
     replace(keys_file, corp)
     await clock.advance(30)
     await identity.identify(["Bearer " + corp.token(NOW, kid="new", exp=int(NOW.timestamp()) + 36_000)])
     await identity.identify(call(corp))
     assert after_renewal == 1
-    assert check.count == 3
+    assert verifier.count == 3
 
 
-def test_the_memory_is_bounded(corp: Idp) -> None:
-    """It never holds more than its capacity."""
+def test_number_of_remembered_tokens_is_bounded(corp: Idp) -> None:
     issuer = corp.settings("unused")
-    proof = VerifiedToken(read_claims(corp.claims(NOW), issuer, NOW - NOW), KeySet(()))
+    verified = VerifiedToken(read_claims(corp.claims(NOW), issuer, NOW - NOW), KeySet(()))
     memory = VerifiedTokens(100)
     for number in range(1000):
-        memory.remember(str(number), proof)
-        assert memory.get(str(number)) is proof
+        memory.remember(str(number), verified)
+        assert memory.get(str(number)) is verified
     assert len(memory) == 100
     memory.forget("999")
     assert len(memory) == 99
     assert memory.get("999") is None
 
 
-def test_the_groups_that_are_remembered_are_bounded(corp: Idp) -> None:
-    """Ten thousand tokens with hundreds of groups each would be half a gigabyte."""
+def test_number_of_remembered_groups_is_bounded(corp: Idp) -> None:
+    """Ten thousand tokens with hundreds of groups each would take half a gigabyte."""
     groups = [f"group-{number}" for number in range(10 * GROUPS_PER_TOKEN)]
     issuer = corp.settings("unused")
-    proof = VerifiedToken(read_claims(corp.claims(NOW, groups=groups), issuer, NOW - NOW), KeySet(()))
+    verified = VerifiedToken(read_claims(corp.claims(NOW, groups=groups), issuer, NOW - NOW), KeySet(()))
     memory = VerifiedTokens(100)
     for number in range(50):
         for _ in range(2):
-            memory.remember(str(number), proof)
-        assert memory.get(str(number)) is proof
+            memory.remember(str(number), verified)
+        assert memory.get(str(number)) is verified
     assert len(memory) == 10
     for number in range(50):
         memory.forget(str(number))
