@@ -202,9 +202,9 @@ async def test_a_call_is_told_before_its_effect() -> None:
     told: list[tuple[CallRecord, str]] = []
 
     def look(call: CallRecord) -> None:
-        simulator = eks.simulator.control.state
+        simulator = eks.simulator.control.store
         update = simulator.get_update(eks.ref("c", update_id).cluster.target, "c", update_id)
-        told.append((call, simulator.view(update).status))
+        told.append((call, simulator.snapshot(update).status))
 
     async with SimulatedEks(on_call=look) as eks:
         update_id = eks.rollback("c")

@@ -1,4 +1,4 @@
-"""Faults: what boto3 makes of them, and whether the call had its effect."""
+"""FaultQueue: what boto3 makes of them, and whether the call had its effect."""
 
 import time
 from typing import Any
@@ -131,7 +131,7 @@ async def test_faults_are_of_their_operation(eks: SimulatedEks) -> None:
 
 
 async def test_faults_follow_each_other(eks: SimulatedEks) -> None:
-    """Faults of one operation are used in the order they were set."""
+    """FaultQueue of one operation are used in the order they were set."""
     eks.cluster("c")
     eks.fault("DescribeCluster", code="ServerException")
     eks.fault("DescribeCluster", code="ClientException")

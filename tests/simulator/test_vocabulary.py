@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 from botocore.model import StringShape
 
-from eksgateway.simulator import wire
+from eksgateway.simulator import rest_json
 from support.simulator import SimulatedEks
 
 
 def words(shape: str) -> list[str]:
     """An enum of the model."""
-    found = wire.service().shape_for(shape)
+    found = rest_json.service_model().shape_for(shape)
     assert isinstance(found, StringShape)
     return list(found.enum)
 

@@ -20,7 +20,7 @@ import aiohttp
 import boto3
 from aiohttp import web
 
-from eksgateway.simulator.credentials import Accounts
+from eksgateway.simulator.signatures import Accounts
 
 _DEADLINE_S = 100.0
 _EXPIRES = re.compile(r"(?<=<Expiration>)[^<]+(?=</Expiration>)")

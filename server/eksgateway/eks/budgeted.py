@@ -26,7 +26,7 @@ class BudgetedEks:
         self._lane = lane
         self._caller_id = caller_id
 
-    def asked_by(self, caller_id: str) -> BudgetedEks:
+    def for_caller(self, caller_id: str) -> BudgetedEks:
         """The same, for a caller that waits for reads which the gateway makes as itself."""
         return BudgetedEks(self._eks, self._budget, self._lane, caller_id)
 

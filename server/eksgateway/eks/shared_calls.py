@@ -68,7 +68,7 @@ class SharedCalls(Generic[K, V]):
         self._cache: LRUCache[K, ReadResult[V]] = LRUCache(cache_size)
         self._newest: dict[K, _SharedCall[V]] = {}
 
-    def cached(self, key: K) -> ReadResult[V] | None:
+    def find_cached(self, key: K) -> ReadResult[V] | None:
         """The latest result, of any age."""
         return self._cache.get(key)
 
@@ -76,7 +76,7 @@ class SharedCalls(Generic[K, V]):
         """The result of a call that began less than ``max_age`` seconds ago: cached, joined, or new."""
         oldest = self._clock.monotonic() - max_age
         while True:
-            cached = self.cached(key)
+            cached = self.find_cached(key)
             if cached is not None and cached.stamp > oldest:
                 return cached
             call = self._join(key, oldest, lane, caller)

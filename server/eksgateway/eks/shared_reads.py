@@ -76,7 +76,7 @@ class SharedReads:
 
     async def update(self, ref: UpdateRef, max_age: float, caller: Hashable) -> SeenUpdate:
         """DescribeUpdate. A final update is returned at any age, because it does not change."""
-        cached = self._updates.cached(ref)
+        cached = self._updates.find_cached(ref)
         if cached is not None and cached.value.final:
             return _to_seen(cached)
         return _to_seen(await self._updates.get(ref, max_age, Lane.READ, caller))

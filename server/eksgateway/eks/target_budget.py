@@ -94,7 +94,7 @@ class TargetBudget:
             for caller in pending.callers:
                 self._queues[pending.lane].remove(caller, call)
         if not in_time:
-            raise DecisionStale if lane is Lane.FORWARD else _overloaded(PATIENCE_S)
+            raise DecisionStale if lane is Lane.FORWARD else _overload_error(PATIENCE_S)
         return pending.lane
 
     def _begin(self, lane: Lane) -> None:
@@ -143,7 +143,7 @@ class TargetBudget:
             turns *= 2
         wait = turns / self._tokens.rate
         if wait > PATIENCE_S:
-            raise _overloaded(wait)
+            raise _overload_error(wait)
 
     def _serve(self) -> None:
         now = self._clock.monotonic()
@@ -187,7 +187,7 @@ class TargetBudget:
         self._serve()
 
 
-def _overloaded(retry_after: float) -> Overloaded:
+def _overload_error(retry_after: float) -> Overloaded:
     return Overloaded(
         "The calls to EKS in this account and region are used up: try again later.", retry_after=retry_after
     )

@@ -82,7 +82,7 @@ class UpdateService:
             Action.CANCEL, ref.cluster, self._clock.now(), request_fields.justification(request)
         )
         at_request = await self._decisions.ask(admitted)
-        eks = self._eks.asked_by(call.caller.id)
+        eks = self._eks.for_caller(call.caller.id)
         cluster = verify_arn(await eks.describe_cluster(ref.cluster), ref.cluster)
         update = await eks.describe_update(ref)
         question = replace(admitted, facts=cluster, update=update)
@@ -113,7 +113,7 @@ class UpdateService:
         who = call.caller.id
         facts = await self._facts(cluster, who)
         size = request.page_size or _MOST_ON_A_PAGE
-        ids, following = await self._eks.asked_by(who).list_updates(cluster, size, position)
+        ids, following = await self._eks.for_caller(who).list_updates(cluster, size, position)
         updates = []
         for update_id in ids:
             ref = UpdateRef(cluster, update_id)

@@ -125,7 +125,7 @@ _NOT_PASSED_ON = ("AWS_", "BOTO_")
 def gateway_environment(base: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The user's environment with none of their AWS set-up, and credentials of the simulated account.
 
-    The key names the account: see ``simulator.credentials``. Nothing of it opens anything at AWS.
+    The key names the account: see ``simulator.signatures``. Nothing of it opens anything at AWS.
     """
     kept = {name: value for name, value in base.items() if not name.upper().startswith(_NOT_PASSED_ON)}
     return kept | {

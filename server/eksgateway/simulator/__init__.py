@@ -1,6 +1,6 @@
-"""A simulated EKS endpoint that real boto3 and the AWS CLI talk to. It is a simulation, not AWS."""
+"""A simulated EKS endpoint that real boto3 and the AWS CLI talk to. It is not AWS."""
 
-from eksgateway.simulator.calls import CallRecord
+from eksgateway.simulator.call_log import CallRecord
 from eksgateway.simulator.server import Simulator, serve
 from eksgateway.simulator.specs import SpecError
 

@@ -1,7 +1,7 @@
-"""The simulated clock: seconds that run ``speed`` times as fast as real ones and can be pushed ahead.
+"""The simulated clock: it runs ``speed`` times as fast as real time and can be advanced.
 
-Durations of updates are counted on it. What clients see as a time of day (``createdAt``) is real,
-because they compare it with their own clocks.
+Durations of updates are counted on it. Times of day that clients see (``createdAt``) are real, because
+clients compare them with their own clocks.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 
 class SimulatedClock:
-    """Counts from 0. ``monotonic`` is the real clock beneath, in seconds."""
+    """Counts seconds from 0. ``monotonic`` is the real clock that it is based on."""
 
     def __init__(self, speed: float = 1.0, monotonic: Callable[[], float] = time.monotonic) -> None:
         if not speed > 0:

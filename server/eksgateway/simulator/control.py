@@ -1,6 +1,6 @@
-"""The control API under ``/_simulator/``: JSON in, JSON out, for whoever runs the simulation.
+"""The control API under ``/_simulator/``, with JSON bodies, for tests and demonstrations.
 
-No AWS client ever calls it; it needs no credentials.
+It needs no credentials. AWS clients do not call it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import Any
 from aiohttp import web
 
 from eksgateway.model import Target
-from eksgateway.simulator import wire
-from eksgateway.simulator.calls import CallRecord, Calls, Faults
-from eksgateway.simulator.credentials import Accounts
-from eksgateway.simulator.machine import Update
+from eksgateway.simulator import rest_json
+from eksgateway.simulator.call_log import CallLog, CallRecord, FaultQueue
+from eksgateway.simulator.cluster_store import Cluster, ClusterStore, ServiceError, hold_at
+from eksgateway.simulator.lifecycle import Update
+from eksgateway.simulator.signatures import Accounts
 from eksgateway.simulator.specs import (
     AccessKeySpec,
     ClockSpec,
@@ -28,20 +29,19 @@ from eksgateway.simulator.specs import (
     build_all,
     parse,
 )
-from eksgateway.simulator.state import Cluster, Refusal, State, set_by_hand
 
 
 class Control:
-    """What the control API does; the same in-process and over HTTP. Raises SpecError, with the reason."""
+    """The operations of the control API, in-process and over HTTP. Each raises SpecError for bad input."""
 
-    def __init__(self, state: State, calls: Calls, faults: Faults, accounts: Accounts) -> None:
-        self.state = state
+    def __init__(self, store: ClusterStore, calls: CallLog, faults: FaultQueue, accounts: Accounts) -> None:
+        self.store = store
         self.calls = calls
         self.faults = faults
         self.accounts = accounts
 
     def add_cluster(self, given: Any) -> list[str]:
-        """A cluster from a ClusterSpec, in place of one of the same name; the ids of its updates."""
+        """Add or replace a cluster, from a ClusterSpec. Returns the ids of its updates."""
         spec = parse(ClusterSpec, given)
         updates = [self._update(update, auto_mode=spec.auto_mode) for update in spec.updates]
         cluster = Cluster(
@@ -50,45 +50,45 @@ class Control:
             version=spec.version,
             tags=spec.tags,
             auto_mode=spec.auto_mode,
-            created_at=self.state.wall(),
+            created_at=self.store.wall(),
             set_status=spec.status,
             updates={update.id: update for update in updates},
         )
         own = [update for update in updates if update.resource is None]
-        if sum(self.state.view(update).running for update in own) > 1:
+        if sum(self.store.snapshot(update).running for update in own) > 1:
             raise SpecError(
                 "updates: EKS runs one update of a cluster at a time; give the others a final status"
             )
-        _check(cluster, self.state)
-        self.state.put(cluster)
+        _check_describable(cluster, self.store)
+        self.store.put(cluster)
         return [update.id for update in updates]
 
     def change_update(self, given: Any) -> dict[str, Any]:
-        """Change one update by hand, as an UpdateChange says; what was left out stays."""
+        """Change one update, from an UpdateChange. Members that it lacks stay."""
         change = parse(UpdateChange, given)
         target = Target(change.account_id or self.accounts.default, change.region)
         try:
-            update = self.state.get(target, change.cluster).updates.get(change.update_id)
-        except Refusal as exc:
+            update = self.store.get(target, change.cluster).updates.get(change.update_id)
+        except ServiceError as exc:
             raise SpecError(f"cluster: {exc}") from exc
         if update is None:
             raise SpecError(f"update_id: {change.cluster} has no update {change.update_id}")
-        changed = set_by_hand(
+        changed = hold_at(
             replace(update, type=change.type or update.type),
             status=change.status or update.set_status,
             cancellation=change.cancellation.build() if change.cancellation else update.set_cancellation,
             errors=update.errors if change.errors is None else build_all(change.errors),
         )
-        self.state.change(target, change.cluster, changed)
-        return {"update_id": update.id, "status": self.state.view(changed).status}
+        self.store.change(target, change.cluster, changed)
+        return {"update_id": update.id, "status": self.store.snapshot(changed).status}
 
     def add_fault(self, given: Any) -> None:
         self.faults.add(parse(FaultSpec, given))
 
     def advance(self, given: Any) -> float:
-        """Push the clock ahead; simulated seconds since the start."""
-        self.state.clock.advance(parse(ClockSpec, given).advance_s)
-        return self.state.clock.now()
+        """Advance the clock. Returns the simulated seconds since the start."""
+        self.store.clock.advance(parse(ClockSpec, given).advance_s)
+        return self.store.clock.now()
 
     def register(self, given: Any) -> None:
         spec = parse(AccessKeySpec, given)
@@ -96,16 +96,16 @@ class Control:
 
     def _update(self, spec: UpdateSpec, *, auto_mode: bool) -> Update:
         update = Update(
-            id=spec.id or self.state.new_id(),
+            id=spec.id or self.store.new_id(),
             type=spec.type,
             params=tuple(param.build() for param in spec.params),
             errors=(),
-            created_at=spec.created_at or self.state.wall(),
-            started=self.state.clock.now(),
+            created_at=spec.created_at or self.store.wall(),
+            started=self.store.clock.now(),
             plan=spec.plan(auto_mode=auto_mode),
             resource=spec.resource,
         )
-        return set_by_hand(
+        return hold_at(
             update,
             status=spec.status,
             cancellation=spec.cancellation.build() if spec.cancellation else None,
@@ -131,7 +131,7 @@ def routes(control: Control) -> list[web.RouteDef]:
         return {}
 
     async def calls(_: web.Request) -> web.Response:
-        return web.json_response({"calls": [_call(call) for call in control.calls.all()]})
+        return web.json_response({"calls": [_to_json(call) for call in control.calls.all()]})
 
     async def forget_calls(_: web.Request) -> web.Response:
         control.calls.clear()
@@ -142,18 +142,20 @@ def routes(control: Control) -> list[web.RouteDef]:
         return web.json_response({})
 
     return [
-        web.post("/_simulator/clusters", _posted(clusters)),
-        web.post("/_simulator/updates", _posted(control.change_update)),
-        web.post("/_simulator/faults", _posted(faults)),
+        web.post("/_simulator/clusters", _json_handler(clusters)),
+        web.post("/_simulator/updates", _json_handler(control.change_update)),
+        web.post("/_simulator/faults", _json_handler(faults)),
         web.delete("/_simulator/faults", forget_faults),
         web.get("/_simulator/calls", calls),
         web.delete("/_simulator/calls", forget_calls),
-        web.post("/_simulator/clock", _posted(clock)),
-        web.post("/_simulator/access-keys", _posted(access_keys)),
+        web.post("/_simulator/clock", _json_handler(clock)),
+        web.post("/_simulator/access-keys", _json_handler(access_keys)),
     ]
 
 
-def _posted(effect: Callable[[Any], dict[str, Any]]) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _json_handler(
+    effect: Callable[[Any], dict[str, Any]],
+) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def handle(request: web.Request) -> web.Response:
         try:
             given = json.loads(await request.read())
@@ -167,14 +169,14 @@ def _posted(effect: Callable[[Any], dict[str, Any]]) -> Callable[[web.Request], 
     return handle
 
 
-def _check(cluster: Cluster, state: State) -> None:
-    """Refuse at once what DescribeCluster could not say later (tags beyond EKS's limits)."""
+def _check_describable(cluster: Cluster, store: ClusterStore) -> None:
+    """Raise SpecError if DescribeCluster could not return the cluster, as with tags beyond EKS's limits."""
     try:
-        operation = wire.service().operation_model("DescribeCluster")
-        wire.answer(operation, {"cluster": state.describe(cluster)})
-    except wire.ModelMismatch as exc:
+        operation = rest_json.service_model().operation_model("DescribeCluster")
+        rest_json.build_answer(operation, {"cluster": store.describe(cluster)})
+    except rest_json.ModelMismatch as exc:
         raise SpecError(str(exc)) from exc
 
 
-def _call(call: CallRecord) -> dict[str, Any]:
+def _to_json(call: CallRecord) -> dict[str, Any]:
     return {**asdict(call), "time": call.time.isoformat()}

@@ -1,6 +1,6 @@
-"""The simulated EKS as an HTTP server that unmodified AWS clients reach through ``endpoint_url``.
+"""The simulated EKS as an HTTP server, which unmodified AWS clients call through ``endpoint_url``.
 
-Not AWS, not a mock inside a client: what it says is in ``state``, how it says it in ``wire``.
+``operations`` has the behaviour, ``rest_json`` the form of requests and answers.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from botocore.model import OperationModel
 from eksgateway.addresses import is_loopback
 from eksgateway.model import Target
 from eksgateway.signals import stop_event
-from eksgateway.simulator import control, wire
-from eksgateway.simulator.calls import CallRecord, Calls, Faults
+from eksgateway.simulator import control, rest_json
+from eksgateway.simulator.call_log import CallLog, CallRecord, FaultQueue
 from eksgateway.simulator.clock import SimulatedClock
-from eksgateway.simulator.credentials import Accounts, Credentials, NotSigned
+from eksgateway.simulator.cluster_store import ClusterStore, ServiceError
+from eksgateway.simulator.faulty_answers import foreign_answer, send_faulty
 from eksgateway.simulator.operations import BY_NAME
+from eksgateway.simulator.signatures import Accounts, SignatureError, Signer
 from eksgateway.simulator.specs import DEFAULT_ACCOUNT, FaultSpec
-from eksgateway.simulator.spoilt import foreign, spoil
-from eksgateway.simulator.state import Refusal, State
 
 
 class Simulator:
-    """A simulated EKS. ``speed``: how much faster than real time its clock runs.
+    """A simulated EKS, whose clock runs ``speed`` times as fast as real time.
 
     ``on_call`` is called when a call is received, before its effect and its answer.
     """
@@ -41,16 +41,16 @@ class Simulator:
         default_account: str = DEFAULT_ACCOUNT,
         on_call: Callable[[CallRecord], None] | None = None,
     ) -> None:
-        self._state = State(SimulatedClock(speed), _now, lambda: str(uuid4()))
-        self._calls = Calls()
-        self._faults = Faults()
+        self._store = ClusterStore(SimulatedClock(speed), _now, lambda: str(uuid4()))
+        self._calls = CallLog()
+        self._faults = FaultQueue()
         self._accounts = Accounts(default_account)
         self._on_call = on_call
         self._runner: web.AppRunner | None = None
-        self.control = control.Control(self._state, self._calls, self._faults, self._accounts)
+        self.control = control.Control(self._store, self._calls, self._faults, self._accounts)
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> str:
-        """Listen; the URL. Raises OSError where that cannot be."""
+        """Listen, and return the URL. Raises OSError if the address cannot be bound."""
         runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=1)
         await runner.setup()
         try:
@@ -63,59 +63,63 @@ class Simulator:
         return f"http://{shown}:{runner.addresses[0][1]}"
 
     async def stop(self) -> None:
-        """Close every connection; what is answered within a second is still sent."""
+        """Close every connection. Answers that are ready within a second are still sent."""
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
 
     def add_cluster(self, spec: dict[str, Any]) -> list[str]:
-        """As POST /_simulator/clusters: the ids of its updates. Raises SpecError."""
+        """Like POST /_simulator/clusters. Returns the ids of its updates. Raises SpecError."""
         return self.control.add_cluster(spec)
 
     def calls(self, operation: str | None = None) -> tuple[CallRecord, ...]:
-        """Every call received, in order, or every call of one operation."""
+        """The calls received, or those of one operation, oldest first."""
         return tuple(call for call in self._calls.all() if operation in (None, call.operation))
 
     def _app(self) -> web.Application:
         app = web.Application()
         app.add_routes(control.routes(self.control))
-        app.router.add_route("*", "/_simulator/{tail:.*}", _no_control)
+        app.router.add_route("*", "/_simulator/{tail:.*}", _refuse_control_path)
         for name in BY_NAME:
-            operation = wire.service().operation_model(name)
+            operation = rest_json.service_model().operation_model(name)
             app.router.add_route(
                 operation.http["method"], operation.http["requestUri"], self._handler(operation)
             )
-        app.router.add_route("*", "/{tail:.*}", self._unknown)
+        app.router.add_route("*", "/{tail:.*}", self._refuse_operation)
         return app
 
     def _handler(self, operation: OperationModel) -> Callable[[web.Request], Any]:
         async def handle(request: web.Request) -> web.StreamResponse:
             try:
-                credentials = self._accounts.authenticate(request.headers.get("Authorization"))
-            except NotSigned as exc:
+                signer = self._accounts.authenticate(request.headers.get("Authorization"))
+            except SignatureError as exc:
                 self._record(operation.name, None)
-                return _respond(wire.any_error(exc.code, str(exc), 403))
+                return _respond(rest_json.build_any_error(exc.code, str(exc), 403))
             try:
-                params = wire.read_request(operation, request.match_info, request.query, await request.read())
-            except wire.BadRequest as exc:
-                self._record(operation.name, credentials)
+                params = rest_json.read_request(
+                    operation, request.match_info, request.query, await request.read()
+                )
+            except rest_json.BadRequest as exc:
+                self._record(operation.name, signer)
                 return _respond(_bad_request(operation, str(exc)))
-            self._record(operation.name, credentials, params)
+            self._record(operation.name, signer, params)
             fault = self._faults.take(operation.name)
             if fault is None:
-                return _respond(self._reply(operation, credentials.target, params))
-            return await self._faulty(fault, request, operation, credentials.target, params)
+                return _respond(self._reply(operation, signer.target, params))
+            return await self._answer_with_fault(fault, request, operation, signer.target, params)
 
         return handle
 
-    def _reply(self, operation: OperationModel, target: Target, params: dict[str, Any]) -> wire.Reply:
-        """The effect of a call, and what EKS answers."""
+    def _reply(
+        self, operation: OperationModel, target: Target, params: dict[str, Any]
+    ) -> rest_json.HttpReply:
+        """Run the operation, and return EKS's answer."""
         try:
-            return wire.answer(operation, BY_NAME[operation.name](self._state, target, params))
-        except Refusal as exc:
-            return wire.error(operation, exc.code, exc.members)
+            return rest_json.build_answer(operation, BY_NAME[operation.name](self._store, target, params))
+        except ServiceError as exc:
+            return rest_json.build_error(operation, exc.code, exc.members)
 
-    async def _faulty(
+    async def _answer_with_fault(
         self,
         fault: FaultSpec,
         request: web.Request,
@@ -123,7 +127,7 @@ class Simulator:
         target: Target,
         params: dict[str, Any],
     ) -> web.StreamResponse:
-        """Effect, if there is one; then the delay; then the answer, an error, or a closed connection."""
+        """The effect, if any, then the delay, then the answer, an error, or a closed connection."""
         reply = None
         if fault.effect or not (fault.fails or fault.drop == "before"):
             reply = self._reply(operation, target, params)
@@ -131,28 +135,26 @@ class Simulator:
         if fault.drop and request.transport is not None:
             request.transport.abort()
         if fault.body is not None:
-            return await spoil(fault, request, foreign(fault))
+            return await send_faulty(fault, request, foreign_answer(fault))
         if reply is None or fault.fails:
-            reply = wire.any_error(fault.code, fault.message, fault.status)
-        return await spoil(fault, request, _respond(reply))
+            reply = rest_json.build_any_error(fault.code, fault.message, fault.status)
+        return await send_faulty(fault, request, _respond(reply))
 
-    async def _unknown(self, request: web.Request) -> web.Response:
+    async def _refuse_operation(self, request: web.Request) -> web.Response:
         self._record(f"{request.method} {request.path}", None)
         message = "The simulated EKS does not know this operation."
-        return _respond(wire.any_error("UnknownOperationException", message, 404))
+        return _respond(rest_json.build_any_error("UnknownOperationException", message, 404))
 
-    def _record(
-        self, operation: str, credentials: Credentials | None, params: dict[str, Any] | None = None
-    ) -> None:
+    def _record(self, operation: str, signer: Signer | None, params: dict[str, Any] | None = None) -> None:
         known = params or {}
         call = CallRecord(
             operation=operation,
-            account_id=credentials.target.account_id if credentials else "",
-            region=credentials.target.region if credentials else "",
+            account_id=signer.target.account_id if signer else "",
+            region=signer.target.region if signer else "",
             cluster=known.get("name"),
             update_id=known.get("updateId"),
             token=known.get("clientRequestToken"),
-            access_key=credentials.access_key if credentials else "",
+            access_key=signer.access_key if signer else "",
             time=_now(),
         )
         self._calls.add(call)
@@ -170,11 +172,13 @@ async def serve(
 ) -> None:
     """Run a simulated EKS until SIGTERM, SIGINT or, if asked for, the end of standard input.
 
-    Prints one line with its URL once it answers. Raises ValueError for a host that is not loopback,
-    unless ``allow_remote``: anybody who reaches it may command it.
+    Prints one line with its URL once it answers. Raises ValueError for a host that is not loopback unless
+    ``allow_remote``, because every client may use the control API.
     """
     if not allow_remote and not is_loopback(host):
-        raise ValueError(f"{host} is not loopback: the simulated EKS checks no signature and obeys everybody")
+        raise ValueError(
+            f"{host} is not loopback: the simulated EKS checks no signature and obeys every client"
+        )
     simulator = Simulator(speed=speed)
     with stop_event(with_stdin=stop_on_stdin_eof) as ended:
         try:
@@ -186,18 +190,18 @@ async def serve(
             await simulator.stop()
 
 
-async def _no_control(request: web.Request) -> web.Response:
+async def _refuse_control_path(request: web.Request) -> web.Response:
     return web.json_response({"error": f"there is no {request.method} {request.path}"}, status=404)
 
 
-def _bad_request(operation: OperationModel, message: str) -> wire.Reply:
-    """InvalidParameterException where the operation models it; else what AWS's front says."""
+def _bad_request(operation: OperationModel, message: str) -> rest_json.HttpReply:
+    """InvalidParameterException if the operation models it, otherwise AWS's common ValidationException."""
     if any(shape.name == "InvalidParameterException" for shape in operation.error_shapes):
-        return wire.error(operation, "InvalidParameterException", {"message": message})
-    return wire.any_error("ValidationException", message, 400)
+        return rest_json.build_error(operation, "InvalidParameterException", {"message": message})
+    return rest_json.build_any_error("ValidationException", message, 400)
 
 
-def _respond(reply: wire.Reply) -> web.Response:
+def _respond(reply: rest_json.HttpReply) -> web.Response:
     headers = {"x-amzn-RequestId": str(uuid4())}
     if reply.error:
         headers["x-amzn-ErrorType"] = reply.error

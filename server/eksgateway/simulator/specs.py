@@ -1,14 +1,14 @@
-"""What the control API takes: clusters, changes of updates, faults. Bad input is told with its place."""
+"""The input of the control API: clusters, changes of updates, faults."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from eksgateway.model import ACCOUNT_ID_PATTERN, REGION_PATTERN, UpdateCancellation, UpdateError, UpdateParam
-from eksgateway.simulator.machine import (
+from eksgateway.simulator.lifecycle import (
     CANCEL_REASON,
     NODE_PHASE_S,
     ROLLBACK,
@@ -17,10 +17,10 @@ from eksgateway.simulator.machine import (
     Plan,
     Resource,
 )
-from eksgateway.simulator.wire import OPERATIONS
+from eksgateway.simulator.rest_json import OPERATIONS
 
-DEFAULT_ACCOUNT = "111122223333"
-DEFAULT_REGION = "us-east-1"
+DEFAULT_ACCOUNT: Final = "111122223333"
+DEFAULT_REGION: Final = "us-east-1"
 
 Account = Annotated[str, Field(pattern=f"^{ACCOUNT_ID_PATTERN}$")]
 Region = Annotated[str, Field(pattern=f"^{REGION_PATTERN}$")]
@@ -29,7 +29,7 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class SpecError(Exception):
-    """Input to the control API that cannot be used; the text says where and why."""
+    """Invalid input to the control API. The text has the path and the reason of each error."""
 
 
 class _Spec(BaseModel):
@@ -40,15 +40,15 @@ S = TypeVar("S", bound=BaseModel)
 
 
 def parse(spec: type[S], given: Any) -> S:
-    """Outside data as a spec. Raises SpecError, with every fault and its place."""
+    """Validate input as a spec. Raises SpecError with every error and its path."""
     try:
         return spec.model_validate(given)
     except ValidationError as exc:
-        faults = []
-        for fault in exc.errors():
-            place = ".".join(str(part) for part in fault["loc"]) or "body"
-            faults.append(f"{place}: {fault['msg'].removeprefix('Value error, ')}")
-        raise SpecError("; ".join(faults)) from exc
+        lines = []
+        for error in exc.errors():
+            path = ".".join(str(part) for part in error["loc"]) or "body"
+            lines.append(f"{path}: {error['msg'].removeprefix('Value error, ')}")
+        raise SpecError("; ".join(lines)) from exc
 
 
 class ParamSpec(_Spec):
@@ -83,8 +83,8 @@ class CancellationSpec(_Spec):
 
 
 class UpdateSpec(_Spec):
-    """An update of a cluster. Durations are simulated seconds; ``status`` other than InProgress
-    holds it still at that value, known to EKS or not.
+    """An update of a cluster. Durations are simulated seconds. A ``status`` other than InProgress holds the
+    update at that value, known to EKS or not.
     """
 
     id: Annotated[str, Field(pattern=r"^[0-9A-Za-z-]{1,64}$")] | None = None
@@ -97,7 +97,7 @@ class UpdateSpec(_Spec):
     nodegroup: str | None = None
     addon: str | None = None
     capability: str | None = None
-    node_phase_s: Seconds | None = None  # NODE_PHASE_S where there is such a phase
+    node_phase_s: Seconds | None = None  # by default NODE_PHASE_S where there is such a phase
     control_plane_phase_s: Seconds = 600
     timeout_minutes: Annotated[float, Field(ge=120, le=10080)] = 720
     node_replacing_s: Seconds = 120
@@ -167,7 +167,7 @@ class ClusterSpec(_Spec):
 
 
 class UpdateChange(_Spec):
-    """A change of one update by hand: what is left out stays; status InProgress ends the holding still."""
+    """A change of one update. Members left out stay. Status InProgress returns the update to its plan."""
 
     cluster: Name
     update_id: str
@@ -180,15 +180,15 @@ class UpdateChange(_Spec):
 
 
 class FaultSpec(_Spec):
-    """What goes wrong with the next ``times`` calls of an operation (``*``: of any).
+    """A fault in the next ``times`` calls of an operation (``*``: of any operation).
 
-    With a ``code`` or an HTTP ``status`` the call is answered with that error and has no effect,
-    unless ``effect`` says otherwise. ``drop`` closes the connection without an answer, before or
-    after the effect. ``delay_s`` (real seconds) passes between the effect, if any, and the answer.
+    With a ``code`` or an HTTP ``status`` the call gets that error, and has no effect unless ``effect`` is
+    set. ``drop`` closes the connection without an answer, before or after the effect. ``delay_s`` (real
+    seconds) passes between the effect, if any, and the answer.
 
-    ``body`` is answered as it is, in the place of EKS's answer and without AWS's headers, with any
-    ``status`` (403 by default): as a proxy or a firewall on the way does. An answer can also come in
-    pieces over ``drip_s`` (real seconds), and be followed by ``pad_bytes`` of spaces.
+    ``body`` replaces EKS's answer and AWS's headers, with any ``status`` (403 by default), as a proxy or a
+    firewall does. The answer is sent in pieces over ``drip_s`` (real seconds), and followed by ``pad_bytes``
+    spaces.
     """
 
     operation: str = "*"
@@ -220,7 +220,7 @@ class FaultSpec(_Spec):
         if self.drop and self.fails:
             raise ValueError("a fault is an error (code, status, body) or a drop, not both")
         if self.body is not None and self.code is not None:
-            raise ValueError("a fault is a code of AWS or a body of somebody else's, not both")
+            raise ValueError("a fault is a code of AWS or a body of another server, not both")
         if self.body is None and self.status is not None and self.status < 400:
             raise ValueError("a status below 400 goes with a body: without one it is no fault")
         if self.effect and not self.fails:
@@ -231,13 +231,13 @@ class FaultSpec(_Spec):
 
 
 class ClockSpec(_Spec):
-    """How far to push the simulated clock ahead."""
+    """The time to advance the simulated clock by."""
 
     advance_s: Seconds
 
 
 class AccessKeySpec(_Spec):
-    """Says which account an access key belongs to."""
+    """The account of an access key."""
 
     access_key: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,128}$")]
     account_id: Account

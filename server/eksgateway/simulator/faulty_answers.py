@@ -1,25 +1,26 @@
-"""Answers as a network, a proxy or a firewall spoils them: somebody else's words, in pieces, or too long."""
+"""Answers that a network, a proxy or a firewall has changed: foreign, in pieces, or too long."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from aiohttp import web
 
 from eksgateway.simulator.specs import FaultSpec
 
-_PIECES = 50
-_PADDING = b" " * 65_536
+_PIECES: Final = 50
+_PADDING: Final = b" " * 65_536
 
 
-def foreign(fault: FaultSpec) -> web.Response:
-    """An answer that is not AWS's."""
+def foreign_answer(fault: FaultSpec) -> web.Response:
+    """An answer that is not from AWS."""
     body = (fault.body or "").encode("utf-8", "surrogatepass")
     return web.Response(status=fault.status or 403, body=body, content_type=fault.content_type)
 
 
-async def spoil(fault: FaultSpec, request: web.Request, answer: web.Response) -> web.StreamResponse:
-    """Send the answer as the fault says."""
+async def send_faulty(fault: FaultSpec, request: web.Request, answer: web.Response) -> web.StreamResponse:
+    """Send the answer, slowly or padded if the fault has it so."""
     body = answer.body if isinstance(answer.body, bytes) else b""
     if not (fault.drip_s or fault.pad_bytes):
         return answer

@@ -1,4 +1,4 @@
-"""Everything the simulated EKS knows, and how it describes it; no I/O, no wire forms."""
+"""The clusters and updates of the simulated EKS, and their descriptions. No I/O."""
 
 from __future__ import annotations
 
@@ -9,11 +9,18 @@ from typing import Any
 
 from eksgateway.model import Target, UpdateCancellation, UpdateError
 from eksgateway.simulator.clock import SimulatedClock
-from eksgateway.simulator.machine import ROLLBACK, Resource, Stage, Update, View, view
+from eksgateway.simulator.lifecycle import (
+    ROLLBACK,
+    Resource,
+    Update,
+    UpdateSnapshot,
+    UpdateStage,
+    take_snapshot,
+)
 
 
-class Refusal(Exception):
-    """An error of EKS: its code, as in the model, and its members."""
+class ServiceError(Exception):
+    """An error of EKS: its code in the model, and its members."""
 
     def __init__(self, code: str, message: str, **members: str) -> None:
         super().__init__(message)
@@ -23,7 +30,7 @@ class Refusal(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A cluster and its updates by id, oldest first. ``set_status`` is said instead of the derived one."""
+    """A cluster and its updates by id, oldest first. ``set_status`` replaces the derived status."""
 
     target: Target
     name: str
@@ -41,15 +48,15 @@ class Cluster:
 
 
 @dataclass(frozen=True, slots=True)
-class _Remembered:
-    """An accepted call with a clientRequestToken, and what was answered."""
+class _RecordedAnswer:
+    """The parameters of an accepted call with a clientRequestToken, and its answer."""
 
     params: dict[str, Any]
     answer: dict[str, Any]
 
 
-class State:
-    """All accounts and regions. Not for several threads at once."""
+class ClusterStore:
+    """All accounts and regions. Not thread-safe."""
 
     def __init__(
         self, clock: SimulatedClock, wall: Callable[[], datetime], new_id: Callable[[], str]
@@ -58,37 +65,37 @@ class State:
         self.wall = wall
         self.new_id = new_id
         self._clusters: dict[Target, dict[str, Cluster]] = {}
-        self._tokens: dict[tuple[Target, str], _Remembered] = {}
+        self._tokens: dict[tuple[Target, str], _RecordedAnswer] = {}
 
     def put(self, cluster: Cluster) -> None:
         """Add a cluster, in place of one of the same name."""
         self._clusters.setdefault(cluster.target, {})[cluster.name] = cluster
 
     def get(self, target: Target, name: str) -> Cluster:
-        """The cluster. Raises Refusal."""
+        """The cluster. Raises ServiceError."""
         cluster = self._clusters.get(target, {}).get(name)
         if cluster is None:
             message = f"No cluster found for name: {name}."
-            raise Refusal("ResourceNotFoundException", message, clusterName=name)
+            raise ServiceError("ResourceNotFoundException", message, clusterName=name)
         return cluster
 
     def get_update(
         self, target: Target, name: str, update_id: str, resource: Resource | None = None
     ) -> Update:
-        """The update, if it is the named resource's (without one: the cluster's own). Raises Refusal."""
+        """The update, if it is the named resource's (without one: the cluster's own). Raises ServiceError."""
         update = self.get(target, name).updates.get(update_id)
         if update is None or update.resource != resource:
             message = f"No update found for ID: {update_id}"
-            raise Refusal("ResourceNotFoundException", message, clusterName=name)
+            raise ServiceError("ResourceNotFoundException", message, clusterName=name)
         return update
 
     def change(self, target: Target, name: str, update: Update) -> None:
-        """Put an update, new or changed, into its cluster."""
+        """Add or replace an update of a cluster."""
         cluster = self.get(target, name)
         self.put(replace(cluster, updates={**cluster.updates, update.id: update}))
 
-    def view(self, update: Update) -> View:
-        return view(update, self.clock.now())
+    def snapshot(self, update: Update) -> UpdateSnapshot:
+        return take_snapshot(update, self.clock.now())
 
     def cluster_names(self, target: Target) -> list[str]:
         return sorted(self._clusters.get(target, {}))
@@ -111,68 +118,69 @@ class State:
 
     def describe_update(self, update: Update) -> dict[str, Any]:
         """EKS's ``Update``."""
-        seen = self.view(update)
-        told: dict[str, Any] = {
+        snapshot = self.snapshot(update)
+        described: dict[str, Any] = {
             "id": update.id,
-            "status": seen.status,
+            "status": snapshot.status,
             "type": update.type,
             "params": [{"type": param.type, "value": param.value} for param in update.params],
             "createdAt": update.created_at,
-            "errors": [_error(error) for error in seen.errors],
+            "errors": [_error(error) for error in snapshot.errors],
         }
-        if seen.cancellation is not None:
-            told["cancellation"] = {"status": seen.cancellation.status, "reason": seen.cancellation.reason}
-        return told
+        if snapshot.cancellation is not None:
+            cancellation = snapshot.cancellation
+            described["cancellation"] = {"status": cancellation.status, "reason": cancellation.reason}
+        return described
 
-    def once(
+    def run_once(
         self, target: Target, token: str | None, params: dict[str, Any], effect: Callable[[], dict[str, Any]]
     ) -> dict[str, Any]:
-        """An effect at most once per clientRequestToken.
+        """Run an effect at most once per clientRequestToken.
 
-        Two assumptions, as AWS documents neither for these calls: the same token again gives the
-        first answer and no second effect; the same token with other parameters is an
-        InvalidParameterException. A refused call is not remembered.
+        Two assumptions, because AWS documents neither for these calls: the same token returns the first
+        answer and has no second effect; the same token with other parameters is an InvalidParameterException.
+        A refused call is not recorded.
         """
-        kept = self._tokens.get((target, token)) if token else None
-        if kept is not None and kept.params != params:
+        recorded = self._tokens.get((target, token)) if token else None
+        if recorded is not None and recorded.params != params:
             message = "The clientRequestToken was used before with other parameters."
-            raise Refusal("InvalidParameterException", message, clusterName=params["name"])
-        if kept is not None:
-            return kept.answer
+            raise ServiceError("InvalidParameterException", message, clusterName=params["name"])
+        if recorded is not None:
+            return recorded.answer
         answer = effect()
         if token:
-            self._tokens[target, token] = _Remembered(params, answer)
+            self._tokens[target, token] = _RecordedAnswer(params, answer)
         return answer
 
-    def busy(self, cluster: Cluster) -> bool:
-        """Whether an update of the cluster itself is running: EKS takes no other one meanwhile."""
+    def is_busy(self, cluster: Cluster) -> bool:
+        """Whether an update of the cluster itself is running, so that EKS refuses another."""
         return any(
-            update.resource is None and self.view(update).running for update in cluster.updates.values()
+            update.resource is None and self.snapshot(update).running for update in cluster.updates.values()
         )
 
     def version(self, cluster: Cluster) -> str:
-        """The version after every version update that came to its end here."""
+        """The version after every version update that succeeded here."""
         version = cluster.version
         for update in cluster.updates.values():
-            done = update.set_status is None and self.view(update).status == "Successful"
+            done = update.set_status is None and self.snapshot(update).status == "Successful"
             if done and update.type in (ROLLBACK, "VersionUpdate"):
                 version = next((param.value for param in update.params if param.type == "Version"), version)
         return version
 
     def _status(self, cluster: Cluster) -> str:
-        own = [self.view(update) for update in cluster.updates.values() if update.resource is None]
-        updating = any(seen.running and seen.stage is Stage.CONTROL_PLANE for seen in own)
+        own = [self.snapshot(update) for update in cluster.updates.values() if update.resource is None]
+        updating = any(each.running and each.stage is UpdateStage.CONTROL_PLANE for each in own)
         return "UPDATING" if updating else "ACTIVE"
 
 
-def set_by_hand(
+def hold_at(
     update: Update,
     *,
     status: str | None,
     cancellation: UpdateCancellation | None,
     errors: tuple[UpdateError, ...],
 ) -> Update:
-    """The update holding still at a status; InProgress, or None, gives it back to its plan."""
+    """Hold the update at a status. InProgress or None returns it to its plan."""
     held = None if status == "InProgress" else status
     return replace(update, set_status=held, set_cancellation=cancellation, errors=errors)
 

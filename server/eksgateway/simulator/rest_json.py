@@ -1,7 +1,7 @@
-"""Requests read, and answers and errors built, by botocore's own model of EKS; nothing else is let out.
+"""Reads requests, and builds answers and errors, by botocore's model of EKS.
 
-``to_wire`` refuses whatever the model does not describe. Values of enums are not restricted:
-``Cancelling`` is missing from the model too, and AWS adds values. rest-json, as in
+``to_wire`` raises ModelMismatch for a value that the model does not describe. Values of enums are not
+checked: ``Cancelling`` is missing from the model, and AWS adds values. rest-json, as in
 https://smithy.io/2.0/aws/protocols/aws-restjson1-protocol.html.
 """
 
@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from botocore.loaders import Loader
 from botocore.model import ListShape, MapShape, OperationModel, ServiceModel, Shape, StructureShape
 
-OPERATIONS = (
+OPERATIONS: Final = (
     "CancelUpdate",
     "DescribeCluster",
     "DescribeUpdate",
@@ -28,7 +28,7 @@ OPERATIONS = (
 
 
 class ModelMismatch(Exception):
-    """The simulator was about to say something that EKS's model does not know. A bug, never an answer."""
+    """The simulator built an answer that EKS's model does not describe: a bug, which is not sent."""
 
 
 class BadRequest(Exception):
@@ -36,8 +36,8 @@ class BadRequest(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """An HTTP answer. ``error`` is the value of x-amzn-errortype, empty for an answer that is none."""
+class HttpReply:
+    """An HTTP answer. ``error`` is the value of x-amzn-errortype, empty for a success."""
 
     status: int
     body: dict[str, Any]
@@ -45,15 +45,15 @@ class Reply:
 
 
 @cache
-def service() -> ServiceModel:
-    """EKS as botocore describes it."""
+def service_model() -> ServiceModel:
+    """Botocore's model of EKS."""
     return ServiceModel(Loader().load_service_model("eks", "service-2"), "eks")
 
 
 def read_request(
     operation: OperationModel, uri: Mapping[str, str], query: Mapping[str, str], body: bytes
 ) -> dict[str, Any]:
-    """The operation's parameters from a request's parts. Raises BadRequest."""
+    """The operation's parameters in a request. Raises BadRequest."""
     shape = operation.input_shape
     if shape is None:
         return {}
@@ -66,45 +66,45 @@ def read_request(
         if value is not None:
             params[name] = _number(name, value) if location and member.type_name == "integer" else value
     try:
-        # `include` is a list in the query string; it changes nothing here.
+        # `include` is a list in the query string; it has no effect here.
         to_wire(shape, {name: value for name, value in params.items() if name != "include"})
     except ModelMismatch as exc:
         raise BadRequest(str(exc)) from exc
     return params
 
 
-def answer(operation: OperationModel, result: dict[str, Any]) -> Reply:
+def build_answer(operation: OperationModel, result: dict[str, Any]) -> HttpReply:
     """A successful answer."""
     if operation.output_shape is None:
         raise ModelMismatch(f"{operation.name} has no output")
-    return Reply(int(operation.http.get("responseCode", 200)), to_wire(operation.output_shape, result))
+    return HttpReply(int(operation.http.get("responseCode", 200)), to_wire(operation.output_shape, result))
 
 
-def error(operation: OperationModel, code: str, members: dict[str, Any]) -> Reply:
-    """An error that the operation models, with what its shape has of ``members``."""
+def build_error(operation: OperationModel, code: str, members: dict[str, Any]) -> HttpReply:
+    """An error that the operation models, with those of ``members`` that its shape has."""
     for shape in operation.error_shapes:
         if shape.name == code:
-            return _modelled(shape, members)
+            return _build_modeled(shape, members)
     raise ModelMismatch(f"{operation.name} does not model {code}")
 
 
-def any_error(code: str | None, message: str, status: int | None = None) -> Reply:
-    """An error of any code, or of none: botocore hands on what is not modelled, and AWS sends it."""
-    if code in service().shape_names and service().shape_for(code).metadata.get("exception"):
-        reply = _modelled(service().shape_for(code), {"message": message})
-        return Reply(status or reply.status, reply.body, code)
-    return Reply(status or 400, {"message": message}, code or "")
+def build_any_error(code: str | None, message: str, status: int | None = None) -> HttpReply:
+    """An error with any code or none. AWS sends codes that are not modeled, and botocore passes them on."""
+    if code in service_model().shape_names and service_model().shape_for(code).metadata.get("exception"):
+        reply = _build_modeled(service_model().shape_for(code), {"message": message})
+        return HttpReply(status or reply.status, reply.body, code)
+    return HttpReply(status or 400, {"message": message}, code or "")
 
 
 def to_wire(shape: Shape, value: Any, path: str = "") -> Any:
-    """The JSON form of a value, or ModelMismatch, with its place, where the shape does not allow it."""
+    """The JSON form of a value. Raises ModelMismatch, with its path, if the shape does not allow it."""
     if isinstance(shape, StructureShape):
         return _structure(shape, value, path)
     if isinstance(shape, ListShape):
         _expect(isinstance(value, list | tuple), path, "a list", value)
         return [to_wire(shape.member, item, f"{path}[{i}]") for i, item in enumerate(value)]
     if isinstance(shape, MapShape):
-        # Only the greatest size counts: EKS says `"tags": {}` where the model asks for one at least.
+        # Only the maximum is checked: EKS sends `"tags": {}` where the model requires at least one.
         _expect(
             isinstance(value, dict) and len(value) <= shape.metadata.get("max", len(value)),
             path,
@@ -158,11 +158,11 @@ def _expect(holds: bool, path: str, what: str, value: Any) -> None:
         raise ModelMismatch(f"{path or 'value'}: must be {what}, not {value!r}")
 
 
-def _modelled(shape: Shape, members: dict[str, Any]) -> Reply:
+def _build_modeled(shape: Shape, members: dict[str, Any]) -> HttpReply:
     if not isinstance(shape, StructureShape):
         raise ModelMismatch(f"{shape.name} is not a structure")
     known = {name: value for name, value in members.items() if name in shape.members}
-    return Reply(shape.metadata["error"]["httpStatusCode"], to_wire(shape, known), shape.name)
+    return HttpReply(shape.metadata["error"]["httpStatusCode"], to_wire(shape, known), shape.name)
 
 
 def _document(body: bytes) -> dict[str, Any]:

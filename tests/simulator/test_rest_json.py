@@ -9,7 +9,7 @@ from botocore.model import OperationModel, Shape
 from botocore.parsers import create_parser
 from botocore.validate import ParamValidator
 
-from eksgateway.simulator import wire
+from eksgateway.simulator import rest_json
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 UPDATE = {
@@ -47,34 +47,36 @@ def output(operation: str) -> Shape:
 
 
 def model(operation: str) -> OperationModel:
-    return wire.service().operation_model(operation)
+    return rest_json.service_model().operation_model(operation)
 
 
-@pytest.mark.parametrize("operation", wire.OPERATIONS)
+@pytest.mark.parametrize("operation", rest_json.OPERATIONS)
 def test_every_answer_comes_back_as_it_was(operation: str) -> None:
     """botocore's validator accepts each answer, and its parser reads from the wire what was meant."""
     shape = output(operation)
-    reply = wire.answer(model(operation), RESULTS[operation])
+    reply = rest_json.build_answer(model(operation), RESULTS[operation])
     assert not ParamValidator().validate(RESULTS[operation], shape).has_errors()
     assert reply.status == 200
     parsed = create_parser("rest-json").parse(_http(reply), shape)
     assert {key: value for key, value in parsed.items() if key != "ResponseMetadata"} == RESULTS[operation]
 
 
-@pytest.mark.parametrize("operation", wire.OPERATIONS)
+@pytest.mark.parametrize("operation", rest_json.OPERATIONS)
 def test_an_answer_outside_the_model_is_a_bug(operation: str) -> None:
     """A member that the model does not know is never sent."""
-    with pytest.raises(wire.ModelMismatch, match="surprise"):
-        wire.answer(model(operation), {**RESULTS[operation], "surprise": 1})
+    with pytest.raises(rest_json.ModelMismatch, match="surprise"):
+        rest_json.build_answer(model(operation), {**RESULTS[operation], "surprise": 1})
 
 
 @pytest.mark.parametrize(
     ("operation", "code"),
-    [(name, shape.name) for name in wire.OPERATIONS for shape in model(name).error_shapes],
+    [(name, shape.name) for name in rest_json.OPERATIONS for shape in model(name).error_shapes],
 )
 def test_every_modelled_error(operation: str, code: str) -> None:
     """Each error has the model's HTTP status and members, and botocore reads its code and message."""
-    reply = wire.error(model(operation), code, {"message": "why", "clusterName": "c", "other": "dropped"})
+    reply = rest_json.build_error(
+        model(operation), code, {"message": "why", "clusterName": "c", "other": "dropped"}
+    )
     shape = next(shape for shape in model(operation).error_shapes if shape.name == code)
     assert reply.status == shape.metadata["error"]["httpStatusCode"]
     assert "other" not in reply.body
@@ -84,8 +86,8 @@ def test_every_modelled_error(operation: str, code: str) -> None:
 
 def test_an_error_that_the_operation_does_not_model_is_a_bug() -> None:
     """DescribeUpdate models no throttling: only a fault may answer with one."""
-    with pytest.raises(wire.ModelMismatch, match="ThrottlingException"):
-        wire.error(model("DescribeUpdate"), "ThrottlingException", {"message": ""})
+    with pytest.raises(rest_json.ModelMismatch, match="ThrottlingException"):
+        rest_json.build_error(model("DescribeUpdate"), "ThrottlingException", {"message": ""})
 
 
 @pytest.mark.parametrize(
@@ -102,7 +104,7 @@ def test_an_error_that_the_operation_does_not_model_is_a_bug() -> None:
 )
 def test_a_fault_may_have_any_code(code: str | None, status: int | None, expected: int) -> None:
     """The model gives the HTTP status of the errors it knows, unless another is asked for."""
-    reply = wire.any_error(code, "why", status)
+    reply = rest_json.build_any_error(code, "why", status)
     assert (reply.status, reply.error, reply.body["message"]) == (expected, code or "", "why")
 
 
@@ -129,8 +131,8 @@ def test_a_fault_may_have_any_code(code: str | None, status: int | None, expecte
 )
 def test_what_the_model_does_not_allow(shape: str, value: Any, place: str) -> None:
     """Types, lengths, required and unknown members are checked, and told with their place."""
-    with pytest.raises(wire.ModelMismatch, match=place):
-        wire.to_wire(wire.service().shape_for(shape), value)
+    with pytest.raises(rest_json.ModelMismatch, match=place):
+        rest_json.to_wire(rest_json.service_model().shape_for(shape), value)
 
 
 @pytest.mark.parametrize(
@@ -146,10 +148,10 @@ def test_what_the_model_does_not_allow(shape: str, value: Any, place: str) -> No
 )
 def test_a_request_outside_the_model_is_bad(query: dict[str, str], body: bytes, wrong: str) -> None:
     """The reason names what is wrong."""
-    with pytest.raises(wire.BadRequest, match=wrong):
-        wire.read_request(model("ListUpdates"), {"name": "c"}, query, body)
+    with pytest.raises(rest_json.BadRequest, match=wrong):
+        rest_json.read_request(model("ListUpdates"), {"name": "c"}, query, body)
 
 
-def _http(reply: wire.Reply) -> dict[str, Any]:
+def _http(reply: rest_json.HttpReply) -> dict[str, Any]:
     headers = {"x-amzn-errortype": reply.error} if reply.error else {}
     return {"status_code": reply.status, "headers": headers, "body": json.dumps(reply.body).encode()}

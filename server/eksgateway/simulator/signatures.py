@@ -1,6 +1,6 @@
-"""Who calls, as far as a SigV4 header says: access key, region, and so the account.
+"""Reads access key, region and account from the SigV4 header of a request.
 
-The signature itself is not verified: a simulation has no secrets.
+The signature is not verified, because a simulation has no secrets.
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 """
 
@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Final
 
 from eksgateway.model import Target
 
-_HEADER = re.compile(
+_HEADER: Final = re.compile(
     r"^AWS4-HMAC-SHA256 Credential=(?P<key>[^/,\s]+)/[0-9]{8}"
     r"/(?P<region>[^/]+)/(?P<service>[^/]+)/aws4_request,"
     r"\s*SignedHeaders=[^,]+,\s*Signature=[0-9a-f]{64}$"
 )
-_SPEAKING_KEY = re.compile(r"^A[KS]IA([0-9]{12})$")
+_KEY_WITH_ACCOUNT: Final = re.compile(r"^A[KS]IA([0-9]{12})$")
 
 
-class NotSigned(Exception):
-    """The request is not signed as AWS wants it; ``code`` is AWS's."""
+class SignatureError(Exception):
+    """The request is not signed as AWS requires; ``code`` is AWS's error code."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -28,18 +29,18 @@ class NotSigned(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
-    """An access key, and the account and region it speaks to."""
+class Signer:
+    """The access key of a request, and the account and region that it calls."""
 
     access_key: str
     target: Target
 
 
 class Accounts:
-    """Which account an access key belongs to.
+    """The accounts of access keys.
 
-    In this order: what was registered; ``AKIA`` or ``ASIA`` and an account's twelve digits
-    (``AKIA444455556666``) is that account; every other key belongs to the default account.
+    A registered key has the registered account. ``AKIA`` or ``ASIA`` followed by an account's twelve digits
+    (``AKIA444455556666``) has that account. Every other key has the default account.
     """
 
     def __init__(self, default: str) -> None:
@@ -52,19 +53,19 @@ class Accounts:
     def account(self, access_key: str) -> str:
         if access_key in self._registered:
             return self._registered[access_key]
-        speaking = _SPEAKING_KEY.match(access_key)
-        return speaking[1] if speaking else self.default
+        match = _KEY_WITH_ACCOUNT.match(access_key)
+        return match[1] if match else self.default
 
-    def authenticate(self, authorization: str | None) -> Credentials:
-        """Whoever signed. Raises NotSigned."""
+    def authenticate(self, authorization: str | None) -> Signer:
+        """The signer of a request. Raises SignatureError."""
         if not authorization:
-            raise NotSigned("MissingAuthenticationTokenException", "Missing Authentication Token")
+            raise SignatureError("MissingAuthenticationTokenException", "Missing Authentication Token")
         match = _HEADER.match(authorization)
         if match is None:
-            raise NotSigned(
+            raise SignatureError(
                 "IncompleteSignatureException", "The Authorization header is not an AWS Signature V4."
             )
         if match["service"] != "eks":
             message = "Credential should be scoped to correct service: 'eks'."
-            raise NotSigned("InvalidSignatureException", message)
-        return Credentials(match["key"], Target(self.account(match["key"]), match["region"]))
+            raise SignatureError("InvalidSignatureException", message)
+        return Signer(match["key"], Target(self.account(match["key"]), match["region"]))

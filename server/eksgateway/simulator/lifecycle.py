@@ -1,12 +1,12 @@
-"""One update's life as a pure function of time: what EKS would say of it at a given second.
+"""The lifecycle of one update as a pure function of time.
 
     nodes ──────────────► control plane ──────► Successful, Failed
       │  cluster ACTIVE     cluster UPDATING
       ├─ cancel ──► Cancelling ──► Cancelled      (the node being replaced finishes first)
-      │                 └─► the cancellation fails: on as before
-      └─ time-out ─► Failed, or Cancelling ──► Cancelled
+      │                 └─► the cancellation fails: the update goes on
+      └─ timeout ──► Failed, or Cancelling ──► Cancelled
 
-Only a VersionRollback on an EKS Auto Mode cluster has the nodes' stage. Follows the EKS user guide
+Only a VersionRollback on an EKS Auto Mode cluster has the node stage. Follows the EKS user guide
 ("Rollback EKS Auto Mode clusters") and botocore's eks/2017-11-01 model.
 """
 
@@ -15,16 +15,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from eksgateway.model import FINAL_STATUSES, UpdateCancellation, UpdateError, UpdateParam
 
-ROLLBACK = "VersionRollback"
-NODE_PHASE_S = 3600.0  # EKS: minutes to 7 days
-CANCEL_REASON = "The node rollback could not be stopped."
+ROLLBACK: Final = "VersionRollback"
+NODE_PHASE_S: Final = 3600.0  # EKS: minutes to 7 days
+CANCEL_REASON: Final = "The node rollback could not be stopped."
 
 
-class Stage(StrEnum):
-    """Where the work of an update happens."""
+class UpdateStage(StrEnum):
+    """The part of the cluster that an update works on."""
 
     NODES = "nodes"
     CONTROL_PLANE = "control plane"
@@ -32,15 +33,15 @@ class Stage(StrEnum):
 
 
 class OnCancel(StrEnum):
-    """What becomes of an accepted cancellation."""
+    """The result of an accepted cancellation."""
 
     CANCELS = "cancels"
-    FAILS = "fails"  # after the node being replaced; the update goes on
-    COMPLETES = "completes"  # the nodes are done first: the update ends as if nobody had asked
+    FAILS = "fails"  # after the node being replaced; then the update goes on
+    COMPLETES = "completes"  # the nodes are done first: the update ends as without a cancel
 
 
 class OnTimeout(StrEnum):
-    """What follows when the nodes take too long: the guide says Failed, the model's text "cancelling"."""
+    """The result when the nodes take too long. The guide has Failed, the model's text "cancelling"."""
 
     FAILED = "Failed"
     CANCELLED = "Cancelled"
@@ -48,7 +49,7 @@ class OnTimeout(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """The nodegroup, add-on or capability that an update belongs to, where it is not the cluster's own."""
+    """The nodegroup, add-on or capability of an update that is not the cluster's own."""
 
     kind: str
     name: str
@@ -56,7 +57,7 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What will happen to an update. Durations are in simulated seconds.
+    """The future of an update. Durations are in simulated seconds.
 
     After a cancel the status stays InProgress for ``cancel_delay_s``, then is Cancelling for
     ``node_replacing_s``.
@@ -76,10 +77,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """An update at rest. ``started`` and ``cancel_asked`` are simulated seconds.
+    """An update, independent of the time. ``started`` and ``cancel_requested`` are simulated seconds.
 
-    ``set_status`` and ``set_cancellation``, where given, are said instead of what the plan leads
-    to: for values that AWS may add later, and for states that somebody wants to hold still.
+    ``set_status`` and ``set_cancellation`` replace the values of the plan, to hold a state or to use a value
+    that AWS may add later.
     """
 
     id: str
@@ -90,17 +91,17 @@ class Update:
     started: float
     plan: Plan
     resource: Resource | None = None
-    cancel_asked: float | None = None
+    cancel_requested: float | None = None
     set_status: str | None = None
     set_cancellation: UpdateCancellation | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """What EKS says of an update at one moment."""
+class UpdateSnapshot:
+    """An update as EKS describes it at one time."""
 
     status: str
-    stage: Stage
+    stage: UpdateStage
     cancellation: UpdateCancellation | None = None
     errors: tuple[UpdateError, ...] = ()
 
@@ -109,66 +110,70 @@ class View:
         return self.status not in FINAL_STATUSES
 
 
-def view(update: Update, now: float) -> View:
+def take_snapshot(update: Update, now: float) -> UpdateSnapshot:
     """The update at a simulated second."""
-    planned = _planned(update, now)
+    planned = _apply_plan(update, now)
     if update.set_status is None and update.set_cancellation is None:
         return planned
     status = update.set_status or planned.status
-    return View(
+    return UpdateSnapshot(
         status=status,
-        stage=Stage.ENDED if status in FINAL_STATUSES else planned.stage,
+        stage=UpdateStage.ENDED if status in FINAL_STATUSES else planned.stage,
         cancellation=update.set_cancellation or planned.cancellation,
         errors=update.errors if update.set_status else planned.errors,
     )
 
 
-def _planned(update: Update, now: float) -> View:
+def _apply_plan(update: Update, now: float) -> UpdateSnapshot:
     plan, passed = update.plan, now - update.started
     cancellation = None
-    cancel = _cancel(update, passed)
+    cancel = _find_cancel(update, passed)
     if cancel is not None:
-        asked, why = cancel
-        stopping = _stopping(plan, passed, asked, why)
-        if stopping is not None:
-            return stopping
+        requested, why = cancel
+        snapshot = _cancelling_snapshot(plan, passed, requested, why)
+        if snapshot is not None:
+            return snapshot
         cancellation = UpdateCancellation("Failed", plan.cancel_reason)
     if passed < min(plan.node_phase_s, plan.timeout_s):
-        return View("InProgress", Stage.NODES, cancellation)
+        return UpdateSnapshot("InProgress", UpdateStage.NODES, cancellation)
     if plan.timeout_s < plan.node_phase_s:
-        return View("Failed", Stage.ENDED, cancellation, update.errors or (_timed_out(plan),))
+        return UpdateSnapshot(
+            "Failed", UpdateStage.ENDED, cancellation, update.errors or (_timeout_error(plan),)
+        )
     if passed < plan.node_phase_s + plan.control_plane_phase_s:
-        return View("InProgress", Stage.CONTROL_PLANE, cancellation)
-    return View(plan.ends, Stage.ENDED, cancellation, update.errors if plan.ends == "Failed" else ())
+        return UpdateSnapshot("InProgress", UpdateStage.CONTROL_PLANE, cancellation)
+    return UpdateSnapshot(
+        plan.ends, UpdateStage.ENDED, cancellation, update.errors if plan.ends == "Failed" else ()
+    )
 
 
-def _cancel(update: Update, passed: float) -> tuple[float, str] | None:
-    """When and why the nodes are to stop, if anybody or the time-out has asked for it by now."""
+def _find_cancel(update: Update, passed: float) -> tuple[float, str] | None:
+    """When and why the nodes are to stop, if a caller or the timeout has requested it by now."""
     plan = update.plan
-    if update.cancel_asked is not None:
-        return update.cancel_asked - update.started, "Cancellation was requested."
+    if update.cancel_requested is not None:
+        return update.cancel_requested - update.started, "Cancellation was requested."
     timed_out = plan.timeout_s < plan.node_phase_s and passed >= plan.timeout_s
     if timed_out and plan.on_timeout is OnTimeout.CANCELLED:
         return plan.timeout_s, "The node rollback timed out."
     return None
 
 
-def _stopping(plan: Plan, passed: float, asked: float, why: str) -> View | None:
+def _cancelling_snapshot(plan: Plan, passed: float, requested: float, why: str) -> UpdateSnapshot | None:
     """The update while its cancellation is in progress or has succeeded; None once it has failed."""
-    settled = asked + plan.cancel_delay_s + plan.node_replacing_s
+    settled = requested + plan.cancel_delay_s + plan.node_replacing_s
     nodes_end = min(plan.node_phase_s, plan.timeout_s)
-    stops = plan.on_cancel is OnCancel.CANCELS or asked >= nodes_end
+    stops = plan.on_cancel is OnCancel.CANCELS or requested >= nodes_end
     if plan.on_cancel is OnCancel.COMPLETES and not stops:
         settled = nodes_end
     elif not stops:
         settled = min(settled, nodes_end)
     if passed < settled:
-        status = "InProgress" if passed < asked + plan.cancel_delay_s else "Cancelling"
-        return View(status, Stage.NODES, UpdateCancellation("InProgress", why))
+        status = "InProgress" if passed < requested + plan.cancel_delay_s else "Cancelling"
+        return UpdateSnapshot(status, UpdateStage.NODES, UpdateCancellation("InProgress", why))
     if stops:
-        return View("Cancelled", Stage.ENDED, UpdateCancellation("Successful", why))
+        return UpdateSnapshot("Cancelled", UpdateStage.ENDED, UpdateCancellation("Successful", why))
     return None
 
 
-def _timed_out(plan: Plan) -> UpdateError:
+def _timeout_error(plan: Plan) -> UpdateError:
     return UpdateError("Unknown", f"The node rollback timed out after {plan.timeout_s / 60:.0f} minutes.")

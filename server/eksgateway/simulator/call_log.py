@@ -1,21 +1,22 @@
-"""What was called, in order, and what is to go wrong next; both are for tests and demonstrations."""
+"""The calls received so far and the faults to inject next, for tests and demonstrations."""
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from eksgateway.simulator.specs import FaultSpec
 
-KEPT = 100_000  # a sandbox may stay up for days: the oldest calls are forgotten
+_MOST_CALLS: Final = 100_000  # a sandbox may run for days: the oldest calls are dropped
 
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:
-    """A call as it was received; what the request does not hold is None.
+    """A call as it was received. Members that the request lacks are None.
 
-    ``operation`` is EKS's name of it, or method and path where EKS has none; ``time`` is real time.
+    ``operation`` is EKS's name, or method and path of an unknown operation. ``time`` is real time.
     """
 
     operation: str
@@ -28,11 +29,11 @@ class CallRecord:
     time: datetime
 
 
-class Calls:
-    """Every call received, oldest first."""
+class CallLog:
+    """The calls received, oldest first."""
 
     def __init__(self) -> None:
-        self._calls: deque[CallRecord] = deque(maxlen=KEPT)
+        self._calls: deque[CallRecord] = deque(maxlen=_MOST_CALLS)
 
     def add(self, call: CallRecord) -> None:
         self._calls.append(call)
@@ -44,8 +45,8 @@ class Calls:
         self._calls.clear()
 
 
-class Faults:
-    """Faults in the order they were set; each is used up by as many calls as it is for."""
+class FaultQueue:
+    """Faults in the order they were added. Each is used by as many calls as its ``times``."""
 
     def __init__(self) -> None:
         self._left: list[tuple[FaultSpec, int]] = []
@@ -54,7 +55,7 @@ class Faults:
         self._left.append((fault, fault.times))
 
     def take(self, operation: str) -> FaultSpec | None:
-        """The fault for a call of this operation, now used up once."""
+        """The fault for a call of this operation, if any; it is used once by this."""
         for index, (fault, left) in enumerate(self._left):
             if fault.operation in ("*", operation):
                 self._left[index : index + 1] = [(fault, left - 1)] if left > 1 else []
