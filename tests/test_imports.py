@@ -16,6 +16,7 @@ BASE = {
         "blocking",
         "file_reader",
         "file_descriptors",
+        "metrics_server",
         "revocation",
         "single_flight",
         "strict_json",
@@ -61,7 +62,7 @@ CONFINED = {
     "wasmtime": {"policy"},
     "sqlalchemy": {"ledger"},
     "alembic": {"ledger"},
-    "prometheus_client": {"metrics"},
+    "prometheus_client": {"metrics", "metrics_server"},
     "jwt": {"identity", "sandbox"},
 }
 

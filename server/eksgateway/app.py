@@ -27,7 +27,8 @@ from eksgateway.identity.listener_identity import choose_identity
 from eksgateway.identity.tokens import JwtIdentity
 from eksgateway.ledger.protocol import Ledger
 from eksgateway.logs import Log
-from eksgateway.metrics import Metrics, MetricsServer
+from eksgateway.metrics import Metrics
+from eksgateway.metrics_server import MetricsServer
 from eksgateway.model import Cancellation
 from eksgateway.policy.engine import PolicyEngine
 from eksgateway.rights.reauthorization import Reauthorization
@@ -256,7 +257,7 @@ def build_server(  # noqa: PLR0913  the parts that are opened elsewhere
         "served_calls", "Calls that are worked on, without open watches.", lambda: admission.serving
     )
     metrics.add_gauge("watchers", "Watches of updates.", lambda: watches.watchers)
-    server = MetricsServer(metrics, settings.metrics, health.unready)
+    server = MetricsServer(metrics.registry, settings.metrics, health.unready)
     closers = [server.close, reauthorization.close, watches.close]
     closers += [ledger.close, policy.close, budget.close, eks.close]
     if tokens is not None:
