@@ -1,4 +1,4 @@
-"""Asks the policy for every part of the gateway, and keeps denied cancels in the decision log."""
+"""Asks the policy for every part of the gateway, and records denied cancels in the decision log."""
 
 from __future__ import annotations
 
@@ -9,67 +9,65 @@ from eksgateway.logs import Log
 from eksgateway.model import CancelRequest, Decision, Denial, UpdateRef
 from eksgateway.policy.engine import PolicyEngine
 from eksgateway.policy.question import Question
+from eksgateway.policy.results import obligation_error
 
 log = Log(__name__)
 
 
 class Decisions:
-    """One engine, and where its denials of cancels go; a refusal does not wait for its record."""
+    """Turns the engine's denials and unmet obligations into errors. Recording a denial does not delay it."""
 
     def __init__(self, policy: PolicyEngine, record_denial: Callable[[Denial], None]) -> None:
         self._policy = policy
         self._record_denial = record_denial
-        self._trouble: tuple[str, str] | None = None  # why the policy could not answer, as last logged
+        self._trouble: tuple[str, str] | None = None  # reason and detail, as last logged
 
     async def ask(self, question: Question) -> Decision:
-        """The decision, allowed or denied; raises what the engine's ``decide`` raises."""
-        return await self._policy.decide(question)
+        """The decision, allowed or denied.
+
+        Raises what ``PolicyEngine.decide`` raises, and PolicyObligationUnknown.
+        """
+        decision = await self._policy.decide(question)
+        if decision.obligations:
+            raise obligation_error(decision)
+        return decision
 
     async def allows(self, question: Question) -> bool:
-        """Whether it is allowed outright: for what an answer leaves out otherwise. Raises as ``ask``."""
-        try:
-            return (await self._policy.decide(question)).allowed
-        except Denied:  # an allow under obligations
-            return False
+        """Whether the policy allows it without obligations. Raises what ``PolicyEngine.decide`` raises."""
+        return (await self._policy.decide(question)).allowed
 
     async def require(
         self, question: Question, *, cancels: bool = False, update_id: str = "", request_id: str = ""
     ) -> Decision:
-        """The decision when it allows; raises PolicyDenied otherwise.
+        """The decision, if it is an allow. Raises PolicyDenied otherwise, and what ``ask`` raises.
 
-        A denial of what a call that ``cancels`` needs goes to the decision log, for which
-        ``update_id`` and ``request_id`` are.
+        If the call ``cancels``, a denial is recorded, with ``update_id`` and ``request_id``.
         """
-        error: Denied
-        try:
-            decision = await self._policy.decide(question)
-            if decision.allowed:
-                return decision
-            error = denial(decision)
-        except Denied as exc:  # an allow under obligations
-            revision = self._policy.revision
-            decision = Decision(question.decision_id, reasons=(exc.message,), policy_revision=revision)
-            error = exc
+        decision = await self._policy.decide(question)
+        if decision.allowed:
+            return decision
+        error: Denied = denial(decision)
+        if decision.obligations:
+            error = obligation_error(decision)
+            revision = decision.policy_revision
+            decision = Decision(question.decision_id, reasons=(error.message,), policy_revision=revision)
         if cancels:
-            self._keep(question, decision, update_id, request_id)
+            self._record(question, decision, update_id, request_id)
         raise error
 
     async def check(self) -> None:
-        """Return when the policy can answer, whatever it answers; raises what ``ask`` would otherwise.
+        """Return if the policy can decide. Raises what ``PolicyEngine.check`` raises.
 
-        Readiness asks every few seconds: why the policy cannot answer is logged when that begins, changes
-        and ends.
+        Readiness calls this every few seconds, so an error is logged only when it begins, changes or ends.
         """
         try:
             await self._policy.check()
-        except Denied:
-            pass
         except GatewayError as exc:
-            self._note_trouble((exc.reason, exc.detail or exc.message))
+            self._log_trouble((exc.reason, exc.detail or exc.message))
             raise
-        self._note_trouble(None)
+        self._log_trouble(None)
 
-    def _note_trouble(self, trouble: tuple[str, str] | None) -> None:
+    def _log_trouble(self, trouble: tuple[str, str] | None) -> None:
         if trouble == self._trouble:
             return
         self._trouble = trouble
@@ -79,7 +77,7 @@ class Decisions:
             reason, detail = trouble
             log.error("policy.cannot_answer", reason=reason, detail=detail)
 
-    def _keep(self, question: Question, decision: Decision, update_id: str, request_id: str) -> None:
+    def _record(self, question: Question, decision: Decision, update_id: str, request_id: str) -> None:
         self._record_denial(
             Denial(
                 time=question.time,
@@ -94,7 +92,7 @@ class Decisions:
 
 
 def denial(decision: Decision) -> PolicyDenied:
-    """The error that tells a caller of a denial: the policy's own sentences, and nothing else."""
+    """The error for a denial; the policy's reasons are all that the caller learns."""
     return PolicyDenied(
         metadata={
             "decision_id": decision.decision_id,

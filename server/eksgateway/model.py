@@ -14,6 +14,9 @@ from typing import Any, Final
 INLINE: Final = {"inline": True}
 """Metadata of a field whose members the ledger stores as members of the object that holds it."""
 
+NOT_STORED: Final = {"stored": False}
+"""Metadata of a field that the ledger does not store."""
+
 ACCOUNT_ID_PATTERN: Final = r"[0-9]{12}"
 REGION_PATTERN: Final = r"[a-z]{2,4}(-[a-z]+)+-[0-9]"
 
@@ -157,14 +160,30 @@ class Update:
 
 
 @dataclass(frozen=True, slots=True)
+class Obligation:
+    """A condition on an allow. Without an ``id`` its kind is unknown."""
+
+    id: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
-    """What the policy said to one question. Deny is the default value."""
+    """The policy's answer to one question; deny is the default.
+
+    With ``obligations`` the policy allows once they are met, and ``allowed`` is False. They are not stored.
+    """
 
     decision_id: str
     allowed: bool = False
     rule_ids: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
     policy_revision: str = ""
+    obligations: tuple[Obligation, ...] = field(default=(), metadata=NOT_STORED)
+
+    def __post_init__(self) -> None:
+        if self.allowed and self.obligations:
+            raise ValueError("an allow with unmet obligations")
 
 
 @dataclass(frozen=True, slots=True)

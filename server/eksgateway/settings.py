@@ -30,7 +30,7 @@ from eksgateway.addresses import is_loopback, split_address
 from eksgateway.errors import StartError
 from eksgateway.model import ACCOUNT_ID_PATTERN, REGION_PATTERN, Target
 from eksgateway.revocation import MAX_POLL_AND_TIMEOUT_S, MAX_TIMEOUT_S, REVOKED_WITHIN_S
-from eksgateway.strict_yaml import Place, Written
+from eksgateway.strict_yaml import YamlDocument, YamlPath
 
 
 class SettingsError(StartError):
@@ -475,22 +475,22 @@ class Settings(_Section):
 def load(path: Path) -> Settings:
     """The settings in a YAML file. Raises SettingsError, with every fault and its place."""
     try:
-        written = Written(path.read_text(encoding="utf-8"))
-        odd = dict(written.odd_numbers())
+        document = YamlDocument(path.read_text(encoding="utf-8"))
+        odd = dict(document.odd_numbers())
     except OSError as exc:
         raise SettingsError(f"{path}: cannot be read: {exc.strerror}") from exc
     except (yaml.YAMLError, UnicodeDecodeError) as exc:
         raise SettingsError(f"{path}: is not YAML: {exc}") from exc
     except RecursionError as exc:  # an alias inside its own anchor
         raise SettingsError(f"{path}: is nested without end") from exc
-    if not isinstance(written.raw, dict):
+    if not isinstance(document.value, dict):
         raise SettingsError(f"{path}: must be a mapping of settings; see config.example.yaml")
-    faults: dict[Place, str] = {}
+    faults: dict[YamlPath, str] = {}
     settings = None
     try:
-        settings = Settings.model_validate(written.raw, context={"base": path.resolve().parent})
+        settings = Settings.model_validate(document.value, context={"base": path.resolve().parent})
     except ValidationError as exc:
-        faults = _explain(exc, written)
+        faults = _explain(exc, document)
     faults = odd | faults
     if settings is None or faults:
         lines = (f"  - {'.'.join(map(str, place)) or 'settings'}: {fault}" for place, fault in faults.items())
@@ -513,14 +513,14 @@ _FAULTS = {
 }
 
 
-def _explain(exc: ValidationError, written: Written) -> dict[Place, str]:
+def _explain(exc: ValidationError, document: YamlDocument) -> dict[YamlPath, str]:
     """Each fault by its place."""
     errors: list[Any] = [
         error | {"loc": tuple(part for part in error["loc"] if part not in {_TEXT, _LIST})}
         for error in exc.errors()
     ]
     return {
-        error["loc"]: _fault(error, written)
+        error["loc"]: _fault(error, document)
         for error in errors
         # pydantic does not count what is at fault itself
         if error["type"] != "too_short" or not any(_within(other["loc"], error["loc"]) for other in errors)
@@ -541,12 +541,12 @@ _FORMS = {
 }
 
 
-def _fault(error: Any, written: Written) -> str:
+def _fault(error: Any, document: YamlDocument) -> str:
     place = error["loc"]
     match error["type"]:
         case "missing":
             return _HINTS.get(".".join(map(str, place)), "is missing: set it")
-        case "string_type" | "path_type" if hint := written.hint(place):
+        case "string_type" | "path_type" if hint := document.hint(place):
             return hint
         case "string_pattern_mismatch" if place[-1] in _FORMS:
             return _FORMS[place[-1]]

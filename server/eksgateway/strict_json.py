@@ -1,4 +1,4 @@
-"""One reading of JSON from outside: what two readers could take for different documents is refused."""
+"""Reads JSON from outside strictly: a document that two readers could understand differently is refused."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable
 from math import isfinite
 from typing import Any
 
+from eksgateway.strict_yaml import Unquoted
+
 
 def loads(
     raw: bytes | str,
@@ -14,42 +16,54 @@ def loads(
     parse_int: Callable[[str], Any] | None = None,
     parse_float: Callable[[str], Any] | None = None,
 ) -> Any:
-    """The document in ``raw``, as RFC 8259 and RFC 7493 (I-JSON) have it; bytes are UTF-8 and nothing else.
+    """The document in ``raw``, by RFC 8259 and RFC 7493 (I-JSON). Bytes must be UTF-8.
 
-    Raises ValueError for a name that an object has twice, NaN, Infinity, a number beyond what a float holds,
-    a byte order mark, and nesting that is too deep to read.
+    Raises ValueError for a key that occurs twice in an object, NaN, Infinity, a number beyond a float's
+    range, a byte order mark, and nesting beyond Python's recursion limit.
     """
     text = raw if isinstance(raw, str) else raw.decode("utf-8")
     try:
         return json.loads(
             text,
-            object_pairs_hook=_distinct,
-            parse_constant=_refuse,
+            object_pairs_hook=_make_object,
+            parse_constant=_refuse_constant,
             parse_int=parse_int,
-            parse_float=parse_float or _finite,
+            parse_float=parse_float or _parse_float,
         )
     except RecursionError as exc:
         raise ValueError("is nested too deep") from exc
 
 
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) == len(pairs):
-        return found
+def read_json(text: str) -> Any:
+    """A document written by people: each number becomes Unquoted. Raises ValueError with line and column."""
+    try:
+        return loads(text, parse_int=_keep_number, parse_float=_keep_number)
+    except json.JSONDecodeError as exc:
+        raise ValueError(f"line {exc.lineno}, column {exc.colno}: is not JSON: {exc.msg}") from exc
+
+
+def _keep_number(text: str) -> Unquoted:
+    return Unquoted(text, "a number")
+
+
+def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) == len(pairs):
+        return value
     seen: set[str] = set()
     for name, _ in pairs:
         if name in seen:
             raise ValueError(f"the key {name!r} stands twice in one object")
         seen.add(name)
-    return found
+    return value
 
 
-def _finite(text: str) -> float:
+def _parse_float(text: str) -> float:
     value = float(text)
     if not isfinite(value):
         raise ValueError(f"{text:.20} is too large a number")
     return value
 
 
-def _refuse(constant: str) -> None:
+def _refuse_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")

@@ -1,77 +1,118 @@
-"""A YAML document together with its text, so that a fault can show how a value was written."""
+"""Reads YAML strictly: a key is text and occurs once in a mapping. Values keep their text, for messages."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
 
 import yaml
 
-Place = tuple[int | str, ...]
+YamlPath: TypeAlias = tuple[int | str, ...]
 
-_EMPTY: Final = "empty"
-_KINDS: Final = {
-    "int": "a number",
-    "float": "a number",
-    "bool": "a boolean",
-    "timestamp": "a date",
-    "null": _EMPTY,
-}
+_KINDS: Final = {"int": "a number", "float": "a number", "bool": "a boolean", "timestamp": "a date"}
 _DECIMAL: Final = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+_MERGE: Final = "tag:yaml.org,2002:merge"
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice: YAML would take the last one without a word."""
+@dataclass(frozen=True, slots=True)
+class Unquoted:
+    """A scalar that YAML does not read as text, because it has no quotes: 0123 would become 83."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(
-                    None, None, "a setting's name is text", key.start_mark
-                )
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the setting {key.value!r} stands twice", key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        try:
-            return super().construct_object(node, deep)
-        except ValueError as exc:  # a date or a number that there is not
-            problem = f"{node.value} cannot be read ({exc}); if it is text, write it in quotes"
-            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from exc
+    text: str
+    kind: str
 
 
-class Written:
-    """``raw`` is the document as Python values. Raises yaml.YAMLError."""
+class YamlDocument:
+    """A document as Python values (``value``), with its text. Raises yaml.YAMLError."""
 
     def __init__(self, text: str) -> None:
         loader = _Loader(text)
         try:
             self._root = loader.get_single_node()
-            self.raw: Any = None if self._root is None else loader.construct_document(self._root)
+            self.value: Any = None if self._root is None else loader.construct_document(self._root)
         finally:
             loader.dispose()
 
-    def hint(self, place: Place) -> str:
-        """How to write a value as text where YAML takes it for something else; else empty."""
+    def hint(self, path: YamlPath) -> str:
+        """How to write a value as text, if YAML reads it as something else; otherwise empty."""
         node = self._root
-        for part in place:
+        for part in path:
             node = _child(node, part)
         if not isinstance(node, yaml.ScalarNode):
             return ""
-        kind = _KINDS.get(node.tag.rpartition(":")[2])
-        if kind == _EMPTY:
+        tag = _short_tag(node)
+        if tag == "null":
             return "is empty: set it"
+        kind = _KINDS.get(tag)
         return f'{node.value} without quotes is {kind}; write it as text: "{node.value}"' if kind else ""
 
-    def odd_numbers(self) -> Iterator[tuple[Place, str]]:
-        """Whole numbers that YAML reads in another base than people do, each with its place and its value."""
+    def odd_numbers(self) -> Iterator[tuple[YamlPath, str]]:
+        """Integers that YAML does not read as decimal, such as 010, each with a message."""
         yield from _odd_numbers(self._root, ())
+
+
+def read_yaml(text: str) -> Any:
+    """A document; its numbers, booleans and dates become Unquoted. Raises ValueError with line and column."""
+    try:
+        return yaml.load(text, Loader=_TextLoader)  # noqa: S506 - a SafeLoader with even fewer types
+    except yaml.MarkedYAMLError as exc:
+        mark = exc.problem_mark
+        position = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ValueError(f"{position}is not YAML that can be used: {exc.problem}") from exc
+    except yaml.YAMLError as exc:
+        raise ValueError("is not YAML") from exc
+
+
+class _Loader(yaml.SafeLoader):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == _MERGE:
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Unquoted):
+                problem = f'the key {key.text} without quotes is {key.kind}; write it as text: "{key.text}"'
+                raise _error(problem, key_node)
+            if not isinstance(key, str):
+                raise _error("a key must be text", key_node)
+            if key in seen:  # YAML would silently use the last one
+                raise _error(f"the key {key!r} stands twice in one mapping", key_node)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as exc:  # a date or number that does not exist
+            problem = f"{node.value} cannot be read ({exc}); if it is text, write it in quotes"
+            raise _error(problem, node) from exc
+
+
+class _TextLoader(_Loader):
+    """Constructs everything at once, so that an alias inside its own anchor is an error."""
+
+    def construct_map(self, node: yaml.MappingNode) -> dict[Any, Any]:
+        self.flatten_mapping(node)  # merged keys (<<) are checked too
+        return self.construct_mapping(node, deep=True)
+
+    def construct_unquoted(self, node: yaml.ScalarNode) -> Unquoted:
+        return Unquoted(node.value, _KINDS[_short_tag(node)])
+
+
+_TextLoader.add_constructor("tag:yaml.org,2002:map", _TextLoader.construct_map)
+for _tag in _KINDS:
+    _TextLoader.add_constructor(f"tag:yaml.org,2002:{_tag}", _TextLoader.construct_unquoted)
+
+
+def _error(problem: str, node: yaml.Node) -> yaml.constructor.ConstructorError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+
+def _short_tag(node: yaml.Node) -> str:
+    tag: str = node.tag.rpartition(":")[2]
+    return tag
 
 
 def _child(node: Any, part: int | str) -> Any:
@@ -82,13 +123,13 @@ def _child(node: Any, part: int | str) -> Any:
     return None
 
 
-def _odd_numbers(node: Any, place: Place) -> Iterator[tuple[Place, str]]:
+def _odd_numbers(node: Any, path: YamlPath) -> Iterator[tuple[YamlPath, str]]:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            yield from _odd_numbers(value, (*place, key.value))
+            yield from _odd_numbers(value, (*path, key.value))
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            yield from _odd_numbers(value, (*place, index))
+            yield from _odd_numbers(value, (*path, index))
     elif node is not None and node.tag.endswith(":int") and not _DECIMAL.fullmatch(node.value):
         value = yaml.safe_load(node.value)
-        yield place, f"{node.value} is {value} to YAML; write it as a plain number, or quote it as text"
+        yield path, f"{node.value} is {value} to YAML; write it as a plain number, or quote it as text"

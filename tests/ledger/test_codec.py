@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from types import UnionType
 from typing import Any, cast, get_args, get_origin, get_type_hints
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from eksgateway.ledger.codec import CodecError, decode, encode, format_time
 from eksgateway.model import (
+    NOT_STORED,
     CancelRequest,
     ClusterRef,
     Decision,
@@ -49,9 +50,9 @@ def _any(hint: Any) -> st.SearchStrategy[Any]:
     if get_origin(hint) is dict:
         return st.dictionaries(_TEXT, _JSON if arguments[1] is Any else _any(arguments[1]), max_size=3)
     if is_dataclass(hint):
-        return st.builds(
-            cast("Any", hint), **{name: _any(each) for name, each in get_type_hints(hint).items()}
-        )
+        hints = get_type_hints(hint)
+        stored = [each.name for each in fields(hint) if each.metadata != NOT_STORED]
+        return st.builds(cast("Any", hint), **{name: _any(hints[name]) for name in stored})
     plain = {datetime: _TIMES, str: _TEXT, bool: st.booleans()}
     return plain[hint] if hint in plain else st.sampled_from(hint)
 

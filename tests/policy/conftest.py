@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from eksgateway.policy.loaded_policy import LoadedPolicy
-from eksgateway.policy.wasm import WasmEngine, machine
+from eksgateway.policy.wasm import WasmEngine
 from eksgateway.policy.wasm_module import PolicyModule
+from eksgateway.policy.wasm_runtime import WasmRuntime
 from support.opa import OpaServer, running_opa
 
 Engines = Callable[[Any], WasmEngine]
@@ -19,11 +20,11 @@ Engines = Callable[[Any], WasmEngine]
 @pytest.fixture(scope="module")
 def engines() -> Iterator[Engines]:
     """Engines of the package's module, compiled once, over the content of ``data.eksgateway``."""
-    engine, ticker = machine()
+    runtime = WasmRuntime()
     wasm = (files("eksgateway.policy") / "policy.wasm").read_bytes()
-    module = PolicyModule(engine, ticker, wasm)
-    yield lambda content: WasmEngine(LoadedPolicy(module, {"eksgateway": content}), ticker, timeout_s=10)
-    ticker.close()
+    module = PolicyModule(runtime, wasm)
+    yield lambda content: WasmEngine(LoadedPolicy(module, {"eksgateway": content}), timeout_s=10)
+    runtime.close()
 
 
 @pytest.fixture(scope="module")

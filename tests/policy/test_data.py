@@ -78,7 +78,7 @@ FAULTS: dict[str, tuple[Change, str]] = {
     ),
     "nobody": (
         lambda c: [c["grants"][0].pop(key) for key in ("subjects", "groups")],
-        "eksgateway.grants[0]: names nobody; give it subjects or groups",
+        "eksgateway.grants[0]: names no caller; give it subjects or groups",
     ),
     "same-id": (
         lambda c: c["grants"].append(c["grants"][1]),

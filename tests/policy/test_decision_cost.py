@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from eksgateway.model import Action
-from eksgateway.policy.decision_cost import MANY_GROUPS, PolicyTooCostly, questions
+from eksgateway.policy.decision_cost import MANY_GROUPS, PolicyTooCostly, costliest_questions
 from eksgateway.policy.files import read_module
 from eksgateway.policy.loaded_policy import LoadedPolicy, NeedsThread
-from eksgateway.policy.wasm import machine
 from eksgateway.policy.wasm_module import PolicyInstance, PolicyModule
+from eksgateway.policy.wasm_runtime import WasmRuntime
 from support.opa import compiled_rego
 from support.questions import at_request, caller
 
@@ -51,15 +51,15 @@ def data(shape: str, grants: int, freezes: int = 0) -> Data:
 @pytest.fixture(scope="module")
 def compiled() -> Iterator[Callable[..., PolicyModule]]:
     """The package's module, or one of a policy's Rego."""
-    engine, ticker = machine()
+    runtime = WasmRuntime()
     cached: dict[bytes, PolicyModule] = {}
 
     def compile_(wasm: bytes | None = None) -> PolicyModule:
         wasm = wasm or read_module(None)
-        return cached.setdefault(wasm, PolicyModule(engine, ticker, wasm))
+        return cached.setdefault(wasm, PolicyModule(runtime, wasm))
 
     yield compile_
-    ticker.close()
+    runtime.close()
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -72,7 +72,7 @@ def test_decisions_for_callers_in_many_groups_need_little_memory(
         instance = PolicyInstance(compiled(), json.dumps(content).encode(), load_s=60)
         stack.callback(instance.close)
         loaded = instance.memory_bytes
-        for question in questions(content, MANY_GROUPS):
+        for question in costliest_questions(content, MANY_GROUPS):
             instance.evaluate(json.dumps(question.to_input()).encode(), deadline_s=60)
         assert instance.memory_bytes - loaded < 12 << 20
 
@@ -99,7 +99,7 @@ def test_long_names_of_groups_cost_no_more_than_short_ones(compiled: Callable[..
 
 def test_the_costliest_questions_are_about_what_most_grants_name() -> None:
     """One for every action at both stages, by a caller in all those groups."""
-    asked = questions(data("clusters", 1000, freezes=3), MANY_GROUPS)
+    asked = costliest_questions(data("clusters", 1000, freezes=3), MANY_GROUPS)
     assert {(each.action, each.stage) for each in asked} >= {
         (action, stage) for action in Action for stage in ("request", "update")
     } | {(Action.LIST, "target")}
@@ -114,8 +114,8 @@ def test_the_costliest_questions_are_about_what_most_grants_name() -> None:
 )
 def test_data_of_any_shape_makes_questions(content: Any) -> None:
     """A policy of one's own may have data of its own."""
-    assert questions({"eksgateway": content}, MANY_GROUPS)
-    assert questions({}, 0)
+    assert costliest_questions({"eksgateway": content}, MANY_GROUPS)
+    assert costliest_questions({}, 0)
 
 
 ALL = 'package eksgateway.authz\n\ndefault decision := {"allow": false}\n\n'
@@ -162,19 +162,19 @@ def test_time_is_cpu_time(compiled: Callable[..., PolicyModule]) -> None:
         assert policy.ready
 
 
-@pytest.mark.parametrize(("shape", "grants", "at_once"), [("clusters", 3, True), ("all alike", 3000, False)])
+@pytest.mark.parametrize(("shape", "grants", "inline"), [("clusters", 3, True), ("all alike", 3000, False)])
 def test_what_takes_long_is_left_to_threads(
-    shape: str, grants: int, at_once: bool, compiled: Callable[..., PolicyModule]
+    shape: str, grants: int, inline: bool, compiled: Callable[..., PolicyModule]
 ) -> None:
     """Small data is decided at once; large data never holds up the event loop."""
     policy = LoadedPolicy.load(compiled(), data(shape, grants))
     document = json.dumps(at_request(caller("jwt:corp:a", "corp:1"), "get").to_input()).encode()
     try:
-        if at_once:
-            assert policy.evaluate_at_once(document, groups=1)["rules"] == ["g-1"]
+        if inline:
+            assert policy.evaluate_inline(document, groups=1)["rules"] == ["g-1"]
         else:
             with pytest.raises(NeedsThread):
-                policy.evaluate_at_once(document, groups=1)
+                policy.evaluate_inline(document, groups=1)
             assert len(policy.evaluate(document, deadline_s=60)["rules"]) == 100
     finally:
         policy.close()

@@ -19,11 +19,10 @@ from eksgateway.clock import Clock, SystemClock
 from eksgateway.errors import (
     GatewayError,
     PolicyInvalid,
-    PolicyObligationUnknown,
     PolicyUnavailable,
     PolicyUndefined,
 )
-from eksgateway.model import ClusterRef, Justification
+from eksgateway.model import ClusterRef, Justification, Obligation
 from eksgateway.policy.opa import OpaEngine
 from eksgateway.settings import OpaSettings
 from support.clock import FakeClock
@@ -106,7 +105,6 @@ TROUBLE: dict[str, tuple[Says, type[GatewayError]]] = {
     "one": (decides({**ALLOW, "allow": 1}), PolicyInvalid),
     "no-allow": (decides({"rules": []}), PolicyInvalid),
     "rules-text": (decides({**ALLOW, "rules": "a"}), PolicyInvalid),
-    "obligation": (decides({**ALLOW, "obligations": ["mfa"]}), PolicyObligationUnknown),
     **{
         f"status-{status}": (Says(decides(ALLOW).body, status), PolicyInvalid)
         for status in (201, 202, 203, 206, 226, 300, 308, 418, 429)
@@ -163,6 +161,15 @@ async def test_trouble_is_never_an_allow(
         await engine.decide(ALICE)
     assert type(caught.value) is expected
     assert time.monotonic() - begun < 30
+
+
+async def test_an_allow_under_obligations_is_no_allow(fake: AnsweringServer, connect: Open) -> None:
+    """The decision has the obligations."""
+    engine = await connect(fake.url)
+    fake.answers = [decides({**ALLOW, "obligations": ["mfa"]})]
+    decision = await engine.decide(ALICE)
+    assert not decision.allowed
+    assert decision.obligations == (Obligation("mfa"),)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -10,8 +10,8 @@ from datetime import timedelta
 
 import pytest
 
-from eksgateway.errors import EksUnavailable, PolicyObligationUnknown, PolicyUnavailable, PolicyUndefined
-from eksgateway.model import Decision
+from eksgateway.errors import EksUnavailable, PolicyUnavailable, PolicyUndefined
+from eksgateway.model import Decision, Obligation
 from eksgateway.policy.question import Question
 from eksgateway.rights.asker import AT_ONCE, SLOW_S
 from eksgateway.rights.schedule import GOOD_FOR_S, PERIOD_S
@@ -54,7 +54,7 @@ async def test_who_lost_the_right_is_told_at_once_and_nobody_else(stage: Stage) 
 async def test_an_obligation_that_is_not_known_ends_a_watch_too(stage: Stage) -> None:
     """As it refuses the call at its start."""
     ann = stage.watch()
-    stage.policy.fails = PolicyObligationUnknown()
+    stage.policy.obligations = (Obligation("mfa"),)
     stage.policy.change("r2")
     await stage.clock.advance()
     assert await ann.reason() == "POLICY_OBLIGATION_UNKNOWN"

@@ -12,7 +12,7 @@ from random import Random
 from eksgateway.decisions import Decisions
 from eksgateway.eks.shared_reads import SeenUpdate, SharedReads
 from eksgateway.errors import GatewayError
-from eksgateway.model import Action, Caller, ClusterFacts, ClusterRef, Decision, Update, UpdateRef
+from eksgateway.model import Action, Caller, ClusterFacts, ClusterRef, Decision, Obligation, Update, UpdateRef
 from eksgateway.policy.engine import Reloads
 from eksgateway.policy.question import Question
 from eksgateway.policy.revision import Revision
@@ -31,6 +31,7 @@ class ScriptedPolicy:
         self.denies: Callable[[Question], bool] = lambda _: False
         self.before: Callable[[Question], Awaitable[None]] | None = None
         self.fails: Exception | None = None
+        self.obligations: tuple[Obligation, ...] = ()
         self.edges: list[datetime] = []
         self.reloads = Reloads()
         self._revision = Revision("r1")
@@ -60,7 +61,11 @@ class ScriptedPolicy:
             raise self.fails
         denied = self.denies(question)
         return Decision(
-            question.decision_id, allowed=not denied, reasons=("Because.",), policy_revision=revision
+            question.decision_id,
+            allowed=not denied and not self.obligations,
+            reasons=("Because.",),
+            policy_revision=revision,
+            obligations=() if denied else self.obligations,
         )
 
     async def check(self) -> None: ...

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from eksgateway import errors
+from eksgateway.model import Decision, Obligation
+from eksgateway.policy.question import Question
 from eksgateway.v1 import cancellation_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
 from support.gateway import POLICY_DATA, WHERE, Running, running
@@ -161,22 +164,35 @@ async def test_get_answers_missing_and_forbidden_alike(filled: tuple[Running, li
     assert len(answers) == 1
 
 
-OUTAGES = {
-    "unavailable": (errors.PolicyUnavailable(), "POLICY_UNAVAILABLE"),
-    "obligation": (errors.PolicyObligationUnknown(), "CANCELLATION_NOT_FOUND"),
+class ObligingPolicy:
+    """A policy engine whose allows are all under an obligation."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    async def decide(self, question: Question) -> Decision:
+        return Decision(question.decision_id, obligations=(Obligation("mfa"),))
+
+
+UNAVAILABLE = raising(errors.PolicyUnavailable())
+OUTAGES: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "unavailable": (hooked(decide=UNAVAILABLE, check=UNAVAILABLE), "POLICY_UNAVAILABLE"),
+    "obligation": (ObligingPolicy, "CANCELLATION_NOT_FOUND"),
 }
 
 
-@pytest.mark.parametrize(("error", "reason"), OUTAGES.values(), ids=OUTAGES)
+@pytest.mark.parametrize(("broken", "reason"), OUTAGES.values(), ids=OUTAGES)
 async def test_get_answers_missing_and_forbidden_alike_during_an_outage(
-    tmp_path: Path, eks: SimulatedEks, error: errors.GatewayError, reason: str
+    tmp_path: Path, eks: SimulatedEks, broken: Callable[[Any], Any], reason: str
 ) -> None:
     """Also for an allow under obligations; own records are returned."""
     async with running(tmp_path, eks) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         told = await gateway.cancel("prod-1", update_id, request_id="one")
         issuer = gateway.issuer
-    broken = hooked(decide=raising(error), check=raising(error))
     async with running(tmp_path, eks, issuer=issuer, wrap_policy=broken) as gateway:
         keys = (told.cancellation_id, NOBODY)
         answers = [await refused(recorded(gateway, gateway.viewer, cancellation_id=key)) for key in keys]

@@ -288,9 +288,9 @@ def policy_test(
     module: Module = None,
 ) -> None:
     """Decide recorded or hand-written inputs, and explain; exit 2 when something cannot be read."""
-    from eksgateway.cli.policy import try_inputs  # noqa: PLC0415
+    from eksgateway.cli.policy import decide_inputs  # noqa: PLC0415
 
-    sys.exit(try_inputs(file, data, config, module))
+    sys.exit(decide_inputs(file, data, config, module))
 
 
 @policy_app.command("diff")
@@ -305,6 +305,6 @@ def policy_diff(
     """Print every recorded decision on a cancel that other data would change, both ways, each judged at
     its own time. Exit 0 when nothing changes, 1 when something does, 2 when something cannot be read.
     """
-    from eksgateway.cli.policy import diff  # noqa: PLC0415
+    from eksgateway.cli.policy import diff_decisions  # noqa: PLC0415
 
-    sys.exit(diff(ledger, data, data_old, module))
+    sys.exit(diff_decisions(ledger, data, data_old, module))

@@ -15,7 +15,7 @@ from functools import cache
 from types import UnionType
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
-from eksgateway.model import INLINE
+from eksgateway.model import INLINE, NOT_STORED
 
 T = TypeVar("T")
 
@@ -71,8 +71,8 @@ def _plain_members(value: Any) -> dict[str, Any]:
 
 @cache
 def _members(kind: Any) -> tuple[tuple[str, bool], ...]:
-    """The names of a dataclass's fields, and whether each is stored inline."""
-    return tuple((each.name, each.metadata == INLINE) for each in fields(kind))
+    """The names of a dataclass's stored fields, and whether each is stored inline."""
+    return tuple((each.name, each.metadata == INLINE) for each in fields(kind) if each.metadata != NOT_STORED)
 
 
 def _key(name: Any) -> str:

@@ -1,4 +1,4 @@
-"""What every policy engine does, and the one reading of a policy's answer."""
+"""The interface of policy engines: `opa.py` and `wasm.py` implement it, `factory.py` opens one."""
 
 from __future__ import annotations
 
@@ -6,18 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
-from eksgateway import strict_json
-from eksgateway.errors import PolicyInvalid, PolicyObligationUnknown, PolicyUndefined, StartError
+from eksgateway.errors import StartError
 from eksgateway.model import Action, Caller, ClusterFacts, ClusterRef, Decision, Update
 from eksgateway.policy.question import Question
 
-MAX_ANSWER_BYTES: Final = 256 << 10  # read on the event loop, so that more would hold up everything else
-MAX_TEXT_BYTES: Final = 2048  # of one reason or rule id, and of a revision
-UNDEFINED: Final = object()  # the policy gave no result; JSON's null is a result, and not a decision
-
 
 class PolicyLoadError(StartError):
-    """A policy that cannot be put in force; the text says what is wrong with it."""
+    """A policy that cannot be put in force, and why."""
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -27,10 +22,8 @@ class PolicyLoadError(StartError):
 
 @dataclass(slots=True)
 class Reloads:
-    """How keeping the policy up to date has gone since the start.
-
-    ``last`` is when what is in force came into force. ``failing``: what lies there now does not
-    load, so that something older is in force.
+    """Counts since the start. ``last`` is when the policy in force was loaded. ``failing``: the present
+    files do not load, and an older policy is in force.
     """
 
     loaded: int = 0
@@ -40,114 +33,54 @@ class Reloads:
 
 
 class PolicyEngine(Protocol):
-    """Decides questions. Could not decide is an error; it is never an allow.
+    """Decides questions. An engine that cannot decide raises; it never allows.
 
-    The policy may change at any time, as a whole; a decision is made by one revision, which it names.
+    The policy may be replaced as a whole at any time. Each decision is made by one revision and names it.
     """
 
     @property
     def revision(self) -> str:
-        """What is in force: for ``wasm`` a hash of module and data, for ``opa`` the bundle's revision."""
+        """The revision in force: a hash of module and data for ``wasm``, the bundle's for ``opa``."""
 
     async def revision_after(self, revision: str) -> str:
-        """The revision in force, as soon as it differs from the one given: whoever depends on past
-        decisions asks again then. It may be missed that one was in force for a moment.
+        """Wait until the revision in force differs from this one, and return it.
+
+        Open streams are reauthorized then. A revision that is in force only briefly may be missed.
         """
 
     def next_freeze_change(self, now: datetime) -> datetime | None:
-        """When a freeze begins or ends next, after ``now``: decisions differ from then on under the
-        same revision. None when there is no such time, or the policy does not tell: ask again from time
-        to time.
+        """When a freeze next begins or ends after ``now``: decisions change then under the same revision.
+
+        None if there is no such time, or the policy does not publish it.
         """
 
     @property
     def reloads(self) -> Reloads:
-        """How keeping it up to date has gone."""
+        """Counts of loads and failures since the start."""
 
     def reload(self) -> None:
-        """Look for a change now, and not at the next time it would be looked for. Never waits."""
+        """Look for a change now instead of at the next poll. Returns at once."""
 
     async def decide(self, question: Question) -> Decision:
-        """The decision, allowed or denied.
+        """The decision.
 
         Raises PolicyUnavailable (no answer in time), PolicyUndefined (no result), PolicyInvalid (not a
-        decision), PolicyObligationUnknown (allowed, under obligations) or Overloaded (the caller has too
-        many questions waiting).
+        decision) or Overloaded (too many of the caller's questions are waiting).
         """
 
     async def check(self) -> None:
-        """Return when the engine can answer; raises what ``decide`` would (for readiness)."""
+        """Return if the engine can decide, for readiness. Raises what ``decide`` raises."""
 
     async def close(self) -> None:
         """Release connections and threads."""
 
 
-def read_decision(result: Any, *, decision_id: str, revision: str) -> Decision:
-    """The decision in a policy's result; only a boolean true allows. Raises as ``decide`` does."""
-    if result is UNDEFINED:
-        raise PolicyUndefined
-    if not isinstance(result, dict):
-        raise PolicyInvalid(detail=f"the policy's result is {_shape(result)}, not an object")
-    allow = result.get("allow")
-    if not isinstance(allow, bool):
-        raise PolicyInvalid(detail=f"allow is {_shape(allow)}, not a boolean")
-    obligations = result.get("obligations", [])
-    if not isinstance(obligations, list):
-        raise PolicyInvalid(detail=f"obligations is {_shape(obligations)}, not a list")
-    rules, reasons = _texts(result, "rules"), _texts(result, "reasons")
-    if allow and obligations:
-        raise PolicyObligationUnknown(detail=f"{len(obligations)} obligations, by rules {', '.join(rules)}")
-    return Decision(decision_id, allow, rules, reasons, revision)
-
-
-def read_json(raw: bytes) -> Any:
-    """An engine's answer as Python values; raises PolicyInvalid when it is not strict JSON, or too large."""
-    if len(raw) > MAX_ANSWER_BYTES:
-        raise PolicyInvalid(detail=f"the policy's answer is larger than {MAX_ANSWER_BYTES} bytes")
-    try:
-        return strict_json.loads(raw)
-    except ValueError as exc:
-        raise PolicyInvalid(detail=f"the policy's answer is not JSON: {exc!s:.200}") from exc
-
-
-def read_result(raw: bytes) -> Any:
-    """The one result in a result set, or UNDEFINED. Raises PolicyInvalid."""
-    match read_json(raw):
-        case []:
-            return UNDEFINED
-        case [{"result": result}]:
-            return result
-    raise PolicyInvalid(detail="the policy's answer is not a result set")
-
-
-def checked_text(text: str, what: str) -> str:
-    """A text of a policy that is stored and sent: Unicode, and bounded. Raises PolicyInvalid."""
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError as exc:  # half a surrogate pair
-        raise PolicyInvalid(detail=f"{what} has text that is not Unicode") from exc
-    if size > MAX_TEXT_BYTES:
-        raise PolicyInvalid(detail=f"{what} has a text of over {MAX_TEXT_BYTES} bytes")
-    return text
-
-
-def _texts(result: dict[str, Any], key: str) -> tuple[str, ...]:
-    values = result.get(key, [])
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise PolicyInvalid(detail=f"{key} is not a list of strings")
-    return tuple(checked_text(value, key) for value in values)
-
-
-def _shape(value: Any) -> str:
-    return "missing or null" if value is None else f"a {type(value).__name__}"
-
-
 def _sample_questions() -> tuple[Question, ...]:
-    nobody = Caller(type="jwt", id="jwt:sample:nobody", issuer="", groups=())
+    caller = Caller(type="jwt", id="jwt:sample:nobody", issuer="", groups=())
     cluster = ClusterRef("000000000000", "xx-sample-0", "sample")
     arn = "arn:aws:eks:xx-sample-0:000000000000:cluster/sample"
     common: dict[str, Any] = {
-        "caller": nobody,
+        "caller": caller,
         "cluster": cluster,
         "method": "",
         "decision_id": "sample",
@@ -166,4 +99,4 @@ def _sample_questions() -> tuple[Question, ...]:
 
 
 SAMPLES: Final = _sample_questions()
-"""One question per stage, by a caller nobody knows: an engine that can answer them is ready."""
+"""One question per stage, by an unknown caller: an engine that decides them is ready."""

@@ -9,19 +9,19 @@ from eksgateway.settings import PolicySettings
 
 
 async def open_engine(settings: PolicySettings, clock: Clock) -> PolicyEngine:
-    """The engine, which its user closes.
+    """An engine, which the caller closes.
 
-    The engine wasm has answered once when this returns; raises PolicyLoadError if its data or
-    module cannot be used. The engine opa may come up later than the gateway: see ``check``.
+    The engine wasm has decided the sample questions; raises PolicyLoadError if its data or module cannot
+    be used. The OPA of the engine opa may start after the gateway: use ``check``.
     """
-    # Each engine is imported only where it is used: the OPA client alone takes a quarter of a second.
+    # Imported where used: the OPA client alone takes a quarter of a second.
     if settings.engine == "opa":
         from eksgateway.policy.opa import OpaEngine  # noqa: PLC0415 - as above
 
-        assert settings.opa is not None  # noqa: S101 - PolicySettings says so; for mypy
+        assert settings.opa is not None  # noqa: S101 - PolicySettings checks it; for mypy
         return await OpaEngine.open(settings.opa, clock, timeout_s=settings.timeout_s)
     from eksgateway.policy.wasm import WasmEngine  # noqa: PLC0415 - as above
 
-    assert settings.data is not None  # noqa: S101 - PolicySettings says so; for mypy
+    assert settings.data is not None  # noqa: S101 - PolicySettings checks it; for mypy
     files = PolicyFiles(settings.data, settings.module)
     return await WasmEngine.open(files, clock, timeout_s=settings.timeout_s)

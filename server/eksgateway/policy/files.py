@@ -1,5 +1,6 @@
-"""The files that a policy in the process is made of: read as bytes, so that what was looked at is what is
-loaded, and named together by one revision.
+"""The files of an in-process policy: a compiled module and the policy data, read as bytes.
+
+They are compared, parsed and loaded from the same bytes. ``revision_of`` names them together.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
+from eksgateway.file_reader import FileUnreadable, read_file
 from eksgateway.policy.data import parse_data, read_data
 from eksgateway.policy.engine import PolicyLoadError
 
@@ -19,8 +21,8 @@ _MAX_MODULE_BYTES: Final = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
-    """What the files held at one time: a compiled module, and data of which nothing is checked yet."""
+class PolicyContent:
+    """What the files contain at one time; nothing is checked yet."""
 
     wasm: bytes
     data: bytes
@@ -28,41 +30,37 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class PolicyFiles:
-    """Where the operators' data is, and their own module if they have one instead of the package's."""
+    """The paths of the policy data and, if it is not the package's, of the module."""
 
     data: Path
     module: Path | None = None
 
-    def read(self) -> Content:
+    def read(self) -> PolicyContent:
         """Raises PolicyLoadError."""
-        return Content(read_module(self.module), read_data(self.data))
+        return PolicyContent(read_module(self.module), read_data(self.data))
 
-    def parse(self, content: Content) -> dict[str, Any]:
-        """The data document. Raises PolicyDataError with every fault."""
+    def parse(self, content: PolicyContent) -> dict[str, Any]:
+        """The policy data. Raises PolicyDataError with every fault."""
         return parse_data(content.data, self.data)
 
 
 def read_module(path: Path | None) -> bytes:
     """A compiled policy, by default the package's. Raises PolicyLoadError."""
     if path is None:
-        return _packaged()
+        return _packaged_module()
     try:
-        with path.open("rb") as file:
-            wasm = file.read(_MAX_MODULE_BYTES + 1)
-    except OSError as exc:
-        raise PolicyLoadError(f"{path}: cannot be read: {exc.strerror}") from exc
-    if len(wasm) > _MAX_MODULE_BYTES:
-        raise PolicyLoadError(f"{path}: is larger than {_MAX_MODULE_BYTES} bytes")
-    return wasm
+        return read_file(path, _MAX_MODULE_BYTES)
+    except FileUnreadable as exc:
+        raise PolicyLoadError(f"{path}: cannot be read: {exc}") from exc
 
 
 def revision_of(wasm: bytes, data: dict[str, Any]) -> str:
-    """Equal for what is equal in content, however the data is written."""
+    """A hash of module and data. How the data is formatted does not count."""
     canonical = json.dumps(data, sort_keys=True, separators=(",", ":")).encode()
     both = hashlib.sha256(wasm).digest() + hashlib.sha256(canonical).digest()
     return f"sha256:{hashlib.sha256(both).hexdigest()}"
 
 
 @cache
-def _packaged() -> bytes:
+def _packaged_module() -> bytes:
     return (files("eksgateway.policy") / "policy.wasm").read_bytes()

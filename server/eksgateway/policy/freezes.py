@@ -1,4 +1,4 @@
-"""When freezes begin and end: the times at which decisions change while the policy stays the same."""
+"""The times at which freezes begin and end: decisions change then under the same revision."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-_FORM: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+_UTC_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
-Edges = tuple[datetime, ...]  # in order
-
-
-def is_written_right(text: str) -> bool:
-    """Whether it has the one form of times in freezes, ``YYYY-MM-DDThh:mm:ssZ``."""
-    return _FORM.fullmatch(text) is not None
+FreezeTimes: TypeAlias = tuple[datetime, ...]  # ascending
 
 
-def moment(text: Any) -> datetime | None:
-    """The time that a freeze names; None for what is no time, which holds cancels back at all times."""
-    if not isinstance(text, str) or not is_written_right(text):
+def is_utc_time(text: str) -> bool:
+    """Whether the text has the form ``YYYY-MM-DDThh:mm:ssZ``. The time need not exist."""
+    return _UTC_TIME.fullmatch(text) is not None
+
+
+def parse_time(text: Any) -> datetime | None:
+    """The time of a freeze, or None if the text is not a time; the policy then denies every cancel."""
+    if not isinstance(text, str) or not is_utc_time(text):
         return None
     try:
         return datetime.fromisoformat(text)
@@ -28,12 +28,12 @@ def moment(text: Any) -> datetime | None:
         return None
 
 
-def in_order(texts: Iterable[Any]) -> Edges:
-    """The times among these."""
-    return tuple(sorted({time for time in map(moment, texts) if time is not None}))
+def sort_times(texts: Iterable[Any]) -> FreezeTimes:
+    """The times among the texts, without duplicates."""
+    return tuple(sorted({time for time in map(parse_time, texts) if time is not None}))
 
 
-def next_of(edges: Edges, now: datetime) -> datetime | None:
-    """The first one after ``now``; the instant itself is past its edge."""
-    following = bisect_right(edges, now)
-    return edges[following] if following < len(edges) else None
+def next_time(times: FreezeTimes, now: datetime) -> datetime | None:
+    """The first time after ``now``; a time equal to ``now`` has passed."""
+    index = bisect_right(times, now)
+    return times[index] if index < len(times) else None

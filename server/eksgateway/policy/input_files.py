@@ -1,4 +1,4 @@
-"""Policy inputs from files, to try a policy on: hand-written, or as a decision log holds them."""
+"""Reads policy inputs from files: written by hand, or from a decision log."""
 
 from __future__ import annotations
 
@@ -12,42 +12,43 @@ from typing import Any, Final
 import jsonschema
 
 from eksgateway.errors import StartError
-from eksgateway.policy.documents import Unquoted, read_json, read_yaml
 from eksgateway.policy.question import utc_seconds
+from eksgateway.strict_json import read_json
+from eksgateway.strict_yaml import Unquoted, read_yaml
 
-# Where a log keeps the input that it has logged: OPA's decision log, this gateway's ledger.
-_LOGGED: Final = ("input", "policy_input")
+# The member that holds the input in OPA's decision log, and in the ledger's.
+_LOG_MEMBERS: Final = ("input", "policy_input")
 
 
 class InputsError(StartError):
-    """A file without inputs that can be used; the text has a line for each fault."""
+    """A file without usable inputs; the text has a line for each fault."""
 
 
 def load_inputs(path: Path, now: datetime) -> list[dict[str, Any]]:
-    """The inputs in a file: one, or a list, in YAML or JSON; or a JSON object a line. Raises InputsError.
+    """The inputs in a file: one or a list, in YAML or JSON, or one JSON object per line. Raises InputsError.
 
-    An object that holds its input under ``input`` or ``policy_input`` is a log's. What a hand-written
-    ``context`` may leave out is filled in: ``time`` (now), ``method`` and ``decision_id``.
+    An object may be an entry of a decision log. ``context`` may lack ``time`` (now is used), ``method``
+    and ``decision_id``.
     """
     try:
-        found = _plain(_read(path.read_text(encoding="utf-8")))
+        content = _to_text(_parse(path.read_text(encoding="utf-8")))
     except OSError as exc:
         raise InputsError(f"{path}: cannot be read: {exc.strerror}") from exc
     except (ValueError, RecursionError) as exc:
         raise InputsError(f"{path}: {exc}") from exc
-    documents = [_completed(each, now) for each in (found if isinstance(found, list) else [found])]
+    documents = [_complete(each, now) for each in (content if isinstance(content, list) else [content])]
     faults = [
         f"  - input {number}: {fault}"
         for number, document in enumerate(documents, start=1)
-        for fault in _faults(document)
+        for fault in _find_faults(document)
     ]
     if faults or not documents:
         raise InputsError("\n".join([f"{path}:", *(faults or ["  - holds no inputs"])]))
     return documents
 
 
-def _read(text: str) -> Any:
-    """JSON, JSON lines, or YAML: the first that it is."""
+def _parse(text: str) -> Any:
+    """JSON, JSON lines or YAML; they are tried in this order."""
     lines = [line for line in text.splitlines() if line.strip()]
     try:
         return read_json(text)
@@ -57,22 +58,22 @@ def _read(text: str) -> Any:
     return read_yaml(text)
 
 
-def _plain(value: Any) -> Any:
-    """Whatever stands there without quotes is text: an input has no numbers, dates or booleans."""
+def _to_text(value: Any) -> Any:
+    """The value with the text of what has no quotes: an input has no numbers, dates or booleans."""
     match value:
         case Unquoted():
             return value.text
         case dict():
-            return {key: _plain(each) for key, each in value.items()}
+            return {key: _to_text(each) for key, each in value.items()}
         case list():
-            return [_plain(each) for each in value]
+            return [_to_text(each) for each in value]
     return value
 
 
-def _completed(entry: Any, now: datetime) -> Any:
+def _complete(entry: Any, now: datetime) -> Any:
     if not isinstance(entry, dict):
         return entry
-    for key in _LOGGED:
+    for key in _LOG_MEMBERS:
         if isinstance(entry.get(key), dict):
             entry = entry[key]
     if not isinstance(context := entry.get("context"), dict):
@@ -81,7 +82,7 @@ def _completed(entry: Any, now: datetime) -> Any:
     return {**entry, "context": defaults | context}
 
 
-def _faults(document: Any) -> list[str]:
+def _find_faults(document: Any) -> list[str]:
     errors = sorted(_validator().iter_errors(document), key=lambda error: str(error.json_path))
     return [f"{error.json_path.removeprefix('$.')}: {error.message:.200}" for error in errors]
 

@@ -1,4 +1,4 @@
-"""A compiled policy with its data, under one revision: in force as a whole or not at all."""
+"""A compiled policy with its data, under one revision; it evaluates inputs on a pool of instances."""
 
 from __future__ import annotations
 
@@ -8,46 +8,47 @@ import math
 from typing import Any, Final, Self
 
 from eksgateway.errors import PolicyUnavailable
-from eksgateway.policy.data import edges_of
-from eksgateway.policy.decision_cost import MAX_CPU_S, Answer, at_once_groups
-from eksgateway.policy.engine import PolicyLoadError, read_result
+from eksgateway.policy.data import freeze_times
+from eksgateway.policy.decision_cost import MAX_CPU_S, Evaluation, max_inline_groups
+from eksgateway.policy.engine import PolicyLoadError
 from eksgateway.policy.files import revision_of
+from eksgateway.policy.results import read_result_set
 from eksgateway.policy.wasm_module import EvaluationFailed, PolicyInstance, PolicyModule
 
 _LOAD_S: Final = 10.0
-_AT_ONCE_S: Final = 0.001  # CPU time for which one evaluation may hold up the event loop,
-_STOPPED_S: Final = 0.02  # and the time after which one that takes longer all the same is stopped
+_INLINE_S: Final = 0.001  # CPU time that one evaluation may take on the event loop
+_INLINE_DEADLINE_S: Final = 0.02  # an evaluation on the event loop that takes longer is stopped
 _STRIKES: Final = 3
 
 
 class NeedsThread(Exception):
-    """An input was not decided on the event loop: a thread has to."""
+    """The input was not decided on the event loop; evaluate it on a thread."""
 
 
 class LoadedPolicy:
-    """Evaluates input documents (JSON) on instances of a module; any thread may call ``evaluate``.
+    """Evaluates inputs (JSON). ``evaluate`` may be called by any thread.
 
-    An instance evaluates one input at a time, so there are as many as threads that evaluate. After a
-    failure the thread closes the instance and makes another one. ``close`` frees all instances, those in
-    use as soon as they are not.
+    An instance evaluates one input at a time, so there is one for each concurrent evaluation. After a
+    failure the instance is closed and replaced. ``close`` frees the idle instances at once, and each of
+    the others when its evaluation ends.
     """
 
     def __init__(self, module: PolicyModule, data: dict[str, Any]) -> None:
         self.module = module
         self.revision = revision_of(module.wasm, data)
-        self.edges = edges_of(data)
+        self.freeze_times = freeze_times(data)
         self._data = json.dumps(data).encode()
         self._closed = False
-        self._at_once_groups = math.inf  # of a caller: with more, _AT_ONCE_S is expected not to be enough
+        self._max_inline_groups = math.inf  # callers in more groups are expected to need over _INLINE_S
         self._strikes = 0
-        self._idle = [self._build()]
+        self._idle = [self._new_instance()]
 
     @classmethod
     def load(cls, module: PolicyModule, data: dict[str, Any], *, max_cpu_s: float = MAX_CPU_S) -> Self:
         """A policy that has decided the costliest questions within its limits. Raises PolicyLoadError."""
         policy = cls(module, data)
         try:
-            policy._prove(data, max_cpu_s)
+            policy._check_cost(data, max_cpu_s)
         except BaseException:
             policy.close()
             raise
@@ -55,70 +56,71 @@ class LoadedPolicy:
 
     @property
     def ready(self) -> bool:
-        """Whether an instance is loaded and not in use."""
+        """Whether an instance is loaded and idle."""
         return bool(self._idle)
 
-    def evaluate_at_once(self, document: bytes, *, groups: int) -> Any:
-        """The decision document for an input by a caller in so many groups, or UNDEFINED, within a
-        millisecond or two.
+    def evaluate_inline(self, document: bytes, *, groups: int) -> Any:
+        """The policy's result (or UNDEFINED) for an input, within 1 or 2 ms; ``groups`` are the caller's.
 
-        Raises NeedsThread where that takes longer or fails (``evaluate`` has the answer then), and
-        PolicyInvalid. For one thread, the event loop's.
+        Only the event loop calls it. Raises PolicyInvalid, and NeedsThread if the evaluation would take
+        longer or fails; ``evaluate`` then has the result.
         """
-        instance = self._take() if groups <= self._at_once_groups else None
+        instance = self._take() if groups <= self._max_inline_groups else None
         if instance is None:
             raise NeedsThread
         try:
-            answer = instance.evaluate(document, deadline_s=_STOPPED_S)
+            result_set = instance.evaluate(document, deadline_s=_INLINE_DEADLINE_S)
         except EvaluationFailed as exc:
             instance.close()
-            self._note(instance.took_s)
+            self._count_strike(instance.took_s)
             raise NeedsThread from exc
-        self._give(instance)
-        self._note(instance.took_s)
-        return read_result(answer)
+        self._give_back(instance)
+        self._count_strike(instance.took_s)
+        return read_result_set(result_set)
 
     def evaluate(self, document: bytes, *, deadline_s: float) -> Any:
-        """The decision document for an input, or UNDEFINED. Raises PolicyUnavailable or PolicyInvalid."""
+        """The policy's result (or UNDEFINED) for an input. Raises PolicyUnavailable or PolicyInvalid."""
         try:
-            return read_result(self._run(document, deadline_s).text)
+            return read_result_set(self._evaluate(document, deadline_s).result_set)
         except (EvaluationFailed, PolicyLoadError) as exc:
             raise PolicyUnavailable(detail=str(exc)) from exc
 
     def close(self) -> None:
-        """Free the memory of all instances. An evaluation that is under way goes on to its end."""
+        """Free the memory of all instances. A running evaluation ends first."""
         self._closed = True
         while (instance := self._take()) is not None:
             instance.close()
 
-    def _run(self, document: bytes, deadline_s: float) -> Answer:
-        instance = self._take() or self._build()
+    def _evaluate(self, document: bytes, deadline_s: float) -> Evaluation:
+        instance = self._take() or self._new_instance()
         try:
-            text = instance.evaluate(document, deadline_s=deadline_s)
+            result_set = instance.evaluate(document, deadline_s=deadline_s)
         except EvaluationFailed:
-            # After a trap the guest's memory is in no known state, and may be as large as it can get.
+            # After a trap the state of the guest's memory is unknown, and it may be at its limit.
             instance.close()
-            with contextlib.suppress(PolicyLoadError):  # the next evaluation tries again, and reports it
-                self._give(self._build())
+            with contextlib.suppress(PolicyLoadError):  # the next evaluation tries again and reports it
+                self._give_back(self._new_instance())
             raise
-        self._give(instance)
-        return Answer(text, instance.took_s)
+        self._give_back(instance)
+        return Evaluation(result_set, instance.took_s)
 
-    def _prove(self, data: dict[str, Any], max_cpu_s: float) -> None:
+    def _check_cost(self, data: dict[str, Any], max_cpu_s: float) -> None:
         loaded = self._idle[0].memory_bytes
-        self._at_once_groups = at_once_groups(self._run, data, max_cpu_s=max_cpu_s, at_once_s=_AT_ONCE_S)
-        if self._idle[0].memory_bytes > 2 * loaded:  # do not keep what the costliest question needed
+        self._max_inline_groups = max_inline_groups(
+            self._evaluate, data, max_cpu_s=max_cpu_s, inline_s=_INLINE_S
+        )
+        if self._idle[0].memory_bytes > 2 * loaded:  # free what only the costliest question needed
             self._idle.pop().close()
-            self._give(self._build())
+            self._give_back(self._new_instance())
 
-    def _note(self, took_s: float) -> None:
-        """Once evaluations have held up the event loop all the same, leave all of them to threads."""
-        if took_s > 2 * _AT_ONCE_S:
-            self._strikes += _STRIKES if took_s > _STOPPED_S / 2 else 1
+    def _count_strike(self, took_s: float) -> None:
+        """Leave all evaluations to threads once some have held up the event loop."""
+        if took_s > 2 * _INLINE_S:
+            self._strikes += _STRIKES if took_s > _INLINE_DEADLINE_S / 2 else 1
             if self._strikes >= _STRIKES:
-                self._at_once_groups = -1
+                self._max_inline_groups = -1
 
-    def _build(self) -> PolicyInstance:
+    def _new_instance(self) -> PolicyInstance:
         return PolicyInstance(self.module, self._data, load_s=_LOAD_S)
 
     def _take(self) -> PolicyInstance | None:
@@ -127,7 +129,7 @@ class LoadedPolicy:
         except IndexError:  # all are in use
             return None
 
-    def _give(self, instance: PolicyInstance) -> None:
+    def _give_back(self, instance: PolicyInstance) -> None:
         self._idle.append(instance)
         if self._closed:
             self.close()

@@ -1,4 +1,4 @@
-"""The engine for an OPA server, a sidecar with its own bundles, reached with opa-python-client."""
+"""The engine for an OPA server: a sidecar with bundles of its own, called through opa-python-client."""
 
 from __future__ import annotations
 
@@ -18,34 +18,27 @@ from eksgateway.clock import Clock, wait_for
 from eksgateway.errors import GatewayError, PolicyInvalid, PolicyUnavailable
 from eksgateway.logs import Log
 from eksgateway.model import Decision
-from eksgateway.policy.engine import (
-    MAX_ANSWER_BYTES,
-    SAMPLES,
-    UNDEFINED,
-    Reloads,
-    checked_text,
-    read_decision,
-    read_json,
-)
-from eksgateway.policy.freezes import Edges, in_order, next_of
+from eksgateway.policy.engine import SAMPLES, Reloads
+from eksgateway.policy.freezes import FreezeTimes, next_time, sort_times
 from eksgateway.policy.question import Question
+from eksgateway.policy.results import MAX_RESULT_BYTES, UNDEFINED, check_text, read_decision, read_json
 from eksgateway.policy.revision import Revision
-from eksgateway.revocation import REVISION_ANSWER_S
 from eksgateway.settings import OpaSettings
 
 log = Log(__name__)
 
-# Fixed: no part of a path ever comes from a question.
-_PACKAGE: Final = "eksgateway.authz"
-_RULE: Final = "decision"
-_CHANGES: Final = "eksgateway.revision"
+# Constants: no part of a path comes from a question.
+_AUTHZ_PACKAGE: Final = "eksgateway.authz"
+_DECISION_RULE: Final = "decision"
+_REVISION_PACKAGE: Final = "eksgateway.revision"
 _WITH_PROVENANCE: Final = {"provenance": "true"}
 
-_CONNECTIONS: Final = 512  # an answer that does not come holds one for as long as it is waited for
+_REVISION_S: Final = 1.0  # timeout of a poll; settings.py relies on it
+_CONNECTIONS: Final = 512  # a query without a response holds one until its timeout
 
 
 class OpaEngine:
-    """A PolicyEngine. Use ``open``; ``close`` ends its connections and its watch over the revision."""
+    """A PolicyEngine. Use ``open``; ``close`` ends its connections and its poll of the revision."""
 
     def __init__(self, client: AsyncOpaClient, settings: OpaSettings, clock: Clock, timeout_s: float) -> None:
         self._client = client
@@ -55,13 +48,13 @@ class OpaEngine:
         self.reloads = Reloads()
         self._revision = Revision()
         self._data_hash = ""
-        self._edges: Edges = ()
+        self._freeze_times: FreezeTimes = ()
         self._wake = asyncio.Event()
         self._poll: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(cls, settings: OpaSettings, clock: Clock, *, timeout_s: float) -> Self:
-        """An engine; whether OPA answers is for ``check`` to say."""
+        """An engine. Whether OPA answers is not checked: use ``check``."""
         address = urlsplit(settings.url)
         tls = address.scheme == "https"
         client = _StrictClient(
@@ -72,7 +65,7 @@ class OpaEngine:
         )
         await client.__aenter__()
         engine = cls(client, settings, clock, timeout_s)
-        engine._poll = asyncio.create_task(engine._keep_revision(), name="policy-revision")
+        engine._poll = asyncio.create_task(engine._poll_revision(), name="policy-revision")
         return engine
 
     @property
@@ -83,19 +76,19 @@ class OpaEngine:
         return await self._revision.after(revision)
 
     def next_freeze_change(self, now: datetime) -> datetime | None:
-        return next_of(self._edges, now)
+        return next_time(self._freeze_times, now)
 
     def reload(self) -> None:
         self._wake.set()
 
     async def decide(self, question: Question) -> Decision:
-        answer = await self._ask(_PACKAGE, _RULE, question.to_input(), self._timeout_s)
-        revision = self._revision_of(answer)
-        result = answer.get("result", UNDEFINED)
+        response = await self._query(_AUTHZ_PACKAGE, _DECISION_RULE, question.to_input(), self._timeout_s)
+        revision = self._revision_of(response)
+        result = response.get("result", UNDEFINED)
         return read_decision(result, decision_id=question.decision_id, revision=revision)
 
     async def check(self) -> None:
-        await self._learn(self._timeout_s)
+        await self._update_revision(self._timeout_s)
         for question in SAMPLES:
             await self.decide(question)
 
@@ -106,102 +99,105 @@ class OpaEngine:
                 await self._poll
         await self._client.close_connection()
 
-    async def _keep_revision(self) -> None:
-        """Ask what is in force, every ``poll_s``. While OPA cannot say, what it said last stands."""
+    async def _poll_revision(self) -> None:
+        """Query the revision every ``poll_s``. The last one stands while OPA does not answer."""
         while True:
             began = self._clock.monotonic()
             try:
-                await self._learn(min(self._timeout_s, REVISION_ANSWER_S))
+                await self._update_revision(min(self._timeout_s, _REVISION_S))
             except GatewayError:
                 pass
-            except Exception:  # a bug must not end the asking
+            except Exception:  # a bug must not end the polling
                 log.exception("policy.unexpected")
             took = self._clock.monotonic() - began
             await wait_for(self._wake, self._clock, self._settings.poll_s - took)
             self._wake.clear()
 
-    async def _learn(self, timeout_s: float) -> None:
-        """What is in force, and when decisions change under it. Raises GatewayError."""
-        asking = [self._ask(_CHANGES, rule, {}, timeout_s) for rule in ("hash", "edges")]
-        answer, edges = await asyncio.gather(*asking, return_exceptions=True)
-        if isinstance(answer, BaseException):
-            raise answer
-        # A policy of one's own need not tell its edges; while OPA cannot, what it said last stands.
+    async def _update_revision(self, timeout_s: float) -> None:
+        """Query the revision in force and the times of its freezes. Raises GatewayError."""
+        queries = [self._query(_REVISION_PACKAGE, rule, {}, timeout_s) for rule in ("hash", "edges")]
+        response, edges = await asyncio.gather(*queries, return_exceptions=True)
+        if isinstance(response, BaseException):
+            raise response
+        # Another policy need not have the rule `edges`. On an error the last times stand.
         if not isinstance(edges, BaseException):
             times = edges.get("result")
-            self._edges = in_order(times) if isinstance(times, list) else ()
+            self._freeze_times = sort_times(times) if isinstance(times, list) else ()
         elif not isinstance(edges, GatewayError):
             raise edges
-        data_hash = answer.get("result")
+        data_hash = response.get("result")
         self._data_hash = data_hash if isinstance(data_hash, str) else ""
-        if self._revision.set(self._revision_of(answer)):
+        if self._revision.set(self._revision_of(response)):
             self.reloads.loaded += 1
             self.reloads.last = self._clock.now()
             log.info("policy.loaded", engine="opa", revision=self._revision.current)
 
-    def _revision_of(self, answer: dict[str, Any]) -> str:
-        """OPA's revisions of its bundles, else the hash of its data; raises if a bundle is not there."""
-        bundles = _bundles(answer)
+    def _revision_of(self, response: dict[str, Any]) -> str:
+        """The revisions of OPA's bundles, else the hash of its data. Raises PolicyUnavailable if the
+        configured bundle is not loaded.
+        """
+        bundles = _read_bundles(response)
         expected = self._settings.bundle
         if expected and expected not in bundles:
             raise PolicyUnavailable(detail=f"OPA has not loaded the bundle {expected!r}")
-        named = {expected: bundles[expected]} if expected else bundles
-        revisions = [f"{name}={revision}" for name, revision in sorted(named.items()) if revision]
-        return checked_text(",".join(revisions) or self._data_hash, "the revision")
+        used = {expected: bundles[expected]} if expected else bundles
+        revisions = [f"{name}={revision}" for name, revision in sorted(used.items()) if revision]
+        return check_text(",".join(revisions) or self._data_hash, "the revision")
 
-    async def _ask(
+    async def _query(
         self, package: str, rule: str, document: dict[str, Any], timeout_s: float
     ) -> dict[str, Any]:
         try:
-            # One deadline around the call and its retries: the client's own is per attempt.
+            # The client's own timeout is per attempt; this one includes its retries.
             async with asyncio.timeout(timeout_s):
-                answer = await self._client.query_rule(document, package, rule, query_params=_WITH_PROVENANCE)
+                response = await self._client.query_rule(
+                    document, package, rule, query_params=_WITH_PROVENANCE
+                )
         except (TimeoutError, aiohttp.ClientError, OSError) as exc:
-            raise _translated(exc) from exc
-        if not isinstance(answer, dict):
+            raise _map_error(exc) from exc
+        if not isinstance(response, dict):
             raise PolicyInvalid(detail="OPA's answer is not an object")
-        return answer
+        return response
 
 
-def _translated(exc: Exception) -> GatewayError:
+def _map_error(exc: Exception) -> GatewayError:
     if isinstance(exc, TimeoutError):
         return PolicyUnavailable(detail="OPA did not answer in time")
-    told = f"{type(exc).__name__}: {exc}"
-    if not isinstance(exc, aiohttp.ClientResponseError):
-        return PolicyUnavailable(detail=told)
-    # OPA's own refusals (a bad path, its authorization) come back the same however often one asks.
-    return PolicyUnavailable(detail=told) if exc.status >= 500 else PolicyInvalid(detail=told)
+    detail = f"{type(exc).__name__}: {exc}"
+    # OPA's own refusals (a bad path, its authorization) do not pass by themselves.
+    if isinstance(exc, aiohttp.ClientResponseError) and exc.status < 500:
+        return PolicyInvalid(detail=detail)
+    return PolicyUnavailable(detail=detail)
 
 
-def _bundles(answer: dict[str, Any]) -> dict[str, str]:
-    provenance = answer.get("provenance", {})
+def _read_bundles(response: dict[str, Any]) -> dict[str, str]:
+    """The revision of each bundle. Raises PolicyInvalid."""
+    provenance = response.get("provenance", {})
     bundles = provenance.get("bundles", {}) if isinstance(provenance, dict) else None
     if not isinstance(bundles, dict):
         raise PolicyInvalid(detail="OPA's provenance is not an object")
-    found = {}
+    revisions = {}
     for name, bundle in bundles.items():
         revision = bundle.get("revision", "") if isinstance(bundle, dict) else None
         if not isinstance(revision, str):
             raise PolicyInvalid(detail="OPA's provenance has a bundle without a readable revision")
-        found[name] = revision
-    return found
+        revisions[name] = revision
+    return revisions
 
 
 class _StrictResponse(aiohttp.ClientResponse):
-    """An answer that is taken as JSON only where it says so, and of which never more than MAX_ANSWER_BYTES
-    (and a chunk) are held.
-    """
+    """A response of which at most MAX_RESULT_BYTES and a chunk are held in memory."""
 
     async def json(self, **_: Any) -> Any:
         body = bytearray()
         async for chunk in self.content.iter_any():
             body += chunk
-            if len(body) > MAX_ANSWER_BYTES:
+            if len(body) > MAX_RESULT_BYTES:
                 break
         return read_json(bytes(body))
 
-    def refuse_unless_json(self) -> None:
-        """Raise ClientResponseError unless this is 200 with a JSON document in UTF-8, as it stands."""
+    def check_headers(self) -> None:
+        """Raise ClientResponseError unless this is status 200 with JSON in UTF-8 and no content encoding."""
         types = self.headers.getall("Content-Type", [])
         coding = ", ".join(self.headers.getall("Content-Encoding", ["identity"])).lower()
         if self.status != 200:
@@ -223,7 +219,11 @@ _JSON_TYPE: Final = re.compile(
 
 
 class _StrictClient(AsyncOpaClient):  # type: ignore[misc]  # untyped, see the import
-    """opa-python-client with strict, bounded answers; a redirect is an answer, not an order."""
+    """opa-python-client with strict, bounded responses, and without redirects.
+
+    It overrides private methods of version 3: pyproject.toml pins it, and tests/policy/test_opa_client.py
+    checks them.
+    """
 
     async def _init_session(self) -> None:
         self._session = aiohttp.ClientSession(
@@ -237,5 +237,5 @@ class _StrictClient(AsyncOpaClient):  # type: ignore[misc]  # untyped, see the i
     @asynccontextmanager
     async def _request(self, method: str, url: str, **kwargs: Any) -> AsyncIterator[aiohttp.ClientResponse]:
         async with super()._request(method, url, allow_redirects=False, **kwargs) as response:
-            response.refuse_unless_json()
+            response.check_headers()
             yield response

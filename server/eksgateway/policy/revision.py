@@ -1,4 +1,4 @@
-"""The revision in force, and those who wait for the next one."""
+"""The revision in force, and waiting for another one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Revision:
         self._changed = asyncio.Event()
 
     def set(self, revision: str) -> bool:
-        """Whether it is another one; then everybody who waits is told."""
+        """Set the revision and wake all waiters. False if it is the current one already."""
         if revision == self.current:
             return False
         self.current = revision
@@ -22,7 +22,7 @@ class Revision:
         return True
 
     async def after(self, known: str) -> str:
-        """The current one, as soon as it differs from the one that is known."""
+        """Wait until the current revision differs from the known one, and return it."""
         while self.current == known:
             await self._changed.wait()
         return self.current

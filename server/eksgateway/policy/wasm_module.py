@@ -1,7 +1,7 @@
-"""A policy compiled by ``opa build -t wasm``, run through wasmtime: OPA's Wasm ABI 1.2, nothing else.
+"""Runs a policy compiled by ``opa build -t wasm`` in wasmtime. Only OPA's Wasm ABI 1.2 is supported.
 
-https://www.openpolicyagent.org/docs/latest/wasm/ describes the ABI; ``opa_eval`` takes the input
-as JSON in the module's memory and gives the result set as JSON.
+https://www.openpolicyagent.org/docs/latest/wasm/ describes it: ``opa_eval`` reads the input as JSON from
+the module's memory and returns the result set as JSON.
 """
 
 from __future__ import annotations
@@ -14,24 +14,25 @@ from typing import Final
 import wasmtime
 
 from eksgateway.errors import PolicyInvalid
-from eksgateway.policy.engine import MAX_ANSWER_BYTES, PolicyLoadError, read_json
-from eksgateway.policy.wasm_runtime import Ticker
+from eksgateway.policy.engine import PolicyLoadError
+from eksgateway.policy.results import MAX_RESULT_BYTES, read_json
+from eksgateway.policy.wasm_runtime import WasmRuntime
 
 _PAGE: Final = 65_536
 MAX_MEMORY_BYTES: Final = 128 << 20  # of one instance: data, input, and what an evaluation allocates
 _MAX_TABLE: Final = 100_000
-_INSTANCES: Final = 2  # the policy, and the function that calls it: see _evaluation
-_OUT_OF_MEMORY: Final = "opa_malloc"  # in what the guest says when it aborts
-_CHUNK_BYTES: Final = 4096  # read at once while looking for the end of an answer
-# Addresses: wasmtime gives them signed, and what is below the guest's memory is the process's.
+_INSTANCES: Final = 2  # the policy, and the function that calls it: see _link_evaluation
+_OUT_OF_MEMORY: Final = "opa_malloc"  # in the message with which the guest aborts
+_CHUNK_BYTES: Final = 4096  # read at a time while looking for the end of a string
+# wasmtime returns addresses signed. A negative one would point to the process's own memory.
 _UNSIGNED: Final = 0xFFFF_FFFF
 _FORMAT_JSON: Final = 0
 _EXPORTS: Final = frozenset(
     {"builtins", "opa_eval", "opa_heap_ptr_get", "opa_json_dump", "opa_json_parse", "opa_malloc"}
 )
 
-# The arguments of opa_eval in ABI 1.2: reserved, entrypoint, data, input's address and size, heap, format.
-# The input's size comes before it in memory.
+# The arguments of opa_eval: reserved, entrypoint, data, the input's address and size, heap, format.
+# The input's size is stored in front of the input.
 _EVALUATION: Final = """
 (module
   (import "env" "memory" (memory 1))
@@ -48,21 +49,24 @@ _SIZE_BYTES: Final = 4
 
 
 class EvaluationFailed(Exception):
-    """The guest trapped, aborted or ran past its deadline; its instance must not be used again."""
+    """The guest trapped, aborted or passed its deadline. Its instance must not be used again.
+
+    ``took_s`` is CPU time; ``interrupted`` is set if the deadline passed.
+    """
 
     def __init__(self, text: str, took_s: float, *, interrupted: bool = False) -> None:
         super().__init__(text)
-        self.took_s = took_s  # CPU time
-        self.interrupted = interrupted  # ran past its deadline
+        self.took_s = took_s
+        self.interrupted = interrupted
         self.out_of_memory = _OUT_OF_MEMORY in text
 
 
 class PolicyModule:
-    """Machine code for a module, with what its instances share. Compiling takes about 0.1 s."""
+    """The machine code of a module, shared by its instances. Compiling takes about 0.1 s."""
 
-    def __init__(self, engine: wasmtime.Engine, ticker: Ticker, wasm: bytes) -> None:
+    def __init__(self, runtime: WasmRuntime, wasm: bytes) -> None:
         try:
-            self.code = wasmtime.Module(engine, wasm)
+            self.code = wasmtime.Module(runtime.engine, wasm)
         except wasmtime.WasmtimeError as exc:
             raise PolicyLoadError(f"the policy is not a WebAssembly module: {exc}") from exc
         memories = [i.type for i in self.code.imports if isinstance(i.type, wasmtime.MemoryType)]
@@ -71,22 +75,21 @@ class PolicyModule:
             raise PolicyLoadError("the policy is not a module that `opa build -t wasm` made for ABI 1.2")
         self.min_pages: int = memories[0].limits.min
         self.wasm = wasm
-        self.engine = engine
-        self.ticker = ticker
+        self.runtime = runtime
 
 
 class PolicyInstance:
-    """One instance of a module with its data: evaluates inputs one after the other, never two at once.
+    """One instance of a module with its data. It evaluates one input at a time.
 
-    ``close`` gives its memory back; a guest's memory only ever grows. ``took_s`` is the CPU time of the
-    last evaluation, without what Python does before and after it.
+    A guest's memory only grows; ``close`` frees it. ``took_s`` is the CPU time of the last evaluation,
+    without Python's work before and after it.
     """
 
     def __init__(self, module: PolicyModule, data: bytes, *, load_s: float) -> None:
-        self._ticker = module.ticker
+        self._runtime = module.runtime
         self._aborted = ""
         self.took_s = 0.0
-        self._store = wasmtime.Store(module.engine)
+        self._store = wasmtime.Store(module.runtime.engine)
         self._store.set_limits(
             memory_size=MAX_MEMORY_BYTES,
             memories=1,
@@ -104,69 +107,67 @@ class PolicyInstance:
         limits = wasmtime.Limits(module.min_pages, MAX_MEMORY_BYTES // _PAGE)
         try:
             self._memory = wasmtime.Memory(self._store, wasmtime.MemoryType(limits))
-            with self._ticker.deadline(self._store, load_s):
+            with self._runtime.deadline(self._store, load_s):
                 self._exports = self._link(module).exports(self._store)
                 self._refuse_built_ins()
                 address = self._parse(data)
                 self._heap: int = self._call("opa_heap_ptr_get")
-                self._eval = self._evaluation(module.engine, address)
+                self._eval = self._link_evaluation(address)
         except (wasmtime.Trap, wasmtime.WasmtimeError) as exc:
-            raise self._not_loaded(self._failure(exc)) from exc
+            raise self._load_error(self._failure(exc)) from exc
         if self._aborted:
-            raise self._not_loaded(self._failure())
+            raise self._load_error(self._failure())
 
     @property
     def memory_bytes(self) -> int:
-        """What the guest has allocated by now."""
+        """The guest's memory."""
         return self._memory.data_len(self._store)
 
     def close(self) -> None:
-        """Release the guest's memory. Not while it evaluates."""
+        """Free the guest's memory. Not while it evaluates."""
         self._store.close()
 
     def evaluate(self, document: bytes, *, deadline_s: float) -> bytes:
-        """The result set for an input, as JSON of at most one byte more than an answer may have. Raises
-        EvaluationFailed.
-        """
+        """The result set for an input (JSON), cut off after MAX_RESULT_BYTES + 1. Raises EvaluationFailed."""
         self.took_s = 0.0
         try:
-            # Everything from _heap on is scratch: each evaluation overwrites the one before.
+            # Memory from _heap on is scratch: each evaluation overwrites the one before.
             self._write(self._heap, len(document).to_bytes(_SIZE_BYTES, "little") + document)
-            with self._ticker.deadline(self._store, deadline_s):
-                answer = self._timed()
+            with self._runtime.deadline(self._store, deadline_s):
+                address = self._timed_eval()
         except (wasmtime.Trap, wasmtime.WasmtimeError) as exc:
             interrupted = isinstance(exc, wasmtime.Trap) and exc.trap_code is wasmtime.TrapCode.INTERRUPT
             raise EvaluationFailed(self._failure(exc), self.took_s, interrupted=interrupted) from exc
         if self._aborted:
             raise EvaluationFailed(self._failure(), self.took_s)
-        return self._text(answer)
+        return self._read_string(address)
 
-    def _timed(self) -> int:
+    def _timed_eval(self) -> int:
         began = time.thread_time()
         try:
-            answer: int = self._eval(self._store)
+            address: int = self._eval(self._store)
         finally:
             self.took_s = time.thread_time() - began
-        return answer
+        return address
 
     def _link(self, module: PolicyModule) -> wasmtime.Instance:
-        # Weakly: wasmtime holds the function while the store lives, and the store lives while self does.
+        # A weak reference avoids a cycle: wasmtime keeps the function as long as the store.
         weak = weakref.WeakMethod(self._note_abort)
 
         def abort(address: int) -> None:
-            # Never raises: wasmtime-py keeps a callback's exception in a variable that all threads share.
-            # What the compiler puts after a call of opa_abort traps.
+            # Must not raise: wasmtime-py keeps a callback's exception in a variable that all threads share.
+            # The compiler puts a trap after each call of opa_abort.
             if note := weak():
                 note(address)
 
-        linker = wasmtime.Linker(module.engine)
+        linker = wasmtime.Linker(module.runtime.engine)
         linker.define(self._store, "env", "memory", self._memory)
         linker.define_func("env", "opa_abort", wasmtime.FuncType([wasmtime.ValType.i32()], []), abort)
         linker.define_unknown_imports_as_traps(module.code)  # opa_builtin0 … 4: see _refuse_built_ins
         return linker.instantiate(self._store, module.code)
 
     def _note_abort(self, address: int) -> None:
-        self._aborted = self._text(address)[:500].decode("utf-8", "replace") or "without a reason"
+        self._aborted = self._read_string(address)[:500].decode("utf-8", "replace") or "without a reason"
 
     def _failure(self, exc: wasmtime.Trap | wasmtime.WasmtimeError | None = None) -> str:
         if self._aborted:
@@ -175,17 +176,17 @@ class PolicyInstance:
             return f"trap {exc.trap_code.name}" if exc.trap_code else "trap"
         return str(exc)
 
-    def _not_loaded(self, failure: str) -> PolicyLoadError:
+    def _load_error(self, failure: str) -> PolicyLoadError:
         if _OUT_OF_MEMORY in failure:
             return PolicyLoadError(
-                f"the policy's data needs more than {MAX_MEMORY_BYTES >> 20} MB of memory before anything is"
-                " decided: write fewer grants, or use the engine opa"
+                f"the policy's data needs more than {MAX_MEMORY_BYTES >> 20} MB of memory when it is loaded:"
+                " write fewer grants, or use the engine opa"
             )
         return PolicyLoadError(f"the policy or its data cannot be loaded: {failure}")
 
     def _refuse_built_ins(self) -> None:
         try:
-            names = read_json(self._text(self._call("opa_json_dump", self._call("builtins"))))
+            names = read_json(self._read_string(self._call("opa_json_dump", self._call("builtins"))))
         except PolicyInvalid as exc:
             raise PolicyLoadError(f"the policy's list of built-ins cannot be read: {exc.detail}") from exc
         if names:
@@ -202,19 +203,20 @@ class PolicyInstance:
             raise PolicyLoadError("the policy's data is not JSON")
         return value
 
-    def _evaluation(self, engine: wasmtime.Engine, data: int) -> wasmtime.Func:
-        """``opa_eval`` as a function without arguments: wasmtime-py converts each of a call's at about the
-        cost of evaluating the policy.
+    def _link_evaluation(self, data: int) -> wasmtime.Func:
+        """``opa_eval`` as a function without arguments.
+
+        wasmtime-py's conversion of the arguments would cost as much as the evaluation.
         """
-        places = {"data": data, "size": self._heap, "input": self._heap + _SIZE_BYTES}
-        code = wasmtime.Module(engine, _EVALUATION.format(**places, format=_FORMAT_JSON))
+        addresses = {"data": data, "size": self._heap, "input": self._heap + _SIZE_BYTES}
+        code = wasmtime.Module(self._runtime.engine, _EVALUATION.format(**addresses, format=_FORMAT_JSON))
         instance = wasmtime.Instance(self._store, code, [self._memory, self._exports["opa_eval"]])
         return _function(instance.exports(self._store)["evaluate"])
 
     def _call(self, name: str, *arguments: int) -> int:
         result = _function(self._exports[name])(self._store, *arguments)
-        if not isinstance(result, int):  # a module of one's own may give another type, or nothing
-            raise PolicyLoadError(f"the policy's function {name} does not give an i32, as in ABI 1.2")
+        if not isinstance(result, int):  # another module's function may return another type, or nothing
+            raise PolicyLoadError(f"the policy's function {name} does not return an i32 as in ABI 1.2")
         return result
 
     def _write(self, address: int, content: bytes) -> None:
@@ -224,24 +226,24 @@ class PolicyInstance:
             self._memory.grow(self._store, -(-missing // _PAGE))
         ctypes.memmove(self._base() + address, content, len(content))
 
-    def _text(self, address: int) -> bytes:
-        """A C string in the guest's memory, up to one byte more than an answer may have."""
+    def _read_string(self, address: int) -> bytes:
+        """A C string in the guest's memory, cut off after ``MAX_RESULT_BYTES`` + 1."""
         address &= _UNSIGNED
-        left = min(self._memory.data_len(self._store) - address, MAX_ANSWER_BYTES + 1)
-        place, found = self._base() + address, bytearray()
+        left = min(self._memory.data_len(self._store) - address, MAX_RESULT_BYTES + 1)
+        pointer, content = self._base() + address, bytearray()
         while left > 0:
-            chunk, end, _ = ctypes.string_at(place, min(left, _CHUNK_BYTES)).partition(b"\0")
-            found += chunk
+            chunk, end, _ = ctypes.string_at(pointer, min(left, _CHUNK_BYTES)).partition(b"\0")
+            content += chunk
             if end:
                 break
-            place, left = place + _CHUNK_BYTES, left - _CHUNK_BYTES
-        return bytes(found)
+            pointer, left = pointer + _CHUNK_BYTES, left - _CHUNK_BYTES
+        return bytes(content)
 
     def _base(self) -> int:
-        """Where the guest's memory begins in this process's; growing moves it."""
+        """The address of the guest's memory in this process. It changes when the memory grows."""
         return ctypes.addressof(self._memory.data_ptr(self._store).contents)
 
 
 def _function(export: object) -> wasmtime.Func:
-    assert isinstance(export, wasmtime.Func)  # noqa: S101 - for mypy: what is called of the ABI is a function
+    assert isinstance(export, wasmtime.Func)  # noqa: S101 - for mypy
     return export

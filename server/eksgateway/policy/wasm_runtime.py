@@ -1,7 +1,7 @@
-"""The watchdog of evaluations in the process: turns a Wasm engine's epochs over while one runs.
+"""wasmtime's engine, and the thread that stops evaluations at their deadline.
 
-wasmtime interrupts a guest when the engine's epoch passes the store's deadline; somebody else has
-to move the epoch, because the thread that evaluates is inside the guest.
+wasmtime interrupts a guest when the engine's epoch passes the deadline of its store. The thread that
+evaluates is inside the guest, so another thread has to advance the epoch.
 """
 
 from __future__ import annotations
@@ -14,29 +14,32 @@ from typing import Final
 
 import wasmtime
 
-TICK_S: Final = 0.01
-_IDLE_TICKS: Final = 100  # goes on for a while, so that a busy gateway does not wake it for each decision
+_TICK_S: Final = 0.01
+_IDLE_TICKS: Final = 100  # until the thread sleeps, so that a busy gateway does not wake it for each decision
 
 
-class Ticker:
-    """One daemon thread, asleep while nothing is evaluated."""
+class WasmRuntime:
+    """Compiles and runs modules. Its daemon thread sleeps while nothing is evaluated; ``close`` ends it."""
 
-    def __init__(self, engine: wasmtime.Engine) -> None:
-        self._engine = engine
+    def __init__(self) -> None:
+        config = wasmtime.Config()
+        config.epoch_interruption = True
+        config.parallel_compilation = False  # the other cores have work to do at a start
+        self.engine = wasmtime.Engine(config)
         self._lock = threading.Lock()  # guards _running
         self._running = 0
-        self._wanted = threading.Event()
+        self._wake = threading.Event()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="policy-ticker", daemon=True)
         self._thread.start()
 
     @contextmanager
     def deadline(self, store: wasmtime.Store, seconds: float) -> Iterator[None]:
-        """The guest in ``store`` traps if it is not done within about ``seconds``."""
-        store.set_epoch_deadline(math.ceil(seconds / TICK_S) + 1)
+        """Make the guest in ``store`` trap if it runs for longer than about ``seconds``."""
+        store.set_epoch_deadline(math.ceil(seconds / _TICK_S) + 1)
         with self._lock:
             self._running += 1
-        self._wanted.set()
+        self._wake.set()
         try:
             yield
         finally:
@@ -45,14 +48,14 @@ class Ticker:
 
     def close(self) -> None:
         self._closed.set()
-        self._wanted.set()
+        self._wake.set()
         self._thread.join()
 
     def _run(self) -> None:
-        while self._wanted.wait() and not self._closed.is_set():
+        while self._wake.wait() and not self._closed.is_set():
             # Cleared first: an evaluation that begins while this round ends starts another round.
-            self._wanted.clear()
+            self._wake.clear()
             idle = 0
-            while idle < _IDLE_TICKS and not self._closed.wait(TICK_S):
-                self._engine.increment_epoch()
+            while idle < _IDLE_TICKS and not self._closed.wait(_TICK_S):
+                self.engine.increment_epoch()
                 idle = 0 if self._running else idle + 1

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from eksgateway.errors import GatewayError, PolicyInvalid, PolicyObligationUnknown, PolicyUndefined
 from eksgateway.model import Decision
-from eksgateway.policy.engine import MAX_ANSWER_BYTES, MAX_TEXT_BYTES, UNDEFINED, read_decision, read_json
+from eksgateway.policy.results import (
+    MAX_RESULT_BYTES,
+    MAX_TEXT_BYTES,
+    UNDEFINED,
+    obligation_error,
+    read_decision,
+    read_json,
+)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -46,8 +53,7 @@ def test_only_a_boolean_true_without_obligations_allows(result: Any) -> None:
         allowed = _read(result).allowed
     except GatewayError:
         return
-    assert allowed is (result["allow"] is True)
-    assert not (allowed and result.get("obligations"))
+    assert allowed is (result["allow"] is True and not result.get("obligations"))
 
 
 @pytest.mark.parametrize(
@@ -87,14 +93,19 @@ def test_no_result_is_undefined() -> None:
 
 def test_an_allow_under_obligations_is_none() -> None:
     """Obligations count when the policy allows; a denial needs none."""
-    with pytest.raises(PolicyObligationUnknown):
-        _read({"allow": True, "obligations": [{"id": "mfa"}]})
-    assert not _read({"allow": False, "obligations": [{"id": "mfa"}]}).allowed
+    obliged = _read({"allow": True, "rules": ["a"], "obligations": [{"id": "mfa", "age": 5}, "sms", 7]})
+    assert not obliged.allowed
+    assert [each.id for each in obliged.obligations] == ["mfa", "sms", ""]
+    assert obliged.obligations[0].parameters == {"age": 5}
+    assert type(obligation_error(obliged)) is PolicyObligationUnknown
+    denied = _read({"allow": False, "obligations": [{"id": "mfa"}]})
+    assert not denied.allowed
+    assert not denied.obligations
 
 
 @pytest.mark.parametrize(
     "raw",
-    [b"", b"<html>", b"\xff", b"{", b"[" * 100_000, b"9" * 10_000, b" " * (MAX_ANSWER_BYTES + 1)],
+    [b"", b"<html>", b"\xff", b"{", b"[" * 100_000, b"9" * 10_000, b" " * (MAX_RESULT_BYTES + 1)],
     ids=["empty", "html", "not-utf-8", "cut-off", "deep", "huge-number", "huge"],
 )
 def test_bytes_that_are_not_json_are_invalid(raw: bytes) -> None:
