@@ -17,9 +17,9 @@ from typing import Any, Final
 from eksgateway.cli.ledger import printable
 from eksgateway.errors import StartError
 from eksgateway.ledger.codec import CodecError, decode
+from eksgateway.ledger.database import LedgerError
 from eksgateway.ledger.hash_chain import EventKind
 from eksgateway.ledger.listing import read_denials, read_events
-from eksgateway.ledger.database import LedgerError
 from eksgateway.model import Action, Decision, Denial, Intent
 from eksgateway.policy.data import PolicyDataError, describe, load_data
 from eksgateway.policy.engine import PolicyLoadError
