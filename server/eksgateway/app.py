@@ -127,7 +127,7 @@ class Gateway:
         self.limits.drain()
         self.watches.drain()
         ends = self.clock.monotonic() + self.settings.limits.drain_s
-        await self.limits.idle(self.settings.limits.drain_s)
+        await self.limits.wait_until_idle(self.settings.limits.drain_s)
         await self.cancels.finish(ends - self.clock.monotonic())
         await asyncio.gather(*(listener.stop(_LAST_WORDS_S) for listener in self.listeners))
         if self._probe is not None:
@@ -212,7 +212,7 @@ def build_server(  # noqa: PLR0913  the parts that are opened elsewhere
     caller_limits = CallerLimits(settings.limits)
 
     refusals = RefusalLog(metrics)
-    admission = Admission(settings.limits.calls + settings.limits.watches, CpuLoad(), refusals.add)
+    admission = Admission(settings.limits.calls + settings.limits.watches, CpuLoad().is_low, refusals.add)
     connections = file_descriptors.max_connections(settings)
     idle_connections = IdleConnections(clock)
 
@@ -233,9 +233,7 @@ def build_server(  # noqa: PLR0913  the parts that are opened elsewhere
                 caller_limits,
             ),
             after=(Authorize(decisions, home, clock),),
-            message_bytes=settings.limits.message_bytes,
-            call_timeout=settings.limits.call_timeout_s,
-            read_timeout=settings.limits.message_timeout_s,
+            limits=settings.limits,
             write_timeout=settings.watch.write_timeout_s,
         )
         opened = Listener(listener, settings.limits, chain, clock, connections=connections)
@@ -257,7 +255,7 @@ def build_server(  # noqa: PLR0913  the parts that are opened elsewhere
         "served_calls", "Calls that are worked on, without open watches.", lambda: admission.serving
     )
     metrics.add_gauge("watchers", "Watches of updates.", lambda: watches.watchers)
-    server = MetricsServer(metrics.registry, settings.metrics, health.unready)
+    server = MetricsServer(metrics.registry, settings.metrics, health.unready_parts)
     closers = [server.close, reauthorization.close, watches.close]
     closers += [ledger.close, policy.close, budget.close, eks.close]
     if tokens is not None:

@@ -1,4 +1,4 @@
-"""Admission: seats are few while the processor is busy, and each flow has its share of them."""
+"""Admission: seats are few while the processor is busy, and each flow has a share of them."""
 
 from __future__ import annotations
 
@@ -21,34 +21,36 @@ class Processor:
 
     def __init__(self) -> None:
         self.idle = False
-        self.asked = 0
+        self.checks = 0
 
-    def idles(self) -> bool:
-        self.asked += 1
+    def is_idle(self) -> bool:
+        self.checks += 1
         return self.idle
 
 
 class Calls:
-    """Calls that enter, and are in service until they are told to leave."""
+    """Calls that enter, and are served until the test lets them leave."""
 
-    def __init__(self, *, most: int = 1000, patience: float = 60) -> None:
+    def __init__(self, *, max_waiting: int = 1000, patience: float = 60) -> None:
         self.processor = Processor()
         self.refused: list[Flow] = []
-        self.admission = Admission(most, self.processor, self.refused.append, patience=patience)
+        self.admission = Admission(
+            max_waiting, self.processor.is_idle, self.refused.append, patience=patience
+        )
         self.served: list[tuple[Flow, Seat]] = []
         self.tasks: list[asyncio.Task[None]] = []
 
-    async def _call(self, flow: Flow, share: int) -> None:
-        seat = await self.admission.enter(flow, share)
+    async def _call(self, flow: Flow, max_held: int) -> None:
+        seat = await self.admission.enter(flow, max_held)
         self.served.append((flow, seat))
 
-    def come(self, flow: Flow, *, share: int = 1000) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._call(flow, share))
+    def come(self, flow: Flow, *, max_held: int = 1000) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._call(flow, max_held))
         self.tasks.append(task)
         return task
 
     def leave(self, place: int = 0) -> Flow:
-        """One of those in service leaves; whose it was."""
+        """End the call at this place of those being served; returns its flow."""
         flow, seat = self.served.pop(place)
         self.admission.leave(seat)
         return flow
@@ -58,7 +60,7 @@ class Calls:
         return Counter(flow.key for flow, _ in self.served)
 
 
-async def settled() -> None:
+async def run_tasks() -> None:
     """Let every task run that can."""
     for _ in range(20):
         await asyncio.sleep(0)
@@ -75,31 +77,31 @@ async def test_enter_seats_two_calls_of_a_caller_and_one_of_a_stranger_while_the
     for _ in range(10):
         calls.come(GREEDY)
         calls.come(STRANGER)
-    await settled()
+    await run_tasks()
     assert calls.keys == {GREEDY.key: 2, STRANGER.key: 1}
     calls.leave()
-    await settled()
+    await run_tasks()
     assert calls.keys == {GREEDY.key: 2, STRANGER.key: 1}
 
 
-async def test_enter_lets_a_caller_pass_that_has_nothing_in_service() -> None:
-    """It waits behind no crowd, also while every seat is held."""
+async def test_enter_serves_a_caller_at_once_that_has_no_call_being_served() -> None:
+    """It does not queue, even while all seats are held."""
     calls = Calls()
     for number in range(SEATS):
         for _ in range(100):
             calls.come(Flow(f"greedy-{number}", Band.CANCEL))
-    await settled()
+    await run_tasks()
     calls.come(Flow("other", Band.READ))
-    await settled()
+    await run_tasks()
     assert calls.keys["other"] == 1
 
 
-async def test_enter_lets_no_stranger_pass() -> None:
-    """A connection costs nothing to make, so a crowd of them waits in turn."""
+async def test_enter_queues_strangers() -> None:
+    """Connections cost nothing to make, so their calls wait for their turns."""
     calls = Calls()
     for number in range(100):
         calls.come(Flow(f"ipv4:127.0.0.1:{number}", Band.STRANGER))
-    await asyncio.sleep(0)  # no time passes: later some get seats because no other comes free
+    await asyncio.sleep(0)  # no time passes: later some would be served because no seat becomes free
     assert len(calls.served) == SEATS
 
 
@@ -109,32 +111,32 @@ async def test_leave_serves_another_caller_before_more_of_the_same() -> None:
         calls.come(GREEDY)
     for _ in range(50):
         calls.come(Flow("other", Band.CANCEL))
-    await settled()
+    await run_tasks()
     left = []
     while calls.served:
         left.append(calls.leave().key)
-        await settled()
+        await run_tasks()
     assert len(left) == 100
     assert abs(Counter(left[:50])["other"] - 25) <= 2
 
 
 async def test_an_idle_processor_serves_more_calls_than_there_are_seats() -> None:
-    """Calls that wait for EKS hold seats and no processor."""
+    """Calls that wait for EKS hold seats without using the processor."""
     calls = Calls()
     for _ in range(30):
         calls.come(GREEDY)
-    await settled()
+    await run_tasks()
     assert len(calls.served) == 2
     calls.processor.idle = True
     await until(calls, 30)
-    asked = calls.processor.asked
-    await settled()
-    assert calls.processor.asked == asked  # while no call waits, the processor is not looked at
+    checks = calls.processor.checks
+    await run_tasks()
+    assert calls.processor.checks == checks  # it is not checked while no call waits
 
 
 @pytest.mark.parametrize("flow", [Flow("other", Band.CANCEL), STRANGER])
-async def test_calls_that_hold_all_seats_and_do_nothing_keep_no_other_flow_out(flow: Flow) -> None:
-    """They wait for a message that never comes, while something else keeps the processor busy."""
+async def test_idle_calls_in_all_seats_do_not_keep_other_flows_out(flow: Flow) -> None:
+    """They wait for a message that never comes, while other work keeps the processor busy."""
     calls = Calls()
     calls.processor.idle = True
     for number in range(20):
@@ -148,53 +150,53 @@ async def test_calls_that_hold_all_seats_and_do_nothing_keep_no_other_flow_out(f
         assert calls.leave(-1) == flow
 
 
-async def test_move_leaves_the_seat_of_a_connection_to_its_next_stranger() -> None:
-    """And takes from the share of the caller that the call is of now."""
+async def test_move_frees_the_seat_of_a_connection() -> None:
+    """The call then counts for its caller."""
     calls = Calls()
     for _ in range(3):
-        calls.come(STRANGER, share=3)
-    await settled()
+        calls.come(STRANGER, max_held=3)
+    await run_tasks()
     (_, seat) = calls.served[0]
     calls.admission.move(seat, GREEDY)
-    await settled()
+    await run_tasks()
     assert len(calls.served) == 2
-    calls.come(STRANGER, share=3)
+    calls.come(STRANGER, max_held=3)
     with pytest.raises(Overloaded):
-        await calls.come(GREEDY, share=1)
+        await calls.come(GREEDY, max_held=1)
     for _ in range(4):
         await until(calls, 1)
         calls.leave()
-        await settled()
+        await run_tasks()
     assert (calls.admission.serving, calls.admission.waiting) == (0, 0)
-    calls.come(GREEDY, share=1)  # nothing of it is held any more
+    calls.come(GREEDY, max_held=1)  # it holds nothing any more
     await until(calls, 1)
 
 
-async def test_enter_refuses_a_call_beyond_the_share_of_its_key() -> None:
-    """Those that wait count, and those that are served."""
+async def test_enter_refuses_calls_beyond_max_held() -> None:
+    """Waiting and served calls count."""
     calls = Calls()
     for _ in range(5):
-        calls.come(GREEDY, share=5)
-    await settled()
+        calls.come(GREEDY, max_held=5)
+    await run_tasks()
     with pytest.raises(Overloaded) as error:
-        await calls.come(Flow(GREEDY.key, Band.READ), share=5)
+        await calls.come(Flow(GREEDY.key, Band.READ), max_held=5)
     assert error.value.retry_after is not None
     assert calls.refused == [Flow(GREEDY.key, Band.READ)]
-    calls.come(Flow("other", Band.READ), share=5)
-    await settled()
+    calls.come(Flow("other", Band.READ), max_held=5)
+    await run_tasks()
     assert calls.keys["other"] == 1
     calls.leave()
-    calls.come(GREEDY, share=5)
-    await settled()
+    calls.come(GREEDY, max_held=5)
+    await run_tasks()
     assert len(calls.refused) == 1
 
 
-async def test_enter_makes_room_at_the_cost_of_the_longest_queue() -> None:
-    """A flood that fills all the room there is keeps nobody else out."""
-    calls = Calls(most=20)
+async def test_enter_drops_the_newest_call_of_the_longest_queue_when_all_places_are_taken() -> None:
+    """A flood that fills the queues does not keep other flows out."""
+    calls = Calls(max_waiting=20)
     flood = [calls.come(GREEDY) for _ in range(22)]  # two are served
     others = [calls.come(Flow(f"ipv4:127.0.0.1:{number}", Band.STRANGER)) for number in range(6)]
-    await settled()
+    await run_tasks()
     assert [task.done() and task.exception() is not None for task in flood] == [False] * 18 + [True] * 4
     assert all(isinstance(task.exception(), Overloaded) for task in flood[18:])
     assert not any(task.done() and task.exception() for task in others)
@@ -212,8 +214,8 @@ async def test_enter_refuses_a_call_that_waits_too_long() -> None:
     assert len(calls.served) == 2
 
 
-async def test_calls_that_are_cancelled_give_back_what_they_hold() -> None:
-    """Whenever their clients leave: waiting, in the turn in which they are served, or in service."""
+async def test_cancelled_calls_release_what_they_hold() -> None:
+    """Clients leave while their calls wait, as they get their turn, or while they are served."""
     chance = random.Random(7)
     calls = Calls()
     flows = [GREEDY, STRANGER, Flow("other", Band.READ), Flow("greedy", Band.READ)]
@@ -229,26 +231,26 @@ async def test_calls_that_are_cancelled_give_back_what_they_hold() -> None:
             await asyncio.sleep(0)
     for task in calls.tasks:
         task.cancel()
-    await settled()
+    await run_tasks()
     while calls.served:
         calls.leave()
-    await settled()
+    await run_tasks()
     assert not calls.served
-    for flow in flows:  # every seat and every share is free again
-        calls.come(flow, share=1 if flow is not flows[3] else 2)
+    for flow in flows:  # all seats and shares are free again
+        calls.come(flow, max_held=1 if flow is not flows[3] else 2)
     await until(calls, len(flows))
     assert not calls.refused
 
 
-async def test_refusals_of_a_flood_are_paced_and_those_of_others_are_not() -> None:
+async def test_refusals_of_a_flood_are_delayed_and_those_of_others_are_not() -> None:
     """A flood sends the next call as soon as one is refused."""
     calls = Calls()
-    flood = [calls.come(GREEDY, share=0) for _ in range(200)]
-    await settled()
+    flood = [calls.come(GREEDY, max_held=0) for _ in range(200)]
+    await run_tasks()
     at_once = sum(task.done() for task in flood)
     assert 0 < at_once < 50
     with pytest.raises(Overloaded):
-        await calls.come(Flow("other", Band.READ), share=0)
+        await calls.come(Flow("other", Band.READ), max_held=0)
     assert sum(task.done() for task in flood) < 100
     for task in flood:
         task.cancel()
@@ -256,17 +258,17 @@ async def test_refusals_of_a_flood_are_paced_and_those_of_others_are_not() -> No
     assert len(calls.refused) == 201
 
 
-async def test_a_flow_that_has_stopped_flooding_is_refused_at_once_again() -> None:
-    """The pace holds while refusals wait, and not for as long as it would take to send all of them."""
+async def test_refusals_are_immediate_again_after_a_flood() -> None:
+    """The delay does not add up over all refused calls of the flood."""
     calls = Calls()
-    flood = [calls.come(GREEDY, share=0) for _ in range(3000)]  # a minute of refusals, at that pace
-    await settled()
+    flood = [calls.come(GREEDY, max_held=0) for _ in range(3000)]  # a minute of refusals, at that pace
+    await run_tasks()
     for task in flood:
         task.cancel()
     await asyncio.gather(*flood, return_exceptions=True)
     async with asyncio.timeout(20):
         while True:
-            refused = calls.come(GREEDY, share=0)
+            refused = calls.come(GREEDY, max_held=0)
             await asyncio.wait((refused,), timeout=0.05)
             if refused.done():
                 break
@@ -275,8 +277,8 @@ async def test_a_flow_that_has_stopped_flooding_is_refused_at_once_again() -> No
         await refused
 
 
-async def test_connections_that_prove_nothing_are_served_one_each_tick() -> None:
-    """A flood of strangers replaces each call that is refused. Callers do not wait for the tick."""
+async def test_unproved_connections_are_served_one_each_tick() -> None:
+    """A flood of strangers replaces each refused call. Callers do not wait for the tick."""
     calls = Calls()
     strangers = [Flow(f"ipv4:127.0.0.1:{number}", Band.STRANGER) for number in range(3)]
     for stranger in strangers:
@@ -285,25 +287,25 @@ async def test_connections_that_prove_nothing_are_served_one_each_tick() -> None
     calls.come(GREEDY)
     for _ in range(3):
         calls.come(GREEDY)
-    await settled()
+    await run_tasks()
     assert calls.keys == {**{flow.key: 1 for flow in strangers}, GREEDY.key: 1}
     for flow, seat in [each for each in calls.served if each[0] in strangers]:
         calls.served.remove((flow, seat))
         calls.admission.leave(seat)
-    await settled()
+    await run_tasks()
     assert calls.keys == {GREEDY.key: 2}
     await until(calls, 5)
     assert calls.keys == {**{flow.key: 1 for flow in strangers}, GREEDY.key: 2}
-    assert calls.processor.asked >= 3
+    assert calls.processor.checks >= 3
 
 
-async def test_a_connection_whose_call_was_proved_waits_for_no_tick() -> None:
+async def test_a_connection_with_a_verified_call_waits_for_no_tick() -> None:
     calls = Calls()
     for _ in range(3):
         calls.come(STRANGER)
-    await settled()
+    await run_tasks()
     _, seat = calls.served[0]
     calls.admission.move(seat, GREEDY)
-    await settled()
-    assert calls.keys[STRANGER.key] == 2  # the first one counted as a stranger's when it came
-    assert not calls.processor.asked
+    await run_tasks()
+    assert calls.keys[STRANGER.key] == 2  # the first one counted as a stranger's when it entered
+    assert not calls.processor.checks

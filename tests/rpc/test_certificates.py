@@ -1,4 +1,4 @@
-"""Which certificate files are put in force, which are not, and what is told about either."""
+"""Which certificate files a listener uses, and what it logs about them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
 from eksgateway.file_reader import HUNG
-from eksgateway.rpc.certificates import LOOK_S, Certificates
-from eksgateway.rpc.tls_files import judge, read_files
+from eksgateway.rpc.certificates import CHECK_INTERVAL_S, Certificates
+from eksgateway.rpc.tls_files import check_files, read_files
 from eksgateway.settings import SettingsError, TlsSettings
 from support import authority
 from support.authority import Authority, Shape
@@ -30,7 +30,7 @@ DAY = 86_400
 
 
 class Folder:
-    """Certificate files, and who looks at them."""
+    """Certificate files, and the listener's certificates."""
 
     def __init__(self, path: Path, clock: FakeClock) -> None:
         self.path = path
@@ -48,9 +48,9 @@ class Folder:
         for name, content in contents.items():
             authority.replace(self.path / names[name], content)
 
-    async def look(self, times: int = 2) -> None:
+    async def renew(self, times: int = 2) -> None:
         for _ in range(times):
-            await self.certificates.look()
+            await self.certificates.renew()
 
 
 @pytest.fixture
@@ -64,20 +64,20 @@ def folder(tmp_path: Path, clock: FakeClock) -> Folder:
 
 
 @pytest.fixture
-def logged() -> Iterator[list[Any]]:
+def log_lines() -> Iterator[list[Any]]:
     with capture_logs() as events:
         yield events
 
 
-def events(logged: list[Any]) -> list[str]:
-    return [line["event"] for line in logged]
+def events(log_lines: list[Any]) -> list[str]:
+    return [line["event"] for line in log_lines]
 
 
-def encrypted(key: rsa.RSAPrivateKey) -> bytes:
+def encrypt(key: rsa.RSAPrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
 
 
-def issued(**shape: float) -> Callable[[Folder], None]:
+def issue_leaf(**shape: float) -> Callable[[Folder], None]:
     return lambda folder: leaf(folder, replace(Shape(), **shape))  # type: ignore[arg-type]  # its times
 
 
@@ -103,7 +103,7 @@ BAD: dict[str, tuple[Callable[[Folder], Any], str]] = {
     "key empty": (lambda folder: folder.write(key=b""), r"tls\.key: is not a PEM private key"),
     "key is a certificate": (lambda folder: folder.write(key=folder.leaf.certificate), r"tls\.key: is not"),
     "key with a password": (
-        lambda folder: folder.write(key=encrypted(rsa_key("server"))),
+        lambda folder: folder.write(key=encrypt(rsa_key("server"))),
         r"tls\.key: is not .* without a password",
     ),
     "key of another certificate": (
@@ -114,8 +114,8 @@ BAD: dict[str, tuple[Callable[[Folder], Any], str]] = {
         lambda folder: folder.write(certificate=CA.server().certificate),
         "do not belong together",
     ),
-    "expired": (issued(starts_s=-7200, ends_s=0), r"tls\.crt: is valid from .* to .* only"),
-    "not yet valid": (issued(starts_s=1), r"tls\.crt: is valid from .* to .* only"),
+    "expired": (issue_leaf(starts_s=-7200, ends_s=0), r"tls\.crt: is valid from .* to .* only"),
+    "not yet valid": (issue_leaf(starts_s=1), r"tls\.crt: is valid from .* to .* only"),
     "CA empty": (lambda folder: folder.write(client_ca=b""), r"ca\.crt: is not a PEM"),
     "CA no PEM": (lambda folder: folder.write(client_ca=b"-----BEGIN"), r"ca\.crt: is not a PEM"),
     "CA is a leaf": (
@@ -133,68 +133,66 @@ BAD: dict[str, tuple[Callable[[Folder], Any], str]] = {
 }
 
 
-@pytest.mark.parametrize(("spoil", "said"), BAD.values(), ids=BAD)
-async def test_files_that_cannot_be_used_keep_a_listener_from_starting(
-    folder: Folder, spoil: Callable[[Folder], Any], said: str
+@pytest.mark.parametrize(("spoil", "fault"), BAD.values(), ids=BAD)
+async def test_load_refuses_unusable_files(
+    folder: Folder, spoil: Callable[[Folder], Any], fault: str
 ) -> None:
-    """And the file and the fault are said."""
+    """The error names the file and the fault."""
     spoil(folder)
-    with pytest.raises(SettingsError, match=said):
-        await folder.certificates.read()
+    with pytest.raises(SettingsError, match=fault):
+        await folder.certificates.load()
 
 
-@pytest.mark.parametrize(("spoil", "said"), BAD.values(), ids=BAD)
-async def test_files_that_cannot_be_used_change_nothing_and_are_told_once(
-    folder: Folder, logged: list[Any], spoil: Callable[[Folder], Any], said: str
+@pytest.mark.parametrize(("spoil", "fault"), BAD.values(), ids=BAD)
+async def test_renew_ignores_unusable_files_and_logs_them_once(
+    folder: Folder, log_lines: list[Any], spoil: Callable[[Folder], Any], fault: str
 ) -> None:
-    """What was in force stays; good files in their place are put in force afterwards."""
-    await folder.certificates.read()
+    """The files in use stay in use, until usable ones take their place."""
+    await folder.certificates.load()
     spoil(folder)
-    await folder.look(4)
-    (told,) = logged
-    assert (told["event"], told["log_level"]) == ("tls.not_renewed", "error")
-    with pytest.raises(SettingsError, match=said):
-        await folder.certificates.read()
+    await folder.renew(4)
+    (line,) = log_lines
+    assert (line["event"], line["log_level"]) == ("tls.not_renewed", "error")
+    with pytest.raises(SettingsError, match=fault):
+        await folder.certificates.load()
     CA.server().write(folder.path)
     folder.write(client_ca=OTHER.certificate)
-    await folder.look()
-    assert events(logged) == ["tls.not_renewed", "tls.renewed"]
-    await folder.look(4)
-    assert len(logged) == 2
+    await folder.renew()
+    assert events(log_lines) == ["tls.not_renewed", "tls.renewed"]
+    await folder.renew(4)
+    assert len(log_lines) == 2
 
 
-async def test_what_was_in_force_may_come_back(folder: Folder, logged: list[Any]) -> None:
-    """A fault that was mended that way, and comes again, is told again."""
-    await folder.certificates.read()
+async def test_renew_logs_a_fault_again_after_it_was_fixed(folder: Folder, log_lines: list[Any]) -> None:
+    """Here by restoring the files in use."""
+    await folder.certificates.load()
     for _ in range(2):
         folder.write(key=b"")
-        await folder.look()
+        await folder.renew()
         folder.write(key=folder.leaf.key)
-        await folder.look()
-    assert events(logged) == ["tls.not_renewed"] * 2
+        await folder.renew()
+    assert events(log_lines) == ["tls.not_renewed"] * 2
 
 
-async def test_a_file_is_judged_when_two_looks_find_the_same(folder: Folder, logged: list[Any]) -> None:
-    """A bundle that is half written may be a good one that lacks a CA."""
-    await folder.certificates.read()
+async def test_renew_waits_until_two_reads_are_the_same(folder: Folder, log_lines: list[Any]) -> None:
+    """A half-written bundle may be a valid one that lacks a CA."""
+    await folder.certificates.load()
     for content in (OTHER.certificate, OTHER.certificate + CA.certificate):
         folder.write(client_ca=content)
-        await folder.look(1)
-    assert logged == []
-    await folder.look(1)
-    assert events(logged) == ["tls.renewed"]
+        await folder.renew(1)
+    assert log_lines == []
+    await folder.renew(1)
+    assert events(log_lines) == ["tls.renewed"]
 
 
-async def test_a_certificate_is_put_in_force_when_its_time_has_come(
-    folder: Folder, logged: list[Any]
-) -> None:
-    """One that was put there too early needs no second hand."""
-    await folder.certificates.read()
+async def test_renew_uses_a_certificate_once_it_is_valid(folder: Folder, log_lines: list[Any]) -> None:
+    """Files that were put there too early need not be written again."""
+    await folder.certificates.load()
     CA.issue(replace(Shape(), starts_s=60)).write(folder.path)
-    await folder.look()
+    await folder.renew()
     folder.clock.jump(60)
-    await folder.look()
-    assert events(logged) == ["tls.not_renewed", "tls.renewed"]
+    await folder.renew()
+    assert events(log_lines) == ["tls.not_renewed", "tls.renewed"]
 
 
 ODD_ROOTS: dict[str, tuple[bytes, str]] = {
@@ -215,121 +213,123 @@ ODD_ROOTS: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize("place", ["first", "between", "last"])
 @pytest.mark.parametrize(("odd", "why"), ODD_ROOTS.values(), ids=ODD_ROOTS)
-async def test_a_root_that_cannot_be_used_harms_no_other(
-    folder: Folder, logged: list[Any], odd: bytes, why: str, place: str
+async def test_an_unusable_root_does_not_affect_the_others(
+    folder: Folder, log_lines: list[Any], odd: bytes, why: str, place: str
 ) -> None:
-    """The others of its bundle count, at the start and later; a CA that was removed with it does not."""
+    """At the start and later. A CA that was removed in the same change is not used any more."""
     others = {"first": (b"", OTHER.certificate * 2), "last": (OTHER.certificate * 2, b"")}
     before, after = others.get(place, (OTHER.certificate, OTHER.certificate))
-    await folder.certificates.read()
+    await folder.certificates.load()
     folder.write(client_ca=before + b"# a comment\n" + odd + after)
-    await folder.look()
-    assert events(logged) == ["tls.ca_dropped", "tls.renewed"]
+    await folder.renew()
+    assert events(log_lines) == ["tls.ca_dropped", "tls.renewed"]
     number = {"first": 1, "between": 2, "last": 3}[place]
-    assert [line.startswith(f"certificate {number} ") and why in line for line in logged[0]["dropped"]] == [
-        True
-    ]
-    judged = judge(folder.settings, read_files(folder.settings), folder.clock.now())
-    assert judged.roots is not None
-    assert judged.roots.split() == (OTHER.certificate * 2).split()
-    await folder.look(4)
-    assert len(logged) == 2
+    assert [
+        line.startswith(f"certificate {number} ") and why in line for line in log_lines[0]["dropped"]
+    ] == [True]
+    usable = check_files(folder.settings, read_files(folder.settings), folder.clock.now())
+    assert usable.roots is not None
+    assert usable.roots.split() == (OTHER.certificate * 2).split()
+    await folder.renew(4)
+    assert len(log_lines) == 2
     again = Certificates(folder.settings, folder.clock)
-    await again.read()
-    assert events(logged) == ["tls.ca_dropped", "tls.renewed", "tls.ca_dropped"]
+    await again.load()
+    assert events(log_lines) == ["tls.ca_dropped", "tls.renewed", "tls.ca_dropped"]
 
 
-async def test_a_root_counts_from_when_it_is_valid(folder: Folder, logged: list[Any]) -> None:
-    """One that was put there too early needs no second hand."""
+async def test_renew_uses_a_root_once_it_is_valid(folder: Folder, log_lines: list[Any]) -> None:
+    """Files that were put there too early need not be written again."""
     folder.write(client_ca=CA.certificate + root(starts_s=60) + root(starts_s=120))
-    await folder.certificates.read()
+    await folder.certificates.load()
     for seconds, dropped in ((59, 2), (1, 1), (60, 0)):
         folder.clock.jump(seconds)
-        await folder.look()
-        assert len(judge(folder.settings, read_files(folder.settings), folder.clock.now()).dropped) == dropped
-    assert events(logged) == ["tls.ca_dropped", "tls.ca_dropped", "tls.renewed", "tls.renewed"]
+        await folder.renew()
+        assert (
+            len(check_files(folder.settings, read_files(folder.settings), folder.clock.now()).dropped)
+            == dropped
+        )
+    assert events(log_lines) == ["tls.ca_dropped", "tls.ca_dropped", "tls.renewed", "tls.renewed"]
 
 
-async def test_a_certificate_that_nobody_renews_is_told_in_time_and_when_it_has_expired(
-    folder: Folder, logged: list[Any]
+async def test_a_certificate_near_its_end_is_logged_before_and_after(
+    folder: Folder, log_lines: list[Any]
 ) -> None:
-    """Once each: with a fifth of its life left, and at its end; and again for the next one."""
-    await folder.certificates.read()
+    """Once with a fifth of its validity left and once at its end, for each certificate."""
+    await folder.certificates.load()
     folder.clock.jump(3600 - 0.2 * 3660 - 1)
-    await folder.look()
-    assert logged == []
+    await folder.renew()
+    assert log_lines == []
     folder.clock.jump(2)
-    await folder.look()
+    await folder.renew()
     folder.clock.jump(0.2 * 3660)
-    await folder.look()
-    assert [(line["event"], Path(line["file"]).name) for line in logged] == [
+    await folder.renew()
+    assert [(line["event"], Path(line["file"]).name) for line in log_lines] == [
         ("tls.expires_soon", "tls.crt"),
         ("tls.expired", "tls.crt"),
     ]
-    logged.clear()
+    log_lines.clear()
     CA.issue(replace(Shape(), ends_s=7200)).write(folder.path)
-    await folder.look()
+    await folder.renew()
     folder.clock.jump(3300)
-    await folder.look()
-    assert events(logged) == ["tls.renewed", "tls.expires_soon"]
+    await folder.renew()
+    assert events(log_lines) == ["tls.renewed", "tls.expires_soon"]
 
 
-async def test_a_client_ca_near_its_end_is_told_too(folder: Folder, logged: list[Any]) -> None:
-    """With it every client would be locked out."""
-    await folder.certificates.read()
+async def test_a_client_ca_near_its_end_is_logged(folder: Folder, log_lines: list[Any]) -> None:
+    """Without a CA every client would be refused."""
+    await folder.certificates.load()
     CA.issue(replace(Shape(), ends_s=3 * DAY)).write(folder.path)
-    await folder.look()
-    logged.clear()
+    await folder.renew()
+    log_lines.clear()
     folder.clock.jump(0.9 * DAY)
-    await folder.look()
-    assert [(line["event"], Path(line["file"]).name) for line in logged] == [("tls.expires_soon", "ca.crt")]
+    await folder.renew()
+    assert [(line["event"], Path(line["file"]).name) for line in log_lines] == [
+        ("tls.expires_soon", "ca.crt")
+    ]
 
 
-async def test_it_looks_again_and_again(folder: Folder, logged: list[Any]) -> None:
-    """By the injected clock, until it is stopped."""
-    await folder.certificates.read()
-    keeping = asyncio.create_task(folder.certificates.keep())
-    await resting(folder.clock)
+async def test_run_renews_until_cancelled(folder: Folder, log_lines: list[Any]) -> None:
+    await folder.certificates.load()
+    running = asyncio.create_task(folder.certificates.run())
+    await until_asleep(folder.clock)
     CA.server().write(folder.path)
-    await folder.clock.advance(LOOK_S)
-    await resting(folder.clock)
-    assert logged == []
-    await folder.clock.advance(LOOK_S)
-    await resting(folder.clock)
-    assert events(logged) == ["tls.renewed"]
-    keeping.cancel()
+    await folder.clock.advance(CHECK_INTERVAL_S)
+    await until_asleep(folder.clock)
+    assert log_lines == []
+    await folder.clock.advance(CHECK_INTERVAL_S)
+    await until_asleep(folder.clock)
+    assert events(log_lines) == ["tls.renewed"]
+    running.cancel()
 
 
-async def resting(clock: FakeClock) -> None:
+async def until_asleep(clock: FakeClock) -> None:
     async with asyncio.timeout(60):
         while not clock.sleepers:  # noqa: ASYNC110 - files are read on a thread meanwhile
             await asyncio.sleep(0.002)
 
 
-async def test_a_file_system_that_hangs_is_told_and_holds_nothing_up(
-    folder: Folder, logged: list[Any]
-) -> None:
-    """The certificate in force stays, the loop goes on, and what is put there later comes into force."""
-    await folder.certificates.read()
+async def test_renew_logs_a_hanging_file_system(folder: Folder, log_lines: list[Any]) -> None:
+    """The event loop is not blocked, the certificate in use stays, and later files are used."""
+    await folder.certificates.load()
     with hanging(folder.settings.key):
-        looking = asyncio.create_task(folder.look(1))
+        renewal = asyncio.create_task(folder.renew(1))
         for _ in range(5):
-            await asyncio.sleep(0)  # it goes on
-        assert not looking.done()
-        await looking
-        assert [(line["event"], HUNG in line["fault"]) for line in logged] == [("tls.not_renewed", True)]
+            await asyncio.sleep(0)
+        assert not renewal.done()
+        await renewal
+        assert [(line["event"], HUNG in line["fault"]) for line in log_lines] == [("tls.not_renewed", True)]
     CA.server().write(folder.path)
-    await folder.look(3)
-    assert events(logged) == ["tls.not_renewed", "tls.renewed"]
+    await folder.renew(3)
+    assert events(log_lines) == ["tls.not_renewed", "tls.renewed"]
 
 
-async def test_nothing_of_a_key_is_told(folder: Folder, logged: list[Any]) -> None:
-    """Neither in a fault nor in what stands for the files."""
-    await folder.certificates.read()
+async def test_keys_are_not_logged(folder: Folder, log_lines: list[Any]) -> None:
+    """Neither in a fault nor in the representation of the files."""
+    await folder.certificates.load()
     folder.write(key=b"-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n")
-    await folder.look()
+    await folder.renew()
     with pytest.raises(SettingsError) as fault:
-        await folder.certificates.read()
-    told = repr((logged, fault.value, fault.value.__cause__, vars(folder.certificates)))
-    assert "c2VjcmV0" not in told
-    assert "PRIVATE" not in told
+        await folder.certificates.load()
+    texts = repr((log_lines, fault.value, fault.value.__cause__, vars(folder.certificates)))
+    assert "c2VjcmV0" not in texts
+    assert "PRIVATE" not in texts

@@ -1,4 +1,4 @@
-"""One timer for all steps of a call: whom it cancels, when, and what it says was late."""
+"""A call's deadline: one timer for all steps."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ SOON_S = 0.02
 
 
 class Late(Exception):
-    """What was late, by its name."""
+    """The error of a step, by the step's name."""
 
 
-def late(what: str) -> Callable[[], Exception]:
-    return lambda: Late(what)
+def late(step: str) -> Callable[[], Exception]:
+    return lambda: Late(step)
 
 
 async def wait_for_ever() -> None:
@@ -26,32 +26,32 @@ async def wait_for_ever() -> None:
         await asyncio.Event().wait()
 
 
-async def cancelled(deadline: Deadline) -> str:
-    """What was late; nothing if it was not the deadline's doing."""
+async def wait_for_cancel(deadline: Deadline) -> str:
+    """The late step; empty if the deadline did not cancel."""
     with pytest.raises(asyncio.CancelledError):
         await wait_for_ever()
     return str(deadline.error() or "")
 
 
 @pytest.mark.parametrize("first_s", [60, SOON_S, SOON_S / 2, math.inf])
-async def test_the_last_time_that_was_set_counts(first_s: float) -> None:
-    """Whether it is sooner or later than the one before; then the task goes on as if nothing had been."""
+async def test_the_deadline_that_was_set_last_applies(first_s: float) -> None:
+    """It may be earlier or later than the one before. Afterwards the task is not being cancelled."""
     deadline = Deadline()
     began = deadline.now
     deadline.set(began + first_s, late("first"))
     deadline.set(began + 2 * SOON_S, late("second"))
-    assert await cancelled(deadline) == "second"
+    assert await wait_for_cancel(deadline) == "second"
     assert deadline.now >= began + 2 * SOON_S
     deadline.set(deadline.now + SOON_S, late("third"))
-    assert await cancelled(deadline) == "third"
+    assert await wait_for_cancel(deadline) == "third"
     task = asyncio.current_task()
     assert task is not None
     assert not task.cancelling()
 
 
 @pytest.mark.parametrize("first", ["deadline", "client"])
-async def test_who_is_cancelled_by_somebody_else_too_is_not_late(first: str) -> None:
-    """A client that leaves at that very moment has left."""
+async def test_error_is_none_when_another_cancels_too(first: str) -> None:
+    """A client that leaves at that moment counts as gone."""
     deadline, task, loop = Deadline(), asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None
     deadline.set(deadline.now, late("deadline"))
@@ -59,13 +59,12 @@ async def test_who_is_cancelled_by_somebody_else_too_is_not_late(first: str) -> 
         loop.call_at(deadline.now, task.cancel)
     else:
         loop.call_soon(task.cancel)
-    assert await cancelled(deadline) == ""
+    assert await wait_for_cancel(deadline) == ""
     task.uncancel()
 
 
 @pytest.mark.parametrize("how", ["closed", "infinite"])
-async def test_without_a_time_nothing_is_cancelled(how: str) -> None:
-    """Nor after the call."""
+async def test_no_deadline_cancels_nothing(how: str) -> None:
     deadline = Deadline()
     deadline.set(deadline.now + SOON_S, late("never"))
     if how == "closed":

@@ -1,4 +1,4 @@
-"""The private names of grpc that accepting.py needs."""
+"""The private names of grpc that grpc_server.py uses."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from eksgateway.rpc.grpc_server import missing_names
 
 
 def test_missing_names_is_empty_for_the_locked_grpc() -> None:
-    """A grpc without them serves, and guards against no flood: look at accepting.py before taking it."""
+    """Without them the gateway serves, but floods delay other callers: read grpc_server.py first."""
     assert missing_names(cygrpc) == []
 
 
-def test_missing_names_lists_what_a_module_lacks() -> None:
+def test_missing_names_lists_every_absent_name() -> None:
     assert missing_names(SimpleNamespace()) == [
         "_MethodResolver",
         "_RequestCallError",
@@ -28,11 +28,11 @@ def test_missing_names_lists_what_a_module_lacks() -> None:
     ]
 
 
-def test_missing_names_lists_a_function_with_other_arguments() -> None:
-    """It would fail at the first call, after that call has been taken from core."""
+def test_missing_names_lists_functions_with_other_arguments() -> None:
+    """Such a function would fail at the first call, after core has handed it over."""
 
     def _handle_rpc(method_name: str, other: int) -> None:
-        """As a later grpc might have it."""
+        """A later grpc's signature."""
 
     names = {name: getattr(cygrpc, name) for name in dir(cygrpc) if not name.startswith("__")}
     assert missing_names(SimpleNamespace(**(names | {"_handle_rpc": _handle_rpc}))) == ["_handle_rpc"]

@@ -1,4 +1,4 @@
-"""Which connections are ended to make room: quiet ones, and only as many as needed."""
+"""Idle connections are ended when a listener has nearly as many as it accepts."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from support.raw_http2 import connection, message
 from support.simulator import SimulatedEks
 
 CHECK = "/grpc.health.v1.Health/Check"
+NO_CONTEXT: Any = None  # it is not used
 LIVENESS = message(b"\x0a\x08liveness")
 
 
@@ -30,7 +31,7 @@ async def eks() -> Any:
 
 
 def has_ipv6() -> bool:
-    """Whether this machine has the loopback address of IPv6."""
+    """Whether this machine has the IPv6 loopback address."""
     try:
         with socket.create_server(("::1", 0), family=socket.AF_INET6):
             return True
@@ -43,7 +44,7 @@ def a_call(peer: str, path: str = "") -> Call:
 
 
 class Listening:
-    """A TCP server that holds what connects, and its clients."""
+    """A TCP server that keeps its connections, and its clients."""
 
     def __init__(self, stack: AsyncExitStack) -> None:
         self._stack = stack
@@ -66,72 +67,72 @@ class Listening:
         host, port = self.clients[number][1].get_extra_info("sockname")
         return f"ipv4:{host}:{port}"
 
-    async def ended(self, count: int) -> set[int]:
-        """Which clients have been cut off, once so many have."""
+    async def wait_ended(self, count: int) -> set[int]:
+        """The clients that were disconnected, once ``count`` have been."""
         await until(lambda: sum(reader.at_eof() for reader, _ in self.clients) >= count)
         return {number for number, (reader, _) in enumerate(self.clients) if reader.at_eof()}
 
 
-async def test_quiet_connections_end_until_three_tenths_are_free() -> None:
-    """Those with a call, or with one lately, stay, but not for a watch of health; without pressure all do."""
+async def test_idle_connections_end_until_three_tenths_are_free() -> None:
+    """Not those with a present or recent call, apart from health watches; and none while there is room."""
     clock = FakeClock()
     idle_connections = IdleConnections(clock)
     async with AsyncExitStack() as stack:
         here = Listening(stack)
         await here.start(clients=10)
         busy, lately = a_call(here.peer(0)), a_call(here.peer(1))
-        await idle_connections.admit(busy, None)
+        await idle_connections.enter(busy, NO_CONTEXT)
         for number in range(2, 10):
-            await idle_connections.admit(a_call(here.peer(number), "/grpc.health.v1.Health/Watch"), None)
-        await idle_connections.end_idle([here.port], most=10)
+            await idle_connections.enter(
+                a_call(here.peer(number), "/grpc.health.v1.Health/Watch"), NO_CONTEXT
+            )
+        await idle_connections.end_idle([here.port], max_connections=10)
         await clock.advance(IDLE_S - 1)
-        await idle_connections.admit(lately, None)
+        await idle_connections.enter(lately, NO_CONTEXT)
         idle_connections.leave(lately)
-        await idle_connections.end_idle([here.port], most=10)
-        assert await here.ended(0) == set()
+        await idle_connections.end_idle([here.port], max_connections=10)
+        assert await here.wait_ended(0) == set()
         await clock.advance(1)
-        await idle_connections.end_idle([here.port], most=20)  # there is room
-        assert await here.ended(0) == set()
-        await idle_connections.end_idle([here.port], most=10)
-        assert len(ended := await here.ended(3)) == 3
+        await idle_connections.end_idle([here.port], max_connections=20)  # there is room
+        assert await here.wait_ended(0) == set()
+        await idle_connections.end_idle([here.port], max_connections=10)
+        assert len(ended := await here.wait_ended(3)) == 3
         assert ended <= set(range(2, 10))
 
 
-async def test_nothing_ends_while_the_names_of_busy_peers_are_not_understood() -> None:
-    """Every connection would look quiet."""
+async def test_nothing_ends_while_a_busy_peer_is_unknown() -> None:
+    """Busy connections would look idle."""
     clock = FakeClock()
     idle_connections = IdleConnections(clock)
     async with AsyncExitStack() as stack:
         here = Listening(stack)
         await here.start(clients=4)
-        await idle_connections.admit(a_call("a name of another kind"), None)
+        await idle_connections.enter(a_call("a name of another kind"), NO_CONTEXT)
         for _ in range(3):
-            await idle_connections.end_idle([here.port], most=4)
+            await idle_connections.end_idle([here.port], max_connections=4)
             await clock.advance(IDLE_S)
-        assert await here.ended(0) == set()
+        assert await here.wait_ended(0) == set()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", *(["[::1]"] if has_ipv6() else [])])
-async def test_peers_have_the_names_that_core_gives_them(
-    tmp_path: Path, eks: SimulatedEks, host: str
-) -> None:
-    """A connection with a call stays, in each family of addresses, and one without ends."""
+async def test_peers_are_named_as_core_names_them(tmp_path: Path, eks: SimulatedEks, host: str) -> None:
+    """A connection with a call stays and one without ends, for each address family."""
     clock = FakeClock()
     idle_connections = IdleConnections(clock)
     listener = {"address": f"{host}:0", "mesh_terminates_tls": True}
     async with AsyncExitStack() as stack:
         gateway = await stack.enter_async_context(running(tmp_path, eks, listeners=[listener]))
         address = gateway.address.replace("[", "").replace("]", "")
-        async with connection(address) as used, connection(address) as quiet:
+        async with connection(address) as used, connection(address) as idle:
             with capture_logs() as logs:
                 await used.answer(used.send(CHECK, LIVENESS))
                 await until(lambda: any(line["event"] == "rpc.call" for line in logs))
             (peer,) = (line["peer"] for line in logs if line["event"] == "rpc.call")
-            await idle_connections.admit(a_call(peer), None)
+            await idle_connections.enter(a_call(peer), NO_CONTEXT)
             port = gateway.gateway.listeners[0].port
-            await idle_connections.end_idle([port], most=1)
+            await idle_connections.end_idle([port], max_connections=1)
             await clock.advance(IDLE_S)
-            await idle_connections.end_idle([port], most=1)
+            await idle_connections.end_idle([port], max_connections=1)
             async with asyncio.timeout(20):
-                await quiet.closed.wait()
+                await idle.closed.wait()
             assert (await used.answer(used.send(CHECK, LIVENESS))).status == "0"

@@ -1,4 +1,4 @@
-"""Queues: flows take turns within a band, and bands by their weights."""
+"""Queues: flows take turns within a band, and bands take turns by their weights."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ def any_flow(_: Flow) -> bool:
     return True
 
 
-def taken(queues: Queues) -> list[Seat]:
-    """Every seat, in the order of the turns."""
+def take_all(queues: Queues) -> list[Seat]:
+    """All seats in the order of their turns."""
     order = []
     while (seat := queues.take(any_flow)) is not None:
         order.append(seat)
     return order
 
 
-def filled(**lengths: int) -> Queues:
+def make_queues(**lengths: int) -> Queues:
     """Queues of one band, by key."""
     queues = Queues()
     for key, length in lengths.items():
@@ -32,9 +32,9 @@ def filled(**lengths: int) -> Queues:
     return queues
 
 
-def test_take_lets_a_long_queue_wait_for_the_short_ones() -> None:
-    """However much one caller sends, the others wait for one call of it at most."""
-    keys = [seat.flow.key for seat in taken(filled(greedy=50, other=2, third=1))]
+def test_take_serves_short_queues_before_the_rest_of_a_long_one() -> None:
+    """However many calls one caller sends, the others wait for at most one of them."""
+    keys = [seat.flow.key for seat in take_all(make_queues(greedy=50, other=2, third=1))]
     assert keys[:5] == ["greedy", "other", "third", "greedy", "other"]
     assert keys[5:] == ["greedy"] * 48
 
@@ -44,11 +44,11 @@ def test_take_keeps_the_order_within_a_flow() -> None:
     seats = [Seat(Flow("a", Band.READ)) for _ in range(10)]
     for seat in seats:
         queues.add(seat)
-    assert taken(queues) == seats
+    assert take_all(queues) == seats
 
 
 def test_take_gives_bands_turns_by_their_weights() -> None:
-    """Cancels go ahead of all others, and none of them waits for ever."""
+    """Cancels have the most turns, and no band waits for ever."""
     queues = Queues()
     for number in range(70):
         for band in Band:
@@ -58,8 +58,8 @@ def test_take_gives_bands_turns_by_their_weights() -> None:
         assert turns == {Band.CANCEL: 4, Band.OPEN: 3, Band.READ: 2, Band.STRANGER: 1}, start
 
 
-def test_take_saves_no_turns_for_a_band_that_has_nothing_waiting() -> None:
-    """A band that comes late has its share from then on, and not what it did not use."""
+def test_take_saves_no_turns_for_an_empty_band() -> None:
+    """A band whose calls come late has its share from then on, without the unused turns."""
     queues = Queues()
     for _ in range(100):
         queues.add(Seat(Flow("stranger", Band.STRANGER)))
@@ -71,8 +71,8 @@ def test_take_saves_no_turns_for_a_band_that_has_nothing_waiting() -> None:
     assert Counter(bands) == {Band.CANCEL: 8, Band.STRANGER: 2}
 
 
-def test_take_passes_over_flows_that_are_not_admitted() -> None:
-    queues = filled(full=3, free=1)
+def test_take_skips_flows_that_are_not_admitted() -> None:
+    queues = make_queues(full=3, free=1)
     seat = queues.take(lambda flow: flow.key == "free")
     assert seat is not None
     assert seat.flow.key == "free"
@@ -80,8 +80,8 @@ def test_take_passes_over_flows_that_are_not_admitted() -> None:
     assert len(queues) == 3
 
 
-def test_last_of_longest_is_the_newest_call_of_the_flow_that_waits_most() -> None:
-    queues = filled(a=2, b=5, c=1)
+def test_last_of_longest_is_the_newest_call_of_the_longest_queue() -> None:
+    queues = make_queues(a=2, b=5, c=1)
     last = queues.last_of_longest()
     assert last.flow.key == "b"
     queues.remove(last)
@@ -90,7 +90,7 @@ def test_last_of_longest_is_the_newest_call_of_the_flow_that_waits_most() -> Non
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from(list(Band))), max_size=60), st.randoms())
 def test_every_seat_is_taken_or_removed_once(flows: list[tuple[int, Band]], chance: random.Random) -> None:
-    """Nothing is lost, nothing is served twice, and nothing of an empty queue is kept."""
+    """No seat is lost or served twice, and empty queues are forgotten."""
     queues, waiting, served = Queues(), [], []
     for key, band in flows:
         seat = Seat(Flow(str(key), band))
@@ -104,6 +104,6 @@ def test_every_seat_is_taken_or_removed_once(flows: list[tuple[int, Band]], chan
             waiting.remove(turn)
             served.append(turn)
         assert len(queues) == len(waiting)
-    assert set(taken(queues)) == set(waiting)
+    assert set(take_all(queues)) == set(waiting)
     assert len(queues) == 0
     assert not any(Flow(str(key), band) in queues for key, band in flows)

@@ -1,12 +1,12 @@
-"""What a caller may write in a field of text."""
+"""Validation of text fields."""
 
 from __future__ import annotations
 
 import pytest
 
-from eksgateway.rpc.request_fields import Fields
+from eksgateway.rpc.request_fields import FieldViolations
 
-TAKEN = {
+ACCEPTED = {
     "empty": "",
     "ASCII": "bad AMI",
     "umlaut": "Störung",
@@ -58,24 +58,24 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("text", TAKEN.values(), ids=TAKEN)
-def test_text_takes_every_script(text: str) -> None:
-    """Spaces of every kind too, and the format characters that ordinary writing needs."""
-    fields = Fields()
-    fields.text("reason", text, 20)
-    assert fields.faults == {}
+@pytest.mark.parametrize("text", ACCEPTED.values(), ids=ACCEPTED)
+def test_text_accepts_every_script(text: str) -> None:
+    """Also spaces of every kind, and the format characters that ordinary writing needs."""
+    violations = FieldViolations()
+    violations.text("reason", text, 20)
+    assert violations.by_field == {}
 
 
 @pytest.mark.parametrize("text", REFUSED.values(), ids=REFUSED)
-def test_text_refuses_what_would_change_a_line(text: str) -> None:
+def test_text_refuses_characters_that_change_a_line(text: str) -> None:
     """Control and direction characters never reach the ledger or a log."""
-    fields = Fields()
-    fields.text("reason", text, 20)
-    assert set(fields.faults) == {"reason"}
+    violations = FieldViolations()
+    violations.text("reason", text, 20)
+    assert set(violations.by_field) == {"reason"}
 
 
-def test_text_names_the_character_that_it_refuses() -> None:
-    """It cannot be seen in the text."""
-    fields = Fields()
-    fields.text("reason", "safe\u202etxt", 20)
-    assert "U+202E" in fields.faults["reason"]
+def test_text_names_the_refused_character() -> None:
+    """The character may be invisible."""
+    violations = FieldViolations()
+    violations.text("reason", "safe\u202etxt", 20)
+    assert "U+202E" in violations.by_field["reason"]

@@ -1,4 +1,4 @@
-"""An error fits into what proxies take of trailers, and says what it leaves out."""
+"""The status of an error fits into proxies' limits for trailers and counts what it leaves out."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 
 from eksgateway import errors
 from eksgateway.rpc.error_status import status_of
-from eksgateway.rpc.trailers import MOST_BYTES, cut, cut_list, fitting, wire_size
+from eksgateway.rpc.trailers import MAX_BYTES, fit_status, truncate, truncate_list, wire_size
 
 IDS = (("eksgateway-request-id", "r" * 64), ("eksgateway-decision-id", "d" * 36))
 LONG = {"ASCII": "word ", "escaped": "100 % ", "umlauts": "Störung ", "CJK": "障害", "emoji": "👩‍🚒"}
 
 
-def told(error: errors.GatewayError, subject: str = "") -> status_pb2.Status:
-    """The status as sent, after a look at its size."""
-    status = fitting(partial(status_of, error, subject), IDS)
-    assert wire_size(status, IDS) <= MOST_BYTES
+def fit(error: errors.GatewayError, resource: str = "") -> status_pb2.Status:
+    """The status as sent; it must fit."""
+    status = fit_status(partial(status_of, error, resource), IDS)
+    assert wire_size(status, IDS) <= MAX_BYTES
     return status
 
 
@@ -31,26 +31,26 @@ def info(status: status_pb2.Status) -> dict[str, str]:
     return dict(found.metadata)
 
 
-def denied(count: int, text: str) -> errors.PolicyDenied:
+def make_denial(count: int, text: str) -> errors.PolicyDenied:
     reasons = [f"{number} {text}" for number in range(count)]
     rules = [f"rule-{number}" for number in range(count)]
     metadata = {"decision_id": "d" * 36, "reasons": "\n".join(reasons), "rule_ids": ",".join(rules)}
     return errors.PolicyDenied(metadata=metadata)
 
 
-def test_an_error_that_fits_is_whole() -> None:
-    """Nothing is left out of it, and nothing counted."""
-    error = denied(3, "A ticket is required by grant oncall-production.")
-    assert told(error) == status_of(error)
-    assert info(told(error)) == error.metadata
+def test_an_error_that_fits_is_sent_whole() -> None:
+    """No count of left-out items is added."""
+    error = make_denial(3, "A ticket is required by grant oncall-production.")
+    assert fit(error) == status_of(error)
+    assert info(fit(error)) == error.metadata
 
 
 @pytest.mark.parametrize("count", [1, 40, 300])
 @pytest.mark.parametrize("text", LONG.values(), ids=LONG)
-def test_a_denial_tells_whole_reasons_and_how_many_it_leaves_out(text: str, count: int) -> None:
-    """From the first on, as many as fit."""
-    error = denied(count, (text * 60)[:60].strip())
-    metadata = info(told(error))
+def test_a_long_denial_keeps_whole_reasons_and_counts_the_others(text: str, count: int) -> None:
+    """The first reasons that fit are kept."""
+    error = make_denial(count, (text * 60)[:60].strip())
+    metadata = info(fit(error))
     reasons = metadata["reasons"].split("\n")
     assert reasons == error.metadata["reasons"].split("\n")[: len(reasons)]
     assert len(reasons) + int(metadata.get("reasons_left_out", 0)) == count
@@ -61,20 +61,20 @@ def test_a_denial_tells_whole_reasons_and_how_many_it_leaves_out(text: str, coun
 
 @pytest.mark.parametrize("text", LONG.values(), ids=LONG)
 @pytest.mark.parametrize("kind", [errors.EksInvalidState, errors.EksInvalidParameter, errors.EksNoAnswer])
-def test_a_text_of_eks_is_cut_between_characters(kind: type[errors.GatewayError], text: str) -> None:
-    """500 characters of any script; the ids beside it stay whole."""
+def test_a_long_eks_message_is_cut_between_characters(kind: type[errors.GatewayError], text: str) -> None:
+    """The metadata beside it stays whole."""
     whole = (text * 500)[:500]
     metadata = {"eks_code": "InvalidStateException", "cancellation_id": "c" * 36, "phase": "REJECTED"}
-    status = told(kind(whole, metadata=metadata), "111122223333/us-east-1/" + "p" * 100 + "/" + "u" * 64)
+    status = fit(kind(whole, metadata=metadata), "111122223333/us-east-1/" + "p" * 100 + "/" + "u" * 64)
     assert info(status) == metadata
     assert len(status.message) > 80
     assert whole.startswith(status.message.removesuffix("…"))
 
 
-def test_violations_are_whole_and_those_left_out_are_counted() -> None:
-    """A field's description is of use only as a whole."""
+def test_violations_are_kept_whole_and_left_out_ones_counted() -> None:
+    """A description that is cut would be of no use."""
     violations = {f"field_{number}": "must match [0-9A-Za-z][A-Za-z0-9_-]{0,99}" for number in range(200)}
-    status = told(errors.RequestInvalid(violations=violations))
+    status = fit(errors.RequestInvalid(violations=violations))
     bad = error_details_pb2.BadRequest()
     assert status.details[1].Unpack(bad)
     found = {one.field: one.description for one in bad.field_violations}
@@ -94,30 +94,28 @@ _KINDS = st.sampled_from(sorted(errors.BY_REASON.values(), key=lambda kind: kind
     st.dictionaries(st.text(max_size=300), st.text(max_size=3000), max_size=40),
     _TEXTS,
 )
-def test_whatever_is_in_an_error_fits(
+def test_every_error_fits(
     kind: Callable[..., errors.GatewayError],
     message: str,
     metadata: dict[str, str],
     violations: dict[str, str],
     subject: str,
 ) -> None:
-    """All texts at once, of any length."""
-    told(kind(message, metadata=metadata, violations=violations, retry_after=1.5), subject)
+    """All its texts may be long at once."""
+    fit(kind(message, metadata=metadata, violations=violations, retry_after=1.5), subject)
 
 
 @given(st.text(), st.integers(0, 200))
-def test_cut_keeps_a_beginning(text: str, most: int) -> None:
-    """It is never longer than allowed, and whole characters."""
-    found = cut(text, most)
-    assert len(found.encode()) <= most or found == text
-    assert text.startswith(found.removesuffix("…"))
+def test_truncate_keeps_the_beginning(text: str, max_bytes: int) -> None:
+    """The result has whole characters and is not too long."""
+    kept = truncate(text, max_bytes)
+    assert len(kept.encode()) <= max_bytes or kept == text
+    assert text.startswith(kept.removesuffix("…"))
 
 
 @given(st.lists(st.text()), st.integers(0, 200))
-def test_cut_list_keeps_the_first_ones(texts: list[str], most: int) -> None:
-    """Together, with their separators, they have at most so many bytes."""
-    found = cut_list(texts, most)
-    assert sum(len(text.encode()) for text in found) <= most
-    assert found == texts[: len(found)] or (
-        len(found) == 1 and texts[0].startswith(found[0].removesuffix("…"))
-    )
+def test_truncate_list_keeps_the_first_texts(texts: list[str], max_bytes: int) -> None:
+    """Together they have at most the given number of bytes."""
+    kept = truncate_list(texts, max_bytes)
+    assert sum(len(text.encode()) for text in kept) <= max_bytes
+    assert kept == texts[: len(kept)] or (len(kept) == 1 and texts[0].startswith(kept[0].removesuffix("…")))

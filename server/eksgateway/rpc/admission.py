@@ -1,9 +1,9 @@
-"""Fair admission, after Kubernetes' API Priority and Fairness: calls queue by flow, and get seats in turns.
+"""Fair admission, after Kubernetes' API Priority and Fairness: calls queue by flow and get seats in turns.
 
-A call holds a seat while it is worked on. There are few seats, because more calls at once would only wait
-together for the processor. While the processor idles, because calls wait for EKS, for a disk or for an OPA
-server, more calls are served than there are seats. While it is busy and no seat becomes free, the flows that
-hold less than their part still get seats. Knows neither grpc nor credentials.
+A call holds a seat while it is being served. There are few seats: more calls at once would only wait for the
+processor together. While the process uses little of it, because calls wait for EKS, a disk or an OPA server,
+more calls are served than there are seats. While it is busy and no seat becomes free, flows that hold less
+than their share still get seats. Nothing here depends on grpc or credentials.
 """
 
 from __future__ import annotations
@@ -12,51 +12,49 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from itertools import islice
-from typing import NoReturn, Protocol
+from typing import Final, NoReturn
 
 from eksgateway.errors import Overloaded
 from eksgateway.rpc.queues import Band, Flow, Queues, Seat
 
-SEATS = 4
-PATIENCE_S = 10.0  # a call that would wait longer fails with OVERLOADED
-_SEATS_OF_A_CALLER = 2
-_PASSING = 16  # calls in service up to which a caller that has none there does not wait
-_TICK_S = 0.005  # between two looks at the processor while calls wait
-_REFUSALS_PER_S, _REFUSALS_AT_ONCE, _REFUSED_LATEST_S = 50, 10, 2.0  # of one key
-
-
-class Processor(Protocol):
-    """How busy this process is."""
-
-    def idles(self) -> bool:
-        """Whether there was time for one more call since this was asked last."""
+SEATS: Final = 4
+PATIENCE_S: Final = 10.0  # a call that would wait longer fails with OVERLOADED
+_SEATS_PER_CALLER: Final = 2
+_SERVED_WITHOUT_QUEUE: Final = 16  # below it a caller with no call being served does not wait
+_TICK_S: Final = 0.005  # between checks of the processor while calls wait
+# Of the calls of one key. Beyond the burst refusals are delayed, but not longer than the last.
+_REFUSALS_PER_S: Final = 50
+_REFUSALS_AT_ONCE: Final = 10
+_MAX_REFUSAL_DELAY_S: Final = 2.0
 
 
 class Admission:
-    """Belongs to one event loop. ``most`` bounds how many calls wait, of all flows together, and ``patience``
-    how many seconds each waits. ``refused`` is called with the flow of each call that gets no seat.
+    """Belongs to one event loop.
+
+    At most ``max_waiting`` calls wait, each for at most ``patience`` seconds. ``on_refusal`` gets the flow of
+    each call that gets no seat.
     """
 
     def __init__(
         self,
-        most: int,
-        processor: Processor,
-        refused: Callable[[Flow], None],
+        max_waiting: int,
+        cpu_is_idle: Callable[[], bool],
+        on_refusal: Callable[[Flow], None],
         *,
         patience: float = PATIENCE_S,
     ) -> None:
-        self._most = most
-        self._processor = processor
-        self._refused = refused
+        self._max_waiting = max_waiting
+        self._cpu_is_idle = cpu_is_idle
+        self._on_refusal = on_refusal
         self._patience = patience
         self._queues = Queues()
         self._held: Counter[str] = Counter()  # calls that wait or are served, by key
         self._served: Counter[str] = Counter()  # calls that are served, by key
         self._serving = 0
-        self._moved = False  # whether a call got a seat that was free since the last look at the processor
-        # Connections whose last call proved nothing: each tick one of them may be served again.
+        self._seat_was_freed = False  # and given to a waiting call, since the last tick
+        # Connections whose last call was not authenticated: each tick one of them may be served again.
         self._unproved: dict[str, None] = {}
-        self._paced: dict[str, float] = {}  # when the next call of a key is refused at once, oldest first
+        self._next_refusal: dict[str, float] = {}  # earliest time by key, oldest first
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -69,54 +67,52 @@ class Admission:
         """How many calls hold a seat."""
         return self._serving
 
-    async def enter(self, flow: Flow, share: int) -> Seat:
-        """Wait for a seat. Raises Overloaded, without waiting when ``share`` calls of the same key wait or
-        are served already.
-        """
+    async def enter(self, flow: Flow, max_held: int) -> Seat:
+        """Wait for a seat. Raises Overloaded, at once when the key has ``max_held`` calls already."""
         seat = Seat(flow)
-        if self._held.get(flow.key, 0) >= share:
+        if self._held.get(flow.key, 0) >= max_held:
             await self._refuse(flow)
         if self._starts_at_once(flow):
             self._held[flow.key] += 1
             self._serve(seat)
             return seat
-        if len(self._queues) >= self._most and not self._make_room(flow):
+        if len(self._queues) >= self._max_waiting and not self._shorten_longest_queue(flow):
             await self._refuse(flow)
         self._held[flow.key] += 1
         await self._wait(seat)
         return seat
 
     def leave(self, seat: Seat) -> None:
-        """Give the seat of a call back that is served no more."""
+        """Give up the seat of a call that is served no more."""
         self._serving -= 1
         _count_down(self._served, seat.flow.key)
         _count_down(self._held, seat.flow.key)
         if seat.flow.band is Band.STRANGER:
             self._unproved[seat.flow.key] = None
             self._set_timer()
-        self._fill()
+        self._fill_seats()
 
     def move(self, seat: Seat, flow: Flow) -> None:
-        """Count a call that is served as one of another flow."""
+        """Count a served call as one of another flow."""
         for counts in (self._served, self._held):
             _count_down(counts, seat.flow.key)
             counts[flow.key] += 1
         seat.flow = flow
-        self._fill()
+        self._fill_seats()
 
     async def _wait(self, seat: Seat) -> None:
         loop = asyncio.get_running_loop()
         seat.turn = loop.create_future()
-        seat.timer = loop.call_later(self._patience, self._send_away, seat)
+        seat.timer = loop.call_later(self._patience, self._drop, seat)
         self._queues.add(seat)
         self._set_timer()
         try:
             await seat.turn
         except asyncio.CancelledError:
-            if seat.served:  # its turn came as its client left
+            if seat.served:  # its turn came just as its client left
                 self.leave(seat)
             elif seat.served is None:
-                self._send_away(seat)
+                self._drop(seat)
             raise
         if not seat.served:
             await self._refuse(seat.flow)
@@ -124,31 +120,30 @@ class Admission:
     def _starts_at_once(self, flow: Flow) -> bool:
         if flow in self._queues:
             return False
-        if not flow.band.of_connections and not self._served.get(flow.key):
-            return self._serving < _PASSING
-        # Other calls that wait while there are seats are of flows that hold as many as they may.
-        return self._serving < SEATS and self._admits(flow)
+        if not flow.band.is_per_connection and not self._served.get(flow.key):
+            return self._serving < _SERVED_WITHOUT_QUEUE
+        # Calls that wait although seats are free belong to flows that hold their share.
+        return self._serving < SEATS and self._is_below_share(flow)
 
-    def _admits(self, flow: Flow) -> bool:
+    def _is_below_share(self, flow: Flow) -> bool:
         if flow.band is Band.STRANGER and flow.key in self._unproved:
             return False
-        most = 1 if flow.band.of_connections else _SEATS_OF_A_CALLER
-        return self._served.get(flow.key, 0) < most
+        share = 1 if flow.band.is_per_connection else _SEATS_PER_CALLER
+        return self._served.get(flow.key, 0) < share
 
-    def _fill(self) -> None:
-        while self._serving < SEATS and (seat := self._queues.take(self._admits)) is not None:
-            self._moved = True
-            self._serve(seat)
+    def _fill_seats(self) -> None:
+        while self._serving < SEATS and self._serve_next(self._is_below_share):
+            self._seat_was_freed = True
 
     def _tick(self) -> None:
         self._timer = None
-        moved, self._moved = self._moved, False
-        if self._processor.idles():
+        was_freed, self._seat_was_freed = self._seat_was_freed, False
+        if self._cpu_is_idle():
             self._serve_next(lambda _: True)
-        elif not moved:  # all seats are held by calls that wait, for a message or for EKS
-            self._serve_next(self._admits)
+        elif not was_freed:  # all seats are held by calls that wait for a message or for EKS
+            self._serve_next(self._is_below_share)
         self._forgive_one()
-        self._fill()
+        self._fill_seats()
         if self._queues or self._unproved:
             self._set_timer()
 
@@ -157,37 +152,41 @@ class Admission:
             self._timer = asyncio.get_running_loop().call_later(_TICK_S, self._tick)
 
     def _forgive_one(self) -> None:
-        """Let one connection with calls that wait prove itself again, and forget those without."""
+        """Let one unproved connection with waiting calls be served again; forget those without."""
         while self._unproved:
             key = next(iter(self._unproved))
             del self._unproved[key]
             if Flow(key, Band.STRANGER) in self._queues:
                 return
 
-    def _serve_next(self, admits: Callable[[Flow], bool]) -> None:
-        if (seat := self._queues.take(admits)) is not None:
+    def _serve_next(self, admits: Callable[[Flow], bool]) -> bool:
+        """Serve the next call of the flows that ``admits`` accepts; False if none waits."""
+        seat = self._queues.take(admits)
+        if seat is not None:
             self._serve(seat)
+        return seat is not None
 
     def _serve(self, seat: Seat) -> None:
-        """Let a call begin that waits in no queue any more."""
+        """Serve a call that is in no queue."""
         self._serving += 1
         self._served[seat.flow.key] += 1
-        self._decide(seat, served=True)
+        self._end_wait(seat, served=True)
 
-    def _make_room(self, flow: Flow) -> bool:
-        """Send away the newest call of the longest queue, unless the queue of this flow is as long."""
-        longest = self._queues.last_of_longest()
-        if self._queues.length(longest.flow) <= self._queues.length(flow) + 1:
+    def _shorten_longest_queue(self, flow: Flow) -> bool:
+        """Drop the newest call of the longest queue; False if the flow's own queue is about as long."""
+        newest = self._queues.last_of_longest()
+        if self._queues.length(newest.flow) <= self._queues.length(flow) + 1:
             return False
-        self._send_away(longest)
+        self._drop(newest)
         return True
 
-    def _send_away(self, seat: Seat) -> None:
+    def _drop(self, seat: Seat) -> None:
+        """Take a waiting call out of its queue, to be refused."""
         self._queues.remove(seat)
         _count_down(self._held, seat.flow.key)
-        self._decide(seat, served=False)
+        self._end_wait(seat, served=False)
 
-    def _decide(self, seat: Seat, *, served: bool) -> None:
+    def _end_wait(self, seat: Seat, *, served: bool) -> None:
         seat.served = served
         if seat.timer is not None:
             seat.timer.cancel()
@@ -195,23 +194,24 @@ class Admission:
             seat.turn.set_result(None)
 
     async def _refuse(self, flow: Flow) -> NoReturn:
-        """Raise Overloaded, at once unless calls of the same key are refused faster than ``_REFUSALS_PER_S``:
-        a flood sends another call as soon as one is refused, and each takes time of the event loop.
+        """Raise Overloaded; after a delay if calls of the key are refused faster than ``_REFUSALS_PER_S``.
+
+        A flood sends another call as soon as one is refused, and each takes time of the event loop.
         """
-        self._refused(flow)
+        self._on_refusal(flow)
         now = asyncio.get_running_loop().time()
-        due = max(now, self._paced.pop(flow.key, 0.0))
-        self._paced[flow.key] = min(due + 1 / _REFUSALS_PER_S, now + _REFUSED_LATEST_S)
-        for key, free in list(islice(self._paced.items(), 2)):  # two leave for each that comes
-            if free <= now:
-                del self._paced[key]
+        due = max(now, self._next_refusal.pop(flow.key, 0.0))
+        self._next_refusal[flow.key] = min(due + 1 / _REFUSALS_PER_S, now + _MAX_REFUSAL_DELAY_S)
+        # Forget up to two old keys for each new one.
+        for key, earliest in list(islice(self._next_refusal.items(), 2)):
+            if earliest <= now:
+                del self._next_refusal[key]
         if due - now > _REFUSALS_AT_ONCE / _REFUSALS_PER_S:
             await asyncio.sleep(due - now)
         raise Overloaded
 
 
 def _count_down(counts: Counter[str], key: str) -> None:
-    """One less; keys without any are forgotten, or strangers' connections would fill the memory."""
     counts[key] -= 1
     if not counts[key]:
-        del counts[key]
+        del counts[key]  # there are as many keys as clients have connections

@@ -1,76 +1,73 @@
-"""One RPC on its way through the interceptors: each fills in what it finds out."""
+"""One RPC on its way through the interceptors, each of which adds what it learns."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
 
 from google.protobuf.message import Message
 
 from eksgateway.errors import CredentialsMissing
 from eksgateway.model import NO_JUSTIFICATION, Action, Caller, ClusterRef, Justification
 from eksgateway.policy.question import Question
-from eksgateway.rpc.methods import Method, Place
+from eksgateway.rpc.context import Metadata
+from eksgateway.rpc.methods import Access, Method, Quota
 from eksgateway.rpc.queues import Seat
-
-Metadata = Sequence[tuple[str, str | bytes]]
-
-
-class Hold(Protocol):
-    """A place that a call holds in a budget."""
-
-    def move(self, place: Place) -> None:
-        """Hold one of another kind instead; raises Overloaded, and nothing has changed then."""
-
-    def give(self) -> None:
-        """Hold it no more."""
+from eksgateway.rpc.quotas import HeldQuota
 
 
 @dataclass(slots=True)
 class Call:
-    """What is known of one RPC. ``decision_id`` is the one id of every decision made for it.
+    """What is known about one RPC.
 
-    ``request`` is set once identity was proved, to a client's first message, and ``about`` when the policy
-    is asked: the account/region/cluster that it names, and /update if it names one; ``status`` and
-    ``reason`` are what the caller was told. ``check`` and ``issuer`` are those of refused credentials.
-    ``admitted`` counts the interceptors that let it through, and ``holds`` are the places that it has in
-    budgets, in the order they were taken. ``seat`` is held while the call is worked on.
+    ``decision_id`` is the id of all policy decisions made for it. ``request`` is its first message, once
+    that is parsed. ``resource`` is account/region/cluster, and /update if the request names one; it is set
+    before the policy is asked. ``status`` and ``reason`` are those of the answer, ``check`` and ``issuer``
+    those of refused credentials. ``entered`` counts the interceptors that let the call in. ``seat`` is held
+    while the call is being served, without its time as a watch.
     """
 
     path: str
-    method: Method | None
+    method: Method | None  # None for an unknown path
     peer: str
     metadata: Metadata
     decision_id: str
     request_id: str
-    identified: Caller | None = None
+    verified_caller: Caller | None = None
     request: Message | None = None
-    about: str = ""
+    resource: str = ""
     status: str = "OK"
     reason: str = ""
     check: str = ""
     issuer: str = ""
-    place: Place = Place.CALL
+    quota: Quota = Quota.CALL
     started: float = 0.0  # monotonic
-    admitted: int = 0
-    holds: list[Hold] = field(default_factory=list)
+    entered: int = 0
+    held_quotas: list[HeldQuota] = field(default_factory=list)
     seat: Seat | None = None
 
     def __post_init__(self) -> None:
         if self.method is not None:
-            self.place = self.method.place
+            self.quota = self.method.quota
+
+    @property
+    def access(self) -> Access | None:
+        """The method's access; None for an unknown path."""
+        return self.method.access if self.method else None
 
     @property
     def caller(self) -> Caller:
-        """The verified caller; handlers are only reached with one."""
-        if self.identified is None:
+        """The verified caller, which every call has that reaches a handler of the gateway's services."""
+        if self.verified_caller is None:
             raise CredentialsMissing
-        return self.identified
+        return self.verified_caller
 
     def question(
-        self, action: Action, cluster: ClusterRef, time: datetime, why: Justification = NO_JUSTIFICATION
+        self,
+        action: Action,
+        cluster: ClusterRef,
+        time: datetime,
+        justification: Justification = NO_JUSTIFICATION,
     ) -> Question:
         """May this call's caller do ``action``? At stage request, until facts are added."""
         return Question(
@@ -80,16 +77,16 @@ class Call:
             method=self.path,
             decision_id=self.decision_id,
             time=time,
-            justification=why,
+            justification=justification,
         )
 
     def become_watch(self) -> None:
-        """From here on it counts as a watch and no more as a call; raises Overloaded when all are held."""
-        for hold in self.holds:
-            hold.move(Place.WATCH)
-        self.place = Place.WATCH
+        """Count as a watch from here on. Raises Overloaded when all watches are held."""
+        for held in self.held_quotas:
+            held.move(Quota.WATCH)
+        self.quota = Quota.WATCH
 
-    def trailing(self) -> tuple[tuple[str, str], ...]:
+    def trailing_metadata(self) -> tuple[tuple[str, str], ...]:
         """The trailing metadata of every answer, errors included."""
         return (
             ("eksgateway-request-id", self.request_id),

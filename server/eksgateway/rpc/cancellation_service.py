@@ -1,29 +1,31 @@
-"""CancellationService: the ledger's record, authorised row by row on the recorded facts.
+"""CancellationService: the ledger's cancellations, authorized row by row by their recorded facts.
 
-A list is narrowed to what its caller may read before it is cut into pages: what is left of a page, or
-whether another one follows, would tell what others have done.
+A list is restricted to the caller's read scope before it is cut into pages: otherwise the size of a page, or
+whether another page follows, would reveal other callers' cancellations.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
 from eksgateway.errors import CancellationNotFound, RequestInvalid
 from eksgateway.ledger.protocol import HistoryFilter, Ledger, ReadScope
 from eksgateway.model import Action, Cancellation, ClusterRef, Target
+from eksgateway.policy.question import Question
 from eksgateway.rpc import page_tokens, request_fields, to_proto
 from eksgateway.rpc.call import Call
 from eksgateway.v1 import cancellation_service_pb2 as pb
 
-_DEFAULT_PAGE = 50
-_LONGEST_PAGE = 100
-_LONGEST_CALLER = 2048
+_DEFAULT_PAGE: Final = 50
+_MAX_PAGE: Final = 100
+_MAX_CALLER_LENGTH: Final = 2048
 
 
 class CancellationService:
-    """One's own cancellations are always readable; others' need the action ``history``."""
+    """Callers may always read their own cancellations; others' need the action ``history``."""
 
     def __init__(self, *, decisions: Decisions, ledger: Ledger, home: Target, clock: Clock) -> None:
         self._decisions = decisions
@@ -40,7 +42,7 @@ class CancellationService:
         if key == "request_id":
             found = await self._ledger.find(call.caller.id, request.request_id)
         else:
-            found = await self._visible(request.cancellation_id, call)
+            found = await self._get(request.cancellation_id, call)
         if found is None:
             raise CancellationNotFound
         return pb.GetCancellationResponse(cancellation=to_proto.cancellation(found))
@@ -48,47 +50,49 @@ class CancellationService:
     async def ListCancellations(
         self, request: pb.ListCancellationsRequest, call: Call
     ) -> pb.ListCancellationsResponse:
-        checked = request_fields.Fields()
-        checked.between("page_size", request.page_size, 0, _LONGEST_PAGE)
-        checked.text("caller", request.caller, _LONGEST_CALLER)
         cluster = None
+        violations = request_fields.FieldViolations()
+        violations.between("page_size", request.page_size, 0, _MAX_PAGE)
+        violations.text("caller", request.caller, _MAX_CALLER_LENGTH)
         if request.HasField("cluster"):
             cluster = request_fields.cluster_ref(request.cluster, self._home)
-            request_fields.check_cluster(checked, cluster)
+            violations.cluster(cluster)
         bound_to = ("cancellations", call.caller.id, str(cluster or ""), request.caller)
-        before = page_tokens.decode(checked, request.page_token, *bound_to)
-        checked.done()
-        which = HistoryFilter(cluster, request.caller, await self._readable(cluster, request.caller, call))
-        page = await self._ledger.history(which, request.page_size or _DEFAULT_PAGE, before)
-        visible = [to_proto.cancellation(row) for row in page.cancellations if await self._may_see(row, call)]
+        before = page_tokens.decode(violations, request.page_token, *bound_to)
+        violations.raise_if_any()
+        scope = await self._read_scope(cluster, request.caller, call)
+        history = HistoryFilter(cluster, request.caller, scope)
+        page = await self._ledger.history(history, request.page_size or _DEFAULT_PAGE, before)
         return pb.ListCancellationsResponse(
-            cancellations=visible, next_page_token=page_tokens.encode(page.before, *bound_to)
+            cancellations=[
+                to_proto.cancellation(row) for row in page.cancellations if await self._may_read(row, call)
+            ],
+            next_page_token=page_tokens.encode(page.before, *bound_to),
         )
 
-    async def _readable(self, cluster: ClusterRef | None, caller_id: str, call: Call) -> ReadScope:
-        """What the caller may read, as far as the policy can tell by the clusters' names."""
-        who = call.caller
-        if caller_id == who.id:  # always readable, also while the policy cannot answer
-            return ReadScope(who.id, ())
-        await self._decisions.check()  # an outage must not tell whether there was anything to ask about
-        asked = (cluster,) if cluster is not None else await self._ledger.clusters(caller_id)
-        admitted = [
-            each
-            for each in asked
-            if await self._decisions.allows(call.question(Action.HISTORY, each, self._clock.now()))
-        ]
-        return ReadScope(who.id, tuple(admitted))
+    async def _read_scope(self, cluster: ClusterRef | None, caller_id: str, call: Call) -> ReadScope:
+        """The cancellations that the caller may read, as far as clusters' names decide."""
+        own_id = call.caller.id
+        if caller_id == own_id:  # works without the policy
+            return ReadScope(own_id, ())
+        await self._decisions.check()  # or an outage would reveal whether there are rows to ask about
+        clusters = (cluster,) if cluster is not None else await self._ledger.clusters(caller_id)
+        readable = [each for each in clusters if await self._decisions.allows(self._question(each, call))]
+        return ReadScope(own_id, tuple(readable))
 
-    async def _visible(self, cancellation_id: str, call: Call) -> Cancellation | None:
+    async def _get(self, cancellation_id: str, call: Call) -> Cancellation | None:
         found = await self._ledger.get(cancellation_id)
         if found is None:
-            await self._decisions.check()  # an outage must not tell missing from forbidden
+            await self._decisions.check()  # or an outage would tell missing from forbidden
             return None
-        return found if await self._may_see(found, call) else None
+        return found if await self._may_read(found, call) else None
 
-    async def _may_see(self, row: Cancellation, call: Call) -> bool:
-        if row.intent.caller.id == call.caller.id:
+    async def _may_read(self, row: Cancellation, call: Call) -> bool:
+        intent = row.intent
+        if intent.caller.id == call.caller.id:
             return True
-        question = call.question(Action.HISTORY, row.ref.cluster, self._clock.now())
-        facts = row.intent
-        return await self._decisions.allows(replace(question, facts=facts.cluster, update=facts.update))
+        question = self._question(row.ref.cluster, call)
+        return await self._decisions.allows(replace(question, facts=intent.cluster, update=intent.update))
+
+    def _question(self, cluster: ClusterRef, call: Call) -> Question:
+        return call.question(Action.HISTORY, cluster, self._clock.now())

@@ -1,11 +1,12 @@
-"""A listener's certificate, key and client CA: put in force, and renewed without a restart.
+"""A listener's certificate, key and client CAs: loaded at the start and renewed without a restart.
 
-Connections keep what they were made with until they end; this decides for new ones only.
+Renewal affects new connections only. Open ones keep the certificate of their handshake.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 import grpc
 
@@ -13,119 +14,120 @@ from eksgateway.blocking import RepeatedRead, run_blocking
 from eksgateway.clock import Clock
 from eksgateway.file_reader import HUNG
 from eksgateway.logs import Log
-from eksgateway.rpc.tls_files import Files, Judged, Term, Unusable, judge, read_files
+from eksgateway.rpc.tls_files import TlsFiles, TlsFilesError, UsableTls, Validity, check_files, read_files
 from eksgateway.settings import SettingsError, TlsSettings
 
 log = Log(__name__)
 
-LOOK_S = 2.0
-_LATE = 0.2  # of its life is left: a renewal should have come by now
+CHECK_INTERVAL_S: Final = 2.0
+_EXPIRES_SOON: Final = 0.2  # of its validity is left: a renewal is overdue
 
 
 class Certificates:
-    """The files of one listener. ``read`` them once, then ``keep`` looking for newer ones.
+    """The files of one listener: ``load`` them once, then ``run``.
 
-    Files that cannot be used are logged once and change nothing: what was in force stays. A CA that cannot be
-    used harms no other one of its bundle.
+    Files that cannot be used are logged once, and the ones in use stay in use. A CA that cannot be used does
+    not affect the others of its bundle.
     """
 
     def __init__(self, settings: TlsSettings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
-        self._in_force: Files | None = None
-        self._judged = Judged((), None)
-        self._seen: Files | None = None
+        self._files: TlsFiles | None = None  # in use
+        self._usable = UsableTls((), None)  # the part of them that is in use
+        self._changed_files: TlsFiles | None = None
         self._fault = ""
         self._reader = RepeatedRead(lambda: read_files(settings))
-        self._warned: set[tuple[str, Term]] = set()
-        # From the event loop to core's threads: holds the newest until the next connection takes it.
-        self._fresh: deque[grpc.ServerCertificateConfiguration] = deque(maxlen=1)
+        self._warned: set[tuple[str, Validity]] = set()
+        # From the event loop to core's threads: the newest one, until a handshake takes it.
+        self._renewed: deque[grpc.ServerCertificateConfiguration] = deque(maxlen=1)
 
-    async def read(self) -> grpc.ServerCredentials:
-        """What to listen with. Raises SettingsError."""
+    async def load(self) -> grpc.ServerCredentials:
+        """The credentials to listen with. Raises SettingsError."""
         try:
             files = await self._reader.read()
-            judged = await self._judge(files)
-        except Unusable as exc:
+            usable = await self._check_files(files)
+        except TlsFilesError as exc:
             raise SettingsError(f"tls: {exc}") from exc
         except TimeoutError as exc:
             raise SettingsError(f"tls: {self._settings.certificate}: {HUNG}") from exc
-        self._put(files, judged)
+        self._use(files, usable)
         return grpc.dynamic_ssl_server_credentials(
-            _configuration(files, judged),
-            self._fetch,  # type: ignore[arg-type]  # its stub does not know that None is no change
+            _configuration(files, usable),
+            self._take_renewed,  # type: ignore[arg-type]  # the stub lacks None, which is no change
             require_client_authentication=files.client_ca is not None,
         )
 
-    async def keep(self) -> None:
-        """Look again and again; runs until cancelled."""
+    async def run(self) -> None:
+        """Renew every ``CHECK_INTERVAL_S`` until cancelled."""
         while True:
-            await self._clock.sleep(LOOK_S)
+            await self._clock.sleep(CHECK_INTERVAL_S)
             try:
-                await self.look()
+                await self.renew()
             except Exception:  # one odd file must not end all renewals
                 log.exception("tls.unexpected", certificate=str(self._settings.certificate))
 
-    async def look(self) -> None:
-        """Put in force what the files hold now, if it can be used."""
-        self._warn()
+    async def renew(self) -> None:
+        """Use the files' present content if it has changed and can be used."""
+        self._warn_of_expiry()
         try:
             files = await self._reader.read()
-            if files == self._in_force and not self._due():
+            if files == self._files and not self._recheck_is_due():
                 self._fault = ""
                 return
-            if files not in (self._seen, self._in_force):  # perhaps half written
-                self._seen = files  # judged when two looks find the same
+            if files not in (self._changed_files, self._files):
+                self._changed_files = files  # may be half written: used if the next check reads the same
                 return
-            judged = await self._judge(files)
-        except Unusable as exc:
-            self._refuse(str(exc))
+            usable = await self._check_files(files)
+        except TlsFilesError as exc:
+            self._log_fault(str(exc))
             return
         except TimeoutError:
-            self._refuse(f"{self._settings.certificate}: {HUNG}")
+            self._log_fault(f"{self._settings.certificate}: {HUNG}")
             return
-        self._put(files, judged)
-        self._fresh.append(_configuration(files, judged))
-        log.info("tls.renewed", ends={str(term.path): term.ends.isoformat() for term in judged.terms})
+        self._use(files, usable)
+        self._renewed.append(_configuration(files, usable))
+        ends = {str(each.path): each.not_after.isoformat() for each in usable.validities}
+        log.info("tls.renewed", ends=ends)
 
-    async def _judge(self, files: Files) -> Judged:
-        """A bundle may hold hundreds of certificates, so it is parsed on a thread."""
-        return await run_blocking(judge, self._settings, files, self._clock.now())
+    async def _check_files(self, files: TlsFiles) -> UsableTls:
+        """On a thread, because a bundle may hold hundreds of certificates."""
+        return await run_blocking(check_files, self._settings, files, self._clock.now())
 
-    def _put(self, files: Files, judged: Judged) -> None:
-        if judged.dropped and (files != self._in_force or judged.dropped != self._judged.dropped):
-            log.error("tls.ca_dropped", file=str(self._settings.client_ca), dropped=judged.dropped)
-        self._in_force, self._judged, self._fault = files, judged, ""
+    def _use(self, files: TlsFiles, usable: UsableTls) -> None:
+        if usable.dropped and (files != self._files or usable.dropped != self._usable.dropped):
+            log.error("tls.ca_dropped", file=str(self._settings.client_ca), dropped=usable.dropped)
+        self._files, self._usable, self._fault = files, usable, ""
 
-    def _due(self) -> bool:
-        """Whether a CA that was not valid yet when it was judged is valid now."""
-        again = self._judged.again
-        return again is not None and self._clock.now() >= again
+    def _recheck_is_due(self) -> bool:
+        recheck_at = self._usable.recheck_at
+        return recheck_at is not None and self._clock.now() >= recheck_at
 
-    def _refuse(self, fault: str) -> None:
+    def _log_fault(self, fault: str) -> None:
         if fault != self._fault:
             self._fault = fault
             log.error("tls.not_renewed", fault=fault, effect="what was in force stays")
 
-    def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
+    def _take_renewed(self) -> grpc.ServerCertificateConfiguration | None:
         """Called by core before each handshake, on its own threads; None is no change."""
         try:
-            return self._fresh.popleft()
+            return self._renewed.popleft()
         except IndexError:
             return None
 
-    def _warn(self) -> None:
+    def _warn_of_expiry(self) -> None:
         now = self._clock.now()
-        for term in self._judged.terms:
-            if term.ends - now >= _LATE * (term.ends - term.starts):
+        for validity in self._usable.validities:
+            left, whole = validity.not_after - now, validity.not_after - validity.not_before
+            if left >= _EXPIRES_SOON * whole:
                 continue
-            event = "tls.expires_soon" if now < term.ends else "tls.expired"
-            if (event, term) not in self._warned:
-                self._warned.add((event, term))
-                log.warning(event, file=str(term.path), ends=term.ends.isoformat())
+            event = "tls.expires_soon" if now < validity.not_after else "tls.expired"
+            if (event, validity) not in self._warned:
+                self._warned.add((event, validity))
+                log.warning(event, file=str(validity.path), ends=validity.not_after.isoformat())
 
 
-def _configuration(files: Files, judged: Judged) -> grpc.ServerCertificateConfiguration:
+def _configuration(files: TlsFiles, usable: UsableTls) -> grpc.ServerCertificateConfiguration:
     return grpc.ssl_server_certificate_configuration(
-        [(files.key, files.certificate)], root_certificates=judged.roots
+        [(files.key, files.certificate)], root_certificates=usable.roots
     )

@@ -1,10 +1,11 @@
-"""Whether this process has processor time to spare; knows no calls."""
+"""Measures how much of a core this process uses."""
 
 from __future__ import annotations
 
 import time
+from typing import Final
 
-_BUSY = 0.6  # of one core: the event loop and the threads share one, because of the GIL
+_BUSY: Final = 0.6  # of one core: the event loop and the threads share one, because of the GIL
 
 
 class CpuLoad:
@@ -14,9 +15,9 @@ class CpuLoad:
         self._now = time.monotonic()
         self._used = time.process_time()
 
-    def idles(self) -> bool:
-        """Whether less than ``_BUSY`` of a core was used since this was asked last."""
+    def is_low(self) -> bool:
+        """Whether the process used less than ``_BUSY`` of a core since the last call."""
         now, used = time.monotonic(), time.process_time()
-        busy = (used - self._used) / max(now - self._now, 1e-6)
+        load = (used - self._used) / max(now - self._now, 1e-6)
         self._now, self._used = now, used
-        return busy < _BUSY
+        return load < _BUSY

@@ -1,11 +1,11 @@
-"""The one place where errors become statuses; what the caller is told and what the log is told part here."""
+"""Turns exceptions into gRPC statuses. No other module picks a status code or logs an error of a call."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import grpc
 from google.protobuf import any_pb2
@@ -17,16 +17,15 @@ from grpc_status import rpc_status
 from eksgateway import errors
 from eksgateway.logs import Log
 from eksgateway.rpc.call import Call
-from eksgateway.rpc.interceptors.stream_headers import send
-from eksgateway.rpc.trailers import cut, cut_list, fitting
+from eksgateway.rpc.context import RpcContext, send
+from eksgateway.rpc.trailers import fit_status, truncate, truncate_list
 
 log = Log(__name__)
 
-DOMAIN = "eksgateway"
-# Metadata that holds a list, by what separates its items.
-_LISTS = {"reasons": "\n", "rule_ids": ","}
+DOMAIN: Final = "eksgateway"
+_LIST_SEPARATORS: Final = {"reasons": "\n", "rule_ids": ","}  # of the metadata that holds lists
 
-STATUS: dict[type[errors.GatewayError], grpc.StatusCode] = {
+STATUS: Final[dict[type[errors.GatewayError], grpc.StatusCode]] = {
     errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     errors.Denied: grpc.StatusCode.PERMISSION_DENIED,
     errors.InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
@@ -41,9 +40,10 @@ STATUS: dict[type[errors.GatewayError], grpc.StatusCode] = {
 }
 
 
-async def end(call: Call, context: Any, exc: Exception) -> NoReturn:
-    """Tell the caller what ended the call; always raises, as grpc's ``abort`` does. An unexpected exception
-    tells nothing.
+async def abort(call: Call, context: RpcContext, exc: Exception) -> NoReturn:
+    """End the call with the status of ``exc``; always raises, as grpc's ``abort`` does.
+
+    An exception that is no GatewayError is logged, and the caller gets INTERNAL with a fixed text.
     """
     if not isinstance(exc, errors.GatewayError):
         log.error("rpc.unexpected", method=call.path, decision_id=call.decision_id, exc_info=exc)
@@ -53,78 +53,80 @@ async def end(call: Call, context: Any, exc: Exception) -> NoReturn:
     await _abort(call, context, exc)
 
 
-async def _abort(call: Call, context: Any, error: errors.GatewayError) -> NoReturn:
-    ids = call.trailing()
+async def _abort(call: Call, context: RpcContext, error: errors.GatewayError) -> NoReturn:
+    ids = call.trailing_metadata()
     try:
-        # A named tuple, whatever its stub says.
-        status: Any = rpc_status.to_status(fitting(partial(status_of, error, call.about), ids))
+        status: Any = rpc_status.to_status(fit_status(partial(status_of, error, call.resource), ids))
     except ValueError:  # a text that is not Unicode
-        log.exception("rpc.untellable", reason=error.reason, decision_id=call.decision_id)
+        log.exception("rpc.error_not_encodable", reason=error.reason, decision_id=call.decision_id)
         error = errors.Internal()
         status = rpc_status.to_status(status_of(error))
     call.status, call.reason = status.code.name, error.reason
     if isinstance(error, errors.Unauthenticated):
         call.check, call.issuer = error.check, error.issuer
-    # Without this, grpc drops the trailing metadata that was set before.
+    # grpc drops the trailing metadata that was set before.
     trailing = (*ids, *status.trailing_metadata)
     await send(context.abort_with_status(status._replace(trailing_metadata=trailing)))
     raise AssertionError("grpc's abort returned")
 
 
-def status_of(error: errors.GatewayError, subject: str = "", most: int | None = None) -> status_pb2.Status:
-    """The google.rpc.Status of an error: ErrorInfo always, the others where they apply.
+def status_of(
+    error: errors.GatewayError, resource: str = "", max_bytes: int | None = None
+) -> status_pb2.Status:
+    """The google.rpc.Status of an error, always with ErrorInfo.
 
-    ``subject`` is what a precondition failed for. Texts have at most ``most`` bytes each; how many items of
-    a list are left out for that is in the metadata of ErrorInfo.
+    ``resource`` is the subject of a PreconditionFailure. Each text is cut to ``max_bytes``; ErrorInfo's
+    metadata counts the items that are left out of each list.
     """
     code = next(STATUS[branch] for branch in type(error).__mro__ if branch in STATUS)
-    message = cut(error.message, most)
-    metadata = _metadata(error.metadata, most)
-    others: list[Message] = []
+    message = truncate(error.message, max_bytes)
+    metadata = _metadata(error.metadata, max_bytes)
+    details: list[Message] = []
     if error.retry_after is not None:
         nanos = math.ceil(error.retry_after * 1e9)
         delay = Duration(seconds=nanos // 10**9, nanos=nanos % 10**9)
-        others.append(error_details_pb2.RetryInfo(retry_delay=delay))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     if error.violations and code is grpc.StatusCode.INVALID_ARGUMENT:
-        found = _bad_request(error.violations, most)
-        _count(metadata, "violations", len(error.violations) - len(found.field_violations))
-        others.append(found)
+        bad_request = _bad_request(error.violations, max_bytes)
+        _count_left_out(metadata, "violations", len(error.violations) - len(bad_request.field_violations))
+        details.append(bad_request)
     if code is grpc.StatusCode.FAILED_PRECONDITION:
-        others.append(_precondition(error.reason, cut(subject, most), message if most is None else ""))
+        description = message if max_bytes is None else ""
+        details.append(_precondition(error.reason, truncate(resource, max_bytes), description))
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
     packed = []
-    for detail in (info, *others):
+    for detail in (info, *details):
         packed.append(any_pb2.Any())
         packed[-1].Pack(detail)
     return status_pb2.Status(code=code.value[0], message=message, details=packed)
 
 
-def _metadata(whole: Mapping[str, str], most: int | None) -> dict[str, str]:
-    told = {}
+def _metadata(whole: Mapping[str, str], max_bytes: int | None) -> dict[str, str]:
+    metadata: dict[str, str] = {}
     for key, value in whole.items():
-        separator = _LISTS.get(key)
+        separator = _LIST_SEPARATORS.get(key)
         if separator is None:
-            told[key] = cut(value, most)
+            metadata[key] = truncate(value, max_bytes)
             continue
         items = value.split(separator)
-        kept = cut_list(items, most)
-        told[key] = separator.join(kept)
-        _count(told, key, len(items) - len(kept))
-    return told
+        kept = truncate_list(items, max_bytes)
+        metadata[key] = separator.join(kept)
+        _count_left_out(metadata, key, len(items) - len(kept))
+    return metadata
 
 
-def _count(metadata: dict[str, str], what: str, left_out: int) -> None:
-    if left_out:
-        metadata[f"{what}_left_out"] = str(left_out)
+def _count_left_out(metadata: dict[str, str], name: str, count: int) -> None:
+    if count:
+        metadata[f"{name}_left_out"] = str(count)
 
 
-def _bad_request(violations: Mapping[str, str], most: int | None) -> error_details_pb2.BadRequest:
+def _bad_request(violations: Mapping[str, str], max_bytes: int | None) -> error_details_pb2.BadRequest:
     violation = error_details_pb2.BadRequest.FieldViolation
-    kept = len(cut_list([path + why for path, why in violations.items()], most))
+    kept = len(truncate_list([path + fault for path, fault in violations.items()], max_bytes))
     return error_details_pb2.BadRequest(
         field_violations=[
-            violation(field=cut(path, most), description=cut(why, most))
-            for path, why in list(violations.items())[:kept]
+            violation(field=truncate(path, max_bytes), description=truncate(fault, max_bytes))
+            for path, fault in list(violations.items())[:kept]
         ]
     )
 

@@ -1,14 +1,15 @@
-"""grpc.aio's server, with two faults of its accept loop (1.85.1) mended.
+"""Makes grpc.aio's server, with two faults of its accept loop (1.85.1) fixed.
 
-The loop asks core for one call of each method at a time, and needs five to six turns of the event loop for
-it. Meanwhile all calls of the method wait in core, in order of arrival, whoever sent them. Here more calls of
-a method are asked for at once, so that they wait in ``admission``, where callers take turns.
+The loop requests one call of each method from core at a time, which takes five to six turns of the event
+loop. Meanwhile further calls of the method wait in core in order of arrival, whichever caller they are from.
+The server here requests several calls of a method at once, so that calls wait in ``admission`` instead, where
+callers take turns.
 
-The loop decodes the path of a call for no registered method, and ends the server when the path is not UTF-8.
-Here such calls are handled apart from it.
+The loop also decodes the path of each call of an unregistered method, and ends the server if the path is not
+UTF-8. The server here handles such calls outside the loop.
 
-Both need names that grpc does not publish, so this file looks for them first. Without them grpc.aio serves
-alone.
+Both fixes use private names of grpc, which are checked at import. If any is missing, grpc.aio's own server is
+used.
 """
 
 from __future__ import annotations
@@ -25,9 +26,8 @@ from eksgateway.logs import Log
 
 log = Log(__name__)
 
-# What the log and the interceptors get as the path of every call that is for no registered method.
-UNKNOWN_PATH: Final = "unknown"
-_MORE: Final = 16  # calls of each method that core may hand over at once, beside grpc.aio's own
+UNKNOWN_PATH: Final = "unknown"  # logged and passed on for every call of an unregistered method
+_EXTRA_REQUESTS: Final = 16  # of each method, beside the one of grpc.aio's loop
 
 _ARGUMENTS: Final = {
     "_handle_rpc": (
@@ -43,7 +43,7 @@ _ARGUMENTS: Final = {
 
 
 def missing_names(module: Any) -> list[str]:
-    """Which of the names that this file needs the module ``cygrpc`` lacks, or has with other arguments."""
+    """The names used here that the module ``cygrpc`` lacks, or has with other arguments."""
     names = [
         name
         for name in ("_MethodResolver", "_RequestCallError", "InternalError")
@@ -65,17 +65,17 @@ _missing = missing_names(cygrpc)
 def make_server(
     interceptors: Sequence[grpc.aio.ServerInterceptor], options: Sequence[tuple[str, int]]
 ) -> Any:
-    """A ``grpc.aio.Server`` whose methods all have to be registered: generic handlers are not asked."""
+    """A ``grpc.aio.Server`` that serves registered methods only; generic handlers are ignored."""
     if _missing:
-        log.error("listener.unguarded", grpcio=grpc.__version__, missing=_missing)
+        log.error("listener.grpc_names_missing", grpcio=grpc.__version__, missing=_missing)
         return grpc.aio.server(interceptors=interceptors, options=options)
     return _Server(interceptors, options)
 
 
 if not _missing:
 
-    class _AcceptingServer(cygrpc.AioServer):  # type: ignore[misc]  # it has no types
-        """Its accept loop asks for calls by the two methods that are overridden here."""
+    class _CoreServer(cygrpc.AioServer):  # type: ignore[misc]  # it has no types
+        """Overrides the two methods by which the accept loop requests calls."""
 
         def __init__(self, loop: Any, interceptors: tuple[Any, ...], options: tuple[Any, ...]) -> None:
             super().__init__(loop, None, (), interceptors, options, None)
@@ -83,7 +83,7 @@ if not _missing:
             self._chain = interceptors
             self._handlers: dict[str, Any] = {}
             self._tasks: set[asyncio.Task[None]] = set()
-            self._accepted: set[bytes] = set()  # methods of which more calls are asked for
+            self._accepted: set[bytes] = set()  # methods with extra requests
 
         def add_registered_method_handlers(self, method_handlers: Mapping[str, Any]) -> None:
             super().add_registered_method_handlers(dict(method_handlers))
@@ -92,8 +92,8 @@ if not _missing:
         async def _request_registered_call(self, method: bytes) -> Any:
             if method not in self._accepted:
                 self._accepted.add(method)
-                for _ in range(_MORE):
-                    self._keep(self._accept(method))
+                for _ in range(_EXTRA_REQUESTS):
+                    self._start(self._accept(method))
             return await super()._request_registered_call(method)
 
         async def _accept(self, method: bytes) -> None:
@@ -101,32 +101,32 @@ if not _missing:
             while self.is_running():
                 try:
                     state = await super()._request_registered_call(method)
-                except cygrpc.InternalError:  # core refuses to be asked
+                except cygrpc.InternalError:  # core accepts no more requests
                     return
-                except cygrpc._RequestCallError:  # noqa: SLF001  the call ended before it came, or the server ends
+                except cygrpc._RequestCallError:  # noqa: SLF001  the call ended first, or the server is ending
                     continue
                 self._handle(path, self._handlers, state)
 
         async def _request_call(self) -> Any:
             self._handle(UNKNOWN_PATH, {}, await super()._request_call())
-            # The accept loop takes it for a call that failed, and asks for the next one.
+            # The accept loop treats this as a failed call and requests the next one.
             raise cygrpc._RequestCallError  # noqa: SLF001
 
         def _handle(self, path: str, handlers: dict[str, Any], state: Any) -> None:
             resolver = cygrpc._MethodResolver([], handlers)  # noqa: SLF001
             loop = self._event_loop
             call = cygrpc._handle_rpc(path, resolver, self._chain, state, loop, False)  # noqa: SLF001
-            self._keep(cygrpc._schedule_rpc_coro(call, state, loop, path))  # noqa: SLF001
+            self._start(cygrpc._schedule_rpc_coro(call, state, loop, path))  # noqa: SLF001
 
-        def _keep(self, work: Coroutine[Any, Any, None]) -> None:
-            """Run it as a task: the event loop holds tasks by weak references alone."""
+        def _start(self, work: Coroutine[Any, Any, None]) -> None:
+            """Run a task and keep it: the event loop has only weak references to tasks."""
             task = self._event_loop.create_task(work)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     class _Server(_server.Server):
-        """grpc.aio's own, around the one above."""
+        """grpc.aio's server around ``_CoreServer``."""
 
         def __init__(self, interceptors: Sequence[Any], options: Sequence[tuple[str, int]]) -> None:
             self._loop = cygrpc.get_working_loop()
-            self._server = _AcceptingServer(self._loop, tuple(interceptors), tuple(options))
+            self._server = _CoreServer(self._loop, tuple(interceptors), tuple(options))

@@ -1,14 +1,14 @@
-"""grpc.health.v1: readiness by service, and liveness as a service of its own.
+"""grpc.health.v1: readiness, and liveness as a health service of its own.
 
-grpcio's own servicer awaits a client's send while it holds its lock, so one slow client stalls
-everybody; here each watcher looks at the shared statuses by itself and no lock is held.
+grpcio's own servicer holds a lock while it sends to a client, so one slow client stalls all others. Here each
+watcher reads the shared statuses, and no lock is held.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import Any, Final, TypeAlias
 
 from grpc_health.v1 import health_pb2 as pb
 
@@ -19,48 +19,49 @@ from eksgateway.rpc.methods import CANCELLATIONS, HEALTH, UPDATES
 
 log = Log(__name__)
 
-_NOT = pb.HealthCheckResponse.NOT_SERVING
+SERVING: Final[int] = pb.HealthCheckResponse.SERVING
+NOT_SERVING: Final[int] = pb.HealthCheckResponse.NOT_SERVING
+READINESS: Final = ""
+LIVENESS: Final = "liveness"
+_READY_SERVICES: Final = (READINESS, UPDATES, CANCELLATIONS)
+_INTERVAL_S: Final = 2.0
 
-READINESS = ""
-LIVENESS = "liveness"
-_READY_SERVICES = (READINESS, UPDATES, CANCELLATIONS)
-_INTERVAL_S = 2.0
-
-
+# Returns when its part is ready, and raises a GatewayError otherwise.
 ReadinessCheck: TypeAlias = Callable[[], Awaitable[None]]
 
 
 class HealthService:
-    """What is served now. NOT_SERVING until the first probe found every part ready.
+    """The status of each health service. Readiness is NOT_SERVING until all checks have passed once.
 
-    ``faults`` holds the error reason of each part that is not ready, by the part's name.
+    ``faults`` has the error reason of each part that is not ready, by the part's name.
     """
 
     def __init__(self) -> None:
         self.faults: Mapping[str, str] = {}
-        self._statuses: dict[str, int] = dict.fromkeys(_READY_SERVICES, pb.HealthCheckResponse.NOT_SERVING)
-        self._statuses |= dict.fromkeys((LIVENESS, HEALTH), pb.HealthCheckResponse.SERVING)
+        self._statuses = dict.fromkeys(_READY_SERVICES, NOT_SERVING)
+        self._statuses |= dict.fromkeys((LIVENESS, HEALTH), SERVING)
         self._changed = asyncio.Event()
         self._draining = False
 
-    def ready(self, *, yes: bool) -> None:
-        """Set readiness; once draining it stays off."""
-        self._set(pb.HealthCheckResponse.SERVING if yes and not self._draining else _NOT)
+    def set_faults(self, faults: Mapping[str, str]) -> None:
+        """Set readiness: no part may have a fault. It stays off while draining."""
+        self.faults = faults
+        self._set_readiness(NOT_SERVING if faults or self._draining else SERVING)
 
     def drain(self) -> None:
-        """Not ready any more, for good."""
+        """Be not ready any more, for good."""
         self._draining = True
-        self._set(_NOT)
+        self._set_readiness(NOT_SERVING)
 
-    def unready(self) -> list[str]:
-        """What is not ready, a line each: a part and the reason of its error. Empty when ready."""
+    def unready_parts(self) -> list[str]:
+        """A line for each part that is not ready, with its error reason. Empty when ready."""
         if self._draining:
             return ["draining"]
-        if self._statuses[READINESS] == pb.HealthCheckResponse.SERVING:
+        if self._statuses[READINESS] == SERVING:
             return []
         return [f"{name}: {reason}" for name, reason in self.faults.items()] or ["starting"]
 
-    def _set(self, status: int) -> None:
+    def _set_readiness(self, status: int) -> None:
         if self._statuses[READINESS] == status:
             return
         self._statuses |= dict.fromkeys(_READY_SERVICES, status)
@@ -78,13 +79,13 @@ class HealthService:
 
     async def Watch(
         self, request: pb.HealthCheckRequest, _context: Any
-    ) -> AsyncIterator[pb.HealthCheckResponse]:
-        told = None
+    ) -> AsyncGenerator[pb.HealthCheckResponse]:
+        last = None
         while True:
             changed = self._changed
             status = self._statuses.get(request.service, pb.HealthCheckResponse.SERVICE_UNKNOWN)
-            if status != told:
-                told = status
+            if status != last:
+                last = status
                 yield pb.HealthCheckResponse(status=status)
             if self._draining:
                 return
@@ -94,16 +95,11 @@ class HealthService:
 async def run_readiness_checks(
     health: HealthService, checks: Mapping[str, ReadinessCheck], clock: Clock
 ) -> None:
-    """Keep readiness true to whether every part can do its work; runs until cancelled.
-
-    ``checks`` holds one check for each part, by the name it has in the log. A check returns when its
-    part is ready, and raises a GatewayError otherwise.
-    """
-    logged: dict[str, str] | None = None
+    """Update ``health`` every ``_INTERVAL_S`` until cancelled. ``checks`` has one check for each part."""
+    logged: Mapping[str, str] | None = None
     while True:
         faults = {name: await _fault(check, name) for name, check in checks.items()}
-        health.faults = {name: fault for name, fault in faults.items() if fault}
-        health.ready(yes=not health.faults)
+        health.set_faults({name: fault for name, fault in faults.items() if fault})
         if health.faults != logged:
             logged = health.faults
             log.info("health.readiness", faults=health.faults)

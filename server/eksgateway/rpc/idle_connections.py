@@ -1,7 +1,7 @@
-"""Ends quiet connections when nearly all that a listener takes are held, so that new clients get in.
+"""Ends idle connections when a listener has nearly as many as it accepts, so that new clients get in.
 
-When all are held, core refuses the next connection, whoever it is from, until one has been idle for minutes.
-Core has no name for a connection, so this looks at the process's own sockets, by their peers' addresses.
+At the limit core refuses every new connection until one has been idle for minutes. Core does not identify
+connections, so this module looks at the process's own sockets and compares the addresses of their peers.
 """
 
 from __future__ import annotations
@@ -11,92 +11,94 @@ import socket
 import stat
 from collections import Counter
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Final
 
 from eksgateway.blocking import run_blocking
 from eksgateway.clock import Clock
 from eksgateway.logs import Log
 from eksgateway.rpc.call import Call
+from eksgateway.rpc.context import RpcContext
 from eksgateway.rpc.interceptors.interceptor import Interceptor
-from eksgateway.rpc.methods import Place
+from eksgateway.rpc.methods import Quota
 
 log = Log(__name__)
 
-IDLE_S = 5.0  # a connection without a call for this long may be ended; longer than a call waits in core
-_LEFT = 0.7  # of the connections that a listener takes, after some were ended
+IDLE_S: Final = 5.0  # without a call for this long, a connection may be ended; calls wait less in core
+_KEPT: Final = 0.7  # of the connections that a listener accepts
 
 
 class IdleConnections(Interceptor):
-    """Knows which peers have calls, and since when others have none. First of all interceptors.
+    """The first interceptor: counts each peer's calls, except health watches and reflection streams.
 
-    A health watch or reflection is no call here: strangers may hold one on each connection.
+    Those do not count because every stranger may hold one on each connection.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._calls: Counter[str] = Counter()
-        self._begun: dict[str, float] = {}  # when a peer's calls that are in flight began
-        self._quiet: dict[str, float] = {}  # since when a connection has been seen without a call
+        self._busy_since: dict[str, float] = {}  # by peer
+        self._idle_since: dict[str, float] = {}  # by peer: when it was first found without a call
 
-    async def admit(self, call: Call, context: Any) -> None:  # noqa: ARG002
-        if call.place is Place.OPEN:
+    async def enter(self, call: Call, context: RpcContext) -> None:  # noqa: ARG002
+        if call.quota is Quota.OPEN:
             return
-        self._begun.setdefault(call.peer, self._clock.monotonic())
+        self._busy_since.setdefault(call.peer, self._clock.monotonic())
         self._calls[call.peer] += 1
-        self._quiet.pop(call.peer, None)
+        self._idle_since.pop(call.peer, None)
 
     def leave(self, call: Call) -> None:
-        if call.place is Place.OPEN:
+        if call.quota is Quota.OPEN:
             return
         self._calls[call.peer] -= 1
         if not self._calls[call.peer]:
-            del self._calls[call.peer], self._begun[call.peer]
+            del self._calls[call.peer], self._busy_since[call.peer]
 
-    async def end_idle(self, ports: Collection[int], most: int) -> None:
-        """End the longest quiet connections of each of these listeners that has nearly ``most``."""
-        held = await run_blocking(_look, frozenset(ports), frozenset())
+    async def end_idle(self, ports: Collection[int], max_connections: int) -> None:
+        """End the longest idle connections of each listener that has nearly ``max_connections``."""
+        connections = await run_blocking(_scan_sockets, frozenset(ports), frozenset())
         now = self._clock.monotonic()
-        names = {name for _, name in held}
-        self._quiet = {name: self._quiet.get(name, now) for name in names if name not in self._calls}
-        if any(begun <= now - IDLE_S and peer not in names for peer, begun in self._begun.items()):
-            log.warning(
-                "room.unreadable"
-            )  # a peer's name that is not understood: its connection would look quiet
+        peers = {peer for _, peer in connections}
+        self._idle_since = {
+            peer: self._idle_since.get(peer, now) for peer in peers if peer not in self._calls
+        }
+        if any(since <= now - IDLE_S and peer not in peers for peer, since in self._busy_since.items()):
+            # No socket has the name that core gives this peer, so busy connections would look idle.
+            log.warning("connections.peers_unknown")
             return
-        doomed = []
+        ending: list[str] = []
         for port in ports:
-            mine = [name for its_port, name in held if its_port == port]
-            quiet = [name for name in mine if self._quiet.get(name, now) <= now - IDLE_S]
-            quiet.sort(key=self._quiet.__getitem__)
-            doomed += quiet[: max(0, len(mine) - int(most * _LEFT))]
-        if doomed:
-            log.warning("room.made", ended=len(doomed), connections=len(held))
-            await run_blocking(_look, frozenset(ports), frozenset(doomed))
+            of_port = [peer for its_port, peer in connections if its_port == port]
+            idle = [peer for peer in of_port if self._idle_since.get(peer, now) <= now - IDLE_S]
+            idle.sort(key=self._idle_since.__getitem__)
+            ending += idle[: max(0, len(of_port) - int(max_connections * _KEPT))]
+        if ending:
+            log.warning("connections.idle_ended", ended=len(ending), connections=len(connections))
+            await run_blocking(_scan_sockets, frozenset(ports), frozenset(ending))
 
 
-def _look(ports: frozenset[int], doomed: frozenset[str]) -> list[tuple[int, str]]:
-    """The connections of these local ports, by core's names of their peers; ends the doomed ones."""
-    held = []
-    for number in map(int, os.listdir("/dev/fd")):  # noqa: PTH208  names alone
+def _scan_sockets(ports: frozenset[int], ending: frozenset[str]) -> list[tuple[int, str]]:
+    """The local port and peer of each connection to ``ports``. Ends those with a peer in ``ending``."""
+    connections = []
+    for number in map(int, os.listdir("/dev/fd")):  # noqa: PTH208  names are enough
         try:
             if not stat.S_ISSOCK(os.fstat(number).st_mode):
                 continue
-            # A duplicate is of one socket, although the number may be another's by now.
-            with socket.socket(fileno=os.dup(number)) as one:
-                port = one.getsockname()[1]
-                if port not in ports or one.family not in (socket.AF_INET, socket.AF_INET6):
+            # The number may soon be another file's; the duplicate stays this socket's.
+            with socket.socket(fileno=os.dup(number)) as connection:
+                port = connection.getsockname()[1]
+                if port not in ports or connection.family not in (socket.AF_INET, socket.AF_INET6):
                     continue
-                name = _name(one.getpeername())
-                held.append((port, name))
-                if name in doomed:
-                    one.shutdown(socket.SHUT_RDWR)
-        except (OSError, IndexError, TypeError):  # closed meanwhile, a listener's own, or no internet socket
+                peer = _name_like_core(connection.getpeername())
+                connections.append((port, peer))
+                if peer in ending:
+                    connection.shutdown(socket.SHUT_RDWR)
+        except (OSError, IndexError, TypeError):  # closed meanwhile, a listening socket, or not TCP
             continue
-    return held
+    return connections
 
 
-def _name(peer: tuple[Any, ...]) -> str:
-    host, port = str(peer[0]), peer[1]
+def _name_like_core(address: tuple[Any, ...]) -> str:
+    host, port = str(address[0]), address[1]
     if host.startswith("::ffff:") and "." in host:
         host = host.removeprefix("::ffff:")
     return f"ipv6:%5B{host.replace('%', '%25')}%5D:{port}" if ":" in host else f"ipv4:{host}:{port}"

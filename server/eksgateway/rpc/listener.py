@@ -1,9 +1,10 @@
-"""One address on which calls come in, with its TLS and its demand."""
+"""One address that accepts calls, with its TLS and the credentials it demands."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Final
 
 import grpc
 
@@ -13,34 +14,33 @@ from eksgateway.rpc.certificates import Certificates
 from eksgateway.rpc.grpc_server import make_server
 from eksgateway.settings import LimitSettings, ListenerSettings, SettingsError
 
-# Calls that core has not handed over yet queue in order of arrival, whoever sent them. The bound on streams
-# bounds that queue for each connection; core itself refuses what is beyond it, with REFUSED_STREAM.
-MAX_STREAMS = 100
-# Above 1,000 pending calls core would drop some at random.
-_OPTIONS: tuple[tuple[str, int], ...] = (
+# Calls that core has not handed over yet queue in order of arrival, whichever caller they are from. This
+# bounds the queue for each connection; core refuses further streams with REFUSED_STREAM.
+MAX_STREAMS: Final = 100
+_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.so_reuseport", 0),
     ("grpc.max_concurrent_streams", MAX_STREAMS),
+    # Core would drop some calls at random above its default of 1,000.
     ("grpc.server.max_pending_requests", 100_000),
     ("grpc.server.max_pending_requests_hard_limit", 100_000),
     ("grpc.server_handshake_timeout_ms", 5_000),
     ("grpc.max_connection_age_grace_ms", 300_000),
-    # Pings without calls: our own, and those that clients may send; without it they could in two hours each.
+    # Allow pings without calls, from the gateway and from clients. Otherwise one in two hours is allowed.
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),  # for our own: a watch of health may be silent for hours
+    ("grpc.http2.max_pings_without_data", 0),  # of the gateway: a health watch may be silent for hours
 )
-_CONNECTION_AGE_S = 4 * 3600
-# SVIDs live for an hour, and are renewed when half of it is left: so a connection ends, and its
-# client comes back with a newer certificate, before the one it was made with has expired.
-_CERTIFIED_CONNECTION_AGE_S = 20 * 60
+_CONNECTION_AGE_S: Final = 4 * 3600
+# SVIDs live for an hour and are renewed after half of it. A connection ends before its certificate expires,
+# and the client comes back with a newer one.
+_CERTIFIED_CONNECTION_AGE_S: Final = 20 * 60
 
 
 class Listener:
-    """A grpc server of its own, over the servicers that all listeners share.
+    """A grpc server with interceptors of its own; all listeners share the services.
 
-    A certificate cannot be asked for without being required, and a call cannot see which port it came
-    in by. So each listener has its own server with its own interceptors, and with them its own
-    identity: which demand a call must meet follows from the socket that accepted its connection, and
-    from nothing that a client sends.
+    A call does not show which port it came by, and a server cannot request certificates without requiring
+    them. With a server for each listener, the credentials that a call needs follow from the socket that
+    accepted its connection, and from nothing that a client sends.
     """
 
     def __init__(
@@ -56,17 +56,17 @@ class Listener:
         self.server = make_server((interceptor,), _options(settings, limits, connections))
         self.port = 0
         self._certificates = Certificates(settings.tls, clock) if settings.tls else None
-        self._keeping: asyncio.Task[None] | None = None
+        self._renewal: asyncio.Task[None] | None = None
 
     @property
     def address(self) -> str:
-        """host:port, as bound."""
+        """host:port, with the bound port."""
         return join_address(split_address(self.settings.address)[0], self.port)
 
     async def bind(self) -> None:
-        """Take the port, and serve nothing yet. Raises SettingsError."""
+        """Bind the port without serving. Raises SettingsError."""
         address = self.settings.address
-        credentials = await self._certificates.read() if self._certificates else None
+        credentials = await self._certificates.load() if self._certificates else None
         try:
             if credentials is None:
                 self.port = self.server.add_insecure_port(address)
@@ -79,18 +79,18 @@ class Listener:
             ) from exc
 
     async def start(self) -> None:
-        """Serve, and keep the certificate renewed."""
+        """Serve, and renew the certificate from its files."""
         await self.server.start()
         if self._certificates is not None:
-            self._keeping = asyncio.create_task(self._certificates.keep())
+            self._renewal = asyncio.create_task(self._certificates.run())
 
     async def stop(self, grace: float) -> None:
-        """Refuse connections, and end what is left after so many seconds."""
+        """Refuse connections, and end the calls that are left after ``grace`` seconds."""
         await self.server.stop(grace)
-        if self._keeping is not None:
-            self._keeping.cancel()
+        if self._renewal is not None:
+            self._renewal.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._keeping
+                await self._renewal
 
 
 def _options(listener: ListenerSettings, limits: LimitSettings, connections: int) -> list[tuple[str, int]]:
@@ -101,12 +101,12 @@ def _options(listener: ListenerSettings, limits: LimitSettings, connections: int
         ("grpc.max_connection_age_ms", age_s * 1000),
         ("grpc.max_connection_idle_ms", round(limits.connection_idle_s * 1000)),
         ("grpc.max_allowed_incoming_connections", connections),
-        # A ping that was sent in time may come a little earlier after the one before.
+        # A tenth shorter: pings that are sent on time may arrive closer together.
         ("grpc.http2.min_ping_interval_without_data_ms", round(limits.client_ping_s * 900)),
         ("grpc.keepalive_time_ms", round(limits.keepalive_s * 1000)),
-        # Not grpc.keepalive_timeout_ms, which in 1.85 ends no connection whose peer acknowledges TCP.
+        # In grpc 1.85 grpc.keepalive_timeout_ms ends no connection whose peer acknowledges TCP.
         ("grpc.http2.ping_timeout_ms", round(limits.keepalive_timeout_s * 1000)),
-        # Core's own size limits are four times ours, so that our answer carries its ErrorInfo.
+        # Core's size limits are four times the gateway's, so that the gateway's error carries ErrorInfo.
         ("grpc.max_receive_message_length", 4 * limits.message_bytes),
         ("grpc.max_metadata_size", 4 * metadata_bytes),
         ("grpc.absolute_max_metadata_size", 8 * metadata_bytes),

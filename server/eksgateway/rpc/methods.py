@@ -1,56 +1,60 @@
-"""Every method this server answers, and what the interceptors need to know of it."""
+"""Every method that the gateway serves, and what the interceptors need to know about it.
+
+A method without a row here is answered METHOD_UNKNOWN.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from eksgateway.model import Action
 
 
 class Access(Enum):
-    """Who may reach a method's handler."""
+    """Which calls reach a method's handler."""
 
-    OPEN = "open"  # anybody: health
+    OPEN = "open"  # all: health needs no credentials
     REFLECTION = "reflection"  # by the setting `reflection`
-    CALLER = "caller"  # who proved who they are; the servicer decides row by row
-    POLICY = "policy"  # and whom the policy admits to the cluster, at stage request
+    CALLER = "caller"  # those of a verified caller; the handler authorizes each row
+    POLICY = "policy"  # those that the policy allows on the request's cluster
 
 
-class Place(Enum):
-    """What a call holds one of while it lasts. Each kind is counted apart, so that none starves another."""
+class Quota(Enum):
+    """What a call counts as while it lasts. Each is bounded separately, so that none starves another."""
 
     CALL = "call"
-    WATCH = "watch"  # a stream about an update
-    OPEN = "open"  # a stream about the gateway, which may need no credentials: health and reflection
+    WATCH = "watch"
+    OPEN = "open"  # a health watch or a reflection stream, which may need no credentials
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One method. ``actions`` are decided at stage request; ``place`` is what it begins with.
+    """One method. The policy must allow each of ``actions`` at stage request.
 
-    ``own_deadline``: the handler keeps the whole call's time limit itself, because what it tells
-    then depends on how far it came.
+    ``quota`` is the call's quota at its start. With ``own_deadline`` the handler enforces the call timeout,
+    because its error depends on how far the cancel has come.
     """
 
     access: Access
     actions: tuple[Action, ...] = ()
-    place: Place = Place.CALL
+    quota: Quota = Quota.CALL
     own_deadline: bool = False
 
 
-UPDATES = "eksgateway.v1.UpdateService"
-CANCELLATIONS = "eksgateway.v1.CancellationService"
-HEALTH = "grpc.health.v1.Health"
-REFLECTION = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
+UPDATES: Final = "eksgateway.v1.UpdateService"
+CANCELLATIONS: Final = "eksgateway.v1.CancellationService"
+HEALTH: Final = "grpc.health.v1.Health"
+REFLECTION: Final = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 
-METHODS: dict[str, Method] = {
+METHODS: Final[dict[str, Method]] = {
     f"/{UPDATES}/CancelUpdate": Method(Access.POLICY, (Action.CANCEL,), own_deadline=True),
     f"/{UPDATES}/CheckCancelUpdate": Method(Access.POLICY, (Action.CHECK,)),
     f"/{UPDATES}/GetUpdate": Method(Access.POLICY, (Action.GET,)),
     f"/{UPDATES}/ListUpdates": Method(Access.POLICY, (Action.LIST,)),
     f"/{UPDATES}/ListCancellableUpdates": Method(Access.CALLER),
-    f"/{UPDATES}/WatchUpdate": Method(Access.POLICY, (Action.WATCH,), Place.WATCH),
+    f"/{UPDATES}/WatchUpdate": Method(Access.POLICY, (Action.WATCH,), Quota.WATCH),
     f"/{UPDATES}/CancelUpdateAndWatch": Method(
         Access.POLICY, (Action.CANCEL, Action.WATCH), own_deadline=True
     ),
@@ -58,9 +62,9 @@ METHODS: dict[str, Method] = {
     f"/{CANCELLATIONS}/ListCancellations": Method(Access.CALLER),
     f"/{HEALTH}/Check": Method(Access.OPEN),
     f"/{HEALTH}/List": Method(Access.OPEN),
-    f"/{HEALTH}/Watch": Method(Access.OPEN, place=Place.OPEN),
+    f"/{HEALTH}/Watch": Method(Access.OPEN, quota=Quota.OPEN),
     **{
-        f"/{service}/ServerReflectionInfo": Method(Access.REFLECTION, place=Place.OPEN)
+        f"/{service}/ServerReflectionInfo": Method(Access.REFLECTION, quota=Quota.OPEN)
         for service in REFLECTION
     },
 }

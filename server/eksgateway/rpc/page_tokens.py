@@ -1,6 +1,6 @@
-"""Page tokens, bound to the caller and the filter they were made for; opaque, stateless, unsigned.
+"""Page tokens: opaque, stateless, and bound to the caller and filter of their list.
 
-Forging one shows nothing that its forger may not see anyway: every row is authorised again.
+They are not signed. A forged token shows nothing new, because every row is authorized again.
 """
 
 from __future__ import annotations
@@ -8,35 +8,34 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from typing import Any
+from typing import Any, Final
 
-from eksgateway.rpc.request_fields import Fields
+from eksgateway.rpc.request_fields import FieldViolations
 
-_LONGEST = 49_152  # a request has room for it; EKS's own tokens, which are inside, have no stated bound
+_MAX_LENGTH: Final = 49_152  # fits into a request; EKS's tokens, which are inside, have no documented bound
 
 
 def encode(position: str, *bound_to: str) -> str:
-    """A token that continues at ``position``; empty when there is no position."""
+    """A token for the page that begins at ``position``; empty for no position."""
     if not position:
         return ""
     raw = json.dumps([1, _digest(bound_to), position]).encode()
     return base64.urlsafe_b64encode(raw).decode()
 
 
-def decode(checked: Fields, token: str, *bound_to: str) -> str:
-    """The position in a token; a fault when it is not one for this caller and filter."""
+def decode(violations: FieldViolations, token: str, *bound_to: str) -> str:
+    """The position in a token. Adds a violation if the token is not of this caller and filter."""
     if not token:
         return ""
     match _read(token):
         case [1, digest, str(position)] if digest == _digest(bound_to):
             return position
-    fault = "is not a page token of this caller and filter: start again without one"
-    checked.faults["page_token"] = fault
+    violations.add("page_token", "is not a page token of this caller and filter: start again without one")
     return ""
 
 
 def _read(token: str) -> Any:
-    if len(token) > _LONGEST:
+    if len(token) > _MAX_LENGTH:
         return None
     try:
         return json.loads(base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True))

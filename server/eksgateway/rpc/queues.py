@@ -1,6 +1,6 @@
-"""Queues of calls, one for each flow, that take turns; pure: nothing here waits.
+"""Queues of waiting calls, one for each flow, which take turns.
 
-A flow is a caller, or for calls that have not proved anything, their connection. The flows of a band take
+A flow is a caller, or for calls that are not authenticated yet, their connection. The flows of a band take
 turns, and the bands take turns by their weights.
 """
 
@@ -15,16 +15,16 @@ from typing import NamedTuple
 
 
 class Band(IntEnum):
-    """What the calls of a flow are. The value is how many turns of ten the band gets."""
+    """The priority class of a flow. The value is the band's weight: its turns of ten."""
 
     CANCEL = 4
-    OPEN = 3  # health and reflection: they cost little, and a probe that fails ends the process
+    OPEN = 3  # health and reflection: they cost little, and a failed probe ends the process
     READ = 2
-    STRANGER = 1  # nothing is proved: part of a flood, or the first call of a caller
+    STRANGER = 1  # not authenticated: part of a flood, or the first call of a caller
 
     @property
-    def of_connections(self) -> bool:
-        """Whether each connection has a flow here, and not each caller."""
+    def is_per_connection(self) -> bool:
+        """Whether each connection has a flow, rather than each caller."""
         return self in (Band.OPEN, Band.STRANGER)
 
 
@@ -37,7 +37,10 @@ class Flow(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Seat:
-    """A call's place. ``served`` is None while the call waits for ``turn``; False when it was sent away."""
+    """A call that waits for a seat or holds it.
+
+    ``served`` is None while the call waits for ``turn``, and False once it has been refused.
+    """
 
     flow: Flow
     served: bool | None = None
@@ -46,7 +49,7 @@ class Seat:
 
 
 class Queues:
-    """Seats that wait, in the order in which they get their turns. Empty queues are forgotten."""
+    """Seats that wait, in the order of their turns. Empty queues are forgotten."""
 
     def __init__(self) -> None:
         self._queues: dict[Band, OrderedDict[str, deque[Seat]]] = {band: OrderedDict() for band in Band}
@@ -67,37 +70,36 @@ class Queues:
         self._size += 1
 
     def remove(self, seat: Seat) -> None:
-        """Take a seat out of the middle of its queue."""
-        queue = self._queues[seat.flow.band][seat.flow.key]
-        queue.remove(seat)
-        self._shrunk(seat.flow)
+        """Remove a seat from anywhere in its queue."""
+        self._queues[seat.flow.band][seat.flow.key].remove(seat)
+        self._count_down(seat.flow)
 
     def last_of_longest(self) -> Seat:
-        """The newest seat of the longest queue; there must be one."""
+        """The newest seat of the longest queue. There must be one."""
         queues = (queue for band in self._queues.values() for queue in band.values())
         return max(queues, key=len)[-1]
 
     def take(self, admits: Callable[[Flow], bool]) -> Seat | None:
-        """The next seat of the flows that ``admits`` accepts, taken out of its queue."""
-        ready = {band: key for band in Band if (key := self._first(band, admits)) is not None}
-        if not ready:
+        """Remove and return the next seat of the flows that ``admits`` accepts."""
+        first = {band: key for band in Band if (key := self._first_key(band, admits)) is not None}
+        if not first:
             return None
         # Smooth weighted round robin: each band is credited its weight, and the richest pays for all.
-        for band in ready:
+        for band in first:
             self._credits[band] += band.value
-        band = max(ready, key=lambda each: self._credits[each])
-        self._credits[band] -= sum(each.value for each in ready)
-        flow = Flow(ready[band], band)
+        band = max(first, key=lambda each: self._credits[each])
+        self._credits[band] -= sum(each.value for each in first)
+        flow = Flow(first[band], band)
         queue = self._queues[band]
         seat = queue[flow.key].popleft()
         queue.move_to_end(flow.key)
-        self._shrunk(flow)
+        self._count_down(flow)
         return seat
 
-    def _first(self, band: Band, admits: Callable[[Flow], bool]) -> str | None:
+    def _first_key(self, band: Band, admits: Callable[[Flow], bool]) -> str | None:
         return next((key for key in self._queues[band] if admits(Flow(key, band))), None)
 
-    def _shrunk(self, flow: Flow) -> None:
+    def _count_down(self, flow: Flow) -> None:
         self._size -= 1
         if not self._queues[flow.band][flow.key]:
             del self._queues[flow.band][flow.key]

@@ -1,8 +1,8 @@
 """Server reflection in both versions that clients use, v1 and v1alpha.
 
-grpcio-reflection serves v1alpha only. The two protocols are the same but for their package, so
-v1's descriptor is made from v1alpha's, and one servicer answers both. It asks a pool that finds
-methods too, and whose files have the names of fields in JSON: protobuf's own does neither.
+grpcio-reflection serves v1alpha only. The versions differ in their package alone, so v1's descriptor is made
+from v1alpha's, and one servicer answers both. It reads a pool that also finds methods, and whose files have
+the JSON names of fields; protobuf's pool does neither.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from eksgateway.rpc.methods import CANCELLATIONS, HEALTH, REFLECTION, UPDATES
 
 
 def add_reflection(server: grpc.aio.Server) -> None:
-    """Register both services. Error details are reflectable too, so that grpcurl decodes them."""
-    assert error_details_pb2.DESCRIPTOR  # noqa: S101  loading it is what puts it into the pool
+    """Register both services. They describe error details too, so that grpcurl decodes these."""
+    assert error_details_pb2.DESCRIPTOR  # noqa: S101  importing it adds it to the pool
     pool = descriptor_pool.Default()
     _add_v1_descriptor(pool)
     services = [UPDATES, CANCELLATIONS, HEALTH, *REFLECTION]
@@ -33,7 +33,7 @@ def add_reflection(server: grpc.aio.Server) -> None:
 
 
 class _Pool:
-    """A descriptor pool as far as ``ReflectionServicer`` asks it."""
+    """The part of a descriptor pool that ``ReflectionServicer`` uses."""
 
     def __init__(self, pool: descriptor_pool.DescriptorPool) -> None:
         self._pool = pool
@@ -56,7 +56,7 @@ class _Pool:
 
 
 class _File:
-    """A file descriptor as far as ``ReflectionServicer`` asks it."""
+    """The part of a file descriptor that ``ReflectionServicer`` uses."""
 
     def __init__(self, file: descriptor.FileDescriptor) -> None:
         self._file = file
@@ -67,19 +67,19 @@ class _File:
         return [_File(file) for file in self._file.dependencies]
 
     def CopyToProto(self, proto: descriptor_pb2.FileDescriptorProto) -> None:
-        """With what protoc writes and Python's descriptors leave out: tools show created_at else."""
+        """Adds the JSON names that Python's descriptors lack; tools would show `created_at` in JSON."""
         self._file.CopyToProto(proto)
         for message in proto.message_type:
-            _name_in_json(message)
+            _add_json_names(message)
 
 
-def _name_in_json(message: descriptor_pb2.DescriptorProto) -> None:
+def _add_json_names(message: descriptor_pb2.DescriptorProto) -> None:
     for field in message.field:
         if not field.json_name:
             first, *others = field.name.split("_")
             field.json_name = first + "".join(word[:1].upper() + word[1:] for word in others)
     for nested in message.nested_type:
-        _name_in_json(nested)
+        _add_json_names(nested)
 
 
 def _add_v1_descriptor(pool: descriptor_pool.DescriptorPool) -> None:
@@ -94,7 +94,7 @@ def _add_v1_descriptor(pool: descriptor_pool.DescriptorPool) -> None:
             field.type_name = _v1(field.type_name)
     for method in methods:
         method.input_type, method.output_type = _v1(method.input_type), _v1(method.output_type)
-    pool.AddSerializedFile(file.SerializeToString())  # adding the same file again is no error
+    pool.AddSerializedFile(file.SerializeToString())  # adding the same file again is allowed
 
 
 def _v1(name: str) -> str:

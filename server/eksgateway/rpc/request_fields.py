@@ -1,50 +1,50 @@
-"""Reads and checks request fields, by full match; every fault is named, not only the first.
+"""Reads and validates request fields.
 
-Checked only after the policy admitted the caller at stage request: a refused caller must not
-learn whether what it wrote was well formed.
+Fields are validated after the policy has allowed the call at stage request: a denied caller must not learn
+whether its fields were well formed.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from eksgateway.errors import RequestInvalid
 from eksgateway.model import ACCOUNT_ID_PATTERN, REGION_PATTERN, ClusterRef, Justification, Target, UpdateRef
 from eksgateway.v1.update_pb2 import ClusterRef as ClusterRefProto
 
-CLUSTER = re.compile(r"[0-9A-Za-z][A-Za-z0-9_-]{0,99}")
-UPDATE = re.compile(r"[0-9A-Za-z-]{1,64}")
-ACCOUNT = re.compile(ACCOUNT_ID_PATTERN)
-REGION = re.compile(REGION_PATTERN)
-REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-# In characters. The patterns above have no longer matches, but for a region.
-NAME_LENGTH = 100
-ID_LENGTH = 64
-ACCOUNT_LENGTH = 12
-REGION_LENGTH = 64
-JUSTIFICATION_LENGTHS = {"reason": 500, "ticket": 100}
-# Refused in text: controls, line and paragraph separators, what changes the direction of the text around
-# it (embeddings, overrides, isolates), deprecated and interlinear formats, noncharacters, and tag characters
-# (which write hidden ASCII). Other format characters are part of ordinary writing: ZERO WIDTH JOINER of
-# emoji, ZERO WIDTH NON-JOINER of Persian, direction marks of Hebrew. An allowlist by `str.isprintable` would
+CLUSTER: Final = re.compile(r"[0-9A-Za-z][A-Za-z0-9_-]{0,99}")
+UPDATE: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
+ACCOUNT: Final = re.compile(ACCOUNT_ID_PATTERN)
+REGION: Final = re.compile(REGION_PATTERN)
+REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+# In characters. The patterns allow no more, except for a region.
+NAME_LENGTH: Final = 100
+ID_LENGTH: Final = 64
+ACCOUNT_LENGTH: Final = 12
+REGION_LENGTH: Final = 64
+JUSTIFICATION_LENGTHS: Final = {"reason": 500, "ticket": 100}
+# Refused in text: control characters, line and paragraph separators, characters that change the direction of
+# the text around them (embeddings, overrides, isolates), deprecated and interlinear formats, noncharacters,
+# and tag characters (which write hidden ASCII). Other format characters are part of ordinary writing: ZERO
+# WIDTH JOINER of emoji, ZERO WIDTH NON-JOINER of Persian, direction marks of Hebrew. `str.isprintable` would
 # also refuse every character that is newer than this Python's Unicode tables.
-_REFUSED = re.compile(
+_REFUSED: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u206f\ud800-\udfff\ufdd0-\ufdef\ufff9-\ufffb\U000e0000-\U000e007f"
     + "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
     + "]"
 )
-# The only use that tag characters have: flags of regions, such as Scotland's.
-_FLAG = re.compile("\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{1,6}\U000e007f")
-_INVISIBLE = re.compile(
+# The one use of tag characters: flags of regions, such as Scotland's.
+_FLAG: Final = re.compile("\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{1,6}\U000e007f")
+_INVISIBLE: Final = re.compile(
     "[\\s\u00ad\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2060-\u2064\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0"
     "\U000e0100-\U000e01ef]*"
 )
 
 
 def cluster_ref(proto: ClusterRefProto, home: Target) -> ClusterRef:
-    """The cluster as named, unchecked, with the home target where nothing was said."""
+    """The cluster as the request names it, not validated. The home target is the default."""
     return ClusterRef(
         account_id=proto.account_id or home.account_id,
         region=proto.region or home.region,
@@ -52,13 +52,12 @@ def cluster_ref(proto: ClusterRefProto, home: Target) -> ClusterRef:
     )
 
 
-def clip(value: str, longest: int) -> str:
-    """As much of a text as is told to the policy and kept of a denial: what is too long stays too long."""
-    return value[: longest + 1]
+def clip(value: str, max_length: int) -> str:
+    """Cut a text before the policy and the denial log get it. A text that is too long stays too long."""
+    return value[: max_length + 1]
 
 
 def clip_cluster(cluster: ClusterRef) -> ClusterRef:
-    """A cluster's three names, clipped."""
     return ClusterRef(
         account_id=clip(cluster.account_id, ACCOUNT_LENGTH),
         region=clip(cluster.region, REGION_LENGTH),
@@ -67,79 +66,82 @@ def clip_cluster(cluster: ClusterRef) -> ClusterRef:
 
 
 def justification(request: Any) -> Justification:
-    """The texts of a request that say why; a kind of request that has none gives empty ones."""
+    """The request's texts that justify it; empty ones for requests without such fields."""
     return Justification(**{name: getattr(request, name, "") for name in JUSTIFICATION_LENGTHS})
 
 
-def clip_justification(given: Justification) -> Justification:
-    """Every text of it, clipped."""
+def clip_justification(texts: Justification) -> Justification:
     return Justification(
-        **{name: clip(text, JUSTIFICATION_LENGTHS[name]) for name, text in asdict(given).items()}
+        **{name: clip(text, JUSTIFICATION_LENGTHS[name]) for name, text in asdict(texts).items()}
     )
 
 
 def request_id_of(request: Any) -> str:
-    """A well-formed ``request_id`` of the request, else nothing."""
+    """The request's ``request_id`` if it is well formed, else an empty string."""
     value = getattr(request, "request_id", "")
     return value if isinstance(value, str) and REQUEST_ID.fullmatch(value) else ""
 
 
-class Fields:
-    """Collects faults; ``done`` raises RequestInvalid with all of them."""
+class FieldViolations:
+    """Collects what is wrong with each field, by the field's path."""
 
     def __init__(self) -> None:
-        self.faults: dict[str, str] = {}
+        self.by_field: dict[str, str] = {}
+
+    def add(self, path: str, description: str) -> None:
+        self.by_field[path] = description
 
     def match(self, path: str, value: str, pattern: re.Pattern[str]) -> None:
         """The whole value must match."""
         if not pattern.fullmatch(value):
-            self.faults[path] = (
-                f"must match {pattern.pattern}" if value else f"is required; it must match {pattern.pattern}"
-            )
+            must = f"must match {pattern.pattern}"
+            self.add(path, must if value else f"is required; it {must}")
 
-    def text(self, path: str, value: str, longest: int) -> None:
-        """One line of text in any script, of at most ``longest`` characters."""
+    def text(self, path: str, value: str, max_length: int) -> None:
+        """The value must be one line of text in any script, of at most ``max_length`` characters."""
         refused = _REFUSED.search(_FLAG.sub("", value))
-        if len(value) > longest:
-            self.faults[path] = f"must have at most {longest} characters; it has {len(value)}"
+        if len(value) > max_length:
+            self.add(path, f"must have at most {max_length} characters; it has {len(value)}")
         elif refused:
-            self.faults[path] = (
+            self.add(
+                path,
                 "must not contain line breaks, control characters or characters that change the direction"
-                f" of text; it has U+{ord(refused.group()):04X}"
+                f" of text; it has U+{ord(refused.group()):04X}",
             )
         elif not value.isspace() and value and _INVISIBLE.fullmatch(value):
-            self.faults[path] = "must contain a visible character"
+            self.add(path, "must contain a visible character")
 
     def between(self, path: str, value: int, least: int, most: int) -> None:
-        """A number in a closed range."""
+        """The value must be in a closed range."""
         if not least <= value <= most:
-            self.faults[path] = f"must be between {least} and {most}"
+            self.add(path, f"must be between {least} and {most}")
 
-    def done(self) -> None:
-        if self.faults:
-            raise RequestInvalid(violations=self.faults)
+    def cluster(self, cluster: ClusterRef) -> None:
+        """The cluster's name, account and region must be well formed."""
+        self.match("cluster.name", cluster.name, CLUSTER)
+        self.match("cluster.account_id", cluster.account_id, ACCOUNT)
+        self.match("cluster.region", cluster.region, REGION)
+        self.text("cluster.region", cluster.region, REGION_LENGTH)
 
-
-def check_cluster(fields: Fields, cluster: ClusterRef) -> None:
-    """A cluster's three names."""
-    fields.match("cluster.name", cluster.name, CLUSTER)
-    fields.match("cluster.account_id", cluster.account_id, ACCOUNT)
-    fields.match("cluster.region", cluster.region, REGION)
-    fields.text("cluster.region", cluster.region, REGION_LENGTH)
+    def raise_if_any(self) -> None:
+        """Raises RequestInvalid with all violations."""
+        if self.by_field:
+            raise RequestInvalid(violations=self.by_field)
 
 
 def update_ref(request: Any, home: Target, *, id_required: bool = False) -> UpdateRef:
-    """The update that a request names. Raises RequestInvalid for whatever the request has malformed,
-    and where ``id_required``, for a ``request_id`` that it does not have.
+    """The update that a request names. Raises RequestInvalid if any field of the request is invalid.
+
+    With ``id_required`` the request must have a ``request_id``.
     """
     ref = UpdateRef(cluster_ref(request.cluster, home), request.update_id)
-    checked = Fields()
-    check_cluster(checked, ref.cluster)
-    checked.match("update_id", ref.update_id, UPDATE)
-    for name, longest in JUSTIFICATION_LENGTHS.items():
-        checked.text(name, getattr(request, name, ""), longest)
+    violations = FieldViolations()
+    violations.cluster(ref.cluster)
+    violations.match("update_id", ref.update_id, UPDATE)
+    for name, max_length in JUSTIFICATION_LENGTHS.items():
+        violations.text(name, getattr(request, name, ""), max_length)
     request_id = getattr(request, "request_id", "")
     if request_id or id_required:
-        checked.match("request_id", request_id, REQUEST_ID)
-    checked.done()
+        violations.match("request_id", request_id, REQUEST_ID)
+    violations.raise_if_any()
     return ref

@@ -1,6 +1,4 @@
-"""A listener's TLS files: read, and judged for what of them can be served with. Putting them in force is
-`certificates`'s part.
-"""
+"""Reads a listener's TLS files and checks which part of them can be used. ``certificates`` uses it."""
 
 from __future__ import annotations
 
@@ -8,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -17,23 +16,23 @@ from eksgateway.file_reader import FileUnreadable, read_file
 from eksgateway.identity.spiffe import CERTIFICATE_ERRORS
 from eksgateway.settings import TlsSettings
 
-_MAX_BYTES = 1_048_576
-_MOST_NAMED = 20  # certificates of a bundle in a line of the log
-# A certificate, or what was meant to be one: the end may be missing.
-_BLOCK = re.compile(
+_MAX_BYTES: Final = 1_048_576
+_MAX_DROPPED: Final = 20  # certificates of a bundle that one log line names
+# A certificate, also one whose end is missing.
+_BLOCK: Final = re.compile(
     rb"-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----.*?"
     rb"(?:-----END (?:TRUSTED |X509 )?CERTIFICATE-----|(?=-----BEGIN )|\Z)",
     re.DOTALL,
 )
 
 
-class Unusable(Exception):
-    """Files that cannot be put in force; the text says which and why, and nothing of what they hold."""
+class TlsFilesError(Exception):
+    """The files cannot be used. The text names the file and the fault, and shows no content."""
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
-    """What the files held at one moment, PEM."""
+class TlsFiles:
+    """The files' content (PEM) at one moment."""
 
     certificate: bytes
     key: bytes = field(repr=False)
@@ -41,103 +40,105 @@ class Files:
 
 
 @dataclass(frozen=True, slots=True)
-class Term:
-    """From when to when the certificate in one file is good."""
+class Validity:
+    """The validity period of a certificate in one file."""
 
     path: Path
-    starts: datetime
-    ends: datetime
+    not_before: datetime
+    not_after: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """The part of the files that can be served with. ``roots`` are the CAs of the bundle that count, PEM;
-    ``dropped`` is which do not and why; ``again`` is when one of these begins to be valid.
+class UsableTls:
+    """The part of the files that can be used.
+
+    ``roots`` are the usable CAs of the bundle (PEM). ``dropped`` describes the others, and ``recheck_at`` is
+    when the first of them becomes valid.
     """
 
-    terms: tuple[Term, ...]
+    validities: tuple[Validity, ...]
     roots: bytes | None
     dropped: tuple[str, ...] = ()
-    again: datetime | None = None
+    recheck_at: datetime | None = None
 
 
-def read_files(settings: TlsSettings) -> Files:
-    """The bytes of the files. Raises Unusable."""
+def read_files(settings: TlsSettings) -> TlsFiles:
+    """Raises TlsFilesError."""
     client_ca = None if settings.client_ca is None else _read(settings.client_ca)
-    return Files(_read(settings.certificate), _read(settings.key), client_ca)
+    return TlsFiles(_read(settings.certificate), _read(settings.key), client_ca)
 
 
-def judge(settings: TlsSettings, files: Files, now: datetime) -> Judged:
-    """The part of these files that can be served with now, and for how long. Raises Unusable.
+def check_files(settings: TlsSettings, files: TlsFiles, now: datetime) -> UsableTls:
+    """The part of the files that can be used now. Raises TlsFilesError.
 
-    Core reports neither what is wrong nor whether key and certificate belong together.
+    Core reports neither a fault nor a key that does not match its certificate.
     """
     leaf = _certificates(settings.certificate, files.certificate)[0]
     try:
         key = load_pem_private_key(files.key, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise Unusable(f"{settings.key}: is not a PEM private key without a password") from None
+        raise TlsFilesError(f"{settings.key}: is not a PEM private key without a password") from None
     if key.public_key() != leaf.public_key():
-        raise Unusable(f"{settings.certificate} and {settings.key} do not belong together")
-    term = _term(settings.certificate, leaf)
-    if fault := _out_of_term(term, now):
-        raise Unusable(f"{term.path}: {fault}")
+        raise TlsFilesError(f"{settings.certificate} and {settings.key} do not belong together")
+    validity = _validity(settings.certificate, leaf)
+    if fault := _validity_fault(validity, now):
+        raise TlsFilesError(f"{validity.path}: {fault}")
     if settings.client_ca is None or files.client_ca is None:
-        return Judged((term,), None)
-    return _judge_bundle(settings.client_ca, files.client_ca, now, term)
+        return UsableTls((validity,), None)
+    return _check_bundle(settings.client_ca, files.client_ca, now, validity)
 
 
-def _judge_bundle(path: Path, bundle: bytes, now: datetime, leaf: Term) -> Judged:
-    """Each CA by itself: one that is expired, not valid yet or unreadable leaves the others in force."""
+def _check_bundle(path: Path, bundle: bytes, now: datetime, leaf: Validity) -> UsableTls:
+    """Checks each CA by itself: one that is expired, not valid yet or unreadable leaves the others usable."""
     blocks = _BLOCK.findall(bundle)
     if not blocks:
-        raise Unusable(f"{path}: is not a PEM certificate")
-    usable: list[tuple[bytes, Term]] = []
+        raise TlsFilesError(f"{path}: is not a PEM certificate")
+    usable: list[tuple[bytes, Validity]] = []
     faults: dict[int, str] = {}
-    starts: list[datetime] = []
+    not_yet_valid: list[datetime] = []
     for number, block in enumerate(blocks, 1):
         try:
             root = x509.load_pem_x509_certificate(block)
-            term = _term(path, root)
-            fault = _out_of_term(term, now) if _is_ca(root) else "is a certificate that is not a CA's"
+            validity = _validity(path, root)
+            fault = _validity_fault(validity, now) if _is_ca(root) else "is a certificate that is not a CA's"
         except CERTIFICATE_ERRORS:
             fault = "is not a PEM certificate"
         else:
-            if fault and now < term.starts:
-                starts.append(term.starts)
+            if fault and now < validity.not_before:
+                not_yet_valid.append(validity.not_before)
         if fault:
             faults[number] = fault
         else:
-            usable.append((root.public_bytes(Encoding.PEM), term))
-    dropped = tuple(f"certificate {number} {fault}" for number, fault in faults.items())[:_MOST_NAMED]
+            usable.append((root.public_bytes(Encoding.PEM), validity))
+    dropped = tuple(f"certificate {number} {fault}" for number, fault in faults.items())[:_MAX_DROPPED]
     if not usable:
-        one = len(set(faults.values())) == 1
-        raise Unusable(f"{path}: {faults[1] if one else '; '.join(dropped)}")
-    # Written anew: core stops at the first certificate that it cannot read, and is stricter about PEM.
+        same_fault = len(set(faults.values())) == 1
+        raise TlsFilesError(f"{path}: {faults[1] if same_fault else '; '.join(dropped)}")
+    # Encoded anew: core stops at the first certificate that it cannot read, and is stricter about PEM.
     roots = b"".join(root for root, _ in usable)
-    # The newest: an old root may stay in a bundle beside it.
-    longest = max((term for _, term in usable), key=lambda term: term.ends)
-    return Judged((leaf, longest), roots, dropped, min(starts, default=None))
+    # The newest CA counts for expiry: an old one may stay in the bundle beside it.
+    newest = max((validity for _, validity in usable), key=lambda validity: validity.not_after)
+    return UsableTls((leaf, newest), roots, dropped, min(not_yet_valid, default=None))
 
 
-def _out_of_term(term: Term, now: datetime) -> str:
-    if term.starts <= now < term.ends:
+def _validity_fault(validity: Validity, now: datetime) -> str:
+    if validity.not_before <= now < validity.not_after:
         return ""
-    return f"is valid from {term.starts.isoformat()} to {term.ends.isoformat()} only"
+    return f"is valid from {validity.not_before.isoformat()} to {validity.not_after.isoformat()} only"
 
 
 def _read(path: Path) -> bytes:
     try:
         return read_file(path, _MAX_BYTES)
     except FileUnreadable as exc:
-        raise Unusable(f"{path}: {exc}") from exc
+        raise TlsFilesError(f"{path}: {exc}") from exc
 
 
 def _certificates(path: Path, pem: bytes) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(pem)
     except CERTIFICATE_ERRORS:
-        raise Unusable(f"{path}: is not a PEM certificate") from None
+        raise TlsFilesError(f"{path}: is not a PEM certificate") from None
 
 
 def _is_ca(certificate: x509.Certificate) -> bool:
@@ -147,5 +148,5 @@ def _is_ca(certificate: x509.Certificate) -> bool:
         return False
 
 
-def _term(path: Path, certificate: x509.Certificate) -> Term:
-    return Term(path, certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+def _validity(path: Path, certificate: x509.Certificate) -> Validity:
+    return Validity(path, certificate.not_valid_before_utc, certificate.not_valid_after_utc)

@@ -1,4 +1,4 @@
-"""The gateway's nouns as protos, and back; nothing is lost either way."""
+"""Converts the gateway's objects to protos."""
 
 from __future__ import annotations
 
@@ -9,12 +9,19 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from eksgateway import model
+from eksgateway.cancellability import Advice
+from eksgateway.cancellable_updates import Found
+from eksgateway.errors import GatewayError
 from eksgateway.v1 import cancellation_pb2, update_pb2
+from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.cancellation_pb2 import CancellationPhase
+from eksgateway.v1.error_reason_pb2 import ErrorReason
+from eksgateway.watch import resume
+from eksgateway.watch.events import WatchEvent
 
 
 def timestamp(time: datetime | None) -> Timestamp | None:
-    """Absent stays absent; microseconds are kept."""
+    """To the microsecond."""
     if time is None:
         return None
     stamp = Timestamp()
@@ -23,14 +30,14 @@ def timestamp(time: datetime | None) -> Timestamp | None:
 
 
 def duration(time: timedelta) -> Duration:
-    """Nothing in the place of a negative one, which a clock that was set back makes."""
-    made = Duration()
-    made.FromTimedelta(max(timedelta(), time))
-    return made
+    """Zero for a negative one, which a clock that was set back causes."""
+    proto = Duration()
+    proto.FromTimedelta(max(timedelta(), time))
+    return proto
 
 
 def phase(value: model.Phase | None) -> CancellationPhase.ValueType:
-    """The enum value of the same name; None is UNSPECIFIED."""
+    """UNSPECIFIED for None."""
     return CancellationPhase.Value(f"CANCELLATION_PHASE_{value.value if value else 'UNSPECIFIED'}")
 
 
@@ -39,41 +46,16 @@ def cluster_ref(ref: model.ClusterRef) -> update_pb2.ClusterRef:
 
 
 def update(value: model.Update) -> update_pb2.Update:
-    """EKS's update as this API tells it."""
     cancellation = value.cancellation
     return update_pb2.Update(
         id=value.id,
         status=value.status,
         type=value.type,
-        params=[update_pb2.UpdateParam(type=p.type, value=p.value) for p in value.params],
+        params=[update_pb2.UpdateParam(type=each.type, value=each.value) for each in value.params],
         created_at=timestamp(value.created_at),
-        errors=[
-            update_pb2.UpdateError(
-                error_code=e.error_code, error_message=e.error_message, resource_ids=e.resource_ids
-            )
-            for e in value.errors
-        ],
+        errors=[update_pb2.UpdateError(**asdict(each)) for each in value.errors],
         cancellation=update_pb2.UpdateCancellation(status=cancellation.status, reason=cancellation.reason)
         if cancellation
-        else None,
-    )
-
-
-def update_from(proto: update_pb2.Update) -> model.Update:
-    """The reverse of ``update``."""
-    created = proto.created_at.ToDatetime(UTC) if proto.HasField("created_at") else None
-    cancellation = proto.cancellation
-    return model.Update(
-        id=proto.id,
-        status=proto.status,
-        type=proto.type,
-        params=tuple(model.UpdateParam(p.type, p.value) for p in proto.params),
-        created_at=created,
-        errors=tuple(
-            model.UpdateError(e.error_code, e.error_message, tuple(e.resource_ids)) for e in proto.errors
-        ),
-        cancellation=model.UpdateCancellation(cancellation.status, cancellation.reason)
-        if proto.HasField("cancellation")
         else None,
     )
 
@@ -89,7 +71,7 @@ def decision(value: model.Decision) -> cancellation_pb2.Decision:
 
 
 def cancellation(value: model.Cancellation) -> cancellation_pb2.Cancellation:
-    """The record as its caller sees it; the clientRequestToken and AWS's facts stay inside."""
+    """Without the clientRequestToken, the recorded cluster and the recorded error."""
     intent = value.intent
     return cancellation_pb2.Cancellation(
         cancellation_id=value.id,
@@ -106,4 +88,38 @@ def cancellation(value: model.Cancellation) -> cancellation_pb2.Cancellation:
         create_time=timestamp(intent.time),
         forward_time=timestamp(value.forward_time),
         update_time=timestamp(value.update_time),
+    )
+
+
+def cancellability(advice: Advice) -> pb.Cancellability:
+    return pb.Cancellability(
+        cancellable_now=advice.cancellable_now, explanation=advice.explanation, next_step=advice.next_step
+    )
+
+
+def cancellable_update(found: Found) -> pb.CancellableUpdate:
+    return pb.CancellableUpdate(
+        cluster=cluster_ref(found.ref.cluster), update=update(found.update), explanation=found.explanation
+    )
+
+
+def unreachable_target(target: model.Target, error: GatewayError) -> pb.UnreachableTarget:
+    return pb.UnreachableTarget(
+        account_id=target.account_id,
+        region=target.region,
+        reason=ErrorReason.Value(f"ERROR_REASON_{error.reason}"),
+        message=error.message,
+    )
+
+
+def watch_response(ref: model.UpdateRef, event: WatchEvent, now: datetime) -> pb.WatchUpdateResponse:
+    return pb.WatchUpdateResponse(
+        kind=pb.WatchKind.Value(f"WATCH_KIND_{event.kind.value}"),
+        update=update(event.update),
+        phase=phase(event.phase),
+        phase_reason=event.state.reason,
+        sequence=event.sequence,
+        observe_time=timestamp(event.observe_time),
+        resume_token=resume.encode(ref, event.position),
+        age=duration(now - event.observe_time),
     )

@@ -1,72 +1,72 @@
-"""Keeps the trailers of an error small enough for the proxies on their way, whatever is in it.
+"""Keeps the trailers of an error small enough for proxies.
 
-nginx takes 4 KB of them (`grpc_buffer_size`), and makes a 502 of an answer with more, which clients repeat.
+nginx takes 4 KB of them (`grpc_buffer_size`) and turns an answer with more into a 502, which clients retry.
 """
 
 from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
 from urllib.parse import quote
 
 from google.rpc import status_pb2
 
-MOST_BYTES = 3000  # of all trailing metadata together, counted as HTTP/2 does
-_ENTRY_BYTES = 32  # what HTTP/2 counts for each header beside its name and value (RFC 9113, 6.5.2)
-# What core adds; an answer that is an error from its start has all of it in one header block.
-_ALWAYS = ((":status", "200"), ("content-type", "application/grpc"), ("grpc-status", "16"))
-_PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")  # not escaped in grpc-message
+MAX_BYTES: Final = 3000  # of all trailing metadata together, counted as HTTP/2 does
+_ENTRY_BYTES: Final = 32  # HTTP/2 counts these for each header beside its name and value (RFC 9113, 6.5.2)
+# Added by core. An answer that is an error from its start has all of it in one header block.
+_ADDED_BY_CORE: Final = ((":status", "200"), ("content-type", "application/grpc"), ("grpc-status", "16"))
+_UNESCAPED: Final = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")  # in grpc-message
 
-Trailers = Sequence[tuple[str, str]]
-# Makes a status whose texts have at most so many bytes each; None for no bound.
-Build = Callable[[int | None], status_pb2.Status]
+Trailers: TypeAlias = Sequence[tuple[str, str]]
+# Builds a status whose texts have at most the given number of bytes each; None is no bound.
+BuildStatus: TypeAlias = Callable[[int | None], status_pb2.Status]
 
 
-def fitting(build: Build, others: Trailers) -> status_pb2.Status:
+def fit_status(build: BuildStatus, others: Trailers) -> status_pb2.Status:
     """The status with the longest texts that fit beside the other trailers."""
     whole = build(None)
-    if wire_size(whole, others) <= MOST_BYTES:
+    if wire_size(whole, others) <= MAX_BYTES:
         return whole
-    longest = bisect.bisect_right(
-        range(MOST_BYTES), MOST_BYTES, key=lambda most: wire_size(build(most), others)
+    fits = bisect.bisect_right(
+        range(MAX_BYTES), MAX_BYTES, key=lambda max_bytes: wire_size(build(max_bytes), others)
     )
-    return build(longest - 1)
+    return build(fits - 1)
 
 
 def wire_size(status: status_pb2.Status, others: Trailers) -> int:
-    """Bytes of a status and other trailers together, as a client or proxy counts them."""
+    """Bytes of a status and other trailers together, as clients and proxies count them."""
     details = -(-status.ByteSize() * 4 // 3)  # base64 without padding
     entries = [
-        *_ALWAYS,
+        *_ADDED_BY_CORE,
         *others,
-        ("grpc-message", quote(status.message, safe=_PLAIN)),
+        ("grpc-message", quote(status.message, safe=_UNESCAPED)),
         ("grpc-status-details-bin", "x" * details),
     ]
     return sum(len(name) + len(value) + _ENTRY_BYTES for name, value in entries)
 
 
-def cut(text: str, most: int | None) -> str:
-    """The text, or as much of its beginning as has at most so many bytes, with an ellipsis."""
+def truncate(text: str, max_bytes: int | None) -> str:
+    """The text, or its beginning with an ellipsis."""
     encoded = text.encode()
-    if most is None or len(encoded) <= most:
+    if max_bytes is None or len(encoded) <= max_bytes:
         return text
-    mark = "…"
-    room = most - len(mark.encode())
-    return encoded[:room].decode(errors="ignore") + mark if room >= 0 else ""
+    ellipsis = "…"
+    left = max_bytes - len(ellipsis.encode())
+    return encoded[:left].decode(errors="ignore") + ellipsis if left >= 0 else ""
 
 
-def cut_list(texts: Sequence[str], most: int | None) -> list[str]:
-    """As many whole texts, from the first, as have at most so many bytes together; a first one that is too
-    long is cut.
-    """
-    if most is None:
+def truncate_list(texts: Sequence[str], max_bytes: int | None) -> list[str]:
+    """The first texts that fit, whole. If the first one alone does not fit, it is truncated."""
+    if max_bytes is None:
         return list(texts)
+    left = max_bytes
     kept: list[str] = []
     for text in texts:
-        most -= len(text.encode()) + 1  # and what separates it from the next one
-        if most < 0:
+        left -= len(text.encode()) + 1  # with its separator
+        if left < 0:
             break
         kept.append(text)
-    if texts and not kept and (first := cut(texts[0], most + len(texts[0].encode()))):
+    if texts and not kept and (first := truncate(texts[0], max_bytes - 1)):
         kept.append(first)
     return kept

@@ -1,15 +1,14 @@
-"""One log line and one count a call, refusals included: who, what, which decision, how it ended, how long."""
+"""One log line and one count for each call, refused ones included."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from eksgateway.clock import Clock
 from eksgateway.logs import Log
 from eksgateway.metrics import Metrics
 from eksgateway.rpc.call import Call
+from eksgateway.rpc.context import RpcContext
 from eksgateway.rpc.interceptors.interceptor import Interceptor
-from eksgateway.rpc.methods import Place
+from eksgateway.rpc.methods import Quota
 
 log = Log(__name__)
 
@@ -21,22 +20,22 @@ class AccessLog(Interceptor):
         self._clock = clock
         self._metrics = metrics
 
-    async def admit(self, call: Call, context: Any) -> None:  # noqa: ARG002
+    async def enter(self, call: Call, context: RpcContext) -> None:  # noqa: ARG002
         call.started = self._clock.monotonic()
 
     def leave(self, call: Call) -> None:
         seconds = self._clock.monotonic() - call.started
         self._metrics.count_call(
-            call.path if call.method else "unknown",  # as many as clients can think of
+            call.path if call.method else "unknown",  # clients can make up any number of paths
             call.status,
             call.reason,
-            seconds if call.place is Place.CALL else None,
+            seconds if call.quota is Quota.CALL else None,
         )
         refused = {"check": call.check, "issuer": call.issuer or None} if call.check else {}
         log.info(
             "rpc.call",
             method=call.path,
-            caller=call.identified.id if call.identified else None,
+            caller=call.verified_caller.id if call.verified_caller else None,
             status=call.status,
             reason=call.reason or None,
             decision_id=call.decision_id,

@@ -1,9 +1,8 @@
-"""Applies one ordered list of interceptors alike to unary and to streaming methods.
+"""Runs one ordered list of interceptors around unary and streaming methods alike.
 
-Those in ``before`` run before the message is deserialised, so that authentication comes before
-parsing; those in ``after`` see it. grpc gives an interceptor no peer and no message, so the work is
-done inside the handler that it returns, which takes raw bytes (see style/workshop.md for what
-grpc.aio does otherwise). Thousands of watches wait inside it at once: what one call holds is kept small.
+grpc shows an interceptor neither peer nor message. So the work is done inside the handler that
+``intercept_service`` returns, which takes raw bytes. Interceptors in ``before`` run before the message is
+parsed, those in ``after`` see it. docs/architecture.md lists what grpc.aio does otherwise.
 """
 
 from __future__ import annotations
@@ -17,194 +16,208 @@ from functools import partial
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import grpc
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from eksgateway.errors import EksUnavailable, MethodUnknown, RequestInvalid, RequestTooLarge, WatcherTooSlow
 from eksgateway.rpc import error_status, request_fields
 from eksgateway.rpc.call import Call
+from eksgateway.rpc.context import RpcContext, send
 from eksgateway.rpc.interceptors.deadline import Deadline
 from eksgateway.rpc.interceptors.interceptor import Interceptor
-from eksgateway.rpc.interceptors.stream_headers import Headers, send
-from eksgateway.rpc.methods import METHODS, Access, Place
+from eksgateway.rpc.interceptors.stream_headers import StreamHeaders
+from eksgateway.rpc.methods import METHODS, Access, Quota
+from eksgateway.settings import LimitSettings
 
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+GrpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Parse: TypeAlias = Callable[[bytes], Any]
+Unary: TypeAlias = Callable[[Any, Any], Awaitable[Message]]
+Stream: TypeAlias = Callable[[Any, Any], AsyncGenerator[Message]]
+Respond: TypeAlias = Callable[[Call, RpcContext, Deadline], Awaitable[Message | None]]
 
 
 class Route(NamedTuple):
-    """Where a path leads: to a handler, and how its messages are parsed."""
+    """How the calls of one path are parsed and answered."""
 
     path: str
-    handler: Any
-    parse: Any
+    parse: Parse
+    respond: Respond
 
 
 class Chain(grpc.aio.ServerInterceptor):
-    """The interceptors, outermost first. Times are in seconds: ``call_timeout`` is how long a call that is
-    no watch may take, ``read_timeout`` its first message, ``write_timeout`` each message of a stream, or
-    its status. ``message_bytes`` bounds a message.
+    """The interceptors, outermost first. ``write_timeout`` is for each message of a stream and for a status,
+    in seconds.
 
-    Every method is registered as if its client streamed: grpc would read a single message before it
+    Every method is registered as if its client streamed: for other methods grpc reads the message before it
     calls the handler, so a client that sends none would hold a call that no interceptor sees.
+
+    Thousands of watches are open at once, so a call keeps little.
     """
 
-    def __init__(  # noqa: PLR0913  the chain's parts and bounds
+    def __init__(
         self,
         before: Sequence[Interceptor],
         after: Sequence[Interceptor],
+        limits: LimitSettings,
         *,
-        message_bytes: int,
-        call_timeout: float,
-        read_timeout: float,
         write_timeout: float,
     ) -> None:
         self._before = before
         self._after = after
         self._all = (*before, *after)
-        self._message_bytes = message_bytes
-        self._call_timeout = call_timeout
-        self._read_timeout = read_timeout
+        self._limits = limits
         self._write_timeout = write_timeout
-        self._handlers: dict[str, Handler] = {}  # of known paths alone: others are as many as clients like
+        self._handlers: dict[
+            str, GrpcHandler
+        ] = {}  # of known paths: clients can make up any number of others
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[GrpcHandler | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
+    ) -> GrpcHandler:
         """The method's handler with the chain around it."""
         path = str(handler_call_details.method)
-        known = self._handlers.get(path)
-        if known is None:
-            known = self._handler(path, await continuation(handler_call_details))
-            if path in METHODS:
-                self._handlers[path] = known
-        return known
-
-    def _handler(self, path: str, handler: Handler | None) -> Handler:
+        handler = self._handlers.get(path)
         if handler is None:
-            unknown = partial(self._serve, Route(path, _unknown, bytes), self._answer)
-            return grpc.stream_unary_rpc_method_handler(unknown)
-        parse, serialize = handler.request_deserializer, handler.response_serializer
-        if handler.stream_stream:
-            both = partial(self._serve, Route(path, handler.stream_stream, parse), self._converse)
-            return grpc.stream_stream_rpc_method_handler(both, None, serialize)
-        if handler.unary_stream:
-            stream = partial(self._serve, Route(path, handler.unary_stream, parse), self._stream)
-            return grpc.stream_stream_rpc_method_handler(stream, None, serialize)
-        unary = partial(self._serve, Route(path, handler.unary_unary, parse), self._answer)
-        return grpc.stream_unary_rpc_method_handler(unary, None, serialize)
+            handler = self._wrap(path, await continuation(handler_call_details))
+            if path in METHODS:
+                self._handlers[path] = handler
+        return handler
+
+    def _wrap(self, path: str, handler: GrpcHandler | None) -> GrpcHandler:
+        if handler is None:
+            unknown = Route(path, bytes, partial(self._respond_once, _unknown))
+            return grpc.stream_unary_rpc_method_handler(partial(self._serve, unknown))
+        parse: Any = handler.request_deserializer
+        serialize = handler.response_serializer
+        # grpc's stubs have the types of synchronous handlers.
+        unary: Any = handler.unary_unary
+        stream: Any = handler.unary_stream
+        converse: Any = handler.stream_stream
+        if unary:
+            route = Route(path, parse, partial(self._respond_once, unary))
+            return grpc.stream_unary_rpc_method_handler(partial(self._serve, route), None, serialize)
+        respond = partial(self._stream, stream) if stream else partial(self._converse, converse, parse)
+        route = Route(path, parse, respond)
+        return grpc.stream_stream_rpc_method_handler(partial(self._serve, route), None, serialize)
 
     # -- One call -------------------------------------------------------------------------------
 
-    async def _serve(self, route: Route, answer: Any, _messages: Any, context: Any) -> Any:
-        # A coroutine that writes, not a generator: a client that leaves would end a generator
-        # with GeneratorExit in another Context.
-        call = _call(route.path, context)
+    async def _serve(self, route: Route, _messages: object, context: RpcContext) -> Message | None:
+        # A coroutine that writes, not a generator: when a client leaves, a generator would be closed by
+        # GeneratorExit in another contextvars.Context.
+        call = _new_call(route.path, context)
         deadline = Deadline()
         try:
-            await self._admit(route, call, context, deadline)
-            return await answer(route, call, context, deadline)
+            await self._enter(route, call, context, deadline)
+            return await route.respond(call, context, deadline)
         except asyncio.CancelledError:
             late = deadline.error()
             if late is None:
                 call.status = "CANCELLED"
                 raise
-            await self._end(call, context, deadline, late)
-        except Exception as exc:  # noqa: BLE001  every failure is told, here and nowhere else
-            await self._end(call, context, deadline, exc)
+            await self._abort(call, context, deadline, late)
+        except Exception as exc:  # noqa: BLE001  every exception becomes a status here
+            await self._abort(call, context, deadline, exc)
         finally:
             deadline.close()
-            for interceptor in reversed(self._all[: call.admitted]):
+            for interceptor in reversed(self._all[: call.entered]):
                 interceptor.leave(call)
 
-    async def _admit(self, route: Route, call: Call, context: Any, deadline: Deadline) -> None:
-        limited = call.method is not None and call.place is Place.CALL and not call.method.own_deadline
-        ends = deadline.now + self._call_timeout if limited else math.inf
-        deadline.set(ends, _unanswered)
+    async def _enter(self, route: Route, call: Call, context: RpcContext, deadline: Deadline) -> None:
+        limited = call.method is not None and call.quota is Quota.CALL and not call.method.own_deadline
+        due = deadline.now + self._limits.call_timeout_s if limited else math.inf
+        deadline.set(due, _no_answer)
         for interceptor in self._before:
-            await interceptor.admit(call, context)
-            call.admitted += 1
-        call.metadata = ()  # identity has seen it; a stream would hold its token as long as it lasts
-        deadline.set(min(ends, deadline.now + self._read_timeout), self._silent)
+            await interceptor.enter(call, context)
+            call.entered += 1
+        call.metadata = ()  # a stream would keep its token in memory
+        deadline.set(min(due, deadline.now + self._limits.message_timeout_s), self._no_message)
         raw = await context.read()
-        if raw is grpc.aio.EOF:
-            await send(context.send_initial_metadata(()))  # fails where the client has left altogether
+        if not isinstance(raw, bytes):  # grpc.aio.EOF
+            await send(context.send_initial_metadata(()))  # raises if the client has left altogether
             raise RequestInvalid("The call has no message.")
-        deadline.set(ends, _unanswered)
-        call.request = self._parse(route, raw)
+        deadline.set(due, _no_answer)
+        call.request = self._parse(route.parse, raw)
         call.request_id = request_fields.request_id_of(call.request) or call.request_id
         for interceptor in self._after:
-            await interceptor.admit(call, context)
-            call.admitted += 1
+            await interceptor.enter(call, context)
+            call.entered += 1
 
-    async def _end(self, call: Call, context: Any, deadline: Deadline, error: Exception) -> NoReturn:
-        # The status of a stream that is not read waits behind its messages: core delivers it if the client
-        # ever reads, and the call's places are free at once.
-        wait = 0.0 if isinstance(error, WatcherTooSlow) else self._write_timeout
-        deadline.set(deadline.now + wait)
-        await error_status.end(call, context, error)
+    async def _abort(self, call: Call, context: RpcContext, deadline: Deadline, error: Exception) -> NoReturn:
+        # The status of a stream that is not read waits behind its messages. Core delivers it if the client
+        # ever reads; the call ends now and releases its quotas.
+        timeout = 0.0 if isinstance(error, WatcherTooSlow) else self._write_timeout
+        deadline.set(deadline.now + timeout)
+        await error_status.abort(call, context, error)
+
+    def _parse(self, parse: Parse, raw: bytes) -> Any:
+        limit = self._limits.message_bytes
+        if len(raw) > limit:
+            raise RequestTooLarge(f"The message is over {limit} bytes.")
+        try:
+            return parse(raw)
+        except (DecodeError, ValueError):
+            raise RequestInvalid("The message is not a valid protobuf of this method's request.") from None
+
+    def _no_message(self) -> RequestInvalid:
+        return RequestInvalid(f"No message came within {self._limits.message_timeout_s:g} s.")
 
     # -- Its answer -----------------------------------------------------------------------------
 
-    async def _answer(self, route: Route, call: Call, context: Any, _: Deadline) -> Any:
-        context.set_trailing_metadata(call.trailing())
-        return await route.handler(call.request, _for_handler(call, context))
+    async def _respond_once(self, handler: Unary, call: Call, context: RpcContext, _: Deadline) -> Message:
+        context.set_trailing_metadata(call.trailing_metadata())
+        return await handler(call.request, _handler_context(call, context))
 
-    def _stream(self, route: Route, call: Call, context: Any, deadline: Deadline) -> Awaitable[None]:
-        request, call.request = call.request, None  # a stream would hold it as long as it lasts
-        return self._write(route.handler(request, _for_handler(call, context)), call, context, deadline)
+    def _stream(
+        self, handler: Stream, call: Call, context: RpcContext, deadline: Deadline
+    ) -> Awaitable[None]:
+        request, call.request = call.request, None  # a stream would keep it in memory
+        return self._write(handler(request, _handler_context(call, context)), call, context, deadline)
 
-    async def _converse(self, route: Route, call: Call, context: Any, deadline: Deadline) -> None:
-        async with aclosing(self._read(route, call, context)) as messages:
-            await self._write(route.handler(messages, context), call, context, deadline)
+    async def _converse(
+        self, handler: Stream, parse: Parse, call: Call, context: RpcContext, deadline: Deadline
+    ) -> None:
+        async with aclosing(self._read(parse, call, context)) as requests:
+            await self._write(handler(requests, context), call, context, deadline)
 
-    async def _read(self, route: Route, call: Call, context: Any) -> AsyncGenerator[Any]:
+    async def _read(self, parse: Parse, call: Call, context: RpcContext) -> AsyncGenerator[Any]:
         yield call.request
-        while (raw := await context.read()) is not grpc.aio.EOF:
-            yield self._parse(route, raw)
+        while isinstance(raw := await context.read(), bytes):
+            yield self._parse(parse, raw)
 
-    async def _write(self, answer: AsyncGenerator[Any], call: Call, context: Any, deadline: Deadline) -> None:
-        headers: Headers | None = Headers(context)
+    async def _write(
+        self, answer: AsyncGenerator[Message], call: Call, context: RpcContext, deadline: Deadline
+    ) -> None:
+        headers: StreamHeaders | None = StreamHeaders(context)
         try:
             async with aclosing(answer) as messages:
                 async for message in messages:
                     if headers is not None:
                         for interceptor in self._all:
                             interceptor.begin_stream(call)
-                        # Apart from the message, or the error of one that is held up could not be sent.
-                        await self._send(headers.sent(), deadline)
-                        headers = None  # thousands of streams go on from here
+                        # Before the message: with headers and message in one batch, a blocked message would
+                        # keep the error's status from being sent.
+                        await self._send(headers.wait_sent(), deadline)
+                        headers = None  # not needed for the rest of the stream
                     await self._send(context.write(message), deadline)
-                    del message  # it would be held until the next one
+                    del message  # or it stays in memory until the next one
         finally:
             if headers is not None:
                 await headers.close()
-        context.set_trailing_metadata(call.trailing())
+        context.set_trailing_metadata(call.trailing_metadata())
 
     async def _send(self, sending: Awaitable[None], deadline: Deadline) -> None:
         deadline.set(deadline.now + self._write_timeout, WatcherTooSlow)
         await send(sending)
         deadline.set(math.inf)
 
-    # -- Its messages ---------------------------------------------------------------------------
 
-    def _silent(self) -> RequestInvalid:
-        return RequestInvalid(f"No message came within {self._read_timeout:g} s.")
-
-    def _parse(self, route: Route, raw: bytes) -> Any:
-        if len(raw) > self._message_bytes:
-            raise RequestTooLarge(f"The message is over {self._message_bytes} bytes.")
-        try:
-            return route.parse(raw)
-        except (DecodeError, ValueError):
-            raise RequestInvalid("The message is not a valid protobuf of this method's request.") from None
-
-
-def _unanswered() -> EksUnavailable:
+def _no_answer() -> EksUnavailable:
     return EksUnavailable("EKS did not answer in the time a call has.")
 
 
-def _call(path: str, context: Any) -> Call:
+def _new_call(path: str, context: RpcContext) -> Call:
     return Call(
         path=path,
         method=METHODS.get(path),
@@ -215,11 +228,10 @@ def _call(path: str, context: Any) -> Call:
     )
 
 
-def _for_handler(call: Call, context: Any) -> Any:
-    """This package's handlers get the Call; grpc's own (health) get grpc's context."""
-    ours = call.method is not None and call.method.access in (Access.CALLER, Access.POLICY)
-    return call if ours else context
+def _handler_context(call: Call, context: RpcContext) -> Call | RpcContext:
+    """The gateway's own services get the Call; health and reflection get grpc's context."""
+    return call if call.access in (Access.CALLER, Access.POLICY) else context
 
 
-async def _unknown(_request: Any, _context: Any) -> Any:
+async def _unknown(_request: object, _context: object) -> Message:
     raise MethodUnknown

@@ -1,25 +1,22 @@
-"""What every interceptor is."""
+"""The interface of an interceptor."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
 
 from eksgateway.rpc.call import Call
+from eksgateway.rpc.context import RpcContext
 
 
 class Interceptor(ABC):
     """One concern of every call."""
 
     @abstractmethod
-    async def admit(self, call: Call, context: Any) -> None:
-        """Let the call go on; raise a GatewayError to refuse it.
+    async def enter(self, call: Call, context: RpcContext) -> None:
+        """Let the call in, or refuse it by raising a GatewayError."""
 
-        ``context`` is grpc.aio's ServicerContext.
-        """
-
-    def begin_stream(self, call: Call) -> None:  # noqa: B027  likewise
-        """The call streams its answer from now on, for as long as its client likes."""
+    def begin_stream(self, call: Call) -> None:  # noqa: B027  most ignore it
+        """Called before a stream's first message; the stream may last as long as its client likes."""
 
     def leave(self, call: Call) -> None:  # noqa: B027  most have nothing to undo
-        """Undo what ``admit`` did: the call it let through has ended, and says how."""
+        """Undo ``enter``. The call has ended, with ``call.status``."""

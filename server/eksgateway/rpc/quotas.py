@@ -1,0 +1,58 @@
+"""Quotas: how many calls, watches and open streams are held at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from eksgateway.errors import Overloaded
+from eksgateway.rpc.methods import Quota
+
+
+class Quotas:
+    """Counts what each key (a caller or a connection) holds.
+
+    ``per_key`` bounds each key. With ``total`` a key may always hold one, and more only while all keys
+    together hold fewer than that.
+    """
+
+    def __init__(self, per_key: Mapping[Quota, int], total: Mapping[Quota, int] | None = None) -> None:
+        self._per_key = per_key
+        self._total = total or {}
+        self._held: Counter[tuple[str, Quota]] = Counter()
+        self._held_by_all: Counter[Quota] = Counter()
+
+    def acquire(self, key: str, quota: Quota) -> HeldQuota:
+        """Raises Overloaded."""
+        held = self._held[key, quota]
+        full = quota in self._total and self._held_by_all[quota] >= self._total[quota]
+        if held >= self._per_key[quota] or (held and full):
+            raise Overloaded
+        self._held[key, quota] += 1
+        self._held_by_all[quota] += 1
+        return HeldQuota(self, key, quota)
+
+    def release(self, key: str, quota: Quota) -> None:
+        self._held_by_all[quota] -= 1
+        self._held[key, quota] -= 1
+        if not self._held[key, quota]:
+            del self._held[key, quota]  # there are as many keys as clients have connections
+
+
+@dataclass(slots=True)
+class HeldQuota:
+    """What one call holds of one quota."""
+
+    quotas: Quotas
+    key: str
+    quota: Quota
+
+    def move(self, quota: Quota) -> None:
+        """Hold another quota instead. Raises Overloaded, and keeps this one."""
+        self.quotas.acquire(self.key, quota)
+        self.release()
+        self.quota = quota
+
+    def release(self) -> None:
+        self.quotas.release(self.key, self.quota)
