@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from eksgateway.logs import MOST_WAITING
+from eksgateway.logs import MAX_QUEUED_LINES
 
 PROGRAM = """
 import logging, os
@@ -34,7 +34,7 @@ def test_a_log_that_cannot_be_written_raises_nothing() -> None:
 MANY = """
 from eksgateway import logs
 logs.configure()
-for _ in range(logs.MOST_WAITING + 4000):
+for _ in range(logs.MAX_QUEUED_LINES + 4000):
     logs.Log("eksgateway").info("a.line", text="x" * 200)
 print("logged", flush=True)
 input()
@@ -56,13 +56,13 @@ def test_lines_for_a_slow_reader_are_whole_and_the_lost_ones_are_counted(blockin
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stdout.readline() == b"logged\n"
-        lines = [json.loads(log.readline()) for _ in range(MOST_WAITING)]
+        lines = [json.loads(log.readline()) for _ in range(MAX_QUEUED_LINES)]
         process.stdin.write(b"\n")
         process.stdin.close()
         lines += map(json.loads, log)
     lost = sum(line["lines"] for line in lines if line["event"] == "log.lines_lost")
     assert lost > 0
-    assert sum(line["event"] == "a.line" for line in lines) + lost == MOST_WAITING + 4000
+    assert sum(line["event"] == "a.line" for line in lines) + lost == MAX_QUEUED_LINES + 4000
 
 
 HOSTILE = """
@@ -89,15 +89,15 @@ for _ in range(100_000):
 
 LINES = {
     "line breaks and what UTF-8 cannot hold": ("ours.info('an.event', v='a\\n\\u2028\\ud800')", "an.event"),
-    "a value that has no repr": ("ours.info('an.event', v=Untellable())", "log.untold"),
-    "keys that are no strings": ("ours.info('an.event', v={(1, 2): 3})", "log.untold"),
-    "a value in itself": ("ours.info('an.event', v=cyclic)", "log.untold"),
-    "a value too deep": ("ours.info('an.event', v=nested)", "log.untold"),
-    "a number that JSON has not": ("ours.info('an.event', v=float('nan'))", "log.untold"),
+    "a value that has no repr": ("ours.info('an.event', v=Untellable())", "log.not_encodable"),
+    "keys that are no strings": ("ours.info('an.event', v={(1, 2): 3})", "log.not_encodable"),
+    "a value in itself": ("ours.info('an.event', v=cyclic)", "log.not_encodable"),
+    "a value too deep": ("ours.info('an.event', v=nested)", "log.not_encodable"),
+    "a number that JSON has not": ("ours.info('an.event', v=float('nan'))", "log.not_encodable"),
     "an exception": ("tell(lambda: ours.exception('an.event'))", "an.event"),
     "another's line breaks": ("theirs.error('one\\n%s', 'two')", "one\ntwo"),
-    "another's wrong arguments": ("theirs.error('one %d', 'two')", "log.untold"),
-    "another's values": ("theirs.error('one', extra={'values': 5})", "log.untold"),
+    "another's wrong arguments": ("theirs.error('one %d', 'two')", "log.not_encodable"),
+    "another's values": ("theirs.error('one', extra={'values': 5})", "log.not_encodable"),
 }
 
 

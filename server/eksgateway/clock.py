@@ -1,4 +1,4 @@
-"""Time, injected: the wall clock for records and rights, the monotonic one for order and ages."""
+"""Time, injected: wall-clock time for records and rights, monotonic time for order and ages."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from typing import Protocol
 
 
 class Timer(Protocol):
-    """Something that will be called."""
+    """A pending ``call_later``."""
 
-    def cancel(self) -> object:
-        """Do not call it, if it was not called yet."""
+    def cancel(self) -> object: ...
 
 
 class Clock(Protocol):
-    """Where time comes from."""
+    """The source of time."""
 
     def now(self) -> datetime:
         """Wall-clock time, timezone-aware, UTC."""
@@ -25,15 +24,14 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Seconds that never go back."""
 
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
+    async def sleep(self, seconds: float) -> None: ...
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
-        """Call it then: what thousands wait with, since a task that sleeps is ten times as large."""
+        """Call back after ``seconds``: a tenth of the memory of a task that sleeps."""
 
 
 async def wait_for(event: asyncio.Event, clock: Clock, seconds: float) -> bool:
-    """Wait until the event is set (True) or the time has passed (False)."""
+    """Wait for the event, at most ``seconds``; return whether it is set."""
     if event.is_set() or seconds <= 0:
         return event.is_set()
     waiting = asyncio.ensure_future(event.wait())

@@ -1,6 +1,6 @@
-"""Structured logs: one JSON object a line on standard error, whatever is in a value.
+"""Structured logs on standard error: one JSON object per line, whatever the values contain.
 
-Events go through the standard library's logging, as what other packages log does.
+Events go through the standard library's logging, like the records of other packages.
 """
 
 from __future__ import annotations
@@ -16,38 +16,38 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Final
 
-MOST_WAITING: Final = 5_000  # lines; some 2 MB
-_OURS = "eksgateway"
-_LAST_LINES_S = 2.0
-# Escapes every control character and every non-ASCII one: a value cannot break a line.
+MAX_QUEUED_LINES: Final = 5_000  # some 2 MB
+_PACKAGE: Final = "eksgateway"
+_FLUSH_S: Final = 2.0
+# Escapes control and non-ASCII characters, so that no value breaks a line.
 _encode = json.JSONEncoder(default=repr, allow_nan=False).encode
 
 
 class Log:
-    """Tells events, each by a name (``area.thing``) and values; ``exc_info`` among these is an exception,
-    told with its traceback. ``name`` is a module's, for who filters.
+    """Logs events: a name (``area.thing``) and values. ``exc_info`` is an exception, logged with its
+    traceback. ``name`` is the module's.
     """
 
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
 
     def info(self, event: str, **values: Any) -> None:
-        self._tell(logging.INFO, event, values)
+        self._log(logging.INFO, event, values)
 
     def warning(self, event: str, **values: Any) -> None:
-        self._tell(logging.WARNING, event, values)
+        self._log(logging.WARNING, event, values)
 
     def error(self, event: str, **values: Any) -> None:
-        self._tell(logging.ERROR, event, values)
+        self._log(logging.ERROR, event, values)
 
     def exception(self, event: str, **values: Any) -> None:
-        """An error, with the exception that is being handled."""
-        self._tell(logging.ERROR, event, values | {"exc_info": sys.exception()})
+        """Log an error with the exception that is being handled."""
+        self._log(logging.ERROR, event, values | {"exc_info": sys.exception()})
 
-    def _tell(self, level: int, event: str, values: dict[str, Any]) -> None:
+    def _log(self, level: int, event: str, values: dict[str, Any]) -> None:
         exc = values.pop("exc_info", None)
         if self._logger.isEnabledFor(level):
-            # Not ``log``, which goes up the stack to find a line of code that nobody is told.
+            # ``Logger.log`` would walk the stack for a line number that is not logged.
             exc_info = (type(exc), exc, exc.__traceback__) if exc else None
             record = logging.LogRecord(self._logger.name, level, "", 0, event, None, exc_info)
             record.values = values
@@ -57,16 +57,16 @@ class Log:
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         try:
-            line = getattr(record, "values", {}) | self._always(record, record.getMessage())
+            line = getattr(record, "values", {}) | self._common(record, record.getMessage())
             if record.exc_info:
                 line["exception"] = self.formatException(record.exc_info)
             return _encode(line)
-        except Exception as exc:  # noqa: BLE001  logging would print it, over several lines that are no JSON
-            untold = {"logger": record.name, "template": repr(record.msg), "fault": type(exc).__name__}
-            return _encode(untold | self._always(record, "log.untold"))
+        except Exception as exc:  # noqa: BLE001  logging would print it, in several lines of no JSON
+            line = {"logger": record.name, "template": repr(record.msg), "fault": type(exc).__name__}
+            return _encode(line | self._common(record, "log.not_encodable"))
 
     @staticmethod
-    def _always(record: logging.LogRecord, event: str) -> dict[str, Any]:
+    def _common(record: logging.LogRecord, event: str) -> dict[str, Any]:
         time = datetime.fromtimestamp(record.created, UTC).replace(tzinfo=None)
         return {
             "event": event,
@@ -75,50 +75,50 @@ class _JsonLines(logging.Formatter):
         }
 
 
-class _Waiting(logging.Handler):
-    """Lines wait for a thread to write them: the reader of a pipe may stall, and the event loop must not.
+class _ThreadHandler(logging.Handler):
+    """Queues lines for a thread to write: a stalled reader of a pipe must not stall the event loop.
 
-    A daemon thread, so that a reader who never goes on does not keep the process from ending.
+    It is a daemon thread, so that such a reader does not keep the process from ending.
     """
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
         self._descriptor = descriptor
         self._lines: SimpleQueue[str | None] = SimpleQueue()
-        self._lost = 0
+        self._dropped = 0
         self._thread = Thread(target=self._write, name="log", daemon=True)
         self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self._lines.qsize() >= MOST_WAITING:
-            self._lost += 1
+        if self._lines.qsize() >= MAX_QUEUED_LINES:
+            self._dropped += 1
             return
-        self._count_lost()
+        self._log_dropped()
         self._lines.put(self.format(record))
 
     def close(self) -> None:
-        """Wait a moment for what is left to be written."""
-        self._count_lost()
+        """Wait up to ``_FLUSH_S`` for the queued lines to be written."""
+        self._log_dropped()
         self._lines.put(None)
-        self._thread.join(_LAST_LINES_S)
+        self._thread.join(_FLUSH_S)
         super().close()
 
-    def _count_lost(self) -> None:
-        if self._lost:
-            lost, self._lost = self._lost, 0
-            loss = logging.LogRecord(_OURS, logging.ERROR, "", 0, "log.lines_lost", None, None)
-            loss.values = {"lines": lost}
-            self._lines.put(self.format(loss))
+    def _log_dropped(self) -> None:
+        if self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            event = logging.LogRecord(_PACKAGE, logging.ERROR, "", 0, "log.lines_lost", None, None)
+            event.values = {"lines": dropped}
+            self._lines.put(self.format(event))
 
     def _write(self) -> None:
         while (line := self._lines.get()) is not None:
-            # A call must not end otherwise because its line is lost: the reader is gone, or the disk full.
+            # A lost line must not fail a call: the reader may be gone, or the disk full.
             with contextlib.suppress(OSError):
                 _write_all(self._descriptor, line.encode("ascii") + b"\n")
 
 
 def _write_all(descriptor: int, line: bytes) -> None:
-    """The whole line, also where the other end has made the pipe non-blocking for both."""
+    """Write the whole line, also to a pipe that its reader has made non-blocking."""
     while line:
         try:
             line = line[os.write(descriptor, line) :]
@@ -129,18 +129,18 @@ def _write_all(descriptor: int, line: bytes) -> None:
 def configure() -> None:
     """Send events, and other packages' records and warnings, to standard error as JSON lines.
 
-    Call this before grpc is imported: unless ``GRPC_VERBOSITY`` is set, its core writes lines that are no
-    JSON, and strangers can cause them.
+    Call this before grpc is imported: unless ``GRPC_VERBOSITY`` is set, gRPC's core writes lines that are
+    no JSON, and any client can cause them.
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     logging.captureWarnings(True)
-    handler = _Waiting(sys.stderr.fileno())
+    handler = _ThreadHandler(sys.stderr.fileno())
     handler.setFormatter(_JsonLines())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    logging.getLogger(_OURS).setLevel(logging.INFO)
-    logging.getLogger("grpc._cython.cygrpc").addFilter(_tells_no_metadata)
+    logging.getLogger(_PACKAGE).setLevel(logging.INFO)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_holds_no_metadata)
 
 
-def _tells_no_metadata(record: logging.LogRecord) -> bool:
-    """Drop what grpc logs of metadata that is not UTF-8: a token, or whatever a stranger sends, each time."""
+def _holds_no_metadata(record: logging.LogRecord) -> bool:
+    """Drop grpc's records of metadata that is not UTF-8, which hold tokens and any client's bytes."""
     return record.msg != "Invalid encoding on %s"

@@ -5,8 +5,8 @@
     ┌──────────────────┼─────────────────────┬──────────────────┐
     ▼                  ▼                     ▼                  ▼
 NOT_FORWARDED   TOO_LATE, REJECTED     REQUESTED ──────► OUTCOME_UNKNOWN
-(never judged)  (EKS said no)              │             (settled by looking)
-                                  CANCELLING ⇄ CANCELLATION_FAILED
+(EKS did not    (EKS refused)              │             (settled by polling)
+ judge it)                        CANCELLING ⇄ CANCELLATION_FAILED
                                            │
                        CANCELLED, COMPLETED_ANYWAY, UPDATE_FAILED
 """
@@ -24,14 +24,14 @@ NO_TRACE: Final = (
     " never got it. A new request_id sends again."
 )
 
-_BY_STATUS = {
+_BY_STATUS: Final = {
     "Cancelled": Phase.CANCELLED,
     "Successful": Phase.COMPLETED_ANYWAY,
     "Failed": Phase.UPDATE_FAILED,
     "Cancelling": Phase.CANCELLING,
 }
 
-SETTLED = frozenset(
+SETTLED: Final = frozenset(
     {
         Phase.NOT_FORWARDED,
         Phase.TOO_LATE,
@@ -44,7 +44,7 @@ SETTLED = frozenset(
 
 
 def phase_of(outcome: Outcome | None, update: Update | None) -> Phase:
-    """The phase of a committed intent, given its outcome and the latest state seen of the update.
+    """Return the phase of a committed intent from its outcome and the latest known state of the update.
 
     The first row that applies holds (the table in ``CancellationPhase``'s comment).
     """
@@ -53,19 +53,19 @@ def phase_of(outcome: Outcome | None, update: Update | None) -> Phase:
         return Phase.NOT_FORWARDED
     if outcome and kind is OutcomeKind.REFUSED:
         return Phase.TOO_LATE if outcome.cluster_status == "UPDATING" else Phase.REJECTED
-    shown = _shown(update) if update else None
-    if shown is not None:
-        return shown
+    seen = _phase_at_eks(update) if update else None
+    if seen is not None:
+        return seen
     if kind in (OutcomeKind.ACCEPTED, OutcomeKind.ALREADY_CANCELLING):
         return Phase.REQUESTED
     return Phase.OUTCOME_UNKNOWN
 
 
 def is_cancelling(update: Update) -> bool:
-    """Whether EKS is at a cancellation of this update, whoever asked for it: another cancel has no effect.
+    """Whether EKS is cancelling this update, by any caller's request: another cancel has no effect.
 
-    An update whose cancellation Failed goes on, and may be cancelled again. A cancellation's status that is
-    not known yet counts as under way; one without a status shows nothing, and another cancel is sent.
+    An update whose cancellation Failed goes on, and may be cancelled again. A cancellation status that is
+    unknown here counts as under way; an empty one shows nothing, and another cancel is sent.
     """
     if update.final:
         return False
@@ -75,28 +75,28 @@ def is_cancelling(update: Update) -> bool:
 
 
 def has_no_trace(cancellation: Cancellation, update: Update, now: datetime) -> bool:
-    """Whether a cancel that was not answered has, a while after the attempt, left no trace at EKS."""
-    shown = _shown(update) is not None or update.status != "InProgress"
-    if cancellation.phase is not Phase.OUTCOME_UNKNOWN or shown:
+    """Whether EKS shows no sign of a cancel that it did not answer, ``NO_TRACE_AFTER`` the attempt."""
+    has_trace = _phase_at_eks(update) is not None or update.status != "InProgress"
+    if cancellation.phase is not Phase.OUTCOME_UNKNOWN or has_trace:
         return False
     return now >= no_trace_from(cancellation)
 
 
 def no_trace_from(cancellation: Cancellation) -> datetime:
-    """From when on a look that shows no trace of a cancel says something."""
+    """Return the time from which a state without a sign of the cancel is significant."""
     return (cancellation.forward_time or cancellation.intent.time) + NO_TRACE_AFTER
 
 
 def phase_of_update(update: Update) -> Phase | None:
-    """The phase that an update shows by itself, with no cancellation known here.
+    """Return the phase that an update shows by itself, without a cancellation in the ledger.
 
-    None where it shows no cancellation: what nobody cancelled was not "completed anyway".
+    None where it shows no cancellation: an update that was never cancelled was not "completed anyway".
     """
     cancelled = update.cancellation is not None or update.status in ("Cancelling", "Cancelled")
-    return _shown(update) if cancelled else None
+    return _phase_at_eks(update) if cancelled else None
 
 
-def _shown(update: Update) -> Phase | None:
+def _phase_at_eks(update: Update) -> Phase | None:
     if update.status in _BY_STATUS:
         return _BY_STATUS[update.status]
     if update.cancellation is not None:
@@ -106,7 +106,7 @@ def _shown(update: Update) -> Phase | None:
 
 
 def rank(update: Update) -> int:
-    """How far along an update is: 0 running, 1 cancellation seen or failed, 2 cancelling, 3 ended."""
+    """Return how far along an update is: 0 running, 1 cancellation shown or failed, 2 cancelling, 3 ended."""
     if update.status in FINAL_STATUSES:
         return 3
     if update.status == "Cancelling":

@@ -214,7 +214,7 @@ async def test_unread_log_delays_no_call(tmp_path: Path, eks: SimulatedEks) -> N
         assert process.stdout is not None
         address = (await process.stdout.readline()).decode().split()[-1]
         client = Client(address, place.issuer)
-        before = logs.MOST_WAITING + 500
+        before = logs.MAX_QUEUED_LINES + 500
         for _ in range(before // AT_ONCE):
             await asyncio.gather(*(stranger(client) for _ in range(AT_ONCE)))
         await client.channel.close()
