@@ -217,7 +217,7 @@ def build_server(  # noqa: PLR0913  the parts that are opened elsewhere
     idle_connections = IdleConnections(clock)
 
     def listen(listener: ListenerSettings) -> Listener:
-        identity, certificates = choose_identity(listener, tokens, clock), listener.demand != "jwt"
+        identity, certificates = choose_identity(listener, tokens, clock), listener.requires_certificate
         chain = Chain(
             before=(
                 idle_connections,

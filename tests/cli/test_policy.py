@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from eksgateway.cli.main import app
 from eksgateway.clock import SystemClock
 from eksgateway.policy.factory import open_engine
-from eksgateway.settings import PolicySettings
+from eksgateway.settings import WasmPolicySettings
 
 EXAMPLE = Path(__file__).parents[2] / "policies" / "data.example.yaml"
 
@@ -22,7 +22,7 @@ def check(file: Path) -> tuple[int, str]:
 
 async def test_good_data() -> None:
     """It says what it has found there, and the revision by which a gateway tells of it."""
-    engine = await open_engine(PolicySettings(data=EXAMPLE), SystemClock())
+    engine = await open_engine(WasmPolicySettings(data=EXAMPLE), SystemClock())
     await engine.close()
     assert check(EXAMPLE) == (
         0,

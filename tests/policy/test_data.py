@@ -13,7 +13,7 @@ import pytest
 from eksgateway.clock import SystemClock
 from eksgateway.policy.data import MAX_DATA_BYTES, PolicyDataError, describe, find_faults, load_data
 from eksgateway.policy.factory import open_engine
-from eksgateway.settings import PolicySettings
+from eksgateway.settings import WasmPolicySettings
 from support.opa import EXAMPLE_DATA
 from support.policy_cases import CONTENT
 from support.questions import at_request, caller
@@ -216,7 +216,7 @@ async def test_one_grant_in_the_file_decides_who_may_cancel(tmp_path: Path) -> N
     answers = {}
     for group in ("corp:platform", "corp:nobody"):
         path.write_text(EXAMPLE_DATA.read_text().replace("corp:platform", group))
-        engine = await open_engine(PolicySettings(data=path), SystemClock())
+        engine = await open_engine(WasmPolicySettings(data=path), SystemClock())
         try:
             answers[group] = await engine.decide(at_request(caller("jwt:corp:alice", "corp:platform")))
         finally:
@@ -231,4 +231,4 @@ async def test_data_with_faults_keeps_the_engine_from_opening(tmp_path: Path) ->
     path = tmp_path / "grants.yaml"
     path.write_text("eksgateway: {grants: [{id: a}]}")
     with pytest.raises(PolicyDataError, match=r"eksgateway\.grants\[0\]\.actions: is missing"):
-        await open_engine(PolicySettings(data=path), SystemClock())
+        await open_engine(WasmPolicySettings(data=path), SystemClock())

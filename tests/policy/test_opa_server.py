@@ -12,7 +12,7 @@ import pytest
 from eksgateway.clock import SystemClock
 from eksgateway.errors import PolicyUnavailable, PolicyUndefined
 from eksgateway.policy.factory import open_engine
-from eksgateway.settings import OpaSettings, PolicySettings
+from eksgateway.settings import OpaPolicySettings, OpaSettings, PolicySettings
 from support.opa import EXAMPLE_DATA, POLICIES, OpaServer, running_opa
 from support.questions import at_request, caller
 
@@ -35,7 +35,7 @@ def bundle(tmp_path: Path) -> Iterator[OpaServer]:
 
 
 def _settings(url: str, bundle: str = "") -> PolicySettings:
-    return PolicySettings(engine="opa", opa=OpaSettings(url=url, bundle=bundle))
+    return OpaPolicySettings(opa=OpaSettings(url=url, bundle=bundle))
 
 
 async def test_the_revision_of_the_bundle_is_that_of_the_decision(bundle: OpaServer, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from eksgateway.policy.factory import open_engine
 from eksgateway.policy.files import read_module
 from eksgateway.policy.reloader import POLL_S
 from eksgateway.policy.wasm import WasmEngine
-from eksgateway.settings import PolicySettings
+from eksgateway.settings import WasmPolicySettings
 from support.clock import FakeClock
 from support.hanging import hanging
 from support.logs import capture_logs
@@ -94,7 +94,7 @@ async def follow(tmp_path: Path) -> AsyncIterator[Open]:
             if not data.is_symlink():
                 write(data, EVERYBODY)
             clock = FakeClock()
-            engine = await open_engine(PolicySettings(data=data, module=module), clock)
+            engine = await open_engine(WasmPolicySettings(data=data, module=module), clock)
             assert isinstance(engine, WasmEngine)
             stack.push_async_callback(engine.close)
             return Followed(engine, clock, data)
@@ -348,13 +348,13 @@ async def test_a_file_system_that_hangs_is_told_and_leaves_the_old_in_force(foll
 async def test_a_gateway_does_not_start_on_a_file_system_that_hangs(tmp_path: Path) -> None:
     """It says so instead of waiting."""
     with hanging(tmp_path / "data.yaml"), pytest.raises(PolicyLoadError, match=HUNG):
-        await open_engine(PolicySettings(data=tmp_path / "data.yaml"), FakeClock())
+        await open_engine(WasmPolicySettings(data=tmp_path / "data.yaml"), FakeClock())
 
 
 async def test_closing_does_not_wait_for_a_file_system_that_hangs(tmp_path: Path) -> None:
     """The process ends though a read does not; no thread of it has to be waited for."""
     write(tmp_path / "data.yaml", EVERYBODY)
-    engine = await open_engine(PolicySettings(data=tmp_path / "data.yaml"), FakeClock())
+    engine = await open_engine(WasmPolicySettings(data=tmp_path / "data.yaml"), FakeClock())
     with hanging(tmp_path / "data.yaml"):
         engine.reload()
         async with asyncio.timeout(60):
@@ -369,7 +369,7 @@ async def test_closing_does_not_wait_for_a_file_system_that_hangs(tmp_path: Path
 async def test_closing_waits_for_what_is_being_loaded(tmp_path: Path) -> None:
     """A thread that loads cannot be stopped; nothing is left running."""
     write(tmp_path / "data.yaml", EVERYBODY)
-    engine = await open_engine(PolicySettings(data=tmp_path / "data.yaml"), FakeClock())
+    engine = await open_engine(WasmPolicySettings(data=tmp_path / "data.yaml"), FakeClock())
     engine.reload()
     await asyncio.sleep(0)  # it has begun
     await engine.close()

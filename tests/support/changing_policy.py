@@ -16,7 +16,7 @@ from typing import Any
 from eksgateway.clock import SystemClock
 from eksgateway.policy.engine import PolicyEngine
 from eksgateway.policy.factory import open_engine
-from eksgateway.settings import OpaSettings, PolicySettings
+from eksgateway.settings import OpaPolicySettings, OpaSettings, WasmPolicySettings
 from support.opa import POLICIES, OpaServer, running_opa
 
 Data = dict[str, Any]
@@ -40,7 +40,7 @@ async def in_process(path: Path, rego: Path, data: Data) -> AsyncIterator[Changi
     file = path / "policy-data.json"
     file.write_text(json.dumps(data))
     module = await asyncio.to_thread(compiled, rego, path)
-    engine = await open_engine(PolicySettings(data=file, module=module), SystemClock())
+    engine = await open_engine(WasmPolicySettings(data=file, module=module), SystemClock())
     yield Changing(engine, lambda new: _replace(file, new))
 
 
@@ -97,7 +97,7 @@ def compiled(rego: Path, path: Path) -> Path:
 
 
 async def _connected(opa: OpaServer, bundle: str = "") -> PolicyEngine:
-    settings = PolicySettings(engine="opa", opa=OpaSettings(url=opa.url, bundle=bundle))
+    settings = OpaPolicySettings(opa=OpaSettings(url=opa.url, bundle=bundle))
     return await open_engine(settings, SystemClock())
 
 

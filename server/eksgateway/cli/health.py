@@ -44,7 +44,7 @@ def check_own(config: Path, own: tuple[Path, Path] | None, service: str) -> int:
     except OSError as exc:  # also what TLS has to say
         print(f"not serving: {address}: {_why_no_tls(exc)}")
         return 1
-    pair = (own or (listener.tls.certificate, listener.tls.key)) if listener.demand != "jwt" else None
+    pair = (own or (listener.tls.certificate, listener.tls.key)) if listener.requires_certificate else None
     credentials = credentials_of(ssl.DER_cert_to_PEM_cert(served).encode(), pair)
     options = [("grpc.ssl_target_name_override", _name(served))]
     return _ask(address, grpc.secure_channel(address, credentials, options=options), service)
@@ -73,7 +73,7 @@ def _why(error: grpc.RpcError) -> str:
 
 def _to_ask(settings: Settings) -> ListenerSettings:
     """One that asks for no certificate, if there is one."""
-    return next((each for each in settings.listeners if each.demand == "jwt"), settings.listeners[0])
+    return next((each for each in settings.listeners if not each.requires_certificate), settings.listeners[0])
 
 
 def _reached_at(listener: ListenerSettings) -> tuple[str, int]:

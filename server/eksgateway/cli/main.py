@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -47,15 +48,15 @@ StopOnStdinEof = Annotated[bool, typer.Option("--stop-on-stdin-eof", hidden=True
 
 @contextmanager
 def _clear_errors() -> Iterator[None]:
-    """What the user can mend is said in one line, without a traceback; anything else is a bug."""
+    """Print errors that the user can correct without a traceback; any other error is a bug."""
     from eksgateway.errors import GatewayError, StartError  # noqa: PLC0415
 
     try:
         yield
-    except StartError as exc:
-        sys.exit(f"eksgateway: {exc}")
-    except GatewayError as exc:
-        sys.exit(f"eksgateway: {exc.message} {exc.detail}".rstrip())
+    except (StartError, GatewayError) as exc:
+        logging.shutdown()  # writes what is logged, so that this message is the last one
+        text = exc if isinstance(exc, StartError) else f"{exc.message} {exc.detail}".rstrip()
+        sys.exit(f"eksgateway: {text}")
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from eksgateway.policy.files import read_module, revision_of
 from eksgateway.policy.input_files import load_inputs
 from eksgateway.policy.question import question_of
 from eksgateway.rpc.methods import METHODS, UPDATES
-from eksgateway.settings import SettingsError, load
+from eksgateway.settings import SettingsError, WasmPolicySettings, load
 
 UNUSABLE: Final = 2  # the exit code if a file cannot be read or used
 _CANCEL_UPDATE: Final = f"/{UPDATES}/CancelUpdate"  # the method of intents in ledgers that lack it
@@ -56,7 +56,8 @@ def decide_inputs(file: Path, data: Path | None, config: Path | None, module: Pa
     try:
         if config is not None:
             settings = load(config).policy
-            data, module = data or settings.data, module or settings.module
+            if isinstance(settings, WasmPolicySettings):
+                data, module = data or settings.data, module or settings.module
         if data is None:
             raise SettingsError("no policy data: give --data FILE, or --config FILE with `policy.data`")
         documents = load_inputs(file, datetime.now(UTC))

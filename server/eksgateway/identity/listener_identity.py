@@ -37,10 +37,10 @@ class TokenAndCertificateIdentity:
 def choose_identity(listener: ListenerSettings, tokens: Identity | None, clock: Clock) -> Identity:
     """The identity for a listener's `demand`. All listeners that demand a token share ``tokens``."""
     certificates = SpiffeIdentity(listener.trust_domain, clock) if listener.trust_domain else None
-    if listener.demand == "mtls" and certificates is not None:
+    if not listener.requires_token and certificates is not None:
         return certificates
-    if listener.demand == "both" and certificates is not None and tokens is not None:
+    if listener.requires_certificate and certificates is not None and tokens is not None:
         return TokenAndCertificateIdentity(tokens, certificates)
-    if listener.demand == "jwt" and tokens is not None:
+    if not listener.requires_certificate and tokens is not None:
         return tokens
     raise ValueError(f"the settings lack what `demand: {listener.demand}` needs")

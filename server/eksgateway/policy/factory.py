@@ -5,7 +5,7 @@ from __future__ import annotations
 from eksgateway.clock import Clock
 from eksgateway.policy.engine import PolicyEngine
 from eksgateway.policy.files import PolicyFiles
-from eksgateway.settings import PolicySettings
+from eksgateway.settings import OpaPolicySettings, PolicySettings
 
 
 async def open_engine(settings: PolicySettings, clock: Clock) -> PolicyEngine:
@@ -15,13 +15,11 @@ async def open_engine(settings: PolicySettings, clock: Clock) -> PolicyEngine:
     be used. The OPA of the engine opa may start after the gateway: use ``check``.
     """
     # Imported where used: the OPA client alone takes a quarter of a second.
-    if settings.engine == "opa":
+    if isinstance(settings, OpaPolicySettings):
         from eksgateway.policy.opa import OpaEngine  # noqa: PLC0415 - as above
 
-        assert settings.opa is not None  # noqa: S101 - PolicySettings checks it; for mypy
         return await OpaEngine.open(settings.opa, clock, timeout_s=settings.timeout_s)
     from eksgateway.policy.wasm import WasmEngine  # noqa: PLC0415 - as above
 
-    assert settings.data is not None  # noqa: S101 - PolicySettings checks it; for mypy
     files = PolicyFiles(settings.data, settings.module)
     return await WasmEngine.open(files, clock, timeout_s=settings.timeout_s)

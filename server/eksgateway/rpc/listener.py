@@ -95,7 +95,7 @@ class Listener:
 
 def _options(listener: ListenerSettings, limits: LimitSettings, connections: int) -> list[tuple[str, int]]:
     metadata_bytes = limits.credentials_bytes + limits.metadata_bytes
-    age_s = _CONNECTION_AGE_S if listener.demand == "jwt" else _CERTIFIED_CONNECTION_AGE_S
+    age_s = _CERTIFIED_CONNECTION_AGE_S if listener.requires_certificate else _CONNECTION_AGE_S
     return [
         *_OPTIONS,
         ("grpc.max_connection_age_ms", age_s * 1000),

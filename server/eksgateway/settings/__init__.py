@@ -1,0 +1,48 @@
+"""The gateway's settings: frozen, and validated before anything starts.
+
+``load`` is the only reader of settings files. AWS credentials are not settings: boto3's default chain finds
+them.
+"""
+
+from eksgateway.settings.eks import EksSettings, TargetSettings
+from eksgateway.settings.gateway import (
+    LedgerSettings,
+    LimitSettings,
+    MetricsSettings,
+    Settings,
+    WatchSettings,
+)
+from eksgateway.settings.identity import (
+    ALGORITHMS,
+    ClaimName,
+    IdentitySettings,
+    IssuerSettings,
+    JwtSettings,
+)
+from eksgateway.settings.listener import ListenerSettings, TlsSettings
+from eksgateway.settings.loading import load
+from eksgateway.settings.policy import OpaPolicySettings, OpaSettings, PolicySettings, WasmPolicySettings
+from eksgateway.settings.section import SettingsError
+
+__all__ = [
+    "ALGORITHMS",
+    "ClaimName",
+    "EksSettings",
+    "IdentitySettings",
+    "IssuerSettings",
+    "JwtSettings",
+    "LedgerSettings",
+    "LimitSettings",
+    "ListenerSettings",
+    "MetricsSettings",
+    "OpaPolicySettings",
+    "OpaSettings",
+    "PolicySettings",
+    "Settings",
+    "SettingsError",
+    "TargetSettings",
+    "TlsSettings",
+    "WasmPolicySettings",
+    "WatchSettings",
+    "load",
+]

@@ -1,0 +1,106 @@
+"""Everything that `eksgateway serve` needs, and the sections that are plain values."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from eksgateway.settings.eks import EksSettings
+from eksgateway.settings.identity import IdentitySettings
+from eksgateway.settings.listener import ListenerSettings
+from eksgateway.settings.policy import PolicySettings
+from eksgateway.settings.section import Address, FilePath, Section, is_local
+
+
+class LedgerSettings(Section):
+    """Where intents and outcomes are kept."""
+
+    path: FilePath
+    commit_timeout_s: PositiveFloat = 3
+    queue: PositiveInt = 1000  # writes waiting; more fail at once with LEDGER_UNAVAILABLE
+    denials: PositiveInt = 10_000  # denied cancels waiting to be written
+    keep_denials: PositiveInt = 100_000  # the oldest are deleted, and their number is recorded
+
+
+class WatchSettings(Section):
+    """How updates are polled and watched. Times are in seconds."""
+
+    poll_s: PositiveFloat = 5
+    poll_min_s: PositiveFloat = 1  # just after a cancel or a change
+    poll_max_s: PositiveFloat = 25  # when nothing has changed for an hour
+    follow_s: PositiveFloat = 30  # a pending cancellation without a watcher
+    heartbeat_s: PositiveFloat = 15
+    facts_max_age_s: PositiveFloat = 30
+    missing_after_s: PositiveFloat = 600
+    write_timeout_s: PositiveFloat = 30
+
+
+class LimitSettings(Section):
+    """Limits on calls, streams, connections and sizes, for one caller and for all. Sizes are in bytes.
+
+    ``credentials_bytes`` bounds the value of `authorization`, and ``metadata_bytes`` all other metadata.
+    """
+
+    call_timeout_s: PositiveFloat = 30
+    message_timeout_s: PositiveFloat = 10  # from a call's start to its message
+    drain_s: PositiveFloat = 25
+    calls: PositiveInt = 1000
+    calls_per_caller: PositiveInt = 100
+    watches: PositiveInt = 10_000
+    watches_per_caller: PositiveInt = 1000
+    open_streams: PositiveInt = 1000  # health watches and reflection, beside the one of each connection
+    open_streams_per_connection: PositiveInt = 50
+    connections: PositiveInt = 10_000  # to each listener; fewer when descriptors are short
+    connection_idle_s: PositiveFloat = 300  # a connection without a call for this long is closed
+    keepalive_s: PositiveFloat = 40  # a client that is silent for this long is pinged
+    keepalive_timeout_s: PositiveFloat = 20  # without an answer for this long its connection is closed
+    client_ping_s: PositiveFloat = 10  # clients may ping this often, with and without calls
+    message_bytes: PositiveInt = 65_536
+    credentials_bytes: PositiveInt = 32_768
+    metadata_bytes: PositiveInt = 8_192
+
+
+class MetricsSettings(Section):
+    """Where Prometheus scrapes, in plain HTTP and without credentials. Off without ``listen``."""
+
+    listen: Address | None = None
+    open_to_network: bool = False
+
+    @model_validator(mode="after")
+    def _check_exposure(self) -> Self:
+        if self.listen is not None and not self.open_to_network and not is_local(self.listen):
+            raise ValueError(
+                f"`listen: {self.listen}` is not loopback, and any client that reaches it may read the"
+                " metrics: listen on 127.0.0.1, or set `open_to_network: true` if that is intended"
+            )
+        return self
+
+
+class Settings(Section):
+    """The whole settings file."""
+
+    listeners: Annotated[tuple[ListenerSettings, ...], Field(min_length=1)] = (ListenerSettings(),)
+    reflection: Literal["off", "authenticated", "open"] = "off"
+    identity: IdentitySettings = IdentitySettings()
+    policy: PolicySettings
+    ledger: LedgerSettings
+    eks: EksSettings
+    watch: WatchSettings = WatchSettings()
+    limits: LimitSettings = LimitSettings()
+    metrics: MetricsSettings = MetricsSettings()
+
+    @field_validator("reflection", mode="before")
+    @classmethod
+    def _accept_off(cls, value: Any) -> Any:
+        """YAML reads ``off`` as false."""
+        return "off" if value is False else value
+
+    @model_validator(mode="after")
+    def _check_identity(self) -> Self:
+        if self.identity.jwt is None and any(each.requires_token for each in self.listeners):
+            raise ValueError(
+                "no identity source is configured: set `identity.jwt.issuers` (name, issuer, audience,"
+                " jwks), or let every listener demand `mtls`"
+            )
+        return self
