@@ -34,11 +34,12 @@ FLOWS = {
     "watch",
 }
 MAY_IMPORT = {
-    "cli": {"app", "opening", "rpc", "client", "sandbox", "simulator"} | PARTS | BASE,
+    "cli": {"app", "gateway", "opening", "rpc", "client", "sandbox", "simulator"} | PARTS | BASE,
     "__main__": {"cli"},
     "sandbox": {"opening", "client", "ledger", "simulator"} | BASE,
-    "opening": {"app", "metrics"} | PARTS | BASE,
-    "app": {"rpc", "rights", "metrics"} | FLOWS | PARTS | BASE,
+    "opening": {"app", "gateway", "metrics"} | PARTS | BASE,
+    "app": {"gateway", "rpc", "rights", "metrics"} | FLOWS | PARTS | BASE,
+    "gateway": {"rpc"} | FLOWS | PARTS | BASE,
     "rpc": {"rights", "metrics"} | FLOWS | PARTS | BASE,
     "rights": {"decisions", "watch"} | PARTS | BASE,
     "idempotency": {"cancellation"} | BASE,

@@ -1,13 +1,11 @@
-"""Wires the parts together: the services, the interceptor list, and a server's life."""
+"""Wires the parts of a gateway together. Opens, binds and starts nothing."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import random
 import uuid
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 from grpc_health.v1 import health_pb2_grpc
@@ -22,11 +20,11 @@ from eksgateway.eks.budgeted import BudgetedEks
 from eksgateway.eks.protocol import Eks
 from eksgateway.eks.shared_reads import SharedReads
 from eksgateway.eks.target_budget import Lane
+from eksgateway.gateway import Gateway
 from eksgateway.idempotency import IdempotentCancels
 from eksgateway.identity.listener_identity import choose_identity
 from eksgateway.identity.tokens import JwtIdentity
 from eksgateway.ledger.protocol import Ledger
-from eksgateway.logs import Log
 from eksgateway.metrics import Metrics
 from eksgateway.metrics_server import MetricsServer
 from eksgateway.model import Cancellation
@@ -35,7 +33,7 @@ from eksgateway.rights.reauthorization import Reauthorization
 from eksgateway.rpc.admission import Admission
 from eksgateway.rpc.cancellation_service import CancellationService
 from eksgateway.rpc.cpu_load import CpuLoad
-from eksgateway.rpc.health import HealthService, ReadinessCheck, run_readiness_checks
+from eksgateway.rpc.health import HealthService, ReadinessCheck
 from eksgateway.rpc.idle_connections import IdleConnections
 from eksgateway.rpc.interceptors.access_log import AccessLog
 from eksgateway.rpc.interceptors.authenticate import Authenticate
@@ -50,231 +48,210 @@ from eksgateway.settings import ListenerSettings, Settings
 from eksgateway.v1 import cancellation_service_pb2_grpc, update_service_pb2_grpc
 from eksgateway.watch.watches import Watches
 
-log = Log(__name__)
 
-_FIRST_KEYS_S = 2.0  # for the issuers' keys, before readiness is looked at for the first time
-_LAST_WORDS_S = 1.0  # for what was answered and is not sent yet
+@dataclass(frozen=True, slots=True)
+class _Core:
+    """The parts below the gRPC edge that several others are built from."""
 
-
-async def _nothing() -> None:
-    """Wait for nothing."""
-
-
-@dataclass(slots=True)
-class Gateway:
-    """A built gateway: ``start`` binds and takes up what is pending, ``become_ready`` lets its health
-    say so, ``stop`` drains. ``warm`` is what has to be done until it is ready.
-    """
-
-    listeners: list[Listener]
     settings: Settings
-    limits: Limits
-    health: HealthService
-    watches: Watches
-    cancellations: Cancellations
-    cancels: IdempotentCancels
-    checks: dict[str, ReadinessCheck]
+    clock: Clock
     policy: PolicyEngine
     ledger: Ledger
-    metrics: MetricsServer
-    clock: Clock
+    eks: Eks
+    metrics: Metrics
+    decisions: Decisions
+    budget: Budget
+    reads: SharedReads
+    watches: Watches
+
+
+@dataclass(frozen=True, slots=True)
+class _Edge:
+    """The parts of the gRPC edge that all listeners share."""
+
+    limits: Limits
+    caller_limits: CallerLimits
+    admission: Admission
     idle_connections: IdleConnections
-    connections: int
-    closers: list[Callable[[], Any]]
-    tokens: JwtIdentity | None = None
-    warm: Callable[[], Awaitable[None]] = _nothing
-    _probe: asyncio.Task[None] | None = field(default=None)
-
-    async def start(self) -> None:
-        """Bind and serve, not ready yet. Raises SettingsError when an address cannot be bound, or its
-        certificate used.
-        """
-        if self.tokens is not None:
-            self.tokens.start()
-        for listener in self.listeners:
-            await listener.bind()
-        await self.metrics.start()
-        await self.cancellations.follow_pending()
-        for listener in self.listeners:
-            await listener.start()
-        listeners = {each.address: each.settings.demand for each in self.listeners}
-        log.info("gateway.started", listeners=listeners, metrics=self.metrics.address or None)
-
-    async def become_ready(self) -> None:
-        """Be ready from now on, whenever every part can do its work. Raises what ``warm`` does."""
-        await self.warm()
-        if self.tokens is not None:
-            await self.tokens.wait_for_keys(_FIRST_KEYS_S)
-        self._probe = asyncio.create_task(run_readiness_checks(self.health, self.checks, self.clock))
-
-    async def make_room(self) -> None:
-        """End quiet connections where nearly all are held."""
-        await self.idle_connections.end_idle([listener.port for listener in self.listeners], self.connections)
-
-    def reload(self) -> None:
-        """Look for another policy and other keys now; certificates are renewed by themselves."""
-        self.policy.reload()
-        if self.tokens is not None:
-            self.tokens.reload()
-
-    async def stop(self) -> None:
-        """Health first, then turn calls away, let those in flight finish, then close the parts.
-
-        Core's own stop comes last: it refuses connections, and cannot say DRAINING.
-        """
-        log.info("gateway.draining")
-        self.health.drain()
-        self.limits.drain()
-        self.watches.drain()
-        ends = self.clock.monotonic() + self.settings.limits.drain_s
-        await self.limits.wait_until_idle(self.settings.limits.drain_s)
-        await self.cancels.finish(ends - self.clock.monotonic())
-        await asyncio.gather(*(listener.stop(_LAST_WORDS_S) for listener in self.listeners))
-        if self._probe is not None:
-            self._probe.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._probe
-        for close in self.closers:
-            try:
-                await close()
-            except Exception:  # one part's trouble must not keep the ledger from writing what it owes
-                log.exception("gateway.close_failed")
-        log.info("gateway.stopped")
+    tokens: JwtIdentity | None
+    updates: UpdateService
+    cancellations: CancellationService
+    health: HealthService
 
 
-def build_server(  # noqa: PLR0913  the parts that are opened elsewhere
+async def _do_nothing() -> None:
+    pass
+
+
+def build_gateway(  # noqa: PLR0913  the parts that are opened elsewhere
     settings: Settings,
     *,
     policy: PolicyEngine,
-    eks: Eks,
     ledger: Ledger,
+    eks: Eks,
     metrics: Metrics,
     clock: Clock,
+    warm: Callable[[], Awaitable[None]] = _do_nothing,
+    checks: Mapping[str, ReadinessCheck] | None = None,
 ) -> Gateway:
-    """Wire the parts together; nothing is opened, bound or started."""
-    home = settings.eks.home
-    decisions = Decisions(policy, ledger.record_denial)
+    """``warm`` is awaited before the gateway becomes ready. ``checks`` are added to those of readiness."""
     budget = Budget(settings.eks.calls_per_s, clock, settings.eks.threads)
     reads = SharedReads(eks, budget, clock)
     watches = Watches(reads, ledger.record_observation, clock, settings.watch, random.Random())  # noqa: S311
+    decisions = Decisions(policy, ledger.record_denial)
+    core = _Core(settings, clock, policy, ledger, eks, metrics, decisions, budget, reads, watches)
+    cancels = _build_cancels(core)
+    reauthorization = _build_reauthorization(core)
+    edge = _build_edge(core, cancels, reauthorization)
+    _add_gauges(core, edge.admission)
+    metrics_server = MetricsServer(metrics.registry, settings.metrics, edge.health.unready_parts)
+    closers = [metrics_server.close, reauthorization.close, watches.close]
+    closers += [ledger.close, policy.close, budget.close, eks.close]
+    own_checks: dict[str, ReadinessCheck] = {"policy": decisions.check, "ledger": ledger.check}
+    if edge.tokens is not None:
+        closers.append(edge.tokens.close)
+        own_checks["identity"] = edge.tokens.check
+    return Gateway(
+        settings=settings,
+        clock=clock,
+        policy=policy,
+        ledger=ledger,
+        listeners=[_build_listener(core, edge, each) for each in settings.listeners],
+        limits=edge.limits,
+        idle_connections=edge.idle_connections,
+        health=edge.health,
+        watches=watches,
+        cancels=cancels,
+        metrics=metrics_server,
+        tokens=edge.tokens,
+        warm=warm,
+        checks=own_checks | dict(checks or {}),
+        closers=closers,
+    )
 
+
+def _build_cancels(core: _Core) -> IdempotentCancels:
     def follow(cancellation: Cancellation, answered: float | None) -> None:
-        reads.forget(cancellation.ref)
-        watches.follow(cancellation, answered)
+        core.reads.forget(cancellation.ref)
+        core.watches.follow(cancellation, answered)
 
     cancellations = Cancellations(
-        decisions=decisions,
-        eks=BudgetedEks(eks, budget, Lane.CANCEL),
-        ledger=ledger,
+        decisions=core.decisions,
+        eks=BudgetedEks(core.eks, core.budget, Lane.CANCEL),
+        ledger=core.ledger,
         follow=follow,
-        metrics=metrics,
-        clock=clock,
+        metrics=core.metrics,
+        clock=core.clock,
         new_id=lambda: str(uuid.uuid4()),
-        decision_max_age=settings.eks.decision_max_age_s,
+        decision_max_age=core.settings.eks.decision_max_age_s,
     )
-    cancels = IdempotentCancels(cancellations, clock, settings.limits.call_timeout_s)
-    limits = Limits(settings.limits)
-    health = HealthService()
-    reauthorization = Reauthorization(
-        decisions=decisions,
-        policy=policy,
-        reads=reads,
-        facts_max_age=settings.watch.facts_max_age_s,
-        clock=clock,
+    return IdempotentCancels(cancellations, core.clock, core.settings.limits.call_timeout_s)
+
+
+def _build_reauthorization(core: _Core) -> Reauthorization:
+    return Reauthorization(
+        decisions=core.decisions,
+        policy=core.policy,
+        reads=core.reads,
+        facts_max_age=core.settings.watch.facts_max_age_s,
+        clock=core.clock,
         random=random.Random(),  # noqa: S311
     )
+
+
+def _build_edge(core: _Core, cancels: IdempotentCancels, reauthorization: Reauthorization) -> _Edge:
+    settings, clock = core.settings, core.clock
+    refusals = RefusalLog(core.metrics)
+    return _Edge(
+        limits=Limits(settings.limits),
+        caller_limits=CallerLimits(settings.limits),
+        admission=Admission(settings.limits.calls + settings.limits.watches, CpuLoad().is_low, refusals.add),
+        idle_connections=IdleConnections(clock),
+        tokens=_build_tokens(core),
+        updates=_build_update_service(core, cancels, reauthorization),
+        cancellations=CancellationService(
+            decisions=core.decisions, ledger=core.ledger, home=settings.eks.home, clock=clock
+        ),
+        health=HealthService(),
+    )
+
+
+def _build_tokens(core: _Core) -> JwtIdentity | None:
+    jwt = core.settings.identity.jwt
+    if jwt is None:
+        return None
+    return JwtIdentity(jwt, core.clock, count_groups=core.metrics.count_dropped_groups)
+
+
+def _build_update_service(
+    core: _Core, cancels: IdempotentCancels, reauthorization: Reauthorization
+) -> UpdateService:
+    settings = core.settings
     cancellable_updates = CancellableUpdates(
-        decisions=decisions,
-        reads=reads,
+        decisions=core.decisions,
+        reads=core.reads,
         targets=[each.target for each in settings.eks.targets],
-        clock=clock,
+        clock=core.clock,
         max_age=settings.watch.facts_max_age_s,
         call_timeout=settings.limits.call_timeout_s,
     )
-    updates = UpdateService(
-        decisions=decisions,
+    return UpdateService(
+        decisions=core.decisions,
         cancels=cancels,
-        eks=BudgetedEks(eks, budget, Lane.READ),
-        reads=reads,
+        eks=BudgetedEks(core.eks, core.budget, Lane.READ),
+        reads=core.reads,
         cancellable_updates=cancellable_updates,
-        watches=watches,
+        watches=core.watches,
         reauthorization=reauthorization,
-        home=home,
-        clock=clock,
+        home=settings.eks.home,
+        clock=core.clock,
         settings=settings.watch,
     )
-    history = CancellationService(decisions=decisions, ledger=ledger, home=home, clock=clock)
-    tokens = None
-    checks: dict[str, ReadinessCheck] = {"policy": decisions.check, "ledger": ledger.check}
-    if settings.identity.jwt is not None:
-        tokens = JwtIdentity(settings.identity.jwt, clock, count_groups=metrics.count_dropped_groups)
-        checks["identity"] = tokens.check
-    caller_limits = CallerLimits(settings.limits)
 
-    refusals = RefusalLog(metrics)
-    admission = Admission(settings.limits.calls + settings.limits.watches, CpuLoad().is_low, refusals.add)
+
+def _build_listener(core: _Core, edge: _Edge, listener: ListenerSettings) -> Listener:
+    settings = core.settings
     connections = file_descriptors.max_connections(settings)
-    idle_connections = IdleConnections(clock)
+    built = Listener(
+        listener, settings.limits, _build_chain(core, edge, listener), core.clock, connections=connections
+    )
+    # The servicers get a Call where the generated bases have grpc's context: hence the casts.
+    update_service_pb2_grpc.add_UpdateServiceServicer_to_server(cast(Any, edge.updates), built.server)
+    cancellation_service_pb2_grpc.add_CancellationServiceServicer_to_server(
+        cast(Any, edge.cancellations), built.server
+    )
+    health_pb2_grpc.add_HealthServicer_to_server(cast(Any, edge.health), built.server)
+    if settings.reflection != "off":
+        add_reflection(built.server)
+    return built
 
-    def listen(listener: ListenerSettings) -> Listener:
-        identity, certificates = choose_identity(listener, tokens, clock), listener.requires_certificate
-        chain = Chain(
-            before=(
-                idle_connections,
-                TakeSeat(admission, identity, certificates=certificates, settings=settings.limits),
-                AccessLog(clock, metrics),
-                limits,
-                Authenticate(
-                    identity,
-                    certificates=certificates,
-                    reflection=settings.reflection,
-                ),
-                MoveSeat(admission),
-                caller_limits,
-            ),
-            after=(Authorize(decisions, home, clock),),
-            limits=settings.limits,
-            write_timeout=settings.watch.write_timeout_s,
-        )
-        opened = Listener(listener, settings.limits, chain, clock, connections=connections)
-        # The servicers get a Call where the generated bases say context: hence the casts.
-        update_service_pb2_grpc.add_UpdateServiceServicer_to_server(cast(Any, updates), opened.server)
-        cancellation_service_pb2_grpc.add_CancellationServiceServicer_to_server(
-            cast(Any, history), opened.server
-        )
-        health_pb2_grpc.add_HealthServicer_to_server(cast(Any, health), opened.server)
-        if settings.reflection != "off":
-            add_reflection(opened.server)
-        return opened
 
-    listeners = [listen(listener) for listener in settings.listeners]
-    metrics.add_policy(settings.policy.engine, policy)
+def _build_chain(core: _Core, edge: _Edge, listener: ListenerSettings) -> Chain:
+    """The interceptors of one listener, outermost first."""
+    settings, clock = core.settings, core.clock
+    identity, certificates = choose_identity(listener, edge.tokens, clock), listener.requires_certificate
+    return Chain(
+        before=(
+            edge.idle_connections,
+            TakeSeat(edge.admission, identity, certificates=certificates, settings=settings.limits),
+            AccessLog(clock, core.metrics),
+            edge.limits,
+            Authenticate(identity, certificates=certificates, reflection=settings.reflection),
+            MoveSeat(edge.admission),
+            edge.caller_limits,
+        ),
+        after=(Authorize(core.decisions, settings.eks.home, clock),),
+        limits=settings.limits,
+        write_timeout=settings.watch.write_timeout_s,
+    )
+
+
+def _add_gauges(core: _Core, admission: Admission) -> None:
+    metrics, watches = core.metrics, core.watches
+    metrics.add_policy(core.settings.policy.engine, core.policy)
     metrics.add_gauge("pollers", "Updates that are polled.", lambda: watches.pollers)
+    metrics.add_gauge("watchers", "Watches of updates.", lambda: watches.watchers)
     metrics.add_gauge("waiting_calls", "Calls that wait for their turn.", lambda: admission.waiting)
     metrics.add_gauge(
         "served_calls", "Calls that are worked on, without open watches.", lambda: admission.serving
-    )
-    metrics.add_gauge("watchers", "Watches of updates.", lambda: watches.watchers)
-    server = MetricsServer(metrics.registry, settings.metrics, health.unready_parts)
-    closers = [server.close, reauthorization.close, watches.close]
-    closers += [ledger.close, policy.close, budget.close, eks.close]
-    if tokens is not None:
-        closers.append(tokens.close)
-    return Gateway(
-        listeners=listeners,
-        settings=settings,
-        limits=limits,
-        health=health,
-        watches=watches,
-        cancellations=cancellations,
-        cancels=cancels,
-        checks=checks,
-        policy=policy,
-        ledger=ledger,
-        metrics=server,
-        clock=clock,
-        idle_connections=idle_connections,
-        connections=connections,
-        closers=closers,
-        tokens=tokens,
     )

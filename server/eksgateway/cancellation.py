@@ -122,11 +122,6 @@ class Cancellations:
         )
         return await self._record(committed, outcome, forward_start)
 
-    async def follow_pending(self) -> None:
-        """Follow every cancellation of an earlier run that is not settled. Sends nothing."""
-        for cancellation in await self._ledger.pending():
-            self._follow(cancellation, None)
-
     # -- Decide ---------------------------------------------------------------------------------
 
     async def _decide(self, call: CancelCall) -> _Allowed:

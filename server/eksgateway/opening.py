@@ -18,8 +18,8 @@ from eksgateway.policy.factory import open_engine
 from eksgateway.settings import LedgerSettings, Settings
 
 if TYPE_CHECKING:
-    from eksgateway.app import Gateway
     from eksgateway.eks.adapter import BotoEks
+    from eksgateway.gateway import Gateway
     from eksgateway.ledger.protocol import Ledger
 
 
@@ -52,15 +52,22 @@ async def open_gateway(settings: Settings, clock: Clock | None = None) -> Gatewa
         # Of two failures it is always the policy's that is told.
         policy, ledger = opening_policy.result(), opening_ledger.result()
 
-        from eksgateway.app import build_server  # noqa: PLC0415 - imported by _open_ledger
+        from eksgateway.app import build_gateway  # noqa: PLC0415 - imported by _open_ledger
         from eksgateway.eks.adapter import BotoEks  # noqa: PLC0415 - likewise
         from eksgateway.metrics import Metrics  # noqa: PLC0415 - likewise
 
         metrics = Metrics()
         eks = BotoEks(settings.eks, clock, count=metrics.count_eks_call)
-        gateway = build_server(settings, policy=policy, eks=eks, ledger=ledger, metrics=metrics, clock=clock)
-        gateway.warm = lambda: _warm(eks)
-        gateway.checks["credentials"] = eks.check
+        gateway = build_gateway(
+            settings,
+            policy=policy,
+            ledger=ledger,
+            eks=eks,
+            metrics=metrics,
+            clock=clock,
+            warm=lambda: _warm(eks),
+            checks={"credentials": eks.check},
+        )
         opened.pop_all()
     return gateway
 

@@ -17,9 +17,10 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from eksgateway.app import Gateway, build_server
+from eksgateway.app import build_gateway
 from eksgateway.clock import Clock, SystemClock
 from eksgateway.eks.adapter import BotoEks
+from eksgateway.gateway import Gateway
 from eksgateway.ledger.protocol import Ledger
 from eksgateway.ledger.sql_ledger import open_ledger
 from eksgateway.metrics import Metrics
@@ -185,7 +186,7 @@ async def running(
     settings = settings_for(path, eks.url, issuer, **sections)
     ledger: Ledger = wrap_ledger(await open_ledger(settings.ledger, clock))
     metrics = Metrics()
-    gateway = build_server(
+    gateway = build_gateway(
         settings,
         policy=wrap_policy(policy or await open_engine(settings.policy, clock)),
         eks=wrap_eks(BotoEks(settings.eks, clock, aws_session(), metrics.count_eks_call)),

@@ -15,7 +15,7 @@ from eksgateway.settings import load
 from eksgateway.signals import on_hangup, run_until, stop_event
 
 if TYPE_CHECKING:
-    from eksgateway.app import Gateway
+    from eksgateway.gateway import Gateway
 
 # How long boto3's threads may hold the GIL when the event loop comes back from waiting. It is a tenth of
 # Python's own value, because each turn of the loop may wait that long, and a call takes some twenty turns.
