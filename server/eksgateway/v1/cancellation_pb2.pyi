@@ -28,86 +28,82 @@ class _CancellationPhase:
 class _CancellationPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CancellationPhase.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     CANCELLATION_PHASE_UNSPECIFIED: _CancellationPhase.ValueType  # 0
-    """There is no cancellation that this gateway knows of."""
+    """The gateway knows no cancellation."""
     CANCELLATION_PHASE_NOT_FORWARDED: _CancellationPhase.ValueType  # 1
-    """The call never came to EKS's judgement: the decision became stale, the connection was never
-    made, EKS throttled to the end, or AWS refused the gateway's own credentials. Final; the same
-    request_id may be sent again, and is then decided anew.
+    """EKS never judged the call: the decision became stale, no connection was made, EKS throttled every
+    attempt, or AWS refused the gateway's own credentials. Final. The same request_id may be sent again,
+    and is decided anew.
     """
     CANCELLATION_PHASE_TOO_LATE: _CancellationPhase.ValueType  # 2
-    """EKS refused, and the cluster was UPDATING: the control plane had begun. Final."""
+    """EKS refused while the cluster was UPDATING: the control plane had begun. Final."""
     CANCELLATION_PHASE_REJECTED: _CancellationPhase.ValueType  # 3
-    """EKS refused otherwise. Final."""
+    """EKS refused for another reason. Final."""
     CANCELLATION_PHASE_CANCELLED: _CancellationPhase.ValueType  # 4
-    """EKS says that the update is Cancelled. Final."""
+    """EKS reports the update as Cancelled. Final."""
     CANCELLATION_PHASE_COMPLETED_ANYWAY: _CancellationPhase.ValueType  # 5
-    """EKS says that the update is Successful: the cancel did not stop it. Final."""
+    """EKS reports the update as Successful: the cancel did not stop it. Final."""
     CANCELLATION_PHASE_UPDATE_FAILED: _CancellationPhase.ValueType  # 6
-    """EKS says that the update Failed, a time-out included. Final."""
+    """EKS reports the update as Failed, for example after a time-out. Final."""
     CANCELLATION_PHASE_CANCELLING: _CancellationPhase.ValueType  # 7
-    """EKS is cancelling. A node that is being replaced finishes first: this can take a while."""
+    """EKS is cancelling. This can take a while, because a node that is being replaced finishes first."""
     CANCELLATION_PHASE_CANCELLATION_FAILED: _CancellationPhase.ValueType  # 8
-    """EKS says that the cancellation failed. Not final: the update goes on."""
+    """EKS reports that the cancellation failed. Not final: the update goes on."""
     CANCELLATION_PHASE_REQUESTED: _CancellationPhase.ValueType  # 9
-    """EKS accepted the cancel, or shows a cancellation that is under way; neither is a promise that it
-    will stop the update.
-    """
+    """EKS accepted the cancel, or shows a cancellation in progress. Neither promises that the update stops."""
     CANCELLATION_PHASE_OUTCOME_UNKNOWN: _CancellationPhase.ValueType  # 10
-    """The intent is committed, and whether EKS got the cancel is not known: no answer came, or one
-    that was not EKS's own, or the gateway stopped in between. The gateway looks at the update until
-    that settles it; it never sends again by itself. While EKS shows the update InProgress without
-    any cancellation, `phase_reason` says after some seconds that EKS seems not to have got it. A
-    new request_id sends again.
+    """The intent is committed, and it is not known whether EKS received the cancel: no answer came, the answer
+    was not EKS's own, or the gateway stopped in between. The gateway polls the update until that settles it,
+    and never sends again by itself. While EKS shows the update as InProgress without a cancellation,
+    `phase_reason` reports after some seconds that EKS seems not to have received the cancel. A new
+    request_id sends again.
     """
 
 class CancellationPhase(_CancellationPhase, metaclass=_CancellationPhaseEnumTypeWrapper):
-    """How far a cancellation has come: a total function of what is known. The first row that applies
-    holds, in the order of the values below but for OUTCOME_UNKNOWN, which is last.
+    """The state of a cancellation, derived from all that is known about it. The first row that applies holds,
+    in the order of the values below; OUTCOME_UNKNOWN is last.
 
-    EKS does not say whose cancel it carries out. A phase that comes from looking at the update
-    (after OUTCOME_UNKNOWN) says "observed" in `phase_reason`.
+    EKS does not report whose cancel it carries out. If the phase follows from observing the update (after
+    OUTCOME_UNKNOWN), `phase_reason` contains "observed".
     """
 
 CANCELLATION_PHASE_UNSPECIFIED: CancellationPhase.ValueType  # 0
-"""There is no cancellation that this gateway knows of."""
+"""The gateway knows no cancellation."""
 CANCELLATION_PHASE_NOT_FORWARDED: CancellationPhase.ValueType  # 1
-"""The call never came to EKS's judgement: the decision became stale, the connection was never
-made, EKS throttled to the end, or AWS refused the gateway's own credentials. Final; the same
-request_id may be sent again, and is then decided anew.
+"""EKS never judged the call: the decision became stale, no connection was made, EKS throttled every
+attempt, or AWS refused the gateway's own credentials. Final. The same request_id may be sent again,
+and is decided anew.
 """
 CANCELLATION_PHASE_TOO_LATE: CancellationPhase.ValueType  # 2
-"""EKS refused, and the cluster was UPDATING: the control plane had begun. Final."""
+"""EKS refused while the cluster was UPDATING: the control plane had begun. Final."""
 CANCELLATION_PHASE_REJECTED: CancellationPhase.ValueType  # 3
-"""EKS refused otherwise. Final."""
+"""EKS refused for another reason. Final."""
 CANCELLATION_PHASE_CANCELLED: CancellationPhase.ValueType  # 4
-"""EKS says that the update is Cancelled. Final."""
+"""EKS reports the update as Cancelled. Final."""
 CANCELLATION_PHASE_COMPLETED_ANYWAY: CancellationPhase.ValueType  # 5
-"""EKS says that the update is Successful: the cancel did not stop it. Final."""
+"""EKS reports the update as Successful: the cancel did not stop it. Final."""
 CANCELLATION_PHASE_UPDATE_FAILED: CancellationPhase.ValueType  # 6
-"""EKS says that the update Failed, a time-out included. Final."""
+"""EKS reports the update as Failed, for example after a time-out. Final."""
 CANCELLATION_PHASE_CANCELLING: CancellationPhase.ValueType  # 7
-"""EKS is cancelling. A node that is being replaced finishes first: this can take a while."""
+"""EKS is cancelling. This can take a while, because a node that is being replaced finishes first."""
 CANCELLATION_PHASE_CANCELLATION_FAILED: CancellationPhase.ValueType  # 8
-"""EKS says that the cancellation failed. Not final: the update goes on."""
+"""EKS reports that the cancellation failed. Not final: the update goes on."""
 CANCELLATION_PHASE_REQUESTED: CancellationPhase.ValueType  # 9
-"""EKS accepted the cancel, or shows a cancellation that is under way; neither is a promise that it
-will stop the update.
-"""
+"""EKS accepted the cancel, or shows a cancellation in progress. Neither promises that the update stops."""
 CANCELLATION_PHASE_OUTCOME_UNKNOWN: CancellationPhase.ValueType  # 10
-"""The intent is committed, and whether EKS got the cancel is not known: no answer came, or one
-that was not EKS's own, or the gateway stopped in between. The gateway looks at the update until
-that settles it; it never sends again by itself. While EKS shows the update InProgress without
-any cancellation, `phase_reason` says after some seconds that EKS seems not to have got it. A
-new request_id sends again.
+"""The intent is committed, and it is not known whether EKS received the cancel: no answer came, the answer
+was not EKS's own, or the gateway stopped in between. The gateway polls the update until that settles it,
+and never sends again by itself. While EKS shows the update as InProgress without a cancellation,
+`phase_reason` reports after some seconds that EKS seems not to have received the cancel. A new
+request_id sends again.
 """
 Global___CancellationPhase: _TypeAlias = CancellationPhase  # noqa: Y015
 
 @_typing.final
 class Cancellation(_message.Message):
-    """The gateway's record of one cancellation: who asked, what was decided, and what became of it.
+    """The gateway's record of one cancellation: the caller, the decision and the outcome.
 
-    The record exists from the moment the intent was committed, which is always before anything
-    was sent to EKS. It outlives the caller's connection and the gateway's process.
+    The record exists once the intent is committed, which is always before anything is sent to EKS. It
+    outlives the caller's connection and the gateway's process.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -129,36 +125,34 @@ class Cancellation(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     cancellation_id: _builtins.str
     request_id: _builtins.str
-    """The caller's own id for the call; unique per caller."""
+    """The caller's id for the call; unique for each caller."""
     caller: _builtins.str
     """The verified caller, for example `jwt:corp:deploy-bot` or `spiffe://corp.example/deploy`."""
     update_id: _builtins.str
     update_type: _builtins.str
-    """The update's type when the cancel was decided."""
+    """The update's type at the time of the decision."""
     reason: _builtins.str
-    """Why, in the caller's words."""
+    """The reason in the caller's words."""
     ticket: _builtins.str
     phase: Global___CancellationPhase.ValueType
     phase_reason: _builtins.str
-    """One sentence on how the phase is known."""
+    """One sentence: how the phase is known."""
     @_builtins.property
     def cluster(self) -> _update_pb2.ClusterRef: ...
     @_builtins.property
     def decision(self) -> Global___Decision:
-        """The decision that allowed it."""
+        """The decision that allowed the cancel."""
 
     @_builtins.property
     def update(self) -> _update_pb2.Update:
-        """The update as last seen. It may be older than what EKS would say now: watch the update to
-        follow it.
-        """
+        """The update as last observed. EKS may have a newer state: watch the update to follow it."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def forward_time(self) -> _timestamp_pb2.Timestamp:
-        """When what became of CancelUpdate was known: its answer, or that none came. Absent when nothing
-        was sent, and when the gateway stopped in between. That it is set does not say that EKS got it.
+        """When the outcome of CancelUpdate was known: EKS's answer, or that none came. Absent when nothing was
+        sent, and when the gateway stopped in between. A value does not mean that EKS received the cancel.
         """
 
     @_builtins.property
@@ -192,7 +186,7 @@ Global___Cancellation: _TypeAlias = Cancellation  # noqa: Y015
 
 @_typing.final
 class Decision(_message.Message):
-    """What the policy said. `decision_id` is in the gateway's logs, in the ledger and in the trailing
+    """A decision of the policy. `decision_id` is also in the gateway's logs, in the ledger and in the trailing
     metadata `eksgateway-decision-id`.
     """
 
@@ -206,7 +200,7 @@ class Decision(_message.Message):
     decision_id: _builtins.str
     allowed: _builtins.bool
     policy_revision: _builtins.str
-    """Which policy and data decided."""
+    """The revision of the policy and its data."""
     @_builtins.property
     def rule_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The ids of the grants that allowed, or of the rules that denied."""

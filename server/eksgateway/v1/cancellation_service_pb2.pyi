@@ -28,7 +28,7 @@ class GetCancellationRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     cancellation_id: _builtins.str
     request_id: _builtins.str
-    """One's own."""
+    """Of the caller's own cancellation."""
     def __init__(
         self,
         *,
@@ -78,7 +78,7 @@ class ListCancellationsRequest(_message.Message):
     page_size: _builtins.int
     """1 to 100; 0 means 50."""
     page_token: _builtins.str
-    """From the page before, for the same caller and filter; empty for the first page."""
+    """From the previous page, for the same caller and filter; empty for the first page."""
     @_builtins.property
     def cluster(self) -> _update_pb2.ClusterRef:
         """Only those of this cluster; absent for all."""
@@ -106,8 +106,8 @@ class ListCancellationsResponse(_message.Message):
     CANCELLATIONS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Empty after the last page. A page may have fewer than asked for although another follows: rows
-    whose recorded tags or types keep them from the caller are left out.
+    """Empty after the last page. Rows that the caller may not read because of their recorded tags or types are
+    left out of a page, so a page may be short although another one follows.
     """
     @_builtins.property
     def cancellations(self) -> _containers.RepeatedCompositeFieldContainer[_cancellation_pb2.Cancellation]: ...

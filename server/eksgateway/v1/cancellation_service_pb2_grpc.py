@@ -26,9 +26,9 @@ if _version_not_supported:
 
 
 class CancellationServiceStub:
-    """The ledger's record of cancellations. One's own are always readable, whatever the policy says
-    by then; those of others need the action `history` on the recorded cluster. What may not be
-    seen looks like what does not exist.
+    """The ledger's record of cancellations. Callers may always read their own, whatever the policy allows by
+    then. Those of other callers need the action `history` on the recorded cluster. A cancellation that the
+    caller may not read looks like one that does not exist.
     """
 
     def __init__(self, channel):
@@ -50,21 +50,21 @@ class CancellationServiceStub:
 
 
 class CancellationServiceServicer:
-    """The ledger's record of cancellations. One's own are always readable, whatever the policy says
-    by then; those of others need the action `history` on the recorded cluster. What may not be
-    seen looks like what does not exist.
+    """The ledger's record of cancellations. Callers may always read their own, whatever the policy allows by
+    then. Those of other callers need the action `history` on the recorded cluster. A cancellation that the
+    caller may not read looks like one that does not exist.
     """
 
     def GetCancellation(self, request, context):
-        """One cancellation.
+        """Returns one cancellation.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListCancellations(self, request, context):
-        """Cancellations that the caller may see, newest first. A page can have fewer than asked for,
-        or none, and still have a next one.
+        """Lists the cancellations that the caller may read, newest first. A page can have fewer than `page_size`,
+        or none, and still have a next page.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -92,9 +92,9 @@ def add_CancellationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CancellationService:
-    """The ledger's record of cancellations. One's own are always readable, whatever the policy says
-    by then; those of others need the action `history` on the recorded cluster. What may not be
-    seen looks like what does not exist.
+    """The ledger's record of cancellations. Callers may always read their own, whatever the policy allows by
+    then. Those of other callers need the action `history` on the recorded cluster. A cancellation that the
+    caller may not read looks like one that does not exist.
     """
 
     @staticmethod

@@ -27,9 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class CancellationServiceStub:
-    """The ledger's record of cancellations. One's own are always readable, whatever the policy says
-    by then; those of others need the action `history` on the recorded cluster. What may not be
-    seen looks like what does not exist.
+    """The ledger's record of cancellations. Callers may always read their own, whatever the policy allows by
+    then. Those of other callers need the action `history` on the recorded cluster. A cancellation that the
+    caller may not read looks like one that does not exist.
     """
 
     @_typing.overload
@@ -37,31 +37,31 @@ class CancellationServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CancellationServiceAsyncStub: ...
     GetCancellation: _grpc.UnaryUnaryMultiCallable[_cancellation_service_pb2.GetCancellationRequest, _cancellation_service_pb2.GetCancellationResponse]
-    """One cancellation."""
+    """Returns one cancellation."""
     ListCancellations: _grpc.UnaryUnaryMultiCallable[_cancellation_service_pb2.ListCancellationsRequest, _cancellation_service_pb2.ListCancellationsResponse]
-    """Cancellations that the caller may see, newest first. A page can have fewer than asked for,
-    or none, and still have a next one.
+    """Lists the cancellations that the caller may read, newest first. A page can have fewer than `page_size`,
+    or none, and still have a next page.
     """
 
 @_typing.type_check_only
 class CancellationServiceAsyncStub(CancellationServiceStub):
-    """The ledger's record of cancellations. One's own are always readable, whatever the policy says
-    by then; those of others need the action `history` on the recorded cluster. What may not be
-    seen looks like what does not exist.
+    """The ledger's record of cancellations. Callers may always read their own, whatever the policy allows by
+    then. Those of other callers need the action `history` on the recorded cluster. A cancellation that the
+    caller may not read looks like one that does not exist.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetCancellation: _aio.UnaryUnaryMultiCallable[_cancellation_service_pb2.GetCancellationRequest, _cancellation_service_pb2.GetCancellationResponse]  # type: ignore[assignment]
-    """One cancellation."""
+    """Returns one cancellation."""
     ListCancellations: _aio.UnaryUnaryMultiCallable[_cancellation_service_pb2.ListCancellationsRequest, _cancellation_service_pb2.ListCancellationsResponse]  # type: ignore[assignment]
-    """Cancellations that the caller may see, newest first. A page can have fewer than asked for,
-    or none, and still have a next one.
+    """Lists the cancellations that the caller may read, newest first. A page can have fewer than `page_size`,
+    or none, and still have a next page.
     """
 
 class CancellationServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The ledger's record of cancellations. One's own are always readable, whatever the policy says
-    by then; those of others need the action `history` on the recorded cluster. What may not be
-    seen looks like what does not exist.
+    """The ledger's record of cancellations. Callers may always read their own, whatever the policy allows by
+    then. Those of other callers need the action `history` on the recorded cluster. A cancellation that the
+    caller may not read looks like one that does not exist.
     """
 
     @_abc_1.abstractmethod
@@ -70,7 +70,7 @@ class CancellationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cancellation_service_pb2.GetCancellationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cancellation_service_pb2.GetCancellationResponse, _abc.Awaitable[_cancellation_service_pb2.GetCancellationResponse]]:
-        """One cancellation."""
+        """Returns one cancellation."""
 
     @_abc_1.abstractmethod
     def ListCancellations(
@@ -78,8 +78,8 @@ class CancellationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cancellation_service_pb2.ListCancellationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cancellation_service_pb2.ListCancellationsResponse, _abc.Awaitable[_cancellation_service_pb2.ListCancellationsResponse]]:
-        """Cancellations that the caller may see, newest first. A page can have fewer than asked for,
-        or none, and still have a next one.
+        """Lists the cancellations that the caller may read, newest first. A page can have fewer than `page_size`,
+        or none, and still have a next page.
         """
 
 def add_CancellationServiceServicer_to_server(servicer: CancellationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

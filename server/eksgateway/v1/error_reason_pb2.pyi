@@ -24,35 +24,35 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     DESCRIPTOR: _descriptor.EnumDescriptor
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
     ERROR_REASON_CREDENTIALS_MISSING: _ErrorReason.ValueType  # 1
-    """UNAUTHENTICATED. No `authorization` metadata was sent to an address that demands a token. (A
-    certificate that is missing fails the handshake, which gRPC tells as UNAVAILABLE.)
+    """UNAUTHENTICATED. An address that demands a token got no `authorization` metadata. (A missing certificate
+    fails the handshake, which gRPC reports as UNAVAILABLE.)
     """
     ERROR_REASON_CREDENTIALS_INVALID: _ErrorReason.ValueType  # 2
-    """UNAUTHENTICATED. The credentials are repeated, malformed, too large or not valid here; `check` in
-    ErrorInfo's metadata is the check that failed.
+    """UNAUTHENTICATED. The credentials are repeated, malformed, too large or not valid here. Metadata: `check`,
+    the check that failed.
     """
     ERROR_REASON_CREDENTIALS_EXPIRED: _ErrorReason.ValueType  # 3
-    """UNAUTHENTICATED. The credentials have expired; also ends a stream."""
+    """UNAUTHENTICATED. The credentials have expired. This also ends a stream."""
     ERROR_REASON_IDENTITY_UNAVAILABLE: _ErrorReason.ValueType  # 4
-    """UNAVAILABLE. The keys to verify credentials with cannot be had right now."""
+    """UNAVAILABLE. The keys to verify credentials with cannot be fetched now."""
     ERROR_REASON_POLICY_DENIED: _ErrorReason.ValueType  # 5
-    """PERMISSION_DENIED. The policy says no. Metadata: `decision_id`, `reasons` (sentences, one a
+    """PERMISSION_DENIED. The policy denied the call. Metadata: `decision_id`, `reasons` (sentences, one on each
     line), `rule_ids` (comma-separated).
     """
     ERROR_REASON_POLICY_UNDEFINED: _ErrorReason.ValueType  # 6
-    """UNAVAILABLE. The policy has no answer: it is not loaded. Its default is a deny."""
+    """UNAVAILABLE. The policy returned no decision: it is not loaded. Its default is a denial."""
     ERROR_REASON_POLICY_OBLIGATION_UNKNOWN: _ErrorReason.ValueType  # 7
-    """PERMISSION_DENIED. The policy allows under obligations, and this gateway knows none."""
+    """PERMISSION_DENIED. The policy allows the call under obligations that this gateway does not know."""
     ERROR_REASON_POLICY_UNAVAILABLE: _ErrorReason.ValueType  # 8
-    """UNAVAILABLE. The policy could not be asked in time."""
+    """UNAVAILABLE. The policy did not answer in time."""
     ERROR_REASON_POLICY_INVALID: _ErrorReason.ValueType  # 9
     """INTERNAL. The policy's answer is not a decision."""
     ERROR_REASON_REQUEST_INVALID: _ErrorReason.ValueType  # 10
-    """INVALID_ARGUMENT. A field is wrong; google.rpc.BadRequest names each. Told only to callers
-    whom the policy admits to the cluster.
+    """INVALID_ARGUMENT. Fields are invalid; google.rpc.BadRequest names each. Only callers that the policy
+    allows on the cluster get this.
     """
     ERROR_REASON_RESUME_TOKEN_INVALID: _ErrorReason.ValueType  # 11
-    """INVALID_ARGUMENT. The resume token is unusable or of another update: watch again without one."""
+    """INVALID_ARGUMENT. The resume token cannot be used, or is of another update: watch again without one."""
     ERROR_REASON_TARGET_NOT_CONFIGURED: _ErrorReason.ValueType  # 12
     """FAILED_PRECONDITION. The gateway is not configured for that account and region."""
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 13
@@ -60,27 +60,23 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_DECISION_STALE: _ErrorReason.ValueType  # 14
     """ABORTED. The decision became too old to act on; nothing was sent. Call again."""
     ERROR_REASON_TARGET_MISMATCH: _ErrorReason.ValueType  # 15
-    """INTERNAL. The gateway's AWS credentials reach another account, region or cluster than the one
-    decided; nothing was sent.
+    """INTERNAL. The gateway's AWS credentials reach another account, region or cluster than the policy decided
+    on; nothing was sent.
     """
     ERROR_REASON_UPDATE_FINISHED: _ErrorReason.ValueType  # 16
-    """FAILED_PRECONDITION. The update has ended; nothing was sent. google.rpc.PreconditionFailure
-    names it.
-    """
+    """FAILED_PRECONDITION. The update has ended; nothing was sent. google.rpc.PreconditionFailure names it."""
     ERROR_REASON_LEDGER_UNAVAILABLE: _ErrorReason.ValueType  # 17
     """UNAVAILABLE. The intent could not be recorded; nothing was sent."""
     ERROR_REASON_OUTCOME_UNRECORDED: _ErrorReason.ValueType  # 18
-    """UNAVAILABLE. The outcome of the cancel could not be recorded yet. Metadata:
-    `cancellation_id`.
-    """
+    """UNAVAILABLE. The outcome of the cancel could not be recorded yet. Metadata: `cancellation_id`."""
     ERROR_REASON_OUTCOME_UNKNOWN: _ErrorReason.ValueType  # 19
-    """UNAVAILABLE. It is not known whether EKS got the cancel: EKS gave no answer, or the answer was
-    not EKS's own (a 5xx, a proxy's 4xx). Metadata: `cancellation_id`: ask GetCancellation, or call again
-    with the same request_id, to learn what became of it; a new request_id sends again.
+    """UNAVAILABLE. It is not known whether EKS received the cancel: EKS gave no answer, or the answer was not
+    EKS's own (a 5xx, a proxy's 4xx). Metadata: `cancellation_id`. To learn the outcome, call GetCancellation,
+    or call again with the same request_id. A new request_id sends again.
     """
     ERROR_REASON_EKS_INVALID_PARAMETER: _ErrorReason.ValueType  # 20
-    """INVALID_ARGUMENT. EKS: InvalidParameterException. Every EKS_ reason has AWS's code in the
-    metadata `eks_code`, and `phase` where a cancel was recorded.
+    """INVALID_ARGUMENT. EKS: InvalidParameterException. Every EKS_ reason has AWS's code in the metadata
+    `eks_code`, and `phase` if a cancel was recorded.
     """
     ERROR_REASON_EKS_INVALID_REQUEST: _ErrorReason.ValueType  # 21
     """FAILED_PRECONDITION. EKS: InvalidRequestException."""
@@ -89,89 +85,87 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_EKS_RESOURCE_IN_USE: _ErrorReason.ValueType  # 23
     """FAILED_PRECONDITION. EKS: ResourceInUseException."""
     ERROR_REASON_EKS_CLIENT_ERROR: _ErrorReason.ValueType  # 24
-    """FAILED_PRECONDITION. EKS: ClientException, or a refusal of AWS's own with a code that this gateway
-    does not know.
+    """FAILED_PRECONDITION. EKS: ClientException, or a refusal of AWS's own with a code that this gateway does
+    not know.
     """
     ERROR_REASON_EKS_NOT_FOUND: _ErrorReason.ValueType  # 25
-    """NOT_FOUND. EKS: ResourceNotFoundException; told only to callers whom the policy admits to the
-    cluster.
-    """
+    """NOT_FOUND. EKS: ResourceNotFoundException. Only callers that the policy allows on the cluster get this."""
     ERROR_REASON_EKS_THROTTLED: _ErrorReason.ValueType  # 26
-    """RESOURCE_EXHAUSTED. EKS throttles this account. google.rpc.RetryInfo says when to come back."""
+    """RESOURCE_EXHAUSTED. EKS throttles this account. google.rpc.RetryInfo has the time to wait."""
     ERROR_REASON_EKS_UNAVAILABLE: _ErrorReason.ValueType  # 27
-    """UNAVAILABLE. EKS could not be reached, had an error of its own, or gave an answer that is not
-    EKS's or does not fit what was asked.
+    """UNAVAILABLE. EKS could not be reached, had an error of its own, or gave an answer that is not EKS's or does
+    not fit the call.
     """
     ERROR_REASON_UPSTREAM_CREDENTIALS: _ErrorReason.ValueType  # 28
-    """INTERNAL. AWS refuses the gateway's own role or credentials, the gateway cannot get any, or its
-    clock is wrong; the caller did nothing wrong.
+    """INTERNAL. AWS refuses the gateway's own role or credentials, the gateway cannot get any, or its clock is
+    wrong. The caller did nothing wrong.
     """
     ERROR_REASON_REQUEST_TOO_LARGE: _ErrorReason.ValueType  # 29
-    """RESOURCE_EXHAUSTED. The message is over 64 KB, or its metadata without the credentials over 8 KB."""
+    """RESOURCE_EXHAUSTED. The message is over 64 KB, or its metadata without the credentials is over 8 KB."""
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 30
-    """RESOURCE_EXHAUSTED. Too many calls or watches, for this caller or altogether; or the calls to
-    EKS in this account and region are used up for now. google.rpc.RetryInfo says when to come back.
+    """RESOURCE_EXHAUSTED. Too many calls or watches, of this caller or of all; or the budget of calls to EKS in
+    this account and region is used up for now. google.rpc.RetryInfo has the time to wait.
     """
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 31
-    """UNAVAILABLE. This gateway is shutting down: call again, and another one answers."""
+    """UNAVAILABLE. This gateway is shutting down. Call again, and another one answers."""
     ERROR_REASON_WATCHER_TOO_SLOW: _ErrorReason.ValueType  # 32
     """RESOURCE_EXHAUSTED. The stream was not read for too long."""
     ERROR_REASON_CANCELLATION_NOT_FOUND: _ErrorReason.ValueType  # 33
-    """NOT_FOUND. The cancellation is missing, or not the caller's to see."""
+    """NOT_FOUND. The cancellation does not exist, or the caller may not read it."""
     ERROR_REASON_METHOD_UNKNOWN: _ErrorReason.ValueType  # 34
     """UNIMPLEMENTED. There is no such method."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 35
-    """INTERNAL. Something unexpected; the text is always the same."""
+    """INTERNAL. An unexpected error; the text is always the same."""
     ERROR_REASON_SERVICE_UNKNOWN: _ErrorReason.ValueType  # 36
-    """NOT_FOUND. grpc.health.v1.Health/Check was asked about a service that this gateway does not have."""
+    """NOT_FOUND. The gateway has no health service of the name in grpc.health.v1.Health/Check."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
-    """The `reason` of google.rpc.ErrorInfo, without this enum's prefix; its domain is `eksgateway`.
-    Every error that the gateway answers carries one, and every dynamic value stands in its metadata. (What gRPC's HTTP/2
-    stack refuses by itself has none: see Limits in README.md.) For example:
+    """The `reason` of google.rpc.ErrorInfo, without this enum's prefix. Its domain is `eksgateway`. Every error of
+    the gateway has one, with every dynamic value in its metadata. (Calls that gRPC's HTTP/2 stack refuses by
+    itself have none: see Limits in README.md.) For example:
 
         { "reason": "POLICY_DENIED",
           "domain": "eksgateway",
           "metadata": { "decision_id": "0b9f…", "reasons": "A ticket is required.", "rule_ids": "platform-oncall" } }
 
-    All trailing metadata of an error stays below 3 KB, because proxies take little more: a longer text is cut, and ends
-    with an ellipsis; a list has as many whole items as fit, and `reasons_left_out`, `rule_ids_left_out` or
-    `violations_left_out` in the metadata is the number of the others.
+    The trailing metadata of an error is below 3 KB, because proxies accept little more. A longer text is cut and
+    ends with an ellipsis. A list has the items that fit, whole; `reasons_left_out`, `rule_ids_left_out` or
+    `violations_left_out` in the metadata counts the others.
 
-    New reasons may be added: fall back on the status code for one you do not know.
+    New reasons may be added. For an unknown one, rely on the status code.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 ERROR_REASON_CREDENTIALS_MISSING: ErrorReason.ValueType  # 1
-"""UNAUTHENTICATED. No `authorization` metadata was sent to an address that demands a token. (A
-certificate that is missing fails the handshake, which gRPC tells as UNAVAILABLE.)
+"""UNAUTHENTICATED. An address that demands a token got no `authorization` metadata. (A missing certificate
+fails the handshake, which gRPC reports as UNAVAILABLE.)
 """
 ERROR_REASON_CREDENTIALS_INVALID: ErrorReason.ValueType  # 2
-"""UNAUTHENTICATED. The credentials are repeated, malformed, too large or not valid here; `check` in
-ErrorInfo's metadata is the check that failed.
+"""UNAUTHENTICATED. The credentials are repeated, malformed, too large or not valid here. Metadata: `check`,
+the check that failed.
 """
 ERROR_REASON_CREDENTIALS_EXPIRED: ErrorReason.ValueType  # 3
-"""UNAUTHENTICATED. The credentials have expired; also ends a stream."""
+"""UNAUTHENTICATED. The credentials have expired. This also ends a stream."""
 ERROR_REASON_IDENTITY_UNAVAILABLE: ErrorReason.ValueType  # 4
-"""UNAVAILABLE. The keys to verify credentials with cannot be had right now."""
+"""UNAVAILABLE. The keys to verify credentials with cannot be fetched now."""
 ERROR_REASON_POLICY_DENIED: ErrorReason.ValueType  # 5
-"""PERMISSION_DENIED. The policy says no. Metadata: `decision_id`, `reasons` (sentences, one a
+"""PERMISSION_DENIED. The policy denied the call. Metadata: `decision_id`, `reasons` (sentences, one on each
 line), `rule_ids` (comma-separated).
 """
 ERROR_REASON_POLICY_UNDEFINED: ErrorReason.ValueType  # 6
-"""UNAVAILABLE. The policy has no answer: it is not loaded. Its default is a deny."""
+"""UNAVAILABLE. The policy returned no decision: it is not loaded. Its default is a denial."""
 ERROR_REASON_POLICY_OBLIGATION_UNKNOWN: ErrorReason.ValueType  # 7
-"""PERMISSION_DENIED. The policy allows under obligations, and this gateway knows none."""
+"""PERMISSION_DENIED. The policy allows the call under obligations that this gateway does not know."""
 ERROR_REASON_POLICY_UNAVAILABLE: ErrorReason.ValueType  # 8
-"""UNAVAILABLE. The policy could not be asked in time."""
+"""UNAVAILABLE. The policy did not answer in time."""
 ERROR_REASON_POLICY_INVALID: ErrorReason.ValueType  # 9
 """INTERNAL. The policy's answer is not a decision."""
 ERROR_REASON_REQUEST_INVALID: ErrorReason.ValueType  # 10
-"""INVALID_ARGUMENT. A field is wrong; google.rpc.BadRequest names each. Told only to callers
-whom the policy admits to the cluster.
+"""INVALID_ARGUMENT. Fields are invalid; google.rpc.BadRequest names each. Only callers that the policy
+allows on the cluster get this.
 """
 ERROR_REASON_RESUME_TOKEN_INVALID: ErrorReason.ValueType  # 11
-"""INVALID_ARGUMENT. The resume token is unusable or of another update: watch again without one."""
+"""INVALID_ARGUMENT. The resume token cannot be used, or is of another update: watch again without one."""
 ERROR_REASON_TARGET_NOT_CONFIGURED: ErrorReason.ValueType  # 12
 """FAILED_PRECONDITION. The gateway is not configured for that account and region."""
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 13
@@ -179,27 +173,23 @@ ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 13
 ERROR_REASON_DECISION_STALE: ErrorReason.ValueType  # 14
 """ABORTED. The decision became too old to act on; nothing was sent. Call again."""
 ERROR_REASON_TARGET_MISMATCH: ErrorReason.ValueType  # 15
-"""INTERNAL. The gateway's AWS credentials reach another account, region or cluster than the one
-decided; nothing was sent.
+"""INTERNAL. The gateway's AWS credentials reach another account, region or cluster than the policy decided
+on; nothing was sent.
 """
 ERROR_REASON_UPDATE_FINISHED: ErrorReason.ValueType  # 16
-"""FAILED_PRECONDITION. The update has ended; nothing was sent. google.rpc.PreconditionFailure
-names it.
-"""
+"""FAILED_PRECONDITION. The update has ended; nothing was sent. google.rpc.PreconditionFailure names it."""
 ERROR_REASON_LEDGER_UNAVAILABLE: ErrorReason.ValueType  # 17
 """UNAVAILABLE. The intent could not be recorded; nothing was sent."""
 ERROR_REASON_OUTCOME_UNRECORDED: ErrorReason.ValueType  # 18
-"""UNAVAILABLE. The outcome of the cancel could not be recorded yet. Metadata:
-`cancellation_id`.
-"""
+"""UNAVAILABLE. The outcome of the cancel could not be recorded yet. Metadata: `cancellation_id`."""
 ERROR_REASON_OUTCOME_UNKNOWN: ErrorReason.ValueType  # 19
-"""UNAVAILABLE. It is not known whether EKS got the cancel: EKS gave no answer, or the answer was
-not EKS's own (a 5xx, a proxy's 4xx). Metadata: `cancellation_id`: ask GetCancellation, or call again
-with the same request_id, to learn what became of it; a new request_id sends again.
+"""UNAVAILABLE. It is not known whether EKS received the cancel: EKS gave no answer, or the answer was not
+EKS's own (a 5xx, a proxy's 4xx). Metadata: `cancellation_id`. To learn the outcome, call GetCancellation,
+or call again with the same request_id. A new request_id sends again.
 """
 ERROR_REASON_EKS_INVALID_PARAMETER: ErrorReason.ValueType  # 20
-"""INVALID_ARGUMENT. EKS: InvalidParameterException. Every EKS_ reason has AWS's code in the
-metadata `eks_code`, and `phase` where a cancel was recorded.
+"""INVALID_ARGUMENT. EKS: InvalidParameterException. Every EKS_ reason has AWS's code in the metadata
+`eks_code`, and `phase` if a cancel was recorded.
 """
 ERROR_REASON_EKS_INVALID_REQUEST: ErrorReason.ValueType  # 21
 """FAILED_PRECONDITION. EKS: InvalidRequestException."""
@@ -208,39 +198,37 @@ ERROR_REASON_EKS_INVALID_STATE: ErrorReason.ValueType  # 22
 ERROR_REASON_EKS_RESOURCE_IN_USE: ErrorReason.ValueType  # 23
 """FAILED_PRECONDITION. EKS: ResourceInUseException."""
 ERROR_REASON_EKS_CLIENT_ERROR: ErrorReason.ValueType  # 24
-"""FAILED_PRECONDITION. EKS: ClientException, or a refusal of AWS's own with a code that this gateway
-does not know.
+"""FAILED_PRECONDITION. EKS: ClientException, or a refusal of AWS's own with a code that this gateway does
+not know.
 """
 ERROR_REASON_EKS_NOT_FOUND: ErrorReason.ValueType  # 25
-"""NOT_FOUND. EKS: ResourceNotFoundException; told only to callers whom the policy admits to the
-cluster.
-"""
+"""NOT_FOUND. EKS: ResourceNotFoundException. Only callers that the policy allows on the cluster get this."""
 ERROR_REASON_EKS_THROTTLED: ErrorReason.ValueType  # 26
-"""RESOURCE_EXHAUSTED. EKS throttles this account. google.rpc.RetryInfo says when to come back."""
+"""RESOURCE_EXHAUSTED. EKS throttles this account. google.rpc.RetryInfo has the time to wait."""
 ERROR_REASON_EKS_UNAVAILABLE: ErrorReason.ValueType  # 27
-"""UNAVAILABLE. EKS could not be reached, had an error of its own, or gave an answer that is not
-EKS's or does not fit what was asked.
+"""UNAVAILABLE. EKS could not be reached, had an error of its own, or gave an answer that is not EKS's or does
+not fit the call.
 """
 ERROR_REASON_UPSTREAM_CREDENTIALS: ErrorReason.ValueType  # 28
-"""INTERNAL. AWS refuses the gateway's own role or credentials, the gateway cannot get any, or its
-clock is wrong; the caller did nothing wrong.
+"""INTERNAL. AWS refuses the gateway's own role or credentials, the gateway cannot get any, or its clock is
+wrong. The caller did nothing wrong.
 """
 ERROR_REASON_REQUEST_TOO_LARGE: ErrorReason.ValueType  # 29
-"""RESOURCE_EXHAUSTED. The message is over 64 KB, or its metadata without the credentials over 8 KB."""
+"""RESOURCE_EXHAUSTED. The message is over 64 KB, or its metadata without the credentials is over 8 KB."""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 30
-"""RESOURCE_EXHAUSTED. Too many calls or watches, for this caller or altogether; or the calls to
-EKS in this account and region are used up for now. google.rpc.RetryInfo says when to come back.
+"""RESOURCE_EXHAUSTED. Too many calls or watches, of this caller or of all; or the budget of calls to EKS in
+this account and region is used up for now. google.rpc.RetryInfo has the time to wait.
 """
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 31
-"""UNAVAILABLE. This gateway is shutting down: call again, and another one answers."""
+"""UNAVAILABLE. This gateway is shutting down. Call again, and another one answers."""
 ERROR_REASON_WATCHER_TOO_SLOW: ErrorReason.ValueType  # 32
 """RESOURCE_EXHAUSTED. The stream was not read for too long."""
 ERROR_REASON_CANCELLATION_NOT_FOUND: ErrorReason.ValueType  # 33
-"""NOT_FOUND. The cancellation is missing, or not the caller's to see."""
+"""NOT_FOUND. The cancellation does not exist, or the caller may not read it."""
 ERROR_REASON_METHOD_UNKNOWN: ErrorReason.ValueType  # 34
 """UNIMPLEMENTED. There is no such method."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 35
-"""INTERNAL. Something unexpected; the text is always the same."""
+"""INTERNAL. An unexpected error; the text is always the same."""
 ERROR_REASON_SERVICE_UNKNOWN: ErrorReason.ValueType  # 36
-"""NOT_FOUND. grpc.health.v1.Health/Check was asked about a service that this gateway does not have."""
+"""NOT_FOUND. The gateway has no health service of the name in grpc.health.v1.Health/Check."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

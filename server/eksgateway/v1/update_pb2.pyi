@@ -21,9 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class ClusterRef(_message.Message):
-    """A cluster. Only `name` is required: `account_id` and `region` default to the gateway's home
-    target.
-    """
+    """A cluster. Only `name` is required: `account_id` and `region` default to the gateway's home target."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -31,8 +29,8 @@ class ClusterRef(_message.Message):
     REGION_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
-    """12 digits. An account that the gateway is not configured for is TARGET_NOT_CONFIGURED, and
-    only callers whom the policy admits are told so.
+    """12 digits. For an account that the gateway is not configured for, callers that the policy allows get
+    TARGET_NOT_CONFIGURED.
     """
     region: _builtins.str
     """For example `us-east-1`."""
@@ -55,12 +53,11 @@ Global___ClusterRef: _TypeAlias = ClusterRef  # noqa: Y015
 
 @_typing.final
 class Update(_message.Message):
-    """An update of an EKS cluster, as DescribeUpdate tells it.
+    """An update of an EKS cluster, as DescribeUpdate returns it.
 
-    EKS's own vocabularies (`type`, `status`, parameter types, error codes) are strings in EKS's
-    spelling, because AWS adds values: be ready for ones you do not know, and treat an unknown
-    `status` as not ended. Node group, add-on and capability updates are not served here, because
-    CancelUpdate does not take them.
+    EKS's own vocabularies (`type`, `status`, parameter types, error codes) are strings in EKS's spelling,
+    because AWS adds values. Handle unknown ones, and treat an unknown `status` as not ended. Updates of node
+    groups, add-ons and capabilities are not served, because CancelUpdate does not accept them.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -74,8 +71,8 @@ class Update(_message.Message):
     CANCELLATION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     status: _builtins.str
-    """InProgress, Cancelling, Cancelled, Successful, Failed, or a value AWS added since.
-    An update has ended when this is Cancelled, Successful or Failed, and only then.
+    """InProgress, Cancelling, Cancelled, Successful, Failed, or a newer value of AWS. The update has ended
+    exactly when this is Cancelled, Successful or Failed.
     """
     type: _builtins.str
     """For example VersionUpdate or VersionRollback."""
@@ -87,8 +84,8 @@ class Update(_message.Message):
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___UpdateError]: ...
     @_builtins.property
     def cancellation(self) -> Global___UpdateCancellation:
-        """What EKS says of a cancellation of this update; absent when there was none. It is a state
-        machine of its own: an update can end Successful while its cancellation is Failed.
+        """EKS's state of a cancellation of this update; absent without one. It is separate from the update's
+        status: an update can end Successful while its cancellation is Failed.
         """
 
     def __init__(
@@ -164,14 +161,14 @@ Global___UpdateError: _TypeAlias = UpdateError  # noqa: Y015
 
 @_typing.final
 class UpdateCancellation(_message.Message):
-    """EKS's own block about a cancellation. It does not say who asked: see Cancellation for that."""
+    """EKS's data about a cancellation. It does not contain the caller: see Cancellation."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     STATUS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     status: _builtins.str
-    """InProgress, Failed, Successful, or a value AWS added since."""
+    """InProgress, Failed, Successful, or a newer value of AWS."""
     reason: _builtins.str
     def __init__(
         self,

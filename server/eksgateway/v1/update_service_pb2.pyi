@@ -32,26 +32,26 @@ class _WatchKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WatchKind.V
     DESCRIPTOR: _descriptor.EnumDescriptor
     WATCH_KIND_UNSPECIFIED: _WatchKind.ValueType  # 0
     WATCH_KIND_SNAPSHOT: _WatchKind.ValueType  # 1
-    """The state at the start of a stream that resumes no other."""
+    """The state at the start of a stream that does not resume another."""
     WATCH_KIND_CHANGE: _WatchKind.ValueType  # 2
-    """Another state; ones in between may have been skipped."""
+    """A new state; states in between may have been skipped."""
     WATCH_KIND_HEARTBEAT: _WatchKind.ValueType  # 3
-    """Nothing changed; `observe_time` and `age` say when EKS was last seen."""
+    """Nothing changed; `observe_time` and `age` are those of the last observation."""
     WATCH_KIND_FINAL: _WatchKind.ValueType  # 4
-    """The update has ended; the stream ends with OK after this."""
+    """The update has ended; the stream ends with OK after this message."""
 
 class WatchKind(_WatchKind, metaclass=_WatchKindEnumTypeWrapper):
-    """Why a message was sent."""
+    """The cause of a message."""
 
 WATCH_KIND_UNSPECIFIED: WatchKind.ValueType  # 0
 WATCH_KIND_SNAPSHOT: WatchKind.ValueType  # 1
-"""The state at the start of a stream that resumes no other."""
+"""The state at the start of a stream that does not resume another."""
 WATCH_KIND_CHANGE: WatchKind.ValueType  # 2
-"""Another state; ones in between may have been skipped."""
+"""A new state; states in between may have been skipped."""
 WATCH_KIND_HEARTBEAT: WatchKind.ValueType  # 3
-"""Nothing changed; `observe_time` and `age` say when EKS was last seen."""
+"""Nothing changed; `observe_time` and `age` are those of the last observation."""
 WATCH_KIND_FINAL: WatchKind.ValueType  # 4
-"""The update has ended; the stream ends with OK after this."""
+"""The update has ended; the stream ends with OK after this message."""
 Global___WatchKind: _TypeAlias = WatchKind  # noqa: Y015
 
 @_typing.final
@@ -66,11 +66,11 @@ class CancelUpdateRequest(_message.Message):
     update_id: _builtins.str
     """`[0-9A-Za-z-]{1,64}`."""
     request_id: _builtins.str
-    """`[A-Za-z0-9_-]{1,64}`, unique per caller. The gateway makes one when it is absent; then a
-    call that is made again is a second cancel.
+    """`[A-Za-z0-9_-]{1,64}`, unique for each caller. The gateway generates one if it is absent; then a repeated
+    call is a second cancel.
     """
     reason: _builtins.str
-    """Why; at most 500 characters. The policy may require it."""
+    """At most 500 characters. The policy may require it."""
     ticket: _builtins.str
     """At most 100 characters. The policy may require it."""
     @_builtins.property
@@ -150,17 +150,15 @@ class CheckCancelUpdateResponse(_message.Message):
     UPDATE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def decision(self) -> _cancellation_pb2.Decision:
-        """What the action `cancel` would get with these parameters."""
+        """The decision on the action `cancel` with these parameters."""
 
     @_builtins.property
     def cancellability(self) -> Global___Cancellability:
-        """Advice, not a promise: EKS is the authority. Absent, like `update`, when the caller may not
-        see the update.
-        """
+        """Advice, not a promise: EKS decides. Absent, like `update`, when the caller may not get the update."""
 
     @_builtins.property
     def update(self) -> _update_pb2.Update:
-        """Present only when the caller may `get` it."""
+        """Present only if the policy allows the action `get`."""
 
     def __init__(
         self,
@@ -179,7 +177,7 @@ Global___CheckCancelUpdateResponse: _TypeAlias = CheckCancelUpdateResponse  # no
 
 @_typing.final
 class Cancellability(_message.Message):
-    """Whether EKS would probably take a cancel at this moment."""
+    """Whether EKS would probably accept a cancel now."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -255,9 +253,9 @@ class ListUpdatesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """1 to 10; 0 means 10. Each update on the page is a call to EKS."""
+    """1 to 10; 0 means 10. Each update on the page costs a call to EKS."""
     page_token: _builtins.str
-    """From the page before, for the same caller and cluster; empty for the first page."""
+    """From the previous page, for the same caller and cluster; empty for the first page."""
     @_builtins.property
     def cluster(self) -> _update_pb2.ClusterRef: ...
     def __init__(
@@ -308,7 +306,7 @@ class ListCancellableUpdatesRequest(_message.Message):
     page_size: _builtins.int
     """1 to 50; 0 means 50."""
     page_token: _builtins.str
-    """From the page before, for the same caller; empty for the first page."""
+    """From the previous page, for the same caller; empty for the first page."""
     def __init__(
         self,
         *,
@@ -336,8 +334,8 @@ class ListCancellableUpdatesResponse(_message.Message):
     def updates(self) -> _containers.RepeatedCompositeFieldContainer[Global___CancellableUpdate]: ...
     @_builtins.property
     def unreachable(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnreachableTarget]:
-        """Of what was not looked at on the way to this page, and will not be on the next ones. Told only
-        to callers who are granted `list` on clusters there, whether there are such clusters or not.
+        """Accounts and regions that could not be read completely for this page, and are skipped on the next ones.
+        Contains only those where a grant allows the caller to `list` clusters, whether any exist or not.
         """
 
     def __init__(
@@ -357,7 +355,7 @@ Global___ListCancellableUpdatesResponse: _TypeAlias = ListCancellableUpdatesResp
 
 @_typing.final
 class CancellableUpdate(_message.Message):
-    """An update that EKS would probably take a cancel of at this moment."""
+    """An update for which EKS would probably accept a cancel now."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -386,7 +384,7 @@ Global___CancellableUpdate: _TypeAlias = CancellableUpdate  # noqa: Y015
 
 @_typing.final
 class UnreachableTarget(_message.Message):
-    """An account and region of which some clusters, or all, could not be looked at."""
+    """An account and region of which some or all clusters could not be read."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -397,11 +395,11 @@ class UnreachableTarget(_message.Message):
     account_id: _builtins.str
     region: _builtins.str
     reason: _error_reason_pb2.ErrorReason.ValueType
-    """Of the first that could not be, as an error would give it: mostly EKS_THROTTLED,
-    EKS_UNAVAILABLE, UPSTREAM_CREDENTIALS, or OVERLOADED when the calls to EKS there are used up.
+    """The reason of the first error: mostly EKS_THROTTLED, EKS_UNAVAILABLE, UPSTREAM_CREDENTIALS, or OVERLOADED
+    when the budget of calls to EKS there is used up.
     """
     message: _builtins.str
-    """For people."""
+    """The message of that error, for people."""
     def __init__(
         self,
         *,
@@ -427,9 +425,9 @@ class WatchUpdateRequest(_message.Message):
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     update_id: _builtins.str
     resume_token: _builtins.str
-    """To go on with an earlier WatchUpdate or CancelUpdateAndWatch of this update: the `resume_token`
-    of the last message received. RESUME_TOKEN_INVALID (INVALID_ARGUMENT) for one that cannot be
-    used, or is of another update: call again without.
+    """Resumes an earlier WatchUpdate or CancelUpdateAndWatch of this update: the `resume_token` of the last
+    message received. A token that cannot be used, or is of another update, gets RESUME_TOKEN_INVALID
+    (INVALID_ARGUMENT): call again without one.
     """
     @_builtins.property
     def cluster(self) -> _update_pb2.ClusterRef: ...
@@ -462,29 +460,29 @@ class WatchUpdateResponse(_message.Message):
     AGE_FIELD_NUMBER: _builtins.int
     kind: Global___WatchKind.ValueType
     phase: _cancellation_pb2.CancellationPhase.ValueType
-    """The phase of the newest cancellation of this update that the gateway knows, else what the
-    update itself shows, else unspecified.
+    """The phase of the newest cancellation of this update that the gateway knows, else the phase that the update
+    itself shows, else unspecified.
     """
     sequence: _builtins.int
-    """Rises by one per SNAPSHOT, CHANGE or FINAL, from 1, and goes on in a stream that is resumed.
-    A stream resumed after FINAL repeats it, with its sequence.
+    """Counts SNAPSHOT, CHANGE and FINAL messages from 1, and goes on in a resumed stream. A stream that is
+    resumed after FINAL repeats it with its sequence.
     """
     resume_token: _builtins.str
-    """Every message has one, heartbeats too; keep the last one. At most 512 bytes, opaque, good after
-    a restart of the gateway and on another replica. It is no secret and proves nothing.
+    """Every message has one, heartbeats included; keep the last one. At most 512 bytes, opaque, valid after a
+    restart of the gateway and on other replicas. It is not a secret and grants nothing.
     """
     phase_reason: _builtins.str
-    """With the phase OUTCOME_UNKNOWN the `phase_reason` of that cancellation; else empty."""
+    """The cancellation's `phase_reason` for the phase OUTCOME_UNKNOWN, else empty."""
     @_builtins.property
     def update(self) -> _update_pb2.Update: ...
     @_builtins.property
     def observe_time(self) -> _timestamp_pb2.Timestamp:
-        """When EKS last said this, by the gateway's clock."""
+        """When EKS last returned this state, by the gateway's clock."""
 
     @_builtins.property
     def age(self) -> _duration_pb2.Duration:
-        """How long before this message was sent that was, by the gateway's clock alone: the age of your
-        knowledge, whatever your own clock shows.
+        """The time from `observe_time` to the sending of this message, by the gateway's clock alone. It does not
+        depend on the client's clock.
         """
 
     def __init__(
@@ -518,7 +516,7 @@ class CancelUpdateAndWatchRequest(_message.Message):
     TICKET_FIELD_NUMBER: _builtins.int
     update_id: _builtins.str
     request_id: _builtins.str
-    """Required here, so that a broken stream can be asked about."""
+    """Required here, so that the cancellation can be found after the stream broke."""
     reason: _builtins.str
     ticket: _builtins.str
     @_builtins.property

@@ -27,13 +27,12 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class UpdateServiceStub:
-    """Updates of EKS clusters: look at them, cancel them, watch them end.
+    """Gets, lists, watches and cancels updates of EKS clusters.
 
-    Credentials: what the address demands, which is `authorization: Bearer <JWT>` in the metadata, a
-    client certificate that is a SPIFFE X.509-SVID, or both. Each RPC needs the action of the same
-    name from the policy (cancel, check, get, list, watch). Every error carries google.rpc.ErrorInfo
-    with the domain `eksgateway` and one of ErrorReason; a refused caller learns nothing about what
-    exists.
+    Credentials: each address demands `authorization: Bearer <JWT>` in the metadata, a client certificate that is
+    a SPIFFE X.509-SVID, or both. The policy must allow the RPC's action: cancel, check, get, list or watch;
+    CancelUpdateAndWatch needs cancel and watch. Every error has a google.rpc.ErrorInfo with the domain
+    `eksgateway` and one of ErrorReason. A denial reveals nothing about what exists.
     """
 
     @_typing.overload
@@ -43,167 +42,157 @@ class UpdateServiceStub:
     CancelUpdate: _grpc.UnaryUnaryMultiCallable[_update_service_pb2.CancelUpdateRequest, _update_service_pb2.CancelUpdateResponse]
     """Cancels an update that is in progress.
 
-    The promise: nothing is sent to EKS unless the policy allowed this exact request and its
-    intent is durably recorded; otherwise the call fails and nothing is sent. OK means that EKS
-    accepted the cancel (or was cancelling already), not that the update has stopped: watch it.
-    Once the intent is recorded the work is finished even if the caller is gone.
+    The promise: nothing is sent to EKS unless the policy allowed this exact request and its intent is durably
+    recorded; otherwise the call fails and nothing is sent. OK means that EKS accepted the cancel (or was
+    cancelling already), not that the update has stopped: watch it. Once the intent is recorded, the gateway
+    finishes the work even if the caller has left.
 
-    Give a `request_id` and a call that failed can be repeated safely: the same id with the same
-    parameters has one effect and is told the recorded result again. UNAVAILABLE with the reason
-    OUTCOME_UNKNOWN means that it is not known whether EKS got the cancel: EKS gave no answer, or
-    the answer was not EKS's. The gateway looks at the update until that tells. Call again with the same
-    id, or GetCancellation, to learn what became of it: that never sends. To send again, call with
-    a new `request_id`; at worst EKS refuses it, because it is cancelling already.
+    With a `request_id` a failed call can be repeated safely: the same id with the same parameters has one
+    effect and returns the recorded result again. UNAVAILABLE with the reason OUTCOME_UNKNOWN means that it is
+    not known whether EKS received the cancel: EKS gave no answer, or the answer was not EKS's own. The gateway
+    polls the update until that settles it. Call again with the same id, or GetCancellation, to learn the
+    outcome; neither sends. To send again, call with a new `request_id`. At worst EKS then refuses it, because
+    it is cancelling already.
 
-    An update that EKS is cancelling already, whoever asked for that, is OK: nothing is sent, the
-    phase is REQUESTED or CANCELLING, and the update is followed like any other. After a
-    cancellation that Failed the update goes on, and the next cancel is sent.
+    If EKS is cancelling the update already, whichever caller that is for, the answer is OK: nothing is sent,
+    the phase is REQUESTED or CANCELLING, and the gateway polls the update as usual. After a cancellation that
+    Failed the update goes on, and the next cancel is sent.
     """
     CheckCancelUpdate: _grpc.UnaryUnaryMultiCallable[_update_service_pb2.CheckCancelUpdateRequest, _update_service_pb2.CheckCancelUpdateResponse]
-    """Tells whether a CancelUpdate would be allowed, and whether it could work now. Sends nothing
-    to EKS but reading calls and binds no request_id.
+    """Checks whether a CancelUpdate would be allowed, and whether it could work now. Sends only reads to EKS,
+    and uses up no request_id.
     """
     GetUpdate: _grpc.UnaryUnaryMultiCallable[_update_service_pb2.GetUpdateRequest, _update_service_pb2.GetUpdateResponse]
-    """Describes one update. What it tells may be up to 30 seconds old when others asked for the
-    same.
-    """
+    """Describes one update. Its data may be up to 30 seconds old, because callers share reads."""
     ListUpdates: _grpc.UnaryUnaryMultiCallable[_update_service_pb2.ListUpdatesRequest, _update_service_pb2.ListUpdatesResponse]
-    """Lists a cluster's updates that the caller may get, described. EKS lists ids only and gives no
-    order: none is promised. A page can be empty and still have a next one.
+    """Lists a cluster's updates that the caller may get, with their descriptions. EKS lists ids only, in no
+    documented order, so no order is promised. A page can be empty and still have a next page.
     """
     ListCancellableUpdates: _grpc.UnaryUnaryMultiCallable[_update_service_pb2.ListCancellableUpdatesRequest, _update_service_pb2.ListCancellableUpdatesResponse]
-    """Lists the updates that could be cancelled now, of all clusters in all accounts and regions that
-    the gateway is configured for. Each cluster needs the action `list`, and each update `get`; the
-    rest is left out without a word. PERMISSION_DENIED for a caller who may list nothing anywhere.
+    """Lists the updates that could be cancelled now, of all clusters in the accounts and regions that the gateway
+    is configured for. Each cluster needs the action `list`, and each update `get`; all others are omitted
+    without notice. A caller that may list nothing anywhere gets PERMISSION_DENIED.
 
-    That an update is told here is advice, as in CheckCancelUpdate, and up to 30 seconds old: EKS is
-    the authority on what it cancels, and the policy on what the caller may cancel. That one is not
-    told means nothing while there are pages left, or while `unreachable` names its account and
-    region on any page.
+    The list is advice, as in CheckCancelUpdate, and up to 30 seconds old: EKS decides what it cancels, and the
+    policy what the caller may cancel. A missing update means nothing while there are further pages, or if
+    `unreachable` has its account and region on any page.
 
-    Pages go by account, region, cluster and update, so that what is there all the time is told
-    once, whatever comes and goes meanwhile. A page ends when it is full, or after a third of the
-    time that a call has: it can be empty and still have a next one.
+    Pages are ordered by account, region, cluster and update, so an update that exists all the time is listed
+    once, whatever appears or disappears meanwhile. A page ends when it is full, or after a third of the call
+    timeout: it can be empty and still have a next page.
     """
     WatchUpdate: _grpc.UnaryStreamMultiCallable[_update_service_pb2.WatchUpdateRequest, _update_service_pb2.WatchUpdateResponse]
     """Streams an update's state until it has ended.
 
-    The first message is always the current state, as all who watch this update know it;
-    `observe_time` says how old that is. States in between may be skipped; the final one never is. After FINAL the stream ends with OK. Ending a watch neither cancels nor
-    un-cancels anything. Heartbeats come as data, because proxies ignore HTTP/2 pings.
+    The first message is the current state, as shared by all watchers of this update; `observe_time` is the
+    time of its observation. States in between may be skipped; the final one never is. After FINAL the stream
+    ends with OK. Ending a watch does not affect the update or its cancellation. Heartbeats are messages,
+    because proxies ignore HTTP/2 pings.
 
-    A stream that broke (UNAVAILABLE; the reason DRAINING when the gateway shuts down) goes on
-    where it was: call again with the `resume_token` of the last message received. What the client
-    has already is not sent again: where that is the current state, a HEARTBEAT repeats it at once.
-    The next message that is no heartbeat is a CHANGE or FINAL, with the next `sequence`. The caller
-    is authorised again.
+    A stream that broke (UNAVAILABLE; with the reason DRAINING when the gateway shuts down) can be resumed:
+    call again with the `resume_token` of the last message received. Known states are not sent again: if the
+    client has the current state, a HEARTBEAT repeats it at once. The next other message is a CHANGE or FINAL
+    with the next `sequence`. The caller is authorized again.
 
-    And so it is while it watches: when the policy or its data changes, when a freeze begins or
-    ends, and at least every 5 minutes. Who may no longer watch gets PERMISSION_DENIED within
-    seconds. When the credentials that the call was made with expire, the stream ends with
-    UNAUTHENTICATED, CREDENTIALS_EXPIRED: go on with new ones and the last `resume_token`. Neither
-    tells first what was not sent yet. While the policy cannot be asked the stream goes on, but
-    ends with that error 5 minutes after it was last allowed.
+    Open streams are authorized again when the policy or its data changes, when a freeze begins or ends, and at
+    least every 5 minutes. A caller that may no longer watch gets PERMISSION_DENIED within seconds. When the
+    credentials of the call expire, the stream ends with UNAUTHENTICATED, CREDENTIALS_EXPIRED: resume it with
+    new ones. In both cases states that were not sent yet are not sent. While the policy does not answer, the
+    stream goes on, but ends with the policy's error 5 minutes after it was last allowed.
     """
     CancelUpdateAndWatch: _grpc.UnaryStreamMultiCallable[_update_service_pb2.CancelUpdateAndWatchRequest, _update_service_pb2.CancelUpdateAndWatchResponse]
-    """CancelUpdate and WatchUpdate in one call; needs both actions, both decided before the intent.
-    The first message is the cancellation, after EKS answered; a refusal is CancelUpdate's error.
-    Until then it counts as a call, and from then on as a watch: when all watches are held, the
-    stream ends with OVERLOADED after the cancellation, which goes on; watch it later.
+    """CancelUpdate and WatchUpdate in one call. It needs both actions, and both are decided before the intent.
+    The first message is the cancellation, after EKS answered; errors before it are those of CancelUpdate.
+    Until then the stream counts as a call, and from then on as a watch: if all watches are held, it ends with
+    OVERLOADED after the cancellation, which goes on. Watch the update later.
     """
 
 @_typing.type_check_only
 class UpdateServiceAsyncStub(UpdateServiceStub):
-    """Updates of EKS clusters: look at them, cancel them, watch them end.
+    """Gets, lists, watches and cancels updates of EKS clusters.
 
-    Credentials: what the address demands, which is `authorization: Bearer <JWT>` in the metadata, a
-    client certificate that is a SPIFFE X.509-SVID, or both. Each RPC needs the action of the same
-    name from the policy (cancel, check, get, list, watch). Every error carries google.rpc.ErrorInfo
-    with the domain `eksgateway` and one of ErrorReason; a refused caller learns nothing about what
-    exists.
+    Credentials: each address demands `authorization: Bearer <JWT>` in the metadata, a client certificate that is
+    a SPIFFE X.509-SVID, or both. The policy must allow the RPC's action: cancel, check, get, list or watch;
+    CancelUpdateAndWatch needs cancel and watch. Every error has a google.rpc.ErrorInfo with the domain
+    `eksgateway` and one of ErrorReason. A denial reveals nothing about what exists.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CancelUpdate: _aio.UnaryUnaryMultiCallable[_update_service_pb2.CancelUpdateRequest, _update_service_pb2.CancelUpdateResponse]  # type: ignore[assignment]
     """Cancels an update that is in progress.
 
-    The promise: nothing is sent to EKS unless the policy allowed this exact request and its
-    intent is durably recorded; otherwise the call fails and nothing is sent. OK means that EKS
-    accepted the cancel (or was cancelling already), not that the update has stopped: watch it.
-    Once the intent is recorded the work is finished even if the caller is gone.
+    The promise: nothing is sent to EKS unless the policy allowed this exact request and its intent is durably
+    recorded; otherwise the call fails and nothing is sent. OK means that EKS accepted the cancel (or was
+    cancelling already), not that the update has stopped: watch it. Once the intent is recorded, the gateway
+    finishes the work even if the caller has left.
 
-    Give a `request_id` and a call that failed can be repeated safely: the same id with the same
-    parameters has one effect and is told the recorded result again. UNAVAILABLE with the reason
-    OUTCOME_UNKNOWN means that it is not known whether EKS got the cancel: EKS gave no answer, or
-    the answer was not EKS's. The gateway looks at the update until that tells. Call again with the same
-    id, or GetCancellation, to learn what became of it: that never sends. To send again, call with
-    a new `request_id`; at worst EKS refuses it, because it is cancelling already.
+    With a `request_id` a failed call can be repeated safely: the same id with the same parameters has one
+    effect and returns the recorded result again. UNAVAILABLE with the reason OUTCOME_UNKNOWN means that it is
+    not known whether EKS received the cancel: EKS gave no answer, or the answer was not EKS's own. The gateway
+    polls the update until that settles it. Call again with the same id, or GetCancellation, to learn the
+    outcome; neither sends. To send again, call with a new `request_id`. At worst EKS then refuses it, because
+    it is cancelling already.
 
-    An update that EKS is cancelling already, whoever asked for that, is OK: nothing is sent, the
-    phase is REQUESTED or CANCELLING, and the update is followed like any other. After a
-    cancellation that Failed the update goes on, and the next cancel is sent.
+    If EKS is cancelling the update already, whichever caller that is for, the answer is OK: nothing is sent,
+    the phase is REQUESTED or CANCELLING, and the gateway polls the update as usual. After a cancellation that
+    Failed the update goes on, and the next cancel is sent.
     """
     CheckCancelUpdate: _aio.UnaryUnaryMultiCallable[_update_service_pb2.CheckCancelUpdateRequest, _update_service_pb2.CheckCancelUpdateResponse]  # type: ignore[assignment]
-    """Tells whether a CancelUpdate would be allowed, and whether it could work now. Sends nothing
-    to EKS but reading calls and binds no request_id.
+    """Checks whether a CancelUpdate would be allowed, and whether it could work now. Sends only reads to EKS,
+    and uses up no request_id.
     """
     GetUpdate: _aio.UnaryUnaryMultiCallable[_update_service_pb2.GetUpdateRequest, _update_service_pb2.GetUpdateResponse]  # type: ignore[assignment]
-    """Describes one update. What it tells may be up to 30 seconds old when others asked for the
-    same.
-    """
+    """Describes one update. Its data may be up to 30 seconds old, because callers share reads."""
     ListUpdates: _aio.UnaryUnaryMultiCallable[_update_service_pb2.ListUpdatesRequest, _update_service_pb2.ListUpdatesResponse]  # type: ignore[assignment]
-    """Lists a cluster's updates that the caller may get, described. EKS lists ids only and gives no
-    order: none is promised. A page can be empty and still have a next one.
+    """Lists a cluster's updates that the caller may get, with their descriptions. EKS lists ids only, in no
+    documented order, so no order is promised. A page can be empty and still have a next page.
     """
     ListCancellableUpdates: _aio.UnaryUnaryMultiCallable[_update_service_pb2.ListCancellableUpdatesRequest, _update_service_pb2.ListCancellableUpdatesResponse]  # type: ignore[assignment]
-    """Lists the updates that could be cancelled now, of all clusters in all accounts and regions that
-    the gateway is configured for. Each cluster needs the action `list`, and each update `get`; the
-    rest is left out without a word. PERMISSION_DENIED for a caller who may list nothing anywhere.
+    """Lists the updates that could be cancelled now, of all clusters in the accounts and regions that the gateway
+    is configured for. Each cluster needs the action `list`, and each update `get`; all others are omitted
+    without notice. A caller that may list nothing anywhere gets PERMISSION_DENIED.
 
-    That an update is told here is advice, as in CheckCancelUpdate, and up to 30 seconds old: EKS is
-    the authority on what it cancels, and the policy on what the caller may cancel. That one is not
-    told means nothing while there are pages left, or while `unreachable` names its account and
-    region on any page.
+    The list is advice, as in CheckCancelUpdate, and up to 30 seconds old: EKS decides what it cancels, and the
+    policy what the caller may cancel. A missing update means nothing while there are further pages, or if
+    `unreachable` has its account and region on any page.
 
-    Pages go by account, region, cluster and update, so that what is there all the time is told
-    once, whatever comes and goes meanwhile. A page ends when it is full, or after a third of the
-    time that a call has: it can be empty and still have a next one.
+    Pages are ordered by account, region, cluster and update, so an update that exists all the time is listed
+    once, whatever appears or disappears meanwhile. A page ends when it is full, or after a third of the call
+    timeout: it can be empty and still have a next page.
     """
     WatchUpdate: _aio.UnaryStreamMultiCallable[_update_service_pb2.WatchUpdateRequest, _update_service_pb2.WatchUpdateResponse]  # type: ignore[assignment]
     """Streams an update's state until it has ended.
 
-    The first message is always the current state, as all who watch this update know it;
-    `observe_time` says how old that is. States in between may be skipped; the final one never is. After FINAL the stream ends with OK. Ending a watch neither cancels nor
-    un-cancels anything. Heartbeats come as data, because proxies ignore HTTP/2 pings.
+    The first message is the current state, as shared by all watchers of this update; `observe_time` is the
+    time of its observation. States in between may be skipped; the final one never is. After FINAL the stream
+    ends with OK. Ending a watch does not affect the update or its cancellation. Heartbeats are messages,
+    because proxies ignore HTTP/2 pings.
 
-    A stream that broke (UNAVAILABLE; the reason DRAINING when the gateway shuts down) goes on
-    where it was: call again with the `resume_token` of the last message received. What the client
-    has already is not sent again: where that is the current state, a HEARTBEAT repeats it at once.
-    The next message that is no heartbeat is a CHANGE or FINAL, with the next `sequence`. The caller
-    is authorised again.
+    A stream that broke (UNAVAILABLE; with the reason DRAINING when the gateway shuts down) can be resumed:
+    call again with the `resume_token` of the last message received. Known states are not sent again: if the
+    client has the current state, a HEARTBEAT repeats it at once. The next other message is a CHANGE or FINAL
+    with the next `sequence`. The caller is authorized again.
 
-    And so it is while it watches: when the policy or its data changes, when a freeze begins or
-    ends, and at least every 5 minutes. Who may no longer watch gets PERMISSION_DENIED within
-    seconds. When the credentials that the call was made with expire, the stream ends with
-    UNAUTHENTICATED, CREDENTIALS_EXPIRED: go on with new ones and the last `resume_token`. Neither
-    tells first what was not sent yet. While the policy cannot be asked the stream goes on, but
-    ends with that error 5 minutes after it was last allowed.
+    Open streams are authorized again when the policy or its data changes, when a freeze begins or ends, and at
+    least every 5 minutes. A caller that may no longer watch gets PERMISSION_DENIED within seconds. When the
+    credentials of the call expire, the stream ends with UNAUTHENTICATED, CREDENTIALS_EXPIRED: resume it with
+    new ones. In both cases states that were not sent yet are not sent. While the policy does not answer, the
+    stream goes on, but ends with the policy's error 5 minutes after it was last allowed.
     """
     CancelUpdateAndWatch: _aio.UnaryStreamMultiCallable[_update_service_pb2.CancelUpdateAndWatchRequest, _update_service_pb2.CancelUpdateAndWatchResponse]  # type: ignore[assignment]
-    """CancelUpdate and WatchUpdate in one call; needs both actions, both decided before the intent.
-    The first message is the cancellation, after EKS answered; a refusal is CancelUpdate's error.
-    Until then it counts as a call, and from then on as a watch: when all watches are held, the
-    stream ends with OVERLOADED after the cancellation, which goes on; watch it later.
+    """CancelUpdate and WatchUpdate in one call. It needs both actions, and both are decided before the intent.
+    The first message is the cancellation, after EKS answered; errors before it are those of CancelUpdate.
+    Until then the stream counts as a call, and from then on as a watch: if all watches are held, it ends with
+    OVERLOADED after the cancellation, which goes on. Watch the update later.
     """
 
 class UpdateServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Updates of EKS clusters: look at them, cancel them, watch them end.
+    """Gets, lists, watches and cancels updates of EKS clusters.
 
-    Credentials: what the address demands, which is `authorization: Bearer <JWT>` in the metadata, a
-    client certificate that is a SPIFFE X.509-SVID, or both. Each RPC needs the action of the same
-    name from the policy (cancel, check, get, list, watch). Every error carries google.rpc.ErrorInfo
-    with the domain `eksgateway` and one of ErrorReason; a refused caller learns nothing about what
-    exists.
+    Credentials: each address demands `authorization: Bearer <JWT>` in the metadata, a client certificate that is
+    a SPIFFE X.509-SVID, or both. The policy must allow the RPC's action: cancel, check, get, list or watch;
+    CancelUpdateAndWatch needs cancel and watch. Every error has a google.rpc.ErrorInfo with the domain
+    `eksgateway` and one of ErrorReason. A denial reveals nothing about what exists.
     """
 
     @_abc_1.abstractmethod
@@ -214,21 +203,21 @@ class UpdateServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_update_service_pb2.CancelUpdateResponse, _abc.Awaitable[_update_service_pb2.CancelUpdateResponse]]:
         """Cancels an update that is in progress.
 
-        The promise: nothing is sent to EKS unless the policy allowed this exact request and its
-        intent is durably recorded; otherwise the call fails and nothing is sent. OK means that EKS
-        accepted the cancel (or was cancelling already), not that the update has stopped: watch it.
-        Once the intent is recorded the work is finished even if the caller is gone.
+        The promise: nothing is sent to EKS unless the policy allowed this exact request and its intent is durably
+        recorded; otherwise the call fails and nothing is sent. OK means that EKS accepted the cancel (or was
+        cancelling already), not that the update has stopped: watch it. Once the intent is recorded, the gateway
+        finishes the work even if the caller has left.
 
-        Give a `request_id` and a call that failed can be repeated safely: the same id with the same
-        parameters has one effect and is told the recorded result again. UNAVAILABLE with the reason
-        OUTCOME_UNKNOWN means that it is not known whether EKS got the cancel: EKS gave no answer, or
-        the answer was not EKS's. The gateway looks at the update until that tells. Call again with the same
-        id, or GetCancellation, to learn what became of it: that never sends. To send again, call with
-        a new `request_id`; at worst EKS refuses it, because it is cancelling already.
+        With a `request_id` a failed call can be repeated safely: the same id with the same parameters has one
+        effect and returns the recorded result again. UNAVAILABLE with the reason OUTCOME_UNKNOWN means that it is
+        not known whether EKS received the cancel: EKS gave no answer, or the answer was not EKS's own. The gateway
+        polls the update until that settles it. Call again with the same id, or GetCancellation, to learn the
+        outcome; neither sends. To send again, call with a new `request_id`. At worst EKS then refuses it, because
+        it is cancelling already.
 
-        An update that EKS is cancelling already, whoever asked for that, is OK: nothing is sent, the
-        phase is REQUESTED or CANCELLING, and the update is followed like any other. After a
-        cancellation that Failed the update goes on, and the next cancel is sent.
+        If EKS is cancelling the update already, whichever caller that is for, the answer is OK: nothing is sent,
+        the phase is REQUESTED or CANCELLING, and the gateway polls the update as usual. After a cancellation that
+        Failed the update goes on, and the next cancel is sent.
         """
 
     @_abc_1.abstractmethod
@@ -237,8 +226,8 @@ class UpdateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _update_service_pb2.CheckCancelUpdateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_update_service_pb2.CheckCancelUpdateResponse, _abc.Awaitable[_update_service_pb2.CheckCancelUpdateResponse]]:
-        """Tells whether a CancelUpdate would be allowed, and whether it could work now. Sends nothing
-        to EKS but reading calls and binds no request_id.
+        """Checks whether a CancelUpdate would be allowed, and whether it could work now. Sends only reads to EKS,
+        and uses up no request_id.
         """
 
     @_abc_1.abstractmethod
@@ -247,9 +236,7 @@ class UpdateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _update_service_pb2.GetUpdateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_update_service_pb2.GetUpdateResponse, _abc.Awaitable[_update_service_pb2.GetUpdateResponse]]:
-        """Describes one update. What it tells may be up to 30 seconds old when others asked for the
-        same.
-        """
+        """Describes one update. Its data may be up to 30 seconds old, because callers share reads."""
 
     @_abc_1.abstractmethod
     def ListUpdates(
@@ -257,8 +244,8 @@ class UpdateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _update_service_pb2.ListUpdatesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_update_service_pb2.ListUpdatesResponse, _abc.Awaitable[_update_service_pb2.ListUpdatesResponse]]:
-        """Lists a cluster's updates that the caller may get, described. EKS lists ids only and gives no
-        order: none is promised. A page can be empty and still have a next one.
+        """Lists a cluster's updates that the caller may get, with their descriptions. EKS lists ids only, in no
+        documented order, so no order is promised. A page can be empty and still have a next page.
         """
 
     @_abc_1.abstractmethod
@@ -267,18 +254,17 @@ class UpdateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _update_service_pb2.ListCancellableUpdatesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_update_service_pb2.ListCancellableUpdatesResponse, _abc.Awaitable[_update_service_pb2.ListCancellableUpdatesResponse]]:
-        """Lists the updates that could be cancelled now, of all clusters in all accounts and regions that
-        the gateway is configured for. Each cluster needs the action `list`, and each update `get`; the
-        rest is left out without a word. PERMISSION_DENIED for a caller who may list nothing anywhere.
+        """Lists the updates that could be cancelled now, of all clusters in the accounts and regions that the gateway
+        is configured for. Each cluster needs the action `list`, and each update `get`; all others are omitted
+        without notice. A caller that may list nothing anywhere gets PERMISSION_DENIED.
 
-        That an update is told here is advice, as in CheckCancelUpdate, and up to 30 seconds old: EKS is
-        the authority on what it cancels, and the policy on what the caller may cancel. That one is not
-        told means nothing while there are pages left, or while `unreachable` names its account and
-        region on any page.
+        The list is advice, as in CheckCancelUpdate, and up to 30 seconds old: EKS decides what it cancels, and the
+        policy what the caller may cancel. A missing update means nothing while there are further pages, or if
+        `unreachable` has its account and region on any page.
 
-        Pages go by account, region, cluster and update, so that what is there all the time is told
-        once, whatever comes and goes meanwhile. A page ends when it is full, or after a third of the
-        time that a call has: it can be empty and still have a next one.
+        Pages are ordered by account, region, cluster and update, so an update that exists all the time is listed
+        once, whatever appears or disappears meanwhile. A page ends when it is full, or after a third of the call
+        timeout: it can be empty and still have a next page.
         """
 
     @_abc_1.abstractmethod
@@ -289,22 +275,21 @@ class UpdateServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_update_service_pb2.WatchUpdateResponse], _abc.AsyncIterator[_update_service_pb2.WatchUpdateResponse]]:
         """Streams an update's state until it has ended.
 
-        The first message is always the current state, as all who watch this update know it;
-        `observe_time` says how old that is. States in between may be skipped; the final one never is. After FINAL the stream ends with OK. Ending a watch neither cancels nor
-        un-cancels anything. Heartbeats come as data, because proxies ignore HTTP/2 pings.
+        The first message is the current state, as shared by all watchers of this update; `observe_time` is the
+        time of its observation. States in between may be skipped; the final one never is. After FINAL the stream
+        ends with OK. Ending a watch does not affect the update or its cancellation. Heartbeats are messages,
+        because proxies ignore HTTP/2 pings.
 
-        A stream that broke (UNAVAILABLE; the reason DRAINING when the gateway shuts down) goes on
-        where it was: call again with the `resume_token` of the last message received. What the client
-        has already is not sent again: where that is the current state, a HEARTBEAT repeats it at once.
-        The next message that is no heartbeat is a CHANGE or FINAL, with the next `sequence`. The caller
-        is authorised again.
+        A stream that broke (UNAVAILABLE; with the reason DRAINING when the gateway shuts down) can be resumed:
+        call again with the `resume_token` of the last message received. Known states are not sent again: if the
+        client has the current state, a HEARTBEAT repeats it at once. The next other message is a CHANGE or FINAL
+        with the next `sequence`. The caller is authorized again.
 
-        And so it is while it watches: when the policy or its data changes, when a freeze begins or
-        ends, and at least every 5 minutes. Who may no longer watch gets PERMISSION_DENIED within
-        seconds. When the credentials that the call was made with expire, the stream ends with
-        UNAUTHENTICATED, CREDENTIALS_EXPIRED: go on with new ones and the last `resume_token`. Neither
-        tells first what was not sent yet. While the policy cannot be asked the stream goes on, but
-        ends with that error 5 minutes after it was last allowed.
+        Open streams are authorized again when the policy or its data changes, when a freeze begins or ends, and at
+        least every 5 minutes. A caller that may no longer watch gets PERMISSION_DENIED within seconds. When the
+        credentials of the call expire, the stream ends with UNAUTHENTICATED, CREDENTIALS_EXPIRED: resume it with
+        new ones. In both cases states that were not sent yet are not sent. While the policy does not answer, the
+        stream goes on, but ends with the policy's error 5 minutes after it was last allowed.
         """
 
     @_abc_1.abstractmethod
@@ -313,10 +298,10 @@ class UpdateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _update_service_pb2.CancelUpdateAndWatchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_update_service_pb2.CancelUpdateAndWatchResponse], _abc.AsyncIterator[_update_service_pb2.CancelUpdateAndWatchResponse]]:
-        """CancelUpdate and WatchUpdate in one call; needs both actions, both decided before the intent.
-        The first message is the cancellation, after EKS answered; a refusal is CancelUpdate's error.
-        Until then it counts as a call, and from then on as a watch: when all watches are held, the
-        stream ends with OVERLOADED after the cancellation, which goes on; watch it later.
+        """CancelUpdate and WatchUpdate in one call. It needs both actions, and both are decided before the intent.
+        The first message is the cancellation, after EKS answered; errors before it are those of CancelUpdate.
+        Until then the stream counts as a call, and from then on as a watch: if all watches are held, it ends with
+        OVERLOADED after the cancellation, which goes on. Watch the update later.
         """
 
 def add_UpdateServiceServicer_to_server(servicer: UpdateServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
