@@ -1,1 +1,1 @@
-"""Ratios of the gateway against a baseline in the same run, never seconds: machines are noisy."""
+"""Measures the gateway against a baseline in the same run. Ratios depend less on the machine than seconds."""

@@ -5,41 +5,48 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from bench import calling, starving, watching
-from bench.report import Missing, Ratio, Result, write
+from bench import calls, starvation, watches
+from bench.report import MissingProgram, Ratio, Result, write
 
 RATIOS = (
-    Ratio("eks_calls", "EKS calls with 5,000 watchers ÷ with 1", "at most", 1.00, 3, watching.eks_calls),
-    Ratio("age", "age of knowledge, 1,000 pollers ÷ gateway", "at least", 300, 3, watching.age_of_knowledge),
-    Ratio("stalled", "p99 with 10 % stalled ÷ none, 1,000 watchers", "at most", 1.05, 5, watching.stalled),
     Ratio(
-        "memory", "memory per watcher ÷ bare stream handler", "at most", 1.10, 3, watching.memory_per_watcher
+        "eks_calls", "EKS calls with 5,000 watchers ÷ with 1", "at most", 1.00, 3, watches.measure_eks_calls
     ),
+    Ratio("age", "age of knowledge, 1,000 pollers ÷ gateway", "at least", 300, 3, watches.measure_age),
     Ratio(
-        "leak", "memory after 60,000 watches ÷ after 1,000", "at most", 1.02, 1, watching.memory_after_many
+        "stalled", "p99 with 10 % stalled ÷ none, 1,000 watchers", "at most", 1.05, 5, watches.measure_stalled
     ),
-    Ratio("lost", "5,000 watches opened at once: lost", "at most", 0, 3, watching.storm_lost),
-    Ratio("denied", "denied calls/s ÷ bare echo calls/s", "at least", 0.45, 5, calling.denied),
-    Ratio("cancels", "CancelUpdate/s ÷ plain boto3 loop", "at least", 0.90, 5, calling.cancels),
-    Ratio("starve", "another caller's p95 in the worst flood ÷ calm", "at most", 10, 1, starving.starve),
-    Ratio("start", "start to first decision ÷ bare server", "at most", 6, 7, calling.start),
+    Ratio("memory", "memory per watcher ÷ bare stream handler", "at most", 1.10, 3, watches.measure_memory),
+    Ratio("leak", "memory after 60,000 watches ÷ after 1,000", "at most", 1.02, 1, watches.measure_leak),
+    Ratio("lost", "5,000 watches opened at once: lost", "at most", 0, 3, watches.measure_lost),
+    Ratio("denied", "denied calls/s ÷ bare echo calls/s", "at least", 0.45, 5, calls.measure_denied),
+    Ratio("cancels", "CancelUpdate/s ÷ plain boto3 loop", "at least", 0.90, 5, calls.measure_cancels),
+    Ratio(
+        "starve",
+        "another caller's p95 in the worst flood ÷ calm",
+        "at most",
+        10,
+        1,
+        starvation.measure_starvation,
+    ),
+    Ratio("start", "start to first decision ÷ bare server", "at most", 6, 7, calls.measure_start),
 )
 
 
 async def main(only: str) -> int:
     chosen = [ratio for ratio in RATIOS if only in ("", ratio.name)]
     if not chosen:
-        print(f"no ratio is called {only}: choose one of {', '.join(ratio.name for ratio in RATIOS)}")
+        print(f"no ratio is named {only}: choose one of {', '.join(ratio.name for ratio in RATIOS)}")
         return 2
     results, missing = [], False
     rounds: dict[str, list[float]] = {ratio.name: [] for ratio in chosen}
-    # Rounds are interleaved: what the machine does for a while falls on every ratio alike.
+    # Rounds are interleaved, so that a busy minute of the machine affects every ratio.
     for number in range(max(ratio.rounds for ratio in chosen)):
         for ratio in chosen:
             if number < ratio.rounds:
                 try:
                     value = await ratio.measure()
-                except Missing as exc:
+                except MissingProgram as exc:
                     missing = True
                     print(f"{ratio.name}: not measured: {exc}", flush=True)
                     continue

@@ -1,7 +1,7 @@
-"""A client that floods one method over raw HTTP/2: `python -m bench.flood`, its orders on standard input.
+"""Floods one method over raw HTTP/2: `python -m bench.flood`, with its Orders as JSON on standard input.
 
-gRPC's own clients keep to the number of streams that a server announces, and they cost more processor time
-than the server under test. This one sends what it likes. It floods loopback alone, and ends by itself.
+gRPC's own clients obey the server's limit of concurrent streams, and use more CPU time than the server under
+test. This client obeys no limit. It floods loopback addresses only, for a limited time.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 _END_STREAM, _ACK, _END_HEADERS = 0x1, 0x1, 0x4
 _FIRST_DYNAMIC = 62  # HPACK's index of the newest entry of the dynamic table (RFC 7541 §2.3.3)
-_TOP_UP_S, _TOP_UP = 0.02, 80  # calls at most, for each connection, each time: 4,000 a second
+_TOP_UP_S, _TOP_UP = 0.02, 80  # at most 80 calls per connection every 20 ms, so 4,000 per second
 
 
 @dataclass(frozen=True)
 class Orders:
-    """What to send: ``messages`` in turn to ``path``, none at all for headers alone. ``calls`` are sent over
-    all connections as one burst, or that many are kept under way for ``seconds``.
+    """Send ``messages`` in turn to ``path``, or only headers if there are none.
+
+    ``calls`` is the size of one burst over all connections, or the number of concurrent calls if the flood is
+    ``kept_up`` for ``seconds``.
     """
 
     address: str
@@ -39,7 +41,7 @@ class Orders:
 
 
 def _integer(value: int, prefix: int, first: int) -> bytes:
-    """HPACK's integer with a prefix of so many bits (RFC 7541 §5.1)."""
+    """An HPACK integer with a prefix of ``prefix`` bits (RFC 7541 §5.1)."""
     most = (1 << prefix) - 1
     if value < most:
         return bytes([first | value])
@@ -55,7 +57,7 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 
 class Connection:
-    """One connection that opens streams without regard to what the server allows."""
+    """One connection that ignores the server's limit of concurrent streams."""
 
     def __init__(self, orders: Orders, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._orders = orders
@@ -69,7 +71,7 @@ class Connection:
         writer.write(_PREFACE + _frame(_SETTINGS, 0, 0) + _frame(_WINDOW_UPDATE, 0, 0, b"\x3f\xff\x00\x00"))
 
     def call(self, number: int) -> bool:
-        """Open a stream; False while the server takes no more data."""
+        """Open a stream. Returns False if the flow-control window is too small."""
         message = b""
         if self._orders.messages:
             body = bytes.fromhex(self._orders.messages[number % len(self._orders.messages)])
@@ -90,18 +92,18 @@ class Connection:
         self._writer.close()
 
     async def read(self) -> None:
-        """Take note of streams that end, until the connection does."""
+        """Count the streams that end, until the connection ends."""
         try:
             while True:
                 head = await self._reader.readexactly(9)
                 length = int.from_bytes(head[:3], "big")
                 kind, flags = head[3], head[4]
                 stream = int.from_bytes(head[5:], "big")
-                self._note(kind, flags, stream, await self._reader.readexactly(length))
+                self._handle(kind, flags, stream, await self._reader.readexactly(length))
         except (asyncio.IncompleteReadError, ConnectionError):
             self.open.clear()
 
-    def _note(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
+    def _handle(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         if kind == _RST_STREAM:
             self.refused += stream in self.open
             self.open.discard(stream)
@@ -116,7 +118,7 @@ class Connection:
             self._window += int.from_bytes(payload, "big")
 
     def _headers(self) -> bytes:
-        """The same headers each time: in full once, then as indexes of the dynamic table."""
+        """The same headers for each call: literal at first, then as indexes of the dynamic table."""
         if self._indexed:
             return self._indexed
         fields = [
@@ -140,7 +142,7 @@ class Connection:
 async def flood(orders: Orders) -> None:
     host, port = split_address(orders.address)
     if not is_loopback(host):
-        raise SystemExit(f"{orders.address} is not loopback: this client floods nothing else")
+        raise SystemExit(f"{orders.address} is not a loopback address")
     connections = [
         Connection(orders, *await asyncio.open_connection(host, port)) for _ in range(orders.connections)
     ]

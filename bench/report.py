@@ -1,4 +1,4 @@
-"""What a ratio is, how its rounds become one value, and how values are shown."""
+"""Ratios, their results, and the report of them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from rich.table import Table
 OUTPUT = Path("build/bench.json")
 
 
-class Missing(Exception):
-    """A program that a ratio is measured with is not on this machine; the text says how to get it."""
+class MissingProgram(Exception):
+    """A program that a measurement needs is not installed; the text has its package."""
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """``measure`` gives one round's ratio, gateway and baseline measured one after the other."""
+    """A ratio and its target. ``measure`` runs gateway and baseline one after the other, for one round."""
 
     name: str
     about: str
@@ -33,7 +33,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Result:
-    """The rounds of one ratio; its value is their median."""
+    """The rounds of one ratio, and their median."""
 
     ratio: Ratio
     rounds: list[float]
@@ -49,18 +49,18 @@ class Result:
 
 
 def table(results: list[Result]) -> Table:
-    """One row a ratio: median, spread, what is to be reached, and whether it is."""
-    shown = Table("ratio", "median", "spread", "reach", "reached")
+    """One row per ratio: median, spread, target, and whether the median reaches it."""
+    rows = Table("ratio", "median", "spread", "reach", "reached")
     for result in results:
         spread = f"{min(result.rounds):.2f}–{max(result.rounds):.2f}"
         reach = f"{'≤' if result.ratio.better == 'at most' else '≥'} {result.ratio.reach:g}"
-        told = "yes" if result.reached else "NO"
-        shown.add_row(result.ratio.about, f"{result.value:.2f}", spread, reach, told)
-    return shown
+        reached = "yes" if result.reached else "NO"
+        rows.add_row(result.ratio.about, f"{result.value:.2f}", spread, reach, reached)
+    return rows
 
 
 def write(results: list[Result]) -> None:
-    """Write the ratios into build/bench.json, in the place of older ones, and print the table."""
+    """Write the ratios to build/bench.json, replacing older ones, and print the table."""
     OUTPUT.parent.mkdir(exist_ok=True)
     ratios = [
         {

@@ -1,6 +1,6 @@
-"""Compiles policies/ to the Wasm module that the package ships, and copies the schemas beside it.
+"""Compiles policies/ to the package's Wasm module, and copies the schemas beside it.
 
-Run by `make policy`; tests/policy/test_build.py fails when a fresh build differs from what is committed.
+Run by `make policy`. tests/policy/test_build.py fails when a fresh build differs from the committed one.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "server" / "eksgateway" / "policy"
-OPA_VERSION = "1.22.2"  # as in build_tools.sh: another one compiles to other bytes
+OPA_VERSION = "1.22.2"  # as in build_tools.sh; other versions compile to other bytes
 ENTRYPOINT = "eksgateway/authz/decision"
-# Only what the decision needs: revision.rego asks for built-ins that the module's host has not.
+# Only what the decision needs. revision.rego uses built-ins that the Wasm host does not provide.
 SOURCES = ("policies/eksgateway/authz.rego", "policies/eksgateway/wellformed.rego")
 
 
@@ -24,16 +24,16 @@ def build(target: Path) -> None:
     """Write policy.wasm, data.schema.json and input.schema.json into ``target``."""
     version = subprocess.run(["opa", "version"], check=True, capture_output=True, text=True).stdout
     if f"Version: {OPA_VERSION}\n" not in version:
-        sys.exit(f"opa {OPA_VERSION} is needed, and this is:\n{version}")
+        sys.exit(f"opa {OPA_VERSION} is needed, but this is:\n{version}")
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder) / "bundle.tar.gz"
-        # From the repository's root with relative paths: the module's messages contain them.
+        # Relative paths from the repository's root, because the module's messages contain them.
         command = ["opa", "build", "-t", "wasm", "-e", ENTRYPOINT, "-o", str(bundle), *SOURCES]
         subprocess.run(command, check=True, cwd=ROOT)
         with tarfile.open(bundle) as archive:
             module = archive.extractfile("/policy.wasm")
             if module is None:
-                sys.exit("opa build made a bundle without policy.wasm")
+                sys.exit("opa build wrote a bundle without policy.wasm")
             (target / "policy.wasm").write_bytes(module.read())
     for name in ("data", "input"):
         shutil.copyfile(ROOT / "policies" / "schemas" / f"{name}.json", target / f"{name}.schema.json")

@@ -1,4 +1,4 @@
-"""Generates server/eksgateway/v1/ from protos/; `make protos`. An argument names another root to write to."""
+"""Generates server/eksgateway/v1/ from protos/ (`make protos`). An argument is another output folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROTOS = ROOT / "protos"
 
 
 def generate(out: Path) -> None:
-    """Write modules and type stubs for every file, and gRPC stubs for those that hold a service."""
+    """Write modules and type stubs for every file, and gRPC stubs for files with a service."""
     _protoc(PROTOS.rglob("*.proto"), f"--python_out={out}", f"--mypy_out=quiet:{out}")
     _protoc(PROTOS.rglob("*_service.proto"), f"--grpc_python_out={out}", f"--mypy_grpc_out=quiet:{out}")
 

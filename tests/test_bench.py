@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from bench import calling, report
+from bench import calls, report
 from bench.__main__ import RATIOS, main
 
 
@@ -50,12 +50,12 @@ def test_measuring_one_ratio_keeps_the_others_in_the_report(
 
 async def test_missing_h2load_is_reported_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(report.Missing, match="nghttp2-client"):
-        await calling.h2load("127.0.0.1:1", "/", b"", (), 1)
+    with pytest.raises(report.MissingProgram, match="nghttp2-client"):
+        await calls.h2load("127.0.0.1:1", "/", b"", (), 1)
 
 
 async def test_unknown_ratio_lists_the_names(capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 2."""
     assert await main("nothing") == 2
-    told = capsys.readouterr().out
-    assert all(each.name in told for each in RATIOS)
+    printed = capsys.readouterr().out
+    assert all(each.name in printed for each in RATIOS)

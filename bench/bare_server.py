@@ -1,6 +1,6 @@
-"""The baseline: a bare grpc.aio server that echoes, and that streams one message and then waits.
+"""The baseline: a bare grpc.aio server with an echo and a stream of one message that stays open.
 
-`python -m bench.bare` prints its port and serves until its standard input closes.
+`python -m bench.bare_server` prints its port and serves until its standard input closes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Processes on loopback: a simulated EKS, a gateway in front of it, and bare servers."""
+"""Starts the processes under test on loopback: a simulated EKS, a gateway, and bare servers."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ POLICY = {
         "freezes": [],
     }
 }
-# So that nothing but what is measured bounds it; a ratio that measures a bound sets it back.
-UNBOUND = {
+# Limits that no measurement reaches. A ratio about limits overrides them.
+UNLIMITED = {
     "calls": 100_000,
     "calls_per_caller": 100_000,
     "watches": 100_000,
     "watches_per_caller": 100_000,
 }
-CHANNELS = (("grpc.use_local_subchannel_pool", 1),)
+CHANNEL_OPTIONS = (("grpc.use_local_subchannel_pool", 1),)
 
 
 @asynccontextmanager
-async def program(*arguments: str, log: Path | None = None) -> AsyncIterator[tuple[Process, str]]:
-    """A program that ends when its standard input closes, and the address it prints first."""
+async def run_program(*arguments: str, log: Path | None = None) -> AsyncIterator[tuple[Process, str]]:
+    """Run a program that prints its address first and ends when its standard input closes."""
     env = os.environ | {
         "AWS_ACCESS_KEY_ID": f"AKIA{ACCOUNT}",
         "AWS_SECRET_ACCESS_KEY": "simulated",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
-        "PYTHONDONTWRITEBYTECODE": "",  # what is installed has its bytecode: so shall what is measured
+        "PYTHONDONTWRITEBYTECODE": "",  # with bytecode, as in an installed package
     }
     errors = log.open("ab") if log else DEVNULL
     process = await asyncio.create_subprocess_exec(
@@ -67,10 +67,10 @@ async def program(*arguments: str, log: Path | None = None) -> AsyncIterator[tup
     assert process.stdout is not None
     try:
         line = (await process.stdout.readline()).decode()
-        found = re.search(r"(\S+:\d+)\s*$", line)
-        if found is None:
-            raise RuntimeError(f"{arguments} did not come up: {line!r}; see {log}")
-        yield process, found[1]
+        match = re.search(r"(\S+:\d+)\s*$", line)
+        if match is None:
+            raise RuntimeError(f"{arguments} did not start: {line!r}; see {log}")
+        yield process, match[1]
     finally:
         process.stdin.close()
         try:
@@ -82,10 +82,10 @@ async def program(*arguments: str, log: Path | None = None) -> AsyncIterator[tup
 
 
 @dataclass
-class Place:
+class Gateway:
     """A running gateway and its simulated EKS."""
 
-    gateway: Process
+    process: Process
     address: str
     simulator: str
     issuer: ThrowawayIssuer
@@ -95,48 +95,59 @@ class Place:
         return (("authorization", f"Bearer {self.issuer.token(subject, groups)}"),)
 
     def channel(self) -> grpc.aio.Channel:
-        """A connection of its own."""
-        return grpc.aio.insecure_channel(self.address, options=CHANNELS)
+        """A channel with its own connection."""
+        return grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS)
 
     async def control(self, method: str, path: str, **body: Any) -> Any:
-        """One call of the simulator's control API."""
+        """Call the simulator's control API."""
         async with self.http.request(
             method, f"{self.simulator}/_simulator/{path}", json=body or None
-        ) as answer:
-            answer.raise_for_status()
-            return await answer.json()
+        ) as response:
+            response.raise_for_status()
+            return await response.json()
 
     async def rollback(self, name: str, **update: Any) -> str:
-        """A cluster whose rollback can be cancelled; its update's id."""
+        """Create a cluster with a rollback that can be cancelled. Returns the update's id."""
         update = {"node_phase_s": 600_000, "cancel_delay_s": 0} | update
-        answer = await self.control("POST", "clusters", name=name, updates=[update])
-        return str(answer["update_ids"][0])
+        created = await self.control("POST", "clusters", name=name, updates=[update])
+        return str(created["update_ids"][0])
 
     async def calls(self, operation: str = "") -> int:
-        """How many calls EKS has got since the last ``DELETE calls``, of one operation or of all."""
+        """The number of calls to EKS since the last ``DELETE calls``, of one operation or of all."""
         calls = (await self.control("GET", "calls"))["calls"]
         return sum(operation in ("", call["operation"]) for call in calls)
 
 
+def poll_every(seconds: float) -> dict[str, float]:
+    """Watch settings with a fixed poll interval."""
+    return dict.fromkeys(("poll_s", "poll_min_s", "poll_max_s"), seconds)
+
+
+# Follow-ups after a cancel would read each update every 30 s.
+RARE_POLLS = poll_every(600) | {"follow_s": 600}
+
+
 @asynccontextmanager
-async def place(**sections: Any) -> AsyncIterator[Place]:
-    """A gateway process over a simulated EKS process; ``sections`` override settings."""
+async def run_gateway(**sections: Any) -> AsyncIterator[Gateway]:
+    """Run a gateway and a simulated EKS. ``sections`` override settings."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="eksgateway-bench-")))
         http = await stack.enter_async_context(aiohttp.ClientSession())
         _, simulator = await stack.enter_async_context(
-            program("eksgateway", "simulate", "--stop-on-stdin-eof", log=folder / "simulator.log")
+            run_program("eksgateway", "simulate", "--stop-on-stdin-eof", log=folder / "simulator.log")
         )
         issuer = ThrowawayIssuer("bench")
         config = configure(folder, simulator, issuer, **sections)
-        gateway, address = await stack.enter_async_context(
-            program("eksgateway", "serve", "--config", str(config), "--stop-on-stdin-eof", log=folder / "log")
+        process, address = await stack.enter_async_context(
+            run_program(
+                "eksgateway", "serve", "--config", str(config), "--stop-on-stdin-eof", log=folder / "log"
+            )
         )
-        yield Place(gateway, address, simulator, issuer, http)
+        yield Gateway(process, address, simulator, issuer, http)
 
 
 def configure(folder: Path, simulator: str, issuer: ThrowawayIssuer, **sections: Any) -> Path:
-    """Write settings, policy data and keys; the settings' path."""
+    """Write settings, policy data and keys. Returns the settings' path."""
     jwks = folder / "jwks.json"
     issuer.write_jwks(jwks)
     (folder / "data.yaml").write_text(yaml.safe_dump(POLICY))
@@ -149,7 +160,7 @@ def configure(folder: Path, simulator: str, issuer: ThrowawayIssuer, **sections:
             "targets": [{"account_id": ACCOUNT, "region": REGION, "endpoint_url": simulator}],
             "calls_per_s": 100_000,
         },
-        "limits": UNBOUND,
+        "limits": UNLIMITED,
     }
     for name, values in sections.items():
         settings[name] = settings.get(name, {}) | values
@@ -163,4 +174,4 @@ def resident_bytes(pid: int) -> int:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024
-    raise RuntimeError(f"process {pid} tells no memory")
+    raise RuntimeError(f"process {pid} has no VmRSS")

@@ -1,4 +1,4 @@
-"""Ratios of unary calls, driven by h2load, and of the start."""
+"""Measures unary calls, with h2load and with grpc.aio, and the start."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import boto3
 import grpc
 from botocore.config import Config
 
-from bench.place import ACCOUNT, REGION, Place, configure, place, program
-from bench.report import Missing
+from bench.processes import ACCOUNT, RARE_POLLS, REGION, Gateway, configure, run_gateway, run_program
+from bench.report import MissingProgram
 from eksgateway.sandbox.issuer import ThrowawayIssuer
 from eksgateway.v1 import update_pb2
 from eksgateway.v1 import update_service_pb2 as pb
@@ -27,9 +27,9 @@ from eksgateway.v1.update_service_pb2_grpc import UpdateServiceStub
 
 
 async def h2load(address: str, path: str, message: bytes, credentials: Any, seconds: int) -> float:
-    """Calls per second of one method, over four connections with 25 calls under way on each."""
+    """Calls per second of one method, over four connections with 25 concurrent calls each."""
     if shutil.which("h2load") is None:
-        raise Missing("h2load is not here: apt-get install nghttp2-client")
+        raise MissingProgram("h2load is not installed: apt-get install nghttp2-client")
     with tempfile.NamedTemporaryFile() as body:
         body.write(b"\0" + struct.pack(">I", len(message)) + message)
         body.flush()
@@ -44,27 +44,27 @@ async def h2load(address: str, path: str, message: bytes, credentials: Any, seco
             stdout=asyncio.subprocess.PIPE,
         )
         out, _ = await process.communicate()
-    found = re.search(r"finished in .*?, ([0-9.]+) req/s", out.decode())
-    if found is None:
+    match = re.search(r"finished in .*?, ([0-9.]+) req/s", out.decode())
+    if match is None:
         raise RuntimeError(out.decode())
-    return float(found[1])
+    return float(match[1])
 
 
 # -- Denied calls/s ÷ bare echo calls/s -------------------------------------------------------------
 
 
-async def denied() -> float:
-    """An outsider's GetUpdate, denied at stage request, ÷ an echo of the same message."""
+async def measure_denied() -> float:
+    """An outsider's GetUpdate, denied before EKS is read, ÷ an echo of the same message."""
     message = pb.GetUpdateRequest(
         cluster=update_pb2.ClusterRef(name="prod-1"), update_id="3f1c1d0a-6a1e-4c7c-9d3b-000000000000"
     ).SerializeToString()
-    async with place() as here, program("bench.bare") as (_, bare):
-        outsider = here.credentials("outsider")
+    async with run_gateway() as gateway, run_program("bench.bare_server") as (_, bare):
+        outsider = gateway.credentials("outsider")
         echoes = await h2load(bare, "/bench.Bare/Echo", message, outsider, 5)
         path = "/eksgateway.v1.UpdateService/GetUpdate"
-        refusals = await h2load(here.address, path, message, outsider, 5)
-        assert await here.calls() == 0
-    return refusals / echoes
+        denials = await h2load(gateway.address, path, message, outsider, 5)
+        assert await gateway.calls() == 0
+    return denials / echoes
 
 
 # -- CancelUpdate/s ÷ a plain boto3 loop of the same three calls -------------------------------------
@@ -72,25 +72,24 @@ async def denied() -> float:
 CANCELS = 600
 
 
-async def cancels() -> float:
-    """Each cancels its own update; the loop's best of 1, 4, 8 and 16 threads, as it needs no record."""
-    seldom = {"poll_s": 600, "poll_min_s": 600, "poll_max_s": 600, "follow_s": 600}
-    async with place(watch=seldom) as here:  # following would look at each every 30 s
+async def measure_cancels() -> float:
+    """Each call cancels its own update. The loop runs with its best number of threads."""
+    async with run_gateway(watch=RARE_POLLS) as gateway:
         best = 0.0
         for threads in (1, 4, 8, 16):
-            updates = await _updates(here, f"loop{threads}")
-            best = max(best, CANCELS / await asyncio.to_thread(_loop, here.simulator, updates, threads))
-        updates = await _updates(here, "gateway")
-        await here.control("DELETE", "calls")
-        ours = CANCELS / await _through_gateway(here, updates)
-        if await here.calls("CancelUpdate") != CANCELS:
+            updates = await _updates(gateway, f"loop{threads}")
+            best = max(best, CANCELS / await asyncio.to_thread(_loop, gateway.simulator, updates, threads))
+        updates = await _updates(gateway, "gateway")
+        await gateway.control("DELETE", "calls")
+        ours = CANCELS / await _through_gateway(gateway, updates)
+        if await gateway.calls("CancelUpdate") != CANCELS:
             raise RuntimeError("the gateway did not forward every cancel once")
     return ours / best
 
 
-async def _updates(here: Place, prefix: str) -> list[tuple[str, str]]:
+async def _updates(gateway: Gateway, prefix: str) -> list[tuple[str, str]]:
     names = [f"{prefix}-{number}" for number in range(CANCELS)]
-    return [(name, await here.rollback(name, cancel_delay_s=600_000)) for name in names]
+    return [(name, await gateway.rollback(name, cancel_delay_s=600_000)) for name in names]
 
 
 def _loop(url: str, updates: list[tuple[str, str]], threads: int) -> float:
@@ -111,11 +110,11 @@ def _loop(url: str, updates: list[tuple[str, str]], threads: int) -> float:
         return time.monotonic() - started
 
 
-async def _through_gateway(here: Place, updates: list[tuple[str, str]]) -> float:
-    """With 32 calls under way, from a process of its own kind: grpc.aio, as a service would."""
+async def _through_gateway(gateway: Gateway, updates: list[tuple[str, str]]) -> float:
+    """Send 32 concurrent calls with grpc.aio, as a service would."""
     waiting = iter(updates)
-    metadata = here.credentials("oncall", "oncall")
-    async with here.channel() as channel:
+    metadata = gateway.credentials("oncall", "oncall")
+    async with gateway.channel() as channel:
         stub = UpdateServiceStub(channel)
 
         async def work() -> None:
@@ -132,8 +131,8 @@ async def _through_gateway(here: Place, updates: list[tuple[str, str]]) -> float
 # -- Start to first decision ÷ start of a bare server -----------------------------------------------
 
 
-async def start() -> float:
-    """From the start of the process to its first answer, a denial here and an echo there."""
+async def measure_start() -> float:
+    """From the start of the process to its first answer: a denial, and an echo."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="eksgateway-bench-")))
         issuer = ThrowawayIssuer("bench")
@@ -142,15 +141,15 @@ async def start() -> float:
         message = pb.GetUpdateRequest(cluster=update_pb2.ClusterRef(name="prod-1")).SerializeToString()
         serve = ("eksgateway", "serve", "--config", str(config), "--stop-on-stdin-eof")
         path = "/eksgateway.v1.UpdateService/GetUpdate"
-        await _first_answer(serve, path, message, credentials)  # makes the ledger; files are in the cache
+        await _first_answer(serve, path, message, credentials)  # creates the ledger, and warms the page cache
         ours = await _first_answer(serve, path, message, credentials)
-        bare = await _first_answer(("bench.bare",), "/bench.Bare/Echo", message, credentials)
+        bare = await _first_answer(("bench.bare_server",), "/bench.Bare/Echo", message, credentials)
     return ours / bare
 
 
 async def _first_answer(command: tuple[str, ...], path: str, message: bytes, credentials: Any) -> float:
     started = time.monotonic()
-    async with program(*command) as (_, address), grpc.aio.insecure_channel(address) as channel:
+    async with run_program(*command) as (_, address), grpc.aio.insecure_channel(address) as channel:
         call: Any = channel.unary_unary(path)
         with contextlib.suppress(grpc.aio.AioRpcError):  # a denial is an answer
             await call(message, metadata=credentials, timeout=30)
