@@ -1,4 +1,4 @@
-"""A simulated EKS, and adapters that speak to it."""
+"""A simulated EKS, and adapters that call it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def clock() -> SkippingClock:
 async def make_eks(simulated: SimulatedEks, clock: SkippingClock) -> AsyncIterator[MakeEks]:
     """Adapters for the simulated EKS, closed at the end.
 
-    ``targets`` say how each differs from the home target, of which there is one by default; other
-    keywords are settings.
+    ``targets`` has the differences of each target from the home target; by default there is one target.
+    Other keywords are settings.
     """
     async with AsyncExitStack() as stack:
 

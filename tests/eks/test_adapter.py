@@ -1,4 +1,4 @@
-"""Reads and what holds for every call: over real HTTP, unmodified boto3 against the simulated EKS."""
+"""Reads, and behaviour of every call: unmodified boto3 over HTTP against the simulated EKS."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ from support.simulator import SimulatedEks
 BLUE = ClusterRef(ACCOUNT, REGION, "blue")
 
 
-async def test_an_update_is_described_in_full(simulated: SimulatedEks, eks: BotoEks) -> None:
-    """Every member arrives, and words that no model knows pass as they are."""
+async def test_describe_update_returns_every_member(simulated: SimulatedEks, eks: BotoEks) -> None:
+    """Values that no model lists pass unchanged."""
     created = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     update_id = simulated.rollback(
         "blue",
@@ -58,8 +58,8 @@ async def test_an_update_is_described_in_full(simulated: SimulatedEks, eks: Boto
     )
 
 
-async def test_a_cluster_is_described(simulated: SimulatedEks, eks: BotoEks) -> None:
-    """The facts that decisions need: ARN, status, version, tags."""
+async def test_describe_cluster_returns_the_facts_of_decisions(simulated: SimulatedEks, eks: BotoEks) -> None:
+    """ARN, status, version and tags."""
     simulated.cluster("blue", tags={"env": "prod"}, version="1.34", status="UPDATING")
     facts = await eks.describe_cluster(BLUE)
     assert facts.arn == f"arn:aws:eks:{REGION}:{ACCOUNT}:cluster/blue"
@@ -67,8 +67,7 @@ async def test_a_cluster_is_described(simulated: SimulatedEks, eks: BotoEks) -> 
     assert facts.tags == {"env": "prod"}
 
 
-async def test_clusters_are_listed_page_by_page(simulated: SimulatedEks, eks: BotoEks) -> None:
-    """The names of one target's clusters, and of no other's."""
+async def test_list_clusters_returns_pages_of_one_target(simulated: SimulatedEks, eks: BotoEks) -> None:
     for name in ("blue", "green", "red"):
         simulated.cluster(name)
     simulated.cluster("abroad", region="eu-central-1")
@@ -77,8 +76,10 @@ async def test_clusters_are_listed_page_by_page(simulated: SimulatedEks, eks: Bo
     assert (sorted(first + rest), len(rest), end) == (["blue", "green", "red"], 1, "")
 
 
-async def test_updates_are_listed_page_by_page(simulated: SimulatedEks, eks: BotoEks) -> None:
-    """Pages of the size asked for, with EKS's own token, until there is none."""
+async def test_list_updates_returns_pages_until_the_token_is_empty(
+    simulated: SimulatedEks, eks: BotoEks
+) -> None:
+    """Pages have the requested size."""
     expected = simulated.cluster("blue", updates=[{"status": "Successful"} for _ in range(5)])
     found: list[str] = []
     token = ""
@@ -89,26 +90,27 @@ async def test_updates_are_listed_page_by_page(simulated: SimulatedEks, eks: Bot
     assert (found, token) == (expected, "")
 
 
-async def test_a_page_token_of_elsewhere_is_refused_by_eks(simulated: SimulatedEks, eks: BotoEks) -> None:
-    """EKS judges its tokens."""
+async def test_list_updates_passes_a_foreign_page_token_to_eks(simulated: SimulatedEks, eks: BotoEks) -> None:
+    """EKS refuses it."""
     simulated.cluster("blue")
     with pytest.raises(EksInvalidParameter) as refused:
         await eks.list_updates(BLUE, 2, "forged")
     assert refused.value.metadata == {"eks_code": "InvalidParameterException"}
 
 
-async def test_what_is_missing_is_not_found_in_eks_words(simulated: SimulatedEks, eks: BotoEks) -> None:
-    """A missing cluster is NOT_FOUND, and the caller is told what EKS said."""
+async def test_a_missing_cluster_is_not_found_with_the_message_of_eks(
+    simulated: SimulatedEks, eks: BotoEks
+) -> None:
     with pytest.raises(EksNotFound, match="No cluster found for name: blue") as missing:
         await eks.describe_cluster(BLUE)
     assert missing.value.metadata == {"eks_code": "ResourceNotFoundException"}
     assert len(simulated.calls()) == 1
 
 
-async def test_credentials_of_another_account_reach_that_account(
+async def test_credentials_of_another_account_return_its_arn(
     simulated: SimulatedEks, make_eks: MakeEks
 ) -> None:
-    """The ARN tells whose cluster was described, so that the flow can see it is not the decided one."""
+    """The caller of the adapter can see that it is not the requested cluster."""
     simulated.cluster("blue", account_id="444455556666")
     facts = await make_eks(session("444455556666")).describe_cluster(BLUE)
     assert facts.arn == f"arn:aws:eks:{REGION}:444455556666:cluster/blue"
@@ -119,33 +121,31 @@ async def test_credentials_of_another_account_reach_that_account(
     [ClusterRef("444455556666", REGION, "blue"), ClusterRef(ACCOUNT, "eu-west-1", "blue")],
     ids=["account", "region"],
 )
-async def test_other_targets_are_not_served(
+async def test_a_target_that_is_not_configured_is_refused_without_a_request(
     simulated: SimulatedEks, eks: BotoEks, cluster: ClusterRef
 ) -> None:
-    """Only the home target is configured; nothing is sent for another."""
     assert eks.serves(BLUE)
     assert not eks.serves(cluster)
     with pytest.raises(TargetNotConfigured):
         await eks.list_clusters(cluster.target, 10, "")
-    for call in calls(eks, cluster, "u-1"):
+    for call in make_calls(eks, cluster, "u-1"):
         with pytest.raises(TargetNotConfigured):
             await call()
     assert not simulated.calls()
 
 
 @pytest.mark.parametrize("bad", ["", ".", "..", "a/b", "a b", "blue\n", "%2e%2e", "blüe", "x" * 101])
-async def test_names_that_could_lead_elsewhere_are_never_sent(
+async def test_names_that_are_no_path_segment_are_refused_without_a_request(
     simulated: SimulatedEks, eks: BotoEks, bad: str
 ) -> None:
-    """A name or id that is no safe segment of a path is refused before boto3 sees it."""
-    for call in (*calls(eks, ClusterRef(ACCOUNT, REGION, bad), "u-1"), *calls(eks, BLUE, bad)[2:]):
+    for call in (*make_calls(eks, ClusterRef(ACCOUNT, REGION, bad), "u-1"), *make_calls(eks, BLUE, bad)[2:]):
         with pytest.raises(EksInvalidParameter):
             await call()
     assert not simulated.calls()
 
 
-def calls(eks: BotoEks, cluster: ClusterRef, update_id: str) -> list[Callable[[], Awaitable[object]]]:
-    """Every call there is, those that name an update last."""
+def make_calls(eks: BotoEks, cluster: ClusterRef, update_id: str) -> list[Callable[[], Awaitable[object]]]:
+    """Every operation; those that name an update come last."""
     ref = UpdateRef(cluster, update_id)
     return [
         lambda: eks.describe_cluster(cluster),
@@ -174,13 +174,13 @@ def calls(eks: BotoEks, cluster: ClusterRef, update_id: str) -> list[Callable[[]
     ],
     ids=lambda value: "-".join(str(item) for item in value.values()) if isinstance(value, dict) else None,
 )
-async def test_faults_of_a_read(
+async def test_a_failed_read_raises_the_error_of_the_table_after_one_try(
     simulated: SimulatedEks,
     make_eks: MakeEks,
     fault: dict[str, object],
     expected: type[EksError],
 ) -> None:
-    """What goes wrong on a read becomes the error of the table after one try: the budget has the next."""
+    """The budget makes the second try."""
     simulated.cluster("blue")
     simulated.fault("DescribeCluster", **fault)
     with pytest.raises(EksError) as raised:
@@ -189,8 +189,8 @@ async def test_faults_of_a_read(
     assert len(simulated.calls()) == 1
 
 
-async def test_a_refused_connection_was_never_made(make_eks: MakeEks) -> None:
-    """Nobody listens: certainly nothing was sent, and the caller learns no address."""
+async def test_a_refused_connection_is_not_reached(make_eks: MakeEks) -> None:
+    """The error has no address."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
@@ -200,7 +200,7 @@ async def test_a_refused_connection_was_never_made(make_eks: MakeEks) -> None:
     assert str(port) not in f"{raised.value.message}{raised.value.metadata}{raised.value.detail}"
 
 
-async def test_a_start_without_credentials_fails_and_they_are_looked_for_again(
+async def test_warm_without_credentials_raises_and_later_calls_look_again(
     simulated: SimulatedEks, make_eks: MakeEks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client made without credentials would never have any."""
@@ -219,10 +219,9 @@ async def test_a_start_without_credentials_fails_and_they_are_looked_for_again(
     assert (await eks.describe_cluster(ClusterRef(ACCOUNT, REGION, "blue"))).arn
 
 
-async def test_it_closes_while_credentials_are_awaited(
+async def test_close_does_not_wait_for_a_credential_process_that_hangs(
     make_eks: MakeEks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A credential process that hangs does not hold up the end of the process."""
     pipe, config = tmp_path / "never", tmp_path / "config"
     os.mkfifo(pipe)
     config.write_text(f"[profile hangs]\ncredential_process = cat {pipe}\n")
@@ -236,7 +235,7 @@ async def test_it_closes_while_credentials_are_awaited(
         ended.set()
         os.close(writing)
 
-    timer = threading.Timer(10, end)  # else a close that waits for it would wait for ever
+    timer = threading.Timer(10, end)  # otherwise a close that waits for it never ends
     timer.start()
     await eks.close()
     assert not ended.is_set()
@@ -246,16 +245,15 @@ async def test_it_closes_while_credentials_are_awaited(
         await warming
 
 
-async def test_warming_up_is_possible_without_eks(make_eks: MakeEks, simulated: SimulatedEks) -> None:
-    """Clients are made ahead of the first call, and nothing is sent for it."""
+async def test_warm_sends_nothing_to_eks(make_eks: MakeEks, simulated: SimulatedEks) -> None:
     await make_eks().warm()
     assert not simulated.calls()
 
 
-async def test_no_credentials_reach_a_log(
+async def test_no_credentials_are_logged_at_debug_level(
     simulated: SimulatedEks, make_eks: MakeEks, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Even with everything logged, botocore's debug lines with signed headers are not among it."""
+    """botocore's debug lines hold signed headers."""
     caplog.set_level(logging.DEBUG)
     simulated.cluster("blue")
     await make_eks(session(token="canary-token")).describe_cluster(BLUE)
@@ -263,7 +261,6 @@ async def test_no_credentials_reach_a_log(
     assert "Signature=" not in caplog.text
 
 
-def test_boto3_is_not_loaded_before_it_is_needed() -> None:
-    """Importing the adapter does not pay for boto3."""
+def test_importing_the_adapter_does_not_import_boto3() -> None:
     program = "import sys, eksgateway.eks.adapter; sys.exit('boto3' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

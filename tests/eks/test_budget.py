@@ -1,4 +1,4 @@
-"""Whose turn it is to call EKS, on a clock that only the test moves."""
+"""The order of calls to EKS, on a clock that only the test advances."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HERE, THERE = Target("111122223333", "us-east-1"), Target("111122223333", "eu-we
 
 @dataclass
 class Desk:
-    """A budget, and what was called in which order. What begins here is ended by the fixture."""
+    """A budget and the calls that it made, in order. The fixture ends every task that starts here."""
 
     clock: FakeClock = field(default_factory=FakeClock)
     called: list[tuple[Lane, Hashable, float]] = field(default_factory=list)
@@ -56,25 +56,25 @@ class Desk:
         until: float = float("inf"),
         error: Exception | None = None,
     ) -> asyncio.Task[None]:
-        """A call that is made when its turn comes."""
+        """Start a call, made when its turn comes."""
         work = self.work(lane, key, error)
         task = asyncio.create_task(self.budget.call(lane, target, key, work, until))
         self.tasks.append(task)
         return task
 
-    def wait(self, lane: Lane, key: Hashable, who: Hashable = "k") -> PendingCall:
-        """A call that others may join before its turn comes."""
+    def start_pending(self, lane: Lane, key: Hashable, who: Hashable = "k") -> PendingCall:
+        """Start a call that others can join until its turn comes."""
         waiting = PendingCall(lane, [who])
         self.tasks.append(asyncio.create_task(self.budget.call_pending(waiting, HERE, self.work(lane, key))))
         return waiting
 
     async def poll(self, key: Hashable) -> None:
-        """Poll without a rest."""
+        """Poll without a pause."""
         while True:
             await self.budget.call(Lane.POLL, HERE, key, self.work(Lane.POLL, key))
 
     async def spend(self) -> None:
-        """Use up what has been saved for reading."""
+        """Use up the tokens saved for reads."""
         for _ in range(RATE):
             self.start(Lane.POLL, "spent")
         await self.clock.advance()
@@ -97,8 +97,8 @@ async def desk() -> AsyncIterator[Desk]:
     assert desk.clock.sleepers == 0
 
 
-async def test_hundreds_of_polls_grow_old_alike(desk: Desk) -> None:
-    """Four hundred at five calls a second: each is served every 80 s, and none earlier at another's cost."""
+async def test_hundreds_of_polls_are_served_at_equal_intervals(desk: Desk) -> None:
+    """With 400 polls at five calls a second, each is served every 80 s."""
     await desk.spend()
     for number in range(400):
         desk.tasks.append(asyncio.create_task(desk.poll(number)))
@@ -116,8 +116,8 @@ async def test_hundreds_of_polls_grow_old_alike(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("lane", [Lane.READ, Lane.POLL, Lane.CANCEL], ids=lambda lane: lane.name)
-async def test_a_crowd_at_one_key_holds_up_no_other(desk: Desk, lane: Lane) -> None:
-    """Twenty wait under one key; whoever comes under another is next but one."""
+async def test_calls_of_one_caller_do_not_delay_another_caller(desk: Desk, lane: Lane) -> None:
+    """With twenty calls of one caller waiting, another caller's is served second at the latest."""
     for _ in range(2 * RATE):  # the reserve too
         await desk.budget.call(Lane.FORWARD, HERE, "spent", desk.work(lane, "spent"))
     for _ in range(20):
@@ -128,16 +128,14 @@ async def test_a_crowd_at_one_key_holds_up_no_other(desk: Desk, lane: Lane) -> N
     assert "one" in desk.order(lane)[2 * RATE :][:2]
 
 
-async def test_targets_have_budgets_of_their_own(desk: Desk) -> None:
-    """What is used up in one region is there in another."""
+async def test_each_target_has_its_own_budget(desk: Desk) -> None:
     await desk.spend()
     here, there = desk.start(Lane.POLL), desk.start(Lane.POLL, target=THERE)
     await desk.clock.advance()
     assert (here.done(), there.done()) == (False, True)
 
 
-async def test_polls_and_those_who_wait_take_turns(desk: Desk) -> None:
-    """A hundred polls cost somebody who waits for an answer one turn, and asking much does not stop polls."""
+async def test_polls_and_reads_take_turns(desk: Desk) -> None:
     await desk.spend()
     for number in range(100):
         desk.start(Lane.POLL, number)
@@ -150,8 +148,7 @@ async def test_polls_and_those_who_wait_take_turns(desk: Desk) -> None:
     assert all(one is not other for one, other in pairwise(lanes))
 
 
-async def test_cancels_do_not_wait_for_reading(desk: Desk) -> None:
-    """With hundreds of polls and as many questions as fit waiting, a cancel's calls are made at once."""
+async def test_the_calls_of_a_cancel_do_not_wait_for_polls_and_reads(desk: Desk) -> None:
     for number in range(500):
         desk.start(Lane.POLL, number)
         desk.start(Lane.READ, number)
@@ -164,8 +161,8 @@ async def test_cancels_do_not_wait_for_reading(desk: Desk) -> None:
     assert desk.clock.monotonic() == now
 
 
-async def test_many_cancels_get_every_token_and_the_forwards_first(desk: Desk) -> None:
-    """While cancels wait nothing else is called, and what was decided goes before what is to be decided."""
+async def test_cancels_get_every_token_and_forwards_go_first(desk: Desk) -> None:
+    """No other call is made while a cancel waits."""
     for number in range(20):
         desk.start(Lane.CANCEL, number)
     await desk.clock.advance()
@@ -180,8 +177,8 @@ async def test_many_cancels_get_every_token_and_the_forwards_first(desk: Desk) -
     assert desk.order(Lane.POLL) == ["k"]
 
 
-async def test_an_answer_that_would_come_too_late_is_refused_at_once(desk: Desk) -> None:
-    """As many wait as are served in ten seconds; the next one is told when to come back."""
+async def test_a_read_whose_turn_comes_too_late_is_overloaded_at_once(desk: Desk) -> None:
+    """The calls of ten seconds may wait. The error of the next one has the time to retry after."""
     await desk.spend()
     waiting = [desk.start(Lane.READ, number) for number in range(60)]
     await desk.clock.advance()
@@ -194,8 +191,8 @@ async def test_an_answer_that_would_come_too_late_is_refused_at_once(desk: Desk)
     assert len(desk.called) == pytest.approx(RATE * 10, abs=1)
 
 
-async def test_a_turn_that_does_not_come_in_time_is_given_up(desk: Desk) -> None:
-    """It cost no call; who cancels meanwhile may take every token, however long."""
+async def test_a_read_is_overloaded_when_forwards_take_every_token(desk: Desk) -> None:
+    """It makes no call."""
     await desk.spend()
     asked = desk.start(Lane.READ)
     for number in range(100):
@@ -208,7 +205,7 @@ async def test_a_turn_that_does_not_come_in_time_is_given_up(desk: Desk) -> None
 
 
 async def test_a_forward_waits_until_its_decision_is_stale(desk: Desk) -> None:
-    """Then nothing is sent."""
+    """Then it is not sent."""
     until = desk.clock.monotonic() + 2
     forwards = [desk.start(Lane.FORWARD, number, until=until) for number in range(30)]
     await desk.clock.advance(3)
@@ -217,8 +214,7 @@ async def test_a_forward_waits_until_its_decision_is_stale(desk: Desk) -> None:
         await forwards[-1]
 
 
-async def test_who_leaves_costs_nothing(desk: Desk) -> None:
-    """Sixty thousand who came and went leave the line as it was."""
+async def test_cancelled_calls_leave_nothing_in_the_queues(desk: Desk) -> None:
     await desk.spend()
     for number in range(600):
         gone = [desk.start(Lane.POLL, (number, each)) for each in range(100)]
@@ -233,12 +229,12 @@ async def test_who_leaves_costs_nothing(desk: Desk) -> None:
     assert desk.order() == ["last"]
 
 
-async def test_join_brings_a_poll_forward(desk: Desk) -> None:
-    """It comes as a question of the caller who joins, and is called once."""
+async def test_join_moves_a_poll_to_the_lane_of_reads(desk: Desk) -> None:
+    """It is called once."""
     await desk.spend()
     for number in range(100):
         desk.start(Lane.POLL, number)
-    polled = desk.wait(Lane.POLL, "polled")
+    polled = desk.start_pending(Lane.POLL, "polled")
     await desk.clock.advance()
     desk.budget.join(polled, HERE, "ann")
     await desk.clock.advance(0.5)
@@ -249,7 +245,7 @@ async def test_join_brings_a_poll_forward(desk: Desk) -> None:
 
 @pytest.mark.parametrize("lane", [Lane.READ, Lane.CANCEL, Lane.FORWARD], ids=lambda lane: lane.name)
 async def test_a_lane_filled_by_one_caller_has_room_for_others(desk: Desk, lane: Lane) -> None:
-    """The second caller is admitted, and is next but one; the first is refused beyond its own line."""
+    """The first caller is refused beyond its own limit. The second is served second."""
     for _ in range(2 * RATE):  # the reserve too
         await desk.budget.call(Lane.FORWARD, HERE, "spent", desk.work(Lane.FORWARD, "spent"))
     desk.called.clear()
@@ -263,12 +259,11 @@ async def test_a_lane_filled_by_one_caller_has_room_for_others(desk: Desk, lane:
     assert desk.order(lane)[:2] == ["greedy", "other"]
 
 
-async def test_join_gives_a_waiting_call_the_turn_of_the_caller_who_joins(desk: Desk) -> None:
-    """One who asks for what a crowd has waiting at its end does not wait behind that crowd."""
+async def test_join_serves_a_waiting_call_at_the_turn_of_the_new_caller(desk: Desk) -> None:
     await desk.spend()
     for _ in range(30):
         desk.start(Lane.READ, "greedy")
-    last = desk.wait(Lane.READ, "wanted", "greedy")
+    last = desk.start_pending(Lane.READ, "wanted", "greedy")
     await desk.clock.advance()
     desk.budget.join(last, HERE, "other")
     desk.budget.join(last, HERE, "other")
@@ -278,10 +273,10 @@ async def test_join_gives_a_waiting_call_the_turn_of_the_caller_who_joins(desk: 
     assert len(desk.called) == 31
 
 
-async def test_join_raises_overloaded_when_the_callers_own_line_is_full(desk: Desk) -> None:
-    """What it joins is another's, and goes on."""
+async def test_join_raises_overloaded_when_the_queue_of_the_caller_is_full(desk: Desk) -> None:
+    """The call that it wanted to join goes on."""
     await desk.spend()
-    wanted = desk.wait(Lane.READ, "wanted", "ann")
+    wanted = desk.start_pending(Lane.READ, "wanted", "ann")
     for _ in range(RATE * 10 + 1):
         desk.start(Lane.READ, "greedy")
     await desk.clock.advance()
@@ -301,8 +296,8 @@ async def test_join_raises_overloaded_when_the_callers_own_line_is_full(desk: De
         pytest.param(Lane.FORWARD, EksThrottled(), 1, id="forward"),
     ],
 )
-async def test_trying_again(desk: Desk, lane: Lane, error: Exception, tried: int) -> None:
-    """A read that somebody waits for gets over one fault; each try has a token of its own."""
+async def test_reads_of_callers_are_tried_twice(desk: Desk, lane: Lane, error: Exception, tried: int) -> None:
+    """Each try takes a token."""
     task = desk.start(lane, error=error)
     await desk.clock.advance(1)
     with pytest.raises(type(error)):
@@ -312,8 +307,7 @@ async def test_trying_again(desk: Desk, lane: Lane, error: Exception, tried: int
     await desk.spend()
 
 
-async def test_a_read_gets_over_one_fault(desk: Desk) -> None:
-    """The second answer is the caller's."""
+async def test_a_read_returns_the_answer_of_the_second_try(desk: Desk) -> None:
     faults = [EksUnavailable()]
 
     async def work() -> str:
@@ -327,7 +321,7 @@ async def test_a_read_gets_over_one_fault(desk: Desk) -> None:
 
 
 async def test_throttling_halves_the_rate_until_it_recovers(desk: Desk) -> None:
-    """Calls counted: half as many in the next seconds, as many as ever a minute later; told once."""
+    """The rate is full again after a minute. One event is logged."""
     await desk.spend()
     with capture_logs() as logs:
         for number in range(1000):
@@ -335,18 +329,18 @@ async def test_throttling_halves_the_rate_until_it_recovers(desk: Desk) -> None:
         await desk.clock.advance(1)
     assert [line["calls_per_s"] for line in logs if line["event"] == "eks.throttled"] == [RATE / 2]
 
-    async def called_in(seconds: float) -> int:
+    async def count_calls(seconds: float) -> int:
         before = len(desk.called)
         await desk.clock.advance(seconds)
         return len(desk.called) - before
 
-    assert await called_in(4) == pytest.approx(4 * RATE / 2, abs=2)
+    assert await count_calls(4) == pytest.approx(4 * RATE / 2, abs=2)
     await desk.clock.advance(60)
-    assert await called_in(10) == pytest.approx(10 * RATE, abs=1)
+    assert await count_calls(10) == pytest.approx(10 * RATE, abs=1)
 
 
-async def test_closing(desk: Desk) -> None:
-    """Whoever waits gets Draining, and no timer is left."""
+async def test_close_raises_draining_for_waiting_calls(desk: Desk) -> None:
+    """No timer is left."""
     await desk.spend()
     waiting = [desk.start(lane) for lane in (Lane.READ, Lane.POLL)]
     await desk.clock.advance()
@@ -358,7 +352,7 @@ async def test_closing(desk: Desk) -> None:
 
 @pytest.fixture
 async def slow() -> AsyncIterator[Desk]:
-    """Eight threads, tokens enough, and an EKS that does not answer yet."""
+    """Eight threads, enough tokens, and an EKS that does not answer yet."""
     desk = Desk(rate=10_000, threads=8)
     desk.answer.clear()
     yield desk
@@ -367,8 +361,8 @@ async def slow() -> AsyncIterator[Desk]:
     await asyncio.gather(*desk.tasks, return_exceptions=True)
 
 
-async def test_a_caller_that_fills_the_threads_of_a_slow_eks_holds_up_no_other(slow: Desk) -> None:
-    """The others have the next free thread, and every second one from then on."""
+async def test_a_caller_that_fills_the_threads_does_not_delay_another(slow: Desk) -> None:
+    """The other caller gets every second thread that becomes free."""
     for _ in range(50):
         slow.start(Lane.CANCEL, "greedy")
     await slow.clock.advance()
@@ -390,8 +384,7 @@ async def test_reads_leave_threads_to_cancels(slow: Desk) -> None:
         assert len(slow.called) == most, lane
 
 
-async def test_threads_are_free_again_however_their_calls_end(slow: Desk) -> None:
-    """Answered, failed, or left by their callers, waiting or called."""
+async def test_a_thread_is_free_after_success_failure_and_cancellation(slow: Desk) -> None:
     tasks = [slow.start(Lane.CANCEL, number, error=EksNotFound()) for number in range(20)]
     await slow.clock.advance()
     for task in tasks[::2]:

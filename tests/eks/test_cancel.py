@@ -1,4 +1,4 @@
-"""The cancel: once on the wire, never late, and never said to be unsent when it may have been sent."""
+"""CancelUpdate is sent once, never late, and never reported as unsent when it may have been sent."""
 
 from __future__ import annotations
 
@@ -43,8 +43,9 @@ TOKEN = "6f0b1a52-6d57-4a9e-9a4f-0d5d0a2f8b11"
 DEADLINE = 60.0
 
 
-async def test_a_cancel_is_accepted_with_the_token_given(simulated: SimulatedEks, eks: BotoEks) -> None:
-    """One call with the recorded token; the answer is the update as EKS shows it."""
+async def test_cancel_update_sends_the_token_once_and_returns_the_update(
+    simulated: SimulatedEks, eks: BotoEks
+) -> None:
     ref = rollback(simulated)
     update = await eks.cancel_update(ref, on_behalf_of=CALLER, token=TOKEN, send_before=NEVER)
     assert (update.id, update.status) == (ref.update_id, "Cancelling")
@@ -79,10 +80,9 @@ async def test_a_cancel_is_accepted_with_the_token_given(simulated: SimulatedEks
     ],
     ids=lambda value: "-".join(str(item) for item in value.values()) if isinstance(value, dict) else None,
 )
-async def test_faults_of_a_cancel(
+async def test_a_failed_cancel_raises_the_error_of_the_table_after_one_try(
     simulated: SimulatedEks, make_eks: MakeEks, fault: dict[str, object], expected: type[EksError]
 ) -> None:
-    """Refused, throttled or lost: each is the error of the table, and the wire sees one attempt."""
     ref = rollback(simulated)
     simulated.fault("CancelUpdate", **fault)
     with pytest.raises(EksError) as raised:
@@ -93,10 +93,9 @@ async def test_faults_of_a_cancel(
     assert len(simulated.calls()) == 1
 
 
-async def test_no_setting_of_the_environment_adds_attempts(
+async def test_retry_settings_of_the_environment_do_not_apply_to_a_cancel(
     simulated: SimulatedEks, make_eks: MakeEks
 ) -> None:
-    """Retries that an operator configured for the AWS SDK do not apply to a cancel."""
     core = botocore.session.Session()
     core.set_credentials(f"AKIA{ACCOUNT}", "simulated")
     core.set_config_variable("retry_mode", "legacy")
@@ -110,8 +109,7 @@ async def test_no_setting_of_the_environment_adds_attempts(
     assert len(simulated.calls()) == 1
 
 
-async def test_a_refused_connection_is_never_made(make_eks: MakeEks, simulated: SimulatedEks) -> None:
-    """Nobody listens: certainly nothing was sent."""
+async def test_a_refused_connection_is_not_reached(make_eks: MakeEks, simulated: SimulatedEks) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         eks = make_eks(endpoint_url=f"http://127.0.0.1:{taken.getsockname()[1]}")
@@ -122,7 +120,7 @@ async def test_a_refused_connection_is_never_made(make_eks: MakeEks, simulated: 
 async def test_a_stale_decision_is_not_sent(
     simulated: SimulatedEks, eks: BotoEks, clock: SkippingClock
 ) -> None:
-    """Past its last moment a cancel does not leave, and the next one in time does."""
+    """The next cancel in time is sent."""
     ref = rollback(simulated)
     for send_before in (clock.monotonic(), clock.monotonic() - 60):
         with pytest.raises(DecisionStale):
@@ -132,10 +130,10 @@ async def test_a_stale_decision_is_not_sent(
     assert len(simulated.calls()) == 1
 
 
-async def test_slow_credentials_do_not_carry_a_cancel_past_its_time(
+async def test_a_cancel_is_not_sent_late_after_slow_credentials(
     simulated: SimulatedEks, make_eks: MakeEks, clock: SkippingClock
 ) -> None:
-    """The look at the clock comes after the hunt for credentials and the signing."""
+    """The clock is checked after credentials and signing."""
 
     def slow() -> dict[str, str]:
         clock.ahead += 11
@@ -146,7 +144,7 @@ async def test_slow_credentials_do_not_carry_a_cancel_past_its_time(
             "expiry_time": (datetime.now(UTC) + timedelta(hours=1)).isoformat(),
         }
 
-    eks = make_eks(refreshing(slow))
+    eks = make_eks(make_session(slow))
     with pytest.raises(DecisionStale):
         await eks.cancel_update(
             rollback(simulated), on_behalf_of=CALLER, token=TOKEN, send_before=clock.monotonic() + 10
@@ -154,38 +152,39 @@ async def test_slow_credentials_do_not_carry_a_cancel_past_its_time(
     assert not simulated.calls()
 
 
-def refused_by_sts() -> dict[str, str]:
+def fail_with_sts_error() -> dict[str, str]:
     raise aws.ClientError(
         {"Error": {"Code": "AccessDenied", "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": 403}},  # type: ignore[typeddict-item] # as parsed
         "AssumeRole",
     )
 
 
-def lost_on_the_way_to_sts() -> dict[str, str]:
+def fail_to_connect_to_sts() -> dict[str, str]:
     raise aws.ReadTimeoutError(endpoint_url="https://sts")
 
 
 @pytest.mark.parametrize(
     ("refresh", "expected"),
-    [(refused_by_sts, UpstreamCredentials), (lost_on_the_way_to_sts, UpstreamCredentials)],
+    [(fail_with_sts_error, UpstreamCredentials), (fail_to_connect_to_sts, UpstreamCredentials)],
 )
-async def test_without_credentials_nothing_is_sent_and_nothing_unknown(
+async def test_a_cancel_without_credentials_is_not_sent(
     simulated: SimulatedEks,
     make_eks: MakeEks,
     refresh: Callable[[], dict[str, str]],
     expected: type[EksError],
 ) -> None:
-    """A fault in getting credentials is no unknown outcome: the cancel itself never left."""
+    """The error is not that of an unknown outcome."""
     with pytest.raises(EksError) as raised:
-        await make_eks(refreshing(refresh)).cancel_update(
+        await make_eks(make_session(refresh)).cancel_update(
             rollback(simulated), on_behalf_of=CALLER, token=TOKEN, send_before=NEVER
         )
     assert type(raised.value) is expected
     assert not simulated.calls()
 
 
-async def test_no_credentials_at_all(simulated: SimulatedEks, make_eks: MakeEks) -> None:
-    """A gateway without credentials is at fault itself."""
+async def test_a_gateway_without_credentials_raises_upstream_credentials(
+    simulated: SimulatedEks, make_eks: MakeEks
+) -> None:
     core = botocore.session.Session()
     core.register_component("credential_provider", CredentialResolver([]))
     with pytest.raises(UpstreamCredentials):
@@ -195,8 +194,9 @@ async def test_no_credentials_at_all(simulated: SimulatedEks, make_eks: MakeEks)
     assert not simulated.calls()
 
 
-async def test_a_caller_who_leaves_does_not_stop_the_cancel(simulated: SimulatedEks, eks: BotoEks) -> None:
-    """Once on its thread a cancel goes through, whoever waits for it."""
+async def test_a_cancel_on_its_thread_is_sent_after_its_caller_left(
+    simulated: SimulatedEks, eks: BotoEks
+) -> None:
     ref = rollback(simulated)
     simulated.fault("CancelUpdate", delay_s=0.2)
     call = asyncio.create_task(eks.cancel_update(ref, on_behalf_of=CALLER, token=TOKEN, send_before=NEVER))
@@ -207,8 +207,9 @@ async def test_a_caller_who_leaves_does_not_stop_the_cancel(simulated: Simulated
     assert (await eks.describe_update(ref)).status == "Cancelling"
 
 
-async def test_hanging_reads_do_not_hold_up_a_cancel(simulated: SimulatedEks, make_eks: MakeEks) -> None:
-    """With every thread that reads may have taken, a cancel still goes out at once."""
+async def test_a_cancel_is_sent_while_reads_hold_their_threads(
+    simulated: SimulatedEks, make_eks: MakeEks
+) -> None:
     eks = make_eks(threads=4, waiting=8)
     ref = rollback(simulated)
     simulated.fault("DescribeUpdate", times=9, delay_s=2)
@@ -219,11 +220,10 @@ async def test_hanging_reads_do_not_hold_up_a_cancel(simulated: SimulatedEks, ma
     await asyncio.gather(*reads)
 
 
-async def test_a_target_that_hangs_holds_no_others_threads(
+async def test_a_target_that_hangs_does_not_hold_threads_of_another(
     simulated: SimulatedEks, make_eks: MakeEks
 ) -> None:
-    """With every thread of one target waiting, and its queue full, another is served at once."""
-    with socket.create_server(("127.0.0.1", 0)) as hanging:  # it accepts, and says nothing
+    with socket.create_server(("127.0.0.1", 0)) as hanging:  # it accepts, and sends nothing
         url = f"http://127.0.0.1:{hanging.getsockname()[1]}"
         targets = [{}, {"region": "eu-west-1", "endpoint_url": url}]
         eks = make_eks(targets=targets, threads=4, waiting=8)
@@ -243,20 +243,19 @@ async def test_a_target_that_hangs_holds_no_others_threads(
     [b"", b"{}", b'{"update": {"id": "u', b'{"update": []}', b'{"update": {"id": "u", "createdAt": "x"}}'],
     ids=["empty", "nothing", "cut-short", "wrong-shape", "wrong-time"],
 )
-async def test_an_answer_that_cannot_be_read_is_no_answer(make_eks: MakeEks, body: bytes) -> None:
-    """EKS may well have acted when its 200 arrives broken."""
+async def test_an_unreadable_answer_to_a_cancel_raises_no_answer(make_eks: MakeEks, body: bytes) -> None:
+    """EKS may have acted when its 200 arrives broken."""
     ref = UpdateRef(ClusterRef(ACCOUNT, REGION, "blue"), "u-1")
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(body), body)
-    async with answering(answer) as url:
+    async with serve_bytes(answer) as url:
         eks = make_eks(endpoint_url=url)
         with pytest.raises(EksNoAnswer):
             await eks.cancel_update(ref, on_behalf_of=CALLER, token=TOKEN, send_before=NEVER)
 
 
-async def test_eks_is_told_who_calls(make_eks: MakeEks) -> None:
-    """CloudTrail shows the gateway and the SDK that it uses."""
+async def test_the_user_agent_names_the_gateway_and_the_sdk(make_eks: MakeEks) -> None:
     heads: list[bytes] = []
-    async with answering(b"", heads) as url:
+    async with serve_bytes(b"", heads) as url:
         with pytest.raises(EksNoAnswer):
             await make_eks(endpoint_url=url).cancel_update(
                 UpdateRef(ClusterRef(ACCOUNT, REGION, "blue"), "u-1"),
@@ -269,8 +268,8 @@ async def test_eks_is_told_who_calls(make_eks: MakeEks) -> None:
     assert said.encode() in head
 
 
-async def test_a_proxy_that_hangs_up_is_not_taken_for_one_out_of_reach() -> None:
-    """botocore calls both a ProxyConnectionError, and only one of them sent nothing."""
+async def test_a_proxy_that_hangs_up_is_no_answer_and_one_out_of_reach_is_not_reached() -> None:
+    """botocore raises ProxyConnectionError for both."""
 
     def send(proxy: str) -> EksError:
         request = AWSRequest("GET", "http://eks.invalid/").prepare()
@@ -278,18 +277,18 @@ async def test_a_proxy_that_hangs_up_is_not_taken_for_one_out_of_reach() -> None
             URLLib3Session(proxies={"http": proxy}).send(request)
         return translate(raised.value, "CancelUpdate", EksNoAnswer)
 
-    async with answering(b"") as url:
+    async with serve_bytes(b"") as url:
         assert type(await asyncio.to_thread(send, url)) is EksNoAnswer
     assert type(await asyncio.to_thread(send, url)) is EksNotReached
 
 
 def rollback(simulated: SimulatedEks) -> UpdateRef:
-    """An update that can be cancelled."""
+    """A cancellable update."""
     return simulated.ref("blue", simulated.rollback("blue"))
 
 
-def refreshing(refresh: Callable[[], dict[str, str]]) -> boto3.Session:
-    """A session whose credentials are got by ``refresh`` when they are first needed."""
+def make_session(refresh: Callable[[], dict[str, str]]) -> boto3.Session:
+    """A session whose credentials come from ``refresh`` at their first use."""
     made = session()
     credentials = RefreshableCredentials("", "", "", datetime.now(UTC), refresh, "test")
     made._session._credentials = credentials  # type: ignore[attr-defined] # noqa: SLF001 - botocore's seam for this
@@ -304,8 +303,8 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def answering(answer: bytes, heads: list[bytes] | None = None) -> AsyncIterator[str]:
-    """A server that takes any request, writes these bytes and hangs up; ``heads`` gets what it was asked."""
+async def serve_bytes(answer: bytes, heads: list[bytes] | None = None) -> AsyncIterator[str]:
+    """A server that sends these bytes for any request and hangs up; ``heads`` gets the requests."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")

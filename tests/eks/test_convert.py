@@ -1,4 +1,4 @@
-"""From botocore's answers to the model."""
+"""Conversion of botocore's answers to the model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ UPDATES = st.builds(
 )
 
 
-def as_botocore(update: Update) -> dict[str, Any]:
+def to_botocore(update: Update) -> dict[str, Any]:
     """The answer that botocore would parse for an update."""
     raw: dict[str, Any] = {
         "id": update.id,
@@ -55,13 +55,13 @@ def as_botocore(update: Update) -> dict[str, Any]:
 
 
 @given(UPDATES)
-def test_an_update_loses_nothing(update: Update) -> None:
-    """Every member arrives, whatever its value: also those that no model knows yet."""
-    assert to_update(as_botocore(update), update.id) == update
+def test_to_update_keeps_every_member(update: Update) -> None:
+    """Values that no model lists pass unchanged."""
+    assert to_update(to_botocore(update), update.id) == update
 
 
-def test_the_service_model_has_no_member_that_is_left_out() -> None:
-    """A member that botocore learns fails here, so that it is not dropped without notice."""
+def test_every_member_of_the_service_model_is_converted() -> None:
+    """Fails when botocore adds a member, so that it is not dropped unnoticed."""
     service: Any = botocore.session.get_session().get_service_model("eks")
     shapes = ("Update", "Cancellation", "ErrorDetail", "UpdateParam")
     assert {name: set(service.shape_for(name).members) for name in shapes} == {
@@ -72,8 +72,7 @@ def test_the_service_model_has_no_member_that_is_left_out() -> None:
     }
 
 
-def test_absent_members_are_empty() -> None:
-    """Nothing is guessed for what EKS left out."""
+def test_to_update_leaves_absent_members_empty() -> None:
     assert to_update({"update": {"id": "u"}}, "u") == Update(id="u", status="", type="")
     raw = {"id": "u", "errors": [{}], "params": [{}], "cancellation": {}}
     assert to_update({"update": raw}, "u") == Update(
@@ -99,8 +98,7 @@ def test_absent_members_are_empty() -> None:
     ],
     ids=["zoned", "naive"],
 )
-def test_times_are_utc(given_time: datetime, expected: datetime) -> None:
-    """Whatever zone botocore parsed into, the model's times are in UTC."""
+def test_to_update_converts_times_to_utc(given_time: datetime, expected: datetime) -> None:
     created = to_update({"update": {"id": "u", "createdAt": given_time}}, "u").created_at
     assert created == expected
     assert created.tzinfo is UTC
@@ -110,8 +108,7 @@ def test_times_are_utc(given_time: datetime, expected: datetime) -> None:
     "answer",
     [{}, {"update": None}, {"update": {}}, {"update": {"status": "Failed"}}, {"update": {"id": "other"}}],
 )
-def test_to_update_refuses_an_answer_without_the_update(answer: dict[str, Any]) -> None:
-    """A body cut short is not taken for an empty update, nor another update for the one asked for."""
+def test_to_update_raises_without_the_requested_update(answer: dict[str, Any]) -> None:
     with pytest.raises(InvalidAnswer):
         to_update(answer, "u")
 
@@ -128,16 +125,15 @@ TEXTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("members", TEXTS.values(), ids=TEXTS)
-def test_to_update_refuses_text_that_is_not_unicode(members: dict[str, Any]) -> None:
-    """Policy input and protobuf cannot hold half a character: the answer is EKS's trouble, not theirs."""
+def test_to_update_raises_for_text_that_is_not_unicode(members: dict[str, Any]) -> None:
+    """Neither policy input nor protobuf can hold a lone surrogate."""
     with pytest.raises(InvalidAnswer):
         to_update({"update": {"id": "u", **members}}, "u")
     whole = to_update({"update": {"id": "u", "status": "\U0001f600\x00"}}, "u")
     assert whole.status == "\U0001f600\x00"
 
 
-def test_other_answers_with_text_that_is_not_unicode_are_refused() -> None:
-    """Tags, names and page tokens too."""
+def test_to_cluster_and_to_page_raise_for_text_that_is_not_unicode() -> None:
     for cluster in ({"tags": {HALF: ""}}, {"tags": {"t": HALF}}, {"status": HALF}):
         with pytest.raises(InvalidAnswer):
             to_cluster({"cluster": {"arn": "a", "name": "c", **cluster}}, "c")
@@ -146,8 +142,7 @@ def test_other_answers_with_text_that_is_not_unicode_are_refused() -> None:
             to_page(page, "updateIds")
 
 
-def test_an_answer_without_the_cluster_or_the_page_is_no_answer() -> None:
-    """Likewise for the other two reads."""
+def test_to_cluster_and_to_page_raise_without_their_member() -> None:
     with pytest.raises(InvalidAnswer):
         to_cluster({"cluster": {"name": "c"}}, "c")
     with pytest.raises(InvalidAnswer):

@@ -1,4 +1,4 @@
-"""The gateway's own credentials, from places that fail in their own ways, and are found again."""
+"""The gateway's own credentials: failures of each source, and recovery."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ KEYS = ReadOnlyCredentials("key", "secret", "token")
 
 
 @pytest.fixture(autouse=True)
-def _bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No credentials but those that a test sets up."""
+def _clear_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Only credentials that a test sets up exist."""
     for name in tuple(os.environ):
         if name.startswith("AWS_"):
             monkeypatch.delenv(name)
@@ -47,8 +47,8 @@ def rollback(simulated: SimulatedEks) -> UpdateRef:
     return simulated.ref("blue", simulated.rollback("blue"))
 
 
-async def refused(eks: BotoEks, ref: UpdateRef) -> UpstreamCredentials:
-    """Every call is refused for one reason, which is neither EKS's nor the caller's fault."""
+async def expect_refusal(eks: BotoEks, ref: UpdateRef) -> UpstreamCredentials:
+    """Every call fails with UpstreamCredentials, and its message blames neither EKS nor the caller."""
     with pytest.raises(UpstreamCredentials) as raised:
         await eks.describe_update(ref)
     with pytest.raises(UpstreamCredentials):
@@ -59,7 +59,7 @@ async def refused(eks: BotoEks, ref: UpdateRef) -> UpstreamCredentials:
     return raised.value
 
 
-async def ready(eks: BotoEks) -> bool:
+async def is_ready(eks: BotoEks) -> bool:
     try:
         await eks.check()
     except UpstreamCredentials:
@@ -67,28 +67,28 @@ async def ready(eks: BotoEks) -> bool:
     return True
 
 
-async def becomes_ready(eks: BotoEks) -> None:
+async def wait_until_ready(eks: BotoEks) -> None:
     async with asyncio.timeout(20):
-        while not await ready(eks):  # noqa: ASYNC110 - as readiness asks it
+        while not await is_ready(eks):  # noqa: ASYNC110 - as readiness asks it
             await asyncio.sleep(0.01)
 
 
 # -- Web identity (IRSA) ---------------------------------------------------------------------------
 
 
-def missing(_: Path) -> None: ...
+def leave_missing(_: Path) -> None: ...
 
 
-def empty(file: Path) -> None:
+def make_empty(file: Path) -> None:
     file.write_text("")
 
 
-def a_folder(file: Path) -> None:
+def make_folder(file: Path) -> None:
     file.mkdir()
 
 
-@pytest.mark.parametrize("spoil", [missing, empty, a_folder], ids=lambda spoil: spoil.__name__)
-async def test_a_token_file_that_cannot_be_used(
+@pytest.mark.parametrize("spoil", [leave_missing, make_empty, make_folder], ids=lambda spoil: spoil.__name__)
+async def test_an_unusable_token_file_is_logged_and_ends_readiness(
     simulated: SimulatedEks,
     make_eks: MakeEks,
     clock: SkippingClock,
@@ -98,7 +98,7 @@ async def test_a_token_file_that_cannot_be_used(
     monkeypatch: pytest.MonkeyPatch,
     spoil: Callable[[Path], None],
 ) -> None:
-    """The log names the file, readiness is off, and is on again once there is a token."""
+    """Readiness returns with a usable file."""
     file = tmp_path / "token"
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(file))
     monkeypatch.setenv("AWS_ROLE_ARN", ROLE)
@@ -109,14 +109,14 @@ async def test_a_token_file_that_cannot_be_used(
         with pytest.raises(UpstreamCredentials) as raised:
             await eks.warm()
         assert not is_permanent(raised.value)
-        assert not await ready(eks)
-        error = await refused(eks, ref)
+        assert not await is_ready(eks)
+        error = await expect_refusal(eks, ref)
         assert str(file) not in error.message + str(error.metadata)
         if file.is_dir():
             file.rmdir()
         file.write_text("a-token-of-the-cluster")
         clock.ahead += 3
-        await becomes_ready(eks)
+        await wait_until_ready(eks)
     (failed,) = [line for line in logs if line["event"] == "eks.credentials_failed"]
     assert failed["AWS_WEB_IDENTITY_TOKEN_FILE"] == str(file)
     assert failed["AWS_ROLE_ARN"] == ROLE
@@ -125,11 +125,9 @@ async def test_a_token_file_that_cannot_be_used(
     assert (await eks.describe_update(ref)).id == ref.update_id
 
 
-async def test_a_web_identity_that_sts_refuses(
+async def test_a_web_identity_that_sts_refuses_is_logged_with_the_code_of_aws(
     make_eks: MakeEks, simulated: SimulatedEks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As with a trust policy that does not name the service account: told by AWS's code, in the log."""
-
     async def refuse(_: web.Request) -> web.Response:
         text = "<ErrorResponse><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>"
         return web.Response(status=403, text=text, content_type="text/xml")
@@ -139,7 +137,7 @@ async def test_a_web_identity_that_sts_refuses(
     monkeypatch.setenv("AWS_ROLE_ARN", ROLE)
     async with serving(refuse) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", url)
-        error = await refused(make_eks(credentials=boto3.Session()), rollback(simulated))
+        error = await expect_refusal(make_eks(credentials=boto3.Session()), rollback(simulated))
     assert "AssumeRoleWithWebIdentity: ClientError AccessDenied" in error.detail
 
 
@@ -159,10 +157,9 @@ async def serving(answer: Callable[[web.Request], object]) -> AsyncIterator[str]
         await runner.cleanup()
 
 
-async def test_an_endpoint_that_fails_is_left_alone_meanwhile(
+async def test_a_failing_endpoint_is_asked_by_one_call_per_pause(
     simulated: SimulatedEks, make_eks: MakeEks, clock: SkippingClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many call: one looks for credentials, and only that one waits for it."""
     asked, works = 0, False
 
     async def answer(_: web.Request) -> web.Response:
@@ -182,17 +179,17 @@ async def test_an_endpoint_that_fails_is_left_alone_meanwhile(
         (failed,) = [line for line in logs if line["event"] == "eks.credentials_failed"]
         assert failed["AWS_CONTAINER_CREDENTIALS_FULL_URI"].startswith(url)
         for _ in range(30):
-            await refused(eks, ref)
+            await expect_refusal(eks, ref)
         assert asked == once
         clock.ahead += 3
         looking = asyncio.create_task(eks.describe_update(ref))
         await until(lambda: asked > once)
         began = time.monotonic()
-        await refused(eks, ref)
+        await expect_refusal(eks, ref)
         assert time.monotonic() - began < 1
         works = True
         assert (await looking).id == ref.update_id  # botocore's own second attempt
-        assert await ready(eks)
+        assert await is_ready(eks)
         assert (await eks.describe_update(ref)).id == ref.update_id
 
 
@@ -213,40 +210,39 @@ PROFILES = {
 
 
 @pytest.mark.parametrize(("profile", "stays"), PROFILES.values(), ids=PROFILES)
-async def test_profiles_that_give_no_credentials(
+async def test_a_profile_without_credentials_raises_upstream_credentials(
     simulated: SimulatedEks, make_eks: MakeEks, tmp_path: Path, *, profile: str, stays: bool
 ) -> None:
-    """One reason for all; those that no time mends end a start."""
+    """Unusable settings end a start."""
     (tmp_path / "config").write_text(f"[default]\n{profile}")
     eks = make_eks(credentials=boto3.Session())
     with pytest.raises(UpstreamCredentials) as raised:
         await eks.warm()
     assert is_permanent(raised.value) == stays
-    assert "canary" not in (await refused(eks, rollback(simulated))).detail
-    assert not await ready(eks)
+    assert "canary" not in (await expect_refusal(eks, rollback(simulated))).detail
+    assert not await is_ready(eks)
 
 
-async def test_check_waits_for_nothing_and_learns_by_itself(
+async def test_check_does_not_wait_and_fetches_in_the_background(
     simulated: SimulatedEks, make_eks: MakeEks, tmp_path: Path
 ) -> None:
-    """Credentials that nobody has looked for are looked for; a source that hangs holds up nobody for long."""
     pipe = tmp_path / "never"
     os.mkfifo(pipe)
     (tmp_path / "config").write_text(f"[default]\ncredential_process = cat {pipe}\n")
     eks = make_eks(credentials=boto3.Session())
     began = time.monotonic()
-    assert not await ready(eks)
+    assert not await is_ready(eks)
     assert time.monotonic() - began < 1
     writing = await asyncio.to_thread(os.open, pipe, os.O_WRONLY)  # opens once the process reads
     for _ in range(5):
-        assert not await ready(eks)
+        assert not await is_ready(eks)
     ref = rollback(simulated)
     began = time.monotonic()
-    await asyncio.gather(*(refused(eks, ref) for _ in range(5)))
+    await asyncio.gather(*(expect_refusal(eks, ref) for _ in range(5)))
     assert time.monotonic() - began < 20
     os.write(writing, b'{"Version": 1, "AccessKeyId": "AKIA%s", "SecretAccessKey": "s"}' % ACCOUNT.encode())
     os.close(writing)
-    await becomes_ready(eks)
+    await wait_until_ready(eks)
     assert (await eks.describe_update(ref)).id == ref.update_id
 
 
@@ -255,7 +251,7 @@ async def test_check_waits_for_nothing_and_learns_by_itself(
 
 @dataclass
 class Source:
-    """Gives credentials that last so long from when they were given, or fails."""
+    """Returns credentials that are valid for ``lasts_s``, or fails."""
 
     clock: SkippingClock = field(default_factory=SkippingClock)
     lasts_s: float = 3600.0
@@ -276,8 +272,7 @@ class Source:
         return FetchedCredentials(KEYS, lambda seconds: self.clock.monotonic() + seconds <= ends, "somewhere")
 
 
-def test_get_asks_once_while_credentials_last() -> None:
-    """And again a quarter of an hour before their end."""
+def test_get_fetches_once_until_credentials_are_due() -> None:
     source = Source()
     assert [source.cached.get() for _ in range(3)] == [KEYS] * 3
     assert (source.asked, source.cached.is_due) == (1, False)
@@ -287,8 +282,8 @@ def test_get_asks_once_while_credentials_last() -> None:
     assert (source.asked, source.cached.is_due) == (2, False)
 
 
-def test_get_goes_on_with_what_there_is_while_renewal_fails() -> None:
-    """Until near the end; the source is left alone between two attempts."""
+def test_get_returns_cached_credentials_while_renewal_fails() -> None:
+    """Until they end; the source is asked once per pause."""
     source = Source()
     source.cached.get()
     source.fails = True
@@ -308,8 +303,8 @@ def test_get_goes_on_with_what_there_is_while_renewal_fails() -> None:
     assert source.cached.error is None
 
 
-def test_get_takes_credentials_that_do_not_last_long() -> None:
-    """They are renewed as often as the pause between two attempts allows."""
+def test_get_uses_short_lived_credentials() -> None:
+    """They are renewed as often as the pause allows."""
     source = Source(lasts_s=60)
     for _ in range(5):
         assert source.cached.get() == KEYS
@@ -323,8 +318,8 @@ def test_get_takes_credentials_that_do_not_last_long() -> None:
         source.cached.get()
 
 
-async def test_get_lets_one_thread_wait_for_a_source_that_has_failed() -> None:
-    """The others fail at once, or go on with what there is; nobody asks twice at a time."""
+async def test_get_blocks_one_thread_while_a_failed_source_is_asked() -> None:
+    """The others fail at once or use cached credentials."""
     source = Source(fails=True)
     with pytest.raises(UpstreamCredentials):
         source.cached.get()

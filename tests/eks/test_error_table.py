@@ -1,4 +1,4 @@
-"""What AWS and botocore say, and what the gateway makes of it."""
+"""The gateway's errors for errors of AWS and botocore."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from eksgateway.errors import (
 
 OPERATIONS = ("ListClusters", "DescribeCluster", "DescribeUpdate", "ListUpdates", "CancelUpdate")
 CANARY = "canary-8d1f"
-LOST = EksNoAnswer  # stands for whatever an unknown end means to the call
+LOST = EksNoAnswer  # stands for the error of an unknown result
 
 MODELLED: dict[str, type[EksError]] = {
     "InvalidParameterException": EksInvalidParameter,
@@ -50,7 +50,7 @@ MODELLED: dict[str, type[EksError]] = {
 }
 
 
-def answered(
+def client_error(
     code: str, status: int, message: str = "EKS's word.", operation: str = "CancelUpdate"
 ) -> aws.ClientError:
     response: Any = {
@@ -60,12 +60,12 @@ def answered(
     return aws.ClientError(response, operation)
 
 
-def model() -> Any:
+def eks_model() -> Any:
     return botocore.session.get_session().get_service_model("eks")
 
 
-def modelled_errors() -> list[tuple[str, str, int]]:
-    service = model()
+def list_modeled_errors() -> list[tuple[str, str, int]]:
+    service = eks_model()
     return [
         (operation, shape.error_code, shape.metadata["error"]["httpStatusCode"])
         for operation in OPERATIONS
@@ -73,19 +73,17 @@ def modelled_errors() -> list[tuple[str, str, int]]:
     ]
 
 
-@pytest.mark.parametrize(("operation", "code", "status"), modelled_errors())
-def test_every_error_that_an_operation_declares_has_its_own(operation: str, code: str, status: int) -> None:
-    """An error of the service model becomes the one of the API's table, with its code."""
-    error = translate(answered(code, status, operation=operation), operation, LOST)
+@pytest.mark.parametrize(("operation", "code", "status"), list_modeled_errors())
+def test_each_modeled_error_has_its_own_type_and_code(operation: str, code: str, status: int) -> None:
+    error = translate(client_error(code, status, operation=operation), operation, LOST)
     assert type(error) is MODELLED[code]
     assert error.metadata == {"eks_code": code}
 
 
-def test_every_error_of_the_service_is_translated() -> None:
-    """Of all errors that EKS declares, those with a 5xx have an unknown end, and no others."""
-    for shape in model().error_shapes:
+def test_modeled_errors_with_a_5xx_have_an_unknown_result() -> None:
+    for shape in eks_model().error_shapes:
         status = shape.metadata["error"]["httpStatusCode"]
-        error = translate(answered(shape.error_code, status), "CancelUpdate", LOST)
+        error = translate(client_error(shape.error_code, status), "CancelUpdate", LOST)
         assert (type(error) is LOST) == (status >= 500), shape.error_code
 
 
@@ -129,30 +127,29 @@ def test_every_error_of_the_service_is_translated() -> None:
         ("301", 301, LOST),
     ],
 )
-def test_codes_that_the_model_does_not_declare(code: str, status: int, expected: type[EksError]) -> None:
-    """A code of AWS at large, or an unknown one, goes by meaning; an unknown one by its status class."""
-    error = translate(answered(code, status), "CancelUpdate", LOST)
+def test_unmodeled_codes_are_translated_by_meaning_or_status_class(
+    code: str, status: int, expected: type[EksError]
+) -> None:
+    error = translate(client_error(code, status), "CancelUpdate", LOST)
     assert type(error) is expected
     assert error.metadata == ({"eks_code": code} if code else {})
 
 
 def test_a_rate_limit_in_an_invalid_request_is_throttling() -> None:
-    """EKS also says `Request limit exceeded` under InvalidRequestException."""
+    """EKS sends `Request limit exceeded` as an InvalidRequestException too."""
     error = translate(
-        answered("InvalidRequestException", 400, "Request limit exceeded."), "CancelUpdate", LOST
+        client_error("InvalidRequestException", 400, "Request limit exceeded."), "CancelUpdate", LOST
     )
     assert type(error) is EksThrottled
 
 
-def test_throttling_says_when_to_come_back() -> None:
-    """A throttled call carries a time to wait; a refusal carries none."""
-    assert translate(answered("Throttling", 400), "CancelUpdate", LOST).retry_after
-    assert translate(answered("ClientException", 400), "CancelUpdate", LOST).retry_after is None
+def test_throttling_has_a_retry_time_and_a_refusal_has_none() -> None:
+    assert translate(client_error("Throttling", 400), "CancelUpdate", LOST).retry_after
+    assert translate(client_error("ClientException", 400), "CancelUpdate", LOST).retry_after is None
 
 
-def test_a_refusal_is_told_in_the_words_of_eks() -> None:
-    """EKS's own reason reaches the caller of a refused call."""
-    error = translate(answered("InvalidStateException", 400, "Too late."), "CancelUpdate", LOST)
+def test_a_refusal_has_the_message_of_eks() -> None:
+    error = translate(client_error("InvalidStateException", 400, "Too late."), "CancelUpdate", LOST)
     assert isinstance(error, EksRefused)
     assert error.message == "Too late."
 
@@ -161,18 +158,19 @@ def test_a_refusal_is_told_in_the_words_of_eks() -> None:
     ("code", "status"),
     [("AccessDenied", 403), ("SignatureDoesNotMatch", 403), ("Throttling", 400), ("InternalFailure", 500)],
 )
-def test_other_words_of_aws_are_not_told(code: str, status: int) -> None:
-    """What is no refusal is told in fixed words."""
-    error = translate(answered(code, status, CANARY), "CancelUpdate", LOST)
+def test_other_errors_have_a_fixed_message(code: str, status: int) -> None:
+    error = translate(client_error(code, status, CANARY), "CancelUpdate", LOST)
     assert error.message == type(error).default
     assert CANARY not in str(error.metadata)
 
 
 @pytest.mark.parametrize("lost", [EksUnavailable, EksNoAnswer])
 @pytest.mark.parametrize(("code", "status"), [("403", 403), ("", 400), ("Forbidden", 403), ("429x", 413)])
-def test_an_answer_that_is_not_aws_own_is_no_answer(code: str, status: int, lost: type[EksError]) -> None:
-    """No code of AWS, and no request id of AWS: it is a proxy's, and so is its text."""
-    exc = answered(code, status, f"<html>{CANARY}</html>")
+def test_an_answer_without_code_and_request_id_has_an_unknown_result(
+    code: str, status: int, lost: type[EksError]
+) -> None:
+    """It comes from a proxy, and so does its text."""
+    exc = client_error(code, status, f"<html>{CANARY}</html>")
     metadata: Any = exc.response["ResponseMetadata"]
     del metadata["RequestId"]
     error = translate(exc, "CancelUpdate", lost)
@@ -183,23 +181,22 @@ def test_an_answer_that_is_not_aws_own_is_no_answer(code: str, status: int, lost
 @pytest.mark.parametrize(
     "code", ["AccessDenied", "SlowDown", "ValidationError", "RequestExpired", "OptInRequired"]
 )
-def test_a_common_code_alone_settles_no_cancel(code: str) -> None:
-    """AWS's common codes are words of others too: without AWS's request id EKS may have acted before them."""
-    exc = answered(code, 403)
+def test_a_common_code_without_a_request_id_does_not_settle_a_cancel(code: str) -> None:
+    """A proxy uses these codes too, after EKS may have acted."""
+    exc = client_error(code, 403)
     assert type(translate(exc, "CancelUpdate", EksNoAnswer)) is not EksNoAnswer
     metadata: Any = exc.response["ResponseMetadata"]
     del metadata["RequestId"]
     assert type(translate(exc, "CancelUpdate", EksNoAnswer)) is EksNoAnswer
-    declared = answered("InvalidStateException", 400)
+    declared = client_error("InvalidStateException", 400)
     metadata = declared.response["ResponseMetadata"]
     del metadata["RequestId"]
     assert type(translate(declared, "CancelUpdate", EksNoAnswer)) is EksInvalidState
 
 
-def test_a_proxys_429_slows_reads_and_says_nothing_about_a_cancel() -> None:
-    """Whether EKS got the cancel first is not known."""
-    assert type(translate(answered("429", 429), "CancelUpdate", EksUnavailable)) is EksThrottled
-    assert type(translate(answered("429", 429), "CancelUpdate", EksNoAnswer)) is EksNoAnswer
+def test_a_429_of_a_proxy_throttles_reads_and_leaves_a_cancel_unknown() -> None:
+    assert type(translate(client_error("429", 429), "CancelUpdate", EksUnavailable)) is EksThrottled
+    assert type(translate(client_error("429", 429), "CancelUpdate", EksNoAnswer)) is EksNoAnswer
 
 
 CLOCKS = {
@@ -213,9 +210,9 @@ CLOCKS = {
 
 
 @pytest.mark.parametrize(("code", "message", "ahead"), CLOCKS.values(), ids=CLOCKS)
-def test_a_wrong_clock_is_told_from_bad_keys(code: str, message: str, ahead: float) -> None:
-    """AWS answers both with the codes of a bad signature; the log has how far the clock is off."""
-    exc = answered(code, 403, message)
+def test_a_wrong_clock_is_distinguished_from_bad_keys(code: str, message: str, ahead: float) -> None:
+    """AWS uses the codes of a bad signature for both. The log has the difference of the clocks."""
+    exc = client_error(code, 403, message)
     date = format_datetime(datetime.now(UTC) - timedelta(seconds=ahead), usegmt=True)
     exc.response["ResponseMetadata"]["HTTPHeaders"] = {"date": date}
     error = translate(exc, "CancelUpdate", LOST)
@@ -224,7 +221,7 @@ def test_a_wrong_clock_is_told_from_bad_keys(code: str, message: str, ahead: flo
     found = re.search(r"clock is wrong: ahead_s=(-?[0-9]+)", error.detail)
     assert found
     assert int(found[1]) == pytest.approx(ahead, abs=30)
-    no_date = translate(answered("SignatureDoesNotMatch", 403), "CancelUpdate", LOST)
+    no_date = translate(client_error("SignatureDoesNotMatch", 403), "CancelUpdate", LOST)
     assert "clock" not in no_date.message + no_date.detail
 
 
@@ -234,11 +231,11 @@ GETTING: dict[str, tuple[Exception, str]] = {
     "empty-token": (aws.ParamValidationError(report=CANARY), "ParamValidationError"),
     "endpoint": (aws.CredentialRetrievalError(provider=CANARY, error_msg=CANARY), "CredentialRetrievalError"),
     "sts-refuses": (
-        answered("AccessDenied", 403, "no", "AssumeRoleWithWebIdentity"),
+        client_error("AccessDenied", 403, "no", "AssumeRoleWithWebIdentity"),
         "AssumeRoleWithWebIdentity",
     ),
     "sts-down": (
-        answered("InternalFailure", 500, CANARY, "AssumeRole"),
+        client_error("InternalFailure", 500, CANARY, "AssumeRole"),
         "AssumeRole: ClientError InternalFailure",
     ),
     "sts-not-reached": (aws.EndpointConnectionError(endpoint_url=CANARY), "EndpointConnectionError"),
@@ -248,8 +245,8 @@ GETTING: dict[str, tuple[Exception, str]] = {
 
 
 @pytest.mark.parametrize(("raised", "told"), GETTING.values(), ids=GETTING)
-def test_no_credentials_is_never_eks_nor_the_callers_fault(raised: Exception, told: str) -> None:
-    """Whatever keeps the gateway from its credentials has one reason, and the log names file and kind."""
+def test_to_credentials_error_blames_neither_eks_nor_the_caller(raised: Exception, told: str) -> None:
+    """The log names the file and the type of the error."""
     error = to_credentials_error(raised)
     assert type(error) is UpstreamCredentials
     assert told in error.detail
@@ -257,11 +254,10 @@ def test_no_credentials_is_never_eks_nor_the_callers_fault(raised: Exception, to
     assert "/var/token" not in error.message
 
 
-def test_the_log_learns_what_is_missing_but_never_the_signed_request() -> None:
-    """Detail for the log names operation, code and request id; only a denial's text goes with them."""
-    denied = translate(answered("AccessDenied", 403, "needs eks:CancelUpdate"), "CancelUpdate", LOST)
+def test_detail_has_the_text_of_a_denial_but_no_signed_request() -> None:
+    denied = translate(client_error("AccessDenied", 403, "needs eks:CancelUpdate"), "CancelUpdate", LOST)
     assert "needs eks:CancelUpdate" in denied.detail
-    signature = translate(answered("SignatureDoesNotMatch", 403, CANARY), "CancelUpdate", LOST)
+    signature = translate(client_error("SignatureDoesNotMatch", 403, CANARY), "CancelUpdate", LOST)
     assert CANARY not in signature.detail
     assert signature.detail == "CancelUpdate: ClientError SignatureDoesNotMatch status=403 request_id=r-1"
 
@@ -276,17 +272,17 @@ def test_the_log_learns_what_is_missing_but_never_the_signed_request() -> None:
         ("InternalFailure", 500, UpstreamCredentials),
     ],
 )
-def test_an_error_of_another_service_is_never_taken_for_eks_word(
+def test_an_error_of_another_service_is_upstream_credentials(
     code: str, status: int, expected: type[EksError]
 ) -> None:
-    """STS answering the hunt for credentials refused the gateway, or gave it none."""
-    error = translate(answered(code, status, CANARY, operation="AssumeRole"), "CancelUpdate", LOST)
+    """STS answers while credentials are fetched; EKS was not called."""
+    error = translate(client_error(code, status, CANARY, operation="AssumeRole"), "CancelUpdate", LOST)
     assert type(error) is expected
     assert error.message == type(error).default
 
 
-def wrapped(original: BaseException) -> Exception:
-    """An error of urllib3's ProxyError shape."""
+def wrap_in_proxy_error(original: BaseException) -> Exception:
+    """An error of urllib3 that wraps another as its ProxyError does."""
     error = Exception("proxy")
     error.original_error = original  # type: ignore[attr-defined] # as urllib3 sets it
     return error
@@ -296,11 +292,11 @@ BOTOCORE: list[tuple[Exception, type[EksError]]] = [
     (aws.EndpointConnectionError(endpoint_url=CANARY), EksNotReached),
     (aws.ConnectTimeoutError(endpoint_url=CANARY), EksNotReached),
     (
-        aws.ProxyConnectionError(proxy_url=CANARY, error=wrapped(ConnectionRefusedError())),
+        aws.ProxyConnectionError(proxy_url=CANARY, error=wrap_in_proxy_error(ConnectionRefusedError())),
         EksNotReached,
     ),
-    (aws.ProxyConnectionError(proxy_url=CANARY, error=wrapped(socket.gaierror())), EksNotReached),
-    (aws.ProxyConnectionError(proxy_url=CANARY, error=wrapped(ConnectionResetError())), LOST),
+    (aws.ProxyConnectionError(proxy_url=CANARY, error=wrap_in_proxy_error(socket.gaierror())), EksNotReached),
+    (aws.ProxyConnectionError(proxy_url=CANARY, error=wrap_in_proxy_error(ConnectionResetError())), LOST),
     (
         aws.SSLError(endpoint_url=CANARY, error=Exception(ssl.SSLCertVerificationError(1, CANARY))),
         EksNotReached,
@@ -330,19 +326,19 @@ BOTOCORE: list[tuple[Exception, type[EksError]]] = [
 @pytest.mark.parametrize(
     ("raised", "expected"), BOTOCORE, ids=[f"{type(e).__name__}-{n}" for n, (e, _) in enumerate(BOTOCORE)]
 )
-def test_what_botocore_raises_by_itself(raised: Exception, expected: type[EksError]) -> None:
-    """A connection that was never made is told from one that may have carried the call."""
+def test_errors_of_botocore_are_translated_by_whether_a_request_was_sent(
+    raised: Exception, expected: type[EksError]
+) -> None:
     assert type(translate(raised, "CancelUpdate", LOST)) is expected
 
 
-def test_what_an_unknown_end_means_is_the_calls_to_say() -> None:
-    """The same fault is an outage to a read and no answer to a cancel."""
+def test_an_unknown_result_has_the_type_that_the_call_passes() -> None:
     fault = aws.ReadTimeoutError(endpoint_url=CANARY)
     assert type(translate(fault, "DescribeUpdate", EksUnavailable)) is EksUnavailable
     assert type(translate(fault, "CancelUpdate", EksNoAnswer)) is EksNoAnswer
 
 
-def botocore_classes() -> list[type[aws.BotoCoreError]]:
+def list_botocore_errors() -> list[type[aws.BotoCoreError]]:
     return [
         found
         for _, found in inspect.getmembers(aws, inspect.isclass)
@@ -350,9 +346,9 @@ def botocore_classes() -> list[type[aws.BotoCoreError]]:
     ]
 
 
-@pytest.mark.parametrize("kind", botocore_classes(), ids=lambda kind: kind.__name__)
-def test_no_text_of_botocore_leaves(kind: type[aws.BotoCoreError]) -> None:
-    """Whatever botocore can raise becomes an error with fixed words: no address, profile or parameter."""
+@pytest.mark.parametrize("kind", list_botocore_errors(), ids=lambda kind: kind.__name__)
+def test_no_error_of_botocore_passes_on_its_text(kind: type[aws.BotoCoreError]) -> None:
+    """Neither message, metadata nor detail has an address, profile or parameter."""
     fields = {name for _, name, _, _ in string.Formatter().parse(kind.fmt) if name}
     error = translate(kind(**dict.fromkeys(fields, CANARY)), "CancelUpdate", LOST)
     assert isinstance(error, EksError)
@@ -370,6 +366,5 @@ def test_no_text_of_botocore_leaves(kind: type[aws.BotoCoreError]) -> None:
     ],
     ids=["plain", "control", "invisible", "long", "not-text"],
 )
-def test_foreign_text_is_one_bounded_line(text: object, expected: str) -> None:
-    """Control and invisible characters become spaces, and length is bounded."""
+def test_to_one_line_bounds_and_cleans_foreign_text(text: object, expected: str) -> None:
     assert to_one_line(text, 50) == expected

@@ -1,4 +1,4 @@
-"""How requests are sent: answers are bounded in size and time, and TLS trouble names its bundle."""
+"""Answers are bounded in size and time, and TLS errors name the CA bundle."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ LIMIT_S = 0.5
 SOON_S = 10.0  # on a loaded machine; each fault below would last longer
 
 
-async def called(eks: Any, ref: UpdateRef, operation: str) -> EksError:
-    """How a call fails, which is soon."""
+async def call_and_time(eks: Any, ref: UpdateRef, operation: str) -> EksError:
+    """The error of a call, which must come soon."""
     began = time.monotonic()
     call = eks.describe_update(ref)
     if operation == "CancelUpdate":
@@ -52,22 +52,22 @@ FAULTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("operation", ["DescribeUpdate", "CancelUpdate"])
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-async def test_an_answer_is_bounded(
+async def test_an_answer_that_is_too_long_or_too_slow_fails(
     simulated: SimulatedEks, make_eks: MakeEks, fault: dict[str, Any], operation: str
 ) -> None:
-    """Too long or too slow is no answer: the thread is free again, and the next call is made as ever."""
+    """The thread is free again, and the next call succeeds."""
     limit = {"read_timeout_s": LIMIT_S, "cancel_read_timeout_s": LIMIT_S} if "drip_s" in fault else {}
     eks = make_eks(threads=1, waiting=1, **limit)  # its size alone ends an answer that is too long
     ref = simulated.ref("blue", simulated.rollback("blue"))
     simulated.fault(operation, **fault)
-    error = await called(eks, ref, operation)
+    error = await call_and_time(eks, ref, operation)
     assert type(error) is (EksNoAnswer if operation == "CancelUpdate" else EksUnavailable)
     assert (await eks.describe_update(ref)).id == ref.update_id
 
 
 @asynccontextmanager
-async def dripping(text: bytes, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
-    """A server that answers any request with this text, a byte at a time, and then again and again."""
+async def serve_slowly(text: bytes, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    """A server that sends this text for any request, one byte at a time, over and over."""
     ended = asyncio.Event()
 
     async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -94,35 +94,35 @@ HEADS = {
 
 
 @pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
-async def test_a_drip_is_cut_wherever_it_is(make_eks: MakeEks, head: bytes) -> None:
-    """The time is for all of an answer: its status, its headers and its body."""
-    async with dripping(head) as address:
+async def test_the_read_timeout_covers_status_headers_and_body(make_eks: MakeEks, head: bytes) -> None:
+    async with serve_slowly(head) as address:
         eks = make_eks(
             endpoint_url=f"http://{address}", read_timeout_s=LIMIT_S, cancel_read_timeout_s=LIMIT_S
         )
-        assert type(await called(eks, REF, "DescribeUpdate")) is EksUnavailable
-        assert type(await called(eks, REF, "CancelUpdate")) is EksNoAnswer
+        assert type(await call_and_time(eks, REF, "DescribeUpdate")) is EksUnavailable
+        assert type(await call_and_time(eks, REF, "CancelUpdate")) is EksNoAnswer
 
 
-async def test_a_connection_is_used_again(simulated: SimulatedEks, make_eks: MakeEks) -> None:
-    """One after the other, errors included; and not after an answer that was too long."""
+async def test_a_connection_is_reused_unless_its_answer_was_too_long(
+    simulated: SimulatedEks, make_eks: MakeEks
+) -> None:
     ref = simulated.ref("blue", simulated.rollback("blue"))
     async with Proxy(simulated.url.removeprefix("http://")) as proxy:
         eks = make_eks(endpoint_url=f"http://{proxy.address}")
         for fault in ({"code": "InvalidRequestException"}, {"status": 503}):
             await eks.describe_update(ref)
             simulated.fault("DescribeUpdate", **fault)
-            await called(eks, ref, "DescribeUpdate")
+            await call_and_time(eks, ref, "DescribeUpdate")
         await eks.describe_update(ref)
         assert proxy.connections == 1
         simulated.fault("DescribeUpdate", pad_bytes=100 << 20)
-        await called(eks, ref, "DescribeUpdate")
+        await call_and_time(eks, ref, "DescribeUpdate")
         await eks.describe_update(ref)
         assert proxy.connections == 2
 
 
-async def test_an_interim_answer_is_not_read_as_an_earlier_calls(make_eks: MakeEks) -> None:
-    """What follows a 103 belongs to the call that got it: the next call has a connection of its own."""
+async def test_an_answer_after_a_103_is_not_read_by_the_next_call(make_eks: MakeEks) -> None:
+    """The next call has a connection of its own."""
     connections = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -139,7 +139,7 @@ async def test_an_interim_answer_is_not_read_as_an_earlier_calls(make_eks: MakeE
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         eks = make_eks(endpoint_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", threads=1)
-        assert type(await called(eks, REF, "DescribeUpdate")) is EksUnavailable
+        assert type(await call_and_time(eks, REF, "DescribeUpdate")) is EksUnavailable
         assert (await eks.describe_update(REF)).status == "InProgress"
 
 
@@ -147,8 +147,8 @@ async def test_an_interim_answer_is_not_read_as_an_earlier_calls(make_eks: MakeE
 
 
 @asynccontextmanager
-async def tls_server(authority: Authority, folder: Path, answer: bytes) -> AsyncIterator[str]:
-    """A server with a certificate of this authority, which answers any request with these bytes."""
+async def serve_tls(authority: Authority, folder: Path, answer: bytes) -> AsyncIterator[str]:
+    """A server with a certificate of this authority that sends these bytes for any request."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(*authority.server().write(folder))
 
@@ -168,13 +168,13 @@ BODY = b'{"update": {"id": "u-1", "status": "InProgress"}}'
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
 
 
-async def test_a_private_ca_is_named_where_it_fails(
+async def test_a_certificate_error_logs_the_bundle_and_the_reason(
     make_eks: MakeEks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The log has the bundle in use and what TLS says; the caller neither. Nothing was sent."""
+    """The caller gets neither, and nothing is sent."""
     authority, bundle = Authority(), tmp_path / "bundle.pem"
     monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
-    async with tls_server(authority, tmp_path, ANSWER) as url:
+    async with serve_tls(authority, tmp_path, ANSWER) as url:
         for content, why in (
             (None, "No such file or directory"),
             (b"no certificate", "NO_CERTIFICATE_OR_CRL_FOUND"),
@@ -183,7 +183,7 @@ async def test_a_private_ca_is_named_where_it_fails(
             if content is not None:
                 bundle.write_bytes(content)
             for operation in ("DescribeUpdate", "CancelUpdate"):
-                error = await called(make_eks(endpoint_url=url), REF, operation)
+                error = await call_and_time(make_eks(endpoint_url=url), REF, operation)
                 assert type(error) is EksNotReached
                 assert f"SSLError ca_bundle={bundle} ({why})" in error.detail
                 assert str(bundle) not in error.message
@@ -191,35 +191,33 @@ async def test_a_private_ca_is_named_where_it_fails(
         assert (await make_eks(endpoint_url=url).describe_update(REF)).status == "InProgress"
 
 
-async def test_without_a_bundle_botocores_own_is_named(
+async def test_a_certificate_error_names_the_bundle_of_botocore_by_default(
     make_eks: MakeEks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So that an operator learns that none of theirs is in use."""
     for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
-    async with tls_server(Authority(), tmp_path, ANSWER) as url:
-        error = await called(make_eks(endpoint_url=url), REF, "DescribeUpdate")
+    async with serve_tls(Authority(), tmp_path, ANSWER) as url:
+        error = await call_and_time(make_eks(endpoint_url=url), REF, "DescribeUpdate")
     assert "ca_bundle=botocore" in error.detail
 
 
-async def test_a_tls_answer_is_bounded_too(
+async def test_an_answer_over_tls_is_bounded(
     make_eks: MakeEks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The connections are other ones."""
     authority, bundle = Authority(), tmp_path / "bundle.pem"
     bundle.write_bytes(authority.certificate)
     monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(*authority.server().write(tmp_path))
-    async with dripping(HEADS["headers"], tls) as address:
+    async with serve_slowly(HEADS["headers"], tls) as address:
         eks = make_eks(endpoint_url=f"https://{address}", read_timeout_s=LIMIT_S)
-        assert type(await called(eks, REF, "DescribeUpdate")) is EksUnavailable
+        assert type(await call_and_time(eks, REF, "DescribeUpdate")) is EksUnavailable
 
 
-async def test_a_slow_connection_carries_no_cancel_past_its_time(
+async def test_a_cancel_is_not_sent_late_after_a_slow_connection(
     make_eks: MakeEks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: SkippingClock
 ) -> None:
-    """The last look at the clock comes after names, connecting and TLS: no byte of the cancel has left."""
+    """The clock is checked after DNS, connecting and TLS."""
     authority, bundle = Authority(), tmp_path / "bundle.pem"
     bundle.write_bytes(authority.certificate)
     monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
@@ -241,26 +239,28 @@ async def test_a_slow_connection_carries_no_cancel_past_its_time(
         assert await got == b""
 
 
-async def test_a_proxy_that_is_not_there_is_named(make_eks: MakeEks, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the password in its address; and none leads to this machine."""
+async def test_a_missing_proxy_is_logged_without_its_password(
+    make_eks: MakeEks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No proxy is used for loopback."""
     monkeypatch.setenv("HTTPS_PROXY", "http://user:canary@127.0.0.1:1")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
-    error = await called(make_eks(endpoint_url="https://eks.invalid"), REF, "CancelUpdate")
+    error = await call_and_time(make_eks(endpoint_url="https://eks.invalid"), REF, "CancelUpdate")
     assert type(error) is EksNotReached
     assert "ProxyConnectionError proxy=127.0.0.1:1" in error.detail
     assert "canary" not in error.detail
-    direct = await called(make_eks(endpoint_url="https://127.0.0.1:1"), REF, "DescribeUpdate")
+    direct = await call_and_time(make_eks(endpoint_url="https://127.0.0.1:1"), REF, "DescribeUpdate")
     assert "EndpointConnectionError" in direct.detail
 
 
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:1/clusters", "https://eks.us-east-1.amazonaws.com/clusters"]
 )
-def test_send_waits_for_no_acknowledgement_between_headers_and_body(url: str) -> None:
-    """With Nagle's algorithm each cancel took 40 ms more: its body waited until its headers had arrived."""
-    wire = HttpSender(1, 1, 1, None)
-    manager: Any = vars(wire._session(url))["_manager"]  # noqa: SLF001  no peer can see the option
+def test_send_does_not_wait_between_headers_and_body(url: str) -> None:
+    """With Nagle's algorithm each cancel takes 40 ms more."""
+    sender = HttpSender(1, 1, 1, None)
+    manager: Any = vars(sender._session(url))["_manager"]  # noqa: SLF001  no peer can see the option
     pool = manager.connection_from_url(url)
     try:
         assert (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1) in pool.conn_kw["socket_options"]

@@ -1,4 +1,4 @@
-"""Roles of targets, with moto's STS: a session per caller, kept, renewed in time, and never another's."""
+"""Roles of targets with moto's STS: one session per caller, cached, renewed, and never another's."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ async def sts(moto: str, simulated: SimulatedEks) -> AsyncIterator[Sts]:
         yield here
 
 
-def through(sts: Sts, **target: str) -> dict[str, str]:
-    """A target in another account, reached through a role."""
+def with_role(sts: Sts, **target: str) -> dict[str, str]:
+    """A target in another account with a role."""
     return {"account_id": ELSEWHERE, "role_arn": ROLE, "sts_endpoint_url": sts.url, **target}
 
 
 @pytest.fixture
 def eks(make_eks: MakeEks, sts: Sts) -> BotoEks:
-    return make_eks(targets=[through(sts)])
+    return make_eks(targets=[with_role(sts)])
 
 
 def rollback(simulated: SimulatedEks, region: str = REGION) -> UpdateRef:
-    """An update that can be cancelled, in the other account."""
+    """A cancellable update in the other account."""
     update_id = simulated.rollback("blue", account_id=ELSEWHERE, region=region)
     return simulated.ref("blue", update_id, ELSEWHERE, region)
 
@@ -78,16 +78,14 @@ async def cancel(eks: BotoEks, ref: UpdateRef, send_before: float = NEVER) -> No
     ],
     ids=["jwt", "mail", "spiffe", "long", "not-ascii", "half-a-character"],
 )
-def test_a_session_is_named_readably(caller_id: str, readable: str) -> None:
-    """Whoever reads CloudTrail sees who it was, as far as AWS takes the name."""
+def test_session_name_keeps_the_readable_part_of_the_callers_id(caller_id: str, readable: str) -> None:
     name = session_name(replace(CALLER, id=caller_id))
     assert name.startswith(f"{readable}-")
     assert len(name) - len(readable) == 17
     assert len(name) <= 64
 
 
-def test_the_gateways_own_session_has_its_name() -> None:
-    """And no caller's is like it."""
+def test_session_name_of_the_gateway_is_no_callers() -> None:
     assert session_name(None) == "eksgateway"
     assert session_name(replace(CALLER, id="eksgateway")) != "eksgateway"
 
@@ -96,8 +94,8 @@ NAMED = st.builds(lambda text: replace(CALLER, id=text), st.text(min_size=1))
 
 
 @given(one=NAMED, other=NAMED)
-def test_names_are_what_aws_takes_and_keep_callers_apart(one: Caller, other: Caller) -> None:
-    """The pattern of RoleSessionName, in ASCII; the same caller has the same name, and no other has it."""
+def test_session_name_is_valid_and_unique_per_caller(one: Caller, other: Caller) -> None:
+    """It matches the pattern of RoleSessionName."""
     names = session_name(one), session_name(other)
     assert all(len(name) <= 64 and not set(name) - TAKEN for name in names)
     assert (names[0] == names[1]) == (one.id == other.id)
@@ -106,13 +104,12 @@ def test_names_are_what_aws_takes_and_keep_callers_apart(one: Caller, other: Cal
 TAKEN = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+=,.@-")
 
 
-# -- Who asks for what -----------------------------------------------------------------------------
+# -- Callers ---------------------------------------------------------------------------------------
 
 
-async def test_the_role_is_assumed_with_the_caller_in_its_session(
+async def test_a_call_assumes_the_role_in_the_session_of_its_caller(
     simulated: SimulatedEks, eks: BotoEks, sts: Sts
 ) -> None:
-    """Role, name and duration reach STS, which says of the credentials used what CloudTrail shows."""
     ref = rollback(simulated)
     await cancel(eks, ref)
     (asked,) = sts.asked
@@ -128,16 +125,17 @@ async def test_the_role_is_assumed_with_the_caller_in_its_session(
     )
 
 
-async def test_the_external_id_is_sent(simulated: SimulatedEks, make_eks: MakeEks, sts: Sts) -> None:
-    """As the target's settings have it."""
-    await make_eks(targets=[through(sts, external_id="corp:1/x")]).describe_update(rollback(simulated))
+async def test_assume_role_sends_the_external_id(
+    simulated: SimulatedEks, make_eks: MakeEks, sts: Sts
+) -> None:
+    await make_eks(targets=[with_role(sts, external_id="corp:1/x")]).describe_update(rollback(simulated))
     assert [each["ExternalId"] for each in sts.asked] == ["corp:1/x"]
 
 
-async def test_each_caller_has_a_session_and_the_gateway_its_own(
+async def test_each_call_is_signed_in_the_session_of_its_caller(
     simulated: SimulatedEks, eks: BotoEks, sts: Sts
 ) -> None:
-    """Every operation is signed for whom it is made; without a caller it is the gateway's."""
+    """Calls for no caller use the gateway's session."""
     ref = rollback(simulated)
     for caller in (CALLER, OTHER, None):
         await eks.describe_cluster(ref.cluster, on_behalf_of=caller)
@@ -153,16 +151,16 @@ async def test_each_caller_has_a_session_and_the_gateway_its_own(
     assert [each["RoleSessionName"] for each in sts.asked] == names
 
 
-async def test_many_callers_at_once_are_never_taken_for_each_other(
+async def test_concurrent_callers_keep_their_own_signatures(
     simulated: SimulatedEks, eks: BotoEks, sts: Sts
 ) -> None:
-    """They share clients and connections, and each call still has its caller's signature."""
+    """They share clients and connections."""
     callers = [replace(CALLER, id=f"jwt:test:c{number}") for number in range(8)]
     ref = rollback(simulated)
     refs = [replace(ref, update_id=f"{number}") for number in range(8)]
 
     async def look(number: int) -> None:
-        with pytest.raises(EksError):  # there is no such update; its id says for whom it was asked
+        with pytest.raises(EksError):  # there is no such update; its id names the caller
             await eks.describe_update(refs[number], on_behalf_of=callers[number])
 
     await asyncio.gather(*(look(number) for number in range(8) for _ in range(4)))
@@ -173,11 +171,11 @@ async def test_many_callers_at_once_are_never_taken_for_each_other(
     assert len(sts.asked) == 8
 
 
-async def test_a_call_that_says_nobody_is_not_made(
+async def test_a_call_without_session_credentials_is_not_sent(
     simulated: SimulatedEks, sts: Sts, clock: SkippingClock
 ) -> None:
-    """The gateway's own credentials never stand in for a role's session."""
-    target = {"region": REGION, "endpoint_url": simulated.url, **through(sts)}
+    """The gateway's own credentials do not replace those of a role's session."""
+    target = {"region": REGION, "endpoint_url": simulated.url, **with_role(sts)}
     settings = EksSettings.model_validate({"targets": [target]})
     clients = Clients(settings, SendGate(clock), clock, session())
     pair = clients.of(settings.home)
@@ -187,11 +185,11 @@ async def test_a_call_that_says_nobody_is_not_made(
     assert simulated.calls() == ()
 
 
-async def test_targets_are_kept_apart_on_the_wire(
+async def test_each_target_is_called_in_its_account_and_region(
     simulated: SimulatedEks, make_eks: MakeEks, sts: Sts
 ) -> None:
-    """Each in its account and region, with its own sessions; the home target without a role asks no STS."""
-    eks = make_eks(targets=[{}, through(sts), through(sts, region="eu-west-1")])
+    """The home target without a role does not ask STS."""
+    eks = make_eks(targets=[{}, with_role(sts), with_role(sts, region="eu-west-1")])
     home = simulated.ref("blue", simulated.rollback("blue"))
     for ref in (home, rollback(simulated), rollback(simulated, "eu-west-1")):
         await cancel(eks, ref)
@@ -207,8 +205,9 @@ async def test_targets_are_kept_apart_on_the_wire(
 # -- Kept and renewed ------------------------------------------------------------------------------
 
 
-async def test_many_cancels_ask_sts_once(simulated: SimulatedEks, eks: BotoEks, sts: Sts) -> None:
-    """Those that come while it is asked wait for its answer."""
+async def test_concurrent_cancels_of_one_caller_ask_sts_once(
+    simulated: SimulatedEks, eks: BotoEks, sts: Sts
+) -> None:
     ref = rollback(simulated)
     sts.open.clear()
     first = [asyncio.create_task(eks.describe_update(ref, on_behalf_of=CALLER)) for _ in range(6)]
@@ -223,7 +222,7 @@ async def test_many_cancels_ask_sts_once(simulated: SimulatedEks, eks: BotoEks, 
 async def test_a_session_is_renewed_before_it_ends(
     simulated: SimulatedEks, eks: BotoEks, sts: Sts, clock: SkippingClock
 ) -> None:
-    """Kept for three quarters of its hour, then renewed; meanwhile nobody else waits for that."""
+    """After three quarters of its hour. Other calls do not wait for the renewal."""
     ref = rollback(simulated)
     await cancel(eks, ref)
     skip(clock, sts, 44 * MINUTE)
@@ -243,10 +242,10 @@ async def test_a_session_is_renewed_before_it_ends(
     assert keys == [old.access_key, old.access_key, old.access_key, new.access_key]
 
 
-async def test_while_a_session_is_good_sts_may_be_gone(
+async def test_a_session_is_used_while_its_renewal_fails(
     simulated: SimulatedEks, eks: BotoEks, sts: Sts, clock: SkippingClock
 ) -> None:
-    """A renewal that fails early is tried again and disturbs nobody; near the end there is no going on."""
+    """Until shortly before its end."""
     ref = rollback(simulated)
     await cancel(eks, ref)
     sts.fault = (403, "AccessDenied")
@@ -287,8 +286,7 @@ class CountingSts:
         }
 
 
-def test_sessions_are_bounded(clock: SkippingClock) -> None:
-    """The one used least recently is let go, and asked for again when its caller comes back."""
+def test_the_least_recently_used_session_is_dropped(clock: SkippingClock) -> None:
     sts = CountingSts()
     target = TargetSettings(account_id=ELSEWHERE, region=REGION, role_arn=ROLE)
     role = Role(target, cast(Any, sts), clock, cache_size=2)
@@ -313,7 +311,7 @@ def test_sessions_are_bounded(clock: SkippingClock) -> None:
     ],
     ids=lambda value: value[1] if isinstance(value, tuple) else None,
 )
-async def test_without_a_session_nothing_is_sent(
+async def test_a_cancel_without_a_session_is_not_sent(
     simulated: SimulatedEks,
     eks: BotoEks,
     sts: Sts,
@@ -322,7 +320,6 @@ async def test_without_a_session_nothing_is_sent(
     fault: tuple[int, str],
     expected: type[EksError],
 ) -> None:
-    """A cancel then certainly was not sent, and may be sent later; who refuses is told from who is away."""
     ref = rollback(simulated)
     sts.fault = fault
     for call in (cancel(eks, ref), eks.describe_update(ref, on_behalf_of=CALLER)):
@@ -335,9 +332,10 @@ async def test_without_a_session_nothing_is_sent(
     await cancel(eks, ref)
 
 
-async def test_a_silent_sts(simulated: SimulatedEks, make_eks: MakeEks, sts: Sts) -> None:
-    """Waited for no longer than EKS would be: nothing was sent, and the caller is told that it is STS."""
-    eks = make_eks(targets=[through(sts)], read_timeout_s=0.2)
+async def test_a_silent_sts_times_out_without_sending_the_cancel(
+    simulated: SimulatedEks, make_eks: MakeEks, sts: Sts
+) -> None:
+    eks = make_eks(targets=[with_role(sts)], read_timeout_s=0.2)
     ref = rollback(simulated)
     sts.open.clear()
     with pytest.raises(UpstreamCredentials):
@@ -347,10 +345,9 @@ async def test_a_silent_sts(simulated: SimulatedEks, make_eks: MakeEks, sts: Sts
     assert simulated.calls() == ()
 
 
-async def test_a_refusal_names_the_role_for_the_operator_only(
+async def test_a_refusal_of_sts_is_logged_and_not_returned(
     simulated: SimulatedEks, eks: BotoEks, sts: Sts
 ) -> None:
-    """AWS's sentence goes to the log; the caller is told that it did nothing wrong."""
     sts.fault = (403, "AccessDenied")
     with pytest.raises(UpstreamCredentials) as refused:
         await cancel(eks, rollback(simulated))
@@ -359,22 +356,21 @@ async def test_a_refusal_names_the_role_for_the_operator_only(
     assert ROLE not in refused.value.message + str(refused.value.metadata)
 
 
-async def test_nobody_listens_where_sts_should_be(
+async def test_an_sts_out_of_reach_sends_nothing(
     simulated: SimulatedEks, make_eks: MakeEks, sts: Sts
 ) -> None:
-    """A connection that is never made: certainly nothing was sent."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(UpstreamCredentials):
-            await cancel(make_eks(targets=[through(sts, sts_endpoint_url=url)]), rollback(simulated))
+            await cancel(make_eks(targets=[with_role(sts, sts_endpoint_url=url)]), rollback(simulated))
     assert simulated.calls() == ()
 
 
-async def test_who_waited_for_a_failure_does_not_wait_for_another(
+async def test_callers_that_wait_share_one_failure_of_sts(
     simulated: SimulatedEks, eks: BotoEks, sts: Sts, clock: SkippingClock
 ) -> None:
-    """One question to STS is enough for all who need its answer; a moment later it is asked again."""
+    """STS is asked again after a pause."""
     ref = rollback(simulated)
     sts.fault = (403, "AccessDenied")
     sts.open.clear()
@@ -389,10 +385,9 @@ async def test_who_waited_for_a_failure_does_not_wait_for_another(
     await eks.describe_update(ref, on_behalf_of=CALLER)
 
 
-async def test_a_slow_sts_does_not_carry_a_cancel_past_its_time(
+async def test_a_cancel_is_not_sent_late_after_a_slow_sts(
     simulated: SimulatedEks, eks: BotoEks, sts: Sts, clock: SkippingClock
 ) -> None:
-    """The look at the clock comes after the role was assumed."""
     ref = rollback(simulated)
     sts.open.clear()
     sending = asyncio.create_task(cancel(eks, ref, send_before=clock.monotonic() + 10))
@@ -404,11 +399,10 @@ async def test_a_slow_sts_does_not_carry_a_cancel_past_its_time(
     assert simulated.calls() == ()
 
 
-async def test_another_targets_sts_is_of_no_matter(
+async def test_a_failing_sts_of_one_target_does_not_affect_another(
     simulated: SimulatedEks, make_eks: MakeEks, sts: Sts
 ) -> None:
-    """While one account's role cannot be assumed, others are served."""
-    eks = make_eks(targets=[{}, through(sts)])
+    eks = make_eks(targets=[{}, with_role(sts)])
     sts.fault = (403, "AccessDenied")
     with pytest.raises(UpstreamCredentials):
         await cancel(eks, rollback(simulated))

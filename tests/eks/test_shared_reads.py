@@ -1,4 +1,4 @@
-"""Reads that are shared by all who ask."""
+"""Reads that several callers share."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ WHO = "jwt:test:ann"
 
 
 class SlowEks:
-    """An ``Eks`` whose reads end when the test says so; the n-th answer says that it is the n-th."""
+    """An ``Eks`` whose reads end when the test ends them. The n-th answer contains its number."""
 
     def __init__(self) -> None:
         self.calls: list[asyncio.Future[None]] = []
-        self.following: dict[str, str] = {}  # page token by page token
+        self.following: dict[str, str] = {}  # the next page token by page token
         self.status = ""  # of updates; else the answer's number
 
     async def _answer(self) -> str:
@@ -45,7 +45,7 @@ class SlowEks:
     async def describe_cluster(
         self, cluster: ClusterRef, *, on_behalf_of: Caller | None = None
     ) -> ClusterFacts:
-        assert on_behalf_of is None  # what is shared is nobody's own
+        assert on_behalf_of is None  # a shared read is made as the gateway
         return ClusterFacts(arn=cluster.name, name=cluster.name, status=await self._answer(), version="1")
 
     async def describe_update(self, ref: UpdateRef, *, on_behalf_of: Caller | None = None) -> Update:
@@ -92,7 +92,7 @@ def shared(eks: SlowEks, clock: FakeClock) -> SharedReads:
     return SharedReads(eks, Budget(1000, clock), clock, cache_size=2)
 
 
-async def asked(
+async def start(
     read: Callable[[], Coroutine[None, None, SeenUpdate]], times: int = 1
 ) -> list[asyncio.Task[SeenUpdate]]:
     tasks = [asyncio.create_task(read()) for _ in range(times)]
@@ -101,24 +101,25 @@ async def asked(
 
 
 async def read(shared: SharedReads, eks: SlowEks, max_age: float, ref: UpdateRef = UPDATE) -> str:
-    """One read from start to end, whose call, if it needs one, is answered at once."""
+    """One read. Its call, if it makes one, is answered at once."""
     before = len(eks.calls)
-    (task,) = await asked(lambda: shared.update(ref, max_age, WHO))
+    (task,) = await start(lambda: shared.update(ref, max_age, WHO))
     if len(eks.calls) > before:
         eks.end(len(eks.calls))
     return (await task).update.status
 
 
-async def test_many_at_once_are_one_call(shared: SharedReads, eks: SlowEks) -> None:
-    """Everybody who asks while a call that is new enough is under way shares it."""
-    tasks = await asked(lambda: shared.update(UPDATE, 30, WHO), times=100)
+async def test_concurrent_reads_share_one_call(shared: SharedReads, eks: SlowEks) -> None:
+    tasks = await start(lambda: shared.update(UPDATE, 30, WHO), times=100)
     assert len(eks.calls) == 1
     eks.end(1)
     assert {seen.update.status for seen in await asyncio.gather(*tasks)} == {"answer 1"}
 
 
-async def test_an_answer_serves_until_its_age(shared: SharedReads, eks: SlowEks, clock: FakeClock) -> None:
-    """A kept answer serves whoever accepts its age, counted from the start of its call."""
+async def test_a_cached_result_is_used_up_to_the_accepted_age(
+    shared: SharedReads, eks: SlowEks, clock: FakeClock
+) -> None:
+    """The age counts from the start of the call."""
     assert await read(shared, eks, 30) == "answer 1"
     await clock.advance(29)
     assert await read(shared, eks, 30) == "answer 1"
@@ -127,11 +128,10 @@ async def test_an_answer_serves_until_its_age(shared: SharedReads, eks: SlowEks,
     assert await read(shared, eks, 30) == "answer 3"
 
 
-async def test_times_are_those_of_the_calls_start(
+async def test_the_times_of_a_result_are_those_of_the_start_of_its_call(
     shared: SharedReads, eks: SlowEks, clock: FakeClock
 ) -> None:
-    """The state may have changed while the call was under way: it is as old as the call."""
-    (task,) = await asked(lambda: shared.update(UPDATE, 0, WHO))
+    (task,) = await start(lambda: shared.update(UPDATE, 0, WHO))
     began, stamp = clock.now(), clock.monotonic()
     await clock.advance(5)
     eks.end(1)
@@ -139,16 +139,15 @@ async def test_times_are_those_of_the_calls_start(
     assert (seen.observe_time, seen.stamp) == (began, stamp)
 
 
-async def test_age_zero_is_never_served_by_what_began_before(shared: SharedReads, eks: SlowEks) -> None:
-    """Even within one tick of the clock, neither a kept answer nor a call under way is fresh enough."""
+async def test_age_zero_makes_a_new_call_within_one_clock_tick(shared: SharedReads, eks: SlowEks) -> None:
     assert await read(shared, eks, 0) == "answer 1"
     assert await read(shared, eks, 0) == "answer 2"
 
 
-async def test_those_who_come_during_a_call_share_the_next(shared: SharedReads, eks: SlowEks) -> None:
-    """Fresh reads during a call wait for it and then share one more: never two calls at once."""
-    (first,) = await asked(lambda: shared.update(UPDATE, 0, WHO))
-    rest = await asked(lambda: shared.update(UPDATE, 0, WHO), times=50)
+async def test_reads_of_age_zero_during_a_call_share_the_next_call(shared: SharedReads, eks: SlowEks) -> None:
+    """Two calls never run at once."""
+    (first,) = await start(lambda: shared.update(UPDATE, 0, WHO))
+    rest = await start(lambda: shared.update(UPDATE, 0, WHO), times=50)
     assert len(eks.calls) == 1
     eks.end(1)
     await settle()
@@ -159,9 +158,9 @@ async def test_those_who_come_during_a_call_share_the_next(shared: SharedReads, 
 
 
 async def test_a_failed_call_does_not_fail_the_next(shared: SharedReads, eks: SlowEks) -> None:
-    """Who waited for a call that failed only to come after it gets an answer of their own."""
-    (first,) = await asked(lambda: shared.update(UPDATE, 0, WHO))
-    (second,) = await asked(lambda: shared.update(UPDATE, 0, WHO))
+    """A caller that waits for the next call gets its result."""
+    (first,) = await start(lambda: shared.update(UPDATE, 0, WHO))
+    (second,) = await start(lambda: shared.update(UPDATE, 0, WHO))
     eks.end(1, EksNotFound())
     await settle()
     eks.end(2)
@@ -170,9 +169,10 @@ async def test_a_failed_call_does_not_fail_the_next(shared: SharedReads, eks: Sl
     assert (await second).update.status == "answer 2"
 
 
-async def test_one_who_leaves_ends_nobody_elses_call(shared: SharedReads, eks: SlowEks) -> None:
-    """The first to ask leaves; the others still get its answer."""
-    first, second = await asked(lambda: shared.update(UPDATE, 30, WHO), times=2)
+async def test_a_caller_that_leaves_does_not_end_the_call_of_another(
+    shared: SharedReads, eks: SlowEks
+) -> None:
+    first, second = await start(lambda: shared.update(UPDATE, 30, WHO), times=2)
     first.cancel()
     await settle()
     eks.end(1)
@@ -180,9 +180,9 @@ async def test_one_who_leaves_ends_nobody_elses_call(shared: SharedReads, eks: S
     assert first.cancelled()
 
 
-async def test_errors_are_shared_and_never_kept(shared: SharedReads, eks: SlowEks) -> None:
-    """All who wait get the error, each with metadata of their own; who comes next makes a new call."""
-    tasks = await asked(lambda: shared.update(UPDATE, 30, WHO), times=3)
+async def test_errors_are_shared_and_not_cached(shared: SharedReads, eks: SlowEks) -> None:
+    """Each caller has a copy with metadata of its own."""
+    tasks = await start(lambda: shared.update(UPDATE, 30, WHO), times=3)
     eks.end(1, EksNotFound(metadata={"eks_code": "Code"}, retry_after=2.0, detail="d"))
     errors = await asyncio.gather(*tasks, return_exceptions=True)
     for number, error in enumerate(errors):
@@ -192,34 +192,30 @@ async def test_errors_are_shared_and_never_kept(shared: SharedReads, eks: SlowEk
     assert await read(shared, eks, 30) == "answer 2"
 
 
-async def test_an_error_that_nobody_waits_for_is_not_reported(shared: SharedReads, eks: SlowEks) -> None:
-    """When all have left, the error is dropped without a word from asyncio."""
+async def test_an_error_without_a_caller_left_is_not_reported(shared: SharedReads, eks: SlowEks) -> None:
     reported: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context))
-    (task,) = await asked(lambda: shared.update(UPDATE, 30, WHO))
+    (task,) = await start(lambda: shared.update(UPDATE, 30, WHO))
     task.cancel()
     await settle()
     eks.end(1, EksNotFound())
     await settle()
     del task
-    eks.calls.clear()  # or the error's traceback keeps alive what would report it
+    eks.calls.clear()  # otherwise the error's traceback keeps the task alive, which would report it
     gc.collect()
     assert not reported
 
 
-async def test_a_call_that_was_not_needed_in_the_end_leaves_the_one_before_it(
-    shared: SharedReads, eks: SlowEks
-) -> None:
-    """Who waited for a newer call has left: the one under way is joined, waited for, and kept."""
-    (first,) = await asked(lambda: shared.update(UPDATE, 30, WHO))
-    (newer,) = await asked(lambda: shared.update(UPDATE, 0, WHO))
+async def test_an_abandoned_call_leaves_the_previous_call_to_join(shared: SharedReads, eks: SlowEks) -> None:
+    (first,) = await start(lambda: shared.update(UPDATE, 30, WHO))
+    (newer,) = await start(lambda: shared.update(UPDATE, 0, WHO))
     newer.cancel()
     await settle()
-    (joins,) = await asked(lambda: shared.update(UPDATE, 30, WHO))
-    (waits,) = await asked(lambda: shared.update(UPDATE, 0, WHO))
+    (joins,) = await start(lambda: shared.update(UPDATE, 30, WHO))
+    (waits,) = await start(lambda: shared.update(UPDATE, 0, WHO))
     waits.cancel()
     await settle()
-    (again,) = await asked(lambda: shared.update(UPDATE, 0, WHO))
+    (again,) = await start(lambda: shared.update(UPDATE, 0, WHO))
     assert len(eks.calls) == 1
     again.cancel()
     await settle()
@@ -228,8 +224,7 @@ async def test_a_call_that_was_not_needed_in_the_end_leaves_the_one_before_it(
     assert await read(shared, eks, 30) == "answer 1"
 
 
-async def test_the_least_recently_used_answer_goes_first(shared: SharedReads, eks: SlowEks) -> None:
-    """What is kept is bounded; an answer that was used outlives one that was not."""
+async def test_the_least_recently_used_result_is_dropped(shared: SharedReads, eks: SlowEks) -> None:
     refs = [UpdateRef(CLUSTER, f"u-{number}") for number in range(3)]
     assert [await read(shared, eks, 30, ref) for ref in refs[:2]] == ["answer 1", "answer 2"]
     assert await read(shared, eks, 30, refs[0]) == "answer 1"
@@ -238,8 +233,7 @@ async def test_the_least_recently_used_answer_goes_first(shared: SharedReads, ek
     assert await read(shared, eks, 30, refs[1]) == "answer 4"
 
 
-async def test_clusters_are_shared_too(shared: SharedReads, eks: SlowEks) -> None:
-    """DescribeCluster goes the same way, apart from updates."""
+async def test_reads_of_clusters_are_shared(shared: SharedReads, eks: SlowEks) -> None:
     tasks = [asyncio.create_task(shared.cluster(CLUSTER, 30, WHO)) for _ in range(5)]
     await settle()
     assert len(eks.calls) == 1
@@ -247,10 +241,7 @@ async def test_clusters_are_shared_too(shared: SharedReads, eks: SlowEks) -> Non
     assert {facts.status for facts in await asyncio.gather(*tasks)} == {"answer 1"}
 
 
-async def test_what_was_forgotten_is_read_again_and_a_call_under_way_is_not_kept(
-    eks: SlowEks, clock: FakeClock
-) -> None:
-    """After a cancel nobody is told what was seen before it."""
+async def test_forget_drops_the_result_of_a_running_call(eks: SlowEks, clock: FakeClock) -> None:
     reads = SharedReads(eks, Budget(1000, clock), clock)
     before = asyncio.create_task(reads.update(UPDATE, 30, WHO))
     await settle()
@@ -264,16 +255,16 @@ async def test_what_was_forgotten_is_read_again_and_a_call_under_way_is_not_kept
     assert (await reads.update(UPDATE, 30, WHO)).update.status == "answer 2"
 
 
-async def test_what_has_ended_is_not_asked_about_again(
+async def test_a_final_update_is_served_from_the_cache_at_any_age(
     shared: SharedReads, eks: SlowEks, clock: FakeClock
 ) -> None:
-    """An update that had ended serves everybody for as long as there is room, but for polls."""
+    """Except to polls."""
     eks.status = "Successful"
     assert await read(shared, eks, 30) == "Successful"
     await clock.advance(10_000)
     assert await read(shared, eks, 0) == "Successful"
     assert len(eks.calls) == 1
-    (poll,) = await asked(lambda: shared.poll(UPDATE, 30))
+    (poll,) = await start(lambda: shared.poll(UPDATE, 30))
     eks.end(2)
     await poll
     for other in ("u-2", "u-3"):  # there is room for two
@@ -282,10 +273,7 @@ async def test_what_has_ended_is_not_asked_about_again(
     assert len(eks.calls) == 5
 
 
-async def test_what_is_forgotten_is_asked_about_even_if_it_had_ended(
-    shared: SharedReads, eks: SlowEks
-) -> None:
-    """A cancel that EKS took says that it had not."""
+async def test_forget_drops_a_final_update(shared: SharedReads, eks: SlowEks) -> None:
     eks.status = "Failed"
     await read(shared, eks, 30)
     shared.forget(UPDATE)
@@ -303,7 +291,7 @@ LISTINGS: dict[str, Callable[[SharedReads], Coroutine[None, None, tuple[str, ...
 async def test_a_listing_is_shared_page_by_page(
     shared: SharedReads, eks: SlowEks, clock: FakeClock, listing: str
 ) -> None:
-    """All pages, each asked for once however many ask at once, and served until its age."""
+    """Each page is read once for all callers, and served up to its age."""
     eks.following = {"": "two"}
     tasks = [asyncio.create_task(LISTINGS[listing](shared)) for _ in range(10)]
     for page in (1, 2):
@@ -317,8 +305,9 @@ async def test_a_listing_is_shared_page_by_page(
 
 
 @pytest.mark.parametrize("listing", LISTINGS)
-async def test_a_listing_without_an_end_is_given_up(shared: SharedReads, eks: SlowEks, listing: str) -> None:
-    """Tokens that lead nowhere new do not keep anybody asking."""
+async def test_a_listing_without_an_end_is_unavailable(
+    shared: SharedReads, eks: SlowEks, listing: str
+) -> None:
     eks.following = {"": "again", "again": "again"}
     task = asyncio.create_task(LISTINGS[listing](shared))
     for page in (1, 2):

@@ -26,7 +26,7 @@ def ref(number: int) -> UpdateRef:
 
 @dataclass
 class Desk:
-    """Reads in a budget whose savings are spent, so that whoever reads waits."""
+    """Reads in a budget without tokens left, so that each read waits."""
 
     clock: FakeClock = field(default_factory=FakeClock)
     tasks: list[asyncio.Task[Any]] = field(default_factory=list)
@@ -63,8 +63,8 @@ async def desk() -> AsyncIterator[Desk]:
     assert desk.clock.sleepers == 0
 
 
-async def test_what_waits_for_its_turn_has_not_begun(desk: Desk) -> None:
-    """Its time is that of its call, and whoever comes meanwhile, however fresh it has to be, shares it."""
+async def test_a_waiting_call_is_joined_at_any_age(desk: Desk) -> None:
+    """Its result has the time of the call, which begins later."""
     (polled,) = await desk.start(desk.reads.poll(ref(0), 0))
     await desk.clock.advance(0.15)
     (asked,) = await desk.start(desk.reads.update(ref(0), 0, 0))
@@ -75,8 +75,7 @@ async def test_what_waits_for_its_turn_has_not_begun(desk: Desk) -> None:
     assert (await asked).stamp == seen.stamp
 
 
-async def test_a_poll_that_somebody_asks_for_comes_before_other_polls(desk: Desk) -> None:
-    """Once for both."""
+async def test_a_poll_that_a_caller_joins_is_served_before_other_polls(desk: Desk) -> None:
     await desk.start(*(desk.reads.poll(ref(number), 0) for number in range(100)))
     (asked,) = await desk.start(desk.reads.update(ref(99), 30, 99))
     await desk.clock.advance(0.5)
@@ -86,8 +85,7 @@ async def test_a_poll_that_somebody_asks_for_comes_before_other_polls(desk: Desk
     assert len(desk.eks.calls) == 100
 
 
-async def test_who_asks_too_much_is_refused_and_polls_go_on(desk: Desk) -> None:
-    """What they poll anyway is not lost with it."""
+async def test_reads_beyond_the_limit_are_overloaded_and_polls_go_on(desk: Desk) -> None:
     polls = await desk.start(*(desk.reads.poll(ref(number), 0) for number in range(60)))
     asked = await desk.start(*(desk.reads.update(ref(number), 30, number) for number in range(60)))
     refused = [task for task in asked if task.done()]
@@ -99,8 +97,7 @@ async def test_who_asks_too_much_is_refused_and_polls_go_on(desk: Desk) -> None:
     assert {seen.update.status for seen in await asyncio.gather(*polls)} == {"InProgress"}
 
 
-async def test_a_poll_is_not_refused_with_who_is_in_a_hurry(desk: Desk) -> None:
-    """It shares the call of somebody whose turn does not come in time, and then waits for its own."""
+async def test_a_poll_waits_on_when_the_read_that_it_joined_is_overloaded(desk: Desk) -> None:
     asked = await desk.start(*(desk.reads.update(ref(number), 30, number) for number in range(20)))
     (poll,) = await desk.start(desk.reads.poll(ref(19), 30))
     desk.eks.error = EksThrottled()
@@ -113,8 +110,8 @@ async def test_a_poll_is_not_refused_with_who_is_in_a_hurry(desk: Desk) -> None:
     assert len(desk.eks.times(ref(19))) == 1
 
 
-async def test_what_nobody_waits_for_any_more_is_not_called(desk: Desk) -> None:
-    """The last one who leaves takes the call away; one who comes then starts another."""
+async def test_a_call_that_every_caller_left_is_not_made(desk: Desk) -> None:
+    """A later caller starts another call."""
     first, second = await desk.start(desk.reads.update(ref(0), 30, 0), desk.reads.poll(ref(0), 30))
     first.cancel()
     await desk.clock.advance()
@@ -130,8 +127,7 @@ async def test_what_nobody_waits_for_any_more_is_not_called(desk: Desk) -> None:
     assert len(desk.eks.times(ref(0))) == 1
 
 
-async def test_who_stays_gets_the_answer(desk: Desk) -> None:
-    """One who leaves takes nothing from another who waits for the same."""
+async def test_a_caller_gets_the_result_after_another_left(desk: Desk) -> None:
     gone, stays = await desk.start(desk.reads.update(ref(0), 30, 0), desk.reads.poll(ref(0), 30))
     gone.cancel()
     await desk.clock.advance(1)

@@ -1,4 +1,4 @@
-"""A simulated EKS for each test, on real time: what time must pass is advanced."""
+"""A simulated EKS for each test, whose clock the test advances."""
 
 from __future__ import annotations
 

@@ -13,8 +13,7 @@ class Real:
         return self.seconds
 
 
-def test_it_runs_faster_than_real_time() -> None:
-    """At speed 60 a real second is a simulated minute, counted from the start."""
+def test_now_runs_at_the_speed() -> None:
     real = Real()
     clock = SimulatedClock(60, real)
     assert clock.now() == 0
@@ -22,22 +21,19 @@ def test_it_runs_faster_than_real_time() -> None:
     assert clock.now() == 120
 
 
-def test_it_can_be_pushed_ahead() -> None:
-    """Advancing is in simulated seconds, whatever the speed."""
+def test_advance_adds_simulated_seconds() -> None:
     clock = SimulatedClock(60, Real())
     clock.advance(10)
     clock.advance(5)
     assert clock.now() == 15
 
 
-def test_it_never_runs_backwards() -> None:
-    """A negative advance is refused."""
+def test_advance_refuses_negative_seconds() -> None:
     with pytest.raises(ValueError, match="backwards"):
         SimulatedClock(1, Real()).advance(-1)
 
 
 @pytest.mark.parametrize("speed", [0, -1, float("nan")])
-def test_a_speed_is_positive(speed: float) -> None:
-    """A clock that stands still or runs back is refused."""
+def test_a_speed_of_zero_or_less_is_refused(speed: float) -> None:
     with pytest.raises(ValueError, match="speed"):
         SimulatedClock(speed, Real())

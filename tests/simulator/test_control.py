@@ -13,7 +13,7 @@ from support.simulator import SimulatedEks
 
 
 class Http:
-    """JSON in, status and JSON out."""
+    """Sends JSON, and returns the status and the JSON answer."""
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self.session = session
@@ -30,8 +30,7 @@ async def http(eks: SimulatedEks) -> AsyncIterator[Http]:
         yield Http(session)
 
 
-async def test_seeding(eks: SimulatedEks, http: Http) -> None:
-    """A cluster is there at once, with the ids that were given or made up."""
+async def test_a_posted_cluster_exists_with_given_and_new_ids(eks: SimulatedEks, http: Http) -> None:
     updates = [{"id": "u-1", "status": "Successful", "type": "VersionUpdate"}, {"node_phase_s": 60}]
     status, answer = await http("POST", "clusters", {"name": "prod-1", "version": "1.34", "updates": updates})
     assert status == 200
@@ -39,15 +38,15 @@ async def test_seeding(eks: SimulatedEks, http: Http) -> None:
     assert (await eks.call("list_updates", name="prod-1"))["updateIds"] == answer["update_ids"]
 
 
-async def test_seeding_again_replaces(eks: SimulatedEks, http: Http) -> None:
-    """A cluster of the same name begins anew."""
+async def test_a_posted_cluster_replaces_one_of_the_same_name(eks: SimulatedEks, http: Http) -> None:
     eks.rollback("c")
     assert await http("POST", "clusters", {"name": "c"}) == (200, {"update_ids": []})
     assert (await eks.call("list_updates", name="c"))["updateIds"] == []
 
 
-async def test_changing_an_update(eks: SimulatedEks, http: Http) -> None:
-    """Status, type, cancellation and errors are set apart from each other, and given back to the plan."""
+async def test_status_type_cancellation_and_errors_can_be_set_and_reset(
+    eks: SimulatedEks, http: Http
+) -> None:
     update_id = eks.rollback("c", node_phase_s=10)
     where = {"cluster": "c", "update_id": update_id}
     changed = {"status": "Paused", "type": "New", "errors": [{"errorCode": "Odd"}]}
@@ -68,8 +67,7 @@ async def test_changing_an_update(eks: SimulatedEks, http: Http) -> None:
     assert (await eks.call("describe_cluster", name="c"))["cluster"]["status"] == "UPDATING"
 
 
-async def test_calls(eks: SimulatedEks, http: Http) -> None:
-    """Every call is on record with what it said, in order, until the record is cleared."""
+async def test_calls_are_listed_in_order_until_cleared(eks: SimulatedEks, http: Http) -> None:
     update_id = eks.rollback("c")
     await eks.call("describe_cluster", name="c")
     await eks.call("cancel_update", name="c", updateId=update_id, clientRequestToken="t")
@@ -91,8 +89,7 @@ async def test_calls(eks: SimulatedEks, http: Http) -> None:
     assert await http("GET", "calls") == (200, {"calls": []})
 
 
-async def test_faults(eks: SimulatedEks, http: Http) -> None:
-    """Set and cleared over HTTP."""
+async def test_faults_are_set_and_cleared(eks: SimulatedEks, http: Http) -> None:
     eks.cluster("c")
     assert await http("POST", "faults", {"operation": "DescribeCluster", "code": "ServerException"}) == (
         200,
@@ -102,15 +99,13 @@ async def test_faults(eks: SimulatedEks, http: Http) -> None:
     await eks.call("describe_cluster", name="c")
 
 
-async def test_the_clock(http: Http) -> None:
-    """Advancing answers with the simulated time."""
+async def test_clock_advances_and_returns_the_simulated_time(http: Http) -> None:
     status, answer = await http("POST", "clock", {"advance_s": 3600})
     assert status == 200
     assert 3600 <= answer["now_s"] < 3660
 
 
-async def test_access_keys(eks: SimulatedEks, http: Http) -> None:
-    """A key speaks for the default account until it is registered for another."""
+async def test_an_access_key_has_the_default_account_until_registered(eks: SimulatedEks, http: Http) -> None:
     eks.cluster("c", account_id="444455556666")
     client = boto3.Session().client(
         "eks",
@@ -165,8 +160,10 @@ async def test_access_keys(eks: SimulatedEks, http: Http) -> None:
         ("access-keys", {"access_key": "", "account_id": "1"}, "account_id"),
     ],
 )
-async def test_bad_input(eks: SimulatedEks, http: Http, path: str, given: Any, wrong: str) -> None:
-    """400 and a sentence that names the place; nothing has changed."""
+async def test_invalid_input_is_a_400_with_its_path(
+    eks: SimulatedEks, http: Http, path: str, given: Any, wrong: str
+) -> None:
+    """Nothing changes."""
     eks.cluster("there")
     status, answer = await http("POST", path, given)
     assert status == 400
@@ -174,31 +171,27 @@ async def test_bad_input(eks: SimulatedEks, http: Http, path: str, given: Any, w
     assert (await eks.call("list_clusters"))["clusters"] == ["there"]
 
 
-async def test_what_is_not_json(eks: SimulatedEks) -> None:
-    """400, told so."""
+async def test_a_body_that_is_not_json_is_a_400(eks: SimulatedEks) -> None:
     async with aiohttp.ClientSession() as http, http.post(f"{eks.url}/_simulator/clock", data=b"{") as answer:
         assert (answer.status, await answer.json()) == (400, {"error": "the body is not JSON"})
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "nothing"), ("DELETE", "clusters"), ("PUT", "calls")])
-async def test_what_the_control_api_does_not_have(
+async def test_an_unknown_control_path_is_a_404_and_no_call_of_eks(
     eks: SimulatedEks, http: Http, method: str, path: str
 ) -> None:
-    """404, told so, and not taken for a call to EKS."""
     status, answer = await http(method, path)
     assert status == 404
     assert answer["error"] == f"there is no {method} /_simulator/{path}"
     assert eks.calls() == ()
 
 
-def test_seeding_in_process_is_as_strict() -> None:
-    """The same checks without HTTP."""
+def test_add_cluster_checks_like_the_http_api() -> None:
     with pytest.raises(SpecError, match=r"updates\.0\.node_phase_s"):
         Simulator().add_cluster({"name": "c", "updates": [{"node_phase_s": "long"}]})
 
 
-async def test_a_call_is_told_before_its_effect() -> None:
-    """`on_call` runs when a call is received: a ledger can be looked at then."""
+async def test_on_call_runs_before_the_effect_of_a_call() -> None:
     told: list[tuple[CallRecord, str]] = []
 
     def look(call: CallRecord) -> None:

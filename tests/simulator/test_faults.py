@@ -1,4 +1,4 @@
-"""FaultQueue: what boto3 makes of them, and whether the call had its effect."""
+"""Faults as boto3 sees them, and whether the call had its effect."""
 
 import time
 from typing import Any
@@ -29,8 +29,9 @@ async def status(eks: SimulatedEks, update_id: str) -> str:
         ({"status": 502}, "502", 502),
     ],
 )
-async def test_errors(eks: SimulatedEks, fault: dict[str, Any], code: str, http_status: int) -> None:
-    """A fault answers with its code, status and message, has no effect, and is then used up."""
+async def test_an_error_fault_has_no_effect_and_is_used_up(
+    eks: SimulatedEks, fault: dict[str, Any], code: str, http_status: int
+) -> None:
     update_id = eks.rollback("c")
     eks.fault("CancelUpdate", message="Request limit exceeded.", **fault)
     with pytest.raises(ClientError) as caught:
@@ -49,8 +50,9 @@ async def test_errors(eks: SimulatedEks, fault: dict[str, Any], code: str, http_
         pytest.param({"drop": "after"}, "Cancelling", id="dropped after"),
     ],
 )
-async def test_dropped_connections(eks: SimulatedEks, fault: dict[str, Any], after: str) -> None:
-    """The client gets no answer, and the cancel took effect or did not."""
+async def test_a_dropped_connection_has_its_effect_before_or_not_at_all(
+    eks: SimulatedEks, fault: dict[str, Any], after: str
+) -> None:
     update_id = eks.rollback("c")
     eks.fault("CancelUpdate", **fault)
     with pytest.raises(ConnectionClosedError):
@@ -59,8 +61,7 @@ async def test_dropped_connections(eks: SimulatedEks, fault: dict[str, Any], aft
     assert len(eks.calls("CancelUpdate")) == 1
 
 
-async def test_an_error_with_an_effect(eks: SimulatedEks) -> None:
-    """A 5xx does not prove that nothing happened."""
+async def test_a_5xx_can_follow_an_effect(eks: SimulatedEks) -> None:
     update_id = eks.rollback("c")
     eks.fault("CancelUpdate", code="ServerException", effect=True)
     with pytest.raises(ClientError):
@@ -69,8 +70,9 @@ async def test_an_error_with_an_effect(eks: SimulatedEks) -> None:
 
 
 @pytest.mark.parametrize(("fault", "code"), [({"status": 413}, "413"), ({}, "403")])
-async def test_a_body_is_answered_as_it_is(eks: SimulatedEks, fault: dict[str, Any], code: str) -> None:
-    """A proxy's words come without AWS's headers, with or without an effect at EKS before."""
+async def test_a_body_is_sent_without_headers_of_aws(
+    eks: SimulatedEks, fault: dict[str, Any], code: str
+) -> None:
     update_id = eks.rollback("c")
     eks.fault("CancelUpdate", body="<html>No.</html>", effect=True, **fault)
     with pytest.raises(ClientError) as caught:
@@ -82,8 +84,7 @@ async def test_a_body_is_answered_as_it_is(eks: SimulatedEks, fault: dict[str, A
     assert await status(eks, update_id) == "Cancelling"
 
 
-async def test_an_answer_in_pieces_and_with_padding_is_whole(eks: SimulatedEks) -> None:
-    """It takes its time, and is valid JSON still."""
+async def test_an_answer_in_pieces_with_padding_is_valid_json(eks: SimulatedEks) -> None:
     update_id = eks.rollback("c")
     eks.fault("CancelUpdate", drip_s=0.3, pad_bytes=200_000)
     started = time.monotonic()
@@ -91,8 +92,7 @@ async def test_an_answer_in_pieces_and_with_padding_is_whole(eks: SimulatedEks) 
     assert time.monotonic() - started >= 0.3
 
 
-async def test_a_delay(eks: SimulatedEks) -> None:
-    """The effect comes at once, the answer late, or too late for the client."""
+async def test_a_delay_is_between_the_effect_and_the_answer(eks: SimulatedEks) -> None:
     update_id = eks.rollback("c")
     eks.fault("CancelUpdate", delay_s=0.3)
     started = time.monotonic()
@@ -107,8 +107,7 @@ async def test_a_delay(eks: SimulatedEks) -> None:
 
 
 @pytest.mark.parametrize("fault", [{"code": "ThrottlingException"}, {"status": 503}, {"drop": "before"}])
-async def test_boto3_retries_as_with_aws(eks: SimulatedEks, fault: dict[str, Any]) -> None:
-    """In standard mode boto3 tries again until the fault is used up."""
+async def test_boto3_retries_until_a_fault_is_used_up(eks: SimulatedEks, fault: dict[str, Any]) -> None:
     eks.cluster("c")
     eks.fault("DescribeCluster", times=2, **fault)
     client = eks.client(retries={"mode": "standard", "total_max_attempts": 3})
@@ -116,8 +115,7 @@ async def test_boto3_retries_as_with_aws(eks: SimulatedEks, fault: dict[str, Any
     assert len(eks.calls("DescribeCluster")) == 3
 
 
-async def test_faults_are_of_their_operation(eks: SimulatedEks) -> None:
-    """Only calls of the named operation use a fault up; `*` is for any; clearing ends them."""
+async def test_a_fault_is_used_by_its_operation_only(eks: SimulatedEks) -> None:
     eks.cluster("c")
     eks.fault("ListUpdates", code="ServerException")
     await eks.call("describe_cluster", name="c")
@@ -130,8 +128,7 @@ async def test_faults_are_of_their_operation(eks: SimulatedEks) -> None:
     await eks.call("describe_cluster", name="c")
 
 
-async def test_faults_follow_each_other(eks: SimulatedEks) -> None:
-    """FaultQueue of one operation are used in the order they were set."""
+async def test_faults_of_one_operation_are_used_in_order(eks: SimulatedEks) -> None:
     eks.cluster("c")
     eks.fault("DescribeCluster", code="ServerException")
     eks.fault("DescribeCluster", code="ClientException")

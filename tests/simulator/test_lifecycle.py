@@ -1,4 +1,4 @@
-"""An update's life as a function of time, without a server."""
+"""The lifecycle of an update as a function of time, without a server."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -153,38 +153,34 @@ TIMEOUT_CANCELS = replace(LATE_PLAN, on_timeout=OnTimeout.CANCELLED)
         ),
     ],
 )
-def test_what_eks_says(
+def test_take_snapshot_follows_plan_cancel_and_time(
     plan: Plan, cancel_at: float | None, passed: float, expected: tuple[str, UpdateStage, str | None]
 ) -> None:
-    """Status, stage and cancellation follow from the plan, the cancel and the time."""
     assert at(rollback(plan, cancel_at=cancel_at), passed) == expected
 
 
-def test_a_failed_cancellation_says_why() -> None:
-    """The reason is the plan's."""
+def test_a_failed_cancellation_has_the_reason_of_the_plan() -> None:
     plan = replace(ROLLBACK_PLAN, on_cancel=OnCancel.FAILS, cancel_reason="A node would not stop.")
     seen = take_snapshot(rollback(plan, cancel_at=0), STARTED + 500)
     assert seen.cancellation == UpdateCancellation("Failed", "A node would not stop.")
 
 
-def test_a_time_out_says_so() -> None:
-    """A Failed update carries an error that names the time-out."""
+def test_an_update_that_timed_out_has_an_error() -> None:
     (error,) = take_snapshot(rollback(LATE_PLAN), STARTED + 8000).errors
     assert error.error_code == "Unknown"
     assert "timed out after 120 minutes" in error.error_message
 
 
 @pytest.mark.parametrize(("ends", "count"), [("Failed", 1), ("Successful", 0)])
-def test_errors_belong_to_failed_updates(ends: str, count: int) -> None:
-    """The errors given are said of an update that failed, and of no other."""
+def test_only_a_failed_update_has_the_given_errors(ends: str, count: int) -> None:
     plan = replace(ROLLBACK_PLAN, ends=ends)
     update = replace(rollback(plan), errors=(UpdateError("AccessDenied", "no"),))
     assert len(take_snapshot(update, STARTED + 2000).errors) == count
     assert take_snapshot(update, STARTED).errors == ()
 
 
-def test_a_status_set_by_hand_holds_still() -> None:
-    """An unknown status is said as it is, whatever the plan would lead to, and is not an end."""
+def test_a_set_status_replaces_the_status_of_the_plan() -> None:
+    """An unknown status is not final."""
     update = replace(rollback(), set_status="Paused")
     assert [take_snapshot(update, STARTED + passed).status for passed in (0, 1000, 9999)] == ["Paused"] * 3
     assert take_snapshot(update, STARTED).running
@@ -193,8 +189,7 @@ def test_a_status_set_by_hand_holds_still() -> None:
     )
 
 
-def test_a_cancellation_set_by_hand_leaves_the_status() -> None:
-    """The two state machines are set apart from each other."""
+def test_a_set_cancellation_leaves_the_status() -> None:
     update = replace(rollback(), set_cancellation=UpdateCancellation("Someday", "soon"))
     assert at(update, 0) == ("InProgress", UpdateStage.NODES, "Someday")
     assert at(update, 1000) == ("InProgress", UpdateStage.CONTROL_PLANE, "Someday")

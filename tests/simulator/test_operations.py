@@ -1,4 +1,4 @@
-"""The operations, driven by an unmodified boto3 over HTTP."""
+"""The operations, called by an unmodified boto3 over HTTP."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -13,8 +13,8 @@ from support.simulator import SimulatedEks
 ANOTHER = "444455556666"
 
 
-async def refused(eks: SimulatedEks, operation: str, **params: Any) -> tuple[str, int]:
-    """The code and HTTP status with which a call is refused."""
+async def expect_error(eks: SimulatedEks, operation: str, **params: Any) -> tuple[str, int]:
+    """The error code and HTTP status of a call."""
     with pytest.raises(ClientError) as caught:
         await eks.call(operation, **params)
     response = caught.value.response
@@ -31,8 +31,7 @@ async def cluster_status(eks: SimulatedEks, name: str) -> str:
     return str((await eks.call("describe_cluster", name=name))["cluster"]["status"])
 
 
-async def test_describe_cluster(eks: SimulatedEks) -> None:
-    """The members that decisions rest on: ARN, status, version, tags, and whether it is Auto Mode."""
+async def test_describe_cluster_returns_the_members_of_decisions(eks: SimulatedEks) -> None:
     eks.cluster("prod-1", version="1.34", tags={"environment": "production"})
     cluster = (await eks.call("describe_cluster", name="prod-1"))["cluster"]
     assert cluster.pop("createdAt").tzinfo is not None
@@ -46,8 +45,7 @@ async def test_describe_cluster(eks: SimulatedEks) -> None:
     }
 
 
-async def test_describe_update(eks: SimulatedEks) -> None:
-    """An update has all its members, and no cancellation before anybody asked for one."""
+async def test_describe_update_has_no_cancellation_before_a_cancel(eks: SimulatedEks) -> None:
     created = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     update_id = eks.rollback("prod-1", created_at=created)
     assert await update(eks, "prod-1", update_id) == {
@@ -60,7 +58,7 @@ async def test_describe_update(eks: SimulatedEks) -> None:
     }
 
 
-async def test_a_rollback_to_its_end(eks: SimulatedEks) -> None:
+async def test_a_rollback_goes_through_its_stages(eks: SimulatedEks) -> None:
     """The cluster is ACTIVE while nodes roll back, then UPDATING, and has its old version in the end."""
     update_id = eks.rollback("c", version="1.34", node_phase_s=100, control_plane_phase_s=50)
     assert await cluster_status(eks, "c") == "ACTIVE"
@@ -72,8 +70,8 @@ async def test_a_rollback_to_its_end(eks: SimulatedEks) -> None:
     assert (cluster["status"], cluster["version"]) == ("ACTIVE", "1.33")
 
 
-async def test_a_cancel_to_its_end(eks: SimulatedEks) -> None:
-    """Accepted, then Cancelling while a node is being replaced, then Cancelled; the version stays."""
+async def test_a_cancel_goes_through_cancelling_to_cancelled(eks: SimulatedEks) -> None:
+    """The version stays."""
     update_id = eks.rollback("c", node_replacing_s=60, cancel_delay_s=5)
     answer = await eks.call("cancel_update", name="c", updateId=update_id, clientRequestToken="t")
     assert answer["update"]["status"] == "InProgress"
@@ -88,8 +86,7 @@ async def test_a_cancel_to_its_end(eks: SimulatedEks) -> None:
 
 
 @pytest.mark.parametrize("on_cancel", ["fails", "completes"])
-async def test_a_cancellation_that_does_not_succeed(eks: SimulatedEks, on_cancel: str) -> None:
-    """The cancellation fails with its reason, and the update ends Successful all the same."""
+async def test_a_failed_cancellation_leaves_the_update_to_succeed(eks: SimulatedEks, on_cancel: str) -> None:
     update_id = eks.rollback("c", on_cancel=on_cancel, cancel_reason="Too late.", node_phase_s=600)
     await eks.call("cancel_update", name="c", updateId=update_id)
     eks.advance(601)
@@ -101,8 +98,7 @@ async def test_a_cancellation_that_does_not_succeed(eks: SimulatedEks, on_cancel
     assert (ended["status"], ended["cancellation"]["status"]) == ("Successful", "Failed")
 
 
-async def test_another_cancel_after_one_that_failed(eks: SimulatedEks) -> None:
-    """While nodes still roll back, EKS may be asked again."""
+async def test_a_cancel_after_a_failed_cancellation_is_accepted(eks: SimulatedEks) -> None:
     update_id = eks.rollback("c", on_cancel="fails", node_replacing_s=10)
     await eks.call("cancel_update", name="c", updateId=update_id, clientRequestToken="first")
     eks.advance(10)
@@ -111,8 +107,8 @@ async def test_another_cancel_after_one_that_failed(eks: SimulatedEks) -> None:
 
 
 @pytest.mark.parametrize("on_timeout", ["Failed", "Cancelled"])
-async def test_a_time_out(eks: SimulatedEks, on_timeout: str) -> None:
-    """Nodes that take longer than timeoutMinutes end the update in either way that AWS documents."""
+async def test_nodes_that_take_too_long_end_the_update(eks: SimulatedEks, on_timeout: str) -> None:
+    """In either way that AWS documents."""
     update_id = eks.rollback("c", node_phase_s=10_000, timeout_minutes=120, on_timeout=on_timeout)
     eks.advance(7199)
     assert (await update(eks, "c", update_id))["status"] == "InProgress"
@@ -137,28 +133,28 @@ async def test_a_time_out(eks: SimulatedEks, on_timeout: str) -> None:
         pytest.param({"update_type": "VersionUpdate"}, 0, "InvalidRequestException", id="not a rollback"),
     ],
 )
-async def test_what_cannot_be_cancelled(
+async def test_only_a_rollback_in_its_node_phase_can_be_cancelled(
     eks: SimulatedEks, overrides: dict[str, Any], passed: float, code: str
 ) -> None:
-    """Only a VersionRollback on Auto Mode in its node phase; the update stays as it was."""
     update_id = eks.rollback("c", **overrides)
     eks.advance(passed)
     before = await update(eks, "c", update_id)
-    assert await refused(eks, "cancel_update", name="c", updateId=update_id) == (code, 400)
+    assert await expect_error(eks, "cancel_update", name="c", updateId=update_id) == (code, 400)
     assert await update(eks, "c", update_id) == before
 
 
 @pytest.mark.parametrize("cancel_delay_s", [0, 60], ids=["Cancelling", "accepted, not begun"])
-async def test_a_cancel_while_cancelling(eks: SimulatedEks, cancel_delay_s: float) -> None:
-    """A second cancel with a token of its own is a matter of state."""
+async def test_a_second_cancel_with_another_token_is_an_invalid_state(
+    eks: SimulatedEks, cancel_delay_s: float
+) -> None:
     update_id = eks.rollback("c", cancel_delay_s=cancel_delay_s)
     await eks.call("cancel_update", name="c", updateId=update_id, clientRequestToken="one")
-    code = await refused(eks, "cancel_update", name="c", updateId=update_id, clientRequestToken="two")
+    code = await expect_error(eks, "cancel_update", name="c", updateId=update_id, clientRequestToken="two")
     assert code == ("InvalidStateException", 400)
 
 
-async def test_the_same_token_again(eks: SimulatedEks) -> None:
-    """The same answer as before and no second effect, even after the update has moved on."""
+async def test_the_same_token_returns_the_first_answer(eks: SimulatedEks) -> None:
+    """It has no second effect, even after the update has moved on."""
     update_id = eks.rollback("c", node_replacing_s=60)
     params = {"name": "c", "updateId": update_id, "clientRequestToken": "t"}
     first = (await eks.call("cancel_update", **params))["update"]
@@ -169,20 +165,18 @@ async def test_the_same_token_again(eks: SimulatedEks) -> None:
     assert (await eks.call("cancel_update", **params))["update"] == first
 
 
-async def test_the_same_token_with_other_parameters(eks: SimulatedEks) -> None:
-    """InvalidParameterException, and the other update goes on."""
+async def test_the_same_token_with_other_parameters_is_refused(eks: SimulatedEks) -> None:
     mine, other = eks.rollback("a"), eks.rollback("b")
     await eks.call("cancel_update", name="a", updateId=mine, clientRequestToken="t")
-    code = await refused(eks, "cancel_update", name="b", updateId=other, clientRequestToken="t")
+    code = await expect_error(eks, "cancel_update", name="b", updateId=other, clientRequestToken="t")
     assert code == ("InvalidParameterException", 400)
     assert (await update(eks, "b", other))["status"] == "InProgress"
 
 
 async def test_a_refused_token_may_be_used_again(eks: SimulatedEks) -> None:
-    """A refusal had no effect, so it is judged anew."""
     update_id = eks.rollback("c", update_status="Paused")
     params = {"name": "c", "updateId": update_id, "clientRequestToken": "t"}
-    await refused(eks, "cancel_update", **params)
+    await expect_error(eks, "cancel_update", **params)
     eks.set_update("c", update_id, status="InProgress")
     assert (await eks.call("cancel_update", **params))["update"]["status"] == "Cancelling"
 
@@ -199,15 +193,16 @@ async def test_a_refused_token_may_be_used_again(eks: SimulatedEks) -> None:
         ("update_cluster_version", {"name": "missing", "version": "1.33"}),
     ],
 )
-async def test_what_does_not_exist(eks: SimulatedEks, operation: str, params: dict[str, str]) -> None:
-    """ResourceNotFoundException, for clusters and for updates."""
+async def test_a_missing_cluster_or_update_is_not_found(
+    eks: SimulatedEks, operation: str, params: dict[str, str]
+) -> None:
     eks.cluster("c")
-    assert await refused(eks, operation, **params) == ("ResourceNotFoundException", 404)
+    assert await expect_error(eks, operation, **params) == ("ResourceNotFoundException", 404)
 
 
 @pytest.mark.parametrize("kind", ["nodegroup", "addon", "capability"])
-async def test_updates_of_other_resources(eks: SimulatedEks, kind: str) -> None:
-    """They are listed and described by the resource's name only, and CancelUpdate does not find them."""
+async def test_updates_of_other_resources_need_the_name_of_the_resource(eks: SimulatedEks, kind: str) -> None:
+    """CancelUpdate does not find them."""
     own, other = eks.cluster("c", updates=[{"type": "VersionRollback"}, {"type": "AddonUpdate", kind: "x"}])
     named = {f"{kind}Name": "x"}
     assert (await eks.call("list_updates", name="c"))["updateIds"] == [own]
@@ -215,13 +210,12 @@ async def test_updates_of_other_resources(eks: SimulatedEks, kind: str) -> None:
     found = await eks.call("describe_update", name="c", updateId=other, **named)
     assert found["update"]["id"] == other
     for operation in ("describe_update", "cancel_update"):
-        code = await refused(eks, operation, name="c", updateId=other)
+        code = await expect_error(eks, operation, name="c", updateId=other)
         assert code == ("ResourceNotFoundException", 404)
     assert await cluster_status(eks, "c") == "ACTIVE"
 
 
-async def test_pages(eks: SimulatedEks) -> None:
-    """boto3's paginators get every item once, in pages of the size asked for."""
+async def test_paginators_return_every_item_once(eks: SimulatedEks) -> None:
     for number in range(5):
         eks.cluster(f"c-{number}")
     ids = eks.cluster("many", updates=[{"status": "Successful"} for _ in range(250)])
@@ -235,24 +229,21 @@ async def test_pages(eks: SimulatedEks) -> None:
 
 
 @pytest.mark.parametrize("token", ["garbage", "e30=", "", "WyJ1cGRhdGVJZHMiLCAiYyIsIC0xXQ=="])
-async def test_a_page_token_that_is_none(eks: SimulatedEks, token: str) -> None:
-    """InvalidParameterException, as for a token of another list."""
+async def test_an_invalid_page_token_is_refused(eks: SimulatedEks, token: str) -> None:
     eks.cluster("c")
-    code = await refused(eks, "list_updates", name="c", nextToken=token)
+    code = await expect_error(eks, "list_updates", name="c", nextToken=token)
     assert code == ("InvalidParameterException", 400)
 
 
-async def test_a_page_token_of_another_list(eks: SimulatedEks) -> None:
-    """A token is bound to the list it came from."""
+async def test_a_page_token_of_another_list_is_refused(eks: SimulatedEks) -> None:
     eks.cluster("a", updates=[{"status": "Successful"}] * 2)
     eks.cluster("b", updates=[{"status": "Successful"}] * 2)
     token = (await eks.call("list_updates", name="a", maxResults=1))["nextToken"]
-    code = await refused(eks, "list_updates", name="b", nextToken=token)
+    code = await expect_error(eks, "list_updates", name="b", nextToken=token)
     assert code == ("InvalidParameterException", 400)
 
 
-async def test_accounts_and_regions_are_apart(eks: SimulatedEks) -> None:
-    """The access key's account and the signature's region say which clusters there are."""
+async def test_each_account_and_region_has_its_own_clusters(eks: SimulatedEks) -> None:
     here = eks.rollback("c")
     eks.cluster("c", account_id=ANOTHER, region="eu-central-1")
     eks.cluster("d", region="eu-central-1")
@@ -265,7 +256,7 @@ async def test_accounts_and_regions_are_apart(eks: SimulatedEks) -> None:
     client = eks.client(ANOTHER, "eu-central-1")
     cluster = (await eks.call("describe_cluster", client=client, name="c"))["cluster"]
     assert cluster["arn"] == f"arn:aws:eks:eu-central-1:{ANOTHER}:cluster/c"
-    code = await refused(eks, "cancel_update", client=client, name="c", updateId=here)
+    code = await expect_error(eks, "cancel_update", client=client, name="c", updateId=here)
     assert code == ("ResourceNotFoundException", 404)
 
 
@@ -273,15 +264,13 @@ async def test_accounts_and_regions_are_apart(eks: SimulatedEks) -> None:
     ("region", "partition"),
     [("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov"), ("eusc-de-east-1", "aws-eusc")],
 )
-async def test_partitions(eks: SimulatedEks, region: str, partition: str) -> None:
-    """An ARN is of the region's partition."""
+async def test_an_arn_has_the_partition_of_its_region(eks: SimulatedEks, region: str, partition: str) -> None:
     eks.cluster("c", region=region)
     cluster = await eks.call("describe_cluster", client=eks.client(region=region), name="c")
     assert cluster["cluster"]["arn"] == f"arn:{partition}:eks:{region}:111122223333:cluster/c"
 
 
-async def test_a_rollback_begun_with_boto3(eks: SimulatedEks) -> None:
-    """UpdateClusterVersion to the version before begins a rollback, which can then be cancelled."""
+async def test_update_cluster_version_starts_a_cancellable_rollback(eks: SimulatedEks) -> None:
     eks.cluster("c", version="1.34")
     begun = await eks.call(
         "update_cluster_version", name="c", version="1.33", rollbackConfig={"timeoutMinutes": 120}
@@ -293,13 +282,12 @@ async def test_a_rollback_begun_with_boto3(eks: SimulatedEks) -> None:
     assert cancelled["update"]["status"] == "Cancelling"
 
 
-async def test_other_updates_are_blocked(eks: SimulatedEks) -> None:
-    """While one update of a cluster runs, cancelled or not, EKS takes no other; afterwards it does."""
+async def test_a_second_update_of_a_cluster_is_refused_until_the_first_ends(eks: SimulatedEks) -> None:
     update_id = eks.rollback("c", version="1.34", node_replacing_s=60)
     blocked = ("ResourceInUseException", 409)
-    assert await refused(eks, "update_cluster_version", name="c", version="1.35") == blocked
+    assert await expect_error(eks, "update_cluster_version", name="c", version="1.35") == blocked
     await eks.call("cancel_update", name="c", updateId=update_id)
-    assert await refused(eks, "update_cluster_version", name="c", version="1.35") == blocked
+    assert await expect_error(eks, "update_cluster_version", name="c", version="1.35") == blocked
     eks.advance(60)
     begun = await eks.call("update_cluster_version", name="c", version="1.35")
     assert begun["update"]["type"] == "VersionUpdate"
@@ -316,10 +304,11 @@ async def test_other_updates_are_blocked(eks: SimulatedEks) -> None:
         {"version": "1.33", "rollbackConfig": {"timeoutMinutes": 10081}},
     ],
 )
-async def test_versions_that_cannot_be_reached(eks: SimulatedEks, params: dict[str, Any]) -> None:
-    """One minor version at a time, and a time-out from 2 hours to 7 days."""
+async def test_update_cluster_version_checks_the_version_and_the_timeout(
+    eks: SimulatedEks, params: dict[str, Any]
+) -> None:
     eks.cluster("c", version="1.34")
-    code = await refused(eks, "update_cluster_version", name="c", **params)
+    code = await expect_error(eks, "update_cluster_version", name="c", **params)
     assert code == ("InvalidParameterException", 400)
 
 
@@ -335,8 +324,9 @@ async def test_versions_that_cannot_be_reached(eks: SimulatedEks, params: dict[s
         ),
     ],
 )
-async def test_who_is_not_signed(eks: SimulatedEks, authorization: str | None, code: str) -> None:
-    """403 with AWS's code, and the call is on record."""
+async def test_an_unsigned_call_is_a_403_and_recorded(
+    eks: SimulatedEks, authorization: str | None, code: str
+) -> None:
     headers = {"Authorization": authorization} if authorization else {}
     async with aiohttp.ClientSession() as http, http.get(f"{eks.url}/clusters", headers=headers) as answer:
         assert (answer.status, answer.headers["x-amzn-ErrorType"]) == (403, code)
@@ -344,15 +334,14 @@ async def test_who_is_not_signed(eks: SimulatedEks, authorization: str | None, c
     assert (call.operation, call.access_key) == ("ListClusters", "")
 
 
-async def test_operations_that_are_not_simulated(eks: SimulatedEks) -> None:
-    """404 UnknownOperationException, which boto3 shows as such; the call is on record."""
-    assert await refused(eks, "list_addons", clusterName="c") == ("UnknownOperationException", 404)
+async def test_an_unknown_operation_is_a_404_and_recorded(eks: SimulatedEks) -> None:
+    assert await expect_error(eks, "list_addons", clusterName="c") == ("UnknownOperationException", 404)
     assert [call.operation for call in eks.calls()] == ["GET /clusters/c/addons"]
 
 
-async def test_values_outside_the_model(eks: SimulatedEks) -> None:
-    """What boto3's own checks let through is refused with the code that the operation models."""
+async def test_values_outside_the_model_are_refused_with_a_modeled_code(eks: SimulatedEks) -> None:
+    """boto3's own checks pass them."""
     eks.cluster("c")
     client = eks.client(parameter_validation=False)
-    code = await refused(eks, "list_updates", client=client, name="c", maxResults=101)
+    code = await expect_error(eks, "list_updates", client=client, name="c", maxResults=101)
     assert code == ("InvalidParameterException", 400)

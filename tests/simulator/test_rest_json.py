@@ -1,4 +1,4 @@
-"""Answers and errors are built from botocore's model, and what it does not describe is not said."""
+"""Answers and errors are built from botocore's model."""
 
 import json
 from datetime import UTC, datetime
@@ -51,8 +51,7 @@ def model(operation: str) -> OperationModel:
 
 
 @pytest.mark.parametrize("operation", rest_json.OPERATIONS)
-def test_every_answer_comes_back_as_it_was(operation: str) -> None:
-    """botocore's validator accepts each answer, and its parser reads from the wire what was meant."""
+def test_botocore_validates_and_parses_every_answer(operation: str) -> None:
     shape = output(operation)
     reply = rest_json.build_answer(model(operation), RESULTS[operation])
     assert not ParamValidator().validate(RESULTS[operation], shape).has_errors()
@@ -62,8 +61,7 @@ def test_every_answer_comes_back_as_it_was(operation: str) -> None:
 
 
 @pytest.mark.parametrize("operation", rest_json.OPERATIONS)
-def test_an_answer_outside_the_model_is_a_bug(operation: str) -> None:
-    """A member that the model does not know is never sent."""
+def test_build_answer_raises_for_an_unknown_member(operation: str) -> None:
     with pytest.raises(rest_json.ModelMismatch, match="surprise"):
         rest_json.build_answer(model(operation), {**RESULTS[operation], "surprise": 1})
 
@@ -72,8 +70,7 @@ def test_an_answer_outside_the_model_is_a_bug(operation: str) -> None:
     ("operation", "code"),
     [(name, shape.name) for name in rest_json.OPERATIONS for shape in model(name).error_shapes],
 )
-def test_every_modelled_error(operation: str, code: str) -> None:
-    """Each error has the model's HTTP status and members, and botocore reads its code and message."""
+def test_build_error_has_the_status_and_members_of_the_model(operation: str, code: str) -> None:
     reply = rest_json.build_error(
         model(operation), code, {"message": "why", "clusterName": "c", "other": "dropped"}
     )
@@ -84,8 +81,7 @@ def test_every_modelled_error(operation: str, code: str) -> None:
     assert (parsed["Error"]["Code"], parsed["Error"]["Message"]) == (code, "why")
 
 
-def test_an_error_that_the_operation_does_not_model_is_a_bug() -> None:
-    """DescribeUpdate models no throttling: only a fault may answer with one."""
+def test_build_error_raises_for_a_code_that_is_not_modeled() -> None:
     with pytest.raises(rest_json.ModelMismatch, match="ThrottlingException"):
         rest_json.build_error(model("DescribeUpdate"), "ThrottlingException", {"message": ""})
 
@@ -102,8 +98,8 @@ def test_an_error_that_the_operation_does_not_model_is_a_bug() -> None:
         ("Update", None, 400),
     ],
 )
-def test_a_fault_may_have_any_code(code: str | None, status: int | None, expected: int) -> None:
-    """The model gives the HTTP status of the errors it knows, unless another is asked for."""
+def test_build_any_error_accepts_every_code(code: str | None, status: int | None, expected: int) -> None:
+    """A modeled code has the status of the model by default."""
     reply = rest_json.build_any_error(code, "why", status)
     assert (reply.status, reply.error, reply.body["message"]) == (expected, code or "", "why")
 
@@ -129,8 +125,7 @@ def test_a_fault_may_have_any_code(code: str | None, status: int | None, expecte
         pytest.param("DescribeUpdateRequest", {"name": "c"}, r"missing \['updateId'\]", id="required"),
     ],
 )
-def test_what_the_model_does_not_allow(shape: str, value: Any, place: str) -> None:
-    """Types, lengths, required and unknown members are checked, and told with their place."""
+def test_to_wire_raises_with_the_path_of_an_invalid_value(shape: str, value: Any, place: str) -> None:
     with pytest.raises(rest_json.ModelMismatch, match=place):
         rest_json.to_wire(rest_json.service_model().shape_for(shape), value)
 
@@ -146,8 +141,7 @@ def test_what_the_model_does_not_allow(shape: str, value: Any, place: str) -> No
         ({}, b"\xff", "not JSON"),
     ],
 )
-def test_a_request_outside_the_model_is_bad(query: dict[str, str], body: bytes, wrong: str) -> None:
-    """The reason names what is wrong."""
+def test_read_request_raises_with_the_reason(query: dict[str, str], body: bytes, wrong: str) -> None:
     with pytest.raises(rest_json.BadRequest, match=wrong):
         rest_json.read_request(model("ListUpdates"), {"name": "c"}, query, body)
 

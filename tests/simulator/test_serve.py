@@ -1,4 +1,4 @@
-"""The simulator as a process: what it prints, when it ends, where it refuses to listen."""
+"""The simulator as a process: its output, its end, and its address."""
 
 import asyncio
 import re
@@ -20,8 +20,8 @@ asyncio.run(serve(speed=60, stop_on_stdin_eof={stop_on_stdin_eof}))
 
 
 @asynccontextmanager
-async def process(*, stop_on_stdin_eof: bool) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    """A process that runs ``serve``, and the line it printed."""
+async def start_process(*, stop_on_stdin_eof: bool) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """A process that runs ``serve``, and the line that it printed."""
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         "-W",
@@ -55,11 +55,10 @@ def close_stdin(child: asyncio.subprocess.Process) -> None:
         pytest.param(True, close_stdin, id="end of standard input"),
     ],
 )
-async def test_it_says_what_it_is_and_ends_cleanly(
+async def test_serve_prints_its_url_and_ends_with_0(
     stop_on_stdin_eof: bool, stop: Callable[[asyncio.subprocess.Process], None]
 ) -> None:
-    """One line says that it is a simulation and where; it answers there; it ends with 0 and in silence."""
-    async with process(stop_on_stdin_eof=stop_on_stdin_eof) as (child, line):
+    async with start_process(stop_on_stdin_eof=stop_on_stdin_eof) as (child, line):
         found = re.fullmatch(
             r"Simulated EKS \(a simulation, not AWS\) at (http://127\.0\.0\.1:[0-9]+)\n", line
         )
@@ -75,13 +74,11 @@ async def test_it_says_what_it_is_and_ends_cleanly(
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "example.com"])
-async def test_it_stays_on_loopback(host: str) -> None:
-    """Elsewhere it listens only when told to."""
+async def test_serve_refuses_other_addresses_by_default(host: str) -> None:
     with pytest.raises(ValueError, match="not loopback"):
         await serve(host)
 
 
-async def test_a_port_that_is_taken(eks: SimulatedEks) -> None:
-    """The error is the operating system's, and nothing is left running."""
+async def test_serve_raises_for_a_port_in_use(eks: SimulatedEks) -> None:
     with pytest.raises(OSError, match="address already in use"):
         await serve(port=int(eks.url.rpartition(":")[2]))

@@ -1,4 +1,4 @@
-"""Every word of EKS's vocabularies, and words that it may learn, reach boto3 as they are."""
+"""Every value of EKS's vocabularies, and unknown values, reach boto3 unchanged."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from eksgateway.simulator import rest_json
 from support.simulator import SimulatedEks
 
 
-def words(shape: str) -> list[str]:
-    """An enum of the model."""
+def list_values(shape: str) -> list[str]:
+    """The values of an enum of the model."""
     found = rest_json.service_model().shape_for(shape)
     assert isinstance(found, StringShape)
     return list(found.enum)
 
 
-async def seen(eks: SimulatedEks, name: str, update_id: str) -> dict[str, Any]:
+async def describe(eks: SimulatedEks, name: str, update_id: str) -> dict[str, Any]:
     answer = await eks.call("describe_update", name=name, updateId=update_id)
     found: dict[str, Any] = answer["update"]
     return found
@@ -32,51 +32,47 @@ async def seen(eks: SimulatedEks, name: str, update_id: str) -> dict[str, Any]:
         ("CancellationStatus", 3),
     ],
 )
-def test_the_model_lists_what_is_tested_here(shape: str, least: int) -> None:
-    """The tests below go over the model's own lists, so that a newer botocore widens them."""
-    assert len(words(shape)) >= least
+def test_the_model_has_the_enums_of_these_tests(shape: str, least: int) -> None:
+    assert len(list_values(shape)) >= least
 
 
-async def test_every_type_and_status(eks: SimulatedEks) -> None:
-    """All update types in all statuses, those that only the user guide knows or nobody yet included."""
-    types = [*words("UpdateType"), "SomethingNew"]
-    statuses = [*words("UpdateStatus"), "Cancelling", "Paused"]
+async def test_every_type_and_status_passes_unchanged(eks: SimulatedEks) -> None:
+    types = [*list_values("UpdateType"), "SomethingNew"]
+    statuses = [*list_values("UpdateStatus"), "Cancelling", "Paused"]
     for status in statuses:
         for number, kind in enumerate(types):
             name = f"{status}-{number}"
             (update_id,) = eks.cluster(name, updates=[{"type": kind, "status": status}])
-            update = await seen(eks, name, update_id)
+            update = await describe(eks, name, update_id)
             assert (update["type"], update["status"]) == (kind, status)
 
 
-async def test_every_parameter(eks: SimulatedEks) -> None:
-    """One update with a parameter of each type, in order."""
-    params = [{"type": kind, "value": f"value of {kind}"} for kind in [*words("UpdateParamType"), "New"]]
+async def test_every_parameter_type_passes_unchanged(eks: SimulatedEks) -> None:
+    params = [
+        {"type": kind, "value": f"value of {kind}"} for kind in [*list_values("UpdateParamType"), "New"]
+    ]
     update_id = eks.rollback("c", params=params)
-    assert (await seen(eks, "c", update_id))["params"] == params
+    assert (await describe(eks, "c", update_id))["params"] == params
 
 
-async def test_every_error(eks: SimulatedEks) -> None:
-    """One failed update with an error of each code, in order."""
+async def test_every_error_code_passes_unchanged(eks: SimulatedEks) -> None:
     errors = [
         {"errorCode": code, "errorMessage": f"{code} happened", "resourceIds": ["subnet-1", "subnet-2"]}
-        for code in [*words("ErrorCode"), "New"]
+        for code in [*list_values("ErrorCode"), "New"]
     ]
     update_id = eks.rollback("c", update_status="Failed", errors=errors)
-    assert (await seen(eks, "c", update_id))["errors"] == errors
+    assert (await describe(eks, "c", update_id))["errors"] == errors
 
 
-@pytest.mark.parametrize("status", [*words("CancellationStatus"), "New"])
-async def test_every_cancellation_status(eks: SimulatedEks, status: str) -> None:
-    """A cancellation of any status beside any status of the update."""
+@pytest.mark.parametrize("status", [*list_values("CancellationStatus"), "New"])
+async def test_every_cancellation_status_passes_unchanged(eks: SimulatedEks, status: str) -> None:
     cancellation = {"status": status, "reason": "why"}
     update_id = eks.rollback("c", cancellation=cancellation)
-    update = await seen(eks, "c", update_id)
+    update = await describe(eks, "c", update_id)
     assert (update["status"], update["cancellation"]) == ("InProgress", cancellation)
 
 
-@pytest.mark.parametrize("status", [*words("ClusterStatus"), "New"])
-async def test_every_cluster_status(eks: SimulatedEks, status: str) -> None:
-    """A cluster may be said to be in any status, whatever its updates do."""
+@pytest.mark.parametrize("status", [*list_values("ClusterStatus"), "New"])
+async def test_every_cluster_status_can_be_set(eks: SimulatedEks, status: str) -> None:
     eks.rollback("c", status=status)
     assert (await eks.call("describe_cluster", name="c"))["cluster"]["status"] == status
