@@ -45,7 +45,7 @@ async def call_and_time(eks: Any, ref: UpdateRef, operation: str) -> EksError:
 FAULTS: dict[str, dict[str, Any]] = {
     "a drip of a good answer": {"drip_s": 60},
     "a hundred megabytes after a good answer": {"pad_bytes": 100 << 20},
-    "a drip of somebody else's": {"drip_s": 60, "body": "x" * 100, "status": 200},
+    "a drip of another server": {"drip_s": 60, "body": "x" * 100, "status": 200},
     "a long refusal": {"pad_bytes": 100 << 20, "code": "InvalidStateException"},
 }
 
@@ -265,4 +265,4 @@ def test_send_does_not_wait_between_headers_and_body(url: str) -> None:
     try:
         assert (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1) in pool.conn_kw["socket_options"]
     finally:
-        wire.close()
+        sender.close()

@@ -1,4 +1,4 @@
-"""The bounded pool of threads."""
+"""The bounded threads for blocking calls."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pytest
 from eksgateway.eks.threads import Threads
 from eksgateway.errors import Draining, Overloaded
 
-SIZE, WAITING = 4, 8  # so 3 threads and 6 places for reads
+SIZE, WAITING = 4, 8  # so reads may hold 3 threads, and 6 of them may wait
 DEADLINE = 60.0
 
 
 @dataclass
 class Work:
-    """Blocking work that runs until it is let go, and knows how much of it runs at once."""
+    """Blocking work that runs until its gate opens, and counts how much of it runs at once."""
 
     gate: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -38,7 +38,7 @@ class Work:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(DEADLINE):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens on threads
+        while not condition():  # noqa: ASYNC110 - the condition changes on threads
             await asyncio.sleep(0.001)
 
 
@@ -62,15 +62,13 @@ async def start(
     return tasks
 
 
-async def test_results_and_errors_come_back(threads: Threads) -> None:
-    """Work's result is returned, and what it raises is raised."""
+async def test_calls_return_their_result_or_raise_their_error(threads: Threads) -> None:
     assert await threads.read(lambda: 7) == 7
     with pytest.raises(ZeroDivisionError):
         await threads.cancel(lambda: 1 // 0)
 
 
-async def test_no_more_threads_than_said(threads: Threads, work: Work) -> None:
-    """The pool never runs more at once than its size, and everything admitted is done."""
+async def test_calls_run_on_at_most_size_threads(threads: Threads, work: Work) -> None:
     tasks = await start(SIZE + WAITING, threads.cancel, work)
     await until(lambda: work.running == SIZE)
     work.gate.set()
@@ -78,8 +76,8 @@ async def test_no_more_threads_than_said(threads: Threads, work: Work) -> None:
     assert work.most == SIZE
 
 
-async def test_a_full_queue_is_told_at_once(threads: Threads, work: Work) -> None:
-    """Past threads and places the call fails with a time to come back, and room returns afterwards."""
+async def test_a_full_queue_is_overloaded_at_once(threads: Threads, work: Work) -> None:
+    """The error has the time to retry after."""
     tasks = await start(SIZE + WAITING, threads.cancel, work)
     with pytest.raises(Overloaded) as refused:
         await threads.cancel(work)
@@ -89,8 +87,7 @@ async def test_a_full_queue_is_told_at_once(threads: Threads, work: Work) -> Non
     assert await threads.cancel(lambda: "again") == "again"
 
 
-async def test_reads_leave_room_for_cancels(threads: Threads, work: Work) -> None:
-    """With reads at their bound a cancel still runs at once."""
+async def test_a_cancel_runs_while_reads_hold_their_share(threads: Threads, work: Work) -> None:
     tasks = await start(3 + 6, threads.read, work)
     await until(lambda: work.running == 3)
     with pytest.raises(Overloaded):
@@ -102,8 +99,7 @@ async def test_reads_leave_room_for_cancels(threads: Threads, work: Work) -> Non
     assert work.most == 3
 
 
-async def test_what_cancels_read_leaves_room_for_what_was_decided(work: Work) -> None:
-    """With reads of cancels at their bound, one that was decided is still sent at once."""
+async def test_a_cancel_runs_while_reads_of_cancels_hold_their_share(work: Work) -> None:
     threads = Threads(8, 8)
     tasks = await start(7 + 7, threads.read_for_cancel, work)
     await until(lambda: work.running == 7)
@@ -116,8 +112,7 @@ async def test_what_cancels_read_leaves_room_for_what_was_decided(work: Work) ->
     await threads.close()
 
 
-async def test_a_thread_is_kept_for_the_next_work_and_ends_with_the_pool(work: Work) -> None:
-    """Starting one costs more than what it is for; an idle and a busy one both end at the end."""
+async def test_a_thread_is_reused_and_ends_at_close(work: Work) -> None:
     threads = Threads(SIZE, WAITING)
     (thread,) = {await threads.read(threading.current_thread) for _ in range(3)}
     running = await start(1, threads.cancel, work)
@@ -131,8 +126,7 @@ async def test_a_thread_is_kept_for_the_next_work_and_ends_with_the_pool(work: W
     await until(lambda: not thread.is_alive())
 
 
-async def test_an_error_that_nobody_waits_for_is_not_reported(threads: Threads, work: Work) -> None:
-    """Whoever left is not told, and asyncio has nothing to complain of."""
+async def test_an_error_without_a_caller_left_is_not_reported(threads: Threads, work: Work) -> None:
     complaints: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
 
@@ -151,8 +145,7 @@ async def test_an_error_that_nobody_waits_for_is_not_reported(threads: Threads, 
     assert not complaints
 
 
-async def test_a_caller_who_leaves_keeps_the_slot_until_the_thread_ends(threads: Threads, work: Work) -> None:
-    """A cancelled caller's work goes on, and its thread and place count until it ends."""
+async def test_a_cancelled_caller_holds_its_thread_until_the_call_ends(threads: Threads, work: Work) -> None:
     tasks = await start(SIZE, threads.cancel, work)
     await until(lambda: work.running == SIZE)
     for task in tasks:
@@ -167,8 +160,8 @@ async def test_a_caller_who_leaves_keeps_the_slot_until_the_thread_ends(threads:
     assert work.most == SIZE
 
 
-async def test_a_caller_who_leaves_the_queue_frees_the_place(threads: Threads, work: Work) -> None:
-    """Cancelled while waiting: the work is never done, and the place is another's."""
+async def test_a_cancelled_caller_in_the_queue_makes_room(threads: Threads, work: Work) -> None:
+    """Its call does not run."""
     running = await start(SIZE, threads.cancel, work)
     await until(lambda: work.running == SIZE)
     never: list[int] = []
@@ -183,8 +176,7 @@ async def test_a_caller_who_leaves_the_queue_frees_the_place(threads: Threads, w
     assert not never
 
 
-async def test_close_waits_for_work_and_turns_the_rest_away(work: Work) -> None:
-    """Work on a thread is finished; who waits, and who comes later, is told that this is the end."""
+async def test_close_waits_for_running_calls_and_drains_the_rest(work: Work) -> None:
     threads = Threads(1, 1)
     running = await start(1, threads.cancel, work)
     await until(lambda: work.running == 1)
@@ -201,8 +193,8 @@ async def test_close_waits_for_work_and_turns_the_rest_away(work: Work) -> None:
         await threads.read(lambda: None)
 
 
-async def test_a_machine_without_threads_costs_no_slot(threads: Threads) -> None:
-    """What cannot be started is Overloaded, and later work finds every slot free."""
+async def test_a_thread_that_cannot_start_is_overloaded(threads: Threads) -> None:
+    """Later calls find every thread free."""
     before = threading.stack_size(1 << 46)  # no machine maps a stack of 64 TiB
     try:
         for _ in range(2 * SIZE):
