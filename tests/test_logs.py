@@ -1,4 +1,4 @@
-"""Logging never decides how a call ends, and what it writes is one JSON object a line."""
+"""Logging never changes how a call ends, and writes one JSON object per line."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ print("still here")
 """
 
 
-def test_a_log_that_cannot_be_written_raises_nothing() -> None:
-    """Its reader may be gone or its disk full: the work goes on, and exits as it would have."""
+def test_log_that_cannot_be_written_raises_nothing() -> None:
+    """Its reader may be gone or its disk full."""
     command = [sys.executable, "-c", PROGRAM]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "still here\n")
@@ -42,8 +42,8 @@ input()
 
 
 @pytest.mark.parametrize("blocking", [True, False])
-def test_lines_for_a_slow_reader_are_whole_and_the_lost_ones_are_counted(blocking: bool) -> None:
-    """Also when nothing is logged after them, and when the reader has made its pipe non-blocking."""
+def test_slow_reader_gets_whole_lines_and_a_count_of_lost_ones(blocking: bool) -> None:
+    """Also with a pipe that the reader has made non-blocking."""
     reading, writing = os.pipe()
     os.set_blocking(writing, blocking)
     with (
@@ -71,11 +71,11 @@ from eksgateway import logs
 logs.configure()
 ours, theirs = logs.Log("eksgateway.part"), logging.getLogger("library")
 
-class Untellable:
+class Unprintable:
     def __repr__(self):
         raise ValueError("two\\nlines")
 
-def tell(how):
+def log_error(how):
     try:
         raise ValueError("two\\nlines \\ud800")
     except ValueError:
@@ -89,12 +89,12 @@ for _ in range(100_000):
 
 LINES = {
     "line breaks and what UTF-8 cannot hold": ("ours.info('an.event', v='a\\n\\u2028\\ud800')", "an.event"),
-    "a value that has no repr": ("ours.info('an.event', v=Untellable())", "log.not_encodable"),
+    "a value that has no repr": ("ours.info('an.event', v=Unprintable())", "log.not_encodable"),
     "keys that are no strings": ("ours.info('an.event', v={(1, 2): 3})", "log.not_encodable"),
     "a value in itself": ("ours.info('an.event', v=cyclic)", "log.not_encodable"),
     "a value too deep": ("ours.info('an.event', v=nested)", "log.not_encodable"),
     "a number that JSON has not": ("ours.info('an.event', v=float('nan'))", "log.not_encodable"),
-    "an exception": ("tell(lambda: ours.exception('an.event'))", "an.event"),
+    "an exception": ("log_error(lambda: ours.exception('an.event'))", "an.event"),
     "another's line breaks": ("theirs.error('one\\n%s', 'two')", "one\ntwo"),
     "another's wrong arguments": ("theirs.error('one %d', 'two')", "log.not_encodable"),
     "another's values": ("theirs.error('one', extra={'values': 5})", "log.not_encodable"),
@@ -102,8 +102,8 @@ LINES = {
 
 
 @pytest.mark.parametrize(("call", "event"), LINES.values(), ids=LINES)
-def test_whatever_is_told_is_one_json_object_on_one_line(call: str, event: str) -> None:
-    """Else who reads the log loses lines, or takes a caller's words for the gateway's."""
+def test_every_event_is_one_json_object_on_one_line(call: str, event: str) -> None:
+    """Else readers of the log lose lines, or take a caller's words for the gateway's."""
     command = [sys.executable, "-c", HOSTILE + call]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
 

@@ -1,4 +1,4 @@
-"""The phase table of api.md, row by row; the first row that applies holds."""
+"""The phase table, row by row; the first row that applies holds."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ROWS: dict[str, tuple[Outcome | None, Update | None, Phase]] = {
     "never judged": (outcome(OutcomeKind.NOT_FORWARDED), update("Cancelled"), Phase.NOT_FORWARDED),
     "refused, cluster updating": (outcome(REFUSED, "UPDATING"), update("Cancelled"), Phase.TOO_LATE),
     "refused otherwise": (outcome(REFUSED, "ACTIVE"), update("Cancelled"), Phase.REJECTED),
-    "refused, cluster not told": (outcome(REFUSED), update("InProgress"), Phase.REJECTED),
+    "refused, cluster status unknown": (outcome(REFUSED), update("InProgress"), Phase.REJECTED),
     "cancelled": (ACCEPTED, update("Cancelled", "Successful"), Phase.CANCELLED),
     "successful": (ACCEPTED, update("Successful", "Failed"), Phase.COMPLETED_ANYWAY),
     "failed": (ACCEPTED, update("Failed", "InProgress"), Phase.UPDATE_FAILED),
@@ -51,10 +51,7 @@ ROWS: dict[str, tuple[Outcome | None, Update | None, Phase]] = {
 
 
 @pytest.mark.parametrize(("known", "seen", "phase"), ROWS.values(), ids=ROWS)
-def test_each_row_of_the_table_gives_its_phase(
-    known: Outcome | None, seen: Update | None, phase: Phase
-) -> None:
-    """One total function of what is known."""
+def test_phase_of_each_row(known: Outcome | None, seen: Update | None, phase: Phase) -> None:
     assert phase_of(known, seen) is phase
 
 
@@ -63,10 +60,10 @@ def test_each_row_of_the_table_gives_its_phase(
     st.text(),
     st.none() | st.builds(update, st.text(), st.text()),
 )
-def test_cancelled_is_only_said_when_eks_said_it(
+def test_cancelled_requires_that_eks_reported_cancelled(
     kind: OutcomeKind, cluster_status: str, seen: Update | None
 ) -> None:
-    """Whatever else is known, and whatever words EKS uses."""
+    """For any other knowledge and any words of EKS."""
     if phase_of(outcome(kind, cluster_status), seen) is Phase.CANCELLED:
         assert seen is not None
         assert seen.status == "Cancelled"
@@ -87,15 +84,15 @@ def test_cancelled_is_only_said_when_eks_said_it(
         ("Successful", "InProgress", False),
     ],
 )
-def test_cancelling_is_what_another_cancel_would_not_change(
+def test_is_cancelling_when_another_cancel_would_have_no_effect(
     status: str, cancellation: str, expected: bool
 ) -> None:
-    """By EKS's own words, of which a new one means that a cancellation is under way."""
+    """An unknown cancellation status counts as a cancellation under way."""
     assert is_cancelling(update(status, cancellation)) == expected
 
 
-def test_an_empty_cancellation_keeps_no_cancel_from_being_sent() -> None:
-    """It says nothing, and an OK without a cancel at EKS would be untrue."""
+def test_empty_cancellation_is_not_cancelling() -> None:
+    """An OK without a cancel at EKS would be wrong."""
     assert not is_cancelling(replace(update("InProgress"), cancellation=UpdateCancellation("", "")))
 
 
@@ -111,10 +108,10 @@ def test_an_empty_cancellation_keeps_no_cancel_from_being_sent() -> None:
         ("Paused", "", 11, False),
     ],
 )
-def test_unseen_is_said_of_an_update_without_a_trace(
+def test_no_trace_is_reported_for_unanswered_cancels_only(
     status: str, cancellation: str, seconds: float, expected: bool
 ) -> None:
-    """Some time after the attempt; for a cancel that was answered, never."""
+    """Some time after the attempt."""
     asked = records.intent(time=NOW - timedelta(seconds=100))
     for outcome, forwarded in ((UNKNOWN, NOW), (None, None)):
         unknown = Cancellation(
@@ -134,6 +131,6 @@ def test_unseen_is_said_of_an_update_without_a_trace(
 
 
 @pytest.mark.parametrize("status", ["InProgress", "Successful", "Failed", "Paused"])
-def test_an_update_that_nobody_cancelled_shows_no_phase(status: str) -> None:
+def test_update_that_was_never_cancelled_has_no_phase(status: str) -> None:
     """It was not "completed anyway"."""
     assert phase_of_update(update(status)) is None

@@ -1,4 +1,4 @@
-"""ConcurrencyLimit for so many at the same time, which the slow do not keep."""
+"""The limit on concurrent tasks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from eksgateway.rights.concurrency import ConcurrencyLimit
 SLOW_S = 0.05
 
 
-async def test_who_leaves_late_makes_room_once() -> None:
-    """When it has become slow, and not again when it leaves."""
+async def test_slow_task_frees_its_slot_once() -> None:
+    """When it becomes slow, not again at its end."""
     limit = ConcurrencyLimit(1, SLOW_S)
     release_late = await limit.acquire()
     async with asyncio.timeout(60):
@@ -24,8 +24,8 @@ async def test_who_leaves_late_makes_room_once() -> None:
     release(None)
 
 
-async def test_who_leaves_in_time_makes_room_at_once() -> None:
-    """And not again later."""
+async def test_fast_task_frees_its_slot_once() -> None:
+    """At its end, not again later."""
     limit = ConcurrencyLimit(1, 60)
     for _ in range(3):
         release = await limit.acquire()
@@ -36,8 +36,7 @@ async def test_who_leaves_in_time_makes_room_at_once() -> None:
         (await waiting)(None)
 
 
-async def test_who_does_not_wait_any_more_takes_no_place() -> None:
-    """It is there for the next one."""
+async def test_cancelled_wait_takes_no_slot() -> None:
     limit = ConcurrencyLimit(1, 60)
     release = await limit.acquire()
     waiting = asyncio.create_task(limit.acquire())

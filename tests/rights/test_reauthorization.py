@@ -1,4 +1,4 @@
-"""Open watches are authorised again: when, how often, and what becomes of them."""
+"""Open watches are authorized again: when, how often, and with which results."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def of(who: str) -> str:
     return f"jwt:corp:{who}"
 
 
-async def test_who_lost_the_right_is_told_at_once_and_nobody_else(stage: Stage) -> None:
-    """The denial says why, under the decision id that its own caller knows."""
+async def test_denial_after_a_change_ends_the_callers_watches_only(stage: Stage) -> None:
+    """Each with the reasons and the decision id that its own caller knows."""
     anns = [stage.watch("ann"), stage.watch("ann")]
     ben = stage.watch("ben")
     await stage.clock.advance(10)
@@ -51,8 +51,7 @@ async def test_who_lost_the_right_is_told_at_once_and_nobody_else(stage: Stage) 
     assert await ben.reason() == ""
 
 
-async def test_an_obligation_that_is_not_known_ends_a_watch_too(stage: Stage) -> None:
-    """As it refuses the call at its start."""
+async def test_unknown_obligation_ends_a_watch(stage: Stage) -> None:
     ann = stage.watch()
     stage.policy.obligations = (Obligation("mfa"),)
     stage.policy.change("r2")
@@ -60,8 +59,8 @@ async def test_an_obligation_that_is_not_known_ends_a_watch_too(stage: Stage) ->
     assert await ann.reason() == "POLICY_OBLIGATION_UNKNOWN"
 
 
-async def test_what_is_not_read_yet_is_not_told_any_more(stage: Stage) -> None:
-    """A reader who comes late is told no state from after the loss, nor one from before."""
+async def test_denial_drops_the_unread_state(stage: Stage) -> None:
+    """No state from before or after the denial is returned."""
     ann = stage.watch()
     ann.slot.put(WatchState(an_update(), None, START))
     stage.policy.denies = lambda _: True
@@ -72,7 +71,7 @@ async def test_what_is_not_read_yet_is_not_told_any_more(stage: Stage) -> None:
 
 
 async def test_equal_questions_are_asked_once(stage: Stage) -> None:
-    """A thousand streams of one caller on one update, by whatever tokens; other questions are their own."""
+    """A thousand streams of one caller on one update share a question, whatever their tokens."""
     for number in range(1000):
         stage.watch("ann", lasts=3600 + number)
     stage.watch("ben")
@@ -86,8 +85,8 @@ async def test_equal_questions_are_asked_once(stage: Stage) -> None:
     assert len(stage.asked) == 8
 
 
-async def test_slow_evaluations_delay_nobody_else(stage: Stage) -> None:
-    """Nor what changes next: an answer that is still under way then is not waited for."""
+async def test_slow_decision_delays_no_other(stage: Stage) -> None:
+    """The next change does not wait for it either."""
     slow, others = stage.watch("slow"), [stage.watch(f"caller-{number}") for number in range(3 * AT_ONCE)]
     never = asyncio.Event()
 
@@ -106,8 +105,8 @@ async def test_slow_evaluations_delay_nobody_else(stage: Stage) -> None:
     assert await slow.reason() == "POLICY_DENIED"
 
 
-async def test_many_slow_evaluations_delay_the_others_by_a_moment(stage: Stage) -> None:
-    """However long an answer may take; who is gone by then is not asked about."""
+async def test_many_slow_decisions_delay_others_by_slow_s(stage: Stage) -> None:
+    """Watches that have ended by then are not asked about."""
     for number in range(3 * AT_ONCE):
         stage.watch(f"slow-{number}")
     gone, others = stage.watch("gone"), [stage.watch(f"caller-{number}") for number in range(AT_ONCE)]
@@ -130,8 +129,8 @@ async def test_many_slow_evaluations_delay_the_others_by_a_moment(stage: Stage) 
     assert "gone" not in stage.asked
 
 
-async def test_what_was_not_asked_before_the_next_change_is_asked_once(stage: Stage) -> None:
-    """By what is in force then: nothing is left of the questions of the change before."""
+async def test_second_change_replaces_the_questions_of_the_first(stage: Stage) -> None:
+    """Each is asked once, by the newest policy."""
     for number in range(3 * AT_ONCE):
         stage.watch(f"caller-{number}")
     never = asyncio.Event()
@@ -150,8 +149,7 @@ async def test_what_was_not_asked_before_the_next_change_is_asked_once(stage: St
     assert sorted(stage.asked) == sorted(f"caller-{number}" for number in range(3 * AT_ONCE))
 
 
-async def test_the_facts_of_an_update_are_read_once_for_all_who_watch_it(stage: Stage) -> None:
-    """However many questions there are."""
+async def test_facts_of_an_update_are_read_once_for_all_its_questions(stage: Stage) -> None:
     for number in range(30):
         stage.watch(f"caller-{number}", number % 2)
     stage.policy.change("r2")
@@ -160,8 +158,8 @@ async def test_the_facts_of_an_update_are_read_once_for_all_who_watch_it(stage: 
     assert stage.reads.read == 2
 
 
-async def test_an_evaluation_that_never_ends_does_not_keep_its_watch(stage: Stage) -> None:
-    """Nor a place among those that are asked at once."""
+async def test_decision_that_never_ends_does_not_keep_its_watch(stage: Stage) -> None:
+    """Nor does it count towards ``AT_ONCE`` for later questions."""
     for number in range(AT_ONCE):
         stage.watch(f"slow-{number}")
     never = asyncio.Event()
@@ -181,8 +179,8 @@ async def test_an_evaluation_that_never_ends_does_not_keep_its_watch(stage: Stag
     assert await late.reason() == "POLICY_DENIED"
 
 
-async def test_not_all_are_asked_at_the_same_time(stage: Stage) -> None:
-    """An OPA is not flooded by every change."""
+async def test_at_most_at_once_questions_wait_for_the_policy(stage: Stage) -> None:
+    """A change does not flood an OPA."""
     for number in range(3 * AT_ONCE):
         stage.watch(f"caller-{number}")
     most = inside = 0
@@ -201,8 +199,8 @@ async def test_not_all_are_asked_at_the_same_time(stage: Stage) -> None:
     assert 1 < most <= AT_ONCE
 
 
-async def test_credentials_end_to_the_second(stage: Stage) -> None:
-    """Each stream by its own, also those that share a question; without an end there is none."""
+async def test_watch_ends_when_its_own_credentials_expire(stage: Stage) -> None:
+    """Also among streams that share a question; without an expiry it goes on."""
     lasting = [stage.watch("ann", lasts=seconds) for seconds in (20.5, 90, None)]
     await stage.clock.advance(20.4)
     assert [await each.reason() for each in lasting] == ["", "", ""]
@@ -213,8 +211,7 @@ async def test_credentials_end_to_the_second(stage: Stage) -> None:
     assert stage.asked == []
 
 
-async def test_credentials_that_end_at_once(stage: Stage) -> None:
-    """A token that was good for the start of the call and no longer."""
+async def test_credentials_that_expire_within_a_tick_end_in_time(stage: Stage) -> None:
     stage.watch("ben")
     await stage.clock.advance(0.5)  # in the middle of a tick
     ann, gone = stage.watch("ann", lasts=0.2), stage.watch("carl", lasts=0)
@@ -223,10 +220,10 @@ async def test_credentials_that_end_at_once(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(("jump", "goes_on"), [(3600, 1), (-86_400, 600)], ids=["forward", "back"])
-async def test_a_wall_clock_that_is_set_prolongs_no_credentials(
+async def test_wall_clock_that_is_set_prolongs_no_credentials(
     stage: Stage, jump: float, goes_on: float
 ) -> None:
-    """Forward they end within a second; back they last as long as they seemed to at the start."""
+    """Set forward they end within a second; set back they end when they would have."""
     ann = stage.watch("ann", lasts=600)
     await stage.clock.advance()
     stage.clock.jump(jump)
@@ -234,8 +231,8 @@ async def test_a_wall_clock_that_is_set_prolongs_no_credentials(
     assert await ann.reason() == "CREDENTIALS_EXPIRED"
 
 
-async def test_the_edges_of_a_freeze_are_changes(stage: Stage) -> None:
-    """Asked at its start and at its end, to the second; a watch that is allowed goes on over both."""
+async def test_questions_are_asked_when_a_freeze_begins_and_ends(stage: Stage) -> None:
+    """A watch that stays allowed goes on."""
     begins, ends = START + timedelta(seconds=20.5), START + timedelta(seconds=60)
     stage.policy.edges = [begins, ends]
     ann = stage.watch()
@@ -247,8 +244,7 @@ async def test_the_edges_of_a_freeze_are_changes(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("jump", [60, -60], ids=["forward", "back"])
-async def test_a_wall_clock_that_is_set_over_an_edge_is_a_change(stage: Stage, jump: float) -> None:
-    """Whichever way."""
+async def test_wall_clock_set_past_a_freeze_edge_is_a_change(stage: Stage, jump: float) -> None:
     stage.policy.edges = [START + timedelta(seconds=jump / 2)]
     stage.watch()
     await stage.clock.advance(5)
@@ -258,8 +254,8 @@ async def test_a_wall_clock_that_is_set_over_an_edge_is_a_change(stage: Stage, j
     assert stage.asked == ["ann"]
 
 
-async def test_everything_is_asked_every_few_minutes(stage: Stage) -> None:
-    """Again and again, and not all at the same time, also after all were."""
+async def test_every_question_is_asked_again_within_the_period(stage: Stage) -> None:
+    """Spread over time, also after a change when all were asked at once."""
     for number in range(200):
         stage.watch(f"caller-{number}")
     seconds = Counter[float]()
@@ -283,8 +279,7 @@ async def test_everything_is_asked_every_few_minutes(stage: Stage) -> None:
     assert max(seconds.values()) < 20
 
 
-async def test_a_newcomer_puts_nothing_off(stage: Stage) -> None:
-    """Who asks the same question joins it, and its next time stays."""
+async def test_joining_a_right_does_not_postpone_its_question(stage: Stage) -> None:
     first = stage.watch("ann")
     for _ in range(30):
         await stage.clock.advance(PERIOD_S[1] / 30 + 0.1)
@@ -293,8 +288,8 @@ async def test_a_newcomer_puts_nothing_off(stage: Stage) -> None:
     assert await first.reason() == ""
 
 
-async def test_a_changed_tag_counts_when_it_is_asked_again(stage: Stage) -> None:
-    """The facts are shared ones, at most half a minute old."""
+async def test_periodic_question_uses_newer_facts(stage: Stage) -> None:
+    """They are shared reads, at most half a minute old."""
     ann = stage.watch()
     stage.policy.denies = lambda question: bool(question.facts and question.facts.tags)
     stage.reads.tags = {"environment": "production"}
@@ -304,8 +299,8 @@ async def test_a_changed_tag_counts_when_it_is_asked_again(stage: Stage) -> None
 
 
 @pytest.mark.parametrize("how", ["fails", "hangs", "has a bug"])
-async def test_eks_keeps_nobody_from_being_denied(stage: Stage, how: str) -> None:
-    """Without newer facts those from before count, and the watch goes on by them if it may."""
+async def test_failing_eks_does_not_prevent_a_denial(stage: Stage, how: str) -> None:
+    """The last known facts are used; an allowed watch goes on."""
 
     async def before() -> None:
         if how == "fails":
@@ -328,10 +323,10 @@ async def test_eks_keeps_nobody_from_being_denied(stage: Stage, how: str) -> Non
 
 
 @pytest.mark.parametrize("error", [PolicyUnavailable(), PolicyUndefined(), RuntimeError("canary")])
-async def test_while_the_policy_cannot_decide_a_watch_goes_on_by_its_last_yes(
+async def test_watch_without_decision_goes_on_for_five_minutes_after_its_last_allow(
     stage: Stage, error: Exception
 ) -> None:
-    """For five minutes from then and no longer; meanwhile it is asked again every few seconds."""
+    """Meanwhile it is asked about every few seconds."""
     ann = stage.watch()
     await stage.clock.advance(100)
     stage.policy.fails = error
@@ -345,8 +340,8 @@ async def test_while_the_policy_cannot_decide_a_watch_goes_on_by_its_last_yes(
     assert [line["event"] for line in logs] == ["reauthorise.failed", "reauthorise.undecided"]
 
 
-async def test_a_policy_that_is_back_is_heard(stage: Stage) -> None:
-    """Within seconds, whatever it says; a yes is good for five minutes again."""
+async def test_policy_that_recovers_is_asked_within_seconds(stage: Stage) -> None:
+    """An allow is good for five minutes again."""
     ann, ben = stage.watch("ann"), stage.watch("ben")
     stage.policy.fails = PolicyUnavailable()
     stage.policy.change("r2")
@@ -359,8 +354,8 @@ async def test_a_policy_that_is_back_is_heard(stage: Stage) -> None:
     assert await ann.reason() == ""
 
 
-async def test_a_change_while_the_start_was_decided_is_not_missed(stage: Stage) -> None:
-    """The yes that a watch begins with may come from the policy before."""
+async def test_change_during_the_first_decision_is_asked_about(stage: Stage) -> None:
+    """The allow of a watch's start may come from the policy before."""
     stage.watch("ben")
     await stage.clock.advance()
     stage.policy.change("r2")
@@ -375,8 +370,8 @@ async def test_a_change_while_the_start_was_decided_is_not_missed(stage: Stage) 
 
 
 @pytest.mark.parametrize("turns", range(8))
-async def test_who_comes_while_a_change_is_looked_at_is_asked_too(stage: Stage, turns: int) -> None:
-    """At whatever step of that: it is asked by itself, or among the others."""
+async def test_watch_that_starts_during_a_round_is_asked_about(stage: Stage, turns: int) -> None:
+    """At whatever step of the round."""
     stage.watch("ben")
     await stage.clock.advance()
     stage.policy.change("r2")
@@ -391,8 +386,8 @@ async def test_who_comes_while_a_change_is_looked_at_is_asked_too(stage: Stage, 
     assert await late.reason() == "POLICY_DENIED"
 
 
-async def test_who_comes_after_a_denial_stands_on_its_own_answer(stage: Stage) -> None:
-    """Somebody allowed again is not ended by what ended others."""
+async def test_watch_after_a_denial_has_its_own_right(stage: Stage) -> None:
+    """A caller allowed again is not ended with the watches that were denied."""
     gone = stage.watch("ann")
     stage.policy.denies = lambda _: True
     stage.policy.change("r2")
@@ -407,8 +402,8 @@ async def test_who_comes_after_a_denial_stands_on_its_own_answer(stage: Stage) -
     assert stage.asked == ["ann", "ann", "ann"]
 
 
-async def test_a_bug_ends_watches_and_tells_nothing(stage: Stage) -> None:
-    """Nobody goes on unasked."""
+async def test_bug_ends_watches_with_internal(stage: Stage) -> None:
+    """No watch goes on without being asked about."""
     ann = stage.watch()
     await stage.clock.advance()
     stage.policy.edges = None  # type: ignore[assignment]  # what makes it fail
@@ -424,8 +419,8 @@ async def test_a_bug_ends_watches_and_tells_nothing(stage: Stage) -> None:
     assert await again.reason() == "POLICY_DENIED"
 
 
-async def test_closing_ends_what_is_being_asked(stage: Stage) -> None:
-    """Nothing is left running, with watches still open."""
+async def test_close_cancels_open_questions(stage: Stage) -> None:
+    """No task is left running, with watches still open."""
     stage.watch()
     never = asyncio.Event()
 

@@ -76,25 +76,25 @@ def a_cancellation(
 class FakeReads(SharedReads):
     """Return or raise what the test set; count the calls.
 
-    While ``open`` is cleared, answers wait; each says what was so when its call began.
+    While ``open`` is cleared, answers wait; each is what was set when its call began.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self.says: Update | Exception = an_update()
+        self.answer: Update | Exception = an_update()
         self.calls: list[float] = []  # when
         self.max_ages: list[float] = []
         self.open = asyncio.Event()
         self.open.set()
 
     async def poll(self, ref: UpdateRef, max_age: float) -> SeenUpdate:  # noqa: ARG002 - one update is scripted
-        said, time, stamp = self.says, self._clock.now(), self._clock.monotonic()
+        answer, time, stamp = self.answer, self._clock.now(), self._clock.monotonic()
         self.calls.append(stamp)
         self.max_ages.append(max_age)
         await self.open.wait()
-        if isinstance(said, Exception):
-            raise said
-        return SeenUpdate(said, time, stamp)
+        if isinstance(answer, Exception):
+            raise answer
+        return SeenUpdate(answer, time, stamp)
 
 
 class FakeRecord:
@@ -116,7 +116,7 @@ class FakeRecord:
         if self.fails is not None:
             raise self.fails
         self.observations.append(observation)
-        self.held = [one if one.settled else _observed(one, observation) for one in self.held]
+        self.held = [one if one.settled else _with_observation(one, observation) for one in self.held]
         newest = self.held[-1] if self.held else None
         known = CancellationSummary(newest, any(not one.settled for one in self.held))
         await self.open.wait()
@@ -128,7 +128,7 @@ class FakeRecord:
         return [one.update.status if one.update else None for one in self.observations]
 
 
-def _observed(one: Cancellation, observation: Observation) -> Cancellation:
+def _with_observation(one: Cancellation, observation: Observation) -> Cancellation:
     update = observation.update
     if update is None:
         return replace(one, phase_reason=observation.note, settled=True)
@@ -160,14 +160,14 @@ class Stream:
         self.ended = True
 
     @property
-    def told(self) -> list[tuple[str, str, str | None, int]]:
+    def received(self) -> list[tuple[str, str, str | None, int]]:
         """Each event but its time: kind, status, phase, sequence."""
         return [(one.kind, one.update.status, one.phase, one.sequence) for one in self.events]
 
     @property
     def news(self) -> list[tuple[str, str, str | None, int]]:
-        """``told`` without heartbeats."""
-        return [one for one in self.told if one[0] != WatchKind.HEARTBEAT]
+        """``received`` without heartbeats."""
+        return [one for one in self.received if one[0] != WatchKind.HEARTBEAT]
 
     @property
     def statuses(self) -> list[str]:
@@ -215,8 +215,8 @@ class Stage:
                 task.cancel()
                 await asyncio.wait((task,))
 
-    async def cancelled(self, cancellation: Cancellation, answered: float | None = None) -> None:
+    async def commit(self, cancellation: Cancellation, began: float | None = None) -> None:
         """Do what the cancellation flow does once an outcome is committed."""
         self.record.held.append(cancellation)
-        self.watches.follow(cancellation, answered)
+        self.watches.follow(cancellation, began)
         await self.clock.advance()

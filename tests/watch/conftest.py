@@ -1,4 +1,4 @@
-"""A stage of its own for each test, on a clock that only the test moves."""
+"""A fresh stage for each test, on a clock that only the test moves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever EKS does and however fast anybody reads: order is kept, nothing comes twice, the end is told."""
+"""Any history of EKS, with watchers of any speed: states are ordered, never repeated, and end with FINAL."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class _Reader:
 
 
 class _History:
-    """EKS says Step0, Step1, …, each once or oftener, and then Cancelled."""
+    """EKS reports Step0, Step1, …, each at least once, and then Cancelled."""
 
     def __init__(self, stage: Stage, stack: AsyncExitStack) -> None:
         self._stage = stage
@@ -58,17 +58,17 @@ class _History:
         match step:
             case "next" | "same":
                 self._number += step == "next"
-                stage.reads.says = self._now
+                stage.reads.answer = self._now
             case "ledger down" | "ledger up":
                 stage.record.fails = LedgerUnavailable() if step == "ledger down" else None
             case "cancel":
-                await stage.cancelled(a_cancellation(update=self._now))
+                await stage.commit(a_cancellation(update=self._now))
             case "hold":
                 stage.reads.open.clear()
             case "release":
                 stage.reads.open.set()
             case EksError():
-                stage.reads.says = step
+                stage.reads.answer = step
             case float():
                 await stage.clock.advance(step)
             case int():
@@ -77,7 +77,7 @@ class _History:
     async def end(self) -> None:
         self._stage.reads.open.set()
         self._stage.record.fails = None
-        self._stage.reads.says = an_update("Cancelled")
+        self._stage.reads.answer = an_update("Cancelled")
         await self._stage.clock.advance(67)  # the longest back-off
         for reader in self.readers.values():
             await reader.read()
@@ -98,10 +98,11 @@ class _History:
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(_STEPS, max_size=40))
-async def test_any_history(steps: list[str | EksError | float]) -> None:
-    """Slow or fast, early or late, each watcher's states rise, differ, and end with the final one."""
+async def test_states_of_any_history_rise_and_end_with_the_final_one(
+    steps: list[str | EksError | float],
+) -> None:
     async with Stage.set_up() as stage, AsyncExitStack() as stack:
-        stage.reads.says = an_update("Step0")
+        stage.reads.answer = an_update("Step0")
         history = _History(stage, stack)
         quick = await stack.enter_async_context(stage.watching())
         for step in steps:

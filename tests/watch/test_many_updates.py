@@ -1,4 +1,4 @@
-"""Many updates polled within one budget: what is known of them grows old alike, whoever watches which."""
+"""Many updates polled within one budget: their ages stay equal, however many watchers each has."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ref(number: int) -> UpdateRef:
 
 @dataclass
 class House:
-    """A budget, shared reads and the watches over them; ``clock`` moves it all."""
+    """A budget, shared reads and the watches that use them, on one clock."""
 
     clock: FakeClock = field(default_factory=FakeClock)
     eks: InstantEks = field(init=False)
@@ -55,8 +55,8 @@ async def house() -> AsyncIterator[House]:
     assert house.clock.sleepers == 0
 
 
-async def test_intervals_stretch_alike(house: House) -> None:
-    """Two hundred at five calls a second: each is looked at every 40 s, one with a thousand watchers too."""
+async def test_intervals_of_all_updates_stretch_equally(house: House) -> None:
+    """200 updates at five calls per second: one poll per 40 s each, also with a thousand watchers."""
     with ExitStack() as stack:
         for number in range(200):
             for _ in range(1000 if number == 7 else 1):
@@ -76,8 +76,7 @@ async def test_intervals_stretch_alike(house: House) -> None:
         assert max(gaps) - min(gaps) < 3  # the jitter of the rests before the turns
 
 
-async def test_throttling_makes_all_wait(house: House) -> None:
-    """One update's call is throttled, and the rate of all is halved, evenly."""
+async def test_throttling_slows_all_updates_equally(house: House) -> None:
     with ExitStack() as stack:
         for number in range(100):
             stack.enter_context(house.watches.subscribe(ref(number)))
@@ -91,8 +90,8 @@ async def test_throttling_makes_all_wait(house: House) -> None:
         assert max(Counter(called for called, _ in house.eks.calls).values()) == 1
 
 
-async def test_joining_and_leaving_cost_nothing(house: House) -> None:
-    """Over hours, somebody who watches alone costs as many calls as with a thousand who come and go."""
+async def test_watchers_that_come_and_go_cost_no_calls(house: House) -> None:
+    """Over two hours, a thousand of them cost as many calls as one watcher that stays."""
 
     async def calls(joins: int) -> int:
         house.eks.calls.clear()
@@ -113,8 +112,8 @@ async def test_joining_and_leaving_cost_nothing(house: House) -> None:
     assert await calls(1000) == pytest.approx(alone, rel=0.02)
 
 
-async def test_who_leaves_before_the_turn_costs_nothing(house: House) -> None:
-    """Thousands who came and went wait for nothing, nor does anybody wait behind them."""
+async def test_watcher_that_leaves_before_its_poll_costs_no_call(house: House) -> None:
+    """Thousands of them delay no other poll."""
     with ExitStack() as stack:
         for number in range(50):
             stack.enter_context(house.watches.subscribe(ref(number)))
@@ -130,8 +129,8 @@ async def test_who_leaves_before_the_turn_costs_nothing(house: House) -> None:
         assert {called for called, _ in house.eks.calls} <= {ref(number) for number in range(50)}
 
 
-async def test_somebody_back_before_the_poller_has_ended(house: House) -> None:
-    """Who comes while the last one's poll is taken away gets a state all the same, when its turn comes."""
+async def test_watcher_that_returns_while_the_poll_is_cancelled_gets_a_state(house: House) -> None:
+    """At the poll's turn."""
     with ExitStack() as stack:
         for number in range(50):
             stack.enter_context(house.watches.subscribe(ref(number)))

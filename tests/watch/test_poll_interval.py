@@ -1,4 +1,4 @@
-"""Intervals and jitter."""
+"""Poll intervals and their jitter."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from eksgateway.watch.poll_interval import PollInterval
 SETTINGS = WatchSettings(poll_s=5, poll_min_s=2, poll_max_s=20, follow_s=30)
 
 
-def rest_after(seconds: float, *, changed: bool, watched: bool = True, requested: bool = False) -> float:
-    """The rest when nothing has changed for so long."""
+def interval_after(seconds: float, *, changed: bool, watched: bool = True, requested: bool = False) -> float:
+    """The interval after so many seconds without a change."""
     interval = PollInterval(SETTINGS, Random(1), 1000)
     if changed:
         interval.record_change(1000)
@@ -30,13 +30,14 @@ def rest_after(seconds: float, *, changed: bool, watched: bool = True, requested
         pytest.param(False, True, 2, id="requested, followed only"),
     ],
 )
-def test_before_the_first_look(watched: bool, requested: bool, seconds: float) -> None:
-    """The rest depends on who needs the next look."""
+def test_first_interval_depends_on_watchers_and_requests(
+    watched: bool, requested: bool, seconds: float
+) -> None:
     assert PollInterval(SETTINGS, Random(1), 0).seconds(watched=watched, requested=requested) == seconds
 
 
-def test_jitter() -> None:
-    """Each rest is drawn anew, within a tenth of the interval, and stays while it lasts."""
+def test_jitter_is_drawn_with_each_poll() -> None:
+    """Within a tenth of the interval, and constant until the next poll."""
     interval = PollInterval(SETTINGS, Random(1), 0)
     rests = []
     for _ in range(200):
@@ -60,25 +61,23 @@ def test_jitter() -> None:
         pytest.param(86_400, True, 20, id="a day"),
     ],
 )
-def test_adapting(since: float, changed: bool, seconds: float) -> None:
-    """Fast near a change, slow in a rollback of hours, within the bounds."""
-    assert rest_after(since, changed=changed) == pytest.approx(seconds, rel=0.1001)
+def test_interval_is_short_after_a_change_and_grows_without_one(
+    since: float, changed: bool, seconds: float
+) -> None:
+    assert interval_after(since, changed=changed) == pytest.approx(seconds, rel=0.1001)
 
 
 @pytest.mark.parametrize("since", [0, 86_400])
-def test_what_nobody_watches_has_a_pace_of_its_own(since: float) -> None:
-    """A change is recorded soon enough."""
-    assert rest_after(since, changed=True, watched=False) == pytest.approx(30, rel=0.1001)
+def test_unwatched_update_has_a_constant_interval(since: float) -> None:
+    assert interval_after(since, changed=True, watched=False) == pytest.approx(30, rel=0.1001)
 
 
-def test_asking_is_never_slow() -> None:
-    """Somebody who waits for a state does not pay for the calm before."""
-    assert rest_after(86_400, changed=True, requested=True) == 2
+def test_requested_poll_ignores_the_time_without_change() -> None:
+    assert interval_after(86_400, changed=True, requested=True) == 2
 
 
 @pytest.mark.parametrize("poll_s", [0.1, 300])
-def test_bounds_that_do_not_fit(poll_s: float) -> None:
-    """An interval outside of them stays as it is."""
+def test_poll_s_outside_the_bounds_is_kept(poll_s: float) -> None:
     interval = PollInterval(WatchSettings(poll_s=poll_s, poll_max_s=min(poll_s, 25)), Random(1), 0)
     for since in (0, 86_400):
         interval.record_poll(since)

@@ -1,4 +1,4 @@
-"""Whatever EKS does, wherever a client is cut off, and on whichever replica it comes back: one story."""
+"""Any history of EKS, cut anywhere and resumed on any replica, reads as one stream."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from support.clock import FakeClock
 from support.watching import REF, SETTINGS, FakeReads, FakeRecord, Stream, an_update
 
 REPLICAS = 2
-# As EKS goes on, step back included: a cancellation fails, and another one is asked for.
+# As EKS goes on, step back included: a cancellation fails, and another one is requested.
 STORY = (
     an_update(),
     an_update(cancellation="InProgress"),
@@ -43,7 +43,7 @@ _FAULTS = {"ok": None, "down": EksUnavailable(), "throttled": EksThrottled()}
 
 
 class _OffClock:
-    """The clock of a machine whose wall clock is off by some seconds."""
+    """A clock whose wall-clock time is off by some seconds."""
 
     def __init__(self, clock: FakeClock, off: float) -> None:
         self._clock = clock
@@ -57,7 +57,7 @@ class _OffClock:
 
 
 class _Replica:
-    """A gateway's hub, with its own way to EKS, its own clock, and perhaps somebody else who watches."""
+    """A gateway's watches with reads and a clock of their own, and perhaps another watcher."""
 
     def __init__(self, clock: FakeClock, off: float) -> None:
         there = _OffClock(clock, off)
@@ -66,7 +66,7 @@ class _Replica:
         self.fault: Exception | None = None
         self.other: asyncio.Task[None] | None = None
 
-    async def watched(self, stream: Stream, token: str) -> None:
+    async def watch(self, stream: Stream, token: str) -> None:
         position = decode(token, REF) if token else None
         try:
             with self.watches.subscribe(REF, position) as watcher:
@@ -77,25 +77,25 @@ class _Replica:
 
 @dataclass
 class _Line:
-    """One client and all it was ever told."""
+    """One client and all events that it got."""
 
-    told: list[WatchEvent] = field(default_factory=list)
+    received: list[WatchEvent] = field(default_factory=list)
     stream: Stream | None = None
     task: asyncio.Task[None] | None = None
 
     @property
     def token(self) -> str:
-        return encode(REF, self.told[-1].position) if self.told else ""
+        return encode(REF, self.received[-1].position) if self.received else ""
 
     def come_back(self, replica: _Replica) -> None:
         self.cut()
         self.stream = Stream()
-        self.task = asyncio.create_task(replica.watched(self.stream, self.token))
+        self.task = asyncio.create_task(replica.watch(self.stream, self.token))
 
     def cut(self) -> None:
         if self.task is not None and self.stream is not None:
             self.task.cancel()
-            self.told += self.stream.events
+            self.received += self.stream.events
             self.task = self.stream = None
 
 
@@ -125,7 +125,7 @@ class _World:
                 self.line.come_back(self.replicas[step])
             case (int(number), str(what)):
                 self._happen(self.replicas[number], what)
-        self._tell()
+        self._set_answers()
         await self.clock.advance()
 
     def _happen(self, replica: _Replica, what: str) -> None:
@@ -135,23 +135,23 @@ class _World:
             case "release":
                 replica.reads.open.set()
             case "watch" if replica.other is None or replica.other.done():
-                replica.other = asyncio.create_task(replica.watched(Stream(), ""))
+                replica.other = asyncio.create_task(replica.watch(Stream(), ""))
             case "leave" if replica.other is not None:
                 replica.other.cancel()
             case "ok" | "down" | "throttled":
                 replica.fault = _FAULTS[what]
 
-    def _tell(self) -> None:
+    def _set_answers(self) -> None:
         for replica in self.replicas:
-            replica.reads.says = replica.fault or self.now
+            replica.reads.answer = replica.fault or self.now
 
     async def end(self) -> None:
-        """It ends, all is well again, and the client comes back once more."""
+        """EKS and the replicas recover, the update ends, and the client resumes once more."""
         self._ended = True
         for replica in self.replicas:
             replica.fault = None
             replica.reads.open.set()
-        self._tell()
+        self._set_answers()
         self.line.come_back(self.replicas[0])
         await self.clock.advance(130)  # twice the longest back-off: a last failure may be under way
         if self.line.stream is not None and self.line.stream.error is not None:
@@ -172,22 +172,22 @@ class _World:
 @example([(0, "leave"), "next", 0, 1], [0.0, 0.0])  # all at one instant of the clock
 @settings(max_examples=200, deadline=None)
 @given(st.lists(_STEPS, max_size=40), st.lists(st.floats(-120, 120), min_size=REPLICAS, max_size=REPLICAS))
-async def test_any_history_and_any_cuts(
+async def test_any_history_with_any_cuts_reads_as_one_stream(
     steps: list[str | float | tuple[int, str]], offs: list[float]
 ) -> None:
-    """One snapshot, numbers without a gap, nothing twice, nothing older after something newer, one FINAL."""
+    """One snapshot, no gap, no repetition, no step back in time, one FINAL."""
     world = _World(offs)
     try:
         for step in steps:
             await world.play(step)
         await world.end()
-        _check(world.line.told)
+        _check(world.line.received)
     finally:
         await world.close()
 
 
-def _check(told: list[WatchEvent]) -> None:
-    news = [event for event in told if event.kind is not WatchKind.HEARTBEAT]
+def _check(received: list[WatchEvent]) -> None:
+    news = [event for event in received if event.kind is not WatchKind.HEARTBEAT]
     assert [event.sequence for event in news] == list(range(1, len(news) + 1))
     assert [event.kind for event in news[:1]] == [WatchKind.SNAPSHOT]
     assert all(event.kind is WatchKind.CHANGE for event in news[1:-1])
@@ -198,6 +198,6 @@ def _check(told: list[WatchEvent]) -> None:
         return
     places = [(*STORY, END).index(update) for update in states]
     assert all(one < other for one, other in pairwise(places)), places
-    for before, event in pairwise(told):
+    for before, event in pairwise(received):
         if event.kind is WatchKind.HEARTBEAT:
             assert (event.update, event.sequence) == (before.update, before.sequence)

@@ -1,4 +1,4 @@
-"""The slot by itself."""
+"""One slot, by itself."""
 
 from __future__ import annotations
 
@@ -28,16 +28,15 @@ def slot(clock: FakeClock) -> Slot:
     return Slot(clock)
 
 
-async def test_the_latest_replaces_what_was_not_read(slot: Slot) -> None:
-    """A slow reader gets the newest state only."""
+async def test_later_state_replaces_an_unread_one(slot: Slot) -> None:
     for status in ("A", "B", "C"):
         slot.put(state(status))
     assert await slot.next(0) == state("C")
     assert await slot.next(0) is None
 
 
-async def test_a_waiting_reader_is_woken(slot: Slot, clock: FakeClock) -> None:
-    """A state that comes while somebody waits is given at once, and the timer goes."""
+async def test_put_wakes_a_waiting_reader(slot: Slot, clock: FakeClock) -> None:
+    """Its timer is cancelled."""
     waiting = asyncio.create_task(slot.next(15))
     await clock.advance(3)
     slot.put(state("A"))
@@ -46,8 +45,8 @@ async def test_a_waiting_reader_is_woken(slot: Slot, clock: FakeClock) -> None:
     assert clock.sleepers == 0
 
 
-async def test_the_same_again_is_no_news(slot: Slot) -> None:
-    """An equal state only moves the time EKS was last seen."""
+async def test_equal_state_is_not_returned_again(slot: Slot) -> None:
+    """It only moves ``last_seen``."""
     slot.put(state("A"))
     await slot.next(0)
     slot.put(state("A", 5))
@@ -55,8 +54,7 @@ async def test_the_same_again_is_no_news(slot: Slot) -> None:
     assert slot.last_seen == START + timedelta(seconds=5)
 
 
-async def test_there_and_back_is_no_news(slot: Slot) -> None:
-    """A reader who slept through a change that was undone hears of nothing."""
+async def test_change_that_is_undone_before_reading_is_not_returned(slot: Slot) -> None:
     slot.put(state("A"))
     await slot.next(0)
     slot.put(state("B"))
@@ -65,8 +63,8 @@ async def test_there_and_back_is_no_news(slot: Slot) -> None:
 
 
 @pytest.mark.parametrize("read", [False, True], ids=["unread", "read"])
-async def test_a_final_state_stays(slot: Slot, read: bool) -> None:
-    """Nothing that is not final replaces a final state, or follows it."""
+async def test_final_state_is_not_replaced(slot: Slot, read: bool) -> None:
+    """Nor does a state that is not final follow it."""
     slot.put(state("Cancelled"))
     if read:
         assert await slot.next(0) == state("Cancelled")
@@ -75,8 +73,8 @@ async def test_a_final_state_stays(slot: Slot, read: bool) -> None:
 
 
 @pytest.mark.parametrize("spurious", [False, True], ids=["quiet", "woken for nothing"])
-async def test_the_timeout_is_on_the_clock(slot: Slot, clock: FakeClock, spurious: bool) -> None:
-    """None comes when the time has passed, neither earlier nor put off by what is no news."""
+async def test_next_returns_none_after_the_timeout(slot: Slot, clock: FakeClock, spurious: bool) -> None:
+    """A wake-up without a new state does not prolong it."""
     slot.put(state("A"))
     await slot.next(0)
     waiting = asyncio.create_task(slot.next(15))
@@ -90,8 +88,7 @@ async def test_the_timeout_is_on_the_clock(slot: Slot, clock: FakeClock, spuriou
     assert await waiting is None
 
 
-async def test_closing_wakes_the_reader(slot: Slot, clock: FakeClock) -> None:
-    """Whoever waits gets the error, again and again, the first one given."""
+async def test_close_raises_the_first_error_at_every_read(slot: Slot, clock: FakeClock) -> None:
     waiting = asyncio.create_task(slot.next(15))
     await clock.advance()
     slot.close(EksNotFound())
@@ -101,8 +98,7 @@ async def test_closing_wakes_the_reader(slot: Slot, clock: FakeClock) -> None:
             await reading
 
 
-async def test_closing_comes_after_the_last_state(slot: Slot) -> None:
-    """What was not read yet is given before the error; nothing comes after it."""
+async def test_close_raises_after_the_unread_state(slot: Slot) -> None:
     slot.put(state("A"))
     slot.close(Draining())
     slot.put(state("B"))
@@ -111,8 +107,8 @@ async def test_closing_comes_after_the_last_state(slot: Slot) -> None:
         await slot.next(15)
 
 
-async def test_one_error_for_many_readers(clock: FakeClock) -> None:
-    """Each gets an exception of its own, whose traceback is not the others'."""
+async def test_error_for_many_slots_is_copied(clock: FakeClock) -> None:
+    """Each exception has its own traceback."""
     slots, error = [Slot(clock), Slot(clock)], EksNotFound("gone", metadata={"eks_code": "X"})
     raised = []
     for slot in slots:
@@ -125,8 +121,7 @@ async def test_one_error_for_many_readers(clock: FakeClock) -> None:
     assert error.__traceback__ is None
 
 
-async def test_a_reader_that_is_cancelled_leaves_nothing(slot: Slot, clock: FakeClock) -> None:
-    """Cancelling a wait is a cancellation, and the timer goes with it."""
+async def test_cancelled_reader_leaves_no_timer(slot: Slot, clock: FakeClock) -> None:
     waiting = asyncio.create_task(slot.next(15))
     await clock.advance()
     waiting.cancel()

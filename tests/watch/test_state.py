@@ -1,4 +1,4 @@
-"""Which report stands, and what phase is told."""
+"""Which sighting stands, and which state is published."""
 
 from __future__ import annotations
 
@@ -21,60 +21,68 @@ SUCCESSFUL = an_update("Successful")
 UNKNOWN = an_update("Reticulating")
 
 
-def seen(update: Update, begun: float, ended: float) -> Sighting:
+def sighting(update: Update, begun: float, ended: float) -> Sighting:
     return Sighting(update, datetime.fromtimestamp(begun, UTC), begun, ended)
 
 
 @pytest.mark.parametrize(
     ("known", "new", "stands"),
     [
-        pytest.param(seen(RUNNING, 1, 2), seen(UNKNOWN, 2, 3), UNKNOWN, id="later wins, unknown or not"),
         pytest.param(
-            seen(CANCELLING, 1, 2), seen(GONE_BACK, 3, 4), GONE_BACK, id="later wins, also going back"
+            sighting(RUNNING, 1, 2), sighting(UNKNOWN, 2, 3), UNKNOWN, id="later wins, unknown or not"
         ),
         pytest.param(
-            seen(CANCELLING, 2, 3), seen(RUNNING, 1, 4), CANCELLING, id="begun before, less far along"
+            sighting(CANCELLING, 1, 2), sighting(GONE_BACK, 3, 4), GONE_BACK, id="later wins, also going back"
         ),
         pytest.param(
-            seen(RUNNING, 2, 3), seen(CANCELLING, 1, 4), CANCELLING, id="begun before, further along"
+            sighting(CANCELLING, 2, 3), sighting(RUNNING, 1, 4), CANCELLING, id="begun before, less far along"
         ),
-        pytest.param(seen(CANCELLING, 1, 3), seen(RUNNING, 2, 4), CANCELLING, id="at once, less far along"),
-        pytest.param(seen(ASKED, 1, 3), seen(GONE_BACK, 2, 4), ASKED, id="at once, equally far: the known"),
-        pytest.param(seen(CANCELLED, 1, 2), seen(RUNNING, 3, 4), CANCELLED, id="final stays"),
-        pytest.param(seen(CANCELLED, 1, 3), seen(SUCCESSFUL, 2, 4), CANCELLED, id="the first final stays"),
+        pytest.param(
+            sighting(RUNNING, 2, 3), sighting(CANCELLING, 1, 4), CANCELLING, id="begun before, further along"
+        ),
+        pytest.param(
+            sighting(CANCELLING, 1, 3), sighting(RUNNING, 2, 4), CANCELLING, id="at once, less far along"
+        ),
+        pytest.param(
+            sighting(ASKED, 1, 3), sighting(GONE_BACK, 2, 4), ASKED, id="at once, equally far: the known"
+        ),
+        pytest.param(sighting(CANCELLED, 1, 2), sighting(RUNNING, 3, 4), CANCELLED, id="final stays"),
+        pytest.param(
+            sighting(CANCELLED, 1, 3), sighting(SUCCESSFUL, 2, 4), CANCELLED, id="the first final stays"
+        ),
     ],
 )
-def test_out_of_order(known: Sighting, new: Sighting, stands: Update) -> None:
-    """Time orders reports as far as it can, rank the rest, and a final state stays."""
+def test_later_call_wins_and_rank_orders_overlapping_ones(
+    known: Sighting, new: Sighting, stands: Update
+) -> None:
+    """A final state stays."""
     assert latest_of(known, new).update == stands
 
 
-def test_the_first_report_stands() -> None:
-    """Anything is more than nothing."""
-    assert latest_of(None, seen(RUNNING, 1, 2)) == seen(RUNNING, 1, 2)
+def test_first_sighting_stands() -> None:
+    assert latest_of(None, sighting(RUNNING, 1, 2)) == sighting(RUNNING, 1, 2)
 
 
 @pytest.mark.parametrize(("begun", "youngest"), [(0.5, 1), (1.5, 1.5)])
-def test_the_same_again_makes_it_younger_and_never_older(begun: float, youngest: float) -> None:
-    """Seeing the same state moves its times forward only."""
-    stands = latest_of(seen(RUNNING, 1, 2), seen(replace(RUNNING), begun, 3))
-    assert stands == seen(RUNNING, youngest, 3)
+def test_same_state_makes_the_sighting_younger_never_older(begun: float, youngest: float) -> None:
+    stands = latest_of(sighting(RUNNING, 1, 2), sighting(replace(RUNNING), begun, 3))
+    assert stands == sighting(RUNNING, youngest, 3)
 
 
-def test_a_record_replaces_only_what_is_less_far_along() -> None:
-    """CancelUpdate's answer is told at once, yet nobody timed it against polls."""
+def test_record_replaces_only_a_state_less_far_along() -> None:
+    """Its call is not timed against polls."""
     answer = sighting_in_record(a_cancellation(update=CANCELLING), ended=5)
-    assert latest_of(seen(RUNNING, 1, 2), answer).update == CANCELLING
-    assert latest_of(answer, seen(RUNNING, 4.9, 6)).update == CANCELLING
-    assert latest_of(answer, seen(RUNNING, 5, 6)).update == RUNNING
+    assert latest_of(sighting(RUNNING, 1, 2), answer).update == CANCELLING
+    assert latest_of(answer, sighting(RUNNING, 4.9, 6)).update == CANCELLING
+    assert latest_of(answer, sighting(RUNNING, 5, 6)).update == RUNNING
     assert (
-        latest_of(seen(GONE_BACK, 1, 2), sighting_in_record(a_cancellation(update=ASKED), ended=5)).update
+        latest_of(sighting(GONE_BACK, 1, 2), sighting_in_record(a_cancellation(update=ASKED), ended=5)).update
         == GONE_BACK
     )
 
 
-def test_a_records_time_is_never_overstated() -> None:
-    """An update that nobody saw after the intent is as old as the intent."""
+def test_observe_time_of_a_record_is_not_overstated() -> None:
+    """An update that was not seen after the intent is as old as the intent."""
     later = START + timedelta(minutes=1)
     unseen = replace(a_cancellation(OutcomeKind.UNKNOWN), update_time=later)
     answered = replace(a_cancellation(update=CANCELLING), update_time=later)
@@ -89,8 +97,8 @@ def test_a_records_time_is_never_overstated() -> None:
         pytest.param(None, UNKNOWN, None, id="unknown status"),
         pytest.param(None, SUCCESSFUL, None, id="ended, never cancelled"),
         pytest.param(None, an_update("Failed"), None, id="failed, never cancelled"),
-        pytest.param(None, CANCELLING, Phase.CANCELLING, id="somebody else's cancel"),
-        pytest.param(None, an_update("Cancelled"), Phase.CANCELLED, id="somebody else's, no block"),
+        pytest.param(None, CANCELLING, Phase.CANCELLING, id="another tool's cancel"),
+        pytest.param(None, an_update("Cancelled"), Phase.CANCELLED, id="another tool's, no block"),
         pytest.param(None, an_update("Successful", "Failed"), Phase.COMPLETED_ANYWAY, id="in spite of it"),
         pytest.param(a_cancellation(), RUNNING, Phase.REQUESTED, id="accepted"),
         pytest.param(a_cancellation(), CANCELLED, Phase.CANCELLED, id="accepted, then cancelled"),
@@ -99,13 +107,13 @@ def test_a_records_time_is_never_overstated() -> None:
         pytest.param(a_cancellation(OutcomeKind.REFUSED), SUCCESSFUL, Phase.REJECTED, id="refused"),
     ],
 )
-def test_phase(newest: Cancellation | None, update: Update, phase: Phase | None) -> None:
-    """The newest cancellation's phase given the update, else what the update shows by itself."""
+def test_published_phase_is_the_newest_cancellations_or_the_updates(
+    newest: Cancellation | None, update: Update, phase: Phase | None
+) -> None:
     assert phase_to_publish(newest, update) == phase
 
 
-def test_time_makes_no_difference() -> None:
-    """A state differs by its update or its phase, and by nothing else."""
+def test_states_that_differ_in_time_alone_are_the_same() -> None:
     state = WatchState(RUNNING, None, START)
     assert state.same_as(replace(state, observe_time=START + timedelta(1)))
     assert not state.same_as(replace(state, phase=Phase.REQUESTED))

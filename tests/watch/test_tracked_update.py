@@ -1,4 +1,4 @@
-"""What is known of an update and owed to the ledger, without a loop."""
+"""The known state of an update and the records owed for it, without a loop."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ CANCELLED = an_update("Cancelled", "Successful")
 UNANSWERED = a_cancellation(OutcomeKind.UNKNOWN)
 
 
-def seen(update: Update, seconds: float = 0) -> SeenUpdate:
+def read(update: Update, seconds: float = 0) -> SeenUpdate:
     return SeenUpdate(update, START + timedelta(seconds=seconds), 1000 + seconds)
 
 
-def tracked(*updates: Update) -> TrackedUpdate:
+def track(*updates: Update) -> TrackedUpdate:
     known = TrackedUpdate()
     for number, update in enumerate(updates):
-        known.see(seen(update, number), 1000 + number)
+        known.see(read(update, number), 1000 + number)
     return known
 
 
@@ -35,36 +35,36 @@ def record(known: TrackedUpdate, newest: Cancellation | None = None) -> None:
     known.confirm(known.version, CancellationSummary(newest, newest is not None and not newest.settled))
 
 
-def test_only_a_change_of_a_known_update_counts_as_one() -> None:
+def test_see_reports_a_change_of_a_known_update_only() -> None:
     known = TrackedUpdate()
-    assert not known.see(seen(an_update()), 1000)
-    assert not known.see(seen(an_update(), 1), 1001)
-    assert known.see(seen(CANCELLED, 2), 1002)
+    assert not known.see(read(an_update()), 1000)
+    assert not known.see(read(an_update(), 1), 1001)
+    assert known.see(read(CANCELLED, 2), 1002)
 
 
 def test_update_without_watchers_or_cancellation_is_over() -> None:
-    known = tracked(an_update())
+    known = track(an_update())
     assert known.is_over(watched=False)
     assert not known.is_over(watched=True)
 
 
 def test_final_update_with_a_pending_cancellation_is_over_once_recorded() -> None:
-    known = tracked(an_update())
+    known = track(an_update())
     known.follow(a_cancellation(), 1001, None)
-    known.see(seen(CANCELLED, 2), 1002)
+    known.see(read(CANCELLED, 2), 1002)
     assert not known.is_over(watched=False)
     record(known)
     assert known.is_over(watched=True)
 
 
 def test_ledger_is_owed_each_change_once() -> None:
-    known = tracked(an_update())
+    known = track(an_update())
     assert known.observation_to_record() is not None
     record(known)
     assert known.observation_to_record() is None
-    known.see(seen(an_update(), 1), 1001)
+    known.see(read(an_update(), 1), 1001)
     assert known.observation_to_record() is None
-    known.see(seen(CANCELLED, 2), 1002)
+    known.see(read(CANCELLED, 2), 1002)
     observation = known.observation_to_record()
     assert observation is not None
     assert observation.update == CANCELLED
@@ -78,7 +78,7 @@ def test_record_alone_is_not_owed_to_the_ledger() -> None:
 
 
 def test_ledger_is_asked_until_it_has_the_outcome() -> None:
-    known = tracked(an_update())
+    known = track(an_update())
     record(known, a_cancellation(None))
     assert known.observation_to_record() is not None
     record(known, a_cancellation())
@@ -86,7 +86,7 @@ def test_ledger_is_asked_until_it_has_the_outcome() -> None:
 
 
 def test_answer_from_before_a_cancellation_is_dropped() -> None:
-    known = tracked(an_update())
+    known = track(an_update())
     version = known.version
     known.follow(a_cancellation(), 1001, None)
     known.confirm(version, CancellationSummary(None, pending=False))
@@ -95,12 +95,12 @@ def test_answer_from_before_a_cancellation_is_dropped() -> None:
 
 
 def test_unanswered_cancel_without_a_trace_is_noted_after_ten_seconds() -> None:
-    known = tracked(an_update())
+    known = track(an_update())
     known.follow(UNANSWERED, 1000, None)
     record(known, UNANSWERED)
     assert known.seconds_to_trace_check(START) == 10
     assert known.observation_to_record() is None
-    known.see(seen(an_update(), 10), 1010)
+    known.see(read(an_update(), 10), 1010)
     observation = known.observation_to_record()
     assert observation is not None
     assert observation.note == NO_TRACE
@@ -110,7 +110,7 @@ def test_unanswered_cancel_without_a_trace_is_noted_after_ten_seconds() -> None:
 
 
 def test_failed_reads_keep_the_known_state() -> None:
-    known = tracked(an_update())
+    known = track(an_update())
     known.fail(EksUnavailable())
     assert not known.given_up
     assert known.state is not None
@@ -125,16 +125,16 @@ def test_update_that_was_never_read_is_given_up() -> None:
 
 
 def test_missing_time_starts_anew_after_a_read() -> None:
-    known = tracked(an_update())
+    known = track(an_update())
     assert known.missing_for(1000) == 0
     assert known.missing_for(1400) == 400
-    known.see(seen(an_update(), 401), 1401)
+    known.see(read(an_update(), 401), 1401)
     assert known.missing_for(1500) == 0
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
 def test_cancellation_while_giving_up_is_followed(cancelled: bool) -> None:
-    known = tracked(an_update())
+    known = track(an_update())
     version = known.version
     if cancelled:
         known.follow(a_cancellation(), 1001, None)
