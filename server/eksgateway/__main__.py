@@ -1,4 +1,4 @@
-"""``python -m eksgateway``: the same as the console script; the sandbox starts its children so."""
+"""``python -m eksgateway`` is the console script; the sandbox starts its child processes with it."""
 
 from __future__ import annotations
 

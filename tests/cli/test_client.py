@@ -1,4 +1,4 @@
-"""`eksgateway watch` and `eksgateway cancel` in a shell, and the README's program, against a gateway."""
+"""`eksgateway watch`, `eksgateway cancel` and the README's program, against a gateway."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Running]:
 
 
 def shell(gateway: Running, who: str, *groups: str) -> dict[str, str]:
-    """The environment of somebody who uses it."""
+    """A user's environment."""
     return {
         "EKSGATEWAY_ADDRESS": gateway.address,
         "EKSGATEWAY_TOKEN": gateway.issuer.token(who, groups),
@@ -42,28 +42,28 @@ def shell(gateway: Running, who: str, *groups: str) -> dict[str, str]:
     }
 
 
-def said(out: str) -> list[list[str]]:
+def words(out: str) -> list[list[str]]:
     """The words of each line, without its time."""
     return [line.split()[1:] for line in out.splitlines()]
 
 
-async def test_watching(gateway: Running) -> None:
-    """A line per state, with its number; 0 when the update has ended."""
+async def test_watch_prints_each_state(gateway: Running) -> None:
+    """A line per state, with its number; exit code 0 when the update has ended."""
     update_id = gateway.eks.rollback("prod-1")
     command = eksgateway("watch", "prod-1", update_id)
     async with program(*command, env=shell(gateway, "viewer", "viewers")) as shown:
         await eventually(lambda: "InProgress" in shown.out)
         gateway.eks.set_update("prod-1", update_id, status="Cancelled")
         assert await shown.end() == 0, shown.err
-        assert said(shown.out) == [
+        assert words(shown.out) == [
             ["1", "InProgress"],
             ["2", "Cancelled", "CANCELLED"],
         ]
         assert shown.err == ""
 
 
-async def test_knowing_too_little(gateway: Running) -> None:
-    """The state stays in each line; for how long EKS was not seen stands beside it."""
+async def test_watch_marks_stale_states(gateway: Running) -> None:
+    """The line shows the last state, and for how long EKS was not reached."""
     update_id = gateway.eks.rollback("prod-1")
     command = eksgateway("watch", "prod-1", update_id, "--max-age", "0.5")
     async with program(*command, env=shell(gateway, "viewer", "viewers")) as shown:
@@ -72,8 +72,8 @@ async def test_knowing_too_little(gateway: Running) -> None:
         assert re.fullmatch(r"[0-9:]{8}    1  InProgress +\(EKS was last seen [0-9]+ s ago\)", stale)
 
 
-async def test_a_refusal(gateway: Running) -> None:
-    """On standard error, with the policy's own words, the decision's id and 1; nothing on standard output."""
+async def test_a_denial_is_printed_with_its_decision(gateway: Running) -> None:
+    """On standard error, with the policy's reasons and the decision id; exit code 1."""
     update_id = gateway.eks.rollback("prod-1")
     for command in ("watch", "cancel"):
         async with program(*eksgateway(command, "prod-1", update_id), env=shell(gateway, "nobody")) as shown:
@@ -84,7 +84,7 @@ async def test_a_refusal(gateway: Running) -> None:
             assert re.fullmatch(r"decision [0-9a-f-]{36}", lines[1])
 
 
-async def test_a_refusal_names_the_rules(gateway: Running) -> None:
+async def test_cancel_prints_the_rules_of_a_denial(gateway: Running) -> None:
     command = eksgateway("cancel", "prod-1", "u-1")
     async with program(*command, env=shell(gateway, "oncall", "oncall")) as shown:
         assert await shown.end() == 1
@@ -92,8 +92,8 @@ async def test_a_refusal_names_the_rules(gateway: Running) -> None:
 
 
 @pytest.mark.parametrize("command", ["watch", "cancel"])
-async def test_credentials_that_are_refused(gateway: Running, command: str) -> None:
-    """They are not tried twice, and have an exit code of their own."""
+async def test_refused_credentials_are_not_retried(gateway: Running, command: str) -> None:
+    """They have their own exit code."""
     environment = shell(gateway, "nobody") | {"EKSGATEWAY_TOKEN": "a.b.c"}
     async with program(*eksgateway(command, "prod-1", "u-1"), env=environment) as shown:
         assert await shown.end() == 4
@@ -102,16 +102,16 @@ async def test_credentials_that_are_refused(gateway: Running, command: str) -> N
 
 
 @pytest.mark.parametrize("command", ["watch", "cancel"])
-async def test_missing_credentials_are_hinted_at(gateway: Running, command: str) -> None:
-    """The hint names the variable and the option, because the gateway's sentence is about metadata."""
+async def test_missing_credentials_get_a_hint(gateway: Running, command: str) -> None:
+    """It names the variable and the option; the gateway's message is about metadata."""
     environment = {"EKSGATEWAY_ADDRESS": gateway.address, "EKSGATEWAY_TOKEN": ""}
     async with program(*eksgateway(command, "prod-1", "u-1"), env=environment) as shown:
         assert await shown.end() == 4
         assert "set EKSGATEWAY_TOKEN to a bearer token" in shown.err.splitlines()[-1]
 
 
-async def test_cancelling(gateway: Running, tmp_path: Path) -> None:
-    """What became of it, and under which ids; the token may come from a file."""
+async def test_cancel_prints_phase_and_ids(gateway: Running, tmp_path: Path) -> None:
+    """The token may come from a file."""
     update_id = gateway.eks.rollback("staging-1")
     environment = shell(gateway, "oncall", "oncall")
     (tmp_path / "token").write_text(environment.pop("EKSGATEWAY_TOKEN") + "\n")
@@ -121,16 +121,16 @@ async def test_cancelling(gateway: Running, tmp_path: Path) -> None:
         assert re.fullmatch(r"CANCELLING  cancellation [0-9a-f-]{36}, request mine\n", shown.out)
 
 
-async def test_fields_at_fault_are_named(gateway: Running) -> None:
-    """With what is wrong with each."""
+async def test_cancel_prints_invalid_fields(gateway: Running) -> None:
+    """With the fault of each."""
     command = eksgateway("cancel", "prod-1", "u-1", "--ticket", "T-1", "--reason", "two\nlines")
     async with program(*command, env=shell(gateway, "oncall", "oncall")) as shown:
         assert await shown.end() == 1
         assert re.search(r"^INVALID_ARGUMENT, REQUEST_INVALID: .* reason: ", shown.err, re.MULTILINE)
 
 
-async def test_a_cancel_without_an_answer(gateway: Running) -> None:
-    """It goes on for its timeout, and then names the command that asks for the same request again."""
+async def test_cancel_without_a_gateway_prints_how_to_repeat_it(gateway: Running) -> None:
+    """It retries for its timeout, then prints the command that repeats the request."""
     environment = shell(gateway, "oncall", "oncall") | {"EKSGATEWAY_ADDRESS": "127.0.0.1:1"}
     command = eksgateway("cancel", "prod-1", "u-1", "--reason", "bad AMI", "--timeout", "3")
     async with program(*command, env=environment) as shown:
@@ -142,8 +142,8 @@ async def test_a_cancel_without_an_answer(gateway: Running) -> None:
         assert first == last
 
 
-async def test_an_interrupted_cancel(gateway: Running) -> None:
-    """The request's id was printed before the call, and asks for the same request again."""
+async def test_an_interrupted_cancel_can_be_repeated(gateway: Running) -> None:
+    """The request id is printed before the call; repeating it sends no second cancel."""
     update_id = gateway.eks.rollback("staging-1")
     gateway.eks.fault("CancelUpdate", delay_s=2, times=1)
     environment = shell(gateway, "oncall", "oncall")
@@ -153,7 +153,7 @@ async def test_an_interrupted_cancel(gateway: Running) -> None:
         shown.process.send_signal(signal.SIGINT)
         assert await shown.end() == 130
         assert (shown.out, shown.err.count("\n")) == ("", 1)
-    again = shlex.split(shown.err.partition("for the same one: ")[2])
+    again = shlex.split(shown.err.partition("to repeat it: ")[2])
     assert again[:4] == ["eksgateway", "cancel", "staging-1", update_id]
     async with program(*eksgateway(*again[1:]), env=environment) as shown:
         assert await shown.end() == 0
@@ -162,7 +162,7 @@ async def test_an_interrupted_cancel(gateway: Running) -> None:
     assert len(gateway.eks.calls("CancelUpdate")) == 1
 
 
-async def test_an_update_that_was_watched_is_interrupted(gateway: Running) -> None:
+async def test_watch_can_be_interrupted(gateway: Running) -> None:
     update_id = gateway.eks.rollback("prod-1")
     command = eksgateway("watch", "prod-1", update_id)
     async with program(*interruptible(*command), env=shell(gateway, "viewer", "viewers")) as shown:
@@ -172,8 +172,8 @@ async def test_an_update_that_was_watched_is_interrupted(gateway: Running) -> No
         assert shown.err == ""
 
 
-async def test_a_cancel_over_a_restart(tmp_path: Path) -> None:
-    """It is tried within its timeout while the only gateway is away."""
+async def test_cancel_retries_across_a_restart(tmp_path: Path) -> None:
+    """Within its timeout, while the only gateway is down."""
     async with SimulatedEks() as eks:
         update_id = eks.rollback("staging-1")
         async with running(tmp_path, eks) as first:
@@ -187,8 +187,8 @@ async def test_a_cancel_over_a_restart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["502", "no trailers", "OK with garbage", "details that do not parse"])
-async def test_a_proxy_that_answers(name: str) -> None:
-    """The command ends, with the proxy's words and no traceback."""
+async def test_cancel_reports_a_proxys_answer(name: str) -> None:
+    """Without a traceback."""
     async with HttpProxy(always=REPLIES[name]) as proxy:
         command = eksgateway("cancel", "prod-1", "u-1", "--timeout", "3")
         async with program(*command, env={"EKSGATEWAY_ADDRESS": proxy.address}) as shown:
@@ -213,8 +213,10 @@ STATE = pb.WatchUpdateResponse(
     ],
     ids=["cancel", "watch"],
 )
-async def test_a_newer_gateway(command: str, message: Message, out: str) -> None:
-    """A phase without a name is shown as its number; nothing that a terminal would obey is printed."""
+async def test_a_newer_gateways_phase_is_printed_as_a_number(
+    command: str, message: Message, out: str
+) -> None:
+    """Control characters are replaced."""
     reply = headers(("grpc-status", "0"), message=message.SerializeToString())
     async with HttpProxy(always=reply) as proxy:
         environment = {"EKSGATEWAY_ADDRESS": proxy.address}
@@ -223,8 +225,8 @@ async def test_a_newer_gateway(command: str, message: Message, out: str) -> None
             assert out in shown.out
 
 
-async def test_a_refusal_that_a_proxy_has_replaced(gateway: Running) -> None:
-    """A denial is not tried for ever where a proxy makes a page of it."""
+async def test_a_denial_that_a_proxy_replaces_is_not_retried(gateway: Running) -> None:
+    """A proxy may replace the denial by an HTML page."""
     update_id = gateway.eks.rollback("prod-1")
     async with HttpProxy(gateway.address) as proxy:
         proxy.refused = html(502)
@@ -239,8 +241,8 @@ async def test_a_refusal_that_a_proxy_has_replaced(gateway: Running) -> None:
     "address", ["no-such-host.invalid:50051", "127.0.0.1:99999", "http://127.0.0.1:50051", "gateway.example"]
 )
 @pytest.mark.parametrize("command", ["watch", "cancel"])
-async def test_an_address_that_is_none(command: str, address: str) -> None:
-    """It is not tried for ever, and the hint says what to correct."""
+async def test_an_invalid_address_is_not_retried_for_ever(command: str, address: str) -> None:
+    """The hint names the correction."""
     options = (command, "prod-1", "u-1", "--address", address)
     async with program(*eksgateway(*options)) as shown:
         assert await shown.end() in (1, 5)
@@ -248,8 +250,8 @@ async def test_an_address_that_is_none(command: str, address: str) -> None:
         assert "Traceback" not in shown.err
 
 
-async def test_tls_that_does_not_fit(tmp_path: Path) -> None:
-    """Without --ca, with another CA, and in the place of plaintext: each ends with a hint."""
+async def test_wrong_tls_settings_get_a_hint(tmp_path: Path) -> None:
+    """Without --ca, with another CA, and where plaintext is spoken."""
     authority = Authority()
     (tmp_path / "other.crt").write_bytes(Authority("other").certificate)
     made = [*listeners(tmp_path, authority, "jwt"), {"address": "127.0.0.1:0"}]
@@ -266,8 +268,8 @@ async def test_tls_that_does_not_fit(tmp_path: Path) -> None:
                 assert hint in shown.err
 
 
-async def test_a_gateway_out_of_reach(gateway: Running) -> None:
-    """Whoever waits for it sees why."""
+async def test_watch_prints_why_it_retries(gateway: Running) -> None:
+    """While the gateway is out of reach."""
     environment = shell(gateway, "viewer", "viewers") | {"EKSGATEWAY_ADDRESS": "127.0.0.1:1"}
     async with program(*eksgateway("watch", "prod-1", "u-1"), env=environment) as shown:
         await eventually(lambda: "trying again in" in shown.err)
@@ -278,14 +280,14 @@ async def test_a_gateway_out_of_reach(gateway: Running) -> None:
 @pytest.mark.parametrize(
     ("cluster", "token", "fault"),
     [
-        ("prod-1", "t\u00f6ken", "EKSGATEWAY_TOKEN: is no token"),
-        ("prod-1", "two\nlines", "EKSGATEWAY_TOKEN: is no token"),
-        ("prod-\udcff", "token", "an argument is no text"),
+        ("prod-1", "t\u00f6ken", "EKSGATEWAY_TOKEN: is not a token"),
+        ("prod-1", "two\nlines", "EKSGATEWAY_TOKEN: is not a token"),
+        ("prod-\udcff", "token", "an argument is not text"),
     ],
     ids=["letter", "lines", "argument"],
 )
-async def test_texts_that_cannot_be_sent(cluster: str, token: str, fault: str) -> None:
-    """They are named, without a traceback and without the token."""
+async def test_arguments_that_cannot_be_sent_are_refused(cluster: str, token: str, fault: str) -> None:
+    """Without a traceback, and without printing the token."""
     environment = {"EKSGATEWAY_TOKEN": token, "EKSGATEWAY_ADDRESS": "127.0.0.1:1"}
     async with program(*eksgateway("cancel", cluster, "u-1"), env=environment) as shown:
         assert await shown.end() == 1
@@ -301,21 +303,21 @@ async def test_texts_that_cannot_be_sent(cluster: str, token: str, fault: str) -
             ("--token-file", "missing"), "--token-file missing: cannot be read: No such file", id="token"
         ),
         pytest.param(
-            ("--token-file", sys.executable), f"--token-file {sys.executable}: holds no text", id="binary"
+            ("--token-file", sys.executable), f"--token-file {sys.executable}: is not text", id="binary"
         ),
         pytest.param(("--ca", "missing"), "missing: cannot be read", id="ca"),
     ],
 )
-async def test_options_that_do_not_fit(options: tuple[str, ...], fault: str) -> None:
-    """One line says which, and nothing is called."""
+async def test_unusable_options_are_refused_in_one_line(options: tuple[str, ...], fault: str) -> None:
+    """No call is made."""
     async with program(*eksgateway("watch", "prod-1", "u-1", *options)) as shown:
         assert await shown.end() == 1
         assert shown.err.startswith(f"eksgateway: {fault}")
         assert shown.err.count("\n") == 1
 
 
-async def test_the_program_in_the_readme(gateway: Running) -> None:
-    """Copied as it stands, it watches to the end."""
+async def test_the_readmes_program_watches_to_the_end(gateway: Running) -> None:
+    """Copied without changes."""
     update_id = gateway.eks.rollback("prod-1", update_id="rollback-prod-1")
     source = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)[0]
     environment = shell(gateway, "viewer", "viewers")

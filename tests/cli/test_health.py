@@ -1,4 +1,4 @@
-"""`eksgateway health --config`: the gateway of a settings file is asked as its listeners demand."""
+"""`eksgateway health --config`: checks the gateway that has these settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import yaml
 from cryptography import x509
 
-from eksgateway.cli.health import check_own
+from eksgateway.cli.health import check_local
 from eksgateway.settings import SettingsError
 from support.authority import CLIENT, SERVER, Authority, Shape, uri
 from support.certified import listeners
@@ -41,36 +41,36 @@ def write(config: Path, *listening: dict[str, Any]) -> None:
 
 
 def plain(listener: dict[str, Any], port: int) -> dict[str, Any]:
-    """A listener as an operator would write it in a container, with the port that it got."""
+    """A listener as an operator writes it in a container, with its bound port."""
     tls = {name: str(path) for name, path in listener["tls"].items()}
     return listener | {"address": f"0.0.0.0:{port}", "tls": tls}
 
 
-async def asked(config: Path, own: tuple[Path, Path] | None = None) -> int:
-    return await asyncio.to_thread(check_own, config, own, "liveness")
+async def health(config: Path, pair: tuple[Path, Path] | None = None) -> int:
+    return await asyncio.to_thread(check_local, config, pair, "liveness")
 
 
 @pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
 @pytest.mark.parametrize("demands", [("jwt",), ("mtls", "jwt"), ("both",)], ids="+".join)
-async def test_a_gateway_with_tls_serves(
+async def test_health_trusts_the_served_certificate(
     tmp_path: Path,
     config: Path,
     demands: tuple[str, ...],
     names: Sequence[x509.GeneralName] | None,
 ) -> None:
-    """Whatever its certificate names, and whether or not loopback is among that."""
+    """Whatever names it has, and for each `demand`."""
     authority = Authority()
     listening = listeners(tmp_path, authority, *demands)
     authority.issue(Shape(names=names, extended=(SERVER, CLIENT))).write(tmp_path)
     async with SimulatedEks() as eks, running(tmp_path, eks, listeners=listening) as here:
         write(config, *map(plain, listening, (each.port for each in here.gateway.listeners)))
-        assert await asked(config) == 0
+        assert await health(config) == 0
 
 
-async def test_another_certificate_can_be_shown(
+async def test_health_shows_another_certificate_if_given(
     tmp_path: Path, config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """For a gateway whose own is for servers only; without it, it is said that nobody serves."""
+    """For a gateway whose own certificate is for servers only; without one the check fails."""
     authority = Authority()
     listening = listeners(tmp_path, authority, "mtls")
     (folder := tmp_path / "own").mkdir()
@@ -78,29 +78,29 @@ async def test_another_certificate_can_be_shown(
     async with SimulatedEks() as eks, running(tmp_path, eks, listeners=listening) as here:
         address = f"127.0.0.1:{here.gateway.listeners[0].port}"
         write(config, plain(listening[0], here.gateway.listeners[0].port))
-        assert await asked(config) == 1
+        assert await health(config) == 1
         assert capsys.readouterr().out.splitlines()[-1].startswith(f"not serving: {address}: UNAVAILABLE: ")
-        assert await asked(config, pair) == 0
-    assert await asked(config, pair) == 1
+        assert await health(config, pair) == 0
+    assert await health(config, pair) == 1
     assert capsys.readouterr().out.splitlines()[-1] == f"not serving: {address}: Connection refused"
 
 
-async def test_plaintext_on_loopback(tmp_path: Path, config: Path) -> None:
-    """As without a settings file."""
+async def test_health_checks_plaintext_on_loopback(tmp_path: Path, config: Path) -> None:
+    """A port that the system chooses cannot be checked."""
     async with SimulatedEks() as eks, running(tmp_path, eks) as here:
         write(config, {"address": here.address})
-        assert await asked(config) == 0
+        assert await health(config) == 0
     write(config, {"address": "127.0.0.1:0"})
     with pytest.raises(SettingsError, match="takes any port"):
-        await asked(config)
+        await health(config)
 
 
-async def test_plaintext_where_the_settings_have_tls(
+async def test_health_explains_plaintext_where_the_settings_have_tls(
     tmp_path: Path, config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Names what is wrong, not OpenSSL's constant."""
+    """With the fault instead of OpenSSL's constant."""
     listening = listeners(tmp_path, Authority(), "jwt")
     async with SimulatedEks() as eks, running(tmp_path, eks) as here:
         write(config, plain(listening[0], int(here.address.rpartition(":")[2])))
-        assert await asked(config) == 1
+        assert await health(config) == 1
     assert "no TLS is spoken there, and the settings have `tls`" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The README's session with grpcurl, command by command as it stands there, against a sandbox."""
+"""The README's session with grpcurl, against a sandbox."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 @dataclass(frozen=True)
 class Step:
-    """A command, and what the README shows of its output: parts, where … stands for what lies between."""
+    """A command, and the output that the README shows, with … for omitted parts."""
 
     command: str
     shown: str
 
 
 def session() -> list[Step]:
-    """What is in the block that begins with a grpcurl command."""
+    """The steps in the block that begins with a grpcurl command."""
     block = README.read_text().partition("```\n$ grpcurl ")[2].partition("```")[0]
     steps = []
     for each in f"grpcurl {block}".split("\n$ "):
@@ -33,12 +33,12 @@ def session() -> list[Step]:
 
 
 def plain(text: str) -> str:
-    """Without what varies from run to run: ids, and Go's white space."""
+    """Without the parts that vary from run to run: ids, and Go's white space."""
     return UUID.sub("<id>", " ".join(text.split()))
 
 
 def shows(output: str, shown: str) -> bool:
-    """Whether the parts of what is shown are in the output, one after the other."""
+    """Whether the output has the shown parts, in this order."""
     parts = [re.escape(plain(part)) for part in shown.split("…")]
     return re.match(".*".join(parts), plain(output)) is not None
 
@@ -50,8 +50,8 @@ def states(text: str) -> list[tuple[str, str]]:
     return [each for each in zip(kinds, phases, strict=True) if each[0] != "HEARTBEAT"]
 
 
-async def test_the_session_goes_as_the_readme_shows(tmp_path: Path) -> None:
-    """Denied with the reason, accepted, watched to the end; ids and times are others."""
+async def test_the_readmes_session_gives_the_shown_output(tmp_path: Path) -> None:
+    """Denied with the reason, accepted, and watched to the end."""
     async with sandbox(tmp_path) as here:
         await eventually(lambda: "Ctrl-C" in here.process.out)
         variables = re.search(r"^  (\. \S+)$", here.process.out, re.MULTILINE)
@@ -72,8 +72,8 @@ async def test_the_session_goes_as_the_readme_shows(tmp_path: Path) -> None:
 
         code, ran = await run(watched)
         assert (code, ran.err) == (0, "")
-        told, in_readme = states(ran.out), states(watched.shown)
+        printed, in_readme = states(ran.out), states(watched.shown)
         # A slow machine may miss a state on the way, never the last one.
-        assert told[0][0] == in_readme[0][0]
-        assert set(told[1:]) <= set(in_readme)
-        assert told[-1] == in_readme[-1]
+        assert printed[0][0] == in_readme[0][0]
+        assert set(printed[1:]) <= set(in_readme)
+        assert printed[-1] == in_readme[-1]

@@ -11,10 +11,10 @@ __all__ = ["main"]
 
 def main() -> None:
     """The console script."""
-    # Read when grpc is imported. Its core writes lines of its own to standard error, some of them at
-    # the bidding of whoever connects; what matters of them comes as errors too.
+    # Read when grpc is imported. Its core writes lines to standard error, and strangers who connect can
+    # cause them; each fault also comes as an error.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    # Read when pydantic makes its first model. Nothing here is a plugin of it, and to look for some is to
-    # read the entry points of every package that is installed.
+    # Read when pydantic builds its first model. Without it, pydantic looks for plugins in the entry points
+    # of every installed package.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     app()

@@ -1,4 +1,4 @@
-"""`eksgateway watch` and `cancel`: eksgateway.client from a shell."""
+"""`eksgateway watch` and `eksgateway cancel`, which use eksgateway.client."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ TOKEN = "EKSGATEWAY_TOKEN"  # noqa: S105  a variable's name
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What to cancel and why; ``request_id`` may be empty. ``timeout`` is in seconds."""
+class CancelArguments:
+    """The arguments of `cancel`; ``request_id`` may be empty. ``timeout`` is in seconds."""
 
     cluster: ClusterRef
     update_id: str
@@ -45,64 +45,66 @@ class Asked:
 async def run_watch(
     connection: Connection, cluster: ClusterRef, update_id: str, token_file: Path | None, max_age: float
 ) -> int:
-    """Print a line per state. The exit code: 0 once the update has ended. Raises SettingsError."""
-    credentials = _token(token_file)
+    """Print a line per state. Return the exit code: 0 once the update has ended. Raises SettingsError."""
+    credentials = _read_credentials(token_file)
     _log_to_stderr()
     async with connection.channels() as channels:
         states = watch(channels, cluster, update_id, credentials=credentials, max_age=max_age)
         try:
             async with aclosing(states):
                 async for known in states:
-                    print(_line(known), flush=True)
+                    print(_format(known), flush=True)
         except grpc.aio.AioRpcError as error:
-            _print_refusal(error)
+            _print_error(error)
             return exit_code(error)
     return 0
 
 
-async def run_cancel(connection: Connection, asked: Asked, token_file: Path | None) -> int:
-    """Print the cancellation. The exit code: 0 when EKS accepted it. Raises SettingsError."""
-    credentials = _token(token_file)
+async def run_cancel(connection: Connection, arguments: CancelArguments, token_file: Path | None) -> int:
+    """Print the cancellation. Return the exit code: 0 when EKS accepted it. Raises SettingsError."""
+    credentials = _read_credentials(token_file)
     _log_to_stderr()
-    request_id = asked.request_id or str(uuid.uuid4())
-    again = _again(request_id, given=bool(asked.request_id))
-    # Before the call: whatever ends this process, the request can be asked about.
-    _print_err(f"eksgateway: request {request_id}; to call again for the same one: {again}")
+    request_id = arguments.request_id or str(uuid.uuid4())
+    repeat = _repeat_command(request_id, given=bool(arguments.request_id))
+    # Printed before the call, so that the outcome can be found out even if this process is killed.
+    _print_err(f"eksgateway: request {request_id}; to repeat it: {repeat}")
     async with connection.channels() as channels:
         try:
             done = await cancel(
                 channels,
-                asked.cluster,
-                asked.update_id,
-                reason=asked.reason,
-                ticket=asked.ticket,
+                arguments.cluster,
+                arguments.update_id,
+                reason=arguments.reason,
+                ticket=arguments.ticket,
                 request_id=request_id,
                 credentials=credentials,
-                timeout=asked.timeout,
+                timeout=arguments.timeout,
             )
         except grpc.aio.AioRpcError as error:
-            _print_refusal(error)
+            _print_error(error)
             if exit_code(error) in (UNREACHABLE, TIMED_OUT):
-                _print_err(f"What became of request {request_id} is not known here; to ask: {again}")
+                _print_err(f"The outcome of request {request_id} is not known here; to find out: {repeat}")
             return exit_code(error)
     phase = phase_name(done.phase)
     print(printable(f"{phase}  cancellation {done.cancellation_id}, request {done.request_id}"))
     return 0
 
 
-def _again(request_id: str, *, given: bool) -> str:
-    """This command, to be typed again."""
+def _repeat_command(request_id: str, *, given: bool) -> str:
+    """This command line, with the request id."""
     return shlex.join(["eksgateway", *sys.argv[1:], *(() if given else ("--request-id", request_id))])
 
 
 def _log_to_stderr() -> None:
-    """Have it shown what is tried again, and why."""
+    """Show retries and their causes."""
     logging.basicConfig(format="eksgateway: %(message)s")
     logging.getLogger("eksgateway.client").setLevel(logging.INFO)
-    logging.getLogger("grpc").setLevel(logging.CRITICAL)  # it logs a traceback for a message of another kind
+    logging.getLogger("grpc").setLevel(
+        logging.CRITICAL
+    )  # it logs a traceback for a message that does not parse
 
 
-def _print_refusal(error: grpc.aio.AioRpcError) -> None:
+def _print_error(error: grpc.aio.AioRpcError) -> None:
     report = ErrorReport.of(error)
     _print_err(str(report))
     if report.reason == "CREDENTIALS_MISSING":
@@ -113,35 +115,35 @@ def _print_err(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _token(file: Path | None) -> Credentials | None:
-    """The bearer token of the file, read again for each connection, or of the environment; else none."""
+def _read_credentials(file: Path | None) -> Credentials | None:
+    """The bearer token in the file, read again for each connection, or in the environment, or none."""
     if file is not None:
         _read_token(file)
         return lambda: _read_token(file)
     token = os.environ.get(TOKEN)
-    return (lambda: _checked(token, TOKEN)) if token else None
+    return (lambda: _check_token(token, TOKEN)) if token else None
 
 
 def _read_token(file: Path) -> str:
     try:
-        return _checked(file.read_text(), f"--token-file {file}")
+        return _check_token(file.read_text(), f"--token-file {file}")
     except OSError as exc:
         raise SettingsError(f"--token-file {file}: cannot be read: {exc.strerror}") from exc
     except UnicodeDecodeError as exc:
-        raise SettingsError(f"--token-file {file}: holds no text: name a file with the token alone") from exc
+        raise SettingsError(f"--token-file {file}: is not text: name a file with the token alone") from exc
 
 
-def _checked(text: str, source: str) -> str:
+def _check_token(text: str, source: str) -> str:
     token = text.strip()
     if not (token.isascii() and token.isprintable()):
-        raise SettingsError(f"{source}: is no token: it has characters that cannot be sent")
+        raise SettingsError(f"{source}: is not a token: it has characters that cannot be sent")
     return token
 
 
-def _line(known: Knowledge) -> str:
+def _format(known: Knowledge) -> str:
     time = f"{datetime.now():%H:%M:%S}"  # noqa: DTZ005  local, for people
     if not known.sequence:
-        return f"{time}    0  nothing is known yet"
+        return f"{time}    0  no state yet"
     phase = phase_name(known.phase).replace("UNSPECIFIED", "")
     state = f"{known.update.status:<12}  {known.update.cancellation.status:<10}  {phase:<12}".rstrip()
     age = f"  (EKS was last seen {known.age_s:.0f} s ago)" if known.stale else ""

@@ -1,4 +1,4 @@
-"""How a command reaches a gateway: in plaintext, or by TLS with or without a certificate of its own."""
+"""Connects a command to a gateway: in plaintext, or over TLS with or without a client certificate."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from eksgateway.settings import SettingsError
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """``ca``: the CA bundle of a gateway that serves TLS. ``own``: the caller's certificate and its key."""
+    """``ca`` is the CA bundle to trust, for TLS. ``pair`` is the client certificate and its key."""
 
     address: str
     ca: Path | None = None
-    own: tuple[Path, Path] | None = None
+    pair: tuple[Path, Path] | None = None
 
     def __post_init__(self) -> None:
-        """Raises SettingsError for an address that grpc would misread."""
+        """Raise SettingsError for an address that grpc would misread."""
         try:
             check_address(self.address)
         except ValueError as exc:
             raise SettingsError(f"--address {exc}") from exc
 
     def channels(self) -> Channels:
-        """Not connected yet. Raises SettingsError for files that cannot be read."""
+        """Channels, not yet connected. Raises SettingsError for unreadable files."""
         return Channels(self.address, self.credentials())
 
     def credentials(self) -> grpc.ChannelCredentials | None:
-        """None for plaintext. Raises SettingsError for files that cannot be read."""
+        """None for plaintext. Raises SettingsError for unreadable files."""
         if self.ca is None:
             return None
-        return credentials_of(_read(self.ca), self.own)
+        return tls_credentials(_read(self.ca), self.pair)
 
 
-def credentials_of(trusted: bytes, own: tuple[Path, Path] | None) -> grpc.ChannelCredentials:
-    """Of PEM certificates to trust, and the files of one to show. Raises SettingsError."""
-    certificate, key = (_read(path) for path in own) if own else (None, None)
+def tls_credentials(trusted: bytes, pair: tuple[Path, Path] | None) -> grpc.ChannelCredentials:
+    """From PEM certificates to trust, and the files of a client certificate and key. Raises SettingsError."""
+    certificate, key = (_read(path) for path in pair) if pair else (None, None)
     return grpc.ssl_channel_credentials(trusted, key, certificate)
 
 

@@ -1,4 +1,4 @@
-"""Every command and its options; what a command does is in the module that it calls."""
+"""The commands and their options. Each command calls a module of its own."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ if TYPE_CHECKING:  # grpc is imported by the commands that need it
     from eksgateway.cli.connection import Connection
 
 app = typer.Typer(
-    help="Cancels Amazon EKS updates under an OPA policy, with a durable record of every intent.",
+    help="Cancel Amazon EKS updates under an OPA policy, with a durable record of every intent.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
 ledger_app = typer.Typer(
-    help="Lists, verifies and copies a ledger, also while it is in use.", no_args_is_help=True
+    help="List, verify and copy a ledger, also while it is in use.", no_args_is_help=True
 )
-policy_app = typer.Typer(help="Checks and tries policy data, before it is in force.", no_args_is_help=True)
+policy_app = typer.Typer(help="Check and try policy data before it is in force.", no_args_is_help=True)
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(policy_app, name="policy")
 
 Address = Annotated[str, typer.Option(help="host:port of the gateway.", envvar="EKSGATEWAY_ADDRESS")]
-Ca = Annotated[Path | None, typer.Option(help="CA bundle, when it serves TLS.")]
+Ca = Annotated[Path | None, typer.Option(help="CA bundle to trust, if the gateway serves TLS.")]
 Certificate = Annotated[
-    Path | None, typer.Option(help="The client's own, when it demands one; needs --ca and --key.")
+    Path | None, typer.Option(help="Client certificate, if the gateway demands one; needs --ca and --key.")
 ]
 Key = Annotated[Path | None, typer.Option(help="The key of --certificate.")]
 ClusterName = Annotated[str, typer.Argument(help="The cluster's name.")]
 UpdateId = Annotated[str, typer.Argument(help="The update's id.")]
-Account = Annotated[str, typer.Option(help="The cluster's account. Default: the gateway's home.")]
-Region = Annotated[str, typer.Option(help="The cluster's region. Default: the gateway's home.")]
+Account = Annotated[str, typer.Option(help="The cluster's account. Default: the gateway's home target.")]
+Region = Annotated[str, typer.Option(help="The cluster's region. Default: the gateway's home target.")]
 TokenFile = Annotated[
-    Path | None, typer.Option(help="Holds the bearer token. Default: that in EKSGATEWAY_TOKEN.")
+    Path | None, typer.Option(help="File with the bearer token. Default: the token in EKSGATEWAY_TOKEN.")
 ]
 StopOnStdinEof = Annotated[bool, typer.Option("--stop-on-stdin-eof", hidden=True)]
 
@@ -60,8 +60,8 @@ def _clear_errors() -> Iterator[None]:
 
 
 @contextmanager
-def _calling() -> Iterator[None]:
-    """For commands that call a gateway: clear errors, without the lines of grpc's core beside them."""
+def _client_errors() -> Iterator[None]:
+    """For commands that call a gateway: clear errors, without lines of grpc's core."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when grpc is imported
     with _clear_errors():
         try:
@@ -69,7 +69,7 @@ def _calling() -> Iterator[None]:
         except KeyboardInterrupt:
             sys.exit(130)
         except UnicodeEncodeError:
-            sys.exit("eksgateway: an argument is no text: write it in UTF-8")
+            sys.exit("eksgateway: an argument is not text: write it in UTF-8")
 
 
 def _connection(address: str, ca: Path | None, certificate: Path | None, key: Path | None) -> Connection:
@@ -85,8 +85,8 @@ def serve(
     config: Annotated[Path, typer.Option(help="The settings file; see config.example.yaml.")],
     stop_on_stdin_eof: StopOnStdinEof = False,
 ) -> None:
-    """Serve the gateway against real AWS (boto3's default credential chain)."""
-    gc.disable()  # what a start makes stays, and is not looked through for garbage: see `run`
+    """Run the gateway against AWS (with boto3's default credential chain)."""
+    gc.disable()  # objects made at the start stay, and need no collection: see `run`
     from eksgateway.cli.serve import run  # noqa: PLC0415
 
     with _clear_errors():
@@ -99,22 +99,22 @@ def health(  # noqa: PLR0913  each is an option
     ca: Ca = None,
     certificate: Certificate = None,
     key: Key = None,
-    service: Annotated[str, typer.Option(help="Empty is readiness; `liveness` is the process.")] = "",
+    service: Annotated[str, typer.Option(help="Empty checks readiness; `liveness` checks the process.")] = "",
     *,
     config: Annotated[
         Path | None,
-        typer.Option(help="The settings of a gateway on this machine, in the place of --address and --ca."),
+        typer.Option(help="Settings of a gateway on this machine, instead of --address and --ca."),
     ] = None,
 ) -> None:
-    """Exit 0 when a gateway serves, 1 when it does not (for container health checks)."""
-    from eksgateway.cli.health import check, check_own  # noqa: PLC0415
+    """Exit 0 if a gateway serves, 1 if it does not (for container health checks)."""
+    from eksgateway.cli.health import check, check_local  # noqa: PLC0415
 
     with _clear_errors():
         if config is None:
             sys.exit(check(_connection(address, ca, certificate, key), service))
         if ca is not None or (certificate is None) != (key is None):
             raise typer.BadParameter("--config takes no --ca, and --certificate only with --key")
-        sys.exit(check_own(config, (certificate, key) if certificate and key else None, service))
+        sys.exit(check_local(config, (certificate, key) if certificate and key else None, service))
 
 
 @app.command()
@@ -127,17 +127,17 @@ def watch(  # noqa: PLR0913  each is an option
     account: Account = "",
     region: Region = "",
     max_age: Annotated[
-        float, typer.Option(min=0, help="Mark states for which EKS was not seen for so many seconds.")
+        float, typer.Option(min=0, help="Mark a state if EKS was not reached for this many seconds.")
     ] = 60,
     ca: Ca = None,
     certificate: Certificate = None,
     key: Key = None,
 ) -> None:
-    """Print an update's states until it has ended, over broken streams and restarts of the gateway.
+    """Print an update's states until it has ended, across broken streams and restarts of the gateway.
 
-    Exit codes: 0 it has ended, 1 refused, 2 usage, 4 credentials, 5 no gateway there, 130 interrupted.
+    Exit codes: 0 ended, 1 refused, 2 usage, 4 credentials, 5 no gateway, 130 interrupted.
     """
-    with _calling():
+    with _client_errors():
         from eksgateway.cli.client import run_watch  # noqa: PLC0415
         from eksgateway.v1.update_pb2 import ClusterRef  # noqa: PLC0415
 
@@ -155,38 +155,40 @@ def cancel(  # noqa: PLR0913  each is an option
     token_file: TokenFile = None,
     account: Account = "",
     region: Region = "",
-    reason: Annotated[str, typer.Option(help="Why; the policy may require it.")] = "",
-    ticket: Annotated[str, typer.Option(help="The policy may require it.")] = "",
-    request_id: Annotated[str, typer.Option(help="To ask again for the same one. Default: a new one.")] = "",
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds to go on trying.")] = 45,
+    reason: Annotated[str, typer.Option(help="The reason; the policy may require it.")] = "",
+    ticket: Annotated[str, typer.Option(help="A ticket; the policy may require it.")] = "",
+    request_id: Annotated[str, typer.Option(help="Repeats an earlier request. Default: a new request.")] = "",
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to keep retrying.")] = 45,
     ca: Ca = None,
     certificate: Certificate = None,
     key: Key = None,
 ) -> None:
-    """Cancel an update, once, however often it has to be tried; then `watch` it end.
+    """Cancel an update. Retries send one cancel to EKS at most. Use `watch` to see the update end.
 
-    Exit codes: 0 EKS accepted it, 1 refused, 2 usage, 4 credentials, 5 no gateway there, 124 timed out,
-    130 interrupted. After 5, 124 and 130 call again with the same --request-id to learn what became of it.
+    Exit codes: 0 EKS accepted it, 1 refused, 2 usage, 4 credentials, 5 no gateway, 124 timed out,
+    130 interrupted. After 5, 124 and 130, repeat with the same --request-id to find out the outcome.
     """
-    with _calling():
-        from eksgateway.cli.client import Asked, run_cancel  # noqa: PLC0415
+    with _client_errors():
+        from eksgateway.cli.client import CancelArguments, run_cancel  # noqa: PLC0415
         from eksgateway.v1.update_pb2 import ClusterRef  # noqa: PLC0415
 
         ref = ClusterRef(name=cluster, account_id=account, region=region)
         connection = _connection(address, ca, certificate, key)
-        asked = Asked(ref, update_id, reason, ticket, request_id, timeout)
-        sys.exit(asyncio.run(run_cancel(connection, asked, token_file)))
+        arguments = CancelArguments(ref, update_id, reason, ticket, request_id, timeout)
+        sys.exit(asyncio.run(run_cancel(connection, arguments, token_file)))
 
 
 @app.command()
 def simulate(
-    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
-    speed: Annotated[float, typer.Option(help="How much faster than real time its clock runs.")] = 1.0,
-    allow_remote: Annotated[bool, typer.Option("--allow-remote", help="Let --host be not loopback.")] = False,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")] = 0,
+    speed: Annotated[float, typer.Option(help="Speed of its clock; 1 is real time.")] = 1.0,
+    allow_remote: Annotated[
+        bool, typer.Option("--allow-remote", help="Allow a --host that is not loopback.")
+    ] = False,
     stop_on_stdin_eof: StopOnStdinEof = False,
 ) -> None:
-    """Run a simulated EKS that boto3 and the AWS CLI talk to, until it is told to end."""
+    """Run a simulated EKS for boto3 and the AWS CLI, until SIGTERM or SIGINT."""
     from eksgateway.cli.simulate import run  # noqa: PLC0415
 
     with _clear_errors():
@@ -197,18 +199,18 @@ def simulate(
 def sandbox(
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="The gateway's. Default: 50051 if it is free, else any."),
+        typer.Option(min=0, max=65535, help="The gateway's port. Default: 50051 if it is free, else any."),
     ] = None,
-    speed: Annotated[float, typer.Option(help="How much faster than real time EKS's clock runs.")] = 60.0,
+    speed: Annotated[float, typer.Option(help="Speed of the simulated clock; 1 is real time.")] = 60.0,
     info: Annotated[
-        Path | None, typer.Option(help="A JSON file to write for programs, once all answers.")
+        Path | None, typer.Option(help="JSON file to write for programs, once the sandbox is ready.")
     ] = None,
-    policy_engine: Annotated[Literal["wasm", "opa"], typer.Option(help="Who decides.")] = "wasm",
+    policy_engine: Annotated[Literal["wasm", "opa"], typer.Option(help="The policy engine.")] = "wasm",
     opa_url: Annotated[
-        str | None, typer.Option(help="The OPA to ask. Default: http://127.0.0.1:8181")
+        str | None, typer.Option(help="The OPA server. Default: http://127.0.0.1:8181")
     ] = None,
 ) -> None:
-    """Run a simulated EKS and a gateway on this machine, with callers and clusters to try."""
+    """Run a simulated EKS and a gateway on this machine, with callers and clusters to try out."""
     from eksgateway.sandbox.options import SandboxOptions  # noqa: PLC0415
     from eksgateway.sandbox.sandbox import run  # noqa: PLC0415
 
@@ -219,7 +221,7 @@ def sandbox(
 
 @app.command()
 def demo() -> None:
-    """Show the main job on a simulated EKS, in under a minute; exit 1 if anything went otherwise."""
+    """Play the main scenes on a simulated EKS in under a minute; exit 1 if a scene fails."""
     from eksgateway.sandbox.demo import run  # noqa: PLC0415
     from eksgateway.sandbox.demo_screen import Screen  # noqa: PLC0415
 
@@ -230,11 +232,11 @@ def demo() -> None:
 @ledger_app.command("verify")
 def ledger_verify(
     path: Annotated[Path, typer.Argument(help="The ledger's file.")],
-    checkpoint: Annotated[str, typer.Option(help="seq:hash of an earlier run; shows a cut tail.")] = "",
+    checkpoint: Annotated[
+        str, typer.Option(help="seq:hash of an earlier run; detects a truncated ledger.")
+    ] = "",
 ) -> None:
-    """Recompute the hash chain and the projection; exit 1 at the first thing that does not fit, or where
-    events are missing.
-    """
+    """Recompute the hash chain and the projection; exit 1 at the first mismatch or missing event."""
     from eksgateway.cli.ledger import verify_ledger  # noqa: PLC0415
 
     with _clear_errors():
@@ -262,18 +264,16 @@ def ledger_backup(
         back_up_ledger(path, copy)
 
 
-Module = Annotated[
-    Path | None, typer.Option(help="A policy.wasm of your own. Default: the one that a gateway has.")
-]
+Module = Annotated[Path | None, typer.Option(help="Your own policy.wasm. Default: the package's.")]
 
 
 @policy_app.command("check")
 def policy_check(
     file: Annotated[Path, typer.Argument(help="The data file: YAML or JSON.")], module: Module = None
 ) -> None:
-    """Check operators' data against the schema; exit 1 with the path of every fault.
+    """Check policy data against the schema; exit 1 with the path of every fault.
 
-    Of good data it tells the revision that a gateway has with it in force.
+    For valid data, print the revision that a gateway reports with it in force.
     """
     from eksgateway.cli.policy import check_data  # noqa: PLC0415
 
@@ -285,10 +285,10 @@ def policy_check(
 def policy_test(
     file: Annotated[Path, typer.Argument(help="Inputs: one or a list in YAML or JSON, or JSON lines.")],
     data: Annotated[Path | None, typer.Option(help="The data file to decide by.")] = None,
-    config: Annotated[Path | None, typer.Option(help="Or a gateway's settings, for its data.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Or a gateway's settings, to use its data.")] = None,
     module: Module = None,
 ) -> None:
-    """Decide recorded or hand-written inputs, and explain; exit 2 when something cannot be read."""
+    """Decide recorded or hand-written inputs, and explain; exit 2 if a file cannot be read."""
     from eksgateway.cli.policy import decide_inputs  # noqa: PLC0415
 
     sys.exit(decide_inputs(file, data, config, module))
@@ -299,12 +299,13 @@ def policy_diff(
     ledger: Annotated[Path, typer.Option(help="The ledger whose cancels are decided again.")],
     data: Annotated[Path, typer.Option(help="The candidate: a data file.")],
     data_old: Annotated[
-        Path | None, typer.Option(help="Compare with this data file, and not with what was recorded.")
+        Path | None, typer.Option(help="Compare with this data file instead of the recorded decisions.")
     ] = None,
     module: Module = None,
 ) -> None:
-    """Print every recorded decision on a cancel that other data would change, both ways, each judged at
-    its own time. Exit 0 when nothing changes, 1 when something does, 2 when something cannot be read.
+    """Print every recorded decision on a cancel that other data would change, each decided at its own time.
+
+    Exit 0 if no decision changes, 1 if one does, 2 if a file cannot be read.
     """
     from eksgateway.cli.policy import diff_decisions  # noqa: PLC0415
 

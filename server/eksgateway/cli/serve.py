@@ -1,4 +1,4 @@
-"""`eksgateway serve`: the real thing, until it is told to end."""
+"""`eksgateway serve`: runs a gateway until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ async def run(config: Path, *, stop_on_stdin_eof: bool) -> None:
             await gateway.make_room()
 
     def reload() -> None:
-        if gateway is not None:  # else the policy is being read anyway
+        if gateway is not None:  # before that, the policy is being read anyway
             gateway.reload()
 
-    with stop_event(with_stdin=stop_on_stdin_eof) as ended, on_hangup(reload):
+    with stop_event(with_stdin=stop_on_stdin_eof) as stop, on_hangup(reload):
         watching = asyncio.create_task(file_descriptors.watch(settings, SystemClock(), make_room))
         try:
-            if await run_until(ended, start()):
+            if await run_until(stop, start()):
                 gc.freeze()  # nor later: it would be a pause of a tenth of a second in some call
                 gc.enable()
-                await ended.wait()
+                await stop.wait()
         finally:
             watching.cancel()
             if gateway is not None:

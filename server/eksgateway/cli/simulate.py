@@ -1,4 +1,4 @@
-"""`eksgateway simulate`: a simulated EKS by itself."""
+"""`eksgateway simulate`: a simulated EKS alone."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def run(host: str, port: int, speed: float, *, allow_remote: bool, stop_on_stdin
         raise SettingsError(f"--speed {speed:g}: must be a number above 0")
     if not allow_remote and not is_loopback(host):
         raise SettingsError(
-            f"--host {host}: is not loopback, and a simulated EKS obeys everybody who reaches it;"
-            " add --allow-remote if that is meant"
+            f"--host {host}: is not loopback, and a simulated EKS obeys every client that reaches it;"
+            " add --allow-remote if that is intended"
         )
     serving = serve(host, port, speed, allow_remote=allow_remote, stop_on_stdin_eof=stop_on_stdin_eof)
     try:

@@ -1,4 +1,4 @@
-"""What all sections of the settings share: strictness, and the types of paths and addresses."""
+"""Shared by all sections of the settings: strictness, and the types of paths and addresses."""
 
 from __future__ import annotations
 
