@@ -1,23 +1,47 @@
 """Compiles policies/ to the package's Wasm module, and copies the schemas beside it.
 
-Run by `make policy`. tests/policy/test_build.py fails when a fresh build differs from the committed one.
+policies/eksgateway/schema.rego is generated from the schema first.
+
+Run by `make policy`; tests/policy/test_build.py fails when a fresh build differs from what is committed.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "server" / "eksgateway" / "policy"
+POLICIES = ROOT / "policies"
 OPA_VERSION = "1.22.2"  # as in build_tools.sh; other versions compile to other bytes
 ENTRYPOINT = "eksgateway/authz/decision"
-# Only what the decision needs. revision.rego uses built-ins that the Wasm host does not provide.
-SOURCES = ("policies/eksgateway/authz.rego", "policies/eksgateway/wellformed.rego")
+# Without revision.rego, which uses built-ins that the Wasm host does not provide.
+SOURCES = [f"policies/eksgateway/{name}.rego" for name in ("authz", "wellformed", "schema")]
+SCHEMA_REGO = """\
+# METADATA
+# title: The keys and values that grants and freezes may have
+# description: Generated from policies/schemas/data.json by `make policy`. Do not edit.
+package eksgateway.schema
+"""
+
+
+def schema_rego(schema: dict[str, Any]) -> str:
+    """What wellformed.rego needs of the schema of the policy data, as Rego."""
+    grant, freeze = (schema["definitions"][name]["properties"] for name in ("grant", "freeze"))
+    sets = {
+        "grant_keys": list(grant),
+        "freeze_keys": list(freeze),
+        "actions": grant["actions"]["items"]["enum"],
+        "requirements": grant["require"]["items"]["enum"],
+    }
+    lines = [f"\n{name} := {{{', '.join(map(json.dumps, values))}}}\n" for name, values in sets.items()]
+    return SCHEMA_REGO + "".join(lines)
 
 
 def build(target: Path) -> None:
@@ -36,8 +60,15 @@ def build(target: Path) -> None:
                 sys.exit("opa build wrote a bundle without policy.wasm")
             (target / "policy.wasm").write_bytes(module.read())
     for name in ("data", "input"):
-        shutil.copyfile(ROOT / "policies" / "schemas" / f"{name}.json", target / f"{name}.schema.json")
+        shutil.copyfile(POLICIES / "schemas" / f"{name}.json", target / f"{name}.schema.json")
+
+
+def main(target: Path | None = None) -> None:
+    """Write everything to its place in the repository, or all of it into ``target``."""
+    data_schema = json.loads((POLICIES / "schemas" / "data.json").read_text())
+    (target or POLICIES / "eksgateway").joinpath("schema.rego").write_text(schema_rego(data_schema))
+    build(target or PACKAGE)
 
 
 if __name__ == "__main__":
-    build(Path(sys.argv[1]) if len(sys.argv) > 1 else PACKAGE)
+    main(*map(Path, sys.argv[1:]))

@@ -1,11 +1,10 @@
 # METADATA
-# title: Who may do what to which EKS update
+# title: Authorization of EKS updates
 # description: |
-#   Answers one question of the gateway from the operators' data (grants and freezes). Stage
-#   "request" knows account, region and cluster; stage "update" also tags and the update, and
-#   never allows what stage "request" would not. Stage "target" knows account and region, and asks
-#   whether the caller may list any cluster there, whichever there are. Only what is written down is
-#   allowed: every rule on the way to an allow is positive, so that anything undefined is a deny.
+#   Decides one question of the gateway by the policy data (grants and freezes). Stage "request"
+#   has account, region and cluster. Stage "update" also has the tags and the update; it never allows
+#   what stage "request" denies. Stage "target" has account and region: may the caller list any
+#   clusters there? Every rule on the way to an allow is positive, so that undefined is a denial.
 # schemas:
 #   - input: schema.input
 package eksgateway.authz
@@ -15,9 +14,9 @@ import data.eksgateway.wellformed
 # METADATA
 # title: The decision
 # description: |
-#   `rules` are the ids of the grants that allow, or of the grants and freezes that deny;
-#   `reasons` are sentences for the caller. Who has no grant on the cluster learns nothing else.
-#   The first 100 grants and freezes in the data are explained, in at most 100 sentences of 400
+#   `rules` are the ids of the grants that allow, or of the grants and freezes that deny.
+#   `reasons` are sentences for the caller; a caller without a grant on the cluster gets the default
+#   ones. The first 100 grants and freezes of the data are explained, in at most 100 sentences of 400
 #   characters.
 # entrypoint: true
 default decision := {
@@ -29,8 +28,8 @@ default decision := {
 
 decision := {
 	"allow": true,
-	"reasons": sort({concat("", ["Grant ", grant.id, " allows this."]) | some grant in some_of(allowing)}),
-	"rules": sort({grant.id | some grant in some_of(allowing)}),
+	"reasons": sort({concat("", ["Grant ", grant.id, " allows this."]) | some grant in first_100(allowing_grants)}),
+	"rules": sort({grant.id | some grant in first_100(allowing_grants)}),
 	"obligations": [],
 } if {
 	allowed
@@ -38,18 +37,18 @@ decision := {
 
 decision := {
 	"allow": false,
-	"reasons": some_of(sort({substring(objection.reason, 0, 400) | some objection in objections})),
+	"reasons": first_100(sort({substring(objection.reason, 0, 400) | some objection in objections})),
 	"rules": sort({objection.rule | some objection in objections}),
 	"obligations": [],
 } if {
-	count(covering) > 0
+	count(covering_grants) > 0
 	not allowed
 }
 
 default allowed := false
 
 allowed if {
-	count(allowing) > 0
+	count(allowing_grants) > 0
 	unfrozen
 }
 
@@ -60,33 +59,33 @@ decision := {
 	"obligations": [],
 } if {
 	input.context.stage == "target"
-	count(covering) == 0
+	count(covering_grants) == 0
 }
 
-# Cheap and selective first: this runs for each grant, and each step costs for those that are left.
-here := [grant |
+# Each step evaluates only the grants that the step before left, so the cheapest comes first.
+cluster_grants := [grant |
 	is_array(data.eksgateway.grants)
 	some grant in data.eksgateway.grants
 	names_cluster(grant)
 ]
 
-# Grants that name both the caller and the cluster. A malformed grant covers nobody.
-covering := [grant |
-	some grant in here
+# A grant covers the caller if it names the caller and the cluster, and is well-formed.
+covering_grants := [grant |
+	some grant in cluster_grants
 	names_caller(grant)
 	wellformed.grant(grant)
 ]
 
-# … and the action, …
-naming_action := [grant |
-	some grant in covering
+# Covering grants with the action.
+action_grants := [grant |
+	some grant in covering_grants
 	input.action.name in grant.actions
 ]
 
-# … and whose conditions hold.
-allowing := [grant |
-	some grant in naming_action
-	comes_over(grant)
+# Grants with the action whose conditions hold.
+allowing_grants := [grant |
+	some grant in action_grants
+	via_matches(grant)
 	has_required(grant)
 	fits_update(grant)
 ]
@@ -98,38 +97,38 @@ names_caller(grant) if {
 
 names_caller(grant) if {
 	some pattern in grant.groups
-	fitting[pattern]
+	matching_group_patterns[pattern]
 }
 
 groups := {group | some group in input.subject.properties.groups}
 
-# Patterns that match one of the caller's groups. Each distinct pattern with a `*` is tried once,
-# however many grants and freezes have it: grants × groups would be too many to try. The groups are
-# those of the input, a list, because to go on in a set costs in proportion to a text's length.
-fitting := (groups | one_star) | two_stars
+# Patterns that match one of the caller's groups. Each distinct pattern with a `*` is matched once, for
+# all grants and freezes: grants × groups would be too many. The loops use the input's list of groups,
+# because iterating a set costs in proportion to the length of its texts.
+matching_group_patterns := (groups | one_star_matches) | two_stars_matches
 
-one_star := {pattern |
-	some pattern in globs
+one_star_matches := {pattern |
+	some pattern in group_globs
 	[head, tail] := split(pattern, "*")
 	some group in input.subject.properties.groups
 	between(head, tail, group)
 }
 
-two_stars := {pattern |
-	some pattern in globs
+two_stars_matches := {pattern |
+	some pattern in group_globs
 	endswith(pattern, "/**")
 	head := trim_suffix(pattern, "**")
 	some group in input.subject.properties.groups
 	startswith(group, head)
 }
 
-globs contains pattern if {
-	some grant in here
+group_globs contains pattern if {
+	some grant in cluster_grants
 	some pattern in grant.groups
 	contains(pattern, "*")
 }
 
-globs contains pattern if {
+group_globs contains pattern if {
 	input.action.name == "cancel"
 	some freeze in freezes
 	some pattern in freeze.except_groups
@@ -153,23 +152,23 @@ names_target(grant) if {
 	input.resource.properties.region in grant.regions
 }
 
-comes_over(grant) if object.get(grant, "via", null) == null
+via_matches(grant) if object.get(grant, "via", null) == null
 
-comes_over(grant) if {
+via_matches(grant) if {
 	some pattern in grant.via
 	matches(pattern, input.subject.properties.via)
 }
 
-# What a cancel must bring is known before any call to EKS, so it is judged at both stages.
+# The required texts of a cancel do not depend on EKS, so they are checked at both stages.
 has_required(_) if input.action.name != "cancel"
 
 has_required(grant) if {
 	every name in object.get(grant, "require", []) {
-		given(name)
+		is_given(name)
 	}
 }
 
-given(name) if trim_space(input.action.properties[name]) != ""
+is_given(name) if trim_space(input.action.properties[name]) != ""
 
 fits_update(_) if input.context.stage in {"target", "request"}
 
@@ -187,7 +186,7 @@ fits_type(_) if input.action.name != "cancel"
 
 fits_type(grant) if input.resource.properties.update.type in grant.update_types
 
-# A pattern is exact; or has one `*`, any run of characters but `/`; or ends in `/**`, the rest.
+# A pattern is exact, or has one `*` (any characters but `/`), or ends in `/**` (all the rest).
 matches(pattern, value) if pattern == value
 
 matches(pattern, value) if {
@@ -208,8 +207,8 @@ between(head, tail, value) if {
 	not contains(trim_suffix(trim_prefix(value, head), tail), "/")
 }
 
-# Freezes hold back cancels and nothing else. `clear` has to be shown for each of them: a freeze
-# that cannot be read holds everything back.
+# Freezes apply to cancels only. Each one must be shown not to apply: a malformed freeze denies every
+# cancel.
 default freezes := []
 
 freezes := data.eksgateway.freezes
@@ -219,67 +218,67 @@ unfrozen if input.action.name != "cancel"
 unfrozen if {
 	is_array(freezes)
 	every freeze in freezes {
-		clear(freeze)
+		exempts(freeze)
 	}
 }
 
-clear(freeze) if {
+exempts(freeze) if {
 	wellformed.freeze(freeze)
 	wellformed.utc(input.context.time)
-	spares(freeze)
+	is_outside(freeze)
 }
 
-spares(freeze) if input.context.time < freeze.from
+is_outside(freeze) if input.context.time < freeze.from
 
-spares(freeze) if input.context.time >= freeze.until
+is_outside(freeze) if input.context.time >= freeze.until
 
-spares(freeze) if {
+is_outside(freeze) if {
 	every pattern in freeze.clusters {
 		not matches(pattern, input.resource.properties.cluster)
 	}
 }
 
-spares(freeze) if {
+is_outside(freeze) if {
 	every account in freeze.accounts {
 		account != input.resource.properties.account_id
 	}
 }
 
-spares(freeze) if {
+is_outside(freeze) if {
 	every region in freeze.regions {
 		region != input.resource.properties.region
 	}
 }
 
-spares(freeze) if {
+is_outside(freeze) if {
 	some pattern in freeze.except_groups
-	fitting[pattern]
+	matching_group_patterns[pattern]
 }
 
-# Why not. These only explain: nothing here decides.
+# The reasons of a denial. They only explain; nothing below decides.
 objections contains {"rule": grant.id, "reason": reason} if {
-	count(naming_action) == 0
-	some grant in some_of(covering)
+	count(action_grants) == 0
+	some grant in first_100(covering_grants)
 	reason := concat("", ["Grant ", grant.id, " does not allow ", input.action.name, "."])
 }
 
 objections contains {"rule": grant.id, "reason": reason} if {
-	some grant in failing
-	not comes_over(grant)
+	some grant in failing_grants
+	not via_matches(grant)
 	reason := concat("", ["Grant ", grant.id, " asks for a connection that this call did not come over."])
 }
 
 objections contains {"rule": grant.id, "reason": reason} if {
 	input.action.name == "cancel"
-	some grant in failing
+	some grant in failing_grants
 	some name in grant.require
-	not given(name)
+	not is_given(name)
 	reason := concat("", ["A ", name, " is required by grant ", grant.id, "."])
 }
 
 objections contains {"rule": grant.id, "reason": reason} if {
 	input.context.stage == "update"
-	some grant in failing
+	some grant in failing_grants
 	some key, values in grant.tags
 	not fits_tag(key, values)
 	reason := concat("", [
@@ -289,10 +288,10 @@ objections contains {"rule": grant.id, "reason": reason} if {
 	])
 }
 
-# The update's own type is not told: the caller may not be allowed to see it.
+# The reason leaves out the update's own type, which the caller may not be allowed to see.
 objections contains {"rule": grant.id, "reason": reason} if {
 	input.context.stage == "update"
-	some grant in failing
+	some grant in failing_grants
 	not fits_type(grant)
 	reason := concat("", [
 		"Grant ", grant.id,
@@ -308,7 +307,7 @@ objections contains {"rule": "freezes", "reason": reason} if {
 
 objections contains {"rule": freeze_id(freeze), "reason": reason} if {
 	cancel_granted
-	some freeze in holding
+	some freeze in denying_freezes
 	not wellformed.freeze(freeze)
 	reason := concat("", [
 		"Freeze ", freeze_id(freeze),
@@ -318,29 +317,29 @@ objections contains {"rule": freeze_id(freeze), "reason": reason} if {
 
 objections contains {"rule": freeze.id, "reason": reason} if {
 	cancel_granted
-	some freeze in holding
+	some freeze in denying_freezes
 	wellformed.freeze(freeze)
 	reason := concat("", ["Freeze ", freeze.id, " forbids cancel on this cluster until ", freeze.until, "."])
 }
 
-# One grant that allows is enough: what others lack is not worth telling then.
-failing := [grant |
-	count(allowing) == 0
-	some grant in some_of(naming_action)
+# If a grant allows, the conditions of other grants do not matter.
+failing_grants := [grant |
+	count(allowing_grants) == 0
+	some grant in first_100(action_grants)
 ]
 
-# Sets and sorting of thousands would cost more than the decision itself.
-some_of(entries) := array.slice(entries, 0, 100)
+# Sets and sorting of thousands of entries would cost more than the decision.
+first_100(entries) := array.slice(entries, 0, 100)
 
-# The freezes that hold this cancel back, or cannot be read.
-holding := some_of([freeze |
+# The freezes that deny this cancel, or are malformed.
+denying_freezes := first_100([freeze |
 	some freeze in freezes
-	not clear(freeze)
+	not exempts(freeze)
 ])
 
 cancel_granted if {
 	input.action.name == "cancel"
-	count(naming_action) > 0
+	count(action_grants) > 0
 }
 
 default freeze_id(_) := "freezes"

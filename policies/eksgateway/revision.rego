@@ -1,19 +1,18 @@
 # METADATA
-# title: What tells one state of the operators' data from another
+# title: The revision of the policy data
 # description: |
-#   What the gateway asks an OPA again and again, to learn that decisions may differ from now on.
-#   Not part of the Wasm module. A change to the Rego alone does not show here; give bundles a
-#   revision.
+#   The gateway polls these rules of an OPA, to notice that decisions may have changed. They are not
+#   part of the Wasm module. The hash does not cover the Rego: give bundles a revision.
 package eksgateway.revision
 
 # METADATA
 # description: |
-#   SHA-256 over the data, whatever its shape: the revision where OPA loads plain files, or a
-#   bundle without one.
+#   SHA-256 of the data, well-formed or not. It is the revision if OPA loads plain files, or a bundle
+#   without a revision.
 hash := crypto.sha256(json.marshal([grants, freezes]))
 
 # METADATA
-# description: When freezes begin and end. Decisions change then under the same revision.
+# description: The times at which freezes begin and end. Decisions change then under the same revision.
 edges contains freeze[key] if {
 	some freeze in freezes
 	some key in ["from", "until"]

@@ -1,43 +1,36 @@
 # METADATA
-# title: What a well-formed grant and freeze look like
+# title: Well-formed grants and freezes
 # description: |
-#   The gateway checks operators' data against policies/schemas/data.json before it is used; an
-#   OPA with a bundle of its own may not. A key that is misspelt would silently widen a grant or
-#   lift a freeze, so keys that are not known make an entry malformed, as do wrong types.
+#   The gateway checks its policy data against policies/schemas/data.json before using it; an OPA
+#   with a bundle of its own may not. A misspelt key would silently widen a grant or lift a freeze, so
+#   an entry with an unknown key or a wrong type is malformed.
 package eksgateway.wellformed
 
-actions := {"cancel", "check", "get", "list", "watch", "history"}
-
-grant_keys := {
-	"id", "subjects", "groups", "actions", "accounts", "regions", "clusters",
-	"via", "tags", "update_types", "require",
-}
-
-freeze_keys := {"id", "clusters", "accounts", "regions", "from", "until", "except_groups"}
+import data.eksgateway.schema
 
 # METADATA
-# description: Complete, and nothing in it that is not understood.
+# description: Complete, with known keys and values only.
 grant(entry) if {
-	count(object.keys(entry) - grant_keys) == 0
+	count(object.keys(entry) - schema.grant_keys) == 0
 	id(entry.id)
-	names_somebody(entry)
+	has_callers(entry)
 	patterns(object.get(entry, "subjects", ["-"]))
 	patterns(object.get(entry, "groups", ["-"]))
 	patterns(entry.clusters)
 	patterns(object.get(entry, "via", ["-"]))
 	words(entry.accounts)
 	words(entry.regions)
-	subset(entry.actions, actions)
-	subset(object.get(entry, "require", ["reason"]), {"reason", "ticket"})
+	subset(entry.actions, schema.actions)
+	subset(object.get(entry, "require", ["reason"]), schema.requirements)
 	tags(object.get(entry, "tags", {}))
 	update_types(entry)
 }
 
-names_somebody(entry) if entry.subjects
+has_callers(entry) if entry.subjects
 
-names_somebody(entry) if entry.groups
+has_callers(entry) if entry.groups
 
-# A cancel is granted for the update types that are written down, never for all of them.
+# A grant of cancel lists its update types; there is no pattern for all of them.
 update_types(entry) if words(entry.update_types)
 
 update_types(entry) if {
@@ -46,9 +39,9 @@ update_types(entry) if {
 }
 
 # METADATA
-# description: Complete, nothing in it that is not understood, and ending after it begins.
+# description: Complete, with known keys and values only, and ending after it begins.
 freeze(entry) if {
-	count(object.keys(entry) - freeze_keys) == 0
+	count(object.keys(entry) - schema.freeze_keys) == 0
 	id(entry.id)
 	patterns(entry.clusters)
 	words(object.get(entry, "accounts", ["-"]))
@@ -60,7 +53,7 @@ freeze(entry) if {
 }
 
 # METADATA
-# description: "`YYYY-MM-DDThh:mm:ssZ`, the one form in which times compare as strings."
+# description: "`YYYY-MM-DDThh:mm:ssZ`. Times in this form compare as strings."
 utc(time) if strings.replace_n(digits, time) == "0000-00-00T00:00:00Z"
 
 digits := {"1": "0", "2": "0", "3": "0", "4": "0", "5": "0", "6": "0", "7": "0", "8": "0", "9": "0"}

@@ -86,7 +86,7 @@ def own_rego(path: Path, old: str, new: str) -> Path:
 def compiled(rego: Path, path: Path) -> Path:
     """The policy in a folder of Rego as a module, as ``opa build`` makes it."""
     archive = path / "module.tar.gz"
-    sources = [str(rego / name) for name in ("authz.rego", "wellformed.rego")]
+    sources = [str(rego / name) for name in ("authz.rego", "wellformed.rego", "schema.rego")]
     build = ["opa", "build", "-t", "wasm", "-e", "eksgateway/authz/decision", "-o", str(archive), *sources]
     subprocess.run(build, check=True, capture_output=True, timeout=120)
     with tarfile.open(archive) as content:

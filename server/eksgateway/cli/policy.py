@@ -81,7 +81,7 @@ def diff_decisions(ledger: Path, data: Path, old: Path | None, module: Path | No
             wasm = read_module(module)
             candidate = stack.enter_context(open_evaluator(wasm, load_data(data)))
             baseline = stack.enter_context(open_evaluator(wasm, load_data(old))) if old else None
-            for recorded in _recorded_decisions(ledger):
+            for recorded in _read_decisions(ledger):
                 before = baseline.decide(recorded.document) if baseline else recorded.decision
                 after = candidate.decide(recorded.document)
                 decided += 1
@@ -116,7 +116,7 @@ class _RecordedDecision:
     document: dict[str, Any]
 
 
-def _recorded_decisions(ledger: Path) -> Iterator[_RecordedDecision]:
+def _read_decisions(ledger: Path) -> Iterator[_RecordedDecision]:
     for event in read_events(ledger):
         if event.kind in (EventKind.INTENT, EventKind.INTENT_RENEWED):
             try:

@@ -22,7 +22,7 @@ _MAX_MODULE_BYTES: Final = 32 << 20
 
 @dataclass(frozen=True, slots=True)
 class PolicyContent:
-    """What the files contain at one time; nothing is checked yet."""
+    """The content of the files at one time; nothing is checked yet."""
 
     wasm: bytes
     data: bytes
@@ -47,7 +47,7 @@ class PolicyFiles:
 def read_module(path: Path | None) -> bytes:
     """A compiled policy, by default the package's. Raises PolicyLoadError."""
     if path is None:
-        return _packaged_module()
+        return _package_module()
     try:
         return read_file(path, _MAX_MODULE_BYTES)
     except FileUnreadable as exc:
@@ -62,5 +62,5 @@ def revision_of(wasm: bytes, data: dict[str, Any]) -> str:
 
 
 @cache
-def _packaged_module() -> bytes:
+def _package_module() -> bytes:
     return (files("eksgateway.policy") / "policy.wasm").read_bytes()

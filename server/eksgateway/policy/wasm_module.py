@@ -134,7 +134,7 @@ class PolicyInstance:
             # Memory from _heap on is scratch: each evaluation overwrites the one before.
             self._write(self._heap, len(document).to_bytes(_SIZE_BYTES, "little") + document)
             with self._runtime.deadline(self._store, deadline_s):
-                address = self._timed_eval()
+                address = self._call_eval()
         except (wasmtime.Trap, wasmtime.WasmtimeError) as exc:
             interrupted = isinstance(exc, wasmtime.Trap) and exc.trap_code is wasmtime.TrapCode.INTERRUPT
             raise EvaluationFailed(self._failure(exc), self.took_s, interrupted=interrupted) from exc
@@ -142,7 +142,7 @@ class PolicyInstance:
             raise EvaluationFailed(self._failure(), self.took_s)
         return self._read_string(address)
 
-    def _timed_eval(self) -> int:
+    def _call_eval(self) -> int:
         began = time.thread_time()
         try:
             address: int = self._eval(self._store)

@@ -1,4 +1,4 @@
-"""A few threads for evaluations that take too long for the event loop, shared fairly among callers."""
+"""Threads for evaluations that take too long for the event loop, shared fairly among callers."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ from eksgateway.errors import Overloaded
 T = TypeVar("T")
 
 _THREADS: Final = 3
-_WAITING: Final = 64  # calls of one caller
+_MAX_WAITING: Final = 64  # calls of one caller
 
 _Turn: TypeAlias = "asyncio.Future[None]"
 _Queues: TypeAlias = dict[str, deque[_Turn]]
 
 
 class Workers:
-    """Each caller has one thread at most, and free threads go to the callers in turn: a caller whose
-    calls are slow, or fail, waits for itself. Calls that are ``first`` go ahead of all others.
+    """Each caller has at most one thread, and free threads go to the callers in turn, so that slow or
+    failing calls delay only their own caller. Calls with ``first`` precede all others.
 
-    For one event loop. ``close`` waits for what is under way.
+    For one event loop. ``close`` waits for running calls.
     """
 
     def __init__(self) -> None:
         self._threads = DaemonThreads("policy")
         self._free = _THREADS
-        self._served: set[str] = set()  # callers that have a thread now
+        self._active: set[str] = set()  # callers that have a thread
         self._queues: tuple[_Queues, _Queues] = ({}, {})  # first, others; callers in the order of their turns
 
     async def run(self, caller: str, call: Callable[[], T], *, within_s: float, first: bool = False) -> T:
-        """Call it on a thread, and give what it returns or raises.
+        """Return or raise what the call does, on a thread.
 
-        Raises Overloaded when the caller has too many calls waiting, or this one did not get its turn
-        within ``within_s``. A call that has begun goes on to its end, also if this task is cancelled.
+        Raises Overloaded if the caller has too many calls waiting, or if the call has not started within
+        ``within_s``. A call that has started runs to its end, even if this task is cancelled.
         """
-        await self._turn(caller, self._queues[0 if first else 1], within_s)
+        await self._wait_turn(caller, self._queues[0 if first else 1], within_s)
         with ExitStack() as held:
             held.callback(self._leave, caller)
             done = self._threads.start(call, held)
         return await asyncio.shield(done)
 
     async def close(self) -> None:
-        """Wait for the calls under way: the policy that they evaluate must outlive them."""
+        """Wait for running calls: the policy that they evaluate must outlive them."""
         await self._threads.close()
 
-    async def _turn(self, caller: str, queues: _Queues, within_s: float) -> None:
-        if self._free and caller not in self._served:
+    async def _wait_turn(self, caller: str, queues: _Queues, within_s: float) -> None:
+        if self._free and caller not in self._active:
             self._free -= 1
-            self._served.add(caller)
+            self._active.add(caller)
             return
-        if sum(len(each.get(caller, ())) for each in self._queues) >= _WAITING:
+        if sum(len(each.get(caller, ())) for each in self._queues) >= _MAX_WAITING:
             raise Overloaded("Too many of your calls wait for the policy's decision: try again later.")
         turn: _Turn = asyncio.get_running_loop().create_future()
         queues.setdefault(caller, deque()).append(turn)
@@ -62,7 +62,7 @@ class Workers:
             async with asyncio.timeout(within_s):
                 await turn
         except BaseException as exc:
-            if turn.done() and not turn.cancelled():  # its turn came while it was given up
+            if turn.done() and not turn.cancelled():  # its turn came while it was being cancelled
                 self._leave(caller)
             elif turn in queues.get(caller, ()):
                 queues[caller].remove(turn)
@@ -73,19 +73,19 @@ class Workers:
             raise
 
     def _leave(self, caller: str) -> None:
-        self._served.discard(caller)
+        self._active.discard(caller)
         self._free += 1
         for queues in self._queues:
-            for following in [each for each in queues if each not in self._served]:
+            for following in [each for each in queues if each not in self._active]:
                 if self._serve(following, queues):
                     return
 
     def _serve(self, caller: str, queues: _Queues) -> bool:
-        """Give the caller's oldest call a thread; its next one comes after everybody else's. False if
-        none of its calls waits any more.
+        """Give the caller's oldest call a thread, and put the caller last in the queue. False if no call of
+        the caller is waiting.
         """
         waiting = queues.pop(caller)
-        while waiting and waiting[0].done():  # cancelled, and its task has not gone on yet
+        while waiting and waiting[0].done():  # cancelled, but its task has not resumed yet
             waiting.popleft()
         if not waiting:
             return False
@@ -93,6 +93,6 @@ class Workers:
         if waiting:
             queues[caller] = waiting
         self._free -= 1
-        self._served.add(caller)
+        self._active.add(caller)
         turn.set_result(None)
         return True
