@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from eksgateway.cli.ledger import list_ledger, printable
+from eksgateway.cli.ledger import escape_unprintable, list_ledger
 from eksgateway.cli.main import app
 from eksgateway.clock import SystemClock
 from eksgateway.ledger.sql_ledger import open_ledger
@@ -294,5 +294,5 @@ async def test_a_denial_that_was_changed(path: Path) -> None:
 
 def test_printable() -> None:
     """Text stays as it is; all else is spelt out."""
-    assert printable("Ämter, 東京 'x'") == "Ämter, 東京 'x'"
-    assert printable("a\tb\r\n\x1b\u2028\udcff") == r"a\tb\r\n\x1b\u2028\udcff"
+    assert escape_unprintable("Ämter, 東京 'x'") == "Ämter, 東京 'x'"
+    assert escape_unprintable("a\tb\r\n\x1b\u2028\udcff") == r"a\tb\r\n\x1b\u2028\udcff"

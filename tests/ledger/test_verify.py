@@ -18,7 +18,7 @@ from eksgateway.ledger.hash_chain import GENESIS, Checkpoint, EventKind, link
 from eksgateway.ledger.listing import read_events
 from eksgateway.ledger.sql_ledger import SqlLedger, open_ledger
 from eksgateway.ledger.sqlite.database import SqliteDatabase
-from eksgateway.ledger.verify import Inconsistency, verify
+from eksgateway.ledger.verify import Defect, verify
 from eksgateway.model import OutcomeKind
 from eksgateway.settings import LedgerSettings
 from support.ledger import list_events, read_cancellations
@@ -78,7 +78,7 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def broken(path: Path, checkpoint: Checkpoint | None = None) -> Inconsistency:
+def broken(path: Path, checkpoint: Checkpoint | None = None) -> Defect:
     found = verify(path, checkpoint).broken
     assert found is not None
     return found
@@ -199,7 +199,7 @@ async def test_a_chain_written_anew_shows_against_a_checkpoint(path: Path) -> No
         head = new.checkpoint
     tamper(path, *statements)
     assert verify(path).broken is None
-    assert broken(path, checkpoint) == Inconsistency(
+    assert broken(path, checkpoint) == Defect(
         7, "it is not the event that the checkpoint names: the chain was written anew"
     )
 

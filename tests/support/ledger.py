@@ -124,4 +124,4 @@ def list_denials(path: Path) -> list[Denial]:
 def read_cancellations(path: Path) -> tuple[Cancellation, ...]:
     """Cancellations, newest first."""
     with open_snapshot(path) as (connection, _):
-        return queries.page(connection, HistoryFilter(), 100, "").cancellations
+        return queries.read_page(connection, HistoryFilter(), 100, "").cancellations

@@ -1,14 +1,14 @@
-"""`eksgateway ledger`: prints what the ledger's own parts find; proves and decides nothing itself."""
+"""`eksgateway ledger`: prints the results of `eksgateway.ledger`."""
 
 from __future__ import annotations
 
 import heapq
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict
 from operator import attrgetter
 from pathlib import Path
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from rich import box
 from rich.console import Console
@@ -27,14 +27,14 @@ from eksgateway.settings import SettingsError
 
 
 def verify_ledger(path: Path, checkpoint: str) -> int:
-    """The exit code: 0 for a ledger that is whole and as it was written. Raises StartError."""
+    """The exit code: 0 for a ledger that is complete and sound. Raises StartError."""
     try:
         known = Checkpoint.parse(checkpoint) if checkpoint else None
     except ValueError as exc:
         raise SettingsError(f"--checkpoint {checkpoint}: {exc}") from exc
     report = verify(path, known)
     if report.broken is not None:
-        print(f"Broken at event {report.broken.seq}: {printable(report.broken.what)}.")
+        print(f"Broken at event {report.broken.seq}: {escape_unprintable(report.broken.what)}.")
         print(f"The chain of hashes is sound up to event {report.head.seq}.")
         return 1
     if report.missing:
@@ -49,28 +49,27 @@ def verify_ledger(path: Path, checkpoint: str) -> int:
 
 
 def back_up_ledger(path: Path, copy: Path) -> None:
-    """Copy a ledger and prove the copy. Raises StartError."""
+    """Copy a ledger and verify the copy. Raises StartError."""
     report = back_up(path, copy)
     print(f"Copied to {copy} and verified: {report.events} events, {report.cancellations} cancellations.")
     print(f"Checkpoint: {report.head}")
 
 
 def list_ledger(path: Path, console: Console | None = None) -> None:
-    """A table in a terminal, tab-separated lines in a pipe. Raises StartError."""
+    """Print a table to a terminal, tab-separated lines to a pipe. Raises StartError."""
     with open_snapshot(path) as (_, missing):
         if missing:
             print(f"Incomplete: {missing}.", file=sys.stderr)
     console = console or Console(highlight=False)
     if console.is_terminal:
-        console.print(_table(_entries(path)))
+        console.print(_table(_lines(path)))
         return
-    for entry in _entries(path):
-        print("\t".join(astuple(entry)))
+    for line in _lines(path):
+        print("\t".join(line))
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """A line of the list. A denied cancel stands in the decision log, outside the chain: no ``seq``."""
+class _Line(NamedTuple):
+    """A line of the list. Denied cancels are outside the chain, and have no ``seq``."""
 
     seq: str
     time: str
@@ -79,68 +78,65 @@ class _Entry:
     what: str
 
 
-def _table(entries: Iterator[_Entry]) -> Table:
+def _table(lines: Iterator[_Line]) -> Table:
     table = Table("", "time", "event", "cancellation", "what", box=box.SIMPLE_HEAD, pad_edge=False)
-    for entry in entries:
-        # The first eight characters of an id tell cancellations apart; the pipe has all of it.
-        cells = (entry.seq, entry.time[:19], entry.kind, entry.cancellation_id[:8], entry.what)
+    for line in lines:
+        # A pipe gets all of the time and the id.
+        cells = (line.seq, line.time[:19], line.kind, line.cancellation_id[:8], line.what)
         table.add_row(*(Text(cell) for cell in cells))
     return table
 
 
-def _entries(path: Path) -> Iterator[_Entry]:
+def _lines(path: Path) -> Iterator[_Line]:
     """Events and denied cancels, oldest first."""
     return heapq.merge(
-        map(_happened, read_events(path)), map(_denied, read_denials(path)), key=attrgetter("time")
+        map(_event_line, read_events(path)), map(_denial_line, read_denials(path)), key=attrgetter("time")
     )
 
 
-def _happened(event: Event) -> _Entry:
-    cancellation_id, kind, time = (
-        printable(text) for text in (event.cancellation_id, event.kind, event.time)
-    )
-    return _Entry(str(event.seq), time, kind, cancellation_id, printable(_what(event)))
+def _event_line(event: Event) -> _Line:
+    cells = (event.seq, event.time, event.kind, event.cancellation_id, _describe(event))
+    return _Line(*map(escape_unprintable, cells))
 
 
-def _denied(denial: Denial) -> _Entry:
-    ref, reasons = denial.request.ref, " ".join(denial.decision.reasons)
-    what = printable(f"{denial.caller.id} on {ref}: {reasons}")
-    return _Entry("", format_time(denial.time), "denied", "", what)
+def _denial_line(denial: Denial) -> _Line:
+    what = f"{denial.caller.id} on {denial.request.ref}: {' '.join(denial.decision.reasons)}"
+    return _Line("", format_time(denial.time), "denied", "", escape_unprintable(what))
 
 
-def _what(event: Event) -> str:
-    """What an event says, in a line. One that was tampered with may say anything."""
+def _describe(event: Event) -> str:
+    """An event in one line. The body of a changed event may hold anything."""
     try:
-        return _told(EventKind(event.kind), event.body)
+        return _describe_body(EventKind(event.kind), event.body)
     except (ValueError, CodecError):
         return f"not readable: {event.body}"
 
 
-def _told(kind: EventKind, body: str) -> str:
+def _describe_body(kind: EventKind, body: str) -> str:
     match kind:
         case EventKind.INTENT:
-            return _intent(decode(Intent, body))
+            return _describe_intent(decode(Intent, body))
         case EventKind.INTENT_RENEWED:
             return f"allowed again by {', '.join(decode(Intent, body).decision.rule_ids)}"
         case EventKind.OUTCOME | EventKind.CLOSED:
             outcome = decode(Outcome, body)
             return f"{outcome.kind}: {outcome.error.reason}" if outcome.error else str(outcome.kind)
         case EventKind.OBSERVATION:
-            seen = decode(Observation, body)
-            return seen.update.status if seen.update else seen.note
+            observation = decode(Observation, body)
+            return observation.update.status if observation.update else observation.note
         case EventKind.DENIALS_LOST:
             lost = decode(DenialsLost, body)
-            went = "were dropped, the oldest of a full log" if lost.full else "could not be written down"
-            return f"{lost.count} denied cancels {went}"
+            why = "were dropped, the oldest of a full log" if lost.full else "could not be written down"
+            return f"{lost.count} denied cancels {why}"
         case _:
             assert_never(kind)
 
 
-def _intent(intent: Intent) -> str:
+def _describe_intent(intent: Intent) -> str:
     why = "".join(f", {name} {text!r}" for name, text in asdict(intent.request.justification).items() if text)
     return f"{intent.caller.id} on {intent.request.ref}, {intent.update.type}{why}"
 
 
-def printable(text: str) -> str:
-    """The text with nothing in it that a terminal would obey, and no tab or line break."""
+def escape_unprintable(text: object) -> str:
+    """The text with every control character, tab and line break written as an escape sequence."""
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in str(text))

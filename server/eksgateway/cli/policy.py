@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from eksgateway.cli.ledger import printable
+from eksgateway.cli.ledger import escape_unprintable
 from eksgateway.errors import StartError
 from eksgateway.ledger.codec import CodecError, decode
 from eksgateway.ledger.database import LedgerError
@@ -104,7 +104,7 @@ def _explain(evaluator: PolicyEvaluator, document: dict[str, Any]) -> None:
     print(f"   Grants that cover this caller and cluster: {len(covering) or 'none'}")
     for grant, alone in covering:
         outcome = "allows this" if alone.allowed else " ".join(alone.reasons)
-        print(f"     {printable(grant)}: {printable(outcome)}")
+        print(f"     {escape_unprintable(grant)}: {escape_unprintable(outcome)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ def _denial_input(ledger: Path, denial: Denial) -> dict[str, Any]:
 
 def _print_change(recorded: _RecordedDecision, before: Decision, after: Decision) -> None:
     print(f"{_outcome(before)} → {_outcome(after)}: {_describe_input(recorded.document)}")
-    print(f"   {printable(recorded.source)}")
+    print(f"   {escape_unprintable(recorded.source)}")
     for name, decision in (("before", before), ("after", after)):
         for line in _describe_decision(decision):
             print(f"   {name}: {line}")
@@ -168,7 +168,7 @@ def _describe_input(document: dict[str, Any]) -> str:
     subject, action, resource, context = (
         document[part] for part in ("subject", "action", "resource", "context")
     )
-    return printable(
+    return escape_unprintable(
         f"{subject['id']}, {action['name']} on {resource['id']},"
         f" stage {context['stage']}, at {context['time']}"
     )
@@ -176,9 +176,9 @@ def _describe_input(document: dict[str, Any]) -> str:
 
 def _describe_decision(decision: Decision) -> Iterator[str]:
     by = f" by {', '.join(decision.rule_ids)}" if decision.rule_ids else ""
-    yield printable(f"{_outcome(decision)}{by}")
+    yield escape_unprintable(f"{_outcome(decision)}{by}")
     for reason in decision.reasons:
-        yield printable(f"  {reason}")
+        yield escape_unprintable(f"  {reason}")
 
 
 def _outcome(decision: Decision) -> str:

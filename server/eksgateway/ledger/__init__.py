@@ -1,4 +1,4 @@
-"""What was done: intents, outcomes and observations, append-only and hash-chained, on SQL.
+"""The append-only, hash-chained record of intents, outcomes and observations, in an SQL database.
 
 ``sql_ledger.open_ledger`` opens it for a gateway; ``verify`` and ``listing`` read it from outside.
 """

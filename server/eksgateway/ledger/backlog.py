@@ -1,11 +1,10 @@
-"""What the ledger still owes its own record: outcomes, and closings of intents, that could not be
-written when they were due. It tries until they are.
-"""
+"""Outcomes, and closings of intents, that could not be written when they were due. Retries them."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from eksgateway.clock import Clock
 from eksgateway.ledger.database import OperationRejected, StorageError
@@ -15,71 +14,71 @@ from eksgateway.logs import Log
 
 log = Log(__name__)
 
-RETRY_S = 0.5
+RETRY_S: Final = 0.5
 
-# Gives the chain's head when it has written something.
-Debt = Callable[[Transaction], Checkpoint | None]
+# Returns the chain's head if it has written something, and nothing if it was written before.
+OwedWrite = Callable[[Transaction], Checkpoint | None]
 
 
 class Backlog:
-    """At most one debt a cancellation: the newest. In memory, because the disk is what fails; after a
-    crash such a cancellation is one whose outcome is unknown, and is followed as such.
+    """The newest owed write of each cancellation, kept in memory, because the disk is what fails.
+
+    A crash loses it. The cancellation then has no known outcome, and is followed as such.
     """
 
-    def __init__(self, write: Callable[[Debt], Awaitable[None]], clock: Clock) -> None:
+    def __init__(self, write: Callable[[OwedWrite], Awaitable[None]], clock: Clock) -> None:
         self._write = write
         self._clock = clock
-        self._debts: dict[str, Debt] = {}
-        self._refused: set[str] = set()
+        self._owed: dict[str, OwedWrite] = {}
+        self._rejected: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
-        return len(self._debts)
+        return len(self._owed)
 
     @property
     def waiting(self) -> int:
-        """How many wait for the database, without those that it refuses one by one."""
-        return len(self._debts.keys() - self._refused)
+        """The number of writes that wait for the database, without those that it rejected."""
+        return len(self._owed.keys() - self._rejected)
 
-    def owe(self, cancellation_id: str, debt: Debt) -> None:
-        """Keep it until it is written. It must do nothing when it was written before."""
+    def add(self, cancellation_id: str, write: OwedWrite) -> None:
+        """Retry a write until it succeeds. It must do nothing when it was written before."""
         log.warning("ledger.owed", cancellation_id=cancellation_id)
-        self._debts[cancellation_id] = debt
+        self._owed[cancellation_id] = write
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._pay())
+            self._task = asyncio.create_task(self._retry())
 
-    def forgive(self, cancellation_id: str) -> None:
-        """Nothing is owed any more."""
-        self._debts.pop(cancellation_id, None)
-        self._refused.discard(cancellation_id)
+    def discard(self, cancellation_id: str) -> None:
+        self._owed.pop(cancellation_id, None)
+        self._rejected.discard(cancellation_id)
 
     async def close(self) -> None:
         """Try once more, and log what is lost."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
-        await self._round()
-        for cancellation_id in self._debts:
+        await self._write_all()
+        for cancellation_id in self._owed:
             log.error("ledger.outcome_lost", cancellation_id=cancellation_id)
 
-    async def _pay(self) -> None:
-        await self._round()
-        while self._debts:
+    async def _retry(self) -> None:
+        await self._write_all()
+        while self._owed:
             await self._clock.sleep(RETRY_S)
-            await self._round()
+            await self._write_all()
 
-    async def _round(self) -> None:
-        for cancellation_id, debt in list(self._debts.items()):
+    async def _write_all(self) -> None:
+        for cancellation_id, write in list(self._owed.items()):
             try:
-                await self._write(debt)
+                await self._write(write)
             except OperationRejected as exc:
-                if cancellation_id not in self._refused:
+                if cancellation_id not in self._rejected:
                     log.warning("ledger.owed_refused", cancellation_id=cancellation_id, detail=str(exc))
-                    self._refused.add(cancellation_id)
-                continue  # it is tried again, and the others do not wait for it
+                    self._rejected.add(cancellation_id)
+                continue  # it is retried, and delays no other
             except StorageError:
                 return
             except Exception:
                 log.exception("ledger.owed_impossible", cancellation_id=cancellation_id)
-            if self._debts.get(cancellation_id) is debt:
-                self.forgive(cancellation_id)
+            if self._owed.get(cancellation_id) is write:
+                self.discard(cancellation_id)

@@ -1,7 +1,7 @@
 """Model objects to canonical JSON and back, losslessly: sorted keys, no spaces, ASCII, UTC times.
 
-ASCII, so that any string survives, even one that UTF-8 cannot hold. A member that a stored object
-lacks takes its default, so that members can be added to the model.
+ASCII keeps even strings that UTF-8 cannot hold. A field that a stored object lacks gets its default, so
+fields can be added to the model.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ T = TypeVar("T")
 
 
 class CodecError(ValueError):
-    """A text that does not hold the object expected."""
+    """A text does not hold the expected object."""
 
 
 def encode(value: Any) -> str:
-    """Canonical JSON of dataclasses, tuples, times, enums, and what JSON has itself."""
+    """Canonical JSON of dataclasses, tuples, times, enums and JSON's own types."""
     return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
 def decode(kind: type[T], text: str) -> T:
-    """The object that ``encode`` made the text of. Raises CodecError."""
+    """The object of a text from ``encode``. Raises CodecError."""
     try:
         value: T = _decoder(cast("Hashable", kind))(json.loads(text))
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as exc:
@@ -39,7 +39,7 @@ def decode(kind: type[T], text: str) -> T:
 
 
 def format_time(moment: datetime) -> str:
-    """UTC with microseconds, such as 2026-01-31T12:00:00.000000Z; equal widths, so it sorts."""
+    """UTC with microseconds, such as 2026-01-31T12:00:00.000000Z: of equal width, so it sorts."""
     if moment.tzinfo is None:
         raise ValueError("a time without a time zone")
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
@@ -76,7 +76,7 @@ def _members(kind: Any) -> tuple[tuple[str, bool], ...]:
 
 
 def _key(name: Any) -> str:
-    if not isinstance(name, str):  # json.dumps would turn it into a string without a word
+    if not isinstance(name, str):  # json.dumps would convert it silently
         raise TypeError("a JSON object's keys are strings")
     return name
 

@@ -1,4 +1,4 @@
-"""What the ledger needs of its database. ``ledger/sqlite`` implements it; no other module here knows SQLite.
+"""The ledger's interface to its database. ``ledger/sqlite`` implements it; only that folder knows SQLite.
 
 Another database implements ``Database`` in a folder of its own, and is chosen where SQLite is today:
 ``sql_ledger.open_ledger`` for the gateway, ``inspection.open_read_only`` for other programs.

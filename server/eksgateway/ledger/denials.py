@@ -1,6 +1,6 @@
-"""The decision log's way in: denied cancels wait in a bounded queue and are written in batches.
+"""The log of denied cancels: a bounded queue, written in batches.
 
-A refusal never waits for its record. What does not fit is counted, and the count is written down.
+A denied call never waits for its record. Denials that do not fit are counted, and the count is recorded.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from itertools import islice
+from typing import Final
 
 from eksgateway.clock import Clock
 from eksgateway.ledger.backlog import RETRY_S
@@ -20,15 +21,15 @@ from eksgateway.model import Denial
 
 log = Log(__name__)
 
-_BATCH = 500
-_AVERAGE_BYTES = 4096  # bounds the memory: a caller may put a whole message's worth into one denial
+_BATCH: Final = 500
+_AVERAGE_BYTES: Final = 4096  # bounds the memory: one denial may hold a message of the largest size
 
 
 class DenialLog:
-    """``failing`` from a batch that could not be written until one that was.
+    """``failing``: the last batch could not be written.
 
-    A batch that the database refuses is halved; a single denial that it refuses is lost, and counted, so
-    that it does not keep the others from being written.
+    A batch that the database rejects is halved. A single denial that it rejects is counted as lost, and
+    delays no other.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class DenialLog:
         self.failing = False
 
     def add(self, denial: Denial) -> None:
-        """Never waits, never fails."""
+        """Queue a denial. Never waits, never fails."""
         try:
             body = encode(denial)
         except (TypeError, ValueError):
@@ -67,7 +68,7 @@ class DenialLog:
         self._bytes += len(body)
 
     async def close(self, timeout_s: float) -> None:
-        """Write what waits if that is possible now, and say what is lost."""
+        """Write the queue within ``timeout_s``, and log the number that is lost."""
         self._closing = True
         if self._task is not None and self._sleeping:
             self._task.cancel()
@@ -76,14 +77,14 @@ class DenialLog:
                 if self._task is not None:
                     await asyncio.wait({self._task})
                 while self._waiting or self._lost:
-                    if not await self._batch():
+                    if not await self._write_batch():
                         break
         if self._waiting or self._lost:
             log.error("ledger.denials_lost", count=len(self._waiting) + self._lost)
 
     async def _flush(self) -> None:
         while self._waiting or self._lost:
-            if await self._batch():
+            if await self._write_batch():
                 continue
             if self._closing:
                 return
@@ -91,7 +92,7 @@ class DenialLog:
             await self._clock.sleep(RETRY_S)
             self._sleeping = False
 
-    async def _batch(self) -> bool:
+    async def _write_batch(self) -> bool:
         bodies, lost = list(islice(self._waiting, self._batch_size)), self._lost
         try:
             await self._write(bodies, lost)

@@ -1,7 +1,7 @@
-"""The events and the hash chain that joins them; pure, no storage.
+"""The ledger's events and the chain of their hashes. Pure, no storage.
 
-Each event's hash covers all of its fields and the hash before it, so a change anywhere shows in
-everything after it. Only a checkpoint kept elsewhere shows that the newest events were cut off.
+Each event's hash covers its fields and the hash before it, so a changed event breaks the chain. Removed
+newest events show only against a checkpoint that was kept elsewhere.
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ import hashlib
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
+from typing import Final, Self
 
 from eksgateway.ledger.codec import encode
 
 
 class EventKind(StrEnum):
-    """What an event says, and what its body holds."""
+    """The kind of an event. The comments name the type of its body."""
 
     INTENT = "intent"  # Intent
-    INTENT_RENEWED = "intent_renewed"  # model.Intent
+    INTENT_RENEWED = "intent_renewed"  # Intent
     OUTCOME = "outcome"  # Outcome
-    CLOSED = "closed"  # Outcome: the intent was committed after its caller was told that it was not
+    CLOSED = "closed"  # Outcome, of an intent that was committed after its caller got an error
     OBSERVATION = "observation"  # Observation
     DENIALS_LOST = "denials_lost"  # projection.DenialsLost
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A place in the chain, written ``seq:hash``. Kept elsewhere, it proves what came before it."""
+    """A place in the chain, written ``seq:hash``. It proves every event up to it."""
 
     seq: int
     hash: str
@@ -38,19 +38,19 @@ class Checkpoint:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Raises ValueError for anything but what ``str`` gives."""
+        """The checkpoint of a text from ``str``. Raises ValueError."""
         if not re.fullmatch(r"[0-9]{1,18}:[0-9a-f]{64}", text, re.ASCII):
             raise ValueError("a checkpoint is written seq:hash, as `eksgateway ledger verify` prints it")
         seq, _, digest = text.partition(":")
         return cls(int(seq), digest)
 
 
-GENESIS = Checkpoint(0, "0" * 64)
+GENESIS: Final = Checkpoint(0, "0" * 64)
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One entry of the ledger. ``time`` is when it was written; ``body`` is canonical JSON."""
+    """``time`` is when it was written; ``body`` is canonical JSON."""
 
     seq: int
     time: str
@@ -72,8 +72,8 @@ def link(head: Checkpoint, time: str, kind: EventKind, cancellation_id: str, bod
     return Event(seq, time, kind.value, cancellation_id, body, head.hash, digest)
 
 
-def fault(head: Checkpoint, event: Event) -> str:
-    """Why an event cannot follow the chain's head, or an empty string."""
+def find_fault(head: Checkpoint, event: Event) -> str:
+    """Why an event cannot follow the chain's head; empty if it can."""
     if event.seq != head.seq + 1:
         return f"event {head.seq + 1} is missing: the next one is {event.seq}"
     if event.prev_hash != head.hash:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine
 
 from eksgateway.ledger.migrate import require_current
 from eksgateway.ledger.sqlite.completeness import find_missing_events
-from eksgateway.ledger.sqlite.files import read_head, wal_bytes
+from eksgateway.ledger.sqlite.files import read_noted_head, wal_bytes
 from eksgateway.ledger.sqlite.read_only import open_files
 
 
@@ -29,7 +29,7 @@ def open_read_only(path: Path) -> Iterator[Engine]:
 @contextmanager
 def open_snapshot(path: Path) -> Iterator[tuple[Connection, str]]:
     """A connection in one snapshot, and the events that the ledger lacks, as ``find_missing_events``."""
-    noted_head, had_wal = read_head(path), wal_bytes(path) > 0
+    noted_head, had_wal = read_noted_head(path), wal_bytes(path) > 0
     with open_read_only(path) as engine, engine.begin() as connection:
         # A gateway that has started meanwhile has filled the -wal file before it marked the main one.
         has_wal = had_wal or wal_bytes(path) > 0

@@ -1,8 +1,8 @@
-"""What is read from the ledger, as functions of a connection; used inside and outside of writes."""
+"""The ledger's queries, as functions of a connection; the writer uses them too."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, bindparam, select, tuple_
 
@@ -14,32 +14,32 @@ from eksgateway.ledger.protocol import CancellationSummary, HistoryFilter, Histo
 from eksgateway.ledger.schema import cancellations, events, probe
 from eksgateway.model import Cancellation, ClusterRef, UpdateRef
 
-_RECORD = cancellations.c.record
+_RECORD: Final = cancellations.c.record
 
-# Built once: building a statement costs more than running it.
-_HEAD = select(events.c.seq, events.c.hash).order_by(events.c.seq.desc()).limit(1)
-_BY_ID = select(_RECORD).where(cancellations.c.cancellation_id == bindparam("cancellation_id"))
-_BY_REQUEST = (
+# Built once, because building a statement takes longer than running it.
+_HEAD: Final = select(events.c.seq, events.c.hash).order_by(events.c.seq.desc()).limit(1)
+_BY_ID: Final = select(_RECORD).where(cancellations.c.cancellation_id == bindparam("cancellation_id"))
+_BY_REQUEST: Final = (
     select(_RECORD)
     .where(cancellations.c.caller_id == bindparam("caller_id"))
     .where(cancellations.c.request_id == bindparam("request_id"))
 )
-_OF_UPDATE = (
+_OF_UPDATE: Final = (
     select(_RECORD)
     .where(cancellations.c.account_id == bindparam("account_id"))
     .where(cancellations.c.region == bindparam("region"))
     .where(cancellations.c.cluster == bindparam("cluster"))
     .where(cancellations.c.update_id == bindparam("update_id"))
 )
-_PENDING_OF = _OF_UPDATE.where(cancellations.c.pending).order_by(cancellations.c.created)
-_NEWEST_OF = _OF_UPDATE.order_by(cancellations.c.created.desc()).limit(1)
-_WAITING_OF = _PENDING_OF.limit(1)
+_PENDING_OF: Final = _OF_UPDATE.where(cancellations.c.pending).order_by(cancellations.c.created)
+_NEWEST_OF: Final = _OF_UPDATE.order_by(cancellations.c.created.desc()).limit(1)
+_ANY_PENDING_OF: Final = _PENDING_OF.limit(1)
 
 
 def to_row(record: CancellationRecord) -> dict[str, Any]:
-    """The projection's row of a record."""
+    """A record's row of ``cancellations``."""
     intent = record.cancellation.intent
-    return _names(intent.request.ref) | {
+    return _update_columns(intent.request.ref) | {
         "cancellation_id": intent.cancellation_id,
         "created": record.created,
         "latest": record.latest,
@@ -51,40 +51,39 @@ def to_row(record: CancellationRecord) -> dict[str, Any]:
     }
 
 
-def head(connection: Connection) -> Checkpoint:
-    """The newest event's place in the chain."""
+def find_head(connection: Connection) -> Checkpoint:
+    """The newest event."""
     row = connection.execute(_HEAD).one_or_none()
     return Checkpoint(row.seq, row.hash) if row else GENESIS
 
 
-def by_id(connection: Connection, cancellation_id: str) -> CancellationRecord | None:
-    return _one(connection, _BY_ID, cancellation_id=cancellation_id)
+def find_by_id(connection: Connection, cancellation_id: str) -> CancellationRecord | None:
+    return _read_one(connection, _BY_ID, cancellation_id=cancellation_id)
 
 
-def by_request(connection: Connection, caller_id: str, request_id: str) -> CancellationRecord | None:
-    return _one(connection, _BY_REQUEST, caller_id=caller_id, request_id=request_id)
+def find_by_request(connection: Connection, caller_id: str, request_id: str) -> CancellationRecord | None:
+    return _read_one(connection, _BY_REQUEST, caller_id=caller_id, request_id=request_id)
 
 
-def pending(connection: Connection) -> tuple[Cancellation, ...]:
-    """Every cancellation that is not settled, oldest first."""
+def find_pending(connection: Connection) -> tuple[Cancellation, ...]:
+    """All cancellations that are not settled, oldest first."""
     rows = select(_RECORD).where(cancellations.c.pending).order_by(cancellations.c.created)
     return tuple(_record(row).cancellation for row in connection.execute(rows).mappings())
 
 
-def pending_of(connection: Connection, ref: UpdateRef) -> tuple[CancellationRecord, ...]:
+def find_pending_of(connection: Connection, ref: UpdateRef) -> tuple[CancellationRecord, ...]:
     """An update's cancellations that are not settled, oldest first."""
-    return tuple(_record(row) for row in connection.execute(_PENDING_OF, _names(ref)).mappings())
+    return tuple(_record(row) for row in connection.execute(_PENDING_OF, _update_columns(ref)).mappings())
 
 
 def summarize(connection: Connection, ref: UpdateRef) -> CancellationSummary:
-    """An update's newest cancellation, and whether any is not settled."""
-    newest = _one(connection, _NEWEST_OF, **_names(ref))
-    waiting = connection.execute(_WAITING_OF, _names(ref)).first()
-    return CancellationSummary(newest.cancellation if newest else None, waiting is not None)
+    newest = _read_one(connection, _NEWEST_OF, **_update_columns(ref))
+    pending_row = connection.execute(_ANY_PENDING_OF, _update_columns(ref)).first()
+    return CancellationSummary(newest.cancellation if newest else None, pending_row is not None)
 
 
-def clusters_of(connection: Connection, caller_id: str) -> tuple[ClusterRef, ...]:
-    """Every cluster with a cancellation of this caller's, or of anybody's when it is empty."""
+def find_clusters(connection: Connection, caller_id: str) -> tuple[ClusterRef, ...]:
+    """The clusters with cancellations of this caller; of all callers when ``caller_id`` is empty."""
     table = cancellations.c
     rows = select(table.account_id, table.region, table.cluster).distinct()
     if caller_id:
@@ -92,8 +91,8 @@ def clusters_of(connection: Connection, caller_id: str) -> tuple[ClusterRef, ...
     return tuple(ClusterRef(*row) for row in connection.execute(rows))
 
 
-def page(connection: Connection, which: HistoryFilter, limit: int, before: str) -> HistoryPage:
-    """Newest first. Raises RequestInvalid for a ``before`` that no page has given."""
+def read_page(connection: Connection, which: HistoryFilter, limit: int, before: str) -> HistoryPage:
+    """Newest first. Raises RequestInvalid for a ``before`` that is not from a page."""
     rows = select(_RECORD).order_by(cancellations.c.created.desc()).limit(limit + 1)
     if which.cluster is not None:
         rows = rows.where(_is_cluster(which.cluster))
@@ -110,8 +109,8 @@ def page(connection: Connection, which: HistoryFilter, limit: int, before: str) 
     return HistoryPage(tuple(record.cancellation for record in found[:limit]), more)
 
 
-def works(connection: Connection) -> None:
-    """Read something."""
+def read_probe(connection: Connection) -> None:
+    """Test whether reading works."""
     connection.execute(select(probe.c.time)).one()
 
 
@@ -133,7 +132,7 @@ def _is_in_scope(scope: ReadScope) -> ColumnElement[bool]:
     return own | tuple_(table.account_id, table.region, table.cluster).in_(named)
 
 
-def _names(ref: UpdateRef) -> dict[str, str]:
+def _update_columns(ref: UpdateRef) -> dict[str, str]:
     cluster = ref.cluster
     return {
         "account_id": cluster.account_id,
@@ -143,7 +142,7 @@ def _names(ref: UpdateRef) -> dict[str, str]:
     }
 
 
-def _one(connection: Connection, rows: Select[Any], **parameters: str) -> CancellationRecord | None:
+def _read_one(connection: Connection, rows: Select[Any], **parameters: str) -> CancellationRecord | None:
     row = connection.execute(rows, parameters).mappings().one_or_none()
     return None if row is None else _record(row)
 

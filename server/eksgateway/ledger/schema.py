@@ -1,9 +1,11 @@
-"""The ledger's tables. The migrations make them; a test holds the two together.
+"""The ledger's tables, as the migrations create them.
 
-``events`` is the truth; ``cancellations`` is folded from it, and ``decisions`` logs denied cancels.
+``cancellations`` is a projection of ``events``; ``decisions`` is the log of denied cancels.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 from sqlalchemy import (
     BigInteger,
@@ -18,43 +20,37 @@ from sqlalchemy import (
     text,
 )
 
-# Alembic's newest revision, so that a start needs alembic only when there is something to migrate.
-REVISION = "0001"
+# Alembic's newest revision: a start with nothing to migrate does not load alembic.
+REVISION: Final = "0001"
 
-metadata = MetaData()
+metadata: Final = MetaData()
 
-# SQLite numbers rows by itself only in a column that is spelt INTEGER.
-_Number = BigInteger().with_variant(Integer(), "sqlite")
+# SQLite numbers rows by itself only in a column of the type INTEGER.
+_NUMBER: Final = BigInteger().with_variant(Integer(), "sqlite")
 
-events = Table(
+
+def _texts(*names: str) -> list[Column[str]]:
+    return [Column(name, Text, nullable=False) for name in names]
+
+
+events: Final = Table(
     "events",
     metadata,
-    Column("seq", _Number, primary_key=True, autoincrement=False),
-    Column("time", Text, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("cancellation_id", Text, nullable=False),  # empty where it is about none
-    Column("body", Text, nullable=False),
-    Column("prev_hash", Text, nullable=False),
-    Column("hash", Text, nullable=False),
+    Column("seq", _NUMBER, primary_key=True, autoincrement=False),
+    *_texts("time", "kind", "cancellation_id", "body", "prev_hash", "hash"),
     UniqueConstraint("hash", name="uq_events_hash"),
     Index("ix_events_cancellation", "cancellation_id", "seq"),
 )
 
-cancellations = Table(
+cancellations: Final = Table(
     "cancellations",
     metadata,
     Column("cancellation_id", Text, primary_key=True),
-    Column("created", _Number, nullable=False),  # seq of the first event: the order of history
-    Column("latest", _Number, nullable=False),  # seq of the newest event
-    Column("caller_id", Text, nullable=False),
-    Column("request_id", Text, nullable=False),
-    Column("account_id", Text, nullable=False),
-    Column("region", Text, nullable=False),
-    Column("cluster", Text, nullable=False),
-    Column("update_id", Text, nullable=False),
-    Column("phase", Text, nullable=False),
+    Column("created", _NUMBER, nullable=False),  # seq of the first event: the order of history
+    Column("latest", _NUMBER, nullable=False),  # seq of the newest event
+    *_texts("caller_id", "request_id", "account_id", "region", "cluster", "update_id", "phase"),
     Column("pending", Boolean, nullable=False),
-    Column("record", Text, nullable=False),  # projection.Record
+    *_texts("record"),  # projection.CancellationRecord
     UniqueConstraint("caller_id", "request_id", name="uq_cancellations_request"),
     UniqueConstraint("created", name="uq_cancellations_created"),
     Index("ix_cancellations_caller", "caller_id", "created"),
@@ -63,24 +59,23 @@ cancellations = Table(
     Index(
         "ix_cancellations_pending",
         "created",
-        # SQLite uses it only for the very words of the query. PostgreSQL's are in the migration alone:
-        # to name them here loads its dialect at every start.
+        # SQLite uses the index only for this exact condition. PostgreSQL's is in the migration only, as
+        # naming it here would load its dialect at every start.
         sqlite_where=text("pending = 1"),
     ),
 )
 
-decisions = Table(
+decisions: Final = Table(
     "decisions",
     metadata,
-    Column("id", _Number, primary_key=True),
-    Column("time", Text, nullable=False),
-    Column("body", Text, nullable=False),  # model.Denial
+    Column("id", _NUMBER, primary_key=True),
+    *_texts("time", "body"),  # the body is a model.Denial
 )
 
-# One row, written to learn whether writing works.
-probe = Table(
+# One row, for tests whether writing works.
+probe: Final = Table(
     "probe",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("time", Text, nullable=False),
+    *_texts("time"),
 )

@@ -1,4 +1,4 @@
-"""The ledger on SQL: what ``protocol.Ledger`` promises, put together from its parts."""
+"""The ledger in an SQL database: its reads, its writes, and what becomes of a write that fails."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from sqlalchemy import Connection
 
@@ -14,7 +14,7 @@ from eksgateway import errors
 from eksgateway.blocking import run_blocking
 from eksgateway.clock import Clock
 from eksgateway.ledger import queries, store
-from eksgateway.ledger.backlog import Backlog, Debt
+from eksgateway.ledger.backlog import Backlog, OwedWrite
 from eksgateway.ledger.database import Database, LedgerError, StorageError
 from eksgateway.ledger.denials import DenialLog
 from eksgateway.ledger.hash_chain import Checkpoint
@@ -27,7 +27,6 @@ from eksgateway.logs import Log
 from eksgateway.model import (
     Cancellation,
     ClusterRef,
-    Decision,
     Denial,
     Intent,
     Observation,
@@ -41,11 +40,11 @@ log = Log(__name__)
 
 T = TypeVar("T")
 
-_UNWRITTEN = 32  # observations kept for an update while the ledger cannot be written
+_UNWRITTEN: Final = 32  # most observations of an update that are kept while the ledger cannot be written
 
 
 async def open_ledger(settings: LedgerSettings, clock: Clock) -> SqlLedger:
-    """The ledger, migrated and proved to be whole, readable and writable. Raises LedgerError."""
+    """Open the ledger, which is then migrated, complete, readable and writable. Raises LedgerError."""
     database = await run_blocking(SqliteDatabase, settings)
     ledger = SqlLedger(settings, clock, database)
     try:
@@ -57,50 +56,43 @@ async def open_ledger(settings: LedgerSettings, clock: Clock) -> SqlLedger:
 
 
 class SqlLedger:
-    """Implements ``protocol.Ledger``; made by ``open_ledger``, ended by ``close``."""
+    """Implements ``protocol.Ledger``."""
 
     def __init__(self, settings: LedgerSettings, clock: Clock, database: Database) -> None:
         self._timeout_s = settings.commit_timeout_s
-        self._owed_at_most = settings.queue
+        self._most_owed = settings.queue
         self._keep_denials = settings.keep_denials
         self._clock = clock
         self._database = database
         self._writer = Writer(database, clock.now, settings.queue)
         self._reader = QueryPool(database, settings.queue)
-        self._backlog = Backlog(self._write_debt, clock)
+        self._backlog = Backlog(self._write_owed, clock)
         self._unwritten: dict[UpdateRef, tuple[Observation, ...]] = {}
         self._denials = DenialLog(self._write_denials, settings.denials, clock)
 
     async def commit_intent(self, intent: Intent) -> Cancellation:
-        return await self._intend(intent, partial(store.add_intent, intent=intent))
+        return await self._commit(intent, partial(store.add_intent, intent=intent))
 
     async def renew_intent(self, intent: Intent) -> Cancellation:
-        return await self._intend(intent, partial(store.renew_intent, intent=intent))
+        return await self._commit(intent, partial(store.renew_intent, intent=intent))
 
-    async def _intend(self, intent: Intent, work: Callable[[Transaction], Cancellation]) -> Cancellation:
+    async def _commit(self, intent: Intent, work: Callable[[Transaction], Cancellation]) -> Cancellation:
         with ledger_errors():
-            if len(self._backlog) >= self._owed_at_most:
+            if len(self._backlog) >= self._most_owed:
                 raise StorageError("too many earlier records wait to be written")
             operation = self._writer.submit(work)
             try:
                 return await self._writer.wait(operation, self._timeout_s)
             except (StorageError, asyncio.CancelledError):
-                # Nothing will be sent now, so an intent that is committed all the same is closed.
+                # Nothing is sent after this, so an intent that is committed all the same must be closed.
                 if operation.begun:
-                    self._owe_closing(intent.cancellation_id, intent.decision)
+                    self._close_later(intent)
                 raise
 
-    def _owe_closing(self, cancellation_id: str, decision: Decision) -> None:
-        outcome = Outcome(
-            OutcomeKind.NOT_FORWARDED, self._clock.now(), error=errors.record(errors.LedgerUnavailable())
-        )
-        closing = partial(
-            store.close_intent,
-            cancellation_id=cancellation_id,
-            decision_id=decision.decision_id,
-            outcome=outcome,
-        )
-        self._backlog.owe(cancellation_id, closing)
+    def _close_later(self, intent: Intent) -> None:
+        error = errors.record(errors.LedgerUnavailable())
+        outcome = Outcome(OutcomeKind.NOT_FORWARDED, self._clock.now(), error=error)
+        self._backlog.add(intent.cancellation_id, partial(store.close_intent, intent=intent, outcome=outcome))
 
     async def record_outcome(self, cancellation_id: str, outcome: Outcome) -> Cancellation:
         work = partial(store.add_outcome, cancellation_id=cancellation_id, outcome=outcome)
@@ -108,61 +100,58 @@ class SqlLedger:
             cancellation, head = await self._write(work)
         except (StorageError, asyncio.CancelledError) as exc:
             again = partial(store.add_outcome_once, cancellation_id=cancellation_id, outcome=outcome)
-            self._backlog.owe(cancellation_id, again)
+            self._backlog.add(cancellation_id, again)
             if isinstance(exc, asyncio.CancelledError):
                 raise
             metadata = {"cancellation_id": cancellation_id}
             raise errors.OutcomeUnrecorded(metadata=metadata, detail=str(exc)) from exc
-        self._backlog.forgive(cancellation_id)
+        self._backlog.discard(cancellation_id)
         _log_head(head)
         return cancellation
 
     async def record_observation(self, ref: UpdateRef, observation: Observation) -> CancellationSummary:
         with ledger_errors():
-            known = await self._read(partial(store.summarize_if_unchanged, ref=ref, observation=observation))
+            summary = await self._read(
+                partial(store.summarize_if_unchanged, ref=ref, observation=observation)
+            )
             earlier = self._unwritten.get(ref, ())
-            if known is not None and not earlier:
-                return known
+            if summary is not None and not earlier:
+                return summary
             work = partial(store.add_observations, ref=ref, earlier=earlier, observation=observation)
             try:
-                known = await self._write(work)
+                summary = await self._write(work)
             except StorageError:
-                # The observer calls again, perhaps with something newer.
+                # The caller calls again, perhaps with a newer observation.
                 self._unwritten[ref] = (*earlier, observation)[-_UNWRITTEN:]
                 raise
             self._unwritten.pop(ref, None)
-            return known
+            return summary
 
     def record_denial(self, denial: Denial) -> None:
         self._denials.add(denial)
 
     async def get(self, cancellation_id: str) -> Cancellation | None:
-        with ledger_errors():
-            found = await self._read(partial(queries.by_id, cancellation_id=cancellation_id))
-        return found.cancellation if found else None
+        record = await self._read(partial(queries.find_by_id, cancellation_id=cancellation_id))
+        return record.cancellation if record else None
 
     async def find(self, caller_id: str, request_id: str) -> Cancellation | None:
-        with ledger_errors():
-            query = partial(queries.by_request, caller_id=caller_id, request_id=request_id)
-            found = await self._read(query)
-        return found.cancellation if found else None
+        query = partial(queries.find_by_request, caller_id=caller_id, request_id=request_id)
+        record = await self._read(query)
+        return record.cancellation if record else None
 
     async def clusters(self, caller_id: str) -> tuple[ClusterRef, ...]:
-        with ledger_errors():
-            return await self._read(partial(queries.clusters_of, caller_id=caller_id))
+        return await self._read(partial(queries.find_clusters, caller_id=caller_id))
 
     async def history(self, which: HistoryFilter, limit: int, before: str) -> HistoryPage:
-        with ledger_errors():
-            return await self._read(partial(queries.page, which=which, limit=limit, before=before))
+        return await self._read(partial(queries.read_page, which=which, limit=limit, before=before))
 
     async def pending(self) -> tuple[Cancellation, ...]:
-        with ledger_errors():
-            return await self._read(queries.pending)
+        return await self._read(queries.find_pending)
 
     async def check(self) -> None:
         with ledger_errors():
-            await self._write(store.touch)  # first: it looks at the files, and names what is wrong with them
-            await self._read(queries.works)
+            await self._write(store.write_probe)  # first, because it checks the files and names what is wrong
+            await self._read(queries.read_probe)
             if self._denials.failing:
                 raise StorageError("denied cancels cannot be written to the decision log")
             if self._backlog.waiting:
@@ -173,25 +162,26 @@ class SqlLedger:
         await self._backlog.close()
         ended = await self._writer.close(self._timeout_s)
         self._reader.close()
-        if not ended:  # it may still commit: the lock stays, until this process ends
+        if not ended:  # it may still commit, so the ledger stays locked until this process ends
             log.error("ledger.writer_hangs")
             return
         await run_blocking(self._database.close)
 
     async def _read(self, query: Callable[[Connection], T]) -> T:
-        return await self._reader.read(query, self._timeout_s)
+        with ledger_errors():
+            return await self._reader.read(query, self._timeout_s)
 
     async def _write(self, work: Callable[[Transaction], T]) -> T:
         return await self._writer.wait(self._writer.submit(work), self._timeout_s)
 
-    async def _write_debt(self, debt: Debt) -> None:
-        head = await self._write(debt)
+    async def _write_owed(self, write: OwedWrite) -> None:
+        head = await self._write(write)
         if head is not None:
             _log_head(head)
 
     async def _write_denials(self, bodies: Sequence[str], lost: int) -> None:
-        # Without a deadline, because a batch that was given up might be written twice; while the
-        # writer hangs, ``check`` says so.
+        # Without a deadline, as an abandoned batch could be written twice. While the writer hangs, ``check``
+        # fails.
         work = partial(store.add_denials, bodies=bodies, lost=lost)
         await self._writer.wait(self._writer.submit(work), None)
         try:
@@ -204,7 +194,7 @@ class SqlLedger:
 
 @contextmanager
 def ledger_errors() -> Iterator[None]:
-    """Turn what the database cannot do into the caller's error."""
+    """Raise StorageError as LedgerUnavailable."""
     try:
         yield
     except StorageError as exc:
@@ -212,5 +202,5 @@ def ledger_errors() -> Iterator[None]:
 
 
 def _log_head(head: Checkpoint) -> None:
-    """Elsewhere than in the ledger, so that a tail that is cut off shows."""
+    """Log the newest event, so that its removal from the ledger shows."""
     log.info("ledger.head", seq=head.seq, hash=head.hash)

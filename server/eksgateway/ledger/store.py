@@ -1,11 +1,11 @@
-"""What is written into the ledger, as functions of one transaction of the writer's."""
+"""The ledger's writes, as functions of a transaction of the writer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -20,37 +20,39 @@ from eksgateway.ledger.protocol import CancellationSummary
 from eksgateway.ledger.schema import cancellations, decisions, events, probe
 from eksgateway.model import Cancellation, Intent, Observation, Outcome, Phase, UpdateRef
 
-# Built once: building a statement costs more than running it.
-_ADD_EVENT = insert(events)
-_ADD = insert(cancellations)
-# Two selects, each answered from an end of the key: one with both reads every row.
-_DENIAL_IDS = select(
+# Built once, because building a statement takes longer than running it.
+_ADD_EVENT: Final = insert(events)
+_ADD_CANCELLATION: Final = insert(cancellations)
+_UPDATE_CANCELLATION: Final = update(cancellations).where(cancellations.c.cancellation_id == bindparam("key"))
+# Two selects, each answered by the index. A single one reads every row.
+_DENIAL_IDS: Final = select(
     select(func.min(decisions.c.id)).scalar_subquery(), select(func.max(decisions.c.id)).scalar_subquery()
 )
-_DROPPED = 500  # denials that one operation removes at most
-_CHANGE = update(cancellations).where(cancellations.c.cancellation_id == bindparam("key"))
+_DROPPED: Final = 500  # most denials that one operation removes
 
 
 class TransactionLost(Exception):
-    """SQLite has ended the whole transaction because of an error in it."""
+    """The database has rolled the whole transaction back because of an error in it."""
 
 
 class Transaction:
-    """A transaction that holds the write lock, and the chain's head in it."""
+    """A transaction that holds the write lock, and the chain's head."""
 
     def __init__(self, database: Database, connection: Connection, now: Callable[[], datetime]) -> None:
         self.database = database
         self.connection = connection
-        self.head = queries.head(connection)
+        self.head = queries.find_head(connection)
         self._now = now
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
-        """Undo what is inside when it raises, and nothing else. Raises TransactionLost where SQLite has
-        undone everything: without a transaction, what follows would be committed statement by statement.
+        """Roll back the block alone if it raises.
+
+        Raises TransactionLost if the database has rolled back everything: without a transaction, each
+        further statement would be committed by itself.
         """
         head = self.head
-        # Not ``begin_nested``, which compiles its statements anew for each savepoint.
+        # ``begin_nested`` compiles its statements for each savepoint anew.
         self.connection.exec_driver_sql("SAVEPOINT operation")
         try:
             yield
@@ -71,14 +73,14 @@ class Transaction:
         return event
 
     def advance(self, record: CancellationRecord, kind: EventKind, body: Any) -> CancellationRecord:
-        """Append one event of a cancellation, and fold it into the projection."""
+        """Append an event of a cancellation, and update its row."""
         key = record.cancellation.id
         record = fold(record, self.append(kind, key, body))
-        self.connection.execute(_CHANGE, queries.to_row(record) | {"key": key})
+        self.connection.execute(_UPDATE_CANCELLATION, queries.to_row(record) | {"key": key})
         return record
 
     def record(self, cancellation_id: str) -> CancellationRecord:
-        found = queries.by_id(self.connection, cancellation_id)
+        found = queries.find_by_id(self.connection, cancellation_id)
         if found is None:
             raise errors.CancellationNotFound
         return found
@@ -91,14 +93,14 @@ def add_intent(transaction: Transaction, intent: Intent) -> Cancellation:
     """Raises RequestIdReused when the caller has used the request_id before."""
     record = fold(None, transaction.append(EventKind.INTENT, intent.cancellation_id, intent))
     try:
-        transaction.connection.execute(_ADD, queries.to_row(record))
+        transaction.connection.execute(_ADD_CANCELLATION, queries.to_row(record))
     except IntegrityError as exc:
         raise errors.RequestIdReused(metadata={"request_id": intent.request_id}) from exc
     return record.cancellation
 
 
 def renew_intent(transaction: Transaction, intent: Intent) -> Cancellation:
-    """Raises DecisionStale when the cancellation no longer waits for a decision."""
+    """Raises DecisionStale unless the cancellation is NOT_FORWARDED."""
     record = transaction.record(intent.cancellation_id)
     if record.cancellation.phase is not Phase.NOT_FORWARDED:
         raise errors.DecisionStale(
@@ -110,13 +112,13 @@ def renew_intent(transaction: Transaction, intent: Intent) -> Cancellation:
 def add_outcome(
     transaction: Transaction, cancellation_id: str, outcome: Outcome
 ) -> tuple[Cancellation, Checkpoint]:
-    """Also gives the chain's head, for the log."""
+    """Also returns the chain's head, for the log."""
     record = transaction.advance(transaction.record(cancellation_id), EventKind.OUTCOME, outcome)
     return record.cancellation, transaction.head
 
 
 def add_outcome_once(transaction: Transaction, cancellation_id: str, outcome: Outcome) -> Checkpoint | None:
-    """As ``add_outcome``, for one that may have been written by an attempt whose end was not seen."""
+    """``add_outcome``, unless an earlier attempt wrote the outcome and its result was not seen."""
     same = (
         select(events.c.seq)
         .where(events.c.cancellation_id == cancellation_id)
@@ -128,15 +130,13 @@ def add_outcome_once(transaction: Transaction, cancellation_id: str, outcome: Ou
     return add_outcome(transaction, cancellation_id, outcome)[1]
 
 
-def close_intent(
-    transaction: Transaction, cancellation_id: str, decision_id: str, outcome: Outcome
-) -> Checkpoint | None:
-    """Close an intent whose caller was told that it is not recorded, if it was recorded after all."""
-    record = queries.by_id(transaction.connection, cancellation_id)
+def close_intent(transaction: Transaction, intent: Intent, outcome: Outcome) -> Checkpoint | None:
+    """Close an intent that was recorded after its caller got an error."""
+    record = queries.find_by_id(transaction.connection, intent.cancellation_id)
     if record is None or record.cancellation.outcome is not None:
         return None
-    if record.cancellation.intent.decision.decision_id != decision_id:
-        return None  # renewed meanwhile, by a call of its own
+    if record.cancellation.intent.decision.decision_id != intent.decision.decision_id:
+        return None  # another call has renewed it
     transaction.advance(record, EventKind.CLOSED, outcome)
     return transaction.head
 
@@ -144,8 +144,8 @@ def close_intent(
 def summarize_if_unchanged(
     connection: Connection, ref: UpdateRef, observation: Observation
 ) -> CancellationSummary | None:
-    """What is known of an update, or None when an observation changes any of its cancellations."""
-    if any(_changes(record.cancellation, observation) for record in queries.pending_of(connection, ref)):
+    """The summary of an update, or None if the observation changes one of its cancellations."""
+    if any(_changes(record.cancellation, observation) for record in queries.find_pending_of(connection, ref)):
         return None
     return queries.summarize(connection, ref)
 
@@ -153,13 +153,13 @@ def summarize_if_unchanged(
 def add_observations(
     transaction: Transaction, ref: UpdateRef, earlier: Sequence[Observation], observation: Observation
 ) -> CancellationSummary:
-    """An observation, and those before it that could not be written when they were made.
+    """Record an observation, after the ``earlier`` ones that could not be written when they were made.
 
-    Only cancellations that an observation changes get an event. An earlier one is not for a cancellation
-    of which something later is recorded: it may have been written already, or the cancellation be younger.
+    Only a cancellation that an observation changes gets an event, and none gets an earlier observation that
+    is older than its newest event: that one is written already, or the cancellation is younger.
     """
     for each in (*earlier, observation):
-        for record in queries.pending_of(transaction.connection, ref):
+        for record in queries.find_pending_of(transaction.connection, ref):
             late = each is not observation and each.time < record.cancellation.update_time
             if not late and _changes(record.cancellation, each):
                 transaction.advance(record, EventKind.OBSERVATION, each)
@@ -167,7 +167,7 @@ def add_observations(
 
 
 def _changes(cancellation: Cancellation, observation: Observation) -> bool:
-    """Whether an observation says anything new about a cancellation that is not settled."""
+    """Whether an observation changes a cancellation that is not settled."""
     if observation.update is None or observation.update != cancellation.update:
         return True
     noted = observation.note in ("", cancellation.phase_reason)
@@ -175,7 +175,7 @@ def _changes(cancellation: Cancellation, observation: Observation) -> bool:
 
 
 def add_denials(transaction: Transaction, bodies: Sequence[str], lost: int) -> None:
-    """A batch of the decision log, and how many never made it into one."""
+    """Write a batch of the denial log, and the number of denials that were lost."""
     time = transaction.time()
     if bodies:
         rows = [{"time": time, "body": body} for body in bodies]
@@ -185,21 +185,21 @@ def add_denials(transaction: Transaction, bodies: Sequence[str], lost: int) -> N
 
 
 def drop_oldest_denials(transaction: Transaction, keep: int, *, begun: bool) -> bool:
-    """Remove some of the oldest denials beyond ``keep``, and write down how many; whether more have to go.
+    """Remove some of the oldest denials beyond ``keep``, and record their number. True if more must go.
 
-    It begins when there are a tenth more, so that a flood of denials is no flood of events. Each call
+    Removal begins when there are a tenth more, so that a flood of denials is no flood of events. Each call
     removes a bounded number, so that no cancel waits long behind it.
     """
     first, last = transaction.connection.execute(_DENIAL_IDS).one()
     tolerated = keep if begun else keep + keep // 10
     if first is None or last - first + 1 <= tolerated:
         return False
-    end = min(last - keep, first + _DROPPED - 1)  # ids follow one another without gaps
+    end = min(last - keep, first + _DROPPED - 1)  # ids have no gaps
     dropped = transaction.connection.execute(delete(decisions).where(decisions.c.id <= end)).rowcount
     transaction.append(EventKind.DENIALS_LOST, "", DenialsLost(dropped, full=True))
     return bool(end < last - keep)
 
 
-def touch(transaction: Transaction) -> None:
-    """Write something, to learn whether writing works."""
+def write_probe(transaction: Transaction) -> None:
+    """Test whether writing works."""
     transaction.connection.execute(update(probe).values(time=transaction.time()))

@@ -48,12 +48,12 @@ def find_missing_events(
 
     ``noted_head`` was read before the snapshot began. ``has_wal``: the -wal file held commits.
     """
-    mark, head = read_mark(connection), queries.head(connection)
+    mark, head = read_mark(connection), queries.find_head(connection)
     note = beside(path, ".head")
     if noted_head is not None and noted_head.seq > head.seq and mark != UsageMark.BACKUP:
         return (
             f"its newest events are missing: it ends at event {head.seq}, and event {noted_head.seq} was"
-            f" written ({note} says so). Its -wal file was removed or cut, or an older copy was put in its"
+            f" written ({note} names it). Its -wal file was removed or cut, or an older copy was put in its"
             f" place. Restore the newest backup. To go on without these events, write {head} into {note}"
         )
     if noted_head is None and mark == UsageMark.IN_USE and not has_wal:

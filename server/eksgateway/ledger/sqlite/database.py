@@ -70,7 +70,7 @@ class SqliteDatabase:
                     connection, file.given, file.noted_head, has_wal=file.had_wal
                 ):
                     raise LedgerError(f"{file.given}: {missing}")
-                restored, head = read_mark(connection) == UsageMark.BACKUP, queries.head(connection)
+                restored, head = read_mark(connection) == UsageMark.BACKUP, queries.find_head(connection)
                 # Before the mark: a backup has fewer events than were noted of the ledger before it.
                 file.replace_head(head)
                 write_mark(raw_connection(connection), UsageMark.IN_USE)

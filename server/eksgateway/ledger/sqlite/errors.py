@@ -13,7 +13,7 @@ from eksgateway.ledger.database import LedgerError
 DATABASE_ERRORS: Final = (SQLAlchemyError, sqlite3.Error)
 
 # The first entry that an error's name begins with is shown, so special codes come first.
-_HINTS: Final = {
+_HINTS: Final[dict[str | tuple[str, ...], str]] = {
     "SQLITE_NOTADB": "this is not a ledger: set `ledger.path` to a new file, or restore it from a backup",
     "SQLITE_CORRUPT": "the file is damaged: restore it from a backup",
     "SQLITE_FULL": "the disk is full: free some space",
@@ -22,10 +22,8 @@ _HINTS: Final = {
     "SQLITE_PERM": "the file cannot be used: mend the permissions of it and of its folder",
     "SQLITE_CANTOPEN": "a file cannot be opened: check that the ledger and its folder can be read and"
     " written, and that the process has file descriptors left (ulimit -n)",
-    "SQLITE_BUSY": "another program holds the file: end that program",
-    "SQLITE_LOCKED": "another program holds the file: end that program",
-    "SQLITE_PROTOCOL": "another program holds the file: end that program",
-    "SQLITE_NOMEM": "the process is out of memory: raise its memory limit",
+    ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL"): "another program holds the file: end that program",
+    ("SQLITE_NOMEM", "SQLITE_IOERR_NOMEM"): "the process is out of memory: raise its memory limit",
     "SQLITE_TOOBIG": "the record is too large for SQLite",
     "SQLITE_NOLFS": "the file system does not take files of this size: set `ledger.path` to another one",
     "SQLITE_IOERR_GETTEMPPATH": "SQLite found no folder for a temporary file: set SQLITE_TMPDIR or TMPDIR to"
@@ -33,7 +31,6 @@ _HINTS: Final = {
     "SQLITE_IOERR_SHORT_READ": "the file is shorter than it has to be: it, or its -wal, was cut; restore it"
     " from a backup",
     "SQLITE_IOERR_CORRUPTFS": "the file system is damaged: check it",
-    "SQLITE_IOERR_NOMEM": "the process is out of memory: raise its memory limit",
     "SQLITE_IOERR_LOCK": "the file system has no working file locks: use a local disk",
     "SQLITE_IOERR_SHM": "the -shm file beside the ledger cannot be used: check the space on the disk, and use"
     " a local disk",
@@ -54,7 +51,7 @@ _FAIL_ONE_WRITE: Final = (
 def explain(exc: BaseException) -> str:
     """SQLite's text, with the remedy where one is known."""
     name = error_name(exc)
-    hint = next((text for code, text in _HINTS.items() if name.startswith(code)), "")
+    hint = next((hint for codes, hint in _HINTS.items() if name.startswith(codes)), "")
     return f"{_first_error(exc)} ({hint})" if hint else str(_first_error(exc))
 
 

@@ -49,7 +49,7 @@ def wal_bytes(path: Path) -> int:
         return 0
 
 
-def read_head(path: Path) -> Checkpoint | None:
+def read_noted_head(path: Path) -> Checkpoint | None:
     """The newest event, as the gateway noted it beside its ledger. Raises LedgerError for an invalid note."""
     head = beside(path, ".head")
     try:
@@ -80,7 +80,7 @@ class LedgerFile:
         self._descriptors: list[int] = []
         try:
             self._take_lock_file()
-            self.noted_head = read_head(path)
+            self.noted_head = read_noted_head(path)
             self.had_wal = wal_bytes(path) > 0
             if not self.path.exists():
                 self._create()

@@ -1,1 +1,1 @@
-"""One module a revision; a revision that has been released is never changed."""
+"""One module for each revision. A released revision is never changed."""

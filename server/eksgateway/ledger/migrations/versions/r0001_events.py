@@ -1,4 +1,4 @@
-"""The first tables: the chain of events, its projection, and the log of denied cancels."""
+"""The first tables: events, their projection, and the log of denied cancels."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -73,7 +73,7 @@ def _create_cancellations() -> None:
 
 
 def _refuse_changes() -> None:
-    """Against accidents; against intent there is the chain of hashes."""
+    """Prevents accidents. The hash chain shows deliberate changes."""
     for verb in ("UPDATE", "DELETE"):
         op.execute(
             f"CREATE TRIGGER events_refuse_{verb.lower()} BEFORE {verb} ON events "
