@@ -1,6 +1,4 @@
-"""Everything the gateway can tell a caller, or who starts it, has gone wrong; knows no grpc.
-
-Each leaf has one ``reason``, the one in ``ErrorInfo``; each branch says whose move it is:
+"""The errors that the gateway answers a call with. No grpc in here.
 
 GatewayError
  ├ Unauthenticated      CredentialsMissing CredentialsInvalid CredentialsExpired
@@ -17,28 +15,29 @@ GatewayError
  ├ Unimplemented        MethodUnknown
  └ Fault                PolicyInvalid TargetMismatch UpstreamCredentials Internal
 
-``EksRefused`` marks the leaves in which EKS judged a call and said no. Only the ``errors``
-interceptor turns a branch into a status. ``StartError`` is for whoever starts the gateway.
+Each branch has one gRPC status, which ``rpc.error_status`` picks. Each leaf has one ``reason``, that of
+ErrorInfo. ``EksRefused`` marks the leaves for calls that EKS evaluated and refused. ``StartError`` is
+not answered to a call: it stops the process.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from eksgateway.model import ErrorRecord
 
 
 class StartError(Exception):
-    """What keeps the gateway from starting; the text says what is wrong and how to mend it."""
+    """The gateway cannot start. The text describes the fault and how to correct it."""
 
 
 class GatewayError(Exception):
-    """An error meant for a caller.
+    """An error for a caller.
 
-    ``message`` is told to the caller and never comes from an unexpected exception;
-    ``metadata`` holds every dynamic value; ``retry_after`` is in seconds; ``violations`` maps a
-    field's path to what is wrong with it; ``detail`` is for the log alone. ``default`` and
-    ``retry_s`` are a leaf's message and its ``retry_after`` where nobody knows better.
+    ``message`` is sent to the caller, so it never holds the text of an unexpected exception. ``metadata``
+    holds every dynamic value. ``retry_after`` is in seconds. ``violations`` maps a field's path to its
+    fault. ``detail`` is only logged. A leaf's ``default`` and ``retry_s`` apply where no message or
+    ``retry_after`` is given.
     """
 
     reason: ClassVar[str] = ""
@@ -63,8 +62,10 @@ class GatewayError(Exception):
 
 
 class Unauthenticated(GatewayError):
-    """Who calls could not be proved. ``check`` is the one that failed, and ``issuer`` the short name of the
-    issuer (or the trust domain) whose credentials they are, once that is known. Both are for the log.
+    """The caller's identity was not proved.
+
+    ``check`` names the check that failed. ``issuer`` is the credentials' issuer (its short name) or trust
+    domain, once known. Both are only logged.
     """
 
     check: str = ""
@@ -88,7 +89,7 @@ class CredentialsExpired(Unauthenticated):
 
 
 class Denied(GatewayError):
-    """The policy answered, and the answer is no."""
+    """The policy denied the request."""
 
 
 class PolicyDenied(Denied):
@@ -102,7 +103,7 @@ class PolicyObligationUnknown(Denied):
 
 
 class InvalidArgument(GatewayError):
-    """The request has to change before it can succeed."""
+    """The request must change before it can succeed."""
 
 
 class RequestInvalid(InvalidArgument):
@@ -116,7 +117,7 @@ class ResumeTokenInvalid(InvalidArgument):
 
 
 class FailedPrecondition(GatewayError):
-    """The state of the update, the cluster or the gateway does not permit it."""
+    """The state of the update, the cluster or the gateway does not permit the request."""
 
 
 class TargetNotConfigured(FailedPrecondition):
@@ -130,12 +131,12 @@ class UpdateFinished(FailedPrecondition):
 
 
 class NotFound(GatewayError):
-    """What was asked about does not exist, or is not the caller's to see."""
+    """It does not exist, or the caller may not see it."""
 
 
 class CancellationNotFound(NotFound):
     reason = "CANCELLATION_NOT_FOUND"
-    default = "There is no such cancellation that you may see."
+    default = "There is no such cancellation, or you may not see it."
 
 
 class ServiceUnknown(NotFound):
@@ -144,7 +145,7 @@ class ServiceUnknown(NotFound):
 
 
 class AlreadyExists(GatewayError):
-    """The name is taken."""
+    """The request_id is in use."""
 
 
 class RequestIdReused(AlreadyExists):
@@ -153,7 +154,7 @@ class RequestIdReused(AlreadyExists):
 
 
 class Aborted(GatewayError):
-    """Nothing happened; the whole call may be made again."""
+    """Nothing was sent. The same call may be made again."""
 
 
 class DecisionStale(Aborted):
@@ -162,7 +163,7 @@ class DecisionStale(Aborted):
 
 
 class Exhausted(GatewayError):
-    """A bound was reached."""
+    """A limit was reached."""
 
 
 class Overloaded(Exhausted):
@@ -173,7 +174,7 @@ class Overloaded(Exhausted):
 
 class RequestTooLarge(Exhausted):
     reason = "REQUEST_TOO_LARGE"
-    default = "The message or its metadata is larger than this gateway takes."
+    default = "The message or its metadata is larger than this gateway accepts."
 
 
 class WatcherTooSlow(Exhausted):
@@ -182,12 +183,12 @@ class WatcherTooSlow(Exhausted):
 
 
 class Unavailable(GatewayError):
-    """Something the gateway depends on could not do its part."""
+    """A part that the gateway depends on failed."""
 
 
 class IdentityUnavailable(Unavailable):
     reason = "IDENTITY_UNAVAILABLE"
-    default = "The keys to verify credentials with cannot be had right now."
+    default = "The keys that verify credentials are not available right now."
 
 
 class PolicyUndefined(Unavailable):
@@ -197,7 +198,7 @@ class PolicyUndefined(Unavailable):
 
 class PolicyUnavailable(Unavailable):
     reason = "POLICY_UNAVAILABLE"
-    default = "The policy could not be asked; nothing was sent to EKS."
+    default = "The policy could not be evaluated; nothing was sent to EKS."
 
 
 class LedgerUnavailable(Unavailable):
@@ -213,19 +214,19 @@ class OutcomeUnrecorded(Unavailable):
 class OutcomeUnknown(Unavailable):
     reason = "OUTCOME_UNKNOWN"
     default = (
-        "Whether EKS got this cancel is not known: EKS gave no answer, and"
-        " what became of it is being looked at. The same request_id tells that; a new request_id sends again."
+        "EKS gave no answer, so it is not known whether EKS received this cancel. The gateway is finding out."
+        " Repeat the call with the same request_id to learn the outcome; a new request_id sends again."
     )
 
 
 class Draining(Unavailable):
     reason = "DRAINING"
-    default = "This gateway is shutting down: call again, another one will answer."
+    default = "This gateway is shutting down: call again to reach another one."
     retry_s = 1.0
 
 
 class Unimplemented(GatewayError):
-    """No such thing here."""
+    """The gateway does not implement it."""
 
 
 class MethodUnknown(Unimplemented):
@@ -234,7 +235,7 @@ class MethodUnknown(Unimplemented):
 
 
 class Fault(GatewayError):
-    """The gateway or its configuration is at fault; the caller did nothing wrong."""
+    """The gateway or its configuration is at fault, not the caller."""
 
 
 class PolicyInvalid(Fault):
@@ -253,31 +254,31 @@ class Internal(Fault):
 
 
 class EksError(GatewayError):
-    """Something EKS, or the way to it, said. ``metadata["eks_code"]`` holds AWS's code where there is one."""
+    """EKS, or the connection to it, failed a call. ``metadata["eks_code"]`` is AWS's code, if any."""
 
 
 class EksRefused(EksError):
-    """EKS judged the call and said no."""
+    """EKS evaluated the call and refused it, so it did not act."""
 
 
 class EksInvalidParameter(EksRefused, InvalidArgument):
     reason = "EKS_INVALID_PARAMETER"
-    default = "EKS says that a parameter is invalid."
+    default = "EKS refused a parameter as invalid."
 
 
 class EksInvalidRequest(EksRefused, FailedPrecondition):
     reason = "EKS_INVALID_REQUEST"
-    default = "EKS says that the request is invalid given the state of the cluster."
+    default = "EKS refused the request as invalid given the state of the cluster."
 
 
 class EksInvalidState(EksRefused, FailedPrecondition):
     reason = "EKS_INVALID_STATE"
-    default = "EKS says that the update's state does not permit this."
+    default = "EKS refused the call: the update's state does not permit it."
 
 
 class EksResourceInUse(EksRefused, FailedPrecondition):
     reason = "EKS_RESOURCE_IN_USE"
-    default = "EKS says that the resource is in use."
+    default = "EKS refused the call: the resource is in use."
 
 
 class EksClientError(EksRefused, FailedPrecondition):
@@ -287,12 +288,12 @@ class EksClientError(EksRefused, FailedPrecondition):
 
 class EksNotFound(EksRefused, NotFound):
     reason = "EKS_NOT_FOUND"
-    default = "EKS knows no such cluster or update."
+    default = "EKS has no such cluster or update."
 
 
 class EksThrottled(EksError, Exhausted):
     reason = "EKS_THROTTLED"
-    default = "EKS throttles this account: try again later."
+    default = "EKS is throttling this account: try again later."
     retry_s = 2.0
 
 
@@ -302,35 +303,35 @@ class EksUnavailable(EksError, Unavailable):
 
 
 class EksNotReached(EksUnavailable):
-    """The connection was never made, so certainly nothing was sent."""
+    """No connection was made, so nothing was sent."""
 
 
 class EksNoAnswer(EksError, OutcomeUnknown):
-    """A cancel may have left, and no answer of EKS's own came back, or a 5xx: EKS may have acted or not."""
+    """A cancel may have been sent, and EKS answered with a 5xx or not at all: it may have acted."""
 
 
 class UpstreamCredentials(EksError, Fault):
-    """AWS refuses the gateway, or the gateway has no credentials: EKS did not judge the call."""
+    """AWS refuses the gateway's credentials, or it has none. EKS did not evaluate the call."""
 
     reason = "UPSTREAM_CREDENTIALS"
     default = "AWS refuses the gateway's own credentials; the caller did nothing wrong."
 
 
-def _leaves(branch: type[GatewayError]) -> dict[str, type[GatewayError]]:
-    found = {branch.reason: branch} if branch.reason else {}
+def _by_reason(branch: type[GatewayError]) -> dict[str, type[GatewayError]]:
+    leaves = {branch.reason: branch} if branch.reason else {}
     for child in branch.__subclasses__():
-        found = _leaves(child) | found  # a parent that has the reason itself stands for it
-    return found
+        leaves = _by_reason(child) | leaves  # a subclass with its parent's reason is replayed as the parent
+    return leaves
 
 
-BY_REASON = _leaves(GatewayError)
+BY_REASON: Final = _by_reason(GatewayError)
 
 
 def record(error: GatewayError) -> ErrorRecord:
-    """The part of an error that the ledger keeps."""
+    """The part of an error that the ledger stores."""
     return ErrorRecord(error.reason, error.message, dict(error.metadata))
 
 
-def replay(kept: ErrorRecord) -> GatewayError:
-    """The error again, as it was recorded; an unknown reason (an older ledger) becomes Internal."""
-    return BY_REASON.get(kept.reason, Internal)(kept.message, metadata=dict(kept.metadata))
+def replay(stored: ErrorRecord) -> GatewayError:
+    """The recorded error. A reason that is unknown here (from another version) becomes Internal."""
+    return BY_REASON.get(stored.reason, Internal)(stored.message, metadata=dict(stored.metadata))

@@ -1,7 +1,7 @@
-"""The gateway's nouns: frozen, without I/O, known to every part.
+"""The gateway's value types: frozen, without I/O, shared by every part.
 
-Values in EKS's own vocabulary (types, statuses, codes) stay strings in EKS's spelling, so that
-a value AWS adds later passes through. Field shapes follow botocore's eks/2017-11-01 model.
+EKS's types, statuses and codes stay strings in EKS's spelling, so that values that AWS adds later pass
+through. Field shapes follow botocore's eks/2017-11-01 model.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ REGION_PATTERN: Final = r"[a-z]{2,4}(-[a-z]+)+-[0-9]"
 
 
 class Action(StrEnum):
-    """What a caller asks to do; the words that grants use."""
+    """An action that the policy decides about. Grants use these words."""
 
     CANCEL = "cancel"
     CHECK = "check"
@@ -33,7 +33,7 @@ class Action(StrEnum):
 
 
 class Phase(StrEnum):
-    """How far a cancellation has come; ``phases.phase_of`` is the only place that derives one."""
+    """The progress of a cancellation. Only ``phases.phase_of`` derives one."""
 
     NOT_FORWARDED = "NOT_FORWARDED"
     TOO_LATE = "TOO_LATE"
@@ -49,10 +49,10 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls, from verified credentials only.
+    """The caller, from verified credentials only.
 
-    ``id`` is ``jwt:<issuer's short name>:<sub>`` or a SPIFFE ID; ``groups`` are
-    ``<short name>:<group>``; ``via`` is the SPIFFE ID of the connection, if there is one.
+    ``id`` is ``jwt:<issuer's short name>:<sub>`` or a SPIFFE ID. ``groups`` are ``<short name>:<group>``.
+    ``via`` is the SPIFFE ID of the connection, if it has one.
     """
 
     type: str
@@ -65,7 +65,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An account (12 digits) and region in which clusters are reached."""
+    """An AWS account (12 digits) and region."""
 
     account_id: str
     region: str
@@ -73,7 +73,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class ClusterRef:
-    """A cluster by name in a target. Nothing is checked here: see ``rpc.request_fields``."""
+    """A cluster by name in a target. Not validated here: see ``rpc.request_fields``."""
 
     account_id: str
     region: str
@@ -104,7 +104,7 @@ class UpdateRef:
 
 @dataclass(frozen=True, slots=True)
 class ClusterFacts:
-    """What DescribeCluster says, as far as decisions need it."""
+    """The part of DescribeCluster's answer that decisions need."""
 
     arn: str
     name: str
@@ -132,7 +132,7 @@ class UpdateError:
 
 @dataclass(frozen=True, slots=True)
 class UpdateCancellation:
-    """EKS's own block about a cancellation inside an update (EKS ``Cancellation``)."""
+    """The cancellation inside an update (EKS ``Cancellation``)."""
 
     status: str
     reason: str
@@ -143,7 +143,7 @@ FINAL_STATUSES = frozenset({"Cancelled", "Successful", "Failed"})
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """An EKS update as last described. Absent members are empty, never guessed."""
+    """An EKS update as last described. Members that EKS leaves out are empty."""
 
     id: str
     status: str
@@ -155,7 +155,7 @@ class Update:
 
     @property
     def final(self) -> bool:
-        """Whether EKS will not change it any more; a status nobody knows yet is not final."""
+        """Whether EKS will no longer change it. An unknown status is not final."""
         return self.status in FINAL_STATUSES
 
 
@@ -188,9 +188,9 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Justification:
-    """Why a caller cancels, in the caller's own words. The policy may require any of these texts.
+    """Why a caller cancels. The policy may require each of these texts.
 
-    A new member needs a field of the same name in the protos, a length in ``rpc.fields`` and a property
+    A new member needs a field of the same name in the protos, a length in ``rpc.request_fields`` and a property
     in policies/schemas/input.json.
     """
 
@@ -211,9 +211,9 @@ class CancelRequest:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What is committed before anything is sent. ``token`` goes to EKS as clientRequestToken.
+    """Committed before anything is sent. ``token`` goes to EKS as clientRequestToken.
 
-    ``method`` and ``decision_time`` are what the policy was told; the earliest ledgers lack them.
+    ``method`` and ``decision_time`` are from the policy's input. The earliest ledgers lack them.
     """
 
     cancellation_id: str
@@ -230,18 +230,18 @@ class Intent:
 
 
 class OutcomeKind(StrEnum):
-    """What became of a forward."""
+    """The result of a forward."""
 
     ACCEPTED = "accepted"  # EKS answered OK
-    ALREADY_CANCELLING = "already_cancelling"  # EKS was at it: nothing was sent, or it was refused for that
-    REFUSED = "refused"  # EKS judged the call and said no
-    NOT_FORWARDED = "not_forwarded"  # the call never came to EKS's judgement
-    UNKNOWN = "unknown"  # it may have been sent, and there was no answer
+    ALREADY_CANCELLING = "already_cancelling"  # by another cancel: nothing was sent, or EKS refused
+    REFUSED = "refused"  # EKS evaluated the call and refused it
+    NOT_FORWARDED = "not_forwarded"  # EKS did not evaluate the call
+    UNKNOWN = "unknown"  # the call may have been sent, but was not answered
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorRecord:
-    """An error told to a caller, kept so that a repeat is told the same. Built by ``errors.record``."""
+    """An error that a caller got, stored so that a repeat gets it too. Built by ``errors.record``."""
 
     reason: str
     message: str
@@ -250,7 +250,7 @@ class ErrorRecord:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What is committed after the forward. ``cluster_status`` is DescribeCluster's after a refusal."""
+    """Committed after the forward. ``cluster_status`` is from DescribeCluster, after a refusal."""
 
     kind: OutcomeKind
     time: datetime
@@ -261,8 +261,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What DescribeUpdate said later. Without ``update``: following ended, and ``note`` says why. With one,
-    ``note`` says what it means for a cancel that was not answered.
+    """The update as EKS described it after the forward. ``note`` explains it.
+
+    Without ``update``, the update is no longer followed. With it, ``note`` is what the update shows about a
+    cancel that EKS did not answer.
     """
 
     time: datetime
@@ -272,10 +274,10 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Cancellation:
-    """The gateway's record of one cancellation: a projection of its events in the ledger.
+    """The record of one cancellation: a projection of its events in the ledger.
 
-    ``update`` is the latest seen. ``settled`` means that nothing more is followed: the update
-    is final, the forward was refused or never made, or EKS lost the update.
+    ``update`` is the latest known. A ``settled`` cancellation is no longer followed: the update is final,
+    the forward was refused or never made, or EKS has lost the update.
     """
 
     intent: Intent
@@ -298,7 +300,7 @@ class Cancellation:
 
 @dataclass(frozen=True, slots=True)
 class Denial:
-    """One denied cancel, for the ledger's decision log. ``policy_input`` is what the policy was asked."""
+    """One denied cancel, for the ledger's denial log. ``policy_input`` is the policy's input."""
 
     time: datetime
     request_id: str

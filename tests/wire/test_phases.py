@@ -82,7 +82,7 @@ WAYS = {
         "InProgress",
         fault={"drop": "before"},
         error="OUTCOME_UNKNOWN",
-        why="what became of it is being looked at",
+        why="The gateway is finding out",
     ),
     "observed-cancelled": Way(
         "CANCELLED",
