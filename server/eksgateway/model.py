@@ -190,8 +190,8 @@ class Decision:
 class Justification:
     """Why a caller cancels. The policy may require each of these texts.
 
-    A new member needs a field of the same name in the protos, a length in ``rpc.request_fields`` and a property
-    in policies/schemas/input.json.
+    A new member needs a field of the same name in the protos, a length in ``rpc.request_fields`` and a
+    property in policies/schemas/input.json.
     """
 
     reason: str = ""
