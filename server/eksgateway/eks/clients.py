@@ -177,7 +177,7 @@ class Clients:
         """The reason why the gateway has no credentials of its own in a target, if so. Does not fetch."""
         own = self._own(target)
         if not own:
-            return UpstreamCredentials(detail="credentials: they have not been looked for")
+            return UpstreamCredentials(detail="credentials: not fetched yet")
         return next((error for each in own if (error := each.error) is not None), None)
 
     def is_due(self, target: Target) -> bool:

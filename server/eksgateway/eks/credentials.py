@@ -145,7 +145,7 @@ class CachedCredentials:
         """A new error for each call: the last failure, or that the first fetch has not ended."""
         failure = self._failure
         if failure is None:
-            return UpstreamCredentials(CANNOT_GET, detail="credentials: their source has not answered")
+            return UpstreamCredentials(CANNOT_GET, detail="credentials: the source has not answered yet")
         error = UpstreamCredentials(failure.message, detail=failure.detail)
         error.__cause__ = failure.__cause__
         return error

@@ -90,7 +90,7 @@ def translate(exc: Exception, operation: str, lost: type[EksError]) -> EksError:
     if isinstance(exc, _NO_CREDENTIALS):
         return UpstreamCredentials(detail=detail)
     if isinstance(exc, aws.ParamValidationError):
-        return EksInvalidParameter("A parameter is not one that EKS takes; nothing was sent.", detail=detail)
+        return EksInvalidParameter("EKS does not accept a parameter; nothing was sent.", detail=detail)
     if _never_connected(exc):
         return EksNotReached(detail=detail)
     return lost(detail=detail)

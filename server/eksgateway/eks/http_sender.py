@@ -141,7 +141,7 @@ class _DeadlineReader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int | None:
         left = self._deadline - time.monotonic()
         if left <= 0:
-            raise TimeoutError("the answer takes too long")
+            raise TimeoutError("the answer was not complete in time")
         self._sock.settimeout(left)
         read: int | None = self._bytes.readinto(buffer)
         return read

@@ -114,4 +114,4 @@ async def _all_pages(read: Callable[[str], Awaitable[ReadResult[Page]]]) -> tupl
         found += page
         if not token:
             return tuple(found)
-    raise EksUnavailable("A listing of EKS does not come to its end.")
+    raise EksUnavailable("A listing of EKS has too many pages.")

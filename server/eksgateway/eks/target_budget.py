@@ -189,5 +189,6 @@ class TargetBudget:
 
 def _overload_error(retry_after: float) -> Overloaded:
     return Overloaded(
-        "The calls to EKS in this account and region are used up: try again later.", retry_after=retry_after
+        "The budget of calls to EKS in this account and region is used up: try again later.",
+        retry_after=retry_after,
     )

@@ -63,7 +63,7 @@ def _cancel(store: ClusterStore, target: Target, name: str, update_id: str) -> d
     # CancelUpdate does not find updates of nodegroups, add-ons and capabilities (assumption).
     update = store.get_update(target, name, update_id)
     if update.type != ROLLBACK or not cluster.auto_mode:
-        message = f"Only a {ROLLBACK} on EKS Auto Mode can be cancelled; {update_id} is none."
+        message = f"Only a {ROLLBACK} on EKS Auto Mode can be cancelled; {update_id} is not one."
         raise ServiceError("InvalidRequestException", message, clusterName=name)
     snapshot = store.snapshot(update)
     if snapshot.stage is UpdateStage.CONTROL_PLANE:

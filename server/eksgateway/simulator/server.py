@@ -1,6 +1,6 @@
 """The simulated EKS as an HTTP server, which unmodified AWS clients call through ``endpoint_url``.
 
-``operations`` has the behaviour, ``rest_json`` the form of requests and answers.
+``operations`` has the behavior, ``rest_json`` the form of requests and answers.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class Simulator:
         target: Target,
         params: dict[str, Any],
     ) -> web.StreamResponse:
-        """The effect, if any, then the delay, then the answer, an error, or a closed connection."""
+        """Run the effect, if any, and wait; then send the answer or an error, or close the connection."""
         reply = None
         if fault.effect or not (fault.fails or fault.drop == "before"):
             reply = self._reply(operation, target, params)

@@ -222,9 +222,11 @@ class FaultSpec(_Spec):
         if self.body is not None and self.code is not None:
             raise ValueError("a fault is a code of AWS or a body of another server, not both")
         if self.body is None and self.status is not None and self.status < 400:
-            raise ValueError("a status below 400 goes with a body: without one it is no fault")
+            raise ValueError("a status below 400 needs a body: without one it is no fault")
         if self.effect and not self.fails:
-            raise ValueError("effect goes with a code, a status or a body: others but drop before have one")
+            raise ValueError(
+                "effect needs a code, a status or a body: other faults have their effect, except drop before"
+            )
         if not (self.fails or self.drop or self.delay_s or self.drip_s or self.pad_bytes):
             raise ValueError("a fault needs a code, a status, a body, a drop, a delay_s, drip_s or pad_bytes")
         return self
