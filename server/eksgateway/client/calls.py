@@ -110,7 +110,7 @@ async def cancel(  # noqa: PLR0913  all but three have defaults
             call: Any = stub.CancelUpdate(request, metadata=metadata, timeout=min(_CALL_S, retries.left))
             response = await call
             if not isinstance(response, pb.CancelUpdateResponse):
-                raise _malformed("the response is not a CancelUpdateResponse")
+                raise _response_error("the response is not a CancelUpdateResponse")
         except grpc.aio.AioRpcError as error:
             await retries.wait_for_retry(error)
         else:
@@ -157,7 +157,7 @@ async def _stream(
             if message is grpc.aio.EOF and received:
                 return
             if not isinstance(message, pb.WatchUpdateResponse):
-                raise _malformed("the stream has no WatchUpdateResponse")
+                raise _response_error("the stream has no WatchUpdateResponse")
             received = True
             yield message
     finally:
@@ -175,7 +175,7 @@ def _watch_channel(
         yield channel, None
 
 
-def _malformed(details: str) -> grpc.aio.AioRpcError:
+def _response_error(details: str) -> grpc.aio.AioRpcError:
     """The error for an OK without a message or with a malformed one, which grpc returns as None."""
     empty = grpc.aio.Metadata()
     return grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, empty, empty, details=details)

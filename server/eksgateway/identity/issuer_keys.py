@@ -51,7 +51,7 @@ class IssuerKeys:
         self._document_in_force = b""
         self._last_document = b""
         self._logged_failure: tuple[str, bool] | None = None
-        self._fetch_time: float | None = None  # start of the last fetch that a call caused
+        self._fetch_time: float | None = None  # start of the last fetch, for the cool-down
         self._fetch: SharedTask[None] | None = None
         self._follower: asyncio.Task[None] | None = None
         self._call_waits = False  # for the next read
@@ -100,7 +100,7 @@ class IssuerKeys:
             self._fetch.cancel()
             await self._fetch.wait()
 
-    # -- When to fetch ---------------------------------------------------------------------------
+    # -- Scheduling fetches ----------------------------------------------------------------------
 
     async def _follow(self) -> None:
         backoff = FIRST_BACKOFF_S
@@ -142,7 +142,7 @@ class IssuerKeys:
             return 0.0
         return max(0.0, self._fetch_time + self._cooldown_s - self._clock.monotonic())
 
-    # -- What to do with a fetched document ------------------------------------------------------
+    # -- Applying a fetched document -------------------------------------------------------------
 
     async def _fetch_keys(self) -> None:
         while True:
