@@ -18,7 +18,7 @@ import boto3
 import grpc
 from botocore.config import Config
 
-from bench.processes import ACCOUNT, RARE_POLLS, REGION, Gateway, configure, run_gateway, run_program
+from bench.processes import ACCOUNT, RARE_POLLS, REGION, GatewayProcess, configure, run_gateway, run_program
 from bench.report import MissingProgram
 from eksgateway.sandbox.issuer import ThrowawayIssuer
 from eksgateway.v1 import update_pb2
@@ -87,7 +87,7 @@ async def measure_cancels() -> float:
     return ours / best
 
 
-async def _updates(gateway: Gateway, prefix: str) -> list[tuple[str, str]]:
+async def _updates(gateway: GatewayProcess, prefix: str) -> list[tuple[str, str]]:
     names = [f"{prefix}-{number}" for number in range(CANCELS)]
     return [(name, await gateway.rollback(name, cancel_delay_s=600_000)) for name in names]
 
@@ -110,7 +110,7 @@ def _loop(url: str, updates: list[tuple[str, str]], threads: int) -> float:
         return time.monotonic() - started
 
 
-async def _through_gateway(gateway: Gateway, updates: list[tuple[str, str]]) -> float:
+async def _through_gateway(gateway: GatewayProcess, updates: list[tuple[str, str]]) -> float:
     """Send 32 concurrent calls with grpc.aio, as a service would."""
     waiting = iter(updates)
     metadata = gateway.credentials("oncall", "oncall")

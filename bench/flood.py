@@ -56,7 +56,7 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
 
 
-class Connection:
+class FloodConnection:
     """One connection that ignores the server's limit of concurrent streams."""
 
     def __init__(self, orders: Orders, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -144,7 +144,7 @@ async def flood(orders: Orders) -> None:
     if not is_loopback(host):
         raise SystemExit(f"{orders.address} is not a loopback address")
     connections = [
-        Connection(orders, *await asyncio.open_connection(host, port)) for _ in range(orders.connections)
+        FloodConnection(orders, *await asyncio.open_connection(host, port)) for _ in range(orders.connections)
     ]
     reading = [asyncio.create_task(each.read()) for each in connections]
     number, ends = 0, time.monotonic() + orders.seconds

@@ -82,7 +82,7 @@ async def run_program(*arguments: str, log: Path | None = None) -> AsyncIterator
 
 
 @dataclass
-class Gateway:
+class GatewayProcess:
     """A running gateway and its simulated EKS."""
 
     process: Process
@@ -128,7 +128,7 @@ RARE_POLLS = poll_every(600) | {"follow_s": 600}
 
 
 @asynccontextmanager
-async def run_gateway(**sections: Any) -> AsyncIterator[Gateway]:
+async def run_gateway(**sections: Any) -> AsyncIterator[GatewayProcess]:
     """Run a gateway and a simulated EKS. ``sections`` override settings."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="eksgateway-bench-")))
@@ -143,7 +143,7 @@ async def run_gateway(**sections: Any) -> AsyncIterator[Gateway]:
                 "eksgateway", "serve", "--config", str(config), "--stop-on-stdin-eof", log=folder / "log"
             )
         )
-        yield Gateway(process, address, simulator, issuer, http)
+        yield GatewayProcess(process, address, simulator, issuer, http)
 
 
 def configure(folder: Path, simulator: str, issuer: ThrowawayIssuer, **sections: Any) -> Path:

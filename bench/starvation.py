@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from bench.flood import Orders
-from bench.processes import RARE_POLLS, Gateway, run_gateway
+from bench.processes import RARE_POLLS, GatewayProcess, run_gateway
 from eksgateway.settings import LimitSettings
 from eksgateway.v1 import update_pb2
 from eksgateway.v1 import update_service_pb2 as pb
@@ -29,7 +29,7 @@ _DEFAULT_LIMITS = LimitSettings().model_dump()
 class OtherCaller:
     """Makes one call at a time, of each kind in turn, over its own connection."""
 
-    def __init__(self, gateway: Gateway, updates: list[tuple[str, str]]) -> None:
+    def __init__(self, gateway: GatewayProcess, updates: list[tuple[str, str]]) -> None:
         self._credentials = gateway.credentials("other", "oncall")
         self._channel = gateway.channel()
         self._stub = UpdateServiceStub(self._channel)
@@ -123,7 +123,7 @@ async def measure_starvation() -> float:
     return worst
 
 
-def _floods(gateway: Gateway, messages: list[str]) -> dict[str, Orders]:
+def _floods(gateway: GatewayProcess, messages: list[str]) -> dict[str, Orders]:
     denied = gateway.credentials("outsider")[0][1]
     allowed = gateway.credentials("greedy", "oncall")[0][1]
     kinds = {
@@ -148,11 +148,11 @@ def _floods(gateway: Gateway, messages: list[str]) -> dict[str, Orders]:
     return floods
 
 
-async def _update(gateway: Gateway, name: str) -> tuple[str, str]:
+async def _update(gateway: GatewayProcess, name: str) -> tuple[str, str]:
     return name, await gateway.rollback(name, cancel_delay_s=600_000)
 
 
-async def _message(gateway: Gateway, name: str) -> str:
+async def _message(gateway: GatewayProcess, name: str) -> str:
     name, update_id = await _update(gateway, name)
     request = pb.CancelUpdateRequest(**_update_fields(name, update_id), reason="bench")
     return request.SerializeToString().hex()

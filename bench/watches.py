@@ -19,7 +19,7 @@ from bench.processes import (
     ACCOUNT,
     CHANNEL_OPTIONS,
     REGION,
-    Gateway,
+    GatewayProcess,
     poll_every,
     resident_bytes,
     run_gateway,
@@ -64,7 +64,7 @@ class Streams:
 
 
 @asynccontextmanager
-async def run_watches(gateway: Gateway, cluster: str, update_id: str) -> AsyncIterator[Streams]:
+async def run_watches(gateway: GatewayProcess, cluster: str, update_id: str) -> AsyncIterator[Streams]:
     """Watches of one update."""
     metadata = gateway.credentials("oncall", "oncall")
     request = pb.WatchUpdateRequest(cluster=update_pb2.ClusterRef(name=cluster), update_id=update_id)
@@ -117,7 +117,7 @@ async def measure_age() -> float:
     return with_pollers / with_gateway
 
 
-async def _age_with_gateway(gateway: Gateway, update_id: str) -> float:
+async def _age_with_gateway(gateway: GatewayProcess, update_id: str) -> float:
     ages: list[float] = []
     change_times: dict[str, float] = {}
 
@@ -143,11 +143,11 @@ async def _age_with_gateway(gateway: Gateway, update_id: str) -> float:
     return statistics.fmean(ages)
 
 
-async def _change_status(gateway: Gateway, update_id: str, status: str) -> None:
+async def _change_status(gateway: GatewayProcess, update_id: str, status: str) -> None:
     await gateway.control("POST", "updates", cluster="prod-1", update_id=update_id, status=status)
 
 
-async def _age_with_pollers(gateway: Gateway, update_id: str) -> float:
+async def _age_with_pollers(gateway: GatewayProcess, update_id: str) -> float:
     """Each of 1,000 clients polls once in 100 s, at its own time."""
     ages: list[float] = []
     change_time = time.monotonic()
@@ -195,7 +195,7 @@ async def measure_stalled() -> float:
     return some_stalled / none_stalled
 
 
-async def _p99(gateway: Gateway, update_id: str, measured: list[Any], others: list[Any]) -> float:
+async def _p99(gateway: GatewayProcess, update_id: str, measured: list[Any], others: list[Any]) -> float:
     """p99 over ten changes. The ``others`` read without being measured; all further streams stall."""
     delays: list[float] = []
     changes = 10
@@ -260,7 +260,7 @@ async def measure_leak() -> float:
         return await _memory_after(gateway, update_id, 59_000) / first
 
 
-async def _memory_after(gateway: Gateway, update_id: str, watches: int) -> float:
+async def _memory_after(gateway: GatewayProcess, update_id: str, watches: int) -> float:
     for _ in range(0, watches, STREAMS_PER_CHANNEL):
         async with run_watches(gateway, "prod-1", update_id) as many:
             await many.open_and_read(STREAMS_PER_CHANNEL)

@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 import pytest
-from bench.flood import Connection, Orders
+from bench.flood import FloodConnection, Orders
 
 from eksgateway.rpc.listener import MAX_STREAMS
 from eksgateway.v1 import update_pb2
@@ -57,7 +57,8 @@ async def flooded(
     )
     host, _, port = gateway.address.rpartition(":")
     connections = [
-        Connection(orders, *await asyncio.open_connection(host, int(port))) for _ in range(orders.connections)
+        FloodConnection(orders, *await asyncio.open_connection(host, int(port)))
+        for _ in range(orders.connections)
     ]
     reading = [asyncio.create_task(each.read()) for each in connections]
     for number in range(calls):

@@ -6,7 +6,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
-from typing import Any
+from typing import Any, Final
 
 import grpc
 
@@ -19,8 +19,8 @@ from eksgateway.v1 import update_service_pb2_grpc
 from eksgateway.v1.cancellation_pb2 import Cancellation
 from eksgateway.v1.update_pb2 import ClusterRef
 
-_CALL_S = 45.0  # the gateway answers a cancel within 30
-_TIMING = Timing()
+_CALL_S: Final = 45.0  # the gateway answers a cancel within 30
+_TIMING: Final = Timing()
 
 
 async def watch(  # noqa: PLR0913  all but three have defaults

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from eksgateway.client.retries import Timing
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.cancellation_pb2 import CancellationPhase
 from eksgateway.v1.update_pb2 import Update
 
-_STATES = (pb.WATCH_KIND_SNAPSHOT, pb.WATCH_KIND_CHANGE, pb.WATCH_KIND_FINAL)
+_STATES: Final = (pb.WATCH_KIND_SNAPSHOT, pb.WATCH_KIND_CHANGE, pb.WATCH_KIND_FINAL)
 
 
 @dataclass(frozen=True, slots=True)

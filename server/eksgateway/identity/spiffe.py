@@ -62,19 +62,11 @@ class SpiffeIdentity:
         self._clock = clock
         self._read = lru_cache(maxsize=CACHED_CERTIFICATES)(read_svid)
 
-    async def identify(
-        self,
-        authorization: Sequence[str | bytes],  # noqa: ARG002  only tokens use it
-        certificate: bytes | None,
-    ) -> Caller:
+    async def identify(self, authorization: Sequence[str | bytes], certificate: bytes | None) -> Caller:
         svid = self.authenticate(certificate)
         return Caller(type="spiffe", id=svid.id, issuer=svid.trust_domain, expires_at=svid.expires_at)
 
-    def recall_caller_id(
-        self,
-        authorization: Sequence[str | bytes],  # noqa: ARG002  only tokens use it
-        certificate: bytes | None,
-    ) -> str | None:
+    def recall_caller_id(self, authorization: Sequence[str | bytes], certificate: bytes | None) -> str | None:
         try:
             return self.authenticate(certificate).id
         except GatewayError:

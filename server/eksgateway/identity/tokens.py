@@ -32,10 +32,6 @@ VerifySignature = Callable[[UnverifiedToken, VerificationKey], bool]
 CountGroups = Callable[[str, str, int], None]
 
 
-def _count_nothing(issuer: str, why: str, groups: int) -> None:
-    """The default without metrics."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Issuer:
     settings: IssuerSettings
@@ -55,7 +51,7 @@ class JwtIdentity:
         clock: Clock,
         *,
         verify_signature: VerifySignature = verify_signature,
-        count_groups: CountGroups = _count_nothing,
+        count_groups: CountGroups = lambda *_: None,
     ) -> None:
         self._issuers = {
             issuer.issuer: _Issuer(
@@ -93,9 +89,7 @@ class JwtIdentity:
             raise IdentityUnavailable(detail=f"no keys of {', '.join(missing)}")
 
     async def identify(
-        self,
-        authorization: Sequence[str | bytes],
-        certificate: bytes | None = None,  # noqa: ARG002  only SPIFFE uses it
+        self, authorization: Sequence[str | bytes], certificate: bytes | None = None
     ) -> Caller:
         text = read_bearer_token(authorization)
         remembered = await self._recall(text)
@@ -113,9 +107,7 @@ class JwtIdentity:
         return caller
 
     def recall_caller_id(
-        self,
-        authorization: Sequence[str | bytes],
-        certificate: bytes | None = None,  # noqa: ARG002  only SPIFFE uses it
+        self, authorization: Sequence[str | bytes], certificate: bytes | None = None
     ) -> str | None:
         if len(authorization) != 1:
             return None
