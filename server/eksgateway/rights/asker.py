@@ -10,12 +10,12 @@ from typing import Final
 
 from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
+from eksgateway.eks.arn import verify_arn
 from eksgateway.eks.shared_reads import SharedReads
 from eksgateway.errors import Denied, GatewayError, Internal
 from eksgateway.logs import Log
-from eksgateway.model import ClusterFacts, Update
+from eksgateway.model import ClusterFacts, Update, UpdateRef
 from eksgateway.rights.concurrency import ConcurrencyLimit
-from eksgateway.rights.facts import read_facts
 from eksgateway.rights.right import Right
 from eksgateway.rights.schedule import Schedule
 
@@ -23,6 +23,7 @@ log = Log(__name__)
 
 AT_ONCE: Final = 32  # questions that wait for an answer of the policy,
 SLOW_S: Final = 0.25  # not counting those that have waited so long
+_BUDGET_CALLER: Final = "reauthorization"  # all watches together take turns as one caller
 
 _Facts = tuple[ClusterFacts, Update]
 
@@ -81,9 +82,7 @@ class Asker:
     async def _ask_all(self, rights: list[Right], facts_timeout: float) -> None:
         """Read the facts once, then start a task for each question as the limit allows."""
         asked_at = self._clock.monotonic()
-        facts = await read_facts(
-            self._reads, rights[0].key.ref, max_age=self._facts_max_age, timeout_s=facts_timeout
-        )
+        facts = await self._read_facts(rights[0].key.ref, facts_timeout)
         for right in rights:
             release = await self._limit.acquire()
             if not right.watches:  # all have ended meanwhile
@@ -93,6 +92,20 @@ class Asker:
             self._questions[right] = task
             task.add_done_callback(release)
             task.add_done_callback(partial(self._discard, right))
+
+    async def _read_facts(self, ref: UpdateRef, timeout_s: float) -> _Facts | None:
+        """Return None after an error or ``timeout_s``: the last known facts are used then."""
+        max_age = self._facts_max_age
+        try:
+            async with asyncio.timeout(timeout_s):
+                cluster = await self._reads.cluster(ref.cluster, max_age, _BUDGET_CALLER)
+                verify_arn(cluster, ref.cluster)
+                return cluster, (await self._reads.update(ref, max_age, _BUDGET_CALLER)).update
+        except (GatewayError, TimeoutError):
+            return None
+        except Exception:  # a bug here must not keep the policy from being asked
+            log.exception("reauthorise.unexpected")
+            return None
 
     def _discard(self, right: Right, task: asyncio.Task[None]) -> None:
         if self._questions.get(right) is task:

@@ -70,17 +70,16 @@ async def watch_events(
                 seen = slot.last_seen or last.observe_time
                 yield replace(last, kind=WatchKind.HEARTBEAT, observe_time=seen)
             continue
-        sequence, kinds = _later_kinds(last, state) if last else _first_kinds(position, state)
+        if last is None:
+            sequence, kinds = _first_kinds(position, state)
+        else:
+            sequence, kinds = last.sequence, (WatchKind.FINAL if state.final else WatchKind.CHANGE,)
         for number, kind in enumerate(kinds, sequence + 1):
             last = WatchEvent(kind, state, number, state.observe_time)
             yield last
         if last is None:
             last = WatchEvent(WatchKind.HEARTBEAT, state, sequence, state.observe_time)
             yield last
-
-
-def _later_kinds(last: WatchEvent, state: WatchState) -> tuple[int, tuple[WatchKind, ...]]:
-    return last.sequence, (WatchKind.FINAL if state.final else WatchKind.CHANGE,)
 
 
 def _first_kinds(position: ResumePosition | None, state: WatchState) -> tuple[int, tuple[WatchKind, ...]]:

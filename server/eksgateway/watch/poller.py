@@ -50,7 +50,7 @@ class Poller:
     written. The record is tried again at each poll, and a poller with a pending cancellation does not
     end before its last observation is recorded.
 
-    ``TrackedUpdate`` holds what is known and owed, ``WatcherSet`` the slots, ``PollInterval`` the pace.
+    ``TrackedUpdate`` decides what is owed and when it is over, ``WatcherSet`` who gets which state.
     """
 
     def __init__(self, ref: UpdateRef, dependencies: PollerDependencies) -> None:
@@ -128,7 +128,10 @@ class Poller:
             return
         observation = self._known.observation_to_record()
         if observation is not None:
-            await self._record(observation)
+            version = self._known.version
+            summary = await self._recorder.record(observation)
+            if summary is not None:
+                self._known.confirm(version, summary)
         self._watchers.publish(self._known)
 
     async def _read(self) -> None:
@@ -181,12 +184,6 @@ class Poller:
         if not self._known.pending or await self._recorder.record(observation) is not None:
             self._known.give_up(version)
         self.close(error)
-
-    async def _record(self, observation: Observation) -> None:
-        version = self._known.version
-        ledger = await self._recorder.record(observation)
-        if ledger is not None:
-            self._known.confirm(version, ledger)
 
     async def _rest(self) -> None:
         """Wait until the next poll is due, which watchers and cancellations that come or go may change."""

@@ -29,11 +29,11 @@ class TrackedUpdate:
         self.version = 0
         self._recorded_version = 0
         self._newest: Cancellation | None = None
-        self._ended_attempt: Intent | None = None  # its cancel is certainly not on its way any more
+        self._ended_attempt: Intent | None = None  # its cancel is no longer in flight
         self._missing_since: float | None = None
 
     def follow(self, cancellation: Cancellation, now: float, began: float | None) -> None:
-        """Take over a cancellation's record; ``began`` is as in ``sighting_in_record``."""
+        """Apply a cancellation's record; ``began`` is as in ``sighting_in_record``."""
         newest = self._newest
         if newest is None or newest.id == cancellation.id or newest.intent.time <= cancellation.intent.time:
             self._newest, self._ended_attempt = cancellation, cancellation.intent
@@ -42,7 +42,7 @@ class TrackedUpdate:
         self.version += 1
 
     def see(self, seen: SeenUpdate, now: float) -> bool:
-        """Take over a read that succeeded; return whether it changed a known update."""
+        """Apply a read; return whether it changed a known update."""
         self.failure = self._missing_since = None
         before = self.sighting
         self.sighting = latest_of(before, Sighting(seen.update, seen.observe_time, seen.stamp, now))
@@ -51,13 +51,13 @@ class TrackedUpdate:
         return changed and before is not None
 
     def fail(self, error: GatewayError) -> None:
-        """Keep what is known after a read that failed; give up when nothing is."""
+        """Note a read that failed; give up if none ever succeeded."""
         self.failure = error
         if self.sighting is None:
             self.given_up = True
 
     def missing_for(self, now: float) -> float:
-        """Return for how many seconds EKS has reported that it does not know the update."""
+        """Return for how many seconds EKS has not known the update."""
         if self._missing_since is None:
             self._missing_since = now
         return now - self._missing_since
@@ -67,7 +67,7 @@ class TrackedUpdate:
         self.given_up = version == self.version
 
     def confirm(self, version: int, known: CancellationSummary) -> None:
-        """Take over the ledger's answer to ``observation_to_record`` at this version."""
+        """Apply the ledger's answer to ``observation_to_record`` at this version."""
         self._recorded_version = version
         if version == self.version:  # else a cancellation came meanwhile, and the ledger is asked again
             self._newest, self.pending = known.newest, known.pending
@@ -87,7 +87,7 @@ class TrackedUpdate:
         return sighting is None or not sighting.is_timed or not sighting.update.final
 
     def observation_to_record(self) -> Observation | None:
-        """Return the answer of EKS to record now, also where only an outcome is to be learnt by it."""
+        """Return the observation to record now; one without a change asks the ledger for an outcome."""
         sighting, newest = self.sighting, self._newest
         if sighting is None or not sighting.is_timed:
             return None
@@ -124,12 +124,8 @@ class TrackedUpdate:
 
     @property
     def _attempted(self) -> Cancellation | None:
-        """The newest cancellation, unless its cancel may still be on its way to EKS.
-
-        The ledger shows a cancellation as soon as its intent is committed, before the attempt.
-        """
+        """The newest cancellation, unless its cancel may be in flight: the ledger shows it before the attempt."""
         newest = self._newest
-        attempted = newest is not None and (
-            newest.outcome is not None or newest.intent == self._ended_attempt
-        )
-        return newest if attempted else None
+        if newest is None or (newest.outcome is None and newest.intent != self._ended_attempt):
+            return None
+        return newest
