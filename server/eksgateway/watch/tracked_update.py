@@ -124,7 +124,7 @@ class TrackedUpdate:
 
     @property
     def _attempted(self) -> Cancellation | None:
-        """The newest cancellation, unless its cancel may be in flight: the ledger shows it before the attempt."""
+        """The newest cancellation, unless its cancel may be in flight (the ledger shows its intent)."""
         newest = self._newest
         if newest is None or (newest.outcome is None and newest.intent != self._ended_attempt):
             return None
