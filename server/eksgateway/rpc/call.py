@@ -18,7 +18,7 @@ from eksgateway.rpc.quotas import HeldQuota
 
 @dataclass(slots=True)
 class Call:
-    """What is known about one RPC.
+    """One RPC.
 
     ``decision_id`` is the id of all policy decisions made for it. ``request`` is its first message, once
     that is parsed. ``resource`` is account/region/cluster, and /update if the request names one; it is set

@@ -6,7 +6,7 @@ whether another page follows, would reveal other callers' cancellations.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from eksgateway.clock import Clock
@@ -24,14 +24,14 @@ _MAX_PAGE: Final = 100
 _MAX_CALLER_LENGTH: Final = 2048
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CancellationService:
     """Callers may always read their own cancellations; others' need the action ``history``."""
 
-    def __init__(self, *, decisions: Decisions, ledger: Ledger, home: Target, clock: Clock) -> None:
-        self._decisions = decisions
-        self._ledger = ledger
-        self._home = home
-        self._clock = clock
+    decisions: Decisions
+    ledger: Ledger
+    home: Target
+    clock: Clock
 
     async def GetCancellation(
         self, request: pb.GetCancellationRequest, call: Call
@@ -40,7 +40,7 @@ class CancellationService:
         if key is None:
             raise RequestInvalid(violations={"key": "set cancellation_id or request_id"})
         if key == "request_id":
-            found = await self._ledger.find(call.caller.id, request.request_id)
+            found = await self.ledger.find(call.caller.id, request.request_id)
         else:
             found = await self._get(request.cancellation_id, call)
         if found is None:
@@ -55,14 +55,14 @@ class CancellationService:
         violations.between("page_size", request.page_size, 0, _MAX_PAGE)
         violations.text("caller", request.caller, _MAX_CALLER_LENGTH)
         if request.HasField("cluster"):
-            cluster = request_fields.cluster_ref(request.cluster, self._home)
+            cluster = request_fields.cluster_ref(request.cluster, self.home)
             violations.cluster(cluster)
         bound_to = ("cancellations", call.caller.id, str(cluster or ""), request.caller)
         before = page_tokens.decode(violations, request.page_token, *bound_to)
         violations.raise_if_any()
         scope = await self._read_scope(cluster, request.caller, call)
         history = HistoryFilter(cluster, request.caller, scope)
-        page = await self._ledger.history(history, request.page_size or _DEFAULT_PAGE, before)
+        page = await self.ledger.history(history, request.page_size or _DEFAULT_PAGE, before)
         return pb.ListCancellationsResponse(
             cancellations=[
                 to_proto.cancellation(row) for row in page.cancellations if await self._may_read(row, call)
@@ -75,15 +75,15 @@ class CancellationService:
         own_id = call.caller.id
         if caller_id == own_id:  # works without the policy
             return ReadScope(own_id, ())
-        await self._decisions.check()  # or an outage would reveal whether there are rows to ask about
-        clusters = (cluster,) if cluster is not None else await self._ledger.clusters(caller_id)
-        readable = [each for each in clusters if await self._decisions.allows(self._question(each, call))]
+        await self.decisions.check()  # or an outage would reveal whether there are rows to ask about
+        clusters = (cluster,) if cluster is not None else await self.ledger.clusters(caller_id)
+        readable = [each for each in clusters if await self.decisions.allows(self._question(each, call))]
         return ReadScope(own_id, tuple(readable))
 
     async def _get(self, cancellation_id: str, call: Call) -> Cancellation | None:
-        found = await self._ledger.get(cancellation_id)
+        found = await self.ledger.get(cancellation_id)
         if found is None:
-            await self._decisions.check()  # or an outage would tell missing from forbidden
+            await self.decisions.check()  # or during an outage missing and forbidden would differ
             return None
         return found if await self._may_read(found, call) else None
 
@@ -92,7 +92,7 @@ class CancellationService:
         if intent.caller.id == call.caller.id:
             return True
         question = self._question(row.ref.cluster, call)
-        return await self._decisions.allows(replace(question, facts=intent.cluster, update=intent.update))
+        return await self.decisions.allows(replace(question, facts=intent.cluster, update=intent.update))
 
     def _question(self, cluster: ClusterRef, call: Call) -> Question:
-        return call.question(Action.HISTORY, cluster, self._clock.now())
+        return call.question(Action.HISTORY, cluster, self.clock.now())

@@ -50,20 +50,16 @@ async def abort(call: Call, context: RpcContext, exc: Exception) -> NoReturn:
         exc = errors.Internal()
     elif isinstance(exc, errors.Fault) or exc.detail:
         log.warning("rpc.error", reason=exc.reason, detail=exc.detail, decision_id=call.decision_id)
-    await _abort(call, context, exc)
-
-
-async def _abort(call: Call, context: RpcContext, error: errors.GatewayError) -> NoReturn:
     ids = call.trailing_metadata()
     try:
-        status: Any = rpc_status.to_status(fit_status(partial(status_of, error, call.resource), ids))
+        status: Any = rpc_status.to_status(fit_status(partial(status_of, exc, call.resource), ids))
     except ValueError:  # a text that is not Unicode
-        log.exception("rpc.error_not_encodable", reason=error.reason, decision_id=call.decision_id)
-        error = errors.Internal()
-        status = rpc_status.to_status(status_of(error))
-    call.status, call.reason = status.code.name, error.reason
-    if isinstance(error, errors.Unauthenticated):
-        call.check, call.issuer = error.check, error.issuer
+        log.exception("rpc.error_not_encodable", reason=exc.reason, decision_id=call.decision_id)
+        exc = errors.Internal()
+        status = rpc_status.to_status(status_of(exc))
+    call.status, call.reason = status.code.name, exc.reason
+    if isinstance(exc, errors.Unauthenticated):
+        call.check, call.issuer = exc.check, exc.issuer
     # grpc drops the trailing metadata that was set before.
     trailing = (*ids, *status.trailing_metadata)
     await send(context.abort_with_status(status._replace(trailing_metadata=trailing)))

@@ -29,32 +29,22 @@ log = Log(__name__)
 UNKNOWN_PATH: Final = "unknown"  # logged and passed on for every call of an unregistered method
 _EXTRA_REQUESTS: Final = 16  # of each method, beside the one of grpc.aio's loop
 
-_ARGUMENTS: Final = {
-    "_handle_rpc": (
-        "method_name",
-        "method_resolver",
-        "interceptors",
-        "rpc_state",
-        "loop",
-        "concurrency_exceeded",
-    ),
-    "_schedule_rpc_coro": ("rpc_coro", "rpc_state", "loop", "method_name"),
+_CLASSES: Final = ("_MethodResolver", "_RequestCallError", "InternalError")
+_OVERRIDDEN: Final = ("_request_call", "_request_registered_call", "add_registered_method_handlers")
+_FUNCTIONS: Final = {
+    "_handle_rpc": "method_name method_resolver interceptors rpc_state loop concurrency_exceeded",
+    "_schedule_rpc_coro": "rpc_coro rpc_state loop method_name",
 }
 
 
 def missing_names(module: Any) -> list[str]:
     """The names used here that the module ``cygrpc`` lacks, or has with other arguments."""
-    names = [
-        name
-        for name in ("_MethodResolver", "_RequestCallError", "InternalError")
-        if not hasattr(module, name)
-    ]
+    names = [name for name in _CLASSES if not hasattr(module, name)]
     server = getattr(module, "AioServer", None)
-    methods = ("_request_call", "_request_registered_call", "add_registered_method_handlers", "is_running")
-    names += [name for name in methods if not hasattr(server, name)]
-    for name, arguments in _ARGUMENTS.items():
+    names += [name for name in (*_OVERRIDDEN, "is_running") if not hasattr(server, name)]
+    for name, arguments in _FUNCTIONS.items():
         code = getattr(getattr(module, name, None), "__code__", None)
-        if code is None or code.co_varnames[: code.co_argcount] != arguments:
+        if code is None or code.co_varnames[: code.co_argcount] != tuple(arguments.split()):
             names.append(name)
     return names
 

@@ -22,7 +22,7 @@ class Access(Enum):
 
 
 class Quota(Enum):
-    """What a call counts as while it lasts. Each is bounded separately, so that none starves another."""
+    """A kind of call that is counted while it lasts. Each is bounded apart, so that none starves another."""
 
     CALL = "call"
     WATCH = "watch"

@@ -42,7 +42,7 @@ class Quotas:
 
 @dataclass(slots=True)
 class HeldQuota:
-    """What one call holds of one quota."""
+    """One call's share of a quota."""
 
     quotas: Quotas
     key: str

@@ -42,7 +42,7 @@ def phase(value: model.Phase | None) -> CancellationPhase.ValueType:
 
 
 def cluster_ref(ref: model.ClusterRef) -> update_pb2.ClusterRef:
-    return update_pb2.ClusterRef(account_id=ref.account_id, region=ref.region, name=ref.name)
+    return update_pb2.ClusterRef(**asdict(ref))
 
 
 def update(value: model.Update) -> update_pb2.Update:
@@ -51,12 +51,10 @@ def update(value: model.Update) -> update_pb2.Update:
         id=value.id,
         status=value.status,
         type=value.type,
-        params=[update_pb2.UpdateParam(type=each.type, value=each.value) for each in value.params],
+        params=[update_pb2.UpdateParam(**asdict(each)) for each in value.params],
         created_at=timestamp(value.created_at),
         errors=[update_pb2.UpdateError(**asdict(each)) for each in value.errors],
-        cancellation=update_pb2.UpdateCancellation(status=cancellation.status, reason=cancellation.reason)
-        if cancellation
-        else None,
+        cancellation=update_pb2.UpdateCancellation(**asdict(cancellation)) if cancellation else None,
     )
 
 
@@ -92,9 +90,7 @@ def cancellation(value: model.Cancellation) -> cancellation_pb2.Cancellation:
 
 
 def cancellability(advice: Advice) -> pb.Cancellability:
-    return pb.Cancellability(
-        cancellable_now=advice.cancellable_now, explanation=advice.explanation, next_step=advice.next_step
-    )
+    return pb.Cancellability(**asdict(advice))
 
 
 def cancellable_update(found: Found) -> pb.CancellableUpdate:

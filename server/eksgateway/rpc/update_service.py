@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from eksgateway import cancellability
@@ -40,33 +40,20 @@ _MAX_PAGE: Final = 10
 _MAX_CANCELLABLE_PAGE: Final = 50
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateService:
     """The handlers. They get the interceptors' Call in place of grpc's context."""
 
-    def __init__(  # noqa: PLR0913  each is one part of the gateway
-        self,
-        *,
-        decisions: Decisions,
-        cancels: IdempotentCancels,
-        eks: BudgetedEks,
-        reads: SharedReads,
-        cancellable_updates: CancellableUpdates,
-        watches: Watches,
-        reauthorization: Reauthorization,
-        home: Target,
-        clock: Clock,
-        settings: WatchSettings,
-    ) -> None:
-        self._decisions = decisions
-        self._cancels = cancels
-        self._eks = eks
-        self._reads = reads
-        self._cancellable_updates = cancellable_updates
-        self._watches = watches
-        self._reauthorization = reauthorization
-        self._home = home
-        self._clock = clock
-        self._settings = settings
+    decisions: Decisions
+    cancels: IdempotentCancels
+    eks: BudgetedEks
+    reads: SharedReads
+    cancellable_updates: CancellableUpdates
+    watches: Watches
+    reauthorization: Reauthorization
+    home: Target
+    clock: Clock
+    settings: WatchSettings
 
     async def CancelUpdate(self, request: pb.CancelUpdateRequest, call: Call) -> pb.CancelUpdateResponse:
         cancellation = await self._cancel(request, call)
@@ -77,16 +64,16 @@ class UpdateService:
     ) -> pb.CheckCancelUpdateResponse:
         ref = self._update_ref(request)
         at_request = self._cancel_question(request, call, ref)
-        decision = await self._decisions.ask(at_request)
-        eks = self._eks.for_caller(call.caller.id)
+        decision = await self.decisions.ask(at_request)
+        eks = self.eks.for_caller(call.caller.id)
         cluster = verify_arn(await eks.describe_cluster(ref.cluster), ref.cluster)
         update = await eks.describe_update(ref)
         question = replace(at_request, facts=cluster, update=update)
-        await self._decisions.require(replace(question, action=Action.CHECK))
+        await self.decisions.require(replace(question, action=Action.CHECK))
         if decision.allowed:
-            decision = await self._decisions.ask(question)
+            decision = await self.decisions.ask(question)
         response = pb.CheckCancelUpdateResponse(decision=to_proto.decision(decision))
-        if await self._decisions.allows(replace(question, action=Action.GET)):
+        if await self.decisions.allows(replace(question, action=Action.GET)):
             response.update.CopyFrom(to_proto.update(update))
             advice = cancellability.advise(cluster, update)
             response.cancellability.CopyFrom(to_proto.cancellability(advice))
@@ -98,7 +85,7 @@ class UpdateService:
 
     async def ListUpdates(self, request: pb.ListUpdatesRequest, call: Call) -> pb.ListUpdatesResponse:
         caller_id = call.caller.id
-        cluster = request_fields.cluster_ref(request.cluster, self._home)
+        cluster = request_fields.cluster_ref(request.cluster, self.home)
         bound_to = ("updates", caller_id, str(cluster))
         violations = request_fields.FieldViolations()
         violations.cluster(cluster)
@@ -108,15 +95,15 @@ class UpdateService:
         self._require_target(cluster)
         facts = await self._read_cluster(cluster, caller_id)
         size = request.page_size or _MAX_PAGE
-        ids, following = await self._eks.for_caller(caller_id).list_updates(cluster, size, position)
+        ids, following = await self.eks.for_caller(caller_id).list_updates(cluster, size, position)
         updates = []
         for update_id in ids:
             try:
                 update = await self._read_update(UpdateRef(cluster, update_id), caller_id)
             except EksNotFound:  # EKS has deleted it since it listed it
                 continue
-            question = call.question(Action.GET, cluster, self._clock.now())
-            if await self._decisions.allows(replace(question, facts=facts, update=update)):
+            question = call.question(Action.GET, cluster, self.clock.now())
+            if await self.decisions.allows(replace(question, facts=facts, update=update)):
                 updates.append(to_proto.update(update))
         next_page_token = page_tokens.encode(following, *bound_to)
         return pb.ListUpdatesResponse(updates=updates, next_page_token=next_page_token)
@@ -128,12 +115,12 @@ class UpdateService:
         violations = request_fields.FieldViolations()
         violations.between("page_size", request.page_size, 0, _MAX_CANCELLABLE_PAGE)
         start = Cursor.parse(page_tokens.decode(violations, request.page_token, *bound_to))
-        no_cluster = ClusterRef(self._home.account_id, self._home.region, "")
-        question = call.question(Action.LIST, no_cluster, self._clock.now())
-        targets = await self._cancellable_updates.admitted(question)  # before a caller sees violations
+        no_cluster = ClusterRef(self.home.account_id, self.home.region, "")
+        question = call.question(Action.LIST, no_cluster, self.clock.now())
+        targets = await self.cancellable_updates.admitted(question)  # before a caller sees violations
         violations.raise_if_any()
         size = request.page_size or _MAX_CANCELLABLE_PAGE
-        page = await self._cancellable_updates.page(question, targets, size, start)
+        page = await self.cancellable_updates.page(question, targets, size, start)
         return pb.ListCancellableUpdatesResponse(
             updates=map(to_proto.cancellable_update, page.found),
             unreachable=[to_proto.unreachable_target(*missed) for missed in page.missed.items()],
@@ -164,25 +151,25 @@ class UpdateService:
     ) -> Cancellation:
         ref = self._update_ref(request, id_required=id_required)
         question = self._cancel_question(request, call, ref)
-        return await self._cancels.cancel(CancelCall(question, ref, call.request_id, also))
+        return await self.cancels.cancel(CancelCall(question, ref, call.request_id, also))
 
     def _cancel_question(self, request: Any, call: Call, ref: UpdateRef) -> Question:
         justification = request_fields.justification(request)
-        return call.question(Action.CANCEL, ref.cluster, self._clock.now(), justification)
+        return call.question(Action.CANCEL, ref.cluster, self.clock.now(), justification)
 
     async def _watch(
         self, call: Call, ref: UpdateRef, resume_token: str = ""
     ) -> AsyncGenerator[pb.WatchUpdateResponse]:
-        since = self._clock.monotonic()  # before the shared read that the first state may come from
+        since = self.clock.monotonic()  # before the shared read that the first state may come from
         _, question, decision = await self._authorize(call, Action.WATCH, ref)
         position = resume.decode(resume_token, ref) if resume_token else None
         with (
-            self._watches.subscribe(ref, position, since) as slot,
-            self._reauthorization.guard(ref, question, decision, slot),
+            self.watches.subscribe(ref, position, since) as slot,
+            self.reauthorization.guard(ref, question, decision, slot),
         ):
             del question, decision  # thousands of watches are open at once
-            async for event in watch_events(slot, self._settings.heartbeat_s, position):
-                yield to_proto.watch_response(ref, event, self._clock.now())
+            async for event in watch_events(slot, self.settings.heartbeat_s, position):
+                yield to_proto.watch_response(ref, event, self.clock.now())
 
     async def _authorize(
         self, call: Call, action: Action, ref: UpdateRef
@@ -191,21 +178,21 @@ class UpdateService:
         caller_id = call.caller.id
         facts = await self._read_cluster(ref.cluster, caller_id)
         update = await self._read_update(ref, caller_id)
-        question = replace(call.question(action, ref.cluster, self._clock.now()), facts=facts, update=update)
-        return update, question, await self._decisions.require(question)
+        question = replace(call.question(action, ref.cluster, self.clock.now()), facts=facts, update=update)
+        return update, question, await self.decisions.require(question)
 
     async def _read_cluster(self, cluster: ClusterRef, caller_id: str) -> ClusterFacts:
-        facts = await self._reads.cluster(cluster, self._settings.facts_max_age_s, caller_id)
+        facts = await self.reads.cluster(cluster, self.settings.facts_max_age_s, caller_id)
         return verify_arn(facts, cluster)
 
     async def _read_update(self, ref: UpdateRef, caller_id: str) -> Update:
-        return (await self._reads.update(ref, self._settings.facts_max_age_s, caller_id)).update
+        return (await self.reads.update(ref, self.settings.facts_max_age_s, caller_id)).update
 
     def _update_ref(self, request: Any, *, id_required: bool = False) -> UpdateRef:
-        ref = request_fields.update_ref(request, self._home, id_required=id_required)
+        ref = request_fields.update_ref(request, self.home, id_required=id_required)
         self._require_target(ref.cluster)
         return ref
 
     def _require_target(self, cluster: ClusterRef) -> None:
-        if not self._eks.serves(cluster):
+        if not self.eks.serves(cluster):
             raise TargetNotConfigured

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from eksgateway.clock import Clock
 from eksgateway.logs import Log
 from eksgateway.metrics import Metrics
@@ -13,19 +15,19 @@ from eksgateway.rpc.methods import Quota
 log = Log(__name__)
 
 
+@dataclass(frozen=True, slots=True)
 class AccessLog(Interceptor):
     """Never logs metadata or messages: they may hold secrets."""
 
-    def __init__(self, clock: Clock, metrics: Metrics) -> None:
-        self._clock = clock
-        self._metrics = metrics
+    clock: Clock
+    metrics: Metrics
 
     async def enter(self, call: Call, context: RpcContext) -> None:  # noqa: ARG002
-        call.started = self._clock.monotonic()
+        call.started = self.clock.monotonic()
 
     def leave(self, call: Call) -> None:
-        seconds = self._clock.monotonic() - call.started
-        self._metrics.count_call(
+        seconds = self.clock.monotonic() - call.started
+        self.metrics.count_call(
             call.path if call.method else "unknown",  # clients can make up any number of paths
             call.status,
             call.reason,

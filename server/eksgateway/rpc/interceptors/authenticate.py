@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from eksgateway.errors import MethodUnknown
 from eksgateway.identity.protocol import Identity
 from eksgateway.rpc.call import Call
@@ -10,22 +12,22 @@ from eksgateway.rpc.interceptors.interceptor import Interceptor
 from eksgateway.rpc.methods import Access
 
 
+@dataclass(frozen=True, slots=True)
 class Authenticate(Interceptor):
     """Verifies the credentials that this listener demands. ``reflection`` is the setting of that name."""
 
-    def __init__(self, identity: Identity, *, certificates: bool, reflection: str) -> None:
-        self._identity = identity
-        self._certificates = certificates
-        self._reflection = reflection
+    identity: Identity
+    certificates: bool
+    reflection: str
 
     async def enter(self, call: Call, context: RpcContext) -> None:
-        reflection = self._reflection if call.access is Access.REFLECTION else ""
+        reflection = self.reflection if call.access is Access.REFLECTION else ""
         if call.access is None or reflection == "off":
             raise MethodUnknown
         if call.access is Access.OPEN or reflection == "open":
             return
-        credentials = read_credentials(call, context, self._certificates)
-        call.verified_caller = await self._identity.identify(*credentials)
+        credentials = read_credentials(call, context, self.certificates)
+        call.verified_caller = await self.identity.identify(*credentials)
 
 
 def read_credentials(

@@ -1,12 +1,13 @@
 """Asks the policy at stage *request*: about caller, action and cluster, before EKS is called.
 
-A caller that is denied here costs no EKS call. It cannot tell an existing cluster from a missing or a
-malformed one, because fields are validated afterwards. They are clipped before, so that long texts take
-little room in the policy's input and in the denial log.
+A caller that is denied here costs no EKS call. It does not learn whether the cluster exists or is well
+formed, because fields are validated afterwards. They are clipped before, so that long texts take little room
+in the policy's input and in the denial log.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from eksgateway.clock import Clock
@@ -19,25 +20,25 @@ from eksgateway.rpc.interceptors.interceptor import Interceptor
 from eksgateway.rpc.methods import Access
 
 
+@dataclass(frozen=True, slots=True)
 class Authorize(Interceptor):
     """The policy must allow every action of the method on the cluster that the request names."""
 
-    def __init__(self, decisions: Decisions, home: Target, clock: Clock) -> None:
-        self._decisions = decisions
-        self._home = home
-        self._clock = clock
+    decisions: Decisions
+    home: Target
+    clock: Clock
 
     async def enter(self, call: Call, context: RpcContext) -> None:  # noqa: ARG002
         if call.method is None or call.access is not Access.POLICY:
             return
         request: Any = call.request
-        cluster = request_fields.clip_cluster(request_fields.cluster_ref(request.cluster, self._home))
+        cluster = request_fields.clip_cluster(request_fields.cluster_ref(request.cluster, self.home))
         justification = request_fields.clip_justification(request_fields.justification(request))
         update_id = _clip_id(request, "update_id")
         call.resource = f"{cluster}/{update_id}" if update_id else str(cluster)
         for action in call.method.actions:
-            await self._decisions.require(
-                call.question(action, cluster, self._clock.now(), justification),
+            await self.decisions.require(
+                call.question(action, cluster, self.clock.now(), justification),
                 cancels=Action.CANCEL in call.method.actions,
                 update_id=update_id,
                 request_id=_clip_id(request, "request_id"),

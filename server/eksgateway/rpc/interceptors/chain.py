@@ -13,7 +13,7 @@ import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Any, NamedTuple, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -33,14 +33,6 @@ Parse: TypeAlias = Callable[[bytes], Any]
 Unary: TypeAlias = Callable[[Any, Any], Awaitable[Message]]
 Stream: TypeAlias = Callable[[Any, Any], AsyncGenerator[Message]]
 Respond: TypeAlias = Callable[[Call, RpcContext, Deadline], Awaitable[Message | None]]
-
-
-class Route(NamedTuple):
-    """How the calls of one path are parsed and answered."""
-
-    path: str
-    parse: Parse
-    respond: Respond
 
 
 class Chain(grpc.aio.ServerInterceptor):
@@ -84,33 +76,32 @@ class Chain(grpc.aio.ServerInterceptor):
                 self._handlers[path] = handler
         return handler
 
-    def _wrap(self, path: str, handler: GrpcHandler | None) -> GrpcHandler:
-        if handler is None:
-            unknown = Route(path, bytes, partial(self._respond_once, _unknown))
-            return grpc.stream_unary_rpc_method_handler(partial(self._serve, unknown))
-        parse: Any = handler.request_deserializer
-        serialize = handler.response_serializer
+    def _wrap(self, path: str, found: GrpcHandler | None) -> GrpcHandler:
         # grpc's stubs have the types of synchronous handlers.
-        unary: Any = handler.unary_unary
-        stream: Any = handler.unary_stream
-        converse: Any = handler.stream_stream
-        if unary:
-            route = Route(path, parse, partial(self._respond_once, unary))
-            return grpc.stream_unary_rpc_method_handler(partial(self._serve, route), None, serialize)
-        respond = partial(self._stream, stream) if stream else partial(self._converse, converse, parse)
-        route = Route(path, parse, respond)
-        return grpc.stream_stream_rpc_method_handler(partial(self._serve, route), None, serialize)
+        handler: Any = found or grpc.unary_unary_rpc_method_handler(_refuse_unknown, bytes)
+        parse, wrap = handler.request_deserializer, grpc.stream_stream_rpc_method_handler
+        respond: Respond
+        if handler.unary_unary:
+            wrap = grpc.stream_unary_rpc_method_handler
+            respond = partial(self._respond_once, handler.unary_unary)
+        elif handler.unary_stream:
+            respond = partial(self._stream, handler.unary_stream)
+        else:
+            respond = partial(self._converse, handler.stream_stream, parse)
+        return wrap(partial(self._serve, path, parse, respond), None, handler.response_serializer)
 
     # -- One call -------------------------------------------------------------------------------
 
-    async def _serve(self, route: Route, _messages: object, context: RpcContext) -> Message | None:
+    async def _serve(
+        self, path: str, parse: Parse, respond: Respond, _messages: object, context: RpcContext
+    ) -> Message | None:
         # A coroutine that writes, not a generator: when a client leaves, a generator would be closed by
         # GeneratorExit in another contextvars.Context.
-        call = _new_call(route.path, context)
+        call = _new_call(path, context)
         deadline = Deadline()
         try:
-            await self._enter(route, call, context, deadline)
-            return await route.respond(call, context, deadline)
+            await self._enter(parse, call, context, deadline)
+            return await respond(call, context, deadline)
         except asyncio.CancelledError:
             late = deadline.error()
             if late is None:
@@ -124,7 +115,7 @@ class Chain(grpc.aio.ServerInterceptor):
             for interceptor in reversed(self._all[: call.entered]):
                 interceptor.leave(call)
 
-    async def _enter(self, route: Route, call: Call, context: RpcContext, deadline: Deadline) -> None:
+    async def _enter(self, parse: Parse, call: Call, context: RpcContext, deadline: Deadline) -> None:
         limited = call.method is not None and call.quota is Quota.CALL and not call.method.own_deadline
         due = deadline.now + self._limits.call_timeout_s if limited else math.inf
         deadline.set(due, _no_answer)
@@ -138,7 +129,7 @@ class Chain(grpc.aio.ServerInterceptor):
             await send(context.send_initial_metadata(()))  # raises if the client has left altogether
             raise RequestInvalid("The call has no message.")
         deadline.set(due, _no_answer)
-        call.request = self._parse(route.parse, raw)
+        call.request = self._parse(parse, raw)
         call.request_id = request_fields.request_id_of(call.request) or call.request_id
         for interceptor in self._after:
             await interceptor.enter(call, context)
@@ -233,5 +224,5 @@ def _handler_context(call: Call, context: RpcContext) -> Call | RpcContext:
     return call if call.access in (Access.CALLER, Access.POLICY) else context
 
 
-async def _unknown(_request: object, _context: object) -> Message:
+async def _refuse_unknown(_request: object, _context: object) -> Message:
     raise MethodUnknown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import dataclass
 
 from eksgateway.identity.protocol import Identity
 from eksgateway.logs import Log
@@ -21,26 +22,22 @@ from eksgateway.settings import LimitSettings
 log = Log(__name__)
 
 
+@dataclass(frozen=True, slots=True)
 class TakeSeat(Interceptor):
     """Queues calls by caller if their credentials were verified before, else by connection.
 
     Health and reflection have queues of their own, by connection.
     """
 
-    def __init__(
-        self, admission: Admission, identity: Identity, *, certificates: bool, settings: LimitSettings
-    ) -> None:
-        self._admission = admission
-        self._identity = identity
-        self._certificates = certificates
-        self._max_held = {
-            Quota.CALL: settings.calls_per_caller,
-            Quota.WATCH: settings.watches_per_caller,
-            Quota.OPEN: settings.calls_per_caller,
-        }
+    admission: Admission
+    identity: Identity
+    certificates: bool
+    settings: LimitSettings
 
     async def enter(self, call: Call, context: RpcContext) -> None:
-        call.seat = await self._admission.enter(self._flow(call, context), self._max_held[call.quota])
+        is_watch = call.quota is Quota.WATCH
+        max_held = self.settings.watches_per_caller if is_watch else self.settings.calls_per_caller
+        call.seat = await self.admission.enter(self._flow(call, context), max_held)
 
     def begin_stream(self, call: Call) -> None:
         self.leave(call)
@@ -48,28 +45,28 @@ class TakeSeat(Interceptor):
     def leave(self, call: Call) -> None:
         seat, call.seat = call.seat, None
         if seat is not None:
-            self._admission.leave(seat)
+            self.admission.leave(seat)
 
     def _flow(self, call: Call, context: RpcContext) -> Flow:
         if call.access in (Access.OPEN, Access.REFLECTION):
             return Flow(f"{call.peer}/open", Band.OPEN)
-        caller = self._identity.recall_caller_id(*read_credentials(call, context, self._certificates))
+        caller = self.identity.recall_caller_id(*read_credentials(call, context, self.certificates))
         return Flow(call.peer, Band.STRANGER) if caller is None else _caller_flow(caller, call)
 
 
+@dataclass(frozen=True, slots=True)
 class MoveSeat(Interceptor):
     """After authentication: counts a stranger's call as its caller's.
 
     The next stranger of its connection, which may be a proxy's, then gets a seat without waiting for EKS.
     """
 
-    def __init__(self, admission: Admission) -> None:
-        self._admission = admission
+    admission: Admission
 
     async def enter(self, call: Call, context: RpcContext) -> None:  # noqa: ARG002
         seat, caller = call.seat, call.verified_caller
         if seat is not None and caller is not None and seat.flow.band is Band.STRANGER:
-            self._admission.move(seat, _caller_flow(caller.id, call))
+            self.admission.move(seat, _caller_flow(caller.id, call))
 
 
 def _caller_flow(caller: str, call: Call) -> Flow:
