@@ -1,12 +1,13 @@
-"""Advice on whether EKS would take a cancel now; never a rule: EKS is the authority.
+"""Advises whether EKS would accept a cancel now. Never a rule: only EKS decides.
 
-From the EKS user guide on rolling back a cluster: today only VersionRollback updates on Auto Mode
-clusters can be cancelled, and only while the nodes roll back, when the cluster is ACTIVE.
+Source: the EKS user guide on rolling back a cluster. Only VersionRollback updates of Auto Mode clusters
+can be cancelled, and only while the nodes roll back, when the cluster is ACTIVE.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from eksgateway import phases
 from eksgateway.model import ClusterFacts, Update
@@ -14,18 +15,18 @@ from eksgateway.model import ClusterFacts, Update
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """Whether a cancel would probably be taken, why, and what to do next."""
+    """Whether EKS would probably accept a cancel, why, and what to do next."""
 
     cancellable_now: bool
     explanation: str
     next_step: str
 
 
-_WATCH = "Watch the update to see it end."
+_WATCH: Final = "Watch the update to see it end."
 
 
 def advise(cluster: ClusterFacts, update: Update) -> Advice:
-    """The first row that applies."""
+    """The first condition that applies gives the advice."""
     if update.final:
         return Advice(False, f"The update has ended: it is {update.status}.", "There is nothing to cancel.")
     if phases.is_cancelling(update):

@@ -1,7 +1,7 @@
-"""Looks through every target for the updates that could be cancelled now: a page at a time, in one order.
+"""Finds the updates that could be cancelled now, in all targets: a page at a time, in one order.
 
-What a caller may not list is not looked at, and what could not be looked at is said. Which updates
-EKS really takes a cancel of is EKS's to say.
+Clusters and updates that the caller may not see are left out. Targets that could not be read are reported.
+Only EKS decides whether it accepts a cancel.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from eksgateway import cancellability
 from eksgateway.clock import Clock
@@ -35,15 +35,15 @@ T = TypeVar("T")
 
 log = Log(__name__)
 
-_MOST_LOOKED_AT = 200  # clusters and updates a page
-_UNREADABLE = (EksError, Overloaded, TargetMismatch)
+_MAX_STEPS: Final = 200  # clusters and updates read for one page
+_READ_ERRORS: Final = (EksError, Overloaded, TargetMismatch)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Cursor:
-    """A position in the order of account, region, cluster and update: all before it was looked at, and so was
-    the update itself. It travels in page tokens: so the update is a digest of its id, which the caller may
-    not be allowed to know.
+    """A position in the order of account, region, cluster and update. The page continues behind it.
+
+    It is part of page tokens, so ``update`` is a digest: the caller may not be allowed to know the id.
     """
 
     account_id: str = ""
@@ -56,17 +56,17 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str) -> Cursor:
-        """The reverse of ``str``. Any other text is a position too: EKS is asked nothing by its names."""
+        """The reverse of ``str``. Any text is valid, because its names are only compared."""
         return cls(*text.split("/", 3))
 
     def within(self, target: Target) -> Cursor:
-        """Where to begin in a target: here, or at its start."""
+        """This position, or the start of the target if that comes later."""
         return max(self, Cursor(target.account_id, target.region))
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """An update that could be cancelled now, and why that is thought."""
+class CancellableUpdate:
+    """An update that could be cancelled now. ``explanation`` is the advice's."""
 
     ref: UpdateRef
     update: Update
@@ -74,62 +74,62 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """``missed`` says of each target that was not looked at as a whole what came in the way first;
-    ``following`` is where the next page begins, None after the last.
+class CancellablePage:
+    """``failures`` holds the first error of each target that was not read completely.
+
+    ``next_start`` is None after the last page.
     """
 
-    found: tuple[Found, ...]
-    missed: dict[Target, GatewayError]
-    following: Cursor | None
+    updates: tuple[CancellableUpdate, ...]
+    failures: dict[Target, GatewayError]
+    next_start: Cursor | None
 
 
-class _Look:
-    """A page while it is made, and its bounds. Each page gets at least a step further."""
+class _Scan:
+    """One page in progress, and its bounds. Each page makes at least one step."""
 
     def __init__(self, size: int, clock: Clock, call_timeout: float) -> None:
-        self.found: list[Found] = []
-        self.missed: dict[Target, GatewayError] = {}
+        self.updates: list[CancellableUpdate] = []
+        self.failures: dict[Target, GatewayError] = {}
         self._size = size
         self._clock = clock
         self._steps = 0
-        self._enough = clock.monotonic() + call_timeout / 3  # the rest is for what is under way then
-        self._too_late = clock.monotonic() + call_timeout * 2 / 3
+        self._last_read_start = clock.monotonic() + call_timeout / 3
+        self._last_read_end = clock.monotonic() + call_timeout * 2 / 3
 
     @property
-    def over(self) -> bool:
-        if len(self.found) >= self._size or self._steps >= _MOST_LOOKED_AT:
+    def is_complete(self) -> bool:
+        if len(self.updates) >= self._size or self._steps >= _MAX_STEPS:
             return True
-        return self._steps > 0 and self._clock.monotonic() >= self._enough
+        return self._steps > 0 and self._clock.monotonic() >= self._last_read_start
 
-    def step(self) -> None:
-        """Count a cluster or an update that has been dealt with, or a target that is given up."""
+    def count_step(self) -> None:
+        """Count a cluster, an update or a failure."""
         self._steps += 1
 
-    def miss(self, target: Target, error: GatewayError) -> None:
-        """Something in the target could not be looked at."""
-        self.step()
-        if target not in self.missed:
-            self.missed[target] = error
+    def add_failure(self, target: Target, error: GatewayError) -> None:
+        self.count_step()
+        if target not in self.failures:
+            self.failures[target] = error
             where = {"account": target.account_id, "region": target.region}
-            log.warning("survey.missed", **where, reason=error.reason, detail=error.detail)
+            log.warning("cancellable_updates.failed", **where, reason=error.reason, detail=error.detail)
 
-    async def read(self, asked: Awaitable[T]) -> T:
-        """What EKS says, if it says so in time: EksUnavailable otherwise."""
+    async def read(self, reading: Awaitable[T]) -> T:
+        """The result of a read. Raises EksUnavailable if it takes too long for this page."""
         try:
-            async with asyncio.timeout(self._too_late - self._clock.monotonic()):
-                return await asked
+            async with asyncio.timeout(self._last_read_end - self._clock.monotonic()):
+                return await reading
         except TimeoutError:
             raise EksUnavailable("EKS did not answer in the time that this call has.") from None
 
 
 class CancellableUpdates:
-    """Reads through ``SharedReads`` alone, one call at a time; facts are at most ``max_age`` seconds old.
+    """Reads EKS only through ``SharedReads``, one call at a time. Facts are at most ``max_age`` seconds old.
 
-    ``call_timeout`` is the time of the whole call, of which a page keeps the last third free.
+    ``call_timeout`` is the time of the whole call. A page takes at most two thirds of it.
     """
 
-    def __init__(  # noqa: PLR0913  parts of the gateway, and what it is set to
+    def __init__(  # noqa: PLR0913  parts of the gateway, and two settings
         self,
         *,
         decisions: Decisions,
@@ -146,89 +146,91 @@ class CancellableUpdates:
         self._max_age = max_age
         self._call_timeout = call_timeout
 
-    async def admitted(self, question: Question) -> list[Target]:
-        """The targets in which the asker of ``question`` (may I list?) may list any cluster; its own
-        plays no part. Raises Denied where there is none, and what ``Decisions.ask`` raises.
+    async def find_listable(self, question: Question) -> list[Target]:
+        """The targets in which the caller of ``question`` (may I list?) may list any cluster.
+
+        The question's cluster is ignored. Raises Denied if there is none, and what ``Decisions.ask`` raises.
         """
-        admitted: list[Target] = []
+        listable: list[Target] = []
         denials: list[Denied] = []
         for target in self._targets:
             anywhere = ClusterRef(target.account_id, target.region, "")
             try:
                 await self._decisions.require(replace(question, cluster=anywhere, any_cluster=True))
-                admitted.append(target)
+                listable.append(target)
             except Denied as denied:
                 denials.append(denied)
-        if denials and not admitted:
+        if denials and not listable:
             raise denials[0]
-        return admitted
+        return listable
 
-    async def page(self, question: Question, targets: list[Target], size: int, start: Cursor) -> Page:
-        """What the asker may see in the targets that were ``admitted``, from ``start`` on."""
-        look = _Look(size, self._clock, self._call_timeout)
-        following = None
+    async def find_page(
+        self, question: Question, targets: list[Target], size: int, start: Cursor
+    ) -> CancellablePage:
+        """The updates that the caller may see in ``targets`` (from ``find_listable``), after ``start``."""
+        scan = _Scan(size, self._clock, self._call_timeout)
+        next_start = None
         for target in sorted(targets, key=lambda target: (target.account_id, target.region)):
             if (target.account_id, target.region) < (start.account_id, start.region):
                 continue
             try:
-                following = await self._look_through(look, question, target, start.within(target))
-            except _UNREADABLE as error:
-                look.miss(target, error)
-            if following:
+                next_start = await self._scan_target(scan, question, target, start.within(target))
+            except _READ_ERRORS as error:
+                scan.add_failure(target, error)
+            if next_start:
                 break
-        return Page(tuple(look.found), look.missed, following)
+        return CancellablePage(tuple(scan.updates), scan.failures, next_start)
 
-    async def _look_through(
-        self, look: _Look, question: Question, target: Target, start: Cursor
+    async def _scan_target(
+        self, scan: _Scan, question: Question, target: Target, start: Cursor
     ) -> Cursor | None:
-        """Look at a target's clusters; where to go on, unless that was all."""
-        if look.over:
+        """Scan the clusters of a target. Returns where the next page starts, None at the target's end."""
+        if scan.is_complete:
             return start
-        names = await look.read(self._reads.cluster_names(target, self._max_age, question.caller.id))
+        names = await scan.read(self._reads.cluster_names(target, self._max_age, question.caller.id))
         for name in sorted(names):
             if name < start.cluster:
                 continue
             here = replace(question, cluster=ClusterRef(target.account_id, target.region, name))
             if not await self._decisions.allows(here):
-                continue  # neither counted nor a place to go on from: the next page's token would tell
+                continue  # never a next start, or the page token would reveal the cluster
             cursor = max(start, Cursor(target.account_id, target.region, name))
-            if look.over:
+            if scan.is_complete:
                 return cursor
             try:
-                following = await self._look_at(look, here, cursor)
-            except EksNotFound:  # it went away after it was listed
+                next_start = await self._scan_cluster(scan, here, cursor)
+            except EksNotFound:  # deleted after it was listed
                 continue
-            except EksRefused as error:  # this cluster's matter
-                look.miss(target, error)
+            except EksRefused as error:  # other clusters of the target may still be readable
+                scan.add_failure(target, error)
                 continue
-            if following:
-                return following
+            if next_start:
+                return next_start
         return None
 
-    async def _look_at(self, look: _Look, question: Question, start: Cursor) -> Cursor | None:
-        """Look at the updates of a cluster that the caller may list; where to go on, unless that was all."""
-        look.step()
-        cluster, who = question.cluster, question.caller.id
-        facts = verify_arn(await look.read(self._reads.cluster(cluster, self._max_age, who)), cluster)
-        if facts.status != "ACTIVE":  # no update can be cancelled then
+    async def _scan_cluster(self, scan: _Scan, question: Question, start: Cursor) -> Cursor | None:
+        """Scan the updates of a cluster. Returns where the next page starts, None at the cluster's end."""
+        scan.count_step()
+        cluster, caller_id = question.cluster, question.caller.id
+        facts = await scan.read(self._reads.cluster(cluster, self._max_age, caller_id))
+        if verify_arn(facts, cluster).status != "ACTIVE":  # EKS cancels no update then
             return None
-        ids = await look.read(self._reads.update_ids(cluster, self._max_age, who))
+        ids = await scan.read(self._reads.update_ids(cluster, self._max_age, caller_id))
         for digest, update_id in sorted((_digest(each), each) for each in ids):
             if digest <= start.update:
                 continue
-            cursor = replace(start, update=digest)
             ref = UpdateRef(cluster, update_id)
             try:
-                update = (await look.read(self._reads.update(ref, self._max_age, who))).update
+                update = (await scan.read(self._reads.update(ref, self._max_age, caller_id))).update
             except EksNotFound:
                 continue
-            look.step()
+            scan.count_step()
             advice = cancellability.advise(facts, update)
-            asked = replace(question, action=Action.GET, facts=facts, update=update)
-            if advice.cancellable_now and await self._decisions.allows(asked):
-                look.found.append(Found(ref, update, advice.explanation))
-            if look.over:
-                return cursor
+            may_get = replace(question, action=Action.GET, facts=facts, update=update)
+            if advice.cancellable_now and await self._decisions.allows(may_get):
+                scan.updates.append(CancellableUpdate(ref, update, advice.explanation))
+            if scan.is_complete:
+                return replace(start, update=digest)
         return None
 
 

@@ -1,4 +1,4 @@
-"""The typed question a policy engine is asked: AuthZEN 1.0's shape, from verified facts only."""
+"""The policy's input as a typed question, in the shape of AuthZEN 1.0. Built from verified facts only."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Stage = Literal["target", "request", "update"]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """May ``caller`` do ``action``? With ``facts`` and ``update`` it is stage *update*, else *request*.
+    """May ``caller`` do ``action``? At stage *update* with ``facts`` and ``update``, else at *request*.
 
-    With ``any_cluster`` it is stage *target*: may ``caller`` list any cluster in the account and
-    region, whichever there are? The cluster's name plays no part then.
-    ``action`` may differ from what ``method`` stands for: CheckCancelUpdate asks about ``cancel``.
+    With ``any_cluster``, at stage *target*: may ``caller`` list any cluster of the account and region? The
+    cluster's name is ignored. ``action`` may differ from that of ``method``: CheckCancelUpdate asks about
+    ``cancel``.
     """
 
     caller: Caller
@@ -47,7 +47,7 @@ class Question:
         return "request" if self.facts is None or self.update is None else "update"
 
     def to_input(self) -> dict[str, Any]:
-        """The policy's ``input`` document, JSON-ready; policies/schemas/input.json describes it."""
+        """The policy's ``input`` document as JSON types. Its schema is policies/schemas/input.json."""
         return {
             "subject": {
                 "type": self.caller.type,
@@ -103,7 +103,7 @@ class Question:
 
 
 def question_of(intent: Intent, method: str) -> Question:
-    """The question whose allow an intent records. ``method`` is for intents of ledgers that lack it."""
+    """The question that an intent's decision answers. ``method`` is for ledgers without one."""
     return Question(
         caller=intent.caller,
         action=Action.CANCEL,
@@ -118,5 +118,5 @@ def question_of(intent: Intent, method: str) -> Question:
 
 
 def utc_seconds(time: datetime) -> str:
-    """``YYYY-MM-DDThh:mm:ssZ``, the one form in which times compare as strings."""
+    """``YYYY-MM-DDThh:mm:ssZ``: a form in which times compare as strings."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

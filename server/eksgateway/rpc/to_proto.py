@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from eksgateway import model
 from eksgateway.cancellability import Advice
-from eksgateway.cancellable_updates import Found
+from eksgateway.cancellable_updates import CancellableUpdate
 from eksgateway.errors import GatewayError
 from eksgateway.v1 import cancellation_pb2, update_pb2
 from eksgateway.v1 import update_service_pb2 as pb
@@ -93,9 +93,9 @@ def cancellability(advice: Advice) -> pb.Cancellability:
     return pb.Cancellability(**asdict(advice))
 
 
-def cancellable_update(found: Found) -> pb.CancellableUpdate:
+def cancellable_update(value: CancellableUpdate) -> pb.CancellableUpdate:
     return pb.CancellableUpdate(
-        cluster=cluster_ref(found.ref.cluster), update=update(found.update), explanation=found.explanation
+        cluster=cluster_ref(value.ref.cluster), update=update(value.update), explanation=value.explanation
     )
 
 

@@ -117,14 +117,14 @@ class UpdateService:
         start = Cursor.parse(page_tokens.decode(violations, request.page_token, *bound_to))
         no_cluster = ClusterRef(self.home.account_id, self.home.region, "")
         question = call.question(Action.LIST, no_cluster, self.clock.now())
-        targets = await self.cancellable_updates.admitted(question)  # before a caller sees violations
+        targets = await self.cancellable_updates.find_listable(question)  # before a caller sees violations
         violations.raise_if_any()
         size = request.page_size or _MAX_CANCELLABLE_PAGE
-        page = await self.cancellable_updates.page(question, targets, size, start)
+        page = await self.cancellable_updates.find_page(question, targets, size, start)
         return pb.ListCancellableUpdatesResponse(
-            updates=map(to_proto.cancellable_update, page.found),
-            unreachable=[to_proto.unreachable_target(*missed) for missed in page.missed.items()],
-            next_page_token=page_tokens.encode(str(page.following or ""), *bound_to),
+            updates=map(to_proto.cancellable_update, page.updates),
+            unreachable=[to_proto.unreachable_target(*failure) for failure in page.failures.items()],
+            next_page_token=page_tokens.encode(str(page.next_start or ""), *bound_to),
         )
 
     def WatchUpdate(
