@@ -14,7 +14,7 @@ from eksgateway.errors import EksUnavailable, PolicyUnavailable, PolicyUndefined
 from eksgateway.model import Decision, Obligation
 from eksgateway.policy.question import Question
 from eksgateway.rights.asker import AT_ONCE, SLOW_S
-from eksgateway.rights.schedule import GOOD_FOR_S, PERIOD_S
+from eksgateway.rights.schedule import ALLOW_GOOD_FOR_S, REAUTHORIZE_AFTER_S
 from eksgateway.watch.state import WatchState
 from support.clock import settle
 from support.logs import capture_logs
@@ -170,7 +170,7 @@ async def test_decision_that_never_ends_does_not_keep_its_watch(stage: Stage) ->
 
     stage.policy.before = before
     stage.policy.change("r2")
-    await stage.clock.advance(GOOD_FOR_S)
+    await stage.clock.advance(ALLOW_GOOD_FOR_S)
     assert {await watch.reason() for watch in stage.watches} == {"POLICY_UNAVAILABLE"}
     late = stage.watch("ben")
     stage.policy.denies = lambda _: True
@@ -264,9 +264,9 @@ async def test_every_question_is_asked_again_within_the_period(stage: Stage) -> 
         seconds[stage.clock.monotonic()] += 1
 
     stage.policy.before = before
-    await stage.clock.advance(PERIOD_S[0] - 1)
+    await stage.clock.advance(REAUTHORIZE_AFTER_S[0] - 1)
     assert stage.asked == []
-    await stage.clock.advance(PERIOD_S[1] - PERIOD_S[0] + 2)
+    await stage.clock.advance(REAUTHORIZE_AFTER_S[1] - REAUTHORIZE_AFTER_S[0] + 2)
     assert set(Counter(stage.asked).values()) == {1}
     assert len(stage.asked) == 200
     assert max(seconds.values()) < 20
@@ -274,7 +274,7 @@ async def test_every_question_is_asked_again_within_the_period(stage: Stage) -> 
     await stage.clock.advance()
     assert max(seconds.values()) == 200
     seconds.clear()
-    await stage.clock.advance(PERIOD_S[1] + 1)
+    await stage.clock.advance(REAUTHORIZE_AFTER_S[1] + 1)
     assert min(Counter(stage.asked).values()) >= 3
     assert max(seconds.values()) < 20
 
@@ -282,7 +282,7 @@ async def test_every_question_is_asked_again_within_the_period(stage: Stage) -> 
 async def test_joining_a_right_does_not_postpone_its_question(stage: Stage) -> None:
     first = stage.watch("ann")
     for _ in range(30):
-        await stage.clock.advance(PERIOD_S[1] / 30 + 0.1)
+        await stage.clock.advance(REAUTHORIZE_AFTER_S[1] / 30 + 0.1)
         stage.watch("ann").leave()
     assert stage.asked == ["ann"]
     assert await first.reason() == ""
@@ -293,7 +293,7 @@ async def test_periodic_question_uses_newer_facts(stage: Stage) -> None:
     ann = stage.watch()
     stage.policy.denies = lambda question: bool(question.facts and question.facts.tags)
     stage.reads.tags = {"environment": "production"}
-    await stage.clock.advance(PERIOD_S[1] + 1)
+    await stage.clock.advance(REAUTHORIZE_AFTER_S[1] + 1)
     assert await ann.reason() == "POLICY_DENIED"
     assert stage.reads.max_ages == {30}
 
@@ -332,7 +332,7 @@ async def test_watch_without_decision_goes_on_for_five_minutes_after_its_last_al
     stage.policy.fails = error
     with capture_logs() as logs:
         stage.policy.change("r2")
-        await stage.clock.advance(GOOD_FOR_S - 101)
+        await stage.clock.advance(ALLOW_GOOD_FOR_S - 101)
         assert await ann.reason() == ""
         assert len(stage.asked) > 40
         await stage.clock.advance(1)
@@ -350,7 +350,7 @@ async def test_policy_that_recovers_is_asked_within_seconds(stage: Stage) -> Non
     stage.policy.denies = lambda question: question.caller.id == of("ben")
     await stage.clock.advance(4)
     assert [await ann.reason(), await ben.reason()] == ["", "POLICY_DENIED"]
-    await stage.clock.advance(PERIOD_S[1] + 1)
+    await stage.clock.advance(REAUTHORIZE_AFTER_S[1] + 1)
     assert await ann.reason() == ""
 
 
@@ -397,7 +397,7 @@ async def test_watch_after_a_denial_has_its_own_right(stage: Stage) -> None:
     stage.policy.change("r3")
     back = stage.watch("ann")
     gone.leave()
-    await stage.clock.advance(PERIOD_S[1] + 1)
+    await stage.clock.advance(REAUTHORIZE_AFTER_S[1] + 1)
     assert await back.reason() == ""
     assert stage.asked == ["ann", "ann", "ann"]
 

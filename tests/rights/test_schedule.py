@@ -12,7 +12,7 @@ import pytest
 from eksgateway.errors import PolicyUnavailable
 from eksgateway.model import Action, Caller, ClusterRef, UpdateRef
 from eksgateway.policy.question import Question
-from eksgateway.rights.schedule import GOOD_FOR_S, PERIOD_S, RETRY_S, Schedule
+from eksgateway.rights.schedule import ALLOW_GOOD_FOR_S, REAUTHORIZE_AFTER_S, RETRY_UNDECIDED_S, Schedule
 
 REF = UpdateRef(ClusterRef("111122223333", "us-east-1", "prod"), "update-1")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -50,16 +50,16 @@ def test_allow_is_repeated_within_the_period(schedule: Schedule) -> None:
     right = schedule.allow_watch(REF, QUESTION, 1000)
     right.due = math.inf
     schedule.allow(right, QUESTION, 1200)
-    assert PERIOD_S[0] <= right.due - 1200 <= PERIOD_S[1]
+    assert REAUTHORIZE_AFTER_S[0] <= right.due - 1200 <= REAUTHORIZE_AFTER_S[1]
 
 
 def test_right_without_a_decision_is_retried_until_it_is_stale(schedule: Schedule) -> None:
     right = schedule.allow_watch(REF, QUESTION, 1000)
     schedule.retry(right, PolicyUnavailable(), 1200)
-    assert RETRY_S[0] <= right.due - 1200 <= RETRY_S[1]
+    assert RETRY_UNDECIDED_S[0] <= right.due - 1200 <= RETRY_UNDECIDED_S[1]
     assert right.failure is not None
-    assert not schedule.is_stale(right, 1000 + GOOD_FOR_S - 1)
-    assert schedule.is_stale(right, 1000 + GOOD_FOR_S)
+    assert not schedule.is_stale(right, 1000 + ALLOW_GOOD_FOR_S - 1)
+    assert schedule.is_stale(right, 1000 + ALLOW_GOOD_FOR_S)
     schedule.allow(right, QUESTION, 1290)
     assert right.failure is None
-    assert not schedule.is_stale(right, 1000 + GOOD_FOR_S)
+    assert not schedule.is_stale(right, 1000 + ALLOW_GOOD_FOR_S)

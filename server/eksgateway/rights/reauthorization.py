@@ -24,8 +24,8 @@ from eksgateway.watch.slot import Slot
 
 log = Log(__name__)
 
-_TICK_S: Final = 1.0  # between two comparisons with the wall clock, which may be set at any time
-_CHUNK: Final = 64  # rights handled before other tasks on the loop run
+_CLOCK_CHECK_S: Final = 1.0  # between two comparisons with the wall clock, which may be set at any time
+_RIGHTS_PER_STEP: Final = 64  # rights handled before other tasks on the loop run
 _PERIODIC_FACTS_S: Final = 10.0  # for newer facts; after a change of the policy it is FACTS_ANSWER_S
 
 
@@ -72,7 +72,7 @@ class Reauthorization:
         watch = OpenWatch(slot, decision.decision_id, ends, mono + lasts, right, self._forget)
         right.join(watch)
         self._next_expiry = min(self._next_expiry, watch.expires_mono)
-        if lasts < _TICK_S:  # later ones are noted by the next tick
+        if lasts < _CLOCK_CHECK_S:  # the next check of the clock is in time for later ones
             self._wake.set()
         if (decision.policy_revision, self._policy.next_freeze_change(question.time)) != self._rules_at(now):
             self._asker.ask([right], FACTS_ANSWER_S)  # they changed during the decision
@@ -110,14 +110,14 @@ class Reauthorization:
             self._wake.set()
 
     def _rules_at(self, now: datetime) -> tuple[str, datetime | None]:
-        """Return what decides: it also differs when the wall clock is set past a freeze's edge."""
+        """Return the rules in force, which also differ when the wall clock is set past a freeze's edge."""
         return self._policy.revision, self._policy.next_freeze_change(now)
 
     def _seconds_to_next_round(self) -> float:
         edge = self._rules[1]
         to_edge = (edge - self._clock.now()).total_seconds() if edge else math.inf
         to_expiry = self._next_expiry - self._clock.monotonic()
-        return max(0.0, min(_TICK_S, to_edge, to_expiry))
+        return max(0.0, min(_CLOCK_CHECK_S, to_edge, to_expiry))
 
     async def _run_round(self) -> None:
         """End watches that have run out, and ask about rights that are due: all of them after a change."""
@@ -129,7 +129,7 @@ class Reauthorization:
         self._next_expiry = math.inf
         due: dict[UpdateRef, list[Right]] = {}
         for number, right in enumerate(self._schedule.rights):
-            if number % _CHUNK == 0:
+            if number % _RIGHTS_PER_STEP == 0:
                 await asyncio.sleep(0)
             right.end_expired(now.timestamp(), mono)
             self._next_expiry = min(self._next_expiry, right.expires_mono)
@@ -142,7 +142,7 @@ class Reauthorization:
             elif changed or mono >= right.due:
                 due.setdefault(right.key.ref, []).append(right)
         for number, rights in enumerate(due.values()):
-            if number % _CHUNK == 0:
+            if number % _RIGHTS_PER_STEP == 0:
                 await asyncio.sleep(0)
             self._asker.ask(rights, FACTS_ANSWER_S if changed else _PERIODIC_FACTS_S)
 

@@ -1,20 +1,17 @@
 """The right by which open watches go on: a question that the policy allowed; pure.
 
-              a watch opens
-                    ▼
-    ┌──────────► allowed ── a change of the policy, or PERIOD_S ──► due ──► asking
-    │                                                                         │
-    ├── allow ◄───────────────────────────────────────────────────────────────┤
-    │                                                                         │
-    │   ended: Denied ◄── denial ─────────────────────────────────────────────┤
-    │                                                                         │
-    └── undecided: due again after RETRY_S ◄── no decision ───────────────────┘
+    a watch opens ─► allowed ─► due ─► asking ─┬─ allow ───────► allowed
+                                 ▲             ├─ no decision ─► undecided ──┐
+                                 │             └─ denial ──────► denied      │
+                                 └───────────────────────────────────────────┘
 
-    In every state:
-      credentials expire ─────────────► that watch ends with CredentialsExpired
-      GOOD_FOR_S after the last allow ─► all end with the reason why there was no decision
-      a change of the policy ──────────► asked again; an answer under way may be the old policy's
-      the last watch ends ─────────────► the right is forgotten
+    allowed ─► due         after REAUTHORIZE_AFTER_S, or when the policy changes
+    undecided ─► due       after RETRY_UNDECIDED_S, or when the policy changes
+    asking ─► due          when the policy changes: the answer may be by the old policy
+    denied                 every watch ends with the denial
+    any, but for denied    ALLOW_GOOD_FOR_S after the last allow every watch ends with the reason
+    any                    a watch whose credentials expire ends with CredentialsExpired
+    any                    the right is forgotten when its last watch ends
 
 ``schedule`` holds the times, ``asker`` asks, ``reauthorization`` drives both.
 """

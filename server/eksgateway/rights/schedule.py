@@ -10,9 +10,9 @@ from eksgateway.model import UpdateRef
 from eksgateway.policy.question import Question
 from eksgateway.rights.right import Right, RightKey
 
-PERIOD_S: Final = (120.0, 240.0)  # after an allow; drawn, so that many are not due at once
-RETRY_S: Final = (2.0, 4.0)  # after the policy could not decide
-GOOD_FOR_S: Final = 300.0  # a watch ends so long after its last allow
+REAUTHORIZE_AFTER_S: Final = (120.0, 240.0)  # after an allow; drawn, so that many are not due at once
+RETRY_UNDECIDED_S: Final = (2.0, 4.0)  # after the policy could not decide
+ALLOW_GOOD_FOR_S: Final = 300.0  # a watch ends so long after its last allow
 
 
 class Schedule:
@@ -31,22 +31,22 @@ class Schedule:
         key = RightKey.of(ref, question)
         right = self._rights.get(key)
         if right is None:
-            right = self._rights[key] = Right(key, question, now, self._after(now, PERIOD_S))
+            right = self._rights[key] = Right(key, question, now, self._after(now, REAUTHORIZE_AFTER_S))
         right.allow(question, now)
         return right
 
     def allow(self, right: Right, question: Question, asked_at: float) -> None:
         right.allow(question, asked_at)
-        right.due = self._after(asked_at, PERIOD_S)
+        right.due = self._after(asked_at, REAUTHORIZE_AFTER_S)
 
     def retry(self, right: Right, failure: GatewayError, now: float) -> None:
         """Ask again soon: the policy could not decide."""
         right.failure = failure
-        right.due = self._after(now, RETRY_S)
+        right.due = self._after(now, RETRY_UNDECIDED_S)
 
     def is_stale(self, right: Right, now: float) -> bool:
         """Whether the last allow is too old to go on by."""
-        return now >= right.allowed_at + GOOD_FOR_S
+        return now >= right.allowed_at + ALLOW_GOOD_FOR_S
 
     def forget(self, right: Right) -> None:
         """Let no further watch share this right."""
