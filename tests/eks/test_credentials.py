@@ -22,6 +22,7 @@ from eksgateway.errors import UpstreamCredentials
 from eksgateway.model import UpdateRef
 from support.boto_eks import ACCOUNT, CALLER, MakeEks, SkippingClock
 from support.gateway import until
+from support.http_server import serve_app
 from support.logs import capture_logs
 from support.simulator import SimulatedEks
 
@@ -148,13 +149,8 @@ async def test_a_web_identity_that_sts_refuses_is_logged_with_the_code_of_aws(
 async def serving(answer: Callable[[web.Request], object]) -> AsyncIterator[str]:
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", answer)  # type: ignore[arg-type]
-    runner = web.AppRunner(app, shutdown_timeout=0)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    async with serve_app(app) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 async def test_a_failing_endpoint_is_asked_by_one_call_per_pause(

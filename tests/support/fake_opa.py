@@ -14,6 +14,7 @@ from aiohttp import web
 from eksgateway.clock import SystemClock
 from eksgateway.policy.opa import OpaEngine
 from eksgateway.settings import OpaSettings
+from support.http_server import serve_app
 
 ALLOW = {"allow": True, "reasons": [], "rules": ["fake"], "obligations": []}
 
@@ -61,14 +62,9 @@ class FakeOpa:
     async def serving(self) -> AsyncIterator[None]:
         app = web.Application()
         app.router.add_post("/v1/data/{path:.*}", self._handle)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        async with serve_app(app) as port:
+            self.url = f"http://127.0.0.1:{port}"
             yield
-        finally:
-            await runner.cleanup()
 
 
 @asynccontextmanager

@@ -11,6 +11,8 @@ from typing import Self
 
 from aiohttp import web
 
+from support.http_server import serve_app
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -41,17 +43,12 @@ class JwksServer:
         server.open.set()
         app = web.Application()
         app.router.add_get("/{path:.*}", server._respond)
-        runner = web.AppRunner(app, shutdown_timeout=0)
-        await runner.setup()
-        try:
-            site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
-            await site.start()
-            server.port = runner.addresses[0][1]
+        async with serve_app(app, tls) as server.port:
             server.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.port}/keys"
-            yield server
-        finally:
-            server.open.set()
-            await runner.cleanup()
+            try:
+                yield server
+            finally:
+                server.open.set()
 
     async def asked(self, times: int) -> None:
         """Wait until that many requests came in all."""

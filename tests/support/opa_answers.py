@@ -12,6 +12,8 @@ from typing import Any
 
 from aiohttp import web
 
+from support.http_server import serve_app
+
 
 @dataclass(frozen=True)
 class Says:
@@ -65,15 +67,12 @@ class AnsweringServer:
     async def serving(self) -> AsyncIterator[None]:
         app = web.Application()
         app.router.add_post("/{path:.*}", self._handle)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-            yield
-        finally:
-            self._stopping.set()
-            await runner.cleanup()
+        async with serve_app(app) as port:
+            self.url = f"http://127.0.0.1:{port}"
+            try:
+                yield
+            finally:
+                self._stopping.set()
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -21,6 +21,7 @@ import boto3
 from aiohttp import web
 
 from eksgateway.simulator.signatures import Accounts
+from support.http_server import serve_app
 
 _DEADLINE_S = 100.0
 _EXPIRES = re.compile(r"(?<=<Expiration>)[^<]+(?=</Expiration>)")
@@ -88,22 +89,20 @@ class Sts:
     fault: tuple[int, str] | None = None
     open: asyncio.Event = field(default_factory=asyncio.Event)
     _http: aiohttp.ClientSession = field(init=False)
-    _runner: web.AppRunner = field(init=False)
+    _server: AbstractAsyncContextManager[int] = field(init=False)
 
     async def __aenter__(self) -> Self:
         self.open.set()
         self._http = aiohttp.ClientSession(auto_decompress=False)
         app = web.Application()
         app.router.add_post("/", self._answer)
-        self._runner = web.AppRunner(app, shutdown_timeout=0)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        self._server = serve_app(app)
+        self.url = f"http://127.0.0.1:{await self._server.__aenter__()}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self.open.set()
-        await self._runner.cleanup()
+        await self._server.__aexit__(None, None, None)
         await self._http.close()
 
     def who(self, access_key: str) -> str:
