@@ -18,7 +18,7 @@ from eksgateway.rights.schedule import ALLOW_GOOD_FOR_S, REAUTHORIZE_AFTER_S
 from eksgateway.watch.state import WatchState
 from support.clock import settle
 from support.logs import capture_logs
-from support.reauthorising import Stage, a_ref
+from support.reauthorization import Stage, a_ref
 from support.watching import START, an_update
 
 

@@ -24,7 +24,7 @@ METHOD = "/eksgateway.v1.UpdateService/WatchUpdate"
 
 
 class ScriptedPolicy:
-    """A PolicyEngine: allows whatever is not denied. ``before`` is awaited in each decision."""
+    """A PolicyEngine that allows what is not denied. ``before`` is awaited in each decision."""
 
     def __init__(self) -> None:
         self.asked: list[Question] = []
@@ -74,9 +74,7 @@ class ScriptedPolicy:
 
 
 class ScriptedReads(SharedReads):
-    """``rpc.facts.Reads``; ``before`` is awaited in each, ``max_ages`` are those asked for, ``read`` is how
-    many updates were.
-    """
+    """Await ``before`` in each read; count the reads of updates, and collect the requested ages."""
 
     def __init__(self, clock: FakeClock) -> None:
         self._clock = clock
@@ -148,8 +146,9 @@ class Stage:
     def watch(
         self, who: str = "ann", number: int = 1, *, lasts: float | None = None, method: str = METHOD
     ) -> GuardedWatch:
-        """Begin a watch of update ``number``, after a yes by what is in force; ``lasts`` is how long the
-        credentials are good for.
+        """Begin a watch of update ``number``, allowed by the policy in force.
+
+        Its credentials expire after ``lasts`` seconds.
         """
         ref, now = a_ref(number), self.clock.now()
         expires_at = now + timedelta(seconds=lasts) if lasts is not None else None
@@ -173,7 +172,7 @@ class Stage:
         return [question.caller.id.rpartition(":")[2] for question in self.policy.asked]
 
     async def close(self) -> None:
-        """End every watch; nothing is left running then, within a tick and without being closed."""
+        """End every watch; within a second no task or timer is left, without ``close``."""
         for opened in self.watches:
             opened.leave()
         await self.clock.advance(1)
