@@ -1,4 +1,4 @@
-"""`eksgateway ledger`: what it prints of sound ledgers, and of ones that somebody has changed."""
+"""`eksgateway ledger` on sound ledgers, and on ones that were changed."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from eksgateway.ledger.sqlite.backup import back_up
 from eksgateway.ledger.verify import verify
 from eksgateway.model import Denial, OutcomeKind
 from eksgateway.settings import LedgerSettings
+from support.ledger import tamper
 from support.processes import names_in
 from support.records import at, caller, decision, intent, observation, outcome, ref, update
 
@@ -43,81 +44,72 @@ async def path(tmp_path: Path) -> Path:
     return settings.path
 
 
-def change(path: Path, *statements: str) -> None:
-    with sqlite3.connect(path) as other:
-        for verb in ("update", "delete"):
-            other.execute(f"DROP TRIGGER events_refuse_{verb}")
-        for statement in statements:
-            other.execute(statement)
-    other.close()
-
-
 def run(*arguments: object) -> tuple[int, str]:
     result = CliRunner().invoke(app, ["ledger", *map(str, arguments)])
     return result.exit_code, result.output
 
 
 def checkpoint_of(path: Path) -> str:
-    code, told = run("verify", path)
+    code, output = run("verify", path)
     assert code == 0
-    return told.partition("Checkpoint: ")[2].partition("\n")[0]
+    return output.partition("Checkpoint: ")[2].partition("\n")[0]
 
 
-async def test_a_sound_ledger(path: Path) -> None:
-    """It counts what is there and gives a checkpoint, which fits."""
-    code, told = run("verify", path)
+async def test_verify_prints_counts_and_a_checkpoint(path: Path) -> None:
+    """The checkpoint fits the ledger."""
+    code, output = run("verify", path)
     assert code == 0
-    assert "Sound: 5 events, 2 cancellations." in told
-    assert run("verify", path, "--checkpoint", checkpoint_of(path)) == (0, told)
+    assert "Sound: 5 events, 2 cancellations." in output
+    assert run("verify", path, "--checkpoint", checkpoint_of(path)) == (0, output)
 
 
-def test_a_name_that_is_not_utf_8(path: Path) -> None:
+def test_verify_takes_a_name_that_is_not_utf_8(path: Path) -> None:
     odd = Path(os.fsdecode(os.fsencode(path.parent) + b"/\xff?.db"))
     path.rename(odd)
     assert run("verify", odd)[0] == 0
 
 
-async def test_a_changed_event(path: Path) -> None:
-    """Exit 1, and which event it is."""
-    change(path, "UPDATE events SET body = replace(body, 'accepted', 'refused') WHERE seq = 3")
-    code, told = run("verify", path)
+async def test_verify_names_a_changed_event(path: Path) -> None:
+    """Exit code 1."""
+    tamper(path, "UPDATE events SET body = replace(body, 'accepted', 'refused') WHERE seq = 3")
+    code, output = run("verify", path)
     assert code == 1
-    assert "Broken at event 3: its hash does not match its content" in told
-    assert "sound up to event 2." in told
+    assert "Broken at event 3: its hash does not match its content" in output
+    assert "sound up to event 2." in output
 
 
-async def test_a_changed_projection(path: Path) -> None:
-    """What history shows has to be what the events say."""
-    change(path, "UPDATE cancellations SET phase = 'REJECTED' WHERE cancellation_id = 'cancellation-1'")
-    code, told = run("verify", path)
+async def test_verify_names_a_changed_projection(path: Path) -> None:
+    """History is read from the projection."""
+    tamper(path, "UPDATE cancellations SET phase = 'REJECTED' WHERE cancellation_id = 'cancellation-1'")
+    code, output = run("verify", path)
     assert code == 1
-    assert "cancellation-1 differs from its events in phase" in told
+    assert "cancellation-1 differs from its events in phase" in output
 
 
-async def test_a_tail_that_was_cut_off(path: Path) -> None:
-    """Shows with an earlier checkpoint only."""
+async def test_verify_finds_a_cut_tail_with_a_checkpoint(path: Path) -> None:
+    """Only an earlier checkpoint shows it."""
     checkpoint = checkpoint_of(path)
-    change(path, "DELETE FROM events WHERE seq = 5")
-    code, told = run("verify", path, "--checkpoint", checkpoint)
+    tamper(path, "DELETE FROM events WHERE seq = 5")
+    code, output = run("verify", path, "--checkpoint", checkpoint)
     assert code == 1
-    assert "the tail was cut off" in told
+    assert "the tail was cut off" in output
 
 
 @pytest.mark.parametrize("command", ["verify", "list"])
 @pytest.mark.parametrize("content", [None, b"", b"no database" * 200], ids=["missing", "empty", "other"])
-def test_what_is_no_ledger(tmp_path: Path, command: str, content: bytes | None) -> None:
-    """Said in words, with the file's name."""
+def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path, command: str, content: bytes | None) -> None:
+    """The error names the file."""
     path = tmp_path / "other.db"
     if content is not None:
         path.write_bytes(content)
-    code, told = run(command, path)
+    code, output = run(command, path)
     assert code == 1
-    assert str(path) in told
-    assert "Traceback" not in told
+    assert str(path) in output
+    assert "Traceback" not in output
 
 
 async def test_backup_copies_all_of_a_ledger_into_one_file(path: Path, tmp_path: Path) -> None:
-    """It has what the ledger has, and can be read where nothing can be written."""
+    """The copy has the ledger's content, and is readable without further files."""
     copy = tmp_path / "copies" / "copy.db"
     copy.parent.mkdir()
     code, printed = run("backup", path, copy)
@@ -130,7 +122,7 @@ async def test_backup_copies_all_of_a_ledger_into_one_file(path: Path, tmp_path:
 
 
 async def test_backup_while_a_gateway_writes_has_what_was_acknowledged(path: Path, tmp_path: Path) -> None:
-    """Each copy is sound, has all that was committed before it began, and grows with the ledger."""
+    """Each copy is sound, and has all commits from before it began."""
     ledger = await open_ledger(LedgerSettings(path=path, commit_timeout_s=20), SystemClock())
     ended = asyncio.Event()
 
@@ -153,21 +145,21 @@ async def test_backup_while_a_gateway_writes_has_what_was_acknowledged(path: Pat
     await ledger.close()
 
 
-def taken(copy: Path) -> None:
+def occupy(copy: Path) -> None:
     copy.write_text("precious")
 
 
-def taken_by_a_link(copy: Path) -> None:
+def occupy_with_a_link(copy: Path) -> None:
     copy.symlink_to("nowhere")
 
 
-def wal_of_another(copy: Path) -> None:
+def leave_a_wal(copy: Path) -> None:
     copy.with_name("copy.db-wal").write_text("precious")
 
 
-@pytest.mark.parametrize("take", [taken, taken_by_a_link, wal_of_another])
+@pytest.mark.parametrize("take", [occupy, occupy_with_a_link, leave_a_wal])
 async def test_backup_overwrites_nothing(path: Path, tmp_path: Path, take: Callable[[Path], None]) -> None:
-    """Nor does it put a copy beside a -wal file that SQLite would take for the copy's."""
+    """It puts no copy beside a -wal file, which SQLite would use as the copy's."""
     take(tmp_path / "copy.db")
     before = names_in(tmp_path)
     code, printed = run("backup", path, tmp_path / "copy.db")
@@ -183,7 +175,7 @@ def test_backup_of_a_ledger_onto_itself_is_refused(path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["-wal", "-shm", ".head", ".new"])
 async def test_backup_to_a_name_of_the_ledgers_own_is_refused(path: Path, suffix: str) -> None:
-    """The next start would read it as something else, or remove it."""
+    """The next start would misread or remove it."""
     copy = path.with_name(path.name + suffix)
     copy.unlink(missing_ok=True)
     code, printed = run("backup", path, copy)
@@ -191,24 +183,26 @@ async def test_backup_to_a_name_of_the_ledgers_own_is_refused(path: Path, suffix
 
 
 @pytest.mark.parametrize(
-    ("copy", "says"),
+    ("copy", "error"),
     [("", "is a folder: name a new file in it"), ("missing/copy.db", "is not a folder: create it")],
 )
-async def test_backup_to_a_place_that_is_none(path: Path, tmp_path: Path, copy: str, says: str) -> None:
+async def test_backup_to_a_folder_or_a_missing_one_is_refused(
+    path: Path, tmp_path: Path, copy: str, error: str
+) -> None:
     code, printed = run("backup", path, tmp_path / copy)
-    assert (code, says in printed, "Traceback" in printed) == (1, True, False)
+    assert (code, error in printed, "Traceback" in printed) == (1, True, False)
 
 
 async def test_backup_of_a_broken_ledger_leaves_no_copy(path: Path, tmp_path: Path) -> None:
-    """A backup that does not verify is none."""
-    change(path, "DELETE FROM events WHERE seq = 3")
+    """A copy that does not verify is removed."""
+    tamper(path, "DELETE FROM events WHERE seq = 3")
     code, printed = run("backup", path, tmp_path / "copy.db")
     assert (code, "is broken at event 3" in printed) == (1, True)
     assert not [name for name in names_in(tmp_path) if "copy.db" in name]
 
 
 async def test_a_copy_without_its_wal_is_incomplete(path: Path, tmp_path: Path) -> None:
-    """Exit 1, what is missing and what to do instead; `list` prints what is there, and the same."""
+    """Exit code 1, with the remedy. `list` prints the same, and the events that are there."""
     ledger = await open_ledger(LedgerSettings(path=path, commit_timeout_s=20), SystemClock())
     await ledger.commit_intent(intent("3"))
     copy = tmp_path / "copy.db"
@@ -227,18 +221,18 @@ async def test_a_copy_without_its_wal_is_incomplete(path: Path, tmp_path: Path) 
     )
 
 
-async def test_a_checkpoint_that_is_none(path: Path) -> None:
+async def test_verify_refuses_an_invalid_checkpoint(path: Path) -> None:
     """The error shows how one is written."""
-    code, told = run("verify", path, "--checkpoint", "5")
+    code, output = run("verify", path, "--checkpoint", "5")
     assert code == 1
-    assert "--checkpoint 5: a checkpoint is written seq:hash" in told
+    assert "--checkpoint 5: a checkpoint is written seq:hash" in output
 
 
-async def test_the_list_in_a_pipe(path: Path) -> None:
-    """One line for each event and each denied cancel: five columns, nothing cut off."""
-    code, told = run("list", path)
+async def test_list_prints_tab_separated_lines_to_a_pipe(path: Path) -> None:
+    """One line for each event and denied cancel: five columns, nothing cut off."""
+    code, output = run("list", path)
     assert code == 0
-    rows = [line.split("\t") for line in told.splitlines()]
+    rows = [line.split("\t") for line in output.splitlines()]
     assert [len(row) for row in rows] == [5] * 6
     assert [(row[0], row[2], row[3]) for row in rows] == [
         ("", "denied", ""),
@@ -256,7 +250,7 @@ async def test_the_list_in_a_pipe(path: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [80, 120])
-async def test_the_list_in_a_terminal(path: Path, width: int) -> None:
+async def test_list_prints_a_table_to_a_terminal(path: Path, width: int) -> None:
     """A table that fits, its long cells folded."""
     screen = io.StringIO()
     list_ledger(path, Console(file=screen, force_terminal=True, width=width, color_system=None))
@@ -266,33 +260,33 @@ async def test_the_list_in_a_terminal(path: Path, width: int) -> None:
     assert sum("denied" in line for line in lines) == 1
 
 
-async def test_what_was_written_into_it_cannot_command_a_terminal(path: Path) -> None:
-    """Neither escapes, nor line breaks, nor bytes that are no text; the list goes on behind them."""
-    change(
+async def test_list_escapes_control_characters(path: Path) -> None:
+    """Escapes, line breaks and bytes that are no text. The list goes on after them."""
+    tamper(
         path,
         "UPDATE events SET kind = 'x' || char(27) || '[2J' WHERE seq = 2",
         "UPDATE events SET body = 'a' || char(10) || 'b' WHERE seq = 3",
         "UPDATE events SET body = CAST(x'ff' AS TEXT) WHERE seq = 4",
     )
-    code, told = run("list", path)
+    code, output = run("list", path)
     assert code == 0
-    assert "\x1b" not in told
-    assert len(told.splitlines()) == 6
-    assert "x\\x1b[2J" in told
-    assert r"not readable: a\nb" in told
+    assert "\x1b" not in output
+    assert len(output.splitlines()) == 6
+    assert "x\\x1b[2J" in output
+    assert r"not readable: a\nb" in output
 
 
-async def test_a_denial_that_was_changed(path: Path) -> None:
-    """The log of denied cancels is no part of the chain, but has to be readable."""
+async def test_list_refuses_a_changed_denial(path: Path) -> None:
+    """The hash chain does not cover the denial log, but its lines must be readable."""
     with sqlite3.connect(path) as other:
         other.execute("UPDATE decisions SET body = '{}'")
     other.close()
-    code, told = run("list", path)
+    code, output = run("list", path)
     assert code == 1
-    assert "the log of denied cancels was changed" in told
+    assert "the log of denied cancels was changed" in output
 
 
-def test_printable() -> None:
-    """Text stays as it is; all else is spelt out."""
+def test_escape_unprintable_leaves_text_as_it_is() -> None:
+    """All else is written as an escape sequence."""
     assert escape_unprintable("Ämter, 東京 'x'") == "Ämter, 東京 'x'"
     assert escape_unprintable("a\tb\r\n\x1b\u2028\udcff") == r"a\tb\r\n\x1b\u2028\udcff"

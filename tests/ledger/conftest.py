@@ -1,4 +1,4 @@
-"""A ledger of each test's own, opened as a gateway opens it."""
+"""A ledger for each test, opened as a gateway opens it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def ledger(settings: LedgerSettings) -> AsyncIterator[SqlLedger]:
 
 @pytest.fixture
 async def faulty(settings: LedgerSettings) -> AsyncIterator[tuple[SqlLedger, Faults]]:
-    """A ledger by the settings of the test's module, and what can go wrong with it; sound at the end."""
+    """A ledger with the settings of the test's module, and its faults; it must be sound at the end."""
     ledger, faults = faulty_ledger(settings)
     yield ledger, faults
     faults.release.set()

@@ -1,5 +1,6 @@
-"""A process that takes every file descriptor it may have, once its ledger is open, and then uses the ledger
-in every way. It prints the number of cancellations whose records it has read back.
+"""A process that opens its ledger, uses up its file descriptors, and then uses the ledger in every way.
+
+It prints the number of cancellations that it has read back.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is written can be read again, all of it."""
+"""The encoding is lossless, canonical and stable."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _TEXT = st.text(st.characters(exclude_categories=()), max_size=20)
 
 
 def _any(hint: Any) -> st.SearchStrategy[Any]:
-    """Whatever the annotation admits."""
+    """Any value that the annotation admits."""
     arguments = get_args(hint)
     if get_origin(hint) is UnionType:
         return st.none() | _any(arguments[0])
@@ -58,8 +58,8 @@ def _any(hint: Any) -> st.SearchStrategy[Any]:
 
 
 @pytest.mark.parametrize("kind", [Intent, Outcome, Observation, Denial, Update, Decision])
-def test_lossless(kind: type[Any]) -> None:
-    """Whatever can be said with the model comes back equal, and its text is canonical."""
+def test_decode_inverts_encode(kind: type[Any]) -> None:
+    """For all values of the model. The text is canonical."""
 
     @settings(max_examples=60, deadline=None)
     @given(_any(kind))
@@ -74,13 +74,13 @@ def test_lossless(kind: type[Any]) -> None:
 
 @settings(deadline=None)
 @given(_TEXT)
-def test_any_string(text: str) -> None:
-    """Strings survive whole: NUL, escapes, lone surrogates."""
+def test_any_string_survives(text: str) -> None:
+    """Also NUL, escapes and lone surrogates."""
     assert decode(Intent, encode(intent(token=text))).token == text
 
 
 def test_times_are_utc_with_microseconds() -> None:
-    """One moment has one spelling, whatever zone it came in."""
+    """One moment has one spelling, in every time zone."""
     east = timezone(timedelta(hours=2))
     assert format_time(datetime(2026, 1, 31, 14, 0, tzinfo=east)) == "2026-01-31T12:00:00.000000Z"
 
@@ -93,8 +93,8 @@ def test_times_are_utc_with_microseconds() -> None:
         pytest.param({"raw": b"bytes"}, id="bytes"),
     ],
 )
-def test_what_has_no_json_form_is_refused(value: Any) -> None:
-    """Nothing is turned into something else in silence."""
+def test_encode_refuses_values_without_a_json_form(value: Any) -> None:
+    """Nothing is converted silently."""
     with pytest.raises((TypeError, ValueError)):
         encode(value)
 
@@ -112,14 +112,14 @@ def test_what_has_no_json_form_is_refused(value: Any) -> None:
         '{"x":1}',
     ],
 )
-def test_other_texts_are_refused(text: str) -> None:
-    """A text that does not hold the object is a CodecError, and nothing else."""
+def test_decode_refuses_other_texts(text: str) -> None:
+    """Every error is a CodecError."""
     with pytest.raises(CodecError):
         decode(Outcome, text)
 
 
-def test_a_member_added_later_takes_its_default() -> None:
-    """Records of an older gateway stay readable when the model has grown."""
+def test_a_field_added_later_gets_its_default() -> None:
+    """Records of an older gateway stay readable."""
     assert decode(Decision, '{"decision_id":"d"}') == Decision("d")
 
 

@@ -1,4 +1,4 @@
-"""A process that is killed at full speed leaves a sound ledger with all that it acknowledged."""
+"""A process that is killed while it writes leaves a sound ledger."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from eksgateway.ledger.sql_ledger import open_ledger
 from eksgateway.ledger.verify import verify
 from eksgateway.model import OutcomeKind
 from eksgateway.settings import LedgerSettings
-from support.ledger import killed_after
+from support.ledger import kill_after
 
 
 @pytest.mark.parametrize("acknowledged", [1, 150])
-async def test_killed(settings: LedgerSettings, acknowledged: int) -> None:
-    """Every intent that was acknowledged is there, the chain holds, and what is open is pending."""
-    ids = killed_after(acknowledged, settings.path)
+async def test_a_killed_process_loses_no_acknowledged_intent(
+    settings: LedgerSettings, acknowledged: int
+) -> None:
+    """The ledger is sound, and open cancellations are pending."""
+    ids = kill_after(acknowledged, settings.path)
     assert len(ids) >= acknowledged
     assert verify(settings.path).broken is None
 

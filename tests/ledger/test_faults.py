@@ -1,5 +1,6 @@
-"""The ledger when its database hangs, is locked, is full or is gone: nothing waits past its
-deadline, nothing is lost in silence, and what is owed is written when the database is back.
+"""A database that hangs, is locked, is full or is gone.
+
+No call waits past its deadline, every loss is logged, and owed writes are written when the database is back.
 """
 
 from __future__ import annotations
@@ -24,7 +25,15 @@ from eksgateway.ledger.verify import verify
 from eksgateway.model import Observation, OutcomeKind, Phase
 from eksgateway.settings import LedgerSettings
 from support.clock import FakeClock
-from support.ledger import Faults, faulty_ledger, list_denials, list_events, locked, read_cancellations, until
+from support.ledger import (
+    Faults,
+    faulty_ledger,
+    hold_write_lock,
+    list_denials,
+    list_events,
+    read_cancellations,
+    until,
+)
 from support.logs import capture_logs
 from support.processes import program
 from support.records import at, decision, denial, intent, observation, outcome, ref, update
@@ -46,14 +55,16 @@ def kinds(settings: LedgerSettings) -> list[str]:
     return [event.kind for event in list_events(settings.path)]
 
 
-async def held(faults: Faults) -> None:
+async def wait_until_held(faults: Faults) -> None:
     await until(faults.held.is_set)
 
 
-async def test_locked(ledger: SqlLedger, settings: LedgerSettings) -> None:
-    """Another program's lock: told within the deadline, nothing written then or later; reads go on."""
+async def test_a_locked_database_fails_writes_and_serves_reads(
+    ledger: SqlLedger, settings: LedgerSettings
+) -> None:
+    """Another program holds the lock. The failed write is not written later either."""
     before = asyncio.get_running_loop().time()
-    with locked(settings):
+    with hold_write_lock(settings):
         with pytest.raises(LedgerUnavailable):
             await ledger.commit_intent(intent())
         with pytest.raises(LedgerUnavailable):
@@ -77,7 +88,7 @@ async def until_ready(ledger: SqlLedger) -> None:
 async def test_an_intent_committed_too_late_is_closed(
     ledger: SqlLedger, faults: Faults, settings: LedgerSettings
 ) -> None:
-    """Its caller was told LEDGER_UNAVAILABLE and sends nothing: the record says NOT_FORWARDED."""
+    """Its caller got LEDGER_UNAVAILABLE and sends nothing, so the phase is NOT_FORWARDED."""
     faults.release.clear()
     with pytest.raises(LedgerUnavailable):
         await ledger.commit_intent(intent())
@@ -92,7 +103,7 @@ async def test_an_intent_committed_too_late_is_closed(
 async def test_a_renewal_committed_too_late_is_closed(
     ledger: SqlLedger, faults: Faults, settings: LedgerSettings
 ) -> None:
-    """The same promise for a decision made anew."""
+    """A renewal is closed like a first intent."""
     await ledger.commit_intent(intent())
     await ledger.record_outcome("cancellation-1", outcome(OutcomeKind.NOT_FORWARDED))
     faults.release.clear()
@@ -103,13 +114,13 @@ async def test_a_renewal_committed_too_late_is_closed(
     assert read_cancellations(settings.path)[0].phase is Phase.NOT_FORWARDED
 
 
-async def test_what_was_given_up_before_it_began_never_happens(
+async def test_an_operation_abandoned_in_the_queue_is_skipped(
     ledger: SqlLedger, faults: Faults, settings: LedgerSettings
 ) -> None:
-    """Behind a write that hangs, one that is abandoned in the queue is skipped."""
+    """It waited behind a write that hung."""
     faults.release.clear()
     first = asyncio.create_task(ledger.commit_intent(intent("1")))
-    await held(faults)
+    await wait_until_held(faults)
     with pytest.raises(LedgerUnavailable):
         await ledger.commit_intent(intent("2"))
     faults.release.set()
@@ -121,21 +132,21 @@ async def test_what_was_given_up_before_it_began_never_happens(
 
 
 @pytest.mark.parametrize("fault", ["locked before it began", "hung while it was committed"])
-async def test_an_outcome_is_kept(
+async def test_an_outcome_that_cannot_be_written_is_written_later(
     ledger: SqlLedger, faults: Faults, settings: LedgerSettings, fault: str
 ) -> None:
-    """OutcomeUnrecorded, not ready until it is written, and then it is there exactly once."""
+    """The caller gets OutcomeUnrecorded. The ledger is not ready until the outcome is written, once."""
     await ledger.commit_intent(intent())
     with capture_logs() as logs:
         if fault.startswith("locked"):
-            with locked(settings), pytest.raises(OutcomeUnrecorded) as told:
+            with hold_write_lock(settings), pytest.raises(OutcomeUnrecorded) as raised:
                 await ledger.record_outcome("cancellation-1", outcome())
         else:
             faults.release.clear()
-            with pytest.raises(OutcomeUnrecorded) as told:
+            with pytest.raises(OutcomeUnrecorded) as raised:
                 await ledger.record_outcome("cancellation-1", outcome())
             faults.release.set()
-        assert told.value.metadata == {"cancellation_id": "cancellation-1"}
+        assert raised.value.metadata == {"cancellation_id": "cancellation-1"}
         await until_ready(ledger)
     assert read_cancellations(settings.path)[0].phase is Phase.REQUESTED
     assert kinds(settings) == ["intent", "outcome"]
@@ -143,41 +154,41 @@ async def test_an_outcome_is_kept(
 
 
 async def test_not_ready_while_an_outcome_is_owed(settings: LedgerSettings) -> None:
-    """Readiness is off for as long as one is kept in memory alone."""
+    """``check`` fails while an outcome is only in memory."""
     clock = FakeClock()
     ledger, _ = faulty_ledger(settings, clock)
     await ledger.commit_intent(intent())
-    with locked(settings):
+    with hold_write_lock(settings):
         with pytest.raises(OutcomeUnrecorded):
             await ledger.record_outcome("cancellation-1", outcome())
         await until(lambda: clock.sleepers)  # the first attempt to write it has failed as well
-    with pytest.raises(LedgerUnavailable) as told:
+    with pytest.raises(LedgerUnavailable) as raised:
         await ledger.check()
-    assert "wait to be written" in told.value.detail
+    assert "wait to be written" in raised.value.detail
     await clock.advance(RETRY_S)
     await until_ready(ledger)
     await ledger.close()
 
 
-async def test_a_later_outcome_takes_the_place_of_one_that_is_owed(
-    ledger: SqlLedger, settings: LedgerSettings
-) -> None:
-    """A late answer after an unknown one that could not be written."""
+async def test_a_later_outcome_replaces_an_owed_one(ledger: SqlLedger, settings: LedgerSettings) -> None:
+    """EKS's late answer follows an unknown outcome that could not be written."""
     await ledger.commit_intent(intent())
-    with locked(settings), pytest.raises(OutcomeUnrecorded):
+    with hold_write_lock(settings), pytest.raises(OutcomeUnrecorded):
         await ledger.record_outcome("cancellation-1", outcome(OutcomeKind.UNKNOWN))
     await ledger.record_outcome("cancellation-1", outcome())
     await until_ready(ledger)
     assert read_cancellations(settings.path)[0].phase is Phase.REQUESTED
 
 
-async def test_what_is_owed_is_bounded(ledger: SqlLedger, settings: LedgerSettings) -> None:
-    """With too much kept in memory, no new intent is taken until that is written."""
+async def test_commit_intent_fails_while_too_many_outcomes_are_owed(
+    ledger: SqlLedger, settings: LedgerSettings
+) -> None:
+    """New intents are accepted again when the owed outcomes are written."""
     await asyncio.gather(*(ledger.commit_intent(intent(str(n))) for n in range(8)))
-    with locked(settings):
+    with hold_write_lock(settings):
         outcomes = (ledger.record_outcome(f"cancellation-{n}", outcome()) for n in range(8))
-        told = await asyncio.gather(*outcomes, return_exceptions=True)
-        assert all(isinstance(each, OutcomeUnrecorded) for each in told)
+        results = await asyncio.gather(*outcomes, return_exceptions=True)
+        assert all(isinstance(each, OutcomeUnrecorded) for each in results)
         with pytest.raises(LedgerUnavailable) as refused:
             await ledger.commit_intent(intent("9"))
     assert "too many earlier records" in refused.value.detail
@@ -185,11 +196,11 @@ async def test_what_is_owed_is_bounded(ledger: SqlLedger, settings: LedgerSettin
     assert {each.phase for each in read_cancellations(settings.path)} == {Phase.REQUESTED}
 
 
-async def test_a_restart_before_the_outcome_could_be_written(settings: LedgerSettings) -> None:
-    """Closing says which outcome is lost; the next start finds it pending."""
+async def test_close_logs_an_outcome_that_is_lost(settings: LedgerSettings) -> None:
+    """The next start finds the cancellation pending."""
     ledger, _ = faulty_ledger(settings)
     await ledger.commit_intent(intent())
-    with locked(settings), capture_logs() as logs:
+    with hold_write_lock(settings), capture_logs() as logs:
         with pytest.raises(OutcomeUnrecorded):
             await ledger.record_outcome("cancellation-1", outcome())
         await ledger.close()
@@ -197,22 +208,23 @@ async def test_a_restart_before_the_outcome_could_be_written(settings: LedgerSet
     assert read_cancellations(settings.path)[0].phase is Phase.OUTCOME_UNKNOWN
 
 
-async def test_the_queue_is_bounded(ledger: SqlLedger, faults: Faults) -> None:
-    """With the queue full, the next write is told at once."""
+async def test_a_write_to_a_full_queue_fails_at_once(ledger: SqlLedger, faults: Faults) -> None:
     faults.release.clear()
     first = asyncio.create_task(ledger.commit_intent(intent("first")))
-    await held(faults)
+    await wait_until_held(faults)
     waiting = [asyncio.create_task(ledger.commit_intent(intent(str(n)))) for n in range(8)]
     await asyncio.sleep(0)
-    with pytest.raises(LedgerUnavailable) as told:
+    with pytest.raises(LedgerUnavailable) as raised:
         await ledger.commit_intent(intent("one too many"))
-    assert "waiting already" in told.value.detail
+    assert "waiting already" in raised.value.detail
     faults.release.set()
     await asyncio.gather(first, *waiting, return_exceptions=True)
 
 
-async def test_a_full_disk(ledger: SqlLedger, faults: Faults, settings: LedgerSettings) -> None:
-    """The write that does not fit is told so, nothing of it stays, and space makes all well again."""
+async def test_a_full_disk_fails_writes_until_there_is_space(
+    ledger: SqlLedger, faults: Faults, settings: LedgerSettings
+) -> None:
+    """Nothing of a failed write stays in the ledger."""
     faults.pages = 60
 
     async def fill() -> None:
@@ -223,9 +235,9 @@ async def test_a_full_disk(ledger: SqlLedger, faults: Faults, settings: LedgerSe
         for each in read_cancellations(settings.path):
             await ledger.record_outcome(each.id, outcome())
 
-    with pytest.raises(LedgerUnavailable) as told:
+    with pytest.raises(LedgerUnavailable) as raised:
         await fill()
-    assert "free some space" in told.value.detail
+    assert "free some space" in raised.value.detail
     with pytest.raises(OutcomeUnrecorded):
         await fill_further()
     assert verify(settings.path).broken is None
@@ -234,81 +246,81 @@ async def test_a_full_disk(ledger: SqlLedger, faults: Faults, settings: LedgerSe
     await until_ready(ledger)
 
 
-async def test_a_file_that_was_removed(ledger: SqlLedger, settings: LedgerSettings) -> None:
-    """What would be written into nowhere is refused."""
+async def test_writes_fail_while_the_file_is_removed(ledger: SqlLedger, settings: LedgerSettings) -> None:
     moved = settings.path.with_name("moved.db")
     settings.path.rename(moved)
-    with pytest.raises(LedgerUnavailable) as told:
+    with pytest.raises(LedgerUnavailable) as raised:
         await ledger.commit_intent(intent())
-    assert "removed or replaced" in told.value.detail
+    assert "removed or replaced" in raised.value.detail
     moved.rename(settings.path)
     await ledger.commit_intent(intent())
 
 
-async def test_a_file_that_was_replaced_during_a_commit(
+async def test_writes_fail_after_the_file_was_replaced_during_a_commit(
     ledger: SqlLedger, faults: Faults, settings: LedgerSettings
 ) -> None:
-    """It is no more the gateway's own after the commit than before."""
+    """The file is not the gateway's own after the commit either."""
     moved = settings.path.with_name("moved.db")
     faults.release.clear()
     first = asyncio.create_task(ledger.commit_intent(intent("1")))
-    await held(faults)
+    await wait_until_held(faults)
     settings.path.rename(moved)
     shutil.copy(moved, settings.path)
     faults.release.set()
     with suppress(LedgerUnavailable):  # it may have taken too long
         await first
     for _ in range(2):
-        with pytest.raises(LedgerUnavailable) as told:
+        with pytest.raises(LedgerUnavailable) as raised:
             await ledger.commit_intent(intent("2"))
-        assert "removed or replaced" in told.value.detail
+        assert "removed or replaced" in raised.value.detail
     moved.rename(settings.path)
 
 
-async def test_an_observation_while_locked(ledger: SqlLedger, settings: LedgerSettings) -> None:
-    """One that would change something is told that it cannot be written."""
+async def test_record_observation_fails_while_the_database_is_locked(
+    ledger: SqlLedger, settings: LedgerSettings
+) -> None:
     await ledger.commit_intent(intent())
-    with locked(settings), pytest.raises(LedgerUnavailable):
+    with hold_write_lock(settings), pytest.raises(LedgerUnavailable):
         await ledger.record_observation(ref(), observation(update("Cancelling")))
 
 
 async def test_observations_that_could_not_be_written_are_written_before_the_next(
     ledger: SqlLedger, settings: LedgerSettings
 ) -> None:
-    """Each change that EKS showed is in the chain, in its order, and once."""
+    """Each change of the update is in the chain once, in order."""
     await ledger.commit_intent(intent())
-    with locked(settings):
+    with hold_write_lock(settings):
         for seconds, status in ((1, "Cancelling"), (2, "Cancelling"), (3, "Paused")):
             with pytest.raises(LedgerUnavailable):
                 await ledger.record_observation(ref(), observation(update(status), seconds=seconds))
     known = await ledger.record_observation(ref(), observation(update("Cancelled"), seconds=4))
     assert (known.newest and known.newest.phase, known.pending) == (Phase.CANCELLED, False)
-    assert observed(settings) == ["Cancelling", "Paused", "Cancelled"]
+    assert list_observed_statuses(settings) == ["Cancelling", "Paused", "Cancelled"]
     await ledger.record_observation(ref(), observation(update("Cancelled"), seconds=5))
-    assert len(observed(settings)) == 3
+    assert len(list_observed_statuses(settings)) == 3
 
 
 async def test_observations_that_were_written_too_late_are_not_written_again(
     ledger: SqlLedger, faults: Faults, settings: LedgerSettings
 ) -> None:
-    """One whose commit came after its deadline is in the chain once, and nothing goes back."""
+    """Their commits came after the deadline."""
     await ledger.commit_intent(intent())
     faults.release.clear()
     for seconds, status in ((1, "Cancelling"), (2, "Paused")):
         with pytest.raises(LedgerUnavailable):
             await ledger.record_observation(ref(), observation(update(status), seconds=seconds))
     faults.release.set()
-    await until(lambda: observed(settings) == ["Cancelling"])
+    await until(lambda: list_observed_statuses(settings) == ["Cancelling"])
     await ledger.record_observation(ref(), observation(update("Cancelled"), seconds=3))
-    assert observed(settings) == ["Cancelling", "Paused", "Cancelled"]
+    assert list_observed_statuses(settings) == ["Cancelling", "Paused", "Cancelled"]
 
 
 async def test_an_observation_from_before_a_cancellation_is_not_recorded_for_it(
     ledger: SqlLedger, settings: LedgerSettings
 ) -> None:
-    """What was seen earlier says nothing about a cancel that was made later."""
+    """The state was seen before the second cancel was made."""
     await ledger.commit_intent(intent("1"))
-    with locked(settings), pytest.raises(LedgerUnavailable):
+    with hold_write_lock(settings), pytest.raises(LedgerUnavailable):
         await ledger.record_observation(ref(), observation(update("Cancelling"), seconds=1))
     await until_ready(ledger)
     await ledger.commit_intent(intent("2", time=at(2), update=update("Cancelling")))
@@ -321,17 +333,17 @@ async def test_an_observation_from_before_a_cancellation_is_not_recorded_for_it(
     ]
 
 
-def observed(settings: LedgerSettings) -> list[str]:
+def list_observed_statuses(settings: LedgerSettings) -> list[str]:
     found = [each for each in list_events(settings.path) if each.kind == "observation"]
     updates = [decode(Observation, each.body).update for each in found]
     return [each.status for each in updates if each]
 
 
-async def test_denials_are_bounded_and_losses_written_down(
+async def test_denials_beyond_the_queue_are_counted_as_lost(
     ledger: SqlLedger, settings: LedgerSettings
 ) -> None:
-    """Ten may wait; the others are counted; not ready until the batch is written."""
-    with locked(settings):
+    """Ten may wait. The ledger is not ready until the batch is written."""
+    with hold_write_lock(settings):
         for n in range(25):
             ledger.record_denial(denial(str(n)))
         with pytest.raises(LedgerUnavailable):
@@ -346,15 +358,15 @@ async def test_denials_are_bounded_and_losses_written_down(
 
 
 async def test_not_ready_while_denials_cannot_be_written(settings: LedgerSettings) -> None:
-    """Also when the database is back and the batch is not yet written."""
+    """The ledger stays not ready until the batch is written, also when the database is back."""
     clock = FakeClock()
     ledger, _ = faulty_ledger(settings, clock)
-    with locked(settings):
+    with hold_write_lock(settings):
         ledger.record_denial(denial())
         await until(lambda: clock.sleepers)
-    with pytest.raises(LedgerUnavailable) as told:
+    with pytest.raises(LedgerUnavailable) as raised:
         await ledger.check()
-    assert "decision log" in told.value.detail
+    assert "decision log" in raised.value.detail
     await clock.advance(RETRY_S)
     await until_ready(ledger)
     assert len(list_denials(settings.path)) == 1
@@ -362,8 +374,8 @@ async def test_not_ready_while_denials_cannot_be_written(settings: LedgerSetting
 
 
 async def test_huge_denials_are_bounded_by_size(ledger: SqlLedger, settings: LedgerSettings) -> None:
-    """A caller cannot fill the memory with denied cancels while the ledger is down."""
-    with locked(settings):
+    """A caller cannot fill the memory with denied cancels while the ledger is unavailable."""
+    with hold_write_lock(settings):
         for n in range(5):
             ledger.record_denial(denial(str(n), policy_input={"reason": "x" * 15_000}))
     await ledger.close()
@@ -371,15 +383,13 @@ async def test_huge_denials_are_bounded_by_size(ledger: SqlLedger, settings: Led
     assert decode(DenialsLost, list_events(settings.path)[0].body) == DenialsLost(3)
 
 
-async def test_a_denial_that_cannot_be_written_down(ledger: SqlLedger, settings: LedgerSettings) -> None:
-    """It is counted as lost, and the refusal goes its way."""
+async def test_a_denial_without_json_is_counted_as_lost(ledger: SqlLedger, settings: LedgerSettings) -> None:
     ledger.record_denial(denial(policy_input={"raw": b"bytes"}))
     await ledger.close()
     assert decode(DenialsLost, list_events(settings.path)[0].body) == DenialsLost(1)
 
 
-async def test_a_read_that_hangs(ledger: SqlLedger, faults: Faults) -> None:
-    """It is given up at its deadline, and reads that wait are bounded."""
+async def test_read_fails_at_its_deadline_and_when_too_many_wait(ledger: SqlLedger, faults: Faults) -> None:
     reader = QueryPool(ledger._database, limit=1)  # noqa: SLF001 (its file is locked: no other can be opened)
     faults.release.clear()
     with pytest.raises(StorageError, match="not read within"):
@@ -391,8 +401,7 @@ async def test_a_read_that_hangs(ledger: SqlLedger, faults: Faults) -> None:
     reader.close()
 
 
-async def test_after_close(settings: LedgerSettings) -> None:
-    """A ledger that is closed says so."""
+async def test_calls_fail_after_close(settings: LedgerSettings) -> None:
     ledger, _ = faulty_ledger(settings)
     await ledger.close()
     with pytest.raises(LedgerUnavailable):
@@ -402,8 +411,8 @@ async def test_after_close(settings: LedgerSettings) -> None:
     ledger.record_denial(denial())
 
 
-async def test_a_process_without_a_free_descriptor_goes_on_recording(settings: LedgerSettings) -> None:
-    """Every connection is open from the start, also after a write that has failed."""
+async def test_a_process_without_a_free_descriptor_still_records(settings: LedgerSettings) -> None:
+    """Every connection is open from the start; one that failed is used on if no other can be opened."""
     command = (sys.executable, "-X", "faulthandler", str(STARVED), str(settings.path))
     async with program(*command, env={"PYTHONPATH": str(STARVED.parent.parent)}) as running:
         assert (await running.end(), running.out) == (0, "200\n"), running.err

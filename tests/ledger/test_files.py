@@ -1,4 +1,4 @@
-"""One gateway at a time comes to a ledger, and none begins anew where events were."""
+"""One gateway at a time uses a ledger, and none creates a new one where events were lost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from eksgateway.ledger.sqlite.completeness import UsageMark, write_mark
 from eksgateway.ledger.sqlite.files import LedgerFile
 from eksgateway.ledger.verify import verify
 from eksgateway.settings import LedgerSettings
-from support.ledger import killed_after
+from support.ledger import kill_after
 from support.logs import capture_logs
 from support.processes import names_in, program
 from support.records import intent
@@ -118,7 +118,7 @@ def copy_main_file_of_an_early_gateway(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lose", "says"),
+    ("lose", "error"),
     [
         (remove, "the ledger is gone, and it had"),
         (remove_all_but_the_head, "the ledger is gone, and it had"),
@@ -132,21 +132,23 @@ def copy_main_file_of_an_early_gateway(path: Path) -> None:
         (copy_main_file_of_an_early_gateway, "the file is empty, and a ledger never is"),
     ],
 )
-async def test_start_after_a_loss_is_refused(tmp_path: Path, lose: Callable[[Path], None], says: str) -> None:
-    """Each time, in words that name the file. Beside an empty file SQLite would delete the -wal."""
+async def test_start_after_a_loss_is_refused(
+    tmp_path: Path, lose: Callable[[Path], None], error: str
+) -> None:
+    """The error names the file. Beside an empty file SQLite would delete the -wal file."""
     path = tmp_path / "ledger.db"
-    assert killed_after(60, path)
+    assert kill_after(60, path)
     lose(path)
     left = beside(path, "-wal").read_bytes() if lose is empty else None
     for _ in range(2):
-        with pytest.raises(LedgerError, match=says) as refused:
+        with pytest.raises(LedgerError, match=error) as refused:
             await start(path)
         assert str(path) in str(refused.value)
     assert left is None or beside(path, "-wal").read_bytes() == left
 
 
 async def test_start_on_an_older_copy_is_refused(tmp_path: Path) -> None:
-    """A copy that was made with cp between two runs lacks the second one."""
+    """The copy was made with cp between two runs."""
     path = tmp_path / "ledger.db"
     await with_intents(path, "1")
     shutil.copy(path, tmp_path / "copy.db")
@@ -156,10 +158,10 @@ async def test_start_on_an_older_copy_is_refused(tmp_path: Path) -> None:
         await start(path)
 
 
-async def test_start_without_lost_events_is_for_the_operator_to_allow(tmp_path: Path) -> None:
-    """With the checkpoint of what is left in the .head file, as the error and `verify` give it."""
+async def test_start_without_lost_events_is_allowed_by_a_new_head(tmp_path: Path) -> None:
+    """The operator writes the checkpoint from the error or `verify` into the .head file."""
     path = tmp_path / "ledger.db"
-    killed_after(20, path)
+    kill_after(20, path)
     remove_wal_and_head(path)
     report = verify(path)
     assert (report.broken, report.events, "lacks its -wal file" in report.missing) == (None, 0, True)
@@ -170,7 +172,7 @@ async def test_start_without_lost_events_is_for_the_operator_to_allow(tmp_path: 
 
 
 async def test_start_with_a_head_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
-    """It says which file, and what belongs into it."""
+    """The error shows how a checkpoint is written."""
     path = tmp_path / "ledger.db"
     await with_intents(path, "1")
     beside(path, ".head").write_text("one\n")
@@ -179,7 +181,7 @@ async def test_start_with_a_head_that_is_no_checkpoint_is_refused(tmp_path: Path
 
 
 async def test_start_on_a_restored_backup_goes_on_from_there(tmp_path: Path) -> None:
-    """Whoever puts a backup in place knows that it is older; the log says by how much."""
+    """The log records how much older the backup is."""
     path = tmp_path / "ledger.db"
     await with_intents(path, "1", "2")
     back_up(path, tmp_path / "copy.db")
@@ -198,7 +200,7 @@ async def test_start_on_a_restored_backup_goes_on_from_there(tmp_path: Path) -> 
 async def test_start_on_a_copy_beside_the_wal_of_an_earlier_ledger_is_refused(
     tmp_path: Path, restored: str
 ) -> None:
-    """SQLite would mix both; nothing is changed, so the copy can be used once the -wal file is away."""
+    """SQLite would mix both. Nothing is changed, so the copy is usable without the -wal file."""
     path, copy = tmp_path / "ledger.db", tmp_path / "copy.db"
     await with_intents(path, "1")
     if restored == "backup":
@@ -206,7 +208,7 @@ async def test_start_on_a_copy_beside_the_wal_of_an_earlier_ledger_is_refused(
     else:
         shutil.copy(path, copy)
     await with_intents(path, *map(str, range(2, 40)))  # its end copies these into the main file
-    assert killed_after(60, path)
+    assert kill_after(60, path)
     shutil.copy(copy, path)
     for _ in range(2):
         with pytest.raises(LedgerError, match="with its -wal file it is not sound"):
@@ -220,7 +222,7 @@ async def test_start_on_a_copy_beside_the_wal_of_an_earlier_ledger_is_refused(
 
 
 async def test_start_on_a_restored_backup_after_one_that_was_killed_goes_on(tmp_path: Path) -> None:
-    """What was noted of the earlier ledger is replaced before the backup is marked as in use."""
+    """The earlier ledger's .head is replaced before the backup is marked as in use."""
     path, backup = tmp_path / "ledger.db", tmp_path / "backup.db"
     await with_intents(path, "1")
     back_up(path, backup)
@@ -247,7 +249,7 @@ async def test_start_after_a_start_that_was_killed_before_it_marked_the_main_fil
 
 
 async def test_start_without_a_head_goes_on(tmp_path: Path) -> None:
-    """A ledger of 0.1.0 has none."""
+    """A ledger of version 0.1.0 has none."""
     path = tmp_path / "ledger.db"
     await with_intents(path, "1")
     beside(path, ".head").unlink()
@@ -256,7 +258,7 @@ async def test_start_without_a_head_goes_on(tmp_path: Path) -> None:
 
 
 async def test_start_after_a_creation_that_was_killed_makes_a_new_ledger(tmp_path: Path) -> None:
-    """Until a new ledger is whole it has another name."""
+    """An incomplete new ledger has another name."""
     path = tmp_path / "ledger.db"
     for suffix in (".new", ".new-wal", ".new-shm"):
         beside(path, suffix).write_bytes(b"half of it")
@@ -267,7 +269,7 @@ async def test_start_after_a_creation_that_was_killed_makes_a_new_ledger(tmp_pat
 
 
 async def test_start_through_a_dangling_link_makes_the_ledger_where_it_leads(tmp_path: Path) -> None:
-    """A volume that is linked to may be new."""
+    """The linked volume may be new."""
     (tmp_path / "volume").mkdir()
     (tmp_path / "ledger.db").symlink_to("volume/real.db")
     await with_intents(tmp_path / "ledger.db", "1")
@@ -276,7 +278,6 @@ async def test_start_through_a_dangling_link_makes_the_ledger_where_it_leads(tmp
 
 
 def test_start_on_links_in_a_circle_is_refused(tmp_path: Path) -> None:
-    """In a sentence."""
     (tmp_path / "a.db").symlink_to("b.db")
     (tmp_path / "b.db").symlink_to("a.db")
     with pytest.raises(LedgerError, match=r"a\.db: cannot be reached"):
@@ -292,7 +293,7 @@ def symlink(path: Path) -> Path:
     return path.parent / "link.db"
 
 
-def linked_folder(path: Path) -> Path:
+def link_to_folder(path: Path) -> Path:
     (path.parent / "linked").symlink_to(path.parent)
     return path.parent / "linked" / path.name
 
@@ -303,11 +304,11 @@ def hard_link(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("lock_file", ["kept", "removed", "replaced"])
-@pytest.mark.parametrize("way", [itself, symlink, linked_folder, hard_link])
+@pytest.mark.parametrize("way", [itself, symlink, link_to_folder, hard_link])
 async def test_a_second_start_is_refused(
     ledger: SqlLedger, settings: LedgerSettings, way: Callable[[Path], Path], lock_file: str
 ) -> None:
-    """Whatever name leads to the file; the first one goes on, and keeps SQLite's locks.
+    """By every name of the file. The first one goes on, and keeps SQLite's locks.
 
     Without those locks another program that closes the database would remove the -wal file.
     """
@@ -329,7 +330,7 @@ async def test_a_second_start_is_refused(
 
 
 async def test_check_after_the_main_file_was_cut_fails(ledger: SqlLedger, settings: LedgerSettings) -> None:
-    """As after any loss under a gateway: not ready, and the log says why."""
+    """The gateway is not ready, and the log has the reason."""
     await ledger.commit_intent(intent("1"))
     os.truncate(settings.path, 4096)
     with capture_logs() as logs, pytest.raises(LedgerUnavailable) as refused:
@@ -341,7 +342,7 @@ async def test_check_after_the_main_file_was_cut_fails(ledger: SqlLedger, settin
 async def test_check_after_another_programs_checkpoint_passes(
     ledger: SqlLedger, settings: LedgerSettings
 ) -> None:
-    """Replication tools empty the -wal file when all of it is in the main file: nothing is lost."""
+    """Replication tools empty the -wal file after copying all of it to the main file."""
     await ledger.commit_intent(intent("1"))
     other = sqlite3.connect(settings.path)
     assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0)

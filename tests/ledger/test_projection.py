@@ -1,7 +1,8 @@
-"""What a cancellation is after its events: a table, without storage."""
+"""Cancellations after their events: a table, without storage."""
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import pytest
@@ -32,11 +33,11 @@ CANCELLING_BEFORE = (EventKind.INTENT, intent(update=update("Cancelling")))
 ALREADY = (EventKind.OUTCOME, outcome(OutcomeKind.ALREADY_CANCELLING))
 
 
-def seen(status: str, cancellation: str = "") -> tuple[EventKind, Any]:
+def observe(status: str, cancellation: str = "") -> tuple[EventKind, Any]:
     return EventKind.OBSERVATION, observation(update(status, cancellation=cancellation))
 
 
-def folded(*steps: tuple[EventKind, Any]) -> Cancellation:
+def fold_all(*steps: tuple[EventKind, Any]) -> Cancellation:
     head, state = GENESIS, None
     for kind, body in steps:
         event = link(head, "2026-01-01T00:00:00.000000Z", kind, "cancellation-1", encode(body))
@@ -62,51 +63,53 @@ def folded(*steps: tuple[EventKind, Any]) -> Cancellation:
             [CLOSED, RENEWED, ACCEPTED], Phase.REQUESTED, False, ACCEPTANCE, id="renewed and accepted"
         ),
         pytest.param(
-            [ACCEPTED, seen("Cancelling")],
+            [ACCEPTED, observe("Cancelling")],
             Phase.CANCELLING,
             False,
             "EKS says that the update is Cancelling.",
             id="cancelling",
         ),
         pytest.param(
-            [ACCEPTED, seen("Cancelled")],
+            [ACCEPTED, observe("Cancelled")],
             Phase.CANCELLED,
             True,
             "EKS says that the update is Cancelled.",
             id="cancelled",
         ),
         pytest.param(
-            [ACCEPTED, seen("Successful")],
+            [ACCEPTED, observe("Successful")],
             Phase.COMPLETED_ANYWAY,
             True,
             "EKS says that the update is Successful.",
             id="completed",
         ),
         pytest.param(
-            [ACCEPTED, seen("Failed")],
+            [ACCEPTED, observe("Failed")],
             Phase.UPDATE_FAILED,
             True,
             "EKS says that the update is Failed.",
             id="failed",
         ),
         pytest.param(
-            [ACCEPTED, seen("InProgress", "Failed")],
+            [ACCEPTED, observe("InProgress", "Failed")],
             Phase.CANCELLATION_FAILED,
             False,
             "EKS says that the cancellation failed: because",
             id="cancellation failed",
         ),
-        pytest.param([seen("Cancelled")], Phase.CANCELLED, True, OBSERVED, id="crash, then cancelled"),
-        pytest.param([UNKNOWN, seen("Cancelling")], Phase.CANCELLING, False, OBSERVED, id="seen, no answer"),
+        pytest.param([observe("Cancelled")], Phase.CANCELLED, True, OBSERVED, id="crash, then cancelled"),
         pytest.param(
-            [seen("Cancelling"), ACCEPTED],
+            [UNKNOWN, observe("Cancelling")], Phase.CANCELLING, False, OBSERVED, id="seen, no answer"
+        ),
+        pytest.param(
+            [observe("Cancelling"), ACCEPTED],
             Phase.CANCELLING,
             False,
             "EKS says that the update is Cancelling.",
             id="seen before the answer",
         ),
         pytest.param(
-            [seen("Cancelled"), ACCEPTED],
+            [observe("Cancelled"), ACCEPTED],
             Phase.CANCELLED,
             True,
             "EKS says that the update is Cancelled.",
@@ -119,21 +122,22 @@ def folded(*steps: tuple[EventKind, Any]) -> Cancellation:
         pytest.param([ENDED, REFUSED], Phase.REJECTED, True, "The nodes are done.", id="lost, then refused"),
     ],
 )
-def test_phases(steps: list[tuple[EventKind, Any]], phase: Phase, settled: bool, reason: str) -> None:
-    """Events lead to one phase, whether it is settled, and why."""
-    found = folded(INTENT, *steps)
+def test_fold_gives_phase_and_reason(
+    steps: list[tuple[EventKind, Any]], phase: Phase, settled: bool, reason: str
+) -> None:
+    found = fold_all(INTENT, *steps)
     assert (found.phase, found.settled, found.phase_reason) == (phase, settled, reason)
 
 
-def test_what_was_there_before_the_intent_says_nothing_about_it() -> None:
+def test_a_state_before_the_intent_does_not_change_the_phase() -> None:
     """An earlier cancellation that failed is not this one's failure."""
-    assert folded(FAILED_BEFORE).phase is Phase.OUTCOME_UNKNOWN
-    assert folded(FAILED_BEFORE, UNKNOWN).phase is Phase.OUTCOME_UNKNOWN
+    assert fold_all(FAILED_BEFORE).phase is Phase.OUTCOME_UNKNOWN
+    assert fold_all(FAILED_BEFORE, UNKNOWN).phase is Phase.OUTCOME_UNKNOWN
 
 
 def test_already_cancelling_is_cancelling() -> None:
-    """Nothing was sent because EKS was at it: that state is the answer."""
-    found = folded(CANCELLING_BEFORE, ALREADY)
+    """Nothing was sent, because EKS was cancelling the update already."""
+    found = fold_all(CANCELLING_BEFORE, ALREADY)
     assert (found.phase, found.forward_time) == (Phase.CANCELLING, None)
 
 
@@ -145,17 +149,16 @@ def test_already_cancelling_is_cancelling() -> None:
         pytest.param([REFUSED], True, id="refused"),
         pytest.param([UNKNOWN], True, id="unknown"),
         pytest.param([NOT_FORWARDED], False, id="not forwarded"),
-        pytest.param([seen("Cancelled")], False, id="only observed"),
+        pytest.param([observe("Cancelled")], False, id="only observed"),
     ],
 )
-def test_forward_time(steps: list[tuple[EventKind, Any]], sent: bool) -> None:
-    """A forward has a time when, and only when, the outcome says that it was sent."""
-    assert folded(INTENT, *steps).forward_time == (at(1) if sent else None)
+def test_forward_time_is_set_when_the_cancel_was_sent(steps: list[tuple[EventKind, Any]], sent: bool) -> None:
+    """And only then."""
+    assert fold_all(INTENT, *steps).forward_time == (at(1) if sent else None)
 
 
 def test_renewal_keeps_the_token_and_takes_the_decision() -> None:
-    """The same effect under a new decision."""
-    found = folded(INTENT, NOT_FORWARDED, RENEWED)
+    found = fold_all(INTENT, NOT_FORWARDED, RENEWED)
     assert (found.intent.token, found.intent.decision) == ("token-1", decision("2"))
     assert (found.outcome, found.update_time) == (None, at(5))
 
@@ -168,16 +171,25 @@ def test_renewal_keeps_the_token_and_takes_the_decision() -> None:
         pytest.param([INTENT, (EventKind.OUTCOME, intent())], id="another body"),
     ],
 )
-def test_events_that_cannot_follow(steps: list[tuple[EventKind, Any]]) -> None:
-    """A history that cannot be is an error, not a guess."""
+def test_fold_refuses_events_that_cannot_follow(steps: list[tuple[EventKind, Any]]) -> None:
     with pytest.raises(CodecError):
-        folded(*steps)
+        fold_all(*steps)
 
 
-def test_a_renewed_intent_has_the_facts_it_was_decided_on_and_its_first_time() -> None:
-    """What was decided is what is recorded; when it was asked for does not change."""
+def test_renewal_takes_the_new_facts_and_keeps_the_first_time() -> None:
     facts = update(cancellation="Failed")
     renewed = intent(decision=decision("2"), update=facts, time=at(5))
-    found = folded(INTENT, NOT_FORWARDED, (EventKind.INTENT_RENEWED, renewed))
+    found = fold_all(INTENT, NOT_FORWARDED, (EventKind.INTENT_RENEWED, renewed))
     assert (found.intent.decision, found.intent.update, found.update) == (decision("2"), facts, facts)
     assert (found.intent.time, found.update_time) == (INTENT[1].time, at(5))
+
+
+def test_stored_texts_are_those_of_earlier_versions() -> None:
+    """A changed event breaks the chain of every existing ledger, a changed record its projection."""
+    head, record = GENESIS, None
+    for kind, body in (INTENT, ACCEPTED, observe("Cancelled")):
+        event = link(head, "2026-01-01T00:00:00.000000Z", kind, "cancellation-1", encode(body))
+        head, record = event.checkpoint, fold(record, event)
+    assert str(head) == "3:fc315f03209b38f0cb540e002adde86bd5a2a1b819611bf56aa2998c6a16a782"
+    digest = hashlib.sha256(encode(record).encode()).hexdigest()
+    assert digest == "98ed9630c6304b1a2d4aecc4ed5a9901cdfdaac1d6bc33937f9b84f2513e4dbb"

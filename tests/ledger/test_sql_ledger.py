@@ -1,4 +1,4 @@
-"""The ledger's promises on a real file, each looked at over a second connection where it matters."""
+"""The ledger on a real file, read over a second connection where that matters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from eksgateway.ledger.sql_ledger import SqlLedger, open_ledger
 from eksgateway.ledger.verify import verify
 from eksgateway.model import CancelRequest, ClusterRef, OutcomeKind, Phase
 from eksgateway.settings import LedgerSettings
-from support.ledger import list_denials, list_events, locked, read_cancellations
+from support.ledger import hold_write_lock, list_denials, list_events, read_cancellations
 from support.logs import capture_logs
 from support.records import (
     CLUSTER,
@@ -36,29 +36,33 @@ def kinds(settings: LedgerSettings) -> list[str]:
     return [event.kind for event in list_events(settings.path)]
 
 
-def test_it_is_a_ledger(ledger: SqlLedger) -> None:
-    """The class has what the protocol asks for (mypy holds it to that)."""
+def test_sql_ledger_implements_the_protocol(ledger: SqlLedger) -> None:
+    """mypy checks it."""
     promised: Ledger = ledger
     assert promised is ledger
 
 
-async def test_durable_when_told(ledger: SqlLedger, settings: LedgerSettings) -> None:
-    """The moment commit_intent returns, another connection sees the intent."""
+async def test_commit_intent_returns_when_the_intent_is_durable(
+    ledger: SqlLedger, settings: LedgerSettings
+) -> None:
+    """Another connection sees it at once."""
     cancellation = await ledger.commit_intent(intent())
     assert read_cancellations(settings.path) == (cancellation,)
     assert (cancellation.phase, cancellation.settled) == (Phase.OUTCOME_UNKNOWN, False)
     assert kinds(settings) == ["intent"]
 
 
-async def test_one_of_ten(ledger: SqlLedger, settings: LedgerSettings) -> None:
-    """Ten intents at once for one caller's request_id: one is written, nine are told so."""
-    told = await asyncio.gather(
+async def test_commit_intent_accepts_one_of_ten_equal_request_ids(
+    ledger: SqlLedger, settings: LedgerSettings
+) -> None:
+    """The other nine fail with RequestIdReused."""
+    results = await asyncio.gather(
         *(ledger.commit_intent(intent(str(n), request_id="same")) for n in range(10)), return_exceptions=True
     )
-    assert sum(isinstance(each, RequestIdReused) for each in told) == 9
+    assert sum(isinstance(each, RequestIdReused) for each in results) == 9
     assert kinds(settings) == ["intent"]
     found = await ledger.find("jwt:corp:ann", "same")
-    assert found in told
+    assert found in results
 
 
 async def test_two_callers_may_use_one_request_id(ledger: SqlLedger) -> None:
@@ -70,42 +74,43 @@ async def test_two_callers_may_use_one_request_id(ledger: SqlLedger) -> None:
     assert await ledger.find("jwt:corp:cid", "same") is None
 
 
-async def test_outcome_is_recorded_and_the_head_logged(ledger: SqlLedger, settings: LedgerSettings) -> None:
-    """Each outcome leaves the chain's head in the log, so that cutting the tail off shows."""
+async def test_record_outcome_logs_the_head(ledger: SqlLedger, settings: LedgerSettings) -> None:
+    """The removal of newer events shows against it."""
     await ledger.commit_intent(intent())
     with capture_logs() as logs:
-        told = await ledger.record_outcome("cancellation-1", outcome())
-    assert (told.phase, told.forward_time) == (Phase.REQUESTED, at(1))
-    assert await ledger.get("cancellation-1") == told
+        recorded = await ledger.record_outcome("cancellation-1", outcome())
+    assert (recorded.phase, recorded.forward_time) == (Phase.REQUESTED, at(1))
+    assert await ledger.get("cancellation-1") == recorded
     head = verify(settings.path).head
     assert {"event": "ledger.head", "log_level": "info", "seq": head.seq, "hash": head.hash} in logs
 
 
-async def test_outcome_of_nothing(ledger: SqlLedger) -> None:
-    """An outcome without an intent is an error, and writes nothing."""
+async def test_record_outcome_without_an_intent_fails(ledger: SqlLedger) -> None:
     with pytest.raises(CancellationNotFound):
         await ledger.record_outcome("none", outcome())
     assert await ledger.get("none") is None
 
 
-async def test_renewal(ledger: SqlLedger, settings: LedgerSettings) -> None:
-    """What was not forwarded can be decided anew, once; the token stays."""
+async def test_renew_intent_succeeds_once(ledger: SqlLedger, settings: LedgerSettings) -> None:
+    """The renewed intent keeps its token."""
     await ledger.commit_intent(intent())
     await ledger.record_outcome("cancellation-1", outcome(OutcomeKind.NOT_FORWARDED))
-    told = await asyncio.gather(
+    results = await asyncio.gather(
         *(ledger.renew_intent(intent(decision=decision(str(n)), time=at(5))) for n in (2, 3)),
         return_exceptions=True,
     )
     renewed = await ledger.get("cancellation-1")
-    assert renewed in told
-    assert sum(isinstance(each, DecisionStale) for each in told) == 1
+    assert renewed in results
+    assert sum(isinstance(each, DecisionStale) for each in results) == 1
     assert renewed is not None
     assert (renewed.phase, renewed.outcome, renewed.intent.token) == (Phase.OUTCOME_UNKNOWN, None, "token-1")
     assert kinds(settings) == ["intent", "outcome", "intent_renewed"]
 
 
-async def test_observations(ledger: SqlLedger, settings: LedgerSettings) -> None:
-    """An observation reaches every unsettled cancellation of its update, once; the end settles them."""
+async def test_record_observation_changes_every_unsettled_cancellation_once(
+    ledger: SqlLedger, settings: LedgerSettings
+) -> None:
+    """The update's end settles them."""
     await ledger.commit_intent(intent("1"))
     await ledger.commit_intent(intent("2"))
     await ledger.commit_intent(intent("3", request=CancelRequest(ref("u-2"))))
@@ -118,26 +123,27 @@ async def test_observations(ledger: SqlLedger, settings: LedgerSettings) -> None
     assert len(kinds(settings)) == 5
 
     assert await ledger.record_observation(ref(), observation(update("Cancelling"), seconds=9)) == known
-    assert len(kinds(settings)) == 5, "what changes nothing appends nothing"
+    assert len(kinds(settings)) == 5, "an unchanged observation appends no event"
 
     known = await ledger.record_observation(ref(), observation(update("Cancelled")))
     assert (known.newest and known.newest.phase, known.pending) == (Phase.CANCELLED, False)
     await ledger.record_observation(ref(), observation(update("Successful")))
-    assert len(kinds(settings)) == 6, "what is settled is not observed any more"
+    assert len(kinds(settings)) == 6, "settled cancellations get no events"
     assert [each.id for each in await ledger.pending()] == ["cancellation-3"]
 
 
 async def test_an_unchanged_observation_takes_no_write(ledger: SqlLedger, settings: LedgerSettings) -> None:
-    """It is answered while somebody else holds the write lock."""
+    """It succeeds while another program holds the write lock."""
     await ledger.commit_intent(intent())
     await ledger.record_observation(ref(), observation(update("Cancelling")))
-    with locked(settings):
+    with hold_write_lock(settings):
         known = await ledger.record_observation(ref(), observation(update("Cancelling")))
     assert known.pending
 
 
-async def test_the_same_observation_at_once(ledger: SqlLedger, settings: LedgerSettings) -> None:
-    """Two who look at the same moment see one change: it is written once."""
+async def test_equal_observations_at_once_are_recorded_once(
+    ledger: SqlLedger, settings: LedgerSettings
+) -> None:
     await ledger.commit_intent(intent())
     await asyncio.gather(
         *(ledger.record_observation(ref(), observation(update("Cancelling"))) for _ in range(10))
@@ -145,8 +151,10 @@ async def test_the_same_observation_at_once(ledger: SqlLedger, settings: LedgerS
     assert kinds(settings) == ["intent", "observation"]
 
 
-async def test_following_ended(ledger: SqlLedger, settings: LedgerSettings) -> None:
-    """Without an update the phase stays, the note is its reason, and nothing is followed any more."""
+async def test_an_observation_without_an_update_ends_following(
+    ledger: SqlLedger, settings: LedgerSettings
+) -> None:
+    """The phase stays, and the note is its reason."""
     await ledger.commit_intent(intent())
     known = await ledger.record_observation(ref(), observation(None, note="EKS no longer knows it."))
     assert known.newest is not None
@@ -159,14 +167,13 @@ async def test_following_ended(ledger: SqlLedger, settings: LedgerSettings) -> N
     assert kinds(settings) == ["intent", "observation"]
 
 
-async def test_observing_what_nobody_cancelled(ledger: SqlLedger) -> None:
-    """An update without a cancellation is nothing to the ledger."""
+async def test_record_observation_without_a_cancellation_records_nothing(ledger: SqlLedger) -> None:
     known = await ledger.record_observation(ref("other"), observation(update("Cancelled")))
     assert (known.newest, known.pending) == (None, False)
 
 
-async def test_history(ledger: SqlLedger) -> None:
-    """Newest first, page by page, by cluster and by caller."""
+async def test_history_pages_by_cluster_caller_and_scope(ledger: SqlLedger) -> None:
+    """Newest first."""
     other = ClusterRef("111122223333", "us-east-1", "ledgers")
     for n in range(7):
         where = CancelRequest(ref(cluster=other if n % 3 == 0 else CLUSTER))
@@ -187,7 +194,7 @@ async def test_history(ledger: SqlLedger) -> None:
     assert await pages(HistoryFilter(cluster=other), 2) == [["6", "3"], ["0"]]
     assert await pages(HistoryFilter(caller_id="jwt:corp:bob"), 2) == [["5", "3"], ["1"]]
     assert await pages(HistoryFilter(other, "jwt:corp:bob"), 2) == [["3"]]
-    assert await pages(HistoryFilter(caller_id="nobody"), 2) == [[]]
+    assert await pages(HistoryFilter(caller_id="jwt:corp:nobody"), 2) == [[]]
     for clusters, expected in (
         ((), [["5", "3"], ["1"]]),
         ((other,), [["6", "5"], ["3", "1"], ["0"]]),
@@ -195,21 +202,20 @@ async def test_history(ledger: SqlLedger) -> None:
         ((replace(other, region="eu-west-1"),), [["5", "3"], ["1"]]),
     ):
         assert await pages(HistoryFilter(scope=ReadScope("jwt:corp:bob", clusters)), 2) == expected
-    assert await pages(HistoryFilter(other, "jwt:corp:ann", ReadScope("nobody", ())), 2) == [[]]
+    assert await pages(HistoryFilter(other, "jwt:corp:ann", ReadScope("jwt:corp:nobody", ())), 2) == [[]]
     assert set(await ledger.clusters("")) == {other, CLUSTER}
     assert set(await ledger.clusters("jwt:corp:bob")) == {other, CLUSTER}
-    assert await ledger.clusters("nobody") == ()
+    assert await ledger.clusters("jwt:corp:nobody") == ()
 
 
 @pytest.mark.parametrize("before", ["x", "-1", "1 OR 1=1", "٣", "9" * 30])
-async def test_a_place_in_history_that_nobody_gave(ledger: SqlLedger, before: str) -> None:
-    """It is the caller's mistake, and told as such."""
+async def test_history_refuses_an_invalid_page_token(ledger: SqlLedger, before: str) -> None:
     with pytest.raises(RequestInvalid):
         await ledger.history(HistoryFilter(), 1, before)
 
 
-async def test_group_commit(ledger: SqlLedger, settings: LedgerSettings) -> None:
-    """Sixty-four writers at once: each one's events are there, in its order, and the chain holds."""
+async def test_writes_at_once_are_all_recorded_in_order(ledger: SqlLedger, settings: LedgerSettings) -> None:
+    """Sixty-four tasks write at once."""
 
     async def work(n: int) -> None:
         for step in range(3):
@@ -224,8 +230,8 @@ async def test_group_commit(ledger: SqlLedger, settings: LedgerSettings) -> None
     assert (report.broken, report.events, report.cancellations) == (None, 384, 192)
 
 
-async def test_a_full_decision_log_drops_the_oldest_and_says_how_many(settings: LedgerSettings) -> None:
-    """Bounded, whatever strangers try; a tenth more may stay, so that the chain does not grow instead."""
+async def test_a_full_denial_log_drops_the_oldest_and_records_how_many(settings: LedgerSettings) -> None:
+    """A tenth more may stay, so that the chain does not grow instead."""
     ledger = await open_ledger(settings.model_copy(update={"keep_denials": 20}), SystemClock())
     sent = [denial(str(n)) for n in range(100)]
     for each in sent:
@@ -241,8 +247,8 @@ async def test_a_full_decision_log_drops_the_oldest_and_says_how_many(settings: 
     assert verify(settings.path).broken is None
 
 
-async def test_denials(ledger: SqlLedger, settings: LedgerSettings) -> None:
-    """Denied cancels are written soon after, whole, and in order."""
+async def test_close_writes_the_queued_denials(ledger: SqlLedger, settings: LedgerSettings) -> None:
+    """All of them, unchanged and in order."""
     sent = [denial(str(n)) for n in range(1200)]
     for each in sent:
         ledger.record_denial(each)
@@ -251,8 +257,8 @@ async def test_denials(ledger: SqlLedger, settings: LedgerSettings) -> None:
     assert kinds(settings) == []
 
 
-async def test_a_restart_gives_what_is_pending(settings: LedgerSettings) -> None:
-    """What is not settled is there again after a restart, oldest first, and goes on."""
+async def test_pending_is_the_same_after_a_restart(settings: LedgerSettings) -> None:
+    """Oldest first."""
     before = await open_ledger(settings, SystemClock())
     for name in "123":
         await before.commit_intent(intent(name))
@@ -268,8 +274,10 @@ async def test_a_restart_gives_what_is_pending(settings: LedgerSettings) -> None
     assert verify(settings.path).broken is None
 
 
-async def test_a_cancelled_caller_leaves_nothing_open(ledger: SqlLedger, settings: LedgerSettings) -> None:
-    """A task cancelled while it waits: an intent that is committed all the same is closed."""
+async def test_commit_intent_of_a_cancelled_task_is_closed(
+    ledger: SqlLedger, settings: LedgerSettings
+) -> None:
+    """The task is cancelled while it waits; its intent may be committed all the same."""
     for n in range(20):
         task = asyncio.create_task(ledger.commit_intent(intent(str(n))))
         for _ in range(n % 5):
@@ -283,8 +291,9 @@ async def test_a_cancelled_caller_leaves_nothing_open(ledger: SqlLedger, setting
     assert verify(settings.path).broken is None
 
 
-async def test_an_outcome_of_a_cancelled_caller_is_kept(ledger: SqlLedger, settings: LedgerSettings) -> None:
-    """What EKS said is written whoever has gone."""
+async def test_record_outcome_of_a_cancelled_task_is_written(
+    ledger: SqlLedger, settings: LedgerSettings
+) -> None:
     await ledger.commit_intent(intent())
     task = asyncio.create_task(ledger.record_outcome("cancellation-1", outcome()))
     await asyncio.sleep(0)
@@ -296,7 +305,6 @@ async def test_an_outcome_of_a_cancelled_caller_is_kept(ledger: SqlLedger, setti
     assert kinds(settings) == ["intent", "outcome"]
 
 
-async def test_closed_twice(ledger: SqlLedger) -> None:
-    """Closing a second time does nothing."""
+async def test_close_twice_does_nothing(ledger: SqlLedger) -> None:
     await ledger.close()
     await ledger.close()

@@ -1,4 +1,4 @@
-"""What a start makes, takes up, and refuses, saying what is wrong and how to mend it."""
+"""Starts: the files that they create, and the ledgers that they refuse."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def text(path: Path) -> Path:
     return path / "ledger.db"
 
 
-def truncated(path: Path) -> Path:
+def damaged_header(path: Path) -> Path:
     (path / "ledger.db").write_bytes(b"SQLite format 3\0" + b"\0" * 4096)
     return path / "ledger.db"
 
@@ -69,7 +69,7 @@ def of_another_program(path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("make", "error"),
     [
         pytest.param(folder_missing, "is not a folder: create it", id="folder missing"),
         pytest.param(folder_is_a_file, "is not a folder: create it", id="folder is a file"),
@@ -77,16 +77,18 @@ def of_another_program(path: Path) -> Path:
         pytest.param(device, "is not an ordinary file", id="path is a device"),
         pytest.param(lock_cannot_be_made, "the ledger's lock cannot be taken", id="lock cannot be made"),
         pytest.param(text, "this is not a ledger: set `ledger.path`", id="not a database"),
-        pytest.param(truncated, "ledger.db: .+", id="a damaged header"),
+        pytest.param(damaged_header, "ledger.db: .+", id="a damaged header"),
         pytest.param(of_another_program, "this database is not a ledger", id="a database of another program"),
     ],
 )
-async def test_refused(tmp_path: Path, make: Callable[[Path], Path], says: str) -> None:
-    """Each says the file, what is wrong, and what to do."""
+async def test_open_ledger_refuses_an_unusable_path(
+    tmp_path: Path, make: Callable[[Path], Path], error: str
+) -> None:
+    """Each error names the file, the fault and the remedy."""
     path = make(tmp_path)
-    with pytest.raises(LedgerError, match=says) as told:
+    with pytest.raises(LedgerError, match=error) as raised:
         await open_ledger(LedgerSettings(path=path), SystemClock())
-    assert str(path) in str(told.value)
+    assert str(path) in str(raised.value)
 
 
 NEWER = r"written by a newer version \(schema 9999, and this version knows up to 0001\): use that version"
@@ -94,7 +96,7 @@ NO_REVISION = "the table alembic_version does not hold the one row that names th
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "error"),
     [
         pytest.param("UPDATE alembic_version SET version_num = '9999'", NEWER, id="newer"),
         pytest.param(
@@ -117,33 +119,32 @@ NO_REVISION = "the table alembic_version does not hold the one row that names th
         pytest.param("DROP TABLE events", "its events were removed", id="events missing"),
     ],
 )
-async def test_another_schema(
-    ledger: SqlLedger, settings: LedgerSettings, tmp_path: Path, change: str, says: str
+async def test_a_ledger_of_another_schema_is_refused(
+    ledger: SqlLedger, settings: LedgerSettings, tmp_path: Path, change: str, error: str
 ) -> None:
-    """A start, `verify`, `list` and `backup` all say what it is, and leave it alone."""
+    """A start, `verify`, `list` and `backup` report the schema, and change nothing."""
     await ledger.close()
     with sqlite3.connect(settings.path) as other:
         other.executescript(change)
     other.close()
-    with pytest.raises(LedgerError, match=says):
+    with pytest.raises(LedgerError, match=error):
         await open_ledger(settings, SystemClock())
     for read in (verify, list_events, lambda path: back_up(path, tmp_path / "copy.db")):
-        with pytest.raises(LedgerError, match=says) as refused:
+        with pytest.raises(LedgerError, match=error) as refused:
             read(settings.path)
         assert str(settings.path) in str(refused.value)
     assert not [name for name in names_in(tmp_path) if "copy.db" in name]
 
 
-async def test_a_second_gateway(ledger: SqlLedger, settings: LedgerSettings) -> None:
-    """Two writers on one file: the second does not start, and the first goes on."""
-    with pytest.raises(LedgerError, match="another gateway process uses this ledger") as told:
+async def test_a_second_gateway_is_refused(ledger: SqlLedger, settings: LedgerSettings) -> None:
+    """The first one goes on."""
+    with pytest.raises(LedgerError, match="another gateway process uses this ledger") as raised:
         await open_ledger(settings, SystemClock())
-    assert str(settings.path) in str(told.value)
+    assert str(settings.path) in str(raised.value)
     await ledger.commit_intent(intent())
 
 
-async def test_another_program_holds_it(tmp_path: Path) -> None:
-    """A lock that does not go away fails the start, within the deadline."""
+async def test_start_on_a_locked_database_fails_within_the_deadline(tmp_path: Path) -> None:
     settings = LedgerSettings(path=tmp_path / "ledger.db", commit_timeout_s=1)
     await (await open_ledger(settings, SystemClock())).close()
     other = sqlite3.connect(settings.path, isolation_level=None)
@@ -154,23 +155,23 @@ async def test_another_program_holds_it(tmp_path: Path) -> None:
     await (await open_ledger(settings, SystemClock())).close()
 
 
-async def test_files_are_the_owners_alone(ledger: SqlLedger, settings: LedgerSettings) -> None:
-    """Who may read the ledger reads who did what: the files are made with mode 0600."""
+async def test_files_are_readable_by_their_owner_only(ledger: SqlLedger, settings: LedgerSettings) -> None:
+    """Their mode is 0600."""
     await ledger.commit_intent(intent())
     modes = {each.name: each.stat().st_mode & 0o777 for each in settings.path.parent.iterdir()}
     assert modes.keys() >= {"ledger.db", "ledger.db-wal", "ledger.db.lock"}
     assert set(modes.values()) == {0o600}
 
 
-async def test_commits_survive_a_power_cut(ledger: SqlLedger) -> None:
-    """WAL with synchronous=FULL on the writer's own connection; NORMAL could lose the last commits."""
+async def test_the_writer_syncs_every_commit(ledger: SqlLedger) -> None:
+    """With synchronous=NORMAL a power cut could lose the last commits."""
     with ledger._database.write_engine.connect() as connection:  # noqa: SLF001 (a pragma shows on its own connection only)
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
 
 
-async def test_events_are_only_ever_appended(ledger: SqlLedger, settings: LedgerSettings) -> None:
-    """A change by accident is refused by the database."""
+async def test_events_cannot_be_changed_or_deleted(ledger: SqlLedger, settings: LedgerSettings) -> None:
+    """The database refuses accidental changes."""
     await ledger.commit_intent(intent())
     other = sqlite3.connect(settings.path)
     for statement in ("UPDATE events SET time = ''", "DELETE FROM events"):
@@ -180,7 +181,7 @@ async def test_events_are_only_ever_appended(ledger: SqlLedger, settings: Ledger
 
 
 def test_the_revision_is_alembics_head() -> None:
-    """The constant that spares a start alembic is the newest migration."""
+    """A start compares the ledger with the constant, without alembic."""
     config = Config()
     config.set_main_option("script_location", "eksgateway.ledger:migrations")
     assert ScriptDirectory.from_config(config).get_current_head() == REVISION
@@ -188,7 +189,7 @@ def test_the_revision_is_alembics_head() -> None:
 
 @pytest.mark.usefixtures("ledger")
 async def test_migrations_make_the_schema(settings: LedgerSettings) -> None:
-    """What the migrations leave is what the tables in the code say."""
+    """The migrations and ``schema`` agree."""
     with open_snapshot(settings.path) as (connection, _):
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
         plan = "EXPLAIN QUERY PLAN SELECT record FROM cancellations WHERE pending = 1 ORDER BY created"
@@ -209,7 +210,7 @@ assert "alembic" not in sys.modules
 
 
 async def test_a_later_start_needs_no_alembic(ledger: SqlLedger, settings: LedgerSettings) -> None:
-    """With nothing to migrate, a start stays cheap."""
+    """There is nothing to migrate."""
     await ledger.close()
     child = await asyncio.create_subprocess_exec(sys.executable, "-c", LATER_START, str(settings.path))
     assert await asyncio.wait_for(child.wait(), 60) == 0

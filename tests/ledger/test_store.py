@@ -1,4 +1,4 @@
-"""What is owed is written once, however often it is tried, and never onto what came after it."""
+"""Owed writes are written once, and never onto a later renewal."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def transaction(settings: LedgerSettings) -> Iterator[Transaction]:
     database.close()
 
 
-def test_closing(transaction: Transaction) -> None:
-    """An intent that is open is closed, once; one that never was is left alone."""
+def test_close_intent_closes_an_open_intent_once(transaction: Transaction) -> None:
+    """An intent that was never recorded is left alone."""
     assert store.close_intent(transaction, intent(), NOT_FORWARDED) is None
     store.add_intent(transaction, intent())
     assert store.close_intent(transaction, intent(), NOT_FORWARDED) == transaction.head
@@ -34,8 +34,8 @@ def test_closing(transaction: Transaction) -> None:
     assert transaction.head.seq == 2
 
 
-def test_closing_what_was_renewed_meanwhile(transaction: Transaction) -> None:
-    """A renewal that failed is not closed onto the one that came after it, which may be on its way."""
+def test_close_intent_leaves_a_renewed_intent_open(transaction: Transaction) -> None:
+    """The later renewal may be on its way to EKS."""
     store.add_intent(transaction, intent())
     store.add_outcome(transaction, "cancellation-1", NOT_FORWARDED)
     store.renew_intent(transaction, intent(decision=decision("3"), time=at(5)))
@@ -43,8 +43,8 @@ def test_closing_what_was_renewed_meanwhile(transaction: Transaction) -> None:
     assert transaction.record("cancellation-1").cancellation.phase is Phase.OUTCOME_UNKNOWN
 
 
-def test_an_owed_outcome_is_not_for_a_later_renewal(transaction: Transaction) -> None:
-    """One that was written, and tried again after a renewal, leaves the renewal alone."""
+def test_add_outcome_once_leaves_a_later_renewal_open(transaction: Transaction) -> None:
+    """The outcome was written before the renewal, and is retried after it."""
     store.add_intent(transaction, intent())
     assert store.add_outcome_once(transaction, "cancellation-1", NOT_FORWARDED) == transaction.head
     store.renew_intent(transaction, intent(decision=decision("2"), time=at(5)))

@@ -1,4 +1,4 @@
-"""Whatever was changed in the file afterwards shows, and a sound ledger is sound."""
+"""`verify` finds every change that was made in the file afterwards."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from eksgateway.ledger.sqlite.database import SqliteDatabase
 from eksgateway.ledger.verify import Defect, verify
 from eksgateway.model import OutcomeKind
 from eksgateway.settings import LedgerSettings
-from support.ledger import list_events, read_cancellations
+from support.ledger import list_events, read_cancellations, tamper
 from support.records import START, intent, observation, outcome, ref, update
 
 
@@ -38,18 +38,8 @@ async def path(settings: LedgerSettings) -> Path:
     return settings.path
 
 
-def tamper(path: Path, *statements: str) -> None:
-    """Change the file as somebody with access to it could."""
-    with sqlite3.connect(path) as other:
-        for verb in ("update", "delete"):
-            other.execute(f"DROP TRIGGER events_refuse_{verb}")
-        for statement in statements:
-            other.execute(statement)
-    other.close()
-
-
-def as_an_earlier_version_wrote_it(path: Path) -> Checkpoint:
-    """Take what intents hold since then out of a ledger, and chain its events anew; the new head."""
+def rewrite_as_an_earlier_version(path: Path) -> Checkpoint:
+    """Remove the later fields of intents from a ledger, and chain its events anew. Returns the new head."""
 
     def earlier(text: str) -> str:
         document = json.loads(text)
@@ -60,35 +50,35 @@ def as_an_earlier_version_wrote_it(path: Path) -> Checkpoint:
     head, statements = GENESIS, []
     for each in list_events(path):
         event = link(head, each.time, EventKind(each.kind), each.cancellation_id, earlier(each.body))
-        changed = f"body = {quoted(event.body)}, prev_hash = '{event.prev_hash}', hash = '{event.hash}'"
+        changed = f"body = {quote(event.body)}, prev_hash = '{event.prev_hash}', hash = '{event.hash}'"
         statements.append(f"UPDATE events SET {changed} WHERE seq = {each.seq}")
         head = event.checkpoint
     with sqlite3.connect(path) as other:
         records = other.execute("SELECT cancellation_id, record FROM cancellations").fetchall()
     other.close()
     statements += [
-        f"UPDATE cancellations SET record = {quoted(earlier(record))} WHERE cancellation_id = '{key}'"
+        f"UPDATE cancellations SET record = {quote(earlier(record))} WHERE cancellation_id = '{key}'"
         for key, record in records
     ]
     tamper(path, *statements)
     return head
 
 
-def quoted(text: str) -> str:
+def quote(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def broken(path: Path, checkpoint: Checkpoint | None = None) -> Defect:
+def find_defect(path: Path, checkpoint: Checkpoint | None = None) -> Defect:
     found = verify(path, checkpoint).broken
     assert found is not None
     return found
 
 
-async def test_a_ledger_of_an_earlier_version_is_sound_and_goes_on(
+async def test_a_ledger_of_an_earlier_version_is_sound_and_usable(
     settings: LedgerSettings, path: Path
 ) -> None:
-    """What its intents lack stays missing there; what is written from now on has it."""
-    before = as_an_earlier_version_wrote_it(path)
+    """Old intents keep lacking the later fields; new ones have them."""
+    before = rewrite_as_an_earlier_version(path)
     assert '"method"' not in "".join(each.body for each in list_events(path))
     assert verify(path).broken is None
     ledger = await open_ledger(settings, SystemClock())
@@ -102,8 +92,8 @@ async def test_a_ledger_of_an_earlier_version_is_sound_and_goes_on(
     assert (report.events, report.cancellations, report.broken) == (9, 4, None)
 
 
-async def test_sound(path: Path) -> None:
-    """The report counts what is there and gives the head to keep."""
+async def test_verify_counts_a_sound_ledger(path: Path) -> None:
+    """The report gives the head to keep."""
     report = verify(path)
     assert (report.events, report.cancellations, report.broken) == (7, 3, None)
     assert report.head == list_events(path)[-1].checkpoint
@@ -111,13 +101,11 @@ async def test_sound(path: Path) -> None:
 
 
 @pytest.mark.usefixtures("ledger")
-async def test_empty(settings: LedgerSettings) -> None:
-    """A new ledger is sound."""
+async def test_verify_accepts_an_empty_ledger(settings: LedgerSettings) -> None:
     assert verify(settings.path).head == GENESIS
 
 
-async def test_while_a_gateway_writes(ledger: SqlLedger, settings: LedgerSettings) -> None:
-    """A running gateway's ledger can be verified at any time."""
+async def test_verify_while_a_gateway_writes(ledger: SqlLedger, settings: LedgerSettings) -> None:
     for n in range(5):
         await ledger.commit_intent(intent(str(n)))
         report = verify(settings.path)
@@ -138,10 +126,10 @@ async def test_while_a_gateway_writes(ledger: SqlLedger, settings: LedgerSetting
         pytest.param("hash = replace(hash, substr(hash, 1, 1), 'g')", id="hash"),
     ],
 )
-async def test_a_changed_column(path: Path, change: str) -> None:
-    """A byte changed in any column of an event shows at that event."""
+async def test_verify_finds_a_changed_column(path: Path, change: str) -> None:
+    """The defect is at the changed event."""
     tamper(path, f"UPDATE events SET {change} WHERE seq = 4")
-    assert broken(path).seq == 4
+    assert find_defect(path).seq == 4
 
 
 @pytest.mark.parametrize(
@@ -168,27 +156,29 @@ async def test_a_changed_column(path: Path, change: str) -> None:
         pytest.param(["UPDATE events SET seq = 9 WHERE seq = 7"], 7, "event 7 is missing", id="change seq"),
     ],
 )
-async def test_changed_rows(path: Path, statements: list[str], seq: int, what: str) -> None:
-    """Rows that are missing or in another order show where that begins."""
+async def test_verify_finds_missing_and_moved_rows(
+    path: Path, statements: list[str], seq: int, what: str
+) -> None:
+    """The defect is at the first of them."""
     tamper(path, *statements)
-    found = broken(path)
+    found = find_defect(path)
     assert found.seq == seq
     assert what in found.what
 
 
-async def test_a_cut_tail_shows_against_a_checkpoint(path: Path) -> None:
-    """Also when the projection was made to fit; without the checkpoint it cannot show."""
+async def test_verify_finds_a_cut_tail_with_a_checkpoint(path: Path) -> None:
+    """The projection was made to fit, so without the checkpoint the ledger is sound."""
     checkpoint = verify(path).head
     rows = [
         f"UPDATE cancellations SET latest = {n} WHERE cancellation_id = 'cancellation-{n}'" for n in (1, 2, 3)
     ]
     tamper(path, "DELETE FROM events WHERE seq > 3", *rows)
-    assert broken(path, checkpoint).what == "the checkpoint names event 7: the tail was cut off"
-    assert broken(path, checkpoint).seq == 4
+    assert find_defect(path, checkpoint).what == "the checkpoint names event 7: the tail was cut off"
+    assert find_defect(path, checkpoint).seq == 4
 
 
-async def test_a_chain_written_anew_shows_against_a_checkpoint(path: Path) -> None:
-    """Somebody who computes all hashes again still cannot give the checkpoint's."""
+async def test_verify_finds_a_rewritten_chain_with_a_checkpoint(path: Path) -> None:
+    """Recomputed hashes differ from the checkpoint's."""
     checkpoint = verify(path).head
     head, statements = GENESIS, ["DELETE FROM events"]
     for old in list_events(path):
@@ -199,7 +189,7 @@ async def test_a_chain_written_anew_shows_against_a_checkpoint(path: Path) -> No
         head = new.checkpoint
     tamper(path, *statements)
     assert verify(path).broken is None
-    assert broken(path, checkpoint) == Defect(
+    assert find_defect(path, checkpoint) == Defect(
         7, "it is not the event that the checkpoint names: the chain was written anew"
     )
 
@@ -215,29 +205,27 @@ async def test_a_chain_written_anew_shows_against_a_checkpoint(path: Path) -> No
         pytest.param("cancellation_id = 'x'", "cancellation-2 is missing", id="id, behind"),
     ],
 )
-async def test_an_edited_projection(path: Path, statement: str, what: str) -> None:
-    """The projection cannot say what the events do not."""
+async def test_verify_finds_an_edited_projection(path: Path, statement: str, what: str) -> None:
     tamper(path, f"UPDATE cancellations SET {statement} WHERE cancellation_id = 'cancellation-2'")
-    assert what in broken(path).what
+    assert what in find_defect(path).what
 
 
 @pytest.mark.parametrize("name", ["1", "3"])
-async def test_a_row_missing_from_the_projection(path: Path, name: str) -> None:
-    """A cancellation cannot be hidden from history."""
+async def test_verify_finds_a_missing_row_of_the_projection(path: Path, name: str) -> None:
+    """A cancellation cannot be removed from history."""
     tamper(path, f"DELETE FROM cancellations WHERE cancellation_id = 'cancellation-{name}'")
-    assert f"cancellation-{name} is missing from the projection" in broken(path).what
+    assert f"cancellation-{name} is missing from the projection" in find_defect(path).what
 
 
 @pytest.mark.parametrize("text", ["", "7", "x:y", "7:abc", "-1:" + "0" * 64, "7:" + "0" * 65])
-def test_not_a_checkpoint(text: str) -> None:
-    """What verify has not printed is no checkpoint."""
+def test_checkpoint_parse_refuses_other_texts(text: str) -> None:
     with pytest.raises(ValueError, match="seq:hash"):
         Checkpoint.parse(text)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no database" * 1000])
-def test_no_ledger(tmp_path: Path, content: bytes | None) -> None:
-    """A file that is no ledger is an error that names it, and is left as it was."""
+def test_verify_refuses_a_file_that_is_no_ledger(tmp_path: Path, content: bytes | None) -> None:
+    """The error names the file, which is left as it was."""
     path = tmp_path / "ledger.db"
     if content is not None:
         path.write_bytes(content)
@@ -246,7 +234,7 @@ def test_no_ledger(tmp_path: Path, content: bytes | None) -> None:
     assert path.exists() == (content is not None)
 
 
-async def test_listing(path: Path) -> None:
+async def test_read_events_gives_all_in_order(path: Path) -> None:
     """Events by cancellation; cancellations as history gives them."""
     assert [each.seq for each in read_events(path)] == [1, 2, 3, 4, 5, 6, 7]
     assert [each.kind for each in list_events(path, "cancellation-1")] == [
@@ -259,8 +247,8 @@ async def test_listing(path: Path) -> None:
     ]
 
 
-def test_ten_thousand_events(tmp_path: Path) -> None:
-    """A long ledger is verified in seconds of processor time."""
+def test_verify_takes_seconds_for_ten_thousand_events(tmp_path: Path) -> None:
+    """Of processor time; `read_events` reads them page by page."""
     path = tmp_path / "ledger.db"
     database = SqliteDatabase(LedgerSettings(path=path))
     with database.write_engine.begin() as connection:

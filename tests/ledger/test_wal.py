@@ -1,4 +1,4 @@
-"""The -wal file stays bounded, also with programs that read the ledger all the time."""
+"""The -wal file stays bounded, also while other programs read the ledger."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ def overlapping_readers(path: Path) -> Iterator[None]:
 async def test_readers_that_overlap_do_not_let_the_wal_file_grow(
     ledger: SqlLedger, settings: LedgerSettings
 ) -> None:
-    """At each moment one is in a transaction, so SQLite's own checkpoints never reset the file."""
+    """One of them is always in a transaction, so SQLite's own checkpoints never complete."""
     with overlapping_readers(settings.path):
         await write(ledger, settings, _MANY)
         assert wal(settings) < 1.5 * WAL_LIMIT
 
 
 async def test_the_wal_file_shrinks_after_a_long_reader(ledger: SqlLedger, settings: LedgerSettings) -> None:
-    """It cannot while the reader needs it, which the log says once; afterwards it is cut to its limit."""
+    """While the reader needs it, it grows, which is logged once."""
     with capture_logs() as logs:
         with closing(sqlite3.connect(settings.path, isolation_level=None)) as reader:
             reader.execute("BEGIN")

@@ -1,4 +1,4 @@
-"""A write that fails harms no other one of its batch, and a database that fails keeps no batch waiting."""
+"""A write that fails harms no other of its batch; a database that fails delays no batch."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from eksgateway.ledger.sqlite.errors import explain, fails_every_write
 from eksgateway.ledger.verify import verify
 from eksgateway.model import CancelRequest, Intent, Justification, OutcomeKind
 from eksgateway.settings import LedgerSettings
-from support.ledger import Faults, faulty_ledger, list_denials, list_events, locked, until
+from support.ledger import Faults, faulty_ledger, hold_write_lock, list_denials, list_events, until
 from support.logs import capture_logs
 from support.records import denial, intent, outcome, ref
 
-# What SQLite does when such a row comes: undo the statement, or the whole transaction as on an I/O error.
+# SQLite's reactions to a refused row: undo the statement, or the whole transaction, as on an I/O error.
 UNDOES = ["ABORT", "ROLLBACK"]
 
 
@@ -51,7 +51,7 @@ def admit(settings: LedgerSettings) -> None:
 
 
 async def in_one_batch(faults: Faults, ledger: SqlLedger, *calls: Any) -> list[Any]:
-    """What each call returned or raised; all wait for the writer together, behind a commit that hangs."""
+    """The results and errors of calls that wait for the writer together, behind a commit that hangs."""
     faults.release.clear()
     first = asyncio.create_task(ledger.commit_intent(intent("first")))
     await until(faults.held.is_set)
@@ -70,7 +70,7 @@ def bodies(settings: LedgerSettings) -> list[tuple[str, str]]:
 async def test_one_refused_write_harms_no_other_of_its_batch(
     ledger: SqlLedger, faults: Faults, settings: LedgerSettings, undoes: str
 ) -> None:
-    """The others are acknowledged and durable, in their order in the chain; the refused one left nothing."""
+    """The others are durable and in order; the refused one leaves nothing."""
     refuse(settings, "events", "token-4", undoes)
     results = await in_one_batch(faults, ledger, *(ledger.commit_intent(intent(str(n))) for n in range(8)))
     failed = [number for number, each in enumerate(results) if isinstance(each, Exception)]
@@ -88,7 +88,7 @@ async def test_one_refused_write_harms_no_other_of_its_batch(
 async def test_a_failed_commit_is_tried_again_for_each_of_its_batch(
     ledger: SqlLedger, faults: Faults, settings: LedgerSettings
 ) -> None:
-    """Only the one that cannot be committed by itself fails: a deferred constraint shows at COMMIT."""
+    """Only the one with the deferred constraint, which is checked at COMMIT, fails."""
     with closing(sqlite3.connect(settings.path)) as other:
         other.execute("CREATE TABLE parents (id TEXT PRIMARY KEY)")
         other.execute("CREATE TABLE children (id TEXT REFERENCES parents DEFERRABLE INITIALLY DEFERRED)")
@@ -117,7 +117,7 @@ def intent_of(name: int, size: int) -> Intent:
 async def test_a_write_that_does_not_fit_harms_no_other_of_its_batch(
     ledger: SqlLedger, faults: Faults, settings: LedgerSettings
 ) -> None:
-    """On a disk that is nearly full the small ones are written."""
+    """The small ones are written to a disk that is nearly full."""
     leave_pages(ledger, faults, settings, 50)
     sizes = [1, 1, 400_000, 1, 1]
     calls = (ledger.commit_intent(intent_of(n, size)) for n, size in enumerate(sizes))
@@ -142,9 +142,9 @@ async def test_a_full_disk_fails_a_batch_after_two_attempts(
 async def test_a_locked_database_fails_a_batch_after_one_wait(
     settings: LedgerSettings,
 ) -> None:
-    """Two hundred writes wait for the lock once, and not one after the other."""
+    """Two hundred writes wait for the lock together."""
     ledger, _ = faulty_ledger(settings.model_copy(update={"commit_timeout_s": 1}))
-    with locked(settings):
+    with hold_write_lock(settings):
         before = asyncio.get_running_loop().time()
         calls = [ledger.record_outcome(f"cancellation-{n}", outcome()) for n in range(200)]
         results = await asyncio.gather(*calls, return_exceptions=True)
@@ -166,13 +166,13 @@ async def test_a_disk_that_fails_slowly_fails_a_batch_at_once(
 
 
 async def test_an_owed_outcome_that_is_refused_keeps_no_other_waiting(settings: LedgerSettings) -> None:
-    """The other one is written, the gateway is ready, and the refused one is written once it can be."""
+    """The other one is written, the gateway is ready, and the refused one is written later."""
     settings = settings.model_copy(update={"commit_timeout_s": 1})
     ledger, _ = faulty_ledger(settings)
     await asyncio.gather(*(ledger.commit_intent(intent(str(n))) for n in range(2)))
     refuse(settings, "events", "accepted", "ROLLBACK")
     outcomes = (outcome(), outcome(OutcomeKind.NOT_FORWARDED))
-    with locked(settings):
+    with hold_write_lock(settings):
         calls = (ledger.record_outcome(f"cancellation-{n}", each) for n, each in enumerate(outcomes))
         results = await asyncio.gather(*calls, return_exceptions=True)
         assert {type(each) for each in results} == {OutcomeUnrecorded}
@@ -189,7 +189,7 @@ async def test_an_owed_outcome_that_is_refused_keeps_no_other_waiting(settings: 
 async def test_a_refused_denial_is_counted_and_keeps_no_other_waiting(
     ledger: SqlLedger, settings: LedgerSettings, undoes: str
 ) -> None:
-    """One of 1,000: the others are in the log, and the gateway is ready."""
+    """The other 999 are in the log, and the gateway is ready."""
     refuse(settings, "decisions", "request-700", undoes)
     for n in range(1000):
         ledger.record_denial(denial(str(n)))
@@ -202,7 +202,7 @@ async def test_a_refused_denial_is_counted_and_keeps_no_other_waiting(
 
 
 async def test_denials_that_cannot_be_dropped_leave_the_gateway_ready(settings: LedgerSettings) -> None:
-    """The log grows, what is denied is still written, and it is pruned when that is possible again."""
+    """The log grows, further denials are written, and it is pruned when that is possible again."""
     settings = settings.model_copy(update={"keep_denials": 10})
     ledger, _ = faulty_ledger(settings)
     with closing(sqlite3.connect(settings.path)) as other:
@@ -222,7 +222,7 @@ async def test_denials_that_cannot_be_dropped_leave_the_gateway_ready(settings: 
 
 
 async def test_many_denials_are_dropped_in_small_steps(settings: LedgerSettings) -> None:
-    """A bound that was lowered by much does not hold the write lock for one long transaction."""
+    """A limit that was lowered by much causes no long transaction."""
     before, _ = faulty_ledger(settings)
     for n in range(1700):
         before.record_denial(denial(str(n)))
@@ -273,8 +273,8 @@ class SqliteError(Exception):
         ("", False, ""),
     ],
 )
-def test_errors_have_a_hint_and_a_reach(name: str, whole: bool, hint: str) -> None:
-    """What to do, where that is known; and whether other writes would meet the same error."""
+def test_sqlite_errors_have_a_hint_and_a_reach(name: str, whole: bool, hint: str) -> None:
+    """The remedy where one is known, and whether other writes would meet the same error."""
     error = SqliteError(name)
     assert fails_every_write(error) is whole
     assert explain(error).startswith("in SQLite's words")

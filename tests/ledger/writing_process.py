@@ -1,6 +1,4 @@
-"""A process that writes intents as fast as it can, and prints each id once it was told that it is
-durable. It is there to be killed.
-"""
+"""A process that writes intents as fast as it can, prints the id of each durable one, and is then killed."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ async def until(holds: Callable[[], Any], *, deadline_s: float = 60) -> None:
             await asyncio.sleep(0.01)
 
 
-def killed_after(acknowledged: int, path: Path) -> list[str]:
+def kill_after(acknowledged: int, path: Path) -> list[str]:
     """The ids that a writing process had acknowledged when it was killed: at least that many."""
     child = subprocess.Popen(
         [sys.executable, str(_TESTS / "ledger" / "writing_process.py"), str(path)],
@@ -57,7 +57,7 @@ def killed_after(acknowledged: int, path: Path) -> list[str]:
 
 
 @contextmanager
-def locked(settings: LedgerSettings) -> Iterator[None]:
+def hold_write_lock(settings: LedgerSettings) -> Iterator[None]:
     """Another program holds the database's write lock."""
     other = sqlite3.connect(settings.path, isolation_level=None)
     try:
@@ -125,3 +125,12 @@ def read_cancellations(path: Path) -> tuple[Cancellation, ...]:
     """Cancellations, newest first."""
     with open_snapshot(path) as (connection, _):
         return queries.read_page(connection, HistoryFilter(), 100, "").cancellations
+
+
+def tamper(path: Path, *statements: str) -> None:
+    """Change a closed ledger, as an intruder with access to the file could."""
+    with closing(sqlite3.connect(path)) as other, other:
+        for verb in ("update", "delete"):
+            other.execute(f"DROP TRIGGER events_refuse_{verb}")
+        for statement in statements:
+            other.execute(statement)

@@ -14,7 +14,7 @@ from eksgateway.ledger.projection import OBSERVED
 from eksgateway.simulator import CallRecord
 from eksgateway.v1 import cancellation_pb2 as cpb
 from support.gateway import running
-from support.ledger import locked, until
+from support.ledger import hold_write_lock, until
 from support.simulator import SimulatedEks
 from support.wire import (
     PRODUCTION,
@@ -34,7 +34,7 @@ async def test_locked_ledger_fails_the_cancel_and_sends_nothing(tmp_path: Path, 
     """It works again once the lock is released."""
     async with running(tmp_path, eks, ledger={"commit_timeout_s": 3}) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
-        with locked(gateway.gateway.settings.ledger):
+        with hold_write_lock(gateway.gateway.settings.ledger):
             refusal = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
             assert refusal.told == UNAVAILABLE
             assert eks.calls("DescribeUpdate")
@@ -99,7 +99,7 @@ async def test_unrecorded_outcome_is_recorded_later(tmp_path: Path) -> None:
 
     def hold(call: CallRecord) -> None:
         if call.operation == "CancelUpdate":
-            lock.enter_context(locked(gateway.gateway.settings.ledger))
+            lock.enter_context(hold_write_lock(gateway.gateway.settings.ledger))
 
     async with AsyncExitStack() as stack:
         eks = await stack.enter_async_context(SimulatedEks(on_call=hold))
