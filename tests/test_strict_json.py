@@ -1,4 +1,4 @@
-"""Strict JSON: what two readers could take for different documents is no document."""
+"""Documents that two readers could understand differently are refused."""
 
 from __future__ import annotations
 
@@ -34,19 +34,17 @@ REFUSED = {
 
 @pytest.mark.parametrize("raw", REFUSED.values(), ids=REFUSED)
 def test_ambiguous_or_malformed_json_is_refused(raw: bytes) -> None:
-    """With a ValueError, however it is wrong."""
     with pytest.raises(ValueError):  # noqa: PT011 - the text differs, and JSONDecodeError is one
         strict_json.loads(raw)
 
 
-def test_other_json_is_read() -> None:
-    """Equal names in different objects, and all kinds of values."""
+def test_unambiguous_json_is_read() -> None:
+    """Equal keys in different objects, and all kinds of values."""
     raw = '{"a": [1, -2.5, true, null, "é\\n"], "b": {"a": {}}}'
     expected = {"a": [1, -2.5, True, None, "é\n"], "b": {"a": {}}}
     assert strict_json.loads(raw) == strict_json.loads(raw.encode()) == expected
 
 
-def test_the_repeated_name_is_named() -> None:
-    """So that it can be found in a file."""
+def test_the_error_names_the_duplicate_key() -> None:
     with pytest.raises(ValueError, match="the key 'b' stands twice in one object"):
         strict_json.loads('{"a": 1, "b": {"b": 1, "c": 2, "b": 3}}')

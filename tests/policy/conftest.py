@@ -1,4 +1,4 @@
-"""What the policy's tests share: the compiled policy over any data, and a real OPA."""
+"""Fixtures of the policy tests: the compiled policy with any data, and a real OPA."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Engines = Callable[[Any], WasmEngine]
 
 @pytest.fixture(scope="module")
 def engines() -> Iterator[Engines]:
-    """Engines of the package's module, compiled once, over the content of ``data.eksgateway``."""
+    """Returns engines of the package's module with the given ``data.eksgateway``."""
     runtime = WasmRuntime()
     wasm = (files("eksgateway.policy") / "policy.wasm").read_bytes()
     module = PolicyModule(runtime, wasm)
@@ -29,6 +29,6 @@ def engines() -> Iterator[Engines]:
 
 @pytest.fixture(scope="module")
 def opa(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpaServer]:
-    """An OPA with the project's policies and the example data, one for the module."""
+    """An OPA with the repository's policies and the example data, shared by the module."""
     with running_opa(log=tmp_path_factory.mktemp("opa") / "opa.log") as server:
         yield server

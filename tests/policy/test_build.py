@@ -1,4 +1,4 @@
-"""What is compiled and copied is what a fresh build gives, and the Rego is checked, formatted and covered."""
+"""The committed module, schemas and schema.rego are fresh; the Rego is checked, formatted and covered."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def _opa(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["opa", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def test_a_fresh_build_changes_nothing(tmp_path: Path) -> None:
-    """The committed module and schemas are those of policies/, byte for byte: else run `make policy`."""
+def test_a_fresh_build_equals_the_committed_files(tmp_path: Path) -> None:
+    """Else run `make policy`."""
     subprocess.run([sys.executable, ROOT / "scripts" / "build_policy.py", tmp_path], check=True)
     built = {path.name for path in tmp_path.iterdir()}
     assert built == {"policy.wasm", "data.schema.json", "input.schema.json", "schema.rego"}
@@ -37,14 +37,12 @@ def test_a_fresh_build_changes_nothing(tmp_path: Path) -> None:
     ],
     ids=["check", "fmt"],
 )
-def test_the_rego_is_as_make_check_wants_it(arguments: tuple[str, ...]) -> None:
-    """Strict, typed against the input's schema, formatted."""
+def test_the_rego_passes_check_and_fmt(arguments: tuple[str, ...]) -> None:
     done = _opa(*arguments)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_line_of_the_rego_is_tested() -> None:
-    """The Rego's own tests pass and cover all of it."""
+def test_the_rego_tests_pass_and_cover_every_line() -> None:
     done = _opa("test", "--coverage", "--threshold", "100", "policies/eksgateway")
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout)["coverage"] == 100

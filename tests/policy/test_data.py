@@ -1,4 +1,4 @@
-"""Operators' data: what is refused, with its path and how to write it right."""
+"""The check of policy data: each fault has its path and how to correct it."""
 
 from __future__ import annotations
 
@@ -111,8 +111,7 @@ FAULTS: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize(("change", "fault"), FAULTS.values(), ids=FAULTS.keys())
-def test_a_fault_is_told_with_its_path(change: Change, fault: str) -> None:
-    """One change to data that is right gives one fault, at its place."""
+def test_each_fault_is_reported_once_with_its_path(change: Change, fault: str) -> None:
     content = copy.deepcopy(CONTENT)
     change(content)
     faults = find_faults({"eksgateway": content})
@@ -121,8 +120,7 @@ def test_a_fault_is_told_with_its_path(change: Change, fault: str) -> None:
 
 
 @pytest.mark.parametrize("document", [None, [], "x", 5, {}, {"eksgateway": None}, {"grants": []}], ids=repr)
-def test_another_document_is_refused(document: Any) -> None:
-    """Whatever the document is, it is told and does not break the check."""
+def test_documents_of_another_shape_are_refused(document: Any) -> None:
     assert find_faults(document)
 
 
@@ -153,18 +151,18 @@ TRAPS = {
 }
 
 
-@pytest.mark.parametrize(("line", "told"), TRAPS.values(), ids=TRAPS.keys())
-def test_what_yaml_makes_of_plain_words_is_told(line: str, told: str, tmp_path: Path) -> None:
-    """Octal accounts, dates, booleans and keys that overwrite each other do not pass in silence."""
+@pytest.mark.parametrize(("line", "expected"), TRAPS.values(), ids=TRAPS.keys())
+def test_yaml_traps_are_reported(line: str, expected: str, tmp_path: Path) -> None:
+    """Octal accounts, dates, booleans and duplicate keys."""
     path = tmp_path / "data.yaml"
     path.write_text(f"eksgateway:\n  grants: []\n  freezes:\n    - id: x\n      {line}\n")
     with pytest.raises(PolicyDataError) as caught:
         load_data(path)
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "expected"),
     [
         ("a.json", b'{"eksgateway": {"grants": [], "grants": []}}', "the key 'grants' stands twice"),
         ("a.json", b'{"eksgateway": {"grants": 5}}', "eksgateway.grants: must be a list, and is 5"),
@@ -178,24 +176,23 @@ def test_what_yaml_makes_of_plain_words_is_told(line: str, told: str, tmp_path: 
     ],
     ids=["twice", "number", "cut-off", "not-utf-8", "nul", "deep", "itself", "large", "empty"],
 )
-def test_a_file_that_cannot_be_read_is_told(name: str, content: bytes, told: str, tmp_path: Path) -> None:
-    """Never as a traceback."""
+def test_an_unreadable_file_is_refused_with_its_path(
+    name: str, content: bytes, expected: str, tmp_path: Path
+) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(PolicyDataError) as caught:
         load_data(path)
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
     assert str(path) in str(caught.value)
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
-    """With the system's own reason."""
+def test_a_missing_file_is_refused_with_the_system_error(tmp_path: Path) -> None:
     with pytest.raises(PolicyDataError, match="cannot be read: No such file"):
         load_data(tmp_path / "none.yaml")
 
 
-def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
-    """One round of corrections is enough."""
+def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
     path = tmp_path / "data.json"
     path.write_text(json.dumps({"eksgateway": {"grants": [{"id": "a"}], "freezes": [{"id": "a"}]}}))
     with pytest.raises(PolicyDataError) as caught:
@@ -203,15 +200,13 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
     assert len(caught.value.faults) >= 8
 
 
-def test_the_example_is_right() -> None:
-    """What operators copy passes the check, YAML and JSON alike."""
+def test_the_example_data_is_valid() -> None:
     data = load_data(EXAMPLE_DATA)
     assert find_faults(data) == []
     assert describe(data) == "4 grants, 1 freeze"
 
 
-async def test_one_grant_in_the_file_decides_who_may_cancel(tmp_path: Path) -> None:
-    """Operators edit data; no code changes."""
+async def test_a_change_of_the_data_changes_the_decision(tmp_path: Path) -> None:
     path = tmp_path / "grants.yaml"
     answers = {}
     for group in ("corp:platform", "corp:nobody"):
@@ -226,8 +221,8 @@ async def test_one_grant_in_the_file_decides_who_may_cancel(tmp_path: Path) -> N
     assert len({answer.policy_revision for answer in answers.values()}) == 2
 
 
-async def test_data_with_faults_keeps_the_engine_from_opening(tmp_path: Path) -> None:
-    """A start fails with every fault, before anything is served."""
+async def test_an_engine_does_not_open_with_invalid_data(tmp_path: Path) -> None:
+    """The error has every fault."""
     path = tmp_path / "grants.yaml"
     path.write_text("eksgateway: {grants: [{id: a}]}")
     with pytest.raises(PolicyDataError, match=r"eksgateway\.grants\[0\]\.actions: is missing"):

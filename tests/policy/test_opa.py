@@ -1,4 +1,4 @@
-"""The engine for an OPA server: what it asks, and what every kind of trouble comes to."""
+"""The engine for an OPA server: its queries, and every kind of response."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ async def fake() -> AsyncIterator[AnsweringServer]:
 
 @pytest.fixture
 async def connect() -> AsyncIterator[Open]:
-    """Opens engines that are closed with the test; their clock stands still unless one is given."""
+    """Opens engines that are closed at the end. Their clock stands still by default."""
     async with AsyncExitStack() as stack:
 
-        async def opened(
+        async def open_(
             url: str, *, bundle: str = "", timeout_s: float = 5, clock: Clock | None = None
         ) -> OpaEngine:
             configured = OpaSettings(url=url, bundle=bundle, poll_s=2)
@@ -54,11 +54,11 @@ async def connect() -> AsyncIterator[Open]:
             stack.push_async_callback(engine.close)
             return engine
 
-        yield opened
+        yield open_
 
 
-async def test_the_question_is_asked_of_one_fixed_path(fake: AnsweringServer, connect: Open) -> None:
-    """Nothing a caller writes becomes part of the path; the answer's revision is the decision's."""
+async def test_queries_go_to_fixed_paths(fake: AnsweringServer, connect: Open) -> None:
+    """No part of a path comes from the question. The response's revision is the decision's."""
     fake.answers = [decides(ALLOW, provenance={"bundles": {"b": {"revision": "7"}, "a": {"revision": "x"}}})]
     engine = await connect(fake.url)
     evil = replace(
@@ -78,13 +78,14 @@ async def test_the_question_is_asked_of_one_fixed_path(fake: AnsweringServer, co
     "content_type",
     ["application/json", "Application/JSON; charset=UTF-8", 'application/json;charset="utf-8"'],
 )
-async def test_json_in_utf_8_is_read(fake: AnsweringServer, connect: Open, content_type: str) -> None:
-    """However its type is spelt."""
+async def test_every_spelling_of_the_json_content_type_is_accepted(
+    fake: AnsweringServer, connect: Open, content_type: str
+) -> None:
     fake.answers = [Says(decides(ALLOW).body, content_type=content_type)]
     assert (await (await connect(fake.url)).decide(ALICE)).allowed
 
 
-TROUBLE: dict[str, tuple[Says, type[GatewayError]]] = {
+OTHER_RESPONSES: dict[str, tuple[Says, type[GatewayError]]] = {
     "500": (Says(b"{}", 500), PolicyUnavailable),
     "503": (Says(b"{}", 503), PolicyUnavailable),
     "hangs": (Says(hangs=True), PolicyUnavailable),
@@ -149,21 +150,20 @@ TROUBLE: dict[str, tuple[Says, type[GatewayError]]] = {
 }
 
 
-@pytest.mark.parametrize(("answer", "expected"), TROUBLE.values(), ids=TROUBLE.keys())
-async def test_trouble_is_never_an_allow(
+@pytest.mark.parametrize(("answer", "expected"), OTHER_RESPONSES.values(), ids=OTHER_RESPONSES.keys())
+async def test_other_responses_raise_their_error_in_time(
     answer: Says, expected: type[GatewayError], fake: AnsweringServer, connect: Open
 ) -> None:
-    """Each kind of answer that is no decision raises its own error, in time."""
     engine = await connect(fake.url, timeout_s=2 if answer.hangs else 20)
     fake.answers = [answer]
-    begun = time.monotonic()
+    began = time.monotonic()
     with pytest.raises(expected) as caught:
         await engine.decide(ALICE)
     assert type(caught.value) is expected
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - began < 30
 
 
-async def test_an_allow_under_obligations_is_no_allow(fake: AnsweringServer, connect: Open) -> None:
+async def test_an_allow_under_obligations_does_not_allow(fake: AnsweringServer, connect: Open) -> None:
     """The decision has the obligations."""
     engine = await connect(fake.url)
     fake.answers = [decides({**ALLOW, "obligations": ["mfa"]})]
@@ -178,8 +178,7 @@ async def test_an_allow_under_obligations_is_no_allow(fake: AnsweringServer, con
     obligations=st.just([]) | st.lists(st.text()) | st.none() | st.dictionaries(st.text(), st.text()),
     status=st.sampled_from([200, 200, 200, 201, 204, 302, 400, 403, 503]),
 )
-def test_only_a_boolean_true_allows(allow: Any, obligations: Any, status: int) -> None:
-    """Over the wire as in the reading: everything else is a deny or an error."""
+def test_only_a_boolean_true_without_obligations_allows(allow: Any, obligations: Any, status: int) -> None:
 
     async def ask() -> bool:
         body = {"result": {"allow": allow, "obligations": obligations}}
@@ -199,28 +198,27 @@ def test_only_a_boolean_true_allows(allow: Any, obligations: Any, status: int) -
         assert allowed
 
 
-async def test_no_server_is_unavailable_within_the_deadline(connect: Open) -> None:
-    """The client's own retries end with the deadline of the call."""
+async def test_an_unreachable_server_is_unavailable_within_the_timeout(connect: Open) -> None:
+    """The client's own retries end with it."""
     async with answering_server() as gone:
         url = gone.url
     engine = await connect(url, timeout_s=0.5)
-    begun = time.monotonic()
+    began = time.monotonic()
     with pytest.raises(PolicyUnavailable):
         await engine.decide(ALICE)
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - began < 20
 
 
-async def test_a_server_error_that_passes_is_not_seen(fake: AnsweringServer, connect: Open) -> None:
-    """Within the deadline a 502 is tried again."""
+async def test_a_502_is_retried_within_the_timeout(fake: AnsweringServer, connect: Open) -> None:
     engine = await connect(fake.url)
-    await _until(lambda: len(fake.paths) > 1)  # else the first poll of what is in force takes the 502
+    await _until(lambda: len(fake.paths) > 1)  # else the first poll gets the 502
     fake.answers = [Says(b"", 502), decides(ALLOW)]
     assert (await engine.decide(ALICE)).allowed
     assert len(fake.answers) == 1
 
 
-async def test_a_bundle_that_is_expected_has_to_be_there(fake: AnsweringServer, connect: Open) -> None:
-    """OPA without its bundle is not ready, whatever it answers; with it, its revision counts."""
+async def test_the_configured_bundle_must_be_loaded(fake: AnsweringServer, connect: Open) -> None:
+    """Without it the engine is not ready; with it, its revision is the decision's."""
     engine = await connect(fake.url, bundle="gateway")
     for answer in (Says(b"{}"), decides(ALLOW), decides(ALLOW, provenance={"bundles": {"other": {}}})):
         fake.answers = [answer]
@@ -236,8 +234,8 @@ async def test_a_bundle_that_is_expected_has_to_be_there(fake: AnsweringServer, 
         await engine.decide(ALICE)
 
 
-async def test_the_revision_is_asked_for_again_and_again(fake: AnsweringServer, connect: Open) -> None:
-    """Every poll_s; while OPA cannot say, what it said last stands."""
+async def test_the_revision_is_polled(fake: AnsweringServer, connect: Open) -> None:
+    """While OPA does not answer, the last one stands."""
     fake.answers = [decides("hash-1")]
     clock = FakeClock()
     engine = await connect(fake.url, clock=clock)
@@ -251,8 +249,8 @@ async def test_the_revision_is_asked_for_again_and_again(fake: AnsweringServer, 
         asked = len(fake.paths)
 
 
-async def test_whoever_waits_is_told_of_another_revision(fake: AnsweringServer, connect: Open) -> None:
-    """At the next poll, or at once where that is asked for; an outage is none."""
+async def test_revision_after_returns_the_next_revision(fake: AnsweringServer, connect: Open) -> None:
+    """At the next poll, or at once after a reload. An outage is not a change."""
     fake.answers = [decides("hash-1")]
     clock = FakeClock()
     fake.at["/edges"] = decides([])
@@ -285,10 +283,10 @@ EDGES: dict[str, tuple[Says, str | None]] = {
 
 
 @pytest.mark.parametrize(("answer", "expected"), EDGES.values(), ids=EDGES)
-async def test_the_next_edge_is_what_opa_tells_of_its_freezes(
+async def test_next_freeze_change_is_the_next_time_among_edges(
     fake: AnsweringServer, connect: Open, answer: Says, expected: str | None
 ) -> None:
-    """A policy of one's own that tells none, or nothing that is a time, is as good as any otherwise."""
+    """A custom policy may have no edges, or values that are not times."""
     fake.answers, fake.at["/edges"] = [decides("hash-1")], answer
     clock = FakeClock()
     engine = await connect(fake.url, clock=clock)
@@ -297,8 +295,8 @@ async def test_the_next_edge_is_what_opa_tells_of_its_freezes(
     assert (edge and edge.isoformat()) == expected
 
 
-async def test_edges_that_are_not_told_again_stay(fake: AnsweringServer, connect: Open) -> None:
-    """An outage lifts no freeze; and what is in force is told all the same."""
+async def test_an_outage_keeps_the_freeze_times(fake: AnsweringServer, connect: Open) -> None:
+    """The revision is updated nevertheless."""
     fake.answers, fake.at["/edges"] = [decides("hash-1")], decides(["2026-01-05T12:00:00Z"])
     clock = FakeClock()
     engine = await connect(fake.url, clock=clock)
@@ -309,18 +307,16 @@ async def test_edges_that_are_not_told_again_stay(fake: AnsweringServer, connect
     assert engine.next_freeze_change(clock.now()) is not None
 
 
-async def test_what_is_in_force_is_asked_again_soon_after_no_answer(
-    fake: AnsweringServer, connect: Open
-) -> None:
-    """One that does not come is waited for as briefly as the five seconds of a change ask for."""
+async def test_the_poll_times_out_soon(fake: AnsweringServer, connect: Open) -> None:
+    """A changed policy must end streams within five seconds."""
     fake.answers = [Says(hangs=True), Says(hangs=True), decides("hash-1")]
     engine = await connect(fake.url, timeout_s=30, clock=SystemClock())
-    async with asyncio.timeout(2 + 2):  # it is asked every 2 s
+    async with asyncio.timeout(2 + 2):  # it polls every 2 s
         assert await engine.revision_after("") == "hash-1"
 
 
-async def test_answers_that_do_not_come_hold_up_no_others(fake: AnsweringServer, connect: Open) -> None:
-    """Hundreds of them, as re-authorisation may ask."""
+async def test_hanging_queries_do_not_block_others(fake: AnsweringServer, connect: Open) -> None:
+    """Reauthorization may make hundreds of them."""
     fake.at["/edges"] = fake.at["/hash"] = decides([])
     fake.answers = [*[Says(hangs=True)] * 300, decides(ALLOW)]
     engine = await connect(fake.url, timeout_s=60)
@@ -332,8 +328,8 @@ async def test_answers_that_do_not_come_hold_up_no_others(fake: AnsweringServer,
     await asyncio.gather(*hung, return_exceptions=True)
 
 
-async def test_a_bug_does_not_end_the_asking(fake: AnsweringServer, connect: Open) -> None:
-    """It is told, and what is in force is learnt the next time."""
+async def test_a_bug_does_not_end_the_poll(fake: AnsweringServer, connect: Open) -> None:
+    """It is logged."""
     fake.answers = [decides("hash-1")]
     clock = FakeClock()
     engine = await connect(fake.url, clock=clock)
@@ -355,8 +351,8 @@ async def _until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_a_cancelled_question_stays_cancelled(fake: AnsweringServer, connect: Open) -> None:
-    """A caller who is gone does not look like an outage."""
+async def test_a_cancelled_decision_stays_cancelled(fake: AnsweringServer, connect: Open) -> None:
+    """It is not reported as an outage."""
     engine = await connect(fake.url)
     fake.answers = [Says(hangs=True)]
     asked = len(fake.paths)
@@ -368,7 +364,7 @@ async def test_a_cancelled_question_stays_cancelled(fake: AnsweringServer, conne
 
 
 async def test_close_leaves_no_task(fake: AnsweringServer) -> None:
-    """Nothing is left running, and closing does not wait for OPA."""
+    """It does not wait for OPA."""
     fake.answers = [Says(hangs=True)]
     before = asyncio.all_tasks()
     engine = await OpaEngine.open(OpaSettings(url=fake.url), SystemClock(), timeout_s=60)

@@ -1,4 +1,4 @@
-"""The engine for an OPA server against a real one: plain files, a bundle, a change, an outage."""
+"""The engine for an OPA server with a real one: plain files, a bundle, a change, an outage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ALICE = at_request(caller("jwt:corp:alice", "corp:platform"))
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Iterator[OpaServer]:
-    """An OPA that serves a bundle with a revision, as from a bundle server."""
+    """An OPA with a bundle that has a revision."""
     archive = tmp_path / "gateway.tar.gz"
     (tmp_path / "data.yaml").write_text(EXAMPLE_DATA.read_text())
     build = ["opa", "build", "--bundle", "--revision", "v7", "--output", str(archive)]
@@ -38,8 +38,7 @@ def _settings(url: str, bundle: str = "") -> PolicySettings:
     return OpaPolicySettings(opa=OpaSettings(url=url, bundle=bundle))
 
 
-async def test_the_revision_of_the_bundle_is_that_of_the_decision(bundle: OpaServer, tmp_path: Path) -> None:
-    """OPA's own word for what is in force."""
+async def test_the_decision_has_the_bundles_revision(bundle: OpaServer, tmp_path: Path) -> None:
     name = str(tmp_path / "gateway.tar.gz")
     engine = await open_engine(_settings(bundle.url, name), SystemClock())
     try:
@@ -51,8 +50,7 @@ async def test_the_revision_of_the_bundle_is_that_of_the_decision(bundle: OpaSer
         await engine.close()
 
 
-async def test_another_bundle_than_expected_is_not_ready(bundle: OpaServer) -> None:
-    """A gateway in front of the wrong OPA does not serve."""
+async def test_check_fails_with_another_bundle(bundle: OpaServer) -> None:
     engine = await open_engine(_settings(bundle.url, "another"), SystemClock())
     try:
         with pytest.raises(PolicyUnavailable):
@@ -61,8 +59,8 @@ async def test_another_bundle_than_expected_is_not_ready(bundle: OpaServer) -> N
         await engine.close()
 
 
-async def test_plain_data_has_a_revision_that_changes_with_it(tmp_path: Path) -> None:
-    """Without a bundle, a hash of grants and freezes is the revision; without an OPA, nothing is decided."""
+async def test_the_hash_of_plain_data_is_the_revision(tmp_path: Path) -> None:
+    """Without an OPA nothing is decided."""
     with running_opa(log=tmp_path / "opa.log") as server:
         engine = await open_engine(_settings(server.url), SystemClock())
         try:
@@ -80,8 +78,7 @@ async def test_plain_data_has_a_revision_that_changes_with_it(tmp_path: Path) ->
             await engine.close()
 
 
-async def test_the_edges_of_freezes_are_those_of_the_data(tmp_path: Path) -> None:
-    """As they are in force; a policy that does not tell them has none."""
+async def test_next_freeze_change_follows_the_data(tmp_path: Path) -> None:
     now = datetime(2026, 11, 22, tzinfo=UTC)
     with running_opa(log=tmp_path / "opa.log") as server:
         engine = await open_engine(_settings(server.url), SystemClock())
@@ -98,8 +95,8 @@ async def test_the_edges_of_freezes_are_those_of_the_data(tmp_path: Path) -> Non
             await engine.close()
 
 
-async def test_an_opa_without_the_policy_is_undefined(tmp_path: Path) -> None:
-    """The gateway comes up all the same and is not ready."""
+async def test_check_fails_without_the_policy(tmp_path: Path) -> None:
+    """The engine opens all the same."""
     with running_opa(EXAMPLE_DATA, log=tmp_path / "opa.log") as server:
         engine = await open_engine(_settings(server.url), SystemClock())
         try:

@@ -1,4 +1,4 @@
-"""What the data's schema takes for a pattern, the policy takes for one too."""
+"""The policy accepts every pattern that the schema of the data accepts."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from eksgateway.policy.wasm import WasmEngine
 from support.questions import ACCOUNT, REGION, at_request, at_update, caller
 
 _SCHEMA = (files("eksgateway.policy") / "data.schema.json").read_text(encoding="utf-8")
-# Most text has no star in it: the two ends and a few characters around stars find what differs.
+# Most drawn texts have no star, so texts with stars are added.
 _SHORT = st.text("*/a", max_size=4)
 
 
-def _fitting(definition: str, *starts: str) -> st.SearchStrategy[str]:
+def _patterns(definition: str, *starts: str) -> st.SearchStrategy[str]:
     pattern = json.loads(_SCHEMA)["definitions"][definition]["pattern"]
     stars = st.builds(str.__add__, st.sampled_from(starts), _SHORT)
     return st.from_regex(pattern, fullmatch=True) | stars.filter(lambda text: re.fullmatch(pattern, text))
@@ -27,12 +27,12 @@ def _fitting(definition: str, *starts: str) -> st.SearchStrategy[str]:
 
 @settings(deadline=None)  # each example loads a policy
 @given(data=st.data())
-async def test_a_grant_and_a_freeze_that_fit_the_schema_are_wellformed(
+async def test_patterns_of_the_schema_are_wellformed(
     engines: Callable[[Any], WasmEngine], data: st.DataObject
 ) -> None:
-    """A grant that the check lets pass must not be dropped whole, nor a freeze hold back every cancel."""
+    """Else a valid grant would be ignored, or a valid freeze would deny every cancel."""
     draw = data.draw
-    pattern, subject = _fitting("pattern", ""), _fitting("subject", "jwt:", "spiffe://")
+    pattern, subject = _patterns("pattern", ""), _patterns("subject", "jwt:", "spiffe://")
     who = caller("jwt:corp:alice", "corp:oncall", via="spiffe://corp.example/mesh")
     grant = {
         "id": "drawn",

@@ -1,4 +1,4 @@
-"""The input document: what the policy is asked is what its schema says."""
+"""The policy input of a question has the form of its schema."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from support.questions import at_request, at_target, at_update, caller
 SCHEMA = json.loads((POLICIES / "schemas" / "input.json").read_text())
 
 
-def test_every_question_fits_the_input_schema() -> None:
-    """Table and generated questions alike; the schema knows every key and allows no other."""
+def test_every_input_fits_the_schema() -> None:
+    """The schema allows no other members."""
     random = Random(3)
     generated = [q for content in contents(random, 20) for q in questions(random, content, 5)]
     validator = jsonschema.Draft7Validator(SCHEMA)
@@ -35,7 +35,6 @@ def test_every_question_fits_the_input_schema() -> None:
     ],
     ids=["target", "request", "update"],
 )
-def test_the_resource_is_named_by_stage(question: Question, kind: str, identifier: str) -> None:
-    """An account and region at stage target, a cluster at request, one of its updates at update."""
+def test_the_resource_depends_on_the_stage(question: Question, kind: str, identifier: str) -> None:
     resource = question.to_input()["resource"]
     assert (resource["type"], resource["id"]) == (kind, identifier)

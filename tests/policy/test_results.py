@@ -1,4 +1,4 @@
-"""The reading of a policy's answer: only a boolean true allows."""
+"""Reading a policy's result: only a boolean true without obligations allows."""
 
 from __future__ import annotations
 
@@ -39,8 +39,7 @@ def _read(result: Any) -> Decision:
     return read_decision(result, decision_id="d", revision="r")
 
 
-def test_a_decision_is_read_in_full() -> None:
-    """Rules and reasons come along, with the id and revision given."""
+def test_a_decision_has_rules_reasons_id_and_revision() -> None:
     result = {"allow": True, "rules": ["a"], "reasons": ["Because."], "obligations": []}
     assert _read(result) == Decision("d", True, ("a",), ("Because.",), "r")
     assert _read({"allow": False}) == Decision("d", False, (), (), "r")
@@ -48,7 +47,7 @@ def test_a_decision_is_read_in_full() -> None:
 
 @given(RESULTS | JSON)
 def test_only_a_boolean_true_without_obligations_allows(result: Any) -> None:
-    """Whatever else a policy says is a deny or an error, never an allow."""
+    """All other results are a denial or an error."""
     try:
         allowed = _read(result).allowed
     except GatewayError:
@@ -79,20 +78,19 @@ def test_only_a_boolean_true_without_obligations_allows(result: Any) -> None:
     ],
     ids=lambda result: repr(result)[:60].encode("ascii", "backslashreplace").decode(),
 )
-def test_what_is_not_a_decision_is_invalid(result: Any) -> None:
-    """A wrong type anywhere makes the whole answer unusable."""
+def test_a_wrong_type_makes_the_result_invalid(result: Any) -> None:
     with pytest.raises(PolicyInvalid):
         _read(result)
 
 
 def test_no_result_is_undefined() -> None:
-    """Undefined is told apart from an answer that is null."""
+    """A null result is invalid instead."""
     with pytest.raises(PolicyUndefined):
         _read(UNDEFINED)
 
 
-def test_an_allow_under_obligations_is_none() -> None:
-    """Obligations count when the policy allows; a denial needs none."""
+def test_an_allow_under_obligations_does_not_allow() -> None:
+    """A denial has no obligations."""
     obliged = _read({"allow": True, "rules": ["a"], "obligations": [{"id": "mfa", "age": 5}, "sms", 7]})
     assert not obliged.allowed
     assert [each.id for each in obliged.obligations] == ["mfa", "sms", ""]
@@ -109,6 +107,5 @@ def test_an_allow_under_obligations_is_none() -> None:
     ids=["empty", "html", "not-utf-8", "cut-off", "deep", "huge-number", "huge"],
 )
 def test_bytes_that_are_not_json_are_invalid(raw: bytes) -> None:
-    """Garbage, depth and size end in the same error."""
     with pytest.raises(PolicyInvalid):
         read_json(raw)

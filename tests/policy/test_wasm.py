@@ -1,4 +1,4 @@
-"""The engine in the process: what it refuses to load, and what a policy that misbehaves comes to."""
+"""The engine wasm: what it refuses to load, and policies that misbehave."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SPOILT_BY_A_TRAP = r"""
       (then (global.set $spoilt (i32.const 1)) unreachable))
     i32.const 32))
 """
-# Denies; the sizes and addresses that it tells are the test's.
+# Denies; its sizes and addresses are parameters.
 WITH_ADDRESSES = r"""
 (module
   (import "env" "memory" (memory {pages}))
@@ -69,15 +69,15 @@ Load = Callable[..., Awaitable[WasmEngine]]
 
 @pytest.fixture
 async def load() -> AsyncIterator[Load]:
-    """Loads engines that end with the test."""
+    """Loads engines that are closed at the end."""
     async with AsyncExitStack() as stack:
 
-        async def loaded(wasm: bytes, data: dict[str, Any] = DATA, timeout_s: float = 30) -> WasmEngine:
+        async def load_(wasm: bytes, data: dict[str, Any] = DATA, timeout_s: float = 30) -> WasmEngine:
             engine = await WasmEngine.load(wasm, data, timeout_s=timeout_s)
             stack.push_async_callback(engine.close)
             return engine
 
-        yield loaded
+        yield load_
 
 
 @pytest.fixture
@@ -87,8 +87,8 @@ def own() -> bytes:
 
 
 @pytest.fixture
-def compiled(tmp_path: Path) -> Callable[[str], bytes]:
-    """Compiles rules that deny everybody but the caller x, for whom ``rules`` decide."""
+def compile_rules(tmp_path: Path) -> Callable[[str], bytes]:
+    """Compiles rules for the caller x; all other callers are denied."""
     return lambda rules: compiled_rego(f"package eksgateway.authz\n\n{DENY}\n\n{rules}\n", tmp_path)
 
 
@@ -99,21 +99,20 @@ def _tickers() -> int:
     return sum(thread.name == "policy-ticker" for thread in threading.enumerate())
 
 
-async def test_the_revision_is_that_of_module_and_data(
-    own: bytes, load: Load, compiled: Callable[[str], bytes]
+async def test_the_revision_depends_on_the_content_of_module_and_data(
+    own: bytes, load: Load, compile_rules: Callable[[str], bytes]
 ) -> None:
-    """Equal in content is equal in revision, however it is written; any change changes it."""
+    """The order of keys does not count."""
     first = (await load(own)).revision
     assert (await load(own, {"eksgateway": dict(reversed(CONTENT.items()))})).revision == first
     assert (await load(own, {"eksgateway": {"grants": []}})).revision != first
-    assert (await load(compiled(""))).revision != first
+    assert (await load(compile_rules(""))).revision != first
 
 
-async def test_a_module_that_needs_host_built_ins_is_refused_by_name(
-    load: Load, compiled: Callable[[str], bytes]
+async def test_a_module_that_needs_host_built_ins_is_refused_with_their_names(
+    load: Load, compile_rules: Callable[[str], bytes]
 ) -> None:
-    """What an embedded policy cannot call is told at load, not at the first decision."""
-    module = compiled('decision := {"allow": sprintf("%d", [time.now_ns()])} if input.subject.id == "x"')
+    module = compile_rules('decision := {"allow": sprintf("%d", [time.now_ns()])} if input.subject.id == "x"')
     with pytest.raises(PolicyLoadError, match=r"built-ins .*: sprintf, time\.now_ns;"):
         await load(module)
 
@@ -123,8 +122,8 @@ async def test_a_module_that_needs_host_built_ins_is_refused_by_name(
     [b"", b"garbage", b"\0asm\x01\0\0\0", wasmtime.wat2wasm(NO_FUNCTION), wasmtime.wat2wasm(NO_ADDRESS)],
     ids=["empty", "garbage", "other", "no function", "no address"],
 )
-async def test_what_is_not_a_policy_is_refused(wasm: bytes, load: Load) -> None:
-    """Neither garbage nor another WebAssembly module loads, and no thread stays."""
+async def test_other_modules_are_refused(wasm: bytes, load: Load) -> None:
+    """No thread is left."""
     before = _tickers()
     with pytest.raises(PolicyLoadError):
         await load(wasm)
@@ -136,73 +135,69 @@ async def test_what_is_not_a_policy_is_refused(wasm: bytes, load: Load) -> None:
     [{"data": -8}, {"heap": -8}, {"answer": -8}, {"data": 1 << 30}, {"heap": 1 << 30}, {"pages": 5000}],
     ids=str,
 )
-async def test_a_module_reaches_no_memory_but_its_own(load: Load, wrong: dict[str, int]) -> None:
-    """An address outside of it, or more than it may have: refused, and the process goes on."""
+async def test_addresses_outside_the_modules_memory_are_refused(load: Load, wrong: dict[str, int]) -> None:
     assert not (await (await load(wasmtime.wat2wasm(WITH_ADDRESSES.format(**RIGHT)))).decide(X)).allowed
     with pytest.raises(PolicyLoadError):
         await load(wasmtime.wat2wasm(WITH_ADDRESSES.format(**RIGHT | wrong)))
 
 
 async def test_a_policy_that_does_not_decide_the_samples_is_refused(
-    load: Load, compiled: Callable[[str], bytes]
+    load: Load, compile_rules: Callable[[str], bytes]
 ) -> None:
-    """An engine has answered before it is handed out."""
-    module = compiled('decision := "yes" if input.subject.id != "x"')
+    module = compile_rules('decision := "yes" if input.subject.id != "x"')
     with pytest.raises(PolicyLoadError, match="does not answer"):
         await load(module)
 
 
-async def test_large_data_loads(own: bytes, load: Load) -> None:
-    """The module's memory grows with its data."""
+async def test_large_data_is_loaded(own: bytes, load: Load) -> None:
+    """The module's memory grows with it."""
     grants = [{**CONTENT["grants"][1], "id": f"g-{n}", "groups": [f"corp:{n}"]} for n in range(5000)]
     engine = await load(own, {"eksgateway": {"grants": grants}})
     decision = await engine.decide(at_request(caller("jwt:corp:a", "corp:4999"), "get"))
     assert decision.rule_ids == ("g-4999",)
 
 
-async def test_data_that_does_not_fit_into_memory_is_refused(own: bytes, load: Load) -> None:
-    """With the limit and what to do."""
+async def test_data_beyond_the_memory_limit_is_refused(own: bytes, load: Load) -> None:
+    """The error has the limit and advice."""
     with pytest.raises(PolicyLoadError, match=r"needs more than 128 MB .*: write fewer grants"):
         await load(own, {"x": "x" * (70 << 20)})
 
 
-async def test_a_large_question_is_decided(own: bytes, load: Load) -> None:
-    """The module's memory grows with its input, and the next question finds it in order."""
+async def test_a_large_input_is_decided(own: bytes, load: Load) -> None:
+    """The next input is decided as well."""
     engine = await load(own)
     alice = caller("jwt:corp:alice", "corp:platform")
     assert (await engine.decide(at_request(alice, reason="x" * 3_000_000))).allowed
     assert (await engine.decide(at_request(alice))).allowed
 
 
-async def test_a_runaway_policy_is_stopped_and_the_next_question_is_answered(
-    load: Load, compiled: Callable[[str], bytes]
+async def test_an_endless_evaluation_is_stopped_and_the_next_one_decides(
+    load: Load, compile_rules: Callable[[str], bytes]
 ) -> None:
-    """A deadline ends it as unavailable; the instance that was stopped is not used again."""
+    """Its instance is not used again."""
     loop = "count([1 | some a in data.n; some b in data.n; some c in data.n; a + b + c < 0]) == 1"
-    module = compiled(f'decision := {{"allow": true}} if {{\n\tinput.subject.id == "x"\n\t{loop}\n}}')
+    module = compile_rules(f'decision := {{"allow": true}} if {{\n\tinput.subject.id == "x"\n\t{loop}\n}}')
     engine = await load(module, {"n": list(range(2000))}, timeout_s=0.2)
     for _ in range(2):
-        begun = time.monotonic()
+        began = time.monotonic()
         with pytest.raises(PolicyUnavailable) as caught:
             await engine.decide(X)
-        assert time.monotonic() - begun < 30
+        assert time.monotonic() - began < 30
         assert "INTERRUPT" in caught.value.detail
         assert not (await engine.decide(at_request(caller("y")))).allowed
 
 
-async def test_what_a_trap_left_behind_decides_nothing(load: Load) -> None:
-    """After a trap the next question meets a fresh instance: this one would allow everything from then on."""
+async def test_an_instance_is_not_used_after_a_trap(load: Load) -> None:
+    """This one would allow everything."""
     engine = await load(wasmtime.wat2wasm(SPOILT_BY_A_TRAP))
     with pytest.raises(PolicyUnavailable):
         await engine.decide(at_request(caller("x"), reason="x" * 100_000))
     assert not (await engine.decide(X)).allowed
 
 
-async def test_a_policy_that_contradicts_itself_is_unavailable(
-    load: Load, compiled: Callable[[str], bytes]
-) -> None:
-    """Two values for one decision abort the evaluation, as an OPA answers 500."""
-    module = compiled(
+async def test_conflicting_rules_are_unavailable(load: Load, compile_rules: Callable[[str], bytes]) -> None:
+    """An OPA server answers with status 500."""
+    module = compile_rules(
         'decision := {"allow": true} if input.subject.id == "x"\n\n'
         'decision := {"allow": false} if startswith(input.subject.id, "x")'
     )
@@ -213,10 +208,11 @@ async def test_a_policy_that_contradicts_itself_is_unavailable(
     assert not (await engine.decide(at_request(caller("y")))).allowed
 
 
-async def test_a_policy_that_eats_memory_is_unavailable(load: Load, compiled: Callable[[str], bytes]) -> None:
-    """Memory has an end as time has."""
+async def test_an_evaluation_beyond_the_memory_limit_is_unavailable(
+    load: Load, compile_rules: Callable[[str], bytes]
+) -> None:
     grow = 'big := [concat("", [a, b, c]) | some a in data.s; some b in data.s; some c in data.s]'
-    module = compiled(
+    module = compile_rules(
         f'decision := {{"allow": true}} if {{\n\tinput.subject.id == "x"\n\t{grow}\n\tcount(big) > 1\n}}'
     )
     engine = await load(module, {"s": [str(n) * 2000 for n in range(9)] * 9}, timeout_s=60)
@@ -225,24 +221,23 @@ async def test_a_policy_that_eats_memory_is_unavailable(load: Load, compiled: Ca
     assert not (await engine.decide(at_request(caller("y")))).allowed
 
 
-async def test_no_result_is_undefined(load: Load, compiled: Callable[[str], bytes]) -> None:
-    """A policy without a default may have no answer."""
-    engine = await load(compiled(""))
+async def test_no_result_is_undefined(load: Load, compile_rules: Callable[[str], bytes]) -> None:
+    engine = await load(compile_rules(""))
     with pytest.raises(PolicyUndefined):
         await engine.decide(X)
 
 
-async def test_a_result_that_is_too_large_is_invalid(load: Load, compiled: Callable[[str], bytes]) -> None:
-    """More than a megabyte is no decision."""
+async def test_a_result_beyond_the_size_limit_is_invalid(
+    load: Load, compile_rules: Callable[[str], bytes]
+) -> None:
     rule = 'decision := {"allow": true, "reasons": data.s} if input.subject.id == "x"'
-    engine = await load(compiled(rule), {"s": ["x" * 1000] * 1100})
+    engine = await load(compile_rules(rule), {"s": ["x" * 1000] * 1100})
     with pytest.raises(PolicyInvalid, match="not a decision"):
         await engine.decide(X)
     assert not (await engine.decide(at_request(caller("y")))).allowed
 
 
 async def test_close_ends_the_thread(own: bytes) -> None:
-    """Nothing is left running."""
     before = _tickers()
     engine = await WasmEngine.load(own, DATA)
     assert _tickers() == before + 1

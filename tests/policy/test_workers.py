@@ -1,4 +1,4 @@
-"""Threads for slow evaluations: one caller's cannot take them from the others."""
+"""Threads for slow evaluations are shared fairly among callers."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from support.clock import settle
 LONG_S = 30.0
 
 
-class Held:
-    """A call that blocks its thread until ``leave``."""
+class BlockingCall:
+    """Blocks its thread until ``leave``."""
 
     def __init__(self) -> None:
         self.begun = threading.Event()
@@ -43,16 +43,15 @@ async def _until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_a_call_returns_and_raises_what_it_does(workers: Workers) -> None:
-    """On another thread than the loop's."""
+async def test_run_returns_or_raises_what_the_call_does(workers: Workers) -> None:
+    """On another thread than the event loop's."""
     assert await workers.run("a", threading.get_ident, within_s=LONG_S) != threading.get_ident()
     with pytest.raises(ZeroDivisionError):
         await workers.run("a", lambda: 1 // 0, within_s=LONG_S)
 
 
-async def test_a_caller_has_one_thread_and_others_go_on(workers: Workers) -> None:
-    """However many calls it makes, and however long they take."""
-    held = [Held() for _ in range(4)]
+async def test_a_caller_has_at_most_one_thread(workers: Workers) -> None:
+    held = [BlockingCall() for _ in range(4)]
     greedy = [asyncio.create_task(workers.run("greedy", each, within_s=LONG_S)) for each in held]
     await _until(held[0].begun.is_set)
     for name in ("b", "c", "b"):
@@ -64,8 +63,7 @@ async def test_a_caller_has_one_thread_and_others_go_on(workers: Workers) -> Non
 
 
 async def test_callers_take_turns_and_cancels_go_first(workers: Workers) -> None:
-    """A caller's second call comes after everybody's first."""
-    busy = [Held() for _ in range(3)]
+    busy = [BlockingCall() for _ in range(3)]
     under_way = [
         asyncio.create_task(workers.run(f"busy-{number}", each, within_s=LONG_S))
         for number, each in enumerate(busy)
@@ -86,8 +84,8 @@ async def test_callers_take_turns_and_cancels_go_first(workers: Workers) -> None
 
 
 async def test_a_caller_with_too_many_calls_is_refused_at_once(workers: Workers) -> None:
-    """OVERLOADED for that caller, and for no other."""
-    held = Held()
+    """Other callers are not."""
+    held = BlockingCall()
     calls = [asyncio.create_task(workers.run("greedy", held, within_s=LONG_S)) for _ in range(65)]
     await _until(held.begun.is_set)
     with pytest.raises(Overloaded, match="your calls wait"):
@@ -97,9 +95,9 @@ async def test_a_caller_with_too_many_calls_is_refused_at_once(workers: Workers)
     await asyncio.gather(*calls)
 
 
-async def test_a_turn_that_does_not_come_is_overload(workers: Workers) -> None:
-    """And leaves nothing behind in the queue."""
-    held = Held()
+async def test_a_call_without_a_turn_in_time_is_refused(workers: Workers) -> None:
+    """It is removed from the queue."""
+    held = BlockingCall()
     under_way = asyncio.create_task(workers.run("a", held, within_s=LONG_S))
     await _until(held.begun.is_set)
     with pytest.raises(Overloaded, match="busy"):
@@ -110,8 +108,8 @@ async def test_a_turn_that_does_not_come_is_overload(workers: Workers) -> None:
 
 
 async def test_cancelled_calls_give_their_turns_to_others(workers: Workers) -> None:
-    """One that waits, one whose turn has just come, and one that is under way, which goes on to its end."""
-    held = Held()
+    """A waiting call, one whose turn has just come, and a running one, which runs to its end."""
+    held = BlockingCall()
     under_way = asyncio.create_task(workers.run("a", held, within_s=LONG_S))
     await _until(held.begun.is_set)
     waiting = [asyncio.create_task(workers.run("a", held, within_s=LONG_S)) for _ in range(3)]
@@ -129,9 +127,8 @@ async def test_cancelled_calls_give_their_turns_to_others(workers: Workers) -> N
         assert await asyncio.gather(*(workers.run(each, each.upper, within_s=LONG_S) for each in names))
 
 
-async def test_a_turn_that_comes_to_a_cancelled_call_is_passed_on(workers: Workers) -> None:
-    """In the step between the two."""
-    held = Held()
+async def test_the_turn_of_a_cancelled_call_is_passed_on(workers: Workers) -> None:
+    held = BlockingCall()
     under_way = asyncio.create_task(workers.run("a", held, within_s=LONG_S))
     await _until(held.begun.is_set)
     waiting = [asyncio.create_task(workers.run("a", lambda: "yes", within_s=LONG_S)) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""`eksgateway policy test` and `diff`: what is said to inputs, and to recorded cancels by other data."""
+"""`eksgateway policy test` and `diff`: decisions on inputs, and on recorded cancels by other data."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ def write(path: Path, content: Any) -> Path:
     return path
 
 
-def test_the_example_of_an_input_is_decided(tmp_path: Path) -> None:
-    """By the example of data: allowed, and held back while its freeze lasts."""
+def test_the_example_input_is_decided_by_the_example_data(tmp_path: Path) -> None:
+    """Allowed, and denied during the freeze."""
     policies = Path(__file__).parents[2] / "policies"
     text = (policies / "input.example.yaml").read_text()
-    for day, told in (("12-01", "allowed by platform-oncall"), ("12-24", "denied by year-end")):
+    for day, output in (("12-01", "allowed by platform-oncall"), ("12-24", "denied by year-end")):
         file = tmp_path / "input.yaml"
         file.write_text(text.replace("2026-12-01", f"2026-{day}"))
         code, out, err = run("test", file, "--data", policies / "data.example.yaml")
         assert (code, err) == (0, "")
-        assert told in out
+        assert output in out
 
 
 @pytest.fixture
@@ -122,11 +122,11 @@ EXPLAINED: dict[str, tuple[Data, str]] = {
 }
 
 
-@pytest.mark.parametrize(("document", "told"), EXPLAINED.values(), ids=EXPLAINED)
-def test_an_input_is_decided_and_explained(tmp_path: Path, data: Path, document: Data, told: str) -> None:
-    """The decision with its rules and reasons, and what each grant that covers it would say by itself."""
+@pytest.mark.parametrize(("document", "output"), EXPLAINED.values(), ids=EXPLAINED)
+def test_an_input_is_decided_and_explained(tmp_path: Path, data: Path, document: Data, output: str) -> None:
+    """Prints the decision with rules and reasons, and the decision of each covering grant alone."""
     file = write(tmp_path / "input.yaml", document)
-    assert run("test", file, "--data", data) == (0, told, "")
+    assert run("test", file, "--data", data) == (0, output, "")
 
 
 def lines(documents: list[Data]) -> str:
@@ -143,15 +143,15 @@ FORMS: dict[str, Callable[[list[Data]], str]] = {
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-def test_inputs_come_in_every_form_that_logs_and_people_write(
+def test_inputs_are_read_in_every_format(
     tmp_path: Path, data: Path, form: Callable[[list[Data]], str]
 ) -> None:
-    """One after the other, numbered."""
+    """They are numbered in order."""
     file = tmp_path / "inputs"
     file.write_text(form([FROZEN.to_input(), STRANGER.to_input(), THAWED.to_input()]))
-    code, told, _ = run("test", file, "--data", data)
+    code, output, _ = run("test", file, "--data", data)
     assert code == 0
-    assert re.findall(r"^([0-9])\..*\n   (denied|allowed)", told, re.MULTILINE) == [
+    assert re.findall(r"^([0-9])\..*\n   (denied|allowed)", output, re.MULTILINE) == [
         ("1", "denied"),
         ("2", "denied"),
         ("3", "allowed"),
@@ -169,8 +169,8 @@ context: {stage: request, time: 2026-11-22T10:00:00Z}
 """
 
 
-def test_an_input_written_by_hand_needs_no_quotes_and_no_ids(tmp_path: Path, data: Path) -> None:
-    """An account and a time are text whatever YAML makes of them."""
+def test_a_handwritten_input_needs_no_quotes_time_or_ids(tmp_path: Path, data: Path) -> None:
+    """Unquoted accounts and times are text."""
     file = tmp_path / "input.yaml"
     file.write_text(BY_HAND)
     assert "denied by year-end" in run("test", file, "--data", data)[1]
@@ -179,16 +179,15 @@ def test_an_input_written_by_hand_needs_no_quotes_and_no_ids(tmp_path: Path, dat
     assert f"stage request, at {now}" in run("test", file, "--data", data)[1]
 
 
-def test_the_grants_of_a_large_file_are_searched_by_halves(tmp_path: Path) -> None:
-    """Those that cover the caller are found among many, and no other."""
+def test_covering_grants_are_found_among_many(tmp_path: Path) -> None:
     staging = POLICY_DATA["eksgateway"]["grants"][1]
     grants = [{**staging, "id": f"g-{n}", "groups": [f"test:{n}"]} for n in range(300)]
     grants[17]["groups"] = grants[299]["groups"] = ["test:oncall"]
     data = write(tmp_path / "data.yaml", {"eksgateway": {"grants": grants}})
     file = write(tmp_path / "input.yaml", at_request(ALICE, cluster="staging-1").to_input())
-    code, told, _ = run("test", file, "--data", data)
+    code, output, _ = run("test", file, "--data", data)
     assert code == 0
-    assert re.findall(r"^     (g-[0-9]+): allows this", told, re.MULTILINE) == ["g-17", "g-299"]
+    assert re.findall(r"^     (g-[0-9]+): allows this", output, re.MULTILINE) == ["g-17", "g-299"]
 
 
 UNUSABLE: dict[str, tuple[str, str]] = {
@@ -201,21 +200,21 @@ UNUSABLE: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize(("text", "fault"), UNUSABLE.values(), ids=UNUSABLE)
-def test_a_file_without_inputs_is_told_with_its_faults(
+def test_a_file_without_usable_inputs_is_refused_with_its_faults(
     tmp_path: Path, data: Path, text: str, fault: str
 ) -> None:
-    """Exit 2, nothing decided, no traceback."""
+    """Exit 2, without a decision or a traceback."""
     file = tmp_path / "input.yaml"
     if text:
         file.write_text(text)
-    code, told, error = run("test", file, "--data", data)
-    assert (code, told) == (2, "")
+    code, output, error = run("test", file, "--data", data)
+    assert (code, output) == (2, "")
     assert str(file) in error
     assert fault in error
 
 
-def test_the_data_may_be_that_of_a_gateways_settings(tmp_path: Path, data: Path) -> None:
-    """Its own module included; without either, it is said what to give."""
+def test_config_names_data_and_module(tmp_path: Path, data: Path) -> None:
+    """Without --config and --data the error names both."""
     config = {
         "identity": {"jwt": {"issuers": [{"name": "n", "issuer": "i", "audience": "a", "jwks": "j.json"}]}},
         "policy": {"data": data.name},
@@ -239,36 +238,36 @@ def test_the_data_may_be_that_of_a_gateways_settings(tmp_path: Path, data: Path)
 
 @pytest.fixture
 async def ledger(tmp_path: Path) -> Path:
-    """What a gateway recorded: two cancels, and three that were denied, one of them at stage update."""
+    """The ledger of a gateway after two cancels and three denied ones, of which one at stage update."""
     home = tmp_path / "gateway"
     home.mkdir()
     async with SimulatedEks() as eks, running(home, eks) as gateway:
         production = eks.rollback("prod-1", tags={"environment": "production"})
         staging = eks.rollback("staging-1")
         odd = eks.rollback("prod-2", tags={"environment": "odd"})
-        await denied(gateway, "prod-1", production, ticket="")
-        await denied(gateway, "staging-1", staging, who=gateway.viewer)
-        await denied(gateway, "prod-2", odd)
+        await cancel_denied(gateway, "prod-1", production, ticket="")
+        await cancel_denied(gateway, "staging-1", staging, who=gateway.viewer)
+        await cancel_denied(gateway, "prod-2", odd)
         await gateway.cancel("prod-1", production)
         await gateway.cancel("staging-1", staging, reason="", ticket="")
     return home / "ledger.db"
 
 
-async def denied(gateway: Running, *call: Any, **fields: Any) -> None:
+async def cancel_denied(gateway: Running, *call: Any, **fields: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await gateway.cancel(*call, **fields)
     assert error.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
 def candidate(tmp_path: Path, change: Callable[[Data], object], name: str = "new.yaml") -> Path:
-    """The data that the cancels were decided by, changed."""
+    """The data of the recorded decisions with a change."""
     content = copy.deepcopy(POLICY_DATA["eksgateway"])
     change(content)
     return write(tmp_path / name, {"eksgateway": content})
 
 
 def freeze(begins: int, ends: int) -> Callable[[Data], object]:
-    """Forbid everything, from so many hours to so many hours from now."""
+    """Add a freeze of everything; it begins and ends so many hours from now."""
     now = datetime.now(UTC)
     window = [(now + timedelta(hours=each)).strftime("%Y-%m-%dT%H:%M:%SZ") for each in (begins, ends)]
     entry = {"id": "f", "clusters": ["*"], "from": window[0], "until": window[1]}
@@ -313,24 +312,24 @@ CHANGES: dict[str, tuple[Callable[[Data], object], list[str]]] = {
 }
 
 
-async def test_every_recorded_decision_that_would_change_is_told(tmp_path: Path, ledger: Path) -> None:
-    """Both ways, each judged by its own facts at its own time; the exit code says whether any did."""
+async def test_diff_prints_every_decision_that_changes(tmp_path: Path, ledger: Path) -> None:
+    """Each is decided with its own facts and time. The exit code is 1 if any changes."""
     for name, (change, expected) in CHANGES.items():
-        code, told, error = run("diff", "--data", candidate(tmp_path, change), "--ledger", ledger)
-        found = re.findall(r"^(\w+ → \w+): .* on [^ ]*us-east-1/([a-z0-9-]+)", told, re.MULTILINE)
+        code, output, error = run("diff", "--data", candidate(tmp_path, change), "--ledger", ledger)
+        found = re.findall(r"^(\w+ → \w+): .* on [^ ]*us-east-1/([a-z0-9-]+)", output, re.MULTILINE)
         assert [f"{each} {cluster}" for each, cluster in found] == expected, name
         assert (code, error) == (1 if expected else 0, ""), name
         denied = sum(each.startswith("allowed") for each in expected)
-        assert told.splitlines()[-1] == (
+        assert output.splitlines()[-1] == (
             f"5 recorded decisions: {denied} would be denied that were allowed,"
             f" {len(expected) - denied} would be allowed that were denied."
         )
 
 
-async def test_a_change_is_told_with_its_reasons(tmp_path: Path, ledger: Path) -> None:
-    """Before and after; and what an allow at stage request leaves open."""
-    _, told, _ = run("diff", "--data", candidate(tmp_path, both_ways), "--ledger", ledger)
-    first, second = re.split(r"^(?=\w+ → )", told, flags=re.MULTILINE)[1:]
+async def test_diff_prints_the_reasons_before_and_after(tmp_path: Path, ledger: Path) -> None:
+    """An allow at stage request has a note."""
+    _, output, _ = run("diff", "--data", candidate(tmp_path, both_ways), "--ledger", ledger)
+    first, second = re.split(r"^(?=\w+ → )", output, flags=re.MULTILINE)[1:]
     assert re.search(r"^   cancellation [0-9a-f-]{36}$", first, re.MULTILINE)
     assert "   before: allowed by staging\n" in first
     assert "   after: denied\n   after:   You have no grant on this cluster.\n" in first
@@ -339,8 +338,8 @@ async def test_a_change_is_told_with_its_reasons(tmp_path: Path, ledger: Path) -
     assert "It was denied before EKS was asked" in second
 
 
-async def test_what_a_cancel_with_a_watch_needed_is_decided_again_as_it_was_asked(tmp_path: Path) -> None:
-    """Both its actions, under its own method."""
+async def test_diff_decides_both_actions_of_a_cancel_with_watch(tmp_path: Path) -> None:
+    """With the recorded method."""
     home = tmp_path / "gateway"
     home.mkdir()
     async with SimulatedEks() as eks, running(home, eks) as gateway:
@@ -356,22 +355,22 @@ async def test_what_a_cancel_with_a_watch_needed_is_decided_again_as_it_was_aske
     ]
     assert kept.decision_time is not None
     assert kept.decision_time <= kept.time
-    asked_as_it_was = 'allowed if {\n\tendswith(input.context.method, "/CancelUpdateAndWatch")'
-    module = compiled(own_rego(tmp_path, "\nallowed if {", f"\n{asked_as_it_was}"), tmp_path)
+    under_its_method = 'allowed if {\n\tendswith(input.context.method, "/CancelUpdateAndWatch")'
+    module = compiled(own_rego(tmp_path, "\nallowed if {", f"\n{under_its_method}"), tmp_path)
     for change, expected in (
         (lambda _: None, []),
         (lambda content: content["grants"][1]["actions"].remove("watch"), ["watch"]),
         (lambda content: content["grants"].pop(1), ["cancel", "watch"]),
     ):
         data = candidate(tmp_path, change)
-        _, told, error = run("diff", "--data", data, "--ledger", home / "ledger.db", "--module", module)
+        _, output, error = run("diff", "--data", data, "--ledger", home / "ledger.db", "--module", module)
         assert error == ""
-        assert re.findall(r"^allowed → denied: jwt:test:oncall, (\w+) on ", told, re.MULTILINE) == expected
-        assert told.splitlines()[-1].startswith(f"2 recorded decisions: {len(expected)} would be denied")
+        assert re.findall(r"^allowed → denied: jwt:test:oncall, (\w+) on ", output, re.MULTILINE) == expected
+        assert output.splitlines()[-1].startswith(f"2 recorded decisions: {len(expected)} would be denied")
 
 
-async def test_a_cancel_is_decided_again_at_the_time_of_its_decision(tmp_path: Path) -> None:
-    """A freeze may begin between that and the record."""
+async def test_diff_uses_the_time_of_the_decision(tmp_path: Path) -> None:
+    """A freeze may begin between the decision and the record."""
     edge = datetime(2026, 5, 1, tzinfo=UTC)
     moment = timedelta(milliseconds=10)
     where = model.ClusterRef("111122223333", "us-east-1", "staging-1")
@@ -389,12 +388,12 @@ async def test_a_cancel_is_decided_again_at_the_time_of_its_decision(tmp_path: P
         times = [f"{time:%Y-%m-%dT%H:%M:%SZ}" for time in (begins, begins + timedelta(hours=1))]
         entry = {"id": "f", "clusters": ["*"], "from": times[0], "until": times[1]}
         data = candidate(tmp_path, lambda content, entry=entry: content.update(freezes=[entry]))  # type: ignore[misc]  # a default argument
-        code, told, error = run("diff", "--data", data, "--ledger", settings.path)
-        assert (code, error) == (changed, ""), told
+        code, output, error = run("diff", "--data", data, "--ledger", settings.path)
+        assert (code, error) == (changed, ""), output
 
 
-async def test_other_data_may_be_the_baseline(tmp_path: Path, ledger: Path) -> None:
-    """For data that has changed since: what was recorded plays no part then."""
+async def test_diff_compares_with_old_data(tmp_path: Path, ledger: Path) -> None:
+    """The recorded decisions are not used."""
     old = candidate(tmp_path, without_tickets, "old.yaml")
     same = run("diff", "--data", candidate(tmp_path, without_tickets), "--data-old", old, "--ledger", ledger)
     assert same[0] == 0
@@ -403,8 +402,8 @@ async def test_other_data_may_be_the_baseline(tmp_path: Path, ledger: Path) -> N
     assert re.findall(r"^\w+ → \w+", back[1], re.MULTILINE) == ["allowed → denied"]
 
 
-async def test_what_cannot_be_read_is_told(tmp_path: Path, ledger: Path) -> None:
-    """Exit 2, which no difference has, for data, a ledger and a log of denials alike."""
+async def test_diff_reports_unreadable_files(tmp_path: Path, ledger: Path) -> None:
+    """Exit 2 for data, a ledger and a denial log."""
     good = candidate(tmp_path, lambda _: None)
     bad = write(tmp_path / "bad.yaml", {"eksgateway": {"grants": [{"id": "x"}]}})
     for data, path, fault in (
@@ -412,24 +411,28 @@ async def test_what_cannot_be_read_is_told(tmp_path: Path, ledger: Path) -> None
         (good, tmp_path / "none.db", "there is no such file"),
         (good, good, "not a database"),
     ):
-        code, told, error = run("diff", "--data", data, "--ledger", path)
-        assert (code, told) == (2, "")
+        code, output, error = run("diff", "--data", data, "--ledger", path)
+        assert (code, output) == (2, "")
         assert fault in error
     with sqlite3.connect(ledger) as other:
         other.execute("""UPDATE decisions SET body = json_set(body, '$.policy_input', json('{}'))""")
     other.close()
-    code, told, error = run("diff", "--data", good, "--ledger", ledger)
-    assert (code, told) == (2, "")
+    code, output, error = run("diff", "--data", good, "--ledger", ledger)
+    assert (code, output) == (2, "")
     assert "in the log of denied cancels holds no input" in error
 
 
-async def test_a_recorded_input_can_be_tried_as_it_is(tmp_path: Path, ledger: Path) -> None:
-    """The decision log's bodies, a line each."""
+async def test_recorded_inputs_can_be_decided_by_policy_test(tmp_path: Path, ledger: Path) -> None:
+    """They are the bodies of the denial log, one per line."""
     with sqlite3.connect(ledger) as other:
         bodies = [body for (body,) in other.execute("SELECT body FROM decisions ORDER BY id")]
     other.close()
     assert len(bodies) == len(list(read_denials(ledger))) == 3
     (tmp_path / "log").write_text("\n".join(bodies))
-    code, told, _ = run("test", tmp_path / "log", "--data", candidate(tmp_path, lambda _: None))
+    code, output, _ = run("test", tmp_path / "log", "--data", candidate(tmp_path, lambda _: None))
     assert code == 0
-    assert re.findall(r"^   denied(.*)$", told, re.MULTILINE) == [" by oncall", " by viewers", " by oncall"]
+    assert re.findall(r"^   denied(.*)$", output, re.MULTILINE) == [
+        " by oncall",
+        " by viewers",
+        " by oncall",
+    ]

@@ -1,4 +1,4 @@
-"""`eksgateway policy check`: exit 0 for data that a gateway would take, else 1 with every fault."""
+"""`eksgateway policy check`: exit 0 for data that a gateway would put in force, else 1 with every fault."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def check(file: Path) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-async def test_good_data() -> None:
-    """It says what it has found there, and the revision by which a gateway tells of it."""
+async def test_check_prints_the_revision_of_valid_data() -> None:
+    """It is the revision that a gateway logs with this data."""
     engine = await open_engine(WasmPolicySettings(data=EXAMPLE), SystemClock())
     await engine.close()
     assert check(EXAMPLE) == (
@@ -45,19 +45,17 @@ async def test_good_data() -> None:
         pytest.param("", ["the document: must be a mapping"], id="empty"),
     ],
 )
-def test_bad_data(tmp_path: Path, text: str, faults: list[str]) -> None:
-    """Each fault with its path."""
+def test_check_prints_every_fault_with_its_path(tmp_path: Path, text: str, faults: list[str]) -> None:
     file = tmp_path / "data.yaml"
     file.write_text(text)
-    code, told = check(file)
+    code, output = check(file)
     assert code == 1
-    assert str(file) in told
+    assert str(file) in output
     for fault in faults:
-        assert fault in told
+        assert fault in output
 
 
-def test_no_file(tmp_path: Path) -> None:
-    """Said in words."""
-    code, told = check(tmp_path / "nowhere.yaml")
+def test_check_reports_a_missing_file(tmp_path: Path) -> None:
+    code, output = check(tmp_path / "nowhere.yaml")
     assert code == 1
-    assert "cannot be read: No such file" in told
+    assert "cannot be read: No such file" in output

@@ -1,4 +1,4 @@
-"""A policy whose evaluations are slow or fail: neither the event loop, nor memory, nor other callers pay."""
+"""Slow or failing evaluations do not hold up the event loop, memory or other callers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from support.questions import at_request, caller
 
 Load = Callable[..., Awaitable[WasmEngine]]
 
-# Denies everybody but two: `slow` takes for ever, and `greedy` more memory than there is.
+# Denies all callers but two: `slow` takes for ever, and `greedy` more memory than there is.
 TROUBLED = """package eksgateway.authz
 
 default decision := {"allow": false}
@@ -41,30 +41,30 @@ SLOW, GREEDY, OTHER = (at_request(caller(name)) for name in ("slow", "greedy", "
 
 @pytest.fixture
 async def load(tmp_path: Path) -> AsyncIterator[Load]:
-    """Loads engines of the troubled policy that end with the test."""
+    """Loads engines of the test policy; they are closed at the end."""
     async with AsyncExitStack() as stack:
 
-        async def loaded(timeout_s: float = 2, data: dict[str, Any] = DATA) -> WasmEngine:
+        async def load_(timeout_s: float = 2, data: dict[str, Any] = DATA) -> WasmEngine:
             wasm = await asyncio.to_thread(compiled_rego, TROUBLED, tmp_path)
             engine = await WasmEngine.load(wasm, data, timeout_s=timeout_s)
             stack.push_async_callback(engine.close)
             return engine
 
-        yield loaded
+        yield load_
 
 
 def resident_bytes() -> int:
-    """The memory that this process has."""
+    """The resident memory of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-async def test_others_are_answered_while_an_evaluation_takes_for_ever(load: Load) -> None:
-    """On the loop it would have to end first; here a hundred decisions are made meanwhile."""
+async def test_other_callers_are_answered_during_an_endless_evaluation(load: Load) -> None:
+    """On the event loop it would have to end first."""
     engine = await load(timeout_s=5)
-    begun = time.monotonic()
+    began = time.monotonic()
     slow = asyncio.create_task(engine.decide(SLOW))
     await settle()  # until it has tried the event loop, and gone on to a thread
-    assert time.monotonic() - begun < 4
+    assert time.monotonic() - began < 4
     for _ in range(100):
         assert not (await engine.decide(OTHER)).allowed
         assert not slow.done()
@@ -73,8 +73,8 @@ async def test_others_are_answered_while_an_evaluation_takes_for_ever(load: Load
     assert "INTERRUPT" in caught.value.detail
 
 
-async def test_a_caller_whose_evaluations_are_slow_waits_for_itself(load: Load) -> None:
-    """Its calls beyond what may wait are refused at once; others go on."""
+async def test_slow_evaluations_delay_only_their_caller(load: Load) -> None:
+    """Its calls beyond the queue are refused at once."""
     engine = await load(timeout_s=1)
     slow = [asyncio.create_task(engine.decide(SLOW)) for _ in range(200)]
     for _ in range(20):
@@ -84,12 +84,12 @@ async def test_a_caller_whose_evaluations_are_slow_waits_for_itself(load: Load) 
     assert sum(isinstance(error, PolicyUnavailable) for error in errors) <= 5
 
 
-async def test_failed_evaluations_leave_no_memory_behind(load: Load) -> None:
-    """Each has grown to its limit when it fails: a few of them would be gigabytes."""
+async def test_failed_evaluations_free_their_memory(load: Load) -> None:
+    """Each fails at the memory limit: a few of them would hold gigabytes."""
     engine = await load()
     peak = 0
     for number in range(24):
-        with pytest.raises(PolicyUnavailable, match="could not be asked") as caught:
+        with pytest.raises(PolicyUnavailable, match="could not be evaluated") as caught:
             await engine.decide(GREEDY)
         assert "opa_malloc" in caught.value.detail
         if number == 3:
@@ -98,8 +98,7 @@ async def test_failed_evaluations_leave_no_memory_behind(load: Load) -> None:
     assert not (await engine.decide(OTHER)).allowed
 
 
-async def test_evaluations_that_succeed_leave_no_memory_behind() -> None:
-    """Neither thousands of them, nor inputs of any size."""
+async def test_successful_evaluations_free_their_memory() -> None:
     engine = await WasmEngine.load(read_module(None), {"eksgateway": CONTENT})
     try:
         sizes = []
@@ -108,7 +107,7 @@ async def test_evaluations_that_succeed_leave_no_memory_behind() -> None:
             groups = [f"corp:{each}" for each in range(size)]
             await engine.decide(at_request(caller("jwt:corp:a", *groups), reason="x" * size))
             if number in (299, 2999):
-                sizes.append(engine._policy._idle[0].memory_bytes)  # noqa: SLF001 - nothing else tells
+                sizes.append(engine._policy._idle[0].memory_bytes)  # noqa: SLF001 - not visible otherwise
         assert sizes[0] == sizes[1]
     finally:
         await engine.close()
