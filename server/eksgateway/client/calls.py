@@ -87,10 +87,11 @@ async def cancel(  # noqa: PLR0913  all but three have defaults
     timeout: float = 45.0,  # noqa: ASYNC109  of all attempts and the delays between them
     timing: Timing = _TIMING,
 ) -> Cancellation:
-    """Call CancelUpdate with retries, for up to ``timeout`` seconds. One ``request_id`` gives one effect.
+    """Call CancelUpdate, with retries for up to ``timeout`` seconds.
 
-    Returns once EKS has accepted the cancel; watch the update to see it end. Raises the last AioRpcError.
-    After UNAVAILABLE or DEADLINE_EXCEEDED call again with the same ``request_id`` to learn the outcome.
+    All attempts have the same ``request_id``, so they have one effect. Returns once EKS has accepted the
+    cancel; watch the update to see it end. Raises the last AioRpcError. After UNAVAILABLE or
+    DEADLINE_EXCEEDED call again with the same ``request_id`` to learn the outcome.
     """
     request = pb.CancelUpdateRequest(
         cluster=_cluster(cluster),
