@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from eksgateway.clock import Clock
 from eksgateway.eks.clients import Clients
 from eksgateway.eks.convert import to_cluster, to_page, to_update
 from eksgateway.eks.error_table import MISCONFIGURED, translate
 from eksgateway.eks.gate import SendGate
+from eksgateway.eks.protocol import Page
 from eksgateway.eks.threads import Threads
 from eksgateway.errors import (
     EksError,
@@ -98,27 +99,17 @@ class BotoEks:
             await self._renewals.read(lambda: self._clients.renew(self._home))
 
     def serves(self, cluster: ClusterRef) -> bool:
-        """Whether the cluster's account and region are configured."""
         return self._clients.serves(cluster.target)
 
-    async def list_clusters(
-        self, target: Target, page_size: int, page_token: str
-    ) -> tuple[tuple[str, ...], str]:
-        """ListClusters: cluster names and the token of the next page (empty after the last)."""
-
-        def page(eks: EKSClient) -> tuple[tuple[str, ...], str]:
-            if page_token:
-                answer = eks.list_clusters(maxResults=page_size, nextToken=page_token)
-            else:
-                answer = eks.list_clusters(maxResults=page_size)
-            return to_page(answer, "clusters")
-
-        return await self._read("ListClusters", target, None, page)
+    async def list_clusters(self, target: Target, page_size: int, page_token: str) -> Page:
+        page = _page_params(page_size, page_token)
+        return await self._read(
+            "ListClusters", target, None, lambda eks: to_page(eks.list_clusters(**page), "clusters")
+        )
 
     async def describe_cluster(
         self, cluster: ClusterRef, *, on_behalf_of: Caller | None = None
     ) -> ClusterFacts:
-        """DescribeCluster."""
         name = cluster.name
         return await self._read(
             "DescribeCluster",
@@ -129,7 +120,6 @@ class BotoEks:
         )
 
     async def describe_update(self, ref: UpdateRef, *, on_behalf_of: Caller | None = None) -> Update:
-        """DescribeUpdate, for cluster updates."""
         name, update_id = ref.cluster.name, ref.update_id
         return await self._read(
             "DescribeUpdate",
@@ -140,20 +130,15 @@ class BotoEks:
             update_id,
         )
 
-    async def list_updates(
-        self, cluster: ClusterRef, page_size: int, page_token: str
-    ) -> tuple[tuple[str, ...], str]:
-        """ListUpdates: update ids and the token of the next page (empty after the last)."""
-        name = cluster.name
-
-        def page(eks: EKSClient) -> tuple[tuple[str, ...], str]:
-            if page_token:
-                answer = eks.list_updates(name=name, maxResults=page_size, nextToken=page_token)
-            else:
-                answer = eks.list_updates(name=name, maxResults=page_size)
-            return to_page(answer, "updateIds")
-
-        return await self._read("ListUpdates", cluster.target, None, page, name)
+    async def list_updates(self, cluster: ClusterRef, page_size: int, page_token: str) -> Page:
+        name, page = cluster.name, _page_params(page_size, page_token)
+        return await self._read(
+            "ListUpdates",
+            cluster.target,
+            None,
+            lambda eks: to_page(eks.list_updates(name=name, **page), "updateIds"),
+            name,
+        )
 
     async def cancel_update(
         self, ref: UpdateRef, *, on_behalf_of: Caller, token: str, send_before: float
@@ -220,6 +205,10 @@ class BotoEks:
             raise
         finally:
             self._count(operation, result)
+
+
+def _page_params(page_size: int, page_token: str) -> Any:
+    return {"maxResults": page_size} | ({"nextToken": page_token} if page_token else {})
 
 
 def _call(operation: str, call: Callable[[], T], lost: Callable[[], type[EksError]]) -> T:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from eksgateway.eks.budget import Budget
-from eksgateway.eks.protocol import Eks
+from eksgateway.eks.protocol import Eks, Page
 from eksgateway.eks.target_budget import Lane
 from eksgateway.model import Caller, ClusterFacts, ClusterRef, Target, Update, UpdateRef
 
@@ -31,7 +31,6 @@ class BudgetedEks:
         return BudgetedEks(self._eks, self._budget, self._lane, caller_id)
 
     def serves(self, cluster: ClusterRef) -> bool:
-        """Whether the cluster's account and region are configured."""
         return self._eks.serves(cluster)
 
     async def describe_cluster(self, ref: ClusterRef, *, on_behalf_of: Caller | None = None) -> ClusterFacts:
@@ -44,9 +43,7 @@ class BudgetedEks:
             ref.target, on_behalf_of, lambda: self._eks.describe_update(ref, on_behalf_of=on_behalf_of)
         )
 
-    async def list_updates(
-        self, cluster: ClusterRef, page_size: int, page_token: str
-    ) -> tuple[tuple[str, ...], str]:
+    async def list_updates(self, cluster: ClusterRef, page_size: int, page_token: str) -> Page:
         return await self._read(
             cluster.target, None, lambda: self._eks.list_updates(cluster, page_size, page_token)
         )

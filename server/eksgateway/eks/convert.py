@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from eksgateway.eks.protocol import Page
 from eksgateway.model import ClusterFacts, Update, UpdateCancellation, UpdateError, UpdateParam
 
 
@@ -56,7 +57,7 @@ def to_cluster(answer: Mapping[str, Any], expected: str) -> ClusterFacts:
     )
 
 
-def to_page(answer: Mapping[str, Any], member: str) -> tuple[tuple[str, ...], str]:
+def to_page(answer: Mapping[str, Any], member: str) -> Page:
     """The names or ids in a member of a listing, and the token of the next page. Raises InvalidAnswer."""
     if not isinstance(answer.get(member), list):
         raise InvalidAnswer

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from eksgateway.model import Caller, ClusterFacts, ClusterRef, Target, Update, UpdateRef
+
+# The names or ids on one page of a listing, and the token of the next page (empty after the last).
+Page: TypeAlias = tuple[tuple[str, ...], str]
 
 
 class Eks(Protocol):
@@ -20,10 +23,8 @@ class Eks(Protocol):
     def serves(self, cluster: ClusterRef) -> bool:
         """Whether the cluster's account and region are configured."""
 
-    async def list_clusters(
-        self, target: Target, page_size: int, page_token: str
-    ) -> tuple[tuple[str, ...], str]:
-        """ListClusters: cluster names and the token of the next page (empty after the last)."""
+    async def list_clusters(self, target: Target, page_size: int, page_token: str) -> Page:
+        """ListClusters: names of clusters."""
 
     async def describe_cluster(
         self, cluster: ClusterRef, *, on_behalf_of: Caller | None = None
@@ -33,10 +34,8 @@ class Eks(Protocol):
     async def describe_update(self, ref: UpdateRef, *, on_behalf_of: Caller | None = None) -> Update:
         """DescribeUpdate, for cluster updates."""
 
-    async def list_updates(
-        self, cluster: ClusterRef, page_size: int, page_token: str
-    ) -> tuple[tuple[str, ...], str]:
-        """ListUpdates: update ids and the token of the next page (empty after the last)."""
+    async def list_updates(self, cluster: ClusterRef, page_size: int, page_token: str) -> Page:
+        """ListUpdates: ids of updates."""
 
     async def cancel_update(
         self, ref: UpdateRef, *, on_behalf_of: Caller, token: str, send_before: float

@@ -9,7 +9,7 @@ from typing import Final
 
 from eksgateway.clock import Clock
 from eksgateway.eks.budget import Budget
-from eksgateway.eks.protocol import Eks
+from eksgateway.eks.protocol import Eks, Page
 from eksgateway.eks.shared_calls import ReadResult, SharedCalls
 from eksgateway.eks.target_budget import Lane
 from eksgateway.errors import EksUnavailable
@@ -18,8 +18,6 @@ from eksgateway.model import ClusterFacts, ClusterRef, Target, Update, UpdateRef
 CACHE_SIZE: Final = 4096  # results of each kind
 _PAGE_SIZE: Final = 100  # the most that EKS allows
 _MOST_PAGES: Final = 100
-
-Page = tuple[tuple[str, ...], str]
 
 
 @dataclass(frozen=True, slots=True)
