@@ -20,11 +20,11 @@ from eksgateway.rpc.quotas import HeldQuota
 class Call:
     """One RPC.
 
-    ``decision_id`` is the id of all policy decisions made for it. ``request`` is its first message, once
-    that is parsed. ``resource`` is account/region/cluster, and /update if the request names one; it is set
-    before the policy is asked. ``status`` and ``reason`` are those of the answer, ``check`` and ``issuer``
-    those of refused credentials. ``entered`` counts the interceptors that let the call in. ``seat`` is held
-    while the call is being served, without its time as a watch.
+    ``decision_id`` is the id of all policy decisions made for it. ``request_id`` is the caller's, or
+    generated. ``request`` is the first message, once it is parsed. ``resource`` is account/region/cluster,
+    and /update if the request names one; it is set before the policy is asked. ``status`` and ``reason`` are
+    those of the answer, ``check`` and ``issuer`` those of refused credentials. ``entered`` counts the
+    interceptors that let the call in. ``seat`` is held while the call is served, but not as a watch.
     """
 
     path: str

@@ -22,7 +22,7 @@ from eksgateway.rpc.trailers import fit_status, truncate, truncate_list
 
 log = Log(__name__)
 
-DOMAIN: Final = "eksgateway"
+_DOMAIN: Final = "eksgateway"
 _LIST_SEPARATORS: Final = {"reasons": "\n", "rule_ids": ","}  # of the metadata that holds lists
 
 STATUS: Final[dict[type[errors.GatewayError], grpc.StatusCode]] = {
@@ -89,7 +89,7 @@ def status_of(
     if code is grpc.StatusCode.FAILED_PRECONDITION:
         description = message if max_bytes is None else ""
         details.append(_precondition(error.reason, truncate(resource, max_bytes), description))
-    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=_DOMAIN, metadata=metadata)
     packed = []
     for detail in (info, *details):
         packed.append(any_pb2.Any())

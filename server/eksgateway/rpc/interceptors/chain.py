@@ -36,8 +36,9 @@ Respond: TypeAlias = Callable[[Call, RpcContext, Deadline], Awaitable[Message | 
 
 
 class Chain(grpc.aio.ServerInterceptor):
-    """The interceptors, outermost first. ``write_timeout`` is for each message of a stream and for a status,
-    in seconds.
+    """The interceptors, outermost first.
+
+    ``write_timeout`` is for each message of a stream and for a status, in seconds.
 
     Every method is registered as if its client streamed: for other methods grpc reads the message before it
     calls the handler, so a client that sends none would hold a call that no interceptor sees.
@@ -58,9 +59,7 @@ class Chain(grpc.aio.ServerInterceptor):
         self._all = (*before, *after)
         self._limits = limits
         self._write_timeout = write_timeout
-        self._handlers: dict[
-            str, GrpcHandler
-        ] = {}  # of known paths: clients can make up any number of others
+        self._handlers: dict[str, GrpcHandler] = {}  # only of known paths, whose number is bounded
 
     async def intercept_service(
         self,
