@@ -2,7 +2,7 @@ package eksgateway.revision_test
 
 import data.eksgateway.revision
 
-test_hash_of_no_data if revision.hash
+test_no_data_has_a_hash if revision.hash
 
 test_hash_changes_with_the_grants if {
 	before := revision.hash with data.eksgateway.grants as []
@@ -16,11 +16,11 @@ test_hash_changes_with_the_freezes if {
 	before != after
 }
 
-test_no_edges_of_no_data if revision.edges == set()
+test_no_data_has_no_edges if revision.edges == set()
 
-test_no_edges_of_freezes_that_are_none if revision.edges == set() with data.eksgateway.freezes as "none"
+test_malformed_freezes_have_no_edges if revision.edges == set() with data.eksgateway.freezes as "none"
 
-test_edges_of_every_freeze if {
+test_every_freeze_has_edges if {
 	freezes := [{"id": "a", "from": "1", "until": "2"}, {"until": "3"}, "none"]
 	revision.edges == {"1", "2", "3"} with data.eksgateway.freezes as freezes
 }

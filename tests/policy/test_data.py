@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from eksgateway.clock import SystemClock
+from eksgateway.model import Action
 from eksgateway.policy.data import MAX_DATA_BYTES, PolicyDataError, describe, find_faults, load_data
 from eksgateway.policy.factory import open_engine
 from eksgateway.settings import WasmPolicySettings
-from support.opa import EXAMPLE_DATA
+from support.opa import EXAMPLE_DATA, POLICIES
 from support.policy_cases import CONTENT
 from support.questions import at_request, caller
 
@@ -204,6 +205,24 @@ def test_the_example_data_is_valid() -> None:
     data = load_data(EXAMPLE_DATA)
     assert find_faults(data) == []
     assert describe(data) == "4 grants, 1 freeze"
+
+
+def test_the_example_data_shows_every_key_of_the_schema() -> None:
+    definitions = _schema("data")["definitions"]
+    grants = load_data(EXAMPLE_DATA)["eksgateway"]["grants"]
+    assert set().union(*grants) == set(definitions["grant"]["properties"])
+    text = EXAMPLE_DATA.read_text()
+    assert all(key in text for key in definitions["freeze"]["properties"])
+
+
+def test_the_schemas_have_the_actions_of_the_model() -> None:
+    grant = _schema("data")["definitions"]["grant"]["properties"]
+    question = _schema("input")["properties"]["action"]["properties"]
+    assert grant["actions"]["items"]["enum"] == question["name"]["enum"] == [str(each) for each in Action]
+
+
+def _schema(name: str) -> Any:
+    return json.loads((POLICIES / "schemas" / f"{name}.json").read_text())
 
 
 async def test_a_change_of_the_data_changes_the_decision(tmp_path: Path) -> None:
