@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import Final
 
 from bench import calls, starvation, watches
 from bench.report import MissingProgram, Ratio, Result, write
 
-RATIOS = (
+RATIOS: Final = (
     Ratio(
         "eks_calls", "EKS calls with 5,000 watchers ÷ with 1", "at most", 1.00, 3, watches.measure_eks_calls
     ),

@@ -12,7 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import boto3
 import grpc
@@ -69,7 +69,7 @@ async def measure_denied() -> float:
 
 # -- CancelUpdate/s ÷ a plain boto3 loop of the same three calls -------------------------------------
 
-CANCELS = 600
+CANCELS: Final = 600
 
 
 async def measure_cancels() -> float:

@@ -12,13 +12,14 @@ import struct
 import sys
 import time
 from dataclasses import dataclass
+from typing import Final
 
 from eksgateway.addresses import is_loopback, split_address
 
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 _END_STREAM, _ACK, _END_HEADERS = 0x1, 0x1, 0x4
-_FIRST_DYNAMIC = 62  # HPACK's index of the newest entry of the dynamic table (RFC 7541 §2.3.3)
+_FIRST_DYNAMIC: Final = 62  # HPACK's index of the newest entry of the dynamic table (RFC 7541 §2.3.3)
 _TOP_UP_S, _TOP_UP = 0.02, 80  # at most 80 calls per connection every 20 ms, so 4,000 per second
 
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 import grpc
@@ -21,8 +21,8 @@ import yaml
 from eksgateway.sandbox.issuer import ThrowawayIssuer
 
 ACCOUNT, REGION = "111122223333", "us-east-1"
-ACTIONS = ["cancel", "check", "get", "list", "watch", "history"]
-POLICY = {
+ACTIONS: Final = ["cancel", "check", "get", "list", "watch", "history"]
+POLICY: Final = {
     "eksgateway": {
         "grants": [
             {
@@ -39,13 +39,13 @@ POLICY = {
     }
 }
 # Limits that no measurement reaches. A ratio about limits overrides them.
-UNLIMITED = {
+UNLIMITED: Final = {
     "calls": 100_000,
     "calls_per_caller": 100_000,
     "watches": 100_000,
     "watches_per_caller": 100_000,
 }
-CHANNEL_OPTIONS = (("grpc.use_local_subchannel_pool", 1),)
+CHANNEL_OPTIONS: Final = (("grpc.use_local_subchannel_pool", 1),)
 
 
 @asynccontextmanager
@@ -124,7 +124,7 @@ def poll_every(seconds: float) -> dict[str, float]:
 
 
 # Follow-ups after a cancel would read each update every 30 s.
-RARE_POLLS = poll_every(600) | {"follow_s": 600}
+RARE_POLLS: Final = poll_every(600) | {"follow_s": 600}
 
 
 @asynccontextmanager

@@ -7,12 +7,12 @@ import statistics
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from rich.console import Console
 from rich.table import Table
 
-OUTPUT = Path("build/bench.json")
+OUTPUT: Final = Path("build/bench.json")
 
 
 class MissingProgram(Exception):

@@ -11,7 +11,7 @@ import time
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 from bench.flood import Orders
 from bench.processes import RARE_POLLS, GatewayProcess, run_gateway
@@ -20,10 +20,10 @@ from eksgateway.v1 import update_pb2
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_service_pb2_grpc import UpdateServiceStub
 
-CANCEL = "/eksgateway.v1.UpdateService/CancelUpdate"
-SAMPLES = 40
-KEPT_UP_S = 20.0
-_DEFAULT_LIMITS = LimitSettings().model_dump()
+CANCEL: Final = "/eksgateway.v1.UpdateService/CancelUpdate"
+SAMPLES: Final = 40
+KEPT_UP_S: Final = 20.0
+_DEFAULT_LIMITS: Final = LimitSettings().model_dump()
 
 
 class OtherCaller:

@@ -8,7 +8,7 @@ import statistics
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import grpc
 from botocore.auth import SigV4Auth
@@ -29,7 +29,7 @@ from eksgateway.v1 import update_pb2
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_service_pb2_grpc import UpdateServiceStub
 
-STREAMS_PER_CHANNEL = 80  # of the 100 that a connection carries
+STREAMS_PER_CHANNEL: Final = 80  # of the 100 that a connection carries
 
 
 class Streams:
@@ -219,7 +219,7 @@ async def _p99(gateway: GatewayProcess, update_id: str, measured: list[Any], oth
 
 # -- Memory ------------------------------------------------------------------------------------------
 
-WATCHERS = 2000
+WATCHERS: Final = 2000
 
 
 async def measure_memory() -> float:

@@ -14,16 +14,16 @@ import sys
 import tarfile
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-ROOT = Path(__file__).resolve().parent.parent
-PACKAGE = ROOT / "server" / "eksgateway" / "policy"
-POLICIES = ROOT / "policies"
-OPA_VERSION = "1.22.2"  # as in build_tools.sh; other versions compile to other bytes
-ENTRYPOINT = "eksgateway/authz/decision"
+ROOT: Final = Path(__file__).resolve().parent.parent
+PACKAGE: Final = ROOT / "server" / "eksgateway" / "policy"
+POLICIES: Final = ROOT / "policies"
+OPA_VERSION: Final = "1.22.2"  # as in build_tools.sh; other versions compile to other bytes
+ENTRYPOINT: Final = "eksgateway/authz/decision"
 # Without revision.rego, which uses built-ins that the Wasm host does not provide.
-SOURCES = [f"policies/eksgateway/{name}.rego" for name in ("authz", "wellformed", "schema")]
-SCHEMA_REGO = """\
+SOURCES: Final = [f"policies/eksgateway/{name}.rego" for name in ("authz", "wellformed", "schema")]
+SCHEMA_REGO: Final = """\
 # METADATA
 # title: The keys and values that grants and freezes may have
 # description: Generated from policies/schemas/data.json by `make policy`. Do not edit.

@@ -6,11 +6,12 @@ import sys
 from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
+from typing import Final
 
 from grpc_tools import protoc
 
-ROOT = Path(__file__).resolve().parent.parent
-PROTOS = ROOT / "protos"
+ROOT: Final = Path(__file__).resolve().parent.parent
+PROTOS: Final = ROOT / "protos"
 
 
 def generate(out: Path) -> None:
