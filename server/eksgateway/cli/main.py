@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:  # grpc is imported by the commands that need it
     from eksgateway.cli.connection import Connection
 
 app = typer.Typer(
-    help="Cancel Amazon EKS updates under an OPA policy, with a durable record of every intent.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -44,6 +44,22 @@ TokenFile = Annotated[
     Path | None, typer.Option(help="File with the bearer token. Default: the token in EKSGATEWAY_TOKEN.")
 ]
 StopOnStdinEof = Annotated[bool, typer.Option("--stop-on-stdin-eof", hidden=True)]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"eksgateway {version('eksgateway')}")
+        raise typer.Exit
+
+
+@app.callback()
+def global_options(
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """Cancel Amazon EKS updates under an OPA policy, with a durable record of every intent."""
 
 
 @contextmanager
