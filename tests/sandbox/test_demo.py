@@ -1,4 +1,4 @@
-"""The demo in a pipe: what it shows, in which order, and that nothing is left of it."""
+"""The demo: its scenes, its output, and that it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from eksgateway.sandbox.demo_screen import Screen, State
+from eksgateway.sandbox.demo_screen import DemoScreen, WatchRow
 from support.processes import alive, children_of, eksgateway, eventually, names_in, program
 
-# In this order; each line is one that only a scene that ended as it should can print.
+# In this order. Only a scene with the expected outcome prints these lines.
 STORY = (
     "1. An outsider is denied",
     "PERMISSION_DENIED, POLICY_DENIED",
@@ -48,14 +48,14 @@ STORY = (
     "oncall    prod-2  TOO_LATE",
     "oncall    staging-1  CANCELLED",
     "Verified: ",
-    "All 7 scenes ended as they should",
+    "All 7 scenes ended as expected",
 )
 
 
-async def test_the_demo_in_a_pipe(tmp_path: Path) -> None:
-    """Exit 0, the scenes in order, plain text of at most 80 columns, nothing left in files or processes."""
+async def test_demo_plays_its_scenes_in_a_pipe(tmp_path: Path) -> None:
+    """Exit code 0, plain text of at most 80 columns, and no files or processes left."""
     async with program(*eksgateway("demo"), env={"TMPDIR": str(tmp_path)}) as demo:
-        await eventually(lambda: "They answer" in demo.out)
+        await eventually(lambda: "Both are up" in demo.out)
         family = children_of(demo.process.pid)
         assert len(family) == 2
         assert await demo.end() == 0, demo.out + demo.err
@@ -74,8 +74,8 @@ async def test_the_demo_in_a_pipe(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM])
-async def test_interrupted_it_leaves_nothing(tmp_path: Path, blow: signal.Signals) -> None:
-    """In the middle of a scene: it says so, exits with 1, and takes all it started along."""
+async def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, blow: signal.Signals) -> None:
+    """In the middle of a scene: exit code 1, and its processes end."""
     async with program(*eksgateway("demo"), env={"TMPDIR": str(tmp_path)}) as demo:
         await eventually(lambda: "SNAPSHOT  " in demo.out)
         family = children_of(demo.process.pid)
@@ -87,25 +87,25 @@ async def test_interrupted_it_leaves_nothing(tmp_path: Path, blow: signal.Signal
         assert names_in(tmp_path) == []
 
 
-async def test_a_scene_that_goes_wrong(tmp_path: Path) -> None:
-    """It is named, those after it are played, and the exit code is 1."""
+async def test_a_failed_scene_is_named(tmp_path: Path) -> None:
+    """The scenes after it are played, and the exit code is 1."""
     async with program(*eksgateway("demo"), env={"TMPDIR": str(tmp_path)}) as demo:
         await eventually(lambda: "SNAPSHOT  " in demo.out)
         # Its second child is the gateway: without it the stream of scene 4 breaks.
         os.kill(max(children_of(demo.process.pid)), signal.SIGKILL)
         assert await demo.end() == 1
-        assert "NOT AS IT SHOULD BE: UNAVAILABLE" in demo.out
+        assert "NOT AS EXPECTED: UNAVAILABLE" in demo.out
         assert "7. The ledger" in demo.out
-        assert "Not as they should be: 4. With a ticket" in demo.out
+        assert "Not as expected: 4. With a ticket" in demo.out
         assert names_in(tmp_path) == []
 
 
-def test_in_a_terminal_the_stream_is_a_table() -> None:
-    """Its rows come as the states do; afterwards it stays."""
+def test_a_terminal_gets_a_live_table() -> None:
+    """The table stays after the stream."""
     console = Console(force_terminal=True, width=80, record=True, _environ={"TERM": "xterm"})
-    with Screen(console).watching() as feed:
-        feed.add(State("SNAPSHOT", "InProgress", "", "UNSPECIFIED"))
-        feed.add(State("FINAL", "Cancelled", "Successful", "CANCELLED"))
+    with DemoScreen(console).watch_rows() as shown_rows:
+        shown_rows.add(WatchRow("SNAPSHOT", "InProgress", "", "UNSPECIFIED"))
+        shown_rows.add(WatchRow("FINAL", "Cancelled", "Successful", "CANCELLED"))
     shown = console.export_text()
     assert re.search(r"SNAPSHOT +InProgress", shown)
     assert re.search(r"FINAL +Cancelled +Successful +CANCELLED", shown)
@@ -117,11 +117,11 @@ def test_in_a_terminal_the_stream_is_a_table() -> None:
 def test_a_dumb_terminal_gets_plain_lines(
     environment: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No control characters: it would show them."""
-    screen = Screen(Console(force_terminal=True, width=80, highlight=False, _environ=environment))
+    """Without control characters."""
+    screen = DemoScreen(Console(force_terminal=True, width=80, highlight=False, _environ=environment))
     screen.heading("1. A scene")
-    with screen.watching() as feed:
-        feed.add(State("FINAL", "Cancelled", "Successful", "CANCELLED"))
+    with screen.watch_rows() as shown_rows:
+        shown_rows.add(WatchRow("FINAL", "Cancelled", "Successful", "CANCELLED"))
     shown = capsys.readouterr().out
     assert "\x1b" not in shown
     assert re.fullmatch(r"\n1\. A scene\n +0\.0 s  FINAL         Cancelled   Successful  CANCELLED\n", shown)

@@ -1,4 +1,4 @@
-"""The throw-away issuer, as the gateway's own identity sees it."""
+"""The throw-away issuer, with the gateway's own verification."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ async def identify(issuer: ThrowawayIssuer, jwks: Path, token: str, clock: FakeC
         await identity.close()
 
 
-async def test_its_tokens_are_taken_by_a_gateway_with_its_settings(tmp_path: Path) -> None:
-    """Name, groups and lifetime arrive as they were given."""
+async def test_its_settings_accept_its_tokens(tmp_path: Path) -> None:
+    """With the given subject, groups and lifetime."""
     clock, issuer, jwks = FakeClock(), ThrowawayIssuer(), tmp_path / "jwks.json"
     issuer.write_jwks(jwks)
     token = issuer.token("oncall", ["platform"], now=clock.now())
@@ -38,24 +38,24 @@ async def test_its_tokens_are_taken_by_a_gateway_with_its_settings(tmp_path: Pat
         await identify(issuer, jwks, token, clock)
 
 
-async def test_claims_win_over_what_it_sets(tmp_path: Path) -> None:
-    """So a test can mint a token for somebody else's audience."""
+async def test_claims_replace_its_own(tmp_path: Path) -> None:
+    """For example the audience."""
     clock, issuer, jwks = FakeClock(), ThrowawayIssuer(), tmp_path / "jwks.json"
     issuer.write_jwks(jwks)
     with pytest.raises(CredentialsInvalid, match="audience"):
         await identify(issuer, jwks, issuer.token("oncall", now=clock.now(), aud="billing"), clock)
 
 
-async def test_two_issuers_do_not_know_each_other(tmp_path: Path) -> None:
-    """Each start makes a key of its own."""
+async def test_an_issuer_refuses_another_issuers_tokens(tmp_path: Path) -> None:
+    """Each issuer has its own key."""
     clock, issuer, jwks = FakeClock(), ThrowawayIssuer(), tmp_path / "jwks.json"
     issuer.write_jwks(jwks)
     with pytest.raises(CredentialsInvalid):
         await identify(issuer, jwks, ThrowawayIssuer().token("oncall", now=clock.now()), clock)
 
 
-def test_its_key_set_holds_nothing_secret(tmp_path: Path) -> None:
-    """The private key is in no file."""
+def test_its_key_set_has_no_private_key(tmp_path: Path) -> None:
+    """It is in no file."""
     jwks = tmp_path / "jwks.json"
     ThrowawayIssuer().write_jwks(jwks)
     (key,) = json.loads(jwks.read_text())["keys"]

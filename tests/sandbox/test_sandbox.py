@@ -1,4 +1,4 @@
-"""The sandbox, as a process that other programs start, use, hurt and end."""
+"""The sandbox process: its info file, restarts, faults and end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import yaml
 
 from eksgateway.policy.data import load_data
 from eksgateway.sandbox.clusters import CLUSTERS
-from eksgateway.sandbox.folder import Folder, gateway_environment, write_policy
+from eksgateway.sandbox.folder import SandboxFolder, gateway_environment, write_policy
 from eksgateway.v1.cancellation_pb2 import CancellationPhase as Phase
 from support.gateway import info
 from support.processes import alive, children_of, eksgateway, eventually, names_in, program
@@ -37,27 +37,27 @@ async def get_json(url: str) -> Any:
 
 
 async def refused(here: Sandbox, who: str, cluster: str, **fields: str) -> tuple[str, str]:
-    """The status and the reason that a cancel is refused with."""
+    """The status and the reason of a cancel that fails."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await here.cancel(who, cluster, **fields)
     return caught.value.code().name, info(caught.value).reason
 
 
-async def test_its_info_file_is_all_that_a_program_needs(tmp_path: Path) -> None:
-    """Complete as soon as it is there: addresses that answer, tokens that work, clusters as described."""
+async def test_info_file_is_complete_once_it_exists(tmp_path: Path) -> None:
+    """Addresses that answer, valid tokens, and clusters as described."""
     async with sandbox(tmp_path) as here:
-        told = here.info
+        info_file = here.info
         assert here.path.stat().st_mode & 0o777 == 0o600  # it holds tokens
-        assert set(told) == {"grpc", "simulator", "tokens", "clusters", "ledger", "policy_data", "pids"}
-        assert set(told["tokens"]) == {"oncall", "viewer", "outsider"}
-        assert [each["name"] for each in told["clusters"]] == [each.name for each in CLUSTERS]
-        assert all(each["about"].endswith(".") for each in told["clusters"])
-        assert {(each["account_id"], each["region"]) for each in told["clusters"]} == {
+        assert set(info_file) == {"grpc", "simulator", "tokens", "clusters", "ledger", "policy_data", "pids"}
+        assert set(info_file["tokens"]) == {"oncall", "viewer", "outsider"}
+        assert [each["name"] for each in info_file["clusters"]] == [each.name for each in CLUSTERS]
+        assert all(each["about"].endswith(".") for each in info_file["clusters"])
+        assert {(each["account_id"], each["region"]) for each in info_file["clusters"]} == {
             ("111122223333", "us-east-1")
         }
-        assert "ledger.db" in names_in(Path(told["ledger"]).parent)
-        assert all(alive(pid) for pid in told["pids"].values())
-        assert set(told["pids"].values()) <= children_of(here.pid)
+        assert "ledger.db" in names_in(Path(info_file["ledger"]).parent)
+        assert all(alive(pid) for pid in info_file["pids"].values())
+        assert set(info_file["pids"].values()) <= children_of(here.pid)
 
         denied = ("PERMISSION_DENIED", "POLICY_DENIED")
         assert await refused(here, "outsider", "staging-1") == denied
@@ -69,12 +69,12 @@ async def test_its_info_file_is_all_that_a_program_needs(tmp_path: Path) -> None
         assert await refused(here, "oncall", "staging-4") == ("FAILED_PRECONDITION", "EKS_INVALID_REQUEST")
         assert (await here.cancel("oncall", "prod-1", **WHY)).phase == Phase.CANCELLATION_PHASE_REQUESTED
         await here.cancel("oncall", "staging-1")
-        calls = (await get_json(f"{told['simulator']}/_simulator/calls"))["calls"]
+        calls = (await get_json(f"{info_file['simulator']}/_simulator/calls"))["calls"]
         assert {call["account_id"] for call in calls} == {"111122223333"}
 
 
-async def test_the_cancellation_that_fails(tmp_path: Path) -> None:
-    """On staging-2 the update goes on, and two days later it has completed anyway."""
+async def test_cancellation_on_staging_2_fails(tmp_path: Path) -> None:
+    """The update goes on, and has completed two days later."""
     async with sandbox(tmp_path, "--speed", "1") as here:
         await here.cancel("oncall", "staging-2")
         await advance(here, 1200)
@@ -101,8 +101,8 @@ async def phase_is(here: Sandbox, phase: str) -> None:
 
 
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGTERM])
-async def test_a_gateway_that_dies_comes_back_as_it_was(tmp_path: Path, blow: signal.Signals) -> None:
-    """Same port, ledger, tokens and grants; the info file then names the new process."""
+async def test_an_ended_gateway_is_started_again(tmp_path: Path, blow: signal.Signals) -> None:
+    """With the same port, ledger, tokens and grants; the info file has the new process id."""
     async with sandbox(tmp_path) as here:
         before = here.info
         first = await here.cancel("oncall", "staging-1", request_id="first")
@@ -120,8 +120,8 @@ async def test_a_gateway_that_dies_comes_back_as_it_was(tmp_path: Path, blow: si
         assert f"pid {pid}" in here.process.out
 
 
-async def test_one_grant_decides_who_may_cancel(tmp_path: Path) -> None:
-    """A change in the policy data is all it takes, while the gateway runs."""
+async def test_a_changed_grant_is_in_force_without_a_restart(tmp_path: Path) -> None:
+    """The gateway process stays the same."""
     async with sandbox(tmp_path) as here:
         gateway = here.pids["gateway"]
         assert (await refused(here, "viewer", "prod-1", **WHY))[1] == "POLICY_DENIED"
@@ -134,8 +134,8 @@ async def test_one_grant_decides_who_may_cancel(tmp_path: Path) -> None:
         assert here.pids["gateway"] == gateway
 
 
-async def test_grants_with_a_fault_keep_a_gateway_from_starting(tmp_path: Path) -> None:
-    """One that runs goes on with what it has; for a new one the fault is told, and waited out."""
+async def test_faulty_grants_are_reported_until_corrected(tmp_path: Path) -> None:
+    """A running gateway keeps its grants. A new one starts once the fault is corrected."""
     async with sandbox(tmp_path) as here:
         change_viewers(here, actions=["watch", "cancel"])  # without its update types: a fault
         log = Path(here.info["policy_data"]).parent.parent / "gateway.log"
@@ -158,8 +158,8 @@ def change_viewers(here: Sandbox, **change: Any) -> None:
 
 
 @pytest.mark.parametrize("blow", [signal.SIGTERM, signal.SIGINT])
-async def test_told_to_end_it_leaves_nothing(tmp_path: Path, blow: signal.Signals) -> None:
-    """Exit 0 and no word of complaint; processes, info file and folder are gone."""
+async def test_a_signal_ends_it_without_leftovers(tmp_path: Path, blow: signal.Signals) -> None:
+    """Exit code 0 and no error output; processes, info file and folder are gone."""
     async with sandbox(tmp_path) as here:
         family = children_of(here.pid)
         assert len(names_in(tmp_path)) == 2
@@ -170,8 +170,8 @@ async def test_told_to_end_it_leaves_nothing(tmp_path: Path, blow: signal.Signal
         assert names_in(tmp_path) == []
 
 
-async def test_killed_it_takes_its_children_along(tmp_path: Path) -> None:
-    """They see their standard input end."""
+async def test_its_children_end_when_it_is_killed(tmp_path: Path) -> None:
+    """Their standard input closes."""
     async with sandbox(tmp_path) as here:
         family = children_of(here.pid)
         assert family >= set(here.pids.values())
@@ -179,8 +179,8 @@ async def test_killed_it_takes_its_children_along(tmp_path: Path) -> None:
         await eventually(lambda: not any(alive(pid) for pid in family))
 
 
-async def test_without_its_simulated_eks_it_ends(tmp_path: Path) -> None:
-    """What the clusters were is lost: it says so, and takes the gateway along."""
+async def test_it_ends_with_its_simulated_eks(tmp_path: Path) -> None:
+    """The clusters' state is lost, so it prints an error and stops the gateway."""
     async with sandbox(tmp_path) as here:
         pids = here.pids
         os.kill(pids["simulator"], signal.SIGKILL)
@@ -190,8 +190,8 @@ async def test_without_its_simulated_eks_it_ends(tmp_path: Path) -> None:
         assert not here.path.exists()
 
 
-async def test_nobody_has_to_read_what_it_prints(tmp_path: Path) -> None:
-    """It goes on, and ends as ever, when the other end of its output is closed."""
+async def test_a_closed_standard_output_is_ignored(tmp_path: Path) -> None:
+    """It runs and ends as usual."""
     info_file = tmp_path / "info.json"
     reader, writer = os.pipe()
     process = await asyncio.create_subprocess_exec(
@@ -213,8 +213,8 @@ async def test_nobody_has_to_read_what_it_prints(tmp_path: Path) -> None:
     assert (process.returncode, err) == (0, b"")
 
 
-async def test_nothing_of_the_users_aws_leaks_in(tmp_path: Path) -> None:
-    """Neither a profile that does not exist, nor keys, nor endpoints of the environment matter."""
+async def test_the_users_aws_settings_are_ignored(tmp_path: Path) -> None:
+    """Profile, keys, endpoints and proxies of the environment."""
     hostile = {
         "AWS_PROFILE": "production",
         "AWS_ACCESS_KEY_ID": "AKIA999999999999",
@@ -230,8 +230,8 @@ async def test_nothing_of_the_users_aws_leaks_in(tmp_path: Path) -> None:
         assert {call["access_key"] for call in calls} == {"AKIA111122223333"}
 
 
-def test_the_gateways_environment() -> None:
-    """All of the user's AWS variables are gone, all else stays."""
+def test_gateway_environment_has_no_aws_variables_of_the_user() -> None:
+    """Other variables stay."""
     base = {"PATH": "/bin", "AWS_PROFILE": "p", "AWS_SESSION_TOKEN": "t", "BOTO_CONFIG": "b"}
     made = gateway_environment(base)
     assert {name: made.pop(name) for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE")} == {
@@ -246,16 +246,16 @@ def test_the_gateways_environment() -> None:
     }
 
 
-def test_its_grants_are_good_data(tmp_path: Path) -> None:
-    """The template fits the schema."""
-    folder = Folder(tmp_path)
+def test_its_grants_match_the_schema(tmp_path: Path) -> None:
+    """As policy data."""
+    folder = SandboxFolder(tmp_path)
     write_policy(folder, with_rego=False)
     assert load_data(folder.policy_data)["eksgateway"]["freezes"] == []
     assert [each.name for each in folder.policy.iterdir()] == ["data.yaml"]
 
 
-async def test_its_commands_can_be_copied(tmp_path: Path) -> None:
-    """Every command that it prints works as it stands, one after the other, in a shell."""
+async def test_its_printed_commands_work(tmp_path: Path) -> None:
+    """Each one, in order, in a shell."""
     async with sandbox(tmp_path) as here:
         await eventually(lambda: "Ctrl-C" in here.process.out)
         text = here.process.out
@@ -265,7 +265,7 @@ async def test_its_commands_can_be_copied(tmp_path: Path) -> None:
         commands[-1] = "true"  # the kill, which another test does
         script = "set -e\n" + "\n".join(command.replace("WatchUpdate", "GetUpdate") for command in commands)
         script = script.replace("UpdateService/CancelUpdate", "UpdateService/CancelUpdate || [ $? = 71 ]")
-        # A shell of one's own knows nothing of the folders that make puts on its PATH.
+        # A user's shell has none of the folders that make puts on its PATH.
         async with program("sh", "-c", script, env={"PATH": "/usr/bin:/bin"}) as shell:
             assert await shell.end() == 0, shell.out + shell.err
         for expected in (
@@ -284,7 +284,7 @@ async def test_its_commands_can_be_copied(tmp_path: Path) -> None:
 
 
 def commands_in(text: str) -> list[str]:
-    """Indented lines that begin with a command's name, each with the lines that go on with it."""
+    """Indented lines that begin with a command's name, each with its continuation lines."""
     commands: list[str] = []
     open_command = False
     for line in text.splitlines():
@@ -300,13 +300,11 @@ def commands_in(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "fault"),
     [
         pytest.param(["--speed", "0"], "--speed 0: must be a number above 0", id="no speed"),
         pytest.param(["--speed", "nan"], "--speed nan: must be", id="speed is no number"),
-        pytest.param(
-            ["--opa-url", "http://127.0.0.1:1"], "goes with --policy-engine opa", id="opa-url alone"
-        ),
+        pytest.param(["--opa-url", "http://127.0.0.1:1"], "needs --policy-engine opa", id="opa-url alone"),
         pytest.param(
             ["--policy-engine", "opa", "--opa-url", "localhost:8181"],
             "write it as http://127.0.0.1:8181",
@@ -319,27 +317,27 @@ def commands_in(text: str) -> list[str]:
         pytest.param(["--port", "70000"], "--port", id="no such port"),
     ],
 )
-async def test_bad_options(options: list[str], told: str) -> None:
-    """Said in a line, without a traceback, before anything is started."""
+async def test_unusable_options_are_refused_before_the_start(options: list[str], fault: str) -> None:
+    """In one line, without a traceback."""
     async with program(*eksgateway("sandbox", *options)) as process:
         assert await process.end() in (1, 2)
-        assert told in " ".join(process.err.split())
+        assert fault in " ".join(process.err.split())
         assert "Traceback" not in process.err
         assert process.out == ""
 
 
-async def test_a_port_that_is_taken_is_an_error(tmp_path: Path) -> None:
-    """Where the user named it, no other one will do."""
+async def test_a_port_in_use_is_an_error_if_it_was_given(tmp_path: Path) -> None:
+    """No other port is used instead."""
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
         command = eksgateway("sandbox", "--info", str(tmp_path / "info"), "--port", str(port))
         async with program(*command) as process:
             assert await process.end() == 1
-            assert f"--port {port}: something listens there already" in process.err
+            assert f"--port {port}: it is in use" in process.err
 
 
-async def test_with_an_opa_of_the_users(tmp_path: Path) -> None:
-    """It prints the command that starts one, waits for it, and then decides as that OPA does."""
+async def test_an_opa_of_the_user_decides(tmp_path: Path) -> None:
+    """The sandbox prints the command that starts OPA, and waits for it."""
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
@@ -353,8 +351,8 @@ async def test_with_an_opa_of_the_users(tmp_path: Path) -> None:
             await here.cancel("oncall", "prod-1", **WHY)
 
 
-async def test_waiting_for_opa_it_can_be_ended(tmp_path: Path) -> None:
-    """No info file, not even one of an earlier sandbox, says that it is up; it ends as ever."""
+async def test_it_can_be_ended_while_it_waits_for_opa(tmp_path: Path) -> None:
+    """There is no info file yet, not even one of an earlier sandbox."""
     (tmp_path / "info.json").write_text('{"grpc": "127.0.0.1:1"}')
     options = ("--policy-engine", "opa", "--opa-url", "http://127.0.0.1:1")
     async with sandbox(tmp_path, *options, wait=False) as here:
@@ -366,8 +364,8 @@ async def test_waiting_for_opa_it_can_be_ended(tmp_path: Path) -> None:
         assert not any(alive(pid) for pid in family)
 
 
-async def test_simulate_by_itself() -> None:
-    """It says where it is, and ends on SIGTERM; elsewhere than on loopback it wants to be asked twice."""
+async def test_simulate_prints_its_address_and_needs_a_flag_beyond_loopback() -> None:
+    """It ends on SIGTERM."""
     async with program(*eksgateway("simulate", "--speed", "10")) as process:
         await eventually(lambda: process.out)
         assert "(a simulation, not AWS) at http://127.0.0.1:" in process.out

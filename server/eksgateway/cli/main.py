@@ -239,10 +239,10 @@ def sandbox(
 def demo() -> None:
     """Play the main scenes on a simulated EKS in under a minute; exit 1 if a scene fails."""
     from eksgateway.sandbox.demo import run  # noqa: PLC0415
-    from eksgateway.sandbox.demo_screen import Screen  # noqa: PLC0415
+    from eksgateway.sandbox.demo_screen import DemoScreen  # noqa: PLC0415
 
     with _clear_errors():
-        sys.exit(asyncio.run(run(Screen())))
+        sys.exit(asyncio.run(run(DemoScreen())))
 
 
 @ledger_app.command("verify")

@@ -1,6 +1,6 @@
-"""Processes of our own: each says when it is up, and ends when its standard input closes.
+"""Child processes. Each prints one line when it is up, and ends when its standard input closes.
 
-So that nothing outlives a killed parent: the parent alone holds the other end of that pipe.
+Only the parent holds the other end of that pipe, so no child outlives a parent that was killed.
 """
 
 from __future__ import annotations
@@ -13,40 +13,40 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from eksgateway.errors import StartError
 
-_UP_WITHIN_S = 60.0
-_LINES_TOLD = 8
+_START_TIMEOUT_S: Final = 60.0
+_LOG_LINES: Final = 8
 
 
 class ChildFailed(StartError):
-    """A child that ended, or that did not come up; the text says why, as far as its log does."""
+    """A child ended or did not start; the text has the last lines of its log."""
 
 
 class Child:
-    """A running ``eksgateway <command>``. ``announced`` is what its first line says of where it is."""
+    """A running ``eksgateway <command>``. ``address`` comes from its first line."""
 
     def __init__(self, name: str, process: Process, log: Path, log_start: int) -> None:
         self.name = name
-        self.announced = ""
+        self.address = ""
         self._process = process
         self._log = log
         self._log_start = log_start
 
     @classmethod
     async def start(
-        cls, name: str, *arguments: str, announces: str, env: Mapping[str, str], log: Path
+        cls, name: str, *arguments: str, address_pattern: str, env: Mapping[str, str], log: Path
     ) -> Self:
-        """Start it, and wait for its first line, of which the group in ``announces`` is kept.
+        """Start it, and wait for its first line. ``address_pattern`` has a group for the address.
 
-        Raises ChildFailed. Standard error goes to the end of ``log``.
+        Raises ChildFailed. Standard error is appended to ``log``.
         """
         with log.open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                "-P",  # the folder that the user is in holds no modules of ours
+                "-P",  # the working directory holds none of our modules
                 "-m",
                 "eksgateway",
                 *arguments,
@@ -55,11 +55,11 @@ class Child:
                 stdout=PIPE,
                 stderr=errors,
                 env=env,
-                start_new_session=True,  # a terminal's Ctrl-C is for the parent, which ends its children
+                start_new_session=True,  # Ctrl-C reaches the parent alone, which ends its children
             )
             child = cls(name, process, log, errors.tell())
         try:
-            child.announced = await child._announcement(announces)
+            child.address = await child._read_address(address_pattern)
         except BaseException:
             await child.kill()
             raise
@@ -70,16 +70,16 @@ class Child:
         return self._process.pid
 
     async def wait(self) -> str:
-        """Wait for its end; how it ended, in words."""
+        """Wait for its end. Return the exit code or signal, as text."""
         code = await self._process.wait()
         return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
 
-    async def stop(self, within_s: float) -> None:
-        """SIGTERM, and SIGKILL for one that does not end in time."""
+    async def stop(self, timeout_s: float) -> None:
+        """Send SIGTERM, and SIGKILL after ``timeout_s``."""
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
         try:
-            async with asyncio.timeout(within_s):
+            async with asyncio.timeout(timeout_s):
                 await self._process.wait()
         except TimeoutError:
             await self.kill()
@@ -89,24 +89,24 @@ class Child:
             self._process.kill()
         await self._process.wait()
 
-    def failed(self, what: str) -> ChildFailed:
+    def failure(self, what: str) -> ChildFailed:
         """An error with the last lines of this child's log."""
         with self._log.open("rb") as file:
             file.seek(self._log_start)
             lines = file.read().decode(errors="replace").splitlines()
-        # What is meant for people is not JSON; without any, the log's last events have to do.
-        told = [line for line in lines if not line.startswith("{")] or lines
-        return ChildFailed("\n  ".join([f"{self.name} {what}", *told[-_LINES_TOLD:]]))
+        # Messages for people are not JSON. Without any, use the last events.
+        messages = [line for line in lines if not line.startswith("{")] or lines
+        return ChildFailed("\n  ".join([f"{self.name} {what}", *messages[-_LOG_LINES:]]))
 
-    async def _announcement(self, pattern: str) -> str:
-        assert self._process.stdout is not None  # noqa: S101 - it was given PIPE
+    async def _read_address(self, pattern: str) -> str:
+        assert self._process.stdout is not None  # noqa: S101 - started with PIPE
         try:
-            async with asyncio.timeout(_UP_WITHIN_S):
+            async with asyncio.timeout(_START_TIMEOUT_S):
                 line = (await self._process.stdout.readline()).decode()
         except TimeoutError:
-            raise self.failed(f"did not come up within {_UP_WITHIN_S:.0f} s") from None
+            raise self.failure(f"did not start within {_START_TIMEOUT_S:.0f} s") from None
         found = re.search(pattern, line)
         if found is None:
             await self._process.wait()
-            raise self.failed("ended while it started")
+            raise self.failure("ended while it started")
         return found[1]

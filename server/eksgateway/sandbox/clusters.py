@@ -1,4 +1,4 @@
-"""The clusters of the sandbox: what the simulated EKS is given, and what each is good for.
+"""The sandbox's clusters, each with one update.
 
 Durations are simulated seconds: at the sandbox's default speed a simulated minute is a real second.
 """
@@ -6,19 +6,19 @@ Durations are simulated seconds: at the sandbox's default speed a simulated minu
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from eksgateway.model import Target
 
-HOME = Target("111122223333", "us-east-1")
+HOME: Final = Target("111122223333", "us-east-1")
 
-_DAY_S = 24 * 3600.0
-_LONGEST_MIN = 7 * 24 * 60  # EKS: nodes may take up to 7 days
+_DAY_S: Final = 24 * 3600.0
+_MAX_NODES_MIN: Final = 7 * 24 * 60  # EKS: nodes may take up to 7 days
 
-# The nodes roll back for as long as EKS lets them. A cancel shows as InProgress for two simulated
-# minutes, then as Cancelling for ten, in which the node being replaced is finished.
-_NODES: dict[str, Any] = {
-    "timeout_minutes": _LONGEST_MIN,
+# The nodes roll back for as long as EKS allows. After a cancel, the update is InProgress for two simulated
+# minutes, then Cancelling for ten, until the node being replaced is finished.
+_NODES: Final[dict[str, Any]] = {
+    "timeout_minutes": _MAX_NODES_MIN,
     "node_phase_s": 7 * _DAY_S,
     "cancel_delay_s": 120,
     "node_replacing_s": 600,
@@ -28,7 +28,7 @@ _NODES: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class SandboxCluster:
-    """A cluster with one update. ``spec`` is the update's, as POST /_simulator/clusters takes it."""
+    """``about`` is for users. ``spec`` is the update, as in POST /_simulator/clusters."""
 
     name: str
     update_id: str
@@ -36,7 +36,7 @@ class SandboxCluster:
     spec: dict[str, Any] = field(default_factory=dict)
 
     def to_spec(self) -> dict[str, Any]:
-        """The whole body for POST /_simulator/clusters."""
+        """The body for POST /_simulator/clusters."""
         return {
             "name": self.name,
             "account_id": HOME.account_id,
@@ -46,7 +46,7 @@ class SandboxCluster:
         }
 
 
-CLUSTERS = (
+CLUSTERS: Final = (
     SandboxCluster(
         "prod-1",
         "rollback-prod-1",
@@ -62,13 +62,13 @@ CLUSTERS = (
     SandboxCluster(
         "prod-3",
         "upgrade-prod-3",
-        "A VersionUpdate: the policy lets nobody cancel one on production.",
+        "A VersionUpdate: the policy allows no cancel of one on production.",
         {"type": "VersionUpdate", "control_plane_phase_s": 365 * _DAY_S},
     ),
     SandboxCluster(
         "staging-1",
         "rollback-staging-1",
-        "A rollback as on prod-1: oncall needs neither reason nor ticket here.",
+        "A rollback as on prod-1: here oncall needs neither reason nor ticket.",
         _NODES,
     ),
     SandboxCluster(
@@ -86,7 +86,7 @@ CLUSTERS = (
     SandboxCluster(
         "staging-4",
         "upgrade-staging-4",
-        "A VersionUpdate: the policy lets oncall try, and EKS refuses.",
+        "A VersionUpdate: the policy allows oncall to cancel, and EKS refuses.",
         {"type": "VersionUpdate", "control_plane_phase_s": 365 * _DAY_S},
     ),
 )

@@ -1,4 +1,4 @@
-"""`eksgateway demo`: the main job, played on a sandbox by a client; each scene checks its own end."""
+"""`eksgateway demo`: plays the main scenes on a sandbox. Each scene checks its own outcome."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import grpc
 
@@ -17,8 +16,8 @@ from eksgateway.client.error_report import ErrorReport, phase_name
 from eksgateway.ledger.listing import read_denials
 from eksgateway.ledger.verify import verify
 from eksgateway.model import Denial
-from eksgateway.sandbox.demo_client import Client
-from eksgateway.sandbox.demo_screen import Screen, State
+from eksgateway.sandbox.demo_client import DemoClient
+from eksgateway.sandbox.demo_screen import DemoScreen, WatchRow
 from eksgateway.sandbox.options import SandboxOptions
 from eksgateway.sandbox.sandbox import CHANNEL_OPTIONS, Sandbox, open_sandbox
 from eksgateway.signals import run_until, stop_event
@@ -27,232 +26,235 @@ from eksgateway.v1 import update_service_pb2 as pb
 
 T = TypeVar("T")
 
-_SPEED = 120.0  # a cancel on prod-1 takes twelve simulated minutes: six seconds
-_ALL_SCENES_S = 45.0
-_LOOK_AGAIN_S = 0.1
+_SPEED: Final = 120.0  # a cancel on prod-1 takes twelve simulated minutes: six seconds
+_ALL_SCENES_S: Final = 45.0
+_POLL_S: Final = 0.1
+_JUSTIFICATION: Final = {"reason": "bad AMI", "ticket": "OPS-12"}
 
-_WHY = {"reason": "bad AMI", "ticket": "OPS-12"}
 
-
-class NotAsItShould(Exception):
-    """A scene that ended otherwise; the text says how."""
+class SceneFailed(Exception):
+    """A scene with another outcome than expected; the text describes it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """What a scene is played with."""
+class DemoContext:
+    """What every scene uses."""
 
-    client: Client
-    screen: Screen
+    client: DemoClient
+    screen: DemoScreen
     sandbox: Sandbox
 
 
-async def run(screen: Screen) -> int:
-    """The exit code: 0 when every scene ended as it should. Raises StartError."""
+async def run(screen: DemoScreen) -> int:
+    """Play all scenes. Return the exit code: 0 if each had the expected outcome. Raises StartError."""
     started = time.monotonic()
     failed: list[str] = []
-    screen.say("Starting a simulated EKS and a gateway on this machine; nothing reaches AWS.")
-    with stop_event() as ended:
-        async with open_sandbox(SandboxOptions(port=0, speed=_SPEED), screen.say) as sandbox:
-            finished = await run_until(ended, _play(sandbox, screen, failed))
-    screen.say("")
+    screen.paragraph("Starting a simulated EKS and a gateway on this machine; nothing reaches AWS.")
+    with stop_event() as stop:
+        async with open_sandbox(SandboxOptions(port=0, speed=_SPEED), screen.paragraph) as sandbox:
+            finished = await run_until(stop, _play(sandbox, screen, failed))
+    screen.paragraph("")
     if not finished:
-        screen.say("Interrupted. Nothing is left running.")
+        screen.paragraph("Interrupted. Nothing is left running.")
         return 1
     if failed:
-        screen.say(f"Not as they should be: {'; '.join(failed)}.", "bold red")
+        screen.paragraph(f"Not as expected: {'; '.join(failed)}.", "bold red")
         return 1
     elapsed = time.monotonic() - started
-    screen.say(
-        f"All {len(_SCENES)} scenes ended as they should, in {elapsed:.0f} s. Nothing is left running.",
-        "bold",
+    screen.paragraph(
+        f"All {len(_SCENES)} scenes ended as expected, in {elapsed:.0f} s. Nothing is left running.", "bold"
     )
     return 0
 
 
-async def _play(sandbox: Sandbox, screen: Screen, failed: list[str]) -> None:
+async def _play(sandbox: Sandbox, screen: DemoScreen, failed: list[str]) -> None:
     await sandbox.start()
     info = sandbox.info()
-    screen.say(f"They answer. The simulated clock runs {_SPEED:.0f} times as fast as a real one.")
+    screen.paragraph(f"Both are up. The simulated clock runs {_SPEED:.0f} times as fast as a real one.")
     async with grpc.aio.insecure_channel(info["grpc"], options=CHANNEL_OPTIONS) as channel:
-        stage = Stage(Client(channel, sandbox.tokens), screen, sandbox)
+        context = DemoContext(DemoClient(channel, sandbox.tokens), screen, sandbox)
         deadline = asyncio.get_running_loop().time() + _ALL_SCENES_S
         for number, (heading, play) in enumerate(_SCENES, 1):
             screen.heading(f"{number}. {heading}")
             try:
                 async with asyncio.timeout_at(deadline):
-                    await play(stage)
-            except NotAsItShould as exc:
-                screen.wrong(str(exc))
+                    await play(context)
+            except SceneFailed as exc:
+                screen.failure(str(exc))
             except TimeoutError:
-                screen.wrong("it did not end in time")
+                screen.failure("it did not end in time")
             except grpc.aio.AioRpcError as exc:
-                screen.wrong(f"{exc.code().name}: {exc.details()}")
+                screen.failure(f"{exc.code().name}: {exc.details()}")
             else:
                 continue
             failed.append(f"{number}. {heading}")
 
 
-async def _outsider(stage: Stage) -> None:
-    await _refused(stage, "outsider", "prod-1", _WHY, ("POLICY_DENIED", "You have no grant"))
+async def _deny_outsider(context: DemoContext) -> None:
+    await _expect_error(context, "outsider", "prod-1", _JUSTIFICATION, ("POLICY_DENIED", "You have no grant"))
 
 
-async def _viewer(stage: Stage) -> None:
-    stage.screen.call("viewer", "WatchUpdate", "prod-1")
-    seen = await stage.client.look("viewer", "prod-1", "rollback-prod-1")
-    _expect(seen.update.status == "InProgress", f"the update is {seen.update.status}, not InProgress")
-    stage.screen.answer(f"OK: {_kind(seen)}, the {seen.update.type} is {seen.update.status}.")
-    await _refused(stage, "viewer", "prod-1", _WHY, ("POLICY_DENIED", "does not allow cancel"))
+async def _let_viewer_watch(context: DemoContext) -> None:
+    context.screen.call("viewer", "WatchUpdate", "prod-1")
+    first = await context.client.first_message("viewer", "prod-1", "rollback-prod-1")
+    update = first.update
+    _expect(update.status == "InProgress", f"the update is {update.status}, not InProgress")
+    context.screen.answer(f"OK: {_kind_name(first)}, the {update.type} is {update.status}.")
+    await _expect_error(
+        context, "viewer", "prod-1", _JUSTIFICATION, ("POLICY_DENIED", "does not allow cancel")
+    )
 
 
-async def _no_ticket(stage: Stage) -> None:
-    why = {"reason": _WHY["reason"]}
-    await _refused(stage, "oncall", "prod-1", why, ("POLICY_DENIED", "A ticket is required"))
+async def _require_ticket(context: DemoContext) -> None:
+    reason_alone = {"reason": _JUSTIFICATION["reason"]}
+    await _expect_error(context, "oncall", "prod-1", reason_alone, ("POLICY_DENIED", "A ticket is required"))
 
 
-async def _cancels(stage: Stage) -> None:
-    stage.screen.call("oncall", "CancelUpdateAndWatch", _about("prod-1", _WHY))
-    told: list[State] = []
-    stream = stage.client.cancel_and_watch("oncall", "prod-1", "rollback-prod-1", request_id="demo-1", **_WHY)
-    with stage.screen.watching() as feed:
+async def _cancel_to_the_end(context: DemoContext) -> None:
+    context.screen.call("oncall", "CancelUpdateAndWatch", _arguments("prod-1", _JUSTIFICATION))
+    rows: list[WatchRow] = []
+    stream = context.client.cancel_and_watch(
+        "oncall", "prod-1", "rollback-prod-1", request_id="demo-1", **_JUSTIFICATION
+    )
+    with context.screen.watch_rows() as shown:
         async for message in stream:
-            if _kind(message.watch) != "HEARTBEAT":
-                told.append(_state(message))
-                feed.add(told[-1])
-    statuses = list(dict.fromkeys(state.update for state in told))
-    _expect(statuses == ["InProgress", "Cancelling", "Cancelled"], f"it went {', '.join(statuses)}")
-    _expect((told[-1].message, told[-1].phase) == ("FINAL", "CANCELLED"), f"it ended as {told[-1]}")
-    stage.screen.answer("OK: EKS says that the update is Cancelled.")
+            if _kind_name(message.watch) != "HEARTBEAT":
+                rows.append(_row_of_message(message))
+                shown.add(rows[-1])
+    statuses = list(dict.fromkeys(row.update for row in rows))
+    _expect(statuses == ["InProgress", "Cancelling", "Cancelled"], f"the statuses are {', '.join(statuses)}")
+    _expect((rows[-1].message, rows[-1].phase) == ("FINAL", "CANCELLED"), f"the last message is {rows[-1]}")
+    context.screen.answer("OK: EKS reports the update as Cancelled.")
 
 
-async def _too_late(stage: Stage) -> None:
-    refusal = await _refused(stage, "oncall", "prod-2", _WHY, ("EKS_INVALID_STATE", "already begun"))
-    phase = refusal.metadata.get("phase", "")
-    _expect(phase == "TOO_LATE", f"the phase is {phase or 'not told'}, not TOO_LATE")
-    stage.screen.detail(f"Phase {phase}: the control plane has begun, and EKS cannot stop that.")
+async def _cancel_too_late(context: DemoContext) -> None:
+    error = await _expect_error(
+        context, "oncall", "prod-2", _JUSTIFICATION, ("EKS_INVALID_STATE", "already begun")
+    )
+    phase = error.metadata.get("phase", "")
+    _expect(phase == "TOO_LATE", f"the phase is {phase or 'missing'}, not TOO_LATE")
+    context.screen.detail(f"Phase {phase}: the control plane has begun, and EKS cannot stop that.")
 
 
-async def _resumes(stage: Stage) -> None:
-    """A gateway tells of Cancelling and is killed; how it ends is told by the next one."""
-    where = ("staging-1", "rollback-staging-1")
-    stage.screen.call("oncall", "CancelUpdate", where[0])
-    await stage.client.cancel("oncall", *where)
-    stage.screen.call("viewer", "WatchUpdate", f"{where[0]}, by eksgateway.client")
-    told: list[Knowledge] = []
-    with stage.screen.watching() as feed:
-        async with aclosing(stage.client.follow("viewer", *where)) as stream:
-            async for known in stream:
-                told.append(known)
-                feed.add(_known(known))
-                if known.update.status == "Cancelling":
-                    feed.add(State("killed:", "the gateway", "", ""))
-                    await stage.sandbox.replace_gateway()
-                    feed.add(State("started:", "another one", "", ""))
-    statuses, numbers = [known.update.status for known in told], [known.sequence for known in told]
-    _expect(statuses[-2:] == ["Cancelling", "Cancelled"], f"it went {', '.join(statuses)}")
-    _expect(numbers == list(range(1, len(told) + 1)), f"the numbers are {numbers}")
-    stage.screen.answer(f"OK: number {numbers[-1]} follows {numbers[-2]}; nothing is lost or told twice.")
+async def _resume_after_kill(context: DemoContext) -> None:
+    """The gateway is killed after Cancelling; the next gateway sends the end of the same watch."""
+    update = ("staging-1", "rollback-staging-1")
+    context.screen.call("oncall", "CancelUpdate", update[0])
+    await context.client.cancel("oncall", *update)
+    context.screen.call("viewer", "WatchUpdate", f"{update[0]}, by eksgateway.client")
+    states: list[Knowledge] = []
+    with context.screen.watch_rows() as shown:
+        async with aclosing(context.client.watch("viewer", *update)) as stream:
+            async for state in stream:
+                states.append(state)
+                shown.add(_row_of_state(state))
+                if state.update.status == "Cancelling":
+                    shown.add(WatchRow("killed:", "the gateway", "", ""))
+                    await context.sandbox.replace_gateway()
+                    shown.add(WatchRow("started:", "another one", "", ""))
+    statuses, numbers = [each.update.status for each in states], [each.sequence for each in states]
+    _expect(statuses[-2:] == ["Cancelling", "Cancelled"], f"the statuses are {', '.join(statuses)}")
+    _expect(numbers == list(range(1, len(states) + 1)), f"the numbers are {numbers}")
+    context.screen.answer(f"OK: number {numbers[-1]} follows {numbers[-2]}; no state is lost or repeated.")
 
 
-async def _history(stage: Stage) -> None:
-    """What was denied and what was sent; the batch of denials is written a moment after the calls."""
-    screen, ledger = stage.screen, stage.sandbox.folder.ledger
-    denials = await _until(lambda: _denials(ledger), lambda found: len(found) >= 3)
+async def _show_history(context: DemoContext) -> None:
+    screen, ledger = context.screen, context.sandbox.folder.ledger
+
+    async def read() -> list[Denial]:
+        return list(read_denials(ledger))
+
+    # Denials are written in batches, a moment after the calls.
+    denials = await _poll(read, lambda found: len(found) >= 3)
     for denial in denials:
-        cluster = denial.request.ref.cluster.name
-        screen.detail(f"{_who(denial.caller.id):<8}  {cluster}  denied: {' '.join(denial.decision.reasons)}")
+        cluster, reasons = denial.request.ref.cluster.name, " ".join(denial.decision.reasons)
+        screen.detail(f"{_short_name(denial.caller.id):<8}  {cluster}  denied: {reasons}")
     screen.call("oncall", "ListCancellations")
-    cancellations = await _until(lambda: stage.client.history("oncall"), _settled)
+    cancellations = await _poll(lambda: context.client.history("oncall"), _are_final)
     for each in cancellations:
         why = f"{each.reason}, {each.ticket}; " if each.ticket else ""
         screen.detail(
-            f"{_who(each.caller):<8}  {each.cluster.name}  {phase_name(each.phase)} ({why}by grant"
+            f"{_short_name(each.caller):<8}  {each.cluster.name}  {phase_name(each.phase)} ({why}by grant"
             f" {', '.join(each.decision.rule_ids)})"
         )
-    ended = {each.cluster.name: phase_name(each.phase) for each in cancellations}
+    phases = {each.cluster.name: phase_name(each.phase) for each in cancellations}
     expected = {"prod-1": "CANCELLED", "prod-2": "TOO_LATE", "staging-1": "CANCELLED"}
-    _expect(ended == expected, f"it says {ended}")
+    _expect(phases == expected, f"the phases are {phases}")
     report = verify(ledger)
-    _expect(report.broken is None, f"broken at {report.broken}")
+    _expect(report.broken is None, f"the ledger is broken at {report.broken}")
     screen.answer(f"Verified: {report.events} events, {report.cancellations} cancellations. Chain head:")
     screen.detail(str(report.head))
 
 
-_SCENES: tuple[tuple[str, Callable[[Stage], Awaitable[None]]], ...] = (
-    ("An outsider is denied, and told why", _outsider),
-    ("A viewer may watch, and not cancel", _viewer),
-    ("On production, the on-call engineer needs a ticket", _no_ticket),
-    ("With a ticket, the on-call engineer cancels, and sees it end", _cancels),
-    ("On another cluster the cancel comes too late", _too_late),
-    ("The gateway is killed; a watch goes on with the next one", _resumes),
-    ("The ledger has all of it", _history),
+_SCENES: Final[tuple[tuple[str, Callable[[DemoContext], Awaitable[None]]], ...]] = (
+    ("An outsider is denied, with the reason", _deny_outsider),
+    ("A viewer may watch, but not cancel", _let_viewer_watch),
+    ("On production, the on-call engineer needs a ticket", _require_ticket),
+    ("With a ticket, the on-call engineer cancels and watches the update end", _cancel_to_the_end),
+    ("On another cluster the cancel comes too late", _cancel_too_late),
+    ("The gateway is killed; a watch goes on with the next one", _resume_after_kill),
+    ("The ledger has recorded all of it", _show_history),
 )
 
 
-async def _refused(
-    stage: Stage, who: str, cluster: str, why: dict[str, str], expected: tuple[str, str]
+async def _expect_error(
+    context: DemoContext, caller: str, cluster: str, justification: dict[str, str], expected: tuple[str, str]
 ) -> ErrorReport:
-    """A cancel that has to be refused with this reason, and this in its sentences."""
-    reason, sentence = expected
-    stage.screen.call(who, "CancelUpdate", _about(cluster, why))
-    refusal = await stage.client.refused_cancel(who, cluster, f"rollback-{cluster}", **why)
-    if refusal is None:
-        raise NotAsItShould(f"{who} may cancel on {cluster}")
-    stage.screen.answer(f"{refusal.status}, {refusal.reason}", good=False)
-    stage.screen.detail(" ".join(refusal.sentences))
-    _expect(refusal.reason == reason, f"the reason is {refusal.reason}, not {reason}")
-    _expect(sentence in " ".join(refusal.sentences), f"it does not say: {sentence}")
-    return refusal
+    """Cancel, and expect an error with this reason and this text in its sentences."""
+    reason, text = expected
+    context.screen.call(caller, "CancelUpdate", _arguments(cluster, justification))
+    error = await context.client.fail_to_cancel(caller, cluster, f"rollback-{cluster}", **justification)
+    if error is None:
+        raise SceneFailed(f"{caller} may cancel on {cluster}")
+    context.screen.answer(f"{error.status}, {error.reason}", good=False)
+    context.screen.detail(" ".join(error.sentences))
+    _expect(error.reason == reason, f"the reason is {error.reason}, not {reason}")
+    _expect(text in " ".join(error.sentences), f"the error lacks: {text}")
+    return error
 
 
-def _about(cluster: str, why: dict[str, str]) -> str:
-    return ", ".join([cluster, *(f'{name} "{value}"' for name, value in why.items())])
+def _expect(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise SceneFailed(otherwise)
 
 
-async def _until(look: Callable[[], Awaitable[T]], good: Callable[[T], bool]) -> T:
-    """Look again until it is as it should be; the scenes' own time limit ends it otherwise."""
+async def _poll(read: Callable[[], Awaitable[T]], condition: Callable[[T], bool]) -> T:
+    """Read until the condition holds, or the scenes' time limit ends it."""
     while True:
-        found = await look()
-        if good(found):
+        found = await read()
+        if condition(found):
             return found
-        await asyncio.sleep(_LOOK_AGAIN_S)
+        await asyncio.sleep(_POLL_S)
 
 
-async def _denials(ledger: Path) -> list[Denial]:
-    return list(read_denials(ledger))
+def _arguments(cluster: str, justification: dict[str, str]) -> str:
+    return ", ".join([cluster, *(f'{name} "{value}"' for name, value in justification.items())])
 
 
-def _expect(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise NotAsItShould(otherwise)
-
-
-def _state(message: pb.CancelUpdateAndWatchResponse) -> State:
-    """A message of the stream: first the cancellation, then the watch."""
+def _row_of_message(message: pb.CancelUpdateAndWatchResponse) -> WatchRow:
+    """A message of the stream, which is first the cancellation and then the watch."""
     first = message.HasField("cancellation")
-    told = message.cancellation if first else message.watch
-    update = told.update
-    return State(
-        "CANCELLATION" if first else _kind(message.watch),
-        update.status,
-        update.cancellation.status,
-        phase_name(told.phase),
+    content = message.cancellation if first else message.watch
+    return WatchRow(
+        "CANCELLATION" if first else _kind_name(message.watch),
+        content.update.status,
+        content.update.cancellation.status,
+        phase_name(content.phase),
     )
 
 
-def _known(known: Knowledge) -> State:
-    """What a program knows, with its number in the line of streams."""
-    name = "FINAL" if known.final else f"number {known.sequence}"
-    return State(name, known.update.status, known.update.cancellation.status, phase_name(known.phase))
+def _row_of_state(state: Knowledge) -> WatchRow:
+    name = "FINAL" if state.final else f"number {state.sequence}"
+    return WatchRow(name, state.update.status, state.update.cancellation.status, phase_name(state.phase))
 
 
-def _kind(message: pb.WatchUpdateResponse) -> str:
+def _kind_name(message: pb.WatchUpdateResponse) -> str:
     return pb.WatchKind.Name(message.kind).removeprefix("WATCH_KIND_")
 
 
-def _settled(cancellations: list[cancellation_pb2.Cancellation]) -> bool:
+def _are_final(cancellations: list[cancellation_pb2.Cancellation]) -> bool:
     return bool(cancellations) and all(phase_name(each.phase) != "CANCELLING" for each in cancellations)
 
 
-def _who(caller_id: str) -> str:
+def _short_name(caller_id: str) -> str:
     return caller_id.rpartition(":")[2]

@@ -1,9 +1,9 @@
-"""What the demo does as a client: calls with somebody's token, and what came back, in words."""
+"""The demo's gRPC client, which calls with the token of one of the sandbox's callers."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 import grpc
 
@@ -13,11 +13,11 @@ from eksgateway.v1 import cancellation_pb2, cancellation_service_pb2_grpc, updat
 from eksgateway.v1 import cancellation_service_pb2 as history_pb
 from eksgateway.v1 import update_service_pb2 as pb
 
-_CALL_S = 20.0
+_TIMEOUT_S: Final = 20.0
 
 
-class Client:
-    """Calls a gateway. ``who`` is a name in ``tokens``; errors come as AioRpcError."""
+class DemoClient:
+    """``caller`` is a name in ``tokens``. Raises AioRpcError."""
 
     def __init__(self, channel: grpc.aio.Channel, tokens: Mapping[str, str]) -> None:
         self._channel = channel
@@ -25,31 +25,33 @@ class Client:
         self._history = cancellation_service_pb2_grpc.CancellationServiceStub(channel)
         self._tokens = tokens
 
-    async def refused_cancel(self, who: str, cluster: str, update_id: str, **why: str) -> ErrorReport | None:
-        """CancelUpdate's refusal; None when it was accepted."""
+    async def cancel(
+        self, caller: str, cluster: str, update_id: str, **justification: str
+    ) -> cancellation_pb2.Cancellation:
         request = pb.CancelUpdateRequest(
-            cluster=update_pb2.ClusterRef(name=cluster), update_id=update_id, **why
+            cluster=update_pb2.ClusterRef(name=cluster), update_id=update_id, **justification
         )
+        return (await self._updates.CancelUpdate(request, **self._as(caller))).cancellation
+
+    async def fail_to_cancel(
+        self, caller: str, cluster: str, update_id: str, **justification: str
+    ) -> ErrorReport | None:
+        """The error of CancelUpdate, or None if it succeeded."""
         try:
-            await self._updates.CancelUpdate(request, **self._as(who))
+            await self.cancel(caller, cluster, update_id, **justification)
         except grpc.aio.AioRpcError as exc:
             return ErrorReport.of(exc)
         return None
 
-    async def cancel(self, who: str, cluster: str, update_id: str) -> cancellation_pb2.Cancellation:
-        """CancelUpdate's record."""
-        request = pb.CancelUpdateRequest(cluster=update_pb2.ClusterRef(name=cluster), update_id=update_id)
-        return (await self._updates.CancelUpdate(request, **self._as(who))).cancellation
-
-    def follow(self, who: str, cluster: str, update_id: str) -> AsyncGenerator[Knowledge, None]:
-        """What ``eksgateway.client`` tells a program, whatever happens to the gateway."""
-        token, timing = self._tokens[who], Timing(longest_backoff_s=1)
+    def watch(self, caller: str, cluster: str, update_id: str) -> AsyncGenerator[Knowledge, None]:
+        """Watch with ``eksgateway.client``, which resumes after a restart of the gateway."""
+        token, timing = self._tokens[caller], Timing(longest_backoff_s=1)
         return watch(self._channel, cluster, update_id, credentials=lambda: token, timing=timing)
 
-    async def look(self, who: str, cluster: str, update_id: str) -> pb.WatchUpdateResponse:
-        """The first message of a WatchUpdate, which is ended after it."""
+    async def first_message(self, caller: str, cluster: str, update_id: str) -> pb.WatchUpdateResponse:
+        """The first message of a WatchUpdate, which is then cancelled."""
         request = pb.WatchUpdateRequest(cluster=update_pb2.ClusterRef(name=cluster), update_id=update_id)
-        stream: Any = self._updates.WatchUpdate(request, **self._as(who))
+        stream: Any = self._updates.WatchUpdate(request, **self._as(caller))
         try:
             message: pb.WatchUpdateResponse = await stream.read()
         finally:
@@ -57,20 +59,22 @@ class Client:
         return message
 
     async def cancel_and_watch(
-        self, who: str, cluster: str, update_id: str, **why: str
+        self, caller: str, cluster: str, update_id: str, **fields: str
     ) -> AsyncIterator[pb.CancelUpdateAndWatchResponse]:
-        """CancelUpdateAndWatch's messages, until the update has ended."""
+        """The messages of CancelUpdateAndWatch, until the update has ended."""
         request = pb.CancelUpdateAndWatchRequest(
-            cluster=update_pb2.ClusterRef(name=cluster), update_id=update_id, **why
+            cluster=update_pb2.ClusterRef(name=cluster), update_id=update_id, **fields
         )
-        stream: Any = self._updates.CancelUpdateAndWatch(request, **self._as(who))
+        stream: Any = self._updates.CancelUpdateAndWatch(request, **self._as(caller))
         async for message in stream:
             yield message
 
-    async def history(self, who: str) -> list[cancellation_pb2.Cancellation]:
+    async def history(self, caller: str) -> list[cancellation_pb2.Cancellation]:
         """The newest page of ListCancellations, oldest first."""
-        page = await self._history.ListCancellations(history_pb.ListCancellationsRequest(), **self._as(who))
+        page = await self._history.ListCancellations(
+            history_pb.ListCancellationsRequest(), **self._as(caller)
+        )
         return list(reversed(page.cancellations))
 
-    def _as(self, who: str) -> dict[str, Any]:
-        return {"metadata": (("authorization", f"Bearer {self._tokens[who]}"),), "timeout": _CALL_S}
+    def _as(self, caller: str) -> dict[str, Any]:
+        return {"metadata": (("authorization", f"Bearer {self._tokens[caller]}"),), "timeout": _TIMEOUT_S}

@@ -1,4 +1,4 @@
-"""Writes whole files: a reader sees the old content or the new one, never half."""
+"""Replaces files atomically."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def replace_file(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Write beside the path and rename, so that neither a reader nor an older file's mode matters."""
+    """Write a new file and rename it: readers see the old content or the new, and an old mode is not kept."""
     handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     with os.fdopen(handle, "wb") as file:
         os.fchmod(file.fileno(), mode)

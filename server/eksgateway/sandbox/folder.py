@@ -1,6 +1,6 @@
-"""The sandbox's folder: keys, tokens, policy data and settings, made anew at each start.
+"""The sandbox's folder: keys, tokens, policy data and settings, new at each start.
 
-The private key of its issuer is never written down.
+The issuer's private key is never written.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
@@ -22,13 +22,13 @@ from eksgateway.sandbox.files import replace_file
 from eksgateway.sandbox.issuer import ThrowawayIssuer
 from eksgateway.settings import SettingsError
 
-# Who the callers are: their groups. The grants are in grants.yaml.
-CALLERS: Mapping[str, tuple[str, ...]] = {"oncall": ("oncall",), "viewer": ("viewer",), "outsider": ()}
+# The callers and their groups. The grants are in grants.yaml.
+CALLERS: Final[Mapping[str, tuple[str, ...]]] = {"oncall": ("oncall",), "viewer": ("viewer",), "outsider": ()}
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
-    """Where everything is. ``policy`` is what an OPA of the user's loads: the Rego and the data."""
+class SandboxFolder:
+    """Paths. ``policy`` is the folder that a user's OPA loads, with the Rego and the data."""
 
     path: Path
 
@@ -60,19 +60,19 @@ class Folder:
         return self.path / f"{name}.log"
 
 
-def write_policy(folder: Folder, *, with_rego: bool) -> None:
-    """The grants; and for an OPA also the Rego, so that one folder is all it needs."""
+def write_policy(folder: SandboxFolder, *, with_rego: bool) -> None:
+    """Write the grants, and for an OPA the Rego, which it loads from the same folder."""
     folder.policy.mkdir()
     grants = (files("eksgateway.sandbox") / "grants.yaml").read_bytes()
     replace_file(folder.policy_data, grants, mode=0o644)
     if with_rego:
-        for source in sorted(_rego().glob("*.rego")):
+        for source in sorted(_rego_folder().glob("*.rego")):
             if not source.name.endswith("_test.rego"):
                 shutil.copy(source, folder.policy)
 
 
-def _rego() -> Path:
-    """In an installed package beside policy.wasm, in a checkout at its top."""
+def _rego_folder() -> Path:
+    """Beside policy.wasm in an installed package, at the top of a checkout."""
     package = Path(str(files("eksgateway.policy")))
     for place in (package / "rego", package.parents[2] / "policies" / "eksgateway"):
         if (place / "authz.rego").is_file():
@@ -82,16 +82,16 @@ def _rego() -> Path:
     )
 
 
-def write_tokens(folder: Folder, issuer: ThrowawayIssuer) -> dict[str, str]:
-    """Write the keys that the tokens are checked with; the tokens, by caller, each good for 12 hours."""
+def write_tokens(folder: SandboxFolder, issuer: ThrowawayIssuer) -> dict[str, str]:
+    """Write the issuer's public key. Return a token for each caller, valid for 12 hours."""
     issuer.write_jwks(folder.jwks)
     return {name: issuer.token(name, groups) for name, groups in CALLERS.items()}
 
 
 def write_config(
-    folder: Folder, *, port: int, simulator: str, issuer: ThrowawayIssuer, opa_url: str | None
+    folder: SandboxFolder, *, port: int, simulator: str, issuer: ThrowawayIssuer, opa_url: str | None
 ) -> None:
-    """The settings that the sandbox's gateway is served with."""
+    """Write the gateway's settings."""
     policy: dict[str, Any] = {"engine": "wasm", "data": str(folder.policy_data)}
     if opa_url:
         policy = {"engine": "opa", "opa": {"url": opa_url}}
@@ -101,15 +101,15 @@ def write_config(
         "identity": {"jwt": {"issuers": [issuer.settings(folder.jwks).model_dump(mode="json")]}},
         "policy": policy,
         "ledger": {"path": str(folder.ledger)},
-        # Simulated updates change within seconds, and the simulated EKS has no request rate to spare.
+        # Simulated updates change within seconds, and the simulated EKS is not throttled by default.
         "eks": {"targets": [{**asdict(HOME), "endpoint_url": simulator}], "calls_per_s": 100},
         "watch": {"poll_s": 0.5, "follow_s": 2},
     }
     replace_file(folder.config, yaml.safe_dump(settings, sort_keys=False).encode())
 
 
-def write_variables(folder: Folder, gateway: str, simulator: str, tokens: Mapping[str, str]) -> None:
-    """What the printed commands and programs beside them use, for ``. env.sh`` in a shell."""
+def write_variables(folder: SandboxFolder, gateway: str, simulator: str, tokens: Mapping[str, str]) -> None:
+    """Write the variables for the printed commands, to be read with ``. env.sh`` in a shell."""
     values = {"GATEWAY": gateway, "EKSGATEWAY_ADDRESS": gateway, "SIMULATOR": simulator}
     values |= {name.upper(): token for name, token in tokens.items()}
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in values.items()]
@@ -119,15 +119,15 @@ def write_variables(folder: Folder, gateway: str, simulator: str, tokens: Mappin
     replace_file(folder.variables, "".join(lines).encode())
 
 
-_NOT_PASSED_ON = ("AWS_", "BOTO_")
+_DROPPED: Final = ("AWS_", "BOTO_")
 
 
 def gateway_environment(base: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The user's environment with none of their AWS set-up, and credentials of the simulated account.
+    """The user's environment without its AWS variables, and with credentials of the simulated account.
 
-    The key names the account: see ``simulator.signatures``. Nothing of it opens anything at AWS.
+    The access key names the account: see ``simulator.credentials``. It is not valid at AWS.
     """
-    kept = {name: value for name, value in base.items() if not name.upper().startswith(_NOT_PASSED_ON)}
+    kept = {name: value for name, value in base.items() if not name.upper().startswith(_DROPPED)}
     return kept | {
         "AWS_ACCESS_KEY_ID": f"AKIA{HOME.account_id}",
         "AWS_SECRET_ACCESS_KEY": "simulated",

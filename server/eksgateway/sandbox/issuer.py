@@ -1,6 +1,6 @@
-"""A throw-away issuer of JWTs for the sandbox, the demo and the tests; the gateway itself never signs.
+"""A throw-away issuer of JWTs for the sandbox, the demo and the tests. The gateway itself never signs.
 
-Its key is made at start and lives in memory alone.
+Its key exists in memory only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from eksgateway.settings import IssuerSettings
 
 
 class ThrowawayIssuer:
-    """Mints ES256 tokens for one audience, and tells the gateway how to check them."""
+    """Issues ES256 tokens for one audience, and the settings with which a gateway verifies them."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class ThrowawayIssuer:
         }
 
     def write_jwks(self, path: Path) -> None:
-        """Write the public key as a JWK set; a reader sees the old file or the new one, never half."""
+        """Write the public key as a JWK set, atomically."""
         replace_file(path, json.dumps({"keys": [self._jwk]}, indent=2).encode(), mode=0o644)
 
     def token(
@@ -56,7 +56,7 @@ class ThrowawayIssuer:
         now: datetime | None = None,
         **claims: Any,
     ) -> str:
-        """A signed token; ``claims`` are added, and win over what is set here."""
+        """A signed token. ``claims`` are added, and replace the ones that are set here."""
         start = now or datetime.now(UTC)
         content = {
             "iss": self.issuer,
@@ -69,7 +69,7 @@ class ThrowawayIssuer:
         return jwt.encode(content | claims, self._key, algorithm="ES256", headers={"kid": self._kid})
 
     def settings(self, jwks_path: Path) -> IssuerSettings:
-        """How a gateway is told to trust this issuer."""
+        """The settings of a gateway that trusts this issuer."""
         return IssuerSettings(
             name=self.name,
             issuer=self.issuer,

@@ -1,4 +1,4 @@
-"""What a sandbox can be told, and what is wrong with it."""
+"""The sandbox's options, and their validation."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from eksgateway.settings import SettingsError
 
-DEFAULT_PORT = 50051
-_DEFAULT_OPA = "http://127.0.0.1:8181"
+DEFAULT_PORT: Final = 50051
+_DEFAULT_OPA: Final = "http://127.0.0.1:8181"
 
 
 @dataclass(frozen=True, slots=True)
 class SandboxOptions:
-    """What the command line says. ``port`` None: the default one if it is free, else any; as is 0."""
+    """``port`` None is the default port if it is free, else any; 0 is any."""
 
     port: int | None = None
     speed: float = 60.0
@@ -26,28 +26,26 @@ class SandboxOptions:
     opa_url: str | None = None
 
     def check(self) -> None:
-        """Raises SettingsError for what could only fail later."""
+        """Raise SettingsError for options that would fail later."""
         if not 0 < self.speed < math.inf:
             raise SettingsError(f"--speed {self.speed:g}: must be a number above 0")
         if self.engine != "opa" and self.opa_url is not None:
-            raise SettingsError("--opa-url goes with --policy-engine opa")
+            raise SettingsError("--opa-url needs --policy-engine opa")
         if self.opa_url is not None and not re.fullmatch(r"https?://[^/\s]+", self.opa_url):
             raise SettingsError(f"--opa-url {self.opa_url}: write it as {_DEFAULT_OPA}")
         if self.port and not is_free(self.port):
-            raise SettingsError(
-                f"--port {self.port}: something listens there already; --port 0 takes a free one"
-            )
+            raise SettingsError(f"--port {self.port}: it is in use; --port 0 takes a free one")
         if self.info is not None and (self.info.is_dir() or not self.info.parent.is_dir()):
             raise SettingsError(f"--info {self.info}: must be a file in a folder that exists")
 
     @property
     def opa(self) -> str | None:
-        """The OPA server's address, where one decides."""
+        """The OPA server's URL, for the engine opa."""
         return (self.opa_url or _DEFAULT_OPA) if self.engine == "opa" else None
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on this port of 127.0.0.1 now."""
+    """Whether a server can listen on this port of 127.0.0.1 now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
