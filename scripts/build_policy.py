@@ -31,8 +31,8 @@ package eksgateway.schema
 """
 
 
-def schema_rego(schema: dict[str, Any]) -> str:
-    """What wellformed.rego needs of the schema of the policy data, as Rego."""
+def to_rego(schema: dict[str, Any]) -> str:
+    """The parts of the policy data's schema that wellformed.rego needs, as Rego."""
     grant, freeze = (schema["definitions"][name]["properties"] for name in ("grant", "freeze"))
     sets = {
         "grant_keys": list(grant),
@@ -66,7 +66,7 @@ def build(target: Path) -> None:
 def main(target: Path | None = None) -> None:
     """Write everything to its place in the repository, or all of it into ``target``."""
     data_schema = json.loads((POLICIES / "schemas" / "data.json").read_text())
-    (target or POLICIES / "eksgateway").joinpath("schema.rego").write_text(schema_rego(data_schema))
+    (target or POLICIES / "eksgateway").joinpath("schema.rego").write_text(to_rego(data_schema))
     build(target or PACKAGE)
 
 
