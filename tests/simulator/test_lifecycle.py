@@ -10,7 +10,7 @@ from eksgateway.simulator.lifecycle import (
     OnCancel,
     OnTimeout,
     Plan,
-    Update,
+    SimulatedUpdate,
     UpdateSnapshot,
     UpdateStage,
     take_snapshot,
@@ -21,9 +21,9 @@ LATE_PLAN = replace(ROLLBACK_PLAN, node_phase_s=10_000)
 STARTED = 40.0
 
 
-def rollback(plan: Plan = ROLLBACK_PLAN, *, cancel_at: float | None = None) -> Update:
+def rollback(plan: Plan = ROLLBACK_PLAN, *, cancel_at: float | None = None) -> SimulatedUpdate:
     """A rollback; ``cancel_at`` counts from its start."""
-    return Update(
+    return SimulatedUpdate(
         id="u",
         type="VersionRollback",
         params=(),
@@ -35,7 +35,7 @@ def rollback(plan: Plan = ROLLBACK_PLAN, *, cancel_at: float | None = None) -> U
     )
 
 
-def at(update: Update, passed: float) -> tuple[str, UpdateStage, str | None]:
+def at(update: SimulatedUpdate, passed: float) -> tuple[str, UpdateStage, str | None]:
     seen = take_snapshot(update, STARTED + passed)
     return seen.status, seen.stage, seen.cancellation.status if seen.cancellation else None
 

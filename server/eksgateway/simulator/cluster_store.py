@@ -12,7 +12,7 @@ from eksgateway.simulator.clock import SimulatedClock
 from eksgateway.simulator.lifecycle import (
     ROLLBACK,
     Resource,
-    Update,
+    SimulatedUpdate,
     UpdateSnapshot,
     UpdateStage,
     take_snapshot,
@@ -29,7 +29,7 @@ class ServiceError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Cluster:
+class SimulatedCluster:
     """A cluster and its updates by id, oldest first. ``set_status`` replaces the derived status."""
 
     target: Target
@@ -39,7 +39,7 @@ class Cluster:
     auto_mode: bool
     created_at: datetime
     set_status: str | None = None
-    updates: dict[str, Update] = field(default_factory=dict)
+    updates: dict[str, SimulatedUpdate] = field(default_factory=dict)
 
     @property
     def arn(self) -> str:
@@ -64,14 +64,14 @@ class ClusterStore:
         self.clock = clock
         self.wall = wall
         self.new_id = new_id
-        self._clusters: dict[Target, dict[str, Cluster]] = {}
+        self._clusters: dict[Target, dict[str, SimulatedCluster]] = {}
         self._tokens: dict[tuple[Target, str], _RecordedAnswer] = {}
 
-    def put(self, cluster: Cluster) -> None:
+    def put(self, cluster: SimulatedCluster) -> None:
         """Add a cluster, in place of one of the same name."""
         self._clusters.setdefault(cluster.target, {})[cluster.name] = cluster
 
-    def get(self, target: Target, name: str) -> Cluster:
+    def get(self, target: Target, name: str) -> SimulatedCluster:
         """The cluster. Raises ServiceError."""
         cluster = self._clusters.get(target, {}).get(name)
         if cluster is None:
@@ -81,7 +81,7 @@ class ClusterStore:
 
     def get_update(
         self, target: Target, name: str, update_id: str, resource: Resource | None = None
-    ) -> Update:
+    ) -> SimulatedUpdate:
         """The update, if it is the named resource's (without one: the cluster's own). Raises ServiceError."""
         update = self.get(target, name).updates.get(update_id)
         if update is None or update.resource != resource:
@@ -89,12 +89,12 @@ class ClusterStore:
             raise ServiceError("ResourceNotFoundException", message, clusterName=name)
         return update
 
-    def change(self, target: Target, name: str, update: Update) -> None:
+    def change(self, target: Target, name: str, update: SimulatedUpdate) -> None:
         """Add or replace an update of a cluster."""
         cluster = self.get(target, name)
         self.put(replace(cluster, updates={**cluster.updates, update.id: update}))
 
-    def snapshot(self, update: Update) -> UpdateSnapshot:
+    def snapshot(self, update: SimulatedUpdate) -> UpdateSnapshot:
         return take_snapshot(update, self.clock.now())
 
     def cluster_names(self, target: Target) -> list[str]:
@@ -104,7 +104,7 @@ class ClusterStore:
         updates = self.get(target, name).updates.values()
         return [update.id for update in updates if update.resource == resource]
 
-    def describe(self, cluster: Cluster) -> dict[str, Any]:
+    def describe(self, cluster: SimulatedCluster) -> dict[str, Any]:
         """EKS's ``Cluster``, as far as it is simulated."""
         return {
             "name": cluster.name,
@@ -116,7 +116,7 @@ class ClusterStore:
             "computeConfig": {"enabled": cluster.auto_mode},
         }
 
-    def describe_update(self, update: Update) -> dict[str, Any]:
+    def describe_update(self, update: SimulatedUpdate) -> dict[str, Any]:
         """EKS's ``Update``."""
         snapshot = self.snapshot(update)
         described: dict[str, Any] = {
@@ -152,13 +152,13 @@ class ClusterStore:
             self._tokens[target, token] = _RecordedAnswer(params, answer)
         return answer
 
-    def is_busy(self, cluster: Cluster) -> bool:
+    def is_busy(self, cluster: SimulatedCluster) -> bool:
         """Whether an update of the cluster itself is running, so that EKS refuses another."""
         return any(
             update.resource is None and self.snapshot(update).running for update in cluster.updates.values()
         )
 
-    def version(self, cluster: Cluster) -> str:
+    def version(self, cluster: SimulatedCluster) -> str:
         """The version after every version update that succeeded here."""
         version = cluster.version
         for update in cluster.updates.values():
@@ -167,19 +167,19 @@ class ClusterStore:
                 version = next((param.value for param in update.params if param.type == "Version"), version)
         return version
 
-    def _status(self, cluster: Cluster) -> str:
+    def _status(self, cluster: SimulatedCluster) -> str:
         own = [self.snapshot(update) for update in cluster.updates.values() if update.resource is None]
         updating = any(each.running and each.stage is UpdateStage.CONTROL_PLANE for each in own)
         return "UPDATING" if updating else "ACTIVE"
 
 
 def hold_at(
-    update: Update,
+    update: SimulatedUpdate,
     *,
     status: str | None,
     cancellation: UpdateCancellation | None,
     errors: tuple[UpdateError, ...],
-) -> Update:
+) -> SimulatedUpdate:
     """Hold the update at a status. InProgress or None returns it to its plan."""
     held = None if status == "InProgress" else status
     return replace(update, set_status=held, set_cancellation=cancellation, errors=errors)

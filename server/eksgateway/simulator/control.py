@@ -15,8 +15,8 @@ from aiohttp import web
 from eksgateway.model import Target
 from eksgateway.simulator import rest_json
 from eksgateway.simulator.call_log import CallLog, CallRecord, FaultQueue
-from eksgateway.simulator.cluster_store import Cluster, ClusterStore, ServiceError, hold_at
-from eksgateway.simulator.lifecycle import Update
+from eksgateway.simulator.cluster_store import ClusterStore, ServiceError, SimulatedCluster, hold_at
+from eksgateway.simulator.lifecycle import SimulatedUpdate
 from eksgateway.simulator.signatures import Accounts
 from eksgateway.simulator.specs import (
     AccessKeySpec,
@@ -44,7 +44,7 @@ class Control:
         """Add or replace a cluster, from a ClusterSpec. Returns the ids of its updates."""
         spec = parse(ClusterSpec, given)
         updates = [self._update(update, auto_mode=spec.auto_mode) for update in spec.updates]
-        cluster = Cluster(
+        cluster = SimulatedCluster(
             target=Target(spec.account_id or self.accounts.default, spec.region),
             name=spec.name,
             version=spec.version,
@@ -94,8 +94,8 @@ class Control:
         spec = parse(AccessKeySpec, given)
         self.accounts.register(spec.access_key, spec.account_id)
 
-    def _update(self, spec: UpdateSpec, *, auto_mode: bool) -> Update:
-        update = Update(
+    def _update(self, spec: UpdateSpec, *, auto_mode: bool) -> SimulatedUpdate:
+        update = SimulatedUpdate(
             id=spec.id or self.store.new_id(),
             type=spec.type,
             params=tuple(param.build() for param in spec.params),
@@ -169,7 +169,7 @@ def _json_handler(
     return handle
 
 
-def _check_describable(cluster: Cluster, store: ClusterStore) -> None:
+def _check_describable(cluster: SimulatedCluster, store: ClusterStore) -> None:
     """Raise SpecError if DescribeCluster could not return the cluster, as with tags beyond EKS's limits."""
     try:
         operation = rest_json.service_model().operation_model("DescribeCluster")

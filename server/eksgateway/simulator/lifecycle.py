@@ -76,7 +76,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Update:
+class SimulatedUpdate:
     """An update, independent of the time. ``started`` and ``cancel_requested`` are simulated seconds.
 
     ``set_status`` and ``set_cancellation`` replace the values of the plan, to hold a state or to use a value
@@ -110,7 +110,7 @@ class UpdateSnapshot:
         return self.status not in FINAL_STATUSES
 
 
-def take_snapshot(update: Update, now: float) -> UpdateSnapshot:
+def take_snapshot(update: SimulatedUpdate, now: float) -> UpdateSnapshot:
     """The update at a simulated second."""
     planned = _apply_plan(update, now)
     if update.set_status is None and update.set_cancellation is None:
@@ -124,7 +124,7 @@ def take_snapshot(update: Update, now: float) -> UpdateSnapshot:
     )
 
 
-def _apply_plan(update: Update, now: float) -> UpdateSnapshot:
+def _apply_plan(update: SimulatedUpdate, now: float) -> UpdateSnapshot:
     plan, passed = update.plan, now - update.started
     cancellation = None
     cancel = _find_cancel(update, passed)
@@ -147,7 +147,7 @@ def _apply_plan(update: Update, now: float) -> UpdateSnapshot:
     )
 
 
-def _find_cancel(update: Update, passed: float) -> tuple[float, str] | None:
+def _find_cancel(update: SimulatedUpdate, passed: float) -> tuple[float, str] | None:
     """When and why the nodes are to stop, if a caller or the timeout has requested it by now."""
     plan = update.plan
     if update.cancel_requested is not None:

@@ -13,7 +13,14 @@ from typing import Any, Final
 
 from eksgateway.model import Target, UpdateParam
 from eksgateway.simulator.cluster_store import ClusterStore, ServiceError
-from eksgateway.simulator.lifecycle import NODE_PHASE_S, ROLLBACK, Plan, Resource, Update, UpdateStage
+from eksgateway.simulator.lifecycle import (
+    NODE_PHASE_S,
+    ROLLBACK,
+    Plan,
+    Resource,
+    SimulatedUpdate,
+    UpdateStage,
+)
 
 Operation = Callable[[ClusterStore, Target, dict[str, Any]], dict[str, Any]]
 
@@ -94,7 +101,7 @@ def _start(store: ClusterStore, target: Target, params: dict[str, Any]) -> dict[
         message = "The version must be one minor version away, and timeoutMinutes from 120 to 10080."
         raise ServiceError("InvalidParameterException", message, clusterName=name)
     rolls_nodes = step < 0 and cluster.auto_mode
-    update = Update(
+    update = SimulatedUpdate(
         id=store.new_id(),
         type=ROLLBACK if step < 0 else "VersionUpdate",
         params=(UpdateParam("Version", version),),
