@@ -120,7 +120,7 @@ class _Scan:
             async with asyncio.timeout(self._last_read_end - self._clock.monotonic()):
                 return await reading
         except TimeoutError:
-            raise EksUnavailable("EKS did not answer in the time that this call has.") from None
+            raise EksUnavailable("EKS did not answer within the call timeout.") from None
 
 
 class CancellableUpdates:

@@ -65,7 +65,7 @@ class IdempotentCancels:
             if not await shared.task.wait(max(0.0, deadline - self._clock.monotonic())):
                 if shared.intent_id:
                     raise outcome_unknown(shared.intent_id)
-                raise errors.EksUnavailable("EKS did not answer in the time a call has.")
+                raise errors.EksUnavailable("EKS did not answer within the call timeout.")
             if shared.task.cancelled:  # by ``finish``
                 raise outcome_unknown(shared.intent_id) if shared.intent_id else errors.Draining
             if shared.answers(call):

@@ -106,7 +106,7 @@ class Certificates:
     def _log_fault(self, fault: str) -> None:
         if fault != self._fault:
             self._fault = fault
-            log.error("tls.not_renewed", fault=fault, effect="what was in force stays")
+            log.error("tls.not_renewed", fault=fault, effect="the files in use stay in use")
 
     def _take_renewed(self) -> grpc.ServerCertificateConfiguration | None:
         """Called by core before each handshake, on its own threads; None is no change."""

@@ -75,7 +75,7 @@ class Listener:
         except RuntimeError as exc:
             raise SettingsError(
                 f"cannot listen on {address}: the address is in use or not this machine's;"
-                " set the listener's `address` to a free one, or stop what holds it"
+                " set the listener's `address` to a free one, or stop the program that uses it"
             ) from exc
 
     async def start(self) -> None:

@@ -204,7 +204,7 @@ class Chain(grpc.aio.ServerInterceptor):
 
 
 def _no_answer() -> EksUnavailable:
-    return EksUnavailable("EKS did not answer in the time a call has.")
+    return EksUnavailable("EKS did not answer within the call timeout.")
 
 
 def _new_call(path: str, context: RpcContext) -> Call:
