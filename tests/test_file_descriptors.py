@@ -1,4 +1,4 @@
-"""The watch on descriptors, when it gets tight."""
+"""The watch over descriptors when few are left."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from eksgateway.sandbox.issuer import ThrowawayIssuer
 from support.gateway import settings_for
 
 
-async def test_watch_tries_again_when_no_room_could_be_made(tmp_path: Path) -> None:
-    """Looking at the connections needs a descriptor too."""
+async def test_watch_retries_when_no_room_could_be_made(tmp_path: Path) -> None:
+    """Inspecting the connections needs a descriptor too."""
     tries = 0
 
     async def fail() -> None:

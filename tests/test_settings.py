@@ -1,4 +1,4 @@
-"""The settings file: what serves, and what is refused with the words that mend it."""
+"""Settings files: valid ones, and faults, each with its correction."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXAMPLE = ROOT / "config.example.yaml"
 
 
 def write(path: Path, **changes: Any) -> Path:
-    """The example with some settings changed; None removes one."""
+    """The example with changes; None removes a setting."""
     raw = yaml.safe_load(EXAMPLE.read_text()) | changes
     file = path / "config.yaml"
     file.write_text(yaml.safe_dump({key: value for key, value in raw.items() if value is not None}))
@@ -25,13 +25,13 @@ def write(path: Path, **changes: Any) -> Path:
 
 
 def test_the_example_loads() -> None:
-    """What operators copy is right."""
+    """Operators copy it."""
     settings = load(EXAMPLE)
     assert settings.eks.home.account_id == "111122223333"
 
 
 def test_the_example_names_every_setting() -> None:
-    """An operator finds them all in one place."""
+    """Active or commented."""
     text = "\n".join(
         re.sub(r"^(\s*)# ?(\s*[a-z_]+:)", r"\1\2", line) for line in EXAMPLE.read_text().split("\n")
     )
@@ -49,8 +49,8 @@ def test_the_example_names_every_setting() -> None:
     assert names(Settings) - {"issuers"} <= shown
 
 
-def test_its_commented_settings_are_the_defaults(tmp_path: Path) -> None:
-    """Who takes away a `#` changes nothing. (The second listener and OPA are examples, no defaults.)"""
+def test_the_examples_commented_settings_are_the_defaults(tmp_path: Path) -> None:
+    """Except for the second listener and OPA, which are examples."""
     text = re.sub(r"(?m)^  # - address:(.*\n  #)*.*$|^  # opa:(.*\n  #  )*.*$", "", EXAMPLE.read_text())
     file = tmp_path / "config.yaml"
     file.write_text(re.sub(r"(?m)^( *)# ( *[a-z_]+:( |$))", r"\1\2", text))
@@ -79,8 +79,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no ledger": ({"ledger": None}, "ledger.path"),
     "no target": ({"eks": None}, "eks.targets"),
     **{
-        f"listener: {name}": ({"listeners": [listener]}, said)
-        for name, listener, said in (
+        f"listener: {name}": ({"listeners": [listener]}, message)
+        for name, listener, message in (
             ("plaintext beyond loopback", {"address": "0.0.0.0:1"}, "tls.certificate"),
             ("no port", {"address": "127.0.0.1"}, "host:port"),
             *(
@@ -191,9 +191,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     **{
         f"keys from {jwks}": (
             {"identity": {"jwt": {"issuers": [{"name": "a", "issuer": "i", "audience": "a", "jwks": jwks}]}}},
-            said,
+            message,
         )
-        for jwks, said in (
+        for jwks, message in (
             ("http://idp.corp.example/keys", "use an https URL"),
             ("http://localhost:80@idp.corp.example/keys", "without a user"),
             ("https://user@idp.corp.example/keys", "without a user"),
@@ -225,9 +225,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
                     }
                 }
             },
-            said,
+            message,
         )
-        for changes, said in (
+        for changes, message in (
             ({"jwks": "keys.json", "jwks_ca_file": "ca.pem"}, "`jwks_ca_file` is for an https URL"),
             ({"jwks": "http://[::1]/keys", "jwks_ca_file": "ca.pem"}, "`jwks_ca_file` is for an https URL"),
             ({"jwks": "keys.json", "jwks_token_file": "token"}, "`jwks_token_file` is sent to a URL"),
@@ -253,12 +253,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize(("changes", "said"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_serve_is_refused_with_how_to_set_it(
-    tmp_path: Path, changes: dict[str, Any], said: str
+@pytest.mark.parametrize(("changes", "message"), REFUSED.values(), ids=REFUSED)
+def test_unusable_settings_are_refused_with_the_correction(
+    tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
-    """Nothing starts on settings that are incomplete, unsafe or misspelt."""
-    with pytest.raises(SettingsError, match=re.escape(said)):
+    """Incomplete, unsafe or misspelt settings."""
+    with pytest.raises(SettingsError, match=re.escape(message)):
         load(write(tmp_path, **changes))
 
 
@@ -273,7 +273,7 @@ ARN = "arn:aws:iam::011122223333:role/x"
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         (
             '"111122223333"',
@@ -319,8 +319,8 @@ ARN = "arn:aws:iam::011122223333:role/x"
         ("limits: {calls: 10}", "limits: &a {calls: *a}", "is nested without end"),
     ],
 )
-def test_what_yaml_reads_as_something_else_is_refused_with_how_to_write_it(
-    old: str, new: str, told: str, tmp_path: Path
+def test_values_that_yaml_misreads_are_refused_with_the_correction(
+    old: str, new: str, message: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(TEXT)
@@ -328,24 +328,24 @@ def test_what_yaml_reads_as_something_else_is_refused_with_how_to_write_it(
     path.write_text(TEXT.replace(old, new))
     with pytest.raises(SettingsError) as caught:
         load(path)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_only_what_is_at_fault_is_named(tmp_path: Path) -> None:
-    """A list of one that is at fault is not an empty one."""
+def test_only_the_innermost_fault_is_named(tmp_path: Path) -> None:
+    """A list whose only element has a fault is not reported as empty."""
     with pytest.raises(SettingsError) as refused:
         load(write(tmp_path, listeners=[{"address": "127.0.0.1"}]))
     assert re.findall(r"(?m)^  - (\S+):", str(refused.value)) == ["listeners.0.address"]
 
 
-def test_metrics_are_open_to_the_network_where_that_is_said(tmp_path: Path) -> None:
-    """In so many words: Prometheus in Kubernetes reaches no loopback but its own."""
+def test_metrics_listen_beyond_loopback_with_open_to_network(tmp_path: Path) -> None:
+    """Prometheus in Kubernetes does not reach the pod's loopback."""
     settings = load(write(tmp_path, metrics={"listen": "0.0.0.0:9464", "open_to_network": True}))
     assert settings.metrics.listen == "0.0.0.0:9464"
 
 
-def test_keys_come_from_a_url_or_a_file(tmp_path: Path) -> None:
-    """With what a URL needs beside it; paths are relative to the settings file."""
+def test_jwks_is_a_url_or_a_file(tmp_path: Path) -> None:
+    """Paths are relative to the settings file."""
 
     def issuer(**changes: Any) -> IssuerSettings:
         raw = {"name": "a", "issuer": "i", "audience": "a", "jwks": "https://idp/keys"} | changes
@@ -353,10 +353,10 @@ def test_keys_come_from_a_url_or_a_file(tmp_path: Path) -> None:
         assert jwt is not None
         return jwt.issuers[0]
 
-    fetched = issuer(jwks="HTTPS://idp/keys", jwks_ca_file="ca.pem", jwks_token_file="/var/token")
-    assert fetched.jwks_is_url
-    assert fetched.jwks_ca_file == tmp_path / "ca.pem"
-    assert fetched.jwks_token_file == Path("/var/token")
+    by_url = issuer(jwks="HTTPS://idp/keys", jwks_ca_file="ca.pem", jwks_token_file="/var/token")
+    assert by_url.jwks_is_url
+    assert by_url.jwks_ca_file == tmp_path / "ca.pem"
+    assert by_url.jwks_token_file == Path("/var/token")
     for path in ("keys.json", "./keys:v1.json", "idp.corp.example/keys"):
         assert not issuer(jwks=path).jwks_is_url
         assert issuer(jwks=path).jwks == str(tmp_path / path)
@@ -365,8 +365,8 @@ def test_keys_come_from_a_url_or_a_file(tmp_path: Path) -> None:
     assert issuer(groups_claim=["a", "b.c"]).groups_claim == ("a", "b.c")
 
 
-def test_the_first_target_is_home(tmp_path: Path) -> None:
-    """Regions of one account need one role or none; another account's role may be in another partition."""
+def test_the_first_target_is_the_home_target(tmp_path: Path) -> None:
+    """A target in another account has a role, perhaps in another partition."""
     china = {
         "account_id": "444455556666",
         "region": "cn-north-1",
@@ -378,8 +378,7 @@ def test_the_first_target_is_home(tmp_path: Path) -> None:
     assert [each.target.region for each in settings.eks.targets] == ["eu-west-1", "us-east-1", "cn-north-1"]
 
 
-def test_plaintext_is_taken_where_the_file_says_that_a_mesh_terminates_tls(tmp_path: Path) -> None:
-    """In so many words, or not at all."""
+def test_plaintext_beyond_loopback_needs_mesh_terminates_tls(tmp_path: Path) -> None:
     listener = {"address": "0.0.0.0:50051", "mesh_terminates_tls": True}
     assert load(write(tmp_path, listeners=[listener])).listeners[0].tls is None
 
@@ -393,8 +392,8 @@ def test_an_address_is_an_ip_or_a_host_name_with_a_port(tmp_path: Path, address:
     assert load(write(tmp_path, listeners=[listener])).listeners[0].address == address
 
 
-def test_where_only_certificates_are_taken_no_issuer_is_needed(tmp_path: Path) -> None:
-    """The one identity source is then the client CA, whose path is relative to the file too."""
+def test_no_issuer_is_needed_if_all_listeners_demand_mtls(tmp_path: Path) -> None:
+    """The client CA is then the identity source; its path is relative to the file too."""
     settings = load(write(tmp_path, identity=None, listeners=[MTLS]))
     tls = settings.listeners[0].tls
     assert tls is not None
@@ -403,7 +402,7 @@ def test_where_only_certificates_are_taken_no_issuer_is_needed(tmp_path: Path) -
 
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
-    """A settings file can be moved with what it names."""
+    """So the folder can be moved."""
     settings = load(write(tmp_path, ledger={"path": "here.db"}))
     assert settings.ledger.path == tmp_path / "here.db"
 
@@ -413,8 +412,8 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     ["[", "- a", "\x00", "", "eks: a\neks: b"],
     ids=["broken", "list", "binary", "empty", "key twice"],
 )
-def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
-    """And one that is missing too."""
+def test_a_file_that_is_not_a_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    """And a missing file."""
     file = tmp_path / "config.yaml"
     file.write_text(text)
     with pytest.raises(SettingsError, match="config"):
@@ -424,7 +423,7 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("? [a, b]\n: c\n", "line 1"),
         ("server:\n  ? {a: 1}\n  : c\n", "line 2"),
@@ -432,8 +431,8 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None
         ("eks: !!int many\n", "in quotes"),
     ],
 )
-def test_what_yaml_itself_cannot_read_is_a_fault_with_its_place(tmp_path: Path, text: str, told: str) -> None:
-    """And no traceback: a name that is no text, a date that there is not."""
+def test_yaml_errors_are_reported_with_their_place(tmp_path: Path, text: str, message: str) -> None:
+    """A name that is not text, or a date that does not exist."""
     (tmp_path / "config.yaml").write_text(text)
-    with pytest.raises(SettingsError, match=told):
+    with pytest.raises(SettingsError, match=message):
         load(tmp_path / "config.yaml")

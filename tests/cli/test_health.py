@@ -58,7 +58,7 @@ async def test_health_trusts_the_served_certificate(
     demands: tuple[str, ...],
     names: Sequence[x509.GeneralName] | None,
 ) -> None:
-    """Whatever names it has, and for each `demand`."""
+    """With any names, for each `demand`."""
     authority = Authority()
     listening = listeners(tmp_path, authority, *demands)
     authority.issue(Shape(names=names, extended=(SERVER, CLIENT))).write(tmp_path)

@@ -36,7 +36,7 @@ async def get_json(url: str) -> Any:
     return await asyncio.to_thread(get)
 
 
-async def refused(here: Sandbox, who: str, cluster: str, **fields: str) -> tuple[str, str]:
+async def fail_to_cancel(here: Sandbox, who: str, cluster: str, **fields: str) -> tuple[str, str]:
     """The status and the reason of a cancel that fails."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await here.cancel(who, cluster, **fields)
@@ -60,13 +60,19 @@ async def test_info_file_is_complete_once_it_exists(tmp_path: Path) -> None:
         assert set(info_file["pids"].values()) <= children_of(here.pid)
 
         denied = ("PERMISSION_DENIED", "POLICY_DENIED")
-        assert await refused(here, "outsider", "staging-1") == denied
-        assert await refused(here, "viewer", "prod-1", **WHY) == denied
-        assert await refused(here, "oncall", "prod-1", reason="bad AMI") == denied
-        assert await refused(here, "oncall", "prod-2", **WHY) == ("FAILED_PRECONDITION", "EKS_INVALID_STATE")
-        assert await refused(here, "oncall", "prod-3", **WHY) == denied
-        assert await refused(here, "oncall", "staging-3") == ("FAILED_PRECONDITION", "UPDATE_FINISHED")
-        assert await refused(here, "oncall", "staging-4") == ("FAILED_PRECONDITION", "EKS_INVALID_REQUEST")
+        assert await fail_to_cancel(here, "outsider", "staging-1") == denied
+        assert await fail_to_cancel(here, "viewer", "prod-1", **WHY) == denied
+        assert await fail_to_cancel(here, "oncall", "prod-1", reason="bad AMI") == denied
+        assert await fail_to_cancel(here, "oncall", "prod-2", **WHY) == (
+            "FAILED_PRECONDITION",
+            "EKS_INVALID_STATE",
+        )
+        assert await fail_to_cancel(here, "oncall", "prod-3", **WHY) == denied
+        assert await fail_to_cancel(here, "oncall", "staging-3") == ("FAILED_PRECONDITION", "UPDATE_FINISHED")
+        assert await fail_to_cancel(here, "oncall", "staging-4") == (
+            "FAILED_PRECONDITION",
+            "EKS_INVALID_REQUEST",
+        )
         assert (await here.cancel("oncall", "prod-1", **WHY)).phase == Phase.CANCELLATION_PHASE_REQUESTED
         await here.cancel("oncall", "staging-1")
         calls = (await get_json(f"{info_file['simulator']}/_simulator/calls"))["calls"]
@@ -124,7 +130,7 @@ async def test_a_changed_grant_is_in_force_without_a_restart(tmp_path: Path) -> 
     """The gateway process stays the same."""
     async with sandbox(tmp_path) as here:
         gateway = here.pids["gateway"]
-        assert (await refused(here, "viewer", "prod-1", **WHY))[1] == "POLICY_DENIED"
+        assert (await fail_to_cancel(here, "viewer", "prod-1", **WHY))[1] == "POLICY_DENIED"
         change_viewers(here, actions=["watch", "cancel"], update_types=["VersionRollback"])
         async with asyncio.timeout(60):
             while True:
@@ -140,7 +146,7 @@ async def test_faulty_grants_are_reported_until_corrected(tmp_path: Path) -> Non
         change_viewers(here, actions=["watch", "cancel"])  # without its update types: a fault
         log = Path(here.info["policy_data"]).parent.parent / "gateway.log"
         await eventually(lambda: "policy.refused" in log.read_text())
-        assert (await refused(here, "viewer", "prod-1", **WHY))[1] == "POLICY_DENIED"
+        assert (await fail_to_cancel(here, "viewer", "prod-1", **WHY))[1] == "POLICY_DENIED"
         gateway = here.pids["gateway"]
         os.kill(gateway, signal.SIGTERM)
         await eventually(lambda: "eksgateway.grants[2].update_types" in here.process.out)
@@ -347,7 +353,7 @@ async def test_an_opa_of_the_user_decides(tmp_path: Path) -> None:
         assert found
         async with program(*shlex.split(found[1])):
             await here.up()
-            assert (await refused(here, "outsider", "prod-1", **WHY))[1] == "POLICY_DENIED"
+            assert (await fail_to_cancel(here, "outsider", "prod-1", **WHY))[1] == "POLICY_DENIED"
             await here.cancel("oncall", "prod-1", **WHY)
 
 

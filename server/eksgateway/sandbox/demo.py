@@ -38,7 +38,7 @@ class SceneFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DemoContext:
-    """What every scene uses."""
+    """The client, screen and sandbox of every scene."""
 
     client: DemoClient
     screen: DemoScreen
