@@ -11,8 +11,8 @@ from eksgateway.simulator.lifecycle import (
     OnTimeout,
     Plan,
     SimulatedUpdate,
-    UpdateSnapshot,
-    UpdateStage,
+    Snapshot,
+    Stage,
     take_snapshot,
 )
 
@@ -35,7 +35,7 @@ def rollback(plan: Plan = ROLLBACK_PLAN, *, cancel_at: float | None = None) -> S
     )
 
 
-def at(update: SimulatedUpdate, passed: float) -> tuple[str, UpdateStage, str | None]:
+def at(update: SimulatedUpdate, passed: float) -> tuple[str, Stage, str | None]:
     seen = take_snapshot(update, STARTED + passed)
     return seen.status, seen.stage, seen.cancellation.status if seen.cancellation else None
 
@@ -49,112 +49,102 @@ TIMEOUT_CANCELS = replace(LATE_PLAN, on_timeout=OnTimeout.CANCELLED)
 @pytest.mark.parametrize(
     ("plan", "cancel_at", "passed", "expected"),
     [
+        pytest.param(ROLLBACK_PLAN, None, 0, ("InProgress", Stage.NODES, None), id="starts with the nodes"),
+        pytest.param(ROLLBACK_PLAN, None, 999, ("InProgress", Stage.NODES, None), id="last node"),
         pytest.param(
-            ROLLBACK_PLAN, None, 0, ("InProgress", UpdateStage.NODES, None), id="starts with the nodes"
+            ROLLBACK_PLAN, None, 1000, ("InProgress", Stage.CONTROL_PLANE, None), id="control plane"
         ),
-        pytest.param(ROLLBACK_PLAN, None, 999, ("InProgress", UpdateStage.NODES, None), id="last node"),
-        pytest.param(
-            ROLLBACK_PLAN, None, 1000, ("InProgress", UpdateStage.CONTROL_PLANE, None), id="control plane"
-        ),
-        pytest.param(ROLLBACK_PLAN, None, 1100, ("Successful", UpdateStage.ENDED, None), id="ends"),
+        pytest.param(ROLLBACK_PLAN, None, 1100, ("Successful", Stage.ENDED, None), id="ends"),
         pytest.param(
             replace(ROLLBACK_PLAN, ends="Failed"),
             None,
             1100,
-            ("Failed", UpdateStage.ENDED, None),
+            ("Failed", Stage.ENDED, None),
             id="ends badly",
         ),
         pytest.param(
             replace(ROLLBACK_PLAN, node_phase_s=0),
             None,
             0,
-            ("InProgress", UpdateStage.CONTROL_PLANE, None),
+            ("InProgress", Stage.CONTROL_PLANE, None),
             id="no nodes",
         ),
-        pytest.param(ROLLBACK_PLAN, 10, 10, ("Cancelling", UpdateStage.NODES, "InProgress"), id="cancelling"),
+        pytest.param(ROLLBACK_PLAN, 10, 10, ("Cancelling", Stage.NODES, "InProgress"), id="cancelling"),
         pytest.param(
-            ROLLBACK_PLAN, 10, 59, ("Cancelling", UpdateStage.NODES, "InProgress"), id="node finishes first"
+            ROLLBACK_PLAN, 10, 59, ("Cancelling", Stage.NODES, "InProgress"), id="node finishes first"
         ),
-        pytest.param(ROLLBACK_PLAN, 10, 60, ("Cancelled", UpdateStage.ENDED, "Successful"), id="cancelled"),
+        pytest.param(ROLLBACK_PLAN, 10, 60, ("Cancelled", Stage.ENDED, "Successful"), id="cancelled"),
         pytest.param(
             ROLLBACK_PLAN,
             990,
             1010,
-            ("Cancelling", UpdateStage.NODES, "InProgress"),
+            ("Cancelling", Stage.NODES, "InProgress"),
             id="cancel outlasts nodes",
         ),
         pytest.param(
-            ROLLBACK_PLAN, 990, 9999, ("Cancelled", UpdateStage.ENDED, "Successful"), id="cancelled for good"
+            ROLLBACK_PLAN, 990, 9999, ("Cancelled", Stage.ENDED, "Successful"), id="cancelled for good"
         ),
+        pytest.param(SLOW_START, 10, 29, ("InProgress", Stage.NODES, "InProgress"), id="accepted, not begun"),
         pytest.param(
-            SLOW_START, 10, 29, ("InProgress", UpdateStage.NODES, "InProgress"), id="accepted, not begun"
+            SLOW_START, 10, 30, ("Cancelling", Stage.NODES, "InProgress"), id="begun after the delay"
         ),
+        pytest.param(FAILS, 10, 59, ("Cancelling", Stage.NODES, "InProgress"), id="tries"),
+        pytest.param(FAILS, 10, 60, ("InProgress", Stage.NODES, "Failed"), id="cancellation fails"),
         pytest.param(
-            SLOW_START, 10, 30, ("Cancelling", UpdateStage.NODES, "InProgress"), id="begun after the delay"
+            FAILS, 10, 1000, ("InProgress", Stage.CONTROL_PLANE, "Failed"), id="goes on after failing"
         ),
-        pytest.param(FAILS, 10, 59, ("Cancelling", UpdateStage.NODES, "InProgress"), id="tries"),
-        pytest.param(FAILS, 10, 60, ("InProgress", UpdateStage.NODES, "Failed"), id="cancellation fails"),
-        pytest.param(
-            FAILS, 10, 1000, ("InProgress", UpdateStage.CONTROL_PLANE, "Failed"), id="goes on after failing"
-        ),
-        pytest.param(
-            FAILS, 10, 1100, ("Successful", UpdateStage.ENDED, "Failed"), id="successful after failing"
-        ),
+        pytest.param(FAILS, 10, 1100, ("Successful", Stage.ENDED, "Failed"), id="successful after failing"),
         pytest.param(
             FAILS,
             990,
             1000,
-            ("InProgress", UpdateStage.CONTROL_PLANE, "Failed"),
+            ("InProgress", Stage.CONTROL_PLANE, "Failed"),
             id="fails with the nodes' end",
         ),
-        pytest.param(
-            COMPLETES, 10, 999, ("Cancelling", UpdateStage.NODES, "InProgress"), id="tries to the end"
-        ),
-        pytest.param(
-            COMPLETES, 10, 1000, ("InProgress", UpdateStage.CONTROL_PLANE, "Failed"), id="overtaken"
-        ),
-        pytest.param(COMPLETES, 10, 1100, ("Successful", UpdateStage.ENDED, "Failed"), id="completes anyway"),
-        pytest.param(LATE_PLAN, None, 7199, ("InProgress", UpdateStage.NODES, None), id="not timed out yet"),
-        pytest.param(LATE_PLAN, None, 7200, ("Failed", UpdateStage.ENDED, None), id="time-out fails"),
+        pytest.param(COMPLETES, 10, 999, ("Cancelling", Stage.NODES, "InProgress"), id="tries to the end"),
+        pytest.param(COMPLETES, 10, 1000, ("InProgress", Stage.CONTROL_PLANE, "Failed"), id="overtaken"),
+        pytest.param(COMPLETES, 10, 1100, ("Successful", Stage.ENDED, "Failed"), id="completes anyway"),
+        pytest.param(LATE_PLAN, None, 7199, ("InProgress", Stage.NODES, None), id="not timed out yet"),
+        pytest.param(LATE_PLAN, None, 7200, ("Failed", Stage.ENDED, None), id="time-out fails"),
         pytest.param(
             LATE_PLAN,
             7100,
             7300,
-            ("Cancelled", UpdateStage.ENDED, "Successful"),
+            ("Cancelled", Stage.ENDED, "Successful"),
             id="cancelled before time-out",
         ),
         pytest.param(
             replace(LATE_PLAN, on_cancel=OnCancel.FAILS),
             10,
             7200,
-            ("Failed", UpdateStage.ENDED, "Failed"),
+            ("Failed", Stage.ENDED, "Failed"),
             id="both fail",
         ),
         pytest.param(
             TIMEOUT_CANCELS,
             None,
             7200,
-            ("Cancelling", UpdateStage.NODES, "InProgress"),
+            ("Cancelling", Stage.NODES, "InProgress"),
             id="time-out cancels",
         ),
         pytest.param(
             TIMEOUT_CANCELS,
             None,
             7250,
-            ("Cancelled", UpdateStage.ENDED, "Successful"),
+            ("Cancelled", Stage.ENDED, "Successful"),
             id="cancelled by time-out",
         ),
         pytest.param(
             replace(TIMEOUT_CANCELS, on_cancel=OnCancel.FAILS),
             None,
             7250,
-            ("Cancelled", UpdateStage.ENDED, "Successful"),
+            ("Cancelled", Stage.ENDED, "Successful"),
             id="a time-out's own cancellation does not fail",
         ),
     ],
 )
 def test_take_snapshot_follows_plan_cancel_and_time(
-    plan: Plan, cancel_at: float | None, passed: float, expected: tuple[str, UpdateStage, str | None]
+    plan: Plan, cancel_at: float | None, passed: float, expected: tuple[str, Stage, str | None]
 ) -> None:
     assert at(rollback(plan, cancel_at=cancel_at), passed) == expected
 
@@ -184,12 +174,10 @@ def test_a_set_status_replaces_the_status_of_the_plan() -> None:
     update = replace(rollback(), set_status="Paused")
     assert [take_snapshot(update, STARTED + passed).status for passed in (0, 1000, 9999)] == ["Paused"] * 3
     assert take_snapshot(update, STARTED).running
-    assert take_snapshot(replace(update, set_status="Failed"), STARTED) == UpdateSnapshot(
-        "Failed", UpdateStage.ENDED
-    )
+    assert take_snapshot(replace(update, set_status="Failed"), STARTED) == Snapshot("Failed", Stage.ENDED)
 
 
 def test_a_set_cancellation_leaves_the_status() -> None:
     update = replace(rollback(), set_cancellation=UpdateCancellation("Someday", "soon"))
-    assert at(update, 0) == ("InProgress", UpdateStage.NODES, "Someday")
-    assert at(update, 1000) == ("InProgress", UpdateStage.CONTROL_PLANE, "Someday")
+    assert at(update, 0) == ("InProgress", Stage.NODES, "Someday")
+    assert at(update, 1000) == ("InProgress", Stage.CONTROL_PLANE, "Someday")

@@ -125,7 +125,7 @@ _DROPPED: Final = ("AWS_", "BOTO_")
 def gateway_environment(base: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The user's environment without its AWS variables, and with credentials of the simulated account.
 
-    The access key names the account: see ``simulator.credentials``. It is not valid at AWS.
+    The access key names the account: see ``simulator.signatures``. It is not valid at AWS.
     """
     kept = {name: value for name, value in base.items() if not name.upper().startswith(_DROPPED)}
     return kept | {

@@ -9,14 +9,7 @@ from typing import Any
 
 from eksgateway.model import Target, UpdateCancellation, UpdateError
 from eksgateway.simulator.clock import SimulatedClock
-from eksgateway.simulator.lifecycle import (
-    ROLLBACK,
-    Resource,
-    SimulatedUpdate,
-    UpdateSnapshot,
-    UpdateStage,
-    take_snapshot,
-)
+from eksgateway.simulator.lifecycle import ROLLBACK, Resource, SimulatedUpdate, Snapshot, Stage, take_snapshot
 
 
 class ServiceError(Exception):
@@ -94,7 +87,7 @@ class ClusterStore:
         cluster = self.get(target, name)
         self.put(replace(cluster, updates={**cluster.updates, update.id: update}))
 
-    def snapshot(self, update: SimulatedUpdate) -> UpdateSnapshot:
+    def snapshot(self, update: SimulatedUpdate) -> Snapshot:
         return take_snapshot(update, self.clock.now())
 
     def cluster_names(self, target: Target) -> list[str]:
@@ -169,7 +162,7 @@ class ClusterStore:
 
     def _status(self, cluster: SimulatedCluster) -> str:
         own = [self.snapshot(update) for update in cluster.updates.values() if update.resource is None]
-        updating = any(each.running and each.stage is UpdateStage.CONTROL_PLANE for each in own)
+        updating = any(each.running and each.stage is Stage.CONTROL_PLANE for each in own)
         return "UPDATING" if updating else "ACTIVE"
 
 

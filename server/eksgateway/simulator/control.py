@@ -30,6 +30,8 @@ from eksgateway.simulator.specs import (
     parse,
 )
 
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
 
 class Control:
     """The operations of the control API, in-process and over HTTP. Each raises SpecError for bad input."""
@@ -116,20 +118,6 @@ class Control:
 def routes(control: Control) -> list[web.RouteDef]:
     """The control API's routes."""
 
-    def clusters(given: Any) -> dict[str, Any]:
-        return {"update_ids": control.add_cluster(given)}
-
-    def faults(given: Any) -> dict[str, Any]:
-        control.add_fault(given)
-        return {}
-
-    def clock(given: Any) -> dict[str, Any]:
-        return {"now_s": control.advance(given)}
-
-    def access_keys(given: Any) -> dict[str, Any]:
-        control.register(given)
-        return {}
-
     async def calls(_: web.Request) -> web.Response:
         return web.json_response({"calls": [_to_json(call) for call in control.calls.all()]})
 
@@ -142,27 +130,29 @@ def routes(control: Control) -> list[web.RouteDef]:
         return web.json_response({})
 
     return [
-        web.post("/_simulator/clusters", _json_handler(clusters)),
+        web.post(
+            "/_simulator/clusters", _json_handler(lambda given: {"update_ids": control.add_cluster(given)})
+        ),
         web.post("/_simulator/updates", _json_handler(control.change_update)),
-        web.post("/_simulator/faults", _json_handler(faults)),
+        web.post("/_simulator/faults", _json_handler(control.add_fault)),
         web.delete("/_simulator/faults", forget_faults),
         web.get("/_simulator/calls", calls),
         web.delete("/_simulator/calls", forget_calls),
-        web.post("/_simulator/clock", _json_handler(clock)),
-        web.post("/_simulator/access-keys", _json_handler(access_keys)),
+        web.post("/_simulator/clock", _json_handler(lambda given: {"now_s": control.advance(given)})),
+        web.post("/_simulator/access-keys", _json_handler(control.register)),
     ]
 
 
-def _json_handler(
-    effect: Callable[[Any], dict[str, Any]],
-) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _json_handler(effect: Callable[[Any], dict[str, Any] | None]) -> Handler:
+    """Pass the JSON of a request to ``effect``, and answer with its result."""
+
     async def handle(request: web.Request) -> web.Response:
         try:
             given = json.loads(await request.read())
         except ValueError:
             return web.json_response({"error": "the body is not JSON"}, status=400)
         try:
-            return web.json_response(effect(given))
+            return web.json_response(effect(given) or {})
         except SpecError as exc:
             return web.json_response({"error": str(exc)}, status=400)
 

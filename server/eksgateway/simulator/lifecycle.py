@@ -24,7 +24,7 @@ NODE_PHASE_S: Final = 3600.0  # EKS: minutes to 7 days
 CANCEL_REASON: Final = "The node rollback could not be stopped."
 
 
-class UpdateStage(StrEnum):
+class Stage(StrEnum):
     """The part of the cluster that an update works on."""
 
     NODES = "nodes"
@@ -97,11 +97,11 @@ class SimulatedUpdate:
 
 
 @dataclass(frozen=True, slots=True)
-class UpdateSnapshot:
+class Snapshot:
     """An update as EKS describes it at one time."""
 
     status: str
-    stage: UpdateStage
+    stage: Stage
     cancellation: UpdateCancellation | None = None
     errors: tuple[UpdateError, ...] = ()
 
@@ -110,21 +110,21 @@ class UpdateSnapshot:
         return self.status not in FINAL_STATUSES
 
 
-def take_snapshot(update: SimulatedUpdate, now: float) -> UpdateSnapshot:
+def take_snapshot(update: SimulatedUpdate, now: float) -> Snapshot:
     """The update at a simulated second."""
     planned = _apply_plan(update, now)
     if update.set_status is None and update.set_cancellation is None:
         return planned
     status = update.set_status or planned.status
-    return UpdateSnapshot(
+    return Snapshot(
         status=status,
-        stage=UpdateStage.ENDED if status in FINAL_STATUSES else planned.stage,
+        stage=Stage.ENDED if status in FINAL_STATUSES else planned.stage,
         cancellation=update.set_cancellation or planned.cancellation,
         errors=update.errors if update.set_status else planned.errors,
     )
 
 
-def _apply_plan(update: SimulatedUpdate, now: float) -> UpdateSnapshot:
+def _apply_plan(update: SimulatedUpdate, now: float) -> Snapshot:
     plan, passed = update.plan, now - update.started
     cancellation = None
     cancel = _find_cancel(update, passed)
@@ -135,16 +135,12 @@ def _apply_plan(update: SimulatedUpdate, now: float) -> UpdateSnapshot:
             return snapshot
         cancellation = UpdateCancellation("Failed", plan.cancel_reason)
     if passed < min(plan.node_phase_s, plan.timeout_s):
-        return UpdateSnapshot("InProgress", UpdateStage.NODES, cancellation)
+        return Snapshot("InProgress", Stage.NODES, cancellation)
     if plan.timeout_s < plan.node_phase_s:
-        return UpdateSnapshot(
-            "Failed", UpdateStage.ENDED, cancellation, update.errors or (_timeout_error(plan),)
-        )
+        return Snapshot("Failed", Stage.ENDED, cancellation, update.errors or (_timeout_error(plan),))
     if passed < plan.node_phase_s + plan.control_plane_phase_s:
-        return UpdateSnapshot("InProgress", UpdateStage.CONTROL_PLANE, cancellation)
-    return UpdateSnapshot(
-        plan.ends, UpdateStage.ENDED, cancellation, update.errors if plan.ends == "Failed" else ()
-    )
+        return Snapshot("InProgress", Stage.CONTROL_PLANE, cancellation)
+    return Snapshot(plan.ends, Stage.ENDED, cancellation, update.errors if plan.ends == "Failed" else ())
 
 
 def _find_cancel(update: SimulatedUpdate, passed: float) -> tuple[float, str] | None:
@@ -158,7 +154,7 @@ def _find_cancel(update: SimulatedUpdate, passed: float) -> tuple[float, str] | 
     return None
 
 
-def _cancelling_snapshot(plan: Plan, passed: float, requested: float, why: str) -> UpdateSnapshot | None:
+def _cancelling_snapshot(plan: Plan, passed: float, requested: float, why: str) -> Snapshot | None:
     """The update while its cancellation is in progress or has succeeded; None once it has failed."""
     settled = requested + plan.cancel_delay_s + plan.node_replacing_s
     nodes_end = min(plan.node_phase_s, plan.timeout_s)
@@ -169,9 +165,9 @@ def _cancelling_snapshot(plan: Plan, passed: float, requested: float, why: str) 
         settled = min(settled, nodes_end)
     if passed < settled:
         status = "InProgress" if passed < requested + plan.cancel_delay_s else "Cancelling"
-        return UpdateSnapshot(status, UpdateStage.NODES, UpdateCancellation("InProgress", why))
+        return Snapshot(status, Stage.NODES, UpdateCancellation("InProgress", why))
     if stops:
-        return UpdateSnapshot("Cancelled", UpdateStage.ENDED, UpdateCancellation("Successful", why))
+        return Snapshot("Cancelled", Stage.ENDED, UpdateCancellation("Successful", why))
     return None
 
 

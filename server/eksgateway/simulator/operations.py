@@ -13,14 +13,7 @@ from typing import Any, Final
 
 from eksgateway.model import Target, UpdateParam
 from eksgateway.simulator.cluster_store import ClusterStore, ServiceError
-from eksgateway.simulator.lifecycle import (
-    NODE_PHASE_S,
-    ROLLBACK,
-    Plan,
-    Resource,
-    SimulatedUpdate,
-    UpdateStage,
-)
+from eksgateway.simulator.lifecycle import NODE_PHASE_S, ROLLBACK, Plan, Resource, SimulatedUpdate, Stage
 
 Operation = Callable[[ClusterStore, Target, dict[str, Any]], dict[str, Any]]
 
@@ -73,7 +66,7 @@ def _cancel(store: ClusterStore, target: Target, name: str, update_id: str) -> d
         message = f"Only a {ROLLBACK} on EKS Auto Mode can be cancelled; {update_id} is not one."
         raise ServiceError("InvalidRequestException", message, clusterName=name)
     snapshot = store.snapshot(update)
-    if snapshot.stage is UpdateStage.CONTROL_PLANE:
+    if snapshot.stage is Stage.CONTROL_PLANE:
         message = f"Update {update_id} cannot be cancelled: the control plane rollback has already begun."
         raise ServiceError(update.plan.refusal, message, clusterName=name)
     # A second cancel with another token while the first is in progress: InvalidStateException (assumption).

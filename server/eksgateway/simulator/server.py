@@ -15,15 +15,24 @@ from uuid import uuid4
 from aiohttp import web
 from botocore.model import OperationModel
 
-from eksgateway.addresses import is_loopback
+from eksgateway.addresses import is_loopback, join_address
 from eksgateway.model import Target
 from eksgateway.signals import stop_event
-from eksgateway.simulator import control, rest_json
+from eksgateway.simulator import control
 from eksgateway.simulator.call_log import CallLog, CallRecord, FaultQueue
 from eksgateway.simulator.clock import SimulatedClock
 from eksgateway.simulator.cluster_store import ClusterStore, ServiceError
 from eksgateway.simulator.faulty_answers import foreign_answer, send_faulty
 from eksgateway.simulator.operations import BY_NAME
+from eksgateway.simulator.rest_json import (
+    BadRequest,
+    HttpReply,
+    build_answer,
+    build_any_error,
+    build_error,
+    read_request,
+    service_model,
+)
 from eksgateway.simulator.signatures import Accounts, SignatureError, Signer
 from eksgateway.simulator.specs import DEFAULT_ACCOUNT, FaultSpec
 
@@ -59,8 +68,7 @@ class Simulator:
             await runner.cleanup()
             raise
         self._runner = runner
-        shown = f"[{host}]" if ":" in host else host
-        return f"http://{shown}:{runner.addresses[0][1]}"
+        return f"http://{join_address(host, runner.addresses[0][1])}"
 
     async def stop(self) -> None:
         """Close every connection. Answers that are ready within a second are still sent."""
@@ -81,7 +89,7 @@ class Simulator:
         app.add_routes(control.routes(self.control))
         app.router.add_route("*", "/_simulator/{tail:.*}", _refuse_control_path)
         for name in BY_NAME:
-            operation = rest_json.service_model().operation_model(name)
+            operation = service_model().operation_model(name)
             app.router.add_route(
                 operation.http["method"], operation.http["requestUri"], self._handler(operation)
             )
@@ -94,12 +102,10 @@ class Simulator:
                 signer = self._accounts.authenticate(request.headers.get("Authorization"))
             except SignatureError as exc:
                 self._record(operation.name, None)
-                return _respond(rest_json.build_any_error(exc.code, str(exc), 403))
+                return _respond(build_any_error(exc.code, str(exc), 403))
             try:
-                params = rest_json.read_request(
-                    operation, request.match_info, request.query, await request.read()
-                )
-            except rest_json.BadRequest as exc:
+                params = read_request(operation, request.match_info, request.query, await request.read())
+            except BadRequest as exc:
                 self._record(operation.name, signer)
                 return _respond(_bad_request(operation, str(exc)))
             self._record(operation.name, signer, params)
@@ -110,14 +116,12 @@ class Simulator:
 
         return handle
 
-    def _reply(
-        self, operation: OperationModel, target: Target, params: dict[str, Any]
-    ) -> rest_json.HttpReply:
+    def _reply(self, operation: OperationModel, target: Target, params: dict[str, Any]) -> HttpReply:
         """Run the operation, and return EKS's answer."""
         try:
-            return rest_json.build_answer(operation, BY_NAME[operation.name](self._store, target, params))
+            return build_answer(operation, BY_NAME[operation.name](self._store, target, params))
         except ServiceError as exc:
-            return rest_json.build_error(operation, exc.code, exc.members)
+            return build_error(operation, exc.code, exc.members)
 
     async def _answer_with_fault(
         self,
@@ -137,13 +141,13 @@ class Simulator:
         if fault.body is not None:
             return await send_faulty(fault, request, foreign_answer(fault))
         if reply is None or fault.fails:
-            reply = rest_json.build_any_error(fault.code, fault.message, fault.status)
+            reply = build_any_error(fault.code, fault.message, fault.status)
         return await send_faulty(fault, request, _respond(reply))
 
     async def _refuse_operation(self, request: web.Request) -> web.Response:
         self._record(f"{request.method} {request.path}", None)
         message = "The simulated EKS does not know this operation."
-        return _respond(rest_json.build_any_error("UnknownOperationException", message, 404))
+        return _respond(build_any_error("UnknownOperationException", message, 404))
 
     def _record(self, operation: str, signer: Signer | None, params: dict[str, Any] | None = None) -> None:
         known = params or {}
@@ -194,14 +198,14 @@ async def _refuse_control_path(request: web.Request) -> web.Response:
     return web.json_response({"error": f"there is no {request.method} {request.path}"}, status=404)
 
 
-def _bad_request(operation: OperationModel, message: str) -> rest_json.HttpReply:
+def _bad_request(operation: OperationModel, message: str) -> HttpReply:
     """InvalidParameterException if the operation models it, otherwise AWS's common ValidationException."""
     if any(shape.name == "InvalidParameterException" for shape in operation.error_shapes):
-        return rest_json.build_error(operation, "InvalidParameterException", {"message": message})
-    return rest_json.build_any_error("ValidationException", message, 400)
+        return build_error(operation, "InvalidParameterException", {"message": message})
+    return build_any_error("ValidationException", message, 400)
 
 
-def _respond(reply: rest_json.HttpReply) -> web.Response:
+def _respond(reply: HttpReply) -> web.Response:
     headers = {"x-amzn-RequestId": str(uuid4())}
     if reply.error:
         headers["x-amzn-ErrorType"] = reply.error
