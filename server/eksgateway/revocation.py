@@ -1,11 +1,11 @@
 """The 5 s within which an open watch ends after a policy change that no longer allows it.
 
-With an OPA they are made up of four waits, one after the other:
+With an OPA they are four waits, one after the other:
 
     change ──poll_s──► poll ──REVISION_ANSWER_S──► noticed ──FACTS_ANSWER_S──► asked ──timeout_s──► ended
 
-``poll_s`` and ``timeout_s`` are settings, bounded here. More than ``rights.reauthorization.AT_ONCE``
-questions that OPA all answers slowly take longer.
+``poll_s`` and ``timeout_s`` are settings, bounded here. Many hundreds of questions that OPA answers
+slowly take longer, because few are asked at once (``rights.asker``).
 """
 
 from __future__ import annotations
