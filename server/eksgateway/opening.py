@@ -14,7 +14,7 @@ from eksgateway.blocking import run_blocking
 from eksgateway.clock import Clock, SystemClock
 from eksgateway.errors import EksNotReached, StartError, UpstreamCredentials
 from eksgateway.logs import Log
-from eksgateway.policy.factory import open_engine
+from eksgateway.policy.factory import open_policy_engine
 from eksgateway.settings import LedgerSettings, Settings
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ async def open_gateway(settings: Settings, clock: Clock | None = None) -> Gatewa
             return part
 
         # The policy comes first: it leaves Python soon, to be compiled.
-        opening_policy = asyncio.create_task(keep(open_engine(settings.policy, clock)))
+        opening_policy = asyncio.create_task(keep(open_policy_engine(settings.policy, clock)))
         opening_ledger = asyncio.create_task(keep(_open_ledger(settings.ledger, clock)))
         await asyncio.gather(opening_policy, opening_ledger, return_exceptions=True)
         # Of two failures it is always the policy's that is told.

@@ -74,11 +74,11 @@ class _Loader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, Unquoted):
                 problem = f'the key {key.text} without quotes is {key.kind}; write it as text: "{key.text}"'
-                raise _error(problem, key_node)
+                raise _yaml_error(problem, key_node)
             if not isinstance(key, str):
-                raise _error("a key must be text", key_node)
+                raise _yaml_error("a key must be text", key_node)
             if key in seen:  # YAML would silently use the last one
-                raise _error(f"the key {key!r} stands twice in one mapping", key_node)
+                raise _yaml_error(f"the key {key!r} stands twice in one mapping", key_node)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -87,7 +87,7 @@ class _Loader(yaml.SafeLoader):
             return super().construct_object(node, deep)
         except ValueError as exc:  # a date or number that does not exist
             problem = f"{node.value} cannot be read ({exc}); if it is text, write it in quotes"
-            raise _error(problem, node) from exc
+            raise _yaml_error(problem, node) from exc
 
 
 class _TextLoader(_Loader):
@@ -106,7 +106,7 @@ for _tag in _KINDS:
     _TextLoader.add_constructor(f"tag:yaml.org,2002:{_tag}", _TextLoader.construct_unquoted)
 
 
-def _error(problem: str, node: yaml.Node) -> yaml.constructor.ConstructorError:
+def _yaml_error(problem: str, node: yaml.Node) -> yaml.constructor.ConstructorError:
     return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 

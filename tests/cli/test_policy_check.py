@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from eksgateway.cli.main import app
 from eksgateway.clock import SystemClock
-from eksgateway.policy.factory import open_engine
+from eksgateway.policy.factory import open_policy_engine
 from eksgateway.settings import WasmPolicySettings
 
 EXAMPLE = Path(__file__).parents[2] / "policies" / "data.example.yaml"
@@ -22,7 +22,7 @@ def check(file: Path) -> tuple[int, str]:
 
 async def test_check_prints_the_revision_of_valid_data() -> None:
     """It is the revision that a gateway logs with this data."""
-    engine = await open_engine(WasmPolicySettings(data=EXAMPLE), SystemClock())
+    engine = await open_policy_engine(WasmPolicySettings(data=EXAMPLE), SystemClock())
     await engine.close()
     assert check(EXAMPLE) == (
         0,

@@ -13,7 +13,7 @@ import pytest
 from eksgateway.clock import SystemClock
 from eksgateway.model import Action
 from eksgateway.policy.data import MAX_DATA_BYTES, PolicyDataError, describe, find_faults, load_data
-from eksgateway.policy.factory import open_engine
+from eksgateway.policy.factory import open_policy_engine
 from eksgateway.settings import WasmPolicySettings
 from support.opa import EXAMPLE_DATA, POLICIES
 from support.policy_cases import CONTENT
@@ -230,7 +230,7 @@ async def test_a_change_of_the_data_changes_the_decision(tmp_path: Path) -> None
     answers = {}
     for group in ("corp:platform", "corp:nobody"):
         path.write_text(EXAMPLE_DATA.read_text().replace("corp:platform", group))
-        engine = await open_engine(WasmPolicySettings(data=path), SystemClock())
+        engine = await open_policy_engine(WasmPolicySettings(data=path), SystemClock())
         try:
             answers[group] = await engine.decide(at_request(caller("jwt:corp:alice", "corp:platform")))
         finally:
@@ -245,4 +245,4 @@ async def test_an_engine_does_not_open_with_invalid_data(tmp_path: Path) -> None
     path = tmp_path / "grants.yaml"
     path.write_text("eksgateway: {grants: [{id: a}]}")
     with pytest.raises(PolicyDataError, match=r"eksgateway\.grants\[0\]\.actions: is missing"):
-        await open_engine(WasmPolicySettings(data=path), SystemClock())
+        await open_policy_engine(WasmPolicySettings(data=path), SystemClock())

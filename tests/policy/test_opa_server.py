@@ -11,7 +11,7 @@ import pytest
 
 from eksgateway.clock import SystemClock
 from eksgateway.errors import PolicyUnavailable, PolicyUndefined
-from eksgateway.policy.factory import open_engine
+from eksgateway.policy.factory import open_policy_engine
 from eksgateway.settings import OpaPolicySettings, OpaSettings, PolicySettings
 from support.opa import EXAMPLE_DATA, POLICIES, OpaServer, running_opa
 from support.questions import at_request, caller
@@ -40,7 +40,7 @@ def _settings(url: str, bundle: str = "") -> PolicySettings:
 
 async def test_the_decision_has_the_bundles_revision(bundle: OpaServer, tmp_path: Path) -> None:
     name = str(tmp_path / "gateway.tar.gz")
-    engine = await open_engine(_settings(bundle.url, name), SystemClock())
+    engine = await open_policy_engine(_settings(bundle.url, name), SystemClock())
     try:
         await engine.check()
         decision = await engine.decide(ALICE)
@@ -51,7 +51,7 @@ async def test_the_decision_has_the_bundles_revision(bundle: OpaServer, tmp_path
 
 
 async def test_check_fails_with_another_bundle(bundle: OpaServer) -> None:
-    engine = await open_engine(_settings(bundle.url, "another"), SystemClock())
+    engine = await open_policy_engine(_settings(bundle.url, "another"), SystemClock())
     try:
         with pytest.raises(PolicyUnavailable):
             await engine.check()
@@ -62,7 +62,7 @@ async def test_check_fails_with_another_bundle(bundle: OpaServer) -> None:
 async def test_the_hash_of_plain_data_is_the_revision(tmp_path: Path) -> None:
     """Without an OPA nothing is decided."""
     with running_opa(log=tmp_path / "opa.log") as server:
-        engine = await open_engine(_settings(server.url), SystemClock())
+        engine = await open_policy_engine(_settings(server.url), SystemClock())
         try:
             await engine.check()
             before = engine.revision
@@ -81,7 +81,7 @@ async def test_the_hash_of_plain_data_is_the_revision(tmp_path: Path) -> None:
 async def test_next_freeze_change_follows_the_data(tmp_path: Path) -> None:
     now = datetime(2026, 11, 22, tzinfo=UTC)
     with running_opa(log=tmp_path / "opa.log") as server:
-        engine = await open_engine(_settings(server.url), SystemClock())
+        engine = await open_policy_engine(_settings(server.url), SystemClock())
         try:
             await engine.check()
             assert engine.next_freeze_change(now) == datetime(2026, 12, 20, tzinfo=UTC)
@@ -98,7 +98,7 @@ async def test_next_freeze_change_follows_the_data(tmp_path: Path) -> None:
 async def test_check_fails_without_the_policy(tmp_path: Path) -> None:
     """The engine opens all the same."""
     with running_opa(EXAMPLE_DATA, log=tmp_path / "opa.log") as server:
-        engine = await open_engine(_settings(server.url), SystemClock())
+        engine = await open_policy_engine(_settings(server.url), SystemClock())
         try:
             with pytest.raises(PolicyUndefined):
                 await engine.check()

@@ -19,7 +19,7 @@ import yaml
 
 from eksgateway.file_reader import HUNG
 from eksgateway.policy.engine import PolicyLoadError
-from eksgateway.policy.factory import open_engine
+from eksgateway.policy.factory import open_policy_engine
 from eksgateway.policy.files import read_module
 from eksgateway.policy.reloader import POLL_S
 from eksgateway.policy.wasm import WasmEngine
@@ -94,7 +94,7 @@ async def follow(tmp_path: Path) -> AsyncIterator[Open]:
             if not data.is_symlink():
                 write(data, EVERYBODY)
             clock = FakeClock()
-            engine = await open_engine(WasmPolicySettings(data=data, module=module), clock)
+            engine = await open_policy_engine(WasmPolicySettings(data=data, module=module), clock)
             assert isinstance(engine, WasmEngine)
             stack.push_async_callback(engine.close)
             return Reloading(engine, clock, data)
@@ -318,7 +318,7 @@ async def test_next_freeze_change_is_when_a_freeze_begins_or_ends(follow: Open) 
 
 async def test_a_replaced_policy_is_freed() -> None:
     """Each one holds megabytes."""
-    engine = await WasmEngine.load(read_module(None), EVERYBODY)
+    engine = await WasmEngine.load(read_module(None), EVERYBODY, timeout_s=2)
     try:
         gone = []
         for data in (NOBODY, EVERYBODY, NOBODY):
@@ -348,13 +348,13 @@ async def test_a_hanging_file_system_leaves_the_old_in_force(follow: Open) -> No
 
 async def test_an_engine_does_not_open_on_a_hanging_file_system(tmp_path: Path) -> None:
     with hanging(tmp_path / "data.yaml"), pytest.raises(PolicyLoadError, match=HUNG):
-        await open_engine(WasmPolicySettings(data=tmp_path / "data.yaml"), FakeClock())
+        await open_policy_engine(WasmPolicySettings(data=tmp_path / "data.yaml"), FakeClock())
 
 
 async def test_close_does_not_wait_for_a_hanging_file_system(tmp_path: Path) -> None:
     """The thread of the read does not keep the process alive."""
     write(tmp_path / "data.yaml", EVERYBODY)
-    engine = await open_engine(WasmPolicySettings(data=tmp_path / "data.yaml"), FakeClock())
+    engine = await open_policy_engine(WasmPolicySettings(data=tmp_path / "data.yaml"), FakeClock())
     with hanging(tmp_path / "data.yaml"):
         engine.reload()
         async with asyncio.timeout(60):
@@ -369,7 +369,7 @@ async def test_close_does_not_wait_for_a_hanging_file_system(tmp_path: Path) -> 
 async def test_close_waits_for_a_running_load(tmp_path: Path) -> None:
     """Its thread cannot be stopped."""
     write(tmp_path / "data.yaml", EVERYBODY)
-    engine = await open_engine(WasmPolicySettings(data=tmp_path / "data.yaml"), FakeClock())
+    engine = await open_policy_engine(WasmPolicySettings(data=tmp_path / "data.yaml"), FakeClock())
     engine.reload()
     await asyncio.sleep(0)  # the reload begins
     await engine.close()
@@ -377,7 +377,7 @@ async def test_close_waits_for_a_running_load(tmp_path: Path) -> None:
 
 
 async def test_a_policy_that_allows_the_samples_under_obligations_does_not_load() -> None:
-    engine = await WasmEngine.load(OWN, NOBODY)
+    engine = await WasmEngine.load(OWN, NOBODY, timeout_s=2)
     try:
         with pytest.raises(PolicyLoadError, match="does not answer"):
             await engine.replace(always({"allow": True, "obligations": ["mfa"]}), NOBODY)

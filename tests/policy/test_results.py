@@ -15,8 +15,8 @@ from eksgateway.policy.results import (
     MAX_TEXT_BYTES,
     UNDEFINED,
     obligation_error,
+    parse_response,
     read_decision,
-    read_json,
 )
 
 JSON = st.recursive(
@@ -108,4 +108,4 @@ def test_an_allow_under_obligations_does_not_allow() -> None:
 )
 def test_bytes_that_are_not_json_are_invalid(raw: bytes) -> None:
     with pytest.raises(PolicyInvalid):
-        read_json(raw)
+        parse_response(raw)

@@ -99,7 +99,7 @@ async def test_failed_evaluations_free_their_memory(load: Load) -> None:
 
 
 async def test_successful_evaluations_free_their_memory() -> None:
-    engine = await WasmEngine.load(read_module(None), {"eksgateway": CONTENT})
+    engine = await WasmEngine.load(read_module(None), {"eksgateway": CONTENT}, timeout_s=2)
     try:
         sizes = []
         for number in range(3000):

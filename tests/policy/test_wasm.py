@@ -239,7 +239,7 @@ async def test_a_result_beyond_the_size_limit_is_invalid(
 
 async def test_close_ends_the_thread(own: bytes) -> None:
     before = _tickers()
-    engine = await WasmEngine.load(own, DATA)
+    engine = await WasmEngine.load(own, DATA, timeout_s=2)
     assert _tickers() == before + 1
     await engine.close()
     assert _tickers() == before

@@ -15,7 +15,7 @@ from typing import Any
 
 from eksgateway.clock import SystemClock
 from eksgateway.policy.engine import PolicyEngine
-from eksgateway.policy.factory import open_engine
+from eksgateway.policy.factory import open_policy_engine
 from eksgateway.settings import OpaPolicySettings, OpaSettings, WasmPolicySettings
 from support.opa import POLICIES, OpaServer, running_opa
 
@@ -40,7 +40,7 @@ async def in_process(path: Path, rego: Path, data: Data) -> AsyncIterator[Changi
     file = path / "policy-data.json"
     file.write_text(json.dumps(data))
     module = await asyncio.to_thread(compiled, rego, path)
-    engine = await open_engine(WasmPolicySettings(data=file, module=module), SystemClock())
+    engine = await open_policy_engine(WasmPolicySettings(data=file, module=module), SystemClock())
     yield Changing(engine, lambda new: _replace(file, new))
 
 
@@ -98,7 +98,7 @@ def compiled(rego: Path, path: Path) -> Path:
 
 async def _connected(opa: OpaServer, bundle: str = "") -> PolicyEngine:
     settings = OpaPolicySettings(opa=OpaSettings(url=opa.url, bundle=bundle))
-    return await open_engine(settings, SystemClock())
+    return await open_policy_engine(settings, SystemClock())
 
 
 def _replace(file: Path, data: Data) -> None:

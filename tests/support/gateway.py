@@ -25,7 +25,7 @@ from eksgateway.ledger.protocol import Ledger
 from eksgateway.ledger.sql_ledger import open_ledger
 from eksgateway.metrics import Metrics
 from eksgateway.policy.engine import PolicyEngine
-from eksgateway.policy.factory import open_engine
+from eksgateway.policy.factory import open_policy_engine
 from eksgateway.sandbox.issuer import ThrowawayIssuer
 from eksgateway.settings import Settings
 from eksgateway.v1 import cancellation_pb2 as cpb
@@ -188,7 +188,7 @@ async def running(
     metrics = Metrics()
     gateway = build_gateway(
         settings,
-        policy=wrap_policy(policy or await open_engine(settings.policy, clock)),
+        policy=wrap_policy(policy or await open_policy_engine(settings.policy, clock)),
         eks=wrap_eks(BotoEks(settings.eks, clock, aws_session(), metrics.count_eks_call)),
         ledger=ledger,
         metrics=metrics,

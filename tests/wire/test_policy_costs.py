@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from eksgateway.cli.main import app
 from eksgateway.clock import SystemClock
 from eksgateway.policy.engine import PolicyEngine, PolicyLoadError
-from eksgateway.policy.factory import open_engine
+from eksgateway.policy.factory import open_policy_engine
 from eksgateway.settings import WasmPolicySettings
 from support.gateway import POLICY_DATA, running, until
 from support.logs import capture_logs
@@ -48,7 +48,9 @@ async def opened(folder: Path, data: dict[str, Any], timeout_s: float = 2) -> Po
     module, file = folder / "policy.wasm", folder / "data.yaml"
     module.write_bytes(await asyncio.to_thread(compiled_rego, REGO, folder))
     file.write_text(yaml.safe_dump(data))
-    return await open_engine(WasmPolicySettings(data=file, module=module, timeout_s=timeout_s), SystemClock())
+    return await open_policy_engine(
+        WasmPolicySettings(data=file, module=module, timeout_s=timeout_s), SystemClock()
+    )
 
 
 async def test_slow_evaluations_delay_no_other_caller(tmp_path: Path, eks: SimulatedEks) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from eksgateway.clock import SystemClock
-from eksgateway.policy.factory import open_engine
+from eksgateway.policy.factory import open_policy_engine
 from eksgateway.sandbox.issuer import ThrowawayIssuer
 from eksgateway.settings import OpaPolicySettings, OpaSettings
 from eksgateway.v1 import update_service_pb2 as pb
@@ -165,7 +165,7 @@ async def test_outage_of_opa_ends_no_stream(tmp_path: Path, eks: SimulatedEks) -
     data = tmp_path / "data.json"
     data.write_text(json.dumps(POLICY_DATA))
     with running_opa(POLICIES / "eksgateway", data, log=tmp_path / "opa.log") as opa:
-        engine = await open_engine(OpaPolicySettings(opa=OpaSettings(url=opa.url)), SystemClock())
+        engine = await open_policy_engine(OpaPolicySettings(opa=OpaSettings(url=opa.url)), SystemClock())
         async with running(tmp_path, eks, policy=engine) as gateway:
             viewing = watch(gateway, update_id, gateway.viewer)
             await first_state(viewing)

@@ -64,7 +64,7 @@ def decide_inputs(file: Path, data: Path | None, config: Path | None, module: Pa
         with open_evaluator(read_module(module), load_data(data)) as evaluator:
             for number, document in enumerate(documents, start=1):
                 print(f"{number}. {_describe_input(document)}")
-                _explain(evaluator, document)
+                _print_explanation(evaluator, document)
     except StartError as exc:
         return _report(exc)
     return 0
@@ -97,7 +97,7 @@ def diff_decisions(ledger: Path, data: Path, old: Path | None, module: Path | No
     return 1 if changed.total() else 0
 
 
-def _explain(evaluator: PolicyEvaluator, document: dict[str, Any]) -> None:
+def _print_explanation(evaluator: PolicyEvaluator, document: dict[str, Any]) -> None:
     for line in _describe_decision(evaluator.decide(document)):
         print(f"   {line}")
     covering = list(evaluator.covering_grants(document))

@@ -73,7 +73,7 @@ def find_faults(document: Any) -> list[str]:
     errors = sorted(
         _validator().iter_errors(document), key=lambda error: [str(p) for p in error.absolute_path]
     )
-    faults = [line for error in errors for line in _explain(error)]
+    faults = [line for error in errors for line in _explain_error(error)]
     return list(dict.fromkeys([*faults, *_beyond_schema(document)]))
 
 
@@ -128,7 +128,7 @@ def _match_whole(_: Any, pattern: str, value: Any, __: Any) -> Iterator[jsonsche
         yield jsonschema.ValidationError(f"{value!r} does not match")
 
 
-def _explain(error: jsonschema.ValidationError) -> list[str]:
+def _explain_error(error: jsonschema.ValidationError) -> list[str]:
     path, value = _format_path(error.absolute_path), cast("Any", error.instance)
     schema = cast("Any", error.schema)  # the part of the schema that the value violates
     rule = cast("Any", error.validator_value)
@@ -152,17 +152,17 @@ def _explain(error: jsonschema.ValidationError) -> list[str]:
             return [f"{path}: is empty; leave it out, or fill it"]
 
 
-_KINDS: Final = {"array": "a list", "object": "a mapping", "string": "text"}
+_TYPE_NAMES: Final = {"array": "a list", "object": "a mapping", "string": "text"}
 
 
 def _explain_type(value: Any, wanted: str) -> str:
     if value is None:
-        return f"must be {_KINDS[wanted]}, and is empty"
+        return f"must be {_TYPE_NAMES[wanted]}, and is empty"
     if not isinstance(value, Unquoted):
-        return f"must be {_KINDS[wanted]}, and is {value!r:.80}"
+        return f"must be {_TYPE_NAMES[wanted]}, and is {value!r:.80}"
     if wanted == "string":
         return f'{value.text} without quotes is {value.kind}; write it as text: "{value.text}"'
-    return f"must be {_KINDS[wanted]}, and is {value.text}"
+    return f"must be {_TYPE_NAMES[wanted]}, and is {value.text}"
 
 
 def _beyond_schema(document: Any) -> Iterator[str]:

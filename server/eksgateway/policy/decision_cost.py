@@ -173,7 +173,7 @@ def _most_granted_cluster(grants: list[dict[str, Any]]) -> tuple[list[dict[str, 
     parts = []
     for key, other in (("accounts", "000000000000"), ("regions", "xx-costs-0"), ("clusters", "costs")):
         pattern = next(_most_common(grants, key, fill_stars=False), other)
-        grants = [grant for grant in grants if pattern in _texts(grant.get(key))] or grants
+        grants = [grant for grant in grants if pattern in _texts_in(grant.get(key))] or grants
         parts.append(_fill_stars(pattern))
     return grants, ClusterRef(*parts)
 
@@ -190,7 +190,7 @@ def _make_caller(grants: list[dict[str, Any]], groups: int) -> Caller:
 
 def _most_common(grants: list[dict[str, Any]], key: str, *, fill_stars: bool = True) -> Iterator[str]:
     """The texts in the grants' lists, the most common first; by default a matching name for a pattern."""
-    counted = Counter(text for grant in grants for text in _texts(grant.get(key)))
+    counted = Counter(text for grant in grants for text in _texts_in(grant.get(key)))
     for text, _ in counted.most_common():
         yield _fill_stars(text) if fill_stars else text
 
@@ -202,9 +202,9 @@ def _fill_stars(pattern: str) -> str:
 def _first_tags(grant: dict[str, Any]) -> Iterator[tuple[str, str]]:
     tags = grant.get("tags")
     for key, values in tags.items() if isinstance(tags, dict) else ():
-        for value in _texts(values)[:1]:
+        for value in _texts_in(values)[:1]:
             yield key, value
 
 
-def _texts(values: Any) -> list[str]:
+def _texts_in(values: Any) -> list[str]:
     return [each for each in values if isinstance(each, str)] if isinstance(values, list) else []

@@ -8,7 +8,7 @@ from eksgateway.policy.files import PolicyFiles
 from eksgateway.settings import OpaPolicySettings, PolicySettings
 
 
-async def open_engine(settings: PolicySettings, clock: Clock) -> PolicyEngine:
+async def open_policy_engine(settings: PolicySettings, clock: Clock) -> PolicyEngine:
     """An engine, which the caller closes.
 
     The engine wasm has decided the sample questions; raises PolicyLoadError if its data or module cannot

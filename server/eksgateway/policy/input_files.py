@@ -31,7 +31,7 @@ def load_inputs(path: Path, now: datetime) -> list[dict[str, Any]]:
     and ``decision_id``.
     """
     try:
-        content = _to_text(_parse(path.read_text(encoding="utf-8")))
+        content = _to_text(_parse_inputs(path.read_text(encoding="utf-8")))
     except OSError as exc:
         raise InputsError(f"{path}: cannot be read: {exc.strerror}") from exc
     except (ValueError, RecursionError) as exc:
@@ -47,7 +47,7 @@ def load_inputs(path: Path, now: datetime) -> list[dict[str, Any]]:
     return documents
 
 
-def _parse(text: str) -> Any:
+def _parse_inputs(text: str) -> Any:
     """JSON, JSON lines or YAML; they are tried in this order."""
     lines = [line for line in text.splitlines() if line.strip()]
     try:

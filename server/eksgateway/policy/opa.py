@@ -21,7 +21,7 @@ from eksgateway.model import Decision
 from eksgateway.policy.engine import SAMPLES, Reloads
 from eksgateway.policy.freezes import FreezeTimes, next_time, sort_times
 from eksgateway.policy.question import Question
-from eksgateway.policy.results import MAX_RESULT_BYTES, UNDEFINED, check_text, read_decision, read_json
+from eksgateway.policy.results import MAX_RESULT_BYTES, UNDEFINED, check_text, parse_response, read_decision
 from eksgateway.policy.revision import Revision
 from eksgateway.settings import OpaSettings
 
@@ -194,7 +194,7 @@ class _StrictResponse(aiohttp.ClientResponse):
             body += chunk
             if len(body) > MAX_RESULT_BYTES:
                 break
-        return read_json(bytes(body))
+        return parse_response(bytes(body))
 
     def check_headers(self) -> None:
         """Raise ClientResponseError unless this is status 200 with JSON in UTF-8 and no content encoding."""

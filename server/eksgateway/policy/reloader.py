@@ -123,7 +123,7 @@ class PolicyReloader:
             self._accept(revision, result.content, data)
 
     def _accept(self, revision: str, content: PolicyContent, data: dict[str, Any]) -> None:
-        fields: dict[str, Any] = {key: _limit(ids) for key, ids in changes(self._data, data).items()}
+        fields: dict[str, Any] = {key: _limit_texts(ids) for key, ids in changes(self._data, data).items()}
         if content.wasm != self._content.wasm:
             fields["module_changed"] = True
         log.info("policy.loaded", engine="wasm", revision=revision, content=describe(data), **fields)
@@ -136,13 +136,13 @@ class PolicyReloader:
         log.error(
             "policy.refused",
             data=str(self._files.data),
-            faults=_limit(faults),
+            faults=_limit_texts(faults),
             note="The policy from before stays in force, and the gateway stays ready.",
         )
         self.reloads.refused += 1
         self.reloads.failing = True
 
 
-def _limit(texts: tuple[str, ...] | list[str]) -> list[str]:
+def _limit_texts(texts: tuple[str, ...] | list[str]) -> list[str]:
     more = len(texts) - _MAX_LOGGED
     return [*texts[:_MAX_LOGGED], *([f"and {more} more"] if more > 0 else [])]

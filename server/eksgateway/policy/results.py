@@ -41,7 +41,7 @@ def obligation_error(decision: Decision) -> PolicyObligationUnknown:
     return PolicyObligationUnknown(detail=f"{len(decision.obligations)} obligations, by rules {rules}")
 
 
-def read_json(raw: bytes) -> Any:
+def parse_response(raw: bytes) -> Any:
     """An engine's response as Python values. Raises PolicyInvalid if it is too large or not strict JSON."""
     if len(raw) > MAX_RESULT_BYTES:
         raise PolicyInvalid(detail=f"the policy's answer is larger than {MAX_RESULT_BYTES} bytes")
@@ -53,7 +53,7 @@ def read_json(raw: bytes) -> Any:
 
 def read_result_set(raw: bytes) -> Any:
     """The only result in a Wasm module's result set, or UNDEFINED. Raises PolicyInvalid."""
-    match read_json(raw):
+    match parse_response(raw):
         case []:
             return UNDEFINED
         case [{"result": result}]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from datetime import datetime
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from eksgateway.blocking import RepeatedRead, run_blocking
 from eksgateway.clock import Clock
@@ -24,8 +24,6 @@ from eksgateway.policy.revision import Revision
 from eksgateway.policy.wasm_module import PolicyModule
 from eksgateway.policy.wasm_runtime import WasmRuntime
 from eksgateway.policy.workers import Workers
-
-_TIMEOUT_S: Final = 2.0
 
 
 class WasmEngine:
@@ -58,7 +56,7 @@ class WasmEngine:
         return engine
 
     @classmethod
-    async def load(cls, wasm: bytes, data: dict[str, Any], *, timeout_s: float = _TIMEOUT_S) -> Self:
+    async def load(cls, wasm: bytes, data: dict[str, Any], *, timeout_s: float) -> Self:
         """An engine whose policy has decided the sample questions. Raises PolicyLoadError."""
         runtime = WasmRuntime()
         try:

@@ -15,10 +15,10 @@ import wasmtime
 
 from eksgateway.errors import PolicyInvalid
 from eksgateway.policy.engine import PolicyLoadError
-from eksgateway.policy.results import MAX_RESULT_BYTES, read_json
+from eksgateway.policy.results import MAX_RESULT_BYTES, parse_response
 from eksgateway.policy.wasm_runtime import WasmRuntime
 
-_PAGE: Final = 65_536
+_PAGE_BYTES: Final = 65_536
 MAX_MEMORY_BYTES: Final = 128 << 20  # of one instance: data, input, and what an evaluation allocates
 _MAX_TABLE: Final = 100_000
 _INSTANCES: Final = 2  # the policy, and the function that calls it: see _link_evaluation
@@ -104,7 +104,7 @@ class PolicyInstance:
             raise
 
     def _load(self, module: PolicyModule, data: bytes, load_s: float) -> None:
-        limits = wasmtime.Limits(module.min_pages, MAX_MEMORY_BYTES // _PAGE)
+        limits = wasmtime.Limits(module.min_pages, MAX_MEMORY_BYTES // _PAGE_BYTES)
         try:
             self._memory = wasmtime.Memory(self._store, wasmtime.MemoryType(limits))
             with self._runtime.deadline(self._store, load_s):
@@ -186,7 +186,7 @@ class PolicyInstance:
 
     def _refuse_built_ins(self) -> None:
         try:
-            names = read_json(self._read_string(self._call("opa_json_dump", self._call("builtins"))))
+            names = parse_response(self._read_string(self._call("opa_json_dump", self._call("builtins"))))
         except PolicyInvalid as exc:
             raise PolicyLoadError(f"the policy's list of built-ins cannot be read: {exc.detail}") from exc
         if names:
@@ -223,7 +223,7 @@ class PolicyInstance:
         address &= _UNSIGNED
         missing = address + len(content) - self._memory.data_len(self._store)
         if missing > 0:
-            self._memory.grow(self._store, -(-missing // _PAGE))
+            self._memory.grow(self._store, -(-missing // _PAGE_BYTES))
         ctypes.memmove(self._base() + address, content, len(content))
 
     def _read_string(self, address: int) -> bytes:
