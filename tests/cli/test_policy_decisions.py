@@ -20,7 +20,7 @@ from eksgateway import model
 from eksgateway.cli.main import app
 from eksgateway.clock import SystemClock
 from eksgateway.ledger.codec import decode
-from eksgateway.ledger.listing import read_denials, read_events
+from eksgateway.ledger.inspection import read_denials, read_events
 from eksgateway.ledger.sql_ledger import open_ledger
 from eksgateway.settings import LedgerSettings
 from eksgateway.v1 import update_service_pb2 as pb

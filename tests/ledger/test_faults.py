@@ -19,7 +19,7 @@ from eksgateway.ledger.backlog import RETRY_S
 from eksgateway.ledger.codec import decode
 from eksgateway.ledger.database import StorageError
 from eksgateway.ledger.projection import DenialsLost
-from eksgateway.ledger.reader import QueryPool
+from eksgateway.ledger.query_pool import QueryPool
 from eksgateway.ledger.sql_ledger import SqlLedger
 from eksgateway.ledger.verify import verify
 from eksgateway.model import Observation, OutcomeKind, Phase

@@ -27,10 +27,10 @@ def transaction(settings: LedgerSettings) -> Iterator[Transaction]:
 
 def test_close_intent_closes_an_open_intent_once(transaction: Transaction) -> None:
     """An intent that was never recorded is left alone."""
-    assert store.close_intent(transaction, intent(), NOT_FORWARDED) is None
+    assert store.close_intent(transaction, intent(), at(1)) is None
     store.add_intent(transaction, intent())
-    assert store.close_intent(transaction, intent(), NOT_FORWARDED) == transaction.head
-    assert store.close_intent(transaction, intent(), NOT_FORWARDED) is None
+    assert store.close_intent(transaction, intent(), at(1)) == transaction.head
+    assert store.close_intent(transaction, intent(), at(1)) is None
     assert transaction.head.seq == 2
 
 
@@ -39,7 +39,7 @@ def test_close_intent_leaves_a_renewed_intent_open(transaction: Transaction) -> 
     store.add_intent(transaction, intent())
     store.add_outcome(transaction, "cancellation-1", NOT_FORWARDED)
     store.renew_intent(transaction, intent(decision=decision("3"), time=at(5)))
-    assert store.close_intent(transaction, intent(decision=decision("2")), NOT_FORWARDED) is None
+    assert store.close_intent(transaction, intent(decision=decision("2")), at(1)) is None
     assert transaction.record("cancellation-1").cancellation.phase is Phase.OUTCOME_UNKNOWN
 
 

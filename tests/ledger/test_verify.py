@@ -15,7 +15,7 @@ from eksgateway.ledger import store
 from eksgateway.ledger.codec import encode
 from eksgateway.ledger.database import LedgerError
 from eksgateway.ledger.hash_chain import GENESIS, Checkpoint, EventKind, link
-from eksgateway.ledger.listing import read_events
+from eksgateway.ledger.inspection import read_events
 from eksgateway.ledger.sql_ledger import SqlLedger, open_ledger
 from eksgateway.ledger.sqlite.database import SqliteDatabase
 from eksgateway.ledger.verify import Defect, verify

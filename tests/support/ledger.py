@@ -20,8 +20,7 @@ from sqlalchemy import Engine, event
 from eksgateway.clock import Clock, SystemClock
 from eksgateway.ledger import queries
 from eksgateway.ledger.hash_chain import Event
-from eksgateway.ledger.inspection import open_snapshot
-from eksgateway.ledger.listing import read_denials, read_events
+from eksgateway.ledger.inspection import open_snapshot, read_denials, read_events
 from eksgateway.ledger.protocol import HistoryFilter
 from eksgateway.ledger.sql_ledger import SqlLedger
 from eksgateway.ledger.sqlite.database import SqliteDatabase

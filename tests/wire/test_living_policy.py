@@ -15,7 +15,7 @@ import grpc
 import yaml
 
 from eksgateway.ledger.codec import decode
-from eksgateway.ledger.listing import read_denials, read_events
+from eksgateway.ledger.inspection import read_denials, read_events
 from eksgateway.model import Intent
 from support.gateway import POLICY_DATA, Running, until
 from support.hanging import hanging

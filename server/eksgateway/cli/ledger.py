@@ -17,8 +17,7 @@ from rich.text import Text
 
 from eksgateway.ledger.codec import CodecError, decode, format_time
 from eksgateway.ledger.hash_chain import Checkpoint, Event, EventKind
-from eksgateway.ledger.inspection import open_snapshot
-from eksgateway.ledger.listing import read_denials, read_events
+from eksgateway.ledger.inspection import open_snapshot, read_denials, read_events
 from eksgateway.ledger.projection import DenialsLost
 from eksgateway.ledger.sqlite.backup import back_up
 from eksgateway.ledger.verify import verify

@@ -19,7 +19,7 @@ from eksgateway.errors import StartError
 from eksgateway.ledger.codec import CodecError, decode
 from eksgateway.ledger.database import LedgerError
 from eksgateway.ledger.hash_chain import EventKind
-from eksgateway.ledger.listing import read_denials, read_events
+from eksgateway.ledger.inspection import read_denials, read_events
 from eksgateway.model import Action, Decision, Denial, Intent
 from eksgateway.policy.data import PolicyDataError, describe, load_data
 from eksgateway.policy.engine import PolicyLoadError

@@ -16,24 +16,15 @@ from eksgateway.clock import Clock
 from eksgateway.ledger import queries, store
 from eksgateway.ledger.backlog import Backlog, OwedWrite
 from eksgateway.ledger.database import Database, LedgerError, StorageError
-from eksgateway.ledger.denials import DenialLog
+from eksgateway.ledger.denial_log import DenialLog
 from eksgateway.ledger.hash_chain import Checkpoint
 from eksgateway.ledger.protocol import CancellationSummary, HistoryFilter, HistoryPage
-from eksgateway.ledger.reader import QueryPool
+from eksgateway.ledger.query_pool import QueryPool
 from eksgateway.ledger.sqlite.database import SqliteDatabase
 from eksgateway.ledger.store import Transaction
 from eksgateway.ledger.writer import Writer
 from eksgateway.logs import Log
-from eksgateway.model import (
-    Cancellation,
-    ClusterRef,
-    Denial,
-    Intent,
-    Observation,
-    Outcome,
-    OutcomeKind,
-    UpdateRef,
-)
+from eksgateway.model import Cancellation, ClusterRef, Denial, Intent, Observation, Outcome, UpdateRef
 from eksgateway.settings import LedgerSettings
 
 log = Log(__name__)
@@ -90,9 +81,8 @@ class SqlLedger:
                 raise
 
     def _close_later(self, intent: Intent) -> None:
-        error = errors.record(errors.LedgerUnavailable())
-        outcome = Outcome(OutcomeKind.NOT_FORWARDED, self._clock.now(), error=error)
-        self._backlog.add(intent.cancellation_id, partial(store.close_intent, intent=intent, outcome=outcome))
+        closing = partial(store.close_intent, intent=intent, time=self._clock.now())
+        self._backlog.add(intent.cancellation_id, closing)
 
     async def record_outcome(self, cancellation_id: str, outcome: Outcome) -> Cancellation:
         work = partial(store.add_outcome, cancellation_id=cancellation_id, outcome=outcome)

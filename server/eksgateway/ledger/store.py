@@ -18,7 +18,7 @@ from eksgateway.ledger.hash_chain import Checkpoint, Event, EventKind, link
 from eksgateway.ledger.projection import CancellationRecord, DenialsLost, fold
 from eksgateway.ledger.protocol import CancellationSummary
 from eksgateway.ledger.schema import cancellations, decisions, events, probe
-from eksgateway.model import Cancellation, Intent, Observation, Outcome, Phase, UpdateRef
+from eksgateway.model import Cancellation, Intent, Observation, Outcome, OutcomeKind, Phase, UpdateRef
 
 # Built once, because building a statement takes longer than running it.
 _ADD_EVENT: Final = insert(events)
@@ -130,14 +130,15 @@ def add_outcome_once(transaction: Transaction, cancellation_id: str, outcome: Ou
     return add_outcome(transaction, cancellation_id, outcome)[1]
 
 
-def close_intent(transaction: Transaction, intent: Intent, outcome: Outcome) -> Checkpoint | None:
-    """Close an intent that was recorded after its caller got an error."""
+def close_intent(transaction: Transaction, intent: Intent, time: datetime) -> Checkpoint | None:
+    """Close an intent that was recorded after its caller got LedgerUnavailable at ``time``."""
     record = queries.find_by_id(transaction.connection, intent.cancellation_id)
     if record is None or record.cancellation.outcome is not None:
         return None
     if record.cancellation.intent.decision.decision_id != intent.decision.decision_id:
         return None  # another call has renewed it
-    transaction.advance(record, EventKind.CLOSED, outcome)
+    error = errors.record(errors.LedgerUnavailable())
+    transaction.advance(record, EventKind.CLOSED, Outcome(OutcomeKind.NOT_FORWARDED, time, error=error))
     return transaction.head
 
 

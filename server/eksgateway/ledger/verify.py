@@ -16,8 +16,7 @@ from sqlalchemy import Connection, text
 
 from eksgateway.ledger.codec import CodecError, decode, encode
 from eksgateway.ledger.hash_chain import GENESIS, Checkpoint, Event, find_fault
-from eksgateway.ledger.inspection import open_snapshot
-from eksgateway.ledger.listing import as_event
+from eksgateway.ledger.inspection import as_event, open_snapshot
 from eksgateway.ledger.projection import CancellationRecord, fold
 from eksgateway.ledger.queries import to_row
 

@@ -13,7 +13,7 @@ import grpc
 
 from eksgateway.client import Knowledge
 from eksgateway.client.error_report import ErrorReport, phase_name
-from eksgateway.ledger.listing import read_denials
+from eksgateway.ledger.inspection import read_denials
 from eksgateway.ledger.verify import verify
 from eksgateway.model import Denial
 from eksgateway.sandbox.demo_client import DemoClient

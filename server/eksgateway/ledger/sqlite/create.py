@@ -22,7 +22,7 @@ def create_ledger(path: Path) -> None:
     try:
         for old in (unfinished, unfinished.with_name(unfinished.name + "-wal")):
             old.unlink(missing_ok=True)
-        os.close(os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        unfinished.touch(0o600, exist_ok=False)
         engine = open_engine(unfinished, "write", timeout_s=3.0)
         try:
             upgrade(engine)
