@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, Final, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Final, Generic, ParamSpec, TypeAlias, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_Queue: TypeAlias = SimpleQueue[Callable[[], None] | None]
 
 READ_TIMEOUT_S: Final = 5.0
 MAX_HANGING: Final = 8
@@ -44,8 +45,8 @@ class DaemonThreads:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._idle: list[_DaemonThread] = []
-        self._busy: dict[asyncio.Future[Any], _DaemonThread] = {}
+        self._idle: list[_Queue] = []
+        self._busy: dict[asyncio.Future[Any], _Queue] = {}
         self._ended = False
 
     def start(self, call: Callable[[], T], held: ExitStack | None = None) -> asyncio.Future[T]:
@@ -58,26 +59,32 @@ class DaemonThreads:
             raise RuntimeError("these threads have ended")
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
-        thread = self._idle.pop() if self._idle else _DaemonThread(self._name)
+        queue = self._idle.pop() if self._idle else _start_thread(self._name)
 
         def run() -> None:
-            result = _run(call)
             try:
-                loop.call_soon_threadsafe(self._finish, done, result)
+                deliver = partial(done.set_result, call())
+            except BaseException as exc:  # noqa: BLE001  raised again where the call is awaited
+                deliver = partial(done.set_exception, exc)
+            try:
+                loop.call_soon_threadsafe(self._finish, done, deliver)
             except RuntimeError:  # the loop has ended without waiting for this thread
-                thread.end()
+                queue.put(None)
+            finally:
+                del deliver  # an exception refers to this frame: without a cycle both are freed at once
 
-        self._busy[done] = thread
+        self._busy[done] = queue
         if held is not None:
-            done.add_done_callback(partial(_close, held.pop_all()))
-        thread.calls.put(run)
+            release = held.pop_all().close
+            done.add_done_callback(lambda _: release())
+        queue.put(run)
         return done
 
     def end(self) -> None:
         """Take no further calls; each thread ends when its call does."""
         self._ended = True
-        for thread in (*self._idle, *self._busy.values()):
-            thread.end()
+        for queue in (*self._idle, *self._busy.values()):
+            queue.put(None)
 
     async def close(self, timeout_s: float | None = None) -> None:
         """``end``, and wait for the calls under way; ``timeout_s`` bounds the wait."""
@@ -85,13 +92,10 @@ class DaemonThreads:
         if self._busy:
             await asyncio.wait(self._busy, timeout=timeout_s)
 
-    def _finish(self, done: asyncio.Future[T], result: _Result[T]) -> None:
+    def _finish(self, done: asyncio.Future[Any], deliver: Callable[[], None]) -> None:
         self._idle.append(self._busy.pop(done))
-        if result.error is None:
-            done.set_result(cast("T", result.value))
-        else:
-            done.set_exception(result.error)
-            done.exception()  # retrieved here, because the caller may have left
+        deliver()
+        done.exception()  # retrieved here, because the caller may have left
 
 
 class RepeatedRead(Generic[T]):
@@ -126,34 +130,14 @@ class RepeatedRead(Generic[T]):
             self._newest = None
 
 
-class _DaemonThread:
-    """Runs the calls in its queue, in order, up to its end."""
+def _start_thread(name: str) -> _Queue:
+    """A thread that runs the calls in the returned queue, up to a None."""
+    queue: _Queue = SimpleQueue()
 
-    def __init__(self, name: str) -> None:
-        self.calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        Thread(target=self._run, name=name, daemon=True).start()
-
-    def end(self) -> None:
-        self.calls.put(None)
-
-    def _run(self) -> None:
-        while (call := self.calls.get()) is not None:
+    def run() -> None:
+        while (call := queue.get()) is not None:
             call()
             del call  # and what it refers to, which would live until the next call
 
-
-@dataclass(frozen=True, slots=True)
-class _Result(Generic[T]):
-    value: T | None = None
-    error: BaseException | None = None
-
-
-def _run(call: Callable[[], T]) -> _Result[T]:
-    try:
-        return _Result(call())
-    except BaseException as exc:  # noqa: BLE001  raised again where the call is awaited
-        return _Result(error=exc)
-
-
-def _close(held: ExitStack, _: asyncio.Future[Any]) -> None:
-    held.close()
+    Thread(target=run, name=name, daemon=True).start()
+    return queue

@@ -103,9 +103,9 @@ async def test_a_failed_scene_is_named(tmp_path: Path) -> None:
 def test_a_terminal_gets_a_live_table() -> None:
     """The table stays after the stream."""
     console = Console(force_terminal=True, width=80, record=True, _environ={"TERM": "xterm"})
-    with DemoScreen(console).watch_rows() as shown_rows:
-        shown_rows.add(WatchRow("SNAPSHOT", "InProgress", "", "UNSPECIFIED"))
-        shown_rows.add(WatchRow("FINAL", "Cancelled", "Successful", "CANCELLED"))
+    with DemoScreen(console).watch_rows() as show:
+        show(WatchRow("SNAPSHOT", "InProgress", "", "UNSPECIFIED"))
+        show(WatchRow("FINAL", "Cancelled", "Successful", "CANCELLED"))
     shown = console.export_text()
     assert re.search(r"SNAPSHOT +InProgress", shown)
     assert re.search(r"FINAL +Cancelled +Successful +CANCELLED", shown)
@@ -120,8 +120,8 @@ def test_a_dumb_terminal_gets_plain_lines(
     """Without control characters."""
     screen = DemoScreen(Console(force_terminal=True, width=80, highlight=False, _environ=environment))
     screen.heading("1. A scene")
-    with screen.watch_rows() as shown_rows:
-        shown_rows.add(WatchRow("FINAL", "Cancelled", "Successful", "CANCELLED"))
+    with screen.watch_rows() as show:
+        show(WatchRow("FINAL", "Cancelled", "Successful", "CANCELLED"))
     shown = capsys.readouterr().out
     assert "\x1b" not in shown
     assert re.fullmatch(r"\n1\. A scene\n +0\.0 s  FINAL         Cancelled   Successful  CANCELLED\n", shown)

@@ -116,11 +116,11 @@ async def _cancel_to_the_end(context: DemoContext) -> None:
     stream = context.client.cancel_and_watch(
         "oncall", "prod-1", "rollback-prod-1", request_id="demo-1", **_JUSTIFICATION
     )
-    with context.screen.watch_rows() as shown:
+    with context.screen.watch_rows() as show:
         async for message in stream:
             if _kind_name(message.watch) != "HEARTBEAT":
                 rows.append(_row_of_message(message))
-                shown.add(rows[-1])
+                show(rows[-1])
     statuses = list(dict.fromkeys(row.update for row in rows))
     _expect(statuses == ["InProgress", "Cancelling", "Cancelled"], f"the statuses are {', '.join(statuses)}")
     _expect((rows[-1].message, rows[-1].phase) == ("FINAL", "CANCELLED"), f"the last message is {rows[-1]}")
@@ -143,15 +143,15 @@ async def _resume_after_kill(context: DemoContext) -> None:
     await context.client.cancel("oncall", *update)
     context.screen.call("viewer", "WatchUpdate", f"{update[0]}, by eksgateway.client")
     states: list[Knowledge] = []
-    with context.screen.watch_rows() as shown:
+    with context.screen.watch_rows() as show:
         async with aclosing(context.client.watch("viewer", *update)) as stream:
             async for state in stream:
                 states.append(state)
-                shown.add(_row_of_state(state))
+                show(_row_of_state(state))
                 if state.update.status == "Cancelling":
-                    shown.add(WatchRow("killed:", "the gateway", "", ""))
+                    show(WatchRow("killed:", "the gateway", "", ""))
                     await context.sandbox.replace_gateway()
-                    shown.add(WatchRow("started:", "another one", "", ""))
+                    show(WatchRow("started:", "another one", "", ""))
     statuses, numbers = [each.update.status for each in states], [each.sequence for each in states]
     _expect(statuses[-2:] == ["Cancelling", "Cancelled"], f"the statuses are {', '.join(statuses)}")
     _expect(numbers == list(range(1, len(states) + 1)), f"the numbers are {numbers}")

@@ -9,8 +9,8 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, field
-from typing import Final, Protocol
+from dataclasses import astuple, dataclass
+from typing import Final
 
 from rich import box
 from rich.console import Console
@@ -30,11 +30,8 @@ class WatchRow:
     cancellation: str
     phase: str
 
-
-class WatchRows(Protocol):
-    """The rows of a stream, shown as they are added."""
-
-    def add(self, row: WatchRow) -> None: ...
+    def __str__(self) -> str:
+        return f"{self.message:<12}  {self.update:<10}  {self.cancellation:<10}  {self.phase}"
 
 
 class DemoScreen:
@@ -65,14 +62,19 @@ class DemoScreen:
         self._indent(f"NOT AS EXPECTED: {text}", "bold red")
 
     @contextmanager
-    def watch_rows(self) -> Iterator[WatchRows]:
-        """Show rows; in a terminal the elapsed time runs while none are added."""
+    def watch_rows(self) -> Iterator[Callable[[WatchRow], None]]:
+        """A function that shows a row; in a terminal the elapsed time runs while none are added."""
+        start = time.monotonic()
         if not self._live:
-            yield _PlainRows(self.detail)
+            yield lambda row: self.detail(f"{time.monotonic() - start:5.1f} s  {row}")
             return
-        table = _LiveRows()
-        with Live(get_renderable=table.render, console=self._console, refresh_per_second=8):
-            yield table
+        rows: list[tuple[float, WatchRow]] = []
+
+        def render() -> Table:
+            return _table(rows, time.monotonic() - start)
+
+        with Live(get_renderable=render, console=self._console, refresh_per_second=8):
+            yield lambda row: rows.append((time.monotonic() - start, row))
 
     def _indent(self, text: str, style: str) -> None:
         wrapper = textwrap.TextWrapper(
@@ -89,30 +91,11 @@ class DemoScreen:
         self._console.print(Text(line, style=style), soft_wrap=True)
 
 
-@dataclass(slots=True)
-class _PlainRows:
-    show: Callable[[str], None]
-    start: float = field(default_factory=time.monotonic)
-
-    def add(self, row: WatchRow) -> None:
-        elapsed = time.monotonic() - self.start
-        cells = f"{row.message:<12}  {row.update:<10}  {row.cancellation:<10}  {row.phase}"
-        self.show(f"{elapsed:5.1f} s  {cells}")
-
-
-@dataclass(slots=True)
-class _LiveRows:
-    start: float = field(default_factory=time.monotonic)
-    rows: list[tuple[float, WatchRow]] = field(default_factory=list)
-
-    def add(self, row: WatchRow) -> None:
-        self.rows.append((time.monotonic() - self.start, row))
-
-    def render(self) -> Table:
-        """The rows so far, and a last one with the elapsed time until the final message."""
-        table = Table("", "message", "update", "cancellation", "phase", box=box.SIMPLE_HEAD)
-        for elapsed, row in self.rows:
-            table.add_row(f"{elapsed:5.1f} s", *(Text(cell) for cell in astuple(row)))
-        if not self.rows or self.rows[-1][1].message != "FINAL":
-            table.add_row(f"{time.monotonic() - self.start:5.1f} s", Text("...", style="dim"))
-        return table
+def _table(rows: list[tuple[float, WatchRow]], elapsed: float) -> Table:
+    """The rows so far, and a last one with the elapsed time until the final message."""
+    table = Table("", "message", "update", "cancellation", "phase", box=box.SIMPLE_HEAD)
+    for time_s, row in rows:
+        table.add_row(f"{time_s:5.1f} s", *(Text(cell) for cell in astuple(row)))
+    if not rows or rows[-1][1].message != "FINAL":
+        table.add_row(f"{elapsed:5.1f} s", Text("...", style="dim"))
+    return table
