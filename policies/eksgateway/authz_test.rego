@@ -210,8 +210,8 @@ test_blank_ticket_does_not_count if {
 }
 
 test_other_actions_require_no_ticket if {
-	look := change(change(update_input, "/action/properties", {"reason": "", "ticket": ""}), "/action/name", "get")
-	allowed_by(authz.decision, ["oncall"]) with input as look with data.eksgateway.grants as [oncall]
+	get_input := change(change(update_input, "/action/properties", {"reason": "", "ticket": ""}), "/action/name", "get")
+	allowed_by(authz.decision, ["oncall"]) with input as get_input with data.eksgateway.grants as [oncall]
 }
 
 test_tag_of_another_value_denies_at_stage_update if {
@@ -233,8 +233,8 @@ test_other_update_type_denies_without_naming_it if {
 }
 
 test_update_types_apply_to_cancel_only if {
-	look := change(change(update_input, "/resource/properties/update/type", "AddonUpdate"), "/action/name", "get")
-	allowed_by(authz.decision, ["oncall"]) with input as look with data.eksgateway.grants as [oncall]
+	get_input := change(change(update_input, "/resource/properties/update/type", "AddonUpdate"), "/action/name", "get")
+	allowed_by(authz.decision, ["oncall"]) with input as get_input with data.eksgateway.grants as [oncall]
 }
 
 test_one_matching_grant_is_enough if {

@@ -205,7 +205,7 @@ class _StrictResponse(aiohttp.ClientResponse):
         if len(types) != 1 or not _JSON_TYPE.fullmatch(types[0]):
             self._refuse(f"the content type {', '.join(types) or 'is missing'}, not application/json")
         if coding != "identity":
-            self._refuse(f"the content encoding {coding}, which was not asked for")
+            self._refuse(f"the content encoding {coding}, which was not requested")
 
     def _refuse(self, message: str) -> None:
         raise aiohttp.ClientResponseError(
