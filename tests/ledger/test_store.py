@@ -40,7 +40,7 @@ def test_close_intent_leaves_a_renewed_intent_open(transaction: Transaction) -> 
     store.add_outcome(transaction, "cancellation-1", NOT_FORWARDED)
     store.renew_intent(transaction, intent(decision=decision("3"), time=at(5)))
     assert store.close_intent(transaction, intent(decision=decision("2")), at(1)) is None
-    assert transaction.record("cancellation-1").cancellation.phase is Phase.OUTCOME_UNKNOWN
+    assert transaction.read_record("cancellation-1").cancellation.phase is Phase.OUTCOME_UNKNOWN
 
 
 def test_add_outcome_once_leaves_a_later_renewal_open(transaction: Transaction) -> None:
@@ -49,4 +49,4 @@ def test_add_outcome_once_leaves_a_later_renewal_open(transaction: Transaction) 
     assert store.add_outcome_once(transaction, "cancellation-1", NOT_FORWARDED) == transaction.head
     store.renew_intent(transaction, intent(decision=decision("2"), time=at(5)))
     assert store.add_outcome_once(transaction, "cancellation-1", NOT_FORWARDED) is None
-    assert transaction.record("cancellation-1").cancellation.phase is Phase.OUTCOME_UNKNOWN
+    assert transaction.read_record("cancellation-1").cancellation.phase is Phase.OUTCOME_UNKNOWN

@@ -66,7 +66,7 @@ class Transaction:
         self.connection.exec_driver_sql("RELEASE SAVEPOINT operation")
 
     def append(self, kind: EventKind, cancellation_id: str, body: Any) -> Event:
-        event = link(self.head, self.time(), kind, cancellation_id, encode(body))
+        event = link(self.head, self.format_now(), kind, cancellation_id, encode(body))
         row = {name: getattr(event, name) for name in Event.__slots__}
         self.connection.execute(_ADD_EVENT, row)
         self.head = event.checkpoint
@@ -79,13 +79,13 @@ class Transaction:
         self.connection.execute(_UPDATE_CANCELLATION, queries.to_row(record) | {"key": key})
         return record
 
-    def record(self, cancellation_id: str) -> CancellationRecord:
-        found = queries.find_by_id(self.connection, cancellation_id)
-        if found is None:
+    def read_record(self, cancellation_id: str) -> CancellationRecord:
+        record = queries.find_by_id(self.connection, cancellation_id)
+        if record is None:
             raise errors.CancellationNotFound
-        return found
+        return record
 
-    def time(self) -> str:
+    def format_now(self) -> str:
         return format_time(self._now())
 
 
@@ -101,7 +101,7 @@ def add_intent(transaction: Transaction, intent: Intent) -> Cancellation:
 
 def renew_intent(transaction: Transaction, intent: Intent) -> Cancellation:
     """Raises DecisionStale unless the cancellation is NOT_FORWARDED."""
-    record = transaction.record(intent.cancellation_id)
+    record = transaction.read_record(intent.cancellation_id)
     if record.cancellation.phase is not Phase.NOT_FORWARDED:
         raise errors.DecisionStale(
             "Another call has taken this cancellation up: nothing was sent. Call again."
@@ -113,7 +113,7 @@ def add_outcome(
     transaction: Transaction, cancellation_id: str, outcome: Outcome
 ) -> tuple[Cancellation, Checkpoint]:
     """Also returns the chain's head, for the log."""
-    record = transaction.advance(transaction.record(cancellation_id), EventKind.OUTCOME, outcome)
+    record = transaction.advance(transaction.read_record(cancellation_id), EventKind.OUTCOME, outcome)
     return record.cancellation, transaction.head
 
 
@@ -177,7 +177,7 @@ def _changes(cancellation: Cancellation, observation: Observation) -> bool:
 
 def add_denials(transaction: Transaction, bodies: Sequence[str], lost: int) -> None:
     """Write a batch of the denial log, and the number of denials that were lost."""
-    time = transaction.time()
+    time = transaction.format_now()
     if bodies:
         rows = [{"time": time, "body": body} for body in bodies]
         transaction.connection.execute(insert(decisions), rows)
@@ -203,4 +203,4 @@ def drop_oldest_denials(transaction: Transaction, keep: int, *, begun: bool) -> 
 
 def write_probe(transaction: Transaction) -> None:
     """Test whether writing works."""
-    transaction.connection.execute(update(probe).values(time=transaction.time()))
+    transaction.connection.execute(update(probe).values(time=transaction.format_now()))
