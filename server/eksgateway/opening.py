@@ -1,5 +1,7 @@
-"""Opens a gateway from settings. A start is mostly imports, so this imports little before it has begun: the
-policy is compiled while the rest is imported, and boto3 is loaded once calls are answered.
+"""Opens a gateway from settings.
+
+A start is mostly imports. So this module imports little, and imports the rest on a thread while the policy is
+compiled without the GIL (170 ms, see docs/performance.md). boto3 is loaded once calls are answered.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from eksgateway.blocking import run_blocking
 from eksgateway.clock import Clock, SystemClock
@@ -22,34 +24,32 @@ if TYPE_CHECKING:
     from eksgateway.gateway import Gateway
     from eksgateway.ledger.protocol import Ledger
 
-
 log = Log(__name__)
 
-_WARM_S = 20.0  # for a source of credentials that hangs; readiness then waits for it
+_WARM_S: Final = 20.0  # a source of credentials that hangs longer delays readiness, not the start
 
 
-class _Closes(Protocol):
+class _Closeable(Protocol):
     async def close(self) -> None: ...
 
 
-_Part = TypeVar("_Part", bound=_Closes)
+_Part = TypeVar("_Part", bound=_Closeable)
 
 
 async def open_gateway(settings: Settings, clock: Clock | None = None) -> Gateway:
-    """Open policy and ledger, and build the gateway. Raises StartError, saying what to mend."""
+    """Open policy and ledger, and build the gateway. Raises StartError."""
     clock = clock or SystemClock()
-    async with AsyncExitStack() as opened:  # closed again if the other part does not open
+    async with AsyncExitStack() as opened:  # closes one part if the other does not open
 
         async def keep(opening: Awaitable[_Part]) -> _Part:
             part = await opening
             opened.push_async_callback(part.close)
             return part
 
-        # The policy comes first: it leaves Python soon, to be compiled.
         opening_policy = asyncio.create_task(keep(open_policy_engine(settings.policy, clock)))
         opening_ledger = asyncio.create_task(keep(_open_ledger(settings.ledger, clock)))
         await asyncio.gather(opening_policy, opening_ledger, return_exceptions=True)
-        # Of two failures it is always the policy's that is told.
+        # If both failed, the policy's error is raised.
         policy, ledger = opening_policy.result(), opening_ledger.result()
 
         from eksgateway.app import build_gateway  # noqa: PLC0415 - imported by _open_ledger
@@ -90,7 +90,7 @@ async def _warm(eks: BotoEks) -> None:
         log.warning("eks.credentials_failed", detail=f"no credentials within {_WARM_S:g} s of the start")
     except UpstreamCredentials as exc:
         if not is_permanent(exc):
-            return  # it serves, and is not ready while the check of credentials fails
+            return  # serve, and stay not ready while the check of credentials fails
         raise StartError(
             f"AWS credentials cannot be used ({exc.detail}): give the process a role, or set"
             " AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, to ones that exist"
