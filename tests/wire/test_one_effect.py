@@ -203,7 +203,7 @@ class Crossroads:
         self.admitted += question.stage == "request" and question.caller.id == "jwt:test:oncall"
 
     async def waiting(self, calls: int) -> None:
-        """Until so many calls wait for one flight."""
+        """Until so many calls wait for one cancel."""
         await until(lambda: self.admitted == calls and self.read.came)
         await settle()
 

@@ -102,7 +102,7 @@ def serve(
     stop_on_stdin_eof: StopOnStdinEof = False,
 ) -> None:
     """Run the gateway against AWS (with boto3's default credential chain)."""
-    gc.disable()  # until it is ready: saves 0.15 of 1.4 s of CPU, because objects made at the start stay
+    gc.disable()  # until it is ready, which saves 0.15 of 1.4 s of CPU at the start
     from eksgateway.cli.serve import run  # noqa: PLC0415
 
     with _clear_errors():

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from eksgateway.gateway import Gateway
 
 # A tenth of Python's default. boto3's threads may hold the GIL for this long whenever the event loop returns
-# from waiting, which it does some twenty times per call. In two pairs of runs the ratio `starve` was 9.9 and 15.9
-# with it, 17.4 and 37.3 without.
+# from waiting, some twenty times per call. In two pairs of runs the ratio `starve` was 9.9 and 15.9 with it,
+# 17.4 and 37.3 without.
 _SWITCH_S: Final = 0.0005
 
 
