@@ -53,7 +53,6 @@ class Reauthorization:
         self._schedule = Schedule(random)
         self._asker = Asker(decisions, reads, clock, self._schedule, facts_max_age=facts_max_age)
         self._rules: tuple[str, datetime | None] = ("", None)  # that the last round asked by
-        self._next_expiry = math.inf  # of any credentials, monotonic
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -71,7 +70,6 @@ class Reauthorization:
         ends = expires_at.timestamp() if expires_at else math.inf
         watch = OpenWatch(slot, decision.decision_id, ends, mono + lasts, right, self._forget)
         right.join(watch)
-        self._next_expiry = min(self._next_expiry, watch.expires_mono)
         if lasts < _CLOCK_CHECK_S:  # the next check of the clock is in time for later ones
             self._wake.set()
         if (decision.policy_revision, self._policy.next_freeze_change(question.time)) != self._rules_at(now):
@@ -87,7 +85,7 @@ class Reauthorization:
 
     def _start(self, now: datetime) -> None:
         if self._task is None or self._task.done():
-            self._rules, self._next_expiry = self._rules_at(now), math.inf
+            self._rules = self._rules_at(now)
             self._task = asyncio.create_task(self._run(), name="reauthorize")
 
     async def _run(self) -> None:
@@ -116,7 +114,8 @@ class Reauthorization:
     def _seconds_to_next_round(self) -> float:
         edge = self._rules[1]
         to_edge = (edge - self._clock.now()).total_seconds() if edge else math.inf
-        to_expiry = self._next_expiry - self._clock.monotonic()
+        next_expiry = min((right.expires_mono for right in self._schedule.rights), default=math.inf)
+        to_expiry = next_expiry - self._clock.monotonic()
         return max(0.0, min(_CLOCK_CHECK_S, to_edge, to_expiry))
 
     async def _run_round(self) -> None:
@@ -126,13 +125,11 @@ class Reauthorization:
         changed = self._rules != before
         if changed:  # this round asks about all of these, but not about watches that join during it
             self._asker.cancel_unasked()
-        self._next_expiry = math.inf
         due: dict[UpdateRef, list[Right]] = {}
         for number, right in enumerate(self._schedule.rights):
             if number % _RIGHTS_PER_STEP == 0:
                 await asyncio.sleep(0)
             right.end_expired(now.timestamp(), mono)
-            self._next_expiry = min(self._next_expiry, right.expires_mono)
             if not right.watches:
                 self._forget(right)
             elif self._schedule.is_stale(right, mono):
