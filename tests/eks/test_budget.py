@@ -62,9 +62,9 @@ class BudgetHarness:
         self.tasks.append(task)
         return task
 
-    def start_pending(self, lane: Lane, key: Hashable, who: Hashable = "k") -> PendingCall:
+    def start_pending(self, lane: Lane, key: Hashable, caller: Hashable = "k") -> PendingCall:
         """Start a call that others can join until its turn comes."""
-        waiting = PendingCall(lane, [who])
+        waiting = PendingCall(lane, [caller])
         self.tasks.append(asyncio.create_task(self.budget.call_pending(waiting, HERE, self.work(lane, key))))
         return waiting
 
@@ -194,12 +194,12 @@ async def test_a_read_whose_turn_comes_too_late_is_overloaded_at_once(harness: B
 async def test_a_read_is_overloaded_when_forwards_take_every_token(harness: BudgetHarness) -> None:
     """It makes no call."""
     await harness.spend()
-    asked = harness.start(Lane.READ)
+    read = harness.start(Lane.READ)
     for number in range(100):
         harness.start(Lane.FORWARD, number)
     await harness.clock.advance(PATIENCE_S + 1)
     with pytest.raises(Overloaded) as error:
-        await asked
+        await read
     assert error.value.retry_after
     assert not harness.order(Lane.READ)
 

@@ -264,8 +264,8 @@ async def test_the_user_agent_names_the_gateway_and_the_sdk(make_eks: MakeEks) -
                 send_before=NEVER,
             )
     (head,) = heads
-    said = f"User-Agent: eksgateway Boto3/{boto3.__version__} Botocore/{botocore.__version__}\r\n"
-    assert said.encode() in head
+    user_agent = f"User-Agent: eksgateway Boto3/{boto3.__version__} Botocore/{botocore.__version__}\r\n"
+    assert user_agent.encode() in head
 
 
 async def test_a_proxy_that_hangs_up_is_no_answer_and_one_out_of_reach_is_not_reached() -> None:

@@ -156,11 +156,11 @@ async def serving(answer: Callable[[web.Request], object]) -> AsyncIterator[str]
 async def test_a_failing_endpoint_is_asked_by_one_call_per_pause(
     simulated: SimulatedEks, make_eks: MakeEks, clock: SkippingClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, works = 0, False
+    fetches, works = 0, False
 
     async def answer(_: web.Request) -> web.Response:
-        nonlocal asked
-        asked += 1
+        nonlocal fetches
+        fetches += 1
         if not works:
             return web.Response(status=500)
         keys = {"AccessKeyId": f"AKIA{ACCOUNT}", "SecretAccessKey": "s", "Token": "t"}
@@ -171,15 +171,15 @@ async def test_a_failing_endpoint_is_asked_by_one_call_per_pause(
         eks, ref = make_eks(credentials=boto3.Session()), rollback(simulated)
         with capture_logs() as logs, pytest.raises(UpstreamCredentials):
             await eks.warm()
-        once = asked  # botocore asks an endpoint a few times
+        once = fetches  # botocore asks an endpoint a few times
         (failed,) = [line for line in logs if line["event"] == "eks.credentials_failed"]
         assert failed["AWS_CONTAINER_CREDENTIALS_FULL_URI"].startswith(url)
         for _ in range(30):
             await expect_refusal(eks, ref)
-        assert asked == once
+        assert fetches == once
         clock.ahead += 3
         looking = asyncio.create_task(eks.describe_update(ref))
-        await until(lambda: asked > once)
+        await until(lambda: fetches > once)
         began = time.monotonic()
         await expect_refusal(eks, ref)
         assert time.monotonic() - began < 1
@@ -251,7 +251,7 @@ class Source:
 
     clock: SkippingClock = field(default_factory=SkippingClock)
     lasts_s: float = 3600.0
-    asked: int = 0
+    fetches: int = 0
     fails: bool = False
     open: threading.Event = field(default_factory=threading.Event)
 
@@ -260,7 +260,7 @@ class Source:
         self.cached = CachedCredentials(self.get, self.clock, 2.0, dict)
 
     def get(self) -> FetchedCredentials:
-        self.asked += 1
+        self.fetches += 1
         assert self.open.wait(20)
         if self.fails:
             raise FileNotFoundError(2, "gone", "/token")
@@ -271,11 +271,11 @@ class Source:
 def test_get_fetches_once_until_credentials_are_due() -> None:
     source = Source()
     assert [source.cached.get() for _ in range(3)] == [KEYS] * 3
-    assert (source.asked, source.cached.is_due) == (1, False)
+    assert (source.fetches, source.cached.is_due) == (1, False)
     source.clock.ahead += 3600 - RENEW_S + 1
     assert source.cached.is_due
     source.cached.get()
-    assert (source.asked, source.cached.is_due) == (2, False)
+    assert (source.fetches, source.cached.is_due) == (2, False)
 
 
 def test_get_returns_cached_credentials_while_renewal_fails() -> None:
@@ -286,12 +286,12 @@ def test_get_returns_cached_credentials_while_renewal_fails() -> None:
     source.clock.ahead += 3600 - RENEW_S + 1
     for _ in range(5):
         assert source.cached.get() == KEYS
-    assert (source.asked, source.cached.error) == (2, None)
+    assert (source.fetches, source.cached.error) == (2, None)
     source.clock.ahead += RENEW_S - UNUSED_S
     for _ in range(5):
         with pytest.raises(UpstreamCredentials):
             source.cached.get()
-    assert source.asked == 3
+    assert source.fetches == 3
     assert "file=/token" in getattr(source.cached.error, "detail", "")
     source.fails = False
     source.clock.ahead += 3
@@ -304,10 +304,10 @@ def test_get_uses_short_lived_credentials() -> None:
     source = Source(lasts_s=60)
     for _ in range(5):
         assert source.cached.get() == KEYS
-    assert source.asked == 1
+    assert source.fetches == 1
     source.clock.ahead += 3
     source.cached.get()
-    assert source.asked == 2
+    assert source.fetches == 2
     source.clock.ahead += 61
     source.fails = True
     with pytest.raises(UpstreamCredentials):
@@ -323,7 +323,7 @@ async def test_get_blocks_one_thread_while_a_failed_source_is_asked() -> None:
     source.open.clear()
     source.fails = False
     first = asyncio.create_task(asyncio.to_thread(source.cached.get))
-    await until(lambda: source.asked == 2)
+    await until(lambda: source.fetches == 2)
     began = time.monotonic()
     for _ in range(10):
         with pytest.raises(UpstreamCredentials):
@@ -334,7 +334,7 @@ async def test_get_blocks_one_thread_while_a_failed_source_is_asked() -> None:
     source.clock.ahead += 3600 - RENEW_S + 1
     source.open.clear()
     renewing = asyncio.create_task(asyncio.to_thread(source.cached.get))
-    await until(lambda: source.asked == 3)
+    await until(lambda: source.fetches == 3)
     assert source.cached.get() == KEYS
     source.open.set()
     assert await renewing == KEYS

@@ -244,12 +244,12 @@ GETTING: dict[str, tuple[Exception, str]] = {
 }
 
 
-@pytest.mark.parametrize(("raised", "told"), GETTING.values(), ids=GETTING)
-def test_to_credentials_error_blames_neither_eks_nor_the_caller(raised: Exception, told: str) -> None:
+@pytest.mark.parametrize(("raised", "expected"), GETTING.values(), ids=GETTING)
+def test_to_credentials_error_blames_neither_eks_nor_the_caller(raised: Exception, expected: str) -> None:
     """The log names the file and the type of the error."""
     error = to_credentials_error(raised)
     assert type(error) is UpstreamCredentials
-    assert told in error.detail
+    assert expected in error.detail
     assert CANARY not in error.message + error.detail
     assert "/var/token" not in error.message
 

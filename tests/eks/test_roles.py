@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from eksgateway.eks.adapter import BotoEks
 from eksgateway.eks.clients import Clients
-from eksgateway.eks.gate import SendGate
 from eksgateway.eks.roles import Role, session_name
+from eksgateway.eks.send_gate import SendGate
 from eksgateway.errors import (
     DecisionStale,
     EksError,
@@ -112,10 +112,10 @@ async def test_a_call_assumes_the_role_in_the_session_of_its_caller(
 ) -> None:
     ref = rollback(simulated)
     await cancel(eks, ref)
-    (asked,) = sts.asked
-    assert asked["Action"] == "AssumeRole"
-    assert (asked["RoleArn"], asked["DurationSeconds"]) == (ROLE, "3600")
-    assert "ExternalId" not in asked
+    (request,) = sts.requests
+    assert request["Action"] == "AssumeRole"
+    assert (request["RoleArn"], request["DurationSeconds"]) == (ROLE, "3600")
+    assert "ExternalId" not in request
     (call,) = simulated.calls()
     assert (call.operation, call.account_id) == ("CancelUpdate", ELSEWHERE)
     (used,) = sts.sessions
@@ -129,7 +129,7 @@ async def test_assume_role_sends_the_external_id(
     simulated: SimulatedEks, make_eks: MakeEks, sts: Sts
 ) -> None:
     await make_eks(targets=[with_role(sts, external_id="corp:1/x")]).describe_update(rollback(simulated))
-    assert [each["ExternalId"] for each in sts.asked] == ["corp:1/x"]
+    assert [each["ExternalId"] for each in sts.requests] == ["corp:1/x"]
 
 
 async def test_each_call_is_signed_in_the_session_of_its_caller(
@@ -143,12 +143,12 @@ async def test_each_call_is_signed_in_the_session_of_its_caller(
     await eks.list_updates(ref.cluster, 10, "")
     await cancel(eks, ref)
     names = [session_name(caller) for caller in (CALLER, OTHER, None)]
-    assert [sts.who(call.access_key) for call in simulated.calls()] == [
+    assert [sts.session_name_of(call.access_key) for call in simulated.calls()] == [
         *(name for name in names for _ in range(2)),
         names[2],
         names[0],
     ]
-    assert [each["RoleSessionName"] for each in sts.asked] == names
+    assert [each["RoleSessionName"] for each in sts.requests] == names
 
 
 async def test_concurrent_callers_keep_their_own_signatures(
@@ -167,8 +167,8 @@ async def test_concurrent_callers_keep_their_own_signatures(
     calls = simulated.calls()
     assert len(calls) == 32
     for call in calls:
-        assert sts.who(call.access_key) == session_name(callers[int(call.update_id or "")])
-    assert len(sts.asked) == 8
+        assert sts.session_name_of(call.access_key) == session_name(callers[int(call.update_id or "")])
+    assert len(sts.requests) == 8
 
 
 async def test_a_call_without_session_credentials_is_not_sent(
@@ -199,7 +199,10 @@ async def test_each_target_is_called_in_its_account_and_region(
         (ELSEWHERE, "eu-west-1"),
     ]
     assert simulated.calls()[0].access_key == f"AKIA{ACCOUNT}"
-    assert [(each["RoleArn"], each["Region"]) for each in sts.asked] == [(ROLE, REGION), (ROLE, "eu-west-1")]
+    assert [(each["RoleArn"], each["Region"]) for each in sts.requests] == [
+        (ROLE, REGION),
+        (ROLE, "eu-west-1"),
+    ]
 
 
 # -- Kept and renewed ------------------------------------------------------------------------------
@@ -211,11 +214,11 @@ async def test_concurrent_cancels_of_one_caller_ask_sts_once(
     ref = rollback(simulated)
     sts.open.clear()
     first = [asyncio.create_task(eks.describe_update(ref, on_behalf_of=CALLER)) for _ in range(6)]
-    await until(lambda: sts.asked != [])
+    await until(lambda: sts.requests != [])
     sts.open.set()
     await asyncio.gather(*first)
     await asyncio.gather(*(cancel(eks, ref) for _ in range(20)))
-    assert len(sts.asked) == 1
+    assert len(sts.requests) == 1
     assert len(simulated.calls()) == 26
 
 
@@ -227,16 +230,16 @@ async def test_a_session_is_renewed_before_it_ends(
     await cancel(eks, ref)
     skip(clock, sts, 44 * MINUTE)
     await cancel(eks, ref)
-    assert len(sts.asked) == 1
+    assert len(sts.requests) == 1
     skip(clock, sts, 2 * MINUTE)
     sts.open.clear()
     renewing = asyncio.create_task(eks.describe_update(ref, on_behalf_of=CALLER))
-    await until(lambda: len(sts.asked) == 2)
+    await until(lambda: len(sts.requests) == 2)
     await cancel(eks, ref)
     sts.open.set()
     await renewing
     await cancel(eks, ref)
-    assert len(sts.asked) == 2
+    assert len(sts.requests) == 2
     old, new = sts.sessions
     keys = [call.access_key for call in simulated.calls("CancelUpdate")]
     assert keys == [old.access_key, old.access_key, old.access_key, new.access_key]
@@ -254,7 +257,7 @@ async def test_a_session_is_used_while_its_renewal_fails(
     skip(clock, sts, 5 * MINUTE)
     with pytest.raises(UpstreamCredentials):
         await cancel(eks, ref)
-    assert len(sts.asked) == 3
+    assert len(sts.requests) == 3
     sts.fault = None
     skip(clock, sts, 2)
     await cancel(eks, ref)
@@ -268,17 +271,17 @@ def skip(clock: SkippingClock, sts: Sts, seconds: float) -> None:
 
 
 class CountingSts:
-    """Stands in for an STS client; knows for which names it was asked."""
+    """Stands in for an STS client; records the session names."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
 
-    def assume_role(self, **asked: Any) -> dict[str, Any]:
-        self.names.append(asked["RoleSessionName"])
+    def assume_role(self, **params: Any) -> dict[str, Any]:
+        self.names.append(params["RoleSessionName"])
         ends = datetime.now(UTC) + timedelta(hours=1)
         return {
             "Credentials": {
-                "AccessKeyId": f"key of {asked['RoleSessionName']}",
+                "AccessKeyId": f"key of {params['RoleSessionName']}",
                 "SecretAccessKey": "s",
                 "SessionToken": "t",
                 "Expiration": ends,
@@ -375,11 +378,11 @@ async def test_callers_that_wait_share_one_failure_of_sts(
     sts.fault = (403, "AccessDenied")
     sts.open.clear()
     waiting = [asyncio.create_task(eks.describe_update(ref, on_behalf_of=CALLER)) for _ in range(8)]
-    await until(lambda: sts.asked != [])
+    await until(lambda: sts.requests != [])
     sts.open.set()
     ends = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(end) for end in ends] == [UpstreamCredentials] * 8
-    assert len(sts.asked) == 1
+    assert len(sts.requests) == 1
     sts.fault = None
     clock.ahead += 2
     await eks.describe_update(ref, on_behalf_of=CALLER)
@@ -391,7 +394,7 @@ async def test_a_cancel_is_not_sent_late_after_a_slow_sts(
     ref = rollback(simulated)
     sts.open.clear()
     sending = asyncio.create_task(cancel(eks, ref, send_before=clock.monotonic() + 10))
-    await until(lambda: sts.asked != [])
+    await until(lambda: sts.requests != [])
     clock.ahead += 11
     sts.open.set()
     with pytest.raises(DecisionStale):

@@ -53,36 +53,36 @@ def moto_server(folder: Path) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Session:
-    """One AssumeRole that was answered: what was asked, and the credentials handed out."""
+    """One AssumeRole: its parameters, and the credentials that it returned."""
 
-    asked: dict[str, str]
+    params: dict[str, str]
     access_key: str
     secret_key: str
     token: str
 
     @property
     def name(self) -> str:
-        return self.asked["RoleSessionName"]
+        return self.params["RoleSessionName"]
 
     @property
     def account_id(self) -> str:
-        return self.asked["RoleArn"].split(":")[4]
+        return self.params["RoleArn"].split(":")[4]
 
 
 @dataclass
 class Sts:
-    """``url`` is what a target's ``sts_endpoint_url`` is set to.
+    """moto's STS on a port of its own: ``url`` is for a target's ``sts_endpoint_url``.
 
-    Each key handed out is made known to the simulated EKS as one of the role's account, or of
-    ``reaches``. ``ahead_s`` is how far this STS's clock is ahead. With ``fault`` (an HTTP status and
-    AWS's code) it refuses instead, and while ``open`` is cleared it answers nobody. ``asked`` holds each
-    request's parameters and, as ``Region``, the region it was signed for.
+    Each access key that it returns is registered at the simulated EKS, with the role's account or with
+    ``reaches``. ``ahead_s`` is how far its clock is ahead. With ``fault`` (an HTTP status and AWS's code) it
+    refuses requests. While ``open`` is cleared it does not answer. ``requests`` has the parameters of each
+    request and, as ``Region``, the region of its signature.
     """
 
     moto: str
     accounts: Accounts
     url: str = ""
-    asked: list[dict[str, str]] = field(default_factory=list)
+    requests: list[dict[str, str]] = field(default_factory=list)
     sessions: list[Session] = field(default_factory=list)
     reaches: str = ""
     ahead_s: float = 0
@@ -105,7 +105,7 @@ class Sts:
         await self._server.__aexit__(None, None, None)
         await self._http.close()
 
-    def who(self, access_key: str) -> str:
+    def session_name_of(self, access_key: str) -> str:
         """The name of the session that an access key was handed out to; the key itself for any other."""
         return next((each.name for each in self.sessions if each.access_key == access_key), access_key)
 
@@ -130,30 +130,30 @@ class Sts:
 
     async def _answer(self, request: web.Request) -> web.Response:
         body = await request.read()
-        asked = dict(parse_qsl(body.decode()))
-        asked["Region"] = request.headers["Authorization"].split("/")[2]
-        self.asked.append(asked)
+        params = dict(parse_qsl(body.decode()))
+        params["Region"] = request.headers["Authorization"].split("/")[2]
+        self.requests.append(params)
         await self.open.wait()
         if self.fault is not None:
             status, code = self.fault
-            text = _ERROR.format(code=code, message=f"spoilt {asked['RoleArn']}")
+            text = _ERROR.format(code=code, message=f"spoilt {params['RoleArn']}")
             return web.Response(status=status, text=text, content_type="text/xml")
         headers = {name: request.headers[name] for name in ("Authorization", "Content-Type", "X-Amz-Date")}
         async with self._http.post(self.moto, data=body, headers=headers) as answered:
             text = await answered.text()
         assert answered.status == 200, text
         text = _EXPIRES.sub(self._shift, text)
-        self._hand_out(asked, text)
+        self._hand_out(params, text)
         return web.Response(text=text, content_type="text/xml")
 
     def _shift(self, expires: re.Match[str]) -> str:
         return (datetime.fromisoformat(expires[0]) + timedelta(seconds=self.ahead_s)).isoformat()
 
-    def _hand_out(self, asked: dict[str, str], text: str) -> None:
+    def _hand_out(self, params: dict[str, str], text: str) -> None:
         parts = [
             re.findall(f"<{name}>([^<]+)</{name}>", text)[0]
             for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")
         ]
-        session = Session(asked, *parts)
+        session = Session(params, *parts)
         self.sessions.append(session)
         self.accounts.register(session.access_key, self.reaches or session.account_id)

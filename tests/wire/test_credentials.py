@@ -96,7 +96,7 @@ async def test_only_the_home_targets_role_affects_readiness(
             assert (first["role"], first["credentials"]) == (ROLE, "env")
             assert "AccessDenied" in first["fault"]
             assert (second["role"], second["account"]) == (role, OTHER["account_id"])
-            assert other.asked == []
+            assert other.requests == []
             assert await served.end() == 0
 
 

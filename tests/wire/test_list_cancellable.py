@@ -336,7 +336,7 @@ async def test_denied_list_reveals_nothing(gateway: Running, sts: Sts) -> None:
     assert len(answers) == 1
     getter = await refused(list_cancellable(gateway, gateway.credentials("getter", "getters")))
     assert getter.metadata["reasons"] == "Grant getters does not allow list."
-    assert (gateway.eks.calls(), sts.asked) == ((), [])
+    assert (gateway.eks.calls(), sts.requests) == ((), [])
 
 
 async def test_target_without_a_grant_is_not_mentioned(gateway: Running, sts: Sts) -> None:
@@ -344,7 +344,7 @@ async def test_target_without_a_grant_is_not_mentioned(gateway: Running, sts: St
     sts.fault = (403, "AccessDenied")
     answer = await list_cancellable(gateway, gateway.credentials("home", "at-home"))
     assert (ids(answer), missed(answer)) == (expected[:3], [])
-    assert ({call.account_id for call in gateway.eks.calls()}, sts.asked) == ({ACCOUNT}, [])
+    assert ({call.account_id for call in gateway.eks.calls()}, sts.requests) == ({ACCOUNT}, [])
 
 
 async def test_ungranted_names_cost_one_call_per_target(gateway: Running) -> None:

@@ -117,12 +117,14 @@ async def test_cancel_is_made_in_the_callers_role_session(gateway: Running, sts:
         await cancel(gateway, FOREIGN, gateway.credentials(subject, "oncall"), name)
     for name, subject in callers.items():
         calls = [call for call in gateway.eks.calls() if call.cluster == name]
-        assert [(call.operation, sts.who(call.access_key)) for call in calls[:3]] == [
+        assert [(call.operation, sts.session_name_of(call.access_key)) for call in calls[:3]] == [
             (operation, named(subject)) for operation in ("DescribeCluster", "DescribeUpdate", "CancelUpdate")
         ]
-        assert {sts.who(call.access_key) for call in calls[3:]} <= {OWN_SESSION}
-    await until(lambda: any(sts.who(call.access_key) == OWN_SESSION for call in gateway.eks.calls()))
-    assert {each["ExternalId"] for each in sts.asked} == {"corp-1"}
+        assert {sts.session_name_of(call.access_key) for call in calls[3:]} <= {OWN_SESSION}
+    await until(
+        lambda: any(sts.session_name_of(call.access_key) == OWN_SESSION for call in gateway.eks.calls())
+    )
+    assert {each["ExternalId"] for each in sts.requests} == {"corp-1"}
     used = next(each for each in sts.sessions if each.name == named("first"))
     assert (await sts.identity(used))["Arn"].endswith(f":assumed-role/eksgateway/{named('first')}")
 
@@ -133,8 +135,8 @@ async def test_many_cancels_assume_the_role_once_per_caller(gateway: Running, st
         gateway.eks.rollback(name, tags=PRODUCTION, update_id="u-1", **FOREIGN)
     await asyncio.gather(*(cancel(gateway, FOREIGN, name=name) for name in names))
     assert len(gateway.eks.calls("CancelUpdate")) == 12
-    await until(lambda: len(sts.asked) == 2)
-    assert {each["RoleSessionName"] for each in sts.asked} == {named("oncall"), OWN_SESSION}
+    await until(lambda: len(sts.requests) == 2)
+    assert {each["RoleSessionName"] for each in sts.requests} == {named("oncall"), OWN_SESSION}
 
 
 async def test_role_of_another_account_sends_nothing(gateway: Running, sts: Sts) -> None:
@@ -189,7 +191,7 @@ async def test_grant_for_one_target_denies_the_others(tmp_path: Path, eks: Simul
     async with running(tmp_path, eks, data=grants, eks=settings(eks, sts)) as gateway:
         for target in (HOME, REGIONAL, FOREIGN | {"region": OTHER_REGION}):
             assert (await refused(cancel(gateway, target))).reason == "POLICY_DENIED"
-        assert (sts.asked, eks.calls()) == ([], ())
+        assert (sts.requests, eks.calls()) == ([], ())
         await cancel(gateway, FOREIGN)
         assert {call.account_id for call in eks.calls()} == {OTHER_ACCOUNT}
 

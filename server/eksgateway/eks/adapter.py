@@ -12,8 +12,8 @@ from eksgateway.clock import Clock
 from eksgateway.eks.clients import Clients
 from eksgateway.eks.convert import to_cluster, to_page, to_update
 from eksgateway.eks.error_table import MISCONFIGURED, translate
-from eksgateway.eks.gate import SendGate
 from eksgateway.eks.protocol import Page
+from eksgateway.eks.send_gate import SendGate
 from eksgateway.eks.threads import Threads
 from eksgateway.errors import (
     EksError,

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from eksgateway.clock import Clock
 from eksgateway.eks.credentials import CachedCredentials, Signing, describe_chain, fetch_from_chain
-from eksgateway.eks.gate import SendGate
 from eksgateway.eks.roles import Role
+from eksgateway.eks.send_gate import SendGate
 from eksgateway.errors import UpstreamCredentials
 from eksgateway.logs import Log
 from eksgateway.model import Caller, Target

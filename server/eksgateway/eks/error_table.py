@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from botocore import exceptions as aws
 
-from eksgateway.eks import codes
+from eksgateway.eks import error_codes
 from eksgateway.errors import (
     EksClientError,
     EksError,
@@ -127,12 +127,12 @@ def _translate_answer(exc: aws.ClientError, operation: str, lost: type[EksError]
         f" {code} status={meta.get('HTTPStatusCode', 0)}"
         f" request_id={to_one_line(meta.get('RequestId', ''), _CODE_LIMIT)}"
     )
-    if code in codes.ACCESS_DENIED:
+    if code in error_codes.ACCESS_DENIED:
         # It names the role and the missing permission. Messages about signatures hold the signed request.
         detail += f" {message}"
     if exc.operation_name != operation:  # of STS or another source of credentials: EKS was not called
         return UpstreamCredentials(metadata=metadata, detail=f"{detail} from={exc.operation_name}")
-    if issubclass(lost, EksNoAnswer) and not meta.get("RequestId") and code not in codes.EKS_OWN:
+    if issubclass(lost, EksNoAnswer) and not meta.get("RequestId") and code not in error_codes.EKS_OWN:
         return lost(metadata=metadata, detail=detail)  # a proxy can answer AccessDenied after EKS has acted
     if _is_clock_wrong(code, message, meta):
         return UpstreamCredentials(_CLOCK_WRONG, metadata=metadata, detail=f"{detail} {_skew(meta)}")
@@ -144,14 +144,16 @@ def _translate_answer(exc: aws.ClientError, operation: str, lost: type[EksError]
 
 def _error_type(code: str, message: str, meta: Mapping[str, Any], lost: type[EksError]) -> type[EksError]:
     status = meta.get("HTTPStatusCode", 0)
-    if code in codes.THROTTLED or (code == "InvalidRequestException" and _RATE_LIMIT in message.lower()):
+    if code in error_codes.THROTTLED or (
+        code == "InvalidRequestException" and _RATE_LIMIT in message.lower()
+    ):
         return EksThrottled
-    if code in codes.UNFINISHED or status == 408 or not 400 <= status < 500:
+    if code in error_codes.UNFINISHED or status == 408 or not 400 <= status < 500:
         return lost
-    if code in codes.CREDENTIALS:
+    if code in error_codes.CREDENTIALS:
         return UpstreamCredentials
-    if code in codes.REFUSALS:
-        return codes.REFUSALS[code]
+    if code in error_codes.REFUSALS:
+        return error_codes.REFUSALS[code]
     return _error_type_of_unlisted(code, meta, lost)
 
 
@@ -168,9 +170,9 @@ def _error_type_of_unlisted(code: str, meta: Mapping[str, Any], lost: type[EksEr
 
 def _is_clock_wrong(code: str, message: str, meta: Mapping[str, Any]) -> bool:
     """Whether AWS refused the time of the call and not its keys, for which it uses the same codes."""
-    if code in codes.CLOCK:
+    if code in error_codes.CLOCK:
         return True
-    signature = code == "AuthFailure" or (code in codes.CREDENTIALS and "Signature" in code)
+    signature = code == "AuthFailure" or (code in error_codes.CREDENTIALS and "Signature" in code)
     late = _CLOCK_MESSAGE.search(message) is not None or abs(_ahead(meta) or 0) > _MAX_SKEW_S
     return signature and late
 
