@@ -37,7 +37,7 @@ class Refusal:
     raw: bytes
 
     @property
-    def told(self) -> tuple[str, str]:
+    def status_and_reason(self) -> tuple[str, str]:
         return self.status, self.reason
 
     @property
@@ -72,7 +72,7 @@ class Refusal:
         return seen
 
 
-async def refused(call: Awaitable[Any]) -> Refusal:
+async def expect_refusal(call: Awaitable[Any]) -> Refusal:
     """The call's error, with what every error has: one ErrorInfo, and both ids in the trailers."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
@@ -98,19 +98,22 @@ async def refused(call: Awaitable[Any]) -> Refusal:
     )
 
 
-async def recorded(here: Client, who: Any = None, **key: str) -> cpb.Cancellation:
+async def get_cancellation(here: Client, who: Any = None, **key: str) -> cpb.Cancellation:
     """GetCancellation by ``cancellation_id`` or ``request_id``; asked by the on-call engineer by default."""
     request = history_pb.GetCancellationRequest(**key)
     answer = await here.history.GetCancellation(request, metadata=who or here.oncall, timeout=80)
     return answer.cancellation
 
 
-async def settled(
+async def wait_for_phase(
     here: Client, phase: cpb.CancellationPhase.ValueType, *, status: str = "", **key: str
 ) -> cpb.Cancellation:
     """The cancellation once its record has this phase and, if given, this status of the update."""
     deadline = time.monotonic() + 60
-    while (found := await recorded(here, **key)).phase != phase or status not in ("", found.update.status):
+    while (found := await get_cancellation(here, **key)).phase != phase or status not in (
+        "",
+        found.update.status,
+    ):
         assert time.monotonic() < deadline, f"it stays {cpb.CancellationPhase.Name(found.phase)}"
         await asyncio.sleep(0.02)
     return found
@@ -150,7 +153,7 @@ async def list_cancellations(here: Running, who: Any = None, **fields: Any) -> A
 Hook = Callable[..., Awaitable[None]]
 
 
-class Hooked:
+class HookedPart:
     """Stands in for a part (ledger, EKS, policy): awaits the hook of a method's name, then calls the part.
 
     A hook may wait, to hold the call up, or raise, to make it fail.
@@ -165,28 +168,28 @@ class Hooked:
         if name not in self._hooks:
             return method
 
-        async def hooked(*args: Any, **kwargs: Any) -> Any:
+        async def call_with_hook(*args: Any, **kwargs: Any) -> Any:
             await self._hooks[name](*args, **kwargs)
             return await method(*args, **kwargs)
 
-        return hooked
+        return call_with_hook
 
 
-def hooked(**hooks: Hook) -> Callable[[Any], Hooked]:
+def add_hooks(**hooks: Hook) -> Callable[[Any], HookedPart]:
     """For ``running(wrap_…=…)``."""
-    return lambda part: Hooked(part, **hooks)
+    return lambda part: HookedPart(part, **hooks)
 
 
 class Gate:
     """A hook that holds calls up until it is opened; counts those that came, and those that left again."""
 
     def __init__(self) -> None:
-        self.came = 0
+        self.entered = 0
         self.left = 0
         self._open = asyncio.Event()
 
     async def __call__(self, *_: Any, **__: Any) -> None:
-        self.came += 1
+        self.entered += 1
         try:
             await self._open.wait()
         finally:
@@ -196,7 +199,7 @@ class Gate:
         self._open.set()
 
 
-def raising(error: Exception) -> Hook:
+def always_raise(error: Exception) -> Hook:
     """A hook that fails every time."""
 
     async def fail(*_: Any, **__: Any) -> None:

@@ -15,12 +15,12 @@ from support.simulator import SimulatedEks
 from support.wire import (
     PRODUCTION,
     check,
+    expect_refusal,
+    get_cancellation,
     get_update,
     list_cancellable,
     list_cancellations,
     list_updates,
-    recorded,
-    refused,
 )
 
 Make = Callable[[Running, str, Any], Awaitable[Any]]
@@ -82,8 +82,8 @@ async def test_rpc_is_allowed_by_its_own_action_only(tmp_path: Path, eks: Simula
                 await call
                 assert eks.calls()
                 continue
-            denied = await refused(call)
-            assert denied.told == ("PERMISSION_DENIED", "POLICY_DENIED")
+            denied = await expect_refusal(call)
+            assert denied.status_and_reason == ("PERMISSION_DENIED", "POLICY_DENIED")
             assert eks.calls() == ()
 
 
@@ -95,10 +95,12 @@ async def test_cancel_and_watch_without_the_watch_grant_sends_nothing(
     async with running(tmp_path, eks, data={"eksgateway": {"grants": grants, "freezes": []}}) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         who = gateway.credentials("both", "cancel", "watch")
-        denied = await refused(_cancel_and_watch(gateway, update_id, who))
-        assert denied.told == ("PERMISSION_DENIED", "POLICY_DENIED")
+        denied = await expect_refusal(_cancel_and_watch(gateway, update_id, who))
+        assert denied.status_and_reason == ("PERMISSION_DENIED", "POLICY_DENIED")
         assert eks.calls("CancelUpdate") == ()
-        assert (await refused(recorded(gateway, who, request_id="one"))).reason == "CANCELLATION_NOT_FOUND"
+        assert (
+            await expect_refusal(get_cancellation(gateway, who, request_id="one"))
+        ).reason == "CANCELLATION_NOT_FOUND"
 
 
 async def test_history_of_other_callers_needs_the_action_history(tmp_path: Path, eks: SimulatedEks) -> None:
@@ -108,10 +110,13 @@ async def test_history_of_other_callers_needs_the_action_history(tmp_path: Path,
         for action in EVERY_ACTION:
             who = gateway.credentials("other", action)
             listed = (await list_cancellations(gateway, who)).cancellations
-            call = recorded(gateway, who, cancellation_id=told.cancellation_id)
+            call = get_cancellation(gateway, who, cancellation_id=told.cancellation_id)
             if action == "history":
                 assert [each.cancellation_id for each in listed] == [told.cancellation_id]
                 assert await call == listed[0]
             else:
                 assert not listed
-                assert (await refused(call)).told == ("NOT_FOUND", "CANCELLATION_NOT_FOUND")
+                assert (await expect_refusal(call)).status_and_reason == (
+                    "NOT_FOUND",
+                    "CANCELLATION_NOT_FOUND",
+                )

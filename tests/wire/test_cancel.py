@@ -17,7 +17,17 @@ from eksgateway.v1.update_pb2 import ClusterRef
 from support.gateway import Running, running
 from support.ledger import until
 from support.simulator import SimulatedEks
-from support.wire import IDS, PRODUCTION, Gate, get_update, hooked, raising, recorded, refused, settled
+from support.wire import (
+    IDS,
+    PRODUCTION,
+    Gate,
+    add_hooks,
+    always_raise,
+    expect_refusal,
+    get_cancellation,
+    get_update,
+    wait_for_phase,
+)
 
 
 async def test_cancel_is_recorded_sent_and_followed_to_its_end(gateway: Running) -> None:
@@ -29,7 +39,7 @@ async def test_cancel_is_recorded_sent_and_followed_to_its_end(gateway: Running)
     assert (call.cluster, call.update_id) == ("prod-1", update_id)
     assert call.token not in (None, told.cancellation_id, told.request_id)
     gateway.eks.advance(121)
-    ended = await settled(gateway, cpb.CANCELLATION_PHASE_CANCELLED, request_id="first")
+    ended = await wait_for_phase(gateway, cpb.CANCELLATION_PHASE_CANCELLED, request_id="first")
     assert ended.update.status == "Cancelled"
     assert ended.update.cancellation.status == "Successful"
 
@@ -37,8 +47,8 @@ async def test_cancel_is_recorded_sent_and_followed_to_its_end(gateway: Running)
 async def test_cancel_of_an_outsider_is_denied_without_eks_calls(gateway: Running) -> None:
     """Denied at stage request, with the policy's reasons."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
-    denied = await refused(gateway.cancel("prod-1", update_id, gateway.outsider))
-    assert denied.told == ("PERMISSION_DENIED", "POLICY_DENIED")
+    denied = await expect_refusal(gateway.cancel("prod-1", update_id, gateway.outsider))
+    assert denied.status_and_reason == ("PERMISSION_DENIED", "POLICY_DENIED")
     assert denied.metadata["reasons"] == "You have no grant on this cluster."
     assert gateway.eks.calls() == ()
 
@@ -53,7 +63,7 @@ async def test_cancel_sends_request_and_decision_id_in_trailers(gateway: Running
     told = (await call).cancellation
     trailing = dict(await call.trailing_metadata())
     assert [trailing[name] for name in IDS] == ["first", told.decision.decision_id]
-    again = await refused(gateway.cancel("prod-1", update_id, request_id="first", ticket=""))
+    again = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="first", ticket=""))
     assert again.trailing["eksgateway-request-id"] == "first"
 
 
@@ -82,9 +92,9 @@ async def test_cancel_without_an_answer_is_unknown_then_settled_by_polling(
     """Sent once; OUTCOME_UNKNOWN until a poll shows the effect."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     gateway.eks.fault("CancelUpdate", times=9, **fault)
-    refusal = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
-    assert refusal.told == ("UNAVAILABLE", "OUTCOME_UNKNOWN")
-    found = await settled(gateway, cpb.CANCELLATION_PHASE_CANCELLING, request_id="first")
+    refusal = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="first"))
+    assert refusal.status_and_reason == ("UNAVAILABLE", "OUTCOME_UNKNOWN")
+    found = await wait_for_phase(gateway, cpb.CANCELLATION_PHASE_CANCELLING, request_id="first")
     assert found.cancellation_id == refusal.metadata["cancellation_id"]
     assert found.phase_reason == OBSERVED
     assert len(gateway.eks.calls("CancelUpdate")) == 1
@@ -116,9 +126,9 @@ async def test_unanswered_cancel_is_polled_at_once(tmp_path: Path, eks: Simulate
 
 async def test_unrecorded_outcome_is_polled_at_once(tmp_path: Path, eks: SimulatedEks) -> None:
     """An answer that is not recorded does not start the following."""
-    ledger = hooked(record_outcome=raising(OutcomeUnrecorded()))
+    ledger = add_hooks(record_outcome=always_raise(OutcomeUnrecorded()))
     async with running(tmp_path, eks, watch=SELDOM, wrap_ledger=ledger) as gateway:
-        refusal = await refused(gateway.cancel("prod-1", eks.rollback("prod-1", tags=PRODUCTION)))
+        refusal = await expect_refusal(gateway.cancel("prod-1", eks.rollback("prod-1", tags=PRODUCTION)))
         assert refusal.reason == "OUTCOME_UNRECORDED"
         await until(lambda: len(eks.calls("DescribeUpdate")) == 2)
 
@@ -131,7 +141,7 @@ async def test_answer_older_than_a_read_is_polled_at_once(tmp_path: Path, eks: S
         further = Observation(outcome.time, replace(outcome.update, status="Cancelling"))
         await gateway.gateway.ledger.record_observation(eks.ref("prod-1", outcome.update.id), further)
 
-    async with running(tmp_path, eks, watch=SELDOM, wrap_ledger=hooked(record_outcome=see)) as gateway:
+    async with running(tmp_path, eks, watch=SELDOM, wrap_ledger=add_hooks(record_outcome=see)) as gateway:
         told = await gateway.cancel("prod-1", eks.rollback("prod-1", tags=PRODUCTION, cancel_delay_s=3600))
         assert told.update.status == "Cancelling"
         await until(lambda: len(eks.calls("DescribeUpdate")) == 2)
@@ -143,9 +153,9 @@ async def test_cancel_past_its_read_timeout_is_unknown_and_not_repeated(
     async with running(tmp_path, eks, eks={"cancel_read_timeout_s": 0.3}) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         eks.fault("CancelUpdate", delay_s=1)
-        refusal = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
-        assert refusal.told == ("UNAVAILABLE", "OUTCOME_UNKNOWN")
-        await settled(gateway, cpb.CANCELLATION_PHASE_CANCELLING, request_id="first")
+        refusal = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="first"))
+        assert refusal.status_and_reason == ("UNAVAILABLE", "OUTCOME_UNKNOWN")
+        await wait_for_phase(gateway, cpb.CANCELLATION_PHASE_CANCELLING, request_id="first")
         assert len(eks.calls("CancelUpdate")) == 1
 
 
@@ -154,9 +164,9 @@ async def test_answer_after_the_call_timeout_settles_the_outcome(tmp_path: Path,
     async with running(tmp_path, eks, limits={"call_timeout_s": 4}) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION, cancel_delay_s=3600)
         eks.fault("CancelUpdate", delay_s=6)
-        refusal = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
-        assert refusal.told == ("UNAVAILABLE", "OUTCOME_UNKNOWN")
-        found = await settled(gateway, cpb.CANCELLATION_PHASE_REQUESTED, request_id="first")
+        refusal = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="first"))
+        assert refusal.status_and_reason == ("UNAVAILABLE", "OUTCOME_UNKNOWN")
+        found = await wait_for_phase(gateway, cpb.CANCELLATION_PHASE_REQUESTED, request_id="first")
         assert found.cancellation_id == refusal.metadata["cancellation_id"]
         assert found.phase_reason != OBSERVED
         assert len(eks.calls("CancelUpdate")) == 1
@@ -167,15 +177,17 @@ async def test_client_that_leaves_before_the_intent_abandons_the_cancel(
 ) -> None:
     """No record, no CancelUpdate, and the request_id stays free."""
     gate = Gate()
-    async with running(tmp_path, eks, wrap_eks=hooked(describe_update=gate)) as gateway:
+    async with running(tmp_path, eks, wrap_eks=add_hooks(describe_update=gate)) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         call = asyncio.ensure_future(gateway.cancel("prod-1", update_id, request_id="first"))
-        await until(lambda: gate.came)
+        await until(lambda: gate.entered)
         call.cancel()
         await asyncio.wait({call})
         await until(lambda: gate.left)
         gate.open()
-        assert (await refused(recorded(gateway, request_id="first"))).reason == "CANCELLATION_NOT_FOUND"
+        assert (
+            await expect_refusal(get_cancellation(gateway, request_id="first"))
+        ).reason == "CANCELLATION_NOT_FOUND"
         told = await gateway.cancel("prod-1", update_id, request_id="first", reason="another")
         assert told.reason == "another"
         assert len(eks.calls("CancelUpdate")) == 1
@@ -186,17 +198,19 @@ async def test_client_that_leaves_after_the_intent_does_not_stop_the_cancel(
 ) -> None:
     """The cancel is sent, recorded and followed to its end."""
     gate = Gate()
-    async with running(tmp_path, eks, wrap_eks=hooked(cancel_update=gate)) as gateway:
+    async with running(tmp_path, eks, wrap_eks=add_hooks(cancel_update=gate)) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         call = asyncio.ensure_future(gateway.cancel("prod-1", update_id, request_id="first"))
-        await until(lambda: gate.came)
+        await until(lambda: gate.entered)
         call.cancel()
         await asyncio.wait({call})
-        assert (await recorded(gateway, request_id="first")).phase == cpb.CANCELLATION_PHASE_OUTCOME_UNKNOWN
+        assert (
+            await get_cancellation(gateway, request_id="first")
+        ).phase == cpb.CANCELLATION_PHASE_OUTCOME_UNKNOWN
         gate.open()
         await until(lambda: eks.calls("CancelUpdate"))
         eks.advance(121)
-        found = await settled(gateway, cpb.CANCELLATION_PHASE_CANCELLED, request_id="first")
+        found = await wait_for_phase(gateway, cpb.CANCELLATION_PHASE_CANCELLED, request_id="first")
         assert found.phase_reason != OBSERVED
         assert len(eks.calls("CancelUpdate")) == 1
 
@@ -208,10 +222,10 @@ async def test_restart_follows_pending_cancellations(tmp_path: Path, eks: Simula
         await gateway.cancel("prod-1", update_id, request_id="first")
         issuer = gateway.issuer
     async with running(tmp_path, eks, issuer=issuer) as gateway:
-        found = await recorded(gateway, request_id="first")
+        found = await get_cancellation(gateway, request_id="first")
         assert found.phase == cpb.CANCELLATION_PHASE_CANCELLING
         eks.advance(121)
-        await settled(gateway, cpb.CANCELLATION_PHASE_CANCELLED, request_id="first")
+        await wait_for_phase(gateway, cpb.CANCELLATION_PHASE_CANCELLED, request_id="first")
         assert len(eks.calls("CancelUpdate")) == 1
 
 
@@ -221,14 +235,14 @@ async def test_restart_settles_an_intent_without_outcome_by_polling(
 ) -> None:
     """OUTCOME_UNKNOWN, never sent again."""
     gate = Gate()  # never opened: the process ends while the cancel is on its way
-    hold = hooked() if arrived else hooked(cancel_update=gate)
+    hold = add_hooks() if arrived else add_hooks(cancel_update=gate)
     async with running(tmp_path, eks, wrap_eks=hold, limits={"drain_s": 0.1}) as gateway:
         update_id = eks.rollback(
             "prod-1", tags=PRODUCTION, node_phase_s=600, control_plane_phase_s=60, node_replacing_s=60
         )
         eks.fault("CancelUpdate", delay_s=1)
         call = asyncio.ensure_future(gateway.cancel("prod-1", update_id, request_id="first"))
-        await until(lambda: gate.came or eks.calls("CancelUpdate"))
+        await until(lambda: gate.entered or eks.calls("CancelUpdate"))
         issuer = gateway.issuer
         call.cancel()
         await asyncio.wait({call})
@@ -236,12 +250,12 @@ async def test_restart_settles_an_intent_without_outcome_by_polling(
     assert len(sent) == arrived
     async with running(tmp_path, eks, issuer=issuer) as gateway:
         if not arrived:
-            found = await recorded(gateway, request_id="first")
+            found = await get_cancellation(gateway, request_id="first")
             assert found.phase == cpb.CANCELLATION_PHASE_OUTCOME_UNKNOWN
-            again = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
-            assert again.told == ("UNAVAILABLE", "OUTCOME_UNKNOWN")
+            again = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="first"))
+            assert again.status_and_reason == ("UNAVAILABLE", "OUTCOME_UNKNOWN")
         eks.advance(661)
         ended = cpb.CANCELLATION_PHASE_CANCELLED if arrived else cpb.CANCELLATION_PHASE_COMPLETED_ANYWAY
-        found = await settled(gateway, ended, request_id="first")
+        found = await wait_for_phase(gateway, ended, request_id="first")
         assert found.phase_reason == OBSERVED
         assert eks.calls("CancelUpdate") == sent

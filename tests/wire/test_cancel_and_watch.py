@@ -16,7 +16,7 @@ from eksgateway.v1.update_pb2 import ClusterRef
 from support.gateway import WHERE, Running, details, info, running, until
 from support.ledger import list_events
 from support.simulator import SimulatedEks
-from support.wire import IDS, Gate, hooked
+from support.wire import IDS, Gate, add_hooks
 
 
 def start(gateway: Running, update_id: str, **fields: Any) -> Any:
@@ -76,12 +76,12 @@ async def test_headers_are_sent_before_a_slow_first_message(
     tmp_path: Path, eks: SimulatedEks, method: str
 ) -> None:
     update_id, gate = eks.rollback("staging-1"), Gate()
-    async with running(tmp_path, eks, wrap_eks=hooked(describe_cluster=gate)) as gateway:
+    async with running(tmp_path, eks, wrap_eks=add_hooks(describe_cluster=gate)) as gateway:
         begin: Any = start if method == "CancelUpdateAndWatch" else watch_staging
         stream = begin(gateway, update_id)
         async with asyncio.timeout(20):
             await stream.initial_metadata()
-        assert (gate.came > 0, gate.left) == (True, 0)
+        assert (gate.entered > 0, gate.left) == (True, 0)
         gate.open()
         assert await stream.read() is not grpc.aio.EOF
         stream.cancel()

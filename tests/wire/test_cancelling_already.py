@@ -16,12 +16,12 @@ from support.simulator import SimulatedEks
 from support.wire import (
     PRODUCTION,
     Gate,
+    add_hooks,
     check,
-    hooked,
+    expect_refusal,
+    get_cancellation,
     list_cancellable,
-    recorded,
-    refused,
-    settled,
+    wait_for_phase,
 )
 
 STATUSES = ("InProgress", "Successful", "StatusOfTomorrow")
@@ -50,7 +50,7 @@ async def test_second_cancel_is_ok_without_sending(gateway: Running, status: str
     assert not told.HasField("forward_time")
     assert told == await gateway.cancel("prod-1", update_id, request_id="second")
     gateway.eks.set_update("prod-1", update_id, status="Cancelled")
-    await settled(gateway, cpb.CANCELLATION_PHASE_CANCELLED, request_id="second")
+    await wait_for_phase(gateway, cpb.CANCELLATION_PHASE_CANCELLED, request_id="second")
     assert gateway.eks.calls("CancelUpdate") == ()
 
 
@@ -70,7 +70,7 @@ async def test_two_cancels_at_once_both_succeed(tmp_path: Path, eks: SimulatedEk
         async with asyncio.timeout(60):
             await both.wait()
 
-    async with running(tmp_path, eks, wrap_ledger=hooked(commit_intent=commit)) as gateway:
+    async with running(tmp_path, eks, wrap_ledger=add_hooks(commit_intent=commit)) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION, cancel_delay_s=3600, node_phase_s=7200)
         other = gateway.credentials("other", "oncall")
         first = asyncio.ensure_future(gateway.cancel("prod-1", update_id, request_id="first"))
@@ -89,7 +89,7 @@ async def test_two_cancels_at_once_both_succeed(tmp_path: Path, eks: SimulatedEk
         assert len(eks.calls("CancelUpdate")) == 2
         who = other if late is second else None
         key = "second" if late is second else "first"
-        assert (await recorded(gateway, who, request_id=key)).phase == phase
+        assert (await get_cancellation(gateway, who, request_id=key)).phase == phase
     report = verify(tmp_path / "ledger.db")
     assert (report.broken, report.cancellations) == (None, 2)
 
@@ -97,9 +97,12 @@ async def test_two_cancels_at_once_both_succeed(tmp_path: Path, eks: SimulatedEk
 async def test_refusal_for_another_reason_is_rejected(gateway: Running) -> None:
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     gateway.eks.fault("CancelUpdate", code="InvalidStateException", message="Not now.")
-    refusal = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
-    assert (refusal.told, refusal.message) == (("FAILED_PRECONDITION", "EKS_INVALID_STATE"), "Not now.")
-    assert (await recorded(gateway, request_id="first")).phase == cpb.CANCELLATION_PHASE_REJECTED
+    refusal = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="first"))
+    assert (refusal.status_and_reason, refusal.message) == (
+        ("FAILED_PRECONDITION", "EKS_INVALID_STATE"),
+        "Not now.",
+    )
+    assert (await get_cancellation(gateway, request_id="first")).phase == cpb.CANCELLATION_PHASE_REJECTED
 
 
 async def test_cancel_after_a_failed_cancellation_is_sent(gateway: Running) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from support.gateway import POLICY_DATA, WHERE, Running, running
 from support.simulator import SimulatedEks
-from support.wire import PRODUCTION, check, get_update, refused
+from support.wire import PRODUCTION, check, expect_refusal, get_update
 
 
 async def test_check_sends_and_records_nothing(gateway: Running) -> None:
@@ -46,7 +46,7 @@ async def test_check_returns_the_decision_of_a_cancel(
         assert list(cancelled.rule_ids) == list(decision.rule_ids)
         assert cancelled.policy_revision == decision.policy_revision
         return
-    denied = await refused(call)
+    denied = await expect_refusal(call)
     assert denied.reason == "POLICY_DENIED"
     assert denied.metadata["rule_ids"].split(",") == list(decision.rule_ids)
     assert denied.metadata["reasons"].split("\n") == list(decision.reasons)

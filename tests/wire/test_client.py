@@ -23,7 +23,7 @@ from eksgateway.v1 import update_pb2
 from support.gateway import Running, info, running, until
 from support.proxy import Proxy
 from support.simulator import SimulatedEks
-from support.wire import Gate, hooked
+from support.wire import Gate, add_hooks
 
 QUICK = Timing(first_backoff_s=0.05, longest_backoff_s=0.2)
 OPTIONS = (
@@ -38,7 +38,7 @@ class Program:
     """A program that watches prod-1 and keeps what it gets."""
 
     def __init__(self, address: str, issuer: ThrowawayIssuer, update_id: str, **options: Any) -> None:
-        self.told: list[Knowledge] = []
+        self.received: list[Knowledge] = []
         self._channel = grpc.aio.insecure_channel(address, options=OPTIONS)
         token = issuer.token("viewer", ("viewers",))
         options = {"timing": QUICK, "credentials": lambda: token, **options}
@@ -48,7 +48,7 @@ class Program:
     async def _run(self) -> None:
         async with self._channel, aclosing(self._knowledge):
             async for known in self._knowledge:
-                self.told.append(known)
+                self.received.append(known)
 
     async def knows(self, status: str) -> None:
         """Wait until it got this status, or has ended."""
@@ -57,11 +57,11 @@ class Program:
 
     @property
     def statuses(self) -> list[str]:
-        return [known.update.status for known in self.told]
+        return [known.update.status for known in self.received]
 
     @property
     def sequences(self) -> list[int]:
-        return [known.sequence for known in self.told]
+        return [known.sequence for known in self.received]
 
 
 @asynccontextmanager
@@ -85,10 +85,10 @@ async def test_watch_yields_each_state_once_and_ends(gateway: Running) -> None:
             await here.knows(status)
         await asyncio.wait_for(here.task, 60)
         assert here.sequences == [1, 2, 3]
-        assert [known.final for known in here.told] == [False, False, True]
-        assert here.told[-1].phase == cpb.CANCELLATION_PHASE_CANCELLED
-        assert not any(known.stale for known in here.told)
-        assert all(0 <= known.age_s < 20 for known in here.told)
+        assert [known.final for known in here.received] == [False, False, True]
+        assert here.received[-1].phase == cpb.CANCELLATION_PHASE_CANCELLED
+        assert not any(known.stale for known in here.received)
+        assert all(0 <= known.age_s < 20 for known in here.received)
     await until(lambda: not gateway.gateway.watches.pollers)
 
 
@@ -137,7 +137,7 @@ async def test_watch_resumes_over_a_breaking_network(gateway: Running) -> None:
     places = [order.index(status) for status in here.statuses]
     assert places == sorted(set(places))
     assert here.sequences == list(range(1, len(places) + 1))
-    assert here.told[-1].final
+    assert here.received[-1].final
 
 
 async def test_watch_replaces_a_silent_stream(
@@ -170,13 +170,13 @@ async def test_watch_marks_states_stale_while_eks_cannot_be_read(tmp_path: Path,
     ):
         await here.knows("InProgress")
         eks.fault("DescribeUpdate", code="ServerException", status=500, times=100_000)
-        await until(lambda: here.told[-1].stale)
-        assert here.told[-1].age_s >= 2.0
+        await until(lambda: here.received[-1].stale)
+        assert here.received[-1].age_s >= 2.0
         eks.clear_faults()
-        await until(lambda: not here.told[-1].stale)
-        assert here.told[-1].age_s < 2.0
+        await until(lambda: not here.received[-1].stale)
+        assert here.received[-1].age_s < 2.0
     assert set(here.sequences) == {1}
-    assert all(one.stale != other.stale for one, other in pairwise(here.told))
+    assert all(one.stale != other.stale for one, other in pairwise(here.received))
 
 
 class Shifted(SystemClock):
@@ -204,8 +204,8 @@ async def test_watch_ignores_the_difference_of_clocks(
             await here.knows("InProgress")
             eks.set_update("prod-1", update_id, status="Cancelled")
             await asyncio.wait_for(here.task, 60)
-    assert not any(known.stale for known in here.told)
-    assert all(0 <= known.age_s < 50 for known in here.told)
+    assert not any(known.stale for known in here.received)
+    assert all(0 <= known.age_s < 50 for known in here.received)
 
 
 async def test_watch_without_a_gateway_yields_unknown_and_waits(gateway: Running) -> None:
@@ -213,11 +213,11 @@ async def test_watch_without_a_gateway_yields_unknown_and_waits(gateway: Running
     async with Proxy(gateway.address) as proxy:
         proxy.refusing = True
         async with program(proxy.address, gateway.issuer, update_id, max_age=0.3) as here:
-            await until(lambda: bool(here.told))
-            assert (here.told[0].stale, here.told[0].sequence) == (True, 0)
+            await until(lambda: bool(here.received))
+            assert (here.received[0].stale, here.received[0].sequence) == (True, 0)
             proxy.refusing = False
             await here.knows("InProgress")
-            assert not here.told[-1].stale
+            assert not here.received[-1].stale
 
 
 async def refusal(here: Program) -> tuple[str, str]:
@@ -252,7 +252,7 @@ async def test_watch_raises_a_permanent_error_at_once(
         assert await refusal(here) == told
     assert told[0] not in caplog.text  # a connection that a loaded machine lost is another matter
     assert len(asked) == 1 + caplog.text.count("trying again")
-    assert here.told == []
+    assert here.received == []
 
 
 @pytest.mark.parametrize("good", [True, False], ids=["new ones are good", "new ones are no better"])
@@ -292,8 +292,8 @@ async def test_watch_waits_for_the_retry_delay_of_overloaded(tmp_path: Path, eks
         first = gateway.watch("prod-1", update_id, gateway.viewer)
         await first.read()
         async with program(gateway.address, gateway.issuer, update_id, max_age=0.3) as here:
-            await until(lambda: bool(here.told))
-            assert here.told[0].sequence == 0
+            await until(lambda: bool(here.received))
+            assert here.received[0].sequence == 0
             first.cancel()
             await here.knows("InProgress")
 
@@ -364,10 +364,10 @@ async def test_cancel_waits_for_the_retry_delay_of_overloaded(
     caplog.set_level("INFO", "eksgateway.client")
     gate = Gate()
     limits = {"calls_per_caller": 1}
-    async with running(tmp_path, eks, limits=limits, wrap_eks=hooked(describe_cluster=gate)) as gateway:
+    async with running(tmp_path, eks, limits=limits, wrap_eks=add_hooks(describe_cluster=gate)) as gateway:
         update_id = eks.rollback("staging-1")
         first = asyncio.create_task(cancelled(gateway, update_id))
-        await until(lambda: gate.came == 1)
+        await until(lambda: gate.entered == 1)
         begun = time.monotonic()
         second = asyncio.create_task(cancelled(gateway, update_id))
         await until(lambda: "Too many calls" in caplog.text)

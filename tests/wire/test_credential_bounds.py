@@ -15,7 +15,7 @@ from support.gateway import Running, details, running, until
 from support.logs import capture_logs
 from support.simulator import SimulatedEks
 from support.tokens import Idp, compact, ec_key, signer
-from support.wire import check, list_cancellations, recorded, refused
+from support.wire import check, expect_refusal, get_cancellation, list_cancellations
 
 GROUPS = [str(uuid.UUID(int=number)) for number in range(250)]
 
@@ -39,8 +39,8 @@ async def test_credentials_over_the_limit_are_invalid(gateway: Running, characte
     """Also a valid token; clients do not repeat this error."""
     good = gateway.credentials("large", "oncall", note="n" * (characters * 3 // 4))
     for credentials in (good, (("authorization", "x" * characters),)):
-        refusal = await refused(check(gateway, "staging-1", "u", who=credentials))
-        assert refusal.told == ("UNAUTHENTICATED", "CREDENTIALS_INVALID")
+        refusal = await expect_refusal(check(gateway, "staging-1", "u", who=credentials))
+        assert refusal.status_and_reason == ("UNAUTHENTICATED", "CREDENTIALS_INVALID")
         assert refusal.metadata == {"check": "size"}
         assert refusal.message == "The credentials are over 32768 bytes."
 
@@ -56,10 +56,12 @@ async def test_credentials_bytes_alone_sets_the_limit(tmp_path: Path, eks: Simul
         assert (await check(gateway, "staging-1", update_id, who=large)).decision.allowed
         too_large = gateway.credentials("large", "oncall", note="n" * 75_000)
         assert (
-            await refused(check(gateway, "staging-1", "u", who=too_large))
+            await expect_refusal(check(gateway, "staging-1", "u", who=too_large))
         ).reason == "CREDENTIALS_INVALID"
         beside = (*gateway.oncall, ("x-trace", "t" * 500))
-        assert (await refused(check(gateway, "staging-1", "u", who=beside))).reason == "REQUEST_TOO_LARGE"
+        assert (
+            await expect_refusal(check(gateway, "staging-1", "u", who=beside))
+        ).reason == "REQUEST_TOO_LARGE"
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,7 @@ async def test_longest_subject_works_everywhere(tmp_path: Path, eks: SimulatedEk
         for number, (cluster, update_id) in enumerate(zip(clusters, update_ids, strict=True)):
             outcome = await gateway.cancel(cluster, update_id, who=who, request_id=f"r-{number}")
             assert outcome.caller == caller
-        assert (await recorded(gateway, who, request_id="r-0")).caller == caller
+        assert (await get_cancellation(gateway, who, request_id="r-0")).caller == caller
         page = await list_cancellations(gateway, who, caller=caller, page_size=1)
         more = await list_cancellations(
             gateway, who, caller=caller, page_size=1, page_token=page.next_page_token
@@ -117,7 +119,7 @@ async def test_refused_credentials_log_issuer_and_check_only(
             with pytest.raises(grpc.aio.AioRpcError) as error:
                 await check(gateway, "staging-1", "u", who=(("authorization", f"Bearer {token}"),))
             assert "issuer" not in repr(details(error.value)).replace("token's issuer", "")
-        await refused(check(gateway, "staging-1", "u", who=(("x-none", "none"),)))
+        await expect_refusal(check(gateway, "staging-1", "u", who=(("x-none", "none"),)))
         # The last line may come after its answer.
         await until(lambda: sum(line["event"] == "rpc.call" for line in logged) > len(cases))
     calls = [line for line in logged if line["event"] == "rpc.call"]
@@ -134,7 +136,7 @@ async def test_dropped_groups_are_counted(tmp_path: Path, eks: SimulatedEks) -> 
     async with running(tmp_path, eks) as gateway:
         gateway.eks.rollback("staging-1")
         who = gateway.credentials("odd", "oncall", "", "a\u00a0b")
-        await refused(check(gateway, "staging-1", "no-such-update", who=who))
+        await expect_refusal(check(gateway, "staging-1", "no-such-update", who=who))
         registry = gateway.gateway.metrics.registry
         dropped = {"issuer": "test", "why": "unusable"}
         assert registry.get_sample_value("eksgateway_identity_groups_dropped_total", dropped) == 2

@@ -14,7 +14,7 @@ from support.processes import eventually
 from support.serving import AWS, Place, Served, serving
 from support.simulator import SimulatedEks
 from support.sts import Sts
-from support.wire import PRODUCTION, refused
+from support.wire import PRODUCTION, expect_refusal
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/eksgateway"
@@ -60,8 +60,8 @@ async def test_missing_token_file_keeps_readiness_off(tmp_path: Path, eks: Simul
         assert (await logged(served, "health.readiness"))[-1]["faults"] == {
             "credentials": "UPSTREAM_CREDENTIALS"
         }
-        refusal = await refused(served.cancel("prod-1", update_id))
-        assert refusal.told == ("INTERNAL", "UPSTREAM_CREDENTIALS")
+        refusal = await expect_refusal(served.cancel("prod-1", update_id))
+        assert refusal.status_and_reason == ("INTERNAL", "UPSTREAM_CREDENTIALS")
         assert str(token).encode() not in refusal.raw
         (failed,) = await logged(served, "eks.credentials_failed")
         assert failed["AWS_WEB_IDENTITY_TOKEN_FILE"] == str(token)
@@ -123,7 +123,7 @@ async def test_wrong_clock_is_reported_as_such(tmp_path: Path, eks: SimulatedEks
     async with serving(Place(tmp_path, eks.url)) as served:
         await ready(served)
         eks.fault("*", times=9, code="RequestTimeTooSkewed", status=403)
-        refusal = await refused(served.cancel("prod-1", "an-update"))
-        assert refusal.told == (grpc.StatusCode.INTERNAL.name, "UPSTREAM_CREDENTIALS")
+        refusal = await expect_refusal(served.cancel("prod-1", "an-update"))
+        assert refusal.status_and_reason == (grpc.StatusCode.INTERNAL.name, "UPSTREAM_CREDENTIALS")
         assert "clock is wrong" in refusal.message
         assert "clock is wrong" in (await logged(served, "rpc.error"))[-1]["detail"]

@@ -13,33 +13,15 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from eksgateway.rpc.methods import REFLECTION
 from eksgateway.v1 import cancellation_pb2 as cpb
-from eksgateway.v1 import cancellation_service_pb2 as history_pb
 from eksgateway.v1 import update_service_pb2 as pb
 from support.gateway import details, info, until
-from support.processes import DEADLINE_S
-from support.serving import Place, Served, serving
+from support.serving import Place, serving
 from support.simulator import SimulatedEks
+from support.wire import get_cancellation, wait_for_phase
 
 DRAINED = (grpc.StatusCode.UNAVAILABLE, "DRAINING")
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-
-
-async def recorded(served: Served, request_id: str = "first") -> cpb.Cancellation:
-    """The on-call engineer's own cancellation."""
-    request = history_pb.GetCancellationRequest(request_id=request_id)
-    answer = await served.history.GetCancellation(request, metadata=served.oncall, timeout=20)
-    return answer.cancellation
-
-
-async def reached(served: Served, phase: cpb.CancellationPhase.ValueType) -> cpb.Cancellation:
-    """The cancellation, once its record has this phase."""
-    async with asyncio.timeout(DEADLINE_S):
-        while True:
-            found = await recorded(served)
-            if found.phase == phase:
-                return found
-            await asyncio.sleep(0.05)
 
 
 async def ending(stream: Any) -> grpc.aio.AioRpcError:
@@ -87,7 +69,7 @@ async def test_drain_finishes_calls_in_flight_and_refuses_new_ones(tmp_path: Pat
         assert [line["event"] for line in served.lines if line["level"] != "info"] == []
 
     async with serving(place) as again:
-        assert (await recorded(again)).phase == cpb.CANCELLATION_PHASE_CANCELLING
+        assert (await get_cancellation(again, request_id="first")).phase == cpb.CANCELLATION_PHASE_CANCELLING
         assert await again.end() == 0
     assert len(eks.calls("CancelUpdate")) == 1
 
@@ -129,11 +111,12 @@ async def test_cancel_open_after_the_drain_is_unknown_then_observed(
 
     eks.fault("DescribeUpdate", code="ServerException", status=500, times=1000)
     async with serving(place) as again:
-        assert (await recorded(again)).phase == cpb.CANCELLATION_PHASE_OUTCOME_UNKNOWN
+        found = await get_cancellation(again, request_id="first")
+        assert found.phase == cpb.CANCELLATION_PHASE_OUTCOME_UNKNOWN
         eks.clear_faults()
-        await reached(again, cpb.CANCELLATION_PHASE_CANCELLING)
+        await wait_for_phase(again, cpb.CANCELLATION_PHASE_CANCELLING, request_id="first")
         eks.advance(86_400)
-        await reached(again, cpb.CANCELLATION_PHASE_CANCELLED)
+        await wait_for_phase(again, cpb.CANCELLATION_PHASE_CANCELLED, request_id="first")
         assert await again.end() == 0
     assert len(eks.calls("CancelUpdate")) == 1
 
@@ -148,7 +131,7 @@ async def test_kill_is_followed_by_the_next_process(tmp_path: Path, eks: Simulat
         await served.program.end()
     eks.advance(86_400)
     async with serving(place) as again:
-        ended = await reached(again, cpb.CANCELLATION_PHASE_CANCELLED)
+        ended = await wait_for_phase(again, cpb.CANCELLATION_PHASE_CANCELLED, request_id="first")
         assert ended.update.status == "Cancelled"
         repeated = await again.cancel("staging-1", update_id, request_id="first")
         assert repeated == ended
@@ -171,8 +154,8 @@ async def test_kill_during_the_forward_is_observed_and_not_sent_again(
         with pytest.raises(grpc.aio.AioRpcError):
             await cancelling
     async with serving(place) as again:
-        await reached(again, cpb.CANCELLATION_PHASE_CANCELLING)
+        await wait_for_phase(again, cpb.CANCELLATION_PHASE_CANCELLING, request_id="first")
         eks.advance(86_400)
-        await reached(again, cpb.CANCELLATION_PHASE_CANCELLED)
+        await wait_for_phase(again, cpb.CANCELLATION_PHASE_CANCELLED, request_id="first")
         assert await again.end() == 0
     assert len(eks.calls("CancelUpdate")) == 1

@@ -21,7 +21,7 @@ from eksgateway.v1 import update_service_pb2 as pb
 from support.gateway import Running, details, info, running, until
 from support.logs import capture_logs
 from support.simulator import SimulatedEks
-from support.wire import Gate, hooked
+from support.wire import Gate, add_hooks
 
 CANCEL = "/eksgateway.v1.UpdateService/CancelUpdate"
 HEALTH = "/grpc.health.v1.Health/"
@@ -169,7 +169,7 @@ async def test_new_callers_of_one_connection_do_not_wait_for_eks_calls(
     update_id, gate = eks.rollback("staging-1"), Gate()
     request = pb.GetUpdateRequest(cluster=update_pb2.ClusterRef(name="staging-1"), update_id=update_id)
     limits = {"calls_per_caller": 2}  # of strangers of a connection, too
-    async with running(tmp_path, eks, limits=limits, wrap_eks=hooked(describe_cluster=gate)) as gateway:
+    async with running(tmp_path, eks, limits=limits, wrap_eks=add_hooks(describe_cluster=gate)) as gateway:
         calls = []
         for number in range(6):
             who = gateway.credentials(f"new-{number}", "oncall")

@@ -10,7 +10,7 @@ import pytest
 
 from support.gateway import POLICY_DATA, WHERE, Running, running
 from support.simulator import SimulatedEks
-from support.wire import PRODUCTION, Hooked, get_update, list_updates, refused
+from support.wire import PRODUCTION, HookedPart, expect_refusal, get_update, list_updates
 
 
 async def test_get_returns_every_member(gateway: Running) -> None:
@@ -38,8 +38,8 @@ async def test_get_returns_every_member(gateway: Running) -> None:
 async def test_get_is_decided_on_live_tags(tmp_path: Path, eks: SimulatedEks) -> None:
     async with running(tmp_path, eks, data=_tagged(["get", "list"])) as gateway:
         update_id = eks.rollback("prod-1", tags={"environment": "test"})
-        denied = await refused(get_update(gateway, "prod-1", update_id))
-        assert denied.told == ("PERMISSION_DENIED", "POLICY_DENIED")
+        denied = await expect_refusal(get_update(gateway, "prod-1", update_id))
+        assert denied.status_and_reason == ("PERMISSION_DENIED", "POLICY_DENIED")
 
 
 def _tagged(actions: list[str]) -> dict[str, Any]:
@@ -79,7 +79,7 @@ async def test_list_pages_return_each_update_once(gateway: Running) -> None:
 
 @pytest.mark.parametrize("size", [-1, 11])
 async def test_list_refuses_page_sizes_over_10(gateway: Running, size: int) -> None:
-    refusal = await refused(list_updates(gateway, "prod-1", page_size=size))
+    refusal = await expect_refusal(list_updates(gateway, "prod-1", page_size=size))
     assert refusal.fields == {"page_size": "must be between 0 and 10"}
 
 
@@ -96,8 +96,8 @@ async def test_list_page_token_is_bound_to_caller_cluster_and_method(gateway: Ru
         list_updates(gateway, "prod-1", page_token="é"),
         list_updates(gateway, "prod-1", page_token="W" * 5000),
     ):
-        refusal = await refused(call)
-        assert refusal.told == ("INVALID_ARGUMENT", "REQUEST_INVALID")
+        refusal = await expect_refusal(call)
+        assert refusal.status_and_reason == ("INVALID_ARGUMENT", "REQUEST_INVALID")
         assert set(refusal.fields) == {"page_token"}
     assert (await list_updates(gateway, "prod-1", page_token=token)).updates
 
@@ -113,7 +113,7 @@ async def test_list_leaves_out_an_update_that_eks_has_deleted(gateway: Running) 
 async def test_list_passes_long_tokens_of_eks_back(tmp_path: Path, eks: SimulatedEks) -> None:
     asked, long = [], "é" + "t" * 30_000
 
-    class Wordy(Hooked):
+    class Wordy(HookedPart):
         async def list_updates(self, _: Any, __: Any, token: str, **___: Any) -> tuple[tuple[str, ...], str]:
             asked.append(token)
             return (), long

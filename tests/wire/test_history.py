@@ -16,7 +16,14 @@ from eksgateway.v1 import cancellation_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
 from support.gateway import POLICY_DATA, WHERE, Running, running
 from support.simulator import SimulatedEks
-from support.wire import PRODUCTION, hooked, list_cancellations, raising, recorded, refused
+from support.wire import (
+    PRODUCTION,
+    add_hooks,
+    always_raise,
+    expect_refusal,
+    get_cancellation,
+    list_cancellations,
+)
 
 NOBODY = "00000000-0000-0000-0000-000000000000"
 
@@ -135,21 +142,21 @@ async def test_list_page_token_is_bound_to_caller_and_filter(filled: tuple[Runni
         {"page_token": token[:-4]},
         {"page_token": "e30="},
     ):
-        refusal = await refused(list_cancellations(here, **fields))
-        assert refusal.told == ("INVALID_ARGUMENT", "REQUEST_INVALID")
+        refusal = await expect_refusal(list_cancellations(here, **fields))
+        assert refusal.status_and_reason == ("INVALID_ARGUMENT", "REQUEST_INVALID")
         assert set(refusal.fields) == {"page_token"}
 
 
 @pytest.mark.parametrize("size", [-1, 101])
 async def test_list_refuses_page_sizes_over_100(gateway: Running, size: int) -> None:
-    refusal = await refused(list_cancellations(gateway, page_size=size))
+    refusal = await expect_refusal(list_cancellations(gateway, page_size=size))
     assert set(refusal.fields) == {"page_size"}
 
 
 async def test_get_requires_an_id(gateway: Running) -> None:
     call = gateway.history.GetCancellation(pb.GetCancellationRequest(), metadata=gateway.oncall)
-    refusal = await refused(call)
-    assert refusal.told == ("INVALID_ARGUMENT", "REQUEST_INVALID")
+    refusal = await expect_refusal(call)
+    assert refusal.status_and_reason == ("INVALID_ARGUMENT", "REQUEST_INVALID")
     assert set(refusal.fields) == {"key"}
 
 
@@ -158,8 +165,8 @@ async def test_get_answers_missing_and_forbidden_alike(filled: tuple[Running, li
     here, ids = filled
     answers = set()
     for key in (ids[0], NOBODY, "", "../" + "x" * 5000, "\x00"):
-        refusal = await refused(recorded(here, here.viewer, cancellation_id=key))
-        assert refusal.told == ("NOT_FOUND", "CANCELLATION_NOT_FOUND")
+        refusal = await expect_refusal(get_cancellation(here, here.viewer, cancellation_id=key))
+        assert refusal.status_and_reason == ("NOT_FOUND", "CANCELLATION_NOT_FOUND")
         answers.add(refusal.masked)
     assert len(answers) == 1
 
@@ -177,9 +184,9 @@ class ObligingPolicy:
         return Decision(question.decision_id, obligations=(Obligation("mfa"),))
 
 
-UNAVAILABLE = raising(errors.PolicyUnavailable())
+UNAVAILABLE = always_raise(errors.PolicyUnavailable())
 OUTAGES: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "unavailable": (hooked(decide=UNAVAILABLE, check=UNAVAILABLE), "POLICY_UNAVAILABLE"),
+    "unavailable": (add_hooks(decide=UNAVAILABLE, check=UNAVAILABLE), "POLICY_UNAVAILABLE"),
     "obligation": (ObligingPolicy, "CANCELLATION_NOT_FOUND"),
 }
 
@@ -195,18 +202,21 @@ async def test_get_answers_missing_and_forbidden_alike_during_an_outage(
         issuer = gateway.issuer
     async with running(tmp_path, eks, issuer=issuer, wrap_policy=broken) as gateway:
         keys = (told.cancellation_id, NOBODY)
-        answers = [await refused(recorded(gateway, gateway.viewer, cancellation_id=key)) for key in keys]
+        answers = [
+            await expect_refusal(get_cancellation(gateway, gateway.viewer, cancellation_id=key))
+            for key in keys
+        ]
         assert [answer.reason for answer in answers] == [reason, reason]
         assert answers[0].masked == answers[1].masked
-        assert (await recorded(gateway, cancellation_id=told.cancellation_id)).request_id == "one"
-        assert (await recorded(gateway, request_id="one")).cancellation_id == told.cancellation_id
+        assert (await get_cancellation(gateway, cancellation_id=told.cancellation_id)).request_id == "one"
+        assert (await get_cancellation(gateway, request_id="one")).cancellation_id == told.cancellation_id
         own = {"caller": "jwt:test:oncall"}
         assert await _listed(gateway, **own) == [told.cancellation_id]
         if reason == "POLICY_UNAVAILABLE":
             for which in ({}, {"cluster": ClusterRef(name="prod-1")}, own, {"caller": "jwt:test:nobody"}):
-                refusal = await refused(list_cancellations(gateway, gateway.viewer, **which))
+                refusal = await expect_refusal(list_cancellations(gateway, gateway.viewer, **which))
                 assert refusal.reason == reason
-        missing = await refused(recorded(gateway, request_id="another"))
+        missing = await expect_refusal(get_cancellation(gateway, request_id="another"))
         assert missing.reason == "CANCELLATION_NOT_FOUND"
 
 
@@ -216,4 +226,4 @@ async def test_history_makes_no_eks_call(filled: tuple[Running, list[str]]) -> N
     other = here.credentials("third", "oncall")
     here.eks.fault("*", times=99, code="ServerException")
     assert await _listed(here, other) == ids[::-1]
-    assert (await recorded(here, other, cancellation_id=ids[0])).cancellation_id == ids[0]
+    assert (await get_cancellation(here, other, cancellation_id=ids[0])).cancellation_id == ids[0]

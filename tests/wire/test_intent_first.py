@@ -11,7 +11,7 @@ from typing import Any
 from eksgateway.simulator import CallRecord
 from support.gateway import running
 from support.simulator import SimulatedEks
-from support.wire import PRODUCTION, recorded, refused
+from support.wire import PRODUCTION, expect_refusal, get_cancellation
 
 
 def _events(path: Path) -> list[tuple[str, Any]]:
@@ -58,8 +58,8 @@ async def test_renewed_intent_is_committed_before_cancel_update_arrives(tmp_path
     async with SimulatedEks(on_call=look) as eks, running(tmp_path, eks) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         eks.fault("CancelUpdate", code="AccessDeniedException")
-        await refused(gateway.cancel("prod-1", update_id, request_id="first"))
-        first = (await recorded(gateway, request_id="first")).decision.decision_id
+        await expect_refusal(gateway.cancel("prod-1", update_id, request_id="first"))
+        first = (await get_cancellation(gateway, request_id="first")).decision.decision_id
         told = await gateway.cancel("prod-1", update_id, request_id="first")
     assert told.decision.decision_id != first
     assert [kind for kind, _ in seen[1]] == ["intent", "outcome", "intent_renewed"]

@@ -20,7 +20,7 @@ from support.namespaces import read_only_root
 from support.processes import eksgateway, program
 from support.serving import AWS, Place, Served, serving
 from support.simulator import SimulatedEks
-from support.wire import PRODUCTION, recorded, refused, settled
+from support.wire import PRODUCTION, expect_refusal, get_cancellation, wait_for_phase
 
 UNAVAILABLE = ("UNAVAILABLE", "LEDGER_UNAVAILABLE")
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -82,7 +82,7 @@ async def test_read_only_root_records_many_cancels_of_one_update(tmp_path: Path,
                 assert each.code() is grpc.StatusCode.PERMISSION_DENIED
         eks.advance(121)
         for name in asked:
-            await settled(served, cpb.CANCELLATION_PHASE_CANCELLED, request_id=name)
+            await wait_for_phase(served, cpb.CANCELLATION_PHASE_CANCELLED, request_id=name)
         await until_ready(served)
         assert await served.end() == 0
         assert [line["event"] for line in served.lines if line["level"] == "error"] == []
@@ -118,7 +118,7 @@ async def test_backup_of_a_running_gateway_has_every_cancellation(place: Place, 
     async with serving(place) as served:
         for cancellation_id in ids:
             assert (
-                await recorded(served, cancellation_id=cancellation_id)
+                await get_cancellation(served, cancellation_id=cancellation_id)
             ).cancellation_id == cancellation_id
         assert await served.end() == 0
 
@@ -130,7 +130,7 @@ async def test_removed_wal_stops_the_gateway_and_loses_nothing(place: Place, eks
         await until_ready(served)
         place.path.joinpath("ledger.db-wal").unlink()
         update_id = eks.rollback("prod-9", tags=PRODUCTION)
-        assert (await refused(served.cancel("prod-9", update_id))).told == UNAVAILABLE
+        assert (await expect_refusal(served.cancel("prod-9", update_id))).status_and_reason == UNAVAILABLE
         await until_ready(served, ready=False)
         assert len(eks.calls("CancelUpdate")) == 3
         assert await served.end() == 0
@@ -138,7 +138,7 @@ async def test_removed_wal_stops_the_gateway_and_loses_nothing(place: Place, eks
         assert "ledger.db-wal: the file was removed or replaced" in reasons[0]
     async with serving(place) as served:
         for cancellation_id in ids:
-            await recorded(served, cancellation_id=cancellation_id)
+            await get_cancellation(served, cancellation_id=cancellation_id)
         assert await served.end() == 0
 
 
@@ -153,7 +153,7 @@ async def test_cut_wal_stops_the_gateway_and_the_next_start(
         await until_ready(served)
         os.truncate(wal, int(wal.stat().st_size * kept))
         update_id = eks.rollback("prod-9", tags=PRODUCTION)
-        assert (await refused(served.cancel("prod-9", update_id))).told == UNAVAILABLE
+        assert (await expect_refusal(served.cancel("prod-9", update_id))).status_and_reason == UNAVAILABLE
         await until_ready(served, ready=False)
         assert len(eks.calls("CancelUpdate")) == 3
         assert await served.end() == 0

@@ -18,12 +18,12 @@ from support.ledger import hold_write_lock, until
 from support.simulator import SimulatedEks
 from support.wire import (
     PRODUCTION,
-    hooked,
+    add_hooks,
+    always_raise,
+    expect_refusal,
+    get_cancellation,
     list_cancellations,
-    raising,
-    recorded,
-    refused,
-    settled,
+    wait_for_phase,
 )
 
 UNAVAILABLE = ("UNAVAILABLE", "LEDGER_UNAVAILABLE")
@@ -35,8 +35,8 @@ async def test_locked_ledger_fails_the_cancel_and_sends_nothing(tmp_path: Path, 
     async with running(tmp_path, eks, ledger={"commit_timeout_s": 3}) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         with hold_write_lock(gateway.gateway.settings.ledger):
-            refusal = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
-            assert refusal.told == UNAVAILABLE
+            refusal = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="first"))
+            assert refusal.status_and_reason == UNAVAILABLE
             assert eks.calls("DescribeUpdate")
         await until(lambda: not _pending(tmp_path))
         assert eks.calls("CancelUpdate") == ()
@@ -51,8 +51,8 @@ async def test_removed_ledger_file_fails_the_cancel_and_sends_nothing(
     async with running(tmp_path, eks) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         (tmp_path / "ledger.db").rename(tmp_path / "moved.db")
-        refusal = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
-        assert refusal.told == UNAVAILABLE
+        refusal = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="first"))
+        assert refusal.status_and_reason == UNAVAILABLE
         assert str(tmp_path).encode() not in refusal.raw
         assert eks.calls("CancelUpdate") == ()
 
@@ -68,16 +68,16 @@ async def test_failing_ledger_sends_nothing(
     tmp_path: Path, eks: SimulatedEks, failure: Exception, told: tuple[str, str]
 ) -> None:
     """On reads and commits; the error's text is not sent to the caller."""
-    hooks = dict.fromkeys(("get", "history", "commit_intent"), raising(failure))
-    async with running(tmp_path, eks, wrap_ledger=hooked(**hooks)) as gateway:
+    hooks = dict.fromkeys(("get", "history", "commit_intent"), always_raise(failure))
+    async with running(tmp_path, eks, wrap_ledger=add_hooks(**hooks)) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         calls = (
             gateway.cancel("prod-1", update_id),
-            recorded(gateway, cancellation_id="any"),
+            get_cancellation(gateway, cancellation_id="any"),
             list_cancellations(gateway),
         )
-        for refusal in await asyncio.gather(*map(refused, calls)):
-            assert refusal.told == told
+        for refusal in await asyncio.gather(*map(expect_refusal, calls)):
+            assert refusal.status_and_reason == told
             assert SECRET.encode() not in refusal.raw
         assert eks.calls("CancelUpdate") == ()
 
@@ -86,10 +86,10 @@ async def test_cancel_fails_when_its_request_id_cannot_be_looked_up(
     tmp_path: Path, eks: SimulatedEks
 ) -> None:
     """No EKS call at all."""
-    failing = hooked(find=raising(errors.LedgerUnavailable()))
+    failing = add_hooks(find=always_raise(errors.LedgerUnavailable()))
     async with running(tmp_path, eks, wrap_ledger=failing) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
-        assert (await refused(gateway.cancel("prod-1", update_id))).told == UNAVAILABLE
+        assert (await expect_refusal(gateway.cancel("prod-1", update_id))).status_and_reason == UNAVAILABLE
         assert eks.calls() == ()
 
 
@@ -106,15 +106,15 @@ async def test_unrecorded_outcome_is_recorded_later(tmp_path: Path) -> None:
         gateway = await stack.enter_async_context(running(tmp_path, eks, ledger={"commit_timeout_s": 3}))
         stack.push(lock)
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
-        refusal = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
-        assert refusal.told == ("UNAVAILABLE", "OUTCOME_UNRECORDED")
-        kept = await recorded(gateway, cancellation_id=refusal.metadata["cancellation_id"])
+        refusal = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="first"))
+        assert refusal.status_and_reason == ("UNAVAILABLE", "OUTCOME_UNRECORDED")
+        kept = await get_cancellation(gateway, cancellation_id=refusal.metadata["cancellation_id"])
         assert kept.phase == cpb.CANCELLATION_PHASE_OUTCOME_UNKNOWN
         lock.close()
-        found = await settled(gateway, cpb.CANCELLATION_PHASE_CANCELLING, request_id="first")
+        found = await wait_for_phase(gateway, cpb.CANCELLATION_PHASE_CANCELLING, request_id="first")
         await until(lambda: _kinds(tmp_path).count("outcome") == 1)
         eks.advance(121)
-        found = await settled(gateway, cpb.CANCELLATION_PHASE_CANCELLED, request_id="first")
+        found = await wait_for_phase(gateway, cpb.CANCELLATION_PHASE_CANCELLED, request_id="first")
         assert found.HasField("forward_time")
         assert found.phase_reason != OBSERVED  # the late outcome is an answer
         assert len(eks.calls("CancelUpdate")) == 1

@@ -18,7 +18,7 @@ from support.gateway import Running, details, info, running, until
 from support.logs import capture_logs
 from support.raw_http2 import connection, message
 from support.simulator import SimulatedEks
-from support.wire import Gate, check, hooked, refused
+from support.wire import Gate, add_hooks, check, expect_refusal
 
 PRODUCTION = {"environment": "production"}
 PATH = "/eksgateway.v1.UpdateService/CancelUpdate"
@@ -123,11 +123,11 @@ async def test_calls_over_the_quota_of_all_are_overloaded(tmp_path: Path, eks: S
 async def test_call_past_its_timeout_ends_and_frees_its_quota(tmp_path: Path, eks: SimulatedEks) -> None:
     update_id, gate = eks.rollback("prod-1", tags=PRODUCTION), Gate()
     limits = {"call_timeout_s": 0.3, "calls": 1}
-    async with running(tmp_path, eks, limits=limits, wrap_eks=hooked(describe_cluster=gate)) as gateway:
+    async with running(tmp_path, eks, limits=limits, wrap_eks=add_hooks(describe_cluster=gate)) as gateway:
         for _ in range(2):
-            told = await refused(check(gateway, "prod-1", update_id))
-            assert told.told == ("UNAVAILABLE", "EKS_UNAVAILABLE")
-        await until(lambda: gate.left == gate.came == 2)
+            told = await expect_refusal(check(gateway, "prod-1", update_id))
+            assert told.status_and_reason == ("UNAVAILABLE", "EKS_UNAVAILABLE")
+        await until(lambda: gate.left == gate.entered == 2)
 
 
 @pytest.mark.parametrize(
@@ -166,21 +166,21 @@ async def test_client_that_leaves_before_its_message_is_logged_as_cancelled(
 async def test_call_without_a_message_counts_in_the_quota(tmp_path: Path, eks: SimulatedEks) -> None:
     async with running(tmp_path, eks, limits={"calls_per_caller": 1}) as gateway:
 
-        def sent() -> Any:
+        def send() -> Any:
             return gateway.channel.stream_stream(PATH)(metadata=gateway.oncall, timeout=20)
 
-        async def told() -> str:
+        async def read_reason() -> str:
             with pytest.raises(grpc.aio.AioRpcError) as error:
                 await raw(gateway, b"garbage", gateway.oncall)
             return str(info(error.value).reason)
 
-        silent = sent()
+        silent = send()
         async with asyncio.timeout(60):
-            while await told() != "OVERLOADED":
-                if silent.done():  # it came while the other one had the place
-                    silent = sent()
+            while await read_reason() != "OVERLOADED":
+                if silent.done():  # it came while the other one had the quota
+                    silent = send()
             silent.cancel()
-            while await told() != "REQUEST_INVALID":
+            while await read_reason() != "REQUEST_INVALID":
                 pass
 
 

@@ -20,7 +20,15 @@ from eksgateway.v1.error_reason_pb2 import ErrorReason
 from support.gateway import ACCOUNT, REGION, Running, running
 from support.simulator import SimulatedEks
 from support.sts import Sts
-from support.wire import PRODUCTION, get_update, hooked, list_cancellable, list_updates, raising, refused
+from support.wire import (
+    PRODUCTION,
+    add_hooks,
+    always_raise,
+    expect_refusal,
+    get_update,
+    list_cancellable,
+    list_updates,
+)
 
 OTHER_ACCOUNT = "444455556666"
 HOME = {"account_id": ACCOUNT, "region": REGION}  # the first that is looked through
@@ -285,7 +293,7 @@ async def test_used_up_budget_is_reported_for_each_target(
 ) -> None:
     """The call itself succeeds."""
     seeded(eks, 1)
-    async with start(wrap_eks=hooked(describe_cluster=raising(error))) as gateway:
+    async with start(wrap_eks=add_hooks(describe_cluster=always_raise(error))) as gateway:
         answer = await list_cancellable(gateway, gateway.oncall)
     assert missed(answer) == [(*target.values(), reason) for target in BOTH]
 
@@ -318,9 +326,9 @@ async def test_failing_policy_fails_the_list(start: Start, eks: SimulatedEks) ->
         if question.stage == "request":
             raise PolicyUnavailable
 
-    async with start(wrap_policy=hooked(decide=decide)) as gateway:
-        refusal = await refused(list_cancellable(gateway, gateway.oncall))
-    assert refusal.told == ("UNAVAILABLE", "POLICY_UNAVAILABLE")
+    async with start(wrap_policy=add_hooks(decide=decide)) as gateway:
+        refusal = await expect_refusal(list_cancellable(gateway, gateway.oncall))
+    assert refusal.status_and_reason == ("UNAVAILABLE", "POLICY_UNAVAILABLE")
 
 
 async def test_denied_list_reveals_nothing(gateway: Running, sts: Sts) -> None:
@@ -330,11 +338,11 @@ async def test_denied_list_reveals_nothing(gateway: Running, sts: Sts) -> None:
         prepare()
         for fields in ({}, {"page_size": -1}, {"page_token": "made up"}):
             for who in (gateway.outsider, gateway.credentials("outsider", "strangers")):
-                refusal = await refused(list_cancellable(gateway, who, **fields))
-                assert refusal.told == ("PERMISSION_DENIED", "POLICY_DENIED")
+                refusal = await expect_refusal(list_cancellable(gateway, who, **fields))
+                assert refusal.status_and_reason == ("PERMISSION_DENIED", "POLICY_DENIED")
                 answers.add(refusal.masked)
     assert len(answers) == 1
-    getter = await refused(list_cancellable(gateway, gateway.credentials("getter", "getters")))
+    getter = await expect_refusal(list_cancellable(gateway, gateway.credentials("getter", "getters")))
     assert getter.metadata["reasons"] == "Grant getters does not allow list."
     assert (gateway.eks.calls(), sts.requests) == ((), [])
 
@@ -356,7 +364,7 @@ async def test_ungranted_names_cost_one_call_per_target(gateway: Running) -> Non
 
 @pytest.mark.parametrize("size", [-1, 51])
 async def test_list_refuses_page_sizes_over_50(gateway: Running, size: int) -> None:
-    refusal = await refused(list_cancellable(gateway, gateway.oncall, page_size=size))
+    refusal = await expect_refusal(list_cancellable(gateway, gateway.oncall, page_size=size))
     assert refusal.fields == {"page_size": "must be between 0 and 50"}
 
 
@@ -370,8 +378,8 @@ async def test_page_token_is_bound_to_caller_and_method(gateway: Running) -> Non
         (gateway.oncall, token[:-4]),
         (gateway.oncall, "é"),
     ):
-        refusal = await refused(list_cancellable(gateway, who, page_token=bad))
-        assert refusal.told == ("INVALID_ARGUMENT", "REQUEST_INVALID")
+        refusal = await expect_refusal(list_cancellable(gateway, who, page_token=bad))
+        assert refusal.status_and_reason == ("INVALID_ARGUMENT", "REQUEST_INVALID")
         assert set(refusal.fields) == {"page_token"}
 
 

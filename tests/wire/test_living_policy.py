@@ -22,7 +22,7 @@ from support.hanging import hanging
 from support.processes import eventually
 from support.serving import Place, serving
 from support.simulator import SimulatedEks
-from support.wire import check, refused
+from support.wire import check, expect_refusal
 
 Data = dict[str, Any]
 
@@ -62,7 +62,7 @@ async def test_saved_policy_data_is_in_force_within_seconds(gateway: Running, ek
     (gateway.path / "data.yaml").write_text(yaml.safe_dump(without("staging")))
     async with asyncio.timeout(30):
         new = await gateway.gateway.policy.revision_after(old)
-    assert (await refused(gateway.cancel("staging-2", second))).reason == "POLICY_DENIED"
+    assert (await expect_refusal(gateway.cancel("staging-2", second))).reason == "POLICY_DENIED"
     assert len({old, new}) == 2
     ledger = gateway.path / "ledger.db"
     recorded = [decode(Intent, each.body).decision for each in read_events(ledger) if each.kind == "intent"]

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from eksgateway.settings import SettingsError
 from support.gateway import Running, running, until
 from support.simulator import SimulatedEks
-from support.wire import PRODUCTION, refused
+from support.wire import PRODUCTION, expect_refusal
 
 UPDATES = "/eksgateway.v1.UpdateService"
 Samples = dict[tuple[str, tuple[str, ...]], float]
@@ -46,8 +46,8 @@ async def test_calls_forwards_and_eks_calls_are_counted(
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
     async with running(tmp_path, eks, **on) as gateway:
         cancel = f"{UPDATES}/CancelUpdate"
-        await refused(gateway.cancel("prod-1", update_id, ticket=""))
-        await refused(gateway.cancel("prod-1", "no-such-update"))
+        await expect_refusal(gateway.cancel("prod-1", update_id, ticket=""))
+        await expect_refusal(gateway.cancel("prod-1", "no-such-update"))
         await gateway.cancel("prod-1", update_id)
         found = await scrape(gateway)
         assert found["eksgateway_calls_total", (cancel, "POLICY_DENIED", "PERMISSION_DENIED")] == 1
@@ -120,9 +120,9 @@ async def test_labels_do_not_grow_by_what_clients_send(
     async with running(tmp_path, eks, **on) as gateway:
         channel: Any = gateway.channel  # its stubs know no call of raw bytes
         for number in range(20):
-            await refused(channel.unary_unary(f"/no.such/Method{number}")(b"", timeout=30))
+            await expect_refusal(channel.unary_unary(f"/no.such/Method{number}")(b"", timeout=30))
         await gateway.cancel("prod-1", update_id, request_id="canary")
-        await refused(gateway.cancel("canary-1", "canary", who=gateway.outsider))
+        await expect_refusal(gateway.cancel("canary-1", "canary", who=gateway.outsider))
         found = await scrape(gateway)
         assert found["eksgateway_calls_total", ("unknown", "METHOD_UNKNOWN", "UNIMPLEMENTED")] == 20
         told = repr(sorted(found))

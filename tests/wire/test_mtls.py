@@ -46,7 +46,7 @@ class Certified:
         async with connected(self.addresses[demand], self.authority.certificate, own) as connection:
             yield connection
 
-    async def told(self, demand: str, own: Issued | None, metadata: Any = ()) -> str:
+    async def call_result(self, demand: str, own: Issued | None, metadata: Any = ()) -> str:
         """How a call of this client to this listener ends."""
         async with self.connected(demand, own) as connection:
             try:
@@ -98,7 +98,8 @@ async def test_listener_accepts_only_what_it_demands(certified: Certified, eks: 
     certificates = {"good": certified.svid(), "foreign": foreign, "none": None}
     told = {
         (token, own): {
-            demand: await certified.told(demand, certificates[own], tokens[token]) for demand in DEMANDS
+            demand: await certified.call_result(demand, certificates[own], tokens[token])
+            for demand in DEMANDS
         }
         for token, own in MATRIX
     }
@@ -130,8 +131,8 @@ async def test_bad_certificate_is_refused_before_policy_and_eks(
     for name, shape in BAD.items():
         own = certified.authority.issue(shape)
         told[name] = {
-            await certified.told("mtls", own),
-            await certified.told("both", own, certified.gateway.oncall),
+            await certified.call_result("mtls", own),
+            await certified.call_result("both", own, certified.gateway.oncall),
         }
     assert told == {name: {"CREDENTIALS_INVALID"} for name in BAD}
     assert eks.calls() == ()
@@ -148,7 +149,7 @@ async def test_handshake_refuses_expired_and_foreign_certificates(certified: Cer
     clients = {name: certified.authority.issue(shape) for name, shape in UNSHAKEN.items()}
     clients["another authority"] = Authority().issue()
     clients["another authority of that name"] = Authority(certified.authority.name).issue()
-    told = {name: await certified.told("mtls", own) for name, own in clients.items()}
+    told = {name: await certified.call_result("mtls", own) for name, own in clients.items()}
     assert told == dict.fromkeys(clients, REFUSED_BY_HANDSHAKE)
 
 
@@ -170,7 +171,7 @@ async def test_workload_cancels_by_its_spiffe_id(certified: Certified, eks: Simu
         wanted = history_pb.GetCancellationRequest(request_id="r")
         assert (await history.GetCancellation(wanted, timeout=20)).cancellation.caller == WORKLOAD
     stranger = certified.svid("spiffe://corp.example/other/deploy")
-    assert await certified.told("mtls", stranger) == "POLICY_DENIED"
+    assert await certified.call_result("mtls", stranger) == "POLICY_DENIED"
 
 
 async def test_via_in_a_grant_demands_the_connections_certificate(
@@ -179,10 +180,10 @@ async def test_via_in_a_grant_demands_the_connections_certificate(
     eks.rollback("staging-1")
     robot = certified.gateway.credentials("robot", "robots")
     proxy, workload = certified.svid(MESH), certified.svid()
-    assert await certified.told("both", proxy, robot) == PASSED
-    assert await certified.told("both", workload, robot) == "POLICY_DENIED"
-    assert await certified.told("jwt", proxy, robot) == "POLICY_DENIED"
-    assert await certified.told("mtls", proxy, robot) == "POLICY_DENIED"
+    assert await certified.call_result("both", proxy, robot) == PASSED
+    assert await certified.call_result("both", workload, robot) == "POLICY_DENIED"
+    assert await certified.call_result("jwt", proxy, robot) == "POLICY_DENIED"
+    assert await certified.call_result("mtls", proxy, robot) == "POLICY_DENIED"
 
 
 async def test_health_command_uses_a_client_certificate(certified: Certified, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from eksgateway.v1.update_pb2 import ClusterRef
 from support.gateway import ACCOUNT, REGION, Running, running, until
 from support.ledger import list_denials
 from support.simulator import SimulatedEks
-from support.wire import PRODUCTION, recorded, refused
+from support.wire import PRODUCTION, expect_refusal, get_cancellation
 
 EXISTING, UPDATE = "prod-1", "11111111-2222-3333-4444-555555555555"
 
@@ -59,8 +59,8 @@ async def _answer(gateway: Running, method: str, who: Any, **fields: Any) -> byt
     kind: Any = METHODS[method][0]
     request = kind(**{"cluster": ClusterRef(name=EXISTING), "update_id": UPDATE} | fields)
     call = getattr(gateway.updates, method)(request, metadata=who)
-    refusal = await refused(_drain(call) if "Watch" in method else call)
-    assert refusal.told == DENIED
+    refusal = await expect_refusal(_drain(call) if "Watch" in method else call)
+    assert refusal.status_and_reason == DENIED
     assert refusal.metadata["decision_id"] == refusal.trailing["eksgateway-decision-id"]
     return refusal.masked
 
@@ -106,7 +106,7 @@ async def test_denials_of_a_list_are_equal(gateway: Running) -> None:
     requests += [pb.ListUpdatesRequest(cluster=ClusterRef(name=EXISTING), **fields) for fields in page]
     answers = set()
     for request in requests:
-        refusal = await refused(gateway.updates.ListUpdates(request, metadata=gateway.outsider))
+        refusal = await expect_refusal(gateway.updates.ListUpdates(request, metadata=gateway.outsider))
         answers.add(refusal.masked)
     assert len(answers) == 1
     assert gateway.eks.calls() == ()
@@ -116,18 +116,20 @@ async def test_denials_of_a_list_are_equal(gateway: Running) -> None:
 async def test_denials_at_stage_update_are_equal(gateway: Running, status: str) -> None:
     """For an update in progress and for an ended one."""
     first = gateway.eks.rollback("prod-1", tags={"environment": "test"})
-    running = await refused(gateway.cancel("prod-1", first, request_id="running"))
+    running = await expect_refusal(gateway.cancel("prod-1", first, request_id="running"))
     other = gateway.eks.rollback("prod-2", tags={"environment": "test"}, update_status=status)
-    denied = await refused(gateway.cancel("prod-2", other, request_id="other"))
-    assert denied.told == ("PERMISSION_DENIED", "POLICY_DENIED")
+    denied = await expect_refusal(gateway.cancel("prod-2", other, request_id="other"))
+    assert denied.status_and_reason == ("PERMISSION_DENIED", "POLICY_DENIED")
     assert denied.masked == running.masked
     assert gateway.eks.calls("CancelUpdate") == ()
-    assert (await refused(recorded(gateway, request_id="other"))).reason == "CANCELLATION_NOT_FOUND"
+    assert (
+        await expect_refusal(get_cancellation(gateway, request_id="other"))
+    ).reason == "CANCELLATION_NOT_FOUND"
 
 
 async def test_denied_request_id_stays_free(gateway: Running) -> None:
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
-    assert (await refused(gateway.cancel("prod-1", update_id, request_id="id", ticket=""))).metadata[
+    assert (await expect_refusal(gateway.cancel("prod-1", update_id, request_id="id", ticket=""))).metadata[
         "reasons"
     ] == "A ticket is required by grant oncall."
     assert (await gateway.cancel("prod-1", update_id, request_id="id")).request_id == "id"
@@ -141,7 +143,9 @@ async def test_text_of_a_denied_caller_is_clipped(gateway: Running) -> None:
         reason="\x01" * 9000,
         ticket="t" * 9000,
     )
-    assert (await refused(gateway.updates.CancelUpdate(request, metadata=gateway.outsider))).told == DENIED
+    assert (
+        await expect_refusal(gateway.updates.CancelUpdate(request, metadata=gateway.outsider))
+    ).status_and_reason == DENIED
     await until(lambda: bool(list_denials(gateway.path / "ledger.db")))
     (denial,) = list_denials(gateway.path / "ledger.db")
     asked, cluster = denial.request, denial.request.ref.cluster
@@ -180,5 +184,8 @@ async def test_text_over_its_limit_is_refused_for_an_allowed_caller(
         request[name] = value
     async with running(tmp_path, eks, data=data) as gateway:
         made = pb.CancelUpdateRequest(cluster=ClusterRef(**cluster), **request)
-        refusal = await refused(gateway.updates.CancelUpdate(made, metadata=gateway.oncall))
-        assert (refusal.told, set(refusal.fields)) == (("INVALID_ARGUMENT", "REQUEST_INVALID"), {field})
+        refusal = await expect_refusal(gateway.updates.CancelUpdate(made, metadata=gateway.oncall))
+        assert (refusal.status_and_reason, set(refusal.fields)) == (
+            ("INVALID_ARGUMENT", "REQUEST_INVALID"),
+            {field},
+        )

@@ -19,21 +19,21 @@ from support.clock import settle
 from support.gateway import POLICY_DATA, Running, running
 from support.ledger import until
 from support.simulator import SimulatedEks
-from support.wire import PRODUCTION, Gate, hooked, recorded, refused, settled
+from support.wire import PRODUCTION, Gate, add_hooks, expect_refusal, get_cancellation, wait_for_phase
 
 
 async def test_ten_concurrent_calls_send_one_cancel(tmp_path: Path, eks: SimulatedEks) -> None:
     gate = Gate()
-    async with running(tmp_path, eks, wrap_ledger=hooked(commit_intent=gate)) as gateway:
+    async with running(tmp_path, eks, wrap_ledger=add_hooks(commit_intent=gate)) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         calls = [
             asyncio.ensure_future(gateway.cancel("prod-1", update_id, request_id="one")) for _ in range(10)
         ]
-        await until(lambda: gate.came)
+        await until(lambda: gate.entered)
         gate.open()
         answers = await asyncio.gather(*calls)
         assert all(answer == answers[0] for answer in answers)
-        assert gate.came == 1
+        assert gate.entered == 1
         assert len(eks.calls("CancelUpdate")) == 1
 
 
@@ -48,7 +48,7 @@ async def test_two_callers_may_use_the_same_request_id(gateway: Running) -> None
     assert first.cancellation_id != second.cancellation_id
     assert (first.caller, second.caller) == ("jwt:test:oncall", "jwt:test:second")
     assert len({call.token for call in gateway.eks.calls("CancelUpdate")}) == 2
-    assert (await recorded(gateway, other, request_id="same")).update_id == theirs
+    assert (await get_cancellation(gateway, other, request_id="same")).update_id == theirs
 
 
 OTHERS: dict[str, dict[str, Any]] = {
@@ -62,14 +62,14 @@ OTHERS: dict[str, dict[str, Any]] = {
 async def test_request_id_with_other_parameters_is_refused(tmp_path: Path, eks: SimulatedEks) -> None:
     """ALREADY_EXISTS, during the first call and later."""
     gate = Gate()
-    async with running(tmp_path, eks, wrap_ledger=hooked(commit_intent=gate)) as gateway:
+    async with running(tmp_path, eks, wrap_ledger=add_hooks(commit_intent=gate)) as gateway:
         mine: dict[str, Any] = {"cluster": "prod-1", "update_id": eks.rollback("prod-1", tags=PRODUCTION)}
         first = asyncio.ensure_future(gateway.cancel(**mine, request_id="one"))
-        await until(lambda: gate.came)
+        await until(lambda: gate.entered)
         for in_flight in (True, False):
             for change in OTHERS.values():
-                refusal = await refused(gateway.cancel(**mine | change, request_id="one"))
-                assert refusal.told == ("ALREADY_EXISTS", "REQUEST_ID_REUSED")
+                refusal = await expect_refusal(gateway.cancel(**mine | change, request_id="one"))
+                assert refusal.status_and_reason == ("ALREADY_EXISTS", "REQUEST_ID_REUSED")
                 assert refusal.metadata == {"request_id": "one"}
             assert first.done() != in_flight
             gate.open()
@@ -83,7 +83,7 @@ async def test_repeat_after_success_returns_the_record(gateway: Running) -> None
     first = await gateway.cancel("prod-1", update_id, request_id="one")
     assert await gateway.cancel("prod-1", update_id, request_id="one") == first
     gateway.eks.advance(121)
-    ended = await settled(gateway, cpb.CANCELLATION_PHASE_CANCELLED, request_id="one")
+    ended = await wait_for_phase(gateway, cpb.CANCELLATION_PHASE_CANCELLED, request_id="one")
     assert await gateway.cancel("prod-1", update_id, request_id="one") == ended
     assert len(gateway.eks.calls("CancelUpdate")) == 1
 
@@ -92,9 +92,9 @@ async def test_repeat_after_a_refusal_returns_the_recorded_error(gateway: Runnin
     """Equal bytes except for ids."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION, node_phase_s=60)
     gateway.eks.advance(61)
-    first = await refused(gateway.cancel("prod-1", update_id, request_id="one"))
+    first = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="one"))
     gateway.eks.clear_calls()
-    again = await refused(gateway.cancel("prod-1", update_id, request_id="one"))
+    again = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="one"))
     assert again.masked == first.masked
     assert again.metadata["phase"] == "TOO_LATE"
     assert again.metadata["eks_code"] == "InvalidStateException"
@@ -105,13 +105,13 @@ async def test_repeat_while_the_outcome_is_unknown_is_unavailable(gateway: Runni
     """Never OK and never sent again, until polling settles it."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     gateway.eks.fault("CancelUpdate", drop="before")
-    first = await refused(gateway.cancel("prod-1", update_id, request_id="one"))
-    again = await refused(gateway.cancel("prod-1", update_id, request_id="one"))
-    assert first.told == again.told == ("UNAVAILABLE", "OUTCOME_UNKNOWN")
+    first = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="one"))
+    again = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="one"))
+    assert first.status_and_reason == again.status_and_reason == ("UNAVAILABLE", "OUTCOME_UNKNOWN")
     assert again.masked == first.masked
     assert again.metadata["cancellation_id"]
     gateway.eks.set_update("prod-1", update_id, status="Cancelling")
-    await settled(gateway, cpb.CANCELLATION_PHASE_CANCELLING, request_id="one")
+    await wait_for_phase(gateway, cpb.CANCELLATION_PHASE_CANCELLING, request_id="one")
     told = await gateway.cancel("prod-1", update_id, request_id="one")
     assert told.phase == cpb.CANCELLATION_PHASE_CANCELLING
     assert told.cancellation_id == again.metadata["cancellation_id"]
@@ -122,8 +122,8 @@ async def test_repeat_of_a_cancel_that_was_not_forwarded_is_sent(gateway: Runnin
     """Decided anew, with the first token."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     gateway.eks.fault("CancelUpdate", code="ExpiredTokenException", status=403)
-    first = await refused(gateway.cancel("prod-1", update_id, request_id="one"))
-    before = await recorded(gateway, request_id="one")
+    first = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="one"))
+    before = await get_cancellation(gateway, request_id="one")
     told = await gateway.cancel("prod-1", update_id, request_id="one")
     assert told.phase == cpb.CANCELLATION_PHASE_CANCELLING
     assert told.cancellation_id == first.metadata["cancellation_id"] == before.cancellation_id
@@ -137,11 +137,11 @@ async def test_repeat_of_a_cancel_that_was_not_forwarded_is_sent(gateway: Runnin
 async def test_repeat_of_a_cancel_that_was_not_forwarded_may_be_denied(gateway: Running) -> None:
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     gateway.eks.fault("CancelUpdate", code="ExpiredTokenException", status=403)
-    await refused(gateway.cancel("prod-1", update_id, request_id="one"))
+    await expect_refusal(gateway.cancel("prod-1", update_id, request_id="one"))
     gateway.eks.rollback("prod-1", tags={"environment": "test"}, update_id=update_id)
-    denied = await refused(gateway.cancel("prod-1", update_id, request_id="one"))
-    assert denied.told == ("PERMISSION_DENIED", "POLICY_DENIED")
-    found = await recorded(gateway, request_id="one")
+    denied = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="one"))
+    assert denied.status_and_reason == ("PERMISSION_DENIED", "POLICY_DENIED")
+    found = await get_cancellation(gateway, request_id="one")
     assert found.phase == cpb.CANCELLATION_PHASE_NOT_FORWARDED
     assert len(gateway.eks.calls("CancelUpdate")) == 1
 
@@ -154,9 +154,9 @@ async def test_repeat_after_a_policy_change_is_denied(tmp_path: Path, eks: Simul
         issuer = gateway.issuer
     nothing: dict[str, Any] = {"eksgateway": {"grants": [], "freezes": []}}
     async with running(tmp_path, eks, data=nothing, issuer=issuer) as gateway:
-        denied = await refused(gateway.cancel("prod-1", update_id, request_id="one"))
-        assert denied.told == ("PERMISSION_DENIED", "POLICY_DENIED")
-        found = await recorded(gateway, request_id="one")
+        denied = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="one"))
+        assert denied.status_and_reason == ("PERMISSION_DENIED", "POLICY_DENIED")
+        found = await get_cancellation(gateway, request_id="one")
         assert found.cancellation_id == first.cancellation_id
         assert len(eks.calls("CancelUpdate")) == 1
 
@@ -176,7 +176,7 @@ async def test_call_without_request_id_gets_one(gateway: Running) -> None:
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     told = await gateway.cancel("prod-1", update_id)
     assert told.request_id
-    assert (await recorded(gateway, request_id=told.request_id)) == told
+    assert (await get_cancellation(gateway, request_id=told.request_id)) == told
     again = await gateway.cancel("prod-1", update_id)
     assert again.request_id != told.request_id
     assert again.cancellation_id != told.cancellation_id
@@ -203,8 +203,8 @@ class Crossroads:
         self.admitted += question.stage == "request" and question.caller.id == "jwt:test:oncall"
 
     async def waiting(self, calls: int) -> None:
-        """Until so many calls wait for one cancel."""
-        await until(lambda: self.admitted == calls and self.read.came)
+        """Wait until so many calls wait for one cancel."""
+        await until(lambda: self.admitted == calls and self.read.entered)
         await settle()
 
 
@@ -216,8 +216,8 @@ async def crossing(tmp_path: Path, eks: SimulatedEks) -> Any:
         tmp_path,
         eks,
         data=_narrow(),
-        wrap_policy=hooked(decide=crossroads.decide),
-        wrap_eks=hooked(describe_update=crossroads.read),
+        wrap_policy=add_hooks(decide=crossroads.decide),
+        wrap_eks=add_hooks(describe_update=crossroads.read),
     ) as gateway:
         yield gateway, crossroads
 
@@ -227,13 +227,15 @@ async def test_joined_call_takes_over_when_the_first_is_denied(crossing: tuple[R
     gateway, crossroads = crossing
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     narrow = gateway.credentials("oncall", "narrow")
-    leader = asyncio.ensure_future(refused(gateway.cancel("prod-1", update_id, narrow, request_id="one")))
+    leader = asyncio.ensure_future(
+        expect_refusal(gateway.cancel("prod-1", update_id, narrow, request_id="one"))
+    )
     await crossroads.waiting(1)
     joiner = asyncio.ensure_future(gateway.cancel("prod-1", update_id, request_id="one"))
     await crossroads.waiting(2)
-    assert crossroads.read.came == 1
+    assert crossroads.read.entered == 1
     crossroads.read.open()
-    assert (await leader).told == ("PERMISSION_DENIED", "POLICY_DENIED")
+    assert (await leader).status_and_reason == ("PERMISSION_DENIED", "POLICY_DENIED")
     assert (await joiner).phase == cpb.CANCELLATION_PHASE_CANCELLING
     assert len(gateway.eks.calls("CancelUpdate")) == 1
 
@@ -245,12 +247,14 @@ async def test_joined_call_with_the_same_token_shares_the_denial(
     update_id = gateway.eks.rollback("prod-1", tags={"environment": "test"})
     calls = []
     for number in (1, 2):
-        calls.append(asyncio.ensure_future(refused(gateway.cancel("prod-1", update_id, request_id="one"))))
+        calls.append(
+            asyncio.ensure_future(expect_refusal(gateway.cancel("prod-1", update_id, request_id="one")))
+        )
         await crossroads.waiting(number)
     crossroads.read.open()
     first, second = await asyncio.gather(*calls)
-    assert first.told == second.told == ("PERMISSION_DENIED", "POLICY_DENIED")
-    assert crossroads.read.came == 1
+    assert first.status_and_reason == second.status_and_reason == ("PERMISSION_DENIED", "POLICY_DENIED")
+    assert crossroads.read.entered == 1
 
 
 async def test_joined_call_goes_on_when_the_first_client_leaves(crossing: tuple[Running, Crossroads]) -> None:
@@ -302,10 +306,10 @@ async def test_repeat_during_a_late_commit_keeps_its_request_id(tmp_path: Path, 
     """A new id would be a second cancel."""
     async with running(tmp_path, eks, wrap_ledger=LateCommit) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
-        first = await refused(gateway.cancel("prod-1", update_id, request_id="one"))
-        assert first.told == ("UNAVAILABLE", "LEDGER_UNAVAILABLE")
-        second = await refused(gateway.cancel("prod-1", update_id, request_id="one"))
-        assert second.told == ("UNAVAILABLE", "LEDGER_UNAVAILABLE")
+        first = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="one"))
+        assert first.status_and_reason == ("UNAVAILABLE", "LEDGER_UNAVAILABLE")
+        second = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="one"))
+        assert second.status_and_reason == ("UNAVAILABLE", "LEDGER_UNAVAILABLE")
         assert second.retry_s is not None
         assert eks.calls("CancelUpdate") == ()
 
@@ -320,21 +324,21 @@ async def test_joined_cancel_is_not_denied_for_the_first_calls_watch(
     del watchable["update_types"], watchable["require"]
     data["eksgateway"]["grants"] += [watchable]
     gate = Gate()
-    wrap = hooked(describe_update=gate)
+    wrap = add_hooks(describe_update=gate)
     async with running(tmp_path, eks, data=data, wrap_eks=wrap) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         request = pb.CancelUpdateAndWatchRequest(
             cluster=ClusterRef(name="prod-1"), update_id=update_id, request_id="one", reason="r", ticket="t"
         )
         stream = gateway.updates.CancelUpdateAndWatch(request, metadata=gateway.oncall)
-        leader = asyncio.ensure_future(refused(stream.read()))
-        await until(lambda: gate.came)
+        leader = asyncio.ensure_future(expect_refusal(stream.read()))
+        await until(lambda: gate.entered)
         joiner = asyncio.ensure_future(
             gateway.cancel("prod-1", update_id, request_id="one", reason="r", ticket="t")
         )
         await until(lambda: _waiting(gateway) == 2)
         gate.open()
-        assert (await leader).told == ("PERMISSION_DENIED", "POLICY_DENIED")
+        assert (await leader).status_and_reason == ("PERMISSION_DENIED", "POLICY_DENIED")
         assert (await joiner).update.status == "Cancelling"
 
 

@@ -12,7 +12,7 @@ from eksgateway.ledger.projection import OBSERVED
 from eksgateway.v1 import cancellation_pb2 as cpb
 from support.gateway import Running, running
 from support.simulator import SimulatedEks
-from support.wire import PRODUCTION, hooked, recorded, refused, settled
+from support.wire import PRODUCTION, add_hooks, expect_refusal, get_cancellation, wait_for_phase
 
 WHY = "The nodes would not stop."
 
@@ -114,7 +114,7 @@ async def test_cancel_reaches_the_phase_and_records_it(gateway: Running, way: Wa
         eks.fault("CancelUpdate", **way.fault)
     call = gateway.cancel("prod-1", update_id, request_id="first")
     if way.error:
-        refusal = await refused(call)
+        refusal = await expect_refusal(call)
         assert refusal.reason == way.error
         assert refusal.metadata["cancellation_id"]
     else:
@@ -122,7 +122,7 @@ async def test_cancel_reaches_the_phase_and_records_it(gateway: Running, way: Wa
     eks.advance(way.after_s)
     if way.change:
         eks.set_update("prod-1", update_id, **way.change)
-    found = await settled(gateway, _phase(way.phase), request_id="first", status=way.status)
+    found = await wait_for_phase(gateway, _phase(way.phase), request_id="first", status=way.status)
     assert found.update.id == found.update_id == update_id
     assert way.why in found.phase_reason
     assert found.phase_reason
@@ -147,10 +147,10 @@ async def test_cancel_of_a_cancelling_update_sends_nothing(gateway: Running) -> 
     told = await gateway.cancel("prod-1", update_id, request_id="first")
     assert told.phase == cpb.CANCELLATION_PHASE_CANCELLING
     assert not told.HasField("forward_time")
-    assert told == await recorded(gateway, cancellation_id=told.cancellation_id)
+    assert told == await get_cancellation(gateway, cancellation_id=told.cancellation_id)
     assert told == await gateway.cancel("prod-1", update_id, request_id="first")
     gateway.eks.set_update("prod-1", update_id, status="Cancelled")
-    found = await settled(gateway, cpb.CANCELLATION_PHASE_CANCELLED, request_id="first")
+    found = await wait_for_phase(gateway, cpb.CANCELLATION_PHASE_CANCELLED, request_id="first")
     assert not found.HasField("forward_time")
     assert gateway.eks.calls("CancelUpdate") == ()
 
@@ -159,12 +159,14 @@ async def test_cancel_of_a_cancelling_update_sends_nothing(gateway: Running) -> 
 async def test_cancel_of_an_ended_update_is_a_failed_precondition(gateway: Running, status: str) -> None:
     """Nothing is sent, and the request_id stays free."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION, update_status=status)
-    refusal = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
-    assert refusal.told == ("FAILED_PRECONDITION", "UPDATE_FINISHED")
+    refusal = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="first"))
+    assert refusal.status_and_reason == ("FAILED_PRECONDITION", "UPDATE_FINISHED")
     assert refusal.metadata["status"] == status
     assert refusal.subject == f"111122223333/us-east-1/prod-1/{update_id}"
     assert gateway.eks.calls("CancelUpdate") == ()
-    assert (await refused(recorded(gateway, request_id="first"))).reason == "CANCELLATION_NOT_FOUND"
+    assert (
+        await expect_refusal(get_cancellation(gateway, request_id="first"))
+    ).reason == "CANCELLATION_NOT_FOUND"
 
 
 async def test_unreachable_eks_is_not_forwarded(tmp_path: Path, eks: SimulatedEks) -> None:
@@ -174,12 +176,12 @@ async def test_unreachable_eks_is_not_forwarded(tmp_path: Path, eks: SimulatedEk
         await eks.simulator.stop()
 
     async with running(
-        tmp_path, eks, wrap_ledger=hooked(commit_intent=go_away), eks={"decision_max_age_s": 1}
+        tmp_path, eks, wrap_ledger=add_hooks(commit_intent=go_away), eks={"decision_max_age_s": 1}
     ) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
-        refusal = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
-        assert refusal.told == ("ABORTED", "DECISION_STALE")
-        found = await recorded(gateway, cancellation_id=refusal.metadata["cancellation_id"])
+        refusal = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="first"))
+        assert refusal.status_and_reason == ("ABORTED", "DECISION_STALE")
+        found = await get_cancellation(gateway, cancellation_id=refusal.metadata["cancellation_id"])
         assert found.phase == cpb.CANCELLATION_PHASE_NOT_FORWARDED
         assert not found.HasField("forward_time")
         assert eks.calls("CancelUpdate") == ()

@@ -19,7 +19,7 @@ from support.gateway import POLICY_DATA, running, until
 from support.logs import capture_logs
 from support.opa import compiled_rego
 from support.simulator import SimulatedEks
-from support.wire import check, refused
+from support.wire import check, expect_refusal
 
 # Allows everything. A decision takes for ever for the caller `slow`, and for every caller of 300 grants.
 REGO = """package eksgateway.authz
@@ -59,7 +59,9 @@ async def test_slow_evaluations_delay_no_other_caller(tmp_path: Path, eks: Simul
     async with running(tmp_path, eks, policy=engine) as gateway:
         first, second = eks.rollback("prod-1"), eks.rollback("staging-1")
         slow = gateway.credentials("slow")
-        calls = [asyncio.create_task(refused(gateway.cancel("prod-1", first, slow))) for _ in range(20)]
+        calls = [
+            asyncio.create_task(expect_refusal(gateway.cancel("prod-1", first, slow))) for _ in range(20)
+        ]
         for number in range(10):
             assert (await check(gateway, "prod-1", first)).decision.allowed, number
         assert (await gateway.cancel("staging-1", second)).update_id == second

@@ -21,7 +21,16 @@ from eksgateway.v1 import update_service_pb2 as pb
 from support.fake_opa import ALLOW, Answer, fake_opa, result
 from support.gateway import running
 from support.simulator import SimulatedEks
-from support.wire import PRODUCTION, check, get_update, hooked, list_updates, raising, recorded, refused
+from support.wire import (
+    PRODUCTION,
+    add_hooks,
+    always_raise,
+    check,
+    expect_refusal,
+    get_cancellation,
+    get_update,
+    list_updates,
+)
 
 UNAVAILABLE = ("UNAVAILABLE", "POLICY_UNAVAILABLE")
 INVALID = ("INTERNAL", "POLICY_INVALID")
@@ -72,12 +81,14 @@ async def test_opa_answer_other_than_an_allow_sends_nothing(
         for stage, reads in (("request", False), ("update", True)):
             opa.at_stage(stage, answer)
             eks.clear_calls()
-            refusal = await refused(gateway.cancel("prod-1", update_id, request_id=stage))
-            assert refusal.told == told
+            refusal = await expect_refusal(gateway.cancel("prod-1", update_id, request_id=stage))
+            assert refusal.status_and_reason == told
             assert SECRET.encode() not in refusal.raw
             assert bool(eks.calls()) == reads
             assert eks.calls("CancelUpdate") == ()
-            assert (await refused(recorded(gateway, request_id=stage))).reason == "CANCELLATION_NOT_FOUND"
+            assert (
+                await expect_refusal(get_cancellation(gateway, request_id=stage))
+            ).reason == "CANCELLATION_NOT_FOUND"
 
 
 async def test_unreachable_opa_makes_every_call_unavailable(tmp_path: Path, eks: SimulatedEks) -> None:
@@ -92,8 +103,8 @@ async def test_unreachable_opa_makes_every_call_unavailable(tmp_path: Path, eks:
             get_update(gateway, "prod-1", update_id),
             list_updates(gateway, "prod-1"),
         )
-        for refusal in await asyncio.gather(*map(refused, calls)):
-            assert refusal.told == UNAVAILABLE
+        for refusal in await asyncio.gather(*map(expect_refusal, calls)):
+            assert refusal.status_and_reason == UNAVAILABLE
         assert eks.calls() == ()
 
 
@@ -131,11 +142,11 @@ async def test_engine_failure_stops_every_call(
     tmp_path: Path, eks: SimulatedEks, error: Exception, told: tuple[str, str]
 ) -> None:
     """The error's text is not sent to the caller."""
-    async with running(tmp_path, eks, wrap_policy=hooked(decide=raising(error))) as gateway:
+    async with running(tmp_path, eks, wrap_policy=add_hooks(decide=always_raise(error))) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         for call in (gateway.cancel("prod-1", update_id), get_update(gateway, "prod-1", update_id)):
-            refusal = await refused(call)
-            assert refusal.told == told
+            refusal = await expect_refusal(call)
+            assert refusal.status_and_reason == told
             assert SECRET.encode() not in refusal.raw
         assert eks.calls() == ()
 
@@ -186,7 +197,7 @@ def test_only_a_boolean_true_allows(tmp_path: Path) -> None:
             update_id = eks.rollback("prod-1", tags=PRODUCTION)
             eks.clear_calls()
             call = gateway.cancel("prod-1", update_id)
-            await (call if _allows(answer) else refused(call))
+            await (call if _allows(answer) else expect_refusal(call))
             return len(eks.calls("CancelUpdate"))
 
         @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck), database=None)

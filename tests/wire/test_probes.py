@@ -15,7 +15,7 @@ import pytest
 from eksgateway.errors import LedgerUnavailable
 from support.gateway import Running, running, until
 from support.simulator import SimulatedEks
-from support.wire import PRODUCTION, Gate, hooked
+from support.wire import PRODUCTION, Gate, add_hooks
 
 ON: dict[str, Any] = {"metrics": {"listen": "127.0.0.1:0"}}
 READY, ALIVE = (200, "ready\n"), (200, "ok\n")
@@ -71,10 +71,10 @@ async def test_readyz_names_unready_parts_only(tmp_path: Path, eks: SimulatedEks
 
 async def test_readyz_reports_draining_while_calls_end(tmp_path: Path, eks: SimulatedEks) -> None:
     update_id, gate = eks.rollback("prod-1", tags=PRODUCTION), Gate()
-    async with running(tmp_path, eks, wrap_eks=hooked(describe_cluster=gate), **ON) as gateway:
+    async with running(tmp_path, eks, wrap_eks=add_hooks(describe_cluster=gate), **ON) as gateway:
         await becomes(gateway, READY)
         cancel = asyncio.create_task(gateway.cancel("prod-1", update_id))
-        await until(lambda: gate.came > 0)
+        await until(lambda: gate.entered > 0)
         stopping = asyncio.create_task(gateway.gateway.stop())
         await becomes(gateway, (503, "not ready\ndraining\n"))
         assert await ask(gateway, "/healthz") == ALIVE

@@ -22,7 +22,7 @@ from support.changing_policy import Serve, in_process, opa_with_a_bundle, own_re
 from support.gateway import POLICY_DATA, Running, running
 from support.opa import POLICIES, running_opa
 from support.simulator import SimulatedEks
-from support.wire import PRODUCTION, Refusal, refused
+from support.wire import PRODUCTION, Refusal, expect_refusal
 
 DENIED = ("PERMISSION_DENIED", "POLICY_DENIED")
 SOON_S = 25.0  # from a change to the end of a stream: 5 s, and what a loaded machine adds
@@ -68,7 +68,7 @@ async def ended(stream: Any) -> Refusal:
             watched = message.watch if isinstance(message, pb.CancelUpdateAndWatchResponse) else message
             assert watched.kind == pb.WATCH_KIND_HEARTBEAT
 
-    return await refused(rest())
+    return await expect_refusal(rest())
 
 
 @pytest.mark.parametrize("begin", [watch, cancel_and_watch])
@@ -90,10 +90,10 @@ async def test_removed_grant_ends_its_streams_within_seconds(
         async with asyncio.timeout(SOON_S):
             await asyncio.to_thread(policy.change, without("oncall"))
             error = await ended(stream)
-        assert error.told == DENIED
+        assert error.status_and_reason == DENIED
         assert error.metadata["decision_id"] == error.trailing["eksgateway-decision-id"]
-        again = await refused(gateway.watch("prod-1", update_id, resume_token=token).read())
-        assert again.told == DENIED
+        again = await expect_refusal(gateway.watch("prod-1", update_id, resume_token=token).read())
+        assert again.status_and_reason == DENIED
         gateway.eks.set_update("prod-1", update_id, status="Successful")
         while (message := await viewing.read()).kind != pb.WATCH_KIND_FINAL:
             pass
@@ -136,7 +136,7 @@ async def test_beginning_freeze_ends_streams(tmp_path: Path, eks: SimulatedEks, 
         clock.ahead += begins - clock.now() - timedelta(seconds=2)
         async with asyncio.timeout(2 + SOON_S):
             error = await ended(stream)
-        assert error.told == DENIED
+        assert error.status_and_reason == DENIED
         assert clock.now() >= begins
         assert policy.engine.revision == revision
 
@@ -153,7 +153,7 @@ async def test_stream_ends_when_its_token_expires(tmp_path: Path, eks: Simulated
         stream = gateway.watch("prod-1", update_id, brief)
         await first_state(stream)
         error = await ended(stream)
-        assert error.told == ("UNAUTHENTICATED", "CREDENTIALS_EXPIRED")
+        assert error.status_and_reason == ("UNAUTHENTICATED", "CREDENTIALS_EXPIRED")
         assert issuer.token("viewer") not in str(error.raw)
         gateway.eks.set_update("prod-1", update_id, status="Paused")
         assert (await lasting.read()).update.status == "Paused"

@@ -20,16 +20,16 @@ from support.gateway import ACCOUNT, POLICY_DATA, REGION, Running, running
 from support.simulator import SimulatedEks
 from support.wire import (
     PRODUCTION,
-    Hooked,
+    HookedPart,
+    add_hooks,
+    always_raise,
     check,
+    expect_refusal,
+    get_cancellation,
     get_update,
-    hooked,
     list_cancellations,
     list_updates,
-    raising,
-    recorded,
-    refused,
-    settled,
+    wait_for_phase,
 )
 
 ELSEWHERE = "444455556666"
@@ -70,8 +70,8 @@ async def test_bad_request_names_every_bad_field(tmp_path: Path, eks: SimulatedE
             ),
         ]
         for call, fields in calls:
-            refusal = await refused(call)
-            assert refusal.told == ("INVALID_ARGUMENT", "REQUEST_INVALID")
+            refusal = await expect_refusal(call)
+            assert refusal.status_and_reason == ("INVALID_ARGUMENT", "REQUEST_INVALID")
             assert set(refusal.fields) == fields
             assert all(refusal.fields.values())
         assert eks.calls() == ()
@@ -105,7 +105,7 @@ async def test_cancel_with_one_bad_field_names_it(anywhere: Running) -> None:
     for name, (change, field) in FIELDS.items():
         request: Any = {"cluster": _cluster(), "update_id": "u", "reason": "why", "ticket": "T-1"} | change
         call = anywhere.updates.CancelUpdate(pb.CancelUpdateRequest(**request), metadata=anywhere.oncall)
-        refusal = await refused(call)
+        refusal = await expect_refusal(call)
         assert set(refusal.fields) == {field}, name
     assert anywhere.eks.calls() == ()
     update_id = anywhere.eks.rollback("p" * 100, tags=PRODUCTION, update_id="u" * 64)
@@ -118,7 +118,7 @@ async def test_reason_with_format_characters_is_recorded_as_written(gateway: Run
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     reason = "\U0001f469\u200d\U0001f692 \u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
     cancellation = await gateway.cancel("prod-1", update_id, reason=reason)
-    assert (await recorded(gateway, cancellation_id=cancellation.cancellation_id)).reason == reason
+    assert (await get_cancellation(gateway, cancellation_id=cancellation.cancellation_id)).reason == reason
 
 
 @pytest.mark.parametrize(
@@ -141,8 +141,8 @@ async def test_unconfigured_target_is_refused(anywhere: Running, where: dict[str
         stub.WatchUpdate(pb.WatchUpdateRequest(cluster=cluster, update_id="u"), metadata=who).read(),
         stub.ListUpdates(pb.ListUpdatesRequest(cluster=cluster), metadata=who),
     ):
-        refusal = await refused(call)
-        assert refusal.told == ("FAILED_PRECONDITION", "TARGET_NOT_CONFIGURED")
+        refusal = await expect_refusal(call)
+        assert refusal.status_and_reason == ("FAILED_PRECONDITION", "TARGET_NOT_CONFIGURED")
         subjects.append(refusal.subject)
     named = "/".join([where.get("account_id", ACCOUNT), where.get("region", "us-east-1"), "prod-1"])
     assert subjects == [f"{named}/u"] * 4 + [named]
@@ -159,11 +159,13 @@ async def test_credentials_of_another_account_cancel_nothing(gateway: Running) -
         get_update(gateway, "prod-1", update_id),
         list_updates(gateway, "prod-1"),
     ):
-        refusal = await refused(call)
-        assert refusal.told == ("INTERNAL", "TARGET_MISMATCH")
+        refusal = await expect_refusal(call)
+        assert refusal.status_and_reason == ("INTERNAL", "TARGET_MISMATCH")
         assert ELSEWHERE.encode() not in refusal.raw
     assert eks.calls("CancelUpdate") == ()
-    assert (await refused(recorded(gateway, request_id="first"))).reason == "CANCELLATION_NOT_FOUND"
+    assert (
+        await expect_refusal(get_cancellation(gateway, request_id="first"))
+    ).reason == "CANCELLATION_NOT_FOUND"
 
 
 class ElsewhereEks:
@@ -202,8 +204,8 @@ async def test_answer_about_another_resource_sends_nothing(
 ) -> None:
     async with running(tmp_path, eks, wrap_eks=lambda real: ElsewhereEks(real, **answer)) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
-        refusal = await refused(gateway.cancel("prod-1", update_id))
-        assert refusal.told == ("INTERNAL", "TARGET_MISMATCH")
+        refusal = await expect_refusal(gateway.cancel("prod-1", update_id))
+        assert refusal.status_and_reason == ("INTERNAL", "TARGET_MISMATCH")
         assert eks.calls("CancelUpdate") == ()
 
 
@@ -214,8 +216,8 @@ async def _slow(*_: Any) -> None:
 @pytest.mark.parametrize(
     "wrap",
     [
-        pytest.param({"wrap_policy": hooked(decide=_slow)}, id="policy"),
-        pytest.param({"wrap_ledger": hooked(commit_intent=_slow)}, id="ledger"),
+        pytest.param({"wrap_policy": add_hooks(decide=_slow)}, id="policy"),
+        pytest.param({"wrap_ledger": add_hooks(commit_intent=_slow)}, id="ledger"),
     ],
 )
 async def test_stale_decision_is_not_forwarded(
@@ -224,17 +226,19 @@ async def test_stale_decision_is_not_forwarded(
     """ABORTED; the age counts from the reading of the facts."""
     async with running(tmp_path, eks, eks={"decision_max_age_s": 0.2}, **wrap) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
-        refusal = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
-        assert refusal.told == ("ABORTED", "DECISION_STALE")
+        refusal = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="first"))
+        assert refusal.status_and_reason == ("ABORTED", "DECISION_STALE")
         assert refusal.metadata["phase"] == "NOT_FORWARDED"
-        found = await recorded(gateway, cancellation_id=refusal.metadata["cancellation_id"])
+        found = await get_cancellation(gateway, cancellation_id=refusal.metadata["cancellation_id"])
         assert found.phase == cpb.CANCELLATION_PHASE_NOT_FORWARDED
         assert eks.calls("CancelUpdate") == ()
 
 
 async def test_unexpected_exception_is_internal(tmp_path: Path, eks: SimulatedEks) -> None:
     """With a fixed text on every call."""
-    broken = hooked(**dict.fromkeys(("describe_cluster", "list_updates"), raising(ValueError(SECRET))))
+    broken = add_hooks(
+        **dict.fromkeys(("describe_cluster", "list_updates"), always_raise(ValueError(SECRET)))
+    )
     async with running(tmp_path, eks, wrap_eks=broken) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         for call in (
@@ -243,8 +247,8 @@ async def test_unexpected_exception_is_internal(tmp_path: Path, eks: SimulatedEk
             get_update(gateway, "prod-1", update_id),
             list_updates(gateway, "prod-1"),
         ):
-            refusal = await refused(call)
-            assert refusal.told == ("INTERNAL", "INTERNAL")
+            refusal = await expect_refusal(call)
+            assert refusal.status_and_reason == ("INTERNAL", "INTERNAL")
             assert refusal.message == "Something went wrong inside the gateway."
             assert refusal.metadata == {}
             assert SECRET.encode() not in refusal.raw
@@ -254,13 +258,13 @@ async def test_unexpected_exception_is_internal(tmp_path: Path, eks: SimulatedEk
 async def test_unexpected_exception_after_the_intent_is_unknown(tmp_path: Path, eks: SimulatedEks) -> None:
     """Recorded, and settled by polling."""
 
-    def broken(real: BotoEks) -> Hooked:
-        return Hooked(real, cancel_update=raising(ValueError(SECRET)))
+    def broken(real: BotoEks) -> HookedPart:
+        return HookedPart(real, cancel_update=always_raise(ValueError(SECRET)))
 
     async with running(tmp_path, eks, wrap_eks=broken) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
-        refusal = await refused(gateway.cancel("prod-1", update_id, request_id="first"))
-        assert refusal.told == ("UNAVAILABLE", "OUTCOME_UNKNOWN")
+        refusal = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="first"))
+        assert refusal.status_and_reason == ("UNAVAILABLE", "OUTCOME_UNKNOWN")
         assert SECRET.encode() not in refusal.raw
         eks.set_update("prod-1", update_id, status="Successful")
-        await settled(gateway, cpb.CANCELLATION_PHASE_COMPLETED_ANYWAY, request_id="first")
+        await wait_for_phase(gateway, cpb.CANCELLATION_PHASE_COMPLETED_ANYWAY, request_id="first")

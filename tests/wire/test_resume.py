@@ -18,7 +18,7 @@ from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.watch.resume import TOKEN_LENGTH, ResumePosition, encode
 from support.gateway import ACCOUNT, REGION, WHERE, Running, info, running
 from support.simulator import SimulatedEks
-from support.wire import PRODUCTION, refused
+from support.wire import PRODUCTION, expect_refusal
 
 CHANGE, HEARTBEAT, FINAL = pb.WATCH_KIND_CHANGE, pb.WATCH_KIND_HEARTBEAT, pb.WATCH_KIND_FINAL
 REFUSED = ("INVALID_ARGUMENT", "RESUME_TOKEN_INVALID")
@@ -216,7 +216,7 @@ async def test_malformed_token_is_refused(gateway: Running, spoil: Any) -> None:
     update_id = gateway.eks.rollback("prod-1")
     token = spoil(await watched(gateway, update_id))
     async with resumed(gateway, update_id, token) as stream:
-        assert (await refused(stream.read())).told == REFUSED
+        assert (await expect_refusal(stream.read())).status_and_reason == REFUSED
 
 
 async def test_token_of_another_update_is_refused(gateway: Running) -> None:
@@ -226,7 +226,7 @@ async def test_token_of_another_update_is_refused(gateway: Running) -> None:
     token = await watched(gateway, update_id)
     for cluster, of in (("prod-2", other), ("prod-3", update_id)):
         stream = gateway.watch(cluster, of, gateway.viewer, resume_token=token)
-        assert (await refused(stream.read())).told == REFUSED
+        assert (await expect_refusal(stream.read())).status_and_reason == REFUSED
 
 
 async def test_resumed_watch_is_authorized_again(tmp_path: Path, eks: SimulatedEks) -> None:
@@ -237,13 +237,19 @@ async def test_resumed_watch_is_authorized_again(tmp_path: Path, eks: SimulatedE
         token = await watched(gateway, update_id)
         for brought in (token, token[:-1], "A" * TOKEN_LENGTH):
             async with resumed(gateway, update_id, brought, gateway.outsider) as stream:
-                assert (await refused(stream.read())).told == ("PERMISSION_DENIED", "POLICY_DENIED")
+                assert (await expect_refusal(stream.read())).status_and_reason == (
+                    "PERMISSION_DENIED",
+                    "POLICY_DENIED",
+                )
     nobody: dict[str, Any] = {"eksgateway": {"grants": [], "freezes": []}}
     async with (
         running(tmp_path, eks, issuer=issuer, data=nobody) as gateway,
         resumed(gateway, update_id, token) as stream,
     ):
-        assert (await refused(stream.read())).told == ("PERMISSION_DENIED", "POLICY_DENIED")
+        assert (await expect_refusal(stream.read())).status_and_reason == (
+            "PERMISSION_DENIED",
+            "POLICY_DENIED",
+        )
 
 
 async def test_resumed_watch_is_decided_on_live_tags_first(tmp_path: Path, eks: SimulatedEks) -> None:

@@ -18,7 +18,7 @@ from eksgateway.v1.update_pb2 import ClusterRef
 from support.gateway import ACCOUNT, POLICY_DATA, REGION, Running, running, until
 from support.simulator import SimulatedEks
 from support.sts import Sts
-from support.wire import PRODUCTION, get_update, recorded, refused, settled
+from support.wire import PRODUCTION, expect_refusal, get_cancellation, get_update, wait_for_phase
 
 OTHER_ACCOUNT, OTHER_REGION, NOT_CONFIGURED = "444455556666", "eu-west-1", "777788889999"
 HOME = {"account_id": ACCOUNT, "region": REGION}
@@ -144,11 +144,13 @@ async def test_role_of_another_account_sends_nothing(gateway: Running, sts: Sts)
     sts.reaches = NOT_CONFIGURED
     here = FOREIGN | {"account_id": NOT_CONFIGURED}
     gateway.eks.rollback("prod-1", tags=PRODUCTION, update_id="u-1", **here)
-    refusal = await refused(cancel(gateway, FOREIGN, request_id="first"))
-    assert refusal.told == ("INTERNAL", "TARGET_MISMATCH")
+    refusal = await expect_refusal(cancel(gateway, FOREIGN, request_id="first"))
+    assert refusal.status_and_reason == ("INTERNAL", "TARGET_MISMATCH")
     assert NOT_CONFIGURED.encode() not in refusal.raw
     assert gateway.eks.calls("CancelUpdate") == ()
-    assert (await refused(recorded(gateway, request_id="first"))).reason == "CANCELLATION_NOT_FOUND"
+    assert (
+        await expect_refusal(get_cancellation(gateway, request_id="first"))
+    ).reason == "CANCELLATION_NOT_FOUND"
 
 
 @pytest.mark.parametrize(
@@ -164,11 +166,13 @@ async def test_unassumable_role_sends_nothing(
     """The error does not blame the caller, and other targets work."""
     everywhere(gateway.eks)
     sts.fault = fault
-    refusal = await refused(cancel(gateway, FOREIGN, request_id="first"))
-    assert refusal.told == told
+    refusal = await expect_refusal(cancel(gateway, FOREIGN, request_id="first"))
+    assert refusal.status_and_reason == told
     assert b"role/" not in refusal.raw
     assert gateway.eks.calls() == ()
-    assert (await refused(recorded(gateway, request_id="first"))).reason == "CANCELLATION_NOT_FOUND"
+    assert (
+        await expect_refusal(get_cancellation(gateway, request_id="first"))
+    ).reason == "CANCELLATION_NOT_FOUND"
     await cancel(gateway, REGIONAL)
 
 
@@ -177,11 +181,11 @@ async def test_watch_works_once_the_role_can_be_assumed(gateway: Running, sts: S
     request = pb.WatchUpdateRequest(cluster=ClusterRef(name="prod-1", **FOREIGN), update_id="u-1")
     sts.fault = (403, "AccessDenied")
     watch = gateway.updates.WatchUpdate(request, metadata=gateway.viewer, timeout=30)
-    assert (await refused(watch.read())).told == ("INTERNAL", "UPSTREAM_CREDENTIALS")
+    assert (await expect_refusal(watch.read())).status_and_reason == ("INTERNAL", "UPSTREAM_CREDENTIALS")
     sts.fault = None
     told = await cancel(gateway, FOREIGN)
     gateway.eks.advance(3600)
-    await settled(gateway, cpb.CANCELLATION_PHASE_CANCELLED, cancellation_id=told.cancellation_id)
+    await wait_for_phase(gateway, cpb.CANCELLATION_PHASE_CANCELLED, cancellation_id=told.cancellation_id)
 
 
 async def test_grant_for_one_target_denies_the_others(tmp_path: Path, eks: SimulatedEks, sts: Sts) -> None:
@@ -190,7 +194,7 @@ async def test_grant_for_one_target_denies_the_others(tmp_path: Path, eks: Simul
     grants = data(accounts=[OTHER_ACCOUNT], regions=[REGION])
     async with running(tmp_path, eks, data=grants, eks=settings(eks, sts)) as gateway:
         for target in (HOME, REGIONAL, FOREIGN | {"region": OTHER_REGION}):
-            assert (await refused(cancel(gateway, target))).reason == "POLICY_DENIED"
+            assert (await expect_refusal(cancel(gateway, target))).reason == "POLICY_DENIED"
         assert (sts.requests, eks.calls()) == ([], ())
         await cancel(gateway, FOREIGN)
         assert {call.account_id for call in eks.calls()} == {OTHER_ACCOUNT}
@@ -207,9 +211,9 @@ async def test_unconfigured_target_is_hidden_from_denied_callers(
     gateway: Running, target: dict[str, str]
 ) -> None:
     everywhere(gateway.eks)
-    told = await refused(cancel(gateway, target))
-    assert told.told == ("FAILED_PRECONDITION", "TARGET_NOT_CONFIGURED")
-    outside = [await refused(cancel(gateway, each, gateway.outsider)) for each in (target, FOREIGN)]
-    assert [each.told for each in outside] == [("PERMISSION_DENIED", "POLICY_DENIED")] * 2
+    told = await expect_refusal(cancel(gateway, target))
+    assert told.status_and_reason == ("FAILED_PRECONDITION", "TARGET_NOT_CONFIGURED")
+    outside = [await expect_refusal(cancel(gateway, each, gateway.outsider)) for each in (target, FOREIGN)]
+    assert [each.status_and_reason for each in outside] == [("PERMISSION_DENIED", "POLICY_DENIED")] * 2
     assert outside[0].masked == outside[1].masked
     assert gateway.eks.calls() == ()

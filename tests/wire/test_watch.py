@@ -14,18 +14,18 @@ from eksgateway.v1 import update_service_pb2 as pb
 from support.gateway import WHERE, Running, details, info, running, until
 from support.logs import capture_logs
 from support.simulator import SimulatedEks
-from support.wire import hooked, raising
+from support.wire import add_hooks, always_raise
 
 SNAPSHOT, CHANGE = pb.WATCH_KIND_SNAPSHOT, pb.WATCH_KIND_CHANGE
 HEARTBEAT, FINAL = pb.WATCH_KIND_HEARTBEAT, pb.WATCH_KIND_FINAL
 
 
-def told(messages: list[Any]) -> list[tuple[int, int, str]]:
+def summarize(messages: list[Any]) -> list[tuple[int, int, str]]:
     """Kind, sequence and status of each message that is not a heartbeat."""
     return [(m.kind, m.sequence, m.update.status) for m in messages if m.kind != HEARTBEAT]
 
 
-def seen(message: Any) -> int:
+def observed_at(message: Any) -> int:
     """When EKS was last seen, in nanoseconds."""
     return int(message.observe_time.ToNanoseconds())
 
@@ -47,7 +47,7 @@ async def test_watch_sends_snapshot_changes_and_final(gateway: Running) -> None:
         messages.append(await stream.read())
     assert await stream.read() is grpc.aio.EOF
     assert await stream.code() is grpc.StatusCode.OK
-    assert told(messages) == [
+    assert summarize(messages) == [
         (SNAPSHOT, 1, "InProgress"),
         (CHANGE, 2, "Paused"),
         (CHANGE, 3, "Resuming"),
@@ -55,13 +55,14 @@ async def test_watch_sends_snapshot_changes_and_final(gateway: Running) -> None:
     ]
     assert len({message.resume_token for message in messages}) == 4
     assert all(0 < len(message.resume_token) <= 512 for message in messages)
-    assert [seen(message) for message in messages] == sorted(seen(message) for message in messages)
+    times = [observed_at(message) for message in messages]
+    assert times == sorted(times)
 
 
 async def test_watch_of_an_ended_update_sends_snapshot_and_final(gateway: Running) -> None:
     update_id = gateway.eks.rollback("prod-1", update_status="Failed")
     messages = [message async for message in gateway.watch("prod-1", update_id, gateway.viewer)]
-    assert told(messages) == [(SNAPSHOT, 1, "Failed"), (FINAL, 2, "Failed")]
+    assert summarize(messages) == [(SNAPSHOT, 1, "Failed"), (FINAL, 2, "Failed")]
 
 
 async def test_watch_passes_unknown_strings_through(gateway: Running) -> None:
@@ -87,14 +88,14 @@ async def test_heartbeats_show_the_age_of_the_last_state(tmp_path: Path, eks: Si
         first = await stream.read()
         beat = await stream.read()
         assert (beat.kind, beat.sequence, beat.update) == (HEARTBEAT, 1, first.update)
-        assert seen(beat) > seen(first)
+        assert observed_at(beat) > observed_at(first)
         eks.fault("DescribeUpdate", code="ServerException", status=500, times=1000)
-        times = [seen(beat)]
+        times = [observed_at(beat)]
         async with asyncio.timeout(60):
             while times[-3:] != times[-1:] * 3:  # healthy, it is polled between any two heartbeats
                 beat = await stream.read()
                 assert (beat.kind, beat.sequence) == (HEARTBEAT, 1)
-                times.append(seen(beat))
+                times.append(observed_at(beat))
         eks.clear_faults()
         eks.set_update("prod-1", update_id, status="Successful")
         while (last := await stream.read()).kind == HEARTBEAT:
@@ -139,7 +140,7 @@ async def test_unexpected_exception_ends_a_watch_with_internal(
     """The exception's text is in the log only."""
     update_id = eks.rollback("prod-1")
     name, _, method = part.partition(".")
-    wrap: dict[str, Any] = {f"wrap_{name}": hooked(**{method: raising(RuntimeError("canary"))})}
+    wrap: dict[str, Any] = {f"wrap_{name}": add_hooks(**{method: always_raise(RuntimeError("canary"))})}
     with capture_logs() as logs:
         async with running(tmp_path, eks, **wrap) as gateway:
             error = await refusal(gateway.watch("prod-1", update_id))
