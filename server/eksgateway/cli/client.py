@@ -14,7 +14,7 @@ from pathlib import Path
 
 import grpc
 
-from eksgateway.cli.connection import Connection
+from eksgateway.cli.connection import GatewayConnection
 from eksgateway.client import Credentials, Knowledge, cancel, watch
 from eksgateway.client.error_report import (
     TIMED_OUT,
@@ -43,7 +43,11 @@ class CancelArguments:
 
 
 async def run_watch(
-    connection: Connection, cluster: ClusterRef, update_id: str, token_file: Path | None, max_age: float
+    connection: GatewayConnection,
+    cluster: ClusterRef,
+    update_id: str,
+    token_file: Path | None,
+    max_age: float,
 ) -> int:
     """Print a line per state. Return the exit code: 0 once the update has ended. Raises SettingsError."""
     credentials = _read_credentials(token_file)
@@ -60,7 +64,9 @@ async def run_watch(
     return 0
 
 
-async def run_cancel(connection: Connection, arguments: CancelArguments, token_file: Path | None) -> int:
+async def run_cancel(
+    connection: GatewayConnection, arguments: CancelArguments, token_file: Path | None
+) -> int:
     """Print the cancellation. Return the exit code: 0 when EKS accepted it. Raises SettingsError."""
     credentials = _read_credentials(token_file)
     _log_to_stderr()

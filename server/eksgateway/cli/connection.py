@@ -13,7 +13,7 @@ from eksgateway.settings import SettingsError
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class GatewayConnection:
     """``ca`` is the CA bundle to trust, for TLS. ``pair`` is the client certificate and its key."""
 
     address: str

@@ -12,7 +12,7 @@ from cryptography.x509.oid import NameOID
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from eksgateway.addresses import join_address, split_address
-from eksgateway.cli.connection import Connection, tls_credentials
+from eksgateway.cli.connection import GatewayConnection, tls_credentials
 from eksgateway.client.addresses import find_hint
 from eksgateway.client.error_report import printable
 from eksgateway.settings import ListenerSettings, Settings, SettingsError, load
@@ -20,7 +20,7 @@ from eksgateway.settings import ListenerSettings, Settings, SettingsError, load
 _TIMEOUT_S = 3
 
 
-def check(connection: Connection, service: str) -> int:
+def check(connection: GatewayConnection, service: str) -> int:
     """Check a gateway, and print the result. Return the exit code. Raises SettingsError."""
     credentials = connection.credentials()
     if credentials is None:
