@@ -63,13 +63,13 @@ class Asker:
         task.add_done_callback(self._rounds.discard)
 
     def cancel(self, right: Right) -> None:
-        """Wait for no answer about this right any more."""
+        """Cancel the question about this right, if there is one."""
         task = self._questions.pop(right, None)
         if task is not None:
             task.cancel()
 
     def cancel_unasked(self) -> None:
-        """Ask no question that has not been asked yet: the caller asks all of them again."""
+        """Cancel the questions that were not asked yet; the caller asks them again."""
         for task in self._rounds:
             task.cancel()
 

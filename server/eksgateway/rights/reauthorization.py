@@ -77,7 +77,6 @@ class Reauthorization:
         return watch
 
     async def close(self) -> None:
-        """Stop asking."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

@@ -104,7 +104,7 @@ class Poller:
         self._wake.set()
 
     def close(self, error: GatewayError) -> None:
-        """End every watch with an error; cancellations are followed further."""
+        """End every watch with an error; cancellations are still followed."""
         self._watchers.close(error)
 
     async def run(self) -> None:

@@ -43,7 +43,6 @@ class Slot:
         self._on_exit(self)
 
     def put(self, state: WatchState) -> None:
-        """Make this the state to read."""
         latest = self._unread or self._last_read
         if self._error or (latest is not None and latest.final and not state.final):
             return

@@ -56,7 +56,6 @@ class WatcherSet:
         self._joining.pop(slot, None)
 
     def publish(self, known: TrackedUpdate) -> None:
-        """Put the known state into the slots that may have it."""
         state = known.state
         if state is None:
             return
@@ -70,7 +69,6 @@ class WatcherSet:
             slot.put(state)
 
     def close(self, error: GatewayError) -> None:
-        """End every watch with an error."""
         for slot in (*self._current, *self._joining):
             slot.close(error)
 
