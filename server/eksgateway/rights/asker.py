@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
@@ -16,8 +16,7 @@ from eksgateway.errors import Denied, GatewayError, Internal
 from eksgateway.logs import Log
 from eksgateway.model import ClusterFacts, Update, UpdateRef
 from eksgateway.rights.concurrency import ConcurrencyLimit
-from eksgateway.rights.right import Right
-from eksgateway.rights.schedule import Schedule
+from eksgateway.rights.schedule import Right, Schedule
 
 log = Log(__name__)
 
@@ -28,27 +27,19 @@ _BUDGET_CALLER: Final = "reauthorization"  # all watches together take turns as 
 _Facts = tuple[ClusterFacts, Update]
 
 
+@dataclass(eq=False)
 class Asker:
     """Applies each answer: an allow or no decision to the schedule, a denial to the right's watches."""
 
-    def __init__(
-        self,
-        decisions: Decisions,
-        reads: SharedReads,
-        clock: Clock,
-        schedule: Schedule,
-        *,
-        facts_max_age: float,
-    ) -> None:
-        self._decisions = decisions
-        self._reads = reads
-        self._clock = clock
-        self._schedule = schedule
-        self._facts_max_age = facts_max_age
-        self._limit = ConcurrencyLimit(AT_ONCE, SLOW_S)
-        self._rounds: set[asyncio.Task[None]] = set()
-        self._questions: dict[Right, asyncio.Task[None]] = {}
-        self._logged_reason = ""
+    decisions: Decisions
+    reads: SharedReads
+    clock: Clock
+    schedule: Schedule
+    facts_max_age: float
+    _limit: ConcurrencyLimit = field(init=False, default_factory=lambda: ConcurrencyLimit(AT_ONCE, SLOW_S))
+    _rounds: set[asyncio.Task[None]] = field(init=False, default_factory=set)
+    _questions: dict[Right, asyncio.Task[None]] = field(init=False, default_factory=dict)
+    _logged_reason: str = field(init=False, default="")
 
     def ask(self, rights: list[Right], facts_timeout: float) -> None:
         """Start asking about rights for one update.
@@ -81,7 +72,7 @@ class Asker:
 
     async def _ask_all(self, rights: list[Right], facts_timeout: float) -> None:
         """Read the facts once, then start a task for each question as the limit allows."""
-        asked_at = self._clock.monotonic()
+        asked_at = self.clock.monotonic()
         facts = await self._read_facts(rights[0].key.ref, facts_timeout)
         for right in rights:
             release = await self._limit.acquire()
@@ -95,12 +86,12 @@ class Asker:
 
     async def _read_facts(self, ref: UpdateRef, timeout_s: float) -> _Facts | None:
         """Return None after an error or ``timeout_s``: the last known facts are used then."""
-        max_age = self._facts_max_age
+        max_age = self.facts_max_age
         try:
             async with asyncio.timeout(timeout_s):
-                cluster = await self._reads.cluster(ref.cluster, max_age, _BUDGET_CALLER)
+                cluster = await self.reads.cluster(ref.cluster, max_age, _BUDGET_CALLER)
                 verify_arn(cluster, ref.cluster)
-                return cluster, (await self._reads.update(ref, max_age, _BUDGET_CALLER)).update
+                return cluster, (await self.reads.update(ref, max_age, _BUDGET_CALLER)).update
         except (GatewayError, TimeoutError):
             return None
         except Exception:  # a bug here must not keep the policy from being asked
@@ -113,18 +104,18 @@ class Asker:
 
     async def _ask_one(self, right: Right, facts: _Facts | None, asked_at: float) -> None:
         try:
-            question = replace(right.question, time=self._clock.now())
+            question = replace(right.question, time=self.clock.now())
             if facts is not None:
                 question = replace(question, facts=facts[0], update=facts[1])
-            await self._decisions.require(question)
+            await self.decisions.require(question)
         except Denied as exc:
             log.info("reauthorise.denied", **right.log_values, reason=exc.reason)
-            self._schedule.forget(right)
+            self.schedule.forget(right)
             right.end(exc)
         except Exception as exc:  # noqa: BLE001 - any other error is no decision, and is tried again
-            self._schedule.retry(right, self._log_failure(exc), self._clock.monotonic())
+            self.schedule.retry(right, self._log_failure(exc), self.clock.monotonic())
         else:
-            self._schedule.allow(right, question, asked_at)
+            self.schedule.allow(right, question, asked_at)
             self._logged_reason = ""
 
     def _log_failure(self, exc: Exception) -> GatewayError:

@@ -18,8 +18,7 @@ from eksgateway.policy.engine import PolicyEngine
 from eksgateway.policy.question import Question
 from eksgateway.revocation import FACTS_ANSWER_S
 from eksgateway.rights.asker import Asker
-from eksgateway.rights.right import OpenWatch, Right
-from eksgateway.rights.schedule import Schedule
+from eksgateway.rights.schedule import OpenWatch, Right, Schedule
 from eksgateway.watch.slot import Slot
 
 log = Log(__name__)
@@ -33,9 +32,8 @@ class Reauthorization:
     """One task for all watches, and none without watches.
 
     Asks again when the policy or its data changes, when a freeze begins or ends, and some minutes after
-    the last allow (``schedule``). Facts are at most ``facts_max_age`` seconds old; while EKS does not
-    answer, the last known ones are used. ``right`` shows the states and how a watch ends; its unread
-    state is dropped then.
+    the last allow. ``schedule`` shows the states and how a watch ends; its unread state is dropped then.
+    Facts are at most ``facts_max_age`` seconds old; while EKS does not answer, the last known are used.
     """
 
     def __init__(  # noqa: PLR0913 - each is one part of the gateway
@@ -51,7 +49,7 @@ class Reauthorization:
         self._policy = policy
         self._clock = clock
         self._schedule = Schedule(random)
-        self._asker = Asker(decisions, reads, clock, self._schedule, facts_max_age=facts_max_age)
+        self._asker = Asker(decisions, reads, clock, self._schedule, facts_max_age)
         self._rules: tuple[str, datetime | None] = ("", None)  # that the last round asked by
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
