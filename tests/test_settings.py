@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,18 @@ from typing import Any
 import pytest
 import yaml
 
-from eksgateway.model import Target
+from eksgateway.model import ACCOUNT_ID_PATTERN, REGION_PATTERN, Target
 from eksgateway.settings import IssuerSettings, Settings, SettingsError, load
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "config.example.yaml"
+
+
+def test_policy_data_has_the_patterns_of_the_settings() -> None:
+    """JSON cannot import them."""
+    schema = json.loads((ROOT / "policies/schemas/data.json").read_text())
+    patterns = set(re.findall(r'"pattern": "([^"]+)"', json.dumps(schema)))
+    assert {f"^{ACCOUNT_ID_PATTERN}$", f"^{REGION_PATTERN}$"} <= patterns
 
 
 def write(path: Path, **changes: Any) -> Path:

@@ -14,12 +14,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from eksgateway.addresses import split_address
 from eksgateway.sandbox.children import Child, ChildFailed
 from eksgateway.sandbox.clusters import CLUSTERS, HOME
 from eksgateway.sandbox.files import replace_file
@@ -36,12 +37,14 @@ from eksgateway.sandbox.issuer import ThrowawayIssuer
 from eksgateway.sandbox.options import DEFAULT_PORT, SandboxOptions, is_free
 from eksgateway.signals import run_until, stop_event
 
-CHANNEL_OPTIONS = (("grpc.enable_http_proxy", 0),)  # a proxy of the environment does not reach this machine
+CHANNEL_OPTIONS: Final = (
+    ("grpc.enable_http_proxy", 0),
+)  # a proxy of the environment does not reach this machine
 
-_READY_TIMEOUT_S = 60.0
-_GATEWAY_STOP_S = 35.0  # its own 25 s for calls in flight, and time to end
-_SIMULATOR_STOP_S = 10.0
-_RESTART_PAUSE_S = 2.0  # between attempts to start a gateway again
+_READY_TIMEOUT_S: Final = 60.0
+_GATEWAY_STOP_S: Final = 35.0  # its own 25 s for calls in flight, and time to end
+_SIMULATOR_STOP_S: Final = 10.0
+_RESTART_PAUSE_S: Final = 2.0  # between attempts to start a gateway again
 
 
 async def run(options: SandboxOptions) -> None:
@@ -181,12 +184,12 @@ class Sandbox:
         self._gateway = await Child.start(
             "The gateway",
             *("serve", "--config", str(self.folder.config)),
-            address_pattern=r"Serving gRPC on \S+:([0-9]+)$",
+            address_pattern=r"Serving gRPC on (\S+)$",
             env=gateway_environment(),
             log=self.folder.log("gateway"),
         )
         self._children = [self._simulator, self._gateway]
-        self._port = int(self._gateway.address)
+        self._port = split_address(self._gateway.address)[1]
         await self._wait_until_ready()
         await self._command_simulator("clock", {"advance_s": 0})  # raises unless it still answers
         if self.options.info is not None:
