@@ -70,7 +70,7 @@ def test_verify_takes_a_name_that_is_not_utf_8(path: Path) -> None:
 
 
 async def test_verify_names_a_changed_event(path: Path) -> None:
-    """Exit code 1."""
+    """The exit code is 1."""
     tamper(path, "UPDATE events SET body = replace(body, 'accepted', 'refused') WHERE seq = 3")
     code, output = run("verify", path)
     assert code == 1
@@ -202,7 +202,7 @@ async def test_backup_of_a_broken_ledger_leaves_no_copy(path: Path, tmp_path: Pa
 
 
 async def test_a_copy_without_its_wal_is_incomplete(path: Path, tmp_path: Path) -> None:
-    """Exit code 1, with the remedy. `list` prints the same, and the events that are there."""
+    """The exit code is 1, and the output has the remedy. `list` prints it and the events that are there."""
     ledger = await open_ledger(LedgerSettings(path=path, commit_timeout_s=20), SystemClock())
     await ledger.commit_intent(intent("3"))
     copy = tmp_path / "copy.db"
@@ -229,7 +229,7 @@ async def test_verify_refuses_an_invalid_checkpoint(path: Path) -> None:
 
 
 async def test_list_prints_tab_separated_lines_to_a_pipe(path: Path) -> None:
-    """One line for each event and denied cancel: five columns, nothing cut off."""
+    """Each event and denied cancel has one line of five columns, and nothing is cut off."""
     code, output = run("list", path)
     assert code == 0
     rows = [line.split("\t") for line in output.splitlines()]
@@ -251,7 +251,7 @@ async def test_list_prints_tab_separated_lines_to_a_pipe(path: Path) -> None:
 
 @pytest.mark.parametrize("width", [80, 120])
 async def test_list_prints_a_table_to_a_terminal(path: Path, width: int) -> None:
-    """A table that fits, its long cells folded."""
+    """The table fits the width, and its long cells are folded."""
     screen = io.StringIO()
     list_ledger(path, Console(file=screen, force_terminal=True, width=width, color_system=None))
     lines = screen.getvalue().splitlines()
@@ -261,7 +261,7 @@ async def test_list_prints_a_table_to_a_terminal(path: Path, width: int) -> None
 
 
 async def test_list_escapes_control_characters(path: Path) -> None:
-    """Escapes, line breaks and bytes that are no text. The list goes on after them."""
+    """Escape sequences, line breaks and bytes that are no text are escaped, and the list goes on."""
     tamper(
         path,
         "UPDATE events SET kind = 'x' || char(27) || '[2J' WHERE seq = 2",

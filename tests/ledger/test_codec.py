@@ -59,7 +59,7 @@ def _any(hint: Any) -> st.SearchStrategy[Any]:
 
 @pytest.mark.parametrize("kind", [Intent, Outcome, Observation, Denial, Update, Decision])
 def test_decode_inverts_encode(kind: type[Any]) -> None:
-    """For all values of the model. The text is canonical."""
+    """Every value of the model comes back equal, and its text is canonical."""
 
     @settings(max_examples=60, deadline=None)
     @given(_any(kind))
@@ -75,7 +75,7 @@ def test_decode_inverts_encode(kind: type[Any]) -> None:
 @settings(deadline=None)
 @given(_TEXT)
 def test_any_string_survives(text: str) -> None:
-    """Also NUL, escapes and lone surrogates."""
+    """NUL, escapes and lone surrogates come back as they were."""
     assert decode(Intent, encode(intent(token=text))).token == text
 
 

@@ -412,7 +412,7 @@ async def test_calls_fail_after_close(settings: LedgerSettings) -> None:
 
 
 async def test_a_process_without_a_free_descriptor_still_records(settings: LedgerSettings) -> None:
-    """Every connection is open from the start; one that failed is used on if no other can be opened."""
+    """Every connection is open from the start. One that failed is kept if no other can be opened."""
     command = (sys.executable, "-X", "faulthandler", str(STARVED), str(settings.path))
     async with program(*command, env={"PYTHONPATH": str(STARVED.parent.parent)}) as running:
         assert (await running.end(), running.out) == (0, "200\n"), running.err

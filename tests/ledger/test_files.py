@@ -308,7 +308,7 @@ def hard_link(path: Path) -> Path:
 async def test_a_second_start_is_refused(
     ledger: SqlLedger, settings: LedgerSettings, way: Callable[[Path], Path], lock_file: str
 ) -> None:
-    """By every name of the file. The first one goes on, and keeps SQLite's locks.
+    """Every name of the file leads to the same lock. The first gateway goes on, and keeps SQLite's locks.
 
     Without those locks another program that closes the database would remove the -wal file.
     """

@@ -152,8 +152,9 @@ def test_already_cancelling_is_cancelling() -> None:
         pytest.param([observe("Cancelled")], False, id="only observed"),
     ],
 )
-def test_forward_time_is_set_when_the_cancel_was_sent(steps: list[tuple[EventKind, Any]], sent: bool) -> None:
-    """And only then."""
+def test_forward_time_is_set_only_when_the_cancel_was_sent(
+    steps: list[tuple[EventKind, Any]], sent: bool
+) -> None:
     assert fold_all(INTENT, *steps).forward_time == (at(1) if sent else None)
 
 

@@ -37,7 +37,7 @@ def kinds(settings: LedgerSettings) -> list[str]:
 
 
 def test_sql_ledger_implements_the_protocol(ledger: SqlLedger) -> None:
-    """mypy checks it."""
+    """mypy checks the assignment."""
     promised: Ledger = ledger
     assert promised is ledger
 
@@ -173,7 +173,7 @@ async def test_record_observation_without_a_cancellation_records_nothing(ledger:
 
 
 async def test_history_pages_by_cluster_caller_and_scope(ledger: SqlLedger) -> None:
-    """Newest first."""
+    """Each page is newest first."""
     other = ClusterRef("111122223333", "us-east-1", "ledgers")
     for n in range(7):
         where = CancelRequest(ref(cluster=other if n % 3 == 0 else CLUSTER))
@@ -248,7 +248,7 @@ async def test_a_full_denial_log_drops_the_oldest_and_records_how_many(settings:
 
 
 async def test_close_writes_the_queued_denials(ledger: SqlLedger, settings: LedgerSettings) -> None:
-    """All of them, unchanged and in order."""
+    """They are written unchanged and in order."""
     sent = [denial(str(n)) for n in range(1200)]
     for each in sent:
         ledger.record_denial(each)
@@ -258,7 +258,7 @@ async def test_close_writes_the_queued_denials(ledger: SqlLedger, settings: Ledg
 
 
 async def test_pending_is_the_same_after_a_restart(settings: LedgerSettings) -> None:
-    """Oldest first."""
+    """Cancellations that are not settled are listed oldest first."""
     before = await open_ledger(settings, SystemClock())
     for name in "123":
         await before.commit_intent(intent(name))

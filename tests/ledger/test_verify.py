@@ -235,7 +235,7 @@ def test_verify_refuses_a_file_that_is_no_ledger(tmp_path: Path, content: bytes 
 
 
 async def test_read_events_gives_all_in_order(path: Path) -> None:
-    """Events by cancellation; cancellations as history gives them."""
+    """Events are oldest first, cancellations newest first."""
     assert [each.seq for each in read_events(path)] == [1, 2, 3, 4, 5, 6, 7]
     assert [each.kind for each in list_events(path, "cancellation-1")] == [
         "intent",
@@ -248,7 +248,7 @@ async def test_read_events_gives_all_in_order(path: Path) -> None:
 
 
 def test_verify_takes_seconds_for_ten_thousand_events(tmp_path: Path) -> None:
-    """Of processor time; `read_events` reads them page by page."""
+    """The limit is 15 s of processor time."""
     path = tmp_path / "ledger.db"
     database = SqliteDatabase(LedgerSettings(path=path))
     with database.write_engine.begin() as connection:

@@ -274,7 +274,7 @@ class SqliteError(Exception):
     ],
 )
 def test_sqlite_errors_have_a_hint_and_a_reach(name: str, whole: bool, hint: str) -> None:
-    """The remedy where one is known, and whether other writes would meet the same error."""
+    """An error text has the remedy where one is known. The reach: whether other writes would fail too."""
     error = SqliteError(name)
     assert fails_every_write(error) is whole
     assert explain(error).startswith("in SQLite's words")

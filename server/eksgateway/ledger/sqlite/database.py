@@ -66,9 +66,8 @@ class SqliteDatabase:
         file = self._file
         with self.write_engine.connect() as connection:
             with connection.begin():
-                if missing := find_missing_events(
-                    connection, file.given, file.noted_head, has_wal=file.had_wal
-                ):
+                missing = find_missing_events(connection, file.given, file.noted_head, has_wal=file.had_wal)
+                if missing:
                     raise LedgerError(f"{file.given}: {missing}")
                 restored, head = read_mark(connection) == UsageMark.BACKUP, queries.find_head(connection)
                 # Before the mark: a backup has fewer events than were noted of the ledger before it.
