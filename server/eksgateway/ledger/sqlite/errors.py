@@ -17,9 +17,9 @@ _HINTS: Final[dict[str | tuple[str, ...], str]] = {
     "SQLITE_NOTADB": "this is not a ledger: set `ledger.path` to a new file, or restore it from a backup",
     "SQLITE_CORRUPT": "the file is damaged: restore it from a backup",
     "SQLITE_FULL": "the disk is full: free some space",
-    "SQLITE_READONLY": "the file cannot be written: mend the permissions of it and of its folder, mount the"
+    "SQLITE_READONLY": "the file cannot be written: fix the permissions of it and its folder, mount the"
     " volume writable, or set `ledger.path` elsewhere",
-    "SQLITE_PERM": "the file cannot be used: mend the permissions of it and of its folder",
+    "SQLITE_PERM": "the file cannot be used: fix the permissions of it and its folder",
     "SQLITE_CANTOPEN": "a file cannot be opened: check that the ledger and its folder can be read and"
     " written, and that the process has file descriptors left (ulimit -n)",
     ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL"): "another program holds the file: end that program",
