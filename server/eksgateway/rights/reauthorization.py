@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from dataclasses import dataclass
 from datetime import datetime
 from random import Random
 from typing import Final
@@ -28,6 +29,7 @@ _RIGHTS_PER_STEP: Final = 64  # rights handled before other tasks on the loop ru
 _PERIODIC_FACTS_S: Final = 10.0  # for newer facts; after a change of the policy it is FACTS_ANSWER_S
 
 
+@dataclass(kw_only=True, eq=False)
 class Reauthorization:
     """One task for all watches, and none without watches.
 
@@ -36,20 +38,16 @@ class Reauthorization:
     Facts are at most ``facts_max_age`` seconds old; while EKS does not answer, the last known are used.
     """
 
-    def __init__(  # noqa: PLR0913 - each is one part of the gateway
-        self,
-        *,
-        decisions: Decisions,
-        policy: PolicyEngine,
-        reads: SharedReads,
-        facts_max_age: float,
-        clock: Clock,
-        random: Random,
-    ) -> None:
-        self._policy = policy
-        self._clock = clock
-        self._schedule = Schedule(random)
-        self._asker = Asker(decisions, reads, clock, self._schedule, facts_max_age)
+    decisions: Decisions
+    policy: PolicyEngine
+    reads: SharedReads
+    facts_max_age: float
+    clock: Clock
+    random: Random
+
+    def __post_init__(self) -> None:
+        self._schedule = Schedule(self.random)
+        self._asker = Asker(self.decisions, self.reads, self.clock, self._schedule, self.facts_max_age)
         self._rules: tuple[str, datetime | None] = ("", None)  # that the last round asked by
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -60,7 +58,7 @@ class Reauthorization:
         ``decision`` allowed its start. The watch is ended by ``slot.revoke``, and guarded until the
         returned context is left.
         """
-        now, mono = self._clock.now(), self._clock.monotonic()
+        now, mono = self.clock.now(), self.clock.monotonic()
         self._start(now)
         right = self._schedule.allow_watch(ref, question, mono)
         expires_at = question.caller.expires_at
@@ -70,7 +68,7 @@ class Reauthorization:
         right.join(watch)
         if lasts < _CLOCK_CHECK_S:  # the next check of the clock is in time for later ones
             self._wake.set()
-        if (decision.policy_revision, self._policy.next_freeze_change(question.time)) != self._rules_at(now):
+        if (decision.policy_revision, self.policy.next_freeze_change(question.time)) != self._rules_at(now):
             self._asker.ask([right], FACTS_ANSWER_S)  # they changed during the decision
         return watch
 
@@ -89,7 +87,7 @@ class Reauthorization:
         listening = asyncio.create_task(self._listen(self._rules[0]))
         try:
             while self._schedule.rights:  # no await between finding it empty and the end of the task
-                await wait_for(self._wake, self._clock, self._seconds_to_next_round())
+                await wait_for(self._wake, self.clock, self._seconds_to_next_round())
                 self._wake.clear()
                 await self._run_round()
         except Exception:  # a bug must not let any watch go on forever
@@ -101,23 +99,23 @@ class Reauthorization:
 
     async def _listen(self, revision: str) -> None:
         while True:
-            revision = await self._policy.revision_after(revision)
+            revision = await self.policy.revision_after(revision)
             self._wake.set()
 
     def _rules_at(self, now: datetime) -> tuple[str, datetime | None]:
         """Return the rules in force, which also differ when the wall clock is set past a freeze's edge."""
-        return self._policy.revision, self._policy.next_freeze_change(now)
+        return self.policy.revision, self.policy.next_freeze_change(now)
 
     def _seconds_to_next_round(self) -> float:
         edge = self._rules[1]
-        to_edge = (edge - self._clock.now()).total_seconds() if edge else math.inf
+        to_edge = (edge - self.clock.now()).total_seconds() if edge else math.inf
         next_expiry = min((right.expires_mono for right in self._schedule.rights), default=math.inf)
-        to_expiry = next_expiry - self._clock.monotonic()
+        to_expiry = next_expiry - self.clock.monotonic()
         return max(0.0, min(_CLOCK_CHECK_S, to_edge, to_expiry))
 
     async def _run_round(self) -> None:
         """End watches that have run out, and ask about rights that are due: all of them after a change."""
-        now, mono = self._clock.now(), self._clock.monotonic()
+        now, mono = self.clock.now(), self.clock.monotonic()
         before, self._rules = self._rules, self._rules_at(now)
         changed = self._rules != before
         if changed:  # this round asks about all of these, but not about watches that join during it

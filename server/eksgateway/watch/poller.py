@@ -22,17 +22,7 @@ from eksgateway.watch.watchers import WatcherSet
 log = Log(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class PollerDependencies:
-    """Shared by all pollers."""
-
-    reads: SharedReads
-    record_observation: RecordObservation
-    clock: Clock
-    settings: WatchSettings
-    random: Random
-
-
+@dataclass(eq=False)
 class Poller:
     """One task per update: read, record, publish, rest.
 
@@ -53,15 +43,18 @@ class Poller:
     ``TrackedUpdate`` decides what is owed and when it is over, ``WatcherSet`` who gets which state.
     """
 
-    def __init__(self, ref: UpdateRef, dependencies: PollerDependencies) -> None:
-        self.ref = ref
-        self._reads = dependencies.reads
-        self._clock = dependencies.clock
-        self._settings = dependencies.settings
-        self._interval = PollInterval(self._settings, dependencies.random, self._clock.monotonic())
-        self._recorder = ObservationRecorder(ref, dependencies.record_observation)
+    ref: UpdateRef
+    reads: SharedReads
+    record_observation: RecordObservation
+    clock: Clock
+    settings: WatchSettings
+    random: Random
+
+    def __post_init__(self) -> None:
+        self._interval = PollInterval(self.settings, self.random, self.clock.monotonic())
+        self._recorder = ObservationRecorder(self.ref, self.record_observation)
         self._known = TrackedUpdate()
-        self._watchers = WatcherSet(self._settings.poll_s)
+        self._watchers = WatcherSet(self.settings.poll_s)
         self._wake = asyncio.Event()
         self._read_task: asyncio.Future[SeenUpdate] | None = None
         self._polled = False
@@ -93,7 +86,7 @@ class Poller:
 
         ``began`` is as in ``Watches.follow``; without it the next poll comes soon.
         """
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         self._known.follow(cancellation, now, began)
         self._interval.record_change(now)
         if began is None:
@@ -144,16 +137,16 @@ class Poller:
             return
         if self._known.failure is not None:
             log.info("watch.poll_recovered", update=str(self.ref))
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         if self._known.see(seen, now):
             self._interval.record_change(now)
         self._interval.record_poll(now)
 
     async def _read_while_needed(self) -> SeenUpdate | None:
         """Wait for EKS's answer as long as the call's turn takes; None once the poller is over."""
-        max_age = 0 if self._known.sighting else self._settings.poll_s
+        max_age = 0 if self._known.sighting else self.settings.poll_s
         while not self._over:
-            self._read_task = read = asyncio.ensure_future(self._reads.poll(self.ref, max_age))
+            self._read_task = read = asyncio.ensure_future(self.reads.poll(self.ref, max_age))
             try:
                 await asyncio.wait((read,))
             finally:
@@ -166,34 +159,32 @@ class Poller:
         if type(error) is not type(self._known.failure):
             log.warning("watch.poll_failed", update=str(self.ref), reason=error.reason, detail=error.detail)
         self._known.fail(error)
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         self._interval.record_poll(now)
         if self._known.given_up:
             self.close(error)
-        elif (
-            isinstance(error, EksNotFound) and self._known.missing_for(now) >= self._settings.missing_after_s
-        ):
+        elif isinstance(error, EksNotFound) and self._known.missing_for(now) >= self.settings.missing_after_s:
             await self._give_up(error)
 
     async def _give_up(self, error: EksNotFound) -> None:
         """Record that EKS has lost the update, and end its watches."""
         version = self._known.version
-        minutes = self._settings.missing_after_s / 60
+        minutes = self.settings.missing_after_s / 60
         note = f"EKS has not known this update for {minutes:g} minutes."
-        observation = Observation(self._clock.now(), None, note)
+        observation = Observation(self.clock.now(), None, note)
         if not self._known.pending or await self._recorder.record(observation) is not None:
             self._known.give_up(version)
         self.close(error)
 
     async def _rest(self) -> None:
         """Wait until the next poll is due, which watchers and cancellations that come or go may change."""
-        since = self._clock.monotonic()
+        since = self.clock.monotonic()
         while not self._over:
             requested = self._poll_requested or self._watchers.any_joining
             interval = self._interval.seconds(watched=self.watchers > 0, requested=requested)
-            due_in = since + interval - self._clock.monotonic()
-            due_in = min(due_in, self._known.seconds_to_trace_check(self._clock.now()))
+            due_in = since + interval - self.clock.monotonic()
+            due_in = min(due_in, self._known.seconds_to_trace_check(self.clock.now()))
             if due_in <= 0:
                 return
             self._wake.clear()
-            await wait_for(self._wake, self._clock, due_in)
+            await wait_for(self._wake, self.clock, due_in)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from random import Random
 
 from eksgateway.clock import Clock
@@ -11,7 +12,7 @@ from eksgateway.errors import Draining, Internal
 from eksgateway.logs import Log
 from eksgateway.model import Cancellation, UpdateRef
 from eksgateway.settings import WatchSettings
-from eksgateway.watch.poller import Poller, PollerDependencies
+from eksgateway.watch.poller import Poller
 from eksgateway.watch.recorder import RecordObservation
 from eksgateway.watch.resume import ResumePosition
 from eksgateway.watch.slot import Slot
@@ -19,18 +20,17 @@ from eksgateway.watch.slot import Slot
 log = Log(__name__)
 
 
+@dataclass(eq=False)
 class Watches:
     """Starts a poller for an update that is watched or followed; it ends when it is neither."""
 
-    def __init__(
-        self,
-        reads: SharedReads,
-        record_observation: RecordObservation,
-        clock: Clock,
-        settings: WatchSettings,
-        random: Random,
-    ) -> None:
-        self._dependencies = PollerDependencies(reads, record_observation, clock, settings, random)
+    reads: SharedReads
+    record_observation: RecordObservation
+    clock: Clock
+    settings: WatchSettings
+    random: Random
+
+    def __post_init__(self) -> None:
         self._pollers: dict[UpdateRef, tuple[Poller, asyncio.Task[None]]] = {}
         self._draining = False
         self._closed = False
@@ -56,9 +56,8 @@ class Watches:
         if self._draining:
             raise Draining
         poller = self._poller(ref)
-        clock = self._dependencies.clock
-        slot = Slot(clock, poller.detach)
-        poller.attach(slot, clock.monotonic() if since is None else since, position)
+        slot = Slot(self.clock, poller.detach)
+        poller.attach(slot, self.clock.monotonic() if since is None else since, position)
         return slot
 
     def follow(self, cancellation: Cancellation, began: float | None = None) -> None:
@@ -93,7 +92,7 @@ class Watches:
         known = self._pollers.get(ref)
         if known is not None:
             return known[0]
-        poller = Poller(ref, self._dependencies)
+        poller = Poller(ref, self.reads, self.record_observation, self.clock, self.settings, self.random)
         self._pollers[ref] = poller, asyncio.create_task(self._run(poller), name=f"poll {ref}")
         return poller
 
@@ -101,7 +100,7 @@ class Watches:
         """Run a poller to its end. After a bug, restart it while a cancellation is pending."""
         try:
             while not await self._run_once(poller):
-                await self._dependencies.clock.sleep(self._dependencies.settings.follow_s)
+                await self.clock.sleep(self.settings.follow_s)
         finally:
             del self._pollers[poller.ref]
 
