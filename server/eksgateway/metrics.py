@@ -26,7 +26,7 @@ class Metrics:
         self._calls = self._counter(
             "eksgateway_calls",
             "RPCs that have ended, refused ones too; reason is that of ErrorInfo, empty for OK.",
-            ("method", "status", "reason"),
+            *("method", "status", "reason"),
         )
         self._seconds = Histogram(
             "eksgateway_call_duration_seconds",
@@ -36,25 +36,23 @@ class Metrics:
             registry=self.registry,
         )
         self._forwards = self._counter(
-            "eksgateway_forwards",
-            "Recorded intents by the outcome of forwarding them to EKS.",
-            ("outcome",),
+            "eksgateway_forwards", "Recorded intents by the outcome of forwarding them to EKS.", "outcome"
         )
         self._eks_calls = self._counter(
             "eksgateway_eks_calls",
             "Calls to EKS by result: ok, or the reason of the error.",
-            ("operation", "result"),
+            *("operation", "result"),
         )
         self._refused_calls = self._counter(
             "eksgateway_calls_refused",
             "RPCs refused by admission, counted only here; band is cancel, open, read or stranger.",
-            ("band",),
+            "band",
         )
         self._dropped_groups = self._counter(
             "eksgateway_identity_groups_dropped",
             "Groups in verified tokens that do not count: unusable ones, and tokens without any because the"
             " issuer left them out (overage).",
-            ("issuer", "why"),
+            *("issuer", "why"),
         )
 
     def count_refused_call(self, band: str) -> None:
@@ -86,7 +84,7 @@ class Metrics:
         """Report a value at each scrape, as ``eksgateway_<name>``."""
         Gauge(f"eksgateway_{name}", documentation, registry=self.registry).set_function(value)
 
-    def _counter(self, name: str, documentation: str, labels: tuple[str, ...]) -> Counter:
+    def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
         return Counter(name, documentation, labels, registry=self.registry)
 
 
@@ -96,16 +94,10 @@ class _PolicyCollector(Collector):
         self._policy = policy
 
     def collect(self) -> Iterator[Metric]:
-        reloads = self._policy.reloads
-        yield InfoMetricFamily(
-            "eksgateway_policy",
-            "The policy in force.",
-            {"engine": self._engine, "revision": self._policy.revision},
-        )
+        reloads, running = self._policy.reloads, {"engine": self._engine, "revision": self._policy.revision}
+        yield InfoMetricFamily("eksgateway_policy", "The policy in force.", running)
         counts = CounterMetricFamily(
-            "eksgateway_policy_reloads",
-            "New policies found, by result.",
-            labels=["result"],
+            "eksgateway_policy_reloads", "New policies found, by result.", labels=["result"]
         )
         counts.add_metric(["loaded"], reloads.loaded)
         counts.add_metric(["refused"], reloads.refused)

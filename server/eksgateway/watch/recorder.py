@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from eksgateway.errors import GatewayError, Internal
 from eksgateway.ledger.protocol import CancellationSummary
@@ -14,23 +15,23 @@ log = Log(__name__)
 RecordObservation = Callable[[UpdateRef, Observation], Awaitable[CancellationSummary]]
 
 
+@dataclass(eq=False)
 class ObservationRecorder:
     """A record that fails is logged, once per reason, and does not fail the poller."""
 
-    def __init__(self, ref: UpdateRef, record_observation: RecordObservation) -> None:
-        self._ref = ref
-        self._record_observation = record_observation
-        self._logged_reason = ""
+    ref: UpdateRef
+    record_observation: RecordObservation
+    _logged_reason: str = ""
 
     async def record(self, observation: Observation) -> CancellationSummary | None:
         """Return what the ledger knows of the update then; None when the record failed."""
         try:
-            known = await self._record_observation(self._ref, observation)
+            known = await self.record_observation(self.ref, observation)
         except Exception as exc:  # noqa: BLE001 - the poller goes on, and tries again
             error = as_gateway_error(exc)
             if self._logged_reason != error.reason:
                 log.warning(
-                    "watch.record_failed", update=str(self._ref), reason=error.reason, detail=error.detail
+                    "watch.record_failed", update=str(self.ref), reason=error.reason, detail=error.detail
                 )
             self._logged_reason = error.reason
             return None
