@@ -19,7 +19,7 @@ from eksgateway.model import Denial
 from eksgateway.sandbox.demo_client import DemoClient
 from eksgateway.sandbox.demo_screen import DemoScreen, WatchRow
 from eksgateway.sandbox.options import SandboxOptions
-from eksgateway.sandbox.sandbox import CHANNEL_OPTIONS, Sandbox, open_sandbox
+from eksgateway.sandbox.sandbox import LOOPBACK_OPTIONS, Sandbox, open_sandbox
 from eksgateway.signals import run_until, stop_event
 from eksgateway.v1 import cancellation_pb2
 from eksgateway.v1 import update_service_pb2 as pb
@@ -71,7 +71,7 @@ async def _play(sandbox: Sandbox, screen: DemoScreen, failed: list[str]) -> None
     await sandbox.start()
     info = sandbox.info()
     screen.paragraph(f"Both are up. The simulated clock runs {_SPEED:.0f} times as fast as a real one.")
-    async with grpc.aio.insecure_channel(info["grpc"], options=CHANNEL_OPTIONS) as channel:
+    async with grpc.aio.insecure_channel(info["grpc"], options=LOOPBACK_OPTIONS) as channel:
         context = DemoContext(DemoClient(channel, sandbox.tokens), screen, sandbox)
         deadline = asyncio.get_running_loop().time() + _ALL_SCENES_S
         for number, (heading, play) in enumerate(_SCENES, 1):

@@ -37,7 +37,7 @@ from eksgateway.sandbox.issuer import ThrowawayIssuer
 from eksgateway.sandbox.options import DEFAULT_PORT, SandboxOptions, is_free
 from eksgateway.signals import run_until, stop_event
 
-CHANNEL_OPTIONS: Final = (
+LOOPBACK_OPTIONS: Final = (
     ("grpc.enable_http_proxy", 0),
 )  # a proxy of the environment does not reach this machine
 
@@ -228,7 +228,7 @@ class Sandbox:
 
 async def _wait_until_serving(address: str) -> None:
     """Return once the gateway reports that it is ready. Raises RpcError when it does not answer."""
-    async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+    async with grpc.aio.insecure_channel(address, options=LOOPBACK_OPTIONS) as channel:
         health: Any = health_pb2_grpc.HealthStub(channel)  # its stubs lack Watch
         async for answer in health.Watch(health_pb2.HealthCheckRequest()):
             if answer.status == health_pb2.HealthCheckResponse.SERVING:
