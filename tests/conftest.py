@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from support.sts import moto_server
+from support.sts import run_moto
 
 # An example that takes over 200 ms is no failure on a loaded machine.
 settings.register_profile("patient", deadline=None)
@@ -17,5 +17,5 @@ settings.load_profile("patient")
 @pytest.fixture(scope="session")
 def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a moto server of this test process."""
-    with moto_server(tmp_path_factory.mktemp("moto")) as url:
+    with run_moto(tmp_path_factory.mktemp("moto")) as url:
         yield url

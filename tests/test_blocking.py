@@ -14,7 +14,7 @@ import pytest
 
 from eksgateway.blocking import MAX_HANGING, DaemonThreads, RepeatedRead, run_blocking
 from eksgateway.file_reader import read_file
-from support.hanging import hanging
+from support.hanging import hang_reads
 
 TIMEOUT_S = 20
 
@@ -132,7 +132,7 @@ async def test_repeated_read_reads_the_file_that_replaced_a_hanging_one(tmp_path
     file, beside, stuck = tmp_path / "file", tmp_path / "good", tmp_path / "stuck"
     beside.write_bytes(b"good")
     repeated = RepeatedRead(lambda: read_file(file, 10), timeout_s=0.5)
-    with hanging(file):
+    with hang_reads(file):
         with pytest.raises(TimeoutError):
             await repeated.read()
         file.rename(stuck)

@@ -15,8 +15,8 @@ from cryptography import x509
 from eksgateway.cli.health import check_local
 from eksgateway.settings import SettingsError
 from support.authority import CLIENT, SERVER, Authority, Shape, uri
-from support.certified import listeners
-from support.gateway import running
+from support.certified import build_listeners
+from support.gateway import run_gateway
 from support.simulator import SimulatedEks
 
 ROOT = Path(__file__).parent.parent.parent
@@ -60,9 +60,9 @@ async def test_health_trusts_the_served_certificate(
 ) -> None:
     """With any names, for each `demand`."""
     authority = Authority()
-    listening = listeners(tmp_path, authority, *demands)
+    listening = build_listeners(tmp_path, authority, *demands)
     authority.issue(Shape(names=names, extended=(SERVER, CLIENT))).write(tmp_path)
-    async with SimulatedEks() as eks, running(tmp_path, eks, listeners=listening) as here:
+    async with SimulatedEks() as eks, run_gateway(tmp_path, eks, listeners=listening) as here:
         write(config, *map(plain, listening, (each.port for each in here.gateway.listeners)))
         assert await health(config) == 0
 
@@ -72,10 +72,10 @@ async def test_health_shows_another_certificate_if_given(
 ) -> None:
     """For a gateway whose own certificate is for servers only; without one the check fails."""
     authority = Authority()
-    listening = listeners(tmp_path, authority, "mtls")
+    listening = build_listeners(tmp_path, authority, "mtls")
     (folder := tmp_path / "own").mkdir()
     pair = authority.issue().write(folder)
-    async with SimulatedEks() as eks, running(tmp_path, eks, listeners=listening) as here:
+    async with SimulatedEks() as eks, run_gateway(tmp_path, eks, listeners=listening) as here:
         address = f"127.0.0.1:{here.gateway.listeners[0].port}"
         write(config, plain(listening[0], here.gateway.listeners[0].port))
         assert await health(config) == 1
@@ -87,7 +87,7 @@ async def test_health_shows_another_certificate_if_given(
 
 async def test_health_checks_plaintext_on_loopback(tmp_path: Path, config: Path) -> None:
     """A port that the system chooses cannot be checked."""
-    async with SimulatedEks() as eks, running(tmp_path, eks) as here:
+    async with SimulatedEks() as eks, run_gateway(tmp_path, eks) as here:
         write(config, {"address": here.address})
         assert await health(config) == 0
     write(config, {"address": "127.0.0.1:0"})
@@ -99,8 +99,8 @@ async def test_health_explains_plaintext_where_the_settings_have_tls(
     tmp_path: Path, config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With the fault instead of OpenSSL's constant."""
-    listening = listeners(tmp_path, Authority(), "jwt")
-    async with SimulatedEks() as eks, running(tmp_path, eks) as here:
+    listening = build_listeners(tmp_path, Authority(), "jwt")
+    async with SimulatedEks() as eks, run_gateway(tmp_path, eks) as here:
         write(config, plain(listening[0], int(here.address.rpartition(":")[2])))
         assert await health(config) == 1
     assert "no TLS is spoken there, and the settings have `tls`" in capsys.readouterr().out

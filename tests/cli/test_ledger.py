@@ -25,7 +25,7 @@ from eksgateway.ledger.verify import verify
 from eksgateway.model import Denial, OutcomeKind
 from eksgateway.settings import LedgerSettings
 from support.ledger import tamper
-from support.processes import names_in
+from support.processes import list_names
 from support.records import at, caller, decision, intent, observation, outcome, ref, update
 
 
@@ -114,11 +114,11 @@ async def test_backup_copies_all_of_a_ledger_into_one_file(path: Path, tmp_path:
     copy.parent.mkdir()
     code, printed = run("backup", path, copy)
     assert (code, f"Copied to {copy} and verified: 5 events, 2 cancellations." in printed) == (0, True)
-    assert names_in(copy.parent) == ["copy.db"]
+    assert list_names(copy.parent) == ["copy.db"]
     assert copy.stat().st_mode & 0o777 == 0o600
     assert run("verify", copy, "--checkpoint", checkpoint_of(path))[0] == 0
     assert run("list", copy) == run("list", path)
-    assert names_in(copy.parent) == ["copy.db"]
+    assert list_names(copy.parent) == ["copy.db"]
 
 
 async def test_backup_while_a_gateway_writes_has_what_was_acknowledged(path: Path, tmp_path: Path) -> None:
@@ -161,10 +161,10 @@ def leave_a_wal(copy: Path) -> None:
 async def test_backup_overwrites_nothing(path: Path, tmp_path: Path, take: Callable[[Path], None]) -> None:
     """It puts no copy beside a -wal file, which SQLite would use as the copy's."""
     take(tmp_path / "copy.db")
-    before = names_in(tmp_path)
+    before = list_names(tmp_path)
     code, printed = run("backup", path, tmp_path / "copy.db")
     assert (code, "is there already, and is not overwritten" in printed) == (1, True)
-    assert names_in(tmp_path) == before
+    assert list_names(tmp_path) == before
 
 
 def test_backup_of_a_ledger_onto_itself_is_refused(path: Path) -> None:
@@ -198,7 +198,7 @@ async def test_backup_of_a_broken_ledger_leaves_no_copy(path: Path, tmp_path: Pa
     tamper(path, "DELETE FROM events WHERE seq = 3")
     code, printed = run("backup", path, tmp_path / "copy.db")
     assert (code, "is broken at event 3" in printed) == (1, True)
-    assert not [name for name in names_in(tmp_path) if "copy.db" in name]
+    assert not [name for name in list_names(tmp_path) if "copy.db" in name]
 
 
 async def test_a_copy_without_its_wal_is_incomplete(path: Path, tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ from eksgateway.ledger.sql_ledger import open_ledger
 from eksgateway.settings import LedgerSettings
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
-from support.changing_policy import compiled, own_rego
-from support.gateway import ACCOUNT, POLICY_DATA, REGION, Running, running
+from support.changing_policy import build_module, write_custom_rego
+from support.gateway import ACCOUNT, POLICY_DATA, REGION, RunningGateway, run_gateway
 from support.questions import at_request, at_update, caller
 from support.records import intent
 from support.simulator import SimulatedEks
@@ -241,7 +241,7 @@ async def ledger(tmp_path: Path) -> Path:
     """The ledger of a gateway after two cancels and three denied ones, of which one at stage update."""
     home = tmp_path / "gateway"
     home.mkdir()
-    async with SimulatedEks() as eks, running(home, eks) as gateway:
+    async with SimulatedEks() as eks, run_gateway(home, eks) as gateway:
         production = eks.rollback("prod-1", tags={"environment": "production"})
         staging = eks.rollback("staging-1")
         odd = eks.rollback("prod-2", tags={"environment": "odd"})
@@ -253,7 +253,7 @@ async def ledger(tmp_path: Path) -> Path:
     return home / "ledger.db"
 
 
-async def cancel_denied(gateway: Running, *call: Any, **fields: Any) -> None:
+async def cancel_denied(gateway: RunningGateway, *call: Any, **fields: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await gateway.cancel(*call, **fields)
     assert error.value.code() is grpc.StatusCode.PERMISSION_DENIED
@@ -342,7 +342,7 @@ async def test_diff_decides_both_actions_of_a_cancel_with_watch(tmp_path: Path) 
     """With the recorded method."""
     home = tmp_path / "gateway"
     home.mkdir()
-    async with SimulatedEks() as eks, running(home, eks) as gateway:
+    async with SimulatedEks() as eks, run_gateway(home, eks) as gateway:
         update_id = eks.rollback("staging-1")
         request = pb.CancelUpdateAndWatchRequest(
             cluster=ClusterRef(name="staging-1"), update_id=update_id, request_id="first"
@@ -356,7 +356,7 @@ async def test_diff_decides_both_actions_of_a_cancel_with_watch(tmp_path: Path) 
     assert kept.decision_time is not None
     assert kept.decision_time <= kept.time
     under_its_method = 'allowed if {\n\tendswith(input.context.method, "/CancelUpdateAndWatch")'
-    module = compiled(own_rego(tmp_path, "\nallowed if {", f"\n{under_its_method}"), tmp_path)
+    module = build_module(write_custom_rego(tmp_path, "\nallowed if {", f"\n{under_its_method}"), tmp_path)
     for change, expected in (
         (lambda _: None, []),
         (lambda content: content["grants"][1]["actions"].remove("watch"), ["watch"]),

@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.processes import Running, eventually, program
-from support.sandbox import sandbox
+from support.processes import RunningProgram, run_program
+from support.sandbox import run_sandbox
+from support.waiting import wait_until
 
 README = Path(__file__).parents[2] / "README.md"
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -52,13 +53,13 @@ def states(text: str) -> list[tuple[str, str]]:
 
 async def test_the_readmes_session_gives_the_shown_output(tmp_path: Path) -> None:
     """Denied with the reason, accepted, and watched to the end."""
-    async with sandbox(tmp_path) as here:
-        await eventually(lambda: "Ctrl-C" in here.process.out)
+    async with run_sandbox(tmp_path) as here:
+        await wait_until(lambda: "Ctrl-C" in here.process.out)
         variables = re.search(r"^  (\. \S+)$", here.process.out, re.MULTILINE)
         assert variables
 
-        async def run(step: Step) -> tuple[int, Running]:
-            async with program("sh", "-c", f"{variables[1]}\n{step.command}") as shell:
+        async def run(step: Step) -> tuple[int, RunningProgram]:
+            async with run_program("sh", "-c", f"{variables[1]}\n{step.command}") as shell:
                 return await shell.end(), shell
 
         denied, accepted, watched = session()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -37,6 +36,7 @@ from eksgateway.errors import (
 from eksgateway.model import ClusterRef, UpdateRef
 from support.boto_eks import ACCOUNT, CALLER, REGION, MakeEks, SkippingClock, session
 from support.simulator import SimulatedEks
+from support.waiting import wait_until
 
 NEVER = float("inf")
 TOKEN = "6f0b1a52-6d57-4a9e-9a4f-0d5d0a2f8b11"
@@ -200,7 +200,7 @@ async def test_a_cancel_on_its_thread_is_sent_after_its_caller_left(
     ref = rollback(simulated)
     simulated.fault("CancelUpdate", delay_s=0.2)
     call = asyncio.create_task(eks.cancel_update(ref, on_behalf_of=CALLER, token=TOKEN, send_before=NEVER))
-    await until(lambda: len(simulated.calls()) == 1)
+    await wait_until(lambda: len(simulated.calls()) == 1)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
@@ -214,7 +214,7 @@ async def test_a_cancel_is_sent_while_reads_hold_their_threads(
     ref = rollback(simulated)
     simulated.fault("DescribeUpdate", times=9, delay_s=2)
     reads = [asyncio.create_task(eks.describe_update(ref)) for _ in range(9)]
-    await until(lambda: len(simulated.calls("DescribeUpdate")) == 3)
+    await wait_until(lambda: len(simulated.calls("DescribeUpdate")) == 3)
     await eks.cancel_update(ref, on_behalf_of=CALLER, token=TOKEN, send_before=NEVER)
     assert not any(read.done() for read in reads)
     await asyncio.gather(*reads)
@@ -293,13 +293,6 @@ def make_session(refresh: Callable[[], dict[str, str]]) -> boto3.Session:
     credentials = RefreshableCredentials("", "", "", datetime.now(UTC), refresh, "test")
     made._session._credentials = credentials  # type: ignore[attr-defined] # noqa: SLF001 - botocore's seam for this
     return made
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < end
-        await asyncio.sleep(0.005)
 
 
 @asynccontextmanager

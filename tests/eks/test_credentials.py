@@ -21,10 +21,10 @@ from eksgateway.eks.credentials import RENEW_S, UNUSED_S, CachedCredentials, Fet
 from eksgateway.errors import UpstreamCredentials
 from eksgateway.model import UpdateRef
 from support.boto_eks import ACCOUNT, CALLER, MakeEks, SkippingClock
-from support.gateway import until
 from support.http_server import serve_app
 from support.logs import capture_logs
 from support.simulator import SimulatedEks
+from support.waiting import wait_until
 
 TOKEN = "6f0b1a52-6d57-4a9e-9a4f-0d5d0a2f8b11"
 NEVER = float("inf")
@@ -179,7 +179,7 @@ async def test_a_failing_endpoint_is_asked_by_one_call_per_pause(
         assert fetches == once
         clock.ahead += 3
         looking = asyncio.create_task(eks.describe_update(ref))
-        await until(lambda: fetches > once)
+        await wait_until(lambda: fetches > once)
         began = time.monotonic()
         await expect_refusal(eks, ref)
         assert time.monotonic() - began < 1
@@ -323,7 +323,7 @@ async def test_get_blocks_one_thread_while_a_failed_source_is_asked() -> None:
     source.open.clear()
     source.fails = False
     first = asyncio.create_task(asyncio.to_thread(source.cached.get))
-    await until(lambda: source.fetches == 2)
+    await wait_until(lambda: source.fetches == 2)
     began = time.monotonic()
     for _ in range(10):
         with pytest.raises(UpstreamCredentials):
@@ -334,7 +334,7 @@ async def test_get_blocks_one_thread_while_a_failed_source_is_asked() -> None:
     source.clock.ahead += 3600 - RENEW_S + 1
     source.open.clear()
     renewing = asyncio.create_task(asyncio.to_thread(source.cached.get))
-    await until(lambda: source.fetches == 3)
+    await wait_until(lambda: source.fetches == 3)
     assert source.cached.get() == KEYS
     source.open.set()
     assert await renewing == KEYS

@@ -25,9 +25,9 @@ from eksgateway.errors import (
 from eksgateway.model import Caller, UpdateRef
 from eksgateway.settings import EksSettings, TargetSettings
 from support.boto_eks import ACCOUNT, CALLER, REGION, MakeEks, SkippingClock, session
-from support.gateway import until
 from support.simulator import SimulatedEks
 from support.sts import Sts
+from support.waiting import wait_until
 
 ELSEWHERE = "444455556666"
 ROLE = f"arn:aws:iam::{ELSEWHERE}:role/teams/eksgateway"
@@ -214,7 +214,7 @@ async def test_concurrent_cancels_of_one_caller_ask_sts_once(
     ref = rollback(simulated)
     sts.open.clear()
     first = [asyncio.create_task(eks.describe_update(ref, on_behalf_of=CALLER)) for _ in range(6)]
-    await until(lambda: sts.requests != [])
+    await wait_until(lambda: sts.requests != [])
     sts.open.set()
     await asyncio.gather(*first)
     await asyncio.gather(*(cancel(eks, ref) for _ in range(20)))
@@ -234,7 +234,7 @@ async def test_a_session_is_renewed_before_it_ends(
     skip(clock, sts, 2 * MINUTE)
     sts.open.clear()
     renewing = asyncio.create_task(eks.describe_update(ref, on_behalf_of=CALLER))
-    await until(lambda: len(sts.requests) == 2)
+    await wait_until(lambda: len(sts.requests) == 2)
     await cancel(eks, ref)
     sts.open.set()
     await renewing
@@ -378,7 +378,7 @@ async def test_callers_that_wait_share_one_failure_of_sts(
     sts.fault = (403, "AccessDenied")
     sts.open.clear()
     waiting = [asyncio.create_task(eks.describe_update(ref, on_behalf_of=CALLER)) for _ in range(8)]
-    await until(lambda: sts.requests != [])
+    await wait_until(lambda: sts.requests != [])
     sts.open.set()
     ends = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(end) for end in ends] == [UpstreamCredentials] * 8
@@ -394,7 +394,7 @@ async def test_a_cancel_is_not_sent_late_after_a_slow_sts(
     ref = rollback(simulated)
     sts.open.clear()
     sending = asyncio.create_task(cancel(eks, ref, send_before=clock.monotonic() + 10))
-    await until(lambda: sts.requests != [])
+    await wait_until(lambda: sts.requests != [])
     clock.ahead += 11
     sts.open.set()
     with pytest.raises(DecisionStale):

@@ -12,6 +12,7 @@ import pytest
 
 from eksgateway.eks.threads import Threads
 from eksgateway.errors import Draining, Overloaded
+from support.waiting import wait_until
 
 SIZE, WAITING = 4, 8  # so reads may hold 3 threads, and 6 of them may wait
 DEADLINE = 60.0
@@ -34,12 +35,6 @@ class Work:
         with self.lock:
             self.running -= 1
         return "done"
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE):
-        while not condition():  # noqa: ASYNC110 - the condition changes on threads
-            await asyncio.sleep(0.001)
 
 
 @pytest.fixture
@@ -70,7 +65,7 @@ async def test_calls_return_their_result_or_raise_their_error(threads: Threads) 
 
 async def test_calls_run_on_at_most_size_threads(threads: Threads, work: Work) -> None:
     tasks = await start(SIZE + WAITING, threads.cancel, work)
-    await until(lambda: work.running == SIZE)
+    await wait_until(lambda: work.running == SIZE)
     work.gate.set()
     assert await asyncio.gather(*tasks) == ["done"] * (SIZE + WAITING)
     assert work.most == SIZE
@@ -89,7 +84,7 @@ async def test_a_full_queue_is_overloaded_at_once(threads: Threads, work: Work) 
 
 async def test_a_cancel_runs_while_reads_hold_their_share(threads: Threads, work: Work) -> None:
     tasks = await start(3 + 6, threads.read, work)
-    await until(lambda: work.running == 3)
+    await wait_until(lambda: work.running == 3)
     with pytest.raises(Overloaded):
         await threads.read(work)
     async with asyncio.timeout(DEADLINE):
@@ -102,7 +97,7 @@ async def test_a_cancel_runs_while_reads_hold_their_share(threads: Threads, work
 async def test_a_cancel_runs_while_reads_of_cancels_hold_their_share(work: Work) -> None:
     threads = Threads(8, 8)
     tasks = await start(7 + 7, threads.read_for_cancel, work)
-    await until(lambda: work.running == 7)
+    await wait_until(lambda: work.running == 7)
     with pytest.raises(Overloaded):
         await threads.read_for_cancel(work)
     async with asyncio.timeout(DEADLINE):
@@ -119,11 +114,11 @@ async def test_a_thread_is_reused_and_ends_at_close(work: Work) -> None:
     other = await threads.cancel(threading.current_thread)
     assert other is not thread
     closing = asyncio.create_task(threads.close())
-    await until(lambda: not other.is_alive())
+    await wait_until(lambda: not other.is_alive())
     assert thread.is_alive()
     work.gate.set()
     await asyncio.gather(closing, *running)
-    await until(lambda: not thread.is_alive())
+    await wait_until(lambda: not thread.is_alive())
 
 
 async def test_an_error_without_a_caller_left_is_not_reported(threads: Threads, work: Work) -> None:
@@ -135,7 +130,7 @@ async def test_an_error_without_a_caller_left_is_not_reported(threads: Threads, 
         raise ZeroDivisionError
 
     task = asyncio.create_task(threads.read(fail))
-    await until(lambda: work.running == 1)
+    await wait_until(lambda: work.running == 1)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     work.gate.set()
@@ -147,7 +142,7 @@ async def test_an_error_without_a_caller_left_is_not_reported(threads: Threads, 
 
 async def test_a_cancelled_caller_holds_its_thread_until_the_call_ends(threads: Threads, work: Work) -> None:
     tasks = await start(SIZE, threads.cancel, work)
-    await until(lambda: work.running == SIZE)
+    await wait_until(lambda: work.running == SIZE)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -163,7 +158,7 @@ async def test_a_cancelled_caller_holds_its_thread_until_the_call_ends(threads: 
 async def test_a_cancelled_caller_in_the_queue_makes_room(threads: Threads, work: Work) -> None:
     """Its call does not run."""
     running = await start(SIZE, threads.cancel, work)
-    await until(lambda: work.running == SIZE)
+    await wait_until(lambda: work.running == SIZE)
     never: list[int] = []
     waiting = [asyncio.create_task(threads.cancel(lambda: never.append(1))) for _ in range(WAITING)]
     await asyncio.sleep(0)
@@ -179,7 +174,7 @@ async def test_a_cancelled_caller_in_the_queue_makes_room(threads: Threads, work
 async def test_close_waits_for_running_calls_and_drains_the_rest(work: Work) -> None:
     threads = Threads(1, 1)
     running = await start(1, threads.cancel, work)
-    await until(lambda: work.running == 1)
+    await wait_until(lambda: work.running == 1)
     waiting = await start(1, threads.cancel, work)
     closing = asyncio.create_task(threads.close())
     await asyncio.sleep(0)

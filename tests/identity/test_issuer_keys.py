@@ -17,7 +17,7 @@ from eksgateway.identity.jwks_sources import MAX_BYTES
 from eksgateway.identity.tokens import JwtIdentity
 from eksgateway.settings import JwtSettings
 from support.clock import FakeClock, settle
-from support.jwks_server import Answer, JwksServer
+from support.jwks_server import JwksAnswer, JwksServer
 from support.tokens import ABSENT, Idp, PrivateKey, ec_key, jwk, jwks, rsa_key
 
 NOW = FakeClock().now()
@@ -79,7 +79,7 @@ async def test_unknown_kid_fetches_a_rotated_key(
     """A new key works once the cool-down since the last fetch is over."""
     await identity.identify(call(corp))
     corp.keys["new"] = rsa_key("new")
-    server.answer = Answer(corp.jwks())
+    server.answer = JwksAnswer(corp.jwks())
     with pytest.raises(CredentialsInvalid):
         await identity.identify(call(corp, "new"))
     await clock.advance(COOLDOWN)
@@ -111,7 +111,7 @@ async def test_key_replaced_under_its_kid_is_fetched(
     await identity.identify(old)
     for kid, key in (("rsa", rsa_key("replaced")), ("rsa", ec_key("replaced"))):
         corp.keys[kid] = key
-        server.answer = Answer(corp.jwks())
+        server.answer = JwksAnswer(corp.jwks())
         await clock.advance(COOLDOWN)
         fetches = server.fetches
         assert (await identity.identify(call(corp))).id == "jwt:corp:alice"
@@ -127,10 +127,10 @@ async def test_replaced_key_without_kid_is_fetched(
     def anonymous(key: PrivateKey) -> bytes:
         return jwks(jwk(key, None))
 
-    server.answer = Answer(anonymous(corp.keys["rsa"]))
+    server.answer = JwksAnswer(anonymous(corp.keys["rsa"]))
     await identity.identify(call(corp, header={"kid": ABSENT}))
     corp.keys["rsa"] = rsa_key("replaced")
-    server.answer = Answer(anonymous(corp.keys["rsa"]))
+    server.answer = JwksAnswer(anonymous(corp.keys["rsa"]))
     await clock.advance(COOLDOWN)
     assert (await identity.identify(call(corp, header={"kid": ABSENT}))).id == "jwt:corp:alice"
 
@@ -141,7 +141,7 @@ async def test_several_keys_with_the_same_kid_are_tried(
 ) -> None:
     """Also without a `kid`. A key of none of them is refused."""
     several = [jwk(rsa_key(label), kid) for label in ("one", "two", "three")]
-    server.answer = Answer(jwks(jwk(ec_key("other"), kid), *several, jwk(rsa_key("enc"), kid, use="enc")))
+    server.answer = JwksAnswer(jwks(jwk(ec_key("other"), kid), *several, jwk(rsa_key("enc"), kid, use="enc")))
     header = {"kid": kid or ABSENT}
     for label in ("one", "two", "three"):
         corp.keys["rsa"] = rsa_key(label)
@@ -182,7 +182,7 @@ async def test_outage_keeps_keys_until_their_maximum_age(
 ) -> None:
     """Then calls fail with IdentityUnavailable, even with a remembered token, until a fetch succeeds."""
     await identity.identify(call(corp))
-    server.answer = Answer(status=503)
+    server.answer = JwksAnswer(status=503)
     for _ in range(119):
         await clock.advance(COOLDOWN)
         assert (await identity.identify(call(corp))).id == "jwt:corp:alice"
@@ -193,7 +193,7 @@ async def test_outage_keeps_keys_until_their_maximum_age(
         await identity.identify(call(corp))
     assert refused.value.retry_after is not None
     assert 0 < refused.value.retry_after <= COOLDOWN
-    server.answer = Answer(corp.jwks())
+    server.answer = JwksAnswer(corp.jwks())
     await clock.advance(refused.value.retry_after)
     assert (await identity.identify(call(corp))).id == "jwt:corp:alice"
 
@@ -202,7 +202,7 @@ async def test_outage_causes_one_fetch_per_cooldown(
     identity: JwtIdentity, corp: Idp, server: JwksServer, clock: FakeClock
 ) -> None:
     """With no keys at all."""
-    server.answer = Answer(status=500)
+    server.answer = JwksAnswer(status=500)
     for rounds in range(1, 4):
         for _ in range(20):
             with pytest.raises(IdentityUnavailable):
@@ -223,7 +223,7 @@ async def test_keys_are_renewed_in_the_background(
     await identity.identify(call(corp))
     server.open.set()
     await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name() == "jwks corp"))
-    server.answer = Answer(status=503)
+    server.answer = JwksAnswer(status=503)
     await clock.advance(HOUR * 0.75)
     assert (await identity.identify(call(corp))).id == "jwt:corp:alice"
 
@@ -235,7 +235,7 @@ async def test_removed_key_invalidates_its_remembered_tokens(
     stolen, good = call(corp), call(corp, "ec")
     await identity.identify(stolen)
     del corp.keys["rsa"]
-    server.answer = Answer(corp.jwks())
+    server.answer = JwksAnswer(corp.jwks())
     await clock.advance(COOLDOWN)
     with pytest.raises(CredentialsInvalid):
         await identity.identify(call_with_unknown_kid(corp))
@@ -245,28 +245,31 @@ async def test_removed_key_invalidates_its_remembered_tokens(
 
 
 GOOD = Idp().jwks()
-BROKEN: list[tuple[str, Answer]] = [
-    ("huge", Answer(GOOD + b" " * MAX_BYTES)),
-    ("redirect", Answer(status=302, headers={"Location": "/elsewhere"})),
-    ("redirect with keys", Answer(GOOD, status=307, headers={"Location": "/elsewhere"})),
-    ("not found", Answer(GOOD, status=404)),
-    ("no content", Answer(status=204)),
-    ("HTML", Answer(b"<html>")),
-    ("no keys", Answer(b'{"keys":[]}')),
-    ("another encoding", Answer(GOOD, headers={"Content-Encoding": "br"})),
-    ("not gzip", Answer(GOOD, headers={"Content-Encoding": "gzip"})),
-    ("gzip cut off", Answer(gzip.compress(GOOD)[:-9], headers={"Content-Encoding": "gzip"})),
-    ("gzip of much", Answer(gzip.compress(GOOD + b" " * MAX_BYTES), headers={"Content-Encoding": "gzip"})),
+BROKEN: list[tuple[str, JwksAnswer]] = [
+    ("huge", JwksAnswer(GOOD + b" " * MAX_BYTES)),
+    ("redirect", JwksAnswer(status=302, headers={"Location": "/elsewhere"})),
+    ("redirect with keys", JwksAnswer(GOOD, status=307, headers={"Location": "/elsewhere"})),
+    ("not found", JwksAnswer(GOOD, status=404)),
+    ("no content", JwksAnswer(status=204)),
+    ("HTML", JwksAnswer(b"<html>")),
+    ("no keys", JwksAnswer(b'{"keys":[]}')),
+    ("another encoding", JwksAnswer(GOOD, headers={"Content-Encoding": "br"})),
+    ("not gzip", JwksAnswer(GOOD, headers={"Content-Encoding": "gzip"})),
+    ("gzip cut off", JwksAnswer(gzip.compress(GOOD)[:-9], headers={"Content-Encoding": "gzip"})),
+    (
+        "gzip of much",
+        JwksAnswer(gzip.compress(GOOD + b" " * MAX_BYTES), headers={"Content-Encoding": "gzip"}),
+    ),
     (
         "gzip of very much",
-        Answer(gzip.compress(b" " * 50_000_000), headers={"Content-Encoding": "gzip"}),
+        JwksAnswer(gzip.compress(b" " * 50_000_000), headers={"Content-Encoding": "gzip"}),
     ),
 ]
 
 
 @pytest.mark.parametrize("answer", [row[1] for row in BROKEN], ids=[row[0] for row in BROKEN])
 async def test_invalid_response_changes_no_keys(
-    identity: JwtIdentity, corp: Idp, server: JwksServer, clock: FakeClock, answer: Answer
+    identity: JwtIdentity, corp: Idp, server: JwksServer, clock: FakeClock, answer: JwksAnswer
 ) -> None:
     """At first there are no keys; later the old ones stay. Redirects are not followed."""
     good, server.answer = server.answer, answer
@@ -308,7 +311,7 @@ async def test_compressed_responses_are_accepted(
     identity: JwtIdentity, corp: Idp, server: JwksServer, encoding: str, body: bytes
 ) -> None:
     """Some servers and proxies compress regardless of Accept-Encoding."""
-    server.answer = Answer(body, headers={"Content-Encoding": encoding})
+    server.answer = JwksAnswer(body, headers={"Content-Encoding": encoding})
     assert (await identity.identify(call(corp))).id == "jwt:corp:alice"
 
 
@@ -335,7 +338,7 @@ async def test_refused_connection_is_an_outage(corp: Idp, clock: FakeClock) -> N
 async def test_outage_of_one_issuer_does_not_affect_others(
     corp: Idp, partner: Idp, server: JwksServer, tmp_path: Path, clock: FakeClock
 ) -> None:
-    server.answer = Answer(status=503)
+    server.answer = JwksAnswer(status=503)
     (tmp_path / "partner.json").write_bytes(partner.jwks())
     issuers = (corp.settings(server.url), partner.settings(tmp_path / "partner.json"))
     identity = JwtIdentity(JwtSettings(issuers=issuers), clock)

@@ -16,8 +16,8 @@ from eksgateway.identity.tokens import JwtIdentity
 from eksgateway.settings import JwtSettings
 from support.authority import replace
 from support.clock import FakeClock
-from support.hanging import hanging
-from support.jwks_server import Answer, JwksServer
+from support.hanging import hang_reads
+from support.jwks_server import JwksAnswer, JwksServer
 from support.logs import capture_logs
 from support.tokens import Idp, rsa_key
 
@@ -199,7 +199,7 @@ async def test_hanging_file_system_keeps_known_keys_in_force(
 ) -> None:
     """Only a call with an unknown key waits. The file is followed again afterwards."""
     corp.keys["new"] = rsa_key("new")
-    with hanging(file):
+    with hang_reads(file):
         stranger = asyncio.create_task(file_identity.accepts("new"))
         for _ in range(5):
             await asyncio.sleep(0)
@@ -227,7 +227,7 @@ async def test_first_fetch_is_retried_until_there_are_keys(
     url_identity: StartedIdentity, server: JwksServer, corp: Idp, log_lines: list[dict[str, Any]]
 ) -> None:
     """After 1, 2, 4 … s up to the cool-down. The cause is logged once."""
-    server.answer = Answer(status=503)
+    server.answer = JwksAnswer(status=503)
     await url_identity.start()
     for number, pause in enumerate((1, 2, 4, 8, 16, 30, 30), 1):
         assert server.fetches == number
@@ -235,7 +235,7 @@ async def test_first_fetch_is_retried_until_there_are_keys(
         await url_identity.clock.advance(pause)
         await url_identity.wait_until_idle()
     assert causes(log_lines) == [("corp", "answered with status 503")]
-    server.answer = Answer(corp.jwks())
+    server.answer = JwksAnswer(corp.jwks())
     await url_identity.clock.advance(30)
     async with asyncio.timeout(20):
         while not await url_identity.ready():  # noqa: ASYNC110
@@ -268,7 +268,7 @@ async def test_readiness_requires_one_key_set_of_each_issuer(
             else:
                 break
     path.unlink()
-    server.answer = Answer(status=503)
+    server.answer = JwksAnswer(status=503)
     await clock.advance(7200)
     await identity.check()
     await identity.close()
@@ -291,7 +291,7 @@ async def test_reload_invalidates_a_removed_key(
     assert await url_identity.accepts("rsa")
     removed = corp.keys["rsa"]
     del corp.keys["rsa"]
-    server.answer = Answer(corp.jwks())
+    server.answer = JwksAnswer(corp.jwks())
     corp.keys["rsa"] = removed
     assert await url_identity.accepts("rsa")
     url_identity.identity.reload()
@@ -320,7 +320,7 @@ async def test_reload_withdraws_all_keys_when_the_issuer_has_none(
 ) -> None:
     """A periodic fetch treats that as a fault of the issuer."""
     assert await url_identity.accepts("rsa")
-    server.answer = Answer(EMPTY)
+    server.answer = JwksAnswer(EMPTY)
     await url_identity.clock.advance(1800)
     assert await url_identity.accepts("rsa")
     await server.asked(2)

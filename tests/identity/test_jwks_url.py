@@ -17,8 +17,8 @@ from cryptography import x509
 from eksgateway.identity.jwks_sources import SourceError
 from eksgateway.identity.jwks_url import JwksEndpoint, UrlSource
 from support.authority import LOOPBACK, SERVER, Authority, Shape, replace
-from support.hanging import hanging
-from support.jwks_server import Answer, JwksServer
+from support.hanging import hang_reads
+from support.jwks_server import JwksAnswer, JwksServer
 
 HOST = "idp.corp.example"
 KEYS = b'{"keys":[]}'
@@ -102,7 +102,7 @@ async def test_token_file_without_a_token_is_an_error(
 async def test_hanging_token_file_times_out(server: JwksServer, ca: Path, tmp_path: Path) -> None:
     """The event loop is not blocked."""
     token = tmp_path / "token"
-    with hanging(token):
+    with hang_reads(token):
         reading = asyncio.create_task(UrlSource(JwksEndpoint(server.url, ca, token), 5).read())
         for _ in range(5):
             await asyncio.sleep(0)
@@ -116,7 +116,7 @@ async def test_redirect_is_an_error_that_names_the_host(server: JwksServer, ca: 
     token.write_bytes(b"a.token")
     async with JwksServer.running(KEYS) as elsewhere:
         location = elsewhere.url.replace("127.0.0.1", "localhost")
-        server.answer = Answer(status=302, headers={"Location": f"{location}?secret=1"})
+        server.answer = JwksAnswer(status=302, headers={"Location": f"{location}?secret=1"})
         with pytest.raises(
             SourceError, match=r"^redirects to localhost \(status 302\), which is not followed$"
         ):
@@ -126,7 +126,7 @@ async def test_redirect_is_an_error_that_names_the_host(server: JwksServer, ca: 
 
 @pytest.mark.parametrize("location", ["", "/keys", "http://[::1/keys", "http://a:b"])
 async def test_redirect_without_a_host_is_an_error(server: JwksServer, ca: Path, location: str) -> None:
-    server.answer = Answer(status=301, headers={"Location": location})
+    server.answer = JwksAnswer(status=301, headers={"Location": location})
     with pytest.raises(SourceError, match=r"^redirects (to a )?\(status 301\)"):
         await UrlSource(JwksEndpoint(server.url, ca), 5).read()
 

@@ -32,11 +32,11 @@ from support.ledger import (
     list_denials,
     list_events,
     read_cancellations,
-    until,
 )
 from support.logs import capture_logs
-from support.processes import program
+from support.processes import run_program
 from support.records import at, decision, denial, intent, observation, outcome, ref, update
+from support.waiting import wait_until
 
 STARVED = Path(__file__).with_name("starved_process.py")
 
@@ -56,7 +56,7 @@ def kinds(settings: LedgerSettings) -> list[str]:
 
 
 async def wait_until_held(faults: Faults) -> None:
-    await until(faults.held.is_set)
+    await wait_until(faults.held.is_set)
 
 
 async def test_a_locked_database_fails_writes_and_serves_reads(
@@ -94,7 +94,7 @@ async def test_an_intent_committed_too_late_is_closed(
         await ledger.commit_intent(intent())
     assert faults.held.is_set()
     faults.release.set()
-    await until(lambda: kinds(settings) == ["intent", "closed"])
+    await wait_until(lambda: kinds(settings) == ["intent", "closed"])
     (found,) = read_cancellations(settings.path)
     assert (found.phase, found.settled, found.forward_time) == (Phase.NOT_FORWARDED, True, None)
     assert await ledger.renew_intent(intent(decision=decision("2"), time=at(5)))
@@ -110,7 +110,7 @@ async def test_a_renewal_committed_too_late_is_closed(
     with pytest.raises(LedgerUnavailable):
         await ledger.renew_intent(intent(decision=decision("2"), time=at(5)))
     faults.release.set()
-    await until(lambda: kinds(settings)[2:] == ["intent_renewed", "closed"])
+    await wait_until(lambda: kinds(settings)[2:] == ["intent_renewed", "closed"])
     assert read_cancellations(settings.path)[0].phase is Phase.NOT_FORWARDED
 
 
@@ -126,7 +126,7 @@ async def test_an_operation_abandoned_in_the_queue_is_skipped(
     faults.release.set()
     with pytest.raises(LedgerUnavailable):
         await first
-    await until(lambda: kinds(settings) == ["intent", "closed"])
+    await wait_until(lambda: kinds(settings) == ["intent", "closed"])
     await until_ready(ledger)
     assert [each.id for each in read_cancellations(settings.path)] == ["cancellation-1"]
 
@@ -161,7 +161,7 @@ async def test_not_ready_while_an_outcome_is_owed(settings: LedgerSettings) -> N
     with hold_write_lock(settings):
         with pytest.raises(OutcomeUnrecorded):
             await ledger.record_outcome("cancellation-1", outcome())
-        await until(lambda: clock.sleepers)  # the first attempt to write it has failed as well
+        await wait_until(lambda: clock.sleepers)  # the first attempt to write it has failed as well
     with pytest.raises(LedgerUnavailable) as raised:
         await ledger.check()
     assert "wait to be written" in raised.value.detail
@@ -310,7 +310,7 @@ async def test_observations_that_were_written_too_late_are_not_written_again(
         with pytest.raises(LedgerUnavailable):
             await ledger.record_observation(ref(), observation(update(status), seconds=seconds))
     faults.release.set()
-    await until(lambda: list_observed_statuses(settings) == ["Cancelling"])
+    await wait_until(lambda: list_observed_statuses(settings) == ["Cancelling"])
     await ledger.record_observation(ref(), observation(update("Cancelled"), seconds=3))
     assert list_observed_statuses(settings) == ["Cancelling", "Paused", "Cancelled"]
 
@@ -348,7 +348,7 @@ async def test_denials_beyond_the_queue_are_counted_as_lost(
             ledger.record_denial(denial(str(n)))
         with pytest.raises(LedgerUnavailable):
             await ledger.check()
-    await until(lambda: kinds(settings) == ["denials_lost"])
+    await wait_until(lambda: kinds(settings) == ["denials_lost"])
     await until_ready(ledger)
     assert [each.request_id for each in list_denials(settings.path)] == [
         f"request-{n}" for n in range(9, -1, -1)
@@ -363,7 +363,7 @@ async def test_not_ready_while_denials_cannot_be_written(settings: LedgerSetting
     ledger, _ = faulty_ledger(settings, clock)
     with hold_write_lock(settings):
         ledger.record_denial(denial())
-        await until(lambda: clock.sleepers)
+        await wait_until(lambda: clock.sleepers)
     with pytest.raises(LedgerUnavailable) as raised:
         await ledger.check()
     assert "decision log" in raised.value.detail
@@ -414,7 +414,7 @@ async def test_calls_fail_after_close(settings: LedgerSettings) -> None:
 async def test_a_process_without_a_free_descriptor_still_records(settings: LedgerSettings) -> None:
     """Every connection is open from the start. One that failed is kept if no other can be opened."""
     command = (sys.executable, "-X", "faulthandler", str(STARVED), str(settings.path))
-    async with program(*command, env={"PYTHONPATH": str(STARVED.parent.parent)}) as running:
+    async with run_program(*command, env={"PYTHONPATH": str(STARVED.parent.parent)}) as running:
         assert (await running.end(), running.out) == (0, "200\n"), running.err
     assert "ledger.connection_kept" in running.err  # no other could be opened in its place
     assert "ledger.write_refused" not in running.err

@@ -24,7 +24,7 @@ from eksgateway.ledger.verify import verify
 from eksgateway.settings import LedgerSettings
 from support.ledger import kill_after
 from support.logs import capture_logs
-from support.processes import names_in, program
+from support.processes import list_names, run_program
 from support.records import intent
 
 READING = """
@@ -228,7 +228,7 @@ async def test_start_on_a_restored_backup_after_one_that_was_killed_goes_on(tmp_
     back_up(path, backup)
     await with_intents(path, "2", "3")
     shutil.copy(backup, path)
-    async with program(sys.executable, "-c", KILLED_AT_THE_NOTE, str(path)) as killed:
+    async with run_program(sys.executable, "-c", KILLED_AT_THE_NOTE, str(path)) as killed:
         assert await killed.end() == -signal.SIGKILL, killed.err
     await with_intents(path, "4")
     assert verify(path).cancellations == 2
@@ -264,7 +264,7 @@ async def test_start_after_a_creation_that_was_killed_makes_a_new_ledger(tmp_pat
         beside(path, suffix).write_bytes(b"half of it")
     beside(path, ".lock").touch()
     await with_intents(path, "1")
-    assert names_in(tmp_path) == ["ledger.db", "ledger.db.head", "ledger.db.lock"]
+    assert list_names(tmp_path) == ["ledger.db", "ledger.db.head", "ledger.db.lock"]
     assert verify(path).events == 1
 
 
@@ -274,7 +274,7 @@ async def test_start_through_a_dangling_link_makes_the_ledger_where_it_leads(tmp
     (tmp_path / "ledger.db").symlink_to("volume/real.db")
     await with_intents(tmp_path / "ledger.db", "1")
     assert verify(tmp_path / "volume" / "real.db").events == 1
-    assert names_in(tmp_path) == ["ledger.db", "volume"]
+    assert list_names(tmp_path) == ["ledger.db", "volume"]
 
 
 def test_start_on_links_in_a_circle_is_refused(tmp_path: Path) -> None:
@@ -321,7 +321,7 @@ async def test_a_second_start_is_refused(
     with pytest.raises(LedgerError, match="another gateway process uses this ledger") as refused:
         await start(path)
     assert str(path) in str(refused.value)
-    async with program(sys.executable, "-c", READING, str(settings.path)) as reading:
+    async with run_program(sys.executable, "-c", READING, str(settings.path)) as reading:
         assert await reading.end() == 0
     assert beside(settings.path, "-wal").stat().st_size > 0
     for name in ("2", "3"):

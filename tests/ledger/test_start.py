@@ -24,7 +24,7 @@ from eksgateway.ledger.sqlite.backup import back_up
 from eksgateway.ledger.verify import verify
 from eksgateway.settings import LedgerSettings
 from support.ledger import list_events
-from support.processes import names_in
+from support.processes import list_names
 from support.records import intent
 
 
@@ -133,7 +133,7 @@ async def test_a_ledger_of_another_schema_is_refused(
         with pytest.raises(LedgerError, match=error) as refused:
             read(settings.path)
         assert str(settings.path) in str(refused.value)
-    assert not [name for name in names_in(tmp_path) if "copy.db" in name]
+    assert not [name for name in list_names(tmp_path) if "copy.db" in name]
 
 
 async def test_a_second_gateway_is_refused(ledger: SqlLedger, settings: LedgerSettings) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 from eksgateway.ledger.sql_ledger import SqlLedger
 from eksgateway.ledger.sqlite.engine import WAL_LIMIT
 from eksgateway.settings import LedgerSettings
-from support.ledger import until
 from support.logs import capture_logs
 from support.records import denial
+from support.waiting import wait_until
 
 _DENIAL = 60_000  # bytes
 _MANY = 3 * WAL_LIMIT // _DENIAL
@@ -31,7 +31,7 @@ async def write(ledger: SqlLedger, settings: LedgerSettings, count: int) -> None
             (before,) = other.execute("SELECT count(*) FROM decisions").fetchone()
             for n in range(first, first + 50):
                 ledger.record_denial(denial(str(n), policy_input={"reason": "x" * _DENIAL}))
-            await until(
+            await wait_until(
                 lambda: other.execute("SELECT count(*) FROM decisions").fetchone()[0] >= before + 50  # noqa: B023
             )
 

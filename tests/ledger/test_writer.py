@@ -18,9 +18,10 @@ from eksgateway.ledger.sqlite.errors import explain, fails_every_write
 from eksgateway.ledger.verify import verify
 from eksgateway.model import CancelRequest, Intent, Justification, OutcomeKind
 from eksgateway.settings import LedgerSettings
-from support.ledger import Faults, faulty_ledger, hold_write_lock, list_denials, list_events, until
+from support.ledger import Faults, faulty_ledger, hold_write_lock, list_denials, list_events
 from support.logs import capture_logs
 from support.records import denial, intent, outcome, ref
+from support.waiting import wait_until
 
 # SQLite's reactions to a refused row: undo the statement, or the whole transaction, as on an I/O error.
 UNDOES = ["ABORT", "ROLLBACK"]
@@ -54,7 +55,7 @@ async def in_one_batch(faults: Faults, ledger: SqlLedger, *calls: Any) -> list[A
     """The results and errors of calls that wait for the writer together, behind a commit that hangs."""
     faults.release.clear()
     first = asyncio.create_task(ledger.commit_intent(intent("first")))
-    await until(faults.held.is_set)
+    await wait_until(faults.held.is_set)
     tasks = [asyncio.create_task(call) for call in calls]
     await asyncio.sleep(0)
     faults.release.set()
@@ -176,11 +177,11 @@ async def test_an_owed_outcome_that_is_refused_keeps_no_other_waiting(settings: 
         calls = (ledger.record_outcome(f"cancellation-{n}", each) for n, each in enumerate(outcomes))
         results = await asyncio.gather(*calls, return_exceptions=True)
         assert {type(each) for each in results} == {OutcomeUnrecorded}
-    await until(lambda: ("outcome", "cancellation-1") in bodies(settings))
-    await until(lambda: ledger._backlog.waiting == 0)  # noqa: SLF001 (it is refused once more, by itself)
+    await wait_until(lambda: ("outcome", "cancellation-1") in bodies(settings))
+    await wait_until(lambda: ledger._backlog.waiting == 0)  # noqa: SLF001 (it is refused once more, by itself)
     await ledger.check()
     admit(settings)
-    await until(lambda: ("outcome", "cancellation-0") in bodies(settings))
+    await wait_until(lambda: ("outcome", "cancellation-0") in bodies(settings))
     await ledger.close()
     assert verify(settings.path).broken is None
 
@@ -193,8 +194,8 @@ async def test_a_refused_denial_is_counted_and_keeps_no_other_waiting(
     refuse(settings, "decisions", "request-700", undoes)
     for n in range(1000):
         ledger.record_denial(denial(str(n)))
-    await until(lambda: len(list_denials(settings.path)) == 999)
-    await until(lambda: list_events(settings.path))
+    await wait_until(lambda: len(list_denials(settings.path)) == 999)
+    await wait_until(lambda: list_events(settings.path))
     (lost,) = list_events(settings.path)
     assert decode(DenialsLost, lost.body) == DenialsLost(1)
     await ledger.check()
@@ -211,11 +212,11 @@ async def test_denials_that_cannot_be_dropped_leave_the_gateway_ready(settings: 
         )
     for n in range(50):
         ledger.record_denial(denial(str(n)))
-    await until(lambda: len(list_denials(settings.path)) == 50)
+    await wait_until(lambda: len(list_denials(settings.path)) == 50)
     await ledger.check()
     admit(settings)
     ledger.record_denial(denial("51"))
-    await until(lambda: len(list_denials(settings.path)) == 10)
+    await wait_until(lambda: len(list_denials(settings.path)) == 10)
     (lost,) = list_events(settings.path)
     assert decode(DenialsLost, lost.body) == DenialsLost(41, full=True)
     await ledger.close()
@@ -229,7 +230,7 @@ async def test_many_denials_are_dropped_in_small_steps(settings: LedgerSettings)
     await before.close()
     ledger, _ = faulty_ledger(settings.model_copy(update={"keep_denials": 10}))
     ledger.record_denial(denial("last"))
-    await until(lambda: len(list_denials(settings.path)) == 10)
+    await wait_until(lambda: len(list_denials(settings.path)) == 10)
     await ledger.close()
     lost = [decode(DenialsLost, each.body).count for each in list_events(settings.path)]
     assert (sum(lost), max(lost)) == (1691, 500)

@@ -12,7 +12,7 @@ from eksgateway.policy.loaded_policy import LoadedPolicy
 from eksgateway.policy.wasm import WasmEngine
 from eksgateway.policy.wasm_module import PolicyModule
 from eksgateway.policy.wasm_runtime import WasmRuntime
-from support.opa import OpaServer, running_opa
+from support.opa import OpaServer, run_opa
 
 Engines = Callable[[Any], WasmEngine]
 
@@ -30,5 +30,5 @@ def engines() -> Iterator[Engines]:
 @pytest.fixture(scope="module")
 def opa(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpaServer]:
     """An OPA with the repository's policies and the example data, shared by the module."""
-    with running_opa(log=tmp_path_factory.mktemp("opa") / "opa.log") as server:
+    with run_opa(log=tmp_path_factory.mktemp("opa") / "opa.log") as server:
         yield server

@@ -18,7 +18,7 @@ from eksgateway.policy.files import read_module
 from eksgateway.policy.loaded_policy import LoadedPolicy, NeedsThread
 from eksgateway.policy.wasm_module import PolicyInstance, PolicyModule
 from eksgateway.policy.wasm_runtime import WasmRuntime
-from support.opa import compiled_rego
+from support.opa import compile_rego
 from support.questions import at_request, caller
 
 Data = dict[str, Any]
@@ -144,7 +144,7 @@ def test_a_policy_beyond_its_limits_is_refused(
     rego: str, expected: str, tmp_path: Path, compile_module: Callable[..., PolicyModule]
 ) -> None:
     """The error has the limit, the question and advice."""
-    module = compile_module(compiled_rego(rego, tmp_path))
+    module = compile_module(compile_rego(rego, tmp_path))
     with pytest.raises(PolicyTooCostly, match=expected) as refused:
         LoadedPolicy.load(module, {})
     assert "name groups, subjects and clusters without `*`" in str(refused.value)

@@ -13,7 +13,7 @@ from eksgateway.clock import SystemClock
 from eksgateway.errors import PolicyUnavailable, PolicyUndefined
 from eksgateway.policy.factory import open_policy_engine
 from eksgateway.settings import OpaPolicySettings, OpaSettings, PolicySettings
-from support.opa import EXAMPLE_DATA, POLICIES, OpaServer, running_opa
+from support.opa import EXAMPLE_DATA, POLICIES, OpaServer, run_opa
 from support.questions import at_request, caller
 
 ALICE = at_request(caller("jwt:corp:alice", "corp:platform"))
@@ -30,7 +30,7 @@ def bundle(tmp_path: Path) -> Iterator[OpaServer]:
         if not source.name.endswith("_test.rego"):
             (tmp_path / "tree" / source.name).write_bytes(source.read_bytes())
     subprocess.run([*build, str(tmp_path / "tree")], check=True, capture_output=True)
-    with running_opa(archive, log=tmp_path / "opa.log", arguments=["--bundle"]) as server:
+    with run_opa(archive, log=tmp_path / "opa.log", arguments=["--bundle"]) as server:
         yield server
 
 
@@ -61,7 +61,7 @@ async def test_check_fails_with_another_bundle(bundle: OpaServer) -> None:
 
 async def test_the_hash_of_plain_data_is_the_revision(tmp_path: Path) -> None:
     """Without an OPA nothing is decided."""
-    with running_opa(log=tmp_path / "opa.log") as server:
+    with run_opa(log=tmp_path / "opa.log") as server:
         engine = await open_policy_engine(_settings(server.url), SystemClock())
         try:
             await engine.check()
@@ -80,7 +80,7 @@ async def test_the_hash_of_plain_data_is_the_revision(tmp_path: Path) -> None:
 
 async def test_next_freeze_change_follows_the_data(tmp_path: Path) -> None:
     now = datetime(2026, 11, 22, tzinfo=UTC)
-    with running_opa(log=tmp_path / "opa.log") as server:
+    with run_opa(log=tmp_path / "opa.log") as server:
         engine = await open_policy_engine(_settings(server.url), SystemClock())
         try:
             await engine.check()
@@ -97,7 +97,7 @@ async def test_next_freeze_change_follows_the_data(tmp_path: Path) -> None:
 
 async def test_check_fails_without_the_policy(tmp_path: Path) -> None:
     """The engine opens all the same."""
-    with running_opa(EXAMPLE_DATA, log=tmp_path / "opa.log") as server:
+    with run_opa(EXAMPLE_DATA, log=tmp_path / "opa.log") as server:
         engine = await open_policy_engine(_settings(server.url), SystemClock())
         try:
             with pytest.raises(PolicyUndefined):

@@ -25,7 +25,7 @@ from eksgateway.policy.reloader import POLL_S
 from eksgateway.policy.wasm import WasmEngine
 from eksgateway.settings import WasmPolicySettings
 from support.clock import FakeClock
-from support.hanging import hanging
+from support.hanging import hang_reads
 from support.logs import capture_logs
 from support.policy_cases import CONTENT
 from support.questions import at_request, caller
@@ -334,7 +334,7 @@ async def test_a_hanging_file_system_leaves_the_old_in_force(follow: Open) -> No
     """The file is loaded once it can be read again."""
     reloading = await follow()
     await reloading.sleeping()
-    with hanging(reloading.data), capture_logs() as logs:
+    with hang_reads(reloading.data), capture_logs() as logs:
         reloading.engine.reload()
         async with asyncio.timeout(60):
             while not reloading.engine.reloads.failing:  # noqa: ASYNC110 - real time
@@ -347,7 +347,7 @@ async def test_a_hanging_file_system_leaves_the_old_in_force(follow: Open) -> No
 
 
 async def test_an_engine_does_not_open_on_a_hanging_file_system(tmp_path: Path) -> None:
-    with hanging(tmp_path / "data.yaml"), pytest.raises(PolicyLoadError, match=HUNG):
+    with hang_reads(tmp_path / "data.yaml"), pytest.raises(PolicyLoadError, match=HUNG):
         await open_policy_engine(WasmPolicySettings(data=tmp_path / "data.yaml"), FakeClock())
 
 
@@ -355,7 +355,7 @@ async def test_close_does_not_wait_for_a_hanging_file_system(tmp_path: Path) -> 
     """The thread of the read does not keep the process alive."""
     write(tmp_path / "data.yaml", EVERYBODY)
     engine = await open_policy_engine(WasmPolicySettings(data=tmp_path / "data.yaml"), FakeClock())
-    with hanging(tmp_path / "data.yaml"):
+    with hang_reads(tmp_path / "data.yaml"):
         engine.reload()
         async with asyncio.timeout(60):
             while not (reading := [each for each in threading.enumerate() if each.name == "repeated-read"]):  # noqa: ASYNC110

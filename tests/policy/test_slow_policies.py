@@ -16,7 +16,7 @@ from eksgateway.errors import Overloaded, PolicyUnavailable
 from eksgateway.policy.files import read_module
 from eksgateway.policy.wasm import WasmEngine
 from support.clock import settle
-from support.opa import compiled_rego
+from support.opa import compile_rego
 from support.policy_cases import CONTENT
 from support.questions import at_request, caller
 
@@ -45,7 +45,7 @@ async def load(tmp_path: Path) -> AsyncIterator[Load]:
     async with AsyncExitStack() as stack:
 
         async def load_(timeout_s: float = 2, data: dict[str, Any] = DATA) -> WasmEngine:
-            wasm = await asyncio.to_thread(compiled_rego, TROUBLED, tmp_path)
+            wasm = await asyncio.to_thread(compile_rego, TROUBLED, tmp_path)
             engine = await WasmEngine.load(wasm, data, timeout_s=timeout_s)
             stack.push_async_callback(engine.close)
             return engine

@@ -16,7 +16,7 @@ import wasmtime
 from eksgateway.errors import PolicyInvalid, PolicyUnavailable, PolicyUndefined
 from eksgateway.policy.engine import PolicyLoadError
 from eksgateway.policy.wasm import WasmEngine
-from support.opa import compiled_rego
+from support.opa import compile_rego
 from support.policy_cases import CONTENT
 from support.questions import at_request, caller
 
@@ -89,7 +89,7 @@ def own() -> bytes:
 @pytest.fixture
 def compile_rules(tmp_path: Path) -> Callable[[str], bytes]:
     """Compiles rules for the caller x; all other callers are denied."""
-    return lambda rules: compiled_rego(f"package eksgateway.authz\n\n{DENY}\n\n{rules}\n", tmp_path)
+    return lambda rules: compile_rego(f"package eksgateway.authz\n\n{DENY}\n\n{rules}\n", tmp_path)
 
 
 X = at_request(caller("x"))

@@ -19,7 +19,7 @@ from eksgateway.settings import SettingsError, TlsSettings
 from support import authority
 from support.authority import Authority, Shape
 from support.clock import FakeClock
-from support.hanging import hanging
+from support.hanging import hang_reads
 from support.logs import capture_logs
 from support.tokens import rsa_key
 
@@ -311,7 +311,7 @@ async def until_asleep(clock: FakeClock) -> None:
 async def test_renew_logs_a_hanging_file_system(folder: Folder, log_lines: list[Any]) -> None:
     """The event loop is not blocked, the certificate in use stays, and later files are used."""
     await folder.certificates.load()
-    with hanging(folder.settings.key):
+    with hang_reads(folder.settings.key):
         renewal = asyncio.create_task(folder.renew(1))
         for _ in range(5):
             await asyncio.sleep(0)

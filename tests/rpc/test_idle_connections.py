@@ -14,14 +14,15 @@ from eksgateway.rpc.call import Call
 from eksgateway.rpc.idle_connections import IDLE_S, IdleConnections
 from eksgateway.rpc.methods import METHODS
 from support.clock import FakeClock
-from support.gateway import running, until
+from support.gateway import run_gateway
 from support.logs import capture_logs
-from support.raw_http2 import connection, message
+from support.raw_http2 import connect_http2, frame_message
 from support.simulator import SimulatedEks
+from support.waiting import wait_until
 
 CHECK = "/grpc.health.v1.Health/Check"
 NO_CONTEXT: Any = None  # it is not used
-LIVENESS = message(b"\x0a\x08liveness")
+LIVENESS = frame_message(b"\x0a\x08liveness")
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ class Listening:
         for _ in range(clients):
             self.clients.append(await asyncio.open_connection("127.0.0.1", self.port))
             self._stack.callback(self.clients[-1][1].transport.abort)
-        await until(lambda: len(self._accepted) == clients)
+        await wait_until(lambda: len(self._accepted) == clients)
         for _, writer in self._accepted:
             self._stack.callback(writer.transport.abort)
 
@@ -69,7 +70,7 @@ class Listening:
 
     async def wait_ended(self, count: int) -> set[int]:
         """The clients that were disconnected, once ``count`` have been."""
-        await until(lambda: sum(reader.at_eof() for reader, _ in self.clients) >= count)
+        await wait_until(lambda: sum(reader.at_eof() for reader, _ in self.clients) >= count)
         return {number for number, (reader, _) in enumerate(self.clients) if reader.at_eof()}
 
 
@@ -121,12 +122,12 @@ async def test_peers_are_named_as_core_names_them(tmp_path: Path, eks: Simulated
     idle_connections = IdleConnections(clock)
     listener = {"address": f"{host}:0", "mesh_terminates_tls": True}
     async with AsyncExitStack() as stack:
-        gateway = await stack.enter_async_context(running(tmp_path, eks, listeners=[listener]))
+        gateway = await stack.enter_async_context(run_gateway(tmp_path, eks, listeners=[listener]))
         address = gateway.address.replace("[", "").replace("]", "")
-        async with connection(address) as used, connection(address) as idle:
+        async with connect_http2(address) as used, connect_http2(address) as idle:
             with capture_logs() as logs:
                 await used.answer(used.send(CHECK, LIVENESS))
-                await until(lambda: any(line["event"] == "rpc.call" for line in logs))
+                await wait_until(lambda: any(line["event"] == "rpc.call" for line in logs))
             (peer,) = (line["peer"] for line in logs if line["event"] == "rpc.call")
             await idle_connections.enter(a_call(peer), NO_CONTEXT)
             port = gateway.gateway.listeners[0].port

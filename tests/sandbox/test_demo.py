@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from eksgateway.sandbox.demo_screen import DemoScreen, WatchRow
-from support.processes import alive, children_of, eksgateway, eventually, names_in, program
+from support.processes import eksgateway_command, is_alive, list_descendants, list_names, run_program
+from support.waiting import wait_until
 
 # In this order. Only a scene with the expected outcome prints these lines.
 STORY = (
@@ -54,9 +55,9 @@ STORY = (
 
 async def test_demo_plays_its_scenes_in_a_pipe(tmp_path: Path) -> None:
     """Exit code 0, plain text of at most 80 columns, and no files or processes left."""
-    async with program(*eksgateway("demo"), env={"TMPDIR": str(tmp_path)}) as demo:
-        await eventually(lambda: "Both are up" in demo.out)
-        family = children_of(demo.process.pid)
+    async with run_program(*eksgateway_command("demo"), env={"TMPDIR": str(tmp_path)}) as demo:
+        await wait_until(lambda: "Both are up" in demo.out)
+        family = list_descendants(demo.process.pid)
         assert len(family) == 2
         assert await demo.end() == 0, demo.out + demo.err
         assert demo.err == ""
@@ -69,35 +70,35 @@ async def test_demo_plays_its_scenes_in_a_pipe(tmp_path: Path) -> None:
         assert max(map(len, lines)) <= 80
         assert re.search(r"[^\n -~]", demo.out) is None
         assert not any(line.endswith(" ") for line in lines)
-        assert not any(alive(pid) for pid in family)
-        assert names_in(tmp_path) == []
+        assert not any(is_alive(pid) for pid in family)
+        assert list_names(tmp_path) == []
 
 
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM])
 async def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, blow: signal.Signals) -> None:
     """In the middle of a scene: exit code 1, and its processes end."""
-    async with program(*eksgateway("demo"), env={"TMPDIR": str(tmp_path)}) as demo:
-        await eventually(lambda: "SNAPSHOT  " in demo.out)
-        family = children_of(demo.process.pid)
+    async with run_program(*eksgateway_command("demo"), env={"TMPDIR": str(tmp_path)}) as demo:
+        await wait_until(lambda: "SNAPSHOT  " in demo.out)
+        family = list_descendants(demo.process.pid)
         demo.process.send_signal(blow)
         assert await demo.end() == 1
         assert demo.out.endswith("Interrupted. Nothing is left running.\n")
         assert demo.err == ""
-        assert not any(alive(pid) for pid in family)
-        assert names_in(tmp_path) == []
+        assert not any(is_alive(pid) for pid in family)
+        assert list_names(tmp_path) == []
 
 
 async def test_a_failed_scene_is_named(tmp_path: Path) -> None:
     """The scenes after it are played, and the exit code is 1."""
-    async with program(*eksgateway("demo"), env={"TMPDIR": str(tmp_path)}) as demo:
-        await eventually(lambda: "SNAPSHOT  " in demo.out)
+    async with run_program(*eksgateway_command("demo"), env={"TMPDIR": str(tmp_path)}) as demo:
+        await wait_until(lambda: "SNAPSHOT  " in demo.out)
         # Its second child is the gateway: without it the stream of scene 4 breaks.
-        os.kill(max(children_of(demo.process.pid)), signal.SIGKILL)
+        os.kill(max(list_descendants(demo.process.pid)), signal.SIGKILL)
         assert await demo.end() == 1
         assert "NOT AS EXPECTED: UNAVAILABLE" in demo.out
         assert "7. The ledger" in demo.out
         assert "Not as expected: 4. With a ticket" in demo.out
-        assert names_in(tmp_path) == []
+        assert list_names(tmp_path) == []
 
 
 def test_a_terminal_gets_a_live_table() -> None:

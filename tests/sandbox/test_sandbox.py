@@ -23,8 +23,9 @@ from eksgateway.sandbox.clusters import CLUSTERS
 from eksgateway.sandbox.folder import SandboxFolder, gateway_environment, write_policy
 from eksgateway.v1.cancellation_pb2 import CancellationPhase as Phase
 from support.gateway import info
-from support.processes import alive, children_of, eksgateway, eventually, names_in, program
-from support.sandbox import WHY, Sandbox, sandbox
+from support.processes import eksgateway_command, is_alive, list_descendants, list_names, run_program
+from support.sandbox import WHY, Sandbox, run_sandbox
+from support.waiting import wait_until
 
 
 async def get_json(url: str) -> Any:
@@ -45,7 +46,7 @@ async def fail_to_cancel(here: Sandbox, who: str, cluster: str, **fields: str) -
 
 async def test_info_file_is_complete_once_it_exists(tmp_path: Path) -> None:
     """Addresses that answer, valid tokens, and clusters as described."""
-    async with sandbox(tmp_path) as here:
+    async with run_sandbox(tmp_path) as here:
         info_file = here.info
         assert here.path.stat().st_mode & 0o777 == 0o600  # it holds tokens
         assert set(info_file) == {"grpc", "simulator", "tokens", "clusters", "ledger", "policy_data", "pids"}
@@ -55,9 +56,9 @@ async def test_info_file_is_complete_once_it_exists(tmp_path: Path) -> None:
         assert {(each["account_id"], each["region"]) for each in info_file["clusters"]} == {
             ("111122223333", "us-east-1")
         }
-        assert "ledger.db" in names_in(Path(info_file["ledger"]).parent)
-        assert all(alive(pid) for pid in info_file["pids"].values())
-        assert set(info_file["pids"].values()) <= children_of(here.pid)
+        assert "ledger.db" in list_names(Path(info_file["ledger"]).parent)
+        assert all(is_alive(pid) for pid in info_file["pids"].values())
+        assert set(info_file["pids"].values()) <= list_descendants(here.pid)
 
         denied = ("PERMISSION_DENIED", "POLICY_DENIED")
         assert await fail_to_cancel(here, "outsider", "staging-1") == denied
@@ -81,7 +82,7 @@ async def test_info_file_is_complete_once_it_exists(tmp_path: Path) -> None:
 
 async def test_cancellation_on_staging_2_fails(tmp_path: Path) -> None:
     """The update goes on, and has completed two days later."""
-    async with sandbox(tmp_path, "--speed", "1") as here:
+    async with run_sandbox(tmp_path, "--speed", "1") as here:
         await here.cancel("oncall", "staging-2")
         await advance(here, 1200)
         await phase_is(here, "CANCELLATION_FAILED")
@@ -109,13 +110,13 @@ async def phase_is(here: Sandbox, phase: str) -> None:
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGTERM])
 async def test_an_ended_gateway_is_started_again(tmp_path: Path, blow: signal.Signals) -> None:
     """With the same port, ledger, tokens and grants; the info file has the new process id."""
-    async with sandbox(tmp_path) as here:
+    async with run_sandbox(tmp_path) as here:
         before = here.info
         first = await here.cancel("oncall", "staging-1", request_id="first")
         os.kill(before["pids"]["gateway"], blow)
         pid = await here.restarted(before["pids"]["gateway"])
         after = here.info
-        assert alive(pid)
+        assert is_alive(pid)
         assert {**after, "pids": None} == {**before, "pids": None}
         assert after["pids"]["simulator"] == before["pids"]["simulator"]
         assert [each.cancellation_id for each in await here.history()] == [first.cancellation_id]
@@ -128,7 +129,7 @@ async def test_an_ended_gateway_is_started_again(tmp_path: Path, blow: signal.Si
 
 async def test_a_changed_grant_is_in_force_without_a_restart(tmp_path: Path) -> None:
     """The gateway process stays the same."""
-    async with sandbox(tmp_path) as here:
+    async with run_sandbox(tmp_path) as here:
         gateway = here.pids["gateway"]
         assert (await fail_to_cancel(here, "viewer", "prod-1", **WHY))[1] == "POLICY_DENIED"
         change_viewers(here, actions=["watch", "cancel"], update_types=["VersionRollback"])
@@ -142,14 +143,14 @@ async def test_a_changed_grant_is_in_force_without_a_restart(tmp_path: Path) -> 
 
 async def test_faulty_grants_are_reported_until_corrected(tmp_path: Path) -> None:
     """A running gateway keeps its grants. A new one starts once the fault is corrected."""
-    async with sandbox(tmp_path) as here:
+    async with run_sandbox(tmp_path) as here:
         change_viewers(here, actions=["watch", "cancel"])  # without its update types: a fault
         log = Path(here.info["policy_data"]).parent.parent / "gateway.log"
-        await eventually(lambda: "policy.refused" in log.read_text())
+        await wait_until(lambda: "policy.refused" in log.read_text())
         assert (await fail_to_cancel(here, "viewer", "prod-1", **WHY))[1] == "POLICY_DENIED"
         gateway = here.pids["gateway"]
         os.kill(gateway, signal.SIGTERM)
-        await eventually(lambda: "eksgateway.grants[2].update_types" in here.process.out)
+        await wait_until(lambda: "eksgateway.grants[2].update_types" in here.process.out)
         assert "Traceback" not in here.process.out
         change_viewers(here, update_types=["VersionRollback"])
         await here.restarted(gateway)
@@ -166,33 +167,33 @@ def change_viewers(here: Sandbox, **change: Any) -> None:
 @pytest.mark.parametrize("blow", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_it_without_leftovers(tmp_path: Path, blow: signal.Signals) -> None:
     """Exit code 0 and no error output; processes, info file and folder are gone."""
-    async with sandbox(tmp_path) as here:
-        family = children_of(here.pid)
-        assert len(names_in(tmp_path)) == 2
+    async with run_sandbox(tmp_path) as here:
+        family = list_descendants(here.pid)
+        assert len(list_names(tmp_path)) == 2
         here.process.process.send_signal(blow)
         assert await here.process.end() == 0
         assert here.process.err == ""
-        assert not any(alive(pid) for pid in family)
-        assert names_in(tmp_path) == []
+        assert not any(is_alive(pid) for pid in family)
+        assert list_names(tmp_path) == []
 
 
 async def test_its_children_end_when_it_is_killed(tmp_path: Path) -> None:
     """Their standard input closes."""
-    async with sandbox(tmp_path) as here:
-        family = children_of(here.pid)
+    async with run_sandbox(tmp_path) as here:
+        family = list_descendants(here.pid)
         assert family >= set(here.pids.values())
         here.process.process.kill()
-        await eventually(lambda: not any(alive(pid) for pid in family))
+        await wait_until(lambda: not any(is_alive(pid) for pid in family))
 
 
 async def test_it_ends_with_its_simulated_eks(tmp_path: Path) -> None:
     """The clusters' state is lost, so it prints an error and stops the gateway."""
-    async with sandbox(tmp_path) as here:
+    async with run_sandbox(tmp_path) as here:
         pids = here.pids
         os.kill(pids["simulator"], signal.SIGKILL)
         assert await here.process.end() == 1
         assert "The simulated EKS ended (SIGKILL)" in here.process.err
-        assert not alive(pids["gateway"])
+        assert not is_alive(pids["gateway"])
         assert not here.path.exists()
 
 
@@ -201,7 +202,7 @@ async def test_a_closed_standard_output_is_ignored(tmp_path: Path) -> None:
     info_file = tmp_path / "info.json"
     reader, writer = os.pipe()
     process = await asyncio.create_subprocess_exec(
-        *eksgateway("sandbox", "--port", "0", "--info", str(info_file)),
+        *eksgateway_command("sandbox", "--port", "0", "--info", str(info_file)),
         stdout=writer,
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "TMPDIR": str(tmp_path)},
@@ -209,10 +210,10 @@ async def test_a_closed_standard_output_is_ignored(tmp_path: Path) -> None:
     os.close(writer)
     os.close(reader)
     try:
-        await eventually(info_file.exists)
+        await wait_until(info_file.exists)
         gateway = json.loads(info_file.read_text())["pids"]["gateway"]
         os.kill(gateway, signal.SIGKILL)
-        await eventually(lambda: json.loads(info_file.read_text())["pids"]["gateway"] != gateway)
+        await wait_until(lambda: json.loads(info_file.read_text())["pids"]["gateway"] != gateway)
     finally:
         process.terminate()
         _, err = await process.communicate()
@@ -230,7 +231,7 @@ async def test_the_users_aws_settings_are_ignored(tmp_path: Path) -> None:
         "HTTP_PROXY": "http://127.0.0.1:1",
         "http_proxy": "http://127.0.0.1:1",
     }
-    async with sandbox(tmp_path, env=hostile) as here:
+    async with run_sandbox(tmp_path, env=hostile) as here:
         await here.cancel("oncall", "staging-1")
         calls = (await get_json(f"{here.info['simulator']}/_simulator/calls"))["calls"]
         assert {call["access_key"] for call in calls} == {"AKIA111122223333"}
@@ -262,8 +263,8 @@ def test_its_grants_match_the_schema(tmp_path: Path) -> None:
 
 async def test_its_printed_commands_work(tmp_path: Path) -> None:
     """Each one, in order, in a shell."""
-    async with sandbox(tmp_path) as here:
-        await eventually(lambda: "Ctrl-C" in here.process.out)
+    async with run_sandbox(tmp_path) as here:
+        await wait_until(lambda: "Ctrl-C" in here.process.out)
         text = here.process.out
         assert max(map(len, text.replace(str(tmp_path), "/tmp").splitlines())) <= 80
         commands = commands_in(text)
@@ -272,7 +273,7 @@ async def test_its_printed_commands_work(tmp_path: Path) -> None:
         script = "set -e\n" + "\n".join(command.replace("WatchUpdate", "GetUpdate") for command in commands)
         script = script.replace("UpdateService/CancelUpdate", "UpdateService/CancelUpdate || [ $? = 71 ]")
         # A user's shell has none of the folders that make puts on its PATH.
-        async with program("sh", "-c", script, env={"PATH": "/usr/bin:/bin"}) as shell:
+        async with run_program("sh", "-c", script, env={"PATH": "/usr/bin:/bin"}) as shell:
             assert await shell.end() == 0, shell.out + shell.err
         for expected in (
             "eksgateway.v1.UpdateService",
@@ -325,7 +326,7 @@ def commands_in(text: str) -> list[str]:
 )
 async def test_unusable_options_are_refused_before_the_start(options: list[str], fault: str) -> None:
     """In one line, without a traceback."""
-    async with program(*eksgateway("sandbox", *options)) as process:
+    async with run_program(*eksgateway_command("sandbox", *options)) as process:
         assert await process.end() in (1, 2)
         assert fault in " ".join(process.err.split())
         assert "Traceback" not in process.err
@@ -336,8 +337,8 @@ async def test_a_port_in_use_is_an_error_if_it_was_given(tmp_path: Path) -> None
     """No other port is used instead."""
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
-        command = eksgateway("sandbox", "--info", str(tmp_path / "info"), "--port", str(port))
-        async with program(*command) as process:
+        command = eksgateway_command("sandbox", "--info", str(tmp_path / "info"), "--port", str(port))
+        async with run_program(*command) as process:
             assert await process.end() == 1
             assert f"--port {port}: it is in use" in process.err
 
@@ -347,11 +348,11 @@ async def test_an_opa_of_the_user_decides(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    async with sandbox(tmp_path, "--policy-engine", "opa", "--opa-url", url, wait=False) as here:
-        await eventually(lambda: "as soon as OPA answers" in here.process.out)
+    async with run_sandbox(tmp_path, "--policy-engine", "opa", "--opa-url", url, wait=False) as here:
+        await wait_until(lambda: "as soon as OPA answers" in here.process.out)
         found = re.search(r"^  (opa run .*)$", here.process.out, re.MULTILINE)
         assert found
-        async with program(*shlex.split(found[1])):
+        async with run_program(*shlex.split(found[1])):
             await here.up()
             assert (await fail_to_cancel(here, "outsider", "prod-1", **WHY))[1] == "POLICY_DENIED"
             await here.cancel("oncall", "prod-1", **WHY)
@@ -361,22 +362,22 @@ async def test_it_can_be_ended_while_it_waits_for_opa(tmp_path: Path) -> None:
     """There is no info file yet, not even one of an earlier sandbox."""
     (tmp_path / "info.json").write_text('{"grpc": "127.0.0.1:1"}')
     options = ("--policy-engine", "opa", "--opa-url", "http://127.0.0.1:1")
-    async with sandbox(tmp_path, *options, wait=False) as here:
-        await eventually(lambda: len(children_of(here.pid)) == 2)
-        family = children_of(here.pid)
+    async with run_sandbox(tmp_path, *options, wait=False) as here:
+        await wait_until(lambda: len(list_descendants(here.pid)) == 2)
+        family = list_descendants(here.pid)
         assert not here.path.exists()
         here.process.process.terminate()
         assert await here.process.end() == 0
-        assert not any(alive(pid) for pid in family)
+        assert not any(is_alive(pid) for pid in family)
 
 
 async def test_simulate_prints_its_address_and_needs_a_flag_beyond_loopback() -> None:
     """It ends on SIGTERM."""
-    async with program(*eksgateway("simulate", "--speed", "10")) as process:
-        await eventually(lambda: process.out)
+    async with run_program(*eksgateway_command("simulate", "--speed", "10")) as process:
+        await wait_until(lambda: process.out)
         assert "(a simulation, not AWS) at http://127.0.0.1:" in process.out
         process.process.terminate()
         assert await process.end() == 0
-    async with program(*eksgateway("simulate", "--host", "0.0.0.0")) as process:
+    async with run_program(*eksgateway_command("simulate", "--host", "0.0.0.0")) as process:
         assert await process.end() == 1
         assert "--allow-remote" in process.err

@@ -35,7 +35,7 @@ DATA: dict[str, Any] = {
 }
 
 
-def listeners(folder: Path, authority: Authority, *demands: str) -> list[dict[str, Any]]:
+def build_listeners(folder: Path, authority: Authority, *demands: str) -> list[dict[str, Any]]:
     """One listener a demand, all with the same files in ``folder``."""
     certificate, key = authority.server().write(folder)
     replace(folder / "ca.crt", authority.certificate)
@@ -47,7 +47,7 @@ def listeners(folder: Path, authority: Authority, *demands: str) -> list[dict[st
     ]
 
 
-class Connection:
+class TlsClient:
     """Calls over one connection of its own."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
@@ -60,17 +60,17 @@ class Connection:
 
 
 @asynccontextmanager
-async def connected(address: str, root: bytes, own: Issued | None) -> AsyncIterator[Connection]:
+async def connect(address: str, root: bytes, own: Issued | None) -> AsyncIterator[TlsClient]:
     """A client that trusts ``root`` and shows its own certificate, if it has one."""
     pair = (own.key, own.certificate) if own else (None, None)
     credentials = grpc.ssl_channel_credentials(root, *pair)
     # A pool of its own: else channels with equal arguments share a connection.
     options = (("grpc.use_local_subchannel_pool", 1),)
     async with grpc.aio.secure_channel(address, credentials, options=options) as channel:
-        yield Connection(channel)
+        yield TlsClient(channel)
 
 
-def context(root: bytes, own: Issued) -> ssl.SSLContext:
+def tls_context(root: bytes, own: Issued) -> ssl.SSLContext:
     """The same client for plain sockets, to see what a server shows."""
     made = ssl.create_default_context(cadata=root.decode())
     made.set_alpn_protocols(["h2"])

@@ -17,59 +17,61 @@ from eksgateway.clock import SystemClock
 from eksgateway.policy.engine import PolicyEngine
 from eksgateway.policy.factory import open_policy_engine
 from eksgateway.settings import OpaPolicySettings, OpaSettings, WasmPolicySettings
-from support.opa import POLICIES, OpaServer, running_opa
+from support.opa import POLICIES, OpaServer, run_opa
 
 Data = dict[str, Any]
 _BUNDLE = "gateway"
 
 
 @dataclass
-class Changing:
+class ChangeablePolicy:
     """An engine, which its user closes; ``change`` returns when what it decides by has been replaced."""
 
     engine: PolicyEngine
     change: Callable[[Data], None]
 
 
-Serve = Callable[[Path, Path, Data], AbstractAsyncContextManager[Changing]]
+Serve = Callable[[Path, Path, Data], AbstractAsyncContextManager[ChangeablePolicy]]
 
 
 @asynccontextmanager
-async def in_process(path: Path, rego: Path, data: Data) -> AsyncIterator[Changing]:
+async def run_wasm(path: Path, rego: Path, data: Data) -> AsyncIterator[ChangeablePolicy]:
     """The engine wasm: a file that is saved."""
     file = path / "policy-data.json"
     file.write_text(json.dumps(data))
-    module = await asyncio.to_thread(compiled, rego, path)
+    module = await asyncio.to_thread(build_module, rego, path)
     engine = await open_policy_engine(WasmPolicySettings(data=file, module=module), SystemClock())
-    yield Changing(engine, lambda new: _replace(file, new))
+    yield ChangeablePolicy(engine, lambda new: _replace(file, new))
 
 
 @asynccontextmanager
-async def plain_opa(path: Path, rego: Path, data: Data) -> AsyncIterator[Changing]:
+async def run_plain_opa(path: Path, rego: Path, data: Data) -> AsyncIterator[ChangeablePolicy]:
     """The engine opa, whose server is given data over its API."""
     file = path / "opa-data.json"
     file.write_text(json.dumps(data))
-    with running_opa(rego, file, log=path / "opa.log") as opa:
+    with run_opa(rego, file, log=path / "opa.log") as opa:
 
         def change(new: Data) -> None:
             for key, value in new["eksgateway"].items():
                 opa.put(f"eksgateway/{key}", value)
 
-        yield Changing(await _connected(opa), change)
+        yield ChangeablePolicy(await _open_engine(opa), change)
 
 
 @asynccontextmanager
-async def opa_with_a_bundle(path: Path, rego: Path, data: Data) -> AsyncIterator[Changing]:
+async def run_opa_with_bundle(path: Path, rego: Path, data: Data) -> AsyncIterator[ChangeablePolicy]:
     """The engine opa, whose server follows a bundle."""
     bundle = path / _BUNDLE
     shutil.copytree(rego, bundle)
     _write_bundle(bundle, data, "1")
     arguments = ["--bundle", "--watch"]
-    with running_opa(bundle, log=path / "opa.log", arguments=arguments) as opa:
-        yield Changing(await _connected(opa, str(bundle)), lambda new: _write_bundle(bundle, new, "2"))
+    with run_opa(bundle, log=path / "opa.log", arguments=arguments) as opa:
+        yield ChangeablePolicy(
+            await _open_engine(opa, str(bundle)), lambda new: _write_bundle(bundle, new, "2")
+        )
 
 
-def own_rego(path: Path, old: str, new: str) -> Path:
+def write_custom_rego(path: Path, old: str, new: str) -> Path:
     """The project's policy with a change of an operator's own, in a folder."""
     folder = path / "rego"
     folder.mkdir()
@@ -83,7 +85,7 @@ def own_rego(path: Path, old: str, new: str) -> Path:
     return folder
 
 
-def compiled(rego: Path, path: Path) -> Path:
+def build_module(rego: Path, path: Path) -> Path:
     """The policy in a folder of Rego as a module, as ``opa build`` makes it."""
     archive = path / "module.tar.gz"
     sources = [str(rego / name) for name in ("authz.rego", "wellformed.rego", "schema.rego")]
@@ -96,7 +98,7 @@ def compiled(rego: Path, path: Path) -> Path:
     return path / "own.wasm"
 
 
-async def _connected(opa: OpaServer, bundle: str = "") -> PolicyEngine:
+async def _open_engine(opa: OpaServer, bundle: str = "") -> PolicyEngine:
     settings = OpaPolicySettings(opa=OpaSettings(url=opa.url, bundle=bundle))
     return await open_policy_engine(settings, SystemClock())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -119,7 +118,7 @@ class Client:
         return self.updates.WatchUpdate(request, metadata=self.oncall if who is None else who, timeout=110)
 
 
-class Running(Client):
+class RunningGateway(Client):
     """A running gateway and what surrounds it."""
 
     def __init__(self, gateway: Gateway, eks: SimulatedEks, issuer: ThrowawayIssuer, path: Path) -> None:
@@ -164,7 +163,7 @@ Wrap = Callable[[Any], Any]
 
 
 @asynccontextmanager
-async def running(
+async def run_gateway(
     path: Path,
     eks: SimulatedEks,
     /,  # `eks` may also be a section of settings
@@ -178,7 +177,7 @@ async def running(
     wrap_eks: Wrap = lambda adapter: adapter,
     ready: bool = True,
     **sections: Any,
-) -> AsyncIterator[Running]:
+) -> AsyncIterator[RunningGateway]:
     """A gateway on port 0 over the simulated EKS, with all its state in ``path``."""
     clock = clock or SystemClock()
     issuer = issuer or ThrowawayIssuer("test")
@@ -198,7 +197,7 @@ async def running(
         await gateway.start()
         if ready:
             await gateway.become_ready()
-        here = Running(gateway, eks, issuer, path)
+        here = RunningGateway(gateway, eks, issuer, path)
         try:
             yield here
         finally:
@@ -233,10 +232,3 @@ def info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
     assert isinstance(found, error_details_pb2.ErrorInfo)
     assert found.domain == "eksgateway"
     return found
-
-
-async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait for a condition, polled, with a deadline."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110  the condition is in other parts, without an event
-            await asyncio.sleep(0.005)

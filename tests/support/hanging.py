@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 @contextmanager
-def hanging(path: Path) -> Iterator[None]:
+def hang_reads(path: Path) -> Iterator[None]:
     """In the place of a file; afterwards nothing is there, and who hung has read nothing."""
     beside = path.with_suffix(".pipe")
     os.mkfifo(beside)  # opening it waits for a writer

@@ -11,6 +11,8 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, RequestReceived, StreamEnded
 
+from support.raw_http2 import frame_message
+
 Reply = Callable[[H2Connection, int], None]
 _GRPC = (":status", "200"), ("content-type", "application/grpc")
 _HTML = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
@@ -34,7 +36,7 @@ def headers(*more: tuple[str, str], message: bytes | None = None) -> Reply:
             connection.send_headers(stream, [*_GRPC, *more], end_stream=True)
             return
         connection.send_headers(stream, _GRPC)
-        connection.send_data(stream, _framed(message), end_stream=not more)
+        connection.send_data(stream, frame_message(message), end_stream=not more)
         if more:
             connection.send_headers(stream, more, end_stream=True)
 
@@ -167,7 +169,7 @@ class _Connection:
     def message(self, stream: int, message: bytes, *, begun: bool) -> None:
         if not begun:
             self.h2.send_headers(stream, _GRPC)
-        self.h2.send_data(stream, _framed(message))
+        self.h2.send_data(stream, frame_message(message))
         self.flush()
 
     def end(self, stream: int) -> None:
@@ -176,8 +178,3 @@ class _Connection:
 
     def flush(self) -> None:
         self._writer.write(self.h2.data_to_send())
-
-
-def _framed(message: bytes) -> bytes:
-    """One message as gRPC frames it."""
-    return b"\0" + len(message).to_bytes(4, "big") + message

@@ -22,7 +22,7 @@ class InstantEks:
         """When something was called for."""
         return [time for called, time in self.calls if called == ref]
 
-    def _called(self, ref: ClusterRef | UpdateRef) -> None:
+    def _record_call(self, ref: ClusterRef | UpdateRef) -> None:
         self.calls.append((ref, self._clock.monotonic()))
         if self.error is not None:
             raise self.error
@@ -39,12 +39,12 @@ class InstantEks:
         self, cluster: ClusterRef, *, on_behalf_of: Caller | None = None
     ) -> ClusterFacts:
         assert on_behalf_of is None
-        self._called(cluster)
+        self._record_call(cluster)
         return ClusterFacts(arn=cluster.name, name=cluster.name, status="ACTIVE", version="1.33")
 
     async def describe_update(self, ref: UpdateRef, *, on_behalf_of: Caller | None = None) -> Update:
         assert on_behalf_of is None
-        self._called(ref)
+        self._record_call(ref)
         return Update(ref.update_id, self.status, "VersionRollback")
 
     async def list_updates(

@@ -15,7 +15,7 @@ from support.http_server import serve_app
 
 
 @dataclass(frozen=True)
-class Answer:
+class JwksAnswer:
     """The server's answer."""
 
     body: bytes = b""
@@ -27,7 +27,7 @@ class Answer:
 class JwksServer:
     """Gives each GET the ``answer`` set here; while ``open`` is cleared, answers wait."""
 
-    answer: Answer
+    answer: JwksAnswer
     fetches: int = 0
     url: str = ""
     port: int = 0
@@ -39,7 +39,7 @@ class JwksServer:
     @asynccontextmanager
     async def running(cls, body: bytes, tls: ssl.SSLContext | None = None) -> AsyncIterator[Self]:
         """A server on a free loopback port; what each request's headers were is in ``headers``."""
-        server = cls(Answer(body))
+        server = cls(JwksAnswer(body))
         server.open.set()
         app = web.Application()
         app.router.add_get("/{path:.*}", server._respond)

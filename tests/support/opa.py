@@ -49,7 +49,7 @@ class OpaServer:
 
 
 @contextmanager
-def running_opa(
+def run_opa(
     *sources: Path, log: Path, arguments: Sequence[str] = (), port: int | None = None
 ) -> Iterator[OpaServer]:
     """OPA serving ``sources`` (policies and data, by default the project's with the example data)."""
@@ -107,7 +107,7 @@ def evaluate(query: str, data: Any, folder: Path) -> Any:
     return json.loads(done.stdout)["result"][0]["expressions"][0]["value"]
 
 
-def compiled_rego(rego: str, folder: Path) -> bytes:
+def compile_rego(rego: str, folder: Path) -> bytes:
     """The Wasm module of a policy whose decision is ``data.eksgateway.authz.decision``."""
     (folder / "p.rego").write_text(rego)
     command = ["opa", "build", "-t", "wasm", "-e", "eksgateway/authz/decision", "-o", "b.tgz", "p.rego"]

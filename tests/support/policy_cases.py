@@ -62,17 +62,17 @@ ABROAD = {
 CONTENT: Content = {"grants": [ONCALL, VIEWERS, ROBOT], "freezes": [YEAR_END, ABROAD]}
 
 
-def edited(change: Callable[[Content], object]) -> Content:
+def change_content(change: Callable[[Content], object]) -> Content:
     """The content with one change."""
     content = copy.deepcopy(CONTENT)
     change(content)
     return content
 
 
-def frozen_also(**changes: Any) -> Content:
+def add_freeze(**changes: Any) -> Content:
     """The content with a third freeze: YEAR_END, changed."""
     extra: Any = {**YEAR_END, "id": "extra", **changes}
-    return edited(lambda content: content["freezes"].append(extra))
+    return change_content(lambda content: content["freezes"].append(extra))
 
 
 @dataclass(frozen=True)
@@ -260,14 +260,14 @@ CASES = [
     no("freezes-object", at_request(alice), "freezes", FREEZES_MALFORMED, content={**CONTENT, "freezes": {}}),
     yes("freezes-null-get", at_request(viewer, "get"), "viewers", content={**CONTENT, "freezes": None}),
     no("freeze-number", at_request(alice), "freezes", EXTRA_MALFORMED.replace("extra", "freezes"),
-       content=edited(lambda content: content["freezes"].append(5))),
-    no("freeze-misspelt", at_request(alice), "extra", EXTRA_MALFORMED, content=frozen_also(cluster=["x"])),
+       content=change_content(lambda content: content["freezes"].append(5))),
+    no("freeze-misspelt", at_request(alice), "extra", EXTRA_MALFORMED, content=add_freeze(cluster=["x"])),
     no("freeze-elsewhere-malformed", at_request(alice), "extra", EXTRA_MALFORMED,
-       content=frozen_also(clusters=["elsewhere"], until="never")),
+       content=add_freeze(clusters=["elsewhere"], until="never")),
     no("freeze-backwards", at_request(alice), "extra", EXTRA_MALFORMED,
-       content=frozen_also(**EXTRA_NO_WINDOW)),
+       content=add_freeze(**EXTRA_NO_WINDOW)),
     no("freeze-excepts-text", at_request(alice), "extra", EXTRA_MALFORMED,
-       content=frozen_also(except_groups="corp:platform")),
+       content=add_freeze(except_groups="corp:platform")),
     no("grant-misspelt-key", at_request(robot), "", STRANGER,
        content={"grants": [{**ROBOT, "requires": ["ticket"]}]}),
     no("grant-unknown-action", at_request(robot), "", STRANGER,

@@ -6,17 +6,14 @@ import asyncio
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
 
-T = TypeVar("T")
-
-DEADLINE_S = 100.0
+from support.waiting import DEADLINE_S
 
 
-class Running:
+class RunningProgram:
     """A running program. ``out`` and ``err`` are what it has printed so far."""
 
     def __init__(self, process: Process) -> None:
@@ -41,17 +38,19 @@ class Running:
             return await self.process.wait()
 
 
-def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment without what would colour a pipe, or size it."""
     hidden = ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "NO_COLOR")
     return {name: value for name, value in os.environ.items() if name not in hidden} | dict(extra or {})
 
 
 @asynccontextmanager
-async def program(*command: str, env: Mapping[str, str] | None = None) -> AsyncIterator[Running]:
+async def run_program(*command: str, env: Mapping[str, str] | None = None) -> AsyncIterator[RunningProgram]:
     """A program, terminated at the end, and killed if it does not stop."""
-    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE, env=environment(env))
-    running = Running(process)
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=PIPE, stderr=PIPE, env=clean_environment(env)
+    )
+    running = RunningProgram(process)
     try:
         yield running
     finally:
@@ -64,27 +63,18 @@ async def program(*command: str, env: Mapping[str, str] | None = None) -> AsyncI
             raise
 
 
-def eksgateway(*arguments: str) -> tuple[str, ...]:
+def eksgateway_command(*arguments: str) -> tuple[str, ...]:
     """The command that runs this package's own, with warnings as errors."""
     return (sys.executable, "-W", "error", "-m", "eksgateway", *arguments)
 
 
-def interruptible(*command: str) -> tuple[str, ...]:
+def restore_sigint(*command: str) -> tuple[str, ...]:
     """The command with SIGINT as on a terminal: a shell has its background jobs ignore it, and theirs too."""
     code = "import os, signal as s, sys; s.signal(s.SIGINT, s.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
     return (sys.executable, "-c", code, *command)
 
 
-async def eventually(look: Callable[[], T], deadline_s: float = DEADLINE_S) -> T:
-    """The first true value of ``look``, asked again and again."""
-    async with asyncio.timeout(deadline_s):
-        while True:
-            if found := look():
-                return found
-            await asyncio.sleep(0.02)
-
-
-def alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     """Whether a process runs; a zombie does not."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
@@ -93,12 +83,12 @@ def alive(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
-def names_in(folder: Path) -> list[str]:
+def list_names(folder: Path) -> list[str]:
     """The names in a folder, sorted."""
     return sorted(each.name for each in folder.iterdir())
 
 
-def children_of(pid: int) -> set[int]:
+def list_descendants(pid: int) -> set[int]:
     """The processes that this one has started, and theirs."""
     found: set[int] = set()
     waiting = [pid]

@@ -30,7 +30,7 @@ _HEADERS, _CONTINUATION = 1, 9  # types of frames
 
 
 @dataclass
-class Answer:
+class Http2Answer:
     """The answer on one stream. ``blocks`` are the sizes of its header blocks, as sent."""
 
     headers: dict[str, str] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Answer:
         return found if packed and packed[0].Unpack(found) else None
 
 
-class Connection:
+class Http2Connection:
     """One connection: ``send`` begins a stream, ``answer`` waits for its end."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -63,7 +63,7 @@ class Connection:
             header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False
         )
         self.h2 = H2Connection(config)
-        self.answers: defaultdict[int, Answer] = defaultdict(Answer)
+        self.answers: defaultdict[int, Http2Answer] = defaultdict(Http2Answer)
         self.acknowledged = 0  # pings
         self.goaways: list[tuple[int, bytes]] = []  # error code and words
         self.closed = asyncio.Event()
@@ -108,7 +108,7 @@ class Connection:
         self.flush()
         return number
 
-    async def answer(self, number: int, timeout: float = 20) -> Answer:  # noqa: ASYNC109 - for tests
+    async def answer(self, number: int, timeout: float = 20) -> Http2Answer:  # noqa: ASYNC109 - for tests
         """A stream's answer, once it or the connection has ended."""
         found = self.answers[number]
         async with asyncio.timeout(timeout):
@@ -158,9 +158,9 @@ class Connection:
             return
         answer = self.answers[event.stream_id]
         if isinstance(event, ResponseReceived):
-            answer.headers = _decoded(event.headers)
+            answer.headers = _decode(event.headers)
         elif isinstance(event, TrailersReceived):
-            answer.trailers = _decoded(event.headers)
+            answer.trailers = _decode(event.headers)
         elif isinstance(event, DataReceived):
             answer.data += event.data
             self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
@@ -171,12 +171,12 @@ class Connection:
             answer.ended.set()
 
 
-def message(body: bytes, *, compressed: int = 0, length: int | None = None) -> bytes:
+def frame_message(body: bytes, *, compressed: int = 0, length: int | None = None) -> bytes:
     """A gRPC message with its prefix."""
     return struct.pack(">BI", compressed, len(body) if length is None else length) + body
 
 
-def _decoded(headers: Headers) -> dict[str, str]:
+def _decode(headers: Headers) -> dict[str, str]:
     return {_text(key): _binary(_text(key), _text(value)) for key, value in headers}
 
 
@@ -196,11 +196,11 @@ def _binary(key: str, value: str) -> str:
 
 
 @asynccontextmanager
-async def connection(address: str) -> AsyncIterator[Connection]:
+async def connect_http2(address: str) -> AsyncIterator[Http2Connection]:
     """A connection to host:port."""
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    opened = Connection(reader, writer)
+    opened = Http2Connection(reader, writer)
     reading = asyncio.create_task(opened.read())
     try:
         yield opened

@@ -14,7 +14,8 @@ from eksgateway.v1 import cancellation_pb2 as cpb
 from eksgateway.v1 import cancellation_service_pb2 as history_pb
 from eksgateway.v1 import cancellation_service_pb2_grpc, update_pb2, update_service_pb2_grpc
 from eksgateway.v1 import update_service_pb2 as pb
-from support.processes import Running, eksgateway, eventually, program
+from support.processes import RunningProgram, eksgateway_command, run_program
+from support.waiting import wait_until
 
 WHY = {"reason": "bad AMI", "ticket": "OPS-1"}
 
@@ -22,7 +23,7 @@ WHY = {"reason": "bad AMI", "ticket": "OPS-1"}
 class Sandbox:
     """A sandbox that was started; ``info`` is the content of its file."""
 
-    def __init__(self, process: Running, path: Path) -> None:
+    def __init__(self, process: RunningProgram, path: Path) -> None:
         self.process = process
         self.path = path
 
@@ -48,11 +49,11 @@ class Sandbox:
             assert ended is None, f"it ended with {ended}: {self.process.out}{self.process.err}"
             return self.path.exists()
 
-        await eventually(look)
+        await wait_until(look)
 
     async def restarted(self, before: int) -> int:
         """Wait for another gateway than the one of this pid; the new one's."""
-        await eventually(lambda: self.pids["gateway"] != before)
+        await wait_until(lambda: self.pids["gateway"] != before)
         return self.pids["gateway"]
 
     async def cancel(self, who: str, cluster: str, **fields: str) -> cpb.Cancellation:
@@ -81,13 +82,13 @@ class Sandbox:
 
 
 @asynccontextmanager
-async def sandbox(
+async def run_sandbox(
     folder: Path, *options: str, env: Mapping[str, str] | None = None, wait: bool = True
 ) -> AsyncIterator[Sandbox]:
     """A sandbox on a free port, with its info file and all else that it writes in ``folder``."""
     info = folder / "info.json"
-    command = eksgateway("sandbox", "--port", "0", "--info", str(info), *options)
-    async with program(*command, env={"TMPDIR": str(folder), **(env or {})}) as process:
+    command = eksgateway_command("sandbox", "--port", "0", "--info", str(info), *options)
+    async with run_program(*command, env={"TMPDIR": str(folder), **(env or {})}) as process:
         here = Sandbox(process, info)
         if wait:
             await here.up()

@@ -12,8 +12,8 @@ import yaml
 
 from eksgateway.sandbox.issuer import ThrowawayIssuer
 from support.gateway import ACCOUNT, POLICY_DATA, Client, settings_for
-from support.processes import Running as Program
-from support.processes import eksgateway, eventually, program
+from support.processes import RunningProgram, eksgateway_command, run_program
+from support.waiting import wait_until
 
 # The default credential chain finds these and nothing of the machine's own.
 AWS = {
@@ -25,7 +25,7 @@ AWS = {
 }
 
 
-class Place:
+class GatewayFolder:
     """Where a gateway keeps its state, so that another process can go on after it."""
 
     def __init__(self, path: Path, eks_url: str, **sections: Any) -> None:
@@ -39,10 +39,10 @@ class Place:
         self.config.write_text(yaml.safe_dump(settings.model_dump(mode="json", exclude_unset=True)))
 
 
-class Served(Client):
+class GatewayProcess(Client):
     """A gateway process that answers."""
 
-    def __init__(self, running: Program, address: str, issuer: ThrowawayIssuer) -> None:
+    def __init__(self, running: RunningProgram, address: str, issuer: ThrowawayIssuer) -> None:
         super().__init__(address, issuer)
         self.program = running
         self.process = running.process
@@ -64,19 +64,19 @@ class Served(Client):
 
 
 @asynccontextmanager
-async def serving(
-    place: Place, *within: str, shell: str = "", env: Mapping[str, str] = AWS
-) -> AsyncIterator[Served]:
+async def run_gateway_process(
+    place: GatewayFolder, *within: str, shell: str = "", env: Mapping[str, str] = AWS
+) -> AsyncIterator[GatewayProcess]:
     """A gateway process, killed at the end if it still runs. ``within`` is a command that runs it, and
     ``shell`` is run first, as for `ulimit`.
     """
-    command = (*within, *eksgateway("serve", "--config", str(place.config)))
+    command = (*within, *eksgateway_command("serve", "--config", str(place.config)))
     if shell:
         command = ("bash", "-c", f'{shell}; exec "$@"', "bash", *command)
-    async with program(*command, env=env) as running:
-        await eventually(lambda: running.out.endswith("\n") or running.process.returncode is not None)
+    async with run_program(*command, env=env) as running:
+        await wait_until(lambda: running.out.endswith("\n") or running.process.returncode is not None)
         assert running.out.startswith("Serving gRPC on "), running.err
-        served = Served(running, running.out.split()[-1], place.issuer)
+        served = GatewayProcess(running, running.out.split()[-1], place.issuer)
         try:
             yield served
         finally:

@@ -31,7 +31,7 @@ _ERROR = """<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
 
 
 @contextmanager
-def moto_server(folder: Path) -> Iterator[str]:
+def run_moto(folder: Path) -> Iterator[str]:
     """A moto server as a process; its URL."""
     log = folder / "moto.log"
     command = (sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0")

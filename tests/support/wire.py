@@ -18,7 +18,7 @@ from eksgateway.v1 import cancellation_pb2 as cpb
 from eksgateway.v1 import cancellation_service_pb2 as history_pb
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
-from support.gateway import Client, Running, details, info
+from support.gateway import Client, RunningGateway, details, info
 
 PRODUCTION = {"environment": "production"}
 IDS = ("eksgateway-request-id", "eksgateway-decision-id")
@@ -119,32 +119,32 @@ async def wait_for_phase(
     return found
 
 
-async def get_update(here: Running, cluster: str, update_id: str, who: Any = None, **ref: str) -> Any:
+async def get_update(here: RunningGateway, cluster: str, update_id: str, who: Any = None, **ref: str) -> Any:
     """GetUpdate's update."""
     request = pb.GetUpdateRequest(cluster=ClusterRef(name=cluster, **ref), update_id=update_id)
     return (await here.updates.GetUpdate(request, metadata=who or here.oncall, timeout=80)).update
 
 
-async def list_updates(here: Running, cluster: str, who: Any = None, **fields: Any) -> Any:
+async def list_updates(here: RunningGateway, cluster: str, who: Any = None, **fields: Any) -> Any:
     """ListUpdates."""
     request = pb.ListUpdatesRequest(cluster=ClusterRef(name=cluster), **fields)
     return await here.updates.ListUpdates(request, metadata=who or here.oncall, timeout=80)
 
 
-async def list_cancellable(here: Running, who: Any = None, **fields: Any) -> Any:
+async def list_cancellable(here: RunningGateway, who: Any = None, **fields: Any) -> Any:
     """ListCancellableUpdates."""
     request = pb.ListCancellableUpdatesRequest(**fields)
     return await here.updates.ListCancellableUpdates(request, metadata=who or here.oncall, timeout=80)
 
 
-async def check(here: Running, cluster: str, update_id: str, who: Any = None, **fields: Any) -> Any:
+async def check(here: RunningGateway, cluster: str, update_id: str, who: Any = None, **fields: Any) -> Any:
     """CheckCancelUpdate with a reason and a ticket by default."""
     fields = {"reason": "bad AMI", "ticket": "OPS-1"} | fields
     request = pb.CheckCancelUpdateRequest(cluster=ClusterRef(name=cluster), update_id=update_id, **fields)
     return await here.updates.CheckCancelUpdate(request, metadata=who or here.oncall, timeout=80)
 
 
-async def list_cancellations(here: Running, who: Any = None, **fields: Any) -> Any:
+async def list_cancellations(here: RunningGateway, who: Any = None, **fields: Any) -> Any:
     """ListCancellations."""
     request = history_pb.ListCancellationsRequest(**fields)
     return await here.history.ListCancellations(request, metadata=who or here.oncall, timeout=80)

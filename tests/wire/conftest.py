@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.gateway import Running, running
+from support.gateway import RunningGateway, run_gateway
 from support.simulator import SimulatedEks
 
 
@@ -18,8 +18,8 @@ async def eks() -> AsyncIterator[SimulatedEks]:
 
 
 @pytest.fixture
-async def gateway(tmp_path: Path, eks: SimulatedEks) -> AsyncIterator[Running]:
-    async with running(tmp_path, eks) as here:
+async def gateway(tmp_path: Path, eks: SimulatedEks) -> AsyncIterator[RunningGateway]:
+    async with run_gateway(tmp_path, eks) as here:
         yield here
 
 

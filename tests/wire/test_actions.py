@@ -10,7 +10,7 @@ import pytest
 
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
-from support.gateway import EVERY_ACTION, WHERE, Running, running
+from support.gateway import EVERY_ACTION, WHERE, RunningGateway, run_gateway
 from support.simulator import SimulatedEks
 from support.wire import (
     PRODUCTION,
@@ -23,18 +23,18 @@ from support.wire import (
     list_updates,
 )
 
-Make = Callable[[Running, str, Any], Awaitable[Any]]
+Make = Callable[[RunningGateway, str, Any], Awaitable[Any]]
 
 
-def _cancel(here: Running, update_id: str, who: Any) -> Awaitable[Any]:
+def _cancel(here: RunningGateway, update_id: str, who: Any) -> Awaitable[Any]:
     return here.cancel("prod-1", update_id, who)
 
 
-async def _watch(here: Running, update_id: str, who: Any) -> Any:
+async def _watch(here: RunningGateway, update_id: str, who: Any) -> Any:
     return await here.watch("prod-1", update_id, who).read()
 
 
-async def _cancel_and_watch(here: Running, update_id: str, who: Any) -> Any:
+async def _cancel_and_watch(here: RunningGateway, update_id: str, who: Any) -> Any:
     request = pb.CancelUpdateAndWatchRequest(
         cluster=ClusterRef(name="prod-1"), update_id=update_id, request_id="one"
     )
@@ -71,7 +71,7 @@ DATA = {
 async def test_rpc_is_allowed_by_its_own_action_only(tmp_path: Path, eks: SimulatedEks, rpc: str) -> None:
     """Any other action is denied before any EKS call."""
     make, needed = RPCS[rpc]
-    async with running(tmp_path, eks, data=DATA) as gateway:
+    async with run_gateway(tmp_path, eks, data=DATA) as gateway:
         # Those it admits come last, because a cancel that is followed goes on asking EKS.
         for actions in sorted([*ALONE, ["cancel", "watch"]], key=needed.issubset):
             update_id = eks.rollback("prod-1", tags=PRODUCTION)
@@ -92,7 +92,7 @@ async def test_cancel_and_watch_without_the_watch_grant_sends_nothing(
 ) -> None:
     """The caller may cancel, and may watch only clusters with a tag that this one lacks."""
     grants = [_grant(["cancel"]), _grant(["watch"], tags={"environment": ["test"]})]
-    async with running(tmp_path, eks, data={"eksgateway": {"grants": grants, "freezes": []}}) as gateway:
+    async with run_gateway(tmp_path, eks, data={"eksgateway": {"grants": grants, "freezes": []}}) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         who = gateway.credentials("both", "cancel", "watch")
         denied = await expect_refusal(_cancel_and_watch(gateway, update_id, who))
@@ -104,7 +104,7 @@ async def test_cancel_and_watch_without_the_watch_grant_sends_nothing(
 
 
 async def test_history_of_other_callers_needs_the_action_history(tmp_path: Path, eks: SimulatedEks) -> None:
-    async with running(tmp_path, eks, data=DATA) as gateway:
+    async with run_gateway(tmp_path, eks, data=DATA) as gateway:
         owner = gateway.credentials("owner", "cancel")
         told = await gateway.cancel("prod-1", eks.rollback("prod-1", tags=PRODUCTION), owner)
         for action in EVERY_ACTION:

@@ -12,9 +12,10 @@ import pytest
 
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
-from support.gateway import Running, details, info, running, until
+from support.gateway import RunningGateway, details, info, run_gateway
 from support.logs import capture_logs
 from support.simulator import SimulatedEks
+from support.waiting import wait_until
 from support.wire import check, get_update, list_updates
 
 RATE = 5
@@ -25,7 +26,7 @@ def rollbacks(eks: SimulatedEks, count: int) -> dict[str, str]:
     return {f"prod-{number}": eks.rollback(f"prod-{number}") for number in range(count)}
 
 
-def watch(gateway: Running, updates: dict[str, str]) -> list[Any]:
+def watch(gateway: RunningGateway, updates: dict[str, str]) -> list[Any]:
     """A watch of each, opened at once."""
     return [gateway.watch(cluster, update_id, gateway.viewer) for cluster, update_id in updates.items()]
 
@@ -34,16 +35,16 @@ async def test_cancel_overtakes_waiting_reads(tmp_path: Path, eks: SimulatedEks)
     """The cancel's three EKS calls come before the calls of dozens of readers that wait already."""
     crowd = rollbacks(eks, 40)
     cancelled = eks.rollback("staging-1")
-    async with running(tmp_path, eks, eks={"calls_per_s": RATE}) as gateway:
+    async with run_gateway(tmp_path, eks, eks={"calls_per_s": RATE}) as gateway:
         poller = gateway.watch("staging-1", cancelled, gateway.viewer)  # every 0.1 s, if it could
         await poller.read()
-        await until(lambda: len(eks.calls()) > RATE + 1)  # what had been saved is spent
+        await wait_until(lambda: len(eks.calls()) > RATE + 1)  # what had been saved is spent
         waiting = watch(gateway, crowd)
         for cluster in crowd:
             listed = pb.ListUpdatesRequest(cluster=ClusterRef(name=cluster))
             waiting.append(gateway.updates.ListUpdates(listed, metadata=gateway.viewer, timeout=60))
         before = len(eks.calls())
-        await until(lambda: len(eks.calls()) >= before + 2)
+        await wait_until(lambda: len(eks.calls()) >= before + 2)
         before = len(eks.calls())
         await gateway.cancel("staging-1", cancelled)
         operations = [call.operation for call in eks.calls()[before:]]
@@ -57,13 +58,13 @@ async def test_cancels_of_callers_take_turns(tmp_path: Path, eks: SimulatedEks) 
     """Dozens of waiting cancels of one caller delay another caller by one turn."""
     crowd = rollbacks(eks, 45)
     wanted = eks.rollback("staging-1")
-    async with running(tmp_path, eks, eks={"calls_per_s": RATE}) as gateway:
+    async with run_gateway(tmp_path, eks, eks={"calls_per_s": RATE}) as gateway:
         greedy = gateway.credentials("greedy", "oncall")
         waiting = [
             asyncio.ensure_future(gateway.cancel(cluster, update_id, greedy, ticket="T-1"))
             for cluster, update_id in crowd.items()
         ]
-        await until(lambda: len(eks.calls()) > RATE)
+        await wait_until(lambda: len(eks.calls()) > RATE)
         assert (await gateway.cancel("staging-1", wanted)).update.status == "Cancelling"
         assert sum(not call.done() for call in waiting) > RATE
         for call in waiting:
@@ -74,13 +75,13 @@ async def test_cancels_of_callers_take_turns(tmp_path: Path, eks: SimulatedEks) 
 async def test_reads_of_callers_take_turns(tmp_path: Path, eks: SimulatedEks) -> None:
     """Get, check, list and watch of a second caller alternate with a crowd's."""
     crowd, wanted = rollbacks(eks, 95), eks.rollback("prod-wanted")
-    async with running(tmp_path, eks, eks={"calls_per_s": RATE}) as gateway:
+    async with run_gateway(tmp_path, eks, eks={"calls_per_s": RATE}) as gateway:
         greedy = gateway.credentials("greedy", "viewers")
         waiting = [
             asyncio.ensure_future(get_update(gateway, cluster, update_id, greedy))
             for cluster, update_id in crowd.items()
         ]
-        await until(lambda: any(each.done() and each.exception() for each in waiting))
+        await wait_until(lambda: any(each.done() and each.exception() for each in waiting))
         refused = next(each for each in waiting if each.done() and each.exception())
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await refused
@@ -100,12 +101,12 @@ async def test_read_past_the_longest_wait_is_overloaded(tmp_path: Path, eks: Sim
     """OVERLOADED with a retry delay; open watches go on."""
     crowd = rollbacks(eks, 61)
     polled = crowd.popitem()
-    async with running(tmp_path, eks, eks={"calls_per_s": RATE}) as gateway:
+    async with run_gateway(tmp_path, eks, eks={"calls_per_s": RATE}) as gateway:
         poller = gateway.watch(*polled, gateway.viewer)
         await poller.read()
-        await until(lambda: len(eks.calls()) > RATE + 1)
+        await wait_until(lambda: len(eks.calls()) > RATE + 1)
         waiting = watch(gateway, crowd)
-        await until(lambda: any(each.done() for each in waiting))
+        await wait_until(lambda: any(each.done() for each in waiting))
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await next(each for each in waiting if each.done()).read()
         assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -123,14 +124,14 @@ async def test_throttling_halves_the_calls(tmp_path: Path, eks: SimulatedEks) ->
     rate = 20
     updates = rollbacks(eks, 8)
     with capture_logs() as logs:
-        async with running(tmp_path, eks, eks={"calls_per_s": rate}) as gateway:
+        async with run_gateway(tmp_path, eks, eks={"calls_per_s": rate}) as gateway:
             watches = watch(gateway, updates)
             await asyncio.gather(*(each.read() for each in watches))
-            await until(lambda: len(eks.calls()) > 2 * rate)
+            await wait_until(lambda: len(eks.calls()) > 2 * rate)
             eks.fault("DescribeUpdate", status=429, code="ThrottlingException")
-            await until(lambda: any(line["event"] == "eks.throttled" for line in logs))
+            await wait_until(lambda: any(line["event"] == "eks.throttled" for line in logs))
             since = datetime.now(UTC)
-            await until(lambda: datetime.now(UTC) > since + timedelta(seconds=2))
+            await wait_until(lambda: datetime.now(UTC) > since + timedelta(seconds=2))
             # Half the rate, and what it recovers by in two seconds.
             assert sum(since <= call.time < since + timedelta(seconds=2) for call in eks.calls()) <= rate + 3
             for each in watches:

@@ -14,9 +14,9 @@ from eksgateway.model import Observation, Outcome
 from eksgateway.v1 import cancellation_pb2 as cpb
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
-from support.gateway import Running, running
-from support.ledger import until
+from support.gateway import RunningGateway, run_gateway
 from support.simulator import SimulatedEks
+from support.waiting import wait_until
 from support.wire import (
     IDS,
     PRODUCTION,
@@ -30,7 +30,7 @@ from support.wire import (
 )
 
 
-async def test_cancel_is_recorded_sent_and_followed_to_its_end(gateway: Running) -> None:
+async def test_cancel_is_recorded_sent_and_followed_to_its_end(gateway: RunningGateway) -> None:
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     told = await gateway.cancel("prod-1", update_id, request_id="first")
     assert told.phase == cpb.CANCELLATION_PHASE_CANCELLING
@@ -44,7 +44,7 @@ async def test_cancel_is_recorded_sent_and_followed_to_its_end(gateway: Running)
     assert ended.update.cancellation.status == "Successful"
 
 
-async def test_cancel_of_an_outsider_is_denied_without_eks_calls(gateway: Running) -> None:
+async def test_cancel_of_an_outsider_is_denied_without_eks_calls(gateway: RunningGateway) -> None:
     """Denied at stage request, with the policy's reasons."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     denied = await expect_refusal(gateway.cancel("prod-1", update_id, gateway.outsider))
@@ -53,7 +53,7 @@ async def test_cancel_of_an_outsider_is_denied_without_eks_calls(gateway: Runnin
     assert gateway.eks.calls() == ()
 
 
-async def test_cancel_sends_request_and_decision_id_in_trailers(gateway: Running) -> None:
+async def test_cancel_sends_request_and_decision_id_in_trailers(gateway: RunningGateway) -> None:
     """In a success and in an error."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     request = pb.CancelUpdateRequest(
@@ -67,7 +67,7 @@ async def test_cancel_sends_request_and_decision_id_in_trailers(gateway: Running
     assert again.trailing["eksgateway-request-id"] == "first"
 
 
-async def test_throttled_cancel_is_sent_again_with_its_token(gateway: Running) -> None:
+async def test_throttled_cancel_is_sent_again_with_its_token(gateway: RunningGateway) -> None:
     """EKS throttles twice, then accepts: one effect, and the call succeeds."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     gateway.eks.fault("CancelUpdate", code="ThrottlingException", times=2)
@@ -87,7 +87,7 @@ async def test_throttled_cancel_is_sent_again_with_its_token(gateway: Running) -
     ],
 )
 async def test_cancel_without_an_answer_is_unknown_then_settled_by_polling(
-    gateway: Running, fault: dict[str, object]
+    gateway: RunningGateway, fault: dict[str, object]
 ) -> None:
     """Sent once; OUTCOME_UNKNOWN until a poll shows the effect."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
@@ -105,7 +105,7 @@ SELDOM = {"poll_s": 600, "poll_min_s": 600, "poll_max_s": 600, "follow_s": 600}
 
 async def test_accepted_cancel_costs_three_eks_calls(tmp_path: Path, eks: SimulatedEks) -> None:
     """Following begins with CancelUpdate's own answer."""
-    async with running(tmp_path, eks, watch=SELDOM) as gateway:
+    async with run_gateway(tmp_path, eks, watch=SELDOM) as gateway:
         await gateway.cancel("prod-1", eks.rollback("prod-1", tags=PRODUCTION))
         other = eks.rollback("prod-2", tags=PRODUCTION)
         await get_update(gateway, "prod-2", other)  # a look at the first one would have come before
@@ -115,22 +115,22 @@ async def test_accepted_cancel_costs_three_eks_calls(tmp_path: Path, eks: Simula
 
 @pytest.mark.parametrize("status", ["InProgress", "Cancelling"], ids=["unanswered", "not-sent"])
 async def test_unanswered_cancel_is_polled_at_once(tmp_path: Path, eks: SimulatedEks, status: str) -> None:
-    async with running(tmp_path, eks, watch=SELDOM) as gateway:
+    async with run_gateway(tmp_path, eks, watch=SELDOM) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION, update_status=status)
         eks.fault("CancelUpdate", drop="after")
         call = asyncio.ensure_future(gateway.cancel("prod-1", update_id))
         await asyncio.wait({call})
         assert (call.exception() is None) == (status == "Cancelling")
-        await until(lambda: len(eks.calls("DescribeUpdate")) == 2)
+        await wait_until(lambda: len(eks.calls("DescribeUpdate")) == 2)
 
 
 async def test_unrecorded_outcome_is_polled_at_once(tmp_path: Path, eks: SimulatedEks) -> None:
     """An answer that is not recorded does not start the following."""
     ledger = add_hooks(record_outcome=always_raise(OutcomeUnrecorded()))
-    async with running(tmp_path, eks, watch=SELDOM, wrap_ledger=ledger) as gateway:
+    async with run_gateway(tmp_path, eks, watch=SELDOM, wrap_ledger=ledger) as gateway:
         refusal = await expect_refusal(gateway.cancel("prod-1", eks.rollback("prod-1", tags=PRODUCTION)))
         assert refusal.reason == "OUTCOME_UNRECORDED"
-        await until(lambda: len(eks.calls("DescribeUpdate")) == 2)
+        await wait_until(lambda: len(eks.calls("DescribeUpdate")) == 2)
 
 
 async def test_answer_older_than_a_read_is_polled_at_once(tmp_path: Path, eks: SimulatedEks) -> None:
@@ -141,16 +141,16 @@ async def test_answer_older_than_a_read_is_polled_at_once(tmp_path: Path, eks: S
         further = Observation(outcome.time, replace(outcome.update, status="Cancelling"))
         await gateway.gateway.ledger.record_observation(eks.ref("prod-1", outcome.update.id), further)
 
-    async with running(tmp_path, eks, watch=SELDOM, wrap_ledger=add_hooks(record_outcome=see)) as gateway:
+    async with run_gateway(tmp_path, eks, watch=SELDOM, wrap_ledger=add_hooks(record_outcome=see)) as gateway:
         told = await gateway.cancel("prod-1", eks.rollback("prod-1", tags=PRODUCTION, cancel_delay_s=3600))
         assert told.update.status == "Cancelling"
-        await until(lambda: len(eks.calls("DescribeUpdate")) == 2)
+        await wait_until(lambda: len(eks.calls("DescribeUpdate")) == 2)
 
 
 async def test_cancel_past_its_read_timeout_is_unknown_and_not_repeated(
     tmp_path: Path, eks: SimulatedEks
 ) -> None:
-    async with running(tmp_path, eks, eks={"cancel_read_timeout_s": 0.3}) as gateway:
+    async with run_gateway(tmp_path, eks, eks={"cancel_read_timeout_s": 0.3}) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         eks.fault("CancelUpdate", delay_s=1)
         refusal = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="first"))
@@ -161,7 +161,7 @@ async def test_cancel_past_its_read_timeout_is_unknown_and_not_repeated(
 
 async def test_answer_after_the_call_timeout_settles_the_outcome(tmp_path: Path, eks: SimulatedEks) -> None:
     """The caller gets OUTCOME_UNKNOWN; the late answer is recorded."""
-    async with running(tmp_path, eks, limits={"call_timeout_s": 4}) as gateway:
+    async with run_gateway(tmp_path, eks, limits={"call_timeout_s": 4}) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION, cancel_delay_s=3600)
         eks.fault("CancelUpdate", delay_s=6)
         refusal = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="first"))
@@ -177,13 +177,13 @@ async def test_client_that_leaves_before_the_intent_abandons_the_cancel(
 ) -> None:
     """No record, no CancelUpdate, and the request_id stays free."""
     gate = Gate()
-    async with running(tmp_path, eks, wrap_eks=add_hooks(describe_update=gate)) as gateway:
+    async with run_gateway(tmp_path, eks, wrap_eks=add_hooks(describe_update=gate)) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         call = asyncio.ensure_future(gateway.cancel("prod-1", update_id, request_id="first"))
-        await until(lambda: gate.entered)
+        await wait_until(lambda: gate.entered)
         call.cancel()
         await asyncio.wait({call})
-        await until(lambda: gate.left)
+        await wait_until(lambda: gate.left)
         gate.open()
         assert (
             await expect_refusal(get_cancellation(gateway, request_id="first"))
@@ -198,17 +198,17 @@ async def test_client_that_leaves_after_the_intent_does_not_stop_the_cancel(
 ) -> None:
     """The cancel is sent, recorded and followed to its end."""
     gate = Gate()
-    async with running(tmp_path, eks, wrap_eks=add_hooks(cancel_update=gate)) as gateway:
+    async with run_gateway(tmp_path, eks, wrap_eks=add_hooks(cancel_update=gate)) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         call = asyncio.ensure_future(gateway.cancel("prod-1", update_id, request_id="first"))
-        await until(lambda: gate.entered)
+        await wait_until(lambda: gate.entered)
         call.cancel()
         await asyncio.wait({call})
         assert (
             await get_cancellation(gateway, request_id="first")
         ).phase == cpb.CANCELLATION_PHASE_OUTCOME_UNKNOWN
         gate.open()
-        await until(lambda: eks.calls("CancelUpdate"))
+        await wait_until(lambda: eks.calls("CancelUpdate"))
         eks.advance(121)
         found = await wait_for_phase(gateway, cpb.CANCELLATION_PHASE_CANCELLED, request_id="first")
         assert found.phase_reason != OBSERVED
@@ -217,11 +217,11 @@ async def test_client_that_leaves_after_the_intent_does_not_stop_the_cancel(
 
 async def test_restart_follows_pending_cancellations(tmp_path: Path, eks: SimulatedEks) -> None:
     """Nothing is sent again."""
-    async with running(tmp_path, eks) as gateway:
+    async with run_gateway(tmp_path, eks) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         await gateway.cancel("prod-1", update_id, request_id="first")
         issuer = gateway.issuer
-    async with running(tmp_path, eks, issuer=issuer) as gateway:
+    async with run_gateway(tmp_path, eks, issuer=issuer) as gateway:
         found = await get_cancellation(gateway, request_id="first")
         assert found.phase == cpb.CANCELLATION_PHASE_CANCELLING
         eks.advance(121)
@@ -236,19 +236,19 @@ async def test_restart_settles_an_intent_without_outcome_by_polling(
     """OUTCOME_UNKNOWN, never sent again."""
     gate = Gate()  # never opened: the process ends while the cancel is on its way
     hold = add_hooks() if arrived else add_hooks(cancel_update=gate)
-    async with running(tmp_path, eks, wrap_eks=hold, limits={"drain_s": 0.1}) as gateway:
+    async with run_gateway(tmp_path, eks, wrap_eks=hold, limits={"drain_s": 0.1}) as gateway:
         update_id = eks.rollback(
             "prod-1", tags=PRODUCTION, node_phase_s=600, control_plane_phase_s=60, node_replacing_s=60
         )
         eks.fault("CancelUpdate", delay_s=1)
         call = asyncio.ensure_future(gateway.cancel("prod-1", update_id, request_id="first"))
-        await until(lambda: gate.entered or eks.calls("CancelUpdate"))
+        await wait_until(lambda: gate.entered or eks.calls("CancelUpdate"))
         issuer = gateway.issuer
         call.cancel()
         await asyncio.wait({call})
     sent = eks.calls("CancelUpdate")
     assert len(sent) == arrived
-    async with running(tmp_path, eks, issuer=issuer) as gateway:
+    async with run_gateway(tmp_path, eks, issuer=issuer) as gateway:
         if not arrived:
             found = await get_cancellation(gateway, request_id="first")
             assert found.phase == cpb.CANCELLATION_PHASE_OUTCOME_UNKNOWN

@@ -13,13 +13,14 @@ from eksgateway.v1 import cancellation_pb2 as cpb
 from eksgateway.v1 import cancellation_service_pb2 as history_pb
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
-from support.gateway import WHERE, Running, details, info, running, until
+from support.gateway import WHERE, RunningGateway, details, info, run_gateway
 from support.ledger import list_events
 from support.simulator import SimulatedEks
+from support.waiting import wait_until
 from support.wire import IDS, Gate, add_hooks
 
 
-def start(gateway: Running, update_id: str, **fields: Any) -> Any:
+def start(gateway: RunningGateway, update_id: str, **fields: Any) -> Any:
     """The stream, by the on-call engineer on a staging cluster."""
     fields = {"request_id": "first"} | fields
     request = pb.CancelUpdateAndWatchRequest(
@@ -28,7 +29,7 @@ def start(gateway: Running, update_id: str, **fields: Any) -> Any:
     return gateway.updates.CancelUpdateAndWatch(request, metadata=gateway.oncall, timeout=60)
 
 
-def watch_staging(gateway: Running, update_id: str) -> Any:
+def watch_staging(gateway: RunningGateway, update_id: str) -> Any:
     """The stream of a plain watch of the same update."""
     return gateway.watch("staging-1", update_id)
 
@@ -39,7 +40,7 @@ async def refusal(stream: Any) -> grpc.aio.AioRpcError:
     return error.value
 
 
-async def test_cancel_and_watch_sends_the_cancellation_then_the_watch(gateway: Running) -> None:
+async def test_cancel_and_watch_sends_the_cancellation_then_the_watch(gateway: RunningGateway) -> None:
     """The first watch message is a SNAPSHOT after the cancel, with sequence 1."""
     update_id = gateway.eks.rollback("staging-1", node_replacing_s=60)
     stream = start(gateway, update_id)
@@ -58,7 +59,7 @@ async def test_cancel_and_watch_sends_the_cancellation_then_the_watch(gateway: R
     assert [trailing[name] for name in IDS] == ["first", first.decision.decision_id]
 
 
-async def test_repeat_returns_the_recorded_cancellation_and_watches(gateway: Running) -> None:
+async def test_repeat_returns_the_recorded_cancellation_and_watches(gateway: RunningGateway) -> None:
     """A client resumes in this way after its stream broke; nothing is sent twice."""
     update_id = gateway.eks.rollback("staging-1")
     broken = start(gateway, update_id)
@@ -76,7 +77,7 @@ async def test_headers_are_sent_before_a_slow_first_message(
     tmp_path: Path, eks: SimulatedEks, method: str
 ) -> None:
     update_id, gate = eks.rollback("staging-1"), Gate()
-    async with running(tmp_path, eks, wrap_eks=add_hooks(describe_cluster=gate)) as gateway:
+    async with run_gateway(tmp_path, eks, wrap_eks=add_hooks(describe_cluster=gate)) as gateway:
         begin: Any = start if method == "CancelUpdateAndWatch" else watch_staging
         stream = begin(gateway, update_id)
         async with asyncio.timeout(20):
@@ -87,7 +88,7 @@ async def test_headers_are_sent_before_a_slow_first_message(
         stream.cancel()
 
 
-async def test_cancel_and_watch_requires_a_request_id(gateway: Running) -> None:
+async def test_cancel_and_watch_requires_a_request_id(gateway: RunningGateway) -> None:
     update_id = gateway.eks.rollback("staging-1")
     error = await refusal(start(gateway, update_id, request_id=""))
     assert (error.code(), info(error).reason) == (grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_INVALID")
@@ -96,7 +97,7 @@ async def test_cancel_and_watch_requires_a_request_id(gateway: Running) -> None:
     assert gateway.eks.calls() == ()
 
 
-async def test_refusal_by_eks_is_the_same_error_as_of_cancel_update(gateway: Running) -> None:
+async def test_refusal_by_eks_is_the_same_error_as_of_cancel_update(gateway: RunningGateway) -> None:
     """A repeat by the other RPC gets the recorded error."""
     update_id = gateway.eks.rollback("staging-1", node_phase_s=0)
     streamed = await refusal(start(gateway, update_id))
@@ -144,7 +145,7 @@ async def test_cancel_and_watch_without_watch_records_and_sends_nothing(
     tmp_path: Path, eks: SimulatedEks, data: dict[str, Any], reads: bool
 ) -> None:
     update_id = eks.rollback("staging-1")
-    async with running(tmp_path, eks, data=data) as gateway:
+    async with run_gateway(tmp_path, eks, data=data) as gateway:
         error = await refusal(start(gateway, update_id))
         assert (error.code(), info(error).reason) == (grpc.StatusCode.PERMISSION_DENIED, "POLICY_DENIED")
     assert bool(eks.calls("DescribeUpdate")) is reads
@@ -155,21 +156,21 @@ async def test_cancel_and_watch_without_watch_records_and_sends_nothing(
 async def test_cancel_and_watch_needs_cancel_and_watch_only(tmp_path: Path, eks: SimulatedEks) -> None:
     """Two grants add up."""
     update_id = eks.rollback("staging-1")
-    async with running(tmp_path, eks, data=grants(one="cancel", other="watch")) as gateway:
+    async with run_gateway(tmp_path, eks, data=grants(one="cancel", other="watch")) as gateway:
         stream = start(gateway, update_id)
         assert (await stream.read()).cancellation.update_id == update_id
         assert (await stream.read()).watch.kind == pb.WATCH_KIND_SNAPSHOT
         stream.cancel()
 
 
-async def test_client_that_leaves_ends_its_watch_only(gateway: Running) -> None:
+async def test_client_that_leaves_ends_its_watch_only(gateway: RunningGateway) -> None:
     """The cancellation is followed to its end."""
     update_id = gateway.eks.rollback("staging-1")
     stream = start(gateway, update_id)
     await stream.read()
     stream.cancel()
     gateway.eks.advance(86_400)
-    await until(lambda: not gateway.gateway.watches.pollers)
+    await wait_until(lambda: not gateway.gateway.watches.pollers)
     request = history_pb.GetCancellationRequest(request_id="first")
     kept = await gateway.history.GetCancellation(request, metadata=gateway.oncall)
     assert kept.cancellation.phase == cpb.CANCELLATION_PHASE_CANCELLED

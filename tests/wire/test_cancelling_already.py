@@ -11,7 +11,7 @@ import pytest
 from eksgateway.ledger.projection import ALREADY
 from eksgateway.ledger.verify import verify
 from eksgateway.v1 import cancellation_pb2 as cpb
-from support.gateway import Running, running
+from support.gateway import RunningGateway, run_gateway
 from support.simulator import SimulatedEks
 from support.wire import (
     PRODUCTION,
@@ -30,7 +30,7 @@ WHY = "The nodes would not stop."
 
 @pytest.mark.parametrize("status", STATUSES)
 async def test_check_and_list_report_a_cancelling_update_as_not_cancellable(
-    gateway: Running, status: str
+    gateway: RunningGateway, status: str
 ) -> None:
     """The update's status is still InProgress."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION, cancellation={"status": status})
@@ -41,7 +41,7 @@ async def test_check_and_list_report_a_cancelling_update_as_not_cancellable(
 
 
 @pytest.mark.parametrize("status", STATUSES)
-async def test_second_cancel_is_ok_without_sending(gateway: Running, status: str) -> None:
+async def test_second_cancel_is_ok_without_sending(gateway: RunningGateway, status: str) -> None:
     """It is followed to its end, and a repeat returns the same."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION, cancellation={"status": status})
     told = await gateway.cancel("prod-1", update_id, request_id="second")
@@ -70,7 +70,7 @@ async def test_two_cancels_at_once_both_succeed(tmp_path: Path, eks: SimulatedEk
         async with asyncio.timeout(60):
             await both.wait()
 
-    async with running(tmp_path, eks, wrap_ledger=add_hooks(commit_intent=commit)) as gateway:
+    async with run_gateway(tmp_path, eks, wrap_ledger=add_hooks(commit_intent=commit)) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION, cancel_delay_s=3600, node_phase_s=7200)
         other = gateway.credentials("other", "oncall")
         first = asyncio.ensure_future(gateway.cancel("prod-1", update_id, request_id="first"))
@@ -94,7 +94,7 @@ async def test_two_cancels_at_once_both_succeed(tmp_path: Path, eks: SimulatedEk
     assert (report.broken, report.cancellations) == (None, 2)
 
 
-async def test_refusal_for_another_reason_is_rejected(gateway: Running) -> None:
+async def test_refusal_for_another_reason_is_rejected(gateway: RunningGateway) -> None:
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     gateway.eks.fault("CancelUpdate", code="InvalidStateException", message="Not now.")
     refusal = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="first"))
@@ -105,7 +105,7 @@ async def test_refusal_for_another_reason_is_rejected(gateway: Running) -> None:
     assert (await get_cancellation(gateway, request_id="first")).phase == cpb.CANCELLATION_PHASE_REJECTED
 
 
-async def test_cancel_after_a_failed_cancellation_is_sent(gateway: Running) -> None:
+async def test_cancel_after_a_failed_cancellation_is_sent(gateway: RunningGateway) -> None:
     """The update is cancellable, and the advice has EKS's reason."""
     failed = {"status": "Failed", "reason": WHY}
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION, cancellation=failed)

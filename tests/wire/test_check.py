@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from support.gateway import POLICY_DATA, WHERE, Running, running
+from support.gateway import POLICY_DATA, WHERE, RunningGateway, run_gateway
 from support.simulator import SimulatedEks
 from support.wire import PRODUCTION, check, expect_refusal, get_update
 
 
-async def test_check_sends_and_records_nothing(gateway: Running) -> None:
+async def test_check_sends_and_records_nothing(gateway: RunningGateway) -> None:
     """Reading calls only."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     checked = await check(gateway, "prod-1", update_id)
@@ -35,7 +35,7 @@ CASES: dict[str, tuple[list[str], dict[str, str], dict[str, Any]]] = {
 
 @pytest.mark.parametrize(("groups", "texts", "cluster"), CASES.values(), ids=CASES)
 async def test_check_returns_the_decision_of_a_cancel(
-    gateway: Running, groups: list[str], texts: dict[str, str], cluster: dict[str, Any]
+    gateway: RunningGateway, groups: list[str], texts: dict[str, str], cluster: dict[str, Any]
 ) -> None:
     metadata = gateway.credentials("somebody", *groups)
     update_id = gateway.eks.rollback("prod-1", **{"tags": PRODUCTION} | cluster)
@@ -57,7 +57,7 @@ async def test_check_names_the_freeze(tmp_path: Path, eks: SimulatedEks) -> None
     data = copy.deepcopy(POLICY_DATA)
     window = {"from": "2020-01-01T00:00:00Z", "until": "2099-01-01T00:00:00Z"}
     data["eksgateway"]["freezes"] = [{"id": "year-end", "clusters": ["prod-*"], **window}]
-    async with running(tmp_path, eks, data=data) as gateway:
+    async with run_gateway(tmp_path, eks, data=data) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         decision = (await check(gateway, "prod-1", update_id)).decision
         assert not decision.allowed
@@ -75,7 +75,7 @@ ADVICE: dict[str, tuple[dict[str, Any], float, bool]] = {
 
 @pytest.mark.parametrize(("update", "after_s", "now"), ADVICE.values(), ids=ADVICE)
 async def test_check_advises_whether_a_cancel_would_work_now(
-    gateway: Running, update: dict[str, Any], after_s: float, now: bool
+    gateway: RunningGateway, update: dict[str, Any], after_s: float, now: bool
 ) -> None:
     """A check of an ended update succeeds."""
     update_id = gateway.eks.rollback("staging-1", **update)
@@ -91,7 +91,7 @@ async def test_check_shows_the_update_only_with_the_action_get(tmp_path: Path, e
     """The action `check` alone shows the decision, without update and advice."""
     grant = {"id": "checkers", "groups": ["test:checkers"], "actions": ["check"], **WHERE, "clusters": ["*"]}
     data = {"eksgateway": {"grants": [grant], "freezes": []}}
-    async with running(tmp_path, eks, data=data) as gateway:
+    async with run_gateway(tmp_path, eks, data=data) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         checked = await check(gateway, "prod-1", update_id, gateway.credentials("checker", "checkers"))
         assert not checked.decision.allowed

@@ -20,9 +20,10 @@ from eksgateway.clock import SystemClock
 from eksgateway.sandbox.issuer import ThrowawayIssuer
 from eksgateway.v1 import cancellation_pb2 as cpb
 from eksgateway.v1 import update_pb2
-from support.gateway import Running, info, running, until
+from support.gateway import RunningGateway, info, run_gateway
 from support.proxy import Proxy
 from support.simulator import SimulatedEks
+from support.waiting import wait_until
 from support.wire import Gate, add_hooks
 
 QUICK = Timing(first_backoff_s=0.05, longest_backoff_s=0.2)
@@ -52,7 +53,7 @@ class Program:
 
     async def knows(self, status: str) -> None:
         """Wait until it got this status, or has ended."""
-        await until(lambda: self.task.done() or self.statuses[-1:] == [status])
+        await wait_until(lambda: self.task.done() or self.statuses[-1:] == [status])
         assert self.statuses[-1:] == [status], self.task
 
     @property
@@ -76,7 +77,7 @@ async def program(
         await asyncio.gather(here.task, return_exceptions=True)
 
 
-async def test_watch_yields_each_state_once_and_ends(gateway: Running) -> None:
+async def test_watch_yields_each_state_once_and_ends(gateway: RunningGateway) -> None:
     update_id = gateway.eks.rollback("prod-1")
     async with program(gateway.address, gateway.issuer, update_id) as here:
         await here.knows("InProgress")
@@ -89,22 +90,22 @@ async def test_watch_yields_each_state_once_and_ends(gateway: Running) -> None:
         assert here.received[-1].phase == cpb.CANCELLATION_PHASE_CANCELLED
         assert not any(known.stale for known in here.received)
         assert all(0 <= known.age_s < 20 for known in here.received)
-    await until(lambda: not gateway.gateway.watches.pollers)
+    await wait_until(lambda: not gateway.gateway.watches.pollers)
 
 
 async def test_watch_resumes_after_a_gateway_restart(tmp_path: Path, eks: SimulatedEks) -> None:
     """Changes during the restart are yielded once, with the next sequence."""
     update_id = eks.rollback("prod-1")
     issuer = ThrowawayIssuer("test")
-    async with running(tmp_path, eks, issuer=issuer) as first:
+    async with run_gateway(tmp_path, eks, issuer=issuer) as first:
         address = first.address
         here = Program(first.address, issuer, update_id)
         await here.knows("InProgress")
     try:
         eks.set_update("prod-1", update_id, status="Paused")
-        async with running(tmp_path, eks, issuer=issuer, listeners=[{"address": address}]):
+        async with run_gateway(tmp_path, eks, issuer=issuer, listeners=[{"address": address}]):
             await here.knows("Paused")
-        async with running(tmp_path, eks, issuer=issuer, listeners=[{"address": address}]):
+        async with run_gateway(tmp_path, eks, issuer=issuer, listeners=[{"address": address}]):
             eks.set_update("prod-1", update_id, status="Successful")
             await asyncio.wait_for(here.task, 60)
         assert here.statuses == ["InProgress", "Paused", "Successful"]
@@ -113,7 +114,7 @@ async def test_watch_resumes_after_a_gateway_restart(tmp_path: Path, eks: Simula
         here.task.cancel()
 
 
-async def test_watch_resumes_over_a_breaking_network(gateway: Running) -> None:
+async def test_watch_resumes_over_a_breaking_network(gateway: RunningGateway) -> None:
     """Each state once, in order, including the final one."""
     update_id = gateway.eks.rollback("prod-1")
     steps = [f"Step{number}" for number in range(12)]
@@ -129,7 +130,7 @@ async def test_watch_resumes_over_a_breaking_network(gateway: Running) -> None:
             proxy.cut()
             gateway.eks.set_update("prod-1", update_id, status="Cancelled")
             before = proxy.connections
-            await until(lambda: proxy.connections > before)
+            await wait_until(lambda: proxy.connections > before)
             proxy.refusing = False
             await asyncio.wait_for(here.task, 60)
         assert proxy.connections > 4
@@ -148,14 +149,14 @@ async def test_watch_replaces_a_silent_stream(
     timing = Timing(first_backoff_s=0.05, longest_backoff_s=0.2, silence_s=0.5)
     caplog.set_level("INFO", "eksgateway.client")
     async with (
-        running(tmp_path, eks, watch={"heartbeat_s": 0.1}) as gateway,
+        run_gateway(tmp_path, eks, watch={"heartbeat_s": 0.1}) as gateway,
         Proxy(gateway.address) as proxy,
         program(proxy.address, gateway.issuer, update_id, timing=timing) as here,
     ):
         await here.knows("InProgress")
         before = caplog.text.count("the stream ended; trying again")  # a slow machine is silent too
         proxy.passing.clear()
-        await until(lambda: caplog.text.count("the stream ended; trying again") > before)
+        await wait_until(lambda: caplog.text.count("the stream ended; trying again") > before)
         eks.set_update("prod-1", update_id, status="Successful")
         proxy.passing.set()
         await asyncio.wait_for(here.task, 60)
@@ -165,15 +166,15 @@ async def test_watch_replaces_a_silent_stream(
 async def test_watch_marks_states_stale_while_eks_cannot_be_read(tmp_path: Path, eks: SimulatedEks) -> None:
     update_id = eks.rollback("prod-1")
     async with (
-        running(tmp_path, eks, watch={"heartbeat_s": 0.1}) as gateway,
+        run_gateway(tmp_path, eks, watch={"heartbeat_s": 0.1}) as gateway,
         program(gateway.address, gateway.issuer, update_id, max_age=2.0) as here,
     ):
         await here.knows("InProgress")
         eks.fault("DescribeUpdate", code="ServerException", status=500, times=100_000)
-        await until(lambda: here.received[-1].stale)
+        await wait_until(lambda: here.received[-1].stale)
         assert here.received[-1].age_s >= 2.0
         eks.clear_faults()
-        await until(lambda: not here.received[-1].stale)
+        await wait_until(lambda: not here.received[-1].stale)
         assert here.received[-1].age_s < 2.0
     assert set(here.sequences) == {1}
     assert all(one.stale != other.stale for one, other in pairwise(here.received))
@@ -195,7 +196,7 @@ async def test_watch_ignores_the_difference_of_clocks(
 ) -> None:
     """The gateway sends the age by its own clock."""
     update_id = eks.rollback("prod-1")
-    async with running(tmp_path, eks, clock=Shifted(seconds)) as gateway:
+    async with run_gateway(tmp_path, eks, clock=Shifted(seconds)) as gateway:
         # The tokens' times are the machine's.
         lifetime = timedelta(hours=1)
         token = gateway.issuer.token("viewer", ("viewers",), lifetime=lifetime, nbf=1, iat=1)
@@ -208,12 +209,12 @@ async def test_watch_ignores_the_difference_of_clocks(
     assert all(0 <= known.age_s < 50 for known in here.received)
 
 
-async def test_watch_without_a_gateway_yields_unknown_and_waits(gateway: Running) -> None:
+async def test_watch_without_a_gateway_yields_unknown_and_waits(gateway: RunningGateway) -> None:
     update_id = gateway.eks.rollback("prod-1")
     async with Proxy(gateway.address) as proxy:
         proxy.refusing = True
         async with program(proxy.address, gateway.issuer, update_id, max_age=0.3) as here:
-            await until(lambda: bool(here.received))
+            await wait_until(lambda: bool(here.received))
             assert (here.received[0].stale, here.received[0].sequence) == (True, 0)
             proxy.refusing = False
             await here.knows("InProgress")
@@ -235,7 +236,7 @@ async def refusal(here: Program) -> tuple[str, str]:
     ],
 )
 async def test_watch_raises_a_permanent_error_at_once(
-    gateway: Running, caplog: pytest.LogCaptureFixture, options: dict[str, str], told: tuple[str, str]
+    gateway: RunningGateway, caplog: pytest.LogCaptureFixture, options: dict[str, str], told: tuple[str, str]
 ) -> None:
     caplog.set_level("INFO", "eksgateway.client")
     update_id = gateway.eks.rollback("prod-1")
@@ -256,7 +257,7 @@ async def test_watch_raises_a_permanent_error_at_once(
 
 
 @pytest.mark.parametrize("good", [True, False], ids=["new ones are good", "new ones are no better"])
-async def test_watch_asks_once_for_new_credentials_after_expiry(gateway: Running, good: bool) -> None:
+async def test_watch_asks_once_for_new_credentials_after_expiry(gateway: RunningGateway, good: bool) -> None:
     update_id = gateway.eks.rollback("prod-1")
     expired = gateway.issuer.token("viewer", ("viewers",), exp=1)
     tokens = [expired, gateway.issuer.token("viewer", ("viewers",)) if good else expired]
@@ -272,14 +273,14 @@ async def test_watch_asks_once_for_new_credentials_after_expiry(gateway: Running
         assert tokens == []
 
 
-async def test_watch_without_credentials_is_refused(gateway: Running) -> None:
+async def test_watch_without_credentials_is_refused(gateway: RunningGateway) -> None:
     async with program(
         gateway.address, gateway.issuer, gateway.eks.rollback("prod-1"), credentials=None
     ) as here:
         assert await refusal(here) == ("UNAUTHENTICATED", "CREDENTIALS_MISSING")
 
 
-async def test_watch_starts_anew_after_a_refused_resume_token(gateway: Running) -> None:
+async def test_watch_starts_anew_after_a_refused_resume_token(gateway: RunningGateway) -> None:
     update_id = gateway.eks.rollback("prod-1")
     async with program(gateway.address, gateway.issuer, update_id, resume_token="from another age") as here:
         await here.knows("InProgress")
@@ -288,17 +289,17 @@ async def test_watch_starts_anew_after_a_refused_resume_token(gateway: Running) 
 
 async def test_watch_waits_for_the_retry_delay_of_overloaded(tmp_path: Path, eks: SimulatedEks) -> None:
     update_id = eks.rollback("prod-1")
-    async with running(tmp_path, eks, limits={"watches_per_caller": 1}) as gateway:
+    async with run_gateway(tmp_path, eks, limits={"watches_per_caller": 1}) as gateway:
         first = gateway.watch("prod-1", update_id, gateway.viewer)
         await first.read()
         async with program(gateway.address, gateway.issuer, update_id, max_age=0.3) as here:
-            await until(lambda: bool(here.received))
+            await wait_until(lambda: bool(here.received))
             assert here.received[0].sequence == 0
             first.cancel()
             await here.knows("InProgress")
 
 
-async def test_watch_releases_the_stream_when_iteration_stops(gateway: Running) -> None:
+async def test_watch_releases_the_stream_when_iteration_stops(gateway: RunningGateway) -> None:
     update_id = gateway.eks.rollback("prod-1")
     cluster = update_pb2.ClusterRef(name="prod-1", region="us-east-1")
     token = gateway.issuer.token("viewer", ("viewers",))
@@ -308,16 +309,16 @@ async def test_watch_releases_the_stream_when_iteration_stops(gateway: Running) 
             assert known.update.status == "InProgress"
             assert gateway.gateway.watches.watchers == 1
             break
-    await until(lambda: not gateway.gateway.watches.watchers)
+    await wait_until(lambda: not gateway.gateway.watches.watchers)
 
 
-async def cancelled(gateway: Running, update_id: str, **options: Any) -> cpb.Cancellation:
+async def cancelled(gateway: RunningGateway, update_id: str, **options: Any) -> cpb.Cancellation:
     token = gateway.issuer.token("oncall", ("oncall",))
     options = {"credentials": lambda: token, "timing": QUICK, **options}
     return await client.cancel(gateway.channel, "staging-1", update_id, **options)
 
 
-async def test_cancel_returns_the_cancellation(gateway: Running) -> None:
+async def test_cancel_returns_the_cancellation(gateway: RunningGateway) -> None:
     update_id = gateway.eks.rollback("staging-1")
     told = await cancelled(gateway, update_id, reason="bad AMI", ticket="OPS-1", request_id="mine")
     assert (told.request_id, told.reason, told.ticket) == ("mine", "bad AMI", "OPS-1")
@@ -337,7 +338,7 @@ async def test_cancel_returns_the_cancellation(gateway: Running) -> None:
     ],
 )
 async def test_cancel_uses_one_request_id_for_all_attempts(
-    gateway: Running, break_it: Callable[[Running], None]
+    gateway: RunningGateway, break_it: Callable[[RunningGateway], None]
 ) -> None:
     """One effect and one record."""
     update_id = gateway.eks.rollback("staging-1")
@@ -347,7 +348,7 @@ async def test_cancel_uses_one_request_id_for_all_attempts(
     assert len(gateway.eks.calls("CancelUpdate")) == 1
 
 
-async def test_cancel_raises_the_last_error_after_its_timeout(gateway: Running) -> None:
+async def test_cancel_raises_the_last_error_after_its_timeout(gateway: RunningGateway) -> None:
     update_id = gateway.eks.rollback("staging-1")
     gateway.eks.fault("DescribeCluster", code="ServerException", status=500, times=10_000)
     begun = time.monotonic()
@@ -364,20 +365,22 @@ async def test_cancel_waits_for_the_retry_delay_of_overloaded(
     caplog.set_level("INFO", "eksgateway.client")
     gate = Gate()
     limits = {"calls_per_caller": 1}
-    async with running(tmp_path, eks, limits=limits, wrap_eks=add_hooks(describe_cluster=gate)) as gateway:
+    async with run_gateway(
+        tmp_path, eks, limits=limits, wrap_eks=add_hooks(describe_cluster=gate)
+    ) as gateway:
         update_id = eks.rollback("staging-1")
         first = asyncio.create_task(cancelled(gateway, update_id))
-        await until(lambda: gate.entered == 1)
+        await wait_until(lambda: gate.entered == 1)
         begun = time.monotonic()
         second = asyncio.create_task(cancelled(gateway, update_id))
-        await until(lambda: "Too many calls" in caplog.text)
+        await wait_until(lambda: "Too many calls" in caplog.text)
         gate.open()
         for task in (first, second):
             assert (await task).phase == cpb.CANCELLATION_PHASE_CANCELLING
         assert time.monotonic() - begun >= 1
 
 
-async def test_cancel_raises_a_refusal_at_once(gateway: Running) -> None:
+async def test_cancel_raises_a_refusal_at_once(gateway: RunningGateway) -> None:
     update_id = gateway.eks.rollback("staging-1", node_phase_s=0)
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await cancelled(gateway, update_id)

@@ -16,15 +16,16 @@ from cryptography import x509
 from eksgateway import client
 from eksgateway.client import Channels, Timing
 from support.authority import SERVER, Authority, Shape
-from support.certified import DATA, listeners
-from support.gateway import Running, running, until
+from support.certified import DATA, build_listeners
+from support.gateway import RunningGateway, run_gateway
 from support.proxy import Proxy
 from support.simulator import SimulatedEks
+from support.waiting import wait_until
 
 QUICK = Timing(first_backoff_s=0.01, longest_backoff_s=0.05)
 
 
-async def test_channels_open_a_connection_for_each_80_watches(gateway: Running) -> None:
+async def test_channels_open_a_connection_for_each_80_watches(gateway: RunningGateway) -> None:
     """Calls have a connection of their own."""
     update_id = gateway.eks.rollback("staging-1")
     token = gateway.issuer.token("oncall", ("oncall",))
@@ -38,7 +39,7 @@ async def test_channels_open_a_connection_for_each_80_watches(gateway: Running) 
                     heard.append(known.sequence)  # noqa: PERF401  counted while it grows
 
         tasks = [asyncio.create_task(watch()) for _ in range(170)]
-        await until(lambda: heard.count(1) == 170)
+        await wait_until(lambda: heard.count(1) == 170)
         assert proxy.connections == 3
         await client.cancel(channels, "staging-1", update_id, credentials=lambda: token)
         assert proxy.connections == 4
@@ -92,8 +93,8 @@ class Served:
 @asynccontextmanager
 async def serving(path: Path, eks: SimulatedEks) -> AsyncIterator[Served]:
     authority = Authority()
-    made = [*listeners(path, authority, "jwt", "mtls"), {"address": "127.0.0.1:0"}]
-    async with running(path, eks, data=DATA, listeners=made) as gateway:
+    made = [*build_listeners(path, authority, "jwt", "mtls"), {"address": "127.0.0.1:0"}]
+    async with run_gateway(path, eks, data=DATA, listeners=made) as gateway:
         yield Served(authority, *(each.address for each in gateway.gateway.listeners))
 
 
@@ -161,7 +162,7 @@ async def test_port_of_another_protocol_ends_the_attempts(greeting: bytes, note:
 
 async def test_cancel_waits_for_a_gateway_that_starts_later(tmp_path: Path, eks: SimulatedEks) -> None:
     update_id = eks.rollback("staging-1")
-    async with running(tmp_path, eks) as first:
+    async with run_gateway(tmp_path, eks) as first:
         address, issuer = first.address, first.issuer
     token = issuer.token("oncall", ("oncall",))
     async with Channels(address) as channels:
@@ -169,6 +170,6 @@ async def test_cancel_waits_for_a_gateway_that_starts_later(tmp_path: Path, eks:
             client.cancel(channels, "staging-1", update_id, credentials=lambda: token, timing=QUICK)
         )
         lost = channels.calls
-        await until(lambda: lost.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE)
-        async with running(tmp_path, eks, issuer=issuer, listeners=[{"address": address}]):
+        await wait_until(lambda: lost.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE)
+        async with run_gateway(tmp_path, eks, issuer=issuer, listeners=[{"address": address}]):
             assert (await asyncio.wait_for(coming, 40)).update_id == update_id

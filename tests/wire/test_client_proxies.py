@@ -11,8 +11,9 @@ import pytest
 
 from eksgateway import client
 from eksgateway.client import Channels, Timing
-from support.gateway import Running, until
+from support.gateway import RunningGateway
 from support.http_proxy import REPLIES, HttpProxy, Reply, html
+from support.waiting import wait_until
 
 QUICK = Timing(first_backoff_s=0.01, longest_backoff_s=0.05)
 WATCH, CANCEL, HEALTH = (
@@ -70,7 +71,7 @@ READ_ON = {name: reply for name, reply in REPLIES.items() if name != "a status t
 @CALLS
 @pytest.mark.parametrize("reply", READ_ON.values(), ids=READ_ON)
 async def test_refusal_replaced_by_a_proxy_ends_the_attempts(
-    gateway: Running, call: Any, path: str, reply: Reply
+    gateway: RunningGateway, call: Any, path: str, reply: Reply
 ) -> None:
     """The gateway's health, asked through the same proxy, shows that the gateway is up."""
     outsider = gateway.issuer.token("outsider", ())
@@ -83,7 +84,7 @@ async def test_refusal_replaced_by_a_proxy_ends_the_attempts(
     assert "the gateway serves" in raised.value.__notes__[0]
 
 
-async def test_watch_outlasts_a_proxy_during_a_gateway_restart(gateway: Running) -> None:
+async def test_watch_outlasts_a_proxy_during_a_gateway_restart(gateway: RunningGateway) -> None:
     """A gateway has answered before."""
     update_id = gateway.eks.rollback("prod-1")
     token = gateway.issuer.token("viewer", ("viewers",))
@@ -95,14 +96,14 @@ async def test_watch_outlasts_a_proxy_during_a_gateway_restart(gateway: Running)
             proxy.cut()
             gateway.eks.set_update("prod-1", update_id, status="Successful")
             coming = asyncio.ensure_future(anext(watch))
-            await until(lambda: proxy.paths.count(WATCH) > 20)
+            await wait_until(lambda: proxy.paths.count(WATCH) > 20)
             proxy.always = None
             states.append(await coming)
     assert [known.update.status for known in states] == ["InProgress", "Successful"]
     assert [known.sequence for known in states] == [1, 2]
 
 
-async def test_watch_and_cancel_work_through_the_proxy(gateway: Running) -> None:
+async def test_watch_and_cancel_work_through_the_proxy(gateway: RunningGateway) -> None:
     """The proxy of these tests forwards everything that it is not set to replace."""
     update_id = gateway.eks.rollback("staging-1")
     token = gateway.issuer.token("oncall", ("oncall",))

@@ -12,31 +12,32 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
-from support.gateway import running, until
+from support.gateway import run_gateway
 from support.logs import capture_logs
 from support.proxy import Proxy
-from support.raw_http2 import Connection, connection, message
+from support.raw_http2 import Http2Connection, connect_http2, frame_message
 from support.simulator import SimulatedEks
+from support.waiting import wait_until
 from support.wire import PRODUCTION
 
 WATCH = "/grpc.health.v1.Health/Watch"
 REFLECT = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
-LIVENESS = message(health_pb2.HealthCheckRequest(service="liveness").SerializeToString())
-LIST = message(reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString())
+LIVENESS = frame_message(health_pb2.HealthCheckRequest(service="liveness").SerializeToString())
+LIST = frame_message(reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString())
 
 
-async def first_message(http: Connection, number: int) -> None:
+async def first_message(http: Http2Connection, number: int) -> None:
     """Wait until a stream has one; fails when it ended."""
     answer = http.answers[number]
-    await until(lambda: bool(answer.data) or answer.ended.is_set())
+    await wait_until(lambda: bool(answer.data) or answer.ended.is_set())
     assert answer.data, answer.error
 
 
 async def test_idle_connection_ends_and_one_with_a_watch_stays(tmp_path: Path, eks: SimulatedEks) -> None:
     async with (
-        running(tmp_path, eks, limits={"connection_idle_s": 0.5}) as gateway,
-        connection(gateway.address) as idle,
-        connection(gateway.address) as used,
+        run_gateway(tmp_path, eks, limits={"connection_idle_s": 0.5}) as gateway,
+        connect_http2(gateway.address) as idle,
+        connect_http2(gateway.address) as used,
     ):
         watch = used.send(WATCH, LIVENESS)
         await first_message(used, watch)
@@ -56,15 +57,15 @@ async def test_keepalive_ends_a_dead_client_and_keeps_a_silent_one(
     limits = {"keepalive_s": 0.5, "keepalive_timeout_s": 0.5}
     with capture_logs() as logs:
         async with (
-            running(tmp_path, eks, limits=limits) as gateway,
+            run_gateway(tmp_path, eks, limits=limits) as gateway,
             Proxy(gateway.address) as proxy,
-            connection(proxy.address) as dead,
-            connection(gateway.address) as silent,
+            connect_http2(proxy.address) as dead,
+            connect_http2(gateway.address) as silent,
         ):
             for http in (dead, silent):
                 await first_message(http, http.send(path, body, end=False))
             proxy.passing.clear()  # what the gateway sends is lost from here on
-            await until(lambda: any(line["event"] == "rpc.call" for line in logs))
+            await wait_until(lambda: any(line["event"] == "rpc.call" for line in logs))
             (call,) = (line for line in logs if line["event"] == "rpc.call")
             assert call["method"] == path
             assert not silent.closed.is_set()
@@ -76,15 +77,15 @@ async def test_pings_faster_than_the_limit_end_the_connection(
 ) -> None:
     """Slower ones are answered, as grpc-go sends them with PermitWithoutStream."""
     async with (
-        running(tmp_path, eks, limits={"client_ping_s": 0.5}) as gateway,
-        connection(gateway.address) as http,
+        run_gateway(tmp_path, eks, limits={"client_ping_s": 0.5}) as gateway,
+        connect_http2(gateway.address) as http,
     ):
         if calls:
             await first_message(http, http.send(WATCH, LIVENESS, end=False))
         for _ in range(6):
             http.ping()
             await asyncio.sleep(0.5)  # the interval is what is tested
-        await until(lambda: http.acknowledged == 6 or http.closed.is_set())
+        await wait_until(lambda: http.acknowledged == 6 or http.closed.is_set())
         assert (http.goaways, http.closed.is_set()) == ([], False)
         for _ in range(6):
             http.ping()
@@ -102,7 +103,7 @@ async def test_client_with_keepalive_keeps_its_connection(tmp_path: Path, eks: S
         ("grpc.use_local_subchannel_pool", 1),
     ]
     async with (
-        running(tmp_path, eks, limits={"client_ping_s": 0.5}) as gateway,
+        run_gateway(tmp_path, eks, limits={"client_ping_s": 0.5}) as gateway,
         Proxy(gateway.address) as proxy,
         grpc.aio.insecure_channel(proxy.address, options=options) as channel,
     ):
@@ -121,8 +122,8 @@ async def test_every_connection_may_have_one_open_stream(
     """gRPC's client-side health checking needs it."""
     body = LIVENESS if path == WATCH else LIST
     limits = {"open_streams": 4, "open_streams_per_connection": 3}
-    async with running(tmp_path, eks, limits=limits) as gateway, AsyncExitStack() as stack:
-        greedy = await stack.enter_async_context(connection(gateway.address))
+    async with run_gateway(tmp_path, eks, limits=limits) as gateway, AsyncExitStack() as stack:
+        greedy = await stack.enter_async_context(connect_http2(gateway.address))
         held = [greedy.send(path, body, end=False) for _ in range(3)]
         for number in held:
             await first_message(greedy, number)
@@ -130,7 +131,7 @@ async def test_every_connection_may_have_one_open_stream(
         assert refused.error is not None
         assert refused.error.reason == "OVERLOADED"
         for _ in range(10):
-            other = await stack.enter_async_context(connection(gateway.address))
+            other = await stack.enter_async_context(connect_http2(gateway.address))
             await first_message(other, other.send(path, body, end=False))
         greedy.h2.reset_stream(held[0])
         greedy.flush()
@@ -143,12 +144,12 @@ async def test_every_connection_may_have_one_open_stream(
 async def test_connection_over_the_limit_is_refused_at_once(tmp_path: Path, eks: SimulatedEks) -> None:
     """Other connections go on, and one that ends is replaced."""
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
-    async with running(tmp_path, eks, limits={"connections": 5}) as gateway, AsyncExitStack() as stack:
+    async with run_gateway(tmp_path, eks, limits={"connections": 5}) as gateway, AsyncExitStack() as stack:
         await gateway.cancel("prod-1", update_id, request_id="first")
-        others = [await stack.enter_async_context(connection(gateway.address)) for _ in range(4)]
+        others = [await stack.enter_async_context(connect_http2(gateway.address)) for _ in range(4)]
         for http in others:
             assert (await http.answer(http.send(WATCH.replace("Watch", "Check"), LIVENESS))).status == "0"
-        async with connection(gateway.address) as sixth, asyncio.timeout(20):
+        async with connect_http2(gateway.address) as sixth, asyncio.timeout(20):
             await sixth.closed.wait()
         assert (await gateway.cancel("prod-1", update_id, request_id="first")).request_id == "first"
         others[0].close()

@@ -11,10 +11,11 @@ import grpc
 import pytest
 
 from eksgateway.v1 import cancellation_pb2 as cpb
-from support.gateway import Running, details, running, until
+from support.gateway import RunningGateway, details, run_gateway
 from support.logs import capture_logs
 from support.simulator import SimulatedEks
 from support.tokens import Idp, compact, ec_key, signer
+from support.waiting import wait_until
 from support.wire import check, expect_refusal, get_cancellation, list_cancellations
 
 GROUPS = [str(uuid.UUID(int=number)) for number in range(250)]
@@ -24,7 +25,7 @@ def size(credentials: Any) -> int:
     return len(dict(credentials)["authorization"])
 
 
-async def test_token_with_250_groups_works_by_default(gateway: Running) -> None:
+async def test_token_with_250_groups_works_by_default(gateway: RunningGateway) -> None:
     """14 KB, beside the largest allowed metadata."""
     update_id = gateway.eks.rollback("staging-1")
     large = gateway.credentials("large", *GROUPS, "oncall")
@@ -35,7 +36,7 @@ async def test_token_with_250_groups_works_by_default(gateway: Running) -> None:
 
 
 @pytest.mark.parametrize("characters", [33_000, 60_000, 150_000])
-async def test_credentials_over_the_limit_are_invalid(gateway: Running, characters: int) -> None:
+async def test_credentials_over_the_limit_are_invalid(gateway: RunningGateway, characters: int) -> None:
     """Also a valid token; clients do not repeat this error."""
     good = gateway.credentials("large", "oncall", note="n" * (characters * 3 // 4))
     for credentials in (good, (("authorization", "x" * characters),)):
@@ -48,7 +49,7 @@ async def test_credentials_over_the_limit_are_invalid(gateway: Running, characte
 async def test_credentials_bytes_alone_sets_the_limit(tmp_path: Path, eks: SimulatedEks) -> None:
     """Other metadata keeps its own limit."""
     update_id = eks.rollback("staging-1")
-    async with running(
+    async with run_gateway(
         tmp_path, eks, limits={"credentials_bytes": 100_000, "metadata_bytes": 500}
     ) as gateway:
         large = gateway.credentials("large", "oncall", note="n" * 74_000)
@@ -73,7 +74,7 @@ async def test_longest_subject_works_everywhere(tmp_path: Path, eks: SimulatedEk
     """Policy, ledger, role session name, history and page tokens."""
     clusters = ("staging-1", "staging-2")
     update_ids = [eks.rollback(cluster) for cluster in clusters]
-    async with running(tmp_path, eks) as gateway:
+    async with run_gateway(tmp_path, eks) as gateway:
         who, caller = gateway.credentials(subject, "oncall"), f"jwt:test:{subject}"
         for number, (cluster, update_id) in enumerate(zip(clusters, update_ids, strict=True)):
             outcome = await gateway.cancel(cluster, update_id, who=who, request_id=f"r-{number}")
@@ -93,7 +94,7 @@ async def test_longest_subject_works_everywhere(tmp_path: Path, eks: SimulatedEk
 
 
 async def test_refused_credentials_log_issuer_and_check_only(
-    gateway: Running,
+    gateway: RunningGateway,
 ) -> None:
     """One line per call, without any part of the token."""
     corp = Idp(name="test", issuer=gateway.issuer.issuer)
@@ -121,7 +122,7 @@ async def test_refused_credentials_log_issuer_and_check_only(
             assert "issuer" not in repr(details(error.value)).replace("token's issuer", "")
         await expect_refusal(check(gateway, "staging-1", "u", who=(("x-none", "none"),)))
         # The last line may come after its answer.
-        await until(lambda: sum(line["event"] == "rpc.call" for line in logged) > len(cases))
+        await wait_until(lambda: sum(line["event"] == "rpc.call" for line in logged) > len(cases))
     calls = [line for line in logged if line["event"] == "rpc.call"]
     assert [(line.get("check"), line.get("issuer")) for line in calls] == [
         *((name, issuer) for name, issuer, _ in cases),
@@ -133,7 +134,7 @@ async def test_refused_credentials_log_issuer_and_check_only(
 
 async def test_dropped_groups_are_counted(tmp_path: Path, eks: SimulatedEks) -> None:
     """By issuer and cause."""
-    async with running(tmp_path, eks) as gateway:
+    async with run_gateway(tmp_path, eks) as gateway:
         gateway.eks.rollback("staging-1")
         who = gateway.credentials("odd", "oncall", "", "a\u00a0b")
         await expect_refusal(check(gateway, "staging-1", "no-such-update", who=who))

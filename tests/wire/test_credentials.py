@@ -10,10 +10,10 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from support.gateway import ACCOUNT, REGION
-from support.processes import eventually
-from support.serving import AWS, Place, Served, serving
+from support.serving import AWS, GatewayFolder, GatewayProcess, run_gateway_process
 from support.simulator import SimulatedEks
 from support.sts import Sts
+from support.waiting import wait_until
 from support.wire import PRODUCTION, expect_refusal
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -21,25 +21,25 @@ ROLE = f"arn:aws:iam::{ACCOUNT}:role/eksgateway"
 OTHER = {"account_id": "444455556666", "region": REGION}
 
 
-async def status(served: Served) -> int:
+async def status(served: GatewayProcess) -> int:
     stub: Any = health_pb2_grpc.HealthStub(served.channel)
     return int((await stub.Check(health_pb2.HealthCheckRequest())).status)
 
 
-async def ready(served: Served) -> None:
+async def ready(served: GatewayProcess) -> None:
     async with asyncio.timeout(30):
         while await status(served) != SERVING:  # noqa: ASYNC110 - as a probe asks
             await asyncio.sleep(0.05)
 
 
-async def logged(served: Served, event: str, count: int = 1) -> list[dict[str, Any]]:
+async def logged(served: GatewayProcess, event: str, count: int = 1) -> list[dict[str, Any]]:
     """The lines of an event, once there are so many: they are written after what they report."""
 
     def lines() -> list[dict[str, Any]]:
         found = [line for line in served.lines if line["event"] == event]
         return found if len(found) >= count else []
 
-    return await eventually(lines)
+    return await wait_until(lines)
 
 
 async def test_missing_token_file_keeps_readiness_off(tmp_path: Path, eks: SimulatedEks, moto: str) -> None:
@@ -54,7 +54,7 @@ async def test_missing_token_file_keeps_readiness_off(tmp_path: Path, eks: Simul
         "AWS_WEB_IDENTITY_TOKEN_FILE": str(token),
     }
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
-    async with serving(Place(tmp_path, eks.url), env=AWS | web_identity) as served:
+    async with run_gateway_process(GatewayFolder(tmp_path, eks.url), env=AWS | web_identity) as served:
         await logged(served, "health.readiness")
         assert await status(served) != SERVING
         assert (await logged(served, "health.readiness"))[-1]["faults"] == {
@@ -86,7 +86,7 @@ async def test_only_the_home_targets_role_affects_readiness(
         ]
         home.fault = other.fault = (403, "AccessDenied")
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
-        async with serving(Place(tmp_path, eks.url, eks={"targets": targets})) as served:
+        async with run_gateway_process(GatewayFolder(tmp_path, eks.url, eks={"targets": targets})) as served:
             await logged(served, "health.readiness")
             assert await status(served) != SERVING
             home.fault = None
@@ -106,8 +106,8 @@ async def test_start_logs_the_credentials_of_each_target(
     """Endpoint, source of the credentials, and the role's session."""
     async with Sts(moto, eks.simulator.control.accounts) as sts:
         target = {"account_id": ACCOUNT, "region": REGION, "role_arn": ROLE, "sts_endpoint_url": sts.url}
-        place = Place(tmp_path, eks.url, eks={"targets": [target | {"endpoint_url": eks.url}]})
-        async with serving(place) as served:
+        place = GatewayFolder(tmp_path, eks.url, eks={"targets": [target | {"endpoint_url": eks.url}]})
+        async with run_gateway_process(place) as served:
             await ready(served)
             (line,) = await logged(served, "eks.target")
             assert line["endpoint"] == eks.url
@@ -120,7 +120,7 @@ async def test_start_logs_the_credentials_of_each_target(
 async def test_wrong_clock_is_reported_as_such(tmp_path: Path, eks: SimulatedEks) -> None:
     """In the error and in the log, not as bad credentials."""
     eks.cluster("prod-1", tags=PRODUCTION)
-    async with serving(Place(tmp_path, eks.url)) as served:
+    async with run_gateway_process(GatewayFolder(tmp_path, eks.url)) as served:
         await ready(served)
         eks.fault("*", times=9, code="RequestTimeTooSkewed", status=403)
         refusal = await expect_refusal(served.cancel("prod-1", "an-update"))

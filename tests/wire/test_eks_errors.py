@@ -13,8 +13,9 @@ from eksgateway.ledger.projection import OBSERVED
 from eksgateway.ledger.verify import verify
 from eksgateway.phases import NO_TRACE
 from eksgateway.v1 import cancellation_pb2 as cpb
-from support.gateway import Running, running, until
+from support.gateway import RunningGateway, run_gateway
 from support.simulator import SimulatedEks
+from support.waiting import wait_until
 from support.wire import (
     PRODUCTION,
     Refusal,
@@ -131,7 +132,7 @@ def _check_details(refusal: Refusal, row: Row, update_id: str) -> None:
 
 
 @rows
-async def test_read_error_is_reported_by_its_reason(gateway: Running, row: Row) -> None:
+async def test_read_error_is_reported_by_its_reason(gateway: RunningGateway, row: Row) -> None:
     """A cancel that cannot read sends nothing."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     gateway.eks.fault("*", times=99, **row.fault)
@@ -150,7 +151,7 @@ async def test_read_error_is_reported_by_its_reason(gateway: Running, row: Row) 
 
 
 @pytest.mark.parametrize("operation", ["DescribeCluster", "DescribeUpdate"])
-async def test_cancel_needs_both_reads(gateway: Running, operation: str) -> None:
+async def test_cancel_needs_both_reads(gateway: RunningGateway, operation: str) -> None:
     """Either read that fails stops the cancel before the intent."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     gateway.eks.fault(operation, code="ResourceNotFoundException")
@@ -166,7 +167,7 @@ async def test_cancel_needs_both_reads(gateway: Running, operation: str) -> None
 async def test_cancel_error_names_its_cancellation(tmp_path: Path, eks: SimulatedEks, row: Row) -> None:
     """The record has the same error."""
     throttled = row.cancel[1] == "EKS_THROTTLED"  # to the end, which is to come soon then
-    async with running(tmp_path, eks, eks={"decision_max_age_s": 4 if throttled else 60}) as gateway:
+    async with run_gateway(tmp_path, eks, eks={"decision_max_age_s": 4 if throttled else 60}) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION, update_id="u-1")
         eks.fault("CancelUpdate", times=99, **row.fault)
         refusal = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="first"))
@@ -191,7 +192,7 @@ FOREIGN = {name: row for name, row in ROWS.items() if "body" in row.fault}
 
 
 @pytest.mark.parametrize("row", FOREIGN.values(), ids=FOREIGN)
-async def test_answer_of_a_proxy_is_settled_by_polling(gateway: Running, row: Row) -> None:
+async def test_answer_of_a_proxy_is_settled_by_polling(gateway: RunningGateway, row: Row) -> None:
     """EKS took the cancel, and a proxy replaced its answer."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     gateway.eks.fault("CancelUpdate", **row.fault, effect=True)
@@ -203,7 +204,7 @@ async def test_answer_of_a_proxy_is_settled_by_polling(gateway: Running, row: Ro
     assert len(gateway.eks.calls("CancelUpdate")) == 1
 
 
-async def test_unanswered_cancel_does_not_claim_that_it_was_sent(gateway: Running) -> None:
+async def test_unanswered_cancel_does_not_claim_that_it_was_sent(gateway: RunningGateway) -> None:
     """EKS never got it; a new request_id sends again."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     gateway.eks.fault("CancelUpdate", status=503, code="ServiceUnavailableException")
@@ -217,7 +218,7 @@ async def test_unanswered_cancel_does_not_claim_that_it_was_sent(gateway: Runnin
 
 async def test_cancel_without_effect_reports_unseen_after_a_while(tmp_path: Path, eks: SimulatedEks) -> None:
     """In the record, in a repeat's error and to watchers; nothing is sent again."""
-    async with running(tmp_path, eks) as gateway:
+    async with run_gateway(tmp_path, eks) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         eks.fault("CancelUpdate", drop="before")
         early = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="first"))
@@ -240,6 +241,6 @@ async def test_cancel_without_effect_reports_unseen_after_a_while(tmp_path: Path
         await wait_for_phase(gateway, cpb.CANCELLATION_PHASE_CANCELLING, request_id="first")
         watch.cancel()
         events = len(eks.calls())
-        await until(lambda: len(eks.calls()) > events)
+        await wait_until(lambda: len(eks.calls()) > events)
     report = verify(tmp_path / "ledger.db")
     assert report.broken is None

@@ -18,9 +18,10 @@ from bench.flood import FloodConnection, Orders
 from eksgateway.rpc.listener import MAX_STREAMS
 from eksgateway.v1 import update_pb2
 from eksgateway.v1 import update_service_pb2 as pb
-from support.gateway import Running, details, info, running, until
+from support.gateway import RunningGateway, details, info, run_gateway
 from support.logs import capture_logs
 from support.simulator import SimulatedEks
+from support.waiting import wait_until
 from support.wire import Gate, add_hooks
 
 CANCEL = "/eksgateway.v1.UpdateService/CancelUpdate"
@@ -29,7 +30,7 @@ REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 LIST_SERVICES = b"\x3a\x00"
 
 
-def gauge(gateway: Running, name: str) -> float:
+def gauge(gateway: RunningGateway, name: str) -> float:
     value = gateway.gateway.metrics.registry.get_sample_value(f"eksgateway_{name}")
     assert value is not None
     return value
@@ -42,7 +43,7 @@ def cancel_of(update_id: str, cluster: str = "staging-1") -> bytes:
 
 @asynccontextmanager
 async def flooded(
-    gateway: Running, authorization: str, messages: list[bytes], calls: int, path: str = CANCEL
+    gateway: RunningGateway, authorization: str, messages: list[bytes], calls: int, path: str = CANCEL
 ) -> AsyncIterator[Any]:
     """Connections that send so many calls at once, two of them, whatever the gateway allows."""
     orders = Orders(
@@ -77,14 +78,14 @@ async def test_cancel_of_another_caller_overtakes_a_flood(
 ) -> None:
     """Measured by the order in which calls end, not by time."""
     update_id, other = eks.rollback("staging-1"), eks.rollback("staging-2")
-    async with running(tmp_path, eks) as gateway:
+    async with run_gateway(tmp_path, eks) as gateway:
         callers = {"strangers": "", "denied": gateway.outsider[0][1], "allowed": gateway.oncall[0][1]}
         await gateway.cancel("staging-2", other, who=gateway.credentials("known", "oncall"), request_id="1")
         if who != "strangers":  # nor is it a stranger, whose calls have the last turn
             with pytest.raises(grpc.aio.AioRpcError):
                 await gateway.cancel("staging-9", "unknown", who=(("authorization", callers[who]),))
         async with flooded(gateway, callers[who], [cancel_of(update_id)], 2 * MAX_STREAMS) as connections:
-            await until(lambda: gauge(gateway, "waiting_calls") > 0)
+            await wait_until(lambda: gauge(gateway, "waiting_calls") > 0)
             answer = await gateway.cancel(
                 "staging-2", other, who=gateway.credentials("known", "oncall"), request_id="1"
             )
@@ -100,18 +101,18 @@ async def test_cancel_overtakes_a_flood_of_health_and_reflection(
     tmp_path: Path, eks: SimulatedEks, path: str, message: bytes
 ) -> None:
     update_id = eks.rollback("staging-1")
-    async with running(tmp_path, eks) as gateway:
+    async with run_gateway(tmp_path, eks) as gateway:
         await gateway.cancel("staging-1", update_id, request_id="1")
         async with flooded(gateway, "", [message], 2 * MAX_STREAMS, path) as connections:
-            await until(lambda: gauge(gateway, "waiting_calls") > 0)
+            await wait_until(lambda: gauge(gateway, "waiting_calls") > 0)
             assert (await gateway.cancel("staging-1", update_id, request_id="1")).request_id == "1"
             assert sum(connection.ended for connection in connections) < 2 * MAX_STREAMS
 
 
-async def test_streams_over_the_connection_limit_are_refused_by_core(gateway: Running) -> None:
+async def test_streams_over_the_connection_limit_are_refused_by_core(gateway: RunningGateway) -> None:
     """Without a turn of the event loop."""
     async with flooded(gateway, "", [b""], 6 * MAX_STREAMS) as connections:
-        await until(lambda: all(not connection.open for connection in connections))
+        await wait_until(lambda: all(not connection.open for connection in connections))
         refused = sum(connection.refused for connection in connections)
         assert refused > 0
         assert sum(connection.ended for connection in connections) == 6 * MAX_STREAMS - refused
@@ -120,7 +121,7 @@ async def test_streams_over_the_connection_limit_are_refused_by_core(gateway: Ru
 async def test_calls_over_a_callers_share_are_overloaded(tmp_path: Path, eks: SimulatedEks) -> None:
     """With a retry delay, one log line for all of them, and a count."""
     update_id = eks.rollback("staging-1")
-    async with running(tmp_path, eks, limits={"calls_per_caller": 3}) as gateway:
+    async with run_gateway(tmp_path, eks, limits={"calls_per_caller": 3}) as gateway:
         with pytest.raises(grpc.aio.AioRpcError):  # it is known from now on
             await gateway.cancel("staging-9", "unknown")
         request = pb.GetUpdateRequest(cluster=update_pb2.ClusterRef(name="staging-1"), update_id=update_id)
@@ -135,12 +136,12 @@ async def test_calls_over_a_callers_share_are_overloaded(tmp_path: Path, eks: Si
                 assert {"eksgateway-request-id", "eksgateway-decision-id"} <= dict(
                     error.trailing_metadata() or ()
                 ).keys()
-            await until(lambda: any(line["event"] == "admission.refused" for line in logs))
+            await wait_until(lambda: any(line["event"] == "admission.refused" for line in logs))
 
             def served() -> int:  # the line of the cancel above may come late too
                 return sum(str(line.get("method")).endswith("GetUpdate") for line in logs)
 
-            await until(lambda: served() >= 60 - len(refused))
+            await wait_until(lambda: served() >= 60 - len(refused))
         lines = [line for line in logs if line["event"] == "admission.refused"]
         assert sum(line["calls"] for line in lines) <= len(refused)
         assert lines[0]["most"]["caller"] == "jwt:test:oncall"
@@ -151,12 +152,12 @@ async def test_calls_over_a_callers_share_are_overloaded(tmp_path: Path, eks: Si
         assert counted == len(refused)
 
 
-async def test_open_watches_hold_no_seats(gateway: Running, eks: SimulatedEks) -> None:
+async def test_open_watches_hold_no_seats(gateway: RunningGateway, eks: SimulatedEks) -> None:
     update_id = eks.rollback("staging-1")
     watches = [gateway.watch("staging-1", update_id) for _ in range(50)]
     for watch in watches:
         await watch.read()
-    await until(lambda: gauge(gateway, "served_calls") == 0)
+    await wait_until(lambda: gauge(gateway, "served_calls") == 0)
     assert gauge(gateway, "watchers") == 50
     for watch in watches:
         watch.cancel()
@@ -169,11 +170,13 @@ async def test_new_callers_of_one_connection_do_not_wait_for_eks_calls(
     update_id, gate = eks.rollback("staging-1"), Gate()
     request = pb.GetUpdateRequest(cluster=update_pb2.ClusterRef(name="staging-1"), update_id=update_id)
     limits = {"calls_per_caller": 2}  # of strangers of a connection, too
-    async with running(tmp_path, eks, limits=limits, wrap_eks=add_hooks(describe_cluster=gate)) as gateway:
+    async with run_gateway(
+        tmp_path, eks, limits=limits, wrap_eks=add_hooks(describe_cluster=gate)
+    ) as gateway:
         calls = []
         for number in range(6):
             who = gateway.credentials(f"new-{number}", "oncall")
             calls.append(asyncio.ensure_future(gateway.updates.GetUpdate(request, metadata=who, timeout=60)))
-            await until(lambda number=number: gauge(gateway, "served_calls") > number)  # type: ignore[misc]
+            await wait_until(lambda number=number: gauge(gateway, "served_calls") > number)  # type: ignore[misc]
         gate.open()
         assert {(await call).update.id for call in calls} == {update_id}

@@ -14,9 +14,9 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from support.processes import eventually
-from support.serving import Place, Served, serving
+from support.serving import GatewayFolder, GatewayProcess, run_gateway_process
 from support.simulator import SimulatedEks
+from support.waiting import wait_until
 from support.wire import PRODUCTION
 
 IDLE = 1100
@@ -35,7 +35,7 @@ def _room() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def events(served: Served, name: str) -> list[dict[str, Any]]:
+def events(served: GatewayProcess, name: str) -> list[dict[str, Any]]:
     return [line for line in served.lines if line["event"] == name]
 
 
@@ -45,7 +45,7 @@ def processor_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / 100
 
 
-async def takes_another(served: Served) -> bool:
+async def takes_another(served: GatewayProcess) -> bool:
     """Whether a new connection is taken."""
     channel: Any = grpc.aio.insecure_channel(served.address, options=[("grpc.use_local_subchannel_pool", 1)])
     async with channel:
@@ -63,15 +63,15 @@ async def test_cancel_works_beside_more_idle_connections_than_descriptors(
 ) -> None:
     """One warning, and no busy loop."""
     updates = [eks.rollback(f"prod-{number}", tags=PRODUCTION) for number in range(12)]
-    place = Place(tmp_path, eks.url)
-    async with serving(place, shell="ulimit -n 1024") as served:
-        await eventually(lambda: events(served, "health.readiness"))
+    place = GatewayFolder(tmp_path, eks.url)
+    async with run_gateway_process(place, shell="ulimit -n 1024") as served:
+        await wait_until(lambda: events(served, "health.readiness"))
         await served.cancel("prod-0", updates[0], request_id="first")
         with ExitStack() as stack:
             for _ in range(IDLE):
                 one = stack.enter_context(socket.create_connection(served.address.split(":")))  # type: ignore[arg-type]
                 one.sendall(PREFACE)
-            await eventually(lambda: events(served, "descriptors.tight"))
+            await wait_until(lambda: events(served, "descriptors.tight"))
             used, lines = processor_s(served.process.pid), len(served.lines)
             for number, update_id in enumerate(updates[1:], 1):
                 await served.cancel(f"prod-{number}", update_id)
@@ -81,7 +81,7 @@ async def test_cancel_works_beside_more_idle_connections_than_descriptors(
             (tight,) = events(served, "descriptors.tight")
             assert tight["open"] < tight["limit"] == 1024
             # Quiet ones make room for new clients, although theirs hold them.
-            await eventually(lambda: events(served, "descriptors.eased"))
+            await wait_until(lambda: events(served, "descriptors.eased"))
             assert await takes_another(served)
             await served.cancel("prod-0", updates[0], request_id="first")
         assert await served.end() == 0
@@ -89,8 +89,8 @@ async def test_cancel_works_beside_more_idle_connections_than_descriptors(
 
 
 async def test_soft_limit_is_raised_to_the_hard_one(tmp_path: Path, eks: SimulatedEks) -> None:
-    place = Place(tmp_path, eks.url)
-    async with serving(place, shell="ulimit -Sn 256; ulimit -Hn 3000") as served:
+    place = GatewayFolder(tmp_path, eks.url)
+    async with run_gateway_process(place, shell="ulimit -Sn 256; ulimit -Hn 3000") as served:
         assert await served.end() == 0
         (limit,) = events(served, "descriptors.limit")
     assert (limit["before"], limit["after"], limit["hard"]) == (256, 3000, 3000)

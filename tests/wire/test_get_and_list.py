@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from support.gateway import POLICY_DATA, WHERE, Running, running
+from support.gateway import POLICY_DATA, WHERE, RunningGateway, run_gateway
 from support.simulator import SimulatedEks
 from support.wire import PRODUCTION, HookedPart, expect_refusal, get_update, list_updates
 
 
-async def test_get_returns_every_member(gateway: Running) -> None:
+async def test_get_returns_every_member(gateway: RunningGateway) -> None:
     """Also values that are newer than the gateway, in EKS's spelling."""
     errors = [{"errorCode": "BrandNew", "errorMessage": "What?", "resourceIds": ["i-1", "i-2"]}]
     update_id = gateway.eks.rollback(
@@ -36,7 +36,7 @@ async def test_get_returns_every_member(gateway: Running) -> None:
 
 
 async def test_get_is_decided_on_live_tags(tmp_path: Path, eks: SimulatedEks) -> None:
-    async with running(tmp_path, eks, data=_tagged(["get", "list"])) as gateway:
+    async with run_gateway(tmp_path, eks, data=_tagged(["get", "list"])) as gateway:
         update_id = eks.rollback("prod-1", tags={"environment": "test"})
         denied = await expect_refusal(get_update(gateway, "prod-1", update_id))
         assert denied.status_and_reason == ("PERMISSION_DENIED", "POLICY_DENIED")
@@ -51,7 +51,7 @@ def _tagged(actions: list[str]) -> dict[str, Any]:
 
 async def test_list_leaves_out_updates_without_the_action_get(tmp_path: Path, eks: SimulatedEks) -> None:
     """The list is decided at stage request, each item on live facts."""
-    async with running(tmp_path, eks, data=_tagged(["get", "list"])) as gateway:
+    async with run_gateway(tmp_path, eks, data=_tagged(["get", "list"])) as gateway:
         shown = eks.rollback("prod-1", tags=PRODUCTION)
         eks.rollback("prod-2", tags={"environment": "test"})
         assert [each.id for each in (await list_updates(gateway, "prod-1")).updates] == [shown]
@@ -64,7 +64,7 @@ def _many(eks: SimulatedEks, name: str, count: int) -> set[str]:
     return set(eks.cluster(name, tags=PRODUCTION, updates=updates))
 
 
-async def test_list_pages_return_each_update_once(gateway: Running) -> None:
+async def test_list_pages_return_each_update_once(gateway: RunningGateway) -> None:
     """0 means 10 a page."""
     ids = _many(gateway.eks, "prod-1", 12)
     for size, pages in ((0, 2), (10, 2), (5, 3), (1, 12)):
@@ -78,12 +78,12 @@ async def test_list_pages_return_each_update_once(gateway: Running) -> None:
 
 
 @pytest.mark.parametrize("size", [-1, 11])
-async def test_list_refuses_page_sizes_over_10(gateway: Running, size: int) -> None:
+async def test_list_refuses_page_sizes_over_10(gateway: RunningGateway, size: int) -> None:
     refusal = await expect_refusal(list_updates(gateway, "prod-1", page_size=size))
     assert refusal.fields == {"page_size": "must be between 0 and 10"}
 
 
-async def test_list_page_token_is_bound_to_caller_cluster_and_method(gateway: Running) -> None:
+async def test_list_page_token_is_bound_to_caller_cluster_and_method(gateway: RunningGateway) -> None:
     _many(gateway.eks, "prod-1", 3)
     _many(gateway.eks, "prod-2", 3)
     token = (await list_updates(gateway, "prod-1", page_size=1)).next_page_token
@@ -102,7 +102,7 @@ async def test_list_page_token_is_bound_to_caller_cluster_and_method(gateway: Ru
     assert (await list_updates(gateway, "prod-1", page_token=token)).updates
 
 
-async def test_list_leaves_out_an_update_that_eks_has_deleted(gateway: Running) -> None:
+async def test_list_leaves_out_an_update_that_eks_has_deleted(gateway: RunningGateway) -> None:
     ids = _many(gateway.eks, "prod-1", 3)
     gateway.eks.fault("DescribeUpdate", times=1, code="ResourceNotFoundException", status=404)
     page = await list_updates(gateway, "prod-1")
@@ -118,7 +118,7 @@ async def test_list_passes_long_tokens_of_eks_back(tmp_path: Path, eks: Simulate
             asked.append(token)
             return (), long
 
-    async with running(tmp_path, eks, wrap_eks=Wordy) as gateway:
+    async with run_gateway(tmp_path, eks, wrap_eks=Wordy) as gateway:
         eks.rollback("prod-1", tags=PRODUCTION)
         token = (await list_updates(gateway, "prod-1")).next_page_token
         await list_updates(gateway, "prod-1", page_token=token)

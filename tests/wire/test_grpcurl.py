@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from support.gateway import Running
+from support.gateway import RunningGateway
 
 PROTOS = Path(__file__).parents[2] / "protos"
 
@@ -57,7 +57,7 @@ SYMBOLS = {
 
 
 @pytest.mark.parametrize(("symbol", "shown"), SYMBOLS.values(), ids=SYMBOLS)
-async def test_describe_finds_every_kind_of_symbol(gateway: Running, symbol: str, shown: str) -> None:
+async def test_describe_finds_every_kind_of_symbol(gateway: RunningGateway, symbol: str, shown: str) -> None:
     """Methods too, which protobuf's own pool does not find."""
     code, out, err = await grpcurl(gateway.address, "describe", symbol)
     assert (code, err) == (0, "")
@@ -68,13 +68,13 @@ async def test_describe_finds_every_kind_of_symbol(gateway: Running, symbol: str
     "symbol",
     ["eksgateway.v1.UpdateService.Nope", "eksgateway.v1.Nope", "eksgateway.v1.CancelUpdateRequest.nope"],
 )
-async def test_describe_of_an_unknown_symbol_fails(gateway: Running, symbol: str) -> None:
+async def test_describe_of_an_unknown_symbol_fails(gateway: RunningGateway, symbol: str) -> None:
     code, out, err = await grpcurl(gateway.address, "describe", symbol)
     assert (code, out) == (1, "")
     assert "not found" in err.lower()
 
 
-async def test_json_names_are_the_same_with_reflection_and_with_protos(gateway: Running) -> None:
+async def test_json_names_are_the_same_with_reflection_and_with_protos(gateway: RunningGateway) -> None:
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     request = {"cluster": {"name": "prod-1"}, "update_id": update_id}
     header = f"authorization: {dict(gateway.oncall)['authorization']}"
@@ -94,13 +94,15 @@ async def test_json_names_are_the_same_with_reflection_and_with_protos(gateway: 
     assert "createdAt" in by_reflection["update"]
 
 
-async def call(gateway: Running, who: Any, method: str, request: dict[str, Any]) -> tuple[int, str, str]:
+async def call(
+    gateway: RunningGateway, who: Any, method: str, request: dict[str, Any]
+) -> tuple[int, str, str]:
     """One call, as a person writes it."""
     header = f"authorization: {dict(who)['authorization']}"
     return await grpcurl("-H", header, "-d", json.dumps(request), gateway.address, method)
 
 
-async def test_list_and_describe_need_no_protos(gateway: Running) -> None:
+async def test_list_and_describe_need_no_protos(gateway: RunningGateway) -> None:
     code, out, err = await grpcurl(gateway.address, "list")
     assert (code, err) == (0, "")
     assert "eksgateway.v1.UpdateService" in out
@@ -112,7 +114,7 @@ async def test_list_and_describe_need_no_protos(gateway: Running) -> None:
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
-async def test_reflection_answers_v1_and_v1alpha(gateway: Running, version: str) -> None:
+async def test_reflection_answers_v1_and_v1alpha(gateway: RunningGateway, version: str) -> None:
     service = f"grpc.reflection.{version}.ServerReflection"
     request = json.dumps({"list_services": ""})
     code, out, err = await grpcurl("-d", request, gateway.address, f"{service}/ServerReflectionInfo")
@@ -120,7 +122,7 @@ async def test_reflection_answers_v1_and_v1alpha(gateway: Running, version: str)
     assert "eksgateway.v1.UpdateService" in out
 
 
-async def test_cancel_and_watch_run_to_the_end(gateway: Running) -> None:
+async def test_cancel_and_watch_run_to_the_end(gateway: RunningGateway) -> None:
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     request = {"cluster": {"name": "prod-1"}, "update_id": update_id}
     why = {"reason": "bad AMI", "ticket": "OPS-1"}
@@ -136,7 +138,7 @@ async def test_cancel_and_watch_run_to_the_end(gateway: Running) -> None:
     assert "CANCELLATION_PHASE_CANCELLED" in out
 
 
-async def test_denial_shows_its_details_decoded(gateway: Running) -> None:
+async def test_denial_shows_its_details_decoded(gateway: RunningGateway) -> None:
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     request = {"cluster": {"name": "prod-1"}, "update_id": update_id, "reason": "bad AMI"}
     code, _, err = await call(gateway, gateway.oncall, "eksgateway.v1.UpdateService/CancelUpdate", request)

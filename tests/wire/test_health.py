@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from eksgateway.errors import LedgerUnavailable
 from eksgateway.ledger.protocol import Ledger
-from support.gateway import Running, info, running
+from support.gateway import RunningGateway, info, run_gateway
 from support.logs import capture_logs
 from support.simulator import SimulatedEks
 
@@ -37,7 +37,7 @@ class Sick:
         await self._ledger.check()
 
 
-async def until(gateway: Running, service: str, status: int) -> None:
+async def until(gateway: RunningGateway, service: str, status: int) -> None:
     """Wait until Watch sends this status."""
     stub: Any = health_pb2_grpc.HealthStub(gateway.channel)
     async with asyncio.timeout(60):
@@ -46,7 +46,7 @@ async def until(gateway: Running, service: str, status: int) -> None:
                 return
 
 
-async def status(gateway: Running, service: str) -> int:
+async def status(gateway: RunningGateway, service: str) -> int:
     stub: Any = health_pb2_grpc.HealthStub(gateway.channel)
     answer = await stub.Check(health_pb2.HealthCheckRequest(service=service))
     return int(answer.status)
@@ -54,7 +54,7 @@ async def status(gateway: Running, service: str) -> int:
 
 async def test_calls_are_decided_before_readiness(tmp_path: Path, eks: SimulatedEks) -> None:
     """A denial does not need boto3, which loads slowly."""
-    async with running(tmp_path, eks, ready=False) as gateway:
+    async with run_gateway(tmp_path, eks, ready=False) as gateway:
         with pytest.raises(grpc.aio.AioRpcError, match="PERMISSION_DENIED"):
             await gateway.cancel("prod-1", "an-update", who=gateway.outsider)
         assert await status(gateway, "") == NOT_SERVING
@@ -70,7 +70,7 @@ async def test_failing_ledger_turns_readiness_off_and_not_liveness(tmp_path: Pat
         ledgers.append(Sick(ledger))
         return ledgers[0]
 
-    async with running(tmp_path, eks, wrap_ledger=wrap) as gateway:
+    async with run_gateway(tmp_path, eks, wrap_ledger=wrap) as gateway:
         await until(gateway, "", SERVING)
         ledgers[0].sick = True
         await until(gateway, UPDATES, NOT_SERVING)
@@ -80,7 +80,7 @@ async def test_failing_ledger_turns_readiness_off_and_not_liveness(tmp_path: Pat
         await until(gateway, "", SERVING)
 
 
-async def test_unknown_service_is_not_found_by_check_and_unknown_to_watch(gateway: Running) -> None:
+async def test_unknown_service_is_not_found_by_check_and_unknown_to_watch(gateway: RunningGateway) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await status(gateway, "no.such.Service")
     assert error.value.code() is grpc.StatusCode.NOT_FOUND
@@ -88,7 +88,7 @@ async def test_unknown_service_is_not_found_by_check_and_unknown_to_watch(gatewa
     await until(gateway, "no.such.Service", health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
 
 
-async def test_health_checks_log_their_status(gateway: Running) -> None:
+async def test_health_checks_log_their_status(gateway: RunningGateway) -> None:
     """Clients that leave log nothing else."""
     stub: Any = health_pb2_grpc.HealthStub(gateway.channel)
     request = health_pb2.HealthCheckRequest(service="no.such.Service")
@@ -106,11 +106,11 @@ async def test_health_checks_log_their_status(gateway: Running) -> None:
     assert not [line for line in logs if line["log_level"] != "info"]
 
 
-async def test_list_returns_every_service(gateway: Running) -> None:
+async def test_list_returns_every_service(gateway: RunningGateway) -> None:
     stub: Any = health_pb2_grpc.HealthStub(gateway.channel)
     answer = await stub.List(health_pb2.HealthListRequest())  # type: ignore[attr-defined]  # newer than its stubs
     assert {"", "liveness", UPDATES, "eksgateway.v1.CancellationService"} <= set(answer.statuses)
 
 
-async def test_health_needs_no_credentials(gateway: Running) -> None:
+async def test_health_needs_no_credentials(gateway: RunningGateway) -> None:
     await until(gateway, "", SERVING)

@@ -14,7 +14,7 @@ from eksgateway.model import Decision, Obligation
 from eksgateway.policy.question import Question
 from eksgateway.v1 import cancellation_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
-from support.gateway import POLICY_DATA, WHERE, Running, running
+from support.gateway import POLICY_DATA, WHERE, RunningGateway, run_gateway
 from support.simulator import SimulatedEks
 from support.wire import (
     PRODUCTION,
@@ -29,7 +29,7 @@ NOBODY = "00000000-0000-0000-0000-000000000000"
 
 
 @pytest.fixture
-async def filled(gateway: Running) -> tuple[Running, list[str]]:
+async def filled(gateway: RunningGateway) -> tuple[RunningGateway, list[str]]:
     """Five cancellations, oldest first: two callers' on prod-1 and prod-2, and one on staging-1."""
     second = gateway.credentials("second", "oncall")
     ids = []
@@ -45,12 +45,12 @@ async def filled(gateway: Running) -> tuple[Running, list[str]]:
     return gateway, ids
 
 
-async def _listed(here: Running, who: Any = None, **fields: Any) -> list[str]:
+async def _listed(here: RunningGateway, who: Any = None, **fields: Any) -> list[str]:
     page = await list_cancellations(here, who, **fields)
     return [each.cancellation_id for each in page.cancellations]
 
 
-async def test_list_is_newest_first_and_filtered(filled: tuple[Running, list[str]]) -> None:
+async def test_list_is_newest_first_and_filtered(filled: tuple[RunningGateway, list[str]]) -> None:
     """By cluster, by caller, and by both."""
     here, ids = filled
     first = ClusterRef(name="prod-1")
@@ -62,7 +62,7 @@ async def test_list_is_newest_first_and_filtered(filled: tuple[Running, list[str
     assert await _listed(here, cluster=ClusterRef(name="prod-1", region="eu-west-1")) == []
 
 
-async def test_list_pages_return_each_cancellation_once(filled: tuple[Running, list[str]]) -> None:
+async def test_list_pages_return_each_cancellation_once(filled: tuple[RunningGateway, list[str]]) -> None:
     """The last page has no token."""
     here, ids = filled
     seen, token = [], ""
@@ -86,7 +86,7 @@ FILTERS = {
 
 @pytest.mark.parametrize("which", FILTERS.values(), ids=FILTERS)
 async def test_list_without_history_returns_an_empty_page(
-    filled: tuple[Running, list[str]], which: dict[str, Any]
+    filled: tuple[RunningGateway, list[str]], which: dict[str, Any]
 ) -> None:
     """Whether there are records or not."""
     here, _ = filled
@@ -95,7 +95,9 @@ async def test_list_without_history_returns_an_empty_page(
         assert (list(page.cancellations), page.next_page_token) == ([], "")
 
 
-async def test_list_fills_pages_with_the_callers_own_records(filled: tuple[Running, list[str]]) -> None:
+async def test_list_fills_pages_with_the_callers_own_records(
+    filled: tuple[RunningGateway, list[str]],
+) -> None:
     """Records of others do not show in page sizes or tokens."""
     here, _ = filled
     third, able = here.credentials("third", "viewers"), here.credentials("third", "oncall")
@@ -116,7 +118,7 @@ async def test_list_leaves_out_rows_by_recorded_tags(tmp_path: Path, eks: Simula
     data = copy.deepcopy(POLICY_DATA)
     tagged = {"tags": {"team": ["a"]}, "actions": ["history"], "groups": ["test:auditors"]}
     data["eksgateway"]["grants"].append({"id": "auditors", "clusters": ["staging-*"], **WHERE, **tagged})
-    async with running(tmp_path, eks, data=data) as here:
+    async with run_gateway(tmp_path, eks, data=data) as here:
         names = {"staging-1": "a", "staging-2": "b", "staging-3": "a"}
         ids = [
             (await here.cancel(name, eks.rollback(name, tags={"team": team}))).cancellation_id
@@ -132,7 +134,9 @@ async def test_list_leaves_out_rows_by_recorded_tags(tmp_path: Path, eks: Simula
         assert (seen, token) == ([[ids[2]], [], [ids[0]]], "")
 
 
-async def test_list_page_token_is_bound_to_caller_and_filter(filled: tuple[Running, list[str]]) -> None:
+async def test_list_page_token_is_bound_to_caller_and_filter(
+    filled: tuple[RunningGateway, list[str]],
+) -> None:
     here, _ = filled
     token = (await list_cancellations(here, page_size=1)).next_page_token
     for fields in (
@@ -148,19 +152,19 @@ async def test_list_page_token_is_bound_to_caller_and_filter(filled: tuple[Runni
 
 
 @pytest.mark.parametrize("size", [-1, 101])
-async def test_list_refuses_page_sizes_over_100(gateway: Running, size: int) -> None:
+async def test_list_refuses_page_sizes_over_100(gateway: RunningGateway, size: int) -> None:
     refusal = await expect_refusal(list_cancellations(gateway, page_size=size))
     assert set(refusal.fields) == {"page_size"}
 
 
-async def test_get_requires_an_id(gateway: Running) -> None:
+async def test_get_requires_an_id(gateway: RunningGateway) -> None:
     call = gateway.history.GetCancellation(pb.GetCancellationRequest(), metadata=gateway.oncall)
     refusal = await expect_refusal(call)
     assert refusal.status_and_reason == ("INVALID_ARGUMENT", "REQUEST_INVALID")
     assert set(refusal.fields) == {"key"}
 
 
-async def test_get_answers_missing_and_forbidden_alike(filled: tuple[Running, list[str]]) -> None:
+async def test_get_answers_missing_and_forbidden_alike(filled: tuple[RunningGateway, list[str]]) -> None:
     """Equal bytes except for ids."""
     here, ids = filled
     answers = set()
@@ -196,11 +200,11 @@ async def test_get_answers_missing_and_forbidden_alike_during_an_outage(
     tmp_path: Path, eks: SimulatedEks, broken: Callable[[Any], Any], reason: str
 ) -> None:
     """Also for an allow under obligations; own records are returned."""
-    async with running(tmp_path, eks) as gateway:
+    async with run_gateway(tmp_path, eks) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         told = await gateway.cancel("prod-1", update_id, request_id="one")
         issuer = gateway.issuer
-    async with running(tmp_path, eks, issuer=issuer, wrap_policy=broken) as gateway:
+    async with run_gateway(tmp_path, eks, issuer=issuer, wrap_policy=broken) as gateway:
         keys = (told.cancellation_id, NOBODY)
         answers = [
             await expect_refusal(get_cancellation(gateway, gateway.viewer, cancellation_id=key))
@@ -220,7 +224,7 @@ async def test_get_answers_missing_and_forbidden_alike_during_an_outage(
         assert missing.reason == "CANCELLATION_NOT_FOUND"
 
 
-async def test_history_makes_no_eks_call(filled: tuple[Running, list[str]]) -> None:
+async def test_history_makes_no_eks_call(filled: tuple[RunningGateway, list[str]]) -> None:
     """Decided on the recorded facts."""
     here, ids = filled
     other = here.credentials("third", "oncall")

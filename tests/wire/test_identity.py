@@ -23,7 +23,7 @@ from eksgateway.policy.question import Question
 from eksgateway.rpc.methods import METHODS, Access
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
-from support.gateway import Running, details, info, running
+from support.gateway import RunningGateway, details, info, run_gateway
 from support.jwks_server import JwksServer
 from support.simulator import SimulatedEks
 from support.tokens import ABSENT, Idp, compact, hmac_signer, jwk, rsa_key, signer
@@ -67,16 +67,16 @@ STRANGER = rsa_key("stranger")
 @asynccontextmanager
 async def trusting(
     path: Path, eks: SimulatedEks, jwks_at: str = ""
-) -> AsyncIterator[tuple[Running, Recording]]:
+) -> AsyncIterator[tuple[RunningGateway, Recording]]:
     """A gateway that trusts IDP alone, and what its policy was asked."""
     (path / "idp.json").write_bytes(IDP.jwks())
     issuer = IDP.settings(jwks_at or path / "idp.json").model_dump()
     policy = Recording()
-    async with running(path, eks, policy=policy, identity={"jwt": {"issuers": [issuer]}}) as gateway:
+    async with run_gateway(path, eks, policy=policy, identity={"jwt": {"issuers": [issuer]}}) as gateway:
         yield gateway, policy
 
 
-async def get(gateway: Running, update_id: str, *metadata: tuple[str, str | bytes]) -> Any:
+async def get(gateway: RunningGateway, update_id: str, *metadata: tuple[str, str | bytes]) -> Any:
     """GetUpdate with this metadata."""
     request = pb.GetUpdateRequest(cluster=ClusterRef(name="prod-1"), update_id=update_id)
     return await gateway.updates.GetUpdate(request, metadata=metadata, timeout=20)
@@ -157,7 +157,7 @@ INVALID: dict[str, Callable[[], tuple[tuple[str, str], ...]]] = {
 }
 
 
-async def refused(gateway: Running, metadata: tuple[tuple[str, str], ...]) -> grpc.aio.AioRpcError:
+async def refused(gateway: RunningGateway, metadata: tuple[tuple[str, str], ...]) -> grpc.aio.AioRpcError:
     """The error of a call; it is UNAUTHENTICATED and does not repeat the token."""
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await get(gateway, "u", *metadata)
@@ -262,7 +262,7 @@ def examples(strategy: st.SearchStrategy[Any], count: int) -> list[Any]:
 CLOSED = sorted(path for path, method in METHODS.items() if method.access in (Access.CALLER, Access.POLICY))
 
 
-async def test_every_method_needs_credentials(gateway: Running) -> None:
+async def test_every_method_needs_credentials(gateway: RunningGateway) -> None:
     """An empty message is not parsed without them."""
     services = {"UpdateService": 7, "CancellationService": 2}
     assert {name: sum(f".{name}/" in path for path in CLOSED) for name in services} == services

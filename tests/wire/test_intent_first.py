@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from eksgateway.simulator import CallRecord
-from support.gateway import running
+from support.gateway import run_gateway
 from support.simulator import SimulatedEks
 from support.wire import PRODUCTION, expect_refusal, get_cancellation
 
@@ -29,7 +29,7 @@ async def test_intent_is_committed_before_cancel_update_arrives(tmp_path: Path) 
 
     async with (
         SimulatedEks(on_call=lambda call: seen.append((call, _events(tmp_path)))) as eks,
-        running(tmp_path, eks) as gateway,
+        run_gateway(tmp_path, eks) as gateway,
     ):
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         told = await gateway.cancel("prod-1", update_id, request_id="first")
@@ -55,7 +55,7 @@ async def test_renewed_intent_is_committed_before_cancel_update_arrives(tmp_path
         if call.operation == "CancelUpdate":
             seen.append(_events(tmp_path))
 
-    async with SimulatedEks(on_call=look) as eks, running(tmp_path, eks) as gateway:
+    async with SimulatedEks(on_call=look) as eks, run_gateway(tmp_path, eks) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         eks.fault("CancelUpdate", code="AccessDeniedException")
         await expect_refusal(gateway.cancel("prod-1", update_id, request_id="first"))
@@ -75,7 +75,7 @@ async def test_many_cancels_each_commit_before_their_call(tmp_path: Path) -> Non
         if call.operation == "CancelUpdate" and call.token not in tokens:
             early.append(call)
 
-    async with SimulatedEks(on_call=look) as eks, running(tmp_path, eks) as gateway:
+    async with SimulatedEks(on_call=look) as eks, run_gateway(tmp_path, eks) as gateway:
         updates = [(f"prod-{n}", eks.rollback(f"prod-{n}", tags=PRODUCTION)) for n in range(20)]
         await asyncio.gather(*(gateway.cancel(name, update_id) for name, update_id in updates))
         assert len(eks.calls("CancelUpdate")) == 20

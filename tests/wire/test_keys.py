@@ -15,13 +15,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
 from support.authority import replace
-from support.gateway import Client, info, running, until
-from support.hanging import hanging
-from support.jwks_server import Answer, JwksServer
+from support.gateway import Client, info, run_gateway
+from support.hanging import hang_reads
+from support.jwks_server import JwksAnswer, JwksServer
 from support.logs import capture_logs
-from support.serving import Place, serving
+from support.serving import GatewayFolder, run_gateway_process
 from support.simulator import SimulatedEks
 from support.tokens import Idp, rsa_key
+from support.waiting import wait_until
 
 CORP = Idp()
 
@@ -64,9 +65,9 @@ async def test_hanging_key_file_delays_no_call(tmp_path: Path, eks: SimulatedEks
     path.write_bytes(CORP.jwks())
     new = Idp()
     new.keys["new"] = rsa_key("new")
-    async with running(tmp_path, eks, identity=trusting(path)) as gateway:
+    async with run_gateway(tmp_path, eks, identity=trusting(path)) as gateway:
         assert await reason(gateway, CORP) == "POLICY_DENIED"
-        with hanging(path):
+        with hang_reads(path):
             strangers = [asyncio.create_task(reason(gateway, CORP, kid=f"k-{n}")) for n in range(20)]
             for _ in range(20):
                 assert await reason(gateway, CORP) == "POLICY_DENIED"
@@ -79,9 +80,9 @@ async def test_hanging_key_file_delays_no_call(tmp_path: Path, eks: SimulatedEks
 async def test_gateway_with_a_hanging_key_file_is_not_ready_and_stops(
     tmp_path: Path, eks: SimulatedEks
 ) -> None:
-    place = Place(tmp_path, eks.url)
-    with hanging(tmp_path / "jwks.json"):
-        async with serving(place) as served:
+    place = GatewayFolder(tmp_path, eks.url)
+    with hang_reads(tmp_path / "jwks.json"):
+        async with run_gateway_process(place) as served:
             assert not await ready(served)
             assert await served.end() == 0
 
@@ -90,14 +91,14 @@ async def test_readiness_waits_for_the_keys_of_each_issuer(tmp_path: Path, eks: 
     """The log names issuer and cause; a later outage leaves the gateway ready."""
     path = tmp_path / "corp.json"
     with capture_logs() as logged:
-        async with running(tmp_path, eks, identity=trusting(path)) as gateway:
-            await until(lambda: gateway.gateway.health.faults == {"identity": "IDENTITY_UNAVAILABLE"})
+        async with run_gateway(tmp_path, eks, identity=trusting(path)) as gateway:
+            await wait_until(lambda: gateway.gateway.health.faults == {"identity": "IDENTITY_UNAVAILABLE"})
             assert not await ready(gateway)
             path.write_bytes(CORP.jwks())
-            await until(lambda: gateway.gateway.health.faults == {})
+            await wait_until(lambda: gateway.gateway.health.faults == {})
             assert await ready(gateway)
             path.unlink()
-            await until(lambda: len(causes(logged)) == 2)
+            await wait_until(lambda: len(causes(logged)) == 2)
             assert await ready(gateway)
             assert await reason(gateway, CORP) == "POLICY_DENIED"
     assert causes(logged) == [("corp", f"{path}: No such file or directory")] * 2
@@ -107,12 +108,12 @@ async def test_sighup_withdraws_a_removed_key(tmp_path: Path, eks: SimulatedEks)
     """Also for tokens that were verified before, within the cool-down."""
     corp = Idp()
     async with JwksServer.running(corp.jwks()) as issuer:
-        place = Place(tmp_path, eks.url, identity=trusting(issuer.url))
-        async with serving(place) as served:
+        place = GatewayFolder(tmp_path, eks.url, identity=trusting(issuer.url))
+        async with run_gateway_process(place) as served:
             assert await reason(served, corp) == "POLICY_DENIED"
             left = Idp()
             del left.keys["rsa"]
-            issuer.answer = Answer(left.jwks())
+            issuer.answer = JwksAnswer(left.jwks())
             assert await reason(served, corp) == "POLICY_DENIED"
             served.process.send_signal(signal.SIGHUP)
             await becomes(served, corp, "CREDENTIALS_INVALID", "rsa")
@@ -124,7 +125,7 @@ async def test_key_removed_from_a_file_is_withdrawn_within_seconds(tmp_path: Pat
     path, left = tmp_path / "corp.json", Idp()
     path.write_bytes(CORP.jwks())
     del left.keys["rsa"]
-    async with running(tmp_path, eks, identity=trusting(path)) as gateway:
+    async with run_gateway(tmp_path, eks, identity=trusting(path)) as gateway:
         assert await reason(gateway, CORP) == "POLICY_DENIED"
         replace(path, left.jwks())
         await becomes(gateway, CORP, "CREDENTIALS_INVALID", "rsa")

@@ -17,8 +17,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from eksgateway.ledger.verify import verify
 from eksgateway.v1 import cancellation_pb2 as cpb
 from support.namespaces import read_only_root
-from support.processes import eksgateway, program
-from support.serving import AWS, Place, Served, serving
+from support.processes import eksgateway_command, run_program
+from support.serving import AWS, GatewayFolder, GatewayProcess, run_gateway_process
 from support.simulator import SimulatedEks
 from support.wire import PRODUCTION, expect_refusal, get_cancellation, wait_for_phase
 
@@ -26,12 +26,12 @@ UNAVAILABLE = ("UNAVAILABLE", "LEDGER_UNAVAILABLE")
 SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
-async def is_ready(served: Served) -> bool:
+async def is_ready(served: GatewayProcess) -> bool:
     stub: Any = health_pb2_grpc.HealthStub(served.channel)
     return bool((await stub.Check(health_pb2.HealthCheckRequest(), timeout=20)).status == SERVING)
 
 
-async def until_ready(served: Served, *, ready: bool = True) -> None:
+async def until_ready(served: GatewayProcess, *, ready: bool = True) -> None:
     async with asyncio.timeout(30):
         while await is_ready(served) != ready:  # noqa: ASYNC110 (it happens in another process)
             await asyncio.sleep(0.05)
@@ -39,18 +39,18 @@ async def until_ready(served: Served, *, ready: bool = True) -> None:
 
 async def refusal(config: Path) -> str:
     """The output of a `serve` that does not start."""
-    async with program(*eksgateway("serve", "--config", str(config)), env=AWS) as running:
+    async with run_program(*eksgateway_command("serve", "--config", str(config)), env=AWS) as running:
         assert await running.end() == 1, running.out
         assert "Traceback" not in running.err
         return running.err
 
 
 async def ledger_command(*arguments: str) -> tuple[int, str]:
-    async with program(*eksgateway("ledger", *arguments)) as running:
+    async with run_program(*eksgateway_command("ledger", *arguments)) as running:
         return await running.end(), running.out + running.err
 
 
-async def cancel_many(served: Served, eks: SimulatedEks, count: int) -> list[str]:
+async def cancel_many(served: GatewayProcess, eks: SimulatedEks, count: int) -> list[str]:
     """Cancellations of as many updates; their ids."""
     found = []
     for number in range(count):
@@ -60,17 +60,17 @@ async def cancel_many(served: Served, eks: SimulatedEks, count: int) -> list[str
 
 
 @pytest.fixture
-def place(tmp_path: Path, eks: SimulatedEks) -> Place:
-    return Place(tmp_path, eks.url)
+def place(tmp_path: Path, eks: SimulatedEks) -> GatewayFolder:
+    return GatewayFolder(tmp_path, eks.url)
 
 
 async def test_read_only_root_records_many_cancels_of_one_update(tmp_path: Path, eks: SimulatedEks) -> None:
     """Ten cancels make a savepoint that SQLite would spill to a temporary file."""
     volume = tmp_path / "volume"
     volume.mkdir()
-    place = Place(tmp_path, eks.url, ledger={"path": str(volume / "ledger.db"), "keep_denials": 200})
+    place = GatewayFolder(tmp_path, eks.url, ledger={"path": str(volume / "ledger.db"), "keep_denials": 200})
     update_id = eks.rollback("prod-1", tags=PRODUCTION | {f"tag-{n}": "x" * 200 for n in range(40)})
-    async with serving(place, *read_only_root(volume)) as served:
+    async with run_gateway_process(place, *read_only_root(volume)) as served:
         await until_ready(served)
         asked = [f"request-{n}" for n in range(10)]
         answers = [await served.cancel("prod-1", update_id, request_id=name) for name in asked]
@@ -92,10 +92,12 @@ async def test_read_only_root_records_many_cancels_of_one_update(tmp_path: Path,
     assert sorted(each.name for each in volume.iterdir()) == ["ledger.db", "ledger.db.head", "ledger.db.lock"]
 
 
-async def test_backup_of_a_running_gateway_has_every_cancellation(place: Place, eks: SimulatedEks) -> None:
+async def test_backup_of_a_running_gateway_has_every_cancellation(
+    place: GatewayFolder, eks: SimulatedEks
+) -> None:
     """A copy by cp is refused by `verify`, by `backup` and at start."""
     copied, backup = place.path / "copied.db", place.path / "backup.db"
-    async with serving(place) as served:
+    async with run_gateway_process(place) as served:
         ids = await cancel_many(served, eks, 14)
         shutil.copy(place.ledger, copied)
         code, printed = await ledger_command("backup", str(place.ledger), str(backup))
@@ -115,7 +117,7 @@ async def test_backup_of_a_running_gateway_has_every_cancellation(place: Place, 
     for each in place.path.glob("ledger.db*"):
         each.unlink()
     shutil.copy(backup, place.ledger)
-    async with serving(place) as served:
+    async with run_gateway_process(place) as served:
         for cancellation_id in ids:
             assert (
                 await get_cancellation(served, cancellation_id=cancellation_id)
@@ -123,9 +125,11 @@ async def test_backup_of_a_running_gateway_has_every_cancellation(place: Place, 
         assert await served.end() == 0
 
 
-async def test_removed_wal_stops_the_gateway_and_loses_nothing(place: Place, eks: SimulatedEks) -> None:
+async def test_removed_wal_stops_the_gateway_and_loses_nothing(
+    place: GatewayFolder, eks: SimulatedEks
+) -> None:
     """Not ready, nothing is sent; SIGTERM writes the file's content."""
-    async with serving(place) as served:
+    async with run_gateway_process(place) as served:
         ids = await cancel_many(served, eks, 3)
         await until_ready(served)
         place.path.joinpath("ledger.db-wal").unlink()
@@ -136,7 +140,7 @@ async def test_removed_wal_stops_the_gateway_and_loses_nothing(place: Place, eks
         assert await served.end() == 0
         reasons = [line["reason"] for line in served.lines if line["event"] == "ledger.write_failed"]
         assert "ledger.db-wal: the file was removed or replaced" in reasons[0]
-    async with serving(place) as served:
+    async with run_gateway_process(place) as served:
         for cancellation_id in ids:
             await get_cancellation(served, cancellation_id=cancellation_id)
         assert await served.end() == 0
@@ -144,11 +148,11 @@ async def test_removed_wal_stops_the_gateway_and_loses_nothing(place: Place, eks
 
 @pytest.mark.parametrize("kept", [0.0, 0.5])
 async def test_cut_wal_stops_the_gateway_and_the_next_start(
-    place: Place, eks: SimulatedEks, kept: float
+    place: GatewayFolder, eks: SimulatedEks, kept: float
 ) -> None:
     """The start names the missing events."""
     wal = place.path / "ledger.db-wal"
-    async with serving(place) as served:
+    async with run_gateway_process(place) as served:
         await cancel_many(served, eks, 3)
         await until_ready(served)
         os.truncate(wal, int(wal.stat().st_size * kept))
@@ -162,16 +166,18 @@ async def test_cut_wal_stops_the_gateway_and_the_next_start(
     assert "its newest events are missing" in await refusal(place.config)
 
 
-async def test_second_gateway_through_another_mount_is_refused(place: Place, eks: SimulatedEks) -> None:
+async def test_second_gateway_through_another_mount_is_refused(
+    place: GatewayFolder, eks: SimulatedEks
+) -> None:
     """Also through another name, without the lock file."""
-    async with serving(place) as first:
+    async with run_gateway_process(place) as first:
         (place.path / "ledger.db.lock").unlink()
         (place.path / "other.db").hardlink_to(place.ledger)
         settings = yaml.safe_load(place.config.read_text())
         settings["ledger"]["path"] = str(place.path / "other.db")
         place.config.write_text(yaml.safe_dump(settings))
-        command = (*read_only_root(place.path), *eksgateway("serve", "--config", str(place.config)))
-        async with program(*command, env=AWS) as second:
+        command = (*read_only_root(place.path), *eksgateway_command("serve", "--config", str(place.config)))
+        async with run_program(*command, env=AWS) as second:
             assert await second.end() == 1
             assert "another gateway process uses this ledger" in second.err
         await cancel_many(first, eks, 1)
@@ -179,14 +185,14 @@ async def test_second_gateway_through_another_mount_is_refused(place: Place, eks
     assert verify(place.ledger).events == 2
 
 
-async def test_verify_and_list_work_on_a_read_only_mount(place: Place, eks: SimulatedEks) -> None:
+async def test_verify_and_list_work_on_a_read_only_mount(place: GatewayFolder, eks: SimulatedEks) -> None:
     """While a gateway writes, and after a kill without the -shm file."""
 
     async def read() -> None:
         for command in ("verify", "list"):
-            async with program(
+            async with run_program(
                 *read_only_root(temporary),
-                *eksgateway("ledger", command, str(place.ledger)),
+                *eksgateway_command("ledger", command, str(place.ledger)),
                 env={"TMPDIR": str(temporary)},
             ) as running:
                 assert await running.end() == 0, running.err
@@ -197,7 +203,7 @@ async def test_verify_and_list_work_on_a_read_only_mount(place: Place, eks: Simu
 
     temporary = place.path / "temporary"
     temporary.mkdir()
-    async with serving(place) as served:
+    async with run_gateway_process(place) as served:
         await cancel_many(served, eks, 3)
         await read()
         served.process.kill()

@@ -13,9 +13,10 @@ from eksgateway import errors
 from eksgateway.ledger.projection import OBSERVED
 from eksgateway.simulator import CallRecord
 from eksgateway.v1 import cancellation_pb2 as cpb
-from support.gateway import running
-from support.ledger import hold_write_lock, until
+from support.gateway import run_gateway
+from support.ledger import hold_write_lock
 from support.simulator import SimulatedEks
+from support.waiting import wait_until
 from support.wire import (
     PRODUCTION,
     add_hooks,
@@ -32,13 +33,13 @@ SECRET = "/var/lib/secret-path"
 
 async def test_locked_ledger_fails_the_cancel_and_sends_nothing(tmp_path: Path, eks: SimulatedEks) -> None:
     """It works again once the lock is released."""
-    async with running(tmp_path, eks, ledger={"commit_timeout_s": 3}) as gateway:
+    async with run_gateway(tmp_path, eks, ledger={"commit_timeout_s": 3}) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         with hold_write_lock(gateway.gateway.settings.ledger):
             refusal = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="first"))
             assert refusal.status_and_reason == UNAVAILABLE
             assert eks.calls("DescribeUpdate")
-        await until(lambda: not _pending(tmp_path))
+        await wait_until(lambda: not _pending(tmp_path))
         assert eks.calls("CancelUpdate") == ()
         cancelled = await gateway.cancel("prod-1", update_id, request_id="first")
         assert cancelled.phase == cpb.CANCELLATION_PHASE_CANCELLING
@@ -48,7 +49,7 @@ async def test_locked_ledger_fails_the_cancel_and_sends_nothing(tmp_path: Path, 
 async def test_removed_ledger_file_fails_the_cancel_and_sends_nothing(
     tmp_path: Path, eks: SimulatedEks
 ) -> None:
-    async with running(tmp_path, eks) as gateway:
+    async with run_gateway(tmp_path, eks) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         (tmp_path / "ledger.db").rename(tmp_path / "moved.db")
         refusal = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="first"))
@@ -69,7 +70,7 @@ async def test_failing_ledger_sends_nothing(
 ) -> None:
     """On reads and commits; the error's text is not sent to the caller."""
     hooks = dict.fromkeys(("get", "history", "commit_intent"), always_raise(failure))
-    async with running(tmp_path, eks, wrap_ledger=add_hooks(**hooks)) as gateway:
+    async with run_gateway(tmp_path, eks, wrap_ledger=add_hooks(**hooks)) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         calls = (
             gateway.cancel("prod-1", update_id),
@@ -87,7 +88,7 @@ async def test_cancel_fails_when_its_request_id_cannot_be_looked_up(
 ) -> None:
     """No EKS call at all."""
     failing = add_hooks(find=always_raise(errors.LedgerUnavailable()))
-    async with running(tmp_path, eks, wrap_ledger=failing) as gateway:
+    async with run_gateway(tmp_path, eks, wrap_ledger=failing) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         assert (await expect_refusal(gateway.cancel("prod-1", update_id))).status_and_reason == UNAVAILABLE
         assert eks.calls() == ()
@@ -103,7 +104,7 @@ async def test_unrecorded_outcome_is_recorded_later(tmp_path: Path) -> None:
 
     async with AsyncExitStack() as stack:
         eks = await stack.enter_async_context(SimulatedEks(on_call=hold))
-        gateway = await stack.enter_async_context(running(tmp_path, eks, ledger={"commit_timeout_s": 3}))
+        gateway = await stack.enter_async_context(run_gateway(tmp_path, eks, ledger={"commit_timeout_s": 3}))
         stack.push(lock)
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         refusal = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="first"))
@@ -112,7 +113,7 @@ async def test_unrecorded_outcome_is_recorded_later(tmp_path: Path) -> None:
         assert kept.phase == cpb.CANCELLATION_PHASE_OUTCOME_UNKNOWN
         lock.close()
         found = await wait_for_phase(gateway, cpb.CANCELLATION_PHASE_CANCELLING, request_id="first")
-        await until(lambda: _kinds(tmp_path).count("outcome") == 1)
+        await wait_until(lambda: _kinds(tmp_path).count("outcome") == 1)
         eks.advance(121)
         found = await wait_for_phase(gateway, cpb.CANCELLATION_PHASE_CANCELLED, request_id="first")
         assert found.HasField("forward_time")

@@ -14,23 +14,24 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from eksgateway.v1 import cancellation_pb2 as cpb
 from eksgateway.v1 import update_pb2
 from eksgateway.v1 import update_service_pb2 as pb
-from support.gateway import Running, details, info, running, until
+from support.gateway import RunningGateway, details, info, run_gateway
 from support.logs import capture_logs
-from support.raw_http2 import connection, message
+from support.raw_http2 import connect_http2, frame_message
 from support.simulator import SimulatedEks
+from support.waiting import wait_until
 from support.wire import Gate, add_hooks, check, expect_refusal
 
 PRODUCTION = {"environment": "production"}
 PATH = "/eksgateway.v1.UpdateService/CancelUpdate"
 
 
-async def raw(gateway: Running, message: bytes, metadata: Any, path: str = PATH) -> None:
+async def raw(gateway: RunningGateway, message: bytes, metadata: Any, path: str = PATH) -> None:
     """Send bytes as they are; raises what came back."""
     call: Any = gateway.channel.unary_unary(path)
     await call(message, metadata=metadata, timeout=20)
 
 
-async def test_malformed_message_is_parsed_only_after_authentication(gateway: Running) -> None:
+async def test_malformed_message_is_parsed_only_after_authentication(gateway: RunningGateway) -> None:
     for metadata, code, reason in (
         ((), grpc.StatusCode.UNAUTHENTICATED, "CREDENTIALS_MISSING"),
         (gateway.oncall, grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_INVALID"),
@@ -42,7 +43,7 @@ async def test_malformed_message_is_parsed_only_after_authentication(gateway: Ru
         assert "garbage" not in str(error.value.details())
 
 
-async def test_message_over_the_limit_is_refused_with_a_reason(gateway: Running) -> None:
+async def test_message_over_the_limit_is_refused_with_a_reason(gateway: RunningGateway) -> None:
     message = pb.CancelUpdateRequest(reason="x" * 65_536).SerializeToString()
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await raw(gateway, message, gateway.oncall)
@@ -50,13 +51,13 @@ async def test_message_over_the_limit_is_refused_with_a_reason(gateway: Running)
     assert info(error.value).reason == "REQUEST_TOO_LARGE"
 
 
-async def test_message_far_over_the_limit_is_refused_by_core(gateway: Running) -> None:
+async def test_message_far_over_the_limit_is_refused_by_core(gateway: RunningGateway) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await raw(gateway, b"x" * 300_000, gateway.oncall)
     assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-async def test_metadata_over_the_limit_is_refused_with_a_reason(gateway: Running) -> None:
+async def test_metadata_over_the_limit_is_refused_with_a_reason(gateway: RunningGateway) -> None:
     """Credentials are counted apart."""
     metadata = (*gateway.oncall, *((f"x-{n}", "y" * 1000) for n in range(9)))
     with pytest.raises(grpc.aio.AioRpcError) as error:
@@ -65,7 +66,7 @@ async def test_metadata_over_the_limit_is_refused_with_a_reason(gateway: Running
     assert info(error.value).reason == "REQUEST_TOO_LARGE"
 
 
-async def test_unknown_path_is_unimplemented(gateway: Running) -> None:
+async def test_unknown_path_is_unimplemented(gateway: RunningGateway) -> None:
     """With an ErrorInfo, with and without credentials."""
     for metadata in ((), gateway.oncall):
         with pytest.raises(grpc.aio.AioRpcError) as error:
@@ -78,7 +79,7 @@ async def test_watches_over_a_callers_quota_are_overloaded(tmp_path: Path, eks: 
     """Other callers and cancels are not affected."""
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
     async with (
-        running(tmp_path, eks, limits={"watches_per_caller": 3}) as gateway,
+        run_gateway(tmp_path, eks, limits={"watches_per_caller": 3}) as gateway,
         AsyncExitStack() as stack,
     ):
         for _ in range(3):
@@ -98,12 +99,12 @@ async def test_watches_over_a_callers_quota_are_overloaded(tmp_path: Path, eks: 
 
 async def test_ended_watch_frees_its_quota(tmp_path: Path, eks: SimulatedEks) -> None:
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
-    async with running(tmp_path, eks, limits={"watches_per_caller": 1}) as gateway:
+    async with run_gateway(tmp_path, eks, limits={"watches_per_caller": 1}) as gateway:
         for _ in range(5):
             stream = gateway.watch("prod-1", update_id)
             assert (await stream.read()).kind == pb.WATCH_KIND_SNAPSHOT
             stream.cancel()
-            await until(lambda: not gateway.gateway.watches.watchers)
+            await wait_until(lambda: not gateway.gateway.watches.watchers)
 
 
 async def test_calls_over_the_quota_of_all_are_overloaded(tmp_path: Path, eks: SimulatedEks) -> None:
@@ -111,9 +112,9 @@ async def test_calls_over_the_quota_of_all_are_overloaded(tmp_path: Path, eks: S
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
     request = pb.GetUpdateRequest(cluster=update_pb2.ClusterRef(name="prod-1"), update_id=update_id)
     eks.fault("DescribeCluster", delay_s=1, times=1)
-    async with running(tmp_path, eks, limits={"calls": 1}) as gateway:
+    async with run_gateway(tmp_path, eks, limits={"calls": 1}) as gateway:
         first = gateway.updates.GetUpdate(request, metadata=gateway.oncall)
-        await until(lambda: bool(eks.calls("DescribeCluster")))
+        await wait_until(lambda: bool(eks.calls("DescribeCluster")))
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await gateway.updates.GetUpdate(request, metadata=gateway.viewer)
         assert info(error.value).reason == "OVERLOADED"
@@ -123,11 +124,13 @@ async def test_calls_over_the_quota_of_all_are_overloaded(tmp_path: Path, eks: S
 async def test_call_past_its_timeout_ends_and_frees_its_quota(tmp_path: Path, eks: SimulatedEks) -> None:
     update_id, gate = eks.rollback("prod-1", tags=PRODUCTION), Gate()
     limits = {"call_timeout_s": 0.3, "calls": 1}
-    async with running(tmp_path, eks, limits=limits, wrap_eks=add_hooks(describe_cluster=gate)) as gateway:
+    async with run_gateway(
+        tmp_path, eks, limits=limits, wrap_eks=add_hooks(describe_cluster=gate)
+    ) as gateway:
         for _ in range(2):
             told = await expect_refusal(check(gateway, "prod-1", update_id))
             assert told.status_and_reason == ("UNAVAILABLE", "EKS_UNAVAILABLE")
-        await until(lambda: gate.left == gate.entered == 2)
+        await wait_until(lambda: gate.left == gate.entered == 2)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +138,7 @@ async def test_call_past_its_timeout_ends_and_frees_its_quota(tmp_path: Path, ek
     [("nobody", "CREDENTIALS_MISSING"), ("viewer", "REQUEST_INVALID")],
 )
 async def test_call_without_a_message_ends(tmp_path: Path, eks: SimulatedEks, who: str, told: str) -> None:
-    async with running(tmp_path, eks, limits={"message_timeout_s": 0.3}) as gateway:
+    async with run_gateway(tmp_path, eks, limits={"message_timeout_s": 0.3}) as gateway:
         metadata = () if who == "nobody" else gateway.viewer
         for path in (PATH, PATH.replace("CancelUpdate", "WatchUpdate")):
             silent: Any = gateway.channel.stream_stream(path)(metadata=metadata, timeout=20)
@@ -150,7 +153,7 @@ async def test_call_without_a_message_ends(tmp_path: Path, eks: SimulatedEks, wh
 
 @pytest.mark.parametrize("method", ["CancelUpdate", "WatchUpdate"])
 async def test_client_that_leaves_before_its_message_is_logged_as_cancelled(
-    gateway: Running, method: str
+    gateway: RunningGateway, method: str
 ) -> None:
     open_call: Any = gateway.channel.stream_stream(PATH.replace("CancelUpdate", method))
     with capture_logs() as logs:
@@ -164,7 +167,7 @@ async def test_client_that_leaves_before_its_message_is_logged_as_cancelled(
 
 
 async def test_call_without_a_message_counts_in_the_quota(tmp_path: Path, eks: SimulatedEks) -> None:
-    async with running(tmp_path, eks, limits={"calls_per_caller": 1}) as gateway:
+    async with run_gateway(tmp_path, eks, limits={"calls_per_caller": 1}) as gateway:
 
         def send() -> Any:
             return gateway.channel.stream_stream(PATH)(metadata=gateway.oncall, timeout=20)
@@ -189,7 +192,7 @@ async def test_health_streams_do_not_count_as_watches(tmp_path: Path, eks: Simul
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
     limits = {"watches": 1, "open_streams_per_connection": 3}
     request = health_pb2.HealthCheckRequest(service="liveness")
-    async with running(tmp_path, eks, limits=limits) as gateway, AsyncExitStack() as stack:
+    async with run_gateway(tmp_path, eks, limits=limits) as gateway, AsyncExitStack() as stack:
         health: Any = health_pb2_grpc.HealthStub(gateway.channel)
         for _ in range(3):
             stranger = health.Watch(request)
@@ -206,13 +209,13 @@ async def test_health_streams_do_not_count_as_watches(tmp_path: Path, eks: Simul
 
 async def test_silent_health_checks_do_not_block_other_connections(tmp_path: Path, eks: SimulatedEks) -> None:
     limits = {"calls": 3, "calls_per_caller": 3}
-    async with running(tmp_path, eks, limits=limits) as gateway, AsyncExitStack() as stack:
-        silent = await stack.enter_async_context(connection(gateway.address))
+    async with run_gateway(tmp_path, eks, limits=limits) as gateway, AsyncExitStack() as stack:
+        silent = await stack.enter_async_context(connect_http2(gateway.address))
         for _ in range(3):
             silent.send("/grpc.health.v1.Health/Check", end=False)
         metrics = gateway.gateway.metrics.registry
-        await until(lambda: metrics.get_sample_value("eksgateway_served_calls") == 3)
-        refused = await silent.answer(silent.send("/grpc.health.v1.Health/Check", message(b"")))
+        await wait_until(lambda: metrics.get_sample_value("eksgateway_served_calls") == 3)
+        refused = await silent.answer(silent.send("/grpc.health.v1.Health/Check", frame_message(b"")))
         assert refused.error is not None
         assert refused.error.reason == "OVERLOADED"
         health: Any = health_pb2_grpc.HealthStub(gateway.channel)
@@ -220,7 +223,7 @@ async def test_silent_health_checks_do_not_block_other_connections(tmp_path: Pat
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
-def cancel_and_watch(gateway: Running, update_id: str) -> Any:
+def cancel_and_watch(gateway: RunningGateway, update_id: str) -> Any:
     """CancelUpdateAndWatch's stream, by the on-call engineer on staging-1."""
     request = pb.CancelUpdateAndWatchRequest(
         cluster=update_pb2.ClusterRef(name="staging-1"), update_id=update_id, request_id="first"
@@ -234,7 +237,7 @@ async def test_cancel_and_watch_cancels_without_a_free_watch(
 ) -> None:
     """The cancellation is sent, then OVERLOADED."""
     watched, update_id = eks.rollback("prod-1", tags=PRODUCTION), eks.rollback("staging-1")
-    async with running(tmp_path, eks, limits={held: 1}) as gateway:
+    async with run_gateway(tmp_path, eks, limits={held: 1}) as gateway:
         watch = gateway.watch("prod-1", watched)
         await watch.read()
         stream = cancel_and_watch(gateway, update_id)
@@ -243,7 +246,7 @@ async def test_cancel_and_watch_cancels_without_a_free_watch(
             await stream.read()
         assert (error.value.code().name, info(error.value).reason) == ("RESOURCE_EXHAUSTED", "OVERLOADED")
         watch.cancel()
-        await until(lambda: not gateway.gateway.watches.watchers)
+        await wait_until(lambda: not gateway.gateway.watches.watchers)
         again = cancel_and_watch(gateway, update_id)
         await again.read()
         assert (await again.read()).watch.kind == pb.WATCH_KIND_SNAPSHOT
@@ -255,7 +258,7 @@ async def test_cancel_and_watch_frees_its_call_after_the_cancellation(
 ) -> None:
     update_id = eks.rollback("staging-1")
     request = pb.GetUpdateRequest(cluster=update_pb2.ClusterRef(name="staging-1"), update_id=update_id)
-    async with running(tmp_path, eks, limits={"calls": 1, "watches": 1}) as gateway:
+    async with run_gateway(tmp_path, eks, limits={"calls": 1, "watches": 1}) as gateway:
         for _ in range(2):  # and the place of its watch, at its end
             stream = cancel_and_watch(gateway, update_id)
             await stream.read()
@@ -263,4 +266,4 @@ async def test_cancel_and_watch_frees_its_call_after_the_cancellation(
             answer = await gateway.updates.GetUpdate(request, metadata=gateway.oncall, timeout=20)
             assert answer.update.id == update_id
             stream.cancel()
-            await until(lambda: not gateway.gateway.watches.watchers)
+            await wait_until(lambda: not gateway.gateway.watches.watchers)

@@ -17,7 +17,7 @@ from eksgateway.policy.question import Question
 from eksgateway.rpc import page_tokens
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.error_reason_pb2 import ErrorReason
-from support.gateway import ACCOUNT, REGION, Running, running
+from support.gateway import ACCOUNT, REGION, RunningGateway, run_gateway
 from support.simulator import SimulatedEks
 from support.sts import Sts
 from support.wire import (
@@ -34,7 +34,7 @@ OTHER_ACCOUNT = "444455556666"
 HOME = {"account_id": ACCOUNT, "region": REGION}  # the first that is looked through
 FOREIGN = {"account_id": OTHER_ACCOUNT, "region": REGION}
 BOTH = (HOME, FOREIGN)
-Start = Callable[..., AbstractAsyncContextManager[Running]]
+Start = Callable[..., AbstractAsyncContextManager[RunningGateway]]
 
 
 def grant(group: str, *actions: str, **where: Any) -> dict[str, Any]:
@@ -69,11 +69,11 @@ def start(tmp_path: Path, eks: SimulatedEks, sts: Sts) -> Start:
     url = {"endpoint_url": eks.url}
     role = {"role_arn": f"arn:aws:iam::{OTHER_ACCOUNT}:role/eksgateway", "sts_endpoint_url": sts.url}
     targets = {"targets": [HOME | url, FOREIGN | url | role], "calls_per_s": 10_000}
-    return partial(running, tmp_path, eks, data=DATA, eks=targets)
+    return partial(run_gateway, tmp_path, eks, data=DATA, eks=targets)
 
 
 @pytest.fixture
-async def gateway(start: Start) -> AsyncIterator[Running]:
+async def gateway(start: Start) -> AsyncIterator[RunningGateway]:
     async with start() as here:
         yield here
 
@@ -89,7 +89,7 @@ def missed(answer: pb.ListCancellableUpdatesResponse) -> list[tuple[str, str, st
     ]
 
 
-async def through(here: Running, who: Any, size: int = 0) -> list[pb.ListCancellableUpdatesResponse]:
+async def through(here: RunningGateway, who: Any, size: int = 0) -> list[pb.ListCancellableUpdatesResponse]:
     """Every page."""
     found = [await list_cancellable(here, who, page_size=size)]
     while token := found[-1].next_page_token:
@@ -109,7 +109,7 @@ def seeded(eks: SimulatedEks, count: int = 3) -> list[str]:
     return expected
 
 
-async def test_list_returns_location_update_and_explanation(gateway: Running) -> None:
+async def test_list_returns_location_update_and_explanation(gateway: RunningGateway) -> None:
     for target in BOTH:
         gateway.eks.rollback("prod-1", tags=PRODUCTION, update_id=f"u-{target['account_id']}", **target)
     answer = await list_cancellable(gateway, gateway.oncall)
@@ -125,7 +125,7 @@ async def test_list_returns_location_update_and_explanation(gateway: Running) ->
     assert (list(answer.unreachable), answer.next_page_token) == ([], "")
 
 
-async def test_list_leaves_out_what_cannot_be_cancelled(gateway: Running) -> None:
+async def test_list_leaves_out_what_cannot_be_cancelled(gateway: RunningGateway) -> None:
     """Ended, cancelling, of another type, or on a cluster that is not ACTIVE."""
     eks = gateway.eks
     shown = eks.rollback("prod-1")
@@ -140,7 +140,7 @@ async def test_list_leaves_out_what_cannot_be_cancelled(gateway: Running) -> Non
     assert looked_at == {"prod-1", "prod-other", *(f"prod-ended-{number}" for number in range(4))}
 
 
-async def test_list_decides_clusters_by_list_and_updates_by_get(gateway: Running) -> None:
+async def test_list_decides_clusters_by_list_and_updates_by_get(gateway: RunningGateway) -> None:
     """A cluster without the action list causes no EKS call."""
     shown = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     hidden = gateway.eks.rollback("prod-2", tags={"environment": "test"})
@@ -153,7 +153,7 @@ async def test_list_decides_clusters_by_list_and_updates_by_get(gateway: Running
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 50, 0])
-async def test_pages_return_each_update_once_in_order(gateway: Running, size: int) -> None:
+async def test_pages_return_each_update_once_in_order(gateway: RunningGateway, size: int) -> None:
     """0 means 50 a page."""
     expected = seeded(gateway.eks)
     pages = await through(gateway, gateway.oncall, size)
@@ -162,7 +162,7 @@ async def test_pages_return_each_update_once_in_order(gateway: Running, size: in
     assert len(pages) in (-(-len(expected) // (size or 50)), len(expected) // (size or 50) + 1)
 
 
-async def test_page_may_end_between_updates_of_a_cluster(gateway: Running) -> None:
+async def test_page_may_end_between_updates_of_a_cluster(gateway: RunningGateway) -> None:
     kinds = [{"type": "VersionRollback", "status": "Successful"} for _ in range(5)]
     expected = gateway.eks.cluster("prod-1", auto_mode=True, tags=PRODUCTION, updates=kinds)
     for update_id in expected:  # by hand: EKS runs one at a time today
@@ -171,7 +171,7 @@ async def test_page_may_end_between_updates_of_a_cluster(gateway: Running) -> No
     assert sorted(update_id for page in pages for update_id in ids(page)) == sorted(expected)
 
 
-async def test_page_token_reveals_no_hidden_name(gateway: Running) -> None:
+async def test_page_token_reveals_no_hidden_name(gateway: RunningGateway) -> None:
     for number in range(210):  # more than a page looks at
         gateway.eks.cluster(f"hidden-{number:03}")
     kinds = [{"type": "VersionRollback", "status": "Successful"} for _ in range(3)]
@@ -222,7 +222,7 @@ async def test_second_caller_causes_no_eks_call(start: Start, eks: SimulatedEks)
     ],
 )
 async def test_unassumable_role_is_reported_as_unreachable(
-    gateway: Running, sts: Sts, fault: tuple[int, str], reason: str
+    gateway: RunningGateway, sts: Sts, fault: tuple[int, str], reason: str
 ) -> None:
     """Once, with the reason; the other target is listed."""
     expected = seeded(gateway.eks, 2)
@@ -245,7 +245,7 @@ async def test_unassumable_role_is_reported_as_unreachable(
     ],
 )
 async def test_failing_target_is_reported_and_the_next_one_listed(
-    gateway: Running, operation: str, fault: tuple[int, str, int], reason: str
+    gateway: RunningGateway, operation: str, fault: tuple[int, str, int], reason: str
 ) -> None:
     expected = seeded(gateway.eks, 2)
     status, code, tries = fault
@@ -257,7 +257,9 @@ async def test_failing_target_is_reported_and_the_next_one_listed(
 
 
 @pytest.mark.parametrize("operation", ["DescribeCluster", "ListUpdates"])
-async def test_refused_cluster_is_reported_and_its_target_goes_on(gateway: Running, operation: str) -> None:
+async def test_refused_cluster_is_reported_and_its_target_goes_on(
+    gateway: RunningGateway, operation: str
+) -> None:
     expected = seeded(gateway.eks)
     gateway.eks.fault(operation, status=400, code="ClientException")
     answer = await list_cancellable(gateway, gateway.oncall)
@@ -266,7 +268,7 @@ async def test_refused_cluster_is_reported_and_its_target_goes_on(gateway: Runni
 
 
 @pytest.mark.parametrize("operation", ["DescribeCluster", "ListUpdates", "DescribeUpdate"])
-async def test_list_leaves_out_what_was_deleted_meanwhile(gateway: Running, operation: str) -> None:
+async def test_list_leaves_out_what_was_deleted_meanwhile(gateway: RunningGateway, operation: str) -> None:
     expected = seeded(gateway.eks)
     gateway.eks.fault(operation, status=404, code="ResourceNotFoundException")
     answer = await list_cancellable(gateway, gateway.oncall)
@@ -274,7 +276,7 @@ async def test_list_leaves_out_what_was_deleted_meanwhile(gateway: Running, oper
     assert ids(answer)[-5:] == expected[1:]
 
 
-async def test_role_that_reaches_another_account_is_reported(gateway: Running, sts: Sts) -> None:
+async def test_role_that_reaches_another_account_is_reported(gateway: RunningGateway, sts: Sts) -> None:
     """Nothing of that account is shown."""
     sts.reaches = "777788889999"
     gateway.eks.rollback("prod-1", tags=PRODUCTION, account_id=sts.reaches)
@@ -331,7 +333,7 @@ async def test_failing_policy_fails_the_list(start: Start, eks: SimulatedEks) ->
     assert refusal.status_and_reason == ("UNAVAILABLE", "POLICY_UNAVAILABLE")
 
 
-async def test_denied_list_reveals_nothing(gateway: Running, sts: Sts) -> None:
+async def test_denied_list_reveals_nothing(gateway: RunningGateway, sts: Sts) -> None:
     """Equal bytes whatever exists; no call to EKS or STS."""
     answers = set()
     for prepare in (lambda: None, lambda: seeded(gateway.eks), lambda: setattr(sts, "fault", (403, "No"))):
@@ -347,7 +349,7 @@ async def test_denied_list_reveals_nothing(gateway: Running, sts: Sts) -> None:
     assert (gateway.eks.calls(), sts.requests) == ((), [])
 
 
-async def test_target_without_a_grant_is_not_mentioned(gateway: Running, sts: Sts) -> None:
+async def test_target_without_a_grant_is_not_mentioned(gateway: RunningGateway, sts: Sts) -> None:
     expected = seeded(gateway.eks)
     sts.fault = (403, "AccessDenied")
     answer = await list_cancellable(gateway, gateway.credentials("home", "at-home"))
@@ -355,7 +357,7 @@ async def test_target_without_a_grant_is_not_mentioned(gateway: Running, sts: St
     assert ({call.account_id for call in gateway.eks.calls()}, sts.requests) == ({ACCOUNT}, [])
 
 
-async def test_ungranted_names_cost_one_call_per_target(gateway: Running) -> None:
+async def test_ungranted_names_cost_one_call_per_target(gateway: RunningGateway) -> None:
     seeded(gateway.eks)
     who = gateway.credentials("elsewhere", "elsewhere")
     assert await list_cancellable(gateway, who) == pb.ListCancellableUpdatesResponse()
@@ -363,12 +365,12 @@ async def test_ungranted_names_cost_one_call_per_target(gateway: Running) -> Non
 
 
 @pytest.mark.parametrize("size", [-1, 51])
-async def test_list_refuses_page_sizes_over_50(gateway: Running, size: int) -> None:
+async def test_list_refuses_page_sizes_over_50(gateway: RunningGateway, size: int) -> None:
     refusal = await expect_refusal(list_cancellable(gateway, gateway.oncall, page_size=size))
     assert refusal.fields == {"page_size": "must be between 0 and 50"}
 
 
-async def test_page_token_is_bound_to_caller_and_method(gateway: Running) -> None:
+async def test_page_token_is_bound_to_caller_and_method(gateway: RunningGateway) -> None:
     seeded(gateway.eks)
     token = (await list_cancellable(gateway, gateway.oncall, page_size=1)).next_page_token
     others = (await list_updates(gateway, "prod-1", gateway.viewer, page_size=1)).next_page_token
@@ -384,7 +386,7 @@ async def test_page_token_is_bound_to_caller_and_method(gateway: Running) -> Non
 
 
 @pytest.mark.parametrize("place", ["x", "/", "////////", f"{ACCOUNT}/{REGION}/../..", "\ud800/\x00//"])
-async def test_forged_page_token_shows_nothing_more(gateway: Running, place: str) -> None:
+async def test_forged_page_token_shows_nothing_more(gateway: RunningGateway, place: str) -> None:
     """Each cluster and update is decided."""
     seeded(gateway.eks)
     lister = gateway.credentials("lister", "listers")

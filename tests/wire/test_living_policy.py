@@ -17,11 +17,11 @@ import yaml
 from eksgateway.ledger.codec import decode
 from eksgateway.ledger.inspection import read_denials, read_events
 from eksgateway.model import Intent
-from support.gateway import POLICY_DATA, Running, until
-from support.hanging import hanging
-from support.processes import eventually
-from support.serving import Place, serving
+from support.gateway import POLICY_DATA, RunningGateway
+from support.hanging import hang_reads
+from support.serving import GatewayFolder, run_gateway_process
 from support.simulator import SimulatedEks
+from support.waiting import wait_until
 from support.wire import check, expect_refusal
 
 Data = dict[str, Any]
@@ -44,7 +44,7 @@ def only_look(*grants: str) -> Data:
     return data
 
 
-async def put_in_force(gateway: Running, data: Data) -> str:
+async def put_in_force(gateway: RunningGateway, data: Data) -> str:
     """Replace the data, as an editor does, and ask for it; the revision that is in force then."""
     before = gateway.gateway.policy.revision
     beside = gateway.path / "data.new"
@@ -55,7 +55,9 @@ async def put_in_force(gateway: Running, data: Data) -> str:
         return await gateway.gateway.policy.revision_after(before)
 
 
-async def test_saved_policy_data_is_in_force_within_seconds(gateway: Running, eks: SimulatedEks) -> None:
+async def test_saved_policy_data_is_in_force_within_seconds(
+    gateway: RunningGateway, eks: SimulatedEks
+) -> None:
     """Each record names its revision."""
     first, second = eks.rollback("staging-1"), eks.rollback("staging-2")
     old = (await gateway.cancel("staging-1", first)).decision.policy_revision
@@ -67,12 +69,12 @@ async def test_saved_policy_data_is_in_force_within_seconds(gateway: Running, ek
     ledger = gateway.path / "ledger.db"
     recorded = [decode(Intent, each.body).decision for each in read_events(ledger) if each.kind == "intent"]
     assert [each.policy_revision for each in recorded] == [old]
-    await until(lambda: bool(list(read_denials(ledger))))
+    await wait_until(lambda: bool(list(read_denials(ledger))))
     assert [each.decision.policy_revision for each in read_denials(ledger)] == [new]
 
 
 @asynccontextmanager
-async def asking(gateway: Running, update_id: str) -> AsyncIterator[list[tuple[str, bool]]]:
+async def asking(gateway: RunningGateway, update_id: str) -> AsyncIterator[list[tuple[str, bool]]]:
     """Clients that check all the time; their decisions and revisions."""
     told: list[tuple[str, bool]] = []
 
@@ -92,7 +94,7 @@ async def asking(gateway: Running, update_id: str) -> AsyncIterator[list[tuple[s
         await asyncio.gather(*clients, return_exceptions=True)
 
 
-async def test_fifty_reloads_under_load_fail_no_call(gateway: Running, eks: SimulatedEks) -> None:
+async def test_fifty_reloads_under_load_fail_no_call(gateway: RunningGateway, eks: SimulatedEks) -> None:
     """Each decision is by one revision as a whole."""
     update_id = eks.rollback("staging-1")
     allows = {gateway.gateway.policy.revision: True}
@@ -101,7 +103,7 @@ async def test_fifty_reloads_under_load_fail_no_call(gateway: Running, eks: Simu
             data = POLICY_DATA if number % 2 else only_look("staging")
             allows[await put_in_force(gateway, data)] = bool(number % 2)
             answered = len(told)
-            await until(lambda answered=answered: len(told) > answered)  # type: ignore[misc]  # a default argument
+            await wait_until(lambda answered=answered: len(told) > answered)  # type: ignore[misc]  # a default argument
     assert len(allows) == 2
     assert gateway.gateway.policy.reloads.loaded == 51
     assert {allowed for _, allowed in told} == {True, False}
@@ -110,45 +112,45 @@ async def test_fifty_reloads_under_load_fail_no_call(gateway: Running, eks: Simu
 
 async def test_sighup_reloads_and_faulty_data_changes_nothing(tmp_path: Path, eks: SimulatedEks) -> None:
     """Each reload is logged, with the path of a fault."""
-    place = Place(tmp_path, eks.url)
+    place = GatewayFolder(tmp_path, eks.url)
     data = tmp_path / "data.yaml"
     update_id = eks.rollback("staging-1")
-    async with serving(place) as served:
+    async with run_gateway_process(place) as served:
 
         def events(name: str) -> list[dict[str, Any]]:
             return [each for each in served.lines if each["event"] == name]
 
         served.process.send_signal(signal.SIGHUP)  # logged, though nothing has changed
-        await eventually(lambda: len(events("policy.loaded")) == 2)
+        await wait_until(lambda: len(events("policy.loaded")) == 2)
         first, again = events("policy.loaded")
         assert again["revision"] == first["revision"]
 
         data.write_text(data.read_text().replace("clusters:", "clusterz:"))
         served.process.send_signal(signal.SIGHUP)
-        (told,) = await eventually(lambda: events("policy.refused"))
+        (told,) = await wait_until(lambda: events("policy.refused"))
         assert told["level"] == "error"
         assert "eksgateway.grants[0].clusterz: is not known here" in "\n".join(told["faults"])
         assert (await served.cancel("staging-1", update_id)).decision.policy_revision == first["revision"]
 
         data.write_text(yaml.safe_dump(without("staging", "viewers")))
         served.process.send_signal(signal.SIGHUP)
-        await eventually(lambda: len(events("policy.loaded")) == 3)
+        await wait_until(lambda: len(events("policy.loaded")) == 3)
         last = events("policy.loaded")[-1]
         assert last["grants_removed"] == ["staging", "viewers"]
         with contextlib.suppress(grpc.aio.AioRpcError):
             await served.cancel("staging-1", update_id)
-        assert (await eventually(lambda: served.calls[1:]))[0]["reason"] == "POLICY_DENIED"
+        assert (await wait_until(lambda: served.calls[1:]))[0]["reason"] == "POLICY_DENIED"
         assert [each["faults"] for each in events("health.readiness")] == [{}]
         assert await served.end() == 0
 
 
 async def test_process_with_hanging_policy_data_serves_and_stops(tmp_path: Path, eks: SimulatedEks) -> None:
-    place = Place(tmp_path, eks.url)
+    place = GatewayFolder(tmp_path, eks.url)
     update_id = eks.rollback("staging-1")
-    async with serving(place) as served:
-        with hanging(tmp_path / "data.yaml"):
+    async with run_gateway_process(place) as served:
+        with hang_reads(tmp_path / "data.yaml"):
             served.process.send_signal(signal.SIGHUP)
-            await eventually(lambda: [each for each in served.lines if each["event"] == "policy.refused"])
+            await wait_until(lambda: [each for each in served.lines if each["event"] == "policy.refused"])
             await served.cancel("staging-1", update_id)
             async with asyncio.timeout(60):
                 assert await served.end() == 0

@@ -15,10 +15,11 @@ from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
 from support.authority import Authority
 from support.gateway import details
-from support.processes import eventually, program
-from support.raw_http2 import connection, message
-from support.serving import Place, Served, serving
+from support.processes import run_program
+from support.raw_http2 import connect_http2, frame_message
+from support.serving import GatewayFolder, GatewayProcess, run_gateway_process
 from support.simulator import SimulatedEks
+from support.waiting import wait_until
 
 NASTY = 'x\n{"event": "forged"}\r\x1b[31mred\u2028\u0085'
 
@@ -29,7 +30,7 @@ async def failing(call: Any) -> grpc.aio.AioRpcError:
     return error.value
 
 
-def cancel(served: Served, metadata: Any, **changes: Any) -> Any:
+def cancel(served: GatewayProcess, metadata: Any, **changes: Any) -> Any:
     fields: dict[str, Any] = {"cluster": ClusterRef(name="staging-1"), "update_id": "u", **changes}
     return served.updates.CancelUpdate(pb.CancelUpdateRequest(**fields), metadata=metadata, timeout=30)
 
@@ -37,12 +38,12 @@ def cancel(served: Served, metadata: Any, **changes: Any) -> Any:
 async def test_malformed_headers_reach_no_log_line(tmp_path: Path, eks: SimulatedEks) -> None:
     """grpc logs bytes that are not UTF-8, also of a token."""
     path = "/eksgateway.v1.UpdateService/CancelUpdate"
-    async with serving(Place(tmp_path, eks.url)) as served:
-        async with connection(served.address) as http:
+    async with run_gateway_process(GatewayFolder(tmp_path, eks.url)) as served:
+        async with connect_http2(served.address) as http:
             wrong: list[dict[str, Any]]
             wrong = [{"authorization": "Bearer canary\udce9"}, {"grpc_timeout": "canary"}]
             for headers in wrong:
-                assert (await http.answer(http.send(path, message(b""), **headers))).status != "0"
+                assert (await http.answer(http.send(path, frame_message(b""), **headers))).status != "0"
         assert await served.end() == 0
         assert "canary" not in served.program.err
         assert {line["level"] for line in served.lines} == {"info"}
@@ -50,8 +51,8 @@ async def test_malformed_headers_reach_no_log_line(tmp_path: Path, eks: Simulate
 
 async def test_each_call_logs_one_line_without_secrets(tmp_path: Path, eks: SimulatedEks) -> None:
     update_id = eks.rollback("staging-1")
-    place = Place(tmp_path, eks.url)
-    async with serving(place) as served:
+    place = GatewayFolder(tmp_path, eks.url)
+    async with run_gateway_process(place) as served:
         token = dict(served.oncall)["authorization"].removeprefix("Bearer ")
         unknown: Any = served.channel.unary_unary(f"/no.such/{NASTY!r}")
         accepted = await served.cancel("staging-1", update_id, request_id="first")
@@ -66,7 +67,7 @@ async def test_each_call_logs_one_line_without_secrets(tmp_path: Path, eks: Simu
             await failing(cancel(served, (*served.outsider, ("x-secret", "metadata-canary")))),
             await failing(unknown(b"body-canary", timeout=30)),
         ]
-        await eventually(lambda: len(served.calls) == 1 + len(refusals))
+        await wait_until(lambda: len(served.calls) == 1 + len(refusals))
         assert await served.end() == 0
         calls = served.calls  # which parses every line
         told = "".join(repr((a.details(), details(a))) for a in refusals)
@@ -106,7 +107,7 @@ warnings.warn({NASTY!r})
 
 async def test_library_logs_are_json_lines() -> None:
     """Records, exceptions and warnings."""
-    async with program(sys.executable, "-c", OTHERS) as running:
+    async with run_program(sys.executable, "-c", OTHERS) as running:
         assert await running.end() == 0
         said, failed, warned = [json.loads(line) for line in running.err.splitlines()]
         assert (said["event"], said["level"]) == (f"it said {NASTY}", "warning")
@@ -119,7 +120,7 @@ async def test_core_logs_nothing_of_broken_connections(tmp_path: Path, eks: Simu
     """Strangers could fill the log."""
     certificate, key = Authority().server().write(tmp_path)
     listener = {"address": "127.0.0.1:0", "tls": {"certificate": str(certificate), "key": str(key)}}
-    async with serving(Place(tmp_path, eks.url, listeners=[listener])) as served:
+    async with run_gateway_process(GatewayFolder(tmp_path, eks.url, listeners=[listener])) as served:
         host, _, port = served.address.rpartition(":")
         for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05hello", b"\x00" * 100):
             reader, writer = await asyncio.open_connection(host, int(port))

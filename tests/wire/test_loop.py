@@ -25,14 +25,15 @@ from eksgateway import logs
 from eksgateway.v1 import update_service_pb2 as pb
 from support import loop_watch
 from support.authority import Authority, replace
-from support.certified import connected, listeners
+from support.certified import build_listeners, connect
 from support.gateway import POLICY_DATA, Client
-from support.hanging import hanging
-from support.jwks_server import Answer, JwksServer
-from support.processes import eksgateway, environment, eventually, program
-from support.serving import AWS, Place, Served
+from support.hanging import hang_reads
+from support.jwks_server import JwksAnswer, JwksServer
+from support.processes import clean_environment, eksgateway_command, run_program
+from support.serving import AWS, GatewayFolder, GatewayProcess
 from support.simulator import SimulatedEks
 from support.tokens import Idp, rsa_key
+from support.waiting import wait_until
 from support.wire import check, get_update, list_cancellable, list_cancellations, list_updates
 
 HARMLESS = (
@@ -45,7 +46,7 @@ HARMLESS = (
 class Scene:
     """A watched gateway with a plain and a certified listener, an issuer by file and one by URL."""
 
-    served: Served
+    served: GatewayProcess
     path: Path
     eks: SimulatedEks
     issuer: JwksServer
@@ -56,13 +57,13 @@ class Scene:
         return next(line for line in self.served.lines if line["event"] == event)
 
     async def logged(self, event: str, times: int = 1) -> None:
-        await eventually(lambda: sum(line["event"] == event for line in self.served.lines) >= times)
+        await wait_until(lambda: sum(line["event"] == event for line in self.served.lines) >= times)
 
     def credentials(self, **header: Any) -> tuple[tuple[str, str], ...]:
         return (("authorization", f"Bearer {self.corp.token(datetime.now(UTC), header)}"),)
 
 
-def findings(served: Served) -> str:
+def findings(served: GatewayProcess) -> str:
     """One a line, each with the calls that led to it, innermost first."""
     return "\n".join(
         f"{line['call']} at {line['at']}: {' < '.join(reversed(line['stack']))}"
@@ -76,19 +77,19 @@ def findings(served: Served) -> str:
 async def scene(path: Path, eks: SimulatedEks) -> AsyncIterator[Scene]:
     corp, authority = Idp(), Authority()
     async with JwksServer.running(corp.jwks()) as issuer:
-        place = Place(path, eks.url, metrics={"listen": "127.0.0.1:0"})
+        place = GatewayFolder(path, eks.url, metrics={"listen": "127.0.0.1:0"})
         raw = yaml.safe_load(place.config.read_text())
-        raw["listeners"] += _plain(listeners(path, authority, "mtls"))
+        raw["listeners"] += _plain(build_listeners(path, authority, "mtls"))
         raw["identity"]["jwt"]["issuers"].append(corp.settings(issuer.url).model_dump(mode="json"))
         place.config.write_text(yaml.safe_dump(raw))
         command = (sys.executable, "-P", loop_watch.__file__, "serve", "--config", str(place.config))
-        async with program(*command, env=AWS) as running:
-            await eventually(lambda: running.out.count("\n") == 2 or running.process.returncode is not None)
+        async with run_program(*command, env=AWS) as running:
+            await wait_until(lambda: running.out.count("\n") == 2 or running.process.returncode is not None)
             assert running.out.startswith("Serving gRPC on "), running.err
-            served = Served(running, running.out.split("\n")[0].split()[-1], place.issuer)
+            served = GatewayProcess(running, running.out.split("\n")[0].split()[-1], place.issuer)
             here = Scene(served, path, eks, issuer, corp, authority)
             # A start is mostly imports, and no call waits behind them.
-            await eventually(lambda: any(line.get("faults") == {} for line in served.lines))
+            await wait_until(lambda: any(line.get("faults") == {} for line in served.lines))
             served.process.send_signal(signal.SIGUSR1)
             await here.logged("watch.started")
             try:
@@ -134,7 +135,7 @@ async def credentials(here: Scene) -> None:
         with suppress(grpc.aio.AioRpcError):
             await check(served, "staging-1", "u", who=who)
     address = here.served.program.out.split("\n")[1].split()[-1]
-    async with connected(address, here.authority.certificate, here.authority.issue()) as connection:
+    async with connect(address, here.authority.certificate, here.authority.issue()) as connection:
         with suppress(grpc.aio.AioRpcError):
             await connection.get("u")
 
@@ -143,12 +144,12 @@ async def keys(here: Scene) -> None:
     """A file of keys that changes and then hangs, and keys behind a URL that are fetched again."""
     file, corp = here.path / "jwks.json", here.corp
     content = file.read_bytes()
-    with hanging(file):
+    with hang_reads(file):
         await here.logged("identity.jwks_failed")
         await check(here.served, "staging-1", here.eks.rollback("staging-1"))  # type: ignore[arg-type]
     replace(file, content)
     corp.keys["rsa"] = rsa_key("replaced")
-    here.issuer.answer = Answer(corp.jwks())
+    here.issuer.answer = JwksAnswer(corp.jwks())
     before = sum(line["event"] == "identity.jwks_changed" for line in here.served.lines)
     here.served.process.send_signal(signal.SIGHUP)
     await here.logged("identity.jwks_changed", before + 1)
@@ -205,10 +206,12 @@ AT_ONCE = 50  # calls on one connection: half of what it takes
 
 async def test_unread_log_delays_no_call(tmp_path: Path, eks: SimulatedEks) -> None:
     """Lines wait up to a bound; the others are counted."""
-    place = Place(tmp_path, eks.url)
+    place = GatewayFolder(tmp_path, eks.url)
     read, write = os.pipe()
-    command = eksgateway("serve", "--config", str(place.config))
-    process = await asyncio.create_subprocess_exec(*command, env=environment(AWS), stdout=PIPE, stderr=write)
+    command = eksgateway_command("serve", "--config", str(place.config))
+    process = await asyncio.create_subprocess_exec(
+        *command, env=clean_environment(AWS), stdout=PIPE, stderr=write
+    )
     os.close(write)
     try:
         assert process.stdout is not None
@@ -241,10 +244,12 @@ async def stranger(client: Client) -> None:
 
 async def test_gateway_stops_while_its_log_is_not_read(tmp_path: Path, eks: SimulatedEks) -> None:
     """Waiting lines are lost."""
-    place = Place(tmp_path, eks.url)
+    place = GatewayFolder(tmp_path, eks.url)
     read, write = os.pipe()
-    command = eksgateway("serve", "--config", str(place.config))
-    process = await asyncio.create_subprocess_exec(*command, env=environment(AWS), stdout=PIPE, stderr=write)
+    command = eksgateway_command("serve", "--config", str(place.config))
+    process = await asyncio.create_subprocess_exec(
+        *command, env=clean_environment(AWS), stdout=PIPE, stderr=write
+    )
     os.close(write)
     try:
         assert process.stdout is not None

@@ -12,15 +12,16 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from eksgateway.settings import SettingsError
-from support.gateway import Running, running, until
+from support.gateway import RunningGateway, run_gateway
 from support.simulator import SimulatedEks
+from support.waiting import wait_until
 from support.wire import PRODUCTION, expect_refusal
 
 UPDATES = "/eksgateway.v1.UpdateService"
 Samples = dict[tuple[str, tuple[str, ...]], float]
 
 
-async def scrape(gateway: Running) -> Samples:
+async def scrape(gateway: RunningGateway) -> Samples:
     """Every sample, by its name and its labels' values in the order of the labels' names."""
     url = f"http://{gateway.gateway.metrics.address}/metrics"
     async with aiohttp.ClientSession() as http, http.get(url) as answer:
@@ -44,7 +45,7 @@ async def test_calls_forwards_and_eks_calls_are_counted(
     tmp_path: Path, eks: SimulatedEks, on: dict[str, Any]
 ) -> None:
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
-    async with running(tmp_path, eks, **on) as gateway:
+    async with run_gateway(tmp_path, eks, **on) as gateway:
         cancel = f"{UPDATES}/CancelUpdate"
         await expect_refusal(gateway.cancel("prod-1", update_id, ticket=""))
         await expect_refusal(gateway.cancel("prod-1", "no-such-update"))
@@ -64,7 +65,7 @@ async def test_open_watches_are_counted_and_have_no_duration(
     tmp_path: Path, eks: SimulatedEks, on: dict[str, Any]
 ) -> None:
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
-    async with running(tmp_path, eks, **on) as gateway:
+    async with run_gateway(tmp_path, eks, **on) as gateway:
         streams = [gateway.watch("prod-1", update_id) for _ in range(3)]
         for stream in streams:
             await stream.read()
@@ -72,7 +73,7 @@ async def test_open_watches_are_counted_and_have_no_duration(
         assert (found["eksgateway_watchers", ()], found["eksgateway_pollers", ()]) == (3, 1)
         for stream in streams:
             stream.cancel()
-        await until(lambda: gateway.gateway.watches.pollers == 0)
+        await wait_until(lambda: gateway.gateway.watches.pollers == 0)
         found = await scrape(gateway)
         assert (found["eksgateway_watchers", ()], found["eksgateway_pollers", ()]) == (0, 0)
         watch = f"{UPDATES}/WatchUpdate"
@@ -84,7 +85,7 @@ async def test_metrics_show_the_policy_in_force(
     tmp_path: Path, eks: SimulatedEks, on: dict[str, Any]
 ) -> None:
     """Its revision, its time of loading, and whether a reload fails."""
-    async with running(tmp_path, eks, **on) as gateway:
+    async with run_gateway(tmp_path, eks, **on) as gateway:
         engine = gateway.gateway.policy
         first = engine.revision
         found = await scrape(gateway)
@@ -94,7 +95,7 @@ async def test_metrics_show_the_policy_in_force(
 
         (tmp_path / "data.yaml").write_text("eksgateway: {}")
         gateway.gateway.reload()
-        await until(lambda: engine.reloads.failing)
+        await wait_until(lambda: engine.reloads.failing)
         found = await scrape(gateway)
         assert found["eksgateway_policy_info", ("wasm", first)] == 1
         assert found["eksgateway_policy_reload_failing", ()] == 1
@@ -104,7 +105,7 @@ async def test_metrics_show_the_policy_in_force(
         (tmp_path / "data.yaml").write_text(yaml.safe_dump({"eksgateway": {"grants": []}}))
         gateway.gateway.reload()
         second = await engine.revision_after(first)
-        await until(lambda: not engine.reloads.failing)
+        await wait_until(lambda: not engine.reloads.failing)
         found = await scrape(gateway)
         assert ("eksgateway_policy_info", ("wasm", first)) not in found
         assert found["eksgateway_policy_info", ("wasm", second)] == 1
@@ -117,7 +118,7 @@ async def test_labels_do_not_grow_by_what_clients_send(
     tmp_path: Path, eks: SimulatedEks, on: dict[str, Any]
 ) -> None:
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
-    async with running(tmp_path, eks, **on) as gateway:
+    async with run_gateway(tmp_path, eks, **on) as gateway:
         channel: Any = gateway.channel  # its stubs know no call of raw bytes
         for number in range(20):
             await expect_refusal(channel.unary_unary(f"/no.such/Method{number}")(b"", timeout=30))
@@ -130,7 +131,7 @@ async def test_labels_do_not_grow_by_what_clients_send(
             assert secret not in told
 
 
-async def test_metrics_are_off_by_default(gateway: Running) -> None:
+async def test_metrics_are_off_by_default(gateway: RunningGateway) -> None:
     assert gateway.gateway.metrics.address == ""
 
 
@@ -139,14 +140,14 @@ async def test_taken_metrics_port_fails_the_start(tmp_path: Path, eks: Simulated
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(SettingsError, match=rf"cannot serve metrics on {listen}: .*metrics\.listen"):
-            async with running(tmp_path, eks, metrics={"listen": listen}):
+            async with run_gateway(tmp_path, eks, metrics={"listen": listen}):
                 pass
 
 
 async def test_openmetrics_is_served_by_the_accept_header(
     tmp_path: Path, eks: SimulatedEks, on: dict[str, Any]
 ) -> None:
-    async with running(tmp_path, eks, **on) as gateway:
+    async with run_gateway(tmp_path, eks, **on) as gateway:
         url = f"http://{gateway.gateway.metrics.address}/metrics"
         accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
         async with aiohttp.ClientSession(headers=accept) as http, http.get(url) as answer:

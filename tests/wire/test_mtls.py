@@ -22,16 +22,16 @@ from eksgateway.v1 import cancellation_service_pb2_grpc
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
 from support.authority import SERVER, WORKLOAD, Authority, Issued, Shape, uri
-from support.certified import DATA, DEMANDS, MESH, Connection, connected, listeners
-from support.gateway import Running, info, running
-from support.processes import eksgateway, program
+from support.certified import DATA, DEMANDS, MESH, TlsClient, build_listeners, connect
+from support.gateway import RunningGateway, info, run_gateway
+from support.processes import eksgateway_command, run_program
 from support.simulator import SimulatedEks
 
 
 class Certified:
     """A gateway that serves every demand, and the authority that its clients come from."""
 
-    def __init__(self, gateway: Running, authority: Authority) -> None:
+    def __init__(self, gateway: RunningGateway, authority: Authority) -> None:
         self.gateway = gateway
         self.authority = authority
         self.addresses: dict[str, str] = {
@@ -42,13 +42,13 @@ class Certified:
         return self.authority.issue(replace(Shape(names=[uri(spiffe_id)]), **shape))
 
     @asynccontextmanager
-    async def connected(self, demand: str, own: Issued | None) -> AsyncIterator[Connection]:
-        async with connected(self.addresses[demand], self.authority.certificate, own) as connection:
+    async def connect(self, demand: str, own: Issued | None) -> AsyncIterator[TlsClient]:
+        async with connect(self.addresses[demand], self.authority.certificate, own) as connection:
             yield connection
 
     async def call_result(self, demand: str, own: Issued | None, metadata: Any = ()) -> str:
         """How a call of this client to this listener ends."""
-        async with self.connected(demand, own) as connection:
+        async with self.connect(demand, own) as connection:
             try:
                 await connection.get("u", metadata)
             except grpc.aio.AioRpcError as error:
@@ -60,8 +60,8 @@ class Certified:
 @pytest.fixture
 async def certified(tmp_path: Path, eks: SimulatedEks) -> AsyncIterator[Certified]:
     authority = Authority()
-    serving = listeners(tmp_path, authority, *DEMANDS)
-    async with running(tmp_path, eks, data=DATA, listeners=serving) as gateway:
+    serving = build_listeners(tmp_path, authority, *DEMANDS)
+    async with run_gateway(tmp_path, eks, data=DATA, listeners=serving) as gateway:
         yield Certified(gateway, authority)
 
 
@@ -163,7 +163,7 @@ async def test_workload_cancels_by_its_spiffe_id(certified: Certified, eks: Simu
         request = pb.CancelUpdateRequest(
             cluster=ClusterRef(name="staging-1"), update_id=update_id, request_id="r"
         )
-        updates = Connection(channel).updates
+        updates = TlsClient(channel).updates
         cancellation = (await updates.CancelUpdate(request, timeout=20)).cancellation
         assert cancellation.caller == WORKLOAD
         assert cancellation.decision.rule_ids == ["workloads"]
@@ -197,7 +197,7 @@ async def test_health_command_uses_a_client_certificate(certified: Certified, tm
         ((), (1, f"not serving: {address}: UNAVAILABLE")),
         (("--key", str(key)), (2, "")),
     ):
-        async with program(*eksgateway(*common, *own)) as running:
+        async with run_program(*eksgateway_command(*common, *own)) as running:
             code, start = expected
             assert await running.end() == code
             assert running.out.startswith(start)
@@ -217,10 +217,10 @@ async def test_expired_certificate_is_refused_on_an_open_connection(
 ) -> None:
     update_id = eks.rollback("staging-1")
     authority, clock = Authority(), Shifted()
-    serving = listeners(tmp_path, authority, "mtls")
-    async with running(tmp_path, eks, data=DATA, clock=clock, listeners=serving) as gateway:
+    serving = build_listeners(tmp_path, authority, "mtls")
+    async with run_gateway(tmp_path, eks, data=DATA, clock=clock, listeners=serving) as gateway:
         address = gateway.gateway.listeners[0].address
-        async with connected(address, authority.certificate, authority.issue()) as connection:
+        async with connect(address, authority.certificate, authority.issue()) as connection:
             await connection.get(update_id)
             clock.ahead_s = 3601
             with pytest.raises(grpc.aio.AioRpcError) as error:
@@ -234,5 +234,5 @@ async def test_unbindable_listener_fails_the_start(tmp_path: Path, eks: Simulate
         second = f"127.0.0.1:{taken.getsockname()[1]}"
         serving = [{"address": "127.0.0.1:0"}, {"address": second}]
         with pytest.raises(SettingsError, match=f"cannot listen on {second}"):
-            async with running(tmp_path, eks, listeners=serving):
+            async with run_gateway(tmp_path, eks, listeners=serving):
                 pass

@@ -9,9 +9,10 @@ import pytest
 
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
-from support.gateway import ACCOUNT, REGION, Running, running, until
+from support.gateway import ACCOUNT, REGION, RunningGateway, run_gateway
 from support.ledger import list_denials
 from support.simulator import SimulatedEks
+from support.waiting import wait_until
 from support.wire import PRODUCTION, expect_refusal, get_cancellation
 
 EXISTING, UPDATE = "prod-1", "11111111-2222-3333-4444-555555555555"
@@ -54,7 +55,7 @@ METHODS = {
 }
 
 
-async def _answer(gateway: Running, method: str, who: Any, **fields: Any) -> bytes:
+async def _answer(gateway: RunningGateway, method: str, who: Any, **fields: Any) -> bytes:
     """Every byte of a denial but for its ids."""
     kind: Any = METHODS[method][0]
     request = kind(**{"cluster": ClusterRef(name=EXISTING), "update_id": UPDATE} | fields)
@@ -77,7 +78,7 @@ def _requests(method: str, *clusters: dict[str, dict[str, str]]) -> list[dict[st
 
 
 @pytest.mark.parametrize("method", METHODS)
-async def test_denials_without_a_grant_are_equal(gateway: Running, method: str) -> None:
+async def test_denials_without_a_grant_are_equal(gateway: RunningGateway, method: str) -> None:
     """Existing, missing, malformed, over-long and foreign names."""
     gateway.eks.rollback(EXISTING, tags=PRODUCTION, update_id=UPDATE)
     requests = _requests(method, CLUSTERS, FOREIGN)
@@ -88,7 +89,7 @@ async def test_denials_without_a_grant_are_equal(gateway: Running, method: str) 
 
 @pytest.mark.parametrize("method", ["CancelUpdate", "CancelUpdateAndWatch"])
 @pytest.mark.parametrize("who", ["oncall-without-a-ticket", "viewer"])
-async def test_denials_of_a_granted_name_are_equal(gateway: Running, method: str, who: str) -> None:
+async def test_denials_of_a_granted_name_are_equal(gateway: RunningGateway, method: str, who: str) -> None:
     gateway.eks.rollback(EXISTING, tags=PRODUCTION, update_id=UPDATE)
     metadata = gateway.viewer if who == "viewer" else gateway.oncall
     requests = [request for request in _requests(method, CLUSTERS) if not request.get("ticket")]
@@ -97,7 +98,7 @@ async def test_denials_of_a_granted_name_are_equal(gateway: Running, method: str
     assert gateway.eks.calls() == ()
 
 
-async def test_denials_of_a_list_are_equal(gateway: Running) -> None:
+async def test_denials_of_a_list_are_equal(gateway: RunningGateway) -> None:
     """Page sizes and tokens are not read before the policy."""
     gateway.eks.rollback(EXISTING, tags=PRODUCTION, update_id=UPDATE)
     page: list[dict[str, Any]] = [{"page_size": -1}, {"page_token": "made up"}, {"page_size": 10**6}]
@@ -113,7 +114,7 @@ async def test_denials_of_a_list_are_equal(gateway: Running) -> None:
 
 
 @pytest.mark.parametrize("status", ["InProgress", "Cancelling", "Cancelled", "Successful", "Failed"])
-async def test_denials_at_stage_update_are_equal(gateway: Running, status: str) -> None:
+async def test_denials_at_stage_update_are_equal(gateway: RunningGateway, status: str) -> None:
     """For an update in progress and for an ended one."""
     first = gateway.eks.rollback("prod-1", tags={"environment": "test"})
     running = await expect_refusal(gateway.cancel("prod-1", first, request_id="running"))
@@ -127,7 +128,7 @@ async def test_denials_at_stage_update_are_equal(gateway: Running, status: str) 
     ).reason == "CANCELLATION_NOT_FOUND"
 
 
-async def test_denied_request_id_stays_free(gateway: Running) -> None:
+async def test_denied_request_id_stays_free(gateway: RunningGateway) -> None:
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     assert (await expect_refusal(gateway.cancel("prod-1", update_id, request_id="id", ticket=""))).metadata[
         "reasons"
@@ -135,7 +136,7 @@ async def test_denied_request_id_stays_free(gateway: Running) -> None:
     assert (await gateway.cancel("prod-1", update_id, request_id="id")).request_id == "id"
 
 
-async def test_text_of_a_denied_caller_is_clipped(gateway: Running) -> None:
+async def test_text_of_a_denied_caller_is_clipped(gateway: RunningGateway) -> None:
     request = pb.CancelUpdateRequest(
         cluster=ClusterRef(name="n" * 9000, account_id="1" * 9000, region="r" * 9000),
         update_id="u" * 9000,
@@ -146,7 +147,7 @@ async def test_text_of_a_denied_caller_is_clipped(gateway: Running) -> None:
     assert (
         await expect_refusal(gateway.updates.CancelUpdate(request, metadata=gateway.outsider))
     ).status_and_reason == DENIED
-    await until(lambda: bool(list_denials(gateway.path / "ledger.db")))
+    await wait_until(lambda: bool(list_denials(gateway.path / "ledger.db")))
     (denial,) = list_denials(gateway.path / "ledger.db")
     asked, cluster = denial.request, denial.request.ref.cluster
     why = asked.justification
@@ -182,7 +183,7 @@ async def test_text_over_its_limit_is_refused_for_an_allowed_caller(
         cluster[inner] = value
     else:
         request[name] = value
-    async with running(tmp_path, eks, data=data) as gateway:
+    async with run_gateway(tmp_path, eks, data=data) as gateway:
         made = pb.CancelUpdateRequest(cluster=ClusterRef(**cluster), **request)
         refusal = await expect_refusal(gateway.updates.CancelUpdate(made, metadata=gateway.oncall))
         assert (refusal.status_and_reason, set(refusal.fields)) == (

@@ -16,20 +16,20 @@ from eksgateway.v1 import cancellation_pb2 as cpb
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
 from support.clock import settle
-from support.gateway import POLICY_DATA, Running, running
-from support.ledger import until
+from support.gateway import POLICY_DATA, RunningGateway, run_gateway
 from support.simulator import SimulatedEks
+from support.waiting import wait_until
 from support.wire import PRODUCTION, Gate, add_hooks, expect_refusal, get_cancellation, wait_for_phase
 
 
 async def test_ten_concurrent_calls_send_one_cancel(tmp_path: Path, eks: SimulatedEks) -> None:
     gate = Gate()
-    async with running(tmp_path, eks, wrap_ledger=add_hooks(commit_intent=gate)) as gateway:
+    async with run_gateway(tmp_path, eks, wrap_ledger=add_hooks(commit_intent=gate)) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         calls = [
             asyncio.ensure_future(gateway.cancel("prod-1", update_id, request_id="one")) for _ in range(10)
         ]
-        await until(lambda: gate.entered)
+        await wait_until(lambda: gate.entered)
         gate.open()
         answers = await asyncio.gather(*calls)
         assert all(answer == answers[0] for answer in answers)
@@ -37,7 +37,7 @@ async def test_ten_concurrent_calls_send_one_cancel(tmp_path: Path, eks: Simulat
         assert len(eks.calls("CancelUpdate")) == 1
 
 
-async def test_two_callers_may_use_the_same_request_id(gateway: Running) -> None:
+async def test_two_callers_may_use_the_same_request_id(gateway: RunningGateway) -> None:
     other = gateway.credentials("second", "oncall")
     mine = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     theirs = gateway.eks.rollback("prod-2", tags=PRODUCTION)
@@ -62,10 +62,10 @@ OTHERS: dict[str, dict[str, Any]] = {
 async def test_request_id_with_other_parameters_is_refused(tmp_path: Path, eks: SimulatedEks) -> None:
     """ALREADY_EXISTS, during the first call and later."""
     gate = Gate()
-    async with running(tmp_path, eks, wrap_ledger=add_hooks(commit_intent=gate)) as gateway:
+    async with run_gateway(tmp_path, eks, wrap_ledger=add_hooks(commit_intent=gate)) as gateway:
         mine: dict[str, Any] = {"cluster": "prod-1", "update_id": eks.rollback("prod-1", tags=PRODUCTION)}
         first = asyncio.ensure_future(gateway.cancel(**mine, request_id="one"))
-        await until(lambda: gate.entered)
+        await wait_until(lambda: gate.entered)
         for in_flight in (True, False):
             for change in OTHERS.values():
                 refusal = await expect_refusal(gateway.cancel(**mine | change, request_id="one"))
@@ -77,7 +77,7 @@ async def test_request_id_with_other_parameters_is_refused(tmp_path: Path, eks: 
         assert len(eks.calls("CancelUpdate")) == 1
 
 
-async def test_repeat_after_success_returns_the_record(gateway: Running) -> None:
+async def test_repeat_after_success_returns_the_record(gateway: RunningGateway) -> None:
     """With its present phase; nothing is sent."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     first = await gateway.cancel("prod-1", update_id, request_id="one")
@@ -88,7 +88,7 @@ async def test_repeat_after_success_returns_the_record(gateway: Running) -> None
     assert len(gateway.eks.calls("CancelUpdate")) == 1
 
 
-async def test_repeat_after_a_refusal_returns_the_recorded_error(gateway: Running) -> None:
+async def test_repeat_after_a_refusal_returns_the_recorded_error(gateway: RunningGateway) -> None:
     """Equal bytes except for ids."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION, node_phase_s=60)
     gateway.eks.advance(61)
@@ -101,7 +101,7 @@ async def test_repeat_after_a_refusal_returns_the_recorded_error(gateway: Runnin
     assert gateway.eks.calls() == ()
 
 
-async def test_repeat_while_the_outcome_is_unknown_is_unavailable(gateway: Running) -> None:
+async def test_repeat_while_the_outcome_is_unknown_is_unavailable(gateway: RunningGateway) -> None:
     """Never OK and never sent again, until polling settles it."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     gateway.eks.fault("CancelUpdate", drop="before")
@@ -118,7 +118,7 @@ async def test_repeat_while_the_outcome_is_unknown_is_unavailable(gateway: Runni
     assert len(gateway.eks.calls("CancelUpdate")) == 1
 
 
-async def test_repeat_of_a_cancel_that_was_not_forwarded_is_sent(gateway: Running) -> None:
+async def test_repeat_of_a_cancel_that_was_not_forwarded_is_sent(gateway: RunningGateway) -> None:
     """Decided anew, with the first token."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     gateway.eks.fault("CancelUpdate", code="ExpiredTokenException", status=403)
@@ -134,7 +134,7 @@ async def test_repeat_of_a_cancel_that_was_not_forwarded_is_sent(gateway: Runnin
     assert one.token == two.token
 
 
-async def test_repeat_of_a_cancel_that_was_not_forwarded_may_be_denied(gateway: Running) -> None:
+async def test_repeat_of_a_cancel_that_was_not_forwarded_may_be_denied(gateway: RunningGateway) -> None:
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     gateway.eks.fault("CancelUpdate", code="ExpiredTokenException", status=403)
     await expect_refusal(gateway.cancel("prod-1", update_id, request_id="one"))
@@ -148,12 +148,12 @@ async def test_repeat_of_a_cancel_that_was_not_forwarded_may_be_denied(gateway: 
 
 async def test_repeat_after_a_policy_change_is_denied(tmp_path: Path, eks: SimulatedEks) -> None:
     """GetCancellation still returns the caller's own outcome."""
-    async with running(tmp_path, eks) as gateway:
+    async with run_gateway(tmp_path, eks) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         first = await gateway.cancel("prod-1", update_id, request_id="one")
         issuer = gateway.issuer
     nothing: dict[str, Any] = {"eksgateway": {"grants": [], "freezes": []}}
-    async with running(tmp_path, eks, data=nothing, issuer=issuer) as gateway:
+    async with run_gateway(tmp_path, eks, data=nothing, issuer=issuer) as gateway:
         denied = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="one"))
         assert denied.status_and_reason == ("PERMISSION_DENIED", "POLICY_DENIED")
         found = await get_cancellation(gateway, request_id="one")
@@ -161,7 +161,7 @@ async def test_repeat_after_a_policy_change_is_denied(tmp_path: Path, eks: Simul
         assert len(eks.calls("CancelUpdate")) == 1
 
 
-async def test_repeat_is_authorized_at_stage_request_only(gateway: Running) -> None:
+async def test_repeat_is_authorized_at_stage_request_only(gateway: RunningGateway) -> None:
     """A tag that changed since does not hide the result."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     first = await gateway.cancel("prod-1", update_id, request_id="one")
@@ -171,7 +171,7 @@ async def test_repeat_is_authorized_at_stage_request_only(gateway: Running) -> N
     ).cancellation_id == first.cancellation_id
 
 
-async def test_call_without_request_id_gets_one(gateway: Running) -> None:
+async def test_call_without_request_id_gets_one(gateway: RunningGateway) -> None:
     """Another call is a second cancel."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     told = await gateway.cancel("prod-1", update_id)
@@ -204,7 +204,7 @@ class Crossroads:
 
     async def waiting(self, calls: int) -> None:
         """Wait until so many calls wait for one cancel."""
-        await until(lambda: self.admitted == calls and self.read.entered)
+        await wait_until(lambda: self.admitted == calls and self.read.entered)
         await settle()
 
 
@@ -212,7 +212,7 @@ class Crossroads:
 async def crossing(tmp_path: Path, eks: SimulatedEks) -> Any:
     """A gateway at a crossroads; a call beyond the first joins it."""
     crossroads = Crossroads()
-    async with running(
+    async with run_gateway(
         tmp_path,
         eks,
         data=_narrow(),
@@ -222,7 +222,9 @@ async def crossing(tmp_path: Path, eks: SimulatedEks) -> Any:
         yield gateway, crossroads
 
 
-async def test_joined_call_takes_over_when_the_first_is_denied(crossing: tuple[Running, Crossroads]) -> None:
+async def test_joined_call_takes_over_when_the_first_is_denied(
+    crossing: tuple[RunningGateway, Crossroads],
+) -> None:
     """One caller with two tokens of different groups."""
     gateway, crossroads = crossing
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
@@ -241,7 +243,7 @@ async def test_joined_call_takes_over_when_the_first_is_denied(crossing: tuple[R
 
 
 async def test_joined_call_with_the_same_token_shares_the_denial(
-    crossing: tuple[Running, Crossroads],
+    crossing: tuple[RunningGateway, Crossroads],
 ) -> None:
     gateway, crossroads = crossing
     update_id = gateway.eks.rollback("prod-1", tags={"environment": "test"})
@@ -257,7 +259,9 @@ async def test_joined_call_with_the_same_token_shares_the_denial(
     assert crossroads.read.entered == 1
 
 
-async def test_joined_call_goes_on_when_the_first_client_leaves(crossing: tuple[Running, Crossroads]) -> None:
+async def test_joined_call_goes_on_when_the_first_client_leaves(
+    crossing: tuple[RunningGateway, Crossroads],
+) -> None:
     gateway, crossroads = crossing
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     leader = asyncio.ensure_future(gateway.cancel("prod-1", update_id, request_id="one"))
@@ -304,7 +308,7 @@ class LateCommit:
 
 async def test_repeat_during_a_late_commit_keeps_its_request_id(tmp_path: Path, eks: SimulatedEks) -> None:
     """A new id would be a second cancel."""
-    async with running(tmp_path, eks, wrap_ledger=LateCommit) as gateway:
+    async with run_gateway(tmp_path, eks, wrap_ledger=LateCommit) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         first = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="one"))
         assert first.status_and_reason == ("UNAVAILABLE", "LEDGER_UNAVAILABLE")
@@ -325,24 +329,24 @@ async def test_joined_cancel_is_not_denied_for_the_first_calls_watch(
     data["eksgateway"]["grants"] += [watchable]
     gate = Gate()
     wrap = add_hooks(describe_update=gate)
-    async with running(tmp_path, eks, data=data, wrap_eks=wrap) as gateway:
+    async with run_gateway(tmp_path, eks, data=data, wrap_eks=wrap) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         request = pb.CancelUpdateAndWatchRequest(
             cluster=ClusterRef(name="prod-1"), update_id=update_id, request_id="one", reason="r", ticket="t"
         )
         stream = gateway.updates.CancelUpdateAndWatch(request, metadata=gateway.oncall)
         leader = asyncio.ensure_future(expect_refusal(stream.read()))
-        await until(lambda: gate.entered)
+        await wait_until(lambda: gate.entered)
         joiner = asyncio.ensure_future(
             gateway.cancel("prod-1", update_id, request_id="one", reason="r", ticket="t")
         )
-        await until(lambda: _waiting(gateway) == 2)
+        await wait_until(lambda: _waiting(gateway) == 2)
         gate.open()
         assert (await leader).status_and_reason == ("PERMISSION_DENIED", "POLICY_DENIED")
         assert (await joiner).update.status == "Cancelling"
 
 
-def _waiting(gateway: Running) -> int:
+def _waiting(gateway: RunningGateway) -> int:
     """How many calls wait for a cancel in progress."""
     in_progress = gateway.gateway.cancels._in_progress  # noqa: SLF001  not visible otherwise
     return sum(shared.task.waiting for shared in in_progress.values())

@@ -10,7 +10,7 @@ import pytest
 
 from eksgateway.ledger.projection import OBSERVED
 from eksgateway.v1 import cancellation_pb2 as cpb
-from support.gateway import Running, running
+from support.gateway import RunningGateway, run_gateway
 from support.simulator import SimulatedEks
 from support.wire import PRODUCTION, add_hooks, expect_refusal, get_cancellation, wait_for_phase
 
@@ -105,7 +105,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-async def test_cancel_reaches_the_phase_and_records_it(gateway: Running, way: Way) -> None:
+async def test_cancel_reaches_the_phase_and_records_it(gateway: RunningGateway, way: Way) -> None:
     """Phase, phase_reason, update, decision, and whether it was sent."""
     eks = gateway.eks
     update_id = eks.rollback("prod-1", tags=PRODUCTION, **way.update)
@@ -141,7 +141,7 @@ def _phase(name: str) -> cpb.CancellationPhase.ValueType:
     return cpb.CancellationPhase.Value(f"CANCELLATION_PHASE_{name}")
 
 
-async def test_cancel_of_a_cancelling_update_sends_nothing(gateway: Running) -> None:
+async def test_cancel_of_a_cancelling_update_sends_nothing(gateway: RunningGateway) -> None:
     """OK, recorded and followed."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION, update_status="Cancelling")
     told = await gateway.cancel("prod-1", update_id, request_id="first")
@@ -156,7 +156,9 @@ async def test_cancel_of_a_cancelling_update_sends_nothing(gateway: Running) -> 
 
 
 @pytest.mark.parametrize("status", ["Cancelled", "Successful", "Failed"])
-async def test_cancel_of_an_ended_update_is_a_failed_precondition(gateway: Running, status: str) -> None:
+async def test_cancel_of_an_ended_update_is_a_failed_precondition(
+    gateway: RunningGateway, status: str
+) -> None:
     """Nothing is sent, and the request_id stays free."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION, update_status=status)
     refusal = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="first"))
@@ -175,7 +177,7 @@ async def test_unreachable_eks_is_not_forwarded(tmp_path: Path, eks: SimulatedEk
     async def go_away(*_: Any) -> None:
         await eks.simulator.stop()
 
-    async with running(
+    async with run_gateway(
         tmp_path, eks, wrap_ledger=add_hooks(commit_intent=go_away), eks={"decision_max_age_s": 1}
     ) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)

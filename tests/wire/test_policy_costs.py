@@ -15,10 +15,11 @@ from eksgateway.clock import SystemClock
 from eksgateway.policy.engine import PolicyEngine, PolicyLoadError
 from eksgateway.policy.factory import open_policy_engine
 from eksgateway.settings import WasmPolicySettings
-from support.gateway import POLICY_DATA, running, until
+from support.gateway import POLICY_DATA, run_gateway
 from support.logs import capture_logs
-from support.opa import compiled_rego
+from support.opa import compile_rego
 from support.simulator import SimulatedEks
+from support.waiting import wait_until
 from support.wire import check, expect_refusal
 
 # Allows everything. A decision takes for ever for the caller `slow`, and for every caller of 300 grants.
@@ -46,7 +47,7 @@ def many(grants: int) -> dict[str, Any]:
 async def opened(folder: Path, data: dict[str, Any], timeout_s: float = 2) -> PolicyEngine:
     """The policy over this data, which it follows."""
     module, file = folder / "policy.wasm", folder / "data.yaml"
-    module.write_bytes(await asyncio.to_thread(compiled_rego, REGO, folder))
+    module.write_bytes(await asyncio.to_thread(compile_rego, REGO, folder))
     file.write_text(yaml.safe_dump(data))
     return await open_policy_engine(
         WasmPolicySettings(data=file, module=module, timeout_s=timeout_s), SystemClock()
@@ -56,7 +57,7 @@ async def opened(folder: Path, data: dict[str, Any], timeout_s: float = 2) -> Po
 async def test_slow_evaluations_delay_no_other_caller(tmp_path: Path, eks: SimulatedEks) -> None:
     """Calls of the slow caller fail, and nothing is sent."""
     engine = await opened(tmp_path, POLICY_DATA, timeout_s=4)
-    async with running(tmp_path, eks, policy=engine) as gateway:
+    async with run_gateway(tmp_path, eks, policy=engine) as gateway:
         first, second = eks.rollback("prod-1"), eks.rollback("staging-1")
         slow = gateway.credentials("slow")
         calls = [
@@ -74,12 +75,12 @@ async def test_slow_evaluations_delay_no_other_caller(tmp_path: Path, eks: Simul
 async def test_too_costly_data_leaves_the_old_in_force(tmp_path: Path, eks: SimulatedEks) -> None:
     """The log names the limit."""
     engine = await opened(tmp_path, POLICY_DATA)
-    async with running(tmp_path, eks, policy=engine) as gateway:
+    async with run_gateway(tmp_path, eks, policy=engine) as gateway:
         before = gateway.gateway.policy.revision
         with capture_logs() as logs:
             (tmp_path / "data.yaml").write_text(yaml.safe_dump(many(400)))
             gateway.gateway.reload()
-            await until(lambda: any(each["event"] == "policy.refused" for each in logs), seconds=60)
+            await wait_until(lambda: any(each["event"] == "policy.refused" for each in logs), deadline_s=60)
         assert gateway.gateway.policy.revision == before
         (fault,) = next(each for each in logs if each["event"] == "policy.refused")["faults"]
         assert "s of CPU time, and may take 0.25 s" in fault

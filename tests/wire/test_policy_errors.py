@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from eksgateway import errors
 from eksgateway.v1 import update_service_pb2 as pb
 from support.fake_opa import ALLOW, Answer, fake_opa, result
-from support.gateway import running
+from support.gateway import run_gateway
 from support.simulator import SimulatedEks
 from support.wire import (
     PRODUCTION,
@@ -75,7 +75,7 @@ async def test_opa_answer_other_than_an_allow_sends_nothing(
     timeout_s = 3 if answer.delay_s else 20
     async with (
         fake_opa(timeout_s) as (opa, engine),
-        running(tmp_path, eks, policy=engine) as gateway,
+        run_gateway(tmp_path, eks, policy=engine) as gateway,
     ):
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         for stage, reads in (("request", False), ("update", True)):
@@ -95,7 +95,7 @@ async def test_unreachable_opa_makes_every_call_unavailable(tmp_path: Path, eks:
     """Without any EKS call."""
     async with fake_opa(timeout_s=1) as (_, engine):
         pass
-    async with running(tmp_path, eks, policy=engine) as gateway:
+    async with run_gateway(tmp_path, eks, policy=engine) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         calls = (
             gateway.cancel("prod-1", update_id),
@@ -110,7 +110,7 @@ async def test_unreachable_opa_makes_every_call_unavailable(tmp_path: Path, eks:
 
 async def test_opa_gets_verified_facts_only(tmp_path: Path, eks: SimulatedEks) -> None:
     """One decision id per call, and no metadata of the client."""
-    async with fake_opa() as (opa, engine), running(tmp_path, eks, policy=engine) as gateway:
+    async with fake_opa() as (opa, engine), run_gateway(tmp_path, eks, policy=engine) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         forged = (("x-groups", "test:oncall"), ("eksgateway-decision-id", "mine"), ("subject", "root"))
         cancelled = await gateway.cancel("prod-1", update_id, gateway.viewer + forged)
@@ -142,7 +142,7 @@ async def test_engine_failure_stops_every_call(
     tmp_path: Path, eks: SimulatedEks, error: Exception, told: tuple[str, str]
 ) -> None:
     """The error's text is not sent to the caller."""
-    async with running(tmp_path, eks, wrap_policy=add_hooks(decide=always_raise(error))) as gateway:
+    async with run_gateway(tmp_path, eks, wrap_policy=add_hooks(decide=always_raise(error))) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         for call in (gateway.cancel("prod-1", update_id), get_update(gateway, "prod-1", update_id)):
             refusal = await expect_refusal(call)
@@ -158,7 +158,7 @@ async def test_obligation_hides_the_update(tmp_path: Path, eks: SimulatedEks) ->
         item = asked["action"]["name"] == "get" and asked["context"]["stage"] == "update"
         return result(OBLIGED if item else ALLOW)
 
-    async with fake_opa() as (opa, engine), running(tmp_path, eks, policy=engine) as gateway:
+    async with fake_opa() as (opa, engine), run_gateway(tmp_path, eks, policy=engine) as gateway:
         opa.decide = decide
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         assert await list_updates(gateway, "prod-1") == pb.ListUpdatesResponse()
@@ -190,7 +190,7 @@ def test_only_a_boolean_true_allows(tmp_path: Path) -> None:
         stack = AsyncExitStack()
         eks = runner.run(stack.enter_async_context(SimulatedEks()))
         opa, engine = runner.run(stack.enter_async_context(fake_opa()))
-        gateway = runner.run(stack.enter_async_context(running(tmp_path, eks, policy=engine)))
+        gateway = runner.run(stack.enter_async_context(run_gateway(tmp_path, eks, policy=engine)))
 
         async def sent(answer: Answer) -> int:
             opa.at_stage("update", answer)

@@ -11,9 +11,10 @@ from eksgateway.clock import SystemClock
 from eksgateway.policy.opa import OpaEngine
 from eksgateway.settings import OpaSettings
 from support.fake_opa import ALLOW, Answer, fake_opa, result
-from support.gateway import running, until
+from support.gateway import run_gateway
 from support.logs import capture_logs
 from support.simulator import SimulatedEks
+from support.waiting import wait_until
 
 
 def causes(logs: list[dict[str, Any]]) -> list[tuple[str, str]]:
@@ -26,21 +27,21 @@ async def test_each_cause_of_an_unready_opa_is_logged_once(tmp_path: Path, eks: 
     async with fake_opa() as (opa, engine):
         opa.decide = lambda _: Answer(b"{}")
         with capture_logs() as logs:
-            async with running(tmp_path, eks, policy=engine):
+            async with run_gateway(tmp_path, eks, policy=engine):
                 told = [("policy.cannot_answer", "POLICY_UNDEFINED")]
-                await until(lambda: causes(logs) == told)
+                await wait_until(lambda: causes(logs) == told)
                 asked = len(opa.inputs)
-                await until(lambda: len(opa.inputs) >= asked + 2)
+                await wait_until(lambda: len(opa.inputs) >= asked + 2)
                 assert causes(logs) == told
 
                 opa.decide = lambda _: Answer(result(ALLOW).body, content_type="text/html")
                 told.append(("policy.cannot_answer", "POLICY_INVALID"))
-                await until(lambda: causes(logs) == told)
+                await wait_until(lambda: causes(logs) == told)
                 assert "text/html" in [each["detail"] for each in logs if "detail" in each][-1]
 
                 opa.decide = lambda _: result(ALLOW)
                 told.append(("policy.answers", ""))
-                await until(lambda: causes(logs) == told)
+                await wait_until(lambda: causes(logs) == told)
 
 
 NOWHERE = "127.0.0.1:1"  # nothing listens there
@@ -62,8 +63,8 @@ async def test_logged_cause_names_connection_bundle_or_tls(
         address = url.format(fake=opa.url, tls=opa.url.replace("http:", "https:"))
         engine = await OpaEngine.open(OpaSettings(url=address, bundle=bundle), SystemClock(), timeout_s=2)
         with capture_logs() as logs:
-            async with running(tmp_path, eks, policy=engine):
-                await until(lambda: bool(causes(logs)))
+            async with run_gateway(tmp_path, eks, policy=engine):
+                await wait_until(lambda: bool(causes(logs)))
         logged = next(each for each in logs if each["event"] == "policy.cannot_answer")
         assert logged["reason"] == "POLICY_UNAVAILABLE"
         assert logged["log_level"] == "error"

@@ -13,15 +13,16 @@ import aiohttp
 import pytest
 
 from eksgateway.errors import LedgerUnavailable
-from support.gateway import Running, running, until
+from support.gateway import RunningGateway, run_gateway
 from support.simulator import SimulatedEks
+from support.waiting import wait_until
 from support.wire import PRODUCTION, Gate, add_hooks
 
 ON: dict[str, Any] = {"metrics": {"listen": "127.0.0.1:0"}}
 READY, ALIVE = (200, "ready\n"), (200, "ok\n")
 
 
-async def ask(gateway: Running, path: str, method: str = "GET") -> tuple[int, str]:
+async def ask(gateway: RunningGateway, path: str, method: str = "GET") -> tuple[int, str]:
     """Status and body."""
     url = f"http://{gateway.gateway.metrics.address}{path}"
     async with aiohttp.ClientSession() as http, http.request(method, url) as answer:
@@ -29,7 +30,7 @@ async def ask(gateway: Running, path: str, method: str = "GET") -> tuple[int, st
         return answer.status, await answer.text()
 
 
-async def becomes(gateway: Running, expected: tuple[int, str]) -> None:
+async def becomes(gateway: RunningGateway, expected: tuple[int, str]) -> None:
     """Wait for an answer of /readyz."""
     async with asyncio.timeout(20):
         while await ask(gateway, "/readyz") != expected:  # noqa: ASYNC110  it is polled, as the kubelet does
@@ -37,7 +38,7 @@ async def becomes(gateway: Running, expected: tuple[int, str]) -> None:
 
 
 @asynccontextmanager
-async def checked(path: Path, eks: SimulatedEks) -> AsyncIterator[tuple[Running, set[str]]]:
+async def checked(path: Path, eks: SimulatedEks) -> AsyncIterator[tuple[RunningGateway, set[str]]]:
     """A gateway, and the parts that fail their checks for as long as they are in the set."""
     failing: set[str] = set()
 
@@ -48,7 +49,7 @@ async def checked(path: Path, eks: SimulatedEks) -> AsyncIterator[tuple[Running,
 
         return check
 
-    async with running(path, eks, ready=False, **copy.deepcopy(ON)) as gateway:
+    async with run_gateway(path, eks, ready=False, **copy.deepcopy(ON)) as gateway:
         gateway.gateway.checks |= {name: fails(name) for name in ("ledger", "keys of corp")}
         yield gateway, failing
 
@@ -71,10 +72,10 @@ async def test_readyz_names_unready_parts_only(tmp_path: Path, eks: SimulatedEks
 
 async def test_readyz_reports_draining_while_calls_end(tmp_path: Path, eks: SimulatedEks) -> None:
     update_id, gate = eks.rollback("prod-1", tags=PRODUCTION), Gate()
-    async with running(tmp_path, eks, wrap_eks=add_hooks(describe_cluster=gate), **ON) as gateway:
+    async with run_gateway(tmp_path, eks, wrap_eks=add_hooks(describe_cluster=gate), **ON) as gateway:
         await becomes(gateway, READY)
         cancel = asyncio.create_task(gateway.cancel("prod-1", update_id))
-        await until(lambda: gate.entered > 0)
+        await wait_until(lambda: gate.entered > 0)
         stopping = asyncio.create_task(gateway.gateway.stop())
         await becomes(gateway, (503, "not ready\ndraining\n"))
         assert await ask(gateway, "/healthz") == ALIVE
@@ -86,7 +87,7 @@ async def test_readyz_reports_draining_while_calls_end(tmp_path: Path, eks: Simu
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
 async def test_head_is_answered_like_get(tmp_path: Path, eks: SimulatedEks, path: str) -> None:
     """Some load balancers send it."""
-    async with running(tmp_path, eks, **ON) as gateway:
+    async with run_gateway(tmp_path, eks, **ON) as gateway:
         await becomes(gateway, READY)
         assert await ask(gateway, path, "HEAD") == (200, "")
         assert (await ask(gateway, path))[0] == 200
@@ -97,7 +98,7 @@ async def test_head_is_answered_like_get(tmp_path: Path, eks: SimulatedEks, path
 
 async def test_metrics_connections_are_bounded(tmp_path: Path, eks: SimulatedEks) -> None:
     """The oldest ends, so that silent clients do not block probes."""
-    async with running(tmp_path, eks, **ON) as gateway:
+    async with run_gateway(tmp_path, eks, **ON) as gateway:
         await becomes(gateway, READY)
         host, _, port = gateway.gateway.metrics.address.rpartition(":")
         async with AsyncExitStack() as stack:

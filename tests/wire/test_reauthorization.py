@@ -18,9 +18,9 @@ from eksgateway.sandbox.issuer import ThrowawayIssuer
 from eksgateway.settings import OpaPolicySettings, OpaSettings
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
-from support.changing_policy import Serve, in_process, opa_with_a_bundle, own_rego, plain_opa
-from support.gateway import POLICY_DATA, Running, running
-from support.opa import POLICIES, running_opa
+from support.changing_policy import Serve, run_opa_with_bundle, run_plain_opa, run_wasm, write_custom_rego
+from support.gateway import POLICY_DATA, RunningGateway, run_gateway
+from support.opa import POLICIES, run_opa
 from support.simulator import SimulatedEks
 from support.wire import PRODUCTION, Refusal, expect_refusal
 
@@ -35,11 +35,11 @@ def without(grant: str) -> dict[str, Any]:
     return data
 
 
-def watch(here: Running, update_id: str, who: Any) -> Any:
+def watch(here: RunningGateway, update_id: str, who: Any) -> Any:
     return here.watch("prod-1", update_id, who)
 
 
-def cancel_and_watch(here: Running, update_id: str, who: Any) -> Any:
+def cancel_and_watch(here: RunningGateway, update_id: str, who: Any) -> Any:
     request = pb.CancelUpdateAndWatchRequest(
         cluster=ClusterRef(name="prod-1"),
         update_id=update_id,
@@ -72,7 +72,7 @@ async def ended(stream: Any) -> Refusal:
 
 
 @pytest.mark.parametrize("begin", [watch, cancel_and_watch])
-@pytest.mark.parametrize("serve", [in_process, plain_opa, opa_with_a_bundle])
+@pytest.mark.parametrize("serve", [run_wasm, run_plain_opa, run_opa_with_bundle])
 async def test_removed_grant_ends_its_streams_within_seconds(
     tmp_path: Path, eks: SimulatedEks, begin: Callable[..., Any], serve: Serve
 ) -> None:
@@ -80,7 +80,7 @@ async def test_removed_grant_ends_its_streams_within_seconds(
     update_id = eks.rollback("prod-1", tags=PRODUCTION, cancel_delay_s=600, node_replacing_s=600)
     async with (
         serve(tmp_path, POLICIES / "eksgateway", POLICY_DATA) as policy,
-        running(tmp_path, eks, policy=policy.engine) as gateway,
+        run_gateway(tmp_path, eks, policy=policy.engine) as gateway,
     ):
         await policy.engine.check()
         viewing = watch(gateway, update_id, gateway.viewer)
@@ -118,7 +118,7 @@ def with_a_freeze(begins: datetime) -> dict[str, Any]:
     return data
 
 
-@pytest.mark.parametrize("serve", [in_process, plain_opa, opa_with_a_bundle])
+@pytest.mark.parametrize("serve", [run_wasm, run_plain_opa, run_opa_with_bundle])
 async def test_beginning_freeze_ends_streams(tmp_path: Path, eks: SimulatedEks, serve: Serve) -> None:
     """By a custom policy in which freezes deny watches too."""
     held_back = ('unfrozen if input.action.name != "cancel"', 'unfrozen if input.action.name == "get"')
@@ -126,8 +126,8 @@ async def test_beginning_freeze_ends_streams(tmp_path: Path, eks: SimulatedEks, 
     begins = (clock.now() + timedelta(minutes=10)).replace(microsecond=0)
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
     async with (
-        serve(tmp_path, own_rego(tmp_path, *held_back), with_a_freeze(begins)) as policy,
-        running(tmp_path, eks, policy=policy.engine, clock=clock) as gateway,
+        serve(tmp_path, write_custom_rego(tmp_path, *held_back), with_a_freeze(begins)) as policy,
+        run_gateway(tmp_path, eks, policy=policy.engine, clock=clock) as gateway,
     ):
         await policy.engine.check()
         revision = policy.engine.revision
@@ -146,7 +146,7 @@ async def test_stream_ends_when_its_token_expires(tmp_path: Path, eks: Simulated
     update_id = eks.rollback("prod-1")
     issuer = ThrowawayIssuer("test")
     jwt = {"issuers": [issuer.settings(tmp_path / "jwks.json").model_dump()], "leeway_s": 0}
-    async with running(tmp_path, eks, issuer=issuer, identity={"jwt": jwt}) as gateway:
+    async with run_gateway(tmp_path, eks, issuer=issuer, identity={"jwt": jwt}) as gateway:
         lasting = gateway.watch("prod-1", update_id, gateway.viewer)
         await first_state(lasting)
         brief = gateway.credentials("viewer", "viewers", lifetime=timedelta(seconds=10))
@@ -164,9 +164,9 @@ async def test_outage_of_opa_ends_no_stream(tmp_path: Path, eks: SimulatedEks) -
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
     data = tmp_path / "data.json"
     data.write_text(json.dumps(POLICY_DATA))
-    with running_opa(POLICIES / "eksgateway", data, log=tmp_path / "opa.log") as opa:
+    with run_opa(POLICIES / "eksgateway", data, log=tmp_path / "opa.log") as opa:
         engine = await open_policy_engine(OpaPolicySettings(opa=OpaSettings(url=opa.url)), SystemClock())
-        async with running(tmp_path, eks, policy=engine) as gateway:
+        async with run_gateway(tmp_path, eks, policy=engine) as gateway:
             viewing = watch(gateway, update_id, gateway.viewer)
             await first_state(viewing)
             await asyncio.to_thread(opa.stop)

@@ -11,11 +11,13 @@ from google.protobuf import descriptor_pb2
 from grpc_reflection.v1alpha import reflection_pb2 as pb
 
 from eksgateway.rpc.methods import REFLECTION
-from support.gateway import Running, info, running
+from support.gateway import RunningGateway, info, run_gateway
 from support.simulator import SimulatedEks
 
 
-async def services(gateway: Running, service: str, metadata: tuple[tuple[str, str], ...] = ()) -> set[str]:
+async def services(
+    gateway: RunningGateway, service: str, metadata: tuple[tuple[str, str], ...] = ()
+) -> set[str]:
     """The answer of ListServices; raises its error."""
     method = gateway.channel.stream_stream(
         f"/{service}/ServerReflectionInfo",
@@ -28,7 +30,7 @@ async def services(gateway: Running, service: str, metadata: tuple[tuple[str, st
 
 
 async def refused(
-    gateway: Running, service: str, metadata: tuple[tuple[str, str], ...] = ()
+    gateway: RunningGateway, service: str, metadata: tuple[tuple[str, str], ...] = ()
 ) -> grpc.aio.AioRpcError:
     """How a stream is refused before its first message, which is not sent: grpc.aio's client takes its own
     failure to send to a call that has ended for the call's status.
@@ -45,7 +47,7 @@ async def refused(
 async def test_authenticated_reflection_needs_credentials_and_no_action(
     tmp_path: Path, eks: SimulatedEks, service: str
 ) -> None:
-    async with running(tmp_path, eks, reflection="authenticated") as gateway:
+    async with run_gateway(tmp_path, eks, reflection="authenticated") as gateway:
         assert "eksgateway.v1.UpdateService" in await services(gateway, service, gateway.outsider)
         error = await refused(gateway, service)
         assert error.code() is grpc.StatusCode.UNAUTHENTICATED
@@ -54,7 +56,7 @@ async def test_authenticated_reflection_needs_credentials_and_no_action(
 
 @pytest.mark.parametrize("service", REFLECTION)
 async def test_reflection_off_is_an_unknown_method(tmp_path: Path, eks: SimulatedEks, service: str) -> None:
-    async with running(tmp_path, eks, reflection="off") as gateway:
+    async with run_gateway(tmp_path, eks, reflection="off") as gateway:
         for metadata in ((), gateway.oncall):
             error = await refused(gateway, service, metadata)
             assert error.code() is grpc.StatusCode.UNIMPLEMENTED
@@ -70,7 +72,7 @@ async def test_reflection_off_is_an_unknown_method(tmp_path: Path, eks: Simulate
 )
 @pytest.mark.parametrize("before", [0, 2])
 async def test_each_message_is_bounded_and_validated(
-    gateway: Running, message: bytes, status: str, reason: str, before: int
+    gateway: RunningGateway, message: bytes, status: str, reason: str, before: int
 ) -> None:
     """The first one and later ones."""
     good = pb.ServerReflectionRequest(list_services="*").SerializeToString()
@@ -84,7 +86,7 @@ async def test_each_message_is_bounded_and_validated(
     assert (error.value.code().name, info(error.value).reason) == (status, reason)
 
 
-async def reflect(gateway: Running, **request: Any) -> pb.ServerReflectionResponse:
+async def reflect(gateway: RunningGateway, **request: Any) -> pb.ServerReflectionResponse:
     """The answer to one request of reflection."""
     method = gateway.channel.stream_stream(
         f"/{REFLECTION[0]}/ServerReflectionInfo",
@@ -106,7 +108,7 @@ FOUND: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("request_", FOUND.values(), ids=FOUND)
 async def test_file_is_sent_with_its_dependencies_and_json_names(
-    gateway: Running, request_: dict[str, Any]
+    gateway: RunningGateway, request_: dict[str, Any]
 ) -> None:
     """By its name and by any symbol in it."""
     answer = await reflect(gateway, **request_)
@@ -138,13 +140,15 @@ NOT_FOUND: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("request_", NOT_FOUND.values(), ids=NOT_FOUND)
-async def test_unknown_symbol_is_reported_in_the_message(gateway: Running, request_: dict[str, Any]) -> None:
+async def test_unknown_symbol_is_reported_in_the_message(
+    gateway: RunningGateway, request_: dict[str, Any]
+) -> None:
     """The stream goes on."""
     answer = await reflect(gateway, **request_)
     assert answer.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
 
 
-async def test_extension_numbers_are_listed(gateway: Running) -> None:
+async def test_extension_numbers_are_listed(gateway: RunningGateway) -> None:
     answer = await reflect(gateway, all_extension_numbers_of_type="eksgateway.v1.CancelUpdateRequest")
     found = answer.all_extension_numbers_response
     assert (found.base_type_name, list(found.extension_number)) == ("eksgateway.v1.CancelUpdateRequest", [])

@@ -16,7 +16,7 @@ from eksgateway.v1 import cancellation_pb2 as cpb
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef as ClusterRefProto
 from support.fake_opa import fake_opa
-from support.gateway import ACCOUNT, POLICY_DATA, REGION, Running, running
+from support.gateway import ACCOUNT, POLICY_DATA, REGION, RunningGateway, run_gateway
 from support.simulator import SimulatedEks
 from support.wire import (
     PRODUCTION,
@@ -57,7 +57,7 @@ async def test_bad_request_names_every_bad_field(tmp_path: Path, eks: SimulatedE
     update: Any = {"cluster": bad, "update_id": ".."}
     cancel = pb.CancelUpdateRequest(**update, request_id="a b", **texts)
     page = pb.ListUpdatesRequest(cluster=bad, page_size=11, page_token="made up")
-    async with fake_opa() as (_, engine), running(tmp_path, eks, policy=engine) as gateway:
+    async with fake_opa() as (_, engine), run_gateway(tmp_path, eks, policy=engine) as gateway:
         stub, who = gateway.updates, gateway.oncall
         calls: list[tuple[Any, set[str]]] = [
             (stub.CancelUpdate(cancel, metadata=who), ref | {"update_id", "request_id", *texts}),
@@ -96,11 +96,11 @@ FIELDS: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.fixture
 async def anywhere(tmp_path: Path, eks: SimulatedEks) -> Any:
-    async with running(tmp_path, eks, data=_anywhere()) as here:
+    async with run_gateway(tmp_path, eks, data=_anywhere()) as here:
         yield here
 
 
-async def test_cancel_with_one_bad_field_names_it(anywhere: Running) -> None:
+async def test_cancel_with_one_bad_field_names_it(anywhere: RunningGateway) -> None:
     """A value at its limit is accepted."""
     for name, (change, field) in FIELDS.items():
         request: Any = {"cluster": _cluster(), "update_id": "u", "reason": "why", "ticket": "T-1"} | change
@@ -113,7 +113,7 @@ async def test_cancel_with_one_bad_field_names_it(anywhere: Running) -> None:
     assert (await anywhere.cancel("p" * 100, update_id, **texts)).request_id == "r" * 64
 
 
-async def test_reason_with_format_characters_is_recorded_as_written(gateway: Running) -> None:
+async def test_reason_with_format_characters_is_recorded_as_written(gateway: RunningGateway) -> None:
     """A joined emoji and a Persian word."""
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     reason = "\U0001f469\u200d\U0001f692 \u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
@@ -128,7 +128,7 @@ async def test_reason_with_format_characters_is_recorded_as_written(gateway: Run
         pytest.param({"region": "eu-west-1"}, id="region"),
     ],
 )
-async def test_unconfigured_target_is_refused(anywhere: Running, where: dict[str, str]) -> None:
+async def test_unconfigured_target_is_refused(anywhere: RunningGateway, where: dict[str, str]) -> None:
     """For an allowed caller, and without EKS calls."""
     anywhere.eks.rollback("prod-1", tags=PRODUCTION, update_id="u")
     cluster, who, stub = _cluster(**where), anywhere.oncall, anywhere.updates
@@ -149,7 +149,7 @@ async def test_unconfigured_target_is_refused(anywhere: Running, where: dict[str
     assert anywhere.eks.calls() == ()
 
 
-async def test_credentials_of_another_account_cancel_nothing(gateway: Running) -> None:
+async def test_credentials_of_another_account_cancel_nothing(gateway: RunningGateway) -> None:
     eks = gateway.eks
     eks.simulator.control.register({"access_key": f"AKIA{ACCOUNT}", "account_id": ELSEWHERE})
     update_id = eks.rollback("prod-1", tags=PRODUCTION, account_id=ELSEWHERE)
@@ -202,7 +202,7 @@ class ElsewhereEks:
 async def test_answer_about_another_resource_sends_nothing(
     tmp_path: Path, eks: SimulatedEks, answer: dict[str, str]
 ) -> None:
-    async with running(tmp_path, eks, wrap_eks=lambda real: ElsewhereEks(real, **answer)) as gateway:
+    async with run_gateway(tmp_path, eks, wrap_eks=lambda real: ElsewhereEks(real, **answer)) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         refusal = await expect_refusal(gateway.cancel("prod-1", update_id))
         assert refusal.status_and_reason == ("INTERNAL", "TARGET_MISMATCH")
@@ -224,7 +224,7 @@ async def test_stale_decision_is_not_forwarded(
     tmp_path: Path, eks: SimulatedEks, wrap: dict[str, Any]
 ) -> None:
     """ABORTED; the age counts from the reading of the facts."""
-    async with running(tmp_path, eks, eks={"decision_max_age_s": 0.2}, **wrap) as gateway:
+    async with run_gateway(tmp_path, eks, eks={"decision_max_age_s": 0.2}, **wrap) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         refusal = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="first"))
         assert refusal.status_and_reason == ("ABORTED", "DECISION_STALE")
@@ -239,7 +239,7 @@ async def test_unexpected_exception_is_internal(tmp_path: Path, eks: SimulatedEk
     broken = add_hooks(
         **dict.fromkeys(("describe_cluster", "list_updates"), always_raise(ValueError(SECRET)))
     )
-    async with running(tmp_path, eks, wrap_eks=broken) as gateway:
+    async with run_gateway(tmp_path, eks, wrap_eks=broken) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         for call in (
             gateway.cancel("prod-1", update_id),
@@ -261,7 +261,7 @@ async def test_unexpected_exception_after_the_intent_is_unknown(tmp_path: Path, 
     def broken(real: BotoEks) -> HookedPart:
         return HookedPart(real, cancel_update=always_raise(ValueError(SECRET)))
 
-    async with running(tmp_path, eks, wrap_eks=broken) as gateway:
+    async with run_gateway(tmp_path, eks, wrap_eks=broken) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         refusal = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="first"))
         assert refusal.status_and_reason == ("UNAVAILABLE", "OUTCOME_UNKNOWN")

@@ -16,7 +16,7 @@ from eksgateway.sandbox.issuer import ThrowawayIssuer
 from eksgateway.v1 import update_pb2
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.watch.resume import TOKEN_LENGTH, ResumePosition, encode
-from support.gateway import ACCOUNT, REGION, WHERE, Running, info, running
+from support.gateway import ACCOUNT, REGION, WHERE, RunningGateway, info, run_gateway
 from support.simulator import SimulatedEks
 from support.wire import PRODUCTION, expect_refusal
 
@@ -25,7 +25,7 @@ REFUSED = ("INVALID_ARGUMENT", "RESUME_TOKEN_INVALID")
 
 
 @asynccontextmanager
-async def resumed(here: Running, update_id: str, token: str, who: Any = None) -> AsyncIterator[Any]:
+async def resumed(here: RunningGateway, update_id: str, token: str, who: Any = None) -> AsyncIterator[Any]:
     """A stream on prod-1 that resumes from the token, as the viewer."""
     stream = here.watch("prod-1", update_id, who or here.viewer, resume_token=token)
     try:
@@ -41,7 +41,7 @@ async def news(stream: Any) -> tuple[int, int, str]:
     return message.kind, message.sequence, message.update.status
 
 
-async def watched(here: Running, update_id: str, *statuses: str) -> str:
+async def watched(here: RunningGateway, update_id: str, *statuses: str) -> str:
     """The token of a viewer who saw these statuses, and then left."""
     stream = here.watch("prod-1", update_id, here.viewer)
     message = await stream.read()
@@ -59,7 +59,7 @@ def forged(update_id: str, sequence: int, *, final: bool = False) -> str:
     return encode(ref, ResumePosition(sequence, b"?" * 16, final=final))
 
 
-async def test_resumed_watch_goes_on_after_the_last_message(gateway: Running) -> None:
+async def test_resumed_watch_goes_on_after_the_last_message(gateway: RunningGateway) -> None:
     """Nothing is sent twice or left out."""
     update_id = gateway.eks.rollback("prod-1")
     token = await watched(gateway, update_id, "Paused")
@@ -77,7 +77,7 @@ async def test_resumed_watch_goes_on_after_the_last_message(gateway: Running) ->
         assert await stream.read() is grpc.aio.EOF
 
 
-async def test_resumed_watch_sends_its_first_message_at_once(gateway: Running) -> None:
+async def test_resumed_watch_sends_its_first_message_at_once(gateway: RunningGateway) -> None:
     """A proxy with a time limit would end it otherwise (heartbeat_s is 15)."""
     update_id = gateway.eks.rollback("prod-1")
     token = await watched(gateway, update_id, "Paused")
@@ -89,7 +89,7 @@ async def test_resumed_watch_sends_its_first_message_at_once(gateway: Running) -
 
 async def test_heartbeat_tokens_resume_the_watch(tmp_path: Path, eks: SimulatedEks) -> None:
     update_id = eks.rollback("prod-1")
-    async with running(tmp_path, eks, watch={"heartbeat_s": 0.05}) as gateway:
+    async with run_gateway(tmp_path, eks, watch={"heartbeat_s": 0.05}) as gateway:
         stream = gateway.watch("prod-1", update_id, gateway.viewer)
         messages = [await stream.read() for _ in range(3)]
         assert [message.kind for message in messages[1:]] == [HEARTBEAT] * 2
@@ -103,10 +103,13 @@ async def test_heartbeat_tokens_resume_the_watch(tmp_path: Path, eks: SimulatedE
 async def test_watch_resumes_after_a_restart(tmp_path: Path, eks: SimulatedEks) -> None:
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
     issuer = ThrowawayIssuer("test")
-    async with running(tmp_path, eks, issuer=issuer) as first:
+    async with run_gateway(tmp_path, eks, issuer=issuer) as first:
         await first.cancel("prod-1", update_id)
         token = await watched(first, update_id)
-    async with running(tmp_path, eks, issuer=issuer) as second, resumed(second, update_id, token) as stream:
+    async with (
+        run_gateway(tmp_path, eks, issuer=issuer) as second,
+        resumed(second, update_id, token) as stream,
+    ):
         eks.set_update("prod-1", update_id, status="Cancelled")
         assert await news(stream) == (FINAL, 2, "Cancelled")
 
@@ -119,8 +122,8 @@ async def test_watch_resumes_on_another_replica(tmp_path: Path, eks: SimulatedEk
         (tmp_path / name).mkdir()
     slow = {"poll_s": 3}
     async with (
-        running(tmp_path / "here", eks, issuer=issuer) as here,
-        running(tmp_path / "there", eks, issuer=issuer, watch=slow) as there,
+        run_gateway(tmp_path / "here", eks, issuer=issuer) as here,
+        run_gateway(tmp_path / "there", eks, issuer=issuer, watch=slow) as there,
     ):
         theirs = there.watch("prod-1", update_id, there.viewer)
         assert (await theirs.read()).update.status == "InProgress"
@@ -137,15 +140,18 @@ async def test_resumed_watch_reports_a_failed_cancellation(tmp_path: Path, eks: 
     """EKS goes back from Cancelling to InProgress."""
     update_id = eks.rollback("prod-1")
     issuer = ThrowawayIssuer("test")
-    async with running(tmp_path, eks, issuer=issuer) as first:
+    async with run_gateway(tmp_path, eks, issuer=issuer) as first:
         token = await watched(first, update_id, "Cancelling")
     failed = {"status": "Failed", "reason": "PodDisruptionBudget"}
     eks.set_update("prod-1", update_id, status="InProgress", cancellation=failed)
-    async with running(tmp_path, eks, issuer=issuer) as second, resumed(second, update_id, token) as stream:
+    async with (
+        run_gateway(tmp_path, eks, issuer=issuer) as second,
+        resumed(second, update_id, token) as stream,
+    ):
         assert await news(stream) == (CHANGE, 3, "InProgress")
 
 
-async def test_token_of_the_final_message_returns_it_again(gateway: Running) -> None:
+async def test_token_of_the_final_message_returns_it_again(gateway: RunningGateway) -> None:
     update_id = gateway.eks.rollback("prod-1")
     token = await watched(gateway, update_id, "Paused", "Successful")
     for _ in range(2):
@@ -155,7 +161,7 @@ async def test_token_of_the_final_message_returns_it_again(gateway: Running) -> 
             assert await stream.read() is grpc.aio.EOF
 
 
-async def test_token_of_cancel_and_watch_resumes_a_plain_watch(gateway: Running) -> None:
+async def test_token_of_cancel_and_watch_resumes_a_plain_watch(gateway: RunningGateway) -> None:
     """Nothing is cancelled again."""
     update_id = gateway.eks.rollback("staging-1", node_replacing_s=60)
     request = pb.CancelUpdateAndWatchRequest(
@@ -174,7 +180,7 @@ async def test_token_of_cancel_and_watch_resumes_a_plain_watch(gateway: Running)
     assert len(gateway.eks.calls("CancelUpdate")) == 1
 
 
-async def test_replayed_token_resumes_several_streams(gateway: Running) -> None:
+async def test_replayed_token_resumes_several_streams(gateway: RunningGateway) -> None:
     update_id = gateway.eks.rollback("prod-1")
     token = await watched(gateway, update_id, "Paused")
     gateway.eks.set_update("prod-1", update_id, status="Resuming")
@@ -187,7 +193,7 @@ async def test_replayed_token_resumes_several_streams(gateway: Running) -> None:
 
 
 @pytest.mark.parametrize("final", [False, True], ids=["a state", "a FINAL"])
-async def test_forged_token_affects_its_own_stream_only(gateway: Running, final: bool) -> None:
+async def test_forged_token_affects_its_own_stream_only(gateway: RunningGateway, final: bool) -> None:
     update_id = gateway.eks.rollback("prod-1")
     honest = gateway.watch("prod-1", update_id, gateway.viewer)
     await honest.read()
@@ -212,14 +218,14 @@ async def test_forged_token_affects_its_own_stream_only(gateway: Running, final:
         pytest.param(lambda _token: "\0", id="a control character"),
     ],
 )
-async def test_malformed_token_is_refused(gateway: Running, spoil: Any) -> None:
+async def test_malformed_token_is_refused(gateway: RunningGateway, spoil: Any) -> None:
     update_id = gateway.eks.rollback("prod-1")
     token = spoil(await watched(gateway, update_id))
     async with resumed(gateway, update_id, token) as stream:
         assert (await expect_refusal(stream.read())).status_and_reason == REFUSED
 
 
-async def test_token_of_another_update_is_refused(gateway: Running) -> None:
+async def test_token_of_another_update_is_refused(gateway: RunningGateway) -> None:
     update_id = gateway.eks.rollback("prod-1")
     other = gateway.eks.rollback("prod-2")
     gateway.eks.rollback("prod-3", update_id=update_id)
@@ -233,7 +239,7 @@ async def test_resumed_watch_is_authorized_again(tmp_path: Path, eks: SimulatedE
     """A refusal reveals nothing of the token."""
     update_id = eks.rollback("prod-1")
     issuer = ThrowawayIssuer("test")
-    async with running(tmp_path, eks, issuer=issuer) as gateway:
+    async with run_gateway(tmp_path, eks, issuer=issuer) as gateway:
         token = await watched(gateway, update_id)
         for brought in (token, token[:-1], "A" * TOKEN_LENGTH):
             async with resumed(gateway, update_id, brought, gateway.outsider) as stream:
@@ -243,7 +249,7 @@ async def test_resumed_watch_is_authorized_again(tmp_path: Path, eks: SimulatedE
                 )
     nobody: dict[str, Any] = {"eksgateway": {"grants": [], "freezes": []}}
     async with (
-        running(tmp_path, eks, issuer=issuer, data=nobody) as gateway,
+        run_gateway(tmp_path, eks, issuer=issuer, data=nobody) as gateway,
         resumed(gateway, update_id, token) as stream,
     ):
         assert (await expect_refusal(stream.read())).status_and_reason == (
@@ -258,7 +264,7 @@ async def test_resumed_watch_is_decided_on_live_tags_first(tmp_path: Path, eks: 
     tagged = grant | {"tags": {"environment": ["production"]}}
     data = {"eksgateway": {"grants": [tagged], "freezes": []}}
     async with (
-        running(tmp_path, eks, data=data) as gateway,
+        run_gateway(tmp_path, eks, data=data) as gateway,
         resumed(gateway, update_id, "not a token") as stream,
     ):
         with pytest.raises(grpc.aio.AioRpcError) as error:

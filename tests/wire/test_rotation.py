@@ -15,10 +15,11 @@ import grpc
 
 from eksgateway.clock import SystemClock
 from support.authority import Authority, Issued, replace
-from support.certified import DATA, connected, context, listeners
-from support.gateway import Running, running, until
+from support.certified import DATA, build_listeners, connect, tls_context
+from support.gateway import RunningGateway, run_gateway
 from support.logs import capture_logs
 from support.simulator import SimulatedEks
+from support.waiting import wait_until
 
 T = TypeVar("T")
 
@@ -33,7 +34,7 @@ class Hurried(SystemClock):
 class Load:
     """Clients that call without a pause; ``lost`` has each error that is not an answer."""
 
-    def __init__(self, gateway: Running, update_id: str) -> None:
+    def __init__(self, gateway: RunningGateway, update_id: str) -> None:
         self.address = gateway.gateway.listeners[0].address
         self.update_id = update_id
         self.calls = 0
@@ -41,14 +42,14 @@ class Load:
 
     async def stand(self, root: bytes, own: Issued) -> None:
         """One connection, for as long as it is let."""
-        async with connected(self.address, root, own) as connection:
+        async with connect(self.address, root, own) as connection:
             while True:
                 await self._call(connection)
 
     async def come_and_go(self, client: Callable[[], tuple[bytes, Issued]]) -> None:
         """Connection after connection, each for a few calls, with what a client has by then."""
         while True:
-            async with connected(self.address, *client()) as connection:
+            async with connect(self.address, *client()) as connection:
                 for _ in range(3):
                     await self._call(connection)
 
@@ -62,7 +63,7 @@ class Load:
     async def more(self, calls: int = 100) -> None:
         """Return after so many more calls."""
         wanted = self.calls + calls
-        await until(lambda: self.calls >= wanted, 30)
+        await wait_until(lambda: self.calls >= wanted, 30)
 
 
 async def becomes(wanted: T, ask: Callable[[], Awaitable[T]]) -> None:
@@ -88,7 +89,7 @@ async def working(*jobs: Any) -> AsyncIterator[None]:
 async def shown(address: str, root: bytes, own: Issued) -> str:
     """The digest of the certificate that a new connection is shown."""
     host, _, port = address.rpartition(":")
-    _, writer = await asyncio.open_connection(host, int(port), ssl=context(root, own))
+    _, writer = await asyncio.open_connection(host, int(port), ssl=tls_context(root, own))
     try:
         connection: ssl.SSLObject = writer.get_extra_info("ssl_object")
         return hashlib.sha256(connection.getpeercert(binary_form=True) or b"").hexdigest()
@@ -102,7 +103,7 @@ def digest(issued: Issued) -> str:
 
 async def admitted(address: str, root: bytes, own: Issued) -> bool:
     """Whether a new connection of this client is let in."""
-    async with connected(address, root, own) as connection:
+    async with connect(address, root, own) as connection:
         try:
             await connection.get("00000000-0000-0000-0000-000000000000")
         except grpc.aio.AioRpcError as error:
@@ -111,9 +112,9 @@ async def admitted(address: str, root: bytes, own: Issued) -> bool:
 
 
 @asynccontextmanager
-async def serving(path: Path, eks: SimulatedEks, authority: Authority) -> AsyncIterator[Running]:
-    files = listeners(path, authority, "mtls")
-    async with running(path, eks, data=DATA, clock=Hurried(), listeners=files) as gateway:
+async def serving(path: Path, eks: SimulatedEks, authority: Authority) -> AsyncIterator[RunningGateway]:
+    files = build_listeners(path, authority, "mtls")
+    async with run_gateway(path, eks, data=DATA, clock=Hurried(), listeners=files) as gateway:
         yield gateway
 
 
@@ -168,9 +169,9 @@ async def test_root_that_is_not_valid_yet_is_left_out(tmp_path: Path, eks: Simul
         replace(tmp_path / "ca.crt", early + successor.certificate)
         await becomes(False, lambda: admitted(address, authority.certificate, old))
         assert await admitted(address, authority.certificate, new)
-    files = listeners(tmp_path, authority, "mtls")
+    files = build_listeners(tmp_path, authority, "mtls")
     replace(tmp_path / "ca.crt", early + authority.certificate)
-    async with running(tmp_path, eks, data=DATA, listeners=files) as gateway:
+    async with run_gateway(tmp_path, eks, data=DATA, listeners=files) as gateway:
         assert await admitted(gateway.gateway.listeners[0].address, authority.certificate, old)
 
 
@@ -185,7 +186,7 @@ async def test_mismatched_files_keep_the_old_certificate(tmp_path: Path, eks: Si
             before = await shown(load.address, root, own)
             async with working(load.come_and_go(lambda: (root, own))):
                 replace(tmp_path / "tls.crt", after.certificate)  # and not its key
-                await until(lambda: "tls.not_renewed" in [line["event"] for line in logged])
+                await wait_until(lambda: "tls.not_renewed" in [line["event"] for line in logged])
                 await load.more(30)
                 assert await shown(load.address, root, own) == before
                 replace(tmp_path / "tls.key", after.key)

@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 import yaml
 
-from support.processes import eksgateway, program
-from support.serving import AWS, Place, serving
+from support.processes import eksgateway_command, run_program
+from support.serving import AWS, GatewayFolder, run_gateway_process
 
 
 @pytest.fixture
-async def place(tmp_path: Path) -> Place:
+async def place(tmp_path: Path) -> GatewayFolder:
     """A gateway that would start; the EKS it names is never asked at the start."""
-    return Place(tmp_path, "http://127.0.0.1:1")
+    return GatewayFolder(tmp_path, "http://127.0.0.1:1")
 
 
-def change(place: Place, **sections: Any) -> None:
+def change(place: GatewayFolder, **sections: Any) -> None:
     """Rewrite settings: a section that is None goes, others take the place of what was there."""
     raw = yaml.safe_load(place.config.read_text()) | sections
     kept = {name: value for name, value in raw.items() if value is not None}
@@ -32,7 +32,7 @@ def change(place: Place, **sections: Any) -> None:
 
 async def refusal(config: Path) -> str:
     """The standard error of a `serve` that does not start."""
-    async with program(*eksgateway("serve", "--config", str(config)), env=AWS) as running:
+    async with run_program(*eksgateway_command("serve", "--config", str(config)), env=AWS) as running:
         assert await running.end() == 1
         assert running.out == ""
         assert "Traceback" not in running.err
@@ -40,37 +40,37 @@ async def refusal(config: Path) -> str:
         return running.err
 
 
-def unknown_ledger_folder(place: Place) -> None:
+def unknown_ledger_folder(place: GatewayFolder) -> None:
     change(place, ledger={"path": str(place.path / "missing" / "ledger.db")})
 
 
-def ledger_is_text(place: Place) -> None:
+def ledger_is_text(place: GatewayFolder) -> None:
     place.ledger.write_text("These are my notes. " * 500)
 
 
-def ledger_is_another_database(place: Place) -> None:
+def ledger_is_another_database(place: GatewayFolder) -> None:
     with sqlite3.connect(place.ledger) as connection:
         connection.execute("CREATE TABLE notes (text)")
     connection.close()
 
 
-def faulty_data(place: Place) -> None:
+def faulty_data(place: GatewayFolder) -> None:
     data = yaml.safe_load((place.path / "data.yaml").read_text())
     data["eksgateway"]["grants"][1]["actions"] = ["cancle"]
     (place.path / "data.yaml").write_text(yaml.safe_dump(data))
 
 
-def missing_tls(place: Place) -> None:
+def missing_tls(place: GatewayFolder) -> None:
     tls = {"certificate": str(place.path / "tls.crt"), "key": str(place.path / "tls.key")}
     change(place, listeners=[{"address": "127.0.0.1:0", "tls": tls}])
 
 
-def faulty_data_and_ledger(place: Place) -> None:
+def faulty_data_and_ledger(place: GatewayFolder) -> None:
     faulty_data(place)
     ledger_is_text(place)
 
 
-REFUSED: dict[str, tuple[Callable[[Place], object], tuple[str, ...]]] = {
+REFUSED: dict[str, tuple[Callable[[GatewayFolder], object], tuple[str, ...]]] = {
     "no identity source": (lambda place: change(place, identity=None), ("identity.jwt.issuers",)),
     "plaintext on every address": (
         lambda place: change(place, listeners=[{"address": "0.0.0.0:0"}]),
@@ -99,7 +99,7 @@ REFUSED: dict[str, tuple[Callable[[Place], object], tuple[str, ...]]] = {
 
 @pytest.mark.parametrize(("spoil", "told"), REFUSED.values(), ids=REFUSED)
 async def test_serve_with_bad_settings_fails_with_one_message(
-    place: Place, spoil: Callable[[Place], object], told: tuple[str, ...]
+    place: GatewayFolder, spoil: Callable[[GatewayFolder], object], told: tuple[str, ...]
 ) -> None:
     """No traceback, exit code 1."""
     spoil(place)
@@ -121,10 +121,10 @@ NOT_READY: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
 
 @pytest.mark.parametrize(("variables", "expected"), NOT_READY.values(), ids=NOT_READY)
 async def test_serve_with_unusable_aws_settings_ends_before_readiness(
-    place: Place, variables: dict[str, str], expected: tuple[str, ...]
+    place: GatewayFolder, variables: dict[str, str], expected: tuple[str, ...]
 ) -> None:
-    command = eksgateway("serve", "--config", str(place.config))
-    async with program(*command, env=AWS | variables) as running:
+    command = eksgateway_command("serve", "--config", str(place.config))
+    async with run_program(*command, env=AWS | variables) as running:
         assert await running.end() == 1
         told = [line for line in running.err.splitlines() if line.startswith("eksgateway: ")]
         assert len(told) == 1
@@ -133,7 +133,7 @@ async def test_serve_with_unusable_aws_settings_ends_before_readiness(
         assert "health.readiness" not in running.err
 
 
-async def test_serve_on_a_taken_port_fails_and_releases_the_ledger(place: Place) -> None:
+async def test_serve_on_a_taken_port_fails_and_releases_the_ledger(place: GatewayFolder) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
         change(place, listeners=[{"address": listen}])
@@ -141,26 +141,26 @@ async def test_serve_on_a_taken_port_fails_and_releases_the_ledger(place: Place)
         *logged, told = message.splitlines()
         assert listen in told
         assert [json.loads(line)["level"] for line in logged] == ["info"] * len(logged)
-    async with serving(place) as served:
+    async with run_gateway_process(place) as served:
         assert await served.end() == 0
 
 
-async def test_second_process_on_a_ledger_is_refused(place: Place) -> None:
-    async with serving(place) as first:
+async def test_second_process_on_a_ledger_is_refused(place: GatewayFolder) -> None:
+    async with run_gateway_process(place) as first:
         message = await refusal(place.config)
         assert "another gateway process uses this ledger" in message
         assert await first.end() == 0
-    async with serving(place) as second:
+    async with run_gateway_process(place) as second:
         assert await second.end() == 0
 
 
-async def test_health_exits_with_0_only_while_the_gateway_serves(place: Place) -> None:
+async def test_health_exits_with_0_only_while_the_gateway_serves(place: GatewayFolder) -> None:
 
     async def health(*arguments: str) -> tuple[int, str, str]:
-        async with program(*eksgateway("health", *arguments)) as running:
+        async with run_program(*eksgateway_command("health", *arguments)) as running:
             return await running.end(), running.out.strip(), running.err
 
-    async with serving(place) as served:
+    async with run_gateway_process(place) as served:
         address = ("--address", served.address)
         async with asyncio.timeout(60):
             while (ready := await health(*address))[0] != 0:

@@ -15,9 +15,10 @@ from eksgateway.model import Caller
 from eksgateway.v1 import cancellation_pb2 as cpb
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
-from support.gateway import ACCOUNT, POLICY_DATA, REGION, Running, running, until
+from support.gateway import ACCOUNT, POLICY_DATA, REGION, RunningGateway, run_gateway
 from support.simulator import SimulatedEks
 from support.sts import Sts
+from support.waiting import wait_until
 from support.wire import PRODUCTION, expect_refusal, get_cancellation, get_update, wait_for_phase
 
 OTHER_ACCOUNT, OTHER_REGION, NOT_CONFIGURED = "444455556666", "eu-west-1", "777788889999"
@@ -55,13 +56,13 @@ def settings(eks: SimulatedEks, sts: Sts) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def gateway(tmp_path: Path, eks: SimulatedEks, sts: Sts) -> AsyncIterator[Running]:
-    async with running(tmp_path, eks, data=data(), eks=settings(eks, sts)) as here:
+async def gateway(tmp_path: Path, eks: SimulatedEks, sts: Sts) -> AsyncIterator[RunningGateway]:
+    async with run_gateway(tmp_path, eks, data=data(), eks=settings(eks, sts)) as here:
         yield here
 
 
 async def cancel(
-    here: Running, target: dict[str, str], who: Any = None, name: str = "prod-1", **fields: Any
+    here: RunningGateway, target: dict[str, str], who: Any = None, name: str = "prod-1", **fields: Any
 ) -> cpb.Cancellation:
     request = pb.CancelUpdateRequest(
         cluster=ClusterRef(name=name, **target), update_id="u-1", **WHY, **fields
@@ -81,7 +82,7 @@ def named(subject: str) -> str:
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: "-".join(target.values()))
-async def test_cancel_reaches_the_named_target_only(gateway: Running, target: dict[str, str]) -> None:
+async def test_cancel_reaches_the_named_target_only(gateway: RunningGateway, target: dict[str, str]) -> None:
     """Two targets have the same cluster name and update id."""
     everywhere(gateway.eks)
     told = await cancel(gateway, target)
@@ -94,13 +95,13 @@ async def test_cancel_reaches_the_named_target_only(gateway: Running, target: di
         assert (found.status == "InProgress") == (other != target)
 
 
-async def test_request_without_a_target_means_the_home_target(gateway: Running) -> None:
+async def test_request_without_a_target_means_the_home_target(gateway: RunningGateway) -> None:
     everywhere(gateway.eks)
     told = await gateway.cancel("prod-1", "u-1")
     assert (told.cluster.account_id, told.cluster.region) == tuple(HOME.values())
 
 
-async def test_list_returns_updates_of_the_named_target(gateway: Running) -> None:
+async def test_list_returns_updates_of_the_named_target(gateway: RunningGateway) -> None:
     for number, target in enumerate(TARGETS):
         gateway.eks.rollback("prod-1", tags=PRODUCTION, update_id=f"u-{number}", **target)
     for number, target in enumerate(TARGETS):
@@ -109,7 +110,7 @@ async def test_list_returns_updates_of_the_named_target(gateway: Running) -> Non
         assert [update.id for update in answer.updates] == [f"u-{number}"]
 
 
-async def test_cancel_is_made_in_the_callers_role_session(gateway: Running, sts: Sts) -> None:
+async def test_cancel_is_made_in_the_callers_role_session(gateway: RunningGateway, sts: Sts) -> None:
     """All other calls are made in the gateway's session."""
     callers = {"prod-1": "first", "prod-2": "second"}
     for name, subject in callers.items():
@@ -121,7 +122,7 @@ async def test_cancel_is_made_in_the_callers_role_session(gateway: Running, sts:
             (operation, named(subject)) for operation in ("DescribeCluster", "DescribeUpdate", "CancelUpdate")
         ]
         assert {sts.session_name_of(call.access_key) for call in calls[3:]} <= {OWN_SESSION}
-    await until(
+    await wait_until(
         lambda: any(sts.session_name_of(call.access_key) == OWN_SESSION for call in gateway.eks.calls())
     )
     assert {each["ExternalId"] for each in sts.requests} == {"corp-1"}
@@ -129,17 +130,17 @@ async def test_cancel_is_made_in_the_callers_role_session(gateway: Running, sts:
     assert (await sts.identity(used))["Arn"].endswith(f":assumed-role/eksgateway/{named('first')}")
 
 
-async def test_many_cancels_assume_the_role_once_per_caller(gateway: Running, sts: Sts) -> None:
+async def test_many_cancels_assume_the_role_once_per_caller(gateway: RunningGateway, sts: Sts) -> None:
     names = [f"prod-{number}" for number in range(12)]
     for name in names:
         gateway.eks.rollback(name, tags=PRODUCTION, update_id="u-1", **FOREIGN)
     await asyncio.gather(*(cancel(gateway, FOREIGN, name=name) for name in names))
     assert len(gateway.eks.calls("CancelUpdate")) == 12
-    await until(lambda: len(sts.requests) == 2)
+    await wait_until(lambda: len(sts.requests) == 2)
     assert {each["RoleSessionName"] for each in sts.requests} == {named("oncall"), OWN_SESSION}
 
 
-async def test_role_of_another_account_sends_nothing(gateway: Running, sts: Sts) -> None:
+async def test_role_of_another_account_sends_nothing(gateway: RunningGateway, sts: Sts) -> None:
     """Nothing of that account is shown."""
     sts.reaches = NOT_CONFIGURED
     here = FOREIGN | {"account_id": NOT_CONFIGURED}
@@ -161,7 +162,7 @@ async def test_role_of_another_account_sends_nothing(gateway: Running, sts: Sts)
     ],
 )
 async def test_unassumable_role_sends_nothing(
-    gateway: Running, sts: Sts, fault: tuple[int, str], told: tuple[str, str]
+    gateway: RunningGateway, sts: Sts, fault: tuple[int, str], told: tuple[str, str]
 ) -> None:
     """The error does not blame the caller, and other targets work."""
     everywhere(gateway.eks)
@@ -176,7 +177,7 @@ async def test_unassumable_role_sends_nothing(
     await cancel(gateway, REGIONAL)
 
 
-async def test_watch_works_once_the_role_can_be_assumed(gateway: Running, sts: Sts) -> None:
+async def test_watch_works_once_the_role_can_be_assumed(gateway: RunningGateway, sts: Sts) -> None:
     gateway.eks.rollback("prod-1", tags=PRODUCTION, update_id="u-1", node_phase_s=60, **FOREIGN)
     request = pb.WatchUpdateRequest(cluster=ClusterRef(name="prod-1", **FOREIGN), update_id="u-1")
     sts.fault = (403, "AccessDenied")
@@ -192,7 +193,7 @@ async def test_grant_for_one_target_denies_the_others(tmp_path: Path, eks: Simul
     """Denied calls assume no role."""
     everywhere(eks)
     grants = data(accounts=[OTHER_ACCOUNT], regions=[REGION])
-    async with running(tmp_path, eks, data=grants, eks=settings(eks, sts)) as gateway:
+    async with run_gateway(tmp_path, eks, data=grants, eks=settings(eks, sts)) as gateway:
         for target in (HOME, REGIONAL, FOREIGN | {"region": OTHER_REGION}):
             assert (await expect_refusal(cancel(gateway, target))).reason == "POLICY_DENIED"
         assert (sts.requests, eks.calls()) == ([], ())
@@ -208,7 +209,7 @@ NOWHERE = (
 
 @pytest.mark.parametrize("target", NOWHERE, ids=["account", "combination"])
 async def test_unconfigured_target_is_hidden_from_denied_callers(
-    gateway: Running, target: dict[str, str]
+    gateway: RunningGateway, target: dict[str, str]
 ) -> None:
     everywhere(gateway.eks)
     told = await expect_refusal(cancel(gateway, target))

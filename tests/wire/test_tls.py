@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from eksgateway.settings import SettingsError
 from support.authority import Authority
-from support.gateway import running
+from support.gateway import run_gateway
 from support.simulator import SimulatedEks
 
 
@@ -28,7 +28,7 @@ async def test_client_that_trusts_the_certificate_is_served(tmp_path: Path, eks:
     """A plaintext client is not."""
     authority = Authority()
     certificate, key = authority.server().write(tmp_path)
-    async with running(tmp_path, eks, listeners=tls(certificate, key)) as gateway:
+    async with run_gateway(tmp_path, eks, listeners=tls(certificate, key)) as gateway:
         request = health_pb2.HealthCheckRequest(service="liveness")
         credentials = grpc.ssl_channel_credentials(authority.certificate)
         async with grpc.aio.secure_channel(gateway.address, credentials) as channel:
@@ -43,9 +43,9 @@ async def test_unusable_certificate_fails_the_start(tmp_path: Path, eks: Simulat
     """The error names the path."""
     certificate, key = Authority().server().write(tmp_path)
     with pytest.raises(SettingsError, match=r"missing\.crt"):
-        async with running(tmp_path, eks, listeners=tls(tmp_path / "missing.crt", key)):
+        async with run_gateway(tmp_path, eks, listeners=tls(tmp_path / "missing.crt", key)):
             pass
     certificate.write_text("no certificate")
     with pytest.raises(SettingsError, match=r"tls\.crt"):
-        async with running(tmp_path, eks, listeners=tls(certificate, key)):
+        async with run_gateway(tmp_path, eks, listeners=tls(certificate, key)):
             pass

@@ -15,9 +15,9 @@ import pytest
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
 from support.fake_opa import fake_opa, result
-from support.gateway import Client, Running, info, running
-from support.nginx import nginx
-from support.raw_http2 import connection, message
+from support.gateway import Client, RunningGateway, info, run_gateway
+from support.nginx import run_nginx
+from support.raw_http2 import connect_http2, frame_message
 from support.simulator import SimulatedEks
 
 CANCEL = "/eksgateway.v1.UpdateService/CancelUpdate"
@@ -37,19 +37,19 @@ def cancel(update_id: str = "u", **fields: Any) -> pb.CancelUpdateRequest:
 
 
 @asynccontextmanager
-async def saying(path: Path, eks: SimulatedEks, what: str) -> AsyncIterator[tuple[Running, Any]]:
+async def saying(path: Path, eks: SimulatedEks, what: str) -> AsyncIterator[tuple[RunningGateway, Any]]:
     """A gateway that refuses with a large error, and the cancel to which it does."""
     if what == "denial":
-        async with fake_opa() as (fake, engine), running(path, eks, policy=engine) as gateway:
+        async with fake_opa() as (fake, engine), run_gateway(path, eks, policy=engine) as gateway:
             fake.decide = lambda _: result(DENIED)
             yield gateway, cancel(request_id="r" * 64)
     elif what == "violations":
-        async with fake_opa() as (_, engine), running(path, eks, policy=engine) as gateway:
+        async with fake_opa() as (_, engine), run_gateway(path, eks, policy=engine) as gateway:
             bad = ClusterRef(name="/", account_id="x", region="R" * 500)
             texts: Any = {"request_id": "/", "reason": "\n", "ticket": "\n"}
             yield gateway, pb.CancelUpdateRequest(cluster=bad, update_id="/", **texts)
     else:
-        async with running(path, eks) as gateway:
+        async with run_gateway(path, eks) as gateway:
             update_id = eks.rollback("prod-1", tags={"environment": "production"}, update_id="u" * 64)
             eks.fault("CancelUpdate", code="InvalidStateException", message=WORDS[what])
             yield gateway, cancel(update_id, request_id="r" * 64, reason="why", ticket="T-1")
@@ -64,8 +64,8 @@ def size(trailers: dict[str, str]) -> int:
 @pytest.mark.parametrize("what", ["denial", "violations", *WORDS])
 async def test_trailers_stay_below_three_kilobytes(tmp_path: Path, eks: SimulatedEks, what: str) -> None:
     """Base64 and percent-encoding included."""
-    async with saying(tmp_path, eks, what) as (gateway, request), connection(gateway.address) as http:
-        body = message(request.SerializeToString())
+    async with saying(tmp_path, eks, what) as (gateway, request), connect_http2(gateway.address) as http:
+        body = frame_message(request.SerializeToString())
         token = dict(gateway.oncall)["authorization"]
         answer = await http.answer(http.send(CANCEL, body, authorization=token))
     assert answer.status != "0"
@@ -81,7 +81,7 @@ async def test_largest_refusal_passes_nginx(tmp_path: Path, eks: SimulatedEks, w
     with tempfile.TemporaryDirectory() as folder:
         async with (
             saying(tmp_path, eks, what) as (gateway, request),
-            nginx(Path(folder), gateway.address) as address,
+            run_nginx(Path(folder), gateway.address) as address,
         ):
             there = Client(address, gateway.issuer)
             try:

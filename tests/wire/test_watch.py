@@ -11,9 +11,10 @@ import pytest
 
 from eksgateway.v1 import cancellation_pb2 as cpb
 from eksgateway.v1 import update_service_pb2 as pb
-from support.gateway import WHERE, Running, details, info, running, until
+from support.gateway import WHERE, RunningGateway, details, info, run_gateway
 from support.logs import capture_logs
 from support.simulator import SimulatedEks
+from support.waiting import wait_until
 from support.wire import add_hooks, always_raise
 
 SNAPSHOT, CHANGE = pb.WATCH_KIND_SNAPSHOT, pb.WATCH_KIND_CHANGE
@@ -37,7 +38,7 @@ async def refusal(stream: Any) -> grpc.aio.AioRpcError:
     return error.value
 
 
-async def test_watch_sends_snapshot_changes_and_final(gateway: Running) -> None:
+async def test_watch_sends_snapshot_changes_and_final(gateway: RunningGateway) -> None:
     """Sequence 1, 2, 3, …; each message has a bounded resume token of its own."""
     update_id = gateway.eks.rollback("prod-1")
     stream = gateway.watch("prod-1", update_id, gateway.viewer)
@@ -59,13 +60,13 @@ async def test_watch_sends_snapshot_changes_and_final(gateway: Running) -> None:
     assert times == sorted(times)
 
 
-async def test_watch_of_an_ended_update_sends_snapshot_and_final(gateway: Running) -> None:
+async def test_watch_of_an_ended_update_sends_snapshot_and_final(gateway: RunningGateway) -> None:
     update_id = gateway.eks.rollback("prod-1", update_status="Failed")
     messages = [message async for message in gateway.watch("prod-1", update_id, gateway.viewer)]
     assert summarize(messages) == [(SNAPSHOT, 1, "Failed"), (FINAL, 2, "Failed")]
 
 
-async def test_watch_passes_unknown_strings_through(gateway: Running) -> None:
+async def test_watch_passes_unknown_strings_through(gateway: RunningGateway) -> None:
     cancellation = {"status": "Postponed", "reason": "later"}
     update_id = gateway.eks.rollback(
         "prod-1", update_type="TimeTravel", update_status="Paused", cancellation=cancellation
@@ -83,7 +84,7 @@ async def test_watch_passes_unknown_strings_through(gateway: Running) -> None:
 async def test_heartbeats_show_the_age_of_the_last_state(tmp_path: Path, eks: SimulatedEks) -> None:
     """While EKS fails the stream stays open and observe_time stands still."""
     update_id = eks.rollback("prod-1")
-    async with running(tmp_path, eks, watch={"heartbeat_s": 0.2}) as gateway:
+    async with run_gateway(tmp_path, eks, watch={"heartbeat_s": 0.2}) as gateway:
         stream = gateway.watch("prod-1", update_id, gateway.viewer)
         first = await stream.read()
         beat = await stream.read()
@@ -124,13 +125,13 @@ async def test_heartbeats_show_the_age_of_the_last_state(tmp_path: Path, eks: Si
     ],
 )
 async def test_watch_ends_when_eks_fails_before_the_first_state(
-    gateway: Running, fault: dict[str, Any], code: str, reason: str
+    gateway: RunningGateway, fault: dict[str, Any], code: str, reason: str
 ) -> None:
     update_id = gateway.eks.rollback("prod-1")
     gateway.eks.fault("DescribeUpdate", times=1000, **fault)
     error = await refusal(gateway.watch("prod-1", update_id))
     assert (error.code().name, info(error).reason) == (code, reason)
-    await until(lambda: not gateway.gateway.watches.pollers)
+    await wait_until(lambda: not gateway.gateway.watches.pollers)
 
 
 @pytest.mark.parametrize("part", ["policy.decide", "eks.describe_cluster", "eks.describe_update"])
@@ -142,7 +143,7 @@ async def test_unexpected_exception_ends_a_watch_with_internal(
     name, _, method = part.partition(".")
     wrap: dict[str, Any] = {f"wrap_{name}": add_hooks(**{method: always_raise(RuntimeError("canary"))})}
     with capture_logs() as logs:
-        async with running(tmp_path, eks, **wrap) as gateway:
+        async with run_gateway(tmp_path, eks, **wrap) as gateway:
             error = await refusal(gateway.watch("prod-1", update_id))
             assert (error.code(), info(error).reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
             told = repr((error.details(), details(error), error.trailing_metadata()))
@@ -151,7 +152,7 @@ async def test_unexpected_exception_ends_a_watch_with_internal(
     assert [line["event"] for line in logs if line["log_level"] == "error"] == ["rpc.unexpected"]
 
 
-async def test_watch_of_an_unknown_update_is_not_found(gateway: Running) -> None:
+async def test_watch_of_an_unknown_update_is_not_found(gateway: RunningGateway) -> None:
     """No poller stays."""
     gateway.eks.rollback("prod-1")
     error = await refusal(gateway.watch("prod-1", "00000000-0000-0000-0000-000000000000"))
@@ -177,7 +178,7 @@ async def test_watch_needs_the_action_watch(
     tmp_path: Path, eks: SimulatedEks, actions: tuple[str, ...], allowed: bool
 ) -> None:
     update_id = eks.rollback("prod-1")
-    async with running(tmp_path, eks, data=only(*actions)) as gateway:
+    async with run_gateway(tmp_path, eks, data=only(*actions)) as gateway:
         stream = gateway.watch("prod-1", update_id, gateway.viewer)
         if allowed:
             assert (await stream.read()).kind == SNAPSHOT
@@ -188,7 +189,7 @@ async def test_watch_needs_the_action_watch(
             assert eks.calls() == ()
 
 
-async def test_watch_shows_the_phase_of_the_newest_cancellation(gateway: Running) -> None:
+async def test_watch_shows_the_phase_of_the_newest_cancellation(gateway: RunningGateway) -> None:
     """To watchers before it, and after its end."""
     update_id = gateway.eks.rollback("staging-1", cancel_delay_s=60, node_replacing_s=60)
     early = gateway.watch("staging-1", update_id, gateway.viewer)
@@ -208,7 +209,7 @@ async def test_watch_shows_the_phase_of_the_newest_cancellation(gateway: Running
     assert {message.phase for message in late} == {cpb.CANCELLATION_PHASE_CANCELLED}
 
 
-async def test_watch_shows_the_phase_of_a_refused_cancel(gateway: Running) -> None:
+async def test_watch_shows_the_phase_of_a_refused_cancel(gateway: RunningGateway) -> None:
     update_id = gateway.eks.rollback("staging-1", node_phase_s=0)
     early = gateway.watch("staging-1", update_id, gateway.viewer)
     await early.read()

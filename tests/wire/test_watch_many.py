@@ -15,15 +15,16 @@ import pytest
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1 import update_service_pb2_grpc
 from eksgateway.v1.update_pb2 import ClusterRef
-from support.gateway import Running, info, running, until
+from support.gateway import RunningGateway, info, run_gateway
 from support.logs import capture_logs
 from support.simulator import SimulatedEks
+from support.waiting import wait_until
 
 WRITE_TIMEOUT_S = 6.0  # longer than a change waits on a loaded machine
 
 
 @asynccontextmanager
-async def channels(gateway: Running, count: int, **options: int) -> AsyncIterator[list[Any]]:
+async def channels(gateway: RunningGateway, count: int, **options: int) -> AsyncIterator[list[Any]]:
     """Stubs of UpdateService, each over a connection of its own."""
     given = [("grpc.use_local_subchannel_pool", 1), *options.items()]
     async with AsyncExitStack() as stack:
@@ -34,7 +35,7 @@ async def channels(gateway: Running, count: int, **options: int) -> AsyncIterato
         yield [update_service_pb2_grpc.UpdateServiceStub(channel) for channel in opened]
 
 
-def watch(stub: Any, gateway: Running, update_id: str) -> Any:
+def watch(stub: Any, gateway: RunningGateway, update_id: str) -> Any:
     request = pb.WatchUpdateRequest(cluster=ClusterRef(name="prod-1"), update_id=update_id)
     return stub.WatchUpdate(request, metadata=gateway.viewer, timeout=60)
 
@@ -56,7 +57,7 @@ async def test_two_hundred_watchers_cost_the_eks_calls_of_one(
     poll_s = 0.2
     update_id = eks.rollback("prod-1")
     async with (
-        running(tmp_path, eks, watch={"poll_s": poll_s}) as gateway,
+        run_gateway(tmp_path, eks, watch={"poll_s": poll_s}) as gateway,
         channels(gateway, 4) as stubs,
     ):
         began = time.monotonic()
@@ -83,7 +84,7 @@ async def test_client_that_leaves_during_a_message_is_logged_as_cancelled(
 ) -> None:
     update_id = eks.rollback("prod-1", params=LARGE)
     with capture_logs() as logs:
-        async with running(tmp_path, eks) as gateway:
+        async with run_gateway(tmp_path, eks) as gateway:
             async with channels(gateway, 1, **NARROW) as (stub,):
                 await watch(stub, gateway, update_id).read()
                 reader = gateway.watch("prod-1", update_id, gateway.viewer)
@@ -91,9 +92,9 @@ async def test_client_that_leaves_during_a_message_is_logged_as_cancelled(
                 for number in range(10):
                     eks.set_update("prod-1", update_id, status=f"Paused{number}")
                     await reader.read()
-            await until(lambda: any(line["event"] == "rpc.call" for line in logs))
+            await wait_until(lambda: any(line["event"] == "rpc.call" for line in logs))
             reader.cancel()
-            await until(lambda: gateway.gateway.watches.watchers == 0)  # else the drain may end it first
+            await wait_until(lambda: gateway.gateway.watches.watchers == 0)  # else the drain may end it first
     assert {line["status"] for line in logs if line["event"] == "rpc.call"} == {"CANCELLED"}
     assert not [line for line in logs if line["log_level"] not in ("info", "debug")]
 
@@ -103,7 +104,7 @@ async def test_stalled_watcher_is_closed_and_delays_no_other(tmp_path: Path, eks
     update_id = eks.rollback("prod-1", params=LARGE)
     with capture_logs() as logs:
         async with (
-            running(tmp_path, eks, watch={"write_timeout_s": WRITE_TIMEOUT_S}) as gateway,
+            run_gateway(tmp_path, eks, watch={"write_timeout_s": WRITE_TIMEOUT_S}) as gateway,
             channels(gateway, 1, **NARROW) as (narrow_stub,),
         ):
             stalled = watch(narrow_stub, gateway, update_id)
@@ -122,7 +123,7 @@ async def test_stalled_watcher_is_closed_and_delays_no_other(tmp_path: Path, eks
                 slowest = max(slowest, time.monotonic() - began)
             assert slowest < WRITE_TIMEOUT_S - 1, "a change waited for the stalled watcher"
             # Its budget is given back too, although its client still does not read.
-            await until(lambda: any(line.get("reason") == "WATCHER_TOO_SLOW" for line in logs))
+            await wait_until(lambda: any(line.get("reason") == "WATCHER_TOO_SLOW" for line in logs))
             reader.cancel()
             with pytest.raises(grpc.aio.AioRpcError) as error:
                 await read_to_the_end(stalled)
@@ -134,11 +135,11 @@ async def test_watcher_that_never_reads_can_read_the_reason(tmp_path: Path, eks:
     update_id = eks.rollback("prod-1", params=LARGE)
     with capture_logs() as logs:
         async with (
-            running(tmp_path, eks, watch={"write_timeout_s": WRITE_TIMEOUT_S}) as gateway,
+            run_gateway(tmp_path, eks, watch={"write_timeout_s": WRITE_TIMEOUT_S}) as gateway,
             channels(gateway, 1, **NARROW) as (narrow_stub,),
         ):
             stalled = watch(narrow_stub, gateway, update_id)
-            await until(lambda: any(line.get("reason") == "WATCHER_TOO_SLOW" for line in logs))
+            await wait_until(lambda: any(line.get("reason") == "WATCHER_TOO_SLOW" for line in logs))
             (call,) = (line for line in logs if line["event"] == "rpc.call")
             assert call["duration_ms"] < 2 * WRITE_TIMEOUT_S * 1000, "its status was waited for as well"
             with pytest.raises(grpc.aio.AioRpcError) as error:
@@ -151,7 +152,7 @@ async def test_cancelled_watches_leave_nothing_behind(tmp_path: Path, eks: Simul
     update_id = eks.rollback("prod-1")
     with capture_logs() as logs:
         async with (
-            running(tmp_path, eks, watch={"heartbeat_s": 0.02}) as gateway,
+            run_gateway(tmp_path, eks, watch={"heartbeat_s": 0.02}) as gateway,
             channels(gateway, 4) as stubs,
         ):
             for _ in range(5):
@@ -160,11 +161,11 @@ async def test_cancelled_watches_leave_nothing_behind(tmp_path: Path, eks: Simul
                 for stream in streams:
                     stream.cancel()
             watches = gateway.gateway.watches
-            await until(lambda: not watches.watchers and not watches.pollers)
+            await wait_until(lambda: not watches.watchers and not watches.pollers)
             async with channels(gateway, 1) as (leaving,):
                 await read_all([watch(leaving, gateway, update_id) for _ in range(50)])
             # The connection closed under those fifty.
-            await until(lambda: not watches.watchers and not watches.pollers)
-            await until(lambda: sum(line["event"] == "rpc.call" for line in logs) >= 300)
+            await wait_until(lambda: not watches.watchers and not watches.pollers)
+            await wait_until(lambda: sum(line["event"] == "rpc.call" for line in logs) >= 300)
     assert {line["status"] for line in logs if line["event"] == "rpc.call"} == {"CANCELLED"}
     assert not [line for line in logs if line["log_level"] not in ("info", "debug")]
