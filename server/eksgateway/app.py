@@ -20,6 +20,7 @@ from eksgateway.eks.budgeted import BudgetedEks
 from eksgateway.eks.protocol import Eks
 from eksgateway.eks.shared_reads import SharedReads
 from eksgateway.eks.target_budget import Lane
+from eksgateway.forwarding import Forwarder
 from eksgateway.gateway import Gateway
 from eksgateway.idempotency import IdempotentCancels
 from eksgateway.identity.listener_identity import choose_identity
@@ -135,9 +136,11 @@ def _build_cancels(core: _Core) -> IdempotentCancels:
         core.reads.forget(cancellation.ref)
         core.watches.follow(cancellation, answered)
 
+    eks = BudgetedEks(core.eks, core.budget, Lane.CANCEL)
     cancellations = Cancellations(
         decisions=core.decisions,
-        eks=BudgetedEks(core.eks, core.budget, Lane.CANCEL),
+        eks=eks,
+        forwarder=Forwarder(eks, core.clock),
         ledger=core.ledger,
         follow=follow,
         metrics=core.metrics,

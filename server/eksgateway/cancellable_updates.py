@@ -123,28 +123,19 @@ class _Scan:
             raise EksUnavailable("EKS did not answer within the call timeout.") from None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CancellableUpdates:
     """Reads EKS only through ``SharedReads``, one call at a time. Facts are at most ``max_age`` seconds old.
 
     ``call_timeout`` is the time of the whole call. A page takes at most two thirds of it.
     """
 
-    def __init__(  # noqa: PLR0913  parts of the gateway, and two settings
-        self,
-        *,
-        decisions: Decisions,
-        reads: SharedReads,
-        targets: Sequence[Target],
-        clock: Clock,
-        max_age: float,
-        call_timeout: float,
-    ) -> None:
-        self._decisions = decisions
-        self._reads = reads
-        self._targets = targets
-        self._clock = clock
-        self._max_age = max_age
-        self._call_timeout = call_timeout
+    decisions: Decisions
+    reads: SharedReads
+    targets: Sequence[Target]
+    clock: Clock
+    max_age: float
+    call_timeout: float
 
     async def find_listable(self, question: Question) -> list[Target]:
         """The targets in which the caller of ``question`` (may I list?) may list any cluster.
@@ -153,10 +144,10 @@ class CancellableUpdates:
         """
         listable: list[Target] = []
         denials: list[Denied] = []
-        for target in self._targets:
+        for target in self.targets:
             anywhere = ClusterRef(target.account_id, target.region, "")
             try:
-                await self._decisions.require(replace(question, cluster=anywhere, any_cluster=True))
+                await self.decisions.require(replace(question, cluster=anywhere, any_cluster=True))
                 listable.append(target)
             except Denied as denied:
                 denials.append(denied)
@@ -168,7 +159,7 @@ class CancellableUpdates:
         self, question: Question, targets: list[Target], size: int, start: Cursor
     ) -> CancellablePage:
         """The updates that the caller may see in ``targets`` (from ``find_listable``), after ``start``."""
-        scan = _Scan(size, self._clock, self._call_timeout)
+        scan = _Scan(size, self.clock, self.call_timeout)
         next_start = None
         for target in sorted(targets, key=lambda target: (target.account_id, target.region)):
             if (target.account_id, target.region) < (start.account_id, start.region):
@@ -187,12 +178,12 @@ class CancellableUpdates:
         """Scan the clusters of a target. Returns where the next page starts, None at the target's end."""
         if scan.is_complete:
             return start
-        names = await scan.read(self._reads.cluster_names(target, self._max_age, question.caller.id))
+        names = await scan.read(self.reads.cluster_names(target, self.max_age, question.caller.id))
         for name in sorted(names):
             if name < start.cluster:
                 continue
             here = replace(question, cluster=ClusterRef(target.account_id, target.region, name))
-            if not await self._decisions.allows(here):
+            if not await self.decisions.allows(here):
                 continue  # never a next start, or the page token would reveal the cluster
             cursor = max(start, Cursor(target.account_id, target.region, name))
             if scan.is_complete:
@@ -212,22 +203,22 @@ class CancellableUpdates:
         """Scan the updates of a cluster. Returns where the next page starts, None at the cluster's end."""
         scan.count_step()
         cluster, caller_id = question.cluster, question.caller.id
-        facts = await scan.read(self._reads.cluster(cluster, self._max_age, caller_id))
+        facts = await scan.read(self.reads.cluster(cluster, self.max_age, caller_id))
         if verify_arn(facts, cluster).status != "ACTIVE":  # EKS cancels no update then
             return None
-        ids = await scan.read(self._reads.update_ids(cluster, self._max_age, caller_id))
+        ids = await scan.read(self.reads.update_ids(cluster, self.max_age, caller_id))
         for digest, update_id in sorted((_digest(each), each) for each in ids):
             if digest <= start.update:
                 continue
             ref = UpdateRef(cluster, update_id)
             try:
-                update = (await scan.read(self._reads.update(ref, self._max_age, caller_id))).update
+                update = (await scan.read(self.reads.update(ref, self.max_age, caller_id))).update
             except EksNotFound:
                 continue
             scan.count_step()
             advice = cancellability.advise(facts, update)
             may_get = replace(question, action=Action.GET, facts=facts, update=update)
-            if advice.cancellable_now and await self._decisions.allows(may_get):
+            if advice.cancellable_now and await self.decisions.allows(may_get):
                 scan.updates.append(CancellableUpdate(ref, update, advice.explanation))
             if scan.is_complete:
                 return replace(start, update=digest)

@@ -68,6 +68,7 @@ class _Allowed:
     monotonic: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cancellations:
     """Cancels updates. Times are in seconds; ``new_id`` draws cancellation ids and EKS tokens.
 
@@ -75,27 +76,15 @@ class Cancellations:
     monotonic time at which that call began.
     """
 
-    def __init__(  # noqa: PLR0913  the flow's parts, each used once
-        self,
-        *,
-        decisions: Decisions,
-        eks: BudgetedEks,
-        ledger: Ledger,
-        follow: Callable[[Cancellation, float | None], None],
-        metrics: Metrics,
-        clock: Clock,
-        new_id: Callable[[], str],
-        decision_max_age: float,
-    ) -> None:
-        self._decisions = decisions
-        self._eks = eks
-        self._forwarder = Forwarder(eks, clock)
-        self._ledger = ledger
-        self._follow = follow
-        self._metrics = metrics
-        self._clock = clock
-        self._new_id = new_id
-        self._decision_max_age = decision_max_age
+    decisions: Decisions
+    eks: BudgetedEks
+    forwarder: Forwarder
+    ledger: Ledger
+    follow: Callable[[Cancellation, float | None], None]
+    metrics: Metrics
+    clock: Clock
+    new_id: Callable[[], str]
+    decision_max_age: float
 
     async def cancel(self, call: CancelCall, on_intent: Callable[[str], None]) -> Cancellation:
         """Cancel, or return the recorded result of the same request_id. Raises GatewayError leaves.
@@ -103,7 +92,7 @@ class Cancellations:
         Calls ``on_intent`` with the cancellation id just before the intent is recorded: from then on this
         must run to its end.
         """
-        earlier = await self._ledger.find(call.caller.id, call.request_id)
+        earlier = await self.ledger.find(call.caller.id, call.request_id)
         if earlier is not None:
             if earlier.intent.request != call.request:
                 raise errors.RequestIdReused(metadata={"request_id": call.request_id})
@@ -116,9 +105,9 @@ class Cancellations:
         intent = self._make_intent(call, allowed, earlier)
         on_intent(intent.cancellation_id)
         committed = await self._commit(intent, renew=earlier is not None)
-        forward_start = self._clock.monotonic()
-        outcome = await self._forwarder.forward(
-            committed, send_before=allowed.monotonic + self._decision_max_age
+        forward_start = self.clock.monotonic()
+        outcome = await self.forwarder.forward(
+            committed, send_before=allowed.monotonic + self.decision_max_age
         )
         return await self._record(committed, outcome, forward_start)
 
@@ -127,7 +116,7 @@ class Cancellations:
     async def _decide(self, call: CancelCall) -> _Allowed:
         """Require an explicit allow of this exact request, with the cluster and update as they are now."""
         cluster, update = await self._describe(call.ref, call.caller)
-        time, monotonic = self._clock.now(), self._clock.monotonic()
+        time, monotonic = self.clock.now(), self.clock.monotonic()
         question = replace(call.question, cluster=call.ref.cluster, time=time, facts=cluster, update=update)
         for action in call.also:
             await self._require(replace(question, action=action), call)
@@ -135,16 +124,16 @@ class Cancellations:
         return _Allowed(decision, cluster, update, time, monotonic)
 
     async def _describe(self, ref: UpdateRef, caller: Caller) -> tuple[ClusterFacts, Update]:
-        if not self._eks.serves(ref.cluster):
+        if not self.eks.serves(ref.cluster):
             raise errors.TargetNotConfigured
-        cluster = verify_arn(await self._eks.describe_cluster(ref.cluster, on_behalf_of=caller), ref.cluster)
-        update = await self._eks.describe_update(ref, on_behalf_of=caller)
+        cluster = verify_arn(await self.eks.describe_cluster(ref.cluster, on_behalf_of=caller), ref.cluster)
+        update = await self.eks.describe_update(ref, on_behalf_of=caller)
         if update.id != ref.update_id:
             raise errors.TargetMismatch(detail=f"asked for {ref}, reached {update.id}")
         return cluster, update
 
     async def _require(self, question: Question, call: CancelCall) -> Decision:
-        return await self._decisions.require(
+        return await self.decisions.require(
             question, cancels=True, update_id=call.ref.update_id, request_id=call.request_id
         )
 
@@ -153,15 +142,15 @@ class Cancellations:
     def _make_intent(self, call: CancelCall, allowed: _Allowed, earlier: Cancellation | None) -> Intent:
         """A retry of an ``earlier`` cancellation that was not forwarded keeps its id and EKS token."""
         return Intent(
-            cancellation_id=earlier.id if earlier else self._new_id(),
+            cancellation_id=earlier.id if earlier else self.new_id(),
             request_id=call.request_id,
             caller=call.caller,
             request=call.request,
             update=allowed.update,
             cluster=allowed.cluster,
             decision=allowed.decision,
-            token=earlier.intent.token if earlier else self._new_id(),
-            time=self._clock.now(),
+            token=earlier.intent.token if earlier else self.new_id(),
+            time=self.clock.now(),
             method=call.question.method,
             decision_time=allowed.time,
         )
@@ -169,11 +158,11 @@ class Cancellations:
     async def _commit(self, intent: Intent, *, renew: bool) -> Cancellation:
         """Return once the intent is durable; nothing is sent before that."""
         if renew:
-            return await self._ledger.renew_intent(intent)
+            return await self.ledger.renew_intent(intent)
         try:
-            return await self._ledger.commit_intent(intent)
+            return await self.ledger.commit_intent(intent)
         except errors.RequestIdReused:
-            earlier = await self._ledger.find(intent.caller.id, intent.request_id)
+            earlier = await self.ledger.find(intent.caller.id, intent.request_id)
             if earlier is None or earlier.intent.request != intent.request:
                 raise
             # The earlier attempt failed with LEDGER_UNAVAILABLE but was committed. The ledger is closing it.
@@ -185,16 +174,16 @@ class Cancellations:
     async def _record(self, committed: Cancellation, outcome: Outcome, forward_start: float) -> Cancellation:
         """Record the outcome and return the result. The update is followed even if recording fails."""
         latest, answered = committed, None
-        self._metrics.count_forward(outcome.kind)
+        self.metrics.count_forward(outcome.kind)
         try:
-            latest = await self._ledger.record_outcome(committed.id, outcome)
+            latest = await self.ledger.record_outcome(committed.id, outcome)
             if outcome.kind is OutcomeKind.ACCEPTED and outcome.update == latest.update:
                 answered = forward_start
         except errors.OutcomeUnrecorded as exc:
             exc.metadata["cancellation_id"] = committed.id
             raise
         finally:
-            self._follow(latest, answered)
+            self.follow(latest, answered)
         return result_of(latest)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from eksgateway import errors, phases
@@ -18,12 +19,12 @@ log = Log(__name__)
 _FIRST_PAUSE_S: Final = 0.2
 
 
+@dataclass(frozen=True, slots=True)
 class Forwarder:
     """Never raises: an error is an outcome too."""
 
-    def __init__(self, eks: BudgetedEks, clock: Clock) -> None:
-        self._eks = eks
-        self._clock = clock
+    eks: BudgetedEks
+    clock: Clock
 
     async def forward(self, committed: Cancellation, *, send_before: float) -> Outcome:
         """Send the recorded intent with its recorded token, before ``send_before`` (monotonic seconds)."""
@@ -50,7 +51,7 @@ class Forwarder:
         pause, throttled = _FIRST_PAUSE_S, None
         while True:
             try:
-                return await self._eks.cancel_update(
+                return await self.eks.cancel_update(
                     intent.request.ref,
                     on_behalf_of=intent.caller,
                     token=intent.token,
@@ -62,23 +63,23 @@ class Forwarder:
                 log.warning("eks.not_reached", cancellation_id=committed.id, detail=exc.detail)
             except errors.DecisionStale as exc:
                 raise throttled or exc from None
-            if self._clock.monotonic() + pause >= send_before:
+            if self.clock.monotonic() + pause >= send_before:
                 raise throttled or errors.DecisionStale
-            await self._clock.sleep(pause)
+            await self.clock.sleep(pause)
             pause *= 2
 
     async def _interpret_refusal(self, intent: Intent, refusal: errors.EksRefused) -> Outcome:
         """Another caller's cancel may be why EKS refused this one: then it counts as already cancelling."""
         ref, caller = intent.request.ref, intent.caller
         cluster = await _read_or_log(
-            self._eks.describe_cluster(ref.cluster, on_behalf_of=caller),
+            self.eks.describe_cluster(ref.cluster, on_behalf_of=caller),
             "cancellation.cluster_status_unknown",
             cluster=str(ref.cluster),
         )
         status = cluster.status if cluster else ""
         if status != "UPDATING" and isinstance(refusal, errors.FailedPrecondition):
             update = await _read_or_log(
-                self._eks.describe_update(ref, on_behalf_of=caller),
+                self.eks.describe_update(ref, on_behalf_of=caller),
                 "cancellation.update_unknown",
                 update=str(ref),
             )
@@ -95,7 +96,7 @@ class Forwarder:
         cluster_status: str = "",
     ) -> Outcome:
         record = errors.record(error) if error else None
-        return Outcome(kind, self._clock.now(), update, record, cluster_status)
+        return Outcome(kind, self.clock.now(), update, record, cluster_status)
 
 
 async def _read_or_log(read: Awaitable[T], event: str, **about: str) -> T | None:

@@ -40,14 +40,14 @@ class _SharedCancel:
         return replace(self.call, question=question) == call
 
 
+@dataclass(frozen=True, slots=True)
 class IdempotentCancels:
     """``call_timeout`` is how long one call may take, in seconds."""
 
-    def __init__(self, cancellations: Cancellations, clock: Clock, call_timeout: float) -> None:
-        self._cancellations = cancellations
-        self._clock = clock
-        self._call_timeout = call_timeout
-        self._in_progress: dict[tuple[str, str], _SharedCancel] = {}
+    cancellations: Cancellations
+    clock: Clock
+    call_timeout: float
+    in_progress: dict[tuple[str, str], _SharedCancel] = field(default_factory=dict)
 
     async def cancel(self, call: CancelCall) -> Cancellation:
         """Start a cancel, or join the one in progress with this caller and request_id.
@@ -56,13 +56,13 @@ class IdempotentCancels:
         for other parameters; EksUnavailable or, with an intent, OutcomeUnknown after ``call_timeout``;
         and what ``Cancellations.cancel`` raises.
         """
-        deadline = self._clock.monotonic() + self._call_timeout
+        deadline = self.clock.monotonic() + self.call_timeout
         key = (call.caller.id, call.request_id)
         while True:
-            shared = self._in_progress.get(key) or self._start(key, call)
+            shared = self.in_progress.get(key) or self._start(key, call)
             if shared.call.request != call.request:
                 raise errors.RequestIdReused(metadata={"request_id": call.request_id})
-            if not await shared.task.wait(max(0.0, deadline - self._clock.monotonic())):
+            if not await shared.task.wait(max(0.0, deadline - self.clock.monotonic())):
                 if shared.intent_id:
                     raise outcome_unknown(shared.intent_id)
                 raise errors.EksUnavailable("EKS did not answer within the call timeout.")
@@ -76,18 +76,18 @@ class IdempotentCancels:
 
         A forward that is stopped is OUTCOME_UNKNOWN.
         """
-        await asyncio.gather(*(shared.task.stop(grace) for shared in self._in_progress.values()))
+        await asyncio.gather(*(shared.task.stop(grace) for shared in self.in_progress.values()))
 
     def _start(self, key: tuple[str, str], call: CancelCall) -> _SharedCancel:
         shared = _SharedCancel(call)
         shared.task = SharedTask(
-            self._cancellations.cancel(call, shared.set_intent),
+            self.cancellations.cancel(call, shared.set_intent),
             forget=lambda: self._forget(key, shared),
             may_abandon=lambda: not shared.intent_id,
         )
-        self._in_progress[key] = shared
+        self.in_progress[key] = shared
         return shared
 
     def _forget(self, key: tuple[str, str], shared: _SharedCancel) -> None:
-        if self._in_progress.get(key) is shared:
-            del self._in_progress[key]
+        if self.in_progress.get(key) is shared:
+            del self.in_progress[key]

@@ -348,5 +348,4 @@ async def test_joined_cancel_is_not_denied_for_the_first_calls_watch(
 
 def _waiting(gateway: RunningGateway) -> int:
     """How many calls wait for a cancel in progress."""
-    in_progress = gateway.gateway.cancels._in_progress  # noqa: SLF001  not visible otherwise
-    return sum(shared.task.waiting for shared in in_progress.values())
+    return sum(shared.task.waiting for shared in gateway.gateway.cancels.in_progress.values())
