@@ -79,26 +79,17 @@ def costliest_questions(data: dict[str, Any], groups: int) -> tuple[Question, ..
     grants = [grant for _, grant in iter_entries(data, "grants")]
     covering, cluster = _most_granted_cluster(grants)
     begins = [time for _, freeze in iter_entries(data, "freezes") if (time := parse_time(freeze.get("from")))]
-    common: dict[str, Any] = {
-        "caller": _make_caller(covering, groups),
-        "cluster": cluster,
-        "method": "",
-        "decision_id": "costs",
-        "time": sorted(begins)[len(begins) // 2] if begins else datetime(2026, 1, 1, tzinfo=UTC),
-    }
+    time = sorted(begins)[len(begins) // 2] if begins else datetime(2026, 1, 1, tzinfo=UTC)
+    cancel = Question(_make_caller(covering, groups), Action.CANCEL, cluster, "", "costs", time)
     tags = {key: value for grant in covering for key, value in _first_tags(grant)}
-    at_request: dict[str, Any] = {}
     facts = ClusterFacts("arn", cluster.name, "ACTIVE", "1.34", tags)
     update = Update("u", "InProgress", next(_most_common(covering, "update_types"), "VersionUpdate"))
-    at_update = {"facts": facts, "update": update}
-    questions = [
-        Question(**common, action=action, justification=Justification("r", "t"), **stage)
-        for action in Action
-        for stage in (at_request, at_update)
-    ]
-    no_match = {"facts": replace(facts, tags={}), "update": replace(update, type="-")}
-    questions += [Question(**common, action=Action.CANCEL, **stage) for stage in (at_request, no_match)]
-    return (*questions, Question(**common, action=Action.LIST, any_cluster=True))
+    at_request = replace(cancel, justification=Justification("r", "t"))
+    at_update = replace(at_request, facts=facts, update=update)
+    allowed = [replace(stage, action=action) for action in Action for stage in (at_request, at_update)]
+    no_match = replace(cancel, facts=replace(facts, tags={}), update=replace(update, type="-"))
+    at_target = replace(cancel, action=Action.LIST, any_cluster=True)
+    return (*allowed, cancel, no_match, at_target)
 
 
 class _CostCheck:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from eksgateway.errors import StartError
 from eksgateway.model import Action, Caller, ClusterFacts, ClusterRef, Decision, Update
@@ -79,23 +79,12 @@ def _sample_questions() -> tuple[Question, ...]:
     caller = Caller(type="jwt", id="jwt:sample:nobody", issuer="", groups=())
     cluster = ClusterRef("000000000000", "xx-sample-0", "sample")
     arn = "arn:aws:eks:xx-sample-0:000000000000:cluster/sample"
-    common: dict[str, Any] = {
-        "caller": caller,
-        "cluster": cluster,
-        "method": "",
-        "decision_id": "sample",
-        "time": datetime(2026, 1, 1, tzinfo=UTC),
-    }
-    return (
-        Question(**common, action=Action.CANCEL),
-        Question(
-            **common,
-            action=Action.CANCEL,
-            facts=ClusterFacts(arn, "sample", "ACTIVE", "1.34"),
-            update=Update("sample", "InProgress", "VersionUpdate"),
-        ),
-        Question(**common, action=Action.LIST, any_cluster=True),
-    )
+    facts = ClusterFacts(arn, "sample", "ACTIVE", "1.34")
+    update = Update("sample", "InProgress", "VersionUpdate")
+    at_request = Question(caller, Action.CANCEL, cluster, "", "sample", datetime(2026, 1, 1, tzinfo=UTC))
+    at_update = replace(at_request, facts=facts, update=update)
+    at_target = replace(at_request, action=Action.LIST, any_cluster=True)
+    return at_request, at_update, at_target
 
 
 SAMPLES: Final = _sample_questions()
