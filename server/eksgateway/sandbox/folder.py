@@ -10,7 +10,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -26,35 +26,17 @@ from eksgateway.settings import SettingsError
 CALLERS: Final[Mapping[str, tuple[str, ...]]] = {"oncall": ("oncall",), "viewer": ("viewer",), "outsider": ()}
 
 
-@dataclass(frozen=True, slots=True)
 class SandboxFolder:
     """Paths. ``policy`` is the folder that a user's OPA loads, with the Rego and the data."""
 
-    path: Path
-
-    @property
-    def policy(self) -> Path:
-        return self.path / "policy"
-
-    @property
-    def policy_data(self) -> Path:
-        return self.policy / "data.yaml"
-
-    @property
-    def ledger(self) -> Path:
-        return self.path / "ledger.db"
-
-    @property
-    def config(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def variables(self) -> Path:
-        return self.path / "env.sh"
-
-    @property
-    def jwks(self) -> Path:
-        return self.path / "jwks.json"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.policy = path / "policy"
+        self.policy_data = self.policy / "data.yaml"
+        self.ledger = path / "ledger.db"
+        self.config = path / "config.yaml"
+        self.variables = path / "env.sh"
+        self.jwks = path / "jwks.json"
 
     def log(self, name: str) -> Path:
         return self.path / f"{name}.log"
