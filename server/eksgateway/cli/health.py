@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from pathlib import Path
+from typing import Final
 
 import grpc
 from cryptography import x509
@@ -17,15 +18,15 @@ from eksgateway.client.addresses import find_hint
 from eksgateway.client.error_report import printable
 from eksgateway.settings import ListenerSettings, Settings, SettingsError, load
 
-_TIMEOUT_S = 3
+_TIMEOUT_S: Final = 3
 
 
 def check(connection: GatewayConnection, service: str) -> int:
     """Check a gateway, and print the result. Return the exit code. Raises SettingsError."""
     credentials = connection.credentials()
     if credentials is None:
-        return _check(connection.address, grpc.insecure_channel(connection.address), service)
-    return _check(connection.address, grpc.secure_channel(connection.address, credentials), service)
+        return _call_check(connection.address, grpc.insecure_channel(connection.address), service)
+    return _call_check(connection.address, grpc.secure_channel(connection.address, credentials), service)
 
 
 def check_local(config: Path, pair: tuple[Path, Path] | None, service: str) -> int:
@@ -39,7 +40,7 @@ def check_local(config: Path, pair: tuple[Path, Path] | None, service: str) -> i
     host, port = _local_address(listener)
     address = join_address(host, port)
     if listener.tls is None:
-        return _check(address, grpc.insecure_channel(address), service)
+        return _call_check(address, grpc.insecure_channel(address), service)
     try:
         served = _fetch_certificate(host, port)
     except OSError as exc:  # ssl.SSLError too
@@ -48,10 +49,10 @@ def check_local(config: Path, pair: tuple[Path, Path] | None, service: str) -> i
     shown = (pair or (listener.tls.certificate, listener.tls.key)) if listener.requires_certificate else None
     credentials = tls_credentials(ssl.DER_cert_to_PEM_cert(served).encode(), shown)
     options = [("grpc.ssl_target_name_override", _host_name_of(served))]
-    return _check(address, grpc.secure_channel(address, credentials, options=options), service)
+    return _call_check(address, grpc.secure_channel(address, credentials, options=options), service)
 
 
-def _check(address: str, channel: grpc.Channel, service: str) -> int:
+def _call_check(address: str, channel: grpc.Channel, service: str) -> int:
     with channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(  # type: ignore[attr-defined]  # stubs lack it
