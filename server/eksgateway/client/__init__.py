@@ -1,7 +1,6 @@
 """A client library: watch an update across broken connections and gateway restarts, or cancel one.
 
-It needs only grpc and the generated messages. It retries errors that may pass, and raises grpc's own
-AioRpcError otherwise; ``ErrorDetails.of`` parses it.
+It needs only grpc and the generated messages. ``ErrorDetails.of`` parses the AioRpcError that it raises.
 """
 
 from eksgateway.client.calls import cancel, watch

@@ -1,4 +1,4 @@
-"""Checks a gateway's address, and finds out why connecting to it fails."""
+"""Checks a gateway's address, and explains why connecting to it fails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SCHEME: Final = re.compile(r"(dns|ipv4|ipv6|unix|unix-abstract|xds):.+")
 _PROBE_S: Final = 2.0
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
 
-# Parts of grpc's error texts, which are the only way to distinguish these causes, and how to correct them.
+# Parts of grpc's error texts, the only way to distinguish these causes.
 _HINTS: Final = (
     ("certificate has expired", "the gateway's certificate has expired: have it renewed"),
     (
@@ -35,14 +35,14 @@ _HINTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class AddressFault:
-    """Why an address cannot be right. ``certain`` is false where an unavailable gateway may look the same."""
+    """``certain`` is false where an unavailable gateway may look the same."""
 
     text: str
     certain: bool
 
 
 def check_address(address: str) -> str:
-    """The address. Raises ValueError unless it is host:port or a gRPC target with a scheme."""
+    """Raises ValueError unless the address is host:port or a gRPC target with a scheme."""
     match = _ADDRESS.fullmatch(address)
     if _SCHEME.fullmatch(address) or (match and 0 < int(match[2]) <= 65535):
         return address
@@ -53,14 +53,12 @@ def check_address(address: str) -> str:
 
 
 def find_hint(details: str) -> str:
-    """How to correct a connection error with this text; empty if the gateway may just be unavailable."""
+    """How to correct a connection error; empty if the gateway may just be unavailable."""
     return next((hint for text, hint in _HINTS if text in details), "")
 
 
 async def probe_tls(address: str) -> str:
-    """Connect to host:port with TLS: ``tls`` for a TLS server, ``closed`` for one that closes the connection
-    after the handshake, empty otherwise.
-    """
+    """``tls`` for a TLS server, ``closed`` for one that closes after the handshake, else empty."""
     match = _ADDRESS.fullmatch(address)
     if match is None:
         return ""

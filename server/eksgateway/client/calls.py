@@ -35,44 +35,34 @@ async def watch(  # noqa: PLR0913  all but three have defaults
 ) -> AsyncGenerator[Knowledge, None]:
     """Yield each state of an update once, until it has ended, across broken streams and gateway restarts.
 
-    A channel carries up to 100 watches and queues further ones without an error: pass ``Channels`` for more
-    than a few. Yields also when EKS was not read for ``max_age`` seconds (``stale``), and when it is read
-    again. With a ``max_age`` below the heartbeat interval of 15 s a healthy stream becomes stale between
-    heartbeats.
+    Yields also when EKS was not read for ``max_age`` seconds (``stale``), and when it is read again. Below
+    15 s, the heartbeat interval, a healthy stream becomes stale between heartbeats.
 
-    ``credentials`` returns the bearer token of each stream; an expired token is replaced once. Raises
-    AioRpcError for what a retry does not solve: PERMISSION_DENIED, NOT_FOUND, INVALID_ARGUMENT, a wrong
-    address, or a proxy that answers in place of the gateway. Use ``contextlib.aclosing`` to end the stream
-    when you leave the loop.
+    A channel carries up to 100 watches and queues further ones without an error: pass ``Channels`` for more
+    than a few. ``credentials`` returns the bearer token of each stream; an expired token is replaced once.
+    Raises AioRpcError where a retry is useless. Use ``contextlib.aclosing`` to end the stream when you leave
+    the loop.
     """
     request = pb.WatchUpdateRequest(cluster=_cluster(cluster), update_id=update_id, resume_token=resume_token)
     tracker = KnowledgeTracker(max_age, timing)
     with _watch_channel(channel) as (one, find_fault):
         retries = Retries(one, credentials, timing, find_fault=find_fault)
         async with aclosing(_messages(one, request, retries)) as messages:
-            async for knowledge in _news(messages, tracker, timing):
-                yield knowledge
-
-
-async def _news(
-    messages: AsyncGenerator[pb.WatchUpdateResponse, None], tracker: KnowledgeTracker, timing: Timing
-) -> AsyncGenerator[Knowledge, None]:
-    """Yield the knowledge each time it is news, until it is final."""
-    next_message = asyncio.ensure_future(anext(messages))
-    try:
-        while True:
-            if not await timing.done(next_message, tracker.fresh_for):
-                tracker.mark_stale()
-                yield tracker.knowledge
-                continue
-            if tracker.apply(next_message.result()):
-                yield tracker.knowledge
-            if tracker.knowledge.final:
-                return
             next_message = asyncio.ensure_future(anext(messages))
-    finally:
-        next_message.cancel()
-        await asyncio.gather(next_message, return_exceptions=True)
+            try:
+                while True:
+                    if not await timing.done(next_message, tracker.fresh_for):
+                        tracker.mark_stale()
+                        yield tracker.knowledge
+                        continue
+                    if tracker.apply(next_message.result()):
+                        yield tracker.knowledge
+                    if tracker.knowledge.final:
+                        return
+                    next_message = asyncio.ensure_future(anext(messages))
+            finally:
+                next_message.cancel()
+                await asyncio.gather(next_message, return_exceptions=True)
 
 
 async def cancel(  # noqa: PLR0913  all but three have defaults
@@ -87,11 +77,10 @@ async def cancel(  # noqa: PLR0913  all but three have defaults
     timeout: float = 45.0,  # noqa: ASYNC109  of all attempts and the delays between them
     timing: Timing = _TIMING,
 ) -> Cancellation:
-    """Call CancelUpdate, with retries for up to ``timeout`` seconds.
+    """Call CancelUpdate, with retries for up to ``timeout`` seconds, all with the same ``request_id``.
 
-    All attempts have the same ``request_id``, so they have one effect. Returns once EKS has accepted the
-    cancel; watch the update to see it end. Raises the last AioRpcError. After UNAVAILABLE or
-    DEADLINE_EXCEEDED call again with the same ``request_id`` to learn the outcome.
+    Returns once EKS has accepted the cancel; watch the update to see it end. Raises the last AioRpcError.
+    After UNAVAILABLE or DEADLINE_EXCEEDED call again with the same ``request_id`` to learn the outcome.
     """
     request = pb.CancelUpdateRequest(
         cluster=_cluster(cluster),
@@ -121,7 +110,7 @@ async def cancel(  # noqa: PLR0913  all but three have defaults
 async def _messages(
     channel: grpc.aio.Channel, request: pb.WatchUpdateRequest, retries: Retries
 ) -> AsyncGenerator[pb.WatchUpdateResponse, None]:
-    """Yield the messages of a watch, including heartbeats, over as many streams as needed, until an error."""
+    """The messages of a watch, including heartbeats, over as many streams as needed."""
     stub = update_service_pb2_grpc.UpdateServiceStub(channel)
     while True:
         error = None
@@ -133,7 +122,8 @@ async def _messages(
                     yield message
             except grpc.aio.AioRpcError as exc:
                 error = exc
-        if error is not None and request.resume_token and _is_resume_token_refused(error):
+        reason = ErrorDetails.of(error).reason if error is not None else ""
+        if reason == "RESUME_TOKEN_INVALID" and request.resume_token:
             log.warning("the resume token was refused; watching %s without it", request.update_id)
             request.resume_token = ""
         else:
@@ -143,7 +133,7 @@ async def _messages(
 async def _stream(
     stub: update_service_pb2_grpc.UpdateServiceStub, request: pb.WatchUpdateRequest, retries: Retries
 ) -> AsyncGenerator[pb.WatchUpdateResponse, None]:
-    """Yield the messages of one stream until it ends or is silent for too long. A proxy may end it early."""
+    """The messages of one stream until it ends, as by a proxy, or is silent for too long."""
     stream: Any = stub.WatchUpdate(request, metadata=await retries.metadata())
     received = False
     try:
@@ -177,13 +167,9 @@ def _watch_channel(
 
 
 def _response_error(details: str) -> grpc.aio.AioRpcError:
-    """The error for an OK without a message or with a malformed one, which grpc returns as None."""
+    """For an OK without a message or with a malformed one, which grpc returns as None."""
     empty = grpc.aio.Metadata()
     return grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, empty, empty, details=details)
-
-
-def _is_resume_token_refused(error: grpc.aio.AioRpcError) -> bool:
-    return ErrorDetails.of(error).reason == "RESUME_TOKEN_INVALID"
 
 
 def _cluster(cluster: str | ClusterRef) -> ClusterRef:

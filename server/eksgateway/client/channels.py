@@ -1,4 +1,4 @@
-"""Connections to one gateway, as many as its watches need."""
+"""Connections to one gateway."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ CHANNEL_OPTIONS: Final = (
     ("grpc.http2.ping_timeout_ms", 20_000),
     ("grpc.max_reconnect_backoff_ms", 5_000),
 )
-# A connection carries 100 concurrent calls. grpc queues further ones without an error.
+# A connection carries 100 calls. grpc queues further ones without an error.
 WATCHES_PER_CHANNEL: Final = 80
 
 
 class Channels:
-    """Channels to a gateway: one for calls, and one more for every 80 watches.
+    """Channels to a gateway: one for calls, and one more for every 80 watches. Its context closes them.
 
-    ``address`` is host:port or a gRPC target with a scheme (``dns:///host:port``). ``credentials`` come from
-    grpc.ssl_channel_credentials; None means plaintext. An async context manager that closes all channels.
-    Raises ValueError for an address that grpc would misread.
+    ``address`` is host:port or a gRPC target with a scheme (``dns:///host:port``). Without ``credentials``
+    (from grpc.ssl_channel_credentials) it connects in plaintext. Raises ValueError for a malformed address.
     """
 
     def __init__(
@@ -56,13 +55,13 @@ class Channels:
 
     @property
     def calls(self) -> grpc.aio.Channel:
-        """The channel for calls other than watches, also for your own stubs. Watches do not delay them."""
+        """The channel for calls other than watches, also for your own stubs."""
         self._calls = self._calls or self._open()
         return self._calls
 
     @contextmanager
     def watching(self) -> Iterator[grpc.aio.Channel]:
-        """A channel that has room for one more stream, reserved until the context ends."""
+        """A channel with room for one more stream, reserved until the context ends."""
         index = next((i for i in range(len(self._watches)) if self._streams[i] < WATCHES_PER_CHANNEL), None)
         if index is None:
             index = len(self._watches)
@@ -74,7 +73,7 @@ class Channels:
             self._streams[index] -= 1
 
     async def find_fault(self) -> AddressFault:
-        """Why connections are closed without a reason; no text if the gateway may just be unavailable."""
+        """The fault of the address or credentials; no text if the gateway may just be unavailable."""
         protocol = await probe_tls(self.address)
         if self._credentials is None and protocol:
             text = "TLS is spoken there, and this connects in plaintext: give the gateway's CA bundle"

@@ -1,4 +1,4 @@
-"""How commands and the demo show a call's error, a phase, and text from others."""
+"""How commands and the demo show an error, a phase, and text from others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INTERRUPTED: Final = 130
 
 @dataclass(frozen=True, slots=True)
 class ErrorReport:
-    """The gRPC status, the ErrorInfo's reason, sentences for people, and the client's own ``hints``."""
+    """``sentences`` are for people; ``hints`` are the client's own."""
 
     status: str
     reason: str
@@ -39,7 +39,6 @@ class ErrorReport:
         return cls(details.code.name, details.reason, sentences, details.metadata, hints)
 
     def __str__(self) -> str:
-        """A line with the status, reason and sentences, a line with the decision, and one per hint."""
         name = ", ".join(filter(None, (self.status, self.reason)))
         lines = [f"{name}: {' '.join(filter(None, self.sentences))}"]
         if decision := self.metadata.get("decision_id"):
@@ -49,7 +48,6 @@ class ErrorReport:
 
 
 def exit_code(error: grpc.aio.AioRpcError) -> int:
-    """The exit code of a command that ends with this error."""
     details = ErrorDetails.of(error)
     if details.code is grpc.StatusCode.UNAUTHENTICATED:
         return CREDENTIALS
@@ -61,12 +59,12 @@ def exit_code(error: grpc.aio.AioRpcError) -> int:
 
 
 def phase_name(phase: CancellationPhase.ValueType) -> str:
-    """For example CANCELLED for CANCELLATION_PHASE_CANCELLED, or ``phase 9`` for a newer gateway's."""
+    """For example CANCELLED, or ``phase 9`` for a newer gateway's."""
     if phase not in CancellationPhase.values():
         return f"phase {phase}"
     return CancellationPhase.Name(phase).removeprefix("CANCELLATION_PHASE_")
 
 
 def printable(text: str) -> str:
-    """Replace line ends and control characters, which a terminal would interpret, by spaces."""
+    """Replace characters that a terminal would interpret by spaces."""
     return "".join(each if each.isprintable() else " " for each in text)

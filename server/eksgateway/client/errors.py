@@ -1,8 +1,8 @@
-"""Parses the gateway's reason and details from a call's error."""
+"""Parses the details of the gateway's errors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -21,9 +21,9 @@ _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 class ErrorDetails:
     """The parsed details of an AioRpcError.
 
-    ``reason`` is a name of ``ErrorReason``, or a newer gateway's. It is empty when the error is not the
-    gateway's. ``code`` is the gateway's too, even if a proxy has changed the call's status. ``retry_s`` is
-    how long to wait before a retry, if the gateway requests that.
+    ``reason`` is a name of ``ErrorReason``, or a newer gateway's; empty if the error is not the gateway's.
+    ``code`` is the gateway's, even if a proxy has changed the call's status. ``retry_s`` is the wait before a
+    retry that the gateway requests.
     """
 
     code: grpc.StatusCode
@@ -36,19 +36,14 @@ class ErrorDetails:
     @classmethod
     def of(cls, error: grpc.aio.AioRpcError) -> ErrorDetails:
         """Never raises. Details that do not parse count as absent."""
-        without_details = cls(error.code(), error.details() or "")
-        return next(filter(None, map(_parse, _statuses(error))), without_details)
+        trailers = error.trailing_metadata() or ()
+        statuses = [value for key, value in trailers if key == _TRAILER and isinstance(value, bytes)]
+        return next(filter(None, map(_parse, statuses)), cls(error.code(), error.details() or ""))
 
     @property
     def reasons(self) -> tuple[str, ...]:
         """The policy's reasons if there are any, else the message."""
         return tuple((self.metadata.get("reasons") or self.message).split("\n"))
-
-
-def _statuses(error: grpc.aio.AioRpcError) -> Iterator[bytes]:
-    for key, value in error.trailing_metadata() or ():
-        if key == _TRAILER and isinstance(value, bytes):
-            yield value
 
 
 def _parse(raw: bytes) -> ErrorDetails | None:

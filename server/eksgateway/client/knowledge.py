@@ -1,4 +1,4 @@
-"""Keeps the latest known state of a watched update, and how old it is."""
+"""The latest known state of a watched update, and its age."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ _STATES: Final = (pb.WATCH_KIND_SNAPSHOT, pb.WATCH_KIND_CHANGE, pb.WATCH_KIND_FI
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    """The latest state of an update from the gateway.
+    """The latest state of an update from the gateway. Before the first one ``sequence`` is 0.
 
-    ``final``: the update has ended. ``phase`` may be a number that this version has no name for. ``age_s``:
-    how long ago the gateway read the update from EKS, by the monotonic clock. ``stale``: it is older than
-    ``max_age``. Before the first state ``update`` is empty and ``sequence`` is 0.
+    ``phase`` may be a number that this version has no name for. ``age_s`` is the time since the gateway read
+    the update from EKS. ``stale``: it is older than ``max_age``.
     """
 
     update: Update = field(default_factory=Update)
@@ -32,14 +31,14 @@ class Knowledge:
 
 
 class KnowledgeTracker:
-    """Updates the Knowledge by each message of a watch. ``max_age`` is in seconds."""
+    """Updates the Knowledge by each message of a watch."""
 
     def __init__(self, max_age: float, timing: Timing) -> None:
         self.knowledge = Knowledge()
         self._max_age = max_age
         self._timing = timing
         self._observe_time = 0  # the newest, in nanoseconds of the gateway's clock
-        self._read_time = timing.monotonic()  # when EKS was last read, by this machine's monotonic clock
+        self._read_time = timing.monotonic()  # when EKS was last read, by this machine's clock
 
     @property
     def fresh_for(self) -> float:
@@ -51,7 +50,7 @@ class KnowledgeTracker:
         return self._timing.monotonic() - self._read_time
 
     def apply(self, message: pb.WatchUpdateResponse) -> bool:
-        """Apply a message. Returns whether the state is new or no longer stale."""
+        """Returns whether the state is new or no longer stale."""
         self._update_age(message)
         # An unknown kind with the same sequence repeats the state, as a heartbeat does.
         is_repeated = message.kind not in _STATES and message.sequence == self.knowledge.sequence
@@ -66,9 +65,7 @@ class KnowledgeTracker:
         return not is_repeated or not self.knowledge.stale
 
     def _update_age(self, message: pb.WatchUpdateResponse) -> None:
-        """Set when EKS was last read; never back. Without an age (a gateway of version 0.1) estimate it
-        by both wall clocks.
-        """
+        """Without an age (a gateway of version 0.1) estimate it by both wall clocks."""
         observe_time = message.observe_time.ToNanoseconds()
         if message.HasField("age"):
             age = message.age.seconds + message.age.nanos / 1e9
@@ -81,6 +78,5 @@ class KnowledgeTracker:
         self._read_time = max(self._read_time, read_time) if self.knowledge.sequence else read_time
 
     def mark_stale(self) -> None:
-        """Mark the knowledge as stale, after ``fresh_for`` seconds."""
         age = max(self._age, self._max_age) if self.knowledge.sequence else math.inf
         self.knowledge = replace(self.knowledge, age_s=age, stale=True)

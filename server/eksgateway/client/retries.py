@@ -21,7 +21,7 @@ log = logging.getLogger("eksgateway.client")
 
 Credentials = Callable[[], str | Awaitable[str]]
 
-# The statuses that gRPC and proxies give a broken connection. An INTERNAL from the gateway is not retried.
+# Of a broken connection, from gRPC or proxies. An INTERNAL from the gateway is not retried.
 TRANSPORT_STATUSES: Final = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
@@ -32,7 +32,7 @@ TRANSPORT_STATUSES: Final = frozenset(
     }
 )
 
-# How many attempts in a row are made:
+# Attempts in a row:
 _UNREACHED_ATTEMPTS: Final = 3  # at an address that looks wrong, if no gateway has answered so far
 _REPLACED_ANSWERS: Final = 3  # when a proxy answers quickly and a health check right after it succeeds
 _FOREIGN_ANSWERS: Final = 7  # when a proxy answers and no gateway has answered so far
@@ -48,9 +48,8 @@ _SERVING: Final = b"\x08\x01"
 class Timing:
     """Durations in seconds, and the sources of time and randomness.
 
-    Before a retry the client waits as long as the gateway requests, plus a random part of
-    ``first_backoff_s``, doubled each time up to ``longest_backoff_s``. A stream without a message for
-    ``silence_s`` counts as broken; heartbeats come every 15 s by default.
+    Before a retry the client waits as long as the gateway requests, plus a random part of a backoff that
+    doubles each time. A stream without a message for ``silence_s`` counts as broken.
     """
 
     first_backoff_s: float = 0.5
@@ -62,7 +61,7 @@ class Timing:
     random: Callable[[], float] = random.random
 
     async def done(self, task: asyncio.Future[Any], seconds: float) -> bool:
-        """Wait until a task is done (True) or the time has passed (False)."""
+        """Wait for a task, at most ``seconds``. Returns whether it is done."""
         sleeping = asyncio.ensure_future(self.sleep(seconds))
         try:
             await asyncio.wait((task, sleeping), return_when=asyncio.FIRST_COMPLETED)
@@ -75,10 +74,7 @@ FindFault = Callable[[], Awaitable[AddressFault]]
 
 
 class Retries:
-    """The attempts of one call or watch: the credentials of each, and whether and when the next one follows.
-
-    ``find_fault`` examines the address. ``timeout`` bounds all attempts together.
-    """
+    """The attempts of one call or watch. ``timeout`` bounds all of them together."""
 
     def __init__(
         self,
@@ -110,7 +106,7 @@ class Retries:
         return self._deadline - self.timing.monotonic()
 
     async def metadata(self) -> tuple[tuple[str, str], ...]:
-        """The next attempt's metadata, with a new token from the credentials."""
+        """The next attempt's, with a new token from the credentials."""
         self._token = await self._get_token() if self._next_token is None else self._next_token
         self._next_token = None
         self._attempt_time = self.timing.monotonic()
@@ -123,8 +119,7 @@ class Retries:
     async def wait_for_retry(self, error: grpc.aio.AioRpcError | None) -> None:
         """Wait before the next attempt. None means that a stream ended too early.
 
-        Raises the error if it is not retryable or no attempt fits into the timeout. It has a note if the
-        cause is known.
+        Raises the error if it is not retryable or no attempt fits into the timeout; a note has the cause.
         """
         details = ErrorDetails.of(error) if error is not None else None
         if error is not None and details is not None and not await self._may_retry(error, details):
@@ -140,9 +135,7 @@ class Retries:
         await self.timing.sleep(delay)
 
     def _delay(self, requested: float | None) -> float | None:
-        """The time that the gateway requests, plus jitter. It is cut once so that a last attempt fits into
-        the timeout; None when none fits.
-        """
+        """Cut once, so that a last attempt fits into the timeout; None when none fits."""
         doubled = self.timing.first_backoff_s * 2.0 ** min(self._failures, 30)
         jitter = self.timing.random() * min(self.timing.longest_backoff_s, doubled)
         requested = min(requested or 0.0, _MAX_RETRY_DELAY_S)
@@ -168,7 +161,7 @@ class Retries:
         return not note
 
     async def _explain_transport_error(self, message: str) -> str:
-        """Why retries are useless after an error not from the gateway; empty if it may be unavailable."""
+        """Why retries are useless; empty if the gateway may just be unavailable."""
         if self._channel.get_state() is grpc.ChannelConnectivity.READY or "http2 header" in message:
             return await self._explain_foreign_answer()
         if self._reached or self._failures + 1 < _UNREACHED_ATTEMPTS:
@@ -179,11 +172,10 @@ class Retries:
         return fault.text if fault.certain or self._failures + 1 >= _FOREIGN_ANSWERS else ""
 
     async def _explain_foreign_answer(self) -> str:
-        """The same when a proxy has answered over an established connection.
+        """The same when a proxy has answered.
 
-        A proxy replaces an answer that it cannot forward (one too long for its buffer), and answers for an
-        unavailable gateway. In the first case a health check succeeds. It must succeed several times,
-        because a gateway may have restarted just before it.
+        A proxy answers for an unavailable gateway, and in place of an answer too long for its buffer. In the
+        second case a health check succeeds; several times, because a gateway may have restarted just before.
         """
         self._foreign_answers += 1
         if self._foreign_answers > 1:
@@ -206,7 +198,7 @@ class Retries:
         return bool(answer == _SERVING)
 
     async def _renew_token(self) -> bool:
-        """Whether the credentials have a newer token than the expired one; once until the next success."""
+        """Whether the credentials have a newer token; once until the next success."""
         if self._token_renewed:
             return False
         self._token_renewed, self._next_token = True, await self._get_token()
