@@ -15,7 +15,7 @@ from eksgateway.model import Decision, Obligation
 from eksgateway.policy.question import Question
 from eksgateway.rights.asker import AT_ONCE, SLOW_S
 from eksgateway.rights.schedule import ALLOW_GOOD_FOR_S, REAUTHORIZE_AFTER_S
-from eksgateway.watch.state import WatchState
+from eksgateway.watch.slot import WatchState
 from support.clock import settle
 from support.logs import capture_logs
 from support.reauthorization import Stage, a_ref

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from eksgateway.errors import EksError, EksNotFound, EksThrottled, EksUnavailable, LedgerUnavailable
 from eksgateway.model import Update
 from eksgateway.watch.events import WatchKind
-from eksgateway.watch.slot import Slot
-from eksgateway.watch.state import WatchState
+from eksgateway.watch.slot import Slot, WatchState
 from support.watching import REF, Stage, a_cancellation, an_update
 
 WATCHERS = 3

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from eksgateway.errors import EksUnavailable, ResumeTokenInvalid
 from eksgateway.model import ClusterRef, Phase, Update, UpdateRef
 from eksgateway.watch.resume import TOKEN_LENGTH, ResumePosition, decode, encode
-from eksgateway.watch.state import WatchState
+from eksgateway.watch.slot import WatchState
 from support.watching import CLUSTER, REF, START, Stage, Stream, a_cancellation, an_update
 
 OTHERS = [

@@ -8,8 +8,7 @@ from datetime import timedelta
 import pytest
 
 from eksgateway.errors import Draining, EksNotFound
-from eksgateway.watch.slot import Slot
-from eksgateway.watch.state import WatchState
+from eksgateway.watch.slot import Slot, WatchState
 from support.clock import FakeClock
 from support.watching import START, an_update
 

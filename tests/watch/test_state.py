@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from eksgateway.model import Cancellation, OutcomeKind, Phase, Update
-from eksgateway.watch.sighting import Sighting, latest_of, sighting_in_record
-from eksgateway.watch.state import WatchState, phase_to_publish
+from eksgateway.watch.slot import WatchState
+from eksgateway.watch.tracked_update import Sighting, latest_of, phase_to_publish, sighting_in_record
 from support.watching import START, a_cancellation, an_update
 
 RUNNING = an_update()

@@ -10,7 +10,7 @@ import pytest
 
 from eksgateway.errors import Draining, Internal
 from eksgateway.model import Phase, UpdateRef
-from eksgateway.watch.state import WatchState
+from eksgateway.watch.slot import WatchState
 from eksgateway.watch.watches import Watches
 from support.logs import capture_logs
 from support.watching import CLUSTER, REF, Stage, a_cancellation, an_update

@@ -9,8 +9,7 @@ from enum import StrEnum
 
 from eksgateway.model import Phase, Update
 from eksgateway.watch.resume import ResumePosition
-from eksgateway.watch.slot import Slot
-from eksgateway.watch.state import WatchState
+from eksgateway.watch.slot import Slot, WatchState
 
 
 class WatchKind(StrEnum):

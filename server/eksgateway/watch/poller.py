@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from random import Random
 
 from eksgateway.clock import Clock, wait_for
 from eksgateway.eks.shared_reads import SeenUpdate, SharedReads
-from eksgateway.errors import EksNotFound, GatewayError
+from eksgateway.errors import EksNotFound, GatewayError, Internal
+from eksgateway.ledger.protocol import CancellationSummary
 from eksgateway.logs import Log
 from eksgateway.model import Cancellation, Observation, UpdateRef
 from eksgateway.settings import WatchSettings
 from eksgateway.watch.poll_interval import PollInterval
-from eksgateway.watch.recorder import ObservationRecorder, RecordObservation, as_gateway_error
 from eksgateway.watch.resume import ResumePosition
 from eksgateway.watch.slot import Slot
 from eksgateway.watch.tracked_update import TrackedUpdate
 from eksgateway.watch.watchers import WatcherSet
 
 log = Log(__name__)
+
+RecordObservation = Callable[[UpdateRef, Observation], Awaitable[CancellationSummary]]
 
 
 @dataclass(eq=False)
@@ -52,13 +55,13 @@ class Poller:
 
     def __post_init__(self) -> None:
         self._interval = PollInterval(self.settings, self.random, self.clock.monotonic())
-        self._recorder = ObservationRecorder(self.ref, self.record_observation)
         self._known = TrackedUpdate()
         self._watchers = WatcherSet(self.settings.poll_s)
         self._wake = asyncio.Event()
         self._read_task: asyncio.Future[SeenUpdate] | None = None
         self._polled = False
         self._poll_requested = False  # since the last poll began
+        self._logged_reason = ""  # of the last record, if that failed
 
     @property
     def watchers(self) -> int:
@@ -122,16 +125,31 @@ class Poller:
         observation = self._known.observation_to_record()
         if observation is not None:
             version = self._known.version
-            summary = await self._recorder.record(observation)
+            summary = await self._record(observation)
             if summary is not None:
                 self._known.confirm(version, summary)
         self._watchers.publish(self._known)
+
+    async def _record(self, observation: Observation) -> CancellationSummary | None:
+        """Return what the ledger knows of the update then; None when the record failed."""
+        try:
+            known = await self.record_observation(self.ref, observation)
+        except Exception as exc:  # noqa: BLE001 - the poller goes on, and tries again
+            error = _as_gateway_error(exc)
+            if self._logged_reason != error.reason:
+                log.warning(
+                    "watch.record_failed", update=str(self.ref), reason=error.reason, detail=error.detail
+                )
+            self._logged_reason = error.reason
+            return None
+        self._logged_reason = ""
+        return known
 
     async def _read(self) -> None:
         try:
             seen = await self._read_while_needed()
         except Exception as exc:  # noqa: BLE001 - a bug below must not end the following of a cancellation
-            await self._fail(as_gateway_error(exc))
+            await self._fail(_as_gateway_error(exc))
             return
         if seen is None:
             return
@@ -172,7 +190,7 @@ class Poller:
         minutes = self.settings.missing_after_s / 60
         note = f"EKS has not known this update for {minutes:g} minutes."
         observation = Observation(self.clock.now(), None, note)
-        if not self._known.pending or await self._recorder.record(observation) is not None:
+        if not self._known.pending or await self._record(observation) is not None:
             self._known.give_up(version)
         self.close(error)
 
@@ -188,3 +206,11 @@ class Poller:
                 return
             self._wake.clear()
             await wait_for(self._wake, self.clock, due_in)
+
+
+def _as_gateway_error(exc: Exception) -> GatewayError:
+    """Return the error itself; log any other exception as a bug and return Internal."""
+    if isinstance(exc, GatewayError):
+        return exc
+    log.error("watch.unexpected", exc_info=exc)
+    return Internal()

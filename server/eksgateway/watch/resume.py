@@ -18,7 +18,7 @@ from typing import Final
 
 from eksgateway.errors import ResumeTokenInvalid
 from eksgateway.model import UpdateRef
-from eksgateway.watch.state import WatchState
+from eksgateway.watch.slot import WatchState
 
 _VERSION: Final = 1
 _LAYOUT: Final = struct.Struct(">B16sQ16s?")  # version, hash of the update's name, then the position

@@ -3,14 +3,47 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from copy import copy
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Self
 
 from eksgateway.clock import Clock
 from eksgateway.errors import GatewayError
-from eksgateway.watch.state import WatchState
+from eksgateway.ledger import codec
+from eksgateway.model import Phase, Update
+
+
+@dataclass(frozen=True)  # no slots: the digest is cached for all watchers of this state
+class WatchState:
+    """An update, its phase and, for OUTCOME_UNKNOWN, a reason that explains the phase."""
+
+    update: Update
+    phase: Phase | None
+    observe_time: datetime
+    reason: str = ""
+
+    @property
+    def final(self) -> bool:
+        return self.update.final
+
+    @cached_property
+    def digest(self) -> bytes:
+        """16 bytes, equal in every process for equal content."""
+        content = codec.encode(self.content if self.reason else self.content[:2])
+        return hashlib.sha256(content.encode()).digest()[:16]
+
+    @property
+    def content(self) -> tuple[Update, Phase | None, str]:
+        """Everything but the time."""
+        return self.update, self.phase, self.reason
+
+    def same_as(self, other: WatchState | None) -> bool:
+        """Whether only the times differ, which is no change."""
+        return other is not None and self.content == other.content
 
 
 class Slot:
@@ -21,8 +54,7 @@ class Slot:
       └────close─────┴──► closed                    ``next`` returns an unread state first, then raises
            revoke                                   ``revoke`` drops the unread state
 
-    A state equal to the last one read is not returned again. One that leads back to it drops the
-    unread state between them.
+    A state equal to the last one read is not returned again; it drops an unread state between them.
     """
 
     __slots__ = ("_clock", "_error", "_future", "_last_read", "_on_exit", "_unread", "last_seen")
@@ -57,15 +89,15 @@ class Slot:
         self._wake()
 
     def revoke(self, error: GatewayError) -> None:
-        """End with an error and drop the unread state: the watcher has lost the right to see it."""
+        """End with an error; the unread state is dropped, because the right to see it is lost."""
         self.close(error)
         self._unread = None
 
     async def next(self, timeout: float) -> WatchState | None:  # noqa: ASYNC109 - on the injected clock
-        """Return the next state that differs from the last one, at first the current one.
+        """Return the next state that differs from the last one; None after ``timeout`` seconds.
 
-        None after ``timeout`` seconds without one. Raises the error that ended the watch: an EksError,
-        Draining or Internal; or Denied, CredentialsExpired and the like when it was revoked.
+        Raises the error that ended the watch: an EksError, Draining or Internal; Denied, CredentialsExpired
+        and the like when it was revoked.
         """
         due = self._clock.monotonic() + timeout
         while self._unread is None:

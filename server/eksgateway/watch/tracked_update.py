@@ -3,15 +3,68 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from eksgateway import phases
 from eksgateway.eks.shared_reads import SeenUpdate
 from eksgateway.errors import GatewayError
 from eksgateway.ledger.protocol import CancellationSummary
-from eksgateway.model import Cancellation, Intent, Observation, Phase
-from eksgateway.watch.sighting import Sighting, latest_of, sighting_in_record
-from eksgateway.watch.state import WatchState, phase_to_publish, reason_to_publish
+from eksgateway.model import Cancellation, Intent, Observation, Phase, Update
+from eksgateway.watch.slot import WatchState
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """An update as EKS reported it in a call between ``began`` and ``ended`` (monotonic)."""
+
+    update: Update
+    observe_time: datetime
+    began: float
+    ended: float
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether it is an answer to a call of this process; a record may be from any time before."""
+        return self.began > -math.inf
+
+
+def latest_of(known: Sighting | None, new: Sighting) -> Sighting:
+    """Return the sighting that stands when a new one comes in.
+
+    Sightings come in out of order: a poll that began before a cancel may be answered after it. So:
+
+    1. A final state is replaced only by a final one.
+    2. The same state again makes the known sighting younger, never older.
+    3. A call that began after the known one ended is newer, whatever its state: EKS goes back from
+       Cancelling to InProgress when a cancellation fails.
+    4. Otherwise the calls overlapped, and no clock orders their states. The one further along
+       (``phases.rank``) stands; of two equally far, the known one. The next poll settles it by rule 3.
+
+    Only monotonic times are compared, so a wall clock that is set changes no order.
+    """
+    if known is None:
+        return new
+    if known.update.final and not new.update.final:
+        return known
+    if new.update == known.update:
+        younger = new if new.began >= known.began else known
+        return replace(younger, update=known.update, ended=max(new.ended, known.ended))
+    if new.began >= known.ended or phases.rank(new.update) > phases.rank(known.update):
+        return new
+    return known
+
+
+def sighting_in_record(cancellation: Cancellation, ended: float, began: float | None = None) -> Sighting:
+    """Return the update as a cancellation's record has it.
+
+    ``began`` is when the CancelUpdate call began that answered with it. Without, the record may be from
+    any time, and by rule 4 of ``latest_of`` it replaces only a state that is less far along.
+    """
+    intent = cancellation.intent
+    unchanged = cancellation.update == intent.update  # then it was certainly seen before the intent
+    observe_time = intent.time if unchanged else cancellation.update_time
+    return Sighting(cancellation.update, observe_time, -math.inf if began is None else began, ended)
 
 
 class TrackedUpdate:
@@ -91,7 +144,9 @@ class TrackedUpdate:
         sighting, newest = self.sighting, self._newest
         if sighting is None or not sighting.is_timed:
             return None
-        note = self._note(sighting)
+        attempted, note = self._attempted, ""
+        if attempted is not None and phases.has_no_trace(attempted, sighting.update, sighting.observe_time):
+            note = phases.NO_TRACE
         news = newest is not None and (newest.outcome is None or note not in ("", newest.phase_reason))
         if self._recorded_version == self.version and not news:
             return None
@@ -100,11 +155,13 @@ class TrackedUpdate:
     @property
     def state(self) -> WatchState | None:
         """The state to publish; None before the first sighting."""
-        if self.sighting is None:
+        sighting, newest = self.sighting, self._newest
+        if sighting is None:
             return None
-        phase = phase_to_publish(self._newest, self.sighting.update)
-        reason = reason_to_publish(self._newest, phase)
-        return WatchState(self.sighting.update, phase, self.sighting.observe_time, reason)
+        phase, reason = phase_to_publish(newest, sighting.update), ""
+        if newest is not None and phase is newest.phase is Phase.OUTCOME_UNKNOWN:
+            reason = newest.phase_reason
+        return WatchState(sighting.update, phase, sighting.observe_time, reason)
 
     def seconds_to_trace_check(self, now: datetime) -> float:
         """Return the seconds until a poll can decide whether EKS got an unanswered cancel."""
@@ -116,12 +173,6 @@ class TrackedUpdate:
             return math.inf
         return (check_from - now).total_seconds()
 
-    def _note(self, sighting: Sighting) -> str:
-        newest = self._attempted
-        if newest is None or not phases.has_no_trace(newest, sighting.update, sighting.observe_time):
-            return ""
-        return phases.NO_TRACE
-
     @property
     def _attempted(self) -> Cancellation | None:
         """The newest cancellation, unless its cancel may be in flight (the ledger shows its intent)."""
@@ -129,3 +180,14 @@ class TrackedUpdate:
         if newest is None or (newest.outcome is None and newest.intent != self._ended_attempt):
             return None
         return newest
+
+
+def phase_to_publish(newest: Cancellation | None, update: Update) -> Phase | None:
+    """Return the newest cancellation's phase, else the phase that the update shows by itself.
+
+    Derived from the outcome and the update as now seen, so that update and phase agree also while the
+    ledger cannot be written.
+    """
+    if newest is not None:
+        return phases.phase_of(newest.outcome, update)
+    return phases.phase_of_update(update)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from eksgateway.errors import GatewayError
 from eksgateway.watch.resume import ResumePosition
-from eksgateway.watch.slot import Slot
-from eksgateway.watch.state import WatchState
+from eksgateway.watch.slot import Slot, WatchState
 from eksgateway.watch.tracked_update import TrackedUpdate
 
 
