@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from eksgateway.rights.concurrency import ConcurrencyLimit
+from eksgateway.rights.asker import ConcurrencyLimit
 
 SLOW_S = 0.05
 

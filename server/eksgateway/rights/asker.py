@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
@@ -15,7 +16,6 @@ from eksgateway.eks.shared_reads import SharedReads
 from eksgateway.errors import Denied, GatewayError, Internal
 from eksgateway.logs import Log
 from eksgateway.model import ClusterFacts, Update, UpdateRef
-from eksgateway.rights.concurrency import ConcurrencyLimit
 from eksgateway.rights.schedule import Right, Schedule
 
 log = Log(__name__)
@@ -42,9 +42,8 @@ class Asker:
     _logged_reason: str = field(init=False, default="")
 
     def ask(self, rights: list[Right], facts_timeout: float) -> None:
-        """Start asking about rights for one update.
-
-        An answer still under way may be the old policy's, and is cancelled.
+        """Start asking about rights for one update. Questions under way are cancelled: their answers may be
+        the old policy's.
         """
         for right in rights:
             self.cancel(right)
@@ -54,7 +53,6 @@ class Asker:
         task.add_done_callback(self._rounds.discard)
 
     def cancel(self, right: Right) -> None:
-        """Cancel the question about this right, if there is one."""
         task = self._questions.pop(right, None)
         if task is not None:
             task.cancel()
@@ -71,7 +69,6 @@ class Asker:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _ask_all(self, rights: list[Right], facts_timeout: float) -> None:
-        """Read the facts once, then start a task for each question as the limit allows."""
         asked_at = self.clock.monotonic()
         facts = await self._read_facts(rights[0].key.ref, facts_timeout)
         for right in rights:
@@ -126,3 +123,29 @@ class Asker:
             self._logged_reason = error.reason
             log.warning("reauthorise.failed", reason=error.reason, detail=error.detail, exc_info=bug)
         return error
+
+
+class ConcurrencyLimit:
+    """At most ``count`` tasks at once. A task slower than ``slow_s`` goes on, but is not counted any more."""
+
+    def __init__(self, count: int, slow_s: float) -> None:
+        self._free = asyncio.Semaphore(count)
+        self._slow_s = slow_s
+
+    async def acquire(self) -> Callable[[object], None]:
+        """Wait until a task may start; return the function to call at its end.
+
+        That function takes any argument, for ``Future.add_done_callback``.
+        """
+        await self._free.acquire()
+        counted = True
+
+        def release(_: object) -> None:
+            nonlocal counted
+            if counted:
+                counted = False
+                timer.cancel()
+                self._free.release()
+
+        timer = asyncio.get_running_loop().call_later(self._slow_s, release, None)
+        return release

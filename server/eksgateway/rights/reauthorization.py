@@ -31,11 +31,11 @@ _PERIODIC_FACTS_S: Final = 10.0  # for newer facts; after a change of the policy
 
 @dataclass(kw_only=True, eq=False)
 class Reauthorization:
-    """One task for all watches, and none without watches.
+    """One task for all watches, and none without watches; ``schedule`` shows a right's states.
 
     Asks again when the policy or its data changes, when a freeze begins or ends, and some minutes after
-    the last allow. ``schedule`` shows the states and how a watch ends; its unread state is dropped then.
-    Facts are at most ``facts_max_age`` seconds old; while EKS does not answer, the last known are used.
+    the last allow. Facts are at most ``facts_max_age`` seconds old; while EKS does not answer, the last
+    known are used.
     """
 
     decisions: Decisions
@@ -55,11 +55,12 @@ class Reauthorization:
     def guard(self, ref: UpdateRef, question: Question, decision: Decision, slot: Slot) -> OpenWatch:
         """Let the watch in this slot go on while the policy allows the question.
 
-        ``decision`` allowed its start. The watch is ended by ``slot.revoke``, and guarded until the
-        returned context is left.
+        ``decision`` allowed its start. ``slot.revoke`` ends it; leaving the returned context ends the guard.
         """
         now, mono = self.clock.now(), self.clock.monotonic()
-        self._start(now)
+        if self._task is None or self._task.done():
+            self._rules = self._rules_at(now)
+            self._task = asyncio.create_task(self._run(), name="reauthorize")
         right = self._schedule.allow_watch(ref, question, mono)
         expires_at = question.caller.expires_at
         lasts = (expires_at - now).total_seconds() if expires_at else math.inf
@@ -77,11 +78,6 @@ class Reauthorization:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         await self._asker.close()
-
-    def _start(self, now: datetime) -> None:
-        if self._task is None or self._task.done():
-            self._rules = self._rules_at(now)
-            self._task = asyncio.create_task(self._run(), name="reauthorize")
 
     async def _run(self) -> None:
         listening = asyncio.create_task(self._listen(self._rules[0]))
@@ -103,7 +99,7 @@ class Reauthorization:
             self._wake.set()
 
     def _rules_at(self, now: datetime) -> tuple[str, datetime | None]:
-        """Return the rules in force, which also differ when the wall clock is set past a freeze's edge."""
+        # They also change when the wall clock is set past a freeze's edge.
         return self.policy.revision, self.policy.next_freeze_change(now)
 
     def _seconds_to_next_round(self) -> float:
@@ -114,7 +110,7 @@ class Reauthorization:
         return max(0.0, min(_CLOCK_CHECK_S, to_edge, to_expiry))
 
     async def _run_round(self) -> None:
-        """End watches that have run out, and ask about rights that are due: all of them after a change."""
+        """End watches that have run out, and ask about rights that are due: all after a change."""
         now, mono = self.clock.now(), self.clock.monotonic()
         before, self._rules = self._rules, self._rules_at(now)
         changed = self._rules != before

@@ -44,17 +44,13 @@ class RightKey(NamedTuple):
     ref: UpdateRef
     method: str
 
-    @classmethod
-    def of(cls, ref: UpdateRef, question: Question) -> RightKey:
-        return cls(replace(question.caller, expires_at=None), ref, question.method)
-
 
 @dataclass(slots=True, eq=False)
 class OpenWatch:
     """A watch that goes on by a right, until it is left as a context.
 
-    Its credentials expire at ``expires_at`` (POSIX time), and at the latest at ``expires_mono``
-    (monotonic), so that a wall clock that is set back prolongs nothing; infinite without an expiry.
+    Its credentials expire at ``expires_at`` (POSIX) or ``expires_mono`` (monotonic), whichever comes first: a
+    wall clock that is set back prolongs nothing. Both are infinite without an expiry.
     """
 
     slot: Slot
@@ -75,10 +71,7 @@ class OpenWatch:
 
 @dataclass(slots=True, eq=False)
 class Right:
-    """An allowed question and its watches.
-
-    ``expires_at`` and ``expires_mono`` are no later than the earliest of its watches.
-    """
+    """An allowed question and its watches. No watch expires earlier than the right itself."""
 
     key: RightKey
     question: Question  # with the facts it was last allowed with
@@ -98,7 +91,6 @@ class Right:
         self.expires_mono = min(self.expires_mono, watch.expires_mono)
 
     def end_expired(self, now: float, mono: float) -> None:
-        """End the watches whose credentials have expired."""
         if now < self.expires_at and mono < self.expires_mono:
             return
         watches, self.watches = self.watches, {}
@@ -120,11 +112,10 @@ class Right:
 
     @property
     def log_values(self) -> dict[str, object]:
-        """For the log; ``decision_id`` is that of the last allow."""
         return {
             "caller": self.key.caller.id,
             "update": str(self.key.ref),
-            "decision_id": self.question.decision_id,
+            "decision_id": self.question.decision_id,  # of the last allow
             "streams": len(self.watches),
         }
 
@@ -142,7 +133,7 @@ class Schedule:
 
     def allow_watch(self, ref: UpdateRef, question: Question, now: float) -> Right:
         """Return the right for a question that was just allowed, shared with equal questions."""
-        key = RightKey.of(ref, question)
+        key = RightKey(replace(question.caller, expires_at=None), ref, question.method)
         right = self._rights.get(key)
         if right is None:
             right = self._rights[key] = Right(key, question, now, self._after(now, REAUTHORIZE_AFTER_S))
@@ -154,12 +145,10 @@ class Schedule:
         right.due = self._after(asked_at, REAUTHORIZE_AFTER_S)
 
     def retry(self, right: Right, failure: GatewayError, now: float) -> None:
-        """Ask again soon: the policy could not decide."""
         right.failure = failure
         right.due = self._after(now, RETRY_UNDECIDED_S)
 
     def is_stale(self, right: Right, now: float) -> bool:
-        """Whether the last allow is too old to go on by."""
         return now >= right.allowed_at + ALLOW_GOOD_FOR_S
 
     def forget(self, right: Right) -> None:

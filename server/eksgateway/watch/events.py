@@ -13,8 +13,6 @@ from eksgateway.watch.slot import Slot, WatchState
 
 
 class WatchKind(StrEnum):
-    """Why an event is sent."""
-
     SNAPSHOT = "SNAPSHOT"
     CHANGE = "CHANGE"
     HEARTBEAT = "HEARTBEAT"
@@ -23,10 +21,7 @@ class WatchKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WatchEvent:
-    """One message of a watch, with the whole state.
-
-    A HEARTBEAT repeats the last state and its sequence, with the time of EKS's last answer.
-    """
+    """One message of a watch. A HEARTBEAT repeats the last state, with the time of EKS's last answer."""
 
     kind: WatchKind
     state: WatchState
@@ -52,14 +47,12 @@ async def watch_events(
 ) -> AsyncIterator[WatchEvent]:
     """Yield SNAPSHOT, then CHANGEs with HEARTBEATs between them, then FINAL.
 
-    ``sequence`` rises by one per event that is not a heartbeat. An update that has ended already gives
-    SNAPSHOT and FINAL.
+    ``sequence`` rises by one per event that is not a heartbeat. An update that has ended
+    gives SNAPSHOT and FINAL.
 
-    From a position, which the slot was subscribed with too, an earlier stream is continued: no SNAPSHOT,
-    but at once a HEARTBEAT if the client has the current state, because proxies and clients end a
-    stream that stays empty. FINAL is always sent; from FINAL's own position again, with its sequence.
-
-    Raises the errors of ``Slot.next``.
+    From a position, with which the slot was subscribed too, an earlier stream goes on without SNAPSHOT. If
+    the client has the current state, a HEARTBEAT comes at once, because proxies and clients end an empty
+    stream. FINAL is always sent; from FINAL's own position with the same sequence. Raises as ``Slot.next``.
     """
     last: WatchEvent | None = None
     while last is None or last.kind is not WatchKind.FINAL:
@@ -82,7 +75,7 @@ async def watch_events(
 
 
 def _first_kinds(position: ResumePosition | None, state: WatchState) -> tuple[int, tuple[WatchKind, ...]]:
-    """Return the sequence before a stream's first state, and the events for that state."""
+    """The sequence before a stream's first state, and the events for that state."""
     if position is None:
         return 0, (WatchKind.SNAPSHOT, WatchKind.FINAL) if state.final else (WatchKind.SNAPSHOT,)
     if state.final:

@@ -15,8 +15,8 @@ _STRETCH: Final = 1 / 120  # of the time without a change: 5 s after ten minutes
 class PollInterval:
     """``poll_s`` while watched, growing with the time without a change up to ``poll_max_s``.
 
-    ``poll_min_s`` for a minute after a cancel or a change, and when a poll is requested. ``follow_s``
-    without watchers. Throttling changes nothing here: the budget slows the polls of all updates alike.
+    ``poll_min_s`` for a minute after a cancel or a change, and when a poll is requested. ``follow_s`` without
+    watchers. Throttling has no effect here: the budget slows all polls alike.
     """
 
     def __init__(self, settings: WatchSettings, random: Random, now: float) -> None:
@@ -28,11 +28,9 @@ class PollInterval:
         self._changed = False
 
     def record_change(self, now: float) -> None:
-        """Start anew after a cancel or a change."""
         self._last_change, self._unchanged_s, self._changed = now, 0.0, True
 
     def record_poll(self, now: float) -> None:
-        """Measure the time without a change, and draw the jitter of the next interval."""
         self._unchanged_s = now - self._last_change
         self._jitter = self._random.uniform(1 - _JITTER, 1 + _JITTER)
 

@@ -39,11 +39,9 @@ class Poller:
 
     A cancel's own answer counts as a read: a poller that starts with one rests first.
 
-    An answer of EKS is recorded before it is published, and published also when the ledger cannot be
-    written. The record is tried again at each poll, and a poller with a pending cancellation does not
-    end before its last observation is recorded.
-
-    ``TrackedUpdate`` decides what is owed and when it is over, ``WatcherSet`` who gets which state.
+    An answer of EKS is recorded before it is published; it is also published when the ledger cannot be
+    written. Each poll tries the record again, and a poller with a pending cancellation does not end before
+    its last observation is recorded.
     """
 
     ref: UpdateRef
@@ -69,7 +67,6 @@ class Poller:
 
     @property
     def pending(self) -> bool:
-        """Whether a cancellation is followed."""
         return self._known.pending
 
     def attach(self, slot: Slot, since: float, position: ResumePosition | None) -> None:
@@ -78,17 +75,13 @@ class Poller:
         self._wake.set()  # the interval is longer without watchers
 
     def detach(self, slot: Slot) -> None:
-        """Remove a watcher; without any, and nothing pending, the poller ends."""
         self._watchers.remove(slot)
         self._wake.set()
         if self._over and self._read_task is not None:
             self._read_task.cancel()
 
     def follow(self, cancellation: Cancellation, began: float | None) -> None:
-        """Publish a cancellation's record, and poll until it is settled.
-
-        ``began`` is as in ``Watches.follow``; without it the next poll comes soon.
-        """
+        """As ``Watches.follow``; without ``began`` the next poll comes soon."""
         now = self.clock.monotonic()
         self._known.follow(cancellation, now, began)
         self._interval.record_change(now)
@@ -131,7 +124,7 @@ class Poller:
         self._watchers.publish(self._known)
 
     async def _record(self, observation: Observation) -> CancellationSummary | None:
-        """Return what the ledger knows of the update then; None when the record failed."""
+        """Return the ledger's state of the update; None when the record failed."""
         try:
             known = await self.record_observation(self.ref, observation)
         except Exception as exc:  # noqa: BLE001 - the poller goes on, and tries again
@@ -161,7 +154,7 @@ class Poller:
         self._interval.record_poll(now)
 
     async def _read_while_needed(self) -> SeenUpdate | None:
-        """Wait for EKS's answer as long as the call's turn takes; None once the poller is over."""
+        """Wait for EKS's answer, however long the call's turn takes; None once the poller is over."""
         max_age = 0 if self._known.sighting else self.settings.poll_s
         while not self._over:
             self._read_task = read = asyncio.ensure_future(self.reads.poll(self.ref, max_age))
@@ -185,7 +178,6 @@ class Poller:
             await self._give_up(error)
 
     async def _give_up(self, error: EksNotFound) -> None:
-        """Record that EKS has lost the update, and end its watches."""
         version = self._known.version
         minutes = self.settings.missing_after_s / 60
         note = f"EKS has not known this update for {minutes:g} minutes."
@@ -195,7 +187,6 @@ class Poller:
         self.close(error)
 
     async def _rest(self) -> None:
-        """Wait until the next poll is due, which watchers and cancellations that come or go may change."""
         since = self.clock.monotonic()
         while not self._over:
             requested = self._poll_requested or self._watchers.any_joining
@@ -209,7 +200,6 @@ class Poller:
 
 
 def _as_gateway_error(exc: Exception) -> GatewayError:
-    """Return the error itself; log any other exception as a bug and return Internal."""
     if isinstance(exc, GatewayError):
         return exc
     log.error("watch.unexpected", exc_info=exc)

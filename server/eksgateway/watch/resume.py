@@ -2,10 +2,9 @@
 
 Tokens are stateless and unsigned: a forged one misleads only the client that forged it.
 
-A client that resumes does not get the state of its token again. It gets another one only if that is
-final, or from a call to EKS that began after the client came back (``WatcherSet``). So neither the
-clocks of two replicas nor a token's claims lead back to an older state. When EKS itself goes back,
-from Cancelling to InProgress after a failed cancellation, that is a change like any other.
+A client that resumes does not get its token's state again, and gets another one only if that is final or
+from a call to EKS that began after the client came back (``WatcherSet``). So neither the clocks of two
+replicas nor a token's claims lead back to an older state.
 """
 
 from __future__ import annotations
@@ -28,14 +27,13 @@ _MAX_SEQUENCE: Final = 2**53  # exact in every client's numbers; the next one fi
 
 @dataclass(frozen=True, slots=True)
 class ResumePosition:
-    """The last event that a client got: its sequence, its state's digest, and whether it was FINAL."""
+    """The last event that a client got: its sequence, its state's digest, whether it was FINAL."""
 
     sequence: int
     digest: bytes
     final: bool = False
 
     def matches(self, state: WatchState) -> bool:
-        """Whether the client has this state."""
         return state.digest == self.digest
 
 

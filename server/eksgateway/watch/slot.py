@@ -38,7 +38,6 @@ class WatchState:
 
     @property
     def content(self) -> tuple[Update, Phase | None, str]:
-        """Everything but the time."""
         return self.update, self.phase, self.reason
 
     def same_as(self, other: WatchState | None) -> bool:

@@ -30,9 +30,7 @@ class Sighting:
 
 
 def latest_of(known: Sighting | None, new: Sighting) -> Sighting:
-    """Return the sighting that stands when a new one comes in.
-
-    Sightings come in out of order: a poll that began before a cancel may be answered after it. So:
+    """Return the one that stands. A poll that began before a cancel may be answered after it, so:
 
     1. A final state is replaced only by a final one.
     2. The same state again makes the known sighting younger, never older.
@@ -40,8 +38,6 @@ def latest_of(known: Sighting | None, new: Sighting) -> Sighting:
        Cancelling to InProgress when a cancellation fails.
     4. Otherwise the calls overlapped, and no clock orders their states. The one further along
        (``phases.rank``) stands; of two equally far, the known one. The next poll settles it by rule 3.
-
-    Only monotonic times are compared, so a wall clock that is set changes no order.
     """
     if known is None:
         return new
@@ -56,10 +52,8 @@ def latest_of(known: Sighting | None, new: Sighting) -> Sighting:
 
 
 def sighting_in_record(cancellation: Cancellation, ended: float, began: float | None = None) -> Sighting:
-    """Return the update as a cancellation's record has it.
-
-    ``began`` is when the CancelUpdate call began that answered with it. Without, the record may be from
-    any time, and by rule 4 of ``latest_of`` it replaces only a state that is less far along.
+    """``began`` is when the CancelUpdate call began that answered with the record's update. Without it, the
+    record may be from any time, and replaces only a state that is less far along.
     """
     intent = cancellation.intent
     unchanged = cancellation.update == intent.update  # then it was certainly seen before the intent
@@ -95,7 +89,7 @@ class TrackedUpdate:
         self.version += 1
 
     def see(self, seen: SeenUpdate, now: float) -> bool:
-        """Apply a read; return whether it changed a known update."""
+        """Return whether the read changed a known update."""
         self.failure = self._missing_since = None
         before = self.sighting
         self.sighting = latest_of(before, Sighting(seen.update, seen.observe_time, seen.stamp, now))
@@ -104,13 +98,12 @@ class TrackedUpdate:
         return changed and before is not None
 
     def fail(self, error: GatewayError) -> None:
-        """Note a read that failed; give up if none ever succeeded."""
         self.failure = error
         if self.sighting is None:
             self.given_up = True
 
     def missing_for(self, now: float) -> float:
-        """Return for how many seconds EKS has not known the update."""
+        """The seconds since EKS first did not know the update."""
         if self._missing_since is None:
             self._missing_since = now
         return now - self._missing_since
@@ -126,7 +119,6 @@ class TrackedUpdate:
             self._newest, self.pending = known.newest, known.pending
 
     def is_over(self, *, watched: bool) -> bool:
-        """Whether no further poll is needed."""
         if self.given_up:
             return True
         if self.sighting is not None and self.sighting.update.final:
@@ -140,7 +132,7 @@ class TrackedUpdate:
         return sighting is None or not sighting.is_timed or not sighting.update.final
 
     def observation_to_record(self) -> Observation | None:
-        """Return the observation to record now; one without a change asks the ledger for an outcome."""
+        """The observation to record now; one without a change asks the ledger for an outcome."""
         sighting, newest = self.sighting, self._newest
         if sighting is None or not sighting.is_timed:
             return None
@@ -154,7 +146,6 @@ class TrackedUpdate:
 
     @property
     def state(self) -> WatchState | None:
-        """The state to publish; None before the first sighting."""
         sighting, newest = self.sighting, self._newest
         if sighting is None:
             return None
@@ -164,7 +155,7 @@ class TrackedUpdate:
         return WatchState(sighting.update, phase, sighting.observe_time, reason)
 
     def seconds_to_trace_check(self, now: datetime) -> float:
-        """Return the seconds until a poll can decide whether EKS got an unanswered cancel."""
+        """The seconds until a poll can decide whether EKS got an unanswered cancel."""
         newest, sighting = self._attempted, self.sighting
         if newest is None or sighting is None or newest.phase is not Phase.OUTCOME_UNKNOWN or self.failure:
             return math.inf
@@ -183,10 +174,8 @@ class TrackedUpdate:
 
 
 def phase_to_publish(newest: Cancellation | None, update: Update) -> Phase | None:
-    """Return the newest cancellation's phase, else the phase that the update shows by itself.
-
-    Derived from the outcome and the update as now seen, so that update and phase agree also while the
-    ledger cannot be written.
+    """The phase by the newest cancellation and the update as now seen: the recorded phase would disagree with
+    the update while the ledger cannot be written.
     """
     if newest is not None:
         return phases.phase_of(newest.outcome, update)

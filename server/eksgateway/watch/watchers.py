@@ -1,4 +1,4 @@
-"""The watchers of one update: those that have its state, and those that wait for their first one."""
+"""The watchers of one update."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ class _Joining:
 
 
 class WatcherSet:
-    """Decides which sighting may be a watcher's first state; every later one goes to all.
+    """Decides which state may be a watcher's first; every later one goes to all.
 
-    A first state is final, or current for other watchers, so that joining them costs EKS nothing, or
-    from a call that began at most ``poll_s`` before the watcher came. Only while EKS cannot be read it
-    may be older.
+    The first is final, or current for other watchers (joining them costs EKS nothing), or from a call that
+    began at most ``poll_s`` before the watcher came. It may be older only while EKS cannot be read.
 
-    A watcher that resumes gets the state that its position has, or one from a call that began after it
-    came: never an older one than it has. While EKS cannot be read its watch ends with EKS's error.
+    A watcher that resumes never gets a state older than its own: the first is that of its position, or from
+    a call that began after it came. While EKS cannot be read, its watch ends with EKS's error.
     """
 
     def __init__(self, poll_s: float) -> None:
@@ -38,11 +37,9 @@ class WatcherSet:
 
     @property
     def any_joining(self) -> bool:
-        """Whether a watcher waits for its first state."""
         return bool(self._joining)
 
     def add(self, slot: Slot, since: float, position: ResumePosition | None, known: TrackedUpdate) -> None:
-        """Add a watcher, with the known state if that may be its first."""
         joining, state = _Joining(since, position), known.state
         if state is not None and self._accepts(joining, state, known):
             self._current.add(slot)

@@ -36,12 +36,10 @@ class Watches:
 
     @property
     def pollers(self) -> int:
-        """The number of updates that are polled."""
         return len(self._pollers)
 
     @property
     def watchers(self) -> int:
-        """The number of watchers of all updates."""
         return sum(poller.watchers for poller, _ in self._pollers.values())
 
     def subscribe(
@@ -50,7 +48,7 @@ class Watches:
         """Watch an update until the slot is left as a context. Raises Draining.
 
         ``since`` is when the watcher came (monotonic), by default now; ``position`` is where an earlier
-        stream ended. ``WatcherSet`` describes which state comes first.
+        stream ended.
         """
         if self._draining:
             raise Draining
@@ -62,11 +60,9 @@ class Watches:
     def follow(self, cancellation: Cancellation, began: float | None = None) -> None:
         """Publish a cancellation whose outcome is committed, and poll until it is settled.
 
-        ``began`` is when the CancelUpdate call began (monotonic) that answered with the record's update,
-        if one did: that counts as a poll, and the next one comes after the usual interval.
-
-        May be called again, and for any cancellation of the update: settled ones, and those of an
-        earlier process (``ledger.pending()`` at the start).
+        ``began`` is when the CancelUpdate call began (monotonic) that answered with the record's update:
+        that counts as a poll. May be called for any cancellation, also again, settled, or of an earlier
+        process.
         """
         if not self._closed:
             self._poller(cancellation.ref).follow(cancellation, began)
@@ -78,7 +74,6 @@ class Watches:
             poller.close(Draining())
 
     async def close(self) -> None:
-        """Stop polling. Pending cancellations are followed again after the next start."""
         self.drain()
         self._closed = True
         tasks = [task for _, task in self._pollers.values()]
@@ -96,7 +91,7 @@ class Watches:
         return poller
 
     async def _run(self, poller: Poller) -> None:
-        """Run a poller to its end. After a bug, restart it while a cancellation is pending."""
+        """After a bug, restart the poller while a cancellation is pending."""
         try:
             while not await self._run_once(poller):
                 await self.clock.sleep(self.settings.follow_s)
