@@ -21,11 +21,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class TokenClaims:
-    """The caller of a token, valid from ``valid_from`` until ``caller.expires_at``.
-
-    ``unusable_groups`` counts the groups that were ignored. ``has_overage`` means that the issuer omitted
-    the groups because there are too many.
-    """
+    """The caller of a token. ``has_overage``: the issuer omitted the groups because there are too many."""
 
     caller: Caller
     valid_from: datetime
@@ -37,7 +33,7 @@ class TokenClaims:
         return self.valid_from <= now and expires_at is not None and now < expires_at
 
     def check_time(self, now: datetime) -> None:
-        """Raise CredentialsInvalid before the token is valid, CredentialsExpired after it expired."""
+        """Raises CredentialsInvalid or CredentialsExpired."""
         if now < self.valid_from:
             raise invalid_credentials(
                 "nbf", "The token is not valid yet: its `nbf` or `iat` is in the future."
@@ -47,10 +43,7 @@ class TokenClaims:
 
 
 def read_claims(payload: dict[str, Any], issuer: IssuerSettings, leeway: timedelta) -> TokenClaims:
-    """Check the claims of a verified token, except for the clock. Raises CredentialsInvalid.
-
-    Both times include the leeway, so that reauthorizing a stream by ``expires_at`` gives the same result.
-    """
+    """Check all claims but the times, which get the leeway. Raises CredentialsInvalid."""
     _check_audience(payload.get("aud"), issuer.audiences)
     subject = _read_subject(find_claim(payload, issuer.subject_claim), issuer.subject_claim)
     expires = _read_time(payload, "exp")
@@ -71,8 +64,8 @@ def read_claims(payload: dict[str, Any], issuer: IssuerSettings, leeway: timedel
 
 
 def find_claim(payload: Mapping[str, Any], name: ClaimName) -> Any:
-    """The value of a claim, or None. A list is a path into nested objects. A string is first the exact name
-    of a claim (with its dots), then a path separated by dots.
+    """The value of a claim, or None. A list is a path into nested objects; so is a string with dots, unless
+    it is the exact name of a claim.
     """
     if isinstance(name, str) and name in payload:
         return payload[name]
@@ -102,10 +95,9 @@ def _read_subject(value: Any, name: ClaimName) -> str:
 
 
 def _read_groups(value: Any) -> tuple[list[str], int]:
-    """The usable groups without duplicates, and the number of unusable ones.
+    """The usable groups without duplicates, and the number of ignored ones, which only removes rights.
 
-    Ignoring a group only removes rights, so it is no reason to refuse the caller. Some issuers write one
-    group as a string, and an empty list as null.
+    Some issuers write one group as a string, and an empty list as null.
     """
     if value is None:
         return [], 0
@@ -115,13 +107,13 @@ def _read_groups(value: Any) -> tuple[list[str], int]:
 
 
 def _is_group(value: Any) -> bool:
-    """Control characters, lone surrogates and marks that reorder text in a log are not printable."""
+    """Characters that reorder text in a log are not printable."""
     return isinstance(value, str) and 0 < len(value) <= MAX_GROUP and value.isprintable()
 
 
 def _has_overage(payload: Mapping[str, Any], name: ClaimName) -> bool:
-    """Whether Entra ID omitted the groups: over 200 it sends a link to them instead
-    (learn.microsoft.com/entra/identity-platform/id-token-claims-reference, "Groups overage claim").
+    """Over 200 groups Entra ID sends a link to them instead (learn.microsoft.com/entra/identity-platform/
+    id-token-claims-reference, "Groups overage claim").
     """
     links = payload.get("_claim_names")
     claim = name if isinstance(name, str) else name[0]
@@ -131,7 +123,7 @@ def _has_overage(payload: Mapping[str, Any], name: ClaimName) -> bool:
 
 
 def _read_time(payload: dict[str, Any], name: str) -> datetime | None:
-    """A NumericDate (RFC 7519 §2), or None when the claim is absent."""
+    """A NumericDate (RFC 7519 §2)."""
     if name not in payload:
         return None
     value = payload[name]

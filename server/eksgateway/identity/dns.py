@@ -1,7 +1,7 @@
 """Resolves host names for aiohttp on daemon threads.
 
-By default aiohttp uses the event loop's executor. A name server that does not answer would block its threads
-and delay the end of the process.
+aiohttp's own resolver uses the event loop's executor: a name server that does not answer would block its
+threads and delay the end of the process.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class DnsResolver:
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[dict[str, Any]]:
-        """The addresses of a host. Raises OSError."""
+        """Raises OSError."""
         key = (host, port, family)
         if key not in self._lookups:
             self._lookups[key] = RepeatedRead(
@@ -48,4 +48,4 @@ class DnsResolver:
         ]
 
     async def close(self) -> None:
-        """Do nothing: each thread ends with its lookup."""
+        """Each thread ends with its lookup."""

@@ -1,4 +1,4 @@
-"""Builds the error for invalid credentials: it names the failed check and repeats no part of them."""
+"""The error for invalid credentials. It repeats no part of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from eksgateway.errors import CredentialsInvalid
 
 
 def invalid_credentials(check: str, message: str) -> CredentialsInvalid:
-    """The error to raise; ``message`` is a fixed sentence."""
+    """``message`` is a fixed sentence."""
     error = CredentialsInvalid(message, metadata={"check": check})
     error.check = check
     return error

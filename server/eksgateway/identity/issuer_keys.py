@@ -5,9 +5,7 @@
                          ▲                                  │
                          └───────── a fetch succeeds ───────┘   a failed fetch changes nothing
 
-Calls cause at most one fetch per cool-down, whether they lack any keys, a `kid`, or a key that verifies
-their token. So neither forged tokens nor an outage floods the issuer.
-
+Calls cause at most one fetch per cool-down, so neither forged tokens nor an outage floods the issuer.
 Without calls, keys are fetched at the start until there are some, at a reload, and every second from a
 source that is followed (a file). A changed file takes effect when two reads give the same content, or at
 the first read if a call or a reload caused it.
@@ -24,24 +22,24 @@ from eksgateway.errors import IdentityUnavailable
 from eksgateway.identity.jwk_set import KeySet, KeysUnusable, NoUsableKeys, read_key_set
 from eksgateway.identity.jwks_sources import JwksSource, SourceError
 from eksgateway.logs import Log
-from eksgateway.settings import JwtSettings
+from eksgateway.settings import IssuerSettings, JwtSettings
 from eksgateway.single_flight import SharedTask
 
 log = Log(__name__)
 
 FOLLOW_S: Final = 1.0
 FIRST_BACKOFF_S: Final = 1.0  # after a failed first fetch; doubled up to the cool-down
-# Calls that wait for a fetch while there are keys. Most may be forged, and must not use up the gateway's
-# capacity while an issuer is slow. Further calls are checked with the keys that there are.
+# Calls that wait for a fetch while there are keys: forged ones must not use up the gateway's capacity while
+# an issuer is slow. Further calls are checked with the keys that there are.
 MAX_WAITING: Final = 100
 
 
 class IssuerKeys:
-    """The keys of the issuer with the short name ``name``."""
-
-    def __init__(self, name: str, source: JwksSource, settings: JwtSettings, clock: Clock) -> None:
+    def __init__(
+        self, issuer: IssuerSettings, source: JwksSource, settings: JwtSettings, clock: Clock
+    ) -> None:
+        self.issuer = issuer
         self.has_had_keys = False
-        self._name = name
         self._source = source
         self._max_age_s = settings.jwks_max_age_s
         self._cooldown_s = settings.jwks_cooldown_s
@@ -59,16 +57,15 @@ class IssuerKeys:
 
     def start(self) -> None:
         """Fetch until there are keys, and follow a source that can be followed."""
-        self._follower = asyncio.create_task(self._follow(), name=f"jwks {self._name}, follower")
+        self._follower = asyncio.create_task(self._follow(), name=f"jwks {self.issuer.name}, follower")
 
     def reload(self) -> None:
-        """Fetch now, whatever the cool-down. Keys that are not in the new set are no longer accepted."""
+        """Fetch now, whatever the cool-down."""
         self._reload_pending = True
         if self._running_fetch() is None:  # a running fetch may have begun before the change; it repeats
             self._start_fetch()
 
     async def wait_for_fetch(self) -> None:
-        """Return when the running fetch has ended, whatever its result."""
         if (fetch := self._running_fetch()) is not None:
             await fetch.wait()
 
@@ -88,11 +85,11 @@ class IssuerKeys:
             await fetch.wait()
         keys = self._current()
         if keys is None:
-            raise IdentityUnavailable(retry_after=self._cooldown_left(), detail=f"no keys of {self._name}")
+            detail = f"no keys of {self.issuer.name}"
+            raise IdentityUnavailable(retry_after=self._cooldown_left(), detail=detail)
         return keys
 
     async def close(self) -> None:
-        """Stop fetching."""
         if self._follower is not None:
             self._follower.cancel()
             await asyncio.wait([self._follower])
@@ -128,7 +125,7 @@ class IssuerKeys:
     def _start_fetch(self) -> SharedTask[None]:
         if not self._source.followed:
             self._fetch_time = self._clock.monotonic()
-        self._fetch = SharedTask(self._fetch_keys(), name=f"jwks {self._name}")
+        self._fetch = SharedTask(self._fetch_keys(), name=f"jwks {self.issuer.name}")
         return self._fetch
 
     def _age(self) -> float:
@@ -153,13 +150,12 @@ class IssuerKeys:
             except (SourceError, KeysUnusable) as exc:
                 self._log_failure(str(exc))
             except Exception as exc:
-                log.exception("identity.unexpected", issuer=self._name)
+                log.exception("identity.unexpected", issuer=self.issuer.name)
                 self._log_failure(type(exc).__name__)
             if not self._reload_pending:
                 return
 
     async def _apply(self, document: bytes, start: float, *, reload: bool) -> None:
-        """Put a document in force if it is new and complete."""
         at_once, self._call_waits = reload or self._call_waits, False
         previous, self._last_document = self._last_document, document
         if document != self._document_in_force or self._keys is None:
@@ -167,20 +163,17 @@ class IssuerKeys:
                 return  # it may be half written
             keys = await self._parse(document, reload=reload)
             if keys != self._keys:
-                log.info(
-                    "identity.jwks_changed", issuer=self._name, keys=len(keys.keys), ignored=keys.ignored
-                )
+                count, ignored = len(keys.keys), keys.ignored
+                log.info("identity.jwks_changed", issuer=self.issuer.name, keys=count, ignored=ignored)
                 self._keys = keys
             self._document_in_force = document
         elif self._logged_failure is not None:
-            log.info("identity.jwks_back", issuer=self._name)
+            log.info("identity.jwks_back", issuer=self.issuer.name)
         self._keys_time, self._logged_failure = start, None
         self.has_had_keys = True
 
     async def _parse(self, document: bytes, *, reload: bool) -> KeySet:
-        """The keys in a document.
-
-        A set without usable keys is a fault of the issuer, and known keys stay. Where an operator acted (in
+        """A set without usable keys is the issuer's fault, and known keys stay. Where an operator acted (in
         a file, or with a reload) it withdraws all keys.
         """
         try:
@@ -188,12 +181,12 @@ class IssuerKeys:
         except NoUsableKeys as exc:
             if not self.has_had_keys or not (self._source.followed or reload):
                 raise
-            log.exception("identity.jwks_withdrawn", issuer=self._name, cause=str(exc))
+            log.exception("identity.jwks_withdrawn", issuer=self.issuer.name, cause=str(exc))
             return KeySet(())
 
     def _log_failure(self, cause: str) -> None:
-        """Log a failure once: a file is read every second."""
+        """Once: a file is read every second."""
         keys_kept = self._current() is not None
         if self._logged_failure != (cause, keys_kept):
             self._logged_failure = (cause, keys_kept)
-            log.warning("identity.jwks_failed", issuer=self._name, cause=cause, keys_kept=keys_kept)
+            log.warning("identity.jwks_failed", issuer=self.issuer.name, cause=cause, keys_kept=keys_kept)

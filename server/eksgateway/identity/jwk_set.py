@@ -1,7 +1,4 @@
-"""Reads the public keys in a JWK set (RFC 7517) and verifies signatures with them.
-
-``issuer_keys`` fetches the sets and keeps them.
-"""
+"""Reads the public keys in a JWK set (RFC 7517) and verifies signatures with them."""
 
 from __future__ import annotations
 
@@ -27,8 +24,7 @@ MAX_RSA_BITS: Final = 8192
 MAX_EXPONENT_BITS: Final = 64
 MAX_CANDIDATES: Final = 8  # per token; an issuer that sets `kid` has one
 
-# The algorithms of each kind of key, so the token alone never chooses one (RFC 8725 §3.1). Symmetric keys
-# (`oct`) are absent: HMAC is never used.
+# The token alone never chooses an algorithm (RFC 8725 §3.1). No HMAC: symmetric keys (`oct`) are absent.
 _ALGORITHMS_BY_KIND: Final[dict[tuple[str, str], tuple[str, ...]]] = {
     ("RSA", ""): ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
     ("EC", "P-256"): ("ES256",),
@@ -40,17 +36,15 @@ _VERIFIERS: Final = {name: get_default_algorithms()[name] for name in get_args(A
 
 
 class KeysUnusable(Exception):
-    """A key or a JWK set cannot be used; the text is for the log."""
+    """The text is for the log."""
 
 
 class NoUsableKeys(KeysUnusable):
-    """A JWK set is well formed but has no usable key; it may be empty."""
+    """A JWK set is well formed; it may be empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerificationKey:
-    """One public key, and the algorithms it may verify."""
-
     kid: str | None
     algorithms: tuple[str, ...]
     public: RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
@@ -58,15 +52,13 @@ class VerificationKey:
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """The usable keys of one issuer; ``ignored`` has the reasons why others were ignored."""
+    """The usable keys of one issuer, and why others were ``ignored``."""
 
     keys: tuple[VerificationKey, ...]
     ignored: tuple[str, ...] = ()
 
     def find_candidates(self, token: UnverifiedToken) -> tuple[VerificationKey, ...]:
-        """The keys that may have signed the token, MAX_CANDIDATES at most: those with its `alg`, and with
-        its `kid` if it has one. Keys may share a `kid` (RFC 7517 §4.5).
-        """
+        """The keys that may have signed the token. Keys may share a `kid` (RFC 7517 §4.5)."""
         candidates = [
             key
             for key in self.keys
@@ -76,7 +68,7 @@ class KeySet:
 
 
 def verify_signature(token: UnverifiedToken, key: VerificationKey) -> bool:
-    """Whether ``key``, a candidate for the token, signed it."""
+    """``key`` is a candidate for the token."""
     verifier: Any = _VERIFIERS[token.algorithm]
     try:
         return bool(verifier.verify(token.signed, key.public, token.signature))
@@ -85,7 +77,7 @@ def verify_signature(token: UnverifiedToken, key: VerificationKey) -> bool:
 
 
 def read_key_set(document: bytes) -> KeySet:
-    """The usable keys in a JWK set. Raises KeysUnusable, or NoUsableKeys when there is none."""
+    """Raises KeysUnusable, or NoUsableKeys when no key of the set is usable."""
     try:
         # A file may begin with a byte order mark, and unknown members may hold numbers of any size.
         entries = strict_json.loads(document.removeprefix(codecs.BOM_UTF8), parse_float=float)["keys"]

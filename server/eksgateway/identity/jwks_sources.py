@@ -12,11 +12,11 @@ MAX_BYTES: Final = 262_144  # the largest sets in use have some 30 KB
 
 
 class SourceError(Exception):
-    """A source cannot be read; the text is for the log."""
+    """The text is for the log."""
 
 
 class JwksSource(Protocol):
-    """Gives the bytes of one JWK set. A ``followed`` source is cheap enough to be read every second."""
+    """A ``followed`` source is cheap enough to be read every second."""
 
     followed: bool
 
@@ -25,8 +25,6 @@ class JwksSource(Protocol):
 
 
 class FileSource:
-    """A local file."""
-
     followed = True
 
     def __init__(self, path: Path, max_bytes: int = MAX_BYTES) -> None:

@@ -28,7 +28,7 @@ _RAW_DEFLATE: Final = -15  # some servers send this for `deflate`
 
 @dataclass(frozen=True, slots=True)
 class JwksEndpoint:
-    """A URL, a file with the CAs to trust there, and a file with the bearer token to send there."""
+    """A URL, the CAs to trust there, and the bearer token to send there."""
 
     url: str
     ca_file: Path | None = None
@@ -36,10 +36,9 @@ class JwksEndpoint:
 
 
 class UrlSource:
-    """Fetches the JWK set by HTTP GET. It follows no redirect, so keys only come from the configured URL.
+    """Follows no redirect: keys only come from the configured URL, and the token is sent to no other host.
 
-    The CA file and the token file are read for each fetch, so they may be replaced at any time. The token
-    is sent to the URL's own host only.
+    The CA file and the token file are read for each fetch, so they may be replaced at any time.
     """
 
     followed = False
@@ -52,7 +51,7 @@ class UrlSource:
         self._token = FileSource(endpoint.token_file, _MAX_TOKEN_BYTES) if endpoint.token_file else None
 
     async def read(self) -> bytes:
-        # Imported here because it takes a third of a second, which keys in files do not need.
+        # Imported here because it takes a third of a second.
         aiohttp: Any = await run_blocking(import_module, "aiohttp")
         tls, headers, proxy = await self._tls(), await self._headers(), self._proxy()
         timeout = aiohttp.ClientTimeout(total=self._timeout_s)
@@ -81,7 +80,7 @@ class UrlSource:
             raise SourceError(f"could not be fetched: {exc}") from exc
 
     async def _tls(self) -> ssl.SSLContext | bool:
-        """The CAs to trust; True means the machine's trust store."""
+        """True means the machine's trust store."""
         if self._ca is None:
             return True
         return await run_blocking(_make_tls_context, await self._ca.read())
@@ -152,9 +151,7 @@ def _check_size(content: bytes) -> None:
 
 
 def _describe(exc: BaseException) -> str:
-    """The exception's type with TLS's, the system's or the proxy's reason. Never a URL, which may contain a
-    password.
-    """
+    """Never shows a URL, which may contain a password."""
     certificate = getattr(exc, "certificate_error", None)
     if isinstance(certificate, ssl.SSLCertVerificationError):
         text = certificate.verify_message

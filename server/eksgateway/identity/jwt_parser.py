@@ -1,7 +1,7 @@
 """Parses a bearer token strictly, without verifying it: RFC 6750 §2.1, RFC 7515 §4 and §7.1, RFC 9068 §2.1.
 
-PyJWT's ``decode`` is not used for this. It accepts JSON with repeated names or NaN, base64url with padding,
-any `typ`, `crit: ["b64"]` and times as strings, and it compares times with the system clock.
+PyJWT's ``decode`` accepts JSON with repeated names or NaN, base64url with padding, any `typ`, `crit: ["b64"]`
+and times as strings, and it compares times with the system clock.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TYPES: Final = frozenset({"jwt", "at+jwt", "jose"})
 
 @dataclass(frozen=True, slots=True)
 class UnverifiedToken:
-    """A well-formed token. ``signature`` is over ``signed``. ``kid`` is None when the header has none."""
+    """``signature`` is over ``signed``."""
 
     signed: bytes
     signature: bytes = field(repr=False)
@@ -33,10 +33,7 @@ class UnverifiedToken:
 
 
 def read_bearer_token(authorization: Sequence[str | bytes]) -> str:
-    """The token in the ``authorization`` metadata, whose size the ``limits`` interceptor bounds.
-
-    Raises CredentialsMissing or CredentialsInvalid.
-    """
+    """The token in the metadata. Raises CredentialsMissing or CredentialsInvalid."""
     if not authorization:
         raise CredentialsMissing
     if len(authorization) != 1:
@@ -51,7 +48,7 @@ def read_bearer_token(authorization: Sequence[str | bytes]) -> str:
 
 
 def parse_jwt(text: str) -> UnverifiedToken:
-    """Parse a token. Ignores keys in its header (`jwk`, `jku`, …). Raises CredentialsInvalid."""
+    """Ignores keys in the token's header (`jwk`, `jku`, …). Raises CredentialsInvalid."""
     signed, _, signature_part = text.rpartition(".")
     header_part, _, payload_part = signed.partition(".")
     header = _decode_object(header_part, "header")
@@ -81,7 +78,7 @@ def _check_type(typ: Any) -> None:
 
 
 def _decode_base64url(part: str, name: str) -> bytes:
-    """Accept the canonical encoding only, so that each token has one spelling."""
+    """Only the canonical encoding, so that each token has one spelling."""
     try:
         raw = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
     except ValueError as exc:

@@ -13,10 +13,7 @@ from eksgateway.settings import ListenerSettings
 
 
 class TokenAndCertificateIdentity:
-    """Identity from a token on a connection with a client certificate (`demand: both`).
-
-    The caller is the token's; the certificate's SPIFFE ID is ``Caller.via``. Both must be valid.
-    """
+    """For `demand: both`. The caller is the token's; the certificate's SPIFFE ID is ``Caller.via``."""
 
     def __init__(self, tokens: Identity, certificates: SpiffeIdentity) -> None:
         self._tokens = tokens
@@ -35,7 +32,7 @@ class TokenAndCertificateIdentity:
 
 
 def choose_identity(listener: ListenerSettings, tokens: Identity | None, clock: Clock) -> Identity:
-    """The identity for a listener's `demand`. All listeners that demand a token share ``tokens``."""
+    """All listeners that demand a token share ``tokens``."""
     certificates = SpiffeIdentity(listener.trust_domain, clock) if listener.trust_domain else None
     if not listener.requires_token and certificates is not None:
         return certificates

@@ -1,7 +1,7 @@
 """Chooses the proxy for a URL by HTTPS_PROXY, ALL_PROXY and NO_PROXY.
 
-aiohttp's own ``trust_env`` is not used: it also reads credentials from ~/.netrc, on the event loop, and it
-sends requests for loopback to the proxy.
+aiohttp's own ``trust_env`` also reads credentials from ~/.netrc, on the event loop, and sends requests for
+loopback to the proxy.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ from eksgateway.addresses import is_loopback
 
 
 def proxy_for(url: str, environ: Mapping[str, str]) -> str | None:
-    """The proxy's URL, or None for a direct connection. Connections to loopback are always direct.
-
-    Raises ValueError for a proxy that is not an http or https URL. The text does not repeat the URL, which
-    may contain a password.
+    """The proxy's URL, or None for a direct connection. Raises ValueError for a proxy that is not an http or
+    https URL; the text does not repeat it, because it may contain a password.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
     proxy = _variable(environ, f"{parts.scheme}_proxy") or _variable(environ, "all_proxy")
-    if not proxy or is_loopback(host) or _bypasses_proxy(host, parts.port, _variable(environ, "no_proxy")):
+    no_proxy = _variable(environ, "no_proxy").lower().split(",")
+    if not proxy or is_loopback(host) or any(_matches(each.strip(), host, parts.port) for each in no_proxy):
         return None
     if "://" not in proxy:
         proxy = f"http://{proxy}"
@@ -35,12 +34,8 @@ def _variable(environ: Mapping[str, str], name: str) -> str:
     return environ.get(name) or environ.get(name.upper()) or ""
 
 
-def _bypasses_proxy(host: str, port: int | None, no_proxy: str) -> bool:
-    """Whether NO_PROXY matches the host: ``*``, a domain with its subdomains, an address, or a network."""
-    return any(_matches(entry.strip().lower(), host, port) for entry in no_proxy.split(","))
-
-
 def _matches(entry: str, host: str, port: int | None) -> bool:
+    """An entry is ``*``, a domain with its subdomains, an address, or a network."""
     if entry == "*":
         return True
     try:

@@ -1,8 +1,8 @@
 """Authenticates a caller by its TLS client certificate: a SPIFFE X.509-SVID.
 
 The TLS handshake has verified the chain, the purpose and the time. This module checks what else SPIFFE
-requires (X509-SVID §5.2 and SPIFFE-ID §2; github.com/spiffe/spiffe, standards/). It reads the names itself,
-because TLS libraries mix DNS and URI names and accept any text.
+requires (X509-SVID §5.2 and SPIFFE-ID §2; github.com/spiffe/spiffe, standards/). TLS libraries mix DNS and
+URI names and accept any text.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ ExtensionT = TypeVar("ExtensionT", bound=x509.ExtensionType)
 MAX_BYTES: Final = 2048  # of a SPIFFE ID (SPIFFE-ID §2.3)
 CACHED_CERTIFICATES: Final = 1024  # parsing one takes a tenth of the time of a call
 
-# Lower case, without user, port, query, fragment and escapes, so each identity has one spelling. The path
-# is required: an ID without one is the trust domain's own.
+# Without user, port, query, fragment and escapes, so each identity has one spelling. An ID without a path is
+# the trust domain's own.
 _ID: Final = re.compile(r"spiffe://(?P<domain>[a-z0-9._-]{1,255})(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._-]+)+")
 
-# x509 raises these for a certificate that it cannot parse. They have no common base class.
+# x509 raises these for a certificate that it cannot parse.
 CERTIFICATE_ERRORS: Final = (
     ValueError,
     TypeError,
@@ -43,7 +43,7 @@ CERTIFICATE_ERRORS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Svid:
-    """A SPIFFE identity from a client certificate; ``expires_at`` is its notAfter."""
+    """``expires_at`` is the certificate's notAfter."""
 
     id: str
     trust_domain: str
@@ -51,11 +51,7 @@ class Svid:
 
 
 class SpiffeIdentity:
-    """Identity from the client certificate alone.
-
-    It accepts one trust domain, that of the listener's CA bundle, so that no CA can issue IDs of another
-    domain.
-    """
+    """Accepts the trust domain of the listener's CA bundle, so that no CA can issue IDs of another."""
 
     def __init__(self, trust_domain: str, clock: Clock) -> None:
         self._trust_domain = trust_domain
@@ -73,7 +69,7 @@ class SpiffeIdentity:
             return None
 
     def authenticate(self, certificate: bytes | None) -> Svid:
-        """The SVID of a certificate that is valid now: a connection may outlive its certificate.
+        """Checks the time again: a connection may outlive its certificate.
 
         Raises CredentialsMissing, CredentialsInvalid or CredentialsExpired.
         """
@@ -96,7 +92,7 @@ class SpiffeIdentity:
 
 
 def read_svid(pem: bytes) -> Svid:
-    """The SVID in a client certificate. Raises CredentialsInvalid."""
+    """Raises CredentialsInvalid."""
     try:
         leaf = x509.load_pem_x509_certificate(pem)
         extensions = leaf.extensions

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -32,18 +31,8 @@ VerifySignature = Callable[[UnverifiedToken, VerificationKey], bool]
 CountGroups = Callable[[str, str, int], None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Issuer:
-    settings: IssuerSettings
-    keys: IssuerKeys
-
-
 class JwtIdentity:
-    """Identity from tokens of the configured issuers.
-
-    ``count_groups`` is called with an issuer's name, the reason why groups of a token were ignored, and their
-    number.
-    """
+    """``count_groups`` gets an issuer's name, why groups of a token were ignored, and their number."""
 
     def __init__(
         self,
@@ -53,10 +42,8 @@ class JwtIdentity:
         verify_signature: VerifySignature = verify_signature,
         count_groups: CountGroups = lambda *_: None,
     ) -> None:
-        self._issuers = {
-            issuer.issuer: _Issuer(
-                issuer, IssuerKeys(issuer.name, _source_of(issuer, settings.jwks_timeout_s), settings, clock)
-            )
+        self._keys = {
+            issuer.issuer: IssuerKeys(issuer, _source_of(issuer, settings.jwks_timeout_s), settings, clock)
             for issuer in settings.issuers
         }
         self._leeway = timedelta(seconds=settings.leeway_s)
@@ -67,24 +54,24 @@ class JwtIdentity:
 
     def start(self) -> None:
         """Fetch all keys and follow those in files. Without this only calls cause fetches."""
-        for issuer in self._issuers.values():
-            issuer.keys.start()
+        for keys in self._keys.values():
+            keys.start()
 
     def reload(self) -> None:
         """Fetch all keys again. Keys that their issuer has removed are no longer accepted."""
-        for issuer in self._issuers.values():
-            issuer.keys.reload()
+        for keys in self._keys.values():
+            keys.reload()
 
     async def wait_for_keys(self, timeout: float) -> None:  # noqa: ASYNC109  no error when it passes
         """Return when the first fetches have ended, or after ``timeout`` seconds."""
-        fetches = [asyncio.ensure_future(issuer.keys.wait_for_fetch()) for issuer in self._issuers.values()]
+        fetches = [asyncio.ensure_future(keys.wait_for_fetch()) for keys in self._keys.values()]
         _, pending = await asyncio.wait(fetches, timeout=timeout)
         for fetch in pending:
             fetch.cancel()
 
     async def check(self) -> None:
         """Raise IdentityUnavailable until each issuer has had keys once; the log has the cause."""
-        missing = [issuer.settings.name for issuer in self._issuers.values() if not issuer.keys.has_had_keys]
+        missing = [keys.issuer.name for keys in self._keys.values() if not keys.has_had_keys]
         if missing:
             raise IdentityUnavailable(detail=f"no keys of {', '.join(missing)}")
 
@@ -98,7 +85,7 @@ class JwtIdentity:
         try:
             verified.claims.check_time(self._clock.now())
         except Unauthenticated as exc:
-            exc.issuer = self._issuers[caller.issuer].settings.name
+            exc.issuer = self._keys[caller.issuer].issuer.name
             if isinstance(exc, CredentialsExpired):
                 self._verified.forget(text)
             raise
@@ -109,55 +96,50 @@ class JwtIdentity:
     def recall_caller_id(
         self, authorization: Sequence[str | bytes], certificate: bytes | None = None
     ) -> str | None:
-        if len(authorization) != 1:
+        try:
+            verified = self._verified.get(read_bearer_token(authorization))
+        except Unauthenticated:
             return None
-        value = authorization[0]
-        text = value.decode("latin-1") if isinstance(value, bytes) else value
-        verified = self._verified.get(text.partition(" ")[2])
         if verified is None or not verified.claims.is_valid_at(self._clock.now()):
             return None
         return verified.claims.caller.id
 
     async def close(self) -> None:
-        """Stop fetching."""
-        for issuer in self._issuers.values():
-            await issuer.keys.close()
+        for keys in self._keys.values():
+            await keys.close()
 
     async def _recall(self, text: str) -> VerifiedToken | None:
-        """The token if it was verified before, with the keys that its issuer has now."""
+        """The token if it was verified with the keys that its issuer has now."""
         verified = self._verified.get(text)
         if verified is None:
             return None
-        if verified.keys is await self._issuers[verified.claims.caller.issuer].keys.get():
+        if verified.keys is await self._keys[verified.claims.caller.issuer].get():
             return verified
         self._verified.forget(text)
         return None
 
     async def _verify(self, token: UnverifiedToken) -> VerifiedToken:
         iss = token.payload.get("iss")
-        issuer = self._issuers.get(iss) if isinstance(iss, str) else None
-        if issuer is None:
+        issuer_keys = self._keys.get(iss) if isinstance(iss, str) else None
+        if issuer_keys is None:
             raise invalid_credentials("iss", "The token's issuer is not known to this gateway.")
         try:
-            keys = await self._find_signing_keys(token, issuer)
-            claims = read_claims(token.payload, issuer.settings, self._leeway)
+            keys = await self._find_signing_keys(token, issuer_keys)
+            claims = read_claims(token.payload, issuer_keys.issuer, self._leeway)
         except Unauthenticated as exc:
-            exc.issuer = issuer.settings.name
+            exc.issuer = issuer_keys.issuer.name
             raise
-        self._report_groups(claims, issuer.settings)
+        self._report_groups(claims, issuer_keys.issuer.name)
         return VerifiedToken(claims, keys)
 
-    async def _find_signing_keys(self, token: UnverifiedToken, issuer: _Issuer) -> KeySet:
-        """The key set with the key that signed the token.
-
-        If none did, fetch the set again: the token may be signed with a newer key, even under a known `kid`.
-        """
-        if token.algorithm not in issuer.settings.algorithms:
+    async def _find_signing_keys(self, token: UnverifiedToken, issuer_keys: IssuerKeys) -> KeySet:
+        """If no key signed the token, fetch again: a newer one may, even under a known `kid`."""
+        if token.algorithm not in issuer_keys.issuer.algorithms:
             raise invalid_credentials("alg", "The token's `alg` is not accepted from its issuer.")
-        keys = await issuer.keys.get()
+        keys = await issuer_keys.get()
         if await self._is_signed(token, keys):
             return keys
-        newer = await issuer.keys.refresh()
+        newer = await issuer_keys.refresh()
         if newer is not keys and await self._is_signed(token, newer):
             return newer
         if newer.find_candidates(token):
@@ -174,19 +156,16 @@ class JwtIdentity:
                 return True
         return False
 
-    def _report_groups(self, claims: TokenClaims, issuer: IssuerSettings) -> None:
-        """Log and count the groups that were ignored or omitted."""
-        caller = claims.caller.id
-        if claims.unusable_groups:
-            self._count_groups(issuer.name, "unusable", claims.unusable_groups)
-            log.warning(
-                "identity.groups_dropped", issuer=issuer.name, caller=caller, dropped=claims.unusable_groups
-            )
+    def _report_groups(self, claims: TokenClaims, issuer: str) -> None:
+        caller, dropped = claims.caller.id, claims.unusable_groups
+        if dropped:
+            self._count_groups(issuer, "unusable", dropped)
+            log.warning("identity.groups_dropped", issuer=issuer, caller=caller, dropped=dropped)
         if claims.has_overage:
-            self._count_groups(issuer.name, "overage", 1)
+            self._count_groups(issuer, "overage", 1)
             log.warning(
                 "identity.groups_overage",
-                issuer=issuer.name,
+                issuer=issuer,
                 caller=caller,
                 note="The issuer omitted the groups from the token, because there are too many. Grants to"
                 " groups do not apply to this caller. Assign fewer groups, or use app roles.",

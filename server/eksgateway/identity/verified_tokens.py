@@ -16,17 +16,16 @@ GROUPS_PER_TOKEN: Final = 25  # on average, of some 100 bytes each
 
 @dataclass(frozen=True, slots=True)
 class VerifiedToken:
-    """The claims of a token whose signature was verified with ``keys``."""
+    """Its signature was verified with ``keys``."""
 
     claims: TokenClaims
     keys: KeySet
 
 
 class VerifiedTokens:
-    """The last verified tokens, by SHA-256: the tokens themselves are not kept.
+    """By SHA-256: the tokens themselves are not kept. Callers must still compare the keys and the clock.
 
-    Callers must still compare the keys and the clock. Groups take most of the memory, so the cache is bounded
-    by their number: a token counts as its groups, but at least as GROUPS_PER_TOKEN and at most as all.
+    Groups take most of the memory, so the cache is bounded by their number.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -44,7 +43,6 @@ class VerifiedTokens:
         return self._tokens.get(_digest(text))
 
     def remember(self, text: str, token: VerifiedToken) -> None:
-        """Keep a token in place of the least recently used ones."""
         self._tokens[_digest(text)] = token
 
     def forget(self, text: str) -> None:
