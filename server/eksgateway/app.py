@@ -80,10 +80,6 @@ class _Edge:
     health: HealthService
 
 
-async def _do_nothing() -> None:
-    pass
-
-
 def build_gateway(  # noqa: PLR0913  the parts that are opened elsewhere
     settings: Settings,
     *,
@@ -92,7 +88,7 @@ def build_gateway(  # noqa: PLR0913  the parts that are opened elsewhere
     eks: Eks,
     metrics: Metrics,
     clock: Clock,
-    warm: Callable[[], Awaitable[None]] = _do_nothing,
+    warm: Callable[[], Awaitable[None]] | None = None,
     checks: Mapping[str, ReadinessCheck] | None = None,
 ) -> Gateway:
     """``warm`` is awaited before the gateway becomes ready. ``checks`` are added to those of readiness."""

@@ -48,7 +48,7 @@ class Gateway:
     cancels: IdempotentCancels
     metrics: MetricsServer
     tokens: JwtIdentity | None
-    warm: Callable[[], Awaitable[None]]
+    warm: Callable[[], Awaitable[None]] | None
     checks: dict[str, ReadinessCheck]
     closers: Sequence[Callable[[], Awaitable[Any]]]
     _readiness: asyncio.Task[None] | None = field(default=None)
@@ -72,7 +72,8 @@ class Gateway:
 
     async def become_ready(self) -> None:
         """Keep readiness true to the checks from now on. Raises the errors of ``warm``."""
-        await self.warm()
+        if self.warm is not None:
+            await self.warm()
         if self.tokens is not None:
             await self.tokens.wait_for_keys(_FIRST_KEYS_S)
         self._readiness = asyncio.create_task(run_readiness_checks(self.health, self.checks, self.clock))
