@@ -8,7 +8,6 @@ import shlex
 import sys
 import uuid
 from contextlib import aclosing
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -26,20 +25,9 @@ from eksgateway.client.error_report import (
 )
 from eksgateway.settings import SettingsError
 from eksgateway.v1.update_pb2 import ClusterRef
+from eksgateway.v1.update_service_pb2 import CancelUpdateRequest
 
 TOKEN = "EKSGATEWAY_TOKEN"  # noqa: S105  a variable's name
-
-
-@dataclass(frozen=True, slots=True)
-class CancelArguments:
-    """The arguments of `cancel`; ``request_id`` may be empty. ``timeout`` is in seconds."""
-
-    cluster: ClusterRef
-    update_id: str
-    reason: str
-    ticket: str
-    request_id: str
-    timeout: float
 
 
 async def run_watch(
@@ -65,49 +53,50 @@ async def run_watch(
 
 
 async def run_cancel(
-    connection: GatewayConnection, arguments: CancelArguments, token_file: Path | None
+    connection: GatewayConnection, request: CancelUpdateRequest, token_file: Path | None, timeout_s: float
 ) -> int:
-    """Print the cancellation. Return the exit code: 0 when EKS accepted it. Raises SettingsError."""
+    """Print the cancellation. Return the exit code: 0 when EKS accepted it. Raises SettingsError.
+
+    ``timeout_s`` covers all retries. A request without a ``request_id`` gets one.
+    """
     credentials = _read_credentials(token_file)
     _log_to_stderr()
-    request_id = arguments.request_id or str(uuid.uuid4())
-    repeat = _repeat_command(request_id, given=bool(arguments.request_id))
+    command = ["eksgateway", *sys.argv[1:]]
+    if not request.request_id:
+        request.request_id = str(uuid.uuid4())
+        command += ["--request-id", request.request_id]
+    repeat = shlex.join(command)
     # Printed before the call, so that the outcome can be found out even if this process is killed.
-    _print_err(f"eksgateway: request {request_id}; to repeat it: {repeat}")
+    _print_err(f"eksgateway: request {request.request_id}; to repeat it: {repeat}")
     async with connection.channels() as channels:
         try:
             done = await cancel(
                 channels,
-                arguments.cluster,
-                arguments.update_id,
-                reason=arguments.reason,
-                ticket=arguments.ticket,
-                request_id=request_id,
+                request.cluster,
+                request.update_id,
+                reason=request.reason,
+                ticket=request.ticket,
+                request_id=request.request_id,
                 credentials=credentials,
-                timeout=arguments.timeout,
+                timeout=timeout_s,
             )
         except grpc.aio.AioRpcError as error:
             _print_error(error)
             if exit_code(error) in (UNREACHABLE, TIMED_OUT):
-                _print_err(f"The outcome of request {request_id} is not known here; to find out: {repeat}")
+                _print_err(
+                    f"The outcome of request {request.request_id} is not known here; to find out: {repeat}"
+                )
             return exit_code(error)
     phase = phase_name(done.phase)
     print(printable(f"{phase}  cancellation {done.cancellation_id}, request {done.request_id}"))
     return 0
 
 
-def _repeat_command(request_id: str, *, given: bool) -> str:
-    """This command line, with the request id."""
-    return shlex.join(["eksgateway", *sys.argv[1:], *(() if given else ("--request-id", request_id))])
-
-
 def _log_to_stderr() -> None:
-    """Show retries and their causes."""
     logging.basicConfig(format="eksgateway: %(message)s")
-    logging.getLogger("eksgateway.client").setLevel(logging.INFO)
-    logging.getLogger("grpc").setLevel(
-        logging.CRITICAL
-    )  # it logs a traceback for a message that does not parse
+    logging.getLogger("eksgateway.client").setLevel(logging.INFO)  # retries and their causes
+    # It logs a traceback for a message that does not parse.
+    logging.getLogger("grpc").setLevel(logging.CRITICAL)
 
 
 def _print_error(error: grpc.aio.AioRpcError) -> None:

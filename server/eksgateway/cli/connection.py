@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+import typer
 
 from eksgateway.client import Channels
 from eksgateway.client.addresses import check_address
@@ -14,14 +15,20 @@ from eksgateway.settings import SettingsError
 
 @dataclass(frozen=True, slots=True)
 class GatewayConnection:
-    """``ca`` is the CA bundle to trust, for TLS. ``pair`` is the client certificate and its key."""
+    """The options of a connection. ``ca`` is the CA bundle to trust; without it, the connection is plaintext.
+
+    Raises BadParameter for an option that needs another, and SettingsError for an address that grpc would
+    misread.
+    """
 
     address: str
-    ca: Path | None = None
-    pair: tuple[Path, Path] | None = None
+    ca: Path | None
+    certificate: Path | None
+    key: Path | None
 
     def __post_init__(self) -> None:
-        """Raise SettingsError for an address that grpc would misread."""
+        if (self.certificate is None) != (self.key is None) or (self.certificate and self.ca is None):
+            raise typer.BadParameter("--certificate needs --key, and both need --ca")
         try:
             check_address(self.address)
         except ValueError as exc:
@@ -35,13 +42,14 @@ class GatewayConnection:
         """None for plaintext. Raises SettingsError for unreadable files."""
         if self.ca is None:
             return None
-        return tls_credentials(_read(self.ca), self.pair)
+        return tls_credentials(_read(self.ca), self.certificate, self.key)
 
 
-def tls_credentials(trusted: bytes, pair: tuple[Path, Path] | None) -> grpc.ChannelCredentials:
+def tls_credentials(trusted: bytes, certificate: Path | None, key: Path | None) -> grpc.ChannelCredentials:
     """From PEM certificates to trust, and the files of a client certificate and key. Raises SettingsError."""
-    certificate, key = (_read(path) for path in pair) if pair else (None, None)
-    return grpc.ssl_channel_credentials(trusted, key, certificate)
+    return grpc.ssl_channel_credentials(
+        trusted, _read(key) if key else None, _read(certificate) if certificate else None
+    )
 
 
 def _read(path: Path) -> bytes:

@@ -8,8 +8,6 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from eksgateway.cli.error_exit import clear_errors
-
 ledger_app = typer.Typer(
     help="List, verify and copy a ledger, also while it is in use.", no_args_is_help=True
 )
@@ -26,8 +24,7 @@ def ledger_verify(
     """Recompute the hash chain and the projection; exit 1 at the first mismatch or missing event."""
     from eksgateway.cli.ledger import verify_ledger  # noqa: PLC0415
 
-    with clear_errors():
-        sys.exit(verify_ledger(path, checkpoint))
+    sys.exit(verify_ledger(path, checkpoint))
 
 
 @ledger_app.command("list")
@@ -35,8 +32,7 @@ def ledger_list(path: Annotated[Path, typer.Argument(help="The ledger's file.")]
     """Print every event, oldest first."""
     from eksgateway.cli.ledger import list_ledger  # noqa: PLC0415
 
-    with clear_errors():
-        list_ledger(path)
+    list_ledger(path)
 
 
 @ledger_app.command("backup")
@@ -47,8 +43,7 @@ def ledger_backup(
     """Copy a ledger into one file and verify the copy; also while a gateway writes the ledger."""
     from eksgateway.cli.ledger import back_up_ledger  # noqa: PLC0415
 
-    with clear_errors():
-        back_up_ledger(path, copy)
+    back_up_ledger(path, copy)
 
 
 ModuleOption: TypeAlias = Annotated[
@@ -66,8 +61,7 @@ def policy_check(
     """
     from eksgateway.cli.policy import check_data  # noqa: PLC0415
 
-    with clear_errors():
-        sys.exit(check_data(file, module))
+    sys.exit(check_data(file, module))
 
 
 @policy_app.command("test")

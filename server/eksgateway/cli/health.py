@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -16,17 +17,14 @@ from eksgateway.addresses import join_address, split_address
 from eksgateway.cli.connection import GatewayConnection, tls_credentials
 from eksgateway.client.addresses import find_hint
 from eksgateway.client.error_report import printable
-from eksgateway.settings import ListenerSettings, Settings, SettingsError, load
+from eksgateway.settings import ListenerSettings, SettingsError, load
 
 _TIMEOUT_S: Final = 3
 
 
 def check(connection: GatewayConnection, service: str) -> int:
     """Check a gateway, and print the result. Return the exit code. Raises SettingsError."""
-    credentials = connection.credentials()
-    if credentials is None:
-        return _call_check(connection.address, grpc.insecure_channel(connection.address), service)
-    return _call_check(connection.address, grpc.secure_channel(connection.address, credentials), service)
+    return _call_check(connection.address, connection.credentials(), service)
 
 
 def check_local(config: Path, pair: tuple[Path, Path] | None, service: str) -> int:
@@ -36,46 +34,46 @@ def check_local(config: Path, pair: tuple[Path, Path] | None, service: str) -> i
     serving, not identity. ``pair`` is the client certificate and key for listeners that demand one; by
     default the gateway's own pair, which works if one CA issues for both.
     """
-    listener = _choose_listener(load(config))
+    listeners = load(config).listeners
+    listener = next((each for each in listeners if not each.requires_certificate), listeners[0])
     host, port = _local_address(listener)
     address = join_address(host, port)
     if listener.tls is None:
-        return _call_check(address, grpc.insecure_channel(address), service)
+        return _call_check(address, None, service)
     try:
         served = _fetch_certificate(host, port)
     except OSError as exc:  # ssl.SSLError too
         print(f"not serving: {address}: {_explain_tls_error(exc)}")
         return 1
-    shown = (pair or (listener.tls.certificate, listener.tls.key)) if listener.requires_certificate else None
-    credentials = tls_credentials(ssl.DER_cert_to_PEM_cert(served).encode(), shown)
-    options = [("grpc.ssl_target_name_override", _host_name_of(served))]
-    return _call_check(address, grpc.secure_channel(address, credentials, options=options), service)
+    own = pair or (listener.tls.certificate, listener.tls.key)
+    certificate, key = own if listener.requires_certificate else (None, None)
+    credentials = tls_credentials(ssl.DER_cert_to_PEM_cert(served).encode(), certificate, key)
+    return _call_check(address, credentials, service, name=_host_name_of(served))
 
 
-def _call_check(address: str, channel: grpc.Channel, service: str) -> int:
+def _call_check(
+    address: str, credentials: grpc.ChannelCredentials | None, service: str, name: str | None = None
+) -> int:
+    """``name`` is the name to expect in the certificate, by default that of the address."""
+    if credentials is None:
+        channel = grpc.insecure_channel(address)
+    else:
+        options = [("grpc.ssl_target_name_override", name)] if name else []
+        channel = grpc.secure_channel(address, credentials, options=options)
     with channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(  # type: ignore[attr-defined]  # stubs lack it
                 health_pb2.HealthCheckRequest(service=service), timeout=_TIMEOUT_S
             )
         except grpc.RpcError as exc:
-            print(f"not serving: {address}: {_explain(exc)}")
+            details = exc.details() or ""
+            fault = ": ".join(filter(None, (exc.code().name, details, find_hint(details))))
+            print(f"not serving: {address}: {printable(fault)}")
             return 1
     statuses = health_pb2.HealthCheckResponse.ServingStatus
     known = answer.status in statuses.values()
     print(statuses.Name(answer.status) if known else f"status {answer.status}")
     return 0 if answer.status == health_pb2.HealthCheckResponse.SERVING else 1
-
-
-def _explain(error: grpc.RpcError) -> str:
-    """The status, its message and a hint, on one line."""
-    details = error.details() or ""
-    return printable(": ".join(filter(None, (error.code().name, details, find_hint(details)))))
-
-
-def _choose_listener(settings: Settings) -> ListenerSettings:
-    """One that requires no certificate, if there is one."""
-    return next((each for each in settings.listeners if not each.requires_certificate), settings.listeners[0])
 
 
 def _local_address(listener: ListenerSettings) -> tuple[str, int]:
@@ -86,7 +84,6 @@ def _local_address(listener: ListenerSettings) -> tuple[str, int]:
 
 
 def _fetch_certificate(host: str, port: int) -> bytes:
-    """The certificate that is served there, DER."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -102,16 +99,13 @@ def _explain_tls_error(error: OSError) -> str:
 
 
 def _host_name_of(served: bytes) -> str:
-    """A name that the certificate is valid for. Raises SettingsError."""
     certificate = x509.load_der_x509_certificate(served)
-    try:
+    with suppress(x509.ExtensionNotFound):
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        names = x509.SubjectAlternativeName([])
-    for dns in names.get_values_for_type(x509.DNSName):
-        return dns.replace("*", "health", 1)
-    for ip in names.get_values_for_type(x509.IPAddress):
-        return str(ip)
+        for dns in names.get_values_for_type(x509.DNSName):
+            return dns.replace("*", "health", 1)
+        for ip in names.get_values_for_type(x509.IPAddress):
+            return str(ip)
     for common in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME):
         return str(common.value)
     raise SettingsError(

@@ -1,17 +1,20 @@
-"""The commands on gateways and simulations, and their options. Each calls a module of its own."""
+"""The commands on gateways and simulations, and their options."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
-from eksgateway.cli.error_exit import clear_errors, client_errors
 from eksgateway.cli.file_commands import ledger_app, policy_app
 from eksgateway.cli.options import (
     AccountOption,
@@ -24,12 +27,32 @@ from eksgateway.cli.options import (
     StopOnStdinEofOption,
     TokenFileOption,
     UpdateArgument,
-    make_connection,
 )
+from eksgateway.errors import GatewayError, StartError
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        """Print errors that the user can correct without a traceback; any other error is a bug."""
+        try:
+            return super().invoke(ctx)
+        except (StartError, GatewayError) as exc:
+            logging.shutdown()  # writes what is logged, so that this message is the last one
+            text = exc if isinstance(exc, StartError) else f"{exc.message} {exc.detail}".rstrip()
+            sys.exit(f"eksgateway: {text}")
+
+
+app = typer.Typer(cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(policy_app, name="policy")
+
+
+@contextmanager
+def _text_arguments() -> Iterator[None]:
+    try:
+        yield
+    except UnicodeEncodeError:  # gRPC sends UTF-8
+        sys.exit("eksgateway: an argument is not text: write it in UTF-8")
 
 
 def _print_version(asked: bool) -> None:
@@ -57,8 +80,7 @@ def serve(
     gc.disable()  # until it is ready, which saves 0.15 of 1.4 s of CPU at the start
     from eksgateway.cli.serve import run  # noqa: PLC0415
 
-    with clear_errors():
-        asyncio.run(run(config, stop_on_stdin_eof=stop_on_stdin_eof))
+    asyncio.run(run(config, stop_on_stdin_eof=stop_on_stdin_eof))
 
 
 @app.command()
@@ -75,14 +97,14 @@ def health(  # noqa: PLR0913  each is an option
     ] = None,
 ) -> None:
     """Exit 0 if a gateway serves, 1 if it does not (for container health checks)."""
+    from eksgateway.cli.connection import GatewayConnection  # noqa: PLC0415
     from eksgateway.cli.health import check, check_local  # noqa: PLC0415
 
-    with clear_errors():
-        if config is None:
-            sys.exit(check(make_connection(address, ca, certificate, key), service))
-        if ca is not None or (certificate is None) != (key is None):
-            raise typer.BadParameter("--config takes no --ca, and --certificate only with --key")
-        sys.exit(check_local(config, (certificate, key) if certificate and key else None, service))
+    if config is None:
+        sys.exit(check(GatewayConnection(address, ca, certificate, key), service))
+    if ca is not None or (certificate is None) != (key is None):
+        raise typer.BadParameter("--config takes no --ca, and --certificate only with --key")
+    sys.exit(check_local(config, (certificate, key) if certificate and key else None, service))
 
 
 @app.command()
@@ -105,12 +127,13 @@ def watch(  # noqa: PLR0913  each is an option
 
     Exit codes: 0 ended, 1 refused, 2 usage, 4 credentials, 5 no gateway, 130 interrupted.
     """
-    with client_errors():
+    with _text_arguments():
         from eksgateway.cli.client import run_watch  # noqa: PLC0415
+        from eksgateway.cli.connection import GatewayConnection  # noqa: PLC0415
         from eksgateway.v1.update_pb2 import ClusterRef  # noqa: PLC0415
 
         ref = ClusterRef(name=cluster, account_id=account, region=region)
-        connection = make_connection(address, ca, certificate, key)
+        connection = GatewayConnection(address, ca, certificate, key)
         sys.exit(asyncio.run(run_watch(connection, ref, update_id, token_file, max_age)))
 
 
@@ -136,14 +159,18 @@ def cancel(  # noqa: PLR0913  each is an option
     Exit codes: 0 EKS accepted it, 1 refused, 2 usage, 4 credentials, 5 no gateway, 124 timed out,
     130 interrupted. After 5, 124 and 130, repeat with the same --request-id to find out the outcome.
     """
-    with client_errors():
-        from eksgateway.cli.client import CancelArguments, run_cancel  # noqa: PLC0415
+    with _text_arguments():
+        from eksgateway.cli.client import run_cancel  # noqa: PLC0415
+        from eksgateway.cli.connection import GatewayConnection  # noqa: PLC0415
         from eksgateway.v1.update_pb2 import ClusterRef  # noqa: PLC0415
+        from eksgateway.v1.update_service_pb2 import CancelUpdateRequest  # noqa: PLC0415
 
         ref = ClusterRef(name=cluster, account_id=account, region=region)
-        connection = make_connection(address, ca, certificate, key)
-        arguments = CancelArguments(ref, update_id, reason, ticket, request_id, timeout)
-        sys.exit(asyncio.run(run_cancel(connection, arguments, token_file)))
+        connection = GatewayConnection(address, ca, certificate, key)
+        request = CancelUpdateRequest(
+            cluster=ref, update_id=update_id, reason=reason, ticket=ticket, request_id=request_id
+        )
+        sys.exit(asyncio.run(run_cancel(connection, request, token_file, timeout)))
 
 
 @app.command()
@@ -159,8 +186,7 @@ def simulate(
     """Run a simulated EKS for boto3 and the AWS CLI, until SIGTERM or SIGINT."""
     from eksgateway.cli.simulate import run  # noqa: PLC0415
 
-    with clear_errors():
-        run(host, port, speed, allow_remote=allow_remote, stop_on_stdin_eof=stop_on_stdin_eof)
+    run(host, port, speed, allow_remote=allow_remote, stop_on_stdin_eof=stop_on_stdin_eof)
 
 
 @app.command()
@@ -182,9 +208,8 @@ def sandbox(
     from eksgateway.sandbox.options import SandboxOptions  # noqa: PLC0415
     from eksgateway.sandbox.sandbox import run  # noqa: PLC0415
 
-    with clear_errors():
-        options = SandboxOptions(port=port, speed=speed, info=info, engine=policy_engine, opa_url=opa_url)
-        asyncio.run(run(options))
+    options = SandboxOptions(port=port, speed=speed, info=info, engine=policy_engine, opa_url=opa_url)
+    asyncio.run(run(options))
 
 
 @app.command()
@@ -193,5 +218,4 @@ def demo() -> None:
     from eksgateway.sandbox.demo import run  # noqa: PLC0415
     from eksgateway.sandbox.demo_screen import DemoScreen  # noqa: PLC0415
 
-    with clear_errors():
-        sys.exit(asyncio.run(run(DemoScreen())))
+    sys.exit(asyncio.run(run(DemoScreen())))

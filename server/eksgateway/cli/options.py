@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import Annotated, TypeAlias
 
 import typer
-
-if TYPE_CHECKING:  # grpc is imported by the commands that need it
-    from eksgateway.cli.connection import GatewayConnection
 
 AddressOption: TypeAlias = Annotated[
     str, typer.Option(help="host:port of the gateway.", envvar="EKSGATEWAY_ADDRESS")
@@ -32,13 +29,3 @@ TokenFileOption: TypeAlias = Annotated[
     Path | None, typer.Option(help="File with the bearer token. Default: the token in EKSGATEWAY_TOKEN.")
 ]
 StopOnStdinEofOption: TypeAlias = Annotated[bool, typer.Option("--stop-on-stdin-eof", hidden=True)]
-
-
-def make_connection(
-    address: str, ca: Path | None, certificate: Path | None, key: Path | None
-) -> GatewayConnection:
-    from eksgateway.cli.connection import GatewayConnection  # noqa: PLC0415
-
-    if (certificate is None) != (key is None) or (certificate and ca is None):
-        raise typer.BadParameter("--certificate needs --key, and both need --ca")
-    return GatewayConnection(address, ca, (certificate, key) if certificate and key else None)

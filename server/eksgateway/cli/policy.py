@@ -52,7 +52,7 @@ def check_data(file: Path, module: Path | None) -> int:
 
 
 def decide_inputs(file: Path, data: Path | None, config: Path | None, module: Path | None) -> int:
-    """Decide each input of a file and explain the decision. The exit code: 0 or UNUSABLE."""
+    """Decide and explain each input of a file. The exit code: 0 or UNUSABLE."""
     try:
         if config is not None:
             settings = load(config).policy
