@@ -138,9 +138,6 @@ def configure() -> None:
     handler.setFormatter(_JsonLines())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger(_PACKAGE).setLevel(logging.INFO)
-    logging.getLogger("grpc._cython.cygrpc").addFilter(_holds_no_metadata)
-
-
-def _holds_no_metadata(record: logging.LogRecord) -> bool:
-    """Drop grpc's records of metadata that is not UTF-8, which hold tokens and any client's bytes."""
-    return record.msg != "Invalid encoding on %s"
+    # Drop grpc's records of metadata that is not UTF-8, which hold tokens and any client's bytes.
+    grpc_log = logging.getLogger("grpc._cython.cygrpc")
+    grpc_log.addFilter(lambda record: record.msg != "Invalid encoding on %s")

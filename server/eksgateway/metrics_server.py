@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -19,32 +20,30 @@ _MAX_CONNECTIONS: Final = 100
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 
 
+@dataclass(eq=False)
 class MetricsServer:
     """Runs on the gateway's event loop; without ``listen`` it does nothing.
 
     ``unready`` returns a line for each part that is not ready.
     """
 
-    def __init__(
-        self, registry: CollectorRegistry, settings: MetricsSettings, unready: Callable[[], Sequence[str]]
-    ) -> None:
-        self.registry = registry
-        self._settings = settings
-        self._unready = unready
-        self._runner: web.AppRunner | None = None
-        self._server: asyncio.Server | None = None
+    registry: CollectorRegistry
+    settings: MetricsSettings
+    unready: Callable[[], Sequence[str]]
+    _runner: web.AppRunner | None = field(init=False, default=None)
+    _server: asyncio.Server | None = field(init=False, default=None)
 
     @property
     def address(self) -> str:
         """host:port, as bound; empty when it is off."""
-        if self._settings.listen is None or self._server is None:
+        if self.settings.listen is None or self._server is None:
             return ""
-        host, _ = split_address(self._settings.listen)
+        host, _ = split_address(self.settings.listen)
         return join_address(host, self._server.sockets[0].getsockname()[1])
 
     async def start(self) -> None:
         """Raises SettingsError when the address cannot be bound."""
-        if self._settings.listen is None:
+        if self.settings.listen is None:
             return
         # Imported here because aiohttp takes 150 ms, and many tests and sandboxes do not need it.
         from aiohttp import web  # noqa: PLC0415
@@ -54,7 +53,7 @@ class MetricsServer:
             return web.Response(text="ok\n", headers=_NO_STORE)
 
         async def readyz(_: web.Request) -> web.Response:
-            lines = self._unready()
+            lines = self.unready()
             text = "\n".join(["not ready", *lines, ""] if lines else ["ready", ""])
             return web.Response(text=text, status=503 if lines else 200, headers=_NO_STORE)
 
@@ -67,12 +66,12 @@ class MetricsServer:
         try:
             loop, server = asyncio.get_running_loop(), self._runner.server
             assert server is not None  # noqa: S101  set by ``setup``
-            host, port = split_address(self._settings.listen)
+            host, port = split_address(self.settings.listen)
             self._server = await loop.create_server(partial(_BoundedConnections, server), host, port)
         except OSError as exc:
             await self.close()
             raise SettingsError(
-                f"cannot serve metrics on {self._settings.listen}: {exc.strerror}; set `metrics.listen`"
+                f"cannot serve metrics on {self.settings.listen}: {exc.strerror}; set `metrics.listen`"
                 " to a free address of this machine"
             ) from exc
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from eksgateway.model import FINAL_STATUSES, Cancellation, Outcome, OutcomeKind, Phase, Update
+from eksgateway.model import Cancellation, Outcome, OutcomeKind, Phase, Update
 
 NO_TRACE_AFTER: Final = timedelta(seconds=10)
 NO_TRACE: Final = (
@@ -107,7 +107,7 @@ def _phase_at_eks(update: Update) -> Phase | None:
 
 def rank(update: Update) -> int:
     """Return how far along an update is: 0 running, 1 cancellation shown or failed, 2 cancelling, 3 ended."""
-    if update.status in FINAL_STATUSES:
+    if update.final:
         return 3
     if update.status == "Cancelling":
         return 2

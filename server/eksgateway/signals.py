@@ -6,28 +6,39 @@ A child process also stops when its standard input closes, so that none outlives
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 from eksgateway.blocking import start_blocking
 
 
-@contextlib.contextmanager
+@contextmanager
 def stop_event(*, with_stdin: bool = False) -> Iterator[asyncio.Event]:
     """An event that is set when this process should stop. Enter it in the running loop."""
     event = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, event.set)
-    if with_stdin:
-        start_blocking(_read_stdin_to_its_end).add_done_callback(lambda _: event.set())
-    try:
+    with _handler(event.set, signal.SIGTERM, signal.SIGINT):
+        if with_stdin:
+            start_blocking(_read_stdin_to_its_end).add_done_callback(lambda _: event.set())
         yield event
+
+
+def on_hangup(act: Callable[[], None]) -> AbstractContextManager[None]:
+    """Call this at each SIGHUP, which ends a process by default. Enter it in the running loop."""
+    return _handler(act, signal.SIGHUP)
+
+
+@contextmanager
+def _handler(act: Callable[[], None], *numbers: int) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    for number in numbers:
+        loop.add_signal_handler(number, act)
+    try:
+        yield
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in numbers:
             loop.remove_signal_handler(number)
 
 
@@ -47,19 +58,8 @@ async def run_until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> boo
         await asyncio.gather(working, waiting, return_exceptions=True)
 
 
-@contextlib.contextmanager
-def on_hangup(act: Callable[[], None]) -> Iterator[None]:
-    """Call this at each SIGHUP, which ends a process by default. Enter it in the running loop."""
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, act)
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(signal.SIGHUP)
-
-
 def _read_stdin_to_its_end() -> None:
     # os.read, not sys.stdin: a daemon thread that holds its lock would break the interpreter's exit.
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         while os.read(0, 4096):
             pass

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from eksgateway.errors import GatewayError
 from eksgateway.watch.resume import ResumePosition
 from eksgateway.watch.slot import Slot, WatchState
 from eksgateway.watch.tracked_update import TrackedUpdate
-
-
-@dataclass(frozen=True, slots=True)
-class _Joining:
-    since: float  # monotonic
-    position: ResumePosition | None
 
 
 class WatcherSet:
@@ -30,7 +23,7 @@ class WatcherSet:
     def __init__(self, poll_s: float) -> None:
         self._poll_s = poll_s
         self._current: set[Slot] = set()
-        self._joining: dict[Slot, _Joining] = {}
+        self._joining: dict[Slot, tuple[float, ResumePosition | None]] = {}  # since when, monotonic
 
     def __len__(self) -> int:
         return len(self._current) + len(self._joining)
@@ -40,12 +33,12 @@ class WatcherSet:
         return bool(self._joining)
 
     def add(self, slot: Slot, since: float, position: ResumePosition | None, known: TrackedUpdate) -> None:
-        joining, state = _Joining(since, position), known.state
-        if state is not None and self._accepts(joining, state, known):
+        state = known.state
+        if state is not None and self._accepts(state, known, since, position):
             self._current.add(slot)
             slot.put(state)
         else:
-            self._joining[slot] = joining
+            self._joining[slot] = since, position
 
     def remove(self, slot: Slot) -> None:
         self._current.discard(slot)
@@ -55,11 +48,11 @@ class WatcherSet:
         state = known.state
         if state is None:
             return
-        for slot, joining in tuple(self._joining.items()):
-            if self._accepts(joining, state, known):
+        for slot, (since, position) in tuple(self._joining.items()):
+            if self._accepts(state, known, since, position):
                 del self._joining[slot]
                 self._current.add(slot)
-            elif joining.position is not None and known.failure is not None:
+            elif position is not None and known.failure is not None:
                 slot.close(known.failure)  # the known state may be older than the watcher's own
         for slot in self._current:
             slot.put(state)
@@ -68,11 +61,13 @@ class WatcherSet:
         for slot in (*self._current, *self._joining):
             slot.close(error)
 
-    def _accepts(self, joining: _Joining, state: WatchState, known: TrackedUpdate) -> bool:
+    def _accepts(
+        self, state: WatchState, known: TrackedUpdate, since: float, position: ResumePosition | None
+    ) -> bool:
         began = known.sighting.began if known.sighting else -math.inf
         if state.final:
             return True
-        if joining.position is not None:
-            return began > joining.since or joining.position.matches(state)
-        young = began >= joining.since - self._poll_s
+        if position is not None:
+            return began > since or position.matches(state)
+        young = began >= since - self._poll_s
         return young or bool(self._current) or known.failure is not None

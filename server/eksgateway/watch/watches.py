@@ -93,17 +93,14 @@ class Watches:
     async def _run(self, poller: Poller) -> None:
         """After a bug, restart the poller while a cancellation is pending."""
         try:
-            while not await self._run_once(poller):
+            while True:
+                try:
+                    return await poller.run()
+                except Exception:
+                    log.exception("watch.poller_failed", update=str(poller.ref))
+                    poller.close(Internal())
+                    if not poller.pending:
+                        return None
                 await self.clock.sleep(self.settings.follow_s)
         finally:
             del self._pollers[poller.ref]
-
-    async def _run_once(self, poller: Poller) -> bool:
-        """Return whether the poller is done."""
-        try:
-            await poller.run()
-        except Exception:
-            log.exception("watch.poller_failed", update=str(poller.ref))
-            poller.close(Internal())
-            return not poller.pending
-        return True
