@@ -1,4 +1,4 @@
-"""Calls EKS through boto3: checks the names, makes the call on a worker thread, translates the answer."""
+"""Calls EKS through boto3 on worker threads."""
 
 from __future__ import annotations
 
@@ -39,16 +39,15 @@ _PATH_SEGMENT: Final = re.compile(r"[0-9A-Za-z_-]{1,100}")
 
 
 def is_permanent(error: UpstreamCredentials) -> bool:
-    """Whether credentials are missing because of a setting of the AWS SDK, which no retry mends."""
+    """Whether a setting of the AWS SDK is the cause, which no retry mends."""
     return isinstance(error.__cause__, MISCONFIGURED)
 
 
 class BotoEks:
-    """Implements ``protocol.Eks`` for every target of the settings. Belongs to one event loop.
+    """Implements ``protocol.Eks``. Belongs to one event loop.
 
-    ``session`` brings the gateway's own credentials; without it, boto3's default chain finds them.
-    ``count`` is called with the operation and the result of each call: ``ok``, ``abandoned``, or the error's
-    reason.
+    Without ``session``, boto3's default chain finds the gateway's own credentials. ``count`` gets the
+    operation and the result of each call: ``ok``, ``abandoned``, or the error's reason.
     """
 
     def __init__(
@@ -62,7 +61,7 @@ class BotoEks:
         self._count = count
         self._gate = SendGate(clock)
         self._clients = Clients(settings, self._gate, clock, session)
-        # One pool per target, so that an endpoint that hangs holds no other target's threads.
+        # Per target, so that an endpoint that hangs holds no other target's threads.
         self._threads = {
             each.target: Threads(settings.threads, settings.waiting) for each in settings.targets
         }
@@ -84,10 +83,7 @@ class BotoEks:
         await self._threads[self._home].read(lambda: _call("warm", work, lambda: EksNotReached))
 
     async def check(self) -> None:
-        """Raise UpstreamCredentials while the gateway has no credentials of its own for the home target.
-
-        Does not wait: renewal runs on a thread of its own, and the last attempt counts.
-        """
+        """Raise UpstreamCredentials while the last attempt to get the home target's failed. Does not wait."""
         if self._clients.is_due(self._home) and (self._renewing is None or self._renewing.done()):
             self._renewing = asyncio.create_task(self._renew())
         error = self._clients.credentials_error(self._home)
@@ -143,7 +139,6 @@ class BotoEks:
     async def cancel_update(
         self, ref: UpdateRef, *, on_behalf_of: Caller, token: str, send_before: float
     ) -> Update:
-        """CancelUpdate, sent once. The thread finishes its work even if the caller is cancelled."""
         target, name, update_id = ref.target, ref.cluster.name, ref.update_id
 
         def cancel() -> Update:
@@ -160,7 +155,6 @@ class BotoEks:
             return await self._threads[target].cancel(send)
 
     async def close(self) -> None:
-        """Wait briefly for running calls, then leave them behind."""
         if self._renewing is not None:
             self._renewing.cancel()
         await asyncio.gather(*(threads.close() for threads in (*self._threads.values(), self._renewals)))
@@ -185,7 +179,6 @@ class BotoEks:
             return await run(lambda: _call(operation, work, lambda: EksUnavailable))
 
     def _check(self, target: Target, *names: str) -> None:
-        """Raise an error unless the target is configured and each name is safe in a URL's path."""
         if not self._clients.serves(target):
             raise TargetNotConfigured
         if not all(_PATH_SEGMENT.fullmatch(name) for name in names):
@@ -212,7 +205,6 @@ def _page_params(page_size: int, page_token: str) -> Any:
 
 
 def _call(operation: str, call: Callable[[], T], lost: Callable[[], type[EksError]]) -> T:
-    """Make a blocking call. Raises a leaf of EksError for anything that botocore raises."""
     try:
         return call()
     except GatewayError:

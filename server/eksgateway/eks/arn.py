@@ -1,4 +1,4 @@
-"""Verifies that DescribeCluster answered about the requested cluster, by its ARN."""
+"""Verifies that DescribeCluster answered about the requested cluster."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""The budget of calls to EKS per target. Every call passes here, and each try takes a token."""
+"""The budget that every call to EKS passes. Each try takes a token."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from eksgateway.clock import Clock
@@ -17,14 +18,14 @@ _TRIES: Final = {Lane.FORWARD: 1, Lane.CANCEL: 2, Lane.READ: 2, Lane.POLL: 1}
 _RETRY_S: Final = 0.2  # before the second try of 5 s, so that both fit into the 30 s of an RPC
 
 
+@dataclass(eq=False)
 class Budget:
     """``calls_per_s`` to each target, and ``threads`` calls at once. Belongs to one event loop."""
 
-    def __init__(self, calls_per_s: float, clock: Clock, threads: int = 1000) -> None:
-        self._calls_per_s = calls_per_s
-        self._threads = threads
-        self._clock = clock
-        self._targets: dict[Target, TargetBudget] = {}
+    calls_per_s: float
+    clock: Clock
+    threads: int = 1000
+    _targets: dict[Target, TargetBudget] = field(default_factory=dict, init=False)
 
     async def call(
         self,
@@ -34,11 +35,10 @@ class Budget:
         work: Callable[[], Awaitable[T]],
         until: float = math.inf,
     ) -> T:
-        """Do ``work``, one call to EKS, when its turn comes. In the lanes CANCEL and READ it is tried twice.
+        """Do ``work``, one call to EKS, when its turn comes.
 
-        Raises Overloaded if the turn would not come, or did not come, within ``PATIENCE_S``. In the lane
-        FORWARD, raises DecisionStale if it did not come before ``until`` (monotonic). A poll waits as long as
-        it takes.
+        Raises Overloaded if the turn does not come within ``PATIENCE_S``. In the lane FORWARD, raises
+        DecisionStale if it does not come before ``until`` (monotonic). A poll waits as long as it takes.
         """
         return await self.call_pending(PendingCall(lane, [caller]), target, work, until)
 
@@ -49,7 +49,7 @@ class Budget:
         budget, tries = self._of(target), _TRIES[pending.lane]
         while True:
             lane = await budget.wait_for_turn(pending, until)
-            began = self._clock.monotonic()
+            began = self.clock.monotonic()
             tries -= 1
             try:
                 return await work()
@@ -62,7 +62,7 @@ class Budget:
                     raise
             finally:
                 budget.end(lane)
-            await self._clock.sleep(_RETRY_S)
+            await self.clock.sleep(_RETRY_S)
 
     def join(self, pending: PendingCall, target: Target, caller: Hashable) -> None:
         """Add a caller that waits for a call. The call may then be made at that caller's turn in READ.
@@ -79,7 +79,6 @@ class Budget:
     def _of(self, target: Target) -> TargetBudget:
         budget = self._targets.get(target)
         if budget is None:
-            budget = self._targets[target] = TargetBudget(
-                target, self._calls_per_s, self._threads, self._clock
-            )
+            budget = TargetBudget(target, self.calls_per_s, self.threads, self.clock)
+            self._targets[target] = budget
         return budget

@@ -1,6 +1,6 @@
-"""boto3 clients: one for reads and one for cancels per target. Callers share them; see ``roles``.
+"""boto3 clients, which callers share: one for reads and one for cancels per target.
 
-Only this module imports boto3. Making a client blocks: use a worker thread.
+Making a client blocks: use a worker thread.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     import boto3
     from botocore.session import Session as BotocoreSession
     from mypy_boto3_eks import EKSClient
-    from mypy_boto3_sts import STSClient
 
     from eksgateway.eks.http_sender import HttpSender
 
@@ -38,8 +37,6 @@ _COOL_DOWN_S: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class TargetClients:
-    """The clients of one target, and the role that they act in, if any."""
-
     reads: EKSClient
     cancels: EKSClient
     role: Role | None
@@ -57,7 +54,7 @@ class _ClientFactory:
 
         self._session = session or boto3.Session()
         core: BotocoreSession = self._session._session  # noqa: SLF001 - boto3 has no other way to its settings
-        # botocore would choose the same bundle. Chosen here, it can be named in an error of TLS.
+        # As botocore would choose it. Chosen here, it can be named in an error of TLS.
         bundle = core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
 
         def sender(read_timeout: float, before: Callable[[], None] = lambda: None) -> HttpSender:
@@ -69,32 +66,24 @@ class _ClientFactory:
         )
         self._read_sender = sender(settings.read_timeout_s)
         self._cancel_sender = sender(settings.cancel_read_timeout_s, gate.check)
-        if session is None:  # the default chain of credentials makes clients of its own
+        if session is None:  # the default chain makes clients of its own
             for service in ("signin", "sso", "sso-oidc", "sts"):
                 _send_with(self._read_sender, self._session, service)
 
     def clients(self, target: TargetSettings, clock: Clock) -> TargetClients:
-        """The clients of one target."""
         # botocore retries nothing: the budget retries reads, and a second cancel after a lost answer would
         # report an accepted one as InvalidState.
         reads = self._client("eks", target.region, target.endpoint_url, 1, self._read_sender)
         cancels = self._client("eks", target.region, target.endpoint_url, 1, self._cancel_sender)
-        role = Role(target, self._sts(target), clock, self._sign_as_gateway) if target.role_arn else None
+        if not target.role_arn:
+            return TargetClients(reads, cancels, None)
+        sts = self._client("sts", target.region, target.sts_endpoint_url, _STS_ATTEMPTS, self._read_sender)
+        role = Role(target, sts, clock, lambda: self.signing.use(self.own.get()))
         return TargetClients(reads, cancels, role)
 
     def close(self) -> None:
-        """Close every connection."""
         self._read_sender.close()
         self._cancel_sender.close()
-
-    def _sts(self, target: TargetSettings) -> STSClient:
-        client: STSClient = self._client(
-            "sts", target.region, target.sts_endpoint_url, _STS_ATTEMPTS, self._read_sender
-        )
-        return client
-
-    def _sign_as_gateway(self) -> AbstractContextManager[None]:
-        return self.signing.use(self.own.get())
 
     def _client(
         self, service: Any, region: str, endpoint: str | None, attempts: int, sender: HttpSender
@@ -121,15 +110,12 @@ class _ClientFactory:
 
 
 def _send_with(sender: HttpSender, owner: Any, service: str) -> None:
-    """Send requests to a service with ``sender``. The id replaces the handler that a session passes on."""
+    # The id replaces the handler that a session passes on.
     owner.events.register(f"before-send.{service}", sender.send, unique_id=f"eksgateway-{service}")
 
 
 class Clients:
-    """The clients of each target, made on first use.
-
-    ``session`` brings the gateway's own credentials; without it, the default chain finds them.
-    """
+    """The clients of each target, made on first use."""
 
     def __init__(
         self, settings: EksSettings, gate: SendGate, clock: Clock, session: boto3.Session | None
@@ -149,12 +135,11 @@ class Clients:
         logging.getLogger("botocore.credentials").setLevel(logging.ERROR)
 
     def serves(self, target: Target) -> bool:
-        """Whether the target is configured."""
         return target in self._targets
 
     @contextmanager
     def acting_for(self, caller: Caller | None, target: Target) -> Iterator[TargetClients]:
-        """The target's clients, for calls of this thread on behalf of a caller, or of the gateway itself.
+        """The target's clients; in the block, this thread calls on behalf of a caller, or of the gateway.
 
         Raises UpstreamCredentials.
         """
@@ -165,33 +150,29 @@ class Clients:
             yield clients
 
     def of(self, target: Target) -> TargetClients:
-        """The target's clients."""
         with self._lock:
-            clients = self._made.get(target)
-            if clients is None:
-                clients = self._get_factory().clients(self._targets[target], self._clock)
-                self._made[target] = clients
-            return clients
+            if target not in self._made:
+                self._made[target] = self._get_factory().clients(self._targets[target], self._clock)
+            return self._made[target]
 
     def credentials_error(self, target: Target) -> UpstreamCredentials | None:
-        """The reason why the gateway has no credentials of its own in a target, if so. Does not fetch."""
+        """Why the gateway has no credentials of its own in a target, if so. Does not fetch."""
         own = self._own(target)
         if not own:
             return UpstreamCredentials(detail="credentials: not fetched yet")
         return next((error for each in own if (error := each.error) is not None), None)
 
     def is_due(self, target: Target) -> bool:
-        """Whether the gateway's own credentials in a target are to be fetched now."""
+        """Whether ``renew`` would fetch them now."""
         own = self._own(target)
         return not own or any(each.is_due for each in own)
 
     def renew(self, target: Target) -> None:
-        """Fetch them, if they are due. Raises UpstreamCredentials."""
+        """Fetch the gateway's own credentials in a target, if due. Raises UpstreamCredentials."""
         with self.acting_for(None, target):
             pass
 
     def log_targets(self) -> None:
-        """Log each target's endpoint, role and credentials, as far as they are known."""
         for target, settings in self._targets.items():
             known = {"account": target.account_id, "region": target.region, "role": settings.role_arn}
             try:
@@ -205,7 +186,6 @@ class Clients:
             log.info("eks.target", **{name: value for name, value in known.items() if value})
 
     def close(self) -> None:
-        """Close every connection."""
         for clients in tuple(self._made.values()):
             clients.reads.close()
             clients.cancels.close()

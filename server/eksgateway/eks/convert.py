@@ -1,4 +1,4 @@
-"""Converts botocore's parsed answers to the model. Values are not checked; absent members are empty."""
+"""Converts botocore's parsed answers to the model. Absent members are empty."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class InvalidAnswer(ValueError):
 
 
 def to_update(answer: Mapping[str, Any], expected: str) -> Update:
-    """The update in a DescribeUpdate or CancelUpdate answer. Raises InvalidAnswer for another id."""
+    """Raises InvalidAnswer for another id."""
     raw = answer.get("update") or {}
     if raw.get("id") != expected:
         raise InvalidAnswer
@@ -41,10 +41,7 @@ def to_update(answer: Mapping[str, Any], expected: str) -> Update:
 
 
 def to_cluster(answer: Mapping[str, Any], expected: str) -> ClusterFacts:
-    """The cluster in a DescribeCluster answer. Raises InvalidAnswer for another name.
-
-    Its account and region are in its ARN; see ``arn``.
-    """
+    """Raises InvalidAnswer for another name. Account and region are in the ARN; see ``arn``."""
     raw = answer.get("cluster") or {}
     if not raw.get("arn") or raw.get("name", expected) != expected:
         raise InvalidAnswer
@@ -58,7 +55,6 @@ def to_cluster(answer: Mapping[str, Any], expected: str) -> ClusterFacts:
 
 
 def to_page(answer: Mapping[str, Any], member: str) -> Page:
-    """The names or ids in a member of a listing, and the token of the next page. Raises InvalidAnswer."""
     if not isinstance(answer.get(member), list):
         raise InvalidAnswer
     return tuple(_unicode(each) for each in answer[member]), _text(answer, "nextToken")
@@ -70,7 +66,7 @@ def _text(raw: Mapping[str, Any], member: str) -> str:
 
 
 def _unicode(value: Any) -> str:
-    r"""As text. JSON allows a lone surrogate (``\ud800``), which policy, logs and protobuf do not."""
+    # JSON allows a lone surrogate (\ud800), which policy, logs and protobuf do not.
     text = str(value)
     try:
         text.encode()

@@ -14,7 +14,7 @@ from eksgateway.errors import (
     EksResourceInUse,
 )
 
-# Modeled for CancelUpdate: no other service has these names, unlike AWS's common codes.
+# Modeled for CancelUpdate. No other service has these names.
 _MODELED_REFUSALS: Final[dict[str, type[EksRefused]]] = {
     "InvalidParameterException": EksInvalidParameter,
     "InvalidRequestException": EksInvalidRequest,

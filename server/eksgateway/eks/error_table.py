@@ -1,7 +1,7 @@
 """Translates errors of AWS and botocore to the gateway's errors, by AWS's error code rather than the status.
 
-Decides nothing about retries. An error's message is fixed text or, for a refusal, EKS's own message.
-botocore's texts name endpoints and signed requests, so they reach neither callers nor the log.
+A message is fixed text or, for a refusal, EKS's own. botocore's texts name endpoints and signed requests, so
+they reach neither callers nor the log.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _CODE_LIMIT: Final = 100
 _CLOCK_MESSAGE: Final = re.compile(r"signature (?:has )?expired|signature not yet current", re.IGNORECASE)
 _MAX_SKEW_S: Final = 240  # AWS allows five minutes
 
-# Unusable settings of the AWS SDK. No retry mends them, so a gateway does not start with one.
+# Unusable settings of the AWS SDK, which no retry mends.
 MISCONFIGURED: Final = (
     aws.ConfigNotFound,
     aws.ConfigParseError,
@@ -79,10 +79,10 @@ _BAD_BUNDLE: Final = frozenset({"NO_CERTIFICATE_OR_CRL_FOUND", "NO_START_LINE", 
 
 
 def translate(exc: Exception, operation: str, lost: type[EksError]) -> EksError:
-    """The gateway's error for an error that botocore raised in ``operation``.
+    """The gateway's error for one that botocore raised in ``operation``.
 
     ``lost`` is the error for an unknown result: EksUnavailable for a read, EksNoAnswer for a cancel that may
-    have been sent, EksNotReached for one that certainly was not.
+    have been sent, else EksNotReached.
     """
     detail = _detail(exc, operation)
     if isinstance(exc, aws.ClientError):
@@ -97,7 +97,6 @@ def translate(exc: Exception, operation: str, lost: type[EksError]) -> EksError:
 
 
 def to_credentials_error(exc: Exception) -> UpstreamCredentials:
-    """The error for any failure to get credentials: a fault of neither the caller nor EKS."""
     if not isinstance(exc, aws.ClientError):
         return UpstreamCredentials(CANNOT_GET, detail=_detail(exc, "credentials"))
     operation = exc.operation_name
@@ -109,7 +108,7 @@ def to_credentials_error(exc: Exception) -> UpstreamCredentials:
 
 
 def _detail(exc: Exception, operation: str) -> str:
-    """For the log: the type of the error, its file, and the notes of ``http_sender``; no text of botocore."""
+    """For the log: no text of botocore, but the notes of ``http_sender``."""
     parts = [f"{operation}: {type(exc).__name__}"]
     if isinstance(exc, OSError) and exc.filename is not None:
         parts.append(f"file={to_one_line(exc.filename, _MESSAGE_LIMIT)}")
@@ -128,7 +127,7 @@ def _translate_answer(exc: aws.ClientError, operation: str, lost: type[EksError]
         f" request_id={to_one_line(meta.get('RequestId', ''), _CODE_LIMIT)}"
     )
     if code in error_codes.ACCESS_DENIED:
-        # It names the role and the missing permission. Messages about signatures hold the signed request.
+        # It names the role and the permission. Messages about signatures hold the signed request.
         detail += f" {message}"
     if exc.operation_name != operation:  # of STS or another source of credentials: EKS was not called
         return UpstreamCredentials(metadata=metadata, detail=f"{detail} from={exc.operation_name}")
@@ -158,8 +157,8 @@ def _error_type(code: str, message: str, meta: Mapping[str, Any], lost: type[Eks
 
 
 def _error_type_of_unlisted(code: str, meta: Mapping[str, Any], lost: type[EksError]) -> type[EksError]:
-    """For a 4xx whose code is in no list. AWS gives each answer a request id and a code. An answer without
-    them is from a proxy or a firewall, so the result of the call is unknown.
+    """For a 4xx. AWS's answers have a request id and a code. One without them is from a proxy or a firewall,
+    so the result of the call is unknown.
     """
     has_code = bool(code) and not code.isdecimal()  # botocore puts the status where the code is missing
     from_aws = has_code and bool(meta.get("RequestId"))
@@ -169,7 +168,6 @@ def _error_type_of_unlisted(code: str, meta: Mapping[str, Any], lost: type[EksEr
 
 
 def _is_clock_wrong(code: str, message: str, meta: Mapping[str, Any]) -> bool:
-    """Whether AWS refused the time of the call and not its keys, for which it uses the same codes."""
     if code in error_codes.CLOCK:
         return True
     signature = code == "AuthFailure" or (code in error_codes.CREDENTIALS and "Signature" in code)
@@ -183,7 +181,7 @@ def _skew(meta: Mapping[str, Any]) -> str:
 
 
 def _ahead(meta: Mapping[str, Any]) -> float | None:
-    """Seconds that the gateway's clock is ahead of AWS's, by the answer's Date header, if it has one."""
+    """Seconds that the gateway's clock is ahead of AWS's, by the answer's Date header."""
     try:
         theirs = parsedate_to_datetime(meta["HTTPHeaders"]["date"])
         return (datetime.now(UTC) - theirs).total_seconds()
@@ -192,13 +190,10 @@ def _ahead(meta: Mapping[str, Any]) -> float | None:
 
 
 def _never_connected(exc: Exception) -> bool:
-    """Whether certainly no connection was made.
-
-    botocore's ProxyConnectionError and SSLError also wrap errors after sending: when a peer hangs up, urllib3
-    forgets that it had reached its proxy. So those two are judged by their cause.
-    """
     if isinstance(exc, (aws.EndpointConnectionError, aws.ConnectTimeoutError)):
         return True
+    # These two also wrap errors after sending: when a peer hangs up, urllib3 forgets that it had reached its
+    # proxy.
     if isinstance(exc, (aws.ProxyConnectionError, aws.SSLError)):
         return any(
             isinstance(cause, _NOT_CONNECTED) or getattr(cause, "reason", None) in _BAD_BUNDLE
@@ -208,7 +203,7 @@ def _never_connected(exc: Exception) -> bool:
 
 
 def causes(exc: object) -> Iterator[BaseException]:
-    """Yield an error of urllib3 and the errors that it wraps, from each place where urllib3 keeps them."""
+    """An error of urllib3 and the errors that it wraps."""
     if isinstance(exc, BaseException):
         yield exc
         for cause in (getattr(exc, "original_error", None), exc.__cause__, *exc.args):
@@ -216,6 +211,6 @@ def causes(exc: object) -> Iterator[BaseException]:
 
 
 def to_one_line(text: object, limit: int) -> str:
-    """Foreign text on one line of at most ``limit`` characters, without control or invisible characters."""
+    """Foreign text, at most ``limit`` characters, without control or invisible characters."""
     words = "".join(char if char.isprintable() else " " for char in str(text)[: limit * 4]).split()
     return " ".join(words)[:limit]

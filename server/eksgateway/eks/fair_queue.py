@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QueuedCall:
-    """A call in a queue. ``admitted`` resolves to whether its turn came before ``until`` (monotonic).
+    """``admitted`` resolves to whether the call's turn came before ``until`` (monotonic).
 
-    One call can be queued under several keys, one for each caller that waits for it. It is served at the
-    first turn of any of them.
+    A call can be queued under several keys. It is served at the first turn of any of them.
     """
 
     admitted: asyncio.Future[bool]
@@ -30,7 +29,7 @@ class FairQueue:
         return bool(self._calls)
 
     def turns_until(self, key: Hashable) -> int:
-        """The most turns until a call that is added now under ``key`` is served, its own included."""
+        """The most turns, its own included, until a call that is added now under ``key`` is served."""
         mine = len(self._calls.get(key, ())) + 1
         return mine + sum(min(len(each), mine) for other, each in self._calls.items() if other != key)
 
@@ -40,7 +39,6 @@ class FairQueue:
             calls.append(call)
 
     def remove(self, key: Hashable, call: QueuedCall) -> None:
-        """Remove a call from under ``key``, if it is still there."""
         calls = self._calls.get(key)
         if calls is not None and call in calls:
             calls.remove(call)
@@ -48,7 +46,7 @@ class FairQueue:
                 del self._calls[key]
 
     def has_waiting(self, now: float) -> bool:
-        """Remove calls whose time is over, and return whether one is left that can be served."""
+        """Remove calls that are late, and return whether one can be served."""
         while self._calls:
             key, calls = next(iter(self._calls.items()))
             while calls and (calls[0].admitted.done() or calls[0].until <= now):
@@ -68,7 +66,6 @@ class FairQueue:
             self._calls[key] = calls
 
     def close(self, error: type[Exception]) -> None:
-        """Fail every queued call with an error of its own."""
         for calls in self._calls.values():
             for call in calls:
                 if not call.admitted.done():

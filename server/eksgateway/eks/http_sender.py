@@ -1,6 +1,6 @@
 """Sends botocore's requests and bounds each answer: its size, and the time until its last byte.
 
-botocore's own read timeout bounds the silence between two bytes, and it accepts an answer of any size.
+botocore's own read timeout bounds only the silence between two bytes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass, field
 from http.client import HTTPResponse
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -36,16 +37,13 @@ if TYPE_CHECKING:
 
 MAX_BYTES: Final = 1 << 20  # EKS's longest answers, which are listings, have some 10 KB
 _CHUNK: Final = 1 << 16
-# As botocore's clients set it. Without it, a request's body waits some 40 ms for the acknowledgement of its
-# headers.
+# As in botocore. Without it, a body waits some 40 ms for the acknowledgement of its headers.
 _NO_DELAY: Final = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 _thread = threading.local()  # ``before``: called before this thread's request leaves
 
 
 class TooLargeError(HTTPClientError):
-    """The answer is larger than MAX_BYTES."""
-
     fmt = "The answer is too large"
 
 
@@ -55,6 +53,7 @@ class InterimError(HTTPClientError):
     fmt = "The answer is not the last one"
 
 
+@dataclass(eq=False)
 class HttpSender:
     """Handles botocore's event before-send. ``before`` is called just before a request leaves: on a new
     connection after it is established, because DNS, proxies and TLS can take long. It may raise GatewayError.
@@ -62,25 +61,18 @@ class HttpSender:
     ``read_timeout`` bounds a whole answer. ``ca_bundle`` is a path, or None for botocore's own bundle.
     """
 
-    def __init__(
-        self,
-        connect_timeout: float,
-        read_timeout: float,
-        connections: int,
-        ca_bundle: str | None,
-        before: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._timeouts = (connect_timeout, read_timeout)
-        self._connections = connections
-        self._ca_bundle = ca_bundle
-        self._before = before
-        self._sessions: dict[str, _Session] = {}
+    connect_timeout: float
+    read_timeout: float
+    connections: int
+    ca_bundle: str | None
+    before: Callable[[], None] = lambda: None
+    _sessions: dict[str, _Session] = field(default_factory=dict, init=False)
 
     def send(self, request: AWSPreparedRequest, **_event: Any) -> AWSResponse:
-        """Send the request. botocore does not send it again, because an answer is returned here."""
+        """Returning an answer keeps botocore from sending the request itself."""
         session = self._session(request.url)
-        self._before()
-        _thread.before = self._before
+        self.before()
+        _thread.before = self.before
         request.stream_output = True  # otherwise botocore reads it at once, at any size
         try:
             answer = session.send(request)
@@ -99,21 +91,20 @@ class HttpSender:
         return AWSResponse(answer.url, answer.status_code, raw.headers, _ReadBody(body))
 
     def close(self) -> None:
-        """Close every connection."""
         for session in tuple(self._sessions.values()):
             session.close()
 
     def _session(self, url: str) -> _Session:
-        """The connections to a host. The proxy depends on the host; loopback has none."""
+        # The proxy depends on the host; loopback has none.
         host = urlsplit(url).netloc
         session = self._sessions.get(host)
         if session is None:
             local = is_loopback(urlsplit(url).hostname or "")
             session = _Session(
-                verify=self._ca_bundle or True,
+                verify=self.ca_bundle or True,
                 proxies={} if local else get_environ_proxies(url),
-                timeout=self._timeouts,
-                max_pool_connections=self._connections,
+                timeout=(self.connect_timeout, self.read_timeout),
+                max_pool_connections=self.connections,
                 socket_options=[_NO_DELAY],
             )
             session = self._sessions.setdefault(host, session)
@@ -124,11 +115,11 @@ class HttpSender:
         if isinstance(exc, ProxyConnectionError):
             proxy = urlsplit(str(exc.kwargs.get("proxy_url")))
             return f"proxy={proxy.hostname}:{proxy.port}"
-        return f"ca_bundle={self._ca_bundle or 'botocore'} ({_tls_reason(exc)})"
+        return f"ca_bundle={self.ca_bundle or 'botocore'} ({_tls_reason(exc)})"
 
 
 class _DeadlineReader(io.RawIOBase):
-    """Reads a socket until ``deadline`` (monotonic), then raises TimeoutError even if bytes still arrive."""
+    """Raises TimeoutError past ``deadline`` (monotonic), even if bytes still arrive."""
 
     def __init__(self, sock: Any, deadline: float) -> None:
         self._sock = sock
@@ -151,19 +142,19 @@ class _DeadlineReader(io.RawIOBase):
         super().close()
 
 
+@dataclass
 class _Socket:
     """The part of a socket that HTTPResponse uses. The read timeout becomes that of the whole answer."""
 
-    def __init__(self, sock: Any) -> None:
-        self._sock = sock
+    sock: Any
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_DeadlineReader(self._sock, time.monotonic() + self._sock.gettimeout()))
+        return io.BufferedReader(_DeadlineReader(self.sock, time.monotonic() + self.sock.gettimeout()))
 
 
 class _Response(HTTPResponse):
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
-        super().__init__(_Socket(sock), *args, **kwargs)  # type: ignore[arg-type]  # it uses only this of a socket
+        super().__init__(_Socket(sock), *args, **kwargs)  # type: ignore[arg-type]  # a part of one
 
 
 class _PlainConnection(AWSHTTPConnection):
@@ -191,7 +182,7 @@ class _TlsPool(AWSHTTPSConnectionPool):
 
 
 class _Session(URLLib3Session):
-    """botocore's session with the connections above. ``_pool_classes_by_scheme`` is private:
+    """botocore's session with the connections above. ``_pool_classes_by_scheme`` is private, and
     tests/eks/test_http_sender.py fails if botocore no longer uses it.
     """
 
@@ -202,18 +193,17 @@ class _Session(URLLib3Session):
         manager.pool_classes_by_scheme = self._pool_classes_by_scheme
 
 
+@dataclass
 class _ReadBody:
-    """A body that has been read, in the form that AWSResponse needs."""
+    """A body in the form that AWSResponse needs."""
 
-    def __init__(self, body: bytes) -> None:
-        self._body = body
+    body: bytes
 
     def stream(self) -> Iterator[bytes]:
-        yield self._body
+        yield self.body
 
 
 def _read_body(raw: Any) -> bytes:
-    """Read the body. Raises TooLargeError; the connection is then closed."""
     body = bytearray()
     while chunk := raw.read(_CHUNK):
         body += chunk
@@ -223,7 +213,7 @@ def _read_body(raw: Any) -> bytes:
 
 
 def _tls_reason(exc: SSLError) -> str:
-    """The reason of a TLS error in OpenSSL's fixed words, or of an error that opened the bundle."""
+    """OpenSSL's fixed words, or why the bundle could not be opened."""
     for cause in causes(exc.kwargs.get("error")):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return cause.verify_message

@@ -14,7 +14,7 @@ class Eks(Protocol):
     """Amazon EKS in every configured target.
 
     Each method raises leaves of ``errors.EksError``, ``TargetNotConfigured`` and ``Overloaded`` (every thread
-    busy and the queue full). ``cancel_update`` also raises ``DecisionStale``.
+    busy and the queue full).
 
     A cancel and its reads are made ``on_behalf_of`` its caller: CloudTrail names the caller, and other reads
     cannot take their threads. Without it the gateway calls as itself.
@@ -24,27 +24,26 @@ class Eks(Protocol):
         """Whether the cluster's account and region are configured."""
 
     async def list_clusters(self, target: Target, page_size: int, page_token: str) -> Page:
-        """ListClusters: names of clusters."""
+        """The names of clusters."""
 
     async def describe_cluster(
         self, cluster: ClusterRef, *, on_behalf_of: Caller | None = None
-    ) -> ClusterFacts:
-        """DescribeCluster."""
+    ) -> ClusterFacts: ...
 
     async def describe_update(self, ref: UpdateRef, *, on_behalf_of: Caller | None = None) -> Update:
-        """DescribeUpdate, for cluster updates."""
+        """For cluster updates only."""
 
     async def list_updates(self, cluster: ClusterRef, page_size: int, page_token: str) -> Page:
-        """ListUpdates: ids of updates."""
+        """The ids of updates."""
 
     async def cancel_update(
         self, ref: UpdateRef, *, on_behalf_of: Caller, token: str, send_before: float
     ) -> Update:
-        """CancelUpdate, sent once, with ``token`` as clientRequestToken.
+        """Send it once, with ``token`` as clientRequestToken.
 
-        ``send_before`` (monotonic, seconds) is checked on the worker thread just before sending: past it,
-        DecisionStale is raised and nothing is sent. EksRefused, EksThrottled, EksNotReached,
-        UpstreamCredentials and DecisionStale mean that EKS did not act. EksNoAnswer means that it may have.
+        Past ``send_before`` (monotonic), nothing is sent and DecisionStale is raised. EksRefused,
+        EksThrottled, EksNotReached, UpstreamCredentials and DecisionStale mean that EKS did not act.
+        EksNoAnswer means that it may have.
         """
 
     async def close(self) -> None:

@@ -1,6 +1,6 @@
 """A target's role, with one session per caller so that CloudTrail names the caller.
 
-Calls for no caller have a session named for the gateway itself. Asking STS blocks: use a worker thread.
+Asking STS blocks: use a worker thread.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _NOT_ALLOWED: Final = re.compile(r"[^A-Za-z0-9_+=,.@-]+")
 
 
 def session_name(caller: Caller | None) -> str:
-    """A RoleSessionName: as much of the caller's id as AWS allows, and a digest that keeps callers apart.
+    """As much of the caller's id as AWS allows, and a digest that keeps callers apart.
 
     https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
     """
@@ -47,10 +47,7 @@ def session_name(caller: Caller | None) -> str:
 
 
 class Role:
-    """Sessions of one role by name; the least recently used are dropped.
-
-    ``signing`` is entered around each call to STS, to sign it with the gateway's own credentials.
-    """
+    """Sessions of one role. ``signing`` signs each call to STS with the gateway's own credentials."""
 
     def __init__(
         self,
@@ -73,7 +70,6 @@ class Role:
         return (self.own if caller is None else self._session(session_name(caller))).get()
 
     def close(self) -> None:
-        """Close the connections to STS."""
         self._sts.close()
 
     def _session(self, name: str) -> CachedCredentials:

@@ -14,7 +14,7 @@ from eksgateway.errors import DecisionStale
 
 @dataclass(slots=True)
 class Sending:
-    """One cancel: the time (monotonic) before which it must leave, and whether it may have left."""
+    """The time (monotonic) before which a cancel must leave, and whether it may have left."""
 
     before: float
     sent: bool = False
@@ -23,8 +23,8 @@ class Sending:
 class SendGate:
     """Checks the clock just before a cancel's bytes leave: credentials, signing and connecting take time.
 
-    botocore passes on the error of a before-send handler, unwrapped and without a retry. The thread
-    identifies the cancel, because one thread makes the whole call.
+    botocore passes on the error of a before-send handler, unwrapped and without a retry. One thread makes
+    the whole call, so the thread identifies the cancel.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -33,7 +33,6 @@ class SendGate:
 
     @contextmanager
     def open_until(self, before: float) -> Iterator[Sending]:
-        """Let one cancel of this thread through before a monotonic time."""
         self._thread.sending = sending = Sending(before)
         try:
             yield sending

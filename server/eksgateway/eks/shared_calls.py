@@ -1,4 +1,4 @@
-"""Reads of EKS by key that several callers share, and a cache of their results."""
+"""Reads of EKS that several callers share, and a cache of their results."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ from eksgateway.single_flight import SharedTask
 
 class _Key(Hashable, Protocol):
     @property
-    def target(self) -> Target:
-        """The target whose budget pays for the call."""
+    def target(self) -> Target: ...
 
 
 K = TypeVar("K", bound=_Key)
@@ -40,20 +39,12 @@ class ReadResult(Generic[V]):
 
 @dataclass(slots=True)
 class _SharedCall(Generic[V]):
-    """One call that several callers join. It waits for the previous call of its key, then for its turn."""
+    """Waits for the previous call of its key, then for its turn."""
 
     pending: PendingCall
     previous: _SharedCall[V] | None
     began: float | None = None  # monotonic; None while it waits
     task: SharedTask[ReadResult[V]] = field(init=False)
-
-    @property
-    def has_begun(self) -> bool:
-        return self.began is not None
-
-    def is_newer_than(self, oldest: float) -> bool:
-        """Whether its result will be newer; a call that has not begun will begin after now."""
-        return self.began is None or self.began > oldest
 
 
 class SharedCalls(Generic[K, V]):
@@ -69,7 +60,6 @@ class SharedCalls(Generic[K, V]):
         self._newest: dict[K, _SharedCall[V]] = {}
 
     def find_cached(self, key: K) -> ReadResult[V] | None:
-        """The latest result, of any age."""
         return self._cache.get(key)
 
     async def get(self, key: K, max_age: float, lane: Lane, caller: Hashable) -> ReadResult[V]:
@@ -84,22 +74,22 @@ class SharedCalls(Generic[K, V]):
             try:
                 return call.task.result()
             except Overloaded as error:
-                # A poller that joined a read waits on: only the read's turn came too late.
+                # A poller that joined a read waits on: only the read was too late.
                 if lane is not Lane.POLL or call.pending.lane is Lane.POLL:
                     raise _copy(error) from error
             except GatewayError as error:
                 raise _copy(error) from error
 
     def forget(self, key: K) -> None:
-        """Drop the cached result, and let no caller join the calls that exist now."""
+        """Drop the cached result. No caller joins the calls that exist now."""
         self._cache.pop(key, None)
         self._newest.pop(key, None)
 
     def _join(self, key: K, oldest: float, lane: Lane, caller: Hashable) -> _SharedCall[V]:
         call = self._newest.get(key)
-        if call is None or not call.is_newer_than(oldest):
+        if call is None or (call.began is not None and call.began <= oldest):
             return self._start(key, PendingCall(lane, [caller]), previous=call)
-        if not call.has_begun and lane is Lane.READ:
+        if call.began is None and lane is Lane.READ:
             self._budget.join(call.pending, key.target, caller)
         return call
 
@@ -108,7 +98,7 @@ class SharedCalls(Generic[K, V]):
         call.task = SharedTask(
             self._run(key, call),
             forget=partial(self._remove, key, call),
-            may_abandon=lambda: not call.has_begun,
+            may_abandon=lambda: call.began is None,
         )
         return call
 

@@ -22,10 +22,7 @@ _MOST_PAGES: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class SeenUpdate:
-    """An update, and the start of the call that read it: the state is at least as new.
-
-    ``stamp`` is that time on the monotonic clock.
-    """
+    """An update, and when the call that read it began; ``stamp`` is on the monotonic clock."""
 
     update: Update
     observe_time: datetime
@@ -49,13 +46,11 @@ class _UpdatesPage:
 
 
 class SharedReads:
-    """Describes and lists. Callers that ask for the same share one call, made when its turn comes.
+    """Callers that ask for the same share one call, made at the first turn of any of them.
 
     A result is used if its call began less than ``max_age`` seconds before the read. With 0 the call begins
     after the read: the running call ends first, then one more is made for every caller that came meanwhile.
-    A call that waits for its turn has not begun. It takes the turns of all its callers, whichever comes
-    first. Errors go to every caller that waits, and are not cached. Raises what ``Budget.call`` and ``Eks``
-    raise.
+    Errors go to every caller that waits, and are not cached. Raises what ``Budget.call`` and ``Eks`` raise.
     """
 
     def __init__(self, eks: Eks, budget: Budget, clock: Clock, cache_size: int = CACHE_SIZE) -> None:
@@ -69,34 +64,33 @@ class SharedReads:
         )
 
     async def cluster(self, ref: ClusterRef, max_age: float, caller: Hashable) -> ClusterFacts:
-        """DescribeCluster."""
         return (await self._clusters.get(ref, max_age, Lane.READ, caller)).value
 
     async def update(self, ref: UpdateRef, max_age: float, caller: Hashable) -> SeenUpdate:
-        """DescribeUpdate. A final update is returned at any age, because it does not change."""
+        """A final update is returned at any age, because it does not change."""
         cached = self._updates.find_cached(ref)
         if cached is not None and cached.value.final:
             return _to_seen(cached)
         return _to_seen(await self._updates.get(ref, max_age, Lane.READ, caller))
 
     async def poll(self, ref: UpdateRef, max_age: float) -> SeenUpdate:
-        """DescribeUpdate for a poller: waits for its turn as long as it takes, behind callers."""
+        """Like ``update``, but waits for its turn as long as it takes."""
         return _to_seen(await self._updates.get(ref, max_age, Lane.POLL, ref))
 
     async def cluster_names(self, target: Target, max_age: float, caller: Hashable) -> tuple[str, ...]:
-        """The names on all pages of ListClusters, each page at most ``max_age`` seconds old."""
+        """All pages of ListClusters, each at most ``max_age`` seconds old."""
         return await _all_pages(
             lambda token: self._clusters_pages.get(_ClustersPage(target, token), max_age, Lane.READ, caller)
         )
 
     async def update_ids(self, cluster: ClusterRef, max_age: float, caller: Hashable) -> tuple[str, ...]:
-        """The ids on all pages of ListUpdates, each page at most ``max_age`` seconds old."""
+        """All pages of ListUpdates, each at most ``max_age`` seconds old."""
         return await _all_pages(
             lambda token: self._updates_pages.get(_UpdatesPage(cluster, token), max_age, Lane.READ, caller)
         )
 
     def forget(self, ref: UpdateRef) -> None:
-        """Drop what was read of an update until now, because a cancel has changed it."""
+        """Drop what was read of an update, because a cancel has changed it."""
         self._updates.forget(ref)
 
 

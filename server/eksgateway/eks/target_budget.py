@@ -1,8 +1,7 @@
 """The order of calls to one target: cancels first, then polls and other reads by turns.
 
-Within each lane callers take turns, so that many calls of one caller do not delay another's. Calls also wait
-here for a free thread: the thread pool serves in order of arrival, so one caller could fill it while EKS is
-slow.
+Calls also wait here for a free thread: the thread pool serves in order of arrival, so one caller could fill
+it while EKS is slow.
 """
 
 from __future__ import annotations
@@ -27,8 +26,6 @@ PATIENCE_S: Final = 10.0  # the longest wait for a turn, so that the reads of an
 
 
 class Lane(Enum):
-    """The purpose of a call to EKS; its priority."""
-
     FORWARD = auto()  # CancelUpdate, whose decision grows stale
     CANCEL = auto()  # reads of a cancel
     READ = auto()  # other reads that a caller waits for: get, list, check, the start of a watch
@@ -47,7 +44,7 @@ _PATIENT: Final = frozenset({Lane.FORWARD, Lane.POLL})  # a forward waits until 
 
 @dataclass(slots=True)
 class PendingCall:
-    """A call that waits for its turn: its lane, the callers that wait for it, and its entry in the queues."""
+    """A call, the callers that wait for it, and its entry in the queues."""
 
     lane: Lane
     callers: list[Hashable]
@@ -55,7 +52,7 @@ class PendingCall:
 
 
 class TargetBudget:
-    """The tokens, threads and queues of one target, and a timer for the next token while a call waits."""
+    """The tokens, threads and queues of one target. A timer runs while a call waits for a token."""
 
     def __init__(self, target: Target, calls_per_s: float, threads: int, clock: Clock) -> None:
         self._target = target
@@ -68,7 +65,7 @@ class TargetBudget:
         self._timer: asyncio.Task[None] | None = None
 
     async def wait_for_turn(self, pending: PendingCall, until: float) -> Lane:
-        """Return once a token and a thread are taken for this call: the lane to ``end`` it in."""
+        """Take a token and a thread. Returns the lane to ``end`` the call in."""
         lane = pending.lane
         now, urgent = self._clock.monotonic(), lane in _URGENT
         ahead = any(self._queues[each] for each in _AHEAD[lane])
@@ -101,7 +98,6 @@ class TargetBudget:
         self._running[Lane.READ if lane is Lane.POLL else lane] += 1
 
     def end(self, lane: Lane) -> None:
-        """Release the thread of a call that began in this lane."""
         self._running[Lane.READ if lane is Lane.POLL else lane] -= 1
         if any(self._queues.values()):
             self._serve()
@@ -121,7 +117,7 @@ class TargetBudget:
         pending.callers.append(caller)
 
     def throttle(self, began: float) -> None:
-        """Lower the rate, because EKS throttled a call that began then."""
+        """EKS throttled a call that began then."""
         if self._tokens.throttle(self._clock.monotonic(), began):
             log.warning(
                 "eks.throttled",
@@ -137,7 +133,6 @@ class TargetBudget:
             queue.close(Draining)
 
     def _check_wait(self, lane: Lane, callers: list[Hashable]) -> None:
-        """Raise Overloaded unless the turn of a call that is queued now comes in time."""
         turns = min(self._queues[lane].turns_until(caller) for caller in callers)
         if lane is Lane.READ and self._queues[Lane.POLL]:
             turns *= 2
@@ -155,7 +150,6 @@ class TargetBudget:
         self._set_timer()
 
     def _next_lane(self, now: float) -> Lane | None:
-        """The lane to serve next, among those that have a thread. Late calls are removed from every lane."""
         waiting = [lane for lane in Lane if self._queues[lane].has_waiting(now) and self._has_thread(lane)]
         if not self._last_was_poll and waiting == [Lane.READ, Lane.POLL]:
             return Lane.POLL

@@ -1,8 +1,7 @@
 """Runs blocking boto3 calls on a bounded number of threads, with a bounded queue.
 
-Reads hold at most three quarters of the threads and of the queue, so that watches never starve cancels.
-Reads that a cancel needs hold at most seven eighths, so that a cancel that was allowed can be sent.
-Belongs to one event loop.
+Reads hold at most three quarters of both, so that watches never starve cancels. Reads that a cancel needs
+hold at most seven eighths, so that a cancel that was allowed can be sent.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class _Share:
 class Threads:
     """At most ``size`` threads; at most ``waiting`` calls wait for one. Past that, calls raise Overloaded.
 
-    A thread starts when there is a call and no thread is idle; then it stays.
+    Belongs to one event loop.
     """
 
     def __init__(self, size: int, waiting: int) -> None:
@@ -53,22 +52,16 @@ class Threads:
         self._closed = False
 
     async def read(self, call: Callable[[], T]) -> T:
-        """Run a read that yields to cancels."""
         return await self._run(call, self._read_shares)
 
     async def read_for_cancel(self, call: Callable[[], T]) -> T:
-        """Run a read that a cancel needs before its decision."""
         return await self._run(call, self._cancel_read_shares)
 
     async def cancel(self, call: Callable[[], T]) -> T:
-        """Send a cancel. An eighth of the threads is kept for it."""
         return await self._run(call, self._cancel_shares)
 
     async def close(self) -> None:
-        """Wait up to 2 s for calls under way. Calls that wait for a thread raise Draining.
-
-        A call that EKS keeps longer is left behind, and does not keep the process from ending.
-        """
+        """Wait up to 2 s for calls under way, then leave them behind. Calls that wait raise Draining."""
         self._closed = True
         await self._threads.close(_CLOSE_TIMEOUT_S)
 

@@ -12,38 +12,32 @@ _ROUNDING: Final = 1e-6  # of a token: what adding floats may lose
 
 
 class TokenBucket:
-    """One token per call, refilled at ``rate`` per second. The reserve is for urgent calls only.
+    """One token per call, refilled at ``rate`` per second. The reserve is for urgent calls only: while it is
+    not full, every new token goes to them.
 
-    Other calls leave the reserve untouched. While it is not full, every new token goes to urgent calls.
     When EKS throttles, the rate halves and tokens above the reserve are lost; then the rate grows back
-    linearly.
+    linearly. ``rate`` is that of the last call of a method.
     """
 
     def __init__(self, rate: float, now: float) -> None:
-        self._full_rate = self._rate = rate
+        self._full_rate = self.rate = rate
         self._reserve = max(_CALLS_OF_A_CANCEL, rate)
         self._size = self._reserve + max(1.0, rate)
         self._tokens = self._size
         self._now = now
         self._halved_at = -math.inf
 
-    @property
-    def rate(self) -> float:
-        """Calls per second at the time of the last call of a method."""
-        return self._rate
-
     def take(self, now: float, *, urgent: bool) -> bool:
-        """Take a token, if there is one for this kind of call."""
         if self.wait(now, urgent=urgent) > 0:
             return False
         self._tokens -= 1
         return True
 
     def wait(self, now: float, *, urgent: bool) -> float:
-        """Seconds until ``take`` succeeds if no other call takes a token before; 0 if it does now."""
+        """Seconds until ``take`` succeeds if no other call takes a token before."""
         self._advance(now)
         missing = (0.0 if urgent else self._reserve) + 1 - self._tokens
-        return missing / self._rate if missing > _ROUNDING else 0.0
+        return missing / self.rate if missing > _ROUNDING else 0.0
 
     def throttle(self, now: float, began: float) -> bool:
         """Halve the rate because EKS throttled a call that began then. Returns whether it was halved.
@@ -54,11 +48,11 @@ class TokenBucket:
             return False
         self._advance(now)
         self._halved_at = now
-        self._rate = max(self._rate / 2, self._full_rate * _LEAST)
+        self.rate = max(self.rate / 2, self._full_rate * _LEAST)
         self._tokens = min(self._tokens, self._reserve)
         return True
 
     def _advance(self, now: float) -> None:
         elapsed, self._now = now - self._now, now
-        self._tokens = min(self._size, self._tokens + elapsed * self._rate)
-        self._rate = min(self._full_rate, self._rate + elapsed * self._full_rate / _RECOVERY_S)
+        self._tokens = min(self._size, self._tokens + elapsed * self.rate)
+        self.rate = min(self._full_rate, self.rate + elapsed * self._full_rate / _RECOVERY_S)
