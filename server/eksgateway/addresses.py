@@ -10,7 +10,7 @@ _ADDRESS: Final = re.compile(r"(?:\[(?P<ip>[0-9A-Fa-f:.]+)\]|(?P<name>[^\s:/\[\]
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """Host and port: ``[::1]:443`` is ("::1", 443). Raises ValueError."""
+    """``[::1]:443`` is ("::1", 443). Raises ValueError."""
     match = _ADDRESS.fullmatch(address)
     if match is None or int(match["port"]) > 65535:
         raise ValueError("not host:port")
@@ -18,12 +18,10 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def join_address(host: str, port: int) -> str:
-    """host:port, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine alone."""
     if host == "localhost":
         return True
     try:

@@ -1,5 +1,4 @@
-"""Runs blocking calls on threads, for an event loop. No other module hands calls to a thread and takes
-their results back.
+"""Runs blocking calls on threads, for an event loop.
 
 The threads are daemons, unlike those of an executor: a call that hangs does not keep the process from ending.
 """
@@ -24,10 +23,9 @@ MAX_HANGING: Final = 8
 
 
 async def run_blocking(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run one call on a thread of its own; return or raise what it does.
+    """Run one call on a thread of its own. A cancelled caller leaves at once; the call runs to its end.
 
-    A cancelled caller leaves at once, and the call runs to its end. Raises RuntimeError when the machine
-    has no thread left.
+    Raises what the call raises; RuntimeError when the machine has no thread left.
     """
     return await asyncio.shield(start_blocking(partial(call, *args, **kwargs)))
 
@@ -41,7 +39,7 @@ def start_blocking(call: Callable[[], T], name: str = "blocking") -> asyncio.Fut
 
 
 class DaemonThreads:
-    """Threads for one event loop, reused once idle. Their number is not bounded here."""
+    """Threads for one event loop, reused once idle, without a bound on their number."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -50,10 +48,10 @@ class DaemonThreads:
         self._ended = False
 
     def start(self, call: Callable[[], T], held: ExitStack | None = None) -> asyncio.Future[T]:
-        """Start a call; the future is its result. Shield the future: it must not be cancelled.
+        """Start a call. Shield the future of its result: it must not be cancelled.
 
-        ``held`` is taken over, and closed once the call has ended, also if its caller was cancelled before.
-        Raises RuntimeError, and leaves ``held`` as it is, when the machine has no thread left.
+        ``held`` is closed once the call has ended, also if its caller was cancelled before. Raises
+        RuntimeError, and leaves ``held`` as it is, when the machine has no thread left.
         """
         if self._ended:
             raise RuntimeError("these threads have ended")
@@ -81,13 +79,13 @@ class DaemonThreads:
         return done
 
     def end(self) -> None:
-        """Take no further calls; each thread ends when its call does."""
+        """Take no further calls."""
         self._ended = True
         for queue in (*self._idle, *self._busy.values()):
             queue.put(None)
 
     async def close(self, timeout_s: float | None = None) -> None:
-        """``end``, and wait for the calls under way; ``timeout_s`` bounds the wait."""
+        """``end``, and wait for the calls under way."""
         self.end()
         if self._busy:
             await asyncio.wait(self._busy, timeout=timeout_s)
@@ -101,9 +99,8 @@ class DaemonThreads:
 class RepeatedRead(Generic[T]):
     """Repeats one blocking read. Callers at the same time share it.
 
-    A read may hang for good, for instance on a mount that is gone while another has taken its place. So a
-    second read starts beside one that has hung for 5 s, a third once that has hung for 10 s, and so on, up
-    to ``MAX_HANGING`` threads.
+    A read may hang for good, for instance on a mount that was replaced. A second one starts beside it after
+    5 s, a third 10 s later, and so on, up to ``MAX_HANGING`` threads.
     """
 
     def __init__(self, read: Callable[[], T], timeout_s: float = READ_TIMEOUT_S) -> None:
@@ -111,10 +108,10 @@ class RepeatedRead(Generic[T]):
         self._timeout_s = timeout_s
         self._newest: asyncio.Future[T] | None = None
         self._running = 0
-        self._next_time = 0.0  # of the loop's clock: when a hanging read gets another beside it
+        self._next_time = 0.0  # when a hanging read gets another beside it
 
     async def read(self) -> T:
-        """Return or raise what the read does. Raises TimeoutError after ``timeout_s``."""
+        """Raises TimeoutError after ``timeout_s``, and what the read raises."""
         now = asyncio.get_running_loop().time()
         if self._newest is None or (now >= self._next_time and self._running < MAX_HANGING):
             self._newest = start_blocking(self._read, name="repeated-read")
@@ -131,7 +128,7 @@ class RepeatedRead(Generic[T]):
 
 
 def _start_thread(name: str) -> _Queue:
-    """A thread that runs the calls in the returned queue, up to a None."""
+    """Return the queue of the thread's calls; a None ends it."""
     queue: _Queue = SimpleQueue()
 
     def run() -> None:

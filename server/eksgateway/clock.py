@@ -10,14 +10,10 @@ from typing import Protocol
 
 
 class Timer(Protocol):
-    """A pending ``call_later``."""
-
     def cancel(self) -> object: ...
 
 
 class Clock(Protocol):
-    """The source of time."""
-
     def now(self) -> datetime:
         """Wall-clock time, timezone-aware, UTC."""
 
@@ -27,11 +23,11 @@ class Clock(Protocol):
     async def sleep(self, seconds: float) -> None: ...
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
-        """Call back after ``seconds``: a tenth of the memory of a task that sleeps."""
+        """Takes a tenth of the memory of a task that sleeps."""
 
 
 async def wait_for(event: asyncio.Event, clock: Clock, seconds: float) -> bool:
-    """Wait for the event, at most ``seconds``; return whether it is set."""
+    """Wait at most ``seconds``; return whether the event is set."""
     if event.is_set() or seconds <= 0:
         return event.is_set()
     waiting = asyncio.ensure_future(event.wait())
@@ -45,8 +41,6 @@ async def wait_for(event: asyncio.Event, clock: Clock, seconds: float) -> bool:
 
 
 class SystemClock:
-    """The machine's own clocks."""
-
     def now(self) -> datetime:
         return datetime.now(UTC)
 

@@ -1,4 +1,4 @@
-"""File descriptors: raises the process's limit, bounds connections by it, and warns when few are left."""
+"""Raises the limit on file descriptors, bounds connections by it, and warns when few are left."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eksgateway.settings import Settings
 
 log = Log(__name__)
 
-# A hard limit may be a thousand million, and some libraries do work for each descriptor up to the limit.
+# A hard limit may be 10**9, and some libraries do work for each descriptor up to the limit.
 _MAX_LIMIT: Final = 65_536
 # For the ledger, policy, keys, metrics (100 connections), logs and libraries.
 _RESERVE: Final = 200
@@ -26,7 +26,7 @@ _EASED: Final = 0.8
 
 
 def raise_limit() -> None:
-    """Raise the soft limit to the hard one, as Go programs do. The default of 1,024 exists for `select`."""
+    """Raise the soft limit to the hard one. The default of 1,024 exists for `select`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MAX_LIMIT if hard == resource.RLIM_INFINITY else min(hard, _MAX_LIMIT)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -38,8 +38,8 @@ def raise_limit() -> None:
 
 
 def max_connections(settings: Settings) -> int:
-    """The number of connections that each listener may accept: ``limits.connections``, or fewer, so that
-    the process can still open files and connections of its own.
+    """How many connections each listener may accept: ``limits.connections``, or fewer, to keep descriptors
+    for the process itself.
     """
     limit = _limit()
     reserve = _RESERVE + _RESERVE_PER_THREAD * settings.eks.threads * len(settings.eks.targets)
@@ -48,8 +48,8 @@ def max_connections(settings: Settings) -> int:
 
 
 async def watch(settings: Settings, clock: Clock, make_room: Callable[[], Awaitable[None]]) -> None:
-    """Count open descriptors each second. Log once when a listener may have nearly all its connections, and
-    once when that has eased; call ``make_room`` each second in between. Runs until cancelled.
+    """Log when a listener may have nearly all its connections, and when that has eased; call ``make_room``
+    each second in between. Runs until cancelled.
     """
     most = max_connections(settings)
     before = await run_blocking(_count_open)  # without any connection
@@ -74,10 +74,9 @@ def _limit() -> int:
 
 
 def _count_open() -> int:
-    """The number of open descriptors; 0 on a system without ``/dev/fd``."""
     try:
         return len(os.listdir("/dev/fd"))  # noqa: PTH208  names alone
-    except FileNotFoundError:
+    except FileNotFoundError:  # on a system without it
         return 0
     except OSError:  # no descriptor is left to open the folder
         return _limit()

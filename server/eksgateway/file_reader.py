@@ -15,7 +15,7 @@ class FileUnreadable(Exception):
 
 
 def read_file(path: Path, max_bytes: int) -> bytes:
-    """Read a file of at most ``max_bytes``. Raises FileUnreadable."""
+    """Raises FileUnreadable, also for a file of more than ``max_bytes``."""
     try:
         with path.open("rb") as file:
             content = file.read(max_bytes + 1)

@@ -1,7 +1,4 @@
-"""Structured logs on standard error: one JSON object per line, whatever the values contain.
-
-Events go through the standard library's logging, like the records of other packages.
-"""
+"""Structured logs on standard error: one JSON object per line, whatever the values contain."""
 
 from __future__ import annotations
 
@@ -24,9 +21,7 @@ _encode = json.JSONEncoder(default=repr, allow_nan=False).encode
 
 
 class Log:
-    """Logs events: a name (``area.thing``) and values. ``exc_info`` is an exception, logged with its
-    traceback. ``name`` is the module's.
-    """
+    """Logs events: a name (``area.thing``) and values. ``exc_info`` is an exception."""
 
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
@@ -76,10 +71,7 @@ class _JsonLines(logging.Formatter):
 
 
 class _ThreadHandler(logging.Handler):
-    """Queues lines for a thread to write: a stalled reader of a pipe must not stall the event loop.
-
-    It is a daemon thread, so that such a reader does not keep the process from ending.
-    """
+    """Queues lines for a daemon thread: a pipe's stalled reader must stall neither the loop nor the exit."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
@@ -118,7 +110,7 @@ class _ThreadHandler(logging.Handler):
 
 
 def _write_all(descriptor: int, line: bytes) -> None:
-    """Write the whole line, also to a pipe that its reader has made non-blocking."""
+    """Also to a pipe that its reader has made non-blocking."""
     while line:
         try:
             line = line[os.write(descriptor, line) :]
@@ -129,8 +121,8 @@ def _write_all(descriptor: int, line: bytes) -> None:
 def configure() -> None:
     """Send events, and other packages' records and warnings, to standard error as JSON lines.
 
-    Call this before grpc is imported: unless ``GRPC_VERBOSITY`` is set, gRPC's core writes lines that are
-    no JSON, and any client can cause them.
+    Call this before grpc is imported: without ``GRPC_VERBOSITY`` any client can make gRPC's core write
+    lines that are no JSON.
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     logging.captureWarnings(True)

@@ -18,8 +18,6 @@ _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 
 
 class Metrics:
-    """Metrics in a registry of their own."""
-
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
@@ -56,28 +54,24 @@ class Metrics:
         )
 
     def count_refused_call(self, band: str) -> None:
-        """Count an RPC that was refused with OVERLOADED before any work was done for it."""
         self._refused_calls.labels(band).inc()
 
     def count_call(self, method: str, status: str, reason: str, seconds: float | None) -> None:
-        """Count an RPC that has ended; ``seconds`` is None for a watch."""
+        """``seconds`` is None for a watch."""
         self._calls.labels(method, status, reason).inc()
         if seconds is not None:
             self._seconds.labels(method).observe(seconds)
 
     def count_forward(self, outcome: str) -> None:
-        """Count an intent that was forwarded, or could not be."""
         self._forwards.labels(outcome).inc()
 
     def count_dropped_groups(self, issuer: str, why: str, groups: int) -> None:
-        """Count groups of a token that do not count for the policy."""
         self._dropped_groups.labels(issuer, why).inc(groups)
 
     def count_eks_call(self, operation: str, result: str) -> None:
         self._eks_calls.labels(operation, result).inc()
 
     def add_policy(self, engine: str, policy: PolicyEngine) -> None:
-        """Report the policy in force at each scrape."""
         self.registry.register(_PolicyCollector(engine, policy))
 
     def add_gauge(self, name: str, documentation: str, value: Callable[[], float]) -> None:

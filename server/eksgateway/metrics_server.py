@@ -76,7 +76,6 @@ class MetricsServer:
             ) from exc
 
     async def close(self) -> None:
-        """Refuse new connections and end open ones."""
         if self._server is not None:
             self._server.close()
         if self._runner is not None:
@@ -86,8 +85,7 @@ class MetricsServer:
 class _BoundedConnections(asyncio.Protocol):
     """Accepts a connection for the server; beyond ``_MAX_CONNECTIONS`` the oldest one ends.
 
-    More would take file descriptors that calls need. Refusing new ones instead would let clients that
-    send nothing keep probes out.
+    More would take file descriptors from calls. Refusing new ones would let silent clients keep probes out.
     """
 
     def __init__(self, server: web.Server) -> None:

@@ -44,9 +44,9 @@ SETTLED: Final = frozenset(
 
 
 def phase_of(outcome: Outcome | None, update: Update | None) -> Phase:
-    """Return the phase of a committed intent from its outcome and the latest known state of the update.
+    """Return the phase of a committed intent by its outcome and the update's latest known state.
 
-    The first row that applies holds (the table in ``CancellationPhase``'s comment).
+    The first row of the table in ``CancellationPhase``'s comment that applies holds.
     """
     kind = outcome.kind if outcome else None
     if kind is OutcomeKind.NOT_FORWARDED:
@@ -64,8 +64,8 @@ def phase_of(outcome: Outcome | None, update: Update | None) -> Phase:
 def is_cancelling(update: Update) -> bool:
     """Whether EKS is cancelling this update, by any caller's request: another cancel has no effect.
 
-    An update whose cancellation Failed goes on, and may be cancelled again. A cancellation status that is
-    unknown here counts as under way; an empty one shows nothing, and another cancel is sent.
+    After a cancellation that Failed the update goes on, and may be cancelled again. An unknown cancellation
+    status counts as under way; an empty one shows nothing, and another cancel is sent.
     """
     if update.final:
         return False
@@ -75,7 +75,7 @@ def is_cancelling(update: Update) -> bool:
 
 
 def has_no_trace(cancellation: Cancellation, update: Update, now: datetime) -> bool:
-    """Whether EKS shows no sign of a cancel that it did not answer, ``NO_TRACE_AFTER`` the attempt."""
+    """Whether EKS shows no sign of an unanswered cancel, ``NO_TRACE_AFTER`` the attempt."""
     has_trace = _phase_at_eks(update) is not None or update.status != "InProgress"
     if cancellation.phase is not Phase.OUTCOME_UNKNOWN or has_trace:
         return False
@@ -83,14 +83,13 @@ def has_no_trace(cancellation: Cancellation, update: Update, now: datetime) -> b
 
 
 def no_trace_from(cancellation: Cancellation) -> datetime:
-    """Return the time from which a state without a sign of the cancel is significant."""
     return (cancellation.forward_time or cancellation.intent.time) + NO_TRACE_AFTER
 
 
 def phase_of_update(update: Update) -> Phase | None:
-    """Return the phase that an update shows by itself, without a cancellation in the ledger.
+    """Return the phase without a cancellation in the ledger.
 
-    None where it shows no cancellation: an update that was never cancelled was not "completed anyway".
+    None where EKS shows none: an update that was never cancelled was not "completed anyway".
     """
     cancelled = update.cancellation is not None or update.status in ("Cancelling", "Cancelled")
     return _phase_at_eks(update) if cancelled else None
@@ -106,7 +105,7 @@ def _phase_at_eks(update: Update) -> Phase | None:
 
 
 def rank(update: Update) -> int:
-    """Return how far along an update is: 0 running, 1 cancellation shown or failed, 2 cancelling, 3 ended."""
+    """0 running, 1 cancellation shown or failed, 2 cancelling, 3 ended."""
     if update.final:
         return 3
     if update.status == "Cancelling":

@@ -1,11 +1,9 @@
-"""The 5 s within which an open watch ends after a policy change that no longer allows it.
-
-With an OPA they are four waits, one after the other:
+"""The 5 s within which an open watch ends after a policy change that no longer allows it. With an OPA:
 
     change ──poll_s──► poll ──REVISION_ANSWER_S──► noticed ──FACTS_ANSWER_S──► asked ──timeout_s──► ended
 
-``poll_s`` and ``timeout_s`` are settings, bounded here. Many hundreds of questions that OPA answers
-slowly take longer, because few are asked at once (``rights.asker``).
+``poll_s`` and ``timeout_s`` are settings, bounded here. Many hundreds of questions that OPA answers slowly
+take longer, because few are asked at once (``rights.asker``).
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from eksgateway.blocking import start_blocking
 
 @contextmanager
 def stop_event(*, with_stdin: bool = False) -> Iterator[asyncio.Event]:
-    """An event that is set when this process should stop. Enter it in the running loop."""
+    """Yield an event that is set when this process should stop. Enter it in the running loop."""
     event = asyncio.Event()
     with _handler(event.set, signal.SIGTERM, signal.SIGINT):
         if with_stdin:
@@ -26,7 +26,7 @@ def stop_event(*, with_stdin: bool = False) -> Iterator[asyncio.Event]:
 
 
 def on_hangup(act: Callable[[], None]) -> AbstractContextManager[None]:
-    """Call this at each SIGHUP, which ends a process by default. Enter it in the running loop."""
+    """Enter it in the running loop. Without a handler SIGHUP ends a process."""
     return _handler(act, signal.SIGHUP)
 
 
@@ -43,7 +43,7 @@ def _handler(act: Callable[[], None], *numbers: int) -> Iterator[None]:
 
 
 async def run_until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
-    """Run the work, and cancel it once the event is set. Return whether it ran to its end."""
+    """Run the work, cancel it once the event is set, and return whether it ran to its end."""
     working = asyncio.create_task(work)
     waiting = asyncio.create_task(stop.wait())
     try:

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class SharedTask(Generic[T]):
-    """Runs ``work`` for every caller that waits. A caller that is cancelled leaves it running for the others.
+    """Runs ``work`` for every caller that waits.
 
     When the last caller leaves early and ``may_abandon`` returns true, the task is cancelled. ``forget`` is
     called when the task ends, and at once when it is abandoned, so that no later caller joins it.
@@ -31,7 +31,7 @@ class SharedTask(Generic[T]):
         self._task.add_done_callback(self._end)
 
     async def wait(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109  the task outlives it
-        """Wait until the task has ended, at most ``timeout`` seconds. Returns whether it has ended."""
+        """Wait for the end, at most ``timeout`` seconds; return whether the task has ended."""
         self.waiting += 1
         try:
             await asyncio.wait({self._task}, timeout=timeout)
@@ -44,29 +44,24 @@ class SharedTask(Generic[T]):
 
     @property
     def done(self) -> bool:
-        """Whether the task has ended."""
         return self._task.done()
 
     @property
     def cancelled(self) -> bool:
-        """Whether the task was cancelled."""
         return self._task.cancelled()
 
     @property
     def error(self) -> BaseException | None:
-        """The error that the task ended with, if any."""
         return self._task.exception()
 
     def result(self) -> T:
-        """The result of the task that has ended. Raises its error."""
         return self._task.result()
 
     def cancel(self) -> None:
-        """Cancel the task for every caller."""
         self._task.cancel()
 
     async def stop(self, grace: float) -> None:
-        """Give the task ``grace`` seconds to end, then cancel it. This does not count as a caller."""
+        """Give the task ``grace`` seconds, then cancel it. This does not count as a caller."""
         await asyncio.wait({self._task}, timeout=grace)
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)

@@ -58,7 +58,7 @@ class Asker:
             task.cancel()
 
     def cancel_unasked(self) -> None:
-        """Cancel the questions that were not asked yet; the caller asks them again."""
+        """The caller asks these questions again."""
         for task in self._rounds:
             task.cancel()
 
@@ -82,7 +82,7 @@ class Asker:
             task.add_done_callback(partial(self._discard, right))
 
     async def _read_facts(self, ref: UpdateRef, timeout_s: float) -> _Facts | None:
-        """Return None after an error or ``timeout_s``: the last known facts are used then."""
+        """None after an error or ``timeout_s``: the last known facts are used then."""
         max_age = self.facts_max_age
         try:
             async with asyncio.timeout(timeout_s):
@@ -116,7 +116,6 @@ class Asker:
             self._logged_reason = ""
 
     def _log_failure(self, exc: Exception) -> GatewayError:
-        """Log each reason once, however many questions fail with it."""
         bug = None if isinstance(exc, GatewayError) else exc
         error = exc if isinstance(exc, GatewayError) else Internal()
         if error.reason != self._logged_reason:
@@ -126,17 +125,14 @@ class Asker:
 
 
 class ConcurrencyLimit:
-    """At most ``count`` tasks at once. A task slower than ``slow_s`` goes on, but is not counted any more."""
+    """At most ``count`` tasks at once, not counting those that have run for ``slow_s``."""
 
     def __init__(self, count: int, slow_s: float) -> None:
         self._free = asyncio.Semaphore(count)
         self._slow_s = slow_s
 
     async def acquire(self) -> Callable[[object], None]:
-        """Wait until a task may start; return the function to call at its end.
-
-        That function takes any argument, for ``Future.add_done_callback``.
-        """
+        """Return the function to call at the task's end, with any argument (for ``add_done_callback``)."""
         await self._free.acquire()
         counted = True
 

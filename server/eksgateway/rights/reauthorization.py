@@ -53,9 +53,9 @@ class Reauthorization:
         self._task: asyncio.Task[None] | None = None
 
     def guard(self, ref: UpdateRef, question: Question, decision: Decision, slot: Slot) -> OpenWatch:
-        """Let the watch in this slot go on while the policy allows the question.
+        """Revoke the slot once the policy no longer allows the question, until the returned context is left.
 
-        ``decision`` allowed its start. ``slot.revoke`` ends it; leaving the returned context ends the guard.
+        ``decision`` allowed the watch's start.
         """
         now, mono = self.clock.now(), self.clock.monotonic()
         if self._task is None or self._task.done():

@@ -15,7 +15,7 @@ A watch goes on by a right: a question that the policy allowed, shared by all wa
     any                    a watch whose credentials expire ends with CredentialsExpired
     any                    the right is forgotten when its last watch ends
 
-``asker`` asks the policy, ``reauthorization`` drives both.
+``reauthorization`` drives it.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class OpenWatch:
 
 @dataclass(slots=True, eq=False)
 class Right:
-    """An allowed question and its watches. No watch expires earlier than the right itself."""
+    """An allowed question and its watches; none expires before ``expires_at`` and ``expires_mono``."""
 
     key: RightKey
     question: Question  # with the facts it was last allowed with
@@ -102,7 +102,7 @@ class Right:
                 watch.slot.revoke(CredentialsExpired())
 
     def end(self, error: GatewayError) -> None:
-        """End every watch. A denial carries to each the decision id that its caller knows."""
+        """End every watch; a denial carries the decision id that the watch's caller knows."""
         for watch in self.watches:
             own = copy(error)
             if isinstance(error, Denied):
@@ -132,7 +132,7 @@ class Schedule:
         return tuple(self._rights.values())
 
     def allow_watch(self, ref: UpdateRef, question: Question, now: float) -> Right:
-        """Return the right for a question that was just allowed, shared with equal questions."""
+        """Return the right for a question that was just allowed; equal questions share it."""
         key = RightKey(replace(question.caller, expires_at=None), ref, question.method)
         right = self._rights.get(key)
         if right is None:

@@ -38,7 +38,6 @@ class WatchEvent:
 
     @property
     def position(self) -> ResumePosition:
-        """The position of a client that got this event last."""
         return ResumePosition(self.sequence, self.state.digest, final=self.kind is WatchKind.FINAL)
 
 
@@ -47,12 +46,11 @@ async def watch_events(
 ) -> AsyncIterator[WatchEvent]:
     """Yield SNAPSHOT, then CHANGEs with HEARTBEATs between them, then FINAL.
 
-    ``sequence`` rises by one per event that is not a heartbeat. An update that has ended
-    gives SNAPSHOT and FINAL.
+    ``sequence`` rises by one per event that is not a heartbeat. Raises as ``Slot.next``.
 
     From a position, with which the slot was subscribed too, an earlier stream goes on without SNAPSHOT. If
     the client has the current state, a HEARTBEAT comes at once, because proxies and clients end an empty
-    stream. FINAL is always sent; from FINAL's own position with the same sequence. Raises as ``Slot.next``.
+    stream. FINAL is always sent; from FINAL's own position with the same sequence.
     """
     last: WatchEvent | None = None
     while last is None or last.kind is not WatchKind.FINAL:
@@ -75,7 +73,7 @@ async def watch_events(
 
 
 def _first_kinds(position: ResumePosition | None, state: WatchState) -> tuple[int, tuple[WatchKind, ...]]:
-    """The sequence before a stream's first state, and the events for that state."""
+    """The sequence before a stream's first state, and that state's events."""
     if position is None:
         return 0, (WatchKind.SNAPSHOT, WatchKind.FINAL) if state.final else (WatchKind.SNAPSHOT,)
     if state.final:

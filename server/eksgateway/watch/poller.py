@@ -39,9 +39,8 @@ class Poller:
 
     A cancel's own answer counts as a read: a poller that starts with one rests first.
 
-    An answer of EKS is recorded before it is published; it is also published when the ledger cannot be
-    written. Each poll tries the record again, and a poller with a pending cancellation does not end before
-    its last observation is recorded.
+    An answer is recorded before it is published, but also published when the ledger cannot be written. Each
+    poll tries the record again; with a pending cancellation the last one must be recorded before the end.
     """
 
     ref: UpdateRef
@@ -70,7 +69,7 @@ class Poller:
         return self._known.pending
 
     def attach(self, slot: Slot, since: float, position: ResumePosition | None) -> None:
-        """Add a watcher: it gets the known state at once if that is fresh, else after a poll."""
+        """The watcher gets the known state at once if that is fresh, else after a poll."""
         self._watchers.add(slot, since, position, self._known)
         self._wake.set()  # the interval is longer without watchers
 
@@ -97,7 +96,7 @@ class Poller:
         self._watchers.close(error)
 
     async def run(self) -> None:
-        """Poll until it is over. There is no await between the last check of that and the return."""
+        """There is no await between the last check of ``_over`` and the return."""
         known = self._known.sighting
         if not self._polled and known is not None and known.is_timed:
             await self._rest()
@@ -124,7 +123,7 @@ class Poller:
         self._watchers.publish(self._known)
 
     async def _record(self, observation: Observation) -> CancellationSummary | None:
-        """Return the ledger's state of the update; None when the record failed."""
+        """None when the record failed."""
         try:
             known = await self.record_observation(self.ref, observation)
         except Exception as exc:  # noqa: BLE001 - the poller goes on, and tries again
@@ -154,7 +153,7 @@ class Poller:
         self._interval.record_poll(now)
 
     async def _read_while_needed(self) -> SeenUpdate | None:
-        """Wait for EKS's answer, however long the call's turn takes; None once the poller is over."""
+        """None once the poller is over, however long the call's turn takes."""
         max_age = 0 if self._known.sighting else self.settings.poll_s
         while not self._over:
             self._read_task = read = asyncio.ensure_future(self.reads.poll(self.ref, max_age))

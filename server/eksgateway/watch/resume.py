@@ -1,6 +1,6 @@
-"""Resume tokens: where a client is in its line of streams, opaque, valid anywhere and at any time.
+"""Resume tokens: where a client is in a watch. Any replica accepts one at any time.
 
-Tokens are stateless and unsigned: a forged one misleads only the client that forged it.
+They are stateless and unsigned: a forged one misleads only the client that forged it.
 
 A client that resumes does not get its token's state again, and gets another one only if that is final or
 from a call to EKS that began after the client came back (``WatcherSet``). So neither the clocks of two
@@ -38,13 +38,13 @@ class ResumePosition:
 
 
 def encode(ref: UpdateRef, position: ResumePosition) -> str:
-    """Return the token: ``TOKEN_LENGTH`` characters that need no escaping in JSON, URLs or shells."""
+    """Return ``TOKEN_LENGTH`` characters that need no escaping in JSON, URLs or shells."""
     raw = _LAYOUT.pack(_VERSION, _name_hash(ref), position.sequence, position.digest, position.final)
     return base64.urlsafe_b64encode(raw).decode()
 
 
 def decode(token: str, ref: UpdateRef) -> ResumePosition:
-    """Return the token's position. Raises ResumeTokenInvalid for any text that is no token of this update."""
+    """Raises ResumeTokenInvalid for any text that is no token of this update."""
     if len(token) != TOKEN_LENGTH:
         raise ResumeTokenInvalid
     try:

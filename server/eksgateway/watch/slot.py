@@ -19,7 +19,7 @@ from eksgateway.model import Phase, Update
 
 @dataclass(frozen=True)  # no slots: the digest is cached for all watchers of this state
 class WatchState:
-    """An update, its phase and, for OUTCOME_UNKNOWN, a reason that explains the phase."""
+    """``reason`` explains OUTCOME_UNKNOWN."""
 
     update: Update
     phase: Phase | None

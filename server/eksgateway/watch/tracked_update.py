@@ -25,7 +25,7 @@ class Sighting:
 
     @property
     def is_timed(self) -> bool:
-        """Whether it is an answer to a call of this process; a record may be from any time before."""
+        """False for a record, which may be from any time before."""
         return self.began > -math.inf
 
 
@@ -36,8 +36,8 @@ def latest_of(known: Sighting | None, new: Sighting) -> Sighting:
     2. The same state again makes the known sighting younger, never older.
     3. A call that began after the known one ended is newer, whatever its state: EKS goes back from
        Cancelling to InProgress when a cancellation fails.
-    4. Otherwise the calls overlapped, and no clock orders their states. The one further along
-       (``phases.rank``) stands; of two equally far, the known one. The next poll settles it by rule 3.
+    4. Otherwise the calls overlapped. The one further along (``phases.rank``) stands; of two equally far,
+       the known one. The next poll settles it by rule 3.
     """
     if known is None:
         return new
@@ -62,10 +62,8 @@ def sighting_in_record(cancellation: Cancellation, ended: float, began: float | 
 
 
 class TrackedUpdate:
-    """The latest sighting, the newest cancellation, and what is not recorded yet.
-
-    ``version`` rises with every change of the update and every cancellation that is followed. The
-    ledger is owed an observation until it was asked at this version.
+    """``version`` rises with every change of the update and every cancellation that is followed. The ledger
+    is owed an observation until it was asked at this version.
     """
 
     def __init__(self) -> None:
@@ -80,7 +78,7 @@ class TrackedUpdate:
         self._missing_since: float | None = None
 
     def follow(self, cancellation: Cancellation, now: float, began: float | None) -> None:
-        """Apply a cancellation's record; ``began`` is as in ``sighting_in_record``."""
+        """``began`` is as in ``sighting_in_record``."""
         newest = self._newest
         if newest is None or newest.id == cancellation.id or newest.intent.time <= cancellation.intent.time:
             self._newest, self._ended_attempt = cancellation, cancellation.intent
@@ -103,19 +101,18 @@ class TrackedUpdate:
             self.given_up = True
 
     def missing_for(self, now: float) -> float:
-        """The seconds since EKS first did not know the update."""
         if self._missing_since is None:
             self._missing_since = now
         return now - self._missing_since
 
     def give_up(self, version: int) -> None:
-        """Follow no longer, unless a cancellation came after this version."""
+        """End, unless a cancellation came after this version."""
         self.given_up = version == self.version
 
     def confirm(self, version: int, known: CancellationSummary) -> None:
         """Apply the ledger's answer to ``observation_to_record`` at this version."""
         self._recorded_version = version
-        if version == self.version:  # else a cancellation came meanwhile, and the ledger is asked again
+        if version == self.version:  # else the ledger is asked again
             self._newest, self.pending = known.newest, known.pending
 
     def is_over(self, *, watched: bool) -> bool:
@@ -166,7 +163,7 @@ class TrackedUpdate:
 
     @property
     def _attempted(self) -> Cancellation | None:
-        """The newest cancellation, unless its cancel may be in flight (the ledger shows its intent)."""
+        """The newest cancellation, unless its cancel may be in flight."""
         newest = self._newest
         if newest is None or (newest.outcome is None and newest.intent != self._ended_attempt):
             return None

@@ -45,10 +45,9 @@ class Watches:
     def subscribe(
         self, ref: UpdateRef, position: ResumePosition | None = None, since: float | None = None
     ) -> Slot:
-        """Watch an update until the slot is left as a context. Raises Draining.
+        """Watch an update from a position, until the slot is left as a context. Raises Draining.
 
-        ``since`` is when the watcher came (monotonic), by default now; ``position`` is where an earlier
-        stream ended.
+        ``since`` is when the watcher came (monotonic), by default now.
         """
         if self._draining:
             raise Draining
