@@ -18,11 +18,11 @@ import grpc
 import pytest
 import yaml
 
+from eksgateway.client import ErrorDetails
 from eksgateway.policy.data import load_data
 from eksgateway.sandbox.clusters import CLUSTERS
 from eksgateway.sandbox.folder import SandboxFolder, gateway_environment, write_policy
 from eksgateway.v1.cancellation_pb2 import CancellationPhase as Phase
-from support.gateway import info
 from support.processes import eksgateway_command, is_alive, list_descendants, list_names, run_program
 from support.sandbox import WHY, Sandbox, run_sandbox
 from support.waiting import wait_until
@@ -41,7 +41,7 @@ async def fail_to_cancel(here: Sandbox, who: str, cluster: str, **fields: str) -
     """The status and the reason of a cancel that fails."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await here.cancel(who, cluster, **fields)
-    return caught.value.code().name, info(caught.value).reason
+    return caught.value.code().name, ErrorDetails.of(caught.value).reason
 
 
 async def test_info_file_is_complete_once_it_exists(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
@@ -12,9 +12,6 @@ from typing import Any
 import boto3
 import grpc
 import yaml
-from google.protobuf.message import Message
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 
 from eksgateway.app import build_gateway
 from eksgateway.clock import Clock, SystemClock
@@ -204,31 +201,3 @@ async def run_gateway(
             await here.channel.close()
     finally:
         await gateway.stop()
-
-
-def details(error: grpc.aio.AioRpcError) -> dict[str, Message]:
-    """The decoded error details, by message name."""
-    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # an AioRpcError has what it reads
-    kinds = {kind.DESCRIPTOR.full_name: kind for kind in _KINDS}
-    found: dict[str, Message] = {}
-    for detail in status.details if status else ():
-        message = kinds[detail.TypeName()]()
-        detail.Unpack(message)
-        found[message.DESCRIPTOR.name] = message
-    return found
-
-
-_KINDS: Sequence[type[Message]] = (
-    error_details_pb2.ErrorInfo,
-    error_details_pb2.RetryInfo,
-    error_details_pb2.BadRequest,
-    error_details_pb2.PreconditionFailure,
-)
-
-
-def info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
-    """The ErrorInfo that every error carries."""
-    found = details(error)["ErrorInfo"]
-    assert isinstance(found, error_details_pb2.ErrorInfo)
-    assert found.domain == "eksgateway"
-    return found

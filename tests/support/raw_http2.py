@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from google.rpc import error_details_pb2, status_pb2
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import (
@@ -23,6 +22,8 @@ from h2.events import (
     StreamReset,
     TrailersReceived,
 )
+
+from support.errors import parse_error
 
 Headers = Iterable[tuple[str | bytes, str | bytes]]
 _OF_STREAMS = (ResponseReceived, TrailersReceived, DataReceived, StreamEnded, StreamReset)
@@ -46,13 +47,10 @@ class Http2Answer:
         return (self.headers | self.trailers).get("grpc-status")
 
     @property
-    def error(self) -> error_details_pb2.ErrorInfo | None:
-        """The ErrorInfo, if there is one."""
-        raw = (self.headers | self.trailers).get("grpc-status-details-bin")
-        status = status_pb2.Status.FromString(raw.encode("latin-1")) if raw is not None else None
-        found = error_details_pb2.ErrorInfo()
-        packed = [each for each in status.details if each.Is(found.DESCRIPTOR)] if status else []
-        return found if packed and packed[0].Unpack(found) else None
+    def reason(self) -> str:
+        """The reason of the gateway's error, or an empty string."""
+        raw = (self.headers | self.trailers).get("grpc-status-details-bin", "")
+        return parse_error(raw.encode("latin-1")).reason
 
 
 class Http2Connection:

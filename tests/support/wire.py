@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +12,14 @@ import grpc
 import pytest
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 
+from eksgateway.client import ErrorDetails
 from eksgateway.v1 import cancellation_pb2 as cpb
 from eksgateway.v1 import cancellation_service_pb2 as history_pb
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
-from support.gateway import Client, RunningGateway, details, info
+from support.errors import decode_details
+from support.gateway import Client, RunningGateway
 
 PRODUCTION = {"environment": "production"}
 IDS = ("eksgateway-request-id", "eksgateway-decision-id")
@@ -26,37 +27,41 @@ IDS = ("eksgateway-request-id", "eksgateway-decision-id")
 
 @dataclass(frozen=True)
 class Refusal:
-    """An error as a client gets it. ``trailing`` is the trailing metadata, grpc's own left out."""
+    """An error as a client gets it.
+
+    ``trailing`` is the trailing metadata without grpc's own, ``fields`` the description of each bad field,
+    and ``subject`` that of PreconditionFailure.
+    """
 
     status: str
-    reason: str
     message: str
-    metadata: dict[str, str]
+    parsed: ErrorDetails
     details: dict[str, Message]
     trailing: dict[str, str]
     raw: bytes
+
+    @property
+    def reason(self) -> str:
+        return self.parsed.reason
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        return self.parsed.metadata
+
+    @property
+    def retry_s(self) -> float | None:
+        return self.parsed.retry_s
+
+    @property
+    def fields(self) -> dict[str, str]:
+        return dict(self.parsed.violations)
 
     @property
     def status_and_reason(self) -> tuple[str, str]:
         return self.status, self.reason
 
     @property
-    def retry_s(self) -> float | None:
-        """The delay of RetryInfo, if there is one."""
-        found = self.details.get("RetryInfo")
-        assert found is None or isinstance(found, error_details_pb2.RetryInfo)
-        return found.retry_delay.ToTimedelta().total_seconds() if found else None
-
-    @property
-    def fields(self) -> dict[str, str]:
-        """The violations of BadRequest by field."""
-        found = self.details.get("BadRequest", error_details_pb2.BadRequest())
-        assert isinstance(found, error_details_pb2.BadRequest)
-        return {violation.field: violation.description for violation in found.field_violations}
-
-    @property
     def subject(self) -> str:
-        """The violations of PreconditionFailure."""
         found = self.details["PreconditionFailure"]
         assert isinstance(found, error_details_pb2.PreconditionFailure)
         (violation,) = found.violations
@@ -65,7 +70,7 @@ class Refusal:
 
     @property
     def masked(self) -> bytes:
-        """Every byte a client can see but for this call's ids."""
+        """Every byte that a client can see, with this call's ids replaced by their names."""
         seen = self.raw
         for name in IDS:
             seen = seen.replace(self.trailing[name].encode(), name.encode())
@@ -73,7 +78,7 @@ class Refusal:
 
 
 async def expect_refusal(call: Awaitable[Any]) -> Refusal:
-    """The call's error, with what every error has: one ErrorInfo, and both ids in the trailers."""
+    """Await a call that fails. Checks that the error has one ErrorInfo, and both ids in the trailers."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     error = caught.value
@@ -82,17 +87,13 @@ async def expect_refusal(call: Awaitable[Any]) -> Refusal:
     trailing.pop("grpc-status-details-bin")
     assert set(trailing) == set(IDS)
     assert all(trailing.values())
-    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # an AioRpcError has what it reads
-    assert status is not None
-    kinds = [detail.TypeName() for detail in status.details]
-    assert len(kinds) == len(set(kinds))
-    told = info(error)
+    parsed = ErrorDetails.of(error)
+    assert parsed.reason
     return Refusal(
         error.code().name,
-        told.reason,
         error.details() or "",
-        dict(told.metadata),
-        details(error),
+        parsed,
+        decode_details(error),
         {key: str(value) for key, value in trailing.items()},
         raw,
     )

@@ -7,16 +7,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import grpc
-import pytest
-
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
-from support.gateway import RunningGateway, details, info, run_gateway
+from support.gateway import RunningGateway, run_gateway
 from support.logs import capture_logs
 from support.simulator import SimulatedEks
 from support.waiting import wait_until
-from support.wire import check, get_update, list_updates
+from support.wire import check, expect_refusal, get_update, list_updates
 
 RATE = 5
 
@@ -83,9 +80,7 @@ async def test_reads_of_callers_take_turns(tmp_path: Path, eks: SimulatedEks) ->
         ]
         await wait_until(lambda: any(each.done() and each.exception() for each in waiting))
         refused = next(each for each in waiting if each.done() and each.exception())
-        with pytest.raises(grpc.aio.AioRpcError) as error:
-            await refused
-        assert info(error.value).reason == "OVERLOADED"
+        assert (await expect_refusal(refused)).reason == "OVERLOADED"
         assert (await get_update(gateway, "prod-wanted", wanted, gateway.viewer)).id == wanted
         assert (await check(gateway, "prod-wanted", wanted, gateway.viewer)).update.id == wanted
         assert (await list_updates(gateway, "prod-wanted", gateway.viewer)).updates[0].id == wanted
@@ -107,11 +102,9 @@ async def test_read_past_the_longest_wait_is_overloaded(tmp_path: Path, eks: Sim
         await wait_until(lambda: len(eks.calls()) > RATE + 1)
         waiting = watch(gateway, crowd)
         await wait_until(lambda: any(each.done() for each in waiting))
-        with pytest.raises(grpc.aio.AioRpcError) as error:
-            await next(each for each in waiting if each.done()).read()
-        assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert info(error.value).reason == "OVERLOADED"
-        assert "retry_delay" in str(details(error.value)["RetryInfo"])
+        refusal = await expect_refusal(next(each for each in waiting if each.done()).read())
+        assert refusal.status_and_reason == ("RESOURCE_EXHAUSTED", "OVERLOADED")
+        assert refusal.retry_s is not None
         eks.set_update(*polled, status="Paused")
         while (await poller.read()).update.status != "Paused":
             pass

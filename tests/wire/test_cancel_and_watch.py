@@ -13,11 +13,11 @@ from eksgateway.v1 import cancellation_pb2 as cpb
 from eksgateway.v1 import cancellation_service_pb2 as history_pb
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
-from support.gateway import WHERE, RunningGateway, details, info, run_gateway
+from support.gateway import WHERE, RunningGateway, run_gateway
 from support.ledger import list_events
 from support.simulator import SimulatedEks
 from support.waiting import wait_until
-from support.wire import IDS, Gate, add_hooks
+from support.wire import IDS, Gate, add_hooks, expect_refusal
 
 
 def start(gateway: RunningGateway, update_id: str, **fields: Any) -> Any:
@@ -32,12 +32,6 @@ def start(gateway: RunningGateway, update_id: str, **fields: Any) -> Any:
 def watch_staging(gateway: RunningGateway, update_id: str) -> Any:
     """The stream of a plain watch of the same update."""
     return gateway.watch("staging-1", update_id)
-
-
-async def refusal(stream: Any) -> grpc.aio.AioRpcError:
-    with pytest.raises(grpc.aio.AioRpcError) as error:
-        await stream.read()
-    return error.value
 
 
 async def test_cancel_and_watch_sends_the_cancellation_then_the_watch(gateway: RunningGateway) -> None:
@@ -90,25 +84,22 @@ async def test_headers_are_sent_before_a_slow_first_message(
 
 async def test_cancel_and_watch_requires_a_request_id(gateway: RunningGateway) -> None:
     update_id = gateway.eks.rollback("staging-1")
-    error = await refusal(start(gateway, update_id, request_id=""))
-    assert (error.code(), info(error).reason) == (grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_INVALID")
-    violations = details(error)["BadRequest"].field_violations  # type: ignore[attr-defined]  # a BadRequest
-    assert [violation.field for violation in violations] == ["request_id"]
+    refusal = await expect_refusal(start(gateway, update_id, request_id="").read())
+    assert refusal.status_and_reason == ("INVALID_ARGUMENT", "REQUEST_INVALID")
+    assert list(refusal.fields) == ["request_id"]
     assert gateway.eks.calls() == ()
 
 
 async def test_refusal_by_eks_is_the_same_error_as_of_cancel_update(gateway: RunningGateway) -> None:
     """A repeat by the other RPC gets the recorded error."""
     update_id = gateway.eks.rollback("staging-1", node_phase_s=0)
-    streamed = await refusal(start(gateway, update_id))
-    with pytest.raises(grpc.aio.AioRpcError) as unary:
-        await gateway.cancel("staging-1", update_id, request_id="first", reason="", ticket="")
-    told = [
-        (e.code(), e.details(), info(e).reason, info(e).metadata["phase"]) for e in (streamed, unary.value)
-    ]
-    assert told[0] == told[1]
-    assert details(streamed)["PreconditionFailure"] == details(unary.value)["PreconditionFailure"]
-    assert told[0][3] == "TOO_LATE"
+    streamed = await expect_refusal(start(gateway, update_id).read())
+    unary = await expect_refusal(
+        gateway.cancel("staging-1", update_id, request_id="first", reason="", ticket="")
+    )
+    assert (streamed.status_and_reason, streamed.message) == (unary.status_and_reason, unary.message)
+    assert streamed.details["PreconditionFailure"] == unary.details["PreconditionFailure"]
+    assert streamed.metadata["phase"] == unary.metadata["phase"] == "TOO_LATE"
     assert len(gateway.eks.calls("CancelUpdate")) == 1
 
 
@@ -146,8 +137,8 @@ async def test_cancel_and_watch_without_watch_records_and_sends_nothing(
 ) -> None:
     update_id = eks.rollback("staging-1")
     async with run_gateway(tmp_path, eks, data=data) as gateway:
-        error = await refusal(start(gateway, update_id))
-        assert (error.code(), info(error).reason) == (grpc.StatusCode.PERMISSION_DENIED, "POLICY_DENIED")
+        refusal = await expect_refusal(start(gateway, update_id).read())
+        assert refusal.status_and_reason == ("PERMISSION_DENIED", "POLICY_DENIED")
     assert bool(eks.calls("DescribeUpdate")) is reads
     assert not eks.calls("CancelUpdate")
     assert list_events(tmp_path / "ledger.db") == []

@@ -15,16 +15,16 @@ import grpc
 import pytest
 
 from eksgateway import client
-from eksgateway.client import CHANNEL_OPTIONS, Knowledge, Timing
+from eksgateway.client import CHANNEL_OPTIONS, ErrorDetails, Knowledge, Timing
 from eksgateway.clock import SystemClock
 from eksgateway.sandbox.issuer import ThrowawayIssuer
 from eksgateway.v1 import cancellation_pb2 as cpb
 from eksgateway.v1 import update_pb2
-from support.gateway import RunningGateway, info, run_gateway
+from support.gateway import RunningGateway, run_gateway
 from support.proxy import Proxy
 from support.simulator import SimulatedEks
 from support.waiting import wait_until
-from support.wire import Gate, add_hooks
+from support.wire import Gate, add_hooks, expect_refusal
 
 QUICK = Timing(first_backoff_s=0.05, longest_backoff_s=0.2)
 OPTIONS = (
@@ -221,10 +221,10 @@ async def test_watch_without_a_gateway_yields_unknown_and_waits(gateway: Running
             assert not here.received[-1].stale
 
 
-async def refusal(here: Program) -> tuple[str, str]:
+async def read_refusal(here: Program) -> tuple[str, str]:
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await asyncio.wait_for(here.task, 60)
-    return error.value.code().name, info(error.value).reason
+    return error.value.code().name, ErrorDetails.of(error.value).reason
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ async def test_watch_raises_a_permanent_error_at_once(
     async with program(
         gateway.address, gateway.issuer, options.get("update", update_id), credentials=credentials
     ) as here:
-        assert await refusal(here) == told
+        assert await read_refusal(here) == told
     assert told[0] not in caplog.text  # a connection that a loaded machine lost is another matter
     assert len(asked) == 1 + caplog.text.count("trying again")
     assert here.received == []
@@ -269,7 +269,7 @@ async def test_watch_asks_once_for_new_credentials_after_expiry(gateway: Running
         if good:
             await here.knows("InProgress")
         else:
-            assert await refusal(here) == ("UNAUTHENTICATED", "CREDENTIALS_EXPIRED")
+            assert await read_refusal(here) == ("UNAUTHENTICATED", "CREDENTIALS_EXPIRED")
         assert tokens == []
 
 
@@ -277,7 +277,7 @@ async def test_watch_without_credentials_is_refused(gateway: RunningGateway) -> 
     async with program(
         gateway.address, gateway.issuer, gateway.eks.rollback("prod-1"), credentials=None
     ) as here:
-        assert await refusal(here) == ("UNAUTHENTICATED", "CREDENTIALS_MISSING")
+        assert await read_refusal(here) == ("UNAUTHENTICATED", "CREDENTIALS_MISSING")
 
 
 async def test_watch_starts_anew_after_a_refused_resume_token(gateway: RunningGateway) -> None:
@@ -352,9 +352,8 @@ async def test_cancel_raises_the_last_error_after_its_timeout(gateway: RunningGa
     update_id = gateway.eks.rollback("staging-1")
     gateway.eks.fault("DescribeCluster", code="ServerException", status=500, times=10_000)
     begun = time.monotonic()
-    with pytest.raises(grpc.aio.AioRpcError) as error:
-        await cancelled(gateway, update_id, timeout=3)
-    assert info(error.value).reason == "EKS_UNAVAILABLE"
+    refusal = await expect_refusal(cancelled(gateway, update_id, timeout=3))
+    assert refusal.reason == "EKS_UNAVAILABLE"
     assert time.monotonic() - begun >= 2
     assert len(gateway.eks.calls("DescribeCluster")) >= 3
 
@@ -382,7 +381,6 @@ async def test_cancel_waits_for_the_retry_delay_of_overloaded(
 
 async def test_cancel_raises_a_refusal_at_once(gateway: RunningGateway) -> None:
     update_id = gateway.eks.rollback("staging-1", node_phase_s=0)
-    with pytest.raises(grpc.aio.AioRpcError) as error:
-        await cancelled(gateway, update_id)
-    assert info(error.value).metadata["phase"] == "TOO_LATE"
+    refusal = await expect_refusal(cancelled(gateway, update_id))
+    assert refusal.metadata["phase"] == "TOO_LATE"
     assert len(gateway.eks.calls("CancelUpdate")) == 1

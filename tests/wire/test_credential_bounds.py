@@ -11,7 +11,8 @@ import grpc
 import pytest
 
 from eksgateway.v1 import cancellation_pb2 as cpb
-from support.gateway import RunningGateway, details, run_gateway
+from support.errors import decode_details
+from support.gateway import RunningGateway, run_gateway
 from support.logs import capture_logs
 from support.simulator import SimulatedEks
 from support.tokens import Idp, compact, ec_key, signer
@@ -119,7 +120,7 @@ async def test_refused_credentials_log_issuer_and_check_only(
         for _, _, token in cases:
             with pytest.raises(grpc.aio.AioRpcError) as error:
                 await check(gateway, "staging-1", "u", who=(("authorization", f"Bearer {token}"),))
-            assert "issuer" not in repr(details(error.value)).replace("token's issuer", "")
+            assert "issuer" not in repr(decode_details(error.value)).replace("token's issuer", "")
         await expect_refusal(check(gateway, "staging-1", "u", who=(("x-none", "none"),)))
         # The last line may come after its answer.
         await wait_until(lambda: sum(line["event"] == "rpc.call" for line in logged) > len(cases))

@@ -15,10 +15,11 @@ import grpc
 import pytest
 from bench.flood import FloodConnection, Orders
 
+from eksgateway.client import ErrorDetails
 from eksgateway.rpc.listener import MAX_STREAMS
 from eksgateway.v1 import update_pb2
 from eksgateway.v1 import update_service_pb2 as pb
-from support.gateway import RunningGateway, details, info, run_gateway
+from support.gateway import RunningGateway, run_gateway
 from support.logs import capture_logs
 from support.simulator import SimulatedEks
 from support.waiting import wait_until
@@ -131,8 +132,11 @@ async def test_calls_over_a_callers_share_are_overloaded(tmp_path: Path, eks: Si
             refused = [each for each in answers if isinstance(each, grpc.aio.AioRpcError)]
             assert 0 < len(refused) < 60
             for error in refused:
-                assert (error.code().name, info(error).reason) == ("RESOURCE_EXHAUSTED", "OVERLOADED")
-                assert details(error)["RetryInfo"]
+                assert (error.code().name, ErrorDetails.of(error).reason) == (
+                    "RESOURCE_EXHAUSTED",
+                    "OVERLOADED",
+                )
+                assert ErrorDetails.of(error).retry_s is not None
                 assert {"eksgateway-request-id", "eksgateway-decision-id"} <= dict(
                     error.trailing_metadata() or ()
                 ).keys()

@@ -12,9 +12,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from eksgateway.errors import LedgerUnavailable
 from eksgateway.ledger.protocol import Ledger
-from support.gateway import RunningGateway, info, run_gateway
+from support.gateway import RunningGateway, run_gateway
 from support.logs import capture_logs
 from support.simulator import SimulatedEks
+from support.wire import expect_refusal
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -81,10 +82,8 @@ async def test_failing_ledger_turns_readiness_off_and_not_liveness(tmp_path: Pat
 
 
 async def test_unknown_service_is_not_found_by_check_and_unknown_to_watch(gateway: RunningGateway) -> None:
-    with pytest.raises(grpc.aio.AioRpcError) as error:
-        await status(gateway, "no.such.Service")
-    assert error.value.code() is grpc.StatusCode.NOT_FOUND
-    assert info(error.value).reason == "SERVICE_UNKNOWN"
+    refusal = await expect_refusal(status(gateway, "no.such.Service"))
+    assert refusal.status_and_reason == ("NOT_FOUND", "SERVICE_UNKNOWN")
     await until(gateway, "no.such.Service", health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
 
 

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import HealthCheck, given, settings
@@ -23,10 +22,11 @@ from eksgateway.policy.question import Question
 from eksgateway.rpc.methods import METHODS, Access
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
-from support.gateway import RunningGateway, details, info, run_gateway
+from support.gateway import RunningGateway, run_gateway
 from support.jwks_server import JwksServer
 from support.simulator import SimulatedEks
 from support.tokens import ABSENT, Idp, compact, hmac_signer, jwk, rsa_key, signer
+from support.wire import expect_refusal
 
 
 class Recording:
@@ -157,26 +157,25 @@ INVALID: dict[str, Callable[[], tuple[tuple[str, str], ...]]] = {
 }
 
 
-async def refused(gateway: RunningGateway, metadata: tuple[tuple[str, str], ...]) -> grpc.aio.AioRpcError:
-    """The error of a call; it is UNAUTHENTICATED and does not repeat the token."""
-    with pytest.raises(grpc.aio.AioRpcError) as error:
-        await get(gateway, "u", *metadata)
-    assert error.value.code() is grpc.StatusCode.UNAUTHENTICATED
+async def expect_unauthenticated(gateway: RunningGateway, metadata: tuple[tuple[str, str], ...]) -> str:
+    """The reason of the error, which does not repeat the token."""
+    refusal = await expect_refusal(get(gateway, "u", *metadata))
+    assert refusal.status == "UNAUTHENTICATED"
     for _, value in metadata:
         for part in filter(None, value.removeprefix("Bearer ").split(".")):
-            assert len(part) < 4 or part not in repr((error.value.details(), details(error.value)))
-    return error.value
+            assert len(part) < 4 or part not in repr((refusal.message, refusal.details))
+    return refusal.reason
 
 
 async def test_bad_token_is_refused_before_policy_and_eks(tmp_path: Path, eks: SimulatedEks) -> None:
     """UNAUTHENTICATED; a good token still works afterwards."""
     update_id = eks.rollback("prod-1")
     async with trusting(tmp_path, eks) as (gateway, policy):
-        told = {name: info(await refused(gateway, metadata())).reason for name, metadata in INVALID.items()}
+        told = {name: await expect_unauthenticated(gateway, metadata()) for name, metadata in INVALID.items()}
         assert told == dict.fromkeys(INVALID, "CREDENTIALS_INVALID")
-        assert info(await refused(gateway, ())).reason == "CREDENTIALS_MISSING"
+        assert await expect_unauthenticated(gateway, ()) == "CREDENTIALS_MISSING"
         expired = bearer(good(exp=later(-120)))
-        assert info(await refused(gateway, expired)).reason == "CREDENTIALS_EXPIRED"
+        assert await expect_unauthenticated(gateway, expired) == "CREDENTIALS_EXPIRED"
         assert policy.questions == []
         assert eks.calls() == ()
         assert (await get(gateway, update_id, *bearer(good()))).update.id == update_id
@@ -187,7 +186,7 @@ async def test_key_url_in_a_token_is_never_fetched(tmp_path: Path, eks: Simulate
     async with JwksServer.running(json.dumps({"keys": [jwk(STRANGER, "rsa")]}).encode()) as theirs:
         async with trusting(tmp_path, eks) as (gateway, policy):
             token = by_a_stranger(**{header: theirs.url})
-            assert info(await refused(gateway, bearer(token))).reason == "CREDENTIALS_INVALID"
+            assert await expect_unauthenticated(gateway, bearer(token)) == "CREDENTIALS_INVALID"
             assert policy.questions == []
         assert theirs.fetches == 0
 
@@ -196,11 +195,9 @@ async def test_call_without_keys_of_the_issuer_is_unavailable(tmp_path: Path, ek
     """With a retry delay, and one fetch for many calls."""
     async with JwksServer.running(b"") as issuer, trusting(tmp_path, eks, issuer.url) as (gateway, policy):
         for _ in range(3):
-            with pytest.raises(grpc.aio.AioRpcError) as error:
-                await get(gateway, "u", *bearer(good()))
-            assert error.value.code() is grpc.StatusCode.UNAVAILABLE
-            assert info(error.value).reason == "IDENTITY_UNAVAILABLE"
-            assert "RetryInfo" in details(error.value)
+            refusal = await expect_refusal(get(gateway, "u", *bearer(good())))
+            assert refusal.status_and_reason == ("UNAVAILABLE", "IDENTITY_UNAVAILABLE")
+            assert refusal.retry_s is not None
         assert issuer.fetches == 1
         assert policy.questions == []
 
@@ -269,8 +266,6 @@ async def test_every_method_needs_credentials(gateway: RunningGateway) -> None:
     for path in CLOSED:
         method: Any = gateway.channel.unary_stream(path)
         stream = method(b"\xff", timeout=20)
-        with pytest.raises(grpc.aio.AioRpcError) as error:
-            await stream.read()
-        assert error.value.code() is grpc.StatusCode.UNAUTHENTICATED, path
-        assert info(error.value).reason == "CREDENTIALS_MISSING"
+        refusal = await expect_refusal(stream.read())
+        assert refusal.status_and_reason == ("UNAUTHENTICATED", "CREDENTIALS_MISSING"), path
     assert gateway.eks.calls() == ()

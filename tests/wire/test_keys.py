@@ -8,14 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import grpc
-import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
 from support.authority import replace
-from support.gateway import Client, info, run_gateway
+from support.gateway import Client, run_gateway
 from support.hanging import hang_reads
 from support.jwks_server import JwksAnswer, JwksServer
 from support.logs import capture_logs
@@ -23,6 +21,7 @@ from support.serving import GatewayFolder, run_gateway_process
 from support.simulator import SimulatedEks
 from support.tokens import Idp, rsa_key
 from support.waiting import wait_until
+from support.wire import expect_refusal
 
 CORP = Idp()
 
@@ -43,9 +42,8 @@ async def reason(gateway: Client, idp: Idp, key: str = "rsa", **header: Any) -> 
     token = idp.token(datetime.now(UTC), header, key)
     request = pb.GetUpdateRequest(cluster=ClusterRef(name="staging-1"), update_id="u")
     metadata = (("authorization", f"Bearer {token}"),)
-    with pytest.raises(grpc.aio.AioRpcError) as error:
-        await gateway.updates.GetUpdate(request, metadata=metadata, timeout=20)
-    return str(info(error.value).reason)
+    call = gateway.updates.GetUpdate(request, metadata=metadata, timeout=20)
+    return (await expect_refusal(call)).reason
 
 
 async def becomes(gateway: Client, idp: Idp, wanted: str, key: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
 from support.authority import Authority
-from support.gateway import details
+from support.errors import decode_details
 from support.processes import run_program
 from support.raw_http2 import connect_http2, frame_message
 from support.serving import GatewayFolder, GatewayProcess, run_gateway_process
@@ -70,7 +70,7 @@ async def test_each_call_logs_one_line_without_secrets(tmp_path: Path, eks: Simu
         await wait_until(lambda: len(served.calls) == 1 + len(refusals))
         assert await served.end() == 0
         calls = served.calls  # which parses every line
-        told = "".join(repr((a.details(), details(a))) for a in refusals)
+        told = "".join(repr((a.details(), decode_details(a))) for a in refusals)
         for secret in (token, token.rpartition(".")[2], "metadata-canary", "body-canary", "ticket-canary"):
             assert secret not in served.program.err
             assert secret not in served.program.out

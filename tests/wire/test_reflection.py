@@ -11,8 +11,9 @@ from google.protobuf import descriptor_pb2
 from grpc_reflection.v1alpha import reflection_pb2 as pb
 
 from eksgateway.rpc.methods import REFLECTION
-from support.gateway import RunningGateway, info, run_gateway
+from support.gateway import RunningGateway, run_gateway
 from support.simulator import SimulatedEks
+from support.wire import Refusal, expect_refusal
 
 
 async def services(
@@ -29,18 +30,17 @@ async def services(
     return {found.name for found in answer.list_services_response.service}
 
 
-async def refused(
+async def read_refusal(
     gateway: RunningGateway, service: str, metadata: tuple[tuple[str, str], ...] = ()
-) -> grpc.aio.AioRpcError:
-    """How a stream is refused before its first message, which is not sent: grpc.aio's client takes its own
-    failure to send to a call that has ended for the call's status.
+) -> Refusal:
+    """Open a stream that is refused before its first message.
+
+    No message is sent: grpc.aio's client would report its own failure to send as the call's status.
     """
     stream: Any = gateway.channel.stream_stream(f"/{service}/ServerReflectionInfo")(
         metadata=metadata, timeout=20
     )
-    with pytest.raises(grpc.aio.AioRpcError) as error:
-        await stream.read()
-    return error.value
+    return await expect_refusal(stream.read())
 
 
 @pytest.mark.parametrize("service", REFLECTION)
@@ -49,18 +49,16 @@ async def test_authenticated_reflection_needs_credentials_and_no_action(
 ) -> None:
     async with run_gateway(tmp_path, eks, reflection="authenticated") as gateway:
         assert "eksgateway.v1.UpdateService" in await services(gateway, service, gateway.outsider)
-        error = await refused(gateway, service)
-        assert error.code() is grpc.StatusCode.UNAUTHENTICATED
-        assert info(error).reason == "CREDENTIALS_MISSING"
+        refusal = await read_refusal(gateway, service)
+        assert refusal.status_and_reason == ("UNAUTHENTICATED", "CREDENTIALS_MISSING")
 
 
 @pytest.mark.parametrize("service", REFLECTION)
 async def test_reflection_off_is_an_unknown_method(tmp_path: Path, eks: SimulatedEks, service: str) -> None:
     async with run_gateway(tmp_path, eks, reflection="off") as gateway:
         for metadata in ((), gateway.oncall):
-            error = await refused(gateway, service, metadata)
-            assert error.code() is grpc.StatusCode.UNIMPLEMENTED
-            assert info(error).reason == "METHOD_UNKNOWN"
+            refusal = await read_refusal(gateway, service, metadata)
+            assert refusal.status_and_reason == ("UNIMPLEMENTED", "METHOD_UNKNOWN")
 
 
 @pytest.mark.parametrize(
@@ -81,9 +79,7 @@ async def test_each_message_is_bounded_and_validated(
         await stream.write(good)
         assert await stream.read()
     await stream.write(message)
-    with pytest.raises(grpc.aio.AioRpcError) as error:
-        await stream.read()
-    assert (error.value.code().name, info(error.value).reason) == (status, reason)
+    assert (await expect_refusal(stream.read())).status_and_reason == (status, reason)
 
 
 async def reflect(gateway: RunningGateway, **request: Any) -> pb.ServerReflectionResponse:

@@ -16,7 +16,7 @@ from eksgateway.sandbox.issuer import ThrowawayIssuer
 from eksgateway.v1 import update_pb2
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.watch.resume import TOKEN_LENGTH, ResumePosition, encode
-from support.gateway import ACCOUNT, REGION, WHERE, RunningGateway, info, run_gateway
+from support.gateway import ACCOUNT, REGION, WHERE, RunningGateway, run_gateway
 from support.simulator import SimulatedEks
 from support.wire import PRODUCTION, expect_refusal
 
@@ -267,6 +267,4 @@ async def test_resumed_watch_is_decided_on_live_tags_first(tmp_path: Path, eks: 
         run_gateway(tmp_path, eks, data=data) as gateway,
         resumed(gateway, update_id, "not a token") as stream,
     ):
-        with pytest.raises(grpc.aio.AioRpcError) as error:
-            await stream.read()
-        assert info(error.value).reason == "POLICY_DENIED"
+        assert (await expect_refusal(stream.read())).reason == "POLICY_DENIED"

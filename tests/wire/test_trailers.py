@@ -12,10 +12,11 @@ from typing import Any
 import grpc
 import pytest
 
+from eksgateway.client import ErrorDetails
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
 from support.fake_opa import fake_opa, result
-from support.gateway import Client, RunningGateway, info, run_gateway
+from support.gateway import Client, RunningGateway, run_gateway
 from support.nginx import run_nginx
 from support.raw_http2 import connect_http2, frame_message
 from support.simulator import SimulatedEks
@@ -69,7 +70,7 @@ async def test_trailers_stay_below_three_kilobytes(tmp_path: Path, eks: Simulate
         token = dict(gateway.oncall)["authorization"]
         answer = await http.answer(http.send(CANCEL, body, authorization=token))
     assert answer.status != "0"
-    assert answer.error is not None
+    assert answer.reason
     assert size(answer.headers | answer.trailers) <= MOST_BYTES
     assert 400 < answer.blocks[-1] <= MOST_BYTES
 
@@ -89,7 +90,7 @@ async def test_largest_refusal_passes_nginx(tmp_path: Path, eks: SimulatedEks, w
                     await there.updates.CancelUpdate(request, metadata=there.oncall, timeout=30)
             finally:
                 await there.channel.close()
-    told = info(caught.value)
+    told = ErrorDetails.of(caught.value)
     assert told.reason == {"denial": "POLICY_DENIED", "CJK": "EKS_INVALID_STATE"}[what]
     if what == "denial":
         reasons = told.metadata["reasons"].split("\n")
