@@ -72,7 +72,7 @@ def modules() -> list[Path]:
     return sorted(path for path in ROOT.rglob("*.py") if "v1" not in path.parts)
 
 
-def imported(path: Path) -> set[str]:
+def read_imports(path: Path) -> set[str]:
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -93,7 +93,7 @@ def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
     part = part_of(path)
     if part == "__init__":
         return
-    for name in imported(path):
+    for name in read_imports(path):
         top, *rest = name.split(".")
         if top == "eksgateway":
             other = rest[0] if rest else part

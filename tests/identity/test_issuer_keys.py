@@ -52,7 +52,7 @@ async def test_first_calls_share_one_fetch(identity: JwtIdentity, corp: Idp, ser
     """A cold start under load causes one fetch."""
     server.open.clear()
     calls = [asyncio.create_task(identity.identify(call(corp))) for _ in range(50)]
-    await server.asked(1)
+    await server.wait_for_requests(1)
     server.open.set()
     assert {caller.id for caller in await asyncio.gather(*calls)} == {"jwt:corp:alice"}
     assert server.fetches == 1
@@ -64,7 +64,7 @@ async def test_cancelled_call_does_not_cancel_the_fetch_for_others(
     server.open.clear()
     first = asyncio.create_task(identity.identify(call(corp)))
     second = asyncio.create_task(identity.identify(call(corp)))
-    await server.asked(1)
+    await server.wait_for_requests(1)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
@@ -165,7 +165,7 @@ async def test_flood_of_forged_tokens_causes_one_fetch_and_delays_no_caller(
     await clock.advance(COOLDOWN)
     server.open.clear()
     flood = [asyncio.create_task(identity.identify(forged)) for _ in range(3 * MAX_WAITING)]
-    await server.asked(2)
+    await server.wait_for_requests(2)
     assert (await identity.identify(good)).id == "jwt:corp:alice"
     await settle()
     assert sum(not task.done() for task in flood) == MAX_WAITING
@@ -219,7 +219,7 @@ async def test_keys_are_renewed_in_the_background(
     await clock.advance(HOUR / 2)
     server.open.clear()
     await identity.identify(call(corp))
-    await server.asked(2)
+    await server.wait_for_requests(2)
     await identity.identify(call(corp))
     server.open.set()
     await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name() == "jwks corp"))
@@ -352,7 +352,7 @@ async def test_closing_cancels_a_running_fetch(identity: JwtIdentity, corp: Idp,
     """The waiting call fails with IdentityUnavailable."""
     server.open.clear()
     waiting = asyncio.create_task(identity.identify(call(corp)))
-    await server.asked(1)
+    await server.wait_for_requests(1)
     await identity.close()
     with pytest.raises(IdentityUnavailable):
         await waiting

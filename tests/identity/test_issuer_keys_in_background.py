@@ -307,7 +307,7 @@ async def test_reload_during_a_fetch_causes_one_more_fetch(
     assert await url_identity.accepts("rsa")
     server.open.clear()
     url_identity.identity.reload()
-    await server.asked(2)
+    await server.wait_for_requests(2)
     for _ in range(5):
         url_identity.identity.reload()
     server.open.set()
@@ -323,7 +323,7 @@ async def test_reload_withdraws_all_keys_when_the_issuer_has_none(
     server.answer = JwksAnswer(EMPTY)
     await url_identity.clock.advance(1800)
     assert await url_identity.accepts("rsa")
-    await server.asked(2)
+    await server.wait_for_requests(2)
     await url_identity.identity.wait_for_keys(10)
     assert await url_identity.accepts("rsa")
     url_identity.identity.reload()

@@ -137,7 +137,7 @@ class Proxy:
     def __init__(self, port: int) -> None:
         self.port = port
         self.url = ""
-        self.asked: list[tuple[str, dict[str, str]]] = []
+        self.wait_for_requests: list[tuple[str, dict[str, str]]] = []
         self.refuses = False
 
     @asynccontextmanager
@@ -149,7 +149,7 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().splitlines()
-        self.asked.append((head[0], dict(line.split(": ", 1) for line in head[1:] if line)))
+        self.wait_for_requests.append((head[0], dict(line.split(": ", 1) for line in head[1:] if line)))
         if self.refuses:
             writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
             writer.close()
@@ -185,16 +185,16 @@ async def test_keys_are_fetched_through_the_proxy_of_the_environment(
     url = f"https://{HOST}:{server.port}/keys"
     source = UrlSource(JwksEndpoint(url, ca, token), 5)
     assert await source.read() == KEYS
-    ((line, headers),) = proxy.asked
+    ((line, headers),) = proxy.wait_for_requests
     assert line.startswith(f"CONNECT {HOST}:{server.port} ")
-    assert "a.token" not in repr(proxy.asked)
+    assert "a.token" not in repr(proxy.wait_for_requests)
     assert headers["Proxy-Authorization"].startswith("Basic ")
     await UrlSource(JwksEndpoint(server.url, ca), 5).read()
-    assert len(proxy.asked) == 1
+    assert len(proxy.wait_for_requests) == 1
     monkeypatch.setenv("NO_PROXY", "corp.example")
     with pytest.raises(SourceError, match="could not be fetched"):
         await source.read()
-    assert len(proxy.asked) == 1
+    assert len(proxy.wait_for_requests) == 1
 
 
 async def test_refusal_by_a_proxy_has_its_status(

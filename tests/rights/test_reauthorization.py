@@ -38,7 +38,7 @@ async def test_denial_after_a_change_ends_the_callers_watches_only(stage: Stage)
     anns = [stage.watch("ann"), stage.watch("ann")]
     ben = stage.watch("ben")
     await stage.clock.advance(10)
-    assert stage.asked == []
+    assert stage.callers == []
     stage.policy.denies = lambda question: question.caller.id == of("ann")
     stage.policy.change("r2")
     await stage.clock.advance()
@@ -79,10 +79,10 @@ async def test_equal_questions_are_asked_once(stage: Stage) -> None:
     stage.watch("ann", method="/eksgateway.v1.UpdateService/CancelUpdateAndWatch")
     stage.policy.change("r2")
     await stage.clock.advance()
-    assert Counter(stage.asked) == {"ann": 3, "ben": 1}
+    assert Counter(stage.callers) == {"ann": 3, "ben": 1}
     stage.policy.change("r3")
     await stage.clock.advance()
-    assert len(stage.asked) == 8
+    assert len(stage.callers) == 8
 
 
 async def test_slow_decision_delays_no_other(stage: Stage) -> None:
@@ -119,14 +119,14 @@ async def test_many_slow_decisions_delay_others_by_slow_s(stage: Stage) -> None:
     stage.policy.before, stage.policy.denies = before, lambda _: True
     stage.policy.change("r2")
     await stage.clock.advance()
-    assert len(stage.asked) == AT_ONCE
+    assert len(stage.callers) == AT_ONCE
     gone.leave()
     async with asyncio.timeout(10 * SLOW_S):
-        while len(stage.asked) < 4 * AT_ONCE:  # noqa: ASYNC110 - the slow are waited for in real time
+        while len(stage.callers) < 4 * AT_ONCE:  # noqa: ASYNC110 - the slow are waited for in real time
             await asyncio.sleep(0.01)
     await settle()
     assert {await other.reason() for other in others} == {"POLICY_DENIED"}
-    assert "gone" not in stage.asked
+    assert "gone" not in stage.callers
 
 
 async def test_second_change_replaces_the_questions_of_the_first(stage: Stage) -> None:
@@ -141,12 +141,12 @@ async def test_second_change_replaces_the_questions_of_the_first(stage: Stage) -
     stage.policy.before = before
     stage.policy.change("r2")
     await stage.clock.advance()
-    assert len(stage.asked) == AT_ONCE
-    stage.policy.asked.clear()
+    assert len(stage.callers) == AT_ONCE
+    stage.policy.questions.clear()
     stage.policy.before = None
     stage.policy.change("r3")
     await stage.clock.advance()
-    assert sorted(stage.asked) == sorted(f"caller-{number}" for number in range(3 * AT_ONCE))
+    assert sorted(stage.callers) == sorted(f"caller-{number}" for number in range(3 * AT_ONCE))
 
 
 async def test_facts_of_an_update_are_read_once_for_all_its_questions(stage: Stage) -> None:
@@ -154,7 +154,7 @@ async def test_facts_of_an_update_are_read_once_for_all_its_questions(stage: Sta
         stage.watch(f"caller-{number}", number % 2)
     stage.policy.change("r2")
     await stage.clock.advance()
-    assert len(stage.asked) == 30
+    assert len(stage.callers) == 30
     assert stage.reads.read == 2
 
 
@@ -195,7 +195,7 @@ async def test_at_most_at_once_questions_wait_for_the_policy(stage: Stage) -> No
     stage.policy.before = before
     stage.policy.change("r2")
     await stage.clock.advance()
-    assert len(stage.asked) == 3 * AT_ONCE
+    assert len(stage.callers) == 3 * AT_ONCE
     assert 1 < most <= AT_ONCE
 
 
@@ -208,7 +208,7 @@ async def test_watch_ends_when_its_own_credentials_expire(stage: Stage) -> None:
     assert [await each.reason() for each in lasting] == ["CREDENTIALS_EXPIRED", "", ""]
     await stage.clock.advance(69.5)
     assert [await each.reason() for each in lasting] == ["CREDENTIALS_EXPIRED", "CREDENTIALS_EXPIRED", ""]
-    assert stage.asked == []
+    assert stage.callers == []
 
 
 async def test_credentials_that_expire_within_a_tick_end_in_time(stage: Stage) -> None:
@@ -237,9 +237,9 @@ async def test_questions_are_asked_when_a_freeze_begins_and_ends(stage: Stage) -
     stage.policy.edges = [begins, ends]
     ann = stage.watch()
     await stage.clock.advance(20.4)
-    assert stage.asked == []
+    assert stage.callers == []
     await stage.clock.advance(39.7)
-    assert [question.time for question in stage.policy.asked] == [begins, ends]
+    assert [question.time for question in stage.policy.questions] == [begins, ends]
     assert await ann.reason() == ""
 
 
@@ -248,10 +248,10 @@ async def test_wall_clock_set_past_a_freeze_edge_is_a_change(stage: Stage, jump:
     stage.policy.edges = [START + timedelta(seconds=jump / 2)]
     stage.watch()
     await stage.clock.advance(5)
-    assert stage.asked == []
+    assert stage.callers == []
     stage.clock.jump(jump)
     await stage.clock.advance(1)
-    assert stage.asked == ["ann"]
+    assert stage.callers == ["ann"]
 
 
 async def test_every_question_is_asked_again_within_the_period(stage: Stage) -> None:
@@ -265,17 +265,17 @@ async def test_every_question_is_asked_again_within_the_period(stage: Stage) -> 
 
     stage.policy.before = before
     await stage.clock.advance(REAUTHORIZE_AFTER_S[0] - 1)
-    assert stage.asked == []
+    assert stage.callers == []
     await stage.clock.advance(REAUTHORIZE_AFTER_S[1] - REAUTHORIZE_AFTER_S[0] + 2)
-    assert set(Counter(stage.asked).values()) == {1}
-    assert len(stage.asked) == 200
+    assert set(Counter(stage.callers).values()) == {1}
+    assert len(stage.callers) == 200
     assert max(seconds.values()) < 20
     stage.policy.change("r2")
     await stage.clock.advance()
     assert max(seconds.values()) == 200
     seconds.clear()
     await stage.clock.advance(REAUTHORIZE_AFTER_S[1] + 1)
-    assert min(Counter(stage.asked).values()) >= 3
+    assert min(Counter(stage.callers).values()) >= 3
     assert max(seconds.values()) < 20
 
 
@@ -284,7 +284,7 @@ async def test_joining_a_right_does_not_postpone_its_question(stage: Stage) -> N
     for _ in range(30):
         await stage.clock.advance(REAUTHORIZE_AFTER_S[1] / 30 + 0.1)
         stage.watch("ann").leave()
-    assert stage.asked == ["ann"]
+    assert stage.callers == ["ann"]
     assert await first.reason() == ""
 
 
@@ -315,11 +315,11 @@ async def test_failing_eks_does_not_prevent_a_denial(stage: Stage, how: str) -> 
     stage.policy.change("r2")
     await stage.clock.advance()
     async with asyncio.timeout(60):
-        while len(stage.asked) < 2:  # noqa: ASYNC110 - facts are waited for in real time
+        while len(stage.callers) < 2:  # noqa: ASYNC110 - facts are waited for in real time
             await asyncio.sleep(0.01)
     await settle()
     assert [await ann.reason(), await ben.reason()] == ["POLICY_DENIED", ""]
-    assert all(question.stage == "update" for question in stage.policy.asked)
+    assert all(question.stage == "update" for question in stage.policy.questions)
 
 
 @pytest.mark.parametrize("error", [PolicyUnavailable(), PolicyUndefined(), RuntimeError("canary")])
@@ -334,7 +334,7 @@ async def test_watch_without_decision_goes_on_for_five_minutes_after_its_last_al
         stage.policy.change("r2")
         await stage.clock.advance(ALLOW_GOOD_FOR_S - 101)
         assert await ann.reason() == ""
-        assert len(stage.asked) > 40
+        assert len(stage.callers) > 40
         await stage.clock.advance(1)
     assert await ann.reason() == getattr(error, "reason", "INTERNAL")
     assert [line["event"] for line in logs] == ["reauthorise.failed", "reauthorise.undecided"]
@@ -360,13 +360,13 @@ async def test_change_during_the_first_decision_is_asked_about(stage: Stage) -> 
     await stage.clock.advance()
     stage.policy.change("r2")
     await stage.clock.advance()
-    question = replace(stage.policy.asked[0], decision_id="late")
-    stage.policy.asked.clear()
+    question = replace(stage.policy.questions[0], decision_id="late")
+    stage.policy.questions.clear()
     stage.policy.denies = lambda _: True
     late = stage.begin(a_ref(9), question, Decision("late", True, policy_revision="r1"))
     await stage.clock.advance()
     assert await late.reason() == "POLICY_DENIED"
-    assert len(stage.asked) == 1
+    assert len(stage.callers) == 1
 
 
 @pytest.mark.parametrize("turns", range(8))
@@ -376,7 +376,7 @@ async def test_watch_that_starts_during_a_round_is_asked_about(stage: Stage, tur
     await stage.clock.advance()
     stage.policy.change("r2")
     await stage.clock.advance()
-    question = replace(stage.policy.asked[0], decision_id="late")
+    question = replace(stage.policy.questions[0], decision_id="late")
     stage.policy.denies = lambda _: True
     stage.policy.change("r3")
     for _ in range(turns):
@@ -399,7 +399,7 @@ async def test_watch_after_a_denial_has_its_own_right(stage: Stage) -> None:
     gone.leave()
     await stage.clock.advance(REAUTHORIZE_AFTER_S[1] + 1)
     assert await back.reason() == ""
-    assert stage.asked == ["ann", "ann", "ann"]
+    assert stage.callers == ["ann", "ann", "ann"]
 
 
 async def test_bug_ends_watches_with_internal(stage: Stage) -> None:

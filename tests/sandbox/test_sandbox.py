@@ -114,7 +114,7 @@ async def test_an_ended_gateway_is_started_again(tmp_path: Path, blow: signal.Si
         before = here.info
         first = await here.cancel("oncall", "staging-1", request_id="first")
         os.kill(before["pids"]["gateway"], blow)
-        pid = await here.restarted(before["pids"]["gateway"])
+        pid = await here.wait_for_restart(before["pids"]["gateway"])
         after = here.info
         assert is_alive(pid)
         assert {**after, "pids": None} == {**before, "pids": None}
@@ -153,7 +153,7 @@ async def test_faulty_grants_are_reported_until_corrected(tmp_path: Path) -> Non
         await wait_until(lambda: "eksgateway.grants[2].update_types" in here.process.out)
         assert "Traceback" not in here.process.out
         change_viewers(here, update_types=["VersionRollback"])
-        await here.restarted(gateway)
+        await here.wait_for_restart(gateway)
         await here.cancel("viewer", "prod-1")
 
 
@@ -353,7 +353,7 @@ async def test_an_opa_of_the_user_decides(tmp_path: Path) -> None:
         found = re.search(r"^  (opa run .*)$", here.process.out, re.MULTILINE)
         assert found
         async with run_program(*shlex.split(found[1])):
-            await here.up()
+            await here.wait_until_started()
             assert (await fail_to_cancel(here, "outsider", "prod-1", **WHY))[1] == "POLICY_DENIED"
             await here.cancel("oncall", "prod-1", **WHY)
 

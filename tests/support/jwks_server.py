@@ -33,7 +33,7 @@ class JwksServer:
     port: int = 0
     headers: list[dict[str, str]] = field(default_factory=list)
     open: asyncio.Event = field(default_factory=asyncio.Event)
-    _asked: asyncio.Condition = field(default_factory=asyncio.Condition)
+    _requested: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     @classmethod
     @asynccontextmanager
@@ -50,15 +50,15 @@ class JwksServer:
             finally:
                 server.open.set()
 
-    async def asked(self, times: int) -> None:
+    async def wait_for_requests(self, times: int) -> None:
         """Wait until that many requests came in all."""
-        async with asyncio.timeout(60), self._asked:
-            await self._asked.wait_for(lambda: self.fetches >= times)
+        async with asyncio.timeout(60), self._requested:
+            await self._requested.wait_for(lambda: self.fetches >= times)
 
     async def _respond(self, request: web.Request) -> web.Response:
-        async with self._asked:
+        async with self._requested:
             self.fetches += 1
             self.headers.append(dict(request.headers))
-            self._asked.notify_all()
+            self._requested.notify_all()
         await self.open.wait()
         return web.Response(body=self.answer.body, status=self.answer.status, headers=self.answer.headers)

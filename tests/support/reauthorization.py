@@ -27,7 +27,7 @@ class ScriptedPolicy:
     """A PolicyEngine that allows what is not denied. ``before`` is awaited in each decision."""
 
     def __init__(self) -> None:
-        self.asked: list[Question] = []
+        self.questions: list[Question] = []
         self.denies: Callable[[Question], bool] = lambda _: False
         self.before: Callable[[Question], Awaitable[None]] | None = None
         self.fails: Exception | None = None
@@ -53,7 +53,7 @@ class ScriptedPolicy:
     def reload(self) -> None: ...
 
     async def decide(self, question: Question) -> Decision:
-        self.asked.append(question)
+        self.questions.append(question)
         revision = self.revision
         if self.before is not None:
             await self.before(question)
@@ -167,9 +167,9 @@ class Stage:
         return opened
 
     @property
-    def asked(self) -> list[str]:
-        """The callers that were asked about, in order."""
-        return [question.caller.id.rpartition(":")[2] for question in self.policy.asked]
+    def callers(self) -> list[str]:
+        """The callers of the policy's questions, in order."""
+        return [question.caller.id.rpartition(":")[2] for question in self.policy.questions]
 
     async def close(self) -> None:
         """End every watch; within a second no task or timer is left, without ``close``."""

@@ -41,7 +41,7 @@ class Sandbox:
         found: dict[str, int] = self.info["pids"]
         return found
 
-    async def up(self) -> None:
+    async def wait_until_started(self) -> None:
         """Wait for the info file. Fails at once when the sandbox has ended."""
 
         def look() -> bool:
@@ -51,7 +51,7 @@ class Sandbox:
 
         await wait_until(look)
 
-    async def restarted(self, before: int) -> int:
+    async def wait_for_restart(self, before: int) -> int:
         """Wait for another gateway than the one of this pid; the new one's."""
         await wait_until(lambda: self.pids["gateway"] != before)
         return self.pids["gateway"]
@@ -91,5 +91,5 @@ async def run_sandbox(
     async with run_program(*command, env={"TMPDIR": str(folder), **(env or {})}) as process:
         here = Sandbox(process, info)
         if wait:
-            await here.up()
+            await here.wait_until_started()
         yield here

@@ -51,7 +51,7 @@ class Program:
             async for known in self._knowledge:
                 self.received.append(known)
 
-    async def knows(self, status: str) -> None:
+    async def wait_for_status(self, status: str) -> None:
         """Wait until it got this status, or has ended."""
         await wait_until(lambda: self.task.done() or self.statuses[-1:] == [status])
         assert self.statuses[-1:] == [status], self.task
@@ -80,10 +80,10 @@ async def program(
 async def test_watch_yields_each_state_once_and_ends(gateway: RunningGateway) -> None:
     update_id = gateway.eks.rollback("prod-1")
     async with program(gateway.address, gateway.issuer, update_id) as here:
-        await here.knows("InProgress")
+        await here.wait_for_status("InProgress")
         for status in ("Cancelling", "Cancelled"):
             gateway.eks.set_update("prod-1", update_id, status=status)
-            await here.knows(status)
+            await here.wait_for_status(status)
         await asyncio.wait_for(here.task, 60)
         assert here.sequences == [1, 2, 3]
         assert [known.final for known in here.received] == [False, False, True]
@@ -100,11 +100,11 @@ async def test_watch_resumes_after_a_gateway_restart(tmp_path: Path, eks: Simula
     async with run_gateway(tmp_path, eks, issuer=issuer) as first:
         address = first.address
         here = Program(first.address, issuer, update_id)
-        await here.knows("InProgress")
+        await here.wait_for_status("InProgress")
     try:
         eks.set_update("prod-1", update_id, status="Paused")
         async with run_gateway(tmp_path, eks, issuer=issuer, listeners=[{"address": address}]):
-            await here.knows("Paused")
+            await here.wait_for_status("Paused")
         async with run_gateway(tmp_path, eks, issuer=issuer, listeners=[{"address": address}]):
             eks.set_update("prod-1", update_id, status="Successful")
             await asyncio.wait_for(here.task, 60)
@@ -120,12 +120,12 @@ async def test_watch_resumes_over_a_breaking_network(gateway: RunningGateway) ->
     steps = [f"Step{number}" for number in range(12)]
     async with Proxy(gateway.address) as proxy:
         async with program(proxy.address, gateway.issuer, update_id) as here:
-            await here.knows("InProgress")
+            await here.wait_for_status("InProgress")
             for number, status in enumerate(steps):
                 gateway.eks.set_update("prod-1", update_id, status=status)
                 proxy.cut()
                 if number % 3 == 0:
-                    await here.knows(status)
+                    await here.wait_for_status(status)
             proxy.refusing = True
             proxy.cut()
             gateway.eks.set_update("prod-1", update_id, status="Cancelled")
@@ -153,7 +153,7 @@ async def test_watch_replaces_a_silent_stream(
         Proxy(gateway.address) as proxy,
         program(proxy.address, gateway.issuer, update_id, timing=timing) as here,
     ):
-        await here.knows("InProgress")
+        await here.wait_for_status("InProgress")
         before = caplog.text.count("the stream ended; trying again")  # a slow machine is silent too
         proxy.passing.clear()
         await wait_until(lambda: caplog.text.count("the stream ended; trying again") > before)
@@ -169,7 +169,7 @@ async def test_watch_marks_states_stale_while_eks_cannot_be_read(tmp_path: Path,
         run_gateway(tmp_path, eks, watch={"heartbeat_s": 0.1}) as gateway,
         program(gateway.address, gateway.issuer, update_id, max_age=2.0) as here,
     ):
-        await here.knows("InProgress")
+        await here.wait_for_status("InProgress")
         eks.fault("DescribeUpdate", code="ServerException", status=500, times=100_000)
         await wait_until(lambda: here.received[-1].stale)
         assert here.received[-1].age_s >= 2.0
@@ -202,7 +202,7 @@ async def test_watch_ignores_the_difference_of_clocks(
         token = gateway.issuer.token("viewer", ("viewers",), lifetime=lifetime, nbf=1, iat=1)
         options = {"credentials": lambda: token, "max_age": 50}
         async with program(gateway.address, gateway.issuer, update_id, **options) as here:
-            await here.knows("InProgress")
+            await here.wait_for_status("InProgress")
             eks.set_update("prod-1", update_id, status="Cancelled")
             await asyncio.wait_for(here.task, 60)
     assert not any(known.stale for known in here.received)
@@ -217,7 +217,7 @@ async def test_watch_without_a_gateway_yields_unknown_and_waits(gateway: Running
             await wait_until(lambda: bool(here.received))
             assert (here.received[0].stale, here.received[0].sequence) == (True, 0)
             proxy.refusing = False
-            await here.knows("InProgress")
+            await here.wait_for_status("InProgress")
             assert not here.received[-1].stale
 
 
@@ -267,7 +267,7 @@ async def test_watch_asks_once_for_new_credentials_after_expiry(gateway: Running
 
     async with program(gateway.address, gateway.issuer, update_id, credentials=credentials) as here:
         if good:
-            await here.knows("InProgress")
+            await here.wait_for_status("InProgress")
         else:
             assert await read_refusal(here) == ("UNAUTHENTICATED", "CREDENTIALS_EXPIRED")
         assert tokens == []
@@ -283,7 +283,7 @@ async def test_watch_without_credentials_is_refused(gateway: RunningGateway) -> 
 async def test_watch_starts_anew_after_a_refused_resume_token(gateway: RunningGateway) -> None:
     update_id = gateway.eks.rollback("prod-1")
     async with program(gateway.address, gateway.issuer, update_id, resume_token="from another age") as here:
-        await here.knows("InProgress")
+        await here.wait_for_status("InProgress")
         assert here.sequences == [1]
 
 
@@ -296,7 +296,7 @@ async def test_watch_waits_for_the_retry_delay_of_overloaded(tmp_path: Path, eks
             await wait_until(lambda: bool(here.received))
             assert here.received[0].sequence == 0
             first.cancel()
-            await here.knows("InProgress")
+            await here.wait_for_status("InProgress")
 
 
 async def test_watch_releases_the_stream_when_iteration_stops(gateway: RunningGateway) -> None:
@@ -312,7 +312,7 @@ async def test_watch_releases_the_stream_when_iteration_stops(gateway: RunningGa
     await wait_until(lambda: not gateway.gateway.watches.watchers)
 
 
-async def cancelled(gateway: RunningGateway, update_id: str, **options: Any) -> cpb.Cancellation:
+async def cancel_update(gateway: RunningGateway, update_id: str, **options: Any) -> cpb.Cancellation:
     token = gateway.issuer.token("oncall", ("oncall",))
     options = {"credentials": lambda: token, "timing": QUICK, **options}
     return await client.cancel(gateway.channel, "staging-1", update_id, **options)
@@ -320,7 +320,7 @@ async def cancelled(gateway: RunningGateway, update_id: str, **options: Any) -> 
 
 async def test_cancel_returns_the_cancellation(gateway: RunningGateway) -> None:
     update_id = gateway.eks.rollback("staging-1")
-    told = await cancelled(gateway, update_id, reason="bad AMI", ticket="OPS-1", request_id="mine")
+    told = await cancel_update(gateway, update_id, reason="bad AMI", ticket="OPS-1", request_id="mine")
     assert (told.request_id, told.reason, told.ticket) == ("mine", "bad AMI", "OPS-1")
     assert told.phase == cpb.CANCELLATION_PHASE_CANCELLING
 
@@ -343,7 +343,7 @@ async def test_cancel_uses_one_request_id_for_all_attempts(
     """One effect and one record."""
     update_id = gateway.eks.rollback("staging-1")
     break_it(gateway)
-    told = await cancelled(gateway, update_id)
+    told = await cancel_update(gateway, update_id)
     assert told.phase == cpb.CANCELLATION_PHASE_CANCELLING
     assert len(gateway.eks.calls("CancelUpdate")) == 1
 
@@ -352,7 +352,7 @@ async def test_cancel_raises_the_last_error_after_its_timeout(gateway: RunningGa
     update_id = gateway.eks.rollback("staging-1")
     gateway.eks.fault("DescribeCluster", code="ServerException", status=500, times=10_000)
     begun = time.monotonic()
-    refusal = await expect_refusal(cancelled(gateway, update_id, timeout=3))
+    refusal = await expect_refusal(cancel_update(gateway, update_id, timeout=3))
     assert refusal.reason == "EKS_UNAVAILABLE"
     assert time.monotonic() - begun >= 2
     assert len(gateway.eks.calls("DescribeCluster")) >= 3
@@ -368,10 +368,10 @@ async def test_cancel_waits_for_the_retry_delay_of_overloaded(
         tmp_path, eks, limits=limits, wrap_eks=add_hooks(describe_cluster=gate)
     ) as gateway:
         update_id = eks.rollback("staging-1")
-        first = asyncio.create_task(cancelled(gateway, update_id))
+        first = asyncio.create_task(cancel_update(gateway, update_id))
         await wait_until(lambda: gate.entered == 1)
         begun = time.monotonic()
-        second = asyncio.create_task(cancelled(gateway, update_id))
+        second = asyncio.create_task(cancel_update(gateway, update_id))
         await wait_until(lambda: "Too many calls" in caplog.text)
         gate.open()
         for task in (first, second):
@@ -381,6 +381,6 @@ async def test_cancel_waits_for_the_retry_delay_of_overloaded(
 
 async def test_cancel_raises_a_refusal_at_once(gateway: RunningGateway) -> None:
     update_id = gateway.eks.rollback("staging-1", node_phase_s=0)
-    refusal = await expect_refusal(cancelled(gateway, update_id))
+    refusal = await expect_refusal(cancel_update(gateway, update_id))
     assert refusal.metadata["phase"] == "TOO_LATE"
     assert len(gateway.eks.calls("CancelUpdate")) == 1

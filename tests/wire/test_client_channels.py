@@ -81,7 +81,7 @@ def test_channels_accept_addresses_of_grpc(address: str) -> None:
 
 
 @dataclass
-class Served:
+class Gateways:
     """A gateway with TLS (``secured``), one that demands certificates, and one in plaintext."""
 
     authority: Authority
@@ -91,14 +91,14 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(path: Path, eks: SimulatedEks) -> AsyncIterator[Served]:
+async def run_gateways(path: Path, eks: SimulatedEks) -> AsyncIterator[Gateways]:
     authority = Authority()
     made = [*build_listeners(path, authority, "jwt", "mtls"), {"address": "127.0.0.1:0"}]
     async with run_gateway(path, eks, data=DATA, listeners=made) as gateway:
-        yield Served(authority, *(each.address for each in gateway.gateway.listeners))
+        yield Gateways(authority, *(each.address for each in gateway.gateway.listeners))
 
 
-async def fault_of(address: str, credentials: grpc.ChannelCredentials | None = None) -> str:
+async def read_note(address: str, credentials: grpc.ChannelCredentials | None = None) -> str:
     """The note on the error that a watch ends with."""
     async with Channels(address, credentials) as channels:
         states = client.watch(channels, "prod-1", "u-1", timing=QUICK)
@@ -113,15 +113,15 @@ TRUST = grpc.ssl_channel_credentials
 
 async def test_impossible_address_ends_the_attempts(tmp_path: Path, eks: SimulatedEks) -> None:
     """With a note that names the correction."""
-    async with serving(tmp_path, eks) as served:
+    async with run_gateways(tmp_path, eks) as served:
         good, other = TRUST(served.authority.certificate), TRUST(Authority("other").certificate)
-        assert "CA's" in await fault_of(served.secured, other)
-        assert "TLS is spoken there" in await fault_of(served.secured)
-        assert "TLS is spoken there" in await fault_of(served.certified)
-        assert "no TLS is spoken there" in await fault_of(served.plain, good)
-        assert "client certificate" in await fault_of(served.certified, good)
-        assert "PEM" in await fault_of(served.secured, TRUST(b"none"))
-    assert "name is not known" in await fault_of("no-such-host.invalid:50051")
+        assert "CA's" in await read_note(served.secured, other)
+        assert "TLS is spoken there" in await read_note(served.secured)
+        assert "TLS is spoken there" in await read_note(served.certified)
+        assert "no TLS is spoken there" in await read_note(served.plain, good)
+        assert "client certificate" in await read_note(served.certified, good)
+        assert "PEM" in await read_note(served.secured, TRUST(b"none"))
+    assert "name is not known" in await read_note("no-such-host.invalid:50051")
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ async def test_untrusted_certificate_ends_the_attempts(shape: Shape, note: str) 
     port = server.add_secure_port("127.0.0.1:0", pair)
     await server.start()
     try:
-        assert note in await fault_of(f"127.0.0.1:{port}", TRUST(authority.certificate))
+        assert note in await read_note(f"127.0.0.1:{port}", TRUST(authority.certificate))
     finally:
         await server.stop(0)
 
@@ -157,7 +157,7 @@ async def test_port_of_another_protocol_ends_the_attempts(greeting: bytes, note:
         writer.close()
 
     async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
-        assert note in await fault_of(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        assert note in await read_note(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
 
 
 async def test_cancel_waits_for_a_gateway_that_starts_later(tmp_path: Path, eks: SimulatedEks) -> None:

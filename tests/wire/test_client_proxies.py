@@ -23,7 +23,7 @@ WATCH, CANCEL, HEALTH = (
 )
 
 
-async def watched(address: str, token: str = "token", update_id: str = "u-1") -> list[client.Knowledge]:
+async def collect_watch(address: str, token: str = "token", update_id: str = "u-1") -> list[client.Knowledge]:
     """All that a watch yields until the update has ended."""
     async with Channels(address) as channels:
         states = client.watch(channels, "prod-1", update_id, credentials=lambda: token, timing=QUICK)
@@ -31,13 +31,13 @@ async def watched(address: str, token: str = "token", update_id: str = "u-1") ->
             return [known async for known in states]
 
 
-async def cancelled(address: str, token: str = "token", update_id: str = "u-1") -> Any:
+async def cancel_update(address: str, token: str = "token", update_id: str = "u-1") -> Any:
     async with Channels(address) as channels:
         return await client.cancel(channels, "prod-1", update_id, credentials=lambda: token, timing=QUICK)
 
 
 CALLS = pytest.mark.parametrize(
-    ("call", "path"), [(watched, WATCH), (cancelled, CANCEL)], ids=["watch", "cancel"]
+    ("call", "path"), [(collect_watch, WATCH), (cancel_update, CANCEL)], ids=["watch", "cancel"]
 )
 
 

@@ -21,18 +21,18 @@ ROLE = f"arn:aws:iam::{ACCOUNT}:role/eksgateway"
 OTHER = {"account_id": "444455556666", "region": REGION}
 
 
-async def status(served: GatewayProcess) -> int:
+async def read_status(served: GatewayProcess) -> int:
     stub: Any = health_pb2_grpc.HealthStub(served.channel)
     return int((await stub.Check(health_pb2.HealthCheckRequest())).status)
 
 
-async def ready(served: GatewayProcess) -> None:
+async def wait_until_ready(served: GatewayProcess) -> None:
     async with asyncio.timeout(30):
-        while await status(served) != SERVING:  # noqa: ASYNC110 - as a probe asks
+        while await read_status(served) != SERVING:  # noqa: ASYNC110 - as a probe asks
             await asyncio.sleep(0.05)
 
 
-async def logged(served: GatewayProcess, event: str, count: int = 1) -> list[dict[str, Any]]:
+async def wait_for_log(served: GatewayProcess, event: str, count: int = 1) -> list[dict[str, Any]]:
     """The lines of an event, once there are so many: they are written after what they report."""
 
     def lines() -> list[dict[str, Any]]:
@@ -55,22 +55,22 @@ async def test_missing_token_file_keeps_readiness_off(tmp_path: Path, eks: Simul
     }
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
     async with run_gateway_process(GatewayFolder(tmp_path, eks.url), env=AWS | web_identity) as served:
-        await logged(served, "health.readiness")
-        assert await status(served) != SERVING
-        assert (await logged(served, "health.readiness"))[-1]["faults"] == {
+        await wait_for_log(served, "health.readiness")
+        assert await read_status(served) != SERVING
+        assert (await wait_for_log(served, "health.readiness"))[-1]["faults"] == {
             "credentials": "UPSTREAM_CREDENTIALS"
         }
         refusal = await expect_refusal(served.cancel("prod-1", update_id))
         assert refusal.status_and_reason == ("INTERNAL", "UPSTREAM_CREDENTIALS")
         assert str(token).encode() not in refusal.raw
-        (failed,) = await logged(served, "eks.credentials_failed")
+        (failed,) = await wait_for_log(served, "eks.credentials_failed")
         assert failed["AWS_WEB_IDENTITY_TOKEN_FILE"] == str(token)
         assert "FileNotFoundError" in failed["detail"]
-        (target,) = await logged(served, "eks.target")
+        (target,) = await wait_for_log(served, "eks.target")
         assert (target["account"], target["endpoint"]) == (ACCOUNT, eks.url)
         assert "FileNotFoundError" in target["fault"]
         token.write_text("a-token-of-the-cluster")
-        await ready(served)
+        await wait_until_ready(served)
         assert (await served.cancel("prod-1", update_id)).update.status == "Cancelling"
 
 
@@ -87,12 +87,12 @@ async def test_only_the_home_targets_role_affects_readiness(
         home.fault = other.fault = (403, "AccessDenied")
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         async with run_gateway_process(GatewayFolder(tmp_path, eks.url, eks={"targets": targets})) as served:
-            await logged(served, "health.readiness")
-            assert await status(served) != SERVING
+            await wait_for_log(served, "health.readiness")
+            assert await read_status(served) != SERVING
             home.fault = None
-            await ready(served)
+            await wait_until_ready(served)
             assert (await served.cancel("prod-1", update_id)).update.status == "Cancelling"
-            first, second = await logged(served, "eks.target", 2)
+            first, second = await wait_for_log(served, "eks.target", 2)
             assert (first["role"], first["credentials"]) == (ROLE, "env")
             assert "AccessDenied" in first["fault"]
             assert (second["role"], second["account"]) == (role, OTHER["account_id"])
@@ -108,8 +108,8 @@ async def test_start_logs_the_credentials_of_each_target(
         target = {"account_id": ACCOUNT, "region": REGION, "role_arn": ROLE, "sts_endpoint_url": sts.url}
         place = GatewayFolder(tmp_path, eks.url, eks={"targets": [target | {"endpoint_url": eks.url}]})
         async with run_gateway_process(place) as served:
-            await ready(served)
-            (line,) = await logged(served, "eks.target")
+            await wait_until_ready(served)
+            (line,) = await wait_for_log(served, "eks.target")
             assert line["endpoint"] == eks.url
             assert line["credentials"] == "env"
             assert line["session"] == f"arn:aws:sts::{ACCOUNT}:assumed-role/eksgateway/eksgateway"
@@ -121,9 +121,9 @@ async def test_wrong_clock_is_reported_as_such(tmp_path: Path, eks: SimulatedEks
     """In the error and in the log, not as bad credentials."""
     eks.cluster("prod-1", tags=PRODUCTION)
     async with run_gateway_process(GatewayFolder(tmp_path, eks.url)) as served:
-        await ready(served)
+        await wait_until_ready(served)
         eks.fault("*", times=9, code="RequestTimeTooSkewed", status=403)
         refusal = await expect_refusal(served.cancel("prod-1", "an-update"))
         assert refusal.status_and_reason == (grpc.StatusCode.INTERNAL.name, "UPSTREAM_CREDENTIALS")
         assert "clock is wrong" in refusal.message
-        assert "clock is wrong" in (await logged(served, "rpc.error"))[-1]["detail"]
+        assert "clock is wrong" in (await wait_for_log(served, "rpc.error"))[-1]["detail"]

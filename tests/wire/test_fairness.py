@@ -31,7 +31,7 @@ REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 LIST_SERVICES = b"\x3a\x00"
 
 
-def gauge(gateway: RunningGateway, name: str) -> float:
+def read_gauge(gateway: RunningGateway, name: str) -> float:
     value = gateway.gateway.metrics.registry.get_sample_value(f"eksgateway_{name}")
     assert value is not None
     return value
@@ -43,7 +43,7 @@ def cancel_of(update_id: str, cluster: str = "staging-1") -> bytes:
 
 
 @asynccontextmanager
-async def flooded(
+async def flood(
     gateway: RunningGateway, authorization: str, messages: list[bytes], calls: int, path: str = CANCEL
 ) -> AsyncIterator[Any]:
     """Connections that send so many calls at once, two of them, whatever the gateway allows."""
@@ -85,8 +85,8 @@ async def test_cancel_of_another_caller_overtakes_a_flood(
         if who != "strangers":  # nor is it a stranger, whose calls have the last turn
             with pytest.raises(grpc.aio.AioRpcError):
                 await gateway.cancel("staging-9", "unknown", who=(("authorization", callers[who]),))
-        async with flooded(gateway, callers[who], [cancel_of(update_id)], 2 * MAX_STREAMS) as connections:
-            await wait_until(lambda: gauge(gateway, "waiting_calls") > 0)
+        async with flood(gateway, callers[who], [cancel_of(update_id)], 2 * MAX_STREAMS) as connections:
+            await wait_until(lambda: read_gauge(gateway, "waiting_calls") > 0)
             answer = await gateway.cancel(
                 "staging-2", other, who=gateway.credentials("known", "oncall"), request_id="1"
             )
@@ -104,15 +104,15 @@ async def test_cancel_overtakes_a_flood_of_health_and_reflection(
     update_id = eks.rollback("staging-1")
     async with run_gateway(tmp_path, eks) as gateway:
         await gateway.cancel("staging-1", update_id, request_id="1")
-        async with flooded(gateway, "", [message], 2 * MAX_STREAMS, path) as connections:
-            await wait_until(lambda: gauge(gateway, "waiting_calls") > 0)
+        async with flood(gateway, "", [message], 2 * MAX_STREAMS, path) as connections:
+            await wait_until(lambda: read_gauge(gateway, "waiting_calls") > 0)
             assert (await gateway.cancel("staging-1", update_id, request_id="1")).request_id == "1"
             assert sum(connection.ended for connection in connections) < 2 * MAX_STREAMS
 
 
 async def test_streams_over_the_connection_limit_are_refused_by_core(gateway: RunningGateway) -> None:
     """Without a turn of the event loop."""
-    async with flooded(gateway, "", [b""], 6 * MAX_STREAMS) as connections:
+    async with flood(gateway, "", [b""], 6 * MAX_STREAMS) as connections:
         await wait_until(lambda: all(not connection.open for connection in connections))
         refused = sum(connection.refused for connection in connections)
         assert refused > 0
@@ -142,14 +142,14 @@ async def test_calls_over_a_callers_share_are_overloaded(tmp_path: Path, eks: Si
                 ).keys()
             await wait_until(lambda: any(line["event"] == "admission.refused" for line in logs))
 
-            def served() -> int:  # the line of the cancel above may come late too
+            def count_served() -> int:  # the line of the cancel above may come late too
                 return sum(str(line.get("method")).endswith("GetUpdate") for line in logs)
 
-            await wait_until(lambda: served() >= 60 - len(refused))
+            await wait_until(lambda: count_served() >= 60 - len(refused))
         lines = [line for line in logs if line["event"] == "admission.refused"]
         assert sum(line["calls"] for line in lines) <= len(refused)
         assert lines[0]["most"]["caller"] == "jwt:test:oncall"
-        assert served() == 60 - len(refused)
+        assert count_served() == 60 - len(refused)
         counted = gateway.gateway.metrics.registry.get_sample_value(
             "eksgateway_calls_refused_total", {"band": "read"}
         )
@@ -161,8 +161,8 @@ async def test_open_watches_hold_no_seats(gateway: RunningGateway, eks: Simulate
     watches = [gateway.watch("staging-1", update_id) for _ in range(50)]
     for watch in watches:
         await watch.read()
-    await wait_until(lambda: gauge(gateway, "served_calls") == 0)
-    assert gauge(gateway, "watchers") == 50
+    await wait_until(lambda: read_gauge(gateway, "served_calls") == 0)
+    assert read_gauge(gateway, "watchers") == 50
     for watch in watches:
         watch.cancel()
 
@@ -181,6 +181,6 @@ async def test_new_callers_of_one_connection_do_not_wait_for_eks_calls(
         for number in range(6):
             who = gateway.credentials(f"new-{number}", "oncall")
             calls.append(asyncio.ensure_future(gateway.updates.GetUpdate(request, metadata=who, timeout=60)))
-            await wait_until(lambda number=number: gauge(gateway, "served_calls") > number)  # type: ignore[misc]
+            await wait_until(lambda number=number: read_gauge(gateway, "served_calls") > number)  # type: ignore[misc]
         gate.open()
         assert {(await call).update.id for call in calls} == {update_id}

@@ -45,7 +45,7 @@ def processor_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / 100
 
 
-async def takes_another(served: GatewayProcess) -> bool:
+async def accepts_connection(served: GatewayProcess) -> bool:
     """Whether a new connection is taken."""
     channel: Any = grpc.aio.insecure_channel(served.address, options=[("grpc.use_local_subchannel_pool", 1)])
     async with channel:
@@ -82,7 +82,7 @@ async def test_cancel_works_beside_more_idle_connections_than_descriptors(
             assert tight["open"] < tight["limit"] == 1024
             # Quiet ones make room for new clients, although theirs hold them.
             await wait_until(lambda: events(served, "descriptors.eased"))
-            assert await takes_another(served)
+            assert await accepts_connection(served)
             await served.cancel("prod-0", updates[0], request_id="first")
         assert await served.end() == 0
         assert {call["status"] for call in served.calls} == {"OK"}

@@ -36,13 +36,13 @@ async def test_get_returns_every_member(gateway: RunningGateway) -> None:
 
 
 async def test_get_is_decided_on_live_tags(tmp_path: Path, eks: SimulatedEks) -> None:
-    async with run_gateway(tmp_path, eks, data=_tagged(["get", "list"])) as gateway:
+    async with run_gateway(tmp_path, eks, data=_make_data(["get", "list"])) as gateway:
         update_id = eks.rollback("prod-1", tags={"environment": "test"})
         denied = await expect_refusal(get_update(gateway, "prod-1", update_id))
         assert denied.status_and_reason == ("PERMISSION_DENIED", "POLICY_DENIED")
 
 
-def _tagged(actions: list[str]) -> dict[str, Any]:
+def _make_data(actions: list[str]) -> dict[str, Any]:
     data = copy.deepcopy(POLICY_DATA)
     tagged = {"id": "tagged", "groups": ["test:oncall"], "actions": actions, **WHERE, "clusters": ["*"]}
     data["eksgateway"]["grants"] = [tagged | {"tags": {"environment": ["production"]}}]
@@ -51,7 +51,7 @@ def _tagged(actions: list[str]) -> dict[str, Any]:
 
 async def test_list_leaves_out_updates_without_the_action_get(tmp_path: Path, eks: SimulatedEks) -> None:
     """The list is decided at stage request, each item on live facts."""
-    async with run_gateway(tmp_path, eks, data=_tagged(["get", "list"])) as gateway:
+    async with run_gateway(tmp_path, eks, data=_make_data(["get", "list"])) as gateway:
         shown = eks.rollback("prod-1", tags=PRODUCTION)
         eks.rollback("prod-2", tags={"environment": "test"})
         assert [each.id for each in (await list_updates(gateway, "prod-1")).updates] == [shown]
@@ -59,14 +59,14 @@ async def test_list_leaves_out_updates_without_the_action_get(tmp_path: Path, ek
         assert list(hidden.updates) == []
 
 
-def _many(eks: SimulatedEks, name: str, count: int) -> set[str]:
+def _add_updates(eks: SimulatedEks, name: str, count: int) -> set[str]:
     updates = [{"status": "Successful"} for _ in range(count)]
     return set(eks.cluster(name, tags=PRODUCTION, updates=updates))
 
 
 async def test_list_pages_return_each_update_once(gateway: RunningGateway) -> None:
     """0 means 10 a page."""
-    ids = _many(gateway.eks, "prod-1", 12)
+    ids = _add_updates(gateway.eks, "prod-1", 12)
     for size, pages in ((0, 2), (10, 2), (5, 3), (1, 12)):
         seen, token, count = [], "", 0
         while count == 0 or token:
@@ -84,8 +84,8 @@ async def test_list_refuses_page_sizes_over_10(gateway: RunningGateway, size: in
 
 
 async def test_list_page_token_is_bound_to_caller_cluster_and_method(gateway: RunningGateway) -> None:
-    _many(gateway.eks, "prod-1", 3)
-    _many(gateway.eks, "prod-2", 3)
+    _add_updates(gateway.eks, "prod-1", 3)
+    _add_updates(gateway.eks, "prod-2", 3)
     token = (await list_updates(gateway, "prod-1", page_size=1)).next_page_token
     tampered = token[:-6] + ("A" if token[-6] != "A" else "B") + token[-5:]
     for call in (
@@ -103,7 +103,7 @@ async def test_list_page_token_is_bound_to_caller_cluster_and_method(gateway: Ru
 
 
 async def test_list_leaves_out_an_update_that_eks_has_deleted(gateway: RunningGateway) -> None:
-    ids = _many(gateway.eks, "prod-1", 3)
+    ids = _add_updates(gateway.eks, "prod-1", 3)
     gateway.eks.fault("DescribeUpdate", times=1, code="ResourceNotFoundException", status=404)
     page = await list_updates(gateway, "prod-1")
     assert len(page.updates) == 2

@@ -16,7 +16,7 @@ PROTOS = Path(__file__).parents[2] / "protos"
 PRODUCTION = {"environment": "production"}
 
 
-async def grpcurl(*arguments: str) -> tuple[int, str, str]:
+async def run_grpcurl(*arguments: str) -> tuple[int, str, str]:
     """Exit code, standard output and standard error."""
     process = await asyncio.create_subprocess_exec(
         "grpcurl",
@@ -59,7 +59,7 @@ SYMBOLS = {
 @pytest.mark.parametrize(("symbol", "shown"), SYMBOLS.values(), ids=SYMBOLS)
 async def test_describe_finds_every_kind_of_symbol(gateway: RunningGateway, symbol: str, shown: str) -> None:
     """Methods too, which protobuf's own pool does not find."""
-    code, out, err = await grpcurl(gateway.address, "describe", symbol)
+    code, out, err = await run_grpcurl(gateway.address, "describe", symbol)
     assert (code, err) == (0, "")
     assert shown in " ".join(out.split())
 
@@ -69,7 +69,7 @@ async def test_describe_finds_every_kind_of_symbol(gateway: RunningGateway, symb
     ["eksgateway.v1.UpdateService.Nope", "eksgateway.v1.Nope", "eksgateway.v1.CancelUpdateRequest.nope"],
 )
 async def test_describe_of_an_unknown_symbol_fails(gateway: RunningGateway, symbol: str) -> None:
-    code, out, err = await grpcurl(gateway.address, "describe", symbol)
+    code, out, err = await run_grpcurl(gateway.address, "describe", symbol)
     assert (code, out) == (1, "")
     assert "not found" in err.lower()
 
@@ -87,7 +87,7 @@ async def test_json_names_are_the_same_with_reflection_and_with_protos(gateway: 
         "eksgateway.v1.UpdateService/GetUpdate",
     )
     protos = ("-import-path", str(PROTOS), "-proto", "eksgateway/v1/update_service.proto")
-    answers = [await grpcurl(*common), await grpcurl(*protos, *common)]
+    answers = [await run_grpcurl(*common), await run_grpcurl(*protos, *common)]
     assert [code for code, _, _ in answers] == [0, 0]
     by_reflection, by_protos = (json.loads(out) for _, out, _ in answers)
     assert by_reflection == by_protos
@@ -99,16 +99,16 @@ async def call(
 ) -> tuple[int, str, str]:
     """One call, as a person writes it."""
     header = f"authorization: {dict(who)['authorization']}"
-    return await grpcurl("-H", header, "-d", json.dumps(request), gateway.address, method)
+    return await run_grpcurl("-H", header, "-d", json.dumps(request), gateway.address, method)
 
 
 async def test_list_and_describe_need_no_protos(gateway: RunningGateway) -> None:
-    code, out, err = await grpcurl(gateway.address, "list")
+    code, out, err = await run_grpcurl(gateway.address, "list")
     assert (code, err) == (0, "")
     assert "eksgateway.v1.UpdateService" in out
     assert "eksgateway.v1.CancellationService" in out
     assert "grpc.health.v1.Health" in out
-    code, out, _ = await grpcurl(gateway.address, "describe", "eksgateway.v1.CancelUpdateRequest")
+    code, out, _ = await run_grpcurl(gateway.address, "describe", "eksgateway.v1.CancelUpdateRequest")
     assert code == 0
     assert "string update_id = 2;" in out
 
@@ -117,7 +117,7 @@ async def test_list_and_describe_need_no_protos(gateway: RunningGateway) -> None
 async def test_reflection_answers_v1_and_v1alpha(gateway: RunningGateway, version: str) -> None:
     service = f"grpc.reflection.{version}.ServerReflection"
     request = json.dumps({"list_services": ""})
-    code, out, err = await grpcurl("-d", request, gateway.address, f"{service}/ServerReflectionInfo")
+    code, out, err = await run_grpcurl("-d", request, gateway.address, f"{service}/ServerReflectionInfo")
     assert (code, err) == (0, "")
     assert "eksgateway.v1.UpdateService" in out
 

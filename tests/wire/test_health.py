@@ -38,7 +38,7 @@ class Sick:
         await self._ledger.check()
 
 
-async def until(gateway: RunningGateway, service: str, status: int) -> None:
+async def wait_for_status(gateway: RunningGateway, service: str, status: int) -> None:
     """Wait until Watch sends this status."""
     stub: Any = health_pb2_grpc.HealthStub(gateway.channel)
     async with asyncio.timeout(60):
@@ -47,7 +47,7 @@ async def until(gateway: RunningGateway, service: str, status: int) -> None:
                 return
 
 
-async def status(gateway: RunningGateway, service: str) -> int:
+async def read_status(gateway: RunningGateway, service: str) -> int:
     stub: Any = health_pb2_grpc.HealthStub(gateway.channel)
     answer = await stub.Check(health_pb2.HealthCheckRequest(service=service))
     return int(answer.status)
@@ -58,10 +58,10 @@ async def test_calls_are_decided_before_readiness(tmp_path: Path, eks: Simulated
     async with run_gateway(tmp_path, eks, ready=False) as gateway:
         with pytest.raises(grpc.aio.AioRpcError, match="PERMISSION_DENIED"):
             await gateway.cancel("prod-1", "an-update", who=gateway.outsider)
-        assert await status(gateway, "") == NOT_SERVING
-        assert await status(gateway, "liveness") == SERVING
+        assert await read_status(gateway, "") == NOT_SERVING
+        assert await read_status(gateway, "liveness") == SERVING
         await gateway.gateway.become_ready()
-        await until(gateway, "", SERVING)
+        await wait_for_status(gateway, "", SERVING)
 
 
 async def test_failing_ledger_turns_readiness_off_and_not_liveness(tmp_path: Path, eks: SimulatedEks) -> None:
@@ -72,19 +72,19 @@ async def test_failing_ledger_turns_readiness_off_and_not_liveness(tmp_path: Pat
         return ledgers[0]
 
     async with run_gateway(tmp_path, eks, wrap_ledger=wrap) as gateway:
-        await until(gateway, "", SERVING)
+        await wait_for_status(gateway, "", SERVING)
         ledgers[0].sick = True
-        await until(gateway, UPDATES, NOT_SERVING)
-        assert await status(gateway, "") == NOT_SERVING
-        assert await status(gateway, "liveness") == SERVING
+        await wait_for_status(gateway, UPDATES, NOT_SERVING)
+        assert await read_status(gateway, "") == NOT_SERVING
+        assert await read_status(gateway, "liveness") == SERVING
         ledgers[0].sick = False
-        await until(gateway, "", SERVING)
+        await wait_for_status(gateway, "", SERVING)
 
 
 async def test_unknown_service_is_not_found_by_check_and_unknown_to_watch(gateway: RunningGateway) -> None:
-    refusal = await expect_refusal(status(gateway, "no.such.Service"))
+    refusal = await expect_refusal(read_status(gateway, "no.such.Service"))
     assert refusal.status_and_reason == ("NOT_FOUND", "SERVICE_UNKNOWN")
-    await until(gateway, "no.such.Service", health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
+    await wait_for_status(gateway, "no.such.Service", health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
 
 
 async def test_health_checks_log_their_status(gateway: RunningGateway) -> None:
@@ -112,4 +112,4 @@ async def test_list_returns_every_service(gateway: RunningGateway) -> None:
 
 
 async def test_health_needs_no_credentials(gateway: RunningGateway) -> None:
-    await until(gateway, "", SERVING)
+    await wait_for_status(gateway, "", SERVING)

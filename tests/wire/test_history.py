@@ -29,7 +29,7 @@ NOBODY = "00000000-0000-0000-0000-000000000000"
 
 
 @pytest.fixture
-async def filled(gateway: RunningGateway) -> tuple[RunningGateway, list[str]]:
+async def history(gateway: RunningGateway) -> tuple[RunningGateway, list[str]]:
     """Five cancellations, oldest first: two callers' on prod-1 and prod-2, and one on staging-1."""
     second = gateway.credentials("second", "oncall")
     ids = []
@@ -45,26 +45,26 @@ async def filled(gateway: RunningGateway) -> tuple[RunningGateway, list[str]]:
     return gateway, ids
 
 
-async def _listed(here: RunningGateway, who: Any = None, **fields: Any) -> list[str]:
+async def _list_ids(here: RunningGateway, who: Any = None, **fields: Any) -> list[str]:
     page = await list_cancellations(here, who, **fields)
     return [each.cancellation_id for each in page.cancellations]
 
 
-async def test_list_is_newest_first_and_filtered(filled: tuple[RunningGateway, list[str]]) -> None:
+async def test_list_is_newest_first_and_filtered(history: tuple[RunningGateway, list[str]]) -> None:
     """By cluster, by caller, and by both."""
-    here, ids = filled
+    here, ids = history
     first = ClusterRef(name="prod-1")
-    assert await _listed(here) == ids[::-1]
-    assert await _listed(here, cluster=first) == [ids[1], ids[0]]
-    assert await _listed(here, caller="jwt:test:second") == [ids[3], ids[1]]
-    assert await _listed(here, cluster=first, caller="jwt:test:second") == [ids[1]]
-    assert await _listed(here, caller="jwt:test:nobody") == []
-    assert await _listed(here, cluster=ClusterRef(name="prod-1", region="eu-west-1")) == []
+    assert await _list_ids(here) == ids[::-1]
+    assert await _list_ids(here, cluster=first) == [ids[1], ids[0]]
+    assert await _list_ids(here, caller="jwt:test:second") == [ids[3], ids[1]]
+    assert await _list_ids(here, cluster=first, caller="jwt:test:second") == [ids[1]]
+    assert await _list_ids(here, caller="jwt:test:nobody") == []
+    assert await _list_ids(here, cluster=ClusterRef(name="prod-1", region="eu-west-1")) == []
 
 
-async def test_list_pages_return_each_cancellation_once(filled: tuple[RunningGateway, list[str]]) -> None:
+async def test_list_pages_return_each_cancellation_once(history: tuple[RunningGateway, list[str]]) -> None:
     """The last page has no token."""
-    here, ids = filled
+    here, ids = history
     seen, token = [], ""
     for _ in range(3):
         page = await list_cancellations(here, page_size=2, page_token=token)
@@ -86,20 +86,20 @@ FILTERS = {
 
 @pytest.mark.parametrize("which", FILTERS.values(), ids=FILTERS)
 async def test_list_without_history_returns_an_empty_page(
-    filled: tuple[RunningGateway, list[str]], which: dict[str, Any]
+    history: tuple[RunningGateway, list[str]], which: dict[str, Any]
 ) -> None:
     """Whether there are records or not."""
-    here, _ = filled
+    here, _ = history
     for who in (here.outsider, here.viewer):
         page = await list_cancellations(here, who, page_size=1, **which)
         assert (list(page.cancellations), page.next_page_token) == ([], "")
 
 
 async def test_list_fills_pages_with_the_callers_own_records(
-    filled: tuple[RunningGateway, list[str]],
+    history: tuple[RunningGateway, list[str]],
 ) -> None:
     """Records of others do not show in page sizes or tokens."""
-    here, _ = filled
+    here, _ = history
     third, able = here.credentials("third", "viewers"), here.credentials("third", "oncall")
     mine = []
     for name in ("staging-2", "staging-3"):
@@ -110,7 +110,7 @@ async def test_list_fills_pages_with_the_callers_own_records(
     last = await list_cancellations(here, third, page_size=1, page_token=page.next_page_token)
     assert [each.cancellation_id for each in last.cancellations] == mine[:1]
     assert last.next_page_token == ""
-    assert await _listed(here, third, cluster=ClusterRef(name="staging-9")) == []
+    assert await _list_ids(here, third, cluster=ClusterRef(name="staging-9")) == []
 
 
 async def test_list_leaves_out_rows_by_recorded_tags(tmp_path: Path, eks: SimulatedEks) -> None:
@@ -135,9 +135,9 @@ async def test_list_leaves_out_rows_by_recorded_tags(tmp_path: Path, eks: Simula
 
 
 async def test_list_page_token_is_bound_to_caller_and_filter(
-    filled: tuple[RunningGateway, list[str]],
+    history: tuple[RunningGateway, list[str]],
 ) -> None:
-    here, _ = filled
+    here, _ = history
     token = (await list_cancellations(here, page_size=1)).next_page_token
     for fields in (
         {"who": here.viewer, "page_token": token},
@@ -164,9 +164,9 @@ async def test_get_requires_an_id(gateway: RunningGateway) -> None:
     assert set(refusal.fields) == {"key"}
 
 
-async def test_get_answers_missing_and_forbidden_alike(filled: tuple[RunningGateway, list[str]]) -> None:
+async def test_get_answers_missing_and_forbidden_alike(history: tuple[RunningGateway, list[str]]) -> None:
     """Equal bytes except for ids."""
-    here, ids = filled
+    here, ids = history
     answers = set()
     for key in (ids[0], NOBODY, "", "../" + "x" * 5000, "\x00"):
         refusal = await expect_refusal(get_cancellation(here, here.viewer, cancellation_id=key))
@@ -215,7 +215,7 @@ async def test_get_answers_missing_and_forbidden_alike_during_an_outage(
         assert (await get_cancellation(gateway, cancellation_id=told.cancellation_id)).request_id == "one"
         assert (await get_cancellation(gateway, request_id="one")).cancellation_id == told.cancellation_id
         own = {"caller": "jwt:test:oncall"}
-        assert await _listed(gateway, **own) == [told.cancellation_id]
+        assert await _list_ids(gateway, **own) == [told.cancellation_id]
         if reason == "POLICY_UNAVAILABLE":
             for which in ({}, {"cluster": ClusterRef(name="prod-1")}, own, {"caller": "jwt:test:nobody"}):
                 refusal = await expect_refusal(list_cancellations(gateway, gateway.viewer, **which))
@@ -224,10 +224,10 @@ async def test_get_answers_missing_and_forbidden_alike_during_an_outage(
         assert missing.reason == "CANCELLATION_NOT_FOUND"
 
 
-async def test_history_makes_no_eks_call(filled: tuple[RunningGateway, list[str]]) -> None:
+async def test_history_makes_no_eks_call(history: tuple[RunningGateway, list[str]]) -> None:
     """Decided on the recorded facts."""
-    here, ids = filled
+    here, ids = history
     other = here.credentials("third", "oncall")
     here.eks.fault("*", times=99, code="ServerException")
-    assert await _listed(here, other) == ids[::-1]
+    assert await _list_ids(here, other) == ids[::-1]
     assert (await get_cancellation(here, other, cancellation_id=ids[0])).cancellation_id == ids[0]

@@ -65,7 +65,7 @@ STRANGER = rsa_key("stranger")
 
 
 @asynccontextmanager
-async def trusting(
+async def run_trusting_gateway(
     path: Path, eks: SimulatedEks, jwks_at: str = ""
 ) -> AsyncIterator[tuple[RunningGateway, Recording]]:
     """A gateway that trusts IDP alone, and what its policy was asked."""
@@ -90,7 +90,7 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def good(**changes: Any) -> str:
+def make_token(**changes: Any) -> str:
     return IDP.token(now(), **changes)
 
 
@@ -104,56 +104,56 @@ def public_key_as_secret() -> str:
     return compact({"alg": "HS256", "kid": "rsa", "typ": "JWT"}, IDP.claims(now()), hmac_signer(pem))
 
 
-def unsigned() -> str:
+def make_unsigned_token() -> str:
     """`alg: none`, with something in the signature's place so that its form is right."""
     return compact({"alg": "none"}, IDP.claims(now()), lambda _: b"x")
 
 
-def by_a_stranger(**header: Any) -> str:
+def make_stranger_token(**header: Any) -> str:
     """Good claims, signed with a key that is the attacker's own."""
     return compact(
         {"alg": "RS256", "kid": "rsa", "typ": "JWT"} | header, IDP.claims(now()), signer(STRANGER, "RS256")
     )
 
 
-def tampered() -> str:
+def make_tampered_token() -> str:
     """Another subject under a good signature."""
-    header, _, signature = good().split(".")
+    header, _, signature = make_token().split(".")
     claims = json.dumps(IDP.claims(now(), sub="root")).encode()
     return ".".join([header, base64.urlsafe_b64encode(claims).rstrip(b"=").decode(), signature])
 
 
 INVALID: dict[str, Callable[[], tuple[tuple[str, str], ...]]] = {
-    "repeated": lambda: bearer(good()) * 2,
-    "two different": lambda: bearer(good()) + bearer(good(sub="bob")),
+    "repeated": lambda: bearer(make_token()) * 2,
+    "two different": lambda: bearer(make_token()) + bearer(make_token(sub="bob")),
     "empty": lambda: (("authorization", ""),),
     "another scheme": lambda: (("authorization", "Basic dXNlcjpwYXNz"),),
-    "no scheme": lambda: (("authorization", good()),),
+    "no scheme": lambda: (("authorization", make_token()),),
     "malformed": lambda: bearer("a.b"),
     "not base64url JSON": lambda: bearer("e30.!!!.e30"),
-    "two in one value": lambda: (("authorization", f"Bearer {good()}, Bearer {good()}"),),
-    "alg none": lambda: bearer(unsigned()),
-    "alg none, no signature": lambda: bearer(unsigned().rpartition(".")[0] + "."),
+    "two in one value": lambda: (("authorization", f"Bearer {make_token()}, Bearer {make_token()}"),),
+    "alg none": lambda: bearer(make_unsigned_token()),
+    "alg none, no signature": lambda: bearer(make_unsigned_token().rpartition(".")[0] + "."),
     "HS256 with the public key": lambda: bearer(public_key_as_secret()),
-    "alg not of the issuer": lambda: bearer(good(header={"alg": "RS512"})),
-    "tampered claims": lambda: bearer(tampered()),
-    "another key": lambda: bearer(by_a_stranger()),
-    "wrong aud": lambda: bearer(good(aud="somebody-else")),
-    "no aud": lambda: bearer(good(aud=ABSENT)),
-    "wrong iss": lambda: bearer(good(iss="https://idp.corp.example/")),
-    "no iss": lambda: bearer(good(iss=ABSENT)),
-    "wrong typ": lambda: bearer(good(header={"typ": "dpop+jwt"})),
-    "no exp": lambda: bearer(good(exp=ABSENT)),
-    "nbf in the future": lambda: bearer(good(nbf=later(120))),
-    "iat in the future": lambda: bearer(good(iat=later(120))),
-    "crit": lambda: bearer(good(header={"crit": ["exp"]})),
-    "kid unknown": lambda: bearer(good(header={"kid": "no-such-key"})),
-    "kid a path": lambda: bearer(by_a_stranger(kid="../../../../dev/null")),
-    "kid SQL": lambda: bearer(by_a_stranger(kid="rsa' OR '1'='1")),
-    "kid a number": lambda: bearer(good(header={"kid": 7})),
-    "jwk": lambda: bearer(by_a_stranger(jwk=jwk(STRANGER, "rsa"))),
-    "no sub": lambda: bearer(good(sub=ABSENT)),
-    "sub with a line break": lambda: bearer(good(sub="alice\nroot")),
+    "alg not of the issuer": lambda: bearer(make_token(header={"alg": "RS512"})),
+    "tampered claims": lambda: bearer(make_tampered_token()),
+    "another key": lambda: bearer(make_stranger_token()),
+    "wrong aud": lambda: bearer(make_token(aud="somebody-else")),
+    "no aud": lambda: bearer(make_token(aud=ABSENT)),
+    "wrong iss": lambda: bearer(make_token(iss="https://idp.corp.example/")),
+    "no iss": lambda: bearer(make_token(iss=ABSENT)),
+    "wrong typ": lambda: bearer(make_token(header={"typ": "dpop+jwt"})),
+    "no exp": lambda: bearer(make_token(exp=ABSENT)),
+    "nbf in the future": lambda: bearer(make_token(nbf=later(120))),
+    "iat in the future": lambda: bearer(make_token(iat=later(120))),
+    "crit": lambda: bearer(make_token(header={"crit": ["exp"]})),
+    "kid unknown": lambda: bearer(make_token(header={"kid": "no-such-key"})),
+    "kid a path": lambda: bearer(make_stranger_token(kid="../../../../dev/null")),
+    "kid SQL": lambda: bearer(make_stranger_token(kid="rsa' OR '1'='1")),
+    "kid a number": lambda: bearer(make_token(header={"kid": 7})),
+    "jwk": lambda: bearer(make_stranger_token(jwk=jwk(STRANGER, "rsa"))),
+    "no sub": lambda: bearer(make_token(sub=ABSENT)),
+    "sub with a line break": lambda: bearer(make_token(sub="alice\nroot")),
 }
 
 
@@ -170,22 +170,22 @@ async def expect_unauthenticated(gateway: RunningGateway, metadata: tuple[tuple[
 async def test_bad_token_is_refused_before_policy_and_eks(tmp_path: Path, eks: SimulatedEks) -> None:
     """UNAUTHENTICATED; a good token still works afterwards."""
     update_id = eks.rollback("prod-1")
-    async with trusting(tmp_path, eks) as (gateway, policy):
+    async with run_trusting_gateway(tmp_path, eks) as (gateway, policy):
         told = {name: await expect_unauthenticated(gateway, metadata()) for name, metadata in INVALID.items()}
         assert told == dict.fromkeys(INVALID, "CREDENTIALS_INVALID")
         assert await expect_unauthenticated(gateway, ()) == "CREDENTIALS_MISSING"
-        expired = bearer(good(exp=later(-120)))
+        expired = bearer(make_token(exp=later(-120)))
         assert await expect_unauthenticated(gateway, expired) == "CREDENTIALS_EXPIRED"
         assert policy.questions == []
         assert eks.calls() == ()
-        assert (await get(gateway, update_id, *bearer(good()))).update.id == update_id
+        assert (await get(gateway, update_id, *bearer(make_token()))).update.id == update_id
 
 
 @pytest.mark.parametrize("header", ["jku", "x5u"])
 async def test_key_url_in_a_token_is_never_fetched(tmp_path: Path, eks: SimulatedEks, header: str) -> None:
     async with JwksServer.running(json.dumps({"keys": [jwk(STRANGER, "rsa")]}).encode()) as theirs:
-        async with trusting(tmp_path, eks) as (gateway, policy):
-            token = by_a_stranger(**{header: theirs.url})
+        async with run_trusting_gateway(tmp_path, eks) as (gateway, policy):
+            token = make_stranger_token(**{header: theirs.url})
             assert await expect_unauthenticated(gateway, bearer(token)) == "CREDENTIALS_INVALID"
             assert policy.questions == []
         assert theirs.fetches == 0
@@ -193,9 +193,12 @@ async def test_key_url_in_a_token_is_never_fetched(tmp_path: Path, eks: Simulate
 
 async def test_call_without_keys_of_the_issuer_is_unavailable(tmp_path: Path, eks: SimulatedEks) -> None:
     """With a retry delay, and one fetch for many calls."""
-    async with JwksServer.running(b"") as issuer, trusting(tmp_path, eks, issuer.url) as (gateway, policy):
+    async with (
+        JwksServer.running(b"") as issuer,
+        run_trusting_gateway(tmp_path, eks, issuer.url) as (gateway, policy),
+    ):
         for _ in range(3):
-            refusal = await expect_refusal(get(gateway, "u", *bearer(good())))
+            refusal = await expect_refusal(get(gateway, "u", *bearer(make_token())))
             assert refusal.status_and_reason == ("UNAVAILABLE", "IDENTITY_UNAVAILABLE")
             assert refusal.retry_s is not None
         assert issuer.fetches == 1
@@ -225,10 +228,10 @@ BINARY = st.tuples(KEYS.map(lambda key: f"{key}-bin"), st.binary(max_size=40))
 
 async def test_metadata_does_not_reach_the_policy(tmp_path: Path, eks: SimulatedEks) -> None:
     update_id = eks.rollback("prod-1")
-    async with trusting(tmp_path, eks) as (gateway, policy):
-        token = bearer(good(groups=["viewers"]))
+    async with run_trusting_gateway(tmp_path, eks) as (gateway, policy):
+        token = bearer(make_token(groups=["viewers"]))
 
-        async def asked(*metadata: tuple[str, str | bytes]) -> list[Any]:
+        async def ask(*metadata: tuple[str, str | bytes]) -> list[Any]:
             policy.questions.clear()
             await get(gateway, update_id, *token, *metadata)
             inputs = [question.to_input() for question in policy.questions]
@@ -236,10 +239,10 @@ async def test_metadata_does_not_reach_the_policy(tmp_path: Path, eks: Simulated
                 each["context"] |= {"decision_id": "", "time": ""}
             return inputs
 
-        plain = await asked()
+        plain = await ask()
         assert len(plain) == 2
         for metadata in examples(st.lists(PLAIN | BINARY, min_size=1, max_size=6), 60):
-            assert await asked(*metadata) == plain
+            assert await ask(*metadata) == plain
 
 
 def examples(strategy: st.SearchStrategy[Any], count: int) -> list[Any]:

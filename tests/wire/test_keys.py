@@ -26,18 +26,18 @@ from support.wire import expect_refusal
 CORP = Idp()
 
 
-def trusting(place: str | Path) -> dict[str, Any]:
+def trust(place: str | Path) -> dict[str, Any]:
     """The section of settings that trusts CORP."""
     return {"jwt": {"issuers": [CORP.settings(place).model_dump(mode="json")]}}
 
 
-async def ready(gateway: Client) -> bool:
+async def is_ready(gateway: Client) -> bool:
     stub: Any = health_pb2_grpc.HealthStub(gateway.channel)
     answer = await stub.Check(health_pb2.HealthCheckRequest(service=""), timeout=20)
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-async def reason(gateway: Client, idp: Idp, key: str = "rsa", **header: Any) -> str:
+async def read_reason(gateway: Client, idp: Idp, key: str = "rsa", **header: Any) -> str:
     """Why a call with a token of this issuer is refused; it is denied when the token is good."""
     token = idp.token(datetime.now(UTC), header, key)
     request = pb.GetUpdateRequest(cluster=ClusterRef(name="staging-1"), update_id="u")
@@ -46,10 +46,10 @@ async def reason(gateway: Client, idp: Idp, key: str = "rsa", **header: Any) -> 
     return (await expect_refusal(call)).reason
 
 
-async def becomes(gateway: Client, idp: Idp, wanted: str, key: str) -> None:
+async def wait_for_reason(gateway: Client, idp: Idp, wanted: str, key: str) -> None:
     """Ask until this is the answer to a call with a token of this key."""
     async with asyncio.timeout(30):
-        while await reason(gateway, idp, key) != wanted:  # noqa: ASYNC110  the answer comes over the wire
+        while await read_reason(gateway, idp, key) != wanted:  # noqa: ASYNC110  the answer comes over the wire
             await asyncio.sleep(0.05)
 
 
@@ -63,16 +63,16 @@ async def test_hanging_key_file_delays_no_call(tmp_path: Path, eks: SimulatedEks
     path.write_bytes(CORP.jwks())
     new = Idp()
     new.keys["new"] = rsa_key("new")
-    async with run_gateway(tmp_path, eks, identity=trusting(path)) as gateway:
-        assert await reason(gateway, CORP) == "POLICY_DENIED"
+    async with run_gateway(tmp_path, eks, identity=trust(path)) as gateway:
+        assert await read_reason(gateway, CORP) == "POLICY_DENIED"
         with hang_reads(path):
-            strangers = [asyncio.create_task(reason(gateway, CORP, kid=f"k-{n}")) for n in range(20)]
+            strangers = [asyncio.create_task(read_reason(gateway, CORP, kid=f"k-{n}")) for n in range(20)]
             for _ in range(20):
-                assert await reason(gateway, CORP) == "POLICY_DENIED"
-                assert await ready(gateway)
+                assert await read_reason(gateway, CORP) == "POLICY_DENIED"
+                assert await is_ready(gateway)
             assert set(await asyncio.gather(*strangers)) == {"CREDENTIALS_INVALID"}
         path.write_bytes(new.jwks())
-        await becomes(gateway, new, "POLICY_DENIED", "new")
+        await wait_for_reason(gateway, new, "POLICY_DENIED", "new")
 
 
 async def test_gateway_with_a_hanging_key_file_is_not_ready_and_stops(
@@ -81,7 +81,7 @@ async def test_gateway_with_a_hanging_key_file_is_not_ready_and_stops(
     place = GatewayFolder(tmp_path, eks.url)
     with hang_reads(tmp_path / "jwks.json"):
         async with run_gateway_process(place) as served:
-            assert not await ready(served)
+            assert not await is_ready(served)
             assert await served.end() == 0
 
 
@@ -89,16 +89,16 @@ async def test_readiness_waits_for_the_keys_of_each_issuer(tmp_path: Path, eks: 
     """The log names issuer and cause; a later outage leaves the gateway ready."""
     path = tmp_path / "corp.json"
     with capture_logs() as logged:
-        async with run_gateway(tmp_path, eks, identity=trusting(path)) as gateway:
+        async with run_gateway(tmp_path, eks, identity=trust(path)) as gateway:
             await wait_until(lambda: gateway.gateway.health.faults == {"identity": "IDENTITY_UNAVAILABLE"})
-            assert not await ready(gateway)
+            assert not await is_ready(gateway)
             path.write_bytes(CORP.jwks())
             await wait_until(lambda: gateway.gateway.health.faults == {})
-            assert await ready(gateway)
+            assert await is_ready(gateway)
             path.unlink()
             await wait_until(lambda: len(causes(logged)) == 2)
-            assert await ready(gateway)
-            assert await reason(gateway, CORP) == "POLICY_DENIED"
+            assert await is_ready(gateway)
+            assert await read_reason(gateway, CORP) == "POLICY_DENIED"
     assert causes(logged) == [("corp", f"{path}: No such file or directory")] * 2
 
 
@@ -106,16 +106,16 @@ async def test_sighup_withdraws_a_removed_key(tmp_path: Path, eks: SimulatedEks)
     """Also for tokens that were verified before, within the cool-down."""
     corp = Idp()
     async with JwksServer.running(corp.jwks()) as issuer:
-        place = GatewayFolder(tmp_path, eks.url, identity=trusting(issuer.url))
+        place = GatewayFolder(tmp_path, eks.url, identity=trust(issuer.url))
         async with run_gateway_process(place) as served:
-            assert await reason(served, corp) == "POLICY_DENIED"
+            assert await read_reason(served, corp) == "POLICY_DENIED"
             left = Idp()
             del left.keys["rsa"]
             issuer.answer = JwksAnswer(left.jwks())
-            assert await reason(served, corp) == "POLICY_DENIED"
+            assert await read_reason(served, corp) == "POLICY_DENIED"
             served.process.send_signal(signal.SIGHUP)
-            await becomes(served, corp, "CREDENTIALS_INVALID", "rsa")
-            assert await reason(served, corp, "ec") == "POLICY_DENIED"
+            await wait_for_reason(served, corp, "CREDENTIALS_INVALID", "rsa")
+            assert await read_reason(served, corp, "ec") == "POLICY_DENIED"
             assert await served.end() == 0
 
 
@@ -123,8 +123,8 @@ async def test_key_removed_from_a_file_is_withdrawn_within_seconds(tmp_path: Pat
     path, left = tmp_path / "corp.json", Idp()
     path.write_bytes(CORP.jwks())
     del left.keys["rsa"]
-    async with run_gateway(tmp_path, eks, identity=trusting(path)) as gateway:
-        assert await reason(gateway, CORP) == "POLICY_DENIED"
+    async with run_gateway(tmp_path, eks, identity=trust(path)) as gateway:
+        assert await read_reason(gateway, CORP) == "POLICY_DENIED"
         replace(path, left.jwks())
-        await becomes(gateway, CORP, "CREDENTIALS_INVALID", "rsa")
-        assert await reason(gateway, CORP, "ec") == "POLICY_DENIED"
+        await wait_for_reason(gateway, CORP, "CREDENTIALS_INVALID", "rsa")
+        assert await read_reason(gateway, CORP, "ec") == "POLICY_DENIED"

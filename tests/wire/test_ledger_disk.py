@@ -37,7 +37,7 @@ async def until_ready(served: GatewayProcess, *, ready: bool = True) -> None:
             await asyncio.sleep(0.05)
 
 
-async def refusal(config: Path) -> str:
+async def read_failed_start(config: Path) -> str:
     """The output of a `serve` that does not start."""
     async with run_program(*eksgateway_command("serve", "--config", str(config)), env=AWS) as running:
         assert await running.end() == 1, running.out
@@ -113,7 +113,7 @@ async def test_backup_of_a_running_gateway_has_every_cancellation(
     for each in place.path.glob("ledger.db*"):
         each.unlink()
     shutil.copy(copied, place.ledger)
-    assert "ledger.db: it lacks its -wal file" in await refusal(place.config)
+    assert "ledger.db: it lacks its -wal file" in await read_failed_start(place.config)
     for each in place.path.glob("ledger.db*"):
         each.unlink()
     shutil.copy(backup, place.ledger)
@@ -163,7 +163,7 @@ async def test_cut_wal_stops_the_gateway_and_the_next_start(
         assert await served.end() == 0
         reasons = [line["reason"] for line in served.lines if line["event"] == "ledger.write_failed"]
         assert "ledger.db-wal: the file was cut" in reasons[0]
-    assert "its newest events are missing" in await refusal(place.config)
+    assert "its newest events are missing" in await read_failed_start(place.config)
 
 
 async def test_second_gateway_through_another_mount_is_refused(

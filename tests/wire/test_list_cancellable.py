@@ -82,14 +82,16 @@ def ids(answer: pb.ListCancellableUpdatesResponse) -> list[str]:
     return [found.update.id for found in answer.updates]
 
 
-def missed(answer: pb.ListCancellableUpdatesResponse) -> list[tuple[str, str, str]]:
+def list_unreachable(answer: pb.ListCancellableUpdatesResponse) -> list[tuple[str, str, str]]:
     return [
         (each.account_id, each.region, ErrorReason.Name(each.reason).removeprefix("ERROR_REASON_"))
         for each in answer.unreachable
     ]
 
 
-async def through(here: RunningGateway, who: Any, size: int = 0) -> list[pb.ListCancellableUpdatesResponse]:
+async def read_pages(
+    here: RunningGateway, who: Any, size: int = 0
+) -> list[pb.ListCancellableUpdatesResponse]:
     """Every page."""
     found = [await list_cancellable(here, who, page_size=size)]
     while token := found[-1].next_page_token:
@@ -98,7 +100,7 @@ async def through(here: RunningGateway, who: Any, size: int = 0) -> list[pb.List
     return found
 
 
-def seeded(eks: SimulatedEks, count: int = 3) -> list[str]:
+def seed(eks: SimulatedEks, count: int = 3) -> list[str]:
     """So many clusters in each target, with a running rollback and an ended update each; the rollbacks."""
     expected = []
     for target in BOTH:
@@ -155,8 +157,8 @@ async def test_list_decides_clusters_by_list_and_updates_by_get(gateway: Running
 @pytest.mark.parametrize("size", [1, 2, 4, 50, 0])
 async def test_pages_return_each_update_once_in_order(gateway: RunningGateway, size: int) -> None:
     """0 means 50 a page."""
-    expected = seeded(gateway.eks)
-    pages = await through(gateway, gateway.oncall, size)
+    expected = seed(gateway.eks)
+    pages = await read_pages(gateway, gateway.oncall, size)
     assert [update_id for page in pages for update_id in ids(page)] == expected
     assert all(len(page.updates) <= (size or 50) for page in pages)
     assert len(pages) in (-(-len(expected) // (size or 50)), len(expected) // (size or 50) + 1)
@@ -167,7 +169,7 @@ async def test_page_may_end_between_updates_of_a_cluster(gateway: RunningGateway
     expected = gateway.eks.cluster("prod-1", auto_mode=True, tags=PRODUCTION, updates=kinds)
     for update_id in expected:  # by hand: EKS runs one at a time today
         gateway.eks.set_update("prod-1", update_id, status="InProgress")
-    pages = await through(gateway, gateway.oncall, 2)
+    pages = await read_pages(gateway, gateway.oncall, 2)
     assert sorted(update_id for page in pages for update_id in ids(page)) == sorted(expected)
 
 
@@ -178,7 +180,7 @@ async def test_page_token_reveals_no_hidden_name(gateway: RunningGateway) -> Non
     there = gateway.eks.cluster("prod-1", auto_mode=True, tags=PRODUCTION, updates=kinds)
     for update_id in there:  # by hand: EKS runs one at a time today
         gateway.eks.set_update("prod-1", update_id, status="InProgress")
-    pages = await through(gateway, gateway.oncall, 1)
+    pages = await read_pages(gateway, gateway.oncall, 1)
     assert [len(page.updates) for page in pages][:3] == [1, 1, 1]
     for page in pages:
         told = base64.b64decode(page.next_page_token, altchars=b"-_")
@@ -188,7 +190,7 @@ async def test_page_token_reveals_no_hidden_name(gateway: RunningGateway) -> Non
 async def test_pages_are_stable_while_clusters_come_and_go(start: Start, eks: SimulatedEks) -> None:
     """Each update that exists throughout is returned once."""
     async with start(watch={"facts_max_age_s": 0.001}) as gateway:
-        expected = seeded(eks, 2)
+        expected = seed(eks, 2)
         first = await list_cancellable(gateway, gateway.oncall, page_size=1)
         eks.rollback("prod-", tags=PRODUCTION)
         later = eks.rollback("prod-9", tags=PRODUCTION)
@@ -201,7 +203,7 @@ async def test_pages_are_stable_while_clusters_come_and_go(start: Start, eks: Si
 async def test_second_caller_causes_no_eks_call(start: Start, eks: SimulatedEks) -> None:
     """Ended updates are never read again."""
     async with start() as gateway:
-        seeded(eks)
+        seed(eks)
         await list_cancellable(gateway, gateway.oncall)
         whole = {"ListClusters": 2, "DescribeCluster": 6, "ListUpdates": 6, "DescribeUpdate": 12}
         assert Counter(call.operation for call in eks.calls()) == whole
@@ -225,11 +227,11 @@ async def test_unassumable_role_is_reported_as_unreachable(
     gateway: RunningGateway, sts: Sts, fault: tuple[int, str], reason: str
 ) -> None:
     """Once, with the reason; the other target is listed."""
-    expected = seeded(gateway.eks, 2)
+    expected = seed(gateway.eks, 2)
     sts.fault = fault
-    pages = await through(gateway, gateway.oncall, 1)
+    pages = await read_pages(gateway, gateway.oncall, 1)
     assert [update_id for page in pages for update_id in ids(page)] == expected[:2]
-    assert [each for page in pages for each in missed(page)] == [(*FOREIGN.values(), reason)]
+    assert [each for page in pages for each in list_unreachable(page)] == [(*FOREIGN.values(), reason)]
     told = next(page for page in pages if page.unreachable).unreachable[0]
     assert told.message
     assert "role/" not in told.message
@@ -247,11 +249,11 @@ async def test_unassumable_role_is_reported_as_unreachable(
 async def test_failing_target_is_reported_and_the_next_one_listed(
     gateway: RunningGateway, operation: str, fault: tuple[int, str, int], reason: str
 ) -> None:
-    expected = seeded(gateway.eks, 2)
+    expected = seed(gateway.eks, 2)
     status, code, tries = fault
     gateway.eks.fault(operation, status=status, code=code, times=tries)
     answer = await list_cancellable(gateway, gateway.oncall)
-    assert missed(answer) == [(*HOME.values(), reason)]
+    assert list_unreachable(answer) == [(*HOME.values(), reason)]
     assert ids(answer)[-2:] == expected[2:]
     assert answer.next_page_token == ""
 
@@ -260,16 +262,16 @@ async def test_failing_target_is_reported_and_the_next_one_listed(
 async def test_refused_cluster_is_reported_and_its_target_goes_on(
     gateway: RunningGateway, operation: str
 ) -> None:
-    expected = seeded(gateway.eks)
+    expected = seed(gateway.eks)
     gateway.eks.fault(operation, status=400, code="ClientException")
     answer = await list_cancellable(gateway, gateway.oncall)
-    assert missed(answer) == [(*HOME.values(), "EKS_CLIENT_ERROR")]
+    assert list_unreachable(answer) == [(*HOME.values(), "EKS_CLIENT_ERROR")]
     assert ids(answer) == expected[1:]
 
 
 @pytest.mark.parametrize("operation", ["DescribeCluster", "ListUpdates", "DescribeUpdate"])
 async def test_list_leaves_out_what_was_deleted_meanwhile(gateway: RunningGateway, operation: str) -> None:
-    expected = seeded(gateway.eks)
+    expected = seed(gateway.eks)
     gateway.eks.fault(operation, status=404, code="ResourceNotFoundException")
     answer = await list_cancellable(gateway, gateway.oncall)
     assert not answer.unreachable
@@ -281,7 +283,7 @@ async def test_role_that_reaches_another_account_is_reported(gateway: RunningGat
     sts.reaches = "777788889999"
     gateway.eks.rollback("prod-1", tags=PRODUCTION, account_id=sts.reaches)
     answer = await list_cancellable(gateway, gateway.oncall)
-    assert missed(answer) == [(*FOREIGN.values(), "TARGET_MISMATCH")]
+    assert list_unreachable(answer) == [(*FOREIGN.values(), "TARGET_MISMATCH")]
     assert ids(answer) == []
 
 
@@ -294,27 +296,27 @@ async def test_used_up_budget_is_reported_for_each_target(
     start: Start, eks: SimulatedEks, error: Exception, reason: str
 ) -> None:
     """The call itself succeeds."""
-    seeded(eks, 1)
+    seed(eks, 1)
     async with start(wrap_eks=add_hooks(describe_cluster=always_raise(error))) as gateway:
         answer = await list_cancellable(gateway, gateway.oncall)
-    assert missed(answer) == [(*target.values(), reason) for target in BOTH]
+    assert list_unreachable(answer) == [(*target.values(), reason) for target in BOTH]
 
 
 async def test_hanging_target_leaves_time_for_the_answer(start: Start, eks: SimulatedEks) -> None:
     """The next page begins with the next target."""
-    expected = seeded(eks, 1)
+    expected = seed(eks, 1)
     eks.fault("ListClusters", delay_s=30)
     async with start(limits={"call_timeout_s": 4}) as gateway:
-        pages = await through(gateway, gateway.oncall)
-    assert [missed(page) for page in pages] == [[(*HOME.values(), "EKS_UNAVAILABLE")], []]
+        pages = await read_pages(gateway, gateway.oncall)
+    assert [list_unreachable(page) for page in pages] == [[(*HOME.values(), "EKS_UNAVAILABLE")], []]
     assert [ids(page) for page in pages] == [[], expected[1:]]
 
 
 async def test_slow_reads_make_short_pages(start: Start, eks: SimulatedEks) -> None:
-    expected = seeded(eks, 2)
+    expected = seed(eks, 2)
     eks.fault("DescribeUpdate", delay_s=0.4, times=100)
     async with start(limits={"call_timeout_s": 6}) as gateway:
-        pages = await through(gateway, gateway.oncall)
+        pages = await read_pages(gateway, gateway.oncall)
     assert len(pages) > 1
     assert [update_id for page in pages for update_id in ids(page)] == expected
     assert not any(page.unreachable for page in pages)
@@ -322,7 +324,7 @@ async def test_slow_reads_make_short_pages(start: Start, eks: SimulatedEks) -> N
 
 async def test_failing_policy_fails_the_list(start: Start, eks: SimulatedEks) -> None:
     """A partial answer would look complete."""
-    seeded(eks, 1)
+    seed(eks, 1)
 
     async def decide(question: Question) -> None:
         if question.stage == "request":
@@ -336,7 +338,7 @@ async def test_failing_policy_fails_the_list(start: Start, eks: SimulatedEks) ->
 async def test_denied_list_reveals_nothing(gateway: RunningGateway, sts: Sts) -> None:
     """Equal bytes whatever exists; no call to EKS or STS."""
     answers = set()
-    for prepare in (lambda: None, lambda: seeded(gateway.eks), lambda: setattr(sts, "fault", (403, "No"))):
+    for prepare in (lambda: None, lambda: seed(gateway.eks), lambda: setattr(sts, "fault", (403, "No"))):
         prepare()
         for fields in ({}, {"page_size": -1}, {"page_token": "made up"}):
             for who in (gateway.outsider, gateway.credentials("outsider", "strangers")):
@@ -350,15 +352,15 @@ async def test_denied_list_reveals_nothing(gateway: RunningGateway, sts: Sts) ->
 
 
 async def test_target_without_a_grant_is_not_mentioned(gateway: RunningGateway, sts: Sts) -> None:
-    expected = seeded(gateway.eks)
+    expected = seed(gateway.eks)
     sts.fault = (403, "AccessDenied")
     answer = await list_cancellable(gateway, gateway.credentials("home", "at-home"))
-    assert (ids(answer), missed(answer)) == (expected[:3], [])
+    assert (ids(answer), list_unreachable(answer)) == (expected[:3], [])
     assert ({call.account_id for call in gateway.eks.calls()}, sts.requests) == ({ACCOUNT}, [])
 
 
 async def test_ungranted_names_cost_one_call_per_target(gateway: RunningGateway) -> None:
-    seeded(gateway.eks)
+    seed(gateway.eks)
     who = gateway.credentials("elsewhere", "elsewhere")
     assert await list_cancellable(gateway, who) == pb.ListCancellableUpdatesResponse()
     assert [call.operation for call in gateway.eks.calls()] == ["ListClusters", "ListClusters"]
@@ -371,7 +373,7 @@ async def test_list_refuses_page_sizes_over_50(gateway: RunningGateway, size: in
 
 
 async def test_page_token_is_bound_to_caller_and_method(gateway: RunningGateway) -> None:
-    seeded(gateway.eks)
+    seed(gateway.eks)
     token = (await list_cancellable(gateway, gateway.oncall, page_size=1)).next_page_token
     others = (await list_updates(gateway, "prod-1", gateway.viewer, page_size=1)).next_page_token
     for who, bad in (
@@ -388,7 +390,7 @@ async def test_page_token_is_bound_to_caller_and_method(gateway: RunningGateway)
 @pytest.mark.parametrize("place", ["x", "/", "////////", f"{ACCOUNT}/{REGION}/../..", "\ud800/\x00//"])
 async def test_forged_page_token_shows_nothing_more(gateway: RunningGateway, place: str) -> None:
     """Each cluster and update is decided."""
-    seeded(gateway.eks)
+    seed(gateway.eks)
     lister = gateway.credentials("lister", "listers")
     token = page_tokens.encode(place, "cancellable", "jwt:test:lister")
     answer = await list_cancellable(gateway, lister, page_token=token)

@@ -44,7 +44,7 @@ def only_look(*grants: str) -> Data:
     return data
 
 
-async def put_in_force(gateway: RunningGateway, data: Data) -> str:
+async def replace_data(gateway: RunningGateway, data: Data) -> str:
     """Replace the data, as an editor does, and ask for it; the revision that is in force then."""
     before = gateway.gateway.policy.revision
     beside = gateway.path / "data.new"
@@ -74,7 +74,9 @@ async def test_saved_policy_data_is_in_force_within_seconds(
 
 
 @asynccontextmanager
-async def asking(gateway: RunningGateway, update_id: str) -> AsyncIterator[list[tuple[str, bool]]]:
+async def check_all_the_time(
+    gateway: RunningGateway, update_id: str
+) -> AsyncIterator[list[tuple[str, bool]]]:
     """Clients that check all the time; their decisions and revisions."""
     told: list[tuple[str, bool]] = []
 
@@ -98,10 +100,10 @@ async def test_fifty_reloads_under_load_fail_no_call(gateway: RunningGateway, ek
     """Each decision is by one revision as a whole."""
     update_id = eks.rollback("staging-1")
     allows = {gateway.gateway.policy.revision: True}
-    async with asking(gateway, update_id) as told:
+    async with check_all_the_time(gateway, update_id) as told:
         for number in range(50):
             data = POLICY_DATA if number % 2 else only_look("staging")
-            allows[await put_in_force(gateway, data)] = bool(number % 2)
+            allows[await replace_data(gateway, data)] = bool(number % 2)
             answered = len(told)
             await wait_until(lambda answered=answered: len(told) > answered)  # type: ignore[misc]  # a default argument
     assert len(allows) == 2

@@ -24,7 +24,7 @@ from support.waiting import wait_until
 NASTY = 'x\n{"event": "forged"}\r\x1b[31mred\u2028\u0085'
 
 
-async def failing(call: Any) -> grpc.aio.AioRpcError:
+async def expect_error(call: Any) -> grpc.aio.AioRpcError:
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await call
     return error.value
@@ -57,15 +57,17 @@ async def test_each_call_logs_one_line_without_secrets(tmp_path: Path, eks: Simu
         unknown: Any = served.channel.unary_unary(f"/no.such/{NASTY!r}")
         accepted = await served.cancel("staging-1", update_id, request_id="first")
         refusals = [
-            await failing(cancel(served, served.outsider, ticket=f"ticket-canary {NASTY}", reason=NASTY)),
-            await failing(cancel(served, served.oncall, ticket=f"ticket-canary {NASTY}", reason=NASTY)),
-            await failing(cancel(served, served.oncall, cluster=ClusterRef(name=f"staging-{NASTY}"))),
-            await failing(cancel(served, served.oncall, update_id=NASTY, request_id=NASTY)),
-            await failing(cancel(served, (("authorization", f"Bearer {token}x"),))),
-            await failing(cancel(served, (*served.oncall, *served.oncall))),
-            await failing(cancel(served, (("authorization-bin", b"secret\x1b[31m\ncanary"),))),
-            await failing(cancel(served, (*served.outsider, ("x-secret", "metadata-canary")))),
-            await failing(unknown(b"body-canary", timeout=30)),
+            await expect_error(
+                cancel(served, served.outsider, ticket=f"ticket-canary {NASTY}", reason=NASTY)
+            ),
+            await expect_error(cancel(served, served.oncall, ticket=f"ticket-canary {NASTY}", reason=NASTY)),
+            await expect_error(cancel(served, served.oncall, cluster=ClusterRef(name=f"staging-{NASTY}"))),
+            await expect_error(cancel(served, served.oncall, update_id=NASTY, request_id=NASTY)),
+            await expect_error(cancel(served, (("authorization", f"Bearer {token}x"),))),
+            await expect_error(cancel(served, (*served.oncall, *served.oncall))),
+            await expect_error(cancel(served, (("authorization-bin", b"secret\x1b[31m\ncanary"),))),
+            await expect_error(cancel(served, (*served.outsider, ("x-secret", "metadata-canary")))),
+            await expect_error(unknown(b"body-canary", timeout=30)),
         ]
         await wait_until(lambda: len(served.calls) == 1 + len(refusals))
         assert await served.end() == 0

@@ -56,7 +56,7 @@ class Scene:
     def line(self, event: str) -> dict[str, Any]:
         return next(line for line in self.served.lines if line["event"] == event)
 
-    async def logged(self, event: str, times: int = 1) -> None:
+    async def wait_for_log(self, event: str, times: int = 1) -> None:
         await wait_until(lambda: sum(line["event"] == event for line in self.served.lines) >= times)
 
     def credentials(self, **header: Any) -> tuple[tuple[str, str], ...]:
@@ -91,7 +91,7 @@ async def scene(path: Path, eks: SimulatedEks) -> AsyncIterator[Scene]:
             # A start is mostly imports, and no call waits behind them.
             await wait_until(lambda: any(line.get("faults") == {} for line in served.lines))
             served.process.send_signal(signal.SIGUSR1)
-            await here.logged("watch.started")
+            await here.wait_for_log("watch.started")
             try:
                 yield here
             finally:
@@ -145,15 +145,15 @@ async def keys(here: Scene) -> None:
     file, corp = here.path / "jwks.json", here.corp
     content = file.read_bytes()
     with hang_reads(file):
-        await here.logged("identity.jwks_failed")
+        await here.wait_for_log("identity.jwks_failed")
         await check(here.served, "staging-1", here.eks.rollback("staging-1"))  # type: ignore[arg-type]
     replace(file, content)
     corp.keys["rsa"] = rsa_key("replaced")
     here.issuer.answer = JwksAnswer(corp.jwks())
     before = sum(line["event"] == "identity.jwks_changed" for line in here.served.lines)
     here.served.process.send_signal(signal.SIGHUP)
-    await here.logged("identity.jwks_changed", before + 1)
-    await here.logged("identity.jwks_back")
+    await here.wait_for_log("identity.jwks_changed", before + 1)
+    await here.wait_for_log("identity.jwks_back")
 
 
 async def policy(here: Scene) -> None:
@@ -161,16 +161,16 @@ async def policy(here: Scene) -> None:
     loaded = sum(line["event"] == "policy.loaded" for line in here.served.lines)
     (here.path / "data.yaml").write_text(yaml.safe_dump(POLICY_DATA) + "# changed\n")
     here.served.process.send_signal(signal.SIGHUP)
-    await here.logged("policy.loaded", loaded + 1)
+    await here.wait_for_log("policy.loaded", loaded + 1)
     (here.path / "data.yaml").write_text("eksgateway: [")
-    await here.logged("policy.refused")
+    await here.wait_for_log("policy.refused")
 
 
 async def certificates(here: Scene) -> None:
     """A new certificate and a bundle with a root that cannot be used."""
     here.authority.server().write(here.path)
     replace(here.path / "ca.crt", here.authority.certificate + b"-----BEGIN CERTIFICATE-----\n")
-    await here.logged("tls.renewed")
+    await here.wait_for_log("tls.renewed")
 
 
 async def probes(here: Scene) -> None:

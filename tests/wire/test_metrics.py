@@ -36,16 +36,16 @@ async def scrape(gateway: RunningGateway) -> Samples:
 
 
 @pytest.fixture
-def on() -> dict[str, Any]:
+def metrics_on() -> dict[str, Any]:
     """The setting that serves metrics, on any port."""
     return {"metrics": {"listen": "127.0.0.1:0"}}
 
 
 async def test_calls_forwards_and_eks_calls_are_counted(
-    tmp_path: Path, eks: SimulatedEks, on: dict[str, Any]
+    tmp_path: Path, eks: SimulatedEks, metrics_on: dict[str, Any]
 ) -> None:
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
-    async with run_gateway(tmp_path, eks, **on) as gateway:
+    async with run_gateway(tmp_path, eks, **metrics_on) as gateway:
         cancel = f"{UPDATES}/CancelUpdate"
         await expect_refusal(gateway.cancel("prod-1", update_id, ticket=""))
         await expect_refusal(gateway.cancel("prod-1", "no-such-update"))
@@ -62,10 +62,10 @@ async def test_calls_forwards_and_eks_calls_are_counted(
 
 
 async def test_open_watches_are_counted_and_have_no_duration(
-    tmp_path: Path, eks: SimulatedEks, on: dict[str, Any]
+    tmp_path: Path, eks: SimulatedEks, metrics_on: dict[str, Any]
 ) -> None:
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
-    async with run_gateway(tmp_path, eks, **on) as gateway:
+    async with run_gateway(tmp_path, eks, **metrics_on) as gateway:
         streams = [gateway.watch("prod-1", update_id) for _ in range(3)]
         for stream in streams:
             await stream.read()
@@ -82,10 +82,10 @@ async def test_open_watches_are_counted_and_have_no_duration(
 
 
 async def test_metrics_show_the_policy_in_force(
-    tmp_path: Path, eks: SimulatedEks, on: dict[str, Any]
+    tmp_path: Path, eks: SimulatedEks, metrics_on: dict[str, Any]
 ) -> None:
     """Its revision, its time of loading, and whether a reload fails."""
-    async with run_gateway(tmp_path, eks, **on) as gateway:
+    async with run_gateway(tmp_path, eks, **metrics_on) as gateway:
         engine = gateway.gateway.policy
         first = engine.revision
         found = await scrape(gateway)
@@ -115,10 +115,10 @@ async def test_metrics_show_the_policy_in_force(
 
 
 async def test_labels_do_not_grow_by_what_clients_send(
-    tmp_path: Path, eks: SimulatedEks, on: dict[str, Any]
+    tmp_path: Path, eks: SimulatedEks, metrics_on: dict[str, Any]
 ) -> None:
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
-    async with run_gateway(tmp_path, eks, **on) as gateway:
+    async with run_gateway(tmp_path, eks, **metrics_on) as gateway:
         channel: Any = gateway.channel  # its stubs know no call of raw bytes
         for number in range(20):
             await expect_refusal(channel.unary_unary(f"/no.such/Method{number}")(b"", timeout=30))
@@ -145,9 +145,9 @@ async def test_taken_metrics_port_fails_the_start(tmp_path: Path, eks: Simulated
 
 
 async def test_openmetrics_is_served_by_the_accept_header(
-    tmp_path: Path, eks: SimulatedEks, on: dict[str, Any]
+    tmp_path: Path, eks: SimulatedEks, metrics_on: dict[str, Any]
 ) -> None:
-    async with run_gateway(tmp_path, eks, **on) as gateway:
+    async with run_gateway(tmp_path, eks, **metrics_on) as gateway:
         url = f"http://{gateway.gateway.metrics.address}/metrics"
         accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
         async with aiohttp.ClientSession(headers=accept) as http, http.get(url) as answer:

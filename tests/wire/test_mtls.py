@@ -29,7 +29,7 @@ from support.simulator import SimulatedEks
 from support.wire import expect_refusal
 
 
-class Certified:
+class MtlsGateway:
     """A gateway that serves every demand, and the authority that its clients come from."""
 
     def __init__(self, gateway: RunningGateway, authority: Authority) -> None:
@@ -47,7 +47,7 @@ class Certified:
         async with connect(self.addresses[demand], self.authority.certificate, own) as connection:
             yield connection
 
-    async def call_result(self, demand: str, own: Issued | None, metadata: Any = ()) -> str:
+    async def try_call(self, demand: str, own: Issued | None, metadata: Any = ()) -> str:
         """How a call of this client to this listener ends."""
         async with self.connect(demand, own) as connection:
             try:
@@ -58,11 +58,11 @@ class Certified:
 
 
 @pytest.fixture
-async def certified(tmp_path: Path, eks: SimulatedEks) -> AsyncIterator[Certified]:
+async def mtls(tmp_path: Path, eks: SimulatedEks) -> AsyncIterator[MtlsGateway]:
     authority = Authority()
     serving = build_listeners(tmp_path, authority, *DEMANDS)
     async with run_gateway(tmp_path, eks, data=DATA, listeners=serving) as gateway:
-        yield Certified(gateway, authority)
+        yield MtlsGateway(gateway, authority)
 
 
 PASSED = "EKS_NOT_FOUND"  # the call came through to the update that does not exist
@@ -84,22 +84,21 @@ MATRIX: dict[tuple[str, str], dict[str, str]] = {
 }
 
 
-async def test_listener_accepts_only_what_it_demands(certified: Certified, eks: SimulatedEks) -> None:
+async def test_listener_accepts_only_what_it_demands(mtls: MtlsGateway, eks: SimulatedEks) -> None:
     """Three demands, with every token and every certificate."""
     eks.rollback("staging-1")
-    gateway = certified.gateway
+    gateway = mtls.gateway
     tokens = {
         "good": gateway.oncall,
         "bad": (("authorization", "Bearer e30.e30.e30"),),
         "expired": gateway.credentials("oncall", "oncall", lifetime=timedelta(hours=-1)),
         "none": (),
     }
-    foreign = certified.svid("spiffe://evil.example/ops/deploy")
-    certificates = {"good": certified.svid(), "foreign": foreign, "none": None}
+    foreign = mtls.svid("spiffe://evil.example/ops/deploy")
+    certificates = {"good": mtls.svid(), "foreign": foreign, "none": None}
     told = {
         (token, own): {
-            demand: await certified.call_result(demand, certificates[own], tokens[token])
-            for demand in DEMANDS
+            demand: await mtls.try_call(demand, certificates[own], tokens[token]) for demand in DEMANDS
         }
         for token, own in MATRIX
     }
@@ -123,16 +122,14 @@ BAD: dict[str, Shape] = {
 }
 
 
-async def test_bad_certificate_is_refused_before_policy_and_eks(
-    certified: Certified, eks: SimulatedEks
-) -> None:
+async def test_bad_certificate_is_refused_before_policy_and_eks(mtls: MtlsGateway, eks: SimulatedEks) -> None:
     """After a handshake that succeeds; a good token does not help."""
     told = {}
     for name, shape in BAD.items():
-        own = certified.authority.issue(shape)
+        own = mtls.authority.issue(shape)
         told[name] = {
-            await certified.call_result("mtls", own),
-            await certified.call_result("both", own, certified.gateway.oncall),
+            await mtls.try_call("mtls", own),
+            await mtls.try_call("both", own, mtls.gateway.oncall),
         }
     assert told == {name: {"CREDENTIALS_INVALID"} for name in BAD}
     assert eks.calls() == ()
@@ -145,20 +142,20 @@ UNSHAKEN: dict[str, Shape] = {
 }
 
 
-async def test_handshake_refuses_expired_and_foreign_certificates(certified: Certified) -> None:
-    clients = {name: certified.authority.issue(shape) for name, shape in UNSHAKEN.items()}
+async def test_handshake_refuses_expired_and_foreign_certificates(mtls: MtlsGateway) -> None:
+    clients = {name: mtls.authority.issue(shape) for name, shape in UNSHAKEN.items()}
     clients["another authority"] = Authority().issue()
-    clients["another authority of that name"] = Authority(certified.authority.name).issue()
-    told = {name: await certified.call_result("mtls", own) for name, own in clients.items()}
+    clients["another authority of that name"] = Authority(mtls.authority.name).issue()
+    told = {name: await mtls.try_call("mtls", own) for name, own in clients.items()}
     assert told == dict.fromkeys(clients, REFUSED_BY_HANDSHAKE)
 
 
-async def test_workload_cancels_by_its_spiffe_id(certified: Certified, eks: SimulatedEks) -> None:
+async def test_workload_cancels_by_its_spiffe_id(mtls: MtlsGateway, eks: SimulatedEks) -> None:
     """Grant and record name the SPIFFE ID."""
     update_id = eks.rollback("staging-1")
-    address = certified.addresses["mtls"]
-    own = certified.svid()
-    credentials = grpc.ssl_channel_credentials(certified.authority.certificate, own.key, own.certificate)
+    address = mtls.addresses["mtls"]
+    own = mtls.svid()
+    credentials = grpc.ssl_channel_credentials(mtls.authority.certificate, own.key, own.certificate)
     async with grpc.aio.secure_channel(address, credentials) as channel:
         request = pb.CancelUpdateRequest(
             cluster=ClusterRef(name="staging-1"), update_id=update_id, request_id="r"
@@ -170,27 +167,27 @@ async def test_workload_cancels_by_its_spiffe_id(certified: Certified, eks: Simu
         history = cancellation_service_pb2_grpc.CancellationServiceStub(channel)
         wanted = history_pb.GetCancellationRequest(request_id="r")
         assert (await history.GetCancellation(wanted, timeout=20)).cancellation.caller == WORKLOAD
-    stranger = certified.svid("spiffe://corp.example/other/deploy")
-    assert await certified.call_result("mtls", stranger) == "POLICY_DENIED"
+    stranger = mtls.svid("spiffe://corp.example/other/deploy")
+    assert await mtls.try_call("mtls", stranger) == "POLICY_DENIED"
 
 
 async def test_via_in_a_grant_demands_the_connections_certificate(
-    certified: Certified, eks: SimulatedEks
+    mtls: MtlsGateway, eks: SimulatedEks
 ) -> None:
     eks.rollback("staging-1")
-    robot = certified.gateway.credentials("robot", "robots")
-    proxy, workload = certified.svid(MESH), certified.svid()
-    assert await certified.call_result("both", proxy, robot) == PASSED
-    assert await certified.call_result("both", workload, robot) == "POLICY_DENIED"
-    assert await certified.call_result("jwt", proxy, robot) == "POLICY_DENIED"
-    assert await certified.call_result("mtls", proxy, robot) == "POLICY_DENIED"
+    robot = mtls.gateway.credentials("robot", "robots")
+    proxy, workload = mtls.svid(MESH), mtls.svid()
+    assert await mtls.try_call("both", proxy, robot) == PASSED
+    assert await mtls.try_call("both", workload, robot) == "POLICY_DENIED"
+    assert await mtls.try_call("jwt", proxy, robot) == "POLICY_DENIED"
+    assert await mtls.try_call("mtls", proxy, robot) == "POLICY_DENIED"
 
 
-async def test_health_command_uses_a_client_certificate(certified: Certified, tmp_path: Path) -> None:
+async def test_health_command_uses_a_client_certificate(mtls: MtlsGateway, tmp_path: Path) -> None:
     folder = tmp_path / "own"
     folder.mkdir()
-    certificate, key = certified.svid().write(folder)
-    address = certified.addresses["mtls"]
+    certificate, key = mtls.svid().write(folder)
+    address = mtls.addresses["mtls"]
     common = ("health", "--address", address, "--ca", str(tmp_path / "ca.crt"), "--service", "liveness")
     for own, expected in (
         (("--certificate", str(certificate), "--key", str(key)), (0, "SERVING")),

@@ -202,7 +202,7 @@ class Crossroads:
     async def decide(self, question: Any) -> None:
         self.admitted += question.stage == "request" and question.caller.id == "jwt:test:oncall"
 
-    async def waiting(self, calls: int) -> None:
+    async def wait_for_calls(self, calls: int) -> None:
         """Wait until so many calls wait for one cancel."""
         await wait_until(lambda: self.admitted == calls and self.read.entered)
         await settle()
@@ -232,9 +232,9 @@ async def test_joined_call_takes_over_when_the_first_is_denied(
     leader = asyncio.ensure_future(
         expect_refusal(gateway.cancel("prod-1", update_id, narrow, request_id="one"))
     )
-    await crossroads.waiting(1)
+    await crossroads.wait_for_calls(1)
     joiner = asyncio.ensure_future(gateway.cancel("prod-1", update_id, request_id="one"))
-    await crossroads.waiting(2)
+    await crossroads.wait_for_calls(2)
     assert crossroads.read.entered == 1
     crossroads.read.open()
     assert (await leader).status_and_reason == ("PERMISSION_DENIED", "POLICY_DENIED")
@@ -252,7 +252,7 @@ async def test_joined_call_with_the_same_token_shares_the_denial(
         calls.append(
             asyncio.ensure_future(expect_refusal(gateway.cancel("prod-1", update_id, request_id="one")))
         )
-        await crossroads.waiting(number)
+        await crossroads.wait_for_calls(number)
     crossroads.read.open()
     first, second = await asyncio.gather(*calls)
     assert first.status_and_reason == second.status_and_reason == ("PERMISSION_DENIED", "POLICY_DENIED")
@@ -265,9 +265,9 @@ async def test_joined_call_goes_on_when_the_first_client_leaves(
     gateway, crossroads = crossing
     update_id = gateway.eks.rollback("prod-1", tags=PRODUCTION)
     leader = asyncio.ensure_future(gateway.cancel("prod-1", update_id, request_id="one"))
-    await crossroads.waiting(1)
+    await crossroads.wait_for_calls(1)
     joiner = asyncio.ensure_future(gateway.cancel("prod-1", update_id, request_id="one"))
-    await crossroads.waiting(2)
+    await crossroads.wait_for_calls(2)
     leader.cancel()
     await asyncio.wait({leader})
     await settle()
@@ -290,7 +290,7 @@ class LateCommit:
 
     async def commit_intent(self, intent: Intent) -> Cancellation:
         if self._late is None:
-            self._late = asyncio.ensure_future(self._committed_after_the_next_look(intent))
+            self._late = asyncio.ensure_future(self._commit_later(intent))
             raise LedgerUnavailable
         await self._late
         return await self._ledger.commit_intent(intent)
@@ -301,7 +301,7 @@ class LateCommit:
             self._looked.set()
         return found
 
-    async def _committed_after_the_next_look(self, intent: Intent) -> None:
+    async def _commit_later(self, intent: Intent) -> None:
         await self._looked.wait()
         await self._ledger.commit_intent(intent)
 
@@ -340,12 +340,12 @@ async def test_joined_cancel_is_not_denied_for_the_first_calls_watch(
         joiner = asyncio.ensure_future(
             gateway.cancel("prod-1", update_id, request_id="one", reason="r", ticket="t")
         )
-        await wait_until(lambda: _waiting(gateway) == 2)
+        await wait_until(lambda: _count_waiting(gateway) == 2)
         gate.open()
         assert (await leader).status_and_reason == ("PERMISSION_DENIED", "POLICY_DENIED")
         assert (await joiner).update.status == "Cancelling"
 
 
-def _waiting(gateway: RunningGateway) -> int:
+def _count_waiting(gateway: RunningGateway) -> int:
     """How many calls wait for a cancel in progress."""
     return sum(shared.task.waiting for shared in gateway.gateway.cancels.in_progress.values())

@@ -38,13 +38,13 @@ never(list) if count([1 | some a in list; some b in list; some c in list; a > b;
 """
 
 
-def many(grants: int) -> dict[str, Any]:
+def make_data(grants: int) -> dict[str, Any]:
     """Data with so many grants."""
     grant = POLICY_DATA["eksgateway"]["grants"][0]
     return {"eksgateway": {"grants": [grant | {"id": f"g-{number}"} for number in range(grants)]}}
 
 
-async def opened(folder: Path, data: dict[str, Any], timeout_s: float = 2) -> PolicyEngine:
+async def open_policy(folder: Path, data: dict[str, Any], timeout_s: float = 2) -> PolicyEngine:
     """The policy over this data, which it follows."""
     module, file = folder / "policy.wasm", folder / "data.yaml"
     module.write_bytes(await asyncio.to_thread(compile_rego, REGO, folder))
@@ -56,7 +56,7 @@ async def opened(folder: Path, data: dict[str, Any], timeout_s: float = 2) -> Po
 
 async def test_slow_evaluations_delay_no_other_caller(tmp_path: Path, eks: SimulatedEks) -> None:
     """Calls of the slow caller fail, and nothing is sent."""
-    engine = await opened(tmp_path, POLICY_DATA, timeout_s=4)
+    engine = await open_policy(tmp_path, POLICY_DATA, timeout_s=4)
     async with run_gateway(tmp_path, eks, policy=engine) as gateway:
         first, second = eks.rollback("prod-1"), eks.rollback("staging-1")
         slow = gateway.credentials("slow")
@@ -74,11 +74,11 @@ async def test_slow_evaluations_delay_no_other_caller(tmp_path: Path, eks: Simul
 
 async def test_too_costly_data_leaves_the_old_in_force(tmp_path: Path, eks: SimulatedEks) -> None:
     """The log names the limit."""
-    engine = await opened(tmp_path, POLICY_DATA)
+    engine = await open_policy(tmp_path, POLICY_DATA)
     async with run_gateway(tmp_path, eks, policy=engine) as gateway:
         before = gateway.gateway.policy.revision
         with capture_logs() as logs:
-            (tmp_path / "data.yaml").write_text(yaml.safe_dump(many(400)))
+            (tmp_path / "data.yaml").write_text(yaml.safe_dump(make_data(400)))
             gateway.gateway.reload()
             await wait_until(lambda: any(each["event"] == "policy.refused" for each in logs), deadline_s=60)
         assert gateway.gateway.policy.revision == before
@@ -91,15 +91,15 @@ async def test_too_costly_data_leaves_the_old_in_force(tmp_path: Path, eks: Simu
 
 async def test_start_with_too_costly_data_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PolicyLoadError, match=r"data\.yaml: a decision takes .*; 400 grants, 0 freezes"):
-        await opened(tmp_path, many(400))
+        await open_policy(tmp_path, make_data(400))
 
 
 async def test_policy_check_refuses_too_costly_data(tmp_path: Path) -> None:
-    await (await opened(tmp_path, many(3))).close()
+    await (await open_policy(tmp_path, make_data(3))).close()
     data = tmp_path / "data.yaml"
     arguments = ["policy", "check", str(data), "--module", str(tmp_path / "policy.wasm")]
     assert CliRunner().invoke(app, arguments).exit_code == 0
-    data.write_text(yaml.safe_dump(many(400)))
+    data.write_text(yaml.safe_dump(make_data(400)))
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 1
     assert "s of CPU time, and may take 0.25 s" in result.output

@@ -192,7 +192,7 @@ def test_only_a_boolean_true_allows(tmp_path: Path) -> None:
         opa, engine = runner.run(stack.enter_async_context(fake_opa()))
         gateway = runner.run(stack.enter_async_context(run_gateway(tmp_path, eks, policy=engine)))
 
-        async def sent(answer: Answer) -> int:
+        async def count_sent(answer: Answer) -> int:
             opa.at_stage("update", answer)
             update_id = eks.rollback("prod-1", tags=PRODUCTION)
             eks.clear_calls()
@@ -203,7 +203,7 @@ def test_only_a_boolean_true_allows(tmp_path: Path) -> None:
         @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck), database=None)
         @given(st.one_of(_near, _json).map(result))
         def holds(answer: Answer) -> None:
-            assert runner.run(sent(answer)) == _allows(answer)
+            assert runner.run(count_sent(answer)) == _allows(answer)
 
         try:
             holds()

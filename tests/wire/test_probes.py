@@ -30,7 +30,7 @@ async def ask(gateway: RunningGateway, path: str, method: str = "GET") -> tuple[
         return answer.status, await answer.text()
 
 
-async def becomes(gateway: RunningGateway, expected: tuple[int, str]) -> None:
+async def wait_for_readyz(gateway: RunningGateway, expected: tuple[int, str]) -> None:
     """Wait for an answer of /readyz."""
     async with asyncio.timeout(20):
         while await ask(gateway, "/readyz") != expected:  # noqa: ASYNC110  it is polled, as the kubelet does
@@ -38,7 +38,9 @@ async def becomes(gateway: RunningGateway, expected: tuple[int, str]) -> None:
 
 
 @asynccontextmanager
-async def checked(path: Path, eks: SimulatedEks) -> AsyncIterator[tuple[RunningGateway, set[str]]]:
+async def run_with_failing_checks(
+    path: Path, eks: SimulatedEks
+) -> AsyncIterator[tuple[RunningGateway, set[str]]]:
     """A gateway, and the parts that fail their checks for as long as they are in the set."""
     failing: set[str] = set()
 
@@ -56,28 +58,28 @@ async def checked(path: Path, eks: SimulatedEks) -> AsyncIterator[tuple[RunningG
 
 async def test_readyz_names_unready_parts_only(tmp_path: Path, eks: SimulatedEks) -> None:
     """From start to end; liveness does not change."""
-    async with checked(tmp_path, eks) as (gateway, failing):
+    async with run_with_failing_checks(tmp_path, eks) as (gateway, failing):
         assert await ask(gateway, "/readyz") == (503, "not ready\nstarting\n")
         assert await ask(gateway, "/healthz") == ALIVE
         failing |= {"ledger", "keys of corp"}
         await gateway.gateway.become_ready()
         both = "not ready\nledger: LEDGER_UNAVAILABLE\nkeys of corp: LEDGER_UNAVAILABLE\n"
-        await becomes(gateway, (503, both))
+        await wait_for_readyz(gateway, (503, both))
         failing.remove("ledger")
-        await becomes(gateway, (503, "not ready\nkeys of corp: LEDGER_UNAVAILABLE\n"))
+        await wait_for_readyz(gateway, (503, "not ready\nkeys of corp: LEDGER_UNAVAILABLE\n"))
         assert await ask(gateway, "/healthz") == ALIVE
         failing.clear()
-        await becomes(gateway, READY)
+        await wait_for_readyz(gateway, READY)
 
 
 async def test_readyz_reports_draining_while_calls_end(tmp_path: Path, eks: SimulatedEks) -> None:
     update_id, gate = eks.rollback("prod-1", tags=PRODUCTION), Gate()
     async with run_gateway(tmp_path, eks, wrap_eks=add_hooks(describe_cluster=gate), **ON) as gateway:
-        await becomes(gateway, READY)
+        await wait_for_readyz(gateway, READY)
         cancel = asyncio.create_task(gateway.cancel("prod-1", update_id))
         await wait_until(lambda: gate.entered > 0)
         stopping = asyncio.create_task(gateway.gateway.stop())
-        await becomes(gateway, (503, "not ready\ndraining\n"))
+        await wait_for_readyz(gateway, (503, "not ready\ndraining\n"))
         assert await ask(gateway, "/healthz") == ALIVE
         gate.open()
         await cancel
@@ -88,7 +90,7 @@ async def test_readyz_reports_draining_while_calls_end(tmp_path: Path, eks: Simu
 async def test_head_is_answered_like_get(tmp_path: Path, eks: SimulatedEks, path: str) -> None:
     """Some load balancers send it."""
     async with run_gateway(tmp_path, eks, **ON) as gateway:
-        await becomes(gateway, READY)
+        await wait_for_readyz(gateway, READY)
         assert await ask(gateway, path, "HEAD") == (200, "")
         assert (await ask(gateway, path))[0] == 200
         url = f"http://{gateway.gateway.metrics.address}{path}"
@@ -99,7 +101,7 @@ async def test_head_is_answered_like_get(tmp_path: Path, eks: SimulatedEks, path
 async def test_metrics_connections_are_bounded(tmp_path: Path, eks: SimulatedEks) -> None:
     """The oldest ends, so that silent clients do not block probes."""
     async with run_gateway(tmp_path, eks, **ON) as gateway:
-        await becomes(gateway, READY)
+        await wait_for_readyz(gateway, READY)
         host, _, port = gateway.gateway.metrics.address.rpartition(":")
         async with AsyncExitStack() as stack:
             opened = [await asyncio.open_connection(host, int(port)) for _ in range(110)]
@@ -110,4 +112,4 @@ async def test_metrics_connections_are_bounded(tmp_path: Path, eks: SimulatedEks
                     with suppress(ConnectionResetError):
                         assert await reader.read() == b""
             assert sum(reader.at_eof() for reader, _ in opened[10:]) == 0
-            await becomes(gateway, READY)
+            await wait_for_readyz(gateway, READY)

@@ -59,7 +59,7 @@ async def first_state(stream: Any) -> Any:
     return message
 
 
-async def ended(stream: Any) -> Refusal:
+async def read_error(stream: Any) -> Refusal:
     """The stream's error, and nothing but heartbeats before it."""
 
     async def rest() -> None:
@@ -89,7 +89,7 @@ async def test_removed_grant_ends_its_streams_within_seconds(
         token = (await first_state(stream)).resume_token
         async with asyncio.timeout(SOON_S):
             await asyncio.to_thread(policy.change, without("oncall"))
-            error = await ended(stream)
+            error = await read_error(stream)
         assert error.status_and_reason == DENIED
         assert error.metadata["decision_id"] == error.trailing["eksgateway-decision-id"]
         again = await expect_refusal(gateway.watch("prod-1", update_id, resume_token=token).read())
@@ -135,7 +135,7 @@ async def test_beginning_freeze_ends_streams(tmp_path: Path, eks: SimulatedEks, 
         await first_state(stream)
         clock.ahead += begins - clock.now() - timedelta(seconds=2)
         async with asyncio.timeout(2 + SOON_S):
-            error = await ended(stream)
+            error = await read_error(stream)
         assert error.status_and_reason == DENIED
         assert clock.now() >= begins
         assert policy.engine.revision == revision
@@ -152,7 +152,7 @@ async def test_stream_ends_when_its_token_expires(tmp_path: Path, eks: Simulated
         brief = gateway.credentials("viewer", "viewers", lifetime=timedelta(seconds=10))
         stream = gateway.watch("prod-1", update_id, brief)
         await first_state(stream)
-        error = await ended(stream)
+        error = await read_error(stream)
         assert error.status_and_reason == ("UNAUTHENTICATED", "CREDENTIALS_EXPIRED")
         assert issuer.token("viewer") not in str(error.raw)
         gateway.eks.set_update("prod-1", update_id, status="Paused")

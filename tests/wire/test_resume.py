@@ -25,7 +25,7 @@ REFUSED = ("INVALID_ARGUMENT", "RESUME_TOKEN_INVALID")
 
 
 @asynccontextmanager
-async def resumed(here: RunningGateway, update_id: str, token: str, who: Any = None) -> AsyncIterator[Any]:
+async def resume(here: RunningGateway, update_id: str, token: str, who: Any = None) -> AsyncIterator[Any]:
     """A stream on prod-1 that resumes from the token, as the viewer."""
     stream = here.watch("prod-1", update_id, who or here.viewer, resume_token=token)
     try:
@@ -34,14 +34,14 @@ async def resumed(here: RunningGateway, update_id: str, token: str, who: Any = N
         stream.cancel()
 
 
-async def news(stream: Any) -> tuple[int, int, str]:
+async def read_news(stream: Any) -> tuple[int, int, str]:
     """Kind, sequence and status of the next message that is no heartbeat."""
     while (message := await stream.read()).kind == HEARTBEAT:
         pass
     return message.kind, message.sequence, message.update.status
 
 
-async def watched(here: RunningGateway, update_id: str, *statuses: str) -> str:
+async def watch_until(here: RunningGateway, update_id: str, *statuses: str) -> str:
     """The token of a viewer who saw these statuses, and then left."""
     stream = here.watch("prod-1", update_id, here.viewer)
     message = await stream.read()
@@ -53,7 +53,7 @@ async def watched(here: RunningGateway, update_id: str, *statuses: str) -> str:
     return str(message.resume_token)
 
 
-def forged(update_id: str, sequence: int, *, final: bool = False) -> str:
+def forge_token(update_id: str, sequence: int, *, final: bool = False) -> str:
     """A token forged with knowledge of the code."""
     ref = UpdateRef(ClusterRef(ACCOUNT, REGION, "prod-1"), update_id)
     return encode(ref, ResumePosition(sequence, b"?" * 16, final=final))
@@ -62,26 +62,26 @@ def forged(update_id: str, sequence: int, *, final: bool = False) -> str:
 async def test_resumed_watch_goes_on_after_the_last_message(gateway: RunningGateway) -> None:
     """Nothing is sent twice or left out."""
     update_id = gateway.eks.rollback("prod-1")
-    token = await watched(gateway, update_id, "Paused")
-    async with resumed(gateway, update_id, token) as stream:
+    token = await watch_until(gateway, update_id, "Paused")
+    async with resume(gateway, update_id, token) as stream:
         gateway.eks.set_update("prod-1", update_id, status="Resuming")
-        assert await news(stream) == (CHANGE, 3, "Resuming")
+        assert await read_news(stream) == (CHANGE, 3, "Resuming")
         gateway.eks.set_update("prod-1", update_id, status="Starting")
         message = await stream.read()
         assert (message.kind, message.sequence, message.update.status) == (CHANGE, 4, "Starting")
     gateway.eks.set_update("prod-1", update_id, status="Pausing")
-    async with resumed(gateway, update_id, message.resume_token) as stream:
-        assert await news(stream) == (CHANGE, 5, "Pausing")
+    async with resume(gateway, update_id, message.resume_token) as stream:
+        assert await read_news(stream) == (CHANGE, 5, "Pausing")
         gateway.eks.set_update("prod-1", update_id, status="Successful")
-        assert await news(stream) == (FINAL, 6, "Successful")
+        assert await read_news(stream) == (FINAL, 6, "Successful")
         assert await stream.read() is grpc.aio.EOF
 
 
 async def test_resumed_watch_sends_its_first_message_at_once(gateway: RunningGateway) -> None:
     """A proxy with a time limit would end it otherwise (heartbeat_s is 15)."""
     update_id = gateway.eks.rollback("prod-1")
-    token = await watched(gateway, update_id, "Paused")
-    async with asyncio.timeout(5), resumed(gateway, update_id, token) as stream:
+    token = await watch_until(gateway, update_id, "Paused")
+    async with asyncio.timeout(5), resume(gateway, update_id, token) as stream:
         message = await stream.read()
         assert (message.kind, message.sequence, message.update.status) == (HEARTBEAT, 2, "Paused")
         assert message.resume_token == token
@@ -94,10 +94,10 @@ async def test_heartbeat_tokens_resume_the_watch(tmp_path: Path, eks: SimulatedE
         messages = [await stream.read() for _ in range(3)]
         assert [message.kind for message in messages[1:]] == [HEARTBEAT] * 2
         stream.cancel()
-        async with resumed(gateway, update_id, messages[-1].resume_token) as stream:
+        async with resume(gateway, update_id, messages[-1].resume_token) as stream:
             assert (await stream.read()).kind == HEARTBEAT
             eks.set_update("prod-1", update_id, status="Paused")
-            assert await news(stream) == (CHANGE, 2, "Paused")
+            assert await read_news(stream) == (CHANGE, 2, "Paused")
 
 
 async def test_watch_resumes_after_a_restart(tmp_path: Path, eks: SimulatedEks) -> None:
@@ -105,13 +105,13 @@ async def test_watch_resumes_after_a_restart(tmp_path: Path, eks: SimulatedEks) 
     issuer = ThrowawayIssuer("test")
     async with run_gateway(tmp_path, eks, issuer=issuer) as first:
         await first.cancel("prod-1", update_id)
-        token = await watched(first, update_id)
+        token = await watch_until(first, update_id)
     async with (
         run_gateway(tmp_path, eks, issuer=issuer) as second,
-        resumed(second, update_id, token) as stream,
+        resume(second, update_id, token) as stream,
     ):
         eks.set_update("prod-1", update_id, status="Cancelled")
-        assert await news(stream) == (FINAL, 2, "Cancelled")
+        assert await read_news(stream) == (FINAL, 2, "Cancelled")
 
 
 async def test_watch_resumes_on_another_replica(tmp_path: Path, eks: SimulatedEks) -> None:
@@ -127,12 +127,12 @@ async def test_watch_resumes_on_another_replica(tmp_path: Path, eks: SimulatedEk
     ):
         theirs = there.watch("prod-1", update_id, there.viewer)
         assert (await theirs.read()).update.status == "InProgress"
-        token = await watched(here, update_id, "Cancelling")
-        async with resumed(there, update_id, token) as stream:
+        token = await watch_until(here, update_id, "Cancelling")
+        async with resume(there, update_id, token) as stream:
             # Its state is InProgress, and it polls before it sends anything.
             assert (await theirs.read()).update.status == "Cancelling"
             eks.set_update("prod-1", update_id, status="Cancelled")
-            assert await news(stream) == (FINAL, 3, "Cancelled")
+            assert await read_news(stream) == (FINAL, 3, "Cancelled")
         theirs.cancel()
 
 
@@ -141,21 +141,21 @@ async def test_resumed_watch_reports_a_failed_cancellation(tmp_path: Path, eks: 
     update_id = eks.rollback("prod-1")
     issuer = ThrowawayIssuer("test")
     async with run_gateway(tmp_path, eks, issuer=issuer) as first:
-        token = await watched(first, update_id, "Cancelling")
+        token = await watch_until(first, update_id, "Cancelling")
     failed = {"status": "Failed", "reason": "PodDisruptionBudget"}
     eks.set_update("prod-1", update_id, status="InProgress", cancellation=failed)
     async with (
         run_gateway(tmp_path, eks, issuer=issuer) as second,
-        resumed(second, update_id, token) as stream,
+        resume(second, update_id, token) as stream,
     ):
-        assert await news(stream) == (CHANGE, 3, "InProgress")
+        assert await read_news(stream) == (CHANGE, 3, "InProgress")
 
 
 async def test_token_of_the_final_message_returns_it_again(gateway: RunningGateway) -> None:
     update_id = gateway.eks.rollback("prod-1")
-    token = await watched(gateway, update_id, "Paused", "Successful")
+    token = await watch_until(gateway, update_id, "Paused", "Successful")
     for _ in range(2):
-        async with resumed(gateway, update_id, token) as stream:
+        async with resume(gateway, update_id, token) as stream:
             message = await stream.read()
             assert (message.kind, message.sequence, message.resume_token) == (FINAL, 3, token)
             assert await stream.read() is grpc.aio.EOF
@@ -182,14 +182,14 @@ async def test_token_of_cancel_and_watch_resumes_a_plain_watch(gateway: RunningG
 
 async def test_replayed_token_resumes_several_streams(gateway: RunningGateway) -> None:
     update_id = gateway.eks.rollback("prod-1")
-    token = await watched(gateway, update_id, "Paused")
+    token = await watch_until(gateway, update_id, "Paused")
     gateway.eks.set_update("prod-1", update_id, status="Resuming")
-    async with resumed(gateway, update_id, token) as one, resumed(gateway, update_id, token) as other:
-        assert await news(one) == await news(other) == (CHANGE, 3, "Resuming")
+    async with resume(gateway, update_id, token) as one, resume(gateway, update_id, token) as other:
+        assert await read_news(one) == await read_news(other) == (CHANGE, 3, "Resuming")
         gateway.eks.set_update("prod-1", update_id, status="Cancelled")
-        assert await news(one) == await news(other) == (FINAL, 4, "Cancelled")
-    async with resumed(gateway, update_id, token) as late:
-        assert await news(late) == (FINAL, 3, "Cancelled")
+        assert await read_news(one) == await read_news(other) == (FINAL, 4, "Cancelled")
+    async with resume(gateway, update_id, token) as late:
+        assert await read_news(late) == (FINAL, 3, "Cancelled")
 
 
 @pytest.mark.parametrize("final", [False, True], ids=["a state", "a FINAL"])
@@ -197,11 +197,11 @@ async def test_forged_token_affects_its_own_stream_only(gateway: RunningGateway,
     update_id = gateway.eks.rollback("prod-1")
     honest = gateway.watch("prod-1", update_id, gateway.viewer)
     await honest.read()
-    async with resumed(gateway, update_id, forged(update_id, 2**53, final=final)) as stream:
-        assert await news(stream) == (CHANGE, 2**53 + 1, "InProgress")
+    async with resume(gateway, update_id, forge_token(update_id, 2**53, final=final)) as stream:
+        assert await read_news(stream) == (CHANGE, 2**53 + 1, "InProgress")
         gateway.eks.set_update("prod-1", update_id, status="Cancelled")
-        assert await news(stream) == (FINAL, 2**53 + 2, "Cancelled")
-    assert await news(honest) == (FINAL, 2, "Cancelled")
+        assert await read_news(stream) == (FINAL, 2**53 + 2, "Cancelled")
+    assert await read_news(honest) == (FINAL, 2, "Cancelled")
 
 
 @pytest.mark.parametrize(
@@ -220,8 +220,8 @@ async def test_forged_token_affects_its_own_stream_only(gateway: RunningGateway,
 )
 async def test_malformed_token_is_refused(gateway: RunningGateway, spoil: Any) -> None:
     update_id = gateway.eks.rollback("prod-1")
-    token = spoil(await watched(gateway, update_id))
-    async with resumed(gateway, update_id, token) as stream:
+    token = spoil(await watch_until(gateway, update_id))
+    async with resume(gateway, update_id, token) as stream:
         assert (await expect_refusal(stream.read())).status_and_reason == REFUSED
 
 
@@ -229,7 +229,7 @@ async def test_token_of_another_update_is_refused(gateway: RunningGateway) -> No
     update_id = gateway.eks.rollback("prod-1")
     other = gateway.eks.rollback("prod-2")
     gateway.eks.rollback("prod-3", update_id=update_id)
-    token = await watched(gateway, update_id)
+    token = await watch_until(gateway, update_id)
     for cluster, of in (("prod-2", other), ("prod-3", update_id)):
         stream = gateway.watch(cluster, of, gateway.viewer, resume_token=token)
         assert (await expect_refusal(stream.read())).status_and_reason == REFUSED
@@ -240,9 +240,9 @@ async def test_resumed_watch_is_authorized_again(tmp_path: Path, eks: SimulatedE
     update_id = eks.rollback("prod-1")
     issuer = ThrowawayIssuer("test")
     async with run_gateway(tmp_path, eks, issuer=issuer) as gateway:
-        token = await watched(gateway, update_id)
+        token = await watch_until(gateway, update_id)
         for brought in (token, token[:-1], "A" * TOKEN_LENGTH):
-            async with resumed(gateway, update_id, brought, gateway.outsider) as stream:
+            async with resume(gateway, update_id, brought, gateway.outsider) as stream:
                 assert (await expect_refusal(stream.read())).status_and_reason == (
                     "PERMISSION_DENIED",
                     "POLICY_DENIED",
@@ -250,7 +250,7 @@ async def test_resumed_watch_is_authorized_again(tmp_path: Path, eks: SimulatedE
     nobody: dict[str, Any] = {"eksgateway": {"grants": [], "freezes": []}}
     async with (
         run_gateway(tmp_path, eks, issuer=issuer, data=nobody) as gateway,
-        resumed(gateway, update_id, token) as stream,
+        resume(gateway, update_id, token) as stream,
     ):
         assert (await expect_refusal(stream.read())).status_and_reason == (
             "PERMISSION_DENIED",
@@ -265,6 +265,6 @@ async def test_resumed_watch_is_decided_on_live_tags_first(tmp_path: Path, eks: 
     data = {"eksgateway": {"grants": [tagged], "freezes": []}}
     async with (
         run_gateway(tmp_path, eks, data=data) as gateway,
-        resumed(gateway, update_id, "not a token") as stream,
+        resume(gateway, update_id, "not a token") as stream,
     ):
         assert (await expect_refusal(stream.read())).reason == "POLICY_DENIED"

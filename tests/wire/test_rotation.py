@@ -60,13 +60,13 @@ class Load:
             self.lost.append(f"{error.code().name}: {error.details()}")
         self.calls += 1
 
-    async def more(self, calls: int = 100) -> None:
+    async def wait_for_calls(self, calls: int = 100) -> None:
         """Return after so many more calls."""
         wanted = self.calls + calls
         await wait_until(lambda: self.calls >= wanted, 30)
 
 
-async def becomes(wanted: T, ask: Callable[[], Awaitable[T]]) -> None:
+async def wait_for_answer(wanted: T, ask: Callable[[], Awaitable[T]]) -> None:
     """Ask until the answer is this one."""
     async with asyncio.timeout(30):
         while await ask() != wanted:  # noqa: ASYNC110  the answer comes over the wire
@@ -74,7 +74,7 @@ async def becomes(wanted: T, ask: Callable[[], Awaitable[T]]) -> None:
 
 
 @asynccontextmanager
-async def working(*jobs: Any) -> AsyncIterator[None]:
+async def run_jobs(*jobs: Any) -> AsyncIterator[None]:
     """Jobs that run without an end until this one's."""
     tasks = [asyncio.create_task(job) for job in jobs]
     try:
@@ -86,7 +86,7 @@ async def working(*jobs: Any) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def shown(address: str, root: bytes, own: Issued) -> str:
+async def fetch_digest(address: str, root: bytes, own: Issued) -> str:
     """The digest of the certificate that a new connection is shown."""
     host, _, port = address.rpartition(":")
     _, writer = await asyncio.open_connection(host, int(port), ssl=tls_context(root, own))
@@ -101,7 +101,7 @@ def digest(issued: Issued) -> str:
     return hashlib.sha256(ssl.PEM_cert_to_DER_cert(issued.certificate.decode())).hexdigest()
 
 
-async def admitted(address: str, root: bytes, own: Issued) -> bool:
+async def can_connect(address: str, root: bytes, own: Issued) -> bool:
     """Whether a new connection of this client is let in."""
     async with connect(address, root, own) as connection:
         try:
@@ -112,7 +112,9 @@ async def admitted(address: str, root: bytes, own: Issued) -> bool:
 
 
 @asynccontextmanager
-async def serving(path: Path, eks: SimulatedEks, authority: Authority) -> AsyncIterator[RunningGateway]:
+async def run_tls_gateway(
+    path: Path, eks: SimulatedEks, authority: Authority
+) -> AsyncIterator[RunningGateway]:
     files = build_listeners(path, authority, "mtls")
     async with run_gateway(path, eks, data=DATA, clock=Hurried(), listeners=files) as gateway:
         yield gateway
@@ -122,16 +124,16 @@ async def test_renewed_server_certificate_loses_no_call(tmp_path: Path, eks: Sim
     """Open connections go on, and new ones get the new certificate."""
     authority, update_id = Authority(), eks.rollback("staging-1")
     root, own = authority.certificate, authority.issue()
-    async with serving(tmp_path, eks, authority) as gateway:
+    async with run_tls_gateway(tmp_path, eks, authority) as gateway:
         load = Load(gateway, update_id)
         standing = [load.stand(root, authority.issue()) for _ in range(3)]
-        async with working(*standing, *(load.come_and_go(lambda: (root, own)) for _ in range(3))):
+        async with run_jobs(*standing, *(load.come_and_go(lambda: (root, own)) for _ in range(3))):
             for _ in range(3):
                 new = authority.server()
-                assert await shown(load.address, root, own) != digest(new)
+                assert await fetch_digest(load.address, root, own) != digest(new)
                 new.write(tmp_path)
-                await becomes(digest(new), lambda: shown(load.address, root, own))
-                await load.more()
+                await wait_for_answer(digest(new), lambda: fetch_digest(load.address, root, own))
+                await load.wait_for_calls()
         assert load.lost == []
 
 
@@ -142,20 +144,20 @@ async def test_renewed_client_ca_loses_no_call(tmp_path: Path, eks: SimulatedEks
     old, new = authority.issue(), successor.issue()
     clients = [old]
     bundle = tmp_path / "ca.crt"
-    async with serving(tmp_path, eks, authority) as gateway:
+    async with run_tls_gateway(tmp_path, eks, authority) as gateway:
         load = Load(gateway, update_id)
         standing = [load.stand(root, own) for own in (old, old, authority.issue())]
         coming = [load.come_and_go(lambda: (root, clients[-1])) for _ in range(3)]
-        async with working(*standing, *coming):
-            await load.more()
-            assert not await admitted(load.address, root, new)
+        async with run_jobs(*standing, *coming):
+            await load.wait_for_calls()
+            assert not await can_connect(load.address, root, new)
             replace(bundle, authority.certificate + successor.certificate)
-            await becomes(True, lambda: admitted(load.address, root, new))
+            await wait_for_answer(True, lambda: can_connect(load.address, root, new))
             clients.append(new)
-            await load.more()
+            await load.wait_for_calls()
             replace(bundle, successor.certificate)
-            await becomes(False, lambda: admitted(load.address, root, old))
-            await load.more()
+            await wait_for_answer(False, lambda: can_connect(load.address, root, old))
+            await load.wait_for_calls()
         assert load.lost == []
 
 
@@ -164,15 +166,15 @@ async def test_root_that_is_not_valid_yet_is_left_out(tmp_path: Path, eks: Simul
     authority, successor = Authority(), Authority("successor")
     early = Authority("early", shape=replaced(authority.shape, starts_s=3600)).certificate
     old, new = authority.issue(), successor.issue()
-    async with serving(tmp_path, eks, authority) as gateway:
+    async with run_tls_gateway(tmp_path, eks, authority) as gateway:
         address = gateway.gateway.listeners[0].address
         replace(tmp_path / "ca.crt", early + successor.certificate)
-        await becomes(False, lambda: admitted(address, authority.certificate, old))
-        assert await admitted(address, authority.certificate, new)
+        await wait_for_answer(False, lambda: can_connect(address, authority.certificate, old))
+        assert await can_connect(address, authority.certificate, new)
     files = build_listeners(tmp_path, authority, "mtls")
     replace(tmp_path / "ca.crt", early + authority.certificate)
     async with run_gateway(tmp_path, eks, data=DATA, listeners=files) as gateway:
-        assert await admitted(gateway.gateway.listeners[0].address, authority.certificate, old)
+        assert await can_connect(gateway.gateway.listeners[0].address, authority.certificate, old)
 
 
 async def test_mismatched_files_keep_the_old_certificate(tmp_path: Path, eks: SimulatedEks) -> None:
@@ -181,17 +183,17 @@ async def test_mismatched_files_keep_the_old_certificate(tmp_path: Path, eks: Si
     root, own = authority.certificate, authority.issue()
     after = authority.server()
     with capture_logs() as logged:
-        async with serving(tmp_path, eks, authority) as gateway:
+        async with run_tls_gateway(tmp_path, eks, authority) as gateway:
             load = Load(gateway, update_id)
-            before = await shown(load.address, root, own)
-            async with working(load.come_and_go(lambda: (root, own))):
+            before = await fetch_digest(load.address, root, own)
+            async with run_jobs(load.come_and_go(lambda: (root, own))):
                 replace(tmp_path / "tls.crt", after.certificate)  # and not its key
                 await wait_until(lambda: "tls.not_renewed" in [line["event"] for line in logged])
-                await load.more(30)
-                assert await shown(load.address, root, own) == before
+                await load.wait_for_calls(30)
+                assert await fetch_digest(load.address, root, own) == before
                 replace(tmp_path / "tls.key", after.key)
-                await becomes(digest(after), lambda: shown(load.address, root, own))
-                await load.more(30)
+                await wait_for_answer(digest(after), lambda: fetch_digest(load.address, root, own))
+                await load.wait_for_calls(30)
             assert load.lost == []
     told = [line["event"] for line in logged if line["event"].startswith("tls.")]
     assert told == ["tls.not_renewed", "tls.renewed"]

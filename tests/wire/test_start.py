@@ -30,7 +30,7 @@ def change(place: GatewayFolder, **sections: Any) -> None:
     place.config.write_text(yaml.safe_dump(kept))
 
 
-async def refusal(config: Path) -> str:
+async def read_failed_start(config: Path) -> str:
     """The standard error of a `serve` that does not start."""
     async with run_program(*eksgateway_command("serve", "--config", str(config)), env=AWS) as running:
         assert await running.end() == 1
@@ -40,34 +40,34 @@ async def refusal(config: Path) -> str:
         return running.err
 
 
-def unknown_ledger_folder(place: GatewayFolder) -> None:
+def set_missing_ledger_folder(place: GatewayFolder) -> None:
     change(place, ledger={"path": str(place.path / "missing" / "ledger.db")})
 
 
-def ledger_is_text(place: GatewayFolder) -> None:
+def write_text_as_ledger(place: GatewayFolder) -> None:
     place.ledger.write_text("These are my notes. " * 500)
 
 
-def ledger_is_another_database(place: GatewayFolder) -> None:
+def create_other_database(place: GatewayFolder) -> None:
     with sqlite3.connect(place.ledger) as connection:
         connection.execute("CREATE TABLE notes (text)")
     connection.close()
 
 
-def faulty_data(place: GatewayFolder) -> None:
+def write_faulty_data(place: GatewayFolder) -> None:
     data = yaml.safe_load((place.path / "data.yaml").read_text())
     data["eksgateway"]["grants"][1]["actions"] = ["cancle"]
     (place.path / "data.yaml").write_text(yaml.safe_dump(data))
 
 
-def missing_tls(place: GatewayFolder) -> None:
+def set_missing_tls_files(place: GatewayFolder) -> None:
     tls = {"certificate": str(place.path / "tls.crt"), "key": str(place.path / "tls.key")}
     change(place, listeners=[{"address": "127.0.0.1:0", "tls": tls}])
 
 
-def faulty_data_and_ledger(place: GatewayFolder) -> None:
-    faulty_data(place)
-    ledger_is_text(place)
+def write_faulty_data_and_ledger(place: GatewayFolder) -> None:
+    write_faulty_data(place)
+    write_text_as_ledger(place)
 
 
 REFUSED: dict[str, tuple[Callable[[GatewayFolder], object], tuple[str, ...]]] = {
@@ -81,16 +81,16 @@ REFUSED: dict[str, tuple[Callable[[GatewayFolder], object], tuple[str, ...]]] = 
         lambda place: change(place, watch={"pol_s": 1}),
         ("watch.pol_s", "unknown setting"),
     ),
-    "faulty policy data": (faulty_data, ("data.yaml", "eksgateway.grants[1].actions[0]", "cancle")),
+    "faulty policy data": (write_faulty_data, ("data.yaml", "eksgateway.grants[1].actions[0]", "cancle")),
     "policy data missing": (
         lambda place: (place.path / "data.yaml").unlink(),
         ("data.yaml", "cannot be read"),
     ),
-    "ledger's folder missing": (unknown_ledger_folder, ("ledger.db", "is not a folder", "ledger.path")),
-    "ledger is no database": (ledger_is_text, ("ledger.db", "not a database", "ledger.path")),
-    "ledger is another database": (ledger_is_another_database, ("ledger.db",)),
-    "policy and ledger, of which the policy is told": (faulty_data_and_ledger, ("data.yaml", "cancle")),
-    "TLS files missing": (missing_tls, ("tls.crt", "No such file")),
+    "ledger's folder missing": (set_missing_ledger_folder, ("ledger.db", "is not a folder", "ledger.path")),
+    "ledger is no database": (write_text_as_ledger, ("ledger.db", "not a database", "ledger.path")),
+    "ledger is another database": (create_other_database, ("ledger.db",)),
+    "policy and ledger, of which the policy is told": (write_faulty_data_and_ledger, ("data.yaml", "cancle")),
+    "TLS files missing": (set_missing_tls_files, ("tls.crt", "No such file")),
     "settings missing": (lambda place: place.config.unlink(), ("config.yaml", "cannot be read")),
     "settings not YAML": (lambda place: place.config.write_text("a: [b"), ("config.yaml", "is not YAML")),
     "settings empty": (lambda place: place.config.write_text(""), ("config.yaml", "config.example.yaml")),
@@ -103,7 +103,7 @@ async def test_serve_with_bad_settings_fails_with_one_message(
 ) -> None:
     """No traceback, exit code 1."""
     spoil(place)
-    message = await refusal(place.config)
+    message = await read_failed_start(place.config)
     assert [text for text in told if text not in message] == [], message
 
 
@@ -137,7 +137,7 @@ async def test_serve_on_a_taken_port_fails_and_releases_the_ledger(place: Gatewa
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
         change(place, listeners=[{"address": listen}])
-        message = await refusal(place.config)
+        message = await read_failed_start(place.config)
         *logged, told = message.splitlines()
         assert listen in told
         assert [json.loads(line)["level"] for line in logged] == ["info"] * len(logged)
@@ -147,7 +147,7 @@ async def test_serve_on_a_taken_port_fails_and_releases_the_ledger(place: Gatewa
 
 async def test_second_process_on_a_ledger_is_refused(place: GatewayFolder) -> None:
     async with run_gateway_process(place) as first:
-        message = await refusal(place.config)
+        message = await read_failed_start(place.config)
         assert "another gateway process uses this ledger" in message
         assert await first.end() == 0
     async with run_gateway_process(place) as second:

@@ -77,7 +77,7 @@ def everywhere(eks: SimulatedEks) -> None:
         eks.rollback("prod-1", tags=PRODUCTION, update_id="u-1", **target)
 
 
-def named(subject: str) -> str:
+def role_session_of(subject: str) -> str:
     return session_name(Caller("jwt", f"jwt:test:{subject}", ""))
 
 
@@ -119,15 +119,16 @@ async def test_cancel_is_made_in_the_callers_role_session(gateway: RunningGatewa
     for name, subject in callers.items():
         calls = [call for call in gateway.eks.calls() if call.cluster == name]
         assert [(call.operation, sts.session_name_of(call.access_key)) for call in calls[:3]] == [
-            (operation, named(subject)) for operation in ("DescribeCluster", "DescribeUpdate", "CancelUpdate")
+            (operation, role_session_of(subject))
+            for operation in ("DescribeCluster", "DescribeUpdate", "CancelUpdate")
         ]
         assert {sts.session_name_of(call.access_key) for call in calls[3:]} <= {OWN_SESSION}
     await wait_until(
         lambda: any(sts.session_name_of(call.access_key) == OWN_SESSION for call in gateway.eks.calls())
     )
     assert {each["ExternalId"] for each in sts.requests} == {"corp-1"}
-    used = next(each for each in sts.sessions if each.name == named("first"))
-    assert (await sts.identity(used))["Arn"].endswith(f":assumed-role/eksgateway/{named('first')}")
+    used = next(each for each in sts.sessions if each.name == role_session_of("first"))
+    assert (await sts.identity(used))["Arn"].endswith(f":assumed-role/eksgateway/{role_session_of('first')}")
 
 
 async def test_many_cancels_assume_the_role_once_per_caller(gateway: RunningGateway, sts: Sts) -> None:
@@ -137,7 +138,7 @@ async def test_many_cancels_assume_the_role_once_per_caller(gateway: RunningGate
     await asyncio.gather(*(cancel(gateway, FOREIGN, name=name) for name in names))
     assert len(gateway.eks.calls("CancelUpdate")) == 12
     await wait_until(lambda: len(sts.requests) == 2)
-    assert {each["RoleSessionName"] for each in sts.requests} == {named("oncall"), OWN_SESSION}
+    assert {each["RoleSessionName"] for each in sts.requests} == {role_session_of("oncall"), OWN_SESSION}
 
 
 async def test_role_of_another_account_sends_nothing(gateway: RunningGateway, sts: Sts) -> None:

@@ -38,7 +38,9 @@ def cancel(update_id: str = "u", **fields: Any) -> pb.CancelUpdateRequest:
 
 
 @asynccontextmanager
-async def saying(path: Path, eks: SimulatedEks, what: str) -> AsyncIterator[tuple[RunningGateway, Any]]:
+async def run_refusing_gateway(
+    path: Path, eks: SimulatedEks, what: str
+) -> AsyncIterator[tuple[RunningGateway, Any]]:
     """A gateway that refuses with a large error, and the cancel to which it does."""
     if what == "denial":
         async with fake_opa() as (fake, engine), run_gateway(path, eks, policy=engine) as gateway:
@@ -65,7 +67,10 @@ def size(trailers: dict[str, str]) -> int:
 @pytest.mark.parametrize("what", ["denial", "violations", *WORDS])
 async def test_trailers_stay_below_three_kilobytes(tmp_path: Path, eks: SimulatedEks, what: str) -> None:
     """Base64 and percent-encoding included."""
-    async with saying(tmp_path, eks, what) as (gateway, request), connect_http2(gateway.address) as http:
+    async with (
+        run_refusing_gateway(tmp_path, eks, what) as (gateway, request),
+        connect_http2(gateway.address) as http,
+    ):
         body = frame_message(request.SerializeToString())
         token = dict(gateway.oncall)["authorization"]
         answer = await http.answer(http.send(CANCEL, body, authorization=token))
@@ -81,7 +86,7 @@ async def test_largest_refusal_passes_nginx(tmp_path: Path, eks: SimulatedEks, w
     """nginx would answer 502 in its place."""
     with tempfile.TemporaryDirectory() as folder:
         async with (
-            saying(tmp_path, eks, what) as (gateway, request),
+            run_refusing_gateway(tmp_path, eks, what) as (gateway, request),
             run_nginx(Path(folder), gateway.address) as address,
         ):
             there = Client(address, gateway.issuer)

@@ -26,7 +26,7 @@ def summarize(messages: list[Any]) -> list[tuple[int, int, str]]:
     return [(m.kind, m.sequence, m.update.status) for m in messages if m.kind != HEARTBEAT]
 
 
-def observed_at(message: Any) -> int:
+def read_observe_time(message: Any) -> int:
     """When EKS was last seen, in nanoseconds."""
     return int(message.observe_time.ToNanoseconds())
 
@@ -49,7 +49,7 @@ async def test_watch_sends_snapshot_changes_and_final(gateway: RunningGateway) -
     ]
     assert len({message.resume_token for message in messages}) == 4
     assert all(0 < len(message.resume_token) <= 512 for message in messages)
-    times = [observed_at(message) for message in messages]
+    times = [read_observe_time(message) for message in messages]
     assert times == sorted(times)
 
 
@@ -82,14 +82,14 @@ async def test_heartbeats_show_the_age_of_the_last_state(tmp_path: Path, eks: Si
         first = await stream.read()
         beat = await stream.read()
         assert (beat.kind, beat.sequence, beat.update) == (HEARTBEAT, 1, first.update)
-        assert observed_at(beat) > observed_at(first)
+        assert read_observe_time(beat) > read_observe_time(first)
         eks.fault("DescribeUpdate", code="ServerException", status=500, times=1000)
-        times = [observed_at(beat)]
+        times = [read_observe_time(beat)]
         async with asyncio.timeout(60):
             while times[-3:] != times[-1:] * 3:  # healthy, it is polled between any two heartbeats
                 beat = await stream.read()
                 assert (beat.kind, beat.sequence) == (HEARTBEAT, 1)
-                times.append(observed_at(beat))
+                times.append(read_observe_time(beat))
         eks.clear_faults()
         eks.set_update("prod-1", update_id, status="Successful")
         while (last := await stream.read()).kind == HEARTBEAT:
