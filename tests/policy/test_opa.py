@@ -26,8 +26,8 @@ from eksgateway.model import ClusterRef, Justification, Obligation
 from eksgateway.policy.opa import OpaEngine
 from eksgateway.settings import OpaSettings
 from support.clock import FakeClock
+from support.fake_opa import FakeOpa, OpaAnswer, make_result, serve_answers
 from support.logs import capture_logs
-from support.opa_answers import AnsweringServer, Says, answering_server, decides
 from support.questions import at_request, caller
 
 ALICE = at_request(caller("jwt:corp:alice", "corp:platform"))
@@ -36,8 +36,8 @@ Open = Callable[..., Awaitable[OpaEngine]]
 
 
 @pytest.fixture
-async def fake() -> AsyncIterator[AnsweringServer]:
-    async with answering_server() as server:
+async def fake() -> AsyncIterator[FakeOpa]:
+    async with serve_answers() as server:
         yield server
 
 
@@ -57,9 +57,11 @@ async def connect() -> AsyncIterator[Open]:
         yield open_
 
 
-async def test_queries_go_to_fixed_paths(fake: AnsweringServer, connect: Open) -> None:
+async def test_queries_go_to_fixed_paths(fake: FakeOpa, connect: Open) -> None:
     """No part of a path comes from the question. The response's revision is the decision's."""
-    fake.answers = [decides(ALLOW, provenance={"bundles": {"b": {"revision": "7"}, "a": {"revision": "x"}}})]
+    fake.answers = [
+        make_result(ALLOW, provenance={"bundles": {"b": {"revision": "7"}, "a": {"revision": "x"}}})
+    ]
     engine = await connect(fake.url)
     evil = replace(
         ALICE, cluster=ClusterRef("../..", "?q=1", "../../v1/policies"), justification=Justification("/x")
@@ -79,39 +81,39 @@ async def test_queries_go_to_fixed_paths(fake: AnsweringServer, connect: Open) -
     ["application/json", "Application/JSON; charset=UTF-8", 'application/json;charset="utf-8"'],
 )
 async def test_every_spelling_of_the_json_content_type_is_accepted(
-    fake: AnsweringServer, connect: Open, content_type: str
+    fake: FakeOpa, connect: Open, content_type: str
 ) -> None:
-    fake.answers = [Says(decides(ALLOW).body, content_type=content_type)]
+    fake.answers = [OpaAnswer(make_result(ALLOW).body, content_type=content_type)]
     assert (await (await connect(fake.url)).decide(ALICE)).allowed
 
 
-OTHER_RESPONSES: dict[str, tuple[Says, type[GatewayError]]] = {
-    "500": (Says(b"{}", 500), PolicyUnavailable),
-    "503": (Says(b"{}", 503), PolicyUnavailable),
-    "hangs": (Says(hangs=True), PolicyUnavailable),
-    "404": (Says(b"{}", 404), PolicyInvalid),
-    "401": (Says(b'{"code": "unauthorized"}', 401), PolicyInvalid),
-    "redirect": (Says(b"", 307, {"Location": "/v1/data/elsewhere"}), PolicyInvalid),
-    "no-result": (Says(b"{}"), PolicyUndefined),
-    "empty": (Says(b""), PolicyInvalid),
-    "html": (Says(b"<html>"), PolicyInvalid),
-    "not-utf-8": (Says(b'{"result": "\xff"}'), PolicyInvalid),
-    "list": (Says(b"[]"), PolicyInvalid),
-    "deep": (Says(b"[" * 200_000), PolicyInvalid),
-    "too-large": (Says(b'{"result": "' + b"x" * (1 << 21) + b'"}'), PolicyInvalid),
-    "endless": (Says(b" " * 65_536, endless=True), PolicyInvalid),
-    "null": (decides(None), PolicyInvalid),
-    "true-alone": (decides(True), PolicyInvalid),
-    "text-true": (decides({**ALLOW, "allow": "true"}), PolicyInvalid),
-    "one": (decides({**ALLOW, "allow": 1}), PolicyInvalid),
-    "no-allow": (decides({"rules": []}), PolicyInvalid),
-    "rules-text": (decides({**ALLOW, "rules": "a"}), PolicyInvalid),
+OTHER_RESPONSES: dict[str, tuple[OpaAnswer, type[GatewayError]]] = {
+    "500": (OpaAnswer(b"{}", 500), PolicyUnavailable),
+    "503": (OpaAnswer(b"{}", 503), PolicyUnavailable),
+    "hangs": (OpaAnswer(hangs=True), PolicyUnavailable),
+    "404": (OpaAnswer(b"{}", 404), PolicyInvalid),
+    "401": (OpaAnswer(b'{"code": "unauthorized"}', 401), PolicyInvalid),
+    "redirect": (OpaAnswer(b"", 307, {"Location": "/v1/data/elsewhere"}), PolicyInvalid),
+    "no-result": (OpaAnswer(b"{}"), PolicyUndefined),
+    "empty": (OpaAnswer(b""), PolicyInvalid),
+    "html": (OpaAnswer(b"<html>"), PolicyInvalid),
+    "not-utf-8": (OpaAnswer(b'{"result": "\xff"}'), PolicyInvalid),
+    "list": (OpaAnswer(b"[]"), PolicyInvalid),
+    "deep": (OpaAnswer(b"[" * 200_000), PolicyInvalid),
+    "too-large": (OpaAnswer(b'{"result": "' + b"x" * (1 << 21) + b'"}'), PolicyInvalid),
+    "endless": (OpaAnswer(b" " * 65_536, endless=True), PolicyInvalid),
+    "null": (make_result(None), PolicyInvalid),
+    "true-alone": (make_result(True), PolicyInvalid),
+    "text-true": (make_result({**ALLOW, "allow": "true"}), PolicyInvalid),
+    "one": (make_result({**ALLOW, "allow": 1}), PolicyInvalid),
+    "no-allow": (make_result({"rules": []}), PolicyInvalid),
+    "rules-text": (make_result({**ALLOW, "rules": "a"}), PolicyInvalid),
     **{
-        f"status-{status}": (Says(decides(ALLOW).body, status), PolicyInvalid)
+        f"status-{status}": (OpaAnswer(make_result(ALLOW).body, status), PolicyInvalid)
         for status in (201, 202, 203, 206, 226, 300, 308, 418, 429)
     },
     **{
-        f"type-{name}": (Says(decides(ALLOW).body, content_type=name), PolicyInvalid)
+        f"type-{name}": (OpaAnswer(make_result(ALLOW).body, content_type=name), PolicyInvalid)
         for name in (
             "text/html",
             "text/plain; charset=utf-8",
@@ -121,38 +123,41 @@ OTHER_RESPONSES: dict[str, tuple[Says, type[GatewayError]]] = {
             "application/octet-stream",
         )
     },
-    "type-not-empty": (Says(decides(ALLOW).body, content_type=""), PolicyInvalid),
+    "type-not-empty": (OpaAnswer(make_result(ALLOW).body, content_type=""), PolicyInvalid),
     "coded": (
-        Says(gzip.compress(decides(ALLOW).body), headers={"Content-Encoding": "gzip"}),
+        OpaAnswer(gzip.compress(make_result(ALLOW).body), headers={"Content-Encoding": "gzip"}),
         PolicyInvalid,
     ),
-    "allow-twice": (Says(b'{"result": {"allow": false, "allow": true}}'), PolicyInvalid),
-    "allow-twice-the-same": (Says(b'{"result": {"allow": true, "allow": true}}'), PolicyInvalid),
-    "result-twice": (Says(b'{"result": {"allow": false}, "result": {"allow": true}}'), PolicyInvalid),
-    "twice-elsewhere": (Says(b'{"result": {"allow": true}, "x": [{"a": 1, "a": 2}]}'), PolicyInvalid),
-    "nan": (Says(b'{"result": {"allow": true}, "x": NaN}'), PolicyInvalid),
-    "infinity": (Says(b'{"result": {"allow": true, "x": [-Infinity]}}'), PolicyInvalid),
-    "huge": (Says(b'{"result": {"allow": true, "x": 1e999}}'), PolicyInvalid),
+    "allow-twice": (OpaAnswer(b'{"result": {"allow": false, "allow": true}}'), PolicyInvalid),
+    "allow-twice-the-same": (OpaAnswer(b'{"result": {"allow": true, "allow": true}}'), PolicyInvalid),
+    "result-twice": (OpaAnswer(b'{"result": {"allow": false}, "result": {"allow": true}}'), PolicyInvalid),
+    "twice-elsewhere": (OpaAnswer(b'{"result": {"allow": true}, "x": [{"a": 1, "a": 2}]}'), PolicyInvalid),
+    "nan": (OpaAnswer(b'{"result": {"allow": true}, "x": NaN}'), PolicyInvalid),
+    "infinity": (OpaAnswer(b'{"result": {"allow": true, "x": [-Infinity]}}'), PolicyInvalid),
+    "huge": (OpaAnswer(b'{"result": {"allow": true, "x": 1e999}}'), PolicyInvalid),
     **{
-        coding: (Says(decides(ALLOW).body.decode().encode(coding)), PolicyInvalid)
+        coding: (OpaAnswer(make_result(ALLOW).body.decode().encode(coding)), PolicyInvalid)
         for coding in ("utf-16", "utf-16-le", "utf-32", "utf-8-sig")
     },
-    "two-documents": (Says(decides(ALLOW).body * 2), PolicyInvalid),
-    "deep-inside": (Says(b'{"result": {"allow": true}, "x": ' + b"[" * 50_000), PolicyInvalid),
-    "provenance-text": (decides(ALLOW, provenance="x"), PolicyInvalid),
-    "bundles-list": (decides(ALLOW, provenance={"bundles": []}), PolicyInvalid),
+    "two-documents": (OpaAnswer(make_result(ALLOW).body * 2), PolicyInvalid),
+    "deep-inside": (OpaAnswer(b'{"result": {"allow": true}, "x": ' + b"[" * 50_000), PolicyInvalid),
+    "provenance-text": (make_result(ALLOW, provenance="x"), PolicyInvalid),
+    "bundles-list": (make_result(ALLOW, provenance={"bundles": []}), PolicyInvalid),
     "revision-half-a-character": (
-        decides(ALLOW, provenance={"bundles": {"a": {"revision": "\ud800"}}}),
+        make_result(ALLOW, provenance={"bundles": {"a": {"revision": "\ud800"}}}),
         PolicyInvalid,
     ),
-    "revision-long": (decides(ALLOW, provenance={"bundles": {"a": {"revision": "7" * 3000}}}), PolicyInvalid),
-    "bundle-number": (decides(ALLOW, provenance={"bundles": {"a": {"revision": 5}}}), PolicyInvalid),
+    "revision-long": (
+        make_result(ALLOW, provenance={"bundles": {"a": {"revision": "7" * 3000}}}),
+        PolicyInvalid,
+    ),
+    "bundle-number": (make_result(ALLOW, provenance={"bundles": {"a": {"revision": 5}}}), PolicyInvalid),
 }
 
 
 @pytest.mark.parametrize(("answer", "expected"), OTHER_RESPONSES.values(), ids=OTHER_RESPONSES.keys())
 async def test_other_responses_raise_their_error_in_time(
-    answer: Says, expected: type[GatewayError], fake: AnsweringServer, connect: Open
+    answer: OpaAnswer, expected: type[GatewayError], fake: FakeOpa, connect: Open
 ) -> None:
     engine = await connect(fake.url, timeout_s=2 if answer.hangs else 20)
     fake.answers = [answer]
@@ -163,10 +168,10 @@ async def test_other_responses_raise_their_error_in_time(
     assert time.monotonic() - began < 30
 
 
-async def test_an_allow_under_obligations_does_not_allow(fake: AnsweringServer, connect: Open) -> None:
+async def test_an_allow_under_obligations_does_not_allow(fake: FakeOpa, connect: Open) -> None:
     """The decision has the obligations."""
     engine = await connect(fake.url)
-    fake.answers = [decides({**ALLOW, "obligations": ["mfa"]})]
+    fake.answers = [make_result({**ALLOW, "obligations": ["mfa"]})]
     decision = await engine.decide(ALICE)
     assert not decision.allowed
     assert decision.obligations == (Obligation("mfa"),)
@@ -182,7 +187,7 @@ def test_only_a_boolean_true_without_obligations_allows(allow: Any, obligations:
 
     async def ask() -> bool:
         body = {"result": {"allow": allow, "obligations": obligations}}
-        async with answering_server(Says(json.dumps(body).encode(), status)) as fake:
+        async with serve_answers(OpaAnswer(json.dumps(body).encode(), status)) as fake:
             engine = await OpaEngine.open(OpaSettings(url=fake.url), FakeClock(), timeout_s=5)
             try:
                 return (await engine.decide(ALICE)).allowed
@@ -200,7 +205,7 @@ def test_only_a_boolean_true_without_obligations_allows(allow: Any, obligations:
 
 async def test_an_unreachable_server_is_unavailable_within_the_timeout(connect: Open) -> None:
     """The client's own retries end with it."""
-    async with answering_server() as gone:
+    async with serve_answers() as gone:
         url = gone.url
     engine = await connect(url, timeout_s=0.5)
     began = time.monotonic()
@@ -209,39 +214,43 @@ async def test_an_unreachable_server_is_unavailable_within_the_timeout(connect: 
     assert time.monotonic() - began < 20
 
 
-async def test_a_502_is_retried_within_the_timeout(fake: AnsweringServer, connect: Open) -> None:
+async def test_a_502_is_retried_within_the_timeout(fake: FakeOpa, connect: Open) -> None:
     engine = await connect(fake.url)
     await _until(lambda: len(fake.paths) > 1)  # else the first poll gets the 502
-    fake.answers = [Says(b"", 502), decides(ALLOW)]
+    fake.answers = [OpaAnswer(b"", 502), make_result(ALLOW)]
     assert (await engine.decide(ALICE)).allowed
     assert len(fake.answers) == 1
 
 
-async def test_the_configured_bundle_must_be_loaded(fake: AnsweringServer, connect: Open) -> None:
+async def test_the_configured_bundle_must_be_loaded(fake: FakeOpa, connect: Open) -> None:
     """Without it the engine is not ready; with it, its revision is the decision's."""
     engine = await connect(fake.url, bundle="gateway")
-    for answer in (Says(b"{}"), decides(ALLOW), decides(ALLOW, provenance={"bundles": {"other": {}}})):
+    for answer in (
+        OpaAnswer(b"{}"),
+        make_result(ALLOW),
+        make_result(ALLOW, provenance={"bundles": {"other": {}}}),
+    ):
         fake.answers = [answer]
         with pytest.raises(PolicyUnavailable):
             await engine.decide(ALICE)
         with pytest.raises(PolicyUnavailable):
             await engine.check()
     loaded = {"bundles": {"other": {"revision": "1"}, "gateway": {"revision": "2"}}}
-    fake.answers = [decides(ALLOW, provenance=loaded)]
+    fake.answers = [make_result(ALLOW, provenance=loaded)]
     assert (await engine.decide(ALICE)).policy_revision == "gateway=2"
-    fake.answers = [Says(json.dumps({"provenance": loaded}).encode())]
+    fake.answers = [OpaAnswer(json.dumps({"provenance": loaded}).encode())]
     with pytest.raises(PolicyUndefined):
         await engine.decide(ALICE)
 
 
-async def test_the_revision_is_polled(fake: AnsweringServer, connect: Open) -> None:
+async def test_the_revision_is_polled(fake: FakeOpa, connect: Open) -> None:
     """While OPA does not answer, the last one stands."""
-    fake.answers = [decides("hash-1")]
+    fake.answers = [make_result("hash-1")]
     clock = FakeClock()
     engine = await connect(fake.url, clock=clock)
     await _until(lambda: engine.revision == "hash-1")
     asked = len(fake.paths)
-    for answer, expected in [(Says(b"", 503), "hash-1"), (decides("hash-2"), "hash-2")]:
+    for answer, expected in [(OpaAnswer(b"", 503), "hash-1"), (make_result("hash-2"), "hash-2")]:
         fake.answers = [answer]
         await clock.advance(2.5)
         await _until(lambda asked=asked: len(fake.paths) > asked)  # type: ignore[misc]  # a default argument
@@ -249,45 +258,48 @@ async def test_the_revision_is_polled(fake: AnsweringServer, connect: Open) -> N
         asked = len(fake.paths)
 
 
-async def test_revision_after_returns_the_next_revision(fake: AnsweringServer, connect: Open) -> None:
+async def test_revision_after_returns_the_next_revision(fake: FakeOpa, connect: Open) -> None:
     """At the next poll, or at once after a reload. An outage is not a change."""
-    fake.answers = [decides("hash-1")]
+    fake.answers = [make_result("hash-1")]
     clock = FakeClock()
-    fake.at["/edges"] = decides([])
+    fake.at["/edges"] = make_result([])
     engine = await connect(fake.url, clock=clock)
     assert await engine.revision_after("") == "hash-1"
     waiting = asyncio.create_task(engine.revision_after("hash-1"))
     asked = len(fake.paths)
-    for answer in (Says(b"", 503), decides("hash-1")):
+    for answer in (OpaAnswer(b"", 503), make_result("hash-1")):
         fake.answers = [answer]
         await clock.advance(2.5)
         await _until(lambda asked=asked: len(fake.paths) > asked)  # type: ignore[misc]  # a default argument
         asked = len(fake.paths)
         await _until(lambda: bool(clock.sleepers))
         assert not waiting.done()
-    fake.answers = [decides(ALLOW, provenance={"bundles": {"b": {"revision": "2"}}})]
+    fake.answers = [make_result(ALLOW, provenance={"bundles": {"b": {"revision": "2"}}})]
     engine.reload()
     assert await waiting == "b=2"
     assert (engine.reloads.loaded, engine.reloads.failing) == (2, False)
     assert engine.reloads.last == clock.now()
 
 
-EDGES: dict[str, tuple[Says, str | None]] = {
-    "in any order": (decides(["2026-02-01T00:00:00Z", "2026-01-05T12:00:00Z"]), "2026-01-05T12:00:00+00:00"),
-    "past": (decides(["2025-12-31T23:59:59Z"]), None),
-    "odd": (decides(["soon", 1, None, "2026-13-01T00:00:00Z", "2026-01-09"]), None),
-    "no list": (decides("2026-01-05T12:00:00Z"), None),
-    "undefined": (Says(b"{}"), None),
-    "refused": (Says(b"{}", 401), None),
+EDGES: dict[str, tuple[OpaAnswer, str | None]] = {
+    "in any order": (
+        make_result(["2026-02-01T00:00:00Z", "2026-01-05T12:00:00Z"]),
+        "2026-01-05T12:00:00+00:00",
+    ),
+    "past": (make_result(["2025-12-31T23:59:59Z"]), None),
+    "odd": (make_result(["soon", 1, None, "2026-13-01T00:00:00Z", "2026-01-09"]), None),
+    "no list": (make_result("2026-01-05T12:00:00Z"), None),
+    "undefined": (OpaAnswer(b"{}"), None),
+    "refused": (OpaAnswer(b"{}", 401), None),
 }
 
 
 @pytest.mark.parametrize(("answer", "expected"), EDGES.values(), ids=EDGES)
 async def test_next_freeze_change_is_the_next_time_among_edges(
-    fake: AnsweringServer, connect: Open, answer: Says, expected: str | None
+    fake: FakeOpa, connect: Open, answer: OpaAnswer, expected: str | None
 ) -> None:
     """A custom policy may have no edges, or values that are not times."""
-    fake.answers, fake.at["/edges"] = [decides("hash-1")], answer
+    fake.answers, fake.at["/edges"] = [make_result("hash-1")], answer
     clock = FakeClock()
     engine = await connect(fake.url, clock=clock)
     await _until(lambda: engine.revision == "hash-1")
@@ -295,30 +307,30 @@ async def test_next_freeze_change_is_the_next_time_among_edges(
     assert (edge and edge.isoformat()) == expected
 
 
-async def test_an_outage_keeps_the_freeze_times(fake: AnsweringServer, connect: Open) -> None:
+async def test_an_outage_keeps_the_freeze_times(fake: FakeOpa, connect: Open) -> None:
     """The revision is updated nevertheless."""
-    fake.answers, fake.at["/edges"] = [decides("hash-1")], decides(["2026-01-05T12:00:00Z"])
+    fake.answers, fake.at["/edges"] = [make_result("hash-1")], make_result(["2026-01-05T12:00:00Z"])
     clock = FakeClock()
     engine = await connect(fake.url, clock=clock)
     await _until(lambda: engine.revision == "hash-1")
-    fake.answers, fake.at["/edges"] = [decides("hash-2")], Says(b"", 500)
+    fake.answers, fake.at["/edges"] = [make_result("hash-2")], OpaAnswer(b"", 500)
     engine.reload()
     await _until(lambda: engine.revision == "hash-2")
     assert engine.next_freeze_change(clock.now()) is not None
 
 
-async def test_the_poll_times_out_soon(fake: AnsweringServer, connect: Open) -> None:
+async def test_the_poll_times_out_soon(fake: FakeOpa, connect: Open) -> None:
     """A changed policy must end streams within five seconds."""
-    fake.answers = [Says(hangs=True), Says(hangs=True), decides("hash-1")]
+    fake.answers = [OpaAnswer(hangs=True), OpaAnswer(hangs=True), make_result("hash-1")]
     engine = await connect(fake.url, timeout_s=30, clock=SystemClock())
     async with asyncio.timeout(2 + 2):  # it polls every 2 s
         assert await engine.revision_after("") == "hash-1"
 
 
-async def test_hanging_queries_do_not_block_others(fake: AnsweringServer, connect: Open) -> None:
+async def test_hanging_queries_do_not_block_others(fake: FakeOpa, connect: Open) -> None:
     """Reauthorization may make hundreds of them."""
-    fake.at["/edges"] = fake.at["/hash"] = decides([])
-    fake.answers = [*[Says(hangs=True)] * 300, decides(ALLOW)]
+    fake.at["/edges"] = fake.at["/hash"] = make_result([])
+    fake.answers = [*[OpaAnswer(hangs=True)] * 300, make_result(ALLOW)]
     engine = await connect(fake.url, timeout_s=60)
     hung = [asyncio.create_task(engine.decide(ALICE)) for _ in range(300)]
     await _until(lambda: len(fake.answers) == 1)
@@ -328,18 +340,18 @@ async def test_hanging_queries_do_not_block_others(fake: AnsweringServer, connec
     await asyncio.gather(*hung, return_exceptions=True)
 
 
-async def test_a_bug_does_not_end_the_poll(fake: AnsweringServer, connect: Open) -> None:
+async def test_a_bug_does_not_end_the_poll(fake: FakeOpa, connect: Open) -> None:
     """It is logged."""
-    fake.answers = [decides("hash-1")]
+    fake.answers = [make_result("hash-1")]
     clock = FakeClock()
     engine = await connect(fake.url, clock=clock)
     await _until(lambda: engine.reloads.loaded == 1 and bool(clock.sleepers))
     engine.reloads = None  # type: ignore[assignment]  # what makes it fail
     with capture_logs() as logs:
-        fake.answers = [decides("hash-2")]
+        fake.answers = [make_result("hash-2")]
         engine.reload()
         await _until(lambda: bool(logs))
-        fake.answers = [decides("hash-3")]
+        fake.answers = [make_result("hash-3")]
         engine.reload()
         assert await engine.revision_after("hash-2") == "hash-3"
     assert logs[0]["event"] == "policy.unexpected"
@@ -351,10 +363,10 @@ async def _until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_a_cancelled_decision_stays_cancelled(fake: AnsweringServer, connect: Open) -> None:
+async def test_a_cancelled_decision_stays_cancelled(fake: FakeOpa, connect: Open) -> None:
     """It is not reported as an outage."""
     engine = await connect(fake.url)
-    fake.answers = [Says(hangs=True)]
+    fake.answers = [OpaAnswer(hangs=True)]
     asked = len(fake.paths)
     task = asyncio.create_task(engine.decide(ALICE))
     await _until(lambda: len(fake.paths) > asked)
@@ -363,9 +375,9 @@ async def test_a_cancelled_decision_stays_cancelled(fake: AnsweringServer, conne
         await task
 
 
-async def test_close_leaves_no_task(fake: AnsweringServer) -> None:
+async def test_close_leaves_no_task(fake: FakeOpa) -> None:
     """It does not wait for OPA."""
-    fake.answers = [Says(hangs=True)]
+    fake.answers = [OpaAnswer(hangs=True)]
     before = asyncio.all_tasks()
     engine = await OpaEngine.open(OpaSettings(url=fake.url), SystemClock(), timeout_s=60)
     await _until(lambda: bool(fake.paths))

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from eksgateway import errors
 from eksgateway.v1 import update_service_pb2 as pb
-from support.fake_opa import ALLOW, Answer, fake_opa, result
+from support.fake_opa import ALLOW, OpaAnswer, make_result, run_fake_opa
 from support.gateway import run_gateway
 from support.simulator import SimulatedEks
 from support.wire import (
@@ -37,49 +37,49 @@ INVALID = ("INTERNAL", "POLICY_INVALID")
 OBLIGED = {"allow": True, "rules": ["four-eyes"], "obligations": [{"id": "second-approver"}]}
 SECRET = "eyJ-not-for-callers"
 
-ROWS: dict[str, tuple[Answer, tuple[str, str]]] = {
-    "connection-dropped": (Answer(b"", drop=True), UNAVAILABLE),
-    "slow": (Answer(result(ALLOW).body, delay_s=8), UNAVAILABLE),
-    "500": (Answer(f'{{"message":"{SECRET}"}}'.encode(), status=500), UNAVAILABLE),
-    "503-with-an-allow": (Answer(result(ALLOW).body, status=503), UNAVAILABLE),
-    "400": (Answer(b"{}", status=400), INVALID),
-    "undefined": (Answer(b"{}"), ("UNAVAILABLE", "POLICY_UNDEFINED")),
-    "not-json": (Answer(SECRET.encode()), INVALID),
-    "not-an-object": (Answer(b"[]"), INVALID),
-    "not-utf-8": (Answer(b'{"result":{"allow":true,"reasons":["\xff"]}}'), INVALID),
-    "too-large": (Answer(b'{"result":{"allow":true,"x":"' + b"x" * (1 << 20) + b'"}}'), INVALID),
-    "too-deep": (Answer(b"[" * 100_000), INVALID),
-    "null": (result(None), INVALID),
-    "true-itself": (result(True), INVALID),
-    "allow-missing": (result({}), INVALID),
-    "allow-as-text": (result({"allow": "true"}), INVALID),
-    "allow-as-a-number": (result({"allow": 1}), INVALID),
-    "allow-in-a-list": (result({"allow": [True]}), INVALID),
-    "rules-not-a-list": (result({"allow": True, "rules": "all"}), INVALID),
-    "allow-twice": (Answer(b'{"result":{"allow":false,"allow":true}}'), INVALID),
-    "result-twice": (Answer(b'{"result":{"allow":false},"result":{"allow":true}}'), INVALID),
-    "nan": (Answer(b'{"result":{"allow":true},"x":NaN}'), INVALID),
-    "utf-16": (Answer('{"result":{"allow":true}}'.encode("utf-16")), INVALID),
-    "201": (Answer(result(ALLOW).body, status=201), INVALID),
-    "html": (Answer(result(ALLOW).body, content_type="text/html"), INVALID),
-    "obligation": (result(OBLIGED), ("PERMISSION_DENIED", "POLICY_OBLIGATION_UNKNOWN")),
-    "denied": (result({"allow": False, "reasons": ["No."]}), ("PERMISSION_DENIED", "POLICY_DENIED")),
+ROWS: dict[str, tuple[OpaAnswer, tuple[str, str]]] = {
+    "connection-dropped": (OpaAnswer(b"", drop=True), UNAVAILABLE),
+    "slow": (OpaAnswer(make_result(ALLOW).body, delay_s=8), UNAVAILABLE),
+    "500": (OpaAnswer(f'{{"message":"{SECRET}"}}'.encode(), status=500), UNAVAILABLE),
+    "503-with-an-allow": (OpaAnswer(make_result(ALLOW).body, status=503), UNAVAILABLE),
+    "400": (OpaAnswer(b"{}", status=400), INVALID),
+    "undefined": (OpaAnswer(b"{}"), ("UNAVAILABLE", "POLICY_UNDEFINED")),
+    "not-json": (OpaAnswer(SECRET.encode()), INVALID),
+    "not-an-object": (OpaAnswer(b"[]"), INVALID),
+    "not-utf-8": (OpaAnswer(b'{"result":{"allow":true,"reasons":["\xff"]}}'), INVALID),
+    "too-large": (OpaAnswer(b'{"result":{"allow":true,"x":"' + b"x" * (1 << 20) + b'"}}'), INVALID),
+    "too-deep": (OpaAnswer(b"[" * 100_000), INVALID),
+    "null": (make_result(None), INVALID),
+    "true-itself": (make_result(True), INVALID),
+    "allow-missing": (make_result({}), INVALID),
+    "allow-as-text": (make_result({"allow": "true"}), INVALID),
+    "allow-as-a-number": (make_result({"allow": 1}), INVALID),
+    "allow-in-a-list": (make_result({"allow": [True]}), INVALID),
+    "rules-not-a-list": (make_result({"allow": True, "rules": "all"}), INVALID),
+    "allow-twice": (OpaAnswer(b'{"result":{"allow":false,"allow":true}}'), INVALID),
+    "result-twice": (OpaAnswer(b'{"result":{"allow":false},"result":{"allow":true}}'), INVALID),
+    "nan": (OpaAnswer(b'{"result":{"allow":true},"x":NaN}'), INVALID),
+    "utf-16": (OpaAnswer('{"result":{"allow":true}}'.encode("utf-16")), INVALID),
+    "201": (OpaAnswer(make_result(ALLOW).body, status=201), INVALID),
+    "html": (OpaAnswer(make_result(ALLOW).body, content_type="text/html"), INVALID),
+    "obligation": (make_result(OBLIGED), ("PERMISSION_DENIED", "POLICY_OBLIGATION_UNKNOWN")),
+    "denied": (make_result({"allow": False, "reasons": ["No."]}), ("PERMISSION_DENIED", "POLICY_DENIED")),
 }
 
 
 @pytest.mark.parametrize(("answer", "told"), ROWS.values(), ids=ROWS)
 async def test_opa_answer_other_than_an_allow_sends_nothing(
-    tmp_path: Path, eks: SimulatedEks, answer: Answer, told: tuple[str, str]
+    tmp_path: Path, eks: SimulatedEks, answer: OpaAnswer, told: tuple[str, str]
 ) -> None:
     """At either stage."""
     timeout_s = 3 if answer.delay_s else 20
     async with (
-        fake_opa(timeout_s) as (opa, engine),
+        run_fake_opa(timeout_s) as (opa, engine),
         run_gateway(tmp_path, eks, policy=engine) as gateway,
     ):
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         for stage, reads in (("request", False), ("update", True)):
-            opa.at_stage(stage, answer)
+            opa.answer_at_stage(stage, answer)
             eks.clear_calls()
             refusal = await expect_refusal(gateway.cancel("prod-1", update_id, request_id=stage))
             assert refusal.status_and_reason == told
@@ -93,7 +93,7 @@ async def test_opa_answer_other_than_an_allow_sends_nothing(
 
 async def test_unreachable_opa_makes_every_call_unavailable(tmp_path: Path, eks: SimulatedEks) -> None:
     """Without any EKS call."""
-    async with fake_opa(timeout_s=1) as (_, engine):
+    async with run_fake_opa(timeout_s=1) as (_, engine):
         pass
     async with run_gateway(tmp_path, eks, policy=engine) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
@@ -110,7 +110,7 @@ async def test_unreachable_opa_makes_every_call_unavailable(tmp_path: Path, eks:
 
 async def test_opa_gets_verified_facts_only(tmp_path: Path, eks: SimulatedEks) -> None:
     """One decision id per call, and no metadata of the client."""
-    async with fake_opa() as (opa, engine), run_gateway(tmp_path, eks, policy=engine) as gateway:
+    async with run_fake_opa() as (opa, engine), run_gateway(tmp_path, eks, policy=engine) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         forged = (("x-groups", "test:oncall"), ("eksgateway-decision-id", "mine"), ("subject", "root"))
         cancelled = await gateway.cancel("prod-1", update_id, gateway.viewer + forged)
@@ -154,11 +154,11 @@ async def test_engine_failure_stops_every_call(
 async def test_obligation_hides_the_update(tmp_path: Path, eks: SimulatedEks) -> None:
     """A list leaves the item out, and a check the update."""
 
-    def decide(asked: dict[str, Any]) -> Answer:
+    def decide(asked: dict[str, Any]) -> OpaAnswer:
         item = asked["action"]["name"] == "get" and asked["context"]["stage"] == "update"
-        return result(OBLIGED if item else ALLOW)
+        return make_result(OBLIGED if item else ALLOW)
 
-    async with fake_opa() as (opa, engine), run_gateway(tmp_path, eks, policy=engine) as gateway:
+    async with run_fake_opa() as (opa, engine), run_gateway(tmp_path, eks, policy=engine) as gateway:
         opa.decide = decide
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         assert await list_updates(gateway, "prod-1") == pb.ListUpdatesResponse()
@@ -189,11 +189,11 @@ def test_only_a_boolean_true_allows(tmp_path: Path) -> None:
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
         eks = runner.run(stack.enter_async_context(SimulatedEks()))
-        opa, engine = runner.run(stack.enter_async_context(fake_opa()))
+        opa, engine = runner.run(stack.enter_async_context(run_fake_opa()))
         gateway = runner.run(stack.enter_async_context(run_gateway(tmp_path, eks, policy=engine)))
 
-        async def count_sent(answer: Answer) -> int:
-            opa.at_stage("update", answer)
+        async def count_sent(answer: OpaAnswer) -> int:
+            opa.answer_at_stage("update", answer)
             update_id = eks.rollback("prod-1", tags=PRODUCTION)
             eks.clear_calls()
             call = gateway.cancel("prod-1", update_id)
@@ -201,8 +201,8 @@ def test_only_a_boolean_true_allows(tmp_path: Path) -> None:
             return len(eks.calls("CancelUpdate"))
 
         @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-        @given(st.one_of(_near, _json).map(result))
-        def holds(answer: Answer) -> None:
+        @given(st.one_of(_near, _json).map(make_result))
+        def holds(answer: OpaAnswer) -> None:
             assert runner.run(count_sent(answer)) == _allows(answer)
 
         try:
@@ -211,7 +211,7 @@ def test_only_a_boolean_true_allows(tmp_path: Path) -> None:
             runner.run(stack.aclose())
 
 
-def _allows(answer: Answer) -> bool:
+def _allows(answer: OpaAnswer) -> bool:
     """Whether an answer is a decision that allows, read as strictly as it can be."""
     value = json.loads(answer.body)["result"]
     if not isinstance(value, dict) or value.get("allow") is not True:

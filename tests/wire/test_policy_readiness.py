@@ -10,7 +10,7 @@ import pytest
 from eksgateway.clock import SystemClock
 from eksgateway.policy.opa import OpaEngine
 from eksgateway.settings import OpaSettings
-from support.fake_opa import ALLOW, Answer, fake_opa, result
+from support.fake_opa import ALLOW, OpaAnswer, make_result, run_fake_opa
 from support.gateway import run_gateway
 from support.logs import capture_logs
 from support.simulator import SimulatedEks
@@ -24,8 +24,8 @@ def causes(logs: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
 
 async def test_each_cause_of_an_unready_opa_is_logged_once(tmp_path: Path, eks: SimulatedEks) -> None:
-    async with fake_opa() as (opa, engine):
-        opa.decide = lambda _: Answer(b"{}")
+    async with run_fake_opa() as (opa, engine):
+        opa.decide = lambda _: OpaAnswer(b"{}")
         with capture_logs() as logs:
             async with run_gateway(tmp_path, eks, policy=engine):
                 told = [("policy.cannot_answer", "POLICY_UNDEFINED")]
@@ -34,12 +34,12 @@ async def test_each_cause_of_an_unready_opa_is_logged_once(tmp_path: Path, eks: 
                 await wait_until(lambda: len(opa.inputs) >= asked + 2)
                 assert causes(logs) == told
 
-                opa.decide = lambda _: Answer(result(ALLOW).body, content_type="text/html")
+                opa.decide = lambda _: OpaAnswer(make_result(ALLOW).body, content_type="text/html")
                 told.append(("policy.cannot_answer", "POLICY_INVALID"))
                 await wait_until(lambda: causes(logs) == told)
                 assert "text/html" in [each["detail"] for each in logs if "detail" in each][-1]
 
-                opa.decide = lambda _: result(ALLOW)
+                opa.decide = lambda _: make_result(ALLOW)
                 told.append(("policy.answers", ""))
                 await wait_until(lambda: causes(logs) == told)
 
@@ -58,7 +58,7 @@ NOWHERE = "127.0.0.1:1"  # nothing listens there
 async def test_logged_cause_names_connection_bundle_or_tls(
     tmp_path: Path, eks: SimulatedEks, url: str, bundle: str, detail: str
 ) -> None:
-    async with fake_opa() as (opa, unused):
+    async with run_fake_opa() as (opa, unused):
         await unused.close()
         address = url.format(fake=opa.url, tls=opa.url.replace("http:", "https:"))
         engine = await OpaEngine.open(OpaSettings(url=address, bundle=bundle), SystemClock(), timeout_s=2)

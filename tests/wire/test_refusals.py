@@ -15,7 +15,7 @@ from eksgateway.model import ClusterFacts, ClusterRef, Update, UpdateRef
 from eksgateway.v1 import cancellation_pb2 as cpb
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef as ClusterRefProto
-from support.fake_opa import fake_opa
+from support.fake_opa import run_fake_opa
 from support.gateway import ACCOUNT, POLICY_DATA, REGION, RunningGateway, run_gateway
 from support.simulator import SimulatedEks
 from support.wire import (
@@ -57,7 +57,7 @@ async def test_bad_request_names_every_bad_field(tmp_path: Path, eks: SimulatedE
     update: Any = {"cluster": bad, "update_id": ".."}
     cancel = pb.CancelUpdateRequest(**update, request_id="a b", **texts)
     page = pb.ListUpdatesRequest(cluster=bad, page_size=11, page_token="made up")
-    async with fake_opa() as (_, engine), run_gateway(tmp_path, eks, policy=engine) as gateway:
+    async with run_fake_opa() as (_, engine), run_gateway(tmp_path, eks, policy=engine) as gateway:
         stub, who = gateway.updates, gateway.oncall
         calls: list[tuple[Any, set[str]]] = [
             (stub.CancelUpdate(cancel, metadata=who), ref | {"update_id", "request_id", *texts}),

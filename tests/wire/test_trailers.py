@@ -15,7 +15,7 @@ import pytest
 from eksgateway.client import ErrorDetails
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
-from support.fake_opa import fake_opa, result
+from support.fake_opa import make_result, run_fake_opa
 from support.gateway import Client, RunningGateway, run_gateway
 from support.nginx import run_nginx
 from support.raw_http2 import connect_http2, frame_message
@@ -43,11 +43,11 @@ async def run_refusing_gateway(
 ) -> AsyncIterator[tuple[RunningGateway, Any]]:
     """A gateway that refuses with a large error, and the cancel to which it does."""
     if what == "denial":
-        async with fake_opa() as (fake, engine), run_gateway(path, eks, policy=engine) as gateway:
-            fake.decide = lambda _: result(DENIED)
+        async with run_fake_opa() as (fake, engine), run_gateway(path, eks, policy=engine) as gateway:
+            fake.decide = lambda _: make_result(DENIED)
             yield gateway, cancel(request_id="r" * 64)
     elif what == "violations":
-        async with fake_opa() as (_, engine), run_gateway(path, eks, policy=engine) as gateway:
+        async with run_fake_opa() as (_, engine), run_gateway(path, eks, policy=engine) as gateway:
             bad = ClusterRef(name="/", account_id="x", region="R" * 500)
             texts: Any = {"request_id": "/", "reason": "\n", "ticket": "\n"}
             yield gateway, pb.CancelUpdateRequest(cluster=bad, update_id="/", **texts)
