@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from typing import Any
 import boto3
 import grpc
 import yaml
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from eksgateway.app import build_gateway
 from eksgateway.clock import Clock, SystemClock
@@ -113,6 +115,18 @@ class Client:
             cluster=update_pb2.ClusterRef(name=cluster), update_id=update_id, **fields
         )
         return self.updates.WatchUpdate(request, metadata=self.oncall if who is None else who, timeout=110)
+
+    async def is_ready(self) -> bool:
+        """Whether the health service reports SERVING."""
+        health: Any = health_pb2_grpc.HealthStub(self.channel)  # its type does not know Check
+        answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=20)
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    async def wait_for_readiness(self, *, ready: bool = True) -> None:
+        """Poll until the gateway is ready, or is not."""
+        async with asyncio.timeout(30):
+            while await self.is_ready() != ready:  # noqa: ASYNC110  polled, as by a probe
+                await asyncio.sleep(0.05)
 
 
 class RunningGateway(Client):

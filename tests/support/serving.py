@@ -81,3 +81,13 @@ async def run_gateway_process(
             yield served
         finally:
             await served.channel.close()
+
+
+async def fail_to_start(config: Path) -> str:
+    """The standard error of a `serve` that does not start."""
+    async with run_program(*eksgateway_command("serve", "--config", str(config)), env=AWS) as running:
+        assert await running.end() == 1
+        assert running.out == ""
+        assert "Traceback" not in running.err
+        assert running.err.count("eksgateway: ") == 1
+        return running.err

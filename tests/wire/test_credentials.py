@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 from support.gateway import ACCOUNT, REGION
 from support.serving import AWS, GatewayFolder, GatewayProcess, run_gateway_process
@@ -19,17 +18,6 @@ from support.wire import PRODUCTION, expect_refusal
 SERVING = health_pb2.HealthCheckResponse.SERVING
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/eksgateway"
 OTHER = {"account_id": "444455556666", "region": REGION}
-
-
-async def read_status(served: GatewayProcess) -> int:
-    stub: Any = health_pb2_grpc.HealthStub(served.channel)
-    return int((await stub.Check(health_pb2.HealthCheckRequest())).status)
-
-
-async def wait_until_ready(served: GatewayProcess) -> None:
-    async with asyncio.timeout(30):
-        while await read_status(served) != SERVING:  # noqa: ASYNC110 - as a probe asks
-            await asyncio.sleep(0.05)
 
 
 async def wait_for_log(served: GatewayProcess, event: str, count: int = 1) -> list[dict[str, Any]]:
@@ -56,7 +44,7 @@ async def test_missing_token_file_keeps_readiness_off(tmp_path: Path, eks: Simul
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
     async with run_gateway_process(GatewayFolder(tmp_path, eks.url), env=AWS | web_identity) as served:
         await wait_for_log(served, "health.readiness")
-        assert await read_status(served) != SERVING
+        assert not await served.is_ready()
         assert (await wait_for_log(served, "health.readiness"))[-1]["faults"] == {
             "credentials": "UPSTREAM_CREDENTIALS"
         }
@@ -70,7 +58,7 @@ async def test_missing_token_file_keeps_readiness_off(tmp_path: Path, eks: Simul
         assert (target["account"], target["endpoint"]) == (ACCOUNT, eks.url)
         assert "FileNotFoundError" in target["fault"]
         token.write_text("a-token-of-the-cluster")
-        await wait_until_ready(served)
+        await served.wait_for_readiness()
         assert (await served.cancel("prod-1", update_id)).update.status == "Cancelling"
 
 
@@ -88,9 +76,9 @@ async def test_only_the_home_targets_role_affects_readiness(
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         async with run_gateway_process(GatewayFolder(tmp_path, eks.url, eks={"targets": targets})) as served:
             await wait_for_log(served, "health.readiness")
-            assert await read_status(served) != SERVING
+            assert not await served.is_ready()
             home.fault = None
-            await wait_until_ready(served)
+            await served.wait_for_readiness()
             assert (await served.cancel("prod-1", update_id)).update.status == "Cancelling"
             first, second = await wait_for_log(served, "eks.target", 2)
             assert (first["role"], first["credentials"]) == (ROLE, "env")
@@ -108,7 +96,7 @@ async def test_start_logs_the_credentials_of_each_target(
         target = {"account_id": ACCOUNT, "region": REGION, "role_arn": ROLE, "sts_endpoint_url": sts.url}
         place = GatewayFolder(tmp_path, eks.url, eks={"targets": [target | {"endpoint_url": eks.url}]})
         async with run_gateway_process(place) as served:
-            await wait_until_ready(served)
+            await served.wait_for_readiness()
             (line,) = await wait_for_log(served, "eks.target")
             assert line["endpoint"] == eks.url
             assert line["credentials"] == "env"
@@ -121,7 +109,7 @@ async def test_wrong_clock_is_reported_as_such(tmp_path: Path, eks: SimulatedEks
     """In the error and in the log, not as bad credentials."""
     eks.cluster("prod-1", tags=PRODUCTION)
     async with run_gateway_process(GatewayFolder(tmp_path, eks.url)) as served:
-        await wait_until_ready(served)
+        await served.wait_for_readiness()
         eks.fault("*", times=9, code="RequestTimeTooSkewed", status=403)
         refusal = await expect_refusal(served.cancel("prod-1", "an-update"))
         assert refusal.status_and_reason == (grpc.StatusCode.INTERNAL.name, "UPSTREAM_CREDENTIALS")

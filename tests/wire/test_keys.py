@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
 from support.authority import replace
@@ -29,12 +27,6 @@ CORP = Idp()
 def trust(place: str | Path) -> dict[str, Any]:
     """The section of settings that trusts CORP."""
     return {"jwt": {"issuers": [CORP.settings(place).model_dump(mode="json")]}}
-
-
-async def is_ready(gateway: Client) -> bool:
-    stub: Any = health_pb2_grpc.HealthStub(gateway.channel)
-    answer = await stub.Check(health_pb2.HealthCheckRequest(service=""), timeout=20)
-    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
 async def read_reason(gateway: Client, idp: Idp, key: str = "rsa", **header: Any) -> str:
@@ -69,7 +61,7 @@ async def test_hanging_key_file_delays_no_call(tmp_path: Path, eks: SimulatedEks
             strangers = [asyncio.create_task(read_reason(gateway, CORP, kid=f"k-{n}")) for n in range(20)]
             for _ in range(20):
                 assert await read_reason(gateway, CORP) == "POLICY_DENIED"
-                assert await is_ready(gateway)
+                assert await gateway.is_ready()
             assert set(await asyncio.gather(*strangers)) == {"CREDENTIALS_INVALID"}
         path.write_bytes(new.jwks())
         await wait_for_reason(gateway, new, "POLICY_DENIED", "new")
@@ -81,7 +73,7 @@ async def test_gateway_with_a_hanging_key_file_is_not_ready_and_stops(
     place = GatewayFolder(tmp_path, eks.url)
     with hang_reads(tmp_path / "jwks.json"):
         async with run_gateway_process(place) as served:
-            assert not await is_ready(served)
+            assert not await served.is_ready()
             assert await served.end() == 0
 
 
@@ -91,13 +83,13 @@ async def test_readiness_waits_for_the_keys_of_each_issuer(tmp_path: Path, eks: 
     with capture_logs() as logged:
         async with run_gateway(tmp_path, eks, identity=trust(path)) as gateway:
             await wait_until(lambda: gateway.gateway.health.faults == {"identity": "IDENTITY_UNAVAILABLE"})
-            assert not await is_ready(gateway)
+            assert not await gateway.is_ready()
             path.write_bytes(CORP.jwks())
             await wait_until(lambda: gateway.gateway.health.faults == {})
-            assert await is_ready(gateway)
+            assert await gateway.is_ready()
             path.unlink()
             await wait_until(lambda: len(causes(logged)) == 2)
-            assert await is_ready(gateway)
+            assert await gateway.is_ready()
             assert await read_reason(gateway, CORP) == "POLICY_DENIED"
     assert causes(logged) == [("corp", f"{path}: No such file or directory")] * 2
 

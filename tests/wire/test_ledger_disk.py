@@ -12,37 +12,18 @@ from typing import Any
 import grpc
 import pytest
 import yaml
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 from eksgateway.ledger.verify import verify
 from eksgateway.v1 import cancellation_pb2 as cpb
 from support.namespaces import read_only_root
 from support.processes import eksgateway_command, run_program
-from support.serving import AWS, GatewayFolder, GatewayProcess, run_gateway_process
+from support.serving import AWS, GatewayFolder, GatewayProcess, fail_to_start, run_gateway_process
 from support.simulator import SimulatedEks
 from support.wire import PRODUCTION, expect_refusal, get_cancellation, wait_for_phase
 
 UNAVAILABLE = ("UNAVAILABLE", "LEDGER_UNAVAILABLE")
 SERVING = health_pb2.HealthCheckResponse.SERVING
-
-
-async def is_ready(served: GatewayProcess) -> bool:
-    stub: Any = health_pb2_grpc.HealthStub(served.channel)
-    return bool((await stub.Check(health_pb2.HealthCheckRequest(), timeout=20)).status == SERVING)
-
-
-async def until_ready(served: GatewayProcess, *, ready: bool = True) -> None:
-    async with asyncio.timeout(30):
-        while await is_ready(served) != ready:  # noqa: ASYNC110 (it happens in another process)
-            await asyncio.sleep(0.05)
-
-
-async def read_failed_start(config: Path) -> str:
-    """The output of a `serve` that does not start."""
-    async with run_program(*eksgateway_command("serve", "--config", str(config)), env=AWS) as running:
-        assert await running.end() == 1, running.out
-        assert "Traceback" not in running.err
-        return running.err
 
 
 async def ledger_command(*arguments: str) -> tuple[int, str]:
@@ -71,7 +52,7 @@ async def test_read_only_root_records_many_cancels_of_one_update(tmp_path: Path,
     place = GatewayFolder(tmp_path, eks.url, ledger={"path": str(volume / "ledger.db"), "keep_denials": 200})
     update_id = eks.rollback("prod-1", tags=PRODUCTION | {f"tag-{n}": "x" * 200 for n in range(40)})
     async with run_gateway_process(place, *read_only_root(volume)) as served:
-        await until_ready(served)
+        await served.wait_for_readiness()
         asked = [f"request-{n}" for n in range(10)]
         answers = [await served.cancel("prod-1", update_id, request_id=name) for name in asked]
         assert len({each.cancellation_id for each in answers}) == 10
@@ -83,7 +64,7 @@ async def test_read_only_root_records_many_cancels_of_one_update(tmp_path: Path,
         eks.advance(121)
         for name in asked:
             await wait_for_phase(served, cpb.CANCELLATION_PHASE_CANCELLED, request_id=name)
-        await until_ready(served)
+        await served.wait_for_readiness()
         assert await served.end() == 0
         assert [line["event"] for line in served.lines if line["level"] == "error"] == []
     report = verify(volume / "ledger.db")
@@ -113,7 +94,7 @@ async def test_backup_of_a_running_gateway_has_every_cancellation(
     for each in place.path.glob("ledger.db*"):
         each.unlink()
     shutil.copy(copied, place.ledger)
-    assert "ledger.db: it lacks its -wal file" in await read_failed_start(place.config)
+    assert "ledger.db: it lacks its -wal file" in await fail_to_start(place.config)
     for each in place.path.glob("ledger.db*"):
         each.unlink()
     shutil.copy(backup, place.ledger)
@@ -131,11 +112,11 @@ async def test_removed_wal_stops_the_gateway_and_loses_nothing(
     """Not ready, nothing is sent; SIGTERM writes the file's content."""
     async with run_gateway_process(place) as served:
         ids = await cancel_many(served, eks, 3)
-        await until_ready(served)
+        await served.wait_for_readiness()
         place.path.joinpath("ledger.db-wal").unlink()
         update_id = eks.rollback("prod-9", tags=PRODUCTION)
         assert (await expect_refusal(served.cancel("prod-9", update_id))).status_and_reason == UNAVAILABLE
-        await until_ready(served, ready=False)
+        await served.wait_for_readiness(ready=False)
         assert len(eks.calls("CancelUpdate")) == 3
         assert await served.end() == 0
         reasons = [line["reason"] for line in served.lines if line["event"] == "ledger.write_failed"]
@@ -154,16 +135,16 @@ async def test_cut_wal_stops_the_gateway_and_the_next_start(
     wal = place.path / "ledger.db-wal"
     async with run_gateway_process(place) as served:
         await cancel_many(served, eks, 3)
-        await until_ready(served)
+        await served.wait_for_readiness()
         os.truncate(wal, int(wal.stat().st_size * kept))
         update_id = eks.rollback("prod-9", tags=PRODUCTION)
         assert (await expect_refusal(served.cancel("prod-9", update_id))).status_and_reason == UNAVAILABLE
-        await until_ready(served, ready=False)
+        await served.wait_for_readiness(ready=False)
         assert len(eks.calls("CancelUpdate")) == 3
         assert await served.end() == 0
         reasons = [line["reason"] for line in served.lines if line["event"] == "ledger.write_failed"]
         assert "ledger.db-wal: the file was cut" in reasons[0]
-    assert "its newest events are missing" in await read_failed_start(place.config)
+    assert "its newest events are missing" in await fail_to_start(place.config)
 
 
 async def test_second_gateway_through_another_mount_is_refused(

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from asyncio.subprocess import PIPE
+from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -204,64 +204,66 @@ async def test_nothing_blocks_the_event_loop(
 AT_ONCE = 50  # calls on one connection: half of what it takes
 
 
-async def test_unread_log_delays_no_call(tmp_path: Path, eks: SimulatedEks) -> None:
-    """Lines wait up to a bound; the others are counted."""
-    place = GatewayFolder(tmp_path, eks.url)
+@asynccontextmanager
+async def run_with_unread_log(path: Path, eks: SimulatedEks) -> AsyncIterator[tuple[Process, Client, int]]:
+    """A gateway process, a client of it, and the file descriptor of its log."""
+    folder = GatewayFolder(path, eks.url)
     read, write = os.pipe()
-    command = eksgateway_command("serve", "--config", str(place.config))
+    command = eksgateway_command("serve", "--config", str(folder.config))
     process = await asyncio.create_subprocess_exec(
         *command, env=clean_environment(AWS), stdout=PIPE, stderr=write
     )
     os.close(write)
     try:
         assert process.stdout is not None
-        address = (await process.stdout.readline()).decode().split()[-1]
-        client = Client(address, place.issuer)
-        before = logs.MAX_QUEUED_LINES + 500
-        for _ in range(before // AT_ONCE):
-            await asyncio.gather(*(stranger(client) for _ in range(AT_ONCE)))
+        client = Client((await process.stdout.readline()).decode().split()[-1], folder.issuer)
+        try:
+            yield process, client, read
+        finally:
+            await client.channel.close()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def flood(client: Client, calls: int) -> None:
+    """Calls without credentials, each of which logs a line."""
+
+    async def call() -> None:
+        with pytest.raises(grpc.aio.AioRpcError, match="No credentials"):
+            await client.updates.GetUpdate(pb.GetUpdateRequest(), timeout=30)
+
+    for _ in range(calls // AT_ONCE):
+        await asyncio.gather(*(call() for _ in range(AT_ONCE)))
+
+
+async def test_unread_log_delays_no_call(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Lines wait up to a bound; the others are counted."""
+    before = logs.MAX_QUEUED_LINES + 500
+    async with run_with_unread_log(tmp_path, eks) as (process, client, read):
+        await flood(client, before)
         await client.channel.close()
         with os.fdopen(read, "rb") as pipe:
             lines = asyncio.create_task(asyncio.to_thread(pipe.readlines))
             process.terminate()
             assert await process.wait() == 0
-            told = [json.loads(line) for line in await lines]
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    calls = sum(line["event"] == "rpc.call" for line in told)
-    lost = sum(line["lines"] for line in told if line["event"] == "log.lines_lost")
+            logged = [json.loads(line) for line in await lines]
+    calls = sum(line["event"] == "rpc.call" for line in logged)
+    lost = sum(line["lines"] for line in logged if line["event"] == "log.lines_lost")
     assert 0 < lost < before
     assert calls <= before <= calls + lost
-    assert told[-1]["event"] == "gateway.stopped"
-
-
-async def stranger(client: Client) -> None:
-    with pytest.raises(grpc.aio.AioRpcError, match="No credentials"):
-        await client.updates.GetUpdate(pb.GetUpdateRequest(), timeout=30)
+    assert logged[-1]["event"] == "gateway.stopped"
 
 
 async def test_gateway_stops_while_its_log_is_not_read(tmp_path: Path, eks: SimulatedEks) -> None:
     """Waiting lines are lost."""
-    place = GatewayFolder(tmp_path, eks.url)
-    read, write = os.pipe()
-    command = eksgateway_command("serve", "--config", str(place.config))
-    process = await asyncio.create_subprocess_exec(
-        *command, env=clean_environment(AWS), stdout=PIPE, stderr=write
-    )
-    os.close(write)
-    try:
-        assert process.stdout is not None
-        client = Client((await process.stdout.readline()).decode().split()[-1], place.issuer)
-        for _ in range(20):
-            await asyncio.gather(*(stranger(client) for _ in range(AT_ONCE)))
-        await client.channel.close()
-        process.terminate()
-        async with asyncio.timeout(60):
-            assert await process.wait() == 0
-    finally:
-        os.close(read)
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    async with run_with_unread_log(tmp_path, eks) as (process, client, read):
+        try:
+            await flood(client, 20 * AT_ONCE)
+            await client.channel.close()
+            process.terminate()
+            async with asyncio.timeout(60):
+                assert await process.wait() == 0
+        finally:
+            os.close(read)

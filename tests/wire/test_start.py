@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from support.processes import eksgateway_command, run_program
-from support.serving import AWS, GatewayFolder, run_gateway_process
+from support.serving import AWS, GatewayFolder, fail_to_start, run_gateway_process
 
 
 @pytest.fixture
@@ -28,16 +28,6 @@ def change(place: GatewayFolder, **sections: Any) -> None:
     raw = yaml.safe_load(place.config.read_text()) | sections
     kept = {name: value for name, value in raw.items() if value is not None}
     place.config.write_text(yaml.safe_dump(kept))
-
-
-async def read_failed_start(config: Path) -> str:
-    """The standard error of a `serve` that does not start."""
-    async with run_program(*eksgateway_command("serve", "--config", str(config)), env=AWS) as running:
-        assert await running.end() == 1
-        assert running.out == ""
-        assert "Traceback" not in running.err
-        assert running.err.count("eksgateway: ") == 1
-        return running.err
 
 
 def set_missing_ledger_folder(place: GatewayFolder) -> None:
@@ -103,7 +93,7 @@ async def test_serve_with_bad_settings_fails_with_one_message(
 ) -> None:
     """No traceback, exit code 1."""
     spoil(place)
-    message = await read_failed_start(place.config)
+    message = await fail_to_start(place.config)
     assert [text for text in told if text not in message] == [], message
 
 
@@ -137,7 +127,7 @@ async def test_serve_on_a_taken_port_fails_and_releases_the_ledger(place: Gatewa
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
         change(place, listeners=[{"address": listen}])
-        message = await read_failed_start(place.config)
+        message = await fail_to_start(place.config)
         *logged, told = message.splitlines()
         assert listen in told
         assert [json.loads(line)["level"] for line in logged] == ["info"] * len(logged)
@@ -147,7 +137,7 @@ async def test_serve_on_a_taken_port_fails_and_releases_the_ledger(place: Gatewa
 
 async def test_second_process_on_a_ledger_is_refused(place: GatewayFolder) -> None:
     async with run_gateway_process(place) as first:
-        message = await read_failed_start(place.config)
+        message = await fail_to_start(place.config)
         assert "another gateway process uses this ledger" in message
         assert await first.end() == 0
     async with run_gateway_process(place) as second:
