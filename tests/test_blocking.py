@@ -14,7 +14,7 @@ import pytest
 
 from eksgateway.blocking import MAX_HANGING, DaemonThreads, RepeatedRead, run_blocking
 from eksgateway.file_reader import read_file
-from support.hanging import hang_reads
+from support.hanging_file import hang_reads
 
 TIMEOUT_S = 20
 

@@ -17,9 +17,9 @@ from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.cancellation_pb2 import Cancellation
 from eksgateway.v1.update_pb2 import Update
 from support.authority import Authority
-from support.certified import build_listeners
 from support.gateway import RunningGateway, run_gateway
 from support.http_proxy import REPLIES, HttpProxy, headers, html
+from support.mtls import build_listeners
 from support.processes import eksgateway_command, restore_sigint, run_program
 from support.simulator import SimulatedEks
 from support.waiting import wait_until

@@ -15,8 +15,8 @@ from cryptography import x509
 from eksgateway.cli.health import check_local
 from eksgateway.settings import SettingsError
 from support.authority import CLIENT, SERVER, Authority, Shape, uri
-from support.certified import build_listeners
 from support.gateway import run_gateway
+from support.mtls import build_listeners
 from support.simulator import SimulatedEks
 
 ROOT = Path(__file__).parent.parent.parent

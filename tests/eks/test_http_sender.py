@@ -19,8 +19,8 @@ from eksgateway.errors import DecisionStale, EksError, EksNoAnswer, EksNotReache
 from eksgateway.model import ClusterRef, UpdateRef
 from support.authority import Authority
 from support.boto_eks import ACCOUNT, CALLER, REGION, MakeEks, SkippingClock
-from support.proxy import Proxy
 from support.simulator import SimulatedEks
+from support.tcp_proxy import TcpProxy
 
 TOKEN = "6f0b1a52-6d57-4a9e-9a4f-0d5d0a2f8b11"
 NEVER = float("inf")
@@ -107,7 +107,7 @@ async def test_a_connection_is_reused_unless_its_answer_was_too_long(
     simulated: SimulatedEks, make_eks: MakeEks
 ) -> None:
     ref = simulated.ref("blue", simulated.rollback("blue"))
-    async with Proxy(simulated.url.removeprefix("http://")) as proxy:
+    async with TcpProxy(simulated.url.removeprefix("http://")) as proxy:
         eks = make_eks(endpoint_url=f"http://{proxy.address}")
         for fault in ({"code": "InvalidRequestException"}, {"status": 503}):
             await eks.describe_update(ref)

@@ -16,7 +16,7 @@ from eksgateway.identity.tokens import JwtIdentity
 from eksgateway.settings import JwtSettings
 from support.authority import replace
 from support.clock import FakeClock
-from support.hanging import hang_reads
+from support.hanging_file import hang_reads
 from support.jwks_server import JwksAnswer, JwksServer
 from support.logs import capture_logs
 from support.tokens import Idp, rsa_key

@@ -17,7 +17,7 @@ from cryptography import x509
 from eksgateway.identity.jwks_sources import SourceError
 from eksgateway.identity.jwks_url import JwksEndpoint, UrlSource
 from support.authority import LOOPBACK, SERVER, Authority, Shape, replace
-from support.hanging import hang_reads
+from support.hanging_file import hang_reads
 from support.jwks_server import JwksAnswer, JwksServer
 
 HOST = "idp.corp.example"

@@ -25,7 +25,7 @@ from eksgateway.policy.reloader import POLL_S
 from eksgateway.policy.wasm import WasmEngine
 from eksgateway.settings import WasmPolicySettings
 from support.clock import FakeClock
-from support.hanging import hang_reads
+from support.hanging_file import hang_reads
 from support.logs import capture_logs
 from support.policy_cases import CONTENT
 from support.questions import at_request, caller

@@ -19,7 +19,7 @@ from eksgateway.settings import SettingsError, TlsSettings
 from support import authority
 from support.authority import Authority, Shape
 from support.clock import FakeClock
-from support.hanging import hang_reads
+from support.hanging_file import hang_reads
 from support.logs import capture_logs
 from support.tokens import rsa_key
 

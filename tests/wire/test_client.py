@@ -21,8 +21,8 @@ from eksgateway.sandbox.issuer import ThrowawayIssuer
 from eksgateway.v1 import cancellation_pb2 as cpb
 from eksgateway.v1 import update_pb2
 from support.gateway import RunningGateway, run_gateway
-from support.proxy import Proxy
 from support.simulator import SimulatedEks
+from support.tcp_proxy import TcpProxy
 from support.waiting import wait_until
 from support.wire import Gate, add_hooks, expect_refusal
 
@@ -118,7 +118,7 @@ async def test_watch_resumes_over_a_breaking_network(gateway: RunningGateway) ->
     """Each state once, in order, including the final one."""
     update_id = gateway.eks.rollback("prod-1")
     steps = [f"Step{number}" for number in range(12)]
-    async with Proxy(gateway.address) as proxy:
+    async with TcpProxy(gateway.address) as proxy:
         async with program(proxy.address, gateway.issuer, update_id) as here:
             await here.wait_for_status("InProgress")
             for number, status in enumerate(steps):
@@ -150,7 +150,7 @@ async def test_watch_replaces_a_silent_stream(
     caplog.set_level("INFO", "eksgateway.client")
     async with (
         run_gateway(tmp_path, eks, watch={"heartbeat_s": 0.1}) as gateway,
-        Proxy(gateway.address) as proxy,
+        TcpProxy(gateway.address) as proxy,
         program(proxy.address, gateway.issuer, update_id, timing=timing) as here,
     ):
         await here.wait_for_status("InProgress")
@@ -211,7 +211,7 @@ async def test_watch_ignores_the_difference_of_clocks(
 
 async def test_watch_without_a_gateway_yields_unknown_and_waits(gateway: RunningGateway) -> None:
     update_id = gateway.eks.rollback("prod-1")
-    async with Proxy(gateway.address) as proxy:
+    async with TcpProxy(gateway.address) as proxy:
         proxy.refusing = True
         async with program(proxy.address, gateway.issuer, update_id, max_age=0.3) as here:
             await wait_until(lambda: bool(here.received))

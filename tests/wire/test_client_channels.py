@@ -16,10 +16,10 @@ from cryptography import x509
 from eksgateway import client
 from eksgateway.client import Channels, Timing
 from support.authority import SERVER, Authority, Shape
-from support.certified import DATA, build_listeners
 from support.gateway import RunningGateway, run_gateway
-from support.proxy import Proxy
+from support.mtls import DATA, build_listeners
 from support.simulator import SimulatedEks
+from support.tcp_proxy import TcpProxy
 from support.waiting import wait_until
 
 QUICK = Timing(first_backoff_s=0.01, longest_backoff_s=0.05)
@@ -29,7 +29,7 @@ async def test_channels_open_a_connection_for_each_80_watches(gateway: RunningGa
     """Calls have a connection of their own."""
     update_id = gateway.eks.rollback("staging-1")
     token = gateway.issuer.token("oncall", ("oncall",))
-    async with Proxy(gateway.address) as proxy, Channels(proxy.address) as channels:
+    async with TcpProxy(gateway.address) as proxy, Channels(proxy.address) as channels:
         heard: list[int] = []
 
         async def watch() -> None:

@@ -14,9 +14,9 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from support.gateway import run_gateway
 from support.logs import capture_logs
-from support.proxy import Proxy
 from support.raw_http2 import Http2Connection, connect_http2, frame_message
 from support.simulator import SimulatedEks
+from support.tcp_proxy import TcpProxy
 from support.waiting import wait_until
 from support.wire import PRODUCTION
 
@@ -58,7 +58,7 @@ async def test_keepalive_ends_a_dead_client_and_keeps_a_silent_one(
     with capture_logs() as logs:
         async with (
             run_gateway(tmp_path, eks, limits=limits) as gateway,
-            Proxy(gateway.address) as proxy,
+            TcpProxy(gateway.address) as proxy,
             connect_http2(proxy.address) as dead,
             connect_http2(gateway.address) as silent,
         ):
@@ -104,7 +104,7 @@ async def test_client_with_keepalive_keeps_its_connection(tmp_path: Path, eks: S
     ]
     async with (
         run_gateway(tmp_path, eks, limits={"client_ping_s": 0.5}) as gateway,
-        Proxy(gateway.address) as proxy,
+        TcpProxy(gateway.address) as proxy,
         grpc.aio.insecure_channel(proxy.address, options=options) as channel,
     ):
         health: Any = health_pb2_grpc.HealthStub(channel)

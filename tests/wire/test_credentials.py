@@ -9,7 +9,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from support.gateway import ACCOUNT, REGION
-from support.serving import AWS, GatewayFolder, GatewayProcess, run_gateway_process
+from support.gateway_process import AWS, GatewayFolder, GatewayProcess, run_gateway_process
 from support.simulator import SimulatedEks
 from support.sts import Sts
 from support.waiting import wait_until

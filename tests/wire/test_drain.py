@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from eksgateway.rpc.methods import REFLECTION
 from eksgateway.v1 import cancellation_pb2 as cpb
 from eksgateway.v1 import update_service_pb2 as pb
-from support.serving import GatewayFolder, run_gateway_process
+from support.gateway_process import GatewayFolder, run_gateway_process
 from support.simulator import SimulatedEks
 from support.waiting import wait_until
 from support.wire import expect_refusal, get_cancellation, wait_for_phase

@@ -14,7 +14,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from support.serving import GatewayFolder, GatewayProcess, run_gateway_process
+from support.gateway_process import GatewayFolder, GatewayProcess, run_gateway_process
 from support.simulator import SimulatedEks
 from support.waiting import wait_until
 from support.wire import PRODUCTION

@@ -16,9 +16,9 @@ from grpc_health.v1 import health_pb2
 
 from eksgateway.ledger.verify import verify
 from eksgateway.v1 import cancellation_pb2 as cpb
+from support.gateway_process import AWS, GatewayFolder, GatewayProcess, fail_to_start, run_gateway_process
 from support.namespaces import read_only_root
 from support.processes import eksgateway_command, run_program
-from support.serving import AWS, GatewayFolder, GatewayProcess, fail_to_start, run_gateway_process
 from support.simulator import SimulatedEks
 from support.wire import PRODUCTION, expect_refusal, get_cancellation, wait_for_phase
 

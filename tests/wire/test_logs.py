@@ -15,9 +15,9 @@ from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
 from support.authority import Authority
 from support.errors import decode_details
+from support.gateway_process import GatewayFolder, GatewayProcess, run_gateway_process
 from support.processes import run_program
 from support.raw_http2 import connect_http2, frame_message
-from support.serving import GatewayFolder, GatewayProcess, run_gateway_process
 from support.simulator import SimulatedEks
 from support.waiting import wait_until
 

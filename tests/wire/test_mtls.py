@@ -22,8 +22,8 @@ from eksgateway.v1 import cancellation_service_pb2_grpc
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
 from support.authority import SERVER, WORKLOAD, Authority, Issued, Shape, uri
-from support.certified import DATA, DEMANDS, MESH, TlsClient, build_listeners, connect
 from support.gateway import RunningGateway, run_gateway
+from support.mtls import DATA, DEMANDS, MESH, TlsClient, build_listeners, connect
 from support.processes import eksgateway_command, run_program
 from support.simulator import SimulatedEks
 from support.wire import expect_refusal

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from support.gateway_process import AWS, GatewayFolder, fail_to_start, run_gateway_process
 from support.processes import eksgateway_command, run_program
-from support.serving import AWS, GatewayFolder, fail_to_start, run_gateway_process
 
 
 @pytest.fixture

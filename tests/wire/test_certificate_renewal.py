@@ -15,9 +15,9 @@ import grpc
 
 from eksgateway.clock import SystemClock
 from support.authority import Authority, Issued, replace
-from support.certified import DATA, build_listeners, connect, tls_context
 from support.gateway import RunningGateway, run_gateway
 from support.logs import capture_logs
+from support.mtls import DATA, build_listeners, connect, tls_context
 from support.simulator import SimulatedEks
 from support.waiting import wait_until
 

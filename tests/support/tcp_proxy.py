@@ -9,7 +9,7 @@ from typing import Self
 _End = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-class Proxy:
+class TcpProxy:
     """``async with Proxy(address) as proxy:`` forwards ``proxy.address`` to another host:port.
 
     ``cut`` breaks every connection. While ``refusing``, new ones are closed at once; while

@@ -18,8 +18,8 @@ from eksgateway.ledger.codec import decode
 from eksgateway.ledger.inspection import read_denials, read_events
 from eksgateway.model import Intent
 from support.gateway import POLICY_DATA, RunningGateway
-from support.hanging import hang_reads
-from support.serving import GatewayFolder, run_gateway_process
+from support.gateway_process import GatewayFolder, run_gateway_process
+from support.hanging_file import hang_reads
 from support.simulator import SimulatedEks
 from support.waiting import wait_until
 from support.wire import check, expect_refusal

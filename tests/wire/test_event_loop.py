@@ -25,12 +25,12 @@ from eksgateway import logs
 from eksgateway.v1 import update_service_pb2 as pb
 from support import loop_watch
 from support.authority import Authority, replace
-from support.certified import build_listeners, connect
 from support.gateway import POLICY_DATA, Client
-from support.hanging import hang_reads
+from support.gateway_process import AWS, GatewayFolder, GatewayProcess
+from support.hanging_file import hang_reads
 from support.jwks_server import JwksAnswer, JwksServer
+from support.mtls import build_listeners, connect
 from support.processes import clean_environment, eksgateway_command, run_program
-from support.serving import AWS, GatewayFolder, GatewayProcess
 from support.simulator import SimulatedEks
 from support.tokens import Idp, rsa_key
 from support.waiting import wait_until

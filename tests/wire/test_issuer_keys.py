@@ -12,10 +12,10 @@ from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
 from support.authority import replace
 from support.gateway import Client, run_gateway
-from support.hanging import hang_reads
+from support.gateway_process import GatewayFolder, run_gateway_process
+from support.hanging_file import hang_reads
 from support.jwks_server import JwksAnswer, JwksServer
 from support.logs import capture_logs
-from support.serving import GatewayFolder, run_gateway_process
 from support.simulator import SimulatedEks
 from support.tokens import Idp, rsa_key
 from support.waiting import wait_until
