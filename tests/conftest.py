@@ -1,4 +1,4 @@
-"""What tests of several parts need: an STS, started once for those that ask for it."""
+"""An STS for tests of several parts, started once per test process."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from hypothesis import settings
 
 from support.sts import run_moto
 
-# An example that takes over 200 ms is no failure on a loaded machine.
+# On a loaded machine an example may take over 200 ms.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")
 def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a moto server of this test process."""
+    """The URL of a moto server."""
     with run_moto(tmp_path_factory.mktemp("moto")) as url:
         yield url

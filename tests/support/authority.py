@@ -1,4 +1,4 @@
-"""A throw-away certificate authority for servers and SPIFFE workloads; it also issues what none should."""
+"""A throw-away certificate authority for servers and SPIFFE workloads. Also for invalid certificates."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Issued:
     key: bytes
 
     def write(self, folder: Path) -> tuple[Path, Path]:
-        """The two as files, each replaced in one step."""
+        """Write both files, each replaced in one step."""
         places = folder / "tls.crt", folder / "tls.key"
         for place, content in zip(places, (self.certificate, self.key), strict=True):
             replace(place, content)
@@ -52,7 +52,7 @@ class Issued:
 
 
 def replace(place: Path, content: bytes) -> None:
-    """Replace a file as certificate renewal does."""
+    """Replace a file in one step, as certificate renewal does."""
     new = place.with_name(f"{place.name}.new")
     new.write_bytes(content)
     new.rename(place)
@@ -79,7 +79,7 @@ class Authority:
         self.certificate = self._sign(self.name, self._key, self.shape)
 
     def issue(self, shape: Shape = Shape(), name: str = "leaf") -> Issued:
-        """A leaf of this shape."""
+        """Issue a leaf certificate."""
         key = _new_key()
         private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         return Issued(self._sign(name, key, shape), private)

@@ -1,4 +1,4 @@
-"""Fixtures of the EKS adapter: isolated credentials, and a clock to push ahead."""
+"""Credentials and a clock for tests of the EKS adapter."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MakeEks = Callable[..., BotoEks]
 
 
 class SkippingClock:
-    """Implements ``eksgateway.clock.Clock``: the machine's, which a test may push ahead from any thread."""
+    """Implements ``eksgateway.clock.Clock``: the machine's, set ahead from any thread."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
@@ -38,7 +38,7 @@ class SkippingClock:
 
 
 def session(account_id: str = ACCOUNT, token: str | None = None) -> boto3.Session:
-    """Credentials of an account at the simulated EKS."""
+    """A session with credentials of this account at the simulated EKS."""
     return boto3.Session(
         aws_access_key_id=f"AKIA{account_id}",
         aws_secret_access_key="simulated",

@@ -1,4 +1,4 @@
-"""Real policy engines, each with the way in which its operators change the data under it."""
+"""Real policy engines, each with a function that changes its data as an operator does."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BUNDLE = "gateway"
 
 @dataclass
 class ChangeablePolicy:
-    """An engine, which its user closes; ``change`` returns when what it decides by has been replaced."""
+    """An engine, closed by the test. ``change`` replaces its data."""
 
     engine: PolicyEngine
     change: Callable[[Data], None]
@@ -36,7 +36,7 @@ Serve = Callable[[Path, Path, Data], AbstractAsyncContextManager[ChangeablePolic
 
 @asynccontextmanager
 async def run_wasm(path: Path, rego: Path, data: Data) -> AsyncIterator[ChangeablePolicy]:
-    """The engine wasm: a file that is saved."""
+    """The engine ``wasm``, with data in a file."""
     file = path / "policy-data.json"
     file.write_text(json.dumps(data))
     module = await asyncio.to_thread(build_module, rego, path)
@@ -46,7 +46,7 @@ async def run_wasm(path: Path, rego: Path, data: Data) -> AsyncIterator[Changeab
 
 @asynccontextmanager
 async def run_plain_opa(path: Path, rego: Path, data: Data) -> AsyncIterator[ChangeablePolicy]:
-    """The engine opa, whose server is given data over its API."""
+    """The engine ``opa``, with data set over OPA's API."""
     file = path / "opa-data.json"
     file.write_text(json.dumps(data))
     with run_opa(rego, file, log=path / "opa.log") as opa:
@@ -60,7 +60,7 @@ async def run_plain_opa(path: Path, rego: Path, data: Data) -> AsyncIterator[Cha
 
 @asynccontextmanager
 async def run_opa_with_bundle(path: Path, rego: Path, data: Data) -> AsyncIterator[ChangeablePolicy]:
-    """The engine opa, whose server follows a bundle."""
+    """The engine ``opa``, with data in a bundle that OPA watches."""
     bundle = path / _BUNDLE
     shutil.copytree(rego, bundle)
     _write_bundle(bundle, data, "1")
@@ -72,7 +72,7 @@ async def run_opa_with_bundle(path: Path, rego: Path, data: Data) -> AsyncIterat
 
 
 def write_custom_rego(path: Path, old: str, new: str) -> Path:
-    """The project's policy with a change of an operator's own, in a folder."""
+    """Write the project's policy with one replacement into a folder."""
     folder = path / "rego"
     folder.mkdir()
     for source in (POLICIES / "eksgateway").glob("*.rego"):
@@ -86,7 +86,7 @@ def write_custom_rego(path: Path, old: str, new: str) -> Path:
 
 
 def build_module(rego: Path, path: Path) -> Path:
-    """The policy in a folder of Rego as a module, as ``opa build`` makes it."""
+    """Compile a folder of Rego to Wasm with ``opa build``."""
     archive = path / "module.tar.gz"
     sources = [str(rego / name) for name in ("authz.rego", "wellformed.rego", "schema.rego")]
     build = ["opa", "build", "-t", "wasm", "-e", "eksgateway/authz/decision", "-o", str(archive), *sources]

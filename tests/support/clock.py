@@ -1,5 +1,6 @@
-"""A clock that only the test moves: sleepers wake in the order of their deadlines, between which
-the event loop runs until everything that could go on has gone on.
+"""A clock that only the test moves.
+
+Sleepers wake in the order of their deadlines. After each, the event loop runs until every task waits again.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-# Each round lets every task that is ready take one step, so this bounds how many steps in a row
-# one wake-up may cause, not how many tasks there are.
+# In each round every ready task takes one step. This bounds the steps in a row that one wake-up may cause,
+# not the number of tasks.
 _ROUNDS = 50
 
 
 async def settle() -> None:
-    """Let every task run until it waits for time or for the outside."""
+    """Run every task until it waits for time or for I/O."""
     for _ in range(_ROUNDS):
         await asyncio.sleep(0)
 
@@ -54,11 +55,11 @@ class FakeClock:
 
     @property
     def sleepers(self) -> int:
-        """How many tasks sleep on this clock."""
+        """Number of tasks that sleep on this clock."""
         return sum(not woken.done() for _, _, woken in self._sleepers)
 
     async def advance(self, seconds: float = 0) -> None:
-        """Move both clocks on, waking each sleeper at its own time. Without seconds: only settle."""
+        """Move both clocks ahead and wake each sleeper at its time. Without seconds, only settle."""
         end = self._monotonic + seconds
         await settle()
         while self._sleepers and self._sleepers[0][0] <= end:

@@ -1,4 +1,4 @@
-"""A whole gateway for tests: real socket, real policy, real SQLite, real boto3, simulated EKS over HTTP."""
+"""A gateway for tests with a real socket, policy, SQLite and boto3, and a simulated EKS over HTTP."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ACCOUNT, REGION = "111122223333", "us-east-1"
 WHERE = {"accounts": [ACCOUNT], "regions": [REGION]}
 EVERY_ACTION = ["cancel", "check", "get", "list", "watch", "history"]
 
-# Limits of time that no healthy part reaches on a loaded machine; a test about a limit sets that one itself.
+# Timeouts that no part reaches on a loaded machine. A test of a timeout sets it.
 PATIENT: dict[str, dict[str, float]] = {
     "policy": {"timeout_s": 30},
     "ledger": {"commit_timeout_s": 30},
@@ -48,7 +48,7 @@ PATIENT: dict[str, dict[str, float]] = {
     "limits": {"call_timeout_s": 60, "message_timeout_s": 30},
 }
 
-# The grants of the wire tests; a test that needs other grants changes a copy.
+# The grants of the wire tests. A test that needs other grants changes a copy.
 POLICY_DATA: dict[str, Any] = {
     "eksgateway": {
         "grants": [
@@ -97,7 +97,7 @@ class Client:
         self.history = cancellation_service_pb2_grpc.CancellationServiceStub(self.channel)
 
     def credentials(self, subject: str, *groups: str, **claims: Any) -> tuple[tuple[str, str], ...]:
-        """Call metadata that proves this caller."""
+        """Call metadata with a token of this caller."""
         return (("authorization", f"Bearer {self.issuer.token(subject, groups, **claims)}"),)
 
     async def cancel(self, cluster: str, update_id: str, who: Any = None, **fields: Any) -> cpb.Cancellation:
@@ -130,7 +130,7 @@ class Client:
 
 
 class RunningGateway(Client):
-    """A running gateway and what surrounds it."""
+    """A running gateway, its simulated EKS and its folder."""
 
     def __init__(self, gateway: Gateway, eks: SimulatedEks, issuer: ThrowawayIssuer, path: Path) -> None:
         super().__init__(gateway.listeners[0].address, issuer)
@@ -140,7 +140,7 @@ class RunningGateway(Client):
 
 
 def settings_for(path: Path, eks_url: str, issuer: ThrowawayIssuer, **sections: Any) -> Settings:
-    """Settings of a test's gateway; ``sections`` overrides single settings: ``watch={"poll_s": 1}``."""
+    """Settings of a gateway. ``sections`` override single settings, e.g. ``watch={"poll_s": 1}``."""
     jwks = path / "jwks.json"
     issuer.write_jwks(jwks)
     raw: dict[str, Any] = {
@@ -162,9 +162,9 @@ def settings_for(path: Path, eks_url: str, issuer: ThrowawayIssuer, **sections: 
     return Settings.model_validate(raw)
 
 
-@cache  # parsing EKS's service model anew costs more than most tests
+@cache  # loading EKS's service model takes longer than most tests
 def aws_session() -> boto3.Session:
-    """Credentials that the simulated EKS takes for the home account, whatever the machine has."""
+    """A session with credentials of the home account, independent of the machine's."""
     return boto3.Session(
         aws_access_key_id=f"AKIA{ACCOUNT}", aws_secret_access_key="simulated", region_name=REGION
     )
@@ -189,7 +189,7 @@ async def run_gateway(
     ready: bool = True,
     **sections: Any,
 ) -> AsyncIterator[RunningGateway]:
-    """A gateway on port 0 over the simulated EKS, with all its state in ``path``."""
+    """Run a gateway on port 0 with the simulated EKS. Its state is in ``path``."""
     clock = clock or SystemClock()
     issuer = issuer or ThrowawayIssuer("test")
     (path / "data.yaml").write_text(yaml.safe_dump(copy.deepcopy(data or POLICY_DATA)))

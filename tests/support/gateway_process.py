@@ -1,4 +1,4 @@
-"""`eksgateway serve` as a process of its own, in front of a simulated EKS of the test's process."""
+"""`eksgateway serve` as a process, with a simulated EKS in the test's process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.gateway import ACCOUNT, POLICY_DATA, Client, settings_for
 from support.processes import RunningProgram, eksgateway_command, run_program
 from support.waiting import wait_until
 
-# The default credential chain finds these and nothing of the machine's own.
+# The default credential chain finds these only.
 AWS = {
     "AWS_ACCESS_KEY_ID": f"AKIA{ACCOUNT}",
     "AWS_SECRET_ACCESS_KEY": "simulated",
@@ -26,7 +26,7 @@ AWS = {
 
 
 class GatewayFolder:
-    """Where a gateway keeps its state, so that another process can go on after it."""
+    """The settings file and state of a gateway, which several processes may use in turn."""
 
     def __init__(self, path: Path, eks_url: str, **sections: Any) -> None:
         """Writes a settings file; ``sections`` as in ``settings_for``."""
@@ -40,7 +40,7 @@ class GatewayFolder:
 
 
 class GatewayProcess(Client):
-    """A gateway process that answers."""
+    """A running gateway process."""
 
     def __init__(self, running: RunningProgram, address: str, issuer: ThrowawayIssuer) -> None:
         super().__init__(address, issuer)
@@ -49,7 +49,7 @@ class GatewayProcess(Client):
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """Its log events, parsed; raises ValueError for a line that is not JSON."""
+        """Its log events. Raises ValueError for a line that is not JSON."""
         return [json.loads(line) for line in self.program.err.splitlines()]
 
     @property
@@ -58,7 +58,7 @@ class GatewayProcess(Client):
         return [line for line in self.lines if line["event"] == "rpc.call"]
 
     async def end(self) -> int:
-        """Its exit code, after SIGTERM."""
+        """Send SIGTERM; returns the exit code."""
         self.process.terminate()
         return await self.program.end()
 
@@ -67,9 +67,7 @@ class GatewayProcess(Client):
 async def run_gateway_process(
     place: GatewayFolder, *within: str, shell: str = "", env: Mapping[str, str] = AWS
 ) -> AsyncIterator[GatewayProcess]:
-    """A gateway process, killed at the end if it still runs. ``within`` is a command that runs it, and
-    ``shell`` is run first, as for `ulimit`.
-    """
+    """Run a gateway process. ``within`` is a command that runs it; ``shell`` runs first, e.g. `ulimit`."""
     command = (*within, *eksgateway_command("serve", "--config", str(place.config)))
     if shell:
         command = ("bash", "-c", f'{shell}; exec "$@"', "bash", *command)
@@ -84,7 +82,7 @@ async def run_gateway_process(
 
 
 async def fail_to_start(config: Path) -> str:
-    """The standard error of a `serve` that does not start."""
+    """Run a `serve` that fails; returns its standard error."""
     async with run_program(*eksgateway_command("serve", "--config", str(config)), env=AWS) as running:
         assert await running.end() == 1
         assert running.out == ""

@@ -1,4 +1,4 @@
-"""A file whose readers hang, as on a network file system that is gone."""
+"""A file whose readers hang, as on a lost network file system."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def hang_reads(path: Path) -> Iterator[None]:
-    """In the place of a file; afterwards nothing is there, and who hung has read nothing."""
+    """Replace a file with one that hangs. It is removed at the end, and hanging readers get no content."""
     beside = path.with_suffix(".pipe")
     os.mkfifo(beside)  # opening it waits for a writer
     beside.replace(path)

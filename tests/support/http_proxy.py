@@ -1,4 +1,4 @@
-"""An HTTP/2 proxy in front of a gateway, which answers in the gateway's place when a test sets it to."""
+"""An HTTP/2 proxy in front of a gateway, which can send answers of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HTML = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
 
 
 def html(status: int) -> Reply:
-    """A page, as nginx, Envoy or a firewall answer."""
+    """An HTML page, as nginx, Envoy or a firewall sends."""
 
     def reply(connection: H2Connection, stream: int) -> None:
         connection.send_headers(stream, [(":status", str(status)), ("content-type", "text/html")])
@@ -29,7 +29,7 @@ def html(status: int) -> Reply:
 
 
 def headers(*more: tuple[str, str], message: bytes | None = None) -> Reply:
-    """gRPC's headers, a message if there is one, and in the end of the stream nothing but ``more``."""
+    """gRPC's headers, a message if given, and ``more`` at the end of the stream."""
 
     def reply(connection: H2Connection, stream: int) -> None:
         if message is None:
@@ -48,7 +48,7 @@ def reset(code: int) -> Reply:
     return lambda connection, stream: connection.reset_stream(stream, code)
 
 
-# Each is what grpc cannot take for an answer of the gateway.
+# Answers that grpc must not take for the gateway's.
 REPLIES: Mapping[str, Reply] = {
     "502": html(502),
     "503": html(503),
@@ -67,10 +67,10 @@ REPLIES: Mapping[str, Reply] = {
 
 
 class HttpProxy:
-    """``async with HttpProxy(address) as proxy:`` passes calls on from ``proxy.address``.
+    """``async with HttpProxy(address) as proxy:`` forwards calls to ``proxy.address``.
 
-    ``always`` answers every call in the gateway's place, ``refused`` those that the gateway refuses.
-    ``paths`` are those of the calls that came.
+    ``always`` answers every call in the gateway's place. ``refused`` replaces the gateway's errors.
+    ``paths`` are those of all calls.
     """
 
     def __init__(self, onward: str = "127.0.0.1:1", *, always: Reply | None = None) -> None:

@@ -1,4 +1,4 @@
-"""An EKS that answers at once, for tests of when it is called: by a clock that only the test moves."""
+"""An EKS that answers at once, for tests of the times of calls."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from eksgateway.model import Caller, ClusterFacts, ClusterRef, Target, Update, U
 class InstantEks:
     """Implements ``eksgateway.eks.protocol.Eks``, reads of clusters and updates only.
 
-    ``calls`` holds what was called and when; ``error``, while set, is what each call raises.
+    ``calls`` holds each call's resource and time. If ``error`` is set, each call raises it.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -19,7 +19,7 @@ class InstantEks:
         self.error: Exception | None = None
 
     def times(self, ref: ClusterRef | UpdateRef) -> list[float]:
-        """When something was called for."""
+        """The times of calls for a resource."""
         return [time for called, time in self.calls if called == ref]
 
     def _record_call(self, ref: ClusterRef | UpdateRef) -> None:

@@ -1,4 +1,4 @@
-"""A real HTTP server for a JWK set, whose answer a test changes and whose requests it counts."""
+"""An HTTP server for a JWK set. A test sets its answer and counts its requests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class JwksAnswer:
 
 @dataclass
 class JwksServer:
-    """Gives each GET the ``answer`` set here; while ``open`` is cleared, answers wait."""
+    """Answers each GET with ``answer``. While ``open`` is cleared, answers wait."""
 
     answer: JwksAnswer
     fetches: int = 0
@@ -38,7 +38,7 @@ class JwksServer:
     @classmethod
     @asynccontextmanager
     async def running(cls, body: bytes, tls: ssl.SSLContext | None = None) -> AsyncIterator[Self]:
-        """A server on a free loopback port; what each request's headers were is in ``headers``."""
+        """A server on a free loopback port. ``headers`` has the headers of each request."""
         server = cls(JwksAnswer(body))
         server.open.set()
         app = web.Application()
@@ -51,7 +51,7 @@ class JwksServer:
                 server.open.set()
 
     async def wait_for_requests(self, times: int) -> None:
-        """Wait until that many requests came in all."""
+        """Wait for this total number of requests."""
         async with asyncio.timeout(60), self._requested:
             await self._requested.wait_for(lambda: self.fetches >= times)
 

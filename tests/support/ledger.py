@@ -1,4 +1,4 @@
-"""A ledger whose faults the test decides: held commits, a full disk, another program's lock."""
+"""A ledger with faults that a test sets: held commits, a full disk, another program's lock."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TESTS = Path(__file__).parent.parent
 
 
 def kill_after(acknowledged: int, path: Path) -> list[str]:
-    """The ids that a writing process had acknowledged when it was killed: at least that many."""
+    """Kill a writing process after some acknowledgements; returns every id that it acknowledged."""
     child = subprocess.Popen(
         [sys.executable, str(_TESTS / "ledger" / "writing_process.py"), str(path)],
         stdout=subprocess.PIPE,
@@ -49,7 +49,7 @@ def kill_after(acknowledged: int, path: Path) -> list[str]:
 
 @contextmanager
 def hold_write_lock(settings: LedgerSettings) -> Iterator[None]:
-    """Another program holds the database's write lock."""
+    """Hold the database's write lock, as another program."""
     other = sqlite3.connect(settings.path, isolation_level=None)
     try:
         other.execute("BEGIN IMMEDIATE")
@@ -60,9 +60,10 @@ def hold_write_lock(settings: LedgerSettings) -> Iterator[None]:
 
 @dataclass
 class Faults:
-    """``release`` cleared: each COMMIT hangs (``held`` is set when one does). ``pages`` above zero:
-    the disk is full when the database has that many. ``slow_s``: each transaction takes so long to begin;
-    ``begun`` counts them.
+    """The faults of a ledger.
+
+    While ``release`` is cleared, each COMMIT hangs and sets ``held``. ``pages`` above 0 is the size at
+    which the disk is full. Each transaction takes ``slow_s`` to begin; ``begun`` counts them.
     """
 
     release: threading.Event = field(default_factory=threading.Event)

@@ -1,4 +1,4 @@
-"""The log of the gateway, parsed for tests."""
+"""The gateway's log events."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _Kept(logging.Handler):
 
 @contextmanager
 def capture_logs() -> Iterator[list[dict[str, Any]]]:
-    """The gateway's events from now on: their values, ``event`` and ``log_level``."""
+    """The gateway's log events from now on: their values, ``event`` and ``log_level``."""
     logger, kept = logging.getLogger("eksgateway"), _Kept()
     before = logger.level
     logger.setLevel(logging.INFO)

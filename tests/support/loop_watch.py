@@ -1,13 +1,12 @@
 """A gateway process whose event loop is watched: `python -P loop_watch.py serve --config FILE`.
 
-It watches from SIGUSR1 on, which the event ``watch.started`` confirms. Each finding is one JSON line on
-standard error with the event ``watch.blocked``: a call on the loop's thread that may block (files, names,
-sleep, SQLite, child processes), or a turn of the loop that took more than LONG_S of the thread's own
-processor time, and where the loop was. Time that the machine gives to others counts for nothing, so a
-loaded machine makes no findings.
+It watches from SIGUSR1 on, and confirms that with the event ``watch.started``. Each finding is one JSON
+line on standard error with the event ``watch.blocked`` and the stack. A finding is a call on the loop's thread that
+may block (files, names, sleep, SQLite, child processes), or a turn of the loop that took more than LONG_S of
+the thread's processor time. Processor time does not depend on the machine's load.
 
-A blocking call is found by what is called and not by how long it took: the interpreter reports each call
-of a C function on that thread. So a file system that answers at once is a finding as well.
+Blocking calls are found by name, not by duration: the interpreter reports each call of a C function on that
+thread. A read from a fast file system is a finding too.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from types import FrameType, ModuleType
 from typing import Any, Final
 
 LONG_S: Final = 0.25  # with the profiler's own cost, which makes Python several times slower
-_LOOK_S: Final = 0.02
+_SAMPLE_S: Final = 0.02
 
 _FUNCTIONS: Final = {
     *("io.open", "_io.open", "io.open_code", "_io.open_code"),
@@ -74,19 +73,19 @@ _METHODS: Final = {
 
 
 class Watch:
-    """Watches the thread that it is made on, which runs the loop."""
+    """Watches the thread that creates it, which runs the loop."""
 
     def __init__(self) -> None:
         self._thread = threading.get_ident()
         self._began = 0.0  # of the loop's turn, in the thread's processor time
         self._inside = False
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._stacks: list[str] = []
 
     def start(self, *_: Any) -> None:
-        """The handler of a signal, and these run on the main thread, which is the loop's."""
+        """A signal handler. It runs on the main thread, which is the loop's."""
         os.write(2, b'{"event": "watch.started"}\n')
-        threading.Thread(target=self._look, name="watch", daemon=True).start()
+        threading.Thread(target=self._sample, name="watch", daemon=True).start()
         sys.setprofile(self._profile)
 
     def _profile(self, frame: FrameType, event: str, called: Any) -> None:
@@ -94,7 +93,7 @@ class Watch:
             if called.__name__ == "poll" and isinstance(called.__self__, select.epoll):
                 self._end_turn()
             elif self._inside and (name := _blocking(called)):
-                self._tell(name, frame)
+                self._report(name, frame)
         elif event == "c_return" and called.__name__ == "poll" and isinstance(called.__self__, select.epoll):
             self._began, self._inside = time.thread_time(), True
             self._stacks.clear()
@@ -108,29 +107,29 @@ class Watch:
             )
         self._inside = False
 
-    def _tell(self, name: str, frame: FrameType) -> None:
+    def _report(self, name: str, frame: FrameType) -> None:
         stack = _stack(frame)
         if not any(line.endswith(" run_forever") for line in stack):  # the loop has ended
             return
         at = next((line for line in reversed(stack) if "/eksgateway/" in line), stack[-1])
-        if f"{name} {at}" not in self._told:
-            self._told.add(f"{name} {at}")
+        if f"{name} {at}" not in self._reported:
+            self._reported.add(f"{name} {at}")
             self._write({"call": name, "at": at, "stack": stack[-12:]})
 
     def _write(self, finding: dict[str, Any]) -> None:
         os.write(2, (json.dumps({"event": "watch.blocked", **finding}) + "\n").encode())
 
-    def _look(self) -> None:
-        """Where the loop's thread is, again and again, for a turn that turns out to be long."""
+    def _sample(self) -> None:
+        """Sample the stack of the loop's thread, in case the turn is long."""
         while True:
-            time.sleep(_LOOK_S)
+            time.sleep(_SAMPLE_S)
             frame = sys._current_frames().get(self._thread)  # noqa: SLF001  it has no other name
             if self._inside and frame is not None and len(self._stacks) < 1000:
                 self._stacks.append(" < ".join(reversed(_stack(frame)[-8:])))
 
 
 def _blocking(called: Any) -> str:
-    """The name of a C function that may block, or nothing."""
+    """The name of a C function that may block, or an empty string."""
     owner = getattr(called, "__self__", None)
     if isinstance(owner, ModuleType):
         name = f"{owner.__name__}.{called.__name__}"
@@ -142,7 +141,7 @@ def _blocking(called: Any) -> str:
 
 
 def _stack(frame: FrameType) -> list[str]:
-    """Outermost first; without reading any source."""
+    """Outermost first. Reads no source file."""
     return [
         f"{each.f_code.co_filename}:{number} {each.f_code.co_name}"
         for each, number in traceback.walk_stack(frame)

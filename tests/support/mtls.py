@@ -1,4 +1,4 @@
-"""Gateways whose listeners ask for certificates, and clients that have any."""
+"""Listeners that demand client certificates, and clients that have one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TYPES = ["VersionRollback"]
 STAGING = {"actions": EVERY_ACTION, **WHERE, "clusters": ["staging-*"], "update_types": TYPES}
 MESH = "spiffe://corp.example/mesh/proxy"
 
-# Besides the usual callers: workloads by their SPIFFE ID, and robots that must come over the mesh.
+# The usual grants, one for workloads by SPIFFE ID, and one for robots that must connect through the mesh.
 DATA: dict[str, Any] = {
     "eksgateway": {
         "grants": [
@@ -36,7 +36,7 @@ DATA: dict[str, Any] = {
 
 
 def build_listeners(folder: Path, authority: Authority, *demands: str) -> list[dict[str, Any]]:
-    """One listener a demand, all with the same files in ``folder``."""
+    """Settings of one listener per demand, all with the same files in ``folder``."""
     certificate, key = authority.server().write(folder)
     replace(folder / "ca.crt", authority.certificate)
     files = {"certificate": certificate, "key": key}
@@ -48,7 +48,7 @@ def build_listeners(folder: Path, authority: Authority, *demands: str) -> list[d
 
 
 class TlsClient:
-    """Calls over one connection of its own."""
+    """A client with one connection of its own."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.updates = update_service_pb2_grpc.UpdateServiceStub(channel)
@@ -61,17 +61,17 @@ class TlsClient:
 
 @asynccontextmanager
 async def connect(address: str, root: bytes, own: Issued | None) -> AsyncIterator[TlsClient]:
-    """A client that trusts ``root`` and shows its own certificate, if it has one."""
+    """A client that trusts ``root`` and presents its own certificate, if any."""
     pair = (own.key, own.certificate) if own else (None, None)
     credentials = grpc.ssl_channel_credentials(root, *pair)
-    # A pool of its own: else channels with equal arguments share a connection.
+    # Channels with equal arguments would share a connection.
     options = (("grpc.use_local_subchannel_pool", 1),)
     async with grpc.aio.secure_channel(address, credentials, options=options) as channel:
         yield TlsClient(channel)
 
 
 def tls_context(root: bytes, own: Issued) -> ssl.SSLContext:
-    """The same client for plain sockets, to see what a server shows."""
+    """The same client for plain sockets, to read the server's certificate."""
     made = ssl.create_default_context(cadata=root.decode())
     made.set_alpn_protocols(["h2"])
     with tempfile.NamedTemporaryFile() as pair:

@@ -1,4 +1,4 @@
-"""Programs on a file system that is really read-only, in a mount namespace of their own."""
+"""Programs with a read-only file system, in a mount namespace of their own."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _UNSHARE = ("unshare", "--mount", *(() if os.geteuid() == 0 else ("--map-root-us
 
 
 def read_only_root(*writable: Path) -> tuple[str, ...]:
-    """The command prefix that makes only these folders writable.
+    """The command prefix that leaves only these folders writable.
 
-    Skips the test on a machine that gives no namespaces (a container without the right to mount).
+    Skips the test where mount namespaces are not allowed, as in many containers.
     """
     if reason := _refusal():
         pytest.skip(reason)

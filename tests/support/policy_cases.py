@@ -1,4 +1,4 @@
-"""The table of decisions: who asks what, under which data, and what the answer must be, in full."""
+"""The table of decisions: questions and data, with the expected decision, rules and reasons."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def add_freeze(**changes: Any) -> Content:
 
 @dataclass(frozen=True)
 class Case:
-    """``rules`` of the decision; ``reasons`` are compared where they are given."""
+    """A question and its decision. Empty ``reasons`` are not compared."""
 
     name: str
     question: Question
@@ -153,7 +153,7 @@ CASES = [
     yes("viewer-watches", at_update(at_request(viewer, "watch")), "viewers"),
     yes("oncall-history", at_update(at_request(alice, "history"), **production), "oncall"),
     yes("oncall-checks", at_request(alice, "check"), "oncall"),
-    # In any cluster of an account and region
+    # Stage target: any cluster of an account and region
     yes("target", at_target(alice), "oncall", "viewers"),
     yes("target-viewer", at_target(viewer), "viewers"),
     no("target-stranger", at_target(outsider), "", STRANGER_THERE),
@@ -164,7 +164,7 @@ CASES = [
     no("target-malformed-grant", at_target(viewer), "", STRANGER_THERE,
        content={"grants": [{**VIEWERS, "clusters": []}]}),
     yes("target-whatever-freezes", at_target(viewer), "viewers", content={**CONTENT, "freezes": None}),
-    # Where
+    # Account, region and cluster
     no("other-account", there(at_request(alice), "444455556666", REGION), "", STRANGER),
     no("other-region", there(at_request(alice), ACCOUNT, "us-east-2"), "", STRANGER),
     no("account-longer", there(at_request(alice), ACCOUNT + "0", REGION), "", STRANGER),
@@ -248,7 +248,7 @@ CASES = [
     ),
     yes("frozen-other-region", there(at_request(robot), "444455556666", REGION), "robot"),
     yes("frozen-other-account", there(at_request(robot), ACCOUNT, "eu-central-1"), "robot"),
-    # Data that the gateway would refuse and an OPA may have
+    # Data that the gateway would reject, but an OPA may have
     no("no-data", at_request(alice), "", STRANGER, content={}),
     no("no-grants", at_request(alice), "", STRANGER, content={"freezes": []}),
     yes("no-freezes", at_request(alice), "oncall", content={"grants": [ONCALL]}),

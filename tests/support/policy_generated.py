@@ -1,6 +1,6 @@
-"""Generated data and questions for the policy: each question fits a grant, or nearly does.
+"""Generated data and questions for the policy. Each question matches a grant, or nearly does.
 
-Drawn from a seeded Random, so that a failure can be run again.
+They come from a seeded Random, so that a failure can be repeated.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _REGIONS = ["us-east-1", "eu-central-1"]
 _VIA = ["spiffe://corp.example/mesh/**", "spiffe://corp.example/edge"]
 _TYPES = ["VersionRollback", "VersionUpdate", "AddonUpdate", "Neu/é"]
 _TAGS = {"environment": ["production", "staging"], "team": ["a", "b", ""], "ключ": ["значение"]}
-# Fillings of `*` and `/**`: a slash, nothing, and characters that encoders trip over.
+# Replacements of `*` and `/**`: a slash, nothing, and characters that are hard to encode.
 _FILLS = ["", "1", "x-y", "a/b", "é", "\U0001f600", "\x00", "\n", '"\\', " ", "*", "/"]
 _BLANKS = ["", " ", "\t\n\r\v\f", "\u00a0", "\u2003", "\u3000", "\x1f", "\u200b", "\x85"]
 _ODD: list[Any] = [
@@ -99,7 +99,7 @@ def _freeze(random: Random, number: int) -> Content:
 
 
 def contents(random: Random, count: int) -> Iterator[Content]:
-    """Data as it should be, and every third time broken in one or two places."""
+    """Policy data. Every third one is broken in one or two places."""
     for number in range(count):
         content: Content = {
             "grants": [_grant(random, index) for index in range(random.randint(1, 5))],
@@ -132,10 +132,10 @@ def _break(random: Random, content: Content) -> None:
 
 
 def questions(random: Random, content: Content, count: int) -> Iterator[Question]:
-    """Questions that fit a grant of ``content``, or fail to in a place or two."""
+    """Questions that match a grant of ``content``, with up to two changes."""
     known = [grant for grant in _list(content.get("grants")) if isinstance(grant, dict)]
     for _ in range(count):
-        # A broken grant lacks things: what it lacks comes from a whole one.
+        # Members that a broken grant lacks come from a whole one.
         grant = {**_grant(random, 0), **(random.choice(known) if known else {})}
         question = _fitting(random, grant)
         for _ in range(random.choice([0, 0, 1, 1, 2])):
@@ -148,7 +148,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _text(random: Random, value: Any, default: str) -> str:
-    """One of the texts in a list, its star filled; ``default`` where the data is broken."""
+    """One text of a list, its star replaced; ``default`` where the data is broken."""
     texts = [text for text in _list(value) if isinstance(text, str)]
     pattern = random.choice(texts) if texts else default
     if pattern.endswith("/**"):

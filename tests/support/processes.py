@@ -1,4 +1,4 @@
-"""Real processes in tests: started with all their output kept, waited for with deadlines, ended by id."""
+"""Child processes: output kept, waits with deadlines, ended by id."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.waiting import DEADLINE_S
 
 
 class RunningProgram:
-    """A running program. ``out`` and ``err`` are what it has printed so far."""
+    """A running program. ``out`` and ``err`` are its output so far."""
 
     def __init__(self, process: Process) -> None:
         self.process = process
@@ -32,21 +32,21 @@ class RunningProgram:
             setattr(self, name, getattr(self, name) + line.decode())
 
     async def end(self, deadline_s: float = DEADLINE_S) -> int:
-        """Its exit code, once all its output was read."""
+        """Wait for the end of its output; returns its exit code."""
         async with asyncio.timeout(deadline_s):
             await asyncio.gather(*self._readers)
             return await self.process.wait()
 
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment without what would colour a pipe, or size it."""
+    """This process's environment without variables that change colors or width of output."""
     hidden = ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "NO_COLOR")
     return {name: value for name, value in os.environ.items() if name not in hidden} | dict(extra or {})
 
 
 @asynccontextmanager
 async def run_program(*command: str, env: Mapping[str, str] | None = None) -> AsyncIterator[RunningProgram]:
-    """A program, terminated at the end, and killed if it does not stop."""
+    """Run a program. Terminated at the end, and killed if it does not stop."""
     process = await asyncio.create_subprocess_exec(
         *command, stdout=PIPE, stderr=PIPE, env=clean_environment(env)
     )
@@ -64,12 +64,12 @@ async def run_program(*command: str, env: Mapping[str, str] | None = None) -> As
 
 
 def eksgateway_command(*arguments: str) -> tuple[str, ...]:
-    """The command that runs this package's own, with warnings as errors."""
+    """The command line of `eksgateway`, with warnings as errors."""
     return (sys.executable, "-W", "error", "-m", "eksgateway", *arguments)
 
 
 def restore_sigint(*command: str) -> tuple[str, ...]:
-    """The command with SIGINT as on a terminal: a shell has its background jobs ignore it, and theirs too."""
+    """The command with SIGINT as on a terminal. Background jobs of a shell ignore it."""
     code = "import os, signal as s, sys; s.signal(s.SIGINT, s.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
     return (sys.executable, "-c", code, *command)
 
@@ -84,12 +84,12 @@ def is_alive(pid: int) -> bool:
 
 
 def list_names(folder: Path) -> list[str]:
-    """The names in a folder, sorted."""
+    """The names in a folder, in order."""
     return sorted(each.name for each in folder.iterdir())
 
 
 def list_descendants(pid: int) -> set[int]:
-    """The processes that this one has started, and theirs."""
+    """The ids of a process's children, and of theirs."""
     found: set[int] = set()
     waiting = [pid]
     while waiting:

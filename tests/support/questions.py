@@ -1,4 +1,4 @@
-"""Questions to a policy, and the data that most tests decide them by."""
+"""Questions to a policy, by stage."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def caller(who: str = "jwt:corp:alice", *groups: str, via: str | None = None) ->
 
 
 def at_request(who: Caller, action: str = "cancel", cluster: str = "prod-1", **changes: Any) -> Question:
-    """A question at stage request, with a reason and a ticket, except for ``changes``."""
+    """A question at stage request, with a reason and a ticket by default."""
     why = Justification(changes.pop("reason", "bad AMI"), changes.pop("ticket", "OPS-12"))
     question = Question(
         caller=who,
@@ -40,7 +40,7 @@ def at_target(who: Caller, action: str = "list") -> Question:
 
 
 def at_update(question: Question, kind: str = "VersionRollback", **tags: str) -> Question:
-    """The same question at stage update, about an update of that type on a cluster with those tags."""
+    """The same question at stage update, for an update of this type on a cluster with these tags."""
     arn = f"arn:aws:eks:{REGION}:{ACCOUNT}:cluster/{question.cluster.name}"
     return replace(
         question,

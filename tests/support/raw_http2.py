@@ -1,4 +1,4 @@
-"""HTTP/2 to a gateway without a gRPC client: every byte of an answer is seen, and anything can be sent."""
+"""An HTTP/2 client without gRPC. It can send anything, and sees every byte of an answer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _HEADERS, _CONTINUATION = 1, 9  # types of frames
 
 @dataclass
 class Http2Answer:
-    """The answer on one stream. ``blocks`` are the sizes of its header blocks, as sent."""
+    """The answer on one stream. ``blocks`` are the encoded sizes of its header blocks."""
 
     headers: dict[str, str] = field(default_factory=dict)
     data: bytes = b""
@@ -43,7 +43,7 @@ class Http2Answer:
 
     @property
     def status(self) -> str | None:
-        """The gRPC status, from the trailers or from an answer that has nothing else."""
+        """The gRPC status, from the trailers or a trailers-only answer."""
         return (self.headers | self.trailers).get("grpc-status")
 
     @property
@@ -63,7 +63,7 @@ class Http2Connection:
         self.h2 = H2Connection(config)
         self.answers: defaultdict[int, Http2Answer] = defaultdict(Http2Answer)
         self.acknowledged = 0  # pings
-        self.goaways: list[tuple[int, bytes]] = []  # error code and words
+        self.goaways: list[tuple[int, bytes]] = []  # error code and text
         self.closed = asyncio.Event()
         self._reader = reader
         self._writer = writer
@@ -72,7 +72,7 @@ class Http2Connection:
         self.flush()
 
     def flush(self) -> None:
-        """Send what the state machine has to send."""
+        """Send pending data of ``h2``."""
         self._writer.write(self.h2.data_to_send())
 
     def raw(self, data: bytes) -> None:
@@ -80,7 +80,7 @@ class Http2Connection:
         self._writer.write(data)
 
     def close(self) -> None:
-        """End the connection, as a client that exits."""
+        """Abort the connection."""
         self._writer.transport.abort()
 
     def ping(self) -> None:
@@ -89,7 +89,7 @@ class Http2Connection:
         self.flush()
 
     def send(self, path: str | bytes, body: bytes | None = None, *, end: bool = True, **changes: str) -> int:
-        """Begin a stream: gRPC's headers, changed or (empty) left out, and then the body as it is."""
+        """Begin a stream with gRPC's headers. ``changes`` replace headers; empty ones are left out."""
         headers = {
             ":method": "POST",
             ":scheme": "http",
@@ -107,7 +107,7 @@ class Http2Connection:
         return number
 
     async def answer(self, number: int, timeout: float = 20) -> Http2Answer:  # noqa: ASYNC109 - for tests
-        """A stream's answer, once it or the connection has ended."""
+        """Wait for the end of the stream or the connection; returns the answer."""
         found = self.answers[number]
         async with asyncio.timeout(timeout):
             ends = [asyncio.ensure_future(each.wait()) for each in (found.ended, self.closed)]
@@ -119,7 +119,7 @@ class Http2Connection:
         return found
 
     async def read(self) -> None:
-        """Take in what comes, until the connection ends."""
+        """Read until the connection ends."""
         try:
             while data := await self._reader.read(65_536):
                 self._measure(data)
@@ -179,7 +179,7 @@ def _decode(headers: Headers) -> dict[str, str]:
 
 
 def _bytes(value: str | bytes) -> bytes:
-    """UTF-8; a lone surrogate is the byte that it escapes."""
+    """UTF-8. A lone surrogate is the byte that it escapes."""
     return value if isinstance(value, bytes) else value.encode(errors="surrogateescape")
 
 

@@ -1,4 +1,4 @@
-"""Scripted neighbours of re-authorization: a policy that the test changes, facts, and watches' slots."""
+"""A scripted policy, EKS reads and watches for tests of reauthorization."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ METHOD = "/eksgateway.v1.UpdateService/WatchUpdate"
 
 
 class ScriptedPolicy:
-    """A PolicyEngine that allows what is not denied. ``before`` is awaited in each decision."""
+    """A PolicyEngine that allows unless ``denies``. Each decision awaits ``before``."""
 
     def __init__(self) -> None:
         self.questions: list[Question] = []
@@ -103,7 +103,7 @@ def a_ref(number: int = 1) -> UpdateRef:
 
 @dataclass
 class GuardedWatch:
-    """A watch as its servicer sees it, whose client reads nothing unless the test does."""
+    """A watch as its servicer holds it. Its client reads only when the test does."""
 
     slot: Slot
     decision_id: str
@@ -118,7 +118,7 @@ class GuardedWatch:
         return None
 
     async def reason(self) -> str:
-        """The error's reason; empty while it goes on."""
+        """The error's reason, or an empty string while the watch is open."""
         error = await self.error()
         return error.reason if error else ""
 
@@ -172,7 +172,7 @@ class Stage:
         return [question.caller.id.rpartition(":")[2] for question in self.policy.questions]
 
     async def close(self) -> None:
-        """End every watch; within a second no task or timer is left, without ``close``."""
+        """End every watch. Within a second no task or timer may be left, before ``close`` is called."""
         for opened in self.watches:
             opened.leave()
         await self.clock.advance(1)

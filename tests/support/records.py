@@ -1,4 +1,4 @@
-"""Model objects for tests, small and valid, each to be varied by keyword."""
+"""Small valid model objects, varied by keyword."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sandbox as its users have it: a process, its info file, and calls with its tokens."""
+"""A sandbox process, its info file, and calls with its tokens."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WHY = {"reason": "bad AMI", "ticket": "OPS-1"}
 
 
 class Sandbox:
-    """A sandbox that was started; ``info`` is the content of its file."""
+    """A running sandbox. ``info`` is the content of its info file."""
 
     def __init__(self, process: RunningProgram, path: Path) -> None:
         self.process = process
@@ -42,7 +42,7 @@ class Sandbox:
         return found
 
     async def wait_until_started(self) -> None:
-        """Wait for the info file. Fails at once when the sandbox has ended."""
+        """Wait for the info file. Fails if the sandbox ends."""
 
         def look() -> bool:
             ended = self.process.process.returncode
@@ -52,12 +52,12 @@ class Sandbox:
         await wait_until(look)
 
     async def wait_for_restart(self, before: int) -> int:
-        """Wait for another gateway than the one of this pid; the new one's."""
+        """Wait for another gateway than the one with this pid; returns the new pid."""
         await wait_until(lambda: self.pids["gateway"] != before)
         return self.pids["gateway"]
 
     async def cancel(self, who: str, cluster: str, **fields: str) -> cpb.Cancellation:
-        """CancelUpdate, as one of its callers."""
+        """CancelUpdate by one of its callers."""
         update_id = {each["name"]: each["update_id"] for each in self.info["clusters"]}[cluster]
         request = pb.CancelUpdateRequest(
             cluster=update_pb2.ClusterRef(name=cluster), update_id=update_id, **fields
@@ -85,7 +85,7 @@ class Sandbox:
 async def run_sandbox(
     folder: Path, *options: str, env: Mapping[str, str] | None = None, wait: bool = True
 ) -> AsyncIterator[Sandbox]:
-    """A sandbox on a free port, with its info file and all else that it writes in ``folder``."""
+    """Run a sandbox on a free port. All its files are in ``folder``."""
     info = folder / "info.json"
     command = eksgateway_command("sandbox", "--port", "0", "--info", str(info), *options)
     async with run_program(*command, env={"TMPDIR": str(folder), **(env or {})}) as process:

@@ -1,4 +1,4 @@
-"""A simulated EKS for tests: started in the running loop, seeded and commanded in one line each."""
+"""A simulated EKS in the test's event loop."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ UPDATE_FIELDS = (
 
 
 class SimulatedEks:
-    """``async with SimulatedEks() as eks:`` gives a running one; ``eks.url`` is its address."""
+    """``async with SimulatedEks() as eks:`` runs one. ``eks.url`` is its address."""
 
     def __init__(self, *, speed: float = 1.0, on_call: Callable[[CallRecord], None] | None = None) -> None:
         self.simulator = Simulator(speed=speed, on_call=on_call)
@@ -50,11 +50,11 @@ class SimulatedEks:
         await self.simulator.stop()
 
     def cluster(self, name: str, **spec: Any) -> list[str]:
-        """A cluster from a spec as POST /_simulator/clusters takes it; the ids of its updates."""
+        """Add a cluster, as POST /_simulator/clusters does; returns the ids of its updates."""
         return self.simulator.add_cluster({"name": name, **spec})
 
     def rollback(self, name: str, **overrides: Any) -> str:
-        """An Auto Mode cluster with a VersionRollback in its node phase; the update's id.
+        """Add an Auto Mode cluster with a VersionRollback in its node phase; returns the update's id.
 
         Overrides named in UPDATE_FIELDS, and ``update_id``, ``update_type``, ``update_status`` and
         ``params``, go to the update; all others (tags, account_id, auto_mode, …) to the cluster.
@@ -69,11 +69,11 @@ class SimulatedEks:
     def ref(
         self, name: str, update_id: str, account_id: str = DEFAULT_ACCOUNT, region: str = DEFAULT_REGION
     ) -> UpdateRef:
-        """The update as the gateway's model names it."""
+        """The update's reference in the gateway's model."""
         return UpdateRef(ClusterRef(account_id, region, name), update_id)
 
     def set_update(self, name: str, update_id: str, **change: Any) -> None:
-        """Change an update by hand, as POST /_simulator/updates does (status, cancellation, type, errors)."""
+        """Change an update, as POST /_simulator/updates does (status, cancellation, type, errors)."""
         self.simulator.control.change_update({"cluster": name, "update_id": update_id, **change})
 
     def calls(self, operation: str | None = None) -> tuple[CallRecord, ...]:
@@ -81,7 +81,7 @@ class SimulatedEks:
         return self.simulator.calls(operation)
 
     def fault(self, operation: str = "*", **fault: Any) -> None:
-        """Set the next faults, as POST /_simulator/faults takes them."""
+        """Add a fault, as POST /_simulator/faults does."""
         self.simulator.control.add_fault({"operation": operation, **fault})
 
     def clear_faults(self) -> None:
@@ -91,13 +91,13 @@ class SimulatedEks:
         self.simulator.control.calls.clear()
 
     def advance(self, seconds: float) -> None:
-        """Let simulated time pass at once."""
+        """Advance simulated time."""
         self.simulator.control.advance({"advance_s": seconds})
 
     def client(self, account_id: str = DEFAULT_ACCOUNT, region: str = DEFAULT_REGION, **config: Any) -> Any:
-        """An unmodified boto3 client of this account and region; ``config`` is botocore's.
+        """An unmodified boto3 client of this account and region. ``config`` is botocore's.
 
-        It blocks: call it through ``call``, or in a thread. Ends with the simulator.
+        It blocks: use ``call`` or a thread. It is closed with the simulator.
         """
         options: dict[str, Any] = {"retries": {"total_max_attempts": 1}, "read_timeout": 10, **config}
         client: Any = _session().client(
@@ -112,7 +112,7 @@ class SimulatedEks:
         return client
 
     async def call(self, operation: str, *, client: Any = None, **params: Any) -> dict[str, Any]:
-        """One call of a boto3 client (of the default account's, unless given), such as cancel_update."""
+        """One call of a boto3 client, e.g. ``cancel_update``. By default of the default account."""
         client = client or self._default_client()
         answer: dict[str, Any] = await asyncio.to_thread(getattr(client, operation), **params)
         return answer

@@ -1,4 +1,4 @@
-"""A TCP proxy that a test cuts, holds up, or points at another gateway."""
+"""A TCP proxy that a test can cut or hold up."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _End = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 class TcpProxy:
     """``async with Proxy(address) as proxy:`` forwards ``proxy.address`` to another host:port.
 
-    ``cut`` breaks every connection. While ``refusing``, new ones are closed at once; while
-    ``passing`` is cleared, nothing comes back from the server. ``connections`` counts them all.
+    ``cut`` breaks every connection. While ``refusing``, new connections are closed at once. While
+    ``passing`` is cleared, nothing is forwarded from the server. ``connections`` counts all connections.
     """
 
     def __init__(self, onward: str) -> None:
@@ -39,7 +39,7 @@ class TcpProxy:
         await self._server.wait_closed()
 
     def cut(self) -> None:
-        """Break every connection, as a network does: without a word."""
+        """Break every connection."""
         for writer in self._writers:
             writer.transport.abort()
 
@@ -50,7 +50,7 @@ class TcpProxy:
                 there, onward = await asyncio.open_connection(*self._onward)
                 await self._join((reader, writer), (there, onward))
         except OSError:
-            pass  # no server listens there now
+            pass  # no server listens
         finally:
             writer.transport.abort()
 
@@ -74,4 +74,4 @@ class TcpProxy:
                     await passing.wait()
                 writer.write(data)
                 await writer.drain()
-        writer.transport.abort()  # either end gone is both ends gone
+        writer.transport.abort()  # if one end closes, close the other

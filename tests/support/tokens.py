@@ -32,7 +32,7 @@ SIGNERS: dict[str, Algorithm] = {
 
 @functools.cache
 def rsa_key(label: str, bits: int = 2048) -> rsa.RSAPrivateKey:  # noqa: ARG001  the label is the cache's key
-    """The RSA key of that label in this process; making one takes a tenth of a second."""
+    """The RSA key of that label in this process. Creating one takes 0.1 s."""
     return rsa.generate_private_key(public_exponent=65537, key_size=bits)
 
 
@@ -64,7 +64,7 @@ def b64(data: bytes) -> str:
 
 
 def compact(header: Any, claims: Any, sign: Sign) -> str:
-    """A compact JWS over any JSON, or any bytes in its place."""
+    """A compact JWS of any JSON values or bytes."""
     parts = [part if isinstance(part, bytes) else json.dumps(part).encode() for part in (header, claims)]
     signed = ".".join(b64(part) for part in parts)
     return f"{signed}.{b64(sign(signed.encode()))}"
@@ -103,7 +103,7 @@ class Idp:
         return IssuerSettings(**(given | changes))
 
     def claims(self, now: datetime, **changes: Any) -> dict[str, Any]:
-        """Good claims for an hour, changed; ABSENT leaves one out."""
+        """Valid claims for an hour, changed by ``changes``. ABSENT leaves one out."""
         start = int(now.timestamp())
         good = {"iss": self.issuer, "aud": self.audience, "sub": "alice", "iat": start, "exp": start + 3600}
         return {name: value for name, value in (good | changes).items() if value is not ABSENT}
@@ -111,7 +111,7 @@ class Idp:
     def token(
         self, now: datetime, header: dict[str, Any] | None = None, kid: str = "rsa", **claims: Any
     ) -> str:
-        """A token of good claims changed by ``claims``, under a good header changed by ``header``."""
+        """A valid token, with claims and header changed by ``claims`` and ``header``."""
         algorithm = "RS256" if isinstance(self.keys[kid], rsa.RSAPrivateKey) else "ES256"
         good = {"alg": algorithm, "kid": kid, "typ": "JWT"}
         changed = {name: value for name, value in (good | (header or {})).items() if value is not ABSENT}

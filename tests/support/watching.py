@@ -1,4 +1,4 @@
-"""Scripted neighbours of a watch: EKS reads, ledger writes, and records."""
+"""Scripted EKS reads and ledger writes for tests of watches."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def an_update(status: str = "InProgress", cancellation: str = "") -> Update:
-    """The update, in a status of its own and, if given, one of its cancellation."""
+    """The update with this status and, if given, this status of its cancellation."""
     block = UpdateCancellation(cancellation, "") if cancellation else None
     return Update(REF.update_id, status, "VersionRollback", cancellation=block)
 
@@ -55,7 +55,7 @@ def a_cancellation(
     number: int = 1,
     time: datetime = START,
 ) -> Cancellation:
-    """A record as the ledger projects it, ``update`` being what CancelUpdate answered."""
+    """A record of the ledger. ``update`` is CancelUpdate's answer."""
     intent = Intent(
         f"cancellation-{number}",
         f"request-{number}",
@@ -74,9 +74,9 @@ def a_cancellation(
 
 
 class FakeReads(SharedReads):
-    """Return or raise what the test set; count the calls.
+    """Returns or raises ``answer`` as of the call's begin; counts the calls.
 
-    While ``open`` is cleared, answers wait; each is what was set when its call began.
+    While ``open`` is cleared, answers wait.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -98,9 +98,9 @@ class FakeReads(SharedReads):
 
 
 class FakeRecord:
-    """The ledger's record_observation over cancellations held here; ``fails`` is raised instead.
+    """The ledger's record_observation, over the cancellations ``held``. Raises ``fails`` if set.
 
-    While ``open`` is cleared, answers wait; each knows what was so when its call began.
+    While ``open`` is cleared, answers wait; each has the state of the call's begin.
     """
 
     def __init__(self) -> None:
@@ -124,7 +124,7 @@ class FakeRecord:
 
     @property
     def statuses(self) -> list[str | None]:
-        """The recorded observations, in order; None for the end of following."""
+        """The statuses of the observations, in order. None is the end of following."""
         return [one.update.status if one.update else None for one in self.observations]
 
 
@@ -161,7 +161,7 @@ class Stream:
 
     @property
     def received(self) -> list[tuple[str, str, str | None, int]]:
-        """Each event but its time: kind, status, phase, sequence."""
+        """Kind, status, phase and sequence of each event."""
         return [(one.kind, one.update.status, one.phase, one.sequence) for one in self.events]
 
     @property
@@ -171,13 +171,13 @@ class Stream:
 
     @property
     def statuses(self) -> list[str]:
-        """The changes, without heartbeats."""
+        """The status of each event but heartbeats."""
         return [one.update.status for one in self.events if one.kind is not WatchKind.HEARTBEAT]
 
 
 @dataclass
 class Stage:
-    """The hub under test and everything around it."""
+    """The watches under test and their surroundings."""
 
     clock: FakeClock = field(default_factory=FakeClock)
     record: FakeRecord = field(default_factory=FakeRecord)
@@ -192,7 +192,7 @@ class Stage:
     @classmethod
     @asynccontextmanager
     async def set_up(cls) -> AsyncIterator[Stage]:
-        """A stage, closed afterwards, with nothing of it left running."""
+        """A stage. At the end it is closed, and nothing may be left running."""
         stage = cls()
         try:
             yield stage
@@ -204,7 +204,7 @@ class Stage:
 
     @asynccontextmanager
     async def watching(self, position: ResumePosition | None = None) -> AsyncIterator[Stream]:
-        """A watcher that reads whatever comes, as a servicer with a fast client does."""
+        """A watcher that reads every event, as a servicer with a fast client does."""
         stream = Stream()
         with self.watches.subscribe(REF, position) as watcher:
             task = asyncio.create_task(stream.read(watcher, self.settings.heartbeat_s, position))
@@ -216,7 +216,7 @@ class Stage:
                 await asyncio.wait((task,))
 
     async def commit(self, cancellation: Cancellation, began: float | None = None) -> None:
-        """Do what the cancellation flow does once an outcome is committed."""
+        """Record a cancellation and follow it, as the cancel flow does."""
         self.record.held.append(cancellation)
         self.watches.follow(cancellation, began)
         await self.clock.advance()

@@ -1,4 +1,4 @@
-"""Shared by wire tests: decoded refusals, parts that a test delays, and one-line calls."""
+"""Helpers of wire tests: decoded errors, calls in one line, and hooks that delay a part."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ async def expect_refusal(call: Awaitable[Any]) -> Refusal:
 
 
 async def get_cancellation(here: Client, who: Any = None, **key: str) -> cpb.Cancellation:
-    """GetCancellation by ``cancellation_id`` or ``request_id``; asked by the on-call engineer by default."""
+    """GetCancellation by ``cancellation_id`` or ``request_id``, by the on-call engineer by default."""
     request = history_pb.GetCancellationRequest(**key)
     answer = await here.history.GetCancellation(request, metadata=who or here.oncall, timeout=80)
     return answer.cancellation
@@ -109,7 +109,7 @@ async def get_cancellation(here: Client, who: Any = None, **key: str) -> cpb.Can
 async def wait_for_phase(
     here: Client, phase: cpb.CancellationPhase.ValueType, *, status: str = "", **key: str
 ) -> cpb.Cancellation:
-    """The cancellation once its record has this phase and, if given, this status of the update."""
+    """Wait until the record has this phase and, if given, this status of the update."""
     deadline = time.monotonic() + 60
     while (found := await get_cancellation(here, **key)).phase != phase or status not in (
         "",
@@ -155,9 +155,9 @@ Hook = Callable[..., Awaitable[None]]
 
 
 class HookedPart:
-    """Stands in for a part (ledger, EKS, policy): awaits the hook of a method's name, then calls the part.
+    """A part (ledger, EKS, policy) whose methods first await the hook of their name.
 
-    A hook may wait, to hold the call up, or raise, to make it fail.
+    A hook may wait, to delay the call, or raise, to fail it.
     """
 
     def __init__(self, part: Any, **hooks: Hook) -> None:
@@ -177,12 +177,12 @@ class HookedPart:
 
 
 def add_hooks(**hooks: Hook) -> Callable[[Any], HookedPart]:
-    """For ``running(wrap_…=…)``."""
+    """For ``run_gateway(wrap_…=…)``."""
     return lambda part: HookedPart(part, **hooks)
 
 
 class Gate:
-    """A hook that holds calls up until it is opened; counts those that came, and those that left again."""
+    """A hook that holds calls until it is opened. Counts the calls that entered and left."""
 
     def __init__(self) -> None:
         self.entered = 0
