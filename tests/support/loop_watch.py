@@ -1,9 +1,9 @@
 """A gateway process whose event loop is watched: `python -P loop_watch.py serve --config FILE`.
 
 It watches from SIGUSR1 on, and confirms that with the event ``watch.started``. Each finding is one JSON
-line on standard error with the event ``watch.blocked`` and the stack. A finding is a call on the loop's thread that
-may block (files, names, sleep, SQLite, child processes), or a turn of the loop that took more than LONG_S of
-the thread's processor time. Processor time does not depend on the machine's load.
+line on standard error with the event ``watch.blocked`` and the stack. A finding is a call on the loop's
+thread that may block (files, names, sleep, SQLite, child processes), or a turn of the loop that took more
+than LONG_S of the thread's processor time. Processor time does not depend on the machine's load.
 
 Blocking calls are found by name, not by duration: the interpreter reports each call of a C function on that
 thread. A read from a fast file system is a finding too.

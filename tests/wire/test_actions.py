@@ -72,7 +72,7 @@ async def test_rpc_is_allowed_by_its_own_action_only(tmp_path: Path, eks: Simula
     """Any other action is denied before any EKS call."""
     make, needed = RPCS[rpc]
     async with run_gateway(tmp_path, eks, data=DATA) as gateway:
-        # Those it admits come last, because a cancel that is followed goes on asking EKS.
+        # Allowed calls come last, because a followed cancellation keeps calling EKS.
         for actions in sorted([*ALONE, ["cancel", "watch"]], key=needed.issubset):
             update_id = eks.rollback("prod-1", tags=PRODUCTION)
             eks.clear_calls()

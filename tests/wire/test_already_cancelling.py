@@ -58,7 +58,7 @@ async def test_second_cancel_is_ok_without_sending(gateway: RunningGateway, stat
 async def test_two_cancels_at_once_both_succeed(tmp_path: Path, eks: SimulatedEks, cancelled: bool) -> None:
     """The later one reads before the earlier cancel, and EKS refuses it."""
     looked = Gate()
-    both = asyncio.Event()  # have looked
+    both = asyncio.Event()  # have read the update
     count = 0
 
     async def commit(*args: Any, **kwargs: Any) -> None:

@@ -19,12 +19,12 @@ RATE = 5
 
 
 def rollbacks(eks: SimulatedEks, count: int) -> dict[str, str]:
-    """An update in each of many clusters."""
+    """Add an update in each of many clusters."""
     return {f"prod-{number}": eks.rollback(f"prod-{number}") for number in range(count)}
 
 
 def watch(gateway: RunningGateway, updates: dict[str, str]) -> list[Any]:
-    """A watch of each, opened at once."""
+    """Open a watch of each."""
     return [gateway.watch(cluster, update_id, gateway.viewer) for cluster, update_id in updates.items()]
 
 
@@ -33,9 +33,9 @@ async def test_cancel_overtakes_waiting_reads(tmp_path: Path, eks: SimulatedEks)
     crowd = rollbacks(eks, 40)
     cancelled = eks.rollback("staging-1")
     async with run_gateway(tmp_path, eks, eks={"calls_per_s": RATE}) as gateway:
-        poller = gateway.watch("staging-1", cancelled, gateway.viewer)  # every 0.1 s, if it could
+        poller = gateway.watch("staging-1", cancelled, gateway.viewer)  # polls every 0.1 s
         await poller.read()
-        await wait_until(lambda: len(eks.calls()) > RATE + 1)  # what had been saved is spent
+        await wait_until(lambda: len(eks.calls()) > RATE + 1)  # the saved calls are spent
         waiting = watch(gateway, crowd)
         for cluster in crowd:
             listed = pb.ListUpdatesRequest(cluster=ClusterRef(name=cluster))
@@ -125,7 +125,7 @@ async def test_throttling_halves_the_calls(tmp_path: Path, eks: SimulatedEks) ->
             await wait_until(lambda: any(line["event"] == "eks.throttled" for line in logs))
             since = datetime.now(UTC)
             await wait_until(lambda: datetime.now(UTC) > since + timedelta(seconds=2))
-            # Half the rate, and what it recovers by in two seconds.
+            # Half the rate, and its recovery in two seconds.
             assert sum(since <= call.time < since + timedelta(seconds=2) for call in eks.calls()) <= rate + 3
             for each in watches:
                 each.cancel()

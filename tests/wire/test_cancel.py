@@ -108,7 +108,7 @@ async def test_accepted_cancel_costs_three_eks_calls(tmp_path: Path, eks: Simula
     async with run_gateway(tmp_path, eks, watch=SELDOM) as gateway:
         await gateway.cancel("prod-1", eks.rollback("prod-1", tags=PRODUCTION))
         other = eks.rollback("prod-2", tags=PRODUCTION)
-        await get_update(gateway, "prod-2", other)  # a look at the first one would have come before
+        await get_update(gateway, "prod-2", other)  # a poll of the first update would come before this
         calls = [call.operation for call in eks.calls() if call.cluster == "prod-1"]
         assert calls == ["DescribeCluster", "DescribeUpdate", "CancelUpdate"]
 
@@ -234,7 +234,7 @@ async def test_restart_settles_an_intent_without_outcome_by_polling(
     tmp_path: Path, eks: SimulatedEks, arrived: bool
 ) -> None:
     """OUTCOME_UNKNOWN, never sent again."""
-    gate = Gate()  # never opened: the process ends while the cancel is on its way
+    gate = Gate()  # never opened: the process ends during the forward
     hold = add_hooks() if arrived else add_hooks(cancel_update=gate)
     async with run_gateway(tmp_path, eks, wrap_eks=hold, limits={"drain_s": 0.1}) as gateway:
         update_id = eks.rollback(

@@ -21,7 +21,7 @@ from support.wire import IDS, Gate, add_hooks, expect_refusal
 
 
 def start(gateway: RunningGateway, update_id: str, **fields: Any) -> Any:
-    """The stream, by the on-call engineer on a staging cluster."""
+    """CancelUpdateAndWatch of staging-1 by the on-call engineer."""
     fields = {"request_id": "first"} | fields
     request = pb.CancelUpdateAndWatchRequest(
         cluster=ClusterRef(name="staging-1"), update_id=update_id, **fields
@@ -30,7 +30,7 @@ def start(gateway: RunningGateway, update_id: str, **fields: Any) -> Any:
 
 
 def watch_staging(gateway: RunningGateway, update_id: str) -> Any:
-    """The stream of a plain watch of the same update."""
+    """WatchUpdate of staging-1."""
     return gateway.watch("staging-1", update_id)
 
 
@@ -104,7 +104,7 @@ async def test_refusal_by_eks_is_the_same_error_as_of_cancel_update(gateway: Run
 
 
 def grants(**actions: str) -> dict[str, Any]:
-    """One grant a name: its actions, separated by spaces, on every cluster; `tagged` needs a tag."""
+    """One grant per name with these actions, separated by spaces. The grant `tagged` needs a tag."""
     made = []
     for name, given in actions.items():
         grant: dict[str, Any] = {

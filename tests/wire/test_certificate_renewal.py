@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class Hurried(SystemClock):
-    """Looks at files twenty times as often."""
+    """A clock whose sleeps are twenty times shorter, so that files are read more often."""
 
     async def sleep(self, seconds: float) -> None:
         await super().sleep(seconds / 20)
@@ -41,13 +41,13 @@ class Load:
         self.lost: list[str] = []
 
     async def stand(self, root: bytes, own: Issued) -> None:
-        """One connection, for as long as it is let."""
+        """Call over one connection."""
         async with connect(self.address, root, own) as connection:
             while True:
                 await self._call(connection)
 
     async def come_and_go(self, client: Callable[[], tuple[bytes, Issued]]) -> None:
-        """Connection after connection, each for a few calls, with what a client has by then."""
+        """Call over one connection after another, each with the client's current files."""
         while True:
             async with connect(self.address, *client()) as connection:
                 for _ in range(3):
@@ -61,13 +61,13 @@ class Load:
         self.calls += 1
 
     async def wait_for_calls(self, calls: int = 100) -> None:
-        """Return after so many more calls."""
+        """Wait for so many more calls."""
         wanted = self.calls + calls
         await wait_until(lambda: self.calls >= wanted, 30)
 
 
 async def wait_for_answer(wanted: T, ask: Callable[[], Awaitable[T]]) -> None:
-    """Ask until the answer is this one."""
+    """Call until the answer is this one."""
     async with asyncio.timeout(30):
         while await ask() != wanted:  # noqa: ASYNC110  the answer comes over the wire
             await asyncio.sleep(0.02)
@@ -75,7 +75,7 @@ async def wait_for_answer(wanted: T, ask: Callable[[], Awaitable[T]]) -> None:
 
 @asynccontextmanager
 async def run_jobs(*jobs: Any) -> AsyncIterator[None]:
-    """Jobs that run without an end until this one's."""
+    """Run jobs until the context ends."""
     tasks = [asyncio.create_task(job) for job in jobs]
     try:
         yield
@@ -87,7 +87,7 @@ async def run_jobs(*jobs: Any) -> AsyncIterator[None]:
 
 
 async def fetch_digest(address: str, root: bytes, own: Issued) -> str:
-    """The digest of the certificate that a new connection is shown."""
+    """The digest of the server's certificate on a new connection."""
     host, _, port = address.rpartition(":")
     _, writer = await asyncio.open_connection(host, int(port), ssl=tls_context(root, own))
     try:
@@ -102,7 +102,7 @@ def digest(issued: Issued) -> str:
 
 
 async def can_connect(address: str, root: bytes, own: Issued) -> bool:
-    """Whether a new connection of this client is let in."""
+    """Whether a new connection of this client is accepted."""
     async with connect(address, root, own) as connection:
         try:
             await connection.get("00000000-0000-0000-0000-000000000000")
@@ -140,7 +140,7 @@ async def test_renewed_server_certificate_loses_no_call(tmp_path: Path, eks: Sim
 async def test_renewed_client_ca_loses_no_call(tmp_path: Path, eks: SimulatedEks) -> None:
     """First both CAs are in the bundle, then the new one alone."""
     authority, successor, update_id = Authority(), Authority("successor"), eks.rollback("staging-1")
-    root = authority.certificate  # the server's own stays
+    root = authority.certificate  # the server's does not change
     old, new = authority.issue(), successor.issue()
     clients = [old]
     bundle = tmp_path / "ca.crt"
@@ -187,7 +187,7 @@ async def test_mismatched_files_keep_the_old_certificate(tmp_path: Path, eks: Si
             load = Load(gateway, update_id)
             before = await fetch_digest(load.address, root, own)
             async with run_jobs(load.come_and_go(lambda: (root, own))):
-                replace(tmp_path / "tls.crt", after.certificate)  # and not its key
+                replace(tmp_path / "tls.crt", after.certificate)  # without its key
                 await wait_until(lambda: "tls.not_renewed" in [line["event"] for line in logged])
                 await load.wait_for_calls(30)
                 assert await fetch_digest(load.address, root, own) == before

@@ -23,7 +23,7 @@ async def test_check_sends_and_records_nothing(gateway: RunningGateway) -> None:
     assert await gateway.gateway.ledger.pending() == ()
 
 
-# In which groups, what for, and about which cluster: each is decided as a cancel would be.
+# Groups, fields and cluster of checks; each is decided as a cancel would be.
 CASES: dict[str, tuple[list[str], dict[str, str], dict[str, Any]]] = {
     "allowed": (["oncall"], {}, {}),
     "without-a-ticket": (["oncall"], {"ticket": ""}, {}),

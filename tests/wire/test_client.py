@@ -36,7 +36,7 @@ OPTIONS = (
 
 
 class Program:
-    """A program that watches prod-1 and keeps what it gets."""
+    """A program that watches prod-1 and keeps the states."""
 
     def __init__(self, address: str, issuer: ThrowawayIssuer, update_id: str, **options: Any) -> None:
         self.received: list[Knowledge] = []
@@ -52,7 +52,7 @@ class Program:
                 self.received.append(known)
 
     async def wait_for_status(self, status: str) -> None:
-        """Wait until it got this status, or has ended."""
+        """Wait until it received this status, or has ended."""
         await wait_until(lambda: self.task.done() or self.statuses[-1:] == [status])
         assert self.statuses[-1:] == [status], self.task
 
@@ -154,7 +154,7 @@ async def test_watch_replaces_a_silent_stream(
         program(proxy.address, gateway.issuer, update_id, timing=timing) as here,
     ):
         await here.wait_for_status("InProgress")
-        before = caplog.text.count("the stream ended; trying again")  # a slow machine is silent too
+        before = caplog.text.count("the stream ended; trying again")  # a slow machine may be silent too
         proxy.passing.clear()
         await wait_until(lambda: caplog.text.count("the stream ended; trying again") > before)
         eks.set_update("prod-1", update_id, status="Successful")
@@ -181,7 +181,7 @@ async def test_watch_marks_states_stale_while_eks_cannot_be_read(tmp_path: Path,
 
 
 class Shifted(SystemClock):
-    """The machine's, with another wall clock."""
+    """The machine's clock, with another wall time."""
 
     def __init__(self, seconds: float) -> None:
         self.by = timedelta(seconds=seconds)
@@ -197,7 +197,7 @@ async def test_watch_ignores_the_difference_of_clocks(
     """The gateway sends the age by its own clock."""
     update_id = eks.rollback("prod-1")
     async with run_gateway(tmp_path, eks, clock=Shifted(seconds)) as gateway:
-        # The tokens' times are the machine's.
+        # Tokens have the machine's time.
         lifetime = timedelta(hours=1)
         token = gateway.issuer.token("viewer", ("viewers",), lifetime=lifetime, nbf=1, iat=1)
         options = {"credentials": lambda: token, "max_age": 50}
@@ -251,7 +251,7 @@ async def test_watch_raises_a_permanent_error_at_once(
         gateway.address, gateway.issuer, options.get("update", update_id), credentials=credentials
     ) as here:
         assert await read_refusal(here) == told
-    assert told[0] not in caplog.text  # a connection that a loaded machine lost is another matter
+    assert told[0] not in caplog.text  # a loaded machine may lose a connection
     assert len(asked) == 1 + caplog.text.count("trying again")
     assert here.received == []
 

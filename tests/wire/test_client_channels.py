@@ -99,7 +99,7 @@ async def run_gateways(path: Path, eks: SimulatedEks) -> AsyncIterator[Gateways]
 
 
 async def read_note(address: str, credentials: grpc.ChannelCredentials | None = None) -> str:
-    """The note on the error that a watch ends with."""
+    """The note on the error that ends a watch."""
     async with Channels(address, credentials) as channels:
         states = client.watch(channels, "prod-1", "u-1", timing=QUICK)
         with pytest.raises(grpc.aio.AioRpcError) as raised:

@@ -24,7 +24,7 @@ WATCH, CANCEL, HEALTH = (
 
 
 async def collect_watch(address: str, token: str = "token", update_id: str = "u-1") -> list[client.Knowledge]:
-    """All that a watch yields until the update has ended."""
+    """The states of a watch until the update has ended."""
     async with Channels(address) as channels:
         states = client.watch(channels, "prod-1", update_id, credentials=lambda: token, timing=QUICK)
         async with aclosing(states):
@@ -64,7 +64,7 @@ async def test_refusal_by_a_proxy_ends_the_attempts(call: Any, path: str, status
         assert 1 <= proxy.paths.count(path) <= 7
 
 
-# After a status that is no number core misreads what follows on the connection, so that health has no answer.
+# After a status that is no number core misreads the rest of the connection, and health gets no answer.
 READ_ON = {name: reply for name, reply in REPLIES.items() if name != "a status that is no number"}
 
 
@@ -73,13 +73,13 @@ READ_ON = {name: reply for name, reply in REPLIES.items() if name != "a status t
 async def test_refusal_replaced_by_a_proxy_ends_the_attempts(
     gateway: RunningGateway, call: Any, path: str, reply: Reply
 ) -> None:
-    """The gateway's health, asked through the same proxy, shows that the gateway is up."""
+    """A health check through the same proxy shows that the gateway is up."""
     outsider = gateway.issuer.token("outsider", ())
     async with HttpProxy(gateway.address) as proxy:
         proxy.refused = reply
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await call(proxy.address, outsider, gateway.eks.rollback("prod-1"))
-        assert 4 <= proxy.paths.count(path) < 7  # 4, and more where health is late
+        assert 4 <= proxy.paths.count(path) < 7  # 4, or more if health is late
         assert proxy.paths[-1] == HEALTH
     assert "the gateway serves" in raised.value.__notes__[0]
 
@@ -104,7 +104,7 @@ async def test_watch_outlasts_a_proxy_during_a_gateway_restart(gateway: RunningG
 
 
 async def test_watch_and_cancel_work_through_the_proxy(gateway: RunningGateway) -> None:
-    """The proxy of these tests forwards everything that it is not set to replace."""
+    """The proxy of these tests forwards calls correctly."""
     update_id = gateway.eks.rollback("staging-1")
     token = gateway.issuer.token("oncall", ("oncall",))
     async with HttpProxy(gateway.address) as proxy, Channels(proxy.address) as channels:

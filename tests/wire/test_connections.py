@@ -27,7 +27,7 @@ LIST = frame_message(reflection_pb2.ServerReflectionRequest(list_services="").Se
 
 
 async def first_message(http: Http2Connection, number: int) -> None:
-    """Wait until a stream has one; fails when it ended."""
+    """Wait for the first message of a stream. Fails if the stream ends."""
     answer = http.answers[number]
     await wait_until(lambda: bool(answer.data) or answer.ended.is_set())
     assert answer.data, answer.reason
@@ -64,7 +64,7 @@ async def test_keepalive_ends_a_dead_client_and_keeps_a_silent_one(
         ):
             for http in (dead, silent):
                 await first_message(http, http.send(path, body, end=False))
-            proxy.passing.clear()  # what the gateway sends is lost from here on
+            proxy.passing.clear()  # from here on, data from the gateway is lost
             await wait_until(lambda: any(line["event"] == "rpc.call" for line in logs))
             (call,) = (line for line in logs if line["event"] == "rpc.call")
             assert call["method"] == path
@@ -84,14 +84,14 @@ async def test_pings_faster_than_the_limit_end_the_connection(
             await first_message(http, http.send(WATCH, LIVENESS, end=False))
         for _ in range(6):
             http.ping()
-            await asyncio.sleep(0.5)  # the interval is what is tested
+            await asyncio.sleep(0.5)  # the tested interval
         await wait_until(lambda: http.acknowledged == 6 or http.closed.is_set())
         assert (http.goaways, http.closed.is_set()) == ([], False)
         for _ in range(6):
             http.ping()
         async with asyncio.timeout(20):
             await http.closed.wait()
-        # The connection may be reset before these words are read.
+        # The connection may be reset before this text is read.
         assert http.goaways == [] or http.goaways[-1][1] == b"too_many_pings"
 
 
@@ -134,7 +134,7 @@ async def test_every_connection_may_have_one_open_stream(
             await first_message(other, other.send(path, body, end=False))
         greedy.h2.reset_stream(held[0])
         greedy.flush()
-        # Still more than `open_streams` are held altogether, so its second place is not given again.
+        # Still more than `open_streams` are held in all, so its second quota is not given again.
         again = await greedy.answer(greedy.send(path, body, end=False))
         assert again.reason == "OVERLOADED"
 
@@ -153,4 +153,4 @@ async def test_connection_over_the_limit_is_refused_at_once(tmp_path: Path, eks:
         others[0].close()
         room: Any = grpc.aio.insecure_channel(gateway.address)
         async with room, asyncio.timeout(20):
-            await room.channel_ready()  # it tries again until the gateway has noticed
+            await room.channel_ready()  # it retries until the gateway has seen the end

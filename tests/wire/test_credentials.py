@@ -21,7 +21,7 @@ OTHER = {"account_id": "444455556666", "region": REGION}
 
 
 async def wait_for_log(served: GatewayProcess, event: str, count: int = 1) -> list[dict[str, Any]]:
-    """The lines of an event, once there are so many: they are written after what they report."""
+    """Wait for so many lines of an event. Lines are written after the event."""
 
     def lines() -> list[dict[str, Any]]:
         found = [line for line in served.lines if line["event"] == event]

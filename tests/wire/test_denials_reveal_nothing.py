@@ -56,7 +56,7 @@ METHODS = {
 
 
 async def _answer(gateway: RunningGateway, method: str, who: Any, **fields: Any) -> bytes:
-    """Every byte of a denial but for its ids."""
+    """Every byte of a denial except for its ids."""
     kind: Any = METHODS[method][0]
     request = kind(**{"cluster": ClusterRef(name=EXISTING), "update_id": UPDATE} | fields)
     call = getattr(gateway.updates, method)(request, metadata=who)

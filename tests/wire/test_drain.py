@@ -1,4 +1,4 @@
-"""SIGTERM and SIGKILL to a gateway process: work in flight is finished, or taken up by the next process."""
+"""SIGTERM and SIGKILL to a gateway process: calls in flight are finished, or followed by the next process."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def _no_answer(**fault: Any) -> Row:
 
 
 def _proxy_answer(body: str, **fault: Any) -> Row:
-    """An answer of a proxy, after EKS has acted or not."""
+    """An answer of a proxy in place of EKS's."""
     return _no_answer(body=body, content_type="application/json", **fault)
 
 
@@ -120,8 +120,8 @@ rows = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 
 
 def _check_details(refusal: Refusal, row: Row, update_id: str) -> None:
-    """The error of this row, for every call."""
-    if "body" not in row.fault:  # else it is botocore's stand-in
+    """Check the details of this row's error, for every call."""
+    if "body" not in row.fault:  # else the message is botocore's
         assert refusal.metadata.get("eks_code", "") == ("" if "drop" in row.fault else row.eks_code)
     assert (refusal.retry_s is not None) == (refusal.status == "RESOURCE_EXHAUSTED")
     assert ("PreconditionFailure" in refusal.details) == (refusal.status == "FAILED_PRECONDITION")
@@ -166,7 +166,7 @@ async def test_cancel_needs_both_reads(gateway: RunningGateway, operation: str) 
 @rows
 async def test_cancel_error_names_its_cancellation(tmp_path: Path, eks: SimulatedEks, row: Row) -> None:
     """The record has the same error."""
-    throttled = row.cancel[1] == "EKS_THROTTLED"  # to the end, which is to come soon then
+    throttled = row.cancel[1] == "EKS_THROTTLED"  # until the decision is stale; make that soon
     async with run_gateway(tmp_path, eks, eks={"decision_max_age_s": 4 if throttled else 60}) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION, update_id="u-1")
         eks.fault("CancelUpdate", times=99, **row.fault)

@@ -41,7 +41,7 @@ def cancel(update_id: str = "u", **fields: Any) -> pb.CancelUpdateRequest:
 async def run_refusing_gateway(
     path: Path, eks: SimulatedEks, what: str
 ) -> AsyncIterator[tuple[RunningGateway, Any]]:
-    """A gateway that refuses with a large error, and the cancel to which it does."""
+    """A gateway and a cancel that fails with a large error."""
     if what == "denial":
         async with run_fake_opa() as (fake, engine), run_gateway(path, eks, policy=engine) as gateway:
             fake.decide = lambda _: make_result(DENIED)
@@ -59,7 +59,7 @@ async def run_refusing_gateway(
 
 
 def size(trailers: dict[str, str]) -> int:
-    """The least that a proxy counts: names and values, in base64 what is binary."""
+    """The size that proxies count at least: names and values, binary ones in base64."""
     binary = {key: len(value) * 4 // 3 + 4 for key, value in trailers.items() if key.endswith("-bin")}
     return sum(len(key) + binary.get(key, len(value)) for key, value in trailers.items())
 

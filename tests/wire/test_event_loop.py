@@ -37,7 +37,7 @@ from support.waiting import wait_until
 from support.wire import check, get_update, list_cancellable, list_cancellations, list_updates
 
 HARMLESS = (
-    "prometheus_client/process_collector.py",  # /proc is memory: it answers at once
+    "prometheus_client/process_collector.py",  # /proc is in memory
     " release",  # of the ledger's lock, after the last call
 )
 
@@ -64,7 +64,7 @@ class Scene:
 
 
 def findings(served: GatewayProcess) -> str:
-    """One a line, each with the calls that led to it, innermost first."""
+    """One finding per line, with its stack, innermost first."""
     return "\n".join(
         f"{line['call']} at {line['at']}: {' < '.join(reversed(line['stack']))}"
         for line in served.lines
@@ -88,7 +88,7 @@ async def scene(path: Path, eks: SimulatedEks) -> AsyncIterator[Scene]:
             assert running.out.startswith("Serving gRPC on "), running.err
             served = GatewayProcess(running, running.out.split("\n")[0].split()[-1], place.issuer)
             here = Scene(served, path, eks, issuer, corp, authority)
-            # A start is mostly imports, and no call waits behind them.
+            # The start is not watched: it is mostly imports, and no call waits for it.
             await wait_until(lambda: any(line.get("faults") == {} for line in served.lines))
             served.process.send_signal(signal.SIGUSR1)
             await here.wait_for_log("watch.started")
@@ -141,7 +141,7 @@ async def credentials(here: Scene) -> None:
 
 
 async def keys(here: Scene) -> None:
-    """A file of keys that changes and then hangs, and keys behind a URL that are fetched again."""
+    """A key file that changes and then hangs, and keys from a URL that are fetched again."""
     file, corp = here.path / "jwks.json", here.corp
     content = file.read_bytes()
     with hang_reads(file):

@@ -46,7 +46,7 @@ def cancel_of(update_id: str, cluster: str = "staging-1") -> bytes:
 async def flood(
     gateway: RunningGateway, authorization: str, messages: list[bytes], calls: int, path: str = CANCEL
 ) -> AsyncIterator[Any]:
-    """Connections that send so many calls at once, two of them, whatever the gateway allows."""
+    """Open two connections that send so many calls at once, regardless of the gateway's limits."""
     orders = Orders(
         address=gateway.address,
         path=path,
@@ -82,7 +82,7 @@ async def test_cancel_of_another_caller_overtakes_a_flood(
     async with run_gateway(tmp_path, eks) as gateway:
         callers = {"strangers": "", "denied": gateway.outsider[0][1], "allowed": gateway.oncall[0][1]}
         await gateway.cancel("staging-2", other, who=gateway.credentials("known", "oncall"), request_id="1")
-        if who != "strangers":  # nor is it a stranger, whose calls have the last turn
+        if who != "strangers":  # it is not a stranger, whose calls come last
             with pytest.raises(grpc.aio.AioRpcError):
                 await gateway.cancel("staging-9", "unknown", who=(("authorization", callers[who]),))
         async with flood(gateway, callers[who], [cancel_of(update_id)], 2 * MAX_STREAMS) as connections:
@@ -123,7 +123,7 @@ async def test_calls_over_a_callers_share_are_overloaded(tmp_path: Path, eks: Si
     """With a retry delay, one log line for all of them, and a count."""
     update_id = eks.rollback("staging-1")
     async with run_gateway(tmp_path, eks, limits={"calls_per_caller": 3}) as gateway:
-        with pytest.raises(grpc.aio.AioRpcError):  # it is known from now on
+        with pytest.raises(grpc.aio.AioRpcError):  # from now on the caller is known
             await gateway.cancel("staging-9", "unknown")
         request = pb.GetUpdateRequest(cluster=update_pb2.ClusterRef(name="staging-1"), update_id=update_id)
         with capture_logs() as logs:
@@ -142,7 +142,7 @@ async def test_calls_over_a_callers_share_are_overloaded(tmp_path: Path, eks: Si
                 ).keys()
             await wait_until(lambda: any(line["event"] == "admission.refused" for line in logs))
 
-            def count_served() -> int:  # the line of the cancel above may come late too
+            def count_served() -> int:  # the line of the cancel above may be late too
                 return sum(str(line.get("method")).endswith("GetUpdate") for line in logs)
 
             await wait_until(lambda: count_served() >= 60 - len(refused))
@@ -173,7 +173,7 @@ async def test_new_callers_of_one_connection_do_not_wait_for_eks_calls(
     """Behind a proxy all callers share a connection."""
     update_id, gate = eks.rollback("staging-1"), Gate()
     request = pb.GetUpdateRequest(cluster=update_pb2.ClusterRef(name="staging-1"), update_id=update_id)
-    limits = {"calls_per_caller": 2}  # of strangers of a connection, too
+    limits = {"calls_per_caller": 2}  # also bounds the strangers of a connection
     async with run_gateway(
         tmp_path, eks, limits=limits, wrap_eks=add_hooks(describe_cluster=gate)
     ) as gateway:

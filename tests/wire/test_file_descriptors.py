@@ -20,13 +20,13 @@ from support.waiting import wait_until
 from support.wire import PRODUCTION
 
 IDLE = 1100
-# HTTP/2's preface and an empty SETTINGS frame: a client that then sends nothing.
+# HTTP/2's preface and an empty SETTINGS frame. The client then sends nothing.
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 
 
 @pytest.fixture
 def _room() -> Iterator[None]:
-    """Descriptors enough for this test's own ends."""
+    """Raise the limit for the sockets of this test."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 2 * IDLE:
         pytest.skip(f"this machine allows {hard} descriptors")
@@ -46,7 +46,7 @@ def processor_s(pid: int) -> float:
 
 
 async def accepts_connection(served: GatewayProcess) -> bool:
-    """Whether a new connection is taken."""
+    """Whether a new connection is accepted."""
     channel: Any = grpc.aio.insecure_channel(served.address, options=[("grpc.use_local_subchannel_pool", 1)])
     async with channel:
         try:
@@ -75,12 +75,12 @@ async def test_cancel_works_beside_more_idle_connections_than_descriptors(
             used, lines = processor_s(served.process.pid), len(served.lines)
             for number, update_id in enumerate(updates[1:], 1):
                 await served.cancel(f"prod-{number}", update_id)
-            await asyncio.sleep(3)  # what a listener that spins would do with them
+            await asyncio.sleep(3)  # a busy loop would use processor time meanwhile
             assert processor_s(served.process.pid) - used < 2.5
             assert len(served.lines) - lines < 50
             (tight,) = events(served, "descriptors.tight")
             assert tight["open"] < tight["limit"] == 1024
-            # Quiet ones make room for new clients, although theirs hold them.
+            # Silent connections are closed for new clients.
             await wait_until(lambda: events(served, "descriptors.eased"))
             assert await accepts_connection(served)
             await served.cancel("prod-0", updates[0], request_id="first")

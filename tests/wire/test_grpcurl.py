@@ -97,7 +97,7 @@ async def test_json_names_are_the_same_with_reflection_and_with_protos(gateway: 
 async def call(
     gateway: RunningGateway, who: Any, method: str, request: dict[str, Any]
 ) -> tuple[int, str, str]:
-    """One call, as a person writes it."""
+    """Call a method with JSON, as a person does."""
     header = f"authorization: {dict(who)['authorization']}"
     return await run_grpcurl("-H", header, "-d", json.dumps(request), gateway.address, method)
 

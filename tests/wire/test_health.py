@@ -23,7 +23,7 @@ UPDATES = "eksgateway.v1.UpdateService"
 
 
 class Sick:
-    """A ledger whose ``check`` fails on demand; all else is the real one's."""
+    """The real ledger, whose ``check`` fails while ``sick``."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger

@@ -41,7 +41,7 @@ async def wait_for_readyz(gateway: RunningGateway, expected: tuple[int, str]) ->
 async def run_with_failing_checks(
     path: Path, eks: SimulatedEks
 ) -> AsyncIterator[tuple[RunningGateway, set[str]]]:
-    """A gateway, and the parts that fail their checks for as long as they are in the set."""
+    """Run a gateway. Parts in the yielded set fail their checks."""
     failing: set[str] = set()
 
     def fails(name: str) -> Any:

@@ -180,11 +180,11 @@ async def test_call_without_request_id_gets_one(gateway: RunningGateway) -> None
     again = await gateway.cancel("prod-1", update_id)
     assert again.request_id != told.request_id
     assert again.cancellation_id != told.cancellation_id
-    assert len(gateway.eks.calls("CancelUpdate")) == 1  # the second found it Cancelling
+    assert len(gateway.eks.calls("CancelUpdate")) == 1  # at the second it was Cancelling
 
 
 def _narrow() -> dict[str, Any]:
-    """The usual grants, and one that admits a group at stage request and never at stage update."""
+    """The usual grants, and one that allows a group at stage request but never at stage update."""
     data = copy.deepcopy(POLICY_DATA)
     grant = data["eksgateway"]["grants"][0]
     narrow = grant | {"id": "narrow", "groups": ["test:narrow"], "update_types": ["VersionUpdate"]}
@@ -193,7 +193,7 @@ def _narrow() -> dict[str, Any]:
 
 
 class Crossroads:
-    """Counts the calls that passed stage request, and holds the leader's first read up."""
+    """Counts the calls that passed stage request, and holds the first call's read."""
 
     def __init__(self) -> None:
         self.admitted = 0
@@ -210,7 +210,7 @@ class Crossroads:
 
 @pytest.fixture
 async def crossing(tmp_path: Path, eks: SimulatedEks) -> Any:
-    """A gateway at a crossroads; a call beyond the first joins it."""
+    """A gateway whose first call is held, so that further calls join it."""
     crossroads = Crossroads()
     async with run_gateway(
         tmp_path,
@@ -273,7 +273,7 @@ async def test_joined_call_goes_on_when_the_first_client_leaves(
     await settle()
     crossroads.read.open()
     assert (await joiner).phase == cpb.CANCELLATION_PHASE_CANCELLING
-    assert len(gateway.eks.calls("DescribeCluster")) == 1  # the same work, not begun anew
+    assert len(gateway.eks.calls("DescribeCluster")) == 1  # the work did not start again
     assert len(gateway.eks.calls("CancelUpdate")) == 1
 
 

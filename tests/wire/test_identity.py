@@ -30,7 +30,7 @@ from support.wire import expect_refusal
 
 
 class Recording:
-    """Implements the policy engine: allows everything, and remembers what it was asked."""
+    """A policy engine that allows everything and records its questions."""
 
     revision = "recording"
 
@@ -68,7 +68,7 @@ STRANGER = rsa_key("stranger")
 async def run_trusting_gateway(
     path: Path, eks: SimulatedEks, jwks_at: str = ""
 ) -> AsyncIterator[tuple[RunningGateway, Recording]]:
-    """A gateway that trusts IDP alone, and what its policy was asked."""
+    """Run a gateway that trusts IDP only. Yields it and its policy."""
     (path / "idp.json").write_bytes(IDP.jwks())
     issuer = IDP.settings(jwks_at or path / "idp.json").model_dump()
     policy = Recording()
@@ -105,19 +105,19 @@ def public_key_as_secret() -> str:
 
 
 def make_unsigned_token() -> str:
-    """`alg: none`, with something in the signature's place so that its form is right."""
+    """`alg: none`, with bytes in place of the signature so that the form is valid."""
     return compact({"alg": "none"}, IDP.claims(now()), lambda _: b"x")
 
 
 def make_stranger_token(**header: Any) -> str:
-    """Good claims, signed with a key that is the attacker's own."""
+    """Valid claims, signed with an attacker's key."""
     return compact(
         {"alg": "RS256", "kid": "rsa", "typ": "JWT"} | header, IDP.claims(now()), signer(STRANGER, "RS256")
     )
 
 
 def make_tampered_token() -> str:
-    """Another subject under a good signature."""
+    """Another subject under a valid signature."""
     header, _, signature = make_token().split(".")
     claims = json.dumps(IDP.claims(now(), sub="root")).encode()
     return ".".join([header, base64.urlsafe_b64encode(claims).rstrip(b"=").decode(), signature])
@@ -246,7 +246,7 @@ async def test_metadata_does_not_reach_the_policy(tmp_path: Path, eks: Simulated
 
 
 def examples(strategy: st.SearchStrategy[Any], count: int) -> list[Any]:
-    """Values of a strategy: hypothesis itself cannot drive a test that lives in a running loop."""
+    """Values of a strategy. Hypothesis cannot run a test in a running event loop."""
     found: list[Any] = []
 
     @settings(max_examples=count, database=None, deadline=None, suppress_health_check=list(HealthCheck))

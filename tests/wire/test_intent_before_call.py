@@ -15,7 +15,7 @@ from support.wire import PRODUCTION, expect_refusal, get_cancellation
 
 
 def _events(path: Path) -> list[tuple[str, Any]]:
-    """The committed events, as another program sees them."""
+    """The committed events, read over another connection."""
     other = sqlite3.connect(f"file:{path / 'ledger.db'}?mode=ro", uri=True)
     try:
         return [(kind, json.loads(body)) for kind, body in other.execute("SELECT kind, body FROM events")]

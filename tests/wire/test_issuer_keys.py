@@ -30,7 +30,7 @@ def trust(place: str | Path) -> dict[str, Any]:
 
 
 async def read_reason(gateway: Client, idp: Idp, key: str = "rsa", **header: Any) -> str:
-    """Why a call with a token of this issuer is refused; it is denied when the token is good."""
+    """The reason of a call's error with a token of this issuer; POLICY_DENIED if the token is valid."""
     token = idp.token(datetime.now(UTC), header, key)
     request = pb.GetUpdateRequest(cluster=ClusterRef(name="staging-1"), update_id="u")
     metadata = (("authorization", f"Bearer {token}"),)
@@ -39,7 +39,7 @@ async def read_reason(gateway: Client, idp: Idp, key: str = "rsa", **header: Any
 
 
 async def wait_for_reason(gateway: Client, idp: Idp, wanted: str, key: str) -> None:
-    """Ask until this is the answer to a call with a token of this key."""
+    """Call with a token of this key until the error has this reason."""
     async with asyncio.timeout(30):
         while await read_reason(gateway, idp, key) != wanted:  # noqa: ASYNC110  the answer comes over the wire
             await asyncio.sleep(0.05)

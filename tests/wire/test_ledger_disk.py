@@ -32,7 +32,7 @@ async def ledger_command(*arguments: str) -> tuple[int, str]:
 
 
 async def cancel_many(served: GatewayProcess, eks: SimulatedEks, count: int) -> list[str]:
-    """Cancellations of as many updates; their ids."""
+    """Cancel so many updates; returns the ids of the cancellations."""
     found = []
     for number in range(count):
         update_id = eks.rollback(f"prod-{number}", tags=PRODUCTION)

@@ -165,7 +165,7 @@ async def test_call_without_a_message_counts_in_the_quota(tmp_path: Path, eks: S
         silent = send()
         async with asyncio.timeout(60):
             while await read_reason() != "OVERLOADED":
-                if silent.done():  # it came while the other one had the quota
+                if silent.done():  # it was refused while the other call held the quota
                     silent = send()
             silent.cancel()
             while await read_reason() != "REQUEST_INVALID":
@@ -207,7 +207,7 @@ async def test_silent_health_checks_do_not_block_other_connections(tmp_path: Pat
 
 
 def cancel_and_watch(gateway: RunningGateway, update_id: str) -> Any:
-    """CancelUpdateAndWatch's stream, by the on-call engineer on staging-1."""
+    """CancelUpdateAndWatch of staging-1 by the on-call engineer."""
     request = pb.CancelUpdateAndWatchRequest(
         cluster=update_pb2.ClusterRef(name="staging-1"), update_id=update_id, request_id="first"
     )
@@ -243,7 +243,7 @@ async def test_cancel_and_watch_frees_its_call_after_the_cancellation(
     update_id = eks.rollback("staging-1")
     request = pb.GetUpdateRequest(cluster=update_pb2.ClusterRef(name="staging-1"), update_id=update_id)
     async with run_gateway(tmp_path, eks, limits={"calls": 1, "watches": 1}) as gateway:
-        for _ in range(2):  # and the place of its watch, at its end
+        for _ in range(2):  # and the quota of its watch, at its end
             stream = cancel_and_watch(gateway, update_id)
             await stream.read()
             assert (await stream.read()).watch.kind == pb.WATCH_KIND_SNAPSHOT

@@ -31,7 +31,7 @@ from support.wire import (
 )
 
 OTHER_ACCOUNT = "444455556666"
-HOME = {"account_id": ACCOUNT, "region": REGION}  # the first that is looked through
+HOME = {"account_id": ACCOUNT, "region": REGION}  # listed first
 FOREIGN = {"account_id": OTHER_ACCOUNT, "region": REGION}
 BOTH = (HOME, FOREIGN)
 Start = Callable[..., AbstractAsyncContextManager[RunningGateway]]
@@ -65,7 +65,7 @@ async def sts(moto: str, eks: SimulatedEks) -> AsyncIterator[Sts]:
 
 @pytest.fixture
 def start(tmp_path: Path, eks: SimulatedEks, sts: Sts) -> Start:
-    """Starts a gateway with the home target and another account's, reached through a role."""
+    """Starts a gateway with the home target and one in another account, through a role."""
     url = {"endpoint_url": eks.url}
     role = {"role_arn": f"arn:aws:iam::{OTHER_ACCOUNT}:role/eksgateway", "sts_endpoint_url": sts.url}
     targets = {"targets": [HOME | url, FOREIGN | url | role], "calls_per_s": 10_000}
@@ -101,7 +101,7 @@ async def read_pages(
 
 
 def seed(eks: SimulatedEks, count: int = 3) -> list[str]:
-    """So many clusters in each target, with a running rollback and an ended update each; the rollbacks."""
+    """Add clusters with a running rollback and an ended update to each target; returns the rollbacks."""
     expected = []
     for target in BOTH:
         for number in range(count):
@@ -167,18 +167,18 @@ async def test_pages_return_each_update_once_in_order(gateway: RunningGateway, s
 async def test_page_may_end_between_updates_of_a_cluster(gateway: RunningGateway) -> None:
     kinds = [{"type": "VersionRollback", "status": "Successful"} for _ in range(5)]
     expected = gateway.eks.cluster("prod-1", auto_mode=True, tags=PRODUCTION, updates=kinds)
-    for update_id in expected:  # by hand: EKS runs one at a time today
+    for update_id in expected:  # set by hand: EKS runs one at a time
         gateway.eks.set_update("prod-1", update_id, status="InProgress")
     pages = await read_pages(gateway, gateway.oncall, 2)
     assert sorted(update_id for page in pages for update_id in ids(page)) == sorted(expected)
 
 
 async def test_page_token_reveals_no_hidden_name(gateway: RunningGateway) -> None:
-    for number in range(210):  # more than a page looks at
+    for number in range(210):  # more than a page reads
         gateway.eks.cluster(f"hidden-{number:03}")
     kinds = [{"type": "VersionRollback", "status": "Successful"} for _ in range(3)]
     there = gateway.eks.cluster("prod-1", auto_mode=True, tags=PRODUCTION, updates=kinds)
-    for update_id in there:  # by hand: EKS runs one at a time today
+    for update_id in there:  # set by hand: EKS runs one at a time
         gateway.eks.set_update("prod-1", update_id, status="InProgress")
     pages = await read_pages(gateway, gateway.oncall, 1)
     assert [len(page.updates) for page in pages][:3] == [1, 1, 1]

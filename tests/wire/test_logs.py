@@ -71,7 +71,7 @@ async def test_each_call_logs_one_line_without_secrets(tmp_path: Path, eks: Simu
         ]
         await wait_until(lambda: len(served.calls) == 1 + len(refusals))
         assert await served.end() == 0
-        calls = served.calls  # which parses every line
+        calls = served.calls  # this parses every line
         told = "".join(repr((a.details(), decode_details(a))) for a in refusals)
         for secret in (token, token.rpartition(".")[2], "metadata-canary", "body-canary", "ticket-canary"):
             assert secret not in served.program.err

@@ -21,7 +21,7 @@ from support.simulator import SimulatedEks
 from support.waiting import wait_until
 from support.wire import expect_refusal
 
-WRITE_TIMEOUT_S = 6.0  # longer than a change waits on a loaded machine
+WRITE_TIMEOUT_S = 6.0  # longer than a change takes on a loaded machine
 
 
 @asynccontextmanager
@@ -69,13 +69,13 @@ async def test_two_hundred_watchers_cost_the_eks_calls_of_one(
             eks.set_update("prod-1", update_id, status=status)
             assert {message.update.status for message in await read_all(streams)} == {status}
         least_rest = poll_s * 0.9
-        # Over the whole: one call to admit them, one for their first state, then one after each rest.
+        # In all: one call to authorize them, one for the first state, then one per poll interval.
         assert len(eks.calls("DescribeUpdate")) <= 2 + (time.monotonic() - began) / least_rest
         assert len(eks.calls("DescribeCluster")) == 1
         assert set(await read_all(streams)) == {grpc.aio.EOF}
 
 
-# Messages larger than a client that does not read lets through.
+# Larger than the flow-control window of a client that does not read.
 LARGE = [{"type": f"Param{number}", "value": "x" * 1000} for number in range(200)]
 NARROW = {"grpc.http2.lookahead_bytes": 1024, "grpc.http2.bdp_probe": 0}
 
@@ -95,7 +95,7 @@ async def test_client_that_leaves_during_a_message_is_logged_as_cancelled(
                     await reader.read()
             await wait_until(lambda: any(line["event"] == "rpc.call" for line in logs))
             reader.cancel()
-            await wait_until(lambda: gateway.gateway.watches.watchers == 0)  # else the drain may end it first
+            await wait_until(lambda: gateway.gateway.watches.watchers == 0)  # the drain could end it first
     assert {line["status"] for line in logs if line["event"] == "rpc.call"} == {"CANCELLED"}
     assert not [line for line in logs if line["log_level"] not in ("info", "debug")]
 
@@ -123,7 +123,7 @@ async def test_stalled_watcher_is_closed_and_delays_no_other(tmp_path: Path, eks
                 assert (await reader.read()).update.status == f"Paused{changes}"
                 slowest = max(slowest, time.monotonic() - began)
             assert slowest < WRITE_TIMEOUT_S - 1, "a change waited for the stalled watcher"
-            # Its budget is given back too, although its client still does not read.
+            # Its quota is freed too, although its client still does not read.
             await wait_until(lambda: any(line.get("reason") == "WATCHER_TOO_SLOW" for line in logs))
             reader.cancel()
             refusal = await expect_refusal(read_to_the_end(stalled))
@@ -155,7 +155,7 @@ async def test_cancelled_watches_leave_nothing_behind(tmp_path: Path, eks: Simul
         ):
             for _ in range(5):
                 streams = [watch(stubs[number % 4], gateway, update_id) for number in range(100)]
-                await read_all(streams[:50])  # the others are cancelled wherever they are
+                await read_all(streams[:50])  # the others are cancelled at any point
                 for stream in streams:
                     stream.cancel()
             watches = gateway.gateway.watches

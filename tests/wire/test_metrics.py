@@ -22,7 +22,7 @@ Samples = dict[tuple[str, tuple[str, ...]], float]
 
 
 async def scrape(gateway: RunningGateway) -> Samples:
-    """Every sample, by its name and its labels' values in the order of the labels' names."""
+    """Every sample by its name and its labels' values, in the order of the labels' names."""
     url = f"http://{gateway.gateway.metrics.address}/metrics"
     async with aiohttp.ClientSession() as http, http.get(url) as answer:
         assert answer.status == 200
@@ -37,7 +37,7 @@ async def scrape(gateway: RunningGateway) -> Samples:
 
 @pytest.fixture
 def metrics_on() -> dict[str, Any]:
-    """The setting that serves metrics, on any port."""
+    """The setting that serves metrics on a free port."""
     return {"metrics": {"listen": "127.0.0.1:0"}}
 
 

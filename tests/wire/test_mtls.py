@@ -30,7 +30,7 @@ from support.wire import expect_refusal
 
 
 class MtlsGateway:
-    """A gateway that serves every demand, and the authority that its clients come from."""
+    """A gateway with a listener per demand, and the authority of its clients."""
 
     def __init__(self, gateway: RunningGateway, authority: Authority) -> None:
         self.gateway = gateway
@@ -48,7 +48,7 @@ class MtlsGateway:
             yield connection
 
     async def try_call(self, demand: str, own: Issued | None, metadata: Any = ()) -> str:
-        """How a call of this client to this listener ends."""
+        """Call this listener; returns the reason of the error, or OK."""
         async with self.connect(demand, own) as connection:
             try:
                 await connection.get("u", metadata)
@@ -65,7 +65,7 @@ async def mtls(tmp_path: Path, eks: SimulatedEks) -> AsyncIterator[MtlsGateway]:
         yield MtlsGateway(gateway, authority)
 
 
-PASSED = "EKS_NOT_FOUND"  # the call came through to the update that does not exist
+PASSED = "EKS_NOT_FOUND"  # the call reached EKS, where the update does not exist
 REFUSED_BY_HANDSHAKE = "handshake: UNAVAILABLE"
 
 # The result of each listener, by token and certificate.

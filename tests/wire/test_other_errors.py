@@ -1,4 +1,4 @@
-"""Refusals besides those of EKS, policy and ledger: fields, targets, old decisions, bugs."""
+"""Errors besides those of EKS, policy and ledger: fields, targets, stale decisions, bugs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SECRET = "AKIA-not-for-callers"
 
 
 def _anywhere() -> dict[str, Any]:
-    """The usual grants, for any name of a cluster, in a second account and region as well."""
+    """The usual grants for any cluster name, also in a second account and region."""
     data = copy.deepcopy(POLICY_DATA)
     for grant in data["eksgateway"]["grants"]:
         grant |= {"accounts": [ACCOUNT, ELSEWHERE], "regions": [REGION, "eu-west-1"]}
@@ -169,7 +169,7 @@ async def test_credentials_of_another_account_cancel_nothing(gateway: RunningGat
 
 
 class ElsewhereEks:
-    """An ``Eks`` that answers about another cluster or update than it was asked about."""
+    """An ``Eks`` that answers with another cluster or update than requested."""
 
     def __init__(self, real: BotoEks, *, arn: str = "", update_id: str = "") -> None:
         self._real = real
@@ -210,7 +210,7 @@ async def test_answer_about_another_resource_sends_nothing(
 
 
 async def _slow(*_: Any) -> None:
-    await asyncio.sleep(0.3)  # longer than the decision may age; the thing under test, not a wait
+    await asyncio.sleep(0.3)  # longer than the decision may age
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,13 @@ WHY = "The nodes would not stop."
 
 @dataclass(frozen=True)
 class Way:
-    """How a phase comes about: an update, faults on the cancel, then time and changes."""
+    """How to reach a phase: an update, faults of the cancel, then time and changes."""
 
     phase: str
-    status: str  # of the update as the record shows it
+    status: str  # of the update in the record
     update: dict[str, Any] = field(default_factory=dict)
     fault: dict[str, Any] = field(default_factory=dict)
-    error: str = ""  # the reason that CancelUpdate fails with, if it does
+    error: str = ""  # the reason of CancelUpdate's error, if any
     before_s: float = 0
     after_s: float = 0
     change: dict[str, Any] = field(default_factory=dict)

@@ -22,7 +22,7 @@ from support.simulator import SimulatedEks
 from support.waiting import wait_until
 from support.wire import check, expect_refusal
 
-# Allows everything. A decision takes for ever for the caller `slow`, and for every caller of 300 grants.
+# Allows everything. Decisions never end for the caller `slow`, and for every caller with 300 grants.
 REGO = """package eksgateway.authz
 
 default decision := {"allow": true, "rules": ["all"], "reasons": [], "obligations": []}
@@ -39,13 +39,13 @@ never(list) if count([1 | some a in list; some b in list; some c in list; a > b;
 
 
 def make_data(grants: int) -> dict[str, Any]:
-    """Data with so many grants."""
+    """Policy data with so many grants."""
     grant = POLICY_DATA["eksgateway"]["grants"][0]
     return {"eksgateway": {"grants": [grant | {"id": f"g-{number}"} for number in range(grants)]}}
 
 
 async def open_policy(folder: Path, data: dict[str, Any], timeout_s: float = 2) -> PolicyEngine:
-    """The policy over this data, which it follows."""
+    """Open the policy with this data."""
     module, file = folder / "policy.wasm", folder / "data.yaml"
     module.write_bytes(await asyncio.to_thread(compile_rego, REGO, folder))
     file.write_text(yaml.safe_dump(data))

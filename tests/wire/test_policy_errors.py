@@ -1,7 +1,6 @@
 """A policy that cannot decide, in either engine: no cancel is sent.
 
-The table goes through the real engine ``opa`` and a fake OPA on a socket; the engines that implement
-the protocol stand for any other.
+The table uses the real engine ``opa`` and a fake OPA on a socket. Other tests replace the engine.
 """
 
 from __future__ import annotations
@@ -114,7 +113,7 @@ async def test_opa_gets_verified_facts_only(tmp_path: Path, eks: SimulatedEks) -
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         forged = (("x-groups", "test:oncall"), ("eksgateway-decision-id", "mine"), ("subject", "root"))
         cancelled = await gateway.cancel("prod-1", update_id, gateway.viewer + forged)
-        asked = [each for each in opa.inputs if each["context"]["method"]]  # else by the readiness probe
+        asked = [each for each in opa.inputs if each["context"]["method"]]  # others are the readiness probe's
         at_request, at_update = asked
         assert at_request["context"]["decision_id"] == cancelled.decision.decision_id
         assert at_update["context"]["decision_id"] == cancelled.decision.decision_id
@@ -173,7 +172,7 @@ _json = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
-# Near a decision, so that members of every type are met, and some of the results do allow.
+# Results close to a decision: members of every type, and some that allow.
 _near = st.fixed_dictionaries(
     {"allow": st.sampled_from([True, True, False, 1, 1.0, "true", None, [True], {"allow": True}]) | _json},
     optional={
@@ -212,7 +211,7 @@ def test_only_a_boolean_true_allows(tmp_path: Path) -> None:
 
 
 def _allows(answer: OpaAnswer) -> bool:
-    """Whether an answer is a decision that allows, read as strictly as it can be."""
+    """Whether an answer is a decision that allows, read strictly."""
     value = json.loads(answer.body)["result"]
     if not isinstance(value, dict) or value.get("allow") is not True:
         return False

@@ -18,7 +18,7 @@ from support.waiting import wait_until
 
 
 def causes(logs: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """The log events about the policy's answers, in order."""
+    """The log events of the policy's readiness, in order."""
     kinds = ("policy.cannot_answer", "policy.answers")
     return [(each["event"], each.get("reason", "")) for each in logs if each["event"] in kinds]
 

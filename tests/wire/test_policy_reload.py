@@ -28,14 +28,14 @@ Data = dict[str, Any]
 
 
 def without(*grants: str) -> Data:
-    """The grants of the wire tests but for these."""
+    """The grants of the wire tests without these."""
     data = copy.deepcopy(POLICY_DATA)
     data["eksgateway"]["grants"] = [each for each in data["eksgateway"]["grants"] if each["id"] not in grants]
     return data
 
 
 def only_look(*grants: str) -> Data:
-    """The same grants, but these do not let cancel."""
+    """The grants of the wire tests, where these do not allow cancel."""
     data = copy.deepcopy(POLICY_DATA)
     for grant in data["eksgateway"]["grants"]:
         if grant["id"] in grants:
@@ -45,7 +45,7 @@ def only_look(*grants: str) -> Data:
 
 
 async def replace_data(gateway: RunningGateway, data: Data) -> str:
-    """Replace the data, as an editor does, and ask for it; the revision that is in force then."""
+    """Replace the data file and reload; returns the new revision."""
     before = gateway.gateway.policy.revision
     beside = gateway.path / "data.new"
     beside.write_text(yaml.safe_dump(data))
@@ -77,7 +77,7 @@ async def test_saved_policy_data_is_in_force_within_seconds(
 async def check_all_the_time(
     gateway: RunningGateway, update_id: str
 ) -> AsyncIterator[list[tuple[str, bool]]]:
-    """Clients that check all the time; their decisions and revisions."""
+    """Clients that check without a pause. Yields their decisions and revisions."""
     told: list[tuple[str, bool]] = []
 
     async def ask() -> None:
@@ -122,7 +122,7 @@ async def test_sighup_reloads_and_faulty_data_changes_nothing(tmp_path: Path, ek
         def events(name: str) -> list[dict[str, Any]]:
             return [each for each in served.lines if each["event"] == name]
 
-        served.process.send_signal(signal.SIGHUP)  # logged, though nothing has changed
+        served.process.send_signal(signal.SIGHUP)  # logged although nothing has changed
         await wait_until(lambda: len(events("policy.loaded")) == 2)
         first, again = events("policy.loaded")
         assert again["revision"] == first["revision"]

@@ -42,7 +42,7 @@ async def test_path_that_is_not_utf8_is_refused(gateway: RunningGateway, path: s
     assert await serves(gateway)
 
 
-# Core answers the others without an ErrorInfo: see docs/connections.md.
+# Core answers other frames without an ErrorInfo, see docs/connections.md.
 ANSWERED: dict[str, tuple[dict[str, Any], str, str]] = {
     "another content type": ({"content_type": "text/plain"}, "16", "CREDENTIALS_MISSING"),
     "no content type": ({"content_type": ""}, "16", "CREDENTIALS_MISSING"),
@@ -71,7 +71,7 @@ BY_CORE: dict[str, tuple[dict[str, Any], str | None]] = {
 
 
 async def ask(gateway: RunningGateway, *, authorized: bool = False, **changes: Any) -> Any:
-    """The answer to a CancelUpdate, changed."""
+    """The answer to a CancelUpdate with changes."""
     body = changes.pop("body", frame_message(b""))
     if authorized:
         changes["authorization"] = dict(gateway.oncall)["authorization"]

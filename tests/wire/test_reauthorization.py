@@ -25,11 +25,11 @@ from support.simulator import SimulatedEks
 from support.wire import PRODUCTION, Refusal, expect_refusal
 
 DENIED = ("PERMISSION_DENIED", "POLICY_DENIED")
-SOON_S = 25.0  # from a change to the end of a stream: 5 s, and what a loaded machine adds
+SOON_S = 25.0  # from a change to the end of a stream: 5 s, and more on a loaded machine
 
 
 def without(grant: str) -> dict[str, Any]:
-    """The policy data of wire tests, less one grant."""
+    """The policy data of wire tests without one grant."""
     data = copy.deepcopy(POLICY_DATA)
     data["eksgateway"]["grants"] = [one for one in data["eksgateway"]["grants"] if one["id"] != grant]
     return data
@@ -60,7 +60,7 @@ async def first_state(stream: Any) -> Any:
 
 
 async def read_error(stream: Any) -> Refusal:
-    """The stream's error, and nothing but heartbeats before it."""
+    """Read heartbeats until the stream fails; returns the error."""
 
     async def rest() -> None:
         while True:
@@ -101,7 +101,7 @@ async def test_removed_grant_ends_its_streams_within_seconds(
 
 
 class AdvancedClock(SystemClock):
-    """The machine's, with the wall clock set ahead."""
+    """The machine's clock, with the wall time set ahead."""
 
     def __init__(self) -> None:
         self.ahead = timedelta()

@@ -35,14 +35,14 @@ async def resume(here: RunningGateway, update_id: str, token: str, who: Any = No
 
 
 async def read_news(stream: Any) -> tuple[int, int, str]:
-    """Kind, sequence and status of the next message that is no heartbeat."""
+    """Kind, sequence and status of the next message that is not a heartbeat."""
     while (message := await stream.read()).kind == HEARTBEAT:
         pass
     return message.kind, message.sequence, message.update.status
 
 
 async def watch_until(here: RunningGateway, update_id: str, *statuses: str) -> str:
-    """The token of a viewer who saw these statuses, and then left."""
+    """Watch until these statuses were sent; returns the last resume token."""
     stream = here.watch("prod-1", update_id, here.viewer)
     message = await stream.read()
     for status in statuses:

@@ -19,12 +19,12 @@ from support.processes import eksgateway_command, run_program
 
 @pytest.fixture
 async def place(tmp_path: Path) -> GatewayFolder:
-    """A gateway that would start; the EKS it names is never asked at the start."""
+    """A valid configuration. A start makes no EKS call."""
     return GatewayFolder(tmp_path, "http://127.0.0.1:1")
 
 
 def change(place: GatewayFolder, **sections: Any) -> None:
-    """Rewrite settings: a section that is None goes, others take the place of what was there."""
+    """Replace sections of the settings; None removes one."""
     raw = yaml.safe_load(place.config.read_text()) | sections
     kept = {name: value for name, value in raw.items() if value is not None}
     place.config.write_text(yaml.safe_dump(kept))

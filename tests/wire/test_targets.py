@@ -30,7 +30,7 @@ WHY = {"reason": "bad AMI", "ticket": "OPS-1"}
 
 
 def data(**where: list[str]) -> dict[str, Any]:
-    """The usual grants, in all targets and in one unconfigured account, by default."""
+    """The usual grants, by default in all targets and one account that is not configured."""
     everywhere = {"accounts": [ACCOUNT, OTHER_ACCOUNT, NOT_CONFIGURED], "regions": [REGION, OTHER_REGION]}
     found = copy.deepcopy(POLICY_DATA)
     for grant in found["eksgateway"]["grants"]:
@@ -45,7 +45,7 @@ async def sts(moto: str, eks: SimulatedEks) -> AsyncIterator[Sts]:
 
 
 def settings(eks: SimulatedEks, sts: Sts) -> dict[str, Any]:
-    """The section ``eks``: two regions of the gateway's own account, and another account by its role."""
+    """The section ``eks``: two regions of the home account, and another account through a role."""
     role = {
         "role_arn": f"arn:aws:iam::{OTHER_ACCOUNT}:role/eksgateway",
         "external_id": "corp-1",
@@ -72,7 +72,7 @@ async def cancel(
 
 
 def everywhere(eks: SimulatedEks) -> None:
-    """A cluster of one name with an update of one id, in every target."""
+    """Add the same cluster name and update id in every target."""
     for target in TARGETS:
         eks.rollback("prod-1", tags=PRODUCTION, update_id="u-1", **target)
 

@@ -27,7 +27,7 @@ def summarize(messages: list[Any]) -> list[tuple[int, int, str]]:
 
 
 def read_observe_time(message: Any) -> int:
-    """When EKS was last seen, in nanoseconds."""
+    """observe_time in nanoseconds."""
     return int(message.observe_time.ToNanoseconds())
 
 
@@ -86,7 +86,7 @@ async def test_heartbeats_show_the_age_of_the_last_state(tmp_path: Path, eks: Si
         eks.fault("DescribeUpdate", code="ServerException", status=500, times=1000)
         times = [read_observe_time(beat)]
         async with asyncio.timeout(60):
-            while times[-3:] != times[-1:] * 3:  # healthy, it is polled between any two heartbeats
+            while times[-3:] != times[-1:] * 3:  # a healthy update is polled between any two heartbeats
                 beat = await stream.read()
                 assert (beat.kind, beat.sequence) == (HEARTBEAT, 1)
                 times.append(read_observe_time(beat))
@@ -153,7 +153,7 @@ async def test_watch_of_an_unknown_update_is_not_found(gateway: RunningGateway) 
 
 
 def only(*actions: str) -> dict[str, Any]:
-    """Policy data that grants the viewers these actions and nothing else."""
+    """Policy data that grants these actions to viewers."""
     grant = {"id": "g", "groups": ["test:viewers"], "actions": list(actions), **WHERE, "clusters": ["*"]}
     return {"eksgateway": {"grants": [grant], "freezes": []}}
 
