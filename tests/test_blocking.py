@@ -19,8 +19,8 @@ from support.hanging_file import hang_reads
 TIMEOUT_S = 20
 
 
-class Gate:
-    """A read that waits until it is let through, then returns its number."""
+class HeldRead:
+    """A read that waits until ``open`` is set, then returns its number."""
 
     def __init__(self) -> None:
         self.open = threading.Event()
@@ -34,13 +34,13 @@ class Gate:
 
 
 @pytest.fixture
-async def gate() -> AsyncIterator[Gate]:
-    gate = Gate()
+async def gate() -> AsyncIterator[HeldRead]:
+    gate = HeldRead()
     yield gate
     gate.open.set()
 
 
-async def test_run_blocking_returns_and_raises_what_the_call_does() -> None:
+async def test_run_blocking_returns_the_result_or_error_of_the_call() -> None:
     """On another thread than the loop's."""
     assert await run_blocking(int, "12", base=8) == 10
     assert await run_blocking(threading.get_ident) != threading.get_ident()
@@ -70,8 +70,8 @@ def test_a_call_that_hangs_does_not_keep_the_process_from_ending() -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-async def test_daemon_threads_close_what_a_call_holds_once_it_has_ended(gate: Gate) -> None:
-    """Also when its caller has left."""
+async def test_daemon_threads_close_resources_after_the_call(gate: HeldRead) -> None:
+    """Also when the caller has left."""
     threads, closed = DaemonThreads("test"), asyncio.Event()
     with ExitStack() as held:
         held.callback(closed.set)
@@ -85,7 +85,7 @@ async def test_daemon_threads_close_what_a_call_holds_once_it_has_ended(gate: Ga
         threads.start(gate)
 
 
-async def test_repeated_read_is_shared_by_callers_at_the_same_time(gate: Gate) -> None:
+async def test_repeated_read_is_shared_by_callers_at_the_same_time(gate: HeldRead) -> None:
     """Any number of them need one thread."""
     repeated = RepeatedRead(gate)
     reads = [asyncio.create_task(repeated.read()) for _ in range(50)]
@@ -95,7 +95,7 @@ async def test_repeated_read_is_shared_by_callers_at_the_same_time(gate: Gate) -
     assert await repeated.read() == 2
 
 
-async def test_repeated_read_raises_what_the_read_raises() -> None:
+async def test_repeated_read_raises_the_error_of_the_read() -> None:
     """In each caller; the next read is a new one."""
 
     def fail() -> None:
@@ -108,8 +108,8 @@ async def test_repeated_read_raises_what_the_read_raises() -> None:
         await repeated.read()
 
 
-async def test_repeated_read_starts_others_beside_one_that_hangs_up_to_a_bound(gate: Gate) -> None:
-    """Each after twice the time of the one before; in the end the present content is read."""
+async def test_repeated_read_starts_others_beside_one_that_hangs_up_to_a_bound(gate: HeldRead) -> None:
+    """Each starts after twice the time of the one before. In the end the current content is read."""
     repeated, loop = RepeatedRead(gate, timeout_s=0.02), asyncio.get_running_loop()
     begun = loop.time()
     while gate.begun < MAX_HANGING:

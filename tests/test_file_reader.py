@@ -10,7 +10,7 @@ from eksgateway.file_reader import FileUnreadable, read_file
 
 
 def test_read_file_is_bounded_and_reports_the_cause(tmp_path: Path) -> None:
-    """The error gives the cause, and nothing of the file's content."""
+    """The error has the cause and no content of the file."""
     file = tmp_path / "file"
     file.write_bytes(b"0123456789")
     assert read_file(file, 10) == b"0123456789"

@@ -1,4 +1,4 @@
-"""Generated code is committed and never edited."""
+"""Generated code is committed and not edited."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_generating_the_protos_again_changes_nothing(tmp_path: Path) -> None:
-    """What is committed is what protoc makes of protos/."""
+    """The committed files are protoc's output for protos/."""
     script = ROOT / "scripts" / "generate_protos.py"
     subprocess.run([sys.executable, script, tmp_path], check=True, timeout=60)
     fresh = {path.name: path.read_bytes() for path in (tmp_path / "eksgateway" / "v1").iterdir()}
@@ -21,8 +21,8 @@ def test_generating_the_protos_again_changes_nothing(tmp_path: Path) -> None:
     assert fresh == committed
 
 
-def test_every_error_has_its_reason_in_the_proto_and_every_reason_its_error() -> None:
-    """ErrorReason is the list that clients in other languages read."""
+def test_errors_and_reasons_in_the_proto_match() -> None:
+    """Clients in other languages use the enum ErrorReason."""
     in_proto = {name.removeprefix("ERROR_REASON_") for name in ErrorReason.DESCRIPTOR.values_by_name} - {
         "UNSPECIFIED"
     }

@@ -1,4 +1,4 @@
-"""Imports point one way, as docs/architecture.md draws it; an arrow that points back fails here."""
+"""Imports point one way, as drawn in docs/architecture.md."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ CONFINED = {
 }
 
 
-def modules() -> list[Path]:
+def list_modules() -> list[Path]:
     return sorted(path for path in ROOT.rglob("*.py") if "v1" not in path.parts)
 
 
@@ -87,9 +87,9 @@ def part_of(path: Path) -> str:
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
-    """An arrow that points back fails here, with its name."""
+@pytest.mark.parametrize("path", list_modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_module_imports_only_lower_parts(path: Path) -> None:
+    """The failure names the import."""
     part = part_of(path)
     if part == "__init__":
         return
@@ -102,7 +102,7 @@ def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
             assert part in CONFINED[top], f"{part} must not import {top}"
 
 
-def test_every_part_is_named() -> None:
-    """A new part has to say what it may import."""
-    parts = {part_of(path) for path in modules()} - {"__init__"}
+def test_every_part_has_allowed_imports() -> None:
+    """A new part needs an entry."""
+    parts = {part_of(path) for path in list_modules()} - {"__init__"}
     assert parts <= set(MAY_IMPORT)

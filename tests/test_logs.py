@@ -25,7 +25,7 @@ print("still here")
 
 
 def test_log_that_cannot_be_written_raises_nothing() -> None:
-    """Its reader may be gone or its disk full."""
+    """The reader may be gone or the disk full."""
     command = [sys.executable, "-c", PROGRAM]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "still here\n")
@@ -43,7 +43,7 @@ input()
 
 @pytest.mark.parametrize("blocking", [True, False])
 def test_slow_reader_gets_whole_lines_and_a_count_of_lost_ones(blocking: bool) -> None:
-    """Also with a pipe that the reader has made non-blocking."""
+    """Also when the reader has made the pipe non-blocking."""
     reading, writing = os.pipe()
     os.set_blocking(writing, blocking)
     with (
@@ -93,7 +93,7 @@ LINES = {
     "keys that are no strings": ("ours.info('an.event', v={(1, 2): 3})", "log.not_encodable"),
     "a value in itself": ("ours.info('an.event', v=cyclic)", "log.not_encodable"),
     "a value too deep": ("ours.info('an.event', v=nested)", "log.not_encodable"),
-    "a number that JSON has not": ("ours.info('an.event', v=float('nan'))", "log.not_encodable"),
+    "a number that JSON does not have": ("ours.info('an.event', v=float('nan'))", "log.not_encodable"),
     "an exception": ("log_error(lambda: ours.exception('an.event'))", "an.event"),
     "another's line breaks": ("theirs.error('one\\n%s', 'two')", "one\ntwo"),
     "another's wrong arguments": ("theirs.error('one %d', 'two')", "log.not_encodable"),
@@ -103,7 +103,7 @@ LINES = {
 
 @pytest.mark.parametrize(("call", "event"), LINES.values(), ids=LINES)
 def test_every_event_is_one_json_object_on_one_line(call: str, event: str) -> None:
-    """Else readers of the log lose lines, or take a caller's words for the gateway's."""
+    """A reader loses no line and mistakes no caller's text for a line of the gateway."""
     command = [sys.executable, "-c", HOSTILE + call]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
 

@@ -1,4 +1,4 @@
-"""The phase table, row by row; the first row that applies holds."""
+"""The phase table, row by row. The first row that applies counts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ UNKNOWN = outcome(OutcomeKind.UNKNOWN)
 REFUSED = OutcomeKind.REFUSED
 
 ROWS: dict[str, tuple[Outcome | None, Update | None, Phase]] = {
-    "never judged": (outcome(OutcomeKind.NOT_FORWARDED), update("Cancelled"), Phase.NOT_FORWARDED),
+    "not forwarded": (outcome(OutcomeKind.NOT_FORWARDED), update("Cancelled"), Phase.NOT_FORWARDED),
     "refused, cluster updating": (outcome(REFUSED, "UPDATING"), update("Cancelled"), Phase.TOO_LATE),
     "refused otherwise": (outcome(REFUSED, "ACTIVE"), update("Cancelled"), Phase.REJECTED),
     "refused, cluster status unknown": (outcome(REFUSED), update("InProgress"), Phase.REJECTED),
@@ -45,8 +45,8 @@ ROWS: dict[str, tuple[Outcome | None, Update | None, Phase]] = {
     "unknown cancellation status": (UNKNOWN, update("InProgress", "Pausing"), Phase.REQUESTED),
     "no answer": (UNKNOWN, update("InProgress"), Phase.OUTCOME_UNKNOWN),
     "crash": (None, None, Phase.OUTCOME_UNKNOWN),
-    "crash, settled by looking": (None, update("Cancelled"), Phase.CANCELLED),
-    "status nobody knows": (UNKNOWN, update("Paused"), Phase.OUTCOME_UNKNOWN),
+    "crash, settled by polling": (None, update("Cancelled"), Phase.CANCELLED),
+    "unknown status": (UNKNOWN, update("Paused"), Phase.OUTCOME_UNKNOWN),
 }
 
 
@@ -63,7 +63,7 @@ def test_phase_of_each_row(known: Outcome | None, seen: Update | None, phase: Ph
 def test_cancelled_requires_that_eks_reported_cancelled(
     kind: OutcomeKind, cluster_status: str, seen: Update | None
 ) -> None:
-    """For any other knowledge and any words of EKS."""
+    """For every outcome and every text of EKS."""
     if phase_of(outcome(kind, cluster_status), seen) is Phase.CANCELLED:
         assert seen is not None
         assert seen.status == "Cancelled"
@@ -111,7 +111,7 @@ def test_empty_cancellation_is_not_cancelling() -> None:
 def test_no_trace_is_reported_for_unanswered_cancels_only(
     status: str, cancellation: str, seconds: float, expected: bool
 ) -> None:
-    """Some time after the attempt."""
+    """Some seconds after the attempt."""
     asked = records.intent(time=NOW - timedelta(seconds=100))
     for outcome, forwarded in ((UNKNOWN, NOW), (None, None)):
         unknown = Cancellation(

@@ -12,7 +12,7 @@ from support.clock import settle
 
 
 class Work:
-    """Work that ends when the test releases it, and what the task reported about itself."""
+    """Work that ends when the test releases it, and a count of ``forget`` calls."""
 
     def __init__(self, *, may_abandon: bool = False, error: Exception | None = None) -> None:
         self.released = asyncio.Event()

@@ -16,7 +16,7 @@ from support.simulator import SimulatedEks
 
 
 @pytest.fixture
-async def simulated() -> AsyncIterator[SimulatedEks]:
+async def simulated_eks() -> AsyncIterator[SimulatedEks]:
     async with SimulatedEks() as eks:
         yield eks
 
@@ -27,7 +27,7 @@ def clock() -> SkippingClock:
 
 
 @pytest.fixture
-async def make_eks(simulated: SimulatedEks, clock: SkippingClock) -> AsyncIterator[MakeEks]:
+async def make_eks(simulated_eks: SimulatedEks, clock: SkippingClock) -> AsyncIterator[MakeEks]:
     """Adapters for the simulated EKS, closed at the end.
 
     ``targets`` has the differences of each target from the home target; by default there is one target.
@@ -41,7 +41,11 @@ async def make_eks(simulated: SimulatedEks, clock: SkippingClock) -> AsyncIterat
             endpoint_url: str = "",
             **settings: object,
         ) -> BotoEks:
-            home = {"account_id": ACCOUNT, "region": REGION, "endpoint_url": endpoint_url or simulated.url}
+            home = {
+                "account_id": ACCOUNT,
+                "region": REGION,
+                "endpoint_url": endpoint_url or simulated_eks.url,
+            }
             known = PATIENT["eks"] | {"targets": [{**home, **each} for each in targets]} | settings
             eks = BotoEks(EksSettings.model_validate(known), clock, credentials or session())
             stack.push_async_callback(eks.close)

@@ -35,10 +35,10 @@ from support.simulator import SimulatedEks
 BLUE = ClusterRef(ACCOUNT, REGION, "blue")
 
 
-async def test_describe_update_returns_every_member(simulated: SimulatedEks, eks: BotoEks) -> None:
+async def test_describe_update_returns_every_member(simulated_eks: SimulatedEks, eks: BotoEks) -> None:
     """Values that no model lists pass unchanged."""
     created = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    update_id = simulated.rollback(
+    update_id = simulated_eks.rollback(
         "blue",
         update_type="TypeOfTomorrow",
         update_status="StatusOfTomorrow",
@@ -47,7 +47,7 @@ async def test_describe_update_returns_every_member(simulated: SimulatedEks, eks
         cancellation={"status": "Wondering", "reason": "why"},
         created_at=created.isoformat(),
     )
-    assert await eks.describe_update(simulated.ref("blue", update_id)) == Update(
+    assert await eks.describe_update(simulated_eks.ref("blue", update_id)) == Update(
         id=update_id,
         status="StatusOfTomorrow",
         type="TypeOfTomorrow",
@@ -58,29 +58,31 @@ async def test_describe_update_returns_every_member(simulated: SimulatedEks, eks
     )
 
 
-async def test_describe_cluster_returns_the_facts_of_decisions(simulated: SimulatedEks, eks: BotoEks) -> None:
+async def test_describe_cluster_returns_the_facts_of_decisions(
+    simulated_eks: SimulatedEks, eks: BotoEks
+) -> None:
     """ARN, status, version and tags."""
-    simulated.cluster("blue", tags={"env": "prod"}, version="1.34", status="UPDATING")
+    simulated_eks.cluster("blue", tags={"env": "prod"}, version="1.34", status="UPDATING")
     facts = await eks.describe_cluster(BLUE)
     assert facts.arn == f"arn:aws:eks:{REGION}:{ACCOUNT}:cluster/blue"
     assert (facts.name, facts.status, facts.version) == ("blue", "UPDATING", "1.34")
     assert facts.tags == {"env": "prod"}
 
 
-async def test_list_clusters_returns_pages_of_one_target(simulated: SimulatedEks, eks: BotoEks) -> None:
+async def test_list_clusters_returns_pages_of_one_target(simulated_eks: SimulatedEks, eks: BotoEks) -> None:
     for name in ("blue", "green", "red"):
-        simulated.cluster(name)
-    simulated.cluster("abroad", region="eu-central-1")
+        simulated_eks.cluster(name)
+    simulated_eks.cluster("abroad", region="eu-central-1")
     first, token = await eks.list_clusters(BLUE.target, 2, "")
     rest, end = await eks.list_clusters(BLUE.target, 2, token)
     assert (sorted(first + rest), len(rest), end) == (["blue", "green", "red"], 1, "")
 
 
 async def test_list_updates_returns_pages_until_the_token_is_empty(
-    simulated: SimulatedEks, eks: BotoEks
+    simulated_eks: SimulatedEks, eks: BotoEks
 ) -> None:
     """Pages have the requested size."""
-    expected = simulated.cluster("blue", updates=[{"status": "Successful"} for _ in range(5)])
+    expected = simulated_eks.cluster("blue", updates=[{"status": "Successful"} for _ in range(5)])
     found: list[str] = []
     token = ""
     for size in (2, 2, 1):
@@ -90,28 +92,30 @@ async def test_list_updates_returns_pages_until_the_token_is_empty(
     assert (found, token) == (expected, "")
 
 
-async def test_list_updates_passes_a_foreign_page_token_to_eks(simulated: SimulatedEks, eks: BotoEks) -> None:
+async def test_list_updates_passes_a_foreign_page_token_to_eks(
+    simulated_eks: SimulatedEks, eks: BotoEks
+) -> None:
     """EKS refuses it."""
-    simulated.cluster("blue")
+    simulated_eks.cluster("blue")
     with pytest.raises(EksInvalidParameter) as refused:
         await eks.list_updates(BLUE, 2, "forged")
     assert refused.value.metadata == {"eks_code": "InvalidParameterException"}
 
 
 async def test_a_missing_cluster_is_not_found_with_the_message_of_eks(
-    simulated: SimulatedEks, eks: BotoEks
+    simulated_eks: SimulatedEks, eks: BotoEks
 ) -> None:
     with pytest.raises(EksNotFound, match="No cluster found for name: blue") as missing:
         await eks.describe_cluster(BLUE)
     assert missing.value.metadata == {"eks_code": "ResourceNotFoundException"}
-    assert len(simulated.calls()) == 1
+    assert len(simulated_eks.calls()) == 1
 
 
 async def test_credentials_of_another_account_return_its_arn(
-    simulated: SimulatedEks, make_eks: MakeEks
+    simulated_eks: SimulatedEks, make_eks: MakeEks
 ) -> None:
     """The caller of the adapter can see that it is not the requested cluster."""
-    simulated.cluster("blue", account_id="444455556666")
+    simulated_eks.cluster("blue", account_id="444455556666")
     facts = await make_eks(session("444455556666")).describe_cluster(BLUE)
     assert facts.arn == f"arn:aws:eks:{REGION}:444455556666:cluster/blue"
 
@@ -122,7 +126,7 @@ async def test_credentials_of_another_account_return_its_arn(
     ids=["account", "region"],
 )
 async def test_a_target_that_is_not_configured_is_refused_without_a_request(
-    simulated: SimulatedEks, eks: BotoEks, cluster: ClusterRef
+    simulated_eks: SimulatedEks, eks: BotoEks, cluster: ClusterRef
 ) -> None:
     assert eks.serves(BLUE)
     assert not eks.serves(cluster)
@@ -131,17 +135,17 @@ async def test_a_target_that_is_not_configured_is_refused_without_a_request(
     for call in make_calls(eks, cluster, "u-1"):
         with pytest.raises(TargetNotConfigured):
             await call()
-    assert not simulated.calls()
+    assert not simulated_eks.calls()
 
 
 @pytest.mark.parametrize("bad", ["", ".", "..", "a/b", "a b", "blue\n", "%2e%2e", "blüe", "x" * 101])
 async def test_names_that_are_no_path_segment_are_refused_without_a_request(
-    simulated: SimulatedEks, eks: BotoEks, bad: str
+    simulated_eks: SimulatedEks, eks: BotoEks, bad: str
 ) -> None:
     for call in (*make_calls(eks, ClusterRef(ACCOUNT, REGION, bad), "u-1"), *make_calls(eks, BLUE, bad)[2:]):
         with pytest.raises(EksInvalidParameter):
             await call()
-    assert not simulated.calls()
+    assert not simulated_eks.calls()
 
 
 def make_calls(eks: BotoEks, cluster: ClusterRef, update_id: str) -> list[Callable[[], Awaitable[object]]]:
@@ -175,18 +179,18 @@ def make_calls(eks: BotoEks, cluster: ClusterRef, update_id: str) -> list[Callab
     ids=lambda value: "-".join(str(item) for item in value.values()) if isinstance(value, dict) else None,
 )
 async def test_a_failed_read_raises_the_error_of_the_table_after_one_try(
-    simulated: SimulatedEks,
+    simulated_eks: SimulatedEks,
     make_eks: MakeEks,
     fault: dict[str, object],
     expected: type[EksError],
 ) -> None:
     """The budget makes the second try."""
-    simulated.cluster("blue")
-    simulated.fault("DescribeCluster", **fault)
+    simulated_eks.cluster("blue")
+    simulated_eks.fault("DescribeCluster", **fault)
     with pytest.raises(EksError) as raised:
         await make_eks(read_timeout_s=0.3 if "delay_s" in fault else 30).describe_cluster(BLUE)
     assert type(raised.value) is expected
-    assert len(simulated.calls()) == 1
+    assert len(simulated_eks.calls()) == 1
 
 
 async def test_a_refused_connection_is_not_reached(make_eks: MakeEks) -> None:
@@ -201,7 +205,7 @@ async def test_a_refused_connection_is_not_reached(make_eks: MakeEks) -> None:
 
 
 async def test_warm_without_credentials_raises_and_later_calls_look_again(
-    simulated: SimulatedEks, make_eks: MakeEks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    simulated_eks: SimulatedEks, make_eks: MakeEks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client made without credentials would never have any."""
     shared = tmp_path / "credentials"
@@ -211,7 +215,7 @@ async def test_warm_without_credentials_raises_and_later_calls_look_again(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(shared))
-    simulated.cluster("blue")
+    simulated_eks.cluster("blue")
     eks = make_eks(credentials=boto3.Session())
     with pytest.raises(UpstreamCredentials):
         await eks.warm()
@@ -245,17 +249,17 @@ async def test_close_does_not_wait_for_a_credential_process_that_hangs(
         await warming
 
 
-async def test_warm_sends_nothing_to_eks(make_eks: MakeEks, simulated: SimulatedEks) -> None:
+async def test_warm_sends_nothing_to_eks(make_eks: MakeEks, simulated_eks: SimulatedEks) -> None:
     await make_eks().warm()
-    assert not simulated.calls()
+    assert not simulated_eks.calls()
 
 
 async def test_no_credentials_are_logged_at_debug_level(
-    simulated: SimulatedEks, make_eks: MakeEks, caplog: pytest.LogCaptureFixture
+    simulated_eks: SimulatedEks, make_eks: MakeEks, caplog: pytest.LogCaptureFixture
 ) -> None:
     """botocore's debug lines hold signed headers."""
     caplog.set_level(logging.DEBUG)
-    simulated.cluster("blue")
+    simulated_eks.cluster("blue")
     await make_eks(session(token="canary-token")).describe_cluster(BLUE)
     assert "canary-token" not in caplog.text
     assert "Signature=" not in caplog.text

@@ -44,12 +44,12 @@ DEADLINE = 60.0
 
 
 async def test_cancel_update_sends_the_token_once_and_returns_the_update(
-    simulated: SimulatedEks, eks: BotoEks
+    simulated_eks: SimulatedEks, eks: BotoEks
 ) -> None:
-    ref = rollback(simulated)
+    ref = rollback(simulated_eks)
     update = await eks.cancel_update(ref, on_behalf_of=CALLER, token=TOKEN, send_before=NEVER)
     assert (update.id, update.status) == (ref.update_id, "Cancelling")
-    (call,) = simulated.calls()
+    (call,) = simulated_eks.calls()
     assert (call.operation, call.cluster, call.update_id) == ("CancelUpdate", "blue", ref.update_id)
     assert (call.account_id, call.region, call.token) == (ACCOUNT, REGION, TOKEN)
 
@@ -81,57 +81,59 @@ async def test_cancel_update_sends_the_token_once_and_returns_the_update(
     ids=lambda value: "-".join(str(item) for item in value.values()) if isinstance(value, dict) else None,
 )
 async def test_a_failed_cancel_raises_the_error_of_the_table_after_one_try(
-    simulated: SimulatedEks, make_eks: MakeEks, fault: dict[str, object], expected: type[EksError]
+    simulated_eks: SimulatedEks, make_eks: MakeEks, fault: dict[str, object], expected: type[EksError]
 ) -> None:
-    ref = rollback(simulated)
-    simulated.fault("CancelUpdate", **fault)
+    ref = rollback(simulated_eks)
+    simulated_eks.fault("CancelUpdate", **fault)
     with pytest.raises(EksError) as raised:
         await make_eks(cancel_read_timeout_s=0.3 if "delay_s" in fault else 30).cancel_update(
             ref, on_behalf_of=CALLER, token=TOKEN, send_before=NEVER
         )
     assert type(raised.value) is expected
-    assert len(simulated.calls()) == 1
+    assert len(simulated_eks.calls()) == 1
 
 
 async def test_retry_settings_of_the_environment_do_not_apply_to_a_cancel(
-    simulated: SimulatedEks, make_eks: MakeEks
+    simulated_eks: SimulatedEks, make_eks: MakeEks
 ) -> None:
     core = botocore.session.Session()
     core.set_credentials(f"AKIA{ACCOUNT}", "simulated")
     core.set_config_variable("retry_mode", "legacy")
     core.set_config_variable("max_attempts", 5)
-    ref = rollback(simulated)
-    simulated.fault("CancelUpdate", status=500, code="ServerException", times=5)
+    ref = rollback(simulated_eks)
+    simulated_eks.fault("CancelUpdate", status=500, code="ServerException", times=5)
     with pytest.raises(EksNoAnswer):
         await make_eks(boto3.Session(botocore_session=core)).cancel_update(
             ref, on_behalf_of=CALLER, token=TOKEN, send_before=NEVER
         )
-    assert len(simulated.calls()) == 1
+    assert len(simulated_eks.calls()) == 1
 
 
-async def test_a_refused_connection_is_not_reached(make_eks: MakeEks, simulated: SimulatedEks) -> None:
+async def test_a_refused_connection_is_not_reached(make_eks: MakeEks, simulated_eks: SimulatedEks) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         eks = make_eks(endpoint_url=f"http://127.0.0.1:{taken.getsockname()[1]}")
         with pytest.raises(EksNotReached):
-            await eks.cancel_update(rollback(simulated), on_behalf_of=CALLER, token=TOKEN, send_before=NEVER)
+            await eks.cancel_update(
+                rollback(simulated_eks), on_behalf_of=CALLER, token=TOKEN, send_before=NEVER
+            )
 
 
 async def test_a_stale_decision_is_not_sent(
-    simulated: SimulatedEks, eks: BotoEks, clock: SkippingClock
+    simulated_eks: SimulatedEks, eks: BotoEks, clock: SkippingClock
 ) -> None:
     """The next cancel in time is sent."""
-    ref = rollback(simulated)
+    ref = rollback(simulated_eks)
     for send_before in (clock.monotonic(), clock.monotonic() - 60):
         with pytest.raises(DecisionStale):
             await eks.cancel_update(ref, on_behalf_of=CALLER, token=TOKEN, send_before=send_before)
-    assert not simulated.calls()
+    assert not simulated_eks.calls()
     await eks.cancel_update(ref, on_behalf_of=CALLER, token=TOKEN, send_before=clock.monotonic() + 60)
-    assert len(simulated.calls()) == 1
+    assert len(simulated_eks.calls()) == 1
 
 
 async def test_a_cancel_is_not_sent_late_after_slow_credentials(
-    simulated: SimulatedEks, make_eks: MakeEks, clock: SkippingClock
+    simulated_eks: SimulatedEks, make_eks: MakeEks, clock: SkippingClock
 ) -> None:
     """The clock is checked after credentials and signing."""
 
@@ -147,9 +149,9 @@ async def test_a_cancel_is_not_sent_late_after_slow_credentials(
     eks = make_eks(make_session(slow))
     with pytest.raises(DecisionStale):
         await eks.cancel_update(
-            rollback(simulated), on_behalf_of=CALLER, token=TOKEN, send_before=clock.monotonic() + 10
+            rollback(simulated_eks), on_behalf_of=CALLER, token=TOKEN, send_before=clock.monotonic() + 10
         )
-    assert not simulated.calls()
+    assert not simulated_eks.calls()
 
 
 def fail_with_sts_error() -> dict[str, str]:
@@ -168,7 +170,7 @@ def fail_to_connect_to_sts() -> dict[str, str]:
     [(fail_with_sts_error, UpstreamCredentials), (fail_to_connect_to_sts, UpstreamCredentials)],
 )
 async def test_a_cancel_without_credentials_is_not_sent(
-    simulated: SimulatedEks,
+    simulated_eks: SimulatedEks,
     make_eks: MakeEks,
     refresh: Callable[[], dict[str, str]],
     expected: type[EksError],
@@ -176,31 +178,31 @@ async def test_a_cancel_without_credentials_is_not_sent(
     """The error is not that of an unknown outcome."""
     with pytest.raises(EksError) as raised:
         await make_eks(make_session(refresh)).cancel_update(
-            rollback(simulated), on_behalf_of=CALLER, token=TOKEN, send_before=NEVER
+            rollback(simulated_eks), on_behalf_of=CALLER, token=TOKEN, send_before=NEVER
         )
     assert type(raised.value) is expected
-    assert not simulated.calls()
+    assert not simulated_eks.calls()
 
 
 async def test_a_gateway_without_credentials_raises_upstream_credentials(
-    simulated: SimulatedEks, make_eks: MakeEks
+    simulated_eks: SimulatedEks, make_eks: MakeEks
 ) -> None:
     core = botocore.session.Session()
     core.register_component("credential_provider", CredentialResolver([]))
     with pytest.raises(UpstreamCredentials):
         await make_eks(boto3.Session(botocore_session=core)).cancel_update(
-            rollback(simulated), on_behalf_of=CALLER, token=TOKEN, send_before=NEVER
+            rollback(simulated_eks), on_behalf_of=CALLER, token=TOKEN, send_before=NEVER
         )
-    assert not simulated.calls()
+    assert not simulated_eks.calls()
 
 
 async def test_a_cancel_on_its_thread_is_sent_after_its_caller_left(
-    simulated: SimulatedEks, eks: BotoEks
+    simulated_eks: SimulatedEks, eks: BotoEks
 ) -> None:
-    ref = rollback(simulated)
-    simulated.fault("CancelUpdate", delay_s=0.2)
+    ref = rollback(simulated_eks)
+    simulated_eks.fault("CancelUpdate", delay_s=0.2)
     call = asyncio.create_task(eks.cancel_update(ref, on_behalf_of=CALLER, token=TOKEN, send_before=NEVER))
-    await wait_until(lambda: len(simulated.calls()) == 1)
+    await wait_until(lambda: len(simulated_eks.calls()) == 1)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
@@ -208,31 +210,31 @@ async def test_a_cancel_on_its_thread_is_sent_after_its_caller_left(
 
 
 async def test_a_cancel_is_sent_while_reads_hold_their_threads(
-    simulated: SimulatedEks, make_eks: MakeEks
+    simulated_eks: SimulatedEks, make_eks: MakeEks
 ) -> None:
     eks = make_eks(threads=4, waiting=8)
-    ref = rollback(simulated)
-    simulated.fault("DescribeUpdate", times=9, delay_s=2)
+    ref = rollback(simulated_eks)
+    simulated_eks.fault("DescribeUpdate", times=9, delay_s=2)
     reads = [asyncio.create_task(eks.describe_update(ref)) for _ in range(9)]
-    await wait_until(lambda: len(simulated.calls("DescribeUpdate")) == 3)
+    await wait_until(lambda: len(simulated_eks.calls("DescribeUpdate")) == 3)
     await eks.cancel_update(ref, on_behalf_of=CALLER, token=TOKEN, send_before=NEVER)
     assert not any(read.done() for read in reads)
     await asyncio.gather(*reads)
 
 
 async def test_a_target_that_hangs_does_not_hold_threads_of_another(
-    simulated: SimulatedEks, make_eks: MakeEks
+    simulated_eks: SimulatedEks, make_eks: MakeEks
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as hanging:  # it accepts, and sends nothing
         url = f"http://127.0.0.1:{hanging.getsockname()[1]}"
         targets = [{}, {"region": "eu-west-1", "endpoint_url": url}]
         eks = make_eks(targets=targets, threads=4, waiting=8)
-        abroad = simulated.ref("blue", "u-1", region="eu-west-1")
+        abroad = simulated_eks.ref("blue", "u-1", region="eu-west-1")
         hung = [asyncio.create_task(eks.describe_update(abroad, on_behalf_of=CALLER)) for _ in range(10)]
         await asyncio.sleep(0)
         with pytest.raises(Overloaded):
             await eks.describe_update(abroad, on_behalf_of=CALLER)
-        ref = rollback(simulated)
+        ref = rollback(simulated_eks)
         assert (await eks.describe_update(ref)).status == "InProgress"
         assert not any(each.done() for each in hung)
     await asyncio.gather(*hung, return_exceptions=True)
@@ -282,9 +284,9 @@ async def test_a_proxy_that_hangs_up_is_no_answer_and_one_out_of_reach_is_not_re
     assert type(await asyncio.to_thread(send, url)) is EksNotReached
 
 
-def rollback(simulated: SimulatedEks) -> UpdateRef:
+def rollback(simulated_eks: SimulatedEks) -> UpdateRef:
     """A cancellable update."""
-    return simulated.ref("blue", simulated.rollback("blue"))
+    return simulated_eks.ref("blue", simulated_eks.rollback("blue"))
 
 
 def make_session(refresh: Callable[[], dict[str, str]]) -> boto3.Session:

@@ -44,8 +44,8 @@ def _clear_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
 
 
-def rollback(simulated: SimulatedEks) -> UpdateRef:
-    return simulated.ref("blue", simulated.rollback("blue"))
+def rollback(simulated_eks: SimulatedEks) -> UpdateRef:
+    return simulated_eks.ref("blue", simulated_eks.rollback("blue"))
 
 
 async def expect_refusal(eks: BotoEks, ref: UpdateRef) -> UpstreamCredentials:
@@ -90,7 +90,7 @@ def make_folder(file: Path) -> None:
 
 @pytest.mark.parametrize("spoil", [leave_missing, make_empty, make_folder], ids=lambda spoil: spoil.__name__)
 async def test_an_unusable_token_file_is_logged_and_ends_readiness(
-    simulated: SimulatedEks,
+    simulated_eks: SimulatedEks,
     make_eks: MakeEks,
     clock: SkippingClock,
     tmp_path: Path,
@@ -105,7 +105,7 @@ async def test_an_unusable_token_file_is_logged_and_ends_readiness(
     monkeypatch.setenv("AWS_ROLE_ARN", ROLE)
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", moto)
     spoil(file)
-    eks, ref = make_eks(credentials=boto3.Session()), rollback(simulated)
+    eks, ref = make_eks(credentials=boto3.Session()), rollback(simulated_eks)
     with capture_logs() as logs:
         with pytest.raises(UpstreamCredentials) as raised:
             await eks.warm()
@@ -122,12 +122,12 @@ async def test_an_unusable_token_file_is_logged_and_ends_readiness(
     assert failed["AWS_WEB_IDENTITY_TOKEN_FILE"] == str(file)
     assert failed["AWS_ROLE_ARN"] == ROLE
     assert [line["event"] for line in logs].count("eks.credentials_found") == 1
-    assert simulated.calls() == ()
+    assert simulated_eks.calls() == ()
     assert (await eks.describe_update(ref)).id == ref.update_id
 
 
 async def test_a_web_identity_that_sts_refuses_is_logged_with_the_code_of_aws(
-    make_eks: MakeEks, simulated: SimulatedEks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_eks: MakeEks, simulated_eks: SimulatedEks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def refuse(_: web.Request) -> web.Response:
         text = "<ErrorResponse><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>"
@@ -138,7 +138,7 @@ async def test_a_web_identity_that_sts_refuses_is_logged_with_the_code_of_aws(
     monkeypatch.setenv("AWS_ROLE_ARN", ROLE)
     async with serving(refuse) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", url)
-        error = await expect_refusal(make_eks(credentials=boto3.Session()), rollback(simulated))
+        error = await expect_refusal(make_eks(credentials=boto3.Session()), rollback(simulated_eks))
     assert "AssumeRoleWithWebIdentity: ClientError AccessDenied" in error.detail
 
 
@@ -154,7 +154,7 @@ async def serving(answer: Callable[[web.Request], object]) -> AsyncIterator[str]
 
 
 async def test_a_failing_endpoint_is_asked_by_one_call_per_pause(
-    simulated: SimulatedEks, make_eks: MakeEks, clock: SkippingClock, monkeypatch: pytest.MonkeyPatch
+    simulated_eks: SimulatedEks, make_eks: MakeEks, clock: SkippingClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetches, works = 0, False
 
@@ -168,7 +168,7 @@ async def test_a_failing_endpoint_is_asked_by_one_call_per_pause(
 
     async with serving(answer) as url:
         monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{url}/v1/credentials")
-        eks, ref = make_eks(credentials=boto3.Session()), rollback(simulated)
+        eks, ref = make_eks(credentials=boto3.Session()), rollback(simulated_eks)
         with capture_logs() as logs, pytest.raises(UpstreamCredentials):
             await eks.warm()
         once = fetches  # botocore asks an endpoint a few times
@@ -207,7 +207,7 @@ PROFILES = {
 
 @pytest.mark.parametrize(("profile", "stays"), PROFILES.values(), ids=PROFILES)
 async def test_a_profile_without_credentials_raises_upstream_credentials(
-    simulated: SimulatedEks, make_eks: MakeEks, tmp_path: Path, *, profile: str, stays: bool
+    simulated_eks: SimulatedEks, make_eks: MakeEks, tmp_path: Path, *, profile: str, stays: bool
 ) -> None:
     """Unusable settings end a start."""
     (tmp_path / "config").write_text(f"[default]\n{profile}")
@@ -215,12 +215,12 @@ async def test_a_profile_without_credentials_raises_upstream_credentials(
     with pytest.raises(UpstreamCredentials) as raised:
         await eks.warm()
     assert is_permanent(raised.value) == stays
-    assert "canary" not in (await expect_refusal(eks, rollback(simulated))).detail
+    assert "canary" not in (await expect_refusal(eks, rollback(simulated_eks))).detail
     assert not await is_ready(eks)
 
 
 async def test_check_does_not_wait_and_fetches_in_the_background(
-    simulated: SimulatedEks, make_eks: MakeEks, tmp_path: Path
+    simulated_eks: SimulatedEks, make_eks: MakeEks, tmp_path: Path
 ) -> None:
     pipe = tmp_path / "never"
     os.mkfifo(pipe)
@@ -232,7 +232,7 @@ async def test_check_does_not_wait_and_fetches_in_the_background(
     writing = await asyncio.to_thread(os.open, pipe, os.O_WRONLY)  # opens once the process reads
     for _ in range(5):
         assert not await is_ready(eks)
-    ref = rollback(simulated)
+    ref = rollback(simulated_eks)
     began = time.monotonic()
     await asyncio.gather(*(expect_refusal(eks, ref) for _ in range(5)))
     assert time.monotonic() - began < 20

@@ -53,13 +53,13 @@ FAULTS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("operation", ["DescribeUpdate", "CancelUpdate"])
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 async def test_an_answer_that_is_too_long_or_too_slow_fails(
-    simulated: SimulatedEks, make_eks: MakeEks, fault: dict[str, Any], operation: str
+    simulated_eks: SimulatedEks, make_eks: MakeEks, fault: dict[str, Any], operation: str
 ) -> None:
     """The thread is free again, and the next call succeeds."""
     limit = {"read_timeout_s": LIMIT_S, "cancel_read_timeout_s": LIMIT_S} if "drip_s" in fault else {}
     eks = make_eks(threads=1, waiting=1, **limit)  # its size alone ends an answer that is too long
-    ref = simulated.ref("blue", simulated.rollback("blue"))
-    simulated.fault(operation, **fault)
+    ref = simulated_eks.ref("blue", simulated_eks.rollback("blue"))
+    simulated_eks.fault(operation, **fault)
     error = await call_and_time(eks, ref, operation)
     assert type(error) is (EksNoAnswer if operation == "CancelUpdate" else EksUnavailable)
     assert (await eks.describe_update(ref)).id == ref.update_id
@@ -104,18 +104,18 @@ async def test_the_read_timeout_covers_status_headers_and_body(make_eks: MakeEks
 
 
 async def test_a_connection_is_reused_unless_its_answer_was_too_long(
-    simulated: SimulatedEks, make_eks: MakeEks
+    simulated_eks: SimulatedEks, make_eks: MakeEks
 ) -> None:
-    ref = simulated.ref("blue", simulated.rollback("blue"))
-    async with TcpProxy(simulated.url.removeprefix("http://")) as proxy:
+    ref = simulated_eks.ref("blue", simulated_eks.rollback("blue"))
+    async with TcpProxy(simulated_eks.url.removeprefix("http://")) as proxy:
         eks = make_eks(endpoint_url=f"http://{proxy.address}")
         for fault in ({"code": "InvalidRequestException"}, {"status": 503}):
             await eks.describe_update(ref)
-            simulated.fault("DescribeUpdate", **fault)
+            simulated_eks.fault("DescribeUpdate", **fault)
             await call_and_time(eks, ref, "DescribeUpdate")
         await eks.describe_update(ref)
         assert proxy.connections == 1
-        simulated.fault("DescribeUpdate", pad_bytes=100 << 20)
+        simulated_eks.fault("DescribeUpdate", pad_bytes=100 << 20)
         await call_and_time(eks, ref, "DescribeUpdate")
         await eks.describe_update(ref)
         assert proxy.connections == 2

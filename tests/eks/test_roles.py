@@ -38,8 +38,8 @@ MINUTE = 60.0
 
 
 @pytest.fixture
-async def sts(moto: str, simulated: SimulatedEks) -> AsyncIterator[Sts]:
-    async with Sts(moto, simulated.simulator.control.accounts) as here:
+async def sts(moto: str, simulated_eks: SimulatedEks) -> AsyncIterator[Sts]:
+    async with Sts(moto, simulated_eks.simulator.control.accounts) as here:
         yield here
 
 
@@ -53,10 +53,10 @@ def eks(make_eks: MakeEks, sts: Sts) -> BotoEks:
     return make_eks(targets=[with_role(sts)])
 
 
-def rollback(simulated: SimulatedEks, region: str = REGION) -> UpdateRef:
+def rollback(simulated_eks: SimulatedEks, region: str = REGION) -> UpdateRef:
     """A cancellable update in the other account."""
-    update_id = simulated.rollback("blue", account_id=ELSEWHERE, region=region)
-    return simulated.ref("blue", update_id, ELSEWHERE, region)
+    update_id = simulated_eks.rollback("blue", account_id=ELSEWHERE, region=region)
+    return simulated_eks.ref("blue", update_id, ELSEWHERE, region)
 
 
 async def cancel(eks: BotoEks, ref: UpdateRef, send_before: float = NEVER) -> None:
@@ -108,15 +108,15 @@ TAKEN = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+=,.
 
 
 async def test_a_call_assumes_the_role_in_the_session_of_its_caller(
-    simulated: SimulatedEks, eks: BotoEks, sts: Sts
+    simulated_eks: SimulatedEks, eks: BotoEks, sts: Sts
 ) -> None:
-    ref = rollback(simulated)
+    ref = rollback(simulated_eks)
     await cancel(eks, ref)
     (request,) = sts.requests
     assert request["Action"] == "AssumeRole"
     assert (request["RoleArn"], request["DurationSeconds"]) == (ROLE, "3600")
     assert "ExternalId" not in request
-    (call,) = simulated.calls()
+    (call,) = simulated_eks.calls()
     assert (call.operation, call.account_id) == ("CancelUpdate", ELSEWHERE)
     (used,) = sts.sessions
     assert call.access_key == used.access_key
@@ -126,24 +126,24 @@ async def test_a_call_assumes_the_role_in_the_session_of_its_caller(
 
 
 async def test_assume_role_sends_the_external_id(
-    simulated: SimulatedEks, make_eks: MakeEks, sts: Sts
+    simulated_eks: SimulatedEks, make_eks: MakeEks, sts: Sts
 ) -> None:
-    await make_eks(targets=[with_role(sts, external_id="corp:1/x")]).describe_update(rollback(simulated))
+    await make_eks(targets=[with_role(sts, external_id="corp:1/x")]).describe_update(rollback(simulated_eks))
     assert [each["ExternalId"] for each in sts.requests] == ["corp:1/x"]
 
 
 async def test_each_call_is_signed_in_the_session_of_its_caller(
-    simulated: SimulatedEks, eks: BotoEks, sts: Sts
+    simulated_eks: SimulatedEks, eks: BotoEks, sts: Sts
 ) -> None:
     """Calls for no caller use the gateway's session."""
-    ref = rollback(simulated)
+    ref = rollback(simulated_eks)
     for caller in (CALLER, OTHER, None):
         await eks.describe_cluster(ref.cluster, on_behalf_of=caller)
         await eks.describe_update(ref, on_behalf_of=caller)
     await eks.list_updates(ref.cluster, 10, "")
     await cancel(eks, ref)
     names = [session_name(caller) for caller in (CALLER, OTHER, None)]
-    assert [sts.session_name_of(call.access_key) for call in simulated.calls()] == [
+    assert [sts.session_name_of(call.access_key) for call in simulated_eks.calls()] == [
         *(name for name in names for _ in range(2)),
         names[2],
         names[0],
@@ -152,11 +152,11 @@ async def test_each_call_is_signed_in_the_session_of_its_caller(
 
 
 async def test_concurrent_callers_keep_their_own_signatures(
-    simulated: SimulatedEks, eks: BotoEks, sts: Sts
+    simulated_eks: SimulatedEks, eks: BotoEks, sts: Sts
 ) -> None:
     """They share clients and connections."""
     callers = [replace(CALLER, id=f"jwt:test:c{number}") for number in range(8)]
-    ref = rollback(simulated)
+    ref = rollback(simulated_eks)
     refs = [replace(ref, update_id=f"{number}") for number in range(8)]
 
     async def look(number: int) -> None:
@@ -164,7 +164,7 @@ async def test_concurrent_callers_keep_their_own_signatures(
             await eks.describe_update(refs[number], on_behalf_of=callers[number])
 
     await asyncio.gather(*(look(number) for number in range(8) for _ in range(4)))
-    calls = simulated.calls()
+    calls = simulated_eks.calls()
     assert len(calls) == 32
     for call in calls:
         assert sts.session_name_of(call.access_key) == session_name(callers[int(call.update_id or "")])
@@ -172,33 +172,33 @@ async def test_concurrent_callers_keep_their_own_signatures(
 
 
 async def test_a_call_without_session_credentials_is_not_sent(
-    simulated: SimulatedEks, sts: Sts, clock: SkippingClock
+    simulated_eks: SimulatedEks, sts: Sts, clock: SkippingClock
 ) -> None:
     """The gateway's own credentials do not replace those of a role's session."""
-    target = {"region": REGION, "endpoint_url": simulated.url, **with_role(sts)}
+    target = {"region": REGION, "endpoint_url": simulated_eks.url, **with_role(sts)}
     settings = EksSettings.model_validate({"targets": [target]})
     clients = Clients(settings, SendGate(clock), clock, session())
     pair = clients.of(settings.home)
     with pytest.raises(AttributeError):
         await asyncio.to_thread(lambda: pair.reads.describe_cluster(name="blue"))
     clients.close()
-    assert simulated.calls() == ()
+    assert simulated_eks.calls() == ()
 
 
 async def test_each_target_is_called_in_its_account_and_region(
-    simulated: SimulatedEks, make_eks: MakeEks, sts: Sts
+    simulated_eks: SimulatedEks, make_eks: MakeEks, sts: Sts
 ) -> None:
     """The home target without a role does not ask STS."""
     eks = make_eks(targets=[{}, with_role(sts), with_role(sts, region="eu-west-1")])
-    home = simulated.ref("blue", simulated.rollback("blue"))
-    for ref in (home, rollback(simulated), rollback(simulated, "eu-west-1")):
+    home = simulated_eks.ref("blue", simulated_eks.rollback("blue"))
+    for ref in (home, rollback(simulated_eks), rollback(simulated_eks, "eu-west-1")):
         await cancel(eks, ref)
-    assert [(call.account_id, call.region) for call in simulated.calls()] == [
+    assert [(call.account_id, call.region) for call in simulated_eks.calls()] == [
         (ACCOUNT, REGION),
         (ELSEWHERE, REGION),
         (ELSEWHERE, "eu-west-1"),
     ]
-    assert simulated.calls()[0].access_key == f"AKIA{ACCOUNT}"
+    assert simulated_eks.calls()[0].access_key == f"AKIA{ACCOUNT}"
     assert [(each["RoleArn"], each["Region"]) for each in sts.requests] == [
         (ROLE, REGION),
         (ROLE, "eu-west-1"),
@@ -209,9 +209,9 @@ async def test_each_target_is_called_in_its_account_and_region(
 
 
 async def test_concurrent_cancels_of_one_caller_ask_sts_once(
-    simulated: SimulatedEks, eks: BotoEks, sts: Sts
+    simulated_eks: SimulatedEks, eks: BotoEks, sts: Sts
 ) -> None:
-    ref = rollback(simulated)
+    ref = rollback(simulated_eks)
     sts.open.clear()
     first = [asyncio.create_task(eks.describe_update(ref, on_behalf_of=CALLER)) for _ in range(6)]
     await wait_until(lambda: sts.requests != [])
@@ -219,14 +219,14 @@ async def test_concurrent_cancels_of_one_caller_ask_sts_once(
     await asyncio.gather(*first)
     await asyncio.gather(*(cancel(eks, ref) for _ in range(20)))
     assert len(sts.requests) == 1
-    assert len(simulated.calls()) == 26
+    assert len(simulated_eks.calls()) == 26
 
 
 async def test_a_session_is_renewed_before_it_ends(
-    simulated: SimulatedEks, eks: BotoEks, sts: Sts, clock: SkippingClock
+    simulated_eks: SimulatedEks, eks: BotoEks, sts: Sts, clock: SkippingClock
 ) -> None:
     """After three quarters of its hour. Other calls do not wait for the renewal."""
-    ref = rollback(simulated)
+    ref = rollback(simulated_eks)
     await cancel(eks, ref)
     skip(clock, sts, 44 * MINUTE)
     await cancel(eks, ref)
@@ -241,15 +241,15 @@ async def test_a_session_is_renewed_before_it_ends(
     await cancel(eks, ref)
     assert len(sts.requests) == 2
     old, new = sts.sessions
-    keys = [call.access_key for call in simulated.calls("CancelUpdate")]
+    keys = [call.access_key for call in simulated_eks.calls("CancelUpdate")]
     assert keys == [old.access_key, old.access_key, old.access_key, new.access_key]
 
 
 async def test_a_session_is_used_while_its_renewal_fails(
-    simulated: SimulatedEks, eks: BotoEks, sts: Sts, clock: SkippingClock
+    simulated_eks: SimulatedEks, eks: BotoEks, sts: Sts, clock: SkippingClock
 ) -> None:
     """Until shortly before its end."""
-    ref = rollback(simulated)
+    ref = rollback(simulated_eks)
     await cancel(eks, ref)
     sts.fault = (403, "AccessDenied")
     skip(clock, sts, 46 * MINUTE)
@@ -261,7 +261,7 @@ async def test_a_session_is_used_while_its_renewal_fails(
     sts.fault = None
     skip(clock, sts, 2)
     await cancel(eks, ref)
-    assert len(simulated.calls()) == 3
+    assert len(simulated_eks.calls()) == 3
 
 
 def skip(clock: SkippingClock, sts: Sts, seconds: float) -> None:
@@ -315,7 +315,7 @@ def test_the_least_recently_used_session_is_dropped(clock: SkippingClock) -> Non
     ids=lambda value: value[1] if isinstance(value, tuple) else None,
 )
 async def test_a_cancel_without_a_session_is_not_sent(
-    simulated: SimulatedEks,
+    simulated_eks: SimulatedEks,
     eks: BotoEks,
     sts: Sts,
     *,
@@ -323,58 +323,58 @@ async def test_a_cancel_without_a_session_is_not_sent(
     fault: tuple[int, str],
     expected: type[EksError],
 ) -> None:
-    ref = rollback(simulated)
+    ref = rollback(simulated_eks)
     sts.fault = fault
     for call in (cancel(eks, ref), eks.describe_update(ref, on_behalf_of=CALLER)):
         with pytest.raises(EksError) as raised:
             await call
         assert type(raised.value) is expected
         clock.ahead += 2
-    assert simulated.calls() == ()
+    assert simulated_eks.calls() == ()
     sts.fault = None
     await cancel(eks, ref)
 
 
 async def test_a_silent_sts_times_out_without_sending_the_cancel(
-    simulated: SimulatedEks, make_eks: MakeEks, sts: Sts
+    simulated_eks: SimulatedEks, make_eks: MakeEks, sts: Sts
 ) -> None:
     eks = make_eks(targets=[with_role(sts)], read_timeout_s=0.2)
-    ref = rollback(simulated)
+    ref = rollback(simulated_eks)
     sts.open.clear()
     with pytest.raises(UpstreamCredentials):
         await cancel(eks, ref)
     with pytest.raises(UpstreamCredentials):
         await eks.describe_update(ref)
-    assert simulated.calls() == ()
+    assert simulated_eks.calls() == ()
 
 
 async def test_a_refusal_of_sts_is_logged_and_not_returned(
-    simulated: SimulatedEks, eks: BotoEks, sts: Sts
+    simulated_eks: SimulatedEks, eks: BotoEks, sts: Sts
 ) -> None:
     sts.fault = (403, "AccessDenied")
     with pytest.raises(UpstreamCredentials) as refused:
-        await cancel(eks, rollback(simulated))
+        await cancel(eks, rollback(simulated_eks))
     assert ROLE in refused.value.detail
     assert refused.value.detail.startswith("AssumeRole: ClientError AccessDenied")
     assert ROLE not in refused.value.message + str(refused.value.metadata)
 
 
 async def test_an_sts_out_of_reach_sends_nothing(
-    simulated: SimulatedEks, make_eks: MakeEks, sts: Sts
+    simulated_eks: SimulatedEks, make_eks: MakeEks, sts: Sts
 ) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(UpstreamCredentials):
-            await cancel(make_eks(targets=[with_role(sts, sts_endpoint_url=url)]), rollback(simulated))
-    assert simulated.calls() == ()
+            await cancel(make_eks(targets=[with_role(sts, sts_endpoint_url=url)]), rollback(simulated_eks))
+    assert simulated_eks.calls() == ()
 
 
 async def test_callers_that_wait_share_one_failure_of_sts(
-    simulated: SimulatedEks, eks: BotoEks, sts: Sts, clock: SkippingClock
+    simulated_eks: SimulatedEks, eks: BotoEks, sts: Sts, clock: SkippingClock
 ) -> None:
     """STS is asked again after a pause."""
-    ref = rollback(simulated)
+    ref = rollback(simulated_eks)
     sts.fault = (403, "AccessDenied")
     sts.open.clear()
     waiting = [asyncio.create_task(eks.describe_update(ref, on_behalf_of=CALLER)) for _ in range(8)]
@@ -389,9 +389,9 @@ async def test_callers_that_wait_share_one_failure_of_sts(
 
 
 async def test_a_cancel_is_not_sent_late_after_a_slow_sts(
-    simulated: SimulatedEks, eks: BotoEks, sts: Sts, clock: SkippingClock
+    simulated_eks: SimulatedEks, eks: BotoEks, sts: Sts, clock: SkippingClock
 ) -> None:
-    ref = rollback(simulated)
+    ref = rollback(simulated_eks)
     sts.open.clear()
     sending = asyncio.create_task(cancel(eks, ref, send_before=clock.monotonic() + 10))
     await wait_until(lambda: sts.requests != [])
@@ -399,14 +399,14 @@ async def test_a_cancel_is_not_sent_late_after_a_slow_sts(
     sts.open.set()
     with pytest.raises(DecisionStale):
         await sending
-    assert simulated.calls() == ()
+    assert simulated_eks.calls() == ()
 
 
 async def test_a_failing_sts_of_one_target_does_not_affect_another(
-    simulated: SimulatedEks, make_eks: MakeEks, sts: Sts
+    simulated_eks: SimulatedEks, make_eks: MakeEks, sts: Sts
 ) -> None:
     eks = make_eks(targets=[{}, with_role(sts)])
     sts.fault = (403, "AccessDenied")
     with pytest.raises(UpstreamCredentials):
-        await cancel(eks, rollback(simulated))
-    await cancel(eks, simulated.ref("blue", simulated.rollback("blue")))
+        await cancel(eks, rollback(simulated_eks))
+    await cancel(eks, simulated_eks.ref("blue", simulated_eks.rollback("blue")))

@@ -56,7 +56,7 @@ def text(path: Path) -> Path:
     return path / "ledger.db"
 
 
-def damaged_header(path: Path) -> Path:
+def damage_header(path: Path) -> Path:
     (path / "ledger.db").write_bytes(b"SQLite format 3\0" + b"\0" * 4096)
     return path / "ledger.db"
 
@@ -77,7 +77,7 @@ def of_another_program(path: Path) -> Path:
         pytest.param(device, "is not an ordinary file", id="path is a device"),
         pytest.param(lock_cannot_be_made, "the ledger's lock cannot be taken", id="lock cannot be made"),
         pytest.param(text, "this is not a ledger: set `ledger.path`", id="not a database"),
-        pytest.param(damaged_header, "ledger.db: .+", id="a damaged header"),
+        pytest.param(damage_header, "ledger.db: .+", id="a damaged header"),
         pytest.param(of_another_program, "this database is not a ledger", id="a database of another program"),
     ],
 )

@@ -15,13 +15,9 @@ from eksgateway.eks.shared_reads import SeenUpdate, SharedReads
 from eksgateway.errors import GatewayError
 from eksgateway.ledger.protocol import CancellationSummary
 from eksgateway.model import (
-    Caller,
     Cancellation,
     CancelRequest,
-    ClusterFacts,
     ClusterRef,
-    Decision,
-    Intent,
     Observation,
     Outcome,
     OutcomeKind,
@@ -34,6 +30,7 @@ from eksgateway.watch.events import WatchEvent, WatchKind, watch_events
 from eksgateway.watch.resume import ResumePosition
 from eksgateway.watch.slot import Slot
 from eksgateway.watch.watches import Watches
+from support import records
 from support.clock import FakeClock
 
 CLUSTER = ClusterRef("111122223333", "us-east-1", "prod")
@@ -56,17 +53,7 @@ def a_cancellation(
     time: datetime = START,
 ) -> Cancellation:
     """A record of the ledger. ``update`` is CancelUpdate's answer."""
-    intent = Intent(
-        f"cancellation-{number}",
-        f"request-{number}",
-        Caller("jwt", "jwt:corp:ann", "corp"),
-        CancelRequest(REF),
-        an_update(),
-        ClusterFacts("arn:aws:eks:us-east-1:111122223333:cluster/prod", "prod", "ACTIVE", "1.33"),
-        Decision("decision-1", allowed=True),
-        "token-1",
-        time,
-    )
+    intent = records.intent(str(number), request=CancelRequest(REF), update=an_update(), time=time)
     outcome = Outcome(kind, time, update) if kind else None
     seen = update or intent.update
     phase = phases.phase_of(outcome, seen)
