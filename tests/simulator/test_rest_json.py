@@ -10,6 +10,7 @@ from botocore.parsers import create_parser
 from botocore.validate import ParamValidator
 
 from eksgateway.simulator import rest_json
+from eksgateway.simulator.operations import BY_NAME
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 UPDATE = {
@@ -50,7 +51,7 @@ def model(operation: str) -> OperationModel:
     return rest_json.service_model().operation_model(operation)
 
 
-@pytest.mark.parametrize("operation", rest_json.OPERATIONS)
+@pytest.mark.parametrize("operation", BY_NAME)
 def test_botocore_validates_and_parses_every_answer(operation: str) -> None:
     shape = output(operation)
     reply = rest_json.build_answer(model(operation), RESULTS[operation])
@@ -60,7 +61,7 @@ def test_botocore_validates_and_parses_every_answer(operation: str) -> None:
     assert {key: value for key, value in parsed.items() if key != "ResponseMetadata"} == RESULTS[operation]
 
 
-@pytest.mark.parametrize("operation", rest_json.OPERATIONS)
+@pytest.mark.parametrize("operation", BY_NAME)
 def test_build_answer_raises_for_an_unknown_member(operation: str) -> None:
     with pytest.raises(rest_json.ModelMismatch, match="surprise"):
         rest_json.build_answer(model(operation), {**RESULTS[operation], "surprise": 1})
@@ -68,7 +69,7 @@ def test_build_answer_raises_for_an_unknown_member(operation: str) -> None:
 
 @pytest.mark.parametrize(
     ("operation", "code"),
-    [(name, shape.name) for name in rest_json.OPERATIONS for shape in model(name).error_shapes],
+    [(name, shape.name) for name in BY_NAME for shape in model(name).error_shapes],
 )
 def test_build_error_has_the_status_and_members_of_the_model(operation: str, code: str) -> None:
     reply = rest_json.build_error(

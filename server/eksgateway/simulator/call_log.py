@@ -1,25 +1,18 @@
-"""The calls received so far and the faults to inject next, for tests and demonstrations."""
+"""The calls received so far and the faults to inject next."""
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from eksgateway.simulator.specs import FaultSpec
-
-_MOST_CALLS: Final = 100_000  # a sandbox may run for days: the oldest calls are dropped
 
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:
-    """A call as it was received. Members that the request lacks are None.
+    """A call as it was received. Members that the request lacks are None. ``time`` is real time."""
 
-    ``operation`` is EKS's name, or method and path of an unknown operation. ``time`` is real time.
-    """
-
-    operation: str
+    operation: str  # EKS's name, or method and path of an unknown operation
     account_id: str
     region: str
     cluster: str | None
@@ -27,22 +20,6 @@ class CallRecord:
     token: str | None
     access_key: str
     time: datetime
-
-
-class CallLog:
-    """The calls received, oldest first."""
-
-    def __init__(self) -> None:
-        self._calls: deque[CallRecord] = deque(maxlen=_MOST_CALLS)
-
-    def add(self, call: CallRecord) -> None:
-        self._calls.append(call)
-
-    def all(self) -> tuple[CallRecord, ...]:
-        return tuple(self._calls)
-
-    def clear(self) -> None:
-        self._calls.clear()
 
 
 class FaultQueue:
@@ -55,7 +32,7 @@ class FaultQueue:
         self._left.append((fault, fault.times))
 
     def take(self, operation: str) -> FaultSpec | None:
-        """The fault for a call of this operation, if any; it is used once by this."""
+        """Use the first fault for this operation once."""
         for index, (fault, left) in enumerate(self._left):
             if fault.operation in ("*", operation):
                 self._left[index : index + 1] = [(fault, left - 1)] if left > 1 else []

@@ -1,7 +1,6 @@
-"""The simulated clock: it runs ``speed`` times as fast as real time and can be advanced.
+"""The simulated clock of durations. It runs ``speed`` times as fast as real time and can be advanced.
 
-Durations of updates are counted on it. Times of day that clients see (``createdAt``) are real, because
-clients compare them with their own clocks.
+Times of day that clients see (``createdAt``) are real, because clients compare them with their own clocks.
 """
 
 from __future__ import annotations
@@ -11,8 +10,6 @@ from collections.abc import Callable
 
 
 class SimulatedClock:
-    """Counts seconds from 0. ``monotonic`` is the real clock that it is based on."""
-
     def __init__(self, speed: float = 1.0, monotonic: Callable[[], float] = time.monotonic) -> None:
         if not speed > 0:
             raise ValueError(f"speed must be above 0, not {speed}")
@@ -26,7 +23,6 @@ class SimulatedClock:
         return (self._monotonic() - self._start) * self.speed + self._ahead
 
     def advance(self, seconds: float) -> None:
-        """Let this much simulated time pass at once."""
         if seconds < 0:
             raise ValueError("time does not run backwards: advance_s must be 0 or more")
         self._ahead += seconds

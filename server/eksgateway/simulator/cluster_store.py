@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,8 +13,6 @@ from eksgateway.simulator.lifecycle import ROLLBACK, Resource, SimulatedUpdate, 
 
 
 class ServiceError(Exception):
-    """An error of EKS: its code in the model, and its members."""
-
     def __init__(self, code: str, message: str, **members: str) -> None:
         super().__init__(message)
         self.code = code
@@ -42,8 +40,6 @@ class SimulatedCluster:
 
 @dataclass(frozen=True, slots=True)
 class _RecordedAnswer:
-    """The parameters of an accepted call with a clientRequestToken, and its answer."""
-
     params: dict[str, Any]
     answer: dict[str, Any]
 
@@ -51,12 +47,8 @@ class _RecordedAnswer:
 class ClusterStore:
     """All accounts and regions. Not thread-safe."""
 
-    def __init__(
-        self, clock: SimulatedClock, wall: Callable[[], datetime], new_id: Callable[[], str]
-    ) -> None:
+    def __init__(self, clock: SimulatedClock) -> None:
         self.clock = clock
-        self.wall = wall
-        self.new_id = new_id
         self._clusters: dict[Target, dict[str, SimulatedCluster]] = {}
         self._tokens: dict[tuple[Target, str], _RecordedAnswer] = {}
 
@@ -65,7 +57,7 @@ class ClusterStore:
         self._clusters.setdefault(cluster.target, {})[cluster.name] = cluster
 
     def get(self, target: Target, name: str) -> SimulatedCluster:
-        """The cluster. Raises ServiceError."""
+        """Raises ServiceError."""
         cluster = self._clusters.get(target, {}).get(name)
         if cluster is None:
             message = f"No cluster found for name: {name}."
@@ -75,7 +67,7 @@ class ClusterStore:
     def get_update(
         self, target: Target, name: str, update_id: str, resource: Resource | None = None
     ) -> SimulatedUpdate:
-        """The update, if it is the named resource's (without one: the cluster's own). Raises ServiceError."""
+        """The update, if it is the resource's (without one: the cluster's own). Raises ServiceError."""
         update = self.get(target, name).updates.get(update_id)
         if update is None or update.resource != resource:
             message = f"No update found for ID: {update_id}"
@@ -83,7 +75,6 @@ class ClusterStore:
         return update
 
     def change(self, target: Target, name: str, update: SimulatedUpdate) -> None:
-        """Add or replace an update of a cluster."""
         cluster = self.get(target, name)
         self.put(replace(cluster, updates={**cluster.updates, update.id: update}))
 
@@ -116,13 +107,12 @@ class ClusterStore:
             "id": update.id,
             "status": snapshot.status,
             "type": update.type,
-            "params": [{"type": param.type, "value": param.value} for param in update.params],
+            "params": [asdict(param) for param in update.params],
             "createdAt": update.created_at,
             "errors": [_error(error) for error in snapshot.errors],
         }
         if snapshot.cancellation is not None:
-            cancellation = snapshot.cancellation
-            described["cancellation"] = {"status": cancellation.status, "reason": cancellation.reason}
+            described["cancellation"] = asdict(snapshot.cancellation)
         return described
 
     def run_once(
@@ -130,9 +120,8 @@ class ClusterStore:
     ) -> dict[str, Any]:
         """Run an effect at most once per clientRequestToken.
 
-        Two assumptions, because AWS documents neither for these calls: the same token returns the first
-        answer and has no second effect; the same token with other parameters is an InvalidParameterException.
-        A refused call is not recorded.
+        Two assumptions, undocumented by AWS: the same token returns the first answer; with other parameters
+        it is an InvalidParameterException. A refused call is not recorded.
         """
         recorded = self._tokens.get((target, token)) if token else None
         if recorded is not None and recorded.params != params:
@@ -146,13 +135,13 @@ class ClusterStore:
         return answer
 
     def is_busy(self, cluster: SimulatedCluster) -> bool:
-        """Whether an update of the cluster itself is running, so that EKS refuses another."""
+        """Whether an update of the cluster itself is running."""
         return any(
             update.resource is None and self.snapshot(update).running for update in cluster.updates.values()
         )
 
     def version(self, cluster: SimulatedCluster) -> str:
-        """The version after every version update that succeeded here."""
+        """The version after the updates that succeeded."""
         version = cluster.version
         for update in cluster.updates.values():
             done = update.set_status is None and self.snapshot(update).status == "Successful"

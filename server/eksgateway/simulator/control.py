@@ -1,20 +1,20 @@
-"""The control API under ``/_simulator/``, with JSON bodies, for tests and demonstrations.
-
-It needs no credentials. AWS clients do not call it.
-"""
+"""The control API under ``/_simulator/``, for tests and demonstrations. It needs no credentials."""
 
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 from aiohttp import web
 
 from eksgateway.model import Target
 from eksgateway.simulator import rest_json
-from eksgateway.simulator.call_log import CallLog, CallRecord, FaultQueue
+from eksgateway.simulator.call_log import CallRecord, FaultQueue
 from eksgateway.simulator.cluster_store import ClusterStore, ServiceError, SimulatedCluster, hold_at
 from eksgateway.simulator.lifecycle import SimulatedUpdate
 from eksgateway.simulator.signatures import Accounts
@@ -33,17 +33,17 @@ from eksgateway.simulator.specs import (
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
+@dataclass(frozen=True, slots=True)
 class Control:
-    """The operations of the control API, in-process and over HTTP. Each raises SpecError for bad input."""
+    """The operations of the control API. Each raises SpecError for bad input."""
 
-    def __init__(self, store: ClusterStore, calls: CallLog, faults: FaultQueue, accounts: Accounts) -> None:
-        self.store = store
-        self.calls = calls
-        self.faults = faults
-        self.accounts = accounts
+    store: ClusterStore
+    calls: deque[CallRecord]  # oldest first
+    faults: FaultQueue
+    accounts: Accounts
 
     def add_cluster(self, given: Any) -> list[str]:
-        """Add or replace a cluster, from a ClusterSpec. Returns the ids of its updates."""
+        """Add or replace a cluster (ClusterSpec). Returns the ids of its updates."""
         spec = parse(ClusterSpec, given)
         updates = [self._update(update, auto_mode=spec.auto_mode) for update in spec.updates]
         cluster = SimulatedCluster(
@@ -52,7 +52,7 @@ class Control:
             version=spec.version,
             tags=spec.tags,
             auto_mode=spec.auto_mode,
-            created_at=self.store.wall(),
+            created_at=datetime.now(UTC),
             set_status=spec.status,
             updates={update.id: update for update in updates},
         )
@@ -66,7 +66,6 @@ class Control:
         return [update.id for update in updates]
 
     def change_update(self, given: Any) -> dict[str, Any]:
-        """Change one update, from an UpdateChange. Members that it lacks stay."""
         change = parse(UpdateChange, given)
         target = Target(change.account_id or self.accounts.default, change.region)
         try:
@@ -88,7 +87,6 @@ class Control:
         self.faults.add(parse(FaultSpec, given))
 
     def advance(self, given: Any) -> float:
-        """Advance the clock. Returns the simulated seconds since the start."""
         self.store.clock.advance(parse(ClockSpec, given).advance_s)
         return self.store.clock.now()
 
@@ -98,11 +96,11 @@ class Control:
 
     def _update(self, spec: UpdateSpec, *, auto_mode: bool) -> SimulatedUpdate:
         update = SimulatedUpdate(
-            id=spec.id or self.store.new_id(),
+            id=spec.id or str(uuid4()),
             type=spec.type,
-            params=tuple(param.build() for param in spec.params),
+            params=spec.params,
             errors=(),
-            created_at=spec.created_at or self.store.wall(),
+            created_at=spec.created_at or datetime.now(UTC),
             started=self.store.clock.now(),
             plan=spec.plan(auto_mode=auto_mode),
             resource=spec.resource,
@@ -116,10 +114,8 @@ class Control:
 
 
 def routes(control: Control) -> list[web.RouteDef]:
-    """The control API's routes."""
-
     async def calls(_: web.Request) -> web.Response:
-        return web.json_response({"calls": [_to_json(call) for call in control.calls.all()]})
+        return web.json_response({"calls": [_to_json(call) for call in control.calls]})
 
     async def forget_calls(_: web.Request) -> web.Response:
         control.calls.clear()
@@ -144,8 +140,6 @@ def routes(control: Control) -> list[web.RouteDef]:
 
 
 def _json_handler(effect: Callable[[Any], dict[str, Any] | None]) -> Handler:
-    """Pass the JSON of a request to ``effect``, and answer with its result."""
-
     async def handle(request: web.Request) -> web.Response:
         try:
             given = json.loads(await request.read())
@@ -160,7 +154,7 @@ def _json_handler(effect: Callable[[Any], dict[str, Any] | None]) -> Handler:
 
 
 def _check_describable(cluster: SimulatedCluster, store: ClusterStore) -> None:
-    """Raise SpecError if DescribeCluster could not return the cluster, as with tags beyond EKS's limits."""
+    """Raise SpecError if DescribeCluster cannot return the cluster, as with tags beyond EKS's limits."""
     try:
         operation = rest_json.service_model().operation_model("DescribeCluster")
         rest_json.build_answer(operation, {"cluster": store.describe(cluster)})

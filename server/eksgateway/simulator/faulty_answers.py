@@ -14,13 +14,12 @@ _PADDING: Final = b" " * 65_536
 
 
 def foreign_answer(fault: FaultSpec) -> web.Response:
-    """An answer that is not from AWS."""
     body = (fault.body or "").encode("utf-8", "surrogatepass")
     return web.Response(status=fault.status or 403, body=body, content_type=fault.content_type)
 
 
 async def send_faulty(fault: FaultSpec, request: web.Request, answer: web.Response) -> web.StreamResponse:
-    """Send the answer, slowly or padded if the fault has it so."""
+    """Send the answer, slowly or padded if the fault sets that."""
     body = answer.body if isinstance(answer.body, bytes) else b""
     if not (fault.drip_s or fault.pad_bytes):
         return answer

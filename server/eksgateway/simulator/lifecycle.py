@@ -25,15 +25,13 @@ CANCEL_REASON: Final = "The node rollback could not be stopped."
 
 
 class Stage(StrEnum):
-    """The part of the cluster that an update works on."""
-
     NODES = "nodes"
     CONTROL_PLANE = "control plane"
     ENDED = "ended"
 
 
 class OnCancel(StrEnum):
-    """The result of an accepted cancellation."""
+    """The result of an accepted cancel."""
 
     CANCELS = "cancels"
     FAILS = "fails"  # after the node being replaced; then the update goes on
@@ -49,7 +47,7 @@ class OnTimeout(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """The nodegroup, add-on or capability of an update that is not the cluster's own."""
+    """A nodegroup, add-on or capability."""
 
     kind: str
     name: str
@@ -57,7 +55,7 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The future of an update. Durations are in simulated seconds.
+    """The future of an update, in simulated seconds.
 
     After a cancel the status stays InProgress for ``cancel_delay_s``, then is Cancelling for
     ``node_replacing_s``.
@@ -79,8 +77,7 @@ class Plan:
 class SimulatedUpdate:
     """An update, independent of the time. ``started`` and ``cancel_requested`` are simulated seconds.
 
-    ``set_status`` and ``set_cancellation`` replace the values of the plan, to hold a state or to use a value
-    that AWS may add later.
+    ``set_status`` and ``set_cancellation`` replace the values of the plan; AWS need not know them.
     """
 
     id: str
@@ -98,8 +95,6 @@ class SimulatedUpdate:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """An update as EKS describes it at one time."""
-
     status: str
     stage: Stage
     cancellation: UpdateCancellation | None = None
@@ -111,7 +106,6 @@ class Snapshot:
 
 
 def take_snapshot(update: SimulatedUpdate, now: float) -> Snapshot:
-    """The update at a simulated second."""
     planned = _apply_plan(update, now)
     if update.set_status is None and update.set_cancellation is None:
         return planned
@@ -127,11 +121,8 @@ def take_snapshot(update: SimulatedUpdate, now: float) -> Snapshot:
 def _apply_plan(update: SimulatedUpdate, now: float) -> Snapshot:
     plan, passed = update.plan, now - update.started
     cancellation = None
-    cancel = _find_cancel(update, passed)
-    if cancel is not None:
-        requested, why = cancel
-        snapshot = _cancelling_snapshot(plan, passed, requested, why)
-        if snapshot is not None:
+    if (cancel := _find_cancel(update, passed)) is not None:
+        if (snapshot := _cancelling_snapshot(plan, passed, *cancel)) is not None:
             return snapshot
         cancellation = UpdateCancellation("Failed", plan.cancel_reason)
     if passed < min(plan.node_phase_s, plan.timeout_s):
@@ -144,7 +135,7 @@ def _apply_plan(update: SimulatedUpdate, now: float) -> Snapshot:
 
 
 def _find_cancel(update: SimulatedUpdate, passed: float) -> tuple[float, str] | None:
-    """When and why the nodes are to stop, if a caller or the timeout has requested it by now."""
+    """When and why a caller or the timeout stops the nodes, if it has."""
     plan = update.plan
     if update.cancel_requested is not None:
         return update.cancel_requested - update.started, "Cancellation was requested."
@@ -155,7 +146,7 @@ def _find_cancel(update: SimulatedUpdate, passed: float) -> tuple[float, str] | 
 
 
 def _cancelling_snapshot(plan: Plan, passed: float, requested: float, why: str) -> Snapshot | None:
-    """The update while its cancellation is in progress or has succeeded; None once it has failed."""
+    """None once the cancellation has failed."""
     settled = requested + plan.cancel_delay_s + plan.node_replacing_s
     nodes_end = min(plan.node_phase_s, plan.timeout_s)
     stops = plan.on_cancel is OnCancel.CANCELS or requested >= nodes_end

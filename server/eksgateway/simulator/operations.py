@@ -9,7 +9,9 @@ import base64
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, Final
+from uuid import uuid4
 
 from eksgateway.model import Target, UpdateParam
 from eksgateway.simulator.cluster_store import ClusterStore, ServiceError
@@ -58,7 +60,6 @@ BY_NAME: Final[dict[str, Operation]] = {
 
 
 def _cancel(store: ClusterStore, target: Target, name: str, update_id: str) -> dict[str, Any]:
-    """Accept a cancellation and return the update. Raises ServiceError."""
     cluster = store.get(target, name)
     # CancelUpdate does not find updates of nodegroups, add-ons and capabilities (assumption).
     update = store.get_update(target, name, update_id)
@@ -72,9 +73,8 @@ def _cancel(store: ClusterStore, target: Target, name: str, update_id: str) -> d
     # A second cancel with another token while the first is in progress: InvalidStateException (assumption).
     pending = snapshot.cancellation is not None and snapshot.cancellation.status == "InProgress"
     if pending or snapshot.status != "InProgress":
-        message = (
-            f"Update {update_id} cannot be cancelled: it is {'Cancelling' if pending else snapshot.status}."
-        )
+        status = "Cancelling" if pending else snapshot.status
+        message = f"Update {update_id} cannot be cancelled: it is {status}."
         raise ServiceError("InvalidStateException", message, clusterName=name)
     accepted = replace(update, cancel_requested=store.clock.now(), set_cancellation=None)
     store.change(target, name, accepted)
@@ -95,11 +95,11 @@ def _start(store: ClusterStore, target: Target, params: dict[str, Any]) -> dict[
         raise ServiceError("InvalidParameterException", message, clusterName=name)
     rolls_nodes = step < 0 and cluster.auto_mode
     update = SimulatedUpdate(
-        id=store.new_id(),
+        id=str(uuid4()),
         type=ROLLBACK if step < 0 else "VersionUpdate",
         params=(UpdateParam("Version", version),),
         errors=(),
-        created_at=store.wall(),
+        created_at=datetime.now(UTC),
         started=store.clock.now(),
         plan=Plan(node_phase_s=NODE_PHASE_S if rolls_nodes else 0, timeout_s=minutes * 60),
     )
@@ -108,7 +108,6 @@ def _start(store: ClusterStore, target: Target, params: dict[str, Any]) -> dict[
 
 
 def _minor(version: str) -> int:
-    """The minor version. Raises ServiceError unless the major version is 1."""
     major, _, minor = version.partition(".")
     if major != "1" or not minor.isdecimal():
         raise ServiceError(
@@ -118,7 +117,6 @@ def _minor(version: str) -> int:
 
 
 def _resource(params: dict[str, Any]) -> Resource | None:
-    """The nodegroup, add-on or capability in the parameters, if any."""
     for kind in ("nodegroup", "addon", "capability"):
         if f"{kind}Name" in params:
             return Resource(kind, params[f"{kind}Name"])
@@ -126,11 +124,8 @@ def _resource(params: dict[str, Any]) -> Resource | None:
 
 
 def _page(member: str, items: list[str], params: dict[str, Any]) -> dict[str, Any]:
-    """One page. Its token is valid only for the same list."""
-    scope = [member, params.get("name")]
-    start = 0
-    if "nextToken" in params:
-        start = _offset(params["nextToken"], scope)
+    scope = [member, params.get("name")]  # a token is valid only for the same list
+    start = _offset(params["nextToken"], scope) if "nextToken" in params else 0
     end = start + params.get("maxResults", _PAGE_SIZE)
     page: dict[str, Any] = {member: items[start:end]}
     if end < len(items):

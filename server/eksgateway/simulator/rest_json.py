@@ -12,23 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, Final
+from typing import Any
 
 from botocore.loaders import Loader
 from botocore.model import ListShape, MapShape, OperationModel, ServiceModel, Shape, StructureShape
 
-OPERATIONS: Final = (
-    "CancelUpdate",
-    "DescribeCluster",
-    "DescribeUpdate",
-    "ListClusters",
-    "ListUpdates",
-    "UpdateClusterVersion",
-)
-
 
 class ModelMismatch(Exception):
-    """The simulator built an answer that EKS's model does not describe: a bug, which is not sent."""
+    """The simulator built an answer that EKS's model does not describe."""
 
 
 class BadRequest(Exception):
@@ -37,23 +28,20 @@ class BadRequest(Exception):
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:
-    """An HTTP answer. ``error`` is the value of x-amzn-errortype, empty for a success."""
-
     status: int
     body: dict[str, Any]
-    error: str = ""
+    error: str = ""  # x-amzn-errortype
 
 
 @cache
 def service_model() -> ServiceModel:
-    """Botocore's model of EKS."""
     return ServiceModel(Loader().load_service_model("eks", "service-2"), "eks")
 
 
 def read_request(
     operation: OperationModel, uri: Mapping[str, str], query: Mapping[str, str], body: bytes
 ) -> dict[str, Any]:
-    """The operation's parameters in a request. Raises BadRequest."""
+    """The operation's parameters. Raises BadRequest."""
     shape = operation.input_shape
     if shape is None:
         return {}
@@ -74,14 +62,13 @@ def read_request(
 
 
 def build_answer(operation: OperationModel, result: dict[str, Any]) -> HttpReply:
-    """A successful answer."""
     if operation.output_shape is None:
         raise ModelMismatch(f"{operation.name} has no output")
     return HttpReply(int(operation.http.get("responseCode", 200)), to_wire(operation.output_shape, result))
 
 
 def build_error(operation: OperationModel, code: str, members: dict[str, Any]) -> HttpReply:
-    """An error that the operation models, with those of ``members`` that its shape has."""
+    """An error that the operation models, with the ``members`` that its shape has."""
     for shape in operation.error_shapes:
         if shape.name == code:
             return _build_modeled(shape, members)
@@ -89,7 +76,7 @@ def build_error(operation: OperationModel, code: str, members: dict[str, Any]) -
 
 
 def build_any_error(code: str | None, message: str, status: int | None = None) -> HttpReply:
-    """An error with any code or none. AWS sends codes that are not modeled, and botocore passes them on."""
+    """An error with any code or none: AWS sends codes that are not modeled, and botocore accepts them."""
     if code in service_model().shape_names and service_model().shape_for(code).metadata.get("exception"):
         reply = _build_modeled(service_model().shape_for(code), {"message": message})
         return HttpReply(status or reply.status, reply.body, code)
@@ -97,7 +84,7 @@ def build_any_error(code: str | None, message: str, status: int | None = None) -
 
 
 def to_wire(shape: Shape, value: Any, path: str = "") -> Any:
-    """The JSON form of a value. Raises ModelMismatch, with its path, if the shape does not allow it."""
+    """The JSON form of a value. Raises ModelMismatch with its path."""
     if isinstance(shape, StructureShape):
         return _structure(shape, value, path)
     if isinstance(shape, ListShape):
@@ -105,12 +92,8 @@ def to_wire(shape: Shape, value: Any, path: str = "") -> Any:
         return [to_wire(shape.member, item, f"{path}[{i}]") for i, item in enumerate(value)]
     if isinstance(shape, MapShape):
         # Only the maximum is checked: EKS sends `"tags": {}` where the model requires at least one.
-        _expect(
-            isinstance(value, dict) and len(value) <= shape.metadata.get("max", len(value)),
-            path,
-            "a map",
-            value,
-        )
+        fits = isinstance(value, dict) and len(value) <= shape.metadata.get("max", len(value))
+        _expect(fits, path, "a map", value)
         return {
             to_wire(shape.key, key, f"{path}.{key}"): to_wire(shape.value, item, f"{path}.{key}")
             for key, item in value.items()
@@ -135,16 +118,14 @@ def _scalar(shape: Shape, value: Any, path: str) -> Any:
     low, high = shape.metadata.get("min", 0), shape.metadata.get("max", float("inf"))
     match shape.type_name:
         case "timestamp":
-            _expect(
-                isinstance(value, datetime) and value.tzinfo is not None, path, "an aware datetime", value
-            )
+            fits = isinstance(value, datetime) and value.tzinfo is not None
+            _expect(fits, path, "an aware datetime", value)
             return value.timestamp()
         case "boolean":
             _expect(isinstance(value, bool), path, "true or false", value)
         case "integer" | "long":
-            _expect(
-                type(value) is int and low <= value <= high, path, f"a number from {low} to {high}", value
-            )
+            fits = type(value) is int and low <= value <= high
+            _expect(fits, path, f"a number from {low} to {high}", value)
         case "string":
             fits = isinstance(value, str) and low <= len(value) <= high
             _expect(fits, path, f"text of {low} to {high} characters", value)

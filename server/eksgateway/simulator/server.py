@@ -1,15 +1,13 @@
-"""The simulated EKS as an HTTP server, which unmodified AWS clients call through ``endpoint_url``.
-
-``operations`` has the behavior, ``rest_json`` the form of requests and answers.
-"""
+"""The simulated EKS as an HTTP server, which unmodified AWS clients call through ``endpoint_url``."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 from aiohttp import web
@@ -19,7 +17,7 @@ from eksgateway.addresses import is_loopback, join_address
 from eksgateway.model import Target
 from eksgateway.signals import stop_event
 from eksgateway.simulator import control
-from eksgateway.simulator.call_log import CallLog, CallRecord, FaultQueue
+from eksgateway.simulator.call_log import CallRecord, FaultQueue
 from eksgateway.simulator.clock import SimulatedClock
 from eksgateway.simulator.cluster_store import ClusterStore, ServiceError
 from eksgateway.simulator.faulty_answers import foreign_answer, send_faulty
@@ -36,6 +34,8 @@ from eksgateway.simulator.rest_json import (
 from eksgateway.simulator.signatures import Accounts, SignatureError, Signer
 from eksgateway.simulator.specs import DEFAULT_ACCOUNT, FaultSpec
 
+_MOST_CALLS: Final = 100_000  # a sandbox may run for days: the oldest calls are dropped
+
 
 class Simulator:
     """A simulated EKS, whose clock runs ``speed`` times as fast as real time.
@@ -50,13 +50,14 @@ class Simulator:
         default_account: str = DEFAULT_ACCOUNT,
         on_call: Callable[[CallRecord], None] | None = None,
     ) -> None:
-        self._store = ClusterStore(SimulatedClock(speed), _now, lambda: str(uuid4()))
-        self._calls = CallLog()
-        self._faults = FaultQueue()
-        self._accounts = Accounts(default_account)
         self._on_call = on_call
         self._runner: web.AppRunner | None = None
-        self.control = control.Control(self._store, self._calls, self._faults, self._accounts)
+        self.control = control.Control(
+            store=ClusterStore(SimulatedClock(speed)),
+            calls=deque(maxlen=_MOST_CALLS),
+            faults=FaultQueue(),
+            accounts=Accounts(default_account),
+        )
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> str:
         """Listen, and return the URL. Raises OSError if the address cannot be bound."""
@@ -71,18 +72,18 @@ class Simulator:
         return f"http://{join_address(host, runner.addresses[0][1])}"
 
     async def stop(self) -> None:
-        """Close every connection. Answers that are ready within a second are still sent."""
+        """Answers that are ready within a second are still sent."""
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
 
     def add_cluster(self, spec: dict[str, Any]) -> list[str]:
-        """Like POST /_simulator/clusters. Returns the ids of its updates. Raises SpecError."""
+        """Returns the ids of its updates. Raises SpecError."""
         return self.control.add_cluster(spec)
 
     def calls(self, operation: str | None = None) -> tuple[CallRecord, ...]:
-        """The calls received, or those of one operation, oldest first."""
-        return tuple(call for call in self._calls.all() if operation in (None, call.operation))
+        """The calls received, oldest first."""
+        return tuple(call for call in self.control.calls if operation in (None, call.operation))
 
     def _app(self) -> web.Application:
         app = web.Application()
@@ -99,7 +100,7 @@ class Simulator:
     def _handler(self, operation: OperationModel) -> Callable[[web.Request], Any]:
         async def handle(request: web.Request) -> web.StreamResponse:
             try:
-                signer = self._accounts.authenticate(request.headers.get("Authorization"))
+                signer = self.control.accounts.authenticate(request.headers.get("Authorization"))
             except SignatureError as exc:
                 self._record(operation.name, None)
                 return _respond(build_any_error(exc.code, str(exc), 403))
@@ -109,7 +110,7 @@ class Simulator:
                 self._record(operation.name, signer)
                 return _respond(_bad_request(operation, str(exc)))
             self._record(operation.name, signer, params)
-            fault = self._faults.take(operation.name)
+            fault = self.control.faults.take(operation.name)
             if fault is None:
                 return _respond(self._reply(operation, signer.target, params))
             return await self._answer_with_fault(fault, request, operation, signer.target, params)
@@ -117,9 +118,8 @@ class Simulator:
         return handle
 
     def _reply(self, operation: OperationModel, target: Target, params: dict[str, Any]) -> HttpReply:
-        """Run the operation, and return EKS's answer."""
         try:
-            return build_answer(operation, BY_NAME[operation.name](self._store, target, params))
+            return build_answer(operation, BY_NAME[operation.name](self.control.store, target, params))
         except ServiceError as exc:
             return build_error(operation, exc.code, exc.members)
 
@@ -131,7 +131,6 @@ class Simulator:
         target: Target,
         params: dict[str, Any],
     ) -> web.StreamResponse:
-        """Run the effect, if any, and wait; then send the answer or an error, or close the connection."""
         reply = None
         if fault.effect or not (fault.fails or fault.drop == "before"):
             reply = self._reply(operation, target, params)
@@ -159,9 +158,9 @@ class Simulator:
             update_id=known.get("updateId"),
             token=known.get("clientRequestToken"),
             access_key=signer.access_key if signer else "",
-            time=_now(),
+            time=datetime.now(UTC),
         )
-        self._calls.add(call)
+        self.control.calls.append(call)
         if self._on_call is not None:
             self._on_call(call)
 
@@ -176,7 +175,7 @@ async def serve(
 ) -> None:
     """Run a simulated EKS until SIGTERM, SIGINT or, if asked for, the end of standard input.
 
-    Prints one line with its URL once it answers. Raises ValueError for a host that is not loopback unless
+    Prints its URL once it answers. Raises ValueError for a host that is not loopback unless
     ``allow_remote``, because every client may use the control API.
     """
     if not allow_remote and not is_loopback(host):
@@ -210,7 +209,3 @@ def _respond(reply: HttpReply) -> web.Response:
     if reply.error:
         headers["x-amzn-ErrorType"] = reply.error
     return web.json_response(reply.body, status=reply.status, headers=headers)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -1,6 +1,5 @@
-"""Reads access key, region and account from the SigV4 header of a request.
+"""Reads access key, region and account from a SigV4 header, without verifying the signature.
 
-The signature is not verified, because a simulation has no secrets.
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 """
 
@@ -21,7 +20,7 @@ _KEY_WITH_ACCOUNT: Final = re.compile(r"^A[KS]IA([0-9]{12})$")
 
 
 class SignatureError(Exception):
-    """The request is not signed as AWS requires; ``code`` is AWS's error code."""
+    """``code`` is AWS's error code."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -30,17 +29,13 @@ class SignatureError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """The access key of a request, and the account and region that it calls."""
-
     access_key: str
     target: Target
 
 
 class Accounts:
-    """The accounts of access keys.
-
-    A registered key has the registered account. ``AKIA`` or ``ASIA`` followed by an account's twelve digits
-    (``AKIA444455556666``) has that account. Every other key has the default account.
+    """The accounts of access keys: the registered one, that of ``AKIA`` or ``ASIA`` followed by its twelve
+    digits (``AKIA444455556666``), or the default.
     """
 
     def __init__(self, default: str) -> None:
@@ -57,7 +52,7 @@ class Accounts:
         return match[1] if match else self.default
 
     def authenticate(self, authorization: str | None) -> Signer:
-        """The signer of a request. Raises SignatureError."""
+        """Raises SignatureError."""
         if not authorization:
             raise SignatureError("MissingAuthenticationTokenException", "Missing Authentication Token")
         match = _HEADER.match(authorization)

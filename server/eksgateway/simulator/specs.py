@@ -17,7 +17,7 @@ from eksgateway.simulator.lifecycle import (
     Plan,
     Resource,
 )
-from eksgateway.simulator.rest_json import OPERATIONS
+from eksgateway.simulator.operations import BY_NAME
 
 DEFAULT_ACCOUNT: Final = "111122223333"
 DEFAULT_REGION: Final = "us-east-1"
@@ -29,7 +29,7 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class SpecError(Exception):
-    """Invalid input to the control API. The text has the path and the reason of each error."""
+    """The text has the path and the reason of each error."""
 
 
 class _Spec(BaseModel):
@@ -40,7 +40,7 @@ S = TypeVar("S", bound=BaseModel)
 
 
 def parse(spec: type[S], given: Any) -> S:
-    """Validate input as a spec. Raises SpecError with every error and its path."""
+    """Raises SpecError."""
     try:
         return spec.model_validate(given)
     except ValidationError as exc:
@@ -49,14 +49,6 @@ def parse(spec: type[S], given: Any) -> S:
             path = ".".join(str(part) for part in error["loc"]) or "body"
             lines.append(f"{path}: {error['msg'].removeprefix('Value error, ')}")
         raise SpecError("; ".join(lines)) from exc
-
-
-class ParamSpec(_Spec):
-    type: str
-    value: str
-
-    def build(self) -> UpdateParam:
-        return UpdateParam(self.type, self.value)
 
 
 class ErrorSpec(_Spec):
@@ -83,14 +75,12 @@ class CancellationSpec(_Spec):
 
 
 class UpdateSpec(_Spec):
-    """An update of a cluster. Durations are simulated seconds. A ``status`` other than InProgress holds the
-    update at that value, known to EKS or not.
-    """
+    """An update of a cluster. Durations are simulated seconds."""
 
     id: Annotated[str, Field(pattern=r"^[0-9A-Za-z-]{1,64}$")] | None = None
     type: str = ROLLBACK
-    status: str = "InProgress"
-    params: tuple[ParamSpec, ...] = ()
+    status: str = "InProgress"  # another value, known to EKS or not, holds the update there
+    params: tuple[UpdateParam, ...] = ()
     errors: tuple[ErrorSpec, ...] = ()
     cancellation: CancellationSpec | None = None
     created_at: datetime | None = None
@@ -142,8 +132,6 @@ class UpdateSpec(_Spec):
 
 
 class ClusterSpec(_Spec):
-    """A cluster with its updates, oldest first."""
-
     name: Name
     account_id: Account | None = None  # the default account
     region: Region = DEFAULT_REGION
@@ -151,7 +139,7 @@ class ClusterSpec(_Spec):
     tags: dict[str, str] = {}
     auto_mode: bool = True
     status: str | None = None
-    updates: tuple[UpdateSpec, ...] = ()
+    updates: tuple[UpdateSpec, ...] = ()  # oldest first
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -182,13 +170,10 @@ class UpdateChange(_Spec):
 class FaultSpec(_Spec):
     """A fault in the next ``times`` calls of an operation (``*``: of any operation).
 
-    With a ``code`` or an HTTP ``status`` the call gets that error, and has no effect unless ``effect`` is
-    set. ``drop`` closes the connection without an answer, before or after the effect. ``delay_s`` (real
-    seconds) passes between the effect, if any, and the answer.
-
-    ``body`` replaces EKS's answer and AWS's headers, with any ``status`` (403 by default), as a proxy or a
-    firewall does. The answer is sent in pieces over ``drip_s`` (real seconds), and followed by ``pad_bytes``
-    spaces.
+    With a ``code`` or an HTTP ``status`` the call gets that error, without an effect unless ``effect`` is
+    set. ``body`` replaces the answer as a proxy does, with any ``status`` (by default 403). ``drop`` closes
+    the connection before or after the effect. ``delay_s`` passes between effect and answer. The answer is
+    sent over ``drip_s`` and followed by ``pad_bytes`` spaces. Seconds are real.
     """
 
     operation: str = "*"
@@ -211,8 +196,8 @@ class FaultSpec(_Spec):
     @field_validator("operation")
     @classmethod
     def _operation(cls, value: str) -> str:
-        if value != "*" and value not in OPERATIONS:
-            raise ValueError(f"is none of {', '.join(OPERATIONS)} or *")
+        if value != "*" and value not in BY_NAME:
+            raise ValueError(f"is none of {', '.join(BY_NAME)} or *")
         return value
 
     @model_validator(mode="after")
@@ -233,13 +218,9 @@ class FaultSpec(_Spec):
 
 
 class ClockSpec(_Spec):
-    """The time to advance the simulated clock by."""
-
     advance_s: Seconds
 
 
 class AccessKeySpec(_Spec):
-    """The account of an access key."""
-
     access_key: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,128}$")]
     account_id: Account
