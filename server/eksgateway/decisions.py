@@ -1,4 +1,4 @@
-"""Asks the policy for every part of the gateway, and records denied cancels in the decision log."""
+"""Asks the policy, and records denied cancels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = Log(__name__)
 
 
 class Decisions:
-    """Turns the engine's denials and unmet obligations into errors. Recording a denial does not delay it."""
+    """Turns the engine's denials and unmet obligations into errors. ``record_denial`` must not block."""
 
     def __init__(self, policy: PolicyEngine, record_denial: Callable[[Denial], None]) -> None:
         self._policy = policy
@@ -23,17 +23,14 @@ class Decisions:
         self._trouble: tuple[str, str] | None = None  # reason and detail, as last logged
 
     async def ask(self, question: Question) -> Decision:
-        """The decision, allowed or denied.
-
-        Raises what ``PolicyEngine.decide`` raises, and PolicyObligationUnknown.
-        """
+        """The decision. Raises PolicyObligationUnknown, and what ``PolicyEngine.decide`` raises."""
         decision = await self._policy.decide(question)
         if decision.obligations:
             raise obligation_error(decision)
         return decision
 
     async def allows(self, question: Question) -> bool:
-        """Whether the policy allows it without obligations. Raises what ``PolicyEngine.decide`` raises."""
+        """False with obligations. Raises what ``PolicyEngine.decide`` raises."""
         return (await self._policy.decide(question)).allowed
 
     async def require(
@@ -56,9 +53,9 @@ class Decisions:
         raise error
 
     async def check(self) -> None:
-        """Return if the policy can decide. Raises what ``PolicyEngine.check`` raises.
+        """Raises what ``PolicyEngine.check`` raises.
 
-        Readiness calls this every few seconds, so an error is logged only when it begins, changes or ends.
+        An error is logged only when it begins, changes or ends: readiness calls this every few seconds.
         """
         try:
             await self._policy.check()
@@ -74,8 +71,7 @@ class Decisions:
         if trouble is None:
             log.info("policy.answers", note="The policy can decide again.")
         else:
-            reason, detail = trouble
-            log.error("policy.cannot_answer", reason=reason, detail=detail)
+            log.error("policy.cannot_answer", reason=trouble[0], detail=trouble[1])
 
     def _record(self, question: Question, decision: Decision, update_id: str, request_id: str) -> None:
         self._record_denial(
@@ -92,7 +88,7 @@ class Decisions:
 
 
 def denial(decision: Decision) -> PolicyDenied:
-    """The error for a denial; the policy's reasons are all that the caller learns."""
+    """The policy's reasons are all that the caller learns."""
     return PolicyDenied(
         metadata={
             "decision_id": decision.decision_id,

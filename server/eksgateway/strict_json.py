@@ -1,13 +1,16 @@
-"""Reads JSON from outside strictly: a document that two readers could understand differently is refused."""
+"""Reads JSON strictly: a document that two readers could understand differently is refused."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from math import isfinite
-from typing import Any
+from typing import Any, Final
 
 from eksgateway.strict_yaml import Unquoted
+
+_UNQUOTED: Final = partial(Unquoted, kind="a number")
 
 
 def loads(
@@ -16,7 +19,7 @@ def loads(
     parse_int: Callable[[str], Any] | None = None,
     parse_float: Callable[[str], Any] | None = None,
 ) -> Any:
-    """The document in ``raw``, by RFC 8259 and RFC 7493 (I-JSON). Bytes must be UTF-8.
+    """Read by RFC 8259 and RFC 7493 (I-JSON). Bytes must be UTF-8.
 
     Raises ValueError for a key that occurs twice in an object, NaN, Infinity, a number beyond a float's
     range, a byte order mark, and nesting beyond Python's recursion limit.
@@ -35,15 +38,11 @@ def loads(
 
 
 def read_json(text: str) -> Any:
-    """A document written by people: each number becomes Unquoted. Raises ValueError with line and column."""
+    """Numbers become Unquoted. Raises ValueError with line and column."""
     try:
-        return loads(text, parse_int=_keep_number, parse_float=_keep_number)
+        return loads(text, parse_int=_UNQUOTED, parse_float=_UNQUOTED)
     except json.JSONDecodeError as exc:
         raise ValueError(f"line {exc.lineno}, column {exc.colno}: is not JSON: {exc.msg}") from exc
-
-
-def _keep_number(text: str) -> Unquoted:
-    return Unquoted(text, "a number")
 
 
 def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Reads YAML strictly: a key is text and occurs once in a mapping. Values keep their text, for messages."""
+"""Reads YAML strictly: a key is text and occurs once in a mapping."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _MERGE: Final = "tag:yaml.org,2002:merge"
 
 @dataclass(frozen=True, slots=True)
 class Unquoted:
-    """A scalar that YAML does not read as text, because it has no quotes: 0123 would become 83."""
+    """A scalar that YAML does not read as text: 0123 would become 83."""
 
     text: str
     kind: str
 
 
 class YamlDocument:
-    """A document as Python values (``value``), with its text. Raises yaml.YAMLError."""
+    """A document's ``value`` with its text. Raises yaml.YAMLError."""
 
     def __init__(self, text: str) -> None:
         loader = _Loader(text)
@@ -36,7 +36,7 @@ class YamlDocument:
             loader.dispose()
 
     def hint(self, path: YamlPath) -> str:
-        """How to write a value as text, if YAML reads it as something else; otherwise empty."""
+        """How to write a value as text, if YAML reads it as something else, else empty."""
         node = self._root
         for part in path:
             node = _child(node, part)
@@ -49,12 +49,12 @@ class YamlDocument:
         return f'{node.value} without quotes is {kind}; write it as text: "{node.value}"' if kind else ""
 
     def odd_numbers(self) -> Iterator[tuple[YamlPath, str]]:
-        """Integers that YAML does not read as decimal, such as 010, each with a message."""
+        """Integers that YAML does not read as decimal, each with a message."""
         yield from _odd_numbers(self._root, ())
 
 
 def read_yaml(text: str) -> Any:
-    """A document; its numbers, booleans and dates become Unquoted. Raises ValueError with line and column."""
+    """Numbers, booleans and dates become Unquoted. Raises ValueError with line and column."""
     try:
         return yaml.load(text, Loader=_TextLoader)  # noqa: S506 - a SafeLoader with even fewer types
     except yaml.MarkedYAMLError as exc:

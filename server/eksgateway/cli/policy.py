@@ -1,7 +1,4 @@
-"""`eksgateway policy`: checks policy data, decides inputs by it, and compares it with recorded decisions.
-
-Only the policy itself evaluates grants.
-"""
+"""`eksgateway policy`: checks policy data, decides inputs by it, and compares it with recorded decisions."""
 
 from __future__ import annotations
 
@@ -109,9 +106,7 @@ def _print_explanation(evaluator: PolicyEvaluator, document: dict[str, Any]) -> 
 
 @dataclass(frozen=True, slots=True)
 class _RecordedDecision:
-    """A decision on a cancel from the ledger, with its input. ``source`` is its place in the ledger."""
-
-    source: str
+    source: str  # its place in the ledger
     decision: Decision
     document: dict[str, Any]
 
@@ -130,11 +125,7 @@ def _read_decisions(ledger: Path) -> Iterator[_RecordedDecision]:
 
 
 def _intent_decisions(intent: Intent) -> Iterator[_RecordedDecision]:
-    """The allows at stage update that led to the intent.
-
-    The intent has only the one on the cancel. There would be no intent without an allow for each of the
-    method's other actions.
-    """
+    """The recorded allow of the cancel, and the allows of the method's other actions that it implies."""
     question = question_of(intent, _CANCEL_UPDATE)
     implied = replace(intent.decision, rule_ids=(), reasons=())
     method = METHODS.get(question.method, METHODS[_CANCEL_UPDATE])

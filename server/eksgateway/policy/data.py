@@ -1,7 +1,6 @@
-"""Reads and checks the policy data: grants and freezes. Each fault has its path and how to correct it.
+"""Reads and checks the policy data: grants and freezes. Data with any fault is refused as a whole.
 
-The schema (policies/schemas/data.json, shipped as data.schema.json) has most rules; the rest is in
-``_beyond_schema``. Data with any fault is refused as a whole.
+The schema (policies/schemas/data.json, shipped as data.schema.json) has most rules.
 """
 
 from __future__ import annotations
@@ -26,24 +25,17 @@ MAX_DATA_BYTES: Final = 4 << 20
 
 
 class PolicyDataError(PolicyLoadError):
-    """Policy data with faults; each one has its path."""
-
     def __init__(self, source: str, faults: list[str]) -> None:
-        self._faults = tuple(faults)
-        super().__init__("\n".join([f"{source}:", *(f"  - {fault}" for fault in faults)]))
-
-    @property
-    def faults(self) -> tuple[str, ...]:
-        return self._faults
+        super().__init__("\n".join([f"{source}:", *(f"  - {fault}" for fault in faults)]), tuple(faults))
 
 
 def load_data(path: Path) -> dict[str, Any]:
-    """The policy data in a YAML file, or in JSON if its suffix is .json. Raises PolicyDataError."""
+    """The data in a YAML file, or in JSON if its suffix is .json. Raises PolicyDataError."""
     return parse_data(read_data(path), path)
 
 
 def read_data(path: Path) -> bytes:
-    """The content of the file; only its size is checked. Raises PolicyDataError."""
+    """Raises PolicyDataError."""
     try:
         return read_file(path, MAX_DATA_BYTES)
     except FileUnreadable as exc:
@@ -51,7 +43,7 @@ def read_data(path: Path) -> bytes:
 
 
 def parse_data(raw: bytes, path: Path) -> dict[str, Any]:
-    """The policy data in the content of a file. Raises PolicyDataError."""
+    """Raises PolicyDataError."""
     try:
         text = raw.decode("utf-8")
         document = read_json(text) if path.suffix == ".json" else read_yaml(text)
@@ -69,7 +61,7 @@ def parse_data(raw: bytes, path: Path) -> dict[str, Any]:
 
 
 def find_faults(document: Any) -> list[str]:
-    """All faults of policy data, each as ``path: fault``."""
+    """Each fault as ``path: fault``, with how to correct it."""
     errors = sorted(
         _validator().iter_errors(document), key=lambda error: [str(p) for p in error.absolute_path]
     )
@@ -78,14 +70,13 @@ def find_faults(document: Any) -> list[str]:
 
 
 def describe(data: dict[str, Any]) -> str:
-    """The number of grants and freezes in valid data, as a text."""
     content = data["eksgateway"]
     counts = {"grant": len(content["grants"]), "freeze": len(content.get("freezes", []))}
     return ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for noun, count in counts.items())
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, list[str]]:
-    """The ids of the grants and freezes that were added, removed or changed between valid data."""
+    """The ids of the grants and freezes that were added, removed or changed, between valid data."""
     ids = {}
     for kind in ("grants", "freezes"):
         old, new = (
@@ -98,14 +89,13 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, list[str
 
 
 def freeze_times(data: dict[str, Any]) -> FreezeTimes:
-    """The times at which the freezes begin and end."""
     return sort_times(
         freeze.get(key) for _, freeze in iter_entries(data, "freezes") for key in ("from", "until")
     )
 
 
 def iter_entries(document: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The ``grants`` or ``freezes`` that are mappings, each with its path. The data need not be valid."""
+    """The ``grants`` or ``freezes`` with their paths; the data need not be valid."""
     content = document.get("eksgateway") if isinstance(document, dict) else None
     entries = content.get(key) if isinstance(content, dict) else None
     for index, entry in enumerate(entries if isinstance(entries, list) else []):

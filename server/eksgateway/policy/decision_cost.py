@@ -1,7 +1,4 @@
-"""Measures at load what decisions cost, and refuses a policy that cannot decide within its limits.
-
-The questions are made from the data, for the groups and the cluster that most grants name.
-"""
+"""Measures at load what decisions cost, and refuses a policy that cannot decide within its limits."""
 
 from __future__ import annotations
 
@@ -34,18 +31,16 @@ _ADVICE: Final = (
 
 
 class PolicyTooCostly(PolicyLoadError):
-    """With this data a decision needs more time, memory or room for its result than it may have."""
+    """A decision needs more time, memory or space than it may have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The result set for one input (JSON), and the CPU time it took."""
-
     result_set: bytes
-    took_s: float
+    took_s: float  # CPU time
 
 
-# Evaluates an input within a deadline in seconds. Raises EvaluationFailed.
+# Evaluates an input (JSON) within a deadline in seconds. Raises EvaluationFailed.
 Evaluate: TypeAlias = Callable[[bytes, float], Evaluation]
 
 
@@ -54,8 +49,7 @@ def max_inline_groups(
 ) -> float:
     """The most groups of a caller for which a decision takes at most ``inline_s`` of CPU time; -1 for none.
 
-    Raises PolicyLoadError if the policy does not decide the sample questions, and PolicyTooCostly if it
-    cannot decide the costliest ones within its limits.
+    Raises PolicyLoadError if the policy does not decide the samples, and PolicyTooCostly.
     """
     check = _CostCheck(evaluate, data, max_cpu_s)
     least = check.measure(SAMPLES, must_decide=True)
@@ -72,10 +66,7 @@ def max_inline_groups(
 
 
 def costliest_questions(data: dict[str, Any], groups: int) -> tuple[Question, ...]:
-    """One question for each action and stage.
-
-    The caller is in so many groups and covered by as many grants as possible, on a cluster that they name.
-    """
+    """Questions for each action and stage, by a caller in so many groups that most grants cover."""
     grants = [grant for _, grant in iter_entries(data, "grants")]
     covering, cluster = _most_granted_cluster(grants)
     begins = [time for _, freeze in iter_entries(data, "freezes") if (time := parse_time(freeze.get("from")))]
@@ -99,8 +90,8 @@ class _CostCheck:
         self._max_cpu_s = max_cpu_s
 
     def measure(self, questions: tuple[Question, ...], *, must_decide: bool = False) -> float:
-        """The CPU time of the costliest question. Raises PolicyTooCostly and, for a policy that does not
-        decide although it ``must_decide``, PolicyLoadError.
+        """The CPU time of the costliest question. Raises PolicyTooCostly, and PolicyLoadError if the policy
+        does not decide although it ``must_decide``.
         """
         return max(self._measure_one(each, must_decide=must_decide) for each in questions)
 
@@ -160,7 +151,7 @@ class _CostCheck:
 
 
 def _most_granted_cluster(grants: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], ClusterRef]:
-    """The grants that name the most common account, region and cluster pattern, and that cluster."""
+    """The cluster that most grants name, and the grants that name it."""
     parts = []
     for key, other in (("accounts", "000000000000"), ("regions", "xx-costs-0"), ("clusters", "costs")):
         pattern = next(_most_common(grants, key, fill_stars=False), other)
@@ -170,7 +161,6 @@ def _most_granted_cluster(grants: list[dict[str, Any]]) -> tuple[list[dict[str, 
 
 
 def _make_caller(grants: list[dict[str, Any]], groups: int) -> Caller:
-    """A caller in the groups that most grants name, filled up with other groups."""
     wanted = list(_most_common(grants, "groups"))[:groups]
     others = [f"costs:00000000-0000-0000-0000-{number:012}" for number in range(groups - len(wanted))]
     name = next(_most_common(grants, "subjects"), "jwt:costs:caller")
@@ -180,7 +170,6 @@ def _make_caller(grants: list[dict[str, Any]], groups: int) -> Caller:
 
 
 def _most_common(grants: list[dict[str, Any]], key: str, *, fill_stars: bool = True) -> Iterator[str]:
-    """The texts in the grants' lists, the most common first; by default a matching name for a pattern."""
     counted = Counter(text for grant in grants for text in _texts_in(grant.get(key)))
     for text, _ in counted.most_common():
         yield _fill_stars(text) if fill_stars else text

@@ -1,4 +1,4 @@
-"""The interface of policy engines: `opa.py` and `wasm.py` implement it, `factory.py` opens one."""
+"""The interface of policy engines; `opa.py` and `wasm.py` implement it."""
 
 from __future__ import annotations
 
@@ -12,67 +12,54 @@ from eksgateway.policy.question import Question
 
 
 class PolicyLoadError(StartError):
-    """A policy that cannot be put in force, and why."""
+    """A policy that cannot be put in force. ``faults`` has one line each, by default the text."""
 
-    @property
-    def faults(self) -> tuple[str, ...]:
-        """Everything that is wrong, one line each."""
-        return (str(self),)
+    def __init__(self, text: str, faults: tuple[str, ...] = ()) -> None:
+        super().__init__(text)
+        self.faults = faults or (text,)
 
 
 @dataclass(slots=True)
 class Reloads:
-    """Counts since the start. ``last`` is when the policy in force was loaded. ``failing``: the present
-    files do not load, and an older policy is in force.
-    """
+    """Counts since the start. ``failing``: an older policy is in force than the files have."""
 
     loaded: int = 0
     refused: int = 0
     failing: bool = False
-    last: datetime | None = None
+    last: datetime | None = None  # when the policy in force was loaded
 
 
 class PolicyEngine(Protocol):
-    """Decides questions. An engine that cannot decide raises; it never allows.
-
-    The policy may be replaced as a whole at any time. Each decision is made by one revision and names it.
-    """
+    """Decides questions, or raises. Each decision is made by one revision of the policy and names it."""
 
     @property
     def revision(self) -> str:
         """The revision in force: a hash of module and data for ``wasm``, the bundle's for ``opa``."""
 
     async def revision_after(self, revision: str) -> str:
-        """Wait until the revision in force differs from this one, and return it.
-
-        Open streams are reauthorized then. A revision that is in force only briefly may be missed.
-        """
+        """Wait until the revision in force differs from this one, and return it; may miss a brief one."""
 
     def next_freeze_change(self, now: datetime) -> datetime | None:
         """When a freeze next begins or ends after ``now``: decisions change then under the same revision.
 
-        None if there is no such time, or the policy does not publish it.
+        None if the policy does not publish it.
         """
 
     @property
-    def reloads(self) -> Reloads:
-        """Counts of loads and failures since the start."""
+    def reloads(self) -> Reloads: ...
 
     def reload(self) -> None:
         """Look for a change now instead of at the next poll. Returns at once."""
 
     async def decide(self, question: Question) -> Decision:
-        """The decision.
-
-        Raises PolicyUnavailable (no answer in time), PolicyUndefined (no result), PolicyInvalid (not a
+        """Raises PolicyUnavailable (no answer in time), PolicyUndefined (no result), PolicyInvalid (not a
         decision) or Overloaded (too many of the caller's questions are waiting).
         """
 
     async def check(self) -> None:
         """Return if the engine can decide, for readiness. Raises what ``decide`` raises."""
 
-    async def close(self) -> None:
-        """Release connections and threads."""
+    async def close(self) -> None: ...
 
 
 def _sample_questions() -> tuple[Question, ...]:
@@ -87,5 +74,5 @@ def _sample_questions() -> tuple[Question, ...]:
     return at_request, at_update, at_target
 
 
+# One question per stage, by an unknown caller: an engine that decides them is ready.
 SAMPLES: Final = _sample_questions()
-"""One question per stage, by an unknown caller: an engine that decides them is ready."""

@@ -1,10 +1,10 @@
-"""Evaluates policy inputs outside of a gateway: what is decided, and which grants cover the caller."""
+"""Evaluates policy inputs outside of a gateway."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import lru_cache
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ _MAX_SLICES: Final = 256  # kept loaded for the next input
 
 
 class PolicyEvaluator:
-    """A module with its data. Use ``open_evaluator``."""
+    """Use ``open_evaluator``."""
 
     def __init__(self, module: PolicyModule, data: dict[str, Any]) -> None:
         self._policy = LoadedPolicy.load(module, data)
@@ -29,24 +29,22 @@ class PolicyEvaluator:
         self._slice = lru_cache(_MAX_SLICES)(self._load_slice)
 
     def close(self) -> None:
-        """Free its memory."""
         self._slice.cache_clear()
         self._policy.close()
 
     def decide(self, document: dict[str, Any]) -> Decision:
-        """The decision on an input. An error becomes a denial with the error as its reason."""
+        """The decision. An error becomes a denial with the error as its reason."""
         return _decide(self._policy, document)
 
     def covering_grants(self, document: dict[str, Any]) -> Iterator[tuple[str, Decision]]:
         """The grants that cover the input's caller and cluster: each one's id, and the decision if it
         were the only grant and there were no freezes.
-
-        The policy names no rule in its decision if no grant covers the caller. Loading a policy for each
-        grant would take 4 ms each, so the grants are searched by halves.
         """
         return self._search(document, 0, len(self._grants))
 
     def _search(self, document: dict[str, Any], begin: int, end: int) -> Iterator[tuple[str, Decision]]:
+        # By halves: loading a policy for each grant would take 4 ms each. A decision names no rule if no
+        # grant covers the caller.
         decision = _decide(self._slice(begin, end), document)
         if not decision.allowed and not decision.rule_ids:
             return
@@ -63,16 +61,12 @@ class PolicyEvaluator:
 
 @contextmanager
 def open_evaluator(wasm: bytes, data: dict[str, Any]) -> Iterator[PolicyEvaluator]:
-    """An evaluator that is closed at the end. Raises PolicyLoadError."""
-    runtime = WasmRuntime()
-    try:
-        evaluator = PolicyEvaluator(PolicyModule(runtime, wasm), data)
-        try:
-            yield evaluator
-        finally:
-            evaluator.close()
-    finally:
-        runtime.close()
+    """Raises PolicyLoadError."""
+    with (
+        closing(WasmRuntime()) as runtime,
+        closing(PolicyEvaluator(PolicyModule(runtime, wasm), data)) as evaluator,
+    ):
+        yield evaluator
 
 
 def _decide(policy: LoadedPolicy, document: dict[str, Any]) -> Decision:

@@ -9,10 +9,9 @@ from eksgateway.settings import OpaPolicySettings, PolicySettings
 
 
 async def open_policy_engine(settings: PolicySettings, clock: Clock) -> PolicyEngine:
-    """An engine, which the caller closes.
+    """An engine, which the caller closes. Raises PolicyLoadError for the engine wasm.
 
-    The engine wasm has decided the sample questions; raises PolicyLoadError if its data or module cannot
-    be used. The OPA of the engine opa may start after the gateway: use ``check``.
+    The OPA of the engine opa may start after the gateway: use ``check``.
     """
     # Imported where used: the OPA client alone takes a quarter of a second.
     if isinstance(settings, OpaPolicySettings):

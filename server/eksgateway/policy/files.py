@@ -1,7 +1,4 @@
-"""The files of an in-process policy: a compiled module and the policy data, read as bytes.
-
-They are compared, parsed and loaded from the same bytes. ``revision_of`` names them together.
-"""
+"""The files of an in-process policy, a compiled module and the policy data, and their revision."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from eksgateway.file_reader import FileUnreadable, read_file
-from eksgateway.policy.data import parse_data, read_data
+from eksgateway.policy.data import read_data
 from eksgateway.policy.engine import PolicyLoadError
 
 _MAX_MODULE_BYTES: Final = 32 << 20
@@ -22,7 +19,7 @@ _MAX_MODULE_BYTES: Final = 32 << 20
 
 @dataclass(frozen=True, slots=True)
 class PolicyContent:
-    """The content of the files at one time; nothing is checked yet."""
+    """The bytes that are compared, parsed and loaded; nothing is checked yet."""
 
     wasm: bytes
     data: bytes
@@ -30,18 +27,12 @@ class PolicyContent:
 
 @dataclass(frozen=True, slots=True)
 class PolicyFiles:
-    """The paths of the policy data and, if it is not the package's, of the module."""
-
     data: Path
-    module: Path | None = None
+    module: Path | None = None  # the package's
 
     def read(self) -> PolicyContent:
         """Raises PolicyLoadError."""
         return PolicyContent(read_module(self.module), read_data(self.data))
-
-    def parse(self, content: PolicyContent) -> dict[str, Any]:
-        """The policy data. Raises PolicyDataError with every fault."""
-        return parse_data(content.data, self.data)
 
 
 def read_module(path: Path | None) -> bytes:
@@ -55,7 +46,7 @@ def read_module(path: Path | None) -> bytes:
 
 
 def revision_of(wasm: bytes, data: dict[str, Any]) -> str:
-    """A hash of module and data. How the data is formatted does not count."""
+    """A hash of module and data, whatever the format of the data."""
     canonical = json.dumps(data, sort_keys=True, separators=(",", ":")).encode()
     both = hashlib.sha256(wasm).digest() + hashlib.sha256(canonical).digest()
     return f"sha256:{hashlib.sha256(both).hexdigest()}"

@@ -1,4 +1,4 @@
-"""The times at which freezes begin and end: decisions change then under the same revision."""
+"""The times at which freezes begin and end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def is_utc_time(text: str) -> bool:
 
 
 def parse_time(text: Any) -> datetime | None:
-    """The time of a freeze, or None if the text is not a time; the policy then denies every cancel."""
+    """None if the text is not a time: the policy then denies every cancel."""
     if not isinstance(text, str) or not is_utc_time(text):
         return None
     try:
@@ -29,11 +29,10 @@ def parse_time(text: Any) -> datetime | None:
 
 
 def sort_times(texts: Iterable[Any]) -> FreezeTimes:
-    """The times among the texts, without duplicates."""
     return tuple(sorted({time for time in map(parse_time, texts) if time is not None}))
 
 
 def next_time(times: FreezeTimes, now: datetime) -> datetime | None:
-    """The first time after ``now``; a time equal to ``now`` has passed."""
+    """The first time after ``now``; an equal one has passed."""
     index = bisect_right(times, now)
     return times[index] if index < len(times) else None

@@ -1,4 +1,4 @@
-"""Reads policy inputs from files: written by hand, or from a decision log."""
+"""Reads policy inputs that are written by hand or come from a decision log."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ from eksgateway.policy.question import utc_seconds
 from eksgateway.strict_json import read_json
 from eksgateway.strict_yaml import Unquoted, read_yaml
 
-# The member that holds the input in OPA's decision log, and in the ledger's.
-_LOG_MEMBERS: Final = ("input", "policy_input")
+_LOG_MEMBERS: Final = ("input", "policy_input")  # in OPA's decision log, and in the ledger's
 
 
 class InputsError(StartError):
-    """A file without usable inputs; the text has a line for each fault."""
+    """The text has a line for each fault."""
 
 
 def load_inputs(path: Path, now: datetime) -> list[dict[str, Any]]:
-    """The inputs in a file: one or a list, in YAML or JSON, or one JSON object per line. Raises InputsError.
+    """One input or a list, in YAML or JSON, or one JSON object per line. Raises InputsError.
 
     An object may be an entry of a decision log. ``context`` may lack ``time`` (now is used), ``method``
     and ``decision_id``.
@@ -48,18 +47,17 @@ def load_inputs(path: Path, now: datetime) -> list[dict[str, Any]]:
 
 
 def _parse_inputs(text: str) -> Any:
-    """JSON, JSON lines or YAML; they are tried in this order."""
-    lines = [line for line in text.splitlines() if line.strip()]
     try:
         return read_json(text)
     except ValueError:
+        lines = [line for line in text.splitlines() if line.strip()]
         if len(lines) > 1 and all(line.startswith("{") for line in lines):
             return [read_json(line) for line in lines]
     return read_yaml(text)
 
 
 def _to_text(value: Any) -> Any:
-    """The value with the text of what has no quotes: an input has no numbers, dates or booleans."""
+    """Undo Unquoted: an input has no numbers, dates or booleans."""
     match value:
         case Unquoted():
             return value.text

@@ -1,4 +1,4 @@
-"""A compiled policy with its data, under one revision; it evaluates inputs on a pool of instances."""
+"""A compiled policy with its data, which evaluates inputs on a pool of instances."""
 
 from __future__ import annotations
 
@@ -22,16 +22,11 @@ _STRIKES: Final = 3
 
 
 class NeedsThread(Exception):
-    """The input was not decided on the event loop; evaluate it on a thread."""
+    """``evaluate`` the input on a thread."""
 
 
 class LoadedPolicy:
-    """Evaluates inputs (JSON). ``evaluate`` may be called by any thread.
-
-    An instance evaluates one input at a time, so there is one for each concurrent evaluation. After a
-    failure the instance is closed and replaced. ``close`` frees the idle instances at once, and each of
-    the others when its evaluation ends.
-    """
+    """Evaluates inputs (JSON), each on an instance of its own. ``evaluate`` may be called by any thread."""
 
     def __init__(self, module: PolicyModule, data: dict[str, Any]) -> None:
         self.module = module
@@ -56,14 +51,13 @@ class LoadedPolicy:
 
     @property
     def ready(self) -> bool:
-        """Whether an instance is loaded and idle."""
         return bool(self._idle)
 
     def evaluate_inline(self, document: bytes, *, groups: int) -> Any:
-        """The policy's result (or UNDEFINED) for an input, within 1 or 2 ms; ``groups`` are the caller's.
+        """The policy's result (or UNDEFINED) for an input, on the event loop within 1 or 2 ms.
 
-        Only the event loop calls it. Raises PolicyInvalid, and NeedsThread if the evaluation would take
-        longer or fails; ``evaluate`` then has the result.
+        ``groups`` counts the caller's. Raises PolicyInvalid, and NeedsThread if the evaluation would take
+        longer or fails.
         """
         instance = self._take() if groups <= self._max_inline_groups else None
         if instance is None:
@@ -86,7 +80,7 @@ class LoadedPolicy:
             raise PolicyUnavailable(detail=str(exc)) from exc
 
     def close(self) -> None:
-        """Free the memory of all instances. A running evaluation ends first."""
+        """Free the memory of idle instances now, and of each other one when its evaluation ends."""
         self._closed = True
         while (instance := self._take()) is not None:
             instance.close()

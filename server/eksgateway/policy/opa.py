@@ -1,4 +1,4 @@
-"""The engine for an OPA server: a sidecar with bundles of its own, called through opa-python-client."""
+"""The engine for an OPA server with bundles of its own, called through opa-python-client."""
 
 from __future__ import annotations
 
@@ -27,10 +27,6 @@ from eksgateway.settings import OpaSettings
 
 log = Log(__name__)
 
-# Constants: no part of a path comes from a question.
-_AUTHZ_PACKAGE: Final = "eksgateway.authz"
-_DECISION_RULE: Final = "decision"
-_REVISION_PACKAGE: Final = "eksgateway.revision"
 _WITH_PROVENANCE: Final = {"provenance": "true"}
 
 _REVISION_S: Final = 1.0  # timeout of a poll; settings.py relies on it
@@ -38,7 +34,7 @@ _CONNECTIONS: Final = 512  # a query without a response holds one until its time
 
 
 class OpaEngine:
-    """A PolicyEngine. Use ``open``; ``close`` ends its connections and its poll of the revision."""
+    """A PolicyEngine. Use ``open``."""
 
     def __init__(self, client: AsyncOpaClient, settings: OpaSettings, clock: Clock, timeout_s: float) -> None:
         self._client = client
@@ -50,11 +46,11 @@ class OpaEngine:
         self._data_hash = ""
         self._freeze_times: FreezeTimes = ()
         self._wake = asyncio.Event()
-        self._poll: asyncio.Task[None] | None = None
+        self._poll = asyncio.create_task(self._poll_revision(), name="policy-revision")
 
     @classmethod
     async def open(cls, settings: OpaSettings, clock: Clock, *, timeout_s: float) -> Self:
-        """An engine. Whether OPA answers is not checked: use ``check``."""
+        """OPA need not answer yet: use ``check``."""
         address = urlsplit(settings.url)
         tls = address.scheme == "https"
         client = _StrictClient(
@@ -64,9 +60,7 @@ class OpaEngine:
             timeout=timeout_s,
         )
         await client.__aenter__()
-        engine = cls(client, settings, clock, timeout_s)
-        engine._poll = asyncio.create_task(engine._poll_revision(), name="policy-revision")
-        return engine
+        return cls(client, settings, clock, timeout_s)
 
     @property
     def revision(self) -> str:
@@ -82,7 +76,7 @@ class OpaEngine:
         self._wake.set()
 
     async def decide(self, question: Question) -> Decision:
-        response = await self._query(_AUTHZ_PACKAGE, _DECISION_RULE, question.to_input(), self._timeout_s)
+        response = await self._query("eksgateway.authz", "decision", question.to_input(), self._timeout_s)
         revision = self._revision_of(response)
         result = response.get("result", UNDEFINED)
         return read_decision(result, decision_id=question.decision_id, revision=revision)
@@ -93,20 +87,18 @@ class OpaEngine:
             await self.decide(question)
 
     async def close(self) -> None:
-        if self._poll is not None:
-            self._poll.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._poll
+        self._poll.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._poll
         await self._client.close_connection()
 
     async def _poll_revision(self) -> None:
-        """Query the revision every ``poll_s``. The last one stands while OPA does not answer."""
         while True:
             began = self._clock.monotonic()
             try:
                 await self._update_revision(min(self._timeout_s, _REVISION_S))
             except GatewayError:
-                pass
+                pass  # the last revision stands while OPA does not answer
             except Exception:  # a bug must not end the polling
                 log.exception("policy.unexpected")
             took = self._clock.monotonic() - began
@@ -114,8 +106,7 @@ class OpaEngine:
             self._wake.clear()
 
     async def _update_revision(self, timeout_s: float) -> None:
-        """Query the revision in force and the times of its freezes. Raises GatewayError."""
-        queries = [self._query(_REVISION_PACKAGE, rule, {}, timeout_s) for rule in ("hash", "edges")]
+        queries = [self._query("eksgateway.revision", rule, {}, timeout_s) for rule in ("hash", "edges")]
         response, edges = await asyncio.gather(*queries, return_exceptions=True)
         if isinstance(response, BaseException):
             raise response
@@ -133,8 +124,8 @@ class OpaEngine:
             log.info("policy.loaded", engine="opa", revision=self._revision.current)
 
     def _revision_of(self, response: dict[str, Any]) -> str:
-        """The revisions of OPA's bundles, else the hash of its data. Raises PolicyUnavailable if the
-        configured bundle is not loaded.
+        """The revisions of OPA's bundles, else the hash of its data. Raises PolicyUnavailable and
+        PolicyInvalid.
         """
         bundles = _read_bundles(response)
         expected = self._settings.bundle
@@ -153,25 +144,19 @@ class OpaEngine:
                 response = await self._client.query_rule(
                     document, package, rule, query_params=_WITH_PROVENANCE
                 )
-        except (TimeoutError, aiohttp.ClientError, OSError) as exc:
-            raise _map_error(exc) from exc
+        except TimeoutError as exc:
+            raise PolicyUnavailable(detail="OPA did not answer in time") from exc
+        except (aiohttp.ClientError, OSError) as exc:
+            # OPA's own refusals (a bad path, its authorization) do not pass by themselves.
+            refused = isinstance(exc, aiohttp.ClientResponseError) and exc.status < 500
+            error = PolicyInvalid if refused else PolicyUnavailable
+            raise error(detail=f"{type(exc).__name__}: {exc}") from exc
         if not isinstance(response, dict):
             raise PolicyInvalid(detail="OPA's answer is not an object")
         return response
 
 
-def _map_error(exc: Exception) -> GatewayError:
-    if isinstance(exc, TimeoutError):
-        return PolicyUnavailable(detail="OPA did not answer in time")
-    detail = f"{type(exc).__name__}: {exc}"
-    # OPA's own refusals (a bad path, its authorization) do not pass by themselves.
-    if isinstance(exc, aiohttp.ClientResponseError) and exc.status < 500:
-        return PolicyInvalid(detail=detail)
-    return PolicyUnavailable(detail=detail)
-
-
 def _read_bundles(response: dict[str, Any]) -> dict[str, str]:
-    """The revision of each bundle. Raises PolicyInvalid."""
     provenance = response.get("provenance", {})
     bundles = provenance.get("bundles", {}) if isinstance(provenance, dict) else None
     if not isinstance(bundles, dict):
@@ -219,7 +204,7 @@ _JSON_TYPE: Final = re.compile(
 
 
 class _StrictClient(AsyncOpaClient):  # type: ignore[misc]  # untyped, see the import
-    """opa-python-client with strict, bounded responses, and without redirects.
+    """Has strict, bounded responses and no redirects.
 
     It overrides private methods of version 3: pyproject.toml pins it, and tests/policy/test_opa_client.py
     checks them.

@@ -1,4 +1,4 @@
-"""The policy's input as a typed question, in the shape of AuthZEN 1.0. Built from verified facts only."""
+"""The policy's input as a typed question, in the shape of AuthZEN 1.0."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ Stage = Literal["target", "request", "update"]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """May ``caller`` do ``action``? At stage *update* with ``facts`` and ``update``, else at *request*.
+    """May ``caller`` do ``action``? Built from verified facts only.
 
-    With ``any_cluster``, at stage *target*: may ``caller`` list any cluster of the account and region? The
-    cluster's name is ignored. ``action`` may differ from that of ``method``: CheckCancelUpdate asks about
-    ``cancel``.
+    With ``any_cluster``: may ``caller`` list any cluster of the account and region? ``action`` may differ
+    from that of ``method``: CheckCancelUpdate asks about ``cancel``.
     """
 
     caller: Caller
@@ -47,7 +46,7 @@ class Question:
         return "request" if self.facts is None or self.update is None else "update"
 
     def to_input(self) -> dict[str, Any]:
-        """The policy's ``input`` document as JSON types. Its schema is policies/schemas/input.json."""
+        """The policy's ``input`` (policies/schemas/input.json)."""
         return {
             "subject": {
                 "type": self.caller.type,
@@ -58,10 +57,7 @@ class Question:
                     "via": self.caller.via,
                 },
             },
-            "action": {
-                "name": self.action.value,
-                "properties": asdict(self.justification),
-            },
+            "action": {"name": self.action.value, "properties": asdict(self.justification)},
             "resource": self._resource(),
             "context": {
                 "stage": self.stage,
@@ -72,10 +68,7 @@ class Question:
         }
 
     def _resource(self) -> dict[str, Any]:
-        properties: dict[str, Any] = {
-            "account_id": self.cluster.account_id,
-            "region": self.cluster.region,
-        }
+        properties: dict[str, Any] = {"account_id": self.cluster.account_id, "region": self.cluster.region}
         if self.any_cluster:
             where = f"{self.cluster.account_id}/{self.cluster.region}"
             return {"type": "eks_target", "id": where, "properties": properties}
@@ -95,15 +88,11 @@ class Question:
                 "cancellation_status": update.cancellation.status if update.cancellation else None,
             },
         }
-        return {
-            "type": "eks_update",
-            "id": f"{self.cluster}/{update.id}",
-            "properties": properties,
-        }
+        return {"type": "eks_update", "id": f"{self.cluster}/{update.id}", "properties": properties}
 
 
 def question_of(intent: Intent, method: str) -> Question:
-    """The question that an intent's decision answers. ``method`` is for ledgers without one."""
+    """The question of an intent's decision. ``method`` is for ledgers without one."""
     return Question(
         caller=intent.caller,
         action=Action.CANCEL,

@@ -11,7 +11,7 @@ from eksgateway.blocking import RepeatedRead, run_blocking
 from eksgateway.clock import Clock, wait_for
 from eksgateway.file_reader import HUNG
 from eksgateway.logs import Log
-from eksgateway.policy.data import changes, describe
+from eksgateway.policy.data import changes, describe, parse_data
 from eksgateway.policy.engine import PolicyLoadError, Reloads
 from eksgateway.policy.files import PolicyContent, PolicyFiles
 
@@ -27,14 +27,12 @@ Replace: TypeAlias = Callable[[bytes, dict[str, Any]], Awaitable[str]]
 
 @dataclass(frozen=True, slots=True)
 class _ReadResult:
-    """The content of the files, or why they cannot be read."""
-
-    content: PolicyContent | None
+    content: PolicyContent | None  # None if the files cannot be read
     faults: tuple[str, ...] = ()
 
 
 class PolicyReloader:
-    """One task that polls the files. It compares their content, so how they are replaced does not matter.
+    """Compares the content of the files, so how they are replaced does not matter.
 
                 ┌──────────────── sleep ◄──────────────────────────────┐
                 ▼                                                      │
@@ -44,8 +42,7 @@ class PolicyReloader:
                                 it does not ──► old stays, logged ─────┘
 
     The content must be equal at two reads because a file that is half written may load, for instance
-    without the freezes at its end. ``reload_now`` applies it at once, even if nothing has changed, so
-    that the log has the result.
+    without the freezes at its end.
     """
 
     def __init__(
@@ -68,16 +65,15 @@ class PolicyReloader:
         self._task: asyncio.Task[None] | None = None
 
     def start(self, revision: str) -> None:
-        """Log the policy in force, and poll from now on."""
         log.info("policy.loaded", engine="wasm", revision=revision, content=describe(self._data))
         self._task = asyncio.create_task(self._run(), name="policy-files")
 
     def reload_now(self) -> None:
-        """Read and apply the files now instead of at the next poll."""
+        """Read and apply the files now, even if nothing has changed, so that the log has the result."""
         self._wake.set()
 
     async def close(self) -> None:
-        """Stop polling. Waits up to 2 s for a running load, whose thread cannot be stopped."""
+        """Waits up to 2 s for a running load, whose thread cannot be stopped."""
         self._closing = True
         self._wake.set()
         if self._task is not None:
@@ -115,7 +111,7 @@ class PolicyReloader:
             self._refuse(result.faults)
             return
         try:
-            data = await run_blocking(self._files.parse, result.content)
+            data = await run_blocking(parse_data, result.content.data, self._files.data)
             revision = await self._replace(result.content.wasm, data)
         except PolicyLoadError as exc:
             self._refuse(exc.faults)

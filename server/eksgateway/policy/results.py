@@ -1,4 +1,4 @@
-"""Reads the result of a policy as a decision, strictly: only a boolean true without obligations allows."""
+"""Reads the result of a policy as a decision: only a boolean true without obligations allows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ UNDEFINED: Final = object()  # the policy gave no result; a JSON null is a resul
 
 
 def read_decision(result: Any, *, decision_id: str, revision: str) -> Decision:
-    """The decision in a policy's result. Raises PolicyUndefined or PolicyInvalid."""
+    """Raises PolicyUndefined or PolicyInvalid."""
     if result is UNDEFINED:
         raise PolicyUndefined
     if not isinstance(result, dict):
@@ -36,13 +36,13 @@ def read_decision(result: Any, *, decision_id: str, revision: str) -> Decision:
 
 
 def obligation_error(decision: Decision) -> PolicyObligationUnknown:
-    """The error for an allow whose obligations this gateway cannot meet; it knows none so far."""
+    """The error for an allow with obligations; this gateway knows none so far."""
     rules = ", ".join(decision.rule_ids)
     return PolicyObligationUnknown(detail=f"{len(decision.obligations)} obligations, by rules {rules}")
 
 
 def parse_response(raw: bytes) -> Any:
-    """An engine's response as Python values. Raises PolicyInvalid if it is too large or not strict JSON."""
+    """An engine's response. Raises PolicyInvalid if it is too large or not strict JSON."""
     if len(raw) > MAX_RESULT_BYTES:
         raise PolicyInvalid(detail=f"the policy's answer is larger than {MAX_RESULT_BYTES} bytes")
     try:

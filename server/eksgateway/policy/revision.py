@@ -1,4 +1,4 @@
-"""The revision in force, and waiting for another one."""
+"""The revision in force."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import asyncio
 
 
 class Revision:
-    """A revision that changes. For one event loop."""
+    """For one event loop."""
 
     def __init__(self, current: str = "") -> None:
         self.current = current
         self._changed = asyncio.Event()
 
     def set(self, revision: str) -> bool:
-        """Set the revision and wake all waiters. False if it is the current one already."""
+        """False if it is the current revision already."""
         if revision == self.current:
             return False
         self.current = revision
@@ -22,7 +22,6 @@ class Revision:
         return True
 
     async def after(self, known: str) -> str:
-        """Wait until the current revision differs from the known one, and return it."""
         while self.current == known:
             await self._changed.wait()
         return self.current

@@ -1,4 +1,4 @@
-"""The default engine: evaluates the compiled policy in this process, in about a tenth of a millisecond."""
+"""The default engine: evaluates the compiled policy in this process, in about 0.1 ms."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from eksgateway.clock import Clock
 from eksgateway.errors import Overloaded
 from eksgateway.file_reader import HUNG
 from eksgateway.model import Action, Decision
+from eksgateway.policy.data import parse_data
 from eksgateway.policy.decision_cost import MAX_CPU_S, PolicyTooCostly
 from eksgateway.policy.engine import SAMPLES, PolicyLoadError, Reloads
 from eksgateway.policy.files import PolicyFiles
@@ -27,10 +28,10 @@ from eksgateway.policy.workers import Workers
 
 
 class WasmEngine:
-    """A PolicyEngine. ``open`` follows files that change, ``load`` does not; ``close`` ends its threads.
+    """A PolicyEngine.
 
-    Evaluations that take less than about a millisecond run on the event loop: handing them to a thread
-    would cost as much again. All others run on a few threads that callers share fairly.
+    Evaluations of less than about 1 ms run on the event loop: handing them to a thread would cost as much
+    again. All others run on a few threads that callers share fairly.
     """
 
     def __init__(self, policy: LoadedPolicy, timeout_s: float) -> None:
@@ -42,12 +43,12 @@ class WasmEngine:
 
     @classmethod
     async def open(cls, files: PolicyFiles, clock: Clock, *, timeout_s: float) -> Self:
-        """An engine that follows its files. Raises PolicyLoadError if they do not load now."""
+        """An engine that follows its files. Raises PolicyLoadError."""
         try:
             content = await RepeatedRead(files.read).read()
         except TimeoutError as exc:
             raise PolicyLoadError(f"{files.data}: cannot be read: {HUNG}") from exc
-        data = await run_blocking(files.parse, content)
+        data = await run_blocking(parse_data, content.data, files.data)
         try:
             engine = await cls.load(content.wasm, data, timeout_s=timeout_s)
         except PolicyTooCostly as exc:
@@ -57,7 +58,7 @@ class WasmEngine:
 
     @classmethod
     async def load(cls, wasm: bytes, data: dict[str, Any], *, timeout_s: float) -> Self:
-        """An engine whose policy has decided the sample questions. Raises PolicyLoadError."""
+        """An engine that does not follow files. Raises PolicyLoadError."""
         runtime = WasmRuntime()
         try:
             # Compiling takes long enough to hold up the event loop.
@@ -70,14 +71,13 @@ class WasmEngine:
         return cls(policy, timeout_s)
 
     def follow(self, reloader: PolicyReloader) -> None:
-        """Let the reloader replace the policy from now on."""
         self._reloader = reloader
         reloader.start(self.revision)
 
     async def replace(self, wasm: bytes, data: dict[str, Any]) -> str:
-        """Put another policy in force once it has decided the sample questions, and return its revision.
+        """Put another policy in force and return its revision. On PolicyLoadError the old one stays.
 
-        Running evaluations end with the old policy. On PolicyLoadError the old one stays in force.
+        Running evaluations end with the old policy.
         """
         before, module = self._policy, self._policy.module
 
@@ -138,5 +138,5 @@ class WasmEngine:
 
 
 def _max_cpu_s(timeout_s: float) -> float:
-    """The limit for the costliest decision: on a busy machine a thread runs only part of the time."""
+    """A quarter: on a busy machine a thread runs only part of the time."""
     return min(MAX_CPU_S, timeout_s / 4)

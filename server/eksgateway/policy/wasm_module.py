@@ -1,7 +1,6 @@
 """Runs a policy compiled by ``opa build -t wasm`` in wasmtime. Only OPA's Wasm ABI 1.2 is supported.
 
-https://www.openpolicyagent.org/docs/latest/wasm/ describes it: ``opa_eval`` reads the input as JSON from
-the module's memory and returns the result set as JSON.
+https://www.openpolicyagent.org/docs/latest/wasm/ describes it.
 """
 
 from __future__ import annotations
@@ -26,12 +25,11 @@ _OUT_OF_MEMORY: Final = "opa_malloc"  # in the message with which the guest abor
 _CHUNK_BYTES: Final = 4096  # read at a time while looking for the end of a string
 # wasmtime returns addresses signed. A negative one would point to the process's own memory.
 _UNSIGNED: Final = 0xFFFF_FFFF
-_FORMAT_JSON: Final = 0
 _EXPORTS: Final = frozenset(
     {"builtins", "opa_eval", "opa_heap_ptr_get", "opa_json_dump", "opa_json_parse", "opa_malloc"}
 )
 
-# The arguments of opa_eval: reserved, entrypoint, data, the input's address and size, heap, format.
+# The arguments of opa_eval: reserved, entrypoint, data, the input's address and size, heap, format (0: JSON).
 # The input's size is stored in front of the input.
 _EVALUATION: Final = """
 (module
@@ -43,15 +41,15 @@ _EVALUATION: Final = """
     (call $opa_eval
       (i32.const 0) (i32.const 0) (i32.const {data})
       (i32.const {input}) (local.get $size) (i32.add (i32.const {input}) (local.get $size))
-      (i32.const {format}))))
+      (i32.const 0))))
 """
 _SIZE_BYTES: Final = 4
 
 
 class EvaluationFailed(Exception):
-    """The guest trapped, aborted or passed its deadline. Its instance must not be used again.
+    """The guest trapped, aborted or, if ``interrupted``, passed its deadline. ``took_s`` is CPU time.
 
-    ``took_s`` is CPU time; ``interrupted`` is set if the deadline passed.
+    Its instance must not be used again.
     """
 
     def __init__(self, text: str, took_s: float, *, interrupted: bool = False) -> None:
@@ -62,7 +60,7 @@ class EvaluationFailed(Exception):
 
 
 class PolicyModule:
-    """The machine code of a module, shared by its instances. Compiling takes about 0.1 s."""
+    """The machine code, shared by instances. Compiling takes about 0.1 s."""
 
     def __init__(self, runtime: WasmRuntime, wasm: bytes) -> None:
         try:
@@ -81,8 +79,7 @@ class PolicyModule:
 class PolicyInstance:
     """One instance of a module with its data. It evaluates one input at a time.
 
-    A guest's memory only grows; ``close`` frees it. ``took_s`` is the CPU time of the last evaluation,
-    without Python's work before and after it.
+    A guest's memory only grows; ``close`` frees it. ``took_s`` is the guest's CPU time for the last input.
     """
 
     def __init__(self, module: PolicyModule, data: bytes, *, load_s: float) -> None:
@@ -120,11 +117,10 @@ class PolicyInstance:
 
     @property
     def memory_bytes(self) -> int:
-        """The guest's memory."""
         return self._memory.data_len(self._store)
 
     def close(self) -> None:
-        """Free the guest's memory. Not while it evaluates."""
+        """Not while it evaluates."""
         self._store.close()
 
     def evaluate(self, document: bytes, *, deadline_s: float) -> bytes:
@@ -204,12 +200,9 @@ class PolicyInstance:
         return value
 
     def _link_evaluation(self, data: int) -> wasmtime.Func:
-        """``opa_eval`` as a function without arguments.
-
-        wasmtime-py's conversion of the arguments would cost as much as the evaluation.
-        """
+        """Without arguments: wasmtime-py's conversion of them would cost as much as the evaluation."""
         addresses = {"data": data, "size": self._heap, "input": self._heap + _SIZE_BYTES}
-        code = wasmtime.Module(self._runtime.engine, _EVALUATION.format(**addresses, format=_FORMAT_JSON))
+        code = wasmtime.Module(self._runtime.engine, _EVALUATION.format(**addresses))
         instance = wasmtime.Instance(self._store, code, [self._memory, self._exports["opa_eval"]])
         return _function(instance.exports(self._store)["evaluate"])
 
@@ -227,7 +220,7 @@ class PolicyInstance:
         ctypes.memmove(self._base() + address, content, len(content))
 
     def _read_string(self, address: int) -> bytes:
-        """A C string in the guest's memory, cut off after ``MAX_RESULT_BYTES`` + 1."""
+        """A C string, cut off after MAX_RESULT_BYTES + 1."""
         address &= _UNSIGNED
         left = min(self._memory.data_len(self._store) - address, MAX_RESULT_BYTES + 1)
         pointer, content = self._base() + address, bytearray()
@@ -240,7 +233,7 @@ class PolicyInstance:
         return bytes(content)
 
     def _base(self) -> int:
-        """The address of the guest's memory in this process. It changes when the memory grows."""
+        """The address of the memory in this process. It changes when the memory grows."""
         return ctypes.addressof(self._memory.data_ptr(self._store).contents)
 
 

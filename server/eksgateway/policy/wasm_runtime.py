@@ -19,7 +19,7 @@ _IDLE_TICKS: Final = 100  # until the thread sleeps, so that a busy gateway does
 
 
 class WasmRuntime:
-    """Compiles and runs modules. Its daemon thread sleeps while nothing is evaluated; ``close`` ends it."""
+    """Compiles and runs modules. Its thread sleeps while nothing is evaluated."""
 
     def __init__(self) -> None:
         config = wasmtime.Config()

@@ -24,7 +24,7 @@ class Workers:
     """Each caller has at most one thread, and free threads go to the callers in turn, so that slow or
     failing calls delay only their own caller. Calls with ``first`` precede all others.
 
-    For one event loop. ``close`` waits for running calls.
+    For one event loop.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Workers:
         self._queues: tuple[_Queues, _Queues] = ({}, {})  # first, others; callers in the order of their turns
 
     async def run(self, caller: str, call: Callable[[], T], *, within_s: float, first: bool = False) -> T:
-        """Return or raise what the call does, on a thread.
+        """Run the call on a thread.
 
         Raises Overloaded if the caller has too many calls waiting, or if the call has not started within
         ``within_s``. A call that has started runs to its end, even if this task is cancelled.
@@ -46,7 +46,7 @@ class Workers:
         return await asyncio.shield(done)
 
     async def close(self) -> None:
-        """Wait for running calls: the policy that they evaluate must outlive them."""
+        """Wait for running calls: their policy must outlive them."""
         await self._threads.close()
 
     async def _wait_turn(self, caller: str, queues: _Queues, within_s: float) -> None:
@@ -81,9 +81,7 @@ class Workers:
                     return
 
     def _serve(self, caller: str, queues: _Queues) -> bool:
-        """Give the caller's oldest call a thread, and put the caller last in the queue. False if no call of
-        the caller is waiting.
-        """
+        """Give the caller's oldest waiting call a thread, if there is one."""
         waiting = queues.pop(caller)
         while waiting and waiting[0].done():  # cancelled, but its task has not resumed yet
             waiting.popleft()
