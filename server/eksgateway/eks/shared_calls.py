@@ -86,15 +86,12 @@ class SharedCalls(Generic[K, V]):
         self._newest.pop(key, None)
 
     def _join(self, key: K, oldest: float, lane: Lane, caller: Hashable) -> _SharedCall[V]:
-        call = self._newest.get(key)
-        if call is None or (call.began is not None and call.began <= oldest):
-            return self._start(key, PendingCall(lane, [caller]), previous=call)
-        if call.began is None and lane is Lane.READ:
-            self._budget.join(call.pending, key.target, caller)
-        return call
-
-    def _start(self, key: K, pending: PendingCall, previous: _SharedCall[V] | None) -> _SharedCall[V]:
-        call = self._newest[key] = _SharedCall[V](pending, previous)
+        newest = self._newest.get(key)
+        if newest is not None and (newest.began is None or newest.began > oldest):
+            if newest.began is None and lane is Lane.READ:
+                self._budget.join(newest.pending, key.target, caller)
+            return newest
+        call = self._newest[key] = _SharedCall[V](PendingCall(lane, [caller]), previous=newest)
         call.task = SharedTask(
             self._run(key, call),
             forget=partial(self._remove, key, call),

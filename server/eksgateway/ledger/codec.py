@@ -1,7 +1,7 @@
-"""Model objects to canonical JSON and back, losslessly: sorted keys, no spaces, ASCII, UTC times.
+"""Model objects to canonical JSON and back: sorted keys, no spaces, UTC times, and ASCII, which keeps even
+strings that UTF-8 cannot hold.
 
-ASCII keeps even strings that UTF-8 cannot hold. A field that a stored object lacks gets its default, so
-fields can be added to the model.
+A field that a stored object lacks gets its default, so fields can be added to the model.
 """
 
 from __future__ import annotations
@@ -21,16 +21,15 @@ T = TypeVar("T")
 
 
 class CodecError(ValueError):
-    """A text does not hold the expected object."""
+    """A text does not encode the expected object."""
 
 
 def encode(value: Any) -> str:
-    """Canonical JSON of dataclasses, tuples, times, enums and JSON's own types."""
     return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
 def decode(kind: type[T], text: str) -> T:
-    """The object of a text from ``encode``. Raises CodecError."""
+    """Raises CodecError."""
     try:
         value: T = _decoder(cast("Hashable", kind))(json.loads(text))
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as exc:
@@ -39,7 +38,7 @@ def decode(kind: type[T], text: str) -> T:
 
 
 def format_time(moment: datetime) -> str:
-    """UTC with microseconds, such as 2026-01-31T12:00:00.000000Z: of equal width, so it sorts."""
+    """As 2026-01-31T12:00:00.000000Z, which sorts."""
     if moment.tzinfo is None:
         raise ValueError("a time without a time zone")
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
@@ -71,7 +70,7 @@ def _plain_members(value: Any) -> dict[str, Any]:
 
 @cache
 def _members(kind: Any) -> tuple[tuple[str, bool], ...]:
-    """The names of a dataclass's stored fields, and whether each is stored inline."""
+    """The stored fields' names, and whether each is inline."""
     return tuple((each.name, each.metadata == INLINE) for each in fields(kind) if each.metadata != NOT_STORED)
 
 
@@ -83,7 +82,7 @@ def _key(name: Any) -> str:
 
 @cache
 def _decoder(hint: Hashable) -> Callable[[Any], Any]:
-    """A function from JSON to the annotated type; built once for each type."""
+    """A function from JSON to the annotated type."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is UnionType:  # X | None; the model has no other unions
         inner = _decoder(next(each for each in arguments if each is not type(None)))

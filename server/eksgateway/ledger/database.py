@@ -1,7 +1,7 @@
-"""The ledger's interface to its database. ``ledger/sqlite`` implements it; only that folder knows SQLite.
+"""The ledger's interface to its database. Only ``ledger/sqlite`` knows SQLite.
 
-Another database implements ``Database`` in a folder of its own, and is chosen where SQLite is today:
-``sql_ledger.open_ledger`` for the gateway, ``inspection.open_read_only`` for other programs.
+Another database implements ``Database``, and is chosen where SQLite is: in ``sql_ledger.open_ledger`` for the
+gateway, and in ``inspection.open_read_only`` for other programs.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ READ_CONNECTIONS: Final = 4
 
 
 class LedgerError(StartError):
-    """A ledger cannot be used. The text gives its file, the fault and the remedy."""
+    """The text gives the ledger's file, the fault and the remedy."""
 
 
 class StorageError(Exception):
-    """The database failed, or did not answer in time. The text is for the log."""
+    """The database failed, or did not answer in time."""
 
 
 class OperationRejected(StorageError):
-    """The database works, but rejects this one operation."""
+    """The database rejects this one operation only."""
 
 
 class Database(Protocol):
-    """The database of one gateway: owned by it alone, migrated, and with every connection open."""
+    """The database of one gateway: owned by it alone, and migrated."""
 
     @property
     def write_engine(self) -> Engine:
@@ -37,10 +37,10 @@ class Database(Protocol):
 
     @property
     def read_engine(self) -> Engine:
-        """``READ_CONNECTIONS`` connections. Each transaction is a snapshot, and waits for no writer."""
+        """``READ_CONNECTIONS`` connections. A transaction is a snapshot, and waits for no writer."""
 
     def explain(self, exc: BaseException) -> str:
-        """The database's own text of an error, with the remedy where one is known."""
+        """The database's text of an error, with the remedy where one is known."""
 
     def fails_every_write(self, exc: BaseException) -> bool:
         """Whether any other write would meet the same error."""
@@ -49,7 +49,7 @@ class Database(Protocol):
         """False after an error for which the database rolled the whole transaction back."""
 
     def after_commit(self, connection: Connection, head: Checkpoint) -> None:
-        """Called in the writer's thread after each commit, before its operations are reported."""
+        """Called in the writer's thread after COMMIT, before its operations are reported."""
 
     def close(self) -> None:
-        """Close every connection and release the ledger. Closing again does nothing."""
+        """Release the ledger. Closing again does nothing."""

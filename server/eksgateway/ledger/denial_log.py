@@ -9,6 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
@@ -25,19 +26,18 @@ _BATCH: Final = 500
 _AVERAGE_BYTES: Final = 4096  # bounds the memory: one denial may hold a message of the largest size
 
 
+@dataclass(eq=False)
 class DenialLog:
-    """``failing``: the last batch could not be written.
+    """A batch that the database rejects is halved. A single denial that it rejects is counted as lost.
 
-    A batch that the database rejects is halved. A single denial that it rejects is counted as lost, and
-    delays no other.
+    ``failing``: the last batch could not be written.
     """
 
-    def __init__(
-        self, write: Callable[[Sequence[str], int], Awaitable[None]], limit: int, clock: Clock
-    ) -> None:
-        self._write = write
-        self._limit = limit
-        self._clock = clock
+    write: Callable[[Sequence[str], int], Awaitable[None]]
+    limit: int
+    clock: Clock
+
+    def __post_init__(self) -> None:
         self._waiting: deque[str] = deque()
         self._bytes = 0
         self._lost = 0
@@ -60,8 +60,8 @@ class DenialLog:
             self._task = asyncio.create_task(self._flush())
 
     def _queue(self, body: str) -> None:
-        full = len(self._waiting) >= self._limit
-        if full or self._bytes + len(body) > self._limit * _AVERAGE_BYTES:
+        full = len(self._waiting) >= self.limit
+        if full or self._bytes + len(body) > self.limit * _AVERAGE_BYTES:
             self._lost += 1
             return
         self._waiting.append(body)
@@ -89,13 +89,13 @@ class DenialLog:
             if self._closing:
                 return
             self._sleeping = True
-            await self._clock.sleep(RETRY_S)
+            await self.clock.sleep(RETRY_S)
             self._sleeping = False
 
     async def _write_batch(self) -> bool:
         bodies, lost = list(islice(self._waiting, self._batch_size)), self._lost
         try:
-            await self._write(bodies, lost)
+            await self.write(bodies, lost)
         except OperationRejected as exc:
             if len(bodies) != 1:
                 self._batch_size = max(1, len(bodies) // 2)

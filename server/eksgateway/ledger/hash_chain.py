@@ -1,7 +1,7 @@
-"""The ledger's events and the chain of their hashes. Pure, no storage.
+"""The ledger's events and the chain of their hashes.
 
-Each event's hash covers its fields and the hash before it, so a changed event breaks the chain. Removed
-newest events show only against a checkpoint that was kept elsewhere.
+Each event's hash covers its fields and the hash before it. The removal of the newest events shows only
+against a checkpoint that was kept elsewhere.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from eksgateway.ledger.codec import encode
 
 
 class EventKind(StrEnum):
-    """The kind of an event. The comments name the type of its body."""
+    """The comments name the type of an event's body."""
 
     INTENT = "intent"  # Intent
     INTENT_RENEWED = "intent_renewed"  # Intent
@@ -38,7 +38,7 @@ class Checkpoint:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The checkpoint of a text from ``str``. Raises ValueError."""
+        """Raises ValueError."""
         if not re.fullmatch(r"[0-9]{1,18}:[0-9a-f]{64}", text, re.ASCII):
             raise ValueError("a checkpoint is written seq:hash, as `eksgateway ledger verify` prints it")
         seq, _, digest = text.partition(":")
@@ -66,7 +66,6 @@ class Event:
 
 
 def link(head: Checkpoint, time: str, kind: EventKind, cancellation_id: str, body: str) -> Event:
-    """The event that follows the chain's head."""
     seq = head.seq + 1
     digest = _digest(seq, time, kind.value, cancellation_id, body, head.hash)
     return Event(seq, time, kind.value, cancellation_id, body, head.hash, digest)

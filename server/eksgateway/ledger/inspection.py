@@ -1,4 +1,4 @@
-"""Reads a ledger from programs other than its gateway, also while that one is running."""
+"""Reads a ledger from programs other than its gateway, also while that runs."""
 
 from __future__ import annotations
 
@@ -36,24 +36,21 @@ def open_read_only(path: Path) -> Iterator[Engine]:
 
 @contextmanager
 def open_snapshot(path: Path) -> Iterator[tuple[Connection, str]]:
-    """A connection in one snapshot, and the events that the ledger lacks, as ``find_missing_events``."""
+    """A connection in one snapshot, and the text of ``find_missing_events``."""
     noted_head, had_wal = read_noted_head(path), wal_bytes(path) > 0
     with open_read_only(path) as engine, engine.begin() as connection:
-        # A gateway that has started meanwhile has filled the -wal file before it marked the main one.
+        # A gateway that has started meanwhile filled the -wal file before it marked the main one.
         has_wal = had_wal or wal_bytes(path) > 0
         yield connection, find_missing_events(connection, path, noted_head, has_wal=has_wal)
 
 
 def read_events(path: Path) -> Iterator[Event]:
-    """All events, oldest first. Raises LedgerError."""
+    """Oldest first. Raises LedgerError."""
     return map(as_event, _read_rows(path, select(events), events.c.seq))
 
 
 def read_denials(path: Path) -> Iterator[Denial]:
-    """All denied cancels of the denial log, oldest first.
-
-    Raises LedgerError, also for one that was changed: the hash chain does not cover the denial log.
-    """
+    """Oldest first. Raises LedgerError, also for a changed one: the hash chain does not cover denials."""
     for row in _read_rows(path, select(decisions), decisions.c.id):
         try:
             yield decode(Denial, row.body)
@@ -62,12 +59,11 @@ def read_denials(path: Path) -> Iterator[Denial]:
 
 
 def as_event(row: Any) -> Event:
-    """A row of ``events``, as it is stored."""
     return Event(*(getattr(row, name) for name in Event.__slots__))
 
 
 def _read_rows(path: Path, rows: Select[Any], key: Column[Any]) -> Iterator[Row[Any]]:
-    """Rows in the order of their first column, ``key``. Each page is read in a snapshot of its own."""
+    """Rows by their first column, ``key``. Each page is a snapshot of its own."""
     page_rows = rows.order_by(key).limit(_PAGE)
     after = 0
     with open_read_only(path) as engine:

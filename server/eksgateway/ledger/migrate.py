@@ -1,4 +1,4 @@
-"""Brings a ledger of an older version to this version's schema; refuses a schema that is unknown."""
+"""Migrates the schema of older ledgers, and refuses unknown ones."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _ALEMBIC_LOCK: Final = threading.Lock()  # alembic keeps the running migration i
 
 
 class NotMigrated(LedgerError):
-    """A ledger of an older version's schema."""
+    """The ledger has an older schema."""
 
 
 def migrate(engine: Engine, path: Path) -> None:
-    """Migrate to this version's schema if necessary. Raises LedgerError."""
+    """Raises LedgerError."""
     with engine.connect() as connection:
         revision = _read_revision(connection, path)
     if revision != REVISION:
@@ -53,7 +53,7 @@ def upgrade(engine: Engine) -> None:
 
 
 def require_current(connection: Connection, path: Path) -> None:
-    """Raises LedgerError for a ledger of another version's schema: NotMigrated for an older one."""
+    """Raises LedgerError for another schema: NotMigrated for an older one."""
     revision = _read_revision(connection, path)
     if revision == REVISION:
         return
@@ -65,7 +65,6 @@ def require_current(connection: Connection, path: Path) -> None:
 
 
 def _read_revision(connection: Connection, path: Path) -> str:
-    """The schema's revision. Raises LedgerError for a database without one."""
     tables = inspect(connection).get_table_names()
     if not tables:
         raise LedgerError(f"{path}: {EMPTY}")
@@ -105,8 +104,7 @@ def _require_older(revision: str, path: Path) -> None:
 
 
 def _config() -> Config:
-    # Imported here: a start with nothing to migrate, the usual one, does not load alembic.
-    from alembic.config import Config  # noqa: PLC0415 (see above)
+    from alembic.config import Config  # noqa: PLC0415 (slow; most starts have nothing to migrate)
 
     config = Config()
     config.set_main_option("script_location", "eksgateway.ledger:migrations")

@@ -1,4 +1,4 @@
-"""The ledger as the rest of the gateway uses it."""
+"""The interface of the ledger."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ReadScope:
 
 @dataclass(frozen=True, slots=True)
 class HistoryFilter:
-    """The cancellations to list. An empty filter lists all."""
+    """An empty filter lists all."""
 
     cluster: ClusterRef | None = None
     caller_id: str = ""
@@ -27,7 +27,7 @@ class HistoryFilter:
 
 @dataclass(frozen=True, slots=True)
 class HistoryPage:
-    """Cancellations, newest first. ``before`` continues behind the last one; it is empty at the end."""
+    """``before`` continues behind the last one; it is empty at the end."""
 
     cancellations: tuple[Cancellation, ...]
     before: str
@@ -48,54 +48,50 @@ class Ledger(Protocol):
     """
 
     async def commit_intent(self, intent: Intent) -> Cancellation:
-        """Record an intent. Raises RequestIdReused when (caller, request_id) exists already.
+        """Raises RequestIdReused when (caller, request_id) exists already.
 
         After LedgerUnavailable nothing may be sent. If the commit succeeds all the same, the ledger
         itself closes that intent as NOT_FORWARDED.
         """
 
     async def renew_intent(self, intent: Intent) -> Cancellation:
-        """Record a NOT_FORWARDED intent anew: with the same cancellation_id, request and token, and with
-        the new decision and its facts. LedgerUnavailable means the same as in ``commit_intent``.
+        """Record a NOT_FORWARDED intent anew: with the same cancellation_id, request and token, and the
+        new decision and its facts. LedgerUnavailable means the same as in ``commit_intent``.
         """
 
     async def record_outcome(self, cancellation_id: str, outcome: Outcome) -> Cancellation:
-        """Record the outcome of the forward. Raises OutcomeUnrecorded instead of LedgerUnavailable; the
-        outcome is then written when the database is back.
+        """Raises OutcomeUnrecorded instead of LedgerUnavailable; the outcome is then written when the
+        database is back.
         """
 
     async def record_observation(self, ref: UpdateRef, observation: Observation) -> CancellationSummary:
         """Record a later state of the update for each of its cancellations that is not settled.
 
-        An observation without changes takes no write. One without an update ends the following: the phase
-        stays, and ``observation.note`` is its reason. One that cannot be written is kept, and written
-        before the next one of its update.
+        An observation without an update ends the following: the phase stays, and ``observation.note`` is
+        its reason. One that cannot be written is kept, and written before the next one of its update.
         """
 
     def record_denial(self, denial: Denial) -> None:
         """Queue a denied cancel for the denial log. Never waits, never fails.
 
-        While the log cannot be written, the gateway is not ready. Denials beyond the queue's limit are
-        lost, and their number is recorded later.
+        Denials beyond the queue's limit are lost, and their number is recorded later.
         """
 
-    async def get(self, cancellation_id: str) -> Cancellation | None:
-        """A cancellation by its id."""
+    async def get(self, cancellation_id: str) -> Cancellation | None: ...
 
-    async def find(self, caller_id: str, request_id: str) -> Cancellation | None:
-        """A caller's own cancellation by its request_id."""
+    async def find(self, caller_id: str, request_id: str) -> Cancellation | None: ...
 
     async def clusters(self, caller_id: str) -> tuple[ClusterRef, ...]:
         """The clusters with cancellations of this caller; of all callers when ``caller_id`` is empty."""
 
     async def history(self, which: HistoryFilter, limit: int, before: str) -> HistoryPage:
-        """Cancellations, newest first, ``limit`` a page."""
+        """Newest first, ``limit`` a page."""
 
     async def pending(self) -> tuple[Cancellation, ...]:
-        """The cancellations that are not settled, oldest first; a start follows them."""
+        """The cancellations that are not settled, oldest first."""
 
     async def check(self) -> None:
-        """Return when the ledger can read and write. For readiness."""
+        """Return when the ledger can read and write."""
 
     async def close(self) -> None:
         """Write the queued records, and end the writer."""

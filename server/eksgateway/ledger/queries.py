@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, bindparam, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, select, tuple_
 
 from eksgateway.errors import RequestInvalid
 from eksgateway.ledger.codec import decode, encode
@@ -16,28 +16,22 @@ from eksgateway.model import Cancellation, ClusterRef, UpdateRef
 
 _RECORD: Final = cancellations.c.record
 
+
+def _select_records(*columns: str) -> Select[Any]:
+    return select(_RECORD).where(*(cancellations.c[each] == bindparam(each) for each in columns))
+
+
 # Built once, because building a statement takes longer than running it.
 _HEAD: Final = select(events.c.seq, events.c.hash).order_by(events.c.seq.desc()).limit(1)
-_BY_ID: Final = select(_RECORD).where(cancellations.c.cancellation_id == bindparam("cancellation_id"))
-_BY_REQUEST: Final = (
-    select(_RECORD)
-    .where(cancellations.c.caller_id == bindparam("caller_id"))
-    .where(cancellations.c.request_id == bindparam("request_id"))
-)
-_OF_UPDATE: Final = (
-    select(_RECORD)
-    .where(cancellations.c.account_id == bindparam("account_id"))
-    .where(cancellations.c.region == bindparam("region"))
-    .where(cancellations.c.cluster == bindparam("cluster"))
-    .where(cancellations.c.update_id == bindparam("update_id"))
-)
+_BY_ID: Final = _select_records("cancellation_id")
+_BY_REQUEST: Final = _select_records("caller_id", "request_id")
+_OF_UPDATE: Final = _select_records("account_id", "region", "cluster", "update_id")
 _PENDING_OF: Final = _OF_UPDATE.where(cancellations.c.pending).order_by(cancellations.c.created)
 _NEWEST_OF: Final = _OF_UPDATE.order_by(cancellations.c.created.desc()).limit(1)
 _ANY_PENDING_OF: Final = _PENDING_OF.limit(1)
 
 
 def to_row(record: CancellationRecord) -> dict[str, Any]:
-    """A record's row of ``cancellations``."""
     intent = record.cancellation.intent
     return _update_columns(intent.request.ref) | {
         "cancellation_id": intent.cancellation_id,
@@ -52,7 +46,6 @@ def to_row(record: CancellationRecord) -> dict[str, Any]:
 
 
 def find_head(connection: Connection) -> Checkpoint:
-    """The newest event."""
     row = connection.execute(_HEAD).one_or_none()
     return Checkpoint(row.seq, row.hash) if row else GENESIS
 
@@ -66,14 +59,14 @@ def find_by_request(connection: Connection, caller_id: str, request_id: str) -> 
 
 
 def find_pending(connection: Connection) -> tuple[Cancellation, ...]:
-    """All cancellations that are not settled, oldest first."""
+    """Oldest first."""
     rows = select(_RECORD).where(cancellations.c.pending).order_by(cancellations.c.created)
-    return tuple(_record(row).cancellation for row in connection.execute(rows).mappings())
+    return tuple(record.cancellation for record in _read_all(connection, rows))
 
 
 def find_pending_of(connection: Connection, ref: UpdateRef) -> tuple[CancellationRecord, ...]:
-    """An update's cancellations that are not settled, oldest first."""
-    return tuple(_record(row) for row in connection.execute(_PENDING_OF, _update_columns(ref)).mappings())
+    """Oldest first."""
+    return tuple(_read_all(connection, _PENDING_OF, **_update_columns(ref)))
 
 
 def summarize(connection: Connection, ref: UpdateRef) -> CancellationSummary:
@@ -83,7 +76,6 @@ def summarize(connection: Connection, ref: UpdateRef) -> CancellationSummary:
 
 
 def find_clusters(connection: Connection, caller_id: str) -> tuple[ClusterRef, ...]:
-    """The clusters with cancellations of this caller; of all callers when ``caller_id`` is empty."""
     table = cancellations.c
     rows = select(table.account_id, table.region, table.cluster).distinct()
     if caller_id:
@@ -95,7 +87,7 @@ def read_page(connection: Connection, which: HistoryFilter, limit: int, before: 
     """Newest first. Raises RequestInvalid for a ``before`` that is not from a page."""
     rows = select(_RECORD).order_by(cancellations.c.created.desc()).limit(limit + 1)
     if which.cluster is not None:
-        rows = rows.where(_is_cluster(which.cluster))
+        rows = rows.filter_by(**_cluster_columns(which.cluster))
     if which.caller_id:
         rows = rows.where(cancellations.c.caller_id == which.caller_id)
     if which.scope is not None:
@@ -104,23 +96,13 @@ def read_page(connection: Connection, which: HistoryFilter, limit: int, before: 
         if not (before.isascii() and before.isdecimal() and len(before) <= 18):
             raise RequestInvalid(violations={"page_token": "is not one that this gateway has given"})
         rows = rows.where(cancellations.c.created < int(before))
-    found = [_record(row) for row in connection.execute(rows).mappings()]
+    found = _read_all(connection, rows)
     more = str(found[limit - 1].created) if len(found) > limit else ""
     return HistoryPage(tuple(record.cancellation for record in found[:limit]), more)
 
 
 def read_probe(connection: Connection) -> None:
-    """Test whether reading works."""
     connection.execute(select(probe.c.time)).one()
-
-
-def _is_cluster(cluster: ClusterRef) -> ColumnElement[bool]:
-    table = cancellations.c
-    return (
-        (table.account_id == cluster.account_id)
-        & (table.region == cluster.region)
-        & (table.cluster == cluster.name)
-    )
 
 
 def _is_in_scope(scope: ReadScope) -> ColumnElement[bool]:
@@ -133,19 +115,17 @@ def _is_in_scope(scope: ReadScope) -> ColumnElement[bool]:
 
 
 def _update_columns(ref: UpdateRef) -> dict[str, str]:
-    cluster = ref.cluster
-    return {
-        "account_id": cluster.account_id,
-        "region": cluster.region,
-        "cluster": cluster.name,
-        "update_id": ref.update_id,
-    }
+    return _cluster_columns(ref.cluster) | {"update_id": ref.update_id}
+
+
+def _cluster_columns(cluster: ClusterRef) -> dict[str, str]:
+    return {"account_id": cluster.account_id, "region": cluster.region, "cluster": cluster.name}
 
 
 def _read_one(connection: Connection, rows: Select[Any], **parameters: str) -> CancellationRecord | None:
-    row = connection.execute(rows, parameters).mappings().one_or_none()
-    return None if row is None else _record(row)
+    text = connection.execute(rows, parameters).scalar_one_or_none()
+    return None if text is None else decode(CancellationRecord, text)
 
 
-def _record(row: RowMapping) -> CancellationRecord:
-    return decode(CancellationRecord, row["record"])
+def _read_all(connection: Connection, rows: Select[Any], **parameters: str) -> list[CancellationRecord]:
+    return [decode(CancellationRecord, text) for text in connection.execute(rows, parameters).scalars()]

@@ -1,4 +1,4 @@
-"""Runs queries on a few threads, each with its own connection, so that reads never wait for the writer."""
+"""Runs queries on a few threads, so that reads never wait for the writer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class QueryPool:
-    """Runs queries within a deadline; at most ``limit`` run or wait for a thread."""
+    """At most ``limit`` queries run or wait for a thread."""
 
     def __init__(self, database: Database, limit: int) -> None:
         self._database = database
@@ -58,6 +58,6 @@ class QueryPool:
         self._unfinished -= 1
 
     def close(self) -> None:
-        """Take no further queries; those under way are not waited for."""
+        """Take no further queries. Does not wait for those under way."""
         self._closed = True
         self._threads.end()

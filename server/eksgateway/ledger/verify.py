@@ -1,7 +1,4 @@
-"""Verifies a ledger: the hash chain, and the cancellations folded from it.
-
-Reads only, also while a gateway is running.
-"""
+"""Verifies a ledger: the hash chain, and the cancellations folded from it."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ _ROWS: Final = 1000  # fetched at a time, which bounds the memory
 
 @dataclass(frozen=True, slots=True)
 class Defect:
-    """The first event that is not as it was written, and ``what`` is wrong."""
+    """The first event that is not as it was written."""
 
     seq: int
     what: str
@@ -33,10 +30,7 @@ class Defect:
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """``broken`` is None for a sound ledger; ``head`` is the checkpoint to keep.
-
-    ``missing`` names written events that are not there, and the remedy.
-    """
+    """``head`` is the checkpoint to keep. ``missing`` names written events that are not there."""
 
     events: int
     cancellations: int
@@ -46,10 +40,8 @@ class VerifyReport:
 
 
 def verify(path: Path, checkpoint: Checkpoint | None = None) -> VerifyReport:
-    """Verify a ledger, and that it still contains an earlier checkpoint.
-
-    Without a checkpoint, the removal of the newest events may not show. Raises LedgerError for a file that
-    cannot be read.
+    """Also verify that the ledger contains an earlier checkpoint: without one, the removal of the newest
+    events may not show. Raises LedgerError for a file that cannot be read.
     """
     with open_snapshot(path) as (connection, missing):
         head, broken = _verify_chain(connection, checkpoint)
@@ -60,7 +52,6 @@ def verify(path: Path, checkpoint: Checkpoint | None = None) -> VerifyReport:
 
 
 def _verify_chain(connection: Connection, checkpoint: Checkpoint | None) -> tuple[Checkpoint, Defect | None]:
-    """The last sound event of the chain, and the fault behind it."""
     head = GENESIS
     for event in _events(connection, "seq"):
         what = find_fault(head, event)
@@ -77,7 +68,7 @@ def _verify_chain(connection: Connection, checkpoint: Checkpoint | None) -> tupl
 
 
 def _verify_projection(connection: Connection) -> tuple[int, Defect | None]:
-    """The number of cancellations that equal their events, and the first that differs (by its id)."""
+    """The number of cancellations that equal their events, and the first that differs."""
     rows = _rows(connection, "SELECT * FROM cancellations ORDER BY cancellation_id")
     count, row = 0, next(rows, None)
     for key, history in groupby(_events(connection, "cancellation_id, seq"), attrgetter("cancellation_id")):
@@ -128,5 +119,5 @@ def _events(connection: Connection, order: str) -> Iterator[Event]:
 
 
 def _rows(connection: Connection, statement: str) -> Iterator[Any]:
-    """Rows as they are stored. A column type could hide a difference."""
+    """Without column types, which could hide a difference."""
     return iter(connection.execution_options(yield_per=_ROWS).execute(text(statement)))

@@ -1,4 +1,4 @@
-"""Copies a ledger into one file, also while a gateway writes it, and verifies the copy."""
+"""Copies a ledger into one file, also while a gateway writes it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _RESERVED: Final = (*_SIBLINGS, ".head", ".lock", ".new")  # suffixes of a ledge
 
 
 def back_up(path: Path, copy: Path) -> VerifyReport:
-    """Copy a ledger as it is now to a new file, with SQLite's online backup, and verify the copy.
+    """Copy a ledger to a new file, and verify the copy.
 
     The copy gets its name when it is complete and on the disk. After an error (LedgerError) nothing is
     left behind.

@@ -1,12 +1,12 @@
 """Finds out whether a database holds every event that was written into the ledger.
 
-The file ``.head`` beside the ledger names the newest event. A mark in the database itself (SQLite's
+The file ``.head`` beside the ledger names the newest event. A mark in the database (SQLite's
 ``user_version``) is part of every copy of the main file:
 
     CLOSED ──start──► IN_USE ──clean end──► CLOSED          BACKUP: made by ``backup``, until a start
 
-The start copies IN_USE into the main file and leaves the -wal file filled; so does every later commit. A
-main file that is IN_USE but has no -wal file beside it therefore lacks events.
+The start copies IN_USE into the main file and leaves the -wal file filled, as does every commit. So a main
+file that is IN_USE but has no -wal file lacks events.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from eksgateway.ledger.sqlite.files import beside
 
 
 class UsageMark(IntEnum):
-    """Values of ``user_version``. In ledgers of versions up to 0.1.0 it is always 0."""
+    """In ledgers of versions up to 0.1.0 it is always 0."""
 
     CLOSED = 0
     IN_USE = 1
@@ -31,20 +31,17 @@ class UsageMark(IntEnum):
 
 
 def read_mark(connection: Connection) -> int:
-    """The mark in the connection's snapshot."""
-    value = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-    return int(value)
+    return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
 
 
 def write_mark(connection: sqlite3.Connection, mark: UsageMark) -> None:
-    """Change the mark, as part of the connection's transaction if it has one."""
     connection.execute(f"PRAGMA user_version={mark.value}")
 
 
 def find_missing_events(
     connection: Connection, path: Path, noted_head: Checkpoint | None, *, has_wal: bool
 ) -> str:
-    """The events that a ledger lacks and the remedy, as text; empty if it is complete.
+    """Text about the events that a ledger lacks; empty if it is complete.
 
     ``noted_head`` was read before the snapshot began. ``has_wal``: the -wal file held commits.
     """

@@ -14,9 +14,9 @@ from eksgateway.ledger.sqlite.errors import explain
 
 
 def create_ledger(path: Path) -> None:
-    """Create an empty ledger under another name and rename it, so that it exists as a whole or not at all.
+    """Create an empty ledger under another name and rename it: a file without tables has lost them.
 
-    A file at a ledger's path that has no tables has therefore lost them. Raises LedgerError.
+    Raises LedgerError.
     """
     unfinished = path.with_name(path.name + ".new")
     try:
@@ -27,7 +27,7 @@ def create_ledger(path: Path) -> None:
         try:
             upgrade(engine)
         finally:
-            engine.dispose()  # closing the last connection copies all into the main file
+            engine.dispose()  # this copies all into the main file
         unfinished.rename(path)
         sync_folder(path.parent)
     except OSError as exc:

@@ -1,4 +1,4 @@
-"""A gateway's own SQLite database: checks at its start, upkeep after each commit, and its end."""
+"""A gateway's own SQLite database: its start, upkeep after each commit, and its end."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class SqliteDatabase:
     fails_every_write = staticmethod(errors.fails_every_write)
 
     def __init__(self, settings: LedgerSettings) -> None:
-        """Lock, check, migrate and open the ledger; create it where there never was one. Blocks.
+        """Lock, check, migrate and open the ledger; create it where there never was one.
 
-        Raises LedgerError.
+        Blocks. Raises LedgerError.
         """
         self._file = file = LedgerFile(settings.path)
         timeout_s = settings.commit_timeout_s
@@ -62,7 +62,6 @@ class SqliteDatabase:
             raise
 
     def _begin_use(self) -> None:
-        """Refuse a ledger that lacks events. Mark this one as in use, also in its main file."""
         file = self._file
         with self.write_engine.connect() as connection:
             with connection.begin():
@@ -70,7 +69,7 @@ class SqliteDatabase:
                 if missing:
                     raise LedgerError(f"{file.given}: {missing}")
                 restored, head = read_mark(connection) == UsageMark.BACKUP, queries.find_head(connection)
-                # Before the mark: a backup has fewer events than were noted of the ledger before it.
+                # Before the mark: a backup may have fewer events than were noted.
                 file.replace_head(head)
                 write_mark(raw_connection(connection), UsageMark.IN_USE)
             # This copies the mark, and leaves the -wal file filled; ``completeness`` needs both.
@@ -84,7 +83,6 @@ class SqliteDatabase:
         return raw_connection(connection).in_transaction
 
     def after_commit(self, connection: Connection, head: Checkpoint) -> None:
-        """Note the newest event beside the ledger, and bound the -wal file."""
         if head.seq != self._noted_seq:
             self._file.note_head(head)
             self._noted_seq = head.seq
@@ -105,7 +103,6 @@ class SqliteDatabase:
         self._wal_grows = prevented
 
     def close(self) -> None:
-        """Mark the ledger as closed and release it. Closing again does nothing."""
         if not self._file.is_locked:
             return
         try:
@@ -125,8 +122,8 @@ class SqliteDatabase:
 def _require_own_wal(file: LedgerFile) -> None:
     """Refuse a -wal file that belongs to another main file: SQLite would mix both, and damage the ledger.
 
-    A main file that has one but is not in use is a copy that was put beside the -wal file of an earlier
-    ledger. Or it is the ledger of a version up to 0.1.0, or of a start that was killed, and then sound.
+    A main file that has one but is not in use was put beside it, or is the ledger of a version up to 0.1.0 or
+    of a start that was killed, and then sound.
     """
     if not file.had_wal or file.user_version == UsageMark.IN_USE:
         return

@@ -1,7 +1,7 @@
-"""SQLite's connections, their settings, and the -wal file.
+"""SQLite's connections and the -wal file.
 
-WAL with ``synchronous=FULL``: committed transactions survive a power cut, and readers never wait for
-the writer (https://www.sqlite.org/wal.html).
+With WAL and ``synchronous=FULL``, commits survive a power cut, and readers never wait for the writer
+(https://www.sqlite.org/wal.html).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
 
 from eksgateway.ledger.database import LedgerError
 
-# SQLite checkpoints the -wal file at 4 MB by itself, and cuts it back to this size afterwards.
+# SQLite checkpoints the -wal file at 4 MB, and then cuts it back to this size.
 WAL_LIMIT: Final = 16 * 1024 * 1024
 
 _RESTART_WAIT_MS: Final = 100
@@ -28,7 +28,7 @@ _URI_MODE: Final = {"write": "rw", "read": "rw", "inspect": "ro"}
 
 
 class WalShrunk(LedgerError):
-    """The -wal file is shorter than this process left it. ``accept`` takes its present length as right."""
+    """``accept`` takes the -wal file's present length as right."""
 
     def __init__(self, text: str, accept: Callable[[], None]) -> None:
         super().__init__(text)
@@ -46,9 +46,9 @@ def open_engine(  # noqa: PLR0913  each is a property of its connections
 ) -> Engine:
     """An engine that begins its transactions itself (the driver begins them too late for WAL).
 
-    ``write`` takes the write lock at the begin, ``read`` cannot write, and ``inspect`` opens the file
-    read-only and also reads text that is not UTF-8. ``immutable`` ignores the -wal file and creates no
-    file. ``before`` is called before each connection and transaction; raising there prevents it.
+    ``write`` takes the write lock at the begin, and ``inspect`` also reads text that is not UTF-8.
+    ``immutable`` ignores the -wal file and creates no file. ``before`` is called before each connection and
+    transaction; raising there prevents it.
     """
 
     def connect() -> sqlite3.Connection:
@@ -71,14 +71,13 @@ def open_engine(  # noqa: PLR0913  each is a property of its connections
         creator=connect,
         poolclass=QueuePool,
         pool_size=connections,
-        max_overflow=1 if mode == "write" else 0,  # a connection that failed is replaced before it is closed
+        max_overflow=1 if mode == "write" else 0,  # a failed connection is replaced before it is closed
         pool_timeout=timeout_s,
     )
 
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _: Any) -> None:
-        # Otherwise SQLite writes large savepoints and sorts to a temporary folder, and a container with a
-        # read-only root has none.
+        # Otherwise savepoints and sorts need a temporary folder, and a read-only container has none.
         connection.execute("PRAGMA temp_store=MEMORY")
         if mode == "write":
             _configure_writer(connection, path)
@@ -107,9 +106,8 @@ def _configure_writer(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def open_connections(engine: Engine, count: int) -> None:
-    """Open connections that stay open, so that no later use needs a file descriptor.
-
-    They also keep other programs from closing the database last, which removes the -wal file.
+    """Open connections that stay open: no later use needs a file descriptor, and no other program closes the
+    database last, which removes the -wal file.
     """
     opened = [engine.connect() for _ in range(count)]
     for connection in opened:
@@ -125,15 +123,13 @@ def raw_connection(connection: Connection) -> sqlite3.Connection:
 
 
 def flush_wal(connection: sqlite3.Connection) -> None:
-    """Copy commits to the main file, as far as readers permit. The -wal file keeps its length and content."""
+    """Copy commits to the main file, as far as readers permit. The -wal file keeps its content."""
     connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 def restart_wal(connection: sqlite3.Connection) -> bool:
-    """Copy all commits to the main file, so that the next one overwrites the -wal file.
-
-    False if readers prevent it. SQLite's own checkpoints are passive: with readers that overlap they
-    never complete.
+    """Copy all commits to the main file, so that the next one overwrites the -wal file. False if readers
+    prevent it: with readers that overlap, SQLite's own passive checkpoints never complete.
     """
     (timeout_ms,) = connection.execute("PRAGMA busy_timeout").fetchone()
     connection.execute(f"PRAGMA busy_timeout={_RESTART_WAIT_MS}")

@@ -1,4 +1,4 @@
-"""SQLite's errors: the remedy for each, and whether it would meet every other write as well."""
+"""SQLite's errors: the remedy for each, and whether every other write would meet it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from eksgateway.ledger.database import LedgerError
 # With and without SQLAlchemy in between.
 DATABASE_ERRORS: Final = (SQLAlchemyError, sqlite3.Error)
 
-# The first entry that an error's name begins with is shown, so special codes come first.
+# By the first entry that an error's name begins with, so special codes come first.
 _HINTS: Final[dict[str | tuple[str, ...], str]] = {
     "SQLITE_NOTADB": "this is not a ledger: set `ledger.path` to a new file, or restore it from a backup",
     "SQLITE_CORRUPT": "the file is damaged: restore it from a backup",
@@ -49,7 +49,6 @@ _FAIL_ONE_WRITE: Final = (
 
 
 def explain(exc: BaseException) -> str:
-    """SQLite's text, with the remedy where one is known."""
     name = error_name(exc)
     hint = next((hint for codes, hint in _HINTS.items() if name.startswith(codes)), "")
     return f"{_first_error(exc)} ({hint})" if hint else str(_first_error(exc))
@@ -63,12 +62,12 @@ def fails_every_write(exc: BaseException) -> bool:
 
 
 def error_name(exc: BaseException) -> str:
-    """The name of SQLite's extended code, or an empty string."""
+    """SQLite's extended code, or an empty string."""
     return str(getattr(_first_error(exc), "sqlite_errorname", ""))
 
 
 def _first_error(exc: BaseException) -> BaseException:
-    """The error that came first: ending the transaction after it may have failed as well."""
+    """Ending the transaction after it may have failed as well."""
     while exc.__context__ is not None:
         exc = exc.__context__
     return exc

@@ -2,10 +2,10 @@
 
     ledger.db        the database; its inode carries the lock that counts
     ledger.db-wal    SQLite's: the newest commits, while a gateway runs
-    ledger.db.lock   an empty file with a lock, for gateways up to 0.1.0, which check nothing else
+    ledger.db.lock   locked for gateways up to 0.1.0, which check nothing else
     ledger.db.head   the checkpoint of the newest event, which a start must find in the database
 
-A path that is a symbolic link is resolved once, so that all of them lie beside the database itself.
+A symbolic link is resolved once, so that all of them lie beside the database itself.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _IN_USE: Final = (
 
 
 def beside(path: Path, suffix: str) -> Path:
-    """The ledger's file with this suffix, which lies beside the database and not beside a link to it."""
+    """The ledger's file with this suffix, beside the database and not beside a link to it."""
     real = Path(os.path.realpath(path))
     return real.with_name(real.name + suffix)
 
 
 def wal_bytes(path: Path) -> int:
-    """The size of the -wal file; 0 where there is none."""
+    """0 where there is none."""
     try:
         return beside(path, "-wal").stat().st_size
     except OSError:
@@ -50,7 +50,7 @@ def wal_bytes(path: Path) -> int:
 
 
 def read_noted_head(path: Path) -> Checkpoint | None:
-    """The newest event, as the gateway noted it beside its ledger. Raises LedgerError for an invalid note."""
+    """The newest event, as the gateway noted it. Raises LedgerError for an invalid note."""
     head = beside(path, ".head")
     try:
         text = head.read_text("ascii").strip("\0\n ")
@@ -67,12 +67,12 @@ def read_noted_head(path: Path) -> Checkpoint | None:
 class LedgerFile:
     """The database file, locked by this process. ``given`` is the configured path, ``path`` the resolved one.
 
-    ``noted_head``, ``had_wal`` (whether the -wal file held commits) and ``user_version`` (of the main file
-    alone) are as this process found them. ``completeness`` judges the ledger by them.
+    ``noted_head``, ``had_wal`` (the -wal file held commits) and ``user_version`` (of the main file alone) are
+    as this process found them.
     """
 
     def __init__(self, path: Path) -> None:
-        """Lock the ledger, and create one where there never was one. Raises LedgerError."""
+        """Create the ledger where there never was one. Raises LedgerError."""
         self.given = path
         self.path = _resolve(path)
         self._wal = beside(self.path, "-wal")
@@ -93,11 +93,10 @@ class LedgerFile:
 
     @property
     def is_locked(self) -> bool:
-        """Whether this process still owns the ledger."""
         return bool(self._descriptors)
 
     def check(self) -> None:
-        """Raises LedgerError if a file was removed, replaced or cut: a write into it would be lost."""
+        """Raises LedgerError if a file was removed, replaced or cut: a write would be lost."""
         self._check(self.given, self.path, "put it back and restart")
         if self._wal in self._last_stat:
             self._check(
@@ -122,7 +121,7 @@ class LedgerFile:
             raise LedgerError(text)
 
     def remember_sizes(self) -> int:
-        """Remember the files as a commit has left them; the -wal file's size in bytes.
+        """Remember the files as a commit left them. Returns the -wal file's bytes.
 
         SQLite never shortens the main file here, and the -wal file only to its limit.
         """
@@ -140,7 +139,7 @@ class LedgerFile:
         return any(now is not None and now.st_size < last.st_size for now, last in stats)
 
     def replace_head(self, head: Checkpoint) -> None:
-        """Replace the note of an earlier process. Raises LedgerError."""
+        """Raises LedgerError."""
         try:
             os.ftruncate(self._head, 0)
         except OSError as exc:
@@ -148,7 +147,7 @@ class LedgerFile:
         self.note_head(head)
 
     def note_head(self, head: Checkpoint) -> None:
-        """Note the newest event. The event itself is durable already, so a failure is only logged."""
+        """The event itself is durable already, so a failure is only logged."""
         try:
             os.pwrite(self._head, f"{head}\n".encode("ascii"), 0)
         except OSError as exc:
@@ -184,8 +183,8 @@ class LedgerFile:
     def _lock_database(self) -> None:
         """Lock the database's inode, so that every path, link and mount leads to the same lock.
 
-        The lock belongs to the open file description (fcntl F_OFD_SETLK). SQLite's locks belong to the
-        process; neither kind affects the other.
+        The lock belongs to the open file description. SQLite's locks belong to the process, and neither
+        kind affects the other.
         """
         database = _open(
             self.path, "the ledger must be a file that this process can read and write", new=False
@@ -195,7 +194,7 @@ class LedgerFile:
             try:
                 fcntl.fcntl(database, fcntl.F_OFD_SETLK, wanted)
             except BlockingIOError as exc:
-                # The descriptor stays open. If this very process has the ledger open, closing it would drop
+                # The descriptor stays open: if this very process has the ledger open, closing it would drop
                 # SQLite's locks.
                 raise LedgerError(_IN_USE.format(path=self.given)) from exc
             except OSError as exc:
@@ -211,13 +210,11 @@ class LedgerFile:
 
 
 def require_content(path: Path, shown: Path) -> None:
-    """Raises LedgerError for an empty file."""
     if path.stat().st_size == 0:
         raise LedgerError(f"{shown}: {EMPTY}")
 
 
 def _resolve(path: Path) -> Path:
-    """The file that a path leads to. Raises LedgerError where no ledger can be."""
     try:
         real = path.resolve()
         if not real.parent.is_dir():

@@ -22,7 +22,7 @@ _TIMEOUT_S: Final = 5.0
 
 @contextmanager
 def open_files(path: Path) -> Iterator[Engine]:
-    """An engine that reads the files. Raises LedgerError, also for errors of SQLite in the block."""
+    """Raises LedgerError, also for errors of SQLite in the block."""
     if not path.is_file():
         raise LedgerError(f"{path}: there is no such file")
     require_content(path, path)
@@ -36,10 +36,8 @@ def open_files(path: Path) -> Iterator[Engine]:
 
 
 def _open(path: Path, resources: ExitStack) -> Engine:
-    """An engine that reads the database, with its -wal file if there is one.
-
-    SQLite reads a database in WAL mode through the -shm file, and creates that if it is missing. A read-only
-    mount prevents this: then an empty -wal file is ignored, and with a filled one both files are copied.
+    """SQLite reads a database in WAL mode through the -shm file, and creates that if it is missing. A
+    read-only mount prevents this: then an empty -wal file is ignored, and with a filled one both are copied.
     """
     engine = open_engine(path, "inspect", timeout_s=_TIMEOUT_S)
     try:
