@@ -90,9 +90,7 @@ class _CostCheck:
         self._max_cpu_s = max_cpu_s
 
     def measure(self, questions: tuple[Question, ...], *, must_decide: bool = False) -> float:
-        """The CPU time of the costliest question. Raises PolicyTooCostly, and PolicyLoadError if the policy
-        does not decide although it ``must_decide``.
-        """
+        """The CPU time of the costliest. Raises PolicyTooCostly, and PolicyLoadError if ``must_decide``."""
         return max(self._measure_one(each, must_decide=must_decide) for each in questions)
 
     def _measure_one(self, question: Question, *, must_decide: bool) -> float:

@@ -49,7 +49,7 @@ class PolicyEngine(Protocol):
     def reloads(self) -> Reloads: ...
 
     def reload(self) -> None:
-        """Look for a change now instead of at the next poll. Returns at once."""
+        """Look for a change now. Returns at once."""
 
     async def decide(self, question: Question) -> Decision:
         """Raises PolicyUnavailable (no answer in time), PolicyUndefined (no result), PolicyInvalid (not a

@@ -138,6 +138,7 @@ class OpaEngine:
     async def _query(
         self, package: str, rule: str, document: dict[str, Any], timeout_s: float
     ) -> dict[str, Any]:
+        # package and rule are constants: no part of a path comes from a question.
         try:
             # The client's own timeout is per attempt; this one includes its retries.
             async with asyncio.timeout(timeout_s):

@@ -1,4 +1,4 @@
-"""Reloads an in-process policy when its files change. Files that do not load change nothing."""
+"""Reloads an in-process policy when its files change."""
 
 from __future__ import annotations
 

@@ -101,7 +101,6 @@ class ClusterStore:
         }
 
     def describe_update(self, update: SimulatedUpdate) -> dict[str, Any]:
-        """EKS's ``Update``."""
         snapshot = self.snapshot(update)
         described: dict[str, Any] = {
             "id": update.id,

@@ -1,8 +1,7 @@
 """Reads requests, and builds answers and errors, by botocore's model of EKS.
 
-``to_wire`` raises ModelMismatch for a value that the model does not describe. Values of enums are not
-checked: ``Cancelling`` is missing from the model, and AWS adds values. rest-json, as in
-https://smithy.io/2.0/aws/protocols/aws-restjson1-protocol.html.
+Values of enums are not checked: ``Cancelling`` is missing from the model, and AWS adds values.
+https://smithy.io/2.0/aws/protocols/aws-restjson1-protocol.html
 """
 
 from __future__ import annotations

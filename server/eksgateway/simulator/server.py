@@ -198,7 +198,6 @@ async def _refuse_control_path(request: web.Request) -> web.Response:
 
 
 def _bad_request(operation: OperationModel, message: str) -> HttpReply:
-    """InvalidParameterException if the operation models it, otherwise AWS's common ValidationException."""
     if any(shape.name == "InvalidParameterException" for shape in operation.error_shapes):
         return build_error(operation, "InvalidParameterException", {"message": message})
     return build_any_error("ValidationException", message, 400)
