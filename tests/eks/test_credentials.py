@@ -142,6 +142,18 @@ async def test_a_web_identity_that_sts_refuses_is_logged_with_the_code_of_aws(
     assert "AssumeRoleWithWebIdentity: ClientError AccessDenied" in error.detail
 
 
+async def test_the_output_of_a_failing_credential_process_is_not_logged(
+    make_eks: MakeEks, simulated_eks: SimulatedEks, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\necho token=s3cret >&2\nexit 1\n")
+    program.chmod(0o700)
+    (tmp_path / "config").write_text(f"[default]\ncredential_process = {program}\n")
+    await expect_refusal(make_eks(credentials=boto3.Session()), rollback(simulated_eks))
+    assert "eks.credentials_failed" in caplog.text
+    assert "s3cret" not in caplog.text
+
+
 # -- Endpoints: Pod Identity, ECS ------------------------------------------------------------------
 
 

@@ -105,11 +105,12 @@ class CachedCredentials:
     def _try_fetch(self) -> None:
         try:
             self._cached = self.fetch()
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - a source is a file, a program or a network
             failure = to_credentials_error(exc)
             failure.__cause__ = exc
             if self._failure is None or self._failure.detail != failure.detail:
-                log.exception("eks.credentials_failed", **self.log_values(), detail=failure.detail)
+                # Without a traceback: the text of the error can hold a secret, as a program's output does.
+                log.error("eks.credentials_failed", **self.log_values(), detail=failure.detail)  # noqa: TRY400
             self._failure = failure
             if isinstance(exc, MISCONFIGURED):  # no service was asked
                 return

@@ -181,7 +181,7 @@ class IssuerKeys:
         except NoUsableKeys as exc:
             if not self.has_had_keys or not (self._source.followed or reload):
                 raise
-            log.exception("identity.jwks_withdrawn", issuer=self.issuer.name, cause=str(exc))
+            log.error("identity.jwks_withdrawn", issuer=self.issuer.name, cause=str(exc))  # noqa: TRY400
             return KeySet(())
 
     def _log_failure(self, cause: str) -> None:
