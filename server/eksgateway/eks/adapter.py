@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from eksgateway.clock import Clock
@@ -43,6 +44,7 @@ def is_permanent(error: UpstreamCredentials) -> bool:
     return isinstance(error.__cause__, MISCONFIGURED)
 
 
+@dataclass(eq=False)
 class BotoEks:
     """Implements ``protocol.Eks``. Belongs to one event loop.
 
@@ -50,17 +52,15 @@ class BotoEks:
     operation and the result of each call: ``ok``, ``abandoned``, or the error's reason.
     """
 
-    def __init__(
-        self,
-        settings: EksSettings,
-        clock: Clock,
-        session: boto3.Session | None = None,
-        count: Callable[[str, str], None] = lambda _operation, _result: None,
-    ) -> None:
-        self._home = settings.home
-        self._count = count
-        self._gate = SendGate(clock)
-        self._clients = Clients(settings, self._gate, clock, session)
+    settings: EksSettings
+    clock: Clock
+    session: boto3.Session | None = None
+    count: Callable[[str, str], None] = lambda _operation, _result: None
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        self._gate = SendGate(self.clock)
+        self._clients = Clients(settings, self._gate, self.clock, self.session)
         # Per target, so that an endpoint that hangs holds no other target's threads.
         self._threads = {
             each.target: Threads(settings.threads, settings.waiting) for each in settings.targets
@@ -76,26 +76,26 @@ class BotoEks:
 
         def work() -> None:
             try:
-                self._clients.renew(self._home)
+                self._clients.renew(self.settings.home)
             finally:
                 self._clients.log_targets()
 
-        await self._threads[self._home].read(lambda: _call("warm", work, lambda: EksNotReached))
+        await self._threads[self.settings.home].read(lambda: _call("warm", work, lambda: EksNotReached))
 
     async def check(self) -> None:
         """Raise UpstreamCredentials while the last attempt to get the home target's failed. Does not wait."""
-        if self._clients.is_due(self._home) and (self._renewing is None or self._renewing.done()):
+        if self._clients.is_due(self.settings.home) and (self._renewing is None or self._renewing.done()):
             self._renewing = asyncio.create_task(self._renew())
-        error = self._clients.credentials_error(self._home)
+        error = self._clients.credentials_error(self.settings.home)
         if error is not None:
             raise error
 
     async def _renew(self) -> None:
         with contextlib.suppress(GatewayError):  # ``check`` raises it
-            await self._renewals.read(lambda: self._clients.renew(self._home))
+            await self._renewals.read(lambda: self._clients.renew(self.settings.home))
 
     def serves(self, cluster: ClusterRef) -> bool:
-        return self._clients.serves(cluster.target)
+        return cluster.target in self._threads
 
     async def list_clusters(self, target: Target, page_size: int, page_token: str) -> Page:
         page = _page_params(page_size, page_token)
@@ -179,7 +179,7 @@ class BotoEks:
             return await run(lambda: _call(operation, work, lambda: EksUnavailable))
 
     def _check(self, target: Target, *names: str) -> None:
-        if not self._clients.serves(target):
+        if target not in self._threads:
             raise TargetNotConfigured
         if not all(_PATH_SEGMENT.fullmatch(name) for name in names):
             raise EksInvalidParameter("EKS has no such cluster name or update id; nothing was sent.")
@@ -197,7 +197,7 @@ class BotoEks:
             result = "abandoned"
             raise
         finally:
-            self._count(operation, result)
+            self.count(operation, result)
 
 
 def _page_params(page_size: int, page_token: str) -> Any:

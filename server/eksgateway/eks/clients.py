@@ -43,7 +43,7 @@ class TargetClients:
 
 
 class _ClientFactory:
-    """Makes clients that share the gateway's own credentials, how they sign and how they send."""
+    """Makes clients that share the gateway's own credentials, signing and sending."""
 
     def __init__(
         self, settings: EksSettings, gate: SendGate, clock: Clock, session: boto3.Session | None
@@ -100,7 +100,7 @@ class _ClientFactory:
                 # botocore builds its own user agent anew for each call, which takes a fifth of a call's CPU.
                 user_agent=f"eksgateway Boto3/{boto3.__version__}",  # boto3 adds botocore's version
             ),
-            # Each call is signed with its thread's credentials. With these set, making a client fetches none.
+            # Without these, making a client fetches some. Calls are signed with their thread's.
             aws_access_key_id="unused",
             aws_secret_access_key="unused",  # noqa: S106
         )
@@ -133,9 +133,6 @@ class Clients:
             logging.getLogger(name).setLevel(logging.INFO)
         # Its only warning holds the text of the exception of a failed renewal.
         logging.getLogger("botocore.credentials").setLevel(logging.ERROR)
-
-    def serves(self, target: Target) -> bool:
-        return target in self._targets
 
     @contextmanager
     def acting_for(self, caller: Caller | None, target: Target) -> Iterator[TargetClients]:

@@ -203,7 +203,6 @@ def _never_connected(exc: Exception) -> bool:
 
 
 def causes(exc: object) -> Iterator[BaseException]:
-    """An error of urllib3 and the errors that it wraps."""
     if isinstance(exc, BaseException):
         yield exc
         for cause in (getattr(exc, "original_error", None), exc.__cause__, *exc.args):

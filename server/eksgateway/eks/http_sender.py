@@ -48,7 +48,7 @@ class TooLargeError(HTTPClientError):
 
 
 class InterimError(HTTPClientError):
-    """A status below 200: http.client takes it for the answer, but the answer is still to come."""
+    """http.client takes a status below 200 for the answer, but the answer is still to come."""
 
     fmt = "The answer is not the last one"
 
@@ -111,7 +111,7 @@ class HttpSender:
         return session
 
     def _describe(self, exc: SSLError | ProxyConnectionError) -> str:
-        """For the log: the proxy or the CA bundle. Never a proxy's password."""
+        """For the log. Never a proxy's password."""
         if isinstance(exc, ProxyConnectionError):
             proxy = urlsplit(str(exc.kwargs.get("proxy_url")))
             return f"proxy={proxy.hostname}:{proxy.port}"

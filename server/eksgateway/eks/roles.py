@@ -10,6 +10,7 @@ import threading
 from base64 import b32encode
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
@@ -46,22 +47,18 @@ def session_name(caller: Caller | None) -> str:
     return _NOT_ALLOWED.sub(".", caller.id)[: _LONGEST_NAME - len(suffix)] + suffix
 
 
+@dataclass(eq=False)
 class Role:
     """Sessions of one role. ``signing`` signs each call to STS with the gateway's own credentials."""
 
-    def __init__(
-        self,
-        target: TargetSettings,
-        sts: STSClient,
-        clock: Clock,
-        signing: Callable[[], AbstractContextManager[None]] = nullcontext,
-        cache_size: int = CACHE_SIZE,
-    ) -> None:
-        self._target = target
-        self._sts = sts
-        self._clock = clock
-        self._signing = signing
-        self._sessions: LRUCache[str, CachedCredentials] = LRUCache(cache_size)
+    target: TargetSettings
+    sts: STSClient
+    clock: Clock
+    signing: Callable[[], AbstractContextManager[None]] = nullcontext
+    cache_size: int = CACHE_SIZE
+
+    def __post_init__(self) -> None:
+        self._sessions: LRUCache[str, CachedCredentials] = LRUCache(self.cache_size)
         self._lock = threading.Lock()
         self.own = self._new_session(OWN_SESSION)
 
@@ -70,7 +67,7 @@ class Role:
         return (self.own if caller is None else self._session(session_name(caller))).get()
 
     def close(self) -> None:
-        self._sts.close()
+        self.sts.close()
 
     def _session(self, name: str) -> CachedCredentials:
         with self._lock:
@@ -80,21 +77,21 @@ class Role:
             return session
 
     def _new_session(self, name: str) -> CachedCredentials:
-        log_values = {"role": self._target.role_arn or "", "session": name}
-        return CachedCredentials(lambda: self._assume(name), self._clock, COOL_DOWN_S, lambda: log_values)
+        log_values = {"role": self.target.role_arn or "", "session": name}
+        return CachedCredentials(lambda: self._assume(name), self.clock, COOL_DOWN_S, lambda: log_values)
 
     def _assume(self, name: str) -> FetchedCredentials:
         from botocore.credentials import ReadOnlyCredentials  # noqa: PLC0415 - slow, like boto3
 
-        params: dict[str, Any] = {"RoleArn": self._target.role_arn}
-        if self._target.external_id is not None:
-            params["ExternalId"] = self._target.external_id
-        with self._signing():
-            answer = self._sts.assume_role(RoleSessionName=name, DurationSeconds=SESSION_S, **params)
+        params: dict[str, Any] = {"RoleArn": self.target.role_arn}
+        if self.target.external_id is not None:
+            params["ExternalId"] = self.target.external_id
+        with self.signing():
+            answer = self.sts.assume_role(RoleSessionName=name, DurationSeconds=SESSION_S, **params)
         given = answer["Credentials"]
         expiration = given["Expiration"]
         return FetchedCredentials(
             ReadOnlyCredentials(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"]),
-            lambda seconds: self._clock.now() + timedelta(seconds=seconds) <= expiration,
+            lambda seconds: self.clock.now() + timedelta(seconds=seconds) <= expiration,
             answer.get("AssumedRoleUser", {}).get("Arn", ""),
         )

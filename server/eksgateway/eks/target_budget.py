@@ -28,8 +28,8 @@ PATIENCE_S: Final = 10.0  # the longest wait for a turn, so that the reads of an
 class Lane(Enum):
     FORWARD = auto()  # CancelUpdate, whose decision grows stale
     CANCEL = auto()  # reads of a cancel
-    READ = auto()  # other reads that a caller waits for: get, list, check, the start of a watch
-    POLL = auto()  # reads of a poller, which may wait as long as it takes
+    READ = auto()  # other reads that a caller waits for
+    POLL = auto()  # reads of a poller
 
 
 _URGENT: Final = frozenset({Lane.FORWARD, Lane.CANCEL})
@@ -52,7 +52,7 @@ class PendingCall:
 
 
 class TargetBudget:
-    """The tokens, threads and queues of one target. A timer runs while a call waits for a token."""
+    """The tokens, threads and queues of one target."""
 
     def __init__(self, target: Target, calls_per_s: float, threads: int, clock: Clock) -> None:
         self._target = target
@@ -117,7 +117,7 @@ class TargetBudget:
         pending.callers.append(caller)
 
     def throttle(self, began: float) -> None:
-        """EKS throttled a call that began then."""
+        """Lower the rate, as EKS throttled a call that began then."""
         if self._tokens.throttle(self._clock.monotonic(), began):
             log.warning(
                 "eks.throttled",

@@ -48,7 +48,6 @@ class DenialLog:
         self.failing = False
 
     def add(self, denial: Denial) -> None:
-        """Queue a denial. Never waits, never fails."""
         try:
             body = encode(denial)
         except (TypeError, ValueError):

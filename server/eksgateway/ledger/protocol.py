@@ -65,7 +65,7 @@ class Ledger(Protocol):
         """
 
     async def record_observation(self, ref: UpdateRef, observation: Observation) -> CancellationSummary:
-        """Record a later state of the update for each of its cancellations that is not settled.
+        """Record a later state of an update for its cancellations that are not settled.
 
         An observation without an update ends the following: the phase stays, and ``observation.note`` is
         its reason. One that cannot be written is kept, and written before the next one of its update.
@@ -88,7 +88,7 @@ class Ledger(Protocol):
         """Newest first, ``limit`` a page."""
 
     async def pending(self) -> tuple[Cancellation, ...]:
-        """The cancellations that are not settled, oldest first."""
+        """Those that are not settled, oldest first."""
 
     async def check(self) -> None:
         """Return when the ledger can read and write."""

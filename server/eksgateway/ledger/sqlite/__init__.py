@@ -1,1 +1,1 @@
-"""The ledger's database in SQLite. Only ``ledger.sql_ledger`` and ``ledger.inspection`` import from here."""
+"""The ledger's database in SQLite."""

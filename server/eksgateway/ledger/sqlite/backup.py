@@ -19,7 +19,7 @@ from eksgateway.ledger.sqlite.files import beside
 from eksgateway.ledger.verify import VerifyReport, verify
 
 _SIBLINGS: Final = ("-wal", "-shm", "-journal")
-_RESERVED: Final = (*_SIBLINGS, ".head", ".lock", ".new")  # suffixes of a ledger's own files
+_RESERVED: Final = (*_SIBLINGS, ".head", ".lock", ".new")
 
 
 def back_up(path: Path, copy: Path) -> VerifyReport:
@@ -79,7 +79,6 @@ def _copy(path: Path, part: Path, copy: Path) -> None:
 
 
 def _publish(part: Path, copy: Path) -> None:
-    """Rename the copy, durably, and never over an existing file."""
     try:
         with part.open("rb") as file:
             os.fsync(file.fileno())

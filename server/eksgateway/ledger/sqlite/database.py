@@ -45,7 +45,7 @@ class SqliteDatabase:
         self._file = file = LedgerFile(settings.path)
         timeout_s = settings.commit_timeout_s
         self.write_engine = open_engine(file.path, "write", timeout_s=timeout_s, before=file.check)
-        self.read_engine = open_engine(file.path, "read", timeout_s=timeout_s, connections=READ_CONNECTIONS)
+        self.read_engine = open_engine(file.path, "read", timeout_s=timeout_s)
         self._noted_seq = -1
         self._next_restart = 0.0
         self._wal_grows = False

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
 
-from eksgateway.ledger.database import LedgerError
+from eksgateway.ledger.database import READ_CONNECTIONS, LedgerError
 
 # SQLite checkpoints the -wal file at 4 MB, and then cuts it back to this size.
 WAL_LIMIT: Final = 16 * 1024 * 1024
@@ -35,12 +35,11 @@ class WalShrunk(LedgerError):
         self.accept = accept
 
 
-def open_engine(  # noqa: PLR0913  each is a property of its connections
+def open_engine(
     path: Path,
     mode: AccessMode,
     *,
     timeout_s: float,
-    connections: int = 1,
     immutable: bool = False,
     before: Callable[[], None] = lambda: None,
 ) -> Engine:
@@ -70,7 +69,7 @@ def open_engine(  # noqa: PLR0913  each is a property of its connections
         "sqlite://",
         creator=connect,
         poolclass=QueuePool,
-        pool_size=connections,
+        pool_size=READ_CONNECTIONS if mode == "read" else 1,
         max_overflow=1 if mode == "write" else 0,  # a failed connection is replaced before it is closed
         pool_timeout=timeout_s,
     )
@@ -116,7 +115,6 @@ def open_connections(engine: Engine, count: int) -> None:
 
 
 def raw_connection(connection: Connection) -> sqlite3.Connection:
-    """SQLite's own connection, for statements outside of a transaction."""
     raw = connection.connection.dbapi_connection
     assert isinstance(raw, sqlite3.Connection)  # noqa: S101  the engines here have no other driver
     return raw

@@ -9,7 +9,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from eksgateway.ledger.database import LedgerError
 
-# With and without SQLAlchemy in between.
 DATABASE_ERRORS: Final = (SQLAlchemyError, sqlite3.Error)
 
 # By the first entry that an error's name begins with, so special codes come first.
@@ -41,7 +40,7 @@ _FAIL_EVERY_WRITE: Final = (
     *("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL", "SQLITE_FULL", "SQLITE_READONLY", "SQLITE_PERM"),
     *("SQLITE_CANTOPEN", "SQLITE_NOTADB", "SQLITE_NOLFS", "SQLITE_IOERR"),
 )
-# The exceptions to those: one page or one statement is at fault.
+# The exceptions: one page or one statement is at fault.
 _FAIL_ONE_WRITE: Final = (
     *("SQLITE_IOERR_GETTEMPPATH", "SQLITE_IOERR_READ", "SQLITE_IOERR_SHORT_READ"),
     *("SQLITE_IOERR_CORRUPTFS", "SQLITE_IOERR_NOMEM"),

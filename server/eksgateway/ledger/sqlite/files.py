@@ -36,7 +36,7 @@ _IN_USE: Final = (
 
 
 def beside(path: Path, suffix: str) -> Path:
-    """The ledger's file with this suffix, beside the database and not beside a link to it."""
+    """The file with this suffix beside the database, not beside a link to it."""
     real = Path(os.path.realpath(path))
     return real.with_name(real.name + suffix)
 
@@ -121,7 +121,7 @@ class LedgerFile:
             raise LedgerError(text)
 
     def remember_sizes(self) -> int:
-        """Remember the files as a commit left them. Returns the -wal file's bytes.
+        """Returns the -wal file's bytes.
 
         SQLite never shortens the main file here, and the -wal file only to its limit.
         """
@@ -134,7 +134,6 @@ class LedgerFile:
         return self._last_stat[self._wal].st_size if self._wal in self._last_stat else 0
 
     def is_cut(self) -> bool:
-        """Whether a file is shorter than this process left it."""
         stats = [(_stat(path), last) for path, last in self._last_stat.items()]
         return any(now is not None and now.st_size < last.st_size for now, last in stats)
 
