@@ -17,10 +17,7 @@ _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
 # Parts of grpc's error texts, the only way to distinguish these causes.
 _HINTS: Final = (
     ("certificate has expired", "the gateway's certificate has expired: have it renewed"),
-    (
-        "CERTIFICATE_VERIFY_FAILED",
-        "the gateway's certificate is from no CA in this bundle: give its CA's",
-    ),
+    ("CERTIFICATE_VERIFY_FAILED", "the gateway's certificate is from no CA in this bundle: give its CA's"),
     ("Hostname Verification", "the gateway's certificate is for another name: use an address that it names"),
     ("WRONG_VERSION_NUMBER", "no TLS is spoken there: connect in plaintext, without a CA bundle"),
     ("Tls handshake failed", "the TLS handshake fails: compare CA bundle, certificate and key"),

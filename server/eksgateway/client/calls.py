@@ -33,15 +33,14 @@ async def watch(  # noqa: PLR0913  all but three have defaults
     resume_token: str = "",
     timing: Timing = _TIMING,
 ) -> AsyncGenerator[Knowledge, None]:
-    """Yield each state of an update once, until it has ended, across broken streams and gateway restarts.
+    """Yield each state of an update once, until it has ended.
 
     Yields also when EKS was not read for ``max_age`` seconds (``stale``), and when it is read again. Below
     15 s, the heartbeat interval, a healthy stream becomes stale between heartbeats.
 
-    A channel carries up to 100 watches and queues further ones without an error: pass ``Channels`` for more
-    than a few. ``credentials`` returns the bearer token of each stream; an expired token is replaced once.
-    Raises AioRpcError where a retry is useless. Use ``contextlib.aclosing`` to end the stream when you leave
-    the loop.
+    A channel queues watches beyond 100 without an error: pass ``Channels`` for more than a few.
+    ``credentials`` returns the bearer token of each stream; an expired token is replaced once. Raises
+    AioRpcError where a retry is useless. Use ``contextlib.aclosing`` to end the stream with the loop.
     """
     request = pb.WatchUpdateRequest(cluster=_cluster(cluster), update_id=update_id, resume_token=resume_token)
     tracker = KnowledgeTracker(max_age, timing)
@@ -110,7 +109,7 @@ async def cancel(  # noqa: PLR0913  all but three have defaults
 async def _messages(
     channel: grpc.aio.Channel, request: pb.WatchUpdateRequest, retries: Retries
 ) -> AsyncGenerator[pb.WatchUpdateResponse, None]:
-    """The messages of a watch, including heartbeats, over as many streams as needed."""
+    """The messages of as many streams as needed, including heartbeats."""
     stub = update_service_pb2_grpc.UpdateServiceStub(channel)
     while True:
         error = None

@@ -12,8 +12,8 @@ import grpc
 
 from eksgateway.client.addresses import AddressFault, check_address, probe_tls
 
-# Detect a dead connection, and reconnect within seconds instead of minutes. The gateway permits a ping every
-# 10 s. (``grpc.keepalive_timeout_ms`` alone does not bound the wait for a ping's answer in grpc 1.85.)
+# Replace a dead connection within seconds instead of minutes. The gateway permits a ping every 10 s. In grpc
+# 1.85 ``grpc.keepalive_timeout_ms`` alone does not bound the wait for a ping's answer.
 CHANNEL_OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 20_000),
@@ -55,7 +55,7 @@ class Channels:
 
     @property
     def calls(self) -> grpc.aio.Channel:
-        """The channel for calls other than watches, also for your own stubs."""
+        """For calls other than watches, also by your own stubs."""
         self._calls = self._calls or self._open()
         return self._calls
 
@@ -73,7 +73,7 @@ class Channels:
             self._streams[index] -= 1
 
     async def find_fault(self) -> AddressFault:
-        """The fault of the address or credentials; no text if the gateway may just be unavailable."""
+        """Without a text if the gateway may just be unavailable."""
         protocol = await probe_tls(self.address)
         if self._credentials is None and protocol:
             text = "TLS is spoken there, and this connects in plaintext: give the gateway's CA bundle"

@@ -1,4 +1,4 @@
-"""How commands and the demo show an error, a phase, and text from others."""
+"""How commands and the demo show errors and phases."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from eksgateway.client.errors import ErrorDetails
 from eksgateway.client.retries import TRANSPORT_STATUSES, is_retryable
 from eksgateway.v1.cancellation_pb2 import CancellationPhase
 
-# Exit codes of `watch` and `cancel` besides 0. Typer exits with 2 for wrong arguments.
+# Exit codes besides 0. Typer exits with 2 for wrong arguments.
 REFUSED: Final = 1
 CREDENTIALS: Final = 4
 UNREACHABLE: Final = 5

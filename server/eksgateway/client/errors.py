@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 import grpc
-from google.protobuf.any_pb2 import Any
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 DOMAIN: Final = "eksgateway"
@@ -22,8 +21,7 @@ class ErrorDetails:
     """The parsed details of an AioRpcError.
 
     ``reason`` is a name of ``ErrorReason``, or a newer gateway's; empty if the error is not the gateway's.
-    ``code`` is the gateway's, even if a proxy has changed the call's status. ``retry_s`` is the wait before a
-    retry that the gateway requests.
+    ``code`` is the gateway's, even if a proxy has changed it. ``retry_s`` is the wait that it requests.
     """
 
     code: grpc.StatusCode
@@ -54,7 +52,9 @@ def _parse(raw: bytes) -> ErrorDetails | None:
     info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
     retry = error_details_pb2.RetryInfo()
     for message in (info, bad, retry):
-        _unpack(status.details, message)
+        for detail in status.details:
+            with suppress(DecodeError):
+                detail.Unpack(message)
     if info.domain != DOMAIN or status.code not in _CODES:
         return None
     delay = retry.retry_delay
@@ -66,9 +66,3 @@ def _parse(raw: bytes) -> ErrorDetails | None:
         violations=tuple((each.field, each.description) for each in bad.field_violations),
         retry_s=max(0.0, delay.seconds + delay.nanos / 1e9) if retry.HasField("retry_delay") else None,
     )
-
-
-def _unpack(details: Iterable[Any], message: Message) -> None:
-    for detail in details:
-        with suppress(DecodeError):
-            detail.Unpack(message)

@@ -31,14 +31,12 @@ class Knowledge:
 
 
 class KnowledgeTracker:
-    """Updates the Knowledge by each message of a watch."""
-
     def __init__(self, max_age: float, timing: Timing) -> None:
         self.knowledge = Knowledge()
         self._max_age = max_age
         self._timing = timing
         self._observe_time = 0  # the newest, in nanoseconds of the gateway's clock
-        self._read_time = timing.monotonic()  # when EKS was last read, by this machine's clock
+        self._read_time = timing.monotonic()  # of EKS, by this machine's clock
 
     @property
     def fresh_for(self) -> float:

@@ -1,4 +1,4 @@
-"""Decides whether a failed call is retried, when, and with which credentials."""
+"""Decides whether and when a failed call is retried."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TRANSPORT_STATUSES: Final = frozenset(
 
 # Attempts in a row:
 _UNREACHED_ATTEMPTS: Final = 3  # at an address that looks wrong, if no gateway has answered so far
-_REPLACED_ANSWERS: Final = 3  # when a proxy answers quickly and a health check right after it succeeds
+_REPLACED_ANSWERS: Final = 3  # when a proxy answers quickly and a health check after it succeeds
 _FOREIGN_ANSWERS: Final = 7  # when a proxy answers and no gateway has answered so far
 _FOREIGN_ANSWERS_SINCE: Final = 40  # when one has: it may be restarting behind the proxy
 _QUICK_S: Final = 5.0
@@ -48,8 +48,8 @@ _SERVING: Final = b"\x08\x01"
 class Timing:
     """Durations in seconds, and the sources of time and randomness.
 
-    Before a retry the client waits as long as the gateway requests, plus a random part of a backoff that
-    doubles each time. A stream without a message for ``silence_s`` counts as broken.
+    A retry waits as long as the gateway requests, plus a random part of a backoff that doubles each time. A
+    stream without a message for ``silence_s`` counts as broken.
     """
 
     first_backoff_s: float = 0.5
@@ -61,7 +61,7 @@ class Timing:
     random: Callable[[], float] = random.random
 
     async def done(self, task: asyncio.Future[Any], seconds: float) -> bool:
-        """Wait for a task, at most ``seconds``. Returns whether it is done."""
+        """Wait at most ``seconds``. Returns whether the task is done."""
         sleeping = asyncio.ensure_future(self.sleep(seconds))
         try:
             await asyncio.wait((task, sleeping), return_when=asyncio.FIRST_COMPLETED)
@@ -73,36 +73,30 @@ class Timing:
 FindFault = Callable[[], Awaitable[AddressFault]]
 
 
+@dataclass(eq=False)
 class Retries:
-    """The attempts of one call or watch. ``timeout`` bounds all of them together."""
+    """The attempts of one call or watch; ``timeout`` bounds them together."""
 
-    def __init__(
-        self,
-        channel: grpc.aio.Channel,
-        credentials: Credentials | None,
-        timing: Timing,
-        *,
-        find_fault: FindFault | None = None,
-        timeout: float = math.inf,
-    ) -> None:
-        self.timing = timing
-        self._channel = channel
-        self._credentials = credentials or (lambda: "")
-        self._find_fault = find_fault
-        self._deadline = timing.monotonic() + timeout
+    channel: grpc.aio.Channel
+    credentials: Credentials | None
+    timing: Timing
+    find_fault: FindFault | None = None
+    timeout: float = math.inf
+
+    def __post_init__(self) -> None:
+        self._deadline = self.timing.monotonic() + self.timeout
         self._failures = 0  # in a row
-        self._foreign_answers = 0  # in a row, from something other than a gateway
+        self._foreign_answers = 0  # in a row, not from a gateway
         self._replaced_answers = 0  # of those, in a row, while a gateway was serving
         self._reached = False  # whether a gateway has ever answered
         self._token = ""  # of the last attempt
         self._next_token: str | None = None  # obtained after the last one expired
         self._token_renewed = False  # since the last success
-        self._last = False  # whether the next attempt is the last
-        self._attempt_time = timing.monotonic()
+        self._last = False  # the next attempt
+        self._attempt_time = self.timing.monotonic()
 
     @property
     def left(self) -> float:
-        """Seconds until the timeout."""
         return self._deadline - self.timing.monotonic()
 
     async def metadata(self) -> tuple[tuple[str, str], ...]:
@@ -162,20 +156,20 @@ class Retries:
 
     async def _explain_transport_error(self, message: str) -> str:
         """Why retries are useless; empty if the gateway may just be unavailable."""
-        if self._channel.get_state() is grpc.ChannelConnectivity.READY or "http2 header" in message:
+        if self.channel.get_state() is grpc.ChannelConnectivity.READY or "http2 header" in message:
             return await self._explain_foreign_answer()
         if self._reached or self._failures + 1 < _UNREACHED_ATTEMPTS:
             return ""
-        if (hint := find_hint(message)) or self._find_fault is None or "refused" in message:
+        if (hint := find_hint(message)) or self.find_fault is None or "refused" in message:
             return hint
-        fault = await self._find_fault()
+        fault = await self.find_fault()
         return fault.text if fault.certain or self._failures + 1 >= _FOREIGN_ANSWERS else ""
 
     async def _explain_foreign_answer(self) -> str:
         """The same when a proxy has answered.
 
-        A proxy answers for an unavailable gateway, and in place of an answer too long for its buffer. In the
-        second case a health check succeeds; several times, because a gateway may have restarted just before.
+        It does so for an unavailable gateway, and in place of an answer too long for its buffer. Then health
+        checks succeed: several, because a gateway may just have restarted.
         """
         self._foreign_answers += 1
         if self._foreign_answers > 1:
@@ -191,7 +185,7 @@ class Retries:
 
     async def _is_serving(self) -> bool:
         try:
-            check: Any = self._channel.unary_unary(_HEALTH)  # with bytes, so grpc_health is not needed
+            check: Any = self.channel.unary_unary(_HEALTH)  # with bytes, so grpc_health is not needed
             answer = await check(b"", timeout=_QUICK_S)
         except grpc.aio.AioRpcError:
             return False
@@ -205,7 +199,7 @@ class Retries:
         return self._next_token != self._token
 
     async def _get_token(self) -> str:
-        token = self._credentials()
+        token = self.credentials() if self.credentials is not None else ""
         if inspect.isawaitable(token):
             token = await token
         token = token.strip()

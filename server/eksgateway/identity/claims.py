@@ -43,7 +43,7 @@ class TokenClaims:
 
 
 def read_claims(payload: dict[str, Any], issuer: IssuerSettings, leeway: timedelta) -> TokenClaims:
-    """Check all claims but the times, which get the leeway. Raises CredentialsInvalid."""
+    """Does not compare the times, which include the leeway, with the clock. Raises CredentialsInvalid."""
     _check_audience(payload.get("aud"), issuer.audiences)
     subject = _read_subject(find_claim(payload, issuer.subject_claim), issuer.subject_claim)
     expires = _read_time(payload, "exp")

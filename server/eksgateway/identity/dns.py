@@ -1,7 +1,7 @@
 """Resolves host names for aiohttp on daemon threads.
 
-aiohttp's own resolver uses the event loop's executor: a name server that does not answer would block its
-threads and delay the end of the process.
+aiohttp's own uses the event loop's executor: a silent name server would block its threads and delay the end
+of the process.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ the first read if a call or a reload caused it.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Final
 
 from eksgateway.blocking import run_blocking
@@ -34,16 +35,15 @@ FIRST_BACKOFF_S: Final = 1.0  # after a failed first fetch; doubled up to the co
 MAX_WAITING: Final = 100
 
 
+@dataclass(eq=False)
 class IssuerKeys:
-    def __init__(
-        self, issuer: IssuerSettings, source: JwksSource, settings: JwtSettings, clock: Clock
-    ) -> None:
-        self.issuer = issuer
+    issuer: IssuerSettings
+    source: JwksSource
+    settings: JwtSettings
+    clock: Clock
+
+    def __post_init__(self) -> None:
         self.has_had_keys = False
-        self._source = source
-        self._max_age_s = settings.jwks_max_age_s
-        self._cooldown_s = settings.jwks_cooldown_s
-        self._clock = clock
         self._keys: KeySet | None = None
         self._keys_time = 0.0  # monotonic: start of the fetch that gave the keys
         self._document_in_force = b""
@@ -56,7 +56,6 @@ class IssuerKeys:
         self._reload_pending = False
 
     def start(self) -> None:
-        """Fetch until there are keys, and follow a source that can be followed."""
         self._follower = asyncio.create_task(self._follow(), name=f"jwks {self.issuer.name}, follower")
 
     def reload(self) -> None:
@@ -70,11 +69,11 @@ class IssuerKeys:
             await fetch.wait()
 
     async def get(self) -> KeySet:
-        """Keys below their maximum age; the same object until they change. Raises IdentityUnavailable."""
+        """The same object until the keys change. Raises IdentityUnavailable."""
         keys = self._current()
         if keys is None:
             return await self.refresh()
-        if self._age() >= self._max_age_s / 2:
+        if self._age() >= self.settings.jwks_max_age_s / 2:
             self._request_fetch()  # without waiting
         return keys
 
@@ -103,11 +102,11 @@ class IssuerKeys:
         backoff = FIRST_BACKOFF_S
         while True:
             await (self._running_fetch() or self._start_fetch()).wait()
-            if self._source.followed:
-                await self._clock.sleep(FOLLOW_S)
+            if self.source.followed:
+                await self.clock.sleep(FOLLOW_S)
             elif not self.has_had_keys:
-                await self._clock.sleep(backoff)
-                backoff = min(2 * backoff, self._cooldown_s)
+                await self.clock.sleep(backoff)
+                backoff = min(2 * backoff, self.settings.jwks_cooldown_s)
             else:
                 return
 
@@ -115,7 +114,7 @@ class IssuerKeys:
         """The running fetch, or a new one if the cool-down permits it."""
         if self._cooldown_left() <= 0:
             self._call_waits = True
-            self._fetch_time = self._clock.monotonic()
+            self._fetch_time = self.clock.monotonic()
             return self._running_fetch() or self._start_fetch()
         return self._running_fetch()
 
@@ -123,30 +122,30 @@ class IssuerKeys:
         return self._fetch if self._fetch is not None and not self._fetch.done else None
 
     def _start_fetch(self) -> SharedTask[None]:
-        if not self._source.followed:
-            self._fetch_time = self._clock.monotonic()
+        if not self.source.followed:
+            self._fetch_time = self.clock.monotonic()
         self._fetch = SharedTask(self._fetch_keys(), name=f"jwks {self.issuer.name}")
         return self._fetch
 
     def _age(self) -> float:
-        return self._clock.monotonic() - self._keys_time
+        return self.clock.monotonic() - self._keys_time
 
     def _current(self) -> KeySet | None:
-        return self._keys if self._age() < self._max_age_s else None
+        return self._keys if self._age() < self.settings.jwks_max_age_s else None
 
     def _cooldown_left(self) -> float:
         if self._fetch_time is None:
             return 0.0
-        return max(0.0, self._fetch_time + self._cooldown_s - self._clock.monotonic())
+        return max(0.0, self._fetch_time + self.settings.jwks_cooldown_s - self.clock.monotonic())
 
     # -- Applying a fetched document -------------------------------------------------------------
 
     async def _fetch_keys(self) -> None:
         while True:
             reload, self._reload_pending = self._reload_pending, False
-            start = self._clock.monotonic()
+            start = self.clock.monotonic()
             try:
-                await self._apply(await self._source.read(), start, reload=reload)
+                await self._apply(await self.source.read(), start, reload=reload)
             except (SourceError, KeysUnusable) as exc:
                 self._log_failure(str(exc))
             except Exception as exc:
@@ -159,7 +158,7 @@ class IssuerKeys:
         at_once, self._call_waits = reload or self._call_waits, False
         previous, self._last_document = self._last_document, document
         if document != self._document_in_force or self._keys is None:
-            if self._source.followed and self.has_had_keys and not at_once and document != previous:
+            if self.source.followed and self.has_had_keys and not at_once and document != previous:
                 return  # it may be half written
             keys = await self._parse(document, reload=reload)
             if keys != self._keys:
@@ -179,7 +178,7 @@ class IssuerKeys:
         try:
             return await run_blocking(read_key_set, document)
         except NoUsableKeys as exc:
-            if not self.has_had_keys or not (self._source.followed or reload):
+            if not self.has_had_keys or not (self.source.followed or reload):
                 raise
             log.error("identity.jwks_withdrawn", issuer=self.issuer.name, cause=str(exc))  # noqa: TRY400
             return KeySet(())

@@ -86,10 +86,7 @@ class UrlSource:
         return await run_blocking(_make_tls_context, await self._ca.read())
 
     async def _headers(self) -> dict[str, str]:
-        headers = {
-            "Accept": "application/jwk-set+json, application/json",
-            "Accept-Encoding": "gzip, deflate",
-        }
+        headers = {"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "gzip, deflate"}
         if self._token is not None:
             token = (await self._token.read()).strip().decode("ascii", "replace")
             if not token or not token.isascii() or not token.isprintable():

@@ -71,9 +71,8 @@ def parse_jwt(text: str) -> UnverifiedToken:
 
 def _check_type(typ: Any) -> None:
     """A media type, whose prefix `application/` may be omitted (RFC 7515 §4.1.9)."""
-    if typ is None:
-        return
-    if not isinstance(typ, str) or typ.lower().removeprefix("application/") not in _TYPES:
+    known = isinstance(typ, str) and typ.lower().removeprefix("application/") in _TYPES
+    if typ is not None and not known:
         raise invalid_credentials("typ", "The token's `typ` is none of JWT, at+jwt and JOSE.")
 
 

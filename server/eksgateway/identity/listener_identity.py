@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from eksgateway.clock import Clock
 from eksgateway.identity.protocol import Identity
@@ -12,23 +12,23 @@ from eksgateway.model import Caller
 from eksgateway.settings import ListenerSettings
 
 
+@dataclass(frozen=True, slots=True)
 class TokenAndCertificateIdentity:
     """For `demand: both`. The caller is the token's; the certificate's SPIFFE ID is ``Caller.via``."""
 
-    def __init__(self, tokens: Identity, certificates: SpiffeIdentity) -> None:
-        self._tokens = tokens
-        self._certificates = certificates
+    tokens: Identity
+    certificates: SpiffeIdentity
 
     async def identify(self, authorization: Sequence[str | bytes], certificate: bytes | None) -> Caller:
-        svid = self._certificates.authenticate(certificate)
-        caller = await self._tokens.identify(authorization, None)
+        svid = self.certificates.authenticate(certificate)
+        caller = await self.tokens.identify(authorization, None)
         ends = [time for time in (caller.expires_at, svid.expires_at) if time is not None]
         return replace(caller, via=svid.id, expires_at=min(ends))
 
     def recall_caller_id(self, authorization: Sequence[str | bytes], certificate: bytes | None) -> str | None:
-        if self._certificates.recall_caller_id((), certificate) is None:
+        if self.certificates.recall_caller_id((), certificate) is None:
             return None
-        return self._tokens.recall_caller_id(authorization, None)
+        return self.tokens.recall_caller_id(authorization, None)
 
 
 def choose_identity(listener: ListenerSettings, tokens: Identity | None, clock: Clock) -> Identity:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -31,26 +32,23 @@ VerifySignature = Callable[[UnverifiedToken, VerificationKey], bool]
 CountGroups = Callable[[str, str, int], None]
 
 
+@dataclass(eq=False)
 class JwtIdentity:
     """``count_groups`` gets an issuer's name, why groups of a token were ignored, and their number."""
 
-    def __init__(
-        self,
-        settings: JwtSettings,
-        clock: Clock,
-        *,
-        verify_signature: VerifySignature = verify_signature,
-        count_groups: CountGroups = lambda *_: None,
-    ) -> None:
+    settings: JwtSettings
+    clock: Clock
+    verify_signature: VerifySignature = verify_signature
+    count_groups: CountGroups = lambda *_: None
+
+    def __post_init__(self) -> None:
+        timeout_s = self.settings.jwks_timeout_s
         self._keys = {
-            issuer.issuer: IssuerKeys(issuer, _source_of(issuer, settings.jwks_timeout_s), settings, clock)
-            for issuer in settings.issuers
+            issuer.issuer: IssuerKeys(issuer, _source_of(issuer, timeout_s), self.settings, self.clock)
+            for issuer in self.settings.issuers
         }
-        self._leeway = timedelta(seconds=settings.leeway_s)
-        self._verified = VerifiedTokens(settings.verified_tokens)
-        self._clock = clock
-        self._verify_signature = verify_signature
-        self._count_groups = count_groups
+        self._leeway = timedelta(seconds=self.settings.leeway_s)
+        self._verified = VerifiedTokens(self.settings.verified_tokens)
 
     def start(self) -> None:
         """Fetch all keys and follow those in files. Without this only calls cause fetches."""
@@ -83,7 +81,7 @@ class JwtIdentity:
         verified = remembered or await self._verify(parse_jwt(text))
         caller = verified.claims.caller
         try:
-            verified.claims.check_time(self._clock.now())
+            verified.claims.check_time(self.clock.now())
         except Unauthenticated as exc:
             exc.issuer = self._keys[caller.issuer].issuer.name
             if isinstance(exc, CredentialsExpired):
@@ -100,7 +98,7 @@ class JwtIdentity:
             verified = self._verified.get(read_bearer_token(authorization))
         except Unauthenticated:
             return None
-        if verified is None or not verified.claims.is_valid_at(self._clock.now()):
+        if verified is None or not verified.claims.is_valid_at(self.clock.now()):
             return None
         return verified.claims.caller.id
 
@@ -152,17 +150,17 @@ class JwtIdentity:
         for number, key in enumerate(keys.find_candidates(token)):
             if number:
                 await asyncio.sleep(0)  # one check takes up to half a millisecond
-            if self._verify_signature(token, key):
+            if self.verify_signature(token, key):
                 return True
         return False
 
     def _report_groups(self, claims: TokenClaims, issuer: str) -> None:
         caller, dropped = claims.caller.id, claims.unusable_groups
         if dropped:
-            self._count_groups(issuer, "unusable", dropped)
+            self.count_groups(issuer, "unusable", dropped)
             log.warning("identity.groups_dropped", issuer=issuer, caller=caller, dropped=dropped)
         if claims.has_overage:
-            self._count_groups(issuer, "overage", 1)
+            self.count_groups(issuer, "overage", 1)
             log.warning(
                 "identity.groups_overage",
                 issuer=issuer,

@@ -1,9 +1,8 @@
 """Fair admission, after Kubernetes' API Priority and Fairness: calls queue by flow and get seats in turns.
 
-A call holds a seat while it is being served. There are few seats: more calls at once would only wait for the
-processor together. While the process uses little of it, because calls wait for EKS, a disk or an OPA server,
-more calls are served than there are seats. While it is busy and no seat becomes free, flows that hold less
-than their share still get seats. Nothing here depends on grpc or credentials.
+There are few seats: more calls at once would only wait for the processor together. While the process uses
+little of it, because calls wait for EKS, a disk or an OPA server, more calls are served than there are seats.
+While it is busy and no seat becomes free, flows that hold less than their share still get seats.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import islice
 from typing import Final, NoReturn
 
@@ -22,35 +22,26 @@ PATIENCE_S: Final = 10.0  # a call that would wait longer fails with OVERLOADED
 _SEATS_PER_CALLER: Final = 2
 _SERVED_WITHOUT_QUEUE: Final = 16  # below it a caller with no call being served does not wait
 _TICK_S: Final = 0.005  # between checks of the processor while calls wait
-# Of the calls of one key. Beyond the burst refusals are delayed, but not longer than the last.
+# By key. Refusals beyond the burst are delayed.
 _REFUSALS_PER_S: Final = 50
 _REFUSALS_AT_ONCE: Final = 10
 _MAX_REFUSAL_DELAY_S: Final = 2.0
 
 
+@dataclass(eq=False)
 class Admission:
-    """Belongs to one event loop.
+    """At most ``max_waiting`` calls wait, each for at most ``patience`` seconds."""
 
-    At most ``max_waiting`` calls wait, each for at most ``patience`` seconds. ``on_refusal`` gets the flow of
-    each call that gets no seat.
-    """
+    max_waiting: int
+    cpu_is_idle: Callable[[], bool]
+    on_refusal: Callable[[Flow], None]
+    patience: float = PATIENCE_S
 
-    def __init__(
-        self,
-        max_waiting: int,
-        cpu_is_idle: Callable[[], bool],
-        on_refusal: Callable[[Flow], None],
-        *,
-        patience: float = PATIENCE_S,
-    ) -> None:
-        self._max_waiting = max_waiting
-        self._cpu_is_idle = cpu_is_idle
-        self._on_refusal = on_refusal
-        self._patience = patience
+    def __post_init__(self) -> None:
         self._queues = Queues()
         self._held: Counter[str] = Counter()  # calls that wait or are served, by key
         self._served: Counter[str] = Counter()  # calls that are served, by key
-        self._serving = 0
+        self.serving = 0  # calls that hold a seat
         self._seat_was_freed = False  # and given to a waiting call, since the last tick
         # Connections whose last call was not authenticated: each tick one of them may be served again.
         self._unproved: dict[str, None] = {}
@@ -59,13 +50,7 @@ class Admission:
 
     @property
     def waiting(self) -> int:
-        """How many calls wait."""
         return len(self._queues)
-
-    @property
-    def serving(self) -> int:
-        """How many calls hold a seat."""
-        return self._serving
 
     async def enter(self, flow: Flow, max_held: int) -> Seat:
         """Wait for a seat. Raises Overloaded, at once when the key has ``max_held`` calls already."""
@@ -76,15 +61,15 @@ class Admission:
             self._held[flow.key] += 1
             self._serve(seat)
             return seat
-        if len(self._queues) >= self._max_waiting and not self._shorten_longest_queue(flow):
+        if len(self._queues) >= self.max_waiting and not self._shorten_longest_queue(flow):
             await self._refuse(flow)
         self._held[flow.key] += 1
         await self._wait(seat)
         return seat
 
     def leave(self, seat: Seat) -> None:
-        """Give up the seat of a call that is served no more."""
-        self._serving -= 1
+        """Give up the seat of a call."""
+        self.serving -= 1
         _count_down(self._served, seat.flow.key)
         _count_down(self._held, seat.flow.key)
         if seat.flow.band is Band.STRANGER:
@@ -103,7 +88,7 @@ class Admission:
     async def _wait(self, seat: Seat) -> None:
         loop = asyncio.get_running_loop()
         seat.turn = loop.create_future()
-        seat.timer = loop.call_later(self._patience, self._drop, seat)
+        seat.timer = loop.call_later(self.patience, self._drop, seat)
         self._queues.add(seat)
         self._set_timer()
         try:
@@ -121,9 +106,9 @@ class Admission:
         if flow in self._queues:
             return False
         if not flow.band.is_per_connection and not self._served.get(flow.key):
-            return self._serving < _SERVED_WITHOUT_QUEUE
+            return self.serving < _SERVED_WITHOUT_QUEUE
         # Calls that wait although seats are free belong to flows that hold their share.
-        return self._serving < SEATS and self._is_below_share(flow)
+        return self.serving < SEATS and self._is_below_share(flow)
 
     def _is_below_share(self, flow: Flow) -> bool:
         if flow.band is Band.STRANGER and flow.key in self._unproved:
@@ -132,13 +117,13 @@ class Admission:
         return self._served.get(flow.key, 0) < share
 
     def _fill_seats(self) -> None:
-        while self._serving < SEATS and self._serve_next(self._is_below_share):
+        while self.serving < SEATS and self._serve_next(self._is_below_share):
             self._seat_was_freed = True
 
     def _tick(self) -> None:
         self._timer = None
         was_freed, self._seat_was_freed = self._seat_was_freed, False
-        if self._cpu_is_idle():
+        if self.cpu_is_idle():
             self._serve_next(lambda _: True)
         elif not was_freed:  # all seats are held by calls that wait for a message or for EKS
             self._serve_next(self._is_below_share)
@@ -152,7 +137,7 @@ class Admission:
             self._timer = asyncio.get_running_loop().call_later(_TICK_S, self._tick)
 
     def _forgive_one(self) -> None:
-        """Let one unproved connection with waiting calls be served again; forget those without."""
+        """Let one unproved connection with waiting calls be served again."""
         while self._unproved:
             key = next(iter(self._unproved))
             del self._unproved[key]
@@ -160,7 +145,6 @@ class Admission:
                 return
 
     def _serve_next(self, admits: Callable[[Flow], bool]) -> bool:
-        """Serve the next call of the flows that ``admits`` accepts; False if none waits."""
         seat = self._queues.take(admits)
         if seat is not None:
             self._serve(seat)
@@ -168,12 +152,12 @@ class Admission:
 
     def _serve(self, seat: Seat) -> None:
         """Serve a call that is in no queue."""
-        self._serving += 1
+        self.serving += 1
         self._served[seat.flow.key] += 1
         self._end_wait(seat, served=True)
 
     def _shorten_longest_queue(self, flow: Flow) -> bool:
-        """Drop the newest call of the longest queue; False if the flow's own queue is about as long."""
+        """Drop the newest call of the longest queue, unless the flow's own queue is about as long."""
         newest = self._queues.last_of_longest()
         if self._queues.length(newest.flow) <= self._queues.length(flow) + 1:
             return False
@@ -181,7 +165,6 @@ class Admission:
         return True
 
     def _drop(self, seat: Seat) -> None:
-        """Take a waiting call out of its queue, to be refused."""
         self._queues.remove(seat)
         _count_down(self._held, seat.flow.key)
         self._end_wait(seat, served=False)
@@ -194,11 +177,8 @@ class Admission:
             seat.turn.set_result(None)
 
     async def _refuse(self, flow: Flow) -> NoReturn:
-        """Raise Overloaded; after a delay if calls of the key are refused faster than ``_REFUSALS_PER_S``.
-
-        A flood sends another call as soon as one is refused, and each takes time of the event loop.
-        """
-        self._on_refusal(flow)
+        """Delays frequent refusals of a key: a flood sends another call as soon as one is refused."""
+        self.on_refusal(flow)
         now = asyncio.get_running_loop().time()
         due = max(now, self._next_refusal.pop(flow.key, 0.0))
         self._next_refusal[flow.key] = min(due + 1 / _REFUSALS_PER_S, now + _MAX_REFUSAL_DELAY_S)

@@ -1,4 +1,4 @@
-"""One RPC on its way through the interceptors, each of which adds what it learns."""
+"""One RPC on its way through the interceptors."""
 
 from __future__ import annotations
 
@@ -18,13 +18,10 @@ from eksgateway.rpc.quotas import HeldQuota
 
 @dataclass(slots=True)
 class Call:
-    """One RPC.
-
-    ``decision_id`` is the id of all policy decisions made for it. ``request_id`` is the caller's, or
-    generated. ``request`` is the first message, once it is parsed. ``resource`` is account/region/cluster,
-    and /update if the request names one; it is set before the policy is asked. ``status`` and ``reason`` are
-    those of the answer, ``check`` and ``issuer`` those of refused credentials. ``entered`` counts the
-    interceptors that let the call in. ``seat`` is held while the call is served, but not as a watch.
+    """``decision_id`` is the id of all policy decisions made for the call. ``request_id`` is the caller's, or
+    generated. ``request`` is the first message. ``resource`` is account/region/cluster, and /update if the
+    request names one. ``check`` and ``issuer`` are those of refused credentials. ``entered`` counts the
+    interceptors that let the call in.
     """
 
     path: str
@@ -52,12 +49,11 @@ class Call:
 
     @property
     def access(self) -> Access | None:
-        """The method's access; None for an unknown path."""
         return self.method.access if self.method else None
 
     @property
     def caller(self) -> Caller:
-        """The verified caller, which every call has that reaches a handler of the gateway's services."""
+        """Every call that reaches a handler of the gateway's services has one."""
         if self.verified_caller is None:
             raise CredentialsMissing
         return self.verified_caller
@@ -69,7 +65,7 @@ class Call:
         time: datetime,
         justification: Justification = NO_JUSTIFICATION,
     ) -> Question:
-        """May this call's caller do ``action``? At stage request, until facts are added."""
+        """At stage request, until facts are added."""
         return Question(
             caller=self.caller,
             action=action,
@@ -81,14 +77,11 @@ class Call:
         )
 
     def become_watch(self) -> None:
-        """Count as a watch from here on. Raises Overloaded when all watches are held."""
+        """Raises Overloaded when all watches are held."""
         for held in self.held_quotas:
             held.move(Quota.WATCH)
         self.quota = Quota.WATCH
 
     def trailing_metadata(self) -> tuple[tuple[str, str], ...]:
-        """The trailing metadata of every answer, errors included."""
-        return (
-            ("eksgateway-request-id", self.request_id),
-            ("eksgateway-decision-id", self.decision_id),
-        )
+        """Of every answer, errors included."""
+        return (("eksgateway-request-id", self.request_id), ("eksgateway-decision-id", self.decision_id))

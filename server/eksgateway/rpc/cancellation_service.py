@@ -1,7 +1,7 @@
 """CancellationService: the ledger's cancellations, authorized row by row by their recorded facts.
 
-A list is restricted to the caller's read scope before it is cut into pages: otherwise the size of a page, or
-whether another page follows, would reveal other callers' cancellations.
+A list is restricted to the caller's read scope before it is cut into pages, which would otherwise reveal
+other callers' cancellations.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class CancellationService:
         )
 
     async def _read_scope(self, cluster: ClusterRef | None, caller_id: str, call: Call) -> ReadScope:
-        """The cancellations that the caller may read, as far as clusters' names decide."""
+        """As far as clusters' names decide."""
         own_id = call.caller.id
         if caller_id == own_id:  # works without the policy
             return ReadScope(own_id, ())

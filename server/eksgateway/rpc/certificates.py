@@ -1,7 +1,4 @@
-"""A listener's certificate, key and client CAs: loaded at the start and renewed without a restart.
-
-Renewal affects new connections only. Open ones keep the certificate of their handshake.
-"""
+"""A listener's certificate, key and client CAs, renewed without a restart, for new connections only."""
 
 from __future__ import annotations
 
@@ -20,14 +17,13 @@ from eksgateway.settings import SettingsError, TlsSettings
 log = Log(__name__)
 
 CHECK_INTERVAL_S: Final = 2.0
-_EXPIRES_SOON: Final = 0.2  # of its validity is left: a renewal is overdue
+_EXPIRES_SOON: Final = 0.2  # of its validity is left
 
 
 class Certificates:
     """The files of one listener: ``load`` them once, then ``run``.
 
-    Files that cannot be used are logged once, and the ones in use stay in use. A CA that cannot be used does
-    not affect the others of its bundle.
+    Files that cannot be used are logged once, and the ones in use stay in use.
     """
 
     def __init__(self, settings: TlsSettings, clock: Clock) -> None:
@@ -39,11 +35,11 @@ class Certificates:
         self._fault = ""
         self._reader = RepeatedRead(lambda: read_files(settings))
         self._warned: set[tuple[str, Validity]] = set()
-        # From the event loop to core's threads: the newest one, until a handshake takes it.
+        # For core's threads: the newest one, until a handshake takes it.
         self._renewed: deque[grpc.ServerCertificateConfiguration] = deque(maxlen=1)
 
     async def load(self) -> grpc.ServerCredentials:
-        """The credentials to listen with. Raises SettingsError."""
+        """Raises SettingsError."""
         try:
             files = await self._reader.read()
             usable = await self._check_files(files)
@@ -51,9 +47,8 @@ class Certificates:
             raise SettingsError(f"tls: {exc}") from exc
         except TimeoutError as exc:
             raise SettingsError(f"tls: {self._settings.certificate}: {HUNG}") from exc
-        self._use(files, usable)
         return grpc.dynamic_ssl_server_credentials(
-            _configuration(files, usable),
+            self._use(files, usable),
             self._take_renewed,  # type: ignore[arg-type]  # the stub lacks None, which is no change
             require_client_authentication=files.client_ca is not None,
         )
@@ -68,11 +63,11 @@ class Certificates:
                 log.exception("tls.unexpected", certificate=str(self._settings.certificate))
 
     async def renew(self) -> None:
-        """Use the files' present content if it has changed and can be used."""
         self._warn_of_expiry()
         try:
             files = await self._reader.read()
-            if files == self._files and not self._recheck_is_due():
+            recheck_at = self._usable.recheck_at
+            if files == self._files and (recheck_at is None or self._clock.now() < recheck_at):
                 self._fault = ""
                 return
             if files not in (self._changed_files, self._files):
@@ -85,23 +80,20 @@ class Certificates:
         except TimeoutError:
             self._log_fault(f"{self._settings.certificate}: {HUNG}")
             return
-        self._use(files, usable)
-        self._renewed.append(_configuration(files, usable))
+        self._renewed.append(self._use(files, usable))
         ends = {str(each.path): each.not_after.isoformat() for each in usable.validities}
         log.info("tls.renewed", ends=ends)
 
     async def _check_files(self, files: TlsFiles) -> UsableTls:
-        """On a thread, because a bundle may hold hundreds of certificates."""
+        # On a thread: a bundle may hold hundreds of certificates.
         return await run_blocking(check_files, self._settings, files, self._clock.now())
 
-    def _use(self, files: TlsFiles, usable: UsableTls) -> None:
+    def _use(self, files: TlsFiles, usable: UsableTls) -> grpc.ServerCertificateConfiguration:
         if usable.dropped and (files != self._files or usable.dropped != self._usable.dropped):
             log.error("tls.ca_dropped", file=str(self._settings.client_ca), dropped=usable.dropped)
         self._files, self._usable, self._fault = files, usable, ""
-
-    def _recheck_is_due(self) -> bool:
-        recheck_at = self._usable.recheck_at
-        return recheck_at is not None and self._clock.now() >= recheck_at
+        pairs = [(files.key, files.certificate)]
+        return grpc.ssl_server_certificate_configuration(pairs, root_certificates=usable.roots)
 
     def _log_fault(self, fault: str) -> None:
         if fault != self._fault:
@@ -125,9 +117,3 @@ class Certificates:
             if (event, validity) not in self._warned:
                 self._warned.add((event, validity))
                 log.warning(event, file=str(validity.path), ends=validity.not_after.isoformat())
-
-
-def _configuration(files: TlsFiles, usable: UsableTls) -> grpc.ServerCertificateConfiguration:
-    return grpc.ssl_server_certificate_configuration(
-        [(files.key, files.certificate)], root_certificates=usable.roots
-    )

@@ -14,7 +14,7 @@ Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 
 
 class RpcContext(Protocol):
-    """grpc's context of one call whose messages are raw bytes."""
+    """Messages are raw bytes."""
 
     def peer(self) -> str: ...
     def invocation_metadata(self) -> Metadata | None: ...
@@ -27,7 +27,7 @@ class RpcContext(Protocol):
 
 
 async def send(sending: Awaitable[Any]) -> None:
-    """Await a send of the context. Raises CancelledError if the client has left."""
+    """Raises CancelledError if the client has left."""
     try:
         await sending
     except ExecuteBatchError as exc:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import time
 from typing import Final
 
-_BUSY: Final = 0.6  # of one core: the event loop and the threads share one, because of the GIL
+_BUSY: Final = 0.6  # of the one core that all threads share, because of the GIL
 
 
 class CpuLoad:
-    """Compares the processor time that the process has used with the time that has passed."""
-
     def __init__(self) -> None:
         self._now = time.monotonic()
         self._used = time.process_time()

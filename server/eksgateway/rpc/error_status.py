@@ -1,4 +1,4 @@
-"""Turns exceptions into gRPC statuses. No other module picks a status code or logs an error of a call."""
+"""Turns exceptions into gRPC statuses. No other module picks a status or logs a call's error."""
 
 from __future__ import annotations
 
@@ -41,9 +41,8 @@ STATUS: Final[dict[type[errors.GatewayError], grpc.StatusCode]] = {
 
 
 async def abort(call: Call, context: RpcContext, exc: Exception) -> NoReturn:
-    """End the call with the status of ``exc``; always raises, as grpc's ``abort`` does.
-
-    An exception that is no GatewayError is logged, and the caller gets INTERNAL with a fixed text.
+    """End the call with the status of ``exc``: INTERNAL with a fixed text, and a log line, if it is no
+    GatewayError. Always raises, as grpc's ``abort`` does.
     """
     if not isinstance(exc, errors.GatewayError):
         log.error("rpc.unexpected", method=call.path, decision_id=call.decision_id, exc_info=exc)
@@ -69,26 +68,29 @@ async def abort(call: Call, context: RpcContext, exc: Exception) -> NoReturn:
 def status_of(
     error: errors.GatewayError, resource: str = "", max_bytes: int | None = None
 ) -> status_pb2.Status:
-    """The google.rpc.Status of an error, always with ErrorInfo.
+    """Each text is cut to ``max_bytes``; ErrorInfo's metadata counts what is left out of each list.
 
-    ``resource`` is the subject of a PreconditionFailure. Each text is cut to ``max_bytes``; ErrorInfo's
-    metadata counts the items that are left out of each list.
+    ``resource`` is the subject of a PreconditionFailure.
     """
     code = next(STATUS[branch] for branch in type(error).__mro__ if branch in STATUS)
     message = truncate(error.message, max_bytes)
     metadata = _metadata(error.metadata, max_bytes)
     details: list[Message] = []
     if error.retry_after is not None:
-        nanos = math.ceil(error.retry_after * 1e9)
-        delay = Duration(seconds=nanos // 10**9, nanos=nanos % 10**9)
+        delay = Duration()
+        delay.FromNanoseconds(math.ceil(error.retry_after * 1e9))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     if error.violations and code is grpc.StatusCode.INVALID_ARGUMENT:
         bad_request = _bad_request(error.violations, max_bytes)
         _count_left_out(metadata, "violations", len(error.violations) - len(bad_request.field_violations))
         details.append(bad_request)
     if code is grpc.StatusCode.FAILED_PRECONDITION:
-        description = message if max_bytes is None else ""
-        details.append(_precondition(error.reason, truncate(resource, max_bytes), description))
+        violation = error_details_pb2.PreconditionFailure.Violation(
+            type=error.reason,
+            subject=truncate(resource, max_bytes),
+            description=message if max_bytes is None else "",
+        )
+        details.append(error_details_pb2.PreconditionFailure(violations=[violation]))
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=_DOMAIN, metadata=metadata)
     packed = []
     for detail in (info, *details):
@@ -124,11 +126,4 @@ def _bad_request(violations: Mapping[str, str], max_bytes: int | None) -> error_
             violation(field=truncate(path, max_bytes), description=truncate(fault, max_bytes))
             for path, fault in list(violations.items())[:kept]
         ]
-    )
-
-
-def _precondition(reason: str, subject: str, description: str) -> error_details_pb2.PreconditionFailure:
-    violation = error_details_pb2.PreconditionFailure.Violation
-    return error_details_pb2.PreconditionFailure(
-        violations=[violation(type=reason, subject=subject, description=description)]
     )

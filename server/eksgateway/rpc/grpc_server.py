@@ -1,15 +1,13 @@
 """Makes grpc.aio's server, with two faults of its accept loop (1.85.1) fixed.
 
 The loop requests one call of each method from core at a time, which takes five to six turns of the event
-loop. Meanwhile further calls of the method wait in core in order of arrival, whichever caller they are from.
-The server here requests several calls of a method at once, so that calls wait in ``admission`` instead, where
-callers take turns.
+loop. Meanwhile further calls of the method wait in core in order of arrival. The server here requests several
+at once, so that calls wait in ``admission`` instead, where callers take turns.
 
-The loop also decodes the path of each call of an unregistered method, and ends the server if the path is not
-UTF-8. The server here handles such calls outside the loop.
+The loop also ends the server if the path of an unregistered method is not UTF-8. The server here handles such
+calls outside the loop.
 
-Both fixes use private names of grpc, which are checked at import. If any is missing, grpc.aio's own server is
-used.
+Both fixes use private names of grpc. If any is missing, grpc.aio's own server is used.
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ _FUNCTIONS: Final = {
 
 
 def missing_names(module: Any) -> list[str]:
-    """The names used here that the module ``cygrpc`` lacks, or has with other arguments."""
+    """The names used here that ``cygrpc`` lacks, or has with other arguments."""
     names = [name for name in _CLASSES if not hasattr(module, name)]
     server = getattr(module, "AioServer", None)
     names += [name for name in (*_OVERRIDDEN, "is_running") if not hasattr(server, name)]
@@ -55,7 +53,7 @@ _missing = missing_names(cygrpc)
 def make_server(
     interceptors: Sequence[grpc.aio.ServerInterceptor], options: Sequence[tuple[str, int]]
 ) -> Any:
-    """A ``grpc.aio.Server`` that serves registered methods only; generic handlers are ignored."""
+    """A ``grpc.aio.Server`` for registered methods only."""
     if _missing:
         log.error("listener.grpc_names_missing", grpcio=grpc.__version__, missing=_missing)
         return grpc.aio.server(interceptors=interceptors, options=options)
@@ -65,8 +63,6 @@ def make_server(
 if not _missing:
 
     class _CoreServer(cygrpc.AioServer):  # type: ignore[misc]  # it has no types
-        """Overrides the two methods by which the accept loop requests calls."""
-
         def __init__(self, loop: Any, interceptors: tuple[Any, ...], options: tuple[Any, ...]) -> None:
             super().__init__(loop, None, (), interceptors, options, None)
             self._event_loop = loop
@@ -109,14 +105,12 @@ if not _missing:
             self._start(cygrpc._schedule_rpc_coro(call, state, loop, path))  # noqa: SLF001
 
         def _start(self, work: Coroutine[Any, Any, None]) -> None:
-            """Run a task and keep it: the event loop has only weak references to tasks."""
+            # Kept: the event loop has only weak references to tasks.
             task = self._event_loop.create_task(work)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     class _Server(_server.Server):
-        """grpc.aio's server around ``_CoreServer``."""
-
         def __init__(self, interceptors: Sequence[Any], options: Sequence[tuple[str, int]]) -> None:
             self._loop = cygrpc.get_working_loop()
             self._server = _CoreServer(self._loop, tuple(interceptors), tuple(options))

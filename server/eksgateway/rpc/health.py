@@ -1,7 +1,6 @@
 """grpc.health.v1: readiness, and liveness as a health service of its own.
 
-grpcio's own servicer holds a lock while it sends to a client, so one slow client stalls all others. Here each
-watcher reads the shared statuses, and no lock is held.
+grpcio's own servicer holds a lock while it sends to a client, so one slow client stalls all others.
 """
 
 from __future__ import annotations
@@ -26,15 +25,12 @@ LIVENESS: Final = "liveness"
 _READY_SERVICES: Final = (READINESS, UPDATES, CANCELLATIONS)
 _INTERVAL_S: Final = 2.0
 
-# Returns when its part is ready, and raises a GatewayError otherwise.
+# Raises a GatewayError unless its part is ready.
 ReadinessCheck: TypeAlias = Callable[[], Awaitable[None]]
 
 
 class HealthService:
-    """The status of each health service. Readiness is NOT_SERVING until all checks have passed once.
-
-    ``faults`` has the error reason of each part that is not ready, by the part's name.
-    """
+    """``faults`` has the error reason of each part that is not ready, by the part's name."""
 
     def __init__(self) -> None:
         self.faults: Mapping[str, str] = {}
@@ -44,17 +40,15 @@ class HealthService:
         self._draining = False
 
     def set_faults(self, faults: Mapping[str, str]) -> None:
-        """Set readiness: no part may have a fault. It stays off while draining."""
         self.faults = faults
         self._set_readiness(NOT_SERVING if faults or self._draining else SERVING)
 
     def drain(self) -> None:
-        """Be not ready any more, for good."""
         self._draining = True
         self._set_readiness(NOT_SERVING)
 
     def unready_parts(self) -> list[str]:
-        """A line for each part that is not ready, with its error reason. Empty when ready."""
+        """A line for each part that is not ready, with its error reason."""
         if self._draining:
             return ["draining"]
         if self._statuses[READINESS] == SERVING:
@@ -95,7 +89,7 @@ class HealthService:
 async def run_readiness_checks(
     health: HealthService, checks: Mapping[str, ReadinessCheck], clock: Clock
 ) -> None:
-    """Update ``health`` every ``_INTERVAL_S`` until cancelled. ``checks`` has one check for each part."""
+    """Runs until cancelled. ``checks`` has one check for each part."""
     logged: Mapping[str, str] | None = None
     while True:
         faults = {name: await _fault(check, name) for name, check in checks.items()}
@@ -107,7 +101,6 @@ async def run_readiness_checks(
 
 
 async def _fault(check: ReadinessCheck, name: str) -> str:
-    """The error reason of a check that fails, or an empty string."""
     try:
         await check()
     except GatewayError as exc:

@@ -1,7 +1,7 @@
 """Ends idle connections when a listener has nearly as many as it accepts, so that new clients get in.
 
 At the limit core refuses every new connection until one has been idle for minutes. Core does not identify
-connections, so this module looks at the process's own sockets and compares the addresses of their peers.
+connections, so this module looks at the process's own sockets.
 """
 
 from __future__ import annotations
@@ -23,14 +23,13 @@ from eksgateway.rpc.methods import Quota
 
 log = Log(__name__)
 
-IDLE_S: Final = 5.0  # without a call for this long, a connection may be ended; calls wait less in core
+IDLE_S: Final = 5.0  # without a call; calls wait less in core
 _KEPT: Final = 0.7  # of the connections that a listener accepts
 
 
 class IdleConnections(Interceptor):
-    """The first interceptor: counts each peer's calls, except health watches and reflection streams.
-
-    Those do not count because every stranger may hold one on each connection.
+    """The first interceptor: counts each peer's calls, except health watches and reflection streams, which
+    every stranger may hold.
     """
 
     def __init__(self, clock: Clock) -> None:

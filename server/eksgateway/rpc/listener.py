@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import dataclass
 from typing import Final
 
 import grpc
@@ -14,8 +15,8 @@ from eksgateway.rpc.certificates import Certificates
 from eksgateway.rpc.grpc_server import make_server
 from eksgateway.settings import LimitSettings, ListenerSettings, SettingsError
 
-# Calls that core has not handed over yet queue in order of arrival, whichever caller they are from. This
-# bounds the queue for each connection; core refuses further streams with REFUSED_STREAM.
+# Bounds the calls of a connection that queue in core, in order of arrival. Core refuses further ones with
+# REFUSED_STREAM.
 MAX_STREAMS: Final = 100
 _OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.so_reuseport", 0),
@@ -25,46 +26,43 @@ _OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.server.max_pending_requests_hard_limit", 100_000),
     ("grpc.server_handshake_timeout_ms", 5_000),
     ("grpc.max_connection_age_grace_ms", 300_000),
-    # Allow pings without calls, from the gateway and from clients. Otherwise one in two hours is allowed.
+    # Pings without calls, from the gateway and from clients; the default is one in two hours.
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),  # of the gateway: a health watch may be silent for hours
 )
 _CONNECTION_AGE_S: Final = 4 * 3600
-# SVIDs live for an hour and are renewed after half of it. A connection ends before its certificate expires,
-# and the client comes back with a newer one.
+# SVIDs live for an hour and are renewed after half of it. A connection ends before its certificate expires.
 _CERTIFIED_CONNECTION_AGE_S: Final = 20 * 60
 
 
+@dataclass(eq=False)
 class Listener:
     """A grpc server with interceptors of its own; all listeners share the services.
 
     A call does not show which port it came by, and a server cannot request certificates without requiring
-    them. With a server for each listener, the credentials that a call needs follow from the socket that
-    accepted its connection, and from nothing that a client sends.
+    them. With a server for each listener, no client chooses the credentials that its calls need.
     """
 
-    def __init__(
-        self,
-        settings: ListenerSettings,
-        limits: LimitSettings,
-        interceptor: grpc.aio.ServerInterceptor,
-        clock: Clock,
-        *,
-        connections: int,
-    ) -> None:
-        self.settings = settings
-        self.server = make_server((interceptor,), _options(settings, limits, connections))
+    settings: ListenerSettings
+    limits: LimitSettings
+    interceptor: grpc.aio.ServerInterceptor
+    clock: Clock
+    connections: int
+
+    def __post_init__(self) -> None:
+        tls, options = self.settings.tls, _options(self.settings, self.limits, self.connections)
+        self.server = make_server((self.interceptor,), options)
         self.port = 0
-        self._certificates = Certificates(settings.tls, clock) if settings.tls else None
+        self._certificates = Certificates(tls, self.clock) if tls else None
         self._renewal: asyncio.Task[None] | None = None
 
     @property
     def address(self) -> str:
-        """host:port, with the bound port."""
+        """With the bound port."""
         return join_address(split_address(self.settings.address)[0], self.port)
 
     async def bind(self) -> None:
-        """Bind the port without serving. Raises SettingsError."""
+        """Does not serve yet. Raises SettingsError."""
         address = self.settings.address
         credentials = await self._certificates.load() if self._certificates else None
         try:
@@ -79,13 +77,12 @@ class Listener:
             ) from exc
 
     async def start(self) -> None:
-        """Serve, and renew the certificate from its files."""
         await self.server.start()
         if self._certificates is not None:
             self._renewal = asyncio.create_task(self._certificates.run())
 
     async def stop(self, grace: float) -> None:
-        """Refuse connections, and end the calls that are left after ``grace`` seconds."""
+        """End the calls that are left after ``grace`` seconds."""
         await self.server.stop(grace)
         if self._renewal is not None:
             self._renewal.cancel()
@@ -101,12 +98,12 @@ def _options(listener: ListenerSettings, limits: LimitSettings, connections: int
         ("grpc.max_connection_age_ms", age_s * 1000),
         ("grpc.max_connection_idle_ms", round(limits.connection_idle_s * 1000)),
         ("grpc.max_allowed_incoming_connections", connections),
-        # A tenth shorter: pings that are sent on time may arrive closer together.
+        # A tenth shorter, because of jitter.
         ("grpc.http2.min_ping_interval_without_data_ms", round(limits.client_ping_s * 900)),
         ("grpc.keepalive_time_ms", round(limits.keepalive_s * 1000)),
         # In grpc 1.85 grpc.keepalive_timeout_ms ends no connection whose peer acknowledges TCP.
         ("grpc.http2.ping_timeout_ms", round(limits.keepalive_timeout_s * 1000)),
-        # Core's size limits are four times the gateway's, so that the gateway's error carries ErrorInfo.
+        # Above the gateway's own limits, whose errors carry ErrorInfo.
         ("grpc.max_receive_message_length", 4 * limits.message_bytes),
         ("grpc.max_metadata_size", 4 * metadata_bytes),
         ("grpc.absolute_max_metadata_size", 8 * metadata_bytes),

@@ -1,7 +1,4 @@
-"""Every method that the gateway serves, and what the interceptors need to know about it.
-
-A method without a row here is answered METHOD_UNKNOWN.
-"""
+"""Every method that the gateway serves. Others are answered METHOD_UNKNOWN."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ class Access(Enum):
 
 
 class Quota(Enum):
-    """A kind of call that is counted while it lasts. Each is bounded apart, so that none starves another."""
+    """A kind of call. Each is bounded apart, so that none starves another."""
 
     CALL = "call"
     WATCH = "watch"
@@ -31,10 +28,10 @@ class Quota(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One method. The policy must allow each of ``actions`` at stage request.
+    """The policy must allow each of ``actions`` at stage request. ``quota`` is that of a call's start.
 
-    ``quota`` is the call's quota at its start. With ``own_deadline`` the handler enforces the call timeout,
-    because its error depends on how far the cancel has come.
+    With ``own_deadline`` the handler enforces the call timeout, because its error depends on how far the
+    cancel has come.
     """
 
     access: Access

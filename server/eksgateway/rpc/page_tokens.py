@@ -1,6 +1,6 @@
-"""Page tokens: opaque, stateless, and bound to the caller and filter of their list.
+"""Page tokens: stateless, and bound to the caller and filter of their list.
 
-They are not signed. A forged token shows nothing new, because every row is authorized again.
+They are not signed: a forged token shows nothing new, because every row is authorized again.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from contextlib import suppress
 from typing import Any, Final
 
 from eksgateway.rpc.request_fields import FieldViolations
@@ -16,7 +17,7 @@ _MAX_LENGTH: Final = 49_152  # fits into a request; EKS's tokens, which are insi
 
 
 def encode(position: str, *bound_to: str) -> str:
-    """A token for the page that begins at ``position``; empty for no position."""
+    """Empty for no position."""
     if not position:
         return ""
     raw = json.dumps([1, _digest(bound_to), position]).encode()
@@ -24,23 +25,18 @@ def encode(position: str, *bound_to: str) -> str:
 
 
 def decode(violations: FieldViolations, token: str, *bound_to: str) -> str:
-    """The position in a token. Adds a violation if the token is not of this caller and filter."""
+    """Adds a violation if the token is not of this caller and filter."""
     if not token:
         return ""
-    match _read(token):
+    content: Any = None
+    with suppress(ValueError, RecursionError):  # not ASCII, not base64, not UTF-8, not JSON
+        if len(token) <= _MAX_LENGTH:
+            content = json.loads(base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True))
+    match content:
         case [1, digest, str(position)] if digest == _digest(bound_to):
             return position
     violations.add("page_token", "is not a page token of this caller and filter: start again without one")
     return ""
-
-
-def _read(token: str) -> Any:
-    if len(token) > _MAX_LENGTH:
-        return None
-    try:
-        return json.loads(base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True))
-    except (ValueError, RecursionError):  # not ASCII, not base64, not UTF-8, not JSON
-        return None
 
 
 def _digest(bound_to: tuple[str, ...]) -> str:

@@ -1,8 +1,4 @@
-"""Queues of waiting calls, one for each flow, which take turns.
-
-A flow is a caller, or for calls that are not authenticated yet, their connection. The flows of a band take
-turns, and the bands take turns by their weights.
-"""
+"""Queues of waiting calls. The flows of a band take turns, and the bands take turns by their weights."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from typing import NamedTuple
 
 
 class Band(IntEnum):
-    """The priority class of a flow. The value is the band's weight: its turns of ten."""
+    """The priority class of a flow. Its value is its weight: its turns of ten."""
 
     CANCEL = 4
     OPEN = 3  # health and reflection: they cost little, and a failed probe ends the process
@@ -24,7 +20,6 @@ class Band(IntEnum):
 
     @property
     def is_per_connection(self) -> bool:
-        """Whether each connection has a flow, rather than each caller."""
         return self in (Band.OPEN, Band.STRANGER)
 
 
@@ -37,10 +32,7 @@ class Flow(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Seat:
-    """A call that waits for a seat or holds it.
-
-    ``served`` is None while the call waits for ``turn``, and False once it has been refused.
-    """
+    """``served`` is None while the call waits for ``turn``, and False once it has been refused."""
 
     flow: Flow
     served: bool | None = None
@@ -49,8 +41,6 @@ class Seat:
 
 
 class Queues:
-    """Seats that wait, in the order of their turns. Empty queues are forgotten."""
-
     def __init__(self) -> None:
         self._queues: dict[Band, OrderedDict[str, deque[Seat]]] = {band: OrderedDict() for band in Band}
         self._credits: Counter[Band] = Counter()
@@ -70,12 +60,11 @@ class Queues:
         self._size += 1
 
     def remove(self, seat: Seat) -> None:
-        """Remove a seat from anywhere in its queue."""
         self._queues[seat.flow.band][seat.flow.key].remove(seat)
         self._count_down(seat.flow)
 
     def last_of_longest(self) -> Seat:
-        """The newest seat of the longest queue. There must be one."""
+        """The newest seat of the longest queue."""
         queues = (queue for band in self._queues.values() for queue in band.values())
         return max(queues, key=len)[-1]
 

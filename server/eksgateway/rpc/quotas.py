@@ -1,4 +1,4 @@
-"""Quotas: how many calls, watches and open streams are held at once."""
+"""How many calls, watches and open streams are held at once."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from eksgateway.rpc.methods import Quota
 
 
 class Quotas:
-    """Counts what each key (a caller or a connection) holds.
-
-    ``per_key`` bounds each key. With ``total`` a key may always hold one, and more only while all keys
-    together hold fewer than that.
+    """``per_key`` bounds each key (a caller or a connection). With ``total`` a key may always hold one, and
+    more only while all keys together hold fewer than that.
     """
 
     def __init__(self, per_key: Mapping[Quota, int], total: Mapping[Quota, int] | None = None) -> None:
@@ -42,8 +40,6 @@ class Quotas:
 
 @dataclass(slots=True)
 class HeldQuota:
-    """One call's share of a quota."""
-
     quotas: Quotas
     key: str
     quota: Quota

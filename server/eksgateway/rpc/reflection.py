@@ -1,14 +1,13 @@
 """Server reflection in both versions that clients use, v1 and v1alpha.
 
-grpcio-reflection serves v1alpha only. The versions differ in their package alone, so v1's descriptor is made
-from v1alpha's, and one servicer answers both. It reads a pool that also finds methods, and whose files have
-the JSON names of fields; protobuf's pool does neither.
+grpcio-reflection serves v1alpha only. The versions differ in their package alone, so one servicer answers
+both. Its pool also finds methods, and adds the JSON names of fields; protobuf's does neither.
 """
 
 from __future__ import annotations
 
 import grpc
-from google.protobuf import descriptor, descriptor_pb2, descriptor_pool
+from google.protobuf import descriptor, descriptor_pb2, descriptor_pool, text_format
 from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha._async import ReflectionServicer
@@ -17,8 +16,7 @@ from eksgateway.rpc.methods import CANCELLATIONS, HEALTH, REFLECTION, UPDATES
 
 
 def add_reflection(server: grpc.aio.Server) -> None:
-    """Register both services. They describe error details too, so that grpcurl decodes these."""
-    assert error_details_pb2.DESCRIPTOR  # noqa: S101  importing it adds it to the pool
+    assert error_details_pb2.DESCRIPTOR  # noqa: S101  importing it adds it to the pool, for grpcurl
     pool = descriptor_pool.Default()
     _add_v1_descriptor(pool)
     services = [UPDATES, CANCELLATIONS, HEALTH, *REFLECTION]
@@ -67,7 +65,7 @@ class _File:
         return [_File(file) for file in self._file.dependencies]
 
     def CopyToProto(self, proto: descriptor_pb2.FileDescriptorProto) -> None:
-        """Adds the JSON names that Python's descriptors lack; tools would show `created_at` in JSON."""
+        """Without JSON names tools would show `created_at` in JSON."""
         self._file.CopyToProto(proto)
         for message in proto.message_type:
             _add_json_names(message)
@@ -83,19 +81,8 @@ def _add_json_names(message: descriptor_pb2.DescriptorProto) -> None:
 
 
 def _add_v1_descriptor(pool: descriptor_pool.DescriptorPool) -> None:
-    file = descriptor_pb2.FileDescriptorProto()
-    reflection_pb2.DESCRIPTOR.CopyToProto(file)
-    file.name = "grpc/reflection/v1/reflection.proto"
-    file.package = "grpc.reflection.v1"
-    types = [field for message in file.message_type for field in message.field]
-    methods = [method for service in file.service for method in service.method]
-    for field in types:
-        if field.type_name:
-            field.type_name = _v1(field.type_name)
-    for method in methods:
-        method.input_type, method.output_type = _v1(method.input_type), _v1(method.output_type)
+    alpha = descriptor_pb2.FileDescriptorProto()
+    reflection_pb2.DESCRIPTOR.CopyToProto(alpha)
+    text = text_format.MessageToString(alpha).replace("v1alpha", "v1")
+    file = text_format.Parse(text, descriptor_pb2.FileDescriptorProto())
     pool.AddSerializedFile(file.SerializeToString())  # adding the same file again is allowed
-
-
-def _v1(name: str) -> str:
-    return name.replace("grpc.reflection.v1alpha", "grpc.reflection.v1")

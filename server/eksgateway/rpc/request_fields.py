@@ -1,13 +1,11 @@
 """Reads and validates request fields.
 
-Fields are validated after the policy has allowed the call at stage request: a denied caller must not learn
-whether its fields were well formed.
+A denied caller must not learn whether its fields are well formed, so the policy is asked before.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
 from typing import Any, Final
 
 from eksgateway.errors import RequestInvalid
@@ -26,10 +24,9 @@ ACCOUNT_LENGTH: Final = 12
 REGION_LENGTH: Final = 64
 JUSTIFICATION_LENGTHS: Final = {"reason": 500, "ticket": 100}
 # Refused in text: control characters, line and paragraph separators, characters that change the direction of
-# the text around them (embeddings, overrides, isolates), deprecated and interlinear formats, noncharacters,
-# and tag characters (which write hidden ASCII). Other format characters are part of ordinary writing: ZERO
-# WIDTH JOINER of emoji, ZERO WIDTH NON-JOINER of Persian, direction marks of Hebrew. `str.isprintable` would
-# also refuse every character that is newer than this Python's Unicode tables.
+# the text around them, deprecated and interlinear formats, noncharacters, and tag characters (hidden ASCII).
+# Other format characters are part of ordinary writing, as in emoji, Persian and Hebrew. `str.isprintable`
+# would also refuse every character that is newer than this Python's Unicode tables.
 _REFUSED: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u206f\ud800-\udfff\ufdd0-\ufdef\ufff9-\ufffb\U000e0000-\U000e007f"
     + "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
@@ -44,16 +41,14 @@ _INVISIBLE: Final = re.compile(
 
 
 def cluster_ref(proto: ClusterRefProto, home: Target) -> ClusterRef:
-    """The cluster as the request names it, not validated. The home target is the default."""
+    """Not validated. The home target is the default."""
     return ClusterRef(
-        account_id=proto.account_id or home.account_id,
-        region=proto.region or home.region,
-        name=proto.name,
+        account_id=proto.account_id or home.account_id, region=proto.region or home.region, name=proto.name
     )
 
 
 def clip(value: str, max_length: int) -> str:
-    """Cut a text before the policy and the denial log get it. A text that is too long stays too long."""
+    """Cut a text for the policy and the denial log. A text that is too long stays too long."""
     return value[: max_length + 1]
 
 
@@ -66,14 +61,9 @@ def clip_cluster(cluster: ClusterRef) -> ClusterRef:
 
 
 def justification(request: Any) -> Justification:
-    """The request's texts that justify it; empty ones for requests without such fields."""
-    return Justification(**{name: getattr(request, name, "") for name in JUSTIFICATION_LENGTHS})
-
-
-def clip_justification(texts: Justification) -> Justification:
-    return Justification(
-        **{name: clip(text, JUSTIFICATION_LENGTHS[name]) for name, text in asdict(texts).items()}
-    )
+    """Clipped. Empty texts for requests without such fields."""
+    lengths = JUSTIFICATION_LENGTHS.items()
+    return Justification(**{name: clip(getattr(request, name, ""), length) for name, length in lengths})
 
 
 def request_id_of(request: Any) -> str:
@@ -83,7 +73,7 @@ def request_id_of(request: Any) -> str:
 
 
 class FieldViolations:
-    """Collects what is wrong with each field, by the field's path."""
+    """By the field's path."""
 
     def __init__(self) -> None:
         self.by_field: dict[str, str] = {}
@@ -98,7 +88,7 @@ class FieldViolations:
             self.add(path, must if value else f"is required; it {must}")
 
     def text(self, path: str, value: str, max_length: int) -> None:
-        """The value must be one line of text in any script, of at most ``max_length`` characters."""
+        """The value must be one line of text in any script."""
         refused = _REFUSED.search(_FLAG.sub("", value))
         if len(value) > max_length:
             self.add(path, f"must have at most {max_length} characters; it has {len(value)}")
@@ -112,28 +102,24 @@ class FieldViolations:
             self.add(path, "must contain a visible character")
 
     def between(self, path: str, value: int, least: int, most: int) -> None:
-        """The value must be in a closed range."""
+        """The range is closed."""
         if not least <= value <= most:
             self.add(path, f"must be between {least} and {most}")
 
     def cluster(self, cluster: ClusterRef) -> None:
-        """The cluster's name, account and region must be well formed."""
         self.match("cluster.name", cluster.name, CLUSTER)
         self.match("cluster.account_id", cluster.account_id, ACCOUNT)
         self.match("cluster.region", cluster.region, REGION)
         self.text("cluster.region", cluster.region, REGION_LENGTH)
 
     def raise_if_any(self) -> None:
-        """Raises RequestInvalid with all violations."""
+        """Raises RequestInvalid."""
         if self.by_field:
             raise RequestInvalid(violations=self.by_field)
 
 
 def update_ref(request: Any, home: Target, *, id_required: bool = False) -> UpdateRef:
-    """The update that a request names. Raises RequestInvalid if any field of the request is invalid.
-
-    With ``id_required`` the request must have a ``request_id``.
-    """
+    """Raises RequestInvalid if any field of the request is invalid. ``id_required`` is for ``request_id``."""
     ref = UpdateRef(cluster_ref(request.cluster, home), request.update_id)
     violations = FieldViolations()
     violations.cluster(ref.cluster)

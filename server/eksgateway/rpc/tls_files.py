@@ -1,4 +1,4 @@
-"""Reads a listener's TLS files and checks which part of them can be used. ``certificates`` uses it."""
+"""Reads a listener's TLS files and checks which part of them can be used."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BLOCK: Final = re.compile(
 
 
 class TlsFilesError(Exception):
-    """The files cannot be used. The text names the file and the fault, and shows no content."""
+    """The text names the file and the fault, and shows no content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class TlsFiles:
 
 @dataclass(frozen=True, slots=True)
 class Validity:
-    """The validity period of a certificate in one file."""
+    """Of a certificate in one file."""
 
     path: Path
     not_before: datetime
@@ -50,10 +50,8 @@ class Validity:
 
 @dataclass(frozen=True, slots=True)
 class UsableTls:
-    """The part of the files that can be used.
-
-    ``roots`` are the usable CAs of the bundle (PEM). ``dropped`` describes the others, and ``recheck_at`` is
-    when the first of them becomes valid.
+    """``roots`` are the usable CAs of the bundle (PEM). ``dropped`` describes the others, and ``recheck_at``
+    is when the first of them becomes valid.
     """
 
     validities: tuple[Validity, ...]
@@ -69,11 +67,11 @@ def read_files(settings: TlsSettings) -> TlsFiles:
 
 
 def check_files(settings: TlsSettings, files: TlsFiles, now: datetime) -> UsableTls:
-    """The part of the files that can be used now. Raises TlsFilesError.
-
-    Core reports neither a fault nor a key that does not match its certificate.
-    """
-    leaf = _certificates(settings.certificate, files.certificate)[0]
+    """Raises TlsFilesError. Core reports neither a fault nor a key that does not match its certificate."""
+    try:
+        leaf = x509.load_pem_x509_certificates(files.certificate)[0]
+    except CERTIFICATE_ERRORS:
+        raise TlsFilesError(f"{settings.certificate}: is not a PEM certificate") from None
     try:
         key = load_pem_private_key(files.key, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -89,7 +87,7 @@ def check_files(settings: TlsSettings, files: TlsFiles, now: datetime) -> Usable
 
 
 def _check_bundle(path: Path, bundle: bytes, now: datetime, leaf: Validity) -> UsableTls:
-    """Checks each CA by itself: one that is expired, not valid yet or unreadable leaves the others usable."""
+    """An expired, not yet valid or unreadable CA leaves the others usable."""
     blocks = _BLOCK.findall(bundle)
     if not blocks:
         raise TlsFilesError(f"{path}: is not a PEM certificate")
@@ -114,9 +112,9 @@ def _check_bundle(path: Path, bundle: bytes, now: datetime, leaf: Validity) -> U
     if not usable:
         same_fault = len(set(faults.values())) == 1
         raise TlsFilesError(f"{path}: {faults[1] if same_fault else '; '.join(dropped)}")
-    # Encoded anew: core stops at the first certificate that it cannot read, and is stricter about PEM.
+    # Encoded anew: core stops at the first certificate that it cannot read.
     roots = b"".join(root for root, _ in usable)
-    # The newest CA counts for expiry: an old one may stay in the bundle beside it.
+    # An old CA may stay in the bundle beside the newest.
     newest = max((validity for _, validity in usable), key=lambda validity: validity.not_after)
     return UsableTls((leaf, newest), roots, dropped, min(not_yet_valid, default=None))
 
@@ -132,13 +130,6 @@ def _read(path: Path) -> bytes:
         return read_file(path, _MAX_BYTES)
     except FileUnreadable as exc:
         raise TlsFilesError(f"{path}: {exc}") from exc
-
-
-def _certificates(path: Path, pem: bytes) -> list[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(pem)
-    except CERTIFICATE_ERRORS:
-        raise TlsFilesError(f"{path}: is not a PEM certificate") from None
 
 
 def _is_ca(certificate: x509.Certificate) -> bool:

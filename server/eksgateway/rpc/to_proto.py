@@ -21,7 +21,6 @@ from eksgateway.watch.events import WatchEvent
 
 
 def timestamp(time: datetime | None) -> Timestamp | None:
-    """To the microsecond."""
     if time is None:
         return None
     stamp = Timestamp()
@@ -30,7 +29,7 @@ def timestamp(time: datetime | None) -> Timestamp | None:
 
 
 def duration(time: timedelta) -> Duration:
-    """Zero for a negative one, which a clock that was set back causes."""
+    """Zero for a negative one: a clock may be set back."""
     proto = Duration()
     proto.FromTimedelta(max(timedelta(), time))
     return proto

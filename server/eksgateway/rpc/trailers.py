@@ -14,17 +14,17 @@ from google.rpc import status_pb2
 
 MAX_BYTES: Final = 3000  # of all trailing metadata together, counted as HTTP/2 does
 _ENTRY_BYTES: Final = 32  # HTTP/2 counts these for each header beside its name and value (RFC 9113, 6.5.2)
-# Added by core. An answer that is an error from its start has all of it in one header block.
+# An answer that is an error from its start has these in the same header block.
 _ADDED_BY_CORE: Final = ((":status", "200"), ("content-type", "application/grpc"), ("grpc-status", "16"))
 _UNESCAPED: Final = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")  # in grpc-message
 
 Trailers: TypeAlias = Sequence[tuple[str, str]]
-# Builds a status whose texts have at most the given number of bytes each; None is no bound.
+# The bound is in bytes, for each text of the status.
 BuildStatus: TypeAlias = Callable[[int | None], status_pb2.Status]
 
 
 def fit_status(build: BuildStatus, others: Trailers) -> status_pb2.Status:
-    """The status with the longest texts that fit beside the other trailers."""
+    """The status with the longest texts that fit."""
     whole = build(None)
     if wire_size(whole, others) <= MAX_BYTES:
         return whole
@@ -35,7 +35,7 @@ def fit_status(build: BuildStatus, others: Trailers) -> status_pb2.Status:
 
 
 def wire_size(status: status_pb2.Status, others: Trailers) -> int:
-    """Bytes of a status and other trailers together, as clients and proxies count them."""
+    """In bytes, as clients and proxies count them."""
     details = -(-status.ByteSize() * 4 // 3)  # base64 without padding
     entries = [
         *_ADDED_BY_CORE,
@@ -57,7 +57,7 @@ def truncate(text: str, max_bytes: int | None) -> str:
 
 
 def truncate_list(texts: Sequence[str], max_bytes: int | None) -> list[str]:
-    """The first texts that fit, whole. If the first one alone does not fit, it is truncated."""
+    """The first texts that fit. If the first one alone does not fit, it is truncated."""
     if max_bytes is None:
         return list(texts)
     left = max_bytes

@@ -1,4 +1,4 @@
-"""UpdateService: reads the request, calls the gateway once, and answers."""
+"""UpdateService: reads and watches updates, and cancels them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _MAX_CANCELLABLE_PAGE: Final = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateService:
-    """The handlers. They get the interceptors' Call in place of grpc's context."""
+    """The handlers get the interceptors' Call in place of grpc's context."""
 
     decisions: Decisions
     cancels: IdempotentCancels
@@ -174,7 +174,7 @@ class UpdateService:
     async def _authorize(
         self, call: Call, action: Action, ref: UpdateRef
     ) -> tuple[Update, Question, Decision]:
-        """The update, once the policy has allowed the action at stage update."""
+        """Asks the policy at stage update."""
         caller_id = call.caller.id
         facts = await self._read_cluster(ref.cluster, caller_id)
         update = await self._read_update(ref, caller_id)

@@ -14,8 +14,6 @@ from eksgateway.rpc.methods import Access
 
 @dataclass(frozen=True, slots=True)
 class Authenticate(Interceptor):
-    """Verifies the credentials that this listener demands. ``reflection`` is the setting of that name."""
-
     identity: Identity
     certificates: bool
     reflection: str
@@ -33,9 +31,9 @@ class Authenticate(Interceptor):
 def read_credentials(
     call: Call, context: RpcContext, certificates: bool
 ) -> tuple[list[str | bytes], bytes | None]:
-    """All values of `authorization`, and the client's certificate (PEM) where the listener demands one.
+    """All values of `authorization`, and the client's certificate (PEM leaf) where the listener demands one.
 
-    The certificate is the leaf that the handshake verified. Core sets it; clients cannot.
+    Core sets it; clients cannot.
     """
     values = [value for key, value in call.metadata if key == "authorization"]
     leaves = context.auth_context().get("x509_pem_cert", ()) if certificates else ()

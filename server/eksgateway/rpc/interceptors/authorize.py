@@ -1,8 +1,6 @@
 """Asks the policy at stage *request*: about caller, action and cluster, before EKS is called.
 
-A caller that is denied here costs no EKS call. It does not learn whether the cluster exists or is well
-formed, because fields are validated afterwards. They are clipped before, so that long texts take little room
-in the policy's input and in the denial log.
+Fields are validated afterwards, so a denied caller does not learn whether they are well formed.
 """
 
 from __future__ import annotations
@@ -22,8 +20,6 @@ from eksgateway.rpc.methods import Access
 
 @dataclass(frozen=True, slots=True)
 class Authorize(Interceptor):
-    """The policy must allow every action of the method on the cluster that the request names."""
-
     decisions: Decisions
     home: Target
     clock: Clock
@@ -33,7 +29,7 @@ class Authorize(Interceptor):
             return
         request: Any = call.request
         cluster = request_fields.clip_cluster(request_fields.cluster_ref(request.cluster, self.home))
-        justification = request_fields.clip_justification(request_fields.justification(request))
+        justification = request_fields.justification(request)
         update_id = _clip_id(request, "update_id")
         call.resource = f"{cluster}/{update_id}" if update_id else str(cluster)
         for action in call.method.actions:

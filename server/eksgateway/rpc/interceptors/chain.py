@@ -1,8 +1,7 @@
 """Runs one ordered list of interceptors around unary and streaming methods alike.
 
-grpc shows an interceptor neither peer nor message. So the work is done inside the handler that
-``intercept_service`` returns, which takes raw bytes. Interceptors in ``before`` run before the message is
-parsed, those in ``after`` see it. docs/architecture.md lists what grpc.aio does otherwise.
+grpc shows an interceptor neither peer nor message, so the work is done inside the handler that
+``intercept_service`` returns. docs/architecture.md lists what grpc.aio does otherwise.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import math
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn, TypeAlias
 
@@ -25,18 +25,19 @@ from eksgateway.rpc.context import RpcContext, send
 from eksgateway.rpc.interceptors.deadline import Deadline
 from eksgateway.rpc.interceptors.interceptor import Interceptor
 from eksgateway.rpc.interceptors.stream_headers import StreamHeaders
-from eksgateway.rpc.methods import METHODS, Access, Quota
+from eksgateway.rpc.methods import METHODS, Quota
 from eksgateway.settings import LimitSettings
 
 GrpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Parse: TypeAlias = Callable[[bytes], Any]
-Unary: TypeAlias = Callable[[Any, Any], Awaitable[Message]]
-Stream: TypeAlias = Callable[[Any, Any], AsyncGenerator[Message]]
+Unary: TypeAlias = Callable[[Any, Call], Awaitable[Message]]
+Stream: TypeAlias = Callable[[Any, Call], AsyncGenerator[Message]]
 Respond: TypeAlias = Callable[[Call, RpcContext, Deadline], Awaitable[Message | None]]
 
 
+@dataclass(eq=False)
 class Chain(grpc.aio.ServerInterceptor):
-    """The interceptors, outermost first.
+    """The interceptors, outermost first: those in ``before`` run before the message is parsed.
 
     ``write_timeout`` is for each message of a stream and for a status, in seconds.
 
@@ -46,19 +47,13 @@ class Chain(grpc.aio.ServerInterceptor):
     Thousands of watches are open at once, so a call keeps little.
     """
 
-    def __init__(
-        self,
-        before: Sequence[Interceptor],
-        after: Sequence[Interceptor],
-        limits: LimitSettings,
-        *,
-        write_timeout: float,
-    ) -> None:
-        self._before = before
-        self._after = after
-        self._all = (*before, *after)
-        self._limits = limits
-        self._write_timeout = write_timeout
+    before: Sequence[Interceptor]
+    after: Sequence[Interceptor]
+    limits: LimitSettings
+    write_timeout: float
+
+    def __post_init__(self) -> None:
+        self._all = (*self.before, *self.after)
         self._handlers: dict[str, GrpcHandler] = {}  # only of known paths, whose number is bounded
 
     async def intercept_service(
@@ -66,7 +61,6 @@ class Chain(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[GrpcHandler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> GrpcHandler:
-        """The method's handler with the chain around it."""
         path = str(handler_call_details.method)
         handler = self._handlers.get(path)
         if handler is None:
@@ -94,9 +88,15 @@ class Chain(grpc.aio.ServerInterceptor):
     async def _serve(
         self, path: str, parse: Parse, respond: Respond, _messages: object, context: RpcContext
     ) -> Message | None:
-        # A coroutine that writes, not a generator: when a client leaves, a generator would be closed by
-        # GeneratorExit in another contextvars.Context.
-        call = _new_call(path, context)
+        # Not a generator: when a client leaves, it would be closed in another contextvars.Context.
+        call = Call(
+            path=path,
+            method=METHODS.get(path),
+            peer=context.peer(),
+            metadata=tuple(context.invocation_metadata() or ()),
+            decision_id=str(uuid.uuid4()),
+            request_id=str(uuid.uuid4()),
+        )
         deadline = Deadline()
         try:
             await self._enter(parse, call, context, deadline)
@@ -116,13 +116,13 @@ class Chain(grpc.aio.ServerInterceptor):
 
     async def _enter(self, parse: Parse, call: Call, context: RpcContext, deadline: Deadline) -> None:
         limited = call.method is not None and call.quota is Quota.CALL and not call.method.own_deadline
-        due = deadline.now + self._limits.call_timeout_s if limited else math.inf
+        due = deadline.now + self.limits.call_timeout_s if limited else math.inf
         deadline.set(due, _no_answer)
-        for interceptor in self._before:
+        for interceptor in self.before:
             await interceptor.enter(call, context)
             call.entered += 1
         call.metadata = ()  # a stream would keep its token in memory
-        deadline.set(min(due, deadline.now + self._limits.message_timeout_s), self._no_message)
+        deadline.set(min(due, deadline.now + self.limits.message_timeout_s), self._no_message)
         raw = await context.read()
         if not isinstance(raw, bytes):  # grpc.aio.EOF
             await send(context.send_initial_metadata(()))  # raises if the client has left altogether
@@ -130,19 +130,18 @@ class Chain(grpc.aio.ServerInterceptor):
         deadline.set(due, _no_answer)
         call.request = self._parse(parse, raw)
         call.request_id = request_fields.request_id_of(call.request) or call.request_id
-        for interceptor in self._after:
+        for interceptor in self.after:
             await interceptor.enter(call, context)
             call.entered += 1
 
     async def _abort(self, call: Call, context: RpcContext, deadline: Deadline, error: Exception) -> NoReturn:
-        # The status of a stream that is not read waits behind its messages. Core delivers it if the client
-        # ever reads; the call ends now and releases its quotas.
-        timeout = 0.0 if isinstance(error, WatcherTooSlow) else self._write_timeout
+        # The status of a stream that is not read waits in core, behind its messages. The call ends now.
+        timeout = 0.0 if isinstance(error, WatcherTooSlow) else self.write_timeout
         deadline.set(deadline.now + timeout)
         await error_status.abort(call, context, error)
 
     def _parse(self, parse: Parse, raw: bytes) -> Any:
-        limit = self._limits.message_bytes
+        limit = self.limits.message_bytes
         if len(raw) > limit:
             raise RequestTooLarge(f"The message is over {limit} bytes.")
         try:
@@ -151,25 +150,25 @@ class Chain(grpc.aio.ServerInterceptor):
             raise RequestInvalid("The message is not a valid protobuf of this method's request.") from None
 
     def _no_message(self) -> RequestInvalid:
-        return RequestInvalid(f"No message came within {self._limits.message_timeout_s:g} s.")
+        return RequestInvalid(f"No message came within {self.limits.message_timeout_s:g} s.")
 
     # -- Its answer -----------------------------------------------------------------------------
 
     async def _respond_once(self, handler: Unary, call: Call, context: RpcContext, _: Deadline) -> Message:
         context.set_trailing_metadata(call.trailing_metadata())
-        return await handler(call.request, _handler_context(call, context))
+        return await handler(call.request, call)
 
     def _stream(
         self, handler: Stream, call: Call, context: RpcContext, deadline: Deadline
     ) -> Awaitable[None]:
         request, call.request = call.request, None  # a stream would keep it in memory
-        return self._write(handler(request, _handler_context(call, context)), call, context, deadline)
+        return self._write(handler(request, call), call, context, deadline)
 
     async def _converse(
         self, handler: Stream, parse: Parse, call: Call, context: RpcContext, deadline: Deadline
     ) -> None:
         async with aclosing(self._read(parse, call, context)) as requests:
-            await self._write(handler(requests, context), call, context, deadline)
+            await self._write(handler(requests, call), call, context, deadline)
 
     async def _read(self, parse: Parse, call: Call, context: RpcContext) -> AsyncGenerator[Any]:
         yield call.request
@@ -186,9 +185,8 @@ class Chain(grpc.aio.ServerInterceptor):
                     if headers is not None:
                         for interceptor in self._all:
                             interceptor.begin_stream(call)
-                        # Before the message: with headers and message in one batch, a blocked message would
-                        # keep the error's status from being sent.
-                        await self._send(headers.wait_sent(), deadline)
+                        # Before the message: in one batch, a blocked message would hold back the status.
+                        await self._send(headers.send(), deadline)
                         headers = None  # not needed for the rest of the stream
                     await self._send(context.write(message), deadline)
                     del message  # or it stays in memory until the next one
@@ -198,29 +196,13 @@ class Chain(grpc.aio.ServerInterceptor):
         context.set_trailing_metadata(call.trailing_metadata())
 
     async def _send(self, sending: Awaitable[None], deadline: Deadline) -> None:
-        deadline.set(deadline.now + self._write_timeout, WatcherTooSlow)
+        deadline.set(deadline.now + self.write_timeout, WatcherTooSlow)
         await send(sending)
         deadline.set(math.inf)
 
 
 def _no_answer() -> EksUnavailable:
     return EksUnavailable("EKS did not answer within the call timeout.")
-
-
-def _new_call(path: str, context: RpcContext) -> Call:
-    return Call(
-        path=path,
-        method=METHODS.get(path),
-        peer=context.peer(),
-        metadata=tuple(context.invocation_metadata() or ()),
-        decision_id=str(uuid.uuid4()),
-        request_id=str(uuid.uuid4()),
-    )
-
-
-def _handler_context(call: Call, context: RpcContext) -> Call | RpcContext:
-    """The gateway's own services get the Call; health and reflection get grpc's context."""
-    return call if call.access in (Access.CALLER, Access.POLICY) else context
 
 
 async def _refuse_unknown(_request: object, _context: object) -> Message:

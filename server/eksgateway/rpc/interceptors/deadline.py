@@ -8,11 +8,10 @@ from collections.abc import Callable
 
 
 class Deadline:
-    """One timer for all steps of a call.
+    """One timer for all steps: ``asyncio.timeout`` around each costs a tenth of a denied call's time.
 
-    ``asyncio.timeout`` around each step costs a timer each, and a tenth of a denied call's time. This timer
-    checks when it fires whether the deadline has moved, and waits again. Times are the event loop's,
-    because they bound real sockets.
+    When it fires it checks whether the deadline has moved. Times are the event loop's, because they bound
+    real sockets.
     """
 
     __slots__ = ("_due", "_expired", "_loop", "_make_error", "_task", "_timer")
@@ -30,7 +29,7 @@ class Deadline:
         return self._loop.time()
 
     def set(self, due: float, make_error: Callable[[], Exception] | None = None) -> None:
-        """Move the deadline; ``math.inf`` is none. ``make_error`` makes the error of a step that is late."""
+        """``math.inf`` is no deadline. ``make_error`` makes the error of a step that is late."""
         self._due, self._make_error = due, make_error
         if self._timer is not None and due < self._timer.when():
             self.close()
@@ -38,14 +37,13 @@ class Deadline:
             self._timer = self._loop.call_at(due, self._fire)
 
     def error(self) -> Exception | None:
-        """The error of a task that caught CancelledError; None unless only the deadline cancelled it."""
+        """For a task that caught CancelledError. None unless only the deadline cancelled it."""
         if not self._expired or self._task is None:
             return None
         self._expired = False
         return self._make_error() if self._make_error is not None and not self._task.uncancel() else None
 
     def close(self) -> None:
-        """Cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

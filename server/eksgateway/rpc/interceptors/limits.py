@@ -1,7 +1,4 @@
-"""Bounds the size of metadata, and what all callers together and each caller hold at once.
-
-The size of messages is bounded in ``chain``.
-"""
+"""Bounds the size of metadata, and what all callers together and each caller hold at once."""
 
 from __future__ import annotations
 
@@ -20,20 +17,14 @@ from eksgateway.settings import LimitSettings
 
 
 class Limits(Interceptor):
-    """Before authentication: the metadata's size, the drain, and the quotas of all callers together.
-
-    Health and reflection have quotas per connection, apart from all other calls.
-    """
+    """Before authentication. Health and reflection have quotas per connection, apart from other calls."""
 
     def __init__(self, settings: LimitSettings) -> None:
         self._settings = settings
         self._quotas = Quotas({Quota.CALL: settings.calls, Quota.WATCH: settings.watches})
         # Each connection may always have a health check and a health watch, as gRPC clients do.
         self._quotas_of_connections = Quotas(
-            per_key={
-                Quota.CALL: settings.calls_per_caller,
-                Quota.OPEN: settings.open_streams_per_connection,
-            },
+            per_key={Quota.CALL: settings.calls_per_caller, Quota.OPEN: settings.open_streams_per_connection},
             total={Quota.CALL: settings.calls, Quota.OPEN: settings.open_streams},
         )
         self._draining = False
@@ -41,7 +32,7 @@ class Limits(Interceptor):
         self._call_ended = asyncio.Event()
 
     def drain(self) -> None:
-        """Refuse new calls from now on."""
+        """Refuse new calls."""
         self._draining = True
 
     async def wait_until_idle(self, timeout: float) -> None:  # noqa: ASYNC109  it returns after the timeout
@@ -82,7 +73,7 @@ class Limits(Interceptor):
 
 
 class CallerLimits(Interceptor):
-    """After authentication: the quotas of one caller."""
+    """After authentication."""
 
     def __init__(self, settings: LimitSettings) -> None:
         self._quotas = Quotas(

@@ -1,4 +1,4 @@
-"""Admission: makes calls wait for a seat before any work is spent on them."""
+"""Makes calls wait for a seat before any work is spent on them."""
 
 from __future__ import annotations
 
@@ -24,10 +24,7 @@ log = Log(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TakeSeat(Interceptor):
-    """Queues calls by caller if their credentials were verified before, else by connection.
-
-    Health and reflection have queues of their own, by connection.
-    """
+    """Queues calls by caller if their credentials were verified before, else by connection."""
 
     admission: Admission
     identity: Identity
@@ -56,9 +53,8 @@ class TakeSeat(Interceptor):
 
 @dataclass(frozen=True, slots=True)
 class MoveSeat(Interceptor):
-    """After authentication: counts a stranger's call as its caller's.
-
-    The next stranger of its connection, which may be a proxy's, then gets a seat without waiting for EKS.
+    """After authentication: counts a stranger's call as its caller's, so that the next stranger of its
+    connection, which may be a proxy's, gets a seat.
     """
 
     admission: Admission
@@ -75,7 +71,7 @@ def _caller_flow(caller: str, call: Call) -> Flow:
 
 
 class RefusalLog:
-    """Counts the calls that get no seat. Logs them once a second, because a line each would feed a flood."""
+    """Logs the calls that get no seat once a second: a line each would feed a flood."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics

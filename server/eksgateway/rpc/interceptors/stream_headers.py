@@ -13,28 +13,23 @@ HEADERS_S: Final = 0.5
 class StreamHeaders:
     """Sends the headers once: with the first message, or after ``HEADERS_S`` without one.
 
-    They show clients and proxies that the stream has begun, however long the first message takes. They are
-    not sent earlier, because both retry a refused stream only before its headers.
+    Not earlier, because clients and proxies retry a refused stream only before its headers.
     """
 
     def __init__(self, context: RpcContext) -> None:
         self._context = context
         self._sending: asyncio.Future[None] | None = None
-        self._timer = asyncio.get_running_loop().call_later(HEADERS_S, self._send)
-
-    async def wait_sent(self) -> None:
-        """Return when the headers are sent. Raises what sending them raised."""
-        await self._send()
+        self._timer = asyncio.get_running_loop().call_later(HEADERS_S, self.send)
 
     async def close(self) -> None:
-        """Do not send them any more. If sending has begun, it must end before the status is sent."""
+        """If sending has begun, it must end before the status is sent."""
         self._timer.cancel()
         if self._sending is not None:
             await asyncio.wait((self._sending,), timeout=HEADERS_S)
             if self._sending.done() and not self._sending.cancelled():
                 self._sending.exception()  # retrieved, or asyncio would log it
 
-    def _send(self) -> asyncio.Future[None]:
+    def send(self) -> asyncio.Future[None]:
         self._timer.cancel()
         if self._sending is None:
             self._sending = asyncio.ensure_future(self._context.send_initial_metadata(()))
