@@ -23,13 +23,13 @@ from eksgateway.policy.freezes import FreezeTimes, next_time, sort_times
 from eksgateway.policy.question import Question
 from eksgateway.policy.results import MAX_RESULT_BYTES, UNDEFINED, check_text, parse_response, read_decision
 from eksgateway.policy.revision import Revision
+from eksgateway.revocation import REVISION_ANSWER_S
 from eksgateway.settings import OpaSettings
 
 log = Log(__name__)
 
 _WITH_PROVENANCE: Final = {"provenance": "true"}
 
-_REVISION_S: Final = 1.0  # timeout of a poll; settings.py relies on it
 _CONNECTIONS: Final = 512  # a query without a response holds one until its timeout
 
 
@@ -96,7 +96,7 @@ class OpaEngine:
         while True:
             began = self._clock.monotonic()
             try:
-                await self._update_revision(min(self._timeout_s, _REVISION_S))
+                await self._update_revision(min(self._timeout_s, REVISION_ANSWER_S))
             except GatewayError:
                 pass  # the last revision stands while OPA does not answer
             except Exception:  # a bug must not end the polling
