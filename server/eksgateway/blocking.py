@@ -39,7 +39,7 @@ def start_blocking(call: Callable[[], T], name: str = "blocking") -> asyncio.Fut
 
 
 class DaemonThreads:
-    """Threads for one event loop, reused once idle, without a bound on their number."""
+    """Threads for one event loop, any number, reused once idle."""
 
     def __init__(self, name: str) -> None:
         self._name = name

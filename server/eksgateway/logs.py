@@ -51,23 +51,17 @@ class Log:
 
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
+        time = datetime.fromtimestamp(record.created, UTC).replace(tzinfo=None)
+        timestamp = time.isoformat(timespec="microseconds") + "Z"
+        common = {"level": record.levelname.lower(), "timestamp": timestamp}
         try:
-            line = getattr(record, "values", {}) | self._common(record, record.getMessage())
+            line = getattr(record, "values", {}) | {"event": record.getMessage()} | common
             if record.exc_info:
                 line["exception"] = self.formatException(record.exc_info)
             return _encode(line)
         except Exception as exc:  # noqa: BLE001  logging would print it, in several lines of no JSON
             line = {"logger": record.name, "template": repr(record.msg), "fault": type(exc).__name__}
-            return _encode(line | self._common(record, "log.not_encodable"))
-
-    @staticmethod
-    def _common(record: logging.LogRecord, event: str) -> dict[str, Any]:
-        time = datetime.fromtimestamp(record.created, UTC).replace(tzinfo=None)
-        return {
-            "event": event,
-            "level": record.levelname.lower(),
-            "timestamp": time.isoformat(timespec="microseconds") + "Z",
-        }
+            return _encode(line | {"event": "log.not_encodable"} | common)
 
 
 class _ThreadHandler(logging.Handler):

@@ -44,10 +44,7 @@ SETTLED: Final = frozenset(
 
 
 def phase_of(outcome: Outcome | None, update: Update | None) -> Phase:
-    """Return the phase of a committed intent by its outcome and the update's latest known state.
-
-    The first row of the table in ``CancellationPhase``'s comment that applies holds.
-    """
+    """Return the first row that applies of the table in ``CancellationPhase``'s comment."""
     kind = outcome.kind if outcome else None
     if kind is OutcomeKind.NOT_FORWARDED:
         return Phase.NOT_FORWARDED
@@ -75,7 +72,6 @@ def is_cancelling(update: Update) -> bool:
 
 
 def has_no_trace(cancellation: Cancellation, update: Update, now: datetime) -> bool:
-    """Whether EKS shows no sign of an unanswered cancel, ``NO_TRACE_AFTER`` the attempt."""
     has_trace = _phase_at_eks(update) is not None or update.status != "InProgress"
     if cancellation.phase is not Phase.OUTCOME_UNKNOWN or has_trace:
         return False

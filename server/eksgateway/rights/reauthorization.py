@@ -110,7 +110,6 @@ class Reauthorization:
         return max(0.0, min(_CLOCK_CHECK_S, to_edge, to_expiry))
 
     async def _run_round(self) -> None:
-        """End watches that have run out, and ask about rights that are due: all after a change."""
         now, mono = self.clock.now(), self.clock.monotonic()
         before, self._rules = self._rules, self._rules_at(now)
         changed = self._rules != before

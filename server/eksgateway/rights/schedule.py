@@ -132,7 +132,7 @@ class Schedule:
         return tuple(self._rights.values())
 
     def allow_watch(self, ref: UpdateRef, question: Question, now: float) -> Right:
-        """Return the right for a question that was just allowed; equal questions share it."""
+        """Equal questions share a right."""
         key = RightKey(replace(question.caller, expires_at=None), ref, question.method)
         right = self._rights.get(key)
         if right is None:

@@ -2,9 +2,8 @@
 
 They are stateless and unsigned: a forged one misleads only the client that forged it.
 
-A client that resumes does not get its token's state again, and gets another one only if that is final or
-from a call to EKS that began after the client came back (``WatcherSet``). So neither the clocks of two
-replicas nor a token's claims lead back to an older state.
+A client that resumes gets no state older than its own (``WatcherSet``), whatever the clocks of two
+replicas show.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _MAX_SEQUENCE: Final = 2**53  # exact in every client's numbers; the next one fi
 
 @dataclass(frozen=True, slots=True)
 class ResumePosition:
-    """The last event that a client got: its sequence, its state's digest, whether it was FINAL."""
+    """The last event that a client got."""
 
     sequence: int
     digest: bytes

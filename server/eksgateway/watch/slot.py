@@ -88,7 +88,7 @@ class Slot:
         self._wake()
 
     def revoke(self, error: GatewayError) -> None:
-        """End with an error; the unread state is dropped, because the right to see it is lost."""
+        """Drop the unread state too, because the right to see it is lost."""
         self.close(error)
         self._unread = None
 

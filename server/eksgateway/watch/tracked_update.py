@@ -129,7 +129,7 @@ class TrackedUpdate:
         return sighting is None or not sighting.is_timed or not sighting.update.final
 
     def observation_to_record(self) -> Observation | None:
-        """The observation to record now; one without a change asks the ledger for an outcome."""
+        """One without a change asks the ledger for an outcome."""
         sighting, newest = self.sighting, self._newest
         if sighting is None or not sighting.is_timed:
             return None
@@ -152,7 +152,7 @@ class TrackedUpdate:
         return WatchState(sighting.update, phase, sighting.observe_time, reason)
 
     def seconds_to_trace_check(self, now: datetime) -> float:
-        """The seconds until a poll can decide whether EKS got an unanswered cancel."""
+        """Until a poll can decide whether EKS got an unanswered cancel."""
         newest, sighting = self._attempted, self.sighting
         if newest is None or sighting is None or newest.phase is not Phase.OUTCOME_UNKNOWN or self.failure:
             return math.inf
