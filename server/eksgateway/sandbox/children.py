@@ -12,6 +12,7 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
@@ -25,15 +26,15 @@ class ChildFailed(StartError):
     """A child ended or did not start; the text has the last lines of its log."""
 
 
+@dataclass(eq=False, slots=True)
 class Child:
     """A running ``eksgateway <command>``. ``address`` comes from its first line."""
 
-    def __init__(self, name: str, process: Process, log: Path, log_start: int) -> None:
-        self.name = name
-        self.address = ""
-        self._process = process
-        self._log = log
-        self._log_start = log_start
+    name: str
+    _process: Process
+    _log: Path
+    _log_start: int
+    address: str = ""
 
     @classmethod
     async def start(
@@ -70,7 +71,7 @@ class Child:
         return self._process.pid
 
     async def wait(self) -> str:
-        """Wait for its end. Return the exit code or signal, as text."""
+        """Return the exit code or signal, as text."""
         code = await self._process.wait()
         return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
 

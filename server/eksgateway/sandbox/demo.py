@@ -33,13 +33,11 @@ _JUSTIFICATION: Final = {"reason": "bad AMI", "ticket": "OPS-12"}
 
 
 class SceneFailed(Exception):
-    """A scene with another outcome than expected; the text describes it."""
+    """The text describes the unexpected outcome."""
 
 
 @dataclass(frozen=True, slots=True)
 class DemoContext:
-    """The client, screen and sandbox of every scene."""
-
     client: DemoClient
     screen: DemoScreen
     sandbox: Sandbox
@@ -96,7 +94,7 @@ async def _deny_outsider(context: DemoContext) -> None:
 
 async def _let_viewer_watch(context: DemoContext) -> None:
     context.screen.call("viewer", "WatchUpdate", "prod-1")
-    first = await context.client.first_message("viewer", "prod-1", "rollback-prod-1")
+    first = await context.client.first_message("viewer", "prod-1")
     update = first.update
     _expect(update.status == "InProgress", f"the update is {update.status}, not InProgress")
     context.screen.answer(f"OK: {_kind_name(first)}, the {update.type} is {update.status}.")
@@ -113,9 +111,7 @@ async def _require_ticket(context: DemoContext) -> None:
 async def _cancel_to_the_end(context: DemoContext) -> None:
     context.screen.call("oncall", "CancelUpdateAndWatch", _arguments("prod-1", _JUSTIFICATION))
     rows: list[WatchRow] = []
-    stream = context.client.cancel_and_watch(
-        "oncall", "prod-1", "rollback-prod-1", request_id="demo-1", **_JUSTIFICATION
-    )
+    stream = context.client.cancel_and_watch("oncall", "prod-1", request_id="demo-1", **_JUSTIFICATION)
     with context.screen.watch_rows() as show:
         async for message in stream:
             if _kind_name(message.watch) != "HEARTBEAT":
@@ -138,13 +134,12 @@ async def _cancel_too_late(context: DemoContext) -> None:
 
 async def _resume_after_kill(context: DemoContext) -> None:
     """The gateway is killed after Cancelling; the next gateway sends the end of the same watch."""
-    update = ("staging-1", "rollback-staging-1")
-    context.screen.call("oncall", "CancelUpdate", update[0])
-    await context.client.cancel("oncall", *update)
-    context.screen.call("viewer", "WatchUpdate", f"{update[0]}, by eksgateway.client")
+    context.screen.call("oncall", "CancelUpdate", "staging-1")
+    await context.client.cancel("oncall", "staging-1")
+    context.screen.call("viewer", "WatchUpdate", "staging-1, by eksgateway.client")
     states: list[Knowledge] = []
     with context.screen.watch_rows() as show:
-        async with aclosing(context.client.watch("viewer", *update)) as stream:
+        async with aclosing(context.client.watch("viewer", "staging-1")) as stream:
             async for state in stream:
                 states.append(state)
                 show(_row_of_state(state))
@@ -200,11 +195,14 @@ _SCENES: Final[tuple[tuple[str, Callable[[DemoContext], Awaitable[None]]], ...]]
 async def _expect_error(
     context: DemoContext, caller: str, cluster: str, justification: dict[str, str], expected: tuple[str, str]
 ) -> ErrorReport:
-    """Cancel, and expect an error with this reason and this text in its sentences."""
+    """``expected`` is the error's reason, and a text in its sentences."""
     reason, text = expected
     context.screen.call(caller, "CancelUpdate", _arguments(cluster, justification))
-    error = await context.client.fail_to_cancel(caller, cluster, f"rollback-{cluster}", **justification)
-    if error is None:
+    try:
+        await context.client.cancel(caller, cluster, **justification)
+    except grpc.aio.AioRpcError as exc:
+        error = ErrorReport.of(exc)
+    else:
         raise SceneFailed(f"{caller} may cancel on {cluster}")
     context.screen.answer(f"{error.status}, {error.reason}", good=False)
     context.screen.detail(" ".join(error.sentences))
@@ -232,7 +230,6 @@ def _arguments(cluster: str, justification: dict[str, str]) -> str:
 
 
 def _row_of_message(message: pb.CancelUpdateAndWatchResponse) -> WatchRow:
-    """A message of the stream, which is first the cancellation and then the watch."""
     first = message.HasField("cancellation")
     content = message.cancellation if first else message.watch
     return WatchRow(

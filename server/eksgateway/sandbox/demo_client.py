@@ -8,7 +8,6 @@ from typing import Any, Final
 import grpc
 
 from eksgateway.client import Knowledge, Timing, watch
-from eksgateway.client.error_report import ErrorReport
 from eksgateway.v1 import cancellation_pb2, cancellation_service_pb2_grpc, update_pb2, update_service_pb2_grpc
 from eksgateway.v1 import cancellation_service_pb2 as history_pb
 from eksgateway.v1 import update_service_pb2 as pb
@@ -17,7 +16,7 @@ _TIMEOUT_S: Final = 20.0
 
 
 class DemoClient:
-    """``caller`` is a name in ``tokens``. Raises AioRpcError."""
+    """``caller`` is a name in ``tokens``. The update is the cluster's rollback. Raises AioRpcError."""
 
     def __init__(self, channel: grpc.aio.Channel, tokens: Mapping[str, str]) -> None:
         self._channel = channel
@@ -25,32 +24,18 @@ class DemoClient:
         self._history = cancellation_service_pb2_grpc.CancellationServiceStub(channel)
         self._tokens = tokens
 
-    async def cancel(
-        self, caller: str, cluster: str, update_id: str, **justification: str
-    ) -> cancellation_pb2.Cancellation:
-        request = pb.CancelUpdateRequest(
-            cluster=update_pb2.ClusterRef(name=cluster), update_id=update_id, **justification
-        )
-        return (await self._updates.CancelUpdate(request, **self._as(caller))).cancellation
+    async def cancel(self, caller: str, cluster: str, **fields: str) -> None:
+        request = pb.CancelUpdateRequest(**_rollback(cluster, **fields))
+        await self._updates.CancelUpdate(request, **self._as(caller))
 
-    async def fail_to_cancel(
-        self, caller: str, cluster: str, update_id: str, **justification: str
-    ) -> ErrorReport | None:
-        """The error of CancelUpdate, or None if it succeeded."""
-        try:
-            await self.cancel(caller, cluster, update_id, **justification)
-        except grpc.aio.AioRpcError as exc:
-            return ErrorReport.of(exc)
-        return None
-
-    def watch(self, caller: str, cluster: str, update_id: str) -> AsyncGenerator[Knowledge, None]:
+    def watch(self, caller: str, cluster: str) -> AsyncGenerator[Knowledge, None]:
         """Watch with ``eksgateway.client``, which resumes after a restart of the gateway."""
         token, timing = self._tokens[caller], Timing(longest_backoff_s=1)
-        return watch(self._channel, cluster, update_id, credentials=lambda: token, timing=timing)
+        return watch(self._channel, **_rollback(cluster), credentials=lambda: token, timing=timing)
 
-    async def first_message(self, caller: str, cluster: str, update_id: str) -> pb.WatchUpdateResponse:
+    async def first_message(self, caller: str, cluster: str) -> pb.WatchUpdateResponse:
         """The first message of a WatchUpdate, which is then cancelled."""
-        request = pb.WatchUpdateRequest(cluster=update_pb2.ClusterRef(name=cluster), update_id=update_id)
+        request = pb.WatchUpdateRequest(**_rollback(cluster))
         stream: Any = self._updates.WatchUpdate(request, **self._as(caller))
         try:
             message: pb.WatchUpdateResponse = await stream.read()
@@ -58,16 +43,12 @@ class DemoClient:
             stream.cancel()
         return message
 
-    async def cancel_and_watch(
-        self, caller: str, cluster: str, update_id: str, **fields: str
+    def cancel_and_watch(
+        self, caller: str, cluster: str, **fields: str
     ) -> AsyncIterator[pb.CancelUpdateAndWatchResponse]:
-        """The messages of CancelUpdateAndWatch, until the update has ended."""
-        request = pb.CancelUpdateAndWatchRequest(
-            cluster=update_pb2.ClusterRef(name=cluster), update_id=update_id, **fields
-        )
+        request = pb.CancelUpdateAndWatchRequest(**_rollback(cluster, **fields))
         stream: Any = self._updates.CancelUpdateAndWatch(request, **self._as(caller))
-        async for message in stream:
-            yield message
+        return aiter(stream)
 
     async def history(self, caller: str) -> list[cancellation_pb2.Cancellation]:
         """The newest page of ListCancellations, oldest first."""
@@ -78,3 +59,7 @@ class DemoClient:
 
     def _as(self, caller: str) -> dict[str, Any]:
         return {"metadata": (("authorization", f"Bearer {self._tokens[caller]}"),), "timeout": _TIMEOUT_S}
+
+
+def _rollback(cluster: str, **fields: str) -> dict[str, Any]:
+    return {"cluster": update_pb2.ClusterRef(name=cluster), "update_id": f"rollback-{cluster}", **fields}

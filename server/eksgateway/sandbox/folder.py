@@ -1,7 +1,4 @@
-"""The sandbox's folder: keys, tokens, policy data and settings, new at each start.
-
-The issuer's private key is never written.
-"""
+"""The sandbox's folder: public keys, policy data, settings and variables, new at each start."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ import os
 import shlex
 import shutil
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.resources import files
@@ -18,16 +16,14 @@ from typing import Any, Final
 import yaml
 
 from eksgateway.sandbox.clusters import HOME
-from eksgateway.sandbox.files import replace_file
-from eksgateway.sandbox.issuer import ThrowawayIssuer
-from eksgateway.settings import SettingsError
+from eksgateway.settings import IssuerSettings, SettingsError
 
 # The callers and their groups. The grants are in grants.yaml.
 CALLERS: Final[Mapping[str, tuple[str, ...]]] = {"oncall": ("oncall",), "viewer": ("viewer",), "outsider": ()}
 
 
 class SandboxFolder:
-    """Paths. ``policy`` is the folder that a user's OPA loads, with the Rego and the data."""
+    """Its paths. ``policy`` is the folder that a user's OPA loads, with the Rego and the data."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -40,6 +36,15 @@ class SandboxFolder:
 
     def log(self, name: str) -> Path:
         return self.path / f"{name}.log"
+
+
+def replace_file(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Write a new file and rename it: readers see the old content or the new, and an old mode is not kept."""
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "wb") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(content)
+    Path(beside).replace(path)
 
 
 def write_policy(folder: SandboxFolder, *, with_rego: bool) -> None:
@@ -64,23 +69,16 @@ def _rego_folder() -> Path:
     )
 
 
-def write_tokens(folder: SandboxFolder, issuer: ThrowawayIssuer) -> dict[str, str]:
-    """Write the issuer's public key. Return a token for each caller, valid for 12 hours."""
-    issuer.write_jwks(folder.jwks)
-    return {name: issuer.token(name, groups) for name, groups in CALLERS.items()}
-
-
 def write_config(
-    folder: SandboxFolder, *, port: int, simulator: str, issuer: ThrowawayIssuer, opa_url: str | None
+    folder: SandboxFolder, *, port: int, simulator: str, issuer: IssuerSettings, opa_url: str | None
 ) -> None:
-    """Write the gateway's settings."""
     policy: dict[str, Any] = {"engine": "wasm", "data": str(folder.policy_data)}
     if opa_url:
         policy = {"engine": "opa", "opa": {"url": opa_url}}
     settings = {
         "listeners": [{"address": f"127.0.0.1:{port}"}],
         "reflection": "open",
-        "identity": {"jwt": {"issuers": [issuer.settings(folder.jwks).model_dump(mode="json")]}},
+        "identity": {"jwt": {"issuers": [issuer.model_dump(mode="json")]}},
         "policy": policy,
         "ledger": {"path": str(folder.ledger)},
         # Simulated updates change within seconds, and the simulated EKS is not throttled by default.
@@ -91,7 +89,7 @@ def write_config(
 
 
 def write_variables(folder: SandboxFolder, gateway: str, simulator: str, tokens: Mapping[str, str]) -> None:
-    """Write the variables for the printed commands, to be read with ``. env.sh`` in a shell."""
+    """Write the variables of the printed commands."""
     values = {"GATEWAY": gateway, "EKSGATEWAY_ADDRESS": gateway, "SIMULATOR": simulator}
     values |= {name.upper(): token for name, token in tokens.items()}
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in values.items()]
@@ -101,15 +99,12 @@ def write_variables(folder: SandboxFolder, gateway: str, simulator: str, tokens:
     replace_file(folder.variables, "".join(lines).encode())
 
 
-_DROPPED: Final = ("AWS_", "BOTO_")
-
-
 def gateway_environment(base: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The user's environment without its AWS variables, and with credentials of the simulated account.
 
     The access key names the account: see ``simulator.signatures``. It is not valid at AWS.
     """
-    kept = {name: value for name, value in base.items() if not name.upper().startswith(_DROPPED)}
+    kept = {name: value for name, value in base.items() if not name.upper().startswith(("AWS_", "BOTO_"))}
     return kept | {
         "AWS_ACCESS_KEY_ID": f"AKIA{HOME.account_id}",
         "AWS_SECRET_ACCESS_KEY": "simulated",

@@ -1,7 +1,4 @@
-"""A throw-away issuer of JWTs for the sandbox, the demo and the tests. The gateway itself never signs.
-
-Its key exists in memory only.
-"""
+"""A throw-away issuer of JWTs for the sandbox, the demo and the tests. The gateway itself never signs."""
 
 from __future__ import annotations
 
@@ -10,29 +7,25 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm
 
-from eksgateway.sandbox.files import replace_file
+from eksgateway.sandbox.folder import replace_file
 from eksgateway.settings import IssuerSettings
+
+_ISSUER: Final = "https://sandbox.invalid"
+_AUDIENCE: Final = "eksgateway"
 
 
 class ThrowawayIssuer:
-    """Issues ES256 tokens for one audience, and the settings with which a gateway verifies them."""
+    """Issues ES256 tokens. Its key exists in memory only."""
 
-    def __init__(
-        self,
-        name: str = "sandbox",
-        issuer: str = "https://sandbox.invalid",
-        audience: str = "eksgateway",
-    ) -> None:
+    def __init__(self, name: str = "sandbox") -> None:
         self.name = name
-        self.issuer = issuer
-        self.audience = audience
         self._key = ec.generate_private_key(ec.SECP256R1())
         public = self._key.public_key()
         point = public.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
@@ -59,8 +52,8 @@ class ThrowawayIssuer:
         """A signed token. ``claims`` are added, and replace the ones that are set here."""
         start = now or datetime.now(UTC)
         content = {
-            "iss": self.issuer,
-            "aud": self.audience,
+            "iss": _ISSUER,
+            "aud": _AUDIENCE,
             "sub": subject,
             "groups": list(groups),
             "iat": int(start.timestamp()),
@@ -72,8 +65,8 @@ class ThrowawayIssuer:
         """The settings of a gateway that trusts this issuer."""
         return IssuerSettings(
             name=self.name,
-            issuer=self.issuer,
-            audience=(self.audience,),
+            issuer=_ISSUER,
+            audience=(_AUDIENCE,),
             jwks=str(jwks_path),
             algorithms=("ES256",),
         )

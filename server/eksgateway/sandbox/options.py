@@ -1,4 +1,4 @@
-"""The sandbox's options, and their validation."""
+"""The sandbox's options."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DEFAULT_OPA: Final = "http://127.0.0.1:8181"
 
 @dataclass(frozen=True, slots=True)
 class SandboxOptions:
-    """``port`` None is the default port if it is free, else any; 0 is any."""
+    """``port`` None is the default port if it is free, else any; 0 is any. Raises SettingsError."""
 
     port: int | None = None
     speed: float = 60.0
@@ -25,8 +25,7 @@ class SandboxOptions:
     engine: Literal["wasm", "opa"] = "wasm"
     opa_url: str | None = None
 
-    def check(self) -> None:
-        """Raise SettingsError for options that would fail later."""
+    def __post_init__(self) -> None:
         if not 0 < self.speed < math.inf:
             raise SettingsError(f"--speed {self.speed:g}: must be a number above 0")
         if self.engine != "opa" and self.opa_url is not None:

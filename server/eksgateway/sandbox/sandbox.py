@@ -1,7 +1,4 @@
-"""`eksgateway sandbox`: a simulated EKS and a gateway on loopback, each in its own process.
-
-The demo runs on a ``Sandbox`` too. A gateway that ends is started again.
-"""
+"""`eksgateway sandbox`: a simulated EKS and a gateway on loopback, each in its own process."""
 
 from __future__ import annotations
 
@@ -23,13 +20,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from eksgateway.addresses import split_address
 from eksgateway.sandbox.children import Child, ChildFailed
 from eksgateway.sandbox.clusters import CLUSTERS, HOME
-from eksgateway.sandbox.files import replace_file
 from eksgateway.sandbox.folder import (
+    CALLERS,
     SandboxFolder,
     gateway_environment,
+    replace_file,
     write_config,
     write_policy,
-    write_tokens,
     write_variables,
 )
 from eksgateway.sandbox.guide import opa_instructions, usage
@@ -37,9 +34,8 @@ from eksgateway.sandbox.issuer import ThrowawayIssuer
 from eksgateway.sandbox.options import DEFAULT_PORT, SandboxOptions, is_free
 from eksgateway.signals import run_until, stop_event
 
-LOOPBACK_OPTIONS: Final = (
-    ("grpc.enable_http_proxy", 0),
-)  # a proxy of the environment does not reach this machine
+# A proxy of the environment does not reach this machine.
+LOOPBACK_OPTIONS: Final = (("grpc.enable_http_proxy", 0),)
 
 _READY_TIMEOUT_S: Final = 60.0
 _GATEWAY_STOP_S: Final = 35.0  # its own 25 s for calls in flight, and time to end
@@ -73,7 +69,6 @@ def print_now(text: str) -> None:
 @asynccontextmanager
 async def open_sandbox(options: SandboxOptions, report: Callable[[str], None]) -> AsyncIterator[Sandbox]:
     """A sandbox, not yet started, in a temporary folder. At the end no process or file of it is left."""
-    options.check()
     with tempfile.TemporaryDirectory(prefix="eksgateway-") as path:
         sandbox = Sandbox(options, SandboxFolder(Path(path)), report)
         try:
@@ -84,7 +79,7 @@ async def open_sandbox(options: SandboxOptions, report: Callable[[str], None]) -
 
 @dataclass(slots=True)
 class Sandbox:
-    """Two processes and their folder. ``report`` gets messages for the user."""
+    """Two processes and their folder, for the demo too. ``report`` gets messages for the user."""
 
     options: SandboxOptions
     folder: SandboxFolder
@@ -102,7 +97,8 @@ class Sandbox:
         self._port = self._choose_port()
         opa = self.options.opa
         write_policy(self.folder, with_rego=opa is not None)
-        self.tokens = write_tokens(self.folder, self.issuer)
+        self.issuer.write_jwks(self.folder.jwks)
+        self.tokens = {name: self.issuer.token(name, groups) for name, groups in CALLERS.items()}
         self._simulator = await Child.start(
             "The simulated EKS",
             *("simulate", "--port", "0", "--speed", repr(self.options.speed)),
@@ -116,8 +112,7 @@ class Sandbox:
         if opa is not None:
             self.report(opa_instructions(opa, self.folder))
         await self._start_gateway()
-        url = self._simulator.address
-        write_variables(self.folder, f"127.0.0.1:{self._port}", url, self.tokens)
+        write_variables(self.folder, self._address, self._simulator.address, self.tokens)
 
     async def keep_up(self) -> None:
         """Restart the gateway whenever it ends. Raises ChildFailed when the simulated EKS ends."""
@@ -151,7 +146,7 @@ class Sandbox:
     def info(self) -> dict[str, Any]:
         """Addresses, tokens, clusters, files and process ids, for programs."""
         return {
-            "grpc": f"127.0.0.1:{self._port}",
+            "grpc": self._address,
             "simulator": self._simulator.address,
             "tokens": self.tokens,
             "clusters": [
@@ -162,6 +157,10 @@ class Sandbox:
             "policy_data": str(self.folder.policy_data),
             "pids": {"gateway": self._gateway.pid, "simulator": self._simulator.pid},
         }
+
+    @property
+    def _address(self) -> str:
+        return f"127.0.0.1:{self._port}"
 
     async def _restart(self) -> None:
         """Retry until it starts: faulty grants may be corrected meanwhile."""
@@ -177,9 +176,12 @@ class Sandbox:
 
     async def _start_gateway(self) -> None:
         """Start a gateway, wait until it is ready, and write the info file. Raises ChildFailed."""
-        url = self._simulator.address
         write_config(
-            self.folder, port=self._port, simulator=url, issuer=self.issuer, opa_url=self.options.opa
+            self.folder,
+            port=self._port,
+            simulator=self._simulator.address,
+            issuer=self.issuer.settings(self.folder.jwks),
+            opa_url=self.options.opa,
         )
         self._gateway = await Child.start(
             "The gateway",
@@ -198,7 +200,7 @@ class Sandbox:
     async def _wait_until_ready(self) -> None:
         """Without a time limit if the user's OPA has to answer first."""
         ended = asyncio.create_task(self._gateway.wait())
-        ready = asyncio.create_task(_wait_until_serving(f"127.0.0.1:{self._port}"))
+        ready = asyncio.create_task(_wait_until_serving(self._address))
         limit = None if self.options.opa else _READY_TIMEOUT_S
         try:
             await asyncio.wait({ended, ready}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
@@ -227,7 +229,6 @@ class Sandbox:
 
 
 async def _wait_until_serving(address: str) -> None:
-    """Return once the gateway reports that it is ready. Raises RpcError when it does not answer."""
     async with grpc.aio.insecure_channel(address, options=LOOPBACK_OPTIONS) as channel:
         health: Any = health_pb2_grpc.HealthStub(channel)  # its stubs lack Watch
         async for answer in health.Watch(health_pb2.HealthCheckRequest()):
