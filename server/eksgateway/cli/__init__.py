@@ -10,7 +10,6 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """The console script."""
     # Read when grpc is imported. Its core writes lines to standard error, and strangers who connect can
     # cause them; each fault also comes as an error.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -37,7 +37,7 @@ async def run_watch(
     token_file: Path | None,
     max_age: float,
 ) -> int:
-    """Print a line per state. Return the exit code: 0 once the update has ended. Raises SettingsError."""
+    """Return the exit code: 0 once the update has ended. Raises SettingsError."""
     credentials = _read_credentials(token_file)
     _log_to_stderr()
     async with connection.channels() as channels:
@@ -55,7 +55,7 @@ async def run_watch(
 async def run_cancel(
     connection: GatewayConnection, request: CancelUpdateRequest, token_file: Path | None, timeout_s: float
 ) -> int:
-    """Print the cancellation. Return the exit code: 0 when EKS accepted it. Raises SettingsError.
+    """Return the exit code: 0 when EKS accepted it. Raises SettingsError.
 
     ``timeout_s`` covers all retries. A request without a ``request_id`` gets one.
     """

@@ -15,7 +15,7 @@ from eksgateway.settings import SettingsError
 
 @dataclass(frozen=True, slots=True)
 class GatewayConnection:
-    """The options of a connection. ``ca`` is the CA bundle to trust; without it, the connection is plaintext.
+    """``ca`` is the CA bundle to trust, for TLS.
 
     Raises BadParameter for an option that needs another, and SettingsError for an address that grpc would
     misread.
@@ -35,7 +35,7 @@ class GatewayConnection:
             raise SettingsError(f"--address {exc}") from exc
 
     def channels(self) -> Channels:
-        """Channels, not yet connected. Raises SettingsError for unreadable files."""
+        """Raises SettingsError for unreadable files."""
         return Channels(self.address, self.credentials())
 
     def credentials(self) -> grpc.ChannelCredentials | None:
@@ -46,7 +46,7 @@ class GatewayConnection:
 
 
 def tls_credentials(trusted: bytes, certificate: Path | None, key: Path | None) -> grpc.ChannelCredentials:
-    """From PEM certificates to trust, and the files of a client certificate and key. Raises SettingsError."""
+    """``trusted`` is PEM. Raises SettingsError for unreadable files."""
     return grpc.ssl_channel_credentials(
         trusted, _read(key) if key else None, _read(certificate) if certificate else None
     )

@@ -1,4 +1,4 @@
-"""The commands on files: `eksgateway ledger` and `eksgateway policy`."""
+"""`eksgateway ledger` and `eksgateway policy`."""
 
 from __future__ import annotations
 

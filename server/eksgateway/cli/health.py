@@ -23,7 +23,7 @@ _TIMEOUT_S: Final = 3
 
 
 def check(connection: GatewayConnection, service: str) -> int:
-    """Check a gateway, and print the result. Return the exit code. Raises SettingsError."""
+    """Return the exit code. Raises SettingsError."""
     return _call_check(connection.address, connection.credentials(), service)
 
 

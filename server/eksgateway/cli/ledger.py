@@ -26,7 +26,7 @@ from eksgateway.settings import SettingsError
 
 
 def verify_ledger(path: Path, checkpoint: str) -> int:
-    """The exit code: 0 for a ledger that is complete and sound. Raises StartError."""
+    """Return the exit code: 0 for a complete and sound ledger. Raises StartError."""
     try:
         known = Checkpoint.parse(checkpoint) if checkpoint else None
     except ValueError as exc:
@@ -48,7 +48,7 @@ def verify_ledger(path: Path, checkpoint: str) -> int:
 
 
 def back_up_ledger(path: Path, copy: Path) -> None:
-    """Copy a ledger and verify the copy. Raises StartError."""
+    """Raises StartError."""
     report = back_up(path, copy)
     print(f"Copied to {copy} and verified: {report.events} events, {report.cancellations} cancellations.")
     print(f"Checkpoint: {report.head}")
@@ -68,7 +68,7 @@ def list_ledger(path: Path, console: Console | None = None) -> None:
 
 
 class _Line(NamedTuple):
-    """A line of the list. Denied cancels are outside the chain, and have no ``seq``."""
+    """Denied cancels are outside the chain, and have no ``seq``."""
 
     seq: str
     time: str
@@ -87,7 +87,6 @@ def _table(lines: Iterator[_Line]) -> Table:
 
 
 def _lines(path: Path) -> Iterator[_Line]:
-    """Events and denied cancels, oldest first."""
     return heapq.merge(
         map(_event_line, read_events(path)), map(_denial_line, read_denials(path)), key=attrgetter("time")
     )
@@ -104,17 +103,19 @@ def _denial_line(denial: Denial) -> _Line:
 
 
 def _describe(event: Event) -> str:
-    """An event in one line. The body of a changed event may hold anything."""
     try:
         return _describe_body(EventKind(event.kind), event.body)
-    except (ValueError, CodecError):
+    except (ValueError, CodecError):  # the body of a changed event may hold anything
         return f"not readable: {event.body}"
 
 
 def _describe_body(kind: EventKind, body: str) -> str:
     match kind:
         case EventKind.INTENT:
-            return _describe_intent(decode(Intent, body))
+            intent = decode(Intent, body)
+            justification = asdict(intent.request.justification)
+            why = "".join(f", {name} {text!r}" for name, text in justification.items() if text)
+            return f"{intent.caller.id} on {intent.request.ref}, {intent.update.type}{why}"
         case EventKind.INTENT_RENEWED:
             return f"allowed again by {', '.join(decode(Intent, body).decision.rule_ids)}"
         case EventKind.OUTCOME | EventKind.CLOSED:
@@ -131,11 +132,6 @@ def _describe_body(kind: EventKind, body: str) -> str:
             assert_never(kind)
 
 
-def _describe_intent(intent: Intent) -> str:
-    why = "".join(f", {name} {text!r}" for name, text in asdict(intent.request.justification).items() if text)
-    return f"{intent.caller.id} on {intent.request.ref}, {intent.update.type}{why}"
-
-
 def escape_unprintable(text: object) -> str:
-    """The text with every control character, tab and line break written as an escape sequence."""
+    """Write control characters, tabs and line breaks as escape sequences."""
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in str(text))

@@ -17,7 +17,7 @@ from eksgateway.ledger.codec import CodecError, decode
 from eksgateway.ledger.database import LedgerError
 from eksgateway.ledger.hash_chain import EventKind
 from eksgateway.ledger.inspection import read_denials, read_events
-from eksgateway.model import Action, Decision, Denial, Intent
+from eksgateway.model import Action, Decision, Intent
 from eksgateway.policy.data import PolicyDataError, describe, load_data
 from eksgateway.policy.engine import PolicyLoadError
 from eksgateway.policy.evaluator import PolicyEvaluator, open_evaluator
@@ -32,7 +32,7 @@ _CANCEL_UPDATE: Final = f"/{UPDATES}/CancelUpdate"  # the method of intents in l
 
 
 def check_data(file: Path, module: Path | None) -> int:
-    """The exit code: 0 if a gateway would put the data in force, else 1."""
+    """Return the exit code: 0 if a gateway would put the data in force, else 1."""
     try:
         data, wasm = load_data(file), read_module(module)
         with open_evaluator(wasm, data):  # opening decides the costliest questions
@@ -49,7 +49,7 @@ def check_data(file: Path, module: Path | None) -> int:
 
 
 def decide_inputs(file: Path, data: Path | None, config: Path | None, module: Path | None) -> int:
-    """Decide and explain each input of a file. The exit code: 0 or UNUSABLE."""
+    """Return the exit code: 0 or UNUSABLE."""
     try:
         if config is not None:
             settings = load(config).policy
@@ -68,10 +68,7 @@ def decide_inputs(file: Path, data: Path | None, config: Path | None, module: Pa
 
 
 def diff_decisions(ledger: Path, data: Path, old: Path | None, module: Path | None) -> int:
-    """Decide recorded cancels by other data and print what changes.
-
-    The exit code: 0 if nothing changes, 1 if something does, or UNUSABLE.
-    """
+    """Return the exit code: 0 if no decision changes, 1 if one does, or UNUSABLE."""
     decided, changed = 0, Counter({True: 0, False: 0})  # by whether the new decision allows
     try:
         with ExitStack() as stack:
@@ -120,8 +117,14 @@ def _read_decisions(ledger: Path) -> Iterator[_RecordedDecision]:
                 raise LedgerError(f"{ledger}: event {event.seq} was changed: {exc}") from exc
             yield from _intent_decisions(intent)
     for denial in read_denials(ledger):
-        document = _denial_input(ledger, denial)
-        yield _RecordedDecision(f"decision {denial.decision.decision_id}", denial.decision, document)
+        decision_id = denial.decision.decision_id
+        try:
+            _describe_input(denial.policy_input)
+        except (KeyError, TypeError) as exc:
+            raise LedgerError(
+                f"{ledger}: decision {decision_id} in the log of denied cancels holds no input"
+            ) from exc
+        yield _RecordedDecision(f"decision {decision_id}", denial.decision, denial.policy_input)
 
 
 def _intent_decisions(intent: Intent) -> Iterator[_RecordedDecision]:
@@ -133,16 +136,6 @@ def _intent_decisions(intent: Intent) -> Iterator[_RecordedDecision]:
         decision = intent.decision if action is Action.CANCEL else implied
         document = replace(question, action=action).to_input()
         yield _RecordedDecision(f"cancellation {intent.cancellation_id}", decision, document)
-
-
-def _denial_input(ledger: Path, denial: Denial) -> dict[str, Any]:
-    try:
-        _describe_input(denial.policy_input)
-    except (KeyError, TypeError) as exc:
-        raise LedgerError(
-            f"{ledger}: decision {denial.decision.decision_id} in the log of denied cancels holds no input"
-        ) from exc
-    return denial.policy_input
 
 
 def _print_change(recorded: _RecordedDecision, before: Decision, after: Decision) -> None:

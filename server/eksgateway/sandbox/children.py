@@ -23,7 +23,7 @@ _LOG_LINES: Final = 8
 
 
 class ChildFailed(StartError):
-    """A child ended or did not start; the text has the last lines of its log."""
+    """The text has the last lines of the child's log."""
 
 
 @dataclass(eq=False, slots=True)
@@ -40,10 +40,7 @@ class Child:
     async def start(
         cls, name: str, *arguments: str, address_pattern: str, env: Mapping[str, str], log: Path
     ) -> Self:
-        """Start it, and wait for its first line. ``address_pattern`` has a group for the address.
-
-        Raises ChildFailed. Standard error is appended to ``log``.
-        """
+        """Wait for its first line. ``address_pattern`` has a group for the address. Raises ChildFailed."""
         with log.open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -91,7 +88,6 @@ class Child:
         await self._process.wait()
 
     def failure(self, what: str) -> ChildFailed:
-        """An error with the last lines of this child's log."""
         with self._log.open("rb") as file:
             file.seek(self._log_start)
             lines = file.read().decode(errors="replace").splitlines()

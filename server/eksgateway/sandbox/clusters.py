@@ -5,7 +5,7 @@ Durations are simulated seconds: at the sandbox's default speed a simulated minu
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from eksgateway.model import Target
@@ -31,9 +31,12 @@ class SandboxCluster:
     """``about`` is for users. ``spec`` is the update, as in POST /_simulator/clusters."""
 
     name: str
-    update_id: str
     about: str
-    spec: dict[str, Any] = field(default_factory=dict)
+    spec: dict[str, Any]
+
+    @property
+    def update_id(self) -> str:
+        return f"{'upgrade' if self.spec.get('type') == 'VersionUpdate' else 'rollback'}-{self.name}"
 
     def to_spec(self) -> dict[str, Any]:
         """The body for POST /_simulator/clusters."""
@@ -49,43 +52,36 @@ class SandboxCluster:
 CLUSTERS: Final = (
     SandboxCluster(
         "prod-1",
-        "rollback-prod-1",
         "A rollback whose nodes roll back for days: oncall cancels it with a reason and a ticket.",
         _NODES,
     ),
     SandboxCluster(
         "prod-2",
-        "rollback-prod-2",
         "A rollback whose control plane has begun: a cancel comes too late.",
         {"node_phase_s": 0, "control_plane_phase_s": 365 * _DAY_S, "params": _NODES["params"]},
     ),
     SandboxCluster(
         "prod-3",
-        "upgrade-prod-3",
         "A VersionUpdate: the policy allows no cancel of one on production.",
         {"type": "VersionUpdate", "control_plane_phase_s": 365 * _DAY_S},
     ),
     SandboxCluster(
         "staging-1",
-        "rollback-staging-1",
         "A rollback as on prod-1: here oncall needs neither reason nor ticket.",
         _NODES,
     ),
     SandboxCluster(
         "staging-2",
-        "rollback-staging-2",
         "A rollback whose cancellation fails: advance the clock by two days, and it has completed anyway.",
         _NODES | {"node_phase_s": 2 * _DAY_S - 7200, "control_plane_phase_s": 3600, "on_cancel": "fails"},
     ),
     SandboxCluster(
         "staging-3",
-        "rollback-staging-3",
         "A rollback that has ended Successful: there is nothing to cancel.",
         {"status": "Successful", "params": _NODES["params"]},
     ),
     SandboxCluster(
         "staging-4",
-        "upgrade-staging-4",
         "A VersionUpdate: the policy allows oncall to cancel, and EKS refuses.",
         {"type": "VersionUpdate", "control_plane_phase_s": 365 * _DAY_S},
     ),

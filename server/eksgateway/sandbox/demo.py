@@ -44,7 +44,7 @@ class DemoContext:
 
 
 async def run(screen: DemoScreen) -> int:
-    """Play all scenes. Return the exit code: 0 if each had the expected outcome. Raises StartError."""
+    """Return the exit code: 0 if each scene had the expected outcome. Raises StartError."""
     started = time.monotonic()
     failed: list[str] = []
     screen.paragraph("Starting a simulated EKS and a gateway on this machine; nothing reaches AWS.")

@@ -23,8 +23,6 @@ _INDENT: Final = "   "
 
 @dataclass(frozen=True, slots=True)
 class WatchRow:
-    """One message of a stream, as text."""
-
     message: str
     update: str
     cancellation: str
@@ -35,8 +33,6 @@ class WatchRow:
 
 
 class DemoScreen:
-    """Prints in colour where the terminal has any."""
-
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False)
         self._live = self._console.is_terminal and not self._console.is_dumb_terminal
@@ -92,7 +88,7 @@ class DemoScreen:
 
 
 def _table(rows: list[tuple[float, WatchRow]], elapsed: float) -> Table:
-    """The rows so far, and a last one with the elapsed time until the final message."""
+    """Until the final message, a last row shows the elapsed time."""
     table = Table("", "message", "update", "cancellation", "phase", box=box.SIMPLE_HEAD)
     for time_s, row in rows:
         table.add_row(f"{time_s:5.1f} s", *(Text(cell) for cell in astuple(row)))

@@ -48,7 +48,6 @@ def replace_file(path: Path, content: bytes, mode: int = 0o600) -> None:
 
 
 def write_policy(folder: SandboxFolder, *, with_rego: bool) -> None:
-    """Write the grants, and for an OPA the Rego, which it loads from the same folder."""
     folder.policy.mkdir()
     grants = (files("eksgateway.sandbox") / "grants.yaml").read_bytes()
     replace_file(folder.policy_data, grants, mode=0o644)

@@ -38,7 +38,7 @@ class ThrowawayIssuer:
         }
 
     def write_jwks(self, path: Path) -> None:
-        """Write the public key as a JWK set, atomically."""
+        """Write the public key, atomically."""
         replace_file(path, json.dumps({"keys": [self._jwk]}, indent=2).encode(), mode=0o644)
 
     def token(
@@ -62,7 +62,6 @@ class ThrowawayIssuer:
         return jwt.encode(content | claims, self._key, algorithm="ES256", headers={"kid": self._kid})
 
     def settings(self, jwks_path: Path) -> IssuerSettings:
-        """The settings of a gateway that trusts this issuer."""
         return IssuerSettings(
             name=self.name,
             issuer=_ISSUER,

@@ -39,12 +39,10 @@ class SandboxOptions:
 
     @property
     def opa(self) -> str | None:
-        """The OPA server's URL, for the engine opa."""
         return (self.opa_url or _DEFAULT_OPA) if self.engine == "opa" else None
 
 
 def is_free(port: int) -> bool:
-    """Whether a server can listen on this port of 127.0.0.1 now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -44,7 +44,7 @@ _RESTART_PAUSE_S: Final = 2.0  # between attempts to start a gateway again
 
 
 async def run(options: SandboxOptions) -> None:
-    """Run until SIGTERM or SIGINT. Raises StartError when a process cannot start or go on."""
+    """Run until SIGTERM or SIGINT. Raises StartError."""
     with stop_event() as stop:
         async with open_sandbox(options, print_now) as sandbox:
             await run_until(stop, _stay_up(sandbox))
@@ -68,7 +68,7 @@ def print_now(text: str) -> None:
 
 @asynccontextmanager
 async def open_sandbox(options: SandboxOptions, report: Callable[[str], None]) -> AsyncIterator[Sandbox]:
-    """A sandbox, not yet started, in a temporary folder. At the end no process or file of it is left."""
+    """A sandbox, not yet started. At the end no process or file of it is left."""
     with tempfile.TemporaryDirectory(prefix="eksgateway-") as path:
         sandbox = Sandbox(options, SandboxFolder(Path(path)), report)
         try:
@@ -92,7 +92,7 @@ class Sandbox:
     _children: list[Child] = field(default_factory=list)
 
     async def start(self) -> None:
-        """Start both processes, and wait until they answer. Raises SettingsError or ChildFailed."""
+        """Wait until both processes answer. Raises SettingsError or ChildFailed."""
         self._remove_info()
         self._port = self._choose_port()
         opa = self.options.opa
@@ -133,18 +133,17 @@ class Sandbox:
             simulated.cancel()
 
     async def replace_gateway(self) -> None:
-        """Kill the gateway and start another, as ``keep_up`` does for one that ends."""
         await self._gateway.kill()
         await self._restart()
 
     async def stop(self) -> None:
-        """Stop both processes, the gateway first, which drains."""
+        """Stop the gateway first, which drains."""
         self._remove_info()
         for child in reversed(self._children):
             await child.stop(_SIMULATOR_STOP_S if child is self._simulator else _GATEWAY_STOP_S)
 
     def info(self) -> dict[str, Any]:
-        """Addresses, tokens, clusters, files and process ids, for programs."""
+        """The content of the info file."""
         return {
             "grpc": self._address,
             "simulator": self._simulator.address,
@@ -175,7 +174,7 @@ class Sandbox:
                 await asyncio.sleep(_RESTART_PAUSE_S)
 
     async def _start_gateway(self) -> None:
-        """Start a gateway, wait until it is ready, and write the info file. Raises ChildFailed."""
+        """Raises ChildFailed."""
         write_config(
             self.folder,
             port=self._port,

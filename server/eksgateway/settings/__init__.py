@@ -1,8 +1,4 @@
-"""The gateway's settings: frozen, and validated before anything starts.
-
-``load`` is the only reader of settings files. AWS credentials are not settings: boto3's default chain finds
-them.
-"""
+"""The gateway's settings. AWS credentials are not settings: boto3's default chain finds them."""
 
 from eksgateway.settings.eks import EksSettings, TargetSettings
 from eksgateway.settings.gateway import (

@@ -27,7 +27,7 @@ _Url: TypeAlias = Annotated[str, AfterValidator(_check_url)]
 
 
 class TargetSettings(Section):
-    """A target. It is reached through ``role_arn``, or else with the gateway's own credentials.
+    """Without ``role_arn``, the target is reached with the gateway's own credentials.
 
     The endpoints are for private endpoints and a simulated EKS.
     """

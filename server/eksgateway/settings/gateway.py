@@ -14,8 +14,6 @@ from eksgateway.settings.section import Address, FilePath, Section, is_local
 
 
 class LedgerSettings(Section):
-    """Where intents and outcomes are kept."""
-
     path: FilePath
     commit_timeout_s: PositiveFloat = 3
     queue: PositiveInt = 1000  # writes waiting; more fail at once with LEDGER_UNAVAILABLE
@@ -24,8 +22,6 @@ class LedgerSettings(Section):
 
 
 class WatchSettings(Section):
-    """How updates are polled and watched. Times are in seconds."""
-
     poll_s: PositiveFloat = 5
     poll_min_s: PositiveFloat = 1  # just after a cancel or a change
     poll_max_s: PositiveFloat = 25  # when nothing has changed for an hour
@@ -37,10 +33,7 @@ class WatchSettings(Section):
 
 
 class LimitSettings(Section):
-    """Limits on calls, streams, connections and sizes, for one caller and for all. Sizes are in bytes.
-
-    ``credentials_bytes`` bounds the value of `authorization`, and ``metadata_bytes`` all other metadata.
-    """
+    """``credentials_bytes`` bounds the value of `authorization`, ``metadata_bytes`` all other metadata."""
 
     call_timeout_s: PositiveFloat = 30
     message_timeout_s: PositiveFloat = 10  # from a call's start to its message
@@ -62,7 +55,7 @@ class LimitSettings(Section):
 
 
 class MetricsSettings(Section):
-    """Where Prometheus scrapes, in plain HTTP and without credentials. Off without ``listen``."""
+    """Prometheus scrapes in plain HTTP and without credentials. Off without ``listen``."""
 
     listen: Address | None = None
     open_to_network: bool = False
@@ -78,8 +71,6 @@ class MetricsSettings(Section):
 
 
 class Settings(Section):
-    """The whole settings file."""
-
     listeners: Annotated[tuple[ListenerSettings, ...], Field(min_length=1)] = (ListenerSettings(),)
     reflection: Literal["off", "authenticated", "open"] = "off"
     identity: IdentitySettings = IdentitySettings()

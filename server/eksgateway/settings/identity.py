@@ -55,7 +55,7 @@ def _check_key_source(value: str, info: ValidationInfo) -> str:
 
 
 class IssuerSettings(Section):
-    """One issuer of JWTs. ``name`` is the prefix of its callers and groups.
+    """``name`` is the prefix of its callers and groups.
 
     ``jwks`` is an https URL, an http URL on loopback, or the path of a file. For a URL, ``jwks_ca_file``
     holds the CAs to trust and ``jwks_token_file`` the bearer token to send.
@@ -89,8 +89,6 @@ class IssuerSettings(Section):
 
 
 class JwtSettings(Section):
-    """How JWTs are verified. Times are in seconds."""
-
     issuers: Annotated[tuple[IssuerSettings, ...], Field(min_length=1)]
     leeway_s: Annotated[float, Field(ge=0, le=60)] = 60
     jwks_max_age_s: PositiveFloat = 3600
@@ -108,6 +106,6 @@ class JwtSettings(Section):
 
 
 class IdentitySettings(Section):
-    """Issuers of tokens. Certificate identity is set per listener."""
+    """Certificate identity is set per listener."""
 
     jwt: JwtSettings | None = None

@@ -10,7 +10,7 @@ from eksgateway.settings.section import Address, FilePath, Section, is_local
 
 
 class TlsSettings(Section):
-    """PEM files: the server's certificate and key, and the CA bundle for client certificates."""
+    """PEM files. ``client_ca`` is the CA bundle for client certificates."""
 
     certificate: FilePath
     key: FilePath
@@ -18,7 +18,7 @@ class TlsSettings(Section):
 
 
 class ListenerSettings(Section):
-    """One address, and the credentials that its calls must present.
+    """``demand`` names the credentials that its calls must present.
 
     ``trust_domain`` is the SPIFFE trust domain of ``tls.client_ca``. A listener has only one, so that no
     domain's CA can issue certificates for another domain's callers.

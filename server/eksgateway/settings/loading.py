@@ -1,4 +1,4 @@
-"""Reads a settings file, and explains every fault in it with its place."""
+"""Reads a settings file."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ _WRONG_FORM: Final = {
 
 
 def load(path: Path) -> Settings:
-    """Read the settings in a YAML file. Raises SettingsError, with every fault and its place."""
+    """Raises SettingsError, with every fault and its place."""
     try:
         document = YamlDocument(path.read_text(encoding="utf-8"))
-        odd = dict(document.odd_numbers())
+        faults = dict(document.odd_numbers())
     except OSError as exc:
         raise SettingsError(f"{path}: cannot be read: {exc.strerror}") from exc
     except (yaml.YAMLError, UnicodeDecodeError) as exc:
@@ -50,21 +50,17 @@ def load(path: Path) -> Settings:
         raise SettingsError(f"{path}: is nested without end") from exc
     if not isinstance(document.value, dict):
         raise SettingsError(f"{path}: must be a mapping of settings; see config.example.yaml")
-    faults: dict[YamlPath, str] = {}
-    settings = None
     try:
         settings = Settings.model_validate(document.value, context={"base": path.resolve().parent})
     except ValidationError as exc:
-        faults = _explain(exc, document)
-    faults = odd | faults
-    if settings is None or faults:
+        faults |= _explain(exc, document)
+    if faults:
         lines = (f"  - {'.'.join(map(str, place)) or 'settings'}: {fault}" for place, fault in faults.items())
         raise SettingsError("\n".join([f"{path}:", *lines]))
     return settings
 
 
 def _explain(exc: ValidationError, document: YamlDocument) -> dict[YamlPath, str]:
-    """Each fault by its place."""
     errors: list[Any] = [
         error | {"loc": tuple(part for part in error["loc"] if part not in _TAGS)} for error in exc.errors()
     ]

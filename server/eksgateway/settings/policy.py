@@ -20,7 +20,7 @@ class WasmPolicySettings(Section):
 
 
 class OpaSettings(Section):
-    """An OPA server. ``bundle`` names the bundle that it must have loaded, if any."""
+    """``bundle`` names the bundle that it must have loaded, if any."""
 
     url: Annotated[str, Field(pattern=r"^https?://[^/]+$")]
     bundle: str = ""

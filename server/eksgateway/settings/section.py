@@ -17,12 +17,10 @@ _SCHEMES: Final = {"unix", "unix-abstract", "vsock"}  # grpc reads `unix:1` as a
 
 
 class SettingsError(StartError):
-    """Settings that cannot be used; the text names the fault and how to correct it."""
+    """The text names the fault and how to correct it."""
 
 
 class Section(BaseModel):
-    """A mapping in the settings file. Unknown settings are refused."""
-
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @field_validator("*", mode="before")
