@@ -43,10 +43,15 @@ def check_local(config: Path, pair: tuple[Path, Path] | None, service: str) -> i
     try:
         served = _fetch_certificate(host, port)
     except OSError as exc:  # ssl.SSLError too
-        print(f"not serving: {address}: {_explain_tls_error(exc)}")
+        fault = exc.strerror or str(exc)
+        if isinstance(exc, ssl.SSLError) and exc.reason == "WRONG_VERSION_NUMBER":
+            fault = (
+                "no TLS is spoken there, and the settings have `tls`: another program listens on this port"
+            )
+        print(f"not serving: {address}: {fault}")
         return 1
-    own = pair or (listener.tls.certificate, listener.tls.key)
-    certificate, key = own if listener.requires_certificate else (None, None)
+    shown = pair or (listener.tls.certificate, listener.tls.key)
+    certificate, key = shown if listener.requires_certificate else (None, None)
     credentials = tls_credentials(ssl.DER_cert_to_PEM_cert(served).encode(), certificate, key)
     return _call_check(address, credentials, service, name=_host_name_of(served))
 
@@ -90,12 +95,6 @@ def _fetch_certificate(host: str, port: int) -> bytes:
     context.set_alpn_protocols(["h2"])
     with socket.create_connection((host, port), _TIMEOUT_S) as plain, context.wrap_socket(plain) as secured:
         return secured.getpeercert(binary_form=True) or b""
-
-
-def _explain_tls_error(error: OSError) -> str:
-    if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
-        return "no TLS is spoken there, and the settings have `tls`: another program listens on this port"
-    return error.strerror or str(error)
 
 
 def _host_name_of(served: bytes) -> str:

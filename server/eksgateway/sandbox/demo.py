@@ -115,7 +115,10 @@ async def _cancel_to_the_end(context: DemoContext) -> None:
     with context.screen.watch_rows() as show:
         async for message in stream:
             if _kind_name(message.watch) != "HEARTBEAT":
-                rows.append(_row_of_message(message))
+                if message.HasField("cancellation"):
+                    rows.append(_row("CANCELLATION", message.cancellation))
+                else:
+                    rows.append(_row(_kind_name(message.watch), message.watch))
                 show(rows[-1])
     statuses = list(dict.fromkeys(row.update for row in rows))
     _expect(statuses == ["InProgress", "Cancelling", "Cancelled"], f"the statuses are {', '.join(statuses)}")
@@ -142,7 +145,7 @@ async def _resume_after_kill(context: DemoContext) -> None:
         async with aclosing(context.client.watch("viewer", "staging-1")) as stream:
             async for state in stream:
                 states.append(state)
-                show(_row_of_state(state))
+                show(_row("FINAL" if state.final else f"number {state.sequence}", state))
                 if state.update.status == "Cancelling":
                     show(WatchRow("killed:", "the gateway", "", ""))
                     await context.sandbox.replace_gateway()
@@ -229,20 +232,8 @@ def _arguments(cluster: str, justification: dict[str, str]) -> str:
     return ", ".join([cluster, *(f'{name} "{value}"' for name, value in justification.items())])
 
 
-def _row_of_message(message: pb.CancelUpdateAndWatchResponse) -> WatchRow:
-    first = message.HasField("cancellation")
-    content = message.cancellation if first else message.watch
-    return WatchRow(
-        "CANCELLATION" if first else _kind_name(message.watch),
-        content.update.status,
-        content.update.cancellation.status,
-        phase_name(content.phase),
-    )
-
-
-def _row_of_state(state: Knowledge) -> WatchRow:
-    name = "FINAL" if state.final else f"number {state.sequence}"
-    return WatchRow(name, state.update.status, state.update.cancellation.status, phase_name(state.phase))
+def _row(name: str, seen: cancellation_pb2.Cancellation | pb.WatchUpdateResponse | Knowledge) -> WatchRow:
+    return WatchRow(name, seen.update.status, seen.update.cancellation.status, phase_name(seen.phase))
 
 
 def _kind_name(message: pb.WatchUpdateResponse) -> str:

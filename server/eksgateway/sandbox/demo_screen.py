@@ -73,12 +73,7 @@ class DemoScreen:
             yield lambda row: rows.append((time.monotonic() - start, row))
 
     def _indent(self, text: str, style: str) -> None:
-        wrapper = textwrap.TextWrapper(
-            self._console.width - 1,
-            initial_indent=_INDENT,
-            subsequent_indent=_INDENT,
-            break_long_words=False,
-        )
+        wrapper = textwrap.TextWrapper(self._console.width - 1, _INDENT, _INDENT, break_long_words=False)
         for line in wrapper.wrap(text):
             self._line(line, style)
 

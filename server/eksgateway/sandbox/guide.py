@@ -28,8 +28,8 @@ def opa_instructions(url: str, folder: SandboxFolder) -> str:
 
 def usage(info: dict[str, Any], folder: SandboxFolder, speed: float) -> str:
     """``info`` is that of ``Sandbox.info``."""
-    template = _UsageTemplate((files("eksgateway.sandbox") / "usage.txt").read_text().rstrip("\n"))
-    return template.substitute(
+    text = (files("eksgateway.sandbox") / "usage.txt").read_text(encoding="utf-8")
+    return _UsageTemplate(text.rstrip("\n")).substitute(
         grpc=info["grpc"],
         simulator=info["simulator"],
         speed=f"{speed:g}",

@@ -17,12 +17,12 @@ from jwt.algorithms import ECAlgorithm
 from eksgateway.sandbox.folder import replace_file
 from eksgateway.settings import IssuerSettings
 
-_ISSUER: Final = "https://sandbox.invalid"
-_AUDIENCE: Final = "eksgateway"
-
 
 class ThrowawayIssuer:
     """Issues ES256 tokens. Its key exists in memory only."""
+
+    issuer: Final = "https://sandbox.invalid"
+    audience: Final = "eksgateway"
 
     def __init__(self, name: str = "sandbox") -> None:
         self.name = name
@@ -30,12 +30,8 @@ class ThrowawayIssuer:
         public = self._key.public_key()
         point = public.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
         self._kid = sha256(point).hexdigest()[:16]
-        self._jwk = {
-            **ECAlgorithm.to_jwk(public, as_dict=True),
-            "kid": self._kid,
-            "use": "sig",
-            "alg": "ES256",
-        }
+        jwk = ECAlgorithm.to_jwk(public, as_dict=True)
+        self._jwk = jwk | {"kid": self._kid, "use": "sig", "alg": "ES256"}
 
     def write_jwks(self, path: Path) -> None:
         """Write the public key, atomically."""
@@ -52,8 +48,8 @@ class ThrowawayIssuer:
         """A signed token. ``claims`` are added, and replace the ones that are set here."""
         start = now or datetime.now(UTC)
         content = {
-            "iss": _ISSUER,
-            "aud": _AUDIENCE,
+            "iss": self.issuer,
+            "aud": self.audience,
             "sub": subject,
             "groups": list(groups),
             "iat": int(start.timestamp()),
@@ -64,8 +60,8 @@ class ThrowawayIssuer:
     def settings(self, jwks_path: Path) -> IssuerSettings:
         return IssuerSettings(
             name=self.name,
-            issuer=_ISSUER,
-            audience=(_AUDIENCE,),
+            issuer=self.issuer,
+            audience=(self.audience,),
             jwks=str(jwks_path),
             algorithms=("ES256",),
         )
