@@ -36,17 +36,17 @@ from eksgateway.model import (
 )
 from eksgateway.policy.question import Question
 
-_RETRY_S: Final = 1.0
+_CLOSING_RETRY_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class CancelCall:
-    """One RPC that cancels, allowed at stage request. The intent needs ``also`` allowed as well."""
+    """One RPC that cancels, allowed at stage request. The intent needs ``other_actions`` allowed as well."""
 
     question: Question
     ref: UpdateRef
     request_id: str
-    also: tuple[Action, ...] = ()
+    other_actions: tuple[Action, ...] = ()
 
     @property
     def caller(self) -> Caller:
@@ -87,7 +87,7 @@ class Cancellations:
     decision_max_age: float
 
     async def cancel(self, call: CancelCall, on_intent: Callable[[str], None]) -> Cancellation:
-        """Cancel, or return the recorded result of the same request_id. Raises GatewayError leaves.
+        """Cancel, or return the recorded result of the same request_id. Raises GatewayErrors.
 
         Calls ``on_intent`` with the cancellation id just before the intent is recorded: from then on this
         must run to its end.
@@ -118,7 +118,7 @@ class Cancellations:
         cluster, update = await self._describe(call.ref, call.caller)
         time, monotonic = self.clock.now(), self.clock.monotonic()
         question = replace(call.question, cluster=call.ref.cluster, time=time, facts=cluster, update=update)
-        for action in call.also:
+        for action in call.other_actions:
             await self._require(replace(question, action=action), call)
         decision = await self._require(replace(question, action=Action.CANCEL), call)
         return _Allowed(decision, cluster, update, time, monotonic)
@@ -168,7 +168,7 @@ class Cancellations:
             # The earlier attempt failed with LEDGER_UNAVAILABLE but was committed. The ledger is closing it.
             raise errors.LedgerUnavailable(
                 "An earlier attempt with this request_id is still being closed; this one sent nothing.",
-                retry_after=_RETRY_S,
+                retry_after=_CLOSING_RETRY_S,
             ) from None
 
     async def _record(self, committed: Cancellation, outcome: Outcome, forward_start: float) -> Cancellation:

@@ -69,7 +69,10 @@ class Forwarder:
             pause *= 2
 
     async def _interpret_refusal(self, intent: Intent, refusal: errors.EksRefused) -> Outcome:
-        """Another caller's cancel may be why EKS refused this one: then it counts as already cancelling."""
+        """Another caller's cancel may be why EKS refused this one: then it counts as already cancelling.
+
+        A cluster that is UPDATING means that the control plane has begun: too late.
+        """
         ref, caller = intent.request.ref, intent.caller
         cluster = await _read_or_log(
             self.eks.describe_cluster(ref.cluster, on_behalf_of=caller),

@@ -29,7 +29,7 @@ class _SharedCancel:
     def set_intent(self, intent_id: str) -> None:
         self.intent_id = intent_id
 
-    def answers(self, call: CancelCall) -> bool:
+    def result_applies_to(self, call: CancelCall) -> bool:
         """Whether the result of the ended task is this call's too.
 
         A failure before the intent is not, if ``call`` has other credentials or needs other actions.
@@ -52,7 +52,7 @@ class IdempotentCancels:
     async def cancel(self, call: CancelCall) -> Cancellation:
         """Start a cancel, or join the one in progress with this caller and request_id.
 
-        A call that joined one that failed without an answer for it starts again. Raises RequestIdReused
+        If the joined run failed for a reason that is not this call's, the call starts a new run. Raises RequestIdReused
         for other parameters; EksUnavailable or, with an intent, OutcomeUnknown after ``call_timeout``;
         and what ``Cancellations.cancel`` raises.
         """
@@ -68,7 +68,7 @@ class IdempotentCancels:
                 raise errors.EksUnavailable("EKS did not answer within the call timeout.")
             if shared.task.cancelled:  # by ``finish``
                 raise outcome_unknown(shared.intent_id) if shared.intent_id else errors.Draining
-            if shared.answers(call):
+            if shared.result_applies_to(call):
                 return shared.task.result()
 
     async def finish(self, grace: float) -> None:

@@ -11,7 +11,7 @@ from itertools import pairwise
 import pytest
 
 from eksgateway.eks.budget import Budget
-from eksgateway.eks.target_budget import PATIENCE_S, Lane, PendingCall
+from eksgateway.eks.target_budget import TURN_WAIT_S, Lane, PendingCall
 from eksgateway.errors import DecisionStale, Draining, EksNotFound, EksThrottled, EksUnavailable, Overloaded
 from eksgateway.model import Target
 from support.clock import FakeClock
@@ -197,7 +197,7 @@ async def test_a_read_is_overloaded_when_forwards_take_every_token(harness: Budg
     read = harness.start(Lane.READ)
     for number in range(100):
         harness.start(Lane.FORWARD, number)
-    await harness.clock.advance(PATIENCE_S + 1)
+    await harness.clock.advance(TURN_WAIT_S + 1)
     with pytest.raises(Overloaded) as error:
         await read
     assert error.value.retry_after

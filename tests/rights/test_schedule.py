@@ -58,8 +58,8 @@ def test_right_without_a_decision_is_retried_until_it_is_stale(schedule: Schedul
     schedule.retry(right, PolicyUnavailable(), 1200)
     assert RETRY_UNDECIDED_S[0] <= right.due - 1200 <= RETRY_UNDECIDED_S[1]
     assert right.failure is not None
-    assert not schedule.is_stale(right, 1000 + ALLOW_GOOD_FOR_S - 1)
-    assert schedule.is_stale(right, 1000 + ALLOW_GOOD_FOR_S)
+    assert not schedule.has_run_out(right, 1000 + ALLOW_GOOD_FOR_S - 1)
+    assert schedule.has_run_out(right, 1000 + ALLOW_GOOD_FOR_S)
     schedule.allow(right, QUESTION, 1290)
     assert right.failure is None
-    assert not schedule.is_stale(right, 1000 + ALLOW_GOOD_FOR_S)
+    assert not schedule.has_run_out(right, 1000 + ALLOW_GOOD_FOR_S)

@@ -277,7 +277,7 @@ async def test_refusals_are_immediate_again_after_a_flood() -> None:
         await refused
 
 
-async def test_unproved_connections_are_served_one_each_tick() -> None:
+async def test_unauthenticated_connections_are_served_one_each_tick() -> None:
     """A flood of strangers replaces each refused call. Callers do not wait for the tick."""
     calls = Calls()
     strangers = [Flow(f"ipv4:127.0.0.1:{number}", Band.STRANGER) for number in range(3)]

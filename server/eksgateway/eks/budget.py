@@ -37,7 +37,7 @@ class Budget:
     ) -> T:
         """Do ``work``, one call to EKS, when its turn comes.
 
-        Raises Overloaded if the turn does not come within ``PATIENCE_S``. In the lane FORWARD, raises
+        Raises Overloaded if the turn does not come within ``TURN_WAIT_S``. In the lane FORWARD, raises
         DecisionStale if it does not come before ``until`` (monotonic). A poll waits as long as it takes.
         """
         return await self.call_pending(PendingCall(lane, [caller]), target, work, until)

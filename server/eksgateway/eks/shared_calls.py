@@ -74,7 +74,7 @@ class SharedCalls(Generic[K, V]):
             try:
                 return call.task.result()
             except Overloaded as error:
-                # A poller that joined a read waits on: only the read was too late.
+                # Only the read's turn timed out. A poller that joined it waits on: polls may wait longer.
                 if lane is not Lane.POLL or call.pending.lane is Lane.POLL:
                     raise _copy(error) from error
             except GatewayError as error:

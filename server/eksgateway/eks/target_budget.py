@@ -22,7 +22,7 @@ from eksgateway.model import Target
 
 log = Log(__name__)
 
-PATIENCE_S: Final = 10.0  # the longest wait for a turn, so that the reads of an RPC fit into its 30 s
+TURN_WAIT_S: Final = 10.0  # the longest wait for a turn, so that the reads of an RPC fit into its 30 s
 
 
 class Lane(Enum):
@@ -74,7 +74,7 @@ class TargetBudget:
             return lane
         if lane not in _PATIENT:
             self._check_wait(lane, pending.callers)
-            until = now + PATIENCE_S
+            until = now + TURN_WAIT_S
         pending.queued = call = QueuedCall(asyncio.get_running_loop().create_future(), until)
         for caller in pending.callers:
             self._queues[lane].add(caller, call)
@@ -91,7 +91,7 @@ class TargetBudget:
             for caller in pending.callers:
                 self._queues[pending.lane].remove(caller, call)
         if not in_time:
-            raise DecisionStale if lane is Lane.FORWARD else _overload_error(PATIENCE_S)
+            raise DecisionStale if lane is Lane.FORWARD else _overload_error(TURN_WAIT_S)
         return pending.lane
 
     def _begin(self, lane: Lane) -> None:
@@ -137,7 +137,7 @@ class TargetBudget:
         if lane is Lane.READ and self._queues[Lane.POLL]:
             turns *= 2
         wait = turns / self._tokens.rate
-        if wait > PATIENCE_S:
+        if wait > TURN_WAIT_S:
             raise _overload_error(wait)
 
     def _serve(self) -> None:

@@ -36,7 +36,7 @@ class PolicyReloader:
 
                 ┌──────────────── sleep ◄──────────────────────────────┐
                 ▼                                                      │
-      start ──► read ──► equal to what was applied last, or new ───────┤
+      start ──► read ──► equal to what was tried last, or new ─────────┤
                 │        equal at two reads                            │
                 └──────► apply: it loads ──► in force, logged ─────────┤
                                 it does not ──► old stays, logged ─────┘
@@ -58,7 +58,7 @@ class PolicyReloader:
         self._reader = RepeatedRead(files.read)
         self._clock = clock
         self._replace = replace
-        self._applied = _ReadResult(content)  # loaded or refused
+        self._last_tried = _ReadResult(content)  # loaded or refused
         self._content, self._data = content, data  # in force
         self._wake = asyncio.Event()
         self._closing = False
@@ -82,7 +82,7 @@ class PolicyReloader:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        before = self._applied
+        before = self._last_tried
         while True:
             requested = await wait_for(self._wake, self._clock, POLL_S)
             self._wake.clear()
@@ -90,7 +90,7 @@ class PolicyReloader:
                 return
             try:
                 result = await self._read()
-                if requested or (result == before and result != self._applied):
+                if requested or (result == before and result != self._last_tried):
                     await self._apply(result)
                 before = result
             except Exception as exc:  # a bug, or a machine without threads, must not end the polling
@@ -106,7 +106,7 @@ class PolicyReloader:
             return _ReadResult(None, (f"cannot be read: {HUNG}",))
 
     async def _apply(self, result: _ReadResult) -> None:
-        self._applied = result
+        self._last_tried = result
         if result.content is None:
             self._refuse(result.faults)
             return

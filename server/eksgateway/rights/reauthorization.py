@@ -122,7 +122,7 @@ class Reauthorization:
             right.end_expired(now.timestamp(), mono)
             if not right.watches:
                 self._forget(right)
-            elif self._schedule.is_stale(right, mono):
+            elif self._schedule.has_run_out(right, mono):
                 error = right.failure or PolicyUnavailable()
                 log.warning("reauthorise.undecided", **right.log_values, reason=error.reason)
                 self._end(right, error)

@@ -148,7 +148,7 @@ class Schedule:
         right.failure = failure
         right.due = self._after(now, RETRY_UNDECIDED_S)
 
-    def is_stale(self, right: Right, now: float) -> bool:
+    def has_run_out(self, right: Right, now: float) -> bool:
         return now >= right.allowed_at + ALLOW_GOOD_FOR_S
 
     def forget(self, right: Right) -> None:

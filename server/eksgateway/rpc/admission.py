@@ -18,11 +18,11 @@ from eksgateway.errors import Overloaded
 from eksgateway.rpc.queues import Band, Flow, Queues, Seat
 
 SEATS: Final = 4
-PATIENCE_S: Final = 10.0  # a call that would wait longer fails with OVERLOADED
+SEAT_WAIT_S: Final = 10.0  # a call that would wait longer fails with OVERLOADED
 _SEATS_PER_CALLER: Final = 2
 _SERVED_WITHOUT_QUEUE: Final = 16  # below it a caller with no call being served does not wait
 _TICK_S: Final = 0.005  # between checks of the processor while calls wait
-# By key. Refusals beyond the burst are delayed.
+# By ``Flow.key``: a caller or a connection. Refusals beyond the burst are delayed.
 _REFUSALS_PER_S: Final = 50
 _REFUSALS_AT_ONCE: Final = 10
 _MAX_REFUSAL_DELAY_S: Final = 2.0
@@ -35,7 +35,7 @@ class Admission:
     max_waiting: int
     cpu_is_idle: Callable[[], bool]
     on_refusal: Callable[[Flow], None]
-    patience: float = PATIENCE_S
+    patience: float = SEAT_WAIT_S
 
     def __post_init__(self) -> None:
         self._queues = Queues()
@@ -44,7 +44,7 @@ class Admission:
         self.serving = 0  # calls that hold a seat
         self._seat_was_freed = False  # and given to a waiting call, since the last tick
         # Connections whose last call was not authenticated: each tick one of them may be served again.
-        self._unproved: dict[str, None] = {}
+        self._unauthenticated: dict[str, None] = {}
         self._next_refusal: dict[str, float] = {}  # earliest time by key, oldest first
         self._timer: asyncio.TimerHandle | None = None
 
@@ -73,7 +73,7 @@ class Admission:
         _count_down(self._served, seat.flow.key)
         _count_down(self._held, seat.flow.key)
         if seat.flow.band is Band.STRANGER:
-            self._unproved[seat.flow.key] = None
+            self._unauthenticated[seat.flow.key] = None
             self._set_timer()
         self._fill_seats()
 
@@ -111,7 +111,7 @@ class Admission:
         return self.serving < SEATS and self._is_below_share(flow)
 
     def _is_below_share(self, flow: Flow) -> bool:
-        if flow.band is Band.STRANGER and flow.key in self._unproved:
+        if flow.band is Band.STRANGER and flow.key in self._unauthenticated:
             return False
         share = 1 if flow.band.is_per_connection else _SEATS_PER_CALLER
         return self._served.get(flow.key, 0) < share
@@ -127,20 +127,20 @@ class Admission:
             self._serve_next(lambda _: True)
         elif not was_freed:  # all seats are held by calls that wait for a message or for EKS
             self._serve_next(self._is_below_share)
-        self._forgive_one()
+        self._readmit_one()
         self._fill_seats()
-        if self._queues or self._unproved:
+        if self._queues or self._unauthenticated:
             self._set_timer()
 
     def _set_timer(self) -> None:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_TICK_S, self._tick)
 
-    def _forgive_one(self) -> None:
-        """Let one unproved connection with waiting calls be served again."""
-        while self._unproved:
-            key = next(iter(self._unproved))
-            del self._unproved[key]
+    def _readmit_one(self) -> None:
+        """Let one unauthenticated connection with waiting calls be served again."""
+        while self._unauthenticated:
+            key = next(iter(self._unauthenticated))
+            del self._unauthenticated[key]
             if Flow(key, Band.STRANGER) in self._queues:
                 return
 

@@ -135,7 +135,7 @@ class UpdateService:
     async def CancelUpdateAndWatch(
         self, request: pb.CancelUpdateAndWatchRequest, call: Call
     ) -> AsyncGenerator[pb.CancelUpdateAndWatchResponse]:
-        cancellation = await self._cancel(request, call, id_required=True, also=(Action.WATCH,))
+        cancellation = await self._cancel(request, call, id_required=True, other_actions=(Action.WATCH,))
         yield pb.CancelUpdateAndWatchResponse(cancellation=to_proto.cancellation(cancellation))
         call.become_watch()
         async for message in self._watch(call, cancellation.ref):
@@ -147,11 +147,11 @@ class UpdateService:
         call: Call,
         *,
         id_required: bool = False,
-        also: tuple[Action, ...] = (),
+        other_actions: tuple[Action, ...] = (),
     ) -> Cancellation:
         ref = self._update_ref(request, id_required=id_required)
         question = self._cancel_question(request, call, ref)
-        return await self.cancels.cancel(CancelCall(question, ref, call.request_id, also))
+        return await self.cancels.cancel(CancelCall(question, ref, call.request_id, other_actions))
 
     def _cancel_question(self, request: Any, call: Call, ref: UpdateRef) -> Question:
         justification = request_fields.justification(request)
