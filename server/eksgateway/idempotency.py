@@ -52,9 +52,9 @@ class IdempotentCancels:
     async def cancel(self, call: CancelCall) -> Cancellation:
         """Start a cancel, or join the one in progress with this caller and request_id.
 
-        If the joined run failed for a reason that is not this call's, the call starts a new run. Raises RequestIdReused
-        for other parameters; EksUnavailable or, with an intent, OutcomeUnknown after ``call_timeout``;
-        and what ``Cancellations.cancel`` raises.
+        If the joined run failed for a reason that is not this call's, the call starts a new run. Raises
+        RequestIdReused for other parameters; EksUnavailable or, with an intent, OutcomeUnknown after
+        ``call_timeout``; and what ``Cancellations.cancel`` raises.
         """
         deadline = self.clock.monotonic() + self.call_timeout
         key = (call.caller.id, call.request_id)
