@@ -119,6 +119,16 @@ async def test_file_is_sent_with_its_dependencies_and_json_names(
     assert all(names.values())
 
 
+async def test_v1_has_the_file_name_of_its_specification(gateway: RunningGateway) -> None:
+    for request in (
+        {"file_containing_symbol": "grpc.reflection.v1.ServerReflection"},
+        {"file_by_filename": "grpc/reflection/v1/reflection.proto"},
+    ):
+        (raw,) = (await reflect(gateway, **request)).file_descriptor_response.file_descriptor_proto
+        name = descriptor_pb2.FileDescriptorProto.FromString(raw).name
+        assert name == "grpc/reflection/v1/reflection.proto"
+
+
 NOT_FOUND: dict[str, dict[str, Any]] = {
     "file": {"file_by_filename": "no/such.proto"},
     "symbol": {"file_containing_symbol": "eksgateway.v1.Nope"},

@@ -85,4 +85,5 @@ def _add_v1_descriptor(pool: descriptor_pool.DescriptorPool) -> None:
     reflection_pb2.DESCRIPTOR.CopyToProto(alpha)
     text = text_format.MessageToString(alpha).replace("v1alpha", "v1")
     file = text_format.Parse(text, descriptor_pb2.FileDescriptorProto())
+    file.name = "grpc/reflection/v1/reflection.proto"  # as in grpc's repository, and not as in grpcio's
     pool.AddSerializedFile(file.SerializeToString())  # adding the same file again is allowed
