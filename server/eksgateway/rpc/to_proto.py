@@ -50,10 +50,13 @@ def update(value: model.Update) -> update_pb2.Update:
         id=value.id,
         status=value.status,
         type=value.type,
-        params=[update_pb2.UpdateParam(**asdict(each)) for each in value.params],
+        # Not by ``asdict``, whose deep copies take 10 µs and more: each watch's message has an update.
+        params=[update_pb2.UpdateParam(type=each.type, value=each.value) for each in value.params],
         created_at=timestamp(value.created_at),
         errors=[update_pb2.UpdateError(**asdict(each)) for each in value.errors],
-        cancellation=update_pb2.UpdateCancellation(**asdict(cancellation)) if cancellation else None,
+        cancellation=update_pb2.UpdateCancellation(status=cancellation.status, reason=cancellation.reason)
+        if cancellation
+        else None,
     )
 
 
