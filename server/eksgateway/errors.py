@@ -22,7 +22,8 @@ not answered to a call: it stops the process.
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from copy import copy
+from typing import ClassVar, Final, TypeVar
 
 from eksgateway.model import ErrorRecord
 
@@ -325,6 +326,15 @@ def _by_reason(branch: type[GatewayError]) -> dict[str, type[GatewayError]]:
 
 
 BY_REASON: Final = _by_reason(GatewayError)
+
+_Error = TypeVar("_Error", bound=GatewayError)
+
+
+def copy_error(error: _Error) -> _Error:
+    """A copy for one of several callers, with its own traceback and metadata."""
+    mine = copy(error)
+    mine.metadata = dict(error.metadata)
+    return mine
 
 
 def record(error: GatewayError) -> ErrorRecord:

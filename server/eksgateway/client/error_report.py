@@ -17,7 +17,6 @@ REFUSED: Final = 1
 CREDENTIALS: Final = 4
 UNREACHABLE: Final = 5
 TIMED_OUT: Final = 124
-INTERRUPTED: Final = 130
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,7 +13,7 @@ from cachetools import LRUCache
 from eksgateway.clock import Clock
 from eksgateway.eks.budget import Budget
 from eksgateway.eks.target_budget import Lane, PendingCall
-from eksgateway.errors import GatewayError, Overloaded
+from eksgateway.errors import GatewayError, Overloaded, copy_error
 from eksgateway.model import Target
 from eksgateway.single_flight import SharedTask
 
@@ -76,9 +75,9 @@ class SharedCalls(Generic[K, V]):
             except Overloaded as error:
                 # Only the read's turn timed out. A poller that joined it waits on: polls may wait longer.
                 if lane is not Lane.POLL or call.pending.lane is Lane.POLL:
-                    raise _copy(error) from error
+                    raise copy_error(error) from error
             except GatewayError as error:
-                raise _copy(error) from error
+                raise copy_error(error) from error
 
     def forget(self, key: K) -> None:
         """Drop the cached result. No caller joins the calls that exist now."""
@@ -120,10 +119,3 @@ class SharedCalls(Generic[K, V]):
             self._newest[key] = call.previous
         else:
             del self._newest[key]
-
-
-def _copy(error: GatewayError) -> GatewayError:
-    """A copy for one of several callers, with metadata of its own."""
-    mine = copy.copy(error)
-    mine.metadata = dict(error.metadata)
-    return mine

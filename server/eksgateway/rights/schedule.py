@@ -22,12 +22,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from copy import copy
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Final, NamedTuple
 
-from eksgateway.errors import CredentialsExpired, Denied, GatewayError
+from eksgateway.errors import CredentialsExpired, Denied, GatewayError, copy_error
 from eksgateway.model import Caller, UpdateRef
 from eksgateway.policy.question import Question
 from eksgateway.watch.slot import Slot
@@ -104,9 +103,9 @@ class Right:
     def end(self, error: GatewayError) -> None:
         """End every watch; a denial carries the decision id that the watch's caller knows."""
         for watch in self.watches:
-            own = copy(error)
+            own = copy_error(error)
             if isinstance(error, Denied):
-                own.metadata = error.metadata | {"decision_id": watch.decision_id}
+                own.metadata["decision_id"] = watch.decision_id
             watch.slot.revoke(own)
         self.watches.clear()
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
-from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Self
 
 from eksgateway.clock import Clock
-from eksgateway.errors import GatewayError
+from eksgateway.errors import GatewayError, copy_error
 from eksgateway.ledger import codec
 from eksgateway.model import Phase, Update
 
@@ -101,7 +100,7 @@ class Slot:
         due = self._clock.monotonic() + timeout
         while self._unread is None:
             if self._error is not None:
-                raise copy(self._error)  # one error ends many watches; each has its own traceback
+                raise copy_error(self._error)  # one error ends many watches
             left = due - self._clock.monotonic()
             if left <= 0:
                 return None
