@@ -128,9 +128,9 @@ def build_gateway(  # noqa: PLR0913  the parts that are opened elsewhere
 
 
 def _build_cancels(core: _Core) -> IdempotentCancels:
-    def follow(cancellation: Cancellation, answered: float | None) -> None:
+    def follow(cancellation: Cancellation, began: float | None) -> None:
         core.reads.forget(cancellation.ref)
-        core.watches.follow(cancellation, answered)
+        core.watches.follow(cancellation, began)
 
     eks = BudgetedEks(core.eks, core.budget, Lane.CANCEL)
     cancellations = Cancellations(

@@ -105,11 +105,11 @@ class Cancellations:
         intent = self._make_intent(call, allowed, earlier)
         on_intent(intent.cancellation_id)
         committed = await self._commit(intent, renew=earlier is not None)
-        forward_start = self.clock.monotonic()
+        began = self.clock.monotonic()
         outcome = await self.forwarder.forward(
             committed, send_before=allowed.monotonic + self.decision_max_age
         )
-        return await self._record(committed, outcome, forward_start)
+        return await self._record(committed, outcome, began)
 
     # -- Decide ---------------------------------------------------------------------------------
 
@@ -171,19 +171,19 @@ class Cancellations:
                 retry_after=_CLOSING_RETRY_S,
             ) from None
 
-    async def _record(self, committed: Cancellation, outcome: Outcome, forward_start: float) -> Cancellation:
+    async def _record(self, committed: Cancellation, outcome: Outcome, began: float) -> Cancellation:
         """Record the outcome and return the result. The update is followed even if recording fails."""
-        latest, answered = committed, None
+        latest, poll_began = committed, None
         self.metrics.count_forward(outcome.kind)
         try:
             latest = await self.ledger.record_outcome(committed.id, outcome)
             if outcome.kind is OutcomeKind.ACCEPTED and outcome.update == latest.update:
-                answered = forward_start
+                poll_began = began
         except errors.OutcomeUnrecorded as exc:
             exc.metadata["cancellation_id"] = committed.id
             raise
         finally:
-            self.follow(latest, answered)
+            self.follow(latest, poll_began)
         return result_of(latest)
 
 

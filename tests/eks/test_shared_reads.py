@@ -132,11 +132,11 @@ async def test_the_times_of_a_result_are_those_of_the_start_of_its_call(
     reads: SharedReads, eks: SlowEks, clock: FakeClock
 ) -> None:
     (task,) = await start(lambda: reads.update(UPDATE, 0, WHO))
-    began, stamp = clock.now(), clock.monotonic()
+    time, began = clock.now(), clock.monotonic()
     await clock.advance(5)
     eks.end(1)
     seen = await task
-    assert (seen.observe_time, seen.stamp) == (began, stamp)
+    assert (seen.observe_time, seen.began) == (time, began)
 
 
 async def test_age_zero_makes_a_new_call_within_one_clock_tick(reads: SharedReads, eks: SlowEks) -> None:

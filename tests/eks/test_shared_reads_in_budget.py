@@ -71,8 +71,8 @@ async def test_a_waiting_call_is_joined_at_any_age(harness: ReadsHarness) -> Non
     await harness.clock.advance(0.15)
     seen = await polled
     assert seen is not None
-    assert [time for _, time in harness.eks.calls] == [seen.stamp]
-    assert (await asked).stamp == seen.stamp
+    assert [time for _, time in harness.eks.calls] == [seen.began]
+    assert (await asked).began == seen.began
 
 
 async def test_a_poll_that_a_caller_joins_is_served_before_other_polls(harness: ReadsHarness) -> None:

@@ -75,13 +75,13 @@ class FakeReads(SharedReads):
         self.open.set()
 
     async def poll(self, ref: UpdateRef, max_age: float) -> SeenUpdate:  # noqa: ARG002 - one update is scripted
-        answer, time, stamp = self.answer, self._clock.now(), self._clock.monotonic()
-        self.calls.append(stamp)
+        answer, time, began = self.answer, self._clock.now(), self._clock.monotonic()
+        self.calls.append(began)
         self.max_ages.append(max_age)
         await self.open.wait()
         if isinstance(answer, Exception):
             raise answer
-        return SeenUpdate(answer, time, stamp)
+        return SeenUpdate(answer, time, began)
 
 
 class FakeRecord:

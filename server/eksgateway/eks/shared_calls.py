@@ -29,11 +29,11 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class ReadResult(Generic[V]):
-    """The result of a call that began at ``time``, on the monotonic clock at ``stamp``."""
+    """The result of a call that began at ``time`` (UTC), which is ``began`` on the monotonic clock."""
 
     value: V
     time: datetime
-    stamp: float
+    began: float
 
 
 @dataclass(slots=True)
@@ -66,7 +66,7 @@ class SharedCalls(Generic[K, V]):
         oldest = self._clock.monotonic() - max_age
         while True:
             cached = self.find_cached(key)
-            if cached is not None and cached.stamp > oldest:
+            if cached is not None and cached.began > oldest:
                 return cached
             call = self._join(key, oldest, lane, caller)
             await call.task.wait()

@@ -22,11 +22,11 @@ _MOST_PAGES: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class SeenUpdate:
-    """An update, and when the call that read it began; ``stamp`` is on the monotonic clock."""
+    """An update, and when the call that read it began: ``observe_time`` (UTC), ``began`` (monotonic)."""
 
     update: Update
     observe_time: datetime
-    stamp: float
+    began: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class SharedReads:
 
 
 def _to_seen(result: ReadResult[Update]) -> SeenUpdate:
-    return SeenUpdate(result.value, result.time, result.stamp)
+    return SeenUpdate(result.value, result.time, result.began)
 
 
 async def _all_pages(read: Callable[[str], Awaitable[ReadResult[Page]]]) -> tuple[str, ...]:

@@ -90,7 +90,7 @@ class TrackedUpdate:
         """Return whether the read changed a known update."""
         self.failure = self._missing_since = None
         before = self.sighting
-        self.sighting = latest_of(before, Sighting(seen.update, seen.observe_time, seen.stamp, now))
+        self.sighting = latest_of(before, Sighting(seen.update, seen.observe_time, seen.began, now))
         changed = before is None or before.update != self.sighting.update
         self.version += changed
         return changed and before is not None
