@@ -18,6 +18,7 @@ from eksgateway.decisions import Decisions
 from eksgateway.eks.arn import verify_arn
 from eksgateway.eks.shared_reads import SharedReads
 from eksgateway.errors import (
+    CALL_TIMED_OUT,
     Denied,
     EksError,
     EksNotFound,
@@ -120,7 +121,7 @@ class _Scan:
             async with asyncio.timeout(self._last_read_end - self._clock.monotonic()):
                 return await reading
         except TimeoutError:
-            raise EksUnavailable("EKS did not answer within the call timeout.") from None
+            raise EksUnavailable(CALL_TIMED_OUT) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

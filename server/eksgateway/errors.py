@@ -303,6 +303,9 @@ class EksUnavailable(EksError, Unavailable):
     default = "EKS could not be reached or had an error of its own."
 
 
+CALL_TIMED_OUT: Final = "EKS did not answer within the call timeout."  # the message of an EksUnavailable
+
+
 class EksNotReached(EksUnavailable):
     """No connection was made, so nothing was sent."""
 

@@ -65,7 +65,7 @@ class IdempotentCancels:
             if not await shared.task.wait(max(0.0, deadline - self.clock.monotonic())):
                 if shared.intent_id:
                     raise outcome_unknown(shared.intent_id)
-                raise errors.EksUnavailable("EKS did not answer within the call timeout.")
+                raise errors.EksUnavailable(errors.CALL_TIMED_OUT)
             if shared.task.cancelled:  # by ``finish``
                 raise outcome_unknown(shared.intent_id) if shared.intent_id else errors.Draining
             if shared.result_applies_to(call):

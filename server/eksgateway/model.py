@@ -138,7 +138,7 @@ class UpdateCancellation:
     reason: str
 
 
-FINAL_STATUSES = frozenset({"Cancelled", "Successful", "Failed"})
+FINAL_STATUSES: Final = frozenset({"Cancelled", "Successful", "Failed"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import uuid
 from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 import grpc
 
@@ -27,7 +28,7 @@ from eksgateway.settings import SettingsError
 from eksgateway.v1.update_pb2 import ClusterRef
 from eksgateway.v1.update_service_pb2 import CancelUpdateRequest
 
-TOKEN = "EKSGATEWAY_TOKEN"  # noqa: S105  a variable's name
+TOKEN: Final = "EKSGATEWAY_TOKEN"  # noqa: S105  a variable's name
 
 
 async def run_watch(

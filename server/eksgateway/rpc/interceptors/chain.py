@@ -18,7 +18,14 @@ from typing import Any, NoReturn, TypeAlias
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from eksgateway.errors import EksUnavailable, MethodUnknown, RequestInvalid, RequestTooLarge, WatcherTooSlow
+from eksgateway.errors import (
+    CALL_TIMED_OUT,
+    EksUnavailable,
+    MethodUnknown,
+    RequestInvalid,
+    RequestTooLarge,
+    WatcherTooSlow,
+)
 from eksgateway.rpc import error_status, request_fields
 from eksgateway.rpc.call import Call
 from eksgateway.rpc.context import RpcContext, send
@@ -202,7 +209,7 @@ class Chain(grpc.aio.ServerInterceptor):
 
 
 def _no_answer() -> EksUnavailable:
-    return EksUnavailable("EKS did not answer within the call timeout.")
+    return EksUnavailable(CALL_TIMED_OUT)
 
 
 async def _refuse_unknown(_request: object, _context: object) -> Message:
