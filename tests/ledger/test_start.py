@@ -21,6 +21,7 @@ from eksgateway.ledger.inspection import open_snapshot
 from eksgateway.ledger.schema import REVISION, metadata
 from eksgateway.ledger.sql_ledger import SqlLedger, open_ledger
 from eksgateway.ledger.sqlite.backup import back_up
+from eksgateway.ledger.sqlite.database import SqliteDatabase
 from eksgateway.ledger.verify import verify
 from eksgateway.settings import LedgerSettings
 from support.ledger import list_events
@@ -165,7 +166,9 @@ async def test_files_are_readable_by_their_owner_only(ledger: SqlLedger, setting
 
 async def test_the_writer_syncs_every_commit(ledger: SqlLedger) -> None:
     """With synchronous=NORMAL a power cut could lose the last commits."""
-    with ledger._database.write_engine.connect() as connection:  # noqa: SLF001 (a pragma shows on its own connection only)
+    database = ledger._database  # noqa: SLF001 (a pragma shows on its own connection only)
+    assert isinstance(database, SqliteDatabase)
+    with database.write_engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
 

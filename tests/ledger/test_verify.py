@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from eksgateway.ledger.hash_chain import GENESIS, Checkpoint, EventKind, link
 from eksgateway.ledger.inspection import read_events
 from eksgateway.ledger.sql_ledger import SqlLedger, open_ledger
 from eksgateway.ledger.sqlite.database import SqliteDatabase
+from eksgateway.ledger.unit_of_work import ReadKeys, request_key
 from eksgateway.ledger.verify import Defect, verify
 from eksgateway.model import OutcomeKind
 from eksgateway.settings import LedgerSettings
@@ -250,12 +250,13 @@ async def test_read_events_gives_all_in_order(path: Path) -> None:
 def test_verify_takes_seconds_for_ten_thousand_events(tmp_path: Path) -> None:
     """The limit is 15 s of processor time."""
     path = tmp_path / "ledger.db"
-    database = SqliteDatabase(LedgerSettings(path=path))
-    with database.write_engine.begin() as connection:
-        transaction = store.Transaction(database, connection, lambda: datetime.now(UTC))
-        for n in range(5000):
-            store.add_intent(transaction, intent(str(n)))
-            store.add_outcome(transaction, f"cancellation-{n}", outcome())
+    database = SqliteDatabase(LedgerSettings(path=path), SystemClock())
+    intents = [intent(str(n)) for n in range(5000)]
+    keys = ReadKeys([each.cancellation_id for each in intents], [request_key(each) for each in intents])
+    with database.begin_batch(keys) as unit:
+        for each in intents:
+            store.add_intent(unit, each)
+            store.add_outcome(unit, each.cancellation_id, outcome())
     database.close()
     before = time.process_time()
     report = verify(path)

@@ -9,16 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
 
 from eksgateway.errors import LedgerUnavailable, OutcomeUnrecorded
 from eksgateway.ledger.codec import decode
 from eksgateway.ledger.projection import DenialsLost
 from eksgateway.ledger.sql_ledger import SqlLedger
+from eksgateway.ledger.sqlite.database import SqliteDatabase
 from eksgateway.ledger.sqlite.errors import explain, fails_every_write
 from eksgateway.ledger.verify import verify
 from eksgateway.model import CancelRequest, Intent, Justification, OutcomeKind
 from eksgateway.settings import LedgerSettings
-from support.ledger import Faults, faulty_ledger, hold_write_lock, list_denials, list_events
+from support.ledger import (
+    Faults,
+    faulty_ledger,
+    hold_write_lock,
+    list_denials,
+    list_events,
+    run_in_one_batch,
+)
 from support.logs import capture_logs
 from support.records import denial, intent, outcome, ref
 from support.waiting import wait_until
@@ -51,18 +60,6 @@ def admit(settings: LedgerSettings) -> None:
         other.execute("DROP TRIGGER refuse")
 
 
-async def in_one_batch(faults: Faults, ledger: SqlLedger, *calls: Any) -> list[Any]:
-    """The results and errors of calls that wait for the writer together, behind a commit that hangs."""
-    faults.release.clear()
-    first = asyncio.create_task(ledger.commit_intent(intent("first")))
-    await wait_until(faults.held.is_set)
-    tasks = [asyncio.create_task(call) for call in calls]
-    await asyncio.sleep(0)
-    faults.release.set()
-    await first
-    return await asyncio.gather(*tasks, return_exceptions=True)
-
-
 def bodies(settings: LedgerSettings) -> list[tuple[str, str]]:
     return [(each.kind, each.cancellation_id) for each in list_events(settings.path)]
 
@@ -73,7 +70,9 @@ async def test_one_refused_write_harms_no_other_of_its_batch(
 ) -> None:
     """The others are durable and in order; the refused one leaves nothing."""
     refuse(settings, "events", "token-4", undoes)
-    results = await in_one_batch(faults, ledger, *(ledger.commit_intent(intent(str(n))) for n in range(8)))
+    results = await run_in_one_batch(
+        faults, ledger, *(ledger.commit_intent(intent(str(n))) for n in range(8))
+    )
     failed = [number for number, each in enumerate(results) if isinstance(each, Exception)]
     assert failed == [4]
     assert isinstance(results[4], LedgerUnavailable)
@@ -97,10 +96,37 @@ async def test_a_failed_commit_is_tried_again_for_each_of_its_batch(
             "CREATE TRIGGER refuse AFTER INSERT ON events WHEN NEW.body LIKE '%token-2%'"
             " BEGIN INSERT INTO children VALUES (NEW.cancellation_id); END"
         )
-    results = await in_one_batch(faults, ledger, *(ledger.commit_intent(intent(str(n))) for n in range(4)))
+    results = await run_in_one_batch(
+        faults, ledger, *(ledger.commit_intent(intent(str(n))) for n in range(4))
+    )
     assert [isinstance(each, LedgerUnavailable) for each in results] == [False, False, True, False]
     assert [name for _, name in bodies(settings)] == [f"cancellation-{n}" for n in ("first", "0", "1", "3")]
     admit(settings)
+
+
+async def test_a_record_that_cannot_be_read_harms_no_other_of_its_batch(
+    ledger: SqlLedger, faults: Faults, settings: LedgerSettings
+) -> None:
+    """The rows of a batch are read together, and then again for each of its writes."""
+    await asyncio.gather(*(ledger.commit_intent(intent(str(n))) for n in range(4)))
+
+    @event.listens_for(write_engine(ledger), "before_cursor_execute")
+    def fail(*details: Any) -> None:
+        if details[3] == ("cancellation-2",):
+            raise sqlite3.DatabaseError("disk image is malformed")
+
+    calls = (ledger.record_outcome(f"cancellation-{n}", outcome()) for n in range(4))
+    results = await run_in_one_batch(faults, ledger, *calls)
+    event.remove(write_engine(ledger), "before_cursor_execute", fail)
+    assert [isinstance(each, OutcomeUnrecorded) for each in results] == [False, False, True, False]
+    assert "malformed" in results[2].detail
+    await wait_until(lambda: ("outcome", "cancellation-2") in bodies(settings))
+
+
+def write_engine(ledger: SqlLedger) -> Engine:
+    database = ledger._database  # noqa: SLF001 (no other can be opened)
+    assert isinstance(database, SqliteDatabase)
+    return database.write_engine
 
 
 def leave_pages(ledger: SqlLedger, faults: Faults, settings: LedgerSettings, count: int) -> None:
@@ -108,7 +134,7 @@ def leave_pages(ledger: SqlLedger, faults: Faults, settings: LedgerSettings, cou
     with closing(sqlite3.connect(settings.path)) as other:
         (pages,) = other.execute("PRAGMA page_count").fetchone()
     faults.pages = pages + count
-    ledger._database.write_engine.dispose()  # noqa: SLF001 (the limit is for new connections)
+    write_engine(ledger).dispose()  # the limit is for new connections
 
 
 def intent_of(name: int, size: int) -> Intent:
@@ -122,7 +148,7 @@ async def test_a_write_that_does_not_fit_harms_no_other_of_its_batch(
     leave_pages(ledger, faults, settings, 50)
     sizes = [1, 1, 400_000, 1, 1]
     calls = (ledger.commit_intent(intent_of(n, size)) for n, size in enumerate(sizes))
-    results = await in_one_batch(faults, ledger, *calls)
+    results = await run_in_one_batch(faults, ledger, *calls)
     assert [isinstance(each, LedgerUnavailable) for each in results] == [size > 1 for size in sizes]
     assert "free some space" in results[2].detail
 
@@ -134,7 +160,7 @@ async def test_a_full_disk_fails_a_batch_after_two_attempts(
     leave_pages(ledger, faults, settings, 50)
     with capture_logs() as logs:
         calls = (ledger.commit_intent(intent_of(n, 400_000)) for n in range(6))
-        results = await in_one_batch(faults, ledger, *calls)
+        results = await run_in_one_batch(faults, ledger, *calls)
     assert {type(each) for each in results} == {LedgerUnavailable}
     failed = [each["operations"] for each in logs if each["event"] == "ledger.write_failed"]
     assert failed == [1, 5]
@@ -160,7 +186,9 @@ async def test_a_disk_that_fails_slowly_fails_a_batch_at_once(
     """The second attempt of such a batch would take as long for each of its writes."""
     refuse(settings, "events", 'token-_"', "ROLLBACK")
     faults.slow_s = 0.7
-    results = await in_one_batch(faults, ledger, *(ledger.commit_intent(intent(str(n))) for n in range(9)))
+    results = await run_in_one_batch(
+        faults, ledger, *(ledger.commit_intent(intent(str(n))) for n in range(9))
+    )
     assert {type(each) for each in results} == {LedgerUnavailable}
     assert faults.begun <= 3
     admit(settings)

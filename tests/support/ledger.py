@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import subprocess
@@ -25,6 +26,8 @@ from eksgateway.ledger.sql_ledger import SqlLedger
 from eksgateway.ledger.sqlite.database import SqliteDatabase
 from eksgateway.model import Cancellation, Denial
 from eksgateway.settings import LedgerSettings
+from support.records import intent
+from support.waiting import wait_until
 
 _TESTS = Path(__file__).parent.parent
 
@@ -97,10 +100,23 @@ class Faults:
 def faulty_ledger(settings: LedgerSettings, clock: Clock | None = None) -> tuple[SqlLedger, Faults]:
     """The real ledger on a real file, with faults that the test switches on."""
     faults = Faults()
-    database = SqliteDatabase(settings)
+    clock = clock or SystemClock()
+    database = SqliteDatabase(settings, clock)
     database.write_engine.dispose()
     faults.install(database.write_engine)
-    return SqlLedger(settings, clock or SystemClock(), database), faults
+    return SqlLedger(settings, clock, database), faults
+
+
+async def run_in_one_batch(faults: Faults, ledger: SqlLedger, *calls: Any) -> list[Any]:
+    """The results and errors of calls that wait for the writer together, behind a commit that hangs."""
+    faults.release.clear()
+    first = asyncio.create_task(ledger.commit_intent(intent("first")))
+    await wait_until(faults.held.is_set)
+    tasks = [asyncio.create_task(call) for call in calls]
+    await asyncio.sleep(0)
+    faults.release.set()
+    await first
+    return await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def list_events(path: Path, cancellation_id: str = "") -> list[Event]:

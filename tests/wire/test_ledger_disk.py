@@ -46,7 +46,7 @@ def place(tmp_path: Path, eks: SimulatedEks) -> GatewayFolder:
 
 
 async def test_read_only_root_records_many_cancels_of_one_update(tmp_path: Path, eks: SimulatedEks) -> None:
-    """Ten cancels make a savepoint that SQLite would spill to a temporary file."""
+    """SQLite finds no folder for a temporary file."""
     volume = tmp_path / "volume"
     volume.mkdir()
     place = GatewayFolder(tmp_path, eks.url, ledger={"path": str(volume / "ledger.db"), "keep_denials": 200})

@@ -9,7 +9,7 @@ from typing import Final
 from eksgateway.clock import Clock
 from eksgateway.ledger.database import OperationRejected, StorageError
 from eksgateway.ledger.hash_chain import Checkpoint
-from eksgateway.ledger.store import Transaction
+from eksgateway.ledger.unit_of_work import UnitOfWork
 from eksgateway.logs import Log
 
 log = Log(__name__)
@@ -17,7 +17,7 @@ log = Log(__name__)
 RETRY_S: Final = 0.5
 
 # Returns the chain's head if it has written something, and nothing if it was written before.
-OwedWrite = Callable[[Transaction], Checkpoint | None]
+OwedWrite = Callable[[UnitOfWork], Checkpoint | None]
 
 
 class Backlog:
@@ -26,7 +26,7 @@ class Backlog:
     A crash loses it. The cancellation then has no known outcome, and is followed as such.
     """
 
-    def __init__(self, write: Callable[[OwedWrite], Awaitable[None]], clock: Clock) -> None:
+    def __init__(self, write: Callable[[str, OwedWrite], Awaitable[None]], clock: Clock) -> None:
         self._write = write
         self._clock = clock
         self._owed: dict[str, OwedWrite] = {}
@@ -70,7 +70,7 @@ class Backlog:
     async def _write_all(self) -> None:
         for cancellation_id, write in list(self._owed.items()):
             try:
-                await self._write(write)
+                await self._write(cancellation_id, write)
             except OperationRejected as exc:
                 if cancellation_id not in self._rejected:
                     log.warning("ledger.owed_refused", cancellation_id=cancellation_id, detail=str(exc))

@@ -6,12 +6,13 @@ gateway, and in ``inspection.open_read_only`` for other programs.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from eksgateway.errors import StartError
-from eksgateway.ledger.hash_chain import Checkpoint
+from eksgateway.ledger.unit_of_work import ReadKeys, UnitOfWork
 
 READ_CONNECTIONS: Final = 4
 
@@ -31,9 +32,12 @@ class OperationRejected(StorageError):
 class Database(Protocol):
     """The database of one gateway: owned by it alone, and migrated."""
 
-    @property
-    def write_engine(self) -> Engine:
-        """Its transactions hold the database's one write lock from their begin."""
+    def begin_batch(self, keys: ReadKeys) -> AbstractContextManager[UnitOfWork]:
+        """Take the one write lock, and read the chain's head and what the keys name.
+
+        At the end of the block, write its changes and commit, or roll back if it has raised. An error of the
+        commit leaves open whether the changes are durable. Called by one thread at a time.
+        """
 
     @property
     def read_engine(self) -> Engine:
@@ -44,12 +48,6 @@ class Database(Protocol):
 
     def fails_every_write(self, exc: BaseException) -> bool:
         """Whether any other write would meet the same error."""
-
-    def in_transaction(self, connection: Connection) -> bool:
-        """False after an error for which the database rolled the whole transaction back."""
-
-    def after_commit(self, connection: Connection, head: Checkpoint) -> None:
-        """Called in the writer's thread after COMMIT, before its operations are reported."""
 
     def close(self) -> None:
         """Release the ledger. Closing again does nothing."""

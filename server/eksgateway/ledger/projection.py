@@ -64,6 +64,14 @@ def fold(record: CancellationRecord | None, event: Event) -> CancellationRecord:
     return _add_outcome(record, decode(Outcome, event.body))
 
 
+def is_changed_by(cancellation: Cancellation, observation: Observation) -> bool:
+    """Whether an observation changes a cancellation that is not settled."""
+    if observation.update is None or observation.update != cancellation.update:
+        return True
+    noted = observation.note in ("", cancellation.phase_reason)
+    return cancellation.phase is Phase.OUTCOME_UNKNOWN and not noted
+
+
 def _start(intent: Intent, seq: int) -> CancellationRecord:
     cancellation = Cancellation(
         intent=intent,

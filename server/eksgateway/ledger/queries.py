@@ -1,4 +1,4 @@
-"""The ledger's queries, as functions of a connection; the writer uses them too."""
+"""The ledger's queries, as functions of a connection."""
 
 from __future__ import annotations
 
@@ -9,31 +9,30 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, select, tup
 from eksgateway.errors import RequestInvalid
 from eksgateway.ledger.codec import decode, encode
 from eksgateway.ledger.hash_chain import GENESIS, Checkpoint
-from eksgateway.ledger.projection import CancellationRecord
+from eksgateway.ledger.projection import CancellationRecord, is_changed_by
 from eksgateway.ledger.protocol import CancellationSummary, HistoryFilter, HistoryPage, ReadScope
 from eksgateway.ledger.schema import cancellations, events, probe
-from eksgateway.model import Cancellation, ClusterRef, UpdateRef
+from eksgateway.model import Cancellation, ClusterRef, Observation, UpdateRef
 
-_RECORD: Final = cancellations.c.record
+_RECORDS: Final = select(cancellations.c.record, cancellations.c.cancellation_id)
 
 
 def _select_records(*columns: str) -> Select[Any]:
-    return select(_RECORD).where(*(cancellations.c[each] == bindparam(each) for each in columns))
+    return _RECORDS.where(*(cancellations.c[each] == bindparam(each) for each in columns))
 
 
 # Built once, because building a statement takes longer than running it.
 _HEAD: Final = select(events.c.seq, events.c.hash).order_by(events.c.seq.desc()).limit(1)
-_BY_ID: Final = _select_records("cancellation_id")
-_BY_REQUEST: Final = _select_records("caller_id", "request_id")
+BY_ID: Final = _select_records("cancellation_id")
+BY_REQUEST: Final = _select_records("caller_id", "request_id")
 _OF_UPDATE: Final = _select_records("account_id", "region", "cluster", "update_id")
-_PENDING_OF: Final = _OF_UPDATE.where(cancellations.c.pending).order_by(cancellations.c.created)
-_NEWEST_OF: Final = _OF_UPDATE.order_by(cancellations.c.created.desc()).limit(1)
-_ANY_PENDING_OF: Final = _PENDING_OF.limit(1)
+PENDING_OF: Final = _OF_UPDATE.where(cancellations.c.pending).order_by(cancellations.c.created)
+NEWEST_OF: Final = _OF_UPDATE.order_by(cancellations.c.created.desc()).limit(1)
 
 
 def to_row(record: CancellationRecord) -> dict[str, Any]:
     intent = record.cancellation.intent
-    return _update_columns(intent.request.ref) | {
+    return update_columns(intent.request.ref) | {
         "cancellation_id": intent.cancellation_id,
         "created": record.created,
         "latest": record.latest,
@@ -45,34 +44,39 @@ def to_row(record: CancellationRecord) -> dict[str, Any]:
     }
 
 
+def update_columns(ref: UpdateRef) -> dict[str, str]:
+    return _cluster_columns(ref.cluster) | {"update_id": ref.update_id}
+
+
 def find_head(connection: Connection) -> Checkpoint:
     row = connection.execute(_HEAD).one_or_none()
     return Checkpoint(row.seq, row.hash) if row else GENESIS
 
 
 def find_by_id(connection: Connection, cancellation_id: str) -> CancellationRecord | None:
-    return _read_one(connection, _BY_ID, cancellation_id=cancellation_id)
+    return _read_one(connection, BY_ID, cancellation_id=cancellation_id)
 
 
 def find_by_request(connection: Connection, caller_id: str, request_id: str) -> CancellationRecord | None:
-    return _read_one(connection, _BY_REQUEST, caller_id=caller_id, request_id=request_id)
+    return _read_one(connection, BY_REQUEST, caller_id=caller_id, request_id=request_id)
 
 
 def find_pending(connection: Connection) -> tuple[Cancellation, ...]:
     """Oldest first."""
-    rows = select(_RECORD).where(cancellations.c.pending).order_by(cancellations.c.created)
+    rows = _RECORDS.where(cancellations.c.pending).order_by(cancellations.c.created)
     return tuple(record.cancellation for record in _read_all(connection, rows))
 
 
-def find_pending_of(connection: Connection, ref: UpdateRef) -> tuple[CancellationRecord, ...]:
-    """Oldest first."""
-    return tuple(_read_all(connection, _PENDING_OF, **_update_columns(ref)))
-
-
-def summarize(connection: Connection, ref: UpdateRef) -> CancellationSummary:
-    newest = _read_one(connection, _NEWEST_OF, **_update_columns(ref))
-    pending_row = connection.execute(_ANY_PENDING_OF, _update_columns(ref)).first()
-    return CancellationSummary(newest.cancellation if newest else None, pending_row is not None)
+def summarize_if_unchanged(
+    connection: Connection, ref: UpdateRef, observation: Observation
+) -> CancellationSummary | None:
+    """The summary of an update, or None if the observation changes one of its cancellations."""
+    columns = update_columns(ref)
+    pending = _read_all(connection, PENDING_OF, **columns)
+    if any(is_changed_by(record.cancellation, observation) for record in pending):
+        return None
+    newest = _read_one(connection, NEWEST_OF, **columns)
+    return CancellationSummary(newest.cancellation if newest else None, bool(pending))
 
 
 def find_clusters(connection: Connection, caller_id: str) -> tuple[ClusterRef, ...]:
@@ -85,7 +89,7 @@ def find_clusters(connection: Connection, caller_id: str) -> tuple[ClusterRef, .
 
 def read_page(connection: Connection, which: HistoryFilter, limit: int, before: str) -> HistoryPage:
     """Newest first. Raises RequestInvalid for a ``before`` that is not from a page."""
-    rows = select(_RECORD).order_by(cancellations.c.created.desc()).limit(limit + 1)
+    rows = _RECORDS.order_by(cancellations.c.created.desc()).limit(limit + 1)
     if which.cluster is not None:
         rows = rows.filter_by(**_cluster_columns(which.cluster))
     if which.caller_id:
@@ -112,10 +116,6 @@ def _is_in_scope(scope: ReadScope) -> ColumnElement[bool]:
         return own
     named = [(each.account_id, each.region, each.name) for each in scope.clusters]
     return own | tuple_(table.account_id, table.region, table.cluster).in_(named)
-
-
-def _update_columns(ref: UpdateRef) -> dict[str, str]:
-    return _cluster_columns(ref.cluster) | {"update_id": ref.update_id}
 
 
 def _cluster_columns(cluster: ClusterRef) -> dict[str, str]:

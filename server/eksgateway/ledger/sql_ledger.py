@@ -21,7 +21,7 @@ from eksgateway.ledger.hash_chain import Checkpoint
 from eksgateway.ledger.protocol import CancellationSummary, HistoryFilter, HistoryPage
 from eksgateway.ledger.query_pool import QueryPool
 from eksgateway.ledger.sqlite.database import SqliteDatabase
-from eksgateway.ledger.store import Transaction
+from eksgateway.ledger.unit_of_work import ReadKeys, UnitOfWork, request_key
 from eksgateway.ledger.writer import Writer
 from eksgateway.logs import Log
 from eksgateway.model import Cancellation, ClusterRef, Denial, Intent, Observation, Outcome, UpdateRef
@@ -36,7 +36,7 @@ _UNWRITTEN: Final = 32  # most observations of an update that are kept while the
 
 async def open_ledger(settings: LedgerSettings, clock: Clock) -> SqlLedger:
     """Open the ledger, which is then migrated, complete, readable and writable. Raises LedgerError."""
-    database = await run_blocking(SqliteDatabase, settings)
+    database = await run_blocking(SqliteDatabase, settings, clock)
     ledger = SqlLedger(settings, clock, database)
     try:
         await ledger.check()
@@ -55,7 +55,7 @@ class SqlLedger:
         self._keep_denials = settings.keep_denials
         self._clock = clock
         self._database = database
-        self._writer = Writer(database, clock.now, settings.queue)
+        self._writer = Writer(database, settings.queue)
         self._reader = QueryPool(database, settings.queue)
         self._backlog = Backlog(self._write_owed, clock)
         self._unwritten: dict[UpdateRef, tuple[Observation, ...]] = {}
@@ -67,11 +67,12 @@ class SqlLedger:
     async def renew_intent(self, intent: Intent) -> Cancellation:
         return await self._commit(intent, partial(store.renew_intent, intent=intent))
 
-    async def _commit(self, intent: Intent, work: Callable[[Transaction], Cancellation]) -> Cancellation:
+    async def _commit(self, intent: Intent, work: Callable[[UnitOfWork], Cancellation]) -> Cancellation:
+        keys = ReadKeys(cancellations=[intent.cancellation_id], requests=[request_key(intent)])
         with ledger_errors():
             if len(self._backlog) >= self._most_owed:
                 raise StorageError("too many earlier records wait to be written")
-            operation = self._writer.submit(work)
+            operation = self._writer.submit(work, keys)
             try:
                 return await self._writer.wait(operation, self._timeout_s)
             except (StorageError, asyncio.CancelledError):
@@ -87,7 +88,7 @@ class SqlLedger:
     async def record_outcome(self, cancellation_id: str, outcome: Outcome) -> Cancellation:
         work = partial(store.add_outcome, cancellation_id=cancellation_id, outcome=outcome)
         try:
-            cancellation, head = await self._write(work)
+            cancellation, head = await self._write(work, ReadKeys(cancellations=[cancellation_id]))
         except (StorageError, asyncio.CancelledError) as exc:
             again = partial(store.add_outcome_once, cancellation_id=cancellation_id, outcome=outcome)
             self._backlog.add(cancellation_id, again)
@@ -102,14 +103,14 @@ class SqlLedger:
     async def record_observation(self, ref: UpdateRef, observation: Observation) -> CancellationSummary:
         with ledger_errors():
             summary = await self._read(
-                partial(store.summarize_if_unchanged, ref=ref, observation=observation)
+                partial(queries.summarize_if_unchanged, ref=ref, observation=observation)
             )
             earlier = self._unwritten.get(ref, ())
             if summary is not None and not earlier:
                 return summary
             work = partial(store.add_observations, ref=ref, earlier=earlier, observation=observation)
             try:
-                summary = await self._write(work)
+                summary = await self._write(work, ReadKeys(updates=[ref]))
             except StorageError:
                 # The caller calls again, perhaps with a newer observation.
                 self._unwritten[ref] = (*earlier, observation)[-_UNWRITTEN:]
@@ -140,7 +141,8 @@ class SqlLedger:
 
     async def check(self) -> None:
         with ledger_errors():
-            await self._write(store.write_probe)  # first, because it checks the files and names what is wrong
+            # First, because it checks the files and names what is wrong.
+            await self._write(store.write_probe, ReadKeys())
             await self._read(queries.read_probe)
             if self._denials.failing:
                 raise StorageError("denied cancels cannot be written to the decision log")
@@ -161,11 +163,12 @@ class SqlLedger:
         with ledger_errors():
             return await self._reader.read(query, self._timeout_s)
 
-    async def _write(self, work: Callable[[Transaction], T]) -> T:
-        return await self._writer.wait(self._writer.submit(work), self._timeout_s)
+    async def _write(self, work: Callable[[UnitOfWork], T], keys: ReadKeys) -> T:
+        return await self._writer.wait(self._writer.submit(work, keys), self._timeout_s)
 
-    async def _write_owed(self, write: OwedWrite) -> None:
-        head = await self._write(write)
+    async def _write_owed(self, cancellation_id: str, write: OwedWrite) -> None:
+        keys = ReadKeys(cancellations=[cancellation_id], outcomes=[cancellation_id])
+        head = await self._write(write, keys)
         if head is not None:
             _log_head(head)
 
@@ -173,10 +176,12 @@ class SqlLedger:
         # Without a deadline, as an abandoned batch could be written twice. While the writer hangs, ``check``
         # fails.
         work = partial(store.add_denials, bodies=bodies, lost=lost)
-        await self._writer.wait(self._writer.submit(work), None)
+        keys = ReadKeys(denials=True)
+        await self._writer.wait(self._writer.submit(work, keys), None)
+        drop = partial(store.drop_oldest_denials, keep=self._keep_denials)
         try:
             begun = False
-            while await self._write(partial(store.drop_oldest_denials, keep=self._keep_denials, begun=begun)):
+            while await self._write(partial(drop, begun=begun), keys):
                 begun = True
         except StorageError as exc:  # the batch is written; the next one tries this again
             log.warning("ledger.denials_not_dropped", reason=str(exc))

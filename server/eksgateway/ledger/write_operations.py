@@ -1,4 +1,4 @@
-"""Operations of the ledger's writer, and how a transaction of several fails."""
+"""Operations of the ledger's writer, and how a batch of them fails."""
 
 from __future__ import annotations
 
@@ -7,13 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy.exc import DBAPIError
-
 from eksgateway.ledger.database import OperationRejected, StorageError
-from eksgateway.ledger.store import Transaction, TransactionLost
-from eksgateway.logs import Log
-
-log = Log(__name__)
+from eksgateway.ledger.unit_of_work import ReadKeys, UnitOfWork
 
 T = TypeVar("T")
 
@@ -21,8 +16,9 @@ T = TypeVar("T")
 class WriteOperation(Generic[T]):
     """Work for the writer. ``begun``: it may be, or have been, committed. ``abandoned``: no caller waits."""
 
-    def __init__(self, work: Callable[[Transaction], T], done: asyncio.Future[None]) -> None:
+    def __init__(self, work: Callable[[UnitOfWork], T], keys: ReadKeys, done: asyncio.Future[None]) -> None:
         self.work = work
+        self.keys = keys
         self.done = done
         self.begun = False
         self.abandoned = False
@@ -32,7 +28,7 @@ class WriteOperation(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class CommitFailure:
-    """Why a transaction failed, and whether every other write would fail too (``fails_all``)."""
+    """Why a batch failed, and whether every other write would fail too (``fails_all``)."""
 
     reason: str
     slow: bool
@@ -42,23 +38,15 @@ class CommitFailure:
         return (StorageError if self.slow or self.fails_all else OperationRejected)(self.reason)
 
 
-def perform(transaction: Transaction, batch: list[WriteOperation[Any]]) -> None:
-    """Run each operation in a savepoint of its own. Raises errors that end the transaction."""
-    database = transaction.database
+def perform(unit: UnitOfWork, batch: list[WriteOperation[Any]]) -> None:
+    """Run each operation in memory. One that raises changes nothing, and its caller gets the error."""
     for operation in batch:
+        before = unit.changes
         try:
-            with transaction.savepoint():
-                operation.value = operation.work(transaction)
-        except TransactionLost:
-            raise
-        except DBAPIError as exc:
-            if database.fails_every_write(exc):
-                raise
-            reason = database.explain(exc)
-            log.warning("ledger.write_refused", reason=reason)
-            operation.error = OperationRejected(reason)
+            operation.value = operation.work(unit)
         except Exception as exc:  # noqa: BLE001 (its caller gets it; the others go on)
             operation.error = exc
+            unit.changes = before
 
 
 def resolve(batch: list[WriteOperation[Any]]) -> None:

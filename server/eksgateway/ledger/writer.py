@@ -5,6 +5,8 @@
        │                       │  └─ the batch failed: each of its operations alone, in order
        └─ abandoned: skipped   └─ abandoned: may be committed all the same
 
+A batch takes two round trips: the rows that its operations read, and then what they changed in memory.
+
 It is a thread, because a transaction must not end with the task that asked for it. It is only one, because
 the database has one write lock and the chain has one end.
 """
@@ -16,15 +18,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any, Final, TypeVar, cast
-
-from sqlalchemy import Connection
 
 from eksgateway.blocking import run_blocking
 from eksgateway.ledger.database import Database, StorageError
-from eksgateway.ledger.hash_chain import Checkpoint
-from eksgateway.ledger.store import Transaction
+from eksgateway.ledger.unit_of_work import ReadKeys, UnitOfWork
 from eksgateway.ledger.write_operations import CommitFailure, WriteOperation, perform, resolve
 from eksgateway.logs import Log
 
@@ -39,25 +37,22 @@ _SLOW_S: Final = 0.5  # a transaction that fails after more than this has met a 
 class Writer:
     """Takes operations from the event loop, and reports their results to it after COMMIT."""
 
-    def __init__(self, database: Database, now: Callable[[], datetime], limit: int) -> None:
+    def __init__(self, database: Database, limit: int) -> None:
         self._database = database
-        self._now = now
         self._limit = limit
         self._loop = asyncio.get_running_loop()
-        self._connection: Connection | None = None  # used by the thread only, as is the next
-        self._connection_failed = False
         self._changed = threading.Condition()  # guards the following, and each operation's two flags
         self._waiting: deque[WriteOperation[Any]] = deque()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Callable[[Transaction], T]) -> WriteOperation[T]:
-        """Queue work. Raises StorageError when the queue is full or closed.
+    def submit(self, work: Callable[[UnitOfWork], T], keys: ReadKeys) -> WriteOperation[T]:
+        """Queue work that reads the rows of ``keys``. Raises StorageError when the queue is full or closed.
 
         The work may run more than once; the changes of an earlier run are then rolled back.
         """
-        operation = WriteOperation(work, self._loop.create_future())
+        operation = WriteOperation(work, keys, self._loop.create_future())
         with self._changed:
             if self._closed:
                 raise StorageError("the ledger is closed")
@@ -99,16 +94,15 @@ class Writer:
 
     def _run(self) -> None:
         while self._wait_for_work():
-            batch: list[WriteOperation[Any]] = []
-            failure = self._transact(batch, lambda: self._take(begun=True))
+            batch = self._take()
+            failure = self._commit(batch)
+            begun = any(operation.begun for operation in batch)
             if failure is None:
                 self._report(batch)
-            elif batch and not failure.slow:
-                self._retry_singly(batch)
+            elif failure.slow or (failure.fails_all and not begun):
+                self._fail(batch if begun else batch + self._take(), failure)
             else:
-                self._fail(batch or self._take(begun=False), failure)
-        if self._connection is not None:
-            self._connection.close()
+                self._retry_singly(batch)
 
     def _wait_for_work(self) -> bool:
         """False when the writer is closed and nothing is queued."""
@@ -117,59 +111,30 @@ class Writer:
                 self._changed.wait()
             return bool(self._waiting)
 
-    def _take(self, *, begun: bool) -> list[WriteOperation[Any]]:
-        """Take operations from the queue. With ``begun``, only while the database's lock is held."""
+    def _take(self) -> list[WriteOperation[Any]]:
+        """Take operations from the queue, without those that were abandoned."""
         batch: list[WriteOperation[Any]] = []
         with self._changed:
             while self._waiting and len(batch) < _BATCH:
                 operation = self._waiting.popleft()
                 if not operation.abandoned:
-                    operation.begun = begun
                     batch.append(operation)
         return batch
 
-    def _transact(
-        self, batch: list[WriteOperation[Any]], take: Callable[[], list[WriteOperation[Any]]]
-    ) -> CommitFailure | None:
-        """Take operations into the batch, perform them and commit. Returns why that failed, or None."""
+    def _commit(self, batch: list[WriteOperation[Any]]) -> CommitFailure | None:
+        """Perform operations and commit, without those that were abandoned. Returns why that failed."""
         started = time.monotonic()
         try:
-            connection = self._connect()
-            with connection.begin():
-                batch.extend(take())
-                transaction = Transaction(self._database, connection, self._now)
-                perform(transaction, batch)
+            with self._database.begin_batch(ReadKeys.merge([each.keys for each in batch])) as unit:
+                with self._changed:
+                    batch[:] = [each for each in batch if not each.abandoned]
+                    for operation in batch:
+                        operation.begun = True
+                perform(unit, batch)
         except Exception as exc:  # noqa: BLE001 (each caller gets it, and the thread goes on)
             slow = time.monotonic() - started > _SLOW_S
-            self._connection_failed = True
             return CommitFailure(self._database.explain(exc), slow, self._database.fails_every_write(exc))
-        self._after_commit(connection, transaction.head)
         return None
-
-    def _connect(self) -> Connection:
-        """The connection. One that has failed is replaced, unless no other can be opened."""
-        failed = self._connection
-        if failed is not None and not self._connection_failed:
-            return failed
-        try:
-            self._connection = self._database.write_engine.connect()
-        except Exception as exc:
-            if failed is None:
-                raise
-            # Such as no free file descriptor.
-            log.warning("ledger.connection_kept", reason=self._database.explain(exc))
-            return failed
-        if failed is not None:
-            failed.invalidate()
-            failed.close()
-        self._connection_failed = False
-        return self._connection
-
-    def _after_commit(self, connection: Connection, head: Checkpoint) -> None:
-        try:
-            self._database.after_commit(connection, head)
-        except Exception:  # the commit itself succeeded
-            log.exception("ledger.upkeep_failed")
 
     def _retry_singly(self, batch: list[WriteOperation[Any]]) -> None:
         """Commit each operation of a failed batch by itself, so that one harms no other.
@@ -182,7 +147,7 @@ class Writer:
             if operation.abandoned:
                 continue
             operation.value, operation.error = None, None
-            failure = self._transact([], lambda: [operation])  # noqa: B023 (called before the next one)
+            failure = self._commit([operation])
             if failure is None:
                 self._report([operation])
                 failures = 0

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from sqlalchemy import Connection
 
+from eksgateway.clock import Clock
 from eksgateway.ledger import queries
 from eksgateway.ledger.database import READ_CONNECTIONS, LedgerError
 from eksgateway.ledger.hash_chain import Checkpoint
 from eksgateway.ledger.migrate import NotMigrated, migrate
 from eksgateway.ledger.sqlite import errors
+from eksgateway.ledger.sqlite.batches import read_rows, write_changes
 from eksgateway.ledger.sqlite.completeness import UsageMark, find_missing_events, read_mark, write_mark
 from eksgateway.ledger.sqlite.engine import (
     WAL_LIMIT,
@@ -22,6 +26,8 @@ from eksgateway.ledger.sqlite.engine import (
     restart_wal,
 )
 from eksgateway.ledger.sqlite.files import LedgerFile, beside
+from eksgateway.ledger.sqlite.write_connection import WriteConnection
+from eksgateway.ledger.unit_of_work import ReadKeys, UnitOfWork
 from eksgateway.ledger.verify import verify
 from eksgateway.logs import Log
 from eksgateway.settings import LedgerSettings
@@ -37,7 +43,7 @@ class SqliteDatabase:
     explain = staticmethod(errors.explain)
     fails_every_write = staticmethod(errors.fails_every_write)
 
-    def __init__(self, settings: LedgerSettings) -> None:
+    def __init__(self, settings: LedgerSettings, clock: Clock) -> None:
         """Lock, check, migrate and open the ledger; create it where there never was one.
 
         Blocks. Raises LedgerError.
@@ -46,6 +52,8 @@ class SqliteDatabase:
         timeout_s = settings.commit_timeout_s
         self.write_engine = open_engine(file.path, "write", timeout_s=timeout_s, before=file.check)
         self.read_engine = open_engine(file.path, "read", timeout_s=timeout_s)
+        self._writer = WriteConnection(self.write_engine)
+        self._clock = clock
         self._noted_seq = -1
         self._next_restart = 0.0
         self._wal_grows = False
@@ -79,10 +87,18 @@ class SqliteDatabase:
             before = file.noted_head.seq if file.noted_head else None
             log.warning("ledger.restored", seq=head.seq, before=before)
 
-    def in_transaction(self, connection: Connection) -> bool:
-        return raw_connection(connection).in_transaction
+    @contextmanager
+    def begin_batch(self, keys: ReadKeys) -> Iterator[UnitOfWork]:
+        with self._writer.begin() as connection:
+            unit = UnitOfWork(read_rows(connection, keys), self._clock.now)
+            yield unit
+            write_changes(connection, unit)
+        try:
+            self._after_commit(connection, unit.head)
+        except Exception:  # the commit itself succeeded
+            log.exception("ledger.upkeep_failed")
 
-    def after_commit(self, connection: Connection, head: Checkpoint) -> None:
+    def _after_commit(self, connection: Connection, head: Checkpoint) -> None:
         if head.seq != self._noted_seq:
             self._file.note_head(head)
             self._noted_seq = head.seq
@@ -105,6 +121,7 @@ class SqliteDatabase:
     def close(self) -> None:
         if not self._file.is_locked:
             return
+        self._writer.close()
         try:
             if not self._file.is_cut():
                 with self.write_engine.connect() as connection:
@@ -114,6 +131,7 @@ class SqliteDatabase:
         self._release()
 
     def _release(self) -> None:
+        self._writer.close()
         self.read_engine.dispose()
         self.write_engine.dispose()  # closing the last connection copies all into the main file
         self._file.release()

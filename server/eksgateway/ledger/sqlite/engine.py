@@ -76,7 +76,7 @@ def open_engine(
 
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _: Any) -> None:
-        # Otherwise savepoints and sorts need a temporary folder, and a read-only container has none.
+        # Otherwise large sorts need a temporary folder, and a read-only container has none.
         connection.execute("PRAGMA temp_store=MEMORY")
         if mode == "write":
             _configure_writer(connection, path)
