@@ -417,6 +417,7 @@ async def test_a_process_without_a_free_descriptor_still_records(settings: Ledge
     async with run_program(*command, env={"PYTHONPATH": str(STARVED.parent.parent)}) as running:
         assert (await running.end(), running.out) == (0, "200\n"), running.err
     assert "ledger.connection_kept" in running.err  # no other could be opened in its place
-    assert running.err.count("ledger.write_failed") == 1  # the one that a trigger refuses
+    assert running.err.count("ledger.write_refused") == 1  # the one that a trigger refuses
+    assert "ledger.write_failed" not in running.err
     report = verify(settings.path)
     assert (report.broken, report.missing) == (None, "")

@@ -70,9 +70,11 @@ async def test_one_refused_write_harms_no_other_of_its_batch(
 ) -> None:
     """The others are durable and in order; the refused one leaves nothing."""
     refuse(settings, "events", "token-4", undoes)
-    results = await run_in_one_batch(
-        faults, ledger, *(ledger.commit_intent(intent(str(n))) for n in range(8))
-    )
+    with capture_logs() as logs:
+        results = await run_in_one_batch(
+            faults, ledger, *(ledger.commit_intent(intent(str(n))) for n in range(8))
+        )
+    assert [each["event"] for each in logs if "write" in each["event"]] == ["ledger.write_refused"]
     failed = [number for number, each in enumerate(results) if isinstance(each, Exception)]
     assert failed == [4]
     assert isinstance(results[4], LedgerUnavailable)

@@ -34,8 +34,12 @@ class CommitFailure:
     slow: bool
     fails_all: bool
 
+    @property
+    def fails_others(self) -> bool:
+        return self.slow or self.fails_all
+
     def error(self) -> StorageError:
-        return (StorageError if self.slow or self.fails_all else OperationRejected)(self.reason)
+        return (StorageError if self.fails_others else OperationRejected)(self.reason)
 
 
 def perform(unit: UnitOfWork, batch: list[WriteOperation[Any]]) -> None:

@@ -161,7 +161,10 @@ class Writer:
     def _fail(self, batch: list[WriteOperation[Any]], failure: CommitFailure) -> None:
         for operation in batch:
             operation.error = failure.error()
-        log.error("ledger.write_failed", reason=failure.reason, operations=len(batch))
+        if failure.fails_others:
+            log.error("ledger.write_failed", reason=failure.reason, operations=len(batch))
+        else:
+            log.warning("ledger.write_refused", reason=failure.reason)
         self._report(batch)
 
     def _report(self, batch: list[WriteOperation[Any]]) -> None:
