@@ -87,6 +87,21 @@ async def test_one_refused_write_harms_no_other_of_its_batch(
     await ledger.commit_intent(intent("4"))
 
 
+async def test_one_refused_write_of_many_costs_few_transactions(
+    ledger: SqlLedger, faults: Faults, settings: LedgerSettings
+) -> None:
+    """The batch is committed in halves around it: 2·log2(64) transactions at most, beside the first two."""
+    refuse(settings, "events", "token-41", UNDOES[0])
+    begun: list[None] = []
+    event.listen(write_engine(ledger), "begin", lambda _: begun.append(None))
+    results = await run_in_one_batch(
+        faults, ledger, *(ledger.commit_intent(intent(str(n))) for n in range(64))
+    )
+    assert [number for number, each in enumerate(results) if isinstance(each, Exception)] == [41]
+    assert len(begun) <= 2 + 2 * 6
+    admit(settings)
+
+
 async def test_a_failed_commit_is_tried_again_for_each_of_its_batch(
     ledger: SqlLedger, faults: Faults, settings: LedgerSettings
 ) -> None:

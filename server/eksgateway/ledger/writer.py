@@ -2,7 +2,7 @@
 
     waiting ──(lock held)──► begun ──(COMMIT)──► done
        │                       │  ▲
-       │                       │  └─ the batch failed: each of its operations alone, in order
+       │                       │  └─ the batch failed: its parts, in order
        └─ abandoned: skipped   └─ abandoned: may be committed all the same
 
 A batch takes two round trips: the rows that its operations read, and then what they changed in memory.
@@ -102,7 +102,7 @@ class Writer:
             elif failure.slow or (failure.fails_all and not begun):
                 self._fail(batch if begun else batch + self._take(), failure)
             else:
-                self._retry_singly(batch)
+                self._retry_in_halves(batch)
 
     def _wait_for_work(self) -> bool:
         """False when the writer is closed and nothing is queued."""
@@ -136,27 +136,31 @@ class Writer:
             return CommitFailure(self._database.explain(exc), slow, self._database.fails_every_write(exc))
         return None
 
-    def _retry_singly(self, batch: list[WriteOperation[Any]]) -> None:
-        """Commit each operation of a failed batch by itself, so that one harms no other.
+    def _retry_in_halves(self, batch: list[WriteOperation[Any]]) -> None:
+        """Commit a failed batch in ever smaller parts, so that a write that fails harms no other.
 
-        The rest fails at once where it would meet the same failure: after a slow one, or after two in a row
-        that every write would meet. (After one it is tried: that operation may be too large for the disk.)
+        The rest fails at once where it would meet the same failure: after a slow one, or after two single
+        writes in a row that every write would meet. (After one it is tried: that write may be too large for
+        the disk.)
         """
         failures = 0
-        for number, operation in enumerate(batch):
-            if operation.abandoned:
-                continue
-            operation.value, operation.error = None, None
-            failure = self._commit([operation])
+        parts = deque(_halve(batch))
+        while parts:
+            part = [operation for operation in parts.popleft() if not operation.abandoned]
+            for operation in part:
+                operation.value, operation.error = None, None
+            failure = self._commit(part) if part else None
             if failure is None:
-                self._report([operation])
+                self._report(part)
                 failures = 0
-                continue
-            failures += failure.fails_all
-            if failure.slow or failures == 2:
-                self._fail(batch[number:], failure)
-                return
-            self._fail([operation], failure)
+            elif len(part) > 1 and not failure.slow:
+                parts.extendleft(reversed(_halve(part)))
+            else:
+                failures += failure.fails_all
+                if failure.slow or failures == 2:
+                    self._fail([*part, *(operation for each in parts for operation in each)], failure)
+                    return
+                self._fail(part, failure)
 
     def _fail(self, batch: list[WriteOperation[Any]], failure: CommitFailure) -> None:
         for operation in batch:
@@ -172,3 +176,9 @@ class Writer:
             self._loop.call_soon_threadsafe(resolve, batch)
         except RuntimeError:  # the loop is closed, so no caller is left
             log.warning("ledger.not_reported", operations=len(batch))
+
+
+def _halve(batch: list[WriteOperation[Any]]) -> list[list[WriteOperation[Any]]]:
+    """Two parts; one of a single operation, which is tried again."""
+    middle = len(batch) // 2
+    return [part for part in (batch[:middle], batch[middle:]) if part]
