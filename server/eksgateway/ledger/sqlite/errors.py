@@ -55,7 +55,7 @@ def explain(exc: BaseException) -> str:
 
 def fails_every_write(exc: BaseException) -> bool:
     name = error_name(exc)
-    return isinstance(exc, LedgerError) or (
+    return isinstance(_first_error(exc), LedgerError) or (
         name.startswith(_FAIL_EVERY_WRITE) and not name.startswith(_FAIL_ONE_WRITE)
     )
 
