@@ -1,4 +1,4 @@
-"""An STS for tests of several parts, started once per test process."""
+"""Servers for tests of several parts, each started once per test process."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from support.postgres import LedgerDatabase, create_ledger, run_postgres
 from support.sts import run_moto
 
 # On a loaded machine an example may take over 200 ms.
@@ -19,3 +20,17 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a moto server."""
     with run_moto(tmp_path_factory.mktemp("moto")) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The superuser's URL of a PostgreSQL."""
+    with run_postgres() as url:
+        yield url
+
+
+@pytest.fixture
+def ledger_database(postgres: str) -> Iterator[LedgerDatabase]:
+    """A migrated database."""
+    with create_ledger(postgres) as database:
+        yield database

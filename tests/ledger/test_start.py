@@ -92,7 +92,7 @@ async def test_open_ledger_refuses_an_unusable_path(
     assert str(path) in str(raised.value)
 
 
-NEWER = r"written by a newer version \(schema 9999, and this version knows up to 0001\): use that version"
+NEWER = r"written by a newer version \(schema 9999, and this version knows up to 0002\): use that version"
 NO_REVISION = "the table alembic_version does not hold the one row that names the schema's revision"
 
 
@@ -114,7 +114,7 @@ NO_REVISION = "the table alembic_version does not hold the one row that names th
             id="of another program",
         ),
         pytest.param("DELETE FROM alembic_version", NO_REVISION, id="row missing"),
-        pytest.param("INSERT INTO alembic_version VALUES ('0002')", NO_REVISION, id="two rows"),
+        pytest.param("INSERT INTO alembic_version VALUES ('0001')", NO_REVISION, id="two rows"),
         pytest.param("UPDATE alembic_version SET version_num = ''", NO_REVISION, id="row empty"),
         pytest.param("DROP TABLE alembic_version", NO_REVISION, id="table missing"),
         pytest.param("DROP TABLE events", "its events were removed", id="events missing"),

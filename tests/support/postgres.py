@@ -6,14 +6,19 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import psycopg
 from psycopg import sql
 
+from eksgateway.ledger.postgres.migration import migrate_database
 from eksgateway.sandbox.postgres_server import PostgresServer
 
 OWNER = "eksgateway_owner"
 GATEWAY = "eksgateway"
+SCHEMA = "eksgateway"
+
+_templates: dict[str, str] = {}  # a migrated database of each server
 
 
 @contextmanager
@@ -23,6 +28,8 @@ def run_postgres(version: int = 18, **settings: str) -> Iterator[str]:
     if given and version == 18 and not settings:
         create_roles(given)
         yield given
+        if given in _templates:
+            drop_database(given, _templates.pop(given))
         return
     server = PostgresServer(version, settings=settings)
     try:
@@ -41,16 +48,58 @@ def create_roles(url: str) -> None:
 
 
 @contextmanager
-def create_database(superuser_url: str) -> Iterator[str]:
-    """The name of an empty database that the role OWNER owns."""
+def create_database(superuser_url: str, template: str = "template1") -> Iterator[str]:
+    """The name of a database that the role OWNER owns. It is empty, or a copy of another one."""
+    name = _create(superuser_url, template)
+    try:
+        yield name
+    finally:
+        drop_database(superuser_url, name)
+
+
+def _create(superuser_url: str, template: str) -> str:
     name = f"test_{uuid.uuid4().hex[:12]}"
+    statement = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {}")
     with psycopg.connect(superuser_url, autocommit=True) as connection:
-        quoted = sql.Identifier(name)
-        connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(quoted, sql.Identifier(OWNER)))
-        try:
-            yield name
-        finally:
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(quoted))
+        connection.execute(statement.format(*map(sql.Identifier, (name, OWNER, template))))
+    return name
+
+
+def drop_database(superuser_url: str, name: str) -> None:
+    with psycopg.connect(superuser_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@dataclass(frozen=True)
+class LedgerDatabase:
+    """A migrated database for one test. ``url`` is for a gateway."""
+
+    server_url: str
+    name: str
+
+    @property
+    def url(self) -> str:
+        return as_role(self.server_url, self.name, GATEWAY)
+
+    @property
+    def owner_url(self) -> str:
+        return as_role(self.server_url, self.name, OWNER)
+
+    @property
+    def superuser_url(self) -> str:
+        user = psycopg.conninfo.conninfo_to_dict(self.server_url)["user"]
+        return as_role(self.server_url, self.name, str(user))
+
+
+@contextmanager
+def create_ledger(superuser_url: str) -> Iterator[LedgerDatabase]:
+    """A copy of a database that is migrated once for each server."""
+    if superuser_url not in _templates:
+        template = _create(superuser_url, "template1")
+        migrate_database(as_role(superuser_url, template, OWNER), SCHEMA, GATEWAY)
+        _templates[superuser_url] = template
+    with create_database(superuser_url, _templates[superuser_url]) as name:
+        yield LedgerDatabase(superuser_url, name)
 
 
 def as_role(superuser_url: str, database: str, role: str) -> str:

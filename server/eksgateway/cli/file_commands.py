@@ -9,7 +9,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 ledger_app = typer.Typer(
-    help="List, verify and copy a ledger, also while it is in use.", no_args_is_help=True
+    help="List, verify, copy and migrate a ledger, also while it is in use.", no_args_is_help=True
 )
 policy_app = typer.Typer(help="Check and try policy data before it is in force.", no_args_is_help=True)
 
@@ -44,6 +44,23 @@ def ledger_backup(
     from eksgateway.cli.ledger import back_up_ledger  # noqa: PLC0415
 
     back_up_ledger(path, copy)
+
+
+OwnerUrlOption: TypeAlias = Annotated[
+    str, typer.Option("--url", help="postgresql://OWNER@HOST/DATABASE; the password: PGPASSFILE, PGPASSWORD.")
+]
+SchemaOption: TypeAlias = Annotated[str, typer.Option(help="The ledger's schema in PostgreSQL.")]
+RoleOption: TypeAlias = Annotated[str, typer.Option(help="The gateway's role, which exists.")]
+
+
+@ledger_app.command("migrate")
+def ledger_migrate(
+    url: OwnerUrlOption, schema: SchemaOption = "eksgateway", role: RoleOption = "eksgateway"
+) -> None:
+    """Create or migrate a ledger in PostgreSQL, and grant the gateway's role its rights; also in use."""
+    from eksgateway.cli.ledger import migrate_ledger  # noqa: PLC0415
+
+    migrate_ledger(url, schema, role)
 
 
 ModuleOption: TypeAlias = Annotated[

@@ -6,6 +6,7 @@ import heapq
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
+from importlib.util import find_spec
 from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple, assert_never
@@ -19,6 +20,7 @@ from eksgateway.ledger.codec import CodecError, decode, format_time
 from eksgateway.ledger.hash_chain import Checkpoint, Event, EventKind
 from eksgateway.ledger.inspection import open_snapshot, read_denials, read_events
 from eksgateway.ledger.projection import DenialsLost
+from eksgateway.ledger.schema import REVISION
 from eksgateway.ledger.sqlite.backup import back_up
 from eksgateway.ledger.verify import verify
 from eksgateway.model import Denial, Intent, Observation, Outcome
@@ -65,6 +67,28 @@ def list_ledger(path: Path, console: Console | None = None) -> None:
         return
     for line in _lines(path):
         print("\t".join(line))
+
+
+def migrate_ledger(url: str, schema: str, role: str) -> None:
+    """Raises StartError."""
+    require_psycopg()
+    from eksgateway.ledger.postgres.migration import migrate_database  # noqa: PLC0415
+
+    found = migrate_database(url, schema, role)
+    done = (
+        "is the ledger's already"
+        if found == REVISION
+        else f"was migrated from {found}"
+        if found
+        else "was created"
+    )
+    print(f"Schema {schema}: revision {REVISION} {done}; role {role} has the gateway's rights.")
+
+
+def require_psycopg() -> None:
+    """Raises SettingsError."""
+    if find_spec("psycopg") is None:
+        raise SettingsError("PostgreSQL needs psycopg: run pip install 'eksgateway[postgres]'")
 
 
 class _Line(NamedTuple):

@@ -38,17 +38,21 @@ def migrate(engine: Engine, path: Path) -> None:
     with engine.connect() as connection:
         revision = _read_revision(connection, path)
     if revision != REVISION:
-        _require_older(revision, path)
-        upgrade(engine)
+        require_older(revision, path)
+        with engine.begin() as connection:
+            upgrade(connection)
 
 
-def upgrade(engine: Engine) -> None:
-    """Run the missing migrations in one transaction, so that half a migration never stays."""
+def upgrade(connection: Connection, schema: str | None = None) -> None:
+    """Run the missing migrations in the connection's transaction, so that half a migration never stays.
+
+    ``schema`` is PostgreSQL's, and exists. Until the transaction ends it is the connection's search_path.
+    """
     from alembic import command  # noqa: PLC0415 (see `_config`)
 
     config = _config()
-    with _ALEMBIC_LOCK, engine.begin() as connection:
-        config.attributes["connection"] = connection
+    with _ALEMBIC_LOCK:
+        config.attributes |= {"connection": connection, "schema": schema}
         command.upgrade(config, "head")
 
 
@@ -57,7 +61,7 @@ def require_current(connection: Connection, path: Path) -> None:
     revision = _read_revision(connection, path)
     if revision == REVISION:
         return
-    _require_older(revision, path)
+    require_older(revision, path)
     raise NotMigrated(
         f"{path}: this ledger was written by an older version (schema {revision}, and this version's is"
         f" {REVISION}): start the gateway once to migrate it, or use the version that wrote it"
@@ -84,7 +88,7 @@ def _read_revision(connection: Connection, path: Path) -> str:
     return revision
 
 
-def _require_older(revision: str, path: Path) -> None:
+def require_older(revision: str, path: object) -> None:
     """Raises LedgerError for a revision from which this version has no migration."""
     from alembic.script import ScriptDirectory  # noqa: PLC0415 (see `_config`)
 

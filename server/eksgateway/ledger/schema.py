@@ -1,6 +1,7 @@
 """The ledger's tables, as the migrations create them.
 
-``cancellations`` is a projection of ``events``; ``decisions`` is the log of denied cancels.
+``cancellations`` is a projection of ``events``; ``decisions`` is the log of denied cancels. The tables of a
+fleet (``replicas``, ``looks``, ``budget``) are on PostgreSQL only, and only in the migration.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    DateTime,
     Index,
     Integer,
     MetaData,
@@ -21,7 +23,7 @@ from sqlalchemy import (
 )
 
 # Alembic's newest revision: a start with nothing to migrate does not load alembic.
-REVISION: Final = "0001"
+REVISION: Final = "0002"
 
 metadata: Final = MetaData()
 
@@ -51,6 +53,9 @@ cancellations: Final = Table(
     *_texts("caller_id", "request_id", "account_id", "region", "cluster", "update_id", "phase"),
     Column("pending", Boolean, nullable=False),
     *_texts("record"),  # projection.CancellationRecord
+    # Who forwards it, and until when, by the database's clock. NULL on SQLite, which has one gateway.
+    Column("replica", Text),
+    Column("forward_before", DateTime(timezone=True)),
     UniqueConstraint("caller_id", "request_id", name="uq_cancellations_request"),
     UniqueConstraint("created", name="uq_cancellations_created"),
     Index("ix_cancellations_caller", "caller_id", "created"),
@@ -68,11 +73,11 @@ cancellations: Final = Table(
 decisions: Final = Table(
     "decisions",
     metadata,
-    Column("id", _NUMBER, primary_key=True),
+    Column("id", _NUMBER, primary_key=True, autoincrement=False),
     *_texts("time", "body"),  # the body is a model.Denial
 )
 
-# One row, for tests whether writing works.
+# One row, for tests whether writing works. SQLite only: on PostgreSQL the row in ``replicas`` is the test.
 probe: Final = Table(
     "probe",
     metadata,

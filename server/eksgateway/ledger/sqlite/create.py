@@ -25,7 +25,8 @@ def create_ledger(path: Path) -> None:
         unfinished.touch(0o600, exist_ok=False)
         engine = open_engine(unfinished, "write", timeout_s=3.0)
         try:
-            upgrade(engine)
+            with engine.begin() as connection:
+                upgrade(connection)
         finally:
             engine.dispose()  # this copies all into the main file
         unfinished.rename(path)

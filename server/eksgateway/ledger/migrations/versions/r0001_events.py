@@ -9,32 +9,34 @@ branch_labels = None
 depends_on = None
 
 _NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+# PostgreSQL's other collations sort differently than Python, and ``verify`` compares both orders.
+_TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
 def upgrade() -> None:
     op.create_table(
         "events",
         sa.Column("seq", _NUMBER, primary_key=True, autoincrement=False),
-        sa.Column("time", sa.Text, nullable=False),
-        sa.Column("kind", sa.Text, nullable=False),
-        sa.Column("cancellation_id", sa.Text, nullable=False),
-        sa.Column("body", sa.Text, nullable=False),
-        sa.Column("prev_hash", sa.Text, nullable=False),
-        sa.Column("hash", sa.Text, nullable=False),
+        sa.Column("time", _TEXT, nullable=False),
+        sa.Column("kind", _TEXT, nullable=False),
+        sa.Column("cancellation_id", _TEXT, nullable=False),
+        sa.Column("body", _TEXT, nullable=False),
+        sa.Column("prev_hash", _TEXT, nullable=False),
+        sa.Column("hash", _TEXT, nullable=False),
         sa.UniqueConstraint("hash", name="uq_events_hash"),
     )
     op.create_index("ix_events_cancellation", "events", ["cancellation_id", "seq"])
     _create_cancellations()
     op.create_table(
         "decisions",
-        sa.Column("id", _NUMBER, primary_key=True),
-        sa.Column("time", sa.Text, nullable=False),
-        sa.Column("body", sa.Text, nullable=False),
+        sa.Column("id", _NUMBER, primary_key=True, autoincrement=False),
+        sa.Column("time", _TEXT, nullable=False),
+        sa.Column("body", _TEXT, nullable=False),
     )
     probe = op.create_table(
         "probe",
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
-        sa.Column("time", sa.Text, nullable=False),
+        sa.Column("time", _TEXT, nullable=False),
     )
     op.bulk_insert(probe, [{"id": 1, "time": ""}])
     if op.get_bind().dialect.name == "sqlite":
@@ -44,18 +46,18 @@ def upgrade() -> None:
 def _create_cancellations() -> None:
     op.create_table(
         "cancellations",
-        sa.Column("cancellation_id", sa.Text, primary_key=True),
+        sa.Column("cancellation_id", _TEXT, primary_key=True),
         sa.Column("created", _NUMBER, nullable=False),
         sa.Column("latest", _NUMBER, nullable=False),
-        sa.Column("caller_id", sa.Text, nullable=False),
-        sa.Column("request_id", sa.Text, nullable=False),
-        sa.Column("account_id", sa.Text, nullable=False),
-        sa.Column("region", sa.Text, nullable=False),
-        sa.Column("cluster", sa.Text, nullable=False),
-        sa.Column("update_id", sa.Text, nullable=False),
-        sa.Column("phase", sa.Text, nullable=False),
+        sa.Column("caller_id", _TEXT, nullable=False),
+        sa.Column("request_id", _TEXT, nullable=False),
+        sa.Column("account_id", _TEXT, nullable=False),
+        sa.Column("region", _TEXT, nullable=False),
+        sa.Column("cluster", _TEXT, nullable=False),
+        sa.Column("update_id", _TEXT, nullable=False),
+        sa.Column("phase", _TEXT, nullable=False),
         sa.Column("pending", sa.Boolean, nullable=False),
-        sa.Column("record", sa.Text, nullable=False),
+        sa.Column("record", _TEXT, nullable=False),
         sa.UniqueConstraint("caller_id", "request_id", name="uq_cancellations_request"),
         sa.UniqueConstraint("created", name="uq_cancellations_created"),
     )
