@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "app": {"gateway", "rpc", "rights", "metrics"} | FLOWS | PARTS | BASE,
     "gateway": {"rpc"} | FLOWS | PARTS | BASE,
     "rpc": {"rights", "metrics"} | FLOWS | PARTS | BASE,
+    "fleet": {"eks"} | BASE,
     "rights": {"decisions", "watch"} | PARTS | BASE,
     "idempotency": {"cancellation"} | BASE,
     "cancellation": {"decisions", "forwarding", "metrics"} | PARTS | BASE,
@@ -63,6 +64,7 @@ CONFINED = {
     "wasmtime": {"policy"},
     "sqlalchemy": {"ledger"},
     "alembic": {"ledger"},
+    "psycopg": {"fleet", "ledger", "sandbox"},
     "prometheus_client": {"metrics", "metrics_server"},
     "jwt": {"identity", "sandbox"},
 }

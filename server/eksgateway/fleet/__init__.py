@@ -1,0 +1,1 @@
+"""The state that several gateways share over one PostgreSQL, beside the ledger."""

@@ -1,0 +1,72 @@
+"""PostgreSQL's URL: what is set beside it, how its hosts are resolved, and its texts without a password."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from ipaddress import ip_address
+from typing import Final, TypeAlias
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from eksgateway.errors import StartError
+
+Parameters: TypeAlias = Mapping[str, str | int | None]
+
+# Where the URL does not set them. Kerberos is off, because libpq waits for its servers without a timeout.
+_DEFAULTS: Final[Parameters] = {
+    "connect_timeout": 2,  # s, for each address
+    "keepalives_idle": 5,  # s
+    "keepalives_interval": 2,  # s
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,  # ms
+    "gssencmode": "disable",
+    "application_name": "eksgateway",
+}
+
+
+def read_url(url: str) -> Parameters:
+    """The parameters for libpq: those of the URL, and the defaults of this module. Raises StartError."""
+    try:
+        return dict(_DEFAULTS) | conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        # Not chained: the error has the URL, and the URL may have a password.
+        raise StartError("`ledger.url` is not a URL of PostgreSQL: postgresql://USER@HOST/DATABASE") from None
+
+
+def resolve_hosts(parameters: Parameters) -> str:
+    """Blocks. A connection string that has the addresses of every host that can be resolved.
+
+    Raises OSError when none can be.
+    """
+    if not parameters.get("host") or parameters.get("hostaddr"):
+        return make_conninfo("", **parameters)
+    hosts = str(parameters["host"]).split(",")
+    ports = str(parameters.get("port") or "").split(",")
+    found: list[tuple[str, str, str]] = []
+    error: OSError | None = None
+    for host, port in zip(hosts, ports * len(hosts) if len(ports) == 1 else ports, strict=True):
+        try:
+            found += [(host, address, port) for address in _resolve(host)]
+        except OSError as exc:
+            error = exc
+    if error is not None and not found:
+        raise error
+    names = zip(("host", "hostaddr", "port"), zip(*found, strict=True), strict=True)
+    return make_conninfo("", **{**parameters, **{name: ",".join(values) for name, values in names}})
+
+
+def hide_password(text: str, parameters: Parameters) -> str:
+    password = parameters.get("password")
+    return text.replace(str(password), "***") if password else text
+
+
+def _resolve(host: str) -> list[str]:
+    if not host or host.startswith("/"):  # a socket of this machine
+        return [""]
+    try:
+        return [str(ip_address(host))]
+    except ValueError:
+        answers = socket.getaddrinfo(host, None, proto=socket.IPPROTO_TCP)
+        return list(dict.fromkeys(str(address[0]) for *_, address in answers))
