@@ -18,6 +18,10 @@ _TRIES: Final = {Lane.FORWARD: 1, Lane.CANCEL: 2, Lane.READ: 2, Lane.POLL: 1}
 _RETRY_S: Final = 0.2  # before the second try of 5 s, so that both fit into the 30 s of an RPC
 
 
+class TurnUnused(Exception):
+    """Raised by the work of a call at its turn: EKS was not called, and the token is given back."""
+
+
 @dataclass(eq=False)
 class Budget:
     """``calls_per_s`` to each target, and ``threads`` calls at once. Belongs to one event loop."""
@@ -53,6 +57,9 @@ class Budget:
             tries -= 1
             try:
                 return await work()
+            except TurnUnused:
+                budget.give_back()
+                raise
             except EksThrottled:
                 budget.throttle(began)
                 if not tries:

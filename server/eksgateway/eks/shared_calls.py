@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 from cachetools import LRUCache
 
 from eksgateway.clock import Clock
-from eksgateway.eks.budget import Budget
+from eksgateway.eks.budget import Budget, TurnUnused
+from eksgateway.eks.looks import Look, Looks, OwnLooks
 from eksgateway.eks.target_budget import Lane, PendingCall
 from eksgateway.errors import GatewayError, Overloaded, copy_error
 from eksgateway.model import Target
@@ -27,41 +27,42 @@ K = TypeVar("K", bound=_Key)
 V = TypeVar("V")
 
 
-@dataclass(frozen=True, slots=True)
-class ReadResult(Generic[V]):
-    """The result of a call that began at ``time`` (UTC), which is ``began`` on the monotonic clock."""
-
-    value: V
-    time: datetime
-    began: float
-
-
 @dataclass(slots=True)
 class _SharedCall(Generic[V]):
-    """Waits for the previous call of its key, then for its turn."""
+    """Waits for the previous call of its key, then for another replica's look or for its turn.
+
+    Its result began after ``oldest``, which rises with each caller that joins.
+    """
 
     pending: PendingCall
     previous: _SharedCall[V] | None
+    oldest: float
     began: float | None = None  # monotonic; None while it waits
-    task: SharedTask[ReadResult[V]] = field(init=False)
+    task: SharedTask[Look[V]] = field(init=False)
 
 
 class SharedCalls(Generic[K, V]):
     """The newest call and the latest result of each key. Calls of one key run one after the other."""
 
     def __init__(
-        self, read: Callable[[K], Awaitable[V]], budget: Budget, clock: Clock, cache_size: int
+        self,
+        read: Callable[[K], Awaitable[V]],
+        budget: Budget,
+        clock: Clock,
+        cache_size: int,
+        looks: Looks[K, V] | None = None,
     ) -> None:
         self._read = read
         self._budget = budget
         self._clock = clock
-        self._cache: LRUCache[K, ReadResult[V]] = LRUCache(cache_size)
+        self._cache: LRUCache[K, Look[V]] = LRUCache(cache_size)
         self._newest: dict[K, _SharedCall[V]] = {}
+        self._looks: Looks[K, V] = looks or OwnLooks(clock)
 
-    def find_cached(self, key: K) -> ReadResult[V] | None:
+    def find_cached(self, key: K) -> Look[V] | None:
         return self._cache.get(key)
 
-    async def get(self, key: K, max_age: float, lane: Lane, caller: Hashable) -> ReadResult[V]:
+    async def get(self, key: K, max_age: float, lane: Lane, caller: Hashable) -> Look[V]:
         """The result of a call that began less than ``max_age`` seconds ago: cached, joined, or new."""
         oldest = self._clock.monotonic() - max_age
         while True:
@@ -81,6 +82,7 @@ class SharedCalls(Generic[K, V]):
 
     def forget(self, key: K) -> None:
         """Drop the cached result. No caller joins the calls that exist now."""
+        self._looks.forget(key)
         self._cache.pop(key, None)
         self._newest.pop(key, None)
 
@@ -89,8 +91,9 @@ class SharedCalls(Generic[K, V]):
         if newest is not None and (newest.began is None or newest.began > oldest):
             if newest.began is None and lane is Lane.READ:
                 self._budget.join(newest.pending, key.target, caller)
+            newest.oldest = max(newest.oldest, oldest)
             return newest
-        call = self._newest[key] = _SharedCall[V](PendingCall(lane, [caller]), previous=newest)
+        call = self._newest[key] = _SharedCall[V](PendingCall(lane, [caller]), newest, oldest)
         call.task = SharedTask(
             self._run(key, call),
             forget=partial(self._remove, key, call),
@@ -98,18 +101,44 @@ class SharedCalls(Generic[K, V]):
         )
         return call
 
-    async def _run(self, key: K, call: _SharedCall[V]) -> ReadResult[V]:
+    async def _run(self, key: K, call: _SharedCall[V]) -> Look[V]:
         if call.previous is not None:
             await call.previous.task.wait()
             call.previous = None
-        result = await self._budget.call_pending(call.pending, key.target, partial(self._call, key, call))
+        look = None
+        while look is None:
+            look = await self._find_look(key, call) or await self._make_look(key, call)
         if self._newest.get(key) is call:  # neither followed by another call nor forgotten
-            self._cache[key] = result
-        return result
+            self._cache[key] = look
+        return look
 
-    async def _call(self, key: K, call: _SharedCall[V]) -> ReadResult[V]:
-        time, call.began = self._clock.now(), self._clock.monotonic()
-        return ReadResult(await self._read(key), time, call.began)
+    async def _find_look(self, key: K, call: _SharedCall[V]) -> Look[V] | None:
+        look = await self._looks.find(key, call.oldest)
+        if look is None or look.began <= call.oldest:  # a caller that joined meanwhile wants a later one
+            return None
+        call.began = look.began
+        return look
+
+    async def _make_look(self, key: K, call: _SharedCall[V]) -> Look[V] | None:
+        """None if another replica's look is to be found, or this one is void."""
+        try:
+            return await self._budget.call_pending(call.pending, key.target, partial(self._call, key, call))
+        except TurnUnused:
+            call.began = None
+            return None
+
+    async def _call(self, key: K, call: _SharedCall[V]) -> Look[V] | None:
+        call.began = self._clock.monotonic()  # from here on the call is not abandoned
+        claim = await self._looks.claim(key, call.oldest)
+        if claim is None:
+            raise TurnUnused
+        call.began = claim.began
+        try:
+            value = await self._read(key)
+        except GatewayError as error:
+            await self._looks.fail(key, claim, error)
+            raise
+        return await self._looks.report(key, claim, value)
 
     def _remove(self, key: K, call: _SharedCall[V]) -> None:
         """Let no caller join ``call``. If it was abandoned, the previous call can be joined again."""

@@ -9,8 +9,9 @@ from typing import Final
 
 from eksgateway.clock import Clock
 from eksgateway.eks.budget import Budget
+from eksgateway.eks.looks import Look, Looks
 from eksgateway.eks.protocol import Eks, Page
-from eksgateway.eks.shared_calls import ReadResult, SharedCalls
+from eksgateway.eks.shared_calls import SharedCalls
 from eksgateway.eks.target_budget import Lane
 from eksgateway.errors import EksUnavailable
 from eksgateway.model import ClusterFacts, ClusterRef, Target, Update, UpdateRef
@@ -22,11 +23,24 @@ _MOST_PAGES: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class SeenUpdate:
-    """An update, and when the call that read it began: ``observe_time`` (UTC), ``began`` (monotonic)."""
+    """An update, and when the call that read it began: ``observe_time`` (UTC), ``began`` (monotonic).
+
+    ``changed`` and ``mine`` are as in ``Look``.
+    """
 
     update: Update
     observe_time: datetime
     began: float
+    changed: float | None = None
+    mine: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaLooks:
+    """What replicas share. Listings are not shared."""
+
+    clusters: Looks[ClusterRef, ClusterFacts]
+    updates: Looks[UpdateRef, Update]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +64,21 @@ class SharedReads:
 
     A result is used if its call began less than ``max_age`` seconds before the read. With 0 the call begins
     after the read: the running call ends first, then one more is made for every caller that came meanwhile.
+    With ``looks``, the looks of other replicas count as calls.
     Errors go to every caller that waits, and are not cached. Raises what ``Budget.call`` and ``Eks`` raise.
     """
 
-    def __init__(self, eks: Eks, budget: Budget, clock: Clock, cache_size: int = CACHE_SIZE) -> None:
-        self._clusters = SharedCalls(eks.describe_cluster, budget, clock, cache_size)
-        self._updates = SharedCalls(eks.describe_update, budget, clock, cache_size)
+    def __init__(
+        self,
+        eks: Eks,
+        budget: Budget,
+        clock: Clock,
+        cache_size: int = CACHE_SIZE,
+        looks: ReplicaLooks | None = None,
+    ) -> None:
+        clusters, updates = (looks.clusters, looks.updates) if looks else (None, None)
+        self._clusters = SharedCalls(eks.describe_cluster, budget, clock, cache_size, clusters)
+        self._updates = SharedCalls(eks.describe_update, budget, clock, cache_size, updates)
         self._clusters_pages: SharedCalls[_ClustersPage, Page] = SharedCalls(
             lambda page: eks.list_clusters(page.target, _PAGE_SIZE, page.token), budget, clock, cache_size
         )
@@ -94,11 +117,11 @@ class SharedReads:
         self._updates.forget(ref)
 
 
-def _to_seen(result: ReadResult[Update]) -> SeenUpdate:
-    return SeenUpdate(result.value, result.time, result.began)
+def _to_seen(look: Look[Update]) -> SeenUpdate:
+    return SeenUpdate(look.value, look.time, look.began, look.changed, look.mine)
 
 
-async def _all_pages(read: Callable[[str], Awaitable[ReadResult[Page]]]) -> tuple[str, ...]:
+async def _all_pages(read: Callable[[str], Awaitable[Look[Page]]]) -> tuple[str, ...]:
     found: list[str] = []
     token = ""
     for _ in range(_MOST_PAGES):

@@ -102,6 +102,10 @@ class TargetBudget:
         if any(self._queues.values()):
             self._serve()
 
+    def give_back(self) -> None:
+        """Return the token of a turn at which EKS was not called. ``end`` follows."""
+        self._tokens.give_back()
+
     def join(self, pending: PendingCall, caller: Hashable) -> None:
         if pending.lane is Lane.READ and caller in pending.callers:
             return

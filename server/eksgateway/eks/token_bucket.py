@@ -33,6 +33,10 @@ class TokenBucket:
         self._tokens -= 1
         return True
 
+    def give_back(self) -> None:
+        """Return the token of a call that was not made."""
+        self._tokens = min(self._size, self._tokens + 1)
+
     def wait(self, now: float, *, urgent: bool) -> float:
         """Seconds until ``take`` succeeds if no other call takes a token before."""
         self._advance(now)
