@@ -6,7 +6,7 @@ import random
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from grpc_health.v1 import health_pb2_grpc
 
@@ -49,6 +49,9 @@ from eksgateway.settings import ListenerSettings, Settings
 from eksgateway.v1 import cancellation_service_pb2_grpc, update_service_pb2_grpc
 from eksgateway.watch.watches import Watches
 
+if TYPE_CHECKING:
+    from eksgateway.fleet.fleet import Fleet
+
 
 @dataclass(frozen=True, slots=True)
 class _Core:
@@ -88,10 +91,14 @@ def build_gateway(  # noqa: PLR0913  the parts that are opened elsewhere
     eks: Eks,
     metrics: Metrics,
     clock: Clock,
+    fleet: Fleet | None = None,
     warm: Callable[[], Awaitable[None]] | None = None,
     checks: Mapping[str, ReadinessCheck] | None = None,
 ) -> Gateway:
-    """``warm`` is awaited before the gateway becomes ready. ``checks`` are added to those of readiness."""
+    """``fleet`` is None for a gateway on SQLite, which is alone.
+
+    ``warm`` is awaited before the gateway becomes ready. ``checks`` are added to those of readiness.
+    """
     budget = Budget(settings.eks.calls_per_s, clock, settings.eks.threads)
     reads = SharedReads(eks, budget, clock)
     watches = Watches(reads, ledger.record_observation, clock, settings.watch, random.Random())  # noqa: S311
@@ -108,6 +115,10 @@ def build_gateway(  # noqa: PLR0913  the parts that are opened elsewhere
     if edge.tokens is not None:
         closers.append(edge.tokens.close)
         own_checks["identity"] = edge.tokens.check
+    if fleet is not None:
+        closers.append(fleet.close)
+        own_checks["replica"] = fleet.replicas.check
+        metrics.add_fleet(fleet)
     return Gateway(
         settings=settings,
         clock=clock,
@@ -121,6 +132,7 @@ def build_gateway(  # noqa: PLR0913  the parts that are opened elsewhere
         cancels=cancels,
         metrics=metrics_server,
         tokens=edge.tokens,
+        fleet=fleet,
         warm=warm,
         checks=own_checks | dict(checks or {}),
         closers=closers,

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from eksgateway import file_descriptors
 from eksgateway.clock import Clock
@@ -22,6 +22,9 @@ from eksgateway.rpc.interceptors.limits import Limits
 from eksgateway.rpc.listener import Listener
 from eksgateway.settings import Settings
 from eksgateway.watch.watches import Watches
+
+if TYPE_CHECKING:
+    from eksgateway.fleet.fleet import Fleet
 
 log = Log(__name__)
 
@@ -48,6 +51,7 @@ class Gateway:
     cancels: IdempotentCancels
     metrics: MetricsServer
     tokens: JwtIdentity | None
+    fleet: Fleet | None
     warm: Callable[[], Awaitable[None]] | None
     checks: dict[str, ReadinessCheck]
     closers: Sequence[Callable[[], Awaitable[Any]]]
@@ -65,6 +69,8 @@ class Gateway:
         await self.metrics.start()
         for cancellation in await self.ledger.pending():
             self.watches.follow(cancellation, None)
+        if self.fleet is not None:
+            self.fleet.start()
         for listener in self.listeners:
             await listener.start()
         listeners = {each.address: each.settings.demand for each in self.listeners}

@@ -6,13 +6,16 @@ No caller, cluster or update is a label: the log and the ledger hold single call
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from eksgateway.policy.engine import PolicyEngine
+
+if TYPE_CHECKING:
+    from eksgateway.fleet.fleet import Fleet
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -74,6 +77,9 @@ class Metrics:
     def add_policy(self, engine: str, policy: PolicyEngine) -> None:
         self.registry.register(_PolicyCollector(engine, policy))
 
+    def add_fleet(self, fleet: Fleet) -> None:
+        self.registry.register(_FleetCollector(fleet))
+
     def add_gauge(self, name: str, documentation: str, value: Callable[[], float]) -> None:
         """Report a value at each scrape, as ``eksgateway_<name>``."""
         Gauge(f"eksgateway_{name}", documentation, registry=self.registry).set_function(value)
@@ -106,3 +112,37 @@ class _PolicyCollector(Collector):
             "When the policy in force was loaded; 0 before the first.",
             reloads.last.timestamp() if reloads.last else 0,
         )
+
+
+class _FleetCollector(Collector):
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    def collect(self) -> Iterator[Metric]:
+        fleet = self._fleet
+        yield GaugeMetricFamily(
+            "eksgateway_fleet_replicas",
+            "Replicas that were alive at PostgreSQL's last answer.",
+            fleet.replicas.alive,
+        )
+        yield GaugeMetricFamily(
+            "eksgateway_fleet_last_notice_age_seconds",
+            "Seconds since the last notice of a change; since the start before the first.",
+            fleet.notices.age_s,
+        )
+        looks = CounterMetricFamily(
+            "eksgateway_fleet_looks",
+            "Reads of EKS by result: taken (by this replica), shared (another replica's was used), void.",
+            labels=["result"],
+        )
+        for result, number in fleet.counts.looks.items():
+            looks.add_metric([result], number)
+        yield looks
+        draws = CounterMetricFamily(
+            "eksgateway_fleet_draws",
+            "Draws of tokens from the shared budget by result: granted, refused, or unavailable.",
+            labels=["result"],
+        )
+        for result, number in fleet.counts.draws.items():
+            draws.add_metric([result], number)
+        yield draws

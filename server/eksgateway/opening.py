@@ -22,6 +22,7 @@ from eksgateway.settings import LedgerSettings, Settings
 
 if TYPE_CHECKING:
     from eksgateway.eks.adapter import BotoEks
+    from eksgateway.fleet.fleet import Fleet
     from eksgateway.gateway import Gateway
     from eksgateway.ledger.protocol import Ledger
 
@@ -38,7 +39,7 @@ _Part = TypeVar("_Part", bound=_Closeable)
 
 
 async def open_gateway(settings: Settings, clock: Clock | None = None) -> Gateway:
-    """Open policy and ledger, and build the gateway. Raises StartError."""
+    """Open policy, ledger and fleet, and build the gateway. Raises StartError."""
     clock = clock or SystemClock()
     async with AsyncExitStack() as opened:  # closes one part if the other does not open
 
@@ -47,11 +48,17 @@ async def open_gateway(settings: Settings, clock: Clock | None = None) -> Gatewa
             opened.push_async_callback(part.close)
             return part
 
+        async def open_ledger_and_fleet() -> tuple[Ledger, Fleet | None]:
+            ledger = await keep(_open_ledger(settings.ledger, clock))
+            return ledger, await keep(_open_fleet(settings, clock)) if getattr(
+                settings.ledger, "url", None
+            ) else None
+
         opening_policy = asyncio.create_task(keep(open_policy_engine(settings.policy, clock)))
-        opening_ledger = asyncio.create_task(keep(_open_ledger(settings.ledger, clock)))
+        opening_ledger = asyncio.create_task(open_ledger_and_fleet())
         await asyncio.gather(opening_policy, opening_ledger, return_exceptions=True)
         # If both failed, the policy's error is raised.
-        policy, ledger = opening_policy.result(), opening_ledger.result()
+        policy, (ledger, fleet) = opening_policy.result(), opening_ledger.result()
 
         from eksgateway.app import build_gateway  # noqa: PLC0415 - imported by _open_ledger
         from eksgateway.eks.adapter import BotoEks  # noqa: PLC0415 - likewise
@@ -66,6 +73,7 @@ async def open_gateway(settings: Settings, clock: Clock | None = None) -> Gatewa
             eks=eks,
             metrics=metrics,
             clock=clock,
+            fleet=fleet,
             warm=lambda: _warm(eks),
             checks={"credentials": eks.check},
         )
@@ -79,6 +87,13 @@ async def _open_ledger(settings: LedgerSettings, clock: Clock) -> Ledger:
     from eksgateway.ledger.sql_ledger import open_ledger  # noqa: PLC0415 - just imported
 
     return await open_ledger(settings, clock)
+
+
+async def _open_fleet(settings: Settings, clock: Clock) -> Fleet:
+    await run_blocking(import_module, "eksgateway.fleet.fleet")
+    from eksgateway.fleet.fleet import open_fleet  # noqa: PLC0415 - just imported, and only with ``ledger.url``
+
+    return await open_fleet(settings, clock)
 
 
 async def _warm(eks: BotoEks) -> None:

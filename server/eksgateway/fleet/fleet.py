@@ -1,0 +1,80 @@
+"""The fleet as one replica sees it: what several gateways over one PostgreSQL share."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import socket
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+from eksgateway.clock import Clock
+from eksgateway.errors import StartError
+from eksgateway.fleet.connections import FleetConnection
+from eksgateway.fleet.counts import FleetCounts
+from eksgateway.fleet.notices import ListenSettings, Notices
+from eksgateway.fleet.repeated_tasks import RepeatedTasks
+from eksgateway.fleet.replicas import Replicas
+from eksgateway.settings import Settings
+
+_DROP_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """``replica_id`` and ``replica_name`` are this process's own, new at each start.
+
+    Looks have a connection of their own. Tokens share the other one with the row of the replica.
+    """
+
+    replica_id: UUID
+    replica_name: str
+    look_connection: FleetConnection
+    token_connection: FleetConnection
+    notices: Notices
+    replicas: Replicas
+    repeated: RepeatedTasks
+    counts: FleetCounts
+
+    def start(self) -> None:
+        """Start the repeated tasks."""
+        self.repeated.start()
+
+    async def close(self) -> None:
+        """Leave the fleet. The last of all parts: calls to EKS that end before this are still shared."""
+        await self.repeated.close()
+        await self.replicas.close()
+        await asyncio.gather(
+            self.notices.close(), self.look_connection.close(), self.token_connection.close()
+        )
+
+
+async def open_fleet(settings: Settings, clock: Clock) -> Fleet:
+    """Join the fleet over the ledger's database, which is migrated. Raises StartError."""
+    ledger: Any = settings.ledger  # until its settings know `url`
+    if ledger.url is None:
+        raise StartError("several gateways need `ledger.url`")
+    deadline_s = ledger.commit_timeout_s
+    replica_id, name = uuid4(), f"{socket.gethostname()}:{os.getpid()}"
+    tokens = FleetConnection(ledger.url, deadline_s)
+    listen = ListenSettings(ledger.listen_url or ledger.url, ledger.schema_name, deadline_s)
+    fleet = Fleet(
+        replica_id=replica_id,
+        replica_name=name,
+        look_connection=FleetConnection(ledger.url, deadline_s),
+        token_connection=tokens,
+        notices=Notices(listen, tokens, clock, random.Random()),  # noqa: S311
+        replicas=Replicas(replica_id, name, ledger.schema_name, tokens, clock),
+        repeated=RepeatedTasks(clock),
+        counts=FleetCounts(),
+    )
+    fleet.repeated.add("drop old replicas", _DROP_S, fleet.replicas.drop_old)
+    try:
+        await fleet.replicas.open()
+        await fleet.notices.open()
+    except BaseException:
+        await fleet.close()
+        raise
+    return fleet

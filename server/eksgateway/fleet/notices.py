@@ -1,0 +1,204 @@
+"""Notices: another replica, or this one, has changed something.
+
+A notice names what changed, never how. PostgreSQL keeps none for a listener that is away, so each part that
+hears notices also reads for itself after a reconnect, and at intervals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Final, TypeAlias
+from uuid import uuid4
+
+import psycopg
+from psycopg import sql
+
+from eksgateway.clock import Clock
+from eksgateway.errors import StartError
+from eksgateway.fleet.connections import (
+    Connection,
+    FleetConnection,
+    FleetUnavailable,
+    connect,
+    shut_after,
+    shut_socket,
+)
+from eksgateway.fleet.database_url import hide_password, read_url
+from eksgateway.fleet.notice_queue import NoticeQueue
+from eksgateway.logs import Log
+
+log = Log(__name__)
+
+CANCELLATIONS: Final = "cancellations"  # the payload is a cancellation id
+LOOKS: Final = "looks"  # the payload is a look's key
+_PROBES: Final = "probes"
+
+_CHECK_S: Final = 5.0  # on a silent network a listener notices nothing
+_RETRY_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)  # then again the last one
+_ERRORS: Final = (psycopg.Error, OSError, TimeoutError)
+
+Hear: TypeAlias = Callable[[str], None]
+CatchUp: TypeAlias = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ListenSettings:
+    """``url`` reaches PostgreSQL itself, not a pooler."""
+
+    url: str
+    schema: str
+    deadline_s: float
+
+
+class Notices:
+    """Calls the parts that subscribed. Their functions return at once.
+
+        open ──► listening ──(the connection is lost)──► reconnecting
+                     ▲                                        │
+                     └──────────── LISTEN, catch up ◄─────────┘
+
+    Without notices everything works as well: a change is then found by the next read.
+    """
+
+    def __init__(
+        self, settings: ListenSettings, sender: FleetConnection, clock: Clock, random: Random
+    ) -> None:
+        """``sender`` reaches the database over ``ledger.url``. Raises StartError for a malformed URL."""
+        self._parameters = read_url(settings.url)
+        self._deadline_s = settings.deadline_s
+        self._prefix = f"{settings.schema}_"
+        self._sender = sender
+        self._clock = clock
+        self._random = random
+        self._hearers: dict[str, list[Hear]] = {}
+        self._catch_ups: list[CatchUp] = []
+        self._queue = NoticeQueue(self._deliver, self._catch_up)
+        self._last = clock.monotonic()
+        self._probe = ""  # the payload of a notice to itself that is not heard yet
+        self._logged_deaf = False
+        self._connection: Connection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._tried = asyncio.Event()  # to listen, for the first time
+        self._closed = False
+
+    def subscribe(self, channel: str, hear: Hear, catch_up: CatchUp = lambda: None) -> None:
+        """Call ``hear`` with the payload of each notice. Equal ones that come together are one.
+
+        ``catch_up`` is called after notices may have been missed, once the connection listens again.
+        """
+        self._hearers.setdefault(channel, []).append(hear)
+        self._catch_ups.append(catch_up)
+
+    @property
+    def listening(self) -> bool:
+        return self._connection is not None and not self._probe
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the last notice; since the start before the first."""
+        return self._clock.monotonic() - self._last
+
+    async def open(self) -> None:
+        """Listen from now on. Raises StartError if PostgreSQL cannot be reached."""
+        try:
+            connection = await connect(self._parameters)
+        except _ERRORS as exc:
+            raise StartError(
+                f"no connection to PostgreSQL for LISTEN ({self._explain(exc)}): correct `ledger.listen_url`,"
+                " or `ledger.url` where that is not set"
+            ) from exc
+        self._task = asyncio.create_task(self._run(connection), name="notices")
+        await self._tried.wait()
+
+    async def close(self) -> None:
+        self._closed = True
+        self._queue.close()
+        if self._connection is not None:
+            shut_socket(self._connection)  # a task that is cancelled would first cancel its statement
+        elif self._task is not None:
+            self._task.cancel()
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self, connection: Connection | None) -> None:
+        failures = 0
+        while not self._closed:
+            try:
+                self._connection = connection = connection or await connect(self._parameters)
+                await self._listen(connection)
+                if failures:
+                    log.info("fleet.listening", failures=failures)
+                    failures = 0
+                    self._catch_up()
+                await self._send_probe()
+                self._tried.set()
+                await self._hear(connection)
+            except _ERRORS as exc:
+                if not failures and not self._closed:
+                    log.warning("fleet.listener_lost", reason=self._explain(exc))
+            finally:
+                self._connection = None
+                if connection is not None:
+                    shut_socket(connection)
+                    await connection.close()
+            self._tried.set()
+            connection = None
+            delay = _RETRY_S[min(failures, len(_RETRY_S) - 1)]
+            failures += 1
+            await self._clock.sleep(delay * self._random.uniform(0.5, 1))
+
+    async def _listen(self, connection: Connection) -> None:
+        with shut_after(connection, self._deadline_s):
+            for channel in (CANCELLATIONS, LOOKS, _PROBES):
+                name = sql.Identifier(self._prefix + channel)
+                await connection.execute(sql.SQL("LISTEN {}").format(name))
+
+    async def _send_probe(self) -> None:
+        """Send a notice to this listener over ``ledger.url``: it may lead to another database, or over a
+        pooler.
+        """
+        self._probe = uuid4().hex
+        notice = self._prefix + _PROBES, self._probe
+        with contextlib.suppress(FleetUnavailable):
+            await self._sender.run(lambda other: other.execute("SELECT pg_notify(%s, %s)", notice))
+
+    async def _hear(self, connection: Connection) -> None:
+        """Raises when the connection is lost."""
+        while True:
+            async for notice in connection.notifies(timeout=_CHECK_S):
+                self._receive(notice.channel.removeprefix(self._prefix), notice.payload)
+            with shut_after(connection, self._deadline_s):
+                await connection.execute("SELECT 1")
+            if self._probe and not self._logged_deaf:
+                self._logged_deaf = True
+                log.warning(
+                    "fleet.notices_not_heard",
+                    hint="`ledger.url` leads to a pooler, or `ledger.listen_url` to another database:"
+                    " set `ledger.listen_url` to the same database without a pooler. Until then this replica"
+                    " finds changes by others at its own reads",
+                )
+
+    def _receive(self, channel: str, payload: str) -> None:
+        if channel != _PROBES:
+            self._last = self._clock.monotonic()
+            self._queue.add(channel, payload)
+        elif payload == self._probe:
+            self._probe = ""
+
+    def _deliver(self, channel: str, payload: str) -> None:
+        for hear in self._hearers.get(channel, ()):
+            hear(payload)
+
+    def _catch_up(self) -> None:
+        for catch_up in self._catch_ups:
+            try:
+                catch_up()
+            except Exception:  # a bug in one part must not end the notices of others
+                log.exception("fleet.catch_up_failed")
+
+    def _explain(self, exc: BaseException) -> str:
+        return hide_password(str(exc).strip() or type(exc).__name__, self._parameters)

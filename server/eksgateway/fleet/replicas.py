@@ -1,0 +1,106 @@
+"""The replicas: the row of this one, which it writes again and again, and the number of those alive."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from importlib.metadata import version
+from typing import Final
+from uuid import UUID
+
+from psycopg import sql
+
+from eksgateway.clock import Clock
+from eksgateway.errors import LedgerUnavailable, StartError
+from eksgateway.fleet.connections import Connection, FleetConnection, FleetUnavailable
+from eksgateway.logs import Log
+
+log = Log(__name__)
+
+_BEAT_S: Final = 2.0
+# Seen within 10 s by the database's clock; a row from the future was written before that clock was set back.
+_BEAT: Final = """
+    WITH beat AS (
+        INSERT INTO {table} (id, name, version, started_at, seen_at)
+        VALUES (%(id)s, %(name)s, %(version)s, clock_timestamp(), clock_timestamp())
+        ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp()
+    )
+    SELECT 1 + count(*) FROM {table}
+    WHERE id <> %(id)s AND clock_timestamp() - seen_at BETWEEN '-1 s' AND '10 s'
+"""
+_LEAVE: Final = "DELETE FROM {table} WHERE id = %(id)s"
+_DROP_OLD: Final = "DELETE FROM {table} WHERE seen_at < clock_timestamp() - interval '1 hour'"
+
+
+class Replicas:
+    """``alive`` is the number of replicas with this one, at the last answer of PostgreSQL.
+
+    The row is also the test whether PostgreSQL can be written: unlike a write to the ledger, it waits for no
+    other replica.
+    """
+
+    def __init__(
+        self, replica_id: UUID, name: str, schema: str, connection: FleetConnection, clock: Clock
+    ) -> None:
+        self.alive = 1
+        self._row = {"id": replica_id, "name": name, "version": version("eksgateway")}
+        self._table = sql.Identifier(schema, "replicas")
+        self._connection = connection
+        self._clock = clock
+        self._failure = ""  # of the last write
+        self._task: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Write the row, and go on writing it. Raises StartError."""
+        try:
+            await self._beat()
+        except FleetUnavailable as exc:
+            raise StartError(f"the row of this replica cannot be written to PostgreSQL: {exc}") from exc
+        self._task = asyncio.create_task(self._beat_on(), name="replica")
+
+    async def check(self) -> None:
+        """Return if the row was written at the last attempt, at most some seconds ago.
+
+        Raises LedgerUnavailable.
+        """
+        if self._failure:
+            raise LedgerUnavailable(detail=self._failure)
+
+    async def drop_old(self) -> None:
+        """Delete rows of replicas that were killed an hour ago. Raises FleetUnavailable."""
+        await self._execute(_DROP_OLD)
+
+    async def close(self) -> None:
+        """Delete the row, if PostgreSQL answers."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            with contextlib.suppress(FleetUnavailable):
+                await self._execute(_LEAVE)
+
+    async def _beat_on(self) -> None:
+        while True:
+            await self._clock.sleep(_BEAT_S)
+            try:
+                await self._beat()
+            except FleetUnavailable as exc:
+                if not self._failure:
+                    log.warning("fleet.replica_not_written", reason=str(exc))
+                self._failure = str(exc)
+            else:
+                if self._failure:
+                    log.info("fleet.replica_written", alive=self.alive)
+                self._failure = ""
+
+    async def _beat(self) -> None:
+        row = await self._execute(_BEAT)
+        self.alive = row[0] if row else 1
+
+    async def _execute(self, statement: str) -> tuple[int, ...] | None:
+        query = sql.SQL(statement).format(table=self._table)
+
+        async def work(connection: Connection) -> tuple[int, ...] | None:
+            cursor = await connection.execute(query, self._row)
+            return await cursor.fetchone() if cursor.description else None
+
+        return await self._connection.run(work)
