@@ -31,20 +31,20 @@ def run_postgres(version: int = 18, **settings: str) -> Iterator[str]:
         if given in _templates:
             drop_database(given, _templates.pop(given))
         return
-    server = PostgresServer(version, settings=settings)
-    try:
+    with PostgresServer(version, settings=settings) as server:
         create_roles(server.start().url())
         yield server.url()
-    finally:
-        server.close()
 
 
 def create_roles(url: str) -> None:
+    """Both roles get the superuser's password."""
+    password = psycopg.conninfo.conninfo_to_dict(url).get("password")
     with psycopg.connect(url, autocommit=True) as connection:
         for role in (OWNER, GATEWAY):
             exists = connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [role]).fetchone()
             if not exists:
-                connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
+                create = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}")
+                connection.execute(create.format(sql.Identifier(role), sql.Literal(password)))
 
 
 @contextmanager
@@ -105,5 +105,5 @@ def create_ledger(superuser_url: str) -> Iterator[LedgerDatabase]:
 def as_role(superuser_url: str, database: str, role: str) -> str:
     """The URL of a database for a role."""
     parts = psycopg.conninfo.conninfo_to_dict(superuser_url)
-    host, port = parts["host"], parts.get("port", 5432)
-    return f"postgresql://{role}@{host}:{port}/{database}"
+    host, port, password = parts["host"], parts.get("port", 5432), parts.get("password", "")
+    return f"postgresql://{role}:{password}@{host}:{port}/{database}"

