@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from eksgateway.model import ACCOUNT_ID_PATTERN, REGION_PATTERN, Target
-from eksgateway.settings import IssuerSettings, Settings, SettingsError, load
+from eksgateway.settings import IssuerSettings, PostgresLocation, Settings, SettingsError, load
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "config.example.yaml"
@@ -48,7 +48,7 @@ def test_the_example_names_every_setting() -> None:
     def names(model: Any) -> set[str]:
         found: set[str] = set()
         for name, field in model.model_fields.items():
-            found.add(name)
+            found.add(field.alias or name)
             for inner in (field.annotation, *getattr(field.annotation, "__args__", ())):
                 if hasattr(inner, "model_fields"):
                     found |= names(inner)
@@ -58,8 +58,8 @@ def test_the_example_names_every_setting() -> None:
 
 
 def test_the_examples_commented_settings_are_the_defaults(tmp_path: Path) -> None:
-    """Except for the second listener and OPA, which are examples."""
-    text = re.sub(r"(?m)^  # - address:(.*\n  #)*.*$|^  # opa:(.*\n  #  )*.*$", "", EXAMPLE.read_text())
+    """Except for the second listener, OPA and PostgreSQL, which are examples."""
+    text = re.sub(r"(?m)^  # (- address:(.*\n  #)*|url: |opa:(.*\n  #  )*).*$", "", EXAMPLE.read_text())
     file = tmp_path / "config.yaml"
     file.write_text(re.sub(r"(?m)^( *)# ( *[a-z_]+:( |$))", r"\1\2", text))
     assert "\nreflection: off" in file.read_text()
@@ -86,6 +86,35 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no url for opa": ({"policy": {"engine": "opa"}}, "opa.url"),
     "no ledger": ({"ledger": None}, "ledger.path"),
     "no target": ({"eks": None}, "eks.targets"),
+    **{
+        f"ledger: {ledger}": ({"ledger": ledger}, message)
+        for ledger, message in (
+            ({"queue": 9}, "set `path` to the path of an SQLite file, or `url` to postgresql://"),
+            ({"path": "a", "url": "postgresql://u@localhost/db"}, "`path` and `url` are both set"),
+            ({"path": "a", "listen_url": "postgresql://u@localhost/db"}, "`listen_url` is for `url`"),
+            ({"path": "a", "schema": "other"}, "`schema` is for `url`"),
+            ({"path": "a", "connections": 9}, "`connections` is for `url`"),
+            ({"url": "postgresql://u@localhost/db", "connections": 4}, "greater than or equal to 5"),
+            ({"url": "postgresql://u@localhost/db", "schema": "A-b"}, "write up to 41 lower-case letters"),
+            ({"url": "mysql://u@localhost/db"}, "write it as postgresql://"),
+            ({"url": "postgresql:///db"}, "with a host"),
+            ({"url": "postgresql://u@localhost/d b"}, "remove the blanks"),
+        )
+    },
+    **{
+        f"a ledger without TLS at {where}": (
+            {"ledger": {"url": f"postgresql://u:secret@{where}"}},
+            "is not loopback, and the URL demands no TLS: add ?sslmode=verify-full",
+        )
+        for where in (
+            "db.corp.example/db",
+            "10.0.0.1:5432/db",
+            "[2001:db8::1]/db",
+            "localhost,db.corp.example/db",
+            "localhost/db?host=db.corp.example",
+            "localhost/db?hostaddr=10.0.0.1",
+        )
+    },
     **{
         f"listener: {name}": ({"listeners": [listener]}, message)
         for name, listener, message in (
@@ -371,6 +400,45 @@ def test_jwks_is_a_url_or_a_file(tmp_path: Path) -> None:
     assert issuer(audience="a").audiences == ("a",)
     assert issuer(audience=["a", "b"]).audiences == ("a", "b")
     assert issuer(groups_claim=["a", "b.c"]).groups_claim == ("a", "b.c")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u@localhost/db",
+        "postgres://u:p%40@127.0.0.1:5432,[::1]:5433/db",
+        "postgresql://u@%2Fvar%2Frun%2Fpostgresql/db",
+        "postgresql:///db?host=/var/run/postgresql",
+        "postgresql://u@db.corp.example/db?sslmode=require",
+    ],
+)
+def test_a_ledger_in_postgresql_needs_tls_beyond_this_host(tmp_path: Path, url: str) -> None:
+    ledger = load(write(tmp_path, ledger={"url": url, "schema": "other"})).ledger
+    assert ledger.location == PostgresLocation(url, "other")
+    assert (ledger.listen_url, ledger.connections) == (None, 8)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://u:se:cr@et@localhost/db", "postgresql://u@localhost/db"),
+        (
+            "postgresql://localhost/db?password=secret&sslmode=disable",
+            "postgresql://localhost/db?sslmode=disable",
+        ),
+        ("postgresql://u@localhost/db", "postgresql://u@localhost/db"),
+    ],
+)
+def test_the_password_of_a_url_is_not_printed(tmp_path: Path, url: str, shown: str) -> None:
+    """Not in the name of the ledger, in the settings, or in an error."""
+    ledger = load(write(tmp_path, ledger={"url": url, "listen_url": url})).ledger
+    assert str(ledger.location) == shown
+    for text in (repr(ledger), repr(ledger.location)):
+        assert "secret" not in text
+        assert "cr@et" not in text
+    with pytest.raises(SettingsError) as refused:
+        load(write(tmp_path, ledger={"url": url, "listen_url": url.replace("localhost", "db"), "path": "x"}))
+    assert "secret" not in str(refused.value)
 
 
 def test_the_first_target_is_the_home_target(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from eksgateway.ledger.sqlite.backup import back_up
 from eksgateway.ledger.verify import verify
 from eksgateway.model import Denial, OutcomeKind
 from eksgateway.settings import LedgerSettings
-from support.ledger import tamper
+from support.ledger import file_of, tamper
 from support.processes import list_names
 from support.records import at, caller, decision, intent, observation, outcome, ref, update
 
@@ -41,7 +41,7 @@ async def path(tmp_path: Path) -> Path:
     await ledger.record_observation(ref(), observation(update("Cancelled")))
     ledger.record_denial(Denial(at(0), "r", caller("bob"), intent().request, decision(), "request"))
     await ledger.close()
-    return settings.path
+    return file_of(settings)
 
 
 def run(*arguments: object) -> tuple[int, str]:

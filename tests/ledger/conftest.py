@@ -33,7 +33,7 @@ async def faulty(settings: LedgerSettings) -> AsyncIterator[tuple[SqlLedger, Fau
     yield ledger, faults
     faults.release.set()
     await ledger.close()
-    assert verify(settings.path).broken is None
+    assert verify(settings.location).broken is None
 
 
 @pytest.fixture

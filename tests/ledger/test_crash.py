@@ -9,7 +9,7 @@ from eksgateway.ledger.sql_ledger import open_ledger
 from eksgateway.ledger.verify import verify
 from eksgateway.model import OutcomeKind
 from eksgateway.settings import LedgerSettings
-from support.ledger import kill_after
+from support.ledger import file_of, kill_after
 
 
 @pytest.mark.parametrize("acknowledged", [1, 150])
@@ -17,9 +17,9 @@ async def test_a_killed_process_loses_no_acknowledged_intent(
     settings: LedgerSettings, acknowledged: int
 ) -> None:
     """The ledger is sound, and open cancellations are pending."""
-    ids = kill_after(acknowledged, settings.path)
+    ids = kill_after(acknowledged, file_of(settings))
     assert len(ids) >= acknowledged
-    assert verify(settings.path).broken is None
+    assert verify(settings.location).broken is None
 
     ledger = await open_ledger(settings, SystemClock())
     found = {each.id: each for each in [await ledger.get(each) for each in ids] if each is not None}
@@ -27,4 +27,4 @@ async def test_a_killed_process_loses_no_acknowledged_intent(
     pending = await ledger.pending()
     assert {each.outcome and each.outcome.kind for each in pending} <= {None, OutcomeKind.ACCEPTED}
     await ledger.close()
-    assert verify(settings.path).broken is None
+    assert verify(settings.location).broken is None

@@ -28,6 +28,7 @@ from support.clock import FakeClock
 from support.ledger import (
     Faults,
     faulty_ledger,
+    file_of,
     hold_write_lock,
     list_denials,
     list_events,
@@ -52,7 +53,7 @@ def ledger(faulty: tuple[SqlLedger, Faults]) -> SqlLedger:
 
 
 def kinds(settings: LedgerSettings) -> list[str]:
-    return [event.kind for event in list_events(settings.path)]
+    return [event.kind for event in list_events(settings.location)]
 
 
 async def wait_until_held(faults: Faults) -> None:
@@ -72,7 +73,7 @@ async def test_a_locked_database_fails_writes_and_serves_reads(
         assert await ledger.pending() == ()
     assert asyncio.get_running_loop().time() - before < 10
     await ledger.commit_intent(intent("2"))
-    assert [each.id for each in read_cancellations(settings.path)] == ["cancellation-2"]
+    assert [each.id for each in read_cancellations(settings.location)] == ["cancellation-2"]
     await until_ready(ledger)
 
 
@@ -95,7 +96,7 @@ async def test_an_intent_committed_too_late_is_closed(
     assert faults.held.is_set()
     faults.release.set()
     await wait_until(lambda: kinds(settings) == ["intent", "closed"])
-    (found,) = read_cancellations(settings.path)
+    (found,) = read_cancellations(settings.location)
     assert (found.phase, found.settled, found.forward_time) == (Phase.NOT_FORWARDED, True, None)
     assert await ledger.renew_intent(intent(decision=decision("2"), time=at(5)))
 
@@ -111,7 +112,7 @@ async def test_a_renewal_committed_too_late_is_closed(
         await ledger.renew_intent(intent(decision=decision("2"), time=at(5)))
     faults.release.set()
     await wait_until(lambda: kinds(settings)[2:] == ["intent_renewed", "closed"])
-    assert read_cancellations(settings.path)[0].phase is Phase.NOT_FORWARDED
+    assert read_cancellations(settings.location)[0].phase is Phase.NOT_FORWARDED
 
 
 async def test_an_operation_abandoned_in_the_queue_is_skipped(
@@ -128,7 +129,7 @@ async def test_an_operation_abandoned_in_the_queue_is_skipped(
         await first
     await wait_until(lambda: kinds(settings) == ["intent", "closed"])
     await until_ready(ledger)
-    assert [each.id for each in read_cancellations(settings.path)] == ["cancellation-1"]
+    assert [each.id for each in read_cancellations(settings.location)] == ["cancellation-1"]
 
 
 @pytest.mark.parametrize("fault", ["locked before it began", "hung while it was committed"])
@@ -148,7 +149,7 @@ async def test_an_outcome_that_cannot_be_written_is_written_later(
             faults.release.set()
         assert raised.value.metadata == {"cancellation_id": "cancellation-1"}
         await until_ready(ledger)
-    assert read_cancellations(settings.path)[0].phase is Phase.REQUESTED
+    assert read_cancellations(settings.location)[0].phase is Phase.REQUESTED
     assert kinds(settings) == ["intent", "outcome"]
     assert any(each["event"] == "ledger.owed" for each in logs)
 
@@ -177,7 +178,7 @@ async def test_a_later_outcome_replaces_an_owed_one(ledger: SqlLedger, settings:
         await ledger.record_outcome("cancellation-1", outcome(OutcomeKind.UNKNOWN))
     await ledger.record_outcome("cancellation-1", outcome())
     await until_ready(ledger)
-    assert read_cancellations(settings.path)[0].phase is Phase.REQUESTED
+    assert read_cancellations(settings.location)[0].phase is Phase.REQUESTED
 
 
 async def test_commit_intent_fails_while_too_many_outcomes_are_owed(
@@ -193,7 +194,7 @@ async def test_commit_intent_fails_while_too_many_outcomes_are_owed(
             await ledger.commit_intent(intent("9"))
     assert "too many earlier records" in refused.value.detail
     await until_ready(ledger)
-    assert {each.phase for each in read_cancellations(settings.path)} == {Phase.REQUESTED}
+    assert {each.phase for each in read_cancellations(settings.location)} == {Phase.REQUESTED}
 
 
 async def test_close_logs_an_outcome_that_is_lost(settings: LedgerSettings) -> None:
@@ -205,7 +206,7 @@ async def test_close_logs_an_outcome_that_is_lost(settings: LedgerSettings) -> N
             await ledger.record_outcome("cancellation-1", outcome())
         await ledger.close()
     assert {"event": "ledger.outcome_lost", "log_level": "error", "cancellation_id": "cancellation-1"} in logs
-    assert read_cancellations(settings.path)[0].phase is Phase.OUTCOME_UNKNOWN
+    assert read_cancellations(settings.location)[0].phase is Phase.OUTCOME_UNKNOWN
 
 
 async def test_a_write_to_a_full_queue_fails_at_once(ledger: SqlLedger, faults: Faults) -> None:
@@ -232,7 +233,7 @@ async def test_a_full_disk_fails_writes_until_there_is_space(
             await ledger.commit_intent(intent(str(n)))
 
     async def fill_further() -> None:
-        for each in read_cancellations(settings.path):
+        for each in read_cancellations(settings.location):
             await ledger.record_outcome(each.id, outcome())
 
     with pytest.raises(LedgerUnavailable) as raised:
@@ -240,19 +241,19 @@ async def test_a_full_disk_fails_writes_until_there_is_space(
     assert "free some space" in raised.value.detail
     with pytest.raises(OutcomeUnrecorded):
         await fill_further()
-    assert verify(settings.path).broken is None
+    assert verify(settings.location).broken is None
     faults.pages = 100_000
     await ledger.commit_intent(intent("after"))
     await until_ready(ledger)
 
 
 async def test_writes_fail_while_the_file_is_removed(ledger: SqlLedger, settings: LedgerSettings) -> None:
-    moved = settings.path.with_name("moved.db")
-    settings.path.rename(moved)
+    moved = file_of(settings).with_name("moved.db")
+    file_of(settings).rename(moved)
     with pytest.raises(LedgerUnavailable) as raised:
         await ledger.commit_intent(intent())
     assert "removed or replaced" in raised.value.detail
-    moved.rename(settings.path)
+    moved.rename(file_of(settings))
     await ledger.commit_intent(intent())
 
 
@@ -260,12 +261,12 @@ async def test_writes_fail_after_the_file_was_replaced_during_a_commit(
     ledger: SqlLedger, faults: Faults, settings: LedgerSettings
 ) -> None:
     """The file is not the gateway's own after the commit either."""
-    moved = settings.path.with_name("moved.db")
+    moved = file_of(settings).with_name("moved.db")
     faults.release.clear()
     first = asyncio.create_task(ledger.commit_intent(intent("1")))
     await wait_until_held(faults)
-    settings.path.rename(moved)
-    shutil.copy(moved, settings.path)
+    file_of(settings).rename(moved)
+    shutil.copy(moved, file_of(settings))
     faults.release.set()
     with suppress(LedgerUnavailable):  # it may have taken too long
         await first
@@ -273,7 +274,7 @@ async def test_writes_fail_after_the_file_was_replaced_during_a_commit(
         with pytest.raises(LedgerUnavailable) as raised:
             await ledger.commit_intent(intent("2"))
         assert "removed or replaced" in raised.value.detail
-    moved.rename(settings.path)
+    moved.rename(file_of(settings))
 
 
 async def test_record_observation_fails_while_the_database_is_locked(
@@ -325,16 +326,16 @@ async def test_an_observation_from_before_a_cancellation_is_not_recorded_for_it(
     await until_ready(ledger)
     await ledger.commit_intent(intent("2", time=at(2), update=update("Cancelling")))
     await ledger.record_observation(ref(), observation(update("Cancelled"), seconds=3))
-    assert [each.kind for each in list_events(settings.path, "cancellation-1")] == [
+    assert [each.kind for each in list_events(settings.location, "cancellation-1")] == [
         *("intent", "observation", "observation")
     ]
-    assert [each.kind for each in list_events(settings.path, "cancellation-2")] == [
+    assert [each.kind for each in list_events(settings.location, "cancellation-2")] == [
         *("intent", "observation")
     ]
 
 
 def list_observed_statuses(settings: LedgerSettings) -> list[str]:
-    found = [each for each in list_events(settings.path) if each.kind == "observation"]
+    found = [each for each in list_events(settings.location) if each.kind == "observation"]
     updates = [decode(Observation, each.body).update for each in found]
     return [each.status for each in updates if each]
 
@@ -350,10 +351,10 @@ async def test_denials_beyond_the_queue_are_counted_as_lost(
             await ledger.check()
     await wait_until(lambda: kinds(settings) == ["denials_lost"])
     await until_ready(ledger)
-    assert [each.request_id for each in list_denials(settings.path)] == [
+    assert [each.request_id for each in list_denials(settings.location)] == [
         f"request-{n}" for n in range(9, -1, -1)
     ]
-    (lost,) = list_events(settings.path)
+    (lost,) = list_events(settings.location)
     assert decode(DenialsLost, lost.body) == DenialsLost(15)
 
 
@@ -369,7 +370,7 @@ async def test_not_ready_while_denials_cannot_be_written(settings: LedgerSetting
     assert "decision log" in raised.value.detail
     await clock.advance(RETRY_S)
     await until_ready(ledger)
-    assert len(list_denials(settings.path)) == 1
+    assert len(list_denials(settings.location)) == 1
     await ledger.close()
 
 
@@ -379,14 +380,14 @@ async def test_huge_denials_are_bounded_by_size(ledger: SqlLedger, settings: Led
         for n in range(5):
             ledger.record_denial(denial(str(n), policy_input={"reason": "x" * 15_000}))
     await ledger.close()
-    assert len(list_denials(settings.path)) == 2
-    assert decode(DenialsLost, list_events(settings.path)[0].body) == DenialsLost(3)
+    assert len(list_denials(settings.location)) == 2
+    assert decode(DenialsLost, list_events(settings.location)[0].body) == DenialsLost(3)
 
 
 async def test_a_denial_without_json_is_counted_as_lost(ledger: SqlLedger, settings: LedgerSettings) -> None:
     ledger.record_denial(denial(policy_input={"raw": b"bytes"}))
     await ledger.close()
-    assert decode(DenialsLost, list_events(settings.path)[0].body) == DenialsLost(1)
+    assert decode(DenialsLost, list_events(settings.location)[0].body) == DenialsLost(1)
 
 
 async def test_read_fails_at_its_deadline_and_when_too_many_wait(ledger: SqlLedger, faults: Faults) -> None:
@@ -413,11 +414,11 @@ async def test_calls_fail_after_close(settings: LedgerSettings) -> None:
 
 async def test_a_process_without_a_free_descriptor_still_records(settings: LedgerSettings) -> None:
     """Every connection is open from the start. One that failed is kept if no other can be opened."""
-    command = (sys.executable, "-X", "faulthandler", str(STARVED), str(settings.path))
+    command = (sys.executable, "-X", "faulthandler", str(STARVED), str(file_of(settings)))
     async with run_program(*command, env={"PYTHONPATH": str(STARVED.parent.parent)}) as running:
         assert (await running.end(), running.out) == (0, "200\n"), running.err
     assert "ledger.connection_kept" in running.err  # no other could be opened in its place
     assert running.err.count("ledger.write_refused") == 1  # the one that a trigger refuses
     assert "ledger.write_failed" not in running.err
-    report = verify(settings.path)
+    report = verify(settings.location)
     assert (report.broken, report.missing) == (None, "")

@@ -22,7 +22,7 @@ from eksgateway.ledger.sqlite.completeness import UsageMark, write_mark
 from eksgateway.ledger.sqlite.files import LedgerFile
 from eksgateway.ledger.verify import verify
 from eksgateway.settings import LedgerSettings
-from support.ledger import kill_after
+from support.ledger import file_of, kill_after
 from support.logs import capture_logs
 from support.processes import list_names, run_program
 from support.records import intent
@@ -314,16 +314,16 @@ async def test_a_second_start_is_refused(
     """
     await ledger.commit_intent(intent("1"))
     if lock_file != "kept":
-        beside(settings.path, ".lock").unlink()
+        beside(file_of(settings), ".lock").unlink()
     if lock_file == "replaced":
-        beside(settings.path, ".lock").touch()
-    path = way(settings.path)
+        beside(file_of(settings), ".lock").touch()
+    path = way(file_of(settings))
     with pytest.raises(LedgerError, match="another gateway process uses this ledger") as refused:
         await start(path)
     assert str(path) in str(refused.value)
-    async with run_program(sys.executable, "-c", READING, str(settings.path)) as reading:
+    async with run_program(sys.executable, "-c", READING, str(file_of(settings))) as reading:
         assert await reading.end() == 0
-    assert beside(settings.path, "-wal").stat().st_size > 0
+    assert beside(file_of(settings), "-wal").stat().st_size > 0
     for name in ("2", "3"):
         await ledger.commit_intent(intent(name))
     await ledger.check()
@@ -332,7 +332,7 @@ async def test_a_second_start_is_refused(
 async def test_check_after_the_main_file_was_cut_fails(ledger: SqlLedger, settings: LedgerSettings) -> None:
     """The gateway is not ready, and the log has the reason."""
     await ledger.commit_intent(intent("1"))
-    os.truncate(settings.path, 4096)
+    os.truncate(file_of(settings), 4096)
     with capture_logs() as logs, pytest.raises(LedgerUnavailable) as refused:
         await ledger.check()
     assert "ledger.db: the file was cut" in refused.value.detail
@@ -344,11 +344,11 @@ async def test_check_after_another_programs_checkpoint_passes(
 ) -> None:
     """Replication tools empty the -wal file after copying all of it to the main file."""
     await ledger.commit_intent(intent("1"))
-    other = sqlite3.connect(settings.path)
+    other = sqlite3.connect(file_of(settings))
     assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0)
     other.close()
-    assert beside(settings.path, "-wal").stat().st_size == 0
-    assert verify(settings.path).missing == ""
+    assert beside(file_of(settings), "-wal").stat().st_size == 0
+    assert verify(settings.location).missing == ""
     for name in ("2", "3"):
         await ledger.commit_intent(intent(name))
     await ledger.check()

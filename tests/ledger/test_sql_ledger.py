@@ -33,7 +33,7 @@ from support.records import (
 
 
 def kinds(settings: LedgerSettings) -> list[str]:
-    return [event.kind for event in list_events(settings.path)]
+    return [event.kind for event in list_events(settings.location)]
 
 
 def test_sql_ledger_implements_the_protocol(ledger: SqlLedger) -> None:
@@ -47,7 +47,7 @@ async def test_commit_intent_returns_when_the_intent_is_durable(
 ) -> None:
     """Another connection sees it at once."""
     cancellation = await ledger.commit_intent(intent())
-    assert read_cancellations(settings.path) == (cancellation,)
+    assert read_cancellations(settings.location) == (cancellation,)
     assert (cancellation.phase, cancellation.settled) == (Phase.OUTCOME_UNKNOWN, False)
     assert kinds(settings) == ["intent"]
 
@@ -81,7 +81,7 @@ async def test_record_outcome_logs_the_head(ledger: SqlLedger, settings: LedgerS
         recorded = await ledger.record_outcome("cancellation-1", outcome())
     assert (recorded.phase, recorded.forward_time) == (Phase.REQUESTED, at(1))
     assert await ledger.get("cancellation-1") == recorded
-    head = verify(settings.path).head
+    head = verify(settings.location).head
     assert {"event": "ledger.head", "log_level": "info", "seq": head.seq, "hash": head.hash} in logs
 
 
@@ -226,7 +226,7 @@ async def test_writes_at_once_are_all_recorded_in_order(ledger: SqlLedger, setti
                 await ledger.commit_intent(intent(f"{name}-again", request_id=f"request-{name}"))
 
     await asyncio.gather(*(work(n) for n in range(64)))
-    report = verify(settings.path)
+    report = verify(settings.location)
     assert (report.broken, report.events, report.cancellations) == (None, 384, 192)
 
 
@@ -238,13 +238,13 @@ async def test_a_full_denial_log_drops_the_oldest_and_records_how_many(settings:
         ledger.record_denial(each)
         await asyncio.sleep(0)
     await ledger.close()
-    kept = list_denials(settings.path)
+    kept = list_denials(settings.location)
     assert 20 <= len(kept) <= 22
     assert kept == sent[: -len(kept) - 1 : -1]
-    lost = [decode(DenialsLost, event.body) for event in list_events(settings.path)]
+    lost = [decode(DenialsLost, event.body) for event in list_events(settings.location)]
     assert sum(each.count for each in lost) == 100 - len(kept)
     assert {each.full for each in lost} == {True}
-    assert verify(settings.path).broken is None
+    assert verify(settings.location).broken is None
 
 
 async def test_close_writes_the_queued_denials(ledger: SqlLedger, settings: LedgerSettings) -> None:
@@ -253,7 +253,7 @@ async def test_close_writes_the_queued_denials(ledger: SqlLedger, settings: Ledg
     for each in sent:
         ledger.record_denial(each)
     await ledger.close()
-    assert list_denials(settings.path) == sent[::-1]
+    assert list_denials(settings.location) == sent[::-1]
     assert kinds(settings) == []
 
 
@@ -271,7 +271,7 @@ async def test_pending_is_the_same_after_a_restart(settings: LedgerSettings) -> 
     assert [each.id for each in expected] == ["cancellation-1", "cancellation-3"]
     await after.record_outcome("cancellation-1", outcome())
     await after.close()
-    assert verify(settings.path).broken is None
+    assert verify(settings.location).broken is None
 
 
 async def test_commit_intent_of_a_cancelled_task_is_closed(
@@ -286,9 +286,9 @@ async def test_commit_intent_of_a_cancelled_task_is_closed(
         await asyncio.wait({task})
 
     await ledger.close()
-    found = read_cancellations(settings.path)
+    found = read_cancellations(settings.location)
     assert {each.phase for each in found} <= {Phase.NOT_FORWARDED}
-    assert verify(settings.path).broken is None
+    assert verify(settings.location).broken is None
 
 
 async def test_record_outcome_of_a_cancelled_task_is_written(
@@ -300,7 +300,7 @@ async def test_record_outcome_of_a_cancelled_task_is_written(
     task.cancel()
     await asyncio.wait({task})
     await ledger.close()
-    (found,) = read_cancellations(settings.path)
+    (found,) = read_cancellations(settings.location)
     assert found.phase is Phase.REQUESTED
     assert kinds(settings) == ["intent", "outcome"]
 

@@ -24,7 +24,7 @@ from eksgateway.ledger.sqlite.backup import back_up
 from eksgateway.ledger.sqlite.database import SqliteDatabase
 from eksgateway.ledger.verify import verify
 from eksgateway.settings import LedgerSettings
-from support.ledger import list_events
+from support.ledger import file_of, list_events
 from support.processes import list_names
 from support.records import intent
 
@@ -125,15 +125,15 @@ async def test_a_ledger_of_another_schema_is_refused(
 ) -> None:
     """A start, `verify`, `list` and `backup` report the schema, and change nothing."""
     await ledger.close()
-    with sqlite3.connect(settings.path) as other:
+    with sqlite3.connect(file_of(settings)) as other:
         other.executescript(change)
     other.close()
     with pytest.raises(LedgerError, match=error):
         await open_ledger(settings, SystemClock())
     for read in (verify, list_events, lambda path: back_up(path, tmp_path / "copy.db")):
         with pytest.raises(LedgerError, match=error) as refused:
-            read(settings.path)
-        assert str(settings.path) in str(refused.value)
+            read(file_of(settings))
+        assert str(file_of(settings)) in str(refused.value)
     assert not [name for name in list_names(tmp_path) if "copy.db" in name]
 
 
@@ -141,16 +141,16 @@ async def test_a_second_gateway_is_refused(ledger: SqlLedger, settings: LedgerSe
     """The first one goes on."""
     with pytest.raises(LedgerError, match="another gateway process uses this ledger") as raised:
         await open_ledger(settings, SystemClock())
-    assert str(settings.path) in str(raised.value)
+    assert str(file_of(settings)) in str(raised.value)
     await ledger.commit_intent(intent())
 
 
 async def test_start_on_a_locked_database_fails_within_the_deadline(tmp_path: Path) -> None:
     settings = LedgerSettings(path=tmp_path / "ledger.db", commit_timeout_s=1)
     await (await open_ledger(settings, SystemClock())).close()
-    other = sqlite3.connect(settings.path, isolation_level=None)
+    other = sqlite3.connect(file_of(settings), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(LedgerError, match=re.escape(str(settings.path))):
+    with pytest.raises(LedgerError, match=re.escape(str(file_of(settings)))):
         await open_ledger(settings, SystemClock())
     other.close()
     await (await open_ledger(settings, SystemClock())).close()
@@ -159,7 +159,7 @@ async def test_start_on_a_locked_database_fails_within_the_deadline(tmp_path: Pa
 async def test_files_are_readable_by_their_owner_only(ledger: SqlLedger, settings: LedgerSettings) -> None:
     """Their mode is 0600."""
     await ledger.commit_intent(intent())
-    modes = {each.name: each.stat().st_mode & 0o777 for each in settings.path.parent.iterdir()}
+    modes = {each.name: each.stat().st_mode & 0o777 for each in file_of(settings).parent.iterdir()}
     assert modes.keys() >= {"ledger.db", "ledger.db-wal", "ledger.db.lock"}
     assert set(modes.values()) == {0o600}
 
@@ -176,7 +176,7 @@ async def test_the_writer_syncs_every_commit(ledger: SqlLedger) -> None:
 async def test_events_cannot_be_changed_or_deleted(ledger: SqlLedger, settings: LedgerSettings) -> None:
     """The database refuses accidental changes."""
     await ledger.commit_intent(intent())
-    other = sqlite3.connect(settings.path)
+    other = sqlite3.connect(file_of(settings))
     for statement in ("UPDATE events SET time = ''", "DELETE FROM events"):
         with pytest.raises(sqlite3.IntegrityError, match="only ever appended"):
             other.execute(statement)
@@ -193,7 +193,7 @@ def test_the_revision_is_alembics_head() -> None:
 @pytest.mark.usefixtures("ledger")
 async def test_migrations_make_the_schema(settings: LedgerSettings) -> None:
     """The migrations and ``schema`` agree."""
-    with open_snapshot(settings.path) as (connection, _):
+    with open_snapshot(file_of(settings)) as (connection, _):
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
         plan = "EXPLAIN QUERY PLAN SELECT record FROM cancellations WHERE pending = 1 ORDER BY created"
         assert "ix_cancellations_pending" in str(connection.exec_driver_sql(plan).all())
@@ -215,5 +215,5 @@ assert "alembic" not in sys.modules
 async def test_a_later_start_needs_no_alembic(ledger: SqlLedger, settings: LedgerSettings) -> None:
     """There is nothing to migrate."""
     await ledger.close()
-    child = await asyncio.create_subprocess_exec(sys.executable, "-c", LATER_START, str(settings.path))
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", LATER_START, str(file_of(settings)))
     assert await asyncio.wait_for(child.wait(), 60) == 0

@@ -7,7 +7,6 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from eksgateway.clock import SystemClock
 from eksgateway.errors import CancellationNotFound, DecisionStale, RequestIdReused
 from eksgateway.ledger import store
 from eksgateway.ledger.codec import CodecError
+from eksgateway.ledger.database import LedgerLocation
 from eksgateway.ledger.hash_chain import GENESIS
 from eksgateway.ledger.sql_ledger import SqlLedger
 from eksgateway.ledger.sqlite.database import SqliteDatabase
@@ -26,7 +26,7 @@ from eksgateway.ledger.verify import verify
 from eksgateway.ledger.write_operations import WriteOperation, perform
 from eksgateway.model import Cancellation, OutcomeKind, Phase
 from eksgateway.settings import LedgerSettings
-from support.ledger import Faults, list_denials, list_events, read_cancellations, run_in_one_batch
+from support.ledger import Faults, file_of, list_denials, list_events, read_cancellations, run_in_one_batch
 from support.records import at, decision, intent, observation, outcome, ref, update
 
 NAMES = ("1", "2", "3")
@@ -46,7 +46,7 @@ def database(settings: LedgerSettings) -> Iterator[SqliteDatabase]:
     opened.close()
 
 
-def kinds(path: Path) -> list[str]:
+def kinds(path: LedgerLocation) -> list[str]:
     return [each.kind for each in list_events(path)]
 
 
@@ -66,13 +66,13 @@ def test_operations_on_one_record_see_each_other(database: SqliteDatabase, setti
         assert known.newest == unit.find("cancellation-2")
         with pytest.raises(RequestIdReused):
             store.add_intent(unit, intent("3", request_id="request-1"))
-    assert kinds(settings.path)[2:] == ["intent_renewed", "intent", "observation", "observation"]
-    found = read_cancellations(settings.path)
+    assert kinds(settings.location)[2:] == ["intent_renewed", "intent", "observation", "observation"]
+    found = read_cancellations(settings.location)
     assert [(each.id, each.phase) for each in found] == [
         ("cancellation-2", Phase.CANCELLING),
         ("cancellation-1", Phase.CANCELLING),
     ]
-    assert verify(settings.path).broken is None
+    assert verify(settings.location).broken is None
 
 
 def test_an_update_is_summarized_without_its_settled_cancellations(database: SqliteDatabase) -> None:
@@ -116,9 +116,9 @@ async def test_an_operation_that_raises_leaves_no_change(
         assert unit.find("cancellation-2") is None
         assert [each.id for each in unit.find_all(ref())] == ["cancellation-1"]
         store.add_intent(unit, intent("3", request_id="request-2"))
-    assert kinds(settings.path) == ["intent", "outcome", "intent"]
-    assert list_denials(settings.path) == []
-    assert verify(settings.path).broken is None
+    assert kinds(settings.location) == ["intent", "outcome", "intent"]
+    assert list_denials(settings.location) == []
+    assert verify(settings.location).broken is None
 
 
 def test_denials_are_added_and_dropped_in_one_batch(
@@ -134,7 +134,7 @@ def test_denials_are_added_and_dropped_in_one_batch(
         assert unit.denial_ids == range(8, 11)
     with database.begin_batch(KEYS) as unit:
         assert unit.denial_ids == range(8, 11)
-    assert kinds(settings.path) == ["denials_lost"]
+    assert kinds(settings.location) == ["denials_lost"]
 
 
 def add_both(unit: UnitOfWork) -> None:
@@ -146,7 +146,7 @@ def test_a_batch_that_cannot_be_written_is_rolled_back(
     database: SqliteDatabase, settings: LedgerSettings
 ) -> None:
     """The event before the refused one is not in the ledger, and the next batch starts from the old head."""
-    with closing(sqlite3.connect(settings.path)) as other:
+    with closing(sqlite3.connect(file_of(settings))) as other:
         other.execute(
             "CREATE TRIGGER refuse BEFORE INSERT ON events WHEN NEW.kind = 'outcome'"
             " BEGIN SELECT RAISE(ABORT, 'refused'); END"
@@ -156,7 +156,7 @@ def test_a_batch_that_cannot_be_written_is_rolled_back(
     with database.begin_batch(KEYS) as unit:
         assert unit.head == GENESIS
         store.add_intent(unit, intent("1"))
-    assert kinds(settings.path) == ["intent"]
+    assert kinds(settings.location) == ["intent"]
 
 
 def test_a_row_that_was_not_named_cannot_be_used(database: SqliteDatabase) -> None:
@@ -180,13 +180,13 @@ async def test_a_damaged_record_fails_only_the_operation_that_uses_it(
     with database.begin_batch(KEYS) as unit:
         store.add_intent(unit, intent("1"))
         store.add_intent(unit, intent("2"))
-    with closing(sqlite3.connect(settings.path)) as other, other:
+    with closing(sqlite3.connect(file_of(settings))) as other, other:
         other.execute("UPDATE cancellations SET record = '{' WHERE cancellation_id = 'cancellation-1'")
     ids = ("cancellation-1", "cancellation-2")
     with database.begin_batch(KEYS) as unit:
         works = (partial(store.add_outcome, cancellation_id=each, outcome=outcome()) for each in ids)
         assert perform_all(unit, *works) == [CodecError, None]
-    assert [each.cancellation_id for each in list_events(settings.path) if each.kind == "outcome"] == [
+    assert [each.cancellation_id for each in list_events(settings.location) if each.kind == "outcome"] == [
         "cancellation-2"
     ]
 
@@ -237,4 +237,4 @@ async def test_operations_of_one_batch_get_their_own_results(
         Phase.OUTCOME_UNKNOWN,
     ]
     assert faults.begun == 2
-    assert kinds(settings.path) == ["intent", "intent", "outcome", "intent"]
+    assert kinds(settings.location) == ["intent", "intent", "outcome", "intent"]

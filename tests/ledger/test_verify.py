@@ -21,7 +21,7 @@ from eksgateway.ledger.unit_of_work import ReadKeys, request_key
 from eksgateway.ledger.verify import Defect, verify
 from eksgateway.model import OutcomeKind
 from eksgateway.settings import LedgerSettings
-from support.ledger import list_events, read_cancellations, tamper
+from support.ledger import file_of, list_events, read_cancellations, tamper
 from support.records import START, intent, observation, outcome, ref, update
 
 
@@ -35,7 +35,7 @@ async def path(settings: LedgerSettings) -> Path:
     await ledger.record_outcome("cancellation-2", outcome(OutcomeKind.NOT_FORWARDED))
     await ledger.record_observation(ref(), observation(update("Cancelled")))
     await ledger.close()
-    return settings.path
+    return file_of(settings)
 
 
 def rewrite_as_an_earlier_version(path: Path) -> Checkpoint:
@@ -102,13 +102,13 @@ async def test_verify_counts_a_sound_ledger(path: Path) -> None:
 
 @pytest.mark.usefixtures("ledger")
 async def test_verify_accepts_an_empty_ledger(settings: LedgerSettings) -> None:
-    assert verify(settings.path).head == GENESIS
+    assert verify(settings.location).head == GENESIS
 
 
 async def test_verify_while_a_gateway_writes(ledger: SqlLedger, settings: LedgerSettings) -> None:
     for n in range(5):
         await ledger.commit_intent(intent(str(n)))
-        report = verify(settings.path)
+        report = verify(settings.location)
         assert (report.broken, report.events) == (None, n + 1)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from eksgateway.ledger.sql_ledger import SqlLedger
 from eksgateway.ledger.sqlite.engine import WAL_LIMIT
 from eksgateway.settings import LedgerSettings
+from support.ledger import file_of
 from support.logs import capture_logs
 from support.records import denial
 from support.waiting import wait_until
@@ -21,12 +22,12 @@ _MANY = 3 * WAL_LIMIT // _DENIAL
 
 
 def wal(settings: LedgerSettings) -> int:
-    return settings.path.with_name("ledger.db-wal").stat().st_size
+    return file_of(settings).with_name("ledger.db-wal").stat().st_size
 
 
 async def write(ledger: SqlLedger, settings: LedgerSettings, count: int) -> None:
     """As many large denials, in small batches."""
-    with closing(sqlite3.connect(settings.path)) as other:
+    with closing(sqlite3.connect(file_of(settings))) as other:
         for first in range(0, count, 50):
             (before,) = other.execute("SELECT count(*) FROM decisions").fetchone()
             for n in range(first, first + 50):
@@ -67,7 +68,7 @@ async def test_readers_that_overlap_do_not_let_the_wal_file_grow(
     ledger: SqlLedger, settings: LedgerSettings
 ) -> None:
     """One of them is always in a transaction, so SQLite's own checkpoints never complete."""
-    with overlapping_readers(settings.path):
+    with overlapping_readers(file_of(settings)):
         await write(ledger, settings, _MANY)
         assert wal(settings) < 1.5 * WAL_LIMIT
 
@@ -75,7 +76,7 @@ async def test_readers_that_overlap_do_not_let_the_wal_file_grow(
 async def test_the_wal_file_shrinks_after_a_long_reader(ledger: SqlLedger, settings: LedgerSettings) -> None:
     """While the reader needs it, it grows, which is logged once."""
     with capture_logs() as logs:
-        with closing(sqlite3.connect(settings.path, isolation_level=None)) as reader:
+        with closing(sqlite3.connect(file_of(settings), isolation_level=None)) as reader:
             reader.execute("BEGIN")
             reader.execute("SELECT count(*) FROM events").fetchall()
             await write(ledger, settings, _MANY)

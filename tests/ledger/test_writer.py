@@ -23,6 +23,7 @@ from eksgateway.settings import LedgerSettings
 from support.ledger import (
     Faults,
     faulty_ledger,
+    file_of,
     hold_write_lock,
     list_denials,
     list_events,
@@ -48,7 +49,7 @@ def ledger(faulty: tuple[SqlLedger, Faults]) -> SqlLedger:
 
 def refuse(settings: LedgerSettings, table: str, part: str, undoes: str) -> None:
     """Let the database refuse rows of a table with this in their body, until ``admit``."""
-    with closing(sqlite3.connect(settings.path)) as other:
+    with closing(sqlite3.connect(file_of(settings))) as other:
         other.execute(
             f"CREATE TRIGGER refuse BEFORE INSERT ON {table} WHEN NEW.body LIKE '%{part}%'"
             f" BEGIN SELECT RAISE({undoes}, 'refused'); END"
@@ -56,12 +57,12 @@ def refuse(settings: LedgerSettings, table: str, part: str, undoes: str) -> None
 
 
 def admit(settings: LedgerSettings) -> None:
-    with closing(sqlite3.connect(settings.path)) as other:
+    with closing(sqlite3.connect(file_of(settings))) as other:
         other.execute("DROP TRIGGER refuse")
 
 
 def bodies(settings: LedgerSettings) -> list[tuple[str, str]]:
-    return [(each.kind, each.cancellation_id) for each in list_events(settings.path)]
+    return [(each.kind, each.cancellation_id) for each in list_events(settings.location)]
 
 
 @pytest.mark.parametrize("undoes", UNDOES)
@@ -106,7 +107,7 @@ async def test_a_failed_commit_is_tried_again_for_each_of_its_batch(
     ledger: SqlLedger, faults: Faults, settings: LedgerSettings
 ) -> None:
     """Only the one with the deferred constraint, which is checked at COMMIT, fails."""
-    with closing(sqlite3.connect(settings.path)) as other:
+    with closing(sqlite3.connect(file_of(settings))) as other:
         other.execute("CREATE TABLE parents (id TEXT PRIMARY KEY)")
         other.execute("CREATE TABLE children (id TEXT REFERENCES parents DEFERRABLE INITIALLY DEFERRED)")
         other.execute(
@@ -148,7 +149,7 @@ def write_engine(ledger: SqlLedger) -> Engine:
 
 def leave_pages(ledger: SqlLedger, faults: Faults, settings: LedgerSettings, count: int) -> None:
     """Let the disk have room for so many more pages."""
-    with closing(sqlite3.connect(settings.path)) as other:
+    with closing(sqlite3.connect(file_of(settings))) as other:
         (pages,) = other.execute("PRAGMA page_count").fetchone()
     faults.pages = pages + count
     write_engine(ledger).dispose()  # the limit is for new connections
@@ -228,7 +229,7 @@ async def test_an_owed_outcome_that_is_refused_keeps_no_other_waiting(settings: 
     admit(settings)
     await wait_until(lambda: ("outcome", "cancellation-0") in bodies(settings))
     await ledger.close()
-    assert verify(settings.path).broken is None
+    assert verify(settings.location).broken is None
 
 
 @pytest.mark.parametrize("undoes", UNDOES)
@@ -239,9 +240,9 @@ async def test_a_refused_denial_is_counted_and_keeps_no_other_waiting(
     refuse(settings, "decisions", "request-700", undoes)
     for n in range(1000):
         ledger.record_denial(denial(str(n)))
-    await wait_until(lambda: len(list_denials(settings.path)) == 999)
-    await wait_until(lambda: list_events(settings.path))
-    (lost,) = list_events(settings.path)
+    await wait_until(lambda: len(list_denials(settings.location)) == 999)
+    await wait_until(lambda: list_events(settings.location))
+    (lost,) = list_events(settings.location)
     assert decode(DenialsLost, lost.body) == DenialsLost(1)
     await ledger.check()
     admit(settings)
@@ -251,18 +252,18 @@ async def test_denials_that_cannot_be_dropped_leave_the_gateway_ready(settings: 
     """The log grows, further denials are written, and it is pruned when that is possible again."""
     settings = settings.model_copy(update={"keep_denials": 10})
     ledger, _ = faulty_ledger(settings)
-    with closing(sqlite3.connect(settings.path)) as other:
+    with closing(sqlite3.connect(file_of(settings))) as other:
         other.execute(
             "CREATE TRIGGER refuse BEFORE DELETE ON decisions BEGIN SELECT RAISE(ROLLBACK, 'refused'); END"
         )
     for n in range(50):
         ledger.record_denial(denial(str(n)))
-    await wait_until(lambda: len(list_denials(settings.path)) == 50)
+    await wait_until(lambda: len(list_denials(settings.location)) == 50)
     await ledger.check()
     admit(settings)
     ledger.record_denial(denial("51"))
-    await wait_until(lambda: len(list_denials(settings.path)) == 10)
-    (lost,) = list_events(settings.path)
+    await wait_until(lambda: len(list_denials(settings.location)) == 10)
+    (lost,) = list_events(settings.location)
     assert decode(DenialsLost, lost.body) == DenialsLost(41, full=True)
     await ledger.close()
 
@@ -275,11 +276,11 @@ async def test_many_denials_are_dropped_in_small_steps(settings: LedgerSettings)
     await before.close()
     ledger, _ = faulty_ledger(settings.model_copy(update={"keep_denials": 10}))
     ledger.record_denial(denial("last"))
-    await wait_until(lambda: len(list_denials(settings.path)) == 10)
+    await wait_until(lambda: len(list_denials(settings.location)) == 10)
     await ledger.close()
-    lost = [decode(DenialsLost, each.body).count for each in list_events(settings.path)]
+    lost = [decode(DenialsLost, each.body).count for each in list_events(settings.location)]
     assert (sum(lost), max(lost)) == (1691, 500)
-    assert verify(settings.path).broken is None
+    assert verify(settings.location).broken is None
 
 
 class SqliteError(Exception):

@@ -19,6 +19,7 @@ from sqlalchemy import Engine, event
 
 from eksgateway.clock import Clock, SystemClock
 from eksgateway.ledger import queries
+from eksgateway.ledger.database import LedgerLocation
 from eksgateway.ledger.hash_chain import Event
 from eksgateway.ledger.inspection import open_snapshot, read_denials, read_events
 from eksgateway.ledger.protocol import HistoryFilter
@@ -50,10 +51,16 @@ def kill_after(acknowledged: int, path: Path) -> list[str]:
     return ids
 
 
+def file_of(settings: LedgerSettings) -> Path:
+    """The file of a ledger in SQLite."""
+    assert settings.path is not None
+    return settings.path
+
+
 @contextmanager
 def hold_write_lock(settings: LedgerSettings) -> Iterator[None]:
     """Hold the database's write lock, as another program."""
-    other = sqlite3.connect(settings.path, isolation_level=None)
+    other = sqlite3.connect(file_of(settings), isolation_level=None)
     try:
         other.execute("BEGIN IMMEDIATE")
         yield
@@ -119,17 +126,17 @@ async def run_in_one_batch(faults: Faults, ledger: SqlLedger, *calls: Any) -> li
     return await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def list_events(path: Path, cancellation_id: str = "") -> list[Event]:
+def list_events(path: LedgerLocation, cancellation_id: str = "") -> list[Event]:
     """The events of one cancellation or of all, oldest first."""
     return [each for each in read_events(path) if cancellation_id in ("", each.cancellation_id)]
 
 
-def list_denials(path: Path) -> list[Denial]:
+def list_denials(path: LedgerLocation) -> list[Denial]:
     """Denied cancels, newest first."""
     return list(read_denials(path))[::-1]
 
 
-def read_cancellations(path: Path) -> tuple[Cancellation, ...]:
+def read_cancellations(path: LedgerLocation) -> tuple[Cancellation, ...]:
     """Cancellations, newest first."""
     with open_snapshot(path) as (connection, _):
         return queries.read_page(connection, HistoryFilter(), 100, "").cancellations

@@ -7,14 +7,18 @@ gateway, and in ``inspection.open_read_only`` for other programs.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Final, Protocol
+from pathlib import Path
+from typing import Final, Protocol, TypeAlias
 
 from sqlalchemy import Engine
 
 from eksgateway.errors import StartError
 from eksgateway.ledger.unit_of_work import ReadKeys, UnitOfWork
+from eksgateway.settings import PostgresLocation
 
 READ_CONNECTIONS: Final = 4
+
+LedgerLocation: TypeAlias = Path | PostgresLocation  # an SQLite file, or a schema of PostgreSQL
 
 
 class LedgerError(StartError):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
 from sqlalchemy import Column, Connection, Engine, Row, Select, select
 
 from eksgateway.ledger.codec import CodecError, decode
-from eksgateway.ledger.database import LedgerError
+from eksgateway.ledger.database import LedgerError, LedgerLocation
 from eksgateway.ledger.hash_chain import Event
 from eksgateway.ledger.migrate import require_current
 from eksgateway.ledger.schema import decisions, events
@@ -18,55 +17,68 @@ from eksgateway.ledger.sqlite.completeness import find_missing_events
 from eksgateway.ledger.sqlite.files import read_noted_head, wal_bytes
 from eksgateway.ledger.sqlite.read_only import open_files
 from eksgateway.model import Denial
+from eksgateway.settings import PostgresLocation
 
 _PAGE: Final = 1000
 
 
 @contextmanager
-def open_read_only(path: Path) -> Iterator[Engine]:
+def open_read_only(location: LedgerLocation) -> Iterator[Engine]:
     """An engine that reads a ledger of this version's schema.
 
     Raises LedgerError, also for errors of the database in the block.
     """
-    with open_files(path) as engine:
+    with _open(location) as engine:
         with engine.begin() as connection:
-            require_current(connection, path)
+            require_current(connection, location)
         yield engine
 
 
 @contextmanager
-def open_snapshot(path: Path) -> Iterator[tuple[Connection, str]]:
+def open_snapshot(location: LedgerLocation) -> Iterator[tuple[Connection, str]]:
     """A connection in one snapshot, and the text of ``find_missing_events``."""
-    noted_head, had_wal = read_noted_head(path), wal_bytes(path) > 0
-    with open_read_only(path) as engine, engine.begin() as connection:
+    if isinstance(location, PostgresLocation):
+        with open_read_only(location) as engine, engine.begin() as connection:
+            yield connection, ""
+        return
+    noted_head, had_wal = read_noted_head(location), wal_bytes(location) > 0
+    with open_read_only(location) as engine, engine.begin() as connection:
         # A gateway that has started meanwhile filled the -wal file before it marked the main one.
-        has_wal = had_wal or wal_bytes(path) > 0
-        yield connection, find_missing_events(connection, path, noted_head, has_wal=has_wal)
+        has_wal = had_wal or wal_bytes(location) > 0
+        yield connection, find_missing_events(connection, location, noted_head, has_wal=has_wal)
 
 
-def read_events(path: Path) -> Iterator[Event]:
+def read_events(location: LedgerLocation) -> Iterator[Event]:
     """Oldest first. Raises LedgerError."""
-    return map(as_event, _read_rows(path, select(events), events.c.seq))
+    return map(as_event, _read_rows(location, select(events), events.c.seq))
 
 
-def read_denials(path: Path) -> Iterator[Denial]:
+def read_denials(location: LedgerLocation) -> Iterator[Denial]:
     """Oldest first. Raises LedgerError, also for a changed one: the hash chain does not cover denials."""
-    for row in _read_rows(path, select(decisions), decisions.c.id):
+    for row in _read_rows(location, select(decisions), decisions.c.id):
         try:
             yield decode(Denial, row.body)
         except CodecError as exc:
-            raise LedgerError(f"{path}: the log of denied cancels was changed: {exc}") from exc
+            raise LedgerError(f"{location}: the log of denied cancels was changed: {exc}") from exc
+
+
+def _open(location: LedgerLocation) -> AbstractContextManager[Engine]:
+    if isinstance(location, PostgresLocation):
+        from eksgateway.ledger.postgres.read_only import open_schema  # noqa: PLC0415 - loads psycopg
+
+        return open_schema(location)
+    return open_files(location)
 
 
 def as_event(row: Any) -> Event:
     return Event(*(getattr(row, name) for name in Event.__slots__))
 
 
-def _read_rows(path: Path, rows: Select[Any], key: Column[Any]) -> Iterator[Row[Any]]:
+def _read_rows(location: LedgerLocation, rows: Select[Any], key: Column[Any]) -> Iterator[Row[Any]]:
     """Rows by their first column, ``key``. Each page is a snapshot of its own."""
     page_rows = rows.order_by(key).limit(_PAGE)
     after = 0
-    with open_read_only(path) as engine:
+    with open_read_only(location) as engine:
         while True:
             with engine.begin() as connection:
                 page = connection.execute(page_rows.where(key > after)).all()

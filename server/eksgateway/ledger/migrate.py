@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Connection, Engine, inspect, text
 
-from eksgateway.ledger.database import LedgerError
+from eksgateway.ledger.database import LedgerError, LedgerLocation
 from eksgateway.ledger.schema import REVISION
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ class NotMigrated(LedgerError):
     """The ledger has an older schema."""
 
 
-def migrate(engine: Engine, path: Path) -> None:
+def migrate(engine: Engine, path: LedgerLocation) -> None:
     """Raises LedgerError."""
     with engine.connect() as connection:
         revision = _read_revision(connection, path)
@@ -56,7 +55,7 @@ def upgrade(connection: Connection, schema: str | None = None) -> None:
         command.upgrade(config, "head")
 
 
-def require_current(connection: Connection, path: Path) -> None:
+def require_current(connection: Connection, path: LedgerLocation) -> None:
     """Raises LedgerError for another schema: NotMigrated for an older one."""
     revision = _read_revision(connection, path)
     if revision == REVISION:
@@ -68,7 +67,7 @@ def require_current(connection: Connection, path: Path) -> None:
     )
 
 
-def _read_revision(connection: Connection, path: Path) -> str:
+def _read_revision(connection: Connection, path: LedgerLocation) -> str:
     tables = inspect(connection).get_table_names()
     if not tables:
         raise LedgerError(f"{path}: {EMPTY}")

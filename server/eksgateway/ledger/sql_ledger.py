@@ -42,7 +42,7 @@ async def open_ledger(settings: LedgerSettings, clock: Clock) -> SqlLedger:
         await ledger.check()
     except errors.LedgerUnavailable as exc:
         await ledger.close()
-        raise LedgerError(f"{settings.path}: {exc.detail}") from exc
+        raise LedgerError(f"{settings.location}: {exc.detail}") from exc
     return ledger
 
 

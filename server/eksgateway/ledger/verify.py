@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
-from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, text
 
 from eksgateway.ledger.codec import CodecError, decode, encode
+from eksgateway.ledger.database import LedgerLocation
 from eksgateway.ledger.hash_chain import GENESIS, Checkpoint, Event, find_fault
 from eksgateway.ledger.inspection import as_event, open_snapshot
 from eksgateway.ledger.projection import CancellationRecord, fold
@@ -39,11 +39,11 @@ class VerifyReport:
     missing: str = ""
 
 
-def verify(path: Path, checkpoint: Checkpoint | None = None) -> VerifyReport:
+def verify(location: LedgerLocation, checkpoint: Checkpoint | None = None) -> VerifyReport:
     """Also verify that the ledger contains an earlier checkpoint: without one, the removal of the newest
-    events may not show. Raises LedgerError for a file that cannot be read.
+    events may not show. Raises LedgerError for a ledger that cannot be read.
     """
-    with open_snapshot(path) as (connection, missing):
+    with open_snapshot(location) as (connection, missing):
         head, broken = _verify_chain(connection, checkpoint)
         cancellations = 0
         if broken is None:

@@ -18,6 +18,7 @@ from eksgateway.settings.identity import (
 from eksgateway.settings.listener import ListenerSettings, TlsSettings
 from eksgateway.settings.loading import load
 from eksgateway.settings.policy import OpaPolicySettings, OpaSettings, PolicySettings, WasmPolicySettings
+from eksgateway.settings.postgres_url import PostgresLocation
 from eksgateway.settings.section import SettingsError
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "OpaPolicySettings",
     "OpaSettings",
     "PolicySettings",
+    "PostgresLocation",
     "Settings",
     "SettingsError",
     "TargetSettings",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
@@ -10,15 +11,51 @@ from eksgateway.settings.eks import EksSettings
 from eksgateway.settings.identity import IdentitySettings
 from eksgateway.settings.listener import ListenerSettings
 from eksgateway.settings.policy import PolicySettings
+from eksgateway.settings.postgres_url import PostgresLocation, PostgresUrl
 from eksgateway.settings.section import Address, FilePath, Section, is_local
 
 
 class LedgerSettings(Section):
-    path: FilePath
+    """``path`` is a file of SQLite's, and ``url`` a database of PostgreSQL's, which several gateways share.
+
+    ``listen_url`` reaches PostgreSQL itself where ``url`` reaches a pooler.
+    """
+
+    path: FilePath | None = None
+    url: Annotated[PostgresUrl | None, Field(repr=False)] = None
+    listen_url: Annotated[PostgresUrl | None, Field(repr=False)] = None
+    # ``schema`` is a name of pydantic's. Channels have its value as a prefix, and names have 63 bytes.
+    schema_name: Annotated[str, Field(alias="schema", pattern=r"^[a-z_][a-z0-9_]{0,40}$")] = "eksgateway"
+    connections: Annotated[int, Field(ge=5)] = 8  # writer 1, looks 2, listener 1; the rest are readers
     commit_timeout_s: PositiveFloat = 3
     queue: PositiveInt = 1000  # writes waiting; more fail at once with LEDGER_UNAVAILABLE
     denials: PositiveInt = 10_000  # denied cancels waiting to be written
     keep_denials: PositiveInt = 100_000  # the oldest are deleted, and their number is recorded
+
+    @property
+    def location(self) -> Path | PostgresLocation:
+        """Printable: without a password."""
+        if self.url is not None:
+            return PostgresLocation(self.url, self.schema_name)
+        assert self.path is not None  # noqa: S101 - _check_database
+        return self.path
+
+    @model_validator(mode="after")
+    def _check_database(self) -> Self:
+        if self.path is not None and self.url is not None:
+            raise ValueError(
+                "`path` and `url` are both set: keep `path` for one gateway on SQLite, or `url` for several"
+                " on PostgreSQL (`eksgateway ledger copy` moves the records)"
+            )
+        if self.path is None and self.url is None:
+            raise ValueError(
+                "set `path` to the path of an SQLite file, or `url` to postgresql://user@host/database"
+            )
+        fields = type(self).model_fields
+        for name in ("listen_url", "schema_name", "connections"):
+            if self.url is None and getattr(self, name) != fields[name].default:
+                raise ValueError(f"`{fields[name].alias or name}` is for `url`: set `url`, or remove it")
+        return self
 
 
 class WatchSettings(Section):

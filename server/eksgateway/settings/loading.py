@@ -18,7 +18,7 @@ _MISSING: Final = {
     "policy": "no policy is configured: set `policy.data` to the path of the grants file",
     "policy.data": "the engine wasm needs `data`, the path of the grants file",
     "policy.opa": "the engine opa needs `opa.url`, the OPA server's address",
-    "ledger": "no ledger is configured: set `ledger.path` to the path of its SQLite file",
+    "ledger": "no ledger is configured: set `ledger.path` to the path of its SQLite file, or `ledger.url`",
     "eks": "no target is configured: set `eks.targets` (account_id, region)",
 }
 _WRONG_TYPE: Final = {
@@ -31,6 +31,7 @@ _WRONG_FORM: Final = {
     "account_id": 'write the 12 digits in quotes, leading zeros too, for example "011122223333"',
     "external_id": "write 2 to 1,224 letters, digits or characters of _+=,.@:/-",
     "name": "write up to 32 lower-case letters, digits and hyphens, for example corp",
+    "schema": "write up to 41 lower-case letters, digits and underscores, for example eksgateway",
     "region": "write a region of AWS, for example us-east-1",
     "trust_domain": "write a SPIFFE trust domain without spiffe://, for example corp.example",
     "url": "write scheme, host and port alone, for example http://127.0.0.1:8181",

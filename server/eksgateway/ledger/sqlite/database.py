@@ -48,6 +48,7 @@ class SqliteDatabase:
 
         Blocks. Raises LedgerError.
         """
+        assert settings.path is not None  # noqa: S101 - of settings without ``url``
         self._file = file = LedgerFile(settings.path)
         timeout_s = settings.commit_timeout_s
         self.write_engine = open_engine(file.path, "write", timeout_s=timeout_s, before=file.check)

@@ -1,0 +1,44 @@
+"""Reads a ledger in PostgreSQL from programs other than its gateways."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from eksgateway.ledger.database import LedgerError
+from eksgateway.ledger.postgres.connecting import connect
+from eksgateway.ledger.postgres.errors import explain
+from eksgateway.settings import PostgresLocation
+
+
+@contextmanager
+def open_schema(location: PostgresLocation) -> Iterator[Engine]:
+    """Each transaction is a snapshot of the ledger's schema, and cannot write.
+
+    Raises LedgerError, also for errors of the database in the block.
+    """
+    engine = create_engine(
+        "postgresql+psycopg://",
+        creator=partial(connect, location),
+        poolclass=NullPool,
+        isolation_level="REPEATABLE READ",
+        execution_options={"postgresql_readonly": True},
+        use_native_hstore=False,
+    )
+
+    @event.listens_for(engine, "begin")
+    def name_schema(connection: Connection) -> None:
+        connection.execute(
+            text("SELECT set_config('search_path', :schema, true)"), {"schema": location.schema}
+        )
+
+    try:
+        yield engine
+    except SQLAlchemyError as exc:
+        raise LedgerError(f"{location}: {explain(exc)}") from exc
+    finally:
+        engine.dispose()
