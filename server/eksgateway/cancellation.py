@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Final
 
 from eksgateway import errors, phases
-from eksgateway.clock import Clock
+from eksgateway.clock import Clock, Deadline
 from eksgateway.decisions import Decisions
 from eksgateway.eks.arn import verify_arn
 from eksgateway.eks.budgeted import BudgetedEks
@@ -59,13 +59,13 @@ class CancelCall:
 
 @dataclass(frozen=True, slots=True)
 class _Allowed:
-    """An allow at stage update, the facts that it was made on, and when (UTC and monotonic)."""
+    """An allow at stage update, the facts that it was made on, and when. It holds before ``ends``."""
 
     decision: Decision
     cluster: ClusterFacts
     update: Update
     time: datetime
-    monotonic: float
+    ends: Deadline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,9 +106,7 @@ class Cancellations:
         on_intent(intent.cancellation_id)
         committed = await self._commit(intent, renew=earlier is not None)
         began = self.clock.monotonic()
-        outcome = await self.forwarder.forward(
-            committed, send_before=allowed.monotonic + self.decision_max_age
-        )
+        outcome = await self.forwarder.forward(committed, send_before=allowed.ends)
         return await self._record(committed, outcome, began)
 
     # -- Decide ---------------------------------------------------------------------------------
@@ -116,12 +114,12 @@ class Cancellations:
     async def _decide(self, call: CancelCall) -> _Allowed:
         """Require an explicit allow of this exact request, with the cluster and update as they are now."""
         cluster, update = await self._describe(call.ref, call.caller)
-        time, monotonic = self.clock.now(), self.clock.monotonic()
+        time, ends = self.clock.now(), Deadline.after(self.clock, self.decision_max_age)
         question = replace(call.question, cluster=call.ref.cluster, time=time, facts=cluster, update=update)
         for action in call.other_actions:
             await self._require(replace(question, action=action), call)
         decision = await self._require(replace(question, action=Action.CANCEL), call)
-        return _Allowed(decision, cluster, update, time, monotonic)
+        return _Allowed(decision, cluster, update, time, ends)
 
     async def _describe(self, ref: UpdateRef, caller: Caller) -> tuple[ClusterFacts, Update]:
         if not self.eks.serves(ref.cluster):

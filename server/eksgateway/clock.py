@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Protocol
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol, Self
 
 
 class Timer(Protocol):
@@ -24,6 +25,24 @@ class Clock(Protocol):
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
         """Takes a tenth of the memory of a task that sleeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """A moment by both clocks: the monotonic one stands still while the machine is suspended.
+
+    It has passed when either says so. So a wall clock that is set can only bring it forward.
+    """
+
+    monotonic: float
+    wall: datetime
+
+    @classmethod
+    def after(cls, clock: Clock, seconds: float) -> Self:
+        return cls(clock.monotonic() + seconds, clock.now() + timedelta(seconds=seconds))
+
+    def has_passed(self, clock: Clock) -> bool:
+        return clock.monotonic() >= self.monotonic or clock.now() >= self.wall
 
 
 async def wait_for(event: asyncio.Event, clock: Clock, seconds: float) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from eksgateway import errors, phases
-from eksgateway.clock import Clock
+from eksgateway.clock import Clock, Deadline
 from eksgateway.eks.budgeted import BudgetedEks
 from eksgateway.logs import Log
 from eksgateway.model import Cancellation, Intent, Outcome, OutcomeKind, Update
@@ -26,8 +26,8 @@ class Forwarder:
     eks: BudgetedEks
     clock: Clock
 
-    async def forward(self, committed: Cancellation, *, send_before: float) -> Outcome:
-        """Send the recorded intent with its recorded token, before ``send_before`` (monotonic seconds)."""
+    async def forward(self, committed: Cancellation, *, send_before: Deadline) -> Outcome:
+        """Send the recorded intent with its recorded token, before ``send_before``."""
         intent = committed.intent
         if phases.is_cancelling(intent.update):
             return self._outcome(OutcomeKind.ALREADY_CANCELLING, update=intent.update)
@@ -45,7 +45,7 @@ class Forwarder:
             return self._outcome(OutcomeKind.UNKNOWN, error=errors.OutcomeUnknown())
         return self._outcome(OutcomeKind.ACCEPTED, update=update)
 
-    async def _send(self, committed: Cancellation, send_before: float) -> Update:
+    async def _send(self, committed: Cancellation, send_before: Deadline) -> Update:
         """Send one CancelUpdate. Retries with the same token only where EKS certainly did not act."""
         intent = committed.intent
         pause, throttled = _FIRST_PAUSE_S, None
@@ -63,7 +63,7 @@ class Forwarder:
                 log.warning("eks.not_reached", cancellation_id=committed.id, detail=exc.detail)
             except errors.DecisionStale as exc:
                 raise throttled or exc from None
-            if self.clock.monotonic() + pause >= send_before:
+            if self.clock.monotonic() + pause >= send_before.monotonic:
                 raise throttled or errors.DecisionStale
             await self.clock.sleep(pause)
             pause *= 2

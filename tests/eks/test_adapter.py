@@ -30,6 +30,7 @@ from eksgateway.errors import (
 )
 from eksgateway.model import ClusterRef, Update, UpdateCancellation, UpdateError, UpdateParam, UpdateRef
 from support.boto_eks import ACCOUNT, CALLER, REGION, MakeEks, session
+from support.clock import NEVER
 from support.simulator import SimulatedEks
 
 BLUE = ClusterRef(ACCOUNT, REGION, "blue")
@@ -155,7 +156,7 @@ def make_calls(eks: BotoEks, cluster: ClusterRef, update_id: str) -> list[Callab
         lambda: eks.describe_cluster(cluster),
         lambda: eks.list_updates(cluster, 10, ""),
         lambda: eks.describe_update(ref),
-        lambda: eks.cancel_update(ref, on_behalf_of=CALLER, token="t", send_before=float("inf")),
+        lambda: eks.cancel_update(ref, on_behalf_of=CALLER, token="t", send_before=NEVER),
     ]
 
 

@@ -16,6 +16,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import CredentialResolver, RefreshableCredentials
 from botocore.httpsession import URLLib3Session
 
+from eksgateway.clock import Deadline
 from eksgateway.eks.adapter import BotoEks
 from eksgateway.eks.error_table import translate
 from eksgateway.errors import (
@@ -35,10 +36,10 @@ from eksgateway.errors import (
 )
 from eksgateway.model import ClusterRef, UpdateRef
 from support.boto_eks import ACCOUNT, CALLER, REGION, MakeEks, SkippingClock, session
+from support.clock import NEVER
 from support.simulator import SimulatedEks
 from support.waiting import wait_until
 
-NEVER = float("inf")
 TOKEN = "6f0b1a52-6d57-4a9e-9a4f-0d5d0a2f8b11"
 DEADLINE = 60.0
 
@@ -124,12 +125,36 @@ async def test_a_stale_decision_is_not_sent(
 ) -> None:
     """The next cancel in time is sent."""
     ref = rollback(simulated_eks)
-    for send_before in (clock.monotonic(), clock.monotonic() - 60):
+    for send_before in (Deadline.after(clock, 0), Deadline.after(clock, -60)):
         with pytest.raises(DecisionStale):
             await eks.cancel_update(ref, on_behalf_of=CALLER, token=TOKEN, send_before=send_before)
     assert not simulated_eks.calls()
-    await eks.cancel_update(ref, on_behalf_of=CALLER, token=TOKEN, send_before=clock.monotonic() + 60)
+    await eks.cancel_update(ref, on_behalf_of=CALLER, token=TOKEN, send_before=Deadline.after(clock, 60))
     assert len(simulated_eks.calls()) == 1
+
+
+@pytest.mark.parametrize(
+    "case",
+    [((0, 61), False), ((61, -61), False), ((61, -3600), False), ((0, -3600), True), ((50, 0), True)],
+    ids=["suspended", "set-back-and-late", "set-back-far-and-late", "set-back-in-time", "in-time"],
+)
+async def test_a_cancel_is_sent_only_while_both_clocks_allow_it(
+    simulated_eks: SimulatedEks,
+    eks: BotoEks,
+    clock: SkippingClock,
+    case: tuple[tuple[float, float], bool],
+) -> None:
+    """A suspended machine stops the monotonic clock, and the wall clock may be set."""
+    ref = rollback(simulated_eks)
+    send_before = Deadline.after(clock, 60)
+    (clock.ahead, clock.wall_ahead), sent = case
+    call = eks.cancel_update(ref, on_behalf_of=CALLER, token=TOKEN, send_before=send_before)
+    if sent:
+        await call
+    else:
+        with pytest.raises(DecisionStale):
+            await call
+    assert len(simulated_eks.calls()) == sent
 
 
 async def test_a_cancel_is_not_sent_late_after_slow_credentials(
@@ -149,7 +174,7 @@ async def test_a_cancel_is_not_sent_late_after_slow_credentials(
     eks = make_eks(make_session(slow))
     with pytest.raises(DecisionStale):
         await eks.cancel_update(
-            rollback(simulated_eks), on_behalf_of=CALLER, token=TOKEN, send_before=clock.monotonic() + 10
+            rollback(simulated_eks), on_behalf_of=CALLER, token=TOKEN, send_before=Deadline.after(clock, 10)
         )
     assert not simulated_eks.calls()
 

@@ -21,13 +21,13 @@ from eksgateway.eks.credentials import RENEW_S, UNUSED_S, CachedCredentials, Fet
 from eksgateway.errors import UpstreamCredentials
 from eksgateway.model import UpdateRef
 from support.boto_eks import ACCOUNT, CALLER, MakeEks, SkippingClock
+from support.clock import NEVER
 from support.http_server import serve_app
 from support.logs import capture_logs
 from support.simulator import SimulatedEks
 from support.waiting import wait_until
 
 TOKEN = "6f0b1a52-6d57-4a9e-9a4f-0d5d0a2f8b11"
-NEVER = float("inf")
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/eksgateway"
 KEYS = ReadOnlyCredentials("key", "secret", "token")
 

@@ -14,16 +14,17 @@ from typing import Any
 
 import pytest
 
+from eksgateway.clock import Deadline
 from eksgateway.eks.http_sender import HttpSender
 from eksgateway.errors import DecisionStale, EksError, EksNoAnswer, EksNotReached, EksUnavailable
 from eksgateway.model import ClusterRef, UpdateRef
 from support.authority import Authority
 from support.boto_eks import ACCOUNT, CALLER, REGION, MakeEks, SkippingClock
+from support.clock import NEVER
 from support.simulator import SimulatedEks
 from support.tcp_proxy import TcpProxy
 
 TOKEN = "6f0b1a52-6d57-4a9e-9a4f-0d5d0a2f8b11"
-NEVER = float("inf")
 REF = UpdateRef(ClusterRef(ACCOUNT, REGION, "blue"), "u-1")
 LIMIT_S = 0.5
 SOON_S = 10.0  # on a loaded machine; each fault below would last longer
@@ -233,7 +234,7 @@ async def test_a_cancel_is_not_sent_late_after_a_slow_connection(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         got = asyncio.create_task(asyncio.to_thread(serve, listener))
         eks = make_eks(endpoint_url=f"https://127.0.0.1:{listener.getsockname()[1]}")
-        send_before = clock.monotonic() + 30
+        send_before = Deadline.after(clock, 30)
         with pytest.raises(DecisionStale):
             await eks.cancel_update(REF, on_behalf_of=CALLER, token=TOKEN, send_before=send_before)
         assert await got == b""

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eksgateway.clock import Deadline
 from eksgateway.eks.adapter import BotoEks
 from eksgateway.eks.clients import Clients
 from eksgateway.eks.roles import Role, session_name
@@ -25,6 +26,7 @@ from eksgateway.errors import (
 from eksgateway.model import Caller, UpdateRef
 from eksgateway.settings import EksSettings, TargetSettings
 from support.boto_eks import ACCOUNT, CALLER, REGION, MakeEks, SkippingClock, session
+from support.clock import NEVER
 from support.simulator import SimulatedEks
 from support.sts import Sts
 from support.waiting import wait_until
@@ -32,7 +34,6 @@ from support.waiting import wait_until
 ELSEWHERE = "444455556666"
 ROLE = f"arn:aws:iam::{ELSEWHERE}:role/teams/eksgateway"
 TOKEN = "6f0b1a52-6d57-4a9e-9a4f-0d5d0a2f8b11"
-NEVER = float("inf")
 OTHER = replace(CALLER, id="spiffe://corp.example/ns/payments/sa/deploy-bot")
 MINUTE = 60.0
 
@@ -59,7 +60,7 @@ def rollback(simulated_eks: SimulatedEks, region: str = REGION) -> UpdateRef:
     return simulated_eks.ref("blue", update_id, ELSEWHERE, region)
 
 
-async def cancel(eks: BotoEks, ref: UpdateRef, send_before: float = NEVER) -> None:
+async def cancel(eks: BotoEks, ref: UpdateRef, send_before: Deadline = NEVER) -> None:
     await eks.cancel_update(ref, on_behalf_of=CALLER, token=TOKEN, send_before=send_before)
 
 
@@ -393,7 +394,7 @@ async def test_a_cancel_is_not_sent_late_after_a_slow_sts(
 ) -> None:
     ref = rollback(simulated_eks)
     sts.open.clear()
-    sending = asyncio.create_task(cancel(eks, ref, send_before=clock.monotonic() + 10))
+    sending = asyncio.create_task(cancel(eks, ref, send_before=Deadline.after(clock, 10)))
     await wait_until(lambda: sts.requests != [])
     clock.ahead += 11
     sts.open.set()

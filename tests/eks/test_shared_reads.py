@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 
 import pytest
 
+from eksgateway.clock import Deadline
 from eksgateway.eks.budget import Budget
 from eksgateway.eks.shared_reads import SeenUpdate, SharedReads
 from eksgateway.errors import EksNotFound, EksUnavailable
@@ -69,7 +70,7 @@ class SlowEks:
         return (f"{await self._answer()} to {token or 'the first'}",), self.following.get(token, "")
 
     async def cancel_update(
-        self, ref: UpdateRef, *, on_behalf_of: Caller, token: str, send_before: float
+        self, ref: UpdateRef, *, on_behalf_of: Caller, token: str, send_before: Deadline
     ) -> Update:
         raise AssertionError(ref, on_behalf_of, token, send_before)
 

@@ -19,13 +19,17 @@ MakeEks = Callable[..., BotoEks]
 
 
 class SkippingClock:
-    """Implements ``eksgateway.clock.Clock``: the machine's, set ahead from any thread."""
+    """Implements ``eksgateway.clock.Clock``: the machine's, set ahead from any thread.
+
+    ``wall_ahead`` sets the wall clock alone.
+    """
 
     def __init__(self) -> None:
         self.ahead = 0.0
+        self.wall_ahead = 0.0
 
     def now(self) -> datetime:
-        return datetime.now(UTC) + timedelta(seconds=self.ahead)
+        return datetime.now(UTC) + timedelta(seconds=self.ahead + self.wall_ahead)
 
     def monotonic(self) -> float:
         return time.monotonic() + self.ahead

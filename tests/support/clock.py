@@ -8,8 +8,13 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+
+from eksgateway.clock import Deadline
+
+NEVER = Deadline(math.inf, datetime.max.replace(tzinfo=UTC))
 
 # In each round every ready task takes one step. This bounds the steps in a row that one wake-up may cause,
 # not the number of tasks.

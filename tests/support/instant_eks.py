@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eksgateway.clock import Clock
+from eksgateway.clock import Clock, Deadline
 from eksgateway.model import Caller, ClusterFacts, ClusterRef, Target, Update, UpdateRef
 
 
@@ -53,7 +53,7 @@ class InstantEks:
         raise AssertionError(cluster, page_size, page_token)
 
     async def cancel_update(
-        self, ref: UpdateRef, *, on_behalf_of: Caller, token: str, send_before: float
+        self, ref: UpdateRef, *, on_behalf_of: Caller, token: str, send_before: Deadline
     ) -> Update:
         raise AssertionError(ref, on_behalf_of, token, send_before)
 

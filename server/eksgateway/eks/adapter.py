@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from eksgateway.clock import Clock
+from eksgateway.clock import Clock, Deadline
 from eksgateway.eks.clients import Clients
 from eksgateway.eks.convert import to_cluster, to_page, to_update
 from eksgateway.eks.error_table import MISCONFIGURED, translate
@@ -137,7 +137,7 @@ class BotoEks:
         )
 
     async def cancel_update(
-        self, ref: UpdateRef, *, on_behalf_of: Caller, token: str, send_before: float
+        self, ref: UpdateRef, *, on_behalf_of: Caller, token: str, send_before: Deadline
     ) -> Update:
         target, name, update_id = ref.target, ref.cluster.name, ref.update_id
 

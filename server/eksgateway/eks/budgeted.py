@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from eksgateway.clock import Deadline
 from eksgateway.eks.budget import Budget
 from eksgateway.eks.protocol import Eks, Page
 from eksgateway.eks.target_budget import Lane
@@ -49,7 +50,7 @@ class BudgetedEks:
         )
 
     async def cancel_update(
-        self, ref: UpdateRef, *, on_behalf_of: Caller, token: str, send_before: float
+        self, ref: UpdateRef, *, on_behalf_of: Caller, token: str, send_before: Deadline
     ) -> Update:
         return await self.budget.call(
             Lane.FORWARD,
@@ -58,7 +59,7 @@ class BudgetedEks:
             lambda: self.eks.cancel_update(
                 ref, on_behalf_of=on_behalf_of, token=token, send_before=send_before
             ),
-            until=send_before,
+            until=send_before.monotonic,
         )
 
     async def _read(self, target: Target, caller: Caller | None, read: Callable[[], Awaitable[T]]) -> T:

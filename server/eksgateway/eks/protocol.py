@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeAlias
 
+from eksgateway.clock import Deadline
 from eksgateway.model import Caller, ClusterFacts, ClusterRef, Target, Update, UpdateRef
 
 # The names or ids on one page of a listing, and the token of the next page (empty after the last).
@@ -37,13 +38,13 @@ class Eks(Protocol):
         """The ids of updates."""
 
     async def cancel_update(
-        self, ref: UpdateRef, *, on_behalf_of: Caller, token: str, send_before: float
+        self, ref: UpdateRef, *, on_behalf_of: Caller, token: str, send_before: Deadline
     ) -> Update:
         """Send it once, with ``token`` as clientRequestToken.
 
-        Past ``send_before`` (monotonic), nothing is sent and DecisionStale is raised. EksRefused,
-        EksThrottled, EksNotReached, UpstreamCredentials and DecisionStale mean that EKS did not act.
-        EksNoAnswer means that it may have.
+        Past ``send_before``, nothing is sent and DecisionStale is raised. EksRefused, EksThrottled,
+        EksNotReached, UpstreamCredentials and DecisionStale mean that EKS did not act. EksNoAnswer means
+        that it may have.
         """
 
     async def close(self) -> None:

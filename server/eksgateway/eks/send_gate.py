@@ -8,20 +8,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from eksgateway.clock import Clock
+from eksgateway.clock import Clock, Deadline
 from eksgateway.errors import DecisionStale
 
 
 @dataclass(slots=True)
 class Sending:
-    """The time (monotonic) before which a cancel must leave, and whether it may have left."""
+    """The time before which a cancel must leave, and whether it may have left."""
 
-    before: float
+    before: Deadline
     sent: bool = False
 
 
 class SendGate:
-    """Checks the clock just before a cancel's bytes leave: credentials, signing and connecting take time.
+    """Checks the clocks just before a cancel's bytes leave: credentials, signing and connecting take time,
+    and the process or the machine may have been frozen. Then other replicas count on it that nothing leaves.
 
     botocore passes on the error of a before-send handler, unwrapped and without a retry. One thread makes
     the whole call, so the thread identifies the cancel.
@@ -32,7 +33,7 @@ class SendGate:
         self._thread = threading.local()
 
     @contextmanager
-    def open_until(self, before: float) -> Iterator[Sending]:
+    def open_until(self, before: Deadline) -> Iterator[Sending]:
         self._thread.sending = sending = Sending(before)
         try:
             yield sending
@@ -42,6 +43,6 @@ class SendGate:
     def check(self, **_event: Any) -> None:
         """Handle botocore's event before-send. Raises DecisionStale."""
         sending: Sending = self._thread.sending
-        if self._clock.monotonic() >= sending.before:
+        if sending.before.has_passed(self._clock):
             raise DecisionStale
         sending.sent = True
