@@ -26,11 +26,11 @@ _STATUS_LINE: Final = 7  # of postmaster.pid; see `pg_ctl` and miscadmin.h of Po
 _LOG_LINES: Final = 8
 
 # The parent of the server. It ends with it, with its exit code, and ends it when standard input closes: so
-# the server does not outlive a process that was killed.
+# the server does not outlive a process that was killed. A server that is just starting ignores SIGINT.
 _GUARD: Final = """
 exec 3<&0
 "$@" 3<&- </dev/null & server=$!
-{ cat >/dev/null; kill -INT $server; } <&3 & watcher=$!
+{ cat >/dev/null; while kill -INT $server; do sleep 0.2; done; } <&3 2>/dev/null & watcher=$!
 wait $server; code=$?
 kill $watcher 2>/dev/null
 exit $code
@@ -103,11 +103,11 @@ class PostgresServer:
                     with contextlib.suppress(OSError, IndexError):  # it has ended, or has not begun
                         os.kill(self.pid, signal.SIGCONT)  # a stopped process obeys SIGKILL alone
                         os.kill(self.pid, number)
+                assert guard.stdin is not None  # noqa: S101 - started with PIPE
+                guard.stdin.close()
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     guard.wait(patience_s)
                     break
-            assert guard.stdin is not None  # noqa: S101 - started with PIPE
-            guard.stdin.close()
 
     def close(self) -> None:
         """Stop it and remove its folder. It cannot be started again."""
