@@ -1,4 +1,4 @@
-"""`make bench`, or `make bench ONLY=name`: measures every ratio, or one."""
+"""`make bench`, or `make bench ONLY=name`: measures every ratio, one, or those of a group (``fleet``)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import sys
 from typing import Final
 
-from bench import calls, starvation, watches
+from bench import calls, fleet, starvation, watches
 from bench.report import MissingProgram, Ratio, Result, write
 
 RATIOS: Final = (
@@ -31,11 +31,40 @@ RATIOS: Final = (
         starvation.measure_starvation,
     ),
     Ratio("start", "start to first decision ÷ bare server", "at most", 6, 7, calls.measure_start),
+    Ratio("fleet_calls", "EKS calls, 3 replicas ÷ 1", "at most", 1.05, 3, fleet.measure_calls),
+    Ratio(
+        "fleet_fanout",
+        "a change at the last replica after the first: p99 in s",
+        "at most",
+        0.25,
+        3,
+        fleet.measure_fanout,
+    ),
+    Ratio(
+        "fleet_kill", "kill -9 of a replica to the last next look, in s", "at most", 10, 3, fleet.measure_kill
+    ),
+    Ratio(
+        "fleet_commits",
+        "intents/s at 1 ms to the database ÷ a statement at a time",
+        "at least",
+        3,
+        3,
+        fleet.measure_commits,
+    ),
+    Ratio(
+        "fleet_cancels",
+        "CancelUpdate/s at 1 ms, 3 replicas ÷ 1",
+        "at least",
+        1,
+        3,
+        fleet.measure_cancels,
+    ),
+    Ratio("fleet_start", "start over PostgreSQL ÷ start over SQLite", "at most", 1.3, 5, fleet.measure_start),
 )
 
 
 async def main(only: str) -> int:
-    chosen = [ratio for ratio in RATIOS if only in ("", ratio.name)]
+    chosen = [ratio for ratio in RATIOS if only in ("", ratio.name, ratio.name.split("_")[0])]
     if not chosen:
         print(f"no ratio is named {only}: choose one of {', '.join(ratio.name for ratio in RATIOS)}")
         return 2

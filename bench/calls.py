@@ -77,17 +77,18 @@ async def measure_cancels() -> float:
     async with run_gateway(watch=RARE_POLLS) as gateway:
         best = 0.0
         for threads in (1, 4, 8, 16):
-            updates = await _updates(gateway, f"loop{threads}")
+            updates = await updates_to_cancel(gateway, f"loop{threads}")
             best = max(best, CANCELS / await asyncio.to_thread(_loop, gateway.simulator, updates, threads))
-        updates = await _updates(gateway, "gateway")
+        updates = await updates_to_cancel(gateway, "gateway")
         await gateway.control("DELETE", "calls")
-        ours = CANCELS / await _through_gateway(gateway, updates)
+        ours = CANCELS / await send_cancels([gateway], updates)
         if await gateway.calls("CancelUpdate") != CANCELS:
             raise RuntimeError("the gateway did not forward every cancel once")
     return ours / best
 
 
-async def _updates(gateway: GatewayProcess, prefix: str) -> list[tuple[str, str]]:
+async def updates_to_cancel(gateway: GatewayProcess, prefix: str) -> list[tuple[str, str]]:
+    """CANCELS updates, as pairs of their cluster and their id."""
     names = [f"{prefix}-{number}" for number in range(CANCELS)]
     return [(name, await gateway.rollback(name, cancel_delay_s=600_000)) for name in names]
 
@@ -110,41 +111,49 @@ def _loop(url: str, updates: list[tuple[str, str]], threads: int) -> float:
         return time.monotonic() - started
 
 
-async def _through_gateway(gateway: GatewayProcess, updates: list[tuple[str, str]]) -> float:
-    """Send 32 concurrent calls with grpc.aio, as a service would."""
+async def send_cancels(gateways: list[GatewayProcess], updates: list[tuple[str, str]]) -> float:
+    """Cancel each update with one of 32 concurrent callers, as a service would. Returns seconds."""
     waiting = iter(updates)
-    metadata = gateway.credentials("oncall", "oncall")
-    async with gateway.channel() as channel:
-        stub = UpdateServiceStub(channel)
+    metadata = gateways[0].credentials("oncall", "oncall")
+    async with AsyncExitStack() as stack:
+        channels = [await stack.enter_async_context(gateway.channel()) for gateway in gateways]
 
-        async def work() -> None:
+        async def work(stub: Any) -> None:
             for name, update_id in waiting:
                 cluster = update_pb2.ClusterRef(name=name)
                 request = pb.CancelUpdateRequest(cluster=cluster, update_id=update_id, reason="bench")
                 await stub.CancelUpdate(request, metadata=metadata)
 
         started = time.monotonic()
-        await asyncio.gather(*(work() for _ in range(32)))
+        await asyncio.gather(*(work(UpdateServiceStub(channels[each % len(channels)])) for each in range(32)))
         return time.monotonic() - started
 
 
 # -- Start to first decision ÷ start of a bare server -----------------------------------------------
 
 
+_MESSAGE: Final = pb.GetUpdateRequest(cluster=update_pb2.ClusterRef(name="prod-1")).SerializeToString()
+
+
 async def measure_start() -> float:
     """From the start of the process to its first answer: a denial, and an echo."""
-    async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="eksgateway-bench-")))
+    ours = await measure_first_decision()
+    bare = await _first_answer(("bench.bare_server",), "/bench.Bare/Echo", _MESSAGE, ())
+    return ours / bare
+
+
+async def measure_first_decision(**sections: Any) -> float:
+    """Seconds from a gateway's second start to its first answer, a denial. ``sections`` override settings."""
+    with tempfile.TemporaryDirectory(prefix="eksgateway-bench-") as folder:
         issuer = ThrowawayIssuer("bench")
-        config = configure(folder, "http://127.0.0.1:1", issuer)
+        config = configure(Path(folder), "http://127.0.0.1:1", issuer, **sections)
         credentials = (("authorization", f"Bearer {issuer.token('outsider')}"),)
-        message = pb.GetUpdateRequest(cluster=update_pb2.ClusterRef(name="prod-1")).SerializeToString()
         serve = ("eksgateway", "serve", "--config", str(config), "--stop-on-stdin-eof")
         path = "/eksgateway.v1.UpdateService/GetUpdate"
-        await _first_answer(serve, path, message, credentials)  # creates the ledger, and warms the page cache
-        ours = await _first_answer(serve, path, message, credentials)
-        bare = await _first_answer(("bench.bare_server",), "/bench.Bare/Echo", message, credentials)
-    return ours / bare
+        await _first_answer(
+            serve, path, _MESSAGE, credentials
+        )  # creates the ledger, and warms the page cache
+        return await _first_answer(serve, path, _MESSAGE, credentials)
 
 
 async def _first_answer(command: tuple[str, ...], path: str, message: bytes, credentials: Any) -> float:

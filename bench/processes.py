@@ -130,6 +130,13 @@ RARE_POLLS: Final = poll_every(600) | {"follow_s": 600}
 @asynccontextmanager
 async def run_gateway(**sections: Any) -> AsyncIterator[GatewayProcess]:
     """Run a gateway and a simulated EKS. ``sections`` override settings."""
+    async with run_replicas(1, **sections) as (gateway,):
+        yield gateway
+
+
+@asynccontextmanager
+async def run_replicas(count: int, **sections: Any) -> AsyncIterator[list[GatewayProcess]]:
+    """Run equal gateways and a simulated EKS. More than one need ``ledger={"url": …}``."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="eksgateway-bench-")))
         http = await stack.enter_async_context(aiohttp.ClientSession())
@@ -138,12 +145,14 @@ async def run_gateway(**sections: Any) -> AsyncIterator[GatewayProcess]:
         )
         issuer = ThrowawayIssuer("bench")
         config = configure(folder, simulator, issuer, **sections)
-        process, address = await stack.enter_async_context(
-            run_program(
-                "eksgateway", "serve", "--config", str(config), "--stop-on-stdin-eof", log=folder / "log"
+        serve = ("eksgateway", "serve", "--config", str(config), "--stop-on-stdin-eof")
+        gateways = []
+        for number in range(count):
+            process, address = await stack.enter_async_context(
+                run_program(*serve, log=folder / f"{number}.log")
             )
-        )
-        yield GatewayProcess(process, address, simulator, issuer, http)
+            gateways.append(GatewayProcess(process, address, simulator, issuer, http))
+        yield gateways
 
 
 def configure(folder: Path, simulator: str, issuer: ThrowawayIssuer, **sections: Any) -> Path:
@@ -164,6 +173,8 @@ def configure(folder: Path, simulator: str, issuer: ThrowawayIssuer, **sections:
     }
     for name, values in sections.items():
         settings[name] = settings.get(name, {}) | values
+    if "url" in settings["ledger"]:
+        del settings["ledger"]["path"]
     config = folder / "config.yaml"
     config.write_text(yaml.safe_dump(settings))
     return config
