@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import psycopg
 import yaml
+from psycopg.conninfo import conninfo_to_dict
 
 from eksgateway.ledger.hash_chain import Event
 from eksgateway.sandbox.issuer import ThrowawayIssuer
@@ -215,5 +216,6 @@ async def run_fleet(
 def _write_settings(config: Path, settings: Any, database: LedgerDatabase, network: Network) -> None:
     raw = settings.model_dump(mode="json", exclude_unset=True)
     ledger = {key: value for key, value in raw["ledger"].items() if key != "path"}
-    url = f"postgresql://{GATEWAY}@127.0.0.1:{network.port}/{database.name}"
+    password = conninfo_to_dict(database.superuser_url)["password"]
+    url = f"postgresql://{GATEWAY}:{password}@127.0.0.1:{network.port}/{database.name}"
     config.write_text(yaml.safe_dump(raw | {"ledger": ledger | {"url": url}}))
