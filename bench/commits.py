@@ -86,7 +86,7 @@ def _make_intent(number: int) -> Intent:
         request_id=f"request-{number}",
         caller=Caller("user", "bench", "https://issuer.example", ("bench:oncall",), None, _TIME),
         request=CancelRequest(UpdateRef(cluster, f"update-{number}"), Justification("bench", "")),
-        update=Update(f"update-{number}", "InProgress", "VersionRollback", _TIME),
+        update=Update(f"update-{number}", "InProgress", "VersionRollback"),
         cluster=ClusterFacts(arn, "prod", "ACTIVE", "1.33"),
         decision=Decision(f"decision-{number}", True, ("bench",), (), "1"),
         token=f"token-{number}",

@@ -46,8 +46,8 @@ async def run_postgres() -> AsyncIterator[PostgresServer]:
 
 def _create_database(server: PostgresServer) -> None:
     with psycopg.connect(server.url(), autocommit=True) as connection:
-        connection.execute("CREATE ROLE owner LOGIN")
-        connection.execute("CREATE ROLE gateway LOGIN")
+        for role in ("owner", "gateway"):
+            connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{server.password}'")
         connection.execute("CREATE DATABASE ledger OWNER owner")
 
 
@@ -151,7 +151,7 @@ async def measure_kill() -> float:
                 await asyncio.sleep(0.05)
 
 
-# -- Commits and cancels over a network of 1 ms ---------------------------------------------------------------------------------------
+# -- Commits and cancels over a network of 1 ms ------------------------------------------------------
 
 
 async def measure_commits() -> float:
