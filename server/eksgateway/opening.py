@@ -50,9 +50,9 @@ async def open_gateway(settings: Settings, clock: Clock | None = None) -> Gatewa
 
         async def open_ledger_and_fleet() -> tuple[Ledger, Fleet | None]:
             ledger = await keep(_open_ledger(settings.ledger, clock))
-            return ledger, await keep(_open_fleet(settings, clock)) if getattr(
-                settings.ledger, "url", None
-            ) else None
+            if settings.ledger.url is None:
+                return ledger, None
+            return ledger, await keep(_open_fleet(settings, clock))
 
         opening_policy = asyncio.create_task(keep(open_policy_engine(settings.policy, clock)))
         opening_ledger = asyncio.create_task(open_ledger_and_fleet())

@@ -7,7 +7,6 @@ import os
 import random
 import socket
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID, uuid4
 
 from eksgateway.clock import Clock
@@ -16,7 +15,7 @@ from eksgateway.fleet.connections import FleetConnection
 from eksgateway.fleet.counts import FleetCounts
 from eksgateway.fleet.notices import ListenSettings, Notices
 from eksgateway.fleet.repeated_tasks import RepeatedTasks
-from eksgateway.fleet.replicas import Replicas
+from eksgateway.fleet.replicas import Replica, Replicas
 from eksgateway.settings import Settings
 
 _DROP_S = 600.0
@@ -53,20 +52,19 @@ class Fleet:
 
 async def open_fleet(settings: Settings, clock: Clock) -> Fleet:
     """Join the fleet over the ledger's database, which is migrated. Raises StartError."""
-    ledger: Any = settings.ledger  # until its settings know `url`
+    ledger = settings.ledger
     if ledger.url is None:
         raise StartError("several gateways need `ledger.url`")
-    deadline_s = ledger.commit_timeout_s
-    replica_id, name = uuid4(), f"{socket.gethostname()}:{os.getpid()}"
-    tokens = FleetConnection(ledger.url, deadline_s)
-    listen = ListenSettings(ledger.listen_url or ledger.url, ledger.schema_name, deadline_s)
+    own = Replica(uuid4(), f"{socket.gethostname()}:{os.getpid()}")
+    tokens = FleetConnection(ledger.url)
+    listen = ListenSettings(ledger.listen_url or ledger.url, ledger.schema_name)
     fleet = Fleet(
-        replica_id=replica_id,
-        replica_name=name,
-        look_connection=FleetConnection(ledger.url, deadline_s),
+        replica_id=own.id,
+        replica_name=own.name,
+        look_connection=FleetConnection(ledger.url),
         token_connection=tokens,
         notices=Notices(listen, tokens, clock, random.Random()),  # noqa: S311
-        replicas=Replicas(replica_id, name, ledger.schema_name, tokens, clock),
+        replicas=Replicas(own, ledger.schema_name, tokens, clock),
         repeated=RepeatedTasks(clock),
         counts=FleetCounts(),
     )

@@ -37,7 +37,6 @@ CANCELLATIONS: Final = "cancellations"  # the payload is a cancellation id
 LOOKS: Final = "looks"  # the payload is a look's key
 _PROBES: Final = "probes"
 
-_CHECK_S: Final = 5.0  # on a silent network a listener notices nothing
 _RETRY_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)  # then again the last one
 _ERRORS: Final = (psycopg.Error, OSError, TimeoutError)
 
@@ -47,11 +46,15 @@ CatchUp: TypeAlias = Callable[[], None]
 
 @dataclass(frozen=True, slots=True)
 class ListenSettings:
-    """``url`` reaches PostgreSQL itself, not a pooler."""
+    """``url`` reaches PostgreSQL itself, not a pooler.
+
+    On a silent network a listener notices nothing. So it checks its connection every ``check_s``.
+    """
 
     url: str
     schema: str
-    deadline_s: float
+    deadline_s: float = 2.0
+    check_s: float = 5.0
 
 
 class Notices:
@@ -69,7 +72,7 @@ class Notices:
     ) -> None:
         """``sender`` reaches the database over ``ledger.url``. Raises StartError for a malformed URL."""
         self._parameters = read_url(settings.url)
-        self._deadline_s = settings.deadline_s
+        self._settings = settings
         self._prefix = f"{settings.schema}_"
         self._sender = sender
         self._clock = clock
@@ -152,7 +155,7 @@ class Notices:
             await self._clock.sleep(delay * self._random.uniform(0.5, 1))
 
     async def _listen(self, connection: Connection) -> None:
-        with shut_after(connection, self._deadline_s):
+        with shut_after(connection, self._settings.deadline_s):
             for channel in (CANCELLATIONS, LOOKS, _PROBES):
                 name = sql.Identifier(self._prefix + channel)
                 await connection.execute(sql.SQL("LISTEN {}").format(name))
@@ -169,9 +172,9 @@ class Notices:
     async def _hear(self, connection: Connection) -> None:
         """Raises when the connection is lost."""
         while True:
-            async for notice in connection.notifies(timeout=_CHECK_S):
+            async for notice in connection.notifies(timeout=self._settings.check_s):
                 self._receive(notice.channel.removeprefix(self._prefix), notice.payload)
-            with shut_after(connection, self._deadline_s):
+            with shut_after(connection, self._settings.deadline_s):
                 await connection.execute("SELECT 1")
             if self._probe and not self._logged_deaf:
                 self._logged_deaf = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Final
 from uuid import UUID
@@ -17,7 +18,6 @@ from eksgateway.logs import Log
 
 log = Log(__name__)
 
-_BEAT_S: Final = 2.0
 # Seen within 10 s by the database's clock; a row from the future was written before that clock was set back.
 _BEAT: Final = """
     WITH beat AS (
@@ -32,6 +32,14 @@ _LEAVE: Final = "DELETE FROM {table} WHERE id = %(id)s"
 _DROP_OLD: Final = "DELETE FROM {table} WHERE seen_at < clock_timestamp() - interval '1 hour'"
 
 
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One process; its id is new at each start."""
+
+    id: UUID
+    name: str
+
+
 class Replicas:
     """``alive`` is the number of replicas with this one, at the last answer of PostgreSQL.
 
@@ -40,13 +48,14 @@ class Replicas:
     """
 
     def __init__(
-        self, replica_id: UUID, name: str, schema: str, connection: FleetConnection, clock: Clock
+        self, own: Replica, schema: str, connection: FleetConnection, clock: Clock, beat_s: float = 2.0
     ) -> None:
         self.alive = 1
-        self._row = {"id": replica_id, "name": name, "version": version("eksgateway")}
+        self._row = {"id": own.id, "name": own.name, "version": version("eksgateway")}
         self._table = sql.Identifier(schema, "replicas")
         self._connection = connection
         self._clock = clock
+        self._beat_s = beat_s
         self._failure = ""  # of the last write
         self._task: asyncio.Task[None] | None = None
 
@@ -80,7 +89,7 @@ class Replicas:
 
     async def _beat_on(self) -> None:
         while True:
-            await self._clock.sleep(_BEAT_S)
+            await self._clock.sleep(self._beat_s)
             try:
                 await self._beat()
             except FleetUnavailable as exc:
