@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import pytest
 
-from eksgateway.eks.budget import Budget
+from eksgateway.eks.budget import Budget, TurnUnused
 from eksgateway.eks.target_budget import TURN_WAIT_S, Lane, PendingCall
 from eksgateway.errors import DecisionStale, Draining, EksNotFound, EksThrottled, EksUnavailable, Overloaded
 from eksgateway.model import Target
@@ -320,6 +320,17 @@ async def test_a_read_returns_the_answer_of_the_second_try(harness: BudgetHarnes
     task = asyncio.create_task(harness.budget.call(Lane.READ, HERE, "k", work))
     await harness.clock.advance(1)
     assert await task == "answer"
+
+
+async def test_work_that_makes_no_call_gives_its_token_back(harness: BudgetHarness) -> None:
+    """A call that waits gets it."""
+    await harness.spend()
+    for number in range(3):
+        harness.start(Lane.POLL, number, error=TurnUnused() if number < 2 else None)
+    await harness.clock.advance(0.21)
+    assert harness.order() == [0, 1, 2]
+    with pytest.raises(TurnUnused):
+        await harness.tasks[-3]
 
 
 async def test_throttling_halves_the_rate_until_it_recovers(harness: BudgetHarness) -> None:
