@@ -126,6 +126,9 @@ class _FleetCollector(Collector):
             fleet.replicas.alive,
         )
         yield GaugeMetricFamily(
+            "eksgateway_fleet_listening", "1 while this replica hears notices.", int(fleet.notices.listening)
+        )
+        yield GaugeMetricFamily(
             "eksgateway_fleet_last_notice_age_seconds",
             "Seconds since the last notice of a change; since the start before the first.",
             fleet.notices.age_s,

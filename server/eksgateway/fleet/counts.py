@@ -1,4 +1,4 @@
-"""What this replica counts of the fleet's work, for metrics."""
+"""Numbers of the work that this replica shares with the fleet, for metrics."""
 
 from __future__ import annotations
 
