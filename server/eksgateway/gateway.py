@@ -68,7 +68,7 @@ class Gateway:
             await listener.bind()
         await self.metrics.start()
         for cancellation in await self.ledger.pending():
-            self.watches.follow(cancellation, None)
+            self.watches.follow(cancellation.cancellation, None)
         if self.fleet is not None:
             self.fleet.start()
         for listener in self.listeners:

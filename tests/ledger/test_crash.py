@@ -25,6 +25,9 @@ async def test_a_killed_process_loses_no_acknowledged_intent(
     found = {each.id: each for each in [await ledger.get(each) for each in ids] if each is not None}
     assert found.keys() == set(ids)
     pending = await ledger.pending()
-    assert {each.outcome and each.outcome.kind for each in pending} <= {None, OutcomeKind.ACCEPTED}
+    assert {each.outcome and each.outcome.kind for each in (one.cancellation for one in pending)} <= {
+        None,
+        OutcomeKind.ACCEPTED,
+    }
     await ledger.close()
     assert verify(settings.location).broken is None

@@ -10,6 +10,7 @@ import itertools
 import shutil
 import sys
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -322,10 +323,10 @@ async def test_an_observation_from_before_a_cancellation_is_not_recorded_for_it(
     """The state was seen before the second cancel was made."""
     await ledger.commit_intent(intent("1"))
     with hold_write_lock(settings), pytest.raises(LedgerUnavailable):
-        await ledger.record_observation(ref(), observation(update("Cancelling"), seconds=1))
+        await ledger.record_observation(ref(), Observation(datetime.now(UTC), update("Cancelling")))
     await until_ready(ledger)
-    await ledger.commit_intent(intent("2", time=at(2), update=update("Cancelling")))
-    await ledger.record_observation(ref(), observation(update("Cancelled"), seconds=3))
+    await ledger.commit_intent(intent("2"))
+    await ledger.record_observation(ref(), observation(update("Cancelled")))
     assert [each.kind for each in list_events(settings.location, "cancellation-1")] == [
         *("intent", "observation", "observation")
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from eksgateway.ledger.codec import CodecError, encode
 from eksgateway.ledger.hash_chain import GENESIS, EventKind, link
 from eksgateway.ledger.projection import ACCEPTED as ACCEPTANCE
 from eksgateway.ledger.projection import OBSERVED, UNANSWERED, CancellationRecord, fold
-from eksgateway.model import Cancellation, OutcomeKind, Phase
+from eksgateway.model import Cancellation, Observation, OutcomeKind, Phase
 from support.records import at, decision, intent, observation, outcome, update
 
 INTENT = (EventKind.INTENT, intent())
@@ -188,9 +189,11 @@ def test_renewal_takes_the_new_facts_and_keeps_the_first_time() -> None:
 def test_stored_texts_are_those_of_earlier_versions() -> None:
     """A changed event breaks the chain of every existing ledger, a changed record its projection."""
     head, record = GENESIS, None
-    for kind, body in (INTENT, ACCEPTED, observe("Cancelled")):
+    for kind, body in (INTENT, ACCEPTED, (EventKind.OBSERVATION, Observation(at(2), update("Cancelled")))):
         event = link(head, "2026-01-01T00:00:00.000000Z", kind, "cancellation-1", encode(body))
         head, record = event.checkpoint, fold(record, event)
     assert str(head) == "3:fc315f03209b38f0cb540e002adde86bd5a2a1b819611bf56aa2998c6a16a782"
-    digest = hashlib.sha256(encode(record).encode()).hexdigest()
+    document = json.loads(encode(record))
+    assert document.pop("known_at") == "2026-01-01T12:00:02.123456Z"  # earlier versions lack it
+    digest = hashlib.sha256(encode(document).encode()).hexdigest()
     assert digest == "98ed9630c6304b1a2d4aecc4ed5a9901cdfdaac1d6bc33937f9b84f2513e4dbb"

@@ -129,7 +129,7 @@ async def test_record_observation_changes_every_unsettled_cancellation_once(
     assert (known.newest and known.newest.phase, known.pending) == (Phase.CANCELLED, False)
     await ledger.record_observation(ref(), observation(update("Successful")))
     assert len(kinds(settings)) == 6, "settled cancellations get no events"
-    assert [each.id for each in await ledger.pending()] == ["cancellation-3"]
+    assert [each.cancellation.id for each in await ledger.pending()] == ["cancellation-3"]
 
 
 async def test_an_unchanged_observation_takes_no_write(ledger: SqlLedger, settings: LedgerSettings) -> None:
@@ -268,7 +268,7 @@ async def test_pending_is_the_same_after_a_restart(settings: LedgerSettings) -> 
 
     after = await open_ledger(settings, SystemClock())
     assert await after.pending() == expected
-    assert [each.id for each in expected] == ["cancellation-1", "cancellation-3"]
+    assert [each.cancellation.id for each in expected] == ["cancellation-1", "cancellation-3"]
     await after.record_outcome("cancellation-1", outcome())
     await after.close()
     assert verify(settings.location).broken is None

@@ -39,12 +39,14 @@ async def path(settings: LedgerSettings) -> Path:
 
 
 def rewrite_as_an_earlier_version(path: Path) -> Checkpoint:
-    """Remove the later fields of intents from a ledger, and chain its events anew. Returns the new head."""
+    """Remove the later fields from a ledger, and chain its events anew. Returns the new head."""
 
     def earlier(text: str) -> str:
         document = json.loads(text)
         intent = document["cancellation"]["intent"] if "cancellation" in document else document
-        intent.pop("method", None), intent.pop("decision_time", None)
+        for name in ("method", "decision_time"):
+            intent.pop(name, None)
+        document.pop("known_at", None)
         return encode(document)
 
     head, statements = GENESIS, []
@@ -187,6 +189,7 @@ async def test_verify_finds_a_rewritten_chain_with_a_checkpoint(path: Path) -> N
         values = f"{new.seq}, '{new.time}', '{new.kind}', '{new.cancellation_id}', '{body}'"
         statements.append(f"INSERT INTO events VALUES ({values}, '{new.prev_hash}', '{new.hash}')")
         head = new.checkpoint
+    statements.append("UPDATE cancellations SET record = json_remove(record, '$.known_at')")
     tamper(path, *statements)
     assert verify(path).broken is None
     assert find_defect(path, checkpoint) == Defect(

@@ -23,6 +23,7 @@ from eksgateway.model import (
 )
 
 START = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
+_AFTER_ALL_EVENTS = datetime(2200, 1, 1, tzinfo=UTC)
 CLUSTER = ClusterRef("111122223333", "us-east-1", "payments")
 
 
@@ -71,7 +72,8 @@ def outcome(kind: OutcomeKind = OutcomeKind.ACCEPTED, **changes: Any) -> Outcome
 
 
 def observation(seen: Update | None, *, seconds: float = 2, note: str = "") -> Observation:
-    return Observation(at(seconds), seen, note)
+    """Newer than any event that a test writes."""
+    return Observation(_AFTER_ALL_EVENTS + timedelta(seconds=seconds), seen, note)
 
 
 def denial(name: str = "1", **changes: Any) -> Denial:

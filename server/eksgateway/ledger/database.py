@@ -44,6 +44,10 @@ class Database(Protocol):
         """
 
     @property
+    def replica(self) -> str:
+        """The name of this gateway in ``cancellations.replica``; empty where there is only one."""
+
+    @property
     def read_engine(self) -> Engine:
         """``READ_CONNECTIONS`` connections. A transaction is a snapshot, and waits for no writer."""
 

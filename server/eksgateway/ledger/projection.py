@@ -5,12 +5,15 @@ The reasons below are stored in the projection. If one changes, ``verify`` fails
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
 from eksgateway import phases
 from eksgateway.ledger.codec import CodecError, decode
 from eksgateway.ledger.hash_chain import Event, EventKind
+from eksgateway.ledger.protocol import CancellationSummary
 from eksgateway.model import Cancellation, Intent, Observation, Outcome, OutcomeKind, Phase, Update
 
 # EKS does not report which cancel it is carrying out, so an observation is no answer to this one.
@@ -37,6 +40,9 @@ class CancellationRecord:
     ``seen`` is the update as seen since the intent or its renewal: earlier states are no effect of this
     cancel. ``ended`` is why following ended. ``created`` and ``latest`` are the sequence numbers of its first
     and newest event.
+
+    ``known_at`` is the time of its state by the ledger's clock: when an intent or outcome was written, or an
+    observed update was read. Records of earlier versions lack it until their next intent or outcome.
     """
 
     cancellation: Cancellation
@@ -44,6 +50,26 @@ class CancellationRecord:
     ended: str | None
     created: int
     latest: int
+    known_at: datetime | None = None
+
+    def is_newer_than(self, observation: Observation) -> bool:
+        return observation.time < (self.known_at or self.cancellation.update_time)
+
+    def is_changed_by(self, observation: Observation) -> bool:
+        """Whether an observation changes the record.
+
+        One that is older than the record may be from before the cancel, and written late by another replica.
+        So it counts only if it is final, or further along than what is known.
+        """
+        cancellation, update = self.cancellation, observation.update
+        if cancellation.settled:
+            return False
+        if self.is_newer_than(observation):
+            return update is not None and phases.rank(update) > phases.rank(cancellation.update)
+        if update is None or update != cancellation.update:
+            return True
+        noted = observation.note in ("", cancellation.phase_reason)
+        return cancellation.phase is Phase.OUTCOME_UNKNOWN and not noted
 
 
 def fold(record: CancellationRecord | None, event: Event) -> CancellationRecord:
@@ -53,26 +79,35 @@ def fold(record: CancellationRecord | None, event: Event) -> CancellationRecord:
     except ValueError as exc:
         raise CodecError("not a kind of event that is known") from exc
     if kind is EventKind.INTENT and record is None:
-        return _start(decode(Intent, event.body), event.seq)
+        return _start(decode(Intent, event.body), event)
     if record is None or kind in (EventKind.INTENT, EventKind.DENIALS_LOST):
         raise CodecError(f"{kind} cannot come here")
     record = replace(record, latest=event.seq)
-    if kind is EventKind.INTENT_RENEWED:
-        return _renew(record, decode(Intent, event.body))
     if kind is EventKind.OBSERVATION:
         return _add_observation(record, decode(Observation, event.body))
+    record = replace(record, known_at=_written_at(event))
+    if kind is EventKind.INTENT_RENEWED:
+        return _renew(record, decode(Intent, event.body))
     return _add_outcome(record, decode(Outcome, event.body))
 
 
-def is_changed_by(cancellation: Cancellation, observation: Observation) -> bool:
-    """Whether an observation changes a cancellation that is not settled."""
-    if observation.update is None or observation.update != cancellation.update:
-        return True
-    noted = observation.note in ("", cancellation.phase_reason)
-    return cancellation.phase is Phase.OUTCOME_UNKNOWN and not noted
+def summarize(
+    records: Sequence[CancellationRecord], newest: CancellationRecord | None, observation: Observation
+) -> CancellationSummary:
+    """Of an update's records, with the observation in them. ``newest`` need not be one of them."""
+    pending = [each.cancellation for each in records if not each.cancellation.settled]
+    outdated = observation.update is not None and any(each.update != observation.update for each in pending)
+    return CancellationSummary(newest.cancellation if newest else None, bool(pending), outdated)
 
 
-def _start(intent: Intent, seq: int) -> CancellationRecord:
+def _written_at(event: Event) -> datetime:
+    try:
+        return datetime.fromisoformat(event.time)
+    except ValueError as exc:
+        raise CodecError("its time is malformed") from exc
+
+
+def _start(intent: Intent, event: Event) -> CancellationRecord:
     cancellation = Cancellation(
         intent=intent,
         phase=Phase.OUTCOME_UNKNOWN,
@@ -83,7 +118,14 @@ def _start(intent: Intent, seq: int) -> CancellationRecord:
         forward_time=None,
         update_time=intent.time,
     )
-    return CancellationRecord(cancellation, seen=None, ended=None, created=seq, latest=seq)
+    return CancellationRecord(
+        cancellation,
+        seen=None,
+        ended=None,
+        created=event.seq,
+        latest=event.seq,
+        known_at=_written_at(event),
+    )
 
 
 def _renew(record: CancellationRecord, renewed: Intent) -> CancellationRecord:
@@ -123,6 +165,8 @@ def _further_along(seen: Update | None, answered: Update | None) -> Update | Non
 
 def _add_observation(record: CancellationRecord, observation: Observation) -> CancellationRecord:
     cancellation = replace(record.cancellation, update_time=observation.time)
+    if record.known_at is not None and not record.is_newer_than(observation):
+        record = replace(record, known_at=observation.time)
     if observation.update is None:
         return _derive(replace(record, cancellation=cancellation, ended=observation.note))
     return _derive(replace(record, cancellation=cancellation, seen=observation.update), observation.note)

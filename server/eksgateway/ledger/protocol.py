@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,10 +36,27 @@ class HistoryPage:
 
 @dataclass(frozen=True, slots=True)
 class CancellationSummary:
-    """An update's newest cancellation, and whether any is not settled."""
+    """An update's newest cancellation, and whether any is not settled.
+
+    ``outdated``: one of these has another state of the update, which is newer than the observation.
+    """
 
     newest: Cancellation | None
     pending: bool
+    outdated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A cancellation as recorded, and the number of its newest event.
+
+    ``in_flight_s`` is for how long another replica may still forward it, in seconds. It is 0 once there is an
+    outcome.
+    """
+
+    cancellation: Cancellation
+    latest: int
+    in_flight_s: float = 0.0
 
 
 class Ledger(Protocol):
@@ -47,16 +65,20 @@ class Ledger(Protocol):
     Every method raises LedgerUnavailable when the ledger does not answer within its deadline.
     """
 
-    async def commit_intent(self, intent: Intent) -> Cancellation:
-        """Raises RequestIdReused when (caller, request_id) exists already.
+    async def commit_intent(self, intent: Intent, forward_s: float = 0) -> Cancellation:
+        """This replica may forward it for ``forward_s``, from now on. Other replicas see that as in flight.
+
+        Raises RequestIdReused when (caller, request_id) exists already.
 
         After LedgerUnavailable nothing may be sent. If the commit succeeds all the same, the ledger
         itself closes that intent as NOT_FORWARDED.
         """
 
-    async def renew_intent(self, intent: Intent) -> Cancellation:
+    async def renew_intent(self, intent: Intent, forward_s: float = 0) -> Cancellation:
         """Record a NOT_FORWARDED intent anew: with the same cancellation_id, request and token, and the
-        new decision and its facts. LedgerUnavailable means the same as in ``commit_intent``.
+        new decision and its facts. ``forward_s`` and LedgerUnavailable are as in ``commit_intent``.
+
+        Raises DecisionStale when it is not NOT_FORWARDED any more.
         """
 
     async def record_outcome(self, cancellation_id: str, outcome: Outcome) -> Cancellation:
@@ -68,7 +90,8 @@ class Ledger(Protocol):
         """Record a later state of an update for its cancellations that are not settled.
 
         An observation without an update ends the following: the phase stays, and ``observation.note`` is
-        its reason. One that cannot be written is kept, and written before the next one of its update.
+        its reason. One that cannot be written is kept, and written before the next one of its update. One
+        that is older than the record counts only if the update is further along, or ended.
         """
 
     def record_denial(self, denial: Denial) -> None:
@@ -81,14 +104,23 @@ class Ledger(Protocol):
 
     async def find(self, caller_id: str, request_id: str) -> Cancellation | None: ...
 
+    async def look_up(self, caller_id: str, request_id: str) -> Recorded | None:
+        """``find``, with what is known of the forward."""
+
+    async def read(self, cancellation_ids: Collection[str]) -> tuple[Recorded, ...]:
+        """Those that exist."""
+
     async def clusters(self, caller_id: str) -> tuple[ClusterRef, ...]:
         """The clusters with cancellations of this caller; of all callers when ``caller_id`` is empty."""
 
     async def history(self, which: HistoryFilter, limit: int, before: str) -> HistoryPage:
         """Newest first, ``limit`` a page."""
 
-    async def pending(self) -> tuple[Cancellation, ...]:
+    async def pending(self) -> tuple[Recorded, ...]:
         """Those that are not settled, oldest first."""
+
+    async def pending_ids(self) -> dict[str, int]:
+        """The ids of those, and the number of each one's newest event."""
 
     async def check(self) -> None:
         """Return when the ledger can read and write."""

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select, tuple_
 
 from eksgateway.errors import RequestInvalid
 from eksgateway.ledger.codec import decode, encode
 from eksgateway.ledger.hash_chain import GENESIS, Checkpoint
-from eksgateway.ledger.projection import CancellationRecord, is_changed_by
-from eksgateway.ledger.protocol import CancellationSummary, HistoryFilter, HistoryPage, ReadScope
+from eksgateway.ledger.projection import CancellationRecord, summarize
+from eksgateway.ledger.protocol import CancellationSummary, HistoryFilter, HistoryPage, ReadScope, Recorded
 from eksgateway.ledger.schema import cancellations, events, probe
-from eksgateway.model import Cancellation, ClusterRef, Observation, UpdateRef
+from eksgateway.model import ClusterRef, Observation, UpdateRef
 
 _RECORDS: Final = select(cancellations.c.record, cancellations.c.cancellation_id)
+_FORWARDS: Final = _RECORDS.add_columns(cancellations.c.replica, cancellations.c.forward_before)
 
 
 def _select_records(*columns: str) -> Select[Any]:
@@ -23,6 +26,7 @@ def _select_records(*columns: str) -> Select[Any]:
 
 # Built once, because building a statement takes longer than running it.
 _HEAD: Final = select(events.c.seq, events.c.hash).order_by(events.c.seq.desc()).limit(1)
+_CLOCK: Final = select(func.clock_timestamp())
 BY_ID: Final = _select_records("cancellation_id")
 BY_REQUEST: Final = _select_records("caller_id", "request_id")
 _OF_UPDATE: Final = _select_records("account_id", "region", "cluster", "update_id")
@@ -61,10 +65,50 @@ def find_by_request(connection: Connection, caller_id: str, request_id: str) -> 
     return _read_one(connection, BY_REQUEST, caller_id=caller_id, request_id=request_id)
 
 
-def find_pending(connection: Connection) -> tuple[Cancellation, ...]:
-    """Oldest first."""
-    rows = _RECORDS.where(cancellations.c.pending).order_by(cancellations.c.created)
-    return tuple(record.cancellation for record in _read_all(connection, rows))
+def find_pending(connection: Connection, replica: str) -> tuple[Recorded, ...]:
+    """Oldest first. ``replica`` is this one."""
+    rows = _FORWARDS.where(cancellations.c.pending).order_by(cancellations.c.created)
+    return _read_forwards(connection, rows, replica)
+
+
+def find_pending_ids(connection: Connection) -> dict[str, int]:
+    """With the number of each one's newest event."""
+    rows = select(cancellations.c.cancellation_id, cancellations.c.latest).where(cancellations.c.pending)
+    return {row.cancellation_id: row.latest for row in connection.execute(rows)}
+
+
+def look_up(connection: Connection, replica: str, caller_id: str, request_id: str) -> Recorded | None:
+    table = cancellations.c
+    rows = _FORWARDS.where(table.caller_id == caller_id, table.request_id == request_id)
+    found = _read_forwards(connection, rows, replica)
+    return found[0] if found else None
+
+
+def read(connection: Connection, replica: str, cancellation_ids: Collection[str]) -> tuple[Recorded, ...]:
+    rows = _FORWARDS.where(cancellations.c.cancellation_id.in_(cancellation_ids))
+    return _read_forwards(connection, rows, replica)
+
+
+def _read_forwards(connection: Connection, rows: Select[Any], replica: str) -> tuple[Recorded, ...]:
+    """``replica`` is this one. On SQLite there is no other, and no forward is in flight elsewhere."""
+    found = connection.execute(rows).all()
+    # After the rows: what ends meanwhile is not in flight any more.
+    now = _read_clock(connection) if any(each.forward_before for each in found) else None
+    return tuple(_to_recorded(each, replica, now) for each in found)
+
+
+def _to_recorded(row: Any, replica: str, now: datetime | None) -> Recorded:
+    record = decode(CancellationRecord, row.record)
+    in_flight_s = 0.0
+    if now is not None and row.forward_before and row.replica != replica and not record.cancellation.outcome:
+        in_flight_s = max(0.0, (row.forward_before - now).total_seconds())
+    return Recorded(record.cancellation, record.latest, in_flight_s)
+
+
+def _read_clock(connection: Connection) -> datetime:
+    """Of the database."""
+    now: datetime = connection.execute(_CLOCK).scalar_one()
+    return now
 
 
 def summarize_if_unchanged(
@@ -73,10 +117,9 @@ def summarize_if_unchanged(
     """The summary of an update, or None if the observation changes one of its cancellations."""
     columns = update_columns(ref)
     pending = _read_all(connection, PENDING_OF, **columns)
-    if any(is_changed_by(record.cancellation, observation) for record in pending):
+    if any(record.is_changed_by(observation) for record in pending):
         return None
-    newest = _read_one(connection, NEWEST_OF, **columns)
-    return CancellationSummary(newest.cancellation if newest else None, bool(pending))
+    return summarize(pending, _read_one(connection, NEWEST_OF, **columns), observation)
 
 
 def find_clusters(connection: Connection, caller_id: str) -> tuple[ClusterRef, ...]:

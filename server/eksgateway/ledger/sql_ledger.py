@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Final, TypeVar
@@ -18,7 +18,7 @@ from eksgateway.ledger.backlog import Backlog, OwedWrite
 from eksgateway.ledger.database import Database, LedgerError, StorageError
 from eksgateway.ledger.denial_log import DenialLog
 from eksgateway.ledger.hash_chain import Checkpoint
-from eksgateway.ledger.protocol import CancellationSummary, HistoryFilter, HistoryPage
+from eksgateway.ledger.protocol import CancellationSummary, HistoryFilter, HistoryPage, Recorded
 from eksgateway.ledger.query_pool import QueryPool
 from eksgateway.ledger.sqlite.database import SqliteDatabase
 from eksgateway.ledger.unit_of_work import ReadKeys, UnitOfWork, request_key
@@ -61,11 +61,16 @@ class SqlLedger:
         self._unwritten: dict[UpdateRef, tuple[Observation, ...]] = {}
         self._denials = DenialLog(self._write_denials, settings.denials, clock)
 
-    async def commit_intent(self, intent: Intent) -> Cancellation:
-        return await self._commit(intent, partial(store.add_intent, intent=intent))
+    @property
+    def replica(self) -> str:
+        """The name by which other replicas know this one; empty if there is no other."""
+        return self._database.replica
 
-    async def renew_intent(self, intent: Intent) -> Cancellation:
-        return await self._commit(intent, partial(store.renew_intent, intent=intent))
+    async def commit_intent(self, intent: Intent, forward_s: float = 0) -> Cancellation:
+        return await self._commit(intent, partial(store.add_intent, intent=intent, forward_s=forward_s))
+
+    async def renew_intent(self, intent: Intent, forward_s: float = 0) -> Cancellation:
+        return await self._commit(intent, partial(store.renew_intent, intent=intent, forward_s=forward_s))
 
     async def _commit(self, intent: Intent, work: Callable[[UnitOfWork], Cancellation]) -> Cancellation:
         keys = ReadKeys(cancellations=[intent.cancellation_id], requests=[request_key(intent)])
@@ -130,14 +135,25 @@ class SqlLedger:
         record = await self._read(query)
         return record.cancellation if record else None
 
+    async def look_up(self, caller_id: str, request_id: str) -> Recorded | None:
+        query = partial(queries.look_up, replica=self.replica, caller_id=caller_id, request_id=request_id)
+        return await self._read(query)
+
+    async def read(self, cancellation_ids: Collection[str]) -> tuple[Recorded, ...]:
+        ids = tuple(cancellation_ids)
+        return await self._read(partial(queries.read, replica=self.replica, cancellation_ids=ids))
+
     async def clusters(self, caller_id: str) -> tuple[ClusterRef, ...]:
         return await self._read(partial(queries.find_clusters, caller_id=caller_id))
 
     async def history(self, which: HistoryFilter, limit: int, before: str) -> HistoryPage:
         return await self._read(partial(queries.read_page, which=which, limit=limit, before=before))
 
-    async def pending(self) -> tuple[Cancellation, ...]:
-        return await self._read(queries.find_pending)
+    async def pending(self) -> tuple[Recorded, ...]:
+        return await self._read(partial(queries.find_pending, replica=self.replica))
+
+    async def pending_ids(self) -> dict[str, int]:
+        return await self._read(queries.find_pending_ids)
 
     async def check(self) -> None:
         with ledger_errors():

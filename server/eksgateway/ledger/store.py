@@ -8,7 +8,7 @@ from typing import Final
 
 from eksgateway import errors
 from eksgateway.ledger.hash_chain import Checkpoint, EventKind
-from eksgateway.ledger.projection import DenialsLost, is_changed_by
+from eksgateway.ledger.projection import DenialsLost, summarize
 from eksgateway.ledger.protocol import CancellationSummary
 from eksgateway.ledger.unit_of_work import UnitOfWork, request_key
 from eksgateway.model import Cancellation, Intent, Observation, Outcome, OutcomeKind, Phase, UpdateRef
@@ -16,19 +16,24 @@ from eksgateway.model import Cancellation, Intent, Observation, Outcome, Outcome
 _DROPPED: Final = 500  # most denials that one operation removes
 
 
-def add_intent(unit: UnitOfWork, intent: Intent) -> Cancellation:
-    """Raises RequestIdReused when the caller has used the request_id before."""
+def add_intent(unit: UnitOfWork, intent: Intent, forward_s: float = 0) -> Cancellation:
+    """This replica may forward it for ``forward_s``.
+
+    Raises RequestIdReused when the caller has used the request_id before.
+    """
     if unit.find_all(request_key(intent)) or unit.find(intent.cancellation_id):
         raise errors.RequestIdReused(metadata={"request_id": intent.request_id})
+    unit.set_forward(intent.cancellation_id, forward_s)
     return unit.advance(intent.cancellation_id, EventKind.INTENT, intent)
 
 
-def renew_intent(unit: UnitOfWork, intent: Intent) -> Cancellation:
-    """Raises DecisionStale unless the cancellation is NOT_FORWARDED."""
+def renew_intent(unit: UnitOfWork, intent: Intent, forward_s: float = 0) -> Cancellation:
+    """As ``add_intent``. Raises DecisionStale unless the cancellation is NOT_FORWARDED."""
     if unit.get(intent.cancellation_id).phase is not Phase.NOT_FORWARDED:
         raise errors.DecisionStale(
             "Another call has taken this cancellation up: nothing was sent. Call again."
         )
+    unit.set_forward(intent.cancellation_id, forward_s)
     return unit.advance(intent.cancellation_id, EventKind.INTENT_RENEWED, intent)
 
 
@@ -64,15 +69,15 @@ def add_observations(
     """Record an observation, after the ``earlier`` ones that could not be written when they were made.
 
     Only a cancellation that an observation changes gets an event, and none gets an earlier observation that
-    is older than its newest event: that one is written already, or the cancellation is younger.
+    is older than its record: that one is written already, or the cancellation is younger.
     """
     for each in (*earlier, observation):
-        for cancellation in unit.find_all(ref):
-            late = each is not observation and each.time < cancellation.update_time
-            if not cancellation.settled and not late and is_changed_by(cancellation, each):
-                unit.advance(cancellation.id, EventKind.OBSERVATION, each)
-    found = unit.find_all(ref)
-    return CancellationSummary(found[-1] if found else None, not all(each.settled for each in found))
+        for record in unit.find_records(ref):
+            late = each is not observation and record.is_newer_than(each)
+            if not late and record.is_changed_by(each):
+                unit.advance(record.cancellation.id, EventKind.OBSERVATION, each)
+    found = unit.find_records(ref)
+    return summarize(found, found[-1] if found else None, observation)
 
 
 def add_denials(unit: UnitOfWork, bodies: Sequence[str], lost: int) -> None:

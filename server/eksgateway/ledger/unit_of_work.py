@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any
 
@@ -53,10 +53,14 @@ class ReadRows:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """The changes of a batch. ``records`` are new or changed; ``dropped`` counts the oldest denials."""
+    """The changes of a batch. ``records`` are new or changed; ``dropped`` counts the oldest denials.
+
+    ``forwards`` are the cancellations that this replica forwards, and until when.
+    """
 
     events: tuple[Event, ...] = ()
     records: Mapping[str, CancellationRecord] = field(default_factory=dict)
+    forwards: Mapping[str, datetime] = field(default_factory=dict)
     denials: tuple[dict[str, Any], ...] = ()
     dropped: int = 0
     probe_time: str = ""
@@ -95,6 +99,11 @@ class UnitOfWork:
                 self.rows.ids[key].add(cancellation_id)  # if this is undone, it has no record
         return record.cancellation
 
+    def set_forward(self, cancellation_id: str, seconds: float) -> None:
+        """This replica may forward the cancellation for these seconds."""
+        before = self._now() + timedelta(seconds=seconds)
+        self.change(forwards={**self.changes.forwards, cancellation_id: before})
+
     def find(self, cancellation_id: str) -> Cancellation | None:
         record = self._find_record(cancellation_id)
         return record.cancellation if record else None
@@ -107,8 +116,11 @@ class UnitOfWork:
 
     def find_all(self, key: RequestKey | UpdateRef) -> list[Cancellation]:
         """Of a request, or of an update (without older ones that are settled); oldest first."""
+        return [each.cancellation for each in self.find_records(key)]
+
+    def find_records(self, key: RequestKey | UpdateRef) -> list[CancellationRecord]:
         records = [record for each in self.rows.ids[key] if (record := self._find_record(each))]
-        return [each.cancellation for each in sorted(records, key=attrgetter("created"))]
+        return sorted(records, key=attrgetter("created"))
 
     def is_recorded(self, cancellation_id: str, outcome: Outcome) -> bool:
         body = encode(outcome)

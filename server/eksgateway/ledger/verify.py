@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, Final
@@ -109,7 +109,10 @@ def _find_differences(record: CancellationRecord, row: Any) -> str:
 
 def _is_encoding_of(stored: Any, record: CancellationRecord) -> bool:
     try:
-        return isinstance(stored, str) and decode(CancellationRecord, stored) == record
+        return isinstance(stored, str) and decode(CancellationRecord, stored) in (
+            record,
+            replace(record, known_at=None),
+        )
     except CodecError:
         return False
 

@@ -40,6 +40,7 @@ _RESTART_PAUSE_S: Final = 1.0
 class SqliteDatabase:
     """Implements ``ledger.database.Database``."""
 
+    replica = ""
     explain = staticmethod(errors.explain)
     fails_every_write = staticmethod(errors.fails_every_write)
 
