@@ -10,7 +10,8 @@ import pytest
 from eksgateway.ledger.database import LedgerError
 from eksgateway.ledger.postgres.migration import migrate_database
 from eksgateway.ledger.schema import REVISION
-from support.postgres import GATEWAY, OWNER, SCHEMA, LedgerDatabase, as_role, create_database
+from eksgateway.settings import PostgresLocation
+from support.postgres import GATEWAY, OWNER, LedgerDatabase, as_role, create_database
 
 ADD_EVENT = "INSERT INTO eksgateway.events VALUES (1, 't', 'intent', 'c', '{}', 'p', 'h')"
 
@@ -26,7 +27,7 @@ async def test_several_first_starts_at_once_create_one_schema(postgres: str) -> 
     with create_database(postgres) as name:
         url = as_role(postgres, name, OWNER)
         found = await asyncio.gather(
-            *(asyncio.to_thread(migrate_database, url, SCHEMA, GATEWAY) for _ in range(4))
+            *(asyncio.to_thread(migrate_database, PostgresLocation(url), GATEWAY) for _ in range(4))
         )
         assert sorted(found) == ["", REVISION, REVISION, REVISION]
         assert run(url, "SELECT version_num FROM eksgateway.alembic_version") == [(REVISION,)]
@@ -97,6 +98,6 @@ def test_migrate_refuses_a_missing_role(postgres: str) -> None:
     """Nothing is created."""
     with create_database(postgres) as name:
         url = as_role(postgres, name, OWNER)
-        with pytest.raises(LedgerError, match="there is no role 'nobody_here' for the gateway: create it"):
-            migrate_database(url, SCHEMA, "nobody_here")
+        with pytest.raises(LedgerError, match="there is no role nobody_here for the gateways: create it"):
+            migrate_database(PostgresLocation(url), "nobody_here")
         assert run(url, "SELECT FROM pg_namespace WHERE nspname = 'eksgateway'") == []

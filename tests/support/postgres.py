@@ -13,6 +13,7 @@ from psycopg import sql
 
 from eksgateway.ledger.postgres.migration import migrate_database
 from eksgateway.sandbox.postgres_server import PostgresServer
+from eksgateway.settings import PostgresLocation
 
 OWNER = "eksgateway_owner"
 GATEWAY = "eksgateway"
@@ -96,7 +97,7 @@ def create_ledger(superuser_url: str) -> Iterator[LedgerDatabase]:
     """A copy of a database that is migrated once for each server."""
     if superuser_url not in _templates:
         template = _create(superuser_url, "template1")
-        migrate_database(as_role(superuser_url, template, OWNER), SCHEMA, GATEWAY)
+        migrate_database(PostgresLocation(as_role(superuser_url, template, OWNER), SCHEMA), GATEWAY)
         _templates[superuser_url] = template
     with create_database(superuser_url, _templates[superuser_url]) as name:
         yield LedgerDatabase(superuser_url, name)

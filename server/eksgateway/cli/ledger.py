@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -24,7 +25,8 @@ from eksgateway.ledger.schema import REVISION
 from eksgateway.ledger.sqlite.backup import back_up
 from eksgateway.ledger.verify import verify
 from eksgateway.model import Denial, Intent, Observation, Outcome
-from eksgateway.settings import SettingsError
+from eksgateway.settings import PostgresLocation, SettingsError
+from eksgateway.settings.postgres_url import SCHEMA_NAME, check_postgres_url
 
 
 def verify_ledger(path: Path, checkpoint: str) -> int:
@@ -71,10 +73,9 @@ def list_ledger(path: Path, console: Console | None = None) -> None:
 
 def migrate_ledger(url: str, schema: str, role: str) -> None:
     """Raises StartError."""
-    require_psycopg()
     from eksgateway.ledger.postgres.migration import migrate_database  # noqa: PLC0415
 
-    found = migrate_database(url, schema, role)
+    found = migrate_database(location_of(url, schema), role)
     done = (
         "is the ledger's already"
         if found == REVISION
@@ -85,10 +86,16 @@ def migrate_ledger(url: str, schema: str, role: str) -> None:
     print(f"Schema {schema}: revision {REVISION} {done}; role {role} has the gateway's rights.")
 
 
-def require_psycopg() -> None:
+def location_of(url: str, schema: str) -> PostgresLocation:
     """Raises SettingsError."""
     if find_spec("psycopg") is None:
         raise SettingsError("PostgreSQL needs psycopg: run pip install 'eksgateway[postgres]'")
+    if not re.fullmatch(SCHEMA_NAME, schema):
+        raise SettingsError(f"--schema {schema}: write up to 41 lower-case letters, digits and underscores")
+    try:
+        return PostgresLocation(check_postgres_url(url), schema)
+    except ValueError as exc:
+        raise SettingsError(f"--url: {exc}") from exc
 
 
 class _Line(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any, Final
 
 from sqlalchemy import Column, Connection, Engine, Row, Select, select
@@ -28,7 +28,13 @@ def open_read_only(location: LedgerLocation) -> Iterator[Engine]:
 
     Raises LedgerError, also for errors of the database in the block.
     """
-    with _open(location) as engine:
+    if isinstance(location, PostgresLocation):
+        from eksgateway.ledger.postgres.read_only import open_schema  # noqa: PLC0415 - loads psycopg
+
+        with open_schema(location) as engine:
+            yield engine
+        return
+    with open_files(location) as engine:
         with engine.begin() as connection:
             require_current(connection, location)
         yield engine
@@ -60,14 +66,6 @@ def read_denials(location: LedgerLocation) -> Iterator[Denial]:
             yield decode(Denial, row.body)
         except CodecError as exc:
             raise LedgerError(f"{location}: the log of denied cancels was changed: {exc}") from exc
-
-
-def _open(location: LedgerLocation) -> AbstractContextManager[Engine]:
-    if isinstance(location, PostgresLocation):
-        from eksgateway.ledger.postgres.read_only import open_schema  # noqa: PLC0415 - loads psycopg
-
-        return open_schema(location)
-    return open_files(location)
 
 
 def as_event(row: Any) -> Event:

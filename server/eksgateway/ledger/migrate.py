@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Connection, Engine, inspect, text
@@ -32,7 +33,7 @@ class NotMigrated(LedgerError):
     """The ledger has an older schema."""
 
 
-def migrate(engine: Engine, path: LedgerLocation) -> None:
+def migrate(engine: Engine, path: Path) -> None:
     """Raises LedgerError."""
     with engine.connect() as connection:
         revision = _read_revision(connection, path)
@@ -45,7 +46,7 @@ def migrate(engine: Engine, path: LedgerLocation) -> None:
 def upgrade(connection: Connection, schema: str | None = None) -> None:
     """Run the missing migrations in the connection's transaction, so that half a migration never stays.
 
-    ``schema`` is PostgreSQL's, and exists. Until the transaction ends it is the connection's search_path.
+    ``schema`` is PostgreSQL's: it exists, and is the connection's search_path.
     """
     from alembic import command  # noqa: PLC0415 (see `_config`)
 
@@ -55,7 +56,7 @@ def upgrade(connection: Connection, schema: str | None = None) -> None:
         command.upgrade(config, "head")
 
 
-def require_current(connection: Connection, path: LedgerLocation) -> None:
+def require_current(connection: Connection, path: Path) -> None:
     """Raises LedgerError for another schema: NotMigrated for an older one."""
     revision = _read_revision(connection, path)
     if revision == REVISION:
@@ -67,7 +68,7 @@ def require_current(connection: Connection, path: LedgerLocation) -> None:
     )
 
 
-def _read_revision(connection: Connection, path: LedgerLocation) -> str:
+def _read_revision(connection: Connection, path: Path) -> str:
     tables = inspect(connection).get_table_names()
     if not tables:
         raise LedgerError(f"{path}: {EMPTY}")
@@ -87,7 +88,9 @@ def _read_revision(connection: Connection, path: LedgerLocation) -> str:
     return revision
 
 
-def require_older(revision: str, path: object) -> None:
+def require_older(
+    revision: str, location: LedgerLocation, newest: str = REVISION, instead: str = "another file"
+) -> None:
     """Raises LedgerError for a revision from which this version has no migration."""
     from alembic.script import ScriptDirectory  # noqa: PLC0415 (see `_config`)
 
@@ -96,13 +99,12 @@ def require_older(revision: str, path: object) -> None:
         return
     if re.fullmatch("[0-9]{4}", revision, re.ASCII) and revision > REVISION:
         raise LedgerError(
-            f"{path}: this ledger was written by a newer version (schema {revision}, and this version knows"
-            f" up to {REVISION}): use that version, or set `ledger.path` to another file"
+            f"{location}: this ledger was written by a newer version (schema {revision}, and this version"
+            f" knows up to {newest}): use that version, or {instead}"
         )
     raise LedgerError(
-        f"{path}: this version does not know the schema {revision!r} (its own is {REVISION}): the database is"
-        " not a ledger, or one of another version: use the version that wrote it, or set `ledger.path` to"
-        " another file"
+        f"{location}: this version does not know the schema {revision!r} (its own is {REVISION}): the"
+        f" database is not a ledger, or one of another version: use the version that wrote it, or {instead}"
     )
 
 

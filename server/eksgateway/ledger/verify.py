@@ -44,11 +44,23 @@ def verify(location: LedgerLocation, checkpoint: Checkpoint | None = None) -> Ve
     events may not show. Raises LedgerError for a ledger that cannot be read.
     """
     with open_snapshot(location) as (connection, missing):
-        head, broken = _verify_chain(connection, checkpoint)
-        cancellations = 0
-        if broken is None:
-            cancellations, broken = _verify_projection(connection)
-    return VerifyReport(head.seq, cancellations, head, broken, missing)
+        return replace(verify_snapshot(connection, checkpoint), missing=missing)
+
+
+def verify_snapshot(connection: Connection, checkpoint: Checkpoint | None = None) -> VerifyReport:
+    head, broken = _verify_chain(connection, checkpoint)
+    cancellations = 0
+    if broken is None:
+        cancellations, broken = _verify_projection(connection)
+    return VerifyReport(head.seq, cancellations, head, broken)
+
+
+def fold_all(connection: Connection) -> Iterator[CancellationRecord]:
+    """The cancellations of a sound ledger, by id."""
+    for key, history in _read_histories(connection):
+        record = _fold_history(key, history)
+        assert isinstance(record, CancellationRecord)  # noqa: S101
+        yield record
 
 
 def _verify_chain(connection: Connection, checkpoint: Checkpoint | None) -> tuple[Checkpoint, Defect | None]:
@@ -71,10 +83,8 @@ def _verify_projection(connection: Connection) -> tuple[int, Defect | None]:
     """The number of cancellations that equal their events, and the first that differs."""
     rows = _rows(connection, "SELECT * FROM cancellations ORDER BY cancellation_id")
     count, row = 0, next(rows, None)
-    for key, history in groupby(_events(connection, "cancellation_id, seq"), attrgetter("cancellation_id")):
-        if key == "":
-            continue  # lost denials belong to no cancellation
-        record = _fold_all(key, history)
+    for key, history in _read_histories(connection):
+        record = _fold_history(key, history)
         if isinstance(record, Defect):
             return count, record
         if row is None or row.cancellation_id != key:
@@ -89,7 +99,13 @@ def _verify_projection(connection: Connection) -> tuple[int, Defect | None]:
     return count, None
 
 
-def _fold_all(cancellation_id: str, history: Iterator[Event]) -> CancellationRecord | Defect:
+def _read_histories(connection: Connection) -> Iterator[tuple[str, Iterator[Event]]]:
+    for key, history in groupby(_events(connection, "cancellation_id, seq"), attrgetter("cancellation_id")):
+        if key != "":  # lost denials belong to no cancellation
+            yield key, history
+
+
+def _fold_history(cancellation_id: str, history: Iterator[Event]) -> CancellationRecord | Defect:
     record: CancellationRecord | None = None
     for event in history:
         try:

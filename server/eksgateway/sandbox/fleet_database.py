@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from eksgateway.errors import StartError
 from eksgateway.sandbox.postgres_server import PostgresServer
+from eksgateway.settings import PostgresLocation
 from eksgateway.settings.postgres_url import hide_password
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class FleetDatabase:
             if self.server is not None:
                 self.server.start()
             self._create()
-            migrate_database(self.owner_url, "eksgateway", self.role)
+            migrate_database(PostgresLocation(self.owner_url), self.role)
 
     def close(self) -> None:
         """Stop and remove the server, or drop what was created on the user's. Raises StartError."""

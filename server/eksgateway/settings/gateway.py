@@ -11,7 +11,7 @@ from eksgateway.settings.eks import EksSettings
 from eksgateway.settings.identity import IdentitySettings
 from eksgateway.settings.listener import ListenerSettings
 from eksgateway.settings.policy import PolicySettings
-from eksgateway.settings.postgres_url import PostgresLocation, PostgresUrl
+from eksgateway.settings.postgres_url import SCHEMA_NAME, PostgresLocation, PostgresUrl
 from eksgateway.settings.section import Address, FilePath, Section, is_local
 
 
@@ -24,8 +24,8 @@ class LedgerSettings(Section):
     path: FilePath | None = None
     url: Annotated[PostgresUrl | None, Field(repr=False)] = None
     listen_url: Annotated[PostgresUrl | None, Field(repr=False)] = None
-    # ``schema`` is a name of pydantic's. Channels have its value as a prefix, and names have 63 bytes.
-    schema_name: Annotated[str, Field(alias="schema", pattern=r"^[a-z_][a-z0-9_]{0,40}$")] = "eksgateway"
+    # ``schema`` is a name of pydantic's.
+    schema_name: Annotated[str, Field(alias="schema", pattern=SCHEMA_NAME)] = "eksgateway"
     connections: Annotated[int, Field(ge=5)] = 8  # writer 1, looks 2, listener 1; the rest are readers
     commit_timeout_s: PositiveFloat = 3
     queue: PositiveInt = 1000  # writes waiting; more fail at once with LEDGER_UNAVAILABLE

@@ -12,6 +12,9 @@ from pydantic import AfterValidator
 
 from eksgateway.addresses import is_loopback
 
+# Channels have the schema's name as a prefix, and names have 63 bytes.
+SCHEMA_NAME: Final = r"^[a-z_][a-z0-9_]{0,40}$"
+
 _SCHEMES: Final = ("postgresql://", "postgres://")
 _SECRETS: Final = {"password", "sslpassword", "passwd"}
 

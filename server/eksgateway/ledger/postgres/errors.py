@@ -8,6 +8,7 @@ import psycopg
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from eksgateway.ledger.database import LedgerError
+from eksgateway.ledger.postgres.connection_errors import find_remedy
 
 DATABASE_ERRORS: Final = (SQLAlchemyError, psycopg.Error)
 
@@ -43,7 +44,7 @@ def explain(exc: BaseException) -> str:
     state = error_state(exc)
     hint = next((hint for codes, hint in _HINTS.items() if state.startswith(codes)), "") if state else ""
     if not hint and is_lost(first):
-        hint = "the connection to PostgreSQL is lost: see that it runs, and that this host reaches it"
+        hint = find_remedy(str(first)) or "the connection to PostgreSQL is lost: see that it runs"
     what = _primary_text(first) or type(first).__name__
     return f"{what} ({hint})" if hint else what
 

@@ -7,17 +7,18 @@ from contextlib import contextmanager
 from functools import partial
 
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event, text
-from sqlalchemy.exc import SQLAlchemyError
 
 from eksgateway.ledger.database import LedgerError
 from eksgateway.ledger.postgres.connecting import connect
-from eksgateway.ledger.postgres.errors import explain
+from eksgateway.ledger.postgres.errors import DATABASE_ERRORS, explain
+from eksgateway.ledger.postgres.owner import raw_connection
+from eksgateway.ledger.postgres.revision import require_usable
 from eksgateway.settings import PostgresLocation
 
 
 @contextmanager
 def open_schema(location: PostgresLocation) -> Iterator[Engine]:
-    """Each transaction is a snapshot of the ledger's schema, and cannot write.
+    """An engine for a ledger of this version's schema. Each transaction is a snapshot, and cannot write.
 
     Raises LedgerError, also for errors of the database in the block.
     """
@@ -37,8 +38,10 @@ def open_schema(location: PostgresLocation) -> Iterator[Engine]:
         )
 
     try:
+        with engine.begin() as connection:
+            require_usable(raw_connection(connection), location)
         yield engine
-    except SQLAlchemyError as exc:
+    except DATABASE_ERRORS as exc:
         raise LedgerError(f"{location}: {explain(exc)}") from exc
     finally:
         engine.dispose()

@@ -45,18 +45,6 @@ CREATE TABLE budget (
 ) WITH (fillfactor = 20);
 """
 
-# Stops accidents of every role, and the gateway's role cannot drop or disable it. ALWAYS: also with
-# session_replication_role=replica.
-_TRIGGER = """
-CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    RAISE EXCEPTION 'events are only ever appended';
-END $$;
-CREATE TRIGGER events_refuse_changes BEFORE UPDATE OR DELETE OR TRUNCATE ON events
-    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
-ALTER TABLE events ENABLE ALWAYS TRIGGER events_refuse_changes;
-"""
-
 
 def upgrade() -> None:
     op.add_column("cancellations", sa.Column("replica", _text()))
@@ -66,7 +54,7 @@ def upgrade() -> None:
         draw = Path(__file__).with_name("r0002_draw.sql").read_text("utf-8")
         # Over the driver's own cursor, which takes several statements and reads no parameters in them.
         cursor = op.get_bind().connection.cursor()
-        for statements in (_TABLES, _TRIGGER, draw):
+        for statements in (_TABLES, draw):
             cursor.execute(statements)
 
 

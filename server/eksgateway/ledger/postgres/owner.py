@@ -1,0 +1,51 @@
+"""Changes of a ledger in PostgreSQL by its owner, as commands make them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Final
+
+import psycopg
+from sqlalchemy import Connection, NullPool, create_engine
+
+from eksgateway.ledger.database import LedgerError
+from eksgateway.ledger.postgres.chain_lock import chain_lock_key
+from eksgateway.ledger.postgres.connecting import connect
+from eksgateway.ledger.postgres.errors import DATABASE_ERRORS, explain
+from eksgateway.settings import PostgresLocation
+
+_LOCK_TIMEOUT: Final = "10s"  # a queued lock of a table would stop the gateways for longer
+
+
+@contextmanager
+def begin_change(location: PostgresLocation) -> Iterator[Connection]:
+    """A transaction under the chain's lock: no gateway writes meanwhile. The schema is its search_path.
+
+    Raises LedgerError, also for errors of the database in the block; then nothing is changed.
+    """
+    engine = create_engine(
+        "postgresql+psycopg://",
+        creator=partial(connect, location),
+        poolclass=NullPool,
+        isolation_level="READ COMMITTED",
+        use_native_hstore=False,
+    )
+    try:
+        with engine.begin() as connection:
+            raw = raw_connection(connection)
+            raw.execute(
+                "SELECT set_config('lock_timeout', %s, true), set_config('search_path', %s, true)",
+                [_LOCK_TIMEOUT, location.schema],
+            )
+            raw.execute("SELECT pg_advisory_xact_lock(%s)", [chain_lock_key(location.schema)])
+            yield connection
+    except DATABASE_ERRORS as exc:
+        raise LedgerError(f"{location}: {explain(exc)}") from exc
+
+
+def raw_connection(connection: Connection) -> psycopg.Connection[Any]:
+    raw = connection.connection.driver_connection
+    assert isinstance(raw, psycopg.Connection)  # noqa: S101  the engines here have no other driver
+    return raw

@@ -1,0 +1,231 @@
+"""A gateway's start on PostgreSQL: each fault is named with its remedy, and nothing is changed."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from eksgateway.ledger.database import LedgerError
+from eksgateway.ledger.postgres.checks import check_database
+from eksgateway.ledger.postgres.connecting import connect
+from eksgateway.ledger.postgres.migration import migrate_database
+from eksgateway.sandbox.postgres_server import PostgresServer
+from eksgateway.settings import LedgerSettings, PostgresLocation
+from support.logs import capture_logs
+from support.postgres import GATEWAY, OWNER, LedgerDatabase, as_role, create_ledger, create_roles
+from support.waiting import wait_until
+
+MIGRATE = re.escape("run `eksgateway ledger migrate --url OWNER_URL")
+
+
+def check(url: str) -> list[dict[str, Any]]:
+    """The warnings."""
+    with connect(PostgresLocation(url)) as connection, capture_logs() as events:
+        check_database(connection, LedgerSettings(url=url))
+    return events
+
+
+def run(url: str, *statements: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def dump(url: str) -> list[tuple[Any, ...]]:
+    """All that a start could change."""
+    with psycopg.connect(url) as connection:
+        return [
+            *connection.execute("SELECT oid, relname, relacl::text FROM pg_class ORDER BY oid"),
+            *connection.execute("SELECT nspname, nspacl::text FROM pg_namespace ORDER BY oid"),
+            *connection.execute("SELECT tgname, tgenabled::text FROM pg_trigger ORDER BY oid"),
+        ]
+
+
+def test_a_migrated_database_passes(ledger_database: LedgerDatabase) -> None:
+    """Without a warning."""
+    assert check(ledger_database.url) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        pytest.param(
+            "DROP SCHEMA eksgateway CASCADE",
+            f"there is no ledger in the schema eksgateway: {MIGRATE}`",
+            id="schema missing",
+        ),
+        pytest.param(
+            "DROP SCHEMA eksgateway CASCADE; CREATE SCHEMA eksgateway AUTHORIZATION eksgateway_owner",
+            f"there is no ledger in the schema eksgateway: {MIGRATE}`",
+            id="schema empty",
+        ),
+        pytest.param(
+            "DROP TABLE eksgateway.alembic_version",
+            "the schema eksgateway has tables that are no ledger: name another schema",
+            id="foreign",
+        ),
+        pytest.param(
+            "ALTER TABLE eksgateway.events RENAME TO happenings",
+            "the schema eksgateway has tables that are no ledger: name another schema",
+            id="alembic's, of another program",
+        ),
+        pytest.param(
+            "UPDATE eksgateway.alembic_version SET version_num = '0001'",
+            rf"an older version made this ledger \(schema 0001, and this version's is 0002\): {MIGRATE}`",
+            id="older",
+        ),
+        pytest.param(
+            "UPDATE eksgateway.alembic_version SET version_num = '0004'",
+            r"by a newer version \(schema 0004, and this version knows up to 0003\): use that version",
+            id="two revisions newer",
+        ),
+        pytest.param(
+            "UPDATE eksgateway.alembic_version SET version_num = 'ae1027a6acf'",
+            "does not know the schema 'ae1027a6acf'",
+            id="unknown",
+        ),
+        pytest.param(
+            "DROP TABLE eksgateway.looks",
+            "the schema eksgateway lacks looks: restore the database from a backup",
+            id="table missing",
+        ),
+        pytest.param(
+            "REVOKE USAGE ON SCHEMA eksgateway FROM eksgateway",
+            f"the role eksgateway lacks USAGE on the schema eksgateway: {MIGRATE} --role eksgateway`",
+            id="no right on the schema",
+        ),
+        pytest.param(
+            "REVOKE SELECT ON eksgateway.alembic_version FROM eksgateway",
+            "the role eksgateway lacks SELECT on alembic_version: ",
+            id="no right to read the revision",
+        ),
+        pytest.param(
+            "REVOKE INSERT ON eksgateway.events FROM eksgateway;"
+            " REVOKE UPDATE ON eksgateway.cancellations FROM eksgateway;"
+            " REVOKE EXECUTE ON FUNCTION eksgateway.draw FROM eksgateway",
+            "the role eksgateway lacks INSERT on events, UPDATE on cancellations, EXECUTE on draw: ",
+            id="rights missing",
+        ),
+        pytest.param(
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I CONNECTION LIMIT 7', current_database()); END $$",
+            r"a gateway needs 8 connections \(`ledger.connections`\), and this role may have 7 here: raise",
+            id="connections",
+        ),
+    ],
+)
+def test_a_start_refuses(ledger_database: LedgerDatabase, change: str, error: str) -> None:
+    run(ledger_database.superuser_url, change)
+    before = dump(ledger_database.superuser_url)
+    with pytest.raises(LedgerError, match=error) as raised:
+        check(ledger_database.url)
+    assert str(raised.value).startswith("postgresql://eksgateway@127.0.0.1:")
+    assert dump(ledger_database.superuser_url) == before
+
+
+def test_the_next_revision_passes(ledger_database: LedgerDatabase) -> None:
+    """Gateways are replaced one by one after their successor has migrated."""
+    run(ledger_database.superuser_url, "UPDATE eksgateway.alembic_version SET version_num = '0003'")
+    assert check(ledger_database.url) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "may"),
+    [
+        ("GRANT UPDATE, TRUNCATE ON eksgateway.events TO eksgateway", "UPDATE on events, TRUNCATE on events"),
+        ("GRANT DELETE ON eksgateway.cancellations TO PUBLIC", "DELETE on cancellations"),
+        ("GRANT CREATE ON SCHEMA eksgateway TO eksgateway", "CREATE in the schema"),
+        ("ALTER TABLE eksgateway.looks OWNER TO eksgateway", "everything in the schema, as its owner"),
+        ("ALTER SCHEMA eksgateway OWNER TO eksgateway", "everything in the schema, as its owner"),
+    ],
+)
+def test_a_role_with_more_rights_is_reported(ledger_database: LedgerDatabase, change: str, may: str) -> None:
+    """The gateway starts all the same."""
+    run(ledger_database.superuser_url, change)
+    (warning,) = check(ledger_database.url)
+    assert (warning["event"], warning["role"], warning["may"]) == ("ledger.role_may_too_much", GATEWAY, may)
+
+
+@pytest.mark.parametrize(
+    ("role", "may"),
+    [
+        ("owner_url", "everything in the schema, as its owner"),
+        ("superuser_url", "everything, as a superuser"),
+    ],
+)
+def test_an_owner_or_superuser_is_reported(ledger_database: LedgerDatabase, role: str, may: str) -> None:
+    (warning,) = check(getattr(ledger_database, role))
+    assert (warning["event"], warning["may"]) == ("ledger.role_may_too_much", may)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("DROP TRIGGER events_refuse_changes ON eksgateway.events", "is missing"),
+        ("ALTER TABLE eksgateway.events DISABLE TRIGGER events_refuse_changes", "is not enabled ALWAYS"),
+        # As `pg_restore --disable-triggers` leaves it.
+        ("ALTER TABLE eksgateway.events ENABLE TRIGGER events_refuse_changes", "is not enabled ALWAYS"),
+    ],
+)
+def test_a_weak_trigger_is_reported_and_migrate_restores_it(
+    ledger_database: LedgerDatabase, change: str, reason: str
+) -> None:
+    run(ledger_database.owner_url, change)
+    (warning,) = check(ledger_database.url)
+    assert warning["event"] == "ledger.events_can_be_changed"
+    assert warning["reason"] == f"the trigger events_refuse_changes {reason}"
+    migrate_database(PostgresLocation(ledger_database.owner_url), GATEWAY)
+    assert check(ledger_database.url) == []
+
+
+def test_few_connections_are_reported(ledger_database: LedgerDatabase) -> None:
+    """For the gateways that are alive, and this one."""
+    run(
+        ledger_database.superuser_url,
+        "INSERT INTO eksgateway.replicas"
+        " SELECT gen_random_uuid(), 'r', 'v', clock_timestamp(), clock_timestamp() - age * interval '1 s'"
+        " FROM unnest(array[0, 5, 15]) AS age",
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I CONNECTION LIMIT 23', current_database()); END $$",
+    )
+    (warning,) = check(ledger_database.url)
+    assert warning["event"] == "ledger.few_connections"
+    assert (warning["possible"], warning["needed"], warning["gateways"]) == (23, 24, 3)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    """A server that tests may set up wrongly."""
+    with PostgresServer() as server:
+        create_roles(server.start().url())
+        yield server
+
+
+@pytest.mark.parametrize("setting", ["fsync", "full_page_writes"])
+async def test_a_server_that_loses_commits_is_refused(server: PostgresServer, setting: str) -> None:
+    with create_ledger(server.url()) as database:
+        run(server.url(), f"ALTER SYSTEM SET {setting} = off", "SELECT pg_reload_conf()")
+
+        def is_off() -> bool:
+            with psycopg.connect(database.url) as connection:
+                return connection.execute(f"SHOW {setting}").fetchone() == ("off",)
+
+        await wait_until(is_off)
+        with pytest.raises(LedgerError, match=f"{setting} is off, .*: set {setting} = on in postgresql.conf"):
+            check(database.url)
+        run(server.url(), f"ALTER SYSTEM RESET {setting}", "SELECT pg_reload_conf()")
+        await wait_until(lambda: not is_off())
+
+
+def test_an_encoding_other_than_utf_8_is_refused(postgres: str) -> None:
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    create = f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'"
+    run(postgres, create)
+    try:
+        with pytest.raises(LedgerError, match="the database's encoding is LATIN1: create it with ENCODING"):
+            check(as_role(postgres, name, GATEWAY))
+    finally:
+        run(postgres, f"DROP DATABASE {name} WITH (FORCE)")
