@@ -190,7 +190,7 @@ def simulate(
 
 
 @app.command()
-def sandbox(
+def sandbox(  # noqa: PLR0913, PLR0917 - an option each
     port: Annotated[
         int | None,
         typer.Option(min=0, max=65535, help="The gateway's port. Default: 50051 if it is free, else any."),
@@ -203,12 +203,30 @@ def sandbox(
     opa_url: Annotated[
         str | None, typer.Option(help="The OPA server. Default: http://127.0.0.1:8181")
     ] = None,
+    replicas: Annotated[
+        int | None, typer.Option(help="This many gateways over one PostgreSQL, instead of one gateway.")
+    ] = None,
+    database: Annotated[
+        str | None,
+        typer.Option(
+            help="URL of a PostgreSQL, of a role that may create roles and databases: the sandbox creates a"
+            " database and two roles, and drops them at its end. Default: a PostgreSQL of its own."
+        ),
+    ] = None,
 ) -> None:
     """Run a simulated EKS and a gateway on this machine, with callers and clusters to try out."""
     from eksgateway.sandbox.options import SandboxOptions  # noqa: PLC0415
     from eksgateway.sandbox.sandbox import run  # noqa: PLC0415
 
-    options = SandboxOptions(port=port, speed=speed, info=info, engine=policy_engine, opa_url=opa_url)
+    options = SandboxOptions(
+        port=port,
+        speed=speed,
+        info=info,
+        engine=policy_engine,
+        opa_url=opa_url,
+        replicas=replicas,
+        database=database,
+    )
     asyncio.run(run(options))
 
 

@@ -18,8 +18,9 @@ from eksgateway.ledger.verify import verify
 from eksgateway.model import Denial
 from eksgateway.sandbox.demo_client import DemoClient
 from eksgateway.sandbox.demo_screen import DemoScreen, WatchRow
+from eksgateway.sandbox.gateway_process import LOOPBACK_OPTIONS
 from eksgateway.sandbox.options import SandboxOptions
-from eksgateway.sandbox.sandbox import LOOPBACK_OPTIONS, Sandbox, open_sandbox
+from eksgateway.sandbox.sandbox import Sandbox, open_sandbox
 from eksgateway.signals import run_until, stop_event
 from eksgateway.v1 import cancellation_pb2
 from eksgateway.v1 import update_service_pb2 as pb
@@ -148,7 +149,8 @@ async def _resume_after_kill(context: DemoContext) -> None:
                 show(_row("FINAL" if state.final else f"number {state.sequence}", state))
                 if state.update.status == "Cancelling":
                     show(WatchRow("killed:", "the gateway", "", ""))
-                    await context.sandbox.replace_gateway()
+                    await context.sandbox.gateways[0].kill()
+                    await context.sandbox.gateways[0].start()
                     show(WatchRow("started:", "another one", "", ""))
     statuses, numbers = [each.update.status for each in states], [each.sequence for each in states]
     _expect(statuses[-2:] == ["Cancelling", "Cancelled"], f"the statuses are {', '.join(statuses)}")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 _CONNECT_TIMEOUT_S: Final = 5
-_SETTINGS: Final = {"max_connections": "250"}  # eight for each of twenty gateways, and some for the user
+_SETTINGS: Final = {"max_connections": "250"}  # eight for each gateway, and some for the user
 _OWN_PARTS: Final = {"user", "password", "passfile", "dbname"}  # of a URL's query; ours are in its front
 
 

@@ -7,13 +7,11 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
-
-import yaml
 
 from eksgateway.sandbox.clusters import HOME
 from eksgateway.settings import IssuerSettings, SettingsError
@@ -30,9 +28,11 @@ class SandboxFolder:
         self.policy = path / "policy"
         self.policy_data = self.policy / "data.yaml"
         self.ledger = path / "ledger.db"
-        self.config = path / "config.yaml"
         self.variables = path / "env.sh"
         self.jwks = path / "jwks.json"
+
+    def config(self, name: str) -> Path:
+        return self.path / f"{name}.yaml"
 
     def log(self, name: str) -> Path:
         return self.path / f"{name}.log"
@@ -68,28 +68,36 @@ def _rego_folder() -> Path:
     )
 
 
-def write_config(
-    folder: SandboxFolder, *, port: int, simulator: str, issuer: IssuerSettings, opa_url: str | None
-) -> None:
+def gateway_settings(
+    folder: SandboxFolder,
+    *,
+    simulator: str,
+    issuer: IssuerSettings,
+    opa_url: str | None,
+    ledger: Mapping[str, str],
+) -> dict[str, Any]:
+    """The settings of each gateway, without its listener."""
     policy: dict[str, Any] = {"engine": "wasm", "data": str(folder.policy_data)}
     if opa_url:
         policy = {"engine": "opa", "opa": {"url": opa_url}}
-    settings = {
-        "listeners": [{"address": f"127.0.0.1:{port}"}],
+    return {
         "reflection": "open",
         "identity": {"jwt": {"issuers": [issuer.model_dump(mode="json")]}},
         "policy": policy,
-        "ledger": {"path": str(folder.ledger)},
+        "ledger": dict(ledger),
         # Simulated updates change within seconds, and the simulated EKS is not throttled by default.
         "eks": {"targets": [{**asdict(HOME), "endpoint_url": simulator}], "calls_per_s": 100},
         "watch": {"poll_s": 0.5, "follow_s": 2},
     }
-    replace_file(folder.config, yaml.safe_dump(settings, sort_keys=False).encode())
 
 
-def write_variables(folder: SandboxFolder, gateway: str, simulator: str, tokens: Mapping[str, str]) -> None:
-    """Write the variables of the printed commands."""
-    values = {"GATEWAY": gateway, "EKSGATEWAY_ADDRESS": gateway, "SIMULATOR": simulator}
+def write_variables(
+    folder: SandboxFolder, gateways: Sequence[str], variables: Mapping[str, str], tokens: Mapping[str, str]
+) -> None:
+    """Write the variables of the printed commands. ``gateways`` are addresses."""
+    address = gateways[0] if len(gateways) == 1 else f"ipv4:{','.join(gateways)}"  # the first that answers
+    values = {"GATEWAY": gateways[0], "EKSGATEWAY_ADDRESS": address, **variables}
+    values |= {f"GATEWAY_{number}": each for number, each in enumerate(gateways[1:], 2)}
     values |= {name.upper(): token for name, token in tokens.items()}
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in values.items()]
     tools = (sys.executable, shutil.which("grpcurl"))

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import shlex
 import textwrap
+from collections.abc import Iterator
 from importlib.resources import files
 from string import Template
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from eksgateway.sandbox.clusters import CLUSTERS, HOME, SandboxCluster
 from eksgateway.sandbox.folder import SandboxFolder
+from eksgateway.settings.postgres_url import hide_password
+
+# With a server of its own alone.
+_STOP_POSTGRES: Final = """
+Stop PostgreSQL: cancels fail with LEDGER_UNAVAILABLE, and watches go on. `-INT`
+ends it, and it is started again at once.
+  kill -STOP {0}
+  kill -CONT {0}
+"""
 
 
 class _UsageTemplate(Template):
@@ -28,20 +38,37 @@ def opa_instructions(url: str, folder: SandboxFolder) -> str:
 
 def usage(info: dict[str, Any], folder: SandboxFolder, speed: float) -> str:
     """``info`` is that of ``Sandbox.info``."""
-    text = (files("eksgateway.sandbox") / "usage.txt").read_text(encoding="utf-8")
-    return _UsageTemplate(text.rstrip("\n")).substitute(
-        grpc=info["grpc"],
-        simulator=info["simulator"],
-        speed=f"{speed:g}",
+    common, own = map(_read, ("usage.txt", "usage_one.txt" if "ledger" in info else "usage_replicas.txt"))
+    return _UsageTemplate(f"{common}{own}".rstrip("\n")).substitute(
+        places="\n".join(f"{name + ':':<15} {place}" for name, place in _list_places(info, folder, speed)),
         account=HOME.account_id,
         region=HOME.region,
         clusters="\n".join(map(_describe, CLUSTERS)),
         variables=shlex.quote(str(folder.variables)),
         data=folder.policy_data,
-        ledger=folder.ledger,
-        log=folder.log("gateway"),
+        ledger=info.get("ledger", "--url $DATABASE"),
         pid=info["pids"]["gateway"],
+        database=_STOP_POSTGRES.format(info["pids"]["postgres"]) if "postgres" in info["pids"] else "",
     )
+
+
+def _read(name: str) -> str:
+    return (files("eksgateway.sandbox") / name).read_text(encoding="utf-8")
+
+
+def _list_places(info: dict[str, Any], folder: SandboxFolder, speed: float) -> Iterator[tuple[str, str]]:
+    if "ledger" in info:
+        yield "Gateway", f"{info['grpc']} (gRPC, plaintext, reflection open)"
+    else:
+        for number, gateway in enumerate(info["gateways"], 1):
+            yield f"Gateway {number}", f"{gateway['grpc']}, pid {gateway['pid']}"
+    yield "Simulated EKS", f"{info['simulator']} (not AWS; at {speed:g} times real speed)"
+    yield "Policy data", info["policy_data"]
+    yield "Ledger", info.get("ledger") or hide_password(info["database"])
+    if "ledger" in info:
+        yield "Gateway's log", str(folder.log("gateway"))
+    else:
+        yield "Gateways' logs", str(folder.log("gateway-*"))
 
 
 def _describe(cluster: SandboxCluster) -> str:

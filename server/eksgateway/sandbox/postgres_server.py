@@ -69,6 +69,9 @@ class PostgresServer:
     def start(self) -> Self:
         """Return when it accepts connections; again after a stop, on its port and data. Raises StartError."""
         with self._lock:
+            if self._guard is not None and self._guard.poll() is None:
+                return self
+            self.stop()  # what is left of one that ended by itself
             if self.folder is None:
                 self._create()
             for attempt in range(_ATTEMPTS):

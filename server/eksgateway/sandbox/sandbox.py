@@ -1,4 +1,7 @@
-"""`eksgateway sandbox`: a simulated EKS and a gateway on loopback, each in its own process."""
+"""`eksgateway sandbox`: a simulated EKS and a gateway on loopback, each in its own process.
+
+With ``replicas`` there are several gateways over one PostgreSQL.
+"""
 
 from __future__ import annotations
 
@@ -11,36 +14,32 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import aiohttp
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from eksgateway.addresses import split_address
-from eksgateway.sandbox.children import Child, ChildFailed
+from eksgateway.blocking import run_blocking
+from eksgateway.errors import StartError
+from eksgateway.sandbox.children import Child
 from eksgateway.sandbox.clusters import CLUSTERS, HOME
+from eksgateway.sandbox.fleet_database import FleetDatabase
 from eksgateway.sandbox.folder import (
     CALLERS,
     SandboxFolder,
-    gateway_environment,
+    gateway_settings,
     replace_file,
-    write_config,
     write_policy,
     write_variables,
 )
+from eksgateway.sandbox.gateway_process import GatewayProcess
 from eksgateway.sandbox.guide import opa_instructions, usage
 from eksgateway.sandbox.issuer import ThrowawayIssuer
 from eksgateway.sandbox.options import DEFAULT_PORT, SandboxOptions, is_free
+from eksgateway.sandbox.restarts import Restarts
 from eksgateway.signals import run_until, stop_event
 
-# A proxy of the environment does not reach this machine.
-LOOPBACK_OPTIONS: Final = (("grpc.enable_http_proxy", 0),)
-
-_READY_TIMEOUT_S: Final = 60.0
-_GATEWAY_STOP_S: Final = 35.0  # its own 25 s for calls in flight, and time to end
 _SIMULATOR_STOP_S: Final = 10.0
-_RESTART_PAUSE_S: Final = 2.0  # between attempts to start a gateway again
+_DATABASE_STOP_S: Final = 60.0
 
 
 async def run(options: SandboxOptions) -> None:
@@ -48,7 +47,7 @@ async def run(options: SandboxOptions) -> None:
     with stop_event() as stop:
         async with open_sandbox(options, print_now) as sandbox:
             await run_until(stop, _stay_up(sandbox))
-            print_now("Stopping the gateway and the simulated EKS.")
+            print_now(f"Stopping {sandbox.parts}.")
 
 
 async def _stay_up(sandbox: Sandbox) -> None:
@@ -79,26 +78,38 @@ async def open_sandbox(options: SandboxOptions, report: Callable[[str], None]) -
 
 @dataclass(slots=True)
 class Sandbox:
-    """Two processes and their folder, for the demo too. ``report`` gets messages for the user."""
+    """Its processes and their folder, for the demos too. ``report`` gets messages for the user."""
 
     options: SandboxOptions
     folder: SandboxFolder
     report: Callable[[str], None]
     issuer: ThrowawayIssuer = field(default_factory=ThrowawayIssuer)
     tokens: dict[str, str] = field(init=False)
-    _port: int = field(init=False)
-    _simulator: Child = field(init=False)
-    _gateway: Child = field(init=False)
-    _children: list[Child] = field(default_factory=list)
+    gateways: list[GatewayProcess] = field(default_factory=list)
+    database: FleetDatabase | None = None
+    _simulator: Child | None = None
+
+    @property
+    def parts(self) -> str:
+        if self.options.replicas is None:
+            return "the gateway and the simulated EKS"
+        return "the gateways, the simulated EKS and the database"
+
+    @property
+    def simulator(self) -> Child:
+        assert self._simulator is not None  # noqa: S101 - started
+        return self._simulator
 
     async def start(self) -> None:
-        """Wait until both processes answer. Raises SettingsError or ChildFailed."""
+        """Wait until all processes answer. Raises StartError."""
         self._remove_info()
-        self._port = self._choose_port()
+        port = self._choose_port()
         opa = self.options.opa
         write_policy(self.folder, with_rego=opa is not None)
         self.issuer.write_jwks(self.folder.jwks)
         self.tokens = {name: self.issuer.token(name, groups) for name, groups in CALLERS.items()}
+        if self.options.replicas is not None:
+            await self._open_database()
         self._simulator = await Child.start(
             "The simulated EKS",
             *("simulate", "--port", "0", "--speed", repr(self.options.speed)),
@@ -106,115 +117,116 @@ class Sandbox:
             env=os.environ,
             log=self.folder.log("simulator"),
         )
-        self._children.append(self._simulator)
         for cluster in CLUSTERS:
-            await self._command_simulator("clusters", cluster.to_spec())
+            await self.command_simulator("clusters", cluster.to_spec())
         if opa is not None:
             self.report(opa_instructions(opa, self.folder))
-        await self._start_gateway()
-        write_variables(self.folder, self._address, self._simulator.address, self.tokens)
+        await self._start_gateways(port)
+        await self.command_simulator("clock", {"advance_s": 0})  # raises unless it still answers
+        variables = {"SIMULATOR": self.simulator.address}
+        if self.database is not None:
+            variables["DATABASE"] = self.database.url
+        write_variables(self.folder, [each.address for each in self.gateways], variables, self.tokens)
+        self._write_info()
 
     async def keep_up(self) -> None:
-        """Restart the gateway whenever it ends. Raises ChildFailed when the simulated EKS ends."""
-        simulated = asyncio.create_task(self._simulator.wait())
-        try:
-            while True:
-                served = asyncio.create_task(self._gateway.wait())
-                await asyncio.wait({simulated, served}, return_when=asyncio.FIRST_COMPLETED)
-                if simulated.done():
-                    served.cancel()
-                    raise self._simulator.failure(f"ended ({simulated.result()})")
-                self.report(f"The gateway ended ({served.result()}).")
-                await self._restart()
-                self.report(
-                    f"It runs again with the same port, ledger, keys and grants: pid {self._gateway.pid}."
-                )
-        finally:
-            simulated.cancel()
+        """Restart a gateway, or the PostgreSQL of its own, whenever it ends.
 
-    async def replace_gateway(self) -> None:
-        await self._gateway.kill()
-        await self._restart()
+        Raises ChildFailed when the simulated EKS ends, and StartError when PostgreSQL cannot be restarted.
+        """
+        restarts = Restarts(self.report, self._write_info)
+        keeping = [asyncio.create_task(restarts.keep_gateway(gateway)) for gateway in self.gateways]
+        keeping.append(asyncio.create_task(self._watch_simulator()))
+        if self.database is not None and self.database.server is not None:
+            keeping.append(asyncio.create_task(restarts.keep_server(self.database.server)))
+        try:
+            ended, _ = await asyncio.wait(keeping, return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                task.result()
+        finally:
+            for task in keeping:
+                task.cancel()
+            await asyncio.gather(*keeping, return_exceptions=True)
 
     async def stop(self) -> None:
-        """Stop the gateway first, which drains."""
+        """Stop the gateways first, which drain."""
         self._remove_info()
-        for child in reversed(self._children):
-            await child.stop(_SIMULATOR_STOP_S if child is self._simulator else _GATEWAY_STOP_S)
+        await asyncio.gather(*(gateway.stop() for gateway in self.gateways))
+        if self._simulator is not None:
+            await self._simulator.stop(_SIMULATOR_STOP_S)
+        if self.database is not None:
+            try:
+                async with asyncio.timeout(_DATABASE_STOP_S):
+                    await run_blocking(self.database.close)
+            except (TimeoutError, StartError) as exc:
+                self.report(
+                    str(exc) or f"Not dropped: {self.database.describe()}: the server does not answer."
+                )
 
     def info(self) -> dict[str, Any]:
         """The content of the info file."""
-        return {
-            "grpc": self._address,
-            "simulator": self._simulator.address,
+        gateway = self.gateways[0]
+        pids = {"gateway": gateway.pid, "simulator": self.simulator.pid}
+        info: dict[str, Any] = {
+            "grpc": gateway.address,
+            "simulator": self.simulator.address,
             "tokens": self.tokens,
             "clusters": [
                 {**asdict(HOME), "name": each.name, "update_id": each.update_id, "about": each.about}
                 for each in CLUSTERS
             ],
-            "ledger": str(self.folder.ledger),
             "policy_data": str(self.folder.policy_data),
-            "pids": {"gateway": self._gateway.pid, "simulator": self._simulator.pid},
+            "pids": pids,
         }
+        if self.database is None:
+            return info | {"ledger": str(self.folder.ledger)}
+        if self.database.server is not None:
+            pids["postgres"] = self.database.server.pid
+        gateways = [{"grpc": each.address, "pid": each.pid} for each in self.gateways]
+        return info | {"gateways": gateways, "database": self.database.url}
 
-    @property
-    def _address(self) -> str:
-        return f"127.0.0.1:{self._port}"
+    async def command_simulator(self, what: str, body: dict[str, Any]) -> None:
+        async with aiohttp.ClientSession(self.simulator.address, raise_for_status=True) as http:
+            await http.post(f"/_simulator/{what}", json=body)
 
-    async def _restart(self) -> None:
-        """Retry until it starts: faulty grants may be corrected meanwhile."""
-        reported = ""
-        while True:
-            try:
-                return await self._start_gateway()
-            except ChildFailed as exc:
-                if str(exc) != reported:
-                    reported = str(exc)
-                    self.report(f"{reported}\nRetrying every {_RESTART_PAUSE_S:.0f} s.")
-                await asyncio.sleep(_RESTART_PAUSE_S)
+    async def _open_database(self) -> None:
+        """Raises StartError."""
+        self.database = FleetDatabase(self.options.database)
+        if self.options.database is not None:
+            self.report(f"Creating {self.database.describe()}; both are dropped at the end.")
+        await run_blocking(self.database.open)
 
-    async def _start_gateway(self) -> None:
-        """Raises ChildFailed."""
-        write_config(
+    async def _start_gateways(self, port: int) -> None:
+        ledger = {"path": str(self.folder.ledger)} if self.database is None else {"url": self.database.url}
+        settings = gateway_settings(
             self.folder,
-            port=self._port,
-            simulator=self._simulator.address,
+            simulator=self.simulator.address,
             issuer=self.issuer.settings(self.folder.jwks),
             opa_url=self.options.opa,
+            ledger=ledger,
         )
-        self._gateway = await Child.start(
-            "The gateway",
-            *("serve", "--config", str(self.folder.config)),
-            address_pattern=r"Serving gRPC on (\S+)$",
-            env=gateway_environment(),
-            log=self.folder.log("gateway"),
-        )
-        self._children = [self._simulator, self._gateway]
-        self._port = split_address(self._gateway.address)[1]
-        await self._wait_until_ready()
-        await self._command_simulator("clock", {"advance_s": 0})  # raises unless it still answers
-        if self.options.info is not None:
-            replace_file(self.options.info, json.dumps(self.info(), indent=2).encode())
-
-    async def _wait_until_ready(self) -> None:
-        """Without a time limit if the user's OPA has to answer first."""
-        ended = asyncio.create_task(self._gateway.wait())
-        ready = asyncio.create_task(_wait_until_serving(self._address))
-        limit = None if self.options.opa else _READY_TIMEOUT_S
+        for number in range(1, 1 + (self.options.replicas or 1)):
+            file = "gateway" if self.database is None else f"gateway-{number}"
+            gateway = GatewayProcess(
+                "The gateway" if self.database is None else f"Gateway {number}",
+                settings,
+                config=self.folder.config(file),
+                log=self.folder.log(file),
+                port=port if number == 1 else 0,
+                waits_for_opa=self.options.opa is not None,
+            )
+            self.gateways.append(gateway)
+        starting = [asyncio.create_task(gateway.start()) for gateway in self.gateways]
         try:
-            await asyncio.wait({ended, ready}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-            if ready.done() and ready.exception() is None:
-                return
-            await self._gateway.stop(_GATEWAY_STOP_S)
-            raise self._gateway.failure("ended, or did not become ready:")
+            await asyncio.gather(*starting)
         finally:
-            for task in (ended, ready):
+            for task in starting:
                 task.cancel()
-            await asyncio.gather(ended, ready, return_exceptions=True)
+            await asyncio.gather(*starting, return_exceptions=True)
 
-    async def _command_simulator(self, what: str, body: dict[str, Any]) -> None:
-        async with aiohttp.ClientSession(self._simulator.address, raise_for_status=True) as http:
-            await http.post(f"/_simulator/{what}", json=body)
+    async def _watch_simulator(self) -> NoReturn:
+        ended = await self.simulator.wait()
+        raise self.simulator.failure(f"ended ({ended})")
 
     def _choose_port(self) -> int:
         if self.options.port is not None or is_free(DEFAULT_PORT):
@@ -222,14 +234,10 @@ class Sandbox:
         self.report(f"Port {DEFAULT_PORT} is in use, so the gateway listens on another one.")
         return 0
 
+    def _write_info(self) -> None:
+        if self.options.info is not None:
+            replace_file(self.options.info, json.dumps(self.info(), indent=2).encode())
+
     def _remove_info(self) -> None:
         if self.options.info is not None:
             self.options.info.unlink(missing_ok=True)
-
-
-async def _wait_until_serving(address: str) -> None:
-    async with grpc.aio.insecure_channel(address, options=LOOPBACK_OPTIONS) as channel:
-        health: Any = health_pb2_grpc.HealthStub(channel)  # its stubs lack Watch
-        async for answer in health.Watch(health_pb2.HealthCheckRequest()):
-            if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                return
