@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 from eksgateway.clock import Clock
 from eksgateway.eks.target_budget import Lane, PendingCall, TargetBudget
+from eksgateway.eks.tokens import LocalTokens, Tokens
 from eksgateway.errors import EksThrottled, EksUnavailable
 from eksgateway.model import Target
 
@@ -24,11 +25,15 @@ class TurnUnused(Exception):
 
 @dataclass(eq=False)
 class Budget:
-    """``calls_per_s`` to each target, and ``threads`` calls at once. Belongs to one event loop."""
+    """``calls_per_s`` to each target, and ``threads`` calls at once. Belongs to one event loop.
+
+    ``tokens`` returns those of a target. Without it, this gateway has all calls for itself.
+    """
 
     calls_per_s: float
     clock: Clock
     threads: int = 1000
+    tokens: Callable[[Target], Tokens] | None = None
     _targets: dict[Target, TargetBudget] = field(default_factory=dict, init=False)
 
     async def call(
@@ -86,6 +91,6 @@ class Budget:
     def _of(self, target: Target) -> TargetBudget:
         budget = self._targets.get(target)
         if budget is None:
-            budget = TargetBudget(target, self.calls_per_s, self.threads, self.clock)
-            self._targets[target] = budget
+            tokens = self.tokens(target) if self.tokens else LocalTokens(target, self.calls_per_s, self.clock)
+            budget = self._targets[target] = TargetBudget(tokens, self.threads, self.clock)
         return budget

@@ -28,6 +28,10 @@ class FairQueue:
     def __bool__(self) -> bool:
         return bool(self._calls)
 
+    def __len__(self) -> int:
+        """The number of keys that wait."""
+        return len(self._calls)
+
     def turns_until(self, key: Hashable) -> int:
         """The most turns, its own included, until a call that is added now under ``key`` is served."""
         mine = len(self._calls.get(key, ())) + 1

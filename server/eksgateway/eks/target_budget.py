@@ -15,12 +15,8 @@ from typing import Final
 
 from eksgateway.clock import Clock
 from eksgateway.eks.fair_queue import FairQueue, QueuedCall
-from eksgateway.eks.token_bucket import TokenBucket
+from eksgateway.eks.tokens import Tokens, Waiting
 from eksgateway.errors import DecisionStale, Draining, Overloaded
-from eksgateway.logs import Log
-from eksgateway.model import Target
-
-log = Log(__name__)
 
 TURN_WAIT_S: Final = 10.0  # the longest wait for a turn, so that the reads of an RPC fit into its 30 s
 
@@ -39,6 +35,7 @@ _AHEAD: Final = {
     Lane.READ: set(Lane),
     Lane.POLL: set(Lane),
 }
+_CALLS_AFTER_THE_FIRST: Final = 2  # of a cancel: the second read, and CancelUpdate
 _PATIENT: Final = frozenset({Lane.FORWARD, Lane.POLL})  # a forward waits until its decision is stale
 
 
@@ -52,17 +49,17 @@ class PendingCall:
 
 
 class TargetBudget:
-    """The tokens, threads and queues of one target."""
+    """The threads and queues of one target."""
 
-    def __init__(self, target: Target, calls_per_s: float, threads: int, clock: Clock) -> None:
-        self._target = target
+    def __init__(self, tokens: Tokens, threads: int, clock: Clock) -> None:
         self._clock = clock
-        self._tokens = TokenBucket(calls_per_s, clock.monotonic())
+        self._tokens = tokens
         self._threads = threads
         self._running: Counter[Lane] = Counter()  # polls count as READ, which they may become
         self._queues = {lane: FairQueue() for lane in Lane}
         self._last_was_poll = False  # of the turns that were not urgent
         self._timer: asyncio.Task[None] | None = None
+        self._timer_is_urgent = False
 
     async def wait_for_turn(self, pending: PendingCall, until: float) -> Lane:
         """Take a token and a thread. Returns the lane to ``end`` the call in."""
@@ -78,8 +75,8 @@ class TargetBudget:
         pending.queued = call = QueuedCall(asyncio.get_running_loop().create_future(), until)
         for caller in pending.callers:
             self._queues[lane].add(caller, call)
-        if self._timer is None or urgent:  # an urgent call waits for fewer tokens than the timer does
-            self._set_timer()
+        if self._timer is None or (urgent and not self._timer_is_urgent):
+            self._set_timer()  # an urgent call waits for fewer tokens than another one
         try:
             in_time = await call.admitted
         except asyncio.CancelledError:
@@ -122,13 +119,7 @@ class TargetBudget:
 
     def throttle(self, began: float) -> None:
         """Lower the rate, as EKS throttled a call that began then."""
-        if self._tokens.throttle(self._clock.monotonic(), began):
-            log.warning(
-                "eks.throttled",
-                account=self._target.account_id,
-                region=self._target.region,
-                calls_per_s=self._tokens.rate,
-            )
+        self._tokens.throttle(self._clock.monotonic(), began)
 
     def close(self) -> None:
         if self._timer is not None:
@@ -176,13 +167,22 @@ class TargetBudget:
         now = self._clock.monotonic()
         lane = self._next_lane(now)
         if lane is not None:
-            wait = self._tokens.wait(now, urgent=lane in _URGENT)
-            self._timer = asyncio.create_task(self._serve_after(wait))
+            self._timer_is_urgent = lane in _URGENT
+            self._timer = asyncio.create_task(self._refill_and_serve(urgent=self._timer_is_urgent))
 
-    async def _serve_after(self, seconds: float) -> None:
-        await self._clock.sleep(seconds)
+    async def _refill_and_serve(self, *, urgent: bool) -> None:
+        await self._tokens.refill(urgent=urgent, count=self._count_waiting)
         self._timer = None  # otherwise setting the next timer would cancel this task
         self._serve()
+
+    def _count_waiting(self) -> Waiting:
+        heads = {lane: len(self._queues[lane]) for lane in Lane if self._has_thread(lane)}
+        cancels = heads.get(Lane.CANCEL, 0)
+        return Waiting(
+            urgent=heads.get(Lane.FORWARD, 0) + cancels,
+            soon=cancels * _CALLS_AFTER_THE_FIRST,
+            other=heads.get(Lane.READ, 0) + heads.get(Lane.POLL, 0),
+        )
 
 
 def _overload_error(retry_after: float) -> Overloaded:
