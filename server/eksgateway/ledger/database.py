@@ -1,32 +1,36 @@
-"""The ledger's interface to its database. Only ``ledger/sqlite`` knows SQLite.
+"""The ledger's interface to its database, which ``ledger/sqlite`` and ``ledger/postgres`` implement.
 
-Another database implements ``Database``, and is chosen where SQLite is: in ``sql_ledger.open_ledger`` for the
-gateway, and in ``inspection.open_read_only`` for other programs.
+``sql_ledger.open_ledger`` chooses between them for the gateway, and ``inspection`` for other programs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Final, Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection
 
 from eksgateway.errors import StartError
 from eksgateway.ledger.unit_of_work import ReadKeys, UnitOfWork
 from eksgateway.settings import PostgresLocation
 
-READ_CONNECTIONS: Final = 4
+T = TypeVar("T")
 
 LedgerLocation: TypeAlias = Path | PostgresLocation  # an SQLite file, or a schema of PostgreSQL
 
 
 class LedgerError(StartError):
-    """The text gives the ledger's file, the fault and the remedy."""
+    """The text gives the ledger's location, the fault and the remedy."""
 
 
 class StorageError(Exception):
     """The database failed, or did not answer in time."""
+
+
+class CommitUnknown(StorageError):
+    """PostgreSQL did not answer a COMMIT: what it had to write may be durable, or not."""
 
 
 class OperationRejected(StorageError):
@@ -34,22 +38,34 @@ class OperationRejected(StorageError):
 
 
 class Database(Protocol):
-    """The database of one gateway: owned by it alone, and migrated."""
+    """The database of one gateway, migrated. One in SQLite is owned by it alone.
+
+    ``read_connections`` is how many reads run at once. ``probed_by_writing``: ``check`` needs a write before.
+    """
+
+    read_connections: int
+    probed_by_writing: bool
 
     def begin_batch(self, keys: ReadKeys) -> AbstractContextManager[UnitOfWork]:
         """Take the one write lock, and read the chain's head and what the keys name.
 
-        At the end of the block, write its changes and commit, or roll back if it has raised. An error of the
-        commit leaves open whether the changes are durable. Called by one thread at a time.
+        At the end of the block, write its changes and commit, or roll back if it has raised. Raises
+        CommitUnknown when it is open whether the changes are durable; other errors of a commit leave it open
+        in SQLite only. Called by one thread at a time.
         """
 
     @property
     def replica(self) -> str:
         """The name of this gateway in ``cancellations.replica``; empty where there is only one."""
 
-    @property
-    def read_engine(self) -> Engine:
-        """``READ_CONNECTIONS`` connections. A transaction is a snapshot, and waits for no writer."""
+    def read(self, query: Callable[[Connection], T]) -> T:
+        """Run a query of one statement, which waits for no writer. It may run twice.
+
+        Called by ``read_connections`` threads at most.
+        """
+
+    def check(self, connection: Connection) -> None:
+        """Test whether reading works, as a query for ``read``. Raises LedgerError for a wrong database."""
 
     def explain(self, exc: BaseException) -> str:
         """The database's text of an error, with the remedy where one is known."""

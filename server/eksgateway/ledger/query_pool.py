@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from eksgateway.blocking import DaemonThreads
-from eksgateway.ledger.database import READ_CONNECTIONS, Database, LedgerError, StorageError
+from eksgateway.ledger.database import Database, LedgerError, StorageError
 
 T = TypeVar("T")
 
@@ -24,12 +24,12 @@ class QueryPool:
         self._database = database
         self._limit = limit
         self._unfinished = 0
-        self._free = asyncio.Semaphore(READ_CONNECTIONS)
+        self._free = asyncio.Semaphore(database.read_connections)
         self._threads = DaemonThreads("ledger-reader")
         self._closed = False
 
     async def read(self, query: Callable[[Connection], T], timeout_s: float) -> T:
-        """Return or raise what the query does, in its own snapshot. Raises StorageError.
+        """Return or raise what the query does. It is one statement, and may run twice. Raises StorageError.
 
         A query that runs past its deadline keeps its thread until it ends.
         """
@@ -44,15 +44,13 @@ class QueryPool:
                     held.callback(self._free.release)
                     if self._closed:
                         raise StorageError("the ledger is closed")
-                    return await asyncio.shield(self._threads.start(partial(self._run, query), held))
+                    return await asyncio.shield(
+                        self._threads.start(partial(self._database.read, query), held)
+                    )
         except TimeoutError as exc:
             raise StorageError(f"not read within {timeout_s:g} s") from exc
         except (SQLAlchemyError, LedgerError) as exc:
             raise StorageError(self._database.explain(exc)) from exc
-
-    def _run(self, query: Callable[[Connection], T]) -> T:
-        with self._database.read_engine.begin() as connection:
-            return query(connection)
 
     def _leave(self) -> None:
         self._unfinished -= 1

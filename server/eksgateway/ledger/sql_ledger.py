@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from typing import Final, TypeVar
 
 from sqlalchemy import Connection
@@ -36,7 +37,7 @@ _UNWRITTEN: Final = 32  # most observations of an update that are kept while the
 
 async def open_ledger(settings: LedgerSettings, clock: Clock) -> SqlLedger:
     """Open the ledger, which is then migrated, complete, readable and writable. Raises LedgerError."""
-    database = await run_blocking(SqliteDatabase, settings, clock)
+    database: Database = await run_blocking(_open_database, settings, clock)
     ledger = SqlLedger(settings, clock, database)
     try:
         await ledger.check()
@@ -44,6 +45,18 @@ async def open_ledger(settings: LedgerSettings, clock: Clock) -> SqlLedger:
         await ledger.close()
         raise LedgerError(f"{settings.location}: {exc.detail}") from exc
     return ledger
+
+
+def _open_database(settings: LedgerSettings, clock: Clock) -> Database:
+    if settings.url is None:
+        return SqliteDatabase(settings, clock)
+    if find_spec("psycopg") is None:
+        raise LedgerError(
+            f"{settings.location}: the library for PostgreSQL is missing: pip install 'eksgateway[postgres]'"
+        )
+    from eksgateway.ledger.postgres.database import PostgresDatabase  # noqa: PLC0415 - loads psycopg
+
+    return PostgresDatabase(settings)
 
 
 class SqlLedger:
@@ -157,9 +170,10 @@ class SqlLedger:
 
     async def check(self) -> None:
         with ledger_errors():
-            # First, because it checks the files and names what is wrong.
-            await self._write(store.write_probe, ReadKeys())
-            await self._read(queries.read_probe)
+            if self._database.probed_by_writing:
+                # First, because it checks the files and names what is wrong.
+                await self._write(store.write_probe, ReadKeys())
+            await self._read(self._database.check)
             if self._denials.failing:
                 raise StorageError("denied cancels cannot be written to the decision log")
             if self._backlog.waiting:

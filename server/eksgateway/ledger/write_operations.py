@@ -28,15 +28,18 @@ class WriteOperation(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class CommitFailure:
-    """Why a batch failed, and whether every other write would fail too (``fails_all``)."""
+    """Why a batch failed, and whether every other write would fail too (``fails_all``).
+
+    ``final``: it took long, or may be committed all the same. Its operations are not tried again.
+    """
 
     reason: str
-    slow: bool
+    final: bool
     fails_all: bool
 
     @property
     def fails_others(self) -> bool:
-        return self.slow or self.fails_all
+        return self.final or self.fails_all
 
     def error(self) -> StorageError:
         return (StorageError if self.fails_others else OperationRejected)(self.reason)

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar, cast
 
 from eksgateway.blocking import run_blocking
-from eksgateway.ledger.database import Database, StorageError
+from eksgateway.ledger.database import CommitUnknown, Database, StorageError
 from eksgateway.ledger.unit_of_work import ReadKeys, UnitOfWork
 from eksgateway.ledger.write_operations import CommitFailure, WriteOperation, perform, resolve
 from eksgateway.logs import Log
@@ -99,7 +99,7 @@ class Writer:
             begun = any(operation.begun for operation in batch)
             if failure is None:
                 self._report(batch)
-            elif failure.slow or (failure.fails_all and not begun):
+            elif failure.final or (failure.fails_all and not begun):
                 self._fail(batch if begun else batch + self._take(), failure)
             else:
                 self._retry_in_halves(batch)
@@ -133,13 +133,14 @@ class Writer:
                 perform(unit, batch)
         except Exception as exc:  # noqa: BLE001 (each caller gets it, and the thread goes on)
             slow = time.monotonic() - started > _SLOW_S
-            return CommitFailure(self._database.explain(exc), slow, self._database.fails_every_write(exc))
+            final = slow or isinstance(exc, CommitUnknown)
+            return CommitFailure(self._database.explain(exc), final, self._database.fails_every_write(exc))
         return None
 
     def _retry_in_halves(self, batch: list[WriteOperation[Any]]) -> None:
         """Commit a failed batch in ever smaller parts, so that a write that fails harms no other.
 
-        The rest fails at once where it would meet the same failure: after a slow one, or after two single
+        The rest fails at once where it would meet the same failure: after a final one, or after two single
         writes in a row that every write would meet. (After one it is tried: that write may be too large for
         the disk.)
         """
@@ -153,11 +154,11 @@ class Writer:
             if failure is None:
                 self._report(part)
                 failures = 0
-            elif len(part) > 1 and not failure.slow:
+            elif len(part) > 1 and not failure.final:
                 parts.extendleft(reversed(_halve(part)))
             else:
                 failures += failure.fails_all
-                if failure.slow or failures == 2:
+                if failure.final or failures == 2:
                     self._fail([*part, *(operation for each in parts for operation in each)], failure)
                     return
                 self._fail(part, failure)

@@ -35,6 +35,7 @@ _HINTS: Final[dict[str | tuple[str, ...], str]] = {
     "58": "the disk of PostgreSQL fails: look at its log",
 }
 _FAIL_EVERY_WRITE: Final = ("08", "25006", "28", "3D", "3F", "42", "53", "55P03", "57", "58")
+_ENDED: Final = ("08", "57P01", "57P02", "57P05")
 
 
 def explain(exc: BaseException) -> str:
@@ -56,7 +57,13 @@ def fails_every_write(exc: BaseException) -> bool:
 
 def is_lost(exc: BaseException) -> bool:
     """Whether the connection ended, or could not be made: PostgreSQL said nothing."""
-    return isinstance(exc, psycopg.OperationalError) and not exc.sqlstate
+    first = find_error(exc)
+    return isinstance(first, psycopg.OperationalError) and not first.sqlstate
+
+
+def is_ended(exc: BaseException) -> bool:
+    """Whether the connection ended: PostgreSQL said nothing, or that it ends the connection."""
+    return is_lost(exc) or error_state(exc).startswith(_ENDED)
 
 
 def error_state(exc: BaseException) -> str:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 from sqlalchemy import Connection
 
 from eksgateway.clock import Clock
 from eksgateway.ledger import queries
-from eksgateway.ledger.database import READ_CONNECTIONS, LedgerError
+from eksgateway.ledger.database import LedgerError
 from eksgateway.ledger.hash_chain import Checkpoint
 from eksgateway.ledger.migrate import NotMigrated, migrate
 from eksgateway.ledger.sqlite import errors
 from eksgateway.ledger.sqlite.batches import read_rows, write_changes
 from eksgateway.ledger.sqlite.completeness import UsageMark, find_missing_events, read_mark, write_mark
 from eksgateway.ledger.sqlite.engine import (
+    READ_CONNECTIONS,
     WAL_LIMIT,
     flush_wal,
     open_connections,
@@ -34,6 +35,8 @@ from eksgateway.settings import LedgerSettings
 
 log = Log(__name__)
 
+T = TypeVar("T")
+
 _RESTART_PAUSE_S: Final = 1.0
 
 
@@ -43,6 +46,9 @@ class SqliteDatabase:
     replica = ""
     explain = staticmethod(errors.explain)
     fails_every_write = staticmethod(errors.fails_every_write)
+    check = staticmethod(queries.read_probe)
+    read_connections = READ_CONNECTIONS
+    probed_by_writing = True
 
     def __init__(self, settings: LedgerSettings, clock: Clock) -> None:
         """Lock, check, migrate and open the ledger; create it where there never was one.
@@ -99,6 +105,10 @@ class SqliteDatabase:
             self._after_commit(connection, unit.head)
         except Exception:  # the commit itself succeeded
             log.exception("ledger.upkeep_failed")
+
+    def read(self, query: Callable[[Connection], T]) -> T:
+        with self.read_engine.begin() as connection:
+            return query(connection)
 
     def _after_commit(self, connection: Connection, head: Checkpoint) -> None:
         if head.seq != self._noted_seq:

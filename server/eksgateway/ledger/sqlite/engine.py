@@ -15,11 +15,12 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
 
-from eksgateway.ledger.database import READ_CONNECTIONS, LedgerError
+from eksgateway.ledger.database import LedgerError
 
 # SQLite checkpoints the -wal file at 4 MB, and then cuts it back to this size.
 WAL_LIMIT: Final = 16 * 1024 * 1024
 
+READ_CONNECTIONS: Final = 4
 _RESTART_WAIT_MS: Final = 100
 
 AccessMode = Literal["write", "read", "inspect"]

@@ -1,0 +1,98 @@
+"""The ledger's PostgreSQL, as one of its gateways uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Final, TypeVar
+
+import psycopg
+from sqlalchemy import Connection, QueuePool, create_engine
+from sqlalchemy.exc import DBAPIError
+
+from eksgateway.ledger import queries
+from eksgateway.ledger.inspection import open_read_only
+from eksgateway.ledger.postgres import errors
+from eksgateway.ledger.postgres.chain import Chain
+from eksgateway.ledger.postgres.connecting import connect
+from eksgateway.ledger.postgres.deadlines import Deadlines
+from eksgateway.ledger.postgres.known_head import HEAD, KnownHead
+from eksgateway.ledger.unit_of_work import ReadKeys, UnitOfWork
+from eksgateway.settings import LedgerSettings, PostgresLocation
+
+T = TypeVar("T")
+
+_OTHER_CONNECTIONS: Final = 4  # of ``ledger.connections``: the writer's, and those of the fleet
+
+
+class PostgresDatabase:
+    """Implements ``ledger.database.Database``.
+
+    Reads are single statements, each a snapshot, in autocommit: one round trip. They and the start of a batch
+    are repeated once when their connection turns out to be ended, as by a restart of PostgreSQL.
+    """
+
+    probed_by_writing = False  # the gateway's row in ``replicas`` is the probe: it takes no lock of the chain
+    explain = staticmethod(errors.explain)
+    fails_every_write = staticmethod(errors.fails_every_write)
+
+    def __init__(self, settings: LedgerSettings) -> None:
+        """Blocks. Raises LedgerError."""
+        location = settings.location
+        assert isinstance(location, PostgresLocation)  # noqa: S101 - of settings with ``url``
+        self.read_connections = settings.connections - _OTHER_CONNECTIONS
+        self._known = KnownHead(str(location))
+        with open_read_only(location) as engine, engine.begin() as connection:
+            self._known.advance(queries.find_head(connection))
+        self._deadlines = Deadlines(2 * settings.commit_timeout_s)
+        self._chain = Chain(location, self._known, self._deadlines, settings.commit_timeout_s)
+        self._head = HEAD.replace("{schema}", f'"{location.schema}"')
+        self._engine = create_engine(
+            "postgresql+psycopg://",
+            creator=partial(connect, location),
+            poolclass=QueuePool,
+            pool_size=self.read_connections,
+            max_overflow=0,
+            pool_reset_on_return=None,
+            isolation_level="AUTOCOMMIT",
+            execution_options={"schema_translate_map": {None: location.schema}},
+            use_native_hstore=False,
+        )
+
+    @contextmanager
+    def begin_batch(self, keys: ReadKeys) -> Iterator[UnitOfWork]:
+        self._known.require_sound()
+        try:
+            unit = self._chain.begin(keys)
+            yield unit
+            self._chain.commit(unit)
+        except BaseException:
+            self._chain.discard()
+            raise
+
+    def read(self, query: Callable[[Connection], T]) -> T:
+        self._known.require_sound()
+        try:
+            return self._read(query)
+        except (DBAPIError, psycopg.OperationalError) as exc:
+            if not errors.is_ended(exc):
+                raise
+        return self._read(query)
+
+    def _read(self, query: Callable[[Connection], T]) -> T:
+        with self._engine.connect() as connection:
+            raw = connection.connection.dbapi_connection
+            assert isinstance(raw, psycopg.Connection)  # noqa: S101 - the engine has no other driver
+            with self._deadlines.watch(raw):
+                return query(connection)
+
+    def check(self, connection: Connection) -> None:
+        known = self._known.head
+        (row,) = connection.exec_driver_sql(self._head, (known.seq,)).all()
+        self._known.check(known, row)
+
+    def close(self) -> None:
+        self._chain.discard()
+        self._engine.dispose()
+        self._deadlines.close()
