@@ -1,12 +1,13 @@
-"""The ledger's queries, as functions of a connection."""
+"""The ledger's queries, as functions of a connection. Each is one statement, and so sees one snapshot."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select, tuple_, union_all
 
 from eksgateway.errors import RequestInvalid
 from eksgateway.ledger.codec import decode, encode
@@ -32,6 +33,7 @@ BY_REQUEST: Final = _select_records("caller_id", "request_id")
 _OF_UPDATE: Final = _select_records("account_id", "region", "cluster", "update_id")
 PENDING_OF: Final = _OF_UPDATE.where(cancellations.c.pending).order_by(cancellations.c.created)
 NEWEST_OF: Final = _OF_UPDATE.order_by(cancellations.c.created.desc()).limit(1)
+_SUMMARY_OF: Final = union_all(*(select(each.subquery()) for each in (PENDING_OF, NEWEST_OF)))
 
 
 def to_row(record: CancellationRecord) -> dict[str, Any]:
@@ -115,11 +117,14 @@ def summarize_if_unchanged(
     connection: Connection, ref: UpdateRef, observation: Observation
 ) -> CancellationSummary | None:
     """The summary of an update, or None if the observation changes one of its cancellations."""
-    columns = update_columns(ref)
-    pending = _read_all(connection, PENDING_OF, **columns)
-    if any(record.is_changed_by(observation) for record in pending):
+    rows = connection.execute(_SUMMARY_OF, update_columns(ref))
+    stored = {row.cancellation_id: row.record for row in rows}  # the newest one may be pending too
+    records = sorted(
+        (decode(CancellationRecord, each) for each in stored.values()), key=attrgetter("created")
+    )
+    if any(each.is_changed_by(observation) for each in records):
         return None
-    return summarize(pending, _read_one(connection, NEWEST_OF, **columns), observation)
+    return summarize(records, records[-1] if records else None, observation)
 
 
 def find_clusters(connection: Connection, caller_id: str) -> tuple[ClusterRef, ...]:
