@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from eksgateway.ledger import queries
@@ -41,14 +42,18 @@ _TYPES: Final = {
     "forward_before": "timestamptz",
 }
 
+# A forward stays what it was, unless this batch changes it.
+_CHANGE: Final = dict.fromkeys(("replica", "forward_before"), "{0} = coalesce(changed.{0}, c.{0})")
+
 Row = dict[str, Any]
 
 
 class Batches:
-    """The statements for one schema."""
+    """The statements of one gateway, whose name in ``cancellations`` is ``replica``."""
 
-    def __init__(self, schema: str) -> None:
+    def __init__(self, schema: str, replica: str) -> None:
         self._schema = schema
+        self._replica = replica
         self._by_id, self._by_request, self._by_update, self._outcomes, self._denial_ids = (
             self._text(each) for each in (_BY_ID, _BY_REQUEST, _BY_UPDATE, _OUTCOMES, _DENIAL_IDS)
         )
@@ -89,7 +94,10 @@ class Batches:
     def writes(self, unit: UnitOfWork) -> list[Statement]:
         """The statements that write a batch's changes, and notify of each changed cancellation."""
         changes, stored = unit.changes, unit.rows.records
-        rows = {key: queries.to_row(record) for key, record in changes.records.items()}
+        rows = {
+            key: queries.to_row(record) | self._forward_columns(changes.forwards.get(key))
+            for key, record in changes.records.items()
+        }
         statements = [
             *self._insert("events", [_event_row(event) for event in changes.events]),
             *self._insert("cancellations", [row for key, row in rows.items() if stored[key] is None]),
@@ -103,6 +111,9 @@ class Batches:
             statements.append(Statement(_NOTIFY, [channel, list(rows)]))
         return statements
 
+    def _forward_columns(self, before: datetime | None) -> Row:
+        return {"replica": self._replica if before else None, "forward_before": before}
+
     def _insert(self, table: str, rows: Sequence[Row]) -> list[Statement]:
         if not rows:
             return []
@@ -113,7 +124,11 @@ class Batches:
         if not rows:
             return []
         names = ", ".join(rows[0])
-        changes = ", ".join(f"{name} = changed.{name}" for name in rows[0] if name != "cancellation_id")
+        changes = ", ".join(
+            _CHANGE.get(name, "{0} = changed.{0}").format(name)
+            for name in rows[0]
+            if name != "cancellation_id"
+        )
         text = (
             f"UPDATE {{schema}}.cancellations AS c SET {changes} FROM {_unnest(rows[0])} AS changed ({names})"  # noqa: S608
             " WHERE c.cancellation_id = changed.cancellation_id"

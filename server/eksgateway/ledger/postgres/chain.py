@@ -42,11 +42,16 @@ class Chain:
     """Used by one thread."""
 
     def __init__(
-        self, location: PostgresLocation, known: KnownHead, deadlines: Deadlines, commit_timeout_s: float
+        self,
+        location: PostgresLocation,
+        replica: str,
+        known: KnownHead,
+        deadlines: Deadlines,
+        commit_timeout_s: float,
     ) -> None:
         self._known = known
         self._connection = WriteConnection(location, deadlines)
-        self._batches = Batches(location.schema)
+        self._batches = Batches(location.schema, replica)
         lock_ms = round(commit_timeout_s * 1000)
         self._begin = [
             _BEGIN,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Final, TypeVar
+from uuid import uuid4
 
 import psycopg
 from sqlalchemy import Connection, QueuePool, create_engine
@@ -46,7 +49,9 @@ class PostgresDatabase:
         with open_read_only(location) as engine, engine.begin() as connection:
             self._known.advance(queries.find_head(connection))
         self._deadlines = Deadlines(2 * settings.commit_timeout_s)
-        self._chain = Chain(location, self._known, self._deadlines, settings.commit_timeout_s)
+        self.replica = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"  # unique for each start
+        timeout_s = settings.commit_timeout_s
+        self._chain = Chain(location, self.replica, self._known, self._deadlines, timeout_s)
         self._head = HEAD.replace("{schema}", f'"{location.schema}"')
         self._engine = create_engine(
             "postgresql+psycopg://",
