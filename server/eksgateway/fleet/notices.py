@@ -7,7 +7,6 @@ hears notices also reads for itself after a reconnect, and at intervals.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
@@ -81,7 +80,8 @@ class Notices:
         self._catch_ups: list[CatchUp] = []
         self._queue = NoticeQueue(self._deliver, self._catch_up)
         self._last = clock.monotonic()
-        self._probe = ""  # the payload of a notice to itself that is not heard yet
+        self._listening = False
+        self._probe = ""  # the payload of the notice that this listener sent to itself
         self._logged_deaf = False
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
@@ -98,7 +98,8 @@ class Notices:
 
     @property
     def listening(self) -> bool:
-        return self._connection is not None and not self._probe
+        """Whether it has heard a notice that it sent itself over ``ledger.url``."""
+        return self._listening
 
     @property
     def age_s(self) -> float:
@@ -129,7 +130,7 @@ class Notices:
 
     async def _run(self, connection: Connection | None) -> None:
         failures = 0
-        while not self._closed:
+        while True:
             try:
                 self._connection = connection = connection or await connect(self._parameters)
                 await self._listen(connection)
@@ -143,12 +144,16 @@ class Notices:
             except _ERRORS as exc:
                 if not failures and not self._closed:
                     log.warning("fleet.listener_lost", reason=self._explain(exc))
+            except Exception:  # a bug must not end the notices
+                log.exception("fleet.listener_failed")
             finally:
-                self._connection = None
+                self._connection, self._listening = None, False
                 if connection is not None:
                     shut_socket(connection)
                     await connection.close()
             self._tried.set()
+            if self._closed:
+                return
             connection = None
             delay = _RETRY_S[min(failures, len(_RETRY_S) - 1)]
             failures += 1
@@ -161,13 +166,13 @@ class Notices:
                 await connection.execute(sql.SQL("LISTEN {}").format(name))
 
     async def _send_probe(self) -> None:
-        """Send a notice to this listener over ``ledger.url``: it may lead to another database, or over a
-        pooler.
-        """
+        """``ledger.url`` may lead to another database, or over a pooler that hears nothing."""
         self._probe = uuid4().hex
         notice = self._prefix + _PROBES, self._probe
-        with contextlib.suppress(FleetUnavailable):
+        try:
             await self._sender.run(lambda other: other.execute("SELECT pg_notify(%s, %s)", notice))
+        except FleetUnavailable:
+            self._probe = ""
 
     async def _hear(self, connection: Connection) -> None:
         """Raises when the connection is lost."""
@@ -176,21 +181,27 @@ class Notices:
                 self._receive(notice.channel.removeprefix(self._prefix), notice.payload)
             with shut_after(connection, self._settings.deadline_s):
                 await connection.execute("SELECT 1")
-            if self._probe and not self._logged_deaf:
-                self._logged_deaf = True
-                log.warning(
-                    "fleet.notices_not_heard",
-                    hint="`ledger.url` leads to a pooler, or `ledger.listen_url` to another database:"
-                    " set `ledger.listen_url` to the same database without a pooler. Until then this replica"
-                    " finds changes by others at its own reads",
-                )
+            if not self._listening:
+                self._log_deaf()
+                await self._send_probe()
+
+    def _log_deaf(self) -> None:
+        if not self._probe or self._logged_deaf:
+            return
+        self._logged_deaf = True
+        log.warning(
+            "fleet.notices_not_heard",
+            hint="`ledger.url` leads to a pooler, or `ledger.listen_url` to another database: set"
+            " `ledger.listen_url` to the same database without a pooler. Until then this replica finds the"
+            " changes of others at its own reads",
+        )
 
     def _receive(self, channel: str, payload: str) -> None:
         if channel != _PROBES:
             self._last = self._clock.monotonic()
             self._queue.add(channel, payload)
         elif payload == self._probe:
-            self._probe = ""
+            self._listening = True
 
     def _deliver(self, channel: str, payload: str) -> None:
         for hear in self._hearers.get(channel, ()):
