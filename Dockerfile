@@ -8,8 +8,8 @@ RUN python3 -m venv --without-pip /opt/eksgateway
 WORKDIR /src
 # The locked packages first: a change of the code does not install them again. Wheels only, so that
 # nothing is compiled here either.
-COPY requirements/runtime.lock requirements/
-RUN python3 -m pip --python /opt/eksgateway install --require-hashes --only-binary=:all: -r requirements/runtime.lock
+COPY requirements/image.lock requirements/
+RUN python3 -m pip --python /opt/eksgateway install --require-hashes --only-binary=:all: -r requirements/image.lock
 COPY pyproject.toml README.md ./
 COPY policies/eksgateway policies/eksgateway
 COPY server server

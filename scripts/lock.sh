@@ -7,5 +7,6 @@ compile() {
     --no-header --no-annotate --no-emit-index-url --no-emit-find-links "$@"
 }
 compile --group build pyproject.toml -o requirements/runtime.lock
-compile --extra fleet-sandbox --group build -c requirements/runtime.lock pyproject.toml -o requirements/fleet.lock
+compile --extra postgres --group build -c requirements/runtime.lock pyproject.toml -o requirements/image.lock
+compile --extra fleet-sandbox --group build -c requirements/image.lock pyproject.toml -o requirements/fleet.lock
 compile --extra fleet-sandbox --group dev -c requirements/fleet.lock pyproject.toml -o requirements/dev.lock

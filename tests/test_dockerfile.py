@@ -60,7 +60,7 @@ def test_image_compiles_nothing_and_has_no_compiler() -> None:
     """Locked wheels only. The image runs without root."""
     runs = " ".join(read_arguments("RUN"))
     assert not re.search(r"\b(apt(-get)?|apk|gcc|g\+\+|clang|build-essential|make)\b", runs)
-    assert "--require-hashes --only-binary=:all: -r requirements/runtime.lock" in runs
+    assert "--require-hashes --only-binary=:all: -r requirements/image.lock" in runs
     assert {name for name, _ in read_final_stage()} == {
         *("FROM", "COPY", "RUN", "ENV", "USER", "VOLUME", "EXPOSE", "HEALTHCHECK", "ENTRYPOINT", "CMD")
     }
