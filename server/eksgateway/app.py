@@ -6,7 +6,7 @@ import random
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from grpc_health.v1 import health_pb2_grpc
 
@@ -25,6 +25,8 @@ from eksgateway.gateway import Gateway
 from eksgateway.idempotency import IdempotentCancels
 from eksgateway.identity.listener_identity import choose_identity
 from eksgateway.identity.tokens import JwtIdentity
+from eksgateway.joining import Joining
+from eksgateway.ledger.notices import LedgerNotices
 from eksgateway.ledger.protocol import Ledger
 from eksgateway.metrics import Metrics
 from eksgateway.metrics_server import MetricsServer
@@ -47,10 +49,14 @@ from eksgateway.rpc.reflection import add_reflection
 from eksgateway.rpc.update_service import UpdateService
 from eksgateway.settings import ListenerSettings, Settings
 from eksgateway.v1 import cancellation_service_pb2_grpc, update_service_pb2_grpc
+from eksgateway.watch.following import Following
 from eksgateway.watch.watches import Watches
 
 if TYPE_CHECKING:
     from eksgateway.fleet.fleet import Fleet
+
+
+_RECORD_S: Final = 3.0  # from EKS's answer until its outcome is recorded, as a rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +110,21 @@ def build_gateway(  # noqa: PLR0913  the parts that are opened elsewhere
     watches = Watches(reads, ledger.record_observation, clock, settings.watch, random.Random())  # noqa: S311
     decisions = Decisions(policy, ledger.record_denial)
     core = _Core(settings, clock, policy, ledger, eks, metrics, decisions, budget, reads, watches)
-    cancels = _build_cancels(core)
+    notices = LedgerNotices()
+    following = Following(ledger, watches, notices, clock)
+    cancels = _build_cancels(core, notices)
     reauthorization = _build_reauthorization(core)
     edge = _build_edge(core, cancels, reauthorization)
     _add_gauges(core, edge.admission)
     metrics_server = MetricsServer(metrics.registry, settings.metrics, edge.health.unready_parts)
-    closers = [metrics_server.close, reauthorization.close, watches.close]
+    closers = [metrics_server.close, reauthorization.close, following.close, watches.close]
     closers += [ledger.close, policy.close, budget.close, eks.close]
     own_checks: dict[str, ReadinessCheck] = {"policy": decisions.check, "ledger": ledger.check}
     if edge.tokens is not None:
         closers.append(edge.tokens.close)
         own_checks["identity"] = edge.tokens.check
     if fleet is not None:
+        fleet.notices.subscribe("cancellations", notices.hear, notices.catch_up)
         closers.append(fleet.close)
         own_checks["replica"] = fleet.replicas.check
         metrics.add_fleet(fleet)
@@ -129,6 +138,7 @@ def build_gateway(  # noqa: PLR0913  the parts that are opened elsewhere
         idle_connections=edge.idle_connections,
         health=edge.health,
         watches=watches,
+        following=following,
         cancels=cancels,
         metrics=metrics_server,
         tokens=edge.tokens,
@@ -139,22 +149,24 @@ def build_gateway(  # noqa: PLR0913  the parts that are opened elsewhere
     )
 
 
-def _build_cancels(core: _Core) -> IdempotentCancels:
+def _build_cancels(core: _Core, notices: LedgerNotices) -> IdempotentCancels:
     def follow(cancellation: Cancellation, began: float | None) -> None:
         core.reads.forget(cancellation.ref)
         core.watches.follow(cancellation, began)
 
-    eks = BudgetedEks(core.eks, core.budget, Lane.CANCEL)
+    eks, eks_settings = BudgetedEks(core.eks, core.budget, Lane.CANCEL), core.settings.eks
     cancellations = Cancellations(
         decisions=core.decisions,
         eks=eks,
         forwarder=Forwarder(eks, core.clock),
         ledger=core.ledger,
+        joining=Joining(core.ledger, notices, core.clock),
         follow=follow,
         metrics=core.metrics,
         clock=core.clock,
         new_id=lambda: str(uuid.uuid4()),
-        decision_max_age=core.settings.eks.decision_max_age_s,
+        decision_max_age=eks_settings.decision_max_age_s,
+        answer_within=eks_settings.connect_timeout_s + eks_settings.cancel_read_timeout_s + _RECORD_S,
     )
     return IdempotentCancels(cancellations, core.clock, core.settings.limits.call_timeout_s)
 

@@ -18,7 +18,8 @@ from eksgateway.decisions import Decisions
 from eksgateway.eks.arn import verify_arn
 from eksgateway.eks.budgeted import BudgetedEks
 from eksgateway.forwarding import Forwarder
-from eksgateway.ledger.protocol import Ledger
+from eksgateway.joining import Joining
+from eksgateway.ledger.protocol import Ledger, Recorded
 from eksgateway.metrics import Metrics
 from eksgateway.model import (
     Action,
@@ -57,6 +58,17 @@ class CancelCall:
         return CancelRequest(self.ref, self.question.justification)
 
 
+@dataclass(slots=True)
+class CancelProgress:
+    """The cancellation that a running cancel has recorded, is about to record, or has joined; empty before.
+
+    If it ``forwards`` one of its own, it must run to its end.
+    """
+
+    cancellation_id: str = ""
+    forwards: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class _Allowed:
     """An allow at stage update, the facts that it was made on, and when. It holds before ``ends``."""
@@ -73,41 +85,74 @@ class Cancellations:
     """Cancels updates. Times are in seconds; ``new_id`` draws cancellation ids and EKS tokens.
 
     ``follow`` gets each recorded cancellation and, if its update is CancelUpdate's own answer, the
-    monotonic time at which that call began.
+    monotonic time at which that call began. ``answer_within`` is how long after the end of a decision the
+    outcome of its forward is recorded at the latest, as a rule: until then other replicas wait for it.
     """
 
     decisions: Decisions
     eks: BudgetedEks
     forwarder: Forwarder
     ledger: Ledger
+    joining: Joining
     follow: Callable[[Cancellation, float | None], None]
     metrics: Metrics
     clock: Clock
     new_id: Callable[[], str]
     decision_max_age: float
+    answer_within: float
 
-    async def cancel(self, call: CancelCall, on_intent: Callable[[str], None]) -> Cancellation:
-        """Cancel, or return the recorded result of the same request_id. Raises GatewayErrors.
-
-        Calls ``on_intent`` with the cancellation id just before the intent is recorded: from then on this
-        must run to its end.
-        """
-        earlier = await self.ledger.find(call.caller.id, call.request_id)
+    async def cancel(self, call: CancelCall, progress: CancelProgress) -> Cancellation:
+        """Cancel, or return the recorded result of the same request_id. Raises GatewayErrors."""
+        earlier = await self._look_up(call)
         if earlier is not None:
-            if earlier.intent.request != call.request:
-                raise errors.RequestIdReused(metadata={"request_id": call.request_id})
-            if earlier.phase is not Phase.NOT_FORWARDED:
-                return result_of(earlier)
+            if earlier.in_flight_s > 0:
+                return await self._join(earlier, progress)
+            if earlier.cancellation.phase is not Phase.NOT_FORWARDED:
+                return result_of(earlier.cancellation)
 
         allowed = await self._decide(call)
         if allowed.update.final:
             raise errors.UpdateFinished(metadata={"status": allowed.update.status})
-        intent = self._make_intent(call, allowed, earlier)
-        on_intent(intent.cancellation_id)
-        committed = await self._commit(intent, renew=earlier is not None)
+        intent = self._make_intent(call, allowed, earlier.cancellation if earlier else None)
+        progress.cancellation_id, progress.forwards = intent.cancellation_id, True
+        try:
+            committed = await self._commit(intent, allowed, renew=earlier is not None)
+        except (errors.RequestIdReused, errors.DecisionStale) as exc:
+            return await self._take_result(call, progress, exc)
         began = self.clock.monotonic()
         outcome = await self.forwarder.forward(committed, send_before=allowed.ends)
         return await self._record(committed, outcome, began)
+
+    # -- Repeat ---------------------------------------------------------------------------------
+
+    async def _look_up(self, call: CancelCall) -> Recorded | None:
+        found = await self.ledger.look_up(call.caller.id, call.request_id)
+        if found is not None and found.cancellation.intent.request != call.request:
+            raise errors.RequestIdReused(metadata={"request_id": call.request_id})
+        return found
+
+    async def _join(self, found: Recorded, progress: CancelProgress) -> Cancellation:
+        progress.cancellation_id, progress.forwards = found.cancellation.id, False
+        return result_of(await self.joining.wait(found))
+
+    async def _take_result(
+        self, call: CancelCall, progress: CancelProgress, lost: errors.GatewayError
+    ) -> Cancellation:
+        """The result of the run that recorded this request_id while this one decided."""
+        found = await self._look_up(call)
+        if found is None:
+            raise lost
+        if found.in_flight_s > 0:
+            return await self._join(found, progress)
+        if found.cancellation.outcome is not None or found.elsewhere:
+            return result_of(found.cancellation)
+        if isinstance(lost, errors.DecisionStale):
+            raise lost
+        # The earlier attempt failed with LEDGER_UNAVAILABLE but was committed. The ledger is closing it.
+        raise errors.LedgerUnavailable(
+            "An earlier attempt with this request_id is still being closed; this one sent nothing.",
+            retry_after=_CLOSING_RETRY_S,
+        )
 
     # -- Decide ---------------------------------------------------------------------------------
 
@@ -153,21 +198,12 @@ class Cancellations:
             decision_time=allowed.time,
         )
 
-    async def _commit(self, intent: Intent, *, renew: bool) -> Cancellation:
+    async def _commit(self, intent: Intent, allowed: _Allowed, *, renew: bool) -> Cancellation:
         """Return once the intent is durable; nothing is sent before that."""
+        forward_s = allowed.ends.monotonic - self.clock.monotonic() + self.answer_within
         if renew:
-            return await self.ledger.renew_intent(intent)
-        try:
-            return await self.ledger.commit_intent(intent)
-        except errors.RequestIdReused:
-            earlier = await self.ledger.find(intent.caller.id, intent.request_id)
-            if earlier is None or earlier.intent.request != intent.request:
-                raise
-            # The earlier attempt failed with LEDGER_UNAVAILABLE but was committed. The ledger is closing it.
-            raise errors.LedgerUnavailable(
-                "An earlier attempt with this request_id is still being closed; this one sent nothing.",
-                retry_after=_CLOSING_RETRY_S,
-            ) from None
+            return await self.ledger.renew_intent(intent, forward_s)
+        return await self.ledger.commit_intent(intent, forward_s)
 
     async def _record(self, committed: Cancellation, outcome: Outcome, began: float) -> Cancellation:
         """Record the outcome and return the result. The update is followed even if recording fails."""

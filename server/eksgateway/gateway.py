@@ -21,6 +21,7 @@ from eksgateway.rpc.idle_connections import IdleConnections
 from eksgateway.rpc.interceptors.limits import Limits
 from eksgateway.rpc.listener import Listener
 from eksgateway.settings import Settings
+from eksgateway.watch.following import Following
 from eksgateway.watch.watches import Watches
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Gateway:
     idle_connections: IdleConnections
     health: HealthService
     watches: Watches
+    following: Following
     cancels: IdempotentCancels
     metrics: MetricsServer
     tokens: JwtIdentity | None
@@ -67,8 +69,7 @@ class Gateway:
         for listener in self.listeners:
             await listener.bind()
         await self.metrics.start()
-        for cancellation in await self.ledger.pending():
-            self.watches.follow(cancellation.cancellation, None)
+        await self.following.start(replicas=self.fleet is not None)
         if self.fleet is not None:
             self.fleet.start()
         for listener in self.listeners:

@@ -9,7 +9,7 @@ import asyncio
 from dataclasses import dataclass, field, replace
 
 from eksgateway import errors
-from eksgateway.cancellation import CancelCall, Cancellations, outcome_unknown
+from eksgateway.cancellation import CancelCall, Cancellations, CancelProgress, outcome_unknown
 from eksgateway.clock import Clock
 from eksgateway.model import Cancellation
 from eksgateway.single_flight import SharedTask
@@ -19,22 +19,23 @@ from eksgateway.single_flight import SharedTask
 class _SharedCancel:
     """A cancel in progress. ``call`` started it, and others may have joined.
 
-    Until ``intent_id`` is set, it is abandoned when the last call leaves. Afterwards it runs to its end.
+    Until it forwards, it is abandoned when the last call leaves. Afterwards it runs to its end.
     """
 
     call: CancelCall
     task: SharedTask[Cancellation] = field(init=False)
-    intent_id: str = ""
+    progress: CancelProgress = field(default_factory=CancelProgress)
 
-    def set_intent(self, intent_id: str) -> None:
-        self.intent_id = intent_id
+    @property
+    def cancellation_id(self) -> str:
+        return self.progress.cancellation_id
 
     def result_applies_to(self, call: CancelCall) -> bool:
         """Whether the result of the ended task is this call's too.
 
-        A failure before the intent is not, if ``call`` has other credentials or needs other actions.
+        A failure without a cancellation is not, if ``call`` has other credentials or needs other actions.
         """
-        if self.intent_id or self.task.error is None:
+        if self.cancellation_id or self.task.error is None:
             return True
         question = replace(self.call.question, decision_id=call.question.decision_id, time=call.question.time)
         return replace(self.call, question=question) == call
@@ -53,7 +54,7 @@ class IdempotentCancels:
         """Start a cancel, or join the one in progress with this caller and request_id.
 
         If the joined run failed for a reason that is not this call's, the call starts a new run. Raises
-        RequestIdReused for other parameters; EksUnavailable or, with an intent, OutcomeUnknown after
+        RequestIdReused for other parameters; EksUnavailable or, with a cancellation, OutcomeUnknown after
         ``call_timeout``; and what ``Cancellations.cancel`` raises.
         """
         deadline = self.clock.monotonic() + self.call_timeout
@@ -63,11 +64,13 @@ class IdempotentCancels:
             if shared.call.request != call.request:
                 raise errors.RequestIdReused(metadata={"request_id": call.request_id})
             if not await shared.task.wait(max(0.0, deadline - self.clock.monotonic())):
-                if shared.intent_id:
-                    raise outcome_unknown(shared.intent_id)
+                if shared.cancellation_id:
+                    raise outcome_unknown(shared.cancellation_id)
                 raise errors.EksUnavailable(errors.CALL_TIMED_OUT)
             if shared.task.cancelled:  # by ``finish``
-                raise outcome_unknown(shared.intent_id) if shared.intent_id else errors.Draining
+                if shared.cancellation_id:
+                    raise outcome_unknown(shared.cancellation_id)
+                raise errors.Draining
             if shared.result_applies_to(call):
                 return shared.task.result()
 
@@ -81,9 +84,9 @@ class IdempotentCancels:
     def _start(self, key: tuple[str, str], call: CancelCall) -> _SharedCancel:
         shared = _SharedCancel(call)
         shared.task = SharedTask(
-            self.cancellations.cancel(call, shared.set_intent),
+            self.cancellations.cancel(call, shared.progress),
             forget=lambda: self._forget(key, shared),
-            may_abandon=lambda: not shared.intent_id,
+            may_abandon=lambda: not shared.progress.forwards,
         )
         self.in_progress[key] = shared
         return shared

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from eksgateway.errors import LedgerUnavailable
-from eksgateway.ledger.protocol import Ledger
+from eksgateway.ledger.protocol import Ledger, Recorded
 from eksgateway.model import Cancellation, Intent
 from eksgateway.v1 import cancellation_pb2 as cpb
 from eksgateway.v1 import update_service_pb2 as pb
@@ -288,22 +288,22 @@ class LateCommit:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ledger, name)
 
-    async def commit_intent(self, intent: Intent) -> Cancellation:
+    async def commit_intent(self, intent: Intent, forward_s: float) -> Cancellation:
         if self._late is None:
-            self._late = asyncio.ensure_future(self._commit_later(intent))
+            self._late = asyncio.ensure_future(self._commit_later(intent, forward_s))
             raise LedgerUnavailable
         await self._late
-        return await self._ledger.commit_intent(intent)
+        return await self._ledger.commit_intent(intent, forward_s)
 
-    async def find(self, caller_id: str, request_id: str) -> Cancellation | None:
-        found = await self._ledger.find(caller_id, request_id)
+    async def look_up(self, caller_id: str, request_id: str) -> Recorded | None:
+        found = await self._ledger.look_up(caller_id, request_id)
         if self._late is not None:
             self._looked.set()
         return found
 
-    async def _commit_later(self, intent: Intent) -> None:
+    async def _commit_later(self, intent: Intent, forward_s: float) -> None:
         await self._looked.wait()
-        await self._ledger.commit_intent(intent)
+        await self._ledger.commit_intent(intent, forward_s)
 
 
 async def test_repeat_during_a_late_commit_keeps_its_request_id(tmp_path: Path, eks: SimulatedEks) -> None:

@@ -87,7 +87,7 @@ async def test_cancel_fails_when_its_request_id_cannot_be_looked_up(
     tmp_path: Path, eks: SimulatedEks
 ) -> None:
     """No EKS call at all."""
-    failing = add_hooks(find=always_raise(errors.LedgerUnavailable()))
+    failing = add_hooks(look_up=always_raise(errors.LedgerUnavailable()))
     async with run_gateway(tmp_path, eks, wrap_ledger=failing) as gateway:
         update_id = eks.rollback("prod-1", tags=PRODUCTION)
         assert (await expect_refusal(gateway.cancel("prod-1", update_id))).status_and_reason == UNAVAILABLE

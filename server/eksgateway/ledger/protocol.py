@@ -50,12 +50,13 @@ class CancellationSummary:
 class Recorded:
     """A cancellation as recorded, and the number of its newest event.
 
-    ``in_flight_s`` is for how long another replica may still forward it, in seconds. It is 0 once there is an
-    outcome.
+    ``elsewhere``: the newest intent is of another replica, or of an earlier process. ``in_flight_s`` is for
+    how long that replica may still forward it, in seconds. It is 0 once there is an outcome.
     """
 
     cancellation: Cancellation
     latest: int
+    elsewhere: bool = False
     in_flight_s: float = 0.0
 
 

@@ -101,10 +101,10 @@ def _read_forwards(connection: Connection, rows: Select[Any], replica: str) -> t
 
 def _to_recorded(row: Any, replica: str, now: datetime | None) -> Recorded:
     record = decode(CancellationRecord, row.record)
-    in_flight_s = 0.0
-    if now is not None and row.forward_before and row.replica != replica and not record.cancellation.outcome:
+    elsewhere, in_flight_s = row.replica is not None and row.replica != replica, 0.0
+    if now is not None and elsewhere and row.forward_before and not record.cancellation.outcome:
         in_flight_s = max(0.0, (row.forward_before - now).total_seconds())
-    return Recorded(record.cancellation, record.latest, in_flight_s)
+    return Recorded(record.cancellation, record.latest, elsewhere, in_flight_s)
 
 
 def _read_clock(connection: Connection) -> datetime:

@@ -91,6 +91,15 @@ class Poller:
         self._watchers.publish(self._known)
         self._wake.set()
 
+    def take_up(self, cancellation: Cancellation, *, pending: bool) -> None:
+        """As ``Watches.take_up``."""
+        if self._known.is_news(cancellation):
+            self.follow(cancellation, None)
+            return
+        self._known.take_up(cancellation, self.clock.monotonic(), pending=pending)
+        self._watchers.publish(self._known)
+        self._wake.set()
+
     def close(self, error: GatewayError) -> None:
         """End every watch with an error; cancellations are still followed."""
         self._watchers.close(error)

@@ -86,6 +86,25 @@ class TrackedUpdate:
         self.sighting = latest_of(self.sighting, sighting_in_record(cancellation, now, began))
         self.version += 1
 
+    def is_news(self, cancellation: Cancellation) -> bool:
+        """Whether it is a newer cancellation, or the newest one with another intent or outcome."""
+        newest = self._newest
+        if newest is None or newest.id != cancellation.id:
+            return newest is None or newest.intent.time <= cancellation.intent.time
+        return (newest.intent, newest.outcome) != (cancellation.intent, cancellation.outcome)
+
+    def take_up(self, cancellation: Cancellation, now: float, *, pending: bool) -> None:
+        """A replica has recorded an observation of a cancellation that is no news.
+
+        ``pending``: some cancellation of the update is known not to be settled.
+        """
+        newest, before = self._newest, self.sighting
+        if newest is not None and newest.id == cancellation.id:
+            self._newest = newest = cancellation
+        self.pending = pending or (newest is not None and not newest.settled)
+        self.sighting = latest_of(before, sighting_in_record(cancellation, now))
+        self.version += before is None or before.update != self.sighting.update
+
     def see(self, seen: SeenUpdate, now: float) -> bool:
         """Return whether the read changed a known update."""
         self.failure = self._missing_since = None
@@ -111,7 +130,8 @@ class TrackedUpdate:
 
     def confirm(self, version: int, known: CancellationSummary) -> None:
         """Apply the ledger's answer to ``observation_to_record`` at this version."""
-        self._recorded_version = version
+        if not known.outdated:  # else the ledger is asked again with the next poll
+            self._recorded_version = version
         if version == self.version:  # else the ledger is asked again
             self._newest, self.pending = known.newest, known.pending
 
@@ -143,7 +163,7 @@ class TrackedUpdate:
 
     @property
     def state(self) -> WatchState | None:
-        sighting, newest = self.sighting, self._newest
+        sighting, newest = self.sighting, self._attempted
         if sighting is None:
             return None
         phase, reason = phase_to_publish(newest, sighting.update), ""

@@ -66,6 +66,18 @@ class Watches:
         if not self._closed:
             self._poller(cancellation.ref).follow(cancellation, began)
 
+    def take_up(self, cancellation: Cancellation, *, pending: bool) -> None:
+        """Publish a cancellation as another replica has recorded it, and poll while any of its update is
+        ``pending``.
+
+        An observation in it was read from EKS, so it asks for no poll.
+        """
+        if not self._closed and (pending or self.is_polled(cancellation.ref)):
+            self._poller(cancellation.ref).take_up(cancellation, pending=pending)
+
+    def is_polled(self, ref: UpdateRef) -> bool:
+        return ref in self._pollers
+
     def drain(self) -> None:
         """End every watch with Draining, after its last state. Cancellations are followed until ``close``."""
         self._draining = True
