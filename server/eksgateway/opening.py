@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from eksgateway.eks.adapter import BotoEks
     from eksgateway.fleet.fleet import Fleet
     from eksgateway.gateway import Gateway
-    from eksgateway.ledger.protocol import Ledger
+    from eksgateway.ledger.sql_ledger import SqlLedger
 
 log = Log(__name__)
 
@@ -48,11 +48,11 @@ async def open_gateway(settings: Settings, clock: Clock | None = None) -> Gatewa
             opened.push_async_callback(part.close)
             return part
 
-        async def open_ledger_and_fleet() -> tuple[Ledger, Fleet | None]:
+        async def open_ledger_and_fleet() -> tuple[SqlLedger, Fleet | None]:
             ledger = await keep(_open_ledger(settings.ledger, clock))
             if settings.ledger.url is None:
                 return ledger, None
-            return ledger, await keep(_open_fleet(settings, clock))
+            return ledger, await keep(_open_fleet(settings, ledger.replica, clock))
 
         opening_policy = asyncio.create_task(keep(open_policy_engine(settings.policy, clock)))
         opening_ledger = asyncio.create_task(open_ledger_and_fleet())
@@ -81,7 +81,7 @@ async def open_gateway(settings: Settings, clock: Clock | None = None) -> Gatewa
     return gateway
 
 
-async def _open_ledger(settings: LedgerSettings, clock: Clock) -> Ledger:
+async def _open_ledger(settings: LedgerSettings, clock: Clock) -> SqlLedger:
     for module in ("eksgateway.ledger.sql_ledger", "eksgateway.eks.adapter", "eksgateway.app"):
         await run_blocking(import_module, module)
     from eksgateway.ledger.sql_ledger import open_ledger  # noqa: PLC0415 - just imported
@@ -89,11 +89,11 @@ async def _open_ledger(settings: LedgerSettings, clock: Clock) -> Ledger:
     return await open_ledger(settings, clock)
 
 
-async def _open_fleet(settings: Settings, clock: Clock) -> Fleet:
+async def _open_fleet(settings: Settings, name: str, clock: Clock) -> Fleet:
     await run_blocking(import_module, "eksgateway.fleet.fleet")
     from eksgateway.fleet.fleet import open_fleet  # noqa: PLC0415 - just imported, and only with ``ledger.url``
 
-    return await open_fleet(settings, clock)
+    return await open_fleet(settings, name, clock)
 
 
 async def _warm(eks: BotoEks) -> None:

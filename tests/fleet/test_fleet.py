@@ -38,7 +38,7 @@ def settings_for(url: str, listen_url: str | None = None) -> Settings:
 
 @asynccontextmanager
 async def join_fleet(url: str, listen_url: str | None = None) -> AsyncIterator[Fleet]:
-    fleet = await open_fleet(settings_for(url, listen_url), SystemClock())
+    fleet = await open_fleet(settings_for(url, listen_url), "host:1", SystemClock())
     try:
         yield fleet
     finally:
@@ -77,7 +77,7 @@ async def test_replicas_hear_one_another_and_leave_nothing_behind(ledger: Ledger
 
 async def test_a_start_that_fails_leaves_no_row(ledger: LedgerDatabase) -> None:
     with pytest.raises(StartError, match="listen_url"):
-        await open_fleet(settings_for(ledger.url, "postgresql://u@127.0.0.1:1/db"), SystemClock())
+        await open_fleet(settings_for(ledger.url, "postgresql://u@127.0.0.1:1/db"), "host:1", SystemClock())
     assert count_rows(ledger) == 0
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import socket
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
@@ -50,12 +48,15 @@ class Fleet:
         )
 
 
-async def open_fleet(settings: Settings, clock: Clock) -> Fleet:
-    """Join the fleet over the ledger's database, which is migrated. Raises StartError."""
+async def open_fleet(settings: Settings, name: str, clock: Clock) -> Fleet:
+    """Join the fleet over the ledger's database, which is migrated. ``name`` is this replica's in the ledger.
+
+    Raises StartError.
+    """
     ledger = settings.ledger
     if ledger.url is None:
         raise StartError("several gateways need `ledger.url`")
-    own = Replica(uuid4(), f"{socket.gethostname()}:{os.getpid()}")
+    own = Replica(uuid4(), name)
     tokens = FleetConnection(ledger.url)
     listen = ListenSettings(ledger.listen_url or ledger.url, ledger.schema_name)
     fleet = Fleet(

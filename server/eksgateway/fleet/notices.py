@@ -160,10 +160,9 @@ class Notices:
             await self._clock.sleep(delay * self._random.uniform(0.5, 1))
 
     async def _listen(self, connection: Connection) -> None:
+        names = [sql.Identifier(self._prefix + channel) for channel in (CANCELLATIONS, LOOKS, _PROBES)]
         with shut_after(connection, self._settings.deadline_s):
-            for channel in (CANCELLATIONS, LOOKS, _PROBES):
-                name = sql.Identifier(self._prefix + channel)
-                await connection.execute(sql.SQL("LISTEN {}").format(name))
+            await connection.execute(sql.SQL("; ").join(sql.SQL("LISTEN {}").format(each) for each in names))
 
     async def _send_probe(self) -> None:
         """``ledger.url`` may lead to another database, or over a pooler that hears nothing."""
