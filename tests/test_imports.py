@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "watch": PARTS | BASE,
     "decisions": PARTS | BASE,
     "metrics": {"policy", "fleet"} | BASE,
-    "fleet": {"eks"} | BASE,
+    "fleet": {"eks", "ledger"} | BASE,
     "forwarding": {"eks"} | BASE,
     "cancellability": BASE,
     "client": {"v1"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -68,11 +68,15 @@ class FakeReads(SharedReads):
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self.shared = False
         self.answer: Update | Exception = an_update()
         self.calls: list[float] = []  # when
         self.max_ages: list[float] = []
         self.open = asyncio.Event()
         self.open.set()
+
+    def subscribe(self, ref: UpdateRef, hear: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG002
+        return lambda: None
 
     async def poll(self, ref: UpdateRef, max_age: float) -> SeenUpdate:  # noqa: ARG002 - one update is scripted
         answer, time, began = self.answer, self._clock.now(), self._clock.monotonic()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from eksgateway.clock import Clock
 from eksgateway.errors import GatewayError
@@ -70,9 +70,9 @@ class Looks(Protocol[_K_contra, V]):
     def forget(self, key: _K_contra) -> None:
         """Make every look void that began before now, also those under way."""
 
-    def subscribe(self, key: _K_contra, hear: Callable[[], None]) -> Callable[[], None]:
-        """Call ``hear`` after another result or ``forget``, of any replica, and when such a notice may have
-        been missed. Returns the function that ends it.
+    def subscribe(self, hear: Callable[[Any], None]) -> None:
+        """Call ``hear`` with the key after another result or ``forget``, of any replica, and with None when
+        such a notice may have been missed.
         """
 
 
@@ -101,5 +101,5 @@ class OwnLooks(Generic[K, V]):
     def forget(self, key: K) -> None:
         pass
 
-    def subscribe(self, key: K, hear: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG002
-        return lambda: None
+    def subscribe(self, hear: Callable[[Any], None]) -> None:
+        pass

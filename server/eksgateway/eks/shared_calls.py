@@ -58,9 +58,29 @@ class SharedCalls(Generic[K, V]):
         self._cache: LRUCache[K, Look[V]] = LRUCache(cache_size)
         self._newest: dict[K, _SharedCall[V]] = {}
         self._looks: Looks[K, V] = looks or OwnLooks(clock)
+        self._hearers: dict[K, Callable[[], None]] = {}
+        self._looks.subscribe(self._hear)
 
     def find_cached(self, key: K) -> Look[V] | None:
         return self._cache.get(key)
+
+    def subscribe(self, key: K, hear: Callable[[], None]) -> Callable[[], None]:
+        """Call ``hear`` when another replica may have a newer result of ``key``, until the returned function
+        is called. A key has one subscriber.
+        """
+        self._hearers[key] = hear
+        return lambda: self._hearers.pop(key, None) and None
+
+    async def find(self, key: K, oldest: float) -> Look[V] | None:
+        """The newest result of any replica, if its call began after ``oldest``. Makes no call.
+
+        Raises the EksRefused that EKS answered to the newest call.
+        """
+        look = await self._looks.find(key, oldest)
+        cached = self.find_cached(key)
+        if look is not None and (cached is None or cached.began < look.began):
+            self._cache[key] = look
+        return look
 
     async def get(self, key: K, max_age: float, lane: Lane, caller: Hashable) -> Look[V]:
         """The result of a call that began less than ``max_age`` seconds ago: cached, joined, or new."""
@@ -85,6 +105,17 @@ class SharedCalls(Generic[K, V]):
         self._looks.forget(key)
         self._cache.pop(key, None)
         self._newest.pop(key, None)
+
+    def _hear(self, key: K | None) -> None:
+        if key is None:
+            self._cache.clear()
+            for hear in tuple(self._hearers.values()):
+                hear()
+            return
+        self._cache.pop(key, None)
+        hear_one = self._hearers.get(key)
+        if hear_one is not None:
+            hear_one()
 
     def _join(self, key: K, oldest: float, lane: Lane, caller: Hashable) -> _SharedCall[V]:
         newest = self._newest.get(key)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -13,7 +15,7 @@ from eksgateway.eks.looks import Look, Looks
 from eksgateway.eks.protocol import Eks, Page
 from eksgateway.eks.shared_calls import SharedCalls
 from eksgateway.eks.target_budget import Lane
-from eksgateway.errors import EksUnavailable
+from eksgateway.errors import EksRefused, EksUnavailable
 from eksgateway.model import ClusterFacts, ClusterRef, Target, Update, UpdateRef
 
 CACHE_SIZE: Final = 4096  # results of each kind
@@ -37,7 +39,7 @@ class SeenUpdate:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaLooks:
-    """What replicas share. Listings are not shared."""
+    """The reads that replicas share. Listings are not shared."""
 
     clusters: Looks[ClusterRef, ClusterFacts]
     updates: Looks[UpdateRef, Update]
@@ -76,6 +78,7 @@ class SharedReads:
         cache_size: int = CACHE_SIZE,
         looks: ReplicaLooks | None = None,
     ) -> None:
+        self.shared = looks is not None  # with other replicas
         clusters, updates = (looks.clusters, looks.updates) if looks else (None, None)
         self._clusters = SharedCalls(eks.describe_cluster, budget, clock, cache_size, clusters)
         self._updates = SharedCalls(eks.describe_update, budget, clock, cache_size, updates)
@@ -91,14 +94,32 @@ class SharedReads:
 
     async def update(self, ref: UpdateRef, max_age: float, caller: Hashable) -> SeenUpdate:
         """A final update is returned at any age, because it does not change."""
-        cached = self._updates.find_cached(ref)
-        if cached is not None and cached.value.final:
-            return _to_seen(cached)
+        known = self._updates.find_cached(ref)
+        if known is None:
+            with suppress(EksRefused):  # of any age
+                known = await self._updates.find(ref, -math.inf)
+        if known is not None and known.value.final:
+            return _to_seen(known)
         return _to_seen(await self._updates.get(ref, max_age, Lane.READ, caller))
 
     async def poll(self, ref: UpdateRef, max_age: float) -> SeenUpdate:
         """Like ``update``, but waits for its turn as long as it takes."""
         return _to_seen(await self._updates.get(ref, max_age, Lane.POLL, ref))
+
+    async def find(self, ref: UpdateRef, oldest: float) -> SeenUpdate | None:
+        """The newest read of any replica, if its call began after ``oldest`` (monotonic). Makes no call.
+
+        Raises the EksRefused that EKS answered to the newest call.
+        """
+        look = await self._updates.find(ref, oldest)
+        return _to_seen(look) if look else None
+
+    def subscribe(self, ref: UpdateRef, hear: Callable[[], None]) -> Callable[[], None]:
+        """Call ``hear`` when ``find`` may return something new, until the returned function is called.
+
+        An update has one subscriber.
+        """
+        return self._updates.subscribe(ref, hear)
 
     async def cluster_names(self, target: Target, max_age: float, caller: Hashable) -> tuple[str, ...]:
         """All pages of ListClusters, each at most ``max_age`` seconds old."""

@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID, uuid4
 
 from eksgateway.clock import Clock
 from eksgateway.errors import StartError
 from eksgateway.fleet.connections import FleetConnection
 from eksgateway.fleet.counts import FleetCounts
+from eksgateway.fleet.look_table import LookTable
+from eksgateway.fleet.looks import SharedLooks
 from eksgateway.fleet.notices import ListenSettings, Notices
 from eksgateway.fleet.repeated_tasks import RepeatedTasks
 from eksgateway.fleet.replicas import Replica, Replicas
 from eksgateway.settings import Settings
 
-_DROP_S = 600.0
+_DROP_S: Final = 600.0
+_CLEAN_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,7 @@ class Fleet:
 
     replica_id: UUID
     replica_name: str
+    looks: SharedLooks
     look_connection: FleetConnection
     token_connection: FleetConnection
     notices: Notices
@@ -43,6 +48,7 @@ class Fleet:
         """Leave the fleet. The last of all parts: calls to EKS that end before this are still shared."""
         await self.repeated.close()
         await self.replicas.close()
+        await self.looks.close()
         await asyncio.gather(
             self.notices.close(), self.look_connection.close(), self.token_connection.close()
         )
@@ -57,19 +63,24 @@ async def open_fleet(settings: Settings, name: str, clock: Clock) -> Fleet:
     if ledger.url is None:
         raise StartError("several gateways need `ledger.url`")
     own = Replica(uuid4(), name)
-    tokens = FleetConnection(ledger.url)
+    tokens, look_connection = FleetConnection(ledger.url), FleetConnection(ledger.url)
     listen = ListenSettings(ledger.listen_url or ledger.url, ledger.schema_name)
+    notices, counts = Notices(listen, tokens, clock, random.Random()), FleetCounts()  # noqa: S311
+    claim_s = settings.eks.connect_timeout_s + settings.eks.read_timeout_s + 1
+    table = LookTable(look_connection, ledger.schema_name, own.id, claim_s, clock)
     fleet = Fleet(
         replica_id=own.id,
         replica_name=own.name,
-        look_connection=FleetConnection(ledger.url),
+        looks=SharedLooks(table, notices, clock, counts.looks),
+        look_connection=look_connection,
         token_connection=tokens,
-        notices=Notices(listen, tokens, clock, random.Random()),  # noqa: S311
+        notices=notices,
         replicas=Replicas(own, ledger.schema_name, tokens, clock),
         repeated=RepeatedTasks(clock),
-        counts=FleetCounts(),
+        counts=counts,
     )
     fleet.repeated.add("drop old replicas", _DROP_S, fleet.replicas.drop_old)
+    fleet.repeated.add("delete old looks", _CLEAN_S, fleet.looks.clean)
     try:
         await fleet.replicas.open()
         await fleet.notices.open()

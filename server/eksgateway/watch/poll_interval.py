@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from random import Random
 from typing import Final
+from zlib import crc32
 
 from eksgateway.settings import WatchSettings
 
@@ -33,6 +35,14 @@ class PollInterval:
     def record_poll(self, now: float) -> None:
         self._unchanged_s = now - self._last_change
         self._jitter = self._random.uniform(1 - _JITTER, 1 + _JITTER)
+
+    def record_look(self, key: str, time: datetime, began: float, changed: float) -> None:
+        """Record a poll that replicas share, as in ``eks.looks``. Each of them gets the same interval."""
+        if not self._changed or changed > self._last_change:
+            self._last_change = changed
+        self._unchanged_s = began - self._last_change
+        drawn = crc32(f"{key} {time.isoformat()}".encode()) / 2**32
+        self._jitter = 1 - _JITTER + 2 * _JITTER * drawn
 
     def seconds(self, *, watched: bool, requested: bool) -> float:
         """Seconds from the last poll to the next."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from random import Random
+from typing import Final
 
 from eksgateway.clock import Clock, wait_for
 from eksgateway.eks.shared_reads import SeenUpdate, SharedReads
@@ -21,6 +24,8 @@ from eksgateway.watch.tracked_update import TrackedUpdate
 from eksgateway.watch.watchers import WatcherSet
 
 log = Log(__name__)
+
+_LAG_S: Final = (0.2, 0.5)
 
 RecordObservation = Callable[[UpdateRef, Observation], Awaitable[CancellationSummary]]
 
@@ -41,6 +46,11 @@ class Poller:
 
     An answer is recorded before it is published, but also published when the ledger cannot be written. Each
     poll tries the record again; with a pending cancellation the last one must be recorded before the end.
+
+    Replicas share their reads: a poll may use one that began in the second half of the rest, wherever it was
+    made, and a notice brings a change of another replica at once. That replica records it; this one asks the
+    ledger at its next poll. The replica that read last rests a little less than the others, so that it reads
+    again.
     """
 
     ref: UpdateRef
@@ -51,13 +61,18 @@ class Poller:
     random: Random
 
     def __post_init__(self) -> None:
-        self._interval = PollInterval(self.settings, self.random, self.clock.monotonic())
+        now = self.clock.monotonic()
+        self._interval = PollInterval(self.settings, self.random, now)
         self._known = TrackedUpdate()
         self._watchers = WatcherSet(self.settings.poll_s)
         self._wake = asyncio.Event()
         self._read_task: asyncio.Future[SeenUpdate] | None = None
         self._polled = False
         self._poll_requested = False  # since the last poll began
+        self._noticed = False  # another replica may have a newer read
+        self._looked: float | None = None  # when the last read began, if replicas share it
+        self._lag = 0.0  # behind the replica that read last
+        self._oldest = now - self.settings.poll_s  # a read that began after this counts as a poll
         self._logged_reason = ""  # of the last record, if that failed
 
     @property
@@ -86,6 +101,7 @@ class Poller:
         self._interval.record_change(now)
         if began is None:
             self._poll_requested = True
+            self._oldest = max(self._oldest, now - self.settings.poll_min_s / 2)
         else:
             self._interval.record_poll(now)
         self._watchers.publish(self._known)
@@ -106,12 +122,20 @@ class Poller:
 
     async def run(self) -> None:
         """There is no await between the last check of ``_over`` and the return."""
-        known = self._known.sighting
-        if not self._polled and known is not None and known.is_timed:
-            await self._rest()
-        while not self._over:
-            await self._poll()
-            await self._rest()
+        unsubscribe = self.reads.subscribe(self.ref, self._hear)
+        try:
+            known = self._known.sighting
+            if not self._polled and known is not None and known.is_timed:
+                await self._rest()
+            while not self._over:
+                await self._poll()
+                await self._rest()
+        finally:
+            unsubscribe()
+
+    def _hear(self) -> None:
+        self._noticed = True
+        self._wake.set()
 
     @property
     def _over(self) -> bool:
@@ -119,11 +143,23 @@ class Poller:
 
     async def _poll(self) -> None:
         self._polled, self._poll_requested = True, False
+        await self._update(self._read_while_needed)
+
+    async def _take_notice(self) -> None:
+        self._noticed = False
+        oldest = -math.inf if self._looked is None else self._looked
+        await self._update(lambda: self.reads.find(self.ref, oldest))
+
+    async def _update(self, read: Callable[[], Awaitable[SeenUpdate | None]]) -> None:
+        """Read, record, publish."""
+        recorded_elsewhere = False
         if self._known.needs_read:
-            await self._read()
+            recorded_elsewhere = await self._read(read)
+        else:
+            self._looked = None
         if self._known.given_up:
             return
-        observation = self._known.observation_to_record()
+        observation = None if recorded_elsewhere else self._known.observation_to_record()
         if observation is not None:
             version = self._known.version
             summary = await self._record(observation)
@@ -146,26 +182,33 @@ class Poller:
         self._logged_reason = ""
         return known
 
-    async def _read(self) -> None:
+    async def _read(self, read: Callable[[], Awaitable[SeenUpdate | None]]) -> bool:
+        """Return whether another replica read a change, which it records."""
         try:
-            seen = await self._read_while_needed()
+            seen = await read()
         except Exception as exc:  # noqa: BLE001 - a bug below must not end the following of a cancellation
             await self._fail(_as_gateway_error(exc))
-            return
+            return False
         if seen is None:
-            return
+            return False
         if self._known.failure is not None:
             log.info("watch.poll_recovered", update=str(self.ref))
         now = self.clock.monotonic()
-        if self._known.see(seen, now):
-            self._interval.record_change(now)
-        self._interval.record_poll(now)
+        changed = self._known.see(seen, now)
+        if changed:
+            self._interval.record_change(now if seen.changed is None else seen.changed)
+        self._looked = None
+        if seen.changed is None:
+            self._interval.record_poll(now)
+        else:
+            self._looked, self._lag = seen.began, 0 if seen.mine else self.random.uniform(*_LAG_S)
+            self._interval.record_look(str(self.ref), seen.observe_time, seen.began, seen.changed)
+        return changed and not seen.mine
 
     async def _read_while_needed(self) -> SeenUpdate | None:
         """None once the poller is over, however long the call's turn takes."""
-        max_age = 0 if self._known.sighting else self.settings.poll_s
         while not self._over:
-            self._read_task = read = asyncio.ensure_future(self.reads.poll(self.ref, max_age))
+            self._read_task = read = asyncio.ensure_future(self.reads.poll(self.ref, self._max_age))
             try:
                 await asyncio.wait((read,))
             finally:
@@ -174,10 +217,20 @@ class Poller:
                 return read.result()
         return None
 
+    @property
+    def _max_age(self) -> float:
+        if self._known.sighting is None:
+            return self.settings.poll_s
+        if not self.reads.shared:
+            return 0
+        oldest = max(self._oldest, self._watchers.joining_since)
+        return max(0, self.clock.monotonic() - oldest)
+
     async def _fail(self, error: GatewayError) -> None:
         if type(error) is not type(self._known.failure):
             log.warning("watch.poll_failed", update=str(self.ref), reason=error.reason, detail=error.detail)
         self._known.fail(error)
+        self._looked = None
         now = self.clock.monotonic()
         self._interval.record_poll(now)
         if self._known.given_up:
@@ -195,16 +248,30 @@ class Poller:
         self.close(error)
 
     async def _rest(self) -> None:
-        since = self.clock.monotonic()
+        began = self.clock.monotonic()
         while not self._over:
-            requested = self._poll_requested or self._watchers.any_joining
-            interval = self._interval.seconds(watched=self.watchers > 0, requested=requested)
-            due_in = since + interval - self.clock.monotonic()
-            due_in = min(due_in, self._known.seconds_to_trace_check(self.clock.now()))
+            if self._noticed:
+                await self._take_notice()
+                continue
+            joining = self._watchers.any_joining
+            interval = self._interval.seconds(
+                watched=self.watchers > 0, requested=self._poll_requested or joining
+            )
+            since, lag = (began, 0) if self._looked is None else (self._looked, 0 if joining else self._lag)
+            due_in = since + interval + lag - self.clock.monotonic()
+            due_in = min(due_in, self._known.seconds_to_trace_check(self._now()))
             if due_in <= 0:
+                self._oldest = since + interval / 2
                 return
             self._wake.clear()
             await wait_for(self._wake, self.clock, due_in)
+
+    def _now(self) -> datetime:
+        """By the clock that dates reads, which is the database's where replicas share them."""
+        known = self._known.sighting
+        if known is None or not known.is_timed:
+            return self.clock.now()
+        return known.observe_time + timedelta(seconds=self.clock.monotonic() - known.began)
 
 
 def _as_gateway_error(exc: Exception) -> GatewayError:

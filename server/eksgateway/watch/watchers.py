@@ -32,6 +32,14 @@ class WatcherSet:
     def any_joining(self) -> bool:
         return bool(self._joining)
 
+    @property
+    def joining_since(self) -> float:
+        """A state from a call that began after this (monotonic) is accepted for every watcher that waits."""
+        return max(
+            (since - self._poll_s * (position is None) for since, position in self._joining.values()),
+            default=-math.inf,
+        )
+
     def add(self, slot: Slot, since: float, position: ResumePosition | None, known: TrackedUpdate) -> None:
         state = known.state
         if state is not None and self._accepts(state, known, since, position):
