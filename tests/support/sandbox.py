@@ -56,26 +56,27 @@ class Sandbox:
         await wait_until(lambda: self.pids["gateway"] != before)
         return self.pids["gateway"]
 
-    async def cancel(self, who: str, cluster: str, **fields: str) -> cpb.Cancellation:
-        """CancelUpdate by one of its callers."""
+    async def cancel(self, who: str, cluster: str, *, address: str = "", **fields: str) -> cpb.Cancellation:
+        """CancelUpdate by one of its callers, at the gateway of this address; by default at the first."""
         update_id = {each["name"]: each["update_id"] for each in self.info["clusters"]}[cluster]
         request = pb.CancelUpdateRequest(
             cluster=update_pb2.ClusterRef(name=cluster), update_id=update_id, **fields
         )
-        async with self._channel() as channel:
+        async with self._channel(address) as channel:
             stub = update_service_pb2_grpc.UpdateServiceStub(channel)
             return (await stub.CancelUpdate(request, metadata=self._metadata(who), timeout=30)).cancellation
 
-    async def history(self, who: str = "oncall") -> list[cpb.Cancellation]:
+    async def history(self, who: str = "oncall", address: str = "") -> list[cpb.Cancellation]:
         """The answer of ListCancellations, newest first."""
-        async with self._channel() as channel:
+        async with self._channel(address) as channel:
             stub = cancellation_service_pb2_grpc.CancellationServiceStub(channel)
             request = history_pb.ListCancellationsRequest()
             answer = await stub.ListCancellations(request, metadata=self._metadata(who), timeout=30)
             return list(answer.cancellations)
 
-    def _channel(self) -> grpc.aio.Channel:
-        return grpc.aio.insecure_channel(self.info["grpc"], options=(("grpc.enable_http_proxy", 0),))
+    def _channel(self, address: str) -> grpc.aio.Channel:
+        options = (("grpc.enable_http_proxy", 0),)
+        return grpc.aio.insecure_channel(address or self.info["grpc"], options=options)
 
     def _metadata(self, who: str) -> tuple[tuple[str, str], ...]:
         return (("authorization", f"Bearer {self.info['tokens'][who]}"),)

@@ -7,20 +7,13 @@ import textwrap
 from collections.abc import Iterator
 from importlib.resources import files
 from string import Template
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
 from eksgateway.sandbox.clusters import CLUSTERS, HOME, SandboxCluster
 from eksgateway.sandbox.folder import SandboxFolder
+from eksgateway.sandbox.restarts import SERVER_PAUSE_S
 from eksgateway.settings.postgres_url import hide_password
-
-# With a server of its own alone.
-_STOP_POSTGRES: Final = """
-Stop PostgreSQL: cancels fail with LEDGER_UNAVAILABLE, and watches go on. `-INT`
-ends it, and it is started again at once.
-  kill -STOP {0}
-  kill -CONT {0}
-"""
 
 
 class _UsageTemplate(Template):
@@ -38,8 +31,13 @@ def opa_instructions(url: str, folder: SandboxFolder) -> str:
 
 def usage(info: dict[str, Any], folder: SandboxFolder, speed: float) -> str:
     """``info`` is that of ``Sandbox.info``."""
-    common, own = map(_read, ("usage.txt", "usage_one.txt" if "ledger" in info else "usage_replicas.txt"))
-    return _UsageTemplate(f"{common}{own}".rstrip("\n")).substitute(
+    text = _read("usage.txt") + _read("usage_one.txt" if "ledger" in info else "usage_replicas.txt")
+    paragraphs = text.rstrip("\n").split("\n\n")
+    if len(info.get("gateways", ())) < 2:
+        paragraphs = [each for each in paragraphs if "$GATEWAY_2" not in each]
+    if "postgres" not in info["pids"]:  # it is the user's
+        paragraphs = [each for each in paragraphs if "@postgres" not in each]
+    return _UsageTemplate("\n\n".join(paragraphs)).substitute(
         places="\n".join(f"{name + ':':<15} {place}" for name, place in _list_places(info, folder, speed)),
         account=HOME.account_id,
         region=HOME.region,
@@ -48,7 +46,8 @@ def usage(info: dict[str, Any], folder: SandboxFolder, speed: float) -> str:
         data=folder.policy_data,
         ledger=info.get("ledger", "--url $DATABASE"),
         pid=info["pids"]["gateway"],
-        database=_STOP_POSTGRES.format(info["pids"]["postgres"]) if "postgres" in info["pids"] else "",
+        postgres=info["pids"].get("postgres"),
+        pause=f"{SERVER_PAUSE_S:g}",
     )
 
 

@@ -12,6 +12,7 @@ from eksgateway.sandbox.children import ChildFailed
 from eksgateway.sandbox.gateway_process import GatewayProcess
 from eksgateway.sandbox.postgres_server import PostgresServer
 
+SERVER_PAUSE_S: Final = 5.0  # time to see what gateways do without PostgreSQL
 _PAUSE_S: Final = 2.0  # between attempts to start a gateway
 
 
@@ -34,7 +35,9 @@ class Restarts:
     async def keep_server(self, server: PostgresServer) -> NoReturn:
         """Raises StartError when it does not start."""
         while True:
-            self.report(f"PostgreSQL ended ({await run_blocking(server.wait)}).")
+            ended = await run_blocking(server.wait)
+            self.report(f"PostgreSQL ended ({ended}). It is started again in {SERVER_PAUSE_S:.0f} s.")
+            await asyncio.sleep(SERVER_PAUSE_S)
             await run_blocking(server.start)
             self.note_change()
             self.report(f"PostgreSQL runs again with the same port and data: pid {server.pid}.")
