@@ -137,6 +137,30 @@ async def test_a_ledger_of_another_schema_is_refused(
     assert not [name for name in list_names(tmp_path) if "copy.db" in name]
 
 
+async def test_a_ledger_of_version_0_1_0_is_read_as_it_is_and_migrated_by_a_start(
+    ledger: SqlLedger, settings: LedgerSettings, tmp_path: Path
+) -> None:
+    """Backups of that version stay readable."""
+    await ledger.commit_intent(intent())
+    await ledger.close()
+    with sqlite3.connect(file_of(settings)) as other:
+        other.executescript(
+            "ALTER TABLE cancellations DROP COLUMN replica;"
+            " ALTER TABLE cancellations DROP COLUMN forward_before;"
+            " UPDATE alembic_version SET version_num = '0001'"
+        )
+    other.close()
+    before = file_of(settings).read_bytes()
+    report = verify(file_of(settings))
+    assert back_up(file_of(settings), tmp_path / "copy.db") == report == verify(tmp_path / "copy.db")
+    assert file_of(settings).read_bytes() == before
+    again = await open_ledger(settings, SystemClock())
+    assert await again.get("cancellation-1") is not None
+    await again.commit_intent(intent("2"))
+    await again.close()
+    assert verify(file_of(settings), report.head).broken is None
+
+
 async def test_a_second_gateway_is_refused(ledger: SqlLedger, settings: LedgerSettings) -> None:
     """The first one goes on."""
     with pytest.raises(LedgerError, match="another gateway process uses this ledger") as raised:

@@ -14,53 +14,92 @@ ledger_app = typer.Typer(
 policy_app = typer.Typer(help="Check and try policy data before it is in force.", no_args_is_help=True)
 
 
+LedgerArgument: TypeAlias = Annotated[Path | None, typer.Argument(help="The ledger's file, without --url.")]
+UrlOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="postgresql://USER@HOST/DATABASE. The password comes from PGPASSFILE or PGPASSWORD."),
+]
+OwnerUrlOption: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--url", help="postgresql://OWNER@HOST/DATABASE. The password comes from PGPASSFILE or PGPASSWORD."
+    ),
+]
+SchemaOption: TypeAlias = Annotated[str, typer.Option(help="The ledger's schema in PostgreSQL.")]
+
+
 @ledger_app.command("verify")
 def ledger_verify(
-    path: Annotated[Path, typer.Argument(help="The ledger's file.")],
+    path: LedgerArgument = None,
+    url: UrlOption = None,
+    schema: SchemaOption = "eksgateway",
     checkpoint: Annotated[
         str, typer.Option(help="seq:hash of an earlier run; detects a truncated ledger.")
     ] = "",
 ) -> None:
     """Recompute the hash chain and the projection; exit 1 at the first mismatch or missing event."""
     from eksgateway.cli.ledger import verify_ledger  # noqa: PLC0415
+    from eksgateway.cli.ledger_location import locate  # noqa: PLC0415
 
-    sys.exit(verify_ledger(path, checkpoint))
+    sys.exit(verify_ledger(locate(path, url, schema), checkpoint))
 
 
 @ledger_app.command("list")
-def ledger_list(path: Annotated[Path, typer.Argument(help="The ledger's file.")]) -> None:
+def ledger_list(
+    path: LedgerArgument = None, url: UrlOption = None, schema: SchemaOption = "eksgateway"
+) -> None:
     """Print every event, oldest first."""
     from eksgateway.cli.ledger import list_ledger  # noqa: PLC0415
+    from eksgateway.cli.ledger_location import locate  # noqa: PLC0415
 
-    list_ledger(path)
+    list_ledger(locate(path, url, schema))
 
 
 @ledger_app.command("backup")
 def ledger_backup(
-    path: Annotated[Path, typer.Argument(help="The ledger's file.")],
-    copy: Annotated[Path, typer.Argument(help="The copy: a new file.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE COPY", help="The ledger's file, and the copy: a new file. With --url the copy only."
+        ),
+    ],
+    url: UrlOption = None,
+    schema: SchemaOption = "eksgateway",
 ) -> None:
-    """Copy a ledger into one file and verify the copy; also while a gateway writes the ledger."""
+    """Copy a ledger into one file and verify the copy; also while gateways write the ledger."""
     from eksgateway.cli.ledger import back_up_ledger  # noqa: PLC0415
+    from eksgateway.cli.ledger_location import locate  # noqa: PLC0415
 
-    back_up_ledger(path, copy)
-
-
-OwnerUrlOption: TypeAlias = Annotated[
-    str, typer.Option("--url", help="postgresql://OWNER@HOST/DATABASE; the password: PGPASSFILE, PGPASSWORD.")
-]
-SchemaOption: TypeAlias = Annotated[str, typer.Option(help="The ledger's schema in PostgreSQL.")]
-RoleOption: TypeAlias = Annotated[str, typer.Option(help="The gateway's role, which exists.")]
+    *paths, copy = files
+    if len(paths) > 1:
+        raise typer.BadParameter("name the ledger's file, and the copy's")
+    back_up_ledger(locate(paths[0] if paths else None, url, schema), copy)
 
 
 @ledger_app.command("migrate")
 def ledger_migrate(
-    url: OwnerUrlOption, schema: SchemaOption = "eksgateway", role: RoleOption = "eksgateway"
+    url: OwnerUrlOption,
+    schema: SchemaOption = "eksgateway",
+    role: Annotated[str, typer.Option(help="The gateways' role, which exists.")] = "eksgateway",
 ) -> None:
-    """Create or migrate a ledger in PostgreSQL, and grant the gateway's role its rights; also in use."""
+    """Create or migrate a ledger in PostgreSQL, and grant the gateways' role its rights; also in use."""
     from eksgateway.cli.ledger import migrate_ledger  # noqa: PLC0415
+    from eksgateway.cli.ledger_location import locate_url  # noqa: PLC0415
 
-    migrate_ledger(url, schema, role)
+    migrate_ledger(locate_url(url, schema), role)
+
+
+@ledger_app.command("copy")
+def ledger_copy(
+    path: Annotated[Path, typer.Option("--from", help="The ledger's file, which no gateway uses.")],
+    url: OwnerUrlOption,
+    schema: SchemaOption = "eksgateway",
+) -> None:
+    """Copy a file, also a backup, into an empty ledger in PostgreSQL, and verify the copy."""
+    from eksgateway.cli.ledger import copy_ledger  # noqa: PLC0415
+    from eksgateway.cli.ledger_location import locate_url  # noqa: PLC0415
+
+    copy_ledger(path, locate_url(url, schema))
 
 
 ModuleOption: TypeAlias = Annotated[
@@ -95,9 +134,14 @@ def policy_test(
 
 
 @policy_app.command("diff")
-def policy_diff(
-    ledger: Annotated[Path, typer.Option(help="The ledger whose cancels are decided again.")],
+def policy_diff(  # noqa: PLR0913  each is an option
+    *,
     data: Annotated[Path, typer.Option(help="The candidate: a data file.")],
+    ledger: Annotated[
+        Path | None, typer.Option(help="The ledger whose cancels are decided again, without --url.")
+    ] = None,
+    url: UrlOption = None,
+    schema: SchemaOption = "eksgateway",
     data_old: Annotated[
         Path | None, typer.Option(help="Compare with this data file instead of the recorded decisions.")
     ] = None,
@@ -107,6 +151,7 @@ def policy_diff(
 
     Exit 0 if no decision changes, 1 if one does, 2 if a file cannot be read.
     """
+    from eksgateway.cli.ledger_location import locate  # noqa: PLC0415
     from eksgateway.cli.policy import diff_decisions  # noqa: PLC0415
 
-    sys.exit(diff_decisions(ledger, data, data_old, module))
+    sys.exit(diff_decisions(locate(ledger, url, schema), data, data_old, module))

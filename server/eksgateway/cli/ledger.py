@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import heapq
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
-from importlib.util import find_spec
 from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple, assert_never
@@ -18,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from eksgateway.ledger.codec import CodecError, decode, format_time
+from eksgateway.ledger.database import LedgerLocation
 from eksgateway.ledger.hash_chain import Checkpoint, Event, EventKind
 from eksgateway.ledger.inspection import open_snapshot, read_denials, read_events
 from eksgateway.ledger.projection import DenialsLost
@@ -26,16 +25,15 @@ from eksgateway.ledger.sqlite.backup import back_up
 from eksgateway.ledger.verify import verify
 from eksgateway.model import Denial, Intent, Observation, Outcome
 from eksgateway.settings import PostgresLocation, SettingsError
-from eksgateway.settings.postgres_url import SCHEMA_NAME, check_postgres_url
 
 
-def verify_ledger(path: Path, checkpoint: str) -> int:
+def verify_ledger(location: LedgerLocation, checkpoint: str) -> int:
     """Return the exit code: 0 for a complete and sound ledger. Raises StartError."""
     try:
         known = Checkpoint.parse(checkpoint) if checkpoint else None
     except ValueError as exc:
         raise SettingsError(f"--checkpoint {checkpoint}: {exc}") from exc
-    report = verify(path, known)
+    report = verify(location, known)
     if report.broken is not None:
         print(f"Broken at event {report.broken.seq}: {escape_unprintable(report.broken.what)}.")
         print(f"The chain of hashes is sound up to event {report.head.seq}.")
@@ -51,51 +49,44 @@ def verify_ledger(path: Path, checkpoint: str) -> int:
     return 0
 
 
-def back_up_ledger(path: Path, copy: Path) -> None:
+def back_up_ledger(location: LedgerLocation, copy: Path) -> None:
     """Raises StartError."""
-    report = back_up(path, copy)
+    report = back_up(location, copy)
     print(f"Copied to {copy} and verified: {report.events} events, {report.cancellations} cancellations.")
     print(f"Checkpoint: {report.head}")
 
 
-def list_ledger(path: Path, console: Console | None = None) -> None:
+def list_ledger(location: LedgerLocation, console: Console | None = None) -> None:
     """Print a table to a terminal, tab-separated lines to a pipe. Raises StartError."""
-    with open_snapshot(path) as (_, missing):
+    with open_snapshot(location) as (_, missing):
         if missing:
             print(f"Incomplete: {missing}.", file=sys.stderr)
     console = console or Console(highlight=False)
     if console.is_terminal:
-        console.print(_table(_lines(path)))
+        console.print(_table(_lines(location)))
         return
-    for line in _lines(path):
+    for line in _lines(location):
         print("\t".join(line))
 
 
-def migrate_ledger(url: str, schema: str, role: str) -> None:
+def migrate_ledger(location: PostgresLocation, role: str) -> None:
     """Raises StartError."""
-    from eksgateway.ledger.postgres.migration import migrate_database  # noqa: PLC0415
+    from eksgateway.ledger.postgres.migration import migrate_database  # noqa: PLC0415 - loads psycopg
 
-    found = migrate_database(location_of(url, schema), role)
-    done = (
-        "is the ledger's already"
-        if found == REVISION
-        else f"was migrated from {found}"
-        if found
-        else "was created"
-    )
-    print(f"Schema {schema}: revision {REVISION} {done}; role {role} has the gateway's rights.")
+    found = migrate_database(location, role)
+    done = {REVISION: "is there", "": "was created"}.get(found, f"was migrated from {found}")
+    print(f"{location}: schema {location.schema}, revision {REVISION}, {done}.")
+    print(f"The role {role} has the rights of a gateway.")
 
 
-def location_of(url: str, schema: str) -> PostgresLocation:
-    """Raises SettingsError."""
-    if find_spec("psycopg") is None:
-        raise SettingsError("PostgreSQL needs psycopg: run pip install 'eksgateway[postgres]'")
-    if not re.fullmatch(SCHEMA_NAME, schema):
-        raise SettingsError(f"--schema {schema}: write up to 41 lower-case letters, digits and underscores")
-    try:
-        return PostgresLocation(check_postgres_url(url), schema)
-    except ValueError as exc:
-        raise SettingsError(f"--url: {exc}") from exc
+def copy_ledger(path: Path, location: PostgresLocation) -> None:
+    """Raises StartError."""
+    from eksgateway.ledger.postgres.import_file import import_file  # noqa: PLC0415 - loads psycopg
+
+    report = import_file(path, location)
+    print(f"Copied to {location} and verified: {report.events} events, {report.cancellations} cancellations.")
+    print(f"Checkpoint: {report.head}")
+    print(f"Start no gateway on {path} again: it would begin a second history.")
 
 
 class _Line(NamedTuple):
@@ -117,9 +108,11 @@ def _table(lines: Iterator[_Line]) -> Table:
     return table
 
 
-def _lines(path: Path) -> Iterator[_Line]:
+def _lines(location: LedgerLocation) -> Iterator[_Line]:
     return heapq.merge(
-        map(_event_line, read_events(path)), map(_denial_line, read_denials(path)), key=attrgetter("time")
+        map(_event_line, read_events(location)),
+        map(_denial_line, read_denials(location)),
+        key=attrgetter("time"),
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from eksgateway.cli.ledger import escape_unprintable
 from eksgateway.errors import StartError
 from eksgateway.ledger.codec import CodecError, decode
-from eksgateway.ledger.database import LedgerError
+from eksgateway.ledger.database import LedgerError, LedgerLocation
 from eksgateway.ledger.hash_chain import EventKind
 from eksgateway.ledger.inspection import read_denials, read_events
 from eksgateway.model import Action, Decision, Intent
@@ -67,7 +67,7 @@ def decide_inputs(file: Path, data: Path | None, config: Path | None, module: Pa
     return 0
 
 
-def diff_decisions(ledger: Path, data: Path, old: Path | None, module: Path | None) -> int:
+def diff_decisions(ledger: LedgerLocation, data: Path, old: Path | None, module: Path | None) -> int:
     """Return the exit code: 0 if no decision changes, 1 if one does, or UNUSABLE."""
     decided, changed = 0, Counter({True: 0, False: 0})  # by whether the new decision allows
     try:
@@ -108,7 +108,7 @@ class _RecordedDecision:
     document: dict[str, Any]
 
 
-def _read_decisions(ledger: Path) -> Iterator[_RecordedDecision]:
+def _read_decisions(ledger: LedgerLocation) -> Iterator[_RecordedDecision]:
     for event in read_events(ledger):
         if event.kind in (EventKind.INTENT, EventKind.INTENT_RENEWED):
             try:

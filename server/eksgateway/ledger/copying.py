@@ -1,4 +1,4 @@
-"""Copies a ledger from one database into another one."""
+"""Copies a ledger's rows from one database into another one."""
 
 from __future__ import annotations
 
@@ -8,31 +8,38 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Table, insert, select
 
+from eksgateway.ledger.database import LedgerError, LedgerLocation
 from eksgateway.ledger.queries import to_row
 from eksgateway.ledger.schema import cancellations, decisions, events
-from eksgateway.ledger.verify import VerifyReport, fold_all, verify_snapshot
+from eksgateway.ledger.verify import VerifyReport, fold_all
 
 _ROWS: Final = 1000  # in memory at a time
 
 
-def copy_ledger(source: Connection, target: Connection) -> VerifyReport:
-    """Copy events byte for byte and denials, fold the cancellations anew, and verify the copy.
+def copy_rows(source: Connection, target: Connection) -> None:
+    """Copy events and denials as they are, and fold the cancellations anew.
 
-    ``source`` is a snapshot, ``target`` an empty ledger in a transaction. Copies nothing if the source is
-    broken; the report is then the source's.
+    ``source`` is a snapshot of a sound ledger, ``target`` an empty one in a transaction.
     """
-    report = verify_snapshot(source)
-    if report.broken is not None:
-        return report
     _add(target, events, _read(source, events))
     _add(target, cancellations, map(to_row, fold_all(source)))
     _add(target, decisions, _read(source, decisions))
-    return verify_snapshot(target, report.head)
+
+
+def require_sound(report: VerifyReport, location: LedgerLocation) -> VerifyReport:
+    """Raises LedgerError."""
+    if report.broken is not None:
+        raise LedgerError(
+            f"{location}: is broken at event {report.broken.seq} ({report.broken.what}), so no copy was made:"
+            " see `eksgateway ledger verify`"
+        )
+    return report
 
 
 def _read(source: Connection, table: Table) -> Iterator[dict[str, Any]]:
-    rows = source.execution_options(yield_per=_ROWS).execute(select(table).order_by(*table.primary_key))
-    return map(dict, rows.mappings())
+    ordered = select(table).order_by(*table.primary_key)
+    with source.execution_options(yield_per=_ROWS).execute(ordered) as rows:
+        yield from map(dict, rows.mappings())
 
 
 def _add(target: Connection, table: Table, rows: Iterable[dict[str, Any]]) -> None:

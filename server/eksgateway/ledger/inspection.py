@@ -11,7 +11,7 @@ from sqlalchemy import Column, Connection, Engine, Row, Select, select
 from eksgateway.ledger.codec import CodecError, decode
 from eksgateway.ledger.database import LedgerError, LedgerLocation
 from eksgateway.ledger.hash_chain import Event
-from eksgateway.ledger.migrate import require_current
+from eksgateway.ledger.migrate import require_readable
 from eksgateway.ledger.schema import decisions, events
 from eksgateway.ledger.sqlite.completeness import find_missing_events
 from eksgateway.ledger.sqlite.files import read_noted_head, wal_bytes
@@ -36,7 +36,7 @@ def open_read_only(location: LedgerLocation) -> Iterator[Engine]:
         return
     with open_files(location) as engine:
         with engine.begin() as connection:
-            require_current(connection, location)
+            require_readable(connection, location)
         yield engine
 
 

@@ -21,6 +21,8 @@ EMPTY: Final = (
     " backup (`eksgateway ledger backup FILE COPY` makes one, also while a gateway runs); to begin a new"
     " ledger, remove the file"
 )
+# r0002 added columns that a reader of a file does not use.
+_READABLE: Final = ("0001", REVISION)
 _NO_REVISION: Final = (
     "the table alembic_version does not hold the one row that names the schema's revision: another"
     " program has changed the database; restore it from a backup"
@@ -56,10 +58,10 @@ def upgrade(connection: Connection, schema: str | None = None) -> None:
         command.upgrade(config, "head")
 
 
-def require_current(connection: Connection, path: Path) -> None:
-    """Raises LedgerError for another schema: NotMigrated for an older one."""
+def require_readable(connection: Connection, path: Path) -> None:
+    """Raises LedgerError for a schema that this version cannot read: NotMigrated for an older one."""
     revision = _read_revision(connection, path)
-    if revision == REVISION:
+    if revision in _READABLE:
         return
     require_older(revision, path)
     raise NotMigrated(

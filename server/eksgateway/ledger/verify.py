@@ -139,4 +139,5 @@ def _events(connection: Connection, order: str) -> Iterator[Event]:
 
 def _rows(connection: Connection, statement: str) -> Iterator[Any]:
     """Without column types, which could hide a difference."""
-    return iter(connection.execution_options(yield_per=_ROWS).execute(text(statement)))
+    with connection.execution_options(yield_per=_ROWS).execute(text(statement)) as rows:
+        yield from rows

@@ -27,10 +27,13 @@ _DEFAULTS: Final[dict[str, Any]] = {
 }
 
 
-def conninfo(location: PostgresLocation) -> str:
-    """The connection string for libpq. Raises LedgerError, without the URL's password in its text."""
+def conninfo(location: PostgresLocation, **parameters: str) -> str:
+    """The connection string for libpq. ``parameters`` are defaults, which the URL may override.
+
+    Raises LedgerError, without the URL's password in its text.
+    """
     try:
-        return make_conninfo(**_DEFAULTS | conninfo_to_dict(location.url))
+        return make_conninfo(**_DEFAULTS | parameters | conninfo_to_dict(location.url))
     except psycopg.Error:  # its text may have the password
         raise LedgerError(
             f"{location}: libpq cannot read this URL: write it as postgresql://user@host:port/database, with"
@@ -38,6 +41,6 @@ def conninfo(location: PostgresLocation) -> str:
         ) from None
 
 
-def connect(location: PostgresLocation) -> psycopg.Connection:
+def connect(location: PostgresLocation, **parameters: str) -> psycopg.Connection:
     """Connect in autocommit mode: statements begin transactions. Raises psycopg.Error, LedgerError."""
-    return psycopg.connect(conninfo(location), autocommit=True, prepare_threshold=None)
+    return psycopg.connect(conninfo(location, **parameters), autocommit=True, prepare_threshold=None)

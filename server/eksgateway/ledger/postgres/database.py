@@ -14,10 +14,11 @@ import psycopg
 from sqlalchemy import Connection, QueuePool, create_engine
 from sqlalchemy.exc import DBAPIError
 
-from eksgateway.ledger import queries
-from eksgateway.ledger.inspection import open_read_only
+from eksgateway.ledger.database import LedgerError, StorageError
+from eksgateway.ledger.hash_chain import GENESIS
 from eksgateway.ledger.postgres import errors
 from eksgateway.ledger.postgres.chain import Chain
+from eksgateway.ledger.postgres.checks import check_database
 from eksgateway.ledger.postgres.connecting import connect
 from eksgateway.ledger.postgres.deadlines import Deadlines
 from eksgateway.ledger.postgres.known_head import HEAD, KnownHead
@@ -46,13 +47,12 @@ class PostgresDatabase:
         assert isinstance(location, PostgresLocation)  # noqa: S101 - of settings with ``url``
         self.read_connections = settings.connections - _OTHER_CONNECTIONS
         self._known = KnownHead(str(location))
-        with open_read_only(location) as engine, engine.begin() as connection:
-            self._known.advance(queries.find_head(connection))
+        self._head = HEAD.replace("{schema}", f'"{location.schema}"')
         self._deadlines = Deadlines(2 * settings.commit_timeout_s)
+        self._start(settings, location)
         self.replica = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"  # unique for each start
         timeout_s = settings.commit_timeout_s
         self._chain = Chain(location, self.replica, self._known, self._deadlines, timeout_s)
-        self._head = HEAD.replace("{schema}", f'"{location.schema}"')
         self._engine = create_engine(
             "postgresql+psycopg://",
             creator=partial(connect, location),
@@ -64,6 +64,18 @@ class PostgresDatabase:
             execution_options={"schema_translate_map": {None: location.schema}},
             use_native_hstore=False,
         )
+
+    def _start(self, settings: LedgerSettings, location: PostgresLocation) -> None:
+        try:
+            with connect(location) as connection, self._deadlines.watch(connection):
+                check_database(connection, settings)
+                (row,) = connection.execute(self._head.encode(), [0]).fetchall()
+                self._known.check(GENESIS, row)
+        except BaseException as exc:
+            self._deadlines.close()
+            if isinstance(exc, (StorageError, *errors.DATABASE_ERRORS)):
+                raise LedgerError(f"{location}: {errors.explain(exc)}") from exc
+            raise
 
     @contextmanager
     def begin_batch(self, keys: ReadKeys) -> Iterator[UnitOfWork]:

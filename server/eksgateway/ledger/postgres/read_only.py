@@ -24,7 +24,7 @@ def open_schema(location: PostgresLocation) -> Iterator[Engine]:
     """
     engine = create_engine(
         "postgresql+psycopg://",
-        creator=partial(connect, location),
+        creator=partial(connect, location, target_session_attrs="any"),  # a standby will do
         poolclass=NullPool,
         isolation_level="REPEATABLE READ",
         execution_options={"postgresql_readonly": True},

@@ -5,30 +5,35 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
-from eksgateway.ledger.database import LedgerError
+from sqlalchemy import Connection
+
+from eksgateway.ledger.copying import copy_rows, require_sound
+from eksgateway.ledger.database import LedgerError, LedgerLocation
 from eksgateway.ledger.inspection import open_snapshot
 from eksgateway.ledger.sqlite.completeness import UsageMark, write_mark
-from eksgateway.ledger.sqlite.create import sync_folder
-from eksgateway.ledger.sqlite.engine import raw_connection
-from eksgateway.ledger.sqlite.errors import explain
+from eksgateway.ledger.sqlite.create import create_ledger, sync_folder
+from eksgateway.ledger.sqlite.engine import open_engine, raw_connection
+from eksgateway.ledger.sqlite.errors import DATABASE_ERRORS, explain
 from eksgateway.ledger.sqlite.files import beside
-from eksgateway.ledger.verify import VerifyReport, verify
+from eksgateway.ledger.verify import VerifyReport, verify, verify_snapshot
 
+_TIMEOUT_S: Final = 5.0
 _SIBLINGS: Final = ("-wal", "-shm", "-journal")
 _RESERVED: Final = (*_SIBLINGS, ".head", ".lock", ".new")
 
 
-def back_up(path: Path, copy: Path) -> VerifyReport:
-    """Copy a ledger to a new file, and verify the copy.
+def back_up(location: LedgerLocation, copy: Path) -> VerifyReport:
+    """Copy a ledger, of either database, to a new file, and verify the copy.
 
     The copy gets its name when it is complete and on the disk. After an error (LedgerError) nothing is
     left behind.
     """
-    _require_free(path, copy)
+    _require_free(location, copy)
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{copy.name}.", suffix=".part", dir=copy.parent)
         os.close(descriptor)
@@ -36,13 +41,8 @@ def back_up(path: Path, copy: Path) -> VerifyReport:
         raise LedgerError(f"{copy}: cannot be written: {exc.strerror}") from exc
     part = Path(name)
     try:
-        _copy(path, part, copy)
-        report = verify(part)
-        if report.broken is not None:
-            raise LedgerError(
-                f"{path}: is broken at event {report.broken.seq} ({report.broken.what}), so no copy was made:"
-                f" see `eksgateway ledger verify {path}`"
-            )
+        _copy(location, part, copy)
+        report = require_sound(verify(part), location)
         _publish(part, copy)
     finally:
         for left in (part, *(part.with_name(part.name + suffix) for suffix in _SIBLINGS)):
@@ -50,8 +50,9 @@ def back_up(path: Path, copy: Path) -> VerifyReport:
     return report
 
 
-def _require_free(path: Path, copy: Path) -> None:
-    if Path(os.path.realpath(copy)) in [beside(path, suffix) for suffix in _RESERVED]:
+def _require_free(location: LedgerLocation, copy: Path) -> None:
+    reserved = [beside(location, suffix) for suffix in _RESERVED] if isinstance(location, Path) else []
+    if Path(os.path.realpath(copy)) in reserved:
         raise LedgerError(f"{copy}: is a name that the ledger uses itself: choose another one")
     if copy.is_dir():
         raise LedgerError(f"{copy}: is a folder: name a new file in it")
@@ -63,19 +64,46 @@ def _require_free(path: Path, copy: Path) -> None:
             raise LedgerError(f"{each}: is there already, and is not overwritten: name a new file")
 
 
-def _copy(path: Path, part: Path, copy: Path) -> None:
-    with open_snapshot(path) as (connection, missing):
+def _copy(location: LedgerLocation, part: Path, copy: Path) -> None:
+    with open_snapshot(location) as (source, missing):
         if missing:
-            raise LedgerError(f"{path}: {missing}")
-        try:
-            with closing(sqlite3.connect(part, isolation_level=None)) as target:
-                target.execute("PRAGMA temp_store=MEMORY")
-                raw_connection(connection).backup(target)
-                # Without WAL the copy is one file, and is readable on a read-only mount.
-                target.execute("PRAGMA journal_mode=DELETE").fetchall()
-                write_mark(target, UsageMark.BACKUP)
-        except sqlite3.Error as exc:
-            raise LedgerError(f"{copy}: the copy was not made: {explain(exc)}") from exc
+            raise LedgerError(f"{location}: {missing}")
+        with _copy_errors(copy):
+            if isinstance(location, Path):
+                with closing(sqlite3.connect(part, isolation_level=None)) as target:
+                    raw_connection(source).backup(target)
+            else:
+                require_sound(verify_snapshot(source), location)
+                _copy_rows(source, part)
+            _mark(part)
+
+
+def _copy_rows(source: Connection, part: Path) -> None:
+    create_ledger(part)
+    engine = open_engine(part, "write", timeout_s=_TIMEOUT_S)
+    try:
+        with engine.begin() as target:
+            copy_rows(source, target)
+    finally:
+        engine.dispose()
+
+
+def _mark(part: Path) -> None:
+    with closing(sqlite3.connect(part, isolation_level=None)) as connection:
+        # Without WAL the copy is one file, and is readable on a read-only mount.
+        connection.execute("PRAGMA journal_mode=DELETE").fetchall()
+        write_mark(connection, UsageMark.BACKUP)
+
+
+@contextmanager
+def _copy_errors(copy: Path) -> Iterator[None]:
+    """Raise SQLite's errors as LedgerError; those of another database are the source's."""
+    try:
+        yield
+    except DATABASE_ERRORS as exc:
+        if not isinstance(getattr(exc, "orig", exc), sqlite3.Error):
+            raise
+        raise LedgerError(f"{copy}: the copy was not made: {explain(exc)}") from exc
 
 
 def _publish(part: Path, copy: Path) -> None:

@@ -1,0 +1,51 @@
+"""Copies a ledger from an SQLite file into PostgreSQL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import Connection, Table, select
+
+from eksgateway.ledger.copying import copy_rows, require_sound
+from eksgateway.ledger.database import LedgerError
+from eksgateway.ledger.inspection import open_snapshot
+from eksgateway.ledger.postgres.owner import begin_change, raw_connection
+from eksgateway.ledger.postgres.revision import require_usable
+from eksgateway.ledger.schema import cancellations, decisions, events
+from eksgateway.ledger.sqlite.files import LedgerFile
+from eksgateway.ledger.verify import VerifyReport, verify_snapshot
+from eksgateway.settings import PostgresLocation
+
+
+def import_file(path: Path, location: PostgresLocation) -> VerifyReport:
+    """Copy a file, which no gateway uses, into an empty ledger. The copy is verified before it is committed.
+
+    Raises LedgerError; then nothing is copied.
+    """
+    if not path.is_file():
+        raise LedgerError(f"{path}: there is no such file")
+    file = LedgerFile(path)
+    try:
+        with open_snapshot(path) as (source, missing), begin_change(location) as target:
+            if missing:
+                raise LedgerError(f"{path}: {missing}")
+            require_usable(raw_connection(target), location)
+            _require_empty(target, location)
+            head = require_sound(verify_snapshot(source), path).head
+            copy_rows(source, target)
+            return require_sound(verify_snapshot(target, head), location)
+    finally:
+        file.release()
+
+
+def _require_empty(target: Connection, location: PostgresLocation) -> None:
+    for table in (events, cancellations, decisions):
+        if _has_rows(target, table):
+            raise LedgerError(
+                f"{location}: the ledger has records already ({table.name}), and a copy needs an empty one:"
+                " name another database or --schema, and run `eksgateway ledger migrate` there"
+            )
+
+
+def _has_rows(target: Connection, table: Table) -> bool:
+    return target.execute(select(table).limit(1)).first() is not None
