@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
 import grpc
 
@@ -20,21 +18,14 @@ from eksgateway.sandbox.demo_client import DemoClient
 from eksgateway.sandbox.demo_screen import DemoScreen, WatchRow
 from eksgateway.sandbox.gateway_process import LOOPBACK_OPTIONS
 from eksgateway.sandbox.options import SandboxOptions
-from eksgateway.sandbox.sandbox import Sandbox, open_sandbox
-from eksgateway.signals import run_until, stop_event
+from eksgateway.sandbox.sandbox import Sandbox
+from eksgateway.sandbox.scenes import Demo, Scene, SceneFailed, expect, poll
 from eksgateway.v1 import cancellation_pb2
 from eksgateway.v1 import update_service_pb2 as pb
 
-T = TypeVar("T")
-
 _SPEED: Final = 120.0  # a cancel on prod-1 takes twelve simulated minutes: six seconds
 _ALL_SCENES_S: Final = 45.0
-_POLL_S: Final = 0.1
 _JUSTIFICATION: Final = {"reason": "bad AMI", "ticket": "OPS-12"}
-
-
-class SceneFailed(Exception):
-    """The text describes the unexpected outcome."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,47 +37,21 @@ class DemoContext:
 
 async def run(screen: DemoScreen) -> int:
     """Return the exit code: 0 if each scene had the expected outcome. Raises StartError."""
-    started = time.monotonic()
-    failed: list[str] = []
-    screen.paragraph("Starting a simulated EKS and a gateway on this machine; nothing reaches AWS.")
-    with stop_event() as stop:
-        async with open_sandbox(SandboxOptions(port=0, speed=_SPEED), screen.paragraph) as sandbox:
-            finished = await run_until(stop, _play(sandbox, screen, failed))
-    screen.paragraph("")
-    if not finished:
-        screen.paragraph("Interrupted. Nothing is left running.")
-        return 1
-    if failed:
-        screen.paragraph(f"Not as expected: {'; '.join(failed)}.", "bold red")
-        return 1
-    elapsed = time.monotonic() - started
-    screen.paragraph(
-        f"All {len(_SCENES)} scenes ended as expected, in {elapsed:.0f} s. Nothing is left running.", "bold"
+    demo = Demo(
+        SandboxOptions(port=0, speed=_SPEED),
+        "Starting a simulated EKS and a gateway on this machine; nothing reaches AWS.",
+        f"Both are up. The simulated clock runs {_SPEED:.0f} times as fast as a real one.",
+        _connect,
+        _SCENES,
+        _ALL_SCENES_S,
     )
-    return 0
+    return await demo.run(screen)
 
 
-async def _play(sandbox: Sandbox, screen: DemoScreen, failed: list[str]) -> None:
-    await sandbox.start()
-    info = sandbox.info()
-    screen.paragraph(f"Both are up. The simulated clock runs {_SPEED:.0f} times as fast as a real one.")
-    async with grpc.aio.insecure_channel(info["grpc"], options=LOOPBACK_OPTIONS) as channel:
-        context = DemoContext(DemoClient(channel, sandbox.tokens), screen, sandbox)
-        deadline = asyncio.get_running_loop().time() + _ALL_SCENES_S
-        for number, (heading, play) in enumerate(_SCENES, 1):
-            screen.heading(f"{number}. {heading}")
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await play(context)
-            except SceneFailed as exc:
-                screen.failure(str(exc))
-            except TimeoutError:
-                screen.failure("it did not end in time")
-            except grpc.aio.AioRpcError as exc:
-                screen.failure(f"{exc.code().name}: {exc.details()}")
-            else:
-                continue
-            failed.append(f"{number}. {heading}")
+@asynccontextmanager
+async def _connect(sandbox: Sandbox, screen: DemoScreen) -> AsyncIterator[DemoContext]:
+    async with grpc.aio.insecure_channel(sandbox.gateways[0].address, options=LOOPBACK_OPTIONS) as channel:
+        yield DemoContext(DemoClient(channel, sandbox.tokens), screen, sandbox)
 
 
 async def _deny_outsider(context: DemoContext) -> None:
@@ -97,7 +62,7 @@ async def _let_viewer_watch(context: DemoContext) -> None:
     context.screen.call("viewer", "WatchUpdate", "prod-1")
     first = await context.client.first_message("viewer", "prod-1")
     update = first.update
-    _expect(update.status == "InProgress", f"the update is {update.status}, not InProgress")
+    expect(update.status == "InProgress", f"the update is {update.status}, not InProgress")
     context.screen.answer(f"OK: {_kind_name(first)}, the {update.type} is {update.status}.")
     await _expect_error(
         context, "viewer", "prod-1", _JUSTIFICATION, ("POLICY_DENIED", "does not allow cancel")
@@ -122,8 +87,8 @@ async def _cancel_to_the_end(context: DemoContext) -> None:
                     rows.append(_row(_kind_name(message.watch), message.watch))
                 show(rows[-1])
     statuses = list(dict.fromkeys(row.update for row in rows))
-    _expect(statuses == ["InProgress", "Cancelling", "Cancelled"], f"the statuses are {', '.join(statuses)}")
-    _expect((rows[-1].message, rows[-1].phase) == ("FINAL", "CANCELLED"), f"the last message is {rows[-1]}")
+    expect(statuses == ["InProgress", "Cancelling", "Cancelled"], f"the statuses are {', '.join(statuses)}")
+    expect((rows[-1].message, rows[-1].phase) == ("FINAL", "CANCELLED"), f"the last message is {rows[-1]}")
     context.screen.answer("OK: EKS reports the update as Cancelled.")
 
 
@@ -132,7 +97,7 @@ async def _cancel_too_late(context: DemoContext) -> None:
         context, "oncall", "prod-2", _JUSTIFICATION, ("EKS_INVALID_STATE", "already begun")
     )
     phase = error.metadata.get("phase", "")
-    _expect(phase == "TOO_LATE", f"the phase is {phase or 'missing'}, not TOO_LATE")
+    expect(phase == "TOO_LATE", f"the phase is {phase or 'missing'}, not TOO_LATE")
     context.screen.detail(f"Phase {phase}: the control plane has begun, and EKS cannot stop that.")
 
 
@@ -153,8 +118,8 @@ async def _resume_after_kill(context: DemoContext) -> None:
                     await context.sandbox.gateways[0].start()
                     show(WatchRow("started:", "another one", "", ""))
     statuses, numbers = [each.update.status for each in states], [each.sequence for each in states]
-    _expect(statuses[-2:] == ["Cancelling", "Cancelled"], f"the statuses are {', '.join(statuses)}")
-    _expect(numbers == list(range(1, len(states) + 1)), f"the numbers are {numbers}")
+    expect(statuses[-2:] == ["Cancelling", "Cancelled"], f"the statuses are {', '.join(statuses)}")
+    expect(numbers == list(range(1, len(states) + 1)), f"the numbers are {numbers}")
     context.screen.answer(f"OK: number {numbers[-1]} follows {numbers[-2]}; no state is lost or repeated.")
 
 
@@ -165,12 +130,12 @@ async def _show_history(context: DemoContext) -> None:
         return list(read_denials(ledger))
 
     # Denials are written in batches, a moment after the calls.
-    denials = await _poll(read, lambda found: len(found) >= 3)
+    denials = await poll(read, lambda found: len(found) >= 3)
     for denial in denials:
         cluster, reasons = denial.request.ref.cluster.name, " ".join(denial.decision.reasons)
         screen.detail(f"{_short_name(denial.caller.id):<8}  {cluster}  denied: {reasons}")
     screen.call("oncall", "ListCancellations")
-    cancellations = await _poll(lambda: context.client.history("oncall"), _are_final)
+    cancellations = await poll(lambda: context.client.history("oncall"), _are_final)
     for each in cancellations:
         why = f"{each.reason}, {each.ticket}; " if each.ticket else ""
         screen.detail(
@@ -179,14 +144,14 @@ async def _show_history(context: DemoContext) -> None:
         )
     phases = {each.cluster.name: phase_name(each.phase) for each in cancellations}
     expected = {"prod-1": "CANCELLED", "prod-2": "TOO_LATE", "staging-1": "CANCELLED"}
-    _expect(phases == expected, f"the phases are {phases}")
+    expect(phases == expected, f"the phases are {phases}")
     report = verify(ledger)
-    _expect(report.broken is None, f"the ledger is broken at {report.broken}")
+    expect(report.broken is None, f"the ledger is broken at {report.broken}")
     screen.answer(f"Verified: {report.events} events, {report.cancellations} cancellations. Chain head:")
     screen.detail(str(report.head))
 
 
-_SCENES: Final[tuple[tuple[str, Callable[[DemoContext], Awaitable[None]]], ...]] = (
+_SCENES: Final[tuple[Scene[DemoContext], ...]] = (
     ("An outsider is denied, with the reason", _deny_outsider),
     ("A viewer may watch, but not cancel", _let_viewer_watch),
     ("On production, the on-call engineer needs a ticket", _require_ticket),
@@ -211,23 +176,9 @@ async def _expect_error(
         raise SceneFailed(f"{caller} may cancel on {cluster}")
     context.screen.answer(f"{error.status}, {error.reason}", good=False)
     context.screen.detail(" ".join(error.sentences))
-    _expect(error.reason == reason, f"the reason is {error.reason}, not {reason}")
-    _expect(text in " ".join(error.sentences), f"the error lacks: {text}")
+    expect(error.reason == reason, f"the reason is {error.reason}, not {reason}")
+    expect(text in " ".join(error.sentences), f"the error lacks: {text}")
     return error
-
-
-def _expect(condition: bool, otherwise: str) -> None:
-    if not condition:
-        raise SceneFailed(otherwise)
-
-
-async def _poll(read: Callable[[], Awaitable[T]], condition: Callable[[T], bool]) -> T:
-    """Read until the condition holds, or the scenes' time limit ends it."""
-    while True:
-        found = await read()
-        if condition(found):
-            return found
-        await asyncio.sleep(_POLL_S)
 
 
 def _arguments(cluster: str, justification: dict[str, str]) -> str:

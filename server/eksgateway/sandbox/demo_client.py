@@ -24,9 +24,9 @@ class DemoClient:
         self._history = cancellation_service_pb2_grpc.CancellationServiceStub(channel)
         self._tokens = tokens
 
-    async def cancel(self, caller: str, cluster: str, **fields: str) -> None:
+    async def cancel(self, caller: str, cluster: str, **fields: str) -> cancellation_pb2.Cancellation:
         request = pb.CancelUpdateRequest(**_rollback(cluster, **fields))
-        await self._updates.CancelUpdate(request, **self._as(caller))
+        return (await self._updates.CancelUpdate(request, **self._as(caller))).cancellation
 
     def watch(self, caller: str, cluster: str) -> AsyncGenerator[Knowledge, None]:
         """Watch with ``eksgateway.client``, which resumes after a restart of the gateway."""

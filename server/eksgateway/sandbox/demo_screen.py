@@ -65,12 +65,16 @@ class DemoScreen:
             yield lambda row: self.detail(f"{time.monotonic() - start:5.1f} s  {row}")
             return
         rows: list[tuple[float, WatchRow]] = []
+        ended = False
 
         def render() -> Table:
-            return _table(rows, time.monotonic() - start)
+            return _table(rows, None if ended else time.monotonic() - start)
 
         with Live(get_renderable=render, console=self._console, refresh_per_second=8):
-            yield lambda row: rows.append((time.monotonic() - start, row))
+            try:
+                yield lambda row: rows.append((time.monotonic() - start, row))
+            finally:
+                ended = True
 
     def _indent(self, text: str, style: str) -> None:
         wrapper = textwrap.TextWrapper(self._console.width - 1, _INDENT, _INDENT, break_long_words=False)
@@ -82,11 +86,11 @@ class DemoScreen:
         self._console.print(Text(line, style=style), soft_wrap=True)
 
 
-def _table(rows: list[tuple[float, WatchRow]], elapsed: float) -> Table:
-    """Until the final message, a last row shows the elapsed time."""
+def _table(rows: list[tuple[float, WatchRow]], elapsed: float | None) -> Table:
+    """Until it ends, a last row shows the elapsed time."""
     table = Table("", "message", "update", "cancellation", "phase", box=box.SIMPLE_HEAD)
     for time_s, row in rows:
         table.add_row(f"{time_s:5.1f} s", *(Text(cell) for cell in astuple(row)))
-    if not rows or rows[-1][1].message != "FINAL":
+    if elapsed is not None:
         table.add_row(f"{elapsed:5.1f} s", Text("...", style="dim"))
     return table

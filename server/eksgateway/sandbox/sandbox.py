@@ -189,6 +189,13 @@ class Sandbox:
         async with aiohttp.ClientSession(self.simulator.address, raise_for_status=True) as http:
             await http.post(f"/_simulator/{what}", json=body)
 
+    async def eks_calls(self) -> list[dict[str, Any]]:
+        """All calls that the simulated EKS has received, oldest first: the fields of CallRecord."""
+        async with aiohttp.ClientSession(self.simulator.address, raise_for_status=True) as http:
+            answer = await http.get("/_simulator/calls")
+            calls: list[dict[str, Any]] = (await answer.json())["calls"]
+            return calls
+
     async def _open_database(self) -> None:
         """Raises StartError."""
         self.database = FleetDatabase(self.options.database)
