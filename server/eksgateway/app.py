@@ -105,7 +105,8 @@ def build_gateway(  # noqa: PLR0913  the parts that are opened elsewhere
 
     ``warm`` is awaited before the gateway becomes ready. ``checks`` are added to those of readiness.
     """
-    budget = Budget(settings.eks.calls_per_s, clock, settings.eks.threads)
+    tokens = fleet.tokens.of if fleet else None
+    budget = Budget(settings.eks.calls_per_s, clock, settings.eks.threads, tokens)
     reads = SharedReads(eks, budget, clock, looks=fleet.looks.looks if fleet else None)
     watches = Watches(reads, ledger.record_observation, clock, settings.watch, random.Random())  # noqa: S311
     decisions = Decisions(policy, ledger.record_denial)

@@ -132,12 +132,13 @@ def test_throttling_goes_on_after_a_clock_is_set_back(connection: psycopg.Connec
     assert row.draw(throttled=0)["halved"]
 
 
-def test_tokens_owed_are_taken_down_to_none(connection: psycopg.Connection[DictRow]) -> None:
+def test_tokens_are_returned_and_paid(connection: psycopg.Connection[DictRow]) -> None:
     row = BudgetRow(connection, 5)
     row.draw(back=-4)
     assert row.read()["tokens"] == pytest.approx(6, abs=0.1)
+    assert row.draw(1, back=-8)["wait_s"] == pytest.approx(3 / 5, abs=0.1)
     row.draw(back=-40)
-    assert row.read()["tokens"] == 0
+    assert row.read()["tokens"] == -10
     row.draw(back=40)
     assert row.read()["tokens"] == 10
 

@@ -21,11 +21,20 @@ class TokenBucket:
 
     def __init__(self, rate: float, now: float) -> None:
         self._full_rate = self.rate = rate
-        self._reserve = max(_CALLS_OF_A_CANCEL, rate)
-        self._size = self._reserve + max(1.0, rate)
-        self._tokens = self._size
+        self.reserve = max(_CALLS_OF_A_CANCEL, rate)
+        self.size = self.reserve + max(1.0, rate)
+        self._tokens = self.size
         self._now = now
         self._halved_at = -math.inf
+
+    @classmethod
+    def share(cls, full_rate: float, rate: float, replicas: int, now: float) -> TokenBucket:
+        """An equal part of a bucket for one of several replicas: empty, and without a reserve."""
+        part = cls(full_rate / replicas, now)
+        part.rate = rate / replicas
+        part.size = max(1.0, cls(full_rate, now).size / replicas)
+        part.reserve = part._tokens = 0.0
+        return part
 
     def take(self, now: float, *, urgent: bool) -> bool:
         if self.wait(now, urgent=urgent) > 0:
@@ -35,13 +44,18 @@ class TokenBucket:
 
     def give_back(self) -> None:
         """Return the token of a call that was not made."""
-        self._tokens = min(self._size, self._tokens + 1)
+        self._tokens = min(self.size, self._tokens + 1)
 
     def wait(self, now: float, *, urgent: bool) -> float:
         """Seconds until ``take`` succeeds if no other call takes a token before."""
         self._advance(now)
-        missing = (0.0 if urgent else self._reserve) + 1 - self._tokens
+        missing = (0.0 if urgent else self.reserve) + 1 - self._tokens
         return missing / self.rate if missing > _ROUNDING else 0.0
+
+    def missing(self, now: float) -> float:
+        """The tokens until it is full."""
+        self._advance(now)
+        return self.size - self._tokens
 
     def throttle(self, now: float, began: float) -> bool:
         """Halve the rate because EKS throttled a call that began then. Returns whether it was halved.
@@ -53,10 +67,10 @@ class TokenBucket:
         self._advance(now)
         self._halved_at = now
         self.rate = max(self.rate / 2, self._full_rate * _LEAST)
-        self._tokens = min(self._tokens, self._reserve)
+        self._tokens = min(self._tokens, self.reserve)
         return True
 
     def _advance(self, now: float) -> None:
         elapsed, self._now = now - self._now, now
-        self._tokens = min(self._size, self._tokens + elapsed * self.rate)
+        self._tokens = min(self.size, self._tokens + elapsed * self.rate)
         self.rate = min(self._full_rate, self.rate + elapsed * self._full_rate / _RECOVERY_S)

@@ -12,11 +12,13 @@ from eksgateway.clock import Clock
 from eksgateway.errors import StartError
 from eksgateway.fleet.connections import FleetConnection
 from eksgateway.fleet.counts import FleetCounts
+from eksgateway.fleet.draws import DrawStatements
 from eksgateway.fleet.look_table import LookTable
 from eksgateway.fleet.looks import SharedLooks
 from eksgateway.fleet.notices import ListenSettings, Notices
 from eksgateway.fleet.repeated_tasks import RepeatedTasks
 from eksgateway.fleet.replicas import Replica, Replicas
+from eksgateway.fleet.tokens import FleetTokens
 from eksgateway.settings import Settings
 
 _DROP_S: Final = 600.0
@@ -37,6 +39,7 @@ class Fleet:
     token_connection: FleetConnection
     notices: Notices
     replicas: Replicas
+    tokens: FleetTokens
     repeated: RepeatedTasks
     counts: FleetCounts
 
@@ -47,6 +50,7 @@ class Fleet:
     async def close(self) -> None:
         """Leave the fleet. The last of all parts: calls to EKS that end before this are still shared."""
         await self.repeated.close()
+        await self.tokens.close()
         await self.replicas.close()
         await self.looks.close()
         await asyncio.gather(
@@ -63,9 +67,11 @@ async def open_fleet(settings: Settings, name: str, clock: Clock) -> Fleet:
     if ledger.url is None:
         raise StartError("several gateways need `ledger.url`")
     own = Replica(uuid4(), name)
-    tokens, look_connection = FleetConnection(ledger.url), FleetConnection(ledger.url)
+    look_connection, token_connection = FleetConnection(ledger.url), FleetConnection(ledger.url)
+    replicas, counts = Replicas(own, ledger.schema_name, token_connection, clock), FleetCounts()
+    draws = DrawStatements(token_connection, ledger.schema_name)
     listen = ListenSettings(ledger.listen_url or ledger.url, ledger.schema_name)
-    notices, counts = Notices(listen, tokens, clock, random.Random()), FleetCounts()  # noqa: S311
+    notices = Notices(listen, token_connection, clock, random.Random())  # noqa: S311
     claim_s = settings.eks.connect_timeout_s + settings.eks.read_timeout_s + 1
     table = LookTable(look_connection, ledger.schema_name, own.id, claim_s, clock)
     fleet = Fleet(
@@ -73,9 +79,10 @@ async def open_fleet(settings: Settings, name: str, clock: Clock) -> Fleet:
         replica_name=own.name,
         looks=SharedLooks(table, notices, clock, counts.looks),
         look_connection=look_connection,
-        token_connection=tokens,
+        token_connection=token_connection,
         notices=notices,
-        replicas=Replicas(own, ledger.schema_name, tokens, clock),
+        replicas=replicas,
+        tokens=FleetTokens(draws, settings.eks.calls_per_s, lambda: replicas.alive, counts, clock),
         repeated=RepeatedTasks(clock),
         counts=counts,
     )
@@ -83,6 +90,7 @@ async def open_fleet(settings: Settings, name: str, clock: Clock) -> Fleet:
     fleet.repeated.add("delete old looks", _CLEAN_S, fleet.looks.clean)
     try:
         await fleet.replicas.open()
+        await fleet.tokens.open([each.target for each in settings.eks.targets])
         await fleet.notices.open()
     except BaseException:
         await fleet.close()

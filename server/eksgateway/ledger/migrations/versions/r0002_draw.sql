@@ -1,7 +1,7 @@
 -- Takes tokens from a target's row in `budget`, by the rule of eks/token_bucket.py. No row: no answer.
 --
 -- Urgent calls get what there is, other calls what exceeds the reserve. `back` tokens are returned first, or
--- taken where it is negative. `throttled` is when a call began that EKS throttled: the rate is halved, unless
+-- paid where it is negative, also below zero. `throttled` is when a call began that EKS throttled: the rate is halved, unless
 -- the call began before the rate was last halved. `wait_s` is the time until the next token that was refused.
 --
 -- Times are of this database's clock, read under the row's lock. While it is set back, no tokens are lost and
@@ -28,7 +28,7 @@ BEGIN
     elapsed := greatest(0, extract(epoch FROM drawn_at - held.at));
     held.tokens := least(held.size, held.tokens + elapsed * held.rate);
     held.rate := least(held.whole, held.rate + elapsed * held.whole / 60);
-    held.tokens := greatest(least(held.size, held.tokens + back), least(held.tokens, 0));
+    held.tokens := greatest(-held.size, least(held.size, held.tokens + back));
 
     halved := throttled IS NOT NULL
         AND (held.halved_at IS NULL OR throttled > held.halved_at OR held.halved_at > drawn_at);
