@@ -89,8 +89,8 @@ async def fail(connection: FleetConnection, *texts: str) -> float:
     return took
 
 
-def through(proxy: TcpProxy) -> str:
-    return f"postgresql://postgres@{proxy.address}/postgres"
+def through(proxy: TcpProxy, server: PostgresServer) -> str:
+    return server.url().replace(f"127.0.0.1:{server.port}", proxy.address)
 
 
 async def test_one_connection_serves_all_statements(postgres: str) -> None:
@@ -103,7 +103,10 @@ async def test_one_connection_serves_all_statements(postgres: str) -> None:
 
 async def test_a_silent_network_ends_a_wait_at_the_deadline(server: PostgresServer) -> None:
     """Those that wait for their turn fail with it, and the next statement has a new connection."""
-    async with TcpProxy(f"127.0.0.1:{server.port}") as proxy, open_connection(through(proxy)) as connection:
+    async with (
+        TcpProxy(f"127.0.0.1:{server.port}") as proxy,
+        open_connection(through(proxy, server)) as connection,
+    ):
         first = await connection.run(backend_pid)
         proxy.passing.clear()
         began = time.monotonic()
@@ -118,7 +121,10 @@ async def test_a_silent_network_ends_a_wait_at_the_deadline(server: PostgresServ
 
 
 async def test_connecting_over_a_silent_network_ends_at_the_deadline(server: PostgresServer) -> None:
-    async with TcpProxy(f"127.0.0.1:{server.port}") as proxy, open_connection(through(proxy)) as connection:
+    async with (
+        TcpProxy(f"127.0.0.1:{server.port}") as proxy,
+        open_connection(through(proxy, server)) as connection,
+    ):
         proxy.passing.clear()
         assert await fail(connection, "no connection to PostgreSQL within 1 s") < DEADLINE_S + MARGIN_S
         proxy.passing.set()
