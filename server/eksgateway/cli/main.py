@@ -231,9 +231,13 @@ def sandbox(  # noqa: PLR0913, PLR0917 - an option each
 
 
 @app.command()
-def demo() -> None:
-    """Play the main scenes on a simulated EKS in under a minute; exit 1 if a scene fails."""
-    from eksgateway.sandbox.demo import run  # noqa: PLC0415
+def demo(
+    fleet: Annotated[
+        bool, typer.Option("--fleet", help="Three gateways over one PostgreSQL, which are killed.")
+    ] = False,
+) -> None:
+    """Play the main scenes on a simulated EKS in about a minute; exit 1 if a scene fails."""
+    from eksgateway.sandbox import demo, fleet_demo  # noqa: PLC0415
     from eksgateway.sandbox.demo_screen import DemoScreen  # noqa: PLC0415
 
-    sys.exit(asyncio.run(run(DemoScreen())))
+    sys.exit(asyncio.run((fleet_demo if fleet else demo).run(DemoScreen())))
