@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,11 +13,28 @@ from eksgateway.ledger.sql_ledger import SqlLedger, open_ledger
 from eksgateway.ledger.verify import verify
 from eksgateway.settings import LedgerSettings
 from support.ledger import Faults, faulty_ledger
+from support.postgres import LedgerDatabase
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> LedgerSettings:
-    return LedgerSettings(path=tmp_path / "ledger.db", commit_timeout_s=10)
+def limits() -> dict[str, Any]:
+    """The settings of a test's module, without the database."""
+    return {"commit_timeout_s": 10}
+
+
+@pytest.fixture
+def sqlite_settings(tmp_path: Path, limits: dict[str, Any]) -> LedgerSettings:
+    return LedgerSettings(path=tmp_path / "ledger.db", **limits)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def settings(request: pytest.FixtureRequest, limits: dict[str, Any]) -> LedgerSettings:
+    """An empty ledger in each database."""
+    if request.param == "sqlite":
+        found: LedgerSettings = request.getfixturevalue("sqlite_settings")
+        return found
+    database: LedgerDatabase = request.getfixturevalue("ledger_database")
+    return LedgerSettings(url=database.url, **limits)
 
 
 @pytest.fixture

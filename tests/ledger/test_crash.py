@@ -17,7 +17,7 @@ async def test_a_killed_process_loses_no_acknowledged_intent(
     settings: LedgerSettings, acknowledged: int
 ) -> None:
     """The ledger is sound, and open cancellations are pending."""
-    ids = kill_after(acknowledged, file_of(settings))
+    ids = kill_after(acknowledged, settings.url or file_of(settings))
     assert len(ids) >= acknowledged
     assert verify(settings.location).broken is None
 

@@ -50,6 +50,11 @@ asyncio.run(open_ledger(LedgerSettings(path=Path(sys.argv[1])), SystemClock()))
 """
 
 
+@pytest.fixture
+def settings(sqlite_settings: LedgerSettings) -> LedgerSettings:
+    return sqlite_settings
+
+
 async def start(path: Path) -> SqlLedger:
     return await open_ledger(LedgerSettings(path=path, commit_timeout_s=10), SystemClock())
 

@@ -29,6 +29,11 @@ from support.processes import list_names
 from support.records import intent
 
 
+@pytest.fixture
+def settings(sqlite_settings: LedgerSettings) -> LedgerSettings:
+    return sqlite_settings
+
+
 def folder_missing(path: Path) -> Path:
     return path / "missing" / "ledger.db"
 

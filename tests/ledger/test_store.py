@@ -6,12 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from eksgateway.clock import SystemClock
 from eksgateway.ledger import store
-from eksgateway.ledger.sqlite.database import SqliteDatabase
 from eksgateway.ledger.unit_of_work import ReadKeys, UnitOfWork, request_key
 from eksgateway.model import OutcomeKind, Phase
 from eksgateway.settings import LedgerSettings
+from support.ledger import open_database
 from support.records import at, decision, intent, outcome
 
 NOT_FORWARDED = outcome(OutcomeKind.NOT_FORWARDED)
@@ -24,7 +23,7 @@ def unit(settings: LedgerSettings) -> Iterator[UnitOfWork]:
         requests=[request_key(intent())],
         outcomes=["cancellation-1"],
     )
-    database = SqliteDatabase(settings, SystemClock())
+    database = open_database(settings)
     with database.begin_batch(keys) as unit:
         yield unit
     database.close()

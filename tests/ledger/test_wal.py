@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import pytest
+
 from eksgateway.ledger.sql_ledger import SqlLedger
 from eksgateway.ledger.sqlite.engine import WAL_LIMIT
 from eksgateway.settings import LedgerSettings
@@ -19,6 +21,11 @@ from support.waiting import wait_until
 
 _DENIAL = 60_000  # bytes
 _MANY = 3 * WAL_LIMIT // _DENIAL
+
+
+@pytest.fixture
+def settings(sqlite_settings: LedgerSettings) -> LedgerSettings:
+    return sqlite_settings
 
 
 def wal(settings: LedgerSettings) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,25 +20,34 @@ from eksgateway.ledger.verify import verify
 from eksgateway.model import CancelRequest, Intent, Justification, OutcomeKind
 from eksgateway.settings import LedgerSettings
 from support.ledger import (
+    ON_SQLITE,
     Faults,
+    admit,
     faulty_ledger,
     file_of,
     hold_write_lock,
     list_denials,
     list_events,
+    refuse,
+    refuse_at_commit,
     run_in_one_batch,
 )
 from support.logs import capture_logs
 from support.records import denial, intent, outcome, ref
 from support.waiting import wait_until
 
-# SQLite's reactions to a refused row: undo the statement, or the whole transaction, as on an I/O error.
-UNDOES = ["ABORT", "ROLLBACK"]
-
 
 @pytest.fixture
-def settings(tmp_path: Path) -> LedgerSettings:
-    return LedgerSettings(path=tmp_path / "ledger.db", commit_timeout_s=10, denials=2000)
+def limits() -> dict[str, Any]:
+    return {"commit_timeout_s": 10, "denials": 2000}
+
+
+@pytest.fixture(params=["ABORT", "ROLLBACK"])
+def undoes(request: pytest.FixtureRequest, settings: LedgerSettings) -> str:
+    """SQLite's reactions to a refused row. PostgreSQL has one."""
+    if settings.url is not None and request.param == "ROLLBACK":
+        pytest.skip("PostgreSQL always undoes the transaction")
+    return str(request.param)
 
 
 @pytest.fixture
@@ -47,30 +55,15 @@ def ledger(faulty: tuple[SqlLedger, Faults]) -> SqlLedger:
     return faulty[0]
 
 
-def refuse(settings: LedgerSettings, table: str, part: str, undoes: str) -> None:
-    """Let the database refuse rows of a table with this in their body, until ``admit``."""
-    with closing(sqlite3.connect(file_of(settings))) as other:
-        other.execute(
-            f"CREATE TRIGGER refuse BEFORE INSERT ON {table} WHEN NEW.body LIKE '%{part}%'"
-            f" BEGIN SELECT RAISE({undoes}, 'refused'); END"
-        )
-
-
-def admit(settings: LedgerSettings) -> None:
-    with closing(sqlite3.connect(file_of(settings))) as other:
-        other.execute("DROP TRIGGER refuse")
-
-
 def bodies(settings: LedgerSettings) -> list[tuple[str, str]]:
     return [(each.kind, each.cancellation_id) for each in list_events(settings.location)]
 
 
-@pytest.mark.parametrize("undoes", UNDOES)
 async def test_one_refused_write_harms_no_other_of_its_batch(
     ledger: SqlLedger, faults: Faults, settings: LedgerSettings, undoes: str
 ) -> None:
     """The others are durable and in order; the refused one leaves nothing."""
-    refuse(settings, "events", "token-4", undoes)
+    refuse(settings.location, "events", "token-4", undoes)
     with capture_logs() as logs:
         results = await run_in_one_batch(
             faults, ledger, *(ledger.commit_intent(intent(str(n))) for n in range(8))
@@ -84,7 +77,7 @@ async def test_one_refused_write_harms_no_other_of_its_batch(
         ("intent", f"cancellation-{name}") for name in ("first", "0", "1", "2", "3", "5", "6", "7")
     ]
     await ledger.check()
-    admit(settings)
+    admit(settings.location)
     await ledger.commit_intent(intent("4"))
 
 
@@ -92,36 +85,30 @@ async def test_one_refused_write_of_many_costs_few_transactions(
     ledger: SqlLedger, faults: Faults, settings: LedgerSettings
 ) -> None:
     """The batch is committed in halves around it, in 2·log2(64) transactions, not in 64 single ones."""
-    refuse(settings, "events", "token-41", UNDOES[0])
-    begun: list[None] = []
-    event.listen(write_engine(ledger), "begin", lambda _: begun.append(None))
+    refuse(settings.location, "events", "token-41")
+    faults.begun = 0
     results = await run_in_one_batch(
         faults, ledger, *(ledger.commit_intent(intent(str(n))) for n in range(64))
     )
     assert [number for number, each in enumerate(results) if isinstance(each, Exception)] == [41]
-    assert len(begun) < 32  # some are of the backlog, which closes the refused intent
-    admit(settings)
+    assert faults.begun < 32  # some are of the backlog, which closes the refused intent
+    admit(settings.location)
 
 
 async def test_a_failed_commit_is_tried_again_for_each_of_its_batch(
     ledger: SqlLedger, faults: Faults, settings: LedgerSettings
 ) -> None:
     """Only the one with the deferred constraint, which is checked at COMMIT, fails."""
-    with closing(sqlite3.connect(file_of(settings))) as other:
-        other.execute("CREATE TABLE parents (id TEXT PRIMARY KEY)")
-        other.execute("CREATE TABLE children (id TEXT REFERENCES parents DEFERRABLE INITIALLY DEFERRED)")
-        other.execute(
-            "CREATE TRIGGER refuse AFTER INSERT ON events WHEN NEW.body LIKE '%token-2%'"
-            " BEGIN INSERT INTO children VALUES (NEW.cancellation_id); END"
-        )
+    refuse_at_commit(settings.location, "token-2")
     results = await run_in_one_batch(
         faults, ledger, *(ledger.commit_intent(intent(str(n))) for n in range(4))
     )
     assert [isinstance(each, LedgerUnavailable) for each in results] == [False, False, True, False]
     assert [name for _, name in bodies(settings)] == [f"cancellation-{n}" for n in ("first", "0", "1", "3")]
-    admit(settings)
+    admit(settings.location)
 
 
+@ON_SQLITE
 async def test_a_record_that_cannot_be_read_harms_no_other_of_its_batch(
     ledger: SqlLedger, faults: Faults, settings: LedgerSettings
 ) -> None:
@@ -159,6 +146,7 @@ def intent_of(name: int, size: int) -> Intent:
     return intent(str(name), request=CancelRequest(ref(), Justification("x" * size, "")))
 
 
+@ON_SQLITE
 async def test_a_write_that_does_not_fit_harms_no_other_of_its_batch(
     ledger: SqlLedger, faults: Faults, settings: LedgerSettings
 ) -> None:
@@ -171,6 +159,7 @@ async def test_a_write_that_does_not_fit_harms_no_other_of_its_batch(
     assert "free some space" in results[2].detail
 
 
+@ON_SQLITE
 async def test_a_full_disk_fails_a_batch_after_two_attempts(
     ledger: SqlLedger, faults: Faults, settings: LedgerSettings
 ) -> None:
@@ -202,14 +191,14 @@ async def test_a_disk_that_fails_slowly_fails_a_batch_at_once(
     ledger: SqlLedger, faults: Faults, settings: LedgerSettings
 ) -> None:
     """The second attempt of such a batch would take as long for each of its writes."""
-    refuse(settings, "events", 'token-_"', "ROLLBACK")
+    refuse(settings.location, "events", 'token-_"', "ROLLBACK")
     faults.slow_s = 0.7
     results = await run_in_one_batch(
         faults, ledger, *(ledger.commit_intent(intent(str(n))) for n in range(9))
     )
     assert {type(each) for each in results} == {LedgerUnavailable}
     assert faults.begun <= 3
-    admit(settings)
+    admit(settings.location)
 
 
 async def test_an_owed_outcome_that_is_refused_keeps_no_other_waiting(settings: LedgerSettings) -> None:
@@ -217,7 +206,7 @@ async def test_an_owed_outcome_that_is_refused_keeps_no_other_waiting(settings: 
     settings = settings.model_copy(update={"commit_timeout_s": 1})
     ledger, _ = faulty_ledger(settings)
     await asyncio.gather(*(ledger.commit_intent(intent(str(n))) for n in range(2)))
-    refuse(settings, "events", "accepted", "ROLLBACK")
+    refuse(settings.location, "events", "accepted", "ROLLBACK")
     outcomes = (outcome(), outcome(OutcomeKind.NOT_FORWARDED))
     with hold_write_lock(settings):
         calls = (ledger.record_outcome(f"cancellation-{n}", each) for n, each in enumerate(outcomes))
@@ -226,18 +215,17 @@ async def test_an_owed_outcome_that_is_refused_keeps_no_other_waiting(settings: 
     await wait_until(lambda: ("outcome", "cancellation-1") in bodies(settings))
     await wait_until(lambda: ledger._backlog.waiting == 0)  # noqa: SLF001 (it is refused once more, by itself)
     await ledger.check()
-    admit(settings)
+    admit(settings.location)
     await wait_until(lambda: ("outcome", "cancellation-0") in bodies(settings))
     await ledger.close()
     assert verify(settings.location).broken is None
 
 
-@pytest.mark.parametrize("undoes", UNDOES)
 async def test_a_refused_denial_is_counted_and_keeps_no_other_waiting(
     ledger: SqlLedger, settings: LedgerSettings, undoes: str
 ) -> None:
     """The other 999 are in the log, and the gateway is ready."""
-    refuse(settings, "decisions", "request-700", undoes)
+    refuse(settings.location, "decisions", "request-700", undoes)
     for n in range(1000):
         ledger.record_denial(denial(str(n)))
     await wait_until(lambda: len(list_denials(settings.location)) == 999)
@@ -245,22 +233,19 @@ async def test_a_refused_denial_is_counted_and_keeps_no_other_waiting(
     (lost,) = list_events(settings.location)
     assert decode(DenialsLost, lost.body) == DenialsLost(1)
     await ledger.check()
-    admit(settings)
+    admit(settings.location)
 
 
 async def test_denials_that_cannot_be_dropped_leave_the_gateway_ready(settings: LedgerSettings) -> None:
     """The log grows, further denials are written, and it is pruned when that is possible again."""
     settings = settings.model_copy(update={"keep_denials": 10})
     ledger, _ = faulty_ledger(settings)
-    with closing(sqlite3.connect(file_of(settings))) as other:
-        other.execute(
-            "CREATE TRIGGER refuse BEFORE DELETE ON decisions BEGIN SELECT RAISE(ROLLBACK, 'refused'); END"
-        )
+    refuse(settings.location, "decisions", "", verb="DELETE")
     for n in range(50):
         ledger.record_denial(denial(str(n)))
     await wait_until(lambda: len(list_denials(settings.location)) == 50)
     await ledger.check()
-    admit(settings)
+    admit(settings.location)
     ledger.record_denial(denial("51"))
     await wait_until(lambda: len(list_denials(settings.location)) == 10)
     (lost,) = list_events(settings.location)

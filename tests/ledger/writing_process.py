@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import sys
-from pathlib import Path
 
 from eksgateway.clock import SystemClock
 from eksgateway.ledger.sql_ledger import open_ledger
@@ -13,8 +12,10 @@ from eksgateway.settings import LedgerSettings
 from support.records import denial, intent, outcome
 
 
-async def main(path: Path) -> None:
-    ledger = await open_ledger(LedgerSettings(path=path, commit_timeout_s=30), SystemClock())
+async def main(place: str) -> None:
+    name = "url" if place.startswith("postgresql:") else "path"
+    settings = LedgerSettings.model_validate({name: place, "commit_timeout_s": 30})
+    ledger = await open_ledger(settings, SystemClock())
     names = itertools.count()
 
     async def write() -> None:
@@ -30,4 +31,4 @@ async def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
+    asyncio.run(main(sys.argv[1]))

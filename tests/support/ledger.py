@@ -1,4 +1,4 @@
-"""A ledger with faults that a test sets: held commits, a full disk, another program's lock."""
+"""Ledgers in either database, with faults that a test sets, and changes as an intruder makes them."""
 
 from __future__ import annotations
 
@@ -15,28 +15,37 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psycopg
+import pytest
 from sqlalchemy import Engine, event
 
 from eksgateway.clock import Clock, SystemClock
 from eksgateway.ledger import queries
-from eksgateway.ledger.database import LedgerLocation
+from eksgateway.ledger.database import Database, LedgerLocation
 from eksgateway.ledger.hash_chain import Event
 from eksgateway.ledger.inspection import open_snapshot, read_denials, read_events
+from eksgateway.ledger.postgres.chain_lock import chain_lock_key
+from eksgateway.ledger.postgres.database import PostgresDatabase
 from eksgateway.ledger.protocol import HistoryFilter
 from eksgateway.ledger.sql_ledger import SqlLedger
 from eksgateway.ledger.sqlite.database import SqliteDatabase
+from eksgateway.ledger.unit_of_work import ReadKeys, UnitOfWork
 from eksgateway.model import Cancellation, Denial
-from eksgateway.settings import LedgerSettings
+from eksgateway.settings import LedgerSettings, PostgresLocation
+from support.postgres import superuser_url
 from support.records import intent
 from support.waiting import wait_until
+
+# For tests of what only SQLite has.
+ON_SQLITE = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 
 _TESTS = Path(__file__).parent.parent
 
 
-def kill_after(acknowledged: int, path: Path) -> list[str]:
-    """Kill a writing process after some acknowledgements; returns every id that it acknowledged."""
+def kill_after(acknowledged: int, place: Path | str) -> list[str]:
+    """Kill a process that writes to a file or URL; returns every id that it acknowledged."""
     child = subprocess.Popen(
-        [sys.executable, str(_TESTS / "ledger" / "writing_process.py"), str(path)],
+        [sys.executable, str(_TESTS / "ledger" / "writing_process.py"), str(place)],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -60,6 +69,11 @@ def file_of(settings: LedgerSettings) -> Path:
 @contextmanager
 def hold_write_lock(settings: LedgerSettings) -> Iterator[None]:
     """Hold the database's write lock, as another program."""
+    if settings.url is not None:
+        with psycopg.connect(settings.url) as connection:
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [chain_lock_key(settings.schema_name)])
+            yield
+        return
     other = sqlite3.connect(file_of(settings), isolation_level=None)
     try:
         other.execute("BEGIN IMMEDIATE")
@@ -73,7 +87,7 @@ class Faults:
     """The faults of a ledger.
 
     While ``release`` is cleared, each COMMIT hangs and sets ``held``. ``pages`` above 0 is the size at
-    which the disk is full. Each transaction takes ``slow_s`` to begin; ``begun`` counts them.
+    which the disk is full, on SQLite. Each transaction takes ``slow_s`` to begin; ``begun`` counts them.
     """
 
     release: threading.Event = field(default_factory=threading.Event)
@@ -85,12 +99,18 @@ class Faults:
     def __post_init__(self) -> None:
         self.release.set()
 
+    def hold(self) -> None:
+        if not self.release.is_set():
+            self.held.set()
+            self.release.wait(30)
+
+    def begin(self) -> None:
+        self.begun += 1
+        time.sleep(self.slow_s)
+
     def install(self, engine: Engine) -> None:
-        @event.listens_for(engine, "commit")
-        def hold(_: Any) -> None:
-            if not self.release.is_set():
-                self.held.set()
-                self.release.wait(30)
+        event.listen(engine, "commit", lambda _: self.hold())
+        event.listen(engine, "begin", lambda _: self.begin())
 
         @event.listens_for(engine, "connect")
         def limit(connection: sqlite3.Connection, _: Any) -> None:
@@ -98,16 +118,32 @@ class Faults:
                 connection.execute(f"PRAGMA max_page_count={self.pages}")
             connection.execute("PRAGMA foreign_keys=ON")  # there are none until a test makes one
 
-        @event.listens_for(engine, "begin")
-        def wait(_: Any) -> None:
-            self.begun += self.slow_s > 0
-            time.sleep(self.slow_s)
+
+class FaultyPostgres(PostgresDatabase):
+    """Its COMMITs hang after PostgreSQL's answer, because PostgreSQL ends transactions that hang."""
+
+    def __init__(self, settings: LedgerSettings, faults: Faults) -> None:
+        super().__init__(settings)
+        self._faults = faults
+
+    @contextmanager
+    def begin_batch(self, keys: ReadKeys) -> Iterator[UnitOfWork]:
+        self._faults.begin()
+        with super().begin_batch(keys) as unit:
+            yield unit
+        self._faults.hold()
+
+
+def open_database(settings: LedgerSettings) -> Database:
+    return PostgresDatabase(settings) if settings.url else SqliteDatabase(settings, SystemClock())
 
 
 def faulty_ledger(settings: LedgerSettings, clock: Clock | None = None) -> tuple[SqlLedger, Faults]:
-    """The real ledger on a real file, with faults that the test switches on."""
+    """The real ledger in a real database, with faults that the test switches on."""
     faults = Faults()
     clock = clock or SystemClock()
+    if settings.url is not None:
+        return SqlLedger(settings, clock, FaultyPostgres(settings, faults)), faults
     database = SqliteDatabase(settings, clock)
     database.write_engine.dispose()
     faults.install(database.write_engine)
@@ -142,10 +178,63 @@ def read_cancellations(path: LedgerLocation) -> tuple[Cancellation, ...]:
         return queries.read_page(connection, HistoryFilter(), 100, "").cancellations
 
 
-def tamper(path: Path, *statements: str) -> None:
-    """Change a closed ledger, as an intruder with access to the file could."""
-    with closing(sqlite3.connect(path)) as other, other:
-        for verb in ("update", "delete"):
-            other.execute(f"DROP TRIGGER events_refuse_{verb}")
-        for statement in statements:
-            other.execute(statement)
+def tamper(location: LedgerLocation, *statements: str) -> None:
+    """Change a ledger, as an intruder with all rights on the database could."""
+    if isinstance(location, PostgresLocation):
+        guard = "ALTER TABLE events {} TRIGGER events_refuse_changes"
+        execute(location, guard.format("DISABLE"), *statements, guard.format("ENABLE ALWAYS"))
+        return
+    execute(location, *(f"DROP TRIGGER events_refuse_{verb}" for verb in ("update", "delete")), *statements)
+
+
+def execute(location: LedgerLocation, *statements: str) -> list[tuple[Any, ...]]:
+    """Execute statements in one transaction, with all rights; returns the rows of the last one."""
+    if isinstance(location, PostgresLocation):
+        with psycopg.connect(superuser_url(location.url)) as other:
+            other.execute(f"SET LOCAL search_path = {location.schema}")
+            cursors = [other.execute(statement.encode()) for statement in statements]
+            return cursors[-1].fetchall() if cursors[-1].description else []
+    with closing(sqlite3.connect(location)) as file, file:
+        return [file.execute(statement) for statement in statements][-1].fetchall()
+
+
+_REFUSING = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$"
+
+
+def refuse(
+    location: LedgerLocation, table: str, part: str, undoes: str = "ABORT", verb: str = "INSERT"
+) -> None:
+    """Let the database refuse to insert or delete rows with this in their body, until ``admit``.
+
+    SQLite undoes the statement (ABORT) or the whole transaction (ROLLBACK), as on an I/O error.
+    """
+    body = "NEW.body" if verb == "INSERT" else "OLD.body"
+    trigger = f"CREATE TRIGGER refuse BEFORE {verb} ON {table} FOR EACH ROW WHEN ({body} LIKE '%{part}%')"
+    if isinstance(location, PostgresLocation):
+        execute(location, _REFUSING, f"{trigger} EXECUTE FUNCTION refuse()")
+    else:
+        execute(location, f"{trigger} BEGIN SELECT RAISE({undoes}, 'refused'); END")
+
+
+def refuse_at_commit(location: LedgerLocation, part: str) -> None:
+    """Let the database refuse to commit events with this in their body, until ``admit``."""
+    if isinstance(location, PostgresLocation):
+        execute(
+            location,
+            _REFUSING,
+            "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON events DEFERRABLE INITIALLY DEFERRED"
+            f" FOR EACH ROW WHEN (NEW.body LIKE '%{part}%') EXECUTE FUNCTION refuse()",
+        )
+        return
+    execute(
+        location,
+        "CREATE TABLE parents (id TEXT PRIMARY KEY)",
+        "CREATE TABLE children (id TEXT REFERENCES parents DEFERRABLE INITIALLY DEFERRED)",
+        f"CREATE TRIGGER refuse AFTER INSERT ON events WHEN NEW.body LIKE '%{part}%'"
+        " BEGIN INSERT INTO children VALUES (NEW.cancellation_id); END",
+    )
+
+
+def admit(location: LedgerLocation) -> None:
+    postgres = isinstance(location, PostgresLocation)
+    execute(location, "DROP FUNCTION refuse CASCADE" if postgres else "DROP TRIGGER refuse")

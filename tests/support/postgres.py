@@ -108,3 +108,10 @@ def as_role(superuser_url: str, database: str, role: str) -> str:
     parts = psycopg.conninfo.conninfo_to_dict(superuser_url)
     host, port, password = parts["host"], parts.get("port", 5432), parts.get("password", "")
     return f"postgresql://{role}:{password}@{host}:{port}/{database}"
+
+
+def superuser_url(url: str) -> str:
+    """The superuser's URL of a database in a test's server, from any role's."""
+    given = os.environ.get("EKSGATEWAY_TEST_POSTGRES", "postgresql://postgres@127.0.0.1")
+    parts = psycopg.conninfo.conninfo_to_dict(url)
+    return as_role(url, str(parts["dbname"]), str(psycopg.conninfo.conninfo_to_dict(given)["user"]))
