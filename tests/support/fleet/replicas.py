@@ -43,7 +43,7 @@ class Replica:
         self._issuer = issuer
         self._env = AWS
         self._program: RunningProgram | None = None
-        self._client: Client | None = None
+        self._clients: list[Client] = []  # of each process: closing a channel cancels its calls' tasks
 
     def set_access_key(self, key: str) -> None:
         self._env = {**AWS, "AWS_ACCESS_KEY_ID": key}
@@ -51,8 +51,7 @@ class Replica:
     @property
     def client(self) -> Client:
         """Calls the process that runs now, or the last one."""
-        assert self._client is not None
-        return self._client
+        return self._clients[-1]
 
     @property
     def program(self) -> RunningProgram:
@@ -61,15 +60,20 @@ class Replica:
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """The log events of all its processes."""
+        """The log events of all its processes, without the texts of failed starts."""
         err = self.log + (self._program.err if self._program else "")
-        return [json.loads(line) for line in err.splitlines()]
+        return [json.loads(line) for line in err.splitlines() if not line.startswith("eksgateway: ")]
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         return [line for line in self.lines if line["event"] == event]
 
-    async def start(self, *, ready: bool = True) -> None:
-        """Return once it serves and, by default, is ready."""
+    async def start(self) -> None:
+        """Return once it is ready."""
+        assert await self.try_to_start(), self.log
+        await self.client.wait_for_readiness()
+
+    async def try_to_start(self) -> bool:
+        """Whether it serves; it ends where PostgreSQL cannot be read."""
         process = await asyncio.create_subprocess_exec(
             *eksgateway_command("serve", "--config", str(self._config)),
             stdout=PIPE,
@@ -78,11 +82,11 @@ class Replica:
         )
         self._program = running = RunningProgram(process)
         await wait_until(lambda: running.out.endswith("\n") or process.returncode is not None)
-        assert running.out.startswith("Serving gRPC on "), running.err
-        await self._close_channel()
-        self._client = Client(running.out.split()[-1], self._issuer)
-        if ready:
-            await self._client.wait_for_readiness()
+        if not running.out:
+            await self._note_end()
+            return False
+        self._clients.append(Client(running.out.split()[-1], self._issuer))
+        return True
 
     @property
     def runs(self) -> bool:
@@ -108,17 +112,14 @@ class Replica:
         if self.runs:
             self.wake()
             await self.kill()
-        await self._close_channel()
+        for client in self._clients:
+            await client.channel.close()
 
     async def _note_end(self) -> int:
         code = await self.program.end()
         self.log += self.program.err
         self._program = None
         return code
-
-    async def _close_channel(self) -> None:
-        if self._client is not None:
-            await self._client.channel.close()
 
 
 class Fleet:
@@ -185,9 +186,7 @@ class Fleet:
 
 
 @asynccontextmanager
-async def run_fleet(
-    path: Path, count: int = 3, *, start: bool = True, **sections: Any
-) -> AsyncIterator[Fleet]:
+async def run_fleet(path: Path, count: int = 3, **sections: Any) -> AsyncIterator[Fleet]:
     """Run replicas. ``sections`` are settings, as in ``support.gateway.settings_for``."""
     issuer = ThrowawayIssuer("test")
     (path / "data.yaml").write_text(yaml.safe_dump(POLICY_DATA))
@@ -208,8 +207,7 @@ async def run_fleet(
             replica.set_access_key(eks.add_replica(name, ACCOUNT))
             fleet.replicas.append(replica)
             stack.push_async_callback(replica.close)
-        if start:
-            await asyncio.gather(*(replica.start() for replica in fleet.replicas))
+        await asyncio.gather(*(replica.start() for replica in fleet.replicas))
         yield fleet
 
 
