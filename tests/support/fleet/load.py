@@ -13,7 +13,8 @@ from support.fleet.clients import Clients, update_ref
 from support.fleet.history import OK, Attempt
 from support.fleet.replicas import Fleet, Replica
 
-# Updates by how they go, in seconds. None may be cancelled twice: see ``timeline``.
+# Updates by how they go, in seconds. Each ends by itself, as its cancel may never be sent. None may be
+# cancelled twice: see ``timeline``.
 PLANS: Final[tuple[dict[str, Any], ...]] = (
     {"cancel_delay_s": 0.4, "node_replacing_s": 1.0},
     {"cancel_delay_s": 0.8, "node_replacing_s": 3.0},
@@ -59,7 +60,7 @@ class Load:
 
     def _add_update(self, number: int) -> UpdateRef:
         cluster = f"prod-{number}"
-        plan = self.random.choice(PLANS)
+        plan = {"node_phase_s": 12.0, "control_plane_phase_s": 1.0} | self.random.choice(PLANS)
         update_id = self.fleet.eks.rollback(cluster, tags={"environment": "production"}, **plan)
         return update_ref(cluster, update_id)
 
