@@ -6,7 +6,7 @@ TOOLS  := .tools/bin
 
 export PATH := $(CURDIR)/$(TOOLS):$(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test check bench sandbox protos policy lock clean
+.PHONY: demo test soak check bench sandbox protos policy lock clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/runtime.stamp
@@ -17,6 +17,10 @@ sandbox: $(VENV)/runtime.stamp
 
 test: $(VENV)/dev.stamp .tools/stamp
 	pytest -n 4 --dist worksteal
+
+# Random faults on three gateways over one PostgreSQL: make soak FAULTS=300 SEED=1.
+soak: $(VENV)/dev.stamp
+	SOAK_FAULTS=$(or $(FAULTS),300) SOAK_SEED=$(SEED) pytest -q tests/fleet/test_soak.py
 
 check: $(VENV)/dev.stamp .tools/stamp
 	ruff check .

@@ -13,6 +13,9 @@ class Network:
     ``delay_s`` holds each packet up. While ``silence`` lasts, both kernels acknowledge everything and nothing
     arrives; afterwards it arrives, as packets that are sent again do. While ``refusing``, new connections
     are closed at once. ``cut`` breaks every connection.
+
+    ``hold_answer_to`` holds the answers on the next connection that sends a text, from that text on, until
+    ``release``; ``held`` is set when it was sent on.
     """
 
     def __init__(self, onward: int) -> None:
@@ -20,7 +23,10 @@ class Network:
         self.delay_s = 0.0
         self.refusing = False
         self.connections = 0  # so far
+        self.held = asyncio.Event()
         self._onward = onward
+        self._marker = b""
+        self._releasing = asyncio.Event()
         self._passing = asyncio.Event()
         self._passing.set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -49,6 +55,14 @@ class Network:
         self.refusing = False
         self._passing.set()
 
+    def hold_answer_to(self, text: bytes) -> None:
+        self._marker = text
+        self.held.clear()
+        self._releasing.clear()
+
+    def release(self) -> None:
+        self._releasing.set()
+
     def cut(self) -> None:
         for writer in self._writers:
             writer.transport.abort()
@@ -73,18 +87,38 @@ class Network:
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, onward = await asyncio.open_connection("127.0.0.1", self._onward)
         self._writers.add(onward)
+        answers = asyncio.Event()  # cleared: the connection's answers are held
+        answers.set()
         try:
-            await asyncio.gather(self._pump(reader, onward), self._pump(there, writer))
+            await asyncio.gather(
+                self._pump(reader, onward, asks_for=answers), self._pump(there, writer, passes_while=answers)
+            )
         finally:
             self._writers.discard(onward)
             onward.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        asks_for: asyncio.Event | None = None,
+        passes_while: asyncio.Event | None = None,
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
                 await asyncio.sleep(self.delay_s)
                 await self._passing.wait()
+                holds = asks_for is not None and self._marker and self._marker in data
+                if asks_for is not None and holds:
+                    self._marker = b""
+                    asks_for.clear()
+                if passes_while is not None and not passes_while.is_set():
+                    await self._releasing.wait()
+                    passes_while.set()
                 writer.write(data)
                 await writer.drain()
+                if holds:
+                    self.held.set()
         await self._passing.wait()  # an end does not arrive either
         writer.transport.abort()

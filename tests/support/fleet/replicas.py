@@ -21,7 +21,7 @@ from eksgateway.ledger.hash_chain import Event
 from eksgateway.sandbox.issuer import ThrowawayIssuer
 from eksgateway.sandbox.postgres_server import PostgresServer
 from support.fleet.eks import FleetEks
-from support.fleet.history import CommittedEvent, Fault
+from support.fleet.history import Bounds, CommittedEvent, Fault
 from support.fleet.network import Network
 from support.gateway import ACCOUNT, POLICY_DATA, Client, settings_for
 from support.gateway_process import AWS
@@ -30,6 +30,21 @@ from support.processes import RunningProgram, clean_environment, eksgateway_comm
 from support.waiting import wait_until
 
 NAMES: Final = ("a", "b", "c", "d", "e")
+
+# Quick, as most tests wait for a deadline. A decision is young for 3 s, and a claim runs for 4 s.
+QUICK: Final[dict[str, dict[str, Any]]] = {
+    "ledger": {"commit_timeout_s": 2},
+    "eks": {
+        "connect_timeout_s": 1,
+        "read_timeout_s": 2,
+        "cancel_read_timeout_s": 3,
+        "decision_max_age_s": 3,
+        "calls_per_s": 20,
+    },
+    "watch": {"poll_s": 0.5, "poll_min_s": 0.3, "follow_s": 1, "heartbeat_s": 1},
+    "limits": {"call_timeout_s": 15},
+}
+QUICK_BOUNDS: Final = Bounds(rate=20, size=40, claim=4, look=20, decision_max_age=3.5, slack=2)
 
 
 class Replica:
@@ -187,8 +202,9 @@ class Fleet:
 
 @asynccontextmanager
 async def run_fleet(path: Path, count: int = 3, **sections: Any) -> AsyncIterator[Fleet]:
-    """Run replicas. ``sections`` are settings, as in ``support.gateway.settings_for``."""
+    """Run replicas. ``sections`` are settings beside QUICK, as in ``support.gateway.settings_for``."""
     issuer = ThrowawayIssuer("test")
+    sections = {name: QUICK.get(name, {}) | sections.get(name, {}) for name in QUICK.keys() | sections.keys()}
     (path / "data.yaml").write_text(yaml.safe_dump(POLICY_DATA))
     async with AsyncExitStack() as stack:
         # A crash of PostgreSQL must not lose what it wrote, so fsync stays on.
