@@ -21,15 +21,16 @@ MAX_AGE_S = 3  # decision_max_age_s
 FORWARD_S = MAX_AGE_S + 1 + 3 + 3  # until forward_before: see the design
 
 
+Held = tuple[UpdateRef, asyncio.Task[Attempt]]
+
+
 def add_update(fleet: Fleet, cluster: str) -> UpdateRef:
     return update_ref(cluster, fleet.eks.rollback(cluster, tags=PRODUCTION))
 
 
 @asynccontextmanager
-async def hold_at_intent(
-    fleet: Fleet, clients: Clients
-) -> AsyncIterator[tuple[UpdateRef, asyncio.Task[Attempt]]]:
-    """The first replica has sent the COMMIT of an intent, which is in the ledger, and waits for the answer."""
+async def hold_at_intent(fleet: Fleet, clients: Clients) -> AsyncIterator[Held]:
+    """The first replica has committed an intent, and waits for the answer to its COMMIT."""
     ref = add_update(fleet, "prod-1")
     fleet[0].network.hold_answer_to(b"COMMIT")
     task = asyncio.create_task(clients.cancel(fleet[0], ref, "held"))

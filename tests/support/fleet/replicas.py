@@ -18,14 +18,16 @@ import yaml
 from psycopg.conninfo import conninfo_to_dict
 
 from eksgateway.ledger.hash_chain import Event
+from eksgateway.ledger.postgres.migration import migrate_database
 from eksgateway.sandbox.issuer import ThrowawayIssuer
 from eksgateway.sandbox.postgres_server import PostgresServer
+from eksgateway.settings import PostgresLocation
 from support.fleet.eks import FleetEks
 from support.fleet.history import Bounds, CommittedEvent, Fault
 from support.fleet.network import Network
 from support.gateway import ACCOUNT, POLICY_DATA, Client, settings_for
 from support.gateway_process import AWS
-from support.postgres import GATEWAY, LedgerDatabase, create_ledger, create_roles
+from support.postgres import GATEWAY, OWNER, SCHEMA, LedgerDatabase, create_roles
 from support.processes import RunningProgram, clean_environment, eksgateway_command, list_descendants
 from support.waiting import wait_until
 
@@ -211,14 +213,14 @@ async def run_fleet(path: Path, count: int = 3, **sections: Any) -> AsyncIterato
         server = await asyncio.to_thread(PostgresServer, settings={"track_commit_timestamp": "on"})
         stack.push_async_callback(asyncio.to_thread, server.close)
         await asyncio.to_thread(server.start)
-        create_roles(server.url())
-        database = await asyncio.to_thread(create_ledger(server.url()).__enter__)
+        database = await asyncio.to_thread(_create_database, server.url())
         eks = await stack.enter_async_context(FleetEks())
         fleet = Fleet(server, database, eks)
         for name in NAMES[:count]:
             network = await stack.enter_async_context(Network(server.port))
             config = path / f"{name}.yaml"
-            _write_settings(config, settings_for(path, eks.url, issuer, **sections), database, network)
+            url = database.url.replace(f":{server.port}/", f":{network.port}/")
+            _write_settings(config, settings_for(path, eks.url, issuer, **sections), url)
             replica = Replica(name, config, issuer, network)
             replica.set_access_key(eks.add_replica(name, ACCOUNT))
             fleet.replicas.append(replica)
@@ -227,7 +229,16 @@ async def run_fleet(path: Path, count: int = 3, **sections: Any) -> AsyncIterato
         yield fleet
 
 
-def _write_settings(config: Path, settings: Any, database: LedgerDatabase, network: Network) -> None:
+def _create_database(superuser_url: str) -> LedgerDatabase:
+    create_roles(superuser_url)
+    database = LedgerDatabase(superuser_url, "fleet")
+    with psycopg.connect(superuser_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE fleet OWNER {OWNER}")
+    migrate_database(PostgresLocation(database.owner_url, SCHEMA), GATEWAY)
+    return database
+
+
+def _write_settings(config: Path, settings: Any, url: str) -> None:
     raw = settings.model_dump(mode="json", exclude_unset=True)
     ledger = {key: value for key, value in raw["ledger"].items() if key != "path"}
     password = conninfo_to_dict(database.superuser_url)["password"]
