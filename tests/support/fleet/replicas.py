@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import psycopg
 import yaml
-from psycopg.conninfo import conninfo_to_dict
 
 from eksgateway.ledger.hash_chain import Event
 from eksgateway.ledger.postgres.migration import migrate_database
@@ -241,6 +240,4 @@ def _create_database(superuser_url: str) -> LedgerDatabase:
 def _write_settings(config: Path, settings: Any, url: str) -> None:
     raw = settings.model_dump(mode="json", exclude_unset=True)
     ledger = {key: value for key, value in raw["ledger"].items() if key != "path"}
-    password = conninfo_to_dict(database.superuser_url)["password"]
-    url = f"postgresql://{GATEWAY}:{password}@127.0.0.1:{network.port}/{database.name}"
     config.write_text(yaml.safe_dump(raw | {"ledger": ledger | {"url": url}}))
