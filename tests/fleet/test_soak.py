@@ -50,12 +50,14 @@ async def test_fleet_keeps_the_promise_under_random_faults(
 def describe(fleet: Fleet, clients: Clients, chaos: Chaos, seconds: float) -> str:
     """The line of statistics."""
     results = Counter(attempt.result for attempt in clients.attempts)
-    refused = len(clients.attempts) - results[OK] - results[NO_ANSWER] - results["OUTCOME_UNKNOWN"]
+    unknown = results[NO_ANSWER] + results["OUTCOME_UNKNOWN"]
+    refused = len(clients.attempts) - results[OK] - unknown
     streams = sum(watcher.streams for watcher in clients.watchers)
     kinds = ", ".join(f"{name} {number}" for name, number in sorted(chaos.made.items()))
+    answers = ", ".join(f"{name} {number}" for name, number in results.most_common())
     return (
-        f"soak: {sum(chaos.made.values())} faults ({kinds}), {len(clients.attempts)} cancels"
-        f" ({fleet.eks.count('CancelUpdate')} sent), {len(fleet.eks.eks_calls)} EKS calls, {refused} refused,"
-        f" {results['OUTCOME_UNKNOWN'] + results[NO_ANSWER]} unknown, {streams} streams,"
+        f"soak: {sum(chaos.made.values())} faults ({kinds}), {len(clients.attempts)} cancels ({answers})"
+        f", {fleet.eks.count('CancelUpdate')} sent, {len(fleet.eks.eks_calls)} EKS calls, {refused} refused,"
+        f" {unknown} unknown, {streams} streams,"
         f" {streams - len(clients.watchers)} resumed, seed {SEED}, {seconds:.0f} s"
     )
