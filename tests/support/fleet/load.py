@@ -60,7 +60,8 @@ class Load:
 
     def _add_update(self, number: int) -> UpdateRef:
         cluster = f"prod-{number}"
-        plan = {"node_phase_s": 12.0, "control_plane_phase_s": 1.0} | self.random.choice(PLANS)
+        usual = {"node_phase_s": 12.0, "control_plane_phase_s": 1.0, "node_replacing_s": 1.0}
+        plan = usual | self.random.choice(PLANS)
         update_id = self.fleet.eks.rollback(cluster, tags={"environment": "production"}, **plan)
         return update_ref(cluster, update_id)
 
