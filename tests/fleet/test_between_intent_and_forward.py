@@ -34,7 +34,7 @@ async def hold_at_intent(fleet: Fleet, clients: Clients) -> AsyncIterator[Held]:
     ref = add_update(fleet, "prod-1")
     fleet[0].network.hold_answer_to(b"COMMIT")
     task = asyncio.create_task(clients.cancel(fleet[0], ref, "held"))
-    await fleet[0].network.held.wait()
+    await wait_until(fleet[0].network.held.is_set)
     await wait_until(fleet.read_events)
     yield ref, task
 
