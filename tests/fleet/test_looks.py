@@ -237,22 +237,13 @@ async def test_each_replica_looks_for_itself_while_the_database_is_away(
 ) -> None:
     """And shares again when it is back."""
     await read(replicas[0])
-    connect = psycopg.AsyncConnection.connect
-    async with await connect(ledger_database.server_url, autocommit=True) as admin:
-        name = psycopg.sql.Identifier(ledger_database.name)
-        alter = psycopg.sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
-        await admin.execute(alter.format(name, psycopg.sql.SQL("false")))
-        await admin.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
-            [ledger_database.name],
-        )
-        eks.calls.clear()
-        seen = [await read(each, max_age=0) for each in replicas]
-        assert len(eks.calls) == len(replicas)
-        assert [each.changed for each in seen] == [None] * 3
-        replicas[0].reads.forget(REF)
-        await admin.execute(alter.format(name, psycopg.sql.SQL("true")))
-
+    ledger_database.refuse_connections()
+    eks.calls.clear()
+    seen = [await read(each, max_age=0) for each in replicas]
+    assert len(eks.calls) == len(replicas)
+    assert [each.changed for each in seen] == [None] * 3
+    replicas[0].reads.forget(REF)
+    ledger_database.refuse_connections(refuse=False)
     async with asyncio.timeout(30):
         while (await read(replicas[0], max_age=0)).changed is None:  # noqa: ASYNC110
             await asyncio.sleep(0.1)

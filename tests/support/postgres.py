@@ -91,6 +91,15 @@ class LedgerDatabase:
         user = psycopg.conninfo.conninfo_to_dict(self.server_url)["user"]
         return as_role(self.server_url, self.name, str(user))
 
+    def refuse_connections(self, *, refuse: bool = True) -> None:
+        """End every connection, and let none be made."""
+        alter = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
+        with psycopg.connect(self.server_url, autocommit=True) as connection:
+            connection.execute(alter.format(sql.Identifier(self.name), sql.Literal(not refuse)))
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [self.name]
+            )
+
 
 @contextmanager
 def create_ledger(superuser_url: str) -> Iterator[LedgerDatabase]:

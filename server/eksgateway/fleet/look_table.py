@@ -79,6 +79,7 @@ class LookTable:
         self._frees = Batches(self._free_all)
         self._forgets = Batches(self._forget_all)
         self._recovery: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def read(self, key: str) -> LookRow:
         return await self._reads.ask(key)
@@ -109,6 +110,7 @@ class LookTable:
         await self._run(self._statements.clean, {}, rows=False)
 
     async def close(self) -> None:
+        self._closed = True
         if self._recovery is not None:
             self._recovery.cancel()
             await asyncio.gather(self._recovery, return_exceptions=True)
@@ -164,7 +166,7 @@ class LookTable:
         try:
             return await self._connection.run(work)
         except FleetUnavailable as exc:
-            if self._recovery is None:
+            if self._recovery is None and not self._closed:
                 log.warning("fleet.looks_unshared", reason=str(exc))
                 self._recovery = asyncio.create_task(self._recover())
             raise

@@ -178,6 +178,11 @@ class SharedLooks:
         for each in self._kinds:
             notices.subscribe(LOOKS, each.hear, each.catch_up)
 
+    def catch_up(self) -> None:
+        """Notices may have been missed."""
+        for each in self._kinds:
+            each.catch_up()
+
     async def clean(self) -> None:
         """Delete old rows. Raises FleetUnavailable."""
         await self._table.clean()
