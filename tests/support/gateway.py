@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from eksgateway.app import build_gateway
 from eksgateway.clock import Clock, SystemClock
 from eksgateway.eks.adapter import BotoEks
+from eksgateway.fleet.fleet import open_fleet
 from eksgateway.gateway import Gateway
 from eksgateway.ledger.protocol import Ledger
 from eksgateway.ledger.sql_ledger import open_ledger
@@ -159,6 +160,8 @@ def settings_for(path: Path, eks_url: str, issuer: ThrowawayIssuer, **sections: 
     }
     for section, values in sections.items():
         raw[section] = raw.get(section, {}) | values if isinstance(values, dict) else values
+    if "url" in raw["ledger"]:
+        del raw["ledger"]["path"]
     return Settings.model_validate(raw)
 
 
@@ -189,12 +192,13 @@ async def run_gateway(
     ready: bool = True,
     **sections: Any,
 ) -> AsyncIterator[RunningGateway]:
-    """Run a gateway on port 0 with the simulated EKS. Its state is in ``path``."""
+    """Run a gateway on port 0 with the simulated EKS. Its state is in ``path``, or in ``ledger["url"]``."""
     clock = clock or SystemClock()
     issuer = issuer or ThrowawayIssuer("test")
     (path / "data.yaml").write_text(yaml.safe_dump(copy.deepcopy(data or POLICY_DATA)))
     settings = settings_for(path, eks.url, issuer, **sections)
     ledger: Ledger = wrap_ledger(await open_ledger(settings.ledger, clock))
+    fleet = await open_fleet(settings, clock) if settings.ledger.url else None
     metrics = Metrics()
     gateway = build_gateway(
         settings,
@@ -203,6 +207,7 @@ async def run_gateway(
         ledger=ledger,
         metrics=metrics,
         clock=clock,
+        fleet=fleet,
     )
     try:
         await gateway.start()

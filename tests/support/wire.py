@@ -199,6 +199,10 @@ class Gate:
     def open(self) -> None:
         self._open.set()
 
+    def close(self) -> None:
+        """Hold later calls."""
+        self._open.clear()
+
 
 def always_raise(error: Exception) -> Hook:
     """A hook that fails every time."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime
 from operator import attrgetter
 from typing import Any, Final
 
@@ -27,7 +26,7 @@ def _select_records(*columns: str) -> Select[Any]:
 
 # Built once, because building a statement takes longer than running it.
 _HEAD: Final = select(events.c.seq, events.c.hash).order_by(events.c.seq.desc()).limit(1)
-_CLOCK: Final = select(func.clock_timestamp())
+_DATABASE_CLOCK: Final = func.clock_timestamp().label("now")
 BY_ID: Final = _select_records("cancellation_id")
 BY_REQUEST: Final = _select_records("caller_id", "request_id")
 _OF_UPDATE: Final = _select_records("account_id", "region", "cluster", "update_id")
@@ -92,25 +91,18 @@ def read(connection: Connection, replica: str, cancellation_ids: Collection[str]
 
 
 def _read_forwards(connection: Connection, rows: Select[Any], replica: str) -> tuple[Recorded, ...]:
-    """``replica`` is this one. On SQLite there is no other, and no forward is in flight elsewhere."""
-    found = connection.execute(rows).all()
-    # After the rows: what ends meanwhile is not in flight any more.
-    now = _read_clock(connection) if any(each.forward_before for each in found) else None
-    return tuple(_to_recorded(each, replica, now) for each in found)
+    """``replica`` is this one. It is empty where there is no other, and nothing is in flight elsewhere."""
+    if replica:
+        rows = rows.add_columns(_DATABASE_CLOCK)
+    return tuple(_to_recorded(row, replica) for row in connection.execute(rows))
 
 
-def _to_recorded(row: Any, replica: str, now: datetime | None) -> Recorded:
+def _to_recorded(row: Any, replica: str) -> Recorded:
     record = decode(CancellationRecord, row.record)
-    elsewhere, in_flight_s = row.replica is not None and row.replica != replica, 0.0
-    if now is not None and elsewhere and row.forward_before and not record.cancellation.outcome:
-        in_flight_s = max(0.0, (row.forward_before - now).total_seconds())
+    elsewhere, in_flight_s = row.replica not in (None, replica), 0.0
+    if elsewhere and record.cancellation.outcome is None:
+        in_flight_s = max(0.0, (row.forward_before - row.now).total_seconds())
     return Recorded(record.cancellation, record.latest, elsewhere, in_flight_s)
-
-
-def _read_clock(connection: Connection) -> datetime:
-    """Of the database."""
-    now: datetime = connection.execute(_CLOCK).scalar_one()
-    return now
 
 
 def summarize_if_unchanged(

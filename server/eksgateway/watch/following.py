@@ -26,7 +26,7 @@ class Following:
         start ──► take up all ──► wait ──(a notice)──► read what changed ──► take it up ──► wait
                                    └──(every 10 s, or notices were missed)──► compare all ──┘
 
-    A cancellation whose forward may be in flight is not taken up: it has no outcome to tell yet. Its replica
+    A cancellation whose forward may be in flight is not taken up: it has no outcome yet. Its replica
     follows it after the outcome. If there is none in time, the next comparison takes it up.
     """
 

@@ -46,6 +46,7 @@ class PostgresDatabase:
         location = settings.location
         assert isinstance(location, PostgresLocation)  # noqa: S101 - of settings with ``url``
         self.read_connections = settings.connections - _OTHER_CONNECTIONS
+        self._closed = False
         self._known = KnownHead(str(location))
         self._head = HEAD.replace("{schema}", f'"{location.schema}"')
         self._deadlines = Deadlines(2 * settings.commit_timeout_s)
@@ -101,8 +102,12 @@ class PostgresDatabase:
         with self._engine.connect() as connection:
             raw = connection.connection.dbapi_connection
             assert isinstance(raw, psycopg.Connection)  # noqa: S101 - the engine has no other driver
-            with self._deadlines.watch(raw):
-                return query(connection)
+            try:
+                with self._deadlines.watch(raw):
+                    return query(connection)
+            finally:
+                if self._closed:  # its pool has ended, and closes nothing any more
+                    raw.close()
 
     def check(self, connection: Connection) -> None:
         known = self._known.head
@@ -110,6 +115,7 @@ class PostgresDatabase:
         self._known.check(known, row)
 
     def close(self) -> None:
+        self._closed = True
         self._chain.discard()
         self._engine.dispose()
         self._deadlines.close()
