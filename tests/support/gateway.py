@@ -197,8 +197,9 @@ async def run_gateway(
     issuer = issuer or ThrowawayIssuer("test")
     (path / "data.yaml").write_text(yaml.safe_dump(copy.deepcopy(data or POLICY_DATA)))
     settings = settings_for(path, eks.url, issuer, **sections)
-    ledger: Ledger = wrap_ledger(await open_ledger(settings.ledger, clock))
-    fleet = await open_fleet(settings, clock) if settings.ledger.url else None
+    opened = await open_ledger(settings.ledger, clock)
+    fleet = await open_fleet(settings, opened.replica, clock) if settings.ledger.url else None
+    ledger: Ledger = wrap_ledger(opened)
     metrics = Metrics()
     gateway = build_gateway(
         settings,
