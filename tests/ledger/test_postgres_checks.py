@@ -10,10 +10,13 @@ from typing import Any
 import psycopg
 import pytest
 
+from eksgateway.clock import SystemClock
 from eksgateway.ledger.database import LedgerError
 from eksgateway.ledger.postgres.checks import check_database
 from eksgateway.ledger.postgres.connecting import connect
 from eksgateway.ledger.postgres.migration import migrate_database
+from eksgateway.ledger.sql_ledger import open_ledger
+from eksgateway.ledger.verify import verify
 from eksgateway.sandbox.postgres_server import PostgresServer
 from eksgateway.settings import LedgerSettings, PostgresLocation
 from support.logs import capture_logs
@@ -229,3 +232,62 @@ def test_an_encoding_other_than_utf_8_is_refused(postgres: str) -> None:
             check(as_role(postgres, name, GATEWAY))
     finally:
         run(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.mark.parametrize(
+    ("change", "url", "error"),
+    [
+        ("", "postgresql://nobody:x@{place}", "or correct the user in the URL"),
+        ("", "postgresql://eksgateway:wrong@{place}", "give the role's password by PGPASSFILE"),
+        ("", "postgresql://eksgateway@{place}", "give the role's password by PGPASSFILE"),
+        ("", "{url}_no", "create the database, or correct its name in the URL"),
+        (
+            "",
+            "postgresql://u:secret@127.0.0.1:1/x",
+            "see that PostgreSQL runs, and that this host reaches it",
+        ),
+        ("", "postgresql://u:secret@no.invalid/x?sslmode=require", "see that PostgreSQL runs"),
+        ("", "{url}?sslmode=require", "switch TLS on in PostgreSQL, or set the sslmode that this network"),
+        ("ALTER ROLE eksgateway NOLOGIN", "{url}", "let the role log in (ALTER ROLE … LOGIN)"),
+        ("REVOKE CONNECT ON DATABASE {name} FROM PUBLIC", "{url}", "let the role connect (GRANT CONNECT ON"),
+        (
+            "ALTER DATABASE {name} CONNECTION LIMIT 0",
+            "{url}",
+            "raise max_connections or the CONNECTION LIMIT",
+        ),
+        ("ALTER DATABASE {name} SET default_transaction_read_only = on", "{url}", "this is a standby"),
+    ],
+)
+async def test_a_connection_that_fails_is_explained(
+    server: PostgresServer, change: str, url: str, error: str
+) -> None:
+    """The start ends, and its error has the remedy, and no password."""
+    with create_ledger(server.url()) as database:
+        url = url.format(url=database.url, place=database.url.partition("@")[2])
+        if change:
+            run(server.url(), change.format(name=database.name))
+        try:
+            with pytest.raises(LedgerError, match=re.escape(error)) as raised:
+                await open_ledger(LedgerSettings(url=url), SystemClock())
+        finally:
+            run(server.url(), "ALTER ROLE eksgateway LOGIN")
+    assert server.password not in str(raised.value)
+    assert "secret" not in str(raised.value)
+
+
+async def test_a_standby_is_refused_and_may_be_read() -> None:
+    """By a start; `verify` needs no primary."""
+    with PostgresServer() as server:
+        create_roles(server.start().url())
+        with create_ledger(server.url()) as database:
+            server.stop()
+            assert server.folder is not None
+            (server.folder / "data" / "standby.signal").touch()
+            server.start()
+            for url in (database.url, f"{database.url}?target_session_attrs=any"):
+                with pytest.raises(LedgerError, match=r"this is a standby.*: let .* lead to the primary"):
+                    await open_ledger(LedgerSettings(url=url), SystemClock())
+            assert verify(PostgresLocation(database.url)).broken is None
+            server.stop()
+            (server.folder / "data" / "standby.signal").unlink()
+            server.start()

@@ -109,6 +109,27 @@ def test_the_gateways_role_cannot_change_the_schema(ledger_database: LedgerDatab
         run(ledger_database.url, statement)
 
 
+def test_migrate_needs_the_owner(ledger_database: LedgerDatabase, postgres: str) -> None:
+    """The gateways' role can neither migrate nor create a ledger."""
+    with pytest.raises(LedgerError, match="this role does not own the schema eksgateway: use a URL of its"):
+        migrate_database(PostgresLocation(ledger_database.url), GATEWAY)
+    with create_database(postgres) as name:
+        url = as_role(postgres, name, GATEWAY)
+        with pytest.raises(
+            LedgerError, match=r"permission denied for database .*: use a URL of the ledger's"
+        ):
+            migrate_database(PostgresLocation(url), GATEWAY)
+
+
+def test_migrate_takes_other_rights_back(ledger_database: LedgerDatabase) -> None:
+    """Also those that the gateways' role has through PUBLIC."""
+    owner = ledger_database.owner_url
+    run(owner, "GRANT ALL ON ALL TABLES IN SCHEMA eksgateway TO PUBLIC")
+    migrate_database(PostgresLocation(owner), GATEWAY)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        run(ledger_database.url, "DELETE FROM eksgateway.cancellations")
+
+
 def test_migrate_refuses_a_missing_role(postgres: str) -> None:
     """Nothing is created."""
     with create_database(postgres) as name:

@@ -15,7 +15,7 @@ _REMEDIES: Final = (
     (r"CONNECT privilege", "let the role connect (GRANT CONNECT ON DATABASE … TO …)"),
     (
         r"password authentication failed|no password supplied",
-        "give the role's password by PGPASSFILE or PGPASSWORD",
+        "give the role's password by PGPASSFILE or PGPASSWORD, or correct the user in the URL",
     ),
     (r"pg_hba\.conf", "let pg_hba.conf admit this user from this host, with the TLS that it demands"),
     (r"does not support SSL", "switch TLS on in PostgreSQL, or set the sslmode that this network needs"),
@@ -26,7 +26,7 @@ _REMEDIES: Final = (
     ),
     (
         r"too many (clients|connections)|connection slots are reserved",
-        "raise max_connections or the role's CONNECTION LIMIT, or lower `ledger.connections`",
+        "raise max_connections or the CONNECTION LIMIT that is reached, or lower `ledger.connections`",
     ),
     (r"session is read-only|server is in hot standby", "this is a standby: let the URL lead to the primary"),
     (r"starting up|shutting down|in recovery mode", "wait until PostgreSQL has started"),

@@ -17,7 +17,7 @@ from eksgateway.ledger.schema import REVISION
 from eksgateway.settings import PostgresLocation
 
 _ROLE_EXISTS: Final = "SELECT FROM pg_roles WHERE rolname = %s"
-_SCHEMA_EXISTS: Final = "SELECT FROM pg_namespace WHERE nspname = %s"
+_IS_OWNER: Final = "SELECT pg_has_role(nspowner, 'MEMBER') FROM pg_namespace WHERE nspname = %s"
 
 
 def migrate_database(location: PostgresLocation, role: str) -> str:
@@ -34,7 +34,7 @@ def migrate_database(location: PostgresLocation, role: str) -> str:
                 f"{location}: there is no role {role} for the gateways: create it (CREATE ROLE {quoted}"
                 " LOGIN), or name another one with --role"
             )
-        _create_schema(raw, location.schema)
+        _create_schema(raw, location)
         found = read_revision(raw, location)
         if found != REVISION:
             if found:
@@ -45,7 +45,11 @@ def migrate_database(location: PostgresLocation, role: str) -> str:
     return found
 
 
-def _create_schema(connection: psycopg.Connection[Any], schema: str) -> None:
-    # IF NOT EXISTS needs the right to create a schema also where there is one.
-    if connection.execute(_SCHEMA_EXISTS, [schema]).fetchone() is None:
-        connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+def _create_schema(connection: psycopg.Connection[Any], location: PostgresLocation) -> None:
+    row = connection.execute(_IS_OWNER, [location.schema]).fetchone()
+    if row is None:
+        connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(location.schema)))
+    elif not row[0]:
+        raise LedgerError(
+            f"{location}: this role does not own the schema {location.schema}: use a URL of its owner"
+        )

@@ -13,9 +13,11 @@ from sqlalchemy import Connection, NullPool, create_engine
 from eksgateway.ledger.database import LedgerError
 from eksgateway.ledger.postgres.chain_lock import chain_lock_key
 from eksgateway.ledger.postgres.connecting import connect
-from eksgateway.ledger.postgres.errors import DATABASE_ERRORS, explain
+from eksgateway.ledger.postgres.errors import DATABASE_ERRORS, error_state, explain, find_error
 from eksgateway.settings import PostgresLocation
 
+_LACKS_A_RIGHT: Final = "42501"  # an SQLSTATE
+_OWNER: Final = "use a URL of the ledger's owner; to create one, it needs CREATE on the database"
 _LOCK_TIMEOUT: Final = "10s"  # a queued lock of a table would stop the gateways for longer
 
 
@@ -42,6 +44,8 @@ def begin_change(location: PostgresLocation) -> Iterator[Connection]:
             raw.execute("SELECT pg_advisory_xact_lock(%s)", [chain_lock_key(location.schema)])
             yield connection
     except DATABASE_ERRORS as exc:
+        if error_state(exc) == _LACKS_A_RIGHT:
+            raise LedgerError(f"{location}: {str(find_error(exc)).strip()}: {_OWNER}") from exc
         raise LedgerError(f"{location}: {explain(exc)}") from exc
 
 
