@@ -32,7 +32,7 @@ def add_update(fleet: Fleet, cluster: str) -> UpdateRef:
 async def hold_at_intent(fleet: Fleet, clients: Clients) -> AsyncIterator[Held]:
     """The first replica has committed an intent, and waits for the answer to its COMMIT."""
     ref = add_update(fleet, "prod-1")
-    fleet[0].network.hold_answer_to(b"COMMIT")
+    fleet[0].network.hold_answer_to(b"COMMIT\0")
     task = asyncio.create_task(clients.cancel(fleet[0], ref, "held"))
     await wait_until(fleet[0].network.held.is_set)
     await wait_until(fleet.read_events)
