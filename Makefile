@@ -6,11 +6,15 @@ TOOLS  := .tools/bin
 
 export PATH := $(CURDIR)/$(TOOLS):$(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test soak check bench sandbox protos policy lock clean
+.PHONY: demo demo-fleet test check bench sandbox protos policy lock clean soak
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/runtime.stamp
 	@eksgateway demo
+
+# Three gateways over one PostgreSQL, which comes from a wheel.
+demo-fleet: $(VENV)/fleet.stamp
+	@eksgateway demo --fleet
 
 sandbox: $(VENV)/runtime.stamp
 	@eksgateway sandbox
@@ -57,6 +61,11 @@ $(VENV)/runtime.stamp: requirements/runtime.lock pyproject.toml | $(BIN)/python
 	@echo "Setting up (once): installing the locked packages"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/fleet.stamp: requirements/fleet.lock $(VENV)/runtime.stamp
+	@echo "Setting up (once): installing the locked packages for several gateways"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/fleet.lock
 	@touch $@
 
 $(VENV)/dev.stamp: requirements/dev.lock $(VENV)/runtime.stamp

