@@ -112,7 +112,7 @@ class SharedTokens:
         self._rejoined.clear()
 
     def settlement(self) -> Draw:
-        """What to draw before ``rejoin``: the row loses what this replica has spent of its part."""
+        """The draw before ``rejoin``: the row loses what this replica has spent of its part."""
         assert self._own is not None  # noqa: S101 - after ``leave``
         owed = min(self.spent, self._own.missing(self._clock.monotonic()))
         return Draw(self.target, back=self._back - owed)

@@ -4,8 +4,9 @@
 -- paid where it is negative, also below zero. `throttled` is when a call began that EKS throttled: the rate is halved, unless
 -- the call began before the rate was last halved. `wait_s` is the time until the next token that was refused.
 --
--- Times are of this database's clock, read under the row's lock. While it is set back, no tokens are lost and
--- none are added twice. A time of halving in the future counts as none.
+-- Times are of this database's clock, read under the row's lock. After it was set back, no tokens are lost and
+-- none are added twice, and a time of halving in the future counts as none. Within 1 s the later time holds,
+-- because the clocks of processors may differ.
 --
 -- The search_path is the ledger's schema while this file runs; FROM CURRENT keeps it for the calls.
 CREATE FUNCTION draw(
@@ -31,7 +32,7 @@ BEGIN
     held.tokens := greatest(-held.size, least(held.size, held.tokens + back));
 
     halved := throttled IS NOT NULL
-        AND (held.halved_at IS NULL OR throttled > held.halved_at OR held.halved_at > drawn_at);
+        AND (held.halved_at IS NULL OR throttled > held.halved_at OR held.halved_at > drawn_at + interval '1 s');
     IF halved THEN
         held.halved_at := drawn_at;
         held.rate := greatest(held.rate / 2, held.whole / 16);
@@ -50,7 +51,10 @@ BEGIN
     END IF;
     wait_s := missing / held.rate;
 
-    UPDATE budget SET rate = held.rate, tokens = held.tokens, at = drawn_at, halved_at = held.halved_at
+    IF held.at < drawn_at OR held.at > drawn_at + interval '1 s' THEN
+        held.at := drawn_at;
+    END IF;
+    UPDATE budget SET rate = held.rate, tokens = held.tokens, at = held.at, halved_at = held.halved_at
         WHERE target = of_target;
     whole_rate := held.whole;
     rate_now := held.rate;
