@@ -30,7 +30,15 @@ class Following:
     follows it after the outcome. If there is none in time, the next comparison takes it up.
     """
 
-    def __init__(self, ledger: Ledger, watches: Watches, notices: LedgerNotices, clock: Clock) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        watches: Watches,
+        notices: LedgerNotices,
+        clock: Clock,
+        compare_s: float = _COMPARE_S,
+    ) -> None:
+        self._compare_s = compare_s
         self._ledger = ledger
         self._watches = watches
         self._clock = clock
@@ -41,13 +49,18 @@ class Following:
         self._task: asyncio.Task[None] | None = None
         notices.subscribe(self._hear, self._catch_up)
 
+    @property
+    def cancellation_ids(self) -> tuple[str, ...]:
+        """Those that are taken up and not settled."""
+        return tuple(self._pending)
+
     async def start(self, *, replicas: bool) -> None:
         """Take up all. With ``replicas``, keep up with other ones. Raises LedgerUnavailable."""
         for each in await self._ledger.pending():
             if each.in_flight_s <= 0:
                 self._take_up(each)
         if replicas:
-            self._compare_at = self._clock.monotonic() + _COMPARE_S
+            self._compare_at = self._clock.monotonic() + self._compare_s
             self._task = asyncio.create_task(self._run(), name="following")
 
     async def close(self) -> None:
@@ -80,7 +93,7 @@ class Following:
 
     async def _keep_up(self) -> None:
         if self._clock.monotonic() >= self._compare_at:
-            self._compare_at = self._clock.monotonic() + _COMPARE_S
+            self._compare_at = self._clock.monotonic() + self._compare_s
             self._changed |= self._find_changes(await self._ledger.pending_ids())
         while self._changed:
             ids = list(self._changed)[:_READ]

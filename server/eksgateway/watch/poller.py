@@ -242,7 +242,7 @@ class Poller:
         version = self._known.version
         minutes = self.settings.missing_after_s / 60
         note = f"EKS has not known this update for {minutes:g} minutes."
-        observation = Observation(self.clock.now(), None, note)
+        observation = Observation(self._now(), None, note)
         if not self._known.pending or await self._record(observation) is not None:
             self._known.give_up(version)
         self.close(error)

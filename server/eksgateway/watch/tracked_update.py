@@ -87,11 +87,14 @@ class TrackedUpdate:
         self.version += 1
 
     def is_news(self, cancellation: Cancellation) -> bool:
-        """Whether it is a newer cancellation, or the newest one with another intent or outcome."""
+        """Whether it is a newer cancellation, or the newest one with another intent or outcome, or one whose
+        cancel was in flight as far as is known.
+        """
         newest = self._newest
         if newest is None or newest.id != cancellation.id:
             return newest is None or newest.intent.time <= cancellation.intent.time
-        return (newest.intent, newest.outcome) != (cancellation.intent, cancellation.outcome)
+        same = (newest.intent, newest.outcome) == (cancellation.intent, cancellation.outcome)
+        return not same or self._attempted is None
 
     def take_up(self, cancellation: Cancellation, now: float, *, pending: bool) -> None:
         """A replica has recorded an observation of a cancellation that is no news.
