@@ -257,6 +257,10 @@ def test_every_point_has_a_broken_history() -> None:
         more_attempts(attempt("b", result="LEDGER_UNAVAILABLE", cancellation_id="", phase="")),
         more_attempts(attempt("b", 5, 6, result="LEDGER_UNAVAILABLE", cancellation_id="", phase="")),
         more_attempts(attempt("b", request=OTHER, result="REQUEST_ID_REUSED", cancellation_id="")),
+        more_attempts(
+            attempt("b", result="REQUEST_ID_REUSED", cancellation_id=""),
+            attempt("b", request=OTHER, result="REQUEST_ID_REUSED", cancellation_id=""),
+        ),
         attempts(attempt(ended=0.2, result=NO_ANSWER, cancellation_id="", phase="")),
     ],
     ids=[
@@ -266,6 +270,7 @@ def test_every_point_has_a_broken_history() -> None:
         "unavailable elsewhere",
         "unavailable later",
         "another request refused",
+        "refused beside another request",
         "client gone before the send",
     ],
 )

@@ -81,7 +81,8 @@ class FleetConnection:
                 with shut_after(connection, self._deadline_s):
                     return await work(connection)
             except (psycopg.Error, OSError, TimeoutError) as exc:
-                text = hide_password(str(exc).strip() or type(exc).__name__, self._parameters)
+                line = " ".join(str(exc).split())  # libpq's texts have several
+                text = hide_password(line or type(exc).__name__, self._parameters)
                 raise self._unavailable(text) from exc
             finally:
                 await self._discard_unless_idle()

@@ -44,12 +44,24 @@ def one_answer_each(history: History) -> Iterator[str]:
         if len(requests) > 1:
             yield f"{request_id}: {len(requests)} different requests were carried out"
         for attempt in attempts:
-            if attempt.result == "REQUEST_ID_REUSED" and attempt.request in requests:
+            reused = attempt.result == "REQUEST_ID_REUSED" and attempt.request in requests
+            if reused and not _met_another_request(attempt, attempts):
                 yield f"{request_id}: {attempt.replica} refused the recorded request as another one"
         answers = {_final_answer(attempt) for attempt in attempts} - {""}
         if len(answers) > 1:
             yield f"{request_id}: it was answered {' and '.join(sorted(answers))}"
         yield from _check_repeats(request_id, attempts)
+
+
+def _met_another_request(attempt: Attempt, attempts: Sequence[Attempt]) -> bool:
+    """Whether another request with its id was under way at the same replica, which may win or lose later."""
+    return any(
+        other.request != attempt.request
+        and other.replica == attempt.replica
+        and other.began <= attempt.ended
+        and attempt.began <= other.ended
+        for other in attempts
+    )
 
 
 def _final_answer(attempt: Attempt) -> str:
