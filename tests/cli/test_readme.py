@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
+
+from eksgateway.clock import SystemClock
+from eksgateway.ledger.sql_ledger import open_ledger
+from eksgateway.sandbox.postgres_server import PostgresServer
+from eksgateway.settings import LedgerSettings
 from support.processes import RunningProgram, run_program
 from support.sandbox import run_sandbox
 from support.waiting import wait_until
@@ -78,3 +86,22 @@ async def test_the_readmes_session_gives_the_shown_output(tmp_path: Path) -> Non
         assert printed[0][0] == in_readme[0][0]
         assert set(printed[1:]) <= set(in_readme)
         assert printed[-1] == in_readme[-1]
+
+
+async def test_the_readmes_commands_for_several_gateways_run(tmp_path: Path) -> None:
+    """They create the roles and the ledger, bring a file's records, and a gateway starts on it."""
+    section = README.read_text().partition("\n## Run several\n")[2]
+    statements = section.partition("```sql\n")[2].partition("```")[0]
+    commands = section.partition("```\npip install ")[2].partition("\n")[2].partition("```")[0]
+    await (await open_ledger(LedgerSettings(path=tmp_path / "ledger.db"), SystemClock())).close()
+    with PostgresServer() as server:
+        with psycopg.connect(server.start().url(), autocommit=True) as connection:
+            for statement in statements.strip().splitlines():
+                connection.execute(statement)
+        place = f"127.0.0.1:{server.port}"
+        commands = re.sub(r"DB='db\.internal/eksgateway\?\S+'", f"DB='{place}/eksgateway'", commands)
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        async with run_program("sh", "-ec", f"cd '{tmp_path}'\n{commands}", env={"PATH": path}) as shell:
+            assert await shell.end() == 0, shell.err
+        url = f"postgresql://eksgateway:gateway-password@{place}/eksgateway"
+        await (await open_ledger(LedgerSettings(url=url), SystemClock())).close()

@@ -18,7 +18,9 @@ from eksgateway.settings import PostgresLocation
 
 _LACKS_A_RIGHT: Final = "42501"  # an SQLSTATE
 _OWNER: Final = "use a URL of the ledger's owner; to create one, it needs CREATE on the database"
-_LOCK_TIMEOUT: Final = "10s"  # a queued lock of a table would stop the gateways for longer
+_CHAIN_TIMEOUT: Final = "30s"
+_TABLE_TIMEOUT: Final = "2s"  # the gateways wait behind a lock of a table that is waited for
+_SET_LOCK_TIMEOUT: Final = "SELECT set_config('lock_timeout', %s, true)"
 
 
 @contextmanager
@@ -37,11 +39,10 @@ def begin_change(location: PostgresLocation) -> Iterator[Connection]:
     try:
         with engine.begin() as connection:
             raw = raw_connection(connection)
-            raw.execute(
-                "SELECT set_config('lock_timeout', %s, true), set_config('search_path', %s, true)",
-                [_LOCK_TIMEOUT, location.schema],
-            )
+            raw.execute("SELECT set_config('search_path', %s, true)", [location.schema])
+            raw.execute(_SET_LOCK_TIMEOUT, [_CHAIN_TIMEOUT])
             raw.execute("SELECT pg_advisory_xact_lock(%s)", [chain_lock_key(location.schema)])
+            raw.execute(_SET_LOCK_TIMEOUT, [_TABLE_TIMEOUT])
             yield connection
     except DATABASE_ERRORS as exc:
         if error_state(exc) == _LACKS_A_RIGHT:
