@@ -14,6 +14,7 @@ from eksgateway.clock import SystemClock
 from eksgateway.ledger.database import LedgerError
 from eksgateway.ledger.postgres.checks import check_database
 from eksgateway.ledger.postgres.connecting import connect
+from eksgateway.ledger.postgres.connection_errors import find_remedy
 from eksgateway.ledger.postgres.migration import migrate_database
 from eksgateway.ledger.sql_ledger import open_ledger
 from eksgateway.ledger.verify import verify
@@ -126,7 +127,7 @@ def test_a_start_refuses(ledger_database: LedgerDatabase, change: str, error: st
     before = dump(ledger_database.superuser_url)
     with pytest.raises(LedgerError, match=error) as raised:
         check(ledger_database.url)
-    assert str(raised.value).startswith("postgresql://eksgateway@127.0.0.1:")
+    assert str(raised.value).startswith(f"{PostgresLocation(ledger_database.url)}: ")
     assert dump(ledger_database.superuser_url) == before
 
 
@@ -273,6 +274,22 @@ async def test_a_connection_that_fails_is_explained(
             run(server.url(), "ALTER ROLE eksgateway LOGIN")
     assert server.password not in str(raised.value)
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ('server certificate for "a" does not match host name "b"', "connect by a name in its certificate"),
+        ("SSL error: certificate verify failed", "set sslrootcert to the file of the server's CA"),
+        ('root certificate file "/root/.postgresql/root.crt" does not exist', "set sslrootcert to the file"),
+        ('no pg_hba.conf entry for host "10.1.1.1", user "u", database "d", no encryption', "with the TLS"),
+        ("die Datenbank existiert nicht", ""),
+    ],
+)
+def test_remedies_of_tls_errors(text: str, remedy: str) -> None:
+    """As libpq 18 writes them: the PostgreSQL of the tests has no TLS."""
+    assert remedy in find_remedy(text)
+    assert bool(remedy) == bool(find_remedy(text))
 
 
 async def test_a_standby_is_refused_and_may_be_read() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import psycopg
@@ -38,13 +38,12 @@ def run_postgres(version: int = 18, **settings: str) -> Iterator[str]:
 
 
 def create_roles(url: str) -> None:
-    """Both roles get the superuser's password."""
+    """Both roles get the superuser's password. They may exist: another test process shares a given server."""
     password = psycopg.conninfo.conninfo_to_dict(url).get("password")
     with psycopg.connect(url, autocommit=True) as connection:
         for role in (OWNER, GATEWAY):
-            exists = connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [role]).fetchone()
-            if not exists:
-                create = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}")
+            create = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}")
+            with suppress(psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
                 connection.execute(create.format(sql.Identifier(role), sql.Literal(password)))
 
 

@@ -19,7 +19,7 @@ _REMEDIES: Final = (
     ),
     (r"pg_hba\.conf", "let pg_hba.conf admit this user from this host, with the TLS that it demands"),
     (r"does not support SSL", "switch TLS on in PostgreSQL, or set the sslmode that this network needs"),
-    (r"root certificate file .* does not exist", "set sslrootcert to the file of the server's CA"),
+    (r"root certificate file", "set sslrootcert to the file of the server's CA"),
     (
         r"certificate verify failed|does not match host name",
         "set sslrootcert to the file of the server's CA, and connect by a name in its certificate",
