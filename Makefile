@@ -6,7 +6,7 @@ TOOLS  := .tools/bin
 
 export PATH := $(CURDIR)/$(TOOLS):$(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo demo-fleet test check bench sandbox protos policy lock clean soak
+.PHONY: demo demo-fleet test soak check bench sandbox protos policy lock clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/runtime.stamp

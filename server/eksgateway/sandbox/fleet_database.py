@@ -51,7 +51,7 @@ class FleetDatabase:
         return self._url_of(self.owner)
 
     def describe(self) -> str:
-        """What ``open`` creates on the user's server."""
+        """The names that ``open`` creates on the user's server."""
         place = urlsplit(self._admin_url).netloc.rpartition("@")[2]
         return f"the database {self.name} and the roles {self.owner} and {self.role} on {place}"
 

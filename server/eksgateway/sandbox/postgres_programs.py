@@ -30,7 +30,7 @@ def find_installation(version: int) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class ServerUser:
-    """The user of the server. PostgreSQL refuses to run as root; root runs it as ``nobody``."""
+    """The user of the server. PostgreSQL refuses to run as root, so root runs it as an unprivileged one."""
 
     uid: int
     gid: int
@@ -73,8 +73,8 @@ class ServerUser:
         if self._can_enter(programs / "postgres"):
             return programs
         package, copy = installation.parent, folder / "programs"
-        libraries = (package.with_name(f"{package.name}.libs"), package / ".dylibs")  # of Linux, of macOS
-        for source in (installation, *filter(Path.is_dir, libraries)):
+        libraries = package.with_name(f"{package.name}.libs")  # of wheels for Linux
+        for source in filter(Path.is_dir, (installation, libraries)):
             place = copy / source.relative_to(
                 package.parent
             )  # programs find their libraries by relative paths
