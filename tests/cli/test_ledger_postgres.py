@@ -84,6 +84,18 @@ def test_backup_makes_a_file_that_verify_and_list_show_alike(
     assert len(run("list", copy)[1].splitlines()) == 6
 
 
+async def test_a_gateway_starts_on_the_file_that_backup_makes(
+    database: LedgerDatabase, tmp_path: Path
+) -> None:
+    """As on a backup of a file."""
+    run("backup", tmp_path / "copy.db", "--url", database.url)
+    ledger = await open_ledger(LedgerSettings(path=tmp_path / "copy.db"), SystemClock())
+    await ledger.commit_intent(intent("3"))
+    await ledger.close()
+    head = verify(PostgresLocation(database.url)).head
+    assert verify(tmp_path / "copy.db", head).events == head.seq + 1
+
+
 async def test_a_copied_file_has_the_same_events_cancellations_and_denials(
     path: Path, empty: LedgerDatabase
 ) -> None:

@@ -130,6 +130,19 @@ def test_migrate_takes_other_rights_back(ledger_database: LedgerDatabase) -> Non
         run(ledger_database.url, "DELETE FROM eksgateway.cancellations")
 
 
+def test_migrate_fails_behind_a_program_that_holds_a_table(ledger_database: LedgerDatabase) -> None:
+    """The gateways would wait behind it. Once that program has ended, it goes through."""
+    location = PostgresLocation(ledger_database.owner_url)
+    run(ledger_database.owner_url, "DROP TRIGGER events_refuse_changes ON eksgateway.events")
+    with psycopg.connect(ledger_database.url) as other:
+        other.execute(ADD_EVENT)
+        with pytest.raises(LedgerError, match=r"lock timeout .*or a program, holds the lock"):
+            migrate_database(location, GATEWAY)
+    migrate_database(location, GATEWAY)
+    with pytest.raises(psycopg.errors.RaiseException):
+        run(ledger_database.owner_url, "TRUNCATE eksgateway.events")
+
+
 def test_migrate_refuses_a_missing_role(postgres: str) -> None:
     """Nothing is created."""
     with create_database(postgres) as name:
