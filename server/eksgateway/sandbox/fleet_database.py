@@ -106,7 +106,7 @@ class FleetDatabase:
                     connection.execute(create.format(sql.Identifier(role), sql.Literal(password.decode())))
                 owner = sql.Identifier(self.owner)
                 connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(owner))
-                create = sql.SQL("CREATE DATABASE {} OWNER {}")
+                create = sql.SQL("CREATE DATABASE {} OWNER {} ENCODING 'UTF8' TEMPLATE template0")
                 connection.execute(create.format(sql.Identifier(self.name), owner))
         except Error as exc:
             with suppress(StartError):

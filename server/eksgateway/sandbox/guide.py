@@ -63,7 +63,7 @@ def _list_places(info: dict[str, Any], folder: SandboxFolder, speed: float) -> I
             yield f"Gateway {number}", f"{gateway['grpc']}, pid {gateway['pid']}"
     yield "Simulated EKS", f"{info['simulator']} (not AWS; at {speed:g} times real speed)"
     yield "Policy data", info["policy_data"]
-    yield "Ledger", info.get("ledger") or hide_password(info["database"])
+    yield "Ledger", info.get("ledger") or hide_password(info["database"]).partition("?")[0]
     if "ledger" in info:
         yield "Gateway's log", str(folder.log("gateway"))
     else:
