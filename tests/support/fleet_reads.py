@@ -14,15 +14,18 @@ from eksgateway.eks.budget import Budget
 from eksgateway.eks.shared_reads import SharedReads
 from eksgateway.fleet.connections import FleetConnection
 from eksgateway.fleet.counts import FleetCounts
+from eksgateway.fleet.draws import DrawStatements
 from eksgateway.fleet.look_table import LookTable
 from eksgateway.fleet.looks import SharedLooks
 from eksgateway.fleet.notices import ListenSettings, Notices
+from eksgateway.fleet.tokens import FleetTokens
 from eksgateway.model import Caller, ClusterFacts, ClusterRef, Target, Update, UpdateRef
 from eksgateway.settings import WatchSettings
 from eksgateway.watch.watches import Watches
 from support.watching import FakeRecord
 
 SCHEMA = "eksgateway"
+TARGET = Target("111122223333", "us-east-1")
 
 
 class CountingEks:
@@ -99,6 +102,7 @@ class ReadingReplica:
     eks: CountingEks
     claim_s: float
     settings: WatchSettings
+    replicas: int = 1
     clock: Clock = field(default_factory=SystemClock)
     id: UUID = field(default_factory=uuid4)
     calls_per_s: float = 1000
@@ -115,15 +119,19 @@ class ReadingReplica:
         self.notices = Notices(ListenSettings(self.url, SCHEMA), sender, self.clock, Random(seed))
         table = LookTable(connection, SCHEMA, self.id, self.claim_s, self.clock)
         self.looks = SharedLooks(table, self.notices, self.clock, self.counts.looks)
-        budget = Budget(self.calls_per_s, self.clock)
+        draws = DrawStatements(sender, SCHEMA)
+        tokens = FleetTokens(draws, self.calls_per_s, lambda: self.replicas, self.counts, self.clock)
+        budget = Budget(self.calls_per_s, self.clock, tokens=tokens.of)
         self.reads = SharedReads(self.eks, budget, self.clock, looks=self.looks.looks)
         self.watches = Watches(self.reads, self.record, self.clock, self.settings, Random(seed))
+        await tokens.open([TARGET])
         await self.notices.open()
         try:
             yield self
         finally:
             await self.watches.close()
             await budget.close()
+            await tokens.close()
             await self.looks.close()
             await self.notices.close()
             await asyncio.gather(connection.close(), sender.close())
@@ -143,7 +151,7 @@ async def run_replicas(
     async with AsyncExitStack() as stack:
         yield [
             await stack.enter_async_context(
-                ReadingReplica(url, eks, claim_s, settings, calls_per_s=calls_per_s).run(seed)
+                ReadingReplica(url, eks, claim_s, settings, count, calls_per_s=calls_per_s).run(seed)
             )
             for seed in range(count)
         ]

@@ -136,6 +136,8 @@ class Poller:
     def _hear(self) -> None:
         self._noticed = True
         self._wake.set()
+        if self._read_task is not None:
+            self._read_task.cancel()  # it may wait for its turn; the next one finds the other replica's read
 
     @property
     def _over(self) -> bool:
@@ -213,7 +215,9 @@ class Poller:
                 await asyncio.wait((read,))
             finally:
                 read.cancel()  # when this poller's task is cancelled
-            if not read.cancelled():  # else ``detach`` did it, and a watcher may have come since
+            if (
+                not read.cancelled()
+            ):  # else ``_hear`` did it, or ``detach``, and a watcher may have come since
                 return read.result()
         return None
 
