@@ -28,7 +28,6 @@ SEED: Final = int(os.environ.get("SOAK_SEED") or Random().randrange(1_000_000))
 
 
 @pytest.mark.timeout(200 + 20 * FAULTS)
-@pytest.mark.skipif("SOAK_FAULTS" not in os.environ, reason="until the parts have come together")
 async def test_fleet_keeps_the_promise_under_random_faults(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,12 +40,12 @@ QUICK: Final[dict[str, dict[str, Any]]] = {
         "read_timeout_s": 2,
         "cancel_read_timeout_s": 3,
         "decision_max_age_s": 3,
-        "calls_per_s": 20,
+        "calls_per_s": 8,
     },
     "watch": {"poll_s": 0.5, "poll_min_s": 0.3, "follow_s": 1, "heartbeat_s": 1},
     "limits": {"call_timeout_s": 15},
 }
-QUICK_BOUNDS: Final = Bounds(rate=20, size=40, claim=4, look=20, decision_max_age=3.5, slack=2)
+QUICK_BOUNDS: Final = Bounds(rate=8, size=16, claim=4, look=20, decision_max_age=3.5, slack=2)
 
 
 class Replica:
