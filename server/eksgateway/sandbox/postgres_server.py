@@ -26,14 +26,17 @@ _POLL_S: Final = 0.02
 _STATUS_LINE: Final = 7  # of postmaster.pid; see `pg_ctl` and miscadmin.h of PostgreSQL
 _LOG_LINES: Final = 8
 
-# The parent of the server. It ends with it, with its exit code, and ends it when standard input closes: so
-# the server does not outlive a process that was killed. A server that is just starting ignores SIGINT.
+# The parent of the server, and ends with it. A line on standard input ends the server, which ignores SIGINT
+# while it is just starting. The end of standard input means that the process which started it was killed:
+# then the server's folder, $0, is removed too.
 _GUARD: Final = """
 exec 3<&0
 "$@" 3<&- </dev/null & server=$!
-{ cat >/dev/null; while kill -INT $server; do sleep 0.2; done; } <&3 2>/dev/null & watcher=$!
+{ read -r line || touch "$0/orphaned"; while kill -INT $server; do sleep 0.2; done; } <&3 2>/dev/null &
+watcher=$!
 wait $server; code=$?
 kill $watcher 2>/dev/null
+[ -e "$0/orphaned" ] && rm -r "$0"
 exit $code
 """
 
@@ -107,8 +110,7 @@ class PostgresServer:
                     with contextlib.suppress(OSError, IndexError):  # it has ended, or has not begun
                         os.kill(self.pid, signal.SIGCONT)  # a stopped process obeys SIGKILL alone
                         os.kill(self.pid, number)
-                assert guard.stdin is not None  # noqa: S101 - started with PIPE
-                guard.stdin.close()
+                self._signal_guard(guard)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     guard.wait(patience_s)
                     break
@@ -126,6 +128,15 @@ class PostgresServer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @staticmethod
+    def _signal_guard(guard: subprocess.Popen[bytes]) -> None:
+        assert guard.stdin is not None  # noqa: S101 - started with PIPE
+        with contextlib.suppress(OSError, ValueError):  # it has ended, or has the line
+            guard.stdin.write(b"stop\n")
+            guard.stdin.flush()
+        with contextlib.suppress(OSError):
+            guard.stdin.close()
 
     @property
     def _data(self) -> Path:
@@ -173,7 +184,16 @@ class PostgresServer:
         options = [f"--{name}={value}" for name, value in settings.items()]
         with self._log.open("wb") as log:
             self._guard = subprocess.Popen(  # noqa: S603 - a program of the wheel
-                ["/bin/sh", "-c", _GUARD, "guard", self._programs / "postgres", "-D", self._data, *options],
+                [
+                    "/bin/sh",
+                    "-c",
+                    _GUARD,
+                    self.folder,
+                    self._programs / "postgres",
+                    "-D",
+                    self._data,
+                    *options,
+                ],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
