@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from random import Random
 
 import pytest
@@ -83,3 +84,37 @@ def test_poll_s_outside_the_bounds_is_kept(poll_s: float) -> None:
         interval.record_poll(since)
         assert interval.seconds(watched=True, requested=False) == pytest.approx(poll_s, rel=0.1001)
     assert interval.seconds(watched=True, requested=True) <= poll_s
+
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def interval_after_look(seed: int, *, second: int = 0, changed: float = 1000) -> float:
+    """The interval of the replica ``seed``, which started ``seed`` seconds after the update last changed."""
+    interval = PollInterval(SETTINGS, Random(seed), 1000 + seed)
+    interval.record_look("update", START + timedelta(seconds=second), 1000 + second, changed)
+    return interval.seconds(watched=True, requested=False)
+
+
+@pytest.mark.parametrize("second", [10, 1200])
+def test_replicas_rest_equally_after_a_shared_look(second: int) -> None:
+    assert len({interval_after_look(seed, second=second) for seed in range(0, 100, 10)}) == 1
+
+
+def test_jitter_of_shared_looks_differs() -> None:
+    """Within a tenth of the interval."""
+    rests = [interval_after_look(0, second=second) for second in range(200)]
+    assert 4.5 <= min(rests) < 4.6
+    assert 5.4 < max(rests) <= 5.5
+
+
+def test_interval_grows_from_the_change_that_replicas_know() -> None:
+    assert interval_after_look(0, second=1200) == pytest.approx(10, rel=0.1001)
+    assert interval_after_look(0, second=1200, changed=2200) == pytest.approx(5, rel=0.1001)
+
+
+def test_cancel_at_this_replica_is_a_change_after_the_one_that_replicas_know() -> None:
+    interval = PollInterval(SETTINGS, Random(1), 1000)
+    interval.record_change(2000)
+    interval.record_look("update", START, 2030, changed=1000)
+    assert interval.seconds(watched=True, requested=False) == pytest.approx(2, rel=0.1001)

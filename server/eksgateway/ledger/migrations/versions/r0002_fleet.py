@@ -28,7 +28,6 @@ CREATE TABLE looks (
     looked_by uuid,
     failure text COLLATE "C",
     failed_at timestamptz,
-    failing_since timestamptz,
     not_before timestamptz,
     claimed_by uuid,
     claimed_until timestamptz
