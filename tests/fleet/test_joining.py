@@ -65,6 +65,10 @@ async def test_a_cancel_in_flight_is_joined_with_its_answer(
         update_id = eks.rollback("prod-1", tags=PRODUCTION, cancel_delay_s=3600)
         leader = cancel(one, update_id)
         await wait_until(lambda: gate.entered)
+        found = await other.gateway.ledger.look_up("jwt:test:oncall", "one")
+        assert found is not None
+        # What is left of the decision's age, connect_timeout_s, cancel_read_timeout_s, and 3 s.
+        assert 30 + 30 + 3 < found.in_flight_s <= 60 + 30 + 30 + 3
         before = len(eks.calls())
         joiner = cancel(other, update_id)
         await wait_for_join(other)

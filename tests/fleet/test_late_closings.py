@@ -5,13 +5,17 @@ A cancel that may be on its way is never closed by that, so it is never sent twi
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
 
+from eksgateway.cancellation import result_of
 from eksgateway.clock import SystemClock
 from eksgateway.errors import DecisionStale, LedgerUnavailable, OutcomeUnrecorded, RequestIdReused
+from eksgateway.joining import Joining
+from eksgateway.ledger.notices import LedgerNotices
 from eksgateway.ledger.postgres.database import PostgresDatabase
 from eksgateway.ledger.protocol import Recorded
 from eksgateway.ledger.sql_ledger import SqlLedger
@@ -95,12 +99,12 @@ async def test_an_intent_that_is_to_be_closed_is_in_flight_for_others(two: Two) 
     with pytest.raises(DecisionStale):
         await two.second.renew_intent(renewed("2"), FORWARD_S)
 
+    joining = asyncio.create_task(Joining(two.second, LedgerNotices(), SystemClock()).wait(found))
     await two.wait_until_written()
-    found = await two.look_up()
-    assert (found.cancellation.phase, found.in_flight_s) == (Phase.NOT_FORWARDED, 0)
-    assert found.cancellation.outcome
-    assert found.cancellation.outcome.error
-    assert found.cancellation.outcome.error.reason == "LEDGER_UNAVAILABLE"
+    with pytest.raises(LedgerUnavailable) as raised:
+        result_of(await joining)
+    assert raised.value.metadata == {"cancellation_id": "cancellation-1", "phase": "NOT_FORWARDED"}
+    assert (await two.look_up()).in_flight_s == 0
     await two.second.renew_intent(renewed("2"), FORWARD_S)
     assert two.kinds == ["intent", "closed", "intent_renewed"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Final
 
 from eksgateway.clock import Clock, wait_for
@@ -43,6 +44,7 @@ class Following:
         self._watches = watches
         self._clock = clock
         self._pending: dict[str, Recorded] = {}  # taken up
+        self._updates: Counter[UpdateRef] = Counter()  # of those
         self._changed: set[str] = set()
         self._compare_at = 0.0  # monotonic
         self._wake = asyncio.Event()
@@ -115,11 +117,12 @@ class Following:
 
     def _take_up(self, found: Recorded) -> None:
         cancellation = found.cancellation
+        self._updates[cancellation.ref] += (not cancellation.settled) - (cancellation.id in self._pending)
         if cancellation.settled:
             self._pending.pop(cancellation.id, None)
         else:
             self._pending[cancellation.id] = found
-        self._watches.take_up(cancellation, pending=self._is_pending(cancellation.ref))
-
-    def _is_pending(self, ref: UpdateRef) -> bool:
-        return any(each.cancellation.ref == ref for each in self._pending.values())
+        pending = self._updates[cancellation.ref] > 0
+        if not pending:
+            del self._updates[cancellation.ref]
+        self._watches.take_up(cancellation, pending=pending)

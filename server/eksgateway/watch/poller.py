@@ -15,7 +15,7 @@ from eksgateway.eks.shared_reads import SeenUpdate, SharedReads
 from eksgateway.errors import EksNotFound, GatewayError, Internal
 from eksgateway.ledger.protocol import CancellationSummary
 from eksgateway.logs import Log
-from eksgateway.model import Cancellation, Observation, UpdateRef
+from eksgateway.model import Cancellation, Observation, OutcomeKind, UpdateRef
 from eksgateway.settings import WatchSettings
 from eksgateway.watch.poll_interval import PollInterval
 from eksgateway.watch.resume import ResumePosition
@@ -68,6 +68,7 @@ class Poller:
         self._wake = asyncio.Event()
         self._read_task: asyncio.Future[SeenUpdate] | None = None
         self._polled = False
+        self._rests_first = False
         self._poll_requested = False  # since the last poll began
         self._noticed = False  # another replica may have a newer read
         self._looked: float | None = None  # when the last read began, if replicas share it
@@ -96,23 +97,28 @@ class Poller:
 
     def follow(self, cancellation: Cancellation, began: float | None) -> None:
         """As ``Watches.follow``; without ``began`` the next poll comes soon."""
-        now = self.clock.monotonic()
-        self._known.follow(cancellation, now, began)
-        self._interval.record_change(now)
-        if began is None:
-            self._poll_requested = True
-            self._oldest = max(self._oldest, now - self.settings.poll_min_s / 2)
-        else:
-            self._interval.record_poll(now)
-        self._watchers.publish(self._known)
-        self._wake.set()
+        self._follow(cancellation, began, answered=began is not None)
 
     def take_up(self, cancellation: Cancellation, *, pending: bool) -> None:
         """As ``Watches.take_up``."""
         if self._known.is_news(cancellation):
-            self.follow(cancellation, None)
+            self._follow(cancellation, None, answered=_is_answer(cancellation))
             return
         self._known.take_up(cancellation, self.clock.monotonic(), pending=pending)
+        self._watchers.publish(self._known)
+        self._wake.set()
+
+    def _follow(self, cancellation: Cancellation, began: float | None, *, answered: bool) -> None:
+        """``answered``: EKS's answer to the cancel, here or at another replica, counts as a poll."""
+        now = self.clock.monotonic()
+        self._known.follow(cancellation, now, began)
+        self._interval.record_change(now)
+        self._rests_first = answered
+        if not answered:
+            self._poll_requested = True
+            self._oldest = max(self._oldest, now - self.settings.poll_min_s / 2)
+        else:
+            self._interval.record_poll(now)
         self._watchers.publish(self._known)
         self._wake.set()
 
@@ -124,8 +130,7 @@ class Poller:
         """There is no await between the last check of ``_over`` and the return."""
         unsubscribe = self.reads.subscribe(self.ref, self._hear)
         try:
-            known = self._known.sighting
-            if not self._polled and known is not None and known.is_timed:
+            if self._rests_first and not self._polled:
                 await self._rest()
             while not self._over:
                 await self._poll()
@@ -276,6 +281,14 @@ class Poller:
         if known is None or not known.is_timed:
             return self.clock.now()
         return known.observe_time + timedelta(seconds=self.clock.monotonic() - known.began)
+
+
+def _is_answer(cancellation: Cancellation) -> bool:
+    """Whether the update is as EKS answered CancelUpdate."""
+    outcome = cancellation.outcome
+    return (
+        outcome is not None and outcome.kind is OutcomeKind.ACCEPTED and outcome.update == cancellation.update
+    )
 
 
 def _as_gateway_error(exc: Exception) -> GatewayError:
