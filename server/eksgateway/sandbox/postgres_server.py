@@ -182,18 +182,10 @@ class PostgresServer:
             **self._settings,
         }
         options = [f"--{name}={value}" for name, value in settings.items()]
+        program = [str(self._programs / "postgres"), "-D", str(self._data), *options]
         with self._log.open("wb") as log:
             self._guard = subprocess.Popen(  # noqa: S603 - a program of the wheel
-                [
-                    "/bin/sh",
-                    "-c",
-                    _GUARD,
-                    self.folder,
-                    self._programs / "postgres",
-                    "-D",
-                    self._data,
-                    *options,
-                ],
+                ["/bin/sh", "-c", _GUARD, str(self.folder), *program],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
