@@ -24,7 +24,7 @@ from eksgateway.settings import LedgerSettings
 from support.clock import FakeClock
 from support.ledger import execute, list_events, read_cancellations, tamper
 from support.logs import capture_logs
-from support.postgres import LedgerDatabase, create_ledger, create_roles, run_postgres
+from support.postgres import LedgerDatabase, create_ledger, create_roles
 from support.postgres_wire import PostgresWire
 from support.records import intent, observation, outcome, ref, update
 from support.waiting import wait_until
@@ -92,13 +92,6 @@ async def test_a_batch_takes_two_round_trips_whatever_its_size(
     settings: LedgerSettings, wire: PostgresWire, size: int
 ) -> None:
     assert await write_batch(settings, wire, size) == 2
-
-
-async def test_a_batch_takes_three_round_trips_before_version_17() -> None:
-    """Without transaction_timeout, a plain statement makes a frozen holder lose the lock."""
-    with run_postgres(16) as url, create_ledger(url) as database:
-        async with PostgresWire(database.url) as wire:
-            assert await write_batch(LedgerSettings(url=database.url), wire, 10) == 3
 
 
 async def test_a_cancel_takes_two_round_trips_a_record_and_one_a_read(

@@ -12,7 +12,7 @@ from eksgateway.settings import LedgerSettings
 from support.records import denial, intent, outcome
 
 
-async def main(place: str) -> None:
+async def main(place: str, prefix: str) -> None:
     name = "url" if place.startswith("postgresql:") else "path"
     settings = LedgerSettings.model_validate({name: place, "commit_timeout_s": 30})
     ledger = await open_ledger(settings, SystemClock())
@@ -20,7 +20,7 @@ async def main(place: str) -> None:
 
     async def write() -> None:
         while True:
-            name = str(next(names))
+            name = f"{prefix}{next(names)}"
             cancellation = await ledger.commit_intent(intent(name))
             sys.stdout.write(f"{cancellation.id}\n")
             sys.stdout.flush()
@@ -31,4 +31,4 @@ async def main(place: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(sys.argv[1], "".join(sys.argv[2:])))

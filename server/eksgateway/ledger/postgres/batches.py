@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from eksgateway.ledger import queries
 from eksgateway.ledger.hash_chain import Event
-from eksgateway.ledger.postgres.write_connection import Rows, Statement
+from eksgateway.ledger.postgres.pipeline import Rows, Statement
 from eksgateway.ledger.unit_of_work import ReadKeys, ReadRows, UnitOfWork
 
 _BY_ID: Final = "SELECT cancellation_id, record FROM {schema}.cancellations WHERE cancellation_id = ANY(%s)"

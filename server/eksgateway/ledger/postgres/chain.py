@@ -14,13 +14,13 @@ from eksgateway.ledger.postgres.batches import Batches
 from eksgateway.ledger.postgres.chain_lock import chain_lock_key
 from eksgateway.ledger.postgres.deadlines import Deadlines
 from eksgateway.ledger.postgres.known_head import HEAD, KnownHead
-from eksgateway.ledger.postgres.write_connection import Statement, WriteConnection
+from eksgateway.ledger.postgres.pipeline import Statement
+from eksgateway.ledger.postgres.write_connection import WriteConnection
 from eksgateway.ledger.unit_of_work import ReadKeys, ReadRows, UnitOfWork
 from eksgateway.settings import PostgresLocation
 
-# A holder of the lock that was stopped or is out of reach loses it after this time.
+# A holder of the lock that is stopped, or out of reach, loses it after this time.
 _HOLD_MS: Final = 2000
-_IDLE_MS: Final = 1000
 
 _BEGIN: Final = Statement(b"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
 # Local to the transaction, because a pooler gives the next one another session.
@@ -28,7 +28,7 @@ _SET: Final = b"""
     SELECT set_config('lock_timeout', %s, true), set_config('statement_timeout', %s, true),
         set_config('idle_in_transaction_session_timeout', %s, true),
         set_config('synchronous_commit', 'on', true)"""
-# After the lock, because it counts from here: a wait for the lock is no fault. PostgreSQL 15 and 16 lack it.
+# After the lock, because it counts from here, and waiting is no fault. PostgreSQL 15 and 16 lack it.
 _HOLD: Final = b"""
     SELECT CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL
         THEN set_config('transaction_timeout', %s, true) END"""
@@ -55,7 +55,7 @@ class Chain:
         lock_ms = round(commit_timeout_s * 1000)
         self._begin = [
             _BEGIN,
-            Statement(_SET, [str(lock_ms), str(lock_ms + 1000), str(_IDLE_MS)]),
+            Statement(_SET, [str(lock_ms), str(lock_ms + 1000), str(_HOLD_MS)]),
             Statement(_LOCK, [chain_lock_key(location.schema)]),
             Statement(_HOLD, [str(_HOLD_MS)]),
         ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
 
 import psycopg
 
@@ -11,16 +10,8 @@ from eksgateway.ledger.database import CommitUnknown
 from eksgateway.ledger.postgres.connecting import connect
 from eksgateway.ledger.postgres.deadlines import Deadlines
 from eksgateway.ledger.postgres.errors import explain, is_ended
+from eksgateway.ledger.postgres.pipeline import Rows, Statement, run_pipeline
 from eksgateway.settings import PostgresLocation
-
-Rows: TypeAlias = list[tuple[Any, ...]]
-
-_HAS_TRANSACTION_TIMEOUT: Final = 170000  # version 17
-
-
-class Statement(NamedTuple):
-    text: bytes
-    parameters: Sequence[Any] = ()
 
 
 class WriteConnection:
@@ -49,11 +40,7 @@ class WriteConnection:
     def _begin(self, statements: Sequence[Statement]) -> list[Rows]:
         connection = self._connect()
         with self._deadlines.watch(connection):
-            found = _run(connection, statements)
-            if connection.info.server_version < _HAS_TRANSACTION_TIMEOUT:
-                # Another round trip: after a pipeline, idle_in_transaction_session_timeout does not count.
-                connection.execute(b"SELECT 1", prepare=False)
-        return found
+            return run_pipeline(connection, statements)
 
     def commit(self, statements: Sequence[Statement]) -> None:
         """Run the last statements of a transaction, and COMMIT, in one round trip.
@@ -65,7 +52,7 @@ class WriteConnection:
         self._warned = False
         try:
             with self._deadlines.watch(connection):
-                _run(connection, statements)
+                run_pipeline(connection, statements)
         except Exception as exc:
             if not _is_refusal(exc):
                 raise CommitUnknown(explain(exc)) from exc
@@ -88,12 +75,6 @@ class WriteConnection:
     def _note(self, notice: psycopg.errors.Diagnostic) -> None:
         # COMMIT succeeds with a warning when its wait for a synchronous standby is cancelled.
         self._warned |= notice.severity_nonlocalized == "WARNING"
-
-
-def _run(connection: psycopg.Connection, statements: Sequence[Statement]) -> list[Rows]:
-    with connection.pipeline():
-        cursors = [connection.execute(text, parameters, prepare=False) for text, parameters in statements]
-    return [cursor.fetchall() if cursor.description else [] for cursor in cursors]
 
 
 def _is_refusal(exc: Exception) -> bool:
