@@ -24,7 +24,9 @@ _PARTS: Final = {
         AND known.claimed_until > clock_timestamp()
         AND known.claimed_until <= clock_timestamp() + %(claim)s + interval '1 s'
         , false)"""),
-    "fast": sql.SQL("set_config('synchronous_commit', 'off', true) AS fast"),
+    # Rows are locked for the time of a statement. A longer wait must not go on in PostgreSQL.
+    "fast": sql.SQL("""set_config('synchronous_commit', 'off', true) AS fast,
+        set_config('lock_timeout', '1000', true) AS quick"""),
 }
 
 _READ: Final = """
@@ -83,9 +85,7 @@ WITH made AS (
     RETURNING known.key, new.began, known.changed_at, known.body IS DISTINCT FROM new.old_body
         OR known.failure IS DISTINCT FROM new.old_failure AS has_changed
 )
-SELECT key, began, extract(epoch FROM clock_timestamp() - changed_at)::float8,
-    CASE WHEN has_changed THEN pg_notify(%(channel)s, key) END
-FROM written
+SELECT key, began, extract(epoch FROM clock_timestamp() - changed_at)::float8, has_changed FROM written
 """
 
 _FREE: Final = """
@@ -96,12 +96,9 @@ FROM {fast}, (
 """
 
 _FORGET: Final = """
-WITH forgotten AS (
-    UPDATE {looks} AS known SET not_before = clock_timestamp(), claimed_until = clock_timestamp()
-    FROM {fast}, (SELECT key FROM {looks} WHERE key = ANY(%(keys)s) ORDER BY key FOR UPDATE) AS named
-    WHERE known.key = named.key RETURNING known.key
-)
-SELECT pg_notify(%(channel)s, key) FROM forgotten
+UPDATE {looks} AS known SET not_before = clock_timestamp(), claimed_until = clock_timestamp()
+FROM {fast}, (SELECT key FROM {looks} WHERE key = ANY(%(keys)s) ORDER BY key FOR UPDATE) AS named
+WHERE known.key = named.key RETURNING known.key
 """
 
 _CLEAN: Final = """

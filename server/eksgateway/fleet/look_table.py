@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias
@@ -15,6 +15,8 @@ from eksgateway.clock import Clock
 from eksgateway.fleet.batches import Batches
 from eksgateway.fleet.connections import Connection, FleetConnection, FleetUnavailable
 from eksgateway.fleet.look_statements import LookStatements
+from eksgateway.fleet.notice_sender import NoticeSender
+from eksgateway.fleet.notices import LOOKS
 from eksgateway.logs import Log
 
 log = Log(__name__)
@@ -71,13 +73,15 @@ class LookTable:
         self._parameters = {
             "me": replica_id,
             "claim": timedelta(seconds=claim_s),
-            "channel": f"{schema}_looks",
         }
         self._reads = Batches(self._read_all)
         self._claims = Batches(self._claim_all)
         self._reports = Batches(self._report_all)
         self._frees = Batches(self._free_all)
         self._forgets = Batches(self._forget_all)
+        self._notices = Batches(self._send_all)
+        self._sender = NoticeSender(connection, schema)
+        self._sending: set[asyncio.Task[None]] = set()
         self._recovery: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -114,6 +118,7 @@ class LookTable:
         if self._recovery is not None:
             self._recovery.cancel()
             await asyncio.gather(self._recovery, return_exceptions=True)
+        await asyncio.gather(*self._sending)
 
     async def _read_all(self, keys: list[str]) -> Sequence[LookRow]:
         rows, asked = await self._run(self._statements.read, {"keys": keys})
@@ -135,6 +140,7 @@ class LookTable:
             "failures": [each.failure for each in reports],
         }
         rows, asked = await self._run(self._statements.report, parameters)
+        self._send(key for key, *_, has_changed in rows if has_changed)
         changed = {(key, time): asked - age for key, time, age, _ in rows}
         return [changed.get((each.key, each.time)) for each in reports]
 
@@ -143,7 +149,19 @@ class LookTable:
         return [None] * len(keys)
 
     async def _forget_all(self, keys: list[str]) -> Sequence[None]:
-        await self._run(self._statements.forget, {"keys": keys})
+        rows, _ = await self._run(self._statements.forget, {"keys": keys})
+        self._send(key for (key,) in rows)
+        return [None] * len(keys)
+
+    def _send(self, keys: Iterable[str]) -> None:
+        """Send notices, which no statement waits for."""
+        for key in keys:
+            task = asyncio.create_task(self._notices.ask(key))
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
+
+    async def _send_all(self, keys: list[str]) -> Sequence[None]:
+        await self._sender.send(LOOKS, keys)
         return [None] * len(keys)
 
     async def _run(

@@ -18,16 +18,10 @@ from psycopg import sql
 
 from eksgateway.clock import Clock
 from eksgateway.errors import StartError
-from eksgateway.fleet.connections import (
-    Connection,
-    FleetConnection,
-    FleetUnavailable,
-    connect,
-    shut_after,
-    shut_socket,
-)
+from eksgateway.fleet.connections import Connection, FleetConnection, connect, shut_after, shut_socket
 from eksgateway.fleet.database_url import hide_password, read_url
 from eksgateway.fleet.notice_queue import NoticeQueue
+from eksgateway.fleet.notice_sender import NoticeSender
 from eksgateway.logs import Log
 
 log = Log(__name__)
@@ -73,7 +67,7 @@ class Notices:
         self._parameters = read_url(settings.url)
         self._settings = settings
         self._prefix = f"{settings.schema}_"
-        self._sender = sender
+        self._sender = NoticeSender(sender, settings.schema)
         self._clock = clock
         self._random = random
         self._hearers: dict[str, list[Hear]] = {}
@@ -166,11 +160,8 @@ class Notices:
 
     async def _send_probe(self) -> None:
         """``ledger.url`` may lead to another database, or over a pooler that hears nothing."""
-        self._probe = uuid4().hex
-        notice = self._prefix + _PROBES, self._probe
-        try:
-            await self._sender.run(lambda other: other.execute("SELECT pg_notify(%s, %s)", notice))
-        except FleetUnavailable:
+        self._probe = probe = uuid4().hex
+        if not await self._sender.send(_PROBES, [probe]):
             self._probe = ""
 
     async def _hear(self, connection: Connection) -> None:

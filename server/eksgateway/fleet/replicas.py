@@ -18,18 +18,25 @@ from eksgateway.logs import Log
 
 log = Log(__name__)
 
+# Only an earlier statement of this replica can hold the lock of its row: its commit waits for a standby.
+# Without a limit each further one would wait too, and take one more of PostgreSQL's connections.
+_LIMITS: Final = "set_config('lock_timeout', '100', true) AS limits"
 # Seen within 10 s by the database's clock; a row from the future was written before that clock was set back.
 _BEAT: Final = """
     WITH beat AS (
         INSERT INTO {table} (id, name, version, started_at, seen_at)
-        VALUES (%(id)s, %(name)s, %(version)s, clock_timestamp(), clock_timestamp())
+        SELECT %(id)s, %(name)s, %(version)s, clock_timestamp(), clock_timestamp() FROM {limits}
         ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp()
     )
     SELECT 1 + count(*) FROM {table}
     WHERE id <> %(id)s AND clock_timestamp() - seen_at BETWEEN '-1 s' AND '10 s'
 """
-_LEAVE: Final = "DELETE FROM {table} WHERE id = %(id)s"
-_DROP_OLD: Final = "DELETE FROM {table} WHERE seen_at < clock_timestamp() - interval '1 hour'"
+_LEAVE: Final = "DELETE FROM {table} USING {limits} WHERE id = %(id)s"
+_DROP_OLD: Final = """
+    DELETE FROM {table} USING (
+        SELECT id FROM {table} WHERE seen_at < clock_timestamp() - interval '1 hour' FOR UPDATE SKIP LOCKED
+    ) AS old WHERE {table}.id = old.id
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +113,7 @@ class Replicas:
         self.alive = row[0] if row else 1
 
     async def _execute(self, statement: str) -> tuple[int, ...] | None:
-        query = sql.SQL(statement).format(table=self._table)
+        query = sql.SQL(statement).format(table=self._table, limits=sql.SQL(_LIMITS))
 
         async def work(connection: Connection) -> tuple[int, ...] | None:
             cursor = await connection.execute(query, self._row)
