@@ -86,10 +86,11 @@ class PostgresServer:
                 if self._wait_until_ready(before):
                     self._chooses_port = False
                     return self
+                ended = self.wait()
                 self.stop()
                 if attempt + 1 < _ATTEMPTS:
                     self._closing.wait(_ATTEMPT_PAUSE_S)
-            raise self._failure("PostgreSQL ended while it started")
+            raise self._failure(f"PostgreSQL ended while it started: {ended}")
 
     def wait(self) -> str:
         """Wait until the server ends, by itself or by ``stop``. Returns its exit code as text."""
