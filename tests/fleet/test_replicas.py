@@ -201,19 +201,21 @@ async def test_a_row_that_waits_for_a_lock_turns_readiness_off(ledger: LedgerDat
 
 async def test_statements_do_not_pile_up_behind_a_row_that_is_locked(ledger: LedgerDatabase) -> None:
     """A statement that is given up waits on in PostgreSQL, on a connection that is lost."""
-    async with run_replica(ledger.url, beat_s=0.02, deadline_s=0.3) as replica:
-        async with await psycopg.AsyncConnection.connect(ledger.owner_url) as connection:
-            await connection.execute("SELECT FROM eksgateway.replicas WHERE id = %s FOR UPDATE", [replica.id])
-            await replica.wait_for_readiness(ready=False)
-            with pytest.raises(LedgerUnavailable) as error:
-                await replica.replicas.check()
-            assert "lock timeout" in error.value.detail
-            [(backends,)] = await run(
-                ledger,
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND usename = 'eksgateway'",
-                ledger.name,
-            )
-            assert backends == 1
+    async with (
+        run_replica(ledger.url, beat_s=0.02, deadline_s=0.3) as replica,
+        await psycopg.AsyncConnection.connect(ledger.owner_url) as connection,
+    ):
+        await connection.execute("SELECT FROM eksgateway.replicas WHERE id = %s FOR UPDATE", [replica.id])
+        await replica.wait_for_readiness(ready=False)
+        with pytest.raises(LedgerUnavailable) as error:
+            await replica.replicas.check()
+        assert "lock timeout" in error.value.detail
+        [(backends,)] = await run(
+            ledger,
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND usename = 'eksgateway'",
+            ledger.name,
+        )
+        assert backends == 1
 
 
 async def test_a_start_without_postgresql_is_refused() -> None:
