@@ -21,12 +21,14 @@ from eksgateway.cli.main import app
 from eksgateway.clock import SystemClock
 from eksgateway.ledger.codec import decode
 from eksgateway.ledger.inspection import read_denials, read_events
+from eksgateway.ledger.postgres.import_file import import_file
 from eksgateway.ledger.sql_ledger import open_ledger
-from eksgateway.settings import LedgerSettings
+from eksgateway.settings import LedgerSettings, PostgresLocation
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
 from support.changing_policy import build_module, write_custom_rego
 from support.gateway import ACCOUNT, POLICY_DATA, REGION, RunningGateway, run_gateway
+from support.postgres import LedgerDatabase
 from support.questions import at_request, at_update, caller
 from support.records import intent
 from support.simulator import SimulatedEks
@@ -336,6 +338,17 @@ async def test_diff_prints_the_reasons_before_and_after(tmp_path: Path, ledger: 
     assert "   before: denied by oncall\n   before:   A ticket is required by grant oncall.\n" in second
     assert "   after: allowed by oncall\n" in second
     assert "It was denied before EKS was asked" in second
+
+
+def test_diff_reads_a_ledger_in_postgresql(
+    tmp_path: Path, ledger: Path, ledger_database: LedgerDatabase
+) -> None:
+    """The output is that for the file."""
+    import_file(ledger, PostgresLocation(ledger_database.owner_url))
+    data = candidate(tmp_path, both_ways)
+    found = run("diff", "--data", data, "--url", ledger_database.url)
+    assert found == run("diff", "--data", data, "--ledger", ledger)
+    assert found[0] == 1
 
 
 async def test_diff_decides_both_actions_of_a_cancel_with_watch(tmp_path: Path) -> None:

@@ -210,6 +210,7 @@ def server() -> Iterator[PostgresServer]:
 
 @pytest.mark.parametrize("setting", ["fsync", "full_page_writes"])
 async def test_a_server_that_loses_commits_is_refused(server: PostgresServer, setting: str) -> None:
+    """Except Aurora, whose storage needs neither setting."""
     with create_ledger(server.url()) as database:
         run(server.url(), f"ALTER SYSTEM SET {setting} = off", "SELECT pg_reload_conf()")
 
@@ -220,6 +221,11 @@ async def test_a_server_that_loses_commits_is_refused(server: PostgresServer, se
         await wait_until(is_off)
         with pytest.raises(LedgerError, match=f"{setting} is off, .*: set {setting} = on in postgresql.conf"):
             check(database.url)
+        run(
+            database.superuser_url,
+            "CREATE FUNCTION aurora_version() RETURNS text LANGUAGE sql AS $$ SELECT '17.5.0' $$",
+        )
+        assert check(database.url) == []
         run(server.url(), f"ALTER SYSTEM RESET {setting}", "SELECT pg_reload_conf()")
         await wait_until(lambda: not is_off())
 

@@ -19,19 +19,21 @@ log = Log(__name__)
 
 _LEAST_VERSION: Final = 15
 
-# ``connections``: how many this role may have in this database.
+# ``connections``: how many this role may have in this database. Aurora's storage needs neither fsync nor full
+# pages, and its users cannot set them.
 _SERVER: Final = """
 SELECT current_setting('server_version') AS version,
     current_setting('server_version_num')::int / 10000 AS major,
     current_setting('server_encoding') AS encoding,
-    current_setting('fsync') = 'on' AS fsync,
-    current_setting('full_page_writes') = 'on' AS full_page_writes,
+    aurora OR current_setting('fsync') = 'on' AS fsync,
+    aurora OR current_setting('full_page_writes') = 'on' AS full_page_writes,
     pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on' AS read_only,
     least(
         current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
             - coalesce(current_setting('reserved_connections', true)::int, 0),
         nullif(rolconnlimit, -1), nullif(datconnlimit, -1)) AS connections
-FROM pg_roles, pg_database WHERE rolname = current_user AND datname = current_database()
+FROM pg_roles, pg_database, (SELECT to_regproc('aurora_version') IS NOT NULL AS aurora) AS platform
+WHERE rolname = current_user AND datname = current_database()
 """
 _ALIVE: Final = "SELECT count(*) FROM {} WHERE seen_at > clock_timestamp() - interval '10 s'"
 
