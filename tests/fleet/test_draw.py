@@ -12,7 +12,7 @@ import pytest
 from psycopg.rows import DictRow, dict_row
 
 from eksgateway.eks.token_bucket import TokenBucket
-from support.postgres import create_ledger
+from support.postgres import LedgerDatabase, create_ledger
 
 STEPS = 200
 
@@ -63,11 +63,14 @@ class BudgetRow:
 
 
 @pytest.fixture
-def connection(postgres: str) -> Iterator[psycopg.Connection[DictRow]]:
-    with (
-        create_ledger(postgres) as ledger,
-        psycopg.connect(ledger.url, autocommit=True, row_factory=dict_row) as connection,
-    ):
+def ledger(postgres: str) -> Iterator[LedgerDatabase]:
+    with create_ledger(postgres) as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def connection(ledger: LedgerDatabase) -> Iterator[psycopg.Connection[DictRow]]:
+    with psycopg.connect(ledger.url, autocommit=True, row_factory=dict_row) as connection:
         yield connection
 
 
@@ -141,6 +144,18 @@ def test_tokens_are_returned_and_paid(connection: psycopg.Connection[DictRow]) -
     assert row.read()["tokens"] == -10
     row.draw(back=40)
     assert row.read()["tokens"] == 10
+
+
+def test_a_draw_waits_one_second_for_a_lock(
+    connection: psycopg.Connection[DictRow], ledger: LedgerDatabase
+) -> None:
+    """Otherwise its backend would outlive the replica's wait."""
+    row = BudgetRow(connection, 5)
+    with psycopg.connect(ledger.owner_url) as other:
+        other.execute("LOCK TABLE eksgateway.budget")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            connection.execute("SELECT * FROM eksgateway.draw('t', 1, 1)")
+    assert row.draw(1)["granted_urgent"] == 1
 
 
 def test_a_target_without_a_row_has_no_answer(connection: psycopg.Connection[DictRow]) -> None:

@@ -1,8 +1,9 @@
 -- Takes tokens from a target's row in `budget`, by the rule of eks/token_bucket.py. No row: no answer.
 --
 -- Urgent calls get what there is, other calls what exceeds the reserve. `back` tokens are returned first, or
--- paid where it is negative, also below zero. `throttled` is when a call began that EKS throttled: the rate is halved, unless
--- the call began before the rate was last halved. `wait_s` is the time until the next token that was refused.
+-- paid where it is negative, also below zero. `throttled` is when a call began that EKS throttled: the rate is
+-- halved, unless the call began before the rate was last halved. `wait_s` is the time until the next token that
+-- was refused.
 --
 -- Times are of this database's clock, read under the row's lock. After it was set back, no tokens are lost and
 -- none are added twice, and a time of halving in the future counts as none. Within 1 s the later time holds,
@@ -16,11 +17,12 @@ CREATE FUNCTION draw(
     OUT whole_rate float8, OUT rate_now float8, OUT drawn_at timestamptz, OUT halved boolean
 ) RETURNS SETOF record LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
-    held budget;
+    held record;  -- the table's type would lock the table before there is a timeout
     elapsed float8;
     missing float8 := 0;
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
+    PERFORM set_config('lock_timeout', '1s', true);  -- a replica leaves after 2 s, and this backend too
     SELECT * INTO held FROM budget WHERE target = of_target FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         RETURN;
