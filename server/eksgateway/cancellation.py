@@ -132,16 +132,18 @@ class Cancellations:
         return found
 
     async def _join(self, found: Recorded, progress: CancelProgress) -> Cancellation:
-        progress.cancellation_id, progress.forwards = found.cancellation.id, False
+        progress.cancellation_id = found.cancellation.id
         return result_of(await self.joining.wait(found))
 
     async def _take_result(
         self, call: CancelCall, progress: CancelProgress, lost: errors.GatewayError
     ) -> Cancellation:
         """The result of the run that recorded this request_id while this one decided."""
-        found = await self._look_up(call)
-        if found is None:
-            raise lost
+        other_id = lost.metadata.get("cancellation_id", progress.cancellation_id)
+        progress.cancellation_id, progress.forwards = other_id, False
+        found = await self.joining.find(other_id)
+        if found.cancellation.intent.request != call.request:
+            raise errors.RequestIdReused(metadata={"request_id": call.request_id})
         if found.in_flight_s > 0:
             return await self._join(found, progress)
         if found.cancellation.outcome is not None or found.elsewhere:

@@ -21,6 +21,14 @@ class Joining:
     notices: LedgerNotices
     clock: Clock
 
+    async def find(self, cancellation_id: str) -> Recorded:
+        """A cancellation that exists. Waits for it while the ledger cannot be read."""
+        while True:
+            with suppress(errors.LedgerUnavailable):
+                (found,) = await self.ledger.read([cancellation_id])
+                return found
+            await self.clock.sleep(_READ_S)
+
     async def wait(self, found: Recorded) -> Cancellation:
         """Wait for the outcome while the cancellation may be in flight.
 

@@ -17,7 +17,7 @@ from support.pairs import HASTY, run_pair
 from support.postgres import LedgerDatabase
 from support.simulator import SimulatedEks
 from support.waiting import wait_until
-from support.wire import PRODUCTION, Gate, add_hooks, expect_refusal, get_cancellation, wait_for_phase
+from support.wire import PRODUCTION, Gate, Hook, add_hooks, expect_refusal, get_cancellation, wait_for_phase
 
 Pair = tuple[RunningGateway, RunningGateway]
 
@@ -39,6 +39,19 @@ async def wait_for_join(here: RunningGateway) -> None:
 
 def progress(here: RunningGateway) -> list[Any]:
     return [shared.progress for shared in here.gateway.cancels.in_progress.values()]
+
+
+def fail_times(times: int) -> Hook:
+    """A hook that fails these first calls."""
+    left = times
+
+    async def fail(*_: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise errors.LedgerUnavailable
+
+    return fail
 
 
 async def test_equal_cancels_at_two_replicas_at_once_are_one(
@@ -115,10 +128,10 @@ async def test_a_request_id_in_flight_with_other_parameters_is_refused(
 async def test_of_two_that_decided_at_once_one_commits(
     tmp_path: Path, eks: SimulatedEks, ledger_database: LedgerDatabase, reason: str
 ) -> None:
-    """The other one finds its intent under the ledger's lock, and joins it."""
+    """The other one finds its intent under the lock, and joins it, also if it cannot be read at first."""
     forward, commit = Gate(), Gate()
     first = {"wrap_eks": add_hooks(cancel_update=forward)}
-    second = {"wrap_ledger": add_hooks(commit_intent=commit)}
+    second = {"wrap_ledger": add_hooks(commit_intent=commit, read=fail_times(2))}
     async with run_pair(tmp_path, eks, ledger_database, first=first, second=second) as (one, other):
         update_id = eks.rollback("prod-1", tags=PRODUCTION, cancel_delay_s=3600)
         loser = cancel(other, update_id, reason=reason)
@@ -209,21 +222,14 @@ async def test_a_joiner_waits_on_while_the_ledger_cannot_be_read(
     tmp_path: Path, eks: SimulatedEks, ledger_database: LedgerDatabase
 ) -> None:
     """LEDGER_UNAVAILABLE would be wrong: the cancel may have been sent."""
-    gate, reads = Gate(), 0
-
-    async def fail(*_: Any) -> None:
-        nonlocal reads
-        reads += 1
-        if reads < 4:
-            raise errors.LedgerUnavailable
-
+    gate = Gate()
     first = {"wrap_eks": add_hooks(cancel_update=gate)}
-    second = {"wrap_ledger": add_hooks(read=fail)}
+    second = {"wrap_ledger": add_hooks(read=fail_times(3))}
     async with run_pair(tmp_path, eks, ledger_database, first=first, second=second) as (one, other):
         update_id = eks.rollback("prod-1", tags=PRODUCTION, cancel_delay_s=3600)
         leader = cancel(one, update_id)
         await wait_until(lambda: gate.entered)
         joiner = cancel(other, update_id)
-        await wait_until(lambda: reads >= 2)
+        await wait_for_join(other)
         gate.open()
         assert await joiner == await leader

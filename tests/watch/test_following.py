@@ -51,6 +51,21 @@ async def test_answer_of_a_cancel_counts_as_a_poll(stage: Stage) -> None:
     assert stage.watches.pollers == 0
 
 
+async def test_answer_of_a_cancel_at_another_replica_counts_as_a_poll(stage: Stage) -> None:
+    """One without an answer is polled at once."""
+    stage.watches.take_up(a_cancellation(update=CANCELLING), pending=True)
+    await stage.clock.advance(26)
+    assert stage.reads.calls == []
+    stage.watches.take_up(a_cancellation(OutcomeKind.UNKNOWN), pending=True)
+    await stage.clock.advance()
+    assert len(stage.reads.calls) == 1
+
+
+async def test_settled_cancellation_of_another_replica_starts_no_poller(stage: Stage) -> None:
+    stage.watches.take_up(a_cancellation(OutcomeKind.REFUSED), pending=False)
+    assert stage.watches.pollers == 0
+
+
 async def test_young_answer_of_a_cancel_is_a_first_state(stage: Stage) -> None:
     """A watcher that comes within the interval waits for no read."""
     await stage.commit(a_cancellation(update=CANCELLING), began=stage.clock.monotonic())

@@ -11,7 +11,7 @@ import pytest
 from eksgateway.eks.shared_reads import SeenUpdate
 from eksgateway.errors import EksNotFound, EksUnavailable
 from eksgateway.ledger.protocol import CancellationSummary
-from eksgateway.model import Cancellation, OutcomeKind, Update
+from eksgateway.model import Cancellation, OutcomeKind, Phase, Update
 from eksgateway.phases import NO_TRACE
 from eksgateway.watch.tracked_update import TrackedUpdate
 from support.watching import START, a_cancellation, an_update
@@ -140,3 +140,65 @@ def test_cancellation_while_giving_up_is_followed(cancelled: bool) -> None:
         known.follow(a_cancellation(), 1001, None)
     known.give_up(version)
     assert known.given_up != cancelled
+
+
+IN_FLIGHT = a_cancellation(None)
+ACCEPTED = a_cancellation(update=an_update("Cancelling"))
+
+
+def test_a_cancel_in_flight_is_not_published_as_unknown() -> None:
+    """It is once it is followed without an outcome: then it is in flight no longer."""
+    known = track(an_update())
+    record(known, IN_FLIGHT)
+    assert known.state
+    assert known.state.phase is None
+    assert known.is_news(IN_FLIGHT)
+    known.follow(IN_FLIGHT, 1001, None)
+    assert known.state.phase is Phase.OUTCOME_UNKNOWN
+    assert not known.is_news(IN_FLIGHT)
+
+
+def test_an_outcome_and_a_newer_cancellation_are_news() -> None:
+    """A later observation is none, and neither is an older cancellation."""
+    known = track(an_update())
+    assert known.is_news(ACCEPTED)
+    known.follow(ACCEPTED, 1001, None)
+    assert not known.is_news(ACCEPTED)
+    assert not known.is_news(replace(ACCEPTED, update=CANCELLED, phase=Phase.CANCELLED, settled=True))
+    assert known.is_news(a_cancellation(OutcomeKind.UNKNOWN))
+    assert known.is_news(a_cancellation(number=2, time=START + timedelta(seconds=1)))
+    assert not known.is_news(a_cancellation(number=0, time=START - timedelta(seconds=1)))
+
+
+def test_an_end_that_another_replica_recorded_ends_the_polls() -> None:
+    """Without another read, unless another cancellation is pending."""
+    known = track(an_update())
+    known.follow(ACCEPTED, 1001, None)
+    settled = replace(ACCEPTED, update=CANCELLED, phase=Phase.CANCELLED, settled=True)
+    known.take_up(settled, 1002, pending=True)
+    assert not known.is_over(watched=False)
+    known.take_up(settled, 1003, pending=False)
+    assert known.is_over(watched=True)
+    assert known.state
+    assert (known.state.update, known.state.phase) == (CANCELLED, Phase.CANCELLED)
+
+
+def test_the_end_of_an_older_cancellation_leaves_the_newest_pending() -> None:
+    known = track(an_update())
+    known.follow(a_cancellation(number=2, time=START + timedelta(seconds=1)), 1001, None)
+    known.take_up(replace(ACCEPTED, settled=True), 1002, pending=False)
+    assert not known.is_over(watched=False)
+
+
+def test_an_outdated_observation_is_recorded_again() -> None:
+    """The ledger had a newer state, so the next poll asks again."""
+    known = track(an_update())
+    known.follow(ACCEPTED, 1001, None)
+    assert known.observation_to_record() is None  # a record is not owed
+    known.see(read(an_update("Cancelling"), 2), 1002)
+    known.see(read(an_update(cancellation="Failed"), 3), 1003)
+    assert known.observation_to_record()
+    known.confirm(known.version, CancellationSummary(ACCEPTED, pending=True, outdated=True))
+    assert known.observation_to_record()
+    record(known, ACCEPTED)
+    assert known.observation_to_record() is None

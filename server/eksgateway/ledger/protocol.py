@@ -69,7 +69,7 @@ class Ledger(Protocol):
     async def commit_intent(self, intent: Intent, forward_s: float = 0) -> Cancellation:
         """This replica may forward it for ``forward_s``, from now on. Other replicas see that as in flight.
 
-        Raises RequestIdReused when (caller, request_id) exists already.
+        Raises RequestIdReused, with the other ``cancellation_id``, when (caller, request_id) exists already.
 
         After LedgerUnavailable nothing may be sent. If the commit succeeds all the same, the ledger
         itself closes that intent as NOT_FORWARDED.

@@ -19,10 +19,12 @@ _DROPPED: Final = 500  # most denials that one operation removes
 def add_intent(unit: UnitOfWork, intent: Intent, forward_s: float = 0) -> Cancellation:
     """This replica may forward it for ``forward_s``.
 
-    Raises RequestIdReused when the caller has used the request_id before.
+    Raises RequestIdReused, with the other cancellation_id, when the caller has used the request_id before.
     """
-    if unit.find_all(request_key(intent)) or unit.find(intent.cancellation_id):
-        raise errors.RequestIdReused(metadata={"request_id": intent.request_id})
+    for other in (*unit.find_all(request_key(intent)), unit.find(intent.cancellation_id)):
+        if other is not None:
+            ids = {"request_id": intent.request_id, "cancellation_id": other.id}
+            raise errors.RequestIdReused(metadata=ids)
     unit.set_forward(intent.cancellation_id, forward_s)
     return unit.advance(intent.cancellation_id, EventKind.INTENT, intent)
 

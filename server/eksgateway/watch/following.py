@@ -79,14 +79,18 @@ class Following:
         self._wake.set()
 
     async def _run(self) -> None:
+        failing = False
         while True:
             await wait_for(self._wake, self._clock, self._compare_at - self._clock.monotonic())
             self._wake.clear()
             try:
                 await self._keep_up()
+                failing = False
                 continue
             except LedgerUnavailable as exc:
-                log.warning("following.unavailable", detail=exc.detail)
+                if not failing:
+                    log.warning("following.unavailable", detail=exc.detail)
+                failing = True
             except Exception:  # a bug in one record must not end the following of others
                 log.exception("following.failed")
             self._changed.clear()  # the comparison finds them
