@@ -85,7 +85,7 @@ def fold(record: CancellationRecord | None, event: Event) -> CancellationRecord:
     record = replace(record, latest=event.seq)
     if kind is EventKind.OBSERVATION:
         return _add_observation(record, decode(Observation, event.body))
-    record = replace(record, known_at=_written_at(event))
+    record = replace(record, known_at=_event_time(event))
     if kind is EventKind.INTENT_RENEWED:
         return _renew(record, decode(Intent, event.body))
     return _add_outcome(record, decode(Outcome, event.body))
@@ -100,7 +100,7 @@ def summarize(
     return CancellationSummary(newest.cancellation if newest else None, bool(pending), outdated)
 
 
-def _written_at(event: Event) -> datetime:
+def _event_time(event: Event) -> datetime:
     try:
         return datetime.fromisoformat(event.time)
     except ValueError as exc:
@@ -124,7 +124,7 @@ def _start(intent: Intent, event: Event) -> CancellationRecord:
         ended=None,
         created=event.seq,
         latest=event.seq,
-        known_at=_written_at(event),
+        known_at=_event_time(event),
     )
 
 
