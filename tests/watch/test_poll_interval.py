@@ -7,8 +7,10 @@ from random import Random
 
 import pytest
 
+from eksgateway.eks.shared_reads import SeenUpdate
 from eksgateway.settings import WatchSettings
 from eksgateway.watch.poll_interval import PollInterval
+from support.watching import an_update
 
 SETTINGS = WatchSettings(poll_s=5, poll_min_s=2, poll_max_s=20, follow_s=30)
 
@@ -89,32 +91,60 @@ def test_poll_s_outside_the_bounds_is_kept(poll_s: float) -> None:
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def interval_after_look(seed: int, *, second: int = 0, changed: float = 1000) -> float:
-    """The interval of the replica ``seed``, which started ``seed`` seconds after the update last changed."""
+def look(second: float = 0, *, mine: bool = True) -> SeenUpdate:
+    time = START + timedelta(seconds=second)
+    return SeenUpdate(an_update(), time, 1000 + second, changed=1000, mine=mine)
+
+
+def interval_after_look(seed: int, second: float = 0, changed: float = 1000) -> PollInterval:
+    """Of the replica ``seed``, which started ``seed`` seconds after the update last changed."""
     interval = PollInterval(SETTINGS, Random(seed), 1000 + seed)
-    interval.record_look("update", START + timedelta(seconds=second), 1000 + second, changed)
+    interval.record_shared("update", look(second), changed)
+    return interval
+
+
+def seconds(interval: PollInterval) -> float:
     return interval.seconds(watched=True, requested=False)
 
 
 @pytest.mark.parametrize("second", [10, 1200])
-def test_replicas_rest_equally_after_a_shared_look(second: int) -> None:
-    assert len({interval_after_look(seed, second=second) for seed in range(0, 100, 10)}) == 1
+def test_replicas_rest_equally_after_a_shared_read(second: int) -> None:
+    assert len({seconds(interval_after_look(seed, second)) for seed in range(0, 100, 10)}) == 1
 
 
-def test_jitter_of_shared_looks_differs() -> None:
+def test_jitter_of_shared_reads_differs() -> None:
     """Within a tenth of the interval."""
-    rests = [interval_after_look(0, second=second) for second in range(200)]
+    rests = [seconds(interval_after_look(0, second)) for second in range(200)]
     assert 4.5 <= min(rests) < 4.6
     assert 5.4 < max(rests) <= 5.5
 
 
 def test_interval_grows_from_the_change_that_replicas_know() -> None:
-    assert interval_after_look(0, second=1200) == pytest.approx(10, rel=0.1001)
-    assert interval_after_look(0, second=1200, changed=2200) == pytest.approx(5, rel=0.1001)
+    assert seconds(interval_after_look(0, 1200)) == pytest.approx(10, rel=0.1001)
+    assert seconds(interval_after_look(0, 1200, changed=2200)) == pytest.approx(5, rel=0.1001)
 
 
 def test_cancel_at_this_replica_is_a_change_after_the_one_that_replicas_know() -> None:
     interval = PollInterval(SETTINGS, Random(1), 1000)
     interval.record_change(2000)
-    interval.record_look("update", START, 2030, changed=1000)
-    assert interval.seconds(watched=True, requested=False) == pytest.approx(2, rel=0.1001)
+    interval.record_shared("update", look(1030), changed=1000)
+    assert seconds(interval) == pytest.approx(2, rel=0.1001)
+
+
+def test_rest_after_a_shared_read_counts_from_its_beginning() -> None:
+    """That of a replica which did not make it is a little longer."""
+    ends = {}
+    for mine in (True, False):
+        interval = PollInterval(SETTINGS, Random(1), 1000)
+        interval.record_shared("update", look(mine=mine), 1000)
+        rest = interval.rest(1003, watched=True, requested=False)
+        assert rest.begin == 1000
+        ends[mine] = rest.end
+    assert ends[True] == pytest.approx(1005, abs=0.5)
+    assert 0.2 <= ends[False] - ends[True] <= 0.5
+
+
+def test_rest_after_an_own_read_counts_from_its_end() -> None:
+    interval = interval_after_look(0)
+    interval.record_poll(1003)
+    assert interval.rest(1003, watched=True, requested=False).begin == 1003

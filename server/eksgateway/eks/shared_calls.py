@@ -68,8 +68,12 @@ class SharedCalls(Generic[K, V]):
         """Call ``hear`` when another replica may have a newer result of ``key``, until the returned function
         is called. A key has one subscriber.
         """
+
+        def unsubscribe() -> None:
+            self._hearers.pop(key, None)
+
         self._hearers[key] = hear
-        return lambda: self._hearers.pop(key, None) and None
+        return unsubscribe
 
     async def find(self, key: K, oldest: float) -> Look[V] | None:
         """The newest result of any replica, if its call began after ``oldest``. Makes no call.

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
-from typing import Final
 
 from eksgateway.clock import Clock, wait_for
 from eksgateway.eks.shared_reads import SeenUpdate, SharedReads
@@ -24,8 +23,6 @@ from eksgateway.watch.tracked_update import TrackedUpdate
 from eksgateway.watch.watchers import WatcherSet
 
 log = Log(__name__)
-
-_LAG_S: Final = (0.2, 0.5)
 
 RecordObservation = Callable[[UpdateRef, Observation], Awaitable[CancellationSummary]]
 
@@ -47,10 +44,8 @@ class Poller:
     An answer is recorded before it is published, but also published when the ledger cannot be written. Each
     poll tries the record again; with a pending cancellation the last one must be recorded before the end.
 
-    Replicas share their reads: a poll may use one that began in the second half of the rest, wherever it was
-    made, and a notice brings a change of another replica at once. That replica records it; this one asks the
-    ledger at its next poll. The replica that read last rests a little less than the others, so that it reads
-    again.
+    A poll may use another replica's read that began in the second half of the rest. A change that another
+    replica read is published at its notice. That replica records it; this one asks the ledger at its next poll.
     """
 
     ref: UpdateRef
@@ -71,9 +66,7 @@ class Poller:
         self._rests_first = False
         self._poll_requested = False  # since the last poll began
         self._noticed = False  # another replica may have a newer read
-        self._looked: float | None = None  # when the last read began, if replicas share it
-        self._lag = 0.0  # behind the replica that read last
-        self._oldest = now - self.settings.poll_s  # a read that began after this counts as a poll
+        self._oldest = now - self.settings.poll_s  # a shared read that began after this counts as a poll
         self._logged_reason = ""  # of the last record, if that failed
 
     @property
@@ -154,7 +147,8 @@ class Poller:
 
     async def _take_notice(self) -> None:
         self._noticed = False
-        oldest = -math.inf if self._looked is None else self._looked
+        known = self._known.sighting
+        oldest = known.began if known else -math.inf
         await self._update(lambda: self.reads.find(self.ref, oldest))
 
     async def _update(self, read: Callable[[], Awaitable[SeenUpdate | None]]) -> None:
@@ -163,7 +157,7 @@ class Poller:
         if self._known.needs_read:
             recorded_elsewhere = await self._read(read)
         else:
-            self._looked = None
+            self._interval.shared_begin = None
         if self._known.given_up:
             return
         observation = None if recorded_elsewhere else self._known.observation_to_record()
@@ -204,12 +198,10 @@ class Poller:
         changed = self._known.see(seen, now)
         if changed:
             self._interval.record_change(now if seen.changed is None else seen.changed)
-        self._looked = None
         if seen.changed is None:
             self._interval.record_poll(now)
         else:
-            self._looked, self._lag = seen.began, 0 if seen.mine else self.random.uniform(*_LAG_S)
-            self._interval.record_look(str(self.ref), seen.observe_time, seen.began, seen.changed)
+            self._interval.record_shared(str(self.ref), seen, seen.changed)
         return changed and not seen.mine
 
     async def _read_while_needed(self) -> SeenUpdate | None:
@@ -220,9 +212,7 @@ class Poller:
                 await asyncio.wait((read,))
             finally:
                 read.cancel()  # when this poller's task is cancelled
-            if (
-                not read.cancelled()
-            ):  # else ``_hear`` did it, or ``detach``, and a watcher may have come since
+            if not read.cancelled():  # by ``_hear``, or by ``detach``; a watcher may have come since
                 return read.result()
         return None
 
@@ -239,7 +229,6 @@ class Poller:
         if type(error) is not type(self._known.failure):
             log.warning("watch.poll_failed", update=str(self.ref), reason=error.reason, detail=error.detail)
         self._known.fail(error)
-        self._looked = None
         now = self.clock.monotonic()
         self._interval.record_poll(now)
         if self._known.given_up:
@@ -257,20 +246,17 @@ class Poller:
         self.close(error)
 
     async def _rest(self) -> None:
-        began = self.clock.monotonic()
+        ended = self.clock.monotonic()
         while not self._over:
             if self._noticed:
                 await self._take_notice()
                 continue
-            joining = self._watchers.any_joining
-            interval = self._interval.seconds(
-                watched=self.watchers > 0, requested=self._poll_requested or joining
-            )
-            since, lag = (began, 0) if self._looked is None else (self._looked, 0 if joining else self._lag)
-            due_in = since + interval + lag - self.clock.monotonic()
+            requested = self._poll_requested or self._watchers.any_joining
+            rest = self._interval.rest(ended, watched=self.watchers > 0, requested=requested)
+            due_in = rest.end - self.clock.monotonic()
             due_in = min(due_in, self._known.seconds_to_trace_check(self._now()))
             if due_in <= 0:
-                self._oldest = since + interval / 2
+                self._oldest = rest.middle
                 return
             self._wake.clear()
             await wait_for(self._wake, self.clock, due_in)
