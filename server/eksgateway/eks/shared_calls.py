@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic, Protocol, TypeVar
@@ -156,11 +157,12 @@ class SharedCalls(Generic[K, V]):
 
     async def _make_look(self, key: K, call: _SharedCall[V]) -> Look[V] | None:
         """None if another replica's look is to be found, or this one is void."""
-        try:
-            return await self._budget.call_pending(call.pending, key.target, partial(self._call, key, call))
-        except TurnUnused:
+        look = None
+        with suppress(TurnUnused):
+            look = await self._budget.call_pending(call.pending, key.target, partial(self._call, key, call))
+        if look is None:
             call.began = None
-            return None
+        return look
 
     async def _call(self, key: K, call: _SharedCall[V]) -> Look[V] | None:
         call.began = self._clock.monotonic()  # from here on the call is not abandoned

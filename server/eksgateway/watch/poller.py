@@ -45,7 +45,7 @@ class Poller:
     poll tries the record again; with a pending cancellation the last one must be recorded before the end.
 
     A poll may use another replica's read that began in the second half of the rest. A change that another
-    replica read is published at its notice. That replica records it; this one asks the ledger at its next poll.
+    replica read is published at its notice. That replica records it, this one asks the ledger a poll later.
     """
 
     ref: UpdateRef
