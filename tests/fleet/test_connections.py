@@ -17,7 +17,7 @@ import pytest
 from eksgateway.errors import StartError
 from eksgateway.fleet.batches import Batches
 from eksgateway.fleet.connections import Connection, FleetConnection, FleetUnavailable
-from eksgateway.fleet.database_url import read_url, resolve_hosts
+from eksgateway.ledger.postgres.database_url import read_url, resolve_hosts
 from eksgateway.sandbox.postgres_server import PostgresServer
 from support.tcp_proxy import TcpProxy
 from support.waiting import wait_until

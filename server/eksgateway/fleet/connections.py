@@ -18,7 +18,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from eksgateway.blocking import run_blocking
-from eksgateway.fleet.database_url import Parameters, hide_password, read_url, resolve_hosts
+from eksgateway.ledger.postgres.database_url import Parameters, hide_password, read_url, resolve_hosts
 
 T = TypeVar("T")
 

@@ -19,9 +19,9 @@ from psycopg import sql
 from eksgateway.clock import Clock
 from eksgateway.errors import StartError
 from eksgateway.fleet.connections import Connection, FleetConnection, connect, shut_after, shut_socket
-from eksgateway.fleet.database_url import hide_password, read_url
 from eksgateway.fleet.notice_queue import NoticeQueue
 from eksgateway.fleet.notice_sender import NoticeSender
+from eksgateway.ledger.postgres.database_url import hide_password, read_url
 from eksgateway.logs import Log
 
 log = Log(__name__)

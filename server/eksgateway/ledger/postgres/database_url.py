@@ -1,4 +1,4 @@
-"""PostgreSQL's URL: what is set beside it, how its hosts are resolved, and its texts without a password."""
+"""PostgreSQL's URL: the parameters set beside it, its hosts' addresses, and texts without its password."""
 
 from __future__ import annotations
 
@@ -22,14 +22,16 @@ _DEFAULTS: Final[Parameters] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,  # ms
     "gssencmode": "disable",
+    "target_session_attrs": "read-write",  # of several hosts, the primary
+    "client_encoding": "UTF8",
     "application_name": "eksgateway",
 }
 
 
-def read_url(url: str) -> Parameters:
-    """The parameters for libpq: those of the URL, and the defaults of this module. Raises StartError."""
+def read_url(url: str, **parameters: str) -> Parameters:
+    """The parameters for libpq: those of the URL, then these, then the defaults. Raises StartError."""
     try:
-        return dict(_DEFAULTS) | conninfo_to_dict(url)
+        return dict(_DEFAULTS) | parameters | conninfo_to_dict(url)
     except psycopg.ProgrammingError:
         # Not chained: the error has the URL, and the URL may have a password.
         raise StartError("`ledger.url` is not a URL of PostgreSQL: postgresql://USER@HOST/DATABASE") from None
