@@ -127,8 +127,8 @@ def test_nobody_gets_a_copy_of_programs_that_it_cannot_reach(tmp_path: Path) -> 
         programs = user.give_programs(installation, folder)
         assert programs.is_relative_to(folder)
         for program in ("initdb", "postgres"):
-            command = [str(programs / program), "--version"]
-            subprocess.run(command, check=True, cwd=folder, capture_output=True, **user.arguments)
+            command = user.command(programs / program, "--version")
+            subprocess.run(command, check=True, cwd=folder, capture_output=True)
         assert private.stat().st_mode & 0o777 == 0o700
         assert user.give_programs(original, folder) == original / "bin"
     finally:

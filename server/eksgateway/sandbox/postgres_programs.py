@@ -6,14 +6,23 @@ import os
 import pwd
 import shutil
 import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from eksgateway.errors import StartError
 
+_CHANGE_USER: Final = """
+import os, sys
+user, group, *program = sys.argv[1:]
+os.setgroups([])
+os.setgid(int(group))
+os.setuid(int(user))
+os.execv(program[0], program)
+"""
 _FOLDERS: Final = {16: "pginstall", 18: "pginstall18"}  # of the wheel, by version
 
 
@@ -49,10 +58,14 @@ class ServerUser:
             ) from None
         return cls(nobody.pw_uid, nobody.pw_gid, changes=True)
 
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """Of ``subprocess``."""
-        return {"user": self.uid, "group": self.gid, "extra_groups": []} if self.changes else {}
+    def command(self, *program: str | Path) -> list[str]:
+        """The command that runs a program as this user.
+
+        ``subprocess`` could change the user too, but forks then, and a child that is forked while gRPC's
+        threads run may crash. Without that it calls vfork.
+        """
+        change = [sys.executable, "-ISc", _CHANGE_USER, str(self.uid), str(self.gid)] if self.changes else []
+        return [*change, *map(str, program)]
 
     def make_folder(self, prefix: str) -> Path:
         """A new temporary folder of this user. Raises StartError."""
@@ -86,5 +99,5 @@ class ServerUser:
     def _can_enter(self, path: Path) -> bool:
         if not self.changes:
             return os.access(path, os.X_OK)
-        command = ["/bin/sh", "-c", 'test -x "$0"', str(path)]
-        return subprocess.run(command, check=False, cwd="/", **self.arguments).returncode == 0  # noqa: S603
+        command = self.command("/bin/sh", "-c", 'test -x "$0"', path)
+        return subprocess.run(command, check=False, cwd="/").returncode == 0  # noqa: S603

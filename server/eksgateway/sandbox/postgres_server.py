@@ -161,13 +161,12 @@ class PostgresServer:
         options = ["--username=postgres", "--auth=scram-sha-256", f"--pwfile={password}"]
         options += ["--encoding=UTF8", "--locale=C", "--no-sync", "--set=scram_iterations=1"]
         done = subprocess.run(  # noqa: S603 - a program of the wheel
-            [self._programs / "initdb", "-D", self._data, *options],
+            self._user.command(self._programs / "initdb", "-D", self._data, *options),
             check=False,
             capture_output=True,
             text=True,
             cwd=self.folder,
             env=_environment(),
-            **self._user.arguments,
         )
         password.unlink()
         if done.returncode:
@@ -186,14 +185,13 @@ class PostgresServer:
         program = [str(self._programs / "postgres"), "-D", str(self._data), *options]
         with self._log.open("wb") as log:
             self._guard = subprocess.Popen(  # noqa: S603 - a program of the wheel
-                ["/bin/sh", "-c", _GUARD, str(self.folder), *program],
+                self._user.command("/bin/sh", "-c", _GUARD, str(self.folder), *program),
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
                 env=_environment(),
                 start_new_session=True,  # Ctrl-C reaches the parent alone
-                **self._user.arguments,
             )
 
     def _status(self) -> list[str]:
