@@ -1,0 +1,63 @@
+"""PgBouncer in transaction mode, where it is installed (Debian's package pgbouncer)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from psycopg.conninfo import conninfo_to_dict
+
+from support.waiting import wait_until
+
+PGBOUNCER: Final = os.environ.get("EKSGATEWAY_TEST_PGBOUNCER") or shutil.which("pgbouncer")
+
+
+@asynccontextmanager
+async def run_pooler(url: str) -> AsyncIterator[str]:
+    """Pool the connections to a URL's server; yields the URL that leads through the pooler."""
+    assert PGBOUNCER is not None
+    server, port = conninfo_to_dict(url), _free_port()
+    as_user: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="eksgateway-pooler-") as folder:
+        settings = _write_settings(Path(folder), server, port)
+        if os.geteuid() == 0:  # PgBouncer refuses to run as root
+            as_user = {"user": "nobody", "group": "nogroup", "extra_groups": []}
+            shutil.chown(folder, "nobody", "nogroup")
+        process = await asyncio.create_subprocess_exec(
+            PGBOUNCER, "-q", str(settings), stderr=asyncio.subprocess.DEVNULL, **as_user
+        )
+        try:
+            await wait_until(lambda: _listens(port))
+            yield url.replace(f":{server['port']}/", f":{port}/")
+        finally:
+            process.terminate()
+            await process.wait()
+
+
+def _write_settings(folder: Path, server: dict[str, Any], port: int) -> Path:
+    users, settings = folder / "users.txt", folder / "pgbouncer.ini"
+    users.write_text(f'"{server["user"]}" "{server["password"]}"\n')
+    settings.write_text(
+        f"[databases]\n* = host={server['host']} port={server['port']}\n[pgbouncer]\n"
+        f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+        f"pool_mode = transaction\nauth_type = plain\nauth_file = {users}\n"
+    )
+    return settings
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
