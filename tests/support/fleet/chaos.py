@@ -33,7 +33,7 @@ class Chaos:
             name = getattr(kind, "__name__", "").strip("_")
             self.made[name] = self.made.get(name, 0) + 1
             await kind()
-            await asyncio.sleep(self.random.uniform(0.2, 1.0))
+            await asyncio.sleep(self.random.uniform(0.1, 0.5))
 
     def _replica_faults(self) -> list[Callable[[], Awaitable[None]]]:
         return [self._kill, self._kill, self._end, self._freeze, self._freeze]
@@ -68,7 +68,7 @@ class Chaos:
         replica = self._choose()
         with self.fleet.fault("freeze", replica):
             replica.freeze()
-            await asyncio.sleep(self.random.choice((0.3, 1.0, 2.5, 5.0)))
+            await asyncio.sleep(self.random.choice((0.3, 1.0, 2.5, 4.5)))
             replica.wake()
 
     # -- PostgreSQL and the network -------------------------------------------------------------
