@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -126,6 +127,26 @@ async def test_a_transaction_leaves_nothing_in_its_session(settings: LedgerSetti
     ).fetchall()
     assert left == (0,)
     database.close()
+
+
+def test_a_process_without_a_free_descriptor_still_records(settings: LedgerSettings) -> None:
+    """The connections are open from the start. Their waits have no deadline meanwhile."""
+    database = PostgresDatabase(settings)
+
+    def write(name: str) -> None:
+        mine = intent(name)
+        with database.begin_batch(ReadKeys([mine.cancellation_id], [request_key(mine)])) as unit:
+            store.add_intent(unit, mine)
+
+    write("1")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        write("2")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    database.close()
+    assert kinds(settings) == ["intent", "intent"]
 
 
 async def test_events_have_the_time_of_the_database(settings: LedgerSettings) -> None:

@@ -16,6 +16,9 @@ from typing import Final
 import psycopg
 
 from eksgateway.ledger.database import StorageError
+from eksgateway.logs import Log
+
+log = Log(__name__)
 
 _INTERVAL_S: Final = 0.1  # a wake-up for each wait would cost more than the wait is watched for
 
@@ -33,8 +36,11 @@ class Deadlines:
     @contextmanager
     def watch(self, connection: psycopg.Connection) -> Iterator[None]:
         """Raises StorageError if the block raises after its deadline. The connection is then unusable."""
-        # A descriptor of its own: libpq may close its own one meanwhile, and another file may get the number.
-        with socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM) as wire:
+        wire = _share_socket(connection)
+        if wire is None:
+            yield
+            return
+        with wire:
             with self._lock:
                 self._waits[wire] = time.monotonic() + self._limit_s
             try:
@@ -59,3 +65,15 @@ class Deadlines:
                     del self._waits[wire]
                     with suppress(OSError):  # the server has ended it
                         wire.shutdown(socket.SHUT_RDWR)
+
+
+def _share_socket(connection: psycopg.Connection) -> socket.socket | None:
+    """A descriptor of its own: libpq may close its one meanwhile, and another file get the number.
+
+    None, if the process has no free descriptor.
+    """
+    try:
+        return socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM)
+    except OSError as exc:
+        log.warning("ledger.wait_without_deadline", reason=str(exc))
+        return None

@@ -15,22 +15,19 @@ DATABASE_ERRORS: Final = (SQLAlchemyError, psycopg.Error)
 # By the first entry that an error's SQLSTATE begins with, so special codes come first.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _HINTS: Final[dict[str | tuple[str, ...], str]] = {
-    (
-        "28P01",
-        "28000",
-    ): "PostgreSQL refuses this user: set PGPASSFILE or PGPASSWORD, and let pg_hba.conf admit it",
+    "28": "PostgreSQL refuses this user: set PGPASSFILE or PGPASSWORD, and let pg_hba.conf admit it",
     "3D000": "there is no such database: create it, or correct `ledger.url`",
     "3F000": "there is no such schema: run `eksgateway ledger migrate`, or correct `ledger.schema`",
     ("42P01", "42703", "42883"): "the schema is not this version's: run `eksgateway ledger migrate`",
     "42501": "the role lacks a right: run `eksgateway ledger migrate`, which grants it",
     "53100": "the disk of PostgreSQL is full: free some space",
-    "53200": "PostgreSQL is out of memory",
+    "53200": "PostgreSQL is out of memory: give it more",
     "53300": "too many connections: raise max_connections of PostgreSQL, or lower `ledger.connections`",
     "25006": "this is a standby: let `ledger.url` lead to the primary",
-    "55P03": "another gateway, or a program, holds the lock of the ledger",
+    "55P03": "another gateway, or a program, holds the lock of the ledger: see pg_locks and pg_stat_activity",
     ("57P01", "57P02", "57P03"): "PostgreSQL is stopped or starts: wait for it",
     ("25P03", "25P04"): "this process was stopped for too long inside a transaction",
-    "57014": "PostgreSQL was too slow",
+    "57014": "PostgreSQL was too slow: look at its load and its log",
     "XX001": "the data is damaged: restore the database from a backup",
     "58": "the disk of PostgreSQL fails: look at its log",
 }
@@ -56,13 +53,13 @@ def fails_every_write(exc: BaseException) -> bool:
 
 
 def is_lost(exc: BaseException) -> bool:
-    """Whether the connection ended, or could not be made: PostgreSQL said nothing."""
+    """Whether the connection ended, or could not be made, without an error from PostgreSQL."""
     first = find_error(exc)
     return isinstance(first, psycopg.OperationalError) and not first.sqlstate
 
 
 def is_ended(exc: BaseException) -> bool:
-    """Whether the connection ended: PostgreSQL said nothing, or that it ends the connection."""
+    """Whether the connection ended, with or without an error from PostgreSQL."""
     return is_lost(exc) or error_state(exc).startswith(_ENDED)
 
 

@@ -21,8 +21,8 @@ HEAD: Final = """
 
 class KnownHead:
     """Events are only ever appended. So a head that is missing, or has another hash, means that the database
-    was restored to an older state, or that a standby without the newest commits became the primary. What was
-    acknowledged may be lost then, and is not to be mixed with what comes after: this gateway stops using it.
+    was restored to an older state, or that a standby without the newest commits became the primary. Then
+    acknowledged records may be lost, and no later ones must be mixed with them: this gateway stops using it.
     """
 
     def __init__(self, name: str) -> None:
