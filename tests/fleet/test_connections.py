@@ -224,6 +224,17 @@ async def test_close_ends_the_statement_under_way(postgres: str) -> None:
         await connection.run(select("a"))
 
 
+async def test_close_ends_connecting(server: PostgresServer) -> None:
+    async with TcpProxy(f"127.0.0.1:{server.port}") as proxy:
+        proxy.passing.clear()
+        connection = FleetConnection(through(proxy, server), deadline_s=60)
+        task = asyncio.create_task(connection.run(select("a")))
+        await wait_until(lambda: proxy.connections)
+        await connection.close()
+        with pytest.raises(FleetUnavailable, match="closed"):
+            await task
+
+
 async def test_a_name_that_resolves_slowly_does_not_block(
     postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,6 +53,7 @@ class FleetTokens:
     _targets: dict[Target, SharedTokens] = field(default_factory=dict, init=False)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
     _replicas: int = field(default=0, init=False)  # that share the rate, while PostgreSQL is away
+    _closed: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self._batches = Batches(self.statements.draw)
@@ -77,12 +78,14 @@ class FleetTokens:
         return tokens
 
     async def close(self) -> None:
+        """Draw nothing more."""
+        self._closed = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def draw(self, draw: Draw) -> Drawn | None:
-        if self._replicas:
+        if self._replicas or self._closed:
             return None
         try:
             drawn = await self._batches.ask(draw)

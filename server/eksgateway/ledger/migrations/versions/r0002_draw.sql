@@ -21,8 +21,8 @@ DECLARE
     elapsed float8;
     missing float8 := 0;
 BEGIN
-    PERFORM set_config('synchronous_commit', 'off', true);
-    PERFORM set_config('lock_timeout', '1s', true);  -- a replica leaves after 2 s, and this backend too
+    -- A replica waits for 2 s. Its backend must not wait for a lock any longer.
+    PERFORM set_config('synchronous_commit', 'off', true), set_config('lock_timeout', '1s', true);
     SELECT * INTO held FROM budget WHERE target = of_target FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         RETURN;
