@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from psycopg.conninfo import conninfo_to_dict
 
+from eksgateway.sandbox.postgres_programs import ServerUser
 from support.waiting import wait_until
 
 PGBOUNCER: Final = os.environ.get("EKSGATEWAY_TEST_PGBOUNCER") or shutil.which("pgbouncer")
@@ -24,14 +25,12 @@ async def run_pooler(url: str) -> AsyncIterator[str]:
     """Pool the connections to a URL's server; yields the URL that leads through the pooler."""
     assert PGBOUNCER is not None
     server, port = conninfo_to_dict(url), _free_port()
-    as_user: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="eksgateway-pooler-") as folder:
         settings = _write_settings(Path(folder), server, port)
-        if os.geteuid() == 0:  # PgBouncer refuses to run as root
-            as_user = {"user": "nobody", "group": "nogroup", "extra_groups": []}
-            shutil.chown(folder, "nobody", "nogroup")
+        user = ServerUser.choose()  # PgBouncer refuses to run as root, as PostgreSQL does
+        os.chown(folder, user.uid, user.gid)
         process = await asyncio.create_subprocess_exec(
-            PGBOUNCER, "-q", str(settings), stderr=asyncio.subprocess.DEVNULL, **as_user
+            *user.command(PGBOUNCER, "-q", settings), stderr=asyncio.subprocess.DEVNULL
         )
         try:
             await wait_until(lambda: _listens(port))

@@ -64,11 +64,6 @@ class Replica:
     def set_access_key(self, key: str) -> None:
         self._env = {**AWS, "AWS_ACCESS_KEY_ID": key}
 
-    def change_ledger(self, **changes: str) -> None:
-        """Change settings of its ledger, for the next start."""
-        raw = yaml.safe_load(self._config.read_text())
-        self._config.write_text(yaml.safe_dump(raw | {"ledger": raw["ledger"] | changes}))
-
     @property
     def client(self) -> Client:
         """Calls the process that runs now, or the last one."""
