@@ -39,7 +39,7 @@ class FleetEks(SimulatedEks):
         return sum(call.operation == operation and token in (None, call.token) for call in self._log.calls)
 
     def list_stays(self) -> dict[UpdateRef, tuple[Stay, ...]]:
-        """What each update showed, and will."""
+        """The states of each update, past and to come."""
         store, found = self.simulator.control.store, {}
         for target in {call.target for call in self._log.calls}:
             for name in store.cluster_names(target):

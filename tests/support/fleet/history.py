@@ -1,4 +1,4 @@
-"""What happened in a run of several replicas: the input of ``support.fleet.validator``. Plain values.
+"""The history of a run of several replicas: the input of ``support.fleet.validator``. Plain values.
 
 Times are seconds since the epoch, of one machine.
 """

@@ -1,4 +1,4 @@
-"""What must hold of the chain and the cancellations folded from it: points 1, 4, 7 and 10."""
+"""The rules of the chain and the cancellations folded from it: points 1, 4, 7 and 10."""
 
 from __future__ import annotations
 

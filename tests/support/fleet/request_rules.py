@@ -1,4 +1,4 @@
-"""What must hold of a client's calls with one request_id: points 3 and 5."""
+"""The rules of a client's calls with one request_id: points 3 and 5."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must hold of the calls that EKS got: points 2, 8 and 9."""
+"""The rules of the calls that EKS got: points 2, 8 and 9."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def looks_do_not_overlap(history: History) -> Iterator[str]:
             if (
                 overlap
                 and other.began < one.began + history.bounds.claim
-                and not _is_disturbed(history, other)
+                and not _is_disturbed(history, one, other)
             ):
                 yield f"{ref}: {one.replica} and {other.replica} looked at once at {other.began:.3f}"
 
@@ -114,10 +114,11 @@ def _is_own(call: EksCall, own: dict[object, list[tuple[float, float]]]) -> bool
     return any(began <= call.began <= ended for began, ended in own.get((call.replica, call.ref), ()))
 
 
-def _is_disturbed(history: History, call: EksCall) -> bool:
-    bounds = history.bounds
+def _is_disturbed(history: History, one: EksCall, other: EksCall) -> bool:
+    """Whether PostgreSQL was away, or a replica of the two could not reach it or was frozen."""
+    bounds, two = history.bounds, {one.replica, other.replica}
     for fault in history.faults:
-        stops = not fault.ends and (fault.database or call.replica in fault.replicas)
-        if stops and fault.began - bounds.slack <= call.began <= fault.ended + bounds.claim + bounds.slack:
+        stops = not fault.ends and (fault.replicas & two or (fault.database and not fault.replicas))
+        if stops and fault.began - bounds.slack <= other.began <= fault.ended + bounds.claim + bounds.slack:
             return True
     return False

@@ -1,4 +1,4 @@
-"""What must hold of each watcher's messages, over all replicas that it went to: point 6."""
+"""The rule of each watcher's messages, over all replicas that it went to: point 6."""
 
 from __future__ import annotations
 

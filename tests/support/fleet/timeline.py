@@ -1,4 +1,4 @@
-"""What the simulated EKS showed of an update, and when."""
+"""The states of an update that the simulated EKS showed, and when."""
 
 from __future__ import annotations
 
