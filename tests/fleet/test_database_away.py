@@ -10,7 +10,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from eksgateway.v1 import update_service_pb2 as pb
@@ -55,20 +54,6 @@ async def silent(fleet: Fleet) -> AsyncIterator[None]:
         replica.network.restore()
 
 
-@asynccontextmanager
-async def without_standby(fleet: Fleet) -> AsyncIterator[None]:
-    """Commits wait for a synchronous standby, and nothing else does."""
-    set_standby(fleet, "absent")
-    yield
-    set_standby(fleet, "")
-
-
-def set_standby(fleet: Fleet, name: str) -> None:
-    with psycopg.connect(fleet.server.url(), autocommit=True) as connection:
-        connection.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{name}'")
-        connection.execute("SELECT pg_reload_conf()")
-
-
 async def read_until(stream: Any, status: str) -> pb.WatchUpdateResponse:
     async with asyncio.timeout(60):
         while True:
@@ -79,8 +64,8 @@ async def read_until(stream: Any, status: str) -> pb.WatchUpdateResponse:
 
 @pytest.mark.parametrize(
     ("away", "at_once"),
-    [(stopped, True), (crashed, True), (frozen, False), (silent, False), (without_standby, False)],
-    ids=["stopped", "crashed", "frozen", "silent", "no standby"],
+    [(stopped, True), (crashed, True), (frozen, False), (silent, False)],
+    ids=["stopped", "crashed", "frozen", "silent"],
 )
 async def test_cancels_are_refused_and_watches_go_on(tmp_path: Path, away: Away, *, at_once: bool) -> None:
     """Readiness is off. Once PostgreSQL is back, the same cancel succeeds without a restart."""
