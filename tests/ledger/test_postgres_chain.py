@@ -88,7 +88,7 @@ async def write_batch(settings: LedgerSettings, wire: PostgresWire, size: int) -
     return after - before
 
 
-@pytest.mark.parametrize("size", [1, 100])
+@pytest.mark.parametrize("size", [1, 30])
 async def test_a_batch_takes_two_round_trips_whatever_its_size(
     settings: LedgerSettings, wire: PostgresWire, size: int
 ) -> None:

@@ -77,16 +77,8 @@ class Batches:
         every = (
             (keys.cancellations, Statement(self._by_id, [list(keys.cancellations)]), _add_records),
             (requests, Statement(self._by_request, _columns(requests, 2)), add_requests),
-            (
-                updates,
-                Statement(self._by_update, columns),
-                add_updates,
-            ),
-            (
-                keys.outcomes,
-                Statement(self._outcomes, [list(keys.outcomes)]),
-                _add_outcomes,
-            ),
+            (updates, Statement(self._by_update, columns), add_updates),
+            (keys.outcomes, Statement(self._outcomes, [list(keys.outcomes)]), _add_outcomes),
             ([None] * keys.denials, Statement(self._denial_ids), _add_denial_ids),
         )
         return [(statement, add) for asked, statement, add in every if asked]
