@@ -74,6 +74,12 @@ async def test_two_callers_may_use_one_request_id(ledger: SqlLedger) -> None:
     assert await ledger.find("jwt:corp:cid", "same") is None
 
 
+async def test_ids_with_a_nul_are_not_found(ledger: SqlLedger) -> None:
+    """PostgreSQL refuses such a text."""
+    assert await ledger.get("cancellation-1\0") is None
+    assert await ledger.find("jwt:corp:ann", "\0") is None
+
+
 async def test_record_outcome_logs_the_head(ledger: SqlLedger, settings: LedgerSettings) -> None:
     """The removal of newer events shows against it."""
     await ledger.commit_intent(intent())

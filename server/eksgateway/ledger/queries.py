@@ -163,6 +163,8 @@ def _cluster_columns(cluster: ClusterRef) -> dict[str, str]:
 
 
 def _read_one(connection: Connection, rows: Select[Any], **parameters: str) -> CancellationRecord | None:
+    if any("\0" in each for each in parameters.values()):
+        return None  # PostgreSQL refuses it, and stores none
     text = connection.execute(rows, parameters).scalar_one_or_none()
     return None if text is None else decode(CancellationRecord, text)
 
