@@ -217,11 +217,15 @@ async def test_a_batch_whose_commit_is_unknown_is_not_tried_again(
     assert sorted(kinds(settings)) == ["closed"] * failed + ["intent"] * 20
 
 
-async def test_a_commit_that_gave_up_waiting_for_its_standby_is_unknown(server: PostgresServer) -> None:
+@pytest.mark.parametrize("level", ["notice", "error"])
+async def test_a_commit_that_gave_up_waiting_for_its_standby_is_unknown(
+    server: PostgresServer, level: str
+) -> None:
     """PostgreSQL answers COMMIT with a warning then: a failover would lose it."""
     with create_ledger(server.url()) as made:
         with psycopg.connect(server.url(), autocommit=True) as other:  # itself, it waits for no standby
             other.execute("ALTER SYSTEM SET synchronous_standby_names = 'missing'")
+            other.execute(f"ALTER ROLE eksgateway SET client_min_messages = '{level}'")
             other.execute("SELECT pg_reload_conf()")
         settings = LedgerSettings(url=made.url)
         database = PostgresDatabase(settings)

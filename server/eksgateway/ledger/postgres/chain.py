@@ -27,7 +27,7 @@ _BEGIN: Final = Statement(b"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
 _SET: Final = b"""
     SELECT set_config('lock_timeout', %s, true), set_config('statement_timeout', %s, true),
         set_config('idle_in_transaction_session_timeout', %s, true),
-        set_config('synchronous_commit', 'on', true)"""
+        set_config('synchronous_commit', 'on', true), set_config('client_min_messages', 'warning', true)"""
 # After the lock, because it counts from here, and waiting is no fault. PostgreSQL 15 and 16 lack it.
 _HOLD: Final = b"""
     SELECT CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL
