@@ -22,6 +22,7 @@ from eksgateway.sandbox.postgres_server import PostgresServer
 from eksgateway.settings import LedgerSettings, PostgresLocation
 from support.logs import capture_logs
 from support.postgres import GATEWAY, OWNER, LedgerDatabase, as_role, create_ledger, create_roles
+from support.records import intent
 from support.waiting import wait_until
 
 MIGRATE = re.escape("run `eksgateway ledger migrate --url OWNER_URL")
@@ -38,6 +39,12 @@ def run(url: str, *statements: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         for statement in statements:
             connection.execute(statement)
+
+
+def in_database(statement: str) -> str:
+    """The statement with the name of the database in it."""
+    quoted = statement.replace("'", "''")
+    return f"DO $$ BEGIN EXECUTE format('{quoted}', current_database()); END $$"
 
 
 def dump(url: str) -> list[tuple[Any, ...]]:
@@ -116,9 +123,19 @@ def test_a_migrated_database_passes(ledger_database: LedgerDatabase) -> None:
             id="rights missing",
         ),
         pytest.param(
-            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I CONNECTION LIMIT 7', current_database()); END $$",
+            in_database("ALTER DATABASE %I CONNECTION LIMIT 7"),
             r"a gateway needs 8 connections \(`ledger.connections`\), and this role may have 7 here: raise",
             id="connections",
+        ),
+        pytest.param(
+            in_database("ALTER DATABASE %I SET DateStyle = 'German'"),
+            "DateStyle is German, DMY: ALTER ROLE eksgateway SET DateStyle = 'ISO'",
+            id="style of dates",
+        ),
+        pytest.param(
+            in_database("ALTER DATABASE %I SET default_transaction_isolation = 'repeatable read'"),
+            "default_transaction_isolation is repeatable read: ALTER ROLE eksgateway SET",
+            id="isolation",
         ),
     ],
 )
@@ -129,6 +146,15 @@ def test_a_start_refuses(ledger_database: LedgerDatabase, change: str, error: st
         check(ledger_database.url)
     assert str(raised.value).startswith(f"{PostgresLocation(ledger_database.url)}: ")
     assert dump(ledger_database.superuser_url) == before
+
+
+async def test_commands_read_a_database_with_another_style_of_dates(ledger_database: LedgerDatabase) -> None:
+    """As the owner has it, where the gateway's role has another one."""
+    ledger = await open_ledger(LedgerSettings(url=ledger_database.url), SystemClock())
+    await ledger.commit_intent(intent(), 5)
+    await ledger.close()
+    run(ledger_database.superuser_url, in_database("ALTER DATABASE %I SET DateStyle = 'SQL, DMY'"))
+    assert verify(PostgresLocation(ledger_database.owner_url)).broken is None
 
 
 def test_the_next_revision_passes(ledger_database: LedgerDatabase) -> None:
@@ -193,7 +219,7 @@ def test_few_connections_are_reported(ledger_database: LedgerDatabase) -> None:
         "INSERT INTO eksgateway.replicas"
         " SELECT gen_random_uuid(), 'r', 'v', clock_timestamp(), clock_timestamp() - age * interval '1 s'"
         " FROM unnest(array[0, 5, 15]) AS age",
-        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I CONNECTION LIMIT 23', current_database()); END $$",
+        in_database("ALTER DATABASE %I CONNECTION LIMIT 23"),
     )
     (warning,) = check(ledger_database.url)
     assert warning["event"] == "ledger.few_connections"

@@ -27,6 +27,9 @@ SELECT current_setting('server_version') AS version,
     current_setting('server_encoding') AS encoding,
     aurora OR current_setting('fsync') = 'on' AS fsync,
     aurora OR current_setting('full_page_writes') = 'on' AS full_page_writes,
+    current_setting('DateStyle') AS date_style,
+    current_setting('default_transaction_isolation') AS isolation,
+    current_user AS role,
     pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on' AS read_only,
     least(
         current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
@@ -46,7 +49,7 @@ def check_database(connection: psycopg.Connection[Any], settings: LedgerSettings
     location = PostgresLocation(settings.url or "", settings.schema_name)
     with connection.cursor(row_factory=namedtuple_row) as cursor:
         server = cursor.execute(_SERVER).fetchone()
-    if fault := _find_fault(server, settings.connections):
+    if fault := _find_fault(server, settings.connections) or _find_session_fault(server):
         raise LedgerError(f"{location}: {fault}")
     check_role(connection, location)
     if reason := find_weakness(connection, location.schema):
@@ -70,6 +73,16 @@ def _find_fault(server: Any, connections: int) -> str:
             f" {server.connections} here: raise max_connections, or the CONNECTION LIMIT of the role or"
             " database"
         )
+    return ""
+
+
+def _find_session_fault(server: Any) -> str:
+    for setting, value, needed in (
+        ("DateStyle", server.date_style, "ISO"),  # for psycopg
+        ("default_transaction_isolation", server.isolation, "read committed"),  # of the fleet's statements
+    ):
+        if not value.startswith(needed):
+            return f"{setting} is {value}: ALTER ROLE {server.role} SET {setting} = '{needed}'"
     return ""
 
 

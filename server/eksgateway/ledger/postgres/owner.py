@@ -16,6 +16,8 @@ from eksgateway.ledger.postgres.connecting import connect
 from eksgateway.ledger.postgres.errors import DATABASE_ERRORS, error_state, explain, find_error
 from eksgateway.settings import PostgresLocation
 
+# psycopg reads times in the style ISO only.
+SET_SESSION: Final = "SELECT set_config('search_path', %s, true), set_config('DateStyle', 'ISO', true)"
 _LACKS_A_RIGHT: Final = "42501"  # an SQLSTATE
 _OWNER: Final = "use a URL of the ledger's owner; to create one, it needs CREATE on the database"
 _CHAIN_TIMEOUT: Final = "30s"
@@ -39,7 +41,7 @@ def begin_change(location: PostgresLocation) -> Iterator[Connection]:
     try:
         with engine.begin() as connection:
             raw = raw_connection(connection)
-            raw.execute("SELECT set_config('search_path', %s, true)", [location.schema])
+            raw.execute(SET_SESSION, [location.schema])
             raw.execute(_SET_LOCK_TIMEOUT, [_CHAIN_TIMEOUT])
             raw.execute("SELECT pg_advisory_xact_lock(%s)", [chain_lock_key(location.schema)])
             raw.execute(_SET_LOCK_TIMEOUT, [_TABLE_TIMEOUT])

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from sqlalchemy import Connection, Engine, NullPool, create_engine, event, text
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 
 from eksgateway.ledger.database import LedgerError
 from eksgateway.ledger.postgres.connecting import connect
 from eksgateway.ledger.postgres.errors import DATABASE_ERRORS, explain
-from eksgateway.ledger.postgres.owner import raw_connection
+from eksgateway.ledger.postgres.owner import SET_SESSION, raw_connection
 from eksgateway.ledger.postgres.revision import require_usable
 from eksgateway.settings import PostgresLocation
 
@@ -33,9 +33,7 @@ def open_schema(location: PostgresLocation) -> Iterator[Engine]:
 
     @event.listens_for(engine, "begin")
     def name_schema(connection: Connection) -> None:
-        connection.execute(
-            text("SELECT set_config('search_path', :schema, true)"), {"schema": location.schema}
-        )
+        connection.exec_driver_sql(SET_SESSION, (location.schema,))
 
     try:
         with engine.begin() as connection:
