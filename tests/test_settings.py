@@ -99,6 +99,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
             ({"url": "mysql://u@localhost/db"}, "write it as postgresql://"),
             ({"url": "postgresql:///db"}, "with a host"),
             ({"url": "postgresql://u@localhost/d b"}, "remove the blanks"),
+            *(
+                ({"url": f"postgresql://{odd}@localhost/db?sslmode=require"}, "as %40, %2F, %3F or %23")
+                for odd in ("u:se@cret", "u:se/cret", "u:1/secret", "u:1?secret", "u:1?secret=x", "u@e:se")
+            ),
         )
     },
     **{
@@ -421,7 +425,8 @@ def test_a_ledger_in_postgresql_needs_tls_beyond_this_host(tmp_path: Path, url: 
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
-        ("postgresql://u:se:cr@et@localhost/db", "postgresql://u@localhost/db"),
+        ("postgresql://u:se:cr%40et@localhost/db", "postgresql://u@localhost/db"),
+        ("postgresql://localhost/db?oauth_client_secret=secret", "postgresql://localhost/db"),
         (
             "postgresql://localhost/db?password=secret&sslmode=disable",
             "postgresql://localhost/db?sslmode=disable",
@@ -435,7 +440,7 @@ def test_the_password_of_a_url_is_not_printed(tmp_path: Path, url: str, shown: s
     assert str(ledger.location) == shown
     for text in (repr(ledger), repr(ledger.location)):
         assert "secret" not in text
-        assert "cr@et" not in text
+        assert "cr%40et" not in text
     with pytest.raises(SettingsError) as refused:
         load(write(tmp_path, ledger={"url": url, "listen_url": url.replace("localhost", "db"), "path": "x"}))
     assert "secret" not in str(refused.value)

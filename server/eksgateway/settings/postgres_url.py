@@ -16,7 +16,14 @@ from eksgateway.addresses import is_loopback
 SCHEMA_NAME: Final = r"^[a-z_][a-z0-9_]{0,40}$"
 
 _SCHEMES: Final = ("postgresql://", "postgres://")
-_SECRETS: Final = {"password", "sslpassword", "passwd"}
+_SECRETS: Final = {
+    "password",
+    "sslpassword",
+    "passwd",
+    "oauth_client_secret",
+    "scram_client_key",
+    "scram_server_key",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,10 @@ def check_postgres_url(url: str) -> str:
         raise ValueError("write it as postgresql://user@host/database")
     if not url.isprintable() or " " in url:
         raise ValueError("remove the blanks and control characters in it")
-    _, _, _, _, query = _split(url)
+    _, users, _, path, query = _split(url)
+    if "@" in users + path + url.partition("?")[2]:
+        # libpq and ``_split`` would read it differently: a part of the password would be a host or a name.
+        raise ValueError("write each @, /, ? and # in a user, password or name as %40, %2F, %3F or %23")
     hosts = _hosts(url)
     if not all(hosts):
         raise ValueError("write the URL with a host: postgresql://user@host/database")

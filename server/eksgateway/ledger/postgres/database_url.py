@@ -32,7 +32,7 @@ def read_url(url: str, **parameters: str) -> Parameters:
     """The parameters for libpq: those of the URL, then these, then the defaults. Raises StartError."""
     try:
         return dict(_DEFAULTS) | parameters | conninfo_to_dict(url)
-    except psycopg.ProgrammingError:
+    except (psycopg.ProgrammingError, UnicodeError):
         # Not chained: the error has the URL, and the URL may have a password.
         raise StartError("`ledger.url` is not a URL of PostgreSQL: postgresql://USER@HOST/DATABASE") from None
 
@@ -46,9 +46,13 @@ def resolve_hosts(parameters: Parameters) -> str:
         return make_conninfo("", **parameters)
     hosts = str(parameters["host"]).split(",")
     ports = str(parameters.get("port") or "").split(",")
+    if len(ports) == 1:
+        ports *= len(hosts)
+    if len(ports) != len(hosts):
+        return make_conninfo("", **parameters)  # libpq refuses it before it resolves any
     found: list[tuple[str, str, str]] = []
     error: OSError | None = None
-    for host, port in zip(hosts, ports * len(hosts) if len(ports) == 1 else ports, strict=True):
+    for host, port in zip(hosts, ports, strict=True):
         try:
             found += [(host, address, port) for address in _resolve(host)]
         except OSError as exc:
@@ -70,5 +74,9 @@ def _resolve(host: str) -> list[str]:
     try:
         return [str(ip_address(host))]
     except ValueError:
+        pass
+    try:
         answers = socket.getaddrinfo(host, None, proto=socket.IPPROTO_TCP)
-        return list(dict.fromkeys(str(address[0]) for *_, address in answers))
+    except UnicodeError as exc:  # of IDNA, for an empty or long label
+        raise socket.gaierror(socket.EAI_NONAME, "not a name of a host") from exc
+    return list(dict.fromkeys(str(address[0]) for *_, address in answers))
