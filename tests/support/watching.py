@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from random import Random
 
 from eksgateway import phases
@@ -68,7 +68,8 @@ class FakeReads(SharedReads):
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self.shared = False
+        self.shared = False  # then each answer is another replica's read, ``age`` seconds old
+        self.age = 0.0
         self.answer: Update | Exception = an_update()
         self.calls: list[float] = []  # when
         self.max_ages: list[float] = []
@@ -85,6 +86,10 @@ class FakeReads(SharedReads):
         await self.open.wait()
         if isinstance(answer, Exception):
             raise answer
+        if self.shared:
+            began -= self.age
+            time -= timedelta(seconds=self.age)
+            return SeenUpdate(answer, time, began, changed=began, mine=False)
         return SeenUpdate(answer, time, began)
 
 
