@@ -124,6 +124,8 @@ def configure() -> None:
     handler.setFormatter(_JsonLines())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger(_PACKAGE).setLevel(logging.INFO)
+    # It also logs the errors that it raises, in sentences with the addresses of objects.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
     # Drop grpc's records of metadata that is not UTF-8, which hold tokens and any client's bytes.
     grpc_log = logging.getLogger("grpc._cython.cygrpc")
     grpc_log.addFilter(lambda record: record.msg != "Invalid encoding on %s")
