@@ -23,11 +23,11 @@ from eksgateway.model import Phase
 from eksgateway.sandbox.postgres_server import PostgresServer
 from eksgateway.settings import LedgerSettings
 from support.clock import FakeClock
-from support.ledger import execute, list_events, read_cancellations, tamper
+from support.ledger import execute, list_denials, list_events, read_cancellations, tamper
 from support.logs import capture_logs
 from support.postgres import LedgerDatabase, create_ledger, create_roles
 from support.postgres_wire import PostgresWire
-from support.records import intent, observation, outcome, ref, update
+from support.records import denial, intent, observation, outcome, ref, update
 from support.waiting import wait_until
 
 
@@ -201,6 +201,19 @@ async def test_an_outcome_whose_commit_is_unknown_is_recorded_once(
         await far.record_outcome("cancellation-1", outcome())
     await wait_until(lambda: far._backlog.waiting == 0)  # noqa: SLF001 (a second one may come until then)
     assert kinds(settings) == ["intent", "outcome"]
+
+
+@pytest.mark.parametrize("cut", ["before", "after"])
+async def test_denials_whose_commit_is_unknown_are_recorded_once(
+    far: SqlLedger, wire: PostgresWire, settings: LedgerSettings, cut: Literal["before", "after"]
+) -> None:
+    """Also if there are more when the batch is tried again."""
+    wire.cut = cut
+    far.record_denial(denial("1"))
+    await wait_until(lambda: far._denials.failing)  # noqa: SLF001 (nothing else shows it)
+    far.record_denial(denial("2"))
+    await wait_until(lambda: not far._denials._waiting)  # noqa: SLF001
+    assert list_denials(settings.location) == [denial("2"), denial("1")]
 
 
 async def test_a_batch_whose_commit_is_unknown_is_not_tried_again(

@@ -30,10 +30,11 @@ _AVERAGE_BYTES: Final = 4096  # bounds the memory: one denial may hold a message
 class DenialLog:
     """A batch that the database rejects is halved. A single denial that it rejects is counted as lost.
 
+    One that fails otherwise may be written all the same. It is repeated as it is, and ``write`` gets True.
     ``failing``: the last batch could not be written.
     """
 
-    write: Callable[[Sequence[str], int], Awaitable[None]]
+    write: Callable[[Sequence[str], int, bool], Awaitable[None]]
     limit: int
     clock: Clock
 
@@ -42,6 +43,7 @@ class DenialLog:
         self._bytes = 0
         self._lost = 0
         self._batch_size = _BATCH
+        self._unsure: tuple[list[str], int] | None = None  # the batch that failed
         self._sleeping = False
         self._closing = False
         self._task: asyncio.Task[None] | None = None
@@ -92,9 +94,10 @@ class DenialLog:
             self._sleeping = False
 
     async def _write_batch(self) -> bool:
-        bodies, lost = list(islice(self._waiting, self._batch_size)), self._lost
+        repeated, self._unsure = self._unsure, None
+        bodies, lost = repeated or (list(islice(self._waiting, self._batch_size)), self._lost)
         try:
-            await self.write(bodies, lost)
+            await self.write(bodies, lost, repeated is not None)
         except OperationRejected as exc:
             if len(bodies) != 1:
                 self._batch_size = max(1, len(bodies) // 2)
@@ -103,7 +106,7 @@ class DenialLog:
             log.warning("ledger.denial_refused", detail=str(exc))
             lost = -1
         except StorageError:
-            self.failing = True
+            self.failing, self._unsure = True, (bodies, lost)
             return False
         for body in bodies:
             self._waiting.popleft()

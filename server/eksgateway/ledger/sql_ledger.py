@@ -202,11 +202,11 @@ class SqlLedger:
         if head is not None:
             _log_head(head)
 
-    async def _write_denials(self, bodies: Sequence[str], lost: int) -> None:
+    async def _write_denials(self, bodies: Sequence[str], lost: int, again: bool) -> None:
         # Without a deadline, as an abandoned batch could be written twice. While the writer hangs, ``check``
         # fails.
         work = partial(store.add_denials, bodies=bodies, lost=lost)
-        keys = ReadKeys(denials=True)
+        keys = ReadKeys(denials=True, denial_bodies=bodies[:1] if again else ())
         await self._writer.wait(self._writer.submit(work, keys), None)
         drop = partial(store.drop_oldest_denials, keep=self._keep_denials)
         try:

@@ -83,7 +83,12 @@ def add_observations(
 
 
 def add_denials(unit: UnitOfWork, bodies: Sequence[str], lost: int) -> None:
-    """Write a batch of the denial log, and the number of denials that were lost."""
+    """Write a batch of the denial log, and the number of denials that were lost.
+
+    Nothing is written if the first one is there already: an answer to COMMIT was missing.
+    """
+    if bodies and bodies[0] in unit.rows.denial_bodies:
+        return
     time, first = unit.format_now(), unit.denial_ids.stop
     rows = ({"id": number, "time": time, "body": body} for number, body in enumerate(bodies, first))
     unit.change(denials=(*unit.changes.denials, *rows))

@@ -26,6 +26,7 @@ class ReadKeys:
     updates: Collection[UpdateRef] = ()  # their cancellations that are not settled, and the newest
     outcomes: Collection[str] = ()  # all outcomes of these cancellations
     denials: bool = False
+    denial_bodies: Collection[str] = ()  # PostgreSQL only: which of these are among the newest
 
     @classmethod
     def merge(cls, keys: Sequence[ReadKeys]) -> ReadKeys:
@@ -35,6 +36,7 @@ class ReadKeys:
             updates={key for each in keys for key in each.updates},
             outcomes={key for each in keys for key in each.outcomes},
             denials=any(each.denials for each in keys),
+            denial_bodies={body for each in keys for body in each.denial_bodies},
         )
 
 
@@ -48,6 +50,7 @@ class ReadRows:
         self.records: dict[str, str | None] = dict.fromkeys(keys.cancellations)  # encoded
         groups: tuple[RequestKey | UpdateRef, ...] = (*keys.requests, *keys.updates)
         self.ids = {key: set[str]() for key in groups}
+        self.denial_bodies = set[str]()
         self.outcomes = {each: set[str]() for each in keys.outcomes}  # encoded
 
 

@@ -33,6 +33,9 @@ _OUTCOMES: Final = """
     SELECT cancellation_id, body FROM {schema}.events WHERE kind = 'outcome' AND cancellation_id = ANY(%s)"""
 _NOTIFY: Final = b"SELECT pg_notify(%s, id) FROM unnest(%s::text[]) AS id"
 _DENIAL_IDS: Final = "SELECT min(id), max(id) FROM {schema}.decisions"
+_DENIALS: Final = """
+    SELECT body FROM (SELECT body FROM {schema}.decisions ORDER BY id DESC LIMIT 10000) AS newest
+    WHERE body = ANY(%s)"""
 
 # The columns that are not text.
 _TEXT: Final = "text"
@@ -57,6 +60,7 @@ class Batches:
         self._by_id, self._by_request, self._by_update, self._outcomes, self._denial_ids = (
             self._text(each) for each in (_BY_ID, _BY_REQUEST, _BY_UPDATE, _OUTCOMES, _DENIAL_IDS)
         )
+        self._denials = self._text(_DENIALS)
         self._drop_denials = self._text("DELETE FROM {schema}.decisions WHERE id < %s")
 
     def reads(self, keys: ReadKeys) -> list[tuple[Statement, Callable[[ReadRows, Rows], None]]]:
@@ -80,6 +84,7 @@ class Batches:
             (updates, Statement(self._by_update, columns), add_updates),
             (keys.outcomes, Statement(self._outcomes, [list(keys.outcomes)]), _add_outcomes),
             ([None] * keys.denials, Statement(self._denial_ids), _add_denial_ids),
+            (keys.denial_bodies, Statement(self._denials, [list(keys.denial_bodies)]), _add_denials),
         )
         return [(statement, add) for asked, statement, add in every if asked]
 
@@ -151,6 +156,10 @@ def _add_outcomes(rows: ReadRows, found: Rows) -> None:
 def _add_denial_ids(rows: ReadRows, found: Rows) -> None:
     ((first, last),) = found
     rows.denial_ids = range(first or 1, (last or 0) + 1)
+
+
+def _add_denials(rows: ReadRows, found: Rows) -> None:
+    rows.denial_bodies.update(body for (body,) in found)
 
 
 def _event_row(event: Event) -> Row:
