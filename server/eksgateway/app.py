@@ -26,7 +26,7 @@ from eksgateway.idempotency import IdempotentCancels
 from eksgateway.identity.listener_identity import choose_identity
 from eksgateway.identity.tokens import JwtIdentity
 from eksgateway.joining import Joining
-from eksgateway.ledger.notices import LedgerNotices
+from eksgateway.ledger.cancellation_notices import CancellationNotices
 from eksgateway.ledger.protocol import Ledger
 from eksgateway.metrics import Metrics
 from eksgateway.metrics_server import MetricsServer
@@ -107,11 +107,11 @@ def build_gateway(  # noqa: PLR0913  the parts that are opened elsewhere
     """
     tokens = fleet.tokens.of if fleet else None
     budget = Budget(settings.eks.calls_per_s, clock, settings.eks.threads, tokens)
-    reads = SharedReads(eks, budget, clock, looks=fleet.looks.looks if fleet else None)
+    reads = SharedReads(eks, budget, clock, looks=fleet.looks.by_kind if fleet else None)
     watches = Watches(reads, ledger.record_observation, clock, settings.watch, random.Random())  # noqa: S311
     decisions = Decisions(policy, ledger.record_denial)
     core = _Core(settings, clock, policy, ledger, eks, metrics, decisions, budget, reads, watches)
-    notices = LedgerNotices()
+    notices = CancellationNotices()
     following = Following(ledger, watches, notices, clock)
     cancels = _build_cancels(core, notices)
     reauthorization = _build_reauthorization(core)
@@ -150,7 +150,7 @@ def build_gateway(  # noqa: PLR0913  the parts that are opened elsewhere
     )
 
 
-def _build_cancels(core: _Core, notices: LedgerNotices) -> IdempotentCancels:
+def _build_cancels(core: _Core, notices: CancellationNotices) -> IdempotentCancels:
     def follow(cancellation: Cancellation, began: float | None) -> None:
         core.reads.forget(cancellation.ref)
         core.watches.follow(cancellation, began)

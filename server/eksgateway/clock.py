@@ -31,7 +31,7 @@ class Clock(Protocol):
 class Deadline:
     """A moment by both clocks: the monotonic one stands still while the machine is suspended.
 
-    It has passed when either says so. So a wall clock that is set can only bring it forward.
+    It has passed when either clock has reached it. So a wall clock that is set can only bring it forward.
     """
 
     monotonic: float

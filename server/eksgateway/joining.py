@@ -8,7 +8,7 @@ from typing import Final
 
 from eksgateway import errors
 from eksgateway.clock import Clock, wait_for
-from eksgateway.ledger.notices import LedgerNotices
+from eksgateway.ledger.cancellation_notices import CancellationNotices
 from eksgateway.ledger.protocol import Ledger, Recorded
 from eksgateway.model import Cancellation
 
@@ -18,7 +18,7 @@ _READ_S: Final = 0.5  # between two reads without a notice
 @dataclass(frozen=True, slots=True)
 class Joining:
     ledger: Ledger
-    notices: LedgerNotices
+    notices: CancellationNotices
     clock: Clock
 
     async def find(self, cancellation_id: str) -> Recorded:

@@ -15,9 +15,9 @@ import psycopg
 import pytest
 
 from eksgateway.errors import StartError
-from eksgateway.fleet.batches import Batches
 from eksgateway.fleet.connections import Connection, FleetConnection, FleetUnavailable
-from eksgateway.ledger.postgres.database_url import read_url, resolve_hosts
+from eksgateway.fleet.statement_queue import StatementQueue
+from eksgateway.ledger.postgres.connection_parameters import read_url, resolve_hosts
 from eksgateway.sandbox.postgres_server import PostgresServer
 from support.tcp_proxy import TcpProxy
 from support.waiting import wait_until
@@ -292,7 +292,7 @@ async def test_all_that_is_asked_while_a_statement_runs_goes_into_the_next() -> 
         await gate.wait()
         return [item * 10 for item in items]
 
-    batches = Batches(run)
+    batches = StatementQueue(run)
     tasks = [asyncio.create_task(batches.ask(0))]
     await wait_until(lambda: runs)
     tasks += [asyncio.create_task(batches.ask(number)) for number in range(1, 5)]
@@ -310,7 +310,7 @@ async def test_a_failed_batch_fails_all_that_asked_and_no_other() -> None:
             raise FleetUnavailable("away")
         return items
 
-    batches = Batches(run)
+    batches = StatementQueue(run)
     outcomes = await asyncio.gather(batches.ask(1), batches.ask(2), return_exceptions=True)
     assert [str(each) for each in outcomes] == ["away", "away"]
     assert outcomes[0] is not outcomes[1]

@@ -65,7 +65,7 @@ def count_rows(ledger: LedgerDatabase) -> int:
 async def test_replicas_hear_one_another_and_leave_nothing_behind(ledger: LedgerDatabase) -> None:
     heard: list[str] = []
     async with join_fleet(ledger.url) as one, join_fleet(ledger.url) as two:
-        assert one.replica_id != two.replica_id
+        assert one.replicas.own.id != two.replicas.own.id
         assert two.replicas.alive == 2
         one.notices.subscribe(LOOKS, heard.append)
         notice = ("eksgateway_looks", "u:a")

@@ -13,7 +13,7 @@ import pytest
 
 from eksgateway.clock import SystemClock
 from eksgateway.errors import LedgerUnavailable
-from eksgateway.ledger.notices import LedgerNotices
+from eksgateway.ledger.cancellation_notices import CancellationNotices
 from eksgateway.ledger.sql_ledger import SqlLedger, open_ledger
 from eksgateway.model import OutcomeKind
 from eksgateway.settings import LedgerSettings, WatchSettings
@@ -139,7 +139,7 @@ class Follower:
         self.reads.answer = update()
         settings = WatchSettings(poll_s=0.1, poll_min_s=0.1, follow_s=0.1)
         self.watches = Watches(self.reads, ledger.record_observation, clock, settings, Random(1))
-        self.notices = LedgerNotices()
+        self.notices = CancellationNotices()
         self.following = Following(ledger, self.watches, self.notices, clock, compare_s)
 
     @asynccontextmanager

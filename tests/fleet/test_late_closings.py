@@ -15,7 +15,7 @@ from eksgateway.cancellation import result_of
 from eksgateway.clock import SystemClock
 from eksgateway.errors import DecisionStale, LedgerUnavailable, OutcomeUnrecorded, RequestIdReused
 from eksgateway.joining import Joining
-from eksgateway.ledger.notices import LedgerNotices
+from eksgateway.ledger.cancellation_notices import CancellationNotices
 from eksgateway.ledger.postgres.database import PostgresDatabase
 from eksgateway.ledger.protocol import Recorded
 from eksgateway.ledger.sql_ledger import SqlLedger
@@ -99,7 +99,7 @@ async def test_an_intent_that_is_to_be_closed_is_in_flight_for_others(two: Two) 
     with pytest.raises(DecisionStale):
         await two.second.renew_intent(renewed("2"), FORWARD_S)
 
-    joining = asyncio.create_task(Joining(two.second, LedgerNotices(), SystemClock()).wait(found))
+    joining = asyncio.create_task(Joining(two.second, CancellationNotices(), SystemClock()).wait(found))
     await two.wait_until_written()
     with pytest.raises(LedgerUnavailable) as raised:
         result_of(await joining)

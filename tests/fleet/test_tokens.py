@@ -17,9 +17,9 @@ from eksgateway.clock import SystemClock
 from eksgateway.eks.budget import Budget, TurnUnused
 from eksgateway.eks.target_budget import Lane
 from eksgateway.errors import EksThrottled
+from eksgateway.fleet.budget_table import BudgetTable
 from eksgateway.fleet.connections import FleetConnection
 from eksgateway.fleet.counts import FleetCounts
-from eksgateway.fleet.draws import DrawStatements
 from eksgateway.fleet.tokens import FleetTokens
 from eksgateway.model import Target
 from support.logs import capture_logs
@@ -76,7 +76,7 @@ class Replica:
 @asynccontextmanager
 async def run_replica(url: str, rate: float = RATE, alive: int = 3) -> AsyncIterator[Replica]:
     connection, counts, clock = FleetConnection(url, deadline_s=1), FleetCounts(), SystemClock()
-    draws = DrawStatements(connection, SCHEMA)
+    draws = BudgetTable(connection, SCHEMA)
     tokens = FleetTokens(draws, rate, lambda: alive, counts, clock, random.Random(1))
     replica = Replica(connection, tokens, Budget(rate, clock, tokens=tokens.of), counts)
     await tokens.open([HERE, THERE])

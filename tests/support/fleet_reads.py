@@ -12,11 +12,11 @@ from uuid import UUID, uuid4
 from eksgateway.clock import Clock, Deadline, SystemClock
 from eksgateway.eks.budget import Budget
 from eksgateway.eks.shared_reads import SharedReads
+from eksgateway.fleet.budget_table import BudgetTable
 from eksgateway.fleet.connections import FleetConnection
 from eksgateway.fleet.counts import FleetCounts
-from eksgateway.fleet.draws import DrawStatements
 from eksgateway.fleet.look_table import LookTable
-from eksgateway.fleet.looks import SharedLooks
+from eksgateway.fleet.looks import FleetLooks
 from eksgateway.fleet.notices import ListenSettings, Notices
 from eksgateway.fleet.tokens import FleetTokens
 from eksgateway.model import Caller, ClusterFacts, ClusterRef, Target, Update, UpdateRef
@@ -110,7 +110,7 @@ class ReadingReplica:
     record: FakeRecord = field(default_factory=FakeRecord)
     reads: SharedReads = field(init=False)
     watches: Watches = field(init=False)
-    looks: SharedLooks = field(init=False)
+    looks: FleetLooks = field(init=False)
     notices: Notices = field(init=False)
 
     @asynccontextmanager
@@ -118,11 +118,11 @@ class ReadingReplica:
         connection, sender = FleetConnection(self.url), FleetConnection(self.url)
         self.notices = Notices(ListenSettings(self.url, SCHEMA), sender, self.clock, Random(seed))
         table = LookTable(connection, SCHEMA, self.id, self.claim_s, self.clock)
-        self.looks = SharedLooks(table, self.notices, self.clock, self.counts.looks)
-        draws = DrawStatements(sender, SCHEMA)
+        self.looks = FleetLooks(table, self.notices, self.clock, self.counts.looks)
+        draws = BudgetTable(sender, SCHEMA)
         tokens = FleetTokens(draws, self.calls_per_s, lambda: self.replicas, self.counts, self.clock)
         budget = Budget(self.calls_per_s, self.clock, tokens=tokens.of)
-        self.reads = SharedReads(self.eks, budget, self.clock, looks=self.looks.looks)
+        self.reads = SharedReads(self.eks, budget, self.clock, looks=self.looks.by_kind)
         self.watches = Watches(self.reads, self.record, self.clock, self.settings, Random(seed))
         await tokens.open([TARGET])
         await self.notices.open()

@@ -1,4 +1,4 @@
-"""How replicas share their reads of EKS. A look is one read whose result other replicas may use."""
+"""The interface by which replicas share reads of EKS. A look is a read whose result others may use."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Looks(Protocol[_K_contra, V]):
         """
 
 
-class OwnLooks(Generic[K, V]):
+class LocalLooks(Generic[K, V]):
     """Implements ``Looks`` for a gateway without other replicas: there is nothing to find, and every claim is
     granted.
     """

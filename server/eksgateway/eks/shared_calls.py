@@ -12,7 +12,7 @@ from cachetools import LRUCache
 
 from eksgateway.clock import Clock
 from eksgateway.eks.budget import Budget, TurnUnused
-from eksgateway.eks.looks import Look, Looks, OwnLooks
+from eksgateway.eks.looks import LocalLooks, Look, Looks
 from eksgateway.eks.target_budget import Lane, PendingCall
 from eksgateway.errors import GatewayError, Overloaded, copy_error
 from eksgateway.model import Target
@@ -58,7 +58,7 @@ class SharedCalls(Generic[K, V]):
         self._clock = clock
         self._cache: LRUCache[K, Look[V]] = LRUCache(cache_size)
         self._newest: dict[K, _SharedCall[V]] = {}
-        self._looks: Looks[K, V] = looks or OwnLooks(clock)
+        self._looks: Looks[K, V] = looks or LocalLooks(clock)
         self._hearers: dict[K, Callable[[], None]] = {}
         self._looks.subscribe(self._hear)
 

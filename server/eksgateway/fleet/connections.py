@@ -18,7 +18,12 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from eksgateway.blocking import run_blocking
-from eksgateway.ledger.postgres.database_url import Parameters, hide_password, read_url, resolve_hosts
+from eksgateway.ledger.postgres.connection_parameters import (
+    Parameters,
+    mask_password,
+    read_url,
+    resolve_hosts,
+)
 
 T = TypeVar("T")
 
@@ -82,7 +87,7 @@ class FleetConnection:
                     return await work(connection)
             except (psycopg.Error, OSError, TimeoutError) as exc:
                 line = " ".join(str(exc).split())  # libpq's texts have several
-                text = hide_password(line or type(exc).__name__, self._parameters)
+                text = mask_password(line or type(exc).__name__, self._parameters)
                 raise self._unavailable(text) from exc
             finally:
                 await self._discard_unless_idle()

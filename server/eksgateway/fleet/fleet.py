@@ -6,15 +6,15 @@ import asyncio
 import random
 from dataclasses import dataclass
 from typing import Final
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from eksgateway.clock import Clock
 from eksgateway.errors import StartError
+from eksgateway.fleet.budget_table import BudgetTable
 from eksgateway.fleet.connections import FleetConnection
 from eksgateway.fleet.counts import FleetCounts
-from eksgateway.fleet.draws import DrawStatements
 from eksgateway.fleet.look_table import LookTable
-from eksgateway.fleet.looks import SharedLooks
+from eksgateway.fleet.looks import FleetLooks
 from eksgateway.fleet.notices import ListenSettings, Notices
 from eksgateway.fleet.repeated_tasks import RepeatedTasks
 from eksgateway.fleet.replicas import Replica, Replicas
@@ -27,14 +27,9 @@ _CLEAN_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """``replica_id`` and ``replica_name`` are this process's own, new at each start.
+    """Looks have a connection of their own. Tokens share the other one with the row of the replica."""
 
-    Looks have a connection of their own. Tokens share the other one with the row of the replica.
-    """
-
-    replica_id: UUID
-    replica_name: str
-    looks: SharedLooks
+    looks: FleetLooks
     look_connection: FleetConnection
     token_connection: FleetConnection
     notices: Notices
@@ -69,20 +64,18 @@ async def open_fleet(settings: Settings, name: str, clock: Clock) -> Fleet:
     own = Replica(uuid4(), name)
     look_connection, token_connection = FleetConnection(ledger.url), FleetConnection(ledger.url)
     replicas, counts = Replicas(own, ledger.schema_name, token_connection, clock), FleetCounts()
-    draws = DrawStatements(token_connection, ledger.schema_name)
+    budget = BudgetTable(token_connection, ledger.schema_name)
     listen = ListenSettings(ledger.listen_url or ledger.url, ledger.schema_name)
     notices = Notices(listen, token_connection, clock, random.Random())  # noqa: S311
     claim_s = settings.eks.connect_timeout_s + settings.eks.read_timeout_s + 1
     table = LookTable(look_connection, ledger.schema_name, own.id, claim_s, clock)
     fleet = Fleet(
-        replica_id=own.id,
-        replica_name=own.name,
-        looks=SharedLooks(table, notices, clock, counts.looks),
+        looks=FleetLooks(table, notices, clock, counts.looks),
         look_connection=look_connection,
         token_connection=token_connection,
         notices=notices,
         replicas=replicas,
-        tokens=FleetTokens(draws, settings.eks.calls_per_s, lambda: replicas.alive, counts, clock),
+        tokens=FleetTokens(budget, settings.eks.calls_per_s, lambda: replicas.alive, counts, clock),
         repeated=RepeatedTasks(clock),
         counts=counts,
     )

@@ -12,11 +12,11 @@ from uuid import UUID
 from psycopg import sql
 
 from eksgateway.clock import Clock
-from eksgateway.fleet.batches import Batches
 from eksgateway.fleet.connections import Connection, FleetConnection, FleetUnavailable
 from eksgateway.fleet.look_statements import LookStatements
 from eksgateway.fleet.notice_sender import NoticeSender
 from eksgateway.fleet.notices import LOOKS
+from eksgateway.fleet.statement_queue import StatementQueue
 from eksgateway.logs import Log
 
 log = Log(__name__)
@@ -74,12 +74,12 @@ class LookTable:
             "me": replica_id,
             "claim": timedelta(seconds=claim_s),
         }
-        self._reads = Batches(self._read_all)
-        self._claims = Batches(self._claim_all)
-        self._reports = Batches(self._report_all)
-        self._frees = Batches(self._free_all)
-        self._forgets = Batches(self._forget_all)
-        self._notices = Batches(self._send_all)
+        self._reads = StatementQueue(self._read_all)
+        self._claims = StatementQueue(self._claim_all)
+        self._reports = StatementQueue(self._report_all)
+        self._frees = StatementQueue(self._free_all)
+        self._forgets = StatementQueue(self._forget_all)
+        self._notices = StatementQueue(self._send_all)
         self._sender = NoticeSender(connection, schema)
         self._sending: set[asyncio.Task[None]] = set()
         self._recovery: asyncio.Task[None] | None = None

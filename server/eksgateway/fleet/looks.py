@@ -31,7 +31,7 @@ _REMEMBER_S: Final = 60.0  # longer than any reader accepts a look's age
 _MOST_FLOORS: Final = 4096
 
 
-class FleetLooks(Generic[K, V]):
+class LooksOfKind(Generic[K, V]):
     """Implements ``eks.looks.Looks``.
 
     A look began before its floor is void, whatever the table has: the key was forgotten here, or the row is
@@ -166,15 +166,15 @@ class FleetLooks(Generic[K, V]):
         task.add_done_callback(self._tasks.discard)
 
 
-class SharedLooks:
+class FleetLooks:
     """The looks of one replica, over one table, at updates and clusters."""
 
     def __init__(self, table: LookTable, notices: Notices, clock: Clock, counts: Counter[str]) -> None:
         self._table = table
-        updates = FleetLooks(UPDATES, table, clock, counts)
-        clusters = FleetLooks(CLUSTERS, table, clock, counts)
-        self.looks = ReplicaLooks(clusters, updates)
-        self._kinds: tuple[FleetLooks[Any, Any], ...] = (updates, clusters)
+        updates = LooksOfKind(UPDATES, table, clock, counts)
+        clusters = LooksOfKind(CLUSTERS, table, clock, counts)
+        self.by_kind = ReplicaLooks(clusters, updates)
+        self._kinds: tuple[LooksOfKind[Any, Any], ...] = (updates, clusters)
         for each in self._kinds:
             notices.subscribe(LOOKS, each.hear, each.catch_up)
 

@@ -21,7 +21,7 @@ from eksgateway.errors import StartError
 from eksgateway.fleet.connections import Connection, FleetConnection, connect, shut_after, shut_socket
 from eksgateway.fleet.notice_queue import NoticeQueue
 from eksgateway.fleet.notice_sender import NoticeSender
-from eksgateway.ledger.postgres.database_url import hide_password, read_url
+from eksgateway.ledger.postgres.connection_parameters import mask_password, read_url
 from eksgateway.logs import Log
 
 log = Log(__name__)
@@ -205,4 +205,4 @@ class Notices:
                 log.exception("fleet.catch_up_failed")
 
     def _explain(self, exc: BaseException) -> str:
-        return hide_password(str(exc).strip() or type(exc).__name__, self._parameters)
+        return mask_password(str(exc).strip() or type(exc).__name__, self._parameters)

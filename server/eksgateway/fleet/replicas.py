@@ -58,6 +58,7 @@ class Replicas:
         self, own: Replica, schema: str, connection: FleetConnection, clock: Clock, beat_s: float = 2.0
     ) -> None:
         self.alive = 1
+        self.own = own
         self._row = {"id": own.id, "name": own.name, "version": version("eksgateway")}
         self._table = sql.Identifier(schema, "replicas")
         self._connection = connection

@@ -1,7 +1,7 @@
 """The tokens of all targets, over one connection to PostgreSQL.
 
 In any window the calls of all replicas to a target are at most size + rate × (window + 1 s): tokens are used
-within 1 s of their draw (``shared_tokens``). A crash of PostgreSQL may add the draws of its last 0.6 s.
+within 1 s of their draw (``target_tokens``). A crash of PostgreSQL may add the draws of its last 0.6 s.
 
 **While PostgreSQL is away** each of the N replicas that were alive calls at its own pace: from a bucket with
 1/N of the rate and of the size, which is empty at first. Together they call no faster than before. A bucket
@@ -27,11 +27,11 @@ from typing import Any, Final
 from eksgateway.clock import Clock
 from eksgateway.eks.token_bucket import TokenBucket
 from eksgateway.errors import StartError
-from eksgateway.fleet.batches import Batches
+from eksgateway.fleet.budget_table import BudgetTable, Draw, Drawn
 from eksgateway.fleet.connections import FleetUnavailable
 from eksgateway.fleet.counts import FleetCounts
-from eksgateway.fleet.draws import Draw, Drawn, DrawStatements
-from eksgateway.fleet.shared_tokens import SharedTokens
+from eksgateway.fleet.statement_queue import StatementQueue
+from eksgateway.fleet.target_tokens import TargetTokens
 from eksgateway.logs import Log
 from eksgateway.model import Target
 
@@ -44,19 +44,19 @@ _RETRY_S: Final = (0.5, 1.0)
 class FleetTokens:
     """``alive`` returns the number of replicas that were alive at the last answer of PostgreSQL."""
 
-    statements: DrawStatements
+    table: BudgetTable
     calls_per_s: float
     alive: Callable[[], int]
     counts: FleetCounts
     clock: Clock
     random: random.Random = field(default_factory=random.Random)
-    _targets: dict[Target, SharedTokens] = field(default_factory=dict, init=False)
+    _targets: dict[Target, TargetTokens] = field(default_factory=dict, init=False)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
     _replicas: int = field(default=0, init=False)  # that share the rate, while PostgreSQL is away
     _closed: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        self._batches = Batches(self.statements.draw)
+        self._batches = StatementQueue(self.table.draw)
 
     async def open(self, targets: Sequence[Target]) -> None:
         """Make ``calls_per_s`` the rate of all replicas, because this one has started last.
@@ -68,10 +68,10 @@ class FleetTokens:
         except FleetUnavailable as exc:
             raise StartError(f"the budget of EKS calls cannot be written to PostgreSQL: {exc}") from exc
 
-    def of(self, target: Target) -> SharedTokens:
+    def of(self, target: Target) -> TargetTokens:
         tokens = self._targets.get(target)
         if tokens is None:
-            tokens = SharedTokens(target, self.calls_per_s, self, self.clock, self.random)
+            tokens = TargetTokens(target, self.calls_per_s, self, self.clock, self.random)
             self._targets[target] = tokens
             if self._replicas:
                 tokens.leave(self._replicas)
@@ -109,7 +109,7 @@ class FleetTokens:
 
     async def _declare(self, targets: Sequence[Target]) -> None:
         bucket = TokenBucket(self.calls_per_s, 0)
-        changed = await self.statements.declare(targets, self.calls_per_s, bucket.reserve, bucket.size)
+        changed = await self.table.declare(targets, self.calls_per_s, bucket.reserve, bucket.size)
         for target, before in changed.items():
             log.warning(
                 "fleet.calls_per_s_changed",
@@ -134,7 +134,7 @@ class FleetTokens:
             await self.clock.sleep(self.random.uniform(*_RETRY_S))
             asked = [(tokens, tokens.spent) for tokens in self._targets.values()]
             try:
-                answers = await self.statements.draw([tokens.settlement() for tokens, _ in asked])
+                answers = await self.table.draw([tokens.settlement() for tokens, _ in asked])
             except FleetUnavailable:
                 continue
             break

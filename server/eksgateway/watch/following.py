@@ -8,7 +8,7 @@ from typing import Final
 
 from eksgateway.clock import Clock, wait_for
 from eksgateway.errors import LedgerUnavailable
-from eksgateway.ledger.notices import LedgerNotices
+from eksgateway.ledger.cancellation_notices import CancellationNotices
 from eksgateway.ledger.protocol import Ledger, Recorded
 from eksgateway.logs import Log
 from eksgateway.model import UpdateRef
@@ -35,7 +35,7 @@ class Following:
         self,
         ledger: Ledger,
         watches: Watches,
-        notices: LedgerNotices,
+        notices: CancellationNotices,
         clock: Clock,
         compare_s: float = _COMPARE_S,
     ) -> None:

@@ -10,7 +10,7 @@ import psycopg
 
 from eksgateway.errors import StartError
 from eksgateway.ledger.database import LedgerError
-from eksgateway.ledger.postgres.database_url import read_url, resolve_hosts
+from eksgateway.ledger.postgres.connection_parameters import read_url, resolve_hosts
 from eksgateway.settings import PostgresLocation
 
 

@@ -17,11 +17,11 @@ from sqlalchemy.exc import DBAPIError
 from eksgateway.ledger.database import LedgerError, StorageError
 from eksgateway.ledger.hash_chain import GENESIS
 from eksgateway.ledger.postgres import errors
-from eksgateway.ledger.postgres.chain import Chain
 from eksgateway.ledger.postgres.checks import check_database
 from eksgateway.ledger.postgres.connecting import connect
 from eksgateway.ledger.postgres.deadlines import Deadlines
 from eksgateway.ledger.postgres.known_head import HEAD, KnownHead
+from eksgateway.ledger.postgres.write_transactions import WriteTransactions
 from eksgateway.ledger.unit_of_work import ReadKeys, UnitOfWork
 from eksgateway.settings import LedgerSettings, PostgresLocation
 
@@ -53,7 +53,7 @@ class PostgresDatabase:
         self._start(settings, location)
         self.replica = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"  # unique for each start
         timeout_s = settings.commit_timeout_s
-        self._chain = Chain(location, self.replica, self._known, self._deadlines, timeout_s)
+        self._chain = WriteTransactions(location, self.replica, self._known, self._deadlines, timeout_s)
         self._engine = create_engine(
             "postgresql+psycopg://",
             creator=partial(connect, location),

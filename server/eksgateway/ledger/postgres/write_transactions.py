@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import UTC
 from typing import Final
 
-from eksgateway.ledger.postgres.batches import Batches
+from eksgateway.ledger.postgres.batch_statements import BatchStatements
 from eksgateway.ledger.postgres.chain_lock import chain_lock_key
 from eksgateway.ledger.postgres.deadlines import Deadlines
 from eksgateway.ledger.postgres.known_head import HEAD, KnownHead
@@ -38,7 +38,7 @@ _NO_TIMEOUT: Final = Statement(b"SELECT set_config('statement_timeout', '0', tru
 _COMMIT: Final = Statement(b"COMMIT")
 
 
-class Chain:
+class WriteTransactions:
     """Used by one thread."""
 
     def __init__(
@@ -51,7 +51,7 @@ class Chain:
     ) -> None:
         self._known = known
         self._connection = WriteConnection(location, deadlines)
-        self._batches = Batches(location.schema, replica)
+        self._batches = BatchStatements(location.schema, replica)
         lock_ms = round(commit_timeout_s * 1000)
         self._begin = [
             _BEGIN,

@@ -14,8 +14,8 @@ import pytest
 from eksgateway.eks.budget import Budget
 from eksgateway.eks.target_budget import Lane
 from eksgateway.errors import EksThrottled
-from eksgateway.fleet.draws import Draw, Drawn
-from eksgateway.fleet.shared_tokens import SharedTokens
+from eksgateway.fleet.budget_table import Draw, Drawn
+from eksgateway.fleet.target_tokens import TargetTokens
 from eksgateway.model import Target
 from support.clock import FakeClock
 
@@ -61,7 +61,7 @@ class FakeDrawer:
 class Harness:
     clock: FakeClock
     drawer: FakeDrawer
-    tokens: SharedTokens
+    tokens: TargetTokens
     budget: Budget
     called: list[tuple[float, Lane]] = field(default_factory=list)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -86,7 +86,7 @@ class Harness:
 async def harness() -> AsyncIterator[Harness]:
     clock = FakeClock()
     drawer = FakeDrawer(clock)
-    tokens = SharedTokens(HERE, RATE, drawer, clock, random.Random(1))
+    tokens = TargetTokens(HERE, RATE, drawer, clock, random.Random(1))
     harness = Harness(clock, drawer, tokens, Budget(RATE, clock, tokens=lambda _: tokens))
     yield harness
     drawer.answer.set()

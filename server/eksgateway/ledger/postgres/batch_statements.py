@@ -51,7 +51,7 @@ _CHANGE: Final = dict.fromkeys(("replica", "forward_before"), "{0} = coalesce(ch
 Row = dict[str, Any]
 
 
-class Batches:
+class BatchStatements:
     """The statements of one gateway, whose name in ``cancellations`` is ``replica``."""
 
     def __init__(self, schema: str, replica: str) -> None:

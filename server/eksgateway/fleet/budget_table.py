@@ -64,7 +64,7 @@ class Drawn:
     halved: bool
 
 
-class DrawStatements:
+class BudgetTable:
     """Raises FleetUnavailable."""
 
     def __init__(self, connection: FleetConnection, schema: str) -> None:

@@ -1,4 +1,4 @@
-"""Statements for several askers at once."""
+"""A queue of work for one statement at a time, which serves many callers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ V = TypeVar("V")
 _LIMIT: Final = 256
 
 
-class Batches(Generic[K, V]):
+class StatementQueue(Generic[K, V]):
     """Runs one statement at a time. All that is asked while one is under way goes into the next one.
 
     ``run`` gets the items in the order in which they were asked, and returns an answer for each.

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 from eksgateway.clock import Clock, wait_for
 from eksgateway.eks.token_bucket import TokenBucket
 from eksgateway.eks.tokens import Waiting, log_throttled
-from eksgateway.fleet.draws import Draw, Drawn
+from eksgateway.fleet.budget_table import Draw, Drawn
 from eksgateway.logs import Log
 from eksgateway.model import Target
 
@@ -37,7 +37,7 @@ class _Token:
     urgent: bool
 
 
-class SharedTokens:
+class TargetTokens:
     """Implements ``eks.tokens.Tokens``.
 
     Tokens are drawn when calls wait, at most those of one second, by one statement at a time. The calls of a

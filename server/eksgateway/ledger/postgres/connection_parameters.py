@@ -63,7 +63,7 @@ def resolve_hosts(parameters: Parameters) -> str:
     return make_conninfo("", **{**parameters, **{name: ",".join(values) for name, values in names}})
 
 
-def hide_password(text: str, parameters: Parameters) -> str:
+def mask_password(text: str, parameters: Parameters) -> str:
     password = parameters.get("password")
     return text.replace(str(password), "***") if password else text
 

@@ -1,4 +1,4 @@
-"""Tells parts of this process that cancellations have changed in the ledger."""
+"""Notices to parts of this process that cancellations in the ledger have changed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Hear: TypeAlias = Callable[[str], None]
 CatchUp: TypeAlias = Callable[[], None]
 
 
-class LedgerNotices:
-    """What replicas record, this one included, if they share a ledger. Otherwise nothing is heard.
+class CancellationNotices:
+    """Notices of what all replicas record, this one included. A gateway on SQLite gets none.
 
-    A notice may come late, twice or not at all, so whoever waits for one also reads at intervals.
+    A notice may come late, twice or not at all. So a part that waits for one also reads at intervals.
     """
 
     def __init__(self) -> None:
