@@ -146,14 +146,27 @@ async def test_claim_of_a_replica_that_died_runs_out(
         await asyncio.gather(dying, waiting)
 
 
-async def test_refusal_is_shared(replicas: list[ReadingReplica], eks: CountingEks) -> None:
+async def test_refusal_is_shared_by_pollers(replicas: list[ReadingReplica], eks: CountingEks) -> None:
     error = EksNotFound("No such update.", metadata={"eks_code": "ResourceNotFoundException"})
     eks.error = error
     for each in replicas:
         with pytest.raises(EksNotFound) as caught:
-            await read(each)
+            await each.reads.poll(REF, 30)
         assert (caught.value.message, caught.value.metadata) == (error.message, error.metadata)
     assert len(eks.calls) == 1
+
+
+async def test_refusal_from_before_a_read_is_no_answer_to_it(
+    replicas: list[ReadingReplica], eks: CountingEks
+) -> None:
+    """As at one gateway, which caches no error: an update may have appeared since."""
+    eks.error = EksNotFound()
+    with pytest.raises(EksNotFound):
+        await read(replicas[0])
+    eks.error = None
+    assert (await read(replicas[1])).update.status == "InProgress"
+    assert (await read(replicas[0])).update.status == "InProgress"
+    assert len(eks.calls) == 2
 
 
 async def test_update_that_returns_after_a_refusal_is_shared(

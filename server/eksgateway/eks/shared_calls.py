@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from eksgateway.clock import Clock
 from eksgateway.eks.budget import Budget, TurnUnused
 from eksgateway.eks.looks import LocalLooks, Look, Looks
 from eksgateway.eks.target_budget import Lane, PendingCall
-from eksgateway.errors import GatewayError, Overloaded, copy_error
+from eksgateway.errors import EksRefused, GatewayError, Overloaded, copy_error
 from eksgateway.model import Target
 from eksgateway.single_flight import SharedTask
 
@@ -32,12 +33,14 @@ V = TypeVar("V")
 class _SharedCall(Generic[V]):
     """Waits for the previous call of its key, then for another replica's look or for its turn.
 
-    Its result began after ``oldest``, which rises with each caller that joins.
+    Its result began after ``oldest``, which rises with each caller that joins; a refusal began after
+    ``refused_after`` too. Only pollers accept a refusal from before they asked.
     """
 
     pending: PendingCall
     previous: _SharedCall[V] | None
     oldest: float
+    refused_after: float = -math.inf
     began: float | None = None  # monotonic; None while it waits
     task: SharedTask[Look[V]] = field(init=False)
 
@@ -123,13 +126,15 @@ class SharedCalls(Generic[K, V]):
             hear_one()
 
     def _join(self, key: K, oldest: float, lane: Lane, caller: Hashable) -> _SharedCall[V]:
+        refused_after = self._clock.monotonic() if lane is Lane.READ else -math.inf
         newest = self._newest.get(key)
         if newest is not None and (newest.began is None or newest.began > oldest):
             if newest.began is None and lane is Lane.READ:
                 self._budget.join(newest.pending, key.target, caller)
+                newest.refused_after = refused_after
             newest.oldest = max(newest.oldest, oldest)
             return newest
-        call = self._newest[key] = _SharedCall[V](PendingCall(lane, [caller]), newest, oldest)
+        call = self._newest[key] = _SharedCall[V](PendingCall(lane, [caller]), newest, oldest, refused_after)
         call.task = SharedTask(
             self._run(key, call),
             forget=partial(self._remove, key, call),
@@ -149,7 +154,13 @@ class SharedCalls(Generic[K, V]):
         return look
 
     async def _find_look(self, key: K, call: _SharedCall[V]) -> Look[V] | None:
-        look = await self._looks.find(key, call.oldest)
+        try:
+            look = await self._looks.find(key, call.oldest)
+        except EksRefused:
+            if call.oldest >= call.refused_after:
+                raise
+            call.oldest = call.refused_after
+            return None
         if look is None or look.began <= call.oldest:  # a caller that joined meanwhile wants a later one
             return None
         call.began = look.began
