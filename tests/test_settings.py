@@ -117,6 +117,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
             "localhost,db.corp.example/db",
             "localhost/db?host=db.corp.example",
             "localhost/db?hostaddr=10.0.0.1",
+            "db.corp.example/db?sslmode=",
         )
     },
     **{

@@ -75,10 +75,29 @@ async def test_replicas_hear_one_another_and_leave_nothing_behind(ledger: Ledger
     await wait_until(lambda: count_connections(ledger) == 0)
 
 
-async def test_a_start_that_fails_leaves_no_row(ledger: LedgerDatabase) -> None:
-    with pytest.raises(StartError, match="listen_url"):
-        await open_fleet(settings_for(ledger.url, "postgresql://u@127.0.0.1:1/db"), "host:1", SystemClock())
+@pytest.mark.parametrize(
+    ("listen_url", "error"),
+    [
+        ("postgresql://u:secret@127.0.0.1:1/db", "`ledger.listen_url` cannot be used .*Connection refused"),
+        ("{url}?pasword=secret", "`ledger.listen_url` cannot be used .*URLs have no option pasword"),
+        ("{server_url}", "`ledger.listen_url` leads to another database than `ledger.url`"),
+    ],
+)
+async def test_a_start_with_a_wrong_listen_url_is_refused(
+    ledger: LedgerDatabase, listen_url: str, error: str
+) -> None:
+    """Without its password, and nothing is written."""
+    listen_url = listen_url.format(url=ledger.url, server_url=ledger.server_url)
+    with pytest.raises(StartError, match=error) as raised:
+        await open_fleet(settings_for(ledger.url, listen_url), "host:1", SystemClock())
+    assert "secret" not in str(raised.value)
     assert count_rows(ledger) == 0
+    await wait_until(lambda: count_connections(ledger) == 0)
+
+
+async def test_a_listen_url_of_the_same_database_is_used(ledger: LedgerDatabase) -> None:
+    async with join_fleet(ledger.url, f"{ledger.url}?application_name=direct") as fleet:
+        await wait_until(lambda: fleet.notices.listening)
 
 
 async def test_metrics_have_the_replicas_the_notices_looks_and_draws(ledger: LedgerDatabase) -> None:

@@ -281,8 +281,16 @@ def test_an_encoding_other_than_utf_8_is_refused(postgres: str) -> None:
         ),
         ("", "postgresql://u:secret@no.invalid/x?sslmode=require", "see that PostgreSQL runs"),
         ("", "postgresql://u:secret@a..b/x?sslmode=require", "not a name of a host"),
-        ("", "postgresql://u:secret@/x?host=127.0.0.1,127.0.0.1&port=1,2,3", "match"),
-        ("", "postgresql://u:secret%ff@127.0.0.1/x", "is not a URL of PostgreSQL"),
+        (
+            "",
+            "postgresql://u:secret@/x?host=127.0.0.1,127.0.0.1&port=1,2,3",
+            "(correct this option of the URL)",
+        ),
+        ("", "postgresql://u:secret%ff@127.0.0.1/x", "this is no URL of PostgreSQL: write it as"),
+        ("", "postgresql://u:sec%ret@127.0.0.1/x", "write % in the user's name and password as %25"),
+        ("", "{url}?pasword=secret", "URLs have no option pasword: remove it, or correct its spelling"),
+        ("", "{url}?sslmode=no", 'invalid sslmode value: "no" (correct this option of the URL)'),
+        ("", "{url}?options=-cno%3D1", "correct this option of the URL"),
         ("", "{url}?sslmode=require", "switch TLS on in PostgreSQL, or set the sslmode that this network"),
         ("ALTER ROLE eksgateway NOLOGIN", "{url}", "let the role log in (ALTER ROLE … LOGIN)"),
         ("REVOKE CONNECT ON DATABASE {name} FROM PUBLIC", "{url}", "let the role connect (GRANT CONNECT ON"),
@@ -308,7 +316,7 @@ async def test_a_connection_that_fails_is_explained(
         finally:
             run(server.url(), "ALTER ROLE eksgateway LOGIN")
     assert server.password not in str(raised.value)
-    assert "secret" not in str(raised.value)
+    assert "sec" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 from eksgateway.clock import Clock
 from eksgateway.errors import StartError
 from eksgateway.fleet.budget_table import BudgetTable
-from eksgateway.fleet.connections import FleetConnection
+from eksgateway.fleet.connections import Connection, FleetConnection, FleetUnavailable
 from eksgateway.fleet.counts import FleetCounts
 from eksgateway.fleet.look_table import LookTable
 from eksgateway.fleet.looks import FleetLooks
@@ -23,6 +23,7 @@ from eksgateway.settings import Settings
 
 _DROP_S: Final = 600.0
 _CLEAN_S: Final = 60.0
+_DATABASE: Final = "SELECT current_database(), pg_postmaster_start_time()"  # over a pooler, the server's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ async def open_fleet(settings: Settings, name: str, clock: Clock) -> Fleet:
     ledger = settings.ledger
     if ledger.url is None:
         raise StartError("several gateways need `ledger.url`")
+    if ledger.listen_url is not None:
+        await _require_same_database(ledger.url, ledger.listen_url)
     own = Replica(uuid4(), name)
     look_connection, token_connection = FleetConnection(ledger.url), FleetConnection(ledger.url)
     replicas, counts = Replicas(own, ledger.schema_name, token_connection, clock), FleetCounts()
@@ -89,3 +92,27 @@ async def open_fleet(settings: Settings, name: str, clock: Clock) -> Fleet:
         await fleet.close()
         raise
     return fleet
+
+
+async def _require_same_database(url: str, listen_url: str) -> None:
+    """Raises StartError, also if ``listen_url`` leads nowhere."""
+    try:
+        there, here = await _read_database(listen_url), await _read_database(url)
+    except (StartError, FleetUnavailable) as exc:
+        raise StartError(f"`ledger.listen_url` cannot be used ({exc}): correct it, or remove it") from exc
+    if there != here:
+        raise StartError(
+            "`ledger.listen_url` leads to another database than `ledger.url`: let it lead to the same one,"
+            " without a pooler"
+        )
+
+
+async def _read_database(url: str) -> tuple[Any, ...] | None:
+    async def read(connection: Connection) -> tuple[Any, ...] | None:
+        return await (await connection.execute(_DATABASE)).fetchone()
+
+    connection = FleetConnection(url)
+    try:
+        return await connection.run(read)
+    finally:
+        await connection.close()

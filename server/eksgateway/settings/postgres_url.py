@@ -16,14 +16,7 @@ from eksgateway.addresses import is_loopback
 SCHEMA_NAME: Final = r"^[a-z_][a-z0-9_]{0,40}$"
 
 _SCHEMES: Final = ("postgresql://", "postgres://")
-_SECRETS: Final = {
-    "password",
-    "sslpassword",
-    "passwd",
-    "oauth_client_secret",
-    "scram_client_key",
-    "scram_server_key",
-}
+_SHOWN: Final = {"host", "hostaddr", "port", "sslmode"}  # others may be a password, also a misspelt one
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +33,7 @@ class PostgresLocation:
 def hide_password(url: str) -> str:
     scheme, users, hosts, path, query = _split(url)
     user = users.partition(":")[0]
-    shown = [(name, value) for name, value in query if name not in _SECRETS]
+    shown = [(name, value) for name, value in query if name in _SHOWN]
     return (
         f"{scheme}{user}{'@' if user else ''}{hosts}{path}{'?' if shown else ''}{urlencode(shown, safe='/')}"
     )
@@ -60,7 +53,7 @@ def check_postgres_url(url: str) -> str:
     if not all(hosts):
         raise ValueError("write the URL with a host: postgresql://user@host/database")
     remote = [host for host in hosts if not host.startswith(("/", "@")) and not is_loopback(host)]
-    if remote and "sslmode" not in dict(query):
+    if remote and not (dict(query).get("sslmode") or ("ssl", "true") in query):
         raise ValueError(
             f"{remote[0]} is not loopback, and the URL demands no TLS: add"
             " ?sslmode=verify-full&sslrootcert=FILE, or the sslmode that this network needs"

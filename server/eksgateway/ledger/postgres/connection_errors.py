@@ -28,7 +28,14 @@ _REMEDIES: Final = (
         r"too many (clients|connections)|connection slots are reserved",
         "raise max_connections or the CONNECTION LIMIT that is reached, or lower `ledger.connections`",
     ),
-    (r"session is read-only|server is in hot standby", "this is a standby: let the URL lead to the primary"),
+    (
+        r"session is read-only|server is in hot standby",
+        "this is a standby, or default_transaction_read_only is on: let the URL lead to the primary",
+    ),
+    (
+        r"invalid \S+ value|invalid value for|invalid port|unrecognized configuration|of service|match \d+",
+        "correct this option of the URL",
+    ),
     (r"starting up|shutting down|in recovery mode", "wait until PostgreSQL has started"),
     (
         r"resolve host|Connection refused|timeout expired|No route to host|is unreachable|No such file",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Mapping
 from ipaddress import ip_address
@@ -23,7 +24,6 @@ _DEFAULTS: Final[Parameters] = {
     "tcp_user_timeout": 10_000,  # ms
     "gssencmode": "disable",
     "target_session_attrs": "read-write",  # of several hosts, the primary
-    "client_encoding": "UTF8",
     "application_name": "eksgateway",
 }
 
@@ -31,10 +31,18 @@ _DEFAULTS: Final[Parameters] = {
 def read_url(url: str, **parameters: str) -> Parameters:
     """The parameters for libpq: those of the URL, then these, then the defaults. Raises StartError."""
     try:
-        return dict(_DEFAULTS) | parameters | conninfo_to_dict(url)
-    except (psycopg.ProgrammingError, UnicodeError):
+        return dict(_DEFAULTS) | parameters | conninfo_to_dict(url) | {"client_encoding": "UTF8"}
+    except (psycopg.ProgrammingError, UnicodeError) as exc:
         # Not chained: the error has the URL, and the URL may have a password.
-        raise StartError("`ledger.url` is not a URL of PostgreSQL: postgresql://USER@HOST/DATABASE") from None
+        raise StartError(_explain(str(exc))) from None
+
+
+def _explain(error: str) -> str:
+    if option := re.search(r'invalid URI query parameter: "(\w+)"', error):
+        return f"PostgreSQL's URLs have no option {option[1]}: remove it, or correct its spelling"
+    if "percent-encoded" in error:
+        return "write % in the user's name and password as %25"
+    return "this is no URL of PostgreSQL: write it as postgresql://user@host/database"
 
 
 def resolve_hosts(parameters: Parameters) -> str:
