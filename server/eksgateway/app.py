@@ -26,7 +26,7 @@ from eksgateway.idempotency import IdempotentCancels
 from eksgateway.identity.listener_identity import choose_identity
 from eksgateway.identity.tokens import JwtIdentity
 from eksgateway.joining import Joining
-from eksgateway.ledger.cancellation_notices import CancellationNotices
+from eksgateway.ledger.cancellation_notices import CANCELLATIONS, CancellationNotices
 from eksgateway.ledger.protocol import Ledger
 from eksgateway.metrics import Metrics
 from eksgateway.metrics_server import MetricsServer
@@ -125,7 +125,7 @@ def build_gateway(  # noqa: PLR0913  the parts that are opened elsewhere
         closers.append(edge.tokens.close)
         own_checks["identity"] = edge.tokens.check
     if fleet is not None:
-        fleet.notices.subscribe("cancellations", notices.hear, notices.catch_up)
+        fleet.notices.subscribe(CANCELLATIONS, notices.hear, notices.catch_up)
         closers.append(fleet.close)
         own_checks["replica"] = fleet.replicas.check
         metrics.add_fleet(fleet)

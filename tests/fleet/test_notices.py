@@ -17,7 +17,8 @@ from eksgateway.clock import SystemClock
 from eksgateway.errors import StartError
 from eksgateway.fleet.connections import FleetConnection
 from eksgateway.fleet.notice_queue import NoticeQueue
-from eksgateway.fleet.notices import CANCELLATIONS, LOOKS, ListenSettings, Notices
+from eksgateway.fleet.notices import LOOKS, ListenSettings, Notices
+from eksgateway.ledger.cancellation_notices import CANCELLATIONS
 from eksgateway.sandbox.postgres_server import PostgresServer
 from support.clock import settle
 from support.logs import capture_logs

@@ -15,6 +15,7 @@ from typing import Final
 
 from eksgateway.clock import Clock
 from eksgateway.eks.fair_queue import FairQueue, QueuedCall
+from eksgateway.eks.token_bucket import CALLS_OF_A_CANCEL
 from eksgateway.eks.tokens import Tokens, Waiting
 from eksgateway.errors import DecisionStale, Draining, Overloaded
 
@@ -35,7 +36,6 @@ _AHEAD: Final = {
     Lane.READ: set(Lane),
     Lane.POLL: set(Lane),
 }
-_CALLS_AFTER_THE_FIRST: Final = 2  # of a cancel: the second read, and CancelUpdate
 _PATIENT: Final = frozenset({Lane.FORWARD, Lane.POLL})  # a forward waits until its decision is stale
 
 
@@ -180,7 +180,7 @@ class TargetBudget:
         cancels = heads.get(Lane.CANCEL, 0)
         return Waiting(
             urgent=heads.get(Lane.FORWARD, 0) + cancels,
-            soon=cancels * _CALLS_AFTER_THE_FIRST,
+            soon=cancels * (CALLS_OF_A_CANCEL - 1),
             other=heads.get(Lane.READ, 0) + heads.get(Lane.POLL, 0),
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-_CALLS_OF_A_CANCEL: Final = 3.0  # two reads and CancelUpdate
+CALLS_OF_A_CANCEL: Final = 3  # two reads and CancelUpdate
 _LEAST: Final = 1 / 16  # of the rate, however often EKS throttles
 _RECOVERY_S: Final = 60.0  # from zero to the full rate
 _ROUNDING: Final = 1e-6  # of a token: what adding floats may lose
@@ -21,7 +21,7 @@ class TokenBucket:
 
     def __init__(self, rate: float, now: float) -> None:
         self._full_rate = self.rate = rate
-        self.reserve = max(_CALLS_OF_A_CANCEL, rate)
+        self.reserve = max(CALLS_OF_A_CANCEL, rate)
         self.size = self.reserve + max(1.0, rate)
         self._tokens = self.size
         self._now = now

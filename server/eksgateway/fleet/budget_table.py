@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from psycopg import sql
 
-from eksgateway.fleet.connections import Connection, FleetConnection
+from eksgateway.fleet.connections import FleetConnection
 from eksgateway.model import Target
 
 _DRAW: Final = """
@@ -77,7 +77,7 @@ class BudgetTable:
         # Every replica locks the rows in the same order, so that they cannot wait for one another.
         order = sorted(range(len(draws)), key=lambda index: _key(draws[index].target))
         each = [draws[index] for index in order]
-        rows = await self._fetch(
+        rows = await self._connection.fetch(
             self._draw,
             {
                 "targets": [_key(draw.target) for draw in each],
@@ -98,13 +98,7 @@ class BudgetTable:
         """Create the targets' rows, or change their rate. Returns the earlier rates that were others."""
         keys = {_key(target): target for target in targets}
         values = {"targets": sorted(keys), "rate": rate, "reserve": reserve, "size": size}
-        return {keys[key]: before for key, before in await self._fetch(self._declare, values)}
-
-    async def _fetch(self, statement: sql.Composed, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        async def work(connection: Connection) -> list[tuple[Any, ...]]:
-            return await (await connection.execute(statement, values)).fetchall()
-
-        return await self._connection.run(work)
+        return {keys[key]: before for key, before in await self._connection.fetch(self._declare, values)}
 
 
 def _key(target: Target) -> str:

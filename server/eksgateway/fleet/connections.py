@@ -10,12 +10,13 @@ import asyncio
 import contextlib
 import select
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, LiteralString, TypeAlias, TypeVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
+from psycopg.sql import Composed
 
 from eksgateway.blocking import run_blocking
 from eksgateway.ledger.postgres.connection_parameters import (
@@ -24,10 +25,13 @@ from eksgateway.ledger.postgres.connection_parameters import (
     read_url,
     resolve_hosts,
 )
+from eksgateway.ledger.postgres.deadlines import share_socket
 
 T = TypeVar("T")
 
-Connection: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
+Row: TypeAlias = tuple[Any, ...]
+Connection: TypeAlias = psycopg.AsyncConnection[Row]
+Statement: TypeAlias = LiteralString | Composed
 
 _ENDED: Final = select.POLLIN | select.POLLHUP | select.POLLERR
 
@@ -65,6 +69,10 @@ class FleetConnection:
         """
         return await asyncio.shield(self._start(self._run(work)))
 
+    async def fetch(self, statement: Statement, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+        """``run`` one statement, and return its rows."""
+        return await self.run(lambda connection: fetch(connection, statement, parameters))
+
     async def close(self) -> None:
         """Raise FleetUnavailable in the work under way."""
         self._closed = True
@@ -86,9 +94,7 @@ class FleetConnection:
                 with shut_after(connection, self._deadline_s):
                     return await work(connection)
             except (psycopg.Error, OSError, TimeoutError) as exc:
-                line = " ".join(str(exc).split())  # libpq's texts have several
-                text = mask_password(line or type(exc).__name__, self._parameters)
-                raise self._unavailable(text) from exc
+                raise self._unavailable(describe_error(exc, self._parameters)) from exc
             finally:
                 await self._discard_unless_idle()
 
@@ -149,6 +155,19 @@ async def connect(parameters: Parameters) -> Connection:
     return await psycopg.AsyncConnection.connect(conninfo, autocommit=True, prepare_threshold=None)
 
 
+async def fetch(
+    connection: Connection, statement: Statement, parameters: Mapping[str, Any] | None = None
+) -> list[Row]:
+    """Empty for a statement without rows. Raises psycopg.Error."""
+    cursor = await connection.execute(statement, parameters)
+    return await cursor.fetchall() if cursor.description else []
+
+
+def describe_error(exc: Exception, parameters: Parameters) -> str:
+    """One line without the password."""
+    return mask_password(" ".join(str(exc).split()) or type(exc).__name__, parameters)
+
+
 @contextmanager
 def shut_after(connection: Connection, seconds: float) -> Iterator[None]:
     """Shut the socket after ``seconds``, which ends the connection. Raises TimeoutError then."""
@@ -172,12 +191,8 @@ def shut_after(connection: Connection, seconds: float) -> Iterator[None]:
 
 def shut_socket(connection: Connection) -> None:
     """End every wait for the server."""
-    with contextlib.suppress(psycopg.Error, OSError):  # it has ended
-        shared = socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            shared.shutdown(socket.SHUT_RDWR)
-        finally:
-            shared.close()
+    with contextlib.suppress(psycopg.Error, OSError), share_socket(connection) as wire:  # it has ended
+        wire.shutdown(socket.SHUT_RDWR)
 
 
 def _has_ended(connection: Connection) -> bool:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from uuid import UUID
 
 from psycopg import sql
 
 from eksgateway.clock import Clock
-from eksgateway.fleet.connections import Connection, FleetConnection, FleetUnavailable
+from eksgateway.fleet.connections import Connection, FleetConnection, FleetUnavailable, Row, fetch
 from eksgateway.fleet.look_statements import LookStatements
 from eksgateway.fleet.notice_sender import NoticeSender
 from eksgateway.fleet.notices import LOOKS
@@ -23,8 +23,6 @@ log = Log(__name__)
 
 _RETRY_S: Final = 1.0  # while PostgreSQL is away
 _MAX_AGE: Final = 1e6  # which an interval of PostgreSQL can hold
-
-Row: TypeAlias = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +68,7 @@ class LookTable:
         self._connection = connection
         self._clock = clock
         self._statements = LookStatements.of_schema(schema)
-        self._parameters = {
-            "me": replica_id,
-            "claim": timedelta(seconds=claim_s),
-        }
+        self._parameters = {"me": replica_id, "claim": timedelta(seconds=claim_s)}
         self._reads = StatementQueue(self._read_all)
         self._claims = StatementQueue(self._claim_all)
         self._reports = StatementQueue(self._report_all)
@@ -111,7 +106,7 @@ class LookTable:
 
     async def clean(self) -> None:
         """Delete some of the rows that were not used for an hour."""
-        await self._run(self._statements.clean, {}, rows=False)
+        await self._run(self._statements.clean, {})
 
     async def close(self) -> None:
         self._closed = True
@@ -145,7 +140,7 @@ class LookTable:
         return [changed.get((each.key, each.time)) for each in reports]
 
     async def _free_all(self, keys: list[str]) -> Sequence[None]:
-        await self._run(self._statements.free, {"keys": keys}, rows=False)
+        await self._run(self._statements.free, {"keys": keys})
         return [None] * len(keys)
 
     async def _forget_all(self, keys: list[str]) -> Sequence[None]:
@@ -164,23 +159,15 @@ class LookTable:
         await self._sender.send(LOOKS, keys)
         return [None] * len(keys)
 
-    async def _run(
-        self, statement: sql.Composed, parameters: dict[str, Any], *, rows: bool = True
-    ) -> tuple[list[Row], float]:
+    async def _run(self, statement: sql.Composed, parameters: dict[str, Any]) -> tuple[list[Row], float]:
         """The rows, and when the statement was sent (monotonic)."""
 
         async def work(connection: Connection) -> tuple[list[Row], float]:
             sent = self._clock.monotonic()
-            cursor = await connection.execute(statement, self._parameters | parameters)
-            return await cursor.fetchall() if rows else [], sent
+            return await fetch(connection, statement, self._parameters | parameters), sent
 
         if self._recovery is not None:
             raise FleetUnavailable("PostgreSQL is away")
-        return await self._while_there(work)
-
-    async def _while_there(
-        self, work: Callable[[Connection], Awaitable[tuple[list[Row], float]]]
-    ) -> tuple[list[Row], float]:
         try:
             return await self._connection.run(work)
         except FleetUnavailable as exc:
@@ -193,7 +180,7 @@ class LookTable:
         while True:
             await self._clock.sleep(_RETRY_S)
             try:
-                await self._connection.run(lambda connection: connection.execute("SELECT"))
+                await self._connection.fetch("SELECT")
             except FleetUnavailable:
                 continue
             log.info("fleet.looks_shared")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from eksgateway.fleet.connections import Connection, FleetConnection, FleetUnavailable
+from eksgateway.fleet.connections import FleetConnection, FleetUnavailable
 from eksgateway.logs import Log
 
 log = Log(__name__)
@@ -31,13 +31,9 @@ class NoticeSender:
 
     async def send(self, channel: str, payloads: Sequence[str]) -> bool:
         """Whether they are sent. If not, replicas find the changes at their next reads."""
-        names = {"channel": f"{self._schema}_{channel}", "payloads": list(payloads)}
-
-        async def work(connection: Connection) -> None:
-            await connection.execute(_SEND, names)
-
+        notices = {"channel": f"{self._schema}_{channel}", "payloads": list(payloads)}
         try:
-            await self._connection.run(work)
+            await self._connection.fetch(_SEND, notices)
         except FleetUnavailable as exc:
             if not self._failing:
                 log.warning("fleet.notices_not_sent", reason=str(exc))

@@ -7,10 +7,9 @@ hears notices also reads for itself after a reconnect, and at intervals.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Final, TypeAlias
+from typing import Final
 from uuid import uuid4
 
 import psycopg
@@ -18,23 +17,27 @@ from psycopg import sql
 
 from eksgateway.clock import Clock
 from eksgateway.errors import StartError
-from eksgateway.fleet.connections import Connection, FleetConnection, connect, shut_after, shut_socket
+from eksgateway.fleet.connections import (
+    Connection,
+    FleetConnection,
+    connect,
+    describe_error,
+    shut_after,
+    shut_socket,
+)
 from eksgateway.fleet.notice_queue import NoticeQueue
 from eksgateway.fleet.notice_sender import NoticeSender
-from eksgateway.ledger.postgres.connection_parameters import mask_password, read_url
+from eksgateway.ledger.cancellation_notices import CANCELLATIONS, CatchUp, Hear
+from eksgateway.ledger.postgres.connection_parameters import read_url
 from eksgateway.logs import Log
 
 log = Log(__name__)
 
-CANCELLATIONS: Final = "cancellations"  # the payload is a cancellation id
 LOOKS: Final = "looks"  # the payload is a look's key
 _PROBES: Final = "probes"
 
 _RETRY_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)  # then again the last one
 _ERRORS: Final = (psycopg.Error, OSError, TimeoutError)
-
-Hear: TypeAlias = Callable[[str], None]
-CatchUp: TypeAlias = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +108,10 @@ class Notices:
         try:
             connection = await connect(self._parameters)
         except _ERRORS as exc:
+            reason = describe_error(exc, self._parameters)
             raise StartError(
-                f"no connection to PostgreSQL for LISTEN ({self._explain(exc)}): correct `ledger.listen_url`,"
-                " or `ledger.url` where that is not set"
+                f"no connection to PostgreSQL for LISTEN ({reason}): correct `ledger.listen_url`, or"
+                " `ledger.url` where that is not set"
             ) from exc
         self._task = asyncio.create_task(self._run(connection), name="notices")
         await self._tried.wait()
@@ -137,7 +141,7 @@ class Notices:
                 await self._hear(connection)
             except _ERRORS as exc:
                 if not failures and not self._closed:
-                    log.warning("fleet.listener_lost", reason=self._explain(exc))
+                    log.warning("fleet.listener_lost", reason=describe_error(exc, self._parameters))
             except Exception:  # a bug must not end the notices
                 log.exception("fleet.listener_failed")
             finally:
@@ -203,6 +207,3 @@ class Notices:
                 catch_up()
             except Exception:  # a bug in one part must not end the notices of others
                 log.exception("fleet.catch_up_failed")
-
-    def _explain(self, exc: BaseException) -> str:
-        return mask_password(str(exc).strip() or type(exc).__name__, self._parameters)

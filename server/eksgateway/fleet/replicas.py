@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Final
+from typing import Final, LiteralString
 from uuid import UUID
 
 from psycopg import sql
 
 from eksgateway.clock import Clock
 from eksgateway.errors import LedgerUnavailable, StartError
-from eksgateway.fleet.connections import Connection, FleetConnection, FleetUnavailable
+from eksgateway.fleet.connections import FleetConnection, FleetUnavailable, Row
 from eksgateway.logs import Log
 
 log = Log(__name__)
@@ -85,7 +85,7 @@ class Replicas:
 
     async def drop_old(self) -> None:
         """Delete rows of replicas that were killed an hour ago. Raises FleetUnavailable."""
-        await self._execute(_DROP_OLD)
+        await self._fetch(_DROP_OLD)
 
     async def close(self) -> None:
         """Delete the row, if PostgreSQL answers."""
@@ -93,7 +93,7 @@ class Replicas:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             with contextlib.suppress(FleetUnavailable):
-                await self._execute(_LEAVE)
+                await self._fetch(_LEAVE)
 
     async def _beat_on(self) -> None:
         while True:
@@ -110,14 +110,8 @@ class Replicas:
                 self._failure = ""
 
     async def _beat(self) -> None:
-        row = await self._execute(_BEAT)
-        self.alive = row[0] if row else 1
+        ((self.alive,),) = await self._fetch(_BEAT)
 
-    async def _execute(self, statement: str) -> tuple[int, ...] | None:
+    async def _fetch(self, statement: LiteralString) -> list[Row]:
         query = sql.SQL(statement).format(table=self._table, limits=sql.SQL(_LIMITS))
-
-        async def work(connection: Connection) -> tuple[int, ...] | None:
-            cursor = await connection.execute(query, self._row)
-            return await cursor.fetchone() if cursor.description else None
-
-        return await self._connection.run(work)
+        return await self._connection.fetch(query, self._row)

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from eksgateway.clock import Clock, wait_for
-from eksgateway.eks.token_bucket import TokenBucket
+from eksgateway.eks.token_bucket import CALLS_OF_A_CANCEL, TokenBucket
 from eksgateway.eks.tokens import Waiting, log_throttled
 from eksgateway.fleet.budget_table import Draw, Drawn
 from eksgateway.logs import Log
@@ -21,7 +21,6 @@ log = Log(__name__)
 
 _JITTER_S: Final = 0.05
 _KEEP_S: Final = {True: 1.0, False: 0.05}  # by urgency; the calls of a cancel follow each other within 1 s
-_CALLS_OF_A_CANCEL: Final = 3
 
 
 class Drawer(Protocol):
@@ -127,7 +126,7 @@ class TargetTokens:
             self._learn(drawn)
 
     async def _draw(self, waiting: Waiting) -> None:
-        most = max(_CALLS_OF_A_CANCEL, int(self._rate))
+        most = max(CALLS_OF_A_CANCEL, int(self._rate))
         urgent = min(waiting.urgent + waiting.soon, most)
         other = min(waiting.other, max(1, int(self._rate)))
         try:
@@ -168,13 +167,7 @@ class TargetTokens:
     def _learn(self, drawn: Drawn) -> None:
         self._clock_ahead = drawn.time - self._clock.monotonic()
         if drawn.full_rate != self._full_rate:
-            log.warning(
-                "fleet.calls_per_s_changed",
-                account=self.target.account_id,
-                region=self.target.region,
-                calls_per_s=drawn.full_rate,
-                before=self._full_rate,
-            )
+            log_rate(self.target, drawn.full_rate, before=self._full_rate)
         self._full_rate, self._rate = drawn.full_rate, drawn.rate
 
     def _keep(self, count: int, *, urgent: bool) -> None:
@@ -189,3 +182,13 @@ class TargetTokens:
             self._hand = [token for token in self._hand if token not in left]
             self._back += len(left)
             self._drawer.start(self._return())
+
+
+def log_rate(target: Target, rate: float, before: float) -> None:
+    log.warning(
+        "fleet.calls_per_s_changed",
+        account=target.account_id,
+        region=target.region,
+        calls_per_s=rate,
+        before=before,
+    )

@@ -31,7 +31,7 @@ from eksgateway.fleet.budget_table import BudgetTable, Draw, Drawn
 from eksgateway.fleet.connections import FleetUnavailable
 from eksgateway.fleet.counts import FleetCounts
 from eksgateway.fleet.statement_queue import StatementQueue
-from eksgateway.fleet.target_tokens import TargetTokens
+from eksgateway.fleet.target_tokens import TargetTokens, log_rate
 from eksgateway.logs import Log
 from eksgateway.model import Target
 
@@ -96,8 +96,7 @@ class FleetTokens:
             self.counts.draws["unavailable"] += 1
             self._leave(exc)
             return None
-        wanted = draw.urgent + draw.other
-        if wanted:
+        if draw.urgent or draw.other:
             self.counts.draws["granted" if drawn.urgent + drawn.other else "refused"] += 1
         return drawn
 
@@ -111,13 +110,7 @@ class FleetTokens:
         bucket = TokenBucket(self.calls_per_s, 0)
         changed = await self.table.declare(targets, self.calls_per_s, bucket.reserve, bucket.size)
         for target, before in changed.items():
-            log.warning(
-                "fleet.calls_per_s_changed",
-                account=target.account_id,
-                region=target.region,
-                calls_per_s=self.calls_per_s,
-                before=before,
-            )
+            log_rate(target, self.calls_per_s, before)
 
     def _leave(self, error: FleetUnavailable) -> None:
         if self._replicas:

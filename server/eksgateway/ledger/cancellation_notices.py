@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import Final, TypeAlias
+
+CANCELLATIONS: Final = "cancellations"  # the channel, whose payloads are cancellation ids
 
 Hear: TypeAlias = Callable[[str], None]
 CatchUp: TypeAlias = Callable[[], None]

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, selec
 
 from eksgateway.errors import RequestInvalid
 from eksgateway.ledger.codec import decode, encode
-from eksgateway.ledger.hash_chain import GENESIS, Checkpoint
+from eksgateway.ledger.hash_chain import GENESIS, Checkpoint, Event
 from eksgateway.ledger.projection import CancellationRecord, summarize
 from eksgateway.ledger.protocol import CancellationSummary, HistoryFilter, HistoryPage, ReadScope, Recorded
 from eksgateway.ledger.schema import cancellations, events, probe
@@ -47,6 +47,10 @@ def to_row(record: CancellationRecord) -> dict[str, Any]:
         "pending": not record.cancellation.settled,
         "record": encode(record),
     }
+
+
+def event_row(event: Event) -> dict[str, Any]:
+    return {name: getattr(event, name) for name in Event.__slots__}
 
 
 def update_columns(ref: UpdateRef) -> dict[str, str]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from eksgateway.ledger import queries
-from eksgateway.ledger.hash_chain import Event
+from eksgateway.ledger.cancellation_notices import CANCELLATIONS
 from eksgateway.ledger.postgres.pipeline import Rows, Statement
 from eksgateway.ledger.unit_of_work import ReadKeys, ReadRows, UnitOfWork
 
@@ -96,7 +96,7 @@ class BatchStatements:
             for key, record in changes.records.items()
         }
         statements = [
-            *self._insert("events", [_event_row(event) for event in changes.events]),
+            *self._insert("events", [queries.event_row(event) for event in changes.events]),
             *self._insert("cancellations", [row for key, row in rows.items() if stored[key] is None]),
             *self._update_cancellations([row for key, row in rows.items() if stored[key] is not None]),
             *self._insert("decisions", changes.denials),
@@ -104,8 +104,7 @@ class BatchStatements:
         if changes.dropped:
             statements.append(Statement(self._drop_denials, [unit.denial_ids.start]))
         if rows:
-            channel = f"{self._schema}_cancellations"
-            statements.append(Statement(_NOTIFY, [channel, list(rows)]))
+            statements.append(Statement(_NOTIFY, [f"{self._schema}_{CANCELLATIONS}", list(rows)]))
         return statements
 
     def _forward_columns(self, before: datetime | None) -> Row:
@@ -160,7 +159,3 @@ def _add_denial_ids(rows: ReadRows, found: Rows) -> None:
 
 def _add_denials(rows: ReadRows, found: Rows) -> None:
     rows.denial_bodies.update(body for (body,) in found)
-
-
-def _event_row(event: Event) -> Row:
-    return {name: getattr(event, name) for name in Event.__slots__}

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 
@@ -36,8 +36,10 @@ class Deadlines:
     @contextmanager
     def watch(self, connection: psycopg.Connection) -> Iterator[None]:
         """Raises StorageError if the block raises after its deadline. The connection is then unusable."""
-        wire = _share_socket(connection)
-        if wire is None:
+        try:
+            wire = share_socket(connection)
+        except OSError as exc:  # no free descriptor
+            log.warning("ledger.wait_without_deadline", reason=str(exc))
             yield
             return
         with wire:
@@ -67,13 +69,9 @@ class Deadlines:
                         wire.shutdown(socket.SHUT_RDWR)
 
 
-def _share_socket(connection: psycopg.Connection) -> socket.socket | None:
+def share_socket(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> socket.socket:
     """A descriptor of its own: libpq may close its one meanwhile, and another file get the number.
 
-    None, if the process has no free descriptor.
+    Raises OSError if the process has no free descriptor, and psycopg.Error if the connection has ended.
     """
-    try:
-        return socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM)
-    except OSError as exc:
-        log.warning("ledger.wait_without_deadline", reason=str(exc))
-        return None
+    return socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM)

@@ -7,7 +7,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, update
 
 from eksgateway.ledger import queries
-from eksgateway.ledger.hash_chain import Event, EventKind
+from eksgateway.ledger.hash_chain import EventKind
 from eksgateway.ledger.schema import cancellations, decisions, events, probe
 from eksgateway.ledger.unit_of_work import ReadKeys, ReadRows, UnitOfWork
 
@@ -64,7 +64,7 @@ def write_changes(connection: Connection, unit: UnitOfWork) -> None:
     new = [row for key, row in rows.items() if stored[key] is None]
     changed = [row | {"key": key} for key, row in rows.items() if stored[key] is not None]
     for statement, parameters in (
-        (_ADD_EVENTS, [_event_row(event) for event in changes.events]),
+        (_ADD_EVENTS, [queries.event_row(event) for event in changes.events]),
         (_ADD_CANCELLATIONS, new),
         (_CHANGE_CANCELLATIONS, changed),
         (_ADD_DENIALS, changes.denials),
@@ -73,7 +73,3 @@ def write_changes(connection: Connection, unit: UnitOfWork) -> None:
     ):
         if parameters:
             connection.execute(statement, parameters)
-
-
-def _event_row(event: Event) -> dict[str, Any]:
-    return {name: getattr(event, name) for name in Event.__slots__}
