@@ -120,7 +120,9 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Settings of the replicas, in seconds and calls. ``slack`` is for the load of the machine."""
+    """Settings of the replicas, in seconds and calls. ``slack`` is for the load of the machine, ``late`` is
+    the longest way of a call from its token to EKS.
+    """
 
     rate: float
     size: float
@@ -128,6 +130,7 @@ class Bounds:
     look: float  # from a state at EKS to its place in the ledger, at the most
     decision_max_age: float
     slack: float = 1.0
+    late: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

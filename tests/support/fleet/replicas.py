@@ -45,7 +45,7 @@ QUICK: Final[dict[str, dict[str, Any]]] = {
     "watch": {"poll_s": 0.5, "poll_min_s": 0.3, "follow_s": 1, "heartbeat_s": 1},
     "limits": {"call_timeout_s": 15},
 }
-QUICK_BOUNDS: Final = Bounds(rate=8, size=16, claim=4, look=20, decision_max_age=3.5, slack=2)
+QUICK_BOUNDS: Final = Bounds(rate=8, size=16, claim=4, look=20, decision_max_age=3.5, slack=2, late=1)
 
 
 class Replica:

@@ -56,7 +56,8 @@ def _check_send(call: EksCall, intents: list[tuple[CommittedEvent, Intent]], max
 
 def calls_keep_the_budget(history: History) -> Iterator[str]:
     """Point 8: in any window of a target at most size + rate × window calls, over all replicas."""
-    rate, size = history.bounds.rate, history.bounds.size
+    rate = history.bounds.rate
+    size = history.bounds.size + rate * history.bounds.late  # tokens of before the window may arrive in it
     targets: dict[object, list[EksCall]] = defaultdict(list)
     for call in sorted(history.calls, key=lambda each: each.began):
         targets[call.target].append(call)
