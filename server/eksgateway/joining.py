@@ -22,18 +22,19 @@ class Joining:
     clock: Clock
 
     async def find(self, cancellation_id: str) -> Recorded:
-        """A cancellation that exists. Waits for it while the ledger cannot be read."""
+        """A cancellation that exists. Waits for it while the ledger cannot be read, or has lost it."""
         while True:
             with suppress(errors.LedgerUnavailable):
-                (found,) = await self.ledger.read([cancellation_id])
-                return found
+                for found in await self.ledger.read([cancellation_id]):
+                    return found
             await self.clock.sleep(_READ_S)
 
     async def wait(self, found: Recorded) -> Cancellation:
         """Wait for the outcome while the cancellation may be in flight.
 
         Without an outcome the replica died, is frozen, or cannot write. It sends nothing later, and no other
-        replica does. While the ledger cannot be read this waits on: the cancel may have been sent.
+        replica does. While the ledger cannot be read, or has lost the record, this waits on: the cancel may
+        have been sent.
         """
         cancellation_id = found.cancellation.id
         ends = self.clock.monotonic() + found.in_flight_s
@@ -42,5 +43,6 @@ class Joining:
                 await wait_for(changed, self.clock, min(_READ_S, left))
                 changed.clear()
                 with suppress(errors.LedgerUnavailable):
-                    (found,) = await self.ledger.read([cancellation_id])
+                    for each in await self.ledger.read([cancellation_id]):
+                        found, ends = each, self.clock.monotonic() + each.in_flight_s  # perhaps renewed
         return found.cancellation

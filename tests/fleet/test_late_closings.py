@@ -22,7 +22,8 @@ from eksgateway.ledger.sql_ledger import SqlLedger
 from eksgateway.ledger.verify import verify
 from eksgateway.model import Intent, OutcomeKind, Phase
 from eksgateway.settings import LedgerSettings
-from support.ledger import list_events
+from support.clock import FakeClock
+from support.ledger import execute, list_events, tamper
 from support.lossy_database import LossyDatabase
 from support.postgres import LedgerDatabase
 from support.records import decision, intent, outcome
@@ -201,3 +202,32 @@ async def test_a_forward_is_in_flight_for_other_replicas_only_and_only_for_its_t
     assert pending == {"cancellation-1": True, "cancellation-2": False}
     ids = await two.second.pending_ids()
     assert ids == {each.cancellation.id: each.latest for each in await two.first.read(ids)}
+
+
+async def test_a_joiner_waits_on_for_a_renewal(two: Two) -> None:
+    """The attempt that it joined has ended meanwhile, without a forward."""
+    await two.first.commit_intent(intent(), 1)
+    found, clock = await two.look_up(), FakeClock()
+    await two.first.record_outcome("cancellation-1", NOT_FORWARDED)
+    await two.first.renew_intent(renewed("2"), FORWARD_S)
+    joining = asyncio.create_task(Joining(two.second, CancellationNotices(), clock).wait(found))
+    await wait_until(lambda: clock.sleepers)
+    await clock.advance(1)
+    await wait_until(lambda: clock.sleepers or joining.done())
+    assert not joining.done()
+    await two.first.record_outcome("cancellation-1", outcome())
+    await clock.advance(1)
+    assert (await joining).phase is Phase.REQUESTED
+
+
+async def test_a_joiner_of_a_record_that_is_lost_waits_until_it_is_unknown(two: Two) -> None:
+    """As after a failover to a standby that lagged: the cancel may have been sent."""
+    await two.first.commit_intent(intent(), FORWARD_S)
+    found, clock = await two.look_up(), FakeClock()
+    lost = execute(two.settings.location, "DELETE FROM cancellations RETURNING *")
+    joining = asyncio.create_task(Joining(two.second, CancellationNotices(), clock).wait(found))
+    await wait_until(lambda: clock.sleepers or joining.done())
+    await clock.advance(FORWARD_S)
+    assert (await joining).phase is Phase.OUTCOME_UNKNOWN
+    tamper(two.settings.location, "DELETE FROM events")
+    assert len(lost) == 1
