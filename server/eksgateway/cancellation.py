@@ -141,7 +141,9 @@ class Cancellations:
         """The result of the run that recorded this request_id while this one decided."""
         other_id = lost.metadata.get("cancellation_id", progress.cancellation_id)
         progress.cancellation_id, progress.forwards = other_id, False
-        found = await self.joining.find(other_id)
+        found = await self.joining.find(other_id, self.decision_max_age + self.answer_within)
+        if found is None:
+            raise outcome_unknown(other_id)
         if found.cancellation.intent.request != call.request:
             raise errors.RequestIdReused(metadata={"request_id": call.request_id})
         if found.in_flight_s > 0:

@@ -21,13 +21,15 @@ class Joining:
     notices: CancellationNotices
     clock: Clock
 
-    async def find(self, cancellation_id: str) -> Recorded:
-        """A cancellation that exists. Waits for it while the ledger cannot be read, or has lost it."""
-        while True:
+    async def find(self, cancellation_id: str, seconds: float) -> Recorded | None:
+        """A cancellation that exists. None if the ledger cannot be read for so long, or has lost it."""
+        ends = self.clock.monotonic() + seconds
+        while (left := ends - self.clock.monotonic()) > 0:
             with suppress(errors.LedgerUnavailable):
                 for found in await self.ledger.read([cancellation_id]):
                     return found
-            await self.clock.sleep(_READ_S)
+            await self.clock.sleep(min(_READ_S, left))
+        return None
 
     async def wait(self, found: Recorded) -> Cancellation:
         """Wait for the outcome while the cancellation may be in flight.

@@ -233,3 +233,29 @@ async def test_a_joiner_waits_on_while_the_ledger_cannot_be_read(
         await wait_for_join(other)
         gate.open()
         assert await joiner == await leader
+
+
+@pytest.mark.parametrize("stays", [True, False], ids=["stays", "leaves"])
+async def test_a_cancel_that_lost_and_cannot_read_the_other_ends_as_unknown(
+    tmp_path: Path, eks: SimulatedEks, ledger_database: LedgerDatabase, *, stays: bool
+) -> None:
+    """It waits as long as the other one may be in flight, whether or not its caller stays."""
+    commit = Gate()
+    ledger = add_hooks(commit_intent=commit, read=fail_times(1000))
+    second = {"wrap_ledger": ledger, "eks": HASTY, "limits": {"call_timeout_s": 1000}}
+    async with run_pair(tmp_path, eks, ledger_database, second=second) as (one, other):
+        update_id = eks.rollback("prod-1", tags=PRODUCTION, cancel_delay_s=3600)
+        call = cancel(other, update_id)
+        loser = asyncio.create_task(expect_refusal(call))
+        await wait_until(lambda: commit.entered)
+        if not stays:
+            call.cancel()
+        leader = await cancel(one, update_id)
+        commit.open()
+        await wait_until(lambda: not other.gateway.cancels.in_progress)
+        if stays:
+            refusal = await loser
+            assert refusal.status_and_reason == ("UNAVAILABLE", "OUTCOME_UNKNOWN")
+            assert refusal.metadata["cancellation_id"] == leader.cancellation_id
+        else:
+            await asyncio.wait({loser})
