@@ -215,7 +215,7 @@ class Cancellations:
         self.metrics.count_forward(outcome.kind)
         try:
             latest = await self.ledger.record_outcome(committed.id, outcome)
-            if outcome.kind is OutcomeKind.ACCEPTED and outcome.update == latest.update:
+            if latest.is_as_answered:
                 poll_began = began
         except errors.OutcomeUnrecorded as exc:
             exc.metadata["cancellation_id"] = committed.id

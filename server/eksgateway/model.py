@@ -297,6 +297,12 @@ class Cancellation:
     def ref(self) -> UpdateRef:
         return self.intent.request.ref
 
+    @property
+    def is_as_answered(self) -> bool:
+        """Whether ``update`` is the one with which EKS answered CancelUpdate."""
+        outcome = self.outcome
+        return outcome is not None and outcome.kind is OutcomeKind.ACCEPTED and outcome.update == self.update
+
 
 @dataclass(frozen=True, slots=True)
 class Denial:

@@ -11,20 +11,18 @@ from random import Random
 
 from eksgateway.clock import Clock, wait_for
 from eksgateway.eks.shared_reads import SeenUpdate, SharedReads
-from eksgateway.errors import EksNotFound, GatewayError, Internal
-from eksgateway.ledger.protocol import CancellationSummary
+from eksgateway.errors import EksNotFound, GatewayError
 from eksgateway.logs import Log
-from eksgateway.model import Cancellation, Observation, OutcomeKind, UpdateRef
+from eksgateway.model import Cancellation, Observation, UpdateRef
 from eksgateway.settings import WatchSettings
 from eksgateway.watch.poll_interval import PollInterval
+from eksgateway.watch.recording import ObservationRecorder, RecordObservation, as_gateway_error
 from eksgateway.watch.resume import ResumePosition
 from eksgateway.watch.slot import Slot
 from eksgateway.watch.tracked_update import TrackedUpdate
 from eksgateway.watch.watchers import WatcherSet
 
 log = Log(__name__)
-
-RecordObservation = Callable[[UpdateRef, Observation], Awaitable[CancellationSummary]]
 
 
 @dataclass(eq=False)
@@ -59,6 +57,7 @@ class Poller:
         now = self.clock.monotonic()
         self._interval = PollInterval(self.settings, self.random, now)
         self._known = TrackedUpdate()
+        self._recorder = ObservationRecorder(self.ref, self.record_observation)
         self._watchers = WatcherSet(self.settings.poll_s)
         self._wake = asyncio.Event()
         self._read_task: asyncio.Future[SeenUpdate] | None = None
@@ -67,7 +66,6 @@ class Poller:
         self._poll_requested = False  # since the last poll began
         self._noticed = False  # another replica may have a newer read
         self._oldest = now - self.settings.poll_s  # a shared read that began after this counts as a poll
-        self._logged_reason = ""  # of the last record, if that failed
 
     @property
     def watchers(self) -> int:
@@ -95,7 +93,7 @@ class Poller:
     def take_up(self, cancellation: Cancellation, *, pending: bool) -> None:
         """As ``Watches.take_up``."""
         if self._known.is_news(cancellation):
-            self._follow(cancellation, None, answered=_is_answer(cancellation))
+            self._follow(cancellation, None, answered=cancellation.is_as_answered)
             return
         self._known.take_up(cancellation, self.clock.monotonic(), pending=pending)
         self._watchers.publish(self._known)
@@ -163,32 +161,17 @@ class Poller:
         observation = None if recorded_elsewhere else self._known.observation_to_record()
         if observation is not None:
             version = self._known.version
-            summary = await self._record(observation)
+            summary = await self._recorder.record(observation)
             if summary is not None:
                 self._known.confirm(version, summary)
         self._watchers.publish(self._known)
-
-    async def _record(self, observation: Observation) -> CancellationSummary | None:
-        """None when the record failed."""
-        try:
-            known = await self.record_observation(self.ref, observation)
-        except Exception as exc:  # noqa: BLE001 - the poller goes on, and tries again
-            error = _as_gateway_error(exc)
-            if self._logged_reason != error.reason:
-                log.warning(
-                    "watch.record_failed", update=str(self.ref), reason=error.reason, detail=error.detail
-                )
-            self._logged_reason = error.reason
-            return None
-        self._logged_reason = ""
-        return known
 
     async def _read(self, read: Callable[[], Awaitable[SeenUpdate | None]]) -> bool:
         """Return whether another replica read a change, which it records."""
         try:
             seen = await read()
         except Exception as exc:  # noqa: BLE001 - a bug below must not end the following of a cancellation
-            await self._fail(_as_gateway_error(exc))
+            await self._fail(as_gateway_error(exc))
             return False
         if seen is None:
             return False
@@ -241,7 +224,7 @@ class Poller:
         minutes = self.settings.missing_after_s / 60
         note = f"EKS has not known this update for {minutes:g} minutes."
         observation = Observation(self._now(), None, note)
-        if not self._known.pending or await self._record(observation) is not None:
+        if not self._known.pending or await self._recorder.record(observation) is not None:
             self._known.give_up(version)
         self.close(error)
 
@@ -267,18 +250,3 @@ class Poller:
         if known is None or not known.is_timed:
             return self.clock.now()
         return known.observe_time + timedelta(seconds=self.clock.monotonic() - known.began)
-
-
-def _is_answer(cancellation: Cancellation) -> bool:
-    """Whether the update is as EKS answered CancelUpdate."""
-    outcome = cancellation.outcome
-    return (
-        outcome is not None and outcome.kind is OutcomeKind.ACCEPTED and outcome.update == cancellation.update
-    )
-
-
-def _as_gateway_error(exc: Exception) -> GatewayError:
-    if isinstance(exc, GatewayError):
-        return exc
-    log.error("watch.unexpected", exc_info=exc)
-    return Internal()

@@ -12,7 +12,8 @@ from eksgateway.errors import Draining, Internal
 from eksgateway.logs import Log
 from eksgateway.model import Cancellation, UpdateRef
 from eksgateway.settings import WatchSettings
-from eksgateway.watch.poller import Poller, RecordObservation
+from eksgateway.watch.poller import Poller
+from eksgateway.watch.recording import RecordObservation
 from eksgateway.watch.resume import ResumePosition
 from eksgateway.watch.slot import Slot
 
