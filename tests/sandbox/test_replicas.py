@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,14 @@ async def test_replicas_share_a_ledger_and_end_without_leftovers(tmp_path: Path)
         with psycopg.connect(info["database"]) as connection:
             rows = connection.execute("SELECT cancellation_id FROM eksgateway.cancellations").fetchall()
             assert {each for (each,) in rows} == set(made)
+        variables, verify = re.findall(
+            r"^  (\. \S+|.*eksgateway ledger verify.*)$", here.process.out, re.MULTILINE
+        )
+        # `ps` shows the arguments of the command.
+        async with run_program("sh", "-c", f"{variables}\n{verify} && echo $DATABASE") as shell:
+            assert await shell.end() == 0
+            assert "Sound: " in shell.out
+            assert info["database"].split(":")[2].partition("@")[0] not in shell.out
         here.process.process.terminate()
         assert await here.process.end() == 0
         assert here.process.err == ""
@@ -152,6 +161,14 @@ async def test_a_database_of_the_user_is_left_as_it_was(tmp_path: Path) -> None:
             "--database: db.example is not loopback, and the URL demands no TLS",
             id="without TLS",
         ),
+        *(
+            pytest.param(["--port", "0", "--replicas", "1", "--database", url], fault, id=fault)
+            for url, fault in (
+                ("postgresql://a:secret@[::1/b", "--database postgresql://a@[::1/b: this is no URL of"),
+                ("postgresql://a:se%cret@localhost/b", "write % in the user's name and password as %25"),
+                ("postgresql://a:secret@a..b/b?sslmode=require", "could not resolve host: not a name of"),
+            )
+        ),
         pytest.param(
             ["--port", "0", "--replicas", "1", "--database", "postgresql://a:secret@127.0.0.1:1/b"],
             "--database postgresql://a@127.0.0.1:1/b: connection failed",
@@ -168,11 +185,12 @@ async def test_unusable_options_are_refused(options: list[str], fault: str) -> N
         assert "Traceback" not in process.err
 
 
-async def test_a_role_with_too_few_rights_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("right", ["CREATEROLE", "CREATEDB"])
+async def test_a_role_with_too_few_rights_is_refused(tmp_path: Path, right: str) -> None:
     """The error names the rights, and nothing is left on the server."""
     with PostgresServer() as server:
         server.start()
-        read(server.url(), f"CREATE ROLE weak LOGIN CREATEROLE PASSWORD '{server.password}'")
+        read(server.url(), f"CREATE ROLE weak LOGIN {right} PASSWORD '{server.password}'")
         before = sorted(read(server.url(), NAMES))
         command = eksgateway_command(
             "sandbox", "--port", "0", "--replicas", "1", "--database", server.url(user="weak")
@@ -180,5 +198,6 @@ async def test_a_role_with_too_few_rights_is_refused(tmp_path: Path) -> None:
         async with run_program(*command, env={"TMPDIR": str(tmp_path)}) as process:
             assert await process.end() == 1
             assert "CREATEROLE, CREATEDB" in process.err
+            assert "Not dropped" not in process.out
         assert sorted(read(server.url(), NAMES)) == before
         assert list_names(tmp_path) == []

@@ -17,7 +17,7 @@ from eksgateway.settings.postgres_url import hide_password
 if TYPE_CHECKING:
     from psycopg import Connection
 
-_CONNECT_TIMEOUT_S: Final = 5
+_CONNECT_TIMEOUT_S: Final = "5"
 _SETTINGS: Final = {"max_connections": "250"}  # eight for each gateway, and some for the user
 _OWN_PARTS: Final = {"user", "password", "passfile", "dbname"}  # of a URL's query; ours are in its front
 
@@ -34,6 +34,8 @@ class FleetDatabase:
         self._given_url = given_url
         if find_spec("psycopg") is None:
             raise StartError("psycopg is not installed: run pip install 'eksgateway[postgres]'")
+        if given_url is not None:
+            _require_readable(given_url)
         # On the user's server each sandbox has names of its own.
         self.name = "eksgateway" if given_url is None else f"eksgateway_sandbox_{secrets.token_hex(4)}"
         self.role, self.owner = self.name, f"{self.name}_owner"
@@ -44,11 +46,16 @@ class FleetDatabase:
     @property
     def url(self) -> str:
         """For the gateways' role, with its password."""
+        return self._url_of(self.role, self.password)
+
+    @property
+    def url_without_password(self) -> str:
+        """For commands: other users of this machine may see their arguments."""
         return self._url_of(self.role)
 
     @property
     def owner_url(self) -> str:
-        return self._url_of(self.owner)
+        return self._url_of(self.owner, self.password)
 
     def describe(self) -> str:
         """The names that ``open`` creates on the user's server."""
@@ -82,12 +89,14 @@ class FleetDatabase:
         assert self._given_url is not None  # noqa: S101 - else there is a server
         return self._given_url
 
-    def _url_of(self, role: str) -> str:
+    def _url_of(self, role: str, password: str = "") -> str:
         parts = urlsplit(self._admin_url)
         hosts = parts.netloc.rpartition("@")[2]
         query = [each for each in parse_qsl(parts.query) if each[0] not in _OWN_PARTS]
         url = parts._replace(
-            netloc=f"{role}:{self.password}@{hosts}", path=f"/{self.name}", query=urlencode(query, safe="/")
+            netloc=f"{role}{password and ':'}{password}@{hosts}",
+            path=f"/{self.name}",
+            query=urlencode(query, safe="/"),
         )
         return url.geturl()
 
@@ -96,7 +105,6 @@ class FleetDatabase:
 
         try:
             with self._connect() as connection:
-                self._created = True
                 for role in (self.owner, self.role):
                     # The server's log may have statements, so it gets a hash of the password.
                     password = connection.pgconn.encrypt_password(
@@ -104,15 +112,18 @@ class FleetDatabase:
                     )
                     create = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}")
                     connection.execute(create.format(sql.Identifier(role), sql.Literal(password.decode())))
+                    self._created = True
                 owner = sql.Identifier(self.owner)
                 connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(owner))
                 create = sql.SQL("CREATE DATABASE {} OWNER {} ENCODING 'UTF8' TEMPLATE template0")
                 connection.execute(create.format(sql.Identifier(self.name), owner))
         except Error as exc:
             with suppress(StartError):
-                self._drop()
+                if self._created:
+                    self._drop()
+            what = " ".join(str(exc).split())
             raise StartError(
-                f"--database {hide_password(self._admin_url)}: {str(exc).strip()}; give the URL of a database"
+                f"--database {hide_password(self._admin_url)}: {what}; give the URL of a database"
                 " that runs and of a role that may create roles and databases (CREATEROLE, CREATEDB)"
             ) from exc
 
@@ -126,10 +137,19 @@ class FleetDatabase:
                 for role in (self.role, self.owner):
                     connection.execute(drop_role.format(sql.Identifier(role)))
         except Error as exc:
-            raise StartError(f"not dropped: {self.describe()}: {str(exc).strip()}") from exc
+            raise StartError(f"Not dropped: {self.describe()}: {' '.join(str(exc).split())}") from exc
         self._created = False
 
     def _connect(self) -> Connection:
-        import psycopg  # noqa: PLC0415 - an extra
+        from eksgateway.ledger.postgres.connecting import connect  # noqa: PLC0415 - psycopg is an extra
 
-        return psycopg.connect(self._admin_url, autocommit=True, connect_timeout=_CONNECT_TIMEOUT_S)
+        return connect(PostgresLocation(self._admin_url), connect_timeout=_CONNECT_TIMEOUT_S)
+
+
+def _require_readable(url: str) -> None:
+    from eksgateway.ledger.postgres.connection_parameters import read_url  # noqa: PLC0415 - psycopg is an extra
+
+    try:
+        read_url(url)
+    except StartError as exc:
+        raise StartError(f"--database {hide_password(url)}: {exc}") from None

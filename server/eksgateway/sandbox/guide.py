@@ -44,7 +44,10 @@ def usage(info: dict[str, Any], folder: SandboxFolder, speed: float) -> str:
         clusters="\n".join(map(_describe, CLUSTERS)),
         variables=shlex.quote(str(folder.variables)),
         data=folder.policy_data,
-        ledger=info.get("ledger", "--url $DATABASE"),
+        verify=f"eksgateway ledger verify {info['ledger']}"
+        if "ledger" in info
+        else "PGPASSWORD=$DATABASE_PASSWORD eksgateway ledger verify --url $DATABASE",
+        ledger=info.get("ledger"),
         pid=info["pids"]["gateway"],
         postgres=info["pids"].get("postgres"),
         pause=f"{SERVER_PAUSE_S:g}",

@@ -125,7 +125,8 @@ class Sandbox:
         await self.command_simulator("clock", {"advance_s": 0})  # raises unless it still answers
         variables = {"SIMULATOR": self.simulator.address}
         if self.database is not None:
-            variables["DATABASE"] = self.database.url
+            variables["DATABASE"] = self.database.url_without_password
+            variables["DATABASE_PASSWORD"] = self.database.password
         write_variables(self.folder, [each.address for each in self.gateways], variables, self.tokens)
         self._write_info()
 
@@ -200,7 +201,7 @@ class Sandbox:
         """Raises StartError."""
         self.database = FleetDatabase(self.options.database)
         if self.options.database is not None:
-            self.report(f"Creating {self.database.describe()}; both are dropped at the end.")
+            self.report(f"Creating {self.database.describe()}; all are dropped at the end.")
         await run_blocking(self.database.open)
 
     async def _start_gateways(self, port: int) -> None:
