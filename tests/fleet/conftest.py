@@ -1,4 +1,4 @@
-"""A real PostgreSQL, one for the tests of a process."""
+"""A PostgreSQL that tests may disturb."""
 
 from __future__ import annotations
 
@@ -6,28 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.postgres import GATEWAY, OWNER, as_role, create_database, run_postgres
+from eksgateway.sandbox.postgres_server import PostgresServer
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """The superuser's URL."""
-    with run_postgres() as url:
-        yield url
-
-
-@pytest.fixture
-def database(postgres: str) -> Iterator[str]:
-    """The name of an empty database."""
-    with create_database(postgres) as name:
-        yield name
-
-
-@pytest.fixture
-def owner_url(postgres: str, database: str) -> str:
-    return as_role(postgres, database, OWNER)
-
-
-@pytest.fixture
-def gateway_url(postgres: str, database: str) -> str:
-    return as_role(postgres, database, GATEWAY)
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    """A PostgreSQL that the tests of a module freeze and restart."""
+    with PostgresServer() as server:
+        yield server.start()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
@@ -19,6 +18,7 @@ from eksgateway.fleet.connections import Connection, FleetConnection, FleetUnava
 from eksgateway.fleet.statement_queue import StatementQueue
 from eksgateway.ledger.postgres.connection_parameters import read_url, resolve_hosts
 from eksgateway.sandbox.postgres_server import PostgresServer
+from support.processes import frozen
 from support.tcp_proxy import TcpProxy
 from support.waiting import wait_until
 
@@ -41,16 +41,6 @@ async def backend_pid(connection: Connection) -> int:
     return int(row[0])
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    """A PostgreSQL that the tests freeze and restart."""
-    server = PostgresServer()
-    try:
-        yield server.start()
-    finally:
-        server.close()
-
-
 @asynccontextmanager
 async def open_connection(url: str) -> AsyncIterator[FleetConnection]:
     connection = FleetConnection(url, DEADLINE_S)
@@ -58,15 +48,6 @@ async def open_connection(url: str) -> AsyncIterator[FleetConnection]:
         yield connection
     finally:
         await connection.close()
-
-
-@contextmanager
-def frozen(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 async def fail(connection: FleetConnection, *texts: str) -> float:
@@ -191,16 +172,17 @@ async def test_work_that_leaves_a_transaction_open_loses_the_connection(postgres
 
 async def test_a_cancelled_caller_leaves_its_statement_running(postgres: str) -> None:
     """No cancel request is sent, and the next statement waits for its turn."""
-    done = asyncio.Event()
+    begun, done = asyncio.Event(), asyncio.Event()
 
     async def sleep(connection: Connection) -> None:
+        begun.set()
         await connection.execute("SELECT pg_sleep(0.2)")
         done.set()
 
     async with open_connection(postgres) as connection:
         await connection.run(backend_pid)
         task = asyncio.create_task(connection.run(sleep))
-        await asyncio.sleep(0.05)
+        await begun.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -210,13 +192,16 @@ async def test_a_cancelled_caller_leaves_its_statement_running(postgres: str) ->
 
 
 async def test_close_ends_the_statement_under_way(postgres: str) -> None:
+    begun = asyncio.Event()
+
     async def sleep(connection: Connection) -> None:
+        begun.set()
         await connection.execute("SELECT pg_sleep(60)")
 
     connection = FleetConnection(postgres, deadline_s=60)
     await connection.run(backend_pid)
     task = asyncio.create_task(connection.run(sleep))
-    await asyncio.sleep(0.05)
+    await begun.wait()
     await connection.close()
     with pytest.raises(FleetUnavailable):
         await task

@@ -12,7 +12,7 @@ import pytest
 from psycopg.rows import DictRow, dict_row
 
 from eksgateway.eks.token_bucket import TokenBucket
-from support.postgres import LedgerDatabase, create_ledger
+from support.postgres import LedgerDatabase
 
 STEPS = 200
 
@@ -63,14 +63,8 @@ class BudgetRow:
 
 
 @pytest.fixture
-def ledger(postgres: str) -> Iterator[LedgerDatabase]:
-    with create_ledger(postgres) as ledger:
-        yield ledger
-
-
-@pytest.fixture
-def connection(ledger: LedgerDatabase) -> Iterator[psycopg.Connection[DictRow]]:
-    with psycopg.connect(ledger.url, autocommit=True, row_factory=dict_row) as connection:
+def connection(ledger_database: LedgerDatabase) -> Iterator[psycopg.Connection[DictRow]]:
+    with psycopg.connect(ledger_database.url, autocommit=True, row_factory=dict_row) as connection:
         yield connection
 
 
@@ -147,11 +141,11 @@ def test_tokens_are_returned_and_paid(connection: psycopg.Connection[DictRow]) -
 
 
 def test_a_draw_waits_one_second_for_a_lock(
-    connection: psycopg.Connection[DictRow], ledger: LedgerDatabase
+    connection: psycopg.Connection[DictRow], ledger_database: LedgerDatabase
 ) -> None:
     """Otherwise its backend would outlive the replica's wait."""
     row = BudgetRow(connection, 5)
-    with psycopg.connect(ledger.owner_url) as other:
+    with psycopg.connect(ledger_database.owner_url) as other:
         other.execute("LOCK TABLE eksgateway.budget")
         with pytest.raises(psycopg.errors.LockNotAvailable):
             connection.execute("SELECT * FROM eksgateway.draw('t', 1, 1)")

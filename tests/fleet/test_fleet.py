@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import psycopg
@@ -18,14 +18,8 @@ from eksgateway.metrics import Metrics
 from eksgateway.settings import EksSettings, LedgerSettings, Settings
 from support.clock import FakeClock
 from support.logs import capture_logs
-from support.postgres import LedgerDatabase, create_ledger
+from support.postgres import LedgerDatabase
 from support.waiting import wait_until
-
-
-@pytest.fixture
-def ledger(postgres: str) -> Iterator[LedgerDatabase]:
-    with create_ledger(postgres) as database:
-        yield database
 
 
 def settings_for(url: str, listen_url: str | None = None) -> Settings:
@@ -45,34 +39,34 @@ async def join_fleet(url: str, listen_url: str | None = None) -> AsyncIterator[F
         await fleet.close()
 
 
-def count_connections(ledger: LedgerDatabase) -> int:
-    with psycopg.connect(ledger.superuser_url) as connection:
+def count_connections(ledger_database: LedgerDatabase) -> int:
+    with psycopg.connect(ledger_database.superuser_url) as connection:
         row = connection.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND usename = 'eksgateway'",
-            [ledger.name],
+            [ledger_database.name],
         ).fetchone()
         assert row is not None
         return int(row[0])
 
 
-def count_rows(ledger: LedgerDatabase) -> int:
-    with psycopg.connect(ledger.owner_url) as connection:
+def count_rows(ledger_database: LedgerDatabase) -> int:
+    with psycopg.connect(ledger_database.owner_url) as connection:
         row = connection.execute("SELECT count(*) FROM eksgateway.replicas").fetchone()
         assert row is not None
         return int(row[0])
 
 
-async def test_replicas_hear_one_another_and_leave_nothing_behind(ledger: LedgerDatabase) -> None:
+async def test_replicas_hear_one_another_and_leave_nothing_behind(ledger_database: LedgerDatabase) -> None:
     heard: list[str] = []
-    async with join_fleet(ledger.url) as one, join_fleet(ledger.url) as two:
+    async with join_fleet(ledger_database.url) as one, join_fleet(ledger_database.url) as two:
         assert one.replicas.own.id != two.replicas.own.id
         assert two.replicas.alive == 2
         one.notices.subscribe(LOOKS, heard.append)
         notice = ("eksgateway_looks", "u:a")
         await two.look_connection.run(lambda other: other.execute("SELECT pg_notify(%s, %s)", notice))
         await wait_until(lambda: heard == ["u:a"])
-    assert count_rows(ledger) == 0
-    await wait_until(lambda: count_connections(ledger) == 0)
+    assert count_rows(ledger_database) == 0
+    await wait_until(lambda: count_connections(ledger_database) == 0)
 
 
 @pytest.mark.parametrize(
@@ -84,24 +78,24 @@ async def test_replicas_hear_one_another_and_leave_nothing_behind(ledger: Ledger
     ],
 )
 async def test_a_start_with_a_wrong_listen_url_is_refused(
-    ledger: LedgerDatabase, listen_url: str, error: str
+    ledger_database: LedgerDatabase, listen_url: str, error: str
 ) -> None:
     """Without its password, and nothing is written."""
-    listen_url = listen_url.format(url=ledger.url, server_url=ledger.server_url)
+    listen_url = listen_url.format(url=ledger_database.url, server_url=ledger_database.server_url)
     with pytest.raises(StartError, match=error) as raised:
-        await open_fleet(settings_for(ledger.url, listen_url), "host:1", SystemClock())
+        await open_fleet(settings_for(ledger_database.url, listen_url), "host:1", SystemClock())
     assert "secret" not in str(raised.value)
-    assert count_rows(ledger) == 0
-    await wait_until(lambda: count_connections(ledger) == 0)
+    assert count_rows(ledger_database) == 0
+    await wait_until(lambda: count_connections(ledger_database) == 0)
 
 
-async def test_a_listen_url_of_the_same_database_is_used(ledger: LedgerDatabase) -> None:
-    async with join_fleet(ledger.url, f"{ledger.url}?application_name=direct") as fleet:
+async def test_a_listen_url_of_the_same_database_is_used(ledger_database: LedgerDatabase) -> None:
+    async with join_fleet(ledger_database.url, f"{ledger_database.url}?application_name=direct") as fleet:
         await wait_until(lambda: fleet.notices.listening)
 
 
-async def test_metrics_have_the_replicas_the_notices_looks_and_draws(ledger: LedgerDatabase) -> None:
-    async with join_fleet(ledger.url) as fleet:
+async def test_metrics_have_the_replicas_the_notices_looks_and_draws(ledger_database: LedgerDatabase) -> None:
+    async with join_fleet(ledger_database.url) as fleet:
         metrics = Metrics()
         metrics.add_fleet(fleet)
         fleet.counts.looks["shared"] += 3

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from random import Random
 
 import psycopg
@@ -22,6 +21,8 @@ from eksgateway.ledger.cancellation_notices import CANCELLATIONS
 from eksgateway.sandbox.postgres_server import PostgresServer
 from support.clock import settle
 from support.logs import capture_logs
+from support.postgres import LedgerDatabase
+from support.processes import frozen
 from support.tcp_proxy import TcpProxy
 from support.waiting import wait_until
 
@@ -44,16 +45,6 @@ class Listener:
     async def hears(self, url: str, channel: str, payload: str) -> None:
         await notify(url, channel, payload)
         await wait_until(lambda: (channel, payload) in self.heard)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    """A PostgreSQL that the tests freeze and restart."""
-    server = PostgresServer()
-    try:
-        yield server.start()
-    finally:
-        server.close()
 
 
 @asynccontextmanager
@@ -91,15 +82,6 @@ async def end_listeners(url: str) -> int:
         row = await ended.fetchone()
         assert row is not None
         return int(row[0])
-
-
-@contextmanager
-def frozen(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 async def test_subscribers_of_a_channel_hear_its_notices(server: PostgresServer) -> None:
@@ -211,17 +193,19 @@ async def test_after_a_restart_of_postgresql_it_listens_again(server: PostgresSe
     assert [line["event"] for line in logs].count("fleet.listener_lost") == 1
 
 
-async def test_a_listener_that_hears_nothing_is_logged_once(server: PostgresServer, gateway_url: str) -> None:
+async def test_a_listener_that_hears_nothing_is_logged_once(
+    server: PostgresServer, ledger_database: LedgerDatabase
+) -> None:
     """As behind a pooler, or when ``ledger.listen_url`` leads to another database. It goes on trying."""
     with capture_logs() as logs:
         async with (
             await psycopg.AsyncConnection.connect(server.url(), autocommit=True) as elsewhere,
-            run_listener(gateway_url, server.url()) as listener,
+            run_listener(ledger_database.url, server.url()) as listener,
         ):
             await elsewhere.execute(f'LISTEN "{SCHEMA}_probes"')
             assert len([each async for each in elsewhere.notifies(timeout=60, stop_after=3)]) == 3
             assert not listener.notices.listening
-            await listener.hears(gateway_url, LOOKS, "u:a")
+            await listener.hears(ledger_database.url, LOOKS, "u:a")
     deaf = [line for line in logs if line["event"] == "fleet.notices_not_heard"]
     assert len(deaf) == 1
     assert "ledger.listen_url" in deaf[0]["hint"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -23,7 +23,7 @@ from eksgateway.fleet.counts import FleetCounts
 from eksgateway.fleet.tokens import FleetTokens
 from eksgateway.model import Target
 from support.logs import capture_logs
-from support.postgres import SCHEMA, LedgerDatabase, create_ledger
+from support.postgres import SCHEMA, LedgerDatabase
 from support.tcp_proxy import TcpProxy
 from support.waiting import wait_until
 
@@ -87,19 +87,13 @@ async def run_replica(url: str, rate: float = RATE, alive: int = 3) -> AsyncIter
 
 
 @pytest.fixture
-def ledger(postgres: str) -> Iterator[LedgerDatabase]:
-    with create_ledger(postgres) as ledger:
-        yield ledger
-
-
-@pytest.fixture
-async def replicas(ledger: LedgerDatabase) -> AsyncIterator[list[Replica]]:
+async def replicas(ledger_database: LedgerDatabase) -> AsyncIterator[list[Replica]]:
     async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(run_replica(ledger.url)) for _ in range(3)]
+        yield [await stack.enter_async_context(run_replica(ledger_database.url)) for _ in range(3)]
 
 
-def read_row(ledger: LedgerDatabase, target: Target = HERE) -> DictRow:
-    with psycopg.connect(ledger.url, row_factory=dict_row) as connection:
+def read_row(ledger_database: LedgerDatabase, target: Target = HERE) -> DictRow:
+    with psycopg.connect(ledger_database.url, row_factory=dict_row) as connection:
         row = connection.execute(
             "SELECT *, tokens + rate * extract(epoch FROM clock_timestamp() - at)::float8 AS now"
             " FROM eksgateway.budget WHERE target = %s",
@@ -131,7 +125,7 @@ async def count_calls(replicas: list[Replica], seconds: float) -> tuple[int, flo
 
 
 async def test_replicas_that_poll_without_a_pause_get_the_tokens_due(
-    replicas: list[Replica], ledger: LedgerDatabase
+    replicas: list[Replica], ledger_database: LedgerDatabase
 ) -> None:
     """No more, and hardly less. The reserve stays whole, and each replica has its turns."""
     began = time.monotonic()
@@ -141,7 +135,7 @@ async def test_replicas_that_poll_without_a_pause_get_the_tokens_due(
     calls, took = len(all_calls(replicas)), time.monotonic() - began
     assert (SIZE - RESERVE) + 0.85 * RATE * took - 2 <= calls <= (SIZE - RESERVE) + RATE * took + 1
     assert most_above(all_calls(replicas), RATE) <= SIZE - RESERVE + 1 + RATE * 0.1
-    assert read_row(ledger)["tokens"] >= RESERVE - 1e-3
+    assert read_row(ledger_database)["tokens"] >= RESERVE - 1e-3
     assert min(len(replica.called) for replica in replicas) >= calls / 10
 
 
@@ -169,7 +163,9 @@ async def test_the_end_of_a_replica_loses_no_tokens(replicas: list[Replica]) -> 
     assert calls == pytest.approx(RATE * took, abs=0.15 * RATE * took + 2)
 
 
-async def test_throttling_halves_the_rate_of_all(replicas: list[Replica], ledger: LedgerDatabase) -> None:
+async def test_throttling_halves_the_rate_of_all(
+    replicas: list[Replica], ledger_database: LedgerDatabase
+) -> None:
     """Once for calls that began together. The event is logged once."""
     with capture_logs() as logs:
         began = asyncio.Barrier(6)
@@ -184,17 +180,17 @@ async def test_throttling_halves_the_rate_of_all(replicas: list[Replica], ledger
             for number in range(2)
         ]
         await asyncio.gather(*throttled, return_exceptions=True)
-        await wait_until(lambda: read_row(ledger)["halved_at"])
+        await wait_until(lambda: read_row(ledger_database)["halved_at"])
         for replica in replicas:
             await replica.call(Lane.FORWARD)
         rates = [replica.tokens.of(HERE).rate for replica in replicas]
     assert all(RATE / 2 <= rate < 0.9 * RATE for rate in rates)
     assert [line["calls_per_s"] for line in logs if line["event"] == "eks.throttled"] == [RATE / 2]
-    assert read_row(ledger)["tokens"] <= RESERVE
-    assert read_row(ledger, THERE)["halved_at"] is None
+    assert read_row(ledger_database)["tokens"] <= RESERVE
+    assert read_row(ledger_database, THERE)["halved_at"] is None
 
 
-async def test_a_lone_cancel_draws_once(replicas: list[Replica], ledger: LedgerDatabase) -> None:
+async def test_a_lone_cancel_draws_once(replicas: list[Replica], ledger_database: LedgerDatabase) -> None:
     """One round trip for its three calls. Tokens that it does not use come back a second later."""
     replica = replicas[0]
     for lane in (Lane.CANCEL, Lane.CANCEL, Lane.FORWARD):
@@ -202,23 +198,25 @@ async def test_a_lone_cancel_draws_once(replicas: list[Replica], ledger: LedgerD
     assert replica.counts.draws["granted"] == 1
     await replica.call(Lane.CANCEL)
     assert replica.counts.draws["granted"] == 2
-    assert read_row(ledger)["tokens"] < SIZE - 3
-    await wait_until(lambda: read_row(ledger)["tokens"] > SIZE - 1)
+    assert read_row(ledger_database)["tokens"] < SIZE - 3
+    await wait_until(lambda: read_row(ledger_database)["tokens"] > SIZE - 1)
 
 
-async def test_a_token_that_was_not_used_comes_back(replicas: list[Replica], ledger: LedgerDatabase) -> None:
+async def test_a_token_that_was_not_used_comes_back(
+    replicas: list[Replica], ledger_database: LedgerDatabase
+) -> None:
     with pytest.raises(TurnUnused):
         await replicas[0].budget.call(Lane.READ, HERE, "k", replicas[0].work(TurnUnused()))
-    assert read_row(ledger)["tokens"] < SIZE
-    await wait_until(lambda: read_row(ledger)["tokens"] == SIZE)
+    assert read_row(ledger_database)["tokens"] < SIZE
+    await wait_until(lambda: read_row(ledger_database)["tokens"] == SIZE)
 
 
-async def test_the_newest_start_sets_the_rate_for_all(ledger: LedgerDatabase) -> None:
+async def test_the_newest_start_sets_the_rate_for_all(ledger_database: LedgerDatabase) -> None:
     """Both replicas log it."""
-    async with run_replica(ledger.url, rate=10) as old:
+    async with run_replica(ledger_database.url, rate=10) as old:
         await old.call(Lane.READ)
         with capture_logs() as logs:
-            async with run_replica(ledger.url, rate=4):
+            async with run_replica(ledger_database.url, rate=4):
                 await old.call(Lane.READ)
         assert old.tokens.of(HERE).rate == 4
     changed = [
@@ -227,23 +225,23 @@ async def test_the_newest_start_sets_the_rate_for_all(ledger: LedgerDatabase) ->
         if line["event"] == "fleet.calls_per_s_changed"
     ]
     assert sorted(changed) == [(THERE.region, 10, 4), (HERE.region, 10, 4), (HERE.region, 10, 4)]
-    row = read_row(ledger)
+    row = read_row(ledger_database)
     assert (row["whole"], row["reserve"], row["size"]) == (4, 4, 8)
 
 
-async def test_a_missing_row_is_made_again(replicas: list[Replica], ledger: LedgerDatabase) -> None:
-    with psycopg.connect(ledger.owner_url) as connection:
+async def test_a_missing_row_is_made_again(replicas: list[Replica], ledger_database: LedgerDatabase) -> None:
+    with psycopg.connect(ledger_database.owner_url) as connection:
         connection.execute("DELETE FROM eksgateway.budget")
     await replicas[0].call(Lane.READ)
-    assert read_row(ledger)["tokens"] == pytest.approx(SIZE - 1, abs=1)
+    assert read_row(ledger_database)["tokens"] == pytest.approx(SIZE - 1, abs=1)
 
 
-async def test_without_postgresql_each_replica_calls_with_its_part(ledger: LedgerDatabase) -> None:
+async def test_without_postgresql_each_replica_calls_with_its_part(ledger_database: LedgerDatabase) -> None:
     """Neither the loss nor the return makes a burst."""
-    address = "{host}:{port}".format(**psycopg.conninfo.conninfo_to_dict(ledger.url))
+    address = "{host}:{port}".format(**psycopg.conninfo.conninfo_to_dict(ledger_database.url))
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(TcpProxy(address))
-        url = ledger.url.replace(address, proxy.address)
+        url = ledger_database.url.replace(address, proxy.address)
         replicas = [await stack.enter_async_context(run_replica(url)) for _ in range(3)]
         for replica in replicas:
             replica.poll()
@@ -266,11 +264,11 @@ def logged(logs: list[dict[str, object]], event: str) -> int:
     return sum(line["event"] == event for line in logs)
 
 
-async def test_a_silent_database_delays_calls_once(ledger: LedgerDatabase) -> None:
+async def test_a_silent_database_delays_calls_once(ledger_database: LedgerDatabase) -> None:
     """By the deadline. Cancels and reads that come later do not wait for it."""
-    address = "{host}:{port}".format(**psycopg.conninfo.conninfo_to_dict(ledger.url))
+    address = "{host}:{port}".format(**psycopg.conninfo.conninfo_to_dict(ledger_database.url))
     async with TcpProxy(address) as proxy:
-        url = ledger.url.replace(address, proxy.address)
+        url = ledger_database.url.replace(address, proxy.address)
         async with run_replica(url, alive=1) as replica:
             await replica.call(Lane.READ)
             with capture_logs() as logs:

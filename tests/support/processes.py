@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from support.waiting import DEADLINE_S
@@ -99,3 +100,13 @@ def list_descendants(pid: int) -> set[int]:
             found |= new
             waiting += new
     return found
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """The process does nothing during the block."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
