@@ -231,3 +231,15 @@ async def test_a_joiner_of_a_record_that_is_lost_waits_until_it_is_unknown(two: 
     assert (await joining).phase is Phase.OUTCOME_UNKNOWN
     tamper(two.settings.location, "DELETE FROM events")
     assert len(lost) == 1
+
+
+async def test_a_forward_from_the_future_is_not_in_flight(two: Two) -> None:
+    """The database's clock was set back. Else a replica that died would be waited for until that time."""
+    await two.first.commit_intent(intent(), FORWARD_S)
+    assert (await two.look_up()).in_flight_s > 0
+    (event,) = list_events(two.settings.location)
+    later = event.time.replace(event.time[:4], str(int(event.time[:4]) + 1))
+    change = "UPDATE cancellations SET record = replace(record, '{}', '{}'), forward_before = '{}'"
+    execute(two.settings.location, change.format(event.time, later, later))
+    assert (await two.look_up()).in_flight_s == 0
+    execute(two.settings.location, change.format(later, event.time, event.time))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ def _select_records(*columns: str) -> Select[Any]:
 
 # Built once, because building a statement takes longer than running it.
 _HEAD: Final = select(events.c.seq, events.c.hash).order_by(events.c.seq.desc()).limit(1)
+_SKEW: Final = timedelta(seconds=10)  # a replica that read an update without the database dated it itself
 _DATABASE_CLOCK: Final = func.clock_timestamp().label("now")
 BY_ID: Final = _select_records("cancellation_id")
 BY_REQUEST: Final = _select_records("caller_id", "request_id")
@@ -104,9 +106,14 @@ def _read_forwards(connection: Connection, rows: Select[Any], replica: str) -> t
 def _to_recorded(row: Any, replica: str) -> Recorded:
     record = decode(CancellationRecord, row.record)
     elsewhere, in_flight_s = row.replica not in (None, replica), 0.0
-    if elsewhere and record.cancellation.outcome is None:
+    if elsewhere and record.cancellation.outcome is None and not _is_from_the_future(record, row.now):
         in_flight_s = max(0.0, (row.forward_before - row.now).total_seconds())
     return Recorded(record.cancellation, record.latest, elsewhere, in_flight_s)
+
+
+def _is_from_the_future(record: CancellationRecord, now: datetime) -> bool:
+    """The database's clock was set back since. How long ago it was written is not known then."""
+    return record.known_at is not None and record.known_at > now + _SKEW
 
 
 def summarize_if_unchanged(
