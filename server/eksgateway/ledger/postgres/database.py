@@ -6,12 +6,11 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Final, TypeVar
 from uuid import uuid4
 
 import psycopg
-from sqlalchemy import Connection, QueuePool, create_engine
+from sqlalchemy import Connection, QueuePool
 from sqlalchemy.exc import DBAPIError
 
 from eksgateway.ledger.database import LedgerError, StorageError
@@ -20,7 +19,8 @@ from eksgateway.ledger.postgres import errors
 from eksgateway.ledger.postgres.checks import check_database
 from eksgateway.ledger.postgres.connecting import connect
 from eksgateway.ledger.postgres.deadlines import Deadlines
-from eksgateway.ledger.postgres.known_head import HEAD, KnownHead
+from eksgateway.ledger.postgres.engine import open_engine, raw_connection
+from eksgateway.ledger.postgres.known_head import KnownHead, head_statement
 from eksgateway.ledger.postgres.write_transactions import WriteTransactions
 from eksgateway.ledger.unit_of_work import ReadKeys, UnitOfWork
 from eksgateway.settings import LedgerSettings, PostgresLocation
@@ -48,22 +48,20 @@ class PostgresDatabase:
         self.read_connections = settings.connections - _OTHER_CONNECTIONS
         self._closed = False
         self._known = KnownHead(str(location))
-        self._head = HEAD.replace("{schema}", f'"{location.schema}"')
+        self._head = head_statement(location.schema)
         self._deadlines = Deadlines(2 * settings.commit_timeout_s)
         self._start(settings, location)
         self.replica = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"  # unique for each start
         timeout_s = settings.commit_timeout_s
         self._chain = WriteTransactions(location, self.replica, self._known, self._deadlines, timeout_s)
-        self._engine = create_engine(
-            "postgresql+psycopg://",
-            creator=partial(connect, location),
+        self._engine = open_engine(
+            location,
             poolclass=QueuePool,
             pool_size=self.read_connections,
             max_overflow=0,
             pool_reset_on_return=None,
             isolation_level="AUTOCOMMIT",
             execution_options={"schema_translate_map": {None: location.schema}},
-            use_native_hstore=False,
         )
 
     def _start(self, settings: LedgerSettings, location: PostgresLocation) -> None:
@@ -100,8 +98,7 @@ class PostgresDatabase:
 
     def _read(self, query: Callable[[Connection], T]) -> T:
         with self._engine.connect() as connection:
-            raw = connection.connection.dbapi_connection
-            assert isinstance(raw, psycopg.Connection)  # noqa: S101 - the engine has no other driver
+            raw = raw_connection(connection)
             try:
                 with self._deadlines.watch(raw):
                     return query(connection)

@@ -9,7 +9,8 @@ from sqlalchemy import Connection, Table, select
 from eksgateway.ledger.copying import copy_rows, require_sound
 from eksgateway.ledger.database import LedgerError
 from eksgateway.ledger.inspection import open_snapshot
-from eksgateway.ledger.postgres.owner import begin_change, raw_connection
+from eksgateway.ledger.postgres.engine import raw_connection
+from eksgateway.ledger.postgres.owner import begin_change
 from eksgateway.ledger.postgres.revision import require_usable
 from eksgateway.ledger.schema import cancellations, decisions, events
 from eksgateway.ledger.sqlite.files import LedgerFile

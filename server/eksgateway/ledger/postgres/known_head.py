@@ -11,12 +11,19 @@ from eksgateway.logs import Log
 
 log = Log(__name__)
 
-# One row: the time, the hash at the known head, and the newest event's number and hash.
-HEAD: Final = """
+_HEAD: Final = """
     SELECT clock_timestamp() AT TIME ZONE 'UTC', (SELECT hash FROM {schema}.events WHERE seq = %s), seq, hash
     FROM (VALUES (1)) AS always LEFT JOIN (
         SELECT seq, hash FROM {schema}.events ORDER BY seq DESC LIMIT 1
     ) AS newest ON true"""
+
+
+def head_statement(schema: str) -> str:
+    """Its parameter is the number of the known head.
+
+    Its row has the time, the hash at that number, and the newest event's number and hash.
+    """
+    return _HEAD.replace("{schema}", f'"{schema}"')
 
 
 class KnownHead:
@@ -36,7 +43,7 @@ class KnownHead:
             raise LedgerError(self._fault)
 
     def check(self, known: Checkpoint, row: Sequence[Any]) -> Checkpoint:
-        """Return the newest event of a row of ``HEAD``, asked for ``known``. Raises LedgerError."""
+        """Return the newest event of a row of ``head_statement``, asked for ``known``. Raises LedgerError."""
         _, digest, seq, newest = row
         head = Checkpoint(seq, newest) if seq is not None else GENESIS
         if known != GENESIS and digest != known.hash:

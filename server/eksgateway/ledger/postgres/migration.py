@@ -10,7 +10,8 @@ from psycopg import sql
 from eksgateway.ledger.database import LedgerError
 from eksgateway.ledger.migrate import require_older, upgrade
 from eksgateway.ledger.postgres.append_only import protect_events
-from eksgateway.ledger.postgres.owner import begin_change, raw_connection
+from eksgateway.ledger.postgres.engine import raw_connection
+from eksgateway.ledger.postgres.owner import begin_change
 from eksgateway.ledger.postgres.privileges import grant
 from eksgateway.ledger.postgres.revision import read_revision
 from eksgateway.ledger.schema import REVISION

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
-from typing import Any, Final
+from typing import Final
 
-import psycopg
-from sqlalchemy import Connection, NullPool, create_engine
+from sqlalchemy import Connection, NullPool
 
 from eksgateway.ledger.database import LedgerError
 from eksgateway.ledger.postgres.chain_lock import chain_lock_key
-from eksgateway.ledger.postgres.connecting import connect
+from eksgateway.ledger.postgres.engine import open_engine, raw_connection
 from eksgateway.ledger.postgres.errors import DATABASE_ERRORS, error_state, explain, find_error
 from eksgateway.settings import PostgresLocation
 
@@ -31,13 +29,7 @@ def begin_change(location: PostgresLocation) -> Iterator[Connection]:
 
     Raises LedgerError, also for errors of the database in the block; then nothing is changed.
     """
-    engine = create_engine(
-        "postgresql+psycopg://",
-        creator=partial(connect, location),
-        poolclass=NullPool,
-        isolation_level="READ COMMITTED",
-        use_native_hstore=False,
-    )
+    engine = open_engine(location, poolclass=NullPool, isolation_level="READ COMMITTED")
     try:
         with engine.begin() as connection:
             raw = raw_connection(connection)
@@ -50,9 +42,3 @@ def begin_change(location: PostgresLocation) -> Iterator[Connection]:
         if error_state(exc) == _LACKS_A_RIGHT:
             raise LedgerError(f"{location}: {str(find_error(exc)).strip()}: {_OWNER}") from exc
         raise LedgerError(f"{location}: {explain(exc)}") from exc
-
-
-def raw_connection(connection: Connection) -> psycopg.Connection[Any]:
-    raw = connection.connection.driver_connection
-    assert isinstance(raw, psycopg.Connection)  # noqa: S101  the engines here have no other driver
-    return raw

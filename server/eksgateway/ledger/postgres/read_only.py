@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 
-from sqlalchemy import Connection, Engine, NullPool, create_engine, event
+from sqlalchemy import Connection, Engine, NullPool, event
 
 from eksgateway.ledger.database import LedgerError
-from eksgateway.ledger.postgres.connecting import connect
+from eksgateway.ledger.postgres.engine import open_engine, raw_connection
 from eksgateway.ledger.postgres.errors import DATABASE_ERRORS, explain
-from eksgateway.ledger.postgres.owner import SET_SESSION, raw_connection
+from eksgateway.ledger.postgres.owner import SET_SESSION
 from eksgateway.ledger.postgres.revision import require_usable
 from eksgateway.settings import PostgresLocation
 
@@ -22,13 +21,12 @@ def open_schema(location: PostgresLocation) -> Iterator[Engine]:
 
     Raises LedgerError, also for errors of the database in the block.
     """
-    engine = create_engine(
-        "postgresql+psycopg://",
-        creator=partial(connect, location, target_session_attrs="any"),  # a standby will do
+    engine = open_engine(
+        location,
+        sessions="any",  # a standby will do
         poolclass=NullPool,
         isolation_level="REPEATABLE READ",
         execution_options={"postgresql_readonly": True},
-        use_native_hstore=False,
     )
 
     @event.listens_for(engine, "begin")

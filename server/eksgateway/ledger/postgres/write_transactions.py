@@ -13,7 +13,7 @@ from typing import Final
 from eksgateway.ledger.postgres.batch_statements import BatchStatements
 from eksgateway.ledger.postgres.chain_lock import chain_lock_key
 from eksgateway.ledger.postgres.deadlines import Deadlines
-from eksgateway.ledger.postgres.known_head import HEAD, KnownHead
+from eksgateway.ledger.postgres.known_head import KnownHead, head_statement
 from eksgateway.ledger.postgres.pipeline import Statement
 from eksgateway.ledger.postgres.write_connection import WriteConnection
 from eksgateway.ledger.unit_of_work import ReadKeys, ReadRows, UnitOfWork
@@ -59,7 +59,7 @@ class WriteTransactions:
             Statement(_LOCK, [chain_lock_key(location.schema)]),
             Statement(_HOLD, [str(_HOLD_MS)]),
         ]
-        self._head = HEAD.replace("{schema}", f'"{location.schema}"').encode()
+        self._head = head_statement(location.schema).encode()
 
     def begin(self, keys: ReadKeys) -> UnitOfWork:
         """Take the lock and read what the keys name. Raises psycopg.Error, StorageError, LedgerError."""
