@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import random
-import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from grpc_health.v1 import health_pb2_grpc
 
 from eksgateway import file_descriptors
 from eksgateway.cancellable_updates import CancellableUpdates
-from eksgateway.cancellation import Cancellations
 from eksgateway.clock import Clock
-from eksgateway.decisions import Decisions
-from eksgateway.eks.budget import Budget
+from eksgateway.core import Core, build_cancels, build_core, build_reauthorization
 from eksgateway.eks.budgeted import BudgetedEks
 from eksgateway.eks.protocol import Eks
-from eksgateway.eks.shared_reads import SharedReads
 from eksgateway.eks.target_budget import Lane
-from eksgateway.forwarding import Forwarder
 from eksgateway.gateway import Gateway
 from eksgateway.idempotency import IdempotentCancels
 from eksgateway.identity.listener_identity import choose_identity
 from eksgateway.identity.tokens import JwtIdentity
-from eksgateway.joining import Joining
-from eksgateway.ledger.cancellation_notices import CANCELLATIONS, CancellationNotices
 from eksgateway.ledger.protocol import Ledger
 from eksgateway.metrics import Metrics
 from eksgateway.metrics_server import MetricsServer
-from eksgateway.model import Cancellation
 from eksgateway.policy.engine import PolicyEngine
 from eksgateway.rights.reauthorization import Reauthorization
 from eksgateway.rpc.admission import Admission
@@ -49,30 +40,9 @@ from eksgateway.rpc.reflection import add_reflection
 from eksgateway.rpc.update_service import UpdateService
 from eksgateway.settings import ListenerSettings, Settings
 from eksgateway.v1 import cancellation_service_pb2_grpc, update_service_pb2_grpc
-from eksgateway.watch.following import Following
-from eksgateway.watch.watches import Watches
 
 if TYPE_CHECKING:
     from eksgateway.fleet.fleet import Fleet
-
-
-_RECORD_S: Final = 3.0  # from EKS's answer until its outcome is recorded, as a rule
-
-
-@dataclass(frozen=True, slots=True)
-class _Core:
-    """The parts below the gRPC edge that several others are built from."""
-
-    settings: Settings
-    clock: Clock
-    policy: PolicyEngine
-    ledger: Ledger
-    eks: Eks
-    metrics: Metrics
-    decisions: Decisions
-    budget: Budget
-    reads: SharedReads
-    watches: Watches
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,27 +75,21 @@ def build_gateway(  # noqa: PLR0913  the parts that are opened elsewhere
 
     ``warm`` is awaited before the gateway becomes ready. ``checks`` are added to those of readiness.
     """
-    tokens = fleet.tokens.of if fleet else None
-    budget = Budget(settings.eks.calls_per_s, clock, settings.eks.threads, tokens)
-    reads = SharedReads(eks, budget, clock, looks=fleet.looks.by_kind if fleet else None)
-    watches = Watches(reads, ledger.record_observation, clock, settings.watch, random.Random())  # noqa: S311
-    decisions = Decisions(policy, ledger.record_denial)
-    core = _Core(settings, clock, policy, ledger, eks, metrics, decisions, budget, reads, watches)
-    notices = CancellationNotices()
-    following = Following(ledger, watches, notices, clock)
-    cancels = _build_cancels(core, notices)
-    reauthorization = _build_reauthorization(core)
+    core = build_core(
+        settings, policy=policy, ledger=ledger, eks=eks, metrics=metrics, clock=clock, fleet=fleet
+    )
+    cancels = build_cancels(core)
+    reauthorization = build_reauthorization(core)
     edge = _build_edge(core, cancels, reauthorization)
     _add_gauges(core, edge.admission)
     metrics_server = MetricsServer(metrics.registry, settings.metrics, edge.health.unready_parts)
-    closers = [metrics_server.close, reauthorization.close, following.close, watches.close]
-    closers += [ledger.close, policy.close, budget.close, eks.close]
-    own_checks: dict[str, ReadinessCheck] = {"policy": decisions.check, "ledger": ledger.check}
+    closers = [metrics_server.close, reauthorization.close, core.following.close, core.watches.close]
+    closers += [ledger.close, policy.close, core.budget.close, eks.close]
+    own_checks: dict[str, ReadinessCheck] = {"policy": core.decisions.check, "ledger": ledger.check}
     if edge.tokens is not None:
         closers.append(edge.tokens.close)
         own_checks["identity"] = edge.tokens.check
     if fleet is not None:
-        fleet.notices.subscribe(CANCELLATIONS, notices.hear, notices.catch_up)
         closers.append(fleet.close)
         own_checks["replica"] = fleet.replicas.check
         metrics.add_fleet(fleet)
@@ -138,8 +102,8 @@ def build_gateway(  # noqa: PLR0913  the parts that are opened elsewhere
         limits=edge.limits,
         idle_connections=edge.idle_connections,
         health=edge.health,
-        watches=watches,
-        following=following,
+        watches=core.watches,
+        following=core.following,
         cancels=cancels,
         metrics=metrics_server,
         tokens=edge.tokens,
@@ -150,40 +114,7 @@ def build_gateway(  # noqa: PLR0913  the parts that are opened elsewhere
     )
 
 
-def _build_cancels(core: _Core, notices: CancellationNotices) -> IdempotentCancels:
-    def follow(cancellation: Cancellation, began: float | None) -> None:
-        core.reads.forget(cancellation.ref)
-        core.watches.follow(cancellation, began)
-
-    eks, eks_settings = BudgetedEks(core.eks, core.budget, Lane.CANCEL), core.settings.eks
-    cancellations = Cancellations(
-        decisions=core.decisions,
-        eks=eks,
-        forwarder=Forwarder(eks, core.clock),
-        ledger=core.ledger,
-        joining=Joining(core.ledger, notices, core.clock),
-        follow=follow,
-        metrics=core.metrics,
-        clock=core.clock,
-        new_id=lambda: str(uuid.uuid4()),
-        decision_max_age=eks_settings.decision_max_age_s,
-        answer_within=eks_settings.connect_timeout_s + eks_settings.cancel_read_timeout_s + _RECORD_S,
-    )
-    return IdempotentCancels(cancellations, core.clock, core.settings.limits.call_timeout_s)
-
-
-def _build_reauthorization(core: _Core) -> Reauthorization:
-    return Reauthorization(
-        decisions=core.decisions,
-        policy=core.policy,
-        reads=core.reads,
-        facts_max_age=core.settings.watch.facts_max_age_s,
-        clock=core.clock,
-        random=random.Random(),  # noqa: S311
-    )
-
-
-def _build_edge(core: _Core, cancels: IdempotentCancels, reauthorization: Reauthorization) -> _Edge:
+def _build_edge(core: Core, cancels: IdempotentCancels, reauthorization: Reauthorization) -> _Edge:
     settings, clock = core.settings, core.clock
     refusals = RefusalLog(core.metrics)
     return _Edge(
@@ -200,7 +131,7 @@ def _build_edge(core: _Core, cancels: IdempotentCancels, reauthorization: Reauth
     )
 
 
-def _build_tokens(core: _Core) -> JwtIdentity | None:
+def _build_tokens(core: Core) -> JwtIdentity | None:
     jwt = core.settings.identity.jwt
     if jwt is None:
         return None
@@ -208,7 +139,7 @@ def _build_tokens(core: _Core) -> JwtIdentity | None:
 
 
 def _build_update_service(
-    core: _Core, cancels: IdempotentCancels, reauthorization: Reauthorization
+    core: Core, cancels: IdempotentCancels, reauthorization: Reauthorization
 ) -> UpdateService:
     settings = core.settings
     cancellable_updates = CancellableUpdates(
@@ -233,7 +164,7 @@ def _build_update_service(
     )
 
 
-def _build_listener(core: _Core, edge: _Edge, listener: ListenerSettings) -> Listener:
+def _build_listener(core: Core, edge: _Edge, listener: ListenerSettings) -> Listener:
     settings = core.settings
     connections = file_descriptors.max_connections(settings)
     built = Listener(
@@ -250,7 +181,7 @@ def _build_listener(core: _Core, edge: _Edge, listener: ListenerSettings) -> Lis
     return built
 
 
-def _build_chain(core: _Core, edge: _Edge, listener: ListenerSettings) -> Chain:
+def _build_chain(core: Core, edge: _Edge, listener: ListenerSettings) -> Chain:
     """The interceptors of one listener, outermost first."""
     settings, clock = core.settings, core.clock
     identity, certificates = choose_identity(listener, edge.tokens, clock), listener.requires_certificate
@@ -270,7 +201,7 @@ def _build_chain(core: _Core, edge: _Edge, listener: ListenerSettings) -> Chain:
     )
 
 
-def _add_gauges(core: _Core, admission: Admission) -> None:
+def _add_gauges(core: Core, admission: Admission) -> None:
     metrics, watches = core.metrics, core.watches
     metrics.add_policy(core.settings.policy.engine, core.policy)
     metrics.add_gauge("pollers", "Updates that are polled.", lambda: watches.pollers)

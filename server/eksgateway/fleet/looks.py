@@ -34,8 +34,8 @@ _MOST_FLOORS: Final = 4096
 class LooksOfKind(Generic[K, V]):
     """Implements ``eks.looks.Looks``.
 
-    A look began before its floor is void, whatever the table has: the key was forgotten here, or the row is
-    damaged.
+    A look that began before its key's floor is void, whatever the table has: the key was forgotten here, or
+    the row is damaged.
     """
 
     shared = True
@@ -124,11 +124,11 @@ class LooksOfKind(Generic[K, V]):
                 event.set()
         key = self._kind.read_key(text)
         if key is not None:
-            self._tell(key)
+            self._notify(key)
 
     def catch_up(self) -> None:
         """Notices may have been missed."""
-        self._tell(None)
+        self._notify(None)
 
     async def close(self) -> None:
         """Wait for what was forgotten."""
@@ -152,7 +152,7 @@ class LooksOfKind(Generic[K, V]):
     def _floor(self, text: str) -> float:
         return self._floors.get(text, float("-inf"))
 
-    def _tell(self, key: K | None) -> None:
+    def _notify(self, key: K | None) -> None:
         for hear in self._hearers:
             hear(key)
 

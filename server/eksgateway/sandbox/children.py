@@ -41,12 +41,8 @@ class Child:
         cls, name: str, *arguments: str, address_pattern: str, env: Mapping[str, str], log: Path
     ) -> Self:
         """Wait for its first line. ``address_pattern`` has a group for the address. Raises ChildFailed."""
-        program = (
-            sys.executable,
-            "-P",
-            "-m",
-            "eksgateway",
-        )  # -P: the working directory has none of our modules
+        # -P: the working directory has none of our modules.
+        program = (sys.executable, "-P", "-m", "eksgateway")
         with log.open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
                 *program,

@@ -19,13 +19,12 @@ from eksgateway.sandbox.demo_screen import DemoScreen, WatchRow
 from eksgateway.sandbox.gateway_process import LOOPBACK_OPTIONS
 from eksgateway.sandbox.options import SandboxOptions
 from eksgateway.sandbox.sandbox import Sandbox
-from eksgateway.sandbox.scenes import Demo, Scene, SceneFailed, expect, poll
+from eksgateway.sandbox.scenes import JUSTIFICATION, Demo, Scene, SceneFailed, expect, poll
 from eksgateway.v1 import cancellation_pb2
 from eksgateway.v1 import update_service_pb2 as pb
 
 _SPEED: Final = 120.0  # a cancel on prod-1 takes twelve simulated minutes: six seconds
 _ALL_SCENES_S: Final = 45.0
-_JUSTIFICATION: Final = {"reason": "bad AMI", "ticket": "OPS-12"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ async def _connect(sandbox: Sandbox, screen: DemoScreen) -> AsyncIterator[DemoCo
 
 
 async def _deny_outsider(context: DemoContext) -> None:
-    await _expect_error(context, "outsider", "prod-1", _JUSTIFICATION, ("POLICY_DENIED", "You have no grant"))
+    await _expect_error(context, "outsider", "prod-1", JUSTIFICATION, ("POLICY_DENIED", "You have no grant"))
 
 
 async def _let_viewer_watch(context: DemoContext) -> None:
@@ -65,19 +64,19 @@ async def _let_viewer_watch(context: DemoContext) -> None:
     expect(update.status == "InProgress", f"the update is {update.status}, not InProgress")
     context.screen.answer(f"OK: {_kind_name(first)}, the {update.type} is {update.status}.")
     await _expect_error(
-        context, "viewer", "prod-1", _JUSTIFICATION, ("POLICY_DENIED", "does not allow cancel")
+        context, "viewer", "prod-1", JUSTIFICATION, ("POLICY_DENIED", "does not allow cancel")
     )
 
 
 async def _require_ticket(context: DemoContext) -> None:
-    reason_alone = {"reason": _JUSTIFICATION["reason"]}
+    reason_alone = {"reason": JUSTIFICATION["reason"]}
     await _expect_error(context, "oncall", "prod-1", reason_alone, ("POLICY_DENIED", "A ticket is required"))
 
 
 async def _cancel_to_the_end(context: DemoContext) -> None:
-    context.screen.call("oncall", "CancelUpdateAndWatch", _arguments("prod-1", _JUSTIFICATION))
+    context.screen.call("oncall", "CancelUpdateAndWatch", _arguments("prod-1", JUSTIFICATION))
     rows: list[WatchRow] = []
-    stream = context.client.cancel_and_watch("oncall", "prod-1", request_id="demo-1", **_JUSTIFICATION)
+    stream = context.client.cancel_and_watch("oncall", "prod-1", request_id="demo-1", **JUSTIFICATION)
     with context.screen.watch_rows() as show:
         async for message in stream:
             if _kind_name(message.watch) != "HEARTBEAT":
@@ -94,7 +93,7 @@ async def _cancel_to_the_end(context: DemoContext) -> None:
 
 async def _cancel_too_late(context: DemoContext) -> None:
     error = await _expect_error(
-        context, "oncall", "prod-2", _JUSTIFICATION, ("EKS_INVALID_STATE", "already begun")
+        context, "oncall", "prod-2", JUSTIFICATION, ("EKS_INVALID_STATE", "already begun")
     )
     phase = error.metadata.get("phase", "")
     expect(phase == "TOO_LATE", f"the phase is {phase or 'missing'}, not TOO_LATE")

@@ -17,12 +17,13 @@ from eksgateway.ledger.verify import verify
 from eksgateway.sandbox.clusters import CLUSTERS
 from eksgateway.sandbox.demo_client import DemoClient
 from eksgateway.sandbox.demo_screen import DemoScreen
+from eksgateway.sandbox.fleet_database import FleetDatabase
 from eksgateway.sandbox.fleet_watches import DemoWatch, RowFeed
 from eksgateway.sandbox.gateway_process import LOOPBACK_OPTIONS, GatewayProcess
 from eksgateway.sandbox.options import SandboxOptions
 from eksgateway.sandbox.postgres_server import PostgresServer
 from eksgateway.sandbox.sandbox import Sandbox
-from eksgateway.sandbox.scenes import Demo, Scene, SceneFailed, expect, poll
+from eksgateway.sandbox.scenes import JUSTIFICATION, Demo, Scene, SceneFailed, expect, poll
 from eksgateway.settings.postgres_url import PostgresLocation
 from eksgateway.v1 import cancellation_pb2
 
@@ -31,7 +32,6 @@ _ALL_SCENES_S: Final = 90.0
 _NAMES: Final = ("A", "B", "C")
 _COUNT_S: Final = 8.0
 _MORE: Final = 1.25  # random rests make a difference of some calls; without sharing it would be 3
-_JUSTIFICATION: Final = {"reason": "bad AMI", "ticket": "OPS-12"}
 _ENDS: Final = {"prod-1": "CANCELLED", "staging-1": "CANCELLED"}
 
 
@@ -51,11 +51,14 @@ class FleetContext:
         return dict(zip(_NAMES, self.sandbox.gateways, strict=True))
 
     @property
+    def database(self) -> FleetDatabase:
+        assert self.sandbox.database is not None  # noqa: S101 - the options have replicas
+        return self.sandbox.database
+
+    @property
     def postgres(self) -> PostgresServer:
-        database = self.sandbox.database
-        assert database is not None  # noqa: S101 - the options have replicas,
-        assert database.server is not None  # noqa: S101 - and no database
-        return database.server
+        assert self.database.server is not None  # noqa: S101 - the options have no database
+        return self.database.server
 
     def watch(self, name: str, client: DemoClient, cluster: str) -> DemoWatch:
         watch = DemoWatch(name, client.watch("viewer", cluster), self.rows.add)
@@ -110,7 +113,7 @@ async def _watch_at_two(context: FleetContext) -> None:
 
 
 async def _cancel_at_two(context: FleetContext) -> None:
-    fields = {"request_id": "fleet-1", **_JUSTIFICATION}
+    fields = {"request_id": "fleet-1", **JUSTIFICATION}
     context.screen.call("oncall", "CancelUpdate", "prod-1, request_id fleet-1, at A and at C at once")
     answers = await asyncio.gather(
         *(context.clients[name].cancel("oncall", "prod-1", **fields) for name in ("A", "C"))
@@ -206,9 +209,7 @@ async def _show_ledger(context: FleetContext) -> None:
     found = await poll(lambda: context.clients["B"].history("oncall"), have_ended)
     for each in found:
         context.screen.detail(f"{each.cluster.name:<9}  {phase_name(each.phase)}")
-    database = context.sandbox.database
-    assert database is not None  # noqa: S101 - the options have replicas
-    report = await run_blocking(verify, PostgresLocation(database.url))
+    report = await run_blocking(verify, PostgresLocation(context.database.url))
     expect(report.broken is None and report.cancellations == 3, f"the ledger has {report}")
     context.screen.answer(
         f"Verified: {report.events} events in one chain, {report.cancellations} cancellations."

@@ -88,9 +88,7 @@ class ServerUser:
         package, copy = installation.parent, folder / "programs"
         libraries = package.with_name(f"{package.name}.libs")  # of wheels for Linux
         for source in filter(Path.is_dir, (installation, libraries)):
-            place = copy / source.relative_to(
-                package.parent
-            )  # programs find their libraries by relative paths
+            place = copy / source.relative_to(package.parent)  # libraries are found by relative paths
             shutil.copytree(source, place, symlinks=True, ignore=shutil.ignore_patterns("include"))
         for path in (copy, *copy.rglob("*")):
             os.chown(path, self.uid, self.gid, follow_symlinks=False)

@@ -21,6 +21,7 @@ C = TypeVar("C")  # what the scenes of one demo share
 
 Scene: TypeAlias = tuple[str, Callable[[C], Awaitable[None]]]  # its heading, and its play
 
+JUSTIFICATION: Final = {"reason": "bad AMI", "ticket": "OPS-12"}  # of the cancels
 _POLL_S: Final = 0.1
 
 
