@@ -229,6 +229,17 @@ async def test_restart_follows_pending_cancellations(tmp_path: Path, eks: Simula
         assert len(eks.calls("CancelUpdate")) == 1
 
 
+async def test_restart_polls_pending_cancellations_at_once(tmp_path: Path, eks: SimulatedEks) -> None:
+    """Their updates may have ended meanwhile."""
+    seldom = dict.fromkeys(("poll_s", "poll_min_s", "poll_max_s", "follow_s"), 600)
+    async with run_gateway(tmp_path, eks, watch=seldom) as gateway:
+        await gateway.cancel("prod-1", eks.rollback("prod-1", tags=PRODUCTION), request_id="first")
+        issuer = gateway.issuer
+    eks.advance(121)
+    async with run_gateway(tmp_path, eks, issuer=issuer, watch=seldom) as gateway:
+        await wait_for_phase(gateway, cpb.CANCELLATION_PHASE_CANCELLED, request_id="first")
+
+
 @pytest.mark.parametrize("arrived", [True, False], ids=["that-arrived", "that-never-left"])
 async def test_restart_settles_an_intent_without_outcome_by_polling(
     tmp_path: Path, eks: SimulatedEks, arrived: bool

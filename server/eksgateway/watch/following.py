@@ -60,7 +60,8 @@ class Following:
         """Take up all. With ``replicas``, keep up with other ones. Raises LedgerUnavailable."""
         for each in await self._ledger.pending():
             if each.in_flight_s <= 0:
-                self._take_up(each)
+                self._count(each)
+                self._watches.follow(each.cancellation, None)  # polled at once: its record may be old
         if replicas:
             self._compare_at = self._clock.monotonic() + self._compare_s
             self._task = asyncio.create_task(self._run(), name="following")
@@ -120,6 +121,10 @@ class Following:
         return changed | (self._pending.keys() - pending.keys())
 
     def _take_up(self, found: Recorded) -> None:
+        self._watches.take_up(found.cancellation, pending=self._count(found))
+
+    def _count(self, found: Recorded) -> bool:
+        """Return whether any cancellation of its update is pending."""
         cancellation = found.cancellation
         self._updates[cancellation.ref] += (not cancellation.settled) - (cancellation.id in self._pending)
         if cancellation.settled:
@@ -129,4 +134,4 @@ class Following:
         pending = self._updates[cancellation.ref] > 0
         if not pending:
             del self._updates[cancellation.ref]
-        self._watches.take_up(cancellation, pending=pending)
+        return pending
