@@ -146,12 +146,12 @@ IN_FLIGHT = a_cancellation(None)
 ACCEPTED = a_cancellation(update=an_update("Cancelling"))
 
 
-def test_a_cancel_in_flight_is_not_published_as_unknown() -> None:
-    """It is once it is followed without an outcome: then it is in flight no longer."""
+def test_a_cancel_in_flight_is_published_as_unknown() -> None:
+    """As GetCancellation answers. It is news until it is followed: then it is in flight no longer."""
     known = track(an_update())
     record(known, IN_FLIGHT)
     assert known.state
-    assert known.state.phase is None
+    assert known.state.phase is Phase.OUTCOME_UNKNOWN
     assert known.is_news(IN_FLIGHT)
     known.follow(IN_FLIGHT, 1001, None)
     assert known.state.phase is Phase.OUTCOME_UNKNOWN

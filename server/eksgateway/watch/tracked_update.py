@@ -166,7 +166,7 @@ class TrackedUpdate:
 
     @property
     def state(self) -> WatchState | None:
-        sighting, newest = self.sighting, self._attempted
+        sighting, newest = self.sighting, self._newest
         if sighting is None:
             return None
         phase, reason = phase_to_publish(newest, sighting.update), ""
