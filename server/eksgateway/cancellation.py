@@ -7,6 +7,7 @@ A cancellation is only reported as cancelled after EKS reported it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -60,13 +61,15 @@ class CancelCall:
 
 @dataclass(slots=True)
 class CancelProgress:
-    """The cancellation that a running cancel has recorded, is about to record, or has joined; empty before.
+    """The cancellation that a running cancel has recorded or joined; empty before.
 
-    If it ``forwards`` one of its own, it must run to its end.
+    If it ``forwards`` one of its own, from just before the record of its intent on, it must run to its end.
+    ``recording`` is set when that record has succeeded or failed.
     """
 
     cancellation_id: str = ""
     forwards: bool = False
+    recording: asyncio.Event | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +117,8 @@ class Cancellations:
         if allowed.update.final:
             raise errors.UpdateFinished(metadata={"status": allowed.update.status})
         intent = self._make_intent(call, allowed, earlier.cancellation if earlier else None)
-        progress.cancellation_id, progress.forwards = intent.cancellation_id, True
         try:
-            committed = await self._commit(intent, allowed, renew=earlier is not None)
+            committed = await self._commit(intent, allowed, progress, renew=earlier is not None)
         except (errors.RequestIdReused, errors.DecisionStale) as exc:
             return await self._take_result(call, progress, exc)
         began = self.clock.monotonic()
@@ -139,11 +141,9 @@ class Cancellations:
         self, call: CancelCall, progress: CancelProgress, lost: errors.GatewayError
     ) -> Cancellation:
         """The result of the run that recorded this request_id while this one decided."""
-        other_id = lost.metadata.get("cancellation_id", progress.cancellation_id)
-        progress.cancellation_id, progress.forwards = other_id, False
-        found = await self.joining.find(other_id, self.decision_max_age + self.answer_within)
+        found = await self.joining.find(progress.cancellation_id, self.decision_max_age + self.answer_within)
         if found is None:
-            raise outcome_unknown(other_id)
+            raise outcome_unknown(progress.cancellation_id)
         if found.cancellation.intent.request != call.request:
             raise errors.RequestIdReused(metadata={"request_id": call.request_id})
         if found.in_flight_s > 0:
@@ -202,12 +202,24 @@ class Cancellations:
             decision_time=allowed.time,
         )
 
-    async def _commit(self, intent: Intent, allowed: _Allowed, *, renew: bool) -> Cancellation:
+    async def _commit(
+        self, intent: Intent, allowed: _Allowed, progress: CancelProgress, *, renew: bool
+    ) -> Cancellation:
         """Return once the intent is durable; nothing is sent before that."""
         forward_s = allowed.ends.monotonic - self.clock.monotonic() + self.answer_within
-        if renew:
-            return await self.ledger.renew_intent(intent, forward_s)
-        return await self.ledger.commit_intent(intent, forward_s)
+        write = self.ledger.renew_intent if renew else self.ledger.commit_intent
+        progress.forwards, progress.recording = True, asyncio.Event()
+        try:
+            committed = await write(intent, forward_s)
+        except (errors.RequestIdReused, errors.DecisionStale) as exc:
+            # The other cancellation with the request_id, or the one that was to be renewed.
+            progress.cancellation_id = exc.metadata.get("cancellation_id", intent.cancellation_id)
+            progress.forwards = False
+            raise
+        finally:
+            progress.recording.set()
+        progress.cancellation_id = committed.id
+        return committed
 
     async def _record(self, committed: Cancellation, outcome: Outcome, began: float) -> Cancellation:
         """Record the outcome and return the result. The update is followed even if recording fails."""

@@ -30,12 +30,24 @@ class _SharedCancel:
     def cancellation_id(self) -> str:
         return self.progress.cancellation_id
 
+    async def wait(self, seconds: float) -> bool:
+        """Wait for the end; return whether it has ended.
+
+        While the intent is recorded this waits longer, by the ledger's deadline at most: before that it is
+        not known whether there is a cancellation.
+        """
+        if await self.task.wait(seconds):
+            return True
+        if self.progress.recording is not None:
+            await self.progress.recording.wait()
+        return self.task.done
+
     def result_applies_to(self, call: CancelCall) -> bool:
         """Whether the result of the ended task is this call's too.
 
-        A failure without a cancellation is not, if ``call`` has other credentials or needs other actions.
+        A failure before the intent is not, if ``call`` has other credentials or needs other actions.
         """
-        if self.cancellation_id or self.task.error is None:
+        if self.progress.recording is not None or self.cancellation_id or self.task.error is None:
             return True
         question = replace(self.call.question, decision_id=call.question.decision_id, time=call.question.time)
         return replace(self.call, question=question) == call
@@ -63,7 +75,7 @@ class IdempotentCancels:
             shared = self.in_progress.get(key) or self._start(key, call)
             if shared.call.request != call.request:
                 raise errors.RequestIdReused(metadata={"request_id": call.request_id})
-            if not await shared.task.wait(max(0.0, deadline - self.clock.monotonic())):
+            if not await shared.wait(max(0.0, deadline - self.clock.monotonic())):
                 if shared.cancellation_id:
                     raise outcome_unknown(shared.cancellation_id)
                 raise errors.EksUnavailable(errors.CALL_TIMED_OUT)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from eksgateway.errors import OutcomeUnrecorded
+from eksgateway.errors import LedgerUnavailable, OutcomeUnrecorded
 from eksgateway.ledger.projection import OBSERVED
 from eksgateway.model import Observation, Outcome
 from eksgateway.v1 import cancellation_pb2 as cpb
@@ -170,6 +171,31 @@ async def test_answer_after_the_call_timeout_settles_the_outcome(tmp_path: Path,
         assert found.cancellation_id == refusal.metadata["cancellation_id"]
         assert found.phase_reason != OBSERVED
         assert len(eks.calls("CancelUpdate")) == 1
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+async def test_call_timeout_during_the_record_of_the_intent(
+    tmp_path: Path, eks: SimulatedEks, *, recorded: bool
+) -> None:
+    """OUTCOME_UNKNOWN with an id that exists, or LEDGER_UNAVAILABLE and nothing is sent."""
+
+    async def answer_late(*_: object, **__: object) -> None:
+        entered = time.monotonic()
+        await wait_until(lambda: time.monotonic() > entered + 4)
+        if not recorded:
+            raise LedgerUnavailable
+
+    late = add_hooks(commit_intent=answer_late)
+    async with run_gateway(tmp_path, eks, wrap_ledger=late, limits={"call_timeout_s": 4}) as gateway:
+        update_id = eks.rollback("prod-1", tags=PRODUCTION)
+        refusal = await expect_refusal(gateway.cancel("prod-1", update_id, request_id="first"))
+        if recorded:
+            assert refusal.reason == "OUTCOME_UNKNOWN"
+            found = await wait_for_phase(gateway, cpb.CANCELLATION_PHASE_CANCELLING, request_id="first")
+            assert found.cancellation_id == refusal.metadata["cancellation_id"]
+        else:
+            assert refusal.reason == "LEDGER_UNAVAILABLE"
+            assert eks.calls("CancelUpdate") == ()
 
 
 async def test_client_that_leaves_before_the_intent_abandons_the_cancel(
