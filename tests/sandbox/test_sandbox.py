@@ -299,7 +299,7 @@ def commands_in(text: str) -> list[str]:
     commands: list[str] = []
     open_command = False
     for line in text.splitlines():
-        begins = re.match(r"  (\. |grpcurl|EKSGATEWAY_TOKEN=|eksgateway|curl|kill)", line)
+        begins = re.match(r"  (\. |grpcurl|EKSGATEWAY_TOKEN=|PGPASSWORD=|eksgateway|curl|kill)", line)
         if begins:
             commands.append(line)
             open_command = True
