@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any, Final
@@ -21,17 +21,18 @@ _RECORDS: Final = select(cancellations.c.record, cancellations.c.cancellation_id
 _FORWARDS: Final = _RECORDS.add_columns(cancellations.c.replica, cancellations.c.forward_before)
 
 
-def _select_records(*columns: str) -> Select[Any]:
-    return _RECORDS.where(*(cancellations.c[each] == bindparam(each) for each in columns))
+def _equal(*columns: str) -> Iterator[ColumnElement[bool]]:
+    return (cancellations.c[each] == bindparam(each) for each in columns)
 
 
 # Built once, because building a statement takes longer than running it.
 _HEAD: Final = select(events.c.seq, events.c.hash).order_by(events.c.seq.desc()).limit(1)
 _SKEW: Final = timedelta(seconds=10)  # a replica that read an update without the database dated it itself
 _DATABASE_CLOCK: Final = func.clock_timestamp().label("now")
-BY_ID: Final = _select_records("cancellation_id")
-BY_REQUEST: Final = _select_records("caller_id", "request_id")
-_OF_UPDATE: Final = _select_records("account_id", "region", "cluster", "update_id")
+BY_ID: Final = _RECORDS.where(*_equal("cancellation_id"))
+BY_REQUEST: Final = _RECORDS.where(*_equal("caller_id", "request_id"))
+_FORWARD_OF_REQUEST: Final = _FORWARDS.where(*_equal("caller_id", "request_id"))
+_OF_UPDATE: Final = _RECORDS.where(*_equal("account_id", "region", "cluster", "update_id"))
 PENDING_OF: Final = _OF_UPDATE.where(cancellations.c.pending).order_by(cancellations.c.created)
 NEWEST_OF: Final = _OF_UPDATE.order_by(cancellations.c.created.desc()).limit(1)
 _SUMMARY_OF: Final = union_all(*(select(each.subquery()) for each in (PENDING_OF, NEWEST_OF)))
@@ -85,9 +86,8 @@ def find_pending_ids(connection: Connection) -> dict[str, int]:
 
 
 def look_up(connection: Connection, replica: str, caller_id: str, request_id: str) -> Recorded | None:
-    table = cancellations.c
-    rows = _FORWARDS.where(table.caller_id == caller_id, table.request_id == request_id)
-    found = _read_forwards(connection, rows, replica)
+    parameters = {"caller_id": caller_id, "request_id": request_id}
+    found = _read_forwards(connection, _FORWARD_OF_REQUEST, replica, parameters)
     return found[0] if found else None
 
 
@@ -96,11 +96,13 @@ def read(connection: Connection, replica: str, cancellation_ids: Collection[str]
     return _read_forwards(connection, rows, replica)
 
 
-def _read_forwards(connection: Connection, rows: Select[Any], replica: str) -> tuple[Recorded, ...]:
+def _read_forwards(
+    connection: Connection, rows: Select[Any], replica: str, parameters: dict[str, str] | None = None
+) -> tuple[Recorded, ...]:
     """``replica`` is this one. It is empty where there is no other, and nothing is in flight elsewhere."""
     if replica:
         rows = rows.add_columns(_DATABASE_CLOCK)
-    return tuple(_to_recorded(row, replica) for row in connection.execute(rows))
+    return tuple(_to_recorded(row, replica) for row in connection.execute(rows, parameters))
 
 
 def _to_recorded(row: Any, replica: str) -> Recorded:
