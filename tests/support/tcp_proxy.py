@@ -12,8 +12,9 @@ _End = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 class TcpProxy:
     """``async with Proxy(address) as proxy:`` forwards ``proxy.address`` to another host:port.
 
-    ``cut`` breaks every connection. While ``refusing``, new connections are closed at once. While
-    ``passing`` is cleared, nothing is forwarded from the server. ``connections`` counts all connections.
+    ``cut`` breaks every connection, and ``silence`` makes each hang; later ones work. While ``refusing``, new
+    connections are closed at once. While ``passing`` is cleared, nothing is forwarded from the server.
+    ``connections`` counts all connections.
     """
 
     def __init__(self, onward: str) -> None:
@@ -43,6 +44,12 @@ class TcpProxy:
         for writer in self._writers:
             writer.transport.abort()
 
+    def silence(self) -> None:
+        """Forward nothing more from the server on the connections that are open now."""
+        self.passing.clear()
+        self.passing = asyncio.Event()
+        self.passing.set()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         try:
@@ -58,9 +65,10 @@ class TcpProxy:
         ends = {client[1], server[1]}
         self._writers |= ends
         try:
-            await asyncio.gather(
-                self._pump(client[0], server[1]), self._pump(server[0], client[1], self.passing)
-            )
+            async with asyncio.TaskGroup() as pumps:
+                up = pumps.create_task(self._pump(client[0], server[1]))
+                down = pumps.create_task(self._pump(server[0], client[1], self.passing))
+                up.add_done_callback(lambda _: down.cancel())  # it may be silent
         finally:
             self._writers -= ends
             server[1].transport.abort()
