@@ -39,9 +39,10 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "sandbox": {"opening", "client", "ledger", "simulator"} | BASE,
     "opening": {"app", "gateway", "metrics", "fleet"} | PARTS | BASE,
-    "app": {"core", "gateway", "rpc", "rights", "metrics", "fleet"} | FLOWS | PARTS | BASE,
+    "app": {"core", "edge", "gateway", "rpc", "rights", "metrics", "fleet"} | FLOWS | PARTS | BASE,
     "core": {"rights", "metrics", "fleet"} | FLOWS | PARTS | BASE,
-    "gateway": {"rpc", "fleet"} | FLOWS | PARTS | BASE,
+    "gateway": {"edge", "rpc", "fleet"} | FLOWS | PARTS | BASE,
+    "edge": {"rpc", "metrics"} | BASE,
     "rpc": {"rights", "metrics"} | FLOWS | PARTS | BASE,
     "rights": {"decisions", "watch"} | PARTS | BASE,
     "idempotency": {"cancellation"} | BASE,
@@ -60,7 +61,7 @@ MAY_IMPORT = {
     **dict.fromkeys(BASE, BASE),
 }
 CONFINED = {
-    "grpc": {"app", "client", "rpc", "cli", "sandbox", "v1"},
+    "grpc": {"app", "client", "edge", "rpc", "cli", "sandbox", "v1"},
     "boto3": {"eks", "simulator"},
     "botocore": {"eks", "simulator"},
     "opa_client": {"policy"},

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+import grpc
 from grpc_health.v1 import health_pb2_grpc
 
 from eksgateway import file_descriptors
@@ -36,18 +37,25 @@ from eksgateway.rpc.interceptors.chain import Chain
 from eksgateway.rpc.interceptors.limits import CallerLimits, Limits
 from eksgateway.rpc.interceptors.seats import MoveSeat, RefusalLog, TakeSeat
 from eksgateway.rpc.listener import Listener
+from eksgateway.rpc.peers import EdgePeers, read_connection
 from eksgateway.rpc.reflection import add_reflection
 from eksgateway.rpc.update_service import UpdateService
 from eksgateway.settings import ListenerSettings, Settings
-from eksgateway.v1 import cancellation_service_pb2_grpc, update_service_pb2_grpc
+from eksgateway.v1 import (
+    cancellation_service_pb2,
+    cancellation_service_pb2_grpc,
+    update_service_pb2,
+    update_service_pb2_grpc,
+)
 
 if TYPE_CHECKING:
+    from eksgateway.edge.server import HttpEdge
     from eksgateway.fleet.fleet import Fleet
 
 
 @dataclass(frozen=True, slots=True)
-class _Edge:
-    """The parts of the gRPC edge that all listeners share."""
+class _Shared:
+    """The parts of ``rpc`` that all listeners share."""
 
     limits: Limits
     caller_limits: CallerLimits
@@ -80,15 +88,15 @@ def build_gateway(  # noqa: PLR0913  the parts that are opened elsewhere
     )
     cancels = build_cancels(core)
     reauthorization = build_reauthorization(core)
-    edge = _build_edge(core, cancels, reauthorization)
-    _add_gauges(core, edge.admission)
-    metrics_server = MetricsServer(metrics.registry, settings.metrics, edge.health.unready_parts)
+    shared = _build_shared(core, cancels, reauthorization)
+    _add_gauges(core, shared.admission)
+    metrics_server = MetricsServer(metrics.registry, settings.metrics, shared.health.unready_parts)
     closers = [metrics_server.close, reauthorization.close, core.following.close, core.watches.close]
     closers += [ledger.close, policy.close, core.budget.close, eks.close]
     own_checks: dict[str, ReadinessCheck] = {"policy": core.decisions.check, "ledger": ledger.check}
-    if edge.tokens is not None:
-        closers.append(edge.tokens.close)
-        own_checks["identity"] = edge.tokens.check
+    if shared.tokens is not None:
+        closers.append(shared.tokens.close)
+        own_checks["identity"] = shared.tokens.check
     if fleet is not None:
         closers.append(fleet.close)
         own_checks["replica"] = fleet.replicas.check
@@ -98,15 +106,16 @@ def build_gateway(  # noqa: PLR0913  the parts that are opened elsewhere
         clock=clock,
         policy=policy,
         ledger=ledger,
-        listeners=[_build_listener(core, edge, each) for each in settings.listeners],
-        limits=edge.limits,
-        idle_connections=edge.idle_connections,
-        health=edge.health,
+        listeners=[_build_listener(core, shared, each) for each in settings.listeners],
+        limits=shared.limits,
+        idle_connections=shared.idle_connections,
+        health=shared.health,
         watches=core.watches,
         following=core.following,
         cancels=cancels,
         metrics=metrics_server,
-        tokens=edge.tokens,
+        edge=_build_edge(core, shared),
+        tokens=shared.tokens,
         fleet=fleet,
         warm=warm,
         checks=own_checks | dict(checks or {}),
@@ -114,10 +123,10 @@ def build_gateway(  # noqa: PLR0913  the parts that are opened elsewhere
     )
 
 
-def _build_edge(core: Core, cancels: IdempotentCancels, reauthorization: Reauthorization) -> _Edge:
+def _build_shared(core: Core, cancels: IdempotentCancels, reauthorization: Reauthorization) -> _Shared:
     settings, clock = core.settings, core.clock
     refusals = RefusalLog(core.metrics)
-    return _Edge(
+    return _Shared(
         limits=Limits(settings.limits),
         caller_limits=CallerLimits(settings.limits),
         admission=Admission(settings.limits.calls + settings.limits.watches, CpuLoad().is_low, refusals.add),
@@ -164,40 +173,76 @@ def _build_update_service(
     )
 
 
-def _build_listener(core: Core, edge: _Edge, listener: ListenerSettings) -> Listener:
+def _build_listener(core: Core, shared: _Shared, listener: ListenerSettings) -> Listener:
     settings = core.settings
     connections = file_descriptors.max_connections(settings)
     built = Listener(
-        listener, settings.limits, _build_chain(core, edge, listener), core.clock, connections=connections
+        listener, settings.limits, _build_chain(core, shared, listener), core.clock, connections=connections
     )
-    # The servicers get a Call where the generated bases have grpc's context: hence the casts.
-    update_service_pb2_grpc.add_UpdateServiceServicer_to_server(cast(Any, edge.updates), built.server)
-    cancellation_service_pb2_grpc.add_CancellationServiceServicer_to_server(
-        cast(Any, edge.cancellations), built.server
-    )
-    health_pb2_grpc.add_HealthServicer_to_server(cast(Any, edge.health), built.server)
+    _add_services(built.server, shared)
     if settings.reflection != "off":
         add_reflection(built.server)
     return built
 
 
-def _build_chain(core: Core, edge: _Edge, listener: ListenerSettings) -> Chain:
-    """The interceptors of one listener, outermost first."""
+def _add_services(server: grpc.aio.Server, shared: _Shared) -> None:
+    # The servicers get a Call where the generated bases have grpc's context: hence the casts.
+    update_service_pb2_grpc.add_UpdateServiceServicer_to_server(cast(Any, shared.updates), server)
+    cancellation_service_pb2_grpc.add_CancellationServiceServicer_to_server(
+        cast(Any, shared.cancellations), server
+    )
+    health_pb2_grpc.add_HealthServicer_to_server(cast(Any, shared.health), server)
+
+
+def _build_edge(core: Core, shared: _Shared) -> HttpEdge | None:
+    settings = core.settings
+    if settings.http.listen is None:
+        return None
+    from eksgateway.edge.methods import find_methods  # noqa: PLC0415  aiohttp takes 150 ms
+    from eksgateway.edge.server import HttpEdge  # noqa: PLC0415  likewise
+
+    peers = EdgePeers()
+    edge = HttpEdge(
+        settings=settings.http,
+        limits=settings.limits,
+        interceptor=_build_chain(core, shared, ListenerSettings(), peers),
+        peers=peers,
+        methods=find_methods(
+            [
+                update_service_pb2.DESCRIPTOR.services_by_name["UpdateService"],
+                cancellation_service_pb2.DESCRIPTOR.services_by_name["CancellationService"],
+            ]
+        ),
+        metrics=core.metrics,
+        connections=file_descriptors.max_connections(settings),
+        write_timeout=settings.watch.write_timeout_s,
+    )
+    _add_services(edge.grpc_server, shared)
+    return edge
+
+
+def _build_chain(
+    core: Core, shared: _Shared, listener: ListenerSettings, edge: EdgePeers | None = None
+) -> Chain:
+    """The interceptors of one listener, outermost first. ``edge`` is for the listener of the HTTP edge, whose
+    connections are not core's.
+    """
     settings, clock = core.settings, core.clock
-    identity, certificates = choose_identity(listener, edge.tokens, clock), listener.requires_certificate
+    identity, certificates = choose_identity(listener, shared.tokens, clock), listener.requires_certificate
     return Chain(
         before=(
-            edge.idle_connections,
-            TakeSeat(edge.admission, identity, certificates=certificates, settings=settings.limits),
+            *((shared.idle_connections,) if edge is None else ()),
+            TakeSeat(shared.admission, identity, certificates=certificates, settings=settings.limits),
             AccessLog(clock, core.metrics),
-            edge.limits,
+            shared.limits,
             Authenticate(identity, certificates=certificates, reflection=settings.reflection),
-            MoveSeat(edge.admission),
-            edge.caller_limits,
+            MoveSeat(shared.admission),
+            shared.caller_limits,
         ),
         after=(Authorize(core.decisions, settings.eks.home, clock),),
         limits=settings.limits,
         write_timeout=settings.watch.write_timeout_s,
+        read_peer=read_connection if edge is None else edge.read,
     )
 
 

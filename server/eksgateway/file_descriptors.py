@@ -38,12 +38,13 @@ def raise_limit() -> None:
 
 
 def max_connections(settings: Settings) -> int:
-    """How many connections each listener may accept: ``limits.connections``, or fewer, to keep descriptors
-    for the process itself.
+    """How many connections each listener, and the HTTP edge, may accept: ``limits.connections``, or fewer, to
+    keep descriptors for the process itself.
     """
     limit = _limit()
     reserve = _RESERVE + _RESERVE_PER_THREAD * settings.eks.threads * len(settings.eks.targets)
-    left = max(limit - reserve, limit // 4) // len(settings.listeners)
+    accepting = len(settings.listeners) + (settings.http.listen is not None)
+    left = max(limit - reserve, limit // 4) // accepting
     return max(1, min(left, settings.limits.connections))
 
 

@@ -25,6 +25,7 @@ from eksgateway.watch.following import Following
 from eksgateway.watch.watches import Watches
 
 if TYPE_CHECKING:
+    from eksgateway.edge.server import HttpEdge
     from eksgateway.fleet.fleet import Fleet
 
 log = Log(__name__)
@@ -52,6 +53,7 @@ class Gateway:
     following: Following
     cancels: IdempotentCancels
     metrics: MetricsServer
+    edge: HttpEdge | None
     tokens: JwtIdentity | None
     fleet: Fleet | None
     warm: Callable[[], Awaitable[None]] | None
@@ -74,8 +76,11 @@ class Gateway:
             self.fleet.start()
         for listener in self.listeners:
             await listener.start()
+        if self.edge is not None:
+            await self.edge.start()
         listeners = {each.address: each.settings.demand for each in self.listeners}
-        log.info("gateway.started", listeners=listeners, metrics=self.metrics.address or None)
+        http, metrics = self.edge.address if self.edge else None, self.metrics.address or None
+        log.info("gateway.started", listeners=listeners, http=http, metrics=metrics)
 
     async def become_ready(self) -> None:
         """Keep readiness true to the checks from now on. Raises the errors of ``warm``."""
@@ -105,10 +110,11 @@ class Gateway:
         self.health.drain()
         self.limits.drain()
         self.watches.drain()
-        ends = self.clock.monotonic() + self.settings.limits.drain_s
+        until = self.clock.monotonic() + self.settings.limits.drain_s
         await self.limits.wait_until_idle(self.settings.limits.drain_s)
-        await self.cancels.finish(ends - self.clock.monotonic())
-        await asyncio.gather(*(listener.stop(_SEND_S) for listener in self.listeners))
+        await self.cancels.finish(until - self.clock.monotonic())
+        ends = [listener.stop(_SEND_S) for listener in self.listeners]
+        await asyncio.gather(*ends, *([self.edge.stop(_SEND_S)] if self.edge else []))
         if self._readiness is not None:
             self._readiness.cancel()
             with contextlib.suppress(asyncio.CancelledError):

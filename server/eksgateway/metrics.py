@@ -55,6 +55,15 @@ class Metrics:
             " issuer left them out (overage).",
             *("issuer", "why"),
         )
+        self._http_requests = self._counter(
+            "eksgateway_http_requests",
+            "HTTP requests to the edge; code is that of Connect, or ok. Calls that it passes on count as RPCs"
+            " too. method is page for the page's files, and unknown for other paths.",
+            *("method", "code"),
+        )
+
+    def count_http_request(self, method: str, code: str) -> None:
+        self._http_requests.labels(method, code).inc()
 
     def count_refused_call(self, band: str) -> None:
         self._refused_calls.labels(band).inc()

@@ -42,7 +42,11 @@ async def test_replicas_share_a_ledger_and_end_without_leftovers(tmp_path: Path)
     async with run_sandbox(tmp_path, "--replicas", "3") as here:
         info = here.info
         assert "ledger" not in info
-        assert info["gateways"][0] == {"grpc": info["grpc"], "pid": info["pids"]["gateway"]}
+        assert info["gateways"][0] == {
+            "grpc": info["grpc"],
+            "http": info["http"],
+            "pid": info["pids"]["gateway"],
+        }
         assert len(set(addresses(here))) == len(set(pids(here))) == 3
         family = list_descendants(here.pid)
         assert {*pids(here), info["pids"]["simulator"], info["pids"]["postgres"]} <= family

@@ -49,7 +49,8 @@ async def test_info_file_is_complete_once_it_exists(tmp_path: Path) -> None:
     async with run_sandbox(tmp_path) as here:
         info_file = here.info
         assert here.path.stat().st_mode & 0o777 == 0o600  # it holds tokens
-        assert set(info_file) == {"grpc", "simulator", "tokens", "clusters", "ledger", "policy_data", "pids"}
+        places = {"grpc", "http", "simulator", "ledger", "policy_data"}
+        assert set(info_file) == places | {"tokens", "clusters", "pids"}
         assert set(info_file["tokens"]) == {"oncall", "viewer", "outsider"}
         assert [each["name"] for each in info_file["clusters"]] == [each.name for each in CLUSTERS]
         assert all(each["about"].endswith(".") for each in info_file["clusters"])

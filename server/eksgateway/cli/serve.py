@@ -39,6 +39,8 @@ async def run(config: Path, *, stop_on_stdin_eof: bool) -> None:
         await gateway.start()
         for listener in gateway.listeners:
             print(f"Serving gRPC on {listener.address}", flush=True)
+        if gateway.edge is not None:
+            print(f"Serving HTTP on http://{gateway.edge.address}", flush=True)
         await gateway.become_ready()
 
     async def make_room() -> None:

@@ -28,7 +28,10 @@ class ChildFailed(StartError):
 
 @dataclass(eq=False, slots=True)
 class Child:
-    """A running ``eksgateway <command>``. ``address`` comes from its first line."""
+    """A running ``eksgateway <command>``. ``address`` comes from its first line.
+
+    A child that prints more is read with ``read_address``.
+    """
 
     name: str
     _process: Process
@@ -56,7 +59,7 @@ class Child:
             )
             child = cls(name, process, log, errors.tell())
         try:
-            child.address = await child._read_address(address_pattern)
+            child.address = await child.read_address(address_pattern)
         except BaseException:
             await child.kill()
             raise
@@ -94,7 +97,8 @@ class Child:
         messages = [line for line in lines if not line.startswith("{")] or lines
         return ChildFailed("\n  ".join([f"{self.name} {what}", *messages[-_LOG_LINES:]]))
 
-    async def _read_address(self, pattern: str) -> str:
+    async def read_address(self, pattern: str) -> str:
+        """Wait for its next line, which has another of its addresses. Raises ChildFailed."""
         assert self._process.stdout is not None  # noqa: S101 - started with PIPE
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):

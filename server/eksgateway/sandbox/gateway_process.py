@@ -27,8 +27,8 @@ _STOP_S: Final = 35.0  # its own 25 s for calls in flight, and time to end
 class GatewayProcess:
     """``start`` again starts another process with the same port and settings, and so the same ledger.
 
-    ``name`` begins a sentence. ``port`` 0 becomes the port that the first process gets. With
-    ``waits_for_opa`` readiness has no time limit: the user's OPA has to answer first.
+    ``name`` begins a sentence. ``port`` and ``http_port`` 0 become the ports that the first process gets.
+    With ``waits_for_opa`` readiness has no time limit: the user's OPA has to answer first.
     """
 
     name: str
@@ -36,12 +36,18 @@ class GatewayProcess:
     config: Path
     log: Path
     port: int
+    http_port: int = 0
     waits_for_opa: bool = False
     _child: Child | None = None
 
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def http(self) -> str:
+        """The URL of its HTTP edge."""
+        return f"http://127.0.0.1:{self.http_port}"
 
     @property
     def pid(self) -> int:
@@ -51,7 +57,11 @@ class GatewayProcess:
 
     async def start(self) -> None:
         """Return when it is ready. Raises ChildFailed."""
-        settings = {"listeners": [{"address": self.address}], **self.settings}
+        addresses: dict[str, Any] = {
+            "listeners": [{"address": self.address}],
+            "http": {"listen": f"127.0.0.1:{self.http_port}"},
+        }
+        settings = addresses | dict(self.settings)
         replace_file(self.config, yaml.safe_dump(settings, sort_keys=False).encode())
         self._child = await Child.start(
             self.name,
@@ -61,6 +71,8 @@ class GatewayProcess:
             log=self.log,
         )
         self.port = split_address(self._child.address)[1]
+        http = await self._child.read_address(r"Serving HTTP on http://(\S+)$")
+        self.http_port = split_address(http)[1]
         await self._wait_until_ready(self._child)
 
     async def wait(self) -> str:

@@ -61,9 +61,10 @@ def _read(name: str) -> str:
 def _list_places(info: dict[str, Any], folder: SandboxFolder, speed: float) -> Iterator[tuple[str, str]]:
     if "ledger" in info:
         yield "Gateway", f"{info['grpc']} (gRPC, plaintext, reflection open)"
+        yield "Page and JSON", f"{info['http']}/"
     else:
         for number, gateway in enumerate(info["gateways"], 1):
-            yield f"Gateway {number}", f"{gateway['grpc']}, pid {gateway['pid']}"
+            yield f"Gateway {number}", f"{gateway['grpc']}, {gateway['http']}/, pid {gateway['pid']}"
     yield "Simulated EKS", f"{info['simulator']} (not AWS; at {speed:g} times real speed)"
     yield "Policy data", info["policy_data"]
     yield "Ledger", info.get("ledger") or hide_password(info["database"]).partition("?")[0]

@@ -13,6 +13,7 @@ from eksgateway.settings import SettingsError
 from eksgateway.settings.postgres_url import check_postgres_url
 
 DEFAULT_PORT: Final = 50051
+DEFAULT_HTTP_PORT: Final = 8080  # if it is free, and the gateway's port is not chosen
 MOST_REPLICAS: Final = 20  # each takes some 120 MB, and eight connections to PostgreSQL
 _DEFAULT_OPA: Final = "http://127.0.0.1:8181"
 

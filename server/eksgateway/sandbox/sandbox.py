@@ -34,7 +34,7 @@ from eksgateway.sandbox.folder import (
 from eksgateway.sandbox.gateway_process import GatewayProcess
 from eksgateway.sandbox.guide import opa_instructions, usage
 from eksgateway.sandbox.issuer import ThrowawayIssuer
-from eksgateway.sandbox.options import DEFAULT_PORT, SandboxOptions, is_free
+from eksgateway.sandbox.options import DEFAULT_HTTP_PORT, DEFAULT_PORT, SandboxOptions, is_free
 from eksgateway.sandbox.restarts import Restarts
 from eksgateway.signals import run_until, stop_event
 
@@ -123,7 +123,7 @@ class Sandbox:
             self.report(opa_instructions(opa, self.folder))
         await self._start_gateways(port)
         await self.command_simulator("clock", {"advance_s": 0})  # raises unless it still answers
-        variables = {"SIMULATOR": self.simulator.address}
+        variables = {"EDGE": self.gateways[0].http, "SIMULATOR": self.simulator.address}
         if self.database is not None:
             variables["DATABASE"] = self.database.url_without_password
             variables["DATABASE_PASSWORD"] = self.database.password
@@ -170,6 +170,7 @@ class Sandbox:
         pids = {"gateway": gateway.pid, "simulator": self.simulator.pid}
         info: dict[str, Any] = {
             "grpc": gateway.address,
+            "http": gateway.http,
             "simulator": self.simulator.address,
             "tokens": self.tokens,
             "clusters": [
@@ -183,7 +184,7 @@ class Sandbox:
             return info | {"ledger": str(self.folder.ledger)}
         if self.database.server is not None:
             pids["postgres"] = self.database.server.pid
-        gateways = [{"grpc": each.address, "pid": each.pid} for each in self.gateways]
+        gateways = [{"grpc": each.address, "http": each.http, "pid": each.pid} for each in self.gateways]
         return info | {"gateways": gateways, "database": self.database.url}
 
     async def command_simulator(self, what: str, body: dict[str, Any]) -> None:
@@ -221,6 +222,7 @@ class Sandbox:
                 config=self.folder.config(file),
                 log=self.folder.log(file),
                 port=port if number == 1 else 0,
+                http_port=self._choose_http_port() if number == 1 else 0,
                 waits_for_opa=self.options.opa is not None,
             )
             self.gateways.append(gateway)
@@ -241,6 +243,9 @@ class Sandbox:
             return DEFAULT_PORT if self.options.port is None else self.options.port
         self.report(f"Port {DEFAULT_PORT} is in use, so the gateway listens on another one.")
         return 0
+
+    def _choose_http_port(self) -> int:
+        return DEFAULT_HTTP_PORT if self.options.port is None and is_free(DEFAULT_HTTP_PORT) else 0
 
     def _write_info(self) -> None:
         if self.options.info is not None:

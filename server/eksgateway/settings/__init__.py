@@ -8,6 +8,7 @@ from eksgateway.settings.gateway import (
     Settings,
     WatchSettings,
 )
+from eksgateway.settings.http import HttpSettings
 from eksgateway.settings.identity import (
     ALGORITHMS,
     ClaimName,
@@ -25,6 +26,7 @@ __all__ = [
     "ALGORITHMS",
     "ClaimName",
     "EksSettings",
+    "HttpSettings",
     "IdentitySettings",
     "IssuerSettings",
     "JwtSettings",

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from eksgateway.settings.eks import EksSettings
+from eksgateway.settings.http import HttpSettings
 from eksgateway.settings.identity import IdentitySettings
 from eksgateway.settings.listener import ListenerSettings
 from eksgateway.settings.policy import PolicySettings
@@ -117,6 +118,7 @@ class Settings(Section):
     watch: WatchSettings = WatchSettings()
     limits: LimitSettings = LimitSettings()
     metrics: MetricsSettings = MetricsSettings()
+    http: HttpSettings = HttpSettings()
 
     @field_validator("reflection", mode="before")
     @classmethod
@@ -130,5 +132,19 @@ class Settings(Section):
             raise ValueError(
                 "no identity source is configured: set `identity.jwt.issuers` (name, issuer, audience,"
                 " jwks), or let every listener demand `mtls`"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_http(self) -> Self:
+        """Refuse an edge that would let callers in without the certificate that they need elsewhere."""
+        if self.http.listen is None or not any(each.requires_certificate for each in self.listeners):
+            return self
+        by_token = [each.address for each in self.listeners if not each.requires_certificate]
+        if not by_token or (not is_local(self.http.listen) and all(map(is_local, by_token))):
+            reached = "" if not by_token else f" from where `http.listen: {self.http.listen}` is reached"
+            raise ValueError(
+                f"`http` takes callers with a token alone, and every listener{reached} demands a certificate:"
+                " remove `http.listen`, or add a listener with `demand: jwt` there if a token is enough"
             )
         return self

@@ -33,6 +33,7 @@ from eksgateway.rpc.interceptors.deadline import Deadline
 from eksgateway.rpc.interceptors.interceptor import Interceptor
 from eksgateway.rpc.interceptors.stream_headers import StreamHeaders
 from eksgateway.rpc.methods import METHODS, Quota
+from eksgateway.rpc.peers import ReadPeer, read_connection
 from eksgateway.settings import LimitSettings
 
 GrpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -58,6 +59,7 @@ class Chain(grpc.aio.ServerInterceptor):
     after: Sequence[Interceptor]
     limits: LimitSettings
     write_timeout: float
+    read_peer: ReadPeer = read_connection
 
     def __post_init__(self) -> None:
         self._all = (*self.before, *self.after)
@@ -96,11 +98,12 @@ class Chain(grpc.aio.ServerInterceptor):
         self, path: str, parse: Parse, respond: Respond, _messages: object, context: RpcContext
     ) -> Message | None:
         # Not a generator: when a client leaves, it would be closed in another contextvars.Context.
+        peer, metadata = self.read_peer(context)
         call = Call(
             path=path,
             method=METHODS.get(path),
-            peer=context.peer(),
-            metadata=tuple(context.invocation_metadata() or ()),
+            peer=peer,
+            metadata=metadata,
             decision_id=str(uuid.uuid4()),
             request_id=str(uuid.uuid4()),
         )

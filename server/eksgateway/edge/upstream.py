@@ -1,0 +1,79 @@
+"""The way from the edge into the gateway: a listener of its own that only this process's channel uses.
+
+Identity, policy, limits and the access log are those of every listener.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+
+from eksgateway.edge.methods import Method
+from eksgateway.rpc.context import Metadata
+from eksgateway.rpc.grpc_server import make_server
+
+_SERVER_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", -1),  # the edge bounds bodies
+    ("grpc.max_metadata_size", 1 << 20),  # and HTTP headers; the interceptors have the limits
+    ("grpc.absolute_max_metadata_size", 1 << 21),
+    ("grpc.server.max_pending_requests", 100_000),
+    ("grpc.server.max_pending_requests_hard_limit", 100_000),
+    ("grpc.max_connection_idle_ms", 2**31 - 1),
+)
+_CHANNEL_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.absolute_max_metadata_size", 1 << 20),
+    ("grpc.enable_retries", 0),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+class Upstream:
+    """The services are added to ``server``. ``calls`` is how many the edge makes at once."""
+
+    def __init__(self, interceptor: grpc.aio.ServerInterceptor, calls: int) -> None:
+        options = (*_SERVER_OPTIONS, ("grpc.max_concurrent_streams", calls))
+        self.server = make_server((interceptor,), options)
+        self._channel: grpc.aio.Channel | None = None
+        self._methods: dict[str, Any] = {}
+        self._folder: Path | None = None
+
+    async def start(self) -> None:
+        address = self._choose_address()
+        self.server.add_insecure_port(address)
+        await self.server.start()
+        self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
+
+    def call(self, method: Method, request: bytes, metadata: Metadata, timeout: float | None) -> Any:
+        """A call of grpc.aio with binary messages."""
+        made = self._methods.get(method.path)
+        if made is None:
+            channel: Any = self._channel
+            make = channel.unary_stream if method.streams else channel.unary_unary
+            made = self._methods[method.path] = make(method.path)
+        return made(request, metadata=metadata, timeout=timeout)
+
+    async def stop(self, grace: float) -> None:
+        """End the calls that are left after ``grace`` seconds. Each gets its status."""
+        await self.server.stop(grace)
+
+    async def close(self) -> None:
+        if self._channel is not None:
+            await self._channel.close()
+        if self._folder is not None:
+            with contextlib.suppress(OSError):
+                shutil.rmtree(self._folder)
+
+    def _choose_address(self) -> str:
+        if sys.platform == "linux":  # needs no folder, which a read-only container has none for
+            return f"unix-abstract:eksgateway-{secrets.token_urlsafe(18)}"
+        self._folder = Path(tempfile.mkdtemp(prefix="eksgateway-"))  # mode 0700
+        return f"unix:{self._folder / 'edge'}"
