@@ -169,6 +169,17 @@ async def test_refusal_from_before_a_read_is_no_answer_to_it(
     assert len(eks.calls) == 2
 
 
+async def test_refusal_from_before_a_watch_is_no_answer_to_it(
+    replicas: list[ReadingReplica], eks: CountingEks
+) -> None:
+    eks.error = EksNotFound()
+    with pytest.raises(EksNotFound):
+        await replicas[0].watches.subscribe(REF).next(10)
+    eks.error = None
+    assert await replicas[1].watches.subscribe(REF).next(10) is not None
+    assert len(eks.calls) == 2
+
+
 async def test_update_that_returns_after_a_refusal_is_shared(
     replicas: list[ReadingReplica], eks: CountingEks
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -10,7 +11,7 @@ import pytest
 
 from eksgateway.client import ErrorDetails
 from eksgateway.v1 import cancellation_pb2 as cpb
-from support.fleet.clients import Clients, Watcher, update_ref
+from support.fleet.clients import Clients, update_ref
 from support.fleet.history import OK
 from support.fleet.proof import prove
 from support.fleet.replicas import Replica, run_fleet
@@ -25,16 +26,6 @@ async def watch_error(replica: Replica, cluster: str) -> str:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call.read()
     return ErrorDetails.of(caught.value).reason
-
-
-async def watch_once_found(watcher: Watcher, replica: Replica) -> None:
-    """Replicas share a failed look for ``poll_s``."""
-    while not watcher.ended:
-        try:
-            await watcher.run(lambda: replica)
-        except grpc.aio.AioRpcError as error:
-            if ErrorDetails.of(error).reason != "EKS_NOT_FOUND":
-                raise
 
 
 async def test_missing_update_is_not_found_at_any_replica(tmp_path: Path) -> None:
@@ -52,8 +43,8 @@ async def test_missing_update_is_not_found_at_any_replica(tmp_path: Path) -> Non
         fleet.eks.rollback("prod-1", update_id=MISSING, tags=PRODUCTION, node_replacing_s=0.5)
         watchers = [clients.watcher(ref) for _ in fleet.replicas]
         watching = [
-            asyncio.create_task(watch_once_found(watcher, replica))
-            for watcher, replica in zip(watchers, fleet.replicas, strict=True)
+            asyncio.create_task(watcher.run(partial(fleet.__getitem__, index)))
+            for index, watcher in enumerate(watchers)
         ]
         await wait_until(lambda: all(watcher.messages for watcher in watchers), 30)
         assert (await clients.cancel(fleet[1], ref, "early")).result == OK

@@ -79,7 +79,7 @@ class FakeReads(SharedReads):
     def subscribe(self, ref: UpdateRef, hear: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG002
         return lambda: None
 
-    async def poll(self, ref: UpdateRef, max_age: float) -> SeenUpdate:  # noqa: ARG002 - one update is scripted
+    async def poll(self, ref: UpdateRef, max_age: float, *, is_first: bool = False) -> SeenUpdate:  # noqa: ARG002 - one update is scripted
         answer, time, began = self.answer, self._clock.now(), self._clock.monotonic()
         self.calls.append(began)
         self.max_ages.append(max_age)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -34,13 +33,13 @@ class _SharedCall(Generic[V]):
     """Waits for the previous call of its key, then for another replica's look or for its turn.
 
     Its result began after ``oldest``, which rises with each caller that joins; a refusal began after
-    ``refused_after`` too. Only pollers accept a refusal from before they asked.
+    ``refused_after`` too.
     """
 
     pending: PendingCall
     previous: _SharedCall[V] | None
     oldest: float
-    refused_after: float = -math.inf
+    refused_after: float
     began: float | None = None  # monotonic; None while it waits
     task: SharedTask[Look[V]] = field(init=False)
 
@@ -90,14 +89,20 @@ class SharedCalls(Generic[K, V]):
             self._cache[key] = look
         return look
 
-    async def get(self, key: K, max_age: float, lane: Lane, caller: Hashable) -> Look[V]:
-        """The result of a call that began less than ``max_age`` seconds ago: cached, joined, or new."""
-        oldest = self._clock.monotonic() - max_age
+    async def get(
+        self, key: K, max_age: float, lane: Lane, caller: Hashable, *, accepts_refusal: bool = False
+    ) -> Look[V]:
+        """The result of a call that began less than ``max_age`` seconds ago: cached, joined, or new.
+
+        ``accepts_refusal``: EKS's refusal of another replica's call may be as old; else it began after now.
+        """
+        now = self._clock.monotonic()
+        oldest = now - max_age
         while True:
             cached = self.find_cached(key)
             if cached is not None and cached.began > oldest:
                 return cached
-            call = self._join(key, oldest, lane, caller)
+            call = self._join(key, oldest, oldest if accepts_refusal else now, lane, caller)
             await call.task.wait()
             try:
                 return call.task.result()
@@ -125,14 +130,15 @@ class SharedCalls(Generic[K, V]):
         if hear_one is not None:
             hear_one()
 
-    def _join(self, key: K, oldest: float, lane: Lane, caller: Hashable) -> _SharedCall[V]:
-        refused_after = self._clock.monotonic() if lane is Lane.READ else -math.inf
+    def _join(
+        self, key: K, oldest: float, refused_after: float, lane: Lane, caller: Hashable
+    ) -> _SharedCall[V]:
         newest = self._newest.get(key)
         if newest is not None and (newest.began is None or newest.began > oldest):
             if newest.began is None and lane is Lane.READ:
                 self._budget.join(newest.pending, key.target, caller)
-                newest.refused_after = refused_after
             newest.oldest = max(newest.oldest, oldest)
+            newest.refused_after = max(newest.refused_after, refused_after)
             return newest
         call = self._newest[key] = _SharedCall[V](PendingCall(lane, [caller]), newest, oldest, refused_after)
         call.task = SharedTask(

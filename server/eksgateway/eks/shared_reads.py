@@ -102,9 +102,13 @@ class SharedReads:
             return _to_seen(known)
         return _to_seen(await self._updates.get(ref, max_age, Lane.READ, caller))
 
-    async def poll(self, ref: UpdateRef, max_age: float) -> SeenUpdate:
-        """Like ``update``, but waits for its turn as long as it takes."""
-        return _to_seen(await self._updates.get(ref, max_age, Lane.POLL, ref))
+    async def poll(self, ref: UpdateRef, max_age: float, *, is_first: bool = False) -> SeenUpdate:
+        """Like ``update``, but waits for its turn as long as it takes.
+
+        A refusal counts like a result, except for the first poll: the update may have appeared since.
+        """
+        read = self._updates.get(ref, max_age, Lane.POLL, ref, accepts_refusal=not is_first)
+        return _to_seen(await read)
 
     async def find(self, ref: UpdateRef, oldest: float) -> SeenUpdate | None:
         """The newest read of any replica, if its call began after ``oldest`` (monotonic). Makes no call.

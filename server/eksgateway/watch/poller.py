@@ -190,7 +190,8 @@ class Poller:
     async def _read_while_needed(self) -> SeenUpdate | None:
         """None once the poller is over, however long the call's turn takes."""
         while not self._over:
-            self._read_task = read = asyncio.ensure_future(self.reads.poll(self.ref, self._max_age))
+            poll = self.reads.poll(self.ref, self._max_age, is_first=self._known.sighting is None)
+            self._read_task = read = asyncio.ensure_future(poll)
             try:
                 await asyncio.wait((read,))
             finally:
