@@ -155,6 +155,13 @@ def test_copy_of_a_missing_file_creates_none(tmp_path: Path, empty: LedgerDataba
     assert (code, "there is no such file" in printed, list_names(tmp_path)) == (1, True, [])
 
 
+@pytest.mark.parametrize("command", ["verify", "list", "copy"])
+def test_a_folder_is_no_file(tmp_path: Path, empty: LedgerDatabase, command: str) -> None:
+    arguments = ("--from", tmp_path, "--url", empty.owner_url) if command == "copy" else (tmp_path,)
+    code, printed = run(command, *arguments)
+    assert (code, "this is a folder: name the ledger's file in it" in printed) == (1, True)
+
+
 def test_copy_needs_a_migrated_database_and_its_owner(path: Path, postgres: str) -> None:
     with create_database(postgres) as name:
         owner_url = as_role(postgres, name, OWNER)
@@ -247,6 +254,13 @@ def test_a_url_that_cannot_be_used_is_refused(command: str, url: str, error: str
 def test_a_file_or_a_url_is_needed(arguments: list[str]) -> None:
     code, printed = run("verify", *arguments)
     assert (code, "name either the ledger's file, or --url" in printed) == (2, True)
+
+
+def test_migrate_reports_a_role_that_could_change_all(database: LedgerDatabase) -> None:
+    code, printed = run("migrate", "--url", database.owner_url, "--role", OWNER)
+    assert (code, f"The role {OWNER} could change all of it" in printed) == (0, True)
+    code, printed = run("migrate", "--url", database.owner_url)
+    assert (code, "has the rights of a gateway" in printed) == (0, True)
 
 
 def test_another_schema_is_another_ledger(database: LedgerDatabase) -> None:

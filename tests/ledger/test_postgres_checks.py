@@ -168,6 +168,8 @@ def test_the_next_revision_passes(ledger_database: LedgerDatabase) -> None:
     [
         ("GRANT UPDATE, TRUNCATE ON eksgateway.events TO eksgateway", "UPDATE on events, TRUNCATE on events"),
         ("GRANT DELETE ON eksgateway.cancellations TO PUBLIC", "DELETE on cancellations"),
+        ("GRANT REFERENCES ON eksgateway.decisions TO eksgateway", "REFERENCES on decisions"),
+        ("GRANT MAINTAIN ON eksgateway.budget TO eksgateway", "MAINTAIN on budget"),
         ("GRANT CREATE ON SCHEMA eksgateway TO eksgateway", "CREATE in the schema"),
         ("ALTER TABLE eksgateway.looks OWNER TO eksgateway", "everything in the schema, as its owner"),
         ("ALTER SCHEMA eksgateway OWNER TO eksgateway", "everything in the schema, as its owner"),
@@ -208,6 +210,14 @@ def test_a_weak_trigger_is_reported_and_migrate_restores_it(
     (warning,) = check(ledger_database.url)
     assert warning["event"] == "ledger.events_can_be_changed"
     assert warning["reason"] == f"the trigger events_refuse_changes {reason}"
+    migrate_database(PostgresLocation(ledger_database.owner_url), GATEWAY)
+    assert check(ledger_database.url) == []
+
+
+def test_a_missing_function_is_named_and_migrate_restores_it(ledger_database: LedgerDatabase) -> None:
+    run(ledger_database.owner_url, "DROP FUNCTION eksgateway.draw")
+    with pytest.raises(LedgerError, match=f"lacks the function draw: {MIGRATE} --role eksgateway`"):
+        check(ledger_database.url)
     migrate_database(PostgresLocation(ledger_database.owner_url), GATEWAY)
     assert check(ledger_database.url) == []
 

@@ -32,7 +32,7 @@ async def test_several_first_starts_at_once_create_one_schema(postgres: str) -> 
         found = await asyncio.gather(
             *(asyncio.to_thread(migrate_database, PostgresLocation(url), GATEWAY) for _ in range(4))
         )
-        assert sorted(found) == ["", REVISION, REVISION, REVISION]
+        assert sorted(each.before for each in found) == ["", REVISION, REVISION, REVISION]
         assert run(url, "SELECT version_num FROM eksgateway.alembic_version") == [(REVISION,)]
 
 
@@ -141,6 +141,16 @@ def test_migrate_fails_behind_a_program_that_holds_a_table(ledger_database: Ledg
     migrate_database(location, GATEWAY)
     with pytest.raises(psycopg.errors.RaiseException):
         run(ledger_database.owner_url, "TRUNCATE eksgateway.events")
+
+
+def test_changes_of_the_owner_wait_for_the_disk(ledger_database: LedgerDatabase) -> None:
+    """Also where the role has it otherwise in this database."""
+    name = ledger_database.name
+    off = f"ALTER ROLE {OWNER} IN DATABASE {name} SET synchronous_commit = off"
+    run(ledger_database.superuser_url, off)
+    assert run(ledger_database.owner_url, "SHOW synchronous_commit") == [("off",)]
+    with begin_change(PostgresLocation(ledger_database.owner_url)) as connection:
+        assert connection.exec_driver_sql("SHOW synchronous_commit").scalar() == "on"
 
 
 def test_migrate_refuses_a_missing_role(postgres: str) -> None:

@@ -73,10 +73,15 @@ def migrate_ledger(location: PostgresLocation, role: str) -> None:
     """Raises StartError."""
     from eksgateway.ledger.postgres.migration import migrate_database  # noqa: PLC0415 - loads psycopg
 
-    found = migrate_database(location, role)
-    done = {REVISION: "is there", "": "was created"}.get(found, f"was migrated from {found}")
+    before, could_change_all = migrate_database(location, role)
+    done = {REVISION: "is there", "": "was created"}.get(before, f"was migrated from {before}")
     print(f"{location}: schema {location.schema}, revision {REVISION}, {done}.")
-    print(f"The role {role} has the rights of a gateway.")
+    if could_change_all:
+        print(
+            f"The role {role} could change all of it, as its owner or a superuser: name another with --role."
+        )
+    else:
+        print(f"The role {role} has the rights of a gateway.")
 
 
 def copy_ledger(path: Path, location: PostgresLocation) -> None:

@@ -14,6 +14,7 @@ from eksgateway.ledger.postgres.owner import begin_change
 from eksgateway.ledger.postgres.revision import require_usable
 from eksgateway.ledger.schema import cancellations, decisions, events
 from eksgateway.ledger.sqlite.files import LedgerFile
+from eksgateway.ledger.sqlite.read_only import require_file
 from eksgateway.ledger.verify import VerifyReport, verify_snapshot
 from eksgateway.settings import PostgresLocation
 
@@ -23,8 +24,7 @@ def import_file(path: Path, location: PostgresLocation) -> VerifyReport:
 
     Raises LedgerError; then nothing is copied.
     """
-    if not path.is_file():
-        raise LedgerError(f"{path}: there is no such file")
+    require_file(path)
     file = LedgerFile(path)
     try:
         with open_snapshot(path) as (source, missing), begin_change(location) as target:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 import psycopg
 from psycopg import sql
@@ -18,14 +19,28 @@ from eksgateway.ledger.schema import REVISION
 from eksgateway.settings import PostgresLocation
 
 _ROLE_EXISTS: Final = "SELECT FROM pg_roles WHERE rolname = %s"
+_COULD_CHANGE_ALL: Final = """
+SELECT rolsuper OR pg_has_role(rolname, nspowner, 'MEMBER') FROM pg_roles, pg_namespace
+WHERE rolname = %s AND nspname = %s
+"""
 _IS_OWNER: Final = "SELECT pg_has_role(nspowner, 'MEMBER') FROM pg_namespace WHERE nspname = %s"
+_LACKS_DRAW: Final = """
+SELECT NOT EXISTS (SELECT FROM pg_proc WHERE proname = 'draw' AND pronamespace = to_regnamespace(%s))
+"""
+_DRAW: Final = Path(__file__).parents[1] / "migrations" / "versions" / "r0002_draw.sql"
 
 
-def migrate_database(location: PostgresLocation, role: str) -> str:
-    """Migrate as the owner, in one transaction; also restore the trigger and the rights of ``role``.
+class Migration(NamedTuple):
+    """``before`` is the revision that was there, empty for a new ledger."""
 
-    Gateways may run meanwhile, and several of these. Returns the revision that was there, empty for a new
-    ledger. Raises LedgerError; then nothing is changed.
+    before: str
+    role_could_change_all: bool
+
+
+def migrate_database(location: PostgresLocation, role: str) -> Migration:
+    """Migrate as the owner, in one transaction; also restore the trigger, ``draw`` and ``role``'s rights.
+
+    Gateways may run meanwhile, and several of these. Raises LedgerError; then nothing is changed.
     """
     with begin_change(location) as connection:
         raw = raw_connection(connection)
@@ -41,9 +56,12 @@ def migrate_database(location: PostgresLocation, role: str) -> str:
             if found:
                 require_older(found, location, instead="another database")
             upgrade(connection, location.schema)
+        elif raw.execute(_LACKS_DRAW, [location.schema]).fetchone() == (True,):
+            raw.execute(_DRAW.read_bytes())
         protect_events(raw, location.schema)
         grant(raw, location.schema, role)
-    return found
+        (could,) = raw.execute(_COULD_CHANGE_ALL, [role, location.schema]).fetchall()[0]
+    return Migration(found, could)
 
 
 def _create_schema(connection: psycopg.Connection[Any], location: PostgresLocation) -> None:

@@ -14,8 +14,11 @@ from eksgateway.ledger.postgres.engine import open_engine, raw_connection
 from eksgateway.ledger.postgres.errors import DATABASE_ERRORS, error_state, explain, find_error
 from eksgateway.settings import PostgresLocation
 
-# psycopg reads times in the style ISO only.
-SET_SESSION: Final = "SELECT set_config('search_path', %s, true), set_config('DateStyle', 'ISO', true)"
+# psycopg reads times in the style ISO only. A role or database may have synchronous_commit off.
+SET_SESSION: Final = """
+SELECT set_config('search_path', %s, true), set_config('DateStyle', 'ISO', true),
+    set_config('synchronous_commit', 'on', true)
+"""
 _LACKS_A_RIGHT: Final = "42501"  # an SQLSTATE
 _OWNER: Final = "use a URL of the ledger's owner; to create one, it needs CREATE on the database"
 _CHAIN_TIMEOUT: Final = "30s"

@@ -15,7 +15,8 @@ from eksgateway.settings import PostgresLocation
 
 log = Log(__name__)
 
-_CHECKED: Final = ["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "TRIGGER"]
+_RIGHTS: Final = ["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"]
+_MAINTAIN_VERSION: Final = 170_000
 
 _ROLE: Final = """
 SELECT rolname AS name, rolsuper AS superuser,
@@ -30,16 +31,17 @@ SELECT relname AS name, pg_has_role(relowner, 'MEMBER') AS owned,
 FROM pg_class WHERE relnamespace = to_regnamespace(%s) AND relkind IN ('r', 'p')
 """
 _FUNCTIONS: Final = """
-SELECT proname AS name FROM pg_proc
-WHERE pronamespace = to_regnamespace(%s) AND has_function_privilege(oid, 'EXECUTE')
+SELECT proname AS name, has_function_privilege(oid, 'EXECUTE') AS executes FROM pg_proc
+WHERE pronamespace = to_regnamespace(%s)
 """
 
 
 def check_role(connection: psycopg.Connection[Any], location: PostgresLocation) -> None:
     """Also check the schema's revision. Raises LedgerError; logs a warning of rights that are not needed."""
     (role,) = _read(connection, _ROLE, location.schema)
-    tables = {table.name: table for table in _read(connection, _TABLES, _CHECKED, location.schema)}
-    functions = {function.name for function in _read(connection, _FUNCTIONS, location.schema)}
+    rights = [*_RIGHTS, "MAINTAIN"] if connection.info.server_version >= _MAINTAIN_VERSION else _RIGHTS
+    tables = {table.name: table for table in _read(connection, _TABLES, rights, location.schema)}
+    functions = {each.name: each.executes for each in _read(connection, _FUNCTIONS, location.schema)}
     version = tables.get("alembic_version")
     if version is None or (role.usage and "SELECT" in version.rights):
         require_usable(connection, location)
@@ -47,8 +49,13 @@ def check_role(connection: psycopg.Connection[Any], location: PostgresLocation) 
         raise LedgerError(
             f"{location}: the schema {location.schema} lacks {removed}: restore the database from a backup"
         )
+    migrate = describe_migrate(location, f" --role {role.name}")
+    if missing := ", ".join(name for name in FUNCTIONS if name not in functions):
+        raise LedgerError(
+            f"{location}: the schema {location.schema} lacks the function {missing}: {migrate}, which"
+            " restores it"
+        )
     if lacking := _find_lacking(role, tables, functions, location.schema):
-        migrate = describe_migrate(location, f" --role {role.name}")
         raise LedgerError(f"{location}: the role {role.name} lacks {lacking}: {migrate}, which grants it")
     if more := _find_more(role, tables):
         log.warning(
@@ -59,7 +66,7 @@ def check_role(connection: psycopg.Connection[Any], location: PostgresLocation) 
         )
 
 
-def _find_lacking(role: Any, tables: dict[str, Any], functions: set[str], schema: str) -> str:
+def _find_lacking(role: Any, tables: dict[str, Any], functions: dict[str, bool], schema: str) -> str:
     if not role.usage:
         return f"USAGE on the schema {schema}"
     lacking = [
@@ -68,7 +75,7 @@ def _find_lacking(role: Any, tables: dict[str, Any], functions: set[str], schema
         for right in rights
         if right not in tables[name].rights
     ]
-    return ", ".join(lacking + [f"EXECUTE on {name}" for name in FUNCTIONS if name not in functions])
+    return ", ".join(lacking + [f"EXECUTE on {name}" for name in FUNCTIONS if not functions[name]])
 
 
 def _find_more(role: Any, tables: dict[str, Any]) -> str:

@@ -23,8 +23,7 @@ _TIMEOUT_S: Final = 5.0
 @contextmanager
 def open_files(path: Path) -> Iterator[Engine]:
     """Raises LedgerError, also for errors of SQLite in the block."""
-    if not path.is_file():
-        raise LedgerError(f"{path}: there is no such file")
+    require_file(path)
     require_content(path, path)
     with ExitStack() as resources:
         try:
@@ -33,6 +32,14 @@ def open_files(path: Path) -> Iterator[Engine]:
             yield engine
         except SQLAlchemyError as exc:
             raise LedgerError(f"{path}: {explain(exc)}") from exc
+
+
+def require_file(path: Path) -> None:
+    """Raises LedgerError."""
+    if path.is_dir():
+        raise LedgerError(f"{path}: this is a folder: name the ledger's file in it")
+    if not path.is_file():
+        raise LedgerError(f"{path}: there is no such file")
 
 
 def _open(path: Path, resources: ExitStack) -> Engine:
