@@ -26,13 +26,14 @@ from eksgateway.v1 import cancellation_pb2 as eksgateway_dot_v1_dot_cancellation
 from eksgateway.v1 import update_pb2 as eksgateway_dot_v1_dot_update__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(eksgateway/v1/cancellation_service.proto\x12\reksgateway.v1\x1a eksgateway/v1/cancellation.proto\x1a\x1a\x65ksgateway/v1/update.proto\"P\n\x16GetCancellationRequest\x12\x19\n\x0f\x63\x61ncellation_id\x18\x01 \x01(\tH\x00\x12\x14\n\nrequest_id\x18\x02 \x01(\tH\x00\x42\x05\n\x03key\"L\n\x17GetCancellationResponse\x12\x31\n\x0c\x63\x61ncellation\x18\x01 \x01(\x0b\x32\x1b.eksgateway.v1.Cancellation\"}\n\x18ListCancellationsRequest\x12*\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x19.eksgateway.v1.ClusterRef\x12\x0e\n\x06\x63\x61ller\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"h\n\x19ListCancellationsResponse\x12\x32\n\rcancellations\x18\x01 \x03(\x0b\x32\x1b.eksgateway.v1.Cancellation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xdf\x01\n\x13\x43\x61ncellationService\x12`\n\x0fGetCancellation\x12%.eksgateway.v1.GetCancellationRequest\x1a&.eksgateway.v1.GetCancellationResponse\x12\x66\n\x11ListCancellations\x12\'.eksgateway.v1.ListCancellationsRequest\x1a(.eksgateway.v1.ListCancellationsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(eksgateway/v1/cancellation_service.proto\x12\reksgateway.v1\x1a eksgateway/v1/cancellation.proto\x1a\x1a\x65ksgateway/v1/update.proto\"P\n\x16GetCancellationRequest\x12\x19\n\x0f\x63\x61ncellation_id\x18\x01 \x01(\tH\x00\x12\x14\n\nrequest_id\x18\x02 \x01(\tH\x00\x42\x05\n\x03key\"L\n\x17GetCancellationResponse\x12\x31\n\x0c\x63\x61ncellation\x18\x01 \x01(\x0b\x32\x1b.eksgateway.v1.Cancellation\"}\n\x18ListCancellationsRequest\x12*\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x19.eksgateway.v1.ClusterRef\x12\x0e\n\x06\x63\x61ller\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"h\n\x19ListCancellationsResponse\x12\x32\n\rcancellations\x18\x01 \x03(\x0b\x32\x1b.eksgateway.v1.Cancellation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xdf\x01\n\x13\x43\x61ncellationService\x12`\n\x0fGetCancellation\x12%.eksgateway.v1.GetCancellationRequest\x1a&.eksgateway.v1.GetCancellationResponse\x12\x66\n\x11ListCancellations\x12\'.eksgateway.v1.ListCancellationsRequest\x1a(.eksgateway.v1.ListCancellationsResponseBl\n\x10io.eksgateway.v1P\x01ZFgithub.com/eksgateway/eksgateway/clients/go/eksgateway/v1;eksgatewayv1\xaa\x02\rEksGateway.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'eksgateway.v1.cancellation_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\020io.eksgateway.v1P\001ZFgithub.com/eksgateway/eksgateway/clients/go/eksgateway/v1;eksgatewayv1\252\002\rEksGateway.V1'
   _globals['_GETCANCELLATIONREQUEST']._serialized_start=121
   _globals['_GETCANCELLATIONREQUEST']._serialized_end=201
   _globals['_GETCANCELLATIONRESPONSE']._serialized_start=203

@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x65ksgateway/v1/update.proto\x12\reksgateway.v1\x1a\x1fgoogle/protobuf/timestamp.proto\">\n\nClusterRef\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\"\xf3\x01\n\x06Update\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12*\n\x06params\x18\x04 \x03(\x0b\x32\x1a.eksgateway.v1.UpdateParam\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06\x65rrors\x18\x06 \x03(\x0b\x32\x1a.eksgateway.v1.UpdateError\x12\x37\n\x0c\x63\x61ncellation\x18\x07 \x01(\x0b\x32!.eksgateway.v1.UpdateCancellation\"*\n\x0bUpdateParam\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"N\n\x0bUpdateError\x12\x12\n\nerror_code\x18\x01 \x01(\t\x12\x15\n\rerror_message\x18\x02 \x01(\t\x12\x14\n\x0cresource_ids\x18\x03 \x03(\t\"4\n\x12UpdateCancellation\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x65ksgateway/v1/update.proto\x12\reksgateway.v1\x1a\x1fgoogle/protobuf/timestamp.proto\">\n\nClusterRef\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\"\xf3\x01\n\x06Update\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12*\n\x06params\x18\x04 \x03(\x0b\x32\x1a.eksgateway.v1.UpdateParam\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06\x65rrors\x18\x06 \x03(\x0b\x32\x1a.eksgateway.v1.UpdateError\x12\x37\n\x0c\x63\x61ncellation\x18\x07 \x01(\x0b\x32!.eksgateway.v1.UpdateCancellation\"*\n\x0bUpdateParam\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"N\n\x0bUpdateError\x12\x12\n\nerror_code\x18\x01 \x01(\t\x12\x15\n\rerror_message\x18\x02 \x01(\t\x12\x14\n\x0cresource_ids\x18\x03 \x03(\t\"4\n\x12UpdateCancellation\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\tBl\n\x10io.eksgateway.v1P\x01ZFgithub.com/eksgateway/eksgateway/clients/go/eksgateway/v1;eksgatewayv1\xaa\x02\rEksGateway.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'eksgateway.v1.update_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\020io.eksgateway.v1P\001ZFgithub.com/eksgateway/eksgateway/clients/go/eksgateway/v1;eksgatewayv1\252\002\rEksGateway.V1'
   _globals['_CLUSTERREF']._serialized_start=78
   _globals['_CLUSTERREF']._serialized_end=140
   _globals['_UPDATE']._serialized_start=143
