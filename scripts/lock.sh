@@ -6,7 +6,7 @@ compile() {
   uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
     --no-header --no-annotate --no-emit-index-url --no-emit-find-links "$@"
 }
-compile --group build pyproject.toml -o requirements/runtime.lock
+compile --extra server --group build pyproject.toml -o requirements/runtime.lock
 compile --extra postgres --group build -c requirements/runtime.lock pyproject.toml -o requirements/image.lock
 compile --extra fleet-sandbox --group build -c requirements/image.lock pyproject.toml -o requirements/fleet.lock
 compile --extra fleet-sandbox --group dev -c requirements/fleet.lock pyproject.toml -o requirements/dev.lock

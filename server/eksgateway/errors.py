@@ -32,6 +32,10 @@ class StartError(Exception):
     """The gateway cannot start. The text describes the fault and how to correct it."""
 
 
+class SettingsError(StartError):
+    """A setting or an option cannot be used. The text names the fault and how to correct it."""
+
+
 class GatewayError(Exception):
     """An error for a caller.
 

@@ -12,8 +12,8 @@ import pytest
 import yaml
 from cryptography import x509
 
-from eksgateway.cli.health import check_local
-from eksgateway.settings import SettingsError
+from eksgateway.cli.local_health import check_local
+from eksgateway.errors import SettingsError
 from support.authority import CLIENT, SERVER, Authority, Shape, uri
 from support.gateway import run_gateway
 from support.mtls import build_listeners

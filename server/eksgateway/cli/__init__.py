@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-
-from eksgateway.cli.main import app
+import sys
 
 __all__ = ["main"]
 
@@ -16,4 +15,13 @@ def main() -> None:
     # Read when pydantic builds its first model. Without it, pydantic looks for plugins in the entry points
     # of every installed package.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    app()
+    remedy = "pip install 'eksgateway[cli]' to call a gateway, or 'eksgateway[server]' to run one"
+    try:
+        from eksgateway.cli.main import app  # noqa: PLC0415 - needs the extra
+
+        remedy = "pip install 'eksgateway[server]'"  # for what a command imports when it runs
+        app()
+    except ModuleNotFoundError as exc:
+        if exc.name is None or exc.name.partition(".")[0] == "eksgateway":
+            raise
+        sys.exit(f"eksgateway: {exc.name} is not installed: run {remedy}")

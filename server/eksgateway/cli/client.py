@@ -24,7 +24,7 @@ from eksgateway.client.error_report import (
     phase_name,
     printable,
 )
-from eksgateway.settings import SettingsError
+from eksgateway.errors import SettingsError
 from eksgateway.v1.update_pb2 import ClusterRef
 from eksgateway.v1.update_service_pb2 import CancelUpdateRequest
 

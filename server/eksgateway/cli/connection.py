@@ -10,7 +10,7 @@ import typer
 
 from eksgateway.client import Channels
 from eksgateway.client.addresses import check_address
-from eksgateway.settings import SettingsError
+from eksgateway.errors import SettingsError
 
 
 @dataclass(frozen=True, slots=True)

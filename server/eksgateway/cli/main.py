@@ -97,13 +97,15 @@ def health(  # noqa: PLR0913  each is an option
     ] = None,
 ) -> None:
     """Exit 0 if a gateway serves, 1 if it does not (for container health checks)."""
-    from eksgateway.cli.connection import GatewayConnection  # noqa: PLC0415
-    from eksgateway.cli.health import check, check_local  # noqa: PLC0415
-
     if config is None:
+        from eksgateway.cli.connection import GatewayConnection  # noqa: PLC0415
+        from eksgateway.cli.health import check  # noqa: PLC0415
+
         sys.exit(check(GatewayConnection(address, ca, certificate, key), service))
     if ca is not None or (certificate is None) != (key is None):
         raise typer.BadParameter("--config takes no --ca, and --certificate only with --key")
+    from eksgateway.cli.local_health import check_local  # noqa: PLC0415
+
     sys.exit(check_local(config, (certificate, key) if certificate and key else None, service))
 
 

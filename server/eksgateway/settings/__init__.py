@@ -1,5 +1,6 @@
 """The gateway's settings. AWS credentials are not settings: boto3's default chain finds them."""
 
+from eksgateway.errors import SettingsError
 from eksgateway.settings.eks import EksSettings, TargetSettings
 from eksgateway.settings.gateway import (
     LedgerSettings,
@@ -20,7 +21,6 @@ from eksgateway.settings.listener import ListenerSettings, TlsSettings
 from eksgateway.settings.loading import load
 from eksgateway.settings.policy import OpaPolicySettings, OpaSettings, PolicySettings, WasmPolicySettings
 from eksgateway.settings.postgres_url import PostgresLocation
-from eksgateway.settings.section import SettingsError
 
 __all__ = [
     "ALGORITHMS",

@@ -8,8 +8,8 @@ from typing import Any, Final
 import yaml
 from pydantic import ValidationError
 
+from eksgateway.errors import SettingsError
 from eksgateway.settings.gateway import Settings
-from eksgateway.settings.section import SettingsError
 from eksgateway.strict_yaml import YamlDocument, YamlPath
 
 # The tags of unions, which pydantic puts into the place of a fault.

@@ -10,14 +10,9 @@ from typing import Annotated, Any, Final, TypeAlias
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, field_validator
 
 from eksgateway.addresses import is_loopback, split_address
-from eksgateway.errors import StartError
 
 _HOST_NAME: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z.-]*")
 _SCHEMES: Final = {"unix", "unix-abstract", "vsock"}  # grpc reads `unix:1` as a path
-
-
-class SettingsError(StartError):
-    """The text names the fault and how to correct it."""
 
 
 class Section(BaseModel):
