@@ -14,9 +14,10 @@ import psycopg
 import pytest
 
 from eksgateway.errors import StartError
-from eksgateway.fleet.connections import Connection, FleetConnection, FleetUnavailable
+from eksgateway.fleet import connections
+from eksgateway.fleet.connections import Connection, FleetConnection, FleetUnavailable, connect
 from eksgateway.fleet.statement_queue import StatementQueue
-from eksgateway.ledger.postgres.connection_parameters import read_url, resolve_hosts
+from eksgateway.ledger.postgres.connection_parameters import Parameters, read_url, resolve_hosts
 from eksgateway.sandbox.postgres_server import PostgresServer
 from support.processes import frozen
 from support.tcp_proxy import TcpProxy
@@ -218,6 +219,27 @@ async def test_close_ends_connecting(server: PostgresServer) -> None:
         await connection.close()
         with pytest.raises(FleetUnavailable, match="closed"):
             await task
+
+
+async def test_close_ends_a_connection_that_opened_after_its_deadline(
+    server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Connection] = []
+
+    async def open_late(parameters: Parameters) -> Connection:
+        opened.append(await connect(parameters))
+        return opened[0]
+
+    async with TcpProxy(f"127.0.0.1:{server.port}") as proxy:
+        connection = FleetConnection(through(proxy, server), DEADLINE_S)
+        with monkeypatch.context() as patched:
+            patched.setattr(connections, "connect", open_late)
+            proxy.passing.clear()
+            await fail(connection, "no connection to PostgreSQL within 1 s")
+            proxy.passing.set()
+            await wait_until(lambda: opened)
+        await connection.close()
+        assert opened[0].closed
 
 
 async def test_a_name_that_resolves_slowly_does_not_block(

@@ -83,6 +83,7 @@ class FleetConnection:
         if self._running:
             await asyncio.wait(self._running)
         await self._discard()
+        await self._discard_opened()
 
     async def _run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         lost = self._lost
@@ -133,6 +134,12 @@ class FleetConnection:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
+
+    async def _discard_opened(self) -> None:
+        """The connection that was opened after its deadline, and that no work took."""
+        opening, self._opening = self._opening, None
+        if opening is not None and not opening.cancelled() and opening.exception() is None:
+            await opening.result().close()
 
     def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)
