@@ -202,3 +202,22 @@ def test_an_outdated_observation_is_recorded_again() -> None:
     assert known.observation_to_record()
     record(known, ACCEPTED)
     assert known.observation_to_record() is None
+
+
+@pytest.mark.parametrize(("seconds", "phase"), [(2, Phase.CANCELLATION_FAILED), (5, Phase.CANCELLING)])
+def test_a_record_replaces_no_newer_read(seconds: float, phase: Phase) -> None:
+    """It was recorded by another replica, and may be late: EKS goes back when a cancellation fails."""
+    known = track(an_update())
+    known.follow(ACCEPTED, 1001, None)
+    known.see(read(an_update(cancellation="Failed"), 3), 1003)
+    known.take_up(replace(ACCEPTED, update_time=START + timedelta(seconds=seconds)), 1004, pending=True)
+    assert known.state
+    assert known.state.phase is phase
+
+
+def test_an_end_counts_however_old_its_record_is() -> None:
+    known = track(an_update(), an_update("Cancelling"))
+    known.follow(ACCEPTED, 1001, None)
+    known.take_up(replace(ACCEPTED, update=CANCELLED), 1004, pending=True)
+    assert known.state
+    assert known.state.phase is Phase.CANCELLED

@@ -51,6 +51,11 @@ def latest_of(known: Sighting | None, new: Sighting) -> Sighting:
     return known
 
 
+def _is_outdated(recorded: Sighting, known: Sighting) -> bool:
+    """Whether ``known`` was read after the record's update. Both times are the database's."""
+    return known.is_timed and recorded.observe_time < known.observe_time and not recorded.update.final
+
+
 def sighting_in_record(cancellation: Cancellation, ended: float, began: float | None = None) -> Sighting:
     """``began`` is when the CancelUpdate call began that answered with the record's update. Without it, the
     record may be from any time, and replaces only a state that is less far along.
@@ -105,8 +110,10 @@ class TrackedUpdate:
         if newest is not None and newest.id == cancellation.id:
             self._newest = newest = cancellation
         self.pending = pending or (newest is not None and not newest.settled)
-        self.sighting = latest_of(before, sighting_in_record(cancellation, now))
-        self.version += before is None or before.update != self.sighting.update
+        recorded = sighting_in_record(cancellation, now)
+        if before is None or not _is_outdated(recorded, before):
+            self.sighting = latest_of(before, recorded)
+            self.version += before is None or before.update != self.sighting.update
 
     def see(self, seen: SeenUpdate, now: float) -> bool:
         """Return whether the read changed a known update."""
