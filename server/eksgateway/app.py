@@ -200,12 +200,16 @@ def _build_edge(core: Core, shared: _Shared) -> HttpEdge | None:
         return None
     from eksgateway.edge.methods import find_methods  # noqa: PLC0415  aiohttp takes 150 ms
     from eksgateway.edge.server import HttpEdge  # noqa: PLC0415  likewise
+    from eksgateway.edge.upstream import InternalListener  # noqa: PLC0415  likewise
 
     peers = EdgePeers()
-    edge = HttpEdge(
+    chain = _build_chain(core, shared, ListenerSettings(), peers)
+    upstream = InternalListener(chain, settings.http.calls + settings.http.streams)
+    _add_services(upstream.server, shared)
+    return HttpEdge(
         settings=settings.http,
         limits=settings.limits,
-        interceptor=_build_chain(core, shared, ListenerSettings(), peers),
+        upstream=upstream,
         peers=peers,
         methods=find_methods(
             [
@@ -217,8 +221,6 @@ def _build_edge(core: Core, shared: _Shared) -> HttpEdge | None:
         connections=file_descriptors.max_connections(settings),
         write_timeout=settings.watch.write_timeout_s,
     )
-    _add_services(edge.grpc_server, shared)
-    return edge
 
 
 def _build_chain(

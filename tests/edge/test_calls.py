@@ -22,8 +22,7 @@ async def test_cancel_is_watched_to_its_end(edge: RunningEdge, eks: SimulatedEks
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
     async with edge.stream(update("prod-1", update_id), edge.viewer) as stream:
         assert (await read_line(stream.content))["kind"] == "WATCH_KIND_SNAPSHOT"
-        answer = await edge.cancel("prod-1", update_id)
-        assert answer.json["cancellation"]["phase"] == "CANCELLATION_PHASE_REQUESTED"
+        assert (await edge.cancel("prod-1", update_id)).status == 200
         eks.advance(86_400)
         last = None
         while (message := await read_line(stream.content)) is not None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+import grpc
 from aiohttp import web
 
 from eksgateway.addresses import join_address
@@ -35,6 +36,7 @@ log = Log(__name__)
 
 _UNARY: Final = {f"application/{name}": codec for name, codec in CODECS.items()}
 _FRAMES: Final = {f"application/connect+{name}": codec for name, codec in CODECS.items()}
+_BY_HTTP: Final = grpc.StatusCode.UNKNOWN  # Connect's code for HTTP statuses that it gives no meaning
 _PAGE, _UNKNOWN = "page", "unknown"  # in the metrics, beside the paths of methods
 
 
@@ -161,12 +163,12 @@ def _wrong_type(right: Any) -> ConnectError:
     # A browser may send text/plain to other sites without asking them first; these types it may not.
     types = ", ".join(right)
     text = f"The content type must be {' or '.join(right)}."
-    return refuse(RequestInvalid(text), http_status=415, headers={"Accept-Post": types})
+    return refuse(RequestInvalid(text), code=_BY_HTTP, http_status=415, headers={"Accept-Post": types})
 
 
 def _wrong_method(request: web.BaseRequest, allowed: str) -> ConnectError:
     text = f"This path takes {allowed.replace(', ', ' and ')}, and not {request.method[:20]}."
-    return refuse(RequestInvalid(text), http_status=405, headers={"Allow": allowed})
+    return refuse(RequestInvalid(text), code=_BY_HTTP, http_status=405, headers={"Allow": allowed})
 
 
 def _name_peer(request: web.BaseRequest) -> str:

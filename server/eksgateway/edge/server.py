@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-import grpc
-
 from eksgateway.addresses import join_address, split_address
 from eksgateway.blocking import run_blocking
 from eksgateway.edge.connections import Server
@@ -22,8 +20,8 @@ _BACKLOG = 1024
 
 
 class HttpEdge:
-    """``interceptor`` is that of the internal listener, and ``peers`` what it believes. The services are
-    added to ``grpc_server``.
+    """``upstream`` gets the calls, and ``peers`` names their clients to it. ``connections`` is how many the
+    process may hold.
     """
 
     def __init__(  # noqa: PLR0913  the parts of a listener
@@ -31,7 +29,7 @@ class HttpEdge:
         *,
         settings: HttpSettings,
         limits: LimitSettings,
-        interceptor: grpc.aio.ServerInterceptor,
+        upstream: Upstream,
         peers: EdgePeers,
         methods: Mapping[str, Method],
         metrics: Metrics,
@@ -42,10 +40,10 @@ class HttpEdge:
         self._listen = settings.listen
         self._limits = limits
         self._connections = min(connections, settings.connections)
-        self._upstream = Upstream(interceptor, settings.calls + settings.streams)
+        self._upstream = upstream
         self._handler = Handler(
             methods=methods,
-            upstream=self._upstream,
+            upstream=upstream,
             peers=peers,
             body=BodyLimits(limits.message_bytes, limits.message_timeout_s),
             settings=settings,
@@ -56,11 +54,6 @@ class HttpEdge:
         self._listening: asyncio.Server | None = None
         metrics.add_gauge("http_streams", "Open streams of the HTTP edge.", lambda: self._handler.streams)
         metrics.add_gauge("http_connections", "Connections to the HTTP edge.", self._count_connections)
-
-    @property
-    def grpc_server(self) -> grpc.aio.Server:
-        server: grpc.aio.Server = self._upstream.server
-        return server
 
     @property
     def address(self) -> str:

@@ -148,7 +148,7 @@ class Streams:
         """Return the response and the call's code. Raises ConnectError before the response has begun."""
         headers = read_headers(request, form.encoding_header, peer)
         message = await form.read(request, headers, self.limits)
-        call = self.upstream.call(method, message, headers.metadata, headers.timeout)
+        call = await self.upstream.open(method, message, headers)
         try:
             return await self._answer(request, form, call)
         finally:

@@ -36,7 +36,7 @@ class Unary:
         headers = read_headers(request, "Content-Encoding", peer)
         body = inflate_body(await read_body(request, self.limits), headers, self.limits)
         message = codec.read(method, body)
-        call = self.upstream.call(method, message, headers.metadata, headers.timeout)
+        call = self.upstream.call(method, message, headers)
         try:
             answer = codec.write(method, await call)
             initial, trailing = await call.initial_metadata(), await call.trailing_metadata()

@@ -1,10 +1,11 @@
-"""The way from the edge into the gateway: a listener of its own that only this process's channel uses.
+"""The way from the edge into the gateway: a listener on a socket of this process.
 
 Identity, policy, limits and the access log are those of every listener.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
 import shutil
@@ -16,7 +17,7 @@ from typing import Any, Final
 import grpc
 
 from eksgateway.edge.methods import Method
-from eksgateway.rpc.context import Metadata
+from eksgateway.edge.request import CallHeaders
 from eksgateway.rpc.grpc_server import make_server
 
 _SERVER_OPTIONS: Final = (
@@ -37,37 +38,73 @@ _CHANNEL_OPTIONS: Final = (
 
 
 class Upstream:
-    """The services are added to ``server``. ``calls`` is how many the edge makes at once."""
+    """Calls a gRPC server with binary messages."""
 
-    def __init__(self, interceptor: grpc.aio.ServerInterceptor, calls: int) -> None:
-        options = (*_SERVER_OPTIONS, ("grpc.max_concurrent_streams", calls))
-        self.server = make_server((interceptor,), options)
+    def __init__(self) -> None:
         self._channel: grpc.aio.Channel | None = None
         self._methods: dict[str, Any] = {}
+
+    def connect(self, address: str) -> None:
+        self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
+
+    def call(self, method: Method, request: bytes, headers: CallHeaders) -> Any:
+        """A call of grpc.aio with one answer."""
+        return self._callable(method)(request, metadata=headers.metadata, timeout=headers.timeout)
+
+    async def open(self, method: Method, request: bytes, headers: CallHeaders) -> Any:
+        """A call of grpc.aio with a stream of answers, and the request sent."""
+        call = self._callable(method)(metadata=headers.metadata, timeout=headers.timeout)
+        try:
+            await call.write(request)
+            await call.done_writing()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            pass  # it has ended already: reading raises its status
+        except BaseException:
+            call.cancel()
+            raise
+        return call
+
+    def _callable(self, method: Method) -> Any:
+        found = self._methods.get(method.path)
+        if found is None:
+            channel: Any = self._channel
+            # As if requests were streams too: grpc.aio would drop headers that come with the status.
+            make = channel.stream_stream if method.streams else channel.unary_unary
+            found = self._methods[method.path] = make(method.path)
+        return found
+
+    async def start(self) -> None: ...
+
+    async def stop(self, grace: float) -> None:
+        """End the calls that are left after ``grace`` seconds. Each gets its status."""
+
+    async def close(self) -> None:
+        if self._channel is not None:
+            await self._channel.close()
+
+
+class InternalListener(Upstream):
+    """The gateway in this process. The services are added to ``server``; ``calls`` is how many there are at
+    once.
+    """
+
+    def __init__(self, interceptor: grpc.aio.ServerInterceptor, calls: int) -> None:
+        super().__init__()
+        options = (*_SERVER_OPTIONS, ("grpc.max_concurrent_streams", calls))
+        self.server = make_server((interceptor,), options)
         self._folder: Path | None = None
 
     async def start(self) -> None:
         address = self._choose_address()
         self.server.add_insecure_port(address)
         await self.server.start()
-        self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
-
-    def call(self, method: Method, request: bytes, metadata: Metadata, timeout: float | None) -> Any:
-        """A call of grpc.aio with binary messages."""
-        made = self._methods.get(method.path)
-        if made is None:
-            channel: Any = self._channel
-            make = channel.unary_stream if method.streams else channel.unary_unary
-            made = self._methods[method.path] = make(method.path)
-        return made(request, metadata=metadata, timeout=timeout)
+        self.connect(address)
 
     async def stop(self, grace: float) -> None:
-        """End the calls that are left after ``grace`` seconds. Each gets its status."""
         await self.server.stop(grace)
 
     async def close(self) -> None:
-        if self._channel is not None:
-            await self._channel.close()
+        await super().close()
         if self._folder is not None:
             with contextlib.suppress(OSError):
                 shutil.rmtree(self._folder)
