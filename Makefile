@@ -41,6 +41,7 @@ bench: $(VENV)/dev.stamp
 # Generated files are committed; tests/test_generated.py fails when these two would change them.
 protos: $(VENV)/dev.stamp
 	python scripts/generate_protos.py
+	python scripts/generate_reasons.py
 
 policy: $(VENV)/dev.stamp .tools/stamp
 	python scripts/build_policy.py

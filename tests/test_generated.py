@@ -21,6 +21,14 @@ def test_generating_the_protos_again_changes_nothing(tmp_path: Path) -> None:
     assert fresh == committed
 
 
+def test_generating_the_table_of_reasons_again_changes_nothing(tmp_path: Path) -> None:
+    """The tests of every client read the JSON; people read docs/clients.md."""
+    script = ROOT / "scripts" / "generate_reasons.py"
+    subprocess.run([sys.executable, script, tmp_path], check=True, timeout=60)
+    for name in ("clients/testing/reasons.json", "docs/clients.md"):
+        assert (tmp_path / name).read_bytes() == (ROOT / name).read_bytes(), name
+
+
 def test_errors_and_reasons_in_the_proto_match() -> None:
     """Clients in other languages use the enum ErrorReason."""
     in_proto = {name.removeprefix("ERROR_REASON_") for name in ErrorReason.DESCRIPTOR.values_by_name} - {

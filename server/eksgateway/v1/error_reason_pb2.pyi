@@ -26,98 +26,159 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_CREDENTIALS_MISSING: _ErrorReason.ValueType  # 1
     """UNAUTHENTICATED. An address that demands a token got no `authorization` metadata. (A missing certificate
     fails the handshake, which gRPC reports as UNAVAILABLE.)
+    Retry: no. Send a token.
     """
     ERROR_REASON_CREDENTIALS_INVALID: _ErrorReason.ValueType  # 2
     """UNAUTHENTICATED. The credentials are repeated, malformed, too large or not valid here. Metadata: `check`,
     the check that failed.
+    Retry: no. Get other credentials; the log of the gateway has the cause.
     """
     ERROR_REASON_CREDENTIALS_EXPIRED: _ErrorReason.ValueType  # 3
-    """UNAUTHENTICATED. The credentials have expired. This also ends a stream."""
+    """UNAUTHENTICATED. The credentials have expired. This also ends a stream.
+    Retry: once, with another token.
+    """
     ERROR_REASON_IDENTITY_UNAVAILABLE: _ErrorReason.ValueType  # 4
-    """UNAVAILABLE. The keys to verify credentials with cannot be fetched now."""
+    """UNAVAILABLE. The keys to verify credentials with cannot be fetched now.
+    Retry: yes, after RetryInfo where there is one.
+    """
     ERROR_REASON_POLICY_DENIED: _ErrorReason.ValueType  # 5
     """PERMISSION_DENIED. The policy denied the call. Metadata: `decision_id`, `reasons` (sentences, one on each
     line), `rule_ids` (comma-separated).
+    Retry: no. Read `reasons`: they name what the request lacks.
     """
     ERROR_REASON_POLICY_UNDEFINED: _ErrorReason.ValueType  # 6
-    """UNAVAILABLE. The policy returned no decision: it is not loaded. Its default is a denial."""
+    """UNAVAILABLE. The policy returned no decision: it is not loaded. Its default is a denial.
+    Retry: yes. Report it if it lasts.
+    """
     ERROR_REASON_POLICY_OBLIGATION_UNKNOWN: _ErrorReason.ValueType  # 7
-    """PERMISSION_DENIED. The policy allows the call under obligations that this gateway does not know."""
+    """PERMISSION_DENIED. The policy allows the call under obligations that this gateway does not know.
+    Retry: no. Report it: the gateway or its policy must change.
+    """
     ERROR_REASON_POLICY_UNAVAILABLE: _ErrorReason.ValueType  # 8
-    """UNAVAILABLE. The policy did not answer in time."""
+    """UNAVAILABLE. The policy did not answer in time.
+    Retry: yes.
+    """
     ERROR_REASON_POLICY_INVALID: _ErrorReason.ValueType  # 9
-    """INTERNAL. The policy's answer is not a decision."""
+    """INTERNAL. The policy's answer is not a decision.
+    Retry: no. Report it: the policy must change.
+    """
     ERROR_REASON_REQUEST_INVALID: _ErrorReason.ValueType  # 10
     """INVALID_ARGUMENT. Fields are invalid; google.rpc.BadRequest names each. Only callers that the policy
     allows on the cluster get this.
+    Retry: no. Correct the fields.
     """
     ERROR_REASON_RESUME_TOKEN_INVALID: _ErrorReason.ValueType  # 11
-    """INVALID_ARGUMENT. The resume token cannot be used, or is of another update: watch again without one."""
+    """INVALID_ARGUMENT. The resume token cannot be used, or is of another update: watch again without one.
+    Retry: at once, without the resume token.
+    """
     ERROR_REASON_TARGET_NOT_CONFIGURED: _ErrorReason.ValueType  # 12
-    """FAILED_PRECONDITION. The gateway is not configured for that account and region."""
+    """FAILED_PRECONDITION. The gateway is not configured for that account and region.
+    Retry: no. Correct `account_id` and `region`.
+    """
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 13
-    """ALREADY_EXISTS. The request_id was used with other parameters."""
+    """ALREADY_EXISTS. The request_id was used with other parameters.
+    Retry: no. Choose a new request_id for other parameters.
+    """
     ERROR_REASON_DECISION_STALE: _ErrorReason.ValueType  # 14
-    """ABORTED. The decision became too old to act on; nothing was sent. Call again."""
+    """ABORTED. The decision became too old to act on; nothing was sent.
+    Retry: yes, with the same request_id.
+    """
     ERROR_REASON_TARGET_MISMATCH: _ErrorReason.ValueType  # 15
     """INTERNAL. The gateway's AWS credentials reach another account, region or cluster than the policy decided
     on; nothing was sent.
+    Retry: no. Report it: the gateway's AWS credentials must change.
     """
     ERROR_REASON_UPDATE_FINISHED: _ErrorReason.ValueType  # 16
-    """FAILED_PRECONDITION. The update has ended; nothing was sent. google.rpc.PreconditionFailure names it."""
+    """FAILED_PRECONDITION. The update has ended; nothing was sent. google.rpc.PreconditionFailure names it.
+    Retry: no. GetUpdate has the result.
+    """
     ERROR_REASON_LEDGER_UNAVAILABLE: _ErrorReason.ValueType  # 17
-    """UNAVAILABLE. The intent could not be recorded; nothing was sent."""
+    """UNAVAILABLE. The intent could not be recorded; nothing was sent.
+    Retry: yes, with the same request_id, after RetryInfo where there is one.
+    """
     ERROR_REASON_OUTCOME_UNRECORDED: _ErrorReason.ValueType  # 18
-    """UNAVAILABLE. The outcome of the cancel could not be recorded yet. Metadata: `cancellation_id`."""
+    """UNAVAILABLE. The outcome of the cancel could not be recorded yet. Metadata: `cancellation_id`.
+    Retry: yes, with the same request_id.
+    """
     ERROR_REASON_OUTCOME_UNKNOWN: _ErrorReason.ValueType  # 19
     """UNAVAILABLE. It is not known whether EKS received the cancel: EKS gave no answer, or the answer was not
     EKS's own (a 5xx, a proxy's 4xx). Metadata: `cancellation_id`. To learn the outcome, call GetCancellation,
     or call again with the same request_id. A new request_id sends again.
+    Retry: yes, with the same request_id.
     """
     ERROR_REASON_EKS_INVALID_PARAMETER: _ErrorReason.ValueType  # 20
     """INVALID_ARGUMENT. EKS: InvalidParameterException. Every EKS_ reason has AWS's code in the metadata
     `eks_code`, and `phase` if a cancel was recorded.
+    Retry: no. Correct the request.
     """
     ERROR_REASON_EKS_INVALID_REQUEST: _ErrorReason.ValueType  # 21
-    """FAILED_PRECONDITION. EKS: InvalidRequestException."""
+    """FAILED_PRECONDITION. EKS: InvalidRequestException.
+    Retry: no. CheckCancelUpdate explains what can be cancelled.
+    """
     ERROR_REASON_EKS_INVALID_STATE: _ErrorReason.ValueType  # 22
-    """FAILED_PRECONDITION. EKS: InvalidStateException."""
+    """FAILED_PRECONDITION. EKS: InvalidStateException.
+    Retry: no. CheckCancelUpdate explains what can be cancelled.
+    """
     ERROR_REASON_EKS_RESOURCE_IN_USE: _ErrorReason.ValueType  # 23
-    """FAILED_PRECONDITION. EKS: ResourceInUseException."""
+    """FAILED_PRECONDITION. EKS: ResourceInUseException.
+    Retry: no. Cancel again, with a new request_id, once the cluster is free.
+    """
     ERROR_REASON_EKS_CLIENT_ERROR: _ErrorReason.ValueType  # 24
     """FAILED_PRECONDITION. EKS: ClientException, or a refusal of AWS's own with a code that this gateway does
     not know.
+    Retry: no. Read the message and `eks_code`.
     """
     ERROR_REASON_EKS_NOT_FOUND: _ErrorReason.ValueType  # 25
-    """NOT_FOUND. EKS: ResourceNotFoundException. Only callers that the policy allows on the cluster get this."""
+    """NOT_FOUND. EKS: ResourceNotFoundException. Only callers that the policy allows on the cluster get this.
+    Retry: no. Correct the cluster or the update id.
+    """
     ERROR_REASON_EKS_THROTTLED: _ErrorReason.ValueType  # 26
-    """RESOURCE_EXHAUSTED. EKS throttles this account. google.rpc.RetryInfo has the time to wait."""
+    """RESOURCE_EXHAUSTED. EKS throttles this account.
+    Retry: yes, after RetryInfo.
+    """
     ERROR_REASON_EKS_UNAVAILABLE: _ErrorReason.ValueType  # 27
     """UNAVAILABLE. EKS could not be reached, had an error of its own, or gave an answer that is not EKS's or does
     not fit the call.
+    Retry: yes.
     """
     ERROR_REASON_UPSTREAM_CREDENTIALS: _ErrorReason.ValueType  # 28
     """INTERNAL. AWS refuses the gateway's own role or credentials, the gateway cannot get any, or its clock is
     wrong. The caller did nothing wrong.
+    Retry: no. Report it: the gateway's role or clock must change.
     """
     ERROR_REASON_REQUEST_TOO_LARGE: _ErrorReason.ValueType  # 29
-    """RESOURCE_EXHAUSTED. The message is over 64 KB, or its metadata without the credentials is over 8 KB."""
+    """RESOURCE_EXHAUSTED. The message is over 64 KB, or its metadata without the credentials is over 8 KB.
+    Retry: no. Send less.
+    """
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 30
     """RESOURCE_EXHAUSTED. Too many calls or watches, of this caller or of all; or the budget of calls to EKS in
-    this account and region is used up for now. google.rpc.RetryInfo has the time to wait.
+    this account and region is used up for now.
+    Retry: yes, after RetryInfo.
     """
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 31
-    """UNAVAILABLE. This gateway is shutting down. Call again, and another one answers."""
+    """UNAVAILABLE. This gateway is shutting down. A new call reaches another one.
+    Retry: yes, after RetryInfo.
+    """
     ERROR_REASON_WATCHER_TOO_SLOW: _ErrorReason.ValueType  # 32
-    """RESOURCE_EXHAUSTED. The stream was not read for too long."""
+    """RESOURCE_EXHAUSTED. The stream was not read for too long.
+    Retry: yes. Read the stream faster.
+    """
     ERROR_REASON_CANCELLATION_NOT_FOUND: _ErrorReason.ValueType  # 33
-    """NOT_FOUND. The cancellation does not exist, or the caller may not read it."""
+    """NOT_FOUND. The cancellation does not exist, or the caller may not read it.
+    Retry: no. Correct the id.
+    """
     ERROR_REASON_METHOD_UNKNOWN: _ErrorReason.ValueType  # 34
-    """UNIMPLEMENTED. There is no such method."""
+    """UNIMPLEMENTED. There is no such method.
+    Retry: no. Correct the method, or upgrade the gateway.
+    """
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 35
-    """INTERNAL. An unexpected error; the text is always the same."""
+    """INTERNAL. An unexpected error; the text is always the same.
+    Retry: no. Report it with the call's request id.
+    """
     ERROR_REASON_SERVICE_UNKNOWN: _ErrorReason.ValueType  # 36
-    """NOT_FOUND. The gateway has no health service of the name in grpc.health.v1.Health/Check."""
+    """NOT_FOUND. The gateway has no health service of the name in grpc.health.v1.Health/Check.
+    Retry: no. Correct the name.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of google.rpc.ErrorInfo, without this enum's prefix. Its domain is `eksgateway`. Every error of
@@ -132,103 +193,171 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     ends with an ellipsis. A list has the items that fit, whole; `reasons_left_out`, `rule_ids_left_out` or
     `violations_left_out` in the metadata counts the others.
 
-    New reasons may be added. For an unknown one, rely on the status code.
+    New reasons may be added. For an unknown one, decide by the status: retry UNAVAILABLE and ABORTED, and
+    RESOURCE_EXHAUSTED with a google.rpc.RetryInfo.
+
+    Each comment below ends with what a client does. `Retry: yes` means: make the same call again, a cancel with
+    the same request_id, a watch with the last resume token. The pause is the time in google.rpc.RetryInfo, if
+    the error has one, plus a random part of 0.5 s, doubled after each failure in a row up to 30 s. `Retry: no`
+    means that the same call fails again. Keep the resume token all the same, except after RESUME_TOKEN_INVALID.
+    Errors without an ErrorInfo come from the connection or a proxy; docs/clients.md shows when to retry those.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 ERROR_REASON_CREDENTIALS_MISSING: ErrorReason.ValueType  # 1
 """UNAUTHENTICATED. An address that demands a token got no `authorization` metadata. (A missing certificate
 fails the handshake, which gRPC reports as UNAVAILABLE.)
+Retry: no. Send a token.
 """
 ERROR_REASON_CREDENTIALS_INVALID: ErrorReason.ValueType  # 2
 """UNAUTHENTICATED. The credentials are repeated, malformed, too large or not valid here. Metadata: `check`,
 the check that failed.
+Retry: no. Get other credentials; the log of the gateway has the cause.
 """
 ERROR_REASON_CREDENTIALS_EXPIRED: ErrorReason.ValueType  # 3
-"""UNAUTHENTICATED. The credentials have expired. This also ends a stream."""
+"""UNAUTHENTICATED. The credentials have expired. This also ends a stream.
+Retry: once, with another token.
+"""
 ERROR_REASON_IDENTITY_UNAVAILABLE: ErrorReason.ValueType  # 4
-"""UNAVAILABLE. The keys to verify credentials with cannot be fetched now."""
+"""UNAVAILABLE. The keys to verify credentials with cannot be fetched now.
+Retry: yes, after RetryInfo where there is one.
+"""
 ERROR_REASON_POLICY_DENIED: ErrorReason.ValueType  # 5
 """PERMISSION_DENIED. The policy denied the call. Metadata: `decision_id`, `reasons` (sentences, one on each
 line), `rule_ids` (comma-separated).
+Retry: no. Read `reasons`: they name what the request lacks.
 """
 ERROR_REASON_POLICY_UNDEFINED: ErrorReason.ValueType  # 6
-"""UNAVAILABLE. The policy returned no decision: it is not loaded. Its default is a denial."""
+"""UNAVAILABLE. The policy returned no decision: it is not loaded. Its default is a denial.
+Retry: yes. Report it if it lasts.
+"""
 ERROR_REASON_POLICY_OBLIGATION_UNKNOWN: ErrorReason.ValueType  # 7
-"""PERMISSION_DENIED. The policy allows the call under obligations that this gateway does not know."""
+"""PERMISSION_DENIED. The policy allows the call under obligations that this gateway does not know.
+Retry: no. Report it: the gateway or its policy must change.
+"""
 ERROR_REASON_POLICY_UNAVAILABLE: ErrorReason.ValueType  # 8
-"""UNAVAILABLE. The policy did not answer in time."""
+"""UNAVAILABLE. The policy did not answer in time.
+Retry: yes.
+"""
 ERROR_REASON_POLICY_INVALID: ErrorReason.ValueType  # 9
-"""INTERNAL. The policy's answer is not a decision."""
+"""INTERNAL. The policy's answer is not a decision.
+Retry: no. Report it: the policy must change.
+"""
 ERROR_REASON_REQUEST_INVALID: ErrorReason.ValueType  # 10
 """INVALID_ARGUMENT. Fields are invalid; google.rpc.BadRequest names each. Only callers that the policy
 allows on the cluster get this.
+Retry: no. Correct the fields.
 """
 ERROR_REASON_RESUME_TOKEN_INVALID: ErrorReason.ValueType  # 11
-"""INVALID_ARGUMENT. The resume token cannot be used, or is of another update: watch again without one."""
+"""INVALID_ARGUMENT. The resume token cannot be used, or is of another update: watch again without one.
+Retry: at once, without the resume token.
+"""
 ERROR_REASON_TARGET_NOT_CONFIGURED: ErrorReason.ValueType  # 12
-"""FAILED_PRECONDITION. The gateway is not configured for that account and region."""
+"""FAILED_PRECONDITION. The gateway is not configured for that account and region.
+Retry: no. Correct `account_id` and `region`.
+"""
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 13
-"""ALREADY_EXISTS. The request_id was used with other parameters."""
+"""ALREADY_EXISTS. The request_id was used with other parameters.
+Retry: no. Choose a new request_id for other parameters.
+"""
 ERROR_REASON_DECISION_STALE: ErrorReason.ValueType  # 14
-"""ABORTED. The decision became too old to act on; nothing was sent. Call again."""
+"""ABORTED. The decision became too old to act on; nothing was sent.
+Retry: yes, with the same request_id.
+"""
 ERROR_REASON_TARGET_MISMATCH: ErrorReason.ValueType  # 15
 """INTERNAL. The gateway's AWS credentials reach another account, region or cluster than the policy decided
 on; nothing was sent.
+Retry: no. Report it: the gateway's AWS credentials must change.
 """
 ERROR_REASON_UPDATE_FINISHED: ErrorReason.ValueType  # 16
-"""FAILED_PRECONDITION. The update has ended; nothing was sent. google.rpc.PreconditionFailure names it."""
+"""FAILED_PRECONDITION. The update has ended; nothing was sent. google.rpc.PreconditionFailure names it.
+Retry: no. GetUpdate has the result.
+"""
 ERROR_REASON_LEDGER_UNAVAILABLE: ErrorReason.ValueType  # 17
-"""UNAVAILABLE. The intent could not be recorded; nothing was sent."""
+"""UNAVAILABLE. The intent could not be recorded; nothing was sent.
+Retry: yes, with the same request_id, after RetryInfo where there is one.
+"""
 ERROR_REASON_OUTCOME_UNRECORDED: ErrorReason.ValueType  # 18
-"""UNAVAILABLE. The outcome of the cancel could not be recorded yet. Metadata: `cancellation_id`."""
+"""UNAVAILABLE. The outcome of the cancel could not be recorded yet. Metadata: `cancellation_id`.
+Retry: yes, with the same request_id.
+"""
 ERROR_REASON_OUTCOME_UNKNOWN: ErrorReason.ValueType  # 19
 """UNAVAILABLE. It is not known whether EKS received the cancel: EKS gave no answer, or the answer was not
 EKS's own (a 5xx, a proxy's 4xx). Metadata: `cancellation_id`. To learn the outcome, call GetCancellation,
 or call again with the same request_id. A new request_id sends again.
+Retry: yes, with the same request_id.
 """
 ERROR_REASON_EKS_INVALID_PARAMETER: ErrorReason.ValueType  # 20
 """INVALID_ARGUMENT. EKS: InvalidParameterException. Every EKS_ reason has AWS's code in the metadata
 `eks_code`, and `phase` if a cancel was recorded.
+Retry: no. Correct the request.
 """
 ERROR_REASON_EKS_INVALID_REQUEST: ErrorReason.ValueType  # 21
-"""FAILED_PRECONDITION. EKS: InvalidRequestException."""
+"""FAILED_PRECONDITION. EKS: InvalidRequestException.
+Retry: no. CheckCancelUpdate explains what can be cancelled.
+"""
 ERROR_REASON_EKS_INVALID_STATE: ErrorReason.ValueType  # 22
-"""FAILED_PRECONDITION. EKS: InvalidStateException."""
+"""FAILED_PRECONDITION. EKS: InvalidStateException.
+Retry: no. CheckCancelUpdate explains what can be cancelled.
+"""
 ERROR_REASON_EKS_RESOURCE_IN_USE: ErrorReason.ValueType  # 23
-"""FAILED_PRECONDITION. EKS: ResourceInUseException."""
+"""FAILED_PRECONDITION. EKS: ResourceInUseException.
+Retry: no. Cancel again, with a new request_id, once the cluster is free.
+"""
 ERROR_REASON_EKS_CLIENT_ERROR: ErrorReason.ValueType  # 24
 """FAILED_PRECONDITION. EKS: ClientException, or a refusal of AWS's own with a code that this gateway does
 not know.
+Retry: no. Read the message and `eks_code`.
 """
 ERROR_REASON_EKS_NOT_FOUND: ErrorReason.ValueType  # 25
-"""NOT_FOUND. EKS: ResourceNotFoundException. Only callers that the policy allows on the cluster get this."""
+"""NOT_FOUND. EKS: ResourceNotFoundException. Only callers that the policy allows on the cluster get this.
+Retry: no. Correct the cluster or the update id.
+"""
 ERROR_REASON_EKS_THROTTLED: ErrorReason.ValueType  # 26
-"""RESOURCE_EXHAUSTED. EKS throttles this account. google.rpc.RetryInfo has the time to wait."""
+"""RESOURCE_EXHAUSTED. EKS throttles this account.
+Retry: yes, after RetryInfo.
+"""
 ERROR_REASON_EKS_UNAVAILABLE: ErrorReason.ValueType  # 27
 """UNAVAILABLE. EKS could not be reached, had an error of its own, or gave an answer that is not EKS's or does
 not fit the call.
+Retry: yes.
 """
 ERROR_REASON_UPSTREAM_CREDENTIALS: ErrorReason.ValueType  # 28
 """INTERNAL. AWS refuses the gateway's own role or credentials, the gateway cannot get any, or its clock is
 wrong. The caller did nothing wrong.
+Retry: no. Report it: the gateway's role or clock must change.
 """
 ERROR_REASON_REQUEST_TOO_LARGE: ErrorReason.ValueType  # 29
-"""RESOURCE_EXHAUSTED. The message is over 64 KB, or its metadata without the credentials is over 8 KB."""
+"""RESOURCE_EXHAUSTED. The message is over 64 KB, or its metadata without the credentials is over 8 KB.
+Retry: no. Send less.
+"""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 30
 """RESOURCE_EXHAUSTED. Too many calls or watches, of this caller or of all; or the budget of calls to EKS in
-this account and region is used up for now. google.rpc.RetryInfo has the time to wait.
+this account and region is used up for now.
+Retry: yes, after RetryInfo.
 """
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 31
-"""UNAVAILABLE. This gateway is shutting down. Call again, and another one answers."""
+"""UNAVAILABLE. This gateway is shutting down. A new call reaches another one.
+Retry: yes, after RetryInfo.
+"""
 ERROR_REASON_WATCHER_TOO_SLOW: ErrorReason.ValueType  # 32
-"""RESOURCE_EXHAUSTED. The stream was not read for too long."""
+"""RESOURCE_EXHAUSTED. The stream was not read for too long.
+Retry: yes. Read the stream faster.
+"""
 ERROR_REASON_CANCELLATION_NOT_FOUND: ErrorReason.ValueType  # 33
-"""NOT_FOUND. The cancellation does not exist, or the caller may not read it."""
+"""NOT_FOUND. The cancellation does not exist, or the caller may not read it.
+Retry: no. Correct the id.
+"""
 ERROR_REASON_METHOD_UNKNOWN: ErrorReason.ValueType  # 34
-"""UNIMPLEMENTED. There is no such method."""
+"""UNIMPLEMENTED. There is no such method.
+Retry: no. Correct the method, or upgrade the gateway.
+"""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 35
-"""INTERNAL. An unexpected error; the text is always the same."""
+"""INTERNAL. An unexpected error; the text is always the same.
+Retry: no. Report it with the call's request id.
+"""
 ERROR_REASON_SERVICE_UNKNOWN: ErrorReason.ValueType  # 36
-"""NOT_FOUND. The gateway has no health service of the name in grpc.health.v1.Health/Check."""
+"""NOT_FOUND. The gateway has no health service of the name in grpc.health.v1.Health/Check.
+Retry: no. Correct the name.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
