@@ -10,6 +10,7 @@ from datetime import timedelta
 import psycopg
 import pytest
 
+from eksgateway.clock import SystemClock
 from eksgateway.eks.shared_reads import SeenUpdate
 from eksgateway.errors import EksNotFound, EksThrottled, EksUnavailable
 from eksgateway.model import ClusterRef, UpdateRef
@@ -256,6 +257,51 @@ async def test_times_from_the_future_count_as_absent(
     await read(replicas[2])
     assert len(eks.calls) == 2
     assert time.monotonic() - began < 5
+
+
+class JumpingClock(SystemClock):
+    """By a replica's clock, a database's clock is set back by what is skipped."""
+
+    skipped = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.skipped
+
+
+async def test_looks_from_before_the_databases_clock_was_set_back_are_void(
+    ledger_database: LedgerDatabase, eks: CountingEks
+) -> None:
+    """By less than their age, so that none is from the future. Later ones are shared again."""
+    clock = JumpingClock()
+    async with run_replicas(ledger_database.url, eks, count=2, clock=clock) as (one, other):
+        await read(one)
+        await read(other)
+        clock.skipped += 20
+        eks.calls.clear()
+        with capture_logs() as events:
+            assert (await read(other, max_age=10)).mine
+        assert [each["event"] for each in events] == ["fleet.clock_set_back"]
+        assert len(eks.calls) == 1
+        await read(one, max_age=10)  # it notices for itself
+        shared = await other.reads.find(REF, clock.monotonic() - 10)
+        assert shared
+        assert not shared.mine
+        assert len(eks.calls) == 2
+
+
+async def test_look_under_way_while_the_databases_clock_is_set_back_is_void(
+    ledger_database: LedgerDatabase, eks: CountingEks
+) -> None:
+    clock = JumpingClock()
+    async with run_replicas(ledger_database.url, eks, count=2, clock=clock) as (one, other):
+        eks.open.clear()
+        looking = asyncio.create_task(read(one))
+        await wait_until(lambda: eks.calls)
+        clock.skipped += 20
+        eks.open.set()
+        await looking
+        assert (await read(other, max_age=10)).mine
+        assert len(eks.calls) == 2
 
 
 async def test_each_replica_looks_for_itself_while_the_database_is_away(

@@ -146,12 +146,15 @@ async def run_replicas(
     claim_s: float = 8,
     settings: WatchSettings | None = None,
     calls_per_s: float = 1000,
+    clock: Clock | None = None,
 ) -> AsyncIterator[list[ReadingReplica]]:
     settings = settings or WatchSettings()
     async with AsyncExitStack() as stack:
         yield [
             await stack.enter_async_context(
-                ReadingReplica(url, eks, claim_s, settings, count, calls_per_s=calls_per_s).run(seed)
+                ReadingReplica(
+                    url, eks, claim_s, settings, count, clock or SystemClock(), calls_per_s=calls_per_s
+                ).run(seed)
             )
             for seed in range(count)
         ]

@@ -1,7 +1,10 @@
 """SQL of the table ``looks``. Each statement takes many keys. It orders or skips locks: none can deadlock.
 
 A time that the database's clock has not reached (it was set back, or another server took over) counts as
-absent. Commits do not wait for the disk: what a crash of PostgreSQL loses here is read from EKS again.
+absent. A replica that notices this removes the times of all looks (``void``): the clock will reach them. The
+last column of a row, if any, is the database's time.
+
+Commits do not wait for the disk: what a crash of PostgreSQL loses here is read from EKS again.
 """
 
 from __future__ import annotations
@@ -33,7 +36,8 @@ _READ: Final = """
 SELECT known.key, known.body, known.failure, known.looked_at,
     extract(epoch FROM clock_timestamp() - {newest})::float8,
     extract(epoch FROM clock_timestamp() - known.changed_at)::float8,
-    coalesce(known.looked_by = %(me)s, false), {valid}, {claimed}
+    coalesce(known.looked_by = %(me)s, false), {valid}, {claimed},
+    clock_timestamp()
 FROM {looks} AS known WHERE known.key = ANY(%(keys)s)
 """
 
@@ -85,7 +89,9 @@ WITH made AS (
     RETURNING known.key, new.began, known.changed_at, known.body IS DISTINCT FROM new.old_body
         OR known.failure IS DISTINCT FROM new.old_failure AS has_changed
 )
-SELECT key, began, extract(epoch FROM clock_timestamp() - changed_at)::float8, has_changed FROM written
+SELECT key, began, extract(epoch FROM clock_timestamp() - changed_at)::float8, has_changed,
+    clock_timestamp()
+FROM written
 """
 
 _FREE: Final = """
@@ -98,7 +104,12 @@ FROM {fast}, (
 _FORGET: Final = """
 UPDATE {looks} AS known SET not_before = clock_timestamp(), claimed_until = clock_timestamp()
 FROM {fast}, (SELECT key FROM {looks} WHERE key = ANY(%(keys)s) ORDER BY key FOR UPDATE) AS named
-WHERE known.key = named.key RETURNING known.key
+WHERE known.key = named.key RETURNING known.key, clock_timestamp()
+"""
+
+_VOID: Final = """
+UPDATE {looks} AS known SET looked_at = NULL, changed_at = NULL, failure = NULL, failed_at = NULL
+FROM {fast}, (SELECT key FROM {looks} ORDER BY key FOR UPDATE) AS old WHERE known.key = old.key
 """
 
 _CLEAN: Final = """
@@ -119,6 +130,7 @@ class LookStatements:
     report: sql.Composed
     free: sql.Composed
     forget: sql.Composed
+    void: sql.Composed
     clean: sql.Composed
 
     @classmethod
@@ -128,4 +140,4 @@ class LookStatements:
         def compose(text: LiteralString) -> sql.Composed:
             return sql.SQL(text).format(looks=looks, **_PARTS)
 
-        return cls(*map(compose, (_READ, _CLAIM, _REPORT, _FREE, _FORGET, _CLEAN)))
+        return cls(*map(compose, (_READ, _CLAIM, _REPORT, _FREE, _FORGET, _VOID, _CLEAN)))

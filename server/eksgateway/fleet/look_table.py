@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,6 +23,7 @@ from eksgateway.logs import Log
 log = Log(__name__)
 
 _RETRY_S: Final = 1.0  # while PostgreSQL is away
+_SET_BACK_S: Final = 0.1  # less is drift between two statements
 _MAX_AGE: Final = 1e6  # which an interval of PostgreSQL can hold
 
 
@@ -78,7 +80,9 @@ class LookTable:
         self._sender = NoticeSender(connection, schema)
         self._sending: set[asyncio.Task[None]] = set()
         self._recovery: asyncio.Task[None] | None = None
+        self._ahead = -math.inf  # what the monotonic clock lacks to the database's, or less
         self._closed = False
+        self.valid_from = -math.inf  # monotonic: the database's clock was set back before, or never
 
     async def read(self, key: str) -> LookRow:
         return await self._reads.ask(key)
@@ -135,8 +139,8 @@ class LookTable:
             "failures": [each.failure for each in reports],
         }
         rows, asked = await self._run(self._statements.report, parameters)
-        self._send(key for key, *_, has_changed in rows if has_changed)
-        changed = {(key, time): asked - age for key, time, age, _ in rows}
+        self._send(key for key, *_, has_changed, _ in rows if has_changed)
+        changed = {(key, time): asked - age for key, time, age, *_ in rows}
         return [changed.get((each.key, each.time)) for each in reports]
 
     async def _free_all(self, keys: list[str]) -> Sequence[None]:
@@ -145,7 +149,7 @@ class LookTable:
 
     async def _forget_all(self, keys: list[str]) -> Sequence[None]:
         rows, _ = await self._run(self._statements.forget, {"keys": keys})
-        self._send(key for (key,) in rows)
+        self._send(key for key, _ in rows)
         return [None] * len(keys)
 
     def _send(self, keys: Iterable[str]) -> None:
@@ -164,7 +168,10 @@ class LookTable:
 
         async def work(connection: Connection) -> tuple[list[Row], float]:
             sent = self._clock.monotonic()
-            return await fetch(connection, statement, self._parameters | parameters), sent
+            rows = await fetch(connection, statement, self._parameters | parameters)
+            if rows:
+                await self._check_clock(connection, rows[-1][-1].timestamp(), sent)
+            return rows, sent
 
         if self._recovery is not None:
             raise FleetUnavailable("PostgreSQL is away")
@@ -175,6 +182,16 @@ class LookTable:
                 log.warning("fleet.looks_unshared", reason=str(exc))
                 self._recovery = asyncio.create_task(self._recover())
             raise
+
+    async def _check_clock(self, connection: Connection, time: float, sent: float) -> None:
+        """The database's clock showed ``time`` after ``sent`` (monotonic)."""
+        received = self._clock.monotonic()
+        back_s = self._ahead - (time - sent)
+        if back_s > _SET_BACK_S:
+            self.valid_from = received
+            log.warning("fleet.clock_set_back", seconds=round(back_s, 3))
+            await connection.execute(self._statements.void)
+        self._ahead = time - received
 
     async def _recover(self) -> None:
         while True:
@@ -189,7 +206,7 @@ class LookTable:
 
 
 def _to_row(row: Row, asked: float) -> LookRow:
-    _, body, failure, looked_at, age, unchanged, mine, valid, claimed = row
+    _, body, failure, looked_at, age, unchanged, mine, valid, claimed, _ = row
     if not valid:
         return LookRow(claimed=claimed)
     changed = None if unchanged is None else asked - max(unchanged, age)

@@ -34,8 +34,8 @@ _MOST_FLOORS: Final = 4096
 class LooksOfKind(Generic[K, V]):
     """Implements ``eks.looks.Looks``.
 
-    A look that began before its key's floor is void, whatever the table has: the key was forgotten here, or
-    the row is damaged.
+    A look that began before its key's floor is void, whatever the table has: the key was forgotten here,
+    the row is damaged, or the database's clock was set back.
     """
 
     shared = True
@@ -82,7 +82,7 @@ class LooksOfKind(Generic[K, V]):
     async def report(self, key: K, claim: Claim, value: V) -> Look[V] | None:
         text = self._kind.key_text(key)
         self._counts["taken"] += 1
-        if claim.began <= self._floor(text):  # forgotten meanwhile
+        if claim.began <= self._floor(text):
             self._counts["void"] += 1
             return None
         own = Look(value, claim.time, claim.began)
@@ -103,7 +103,7 @@ class LooksOfKind(Generic[K, V]):
             return
         text = self._kind.key_text(key)
         with suppress(FleetUnavailable):
-            if isinstance(error, EksRefused):
+            if isinstance(error, EksRefused) and claim.began > self._floor(text):
                 self._counts["taken"] += 1
                 await self._table.report(Report(text, claim.time, failure=write_failure(error)))
             else:
@@ -150,7 +150,7 @@ class LooksOfKind(Generic[K, V]):
         return Look(value, time, row.began, row.changed, row.mine) if time else None
 
     def _floor(self, text: str) -> float:
-        return self._floors.get(text, float("-inf"))
+        return max(self._table.valid_from, self._floors.get(text, float("-inf")))
 
     def _notify(self, key: K | None) -> None:
         for hear in self._hearers:
