@@ -213,22 +213,22 @@ STATE = pb.WatchUpdateResponse(
 
 
 @pytest.mark.parametrize(
-    ("command", "message", "out"),
+    ("command", "message", "out", "code"),
     [
-        ("cancel", pb.CancelUpdateResponse(cancellation=CANCELLATION), "phase 99  cancellation c-1"),
-        ("watch", STATE, "    1   [2JCancelled              phase 99"),
+        ("cancel", pb.CancelUpdateResponse(cancellation=CANCELLATION), "phase 99  cancellation c-1", 0),
+        ("watch", STATE, "    1   [2JCancelled              phase 99", 3),
     ],
     ids=["cancel", "watch"],
 )
 async def test_a_newer_gateways_phase_is_printed_as_a_number(
-    command: str, message: Message, out: str
+    command: str, message: Message, out: str, code: int
 ) -> None:
     """Control characters are replaced."""
     reply = headers(("grpc-status", "0"), message=message.SerializeToString())
     async with HttpProxy(always=reply) as proxy:
         environment = {"EKSGATEWAY_ADDRESS": proxy.address}
         async with run_program(*eksgateway_command(command, "prod-1", "u-1"), env=environment) as shown:
-            assert await shown.end() == 0, shown.err
+            assert await shown.end() == code, shown.err
             assert out in shown.out
 
 
@@ -287,40 +287,44 @@ async def test_watch_prints_why_it_retries(gateway: RunningGateway) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cluster", "token", "fault"),
+    ("cluster", "token", "fault", "code"),
     [
-        ("prod-1", "t\u00f6ken", "EKSGATEWAY_TOKEN: is not a token"),
-        ("prod-1", "two\nlines", "EKSGATEWAY_TOKEN: is not a token"),
-        ("prod-\udcff", "token", "an argument is not text"),
+        ("prod-1", "t\u00f6ken", "EKSGATEWAY_TOKEN: is not a token", 4),
+        ("prod-1", "two\nlines", "EKSGATEWAY_TOKEN: is not a token", 4),
+        ("prod-\udcff", "token", "an argument is not text", 1),
     ],
     ids=["letter", "lines", "argument"],
 )
-async def test_arguments_that_cannot_be_sent_are_refused(cluster: str, token: str, fault: str) -> None:
+async def test_arguments_that_cannot_be_sent_are_refused(
+    cluster: str, token: str, fault: str, code: int
+) -> None:
     """Without a traceback, and without printing the token."""
     environment = {"EKSGATEWAY_TOKEN": token, "EKSGATEWAY_ADDRESS": "127.0.0.1:1"}
     async with run_program(*eksgateway_command("cancel", cluster, "u-1"), env=environment) as shown:
-        assert await shown.end() == 1
+        assert await shown.end() == code
         assert shown.err.splitlines()[-1].startswith(f"eksgateway: {fault}")
         assert token not in shown.err
         assert "Traceback" not in shown.err
 
 
 @pytest.mark.parametrize(
-    ("options", "fault"),
+    ("options", "fault", "code"),
     [
         pytest.param(
-            ("--token-file", "missing"), "--token-file missing: cannot be read: No such file", id="token"
+            ("--token-file", "missing"), "token file missing: cannot be read: No such file", 4, id="token"
         ),
         pytest.param(
-            ("--token-file", sys.executable), f"--token-file {sys.executable}: is not text", id="binary"
+            ("--token-file", sys.executable), f"token file {sys.executable}: is not text", 4, id="binary"
         ),
-        pytest.param(("--ca", "missing"), "missing: cannot be read", id="ca"),
+        pytest.param(("--ca", "missing"), "missing: cannot be read", 1, id="ca"),
     ],
 )
-async def test_unusable_options_are_refused_in_one_line(options: tuple[str, ...], fault: str) -> None:
+async def test_unusable_options_are_refused_in_one_line(
+    options: tuple[str, ...], fault: str, code: int
+) -> None:
     """No call is made."""
     async with run_program(*eksgateway_command("watch", "prod-1", "u-1", *options)) as shown:
-        assert await shown.end() == 1
+        assert await shown.end() == code
         assert shown.err.startswith(f"eksgateway: {fault}")
         assert shown.err.count("\n") == 1
 

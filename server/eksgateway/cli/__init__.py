@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 
 __all__ = ["main"]
 
@@ -15,12 +16,17 @@ def main() -> None:
     # Read when pydantic builds its first model. Without it, pydantic looks for plugins in the entry points
     # of every installed package.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    for stream in (sys.stdout, sys.stderr):  # names may have characters that the terminal's encoding lacks
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     remedy = "pip install 'eksgateway[cli]' to call a gateway, or 'eksgateway[server]' to run one"
     try:
-        from eksgateway.cli.main import app  # noqa: PLC0415 - needs the extra
+        from eksgateway.cli import completion  # noqa: PLC0415 - needs the extra
+        from eksgateway.cli.main import app  # noqa: PLC0415
 
+        completion.prepare()
         remedy = "pip install 'eksgateway[server]'"  # for what a command imports when it runs
-        app()
+        app(prog_name="eksgateway")
     except ModuleNotFoundError as exc:
         if exc.name is None or exc.name.partition(".")[0] == "eksgateway":
             raise

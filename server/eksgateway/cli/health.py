@@ -7,15 +7,17 @@ from typing import Final
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from eksgateway.cli.connection import GatewayConnection
+from eksgateway.cli.session import find_connection
+from eksgateway.cli.shared_options import ConnectionOptions
 from eksgateway.client.addresses import find_hint
 from eksgateway.client.error_report import printable
 
 TIMEOUT_S: Final = 3
 
 
-def check(connection: GatewayConnection, service: str) -> int:
-    """Return the exit code. Raises SettingsError."""
+def check(options: ConnectionOptions, service: str) -> int:
+    """Return the exit code. Raises CommandError."""
+    connection = find_connection(options)
     return call_check(connection.address, connection.credentials(), service)
 
 

@@ -4,6 +4,7 @@ It needs only grpc and the generated messages. ``ErrorDetails.of`` parses the Ai
 """
 
 from eksgateway.client.calls import cancel, watch
+from eksgateway.client.cancel_and_watch import cancel_and_watch
 from eksgateway.client.channels import CHANNEL_OPTIONS, Channels
 from eksgateway.client.errors import ErrorDetails
 from eksgateway.client.knowledge import Knowledge
@@ -17,5 +18,6 @@ __all__ = [
     "Knowledge",
     "Timing",
     "cancel",
+    "cancel_and_watch",
     "watch",
 ]

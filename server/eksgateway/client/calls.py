@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import uuid
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
 from eksgateway.client.channels import Channels
 from eksgateway.client.errors import ErrorDetails
@@ -19,8 +21,9 @@ from eksgateway.v1 import update_service_pb2_grpc
 from eksgateway.v1.cancellation_pb2 import Cancellation
 from eksgateway.v1.update_pb2 import ClusterRef
 
-_CALL_S: Final = 45.0  # the gateway answers a cancel within 30
+CALL_S: Final = 45.0  # the gateway answers a cancel within 30
 _TIMING: Final = Timing()
+_Message = TypeVar("_Message", bound=Message)
 
 
 async def watch(  # noqa: PLR0913  all but three have defaults
@@ -31,37 +34,52 @@ async def watch(  # noqa: PLR0913  all but three have defaults
     credentials: Credentials | None = None,
     max_age: float = 60.0,
     resume_token: str = "",
+    heartbeats: bool = False,
+    timeout: float = math.inf,  # noqa: ASYNC109  of all streams and the delays between them
     timing: Timing = _TIMING,
 ) -> AsyncGenerator[Knowledge, None]:
     """Yield each state of an update once, until it has ended.
 
     Yields also when EKS was not read for ``max_age`` seconds (``stale``), and when it is read again. Below
-    15 s, the heartbeat interval, a healthy stream becomes stale between heartbeats.
+    15 s, the heartbeat interval, a healthy stream becomes stale between heartbeats. With ``heartbeats`` yield
+    also when only the age has changed. After ``timeout`` seconds raise the last error, or DEADLINE_EXCEEDED.
 
     A channel queues watches beyond 100 without an error: pass ``Channels`` for more than a few.
     ``credentials`` returns the bearer token of each stream; an expired token is replaced once. Raises
     AioRpcError where a retry is useless. Use ``contextlib.aclosing`` to end the stream with the loop.
     """
-    request = pb.WatchUpdateRequest(cluster=_cluster(cluster), update_id=update_id, resume_token=resume_token)
-    tracker = KnowledgeTracker(max_age, timing)
-    with _watch_channel(channel) as (one, find_fault):
-        retries = Retries(one, credentials, timing, find_fault=find_fault)
-        async with aclosing(_messages(one, request, retries)) as messages:
-            next_message = asyncio.ensure_future(anext(messages))
-            try:
-                while True:
-                    if not await timing.done(next_message, tracker.fresh_for):
-                        tracker.mark_stale()
-                        yield tracker.knowledge
-                        continue
-                    if tracker.apply(next_message.result()):
-                        yield tracker.knowledge
-                    if tracker.knowledge.final:
-                        return
-                    next_message = asyncio.ensure_future(anext(messages))
-            finally:
-                next_message.cancel()
-                await asyncio.gather(next_message, return_exceptions=True)
+    request = pb.WatchUpdateRequest(
+        cluster=cluster_ref(cluster), update_id=update_id, resume_token=resume_token
+    )
+    with watch_channel(channel) as (one, find_fault):
+        retries = Retries(one, credentials, timing, find_fault=find_fault, timeout=timeout)
+        tracker = KnowledgeTracker(max_age, timing)
+        async with aclosing(track(watch_messages(one, request, retries), tracker, timing)) as states:
+            async for is_new, known in states:
+                if is_new or heartbeats:
+                    yield known
+
+
+async def track(
+    messages: AsyncGenerator[pb.WatchUpdateResponse, None], tracker: KnowledgeTracker, timing: Timing
+) -> AsyncGenerator[tuple[bool, Knowledge], None]:
+    """What is known after each message and when it becomes stale, until FINAL; whether that is new."""
+    async with aclosing(messages):
+        next_message = asyncio.ensure_future(anext(messages))
+        try:
+            while True:
+                if not await timing.done(next_message, tracker.fresh_for):
+                    tracker.mark_stale()
+                    yield True, tracker.knowledge
+                    continue
+                is_new = tracker.apply(next_message.result())
+                yield is_new, tracker.knowledge
+                if tracker.knowledge.final:
+                    return
+                next_message = asyncio.ensure_future(anext(messages))
+        finally:
+            next_message.cancel()
+            await asyncio.gather(next_message, return_exceptions=True)
 
 
 async def cancel(  # noqa: PLR0913  all but three have defaults
@@ -82,7 +100,7 @@ async def cancel(  # noqa: PLR0913  all but three have defaults
     After UNAVAILABLE or DEADLINE_EXCEEDED call again with the same ``request_id`` to learn the outcome.
     """
     request = pb.CancelUpdateRequest(
-        cluster=_cluster(cluster),
+        cluster=cluster_ref(cluster),
         update_id=update_id,
         request_id=request_id or str(uuid.uuid4()),
         reason=reason,
@@ -96,24 +114,26 @@ async def cancel(  # noqa: PLR0913  all but three have defaults
     while True:
         try:
             metadata = await retries.metadata()
-            call: Any = stub.CancelUpdate(request, metadata=metadata, timeout=min(_CALL_S, retries.left))
+            call: Any = stub.CancelUpdate(request, metadata=metadata, timeout=min(CALL_S, retries.left))
             response = await call
             if not isinstance(response, pb.CancelUpdateResponse):
-                raise _response_error("the response is not a CancelUpdateResponse")
+                raise response_error("the response is not a CancelUpdateResponse")
         except grpc.aio.AioRpcError as error:
             await retries.wait_for_retry(error)
         else:
             return response.cancellation
 
 
-async def _messages(
+async def watch_messages(
     channel: grpc.aio.Channel, request: pb.WatchUpdateRequest, retries: Retries
 ) -> AsyncGenerator[pb.WatchUpdateResponse, None]:
     """The messages of as many streams as needed, including heartbeats."""
     stub = update_service_pb2_grpc.UpdateServiceStub(channel)
     while True:
         error = None
-        async with aclosing(_stream(stub, request, retries)) as stream:
+        kind = pb.WatchUpdateResponse
+        opened = open_stream(stub.WatchUpdate, request, retries, kind, deadline_s=retries.left)
+        async with aclosing(opened) as stream:
             try:
                 async for message in stream:
                     retries.record_success()
@@ -129,33 +149,44 @@ async def _messages(
             await retries.wait_for_retry(error)
 
 
-async def _stream(
-    stub: update_service_pb2_grpc.UpdateServiceStub, request: pb.WatchUpdateRequest, retries: Retries
-) -> AsyncGenerator[pb.WatchUpdateResponse, None]:
-    """The messages of one stream until it ends, as by a proxy, or is silent for too long."""
-    stream: Any = stub.WatchUpdate(request, metadata=await retries.metadata())
-    received = False
+async def open_stream(  # noqa: PLR0913  a call, and two times
+    method: Any,
+    request: Message,
+    retries: Retries,
+    kind: type[_Message],
+    *,
+    deadline_s: float,
+    first_s: float | None = None,
+) -> AsyncGenerator[_Message, None]:
+    """The messages of one stream until it ends, as by a proxy, or is silent for too long.
+
+    ``deadline_s`` bounds the stream, and ``first_s`` the wait for its first message.
+    """
+    metadata = await retries.metadata()
+    deadline = None if math.isinf(deadline_s) else max(0.0, deadline_s)
+    stream: Any = method(request, metadata=metadata, timeout=deadline)
+    received, silence_s = False, first_s or retries.timing.silence_s
     try:
         while True:
             reading = asyncio.ensure_future(stream.read())
             try:
-                if not await retries.timing.done(reading, retries.timing.silence_s):
+                if not await retries.timing.done(reading, silence_s):
                     return
             finally:
                 reading.cancel()
             message = reading.result()
             if message is grpc.aio.EOF and received:
                 return
-            if not isinstance(message, pb.WatchUpdateResponse):
-                raise _response_error("the stream has no WatchUpdateResponse")
-            received = True
+            if not isinstance(message, kind):
+                raise response_error(f"the stream has no {kind.__name__}")
+            received, silence_s = True, retries.timing.silence_s
             yield message
     finally:
         stream.cancel()
 
 
 @contextmanager
-def _watch_channel(
+def watch_channel(
     channel: grpc.aio.Channel | Channels,
 ) -> Iterator[tuple[grpc.aio.Channel, FindFault | None]]:
     if isinstance(channel, Channels):
@@ -165,11 +196,11 @@ def _watch_channel(
         yield channel, None
 
 
-def _response_error(details: str) -> grpc.aio.AioRpcError:
+def response_error(details: str) -> grpc.aio.AioRpcError:
     """For an OK without a message or with a malformed one, which grpc returns as None."""
     empty = grpc.aio.Metadata()
     return grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, empty, empty, details=details)
 
 
-def _cluster(cluster: str | ClusterRef) -> ClusterRef:
+def cluster_ref(cluster: str | ClusterRef) -> ClusterRef:
     return ClusterRef(name=cluster) if isinstance(cluster, str) else cluster

@@ -59,6 +59,12 @@ class Channels:
         self._calls = self._calls or self._open()
         return self._calls
 
+    @property
+    def connected(self) -> bool:
+        """Whether a connection stands. A call that timed out without one has reached nothing."""
+        opened = [*self._watches, *([self._calls] if self._calls else [])]
+        return any(each.get_state() is grpc.ChannelConnectivity.READY for each in opened)
+
     @contextmanager
     def watching(self) -> Iterator[grpc.aio.Channel]:
         """A channel with room for one more stream, reserved until the context ends."""

@@ -4,19 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
 import grpc
 
 from eksgateway.client.errors import ErrorDetails
-from eksgateway.client.retries import TRANSPORT_STATUSES, is_retryable
 from eksgateway.v1.cancellation_pb2 import CancellationPhase
-
-# Exit codes besides 0. Typer exits with 2 for wrong arguments.
-REFUSED: Final = 1
-CREDENTIALS: Final = 4
-UNREACHABLE: Final = 5
-TIMED_OUT: Final = 124
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +36,6 @@ class ErrorReport:
             rules = self.metadata.get("rule_ids", "").replace(",", ", ")
             lines.append(f"decision {decision}" + (f", rules {rules}" if rules else ""))
         return "\n".join(map(printable, [*lines, *self.hints]))
-
-
-def exit_code(error: grpc.aio.AioRpcError) -> int:
-    details = ErrorDetails.of(error)
-    if details.code is grpc.StatusCode.UNAUTHENTICATED:
-        return CREDENTIALS
-    if details.reason:
-        return TIMED_OUT if is_retryable(details) else REFUSED
-    if details.code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return TIMED_OUT
-    return UNREACHABLE if details.code in TRANSPORT_STATUSES else REFUSED
 
 
 def phase_name(phase: CancellationPhase.ValueType) -> str:

@@ -19,7 +19,7 @@ class Knowledge:
     """The latest state of an update from the gateway. Before the first one ``sequence`` is 0.
 
     ``phase`` may be a number that this version has no name for. ``age_s`` is the time since the gateway read
-    the update from EKS. ``stale``: it is older than ``max_age``.
+    the update from EKS. ``stale``: it is older than ``max_age``. ``message`` is the latest from the gateway.
     """
 
     update: Update = field(default_factory=Update)
@@ -28,6 +28,7 @@ class Knowledge:
     final: bool = False
     age_s: float = math.inf
     stale: bool = False
+    message: pb.WatchUpdateResponse = field(default_factory=pb.WatchUpdateResponse, compare=False, repr=False)
 
 
 class KnowledgeTracker:
@@ -58,8 +59,10 @@ class KnowledgeTracker:
                 message.update, message.phase, message.sequence, message.kind == pb.WATCH_KIND_FINAL
             )
         elif not was_stale:
+            self.knowledge = replace(self.knowledge, age_s=self._age, message=message)
             return False
-        self.knowledge = replace(self.knowledge, age_s=self._age, stale=self._age >= self._max_age)
+        age, stale = self._age, self._age >= self._max_age
+        self.knowledge = replace(self.knowledge, age_s=age, stale=stale, message=message)
         return not is_repeated or not self.knowledge.stale
 
     def _update_age(self, message: pb.WatchUpdateResponse) -> None:

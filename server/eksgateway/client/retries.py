@@ -19,6 +19,8 @@ from eksgateway.client.errors import ErrorDetails
 
 log = logging.getLogger("eksgateway.client")
 
+# Called before each attempt. Those that keep a token may have a method ``renew``, which is called in their
+# place when the gateway has refused the token as expired.
 Credentials = Callable[[], str | Awaitable[str]]
 
 # Of a broken connection, from gRPC or proxies. An INTERNAL from the gateway is not retried.
@@ -101,7 +103,9 @@ class Retries:
 
     async def metadata(self) -> tuple[tuple[str, str], ...]:
         """The next attempt's, with a new token from the credentials."""
-        self._token = await self._get_token() if self._next_token is None else self._next_token
+        self._token = (
+            await self._get_token(self.credentials) if self._next_token is None else self._next_token
+        )
         self._next_token = None
         self._attempt_time = self.timing.monotonic()
         return (("authorization", f"Bearer {self._token}"),) if self._token else ()
@@ -195,11 +199,12 @@ class Retries:
         """Whether the credentials have a newer token; once until the next success."""
         if self._token_renewed:
             return False
-        self._token_renewed, self._next_token = True, await self._get_token()
+        get = getattr(self.credentials, "renew", self.credentials)
+        self._token_renewed, self._next_token = True, await self._get_token(get)
         return self._next_token != self._token
 
-    async def _get_token(self) -> str:
-        token = self.credentials() if self.credentials is not None else ""
+    async def _get_token(self, get: Credentials | None) -> str:
+        token = get() if get is not None else ""
         if inspect.isawaitable(token):
             token = await token
         token = token.strip()

@@ -1,0 +1,132 @@
+"""`eksgateway context`: the gateways that are known by name."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eksgateway.cli.completion import complete_context
+from eksgateway.cli.exit_codes import CommandError
+
+context_app = typer.Typer(
+    help="Name gateways, and choose the one that commands call.", no_args_is_help=True, rich_markup_mode=None
+)
+_EXAMPLE = "\b\nExample:\n  eksgateway context "
+
+
+@context_app.command("list", epilog=f"{_EXAMPLE}list")
+def list_contexts() -> None:
+    """List the contexts; `*` marks the current one."""
+    from eksgateway.cli.contexts import read_contexts  # noqa: PLC0415
+    from eksgateway.cli.notes import note  # noqa: PLC0415
+    from eksgateway.cli.output.printer import print_table  # noqa: PLC0415
+    from eksgateway.cli.output.views import context_table  # noqa: PLC0415
+
+    found = read_contexts(os.environ)
+    print_table(context_table(found))
+    if not found.by_name:
+        note(f"no contexts in {found.path}: `eksgateway context add NAME --address host:port` adds one")
+
+
+@context_app.command("current", epilog=f"{_EXAMPLE}current")
+def print_current() -> None:
+    """Print the name of the current context; exit 1 without one."""
+    from eksgateway.cli.contexts import read_contexts  # noqa: PLC0415
+
+    found = read_contexts(os.environ)
+    if not found.current:
+        raise CommandError(f"{found.path} has no current context: choose one with `eksgateway context use`")
+    print(found.current)
+
+
+@context_app.command("use", epilog=f"{_EXAMPLE}use prod")
+def use_context(
+    name: Annotated[str, typer.Argument(metavar="NAME", autocompletion=complete_context)],
+) -> None:
+    """Make a context the current one."""
+    from eksgateway.cli.contexts import read_contexts  # noqa: PLC0415
+
+    found = read_contexts(os.environ)
+    found.get(name)
+    found.current = name
+    found.write()
+    _report(f"current context: {name}")
+
+
+@context_app.command(
+    "add", epilog=f"{_EXAMPLE}add prod --address gateway.example:443 --token-file ~/.eksgateway-token"
+)
+def add_context(  # noqa: PLR0913  each is an option
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    *,
+    address: Annotated[str, typer.Option(help="host:port of the gateway.")],
+    ca: Annotated[Path | None, typer.Option(help="CA bundle to trust, instead of the system's.")] = None,
+    plaintext: Annotated[bool, typer.Option("--plaintext", help="No TLS.")] = False,
+    certificate: Annotated[Path | None, typer.Option(help="Client certificate; needs --key.")] = None,
+    key: Annotated[Path | None, typer.Option(help="The key of --certificate.")] = None,
+    token_file: Annotated[Path | None, typer.Option(help="File with the bearer token.")] = None,
+    token_command: Annotated[str, typer.Option(help="Program with arguments that prints the token.")] = "",
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the context of this name.")] = False,
+) -> None:
+    """Add a context. The first one becomes the current one."""
+    from eksgateway.cli.connection_settings import (  # noqa: PLC0415
+        OPTIONS,
+        ConnectionSettings,
+        split_command,
+    )
+    from eksgateway.cli.contexts import contexts_to_change  # noqa: PLC0415
+    from eksgateway.client.addresses import check_address  # noqa: PLC0415
+
+    settings = ConnectionSettings(
+        address=address,
+        ca=_absolute(ca),
+        plaintext=plaintext,
+        certificate=_absolute(certificate),
+        key=_absolute(key),
+        token_file=_absolute(token_file),
+        token_command=split_command(token_command, "--token-command"),
+    )
+    settings.check(OPTIONS)
+    try:
+        check_address(address)
+    except ValueError as exc:
+        raise CommandError(f"--address {exc}") from exc
+    found = contexts_to_change(os.environ)
+    if name in found.by_name and not replace:
+        raise CommandError(f"context {name!r} exists in {found.path}: --replace replaces it")
+    if not name.strip() or not name.isprintable():
+        raise CommandError(f"{name!r} is no name of a context: write a word")
+    found.by_name[name] = settings
+    found.current = found.current or name
+    found.write()
+    _report(f"{found.path}: context {name} added; current is {found.current}")
+
+
+@context_app.command("remove", epilog=f"{_EXAMPLE}remove prod")
+def remove_context(
+    name: Annotated[str, typer.Argument(metavar="NAME", autocompletion=complete_context)],
+) -> None:
+    """Remove a context."""
+    from eksgateway.cli.contexts import read_contexts  # noqa: PLC0415
+
+    found = read_contexts(os.environ)
+    found.get(name)
+    del found.by_name[name]
+    if found.current == name:
+        found.current = ""
+    found.write()
+    _report(
+        f"context {name} removed; " + (f"current is {found.current}" if found.current else "none is current")
+    )
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return path.expanduser().absolute() if path else None
+
+
+def _report(text: str) -> None:
+    print(text, file=sys.stderr)
