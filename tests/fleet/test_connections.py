@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import socket
 import time
@@ -118,6 +119,18 @@ async def test_a_frozen_postgresql_ends_a_wait_at_the_deadline(server: PostgresS
         with frozen(await connection.run(backend_pid)):
             assert await fail(connection, "did not answer within 1 s") < DEADLINE_S + MARGIN_S
             assert await connection.run(select("a")) == "a"  # by another backend
+
+
+async def test_a_deadline_needs_no_free_descriptor(postgres: str) -> None:
+    async with open_connection(postgres) as connection:
+        await connection.run(backend_pid)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+        try:
+            with pytest.raises(FleetUnavailable, match="did not answer within 1 s"):
+                await connection.fetch("SELECT pg_sleep(5)")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 async def test_connecting_to_a_frozen_postgresql_ends_at_the_deadline(server: PostgresServer) -> None:

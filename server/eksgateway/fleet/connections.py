@@ -25,7 +25,6 @@ from eksgateway.ledger.postgres.connection_parameters import (
     read_url,
     resolve_hosts,
 )
-from eksgateway.ledger.postgres.deadlines import share_socket
 
 T = TypeVar("T")
 
@@ -198,8 +197,13 @@ def shut_after(connection: Connection, seconds: float) -> Iterator[None]:
 
 def shut_socket(connection: Connection) -> None:
     """End every wait for the server."""
-    with contextlib.suppress(psycopg.Error, OSError), share_socket(connection) as wire:  # it has ended
-        wire.shutdown(socket.SHUT_RDWR)
+    with contextlib.suppress(psycopg.Error, OSError):  # it has ended
+        # Without a descriptor of its own, of which there may be none. libpq runs on this thread only.
+        wire = socket.socket(socket.AF_INET, socket.SOCK_STREAM, fileno=connection.fileno())
+        try:
+            wire.shutdown(socket.SHUT_RDWR)
+        finally:
+            wire.detach()
 
 
 def _has_ended(connection: Connection) -> bool:
