@@ -109,6 +109,8 @@ class Gateway:
         log.info("gateway.draining")
         self.health.drain()
         self.limits.drain()
+        if self.edge is not None:
+            self.edge.drain()
         self.watches.drain()
         until = self.clock.monotonic() + self.settings.limits.drain_s
         await self.limits.wait_until_idle(self.settings.limits.drain_s)

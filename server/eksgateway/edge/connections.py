@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from eksgateway.edge.answers import answer_error
 from eksgateway.edge.connect_error import refuse
-from eksgateway.edge.unary import answer_error
 from eksgateway.errors import Internal, RequestInvalid
 from eksgateway.logs import Log
 from eksgateway.settings import LimitSettings
@@ -19,10 +19,13 @@ log = Log(__name__)
 _MAX_HEADERS: Final = 64
 # Headers that are a little over the gateway's limits reach it, and get its error.
 _SPARE_BYTES: Final = 4096
+_BUFFER_BYTES: Final = 65_536  # of each connection, here and in the kernel
 
 
 class Server(web.Server):
-    """Of aiohttp. At ``max_connections`` an idle connection makes room, or the new one is closed."""
+    """Holds up to ``max_connections``: then the oldest without a call in flight makes room for a new one, or
+    the new one is closed.
+    """
 
     def __init__(self, handler: Any, limits: LimitSettings, max_connections: int) -> None:
         super().__init__(handler, handler_cancellation=True)
@@ -33,18 +36,19 @@ class Server(web.Server):
         return Connection(self)
 
     def has_room(self) -> bool:
-        """Ends the connection that has been open for longest among the idle ones, if there must be room."""
-        open_ = [each for each in self.connections if isinstance(each, Connection) and each.connected]
+        """Ends the oldest connection without a call in flight, if there must be room."""
+        open_ = [each for each in self.connections if isinstance(each, Connection) and each.is_open]
         if len(open_) < self.max_connections:
             return True
-        for each in open_:
-            if not each.is_busy:
-                each.abort()
-                return True
-        return False
+        idle = next((each for each in open_ if not each.is_busy), None)
+        if idle is not None:
+            idle.abort()
+        return idle is not None
 
 
 class Connection(web.RequestHandler):
+    """``is_busy`` while a call is in flight, and not while its request is still read."""
+
     def __init__(self, server: Server) -> None:
         limits = server.limits
         super().__init__(
@@ -61,13 +65,17 @@ class Connection(web.RequestHandler):
         self._first_request: asyncio.TimerHandle | None = None
         self.is_busy = False
 
+    @property
+    def is_open(self) -> bool:
+        return self.transport is not None and not self.transport.is_closing()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101
         if not self._server.has_room():
             transport.abort()
             return
         super().connection_made(transport)
-        _end_when_silent(transport, self._limits)
+        _set_options(transport, self._limits)
         loop = asyncio.get_running_loop()
         self._first_request = loop.call_later(self._limits.message_timeout_s, self.abort)
 
@@ -107,12 +115,16 @@ class Connection(web.RequestHandler):
         return response
 
 
-def _end_when_silent(transport: asyncio.Transport, limits: LimitSettings) -> None:
-    """As a gRPC listener does with its pings."""
+def _set_options(transport: asyncio.Transport, limits: LimitSettings) -> None:
+    """Buffer little for a client that does not read, and end the connection of one that is gone, as a gRPC
+    listener does with its pings.
+    """
+    transport.set_write_buffer_limits(_BUFFER_BYTES)
     connection = transport.get_extra_info("socket")
-    silent_s, answer_s = round(limits.keepalive_s), round(limits.keepalive_timeout_s)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
+    silent_s, answer_s = max(1, round(limits.keepalive_s)), max(1, round(limits.keepalive_timeout_s))
     options = {"TCP_KEEPIDLE": silent_s, "TCP_KEEPINTVL": max(1, answer_s // 4), "TCP_KEEPCNT": 4}
     options["TCP_USER_TIMEOUT"] = (silent_s + answer_s) * 1000
     for name, value in options.items():
         if hasattr(socket, name):  # not every system has all of them
-            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), max(1, value))
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

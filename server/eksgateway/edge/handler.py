@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import grpc
 from aiohttp import web
 
 from eksgateway.addresses import join_address
+from eksgateway.edge.answers import API_HEADERS, answer_error
 from eksgateway.edge.codecs import CODECS
 from eksgateway.edge.compression import accepts_gzip
 from eksgateway.edge.connect_error import ConnectError, refuse
@@ -20,17 +19,15 @@ from eksgateway.edge.connections import Connection
 from eksgateway.edge.methods import Method
 from eksgateway.edge.page import Page
 from eksgateway.edge.request import BodyLimits
+from eksgateway.edge.slots import Slots
 from eksgateway.edge.streams import ConnectFrames, JsonLines, StreamForm, Streams
-from eksgateway.edge.unary import API_HEADERS, Unary, answer_error
+from eksgateway.edge.unary import Unary
 from eksgateway.edge.upstream import Upstream
-from eksgateway.errors import Draining, Internal, MethodUnknown, Overloaded, RequestInvalid
+from eksgateway.errors import Internal, MethodUnknown, RequestInvalid
 from eksgateway.logs import Log
 from eksgateway.metrics import Metrics
 from eksgateway.rpc.peers import EdgePeers
 from eksgateway.settings import HttpSettings
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 log = Log(__name__)
 
@@ -42,7 +39,7 @@ _PAGE, _UNKNOWN = "page", "unknown"  # in the metrics, beside the paths of metho
 
 @dataclass(eq=False)
 class Handler:
-    """``page`` has no files before the start. ``draining`` refuses every call."""
+    """``page`` has no files before the start."""
 
     methods: Mapping[str, Method]
     upstream: Upstream
@@ -52,26 +49,16 @@ class Handler:
     write_timeout: float
     metrics: Metrics
     page: Page = field(default_factory=Page)
-    draining: bool = False
 
     def __post_init__(self) -> None:
-        self._unary = Unary(self.upstream, self.body)
-        self._streams = Streams(self.upstream, self.body, self.write_timeout)
-        self._held: Counter[bool] = Counter()  # calls that are not streams, and streams
-
-    @property
-    def calls(self) -> int:
-        return self._held[False]
-
-    @property
-    def streams(self) -> int:
-        return self._held[True]
+        self.slots = Slots(self.settings)
+        self._unary = Unary(self.upstream, self.body, self.slots)
+        self._streams = Streams(self.upstream, self.body, self.slots, self.write_timeout)
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
         assert isinstance(connection, Connection)  # noqa: S101
         connection.note_request()
-        connection.is_busy = True
         name, code = _UNKNOWN, "canceled"  # unless it comes to an answer
         response: web.StreamResponse
         try:
@@ -91,12 +78,11 @@ class Handler:
             code = "internal"
             response = answer_error(refuse(Internal()))
         finally:
-            connection.is_busy = False
             self.metrics.count_http_request(name, code)
         if not response.prepared:
             for header, value in API_HEADERS.items():
                 response.headers.setdefault(header, value)
-            if self.draining or not request.content.is_eof():
+            if self.slots.draining or not request.content.is_eof():
                 response.force_close()
         return response
 
@@ -120,26 +106,12 @@ class Handler:
             codec = _UNARY.get(content_type)
             if codec is None:
                 raise _wrong_type(_UNARY)
-            with self._hold(streams=False):
-                return await self._unary.call(request, method, codec, peer), "ok"
+            return await self._unary.call(request, method, codec, peer), "ok"
         form = _choose_form(request, method, content_type)
         try:
-            with self._hold(streams=True):
-                return await self._streams.call(request, method, form, peer)
+            return await self._streams.call(request, method, form, peer)
         except ConnectError as error:
             return form.refuse(error), error.code
-
-    @contextmanager
-    def _hold(self, *, streams: bool) -> Iterator[None]:
-        if self.draining:
-            raise refuse(Draining())
-        if self._held[streams] >= (self.settings.streams if streams else self.settings.calls):
-            raise refuse(Overloaded())
-        self._held[streams] += 1
-        try:
-            yield
-        finally:
-            self._held[streams] -= 1
 
 
 def _choose_form(request: web.BaseRequest, method: Method, content_type: str) -> StreamForm:

@@ -52,7 +52,9 @@ class HttpEdge:
         )
         self._server: Server | None = None
         self._listening: asyncio.Server | None = None
-        metrics.add_gauge("http_streams", "Open streams of the HTTP edge.", lambda: self._handler.streams)
+        metrics.add_gauge(
+            "http_streams", "Open streams of the HTTP edge.", lambda: self._handler.slots.streams
+        )
         metrics.add_gauge("http_connections", "Connections to the HTTP edge.", self._count_connections)
 
     @property
@@ -77,9 +79,13 @@ class HttpEdge:
                 " address of this machine"
             ) from exc
 
+    def drain(self) -> None:
+        """Refuse new calls. Each connection ends with the answer that it waits for."""
+        self._handler.slots.draining = True
+
     async def stop(self, grace: float) -> None:
-        """Refuse new calls; end those that are left after ``grace`` seconds, with their status."""
-        self._handler.draining = True
+        """End the calls that are left after ``grace`` seconds, with their status."""
+        self.drain()
         await self._upstream.stop(grace)
         if self._listening is not None:
             self._listening.close()

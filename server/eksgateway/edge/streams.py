@@ -15,12 +15,13 @@ import grpc
 from aiohttp import web
 
 from eksgateway.edge import compression
+from eksgateway.edge.answers import API_HEADERS, answer_error
 from eksgateway.edge.codecs import CODECS, Codec, to_json
 from eksgateway.edge.connect_error import ConnectError, from_grpc, refuse
 from eksgateway.edge.metadata import add_headers, to_lists
 from eksgateway.edge.methods import Method
 from eksgateway.edge.request import BodyLimits, CallHeaders, inflate_body, read_body, read_headers
-from eksgateway.edge.unary import API_HEADERS, answer_error
+from eksgateway.edge.slots import Slots
 from eksgateway.edge.upstream import Upstream
 from eksgateway.errors import RequestInvalid
 from eksgateway.rpc.context import Metadata
@@ -140,6 +141,7 @@ class Streams:
 
     upstream: Upstream
     limits: BodyLimits
+    slots: Slots
     write_timeout: float
 
     async def call(
@@ -148,11 +150,12 @@ class Streams:
         """Return the response and the call's code. Raises ConnectError before the response has begun."""
         headers = read_headers(request, form.encoding_header, peer)
         message = await form.read(request, headers, self.limits)
-        call = await self.upstream.open(method, message, headers)
-        try:
-            return await self._answer(request, form, call)
-        finally:
-            call.cancel()
+        with self.slots.hold(request, stream=True):
+            call = await self.upstream.open(method, message, headers)
+            try:
+                return await self._answer(request, form, call)
+            finally:
+                call.cancel()
 
     async def _answer(
         self, request: web.BaseRequest, form: StreamForm, call: Any

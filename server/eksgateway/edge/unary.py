@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 import grpc
 from aiohttp import web
 
 from eksgateway.edge import compression
-from eksgateway.edge.codecs import Codec, to_json
-from eksgateway.edge.connect_error import ConnectError, from_grpc
+from eksgateway.edge.answers import TRAILER
+from eksgateway.edge.codecs import Codec
+from eksgateway.edge.connect_error import from_grpc
 from eksgateway.edge.metadata import add_headers
 from eksgateway.edge.methods import Method
 from eksgateway.edge.request import BodyLimits, inflate_body, read_body, read_headers
+from eksgateway.edge.slots import Slots
 from eksgateway.edge.upstream import Upstream
-
-API_HEADERS: Final = {
-    "Server": "eksgateway",  # in place of aiohttp's version
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-}
-_TRAILER: Final = "trailer-"
 
 
 @dataclass(frozen=True, slots=True)
 class Unary:
     upstream: Upstream
     limits: BodyLimits
+    slots: Slots
 
     async def call(
         self, request: web.BaseRequest, method: Method, codec: Codec, peer: tuple[str, str]
@@ -36,14 +31,15 @@ class Unary:
         headers = read_headers(request, "Content-Encoding", peer)
         body = inflate_body(await read_body(request, self.limits), headers, self.limits)
         message = codec.read(method, body)
-        call = self.upstream.call(method, message, headers)
-        try:
-            answer = codec.write(method, await call)
-            initial, trailing = await call.initial_metadata(), await call.trailing_metadata()
-        except grpc.aio.AioRpcError as exc:
-            raise from_grpc(exc) from None
-        finally:
-            call.cancel()
+        with self.slots.hold(request, stream=False):
+            call = self.upstream.call(method, message, headers)
+            try:
+                answer = codec.write(method, await call)
+                initial, trailing = await call.initial_metadata(), await call.trailing_metadata()
+            except grpc.aio.AioRpcError as exc:
+                raise from_grpc(exc) from None
+            finally:
+                call.cancel()
         response = web.Response(headers={"Content-Type": f"application/{codec.name}"})
         if compression.accepts_gzip(request.headers.get("Accept-Encoding", "")):
             deflated = compression.deflate(answer)
@@ -52,14 +48,5 @@ class Unary:
                 response.headers["Content-Encoding"] = compression.GZIP
         response.body = answer
         add_headers(response.headers, initial)
-        add_headers(response.headers, trailing, _TRAILER)
+        add_headers(response.headers, trailing, TRAILER)
         return response
-
-
-def answer_error(error: ConnectError) -> web.Response:
-    """As of a unary call, whatever the request's content type."""
-    headers = {"Content-Type": "application/json", **error.headers}
-    response = web.Response(status=error.http_status, body=to_json(error.to_json()), headers=headers)
-    add_headers(response.headers, error.initial)
-    add_headers(response.headers, error.trailing, _TRAILER)
-    return response
