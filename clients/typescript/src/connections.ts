@@ -1,0 +1,88 @@
+import * as tls from "node:tls";
+
+import type { Interceptor, Transport } from "@connectrpc/connect";
+import { createConnectTransport, createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+
+/** How to reach a gateway: with TLS, or in so many words without. */
+export type Endpoint = {
+  /** host:port, for example "gateway.example:50051" or "[::1]:50051". */
+  address: string;
+  /**
+   * The protocol: gRPC over HTTP/2 to the gateway (the default), or Connect over HTTP/1.1 to its edge.
+   */
+  protocol?: "grpc" | "connect";
+} & (
+  | {
+      /** PEM. Without `ca` the system's roots and Node's own apply; `cert` and `key` are the client's. */
+      tls?: Pick<tls.ConnectionOptions, "ca" | "cert" | "key" | "servername">;
+      plaintext?: false;
+    }
+  | { tls?: never; plaintext: true }
+);
+
+// The gateway permits a ping every 10 s. A dead connection is replaced within 25 s.
+const KEEPALIVE = { pingIntervalMs: 15_000, pingTimeoutMs: 10_000 };
+// A connection carries 100 calls. Node queues further ones without an error.
+const WATCHES_PER_CONNECTION = 80;
+
+export class Connection {
+  readonly transport: Transport;
+  streams = 0;
+  readonly #session: Http2SessionManager | undefined;
+
+  constructor(endpoint: Endpoint, interceptor: Interceptor) {
+    const match = /^(\[[0-9A-Fa-f:.]+\]|[^\s:/[\]]+):([0-9]{1,5})$/.exec(endpoint.address);
+    if (!match || !(Number(match[2]) >= 1 && Number(match[2]) <= 65535))
+      throw new TypeError(`${endpoint.address} is not an address: write it as host:port`);
+    const baseUrl = `${endpoint.plaintext ? "http" : "https"}://${endpoint.address}`;
+    const nodeOptions = endpoint.plaintext ? {} : { ca: systemRoots(), ...endpoint.tls };
+    const common = { baseUrl, interceptors: [interceptor] };
+    if (endpoint.protocol === "connect") {
+      this.transport = createConnectTransport({ httpVersion: "1.1", nodeOptions, ...common });
+    } else {
+      this.#session = new Http2SessionManager(baseUrl, KEEPALIVE, nodeOptions);
+      this.transport = createGrpcTransport({ sessionManager: this.#session, ...common });
+    }
+  }
+
+  /** Whether the peer still speaks HTTP/2, so that it or a proxy has answered; undefined if that is unknown. */
+  get open(): boolean | undefined {
+    return this.#session && ["open", "idle", "verifying"].includes(this.#session.state());
+  }
+
+  /** Ends all calls. The next call opens another connection. */
+  abort(): void {
+    this.#session?.abort();
+  }
+}
+
+/** One connection for calls, and one more for every 80 watches. */
+export class Connections {
+  readonly calls: Connection;
+  readonly #watches: Connection[] = [];
+  readonly #open: () => Connection;
+
+  /** Throws TypeError for a malformed address. */
+  constructor(endpoint: Endpoint, interceptor: Interceptor) {
+    this.#open = () => new Connection(endpoint, interceptor);
+    this.calls = this.#open();
+  }
+
+  /** A connection with room for one more watch; decrement its `streams` afterwards. */
+  reserve(): Connection {
+    let found = this.#watches.find((each) => each.streams < WATCHES_PER_CONNECTION);
+    if (!found) this.#watches.push((found = this.#open()));
+    found.streams++;
+    return found;
+  }
+
+  close(): void {
+    for (const each of [this.calls, ...this.#watches]) each.abort();
+  }
+}
+
+// Node 20 has no access to the system's roots: there, set NODE_EXTRA_CA_CERTS or --use-openssl-ca.
+function systemRoots(): string[] | undefined {
+  const { getCACertificates } = tls as { getCACertificates?: (type: "default" | "system") => string[] };
+  return getCACertificates && [...getCACertificates("default"), ...getCACertificates("system")];
+}
