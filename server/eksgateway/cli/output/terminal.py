@@ -62,6 +62,6 @@ def print_lines(lines: Iterable[str], *, header: bool = False) -> None:
     shown = console()
     for index, line in enumerate(lines):
         text = Text(printable(line), style="bold" if header and index == 0 else "")
-        for word, style in STYLES.items():
-            text.highlight_regex(rf"(?<=\s){word}\b|^{word}\b", style)
+        for word, style in STYLES.items():  # a whole cell
+            text.highlight_regex(rf"(?:^|(?<=  )){word}(?=  |$|:)", style)
         shown.print(text, soft_wrap=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from eksgateway.cli.connection_settings import ConnectionSettings
 from eksgateway.cli.contexts import Contexts
 from eksgateway.cli.output.ages import age_of, time_text
@@ -11,6 +13,9 @@ from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.cancellation_pb2 import Cancellation, Decision
 from eksgateway.v1.cancellation_service_pb2 import ListCancellationsResponse
 from eksgateway.v1.update_pb2 import ClusterRef, Update
+
+
+_REVISION_LENGTH: Final = 19  # sha256: and the first digits, as for commits of Git
 
 
 def cluster_path(cluster: ClusterRef) -> str:
@@ -136,7 +141,7 @@ def _decision_items(decision: Decision) -> list[tuple[str, str]]:
     return [
         ("decision", decision.decision_id),
         ("rules", ", ".join(decision.rule_ids)),
-        ("policy", decision.policy_revision),
+        ("policy", decision.policy_revision[:_REVISION_LENGTH]),
     ]
 
 

@@ -113,10 +113,9 @@ class _LiveTable:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
         for column in ("SINCE", "FOR", "UPDATE", "CANCELLATION", "PHASE"):
             table.add_column(column, no_wrap=column == "FOR", min_width=4)
-        ends = [start for _, start, _ in self._states[1:]]
-        for (since, start, known), end in zip(self._states, [*ends, None], strict=True):
-            # A final state has no duration.
-            lasts = "" if known.final else age_text((end or now) - start)
+        ends = [start for _, start, _ in self._states][1:] + [now]
+        for (since, start, known), end in zip(self._states, ends, strict=False):
+            lasts = "" if known.final else age_text(end - start)
             cells = [Text(printable(cell), style=STYLES.get(cell, "")) for cell in _cells(known)]
             table.add_row(f"{since:%H:%M:%S}", lasts, *cells)
         return Group(Text(self._title), *([table] if self._states else []), self._footer(now))
