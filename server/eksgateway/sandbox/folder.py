@@ -13,11 +13,20 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
+import yaml
+
 from eksgateway.sandbox.clusters import HOME
 from eksgateway.settings import IssuerSettings, SettingsError
 
 # The callers and their groups. The grants are in grants.yaml.
 CALLERS: Final[Mapping[str, tuple[str, ...]]] = {"oncall": ("oncall",), "viewer": ("viewer",), "outsider": ()}
+
+
+# A user's own settings of `eksgateway`, which are for other gateways.
+_OTHERS_OF_A_USER: Final = tuple(
+    f"EKSGATEWAY_{name}"
+    for name in ("CONTEXT", "CA", "PLAINTEXT", "CERTIFICATE", "KEY", "TOKEN_FILE", "TOKEN_COMMAND")
+)
 
 
 class SandboxFolder:
@@ -29,6 +38,7 @@ class SandboxFolder:
         self.policy_data = self.policy / "data.yaml"
         self.ledger = path / "ledger.db"
         self.variables = path / "env.sh"
+        self.contexts = path / "contexts.yaml"
         self.jwks = path / "jwks.json"
 
     def config(self, name: str) -> Path:
@@ -94,12 +104,27 @@ def gateway_settings(
 def write_variables(
     folder: SandboxFolder, gateways: Sequence[str], variables: Mapping[str, str], tokens: Mapping[str, str]
 ) -> None:
-    """Write the variables of the printed commands. ``gateways`` are addresses."""
+    """Write the variables of the printed commands, and the contexts. ``gateways`` are addresses.
+
+    `eksgateway` calls as oncall, and with `--context` as that caller.
+    """
     address = gateways[0] if len(gateways) == 1 else f"ipv4:{','.join(gateways)}"  # the first that answers
-    values = {"GATEWAY": gateways[0], "EKSGATEWAY_ADDRESS": address, **variables}
+    contexts = {}
+    for name, token in tokens.items():
+        replace_file(folder.path / f"{name}.token", token.encode())
+        contexts[name] = {"address": address, "token_file": f"{name}.token"}
+    replace_file(folder.contexts, yaml.safe_dump({"contexts": contexts}, sort_keys=False).encode())
+    values = {
+        "GATEWAY": gateways[0],
+        "EKSGATEWAY_CONFIG": str(folder.contexts),
+        "EKSGATEWAY_ADDRESS": address,
+        "EKSGATEWAY_TOKEN": tokens["oncall"],
+        **variables,
+    }
     values |= {f"GATEWAY_{number}": each for number, each in enumerate(gateways[1:], 2)}
     values |= {name.upper(): token for name, token in tokens.items()}
-    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in values.items()]
+    lines = [f"unset {' '.join(_OTHERS_OF_A_USER)}\n"]
+    lines += [f"export {name}={shlex.quote(value)}\n" for name, value in values.items()]
     tools = (sys.executable, shutil.which("grpcurl"))
     places = dict.fromkeys(str(Path(tool).parent) for tool in tools if tool)
     lines.append(f"export PATH={shlex.quote(os.pathsep.join(places))}:$PATH\n")

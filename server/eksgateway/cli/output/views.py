@@ -14,7 +14,6 @@ from eksgateway.v1.cancellation_pb2 import Cancellation, Decision
 from eksgateway.v1.cancellation_service_pb2 import ListCancellationsResponse
 from eksgateway.v1.update_pb2 import ClusterRef, Update
 
-
 _REVISION_LENGTH: Final = 19  # sha256: and the first digits, as for commits of Git
 
 

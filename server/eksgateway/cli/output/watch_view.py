@@ -100,7 +100,7 @@ class _LiveTable:
 
     def show(self, known: Knowledge) -> None:
         now = time.monotonic()
-        if known.sequence != self._known.sequence:
+        if known.sequence and (not self._states or _cells(known) != _cells(self._states[-1][2])):
             self._states.append((datetime.now(), now, known))  # noqa: DTZ005  local, for people
         self._known, self._read_time = known, now - known.age_s
 
@@ -113,9 +113,9 @@ class _LiveTable:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
         for column in ("SINCE", "FOR", "UPDATE", "CANCELLATION", "PHASE"):
             table.add_column(column, no_wrap=column == "FOR", min_width=4)
-        ends = [start for _, start, _ in self._states][1:] + [now]
-        for (since, start, known), end in zip(self._states, ends, strict=False):
-            lasts = "" if known.final else age_text(end - start)
+        starts = [start for _, start, _ in self._states]
+        for (since, start, known), end in zip(self._states, [*starts[1:], now], strict=False):
+            lasts = "" if self._known.final and end == now else age_text(end - start)
             cells = [Text(printable(cell), style=STYLES.get(cell, "")) for cell in _cells(known)]
             table.add_row(f"{since:%H:%M:%S}", lasts, *cells)
         return Group(Text(self._title), *([table] if self._states else []), self._footer(now))
