@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import * as tls from "node:tls";
 
 import type { Interceptor, Transport } from "@connectrpc/connect";
@@ -24,16 +25,19 @@ export type Endpoint = {
 const KEEPALIVE = { pingIntervalMs: 15_000, pingTimeoutMs: 10_000 };
 // A connection carries 100 calls. Node queues further ones without an error.
 const WATCHES_PER_CONNECTION = 80;
+const PROBE_MS = 2_000;
 
 export class Connection {
   readonly transport: Transport;
   streams = 0;
   readonly #session: Http2SessionManager | undefined;
+  readonly #plaintext: { host: string; port: number } | undefined;
 
   constructor(endpoint: Endpoint, interceptor: Interceptor) {
     const match = /^(\[[0-9A-Fa-f:.]+\]|[^\s:/[\]]+):([0-9]{1,5})$/.exec(endpoint.address);
     if (!match || !(Number(match[2]) >= 1 && Number(match[2]) <= 65535))
       throw new TypeError(`${endpoint.address} is not an address: write it as host:port`);
+    if (endpoint.plaintext) this.#plaintext = { host: match[1]!.replace(/[[\]]/g, ""), port: Number(match[2]) };
     const baseUrl = `${endpoint.plaintext ? "http" : "https"}://${endpoint.address}`;
     const nodeOptions = endpoint.plaintext ? {} : { ca: systemRoots(), ...endpoint.tls };
     const common = { baseUrl, interceptors: [interceptor] };
@@ -48,6 +52,18 @@ export class Connection {
   /** Whether the peer still speaks HTTP/2, so that it or a proxy has answered; undefined if that is unknown. */
   get open(): boolean | undefined {
     return this.#session && ["open", "idle", "verifying"].includes(this.#session.state());
+  }
+
+  /** Whether the peer speaks TLS although this connection is in plaintext. */
+  async needsTls(): Promise<boolean> {
+    if (!this.#plaintext) return false;
+    const { host, port } = this.#plaintext;
+    const socket = tls.connect({ host, port, rejectUnauthorized: false, timeout: PROBE_MS }); // sends nothing
+    socket.on("timeout", () => socket.destroy());
+    const answers = [once(socket, "secureConnect").then(() => true), once(socket, "close").then(() => false)];
+    return Promise.race(answers)
+      .catch(() => false)
+      .finally(() => socket.destroy());
   }
 
   /** Ends all calls. The next call opens another connection. */

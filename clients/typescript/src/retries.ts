@@ -81,7 +81,7 @@ export class Retries {
   /** Waits before the next attempt. Throws the error if no retry helps, or none fits before the deadline. */
   async wait(error: GatewayError, connection: Connection, signal: AbortSignal): Promise<void> {
     if (error.reason) await this.#checkGatewayError(error);
-    else this.#checkForeignError(error, connection);
+    else await this.#checkForeignError(error, connection);
     const pause = Math.min(error.retryAfterMs ?? 0, LONGEST_PAUSE_MS);
     const backoff = Math.min(this.timing.longestBackoffMs, this.timing.firstBackoffMs * 2 ** this.#failures++);
     const longest = this.left - LAST_ATTEMPT_MS;
@@ -102,14 +102,16 @@ export class Retries {
     if (this.#nextToken === this.#token) throw error;
   }
 
-  #checkForeignError(error: GatewayError, connection: Connection): void {
+  async #checkForeignError(error: GatewayError, connection: Connection): Promise<void> {
     if (!BROKEN.includes(error.code)) throw error;
     const nodeCode = findNodeCode(error);
     if (connection.open ?? nodeCode === undefined) {
       if (++this.#foreignAnswers >= (this.#reached ? FOREIGN_ANSWERS_SINCE : FOREIGN_ANSWERS))
         throw new GatewayError(error.cause, `a proxy has answered ${this.#foreignAnswers} times, and no gateway`);
-    } else if (!this.#reached && this.#failures + 1 >= UNREACHED_ATTEMPTS && nodeCode && !UNREACHABLE.test(nodeCode)) {
-      throw new GatewayError(error.cause, `no gateway speaks there (${nodeCode}): check the address, and TLS or plaintext`);
+    } else if (!this.#reached && this.#failures + 1 >= UNREACHED_ATTEMPTS) {
+      const wrong = nodeCode && !UNREACHABLE.test(nodeCode);
+      if (wrong || (await connection.needsTls()))
+        throw new GatewayError(error.cause, `no gateway answers there by this protocol: check the address, and tls or plaintext`);
     }
   }
 

@@ -14,7 +14,7 @@ interface Info {
   grpc: string;
   proxy: string;
   timeout_proxy: string;
-  http?: string;
+  http: string;
   simulator: string;
   tokens: Record<"oncall" | "viewer" | "outsider", string>;
 }
