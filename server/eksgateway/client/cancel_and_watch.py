@@ -44,9 +44,14 @@ async def cancel_and_watch(  # noqa: PLR0913  all but three have defaults
 ) -> AsyncGenerator[Cancellation | Knowledge, None]:
     """Yield the cancellation once EKS has accepted it, then each state of the update as ``watch`` does.
 
-    A stream that breaks before the cancellation is repeated with the same ``request_id``. After it,
-    WatchUpdate resumes. ``watch_timeout`` covers all of it, in seconds as ``timeout``. Raises AioRpcError as
-    ``cancel`` and ``watch`` do, or TimeoutError.
+    The caller needs both rights, which are decided before the cancel. A call that breaks before the
+    cancellation is repeated with the same ``request_id`` for up to ``timeout`` seconds: it has one effect. A
+    stream that breaks later is resumed by WatchUpdate, without another cancel. ``watch_timeout`` (seconds)
+    covers all of it.
+
+    Raises AioRpcError. Before the cancellation it is as from ``cancel``: after UNAVAILABLE or
+    DEADLINE_EXCEEDED call again with the same ``request_id``, so pass one that you keep. After it, it is as
+    from ``watch``, and the cancellation goes on.
     """
     request = pb.CancelUpdateAndWatchRequest(
         cluster=cluster_ref(cluster),

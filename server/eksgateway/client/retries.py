@@ -124,7 +124,7 @@ class Retries:
             raise error
         delay = self._delay(details.retry_s if details else None)
         if delay is None:
-            raise error if error is not None else TimeoutError
+            raise error if error is not None else timeout_error("no time is left to open the stream again")
         self._failures += 1
         reason = f"{error.code().name}: {error.details()}" if error else "the stream ended"
         log.info("%s; trying again in %.1f s", reason, delay)
@@ -211,6 +211,11 @@ class Retries:
         if not (token.isascii() and token.isprintable()):
             raise ValueError("the credentials returned no bearer token")
         return token
+
+
+def timeout_error(details: str) -> grpc.aio.AioRpcError:
+    empty = grpc.aio.Metadata()
+    return grpc.aio.AioRpcError(grpc.StatusCode.DEADLINE_EXCEEDED, empty, empty, details=details)
 
 
 def is_retryable(details: ErrorDetails) -> bool:
