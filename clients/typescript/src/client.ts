@@ -81,7 +81,7 @@ export class Client implements AsyncDisposable {
   constructor(options: ClientOptions) {
     this.#options = options;
     this.#timing = { ...TIMING, ...options.timing };
-    this.#connections = new Connections(options, (next) => async (request) => {
+    this.#connections = new Connections(options, this.#timing, (next) => async (request) => {
       this.#closed.signal.throwIfAborted();
       if (!request.header.has("authorization"))
         for (const [name, value] of Object.entries(await this.#retries().headers())) request.header.set(name, value);
@@ -181,15 +181,17 @@ export class Client implements AsyncDisposable {
       const calls = createServiceClient(UpdateService, connection.transport);
       const call = { headers, signal: AbortSignal.any([signal, attempt.signal]) };
       const stream = cancel ? calls.cancelUpdateAndWatch(cancel, call) : calls.watchUpdate(watch, call);
-      const breakSilence = (ms: number) => {
-        attempt.abort(new ConnectError(`no message came for ${Math.round(ms) / 1000} s`, Code.Unavailable));
-        connection.abort();
+      const end = (ms: number, code: Code) => {
+        attempt.abort(new ConnectError(`no message came for ${Math.round(ms) / 1000} s`, code));
+        if (code === Code.Unavailable) connection.abort();
       };
       let error = new ConnectError("the stream ended too early", Code.Unavailable);
       try {
         for (const messages = stream[Symbol.asyncIterator](); ; ) {
-          const ms = Math.max(0, Math.min(this.#timing.silenceMs, retries.left));
-          const timer = setTimeout(breakSilence, ms, ms);
+          const { silenceMs } = this.#timing;
+          const late = retries.left < silenceMs;
+          const ms = late ? Math.max(0, retries.left) : silenceMs;
+          const timer = setTimeout(end, ms, ms, late ? Code.DeadlineExceeded : Code.Unavailable);
           const { value, done } = await messages.next().finally(() => clearTimeout(timer));
           if (done) break;
           retries.recordSuccess();

@@ -4,6 +4,8 @@ import * as tls from "node:tls";
 import type { Interceptor, Transport } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 
+import type { Timing } from "./retries.js";
+
 /** How to reach a gateway: with TLS, or in so many words without. */
 export type Endpoint = {
   /** host:port, for example "gateway.example:50051" or "[::1]:50051". */
@@ -21,8 +23,6 @@ export type Endpoint = {
   | { tls?: never; plaintext: true }
 );
 
-// The gateway permits a ping every 10 s. A dead connection is replaced within 25 s.
-const KEEPALIVE = { pingIntervalMs: 15_000, pingTimeoutMs: 10_000 };
 // A connection carries 100 calls. Node queues further ones without an error.
 const WATCHES_PER_CONNECTION = 80;
 const PROBE_MS = 2_000;
@@ -33,7 +33,7 @@ export class Connection {
   readonly #session: Http2SessionManager | undefined;
   readonly #plaintext: { host: string; port: number } | undefined;
 
-  constructor(endpoint: Endpoint, interceptor: Interceptor) {
+  constructor(endpoint: Endpoint, timing: Timing, interceptor: Interceptor) {
     const match = /^(\[[0-9A-Fa-f:.]+\]|[^\s:/[\]]+):([0-9]{1,5})$/.exec(endpoint.address);
     if (!match || !(Number(match[2]) >= 1 && Number(match[2]) <= 65535))
       throw new TypeError(`${endpoint.address} is not an address: write it as host:port`);
@@ -44,7 +44,7 @@ export class Connection {
     if (endpoint.protocol === "connect") {
       this.transport = createConnectTransport({ httpVersion: "1.1", nodeOptions, ...common });
     } else {
-      this.#session = new Http2SessionManager(baseUrl, KEEPALIVE, nodeOptions);
+      this.#session = new Http2SessionManager(baseUrl, timing, nodeOptions);
       this.transport = createGrpcTransport({ sessionManager: this.#session, ...common });
     }
   }
@@ -79,8 +79,8 @@ export class Connections {
   readonly #open: () => Connection;
 
   /** Throws TypeError for a malformed address. */
-  constructor(endpoint: Endpoint, interceptor: Interceptor) {
-    this.#open = () => new Connection(endpoint, interceptor);
+  constructor(endpoint: Endpoint, timing: Timing, interceptor: Interceptor) {
+    this.#open = () => new Connection(endpoint, timing, interceptor);
     this.calls = this.#open();
   }
 

@@ -17,9 +17,18 @@ export interface Timing {
   longestBackoffMs: number;
   /** A stream without a message for this long is dead. Heartbeats come every 15 s. */
   silenceMs: number;
+  /** HTTP/2 pings; the gateway permits one every 10 s. A connection without an answer is replaced. */
+  pingIntervalMs: number;
+  pingTimeoutMs: number;
 }
 
-export const TIMING: Timing = { firstBackoffMs: 500, longestBackoffMs: 30_000, silenceMs: 60_000 };
+export const TIMING: Timing = {
+  firstBackoffMs: 500,
+  longestBackoffMs: 30_000,
+  silenceMs: 60_000,
+  pingIntervalMs: 15_000,
+  pingTimeoutMs: 10_000,
+};
 
 // Of broken streams and connections. Connect has CANCELED and ABORTED where other clients have UNAVAILABLE.
 const BROKEN = [Code.Unavailable, Code.Canceled, Code.Aborted, Code.Internal, Code.Unknown, Code.DeadlineExceeded];
@@ -48,8 +57,7 @@ export class Retries {
   #foreignAnswers = 0; // in a row, not from a gateway
   #reached = false; // whether a gateway has ever answered
   #token = ""; // of the last attempt
-  #nextToken: string | undefined; // obtained after the last one expired
-  #tokenRenewed = false; // since the last success
+  #expired: GatewayError | undefined; // since the last success
 
   constructor(
     private readonly source: TokenSource,
@@ -67,20 +75,22 @@ export class Retries {
 
   /** The headers of the next attempt, with a new token. */
   async headers(): Promise<Record<string, string>> {
-    this.#token = this.#nextToken ?? (await this.#fetchToken());
-    this.#nextToken = undefined;
+    const token = (await this.source()).trim();
+    if (/[^\x21-\x7e]/.test(token)) throw new TypeError("the token source returned no bearer token");
+    if (this.#expired && token === this.#token) throw this.#expired;
+    this.#token = token;
     return this.#token ? { authorization: `Bearer ${this.#token}` } : {};
   }
 
   recordSuccess(): void {
     this.#failures = this.#foreignAnswers = 0;
     this.#reached = true;
-    this.#tokenRenewed = false;
+    this.#expired = undefined;
   }
 
   /** Waits before the next attempt. Throws the error if no retry helps, or none fits before the deadline. */
   async wait(error: GatewayError, connection: Connection, signal: AbortSignal): Promise<void> {
-    if (error.reason) await this.#checkGatewayError(error);
+    if (error.reason) this.#checkGatewayError(error);
     else await this.#checkForeignError(error, connection);
     const pause = Math.min(error.retryAfterMs ?? 0, LONGEST_PAUSE_MS);
     const backoff = Math.min(this.timing.longestBackoffMs, this.timing.firstBackoffMs * 2 ** this.#failures++);
@@ -91,15 +101,12 @@ export class Retries {
     await sleep(delay, undefined, { signal }).catch(() => signal.throwIfAborted());
   }
 
-  async #checkGatewayError(error: GatewayError): Promise<void> {
+  #checkGatewayError(error: GatewayError): void {
     this.#reached = true;
     this.#foreignAnswers = 0;
     const action = actionFor(error);
-    if (action === "retry") return;
-    if (action !== "renew-token" || this.#tokenRenewed) throw error;
-    this.#tokenRenewed = true;
-    this.#nextToken = await this.#fetchToken();
-    if (this.#nextToken === this.#token) throw error;
+    if (action === "renew-token" && !this.#expired) this.#expired = error;
+    else if (action !== "retry") throw error;
   }
 
   async #checkForeignError(error: GatewayError, connection: Connection): Promise<void> {
@@ -111,14 +118,8 @@ export class Retries {
     } else if (!this.#reached && this.#failures + 1 >= UNREACHED_ATTEMPTS) {
       const wrong = nodeCode && !UNREACHABLE.test(nodeCode);
       if (wrong || (await connection.needsTls()))
-        throw new GatewayError(error.cause, `no gateway answers there by this protocol: check the address, and tls or plaintext`);
+        throw new GatewayError(error.cause, "no gateway answers there so: check the address, and tls or plaintext");
     }
-  }
-
-  async #fetchToken(): Promise<string> {
-    const token = (await this.source()).trim();
-    if (/[^\x21-\x7e]/.test(token)) throw new TypeError("the token source returned no bearer token");
-    return token;
   }
 }
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { Code, type ClientOptions, type GatewayError, type Knowledge } from "../src/index.js";
+import { CancellationPhase, Code, type ClientOptions, type GatewayError, type Knowledge, type Timing } from "../src/index.js";
 import { Sandbox } from "./sandbox.js";
 
 // One sandbox for all: each test leaves the gateway running, and has a cluster of its own.
@@ -16,12 +16,14 @@ async function newUpdate() {
   return { cluster, updateId: `rollback-${cluster}` };
 }
 
+const PINGS = { pingIntervalMs: 500, pingTimeoutMs: 500, silenceMs: 60_000 };
+
 /** A client with short delays that notes each retry. */
-function patientClient(address: string) {
+function patientClient(address: string, more: Partial<Timing> = {}) {
   const retries: GatewayError[] = [];
   let note = () => {};
   const retried = new Promise<void>((resolve) => (note = resolve));
-  const timing = { firstBackoffMs: 50, longestBackoffMs: 200, silenceMs: 1_500 };
+  const timing = { firstBackoffMs: 50, longestBackoffMs: 200, silenceMs: 1_500, ...more };
   const onRetry = (error: GatewayError) => {
     retries.push(error);
     note();
@@ -35,8 +37,8 @@ async function run(commands: string[]): Promise<void> {
 }
 
 /** Breaks the watch of a cancelled update at its first state, mends it after the first retry, and follows it. */
-async function cancelAcross(address: string, breaking: string[], mending: string[] = []) {
-  const { client, retries, retried } = patientClient(address);
+async function cancelAcross(address: string, breaking: string[], mending: string[] = [], more: Partial<Timing> = {}) {
+  const { client, retries, retried } = patientClient(address, more);
   await using _ = client;
   const update = await newUpdate();
   await client.cancel(update);
@@ -67,6 +69,11 @@ test("a watch resumes after its connection has become silent", async () => {
   const retries = await cancelAcross(sandbox.info.proxy, ["silence"]);
   assert.match(String(retries[0]?.message), /no message came for 1.5 s/);
   assert.equal(retries.length, 1, "the next stream must not use the dead connection");
+});
+
+test("a watch resumes after the pings of its connection were not answered", async () => {
+  const retries = await cancelAcross(sandbox.info.proxy, ["silence"], [], PINGS);
+  assert.match(String(retries[0]?.message), /PING timed out/);
 });
 
 test("a watch resumes after the gateway has hung", async () => {
@@ -114,6 +121,17 @@ test("a cancel that meets no gateway is repeated with one effect", async () => {
     cancellations.map((each) => [each.cancellationId, each.requestId]),
     [[cancellation.cancellationId, "ts-repeated"]],
   );
+});
+
+test("a cancel on a connection that has become silent is repeated on another", async () => {
+  const { client, retries } = patientClient(sandbox.info.proxy, PINGS);
+  await using _ = client;
+  const update = await newUpdate();
+  await client.updates.listUpdates({ cluster: { name: update.cluster } });
+  await sandbox.command("silence");
+  const { phase } = await client.cancel(update);
+  assert.equal(phase, CancellationPhase.REQUESTED);
+  assert.ok(retries.length > 0);
 });
 
 test("a cancel that meets no gateway fails after its timeout", async () => {

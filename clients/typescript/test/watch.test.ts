@@ -88,6 +88,33 @@ test("an expired token is replaced once, and refused the second time", async () 
   assert.deepEqual(seen, ["Bearer t1", "Bearer t2", "Bearer t3"]);
 });
 
+test("an expired token that the source returns again is not sent again", async () => {
+  let count = 0;
+  await using stub = await Stub.start({
+    cancelUpdate() {
+      count++;
+      throw gatewayError(Code.Unauthenticated, "CREDENTIALS_EXPIRED");
+    },
+  });
+  await using client = clientOf(stub, { token: () => "t1" });
+  await assert.rejects(client.cancel(UPDATE), { reason: "CREDENTIALS_EXPIRED" });
+  assert.equal(count, 1);
+});
+
+test("a state that is old when it comes is reported once, as stale", async () => {
+  await using stub = await Stub.start({
+    async *watchUpdate() {
+      yield message(SNAPSHOT, 1, 90_000);
+      yield message(HEARTBEAT, 1, 95_000);
+      yield message(FINAL, 2);
+    },
+  });
+  await using client = clientOf(stub);
+  const seen: [bigint, boolean][] = [];
+  for await (const known of client.watch(UPDATE)) seen.push([known.sequence, known.stale]);
+  assert.deepEqual(seen, [[1n, true], [2n, false]]);
+});
+
 test("a state that no heartbeat confirms becomes stale, and fresh again", async () => {
   let proceed = () => {};
   const later = new Promise<void>((resolve) => (proceed = resolve));
@@ -202,8 +229,8 @@ test("80 watches share a connection, and calls have their own", async () => {
   await client.updates.getUpdate({});
   assert.equal(stub.connections, 3);
   await Promise.all(watches.map((each) => each.return()));
-  await client.watch(UPDATE).next();
-  assert.equal(stub.connections, 3);
+  await Promise.all(watches.map(() => client.watch(UPDATE).next()));
+  assert.equal(stub.connections, 3, "the places of watches that have ended are free");
 });
 
 test("an error of a proxy alone is given up after some attempts", async () => {
