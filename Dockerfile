@@ -12,6 +12,8 @@ COPY requirements/image.lock requirements/
 RUN python3 -m pip --python /opt/eksgateway install --require-hashes --only-binary=:all: -r requirements/image.lock
 COPY pyproject.toml README.md ./
 COPY policies/eksgateway policies/eksgateway
+COPY protos protos
+COPY third_party third_party
 COPY server server
 RUN python3 -m pip --python /opt/eksgateway install --no-deps --no-build-isolation . \
  && python3 -m pip --python /opt/eksgateway uninstall --yes hatchling pathspec pluggy trove-classifiers

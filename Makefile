@@ -31,6 +31,7 @@ check: $(VENV)/dev.stamp .tools/stamp
 	ruff format --check .
 	mypy
 	buf lint
+	buf breaking --against buf.released.binpb
 	opa check --strict --schema policies/schemas policies
 	opa fmt --fail --list policies
 
