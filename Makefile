@@ -6,7 +6,7 @@ TOOLS  := .tools/bin
 
 export PATH := $(CURDIR)/$(TOOLS):$(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo demo-fleet test soak check bench sandbox protos policy lock clean
+.PHONY: demo demo-fleet test test-clients soak check bench sandbox protos policy lock clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/runtime.stamp
@@ -21,6 +21,10 @@ sandbox: $(VENV)/runtime.stamp
 
 test: $(VENV)/dev.stamp .tools/stamp
 	pytest -n 4 --dist worksteal
+
+# The clients in Go, TypeScript and Java, and the Connect conformance suite, or one: make test-clients ONLY=go.
+test-clients: $(VENV)/dev.stamp
+	scripts/test_clients.sh $(ONLY)
 
 # Random faults on three gateways over one PostgreSQL: make soak FAULTS=300 SEED=1.
 soak: $(VENV)/dev.stamp
