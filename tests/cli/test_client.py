@@ -1,4 +1,4 @@
-"""`eksgateway watch`, `eksgateway cancel` and the README's program, against a gateway."""
+"""`eksgateway watch` and `eksgateway cancel` against a gateway."""
 
 from __future__ import annotations
 
@@ -23,8 +23,6 @@ from support.mtls import build_listeners
 from support.processes import eksgateway_command, restore_sigint, run_program
 from support.simulator import SimulatedEks
 from support.waiting import wait_until
-
-README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.fixture
@@ -327,16 +325,3 @@ async def test_unusable_options_are_refused_in_one_line(
         assert await shown.end() == code
         assert shown.err.startswith(f"eksgateway: {fault}")
         assert shown.err.count("\n") == 1
-
-
-async def test_the_readmes_program_watches_to_the_end(gateway: RunningGateway) -> None:
-    """Copied without changes."""
-    update_id = gateway.eks.rollback("prod-1", update_id="rollback-prod-1")
-    source = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)[0]
-    environment = shell(gateway, "viewer", "viewers")
-    async with run_program(sys.executable, "-W", "error", "-u", "-c", source, env=environment) as shown:
-        await wait_until(lambda: "InProgress" in shown.out or shown.process.returncode is not None)
-        gateway.eks.set_update("prod-1", update_id, status="Successful")
-        assert await shown.end() == 0, shown.err
-        assert shown.out == "1 InProgress fresh\n2 Successful fresh\n"
-        assert shown.err == ""

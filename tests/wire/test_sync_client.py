@@ -265,3 +265,28 @@ async def test_error_of_the_credentials_is_raised(
     expected = error if error is LookupError else RuntimeError
     with open_channels(gateway) as channels, pytest.raises(expected, match="no token today"):
         await asyncio.to_thread(sync.cancel, channels, "staging-1", "u-1", credentials=fail)
+
+
+class KeptToken:
+    """Credentials that keep an expired token until they must renew it."""
+
+    def __init__(self, expired: str, good: str) -> None:
+        self.token, self._good = expired, good
+
+    def __call__(self) -> str:
+        return self.token
+
+    def renew(self) -> str:
+        self.token = self._good
+        return self.token
+
+
+async def test_expired_token_is_renewed(gateway: RunningGateway) -> None:
+    update_id = gateway.eks.rollback("staging-1")
+    good = gateway.issuer.token("oncall", ("oncall",))
+    kept = KeptToken(gateway.issuer.token("oncall", ("oncall",), exp=1), good)
+    with open_channels(gateway) as channels:
+        done = await asyncio.to_thread(
+            sync.cancel, channels, "staging-1", update_id, credentials=kept, timing=QUICK
+        )
+    assert (done.caller, kept.token) == ("jwt:test:oncall", good)

@@ -1,6 +1,7 @@
 """A client library: watch an update across broken connections and gateway restarts, or cancel one.
 
-It needs only grpc and the generated messages. ``ErrorDetails.of`` parses the AioRpcError that it raises.
+It is for asyncio; ``eksgateway.client.sync`` has the same names for other programs. It needs only grpc and
+the generated messages. ``ErrorDetails.of`` parses the AioRpcError that it raises.
 """
 
 from eksgateway.client.calls import cancel, watch
@@ -9,9 +10,11 @@ from eksgateway.client.channels import CHANNEL_OPTIONS, Channels
 from eksgateway.client.errors import ErrorDetails
 from eksgateway.client.knowledge import Knowledge
 from eksgateway.client.retries import Credentials, Timing
+from eksgateway.v1.cancellation_pb2 import Cancellation
 
 __all__ = [
     "CHANNEL_OPTIONS",
+    "Cancellation",
     "Channels",
     "Credentials",
     "ErrorDetails",

@@ -34,6 +34,7 @@ from eksgateway.v1.update_pb2 import ClusterRef
 
 __all__ = [
     "CHANNEL_OPTIONS",
+    "Cancellation",
     "Channels",
     "Credentials",
     "ErrorDetails",
