@@ -127,10 +127,15 @@ class Cancellations:
 
     # -- Repeat ---------------------------------------------------------------------------------
 
+    async def require_recorded(self, call: CancelCall) -> None:
+        """Raise RequestIdReused unless this request is recorded with its request_id."""
+        if await self._look_up(call) is None:
+            raise _reused(call)
+
     async def _look_up(self, call: CancelCall) -> Recorded | None:
         found = await self.ledger.look_up(call.caller.id, call.request_id)
         if found is not None and found.cancellation.intent.request != call.request:
-            raise errors.RequestIdReused(metadata={"request_id": call.request_id})
+            raise _reused(call)
         return found
 
     async def _join(self, found: Recorded, progress: CancelProgress) -> Cancellation:
@@ -145,7 +150,7 @@ class Cancellations:
         if found is None:
             raise outcome_unknown(progress.cancellation_id)
         if found.cancellation.intent.request != call.request:
-            raise errors.RequestIdReused(metadata={"request_id": call.request_id})
+            raise _reused(call)
         if found.in_flight_s > 0:
             return await self._join(found, progress)
         if found.cancellation.outcome is not None or found.elsewhere:
@@ -248,6 +253,10 @@ def result_of(cancellation: Cancellation) -> Cancellation:
         error.metadata |= {"cancellation_id": cancellation.id, "phase": cancellation.phase.value}
         raise error
     return cancellation
+
+
+def _reused(call: CancelCall) -> errors.RequestIdReused:
+    return errors.RequestIdReused(metadata={"request_id": call.request_id})
 
 
 def outcome_unknown(cancellation_id: str, message: str = "") -> errors.OutcomeUnknown:

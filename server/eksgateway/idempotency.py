@@ -1,12 +1,14 @@
-"""Makes a cancel idempotent: calls of one caller with the same request_id share one run of it.
+"""Makes a cancel idempotent: equal calls of one caller with the same request_id share one run of it.
 
-Once that run has ended, the ledger answers a repeat: see ``Cancellations.cancel``.
+Once that run has ended, the ledger answers a repeat: see ``Cancellations.cancel``. A request_id is of the
+request that the ledger has recorded with it, or else of the one in progress.
 """
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from eksgateway import errors
 from eksgateway.cancellation import CancelCall, Cancellations, CancelProgress, outcome_unknown
@@ -14,8 +16,10 @@ from eksgateway.clock import Clock
 from eksgateway.model import Cancellation
 from eksgateway.single_flight import SharedTask
 
+_Key = tuple[str, str]  # the caller's id and the request_id
 
-@dataclass(slots=True)
+
+@dataclass(eq=False, slots=True)
 class _SharedCancel:
     """A cancel in progress. ``call`` started it, and others may have joined.
 
@@ -60,21 +64,24 @@ class IdempotentCancels:
     cancellations: Cancellations
     clock: Clock
     call_timeout: float
-    in_progress: dict[tuple[str, str], _SharedCancel] = field(default_factory=dict)
+    in_progress: dict[_Key, list[_SharedCancel]] = field(default_factory=dict)  # of different requests
 
     async def cancel(self, call: CancelCall) -> Cancellation:
-        """Start a cancel, or join the one in progress with this caller and request_id.
+        """Start a cancel, or join the one in progress with this caller, request_id and request.
 
         If the joined run failed for a reason that is not this call's, the call starts a new run. Raises
-        RequestIdReused for other parameters; EksUnavailable or, with a cancellation, OutcomeUnknown after
+        RequestIdReused while one with other parameters is in progress, unless those of this call are
+        recorded, perhaps by another replica; EksUnavailable or, with a cancellation, OutcomeUnknown after
         ``call_timeout``; and what ``Cancellations.cancel`` raises.
         """
         deadline = self.clock.monotonic() + self.call_timeout
         key = (call.caller.id, call.request_id)
         while True:
-            shared = self.in_progress.get(key) or self._start(key, call)
-            if shared.call.request != call.request:
-                raise errors.RequestIdReused(metadata={"request_id": call.request_id})
+            shared = self._find(key, call)
+            if shared is None and key in self.in_progress:
+                await self.cancellations.require_recorded(call)
+                shared = self._find(key, call)
+            shared = shared or self._start(key, call)
             if not await shared.wait(max(0.0, deadline - self.clock.monotonic())):
                 if shared.cancellation_id:
                     raise outcome_unknown(shared.cancellation_id)
@@ -91,18 +98,26 @@ class IdempotentCancels:
 
         A forward that is stopped is OUTCOME_UNKNOWN.
         """
-        await asyncio.gather(*(shared.task.stop(grace) for shared in self.in_progress.values()))
+        runs = chain.from_iterable(self.in_progress.values())
+        await asyncio.gather(*(shared.task.stop(grace) for shared in runs))
 
-    def _start(self, key: tuple[str, str], call: CancelCall) -> _SharedCancel:
+    def _find(self, key: _Key, call: CancelCall) -> _SharedCancel | None:
+        runs = self.in_progress.get(key, ())
+        return next((shared for shared in runs if shared.call.request == call.request), None)
+
+    def _start(self, key: _Key, call: CancelCall) -> _SharedCancel:
         shared = _SharedCancel(call)
         shared.task = SharedTask(
             self.cancellations.cancel(call, shared.progress),
             forget=lambda: self._forget(key, shared),
             may_abandon=lambda: not shared.progress.forwards,
         )
-        self.in_progress[key] = shared
+        self.in_progress.setdefault(key, []).append(shared)
         return shared
 
-    def _forget(self, key: tuple[str, str], shared: _SharedCancel) -> None:
-        if self.in_progress.get(key) is shared:
-            del self.in_progress[key]
+    def _forget(self, key: _Key, shared: _SharedCancel) -> None:
+        runs = self.in_progress.get(key, [])
+        if shared in runs:
+            runs.remove(shared)
+            if not runs:
+                del self.in_progress[key]

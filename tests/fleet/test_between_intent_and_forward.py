@@ -64,7 +64,11 @@ async def test_killed_replica_leaves_an_intent_that_is_never_sent(tmp_path: Path
 
 
 async def test_frozen_replica_that_wakes_sends_nothing(tmp_path: Path) -> None:
-    """Its decision is too old by then; meanwhile the other replica answers for itself."""
+    """Its decision is too old by then; meanwhile the other replica answers for itself.
+
+    The wait for a token refuses it, before ``eks.send_gate``. tests/eks/test_http_sender.py has the test of a
+    cancel that gets too old behind its token: ``test_a_cancel_is_not_sent_late_after_a_slow_connection``.
+    """
     clients = Clients()
     async with run_fleet(
         tmp_path, 2, ledger={"commit_timeout_s": 30}

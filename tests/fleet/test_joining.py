@@ -38,7 +38,7 @@ async def wait_for_join(here: RunningGateway) -> None:
 
 
 def progress(here: RunningGateway) -> list[Any]:
-    return [shared.progress for shared in here.gateway.cancels.in_progress.values()]
+    return [shared.progress for runs in here.gateway.cancels.in_progress.values() for shared in runs]
 
 
 def fail_times(times: int) -> Hook:
@@ -122,6 +122,58 @@ async def test_a_request_id_in_flight_with_other_parameters_is_refused(
         assert refusal.reason == "REQUEST_ID_REUSED"
         gate.open()
         await leader
+
+
+@pytest.mark.parametrize("stays", [True, False], ids=["stays", "leaves"])
+async def test_a_recorded_request_is_answered_while_another_with_its_id_is_in_progress(
+    tmp_path: Path, eks: SimulatedEks, ledger_database: LedgerDatabase, *, stays: bool
+) -> None:
+    """The ledger has whose request_id it is: the other replica's, whose cancel is in flight, then recorded.
+
+    The caller of the one in progress stays, or leaves while its intent is being recorded.
+    """
+    forward, commit = Gate(), Gate()
+    first = {"wrap_eks": add_hooks(cancel_update=forward)}
+    second = {"wrap_ledger": add_hooks(commit_intent=commit)}
+    async with run_pair(tmp_path, eks, ledger_database, first=first, second=second) as (one, other):
+        update_id = eks.rollback("prod-1", tags=PRODUCTION, cancel_delay_s=3600)
+        loser = cancel(other, update_id, reason="another")
+        await wait_until(lambda: commit.entered)
+        assert (await expect_refusal(cancel(other, update_id))).reason == "REQUEST_ID_REUSED"
+        if not stays:
+            loser.cancel()
+        leader = cancel(one, update_id)
+        await wait_until(lambda: forward.entered)
+        joiner = cancel(other, update_id)
+        await wait_for_join(other)
+        assert (
+            await expect_refusal(cancel(other, update_id, reason="a third"))
+        ).reason == "REQUEST_ID_REUSED"
+        forward.open()
+        assert await joiner == await leader
+        assert await cancel(other, update_id) == await leader
+        commit.open()
+        if stays:
+            assert (await expect_refusal(loser)).reason == "REQUEST_ID_REUSED"
+        assert len(eks.calls("CancelUpdate")) == 1
+
+
+async def test_a_cancel_that_was_not_sent_is_repeated_while_another_with_its_id_is_in_progress(
+    tmp_path: Path, eks: SimulatedEks, ledger_database: LedgerDatabase
+) -> None:
+    commit = Gate()
+    second = {"wrap_ledger": add_hooks(commit_intent=commit)}
+    async with run_pair(tmp_path, eks, ledger_database, second=second) as (one, other):
+        update_id = eks.rollback("prod-1", tags=PRODUCTION)
+        loser = asyncio.create_task(expect_refusal(cancel(other, update_id, reason="another")))
+        await wait_until(lambda: commit.entered)
+        eks.fault("CancelUpdate", code="ExpiredTokenException", status=403)
+        unsent = await expect_refusal(cancel(one, update_id))
+        answers = await asyncio.gather(cancel(other, update_id), cancel(other, update_id))
+        assert {each.cancellation_id for each in answers} == {unsent.metadata["cancellation_id"]}
+        commit.open()
+        assert (await loser).reason == "REQUEST_ID_REUSED"
+        assert len(eks.calls("CancelUpdate")) == 2
 
 
 @pytest.mark.parametrize("reason", ["bad AMI", "another"], ids=["equal", "other-parameters"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -348,4 +349,5 @@ async def test_joined_cancel_is_not_denied_for_the_first_calls_watch(
 
 def _count_waiting(gateway: RunningGateway) -> int:
     """How many calls wait for a cancel in progress."""
-    return sum(shared.task.waiting for shared in gateway.gateway.cancels.in_progress.values())
+    runs = chain.from_iterable(gateway.gateway.cancels.in_progress.values())
+    return sum(shared.task.waiting for shared in runs)
