@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { test } from "node:test";
+import { setTimeout } from "node:timers/promises";
 
 import { create } from "@bufbuild/protobuf";
 
@@ -105,6 +106,7 @@ test("a state that is old when it comes is reported once, as stale", async () =>
   await using stub = await Stub.start({
     async *watchUpdate() {
       yield message(SNAPSHOT, 1, 90_000);
+      await setTimeout(50); // for a repetition that must not come
       yield message(HEARTBEAT, 1, 95_000);
       yield message(FINAL, 2);
     },
