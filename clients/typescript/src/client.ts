@@ -141,7 +141,11 @@ export class Client implements AsyncDisposable {
     await this.close();
   }
 
-  async *#events(options: WatchOptions, retries: Retries, cancel?: CancelRequest): AsyncGenerator<WatchEvent, void, void> {
+  async *#events(
+    options: WatchOptions,
+    retries: Retries,
+    cancel?: CancelRequest,
+  ): AsyncGenerator<WatchEvent, void, void> {
     const left = new AbortController();
     const messages = this.#messages(options, retries, AbortSignal.any([this.#signal(options), left.signal]), cancel);
     const nothing = create(WatchUpdateResponseSchema);
@@ -172,7 +176,12 @@ export class Client implements AsyncDisposable {
   }
 
   /** The messages of as many streams as needed, including heartbeats. */
-  async *#messages(options: WatchOptions, retries: Retries, signal: AbortSignal, cancel?: CancelRequest): AsyncGenerator<Message, void, void> {
+  async *#messages(
+    options: WatchOptions,
+    retries: Retries,
+    signal: AbortSignal,
+    cancel?: CancelRequest,
+  ): AsyncGenerator<Message, void, void> {
     const watch = { cluster: clusterRef(options), updateId: options.updateId, resumeToken: options.resumeToken ?? "" };
     for (;;) {
       const headers = await retries.headers();

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { CancellationPhase, Code, type ClientOptions, type GatewayError, type Knowledge, type Timing } from "../src/index.js";
+import { CancellationPhase, Code } from "../src/index.js";
+import type { ClientOptions, GatewayError, Knowledge, Timing } from "../src/index.js";
 import { Sandbox } from "./sandbox.js";
 
 // One sandbox for all: each test leaves the gateway running, and has a cluster of its own.

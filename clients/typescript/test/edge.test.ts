@@ -13,7 +13,8 @@ const TIMING = { firstBackoffMs: 50, longestBackoffMs: 200 };
 
 function edgeClient(options: Partial<ClientOptions> = {}): Client {
   const address = new URL(sandbox.info.http).host;
-  return sandbox.client("oncall", { address, protocol: "connect", timing: TIMING, ...options } as Partial<ClientOptions>);
+  const own = { address, protocol: "connect", timing: TIMING, ...options };
+  return sandbox.client("oncall", own as Partial<ClientOptions>);
 }
 
 test("a denial by the edge has its reason", async () => {

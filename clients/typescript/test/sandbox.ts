@@ -47,7 +47,8 @@ export class Sandbox implements AsyncDisposable {
 
   /** Adds a cluster with an update, `rollback-NAME`, that oncall may cancel without a ticket. */
   async addCluster(name: string): Promise<void> {
-    const update = { id: `rollback-${name}`, node_phase_s: 6e5, timeout_minutes: 10080, cancel_delay_s: 120, node_replacing_s: 600 };
+    const durations = { node_phase_s: 6e5, timeout_minutes: 10080, cancel_delay_s: 120, node_replacing_s: 600 };
+    const update = { id: `rollback-${name}`, ...durations };
     const target = { account_id: "111122223333", region: "us-east-1", tags: { environment: "staging" } };
     const answer = await fetch(`${this.info.simulator}/_simulator/clusters`, {
       method: "POST",

@@ -19,19 +19,38 @@ export class Stub implements AsyncDisposable {
     readonly address: string,
     private readonly server: http2.Http2Server,
     private readonly sessions: Set<http2.ServerHttp2Session>,
+    private readonly streams: Set<http2.ServerHttp2Stream>,
   ) {}
 
-  static async start(service: Partial<ServiceImpl<typeof UpdateService>>, tls?: { cert: Buffer; key: Buffer }): Promise<Stub> {
+  static async start(
+    service: Partial<ServiceImpl<typeof UpdateService>>,
+    tls?: { cert: Buffer; key: Buffer },
+  ): Promise<Stub> {
     const handler = connectNodeAdapter({ routes: (router) => router.service(UpdateService, service) });
     const server = tls ? http2.createSecureServer(tls, handler) : http2.createServer(handler);
     const sessions = new Set<http2.ServerHttp2Session>();
+    const streams = new Set<http2.ServerHttp2Stream>();
+    server.on("stream", (stream) => streams.add(stream.once("close", () => streams.delete(stream))));
     await once(server.listen(0, "127.0.0.1"), "listening");
-    const stub = new Stub(`127.0.0.1:${(server.address() as AddressInfo).port}`, server, sessions);
+    const stub = new Stub(`127.0.0.1:${(server.address() as AddressInfo).port}`, server, sessions, streams);
     server.on("session", (session) => {
       stub.connections++;
       sessions.add(session.once("close", () => sessions.delete(session)));
     });
     return stub;
+  }
+
+  /** Sends RST_STREAM with an HTTP/2 error code to each call. */
+  reset(code: number): void {
+    for (const stream of this.streams) stream.close(code);
+  }
+
+  /** Sends GOAWAY with an HTTP/2 error code, and closes each connection. */
+  goAway(code: number): void {
+    for (const session of this.sessions) {
+      session.goaway(code);
+      session.destroy(undefined, code);
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -42,7 +61,8 @@ export class Stub implements AsyncDisposable {
 
 export function message(kind: WatchKind, sequence: number, ageMs = 0, resumeToken = `token-${sequence}`) {
   const age = durationFromMs(ageMs);
-  return create(WatchUpdateResponseSchema, { kind, sequence: BigInt(sequence), age, resumeToken, update: { id: "u-1" } });
+  const update = { id: "u-1" };
+  return create(WatchUpdateResponseSchema, { kind, sequence: BigInt(sequence), age, resumeToken, update });
 }
 
 /** `pauseMs` is for RetryInfo. */

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { constants } from "node:http2";
 import { test } from "node:test";
 import { setTimeout } from "node:timers/promises";
 
@@ -59,6 +60,26 @@ test("each stream resumes with the last token, heartbeats included", async () =>
   assert.deepEqual(tokens, ["stored", "token-1-later", "token-2"]);
   assert.deepEqual(states.map((each) => Number(each.sequence)), [1, 2, 3]);
 });
+
+const ENDS = (["NO_ERROR", "INTERNAL_ERROR", "REFUSED_STREAM", "CANCEL", "ENHANCE_YOUR_CALM"] as const).flatMap(
+  (name) => [["goAway", name] as const, ["reset", name] as const],
+);
+for (const [end, name] of ENDS) {
+  test(`a watch resumes after ${end} with ${name}`, async () => {
+    let count = 0;
+    await using stub = await Stub.start({
+      async *watchUpdate(_, context) {
+        if (++count > 1) return yield message(FINAL, 2);
+        yield message(SNAPSHOT, 1);
+        await once(context.signal, "abort");
+      },
+    });
+    await using client = clientOf(stub);
+    for await (const known of client.watch(UPDATE))
+      if (!known.final) stub[end](constants[`NGHTTP2_${name}`]);
+    assert.equal(count, 2);
+  });
+}
 
 test("a refused resume token is dropped", async () => {
   const tokens: string[] = [];
