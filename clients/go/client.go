@@ -1,7 +1,8 @@
 // Package eksgateway is a client of the EKS update gateway: it cancels updates of Amazon EKS clusters and
 // watches them until they end, over broken connections and restarts of the gateway.
 //
-// Messages and stubs are in the package eksgateway/v1. Every error of a call is, or wraps, an *Error.
+// Messages and stubs are in the package eksgateway/v1. Errors of Cancel, Watch and CancelAndWatch are, or wrap,
+// an *Error.
 package eksgateway
 
 import (
@@ -169,10 +170,14 @@ func (b bearer) GetRequestMetadata(ctx context.Context, _ ...string) (map[string
 	if used, ok := ctx.Value(usedToken{}).(*string); ok {
 		*used = token
 	}
+	token = strings.TrimSpace(token)
+	if strings.ContainsFunc(token, func(r rune) bool { return r < '!' || r > '~' }) {
+		return nil, errors.New("Options.Token returned no bearer token: it has spaces or control characters")
+	}
 	if err != nil || token == "" {
 		return nil, err
 	}
-	return map[string]string{"authorization": "Bearer " + strings.TrimSpace(token)}, nil
+	return map[string]string{"authorization": "Bearer " + token}, nil
 }
 
 func (bearer) RequireTransportSecurity() bool { return false }
