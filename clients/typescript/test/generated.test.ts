@@ -7,7 +7,7 @@ import { test } from "node:test";
 
 import { REPOSITORY } from "./sandbox.js";
 
-const CLIENT = join(REPOSITORY, "clients/typescript");
+const CODE = "clients/typescript/src/gen";
 
 function readFiles(folder: string): Record<string, string> {
   const files = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".ts"));
@@ -17,8 +17,10 @@ function readFiles(folder: string): Record<string, string> {
 test("generating the code again changes nothing", (context) => {
   const out = mkdtempSync(join(tmpdir(), "ts-generated-"));
   context.after(() => rmSync(out, { recursive: true }));
-  execFileSync("sh", [join(CLIENT, "generate.sh"), out], { stdio: "inherit" });
-  const [now, committed] = [readFiles(out), readFiles(join(CLIENT, "src/gen"))];
+  const environment = { ...process.env, PATH: `${join(REPOSITORY, ".venv/bin")}:${process.env["PATH"]}` };
+  const program = join(REPOSITORY, "scripts/generate_clients.py");
+  execFileSync("python", [program, "typescript", out], { stdio: "inherit", env: environment });
+  const [now, committed] = [readFiles(join(out, CODE)), readFiles(join(REPOSITORY, CODE))];
   assert.deepEqual(Object.keys(now), Object.keys(committed));
   const changed = Object.keys(now).filter((name) => now[name] !== committed[name]);
   assert.deepEqual(changed, [], "run: npm run generate");
