@@ -126,6 +126,42 @@ func TestAWatchResumesWithItsLastTokenHoweverTheStreamEnds(t *testing.T) {
 	}
 }
 
+func TestAStreamThatIsSilentIsReplaced(t *testing.T) {
+	t.Parallel()
+	server := &scripted{}
+	server.watches = append(server.watches, func(_ *v1.WatchUpdateRequest, stream grpc.ServerStreamingServer[v1.WatchUpdateResponse]) error {
+		stream.Send(message(v1.WatchKind_WATCH_KIND_SNAPSHOT, 1, "a"))
+		<-stream.Context().Done()
+		return nil
+	}, answer([]*v1.WatchUpdateResponse{message(v1.WatchKind_WATCH_KIND_FINAL, 2, "b")}, nil))
+	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	defer stop()
+	for _, err := range dial(t, server.serve(t), Options{Silence: 200 * time.Millisecond}).Watch(ctx, &v1.WatchUpdateRequest{}) {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestACallerThatIsSlowKeepsItsStream(t *testing.T) {
+	t.Parallel()
+	server := &scripted{}
+	server.watches = append(server.watches, answer([]*v1.WatchUpdateResponse{
+		message(v1.WatchKind_WATCH_KIND_SNAPSHOT, 1, "a"), message(v1.WatchKind_WATCH_KIND_FINAL, 2, "b"),
+	}, nil))
+	for state, err := range dial(t, server.serve(t), Options{Silence: 100 * time.Millisecond}).Watch(t.Context(), &v1.WatchUpdateRequest{}) {
+		if err != nil {
+			t.Error(err)
+		}
+		if state.Sequence == 1 {
+			<-time.After(300 * time.Millisecond)
+		}
+	}
+	if server.attempts != 1 {
+		t.Errorf("%d streams", server.attempts)
+	}
+}
+
 func TestARefusedResumeTokenIsDroppedAndARefusedWatchEnds(t *testing.T) {
 	t.Parallel()
 	server := &scripted{}
@@ -216,6 +252,10 @@ func TestAProxyThatAnswersInsteadOfAGatewayIsReported(t *testing.T) {
 		if found := given.check(t.Context(), ErrorOf(err)); (found != nil) != ends {
 			t.Errorf("%+v: %v", given, found)
 		}
+	}
+	broken := &retries{client: client, conn: client.calls, foreign: 39}
+	if found := broken.check(t.Context(), &Error{Code: codes.Unavailable, streamBroke: true}); found != nil {
+		t.Error("a stream that broke counts as an answer of a proxy: ", found)
 	}
 }
 
