@@ -6,7 +6,7 @@ import asyncio
 import sys
 from typing import Final
 
-from bench import calls, fleet, starvation, watches
+from bench import calls, edge, fleet, starvation, watches
 from bench.report import MissingProgram, Ratio, Result, write
 
 RATIOS: Final = (
@@ -31,6 +31,7 @@ RATIOS: Final = (
         starvation.measure_starvation,
     ),
     Ratio("start", "start to first decision ÷ bare server", "at most", 6, 7, calls.measure_start),
+    Ratio("http", "CPU of a call in JSON by HTTP ÷ by gRPC", "at most", 2, 5, edge.measure_unary),
     Ratio("fleet_calls", "EKS calls, 3 replicas ÷ 1", "at most", 1.05, 3, fleet.measure_calls),
     Ratio(
         "fleet_fanout",

@@ -264,7 +264,7 @@ def test_its_grants_match_the_schema(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "count"),
-    [pytest.param([], 18, id="one gateway"), pytest.param(["--replicas", "2"], 19, id="replicas")],
+    [pytest.param([], 19, id="one gateway"), pytest.param(["--replicas", "2"], 20, id="replicas")],
 )
 async def test_its_printed_commands_work(tmp_path: Path, options: list[str], count: int) -> None:
     """Each one, in order, in a shell."""
@@ -290,6 +290,7 @@ async def test_its_printed_commands_work(tmp_path: Path, options: list[str], cou
             "jwt:sandbox:oncall  OPS-12",
             '"status": "InProgress"',
             '"cancellations"',
+            '{"updates":[{',
             "Sound: ",
             "update_ids",
             "now_s",

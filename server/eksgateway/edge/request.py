@@ -1,4 +1,4 @@
-"""What the edge reads of an HTTP request: its deadline, encodings, metadata and body."""
+"""Reads an HTTP request: its deadline, encodings, metadata and body."""
 
 from __future__ import annotations
 
