@@ -8,7 +8,7 @@ import typer
 
 from eksgateway.cli.completion import SHELLS, script
 from eksgateway.cli.endings import Wanted
-from eksgateway.cli.exit_codes import CommandError
+from eksgateway.cli.exit_codes import CommandError, example
 from eksgateway.cli.shared_options import (
     CallOptions,
     ClusterOptions,
@@ -52,7 +52,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command(epilog=epilog("eksgateway show CANCELLATION", "eksgateway show --request-id REQUEST"))(
         expand_options(show)
     )
-    app.command(epilog='\b\nExample:\n  eval "$(eksgateway completion bash)"')(completion)
+    app.command(epilog=example('eval "$(eksgateway completion bash)"'))(completion)
 
 
 def cancel(  # noqa: PLR0913  each is an option

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Final
 
-from eksgateway.cli.exit_codes import CommandError
+from eksgateway.cli.exit_codes import REFUSED, CommandError
 
 PREFIX: Final = "EKSGATEWAY_"
 _YES, _NO = ("1", "true", "yes"), ("0", "false", "no", "")
@@ -107,12 +107,12 @@ def from_environment(environment: Mapping[str, str]) -> ConnectionSettings:
     return found
 
 
-def split_command(text: str, source: str) -> tuple[str, ...]:
+def split_command(text: str, source: str, code: int = REFUSED) -> tuple[str, ...]:
     """The words of a command, as a shell would split it; nothing in them is expanded."""
     try:
         words = tuple(shlex.split(text))
     except ValueError as exc:
-        raise CommandError(f"{source}: cannot be split into words: {exc}") from exc
+        raise CommandError(f"{source}: cannot be split into words: {exc}", code) from exc
     if text and not words:
-        raise CommandError(f"{source}: is empty: name a program that prints a token")
+        raise CommandError(f"{source}: is empty: name a program that prints a token", code)
     return words

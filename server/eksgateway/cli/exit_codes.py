@@ -24,6 +24,13 @@ MEANINGS: Final = {
 }
 
 
+def example(*commands: str) -> str:
+    """A help's last lines: the commands as a user types them."""
+    return "\n".join(
+        ["\b", "Example:" if len(commands) == 1 else "Examples:", *(f"  {each}" for each in commands)]
+    )
+
+
 class CommandError(Exception):
     """Ends a command with one line. The text names the fault and how to correct it."""
 

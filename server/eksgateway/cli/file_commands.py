@@ -8,10 +8,20 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from eksgateway.cli.exit_codes import example
+
 ledger_app = typer.Typer(
-    help="List, verify, copy and migrate a ledger, also while it is in use.", no_args_is_help=True
+    help="List, verify, copy and migrate a ledger, also while it is in use.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    epilog=example("eksgateway ledger verify ledger.db"),
 )
-policy_app = typer.Typer(help="Check and try policy data before it is in force.", no_args_is_help=True)
+policy_app = typer.Typer(
+    help="Check and try policy data before it is in force.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    epilog=example("eksgateway policy check new.yaml"),
+)
 
 
 LedgerArgument: TypeAlias = Annotated[Path | None, typer.Argument(help="The ledger's file, without --url.")]
@@ -28,7 +38,7 @@ OwnerUrlOption: TypeAlias = Annotated[
 SchemaOption: TypeAlias = Annotated[str, typer.Option(help="The ledger's schema in PostgreSQL.")]
 
 
-@ledger_app.command("verify")
+@ledger_app.command("verify", epilog=example("eksgateway ledger verify ledger.db"))
 def ledger_verify(
     path: LedgerArgument = None,
     url: UrlOption = None,
@@ -44,7 +54,7 @@ def ledger_verify(
     sys.exit(verify_ledger(locate(path, url, schema), checkpoint))
 
 
-@ledger_app.command("list")
+@ledger_app.command("list", epilog=example("eksgateway ledger list ledger.db"))
 def ledger_list(
     path: LedgerArgument = None, url: UrlOption = None, schema: SchemaOption = "eksgateway"
 ) -> None:
@@ -55,7 +65,7 @@ def ledger_list(
     list_ledger(locate(path, url, schema))
 
 
-@ledger_app.command("backup")
+@ledger_app.command("backup", epilog=example("eksgateway ledger backup ledger.db copy.db"))
 def ledger_backup(
     files: Annotated[
         list[Path],
@@ -76,7 +86,9 @@ def ledger_backup(
     back_up_ledger(locate(paths[0] if paths else None, url, schema), copy)
 
 
-@ledger_app.command("migrate")
+@ledger_app.command(
+    "migrate", epilog=example("eksgateway ledger migrate --url postgresql://owner@db/eksgateway")
+)
 def ledger_migrate(
     url: OwnerUrlOption,
     schema: SchemaOption = "eksgateway",
@@ -89,7 +101,9 @@ def ledger_migrate(
     migrate_ledger(locate_url(url, schema), role)
 
 
-@ledger_app.command("copy")
+@ledger_app.command(
+    "copy", epilog=example("eksgateway ledger copy --from ledger.db --url postgresql://owner@db/eksgateway")
+)
 def ledger_copy(
     path: Annotated[Path, typer.Option("--from", help="The ledger's file, which no gateway uses.")],
     url: OwnerUrlOption,
@@ -107,7 +121,7 @@ ModuleOption: TypeAlias = Annotated[
 ]
 
 
-@policy_app.command("check")
+@policy_app.command("check", epilog=example("eksgateway policy check new.yaml"))
 def policy_check(
     file: Annotated[Path, typer.Argument(help="The data file: YAML or JSON.")], module: ModuleOption = None
 ) -> None:
@@ -120,7 +134,7 @@ def policy_check(
     sys.exit(check_data(file, module))
 
 
-@policy_app.command("test")
+@policy_app.command("test", epilog=example("eksgateway policy test input.yaml --data new.yaml"))
 def policy_test(
     file: Annotated[Path, typer.Argument(help="Inputs: one or a list in YAML or JSON, or JSON lines.")],
     data: Annotated[Path | None, typer.Option(help="The data file to decide by.")] = None,
@@ -133,7 +147,7 @@ def policy_test(
     sys.exit(decide_inputs(file, data, config, module))
 
 
-@policy_app.command("diff")
+@policy_app.command("diff", epilog=example("eksgateway policy diff --data new.yaml --ledger ledger.db"))
 def policy_diff(  # noqa: PLR0913  each is an option
     *,
     data: Annotated[Path, typer.Option(help="The candidate: a data file.")],

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from eksgateway.cli import client_commands, server_commands
 from eksgateway.cli.commands.context import context_app
-from eksgateway.cli.exit_codes import CommandError
+from eksgateway.cli.exit_codes import CommandError, example
 from eksgateway.cli.file_commands import ledger_app, policy_app
 from eksgateway.cli.health_command import health
 
@@ -52,7 +52,7 @@ app = typer.Typer(
 )
 client_commands.add_commands(app)
 app.add_typer(context_app, name="context")
-app.command()(health)
+app.command(epilog=example("eksgateway health --address 127.0.0.1:50051"))(health)
 server_commands.add_commands(app)
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(policy_app, name="policy")
@@ -64,9 +64,7 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(
-    epilog="\b\nExample:\n  eksgateway cancel prod-1 UPDATE --reason 'bad AMI' --ticket OPS-12 --watch"
-)
+@app.callback(epilog=example("eksgateway cancel prod-1 UPDATE --reason 'bad AMI' --ticket OPS-12 --watch"))
 def global_options(
     _: Annotated[
         bool,

@@ -10,12 +10,18 @@ from typing import Annotated, Literal
 
 import typer
 
+from eksgateway.cli.exit_codes import example
 from eksgateway.cli.shared_options import StopOnStdinEofOption
 
 
 def add_commands(app: typer.Typer) -> None:
-    for command in (serve, simulate, sandbox, demo):
-        app.command()(command)
+    for command, shown in (
+        (serve, "eksgateway serve --config config.yaml"),
+        (simulate, "eksgateway simulate --port 8000 --speed 60"),
+        (sandbox, "eksgateway sandbox --replicas 3"),
+        (demo, "eksgateway demo"),
+    ):
+        app.command(epilog=example(shown))(command)
 
 
 def serve(

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from eksgateway.cli.connection import Connection, connect
 from eksgateway.cli.connection_settings import ConnectionSettings, split_command
-from eksgateway.cli.exit_codes import TIMED_OUT, CommandError
+from eksgateway.cli.exit_codes import TIMED_OUT, USAGE, CommandError
 from eksgateway.cli.notes import note, note_log_records
 from eksgateway.cli.refusals import exit_code, note_error
 from eksgateway.cli.shared_options import CallOptions, ClusterOptions, ConnectionOptions
@@ -32,10 +32,11 @@ _Answer = TypeVar("_Answer", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """An open connection to the gateway."""
+    """An open connection to the gateway. ``retries``: whether failed reads are repeated."""
 
     connection: Connection
     channels: Channels
+    retries: bool = True
 
     async def call(self, method: Any, request: Message, answer: type[_Answer], timeout_s: float) -> _Answer:
         """A call without effects, by one of the stubs' methods, with retries. Raises AioRpcError."""
@@ -53,6 +54,8 @@ class Session:
                 if not isinstance(found, answer):
                     raise _malformed_answer(answer)
             except grpc.aio.AioRpcError as error:
+                if not self.retries:
+                    raise
                 await retries.wait_for_retry(error)
             else:
                 return found
@@ -74,10 +77,10 @@ def _malformed_answer(expected: type[Message]) -> grpc.aio.AioRpcError:
 
 @asynccontextmanager
 async def open_session(options: CallOptions, *, quiet: bool = False) -> AsyncIterator[Session]:
-    """``quiet``: a token command's errors are not shown. Raises CommandError."""
+    """``quiet``: without retries, and without a token command's errors. Raises CommandError."""
     connection = find_connection(options, (lambda _: None) if quiet else note)
     async with Channels(connection.address, connection.credentials()) as channels:
-        yield Session(connection, channels)
+        yield Session(connection, channels, retries=not quiet)
 
 
 def find_connection(options: ConnectionOptions, report: Callable[[str], None] = note) -> Connection:
@@ -90,7 +93,7 @@ def find_connection(options: ConnectionOptions, report: Callable[[str], None] = 
         key=options.key,
     )
     if isinstance(options, CallOptions):
-        command = split_command(options.token_command, "--token-command")
+        command = split_command(options.token_command, "--token-command", USAGE)
         settings = replace(settings, token_file=options.token_file, token_command=command)
     return connect(settings, options.context, os.environ, report)
 
@@ -119,8 +122,10 @@ def cluster_ref(options: ClusterOptions) -> ClusterRef:
     if "/" in name:
         parts = name.split("/")
         if len(parts) != 3 or not all(parts):
-            raise CommandError(f"{name}: is no cluster: write NAME or ACCOUNT/REGION/NAME", 2)
+            raise CommandError(f"{name}: is no cluster: write NAME or ACCOUNT/REGION/NAME", USAGE)
         if account or region:
-            raise CommandError(f"{name} names its account and region: leave out --account and --region", 2)
+            raise CommandError(
+                f"{name} names its account and region: leave out --account and --region", USAGE
+            )
         account, region, name = parts
     return ClusterRef(name=name, account_id=account, region=region)

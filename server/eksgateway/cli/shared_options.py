@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeAlias, get_type_hints
 import typer
 
 from eksgateway.cli.completion import complete_cluster, complete_context, complete_update
-from eksgateway.cli.exit_codes import MEANINGS
+from eksgateway.cli.exit_codes import MEANINGS, example
 
 
 class Format(StrEnum):
@@ -132,10 +132,8 @@ def _expand(parameter: inspect.Parameter) -> Iterator[inspect.Parameter]:
         )
 
 
-def epilog(*examples: str, codes: dict[int, str] | None = None) -> str:
+def epilog(*commands: str, codes: dict[int, str] | None = None) -> str:
     """Examples, and the exit codes; ``codes`` replaces meanings."""
     shown = MEANINGS | (codes or {})
     lines = [f"  {code:>3}  {meaning}" for code, meaning in shown.items()]
-    return "\n".join(
-        ["\b", "Examples:", *(f"  {each}" for each in examples), "", "\b", "Exit codes:", *lines]
-    )
+    return "\n".join([example(*commands), "", "\b", "Exit codes:", *lines])

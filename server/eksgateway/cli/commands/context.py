@@ -10,15 +10,19 @@ from typing import Annotated
 import typer
 
 from eksgateway.cli.completion import complete_context
-from eksgateway.cli.exit_codes import CommandError
+from eksgateway.cli.exit_codes import CommandError, example
 
 context_app = typer.Typer(
-    help="Name gateways, and choose the one that commands call.", no_args_is_help=True, rich_markup_mode=None
+    help="Name gateways, and choose the one that commands call.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    epilog=example(
+        "eksgateway context add prod --address gateway.example:443", "eksgateway context use prod"
+    ),
 )
-_EXAMPLE = "\b\nExample:\n  eksgateway context "
 
 
-@context_app.command("list", epilog=f"{_EXAMPLE}list")
+@context_app.command("list", epilog=example("eksgateway context list"))
 def list_contexts() -> None:
     """List the contexts; `*` marks the current one."""
     from eksgateway.cli.contexts import read_contexts  # noqa: PLC0415
@@ -32,7 +36,7 @@ def list_contexts() -> None:
         note(f"no contexts in {found.path}: `eksgateway context add NAME --address host:port` adds one")
 
 
-@context_app.command("current", epilog=f"{_EXAMPLE}current")
+@context_app.command("current", epilog=example("eksgateway context current"))
 def print_current() -> None:
     """Print the name of the current context; exit 1 without one."""
     from eksgateway.cli.contexts import read_contexts  # noqa: PLC0415
@@ -43,7 +47,7 @@ def print_current() -> None:
     print(found.current)
 
 
-@context_app.command("use", epilog=f"{_EXAMPLE}use prod")
+@context_app.command("use", epilog=example("eksgateway context use prod"))
 def use_context(
     name: Annotated[str, typer.Argument(metavar="NAME", autocompletion=complete_context)],
 ) -> None:
@@ -58,7 +62,10 @@ def use_context(
 
 
 @context_app.command(
-    "add", epilog=f"{_EXAMPLE}add prod --address gateway.example:443 --token-file ~/.eksgateway-token"
+    "add",
+    epilog=example(
+        "eksgateway context add prod --address gateway.example:443 --token-file ~/.eksgateway-token"
+    ),
 )
 def add_context(  # noqa: PLR0913  each is an option
     name: Annotated[str, typer.Argument(metavar="NAME")],
@@ -106,7 +113,7 @@ def add_context(  # noqa: PLR0913  each is an option
     _report(f"{found.path}: context {name} added; current is {found.current}")
 
 
-@context_app.command("remove", epilog=f"{_EXAMPLE}remove prod")
+@context_app.command("remove", epilog=example("eksgateway context remove prod"))
 def remove_context(
     name: Annotated[str, typer.Argument(metavar="NAME", autocompletion=complete_context)],
 ) -> None:
