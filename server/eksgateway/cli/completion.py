@@ -55,12 +55,7 @@ def complete_context(incomplete: str) -> list[str]:
 def complete_cluster(ctx: typer.Context, incomplete: str) -> list[str]:
     """Clusters with an update that can be cancelled: NAME in the home target, else ACCOUNT/REGION/NAME."""
     found = dict.fromkeys(name for name, _ in _cancellable(ctx))
-    return [
-        each
-        for each in found
-        if _CLUSTER.fullmatch(each)
-        and (each.startswith(incomplete) or each.split("/")[-1].startswith(incomplete))
-    ]
+    return [each for each in found if each.startswith(incomplete) and _CLUSTER.fullmatch(each)]
 
 
 def complete_update(ctx: typer.Context, incomplete: str) -> list[str]:
