@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextvars
 import os
 import threading
@@ -11,12 +10,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 _T = TypeVar("_T")
-_STOP_S: Final = 5.0
 
 
 class LoopThread:
     """One loop on a daemon thread, from the first use to the end of the process.
 
+    Stopping it at exit would disturb calls of other daemon threads, which then print tracebacks.
     There is one for all callers, because grpc.aio's poller serves the loops of a process in turn.
     """
 
@@ -29,8 +28,7 @@ class LoopThread:
     def run(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
         """The coroutine's result. An exception in this thread, such as KeyboardInterrupt, cancels it.
 
-        Raises RuntimeError in a process that was forked after the first use, and CancelledError
-        (concurrent.futures) when the process ends meanwhile.
+        Raises RuntimeError in a process that was forked after the first use.
         """
         try:
             future = asyncio.run_coroutine_threadsafe(coroutine, self._start())
@@ -43,14 +41,12 @@ class LoopThread:
             future.cancel()
             raise
 
-    def finish(self, coroutine: Coroutine[Any, Any, None], *, wait: bool = True) -> None:
-        """Run a clean-up if the loop runs. Without ``wait``, it may be called on any thread."""
-        if self._loop is None or self._loop.is_closed() or self._pid != os.getpid():
+    def finish(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run a clean-up, if the loop runs in this process."""
+        if self._loop is None or self._pid != os.getpid():
             coroutine.close()
             return
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        if wait:
-            future.result()
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     def _start(self) -> asyncio.AbstractEventLoop:
         with self._lock:
@@ -61,7 +57,6 @@ class LoopThread:
                     target=_serve, args=(self._loop,), name="eksgateway-client", daemon=True
                 )
                 self._thread.start()
-                atexit.register(self._stop)
             if self._pid != os.getpid():
                 raise RuntimeError(
                     "this process was forked after its parent used the client, and gRPC does not work in it:"
@@ -71,21 +66,10 @@ class LoopThread:
                 raise RuntimeError("the synchronous client cannot be used on its own event loop")
             return self._loop
 
-    def _stop(self) -> None:
-        """Before the interpreter ends, which a thread in grpc's core would disturb."""
-        if self._loop is not None and self._thread is not None and self._pid == os.getpid():
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(_STOP_S)
-
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     loop.run_forever()
-    tasks = asyncio.all_tasks(loop)
-    for task in tasks:
-        task.cancel()
-    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-    loop.close()
 
 
 async def call_in_thread(function: Callable[[], _T], context: contextvars.Context) -> _T:
@@ -108,8 +92,7 @@ async def call_in_thread(function: Callable[[], _T], context: contextvars.Contex
             # These two would end the loop, or never reach the caller.
             is_special = isinstance(exc, StopIteration) or not isinstance(exc, Exception)
             outcome = (None, RuntimeError(f"the credentials raised {exc!r}") if is_special else exc)
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(resolve, *outcome)
+        loop.call_soon_threadsafe(resolve, *outcome)
 
     threading.Thread(target=run, name="eksgateway-credentials", daemon=True).start()
     return await done

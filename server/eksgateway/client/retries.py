@@ -124,7 +124,7 @@ class Retries:
             raise error
         delay = self._delay(details.retry_s if details else None)
         if delay is None:
-            raise error if error is not None else timeout_error("no time is left to open the stream again")
+            raise error if error is not None else _timeout_error()
         self._failures += 1
         reason = f"{error.code().name}: {error.details()}" if error else "the stream ended"
         log.info("%s; trying again in %.1f s", reason, delay)
@@ -213,8 +213,9 @@ class Retries:
         return token
 
 
-def timeout_error(details: str) -> grpc.aio.AioRpcError:
+def _timeout_error() -> grpc.aio.AioRpcError:
     empty = grpc.aio.Metadata()
+    details = "the stream ended or was silent, and no time is left for another attempt"
     return grpc.aio.AioRpcError(grpc.StatusCode.DEADLINE_EXCEEDED, empty, empty, details=details)
 
 

@@ -119,10 +119,6 @@ class States(Iterator[_T], Generic[_T]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if not self._closed:
-            LOOP_THREAD.finish(self._close(), wait=False)
-
     def close(self) -> None:
         """End the call; returns once it has ended. May be repeated."""
         if not self._closed:
