@@ -1,0 +1,55 @@
+package io.eksgateway.client;
+
+import io.grpc.Grpc;
+import io.grpc.Status;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.TimeUnit;
+
+/** One connection for calls, and one more for every 80 watches. */
+final class Connections {
+  private static final int WATCHES_PER_CONNECTION = 80; // one carries 100 calls, and gRPC queues others without an error
+
+  final Connection calls;
+  private final GatewayClient.Builder options;
+  private final List<Connection> watches = new ArrayList<>();
+  private boolean closed;
+
+  Connections(GatewayClient.Builder options) {
+    this.options = options;
+    calls = connect();
+  }
+
+  /** Returns a connection with room for one more watch, until it is given back. */
+  synchronized Connection borrow() {
+    if (closed) {
+      throw new GatewayException(Status.Code.CANCELLED, "the client is closed", null);
+    }
+    var found = watches.stream().filter(each -> each.watches < WATCHES_PER_CONNECTION).findFirst().orElse(null);
+    if (found == null) {
+      found = connect();
+      watches.add(found);
+    }
+    found.watches++;
+    return found;
+  }
+
+  synchronized void giveBack(Connection connection) {
+    connection.watches--;
+  }
+
+  synchronized void close() {
+    closed = true;
+    calls.channel().shutdownNow();
+    watches.forEach(each -> each.channel().shutdownNow());
+  }
+
+  private Connection connect() {
+    var builder = Grpc.newChannelBuilder(options.address, options.channelCredentials())
+        .keepAliveTime(15, TimeUnit.SECONDS) // the gateway permits a ping every 10 s, also without calls
+        .keepAliveTimeout(10, TimeUnit.SECONDS)
+        .keepAliveWithoutCalls(true);
+    options.configuration.accept(builder);
+    return new Connection(builder, new Bearer(options.token));
+  }
+}

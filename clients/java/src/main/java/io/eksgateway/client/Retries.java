@@ -1,0 +1,114 @@
+package io.eksgateway.client;
+
+import io.grpc.ConnectivityState;
+import io.grpc.Context;
+import java.net.UnknownHostException;
+import java.time.Duration;
+import java.util.concurrent.ThreadLocalRandom;
+import java.util.concurrent.TimeUnit;
+import javax.net.ssl.SSLException;
+
+/** Decides whether and when the attempts of one call or watch are repeated: see docs/clients.md. */
+final class Retries {
+  private static final long FIRST_BACKOFF = TimeUnit.MILLISECONDS.toNanos(500);
+  private static final long LONGEST_BACKOFF = TimeUnit.SECONDS.toNanos(30);
+  private static final long LONGEST_PAUSE = TimeUnit.MINUTES.toNanos(10); // that RetryInfo may ask for
+  private static final long LAST_ATTEMPT = TimeUnit.SECONDS.toNanos(1);
+
+  // Attempts in a row after which a call fails:
+  private static final int UNREACHED_ATTEMPTS = 3; // at an address that looks wrong, if no gateway has answered so far
+  private static final int FOREIGN_ANSWERS = 7; // of a proxy, if no gateway has answered so far
+  private static final int FOREIGN_ANSWERS_SINCE = 40; // of a proxy, if one has: it may be restarting behind the proxy
+
+  final Connection connection;
+  final Bearer bearer;
+  GatewayException last;
+  long end; // by System.nanoTime()
+  private int failures; // in a row
+  private int foreignAnswers; // of those, from a proxy
+  private boolean reached; // whether a gateway has ever answered
+  private boolean renewed; // the token, since the last success
+
+  Retries(Connection connection, Bearer bearer, Duration timeout) {
+    this.connection = connection;
+    this.bearer = bearer;
+    end = endOf(timeout);
+  }
+
+  /** Nanoseconds until the timeout. */
+  long left() {
+    return end - System.nanoTime();
+  }
+
+  void succeed() {
+    failures = foreignAnswers = 0;
+    reached = true;
+    renewed = false;
+  }
+
+  /** The nanoseconds to wait before the next attempt. Throws the error if a retry is useless, or none fits. */
+  long delay(GatewayException error) {
+    last = error;
+    if (Context.current().isCancelled()) {
+      throw error;
+    }
+    check(error);
+    long pause = Math.min(error.retryAfter().map(Retries::nanos).orElse(0L), LONGEST_PAUSE);
+    long longest = left() - LAST_ATTEMPT;
+    if (longest <= 0 || pause > longest) {
+      throw error;
+    }
+    long backoff = backoff(failures++, ThreadLocalRandom.current().nextDouble());
+    return Math.min(pause + backoff, longest);
+  }
+
+  /** A random part of 0.5 s, doubled after each failure up to 30 s; in nanoseconds. */
+  static long backoff(int failures, double random) {
+    return (long) (random * Math.min(LONGEST_BACKOFF, FIRST_BACKOFF << Math.min(failures, 10)));
+  }
+
+  private void check(GatewayException error) {
+    switch (error.retry()) {
+      case NO, WITHOUT_RESUME_TOKEN -> throw error; // the watch has no token to drop
+      case WITH_NEW_TOKEN -> {
+        if (renewed) {
+          throw error;
+        }
+        renewed = true;
+        bearer.expire(error);
+      }
+      case YES -> { }
+    }
+    if (!error.reason().isEmpty()) {
+      reached = true;
+      foreignAnswers = 0;
+    } else if (connection.channel().getState(false) == ConnectivityState.READY) {
+      if (++foreignAnswers >= (reached ? FOREIGN_ANSWERS_SINCE : FOREIGN_ANSWERS)) {
+        throw error.withHint("a proxy has answered " + foreignAnswers + " times, and no gateway");
+      }
+    } else if (!reached && failures + 1 >= UNREACHED_ATTEMPTS && isAddressFault(error)) {
+      throw error.withHint("no gateway answers there so: correct the address, or the builder's trust or plaintext");
+    }
+  }
+
+  private static boolean isAddressFault(Throwable error) {
+    for (Throwable each = error; each != null; each = each.getCause()) {
+      if (each instanceof SSLException || each instanceof UnknownHostException) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  static long endOf(Duration timeout) {
+    return System.nanoTime() + nanos(timeout);
+  }
+
+  static long nanos(Duration duration) {
+    try {
+      return Math.min(duration.toNanos(), Long.MAX_VALUE / 4); // so that times can be subtracted
+    } catch (ArithmeticException tooLong) {
+      return Long.MAX_VALUE / 4;
+    }
+  }
+}
