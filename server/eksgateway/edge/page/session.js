@@ -1,0 +1,84 @@
+// The token: in memory only. Calls wait here until there is one.
+
+import { byId, setText } from "./dom.js";
+import { durationText } from "./times.js";
+
+let token = "";
+let waiting = []; // functions that take the next token
+const listeners = new Set();
+
+/** Calls `listener` after each new token, until the signal. */
+export function onNewToken(signal, listener) {
+  listeners.add(listener);
+  signal.addEventListener("abort", () => listeners.delete(listener), { once: true });
+}
+
+export function setToken(text) {
+  token = text.trim().replace(/^bearer\s+/i, "");
+  show();
+  if (!token) return;
+  byId("sign-in").close();
+  const takers = waiting;
+  waiting = [];
+  for (const take of takers) take(token);
+  for (const listener of listeners) listener();
+}
+
+/** Asks the user if there is none. */
+export async function getToken(signal) {
+  if (token) return token;
+  askForToken("The gateway takes calls with a token only.");
+  return new Promise((resolve, reject) => {
+    waiting.push(resolve);
+    signal?.addEventListener("abort", () => reject(signal.reason), { once: true });
+  });
+}
+
+/** After the gateway has refused `used`. A newer token stays. */
+export function dropToken(used, reason) {
+  if (used !== token) return;
+  token = "";
+  show();
+  const expired = reason === "CREDENTIALS_EXPIRED";
+  askForToken(expired ? "The token has expired. Enter a new one: the page goes on where it was." : "The gateway refused the token. Enter another one.");
+}
+
+export function startSession() {
+  const dialog = byId("sign-in");
+  byId("sign-in-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const text = byId("token").value;
+    byId("token").value = "";
+    setToken(text);
+  });
+  byId("sign-in-close").addEventListener("click", () => dialog.close());
+  byId("change-token").addEventListener("click", () => askForToken("Calls are made with the new token from then on."));
+  dialog.addEventListener("close", () => (byId("token").value = ""));
+  setInterval(show, 10_000);
+  show();
+}
+
+function askForToken(note) {
+  setText(byId("sign-in-note"), note);
+  if (!byId("sign-in").open) byId("sign-in").showModal();
+  byId("token").focus();
+}
+
+function show() {
+  setText(byId("identity"), token ? describe(token) : "No token");
+  setText(byId("change-token"), token ? "Change token" : "Enter a token");
+}
+
+/** By the token's own words: only the gateway verifies them. */
+function describe(text) {
+  try {
+    const part = text.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
+    const bytes = Uint8Array.from(atob(part), (character) => character.codePointAt(0));
+    const claims = JSON.parse(new TextDecoder().decode(bytes));
+    const left = claims.exp - Date.now() / 1000;
+    const end = left > 0 ? `token for ${durationText(left)}` : "token has ended";
+    return [claims.sub, claims.exp ? end : ""].filter(Boolean).join(" · ");
+  } catch {
+    return "Token given";
+  }
+}
