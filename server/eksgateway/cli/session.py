@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from eksgateway.cli.connection import Connection, connect
 from eksgateway.cli.connection_settings import ConnectionSettings, split_command
-from eksgateway.cli.exit_codes import TIMED_OUT, USAGE, CommandError
+from eksgateway.cli.exit_codes import USAGE, CommandError
 from eksgateway.cli.notes import note, note_log_records
 from eksgateway.cli.refusals import exit_code, note_error
 from eksgateway.cli.shared_options import CallOptions, ClusterOptions, ConnectionOptions
@@ -111,9 +111,6 @@ async def _run(options: CallOptions, body: Callable[[Session], Coroutine[Any, An
         except grpc.aio.AioRpcError as error:
             note_error(error)
             return exit_code(error, connected=session.channels.connected)
-        except TimeoutError:
-            note("timed out")
-            return TIMED_OUT
 
 
 def cluster_ref(options: ClusterOptions) -> ClusterRef:

@@ -61,11 +61,9 @@ def run(call: CallOptions, where: ClusterOptions, options: CancelOptions) -> Non
         note(f"eksgateway: request {request_id}; to repeat it: {repeat}")
         try:
             return await (_cancel_and_watch if options.watch else _cancel)(session, call, request)
-        except (grpc.aio.AioRpcError, TimeoutError) as error:
+        except grpc.aio.AioRpcError as error:
             unknown = f"The outcome of request {request_id} is not known here; to find out: {repeat}"
-            if isinstance(error, TimeoutError):
-                note(unknown)
-            elif exit_code(error, connected=session.channels.connected) in (UNREACHABLE, TIMED_OUT):
+            if exit_code(error, connected=session.channels.connected) in (UNREACHABLE, TIMED_OUT):
                 error.add_note(unknown)
             raise
 
