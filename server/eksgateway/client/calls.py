@@ -63,7 +63,7 @@ async def watch(  # noqa: PLR0913  all but three have defaults
 async def track(
     messages: AsyncGenerator[pb.WatchUpdateResponse, None], tracker: KnowledgeTracker, timing: Timing
 ) -> AsyncGenerator[tuple[bool, Knowledge], None]:
-    """Yield the knowledge after each message and when it becomes stale; the flag says whether it is new."""
+    """Yield the knowledge after each message and when it becomes stale; the flag is true if it is new."""
     async with aclosing(messages):
         next_message = asyncio.ensure_future(anext(messages))
         try:
