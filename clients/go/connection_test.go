@@ -112,7 +112,7 @@ func TestAWatchResumesWithItsLastTokenHoweverTheStreamEnds(t *testing.T) {
 		})
 	}
 	var sequences []int64
-	for state, err := range dial(t, server.serve(t), Options{}).Watch(t.Context(), &v1.WatchUpdateRequest{}) {
+	for state, err := range dial(t, server.serve(t), Options{}).Watch(limited(t), &v1.WatchUpdateRequest{}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -149,7 +149,7 @@ func TestACallerThatIsSlowKeepsItsStream(t *testing.T) {
 	server.watches = append(server.watches, answer([]*v1.WatchUpdateResponse{
 		message(v1.WatchKind_WATCH_KIND_SNAPSHOT, 1, "a"), message(v1.WatchKind_WATCH_KIND_FINAL, 2, "b"),
 	}, nil))
-	for state, err := range dial(t, server.serve(t), Options{Silence: 100 * time.Millisecond}).Watch(t.Context(), &v1.WatchUpdateRequest{}) {
+	for state, err := range dial(t, server.serve(t), Options{Silence: 100 * time.Millisecond}).Watch(limited(t), &v1.WatchUpdateRequest{}) {
 		if err != nil {
 			t.Error(err)
 		}
@@ -216,7 +216,7 @@ func TestAWatchReplacesAnExpiredToken(t *testing.T) {
 		tokens++
 		return "token-" + string(rune('0'+tokens)) + "\n", nil // token-1 expires, token-2 is compared, token-3 is sent
 	}})
-	for _, err := range client.Watch(t.Context(), &v1.WatchUpdateRequest{}) {
+	for _, err := range client.Watch(limited(t), &v1.WatchUpdateRequest{}) {
 		if err != nil {
 			t.Error(err)
 		}
@@ -298,4 +298,10 @@ func TestTLSChecksTheGatewayAndSendsAClientCertificate(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+func limited(t *testing.T) context.Context {
+	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(stop)
+	return ctx
 }

@@ -152,6 +152,7 @@ func (w *watch) stream(ctx context.Context, events chan<- *v1.CancelUpdateAndWat
 		select {
 		case events <- event:
 		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 		if event.GetWatch().GetKind() == v1.WatchKind_WATCH_KIND_FINAL {
 			return nil
