@@ -27,10 +27,21 @@ export type Endpoint = {
 const WATCHES_PER_CONNECTION = 80;
 const PROBE_MS = 2_000;
 
+// Connect stops listening to a session that it replaces: an error after that would end the process.
+class SessionManager extends Http2SessionManager {
+  override async request(...args: Parameters<Http2SessionManager["request"]>) {
+    const stream = await super.request(...args);
+    if (stream.session && !stream.session.listeners("error").includes(ignore)) stream.session.on("error", ignore);
+    return stream;
+  }
+}
+
+function ignore(): void {}
+
 export class Connection {
   readonly transport: Transport;
   streams = 0;
-  readonly #session: Http2SessionManager | undefined;
+  readonly #session: SessionManager | undefined;
   readonly #plaintext: { host: string; port: number } | undefined;
 
   constructor(endpoint: Endpoint, timing: Timing, interceptor: Interceptor) {
@@ -44,7 +55,7 @@ export class Connection {
     if (endpoint.protocol === "connect") {
       this.transport = createConnectTransport({ httpVersion: "1.1", nodeOptions, ...common });
     } else {
-      this.#session = new Http2SessionManager(baseUrl, timing, nodeOptions);
+      this.#session = new SessionManager(baseUrl, timing, nodeOptions);
       this.transport = createGrpcTransport({ sessionManager: this.#session, ...common });
     }
   }

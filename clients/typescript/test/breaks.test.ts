@@ -77,6 +77,17 @@ test("a watch resumes after the pings of its connection were not answered", asyn
   assert.match(String(retries[0]?.message), /PING timed out/);
 });
 
+test("a client can be closed while a connection fails", async () => {
+  const { client, retried } = patientClient(sandbox.info.proxy, PINGS);
+  const states = client.watch(await newUpdate());
+  await states.next();
+  const next = states.next();
+  await sandbox.command("silence");
+  await retried;
+  await client.close(); // before the connection's error is emitted, which would end the process
+  await assert.rejects(next, /client is closed/);
+});
+
 test("a watch resumes after the gateway has hung", async () => {
   await cancelAcross(sandbox.info.grpc, ["pause"], ["resume"]);
 });
