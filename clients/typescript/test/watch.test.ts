@@ -7,7 +7,7 @@ import { setTimeout } from "node:timers/promises";
 import { create } from "@bufbuild/protobuf";
 
 import { Code, createClient, type ClientOptions, GatewayError, type Knowledge, WatchKind } from "../src/index.js";
-import { CancelUpdateResponseSchema } from "../src/index.js";
+import { CancellationSchema, CancelUpdateResponseSchema } from "../src/index.js";
 import { gatewayError, message, Stub } from "./stub.js";
 
 const { SNAPSHOT, CHANGE, HEARTBEAT, FINAL } = WatchKind;
@@ -222,6 +222,38 @@ test("a cancel is not repeated after its timeout", async () => {
   const start = performance.now();
   await assert.rejects(client.cancel({ ...UPDATE, timeoutMs: 1_300 }), { reason: "OUTCOME_UNKNOWN" });
   assert.ok(performance.now() - start < 1_300);
+});
+
+test("cancelAndWatch repeats its request until the cancellation, and then watches", async () => {
+  const seen: string[] = [];
+  await using stub = await Stub.start({
+    async *cancelUpdateAndWatch({ requestId }) {
+      seen.push(requestId);
+      if (seen.length === 1) throw gatewayError(Code.Unavailable, "DRAINING");
+      yield { event: { case: "cancellation", value: create(CancellationSchema, { requestId }) } };
+      yield { event: { case: "watch", value: message(SNAPSHOT, 1) } };
+    },
+    async *watchUpdate({ resumeToken }) {
+      seen.push(resumeToken);
+      yield message(FINAL, 2);
+    },
+  });
+  await using client = clientOf(stub);
+  const events = await collect(client.cancelAndWatch({ ...UPDATE, requestId: "r-1" }));
+  assert.deepEqual(seen, ["r-1", "r-1", "token-1"]);
+  assert.deepEqual(events.map((each) => each.case), ["cancellation", "state", "state"]);
+});
+
+test("cancelAndWatch without an answer fails at its deadline", async () => {
+  await using stub = await Stub.start({
+    async *cancelUpdateAndWatch(_, context) {
+      await once(context.signal, "abort");
+      yield {};
+    },
+  });
+  await using client = clientOf(stub);
+  const events = client.cancelAndWatch({ ...UPDATE, timeoutMs: 300 });
+  await assert.rejects(events.next(), { name: "GatewayError", code: Code.DeadlineExceeded });
 });
 
 test("a cancel is repeated with the same request id", async () => {
