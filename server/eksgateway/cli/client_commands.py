@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from eksgateway.cli.completion import SHELLS, script
-from eksgateway.cli.endings import Wanted
 from eksgateway.cli.exit_codes import CommandError, example
 from eksgateway.cli.shared_options import (
     CallOptions,
@@ -16,6 +15,7 @@ from eksgateway.cli.shared_options import (
     ReasonOption,
     TicketOption,
     UpdateArgument,
+    Wanted,
     epilog,
     expand_options,
 )
@@ -145,7 +145,7 @@ def history(
     """List cancellations, newest first: of a cluster, or of all."""
     from eksgateway.cli.commands.history import run  # noqa: PLC0415
 
-    run(call, where.required() if where.cluster else None, caller, limit)
+    run(call, where.to_cluster() if where.cluster else None, caller, limit)
 
 
 def show(

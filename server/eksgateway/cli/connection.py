@@ -19,7 +19,6 @@ from eksgateway.cli.connection_settings import (
     ConnectionSettings,
     from_environment,
 )
-from eksgateway.cli.contexts import read_contexts
 from eksgateway.cli.exit_codes import USAGE, CommandError
 from eksgateway.cli.token_sources import TokenCommand, TokenFile, TokenSource, TokenText
 from eksgateway.client.addresses import check_address
@@ -79,6 +78,8 @@ def connect(
     named = context or ("" if options.address else environment.get("EKSGATEWAY_CONTEXT", ""))
     base = ConnectionSettings()
     if named or not (options.address or variables.address):
+        from eksgateway.cli.contexts import read_contexts  # noqa: PLC0415  imports PyYAML, which is slow
+
         contexts = read_contexts(environment)
         if name := named or contexts.current:
             named, base = name, contexts.find(name)

@@ -1,4 +1,4 @@
-"""What it takes to reach a gateway, from options, from the environment or from a context."""
+"""The settings of a connection, from options, from the environment or from a context."""
 
 from __future__ import annotations
 

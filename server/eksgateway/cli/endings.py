@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from eksgateway.cli.exit_codes import ENDED_OTHERWISE
+from eksgateway.cli.shared_options import Wanted
 from eksgateway.client import Knowledge
 from eksgateway.v1.cancellation_pb2 import Cancellation
 from eksgateway.v1.cancellation_pb2 import CancellationPhase as Phase
-
-
-class Wanted(StrEnum):
-    """``EXPECTED``: cancelled if there is a cancellation, else successful or cancelled."""
-
-    EXPECTED = "expected"
-    CANCELLED = "cancelled"
-    SUCCESSFUL = "successful"
-    ENDED = "ended"
 
 
 def end_code(known: Knowledge, wanted: Wanted) -> int:

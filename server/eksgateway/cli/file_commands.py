@@ -86,9 +86,7 @@ def ledger_backup(
     back_up_ledger(locate(paths[0] if paths else None, url, schema), copy)
 
 
-@ledger_app.command(
-    "migrate", epilog=example("eksgateway ledger migrate --url postgresql://owner@db/eksgateway")
-)
+@ledger_app.command("migrate", epilog=example("eksgateway ledger migrate --url postgresql://owner@db/ledger"))
 def ledger_migrate(
     url: OwnerUrlOption,
     schema: SchemaOption = "eksgateway",
@@ -102,7 +100,7 @@ def ledger_migrate(
 
 
 @ledger_app.command(
-    "copy", epilog=example("eksgateway ledger copy --from ledger.db --url postgresql://owner@db/eksgateway")
+    "copy", epilog=example("eksgateway ledger copy --from ledger.db --url postgresql://owner@db/ledger")
 )
 def ledger_copy(
     path: Annotated[Path, typer.Option("--from", help="The ledger's file, which no gateway uses.")],

@@ -28,6 +28,13 @@ _HELP: Final = {
     "EKS_NOT_FOUND": "correct the names; `eksgateway cancellable` lists what can be cancelled",
     "CANCELLATION_NOT_FOUND": "`eksgateway history` lists those that you may see",
 }
+# The client's hints know no options.
+_OPTIONS_FOR: Final = {
+    "no TLS is spoken there": "call it with --plaintext, or set `plaintext: true` in its context",
+    "TLS is spoken there, and this connects in plaintext": "give the gateway's CA bundle with --ca FILE",
+    "is from no CA": "give the gateway's CA bundle with --ca FILE",
+    "demands a client certificate": "give it with --certificate FILE --key FILE",
+}
 
 
 def note_error(error: grpc.aio.AioRpcError) -> None:
@@ -35,10 +42,13 @@ def note_error(error: grpc.aio.AioRpcError) -> None:
     note(str(report))
     for help_text in find_help(report.reason, report.sentences):
         note(help_text)
+    for part, option in _OPTIONS_FOR.items():
+        if any(part in hint for hint in report.hints):
+            note(option)
 
 
 def find_help(reason: str, sentences: tuple[str, ...]) -> list[str]:
-    """What the user can do about a refusal."""
+    """Sentences on how the user can get what was refused."""
     if reason in _HELP:
         return [_HELP[reason]]
     matches = (_REQUIRED.search(each) for each in sentences)

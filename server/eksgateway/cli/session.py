@@ -52,7 +52,7 @@ class Session:
                 metadata = await retries.metadata()
                 found = await method(request, metadata=metadata, timeout=max(0.1, retries.left))
                 if not isinstance(found, answer):
-                    raise _malformed_answer(answer)
+                    raise _answer_error(answer)
             except grpc.aio.AioRpcError as error:
                 if not self.retries:
                     raise
@@ -69,7 +69,7 @@ class Session:
         return CancellationServiceStub(self.channels.calls)
 
 
-def _malformed_answer(expected: type[Message]) -> grpc.aio.AioRpcError:
+def _answer_error(expected: type[Message]) -> grpc.aio.AioRpcError:
     empty = grpc.aio.Metadata()
     details = f"the response is not a {expected.__name__}"
     return grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, empty, empty, details=details)

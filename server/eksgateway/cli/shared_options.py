@@ -23,6 +23,18 @@ class Format(StrEnum):
     NAME = "name"
 
 
+class Wanted(StrEnum):
+    """The end of an update that is waited for.
+
+    ``EXPECTED``: cancelled if there is a cancellation, else successful or cancelled.
+    """
+
+    EXPECTED = "expected"
+    CANCELLED = "cancelled"
+    SUCCESSFUL = "successful"
+    ENDED = "ended"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionOptions:
     """How a gateway is reached."""
@@ -51,7 +63,11 @@ class CallOptions(ConnectionOptions):
     ] = ""
     output: Annotated[Format, typer.Option("--output", "-o", help="How results are printed.")] = Format.TABLE
     timeout: Annotated[
-        float | None, typer.Option(min=0.1, help="Seconds after which the command gives up.")
+        float | None,
+        typer.Option(
+            min=0.1,
+            help="Seconds after which the command gives up. Default: 45 to cancel, none to watch, else 35.",
+        ),
     ] = None
 
 
@@ -85,7 +101,7 @@ class OptionalClusterOptions:
     account: Annotated[str, typer.Option(help="The cluster's account. Default: the home target's.")] = ""
     region: Annotated[str, typer.Option(help="The cluster's region. Default: the home target's.")] = ""
 
-    def required(self) -> ClusterOptions:
+    def to_cluster(self) -> ClusterOptions:
         return ClusterOptions(cluster=self.cluster, account=self.account, region=self.region)
 
 

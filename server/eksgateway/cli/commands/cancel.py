@@ -13,7 +13,7 @@ from typing import Any, Final
 import grpc
 
 from eksgateway.cli.commands.watch import report_end
-from eksgateway.cli.endings import Wanted, cancellation_code
+from eksgateway.cli.endings import cancellation_code
 from eksgateway.cli.exit_codes import TIMED_OUT, UNREACHABLE
 from eksgateway.cli.notes import note
 from eksgateway.cli.output.printer import print_message, print_result
@@ -22,7 +22,7 @@ from eksgateway.cli.output.views import cluster_path
 from eksgateway.cli.output.watch_view import watch_view
 from eksgateway.cli.refusals import exit_code
 from eksgateway.cli.session import Session, cluster_ref, run_session
-from eksgateway.cli.shared_options import CallOptions, ClusterOptions, Format
+from eksgateway.cli.shared_options import CallOptions, ClusterOptions, Format, Wanted
 from eksgateway.client import Knowledge, cancel, cancel_and_watch
 from eksgateway.client.error_report import phase_name
 from eksgateway.v1.cancellation_pb2 import Cancellation

@@ -63,9 +63,7 @@ def use_context(
 
 @context_app.command(
     "add",
-    epilog=example(
-        "eksgateway context add prod --address gateway.example:443 --token-file ~/.eksgateway-token"
-    ),
+    epilog=example("eksgateway context add prod --address gateway:443 --token-file token"),
 )
 def add_context(  # noqa: PLR0913  each is an option
     name: Annotated[str, typer.Argument(metavar="NAME")],

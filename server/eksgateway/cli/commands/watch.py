@@ -6,13 +6,13 @@ import math
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from eksgateway.cli.endings import Wanted, describe_end, end_code
+from eksgateway.cli.endings import describe_end, end_code
 from eksgateway.cli.exit_codes import REFUSED
 from eksgateway.cli.notes import note
 from eksgateway.cli.output.views import cluster_path
 from eksgateway.cli.output.watch_view import Show, watch_view
 from eksgateway.cli.session import Session, cluster_ref, run_session
-from eksgateway.cli.shared_options import CallOptions, ClusterOptions
+from eksgateway.cli.shared_options import CallOptions, ClusterOptions, Wanted
 from eksgateway.client import Knowledge, watch
 
 

@@ -1,4 +1,4 @@
-"""What standard output is: a terminal with a width and styles, or a pipe with plain lines."""
+"""Standard output as a terminal with a width and styles, or as a pipe with plain lines."""
 
 from __future__ import annotations
 

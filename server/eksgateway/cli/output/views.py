@@ -1,11 +1,10 @@
-"""What is shown of the API's messages, and their names."""
+"""The API's messages as tables and lists of fields."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from eksgateway.cli.connection_settings import ConnectionSettings
-from eksgateway.cli.contexts import Contexts
 from eksgateway.cli.output.ages import age_of, time_text
 from eksgateway.cli.output.tables import Fields, Table
 from eksgateway.client.error_report import phase_name
@@ -13,6 +12,9 @@ from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.cancellation_pb2 import Cancellation, Decision
 from eksgateway.v1.cancellation_service_pb2 import ListCancellationsResponse
 from eksgateway.v1.update_pb2 import ClusterRef, Update
+
+if TYPE_CHECKING:
+    from eksgateway.cli.contexts import Contexts
 
 _REVISION_LENGTH: Final = 19  # sha256: and the first digits, as for commits of Git
 
