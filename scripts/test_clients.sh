@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tests the clients of other languages and the HTTP edge, each part that this machine can run: all of them, or
+# Tests the clients of other languages, the HTTP edge and its page, each part that this machine can run: all of them, or
 # those named. A part without its tools is left out, with the remedy. Fails if a part fails or a named one cannot
 # run. The Python client's tests are among `make test`.
 set -uo pipefail
@@ -11,9 +11,9 @@ main() {
   local part
   for part in "${@:-all}"; do
     case $part in
-      go | typescript | java | conformance) run "$part" ;;
-      all) for part in go typescript java conformance; do run "$part"; done ;;
-      *) echo "There is no part $part: name go, typescript, java or conformance" >&2; exit 2 ;;
+      go | typescript | java | conformance | page) run "$part" ;;
+      all) for part in go typescript java conformance page; do run "$part"; done ;;
+      *) echo "There is no part $part: name go, typescript, java, conformance or page" >&2; exit 2 ;;
     esac
   done
   [ ${#missing[@]} = 0 ] || printf 'Left out: %s\n' "${missing[@]}"
@@ -45,6 +45,11 @@ needs_java() {
     { echo "It needs a JDK 17 or newer and Maven: apt-get install openjdk-17-jdk-headless maven"; return 1; }
 }
 needs_conformance() { needs_go; }
+needs_page() {
+  needs_typescript || return 1
+  command -v "${CHROMIUM:-chromium}" chromium-browser google-chrome >/dev/null ||
+    { echo "It needs Chromium: apt-get install chromium, or set CHROMIUM to its path"; return 1; }
+}
 
 at_least() { # version, the text that has the found version
   local found
@@ -75,5 +80,12 @@ test_java() {
 }
 
 test_conformance() { scripts/test_conformance.sh; }
+
+test_page() {
+  set -e
+  cd tests/page
+  [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --no-audit --no-fund --ignore-scripts
+  npm test
+}
 
 main "$@"; exit

@@ -12,10 +12,11 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from eksgateway.sandbox.folder import replace_file
+from eksgateway.sandbox.folder import CALLERS, replace_file
 from eksgateway.sandbox.gateway_process import GatewayProcess
 from eksgateway.sandbox.options import SandboxOptions
 from eksgateway.sandbox.sandbox import Sandbox, open_sandbox
@@ -24,6 +25,9 @@ from eksgateway.signals import run_until, stop_event
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from support.nginx import run_nginx
 from support.tcp_proxy import TcpProxy
+
+_LEEWAY = timedelta(seconds=60)  # of the gateway's default settings
+_AGE = timedelta(hours=1)  # of issued tokens: they end after they began
 
 
 async def run(folder: Path, speed: float, proxy_timeout_s: float) -> None:
@@ -57,6 +61,12 @@ async def _wait(task: asyncio.Task[None]) -> None:
 def _commands(sandbox: Sandbox, proxy: TcpProxy) -> dict[str, Callable[..., Awaitable[Any]]]:
     gateway = sandbox.gateways[0]
 
+    async def issue_token(caller: str, seconds: str) -> str:
+        """Valid for so long, with the gateway's leeway."""
+        lifetime = timedelta(seconds=float(seconds)) - _LEEWAY + _AGE
+        start = datetime.now(UTC) - _AGE
+        return sandbox.issuer.token(caller, CALLERS[caller], lifetime=lifetime, now=start)
+
     async def advance(seconds: str) -> None:
         await sandbox.command_simulator("clock", {"advance_s": float(seconds)})
 
@@ -74,6 +84,7 @@ def _commands(sandbox: Sandbox, proxy: TcpProxy) -> dict[str, Callable[..., Awai
 
     return {
         "advance": advance,
+        "token": issue_token,
         "kill": gateway.kill,
         "drain": gateway.stop,
         "start": gateway.start,
@@ -89,11 +100,11 @@ async def _obey(commands: dict[str, Callable[..., Awaitable[Any]]]) -> None:
     async for line in _stdin_lines():
         name, *arguments = line.split()
         try:
-            await commands[name](*arguments)
+            answer = await commands[name](*arguments)
         except Exception as exc:  # noqa: BLE001 - the test that sent the line gets it
             print(f"error: {name}: {type(exc).__name__}: {exc}".replace("\n", " "), flush=True)
         else:
-            print("ok", flush=True)
+            print(f"ok {answer}" if answer else "ok", flush=True)
 
 
 async def _stdin_lines() -> AsyncIterator[str]:

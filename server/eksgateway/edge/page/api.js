@@ -32,7 +32,9 @@ export async function call(method, request, { signal, timeoutMs = UNARY_MS, repe
     const token = await getToken(signal);
     try {
       const limit = AbortSignal.any([AbortSignal.timeout(timeoutMs + 2000), ...(signal ? [signal] : [])]);
-      const response = await send(method, request, token, limit, { "connect-timeout-ms": String(Math.round(timeoutMs)) });
+      const response = await send(method, request, token, limit, {
+        "connect-timeout-ms": String(Math.round(timeoutMs)),
+      });
       return await response.json();
     } catch (error) {
       const known = translate(error, signal);
@@ -48,7 +50,10 @@ export async function* stream(method, request, { signal }) {
   const token = await getToken(signal);
   const silence = new AbortController();
   let sinceData = startStopwatch();
-  const timer = setInterval(() => sinceData() > SILENCE_S && silence.abort(new CallError(0, { message: "The stream was silent." })), 1000);
+  const timer = setInterval(
+    () => sinceData() > SILENCE_S && silence.abort(new CallError(0, { message: "The stream was silent." })),
+    1000,
+  );
   try {
     const response = await send(method, request, token, AbortSignal.any([signal, silence.signal]));
     for await (const line of lines(response.body)) {

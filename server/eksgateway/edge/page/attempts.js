@@ -35,11 +35,16 @@ export async function sendCancel(attempt, onRetry) {
   for (;;) {
     try {
       const timeoutMs = Math.max(1, CANCEL_S - elapsed()) * 1000;
-      const answer = await call("UpdateService/CancelUpdate", { ...target, requestId, reason, ticket }, { timeoutMs, repeat: false });
+      const answer = await call(
+        "UpdateService/CancelUpdate",
+        { ...target, requestId, reason, ticket },
+        { timeoutMs, repeat: false },
+      );
       attempt.isUncertain = false;
       return answer.cancellation;
     } catch (error) {
-      attempt.isUncertain ||= MAY_BE_SENT.includes(error.reason) && !["unauthenticated", "permission_denied"].includes(error.code);
+      attempt.isUncertain ||=
+        MAY_BE_SENT.includes(error.reason) && !["unauthenticated", "permission_denied"].includes(error.code);
       const seconds = backoff.next(error);
       if (!mayRetry(error) || elapsed() + seconds > CANCEL_S) throw error;
       onRetry(error, seconds);

@@ -45,13 +45,28 @@ class CancelDialog {
       clearTimeout(typing);
       this.#checking.abort();
       this.#setMayTry(false);
+      byId("cancel-result").replaceChildren();
       typing = setTimeout(() => this.#check(), TYPING_MS);
     };
     byId("reason").addEventListener("input", changed, { signal });
     byId("ticket").addEventListener("input", changed, { signal });
-    byId("cancel-form").addEventListener("submit", (event) => { event.preventDefault(); this.#send(); }, { signal });
+    byId("cancel-form").addEventListener(
+      "submit",
+      (event) => {
+        event.preventDefault();
+        this.#send();
+      },
+      { signal },
+    );
     byId("cancel-close").addEventListener("click", () => dialog.close(), { signal });
-    dialog.addEventListener("close", () => { clearTimeout(typing); this.#ended.abort(); }, { signal });
+    dialog.addEventListener(
+      "close",
+      () => {
+        clearTimeout(typing);
+        this.#ended.abort();
+      },
+      { signal },
+    );
     onNewToken(signal, () => this.#isSending || this.#check());
     this.#showAttempt();
     dialog.showModal();
@@ -68,7 +83,11 @@ class CancelDialog {
     if (!byId("check").hasChildNodes()) byId("check").replaceChildren(make("p", { class: "quiet" }, "Checking…"));
     let shown;
     try {
-      const answer = await call("UpdateService/CheckCancelUpdate", { ...this.#target, reason, ticket }, { signal });
+      const answer = await call(
+        "UpdateService/CheckCancelUpdate",
+        { ...this.#target, reason, ticket },
+        { signal },
+      );
       shown = checkBox(answer);
       // The outcome of a cancel that was sent can be learned whatever the policy allows by now.
       this.#setMayTry(answer.decision.allowed || this.#attempt.isUncertain);
@@ -86,15 +105,24 @@ class CancelDialog {
     this.#attempt.prepare(this.#values());
     attempts.set(this.#key, this.#attempt);
     this.#showAttempt();
+    byId("check").replaceChildren();
     this.#answer(make("p", {}, "Sending…"));
     try {
-      const onRetry = (error, seconds) => this.#answer(problemBox(error, `Sending again with the same request id in ${Math.ceil(seconds)} s.`));
+      const onRetry = (error, seconds) =>
+        this.#answer(problemBox(error, `Sending again with the same request id in ${Math.ceil(seconds)} s.`));
       const cancellation = await sendCancel(this.#attempt, onRetry);
       attempts.delete(this.#key);
       this.#accepted(cancellation);
     } catch (error) {
       if (!this.#attempt.isUncertain) attempts.delete(this.#key);
-      this.#answer(problemBox(error, this.#attempt.isUncertain ? "It is not known here whether EKS received this cancel. Send again: the request id is the same, so it has one effect." : "Nothing was cancelled."));
+      this.#answer(
+        problemBox(
+          error,
+          this.#attempt.isUncertain
+            ? "It is not known here whether EKS received this cancel. Send again: the request id is the same, so it has one effect."
+            : "Nothing was cancelled.",
+        ),
+      );
     } finally {
       this.#isSending = false;
       this.#showAttempt();
@@ -137,7 +165,11 @@ class CancelDialog {
 
 function checkBox({ decision, cancellability }) {
   const needed = lacksFieldsOnly(decision) ? neededFields(decision.reasons) : [];
-  const verdict = decision.allowed ? badge("allowed", "good") : needed.length ? badge(`needs ${needed.join(" and ")}`, "warn") : badge("denied", "bad");
+  const verdict = decision.allowed
+    ? badge("allowed", "good")
+    : needed.length
+      ? badge(`needs ${needed.join(" and ")}`, "warn")
+      : badge("denied", "bad");
   const kind = decision.allowed && (!cancellability || cancellability.cancellableNow) ? "good" : "warn";
   return make(
     "div",
@@ -151,6 +183,8 @@ function checkBox({ decision, cancellability }) {
 }
 
 function advice({ cancellableNow, explanation, nextStep }) {
-  const heading = cancellableNow ? "EKS would probably accept a cancel now." : "EKS would probably refuse a cancel now.";
+  const heading = cancellableNow
+    ? "EKS would probably accept a cancel now."
+    : "EKS would probably refuse a cancel now.";
   return make("p", {}, [heading, explanation, nextStep].filter(Boolean).join(" "));
 }

@@ -17,18 +17,31 @@ const CHECK_S = 60;
 export const title = "Cancellable now";
 
 export function show(main, _, signal) {
-  const table = new Table("Updates that can be cancelled now", ["Update", "Type", "State", "Begun", "Check", "Cancel"], "No update can be cancelled now.");
+  const table = new Table(
+    "Updates that can be cancelled now",
+    ["Update", "Type", "State", "Begun", "Check", "Cancel"],
+    "No update can be cancelled now.",
+  );
   const unreachable = make("div");
   const checks = new Checks(signal);
   const polling = new Polling(POLL_S, async () => {
     const found = await list(signal);
     unreachable.replaceChildren(...found.unreachable.map(unreachableBox));
-    const render = () => table.show(found.updates.map((each) => ({ ...each, check: checks.of(each) })), keyOf, cells);
+    const render = () =>
+      table.show(
+        found.updates.map((each) => ({ ...each, check: checks.of(each) })),
+        keyOf,
+        cells,
+      );
     render();
     checks.run(found.updates.slice(0, CHECKS), render);
   });
   main.append(
-    make("p", { class: "lead" }, "Of all clusters that you may list. The check is made with your token, without a reason and a ticket. It is advice: EKS decides."),
+    make(
+      "p",
+      { class: "lead" },
+      "Of all clusters that you may list. The check is made with your token, without a reason and a ticket. It is advice: EKS decides.",
+    ),
     polling.element,
     unreachable,
     table.element,
@@ -62,7 +75,16 @@ function cells(each) {
     [update.status, make("span", { class: "second" }, each.explanation)],
     ageElement(update.createdAt),
     checkCell(each.check),
-    make("button", { type: "button", class: "danger small", "aria-label": `Cancel ${update.id} of ${cluster.name}…`, click: cancel }, "Cancel…"),
+    make(
+      "button",
+      {
+        type: "button",
+        class: "danger small",
+        "aria-label": `Cancel ${update.id} of ${cluster.name}…`,
+        click: cancel,
+      },
+      "Cancel…",
+    ),
   ];
 }
 
@@ -75,7 +97,11 @@ function checkCell(check) {
       ? [badge("allowed, EKS would refuse", "warn"), make("span", { class: "second" }, cancellability.explanation)]
       : badge("allowed", "good");
   }
-  if (lacksFieldsOnly(decision)) return [badge(`needs ${neededFields(decision.reasons).join(" and ")}`, "warn"), sentenceList(decision.reasons)];
+  if (lacksFieldsOnly(decision))
+    return [
+      badge(`needs ${neededFields(decision.reasons).join(" and ")}`, "warn"),
+      sentenceList(decision.reasons),
+    ];
   return [badge("denied", "bad"), sentenceList(decision.reasons)];
 }
 
@@ -104,7 +130,10 @@ class Checks {
     for (const each of updates) {
       try {
         const request = { cluster: each.cluster, updateId: each.update.id };
-        this.#answers.set(keyOf(each), await call("UpdateService/CheckCancelUpdate", request, { signal: this.#signal }));
+        this.#answers.set(
+          keyOf(each),
+          await call("UpdateService/CheckCancelUpdate", request, { signal: this.#signal }),
+        );
       } catch (error) {
         if (this.#signal.aborted) return;
         this.#answers.set(keyOf(each), { problem: error.message });

@@ -19,7 +19,10 @@ function cells(each) {
     [link, second(clusterPath(each.cluster))],
     [phaseBadge(each.phase), second(each.phaseReason || statusText(each.update))],
     each.caller,
-    [each.reason || make("span", { class: "quiet" }, "no reason"), each.ticket ? second(`ticket ${each.ticket}`) : ""],
+    [
+      each.reason || make("span", { class: "quiet" }, "no reason"),
+      each.ticket ? second(`ticket ${each.ticket}`) : "",
+    ],
     ageElement(each.createTime),
     known(each),
   ];
@@ -29,7 +32,9 @@ function cells(each) {
 function known(each) {
   if (!isUnderWay(each)) return ageElement(each.updateTime, "ended ");
   if (!each.readAt) return ageElement(each.updateTime, "recorded ");
-  return each.isStale ? [badge("STALE", "bad"), " ", ageElement(each.readAt, "EKS read ")] : ageElement(each.readAt, "EKS read ");
+  return each.isStale
+    ? [badge("STALE", "bad"), " ", ageElement(each.readAt, "EKS read ")]
+    : ageElement(each.readAt, "EKS read ");
 }
 
 const second = (text) => make("span", { class: "second" }, text);

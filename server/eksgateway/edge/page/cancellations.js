@@ -35,15 +35,26 @@ export function show(main, _, signal) {
   const render = () => {
     const newest = [...known.values()].sort((a, b) => b.createTime.localeCompare(a.createTime));
     const open = newest.filter(isUnderWay);
-    showCancellations(underWay, open.map((each) => states.addTo(each)));
-    showCancellations(ended, newest.filter((each) => !isUnderWay(each)));
+    showCancellations(
+      underWay,
+      open.map((each) => states.addTo(each)),
+    );
+    showCancellations(
+      ended,
+      newest.filter((each) => !isUnderWay(each)),
+    );
     states.read(open.slice(0, STATES), render);
   };
 
   main.append(
     make("p", { class: "lead" }, "Of all clusters whose history you may read, newest first."),
     polling.element,
-    make("section", { "aria-labelledby": "under-way" }, make("h2", { id: "under-way" }, "Under way"), underWay.element),
+    make(
+      "section",
+      { "aria-labelledby": "under-way" },
+      make("h2", { id: "under-way" }, "Under way"),
+      underWay.element,
+    ),
     make("section", { "aria-labelledby": "ended" }, make("h2", { id: "ended" }, "Lately ended"), ended.element),
   );
   everySecond(signal, () => refreshAges(main));
@@ -62,7 +73,9 @@ class States {
 
   addTo(cancellation) {
     const readAt = this.#readAt.get(cancellation.cancellationId);
-    return readAt ? { ...cancellation, readAt: new Date(readAt).toISOString(), isStale: Date.now() - readAt > 60_000 } : cancellation;
+    return readAt
+      ? { ...cancellation, readAt: new Date(readAt).toISOString(), isStale: Date.now() - readAt > 60_000 }
+      : cancellation;
   }
 
   /** One after the other: a browser has six connections for each origin. */
@@ -72,7 +85,8 @@ class States {
     for (const each of cancellations) {
       try {
         const message = await readState({ cluster: each.cluster, updateId: each.updateId }, this.#signal);
-        if (message) this.#readAt.set(each.cancellationId, Date.now() - Number.parseFloat(message.age ?? "0") * 1000);
+        if (message)
+          this.#readAt.set(each.cancellationId, Date.now() - Number.parseFloat(message.age ?? "0") * 1000);
       } catch {
         if (this.#signal.aborted) return; // a caller that may not watch sees when the state was recorded
       }

@@ -4,7 +4,8 @@ export function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
     if (typeof value === "function") element.addEventListener(name, value);
-    else if (value !== undefined && value !== null && value !== false) element.setAttribute(name, value === true ? "" : value);
+    else if (value !== undefined && value !== null && value !== false)
+      element.setAttribute(name, value === true ? "" : value);
   }
   element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== ""));
   return element;
@@ -23,7 +24,11 @@ export const announce = (text) => setText(byId("announcement"), text);
 /** Pairs of a name and its content; those without content are left out. */
 export function fields(pairs) {
   const shown = pairs.filter(([, content]) => content !== undefined && content !== null && content !== "");
-  return make("dl", { class: "fields" }, shown.map(([name, content]) => make("div", {}, make("dt", {}, name), make("dd", {}, content))));
+  return make(
+    "dl",
+    { class: "fields" },
+    shown.map(([name, content]) => make("div", {}, make("dt", {}, name), make("dd", {}, content))),
+  );
 }
 
 export const code = (text) => (text ? make("code", {}, text) : "");

@@ -6,11 +6,18 @@ const PAGE = 100;
 const LONGEST_MS = 8 * 86_400_000; // EKS ends an update within 7 days
 
 /** The newest that pass `isWanted`, of at most `pages` pages; `isAll` if there are no more. */
-export async function listCancellations(filter, { signal, pages = 10, isWanted = () => true, isEnough = () => false }) {
+export async function listCancellations(
+  filter,
+  { signal, pages = 10, isWanted = () => true, isEnough = () => false },
+) {
   const found = [];
   let pageToken = "";
   for (let page = 0; page < pages; page++) {
-    const answer = await call("CancellationService/ListCancellations", { ...filter, pageSize: PAGE, pageToken }, { signal });
+    const answer = await call(
+      "CancellationService/ListCancellations",
+      { ...filter, pageSize: PAGE, pageToken },
+      { signal },
+    );
     const cancellations = answer.cancellations ?? [];
     found.push(...cancellations.filter(isWanted));
     pageToken = answer.nextPageToken ?? "";

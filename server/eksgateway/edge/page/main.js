@@ -75,5 +75,5 @@ addEventListener("hashchange", () => {
   route();
   byId("main").focus();
 });
-startSession();
+startSession(route);
 route();

@@ -36,7 +36,8 @@ export class Polling {
       } catch (error) {
         if (signal.aborted) return;
         wait = mayRetry(error) ? backoff.next(error) : REFUSED_S;
-        if (this.#problem.dataset.shown !== error.message || !this.#problem.hasChildNodes()) this.#problem.replaceChildren(problemBox(error));
+        if (this.#problem.dataset.shown !== error.message || !this.#problem.hasChildNodes())
+          this.#problem.replaceChildren(problemBox(error));
         this.#problem.dataset.shown = error.message;
       }
       await pause(wait, signal).catch(() => {});

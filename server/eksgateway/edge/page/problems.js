@@ -6,7 +6,8 @@ const HELP = {
   CREDENTIALS_MISSING: "Enter a token.",
   CREDENTIALS_INVALID: "Get a token of an issuer and for an audience that this gateway accepts.",
   CREDENTIALS_EXPIRED: "Enter a new token.",
-  TARGET_NOT_CONFIGURED: "Correct the account and the region. “Cancellable now” lists clusters that the gateway serves.",
+  TARGET_NOT_CONFIGURED:
+    "Correct the account and the region. “Cancellable now” lists clusters that the gateway serves.",
   REQUEST_ID_REUSED: "Close this dialog and open it again: it then has another request id.",
   UPDATE_FINISHED: "There is nothing to cancel.",
   EKS_INVALID_STATE: "It may be too late. The update's view shows how it ends.",
@@ -28,7 +29,8 @@ export function neededFields(sentences) {
 }
 
 /** Whether nothing but reason and ticket is missing. */
-export const lacksFieldsOnly = (decision) => Boolean(decision.reasons?.length) && decision.reasons.every((each) => REQUIRED.test(each));
+export const lacksFieldsOnly = (decision) =>
+  Boolean(decision.reasons?.length) && decision.reasons.every((each) => REQUIRED.test(each));
 
 export function sentencesOf(error) {
   const reasons = error.metadata.reasons?.split("\n") ?? [];
@@ -64,7 +66,13 @@ function helpFor(error) {
 export const needText = (needed) => `Enter a ${needed.join(" and a ")}.`;
 
 export const sentenceList = (sentences) =>
-  sentences?.length ? make("ul", { class: "sentences" }, sentences.map((each) => make("li", {}, each))) : "";
+  sentences?.length
+    ? make(
+        "ul",
+        { class: "sentences" },
+        sentences.map((each) => make("li", {}, each)),
+      )
+    : "";
 
 export function decisionFields(decision) {
   return fields([

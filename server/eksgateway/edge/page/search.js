@@ -14,7 +14,7 @@ export const title = "Search";
 const FIELDS = [
   ["cluster", "Cluster", "prod-1, or account/region/prod-1"],
   ["caller", "Caller", "jwt:corp:deploy-bot"],
-  ["id", "Id", "of an update, cancellation or request, or a ticket"],
+  ["id", "Id", "update, request, cancellation, ticket"],
 ];
 
 /** `parameters` are URLSearchParams of the view's address. */
@@ -22,14 +22,28 @@ export function show(main, parameters, signal) {
   const inputs = FIELDS.map(([name, label, placeholder]) => ({
     name,
     label: make("label", { for: `search-${name}` }, label),
-    input: make("input", { id: `search-${name}`, placeholder, value: parameters.get(name) ?? "", autocomplete: "off", spellcheck: "false", autocapitalize: "none" }),
+    input: make("input", {
+      id: `search-${name}`,
+      placeholder,
+      value: parameters.get(name) ?? "",
+      autocomplete: "off",
+      spellcheck: "false",
+      autocapitalize: "none",
+    }),
   }));
   const submit = (event) => {
     event.preventDefault();
-    const wanted = inputs.filter(({ input }) => input.value.trim()).map(({ name, input }) => [name, input.value.trim()]);
+    const wanted = inputs
+      .filter(({ input }) => input.value.trim())
+      .map(({ name, input }) => [name, input.value.trim()]);
     location.hash = `#/search?${new URLSearchParams(wanted)}`;
   };
-  const form = make("form", { class: "search", role: "search", submit }, inputs.map(({ label, input }) => make("div", {}, label, input)), make("button", { class: "primary" }, "Search"));
+  const form = make(
+    "form",
+    { class: "search", role: "search", submit },
+    inputs.map(({ label, input }) => make("div", {}, label, input)),
+    make("button", { class: "primary" }, "Search"),
+  );
   const results = make("div");
   main.append(form, results);
   everySecond(signal, () => refreshAges(results));
@@ -43,12 +57,15 @@ async function search(results, wanted, signal) {
   if (cluster) parts.push(showUpdates(wanted, cluster, signal));
   else if (wanted.id) parts.push(showCancellable(wanted.id, signal));
   results.replaceChildren(make("p", { class: "quiet" }, "Searching…"));
-  const shown = await Promise.all(parts.map((part) => part.catch((error) => (signal.aborted ? "" : problemBox(error)))));
+  const shown = await Promise.all(
+    parts.map((part) => part.catch((error) => (signal.aborted ? "" : problemBox(error)))),
+  );
   if (!signal.aborted) results.replaceChildren(...shown);
 }
 
 async function showFound(wanted, cluster, signal) {
-  const isWanted = (each) => !wanted.id || [each.cancellationId, each.requestId, each.updateId, each.ticket].includes(wanted.id);
+  const isWanted = (each) =>
+    !wanted.id || [each.cancellationId, each.requestId, each.updateId, each.ticket].includes(wanted.id);
   const { found, isAll } = await listCancellations({ cluster, caller: wanted.caller }, { signal, isWanted });
   if (wanted.id && !found.length) found.push(...(await getByIds(wanted, cluster, signal)));
   const table = cancellationTable("Cancellations found", "No cancellation was found.");
@@ -63,7 +80,8 @@ async function getByIds({ id, caller }, cluster, signal) {
   const keys = [{ cancellationId: id }, { requestId: id }];
   const read = (key) => call("CancellationService/GetCancellation", key, { signal }).catch(() => ({}));
   const found = (await Promise.all(keys.map(read))).map((answer) => answer.cancellation);
-  const isWanted = (each) => each && (!caller || each.caller === caller) && (!cluster || each.cluster.name === cluster.name);
+  const isWanted = (each) =>
+    each && (!caller || each.caller === caller) && (!cluster || each.cluster.name === cluster.name);
   return found.filter(isWanted).slice(0, 1);
 }
 
@@ -76,12 +94,18 @@ async function showUpdates({ id }, cluster, signal) {
     pageToken = answer.nextPageToken;
   } while (pageToken && updates.length < 50);
   const shown = id ? updates.filter((each) => each.id === id) : updates;
-  return updateSection(`Updates of ${cluster.name}`, shown.map((update) => ({ cluster, update })));
+  return updateSection(
+    `Updates of ${cluster.name}`,
+    shown.map((update) => ({ cluster, update })),
+  );
 }
 
 async function showCancellable(id, signal) {
   const answer = await call("UpdateService/ListCancellableUpdates", {}, { signal });
-  return updateSection("Updates that can be cancelled now", (answer.updates ?? []).filter((each) => each.update.id === id));
+  return updateSection(
+    "Updates that can be cancelled now",
+    (answer.updates ?? []).filter((each) => each.update.id === id),
+  );
 }
 
 function updateSection(heading, found) {
@@ -90,7 +114,10 @@ function updateSection(heading, found) {
     found,
     (each) => `${clusterPath(each.cluster)}/${each.update.id}`,
     ({ cluster, update }) => [
-      [make("a", { href: updateHash(cluster, update.id) }, update.id), make("span", { class: "second" }, clusterPath(cluster))],
+      [
+        make("a", { href: updateHash(cluster, update.id) }, update.id),
+        make("span", { class: "second" }, clusterPath(cluster)),
+      ],
       update.type,
       statusText(update),
       ageElement(update.createdAt),
@@ -99,4 +126,5 @@ function updateSection(heading, found) {
   return section(heading, table.element);
 }
 
-const section = (heading, ...content) => make("section", { "aria-label": heading }, make("h2", {}, heading), ...content);
+const section = (heading, ...content) =>
+  make("section", { "aria-label": heading }, make("h2", {}, heading), ...content);

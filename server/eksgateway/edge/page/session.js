@@ -27,7 +27,7 @@ export function setToken(text) {
 /** Asks the user if there is none. */
 export async function getToken(signal) {
   if (token) return token;
-  askForToken("The gateway takes calls with a token only.");
+  if (!byId("sign-in").open) askForToken("The gateway takes calls with a token only.");
   return new Promise((resolve, reject) => {
     waiting.push(resolve);
     signal?.addEventListener("abort", () => reject(signal.reason), { once: true });
@@ -40,19 +40,26 @@ export function dropToken(used, reason) {
   token = "";
   show();
   const expired = reason === "CREDENTIALS_EXPIRED";
-  askForToken(expired ? "The token has expired. Enter a new one: the page goes on where it was." : "The gateway refused the token. Enter another one.");
+  askForToken(
+    expired
+      ? "The token has expired. Enter a new one: the page goes on where it was."
+      : "The gateway refused the token. Enter another one.",
+  );
 }
 
-export function startSession() {
+/** `onChange` is called after the user has replaced a token that was good. */
+export function startSession(onChange) {
   const dialog = byId("sign-in");
   byId("sign-in-form").addEventListener("submit", (event) => {
     event.preventDefault();
     const text = byId("token").value;
     byId("token").value = "";
+    const isChange = token !== "";
     setToken(text);
+    if (isChange) onChange();
   });
   byId("sign-in-close").addEventListener("click", () => dialog.close());
-  byId("change-token").addEventListener("click", () => askForToken("Calls are made with the new token from then on."));
+  byId("change-token").addEventListener("click", () => askForToken("The view is read again with the new token."));
   dialog.addEventListener("close", () => (byId("token").value = ""));
   setInterval(show, 10_000);
   show();

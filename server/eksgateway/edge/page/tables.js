@@ -42,7 +42,9 @@ export class Table {
     if (known?.text === text) return known.row;
     const row = known?.row ?? make("tr", { role: "row" });
     const focused = [...row.querySelectorAll("a, button")].indexOf(document.activeElement);
-    const cells = cellsOf(item).map((content, index) => make("td", { role: "cell", "data-label": this.#columns[index] }, content));
+    const cells = cellsOf(item).map((content, index) =>
+      make("td", { role: "cell", "data-label": this.#columns[index] }, content),
+    );
     row.replaceChildren(...cells);
     if (focused >= 0) row.querySelectorAll("a, button")[focused]?.focus();
     this.#rows.set(key, { row, text });

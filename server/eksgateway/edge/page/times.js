@@ -23,7 +23,11 @@ export const parseDuration = (text) => Number.parseFloat(text ?? "0") || 0;
 /** The age of a time, by this machine's clock; the time itself is in the tooltip. */
 export function ageElement(timestamp, before = "") {
   if (!timestamp) return "";
-  const time = make("time", { datetime: timestamp, title: new Date(timestamp).toLocaleString(), "data-before": before });
+  const time = make("time", {
+    datetime: timestamp,
+    title: new Date(timestamp).toLocaleString(),
+    "data-before": before,
+  });
   showAge(time);
   return time;
 }

@@ -5,11 +5,12 @@ import { announce, code, everySecond, fields, make, setText } from "./dom.js";
 import { listOfUpdate } from "./ledger.js";
 import { badge, clusterPath, hasEnded, phaseBadge, phaseName, phaseSentence, statusText } from "./names.js";
 import { decisionFields, problemBox } from "./problems.js";
+import { mayRetry } from "./retries.js";
 import { Table } from "./tables.js";
-import { ageElement, clockText, durationText, refreshAges, startStopwatch, timeText } from "./times.js";
+import { ageElement, clockText, durationText, refreshAges, timeText } from "./times.js";
 import { follow, Knowledge } from "./watch.js";
 
-export const titleOf = ({ cluster, updateId }) => `${cluster.name} ${updateId}`;
+export const titleOf = ({ updateId }) => updateId;
 
 export function show(main, target, signal) {
   const view = new UpdateView(target, signal);
@@ -23,8 +24,7 @@ class UpdateView {
   #signal;
   #knowledge = new Knowledge();
   #seen = []; // the states, with the time of each
-  #isLive = false;
-  #wait = null; // until the next stream
+  #historyIsOld = false;
   #now = make("section", { class: "now", "aria-label": "State" }, make("p", { class: "quiet" }, "Reading…"));
   #age = make("p", { class: "age" });
   #connection = make("p", { class: "quiet", role: "status" });
@@ -37,17 +37,31 @@ class UpdateView {
     this.#target = target;
     this.#signal = signal;
     const open = () => openCancelDialog(target, { onAccepted: () => this.#readHistory() });
-    this.#cancel = make("button", { type: "button", class: "danger", id: "open-cancel", hidden: true, click: open }, "Cancel this update…");
+    this.#cancel = make(
+      "button",
+      { type: "button", class: "danger", id: "open-cancel", hidden: true, click: open },
+      "Cancel this update…",
+    );
     this.element = make(
       "div",
       {},
-      make("p", { class: "lead" }, clusterPath(target.cluster)),
+      make("p", { class: "lead" }, `Update of ${clusterPath(target.cluster)}`),
       this.#now,
       make("div", { class: "live" }, this.#age, this.#connection),
       this.#problem,
       make("p", {}, this.#cancel),
-      make("section", { "aria-labelledby": "states" }, make("h2", { id: "states" }, "States seen here"), this.#states.element),
-      make("section", { "aria-labelledby": "history" }, make("h2", { id: "history" }, "Cancellations and decisions"), this.#history),
+      make(
+        "section",
+        { "aria-labelledby": "states" },
+        make("h2", { id: "states" }, "States seen here"),
+        this.#states.element,
+      ),
+      make(
+        "section",
+        { "aria-labelledby": "history" },
+        make("h2", { id: "history" }, "Cancellations and decisions"),
+        this.#history,
+      ),
     );
   }
 
@@ -57,34 +71,36 @@ class UpdateView {
       await follow(this.#target, {
         signal: this.#signal,
         onMessage: (message) => this.#apply(message),
-        onBreak: (error, seconds) => this.#break(error, seconds),
+        onBreak: (error) => this.#break(error),
       });
-      this.#isLive = false;
     } catch (error) {
       if (this.#signal.aborted) return;
-      this.#isLive = false;
       this.#now.hidden = !this.#knowledge.message;
       this.#cancel.hidden = true;
-      setText(this.#connection, "");
+      this.#showConnection("", "quiet");
       this.#problem.replaceChildren(problemBox(error, "The update is not watched. Reload the page to try again."));
     }
   }
 
   #apply(message) {
     const isNew = this.#knowledge.apply(message);
-    this.#isLive = true;
-    this.#wait = null;
     this.#problem.replaceChildren();
-    setText(this.#connection, this.#knowledge.isFinal ? "The update has ended." : "Live");
+    this.#showConnection(this.#knowledge.isFinal ? "The update has ended." : "Live", "quiet");
     if (isNew) this.#showState(message);
+    else if (this.#historyIsOld) this.#readHistory();
     this.showAges();
   }
 
-  #break(error, seconds) {
-    this.#isLive = false;
-    this.#wait = { since: startStopwatch(), seconds };
+  #break(error) {
+    this.#historyIsOld = true;
     if (error?.reason) this.#problem.replaceChildren(problemBox(error));
-    setText(this.#connection, error?.code === "unauthenticated" ? "Waiting for a token" : "The connection is lost; trying again");
+    const isRefused = error?.code === "unauthenticated";
+    this.#showConnection(isRefused ? "Waiting for a token" : "The connection is lost; trying again", "badge warn");
+  }
+
+  #showConnection(text, kind) {
+    this.#connection.className = kind;
+    setText(this.#connection, text);
   }
 
   #showState(message) {
@@ -96,8 +112,11 @@ class UpdateView {
       make("p", { class: "state" }, phaseBadge(phase) || badge(update.status, hasEnded(update) ? "good" : "busy")),
       make("p", {}, message.phaseReason || phaseSentence(phase) || "No cancellation is known."),
       fields([
-        ["Update", statusText(update)],
-        ["Cancellation", update.cancellation?.reason],
+        ["Status", update.status],
+        [
+          "EKS's cancellation",
+          [update.cancellation?.status, update.cancellation?.reason].filter(Boolean).join(": "),
+        ],
         ["Type", update.type],
         ...(update.params ?? []).map((each) => [each.type, each.value]),
         ["Begun", ageElement(update.createdAt)],
@@ -107,7 +126,7 @@ class UpdateView {
     const isAsked = ["REQUESTED", "CANCELLING"].includes(name) || update.cancellation?.status === "InProgress";
     this.#cancel.hidden = hasEnded(update) || isAsked;
     announce(`${name ? `Phase ${name}, ` : ""}update ${statusText(update)}`);
-    if (name) this.#readHistory();
+    if (name || this.#historyIsOld) this.#readHistory();
   }
 
   showAges() {
@@ -127,15 +146,26 @@ class UpdateView {
       const end = starts[index + 1] ?? (this.#knowledge.isFinal ? null : new Date());
       return { ...each, index, lasts: end ? durationText((end - each.since) / 1000) : "" };
     });
-    this.#states.show(rows, (each) => each.index, (each) => [clockText(each.since), each.lasts, each.update, phaseBadge(each.phase)]);
+    this.#states.show(
+      rows,
+      (each) => each.index,
+      (each) => [clockText(each.since), each.lasts, each.update, phaseBadge(each.phase)],
+    );
   }
 
   async #readHistory() {
+    this.#historyIsOld = false;
     try {
       const { found } = await listOfUpdate(this.#target.cluster, this.#target.updateId, this.#signal);
-      this.#history.replaceChildren(...(found.length ? found.map(cancellationCard) : [make("p", { class: "quiet" }, "None that you may read.")]));
+      this.#history.replaceChildren(
+        ...(found.length
+          ? found.map(cancellationCard)
+          : [make("p", { class: "quiet" }, "None that you may read.")]),
+      );
     } catch (error) {
-      if (!this.#signal.aborted) this.#history.replaceChildren(problemBox(error));
+      if (this.#signal.aborted) return;
+      this.#historyIsOld = mayRetry(error); // read again with the next message
+      if (!this.#historyIsOld) this.#history.replaceChildren(problemBox(error));
     }
   }
 }

@@ -35,8 +35,8 @@ export class Knowledge {
 }
 
 /**
- * Calls `onMessage` with each message until FINAL, and `onBreak` with the error and the pause before each
- * further stream. Throws what no repeat can mend, and the signal's reason.
+ * Calls `onMessage` with each message until FINAL, and `onBreak` with the error, or null, before the pause to the
+ * next stream. Throws what no repeat can mend, and the signal's reason.
  */
 export async function follow(target, { signal, onMessage, onBreak }) {
   const backoff = new Backoff();
@@ -56,7 +56,7 @@ export async function follow(target, { signal, onMessage, onBreak }) {
     }
     const seconds = pauseBefore(error, resumeToken, backoff);
     if (error?.reason === "RESUME_TOKEN_INVALID") resumeToken = "";
-    onBreak(error, seconds);
+    onBreak(error);
     if (seconds) await pause(seconds, signal);
   }
 }
@@ -72,7 +72,9 @@ function pauseBefore(error, resumeToken, backoff) {
 export async function readState(target, signal) {
   const one = new AbortController();
   try {
-    for await (const message of stream("UpdateService/WatchUpdate", target, { signal: AbortSignal.any([signal, one.signal]) })) {
+    for await (const message of stream("UpdateService/WatchUpdate", target, {
+      signal: AbortSignal.any([signal, one.signal]),
+    })) {
       return message;
     }
     return null;
