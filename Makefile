@@ -22,7 +22,7 @@ sandbox: $(VENV)/runtime.stamp
 test: $(VENV)/dev.stamp .tools/stamp
 	pytest -n 4 --dist worksteal
 
-# The clients in Go, TypeScript and Java, and the Connect conformance suite, or one: make test-clients ONLY=go.
+# The clients in Go, TypeScript and Java, the Connect conformance suite and the page, or one: make test-clients ONLY=go.
 test-clients: $(VENV)/dev.stamp
 	scripts/test_clients.sh $(ONLY)
 
