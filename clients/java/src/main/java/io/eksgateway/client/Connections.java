@@ -1,10 +1,8 @@
 package io.eksgateway.client;
 
-import io.grpc.Grpc;
 import io.grpc.Status;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.concurrent.TimeUnit;
 
 /** One connection for calls, and one more for every 80 watches. */
 final class Connections {
@@ -17,7 +15,7 @@ final class Connections {
 
   Connections(GatewayClient.Builder options) {
     this.options = options;
-    calls = connect();
+    calls = new Connection(options);
   }
 
   /** Returns a connection with room for one more watch, until it is given back. */
@@ -27,7 +25,7 @@ final class Connections {
     }
     var found = watches.stream().filter(each -> each.watches < WATCHES_PER_CONNECTION).findFirst().orElse(null);
     if (found == null) {
-      found = connect();
+      found = new Connection(options);
       watches.add(found);
     }
     found.watches++;
@@ -40,16 +38,7 @@ final class Connections {
 
   synchronized void close() {
     closed = true;
-    calls.channel().shutdownNow();
-    watches.forEach(each -> each.channel().shutdownNow());
-  }
-
-  private Connection connect() {
-    var builder = Grpc.newChannelBuilder(options.address, options.channelCredentials())
-        .keepAliveTime(15, TimeUnit.SECONDS) // the gateway permits a ping every 10 s, also without calls
-        .keepAliveTimeout(10, TimeUnit.SECONDS)
-        .keepAliveWithoutCalls(true);
-    options.configuration.accept(builder);
-    return new Connection(builder, new Bearer(options.token));
+    calls.channel.shutdownNow();
+    watches.forEach(each -> each.channel.shutdownNow());
   }
 }

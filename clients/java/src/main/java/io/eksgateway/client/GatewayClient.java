@@ -22,6 +22,7 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.Flow;
 import java.util.concurrent.TimeUnit;
+import java.util.function.BiConsumer;
 import java.util.function.Consumer;
 
 /**
@@ -56,12 +57,12 @@ public final class GatewayClient implements AutoCloseable {
 
   /** Makes the other calls, without retries, with the token and a deadline of 35 s. */
   public UpdateServiceGrpc.UpdateServiceBlockingStub updates() {
-    return UpdateServiceGrpc.newBlockingStub(connections.calls.channel());
+    return UpdateServiceGrpc.newBlockingStub(connections.calls.channel);
   }
 
   /** Makes the other calls, as {@link #updates} does. */
   public CancellationServiceGrpc.CancellationServiceBlockingStub cancellations() {
-    return CancellationServiceGrpc.newBlockingStub(connections.calls.channel());
+    return CancellationServiceGrpc.newBlockingStub(connections.calls.channel);
   }
 
   /** Cancels with a timeout of 45 s. */
@@ -78,7 +79,7 @@ public final class GatewayClient implements AutoCloseable {
    */
   public Cancellation cancel(CancelUpdateRequest request, Duration timeout) {
     var identified = request.toBuilder().setRequestId(orNew(request.getRequestId())).build();
-    var retries = new Retries(connections.calls, new Bearer(options.token), timeout);
+    var retries = new Retries(connections.calls, options, timeout);
     for (;;) {
       long nanos = Math.max(1, Math.min(Retries.nanos(CANCEL_TIMEOUT), retries.left()));
       try {
@@ -147,7 +148,7 @@ public final class GatewayClient implements AutoCloseable {
 
   private Watch watch(CancelUpdateAndWatchRequest cancel, WatchUpdateRequest request, Duration timeout) {
     var connection = connections.borrow();
-    var retries = new Retries(connection, new Bearer(options.token), timeout);
+    var retries = new Retries(connection, options, timeout);
     var watch = new Watch(retries, options, cancel, request, ended -> {
       if (watches.remove(ended)) {
         connections.giveBack(connection);
@@ -170,6 +171,7 @@ public final class GatewayClient implements AutoCloseable {
     Callable<String> token = () -> "";
     Duration maxAge = Duration.ofSeconds(60);
     Duration silence = Duration.ofSeconds(60);
+    BiConsumer<GatewayException, Duration> onRetry = (error, delay) -> { };
     Consumer<ManagedChannelBuilder<?>> configuration = builder -> { };
     private final TlsChannelCredentials.Builder tls = TlsChannelCredentials.newBuilder();
     private ChannelCredentials credentials;
@@ -225,6 +227,12 @@ public final class GatewayClient implements AutoCloseable {
       return this;
     }
 
+    /** Gets the cause of each retry and its delay, for a log. */
+    public Builder onRetry(BiConsumer<GatewayException, Duration> listener) {
+      onRetry = listener;
+      return this;
+    }
+
     /** Overrides gRPC's options, for example keepalive. */
     public Builder configure(Consumer<ManagedChannelBuilder<?>> channels) {
       configuration = channels;
@@ -237,6 +245,10 @@ public final class GatewayClient implements AutoCloseable {
         throw new IllegalStateException("choose either trust and certificate, or plaintext or other credentials");
       }
       return new GatewayClient(this);
+    }
+
+    boolean isPlaintext() {
+      return credentials instanceof InsecureChannelCredentials;
     }
 
     ChannelCredentials channelCredentials() {

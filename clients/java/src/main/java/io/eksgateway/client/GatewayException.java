@@ -82,8 +82,7 @@ public final class GatewayException extends RuntimeException {
         }
       }
     }
-    String text = status.getDescription() == null ? "" : status.getDescription();
-    return new GatewayException(status.getCode(), text, error, info, pause, fields);
+    return new GatewayException(status.getCode(), textOf(status), error, info, pause, fields);
   }
 
   GatewayException withHint(String hint) {
@@ -138,6 +137,16 @@ public final class GatewayException extends RuntimeException {
         };
         return retry ? Retry.YES : Retry.NO;
     }
+  }
+
+  /** Of a broken connection the description has little, and further lines that are for gRPC's developers. */
+  private static String textOf(Status status) {
+    String text = status.getDescription() == null ? "" : status.getDescription();
+    Throwable cause = status.getCause();
+    while (cause != null && cause.getCause() != null) {
+      cause = cause.getCause();
+    }
+    return cause == null ? text : text.lines().findFirst().orElse("") + " (" + cause + ")";
   }
 
   private static String describe(Status.Code code, String text, ErrorInfo info, BadRequest fields) {

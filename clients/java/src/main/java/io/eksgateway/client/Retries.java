@@ -1,12 +1,10 @@
 package io.eksgateway.client;
 
-import io.grpc.ConnectivityState;
 import io.grpc.Context;
-import java.net.UnknownHostException;
 import java.time.Duration;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
-import javax.net.ssl.SSLException;
+import java.util.function.BiConsumer;
 
 /** Decides whether and when the attempts of one call or watch are repeated: see docs/clients.md. */
 final class Retries {
@@ -22,6 +20,7 @@ final class Retries {
 
   final Connection connection;
   final Bearer bearer;
+  private final BiConsumer<GatewayException, Duration> onRetry;
   GatewayException last;
   long end; // by System.nanoTime()
   private int failures; // in a row
@@ -29,9 +28,10 @@ final class Retries {
   private boolean reached; // whether a gateway has ever answered
   private boolean renewed; // the token, since the last success
 
-  Retries(Connection connection, Bearer bearer, Duration timeout) {
+  Retries(Connection connection, GatewayClient.Builder options, Duration timeout) {
     this.connection = connection;
-    this.bearer = bearer;
+    bearer = new Bearer(options.token);
+    onRetry = options.onRetry;
     end = endOf(timeout);
   }
 
@@ -59,7 +59,9 @@ final class Retries {
       throw error;
     }
     long backoff = backoff(failures++, ThreadLocalRandom.current().nextDouble());
-    return Math.min(pause + backoff, longest);
+    long delay = Math.min(pause + backoff, longest);
+    onRetry.accept(error, Duration.ofNanos(delay));
+    return delay;
   }
 
   /** A random part of 0.5 s, doubled after each failure up to 30 s; in nanoseconds. */
@@ -82,22 +84,13 @@ final class Retries {
     if (!error.reason().isEmpty()) {
       reached = true;
       foreignAnswers = 0;
-    } else if (connection.channel().getState(false) == ConnectivityState.READY) {
+    } else if (connection.isReady()) {
       if (++foreignAnswers >= (reached ? FOREIGN_ANSWERS_SINCE : FOREIGN_ANSWERS)) {
         throw error.withHint("a proxy has answered " + foreignAnswers + " times, and no gateway");
       }
-    } else if (!reached && failures + 1 >= UNREACHED_ATTEMPTS && isAddressFault(error)) {
+    } else if (!reached && failures + 1 >= UNREACHED_ATTEMPTS && connection.looksWrong(error)) {
       throw error.withHint("no gateway answers there so: correct the address, or the builder's trust or plaintext");
     }
-  }
-
-  private static boolean isAddressFault(Throwable error) {
-    for (Throwable each = error; each != null; each = each.getCause()) {
-      if (each instanceof SSLException || each instanceof UnknownHostException) {
-        return true;
-      }
-    }
-    return false;
   }
 
   static long endOf(Duration timeout) {

@@ -202,7 +202,7 @@ public final class Watch implements Iterator<State>, Iterable<State>, AutoClosea
 
     Attempt(MethodDescriptor<Q, R> method, Q request, Function<R, CancelUpdateAndWatchResponse> wrap) {
       this.wrap = wrap;
-      call = retries.connection.channel().newCall(method, CallOptions.DEFAULT.withCallCredentials(retries.bearer));
+      call = retries.connection.channel.newCall(method, CallOptions.DEFAULT.withCallCredentials(retries.bearer));
       call.start(this, new Metadata());
       call.request(2);
       call.sendMessage(request);

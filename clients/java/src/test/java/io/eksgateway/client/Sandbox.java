@@ -86,8 +86,13 @@ public final class Sandbox implements AutoCloseable {
   /** The number of CancelUpdate calls for a cluster that the simulated EKS received. */
   long cancelsSent(String cluster) throws IOException, InterruptedException {
     var request = HttpRequest.newBuilder(URI.create(get("simulator") + "/_simulator/calls")).build();
-    String calls = HttpClient.newHttpClient().send(request, HttpResponse.BodyHandlers.ofString()).body();
-    return calls.lines().count() + calls.split("CancelUpdate", -1).length;
+    String body = HttpClient.newHttpClient().send(request, HttpResponse.BodyHandlers.ofString()).body();
+    long sent = 0;
+    for (var call : new Gson().fromJson(body, JsonObject.class).getAsJsonArray("calls")) {
+      String text = call.toString();
+      sent += text.contains("\"CancelUpdate\"") && text.contains("rollback-" + cluster + "\"") ? 1 : 0;
+    }
+    return sent;
   }
 
   public static CancelUpdateRequest cancel(String cluster) {
