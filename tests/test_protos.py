@@ -101,6 +101,7 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build = [sys.executable, "-m", "hatchling", "build", "-d", str(folder), "-t"]
     subprocess.run([*build, "sdist"], cwd=ROOT, check=True, timeout=120)
     with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # since Python 3.11.4
         archive.extractall(folder / "source")
     (source,) = (folder / "source").iterdir()
     subprocess.run([*build, "wheel"], cwd=source, check=True, timeout=120)
