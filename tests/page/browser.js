@@ -10,7 +10,7 @@ import { chromium } from "playwright-core";
 const SHOTS = fileURLToPath(new URL("../../build/page", import.meta.url));
 const WAIT_MS = 20_000;
 
-export const updateHash = (name) => `#/updates/111122223333/us-east-1/${name}/rollback-${name}`;
+export const updateHash = (name, id = `rollback-${name}`) => `#/updates/111122223333/us-east-1/${name}/${id}`;
 
 export function findChromium() {
   const names = [process.env.CHROMIUM, "chromium", "chromium-browser", "google-chrome"].filter(Boolean);

@@ -32,10 +32,10 @@ class Sandbox {
     return value.slice(3);
   }
 
-  /** A cluster with the update `rollback-NAME`. Its prefix, prod- or staging-, decides what a cancel needs. */
-  async addCluster(name) {
+  /** A cluster with an update. Its prefix, prod- or staging-, decides what a cancel needs. */
+  async addCluster(name, id = `rollback-${name}`) {
     const update = {
-      id: `rollback-${name}`,
+      id,
       node_phase_s: 6e5,
       timeout_minutes: 10080,
       cancel_delay_s: 120,

@@ -6,6 +6,8 @@ import { cancel, finish, shoot, startBrowser, state, updateHash } from "./browse
 import { measureContrast } from "./contrast.js";
 import { startSandbox } from "./sandbox.js";
 
+const LONG = `staging-${"x".repeat(92)}`;
+
 let sandbox;
 let browser;
 before(async () => {
@@ -22,6 +24,7 @@ before(async () => {
     }
     await finish(page);
   }
+  await cancelLong();
   await sandbox.addCluster("staging-open");
   const page = await browser.open("oncall", updateHash("staging-open"));
   await cancel(page, { reason: "still under way", ticket: "OPS-78" });
@@ -33,11 +36,21 @@ after(async () => {
   await sandbox?.stop();
 });
 
+/** A name, a reason and a ticket as long as the API takes them, without a space. */
+async function cancelLong() {
+  await sandbox.addCluster(LONG, "rollback-long");
+  const page = await browser.open("oncall", updateHash(LONG, "rollback-long"));
+  await cancel(page, { reason: "r".repeat(500), ticket: "t".repeat(100) });
+  await state(page, "REQUESTED");
+  await finish(page);
+}
+
 const VIEWS = {
   cancellations: "#/cancellations",
   cancellable: "#/cancellable",
   search: "#/search?caller=jwt%3Asandbox%3Aoncall",
   update: updateHash("staging-open"),
+  long: updateHash(LONG, "rollback-long"),
 };
 const settled = {
   cancellations: (page) =>
@@ -48,6 +61,7 @@ const settled = {
   cancellable: (page) => page.getByRole("cell", { name: "allowed" }).first().waitFor(),
   search: (page) => page.getByRole("table").waitFor(),
   update: (page) => page.getByRole("article").waitFor(),
+  long: (page) => page.getByRole("article").waitFor(),
 };
 
 test("the first view has what is under way apart from what has ended", async () => {
@@ -106,7 +120,7 @@ test("cluster, caller and ids find cancellations and updates", async () => {
     .getByRole("link", { name: "rollback-staging-open" })
     .waitFor();
   assert.deepEqual(await search("Cluster", "111122223333/us-east-1/staging-ended"), ["rollback-staging-ended"]);
-  assert.equal((await search("Caller", "jwt:sandbox:oncall")).length, 3);
+  assert.equal((await search("Caller", "jwt:sandbox:oncall")).length, 4);
   assert.deepEqual(await search("Caller", "jwt:sandbox:viewer"), []);
   assert.deepEqual(await search("Id", "rollback-staging-open"), ["rollback-staging-open"]);
   assert.deepEqual(await search("Id", "OPS-78"), ["rollback-staging-open"]);
@@ -157,6 +171,7 @@ test("a refused token is asked for again", async () => {
 
 for (const [scheme, width] of [
   ["light", 1200],
+  ["light", 800],
   ["dark", 1200],
   ["light", 360],
   ["dark", 360],

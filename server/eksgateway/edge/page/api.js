@@ -1,6 +1,6 @@
 // Calls of the gateway: JSON over HTTP, and streams as JSON lines. docs/http.md has the protocol.
 
-import { dropToken, getToken } from "./session.js";
+import { dropToken, getToken, takeToken } from "./session.js";
 import { parseDuration, startStopwatch } from "./times.js";
 
 const UNARY_MS = 30_000;
@@ -26,10 +26,11 @@ function codeOfHttp(status) {
   return codes[status] ?? ([0, 429, 502, 503, 504].includes(status) ? "unavailable" : "unknown");
 }
 
-/** The answer of a unary call. Without `repeat`, a refused token is an error; otherwise the call waits for another. */
+/** The answer of a unary call. It waits for a token; without `repeat`, a missing or refused one is an error. */
 export async function call(method, request, { signal, timeoutMs = UNARY_MS, repeat = true } = {}) {
   for (;;) {
-    const token = await getToken(signal);
+    const token = repeat ? await getToken(signal) : takeToken();
+    if (!token) throw new CallError(401, { message: "There is no token." });
     try {
       const limit = AbortSignal.any([AbortSignal.timeout(timeoutMs + 2000), ...(signal ? [signal] : [])]);
       const response = await send(method, request, token, limit, {

@@ -33,6 +33,8 @@ export async function sendCancel(attempt, onRetry) {
   const backoff = new Backoff();
   const elapsed = startStopwatch();
   for (;;) {
+    const wasUncertain = attempt.isUncertain;
+    attempt.isUncertain = true; // the dialog may be closed and opened meanwhile
     try {
       const timeoutMs = Math.max(1, CANCEL_S - elapsed()) * 1000;
       const answer = await call(
@@ -43,8 +45,7 @@ export async function sendCancel(attempt, onRetry) {
       attempt.isUncertain = false;
       return answer.cancellation;
     } catch (error) {
-      attempt.isUncertain ||=
-        MAY_BE_SENT.includes(error.reason) && !["unauthenticated", "permission_denied"].includes(error.code);
+      attempt.isUncertain = (wasUncertain && !isOfRecord(error)) || mayBeSent(error);
       const seconds = backoff.next(error);
       if (!mayRetry(error) || elapsed() + seconds > CANCEL_S) throw error;
       onRetry(error, seconds);
@@ -52,6 +53,14 @@ export async function sendCancel(attempt, onRetry) {
     }
   }
 }
+
+function mayBeSent(error) {
+  const isRefused = ["unauthenticated", "permission_denied"].includes(error.code);
+  return MAY_BE_SENT.includes(error.reason) && !isRefused;
+}
+
+/** Whether the answer is the recorded outcome of this request id, or makes it irrelevant. */
+const isOfRecord = (error) => Boolean(error.metadata.phase) || error.reason === "UPDATE_FINISHED";
 
 /** crypto.randomUUID is for secure contexts alone. */
 function newId() {

@@ -5,29 +5,32 @@ import { Attempt, sendCancel } from "./attempts.js";
 import { byId, make, setText } from "./dom.js";
 import { badge, clusterPath, updateHash } from "./names.js";
 import { decisionFields, lacksFieldsOnly, needText, neededFields, problemBox, sentenceList } from "./problems.js";
+import { mayRetry } from "./retries.js";
 import { onNewToken } from "./session.js";
 
 const TYPING_MS = 400;
+const AGAIN_MS = 5000;
 const attempts = new Map(); // by update: those whose outcome is not known
 
-/** Focus goes to the dialog, and back to where it was at its end. */
-export function openCancelDialog(target, { onAccepted = () => {} } = {}) {
-  new CancelDialog(target, onAccepted).open();
+/** Calls `onAnswer` when a cancel is answered or refused. Focus goes to the dialog, and back at its end. */
+export function openCancelDialog(target, onAnswer = () => {}) {
+  new CancelDialog(target, onAnswer).open();
 }
 
 class CancelDialog {
   #target;
-  #onAccepted;
+  #onAnswer;
   #key;
   #attempt;
   #ended = new AbortController();
   #checking = new AbortController();
+  #timer; // of the next check
   #isSending = false;
   #mayTry = false;
 
-  constructor(target, onAccepted) {
+  constructor(target, onAnswer) {
     this.#target = target;
-    this.#onAccepted = onAccepted;
+    this.#onAnswer = onAnswer;
     this.#key = `${clusterPath(target.cluster)}/${target.updateId}`;
     this.#attempt = attempts.get(this.#key) ?? new Attempt(target);
   }
@@ -40,13 +43,11 @@ class CancelDialog {
     byId("ticket").value = this.#attempt.ticket;
     byId("cancel-result").replaceChildren();
     byId("check").replaceChildren();
-    let typing;
     const changed = () => {
-      clearTimeout(typing);
       this.#checking.abort();
       this.#setMayTry(false);
       byId("cancel-result").replaceChildren();
-      typing = setTimeout(() => this.#check(), TYPING_MS);
+      this.#checkIn(TYPING_MS);
     };
     byId("reason").addEventListener("input", changed, { signal });
     byId("ticket").addEventListener("input", changed, { signal });
@@ -62,19 +63,26 @@ class CancelDialog {
     dialog.addEventListener(
       "close",
       () => {
-        clearTimeout(typing);
+        clearTimeout(this.#timer);
         this.#ended.abort();
       },
       { signal },
     );
-    onNewToken(signal, () => this.#isSending || this.#check());
+    onNewToken(signal, () => this.#check());
     this.#showAttempt();
     dialog.showModal();
     byId("reason").focus();
     this.#check();
   }
 
+  #checkIn(milliseconds) {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#check(), milliseconds);
+  }
+
   async #check() {
+    if (this.#isSending) return;
+    clearTimeout(this.#timer);
     this.#checking.abort();
     this.#checking = new AbortController();
     const signal = AbortSignal.any([this.#checking.signal, this.#ended.signal]);
@@ -95,6 +103,7 @@ class CancelDialog {
       if (signal.aborted) return;
       shown = problemBox(error, "The check could not be made. The cancel itself is decided anew.");
       this.#setMayTry(true);
+      if (mayRetry(error)) this.#checkIn(AGAIN_MS);
     }
     byId("check").replaceChildren(shown);
   }
@@ -102,6 +111,7 @@ class CancelDialog {
   async #send() {
     if (!this.#mayTry || this.#isSending) return;
     this.#isSending = true;
+    clearTimeout(this.#timer);
     this.#attempt.prepare(this.#values());
     attempts.set(this.#key, this.#attempt);
     this.#showAttempt();
@@ -126,16 +136,16 @@ class CancelDialog {
     } finally {
       this.#isSending = false;
       this.#showAttempt();
+      this.#onAnswer();
     }
   }
 
   #accepted(cancellation) {
-    this.#onAccepted();
     if (this.#ended.signal.aborted) return; // closed meanwhile
     byId("cancel").close();
     const hash = updateHash(cancellation.cluster ?? this.#target.cluster, this.#target.updateId);
     if (!location.hash.endsWith(encodeURIComponent(this.#target.updateId))) location.hash = hash;
-    byId("main").focus();
+    document.querySelector("h1").focus();
   }
 
   #answer(content) {

@@ -5,7 +5,7 @@ import { openCancelDialog } from "./cancel_dialog.js";
 import { everySecond, make } from "./dom.js";
 import { badge, clusterPath, updateHash } from "./names.js";
 import { Polling } from "./polling.js";
-import { lacksFieldsOnly, neededFields, sentenceList } from "./problems.js";
+import { lacksFieldsOnly, neededFields, sentenceList, sentencesOf } from "./problems.js";
 import { Table } from "./tables.js";
 import { ageElement, refreshAges, startStopwatch } from "./times.js";
 
@@ -136,7 +136,7 @@ class Checks {
         );
       } catch (error) {
         if (this.#signal.aborted) return;
-        this.#answers.set(keyOf(each), { problem: error.message });
+        this.#answers.set(keyOf(each), { problem: sentencesOf(error).join(" ") || error.message });
       }
       done();
     }

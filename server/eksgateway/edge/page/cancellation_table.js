@@ -20,7 +20,7 @@ function cells(each) {
     [phaseBadge(each.phase), second(each.phaseReason || statusText(each.update))],
     each.caller,
     [
-      each.reason || make("span", { class: "quiet" }, "no reason"),
+      each.reason ? make("span", { class: "long" }, each.reason) : make("span", { class: "quiet" }, "no reason"),
       each.ticket ? second(`ticket ${each.ticket}`) : "",
     ],
     ageElement(each.createTime),

@@ -27,7 +27,7 @@ function route() {
   const title = target ? update.titleOf(target) : view.title;
   document.title = `${title} · eksgateway`;
   const main = byId("main");
-  main.replaceChildren(make("h1", {}, title));
+  main.replaceChildren(make("h1", { tabindex: -1 }, title));
   markNavigation(path);
   if (target) update.show(main, target, shown.signal);
   else view.show(main, new URLSearchParams(query), shown.signal);
@@ -38,7 +38,7 @@ function takeToken() {
   if (!location.hash.startsWith("#token=")) return;
   const [token, ...rest] = location.hash.slice("#token=".length).split("&");
   history.replaceState(null, "", rest.length ? `#${rest.join("&")}` : FIRST);
-  setToken(decodeURIComponent(token));
+  setToken(decode(token));
 }
 
 /** Of /updates/[ACCOUNT/REGION/]CLUSTER/ID. */
@@ -73,7 +73,7 @@ byId("skip").addEventListener("click", (event) => {
 });
 addEventListener("hashchange", () => {
   route();
-  byId("main").focus();
+  document.querySelector("h1").focus();
 });
 startSession(route);
 route();

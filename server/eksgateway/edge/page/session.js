@@ -13,21 +13,32 @@ export function onNewToken(signal, listener) {
   signal.addEventListener("abort", () => listeners.delete(listener), { once: true });
 }
 
+/** Returns whether it can be one. */
 export function setToken(text) {
-  token = text.trim().replace(/^bearer\s+/i, "");
+  const given = text.trim().replace(/^bearer\s+/i, "");
+  if (!/^[\x21-\x7e]+$/.test(given)) {
+    askForToken("That is no bearer token: it has characters that no token has. Copy it again.");
+    return false;
+  }
+  token = given;
   show();
-  if (!token) return;
   byId("sign-in").close();
   const takers = waiting;
   waiting = [];
   for (const take of takers) take(token);
   for (const listener of listeners) listener();
+  return true;
 }
 
-/** Asks the user if there is none. */
+/** The token, or "". Then the user is asked for one. */
+export function takeToken() {
+  if (!token && !byId("sign-in").open) askForToken("The gateway takes calls with a token only.");
+  return token;
+}
+
+/** Waits for one if there is none. */
 export async function getToken(signal) {
-  if (token) return token;
-  if (!byId("sign-in").open) askForToken("The gateway takes calls with a token only.");
+  if (takeToken()) return token;
   return new Promise((resolve, reject) => {
     waiting.push(resolve);
     signal?.addEventListener("abort", () => reject(signal.reason), { once: true });
@@ -55,8 +66,7 @@ export function startSession(onChange) {
     const text = byId("token").value;
     byId("token").value = "";
     const isChange = token !== "";
-    setToken(text);
-    if (isChange) onChange();
+    if (setToken(text) && isChange) onChange();
   });
   byId("sign-in-close").addEventListener("click", () => dialog.close());
   byId("change-token").addEventListener("click", () => askForToken("The view is read again with the new token."));

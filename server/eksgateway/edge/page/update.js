@@ -36,7 +36,7 @@ class UpdateView {
   constructor(target, signal) {
     this.#target = target;
     this.#signal = signal;
-    const open = () => openCancelDialog(target, { onAccepted: () => this.#readHistory() });
+    const open = () => openCancelDialog(target, () => this.#readHistory());
     this.#cancel = make(
       "button",
       { type: "button", class: "danger", id: "open-cancel", hidden: true, click: open },
@@ -106,7 +106,10 @@ class UpdateView {
   #showState(message) {
     const { update, phase } = message;
     const name = phaseName(phase);
-    this.#seen.push({ since: new Date(), update: statusText(update), phase });
+    const last = this.#seen.at(-1);
+    if (last?.update !== statusText(update) || last.phase !== phase) {
+      this.#seen.push({ since: new Date(), update: statusText(update), phase });
+    }
     const errors = (update.errors ?? []).map((each) => [`Error ${each.errorCode}`, each.errorMessage]);
     this.#now.replaceChildren(
       make("p", { class: "state" }, phaseBadge(phase) || badge(update.status, hasEnded(update) ? "good" : "busy")),

@@ -5,6 +5,7 @@ import { Backoff, mayRetry, pause } from "./retries.js";
 import { parseDuration, startStopwatch } from "./times.js";
 
 const MAX_AGE_S = 60;
+const STATES = ["WATCH_KIND_SNAPSHOT", "WATCH_KIND_CHANGE", "WATCH_KIND_FINAL"];
 
 /** What the gateway last reported. `ageS` is the time since it read EKS. */
 export class Knowledge {
@@ -26,7 +27,7 @@ export class Knowledge {
 
   /** Whether the state is new. A heartbeat repeats it, with another age. */
   apply(message) {
-    const isNew = message.sequence !== this.message?.sequence;
+    const isNew = STATES.includes(message.kind) || message.sequence !== this.message?.sequence;
     this.message = message;
     this.#ageThen = parseDuration(message.age);
     this.#sinceMessage = startStopwatch();
