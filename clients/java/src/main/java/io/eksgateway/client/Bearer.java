@@ -40,9 +40,12 @@ final class Bearer extends CallCredentials {
     });
   }
 
-  private synchronized String next() throws Exception {
+  private String next() throws Exception {
     String token = source.call();
-    token = token == null ? "" : token.strip();
+    return check(token == null ? "" : token.strip());
+  }
+
+  private synchronized String check(String token) throws GatewayException {
     if (!token.chars().allMatch(each -> each > ' ' && each < 127)) {
       throw new IllegalArgumentException("the token has characters that no bearer token has");
     }

@@ -6,7 +6,7 @@ import java.util.List;
 
 /** One connection for calls, and one more for every 80 watches. */
 final class Connections {
-  private static final int WATCHES_PER_CONNECTION = 80; // one carries 100 calls, and gRPC queues others without an error
+  private static final int WATCHES_PER_CONNECTION = 80; // gRPC queues more than 100 calls without an error
 
   final Connection calls;
   private final GatewayClient.Builder options;

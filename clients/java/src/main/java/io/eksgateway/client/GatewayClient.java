@@ -65,7 +65,7 @@ public final class GatewayClient implements AutoCloseable {
     return CancellationServiceGrpc.newBlockingStub(connections.calls.channel);
   }
 
-  /** Cancels with a timeout of 45 s. */
+  /** As {@link #cancel(CancelUpdateRequest, Duration)}, within 45 s. */
   public Cancellation cancel(CancelUpdateRequest request) {
     return cancel(request, CANCEL_TIMEOUT);
   }
@@ -84,21 +84,14 @@ public final class GatewayClient implements AutoCloseable {
       long nanos = Math.max(1, Math.min(Retries.nanos(CANCEL_TIMEOUT), retries.left()));
       try {
         var stub = updates().withCallCredentials(retries.bearer).withDeadlineAfter(nanos, TimeUnit.NANOSECONDS);
-        return stub.cancelUpdate(identified).getCancellation();
+        var answer = stub.cancelUpdate(identified);
+        if (answer.hasCancellation()) {
+          return answer.getCancellation();
+        }
+        throw new GatewayException(Status.Code.INTERNAL, "the answer has no cancellation", null);
       } catch (StatusRuntimeException e) {
-        await(retries, GatewayException.of(e));
+        retries.await(GatewayException.of(e), closed);
       }
-    }
-  }
-
-  private void await(Retries retries, GatewayException error) {
-    try {
-      if (closed.await(0, TimeUnit.NANOSECONDS) || closed.await(retries.delay(error), TimeUnit.NANOSECONDS)) {
-        throw new GatewayException(Status.Code.CANCELLED, "the client is closed", error);
-      }
-    } catch (InterruptedException e) {
-      Thread.currentThread().interrupt();
-      throw new GatewayException(Status.Code.CANCELLED, "the thread was interrupted", e);
     }
   }
 

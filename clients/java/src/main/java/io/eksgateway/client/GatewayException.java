@@ -38,8 +38,7 @@ public final class GatewayException extends RuntimeException {
     reason = info.getReason();
     metadata = info.getMetadataMap();
     violations = fields.getFieldViolationsList();
-    var delay = pause == null ? null : pause.getRetryDelay();
-    retryAfter = delay == null ? null : Duration.ofSeconds(Math.max(0, delay.getSeconds()), Math.max(0, delay.getNanos()));
+    retryAfter = pause == null ? null : positive(pause.getRetryDelay());
   }
 
   GatewayException(Status.Code code, String text, Throwable cause) {
@@ -83,6 +82,11 @@ public final class GatewayException extends RuntimeException {
       }
     }
     return new GatewayException(status.getCode(), textOf(status), error, info, pause, fields);
+  }
+
+  private static Duration positive(com.google.protobuf.Duration delay) {
+    var found = Duration.ofSeconds(delay.getSeconds(), delay.getNanos());
+    return found.isNegative() ? Duration.ZERO : found;
   }
 
   GatewayException withHint(String hint) {

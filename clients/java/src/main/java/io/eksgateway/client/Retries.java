@@ -1,7 +1,9 @@
 package io.eksgateway.client;
 
 import io.grpc.Context;
+import io.grpc.Status;
 import java.time.Duration;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 import java.util.function.BiConsumer;
@@ -62,6 +64,18 @@ final class Retries {
     long delay = Math.min(pause + backoff, longest);
     onRetry.accept(error, Duration.ofNanos(delay));
     return delay;
+  }
+
+  /** Waits before the next attempt, for the time of {@link #delay}, unless the client is closed. */
+  void await(GatewayException error, CountDownLatch closed) {
+    try {
+      if (closed.getCount() == 0 || closed.await(delay(error), TimeUnit.NANOSECONDS)) {
+        throw new GatewayException(Status.Code.CANCELLED, "the client is closed", error);
+      }
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      throw new GatewayException(Status.Code.CANCELLED, "the thread was interrupted", e);
+    }
   }
 
   /** A random part of 0.5 s, doubled after each failure up to 30 s; in nanoseconds. */

@@ -33,7 +33,7 @@ public final class Watch implements Iterator<State>, Iterable<State>, AutoClosea
   private final BlockingDeque<Event> events = new LinkedBlockingDeque<>(); // of all attempts
   private CancelUpdateAndWatchRequest cancel; // null without one, and once it is answered
   private WatchUpdateRequest request; // with the last resume token
-  private Attempt<?, ?> attempt; // null between attempts; guarded by this, for close
+  private Attempt<?, ?> attempt; // null between attempts; written under this, for close
   private long retryTime = System.nanoTime();
   private State state;
   private boolean stale; // as returned last
@@ -170,9 +170,11 @@ public final class Watch implements Iterator<State>, Iterable<State>, AutoClosea
     return state != before || stale != wasStale ? state : null;
   }
 
-  private synchronized void retry(GatewayException error) {
+  private void retry(GatewayException error) {
     attempt.call.cancel("the stream is replaced", null);
-    attempt = null;
+    synchronized (this) {
+      attempt = null;
+    }
     boolean withoutToken = error.retry() == GatewayException.Retry.WITHOUT_RESUME_TOKEN;
     if (withoutToken && !request.getResumeToken().isEmpty()) {
       request = request.toBuilder().clearResumeToken().build();

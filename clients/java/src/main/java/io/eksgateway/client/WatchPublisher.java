@@ -1,6 +1,7 @@
 package io.eksgateway.client;
 
 import java.util.concurrent.Flow;
+import java.util.concurrent.SubmissionPublisher;
 import java.util.function.Supplier;
 
 /** Publishes the states of a watch. Each subscription is a watch of its own, on a daemon thread of its own. */
@@ -13,8 +14,16 @@ final class WatchPublisher implements Flow.Publisher<State> {
 
   @Override
   public void subscribe(Flow.Subscriber<? super State> subscriber) {
-    var subscription = new Subscription(subscriber, watches.get());
-    var thread = new Thread(subscription, "eksgateway-watch");
+    Watch watch;
+    try {
+      watch = watches.get();
+    } catch (GatewayException e) { // the client is closed
+      var failed = new SubmissionPublisher<State>(Runnable::run, 1);
+      failed.subscribe(subscriber);
+      failed.closeExceptionally(e);
+      return;
+    }
+    var thread = new Thread(new Subscription(subscriber, watch), "eksgateway-watch");
     thread.setDaemon(true);
     thread.start();
   }

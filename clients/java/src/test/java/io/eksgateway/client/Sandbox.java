@@ -29,7 +29,8 @@ public final class Sandbox implements AutoCloseable {
   private final JsonObject info;
 
   public Sandbox(String... options) throws IOException {
-    var command = new ArrayList<>(List.of(TESTING.resolve("run_sandbox").toString(), folder.toString(), "--speed", "1"));
+    String program = TESTING.resolve("run_sandbox").toString();
+    var command = new ArrayList<>(List.of(program, folder.toString(), "--speed", "1"));
     command.addAll(List.of(options));
     process = new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.INHERIT).start();
     lines = process.inputReader();

@@ -120,8 +120,8 @@ final class Stub extends UpdateServiceGrpc.UpdateServiceImplBase implements Auto
   }
 
   static WatchUpdateResponse message(WatchKind kind, long sequence, Duration age) {
-    return WatchUpdateResponse.newBuilder().setKind(kind).setSequence(sequence).setUpdate(Update.newBuilder().setId("u-1"))
-        .setResumeToken("token-" + kind.getNumber() + "-" + sequence)
+    return WatchUpdateResponse.newBuilder().setKind(kind).setSequence(sequence)
+        .setUpdate(Update.newBuilder().setId("u-1")).setResumeToken("token-" + kind.getNumber() + "-" + sequence)
         .setObserveTime(Timestamp.newBuilder().setSeconds(1)) // of a gateway whose clock is wrong
         .setAge(com.google.protobuf.Duration.newBuilder().setSeconds(age.getSeconds()).setNanos(age.getNano())).build();
   }

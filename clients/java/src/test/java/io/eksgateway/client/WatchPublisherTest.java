@@ -102,6 +102,13 @@ class WatchPublisherTest {
   }
 
   @Test
+  void aSubscriptionToAClosedClientFails() throws Exception {
+    client.close();
+    var subscriber = subscribe();
+    assertEquals(Status.Code.CANCELLED, ((GatewayException) subscriber.signals.take()).code());
+  }
+
+  @Test
   void errorsEndASubscription() throws Exception {
     stub.watch = (index, stream) -> stream.onError(Stub.error(Status.Code.PERMISSION_DENIED, "POLICY_DENIED", null));
     var denied = subscribe();

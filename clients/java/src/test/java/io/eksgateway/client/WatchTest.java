@@ -67,7 +67,7 @@ class WatchTest {
     var client = stub.connect().build();
     var first = client.watch(REQUEST);
     var second = client.watch(REQUEST);
-    var waiting = List.of(CompletableFuture.supplyAsync(first::hasNext), CompletableFuture.supplyAsync(second::hasNext));
+    var waiting = List.of(first, second).stream().map(each -> CompletableFuture.supplyAsync(each::hasNext)).toList();
     opened.get();
     first.close();
     client.close();
@@ -263,7 +263,8 @@ class WatchTest {
 
   @Test
   void aCancelWaitsForThePauseOfRetryInfoAndKeepsItsRequestId() {
-    stub.cancel = index -> index > 1 ? null : Stub.error(Status.Code.RESOURCE_EXHAUSTED, "OVERLOADED", Duration.ofMillis(300));
+    var overloaded = Stub.error(Status.Code.RESOURCE_EXHAUSTED, "OVERLOADED", Duration.ofMillis(300));
+    stub.cancel = index -> index > 1 ? null : overloaded;
     List<Duration> delays = new ArrayList<>();
     try (var client = stub.connect().onRetry((error, delay) -> delays.add(delay)).build()) {
       var answer = client.cancel(Sandbox.cancel("c-1"));
