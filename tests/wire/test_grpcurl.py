@@ -48,6 +48,7 @@ SYMBOLS = {
     "field": ("eksgateway.v1.CancelUpdateRequest.update_id", "string update_id = 2"),
     "enum": ("eksgateway.v1.WatchKind", "WATCH_KIND_FINAL = 4"),
     "enum value": ("eksgateway.v1.WATCH_KIND_FINAL", "WATCH_KIND_FINAL = 4"),
+    "enum value by its enum": ("eksgateway.v1.WatchKind.WATCH_KIND_FINAL", "WATCH_KIND_FINAL = 4"),
     "nested enum": ("grpc.health.v1.HealthCheckResponse.ServingStatus", "NOT_SERVING = 2"),
     "nested enum value": ("grpc.health.v1.HealthCheckResponse.SERVING", "SERVING = 1"),
     "nested message": ("google.rpc.BadRequest.FieldViolation", "string field = 1"),
@@ -66,7 +67,12 @@ async def test_describe_finds_every_kind_of_symbol(gateway: RunningGateway, symb
 
 @pytest.mark.parametrize(
     "symbol",
-    ["eksgateway.v1.UpdateService.Nope", "eksgateway.v1.Nope", "eksgateway.v1.CancelUpdateRequest.nope"],
+    [
+        "eksgateway.v1.UpdateService.Nope",
+        "eksgateway.v1.WatchKind.NOPE",
+        "eksgateway.v1.Nope",
+        "eksgateway.v1.CancelUpdateRequest.nope",
+    ],
 )
 async def test_describe_of_an_unknown_symbol_fails(gateway: RunningGateway, symbol: str) -> None:
     code, out, err = await run_grpcurl(gateway.address, "describe", symbol)

@@ -1,10 +1,14 @@
 """Server reflection in both versions that clients use, v1 and v1alpha.
 
 grpcio-reflection serves v1alpha only. The versions differ in their package alone, so one servicer answers
-both. Its pool also finds methods, and adds the JSON names of fields; protobuf's does neither.
+both. Its pool also finds methods, and values by their enum, and adds the JSON names of fields; protobuf's
+does none of these.
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
+from contextlib import suppress
 
 import grpc
 from google.protobuf import descriptor, descriptor_pb2, descriptor_pool, text_format
@@ -46,11 +50,19 @@ class _Pool:
         try:
             return _File(self._pool.FindFileContainingSymbol(symbol))
         except KeyError:
-            name, _, method = symbol.rpartition(".")
-            service = self._pool.FindServiceByName(name)
-            if method not in service.methods_by_name:
+            parent, _, name = symbol.rpartition(".")
+            file = self._pool.FindFileContainingSymbol(parent)
+            if name not in self._children(parent):
                 raise
-            return _File(service.file)
+            return _File(file)
+
+    def _children(self, parent: str) -> Collection[str]:
+        """The methods of a service, or the values of an enum."""
+        with suppress(KeyError):
+            return self._pool.FindServiceByName(parent).methods_by_name
+        with suppress(KeyError):
+            return self._pool.FindEnumTypeByName(parent).values_by_name
+        return ()
 
 
 class _File:
