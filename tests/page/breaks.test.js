@@ -28,6 +28,7 @@ test("a watch resumes where it was after the gateway was killed", async () => {
   const page = await browser.open("oncall", updateHash("staging-kill"));
   await cancel(page, { reason: "bad AMI" });
   await state(page, "REQUESTED");
+  await page.locator("#cancel").waitFor({ state: "hidden" });
   const watches = watchesOf(page);
   await sandbox.command("kill");
   await page.getByText("The connection is lost; trying again").waitFor();
@@ -65,6 +66,39 @@ test("a cancel is sent again with the same request id until the gateway is back"
   await state(page, "REQUESTED");
   assert.deepEqual([...requestIds], [shown]);
   assert.equal((await sandbox.cancelsOf("staging-again")).length, 1);
+  await finish(page);
+});
+
+test("a cancel of unknown outcome keeps its request id and its values until it is answered", async () => {
+  await sandbox.addCluster("staging-lost");
+  const page = await browser.open("oncall", updateHash("staging-lost"), { withClock: true });
+  const requestIds = [];
+  let lose = (route) => route.abort();
+  await page.route("**/CancelUpdate", (route) => {
+    requestIds.push(route.request().postDataJSON().requestId);
+    return lose(route);
+  });
+  await cancel(page, { reason: "bad AMI" });
+  const note = page.getByText("It is not known here whether EKS received this cancel.");
+  while (!(await note.isVisible())) await page.clock.runFor(10_000);
+  await shoot(page, "outcome-unknown");
+  await page.keyboard.press("Escape");
+
+  await page.locator("#open-cancel").click();
+  const reason = page.getByLabel("Reason", { exact: true });
+  assert.equal(await reason.inputValue(), "bad AMI");
+  assert.ok(await reason.evaluate((input) => input.readOnly));
+  let lost = 0;
+  lose = async (route) => {
+    const response = await route.fetch();
+    return lost++ ? route.fulfill({ response }) : route.abort(); // the gateway has answered
+  };
+  await page.getByRole("button", { name: "Send again" }).click();
+  await page.locator("#cancel").waitFor({ state: "hidden" });
+  await state(page, "REQUESTED");
+  assert.equal(lost, 2);
+  assert.equal(new Set(requestIds).size, 1);
+  assert.equal((await sandbox.cancelsOf("staging-lost")).length, 1);
   await finish(page);
 });
 
