@@ -149,7 +149,7 @@ func (c *Client) dial() (*grpc.ClientConn, error) {
 		grpc.WithPerRPCCredentials(bearer{c.options.Token}),
 		// The gateway permits a ping every 10 s, also without calls.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{
-			Time: 30 * time.Second, Timeout: 20 * time.Second, PermitWithoutStream: true,
+			Time: 15 * time.Second, Timeout: 10 * time.Second, PermitWithoutStream: true,
 		}),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: time.Second / 2, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second},

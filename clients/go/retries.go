@@ -17,9 +17,9 @@ const (
 	longestPause   = 10 * time.Minute // that RetryInfo may ask for
 
 	// Attempts in a row after which a call fails:
-	unreachedAttempts = 3  // at an address that looks wrong, if no gateway has answered so far
-	foreignAnswers    = 7  // of a proxy, if no gateway has answered so far
-	foreignAnswersMax = 40 // of a proxy, if one has: it may be restarting behind the proxy
+	unreachedAttempts   = 3  // at an address that looks wrong, if no gateway has answered so far
+	foreignAnswers      = 7  // of a proxy, if no gateway has answered so far
+	foreignAnswersSince = 40 // of a proxy, if one has: it may be restarting behind the proxy
 )
 
 // Parts of gRPC's texts, the only way to know these causes.
@@ -90,7 +90,7 @@ func (r *retries) check(ctx context.Context, e *Error) error {
 	case e.streamBroke:
 	case r.conn.GetState() == connectivity.Ready:
 		r.foreign++
-		if r.foreign >= foreignAnswersMax || !r.reached && r.foreign >= foreignAnswers {
+		if r.foreign >= foreignAnswersSince || !r.reached && r.foreign >= foreignAnswers {
 			return fmt.Errorf("something on the way (a proxy) answers, and no gateway: %w", e)
 		}
 	case !r.reached && r.failures+1 >= unreachedAttempts && addressFault.MatchString(e.Message):

@@ -1,7 +1,7 @@
 // The five steps of a client: a denial, a cancel watched to its end, a resumed watch, a deadline, both calls in one.
 //
 // It starts a sandbox of its own (`npm run example`), and kills its gateway in step 3.
-import { CancellationPhase, Code, createClient, GatewayError, type Knowledge } from "../src/index.js";
+import { CancellationPhase, Code, createClient, GatewayError, type State } from "../src/index.js";
 import { Sandbox } from "../test/sandbox.js";
 
 await using sandbox = await Sandbox.start();
@@ -54,7 +54,7 @@ for await (const event of client.cancelAndWatch({ cluster: "staging-2", updateId
   await sandbox.command("advance 200000"); // this update's cancellation fails: it completes anyway
 }
 
-function show(known: Knowledge): void {
+function show(known: State): void {
   const { sequence, update, phase, ageMs, stale } = known;
   const age = `${stale ? "stale" : "fresh"}, ${(ageMs / 1000).toFixed(1)} s old`;
   console.log(`   ${sequence}. ${update.status}, ${CancellationPhase[phase]} (${age})`);

@@ -13,9 +13,9 @@ import { CancellationService } from "./gen/eksgateway/v1/cancellation_service_pb
 import type { ClusterRefSchema } from "./gen/eksgateway/v1/update_pb.js";
 import type { CancelUpdateAndWatchResponse } from "./gen/eksgateway/v1/update_service_pb.js";
 import { UpdateService, WatchUpdateResponseSchema } from "./gen/eksgateway/v1/update_service_pb.js";
-import { Knowledge } from "./knowledge.js";
 import type { OnRetry, Timing, TokenSource } from "./retries.js";
 import { Retries, TIMING } from "./retries.js";
+import { State } from "./state.js";
 
 const CANCEL_MS = 45_000; // the gateway answers within 30 s
 const CALL_MS = 35_000;
@@ -54,7 +54,7 @@ export interface WatchOptions extends UpdateOptions {
 }
 
 /** An event of cancelAndWatch: first the cancellation, then each state of the update. */
-export type WatchEvent = { case: "cancellation"; value: Cancellation } | { case: "state"; value: Knowledge };
+export type WatchEvent = { case: "cancellation"; value: Cancellation } | { case: "state"; value: State };
 
 type Message = CancelUpdateAndWatchResponse["event"];
 
@@ -121,7 +121,7 @@ export class Client implements AsyncDisposable {
    *
    * Yields a state again when it becomes stale, and when EKS is read again.
    */
-  async *watch(options: WatchOptions): AsyncGenerator<Knowledge, void, void> {
+  async *watch(options: WatchOptions): AsyncGenerator<State, void, void> {
     for await (const event of this.#events(options, this.#retries()))
       if (event.case === "state") yield event.value;
   }
@@ -149,7 +149,7 @@ export class Client implements AsyncDisposable {
     const left = new AbortController();
     const messages = this.#messages(options, retries, AbortSignal.any([this.#signal(options), left.signal]), cancel);
     const nothing = create(WatchUpdateResponseSchema);
-    let known = new Knowledge(nothing, performance.now(), options.maxAgeMs ?? MAX_AGE_MS);
+    let known = new State(nothing, performance.now(), options.maxAgeMs ?? MAX_AGE_MS);
     let next: Promise<IteratorResult<Message>> | undefined;
     try {
       for (let stale = false; !known.final; ) {

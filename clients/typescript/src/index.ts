@@ -10,5 +10,5 @@ export * from "./gen/eksgateway/v1/cancellation_service_pb.js";
 export * from "./gen/eksgateway/v1/error_reason_pb.js";
 export * from "./gen/eksgateway/v1/update_pb.js";
 export * from "./gen/eksgateway/v1/update_service_pb.js";
-export type { Knowledge } from "./knowledge.js";
 export type { Timing, TokenSource } from "./retries.js";
+export type { State } from "./state.js";

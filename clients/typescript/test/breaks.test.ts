@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import { CancellationPhase, Code } from "../src/index.js";
-import type { ClientOptions, GatewayError, Knowledge, Timing } from "../src/index.js";
+import type { ClientOptions, GatewayError, State, Timing } from "../src/index.js";
 import { Sandbox } from "./sandbox.js";
 
 // One sandbox for all: each test leaves the gateway running, and has a cluster of its own.
@@ -43,7 +43,7 @@ async function cancelAcross(address: string, breaking: string[], mending: string
   await using _ = client;
   const update = await newUpdate();
   await client.cancel(update);
-  const states: Knowledge[] = [];
+  const states: State[] = [];
   for await (const known of client.watch(update)) {
     states.push(known);
     if (known.sequence > 1n) continue;

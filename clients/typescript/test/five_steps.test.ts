@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { CancellationPhase, Code, GatewayError, type Knowledge, type WatchEvent } from "../src/index.js";
+import { CancellationPhase, Code, GatewayError, type State, type WatchEvent } from "../src/index.js";
 import { Sandbox } from "./sandbox.js";
 
 let sandbox: Sandbox;
@@ -32,7 +32,7 @@ test("a cancel is watched to FINAL, and its repetition has one effect", async ()
   assert.equal(cancellation.phase, CancellationPhase.REQUESTED);
   assert.equal((await oncall.cancel(options)).cancellationId, cancellation.cancellationId);
 
-  const states: Knowledge[] = [];
+  const states: State[] = [];
   for await (const known of viewer.watch(update)) {
     assert.ok(!known.stale);
     states.push(known);

@@ -6,7 +6,7 @@ import { setTimeout } from "node:timers/promises";
 
 import { create } from "@bufbuild/protobuf";
 
-import { Code, createClient, type ClientOptions, GatewayError, type Knowledge, WatchKind } from "../src/index.js";
+import { Code, createClient, type ClientOptions, GatewayError, type State, WatchKind } from "../src/index.js";
 import { CancellationSchema, CancelUpdateResponseSchema } from "../src/index.js";
 import { gatewayError, message, Stub } from "./stub.js";
 
@@ -151,7 +151,7 @@ test("a state that no heartbeat confirms becomes stale, and fresh again", async 
   });
   await using client = clientOf(stub);
   const seen: [bigint, boolean][] = [];
-  let first: Knowledge | undefined;
+  let first: State | undefined;
   for await (const known of client.watch({ ...UPDATE, maxAgeMs: 500 })) {
     seen.push([known.sequence, known.stale]);
     if (known.stale) {

@@ -12,12 +12,12 @@ import grpc
 
 from eksgateway.client.addresses import AddressFault, check_address, probe_tls
 
-# Replace a dead connection within seconds instead of minutes. The gateway permits a ping every 10 s. In grpc
+# Find a dead connection before a cancel's deadline. The gateway permits a ping every 10 s. In grpc
 # 1.85 ``grpc.keepalive_timeout_ms`` alone does not bound the wait for a ping's answer.
 CHANNEL_OPTIONS: Final = (
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.http2.ping_timeout_ms", 20_000),
+    ("grpc.keepalive_time_ms", 15_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.max_reconnect_backoff_ms", 5_000),
 )
 # A connection carries 100 calls. grpc queues further ones without an error.

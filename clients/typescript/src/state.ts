@@ -12,7 +12,7 @@ const STATES: readonly WatchKind[] = [WatchKind.SNAPSHOT, WatchKind.CHANGE, Watc
  *
  * `ageMs` and `stale` are computed when they are read: a state that is kept becomes stale by itself.
  */
-export class Knowledge {
+export class State {
   #readTime: number;
 
   /** @internal `readTime` is when EKS was read, by performance.now(). */
@@ -54,12 +54,12 @@ export class Knowledge {
   }
 
   /** @internal Returns itself, with a new age, if the message repeats the state. */
-  apply(message: WatchUpdateResponse): Knowledge {
+  apply(message: WatchUpdateResponse): State {
     const age = message.age ? Math.max(0, durationMs(message.age)) : Infinity;
     const readTime = Math.max(performance.now() - age, this.sequence > 0n ? this.#readTime : -Infinity);
     // An unknown kind with the same sequence repeats the state, as a heartbeat does.
     if (STATES.includes(message.kind) || message.sequence !== this.sequence)
-      return new Knowledge(message, readTime, this.maxAgeMs);
+      return new State(message, readTime, this.maxAgeMs);
     this.#readTime = readTime;
     return this;
   }
