@@ -50,11 +50,11 @@ final class Stub extends UpdateServiceGrpc.UpdateServiceImplBase implements Auto
   BiConsumer<Integer, StreamObserver<WatchUpdateResponse>> watch = (index, stream) -> { };
   /** Returns the error of the cancel of an index, or null for success. */
   Function<Integer, StatusRuntimeException> cancel = index -> null;
-  private static final Logger GRPC = Logger.getLogger("io.grpc.netty.shaded.io.grpc.netty");
+  private static final Logger GRPC = Logger.getLogger("io.grpc");
   private final Server server;
 
   static {
-    GRPC.setLevel(Level.WARNING); // else it logs each connection that breaks
+    GRPC.setLevel(Level.SEVERE); // else it logs each connection that breaks
   }
 
   Stub() throws IOException {
