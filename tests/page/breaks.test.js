@@ -23,27 +23,32 @@ function watchesOf(page) {
   return found;
 }
 
-test("a watch resumes where it was after the gateway was killed", async () => {
-  await sandbox.addCluster("staging-kill");
-  const page = await browser.open("oncall", updateHash("staging-kill"));
-  await cancel(page, { reason: "bad AMI" });
-  await state(page, "REQUESTED");
-  await page.locator("#cancel").waitFor({ state: "hidden" });
-  const watches = watchesOf(page);
-  await sandbox.command("kill");
-  await page.getByText("The connection is lost; trying again").waitFor();
-  await shoot(page, "killed");
-  await sandbox.command("advance 130");
-  await sandbox.command("start");
-  await state(page, "CANCELLING");
-  assert.ok(watches.length >= 1 && watches.every((each) => each.resumeToken));
-  await sandbox.command("advance 700");
-  await state(page, "CANCELLED");
-  const seen = await page.getByRole("table", { name: "States seen here" }).getByRole("row").count();
-  assert.equal(seen, 1 + 4);
-  await page.getByRole("article").getByText("CANCELLED", { exact: true }).waitFor();
-  await finish(page);
-});
+for (const [command, how] of [
+  ["kill", "the gateway was killed"],
+  ["drain", "the gateway was drained"],
+]) {
+  test(`a watch resumes where it was after ${how}`, async () => {
+    await sandbox.addCluster(`staging-${command}`);
+    const page = await browser.open("oncall", updateHash(`staging-${command}`));
+    await cancel(page, { reason: "bad AMI" });
+    await state(page, "REQUESTED");
+    await page.locator("#cancel").waitFor({ state: "hidden" });
+    const watches = watchesOf(page);
+    await sandbox.command(command);
+    await page.getByText("The connection is lost; trying again").waitFor();
+    await shoot(page, command);
+    await sandbox.command("advance 130");
+    await sandbox.command("start");
+    await state(page, "CANCELLING");
+    assert.ok(watches.length >= 1 && watches.every((each) => each.resumeToken));
+    await sandbox.command("advance 700");
+    await state(page, "CANCELLED");
+    const seen = await page.getByRole("table", { name: "States seen here" }).getByRole("row").count();
+    assert.equal(seen, 1 + 4);
+    await page.getByRole("article").getByText("CANCELLED", { exact: true }).waitFor();
+    await finish(page);
+  });
+}
 
 test("a cancel is sent again with the same request id until the gateway is back", async () => {
   await sandbox.addCluster("staging-again");

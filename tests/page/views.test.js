@@ -51,6 +51,7 @@ const VIEWS = {
   search: "#/search?caller=jwt%3Asandbox%3Aoncall",
   update: updateHash("staging-open"),
   long: updateHash(LONG, "rollback-long"),
+  dialog: updateHash("prod-1"),
 };
 const settled = {
   cancellations: (page) =>
@@ -62,6 +63,10 @@ const settled = {
   search: (page) => page.getByRole("table").waitFor(),
   update: (page) => page.getByRole("article").waitFor(),
   long: (page) => page.getByRole("article").waitFor(),
+  dialog: async (page) => {
+    await page.locator("#open-cancel").click();
+    await page.locator("#check").getByText("needs reason and ticket").waitFor();
+  },
 };
 
 test("the first view has what is under way apart from what has ended", async () => {
@@ -198,7 +203,7 @@ for (const [scheme, width] of [
 /** What is wider than its place: the page, or a table in it. */
 function overflowing(page) {
   return page.evaluate(() =>
-    [document.documentElement, ...document.querySelectorAll(".table")]
+    [document.documentElement, ...document.querySelectorAll(".table, dialog[open]")]
       .filter((each) => each.scrollWidth > each.clientWidth)
       .map((each) => each.textContent),
   );

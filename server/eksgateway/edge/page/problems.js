@@ -16,7 +16,7 @@ const HELP = {
   CANCELLATION_NOT_FOUND: "Correct the id. The list shows those that you may read.",
   OUTCOME_UNKNOWN: "Send again with the same request id to learn the outcome.",
   OVERLOADED: "Wait a moment.",
-  DRAINING: "This gateway is shutting down. Another one answers soon.",
+  DRAINING: "The page connects again by itself.",
   UPSTREAM_CREDENTIALS: "Report it: the gateway's own AWS role must change.",
   INTERNAL: "Report it with the time of the call.",
 };
