@@ -34,7 +34,11 @@ class Browser {
 
   /** A page in a context of its own. Without a token it is that of `caller`. `faults` are errors of its scripts. */
   async open(caller, hash, { token, withClock = false, ...options } = {}) {
-    const context = await this.browser.newContext({ viewport: { width: 1200, height: 800 }, ...options });
+    const context = await this.browser.newContext({
+      viewport: { width: 1200, height: 800 },
+      reducedMotion: "reduce",
+      ...options,
+    });
     const page = await context.newPage();
     page.setDefaultTimeout(WAIT_MS);
     page.faults = [];
