@@ -74,7 +74,7 @@ async def test_the_readmes_session_gives_the_shown_output(tmp_path: Path) -> Non
         (denied,) = steps_in("grpcurl")
         async with run_program("sh", "-c", f"{variables[1]}\n{denied.command}") as shell:
             assert (await shell.end(), shell.out) == (64 + 7, "")  # 64 and the status PERMISSION_DENIED
-            assert plain(shell.err) == plain(denied.shown)
+            assert shows(shell.err, denied.shown), shell.err
 
 
 async def test_the_readmes_commands_for_several_gateways_run(tmp_path: Path) -> None:
