@@ -134,6 +134,20 @@ async def test_each_shells_script_is_printed(shell: str) -> None:
             assert await checked.end() == 0, checked.err
 
 
+@pytest.mark.skipif(not shutil.which("zsh"), reason="needs zsh")
+async def test_the_first_tab_in_zsh_completes(tmp_path: Path) -> None:
+    """It loads the script as a function from fpath."""
+    async with run_program(*eksgateway_command("completion", "zsh")) as shown:
+        assert await shown.end() == 0
+    (tmp_path / "_eksgateway").write_text(shown.out)
+    tab = 'fpath=("$1"); autoload -U _eksgateway; words=(eksgateway completion f); CURRENT=3'
+    answer = '_arguments() { print -r -- "$@" }; _eksgateway'
+    path = {"PATH": f"{BIN}:/usr/bin:/bin"}
+    async with run_program("zsh", "-f", "-c", f"{tab}; {answer}", "zsh", str(tmp_path), env=path) as shell:
+        assert await shell.end() == 0, shell.err
+        assert '"fish"' in shell.out
+
+
 async def test_another_shell_is_a_usage_error() -> None:
     async with run_program(*eksgateway_command("completion", "tcsh")) as shown:
         assert await shown.end() == 2

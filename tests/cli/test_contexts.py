@@ -112,6 +112,10 @@ async def test_an_existing_context_is_only_replaced_if_asked(tmp_path: Path) -> 
         ("contexts:\n  1: {address: a:1}", "line 2: a key of `contexts` is not text: write it in quotes"),
         ("current: b\ncontexts: {a: {address: a:1}}", "line 1: `current` names no context: known are a"),
         ("contexts: {a: {address: a:1}", "line 1: is not YAML"),
+        (
+            "contexts: {a: {address: a:1, plaintext: !!bool maybe}}",
+            "line 1: `plaintext` of context `a` must be",
+        ),
         ("contexts: {a: {address: a:1, token_file: }}", "`token_file` of context `a` must be text"),
     ],
     ids=lambda text: text.replace("\n", " ")[:40],
@@ -143,6 +147,39 @@ def test_a_missing_file_of_the_context_in_use_is_refused_with_its_line(tmp_path:
         reach(environment, "bad")
     with pytest.raises(CommandError, match=r"there is no context 'ugly' in .* known are good, bad"):
         reach(environment, "ugly")
+
+
+def test_an_unusable_address_is_named_where_it_was_set() -> None:
+    with pytest.raises(CommandError, match=r"^EKSGATEWAY_ADDRESS: 'nowhere' is not an address"):
+        reach({"EKSGATEWAY_ADDRESS": "nowhere"})
+    with pytest.raises(CommandError, match=r"^--address: 'nowhere' is not an address"):
+        reach({"EKSGATEWAY_ADDRESS": "a:1"}, address="nowhere")
+
+
+def test_a_deeply_nested_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="nested too deeply"):
+        read_contexts(write(tmp_path, "[" * 5000))
+
+
+def test_the_home_of_an_unknown_user_is_a_missing_file(tmp_path: Path) -> None:
+    environment = write(tmp_path, "current: a\ncontexts:\n  a: {address: a:1, ca: ~nobody-here/ca.pem}")
+    with pytest.raises(CommandError, match=r"line 3: `ca` of context `a`: there is no file .*~nobody-here"):
+        reach(environment)
+    with pytest.raises(CommandError, match="there is no such file"):
+        read_contexts({"EKSGATEWAY_CONFIG": "~nobody-here/config.yaml"})
+
+
+def test_a_file_whose_folder_cannot_be_read_is_refused_when_it_is_read(tmp_path: Path) -> None:
+    environment = write(tmp_path, f"current: a\ncontexts:\n  a: {{address: a:1, ca: {'c' * 300}}}")
+    with pytest.raises(CommandError, match="cannot be read: File name too long"):
+        reach(environment).credentials()
+
+
+async def test_names_in_a_file_of_contexts_cannot_control_the_terminal(tmp_path: Path) -> None:
+    environment = write(tmp_path, 'contexts: {"a\\e[31m": {}}')
+    async with run_program(*eksgateway_command("context", "list"), env=environment) as shown:
+        assert await shown.end() == 1
+        assert "context `a [31m` has no `address`" in shown.err
 
 
 def test_a_named_file_of_contexts_must_exist(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -14,7 +15,7 @@ import pytest
 
 from eksgateway.cli.exit_codes import MEANINGS
 from support.gateway import RunningGateway, run_gateway
-from support.processes import eksgateway_command, restore_sigint, run_program
+from support.processes import eksgateway_command, is_alive, restore_sigint, run_program
 from support.shell_user import empty_home, user_of
 from support.simulator import SimulatedEks
 from support.waiting import wait_until
@@ -100,6 +101,7 @@ async def test_refused_calls_are_code_1(gateway: RunningGateway, command: str) -
         ("get", CLUSTER),
         ("get", CLUSTER, UPDATE, "-o", "xml"),
         ("cancel", CLUSTER, UPDATE, "--timeout", "soon"),
+        ("context", "add", "a", "--address", "a:1", "--plaintext", "--ca", "c"),
         ("nap",),
     ],
     ids=" ".join,
@@ -152,6 +154,56 @@ async def test_an_interruption_is_code_130(gateway: RunningGateway, words: tuple
         shown.process.send_signal(signal.SIGINT)
         assert await shown.end() == 130
         assert "Traceback" not in shown.err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+async def test_a_signal_ends_a_command_as_an_interruption_does(
+    gateway: RunningGateway, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    """Its token command ends too."""
+    started = tmp_path / "started"
+    waits = f"sh -c 'echo $$ >{started}.new; mv {started}.new {started}; exec sleep 600'"
+    words = ("watch", CLUSTER, UPDATE, "--token-command", waits)
+    env = {"EKSGATEWAY_ADDRESS": gateway.address, **empty_home(tmp_path)}
+    async with run_program(*eksgateway_command(*words), env=env) as shown:
+        await wait_until(started.exists)
+        shown.process.send_signal(number)
+        assert await shown.end() == code
+        assert "Traceback" not in shown.err
+    assert not is_alive(int(started.read_text()))
+
+
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", ">&- 2>&-"])
+async def test_closed_streams_change_no_exit_code(gateway: RunningGateway, redirection: str) -> None:
+    """Nor does one stream get what the other would have got."""
+    for update, code in ((UPDATE, 0), ("none", 1)):
+        command = shlex.join(eksgateway_command("get", CLUSTER, update))
+        async with run_program("sh", "-c", f"{command} {redirection}", env=oncall(gateway)) as shown:
+            assert await shown.end() == code, shown.err
+            assert bool(shown.out) == (code == 0 and redirection == "2>&-")
+            assert bool(shown.err) == (code == 1 and redirection == ">&-")
+            assert "Traceback" not in shown.err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device that is always full")
+@pytest.mark.parametrize("words", [("get", CLUSTER, UPDATE), ("watch", CLUSTER, UPDATE), ("--version",)])
+async def test_output_that_cannot_be_written_is_code_1(
+    gateway: RunningGateway, words: tuple[str, ...]
+) -> None:
+    command = shlex.join(eksgateway_command(*words))
+    async with run_program("sh", "-c", f"{command} >/dev/full", env=oncall(gateway)) as shown:
+        assert await shown.end() == 1
+        assert shown.err == "eksgateway: the output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("seconds", ["inf", "1e300"])
+async def test_a_timeout_may_be_as_long_as_one_likes(gateway: RunningGateway, seconds: str) -> None:
+    gateway.eks.set_update(CLUSTER, UPDATE, status="Successful")
+    for command in ("get", "watch"):
+        words = (command, CLUSTER, UPDATE, "--timeout", seconds)
+        async with run_program(*eksgateway_command(*words), env=oncall(gateway)) as shown:
+            assert await shown.end() == 0
+            assert shown.err == ""
 
 
 async def test_a_reader_that_leaves_ends_a_command_without_a_traceback(gateway: RunningGateway) -> None:

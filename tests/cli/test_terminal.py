@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -88,14 +89,17 @@ async def test_a_stale_watch_says_so(gateway: RunningGateway) -> None:
         await wait_until(lambda: any(line.startswith("STALE: EKS was read ") for line in terminal.screen))
 
 
-async def test_an_interrupted_live_table_leaves_a_usable_terminal(gateway: RunningGateway) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_an_interrupted_live_table_leaves_a_usable_terminal(
+    gateway: RunningGateway, number: signal.Signals, code: int
+) -> None:
     """With the cursor shown."""
     update_id = gateway.eks.rollback("staging-1")
     command = eksgateway_command("watch", "staging-1", update_id)
     async with run_in_terminal(*command, env=user_of(gateway, "oncall", "oncall")) as terminal:
         await wait_until(lambda: "watching for" in terminal.raw)
-        terminal.press("\x03")
-        assert await terminal.end() == 130
+        terminal.process.send_signal(number)
+        assert await terminal.end() == code
         assert terminal.raw.rindex("\x1b[?25h") > terminal.raw.rindex("\x1b[?25l")
         assert "Traceback" not in terminal.raw
 

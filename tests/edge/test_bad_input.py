@@ -97,6 +97,7 @@ CASES = {
     "a timeout of 11 digits": Bad(INVALID, headers=JSON | {"connect-timeout-ms": "10000000000"}),
     "digits of another script": Bad(INVALID, headers=JSON | {"connect-timeout-ms": "١"}),
     "another version": Bad(INVALID, headers=JSON | {"connect-protocol-version": "2"}, named="version"),
+    "a name that is no Unicode": Bad(INVALID, body=b'{"\\ud800": 1}', named="Unicode"),
     "metadata that is no base64": Bad(INVALID, headers=JSON | {"x-some-bin": "%%%"}, named="x-some-bin"),
 }  # fmt: skip
 
@@ -189,6 +190,38 @@ async def test_other_headers_that_grpc_cannot_carry_are_dropped(edge: RunningEdg
     headers = edge.oncall | {"x-city": "São Paulo", "x!y": "z"}
     answer = await edge.call("ListCancellableUpdates", {}, headers)
     assert answer.status == 200
+
+
+@pytest.mark.parametrize("name", ["-bin", "bin", ".", "_", "-", "x--bin", "-x"])
+async def test_headers_with_odd_names_are_taken(edge: RunningEdge, name: str) -> None:
+    answer = await edge.call("ListCancellableUpdates", {}, edge.oncall | {name: "AA=="})
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("header", "values", "status"),
+    [
+        ("Connect-Protocol-Version", ("1", "2"), 400),
+        ("Connect-Timeout-Ms", ("9000", "x"), 400),
+        ("Content-Encoding", ("identity", "gzip"), 501),
+    ],
+)
+async def test_a_header_that_comes_twice_is_refused(
+    edge: RunningEdge, header: str, values: tuple[str, ...], status: int
+) -> None:
+    """As a proxy might read the other one."""
+    head = f"POST {GET} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n"
+    head += "".join(f"{header}: {value}\r\n" for value in values)
+    answered, body = await send_raw(edge, f"{head}\r\n{{}}".encode())
+    error = json.loads(body)
+    assert (answered, error_reason(error)) == (status, "REQUEST_INVALID")
+    assert header.lower() in error["message"]
+
+
+async def test_a_client_of_http_1_0_gets_no_interim_answer(edge: RunningEdge) -> None:
+    head = f"POST {GET} HTTP/1.0\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n"
+    status, body = await send_raw(edge, head.encode() + b"Expect: 100-continue\r\n\r\n{}")
+    assert (status, error_reason(json.loads(body))) == (401, "CREDENTIALS_MISSING")
 
 
 async def test_body_is_awaited_when_the_client_asks_first(edge: RunningEdge) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from io import TextIOWrapper
 
 __all__ = ["main"]
+
+_NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def main() -> None:
@@ -16,6 +19,7 @@ def main() -> None:
     # Read when pydantic builds its first model. Without it, pydantic looks for plugins in the entry points
     # of every installed package.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    _replace_closed_streams()
     for stream in (sys.stdout, sys.stderr):  # names may have characters that the terminal's encoding lacks
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -27,7 +31,20 @@ def main() -> None:
         completion.prepare()
         remedy = "pip install 'eksgateway[server]'"  # for what a command imports when it runs
         app(prog_name="eksgateway")
+    except OSError as exc:
+        if exc.errno not in _NOT_WRITTEN:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains again at its end
+        sys.exit(f"eksgateway: the output cannot be written: {exc.strerror}")
     except ModuleNotFoundError as exc:
         if exc.name is None or exc.name.partition(".")[0] == "eksgateway":
             raise
         sys.exit(f"eksgateway: {exc.name} is not installed: run {remedy}")
+
+
+def _replace_closed_streams() -> None:
+    """For a caller that has closed standard output or error, as `>&-` does."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            setattr(sys, name, os.fdopen(nowhere, "w", encoding="utf-8", closefd=False))

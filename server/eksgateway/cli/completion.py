@@ -24,6 +24,15 @@ _TIMEOUT_S: Final = 2.0
 _CLUSTER: Final = re.compile(r"([0-9]{12}/[a-z0-9-]+/)?[0-9A-Za-z][A-Za-z0-9_-]{0,99}")
 _UPDATE: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
 
+# A file in zsh's fpath is loaded as a function by the first TAB, which must be answered too.
+_ZSH_END: Final = "compdef _eksgateway_completion eksgateway"
+_ZSH_AUTOLOADED_END: Final = f"""\
+if [ "$funcstack[1]" = "_eksgateway" ]; then
+  _eksgateway_completion "$@"
+else
+  {_ZSH_END}
+fi"""
+
 
 def script(shell: str) -> str:
     from typer import completion  # noqa: PLC0415  slow to import
@@ -31,7 +40,7 @@ def script(shell: str) -> str:
     text: str = completion.get_completion_script(  # type: ignore[attr-defined]  # documented by use only
         prog_name="eksgateway", complete_var=VARIABLE, shell=shell
     )
-    return text
+    return text.replace(_ZSH_END, _ZSH_AUTOLOADED_END) if shell == "zsh" else text
 
 
 def prepare() -> None:

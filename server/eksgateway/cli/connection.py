@@ -91,7 +91,8 @@ def connect(
     try:
         check_address(settings.address)
     except ValueError as exc:
-        raise CommandError(f"--address {exc}") from exc
+        name = (OPTIONS if options.address else VARIABLES)("address")
+        raise CommandError(f"{name}: {exc}") from exc
     return Connection(settings, named, _token_source(settings, report))
 
 

@@ -57,7 +57,7 @@ class Contexts:
         context = self.get(name)
         for setting in _FILES:
             file = getattr(context, setting)
-            if file is not None and not file.exists():
+            if file is not None and _is_missing(file):
                 raise CommandError(
                     f"{self.path}: line {self.lines[name, setting]}: `{setting}` of context `{name}`: there"
                     f" is no file {file}: correct the path, or create it"
@@ -79,9 +79,17 @@ class Contexts:
             raise CommandError(f"{self.path}: cannot be written: {exc.strerror}") from exc
 
 
+def expand_home(path: Path) -> Path:
+    """The path as it is where ``~`` names an unknown user."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
 def contexts_path(environment: Mapping[str, str]) -> Path:
     if given := environment.get("EKSGATEWAY_CONFIG"):
-        return Path(given).expanduser().absolute()
+        return expand_home(Path(given)).absolute()
     base = environment.get("XDG_CONFIG_HOME", "")
     folder = Path(base) if base else Path(environment.get("HOME") or Path.home()) / ".config"
     return folder / "eksgateway" / "config.yaml"
@@ -152,7 +160,7 @@ def _parse_context(found: Contexts, name: str, node: yaml.Node) -> ConnectionSet
         elif key == "address":
             values[key] = _parse_address(value, setting)
         else:
-            values[key] = found.path.parent / Path(text_of(value, setting)).expanduser()
+            values[key] = found.path.parent / expand_home(Path(text_of(value, setting)))
     if "address" not in values:
         refuse(node, f"{what} has no `address`: write `address: host:port`")
     context = ConnectionSettings(**values)
@@ -178,6 +186,14 @@ def _parse_command(node: yaml.Node, setting: str) -> tuple[str, ...]:
         return split_command(text_of(node, setting), setting)
     except CommandError as exc:
         refuse(node, str(exc))
+
+
+def _is_missing(file: Path) -> bool:
+    """False where the folder cannot be read: reading the file has the cause."""
+    try:
+        return not file.exists()
+    except OSError:
+        return False
 
 
 def _to_yaml(context: ConnectionSettings) -> dict[str, Any]:

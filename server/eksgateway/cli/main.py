@@ -37,8 +37,10 @@ class _Commands(TyperGroup):
 
 
 def _end(text: str, code: int) -> None:
+    from eksgateway.cli.notes import note  # noqa: PLC0415  slow to import
+
     logging.shutdown()  # writes what is logged, so that this message is the last one
-    print(f"eksgateway: {text}", file=sys.stderr, flush=True)
+    note(f"eksgateway: {text}")
     sys.exit(code)
 
 

@@ -19,6 +19,7 @@ from eksgateway.cli.exit_codes import USAGE, CommandError
 from eksgateway.cli.notes import note, note_log_records
 from eksgateway.cli.refusals import exit_code, note_error
 from eksgateway.cli.shared_options import CallOptions, ClusterOptions, ConnectionOptions
+from eksgateway.cli.signals import end_by_signals
 from eksgateway.client import Channels, Timing
 from eksgateway.client.retries import Retries
 from eksgateway.v1.cancellation_service_pb2_grpc import CancellationServiceStub
@@ -50,7 +51,7 @@ class Session:
         while True:
             try:
                 metadata = await retries.metadata()
-                found = await method(request, metadata=metadata, timeout=max(0.1, retries.left))
+                found = await method(request, metadata=metadata, timeout=min(READ_S, max(0.1, retries.left)))
                 if not isinstance(found, answer):
                     raise _answer_error(answer)
             except grpc.aio.AioRpcError as error:
@@ -105,12 +106,13 @@ def run_session(options: CallOptions, body: Callable[[Session], Coroutine[Any, A
 
 
 async def _run(options: CallOptions, body: Callable[[Session], Coroutine[Any, Any, int]]) -> int:
-    async with open_session(options) as session:
-        try:
-            return await body(session)
-        except grpc.aio.AioRpcError as error:
-            note_error(error)
-            return exit_code(error, connected=session.channels.connected)
+    with end_by_signals():
+        async with open_session(options) as session:
+            try:
+                return await body(session)
+            except grpc.aio.AioRpcError as error:
+                note_error(error)
+                return exit_code(error, connected=session.channels.connected)
 
 
 def cluster_ref(options: ClusterOptions) -> ClusterRef:

@@ -20,6 +20,8 @@ def compose(text: str) -> yaml.Node | None:
     except yaml.MarkedYAMLError as exc:
         line = f"line {exc.problem_mark.line + 1}: " if exc.problem_mark else ""
         raise ContextFault(f"{line}is not YAML: {exc.problem}") from exc
+    except RecursionError as exc:
+        raise ContextFault("is not YAML of this kind: it is nested too deeply") from exc
     except yaml.YAMLError as exc:  # a character that YAML forbids
         raise ContextFault(f"is not YAML: {exc}".splitlines()[0]) from exc
 
@@ -57,9 +59,11 @@ def text_of(node: yaml.Node, what: str) -> str:
 
 
 def boolean_of(node: yaml.Node, what: str) -> bool:
-    if not isinstance(node, yaml.ScalarNode) or not node.tag.endswith(":bool"):
+    is_tagged = isinstance(node, yaml.ScalarNode) and node.tag.endswith(":bool")
+    value = yaml.safe_load(node.value) if is_tagged else None
+    if not isinstance(value, bool):  # the tag may be written out, as in `!!bool maybe`
         refuse(node, f"{what} must be true or false, without quotes")
-    return bool(yaml.safe_load(node.value))
+    return value
 
 
 def texts_of(node: yaml.Node, what: str) -> list[str] | None:

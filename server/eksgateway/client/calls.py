@@ -22,6 +22,7 @@ from eksgateway.v1.cancellation_pb2 import Cancellation
 from eksgateway.v1.update_pb2 import ClusterRef
 
 CALL_S: Final = 45.0  # the gateway answers a cancel within 30
+_LONGEST_S: Final = 10.0**8  # a deadline much farther away is past for gRPC
 _TIMING: Final = Timing()
 _Message = TypeVar("_Message", bound=Message)
 
@@ -163,7 +164,7 @@ async def open_stream(  # noqa: PLR0913  a call, and two times
     ``deadline_s`` bounds the stream, and ``first_s`` the wait for its first message.
     """
     metadata = await retries.metadata()
-    deadline = None if math.isinf(deadline_s) else max(0.0, deadline_s)
+    deadline = None if deadline_s > _LONGEST_S else max(0.0, deadline_s)
     stream: Any = method(request, metadata=metadata, timeout=deadline)
     received, silence_s = False, first_s or retries.timing.silence_s
     try:

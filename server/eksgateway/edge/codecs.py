@@ -48,12 +48,18 @@ class Json(Codec):
             json_format.Parse(body, message)
             return message.SerializeToString()
         except Exception as exc:  # noqa: BLE001  of malformed JSON it raises many kinds, AttributeError too
-            fault = " ".join(str(exc).split())[:_FAULT_CHARACTERS]
+            fault = _describe(exc)
             name = method.request.DESCRIPTOR.name
             raise refuse(RequestInvalid(f"The message is no {name} in JSON: {fault}")) from None
 
     def write(self, method: Method, response: bytes) -> bytes:
         return to_json(json_format.MessageToDict(method.response.FromString(response)))
+
+
+def _describe(exc: Exception) -> str:
+    if isinstance(exc.__context__, SystemError):  # of a name that has half of a surrogate pair
+        return "it is not valid Unicode."
+    return " ".join(str(exc).split())[:_FAULT_CHARACTERS]
 
 
 def to_json(value: object) -> bytes:

@@ -14,10 +14,10 @@ from eksgateway.rpc.context import Metadata
 if TYPE_CHECKING:
     from multidict import CIMultiDict, CIMultiDictProxy
 
-# Of HTTP, of browsers, or of the gateway's own: calls do not get them.
+# Of HTTP, of browsers, of the gateway's own, or none for gRPC: calls do not get them.
 _NOT_PASSED: Final = re.compile(
     r"host|connection|keep-alive|te|trailer|transfer-encoding|upgrade|expect|date|via|forwarded|origin|referer"
-    r"|cookie|pragma|cache-control|user-agent|dnt|priority|range|upgrade-insecure-requests"
+    r"|-bin|cookie|pragma|cache-control|user-agent|dnt|priority|range|upgrade-insecure-requests"
     r"|(?:accept|access-control|connect|content|eksgateway|grpc|if|proxy|sec|x-forwarded)(?:-.*)?"
 )
 _KEY: Final = re.compile(r"[0-9a-z_.-]+")

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import grpc
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from eksgateway.edge.compression import GZIP, inflate, too_large
 from eksgateway.edge.connect_error import refuse
 from eksgateway.edge.metadata import read_metadata
 from eksgateway.errors import RequestInvalid
 from eksgateway.rpc.context import Metadata
+
+if TYPE_CHECKING:
+    from multidict import CIMultiDictProxy
 
 _TIMEOUT: Final = re.compile(r"[0-9]{1,10}")
 _EXPECTED: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -47,13 +50,13 @@ class CallHeaders:
 def read_headers(request: web.BaseRequest, encoding_header: str, peer: tuple[str, str]) -> CallHeaders:
     """``peer`` is the metadata that names the client. Raises ConnectError."""
     headers = request.headers
-    if headers.get("Connect-Protocol-Version", "1") != "1":
+    if _value(headers, "Connect-Protocol-Version") not in (None, "1"):
         raise refuse(RequestInvalid("`connect-protocol-version` must be 1, or left out."))
-    encoding = headers.get(encoding_header, "identity").strip().lower() or "identity"
+    encoding = (_value(headers, encoding_header) or "identity").strip().lower() or "identity"
     if encoding not in ("identity", GZIP):
         text = f"`{encoding_header.lower()}` must be gzip or identity, or left out."
         raise refuse(RequestInvalid(text), code=grpc.StatusCode.UNIMPLEMENTED)
-    due, timeout = None, headers.get("Connect-Timeout-Ms")
+    due, timeout = None, _value(headers, "Connect-Timeout-Ms")
     if timeout is not None:
         if not _TIMEOUT.fullmatch(timeout):
             raise refuse(RequestInvalid("`connect-timeout-ms` must be a number of up to 10 digits."))
@@ -61,12 +64,18 @@ def read_headers(request: web.BaseRequest, encoding_header: str, peer: tuple[str
     return CallHeaders(due, encoding == GZIP, (*read_metadata(headers), peer))
 
 
+def _value(headers: CIMultiDictProxy[str], name: str) -> str | None:
+    """Of a header that may come once; a repeated one has a comma, which none of them allows."""
+    return ", ".join(headers.getall(name)) if name in headers else None
+
+
 async def read_body(request: web.BaseRequest, limits: BodyLimits, *, overhead: int = 0) -> bytes:
     """``overhead`` is allowed beside the message. Raises ConnectError."""
     max_bytes = limits.max_bytes + overhead
     if (request.content_length or 0) > max_bytes:
         raise too_large(limits.max_bytes)
-    if request.headers.get("Expect", "").lower() == "100-continue":
+    expected = request.headers.get("Expect", "").lower()
+    if expected == "100-continue" and request.version >= HttpVersion11:
         await request.writer.write(_EXPECTED)
         request.writer.output_size = 0  # or aiohttp takes the answer for begun
     body = bytearray()

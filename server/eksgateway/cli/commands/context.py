@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from eksgateway.cli.completion import complete_context
-from eksgateway.cli.exit_codes import CommandError, example
+from eksgateway.cli.exit_codes import USAGE, CommandError, example
 
 context_app = typer.Typer(
     help="Name gateways, and choose the one that commands call.",
@@ -93,13 +93,15 @@ def add_context(  # noqa: PLR0913  each is an option
         certificate=_absolute(certificate),
         key=_absolute(key),
         token_file=_absolute(token_file),
-        token_command=split_command(token_command, "--token-command"),
+        token_command=split_command(token_command, "--token-command", USAGE),
     )
-    settings.check(OPTIONS)
     try:
+        settings.check(OPTIONS)
         check_address(address)
+    except CommandError as exc:
+        raise CommandError(str(exc), USAGE) from exc
     except ValueError as exc:
-        raise CommandError(f"--address {exc}") from exc
+        raise CommandError(f"--address: {exc}") from exc
     found = contexts_to_change(os.environ)
     if name in found.by_name and not replace:
         raise CommandError(f"context {name!r} exists in {found.path}: --replace replaces it")
@@ -130,7 +132,9 @@ def remove_context(
 
 
 def _absolute(path: Path | None) -> Path | None:
-    return path.expanduser().absolute() if path else None
+    from eksgateway.cli.contexts import expand_home  # noqa: PLC0415
+
+    return expand_home(path).absolute() if path else None
 
 
 def _report(text: str) -> None:
