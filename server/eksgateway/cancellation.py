@@ -130,12 +130,12 @@ class Cancellations:
     async def require_recorded(self, call: CancelCall) -> None:
         """Raise RequestIdReused unless this request is recorded with its request_id."""
         if await self._look_up(call) is None:
-            raise _reused(call)
+            raise _reuse_error(call)
 
     async def _look_up(self, call: CancelCall) -> Recorded | None:
         found = await self.ledger.look_up(call.caller.id, call.request_id)
         if found is not None and found.cancellation.intent.request != call.request:
-            raise _reused(call)
+            raise _reuse_error(call)
         return found
 
     async def _join(self, found: Recorded, progress: CancelProgress) -> Cancellation:
@@ -150,7 +150,7 @@ class Cancellations:
         if found is None:
             raise outcome_unknown(progress.cancellation_id)
         if found.cancellation.intent.request != call.request:
-            raise _reused(call)
+            raise _reuse_error(call)
         if found.in_flight_s > 0:
             return await self._join(found, progress)
         if found.cancellation.outcome is not None or found.elsewhere:
@@ -255,7 +255,7 @@ def result_of(cancellation: Cancellation) -> Cancellation:
     return cancellation
 
 
-def _reused(call: CancelCall) -> errors.RequestIdReused:
+def _reuse_error(call: CancelCall) -> errors.RequestIdReused:
     return errors.RequestIdReused(metadata={"request_id": call.request_id})
 
 

@@ -82,7 +82,7 @@ async def test_a_watch_is_a_live_table(gateway: RunningGateway) -> None:
         assert max(map(len, terminal.screen)) <= COLUMNS
 
 
-async def test_a_stale_watch_says_so(gateway: RunningGateway) -> None:
+async def test_a_stale_watch_is_marked(gateway: RunningGateway) -> None:
     update_id = gateway.eks.rollback("staging-1")
     command = eksgateway_command("watch", "staging-1", update_id, "--max-age", "0.5")
     async with run_in_terminal(*command, env=user_of(gateway, "oncall", "oncall")) as terminal:

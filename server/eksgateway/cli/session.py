@@ -21,6 +21,7 @@ from eksgateway.cli.refusals import exit_code, note_error
 from eksgateway.cli.shared_options import CallOptions, ClusterOptions, ConnectionOptions
 from eksgateway.cli.signals import end_by_signals
 from eksgateway.client import Channels, Timing
+from eksgateway.client.calls import response_error
 from eksgateway.client.retries import Retries
 from eksgateway.v1.cancellation_service_pb2_grpc import CancellationServiceStub
 from eksgateway.v1.update_pb2 import ClusterRef
@@ -53,7 +54,7 @@ class Session:
                 metadata = await retries.metadata()
                 found = await method(request, metadata=metadata, timeout=min(READ_S, max(0.1, retries.left)))
                 if not isinstance(found, answer):
-                    raise _answer_error(answer)
+                    raise response_error(f"the response is not a {answer.__name__}")
             except grpc.aio.AioRpcError as error:
                 if not self.retries:
                     raise
@@ -68,12 +69,6 @@ class Session:
     @property
     def cancellations(self) -> Any:
         return CancellationServiceStub(self.channels.calls)
-
-
-def _answer_error(expected: type[Message]) -> grpc.aio.AioRpcError:
-    empty = grpc.aio.Metadata()
-    details = f"the response is not a {expected.__name__}"
-    return grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, empty, empty, details=details)
 
 
 @asynccontextmanager

@@ -21,7 +21,7 @@ from eksgateway.v1 import update_service_pb2_grpc
 from eksgateway.v1.cancellation_pb2 import Cancellation
 from eksgateway.v1.update_pb2 import ClusterRef
 
-CALL_S: Final = 45.0  # the gateway answers a cancel within 30
+CANCEL_S: Final = 45.0  # the gateway answers a cancel within 30
 _LONGEST_S: Final = 10.0**8  # a deadline much farther away is past for gRPC
 _TIMING: Final = Timing()
 _Message = TypeVar("_Message", bound=Message)
@@ -92,7 +92,7 @@ async def cancel(  # noqa: PLR0913  all but three have defaults
     ticket: str = "",
     request_id: str = "",
     credentials: Credentials | None = None,
-    timeout: float = 45.0,  # noqa: ASYNC109  of all attempts and the delays between them
+    timeout: float = CANCEL_S,  # noqa: ASYNC109  of all attempts and the delays between them
     timing: Timing = _TIMING,
 ) -> Cancellation:
     """Call CancelUpdate, with retries for up to ``timeout`` seconds, all with the same ``request_id``.
@@ -115,7 +115,7 @@ async def cancel(  # noqa: PLR0913  all but three have defaults
     while True:
         try:
             metadata = await retries.metadata()
-            call: Any = stub.CancelUpdate(request, metadata=metadata, timeout=min(CALL_S, retries.left))
+            call: Any = stub.CancelUpdate(request, metadata=metadata, timeout=min(CANCEL_S, retries.left))
             response = await call
             if not isinstance(response, pb.CancelUpdateResponse):
                 raise response_error("the response is not a CancelUpdateResponse")

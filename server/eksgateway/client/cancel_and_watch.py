@@ -10,7 +10,7 @@ from contextlib import aclosing
 import grpc
 
 from eksgateway.client.calls import (
-    CALL_S,
+    CANCEL_S,
     cluster_ref,
     open_stream,
     response_error,
@@ -38,7 +38,7 @@ async def cancel_and_watch(  # noqa: PLR0913  all but three have defaults
     credentials: Credentials | None = None,
     max_age: float = 60.0,
     heartbeats: bool = False,
-    timeout: float = 45.0,  # noqa: ASYNC109  until EKS has accepted the cancel
+    timeout: float = CANCEL_S,  # noqa: ASYNC109  until EKS has accepted the cancel
     watch_timeout: float = math.inf,
     timing: Timing = Timing(),  # noqa: B008  frozen
 ) -> AsyncGenerator[Cancellation | Knowledge, None]:
@@ -91,7 +91,7 @@ async def _events(
             accepting,
             pb.CancelUpdateAndWatchResponse,
             deadline_s=watching.left,
-            first_s=min(CALL_S, accepting.left),
+            first_s=min(CANCEL_S, accepting.left),
         )
         try:
             async with aclosing(opened) as stream:

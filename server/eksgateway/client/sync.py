@@ -23,6 +23,7 @@ from typing import Any, Final, Generic, Self, TypeVar
 import grpc
 
 from eksgateway import client as asynchronous
+from eksgateway.client.calls import CANCEL_S
 from eksgateway.client.channels import CHANNEL_OPTIONS
 from eksgateway.client.errors import ErrorDetails
 from eksgateway.client.knowledge import Knowledge
@@ -177,7 +178,7 @@ def cancel(  # noqa: PLR0913  all but three have defaults
     ticket: str = "",
     request_id: str = "",
     credentials: Credentials | None = None,
-    timeout: float = 45.0,
+    timeout: float = CANCEL_S,
     timing: Timing = _TIMING,
 ) -> Cancellation:
     """Call CancelUpdate with retries for up to ``timeout`` seconds: see ``eksgateway.client.cancel``.
@@ -211,7 +212,7 @@ def cancel_and_watch(  # noqa: PLR0913  all but three have defaults
     credentials: Credentials | None = None,
     max_age: float = 60.0,
     heartbeats: bool = False,
-    timeout: float = 45.0,
+    timeout: float = CANCEL_S,
     watch_timeout: float = math.inf,
     timing: Timing = _TIMING,
 ) -> States[Cancellation | Knowledge]:

@@ -8,7 +8,7 @@ import sys
 import uuid
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import grpc
 
@@ -24,11 +24,10 @@ from eksgateway.cli.refusals import exit_code
 from eksgateway.cli.session import Session, cluster_ref, run_session
 from eksgateway.cli.shared_options import CallOptions, ClusterOptions, Format, Wanted
 from eksgateway.client import Knowledge, cancel, cancel_and_watch
+from eksgateway.client.calls import CANCEL_S
 from eksgateway.client.error_report import phase_name
 from eksgateway.v1.cancellation_pb2 import Cancellation
 from eksgateway.v1.update_service_pb2 import CancelUpdateAndWatchResponse, CancelUpdateResponse
-
-_CANCEL_S: Final = 45.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +71,7 @@ def run(call: CallOptions, where: ClusterOptions, options: CancelOptions) -> Non
 
 async def _cancel(session: Session, call: CallOptions, request: dict[str, Any]) -> int:
     done = await cancel(
-        session.channels, **request, credentials=session.connection.token, timeout=call.timeout or _CANCEL_S
+        session.channels, **request, credentials=session.connection.token, timeout=call.timeout or CANCEL_S
     )
     answer = CancelUpdateResponse(cancellation=done)
     print_result(call.output, answer, _line(done), [done.cancellation_id])
