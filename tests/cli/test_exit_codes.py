@@ -142,7 +142,8 @@ async def test_a_timeout_is_code_124(gateway: RunningGateway, words: tuple[str, 
     arguments = (command, CLUSTER, UPDATE, *options, "--timeout", "2")
     async with run_program(*eksgateway_command(*arguments), env=oncall(gateway)) as shown:
         assert await shown.end() == 124, shown.err
-        assert ("The outcome of request " in shown.err) == (command == "cancel")
+        assert ("The outcome of request " in shown.err) == (words == ("cancel",))
+        assert ("EKS accepted the cancel; " in shown.err) == ("--watch" in words)
 
 
 @pytest.mark.parametrize("words", [("watch",), ("cancel", "--watch")], ids=" ".join)

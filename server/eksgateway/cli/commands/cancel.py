@@ -6,7 +6,8 @@ import math
 import shlex
 import sys
 import uuid
-from contextlib import aclosing
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,27 +59,36 @@ def run(call: CallOptions, where: ClusterOptions, options: CancelOptions) -> Non
     async def body(session: Session) -> int:
         # Printed before the call, so that the outcome can be found out even if this process is killed.
         note(f"eksgateway: request {request_id}; to repeat it: {repeat}")
-        try:
-            return await (_cancel_and_watch if options.watch else _cancel)(session, call, request)
-        except grpc.aio.AioRpcError as error:
-            unknown = f"The outcome of request {request_id} is not known here; to find out: {repeat}"
-            if exit_code(error, connected=session.channels.connected) in (UNREACHABLE, TIMED_OUT):
-                error.add_note(unknown)
-            raise
+        unknown = f"The outcome of request {request_id} is not known here; to find out: {repeat}"
+        run_cancel = _cancel_and_watch if options.watch else _cancel
+        return await run_cancel(session, call, request, unknown)
 
     run_session(call, body)
 
 
-async def _cancel(session: Session, call: CallOptions, request: dict[str, Any]) -> int:
-    done = await cancel(
-        session.channels, **request, credentials=session.connection.token, timeout=call.timeout or CANCEL_S
-    )
+@contextmanager
+def _adding(unknown: str, session: Session) -> Iterator[None]:
+    """Add the text to an error after which the outcome of the cancel is not known."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        if exit_code(error, connected=session.channels.connected) in (UNREACHABLE, TIMED_OUT):
+            error.add_note(unknown)
+        raise
+
+
+async def _cancel(session: Session, call: CallOptions, request: dict[str, Any], unknown: str) -> int:
+    timeout, token = call.timeout or CANCEL_S, session.connection.token
+    with _adding(unknown, session):
+        done = await cancel(session.channels, **request, credentials=token, timeout=timeout)
     answer = CancelUpdateResponse(cancellation=done)
     print_result(call.output, answer, _line(done), [done.cancellation_id])
     return cancellation_code(done)
 
 
-async def _cancel_and_watch(session: Session, call: CallOptions, request: dict[str, Any]) -> int:
+async def _cancel_and_watch(
+    session: Session, call: CallOptions, request: dict[str, Any], unknown: str
+) -> int:
     events = cancel_and_watch(
         session.channels,
         **request,
@@ -89,12 +99,18 @@ async def _cancel_and_watch(session: Session, call: CallOptions, request: dict[s
     last = Knowledge()
     title = f"{cluster_path(request['cluster'])} {request['update_id']}"
     async with aclosing(events):
-        _print_first(call.output, await anext(events))
+        with _adding(unknown, session):
+            first = await anext(events)
+        _print_first(call.output, first)
         with watch_view(call.output, title, request["update_id"], wrapped=True) as show:
-            async for known in events:
-                if isinstance(known, Knowledge):
-                    last = known
-                    show(known)
+            try:
+                async for known in events:
+                    if isinstance(known, Knowledge):
+                        last = known
+                        show(known)
+            except grpc.aio.AioRpcError as error:
+                error.add_note("EKS accepted the cancel; `eksgateway watch` follows the update further.")
+                raise
     return report_end(last, Wanted.CANCELLED)
 
 
