@@ -75,6 +75,7 @@ async def test_refusal_replaced_by_a_proxy_ends_the_attempts(
 ) -> None:
     """A health check through the same proxy shows that the gateway is up."""
     outsider = gateway.issuer.token("outsider", ())
+    await gateway.wait_for_readiness()
     async with HttpProxy(gateway.address) as proxy:
         proxy.refused = reply
         with pytest.raises(grpc.aio.AioRpcError) as raised:

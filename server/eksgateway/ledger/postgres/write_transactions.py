@@ -52,7 +52,7 @@ class WriteTransactions:
         self._known = known
         self._connection = WriteConnection(location, deadlines)
         self._batches = BatchStatements(location.schema, replica)
-        lock_ms = round(commit_timeout_s * 1000)
+        lock_ms = round(commit_timeout_s * 900)  # before the callers give up, so that they get the cause
         self._begin = [
             _BEGIN,
             Statement(_SET, [str(lock_ms), str(lock_ms + 1000), str(_HOLD_MS)]),
