@@ -30,16 +30,31 @@ def main() -> None:
 
         completion.prepare()
         remedy = "pip install 'eksgateway[server]'"  # for what a command imports when it runs
-        app(prog_name="eksgateway")
+        try:
+            app(prog_name="eksgateway")
+        finally:
+            _flush()
     except OSError as exc:
         if exc.errno not in _NOT_WRITTEN:
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains again at its end
+        _discard_output()
         sys.exit(f"eksgateway: the output cannot be written: {exc.strerror}")
     except ModuleNotFoundError as exc:
         if exc.name is None or exc.name.partition(".")[0] == "eksgateway":
             raise
         sys.exit(f"eksgateway: {exc.name} is not installed: run {remedy}")
+
+
+def _flush() -> None:
+    """Write what is left. At Python's end an error would be exit code 120."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_output()
+
+
+def _discard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains again at its end
 
 
 def _replace_closed_streams() -> None:
