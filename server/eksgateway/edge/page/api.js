@@ -46,6 +46,17 @@ export async function call(method, request, { signal, timeoutMs = UNARY_MS, repe
   }
 }
 
+/** The answers of a list, page by page, `most` at most. Each but the last has a `nextPageToken`. */
+export async function* pages(method, request, { signal, most }) {
+  let pageToken = "";
+  for (let page = 0; page < most; page++) {
+    const answer = await call(method, { ...request, pageToken }, { signal });
+    yield answer;
+    pageToken = answer.nextPageToken ?? "";
+    if (!pageToken) return;
+  }
+}
+
 /** The messages of one stream. It throws when the stream is silent for too long. */
 export async function* stream(method, request, { signal }) {
   const token = await getToken(signal);

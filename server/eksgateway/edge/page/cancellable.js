@@ -1,6 +1,6 @@
 // The view of updates that can be cancelled now, each with the answer of the check.
 
-import { call } from "./api.js";
+import { call, pages } from "./api.js";
 import { openCancelDialog } from "./cancel_dialog.js";
 import { everySecond, make } from "./dom.js";
 import { badge, clusterPath, updateHash } from "./names.js";
@@ -52,13 +52,9 @@ export function show(main, _, signal) {
 
 async function list(signal) {
   const found = { updates: [], unreachable: [] };
-  let pageToken = "";
-  for (let page = 0; page < PAGES; page++) {
-    const answer = await call("UpdateService/ListCancellableUpdates", { pageToken }, { signal });
+  for await (const answer of pages("UpdateService/ListCancellableUpdates", {}, { signal, most: PAGES })) {
     found.updates.push(...(answer.updates ?? []));
     found.unreachable.push(...(answer.unreachable ?? []));
-    pageToken = answer.nextPageToken;
-    if (!pageToken) break;
   }
   return found;
 }

@@ -5,8 +5,8 @@ import { everySecond, make } from "./dom.js";
 import { listRecent } from "./ledger.js";
 import { isUnderWay } from "./names.js";
 import { Polling } from "./polling.js";
-import { refreshAges, startStopwatch } from "./times.js";
-import { readState } from "./watch.js";
+import { parseDuration, refreshAges, startStopwatch } from "./times.js";
+import { MAX_AGE_S, readState } from "./watch.js";
 
 const POLL_S = 5;
 const WHOLE_S = 60; // else only the newest page is read
@@ -74,7 +74,7 @@ class States {
   addTo(cancellation) {
     const readAt = this.#readAt.get(cancellation.cancellationId);
     return readAt
-      ? { ...cancellation, readAt: new Date(readAt).toISOString(), isStale: Date.now() - readAt > 60_000 }
+      ? { ...cancellation, readAt: new Date(readAt).toISOString(), isStale: Date.now() - readAt > MAX_AGE_S * 1000 }
       : cancellation;
   }
 
@@ -85,8 +85,7 @@ class States {
     for (const each of cancellations) {
       try {
         const message = await readState({ cluster: each.cluster, updateId: each.updateId }, this.#signal);
-        if (message)
-          this.#readAt.set(each.cancellationId, Date.now() - Number.parseFloat(message.age ?? "0") * 1000);
+        if (message) this.#readAt.set(each.cancellationId, Date.now() - parseDuration(message.age) * 1000);
       } catch {
         if (this.#signal.aborted) return; // a caller that may not watch sees when the state was recorded
       }

@@ -1,6 +1,6 @@
 // The view that finds cancellations and updates by cluster, caller and id.
 
-import { call } from "./api.js";
+import { call, pages } from "./api.js";
 import { cancellationTable, showCancellations } from "./cancellation_table.js";
 import { announce, everySecond, make } from "./dom.js";
 import { listCancellations } from "./ledger.js";
@@ -87,12 +87,10 @@ async function getByIds({ id, caller }, cluster, signal) {
 
 async function showUpdates({ id }, cluster, signal) {
   const updates = [];
-  let pageToken = "";
-  do {
-    const answer = await call("UpdateService/ListUpdates", { cluster, pageToken }, { signal });
+  for await (const answer of pages("UpdateService/ListUpdates", { cluster }, { signal, most: Infinity })) {
     updates.push(...(answer.updates ?? []));
-    pageToken = answer.nextPageToken;
-  } while (pageToken && updates.length < 50);
+    if (updates.length >= 50) break;
+  }
   const shown = id ? updates.filter((each) => each.id === id) : updates;
   return updateSection(
     `Updates of ${cluster.name}`,

@@ -4,7 +4,7 @@ import { stream } from "./api.js";
 import { Backoff, mayRetry, pause } from "./retries.js";
 import { parseDuration, startStopwatch } from "./times.js";
 
-const MAX_AGE_S = 60;
+export const MAX_AGE_S = 60; // a state that was read from EKS longer ago is stale
 const STATES = ["WATCH_KIND_SNAPSHOT", "WATCH_KIND_CHANGE", "WATCH_KIND_FINAL"];
 
 /** What the gateway last reported. `ageS` is the time since it read EKS. */
