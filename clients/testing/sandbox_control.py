@@ -7,7 +7,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,6 +23,7 @@ from eksgateway.signals import run_until, stop_event
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from support.nginx import run_nginx
+from support.ports import find_free_port
 from support.tcp_proxy import TcpProxy
 
 _LEEWAY = timedelta(seconds=60)  # of the gateway's default settings
@@ -42,7 +42,7 @@ async def run(folder: Path, speed: float, proxy_timeout_s: float) -> None:
         process = sandbox.gateways[0]
         stack.callback(_signal, process, signal.SIGCONT)  # a paused gateway cannot drain
         proxy = await stack.enter_async_context(TcpProxy(process.address))
-        port = _free_port()
+        port = find_free_port()
         await stack.enter_async_context(
             run_nginx(short, process.address, port=port, read_timeout_s=proxy_timeout_s)
         )
@@ -119,13 +119,6 @@ async def _stdin_lines() -> AsyncIterator[str]:
 def _signal(gateway: GatewayProcess, number: int) -> None:
     with suppress(ProcessLookupError):
         os.kill(gateway.pid, number)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _report(text: str) -> None:

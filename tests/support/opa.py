@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import time
 import urllib.error
@@ -12,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from support.ports import find_free_port
 
 POLICIES = Path(__file__).resolve().parents[2] / "policies"
 EXAMPLE_DATA = POLICIES / "data.example.yaml"
@@ -65,7 +66,7 @@ def _start(
 ) -> OpaServer:
     # OPA does not report the port that it got for 0. If another process takes the port, try another one.
     for _ in range(attempts):
-        address = f"127.0.0.1:{port or _free_port()}"
+        address = f"127.0.0.1:{port or find_free_port()}"
         command = ["opa", "run", "--server", "--addr", address, *arguments, *map(str, sources)]
         with log.open("ab") as output:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
@@ -88,13 +89,6 @@ def _wait_ready(url: str, process: subprocess.Popen[bytes]) -> bool:
         else:
             return process.poll() is None
     return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def evaluate(query: str, data: Any, folder: Path) -> Any:

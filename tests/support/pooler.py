@@ -15,6 +15,7 @@ from typing import Any, Final
 from psycopg.conninfo import conninfo_to_dict
 
 from eksgateway.sandbox.postgres_programs import ServerUser
+from support.ports import find_free_port
 from support.waiting import wait_until
 
 PGBOUNCER: Final = os.environ.get("EKSGATEWAY_TEST_PGBOUNCER") or shutil.which("pgbouncer")
@@ -24,7 +25,7 @@ PGBOUNCER: Final = os.environ.get("EKSGATEWAY_TEST_PGBOUNCER") or shutil.which("
 async def run_pooler(url: str) -> AsyncIterator[str]:
     """Pool the connections to a URL's server; yields the URL that leads through the pooler."""
     assert PGBOUNCER is not None
-    server, port = conninfo_to_dict(url), _free_port()
+    server, port = conninfo_to_dict(url), find_free_port()
     with tempfile.TemporaryDirectory(prefix="eksgateway-pooler-") as folder:
         settings = _write_settings(Path(folder), server, port)
         user = ServerUser.choose()  # PgBouncer refuses to run as root, as PostgreSQL does
@@ -54,9 +55,3 @@ def _write_settings(folder: Path, server: dict[str, Any], port: int) -> Path:
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
