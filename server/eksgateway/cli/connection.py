@@ -6,13 +6,13 @@ import os
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
 
 import grpc
 
+from eksgateway.addresses import is_loopback
 from eksgateway.cli.connection_settings import (
     OPTIONS,
     VARIABLES,
@@ -119,11 +119,7 @@ def is_local(address: str) -> bool:
 
 
 def _is_loopback(address: str) -> bool:
-    host = address.rpartition(":")[0].strip("[]")
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return is_loopback(address.rpartition(":")[0].strip("[]"))
 
 
 def system_roots() -> bytes | None:

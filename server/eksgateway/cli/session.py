@@ -20,9 +20,9 @@ from eksgateway.cli.notes import note, note_log_records
 from eksgateway.cli.refusals import exit_code, note_error
 from eksgateway.cli.shared_options import CallOptions, ClusterOptions, ConnectionOptions
 from eksgateway.cli.signals import end_by_signals
-from eksgateway.client import Channels, Timing
+from eksgateway.client import Channels
 from eksgateway.client.calls import response_error
-from eksgateway.client.retries import Retries
+from eksgateway.client.retries import DEFAULT_TIMING, Retries
 from eksgateway.v1.cancellation_service_pb2_grpc import CancellationServiceStub
 from eksgateway.v1.update_pb2 import ClusterRef
 from eksgateway.v1.update_service_pb2_grpc import UpdateServiceStub
@@ -45,7 +45,7 @@ class Session:
         retries = Retries(
             self.channels.calls,
             self.connection.token,
-            Timing(),
+            DEFAULT_TIMING,
             find_fault=self.channels.find_fault,
             timeout=timeout_s,
         )

@@ -35,6 +35,20 @@ class Wanted(StrEnum):
     ENDED = "ended"
 
 
+AccountOption: TypeAlias = Annotated[
+    str, typer.Option(help="The cluster's account. Default: the home target's.")
+]
+RegionOption: TypeAlias = Annotated[
+    str, typer.Option(help="The cluster's region. Default: the home target's.")
+]
+UpdateArgument: TypeAlias = Annotated[
+    str, typer.Argument(metavar="UPDATE", help="The update's id.", autocompletion=complete_update)
+]
+ReasonOption: TypeAlias = Annotated[str, typer.Option(help="The reason; the policy may require it.")]
+TicketOption: TypeAlias = Annotated[str, typer.Option(help="A ticket; the policy may require it.")]
+StopOnStdinEofOption: TypeAlias = Annotated[bool, typer.Option("--stop-on-stdin-eof", hidden=True)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionOptions:
     """How a gateway is reached."""
@@ -81,8 +95,8 @@ class ClusterOptions:
             metavar="CLUSTER", help="NAME or ACCOUNT/REGION/NAME.", autocompletion=complete_cluster
         ),
     ]
-    account: Annotated[str, typer.Option(help="The cluster's account. Default: the home target's.")] = ""
-    region: Annotated[str, typer.Option(help="The cluster's region. Default: the home target's.")] = ""
+    account: AccountOption = ""
+    region: RegionOption = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,19 +112,11 @@ class OptionalClusterOptions:
             show_default=False,
         ),
     ] = ""
-    account: Annotated[str, typer.Option(help="The cluster's account. Default: the home target's.")] = ""
-    region: Annotated[str, typer.Option(help="The cluster's region. Default: the home target's.")] = ""
+    account: AccountOption = ""
+    region: RegionOption = ""
 
     def to_cluster(self) -> ClusterOptions:
         return ClusterOptions(cluster=self.cluster, account=self.account, region=self.region)
-
-
-UpdateArgument: TypeAlias = Annotated[
-    str, typer.Argument(metavar="UPDATE", help="The update's id.", autocompletion=complete_update)
-]
-ReasonOption: TypeAlias = Annotated[str, typer.Option(help="The reason; the policy may require it.")]
-TicketOption: TypeAlias = Annotated[str, typer.Option(help="A ticket; the policy may require it.")]
-StopOnStdinEofOption: TypeAlias = Annotated[bool, typer.Option("--stop-on-stdin-eof", hidden=True)]
 
 
 def expand_options(command: Callable[..., None]) -> Callable[..., None]:

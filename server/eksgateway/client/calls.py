@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from eksgateway.client.channels import Channels
 from eksgateway.client.errors import ErrorDetails
 from eksgateway.client.knowledge import Knowledge, KnowledgeTracker
-from eksgateway.client.retries import Credentials, FindFault, Retries, Timing, log
+from eksgateway.client.retries import DEFAULT_TIMING, Credentials, FindFault, Retries, Timing, log
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1 import update_service_pb2_grpc
 from eksgateway.v1.cancellation_pb2 import Cancellation
@@ -23,7 +23,6 @@ from eksgateway.v1.update_pb2 import ClusterRef
 
 CANCEL_S: Final = 45.0  # the gateway answers a cancel within 30
 _LONGEST_S: Final = 10.0**8  # a deadline much farther away is past for gRPC
-_TIMING: Final = Timing()
 _Message = TypeVar("_Message", bound=Message)
 
 
@@ -37,7 +36,7 @@ async def watch(  # noqa: PLR0913  all but three have defaults
     resume_token: str = "",
     heartbeats: bool = False,
     timeout: float = math.inf,  # noqa: ASYNC109  of all streams and the delays between them
-    timing: Timing = _TIMING,
+    timing: Timing = DEFAULT_TIMING,
 ) -> AsyncGenerator[Knowledge, None]:
     """Yield each state of an update once, until it has ended.
 
@@ -93,7 +92,7 @@ async def cancel(  # noqa: PLR0913  all but three have defaults
     request_id: str = "",
     credentials: Credentials | None = None,
     timeout: float = CANCEL_S,  # noqa: ASYNC109  of all attempts and the delays between them
-    timing: Timing = _TIMING,
+    timing: Timing = DEFAULT_TIMING,
 ) -> Cancellation:
     """Call CancelUpdate, with retries for up to ``timeout`` seconds, all with the same ``request_id``.
 
@@ -166,7 +165,7 @@ async def open_stream(  # noqa: PLR0913  a call, and two times
     metadata = await retries.metadata()
     deadline = None if deadline_s > _LONGEST_S else max(0.0, deadline_s)
     stream: Any = method(request, metadata=metadata, timeout=deadline)
-    received, silence_s = False, first_s or retries.timing.silence_s
+    received, silence_s = False, retries.timing.silence_s if first_s is None else first_s
     try:
         while True:
             reading = asyncio.ensure_future(stream.read())

@@ -20,7 +20,7 @@ from eksgateway.client.calls import (
 )
 from eksgateway.client.channels import Channels
 from eksgateway.client.knowledge import Knowledge, KnowledgeTracker
-from eksgateway.client.retries import Credentials, Retries, Timing
+from eksgateway.client.retries import DEFAULT_TIMING, Credentials, Retries, Timing
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1 import update_service_pb2_grpc
 from eksgateway.v1.cancellation_pb2 import Cancellation
@@ -40,7 +40,7 @@ async def cancel_and_watch(  # noqa: PLR0913  all but three have defaults
     heartbeats: bool = False,
     timeout: float = CANCEL_S,  # noqa: ASYNC109  until EKS has accepted the cancel
     watch_timeout: float = math.inf,
-    timing: Timing = Timing(),  # noqa: B008  frozen
+    timing: Timing = DEFAULT_TIMING,
 ) -> AsyncGenerator[Cancellation | Knowledge, None]:
     """Yield the cancellation once EKS has accepted it, then each state of the update as ``watch`` does.
 

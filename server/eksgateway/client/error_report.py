@@ -1,4 +1,4 @@
-"""How commands and the demo show errors and phases."""
+"""How commands and the demo show errors, phases and reasons."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import grpc
 
 from eksgateway.client.errors import ErrorDetails
 from eksgateway.v1.cancellation_pb2 import CancellationPhase
+from eksgateway.v1.error_reason_pb2 import ErrorReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,14 @@ class ErrorReport:
 
 def phase_name(phase: CancellationPhase.ValueType) -> str:
     """For example CANCELLED, or ``phase 9`` for a newer gateway's."""
-    if phase not in CancellationPhase.values():
-        return f"phase {phase}"
-    return CancellationPhase.Name(phase).removeprefix("CANCELLATION_PHASE_")
+    known = phase in CancellationPhase.values()
+    return CancellationPhase.Name(phase).removeprefix("CANCELLATION_PHASE_") if known else f"phase {phase}"
+
+
+def reason_name(reason: ErrorReason.ValueType) -> str:
+    """For example POLICY_DENIED, or ``reason 99`` for a newer gateway's."""
+    known = reason in ErrorReason.values()
+    return ErrorReason.Name(reason).removeprefix("ERROR_REASON_") if known else f"reason {reason}"
 
 
 def printable(text: str) -> str:

@@ -72,6 +72,8 @@ class Timing:
         return task.done()
 
 
+DEFAULT_TIMING: Final = Timing()
+
 FindFault = Callable[[], Awaitable[AddressFault]]
 
 

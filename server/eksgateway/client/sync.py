@@ -18,7 +18,7 @@ import contextvars
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from typing import Any, Final, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import grpc
 
@@ -28,8 +28,8 @@ from eksgateway.client.channels import CHANNEL_OPTIONS
 from eksgateway.client.errors import ErrorDetails
 from eksgateway.client.knowledge import Knowledge
 from eksgateway.client.loop_thread import LOOP_THREAD, call_in_thread
+from eksgateway.client.retries import DEFAULT_TIMING, Timing
 from eksgateway.client.retries import Credentials as AsyncCredentials
-from eksgateway.client.retries import Timing
 from eksgateway.v1.cancellation_pb2 import Cancellation
 from eksgateway.v1.update_pb2 import ClusterRef
 
@@ -49,7 +49,6 @@ __all__ = [
 
 Credentials = Callable[[], str]
 _T = TypeVar("_T")
-_TIMING: Final = Timing()
 
 
 class Channels:
@@ -147,7 +146,7 @@ def watch(  # noqa: PLR0913  all but three have defaults
     resume_token: str = "",
     heartbeats: bool = False,
     timeout: float = math.inf,
-    timing: Timing = _TIMING,
+    timing: Timing = DEFAULT_TIMING,
 ) -> States[Knowledge]:
     """Iterate over the states of an update until it has ended: see ``eksgateway.client.watch``.
 
@@ -179,7 +178,7 @@ def cancel(  # noqa: PLR0913  all but three have defaults
     request_id: str = "",
     credentials: Credentials | None = None,
     timeout: float = CANCEL_S,
-    timing: Timing = _TIMING,
+    timing: Timing = DEFAULT_TIMING,
 ) -> Cancellation:
     """Call CancelUpdate with retries for up to ``timeout`` seconds: see ``eksgateway.client.cancel``.
 
@@ -214,7 +213,7 @@ def cancel_and_watch(  # noqa: PLR0913  all but three have defaults
     heartbeats: bool = False,
     timeout: float = CANCEL_S,
     watch_timeout: float = math.inf,
-    timing: Timing = _TIMING,
+    timing: Timing = DEFAULT_TIMING,
 ) -> States[Cancellation | Knowledge]:
     """Cancel an update, then watch it: see ``eksgateway.client.cancel_and_watch``.
 

@@ -9,8 +9,8 @@ from eksgateway.cli.output.views import cancellable_table, cluster_path
 from eksgateway.cli.paging import read_pages
 from eksgateway.cli.session import Session, run_session
 from eksgateway.cli.shared_options import CallOptions
+from eksgateway.client.error_report import reason_name
 from eksgateway.v1 import update_service_pb2 as pb
-from eksgateway.v1.error_reason_pb2 import ErrorReason
 
 
 def run(call: CallOptions) -> None:
@@ -29,12 +29,8 @@ def run(call: CallOptions) -> None:
         if not names:
             note("no update that you may see can be cancelled now")
         for each in answer.unreachable:
-            note(f"{each.account_id}/{each.region} could not be read: {_name(each.reason)}: {each.message}")
+            target, reason = f"{each.account_id}/{each.region}", reason_name(each.reason)
+            note(f"{target} could not be read: {reason}: {each.message}")
         return REFUSED if answer.unreachable else 0
 
     run_session(call, body)
-
-
-def _name(reason: ErrorReason.ValueType) -> str:
-    known = reason in ErrorReason.values()
-    return ErrorReason.Name(reason).removeprefix("ERROR_REASON_") if known else f"reason {reason}"
