@@ -1,4 +1,4 @@
-"""Builds the parts of a gateway below the gRPC edge: what cancels, reads and watches."""
+"""Builds the parts of a gateway below ``rpc``: what cancels, reads and watches."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _RECORD_S: Final = 3.0  # from EKS's answer until its outcome is recorded, as a 
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """The parts below the gRPC edge that several others are built from."""
+    """The parts below ``rpc`` that several others are built from."""
 
     settings: Settings
     clock: Clock

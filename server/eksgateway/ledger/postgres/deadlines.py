@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 
@@ -37,7 +37,7 @@ class Deadlines:
     def watch(self, connection: psycopg.Connection) -> Iterator[None]:
         """Raises StorageError if the block raises after its deadline. The connection is then unusable."""
         try:
-            wire = share_socket(connection)
+            wire = _share_socket(connection)
         except OSError as exc:  # no free descriptor
             log.warning("ledger.wait_without_deadline", reason=str(exc))
             yield
@@ -69,7 +69,7 @@ class Deadlines:
                         wire.shutdown(socket.SHUT_RDWR)
 
 
-def share_socket(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> socket.socket:
+def _share_socket(connection: psycopg.Connection) -> socket.socket:
     """A descriptor of its own: libpq may close its one meanwhile, and another file get the number.
 
     Raises OSError if the process has no free descriptor, and psycopg.Error if the connection has ended.
