@@ -21,7 +21,7 @@ from eksgateway.cli.refusals import exit_code, note_error
 from eksgateway.cli.shared_options import CallOptions, ClusterOptions, ConnectionOptions
 from eksgateway.cli.signals import end_by_signals
 from eksgateway.client import Channels
-from eksgateway.client.calls import response_error
+from eksgateway.client.calls import call_unary
 from eksgateway.client.retries import DEFAULT_TIMING, Retries
 from eksgateway.v1.cancellation_service_pb2_grpc import CancellationServiceStub
 from eksgateway.v1.update_pb2 import ClusterRef
@@ -49,18 +49,7 @@ class Session:
             find_fault=self.channels.find_fault,
             timeout=timeout_s,
         )
-        while True:
-            try:
-                metadata = await retries.metadata()
-                found = await method(request, metadata=metadata, timeout=min(READ_S, max(0.1, retries.left)))
-                if not isinstance(found, answer):
-                    raise response_error(f"the response is not a {answer.__name__}")
-            except grpc.aio.AioRpcError as error:
-                if not self.retries:
-                    raise
-                await retries.wait_for_retry(error)
-            else:
-                return found
+        return await call_unary(method, request, answer, retries, longest_s=READ_S, repeat=self.retries)
 
     @property
     def updates(self) -> Any:

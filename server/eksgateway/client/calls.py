@@ -109,19 +109,34 @@ async def cancel(  # noqa: PLR0913  all but three have defaults
     one, find_fault = (
         (channel.calls, channel.find_fault) if isinstance(channel, Channels) else (channel, None)
     )
-    stub = update_service_pb2_grpc.UpdateServiceStub(one)
+    method = update_service_pb2_grpc.UpdateServiceStub(one).CancelUpdate
     retries = Retries(one, credentials, timing, find_fault=find_fault, timeout=timeout)
+    answer = await call_unary(method, request, pb.CancelUpdateResponse, retries, longest_s=CANCEL_S)
+    return answer.cancellation
+
+
+async def call_unary(  # noqa: PLR0913  a call, its time, and whether it is repeated
+    method: Any,
+    request: Message,
+    kind: type[_Message],
+    retries: Retries,
+    *,
+    longest_s: float,
+    repeat: bool = True,
+) -> _Message:
+    """The answer of one of a stub's methods. Each attempt takes at most ``longest_s``. Raises AioRpcError."""
     while True:
         try:
             metadata = await retries.metadata()
-            call: Any = stub.CancelUpdate(request, metadata=metadata, timeout=min(CANCEL_S, retries.left))
-            response = await call
-            if not isinstance(response, pb.CancelUpdateResponse):
-                raise response_error("the response is not a CancelUpdateResponse")
+            answer = await method(request, metadata=metadata, timeout=min(longest_s, retries.left))
+            if not isinstance(answer, kind):
+                raise response_error(f"the response is not a {kind.__name__}")
         except grpc.aio.AioRpcError as error:
+            if not repeat:
+                raise
             await retries.wait_for_retry(error)
         else:
-            return response.cancellation
+            return answer
 
 
 async def watch_messages(
