@@ -47,11 +47,11 @@ try {
 }
 await sandbox.command("resume");
 
-console.log("5. cancelAndWatch is both calls in one.");
+console.log("5. cancelAndWatch is both calls in one. This update completes in spite of the cancel.");
 for await (const event of client.cancelAndWatch({ cluster: "staging-2", updateId: "rollback-staging-2" })) {
   if (event.case === "state") show(event.value);
   else console.log(`   cancellation ${event.value.cancellationId}`);
-  await sandbox.command("advance 200000"); // this update's cancellation fails: it completes anyway
+  await sandbox.command("advance 200000"); // its cancellation fails
 }
 
 function show(known: State): void {
