@@ -20,7 +20,7 @@ from support.authority import Authority
 from support.gateway import RunningGateway, run_gateway
 from support.http_proxy import REPLIES, HttpProxy, headers, html
 from support.mtls import build_listeners
-from support.processes import eksgateway_command, restore_sigint, run_program
+from support.processes import eksgateway_command, restore_signals, run_program
 from support.simulator import SimulatedEks
 from support.waiting import wait_until
 
@@ -150,7 +150,7 @@ async def test_an_interrupted_cancel_can_be_repeated(gateway: RunningGateway) ->
     update_id = gateway.eks.rollback("staging-1")
     gateway.eks.fault("CancelUpdate", delay_s=2, times=1)
     environment = shell(gateway, "oncall", "oncall")
-    command = restore_sigint(*eksgateway_command("cancel", "staging-1", update_id))
+    command = restore_signals(*eksgateway_command("cancel", "staging-1", update_id))
     async with run_program(*command, env=environment) as shown:
         await wait_until(lambda: gateway.eks.calls("CancelUpdate"))
         shown.process.send_signal(signal.SIGINT)
@@ -168,7 +168,7 @@ async def test_an_interrupted_cancel_can_be_repeated(gateway: RunningGateway) ->
 async def test_watch_can_be_interrupted(gateway: RunningGateway) -> None:
     update_id = gateway.eks.rollback("prod-1")
     command = eksgateway_command("watch", "prod-1", update_id)
-    async with run_program(*restore_sigint(*command), env=shell(gateway, "viewer", "viewers")) as shown:
+    async with run_program(*restore_signals(*command), env=shell(gateway, "viewer", "viewers")) as shown:
         await wait_until(lambda: "InProgress" in shown.out)
         shown.process.send_signal(signal.SIGINT)
         assert await shown.end() == 130

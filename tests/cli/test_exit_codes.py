@@ -15,7 +15,7 @@ import pytest
 
 from eksgateway.cli.exit_codes import MEANINGS
 from support.gateway import RunningGateway, run_gateway
-from support.processes import eksgateway_command, is_alive, restore_sigint, run_program
+from support.processes import eksgateway_command, is_alive, restore_signals, run_program
 from support.shell_user import empty_home, user_of
 from support.simulator import SimulatedEks
 from support.waiting import wait_until
@@ -149,7 +149,7 @@ async def test_a_timeout_is_code_124(gateway: RunningGateway, words: tuple[str, 
 @pytest.mark.parametrize("words", [("watch",), ("cancel", "--watch")], ids=" ".join)
 async def test_an_interruption_is_code_130(gateway: RunningGateway, words: tuple[str, ...]) -> None:
     command, *options = words
-    program = restore_sigint(*eksgateway_command(command, CLUSTER, UPDATE, *options))
+    program = restore_signals(*eksgateway_command(command, CLUSTER, UPDATE, *options))
     async with run_program(*program, env=oncall(gateway)) as shown:
         await wait_until(lambda: " 1  " in shown.out)
         shown.process.send_signal(signal.SIGINT)
@@ -166,7 +166,7 @@ async def test_a_signal_ends_a_command_as_an_interruption_does(
     waits = f"sh -c 'echo $$ >{started}.new; mv {started}.new {started}; exec sleep 600'"
     words = ("watch", CLUSTER, UPDATE, "--token-command", waits)
     env = {"EKSGATEWAY_ADDRESS": gateway.address, **empty_home(tmp_path)}
-    async with run_program(*eksgateway_command(*words), env=env) as shown:
+    async with run_program(*restore_signals(*eksgateway_command(*words)), env=env) as shown:
         await wait_until(started.exists)
         shown.process.send_signal(number)
         assert await shown.end() == code

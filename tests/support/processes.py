@@ -69,10 +69,10 @@ def eksgateway_command(*arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-W", "error", "-m", "eksgateway", *arguments)
 
 
-def restore_sigint(*command: str) -> tuple[str, ...]:
-    """The command with SIGINT as on a terminal. Background jobs of a shell ignore it."""
-    code = "import os, signal as s, sys; s.signal(s.SIGINT, s.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
-    return (sys.executable, "-c", code, *command)
+def restore_signals(*command: str) -> tuple[str, ...]:
+    """The command with signals as on a terminal. Background jobs of a shell ignore SIGINT, nohup SIGHUP."""
+    restore = "import os, signal as s, sys; [s.signal(each, s.SIG_DFL) for each in (s.SIGINT, s.SIGHUP)]"
+    return (sys.executable, "-c", f"{restore}; os.execvp(sys.argv[1], sys.argv[1:])", *command)
 
 
 def is_alive(pid: int) -> bool:

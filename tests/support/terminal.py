@@ -7,15 +7,22 @@ import fcntl
 import os
 import re
 import struct
+import sys
 import termios
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from support.processes import clean_environment
+from support.processes import clean_environment, restore_signals
 from support.waiting import DEADLINE_S
 
 COLUMNS = 80
+# In the program's own process: code between fork and exec is not safe beside gRPC's threads.
+_TAKE_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
 _CODES = re.compile(r"\x1b\[(\??[0-9;]*)([A-Za-z])|\r\n|\r|\n|.", re.DOTALL)
 
 
@@ -76,12 +83,11 @@ async def run_in_terminal(
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
     process = await asyncio.create_subprocess_exec(
-        *command,
+        *restore_signals(sys.executable, "-c", _TAKE_TERMINAL, *command),
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         env=clean_environment({"TERM": term, **(env or {})}),
     )
     os.close(theirs)

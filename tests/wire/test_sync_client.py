@@ -21,7 +21,7 @@ from eksgateway.client import sync
 from eksgateway.v1 import cancellation_pb2 as cpb
 from support.client_twins import OPTIONS, QUICK
 from support.gateway import RunningGateway, run_gateway
-from support.processes import RunningProgram, restore_sigint, run_program
+from support.processes import RunningProgram, restore_signals, run_program
 from support.simulator import SimulatedEks
 from support.waiting import wait_until
 from support.wire import Gate, add_hooks
@@ -88,7 +88,7 @@ async def test_keyboard_interrupt_ends_a_call_at_once(tmp_path: Path, eks: Simul
             sys.stdin.read()
     """
     async with run_gateway(tmp_path, eks, wrap_eks=add_hooks(cancel_update=gate)) as gateway:
-        async with run_program(*restore_sigint(*command(gateway, update_id, program))) as running:
+        async with run_program(*restore_signals(*command(gateway, update_id, program))) as running:
             await wait_until(lambda: "state" in running.out or gate.entered or running.process.returncode)
             running.process.send_signal(signal.SIGINT)
             await wait_until(lambda: "interrupted" in running.out or running.process.returncode)
