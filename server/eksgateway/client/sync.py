@@ -7,8 +7,8 @@
             print(known.update.status)
 
 The asynchronous client runs on one background thread, so retries, resuming and staleness are the same. Any
-thread may call, also several at once. KeyboardInterrupt ends a call at once. After a fork use it in the
-child or in the parent only.
+thread may call, also several at once. KeyboardInterrupt ends a call at once. Do not fork after the first use:
+gRPC's fork handlers may crash the child, unless GRPC_ENABLE_FORK_SUPPORT is 0 in the environment.
 """
 
 from __future__ import annotations
