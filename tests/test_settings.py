@@ -277,6 +277,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
             ({"audience": [""]}, "issuers.0.audience.0"),
             ({"groups_claim": []}, "issuers.0.groups_claim"),
             ({"subject_claim": ["a", ""]}, "issuers.0.subject_claim"),
+            ({"claims": {"a.b": "c"}}, "issuers.0.claims.a.b"),
+            ({"claims": {"ref": []}}, "issuers.0.claims.ref"),
+            ({"claims": ["ref"]}, "issuers.0.claims"),
+            ({"claims": {f"c{n}": "c" for n in range(21)}}, "issuers.0.claims"),
         )
     },
     "two issuers of one name": (
@@ -405,6 +409,9 @@ def test_jwks_is_a_url_or_a_file(tmp_path: Path) -> None:
     assert issuer(audience="a").audiences == ("a",)
     assert issuer(audience=["a", "b"]).audiences == ("a", "b")
     assert issuer(groups_claim=["a", "b.c"]).groups_claim == ("a", "b.c")
+    claims = {"ref": "ref", "namespace": ["kubernetes.io", "namespace"]}
+    assert issuer(claims=claims).claims == {"ref": "ref", "namespace": ("kubernetes.io", "namespace")}
+    assert issuer().claims == {}
 
 
 @pytest.mark.parametrize(

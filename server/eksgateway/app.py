@@ -144,7 +144,12 @@ def _build_tokens(core: Core) -> JwtIdentity | None:
     jwt = core.settings.identity.jwt
     if jwt is None:
         return None
-    return JwtIdentity(jwt, core.clock, count_groups=core.metrics.count_dropped_groups)
+    return JwtIdentity(
+        jwt,
+        core.clock,
+        count_groups=core.metrics.count_dropped_groups,
+        count_claims=core.metrics.count_dropped_claims,
+    )
 
 
 def _build_update_service(

@@ -55,6 +55,11 @@ class Metrics:
             " issuer left them out (overage).",
             *("issuer", "why"),
         )
+        self._dropped_claims = self._counter(
+            "eksgateway_identity_claims_dropped",
+            "Unusable values in verified tokens of the claims that the issuer's settings give to the policy.",
+            *("issuer", "claim"),
+        )
         self._http_requests = self._counter(
             "eksgateway_http_requests",
             "HTTP requests to the edge; code is that of Connect, or ok. Calls that it passes on count as RPCs"
@@ -79,6 +84,9 @@ class Metrics:
 
     def count_dropped_groups(self, issuer: str, why: str, groups: int) -> None:
         self._dropped_groups.labels(issuer, why).inc(groups)
+
+    def count_dropped_claims(self, issuer: str, claim: str, values: int) -> None:
+        self._dropped_claims.labels(issuer, claim).inc(values)
 
     def count_eks_call(self, operation: str, result: str) -> None:
         self._eks_calls.labels(operation, result).inc()

@@ -17,6 +17,11 @@ INLINE: Final = {"inline": True}
 NOT_STORED: Final = {"stored": False}
 """Metadata of a field that the ledger does not store."""
 
+OMIT_EMPTY: Final = {"omit_empty": True}
+"""Metadata of a field that the ledger stores only if it is not empty. Gateways without this field read such
+records, and texts of records without values stay those of earlier versions.
+"""
+
 ACCOUNT_ID_PATTERN: Final = r"[0-9]{12}"
 REGION_PATTERN: Final = r"[a-z]{2,4}(-[a-z]+)+-[0-9]"
 
@@ -48,11 +53,20 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """A claim of a verified token, under the name that the issuer's settings give it."""
+
+    name: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """The caller, from verified credentials only.
 
     ``id`` is ``jwt:<issuer's short name>:<sub>`` or a SPIFFE ID. ``groups`` are ``<short name>:<group>``.
-    ``via`` is the SPIFFE ID of the connection, if it has one.
+    ``via`` is the SPIFFE ID of the connection, if it has one. ``claims`` are those that the issuer's
+    settings choose, ordered by name; none is without values.
     """
 
     type: str
@@ -61,6 +75,7 @@ class Caller:
     groups: tuple[str, ...] = ()
     via: str | None = None
     expires_at: datetime | None = None
+    claims: tuple[Claim, ...] = field(default=(), metadata=OMIT_EMPTY)
 
 
 @dataclass(frozen=True, slots=True)

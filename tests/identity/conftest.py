@@ -41,6 +41,7 @@ async def trust(tmp_path: Path, clock: FakeClock) -> AsyncIterator[Trust]:
         *idps: Idp,
         jwt: dict[str, Any] | None = None,
         count: Callable[[str, str, int], None] = lambda *_: None,
+        count_claims: Callable[[str, str, int], None] = lambda *_: None,
         **changes: Any,
     ) -> JwtIdentity:
         issuers = []
@@ -48,9 +49,8 @@ async def trust(tmp_path: Path, clock: FakeClock) -> AsyncIterator[Trust]:
             path = tmp_path / f"{idp.name}.json"
             path.write_bytes(idp.jwks())
             issuers.append(idp.settings(path, **changes))
-        made.append(
-            JwtIdentity(JwtSettings(issuers=tuple(issuers), **(jwt or {})), clock, count_groups=count)
-        )
+        settings = JwtSettings(issuers=tuple(issuers), **(jwt or {}))
+        made.append(JwtIdentity(settings, clock, count_groups=count, count_claims=count_claims))
         return made[-1]
 
     yield make

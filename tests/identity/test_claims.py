@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from eksgateway.errors import CredentialsInvalid
+from eksgateway.model import Claim
 from support.clock import FakeClock
 from support.logs import capture_logs
 from support.tokens import ABSENT, Idp
@@ -169,3 +170,77 @@ async def test_issuer_with_several_audiences_accepts_each(trust: Trust, corp: Id
     assert (await identity.identify(call(corp, aud=audience))).id == "jwt:corp:alice"
     with pytest.raises(CredentialsInvalid):
         await identity.identify(call(corp, aud="other"))
+
+
+VALUES: dict[str, tuple[Any, list[str], int]] = {
+    "absent": (ABSENT, [], 0),
+    "null": (None, [], 0),
+    "empty text": ("", [], 0),
+    "an empty list": ([], [], 0),
+    "text": ("corp/app", ["corp/app"], 0),
+    "a list": (["a", "b"], ["a", "b"], 0),
+    "twice": (["a", "b", "a"], ["a", "b"], 0),
+    "an integer": (7, ["7"], 0),
+    "a negative integer": (-7, ["-7"], 0),
+    "true": (True, ["true"], 0),
+    "false": (False, ["false"], 0),
+    "of each kind": (["a", 1, True], ["a", "1", "true"], 0),
+    "an integer and its text": ([1, "1"], ["1"], 0),
+    "empty text and null among them": (["", "a", None], ["a"], 0),
+    "letters of all languages": ("équipe-β 東京", ["équipe-β 東京"], 0),
+    "the longest": ("v" * 1024, ["v" * 1024], 0),
+    "one too long": (["v" * 1025, "a"], ["a"], 1),
+    "a newline": (["a\nb", "a"], ["a"], 1),
+    "half a surrogate pair": ("\ud800", [], 1),
+    "a bidirectional mark": ("a\u202e", [], 1),
+    "a fraction": ([1.5, "a"], ["a"], 1),
+    "a whole number with a fraction": (1.0, [], 1),
+    "the largest integer": (2**64 - 1, [str(2**64 - 1)], 0),
+    "too large an integer": (2**64, [], 1),
+    "an integer with thousands of digits": (10**4000, [], 1),
+    "an object": ({"a": "b"}, [], 1),
+    "an object among them": ([{"a": "b"}, "a"], ["a"], 1),
+    "a list among them": ([["a"], "b"], ["b"], 1),
+    "the most": ([f"v{n}" for n in range(50)], [f"v{n}" for n in range(50)], 0),
+    "too many": ([f"v{n}" for n in range(53)], [f"v{n}" for n in range(50)], 3),
+}
+
+
+@pytest.mark.parametrize(("claimed", "expected", "dropped"), VALUES.values(), ids=VALUES)
+async def test_unusable_values_of_claims_are_ignored_logged_and_counted(
+    trust: Trust, corp: Idp, claimed: Any, expected: list[str], dropped: int
+) -> None:
+    """The token stays valid, and other claims count. The log has the number once per token."""
+    counted: list[tuple[str, str, int]] = []
+    identity = trust(
+        corp, count_claims=lambda *args: counted.append(args), claims={"mine": "c", "kept": "k", "none": "n"}
+    )
+    with capture_logs() as log_lines:
+        for _ in range(2):
+            caller = await identity.identify(call(corp, c=claimed, k="yes"))
+            claims = [Claim("kept", ("yes",))] + ([Claim("mine", tuple(expected))] if expected else [])
+            assert caller.claims == tuple(claims)
+    lines = [line for line in log_lines if line["event"] == "identity.claims_dropped"]
+    assert [(line["claim"], line["dropped"]) for line in lines] == ([("mine", dropped)] if dropped else [])
+    assert counted == ([("corp", "mine", dropped)] if dropped else [])
+
+
+@pytest.mark.parametrize(("name", "claims", "expected"), PATHS.values(), ids=PATHS)
+async def test_claims_for_the_policy_are_found_by_name_or_path(
+    trust: Trust, corp: Idp, name: Any, claims: dict[str, Any], expected: list[str]
+) -> None:
+    caller = await trust(corp, claims={"mine": name}).identify(call(corp, **claims))
+    assert caller.claims == ((Claim("mine", tuple(expected)),) if expected else ())
+
+
+async def test_a_token_has_only_the_claims_of_its_issuer(trust: Trust, corp: Idp) -> None:
+    """Without the setting, a token's claims do not reach the policy."""
+    caller = await trust(corp).identify(call(corp, repository="corp/app", claims={"mine": "x"}))
+    assert caller.claims == ()
+
+
+async def test_tokens_of_one_caller_with_other_claims_are_other_callers(trust: Trust, corp: Idp) -> None:
+    """Watches share a right only if their callers are equal, with their claims."""
+    identity = trust(corp, claims={"ref": "ref"})
+    main, branch = [await identity.identify(call(corp, ref=ref)) for ref in ("main", "branch")]
+    assert len({main, branch, await identity.identify(call(corp, ref="main"))}) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -134,11 +135,18 @@ def test_number_of_remembered_tokens_is_bounded(corp: Idp) -> None:
     assert memory.get("999") is None
 
 
-def test_number_of_remembered_groups_is_bounded(corp: Idp) -> None:
+LARGE: dict[str, dict[str, Any]] = {
+    "groups": {"groups": [f"group-{number}" for number in range(10 * GROUPS_PER_TOKEN)]},
+    "claims": {each: [f"{each}-{number}" for number in range(50)] for each in "abcde"},
+    "long claims": {each: [f"{each}{number}".ljust(950) for number in range(5)] for each in "abcde"},
+}
+
+
+@pytest.mark.parametrize("large", LARGE.values(), ids=LARGE)
+def test_number_of_remembered_groups_and_claims_is_bounded(corp: Idp, large: dict[str, Any]) -> None:
     """Ten thousand tokens with hundreds of groups each would take half a gigabyte."""
-    groups = [f"group-{number}" for number in range(10 * GROUPS_PER_TOKEN)]
-    issuer = corp.settings("unused")
-    verified = VerifiedToken(read_claims(corp.claims(NOW, groups=groups), issuer, NOW - NOW), KeySet(()))
+    issuer = corp.settings("unused", claims={each: each for each in "abcde"})
+    verified = VerifiedToken(read_claims(corp.claims(NOW, **large), issuer, NOW - NOW), KeySet(()))
     memory = VerifiedTokens(100)
     for number in range(50):
         for _ in range(2):

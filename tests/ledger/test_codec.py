@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
 from types import UnionType
 from typing import Any, cast, get_args, get_origin, get_type_hints
@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from eksgateway.ledger.codec import CodecError, decode, encode, format_time
 from eksgateway.model import (
     NOT_STORED,
+    Caller,
     CancelRequest,
+    Claim,
     ClusterRef,
     Decision,
     Denial,
@@ -121,6 +123,15 @@ def test_decode_refuses_other_texts(text: str) -> None:
 def test_a_field_added_later_gets_its_default() -> None:
     """Records of an older gateway stay readable."""
     assert decode(Decision, '{"decision_id":"d"}') == Decision("d")
+
+
+def test_claims_are_stored_only_where_there_are_some() -> None:
+    """A gateway of an earlier version reads the records of callers without claims."""
+    who = intent().caller
+    assert "claims" not in encode(who)
+    with_claims = replace(who, claims=(Claim("ref", ("refs/heads/main",)),))
+    assert '"claims":[{"name":"ref","values":["refs/heads/main"]}]' in encode(with_claims)
+    assert decode(Caller, encode(with_claims)) == with_claims
 
 
 def test_an_inline_member_is_stored_flat() -> None:

@@ -22,7 +22,7 @@ from eksgateway.policy.data import PolicyDataError, describe, load_data
 from eksgateway.policy.engine import PolicyLoadError
 from eksgateway.policy.evaluator import PolicyEvaluator, open_evaluator
 from eksgateway.policy.files import read_module, revision_of
-from eksgateway.policy.input_files import load_inputs
+from eksgateway.policy.input_files import complete_input, load_inputs
 from eksgateway.policy.question import question_of
 from eksgateway.rpc.methods import METHODS, UPDATES
 from eksgateway.settings import SettingsError, WasmPolicySettings, load
@@ -119,12 +119,13 @@ def _read_decisions(ledger: LedgerLocation) -> Iterator[_RecordedDecision]:
     for denial in read_denials(ledger):
         decision_id = denial.decision.decision_id
         try:
-            _describe_input(denial.policy_input)
-        except (KeyError, TypeError) as exc:
+            document = complete_input(denial.policy_input)
+            _describe_input(document)
+        except (AttributeError, KeyError, TypeError) as exc:
             raise LedgerError(
                 f"{ledger}: decision {decision_id} in the log of denied cancels holds no input"
             ) from exc
-        yield _RecordedDecision(f"decision {decision_id}", denial.decision, denial.policy_input)
+        yield _RecordedDecision(f"decision {decision_id}", denial.decision, document)
 
 
 def _intent_decisions(intent: Intent) -> Iterator[_RecordedDecision]:

@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from eksgateway.errors import CredentialsExpired
+from eksgateway.identity.claim_paths import find_claim
 from eksgateway.identity.invalid_credentials import invalid_credentials
+from eksgateway.identity.policy_claims import read_policy_claims
 from eksgateway.model import Caller
 from eksgateway.settings import ClaimName, IssuerSettings
 
@@ -21,11 +23,16 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class TokenClaims:
-    """The caller of a token. ``has_overage``: the issuer omitted the groups because there are too many."""
+    """The caller of a token.
+
+    ``unusable_groups`` and ``unusable_claims`` count ignored values, those of claims by the policy's name.
+    ``has_overage``: the issuer omitted the groups because there are too many.
+    """
 
     caller: Caller
     valid_from: datetime
     unusable_groups: int = 0
+    unusable_claims: tuple[tuple[str, int], ...] = ()
     has_overage: bool = False
 
     def is_valid_at(self, now: datetime) -> bool:
@@ -51,28 +58,19 @@ def read_claims(payload: dict[str, Any], issuer: IssuerSettings, leeway: timedel
         raise invalid_credentials("exp", "The token has no `exp`.")
     starts = [time for name in ("nbf", "iat") if (time := _read_time(payload, name)) is not None]
     claimed_groups = find_claim(payload, issuer.groups_claim)
-    groups, unusable = _read_groups(claimed_groups)
+    groups, unusable_groups = _read_groups(claimed_groups)
+    policy_claims, unusable_claims = read_policy_claims(payload, issuer.claims)
     caller = Caller(
         type="jwt",
         id=f"jwt:{issuer.name}:{subject}",
         issuer=issuer.issuer,
         groups=tuple(f"{issuer.name}:{group}" for group in groups),
         expires_at=expires + leeway,
+        claims=policy_claims,
     )
     has_overage = claimed_groups is None and _has_overage(payload, issuer.groups_claim)
-    return TokenClaims(caller, max(starts) - leeway if starts else _EPOCH, unusable, has_overage)
-
-
-def find_claim(payload: Mapping[str, Any], name: ClaimName) -> Any:
-    """The value of a claim, or None. A list is a path into nested objects; so is a string with dots, unless
-    it is the exact name of a claim.
-    """
-    if isinstance(name, str) and name in payload:
-        return payload[name]
-    value: Any = payload
-    for member in name.split(".") if isinstance(name, str) else name:
-        value = value.get(member) if isinstance(value, dict) else None
-    return value
+    valid_from = max(starts) - leeway if starts else _EPOCH
+    return TokenClaims(caller, valid_from, unusable_groups, unusable_claims, has_overage)
 
 
 def _check_audience(value: Any, accepted: Sequence[str]) -> None:

@@ -29,17 +29,20 @@ from eksgateway.settings import IssuerSettings, JwtSettings
 log = Log(__name__)
 
 VerifySignature = Callable[[UnverifiedToken, VerificationKey], bool]
-CountGroups = Callable[[str, str, int], None]
+CountDropped = Callable[[str, str, int], None]
 
 
 @dataclass(eq=False)
 class JwtIdentity:
-    """``count_groups`` gets an issuer's name, why groups of a token were ignored, and their number."""
+    """``count_groups`` gets an issuer's name, why groups of a token were ignored, and their number.
+    ``count_claims`` gets an issuer's name, the policy's name of a claim, and the number of ignored values.
+    """
 
     settings: JwtSettings
     clock: Clock
     verify_signature: VerifySignature = verify_signature
-    count_groups: CountGroups = lambda *_: None
+    count_groups: CountDropped = lambda *_: None
+    count_claims: CountDropped = lambda *_: None
 
     def __post_init__(self) -> None:
         timeout_s = self.settings.jwks_timeout_s
@@ -127,7 +130,7 @@ class JwtIdentity:
         except Unauthenticated as exc:
             exc.issuer = issuer_keys.issuer.name
             raise
-        self._report_groups(claims, issuer_keys.issuer.name)
+        self._report_dropped(claims, issuer_keys.issuer.name)
         return VerifiedToken(claims, keys)
 
     async def _find_signing_keys(self, token: UnverifiedToken, issuer_keys: IssuerKeys) -> KeySet:
@@ -154,11 +157,14 @@ class JwtIdentity:
                 return True
         return False
 
-    def _report_groups(self, claims: TokenClaims, issuer: str) -> None:
+    def _report_dropped(self, claims: TokenClaims, issuer: str) -> None:
         caller, dropped = claims.caller.id, claims.unusable_groups
         if dropped:
             self.count_groups(issuer, "unusable", dropped)
             log.warning("identity.groups_dropped", issuer=issuer, caller=caller, dropped=dropped)
+        for claim, dropped in claims.unusable_claims:
+            self.count_claims(issuer, claim, dropped)
+            log.warning("identity.claims_dropped", issuer=issuer, caller=caller, claim=claim, dropped=dropped)
         if claims.has_overage:
             self.count_groups(issuer, "overage", 1)
             log.warning(

@@ -10,8 +10,10 @@ from cachetools import LRUCache
 
 from eksgateway.identity.claims import TokenClaims
 from eksgateway.identity.jwk_set import KeySet
+from eksgateway.model import Caller
 
 GROUPS_PER_TOKEN: Final = 25  # on average, of some 100 bytes each
+_GROUP_BYTES: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +27,15 @@ class VerifiedToken:
 class VerifiedTokens:
     """By SHA-256: the tokens themselves are not kept. Callers must still compare the keys and the clock.
 
-    Groups take most of the memory, so the cache is bounded by their number.
+    Groups and claims take most of the memory, so the cache is bounded by their number. A long value of a
+    claim counts as several groups.
     """
 
     def __init__(self, capacity: int) -> None:
         max_groups = capacity * GROUPS_PER_TOKEN
 
         def size(token: VerifiedToken) -> int:
-            return min(max_groups, max(GROUPS_PER_TOKEN, len(token.claims.caller.groups)))
+            return min(max_groups, max(GROUPS_PER_TOKEN, _count_groups(token.claims.caller)))
 
         self._tokens: LRUCache[bytes, VerifiedToken] = LRUCache(max_groups, size)
 
@@ -47,6 +50,11 @@ class VerifiedTokens:
 
     def forget(self, text: str) -> None:
         self._tokens.pop(_digest(text), None)
+
+
+def _count_groups(caller: Caller) -> int:
+    values = (value for claim in caller.claims for value in claim.values)
+    return len(caller.groups) + sum(1 + len(value) // _GROUP_BYTES for value in values)
 
 
 def _digest(text: str) -> bytes:

@@ -15,7 +15,7 @@ from functools import cache
 from types import UnionType
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
-from eksgateway.model import INLINE, NOT_STORED
+from eksgateway.model import INLINE, NOT_STORED, OMIT_EMPTY
 
 T = TypeVar("T")
 
@@ -62,10 +62,17 @@ def _plain(value: Any) -> Any:
 
 def _plain_members(value: Any) -> dict[str, Any]:
     plain: dict[str, Any] = {}
+    omitted = _omitted_if_empty(cast("Hashable", type(value)))
     for name, inline in _members(cast("Hashable", type(value))):
         member = _plain(getattr(value, name))
-        plain |= member if inline else {name: member}
+        if member or name not in omitted:
+            plain |= member if inline else {name: member}
     return plain
+
+
+@cache
+def _omitted_if_empty(kind: Any) -> frozenset[str]:
+    return frozenset(each.name for each in fields(kind) if each.metadata == OMIT_EMPTY)
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, Final
 import jsonschema
 
 from eksgateway.errors import StartError
-from eksgateway.policy.question import utc_seconds
+from eksgateway.policy.question import UTC_SECONDS, age_at, posix_seconds, utc_seconds
 from eksgateway.strict_json import read_json
 from eksgateway.strict_yaml import Unquoted, read_yaml
 
@@ -27,7 +27,7 @@ def load_inputs(path: Path, now: datetime) -> list[dict[str, Any]]:
     """One input or a list, in YAML or JSON, or one JSON object per line. Raises InputsError.
 
     An object may be an entry of a decision log. ``context`` may lack ``time`` (now is used), ``method``
-    and ``decision_id``.
+    and ``decision_id``. ``complete_input`` adds the rest.
     """
     try:
         content = _to_text(_parse_inputs(path.read_text(encoding="utf-8")))
@@ -35,7 +35,7 @@ def load_inputs(path: Path, now: datetime) -> list[dict[str, Any]]:
         raise InputsError(f"{path}: cannot be read: {exc.strerror}") from exc
     except (ValueError, RecursionError) as exc:
         raise InputsError(f"{path}: {exc}") from exc
-    documents = [_complete(each, now) for each in (content if isinstance(content, list) else [content])]
+    documents = [_to_input(each, now) for each in (content if isinstance(content, list) else [content])]
     faults = [
         f"  - input {number}: {fault}"
         for number, document in enumerate(documents, start=1)
@@ -44,6 +44,40 @@ def load_inputs(path: Path, now: datetime) -> list[dict[str, Any]]:
     if faults or not documents:
         raise InputsError("\n".join([f"{path}:", *(faults or ["  - holds no inputs"])]))
     return documents
+
+
+def complete_input(document: dict[str, Any]) -> dict[str, Any]:
+    """An input of an earlier version or one written by hand, with what the policy reads today.
+
+    ``context.seconds`` and ``update.age_s`` follow from ``time`` and ``created_at``, whatever the document
+    has. ``claims`` default to none. Members that do not have their form are left as they are.
+    """
+    subject, resource, context = (_member(document, name) for name in ("subject", "resource", "context"))
+    about, facts = _member(subject, "properties"), _member(resource, "properties")
+    time = _read_time(context.get("time"))
+    changes: dict[str, Any] = {}
+    if "properties" in subject:
+        changes["subject"] = {**subject, "properties": {"claims": {}, **about}}
+    if time is not None:
+        changes["context"] = {**context, "seconds": posix_seconds(time)}
+        if update := _member(facts, "update"):
+            created_at = _read_time(update.get("created_at"))
+            age_s = age_at(time, created_at) if created_at else None
+            changes["resource"] = {**resource, "properties": {**facts, "update": {**update, "age_s": age_s}}}
+    return {**document, **changes}
+
+
+def _member(document: dict[str, Any], name: str) -> dict[str, Any]:
+    value = document.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _read_time(text: Any) -> datetime | None:
+    try:
+        time = datetime.strptime(text, UTC_SECONDS).replace(tzinfo=UTC)
+    except (TypeError, ValueError):
+        return None
+    return time if utc_seconds(time) == text else None  # strptime accepts single digits
 
 
 def _parse_inputs(text: str) -> Any:
@@ -57,7 +91,7 @@ def _parse_inputs(text: str) -> Any:
 
 
 def _to_text(value: Any) -> Any:
-    """Undo Unquoted: an input has no numbers, dates or booleans."""
+    """Undo Unquoted: apart from ``seconds`` and ``age_s``, which are computed, all values are texts."""
     match value:
         case Unquoted():
             return value.text
@@ -68,7 +102,7 @@ def _to_text(value: Any) -> Any:
     return value
 
 
-def _complete(entry: Any, now: datetime) -> Any:
+def _to_input(entry: Any, now: datetime) -> Any:
     if not isinstance(entry, dict):
         return entry
     for key in _LOG_MEMBERS:
@@ -77,10 +111,14 @@ def _complete(entry: Any, now: datetime) -> Any:
     if not isinstance(context := entry.get("context"), dict):
         return entry
     defaults = {"time": utc_seconds(now), "method": "", "decision_id": ""}
-    return {**entry, "context": defaults | context}
+    return complete_input({**entry, "context": defaults | context})
 
 
 def _find_faults(document: Any) -> list[str]:
+    if isinstance(document, dict) and (context := _member(document, "context")):
+        time = context.get("time")
+        if _read_time(time) is None:
+            return [f"context.time: {time!r:.200} is not a time: write it as 2026-12-01T12:00:00Z"]
     errors = sorted(_validator().iter_errors(document), key=lambda error: str(error.json_path))
     return [f"{error.json_path.removeprefix('$.')}: {error.message:.200}" for error in errors]
 

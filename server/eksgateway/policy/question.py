@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from typing import Any, Literal
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal
 
 from eksgateway.model import (
     NO_JUSTIFICATION,
@@ -18,6 +18,8 @@ from eksgateway.model import (
 )
 
 Stage = Literal["target", "request", "update"]
+UTC_SECONDS: Final = "%Y-%m-%dT%H:%M:%SZ"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class Question:
                     "issuer": self.caller.issuer,
                     "groups": list(self.caller.groups),
                     "via": self.caller.via,
+                    "claims": {claim.name: list(claim.values) for claim in self.caller.claims},
                 },
             },
             "action": {"name": self.action.value, "properties": asdict(self.justification)},
@@ -62,6 +65,7 @@ class Question:
             "context": {
                 "stage": self.stage,
                 "time": utc_seconds(self.time),
+                "seconds": posix_seconds(self.time),
                 "method": self.method,
                 "decision_id": self.decision_id,
             },
@@ -85,6 +89,7 @@ class Question:
                 "type": update.type,
                 "status": update.status,
                 "created_at": utc_seconds(update.created_at) if update.created_at else None,
+                "age_s": age_at(self.time, update.created_at) if update.created_at else None,
                 "cancellation_status": update.cancellation.status if update.cancellation else None,
             },
         }
@@ -106,6 +111,16 @@ def question_of(intent: Intent, method: str) -> Question:
     )
 
 
+def age_at(time: datetime, created_at: datetime) -> int:
+    """In seconds, as between the two times' texts. Negative if clocks differ."""
+    return posix_seconds(time) - posix_seconds(created_at)
+
+
+def posix_seconds(time: datetime) -> int:
+    """Of the same second as ``utc_seconds``."""
+    return (time - _EPOCH) // timedelta(seconds=1)
+
+
 def utc_seconds(time: datetime) -> str:
     """``YYYY-MM-DDThh:mm:ssZ``: a form in which times compare as strings."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return time.astimezone(UTC).strftime(UTC_SECONDS)

@@ -32,6 +32,8 @@ _TextOrList: TypeAlias = Annotated[
 ]
 # A claim's name, or the names of the objects on the path to it; see ``identity.claims``.
 ClaimName: TypeAlias = _TextOrList
+# The name of a claim in the policy, under which grants ask for it.
+_PolicyName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
 
 
 def _check_key_source(value: str, info: ValidationInfo) -> str:
@@ -58,7 +60,8 @@ class IssuerSettings(Section):
     """``name`` is the prefix of its callers and groups.
 
     ``jwks`` is an https URL, an http URL on loopback, or the path of a file. For a URL, ``jwks_ca_file``
-    holds the CAs to trust and ``jwks_token_file`` the bearer token to send.
+    holds the CAs to trust and ``jwks_token_file`` the bearer token to send. ``claims`` are given to the
+    policy: its name for each, and the claim's name or path.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
@@ -70,6 +73,7 @@ class IssuerSettings(Section):
     algorithms: Annotated[tuple[ALGORITHMS, ...], Field(min_length=1)] = ("RS256", "ES256")
     subject_claim: ClaimName = "sub"
     groups_claim: ClaimName = "groups"
+    claims: Annotated[dict[_PolicyName, ClaimName], Field(max_length=20)] = Field(default_factory=dict)
 
     @property
     def jwks_is_url(self) -> bool:
