@@ -13,8 +13,9 @@ from typer.core import TyperGroup
 from eksgateway.cli import client_commands, server_commands
 from eksgateway.cli.commands.context import context_app
 from eksgateway.cli.exit_codes import CommandError, example
-from eksgateway.cli.file_commands import ledger_app, policy_app
 from eksgateway.cli.health_command import health
+from eksgateway.cli.ledger_commands import ledger_app
+from eksgateway.cli.policy_commands import policy_app
 
 
 class _Commands(TyperGroup):
