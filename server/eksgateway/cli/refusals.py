@@ -13,8 +13,12 @@ from eksgateway.client import ErrorDetails
 from eksgateway.client.error_report import ErrorReport
 from eksgateway.client.retries import TRANSPORT_STATUSES, is_retryable
 
-# The policy of this project writes "A ticket is required by grant …"; the pattern fits others' words too.
-_REQUIRED: Final = re.compile(r"\b(ticket|reason)\b.*\b(required|needed|missing)\b", re.IGNORECASE)
+# The policy of this project writes "A ticket is required by grant …" and "Grant … asks for a ticket like …";
+# the pattern fits others' words too. A denial's reason may hold any words.
+_REQUIRED: Final = re.compile(
+    r"^(?!Denial )(?:.*\b(ticket|reason)\b.*\b(?:required|needed|missing)\b|.*\basks for a (ticket) like )",
+    re.IGNORECASE,
+)
 _VALUES: Final = {"ticket": "--ticket TICKET", "reason": "--reason TEXT"}
 _HELP: Final = {
     "CREDENTIALS_MISSING": "set EKSGATEWAY_TOKEN to a bearer token, or give --token-file or --token-command",
@@ -52,7 +56,7 @@ def find_help(reason: str, sentences: tuple[str, ...]) -> list[str]:
     if reason in _HELP:
         return [_HELP[reason]]
     matches = (_REQUIRED.search(each) for each in sentences)
-    names = dict.fromkeys(match[1].lower() for match in matches if match)
+    names = dict.fromkeys((match[1] or match[2]).lower() for match in matches if match)
     return [f"needs a {name}: {_VALUES[name]}" for name in names]
 
 

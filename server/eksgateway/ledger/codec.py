@@ -62,7 +62,7 @@ def _plain(value: Any) -> Any:
 
 def _plain_members(value: Any) -> dict[str, Any]:
     plain: dict[str, Any] = {}
-    omitted = _omitted_if_empty(cast("Hashable", type(value)))
+    omitted = _optional_members(cast("Hashable", type(value)))
     for name, inline in _members(cast("Hashable", type(value))):
         member = _plain(getattr(value, name))
         if member or name not in omitted:
@@ -71,7 +71,7 @@ def _plain_members(value: Any) -> dict[str, Any]:
 
 
 @cache
-def _omitted_if_empty(kind: Any) -> frozenset[str]:
+def _optional_members(kind: Any) -> frozenset[str]:
     return frozenset(each.name for each in fields(kind) if each.metadata == OMIT_EMPTY)
 
 

@@ -20,12 +20,15 @@ const HELP = {
   UPSTREAM_CREDENTIALS: "Report it: the gateway's own AWS role must change.",
   INTERNAL: "Report it with the time of the call.",
 };
-// The policy of this project writes "A ticket is required by grant …"; the pattern fits others' words too.
-const REQUIRED = /\b(ticket|reason)\b.*\b(required|needed|missing)\b/i;
+// The policy of this project writes "A ticket is required by grant …" and "Grant … asks for a ticket like …"; the
+// pattern fits others' words too. A denial's reason may hold any words.
+const REQUIRED =
+  /^(?!Denial )(?:.*\b(ticket|reason)\b.*\b(?:required|needed|missing)\b|.*\basks for a (ticket) like )/i;
 
 /** The fields that would turn the denial into an answer: of "reason" and "ticket". */
 export function neededFields(sentences) {
-  return [...new Set(sentences.map((each) => REQUIRED.exec(each)?.[1].toLowerCase()).filter(Boolean))];
+  const matches = sentences.map((each) => REQUIRED.exec(each)).filter(Boolean);
+  return [...new Set(matches.map((match) => (match[1] ?? match[2]).toLowerCase()))];
 }
 
 /** Whether nothing but reason and ticket is missing. */
