@@ -30,7 +30,7 @@ class ScriptedPolicy:
     async def revision_after(self, revision: str) -> str:
         raise NotImplementedError
 
-    def next_freeze_change(self, now: datetime) -> datetime | None:
+    def next_change(self, now: datetime) -> datetime | None:
         raise NotImplementedError
 
     def reload(self) -> None: ...

@@ -295,7 +295,7 @@ EDGES: dict[str, tuple[OpaAnswer, str | None]] = {
 
 
 @pytest.mark.parametrize(("answer", "expected"), EDGES.values(), ids=EDGES)
-async def test_next_freeze_change_is_the_next_time_among_edges(
+async def test_next_change_is_the_next_time_among_edges(
     fake: FakeOpa, connect: Open, answer: OpaAnswer, expected: str | None
 ) -> None:
     """A custom policy may have no edges, or values that are not times."""
@@ -303,7 +303,7 @@ async def test_next_freeze_change_is_the_next_time_among_edges(
     clock = FakeClock()
     engine = await connect(fake.url, clock=clock)
     await _until(lambda: engine.revision == "hash-1")
-    edge = engine.next_freeze_change(clock.now())
+    edge = engine.next_change(clock.now())
     assert (edge and edge.isoformat()) == expected
 
 
@@ -316,7 +316,7 @@ async def test_an_outage_keeps_the_freeze_times(fake: FakeOpa, connect: Open) ->
     fake.answers, fake.at["/edges"] = [make_result("hash-2")], OpaAnswer(b"", 500)
     engine.reload()
     await _until(lambda: engine.revision == "hash-2")
-    assert engine.next_freeze_change(clock.now()) is not None
+    assert engine.next_change(clock.now()) is not None
 
 
 async def test_the_poll_times_out_soon(fake: FakeOpa, connect: Open) -> None:

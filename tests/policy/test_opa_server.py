@@ -78,19 +78,19 @@ async def test_the_hash_of_plain_data_is_the_revision(tmp_path: Path) -> None:
             await engine.close()
 
 
-async def test_next_freeze_change_follows_the_data(tmp_path: Path) -> None:
+async def test_next_change_follows_the_data(tmp_path: Path) -> None:
     now = datetime(2026, 11, 22, tzinfo=UTC)
     with run_opa(log=tmp_path / "opa.log") as server:
         engine = await open_policy_engine(_settings(server.url), SystemClock())
         try:
             await engine.check()
-            assert engine.next_freeze_change(now) == datetime(2026, 12, 20, tzinfo=UTC)
+            assert engine.next_change(now) == datetime(2026, 12, 20, tzinfo=UTC)
             server.put("eksgateway/freezes", [{"until": "2026-12-01T06:00:00Z"}, "none"])
             await engine.check()
-            assert engine.next_freeze_change(now) == datetime(2026, 12, 1, 6, tzinfo=UTC)
+            assert engine.next_change(now) == datetime(2026, 12, 1, 6, tzinfo=UTC)
             server.remove("eksgateway/freezes")
             await engine.check()
-            assert engine.next_freeze_change(now) is None
+            assert engine.next_change(now) is None
         finally:
             await engine.close()
 

@@ -295,7 +295,7 @@ async def test_revision_after_wakes_all_waiters(follow: Open) -> None:
     assert await reloading.engine.revision_after(before) == reloading.engine.revision
 
 
-async def test_next_freeze_change_is_when_a_freeze_begins_or_ends(follow: Open) -> None:
+async def test_next_change_is_when_a_freeze_begins_or_ends(follow: Open) -> None:
     """The time itself has passed."""
     reloading = await follow()
     window = {"clusters": ["*"], "from": "2026-03-01T00:00:00Z", "until": "2026-03-02T00:00:00Z"}
@@ -304,7 +304,7 @@ async def test_next_freeze_change_is_when_a_freeze_begins_or_ends(follow: Open) 
     write(reloading.data, {"eksgateway": {"grants": [], "freezes": freezes}})
     await reloading.poll()
     found = [datetime(2026, 2, 1, tzinfo=UTC)]
-    while (edge := reloading.engine.next_freeze_change(found[-1])) is not None:
+    while (edge := reloading.engine.next_change(found[-1])) is not None:
         found.append(edge)
     assert [each.strftime("%m-%d %H:%M") for each in found[1:]] == [
         "03-01 00:00",
@@ -313,7 +313,7 @@ async def test_next_freeze_change_is_when_a_freeze_begins_or_ends(follow: Open) 
     ]
     write(reloading.data, NOBODY)
     await reloading.poll()
-    assert reloading.engine.next_freeze_change(found[0]) is None
+    assert reloading.engine.next_change(found[0]) is None
 
 
 async def test_a_replaced_policy_is_freed() -> None:

@@ -47,7 +47,7 @@ class ScriptedPolicy:
     async def revision_after(self, revision: str) -> str:
         return await self._revision.after(revision)
 
-    def next_freeze_change(self, now: datetime) -> datetime | None:
+    def next_change(self, now: datetime) -> datetime | None:
         return next((edge for edge in self.edges if edge > now), None)
 
     def reload(self) -> None: ...

@@ -43,7 +43,7 @@ class Recording:
             await asyncio.Event().wait()
         return self.revision
 
-    def next_freeze_change(self, now: datetime) -> None:
+    def next_change(self, now: datetime) -> None:
         pass
 
     def reload(self) -> None:

@@ -16,8 +16,8 @@ from typing import Any, Final, cast
 import jsonschema
 
 from eksgateway.file_reader import FileUnreadable, read_file
+from eksgateway.policy.edges import is_utc_time, parse_time
 from eksgateway.policy.engine import PolicyLoadError
-from eksgateway.policy.freezes import FreezeTimes, is_utc_time, parse_time, sort_times
 from eksgateway.strict_json import read_json
 from eksgateway.strict_yaml import Unquoted, read_yaml
 
@@ -88,10 +88,10 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, list[str
     return {change: names for change, names in ids.items() if names}
 
 
-def freeze_times(data: dict[str, Any]) -> FreezeTimes:
-    return sort_times(
-        freeze.get(key) for _, freeze in iter_entries(data, "freezes") for key in ("from", "until")
-    )
+def freeze_times(data: dict[str, Any]) -> list[int]:
+    freezes = [freeze for _, freeze in iter_entries(data, "freezes")]
+    times = (parse_time(freeze.get(key)) for freeze in freezes for key in ("from", "until"))
+    return sorted({int(time.timestamp()) for time in times if time is not None})
 
 
 def iter_entries(document: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -12,8 +12,8 @@ from typing import Any, Final, TypeAlias
 from eksgateway.errors import GatewayError
 from eksgateway.model import Action, Caller, ClusterFacts, ClusterRef, Justification, Update
 from eksgateway.policy.data import iter_entries
+from eksgateway.policy.edges import parse_time
 from eksgateway.policy.engine import SAMPLES, PolicyLoadError
-from eksgateway.policy.freezes import parse_time
 from eksgateway.policy.question import Question
 from eksgateway.policy.results import MAX_RESULT_BYTES, obligation_error, read_decision, read_result_set
 from eksgateway.policy.wasm_module import MAX_MEMORY_BYTES, EvaluationFailed

@@ -39,10 +39,11 @@ class PolicyEngine(Protocol):
     async def revision_after(self, revision: str) -> str:
         """Wait until the revision in force differs from this one, and return it; may miss a brief one."""
 
-    def next_freeze_change(self, now: datetime) -> datetime | None:
-        """When a freeze next begins or ends after ``now``: decisions change then under the same revision.
+    def next_change(self, now: datetime) -> datetime | None:
+        """The first time after ``now`` at which decisions change under the same revision: a grant, a denial,
+        a freeze or one of their windows begins or ends.
 
-        None if the policy does not publish it.
+        None if there is none, or if the policy does not publish it.
         """
 
     @property

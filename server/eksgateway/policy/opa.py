@@ -18,8 +18,8 @@ from eksgateway.clock import Clock, wait_for
 from eksgateway.errors import GatewayError, PolicyInvalid, PolicyUnavailable
 from eksgateway.logs import Log
 from eksgateway.model import Decision
+from eksgateway.policy.edges import Edges, read_edges
 from eksgateway.policy.engine import SAMPLES, Reloads
-from eksgateway.policy.freezes import FreezeTimes, next_time, sort_times
 from eksgateway.policy.question import Question
 from eksgateway.policy.results import MAX_RESULT_BYTES, UNDEFINED, check_text, parse_response, read_decision
 from eksgateway.policy.revision import Revision
@@ -44,7 +44,7 @@ class OpaEngine:
         self.reloads = Reloads()
         self._revision = Revision()
         self._data_hash = ""
-        self._freeze_times: FreezeTimes = ()
+        self._edges = Edges()
         self._wake = asyncio.Event()
         self._poll = asyncio.create_task(self._poll_revision(), name="policy-revision")
 
@@ -69,8 +69,8 @@ class OpaEngine:
     async def revision_after(self, revision: str) -> str:
         return await self._revision.after(revision)
 
-    def next_freeze_change(self, now: datetime) -> datetime | None:
-        return next_time(self._freeze_times, now)
+    def next_change(self, now: datetime) -> datetime | None:
+        return self._edges.next_after(now)
 
     def reload(self) -> None:
         self._wake.set()
@@ -112,8 +112,7 @@ class OpaEngine:
             raise response
         # Another policy need not have the rule `edges`. On an error the last times stand.
         if not isinstance(edges, BaseException):
-            times = edges.get("result")
-            self._freeze_times = sort_times(times) if isinstance(times, list) else ()
+            self._edges = _read_edges(edges)
         elif not isinstance(edges, GatewayError):
             raise edges
         data_hash = response.get("result")
@@ -155,6 +154,14 @@ class OpaEngine:
         if not isinstance(response, dict):
             raise PolicyInvalid(detail="OPA's answer is not an object")
         return response
+
+
+def _read_edges(response: dict[str, Any]) -> Edges:
+    try:
+        return read_edges(response.get("result", []))
+    except ValueError as exc:
+        log.warning("policy.edges_malformed", detail=str(exc))
+        return Edges()
 
 
 def _read_bundles(response: dict[str, Any]) -> dict[str, str]:

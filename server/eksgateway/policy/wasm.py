@@ -16,7 +16,6 @@ from eksgateway.policy.data import parse_data
 from eksgateway.policy.decision_cost import MAX_CPU_S, PolicyTooCostly
 from eksgateway.policy.engine import SAMPLES, PolicyLoadError, Reloads
 from eksgateway.policy.files import PolicyFiles
-from eksgateway.policy.freezes import next_time
 from eksgateway.policy.loaded_policy import LoadedPolicy, NeedsThread
 from eksgateway.policy.question import Question
 from eksgateway.policy.reloader import PolicyReloader
@@ -98,8 +97,8 @@ class WasmEngine:
     async def revision_after(self, revision: str) -> str:
         return await self._revision.after(revision)
 
-    def next_freeze_change(self, now: datetime) -> datetime | None:
-        return next_time(self._policy.freeze_times, now)
+    def next_change(self, now: datetime) -> datetime | None:
+        return self._policy.edges.next_after(now)
 
     @property
     def reloads(self) -> Reloads:

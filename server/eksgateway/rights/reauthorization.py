@@ -33,7 +33,7 @@ _PERIODIC_FACTS_S: Final = 10.0  # for newer facts; after a change of the policy
 class Reauthorization:
     """One task for all watches, and none without watches; ``schedule`` shows a right's states.
 
-    Asks again when the policy or its data changes, when a freeze begins or ends, and some minutes after
+    Asks again when the policy or its data changes, when an entry of it begins or ends, and some minutes after
     the last allow. Facts are at most ``facts_max_age`` seconds old; while EKS does not answer, the last
     known are used.
     """
@@ -69,7 +69,7 @@ class Reauthorization:
         right.join(watch)
         if lasts < _CLOCK_CHECK_S:  # the next check of the clock is in time for later ones
             self._wake.set()
-        if (decision.policy_revision, self.policy.next_freeze_change(question.time)) != self._rules_at(now):
+        if (decision.policy_revision, self.policy.next_change(question.time)) != self._rules_at(now):
             self._asker.ask([right], FACTS_ANSWER_S)  # they changed during the decision
         return watch
 
@@ -99,8 +99,8 @@ class Reauthorization:
             self._wake.set()
 
     def _rules_at(self, now: datetime) -> tuple[str, datetime | None]:
-        # They also change when the wall clock is set past a freeze's edge.
-        return self.policy.revision, self.policy.next_freeze_change(now)
+        # They also change when the wall clock is set past an edge.
+        return self.policy.revision, self.policy.next_change(now)
 
     def _seconds_to_next_round(self) -> float:
         edge = self._rules[1]
