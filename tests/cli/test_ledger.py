@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from eksgateway.cli.ledger import escape_unprintable, list_ledger
 from eksgateway.cli.main import app
 from eksgateway.clock import SystemClock
+from eksgateway.ledger.inspection import read_denials, read_events
 from eksgateway.ledger.sql_ledger import open_ledger
 from eksgateway.ledger.sqlite.backup import back_up
 from eksgateway.ledger.verify import verify
@@ -26,7 +27,7 @@ from eksgateway.model import Denial, OutcomeKind
 from eksgateway.settings import LedgerSettings
 from support.ledger import file_of, tamper
 from support.processes import list_names
-from support.records import at, caller, decision, intent, observation, outcome, ref, update
+from support.records import at, caller_with_claims, decision, intent, observation, outcome, ref, update
 
 
 @pytest.fixture
@@ -34,12 +35,14 @@ async def path(tmp_path: Path) -> Path:
     """A closed ledger with two cancellations, five events and a denied cancel."""
     settings = LedgerSettings(path=tmp_path / "ledger.db", commit_timeout_s=10)
     ledger = await open_ledger(settings, SystemClock())
-    for name in "12":
-        await ledger.commit_intent(intent(name))
+    await ledger.commit_intent(intent("1"))
+    await ledger.commit_intent(intent("2", caller=caller_with_claims()))
     await ledger.record_outcome("cancellation-1", outcome())
     await ledger.record_outcome("cancellation-2", outcome(OutcomeKind.NOT_FORWARDED))
     await ledger.record_observation(ref(), observation(update("Cancelled")))
-    ledger.record_denial(Denial(at(0), "r", caller("bob"), intent().request, decision(), "request"))
+    ledger.record_denial(
+        Denial(at(0), "r", caller_with_claims("bob"), intent().request, decision(), "request")
+    )
     await ledger.close()
     return file_of(settings)
 
@@ -247,6 +250,14 @@ async def test_list_prints_tab_separated_lines_to_a_pipe(path: Path) -> None:
         " reason 'it is broken', ticket 'INC-1'"
     )
     assert [row[4] for row in rows[3:]] == ["accepted", "not_forwarded", "Cancelled"]
+
+
+async def test_list_leaves_out_the_claims_of_callers(path: Path) -> None:
+    """They are recorded with intents and denials."""
+    events = [each.body for each in read_events(path)]
+    assert ["payments-app" in body for body in events] == [False, True, False, False, False]
+    assert all(each.caller.claims for each in read_denials(path))
+    assert "payments-app" not in run("list", path)[1]
 
 
 @pytest.mark.parametrize("width", [80, 120])

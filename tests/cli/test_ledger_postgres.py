@@ -21,17 +21,19 @@ from eksgateway.settings import LedgerSettings, PostgresLocation
 from support.ledger import list_denials, list_events, tamper
 from support.postgres import GATEWAY, OWNER, LedgerDatabase, as_role, create_database, create_ledger
 from support.processes import list_names
-from support.records import at, caller, decision, intent, observation, outcome, ref, update
+from support.records import at, caller_with_claims, decision, intent, observation, outcome, ref, update
 
 
 async def write(ledger: SqlLedger) -> None:
     """Two cancellations, five events and a denied cancel."""
-    for name in "12":
-        await ledger.commit_intent(intent(name))
+    await ledger.commit_intent(intent("1"))
+    await ledger.commit_intent(intent("2", caller=caller_with_claims()))
     await ledger.record_outcome("cancellation-1", outcome())
     await ledger.record_outcome("cancellation-2", outcome(OutcomeKind.NOT_FORWARDED))
     await ledger.record_observation(ref(), observation(update("Cancelled")))
-    ledger.record_denial(Denial(at(0), "r", caller("bob"), intent().request, decision(), "request"))
+    ledger.record_denial(
+        Denial(at(0), "r", caller_with_claims("bob"), intent().request, decision(), "request")
+    )
     await ledger.close()
 
 

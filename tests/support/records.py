@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from eksgateway.model import (
     Caller,
     CancelRequest,
+    Claim,
     ClusterFacts,
     ClusterRef,
     Decision,
@@ -42,6 +44,10 @@ def ref(update_id: str = "u-1", cluster: ClusterRef = CLUSTER) -> UpdateRef:
 
 def caller(name: str = "ann") -> Caller:
     return Caller("user", f"jwt:corp:{name}", "https://issuer.example", ("corp:oncall",), None, at(3600))
+
+
+def caller_with_claims(name: str = "ann") -> Caller:
+    return replace(caller(name), claims=(Claim("repository", ("corp/payments-app",)),))
 
 
 def intent(name: str = "1", **changes: Any) -> Intent:
