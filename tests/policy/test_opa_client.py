@@ -1,4 +1,4 @@
-"""The private methods of opa-python-client that policy/opa.py overrides."""
+"""The private methods of opa-python-client that policy/opa_client.py overrides."""
 
 from __future__ import annotations
 

@@ -1,18 +1,11 @@
-"""The engine for an OPA server with bundles of its own, called through opa-python-client."""
+"""The engine for an OPA server with bundles of its own."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any, Final, Self
-from urllib.parse import urlsplit
-
-import aiohttp
-from opa_client import AsyncOpaClient  # type: ignore[import-untyped]  # ships no types
+from typing import Any, Self
 
 from eksgateway.clock import Clock, wait_for
 from eksgateway.errors import GatewayError, PolicyInvalid, PolicyUnavailable
@@ -20,23 +13,20 @@ from eksgateway.logs import Log
 from eksgateway.model import Decision
 from eksgateway.policy.edges import Edges, read_edges
 from eksgateway.policy.engine import SAMPLES, Reloads
+from eksgateway.policy.opa_client import DECISION, EDGES, HASH, OpaClient
 from eksgateway.policy.question import Question
-from eksgateway.policy.results import MAX_RESULT_BYTES, UNDEFINED, check_text, parse_response, read_decision
+from eksgateway.policy.results import UNDEFINED, check_text, read_decision
 from eksgateway.policy.revision import Revision
 from eksgateway.revocation import REVISION_ANSWER_S
 from eksgateway.settings import OpaSettings
 
 log = Log(__name__)
 
-_WITH_PROVENANCE: Final = {"provenance": "true"}
-
-_CONNECTIONS: Final = 512  # a query without a response holds one until its timeout
-
 
 class OpaEngine:
     """A PolicyEngine. Use ``open``."""
 
-    def __init__(self, client: AsyncOpaClient, settings: OpaSettings, clock: Clock, timeout_s: float) -> None:
+    def __init__(self, client: OpaClient, settings: OpaSettings, clock: Clock, timeout_s: float) -> None:
         self._client = client
         self._settings = settings
         self._clock = clock
@@ -51,15 +41,7 @@ class OpaEngine:
     @classmethod
     async def open(cls, settings: OpaSettings, clock: Clock, *, timeout_s: float) -> Self:
         """OPA need not answer yet: use ``check``."""
-        address = urlsplit(settings.url)
-        tls = address.scheme == "https"
-        client = _StrictClient(
-            host=f"[{host}]" if ":" in (host := address.hostname or "") else host,
-            port=address.port or (443 if tls else 80),
-            ssl=tls,
-            timeout=timeout_s,
-        )
-        await client.__aenter__()
+        client = await OpaClient.open(settings.url, timeout_s=timeout_s)
         return cls(client, settings, clock, timeout_s)
 
     @property
@@ -76,7 +58,7 @@ class OpaEngine:
         self._wake.set()
 
     async def decide(self, question: Question) -> Decision:
-        response = await self._query("eksgateway.authz", "decision", question.to_input(), self._timeout_s)
+        response = await self._client.query(DECISION, question.to_input(), self._timeout_s)
         revision = self._revision_of(response)
         result = response.get("result", UNDEFINED)
         return read_decision(result, decision_id=question.decision_id, revision=revision)
@@ -90,7 +72,7 @@ class OpaEngine:
         self._poll.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._poll
-        await self._client.close_connection()
+        await self._client.close()
 
     async def _poll_revision(self) -> None:
         while True:
@@ -106,7 +88,7 @@ class OpaEngine:
             self._wake.clear()
 
     async def _update_revision(self, timeout_s: float) -> None:
-        queries = [self._query("eksgateway.revision", rule, {}, timeout_s) for rule in ("hash", "edges")]
+        queries = [self._client.query(rule, {}, timeout_s) for rule in (HASH, EDGES)]
         response, edges = await asyncio.gather(*queries, return_exceptions=True)
         if isinstance(response, BaseException):
             raise response
@@ -134,27 +116,6 @@ class OpaEngine:
         revisions = [f"{name}={revision}" for name, revision in sorted(used.items()) if revision]
         return check_text(",".join(revisions) or self._data_hash, "the revision")
 
-    async def _query(
-        self, package: str, rule: str, document: dict[str, Any], timeout_s: float
-    ) -> dict[str, Any]:
-        # package and rule are constants: no part of a path comes from a question.
-        try:
-            # The client's own timeout is per attempt; this one includes its retries.
-            async with asyncio.timeout(timeout_s):
-                response = await self._client.query_rule(
-                    document, package, rule, query_params=_WITH_PROVENANCE
-                )
-        except TimeoutError as exc:
-            raise PolicyUnavailable(detail="OPA did not answer in time") from exc
-        except (aiohttp.ClientError, OSError) as exc:
-            # OPA's own refusals (a bad path, its authorization) do not pass by themselves.
-            refused = isinstance(exc, aiohttp.ClientResponseError) and exc.status < 500
-            error = PolicyInvalid if refused else PolicyUnavailable
-            raise error(detail=f"{type(exc).__name__}: {exc}") from exc
-        if not isinstance(response, dict):
-            raise PolicyInvalid(detail="OPA's answer is not an object")
-        return response
-
 
 def _read_edges(response: dict[str, Any]) -> Edges:
     try:
@@ -176,59 +137,3 @@ def _read_bundles(response: dict[str, Any]) -> dict[str, str]:
             raise PolicyInvalid(detail="OPA's provenance has a bundle without a readable revision")
         revisions[name] = revision
     return revisions
-
-
-class _StrictResponse(aiohttp.ClientResponse):
-    """A response of which at most MAX_RESULT_BYTES and a chunk are held in memory."""
-
-    async def json(self, **_: Any) -> Any:
-        body = bytearray()
-        async for chunk in self.content.iter_any():
-            body += chunk
-            if len(body) > MAX_RESULT_BYTES:
-                break
-        return parse_response(bytes(body))
-
-    def check_headers(self) -> None:
-        """Raise ClientResponseError unless this is status 200 with JSON in UTF-8 and no content encoding."""
-        types = self.headers.getall("Content-Type", [])
-        coding = ", ".join(self.headers.getall("Content-Encoding", ["identity"])).lower()
-        if self.status != 200:
-            self._refuse(f"status {self.status} where OPA answers 200")
-        if len(types) != 1 or not _JSON_TYPE.fullmatch(types[0]):
-            self._refuse(f"the content type {', '.join(types) or 'is missing'}, not application/json")
-        if coding != "identity":
-            self._refuse(f"the content encoding {coding}, which was not requested")
-
-    def _refuse(self, message: str) -> None:
-        raise aiohttp.ClientResponseError(
-            self.request_info, self.history, status=self.status, message=f"{message:.200}"
-        )
-
-
-_JSON_TYPE: Final = re.compile(
-    r'application/json[ \t]*(;[ \t]*charset=("utf-8"|utf-8)[ \t]*)?', re.IGNORECASE
-)
-
-
-class _StrictClient(AsyncOpaClient):  # type: ignore[misc]  # untyped, see the import
-    """Has strict, bounded responses and no redirects.
-
-    It overrides private methods of version 3: pyproject.toml pins it, and tests/policy/test_opa_client.py
-    checks them.
-    """
-
-    async def _init_session(self) -> None:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
-            timeout=aiohttp.ClientTimeout(total=self.timeout),
-            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
-            auto_decompress=False,
-            response_class=_StrictResponse,
-        )
-
-    @asynccontextmanager
-    async def _request(self, method: str, url: str, **kwargs: Any) -> AsyncIterator[aiohttp.ClientResponse]:
-        async with super()._request(method, url, allow_redirects=False, **kwargs) as response:
-            response.check_headers()
-            yield response
