@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -307,8 +308,8 @@ async def test_next_change_is_the_next_time_among_edges(
     assert (edge and edge.isoformat()) == expected
 
 
-async def test_an_outage_keeps_the_freeze_times(fake: FakeOpa, connect: Open) -> None:
-    """The revision is updated nevertheless."""
+async def test_an_outage_keeps_the_edges(fake: FakeOpa, connect: Open) -> None:
+    """The revision is updated nevertheless, and the edges are queried again."""
     fake.answers, fake.at["/edges"] = [make_result("hash-1")], make_result(["2026-01-05T12:00:00Z"])
     clock = FakeClock()
     engine = await connect(fake.url, clock=clock)
@@ -317,11 +318,27 @@ async def test_an_outage_keeps_the_freeze_times(fake: FakeOpa, connect: Open) ->
     engine.reload()
     await _until(lambda: engine.revision == "hash-2")
     assert engine.next_change(clock.now()) is not None
+    fake.at["/edges"] = make_result([])
+    engine.reload()
+    await _until(lambda: engine.next_change(clock.now()) is None)
+
+
+async def test_edges_are_queried_once_for_each_revision(fake: FakeOpa, connect: Open) -> None:
+    fake.answers, fake.at["/edges"] = [make_result("hash-1")], make_result(["2026-01-05T12:00:00Z"])
+    fake.decide = lambda _: make_result(ALLOW)
+    engine = await connect(fake.url)
+    await _until(lambda: engine.revision == "hash-1")
+    for _ in range(3):
+        await engine.check()
+    fake.answers, fake.at["/edges"] = [make_result("hash-2")], make_result(["2026-01-06T12:00:00Z"])
+    await engine.check()
+    assert engine.next_change(datetime(2026, 1, 1, tzinfo=UTC)) == datetime(2026, 1, 6, 12, tzinfo=UTC)
+    assert sum("/edges" in path for path in fake.paths) == 2
 
 
 async def test_the_poll_times_out_soon(fake: FakeOpa, connect: Open) -> None:
     """A changed policy must end streams within five seconds."""
-    fake.answers = [OpaAnswer(hangs=True), OpaAnswer(hangs=True), make_result("hash-1")]
+    fake.answers = [OpaAnswer(hangs=True), make_result("hash-1")]
     engine = await connect(fake.url, timeout_s=30, clock=SystemClock())
     async with asyncio.timeout(2 + 2):  # it polls every 2 s
         assert await engine.revision_after("") == "hash-1"
@@ -342,7 +359,7 @@ async def test_hanging_queries_do_not_block_others(fake: FakeOpa, connect: Open)
 
 async def test_a_bug_does_not_end_the_poll(fake: FakeOpa, connect: Open) -> None:
     """It is logged."""
-    fake.answers = [make_result("hash-1")]
+    fake.answers, fake.at["/edges"] = [make_result("hash-1")], make_result([])
     clock = FakeClock()
     engine = await connect(fake.url, clock=clock)
     await _until(lambda: engine.reloads.loaded == 1 and bool(clock.sleepers))

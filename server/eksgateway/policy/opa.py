@@ -35,6 +35,7 @@ class OpaEngine:
         self._revision = Revision()
         self._data_hash = ""
         self._edges = Edges()
+        self._edges_of = ("", "")  # the revision and hash that they are of
         self._wake = asyncio.Event()
         self._poll = asyncio.create_task(self._poll_revision(), name="policy-revision")
 
@@ -88,21 +89,24 @@ class OpaEngine:
             self._wake.clear()
 
     async def _update_revision(self, timeout_s: float) -> None:
-        queries = [self._client.query(rule, {}, timeout_s) for rule in (HASH, EDGES)]
-        response, edges = await asyncio.gather(*queries, return_exceptions=True)
-        if isinstance(response, BaseException):
-            raise response
-        # Another policy need not have the rule `edges`. On an error the last times stand.
-        if not isinstance(edges, BaseException):
-            self._edges = _read_edges(edges)
-        elif not isinstance(edges, GatewayError):
-            raise edges
+        began = self._clock.monotonic()
+        response = await self._client.query(HASH, {}, timeout_s)
         data_hash = response.get("result")
         self._data_hash = data_hash if isinstance(data_hash, str) else ""
-        if self._revision.set(self._revision_of(response)):
+        revision = self._revision_of(response)
+        if revision == "" or self._edges_of != (revision, self._data_hash):
+            await self._update_edges(revision, timeout_s - (self._clock.monotonic() - began))
+        if self._revision.set(revision):
             self.reloads.loaded += 1
             self.reloads.last = self._clock.now()
             log.info("policy.loaded", engine="opa", revision=self._revision.current)
+
+    async def _update_edges(self, revision: str, timeout_s: float) -> None:
+        """On an error the last edges stand until the next poll. Another policy need not have any."""
+        with contextlib.suppress(GatewayError):
+            response = await self._client.query(EDGES, {}, timeout_s)
+            self._edges = _read_edges(response)
+            self._edges_of = (revision, self._data_hash)
 
     def _revision_of(self, response: dict[str, Any]) -> str:
         """The revisions of OPA's bundles, else the hash of its data. Raises PolicyUnavailable and
