@@ -3,9 +3,9 @@
 # description: Generated from policies/schemas/data.json by `make policy`. Do not edit.
 package eksgateway.schema
 
-grant_keys := {"id", "subjects", "groups", "actions", "accounts", "regions", "clusters", "via", "tags", "update_types", "require"}
+grant_keys := {"id", "subjects", "groups", "actions", "accounts", "regions", "clusters", "except_clusters", "via", "claims", "from", "until", "windows", "tags", "group_tags", "versions", "older_than", "update_types", "require", "ticket_patterns", "owner", "note"}
 
-freeze_keys := {"id", "clusters", "accounts", "regions", "from", "until", "except_groups"}
+freeze_keys := {"id", "clusters", "except_clusters", "accounts", "regions", "tags", "update_types", "from", "until", "windows", "except_groups", "except_subjects", "owner", "note"}
 
 actions := {"cancel", "check", "get", "list", "watch", "history"}
 

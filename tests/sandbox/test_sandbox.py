@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from eksgateway.client import ErrorDetails
-from eksgateway.policy.data import load_data
+from eksgateway.policy.source import load_content
 from eksgateway.sandbox.clusters import CLUSTERS
 from eksgateway.sandbox.folder import SandboxFolder, gateway_environment, write_policy
 from eksgateway.v1.cancellation_pb2 import CancellationPhase as Phase
@@ -258,7 +258,7 @@ def test_its_grants_match_the_schema(tmp_path: Path) -> None:
     """As policy data."""
     folder = SandboxFolder(tmp_path)
     write_policy(folder, with_rego=False)
-    assert load_data(folder.policy_data)["eksgateway"]["freezes"] == []
+    assert load_content(folder.policy_data)["freezes"] == []
     assert [each.name for each in folder.policy.iterdir()] == ["data.yaml"]
 
 

@@ -18,12 +18,12 @@ from eksgateway.ledger.database import LedgerError, LedgerLocation
 from eksgateway.ledger.hash_chain import EventKind
 from eksgateway.ledger.inspection import read_denials, read_events
 from eksgateway.model import Action, Decision, Intent
-from eksgateway.policy.data import PolicyDataError, describe, load_data
 from eksgateway.policy.engine import PolicyLoadError
 from eksgateway.policy.evaluator import PolicyEvaluator, open_evaluator
 from eksgateway.policy.files import read_module, revision_of
 from eksgateway.policy.input_files import complete_input, load_inputs
 from eksgateway.policy.question import question_of
+from eksgateway.policy.source import PolicyDataError, count_entries, load_content
 from eksgateway.rpc.methods import METHODS, UPDATES
 from eksgateway.settings import SettingsError, WasmPolicySettings, load
 
@@ -34,7 +34,7 @@ _CANCEL_UPDATE: Final = f"/{UPDATES}/CancelUpdate"  # the method of intents in l
 def check_data(file: Path, module: Path | None) -> int:
     """Return the exit code: 0 if a gateway would put the data in force, else 1."""
     try:
-        data, wasm = load_data(file), read_module(module)
+        data, wasm = _load_data(file), read_module(module)
         with open_evaluator(wasm, data):  # opening decides the costliest questions
             pass
     except PolicyDataError as exc:
@@ -43,7 +43,7 @@ def check_data(file: Path, module: Path | None) -> int:
     except PolicyLoadError as exc:
         print(f"{file}:\n  - {exc}")
         return 1
-    print(f"{file}: good: {describe(data)}")
+    print(f"{file}: good: {count_entries(data['eksgateway'])}")
     print(f"In force, its revision is {revision_of(wasm, data)}")
     return 0
 
@@ -58,7 +58,7 @@ def decide_inputs(file: Path, data: Path | None, config: Path | None, module: Pa
         if data is None:
             raise SettingsError("no policy data: give --data FILE, or --config FILE with `policy.data`")
         documents = load_inputs(file, datetime.now(UTC))
-        with open_evaluator(read_module(module), load_data(data)) as evaluator:
+        with open_evaluator(read_module(module), _load_data(data)) as evaluator:
             for number, document in enumerate(documents, start=1):
                 print(f"{number}. {_describe_input(document)}")
                 _print_explanation(evaluator, document)
@@ -73,8 +73,8 @@ def diff_decisions(ledger: LedgerLocation, data: Path, old: Path | None, module:
     try:
         with ExitStack() as stack:
             wasm = read_module(module)
-            candidate = stack.enter_context(open_evaluator(wasm, load_data(data)))
-            baseline = stack.enter_context(open_evaluator(wasm, load_data(old))) if old else None
+            candidate = stack.enter_context(open_evaluator(wasm, _load_data(data)))
+            baseline = stack.enter_context(open_evaluator(wasm, _load_data(old))) if old else None
             for recorded in _read_decisions(ledger):
                 before = baseline.decide(recorded.document) if baseline else recorded.decision
                 after = candidate.decide(recorded.document)
@@ -89,6 +89,10 @@ def diff_decisions(ledger: LedgerLocation, data: Path, old: Path | None, module:
         f" {changed[True]} would be allowed that were denied."
     )
     return 1 if changed.total() else 0
+
+
+def _load_data(path: Path) -> dict[str, Any]:
+    return {"eksgateway": load_content(path)}
 
 
 def _print_explanation(evaluator: PolicyEvaluator, document: dict[str, Any]) -> None:

@@ -11,7 +11,6 @@ from typing import Any, Final, TypeAlias
 
 from eksgateway.errors import GatewayError
 from eksgateway.model import Action, Caller, ClusterFacts, ClusterRef, Justification, Update
-from eksgateway.policy.data import iter_entries
 from eksgateway.policy.edges import parse_time
 from eksgateway.policy.engine import SAMPLES, PolicyLoadError
 from eksgateway.policy.question import Question
@@ -67,9 +66,9 @@ def max_inline_groups(
 
 def costliest_questions(data: dict[str, Any], groups: int) -> tuple[Question, ...]:
     """Questions for each action and stage, by a caller in so many groups that most grants cover."""
-    grants = [grant for _, grant in iter_entries(data, "grants")]
+    grants = list_entries(data, "grants")
     covering, cluster = _most_granted_cluster(grants)
-    begins = [time for _, freeze in iter_entries(data, "freezes") if (time := parse_time(freeze.get("from")))]
+    begins = [time for freeze in list_entries(data, "freezes") if (time := parse_time(freeze.get("from")))]
     time = sorted(begins)[len(begins) // 2] if begins else datetime(2026, 1, 1, tzinfo=UTC)
     cancel = Question(_make_caller(covering, groups), Action.CANCEL, cluster, "", "costs", time)
     tags = {key: value for grant in covering for key, value in _first_tags(grant)}
@@ -140,12 +139,19 @@ class _CostCheck:
                 raise PolicyLoadError(f"the policy does not answer: {exc.detail or exc.message}") from exc
 
     def _too_costly(self, question: Question, problem: str) -> PolicyTooCostly:
-        grants, freezes = (sum(1 for _ in iter_entries(self._data, key)) for key in ("grants", "freezes"))
+        grants, freezes = (len(list_entries(self._data, key)) for key in ("grants", "freezes"))
         return PolicyTooCostly(
             f"a decision {problem} ({question.action} on {question.cluster}, stage"
             f" {question.stage}, by a caller in {len(question.caller.groups)} groups; {grants} grants,"
             f" {freezes} freezes): {_ADVICE}"
         )
+
+
+def list_entries(data: Any, kind: str) -> list[dict[str, Any]]:
+    """The ``grants`` or ``freezes``; the data need not be valid."""
+    content = data.get("eksgateway") if isinstance(data, dict) else None
+    entries = content.get(kind) if isinstance(content, dict) else None
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
 
 def _most_granted_cluster(grants: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], ClusterRef]:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from eksgateway.file_reader import FileUnreadable, read_file
-from eksgateway.policy.data import read_data
 from eksgateway.policy.engine import PolicyLoadError
+from eksgateway.policy.source import SourceFile, read_sources
 
 _MAX_MODULE_BYTES: Final = 32 << 20
 
@@ -22,17 +22,17 @@ class PolicyContent:
     """The bytes that are compared, parsed and loaded; nothing is checked yet."""
 
     wasm: bytes
-    data: bytes
+    sources: tuple[SourceFile, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyFiles:
-    data: Path
+    data: Path  # a file or a folder
     module: Path | None = None  # the package's
 
     def read(self) -> PolicyContent:
         """Raises PolicyLoadError."""
-        return PolicyContent(read_module(self.module), read_data(self.data))
+        return PolicyContent(read_module(self.module), read_sources(self.data))
 
 
 def read_module(path: Path | None) -> bytes:

@@ -8,9 +8,8 @@ import math
 from typing import Any, Final, Self
 
 from eksgateway.errors import PolicyUnavailable
-from eksgateway.policy.data import freeze_times
-from eksgateway.policy.decision_cost import MAX_CPU_S, Evaluation, max_inline_groups
-from eksgateway.policy.edges import Edges
+from eksgateway.policy.decision_cost import MAX_CPU_S, Evaluation, list_entries, max_inline_groups
+from eksgateway.policy.edges import Edges, parse_time
 from eksgateway.policy.engine import PolicyLoadError
 from eksgateway.policy.files import revision_of
 from eksgateway.policy.results import read_result_set
@@ -32,7 +31,9 @@ class LoadedPolicy:
     def __init__(self, module: PolicyModule, data: dict[str, Any]) -> None:
         self.module = module
         self.revision = revision_of(module.wasm, data)
-        self.edges = Edges(freeze_times(data))
+        freezes = list_entries(data, "freezes")
+        times = (parse_time(freeze.get(key)) for freeze in freezes for key in ("from", "until"))
+        self.edges = Edges(sorted({int(time.timestamp()) for time in times if time is not None}))
         self._data = json.dumps(data).encode()
         self._closed = False
         self._max_inline_groups = math.inf  # callers in more groups are expected to need over _INLINE_S

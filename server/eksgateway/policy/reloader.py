@@ -11,15 +11,15 @@ from eksgateway.blocking import RepeatedRead, run_blocking
 from eksgateway.clock import Clock, wait_for
 from eksgateway.file_reader import HUNG
 from eksgateway.logs import Log
-from eksgateway.policy.data import changes, describe, parse_data
 from eksgateway.policy.engine import PolicyLoadError, Reloads
 from eksgateway.policy.files import PolicyContent, PolicyFiles
+from eksgateway.policy.source import Content, count_entries, parse_sources
 
 log = Log(__name__)
 
 POLL_S: Final = 1.0
 _CLOSE_S: Final = 2.0
-_MAX_LOGGED: Final = 100  # ids or faults in one log event
+_MAX_LOGGED: Final = 100  # ids in one log event
 
 # Puts a module and data in force and returns their revision. Raises PolicyLoadError.
 Replace: TypeAlias = Callable[[bytes, dict[str, Any]], Awaitable[str]]
@@ -65,7 +65,9 @@ class PolicyReloader:
         self._task: asyncio.Task[None] | None = None
 
     def start(self, revision: str) -> None:
-        log.info("policy.loaded", engine="wasm", revision=revision, content=describe(self._data))
+        log.info(
+            "policy.loaded", engine="wasm", revision=revision, content=count_entries(self._data["eksgateway"])
+        )
         self._task = asyncio.create_task(self._run(), name="policy-files")
 
     def reload_now(self) -> None:
@@ -111,7 +113,7 @@ class PolicyReloader:
             self._refuse(result.faults)
             return
         try:
-            data = await run_blocking(parse_data, result.content.data, self._files.data)
+            data = {"eksgateway": await run_blocking(parse_sources, result.content.sources)}
             revision = await self._replace(result.content.wasm, data)
         except PolicyLoadError as exc:
             self._refuse(exc.faults)
@@ -119,10 +121,19 @@ class PolicyReloader:
             self._accept(revision, result.content, data)
 
     def _accept(self, revision: str, content: PolicyContent, data: dict[str, Any]) -> None:
-        fields: dict[str, Any] = {key: _limit_texts(ids) for key, ids in changes(self._data, data).items()}
+        fields: dict[str, Any] = {
+            key: _limit_texts(ids)
+            for key, ids in _changes(self._data["eksgateway"], data["eksgateway"]).items()
+        }
         if content.wasm != self._content.wasm:
             fields["module_changed"] = True
-        log.info("policy.loaded", engine="wasm", revision=revision, content=describe(data), **fields)
+        log.info(
+            "policy.loaded",
+            engine="wasm",
+            revision=revision,
+            content=count_entries(data["eksgateway"]),
+            **fields,
+        )
         self._content, self._data = content, data
         self.reloads.loaded += 1
         self.reloads.failing = False
@@ -132,13 +143,24 @@ class PolicyReloader:
         log.error(
             "policy.refused",
             data=str(self._files.data),
-            faults=_limit_texts(faults),
+            faults=list(faults),
             note="The policy from before stays in force, and the gateway stays ready.",
         )
         self.reloads.refused += 1
         self.reloads.failing = True
 
 
-def _limit_texts(texts: tuple[str, ...] | list[str]) -> list[str]:
+def _limit_texts(texts: list[str]) -> list[str]:
     more = len(texts) - _MAX_LOGGED
     return [*texts[:_MAX_LOGGED], *([f"and {more} more"] if more > 0 else [])]
+
+
+def _changes(before: Content, after: Content) -> dict[str, list[str]]:
+    """The ids of the entries that were added, removed or changed."""
+    ids = {}
+    for kind in after:
+        old, new = ({each["id"]: each for each in content[kind]} for content in (before, after))
+        ids[f"{kind}_added"] = [name for name in new if name not in old]
+        ids[f"{kind}_removed"] = [name for name in old if name not in new]
+        ids[f"{kind}_changed"] = [name for name in new if name in old and old[name] != new[name]]
+    return {change: names for change, names in ids.items() if names}

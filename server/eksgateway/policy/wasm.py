@@ -12,7 +12,6 @@ from eksgateway.clock import Clock
 from eksgateway.errors import Overloaded
 from eksgateway.file_reader import HUNG
 from eksgateway.model import Action, Decision
-from eksgateway.policy.data import parse_data
 from eksgateway.policy.decision_cost import MAX_CPU_S, PolicyTooCostly
 from eksgateway.policy.engine import SAMPLES, PolicyLoadError, Reloads
 from eksgateway.policy.files import PolicyFiles
@@ -21,6 +20,7 @@ from eksgateway.policy.question import Question
 from eksgateway.policy.reloader import PolicyReloader
 from eksgateway.policy.results import read_decision
 from eksgateway.policy.revision import Revision
+from eksgateway.policy.source import parse_sources
 from eksgateway.policy.wasm_module import PolicyModule
 from eksgateway.policy.wasm_runtime import WasmRuntime
 from eksgateway.policy.workers import Workers
@@ -47,7 +47,7 @@ class WasmEngine:
             content = await RepeatedRead(files.read).read()
         except TimeoutError as exc:
             raise PolicyLoadError(f"{files.data}: cannot be read: {HUNG}") from exc
-        data = await run_blocking(parse_data, content.data, files.data)
+        data = {"eksgateway": await run_blocking(parse_sources, content.sources)}
         try:
             engine = await cls.load(content.wasm, data, timeout_s=timeout_s)
         except PolicyTooCostly as exc:

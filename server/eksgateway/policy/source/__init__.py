@@ -1,0 +1,17 @@
+"""What operators write, the policy data, read and checked: its content."""
+
+from eksgateway.policy.source.content import Content, count_entries
+from eksgateway.policy.source.faults import PolicyDataError
+from eksgateway.policy.source.files import MAX_BYTES, SourceFile, read_sources
+from eksgateway.policy.source.parsing import load_content, parse_sources
+
+__all__ = [
+    "MAX_BYTES",
+    "Content",
+    "PolicyDataError",
+    "SourceFile",
+    "count_entries",
+    "load_content",
+    "parse_sources",
+    "read_sources",
+]
