@@ -101,10 +101,14 @@ def evaluate(query: str, data: Any, folder: Path) -> Any:
     return json.loads(done.stdout)["result"][0]["expressions"][0]["value"]
 
 
-def compile_rego(rego: str, folder: Path) -> bytes:
-    """The Wasm module of a policy whose decision is ``data.eksgateway.authz.decision``."""
+def compile_rego(rego: str, folder: Path, *sources: Path) -> bytes:
+    """The Wasm module of a policy whose decision is ``data.eksgateway.authz.decision``.
+
+    ``sources`` are files that it imports.
+    """
     (folder / "p.rego").write_text(rego)
     command = ["opa", "build", "-t", "wasm", "-e", "eksgateway/authz/decision", "-o", "b.tgz", "p.rego"]
+    command += map(str, sources)
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     unpack = ["tar", "-xzf", "b.tgz", "-O", "/policy.wasm"]
     return subprocess.run(unpack, cwd=folder, check=True, capture_output=True).stdout
