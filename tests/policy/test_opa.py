@@ -73,6 +73,7 @@ async def test_queries_go_to_fixed_paths(fake: FakeOpa, connect: Open) -> None:
         "/v1/data/eksgateway/authz/decision?provenance=true",
         "/v1/data/eksgateway/revision/hash?provenance=true",
         "/v1/data/eksgateway/revision/edges?provenance=true",
+        "/v1/data/eksgateway/revision/fault?provenance=true",
     }
     assert evil.to_input() in fake.inputs
 

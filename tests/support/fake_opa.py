@@ -52,9 +52,10 @@ class FakeOpa:
 
     def __init__(self) -> None:
         self.url = ""
-        self.at: dict[str, OpaAnswer] = {}
+        self.at = {"/fault": OpaAnswer()}  # none
         self.decide: Callable[[dict[str, Any]], OpaAnswer] | None = None
         self.answers = [OpaAnswer()]
+        self.status = OpaAnswer(b"{}", 500)  # OPA's, if its configuration has no status
         self.paths: list[str] = []
         self.inputs: list[dict[str, Any]] = []
         self._stopping = asyncio.Event()
@@ -66,6 +67,7 @@ class FakeOpa:
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
         app = web.Application()
+        app.router.add_get("/v1/status", self._handle_status)
         app.router.add_post("/{path:.*}", self._handle)
         async with serve_app(app) as port:
             self.url = f"http://127.0.0.1:{port}"
@@ -76,7 +78,12 @@ class FakeOpa:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         self.paths.append(request.path_qs)
-        answer = self._choose(request.path, (await request.json())["input"])
+        return await self._send(request, self._choose(request.path, (await request.json())["input"]))
+
+    async def _handle_status(self, request: web.Request) -> web.StreamResponse:
+        return await self._send(request, self.status)
+
+    async def _send(self, request: web.Request, answer: OpaAnswer) -> web.StreamResponse:
         await asyncio.sleep(answer.delay_s)
         if answer.drop and request.transport is not None:
             request.transport.abort()

@@ -41,10 +41,10 @@ def obligation_error(decision: Decision) -> PolicyObligationUnknown:
     return PolicyObligationUnknown(detail=f"{len(decision.obligations)} obligations, by rules {rules}")
 
 
-def parse_response(raw: bytes) -> Any:
+def parse_response(raw: bytes, *, max_bytes: int = MAX_RESULT_BYTES) -> Any:
     """An engine's response. Raises PolicyInvalid if it is too large or not strict JSON."""
-    if len(raw) > MAX_RESULT_BYTES:
-        raise PolicyInvalid(detail=f"the policy's answer is larger than {MAX_RESULT_BYTES} bytes")
+    if len(raw) > max_bytes:
+        raise PolicyInvalid(detail=f"the policy's answer is larger than {max_bytes} bytes")
     try:
         return strict_json.loads(raw)
     except ValueError as exc:
