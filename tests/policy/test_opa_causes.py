@@ -188,7 +188,7 @@ async def test_a_refused_bundle_is_logged_and_counted_while_the_older_one_decide
             await engine.check()
             fake.status = _status(eksgateway=_failed("request failed", since=ONCE))
             await advance_until(*["policy.bundle_refused"] * 2)
-            fake.status = OpaAnswer(b"{}", 500)  # this is no news
+            fake.status = OpaAnswer(b"{}", 401)  # this is no news
             await clock.advance(20)
             fake.status = _status(eksgateway={"last_successful_activation": ONCE})
             await advance_until(*["policy.bundle_refused"] * 2, "policy.bundle_accepted")
