@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from eksgateway.errors import PolicyUnavailable
-from eksgateway.model import Action, Caller, ClusterRef, UpdateRef
+from eksgateway.model import Action, Caller, Claim, ClusterRef, UpdateRef
 from eksgateway.policy.question import Question
 from eksgateway.rights.schedule import ALLOW_GOOD_FOR_S, REAUTHORIZE_AFTER_S, RETRY_UNDECIDED_S, Schedule
 
@@ -34,6 +34,16 @@ def test_join_shares_the_right_of_an_equal_question(schedule: Schedule) -> None:
     assert (first.due, first.allowed_at) == (due, 1100)
     assert schedule.allow_watch(REF, replace(QUESTION, method="/s/Other"), 1100) is not first
     assert len(schedule.rights) == 2
+
+
+def test_tokens_with_other_claims_have_other_rights(schedule: Schedule) -> None:
+    """A stream goes on by the claims of its own token."""
+    main, branch = (replace(CALLER, claims=(Claim("ref", (ref,)),)) for ref in ("main", "branch"))
+    rights = [
+        schedule.allow_watch(REF, replace(QUESTION, caller=who), 1000) for who in (main, branch, main, CALLER)
+    ]
+    assert rights[0] is rights[2]
+    assert len(schedule.rights) == 3
 
 
 def test_forgotten_right_is_not_shared(schedule: Schedule) -> None:
