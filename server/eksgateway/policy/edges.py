@@ -98,22 +98,23 @@ def read_edges(value: Any) -> Edges:
     try:
         zones = [_read_zone(zone) for zone in value["zones"].values()]
         return Edges(_read_ascending(value["times"]), zones)
-    except (AttributeError, KeyError, TypeError) as exc:
-        raise ValueError(f"the edges are malformed: {exc!r}") from exc
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
+        raise ValueError(f"the edges are malformed: {exc}") from exc
 
 
 def _read_zone(zone: Any) -> ZoneEdges:
     stretches = []
     for begins, ends, offset in zone["stretches"]:
+        _read_ascending((begins, ends))
         stretches.append((int(begins), int(ends), int(offset)))
     seconds = _read_ascending(zone["seconds"])
     if not seconds or not 0 <= seconds[0] <= seconds[-1] < _WEEK_S:
-        raise ValueError("the edges are malformed: a second is not of a week")
+        raise ValueError("a second is not of a week")
     return ZoneEdges(seconds, sorted(stretches))
 
 
 def _read_ascending(numbers: Any) -> list[int]:
-    ascending = sorted({int(number) for number in numbers})
+    ascending = sorted(map(int, numbers))
     if ascending and not _FIRST_S <= ascending[0] <= ascending[-1] <= _LAST_S:
-        raise ValueError("the edges are malformed: a time is not of the years 1 to 9999")
+        raise ValueError("a time is not of the years 1 to 9999")
     return ascending

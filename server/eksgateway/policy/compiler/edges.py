@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -9,32 +10,35 @@ from typing import Any, Final
 from eksgateway.policy.compiler.windows import WEEK_S, Week, merge_windows
 from eksgateway.policy.compiler.zones import RANGE_BEGINS, RANGE_ENDS, Part, zone_parts
 from eksgateway.policy.edges import parse_time, second_of_week
+from eksgateway.policy.engine import PolicyLoadError
 
-_PARTS: Final = ("grants", "denials", "freezes")
+MAX_EDGES_BYTES: Final = 240 << 10  # as JSON: an OPA's answer may have a little more
+_KINDS: Final = ("grants", "denials", "freezes")
 
 
 def compile_edges(content: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     """``times``: POSIX seconds at which an entry begins or ends, and edges of windows close to clock changes.
 
     ``zones``: the seconds of the local week at which windows of a zone begin or end, and the stretches
-    ``[from, until, offset]`` in which they do so by one offset.
+    ``[from, until, offset]`` in which they do so by one offset. Raises PolicyLoadError if
+    they are too many.
     """
     times: set[int] = set()
     seconds: dict[str, set[int]] = {}
-    for kind in _PARTS:
+    for kind in _KINDS:
         for entry in content[kind]:
             times |= {_posix(entry[key]) for key in ("from", "until") if key in entry}
     for week, either in _find_weeks(content):
         seconds.setdefault(week.zone, set()).update(_boundaries(week))
         times.update(_find_odd_edges(week, either=either))
-    return {
-        "times": sorted(times),
-        "zones": {
-            zone: {"seconds": sorted(seconds[zone]), "stretches": _stretches(zone)}
-            for zone in sorted(seconds)
-            if seconds[zone]
-        },
+    zones = {
+        zone: {"seconds": sorted(seconds[zone]), "stretches": _stretches(zone)}
+        for zone in sorted(seconds)
+        if seconds[zone]
     }
+    edges = {"times": sorted(times), "zones": zones}
+    _check_size(edges)
+    return edges
 
 
 def is_in_force(week: Week, second: int, *, either: bool) -> bool:
@@ -44,6 +48,17 @@ def is_in_force(week: Week, second: int, *, either: bool) -> bool:
         return either
     answers = [_is_inside(week, second_of_week(second, offset)) for offset in (part.low, part.high)]
     return any(answers) if either else all(answers)
+
+
+def _check_size(edges: dict[str, Any]) -> None:
+    size = len(json.dumps(edges, separators=(",", ":")))
+    if size > MAX_EDGES_BYTES:
+        raise PolicyLoadError(
+            f"the times at which entries and their windows begin or end take {size >> 10} KB, and at most"
+            f" {MAX_EDGES_BYTES >> 10} KB are possible (about 20,000 different times): there are"
+            f" {len(edges['times'])} different times, and windows in {len(edges['zones'])} time zones."
+            " Remove entries that have ended, or give more of them the same from and until"
+        )
 
 
 def _posix(text: str) -> int:

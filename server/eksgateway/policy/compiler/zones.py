@@ -47,7 +47,7 @@ class _Change(NamedTuple):
 @cache
 def zone_names() -> frozenset[str]:
     """The names that a window's zone may have."""
-    return frozenset(files("tzdata").joinpath("zones").read_text().split())
+    return frozenset(files("tzdata").joinpath("zones").read_text().split()) - {"Factory"}
 
 
 def year_begin(year: int) -> int:
