@@ -1,0 +1,1 @@
+"""Finds what is allowed in policy data, and is hardly meant."""

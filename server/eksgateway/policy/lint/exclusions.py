@@ -1,0 +1,31 @@
+"""Exclusions that leave nothing, and those that exclude nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from eksgateway.policy.lint.finding import Entry, Finding, Named, entries_of
+from eksgateway.policy.review.words import is_covered, overlap
+
+
+def find(content: Mapping[str, Sequence[Entry]]) -> Iterator[Finding]:
+    for each in entries_of(content):
+        if "except_clusters" in each.entry:
+            yield from _of_clusters(each)
+
+
+def _of_clusters(each: Named) -> Iterator[Finding]:
+    clusters, excluded = each.entry.get("clusters", ["*"]), each.entry["except_clusters"]
+    gone = [is_covered(pattern, excluded) for pattern in clusters]
+    if all(gone):
+        text = "excludes all clusters of the entry, so that it never has an effect"
+        yield each.finding("excludes-all", "except_clusters", text)
+        return
+    for index, pattern in enumerate(clusters):
+        if gone[index]:
+            text = f"`{pattern}` has no effect: `except_clusters` excludes all of it"
+            yield each.finding("excluded", f"clusters[{index}]", text)
+    for index, pattern in enumerate(excluded):
+        if not any(overlap(pattern, cluster) for cluster in clusters):
+            text = f"`{pattern}` excludes nothing: no pattern in `clusters` matches such a name"
+            yield each.finding("excludes-nothing", f"except_clusters[{index}]", text)

@@ -1,0 +1,54 @@
+"""A finding, and how entries are walked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+Entry: TypeAlias = Mapping[str, Any]
+KINDS: Final = {"grants": "grant", "denials": "denial", "freezes": "freeze"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """``rule`` names the kind of finding, ``place`` is the key within the entry, ``text`` a sentence."""
+
+    rule: str
+    kind: str  # grant, denial or freeze
+    entry: str  # its id
+    place: str
+    text: str
+
+    def __str__(self) -> str:
+        place = f", {self.place}" if self.place else ""
+        return f"{self.kind} {self.entry}{place}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """An entry with its kind, which makes findings about itself."""
+
+    kind: str
+    entry: Entry
+
+    def finding(self, rule: str, place: str, text: str) -> Finding:
+        return Finding(rule, self.kind, str(self.entry["id"]), place, text)
+
+    def each(self, rule: str, keys: Iterable[str], judge: Callable[[str], str]) -> Iterator[Finding]:
+        """A finding for each item of these lists for which ``judge`` has a text."""
+        for key in keys:
+            for index, item in enumerate(self.entry.get(key, ())):
+                if text := judge(item):
+                    yield self.finding(rule, f"{key}[{index}]", text)
+
+
+def entries_of(content: Mapping[str, Sequence[Entry]], *keys: str) -> Iterator[Named]:
+    """The entries of these keys, by default of all."""
+    for key in keys or KINDS:
+        for entry in content[key]:
+            yield Named(KINDS[key], entry)
+
+
+def quoted(texts: Iterable[str]) -> str:
+    return ", ".join(f"`{text}`" for text in texts)

@@ -1,0 +1,31 @@
+"""Finds the patterns that match a word, among thousands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+from eksgateway.policy.patterns import matches
+
+T = TypeVar("T")
+
+
+class PatternIndex(Generic[T]):
+    """Patterns by their text before the first and after the last star."""
+
+    def __init__(self) -> None:
+        self._by_ends: dict[tuple[int, int], dict[tuple[str, str], dict[str, list[T]]]] = {}
+
+    def add(self, pattern: str, item: T) -> None:
+        head, star, _ = pattern.partition("*")
+        tail = pattern.rpartition("*")[2] if star else ""
+        ends = self._by_ends.setdefault((len(head), len(tail)), {})
+        ends.setdefault((head, tail), {}).setdefault(pattern, []).append(item)
+
+    def find(self, word: str) -> Iterator[T]:
+        """The items of the patterns that match."""
+        for (before, after), ends in self._by_ends.items():
+            found = ends.get((word[:before], word[len(word) - after :] if len(word) >= after else ""))
+            for pattern, items in found.items() if found else ():
+                if matches(pattern, word):
+                    yield from items

@@ -1,0 +1,78 @@
+"""Values that no cluster and no update has, and keys without an effect."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from functools import lru_cache, partial
+from typing import Final
+
+from eksgateway.policy.lint.finding import Entry, Finding, Named, entries_of
+
+_CLUSTER: Final = re.compile(r"[0-9A-Za-z][A-Za-z0-9_-]{0,99}")
+_CLUSTER_PARTS: Final = re.compile(r"[A-Za-z0-9_-]*")
+_VERSION: Final = re.compile(r"[0-9]+\.[0-9]+")
+_VERSION_PARTS: Final = re.compile(r"[0-9]*(\.[0-9]*)?")
+_OF_CANCELS: Final = ("update_types", "require", "ticket_patterns")
+_OF_FACTS: Final = ("tags", "group_tags", "versions", "older_than")
+
+
+def find(content: Mapping[str, Sequence[Entry]], update_types: Collection[str]) -> Iterator[Finding]:
+    """``update_types``: those that EKS has."""
+    judge_type = partial(_why_no_type, known=update_types)
+    for each in entries_of(content):
+        yield from each.each("impossible-cluster", ["clusters", "except_clusters"], _why_no_cluster)
+        yield from each.each("unknown-update-type", ["update_types"], judge_type)
+        yield from each.each("impossible-version", ["versions"], _why_no_version)
+        yield from _impossible_tags(each)
+        if each.kind == "grant":
+            yield from _without_effect(each)
+
+
+@lru_cache(4096)
+def _why_no_cluster(pattern: str) -> str:
+    if "*" not in pattern and _CLUSTER.fullmatch(pattern):
+        return ""
+    if "*" in pattern and _CLUSTER_PARTS.fullmatch(pattern.replace("*", "")):
+        return ""
+    return f"`{pattern}` matches no cluster: names have letters, digits, `-` and `_`, at most 100"
+
+
+def _why_no_type(name: str, known: Collection[str]) -> str:
+    if name in known:
+        return ""
+    if "*" in name:
+        return f"`{name}` matches no update: types are exact; list those that are meant"
+    near = get_close_matches(name, known, n=1)
+    hint = f"is `{near[0]}` meant?" if near else f"the known ones are {', '.join(sorted(known))}"
+    return f"`{name}` is no update type of EKS that is known here: {hint}"
+
+
+@lru_cache(4096)
+def _why_no_version(pattern: str) -> str:
+    if _VERSION.fullmatch(pattern):
+        return ""
+    if "*" in pattern and _VERSION_PARTS.fullmatch(pattern.replace("*", "")):
+        return ""
+    return f"`{pattern}` matches no version: clusters have versions like 1.34"
+
+
+def _impossible_tags(each: Named) -> Iterator[Finding]:
+    for key, values in each.entry.get("tags", {}).items():
+        for value in values:
+            if "*" in value:
+                text = f"`{value}` matches no tag: values are exact, and tags of AWS have no `*`"
+                yield each.finding("impossible-tag", f"tags.{key}", text)
+
+
+def _without_effect(each: Named) -> Iterator[Finding]:
+    actions = each.entry["actions"]
+    for key in _OF_CANCELS if "cancel" not in actions else ():
+        if key in each.entry:
+            yield each.finding(
+                "no-effect", key, "has no effect: it is about cancels, and `actions` lacks cancel"
+            )
+    for key in _OF_FACTS if set(actions) == {"list"} else ():
+        if key in each.entry:
+            yield each.finding("no-effect", key, "has no effect: `list` is decided before EKS is read")

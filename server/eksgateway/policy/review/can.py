@@ -1,0 +1,138 @@
+"""What one caller may do at a time, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from eksgateway.policy.review.cases import (
+    Case,
+    Entry,
+    Facts,
+    Opening,
+    Restriction,
+    find_opening,
+    matches_any,
+)
+from eksgateway.policy.review.grant_cases import cases_of, names_caller
+from eksgateway.policy.review.restrictions import restrictions_in_force
+from eksgateway.policy.review.times import why_not_in_force
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """``via`` and claims that are not given are unknown, and count as fitting."""
+
+    subject: str
+    groups: tuple[str, ...] = ()
+    claims: Mapping[str, Sequence[str]] | None = None
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """Actions of a grant on some of its clusters, as they are written there.
+
+    ``examples`` has an allowed request for each action and cluster, and is empty if there is none:
+    ``held_by`` has the denials and freezes that leave none (without any, the grant's own conditions do).
+    ``around`` has those that hold on a part of the requests.
+    """
+
+    grant: Entry
+    actions: tuple[str, ...]
+    clusters: tuple[str, ...]
+    held_by: tuple[str, ...] = ()
+    around: tuple[str, ...] = ()
+    examples: Mapping[tuple[str, str], Facts] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """``not_now``: grants of the caller that do not count at the time, each with the reason."""
+
+    permissions: tuple[Permission, ...]
+    not_now: tuple[tuple[Entry, str], ...]
+    restrictions: tuple[Restriction, ...]  # in force for the caller
+
+
+def find_permissions(content: dict[str, Any], holder: Holder, at: datetime) -> Permissions:
+    restrictions = [each for each in restrictions_in_force(content, at, "cancel") if _can_hold(each, holder)]
+    permissions: list[Permission] = []
+    not_now: list[tuple[Entry, str]] = []
+    for grant in content["grants"]:
+        if not names_caller(grant, holder.subject, holder.groups):
+            continue
+        if reason := why_not_in_force(grant, at) or _why_unfit(grant, holder):
+            not_now.append((grant, reason))
+        else:
+            permissions += _permissions_of(grant, holder, restrictions)
+    return Permissions(tuple(permissions), tuple(not_now), tuple(restrictions))
+
+
+def _can_hold(restriction: Restriction, holder: Holder) -> bool:
+    entry = restriction.entry
+    if restriction.is_freeze:
+        spared = {"subjects": entry.get("except_subjects", ()), "groups": entry.get("except_groups", ())}
+        return not names_caller(spared, holder.subject, holder.groups)
+    return names_caller(entry, holder.subject, holder.groups)
+
+
+def _why_unfit(grant: Entry, holder: Holder) -> str:
+    is_spiffe = holder.subject.startswith("spiffe:")
+    if "via" in grant:
+        if is_spiffe:
+            return "asks for a token over a connection of the mesh"
+        if holder.via and not matches_any(grant["via"], holder.via):
+            return f"asks for a connection from {' or '.join(grant['via'])}"
+    for name, patterns in grant.get("claims", {}).items():
+        given = () if is_spiffe else (holder.claims or {}).get(name)
+        if given is not None and not any(matches_any(patterns, value) for value in given):
+            return f"asks for the token's claim {name} to be {' or '.join(patterns)}"
+    for pattern in grant.get("group_tags", {}).values():
+        head, _, tail = pattern.partition("*")
+        fitting = (each.startswith(head) and each.endswith(tail) for each in holder.groups)
+        if not any(fitting) and not set(grant["actions"]) <= {"list"}:
+            return f"asks for a cluster of a group {pattern}"
+    return ""
+
+
+def _permissions_of(
+    grant: Entry, holder: Holder, restrictions: Sequence[Restriction]
+) -> Iterator[Permission]:
+    caller = Case("", "", (), (holder.subject,), frozenset(holder.groups))
+    found: dict[tuple[bool, tuple[str, ...]], dict[tuple[str, str], Opening | tuple[str, ...]]] = {}
+    for action in grant["actions"]:
+        holding = [each for each in restrictions if action == "cancel" or not each.is_freeze]
+        for cluster in grant["clusters"]:
+            outcome = find_opening(cases_of(grant, action, caller, (cluster,), holding), holding)
+            is_open = isinstance(outcome, Opening)
+            ids = outcome.evaded if isinstance(outcome, Opening) else outcome
+            found.setdefault((is_open, ids), {})[action, cluster] = outcome
+    for (is_open, ids), outcomes in found.items():
+        yield from _merge(grant, outcomes, is_open=is_open, ids=ids)
+
+
+def _merge(
+    grant: Entry,
+    outcomes: dict[tuple[str, str], Opening | tuple[str, ...]],
+    *,
+    is_open: bool,
+    ids: tuple[str, ...],
+) -> Iterator[Permission]:
+    """Actions with the same clusters go together."""
+    clusters: dict[str, tuple[str, ...]] = {}
+    for action, cluster in outcomes:
+        clusters[action] = (*clusters.get(action, ()), cluster)
+    for together in dict.fromkeys(clusters.values()):
+        actions = tuple(action for action, named in clusters.items() if named == together)
+        examples = {
+            key: outcome.facts
+            for key, outcome in outcomes.items()
+            if isinstance(outcome, Opening) and key[0] in actions
+        }
+        if is_open:
+            yield Permission(grant, actions, together, around=ids, examples=examples)
+        else:
+            yield Permission(grant, actions, together, held_by=ids)

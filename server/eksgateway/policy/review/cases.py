@@ -1,0 +1,165 @@
+"""Requests that a grant allows by itself, as sets that are narrowed until no denial and no freeze holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+from typing import Any, Final
+
+from eksgateway.policy.patterns import matches
+from eksgateway.policy.review.words import words_in
+
+ANY_JWT: Final = "jwt:**"
+_MAX_STEPS: Final = 5000  # of one search; beyond, and beyond this depth, there may be an opening
+_MAX_DEPTH: Final = 100
+
+Entry = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """One request."""
+
+    account: str
+    region: str
+    cluster: str
+    subject: str
+    groups: frozenset[str]
+    tags: Mapping[str, str]
+    update_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """The requests in which cluster and subject match each of their patterns, and tags and update type are
+    among the listed. Tags that are not listed are absent.
+
+    ``may_join``: the caller may be in further groups. Clusters that match ``except_clusters`` are left out.
+    """
+
+    account: str
+    region: str
+    cluster: tuple[str, ...]
+    subject: tuple[str, ...]
+    groups: frozenset[str] = frozenset()
+    may_join: bool = False
+    tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    update_types: tuple[str, ...] = ("",)
+    except_clusters: tuple[str, ...] = ()
+
+    def examples(self) -> Iterator[Facts]:
+        tags = {key: values[0] for key, values in self.tags.items()}
+        for cluster, subject in product(words_in(self.cluster), words_in(self.subject)):
+            if matches_any(self.except_clusters, cluster):
+                continue
+            yield Facts(self.account, self.region, cluster, subject, self.groups, tags, self.update_types[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Restriction:
+    """A denial or a freeze."""
+
+    entry: Entry
+    is_freeze: bool
+
+    @property
+    def id(self) -> str:
+        return str(self.entry["id"])
+
+    def holds(self, facts: Facts) -> bool:
+        entry = self.entry
+        if not holds_at(entry, facts.account, facts.region) or not names_cluster(entry, facts.cluster):
+            return False
+        if not self.is_freeze:
+            return _names_caller(entry, "subjects", "groups", facts)
+        return (
+            not _names_caller(entry, "except_subjects", "except_groups", facts)
+            and facts.update_type in entry.get("update_types", (facts.update_type,))
+            and all(facts.tags.get(key) in values for key, values in entry.get("tags", {}).items())
+        )
+
+    def ways_out(self, case: Case) -> Iterator[Case]:
+        """The case without the requests that this restriction is about, in narrower cases."""
+        entry = self.entry
+        for pattern in entry.get("except_clusters", ()):
+            yield replace(case, cluster=(*case.cluster, pattern))
+        if not self.is_freeze:
+            return
+        if case.may_join:
+            for pattern in entry.get("except_groups", ()):
+                for group in words_in((pattern,)):
+                    yield replace(case, groups=case.groups | {group})
+        for pattern in entry.get("except_subjects", ()):
+            yield replace(case, subject=(*case.subject, pattern))
+        if types := _without(case.update_types, entry.get("update_types", case.update_types)):
+            yield replace(case, update_types=types)
+        for key, values in entry.get("tags", {}).items():
+            if left := _without(case.tags.get(key, ()), values):
+                yield replace(case, tags={**case.tags, key: left})
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A request on which no restriction holds, and the ids of those that hold on similar requests."""
+
+    facts: Facts
+    evaded: tuple[str, ...]
+
+
+def find_opening(cases: Iterable[Case], restrictions: Sequence[Restriction]) -> Opening | tuple[str, ...]:
+    """An opening, or the ids of the restrictions that hold on every request of the cases."""
+    search = _Search(restrictions)
+    for case in cases:
+        if found := search.find(case, ()):
+            return found
+    return tuple(search.met)
+
+
+class _Search:
+    def __init__(self, restrictions: Sequence[Restriction]) -> None:
+        self._restrictions = restrictions
+        self._steps = 0
+        self.met: dict[str, None] = {}
+
+    def find(self, case: Case, evaded: tuple[str, ...]) -> Opening | None:
+        for facts in case.examples():
+            self._steps += 1
+            holding = next((each for each in self._restrictions if each.holds(facts)), None)
+            if holding is None or self._steps > _MAX_STEPS or len(evaded) == _MAX_DEPTH:
+                return Opening(facts, evaded)
+            self.met[holding.id] = None
+            for narrower in holding.ways_out(case):
+                if found := self.find(narrower, (*evaded, holding.id)):
+                    return found
+        return None
+
+
+def holds_at(entry: Entry, account: str, region: str) -> bool:
+    """Whether the entry's accounts and regions have these; an entry without them has all."""
+    return _has(entry.get("accounts"), account) and _has(entry.get("regions"), region)
+
+
+def names_cluster(entry: Entry, cluster: str) -> bool:
+    """An entry without clusters names all."""
+    named = "clusters" not in entry or matches_any(entry["clusters"], cluster)
+    return named and not matches_any(entry.get("except_clusters", ()), cluster)
+
+
+def matches_any(patterns: Iterable[str], value: str) -> bool:
+    return any(matches(pattern, value) for pattern in patterns)
+
+
+def _names_caller(entry: Entry, subjects: str, groups: str, facts: Facts) -> bool:
+    return matches_any(entry.get(subjects, ()), facts.subject) or any(
+        matches_any(entry.get(groups, ()), group) for group in facts.groups
+    )
+
+
+def _has(listed: Sequence[str] | None, value: str) -> bool:
+    return listed is None or "*" in listed or value in listed
+
+
+def _without(values: Iterable[str], removed: Iterable[str]) -> tuple[str, ...]:
+    gone = set(removed)
+    return tuple(each for each in values if each not in gone)

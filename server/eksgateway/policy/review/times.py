@@ -1,0 +1,47 @@
+"""Whether entries are in force at a time, by the rules of the engines."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+
+from eksgateway.policy.compiler.edges import is_in_force
+from eksgateway.policy.compiler.windows import Window, merge_windows
+from eksgateway.policy.question import utc_seconds
+from eksgateway.policy.review.cases import Entry
+
+
+def why_not_in_force(grant: Entry, at: datetime) -> str:
+    """A reason, or "" for a grant or a denial in force."""
+    now = utc_seconds(at)
+    if now < grant.get("from", now):
+        return f"begins at {grant['from']}"
+    if is_over(grant, at):
+        return f"ended at {grant['until']}"
+    if "windows" in grant and not is_inside_windows(grant, at, either=False):
+        return "is outside its windows"
+    return ""
+
+
+def freeze_is_in_force(freeze: Entry, at: datetime) -> bool:
+    now = utc_seconds(at)
+    return (
+        str(freeze.get("from", now)) <= now
+        and not is_over(freeze, at)
+        and ("windows" not in freeze or is_inside_windows(freeze, at, either=True))
+    )
+
+
+def is_over(entry: Entry, at: datetime) -> bool:
+    return "until" in entry and str(entry["until"]) <= utc_seconds(at)
+
+
+def is_inside_windows(entry: Entry, at: datetime, *, either: bool) -> bool:
+    """Close to a clock change: under either offset, as for freezes, or under both, as for grants."""
+    second = math.floor(at.timestamp())
+    return any(is_in_force(week, second, either=either) for week in merge_windows(entry["windows"]))
+
+
+def text_of_window(window: Window) -> str:
+    times = f" {window['from']}–{window['until']}" if "from" in window else ""
+    return f"{','.join(window.get('days', ['daily']))}{times} {window['zone']}"

@@ -1,0 +1,103 @@
+"""The texts that patterns match.
+
+A word of a pattern has a private character in place of each star. Whatever other pattern matches that word
+matches everything that the first one matches, so patterns are compared by words.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Final, TypeAlias
+
+from eksgateway.policy.patterns import matches
+
+FREE: Final = "\ue000"  # for private use in Unicode: no name of AWS or of an issuer has it
+_DEEP: Final = f"{FREE}/" * 64 + FREE  # deeper than patterns with single stars reach
+_MAX_VISITS: Final = 8  # of one state: each may give another word
+_MAX_WORDS: Final = 16
+
+_Token: TypeAlias = str  # a character, "*" or "**"
+_Positions: TypeAlias = tuple[int, ...]
+
+
+def word_of(pattern: str) -> str:
+    if pattern.endswith("**"):
+        return pattern.removesuffix("**") + _DEEP
+    return pattern.replace("*", FREE)
+
+
+def contains(wider: str, pattern: str) -> bool:
+    """Whether ``wider`` matches each text that ``pattern`` matches."""
+    return wider == pattern or matches(wider, word_of(pattern))
+
+
+def is_covered(pattern: str, by: Sequence[str]) -> bool:
+    """Whether these patterns together match each text that ``pattern`` matches: one of them has to."""
+    word = word_of(pattern)
+    return any(wider == pattern or matches(wider, word) for wider in by)
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether some text matches both."""
+    return next(words_in((one, other)), None) is not None
+
+
+def words_in(patterns: Sequence[str]) -> Iterator[str]:
+    """Words that all the patterns match, one for each order of their parts; at most some.
+
+    ``**`` may end a pattern without a slash before it.
+    """
+    if len(patterns) == 1:
+        yield word_of(patterns[0])
+        return
+    walk = _walk([_tokens(each) for each in patterns])
+    found: dict[str, None] = {}
+    for word in walk:
+        if word not in found:
+            found[word] = None
+            yield word
+        if len(found) == _MAX_WORDS:
+            return
+
+
+def _tokens(pattern: str) -> list[_Token]:
+    if pattern.endswith("**"):
+        return [*pattern.removesuffix("**"), "**"]
+    return [*pattern]
+
+
+def _walk(patterns: list[list[_Token]]) -> Iterator[str]:
+    """Follow all patterns at once, depth first."""
+    visits: Counter[tuple[_Positions, bool]] = Counter()
+    pending = [((0,) * len(patterns), "", False)]  # positions, word, whether stars were replaced here
+    while pending:
+        positions, word, is_free = pending.pop()
+        visits[positions, is_free] += 1
+        if visits[positions, is_free] > _MAX_VISITS:
+            continue
+        heads = [each[at] if at < len(each) else "" for each, at in zip(patterns, positions, strict=True)]
+        if not any(heads):
+            yield word
+        elif not is_free and all(head in ("*", "**") for head in heads):
+            pending.append((positions, word + (_DEEP if set(heads) == {"**"} else FREE), True))
+        else:
+            pending += ((following, word, False) for following in _skip_stars(positions, heads))
+            pending += ((following, word + char, False) for char, following in _consume(positions, heads))
+
+
+def _skip_stars(positions: _Positions, heads: list[_Token]) -> Iterator[_Positions]:
+    for index, head in enumerate(heads):
+        if head in ("*", "**"):
+            yield (*positions[:index], positions[index] + 1, *positions[index + 1 :])
+
+
+def _consume(positions: _Positions, heads: list[_Token]) -> Iterator[tuple[str, _Positions]]:
+    """The one character that all can take, and the positions after it."""
+    chars = {head for head in heads if head not in ("*", "**")}
+    if len(chars) != 1 or "" in chars:
+        return
+    (char,) = chars
+    if char == "/" and "*" in heads:
+        return
+    yield char, tuple(at + (head == char) for at, head in zip(positions, heads, strict=True))
