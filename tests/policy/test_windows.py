@@ -117,6 +117,29 @@ def test_windows_of_other_years_are_neither_inside_nor_outside(probe: Probe) -> 
     assert probe(index, ["w0", "w1"], within) == [["inside", "inside"], ["inside", "inside"]]
 
 
+def test_order_of_entries_and_windows_does_not_matter() -> None:
+    """The revision is a hash of the tables."""
+    lists = [[{"zone": zone, **window} for window in windows] for zone in ZONES for windows in LISTS.values()]
+    before = compile_windows(lists)
+    draw = random.Random(1)
+    turned = [draw.sample(windows, len(windows)) for windows in draw.sample(lists, len(lists))]
+    after = compile_windows(turned)
+    assert json.dumps([before.windows, before.zones]) == json.dumps([after.windows, after.zones])
+    assert [before.names_of(windows) for windows in lists] == [after.names_of(windows) for windows in lists]
+
+
+def test_windows_that_touch_in_one_zone_are_one() -> None:
+    weekend = [
+        {"days": ["fri"], "from": "18:00", "until": "24:00", "zone": "UTC"},
+        {"days": ["sat", "sun"], "zone": "UTC"},
+        {"days": ["mon"], "from": "00:00", "until": "06:00", "zone": "UTC"},
+    ]
+    compiled = compile_windows([weekend, weekend[::-1]])
+    assert compiled.windows == {
+        "w0": {"zone": "UTC", "inside": [[0, 21600], [410400, 604800]], "outside": [[21600, 410400]]}
+    }
+
+
 def _choose_moments(zone: str) -> Iterator[datetime]:
     draw = random.Random(zone)
     changes = list(find_changes(zone, utc("2024-01-02T00:00:00"), utc("2040-12-30T00:00:00")))
