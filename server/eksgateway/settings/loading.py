@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
 from pydantic import ValidationError
 
 from eksgateway.errors import SettingsError
 from eksgateway.settings.gateway import Settings
-from eksgateway.strict_yaml import YamlDocument, YamlPath
+from eksgateway.settings.yaml_document import YamlDocument, YamlPath
 
 # The tags of unions, which pydantic puts into the place of a fault.
 _TAGS: Final = {"(text)", "(list)", "(wasm)", "(opa)"}
@@ -45,10 +44,10 @@ def load(path: Path) -> Settings:
         faults = dict(document.odd_numbers())
     except OSError as exc:
         raise SettingsError(f"{path}: cannot be read: {exc.strerror}") from exc
-    except (yaml.YAMLError, UnicodeDecodeError) as exc:
-        raise SettingsError(f"{path}: is not YAML: {exc}") from exc
-    except RecursionError as exc:  # an alias inside its own anchor
-        raise SettingsError(f"{path}: is nested without end") from exc
+    except UnicodeDecodeError as exc:
+        raise SettingsError(f"{path}: is not UTF-8") from exc
+    except ValueError as exc:
+        raise SettingsError(f"{path}: {exc}") from exc
     if not isinstance(document.value, dict):
         raise SettingsError(f"{path}: must be a mapping of settings; see config.example.yaml")
     try:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from eksgateway.policy.compiler.zones import zone_names
 from eksgateway.policy.edges import is_utc_time, parse_time
+from eksgateway.policy.source.faults import Faults
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,46 +20,52 @@ class Entry:
     value: dict[str, Any]
 
 
-def find_entry_faults(entries: Iterable[Entry]) -> Iterator[str]:
-    """A line for each fault, with its path."""
+def check_entries(entries: Iterable[Entry], faults: Faults) -> None:
     first: dict[str, str] = {}
     for entry in entries:
         place, value = entry.place, entry.value
         name = value.get("id")
         if isinstance(name, str) and first.setdefault(name, place) != place:
-            yield f"{place}.id: {name!r:.80} is the id of {first[name]} already"
-        if entry.kind != "freezes" and "subjects" not in value and "groups" not in value:
-            yield f"{place}: names no caller; give it subjects or groups"
+            faults.add(f"{place}.id", f"{name!r:.80} is the id of {first[name]} already")
+        if entry.kind == "freezes":
+            _check_duration(place, value, faults)
+        elif "subjects" not in value and "groups" not in value:
+            faults.add(place, "names no caller; give it subjects or groups")
         actions = value.get("actions")
         if isinstance(actions, list) and "cancel" in actions and "update_types" not in value:
-            yield f"{place}.update_types: is missing; list the update types that it lets cancel"
-        if entry.kind == "freezes" and "windows" not in value:
-            for key in ("from", "until"):
-                if key not in value:
-                    yield f"{place}.{key}: is missing; write from and until, or windows"
-        yield from _time_faults(place, value)
+            faults.add(f"{place}.update_types", "is missing; list the update types that it lets cancel")
+        if "from" in value or "until" in value:
+            _check_times(place, value, faults)
         windows = value.get("windows")
         for index, window in enumerate(windows if isinstance(windows, list) else ()):
             if isinstance(window, dict):
-                yield from _window_faults(f"{place}.windows[{index}]", window)
+                _check_window(f"{place}.windows[{index}]", window, faults)
 
 
-def _time_faults(place: str, value: dict[str, Any]) -> Iterator[str]:
-    if "from" not in value and "until" not in value:
+def _check_duration(place: str, freeze: dict[str, Any], faults: Faults) -> None:
+    if "windows" in freeze:
         return
-    begins, ends = parse_time(value.get("from")), parse_time(value.get("until"))
+    for key in ("from", "until"):
+        if key not in freeze:
+            faults.add(f"{place}.{key}", "is missing; write from and until, or windows")
+
+
+def _check_times(place: str, entry: dict[str, Any], faults: Faults) -> None:
+    begins, ends = parse_time(entry.get("from")), parse_time(entry.get("until"))
     for key, time in (("from", begins), ("until", ends)):
-        text = value.get(key)
+        text = entry.get(key)
         if time is None and isinstance(text, str) and is_utc_time(text):  # else the schema's pattern fails
-            yield f"{place}.{key}: {text!r} is no time that exists"
+            faults.add(f"{place}.{key}", f"{text!r} is no time that exists")
     if begins and ends and begins >= ends:
-        yield f"{place}.until: is not after from ({value['from']!r}), so it ends before it begins"
+        text = f"is not after from ({entry['from']!r}), so it ends before it begins"
+        faults.add(f"{place}.until", text)
 
 
-def _window_faults(place: str, window: dict[str, Any]) -> Iterator[str]:
+def _check_window(place: str, window: dict[str, Any], faults: Faults) -> None:
     for key, other in (("from", "until"), ("until", "from")):
         if key in window and other not in window:
-            yield f"{place}.{other}: is missing; write both times, or neither for the whole day"
+            faults.add(f"{place}.{other}", "is missing; write both times, or neither for the whole day")
     zone = window.get("zone")
     if isinstance(zone, str) and zone not in zone_names():
-        yield f"{place}.zone: {zone!r:.80} is not a known time zone; write an IANA name, as in Europe/Berlin"
+        text = f"{zone!r:.80} is not a known time zone; write an IANA name, for example Europe/Berlin"
+        faults.add(f"{place}.zone", text)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eksgateway.policy.source.checks import Entry, find_entry_faults
+from eksgateway.policy.source.checks import Entry, check_entries
 from eksgateway.policy.source.content import KINDS, Content
-from eksgateway.policy.source.faults import PolicyDataError
+from eksgateway.policy.source.faults import Faults, PolicyDataError
 from eksgateway.policy.source.files import SourceFile, read_sources
-from eksgateway.policy.source.schema import document_check, step
+from eksgateway.policy.source.schema import document_check, join
 from eksgateway.policy.source.sets import NamedSet, SetResolver
 from eksgateway.strict_json import read_json
 from eksgateway.strict_yaml import read_yaml
@@ -27,22 +27,23 @@ def load_content(path: Path) -> Content:
 
 def parse_sources(sources: Sequence[SourceFile]) -> Content:
     """The content of one file, or of all files of a folder. Raises PolicyDataError."""
-    faults: list[str] = []
+    faults = Faults()
     documents = []
     for source in sources:
+        own = Faults()
         prefix = f"{source.path.name}: " if len(sources) > 1 else ""
         try:
             value = _parse(source)
         except ValueError as exc:
-            faults.append(f"{prefix}{exc}")
-            continue
-        found = document_check()(value)
-        faults += [f"{prefix}{path.removeprefix('.') or 'the document'}: {text}" for path, text in found]
-        documents.append(_Document(prefix, value))
+            own.add_line(str(exc))
+        else:
+            document_check()(value, "", own)
+            documents.append(_Document(prefix, value))
+        faults.merge(own, prefix)
     content = _merge(documents, faults)
-    if faults:
-        paths = {source.path for source in sources}
-        raise PolicyDataError(str(paths.pop() if len(paths) == 1 else sources[0].path.parent), faults)
+    if faults.count:
+        path = sources[0].path
+        raise PolicyDataError(str(path if len(sources) == 1 else path.parent), faults.lines())
     return content
 
 
@@ -50,11 +51,28 @@ def _parse(source: SourceFile) -> Any:
     try:
         text = source.raw.decode("utf-8")
     except UnicodeDecodeError as exc:
-        raise ValueError("is not UTF-8") from exc
-    try:
-        return read_json(text) if source.path.suffix == ".json" else read_yaml(text)
-    except RecursionError as exc:  # an alias inside its own anchor, or brackets without end
-        raise ValueError("is nested without end") from exc
+        raise ValueError(f"is not UTF-8 (byte {exc.start + 1})") from exc
+    value = read_json(text) if source.path.suffix == ".json" else read_yaml(text)
+    if "\\ud" in text.lower():  # an escape of half a character, which cannot be written as UTF-8
+        try:
+            _check_encodable(value)
+        except RecursionError as exc:  # JSON
+            raise ValueError("is nested too deep") from exc
+    return value
+
+
+def _check_encodable(value: Any) -> None:
+    match value:
+        case str():
+            try:
+                value.encode()
+            except UnicodeEncodeError as exc:
+                raise ValueError(f"{value!r:.80} has an escape that is no character") from exc
+        case dict():
+            _check_encodable([*value, *value.values()])
+        case list():
+            for each in value:
+                _check_encodable(each)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,30 +97,29 @@ class _Document:
         return content if isinstance(content, dict) else {}
 
 
-def _merge(documents: list[_Document], faults: list[str]) -> Content:
-    """The lists joined, without sets. The documents need not be valid; faults are added."""
-    resolver = SetResolver(_merge_sets(documents, faults))
+def _merge(documents: list[_Document], faults: Faults) -> Content:
+    """The lists joined, without sets. The documents need not fit the schema."""
+    if not faults.count and not any(document.has("grants") for document in documents):
+        faults.add("eksgateway.grants", "is missing")
+    resolver = SetResolver(_merge_sets(documents, faults), faults)
     content: Content = {}
     entries = []
     for kind in KINDS:
         own = [each for document in documents for each in document.entries(kind)]
         content[kind] = [resolver.resolve(each.place, kind, each.value) for each in own]
         entries += own
-    if not faults and not any(document.has("grants") for document in documents):
-        faults.append("eksgateway.grants: is missing")
-    faults += resolver.faults
-    faults += find_entry_faults(entries)
+    check_entries(entries, faults)
     return content
 
 
-def _merge_sets(documents: list[_Document], faults: list[str]) -> dict[str, NamedSet]:
+def _merge_sets(documents: list[_Document], faults: Faults) -> dict[str, NamedSet]:
     sets: dict[str, NamedSet] = {}
     for document in documents:
         own = document.part("sets")
         for name, items in own.items() if isinstance(own, dict) else ():
-            place = f"{document.prefix}eksgateway.sets{step(name)}"
+            place = join(f"{document.prefix}eksgateway.sets", name)
             if name in sets:
-                faults.append(f"{place}: is defined by {sets[name].place} already")
+                faults.add(place, f"is defined by {sets[name].place} already")
             elif isinstance(items, list):
                 sets[name] = NamedSet(place, items)
     return sets

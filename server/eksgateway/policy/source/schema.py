@@ -1,7 +1,7 @@
-"""Checks documents against the schema of the policy data (policies/schemas/data.json, shipped as
+"""Checks values against the schema of the policy data (policies/schemas/data.json, shipped as
 data.schema.json), and explains each fault.
 
-The schema is compiled to functions, one for each of its parts: a general validator would take seconds for
+The schema is compiled to functions, one for each of its parts: a general validator takes seconds for
 thousands of grants. A keyword that is not implemented here is an error.
 """
 
@@ -9,29 +9,26 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final, TypeAlias
 
+from eksgateway.policy.source.faults import Faults
 from eksgateway.strict_yaml import Unquoted
 
-Fault: TypeAlias = tuple[str, str]  # a path, as in `.grants[3].id`, and what is wrong there
-Check: TypeAlias = Callable[[Any], list[Fault]]
+# Checks a value at a path, and adds to the faults.
+Check: TypeAlias = Callable[[Any, str, Faults], None]
 
-_ANNOTATIONS: Final = {"$schema", "title", "description", "definitions"}
-_TYPES: Final[dict[str, tuple[type, str]]] = {
-    "object": (dict, "a mapping"),
-    "array": (list, "a list"),
-    "string": (str, "text"),
-}
+_ANNOTATIONS: Final = {"$schema", "title", "description", "definitions", "type"}
+_EMPTY: Final = "is empty; leave it out, or fill it"
+_TYPE_NAMES: Final = {"object": "a mapping", "array": "a list", "string": "text"}
 
 
 @cache
 def read_schema() -> dict[str, Any]:
-    schema: dict[str, Any] = json.loads(
-        (files("eksgateway.policy") / "data.schema.json").read_text(encoding="utf-8")
-    )
+    text = (files("eksgateway.policy") / "data.schema.json").read_text(encoding="utf-8")
+    schema: dict[str, Any] = json.loads(text)
     return schema
 
 
@@ -40,72 +37,61 @@ def document_check() -> Check:
     return compile_check(read_schema())
 
 
-@cache
-def item_check(kind: str, key: str) -> Check:
-    """The check of an item of a list, or of the lists in a mapping, for instance ("grant", "accounts")."""
-    part = _resolve(read_schema()["definitions"][kind]["properties"][key])
-    lists = _resolve(part.get("additionalProperties") or part)
-    return compile_check(lists["items"]["anyOf"][0])
-
-
-def list_keys(kind: str) -> Iterator[tuple[str, bool]]:
-    """The keys of an entry whose lists may name sets; True if the key holds a mapping of such lists."""
-    for key, part in read_schema()["definitions"][kind]["properties"].items():
-        resolved = _resolve(part)
-        mapping = isinstance(resolved.get("additionalProperties"), dict)
-        lists = _resolve(resolved["additionalProperties"]) if mapping else resolved
-        if "anyOf" in lists.get("items", {}):
-            yield key, mapping
+def resolve(schema: dict[str, Any]) -> dict[str, Any]:
+    """Follow a ``$ref``."""
+    while "$ref" in schema:
+        schema = read_schema()["definitions"][schema["$ref"].removeprefix("#/definitions/")]
+    return schema
 
 
 def compile_check(schema: dict[str, Any]) -> Check:
-    schema = _resolve(schema)
-    unknown = schema.keys() - _ANNOTATIONS - {"type"}
+    """Raises NotImplementedError for what is not implemented."""
+    schema = resolve(schema)
     match schema:
         case {"type": "object"}:
             known = {"properties", "required", "additionalProperties", "propertyNames", "minProperties"}
             check = _compile_object(schema)
         case {"type": "array"}:
             known, check = {"items", "minItems"}, _compile_array(schema)
+        case {"type": "string", "enum": [*values]}:
+            known, check = {"enum"}, _compile_enum(values)
         case {"type": "string"}:
-            known, check = {"enum", "pattern", "minLength"}, _compile_string(schema)
+            known, check = {"pattern", "minLength"}, _compile_string(schema)
         case {"anyOf": [first, second]}:
             known, check = {"anyOf"}, _compile_either(first, second)
         case _:
-            raise NotImplementedError(f"a schema of another kind: {schema}")
-    if unknown - known:
-        raise NotImplementedError(f"keywords of the schema: {unknown - known}")
+            raise NotImplementedError(f"a part of the schema: {schema}")
+    if unknown := schema.keys() - _ANNOTATIONS - known:
+        raise NotImplementedError(f"keywords of the schema: {unknown}")
     return check
-
-
-def _resolve(schema: dict[str, Any]) -> dict[str, Any]:
-    while "$ref" in schema:
-        schema = read_schema()["definitions"][schema["$ref"].removeprefix("#/definitions/")]
-    return schema
 
 
 def _compile_object(schema: dict[str, Any]) -> Check:
     properties = {key: compile_check(part) for key, part in schema.get("properties", {}).items()}
-    others = schema.get("additionalProperties", True)
-    other = compile_check(others) if isinstance(others, dict) else None
+    others = schema["additionalProperties"]
+    other = compile_check(others) if others else None
     names = compile_check(schema["propertyNames"]) if "propertyNames" in schema else None
     required, least = schema.get("required", []), schema.get("minProperties", 0)
     unknown = f"is not known here; the keys are {', '.join(properties)}"
 
-    def check(value: Any) -> list[Fault]:
+    def check(value: Any, path: str, faults: Faults) -> None:
         if type(value) is not dict:
-            return [("", _explain_type(value, "object"))]
-        faults: list[Fault] = []
+            faults.add(path, _explain_type(value, "object"))
+            return
+        if len(value) < least:
+            faults.add(path, _EMPTY)
         for key, each in value.items():
+            inner = join(path, key)
+            if names is not None:
+                names(key, inner, faults)
             part = properties.get(key, other)
             if part is None:
-                faults.append((step(key), unknown))
-            elif found := part(each):
-                faults += [(step(key) + path, text) for path, text in found]
-            if names is not None and (found := names(key)):
-                faults += [(step(key), text) for _, text in found]
-        faults += [(step(key), "is missing") for key in required if key not in value]
-        return faults if len(value) >= least else [("", _EMPTY)]
+                faults.add(inner, unknown)
+            else:
+                part(each, inner, faults)
+        for key in required:
+            if key not in value:
+                faults.add(join(path, key), "is missing")
 
     return check
 
@@ -113,65 +99,80 @@ def _compile_object(schema: dict[str, Any]) -> Check:
 def _compile_array(schema: dict[str, Any]) -> Check:
     items, least = compile_check(schema["items"]), schema.get("minItems", 0)
 
-    def check(value: Any) -> list[Fault]:
+    def check(value: Any, path: str, faults: Faults) -> None:
         if type(value) is not list:
-            return [("", _explain_type(value, "array"))]
+            faults.add(path, _explain_type(value, "array"))
+            return
         if len(value) < least:
-            return [("", _EMPTY)]
-        faults: list[Fault] = []
+            faults.add(path, _EMPTY)
         for index, each in enumerate(value):
-            if found := items(each):
-                faults += [(f"[{index}]{path}", text) for path, text in found]
-        return faults
+            items(each, f"{path}[{index}]", faults)
+
+    return check
+
+
+def _compile_enum(values: list[str]) -> Check:
+    def check(value: Any, path: str, faults: Faults) -> None:
+        if type(value) is not str:
+            faults.add(path, _explain_type(value, "string"))
+        elif value not in values:
+            faults.add(path, f"{value!r:.80} is not one of {', '.join(values)}")
 
     return check
 
 
 def _compile_string(schema: dict[str, Any]) -> Check:
-    values = schema.get("enum", ())
-    pattern = schema.get("pattern", "^(?s:.+)$" if schema.get("minLength") else "^(?s:.*)$")
-    # In Python `$` also matches before a final newline, so `pattern` is matched as a whole.
-    fullmatch = re.compile(pattern).fullmatch
+    # In Python `$` also matches before a final newline, so a pattern is matched as a whole.
+    fullmatch = re.compile(schema.get("pattern", r"(?s:.*)")).fullmatch
+    least, description = schema.get("minLength", 0), schema.get("description")
 
-    def check(value: Any) -> list[Fault]:
+    def check(value: Any, path: str, faults: Faults) -> None:
         if type(value) is not str:
-            return [("", _explain_type(value, "string"))]
-        if values and value not in values:
-            return [("", f"{value!r:.80} is not one of {', '.join(values)}")]
-        if fullmatch(value):
-            return []
-        if "pattern" not in schema:
-            return [("", _EMPTY)]
-        return [("", f"{value!r:.200} is not understood; {schema['description']}")]
+            faults.add(path, _explain_type(value, "string"))
+        elif len(value) < least:
+            faults.add(path, _EMPTY)
+        elif not fullmatch(value):
+            faults.add(path, f"{value!r:.80} is not understood; {description}")
 
     return check
 
 
 def _compile_either(first: dict[str, Any], second: dict[str, Any]) -> Check:
-    """The faults of the first alternative, if the value fits neither."""
     usual, other = compile_check(first), compile_check(second)
 
-    def check(value: Any) -> list[Fault]:
-        faults = usual(value)
-        return faults if faults and other(value) else []
+    def check(value: Any, path: str, faults: Faults) -> None:
+        own = Faults()
+        usual(value, path, own)
+        if not own.count:
+            return
+        others = Faults()
+        other(value, path, others)
+        if others.count:
+            faults.merge(own, "")
 
     return check
 
 
-def step(key: str) -> str:
-    """A mapping's key as a part of a path, on one line."""
-    return f".{key}" if key.isprintable() else f".{key!r}"
-
-
-_EMPTY: Final = "is empty; leave it out, or fill it"
+def join(path: str, key: str) -> str:
+    """The path of a mapping's key, on one line."""
+    shown = key if key.isprintable() and len(key) <= 128 else f"{key!r:.128}"
+    return f"{path}.{shown}" if path else shown
 
 
 def _explain_type(value: Any, wanted: str) -> str:
-    name = _TYPES[wanted][1]
+    name = _TYPE_NAMES[wanted]
     if value is None:
         return f"must be {name}, and is empty"
     if not isinstance(value, Unquoted):
-        return f"must be {name}, and is {value!r:.80}"
+        return f"must be {name}, and is {_show(value)}"
+    place = f" ({value.place})" if value.place else ""
     if wanted == "string":
-        return f'{value.text} without quotes is {value.kind}; write it as text: "{value.text}"'
-    return f"must be {name}, and is {value.text}"
+        return f'{value.text} without quotes is {value.kind}; write it as text: "{value.text}"{place}'
+    return f"must be {name}, and is {value.text}{place}"
+
+
+def _show(value: Any) -> str:
+    """Without the content of collections, which may be endless."""
+    if isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    return f"{value!r:.80}"
