@@ -10,35 +10,30 @@ package eksgateway.windows
 # METADATA
 # description: The time is shown to be in the window, under every offset.
 inside(name) if {
-	some part in data.eksgateway.index.zones[data.eksgateway.index.windows[name].zone][year]
-	is_now(part)
-	every offset in [part.low, part.high] {
+	every second in seconds_of_week(data.eksgateway.index.windows[name].zone) {
 		some span in data.eksgateway.index.windows[name].inside
-		within(span, offset)
+		span[0] <= second
+		second < span[1]
 	}
 }
 
 # METADATA
 # description: The time is shown to be out of the window, under every offset.
 outside(name) if {
-	some part in data.eksgateway.index.zones[data.eksgateway.index.windows[name].zone][year]
-	is_now(part)
-	every offset in [part.low, part.high] {
+	every second in seconds_of_week(data.eksgateway.index.windows[name].zone) {
 		some span in data.eksgateway.index.windows[name].outside
-		within(span, offset)
+		span[0] <= second
+		second < span[1]
 	}
 }
 
-year := substring(input.context.time, 0, 4)
-
-is_now(part) if {
+# The local time under both offsets. The week begins on Monday, 00:00; 1970 began on a Thursday. Undefined
+# and never empty, because `every` holds for an empty set. OPA evaluates it once for each zone.
+seconds_of_week(zone) := {
+	((input.context.seconds + part.low) + 259200) % 604800,
+	((input.context.seconds + part.high) + 259200) % 604800,
+} if {
+	some part in data.eksgateway.index.zones[zone][substring(input.context.time, 0, 4)]
 	part.from <= input.context.seconds
 	input.context.seconds < part.until
-}
-
-within(span, offset) if {
-	# The week begins on Monday, 00:00; 1970 began on a Thursday.
-	second := ((input.context.seconds + offset) + 259200) % 604800
-	span[0] <= second
-	second < span[1]
 }
