@@ -10,6 +10,7 @@ import typer
 
 from eksgateway.cli.exit_codes import example
 from eksgateway.cli.ledger_commands import SchemaOption, UrlOption
+from eksgateway.model import Action
 
 policy_app = typer.Typer(
     help="Check and try policy data before it is in force.",
@@ -34,6 +35,85 @@ def policy_check(
     from eksgateway.cli.policy import check_data  # noqa: PLC0415
 
     sys.exit(check_data(file, module))
+
+
+DataOption: TypeAlias = Annotated[Path | None, typer.Option(help="The policy data: a file or a folder.")]
+ConfigOption: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Or a gateway's settings, to use its data.")
+]
+AtOption: TypeAlias = Annotated[
+    str, typer.Option(metavar="TIME", help="As in 2026-12-01T12:00:00Z. Default: now.")
+]
+JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@policy_app.command(
+    "who",
+    epilog=example(
+        "eksgateway policy who --cluster prod-1 --action cancel --data new.yaml",
+        "eksgateway policy who --cluster prod-1 --action get --config config.yaml",
+    ),
+)
+def policy_who(  # noqa: PLR0913  each is an option
+    *,
+    cluster: Annotated[str, typer.Option(metavar="CLUSTER", help="NAME or ACCOUNT/REGION/NAME.")],
+    action: Annotated[Action, typer.Option(help="The action.")] = Action.CANCEL,
+    account: Annotated[str, typer.Option(help="The cluster's account. Default: any.")] = "",
+    region: Annotated[str, typer.Option(help="The cluster's region. Default: any.")] = "",
+    at: AtOption = "",
+    data: DataOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print everyone who may do an action on a cluster, by which grant, on what conditions, and until when.
+
+    Callers are printed as the grants name them. Denials and freezes in force are printed too, and callers
+    that they hold back. Exit 0, or 2 if a file cannot be used.
+    """
+    from eksgateway.cli.policy_data import read_time  # noqa: PLC0415
+    from eksgateway.cli.policy_rights import Source, read_where, show_holders  # noqa: PLC0415
+
+    source = Source(data, config, as_json)
+    sys.exit(show_holders(source, read_where(cluster, account, region), action.value, read_time(at)))
+
+
+@policy_app.command(
+    "can",
+    epilog=example(
+        "eksgateway policy can jwt:corp:dana --group corp:platform --data new.yaml",
+        "eksgateway policy can spiffe://corp.example/robot --config config.yaml",
+    ),
+)
+def policy_can(  # noqa: PLR0913  each is an option
+    *,
+    subject: Annotated[
+        str, typer.Argument(metavar="SUBJECT", help="jwt:ISSUER:SUB or spiffe://DOMAIN/PATH.")
+    ],
+    group: Annotated[
+        list[str] | None, typer.Option(metavar="ISSUER:GROUP", help="A group of the caller. Repeatable.")
+    ] = None,
+    claim: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="A claim of its token. Repeatable. Default: any value that fits."
+        ),
+    ] = None,
+    via: Annotated[str, typer.Option(help="SPIFFE ID of its connection. Default: any that fits.")] = "",
+    at: AtOption = "",
+    data: DataOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print what a caller may do, where, by which grant, on what conditions, and until when.
+
+    Denials and freezes in force for the caller are printed too, and the rights that they hold back.
+    Exit 0, or 2 if a file cannot be used.
+    """
+    from eksgateway.cli.policy_data import read_time  # noqa: PLC0415
+    from eksgateway.cli.policy_rights import Source, read_holder, show_permissions  # noqa: PLC0415
+
+    holder = read_holder(subject, group or (), claim or (), via)
+    sys.exit(show_permissions(Source(data, config, as_json), holder, read_time(at)))
 
 
 @policy_app.command("test", epilog=example("eksgateway policy test input.yaml --data new.yaml"))

@@ -1,0 +1,189 @@
+"""The answers of `eksgateway policy who` and `can`, as tables and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from eksgateway.cli.output.tables import Table
+from eksgateway.policy.question import utc_seconds
+from eksgateway.policy.review.can import Holder, Permission, Permissions
+from eksgateway.policy.review.cases import Entry, Restriction
+from eksgateway.policy.review.conditions import conditions_of, describe_conditions
+from eksgateway.policy.review.times import text_of_window
+from eksgateway.policy.review.who import Holders, Right, Where
+
+_OF_GRANTS = ("accounts", "regions", "clusters", "except_clusters", "from", "until", "owner", "note")
+
+
+def _without_empty_columns(table: Table) -> Table:
+    kept = [index for index, cells in enumerate(zip(*table.rows, strict=True)) if any(cells)]
+    rows = [tuple(row[index] for index in kept) for row in table.rows]
+    return Table(tuple(table.columns[index] for index in kept), rows)
+
+
+def holders_tables(found: Holders, action: str) -> tuple[Table, Table]:
+    """The callers who may, and those who are held back."""
+    may = [
+        (_caller(each), *_grant_cells(each.grant, [action], each.around, found.restrictions))
+        for each in found.rights
+        if each.example
+    ]
+    held = [
+        (_caller(each), str(each.grant["id"]), _held_by(each.held_by, found.restrictions))
+        for each in found.rights
+        if not each.example
+    ]
+    columns = ("CALLER", "GRANT", "UNTIL", "WHERE", "IF", "OWNER", "NOTE")
+    return _without_empty_columns(Table(columns, may)), Table(("CALLER", "GRANT", "BY"), held)
+
+
+def permissions_tables(found: Permissions) -> tuple[Table, Table]:
+    """What the caller may do, and what is held back."""
+    may = [
+        (*_what(each), *_grant_cells(each.grant, each.actions, each.around, found.restrictions))
+        for each in found.permissions
+        if each.examples
+    ]
+    held = [
+        (*_what(each), str(each.grant["id"]), _held_by(each.held_by, found.restrictions))
+        for each in found.permissions
+        if not each.examples
+    ]
+    columns = ("ACTIONS", "CLUSTERS", "GRANT", "UNTIL", "WHERE", "IF", "OWNER", "NOTE")
+    return _without_empty_columns(Table(columns, may)), Table(("ACTIONS", "CLUSTERS", "GRANT", "BY"), held)
+
+
+def rest_lines(found: Holders | Permissions) -> Iterator[str]:
+    """The grants that do not count at the time, and the denials and freezes in force."""
+    if found.not_now:
+        yield from ("", "Not now:")
+        yield from (f"  grant {grant['id']} {reason}" for grant, reason in found.not_now)
+    if found.restrictions:
+        yield from ("", "In force:")
+        yield from (f"  {_describe(each)}" for each in found.restrictions)
+
+
+def holders_json(found: Holders, where: Where, action: str, at: datetime) -> dict[str, Any]:
+    def row(right: Right) -> dict[str, Any]:
+        return {"caller": right.caller, "kind": right.kind, **_grant_json(right.grant, [action])}
+
+    return {
+        "at": utc_seconds(at),
+        "action": action,
+        "cluster": where.cluster,
+        "account": where.account or None,
+        "region": where.region or None,
+        "callers": [row(each) | {"partly_held_by": [*each.around]} for each in found.rights if each.example],
+        "held_back": [row(each) | {"by": [*each.held_by]} for each in found.rights if not each.example],
+        **_rest_json(found),
+    }
+
+
+def permissions_json(found: Permissions, holder: Holder, at: datetime) -> dict[str, Any]:
+    def row(each: Permission) -> dict[str, Any]:
+        return {
+            "actions": [*each.actions],
+            **_grant_json(each.grant, each.actions),
+            "clusters": [*each.clusters],
+        }
+
+    return {
+        "at": utc_seconds(at),
+        "subject": holder.subject,
+        "groups": [*holder.groups],
+        "rights": [
+            row(each) | {"partly_held_by": [*each.around]} for each in found.permissions if each.examples
+        ],
+        "held_back": [row(each) | {"by": [*each.held_by]} for each in found.permissions if not each.examples],
+        **_rest_json(found),
+    }
+
+
+def _caller(right: Right) -> str:
+    return f"group {right.caller}" if right.kind == "group" else right.caller
+
+
+def _what(permission: Permission) -> tuple[str, str]:
+    return ", ".join(permission.actions), ", ".join(permission.clusters)
+
+
+def _grant_cells(
+    grant: Entry, actions: Iterable[str], around: Sequence[str], restrictions: Sequence[Restriction]
+) -> tuple[str, ...]:
+    """GRANT, UNTIL, WHERE, IF, OWNER, NOTE."""
+    partly = [f"{_noun(each)} {each.id} does not apply" for each in restrictions if each.id in around]
+    conditions = [*describe_conditions(grant, actions), *partly]
+    return (
+        str(grant["id"]),
+        str(grant.get("until", "")),
+        _place(grant),
+        "; ".join(conditions),
+        str(grant.get("owner", "")),
+        str(grant.get("note", "")),
+    )
+
+
+def _place(entry: Entry) -> str:
+    """Accounts, regions and excluded clusters. Empty for everywhere."""
+    lists = [", ".join(entry.get(key, ["*"])) for key in ("accounts", "regions")]
+    place = "" if lists == ["*", "*"] else " in ".join(lists)
+    if "except_clusters" in entry:
+        place = f"{place} not {', '.join(entry['except_clusters'])}".strip()
+    return place
+
+
+def _held_by(ids: Sequence[str], restrictions: Sequence[Restriction]) -> str:
+    if not ids:
+        return "its own conditions, which cannot be met"
+    nouns = {each.id: _noun(each) for each in restrictions}
+    return ", ".join(f"{nouns[each]} {each}" for each in ids)
+
+
+def _noun(restriction: Restriction) -> str:
+    return "freeze" if restriction.is_freeze else "denial"
+
+
+def _describe(restriction: Restriction) -> str:
+    """In one line."""
+    entry = restriction.entry
+    callers = [*entry.get("subjects", ()), *(f"group {each}" for each in entry.get("groups", ()))]
+    spared = [
+        *entry.get("except_subjects", ()),
+        *(f"group {each}" for each in entry.get("except_groups", ())),
+    ]
+    tags = [f"tag {key} is {' or '.join(values)}" for key, values in entry.get("tags", {}).items()]
+    parts = [
+        ", ".join(callers),
+        f"clusters {', '.join(entry['clusters'])}" if "clusters" in entry else "",
+        _place(entry),
+        *tags,
+        f"type is {' or '.join(entry['update_types'])}" if "update_types" in entry else "",
+        f"within {' or '.join(map(text_of_window, entry['windows']))}" if "windows" in entry else "",
+        f"until {entry['until']}" if "until" in entry else "",
+        f"spares {', '.join(spared)}" if spared else "",
+        str(entry.get("reason", "")),
+        f"owner {entry['owner']}" if "owner" in entry else "",
+        str(entry.get("note", "")),
+    ]
+    return f"{_noun(restriction)} {restriction.id}: {'; '.join(filter(None, parts))}"
+
+
+def _grant_json(grant: Entry, actions: Iterable[str]) -> dict[str, Any]:
+    return {
+        "grant": grant["id"],
+        **{key: grant.get(key) for key in _OF_GRANTS},
+        "conditions": conditions_of(grant, actions),
+    }
+
+
+def _rest_json(found: Holders | Permissions) -> dict[str, Any]:
+    return {
+        "not_now": [
+            {"grant": grant["id"], "why": reason, "from": grant.get("from"), "until": grant.get("until")}
+            for grant, reason in found.not_now
+        ],
+        "denials": [each.entry for each in found.restrictions if not each.is_freeze],
+        "freezes": [each.entry for each in found.restrictions if each.is_freeze],
+    }
