@@ -16,7 +16,7 @@ import yaml
 MAX_DEPTH: Final = 100
 MAX_ALIASED: Final = 2_000_000  # values that aliases stand for, in one document
 
-_PARSER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML may be built without libyaml
+PARSER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML may be built without libyaml
 _KINDS: Final = {"int": "a number", "float": "a number", "bool": "a boolean", "timestamp": "a date"}
 _TAGS: Final = {
     yaml.ScalarEvent: "tag:yaml.org,2002:str",
@@ -28,7 +28,6 @@ _NUMBER: Final = re.compile(
     r"[-+]?(0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO][0-7]+|(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?)"
 )
 _MERGE: Final = object()  # the key `<<`
-_OPEN: Final = object()  # the value of an anchor whose node has not ended
 _resolver: Final[Any] = yaml.resolver.Resolver()  # untyped in its stubs
 
 
@@ -41,7 +40,7 @@ class Unquoted:
     place: str = ""
 
 
-def read_yaml(text: str) -> Any:
+def read_yaml(text: str, parser: Any = PARSER) -> Any:
     """Numbers, booleans and dates become Unquoted. Values of aliases are shared.
 
     Raises ValueError with line and column for what is not YAML, several documents, keys that are not text or
@@ -49,7 +48,7 @@ def read_yaml(text: str) -> Any:
     """
     reader = _Reader()
     try:
-        for event in yaml.parse(text, _PARSER):
+        for event in yaml.parse(text, parser):
             reader.take(event)
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
@@ -83,7 +82,7 @@ class _Reader:
     def __init__(self) -> None:
         self.value: Any = None
         self._open: list[_Collection] = []
-        self._anchors: dict[str, tuple[Any, int]] = {}  # values and their sizes
+        self._anchors: dict[str, tuple[Any, int]] = {}  # values and sizes; a _Collection until its end
         self._aliased = 0
         self._documents = 0
 
@@ -91,14 +90,20 @@ class _Reader:
         kind = type(event)
         if kind is yaml.ScalarEvent:
             self._check_tag(event)
-            self._place(event, self._read_scalar(event), 1, event.anchor)
+            value = self._read_scalar(event)
+            if event.anchor:
+                self._anchors[event.anchor] = (event.value if value is _MERGE else value, 1)
+            self._place(event, value, 1)
         elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
             self._begin(event, {} if kind is yaml.MappingStartEvent else [])
         elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
             closed = self._open.pop()
-            self._place(event, closed.close(), closed.size, closed.anchor)
+            value = closed.close()
+            if closed.anchor and self._anchors[closed.anchor][0] is closed:  # not set again within
+                self._anchors[closed.anchor] = (value, closed.size)
+            self._place(event, value, closed.size)
         elif kind is yaml.AliasEvent:
-            self._place(event, *self._follow(event), None)
+            self._place(event, *self._follow(event))
         elif kind is yaml.DocumentStartEvent:
             self._documents += 1
             if self._documents > 1:
@@ -110,14 +115,13 @@ class _Reader:
             raise _error(event, f"is nested deeper than {MAX_DEPTH} levels")
         if self._open and type(self._open[-1].value) is dict and self._open[-1].key is None:
             raise _error(event, "a key must be text")
+        opened = _Collection(value, event.anchor)
         if event.anchor:
-            self._anchors[event.anchor] = (_OPEN, 0)
-        self._open.append(_Collection(value, event.anchor))
+            self._anchors[event.anchor] = (opened, 0)
+        self._open.append(opened)
 
-    def _place(self, event: Any, value: Any, size: int, anchor: str | None) -> None:
+    def _place(self, event: Any, value: Any, size: int) -> None:
         """Put a value into the collection around it, as a key or a value."""
-        if anchor:
-            self._anchors[anchor] = ("<<" if value is _MERGE else value, size)
         if not self._open:
             self.value = value
             return
@@ -147,7 +151,7 @@ class _Reader:
         value, size = self._anchors.get(event.anchor, (None, -1))
         if size < 0:
             raise _error(event, f"the alias *{event.anchor} has no anchor before it")
-        if value is _OPEN:
+        if isinstance(value, _Collection):
             raise _error(event, f"the alias *{event.anchor} stands inside its own anchor")
         self._aliased += size
         if self._aliased > MAX_ALIASED:
@@ -176,7 +180,8 @@ def _check_key(event: Any, key: Any, mapping: _Collection) -> Any:
 
 
 def _to_mappings(event: Any, value: Any) -> list[dict[str, Any]]:
-    mappings = value if type(value) is list else [value]
+    """An alias of a list is refused, as OPA does."""
+    mappings = value if type(value) is list and type(event) is not yaml.AliasEvent else [value]
     if not all(type(each) is dict for each in mappings):
         raise _error(event, "the value of << must be a mapping or a list of mappings")
     return mappings

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from eksgateway.file_reader import FileUnreadable, read_file
 from eksgateway.policy.source.faults import PolicyDataError
@@ -13,6 +14,9 @@ from eksgateway.policy.source.faults import PolicyDataError
 MAX_BYTES: Final = 16 << 20  # of all files together
 MAX_FILES: Final = 1000
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
+_TRIES: Final = 3
+
+_Files: TypeAlias = dict[str, tuple[int, ...]]  # by name: the mode, and what changes with a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,36 +28,71 @@ class SourceFile:
 def read_sources(path: Path) -> tuple[SourceFile, ...]:
     """A file, or the YAML and JSON files directly in a folder, in order of their names.
 
-    Files with a hidden name are left out. Raises PolicyDataError.
+    Files whose name begins with a dot are left out. All are of one state of the folder. Raises
+    PolicyDataError.
     """
-    paths = _list_folder(path) if path.is_dir() else [path]
-    sources, left = [], MAX_BYTES
-    for each in paths:
+    try:
+        if path.is_dir():
+            return _read_folder(path)
+        return (SourceFile(path, _read(path, "")),)
+    except FileUnreadable as exc:
+        raise PolicyDataError(str(path), [str(exc)]) from exc
+    except OSError as exc:
+        raise PolicyDataError(str(path), [f"cannot be read: {exc.strerror}"]) from exc
+
+
+def _read_folder(folder: Path) -> tuple[SourceFile, ...]:
+    """A ConfigMap is mounted as links to files in a hidden folder, and all links are changed at once."""
+    for _ in range(_TRIES):
+        before = _list_files(folder)
         try:
-            raw = read_file(each, MAX_BYTES)
-        except FileUnreadable as exc:
-            raise _unreadable(path, each, exc) from exc
-        left -= len(raw)
-        if left < 0:
-            raise PolicyDataError(str(path), [f"has files of more than {MAX_BYTES} bytes together"])
-        sources.append(SourceFile(each, raw))
+            sources = _read_files(folder, before)
+        except FileUnreadable:
+            if _list_files(folder) == before:
+                raise
+        else:
+            if _list_files(folder) == before:
+                return sources
+    raise FileUnreadable("changes each time it is read; replace its files at once")
+
+
+def _list_files(folder: Path) -> _Files:
+    names = sorted(name for name in os.listdir(folder) if name.endswith(_SUFFIXES) and name[0] != ".")  # noqa: PTH208
+    if not names:
+        raise FileUnreadable("has no file named *.yaml, *.yml or *.json")
+    if len(names) > MAX_FILES:
+        raise FileUnreadable(f"has {len(names):,} files, and may have {MAX_FILES:,}")
+    return {name: _stat(folder / name) for name in names}
+
+
+def _stat(path: Path) -> tuple[int, ...]:
+    try:
+        state = path.stat()
+    except OSError:  # a broken link; reading it reports the error
+        return ()
+    return (state.st_mode, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
+
+
+def _read_files(folder: Path, files: _Files) -> tuple[SourceFile, ...]:
+    sources, size = [], 0
+    for name, state in files.items():
+        source_name = show_name(name)
+        if state and not stat.S_ISREG(state[0]):  # reading a pipe would not end
+            raise FileUnreadable(f"{source_name}: is not a regular file")
+        sources.append(SourceFile(folder / name, _read(folder / name, f"{source_name}: ")))
+        size += len(sources[-1].raw)
+        if size > MAX_BYTES:
+            raise FileUnreadable(f"has files of more than {MAX_BYTES} bytes together")
     return tuple(sources)
 
 
-def _list_folder(folder: Path) -> list[Path]:
+def _read(path: Path, prefix: str) -> bytes:
     try:
-        names = sorted(os.listdir(folder))  # noqa: PTH208  a name alone is needed
-    except OSError as exc:
-        raise PolicyDataError(str(folder), [f"cannot be read: {exc.strerror}"]) from exc
-    # A mounted ConfigMap has its files in a hidden folder, and links to them beside it.
-    paths = [folder / name for name in names if name.endswith(_SUFFIXES) and not name.startswith(".")]
-    if not paths:
-        raise PolicyDataError(str(folder), ["has no file named *.yaml, *.yml or *.json"])
-    if len(paths) > MAX_FILES:
-        raise PolicyDataError(str(folder), [f"has {len(paths)} files, and may have {MAX_FILES}"])
-    return paths
+        return read_file(path, MAX_BYTES)
+    except FileUnreadable as exc:
+        raise FileUnreadable(f"{prefix}cannot be read: {exc}") from exc
 
 
-def _unreadable(path: Path, file: Path, error: FileUnreadable) -> PolicyDataError:
-    name = "" if file == path else f"{file.name}: "
-    return PolicyDataError(str(path), [f"{name}cannot be read: {error}"])
+def show_name(name: str) -> str:
+    """A file's name on one line."""
+    return name if name.isprintable() else repr(name)

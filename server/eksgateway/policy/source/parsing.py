@@ -10,7 +10,7 @@ from typing import Any
 from eksgateway.policy.source.checks import Entry, check_entries
 from eksgateway.policy.source.content import KINDS, Content
 from eksgateway.policy.source.faults import Faults, PolicyDataError
-from eksgateway.policy.source.files import SourceFile, read_sources
+from eksgateway.policy.source.files import SourceFile, read_sources, show_name
 from eksgateway.policy.source.schema import document_check, join
 from eksgateway.policy.source.sets import NamedSet, SetResolver
 from eksgateway.strict_json import read_json
@@ -31,7 +31,7 @@ def parse_sources(sources: Sequence[SourceFile]) -> Content:
     documents = []
     for source in sources:
         own = Faults()
-        prefix = f"{source.path.name}: " if len(sources) > 1 else ""
+        prefix = f"{show_name(source.path.name)}: " if len(sources) > 1 else ""
         try:
             value = _parse(source)
         except ValueError as exc:
@@ -40,7 +40,7 @@ def parse_sources(sources: Sequence[SourceFile]) -> Content:
             document_check()(value, "", own)
             documents.append(_Document(prefix, value))
         faults.merge(own, prefix)
-    content = _merge(documents, faults)
+    content = _merge(documents, faults) if len(documents) == len(sources) else {}
     if faults.count:
         path = sources[0].path
         raise PolicyDataError(str(path if len(sources) == 1 else path.parent), faults.lines())
@@ -120,6 +120,6 @@ def _merge_sets(documents: list[_Document], faults: Faults) -> dict[str, NamedSe
             place = join(f"{document.prefix}eksgateway.sets", name)
             if name in sets:
                 faults.add(place, f"is defined by {sets[name].place} already")
-            elif isinstance(items, list):
-                sets[name] = NamedSet(place, items)
+            else:
+                sets[name] = NamedSet(place, items if isinstance(items, list) else [])
     return sets
