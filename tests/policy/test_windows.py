@@ -99,6 +99,7 @@ def test_windows_are_those_of_the_wall_clock(engine: str, probe: Probe, zone: st
     compiled = compile_windows(lists.values())
     index = {"windows": compiled.windows, "zones": compiled.zones}
     names = list(compiled.windows)
+    names_of = {key: compiled.names_of(windows) for key, windows in lists.items()}
     moments = sorted(set(_choose_moments(zone)))
     moments = random.Random(zone).sample(moments, len(moments) // SHARE[engine])
     differences = []
@@ -107,7 +108,7 @@ def test_windows_are_those_of_the_wall_clock(engine: str, probe: Probe, zone: st
         for moment, states in zip(some, probe(index, names, some), strict=True):
             by_name = dict(zip(names, states, strict=True))
             for key, windows in lists.items():
-                found = [by_name[name] for name in compiled.names_of(windows)]
+                found = [by_name[name] for name in names_of[key]]
                 freeze, grant = (is_in_force(windows, moment, either=either) for either in (True, False))
                 if (set(found) != {"outside"}, "inside" in found) != (freeze, grant):
                     differences.append((key, moment.isoformat(), found, freeze, grant))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -23,27 +23,31 @@ def load_zone(name: str) -> ZoneInfo:
 def is_in_force(windows: Sequence[dict[str, Any]], moment: datetime, *, either: bool) -> bool:
     """Whether the windows of a freeze (``either`` offset) or of a grant hold at a time."""
     if either:
-        return any(_contains(window, local) for window in windows for local in read_clocks(window, moment))
+        return any(
+            _contains(window, local) for window in windows for local in read_clocks(window["zone"], moment)
+        )
     zones = {window["zone"] for window in windows}
     return any(
         all(
             any(_contains(window, local) for window in windows if window["zone"] == zone)
-            for local in read_clocks({"zone": zone}, moment)
+            for local in read_clocks(zone, moment)
         )
         for zone in zones
     )
 
 
-def read_clocks(window: dict[str, Any], moment: datetime) -> Iterator[datetime]:
+@lru_cache(maxsize=1024)
+def read_clocks(name: str, moment: datetime) -> set[datetime]:
     """The local time, and the one of the other side of a clock change that is at most its shift away."""
-    zone = load_zone(window["zone"])
+    zone = load_zone(name)
     own = moment.astimezone(zone).utcoffset() or timedelta()
-    yield moment.replace(tzinfo=None) + own
+    clocks = {moment.replace(tzinfo=None) + own}
     for shift in SHIFTS:
         for away in (shift, -shift):
             other = (moment + away).astimezone(zone).utcoffset() or timedelta()
             if abs(other - own) == shift:
-                yield moment.replace(tzinfo=None) + other
+                clocks.add(moment.replace(tzinfo=None) + other)
+    return clocks
 
 
 def find_changes(name: str, begin: datetime, end: datetime) -> Iterator[datetime]:
