@@ -15,6 +15,7 @@ BASE = {
         "addresses",
         "blocking",
         "file_reader",
+        "file_writer",
         "file_descriptors",
         "metrics_server",
         "revocation",

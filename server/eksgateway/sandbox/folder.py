@@ -6,7 +6,6 @@ import os
 import shlex
 import shutil
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import files
@@ -15,6 +14,7 @@ from typing import Any, Final
 
 import yaml
 
+from eksgateway.file_writer import replace_file
 from eksgateway.sandbox.clusters import HOME
 from eksgateway.settings import IssuerSettings, SettingsError
 
@@ -46,15 +46,6 @@ class SandboxFolder:
 
     def log(self, name: str) -> Path:
         return self.path / f"{name}.log"
-
-
-def replace_file(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Write a new file and rename it: readers see the old content or the new, and an old mode is not kept."""
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "wb") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(content)
-    Path(beside).replace(path)
 
 
 def write_policy(folder: SandboxFolder, *, with_rego: bool) -> None:

@@ -13,8 +13,9 @@ import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from eksgateway.addresses import split_address
+from eksgateway.file_writer import replace_file
 from eksgateway.sandbox.children import Child
-from eksgateway.sandbox.folder import gateway_environment, replace_file
+from eksgateway.sandbox.folder import gateway_environment
 
 # A proxy of the environment does not reach this machine.
 LOOPBACK_OPTIONS: Final = (("grpc.enable_http_proxy", 0),)

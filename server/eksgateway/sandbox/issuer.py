@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm
 
-from eksgateway.sandbox.folder import replace_file
+from eksgateway.file_writer import replace_file
 from eksgateway.settings import IssuerSettings
 
 

@@ -20,6 +20,7 @@ import aiohttp
 
 from eksgateway.blocking import run_blocking
 from eksgateway.errors import StartError
+from eksgateway.file_writer import replace_file
 from eksgateway.sandbox.children import Child
 from eksgateway.sandbox.clusters import CLUSTERS, HOME
 from eksgateway.sandbox.fleet_database import FleetDatabase
@@ -27,7 +28,6 @@ from eksgateway.sandbox.folder import (
     CALLERS,
     SandboxFolder,
     gateway_settings,
-    replace_file,
     write_policy,
     write_variables,
 )
