@@ -15,7 +15,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from eksgateway.sandbox.folder import CALLERS, replace_file
+from eksgateway.file_writer import replace_file
+from eksgateway.sandbox.folder import CALLERS
 from eksgateway.sandbox.gateway_process import GatewayProcess
 from eksgateway.sandbox.options import SandboxOptions
 from eksgateway.sandbox.sandbox import Sandbox, open_sandbox
