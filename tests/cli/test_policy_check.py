@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from eksgateway.cli.main import app
@@ -15,8 +17,23 @@ from eksgateway.settings import WasmPolicySettings
 EXAMPLE = Path(__file__).parents[2] / "policies" / "data.example.yaml"
 
 
-def check(file: Path) -> tuple[int, str]:
-    result = CliRunner().invoke(app, ["policy", "check", str(file)])
+DOUBTFUL = """\
+eksgateway:
+  sets: {leads: ["corp:leads"]}
+  grants:
+    - id: a
+      groups: [platform]
+      actions: [cancel]
+      accounts: ["111122223333"]
+      regions: [us-east-1]
+      clusters: ["*"]
+      update_types: [VersionRolback]
+      until: "2027-01-01T00:00:00Z"
+"""
+
+
+def check(file: Path, *options: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["policy", "check", str(file), *map(str, options)])
     return result.exit_code, result.output
 
 
@@ -59,3 +76,89 @@ def test_check_reports_a_missing_file(tmp_path: Path) -> None:
     code, output = check(tmp_path / "nowhere.yaml")
     assert code == 1
     assert "cannot be read: No such file" in output
+
+
+def test_warnings_are_printed_below_the_revision_of_good_data(tmp_path: Path) -> None:
+    """Also what is over at another time. The exit code is 0."""
+    file = tmp_path / "data.yaml"
+    file.write_text(DOUBTFUL)
+    code, output = check(file, "--at", "2026-12-01T12:00:00Z")
+    assert code == 0
+    heading, group, kind, unused = output.splitlines()[2:]
+    assert heading == "3 warnings:"
+    assert group.startswith("  - grant a, groups[0]: `platform` matches no group: write `ISSUER:platform`")
+    assert kind.startswith("  - grant a, update_types[0]: `VersionRolback` is no update type of EKS")
+    assert kind.endswith("is `VersionRollback` meant?")
+    assert unused == "  - set eksgateway.sets.leads: no list names it"
+    code, output = check(file, "--at", "2027-01-01T01:00:00+01:00")
+    assert "grant a, until: is over since 2027-01-01T00:00:00Z" in output
+
+
+def test_strict_makes_warnings_faults(tmp_path: Path) -> None:
+    """Exit 1 with warnings, 0 without."""
+    file = tmp_path / "data.yaml"
+    file.write_text(DOUBTFUL)
+    assert check(file, "--strict")[0] == 1
+    assert check(EXAMPLE, "--strict", "--at", "2026-12-01T12:00:00Z")[0] == 0
+
+
+def test_json_has_the_findings_and_the_faults(tmp_path: Path) -> None:
+    file = tmp_path / "data.yaml"
+    file.write_text(DOUBTFUL)
+    code, output = check(file, "--json", "--at", "2026-12-01T12:00:00Z")
+    found = json.loads(output)
+    assert (code, found["good"], found["faults"]) == (0, True, [])
+    assert found["revision"].startswith("sha256:")
+    assert [(each["rule"], each["entry"], each["place"]) for each in found["warnings"]] == [
+        ("impossible-group", "a", "groups[0]"),
+        ("unknown-update-type", "a", "update_types[0]"),
+        ("unused-set", "eksgateway.sets.leads", ""),
+    ]
+    file.write_text("eksgateway: {grants: [{}]}")
+    code, output = check(file, "--json")
+    found = json.loads(output)
+    assert (code, found["good"], found["revision"]) == (1, False, None)
+    assert "eksgateway.grants[0].id: is missing" in found["faults"]
+
+
+def test_settings_give_the_names_that_are_known(tmp_path: Path) -> None:
+    """Unusable settings are exit 2."""
+    config = {
+        "identity": {"jwt": {"issuers": [{"name": "n", "issuer": "i", "audience": "a", "jwks": "j.json"}]}},
+        "policy": {"data": "data.yaml"},
+        "ledger": {"path": "ledger.db"},
+        "eks": {"targets": [{"account_id": "111122223333", "region": "us-east-1"}]},
+    }
+    settings = tmp_path / "config.yaml"
+    settings.write_text(yaml.safe_dump(config))
+    code, output = check(EXAMPLE, "--config", settings)
+    assert code == 0
+    assert "grant viewers, groups[0]: `corp:engineering` names no caller: the issuers" in output
+    assert "grant rollback-robot, regions[1]: `eu-central-1` has no target in the settings" in output
+    settings.write_text("x: 1")
+    assert check(EXAMPLE, "--config", settings)[0] == 2
+
+
+def test_only_the_first_warnings_are_printed(tmp_path: Path) -> None:
+    grants = "".join(
+        f"""
+    - id: g-{number}
+      groups: [platform]
+      actions: [get]
+      accounts: ["111122223333"]
+      regions: [us-east-1]
+      clusters: [c-{number}]"""
+        for number in range(130)
+    )
+    file = tmp_path / "data.yaml"
+    file.write_text(f"eksgateway:\n  grants:{grants}\n")
+    lines = check(file)[1].splitlines()
+    assert lines[2] == "130 warnings:"
+    assert lines[-1] == "  - and 30 more"
+    assert len(lines) == 3 + 100 + 1
+
+
+def test_a_time_without_a_zone_is_a_usage_error() -> None:
+    code, output = check(EXAMPLE, "--at", "2026-12-01T12:00:00")
+    assert code == 2
+    assert "is no time with a zone" in output

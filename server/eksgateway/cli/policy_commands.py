@@ -24,19 +24,6 @@ ModuleOption: TypeAlias = Annotated[
 ]
 
 
-@policy_app.command("check", epilog=example("eksgateway policy check new.yaml"))
-def policy_check(
-    file: Annotated[Path, typer.Argument(help="The data file: YAML or JSON.")], module: ModuleOption = None
-) -> None:
-    """Check policy data against the schema; exit 1 with the path of every fault.
-
-    For valid data, print the revision that a gateway reports with it in force.
-    """
-    from eksgateway.cli.policy import check_data  # noqa: PLC0415
-
-    sys.exit(check_data(file, module))
-
-
 DataOption: TypeAlias = Annotated[Path | None, typer.Option(help="The policy data: a file or a folder.")]
 ConfigOption: TypeAlias = Annotated[
     Path | None, typer.Option(help="Or a gateway's settings, to use its data.")
@@ -45,6 +32,35 @@ AtOption: TypeAlias = Annotated[
     str, typer.Option(metavar="TIME", help="As in 2026-12-01T12:00:00Z. Default: now.")
 ]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@policy_app.command(
+    "check",
+    epilog=example(
+        "eksgateway policy check new.yaml", "eksgateway policy check policies/ --strict --config config.yaml"
+    ),
+)
+def policy_check(  # noqa: PLR0913  each is an option
+    *,
+    file: Annotated[Path, typer.Argument(metavar="PATH", help="A file, YAML or JSON, or a folder.")],
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 for warnings too.")] = False,
+    config: Annotated[
+        Path | None, typer.Option(help="A gateway's settings: warn of names that they do not have.")
+    ] = None,
+    at: Annotated[str, typer.Option(metavar="TIME", help="Warn of what is over then. Default: now.")] = "",
+    as_json: JsonOption = False,
+    module: ModuleOption = None,
+) -> None:
+    """Check whether a gateway would put policy data in force; exit 1 with every fault if not.
+
+    For good data, print its revision, and warnings of what can never match or undoes something else.
+    Exit 2 if the settings cannot be used.
+    """
+    from eksgateway.cli.policy_check import CheckOptions, check_data  # noqa: PLC0415
+    from eksgateway.cli.policy_data import read_time  # noqa: PLC0415
+
+    options = CheckOptions(module, config, read_time(at), strict=strict, as_json=as_json)
+    sys.exit(check_data(file, options))
 
 
 @policy_app.command(
@@ -124,7 +140,7 @@ def policy_test(
     module: ModuleOption = None,
 ) -> None:
     """Decide recorded or hand-written inputs, and explain; exit 2 if a file cannot be read."""
-    from eksgateway.cli.policy import decide_inputs  # noqa: PLC0415
+    from eksgateway.cli.policy_decisions import decide_inputs  # noqa: PLC0415
 
     sys.exit(decide_inputs(file, data, config, module))
 
@@ -148,6 +164,6 @@ def policy_diff(  # noqa: PLR0913  each is an option
     Exit 0 if no decision changes, 1 if one does, 2 if a file cannot be read.
     """
     from eksgateway.cli.ledger_location import locate  # noqa: PLC0415
-    from eksgateway.cli.policy import diff_decisions  # noqa: PLC0415
+    from eksgateway.cli.policy_decisions import diff_decisions  # noqa: PLC0415
 
     sys.exit(diff_decisions(locate(ledger, url, schema), data, data_old, module))

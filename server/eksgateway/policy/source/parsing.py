@@ -27,6 +27,11 @@ def load_content(path: Path) -> Content:
 
 def parse_sources(sources: Sequence[SourceFile]) -> Content:
     """The content of one file, or of all files of a folder. Raises PolicyDataError."""
+    return parse_with_sets(sources)[0]
+
+
+def parse_with_sets(sources: Sequence[SourceFile]) -> tuple[Content, list[str]]:
+    """The content, and the places of sets that no list names. Raises PolicyDataError."""
     faults = Faults()
     documents = []
     for source in sources:
@@ -40,11 +45,12 @@ def parse_sources(sources: Sequence[SourceFile]) -> Content:
             document_check()(value, "", own)
             documents.append(_Document(prefix, value))
         faults.merge(own, prefix)
-    content = _merge(documents, faults) if len(documents) == len(sources) else {}
+    # Names of sets are not looked up if a file with sets may be missing.
+    content, resolver = _merge(documents if len(documents) == len(sources) else [], faults)
     if faults.count:
         path = sources[0].path
         raise PolicyDataError(str(path if len(sources) == 1 else path.parent), faults.lines())
-    return content
+    return content, [named.place for named in resolver.find_unused()]
 
 
 def _parse(source: SourceFile) -> Any:
@@ -97,7 +103,7 @@ class _Document:
         return content if isinstance(content, dict) else {}
 
 
-def _merge(documents: list[_Document], faults: Faults) -> Content:
+def _merge(documents: list[_Document], faults: Faults) -> tuple[Content, SetResolver]:
     """The lists joined, without sets. The documents need not fit the schema."""
     if not faults.count and not any(document.has("grants") for document in documents):
         faults.add("eksgateway.grants", "is missing")
@@ -109,7 +115,7 @@ def _merge(documents: list[_Document], faults: Faults) -> Content:
         content[kind] = [resolver.resolve(each.place, kind, each.value) for each in own]
         entries += own
     check_entries(entries, faults)
-    return content
+    return content, resolver
 
 
 def _merge_sets(documents: list[_Document], faults: Faults) -> dict[str, NamedSet]:

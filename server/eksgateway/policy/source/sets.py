@@ -35,6 +35,11 @@ class SetResolver:
                     text = f"{item!r:.80} names a set, and a set holds no set; write its items here"
                     faults.add(f"{named.place}[{index}]", text)
 
+    def find_unused(self) -> Iterator[NamedSet]:
+        """The sets that no list names, once all entries are resolved."""
+        used = {text for texts in self._lists for text in texts if _is_name(text)}
+        yield from (named for name, named in self._sets.items() if f"${name}" not in used)
+
     def resolve(self, place: str, kind: str, entry: dict[str, Any]) -> dict[str, Any]:
         """The entry, or a copy without names of sets. The entry need not fit the schema."""
         changed: dict[str, Any] = {}

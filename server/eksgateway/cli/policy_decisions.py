@@ -1,4 +1,4 @@
-"""`eksgateway policy`: checks policy data, decides inputs by it, and compares it with recorded decisions."""
+"""`eksgateway policy test` and `diff`: decide inputs, and recorded cancels again."""
 
 from __future__ import annotations
 
@@ -18,34 +18,16 @@ from eksgateway.ledger.database import LedgerError, LedgerLocation
 from eksgateway.ledger.hash_chain import EventKind
 from eksgateway.ledger.inspection import read_denials, read_events
 from eksgateway.model import Action, Decision, Intent
-from eksgateway.policy.engine import PolicyLoadError
 from eksgateway.policy.evaluator import PolicyEvaluator, open_evaluator
-from eksgateway.policy.files import read_module, revision_of
+from eksgateway.policy.files import read_module
 from eksgateway.policy.input_files import complete_input, load_inputs
 from eksgateway.policy.question import question_of
-from eksgateway.policy.source import PolicyDataError, count_entries, load_content
+from eksgateway.policy.source import load_content
 from eksgateway.rpc.methods import METHODS, UPDATES
 from eksgateway.settings import SettingsError, WasmPolicySettings, load
 
 UNUSABLE: Final = 2  # the exit code if a file cannot be read or used
 _CANCEL_UPDATE: Final = f"/{UPDATES}/CancelUpdate"  # the method of intents in ledgers that lack it
-
-
-def check_data(file: Path, module: Path | None) -> int:
-    """Return the exit code: 0 if a gateway would put the data in force, else 1."""
-    try:
-        data, wasm = _load_data(file), read_module(module)
-        with open_evaluator(wasm, data):  # opening decides the costliest questions
-            pass
-    except PolicyDataError as exc:
-        print(exc)
-        return 1
-    except PolicyLoadError as exc:
-        print(f"{file}:\n  - {exc}")
-        return 1
-    print(f"{file}: good: {count_entries(data['eksgateway'])}")
-    print(f"In force, its revision is {revision_of(wasm, data)}")
-    return 0
 
 
 def decide_inputs(file: Path, data: Path | None, config: Path | None, module: Path | None) -> int:

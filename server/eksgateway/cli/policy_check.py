@@ -1,0 +1,120 @@
+"""`eksgateway policy check`: would a gateway put the data in force, and is all of it meant?"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from eksgateway.cli.output.terminal import print_lines
+from eksgateway.eks.update_types import read_update_types
+from eksgateway.errors import StartError
+from eksgateway.policy.engine import PolicyLoadError
+from eksgateway.policy.evaluator import open_evaluator
+from eksgateway.policy.files import read_module, revision_of
+from eksgateway.policy.lint.finding import Finding
+from eksgateway.policy.lint.findings import find_all
+from eksgateway.policy.source import PolicyDataError, count_entries, parse_with_sets, read_sources
+from eksgateway.settings import Settings, load
+
+REFUSED: Final = 1
+UNUSABLE: Final = 2  # the exit code if the settings cannot be used
+_MAX_TOLD: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOptions:
+    """``strict``: warnings are faults. With ``config``, names are compared with a gateway's settings."""
+
+    module: Path | None
+    config: Path | None
+    at: datetime  # the time at which entries are over
+    strict: bool
+    as_json: bool
+
+
+@dataclass(slots=True)
+class _Report:
+    file: Path
+    faults: list[str] = field(default_factory=list)
+    error: str = ""  # the faults as one text
+    counts: str = ""
+    revision: str = ""
+    warnings: list[Finding] = field(default_factory=list)
+
+
+def check_data(file: Path, options: CheckOptions) -> int:
+    """Return the exit code: 0 if a gateway would put the data in force, else REFUSED.
+
+    ``strict`` makes warnings REFUSED too. UNUSABLE for settings with faults.
+    """
+    try:
+        settings = load(options.config) if options.config else None
+    except StartError as exc:
+        print(f"eksgateway: {exc}", file=sys.stderr)
+        return UNUSABLE
+    report = _check(file, options, settings)
+    if options.as_json:
+        print(json.dumps(_to_json(report), indent=2))
+    else:
+        print_lines(_describe(report))
+    return REFUSED if report.faults or (options.strict and report.warnings) else 0
+
+
+def _check(file: Path, options: CheckOptions, settings: Settings | None) -> _Report:
+    report = _Report(file)
+    try:
+        content, unused_sets = parse_with_sets(read_sources(file))
+        wasm, data = read_module(options.module), {"eksgateway": content}
+        with open_evaluator(wasm, data):  # opening decides the costliest questions
+            pass
+    except PolicyLoadError as exc:
+        report.faults = list(exc.faults)
+        report.error = str(exc) if isinstance(exc, PolicyDataError) else f"{file}:\n  - {exc}"
+        return report
+    report.counts, report.revision = count_entries(content), revision_of(wasm, data)
+    report.warnings = [
+        *find_all(content, options.at, read_update_types(), settings),
+        *map(_unused, unused_sets),
+    ]
+    return report
+
+
+def _unused(place: str) -> Finding:
+    return Finding("unused-set", "set", place, "", "no list names it")
+
+
+def _describe(report: _Report) -> Iterator[str]:
+    if report.faults:
+        yield from report.error.splitlines()
+        return
+    yield f"{report.file}: good: {report.counts}"
+    yield f"In force, its revision is {report.revision}"
+    if report.warnings:
+        yield f"{len(report.warnings)} warning{'' if len(report.warnings) == 1 else 's'}:"
+        yield from (f"  - {each}" for each in report.warnings[:_MAX_TOLD])
+        if (more := len(report.warnings) - _MAX_TOLD) > 0:
+            yield f"  - and {more} more"
+
+
+def _to_json(report: _Report) -> dict[str, Any]:
+    return {
+        "path": str(report.file),
+        "good": not report.faults,
+        "faults": report.faults,
+        "revision": report.revision or None,
+        "warnings": [
+            {
+                "rule": each.rule,
+                "kind": each.kind,
+                "entry": each.entry,
+                "place": each.place,
+                "text": each.text,
+            }
+            for each in report.warnings
+        ],
+    }
