@@ -1,6 +1,5 @@
-"""Compiles policies/ to the package's Wasm module, and copies the schemas beside it.
-
-policies/eksgateway/schema.rego is generated from the schema first.
+"""Compiles policies/ to the package's Wasm module, copies the schemas beside it, and compiles the policy
+content of the Rego's tests.
 
 Run by `make policy`; tests/policy/test_build.py fails when a fresh build differs from what is committed.
 """
@@ -14,7 +13,11 @@ import sys
 import tarfile
 import tempfile
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
+
+import yaml
+
+from eksgateway.policy.compiler import compile_content
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGE: Final = ROOT / "server" / "eksgateway" / "policy"
@@ -22,29 +25,10 @@ POLICIES: Final = ROOT / "policies"
 OPA_VERSION: Final = "1.22.2"  # as in build_tools.sh; other versions compile to other bytes
 ENTRYPOINT: Final = "eksgateway/authz/decision"
 # Without revision.rego, which uses built-ins that the Wasm host does not provide.
-SOURCES: Final = [f"policies/eksgateway/{name}.rego" for name in ("authz", "wellformed", "schema")]
-SCHEMA_REGO: Final = """\
-# METADATA
-# title: The keys and values that grants and freezes may have
-# description: Generated from policies/schemas/data.json by `make policy`. Do not edit.
-package eksgateway.schema
-"""
+SOURCES: Final = [f"policies/eksgateway/{name}.rego" for name in ("authz", "windows")]
 
 
-def to_rego(schema: dict[str, Any]) -> str:
-    """The parts of the policy data's schema that wellformed.rego needs, as Rego."""
-    grant, freeze = (schema["definitions"][name]["properties"] for name in ("grant", "freeze"))
-    sets = {
-        "grant_keys": list(grant),
-        "freeze_keys": list(freeze),
-        "actions": grant["actions"]["items"]["enum"],
-        "requirements": grant["require"]["items"]["enum"],
-    }
-    lines = [f"\n{name} := {{{', '.join(map(json.dumps, values))}}}\n" for name, values in sets.items()]
-    return SCHEMA_REGO + "".join(lines)
-
-
-def build(target: Path) -> None:
+def build(target: Path = PACKAGE) -> None:
     """Write policy.wasm, data.schema.json and input.schema.json into ``target``."""
     version = subprocess.run(["opa", "version"], check=True, capture_output=True, text=True).stdout
     if f"Version: {OPA_VERSION}\n" not in version:
@@ -63,12 +47,18 @@ def build(target: Path) -> None:
         shutil.copyfile(POLICIES / "schemas" / f"{name}.json", target / f"{name}.schema.json")
 
 
-def main(target: Path | None = None) -> None:
-    """Write everything to its place in the repository, or all of it into ``target``."""
-    data_schema = json.loads((POLICIES / "schemas" / "data.json").read_text())
-    (target or POLICIES / "eksgateway").joinpath("schema.rego").write_text(to_rego(data_schema))
-    build(target or PACKAGE)
+def build_fixtures(target: Path = POLICIES / "tests") -> None:
+    """Write fixtures.json, ``{"fixtures": {name: index}}``, into ``target``."""
+    contents = yaml.safe_load((POLICIES / "tests" / "fixtures.yaml").read_text())
+    empty: dict[str, list[object]] = {"grants": [], "denials": [], "freezes": []}
+    fixtures = {
+        name: compile_content(empty | content)["eksgateway"]["index"] for name, content in contents.items()
+    }
+    text = json.dumps({"fixtures": fixtures}, indent=1, ensure_ascii=False)
+    (target / "fixtures.json").write_text(text + "\n")
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    folder = tuple(map(Path, sys.argv[1:2]))
+    build(*folder)
+    build_fixtures(*folder)

@@ -1,22 +1,23 @@
 # METADATA
 # title: Authorization of EKS updates
 # description: |
-#   Decides one question of the gateway by the policy data (grants and freezes). Stage "request"
+#   Decides one question of the gateway by the compiled policy (docs/policy-form.md). Stage "request"
 #   has account, region and cluster. Stage "update" also has the tags and the update; it never allows
 #   what stage "request" denies. Stage "target" has account and region: may the caller list any
 #   clusters there? Every rule on the way to an allow is positive, so that undefined is a denial.
+#
+#   No rule binds a part of the index that grows with the policy: an OPA server converts what is bound,
+#   at each decision. So functions take names, and references are whole.
 # schemas:
 #   - input: schema.input
 package eksgateway.authz
-
-import data.eksgateway.wellformed
 
 # METADATA
 # title: The decision
 # description: |
 #   `rules` are the ids of the grants that allow, or of the grants and freezes that deny.
 #   `reasons` are sentences for the caller; a caller without a grant on the cluster gets the default
-#   ones. The first 100 grants and freezes of the data are explained, in at most 100 sentences of 400
+#   ones. The first 100 grants and freezes by id are explained, in at most 100 sentences of 400
 #   characters.
 # entrypoint: true
 default decision := {
@@ -28,8 +29,8 @@ default decision := {
 
 decision := {
 	"allow": true,
-	"reasons": sort({concat("", ["Grant ", grant.id, " allows this."]) | some grant in first_100(allowing_grants)}),
-	"rules": sort({grant.id | some grant in first_100(allowing_grants)}),
+	"reasons": [concat("", ["Grant ", id, " allows this."]) | some id in first_100(allowing_grants)],
+	"rules": first_100(allowing_grants),
 	"obligations": [],
 } if {
 	allowed
@@ -37,7 +38,7 @@ decision := {
 
 decision := {
 	"allow": false,
-	"reasons": first_100(sort({substring(objection.reason, 0, 400) | some objection in objections})),
+	"reasons": first_100({substring(objection.reason, 0, 400) | some objection in objections}),
 	"rules": sort({objection.rule | some objection in objections}),
 	"obligations": [],
 } if {
@@ -62,120 +63,177 @@ decision := {
 	count(covering_grants) == 0
 }
 
-# Each step evaluates only the grants that the step before left, so the cheapest comes first.
-cluster_grants := [grant |
-	is_array(data.eksgateway.grants)
-	some grant in data.eksgateway.grants
-	names_cluster(grant)
-]
-
-# A grant covers the caller if it names the caller and the cluster, and is well-formed.
-covering_grants := [grant |
-	some grant in cluster_grants
-	names_caller(grant)
-	wellformed.grant(grant)
-]
-
-# Covering grants with the action.
-action_grants := [grant |
-	some grant in covering_grants
-	input.action.name in grant.actions
-]
-
-# Grants with the action whose conditions hold.
-allowing_grants := [grant |
-	some grant in action_grants
-	via_matches(grant)
-	has_required(grant)
-	fits_update(grant)
-]
-
-names_caller(grant) if {
-	some pattern in grant.subjects
-	matches(pattern, input.subject.id)
+# The index is whole: it has this form, and each table that could open something by its absence has the
+# index's revision.
+whole if {
+	alone
+	data.eksgateway.index.form == "eksgateway-index/1"
+	every table in marked {
+		data.eksgateway.index[table][""] == data.eksgateway.index.revision
+	}
 }
 
-names_caller(grant) if {
-	some pattern in grant.groups
-	matching_group_patterns[pattern]
+# Data that is not compiled would be ignored, so it must not be there.
+alone if {
+	not data.eksgateway.grants
+	not data.eksgateway.denials
+	not data.eksgateway.freezes
+	not data.eksgateway.sets
 }
 
-groups := {group | some group in input.subject.properties.groups}
+marked := {"scopes", "tables", "except_clusters", "few", "many", "is_many", "by_subject", "freezes", "freeze_at"}
 
-# Patterns that match one of the caller's groups. Each distinct pattern with a `*` is matched once, for
-# all grants and freezes: grants × groups would be too many. The loops use the input's list of groups,
-# because iterating a set costs in proportion to the length of its texts.
-matching_group_patterns := (groups | one_star_matches) | two_stars_matches
-
-one_star_matches := {pattern |
-	some pattern in group_globs
-	[head, tail] := split(pattern, "*")
-	some group in input.subject.properties.groups
-	between(head, tail, group)
+# A grant covers the caller if it names the caller and the cluster.
+covering_grants := {id |
+	whole
+	some id in named_ids
+	data.eksgateway.index.grants[id]
 }
 
-two_stars_matches := {pattern |
-	some pattern in group_globs
-	endswith(pattern, "/**")
-	head := trim_suffix(pattern, "**")
-	some group in input.subject.properties.groups
-	startswith(group, head)
-}
+named_ids := ids_by_group | ids_by_subject if input.context.stage != "target"
 
-group_globs contains pattern if {
-	some grant in cluster_grants
-	some pattern in grant.groups
-	contains(pattern, "*")
-}
-
-group_globs contains pattern if {
-	input.action.name == "cancel"
-	some freeze in freezes
-	some pattern in freeze.except_groups
-	contains(pattern, "*")
-}
-
-names_cluster(grant) if {
-	names_target(grant)
-	some pattern in grant.clusters
-	matches(pattern, input.resource.properties.cluster)
-}
-
-names_cluster(grant) if {
+named_ids := {id |
+	some token in group_tokens
+	some scope in scopes
+	some id in data.eksgateway.index.anywhere_by_group[token][scope]
+} | {id |
+	some token in subject_tokens
+	some scope in scopes
+	some id in data.eksgateway.index.anywhere_by_subject[token][scope]
+} if {
 	input.context.stage == "target"
 	input.action.name == "list"
-	names_target(grant)
 }
 
-names_target(grant) if {
-	input.resource.properties.account_id in grant.accounts
-	input.resource.properties.region in grant.regions
+ids_by_group := {id |
+	some place in places
+	some token, ids in data.eksgateway.index.few[place]
+	token in group_tokens
+	some id in ids
+} | {id |
+	some place in crowded_places
+	some token in group_tokens
+	some id in data.eksgateway.index.many[place][token]
 }
 
-via_matches(grant) if object.get(grant, "via", null) == null
+crowded_places := {place | some place in places; data.eksgateway.index.is_many[place]}
 
-via_matches(grant) if {
-	some pattern in grant.via
+ids_by_subject := {id |
+	some token in subject_tokens
+	some place in places
+	some id in data.eksgateway.index.by_subject[token][place]
+}
+
+# Tokens are the patterns of the policy that match the caller.
+subject_tokens := names("subjects", [input.subject.id])
+
+group_tokens := names("groups", input.subject.properties.groups)
+
+# The scopes that have the account and region.
+scopes := {scope |
+	some account in [input.resource.properties.account_id, "*"]
+	some region in [input.resource.properties.region, "*"]
+	some scope in data.eksgateway.index.scopes[account][region]
+}
+
+# The places that have the cluster.
+places := {place |
+	some scope in scopes
+	some place in names(scope, [input.resource.properties.cluster])
+}
+
+# The names that a table has for the patterns that match one of the values.
+names(table, values) := union({
+	exact_names(table, values),
+	star_names(table, values),
+	two_star_names(table, values),
+	deep_names(table, values),
+})
+
+exact_names(table, values) := {name |
+	some value in values
+	some name in data.eksgateway.index.tables[table].exact[value]
+}
+
+# A head and a tail are looked up; what is between them, the star's text, has no `/`.
+star_names(table, values) := {name |
+	some before in data.eksgateway.index.tables[table].star.lengths
+	some value in values
+	before <= count(value)
+	head := substring(value, 0, before)
+	some after in data.eksgateway.index.tables[table].star.heads[head].lengths
+	between := (count(value) - before) - after
+	between >= 0
+	some name in data.eksgateway.index.tables[table].star.heads[head].tails[substring(value, before + between, -1)]
+	not contains(substring(value, before, between), "/")
+}
+
+two_star_names(table, values) := {name |
+	some before in data.eksgateway.index.tables[table].two_stars.lengths
+	some value in values
+	before <= count(value)
+	head := substring(value, 0, before)
+	some after in data.eksgateway.index.tables[table].two_stars.heads[head].lengths
+	between := (count(value) - before) - after
+	between >= 0
+	tail := substring(value, before + between, -1)
+	some middle
+	found := data.eksgateway.index.tables[table].two_stars.heads[head].tails[tail][middle]
+	has_middle(substring(value, before, between), middle)
+	some name in found
+}
+
+deep_names(table, values) := {name |
+	some before in data.eksgateway.index.tables[table].deep.lengths
+	some value in values
+	before <= count(value)
+	some name in data.eksgateway.index.tables[table].deep.heads[substring(value, 0, before)]
+}
+
+# Grants share their conditions, which are evaluated once.
+covering_conditions := {name | some id in covering_grants; name := data.eksgateway.index.grants[id]}
+
+action_conditions := {name |
+	some name in covering_conditions
+	input.action.name in data.eksgateway.index.conditions[name].actions
+}
+
+allowing_conditions := {name |
+	some name in action_conditions
+	via_matches(name)
+	has_required(name)
+	fits_update(name)
+}
+
+allowing_grants := {id |
+	some id in covering_grants
+	data.eksgateway.index.grants[id] in allowing_conditions
+}
+
+via_matches(name) if data.eksgateway.index.conditions[name].via == null
+
+via_matches(name) if {
+	some pattern in data.eksgateway.index.conditions[name].via
 	matches(pattern, input.subject.properties.via)
 }
 
 # The required texts of a cancel do not depend on EKS, so they are checked at both stages.
 has_required(_) if input.action.name != "cancel"
 
-has_required(grant) if {
-	every name in object.get(grant, "require", []) {
-		is_given(name)
+has_required(name) if {
+	every text in data.eksgateway.index.conditions[name].require {
+		is_given(text)
 	}
 }
 
-is_given(name) if trim_space(input.action.properties[name]) != ""
+is_given(text) if trim_space(input.action.properties[text]) != ""
 
 fits_update(_) if input.context.stage in {"target", "request"}
 
-fits_update(grant) if {
+fits_update(name) if {
 	input.context.stage == "update"
-	fits_type(grant)
-	every key, values in object.get(grant, "tags", {}) {
+	fits_type(name)
+	every key, values in data.eksgateway.index.conditions[name].tags {
 		fits_tag(key, values)
 	}
 }
@@ -184,15 +242,32 @@ fits_tag(key, values) if input.resource.properties.tags[key] in values
 
 fits_type(_) if input.action.name != "cancel"
 
-fits_type(grant) if input.resource.properties.update.type in grant.update_types
+fits_type(name) if input.resource.properties.update.type in data.eksgateway.index.conditions[name].update_types
 
-# A pattern is exact, or has one `*` (any characters but `/`), or ends in `/**` (all the rest).
+# A pattern is exact, or has one or two `*` (any characters but `/`), or ends in `/**` (all the rest).
 matches(pattern, value) if pattern == value
 
 matches(pattern, value) if {
 	contains(pattern, "*")
 	[head, tail] := split(pattern, "*")
-	between(head, tail, value)
+	startswith(value, head)
+	endswith(value, tail)
+	count(value) >= count(head) + count(tail)
+	not contains(trim_suffix(trim_prefix(value, head), tail), "/")
+}
+
+matches(pattern, value) if {
+	[head, middle, tail] := split(pattern, "*")
+	startswith(value, head)
+	endswith(value, tail)
+	count(value) >= count(head) + count(tail)
+	has_middle(trim_suffix(trim_prefix(value, head), tail), middle)
+}
+
+# Two stars have the middle between them, and no `/` in their texts.
+has_middle(text, middle) if {
+	contains(text, middle)
+	count(split(text, "/")) == count(split(middle, "/"))
 }
 
 matches(pattern, value) if {
@@ -200,148 +275,116 @@ matches(pattern, value) if {
 	startswith(value, trim_suffix(pattern, "**"))
 }
 
-between(head, tail, value) if {
-	startswith(value, head)
-	endswith(value, tail)
-	count(value) >= count(head) + count(tail)
-	not contains(trim_suffix(trim_prefix(value, head), tail), "/")
-}
-
-# Freezes apply to cancels only. Each one must be shown not to apply: a malformed freeze denies every
-# cancel.
-default freezes := []
-
-freezes := data.eksgateway.freezes
-
+# Freezes apply to cancels only. Each one must be shown not to apply.
 unfrozen if input.action.name != "cancel"
 
 unfrozen if {
-	is_array(freezes)
-	every freeze in freezes {
-		exempts(freeze)
+	utc
+	every id in near_freezes {
+		is_outside(id)
 	}
 }
 
-exempts(freeze) if {
-	wellformed.freeze(freeze)
-	wellformed.utc(input.context.time)
-	is_outside(freeze)
+# The freezes of the cluster in the year, month or day.
+near_freezes := {id |
+	some place in places
+	some length in [4, 7, 10]
+	some id in data.eksgateway.index.freeze_at[place][substring(input.context.time, 0, length)]
 }
 
-is_outside(freeze) if input.context.time < freeze.from
+is_outside(id) if input.context.time < data.eksgateway.index.freezes[id].from
 
-is_outside(freeze) if input.context.time >= freeze.until
+is_outside(id) if input.context.time >= data.eksgateway.index.freezes[id].until
 
-is_outside(freeze) if {
-	every pattern in freeze.clusters {
-		not matches(pattern, input.resource.properties.cluster)
-	}
+is_outside(id) if {
+	some token in data.eksgateway.index.freezes[id].except_groups
+	token in group_tokens
 }
 
-is_outside(freeze) if {
-	every account in freeze.accounts {
-		account != input.resource.properties.account_id
-	}
-}
+# `YYYY-MM-DDThh:mm:ssZ`: times in this form compare as strings.
+utc if strings.replace_n(digits, input.context.time) == "0000-00-00T00:00:00Z"
 
-is_outside(freeze) if {
-	every region in freeze.regions {
-		region != input.resource.properties.region
-	}
-}
-
-is_outside(freeze) if {
-	some pattern in freeze.except_groups
-	matching_group_patterns[pattern]
-}
+digits := {"1": "0", "2": "0", "3": "0", "4": "0", "5": "0", "6": "0", "7": "0", "8": "0", "9": "0"}
 
 # The reasons of a denial. They only explain; nothing below decides.
-objections contains {"rule": grant.id, "reason": reason} if {
-	count(action_grants) == 0
-	some grant in first_100(covering_grants)
-	reason := concat("", ["Grant ", grant.id, " does not allow ", input.action.name, "."])
+objections contains {"rule": id, "reason": reason} if {
+	count(action_conditions) == 0
+	some id in first_100(covering_grants)
+	reason := concat("", ["Grant ", id, " does not allow ", input.action.name, "."])
 }
 
-objections contains {"rule": grant.id, "reason": reason} if {
-	some grant in failing_grants
-	not via_matches(grant)
-	reason := concat("", ["Grant ", grant.id, " asks for a connection that this call did not come over."])
+objections contains {"rule": id, "reason": reason} if {
+	some id, name in failing_grants
+	not via_matches(name)
+	reason := concat("", ["Grant ", id, " asks for a connection that this call did not come over."])
 }
 
-objections contains {"rule": grant.id, "reason": reason} if {
+objections contains {"rule": id, "reason": reason} if {
 	input.action.name == "cancel"
-	some grant in failing_grants
-	some name in grant.require
-	not is_given(name)
-	reason := concat("", ["A ", name, " is required by grant ", grant.id, "."])
+	some id, name in failing_grants
+	some text in data.eksgateway.index.conditions[name].require
+	not is_given(text)
+	reason := concat("", ["A ", text, " is required by grant ", id, "."])
 }
 
-objections contains {"rule": grant.id, "reason": reason} if {
+objections contains {"rule": id, "reason": reason} if {
 	input.context.stage == "update"
-	some grant in failing_grants
-	some key, values in grant.tags
+	some id, name in failing_grants
+	some key, values in data.eksgateway.index.conditions[name].tags
 	not fits_tag(key, values)
 	reason := concat("", [
-		"Grant ", grant.id,
+		"Grant ", id,
 		" asks for the cluster's tag ", key,
 		" to be ", concat(" or ", values), ".",
 	])
 }
 
 # The reason leaves out the update's own type, which the caller may not be allowed to see.
-objections contains {"rule": grant.id, "reason": reason} if {
+objections contains {"rule": id, "reason": reason} if {
 	input.context.stage == "update"
-	some grant in failing_grants
-	not fits_type(grant)
+	some id, name in failing_grants
+	not fits_type(name)
 	reason := concat("", [
-		"Grant ", grant.id,
-		" allows cancel for updates of type ", concat(" or ", grant.update_types), " only.",
+		"Grant ", id,
+		" allows cancel for updates of type ", concat(" or ", data.eksgateway.index.conditions[name].update_types), " only.",
 	])
 }
 
-objections contains {"rule": "freezes", "reason": reason} if {
+objections contains {"rule": "freezes", "reason": "The time cannot be read: no cancel is allowed."} if {
 	cancel_granted
-	not is_array(freezes)
-	reason := "The freezes are malformed: no cancel is allowed until they are corrected."
+	not utc
 }
 
-objections contains {"rule": freeze_id(freeze), "reason": reason} if {
+objections contains {"rule": id, "reason": reason} if {
 	cancel_granted
-	some freeze in denying_freezes
-	not wellformed.freeze(freeze)
+	some id in first_100(denying_freezes)
 	reason := concat("", [
-		"Freeze ", freeze_id(freeze),
-		" is malformed: no cancel is allowed until it is corrected.",
+		"Freeze ", id,
+		" forbids cancel on this cluster until ", data.eksgateway.index.freezes[id].until, ".",
 	])
-}
-
-objections contains {"rule": freeze.id, "reason": reason} if {
-	cancel_granted
-	some freeze in denying_freezes
-	wellformed.freeze(freeze)
-	reason := concat("", ["Freeze ", freeze.id, " forbids cancel on this cluster until ", freeze.until, "."])
 }
 
 # If a grant allows, the conditions of other grants do not matter.
-failing_grants := [grant |
+failing_grants[id] := name if {
 	count(allowing_grants) == 0
-	some grant in first_100(action_grants)
-]
+	some id in first_100(action_grants)
+	name := data.eksgateway.index.grants[id]
+}
 
-# Sets and sorting of thousands of entries would cost more than the decision.
-first_100(entries) := array.slice(entries, 0, 100)
+action_grants := {id |
+	some id in covering_grants
+	data.eksgateway.index.grants[id] in action_conditions
+}
 
-# The freezes that deny this cancel, or are malformed.
-denying_freezes := first_100([freeze |
-	some freeze in freezes
-	not exempts(freeze)
-])
+first_100(entries) := array.slice(sort(entries), 0, 100)
+
+# The freezes that deny this cancel.
+denying_freezes := {id |
+	some id in near_freezes
+	not is_outside(id)
+}
 
 cancel_granted if {
 	input.action.name == "cancel"
-	count(action_grants) > 0
+	count(action_conditions) > 0
 }
-
-default freeze_id(_) := "freezes"
-
-freeze_id(freeze) := freeze.id if wellformed.id(freeze.id)

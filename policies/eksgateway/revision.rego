@@ -1,27 +1,27 @@
 # METADATA
-# title: The revision of the policy data
+# title: The revision of the policy
 # description: |
 #   The gateway polls these rules of an OPA, to notice that decisions may have changed. They are not
 #   part of the Wasm module. The hash does not cover the Rego: give bundles a revision.
 package eksgateway.revision
 
 # METADATA
-# description: |
-#   SHA-256 of the data, well-formed or not. It is the revision if OPA loads plain files, or a bundle
-#   without a revision.
-hash := crypto.sha256(json.marshal([grants, freezes]))
+# description: SHA-256 of the policy, made when it was compiled. It is the revision if no bundle has one.
+hash := data.eksgateway.index.revision
 
 # METADATA
-# description: The times at which freezes begin and end. Decisions change then under the same revision.
-edges contains freeze[key] if {
-	some freeze in freezes
-	some key in ["from", "until"]
+# description: The times at which decisions change under the same revision.
+edges := data.eksgateway.index.edges
+
+# METADATA
+# description: |
+#   Why this policy denies everything. Undefined if the index is whole.
+fault := "OPA has no compiled policy: load a bundle made by `eksgateway policy bundle`." if {
+	not data.eksgateway.index.form
+} else := "The compiled policy has another form: make the bundle with the `eksgateway` that made the Rego." if {
+	data.eksgateway.index.form != "eksgateway-index/1"
+} else := "OPA has policy data beside the compiled policy: load the bundle alone." if {
+	not data.eksgateway.authz.alone
+} else := "Parts of the compiled policy are missing: load the bundle again." if {
+	not data.eksgateway.authz.whole
 }
-
-default grants := null
-
-grants := data.eksgateway.grants
-
-default freezes := null
-
-freezes := data.eksgateway.freezes

@@ -18,7 +18,7 @@ from eksgateway.policy.files import read_module
 from eksgateway.policy.loaded_policy import LoadedPolicy, NeedsThread
 from eksgateway.policy.wasm_module import PolicyInstance, PolicyModule
 from eksgateway.policy.wasm_runtime import WasmRuntime
-from support.opa import compile_rego
+from support.opa import compile_data, compile_rego
 from support.questions import at_request, caller
 
 Data = dict[str, Any]
@@ -48,6 +48,10 @@ def data(shape: str, grants: int, freezes: int = 0) -> Data:
     }
 
 
+def compiled(content: Data) -> bytes:
+    return json.dumps({"eksgateway": {"index": compile_data(content)}}).encode()
+
+
 @pytest.fixture(scope="module")
 def compile_module() -> Iterator[Callable[..., PolicyModule]]:
     """Compiles the package's module, or another one."""
@@ -69,7 +73,7 @@ def test_decisions_for_callers_in_many_groups_need_little_memory(
     """Less than 12 MB for 1,000 grants. Memory, unlike time, is the same on every machine."""
     content = data(shape, 1000, freezes=100)
     with ExitStack() as stack:
-        instance = PolicyInstance(compile_module(), json.dumps(content).encode(), load_s=60)
+        instance = PolicyInstance(compile_module(), compiled(content), load_s=60)
         stack.callback(instance.close)
         loaded = instance.memory_bytes
         for question in costliest_questions(content, MANY_GROUPS):
@@ -82,9 +86,7 @@ def test_long_group_names_cost_no_more_than_short_ones(compile_module: Callable[
     grants = [{"id": f"g-{n}", **GRANT, "groups": [f"c:*-{n}"], "clusters": ["*"]} for n in range(500)]
     took = []
     with ExitStack() as stack:
-        instance = PolicyInstance(
-            compile_module(), json.dumps({"eksgateway": {"grants": grants}}).encode(), load_s=60
-        )
+        instance = PolicyInstance(compile_module(), compiled({"eksgateway": {"grants": grants}}), load_s=60)
         stack.callback(instance.close)
         for length in (10, 250):
             who = caller("jwt:corp:a", *(f"c:{n}-".ljust(length, "x") for n in range(MANY_GROUPS)))

@@ -19,14 +19,12 @@ from eksgateway.policy.opa import OpaEngine
 from eksgateway.policy.question import Question
 from eksgateway.policy.wasm import WasmEngine
 from eksgateway.settings import OpaSettings
-from support.opa import OpaServer, evaluate
+from support.opa import OpaServer, compile_data, evaluate
 from support.policy_cases import CASES
 from support.policy_generated import contents, questions
 
 Content = dict[str, Any]
 Result = dict[str, Any]
-
-ABSENT = {"grants": "eksgateway/grants", "freezes": "eksgateway/freezes"}
 
 
 def _generate_cases() -> list[tuple[Content, list[Question]]]:
@@ -44,19 +42,17 @@ async def _ask(engine: PolicyEngine, question: Question) -> Result:
 
 
 def _decide_by_eval(cases: list[tuple[Content, list[Question]]], folder: Path) -> list[Result]:
-    """The decisions of `opa eval`, in order. It runs once for each set of keys in the data."""
-    flat = [(content, question) for content, batch in cases for question in batch]
-    results: dict[int, Result] = {}
-    for keys in {tuple(sorted(content)) for content, _ in flat}:
-        chosen = [index for index, (content, _) in enumerate(flat) if tuple(sorted(content)) == keys]
-        documents = [{"input": flat[index][1].to_input(), "content": flat[index][0]} for index in chosen]
-        # Variables first: `with … as c.input` is undefined here, without an error.
-        bound = "".join(f"{key} := c.content.{key}; " for key in keys)
-        replaced = "".join(f" with data.eksgateway.{key} as {key}" for key in keys)
-        decision = f"data.eksgateway.authz.decision with input as question{replaced}"
-        query = f"[d | some c in data.cases; question := c.input; {bound}d := {decision}]"
-        results |= zip(chosen, evaluate(query, {"cases": documents}, folder), strict=True)
-    found = [results[index] for index in range(len(flat))]
+    """The decisions of `opa eval`, in order."""
+    documents = [
+        {"input": question.to_input(), "index": index}
+        for content, batch in cases
+        for index in [compile_data({"eksgateway": content})]
+        for question in batch
+    ]
+    # Variables first: `with … as c.input` is undefined here, without an error.
+    decision = "data.eksgateway.authz.decision with input as question with data.eksgateway.index as index"
+    query = f"[d | some c in data.cases; question := c.input; index := c.index; d := {decision}]"
+    found: list[Result] = evaluate(query, {"cases": documents}, folder)
     assert all(decision.pop("obligations") == [] for decision in found)
     return found
 
@@ -66,9 +62,7 @@ async def _decide_by_server(opa: OpaServer, cases: list[tuple[Content, list[Ques
     results = []
     try:
         for content, batch in cases:
-            for key, path in ABSENT.items():
-                change = (opa.put, path, content[key]) if key in content else (opa.remove, path)
-                await asyncio.to_thread(*change)
+            await asyncio.to_thread(opa.put, "eksgateway/index", compile_data({"eksgateway": content}))
             results += [await _ask(engine, question) for question in batch]
     finally:
         await engine.close()
@@ -82,7 +76,7 @@ async def test_wasm_server_and_eval_decide_alike(
     opa: OpaServer,
     tmp_path: Path,
 ) -> None:
-    """Allow, rules and reasons are equal, also for malformed data."""
+    """Allow, rules and reasons are equal."""
     cases = source()
     embedded = [
         await _ask(engine, question)
@@ -111,7 +105,7 @@ async def test_generated_questions_cover_all_stages_and_reasons(engines: Callabl
             assert sum(t["allow"] is allow and q.stage == stage for q, t in results) >= least, (stage, allow)
     reasons = " ".join(reason for _, t in results for reason in t["reasons"])
     words = ["no grant", "not allow", "connection", "ticket is", "reason is", "tag", "type", "forbids"]
-    assert {word: reasons.count(word) for word in [*words, "malformed"] if reasons.count(word) < 5} == {}
+    assert {word: reasons.count(word) for word in words if reasons.count(word) < 5} == {}
     # A denial always has a reason, and an allow a rule.
     assert all(t["reasons"] and (t["rules"] or "no grant" in t["reasons"][0]) for _, t in results)
 

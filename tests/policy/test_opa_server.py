@@ -6,16 +6,19 @@ import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from eksgateway.clock import SystemClock
 from eksgateway.errors import PolicyUnavailable, PolicyUndefined
 from eksgateway.policy.factory import open_policy_engine
+from eksgateway.policy.source import load_content
 from eksgateway.settings import OpaPolicySettings, OpaSettings, PolicySettings
-from support.opa import EXAMPLE_DATA, POLICIES, OpaServer, run_opa
+from support.opa import EXAMPLE_DATA, POLICIES, OpaServer, compile_data, run_opa, write_compiled
 from support.questions import at_request, caller
 
+NO_GRANTS: dict[str, Any] = {"eksgateway": {"grants": []}}
 ALICE = at_request(caller("jwt:corp:alice", "corp:platform"))
 
 
@@ -23,10 +26,10 @@ ALICE = at_request(caller("jwt:corp:alice", "corp:platform"))
 def bundle(tmp_path: Path) -> Iterator[OpaServer]:
     """An OPA with a bundle that has a revision."""
     archive = tmp_path / "gateway.tar.gz"
-    (tmp_path / "data.yaml").write_text(EXAMPLE_DATA.read_text())
+    data = write_compiled({"eksgateway": load_content(EXAMPLE_DATA)}, tmp_path / "data.json")
     build = ["opa", "build", "--bundle", "--revision", "v7", "--output", str(archive)]
     (tmp_path / "tree").mkdir()
-    for source in [*(POLICIES / "eksgateway").glob("*.rego"), tmp_path / "data.yaml"]:
+    for source in [*(POLICIES / "eksgateway").glob("*.rego"), data]:
         if not source.name.endswith("_test.rego"):
             (tmp_path / "tree" / source.name).write_bytes(source.read_bytes())
     subprocess.run([*build, str(tmp_path / "tree")], check=True, capture_output=True)
@@ -67,7 +70,7 @@ async def test_the_hash_of_plain_data_is_the_revision(tmp_path: Path) -> None:
             await engine.check()
             before = engine.revision
             assert (await engine.decide(ALICE)).allowed
-            server.put("eksgateway/grants", [])
+            server.put("eksgateway/index", compile_data(NO_GRANTS))
             await engine.check()
             assert engine.revision not in ("", before)
             assert not (await engine.decide(ALICE)).allowed
@@ -85,10 +88,12 @@ async def test_next_change_follows_the_data(tmp_path: Path) -> None:
         try:
             await engine.check()
             assert engine.next_change(now) == datetime(2026, 12, 20, tzinfo=UTC)
-            server.put("eksgateway/freezes", [{"until": "2026-12-01T06:00:00Z"}, "none"])
+            freeze = {"from": "2026-11-01T00:00:00Z", "until": "2026-12-01T06:00:00Z"}
+            data = {"eksgateway": {"grants": [], "freezes": [{"id": "f", "clusters": ["*"], **freeze}]}}
+            server.put("eksgateway/index", compile_data(data))
             await engine.check()
             assert engine.next_change(now) == datetime(2026, 12, 1, 6, tzinfo=UTC)
-            server.remove("eksgateway/freezes")
+            server.put("eksgateway/index", compile_data(NO_GRANTS))
             await engine.check()
             assert engine.next_change(now) is None
         finally:

@@ -17,7 +17,7 @@ from eksgateway.clock import SystemClock
 from eksgateway.policy.engine import PolicyEngine
 from eksgateway.policy.factory import open_policy_engine
 from eksgateway.settings import OpaPolicySettings, OpaSettings, WasmPolicySettings
-from support.opa import POLICIES, OpaServer, run_opa
+from support.opa import POLICIES, OpaServer, compile_data, run_opa, write_compiled
 
 Data = dict[str, Any]
 _BUNDLE = "gateway"
@@ -47,15 +47,11 @@ async def run_wasm(path: Path, rego: Path, data: Data) -> AsyncIterator[Changeab
 @asynccontextmanager
 async def run_plain_opa(path: Path, rego: Path, data: Data) -> AsyncIterator[ChangeablePolicy]:
     """The engine ``opa``, with data set over OPA's API."""
-    file = path / "opa-data.json"
-    file.write_text(json.dumps(data))
+    file = write_compiled(data, path / "opa-data.json")
     with run_opa(rego, file, log=path / "opa.log") as opa:
-
-        def change(new: Data) -> None:
-            for key, value in new["eksgateway"].items():
-                opa.put(f"eksgateway/{key}", value)
-
-        yield ChangeablePolicy(await _open_engine(opa), change)
+        yield ChangeablePolicy(
+            await _open_engine(opa), lambda new: opa.put("eksgateway/index", compile_data(new))
+        )
 
 
 @asynccontextmanager
@@ -88,7 +84,7 @@ def write_custom_rego(path: Path, old: str, new: str) -> Path:
 def build_module(rego: Path, path: Path) -> Path:
     """Compile a folder of Rego to Wasm with ``opa build``."""
     archive = path / "module.tar.gz"
-    sources = [str(rego / name) for name in ("authz.rego", "wellformed.rego", "schema.rego")]
+    sources = [str(rego / name) for name in ("authz.rego", "windows.rego")]
     build = ["opa", "build", "-t", "wasm", "-e", "eksgateway/authz/decision", "-o", str(archive), *sources]
     subprocess.run(build, check=True, capture_output=True, timeout=120)
     with tarfile.open(archive) as content:
@@ -110,5 +106,5 @@ def _replace(file: Path, data: Data) -> None:
 
 
 def _write_bundle(bundle: Path, data: Data, revision: str) -> None:
-    (bundle / "data.json").write_text(json.dumps(data))
+    write_compiled(data, bundle / "data.json")
     (bundle / ".manifest").write_text(json.dumps({"revision": revision, "roots": ["eksgateway"]}))

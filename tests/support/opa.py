@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from eksgateway.policy.compiler import compile_content
+from eksgateway.policy.source import load_content
 from support.ports import find_free_port
 
 POLICIES = Path(__file__).resolve().parents[2] / "policies"
@@ -27,7 +29,7 @@ class OpaServer:
         self._process = process
 
     def put(self, path: str, value: Any) -> None:
-        """Set base data, e.g. ``eksgateway/grants``."""
+        """Set base data, e.g. ``eksgateway/index``."""
         self._send("PUT", path, json.dumps(value).encode())
 
     def remove(self, path: str) -> None:
@@ -53,12 +55,28 @@ class OpaServer:
 def run_opa(
     *sources: Path, log: Path, arguments: Sequence[str] = (), port: int | None = None
 ) -> Iterator[OpaServer]:
-    """Run OPA with these policies and data, by default the project's with the example data."""
-    server = _start(sources or (POLICIES / "eksgateway", EXAMPLE_DATA), log, arguments, port)
+    """Run OPA with these policies and data, by default the project's with the example data, compiled."""
+    if not sources:
+        compiled = write_compiled({"eksgateway": load_content(EXAMPLE_DATA)}, log.with_name("example.json"))
+        sources = (POLICIES / "eksgateway", compiled)
+    server = _start(sources, log, arguments, port)
     try:
         yield server
     finally:
         server.stop()
+
+
+def compile_data(data: dict[str, Any]) -> dict[str, Any]:
+    """The index, from policy data without sets."""
+    content = {"grants": [], "denials": [], "freezes": []} | data["eksgateway"]
+    index: dict[str, Any] = compile_content(content)["eksgateway"]["index"]
+    return index
+
+
+def write_compiled(data: dict[str, Any], file: Path) -> Path:
+    """Write policy data to a file as an OPA reads it."""
+    file.write_text(json.dumps({"eksgateway": {"index": compile_data(data)}}))
+    return file
 
 
 def _start(

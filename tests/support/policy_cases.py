@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -62,19 +60,6 @@ ABROAD = {
 CONTENT: Content = {"grants": [ONCALL, VIEWERS, ROBOT], "freezes": [YEAR_END, ABROAD]}
 
 
-def change_content(change: Callable[[Content], object]) -> Content:
-    """The content with one change."""
-    content = copy.deepcopy(CONTENT)
-    change(content)
-    return content
-
-
-def add_freeze(**changes: Any) -> Content:
-    """The content with a third freeze: YEAR_END, changed."""
-    extra: Any = {**YEAR_END, "id": "extra", **changes}
-    return change_content(lambda content: content["freezes"].append(extra))
-
-
 @dataclass(frozen=True)
 class Case:
     """A question and its decision. Empty ``reasons`` are not compared."""
@@ -103,9 +88,6 @@ TAG = "Grant oncall asks for the cluster's tag environment to be production or p
 TYPE = "Grant oncall allows cancel for updates of type VersionRollback or VersionUpdate only."
 VIA = "Grant robot asks for a connection that this call did not come over."
 YEAR_END_TOLD = "Freeze year-end forbids cancel on this cluster until 2027-01-03T00:00:00Z."
-FREEZES_MALFORMED = "The freezes are malformed: no cancel is allowed until they are corrected."
-EXTRA_MALFORMED = "Freeze extra is malformed: no cancel is allowed until it is corrected."
-EXTRA_NO_WINDOW = dict.fromkeys(("from", "until"), "2026-11-01T00:00:00Z")
 
 alice = caller("jwt:corp:alice", "corp:platform")
 viewer = caller("jwt:corp:vera", "corp:engineering")
@@ -161,9 +143,6 @@ CASES = [
     no("target-other-region", there(at_target(alice), ACCOUNT, "us-east-2"), "", STRANGER_THERE),
     no("target-other-action", at_target(alice, "cancel"), "", STRANGER_THERE),
     no("target-grant-without-list", at_target(robot), "robot", "Grant robot does not allow list."),
-    no("target-malformed-grant", at_target(viewer), "", STRANGER_THERE,
-       content={"grants": [{**VIEWERS, "clusters": []}]}),
-    yes("target-whatever-freezes", at_target(viewer), "viewers", content={**CONTENT, "freezes": None}),
     # Account, region and cluster
     no("other-account", there(at_request(alice), "444455556666", REGION), "", STRANGER),
     no("other-region", there(at_request(alice), ACCOUNT, "us-east-2"), "", STRANGER),
@@ -248,36 +227,7 @@ CASES = [
     ),
     yes("frozen-other-region", there(at_request(robot), "444455556666", REGION), "robot"),
     yes("frozen-other-account", there(at_request(robot), ACCOUNT, "eu-central-1"), "robot"),
-    # Data that the gateway would reject, but an OPA may have
-    no("no-data", at_request(alice), "", STRANGER, content={}),
-    no("no-grants", at_request(alice), "", STRANGER, content={"freezes": []}),
+    # Little data
+    no("no-grants", at_request(alice), "", STRANGER, content={"grants": [], "freezes": []}),
     yes("no-freezes", at_request(alice), "oncall", content={"grants": [ONCALL]}),
-    no("grants-null", at_request(alice), "", STRANGER, content={**CONTENT, "grants": None}),
-    no("grants-object", at_request(alice), "", STRANGER, content={"grants": {"a": ONCALL}, "freezes": []}),
-    no("freezes-null", at_request(alice), "freezes", FREEZES_MALFORMED, content={**CONTENT, "freezes": None}),
-    no("freezes-false", at_request(alice), "freezes", FREEZES_MALFORMED,
-       content={**CONTENT, "freezes": False}),
-    no("freezes-object", at_request(alice), "freezes", FREEZES_MALFORMED, content={**CONTENT, "freezes": {}}),
-    yes("freezes-null-get", at_request(viewer, "get"), "viewers", content={**CONTENT, "freezes": None}),
-    no("freeze-number", at_request(alice), "freezes", EXTRA_MALFORMED.replace("extra", "freezes"),
-       content=change_content(lambda content: content["freezes"].append(5))),
-    no("freeze-misspelt", at_request(alice), "extra", EXTRA_MALFORMED, content=add_freeze(cluster=["x"])),
-    no("freeze-elsewhere-malformed", at_request(alice), "extra", EXTRA_MALFORMED,
-       content=add_freeze(clusters=["elsewhere"], until="never")),
-    no("freeze-backwards", at_request(alice), "extra", EXTRA_MALFORMED,
-       content=add_freeze(**EXTRA_NO_WINDOW)),
-    no("freeze-excepts-text", at_request(alice), "extra", EXTRA_MALFORMED,
-       content=add_freeze(except_groups="corp:platform")),
-    no("grant-misspelt-key", at_request(robot), "", STRANGER,
-       content={"grants": [{**ROBOT, "requires": ["ticket"]}]}),
-    no("grant-unknown-action", at_request(robot), "", STRANGER,
-       content={"grants": [{**ROBOT, "actions": ["cancel", "cancle"]}]}),
-    no("grant-two-stars", at_request(robot), "", STRANGER,
-       content={"grants": [{**ROBOT, "clusters": ["prod-1", "*-*"]}]}),
-    no("grant-without-types", at_request(robot), "", STRANGER,
-       content={"grants": [{key: value for key, value in ROBOT.items() if key != "update_types"}]}),
-    no("grant-number-among-accounts", at_request(robot), "", STRANGER,
-       content={"grants": [{**ROBOT, "accounts": [ACCOUNT, 111122223333]}]}),
-    yes("grant-malformed-beside", at_request(alice), "oncall", content={"grants": [5, {}, ONCALL]}),
-    yes("same-id-twice", at_request(alice), "oncall", content={"grants": [ONCALL, ONCALL]}),
 ]  # fmt: skip

@@ -32,7 +32,7 @@ decision := {"allow": false} if {
 	never(numbers.range(1, 3000))
 }
 
-decision := {"allow": false} if never(data.eksgateway.grants)
+decision := {"allow": false} if never([id | some id, _ in data.eksgateway.index.grants])
 
 never(list) if count([1 | some a in list; some b in list; some c in list; a > b; b > c; c > a]) == 1
 """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,7 +19,7 @@ from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
 from support.changing_policy import Serve, run_opa_with_bundle, run_plain_opa, run_wasm, write_custom_rego
 from support.gateway import POLICY_DATA, RunningGateway, run_gateway
-from support.opa import POLICIES, run_opa
+from support.opa import POLICIES, run_opa, write_compiled
 from support.simulator import SimulatedEks
 from support.wire import PRODUCTION, Refusal, expect_refusal
 
@@ -162,8 +161,7 @@ async def test_stream_ends_when_its_token_expires(tmp_path: Path, eks: Simulated
 
 async def test_outage_of_opa_ends_no_stream(tmp_path: Path, eks: SimulatedEks) -> None:
     update_id = eks.rollback("prod-1", tags=PRODUCTION)
-    data = tmp_path / "data.json"
-    data.write_text(json.dumps(POLICY_DATA))
+    data = write_compiled(POLICY_DATA, tmp_path / "data.json")
     with run_opa(POLICIES / "eksgateway", data, log=tmp_path / "opa.log") as opa:
         engine = await open_policy_engine(OpaPolicySettings(opa=OpaSettings(url=opa.url)), SystemClock())
         async with run_gateway(tmp_path, eks, policy=engine) as gateway:

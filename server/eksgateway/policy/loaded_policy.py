@@ -8,8 +8,9 @@ import math
 from typing import Any, Final, Self
 
 from eksgateway.errors import PolicyUnavailable
-from eksgateway.policy.decision_cost import MAX_CPU_S, Evaluation, list_entries, max_inline_groups
-from eksgateway.policy.edges import Edges, parse_time
+from eksgateway.policy.compiler import compile_content
+from eksgateway.policy.decision_cost import MAX_CPU_S, Evaluation, max_inline_groups
+from eksgateway.policy.edges import Edges, read_edges
 from eksgateway.policy.engine import PolicyLoadError
 from eksgateway.policy.files import revision_of
 from eksgateway.policy.results import read_result_set
@@ -31,10 +32,9 @@ class LoadedPolicy:
     def __init__(self, module: PolicyModule, data: dict[str, Any]) -> None:
         self.module = module
         self.revision = revision_of(module.wasm, data)
-        freezes = list_entries(data, "freezes")
-        times = (parse_time(freeze.get(key)) for freeze in freezes for key in ("from", "until"))
-        self.edges = Edges(sorted({int(time.timestamp()) for time in times if time is not None}))
-        self._data = json.dumps(data).encode()
+        compiled = _compile(data)
+        self.edges = read_edges(compiled["eksgateway"]["index"]["edges"]) if compiled is not data else Edges()
+        self._data = json.dumps(compiled).encode()
         self._closed = False
         self._max_inline_groups = math.inf  # callers in more groups are expected to need over _INLINE_S
         self._strikes = 0
@@ -129,3 +129,10 @@ class LoadedPolicy:
         self._idle.append(instance)
         if self._closed:
             self.close()
+
+
+def _compile(data: dict[str, Any]) -> dict[str, Any]:
+    content = data.get("eksgateway")
+    if not isinstance(content, dict) or "grants" not in content:
+        return data  # a custom policy's own
+    return compile_content({"grants": [], "denials": [], "freezes": []} | content)

@@ -1,0 +1,52 @@
+"""Finds the grants of a caller: by place and group pattern, or by subject pattern and place."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from eksgateway.policy.compiler.pattern_table import PatternTable
+
+KINDS: Final = ("subjects", "groups")
+FEW: Final = 16  # group patterns at one place that are compared one by one, and not looked up
+
+# A pattern of callers, and a place or scope -> ids.
+Ids = dict[str, dict[str, list[str]]]
+
+
+class Callers:
+    def __init__(self) -> None:
+        self.tables = {kind: PatternTable() for kind in KINDS}
+        self._tokens: dict[str, set[str]] = {kind: set() for kind in KINDS}
+        self._at: dict[str, Ids] = {kind: {} for kind in KINDS}
+        self._anywhere: dict[str, Ids] = {kind: {} for kind in KINDS}
+
+    def add(self, entry: dict[str, Any], *, place: str, scope: str | None) -> None:
+        """``scope``: where the entry counts at stage target, if it does."""
+        for kind in KINDS:
+            at, anywhere = self._at[kind], self._anywhere[kind]
+            for pattern in dict.fromkeys(entry.get(kind, ())):
+                self.add_token(kind, pattern)
+                at.setdefault(pattern, {}).setdefault(place, []).append(entry["id"])
+                if scope is not None:
+                    anywhere.setdefault(pattern, {}).setdefault(scope, []).append(entry["id"])
+
+    def add_token(self, kind: str, pattern: str) -> None:
+        """Let the pattern be found for callers that match it; patterns name themselves."""
+        if pattern not in self._tokens[kind]:
+            self._tokens[kind].add(pattern)
+            self.tables[kind].add(pattern, pattern)
+
+    def to_json(self) -> dict[str, Any]:
+        by_place: Ids = {}
+        for pattern, places in self._at["groups"].items():
+            for place, ids in places.items():
+                by_place.setdefault(place, {})[pattern] = ids
+        many = {place: groups for place, groups in by_place.items() if len(groups) > FEW}
+        return {
+            "few": {place: groups for place, groups in by_place.items() if place not in many},
+            "many": many,
+            "is_many": dict.fromkeys(many, True),
+            "by_subject": self._at["subjects"],
+            "anywhere_by_group": self._anywhere["groups"],
+            "anywhere_by_subject": self._anywhere["subjects"],
+        }
