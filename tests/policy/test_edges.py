@@ -15,7 +15,7 @@ from eksgateway.policy.compiler.edges import compile_edges
 from eksgateway.policy.compiler.windows import DAYS
 from eksgateway.policy.compiler.zones import zone_names
 from eksgateway.policy.edges import Edges, read_edges
-from eksgateway.policy.engine import PolicyLoadError
+from eksgateway.policy.engine import PolicyTooLarge
 from eksgateway.policy.results import MAX_RESULT_BYTES
 from support.wall_clock import find_changes, is_in_force, utc
 
@@ -184,7 +184,7 @@ def test_edges_beyond_an_answer_of_opa_are_refused(count: int) -> None:
     times = [begin + timedelta(seconds=61 * number) for number in range(count)]
     content = content_of(denials=[{"until": f"{each:%Y-%m-%dT%H:%M:%SZ}"} for each in times])
     if count > 20_000:
-        with pytest.raises(PolicyLoadError, match="25000 different times, and windows in 0 time zones"):
+        with pytest.raises(PolicyTooLarge, match="25000 different times, and windows in 0 time zones"):
             compile_edges(content)
     else:
         assert len(json.dumps({"result": compile_edges(content)})) < MAX_RESULT_BYTES

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from eksgateway.policy.compiler.windows import compile_windows
+from eksgateway.policy.engine import PolicyTooLarge
 from eksgateway.policy.results import read_result_set
 from eksgateway.policy.wasm_module import PolicyInstance, PolicyModule
 from eksgateway.policy.wasm_runtime import WasmRuntime
@@ -96,7 +97,7 @@ def probe(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pro
 def test_windows_are_those_of_the_wall_clock(engine: str, probe: Probe, zone: str) -> None:
     """At clock changes, at the ends of years and at random."""
     lists = {key: [{"zone": zone, **window} for window in windows] for key, windows in LISTS.items()}
-    compiled = compile_windows(lists.values())
+    compiled = compile_windows({"windows": windows} for windows in lists.values())
     index = {"windows": compiled.windows, "zones": compiled.zones}
     names = list(compiled.windows)
     names_of = {key: compiled.names_of(windows) for key, windows in lists.items()}
@@ -116,7 +117,8 @@ def test_windows_are_those_of_the_wall_clock(engine: str, probe: Probe, zone: st
 
 
 def test_windows_of_other_years_are_neither_inside_nor_outside(probe: Probe) -> None:
-    compiled = compile_windows([[{"zone": "Europe/Berlin"}], [{"zone": "UTC", "days": ["mon"]}]])
+    windows = [{"zone": "Europe/Berlin"}, {"zone": "UTC", "days": ["mon"]}]
+    compiled = compile_windows([{"windows": windows}, {}])
     index = {"windows": compiled.windows, "zones": compiled.zones}
     beyond = [utc("2023-12-31T23:59:59"), utc("2041-01-01T00:00:00"), utc("2100-06-01T12:00:00")]
     within = [utc("2024-01-01T00:00:00"), utc("2040-12-31T23:59:59")]
@@ -127,10 +129,10 @@ def test_windows_of_other_years_are_neither_inside_nor_outside(probe: Probe) -> 
 def test_order_of_entries_and_windows_does_not_matter() -> None:
     """The revision is a hash of the tables."""
     lists = [[{"zone": zone, **window} for window in windows] for zone in ZONES for windows in LISTS.values()]
-    before = compile_windows(lists)
+    before = compile_windows({"windows": windows} for windows in lists)
     draw = random.Random(1)
     turned = [draw.sample(windows, len(windows)) for windows in draw.sample(lists, len(lists))]
-    after = compile_windows(turned)
+    after = compile_windows({"windows": windows} for windows in turned)
     assert json.dumps([before.windows, before.zones]) == json.dumps([after.windows, after.zones])
     assert [before.names_of(windows) for windows in lists] == [after.names_of(windows) for windows in lists]
 
@@ -141,10 +143,21 @@ def test_windows_that_touch_in_one_zone_are_one() -> None:
         {"days": ["sat", "sun"], "zone": "UTC"},
         {"days": ["mon"], "from": "00:00", "until": "06:00", "zone": "UTC"},
     ]
-    compiled = compile_windows([weekend, weekend[::-1]])
+    compiled = compile_windows([{"windows": weekend}, {"windows": weekend[::-1]}])
     assert compiled.windows == {
         "w0": {"zone": "UTC", "inside": [[0, 21600], [410400, 604800]], "outside": [[21600, 410400]]}
     }
+
+
+@pytest.mark.parametrize("count", [14, 15])
+def test_windows_beyond_a_hundred_times_a_week_are_refused(count: int) -> None:
+    """A decision reads all of them."""
+    windows = [{"from": f"{hour:02}:00", "until": f"{hour:02}:30", "zone": "UTC"} for hour in range(count)]
+    if count == 15:
+        with pytest.raises(PolicyTooLarge, match=r"^busy: its windows in UTC begin 105 times a week"):
+            compile_windows([{"id": "busy", "windows": windows}])
+    else:
+        assert len(compile_windows([{"id": "busy", "windows": windows}]).windows["w0"]["inside"]) == 98
 
 
 def _choose_moments(zone: str) -> Iterator[datetime]:

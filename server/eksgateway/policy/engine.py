@@ -19,6 +19,10 @@ class PolicyLoadError(StartError):
         self.faults = faults or (text,)
 
 
+class PolicyTooLarge(PolicyLoadError):
+    """Data beyond a limit of the compiled policy. The text has the limit, the place and what to change."""
+
+
 @dataclass(slots=True)
 class Reloads:
     """Counts since the start. ``failing``: an older policy is in force than the files have."""

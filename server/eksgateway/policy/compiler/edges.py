@@ -10,7 +10,7 @@ from typing import Any, Final
 from eksgateway.policy.compiler.windows import WEEK_S, Week, merge_windows
 from eksgateway.policy.compiler.zones import RANGE_BEGINS, RANGE_ENDS, Part, zone_parts
 from eksgateway.policy.edges import parse_time, second_of_week
-from eksgateway.policy.engine import PolicyLoadError
+from eksgateway.policy.engine import PolicyTooLarge
 
 MAX_EDGES_BYTES: Final = 240 << 10  # as JSON: an OPA's answer may have a little more
 _KINDS: Final = ("grants", "denials", "freezes")
@@ -20,7 +20,7 @@ def compile_edges(content: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[st
     """``times``: POSIX seconds at which an entry begins or ends, and edges of windows close to clock changes.
 
     ``zones``: the seconds of the local week at which windows of a zone begin or end, and the stretches
-    ``[from, until, offset]`` in which they do so by one offset. Raises PolicyLoadError if
+    ``[from, until, offset]`` in which they do so by one offset. Raises PolicyTooLarge if
     they are too many.
     """
     times: set[int] = set()
@@ -53,7 +53,7 @@ def is_in_force(week: Week, second: int, *, either: bool) -> bool:
 def _check_size(edges: dict[str, Any]) -> None:
     size = len(json.dumps(edges, separators=(",", ":")))
     if size > MAX_EDGES_BYTES:
-        raise PolicyLoadError(
+        raise PolicyTooLarge(
             f"the times at which entries and their windows begin or end take {size >> 10} KB, and at most"
             f" {MAX_EDGES_BYTES >> 10} KB are possible (about 20,000 different times): there are"
             f" {len(edges['times'])} different times, and windows in {len(edges['zones'])} time zones."

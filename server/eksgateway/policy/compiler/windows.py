@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from eksgateway.policy.compiler.zones import compile_zones
+from eksgateway.policy.engine import PolicyTooLarge
 
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 DAY_S: Final = 24 * 3600
 WEEK_S: Final = 7 * DAY_S
+MAX_SPANS: Final = 100  # of one entry in one zone: a decision reads all of them
 
 Window: TypeAlias = Mapping[str, Any]  # as written: zone, and optionally days, from, until
 Spans: TypeAlias = tuple[tuple[int, int], ...]  # [begin, end) in seconds of the local week, in order, apart
@@ -36,9 +38,12 @@ class CompiledWindows:
         return [self._names[week] for week in merge_windows(windows)]
 
 
-def compile_windows(lists: Iterable[Sequence[Window]]) -> CompiledWindows:
-    """Compile the ``windows`` of all entries. The order of entries and of their windows does not matter."""
-    weeks = sorted({week for windows in lists for week in merge_windows(windows)})
+def compile_windows(entries: Iterable[Mapping[str, Any]]) -> CompiledWindows:
+    """Compile the ``windows`` of entries that have any. The order of entries and windows does not matter.
+
+    Raises PolicyTooLarge.
+    """
+    weeks = sorted({week for entry in entries for week in _weeks_of(entry)})
     names = {week: f"w{number}" for number, week in enumerate(weeks)}
     return CompiledWindows(
         {name: _to_window(week) for week, name in names.items()},
@@ -53,6 +58,17 @@ def merge_windows(windows: Sequence[Window]) -> list[Week]:
     for window in windows:
         spans.setdefault(window["zone"], []).extend(_spans_of(window))
     return [Week(zone, _merge(spans[zone])) for zone in sorted(spans)]
+
+
+def _weeks_of(entry: Mapping[str, Any]) -> list[Week]:
+    weeks = merge_windows(entry.get("windows", ()))
+    for week in weeks:
+        if len(week.spans) > MAX_SPANS:
+            raise PolicyTooLarge(
+                f"{entry['id']}: its windows in {week.zone} begin {len(week.spans)} times a week, and at most"
+                f" {MAX_SPANS} times are possible: merge some, or move some to another entry"
+            )
+    return weeks
 
 
 def _to_window(week: Week) -> dict[str, Any]:
