@@ -12,7 +12,7 @@ from eksgateway.policy.loaded_policy import LoadedPolicy
 from eksgateway.policy.wasm import WasmEngine
 from eksgateway.policy.wasm_module import PolicyModule
 from eksgateway.policy.wasm_runtime import WasmRuntime
-from support.opa import OpaServer, run_opa
+from support.opa import POLICIES, OpaServer, run_opa
 
 Engines = Callable[[Any], WasmEngine]
 
@@ -31,4 +31,11 @@ def engines() -> Iterator[Engines]:
 def opa(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpaServer]:
     """An OPA with the repository's policies and the example data, shared by the module."""
     with run_opa(log=tmp_path_factory.mktemp("opa") / "opa.log") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def opa_without_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpaServer]:
+    """An OPA with the repository's policies alone, shared by the module."""
+    with run_opa(POLICIES / "eksgateway", log=tmp_path_factory.mktemp("opa") / "opa.log") as server:
         yield server

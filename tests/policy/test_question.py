@@ -11,7 +11,8 @@ import pytest
 from eksgateway.policy.question import Question
 from support.opa import POLICIES
 from support.policy_cases import CASES
-from support.policy_generated import contents, questions
+from support.policy_generated import contents
+from support.policy_questions import questions
 from support.questions import at_request, at_target, at_update, caller
 
 SCHEMA = json.loads((POLICIES / "schemas" / "input.json").read_text())

@@ -57,7 +57,7 @@ ABROAD = {
     "from": "2026-01-01T00:00:00Z",
     "until": "2027-01-01T00:00:00Z",
 }
-CONTENT: Content = {"grants": [ONCALL, VIEWERS, ROBOT], "freezes": [YEAR_END, ABROAD]}
+CONTENT: Content = {"grants": [ONCALL, VIEWERS, ROBOT], "denials": [], "freezes": [YEAR_END, ABROAD]}
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,6 @@ CASES = [
     ),
     yes("frozen-other-region", there(at_request(robot), "444455556666", REGION), "robot"),
     yes("frozen-other-account", there(at_request(robot), ACCOUNT, "eu-central-1"), "robot"),
-    # Little data
-    no("no-grants", at_request(alice), "", STRANGER, content={"grants": [], "freezes": []}),
-    yes("no-freezes", at_request(alice), "oncall", content={"grants": [ONCALL]}),
+    no("no-entries", at_request(alice), "", STRANGER, content={"grants": [], "denials": [], "freezes": []}),
+    yes("no-freezes", at_request(alice), "oncall", content={**CONTENT, "freezes": []}),
 ]  # fmt: skip

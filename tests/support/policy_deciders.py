@@ -1,0 +1,52 @@
+"""Decides inputs by an index in each engine: the module in this process, an OPA server and ``opa eval``.
+
+A decision is ``{"allow": …, "rules": […], "reasons": […]}``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from eksgateway.clock import SystemClock
+from eksgateway.policy.engine import PolicyEngine
+from eksgateway.policy.opa import OpaEngine
+from eksgateway.policy.question import Question
+from eksgateway.settings import OpaSettings
+from support.opa import OpaServer, evaluate
+
+Index = dict[str, Any]
+Result = dict[str, Any]
+Batch = tuple[Index, list[Question]]  # an index and questions about it
+
+
+async def ask(engine: PolicyEngine, question: Question) -> Result:
+    decision = await engine.decide(question)
+    return {"allow": decision.allowed, "rules": [*decision.rule_ids], "reasons": [*decision.reasons]}
+
+
+def decide_by_eval(batches: list[Batch], folder: Path) -> list[Result]:
+    """The decisions of all questions in order, from one run of ``opa eval``. Blocks."""
+    cases = [{"index": index, "inputs": [each.to_input() for each in batch]} for index, batch in batches]
+    # Variables first: `with … as c.index` is undefined here, without an error.
+    decision = "data.eksgateway.authz.decision with input as question with data.eksgateway.index as index"
+    query = f"[d | some c in data.cases; index := c.index; some question in c.inputs; d := {decision}]"
+    results: list[Result] = evaluate(query, {"cases": cases}, folder)
+    assert len(results) == sum(len(batch) for _, batch in batches)
+    assert all(decision.pop("obligations") == [] for decision in results)
+    return results
+
+
+async def decide_by_server(opa: OpaServer, batches: list[Batch]) -> list[Result]:
+    """The decisions of all questions in order. The OPA gets each index in turn."""
+    await asyncio.to_thread(opa.put, "eksgateway/index", batches[0][0])
+    engine = await OpaEngine.open(OpaSettings(url=opa.url, poll_s=3600), SystemClock(), timeout_s=30)
+    results = []
+    try:
+        for index, batch in batches:
+            await asyncio.to_thread(opa.put, "eksgateway/index", index)
+            results += [await ask(engine, question) for question in batch]
+    finally:
+        await engine.close()
+    return results
