@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 
 from eksgateway.clock import SystemClock
 from eksgateway.errors import PolicyUnavailable, PolicyUndefined
+from eksgateway.policy.compiler.edges import compile_edges
 from eksgateway.policy.factory import open_policy_engine
 from eksgateway.policy.source import load_content
 from eksgateway.settings import OpaPolicySettings, OpaSettings, PolicySettings
@@ -96,6 +97,23 @@ async def test_next_change_follows_the_data(tmp_path: Path) -> None:
             server.put("eksgateway/index", compile_data(NO_GRANTS))
             await engine.check()
             assert engine.next_change(now) is None
+        finally:
+            await engine.close()
+
+
+async def test_edges_at_their_limit_are_read(tmp_path: Path) -> None:
+    """OPA's answer has them all."""
+    first = datetime(2027, 1, 1, tzinfo=UTC)
+    times = [first + timedelta(seconds=61 * number) for number in range(20_000)]
+    freezes = [{"until": f"{time:%Y-%m-%dT%H:%M:%SZ}"} for time in times]
+    edges = compile_edges({"grants": [], "denials": [], "freezes": freezes})
+    with run_opa(log=tmp_path / "opa.log") as server:
+        server.put("eksgateway/index/edges", edges)
+        engine = await open_policy_engine(_settings(server.url), SystemClock())
+        try:
+            await engine.check()
+            assert engine.next_change(times[-2]) == times[-1]
+            assert engine.next_change(first - timedelta(days=1)) == first
         finally:
             await engine.close()
 
