@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,7 +17,8 @@ from eksgateway.policy.compiler.zones import zone_names
 from eksgateway.policy.edges import Edges, read_edges
 from eksgateway.policy.engine import PolicyTooLarge
 from eksgateway.policy.results import MAX_RESULT_BYTES
-from support.wall_clock import find_changes, is_in_force, utc
+from support.policy_reference_windows import lie_inside, may_lie_inside
+from support.wall_clock import find_changes, utc
 
 QUARTER = timedelta(minutes=15)
 ZONES = [
@@ -106,11 +107,11 @@ def test_edges_of_windows_are_those_of_the_wall_clock(zone: str, kind: str) -> N
     draw = random.Random(zone)
     lists = [draw_windows(draw, zone) for _ in range(6)]
     edges = read(**{kind: [{"windows": windows} for windows in lists]})
-    either = kind == "freezes"
+    holds = may_lie_inside if kind == "freezes" else lie_inside
     changes = list(find_changes(zone, utc("2026-01-02T00:00:00"), utc("2030-01-01T00:00:00")))
     for middle in [*changes[:4], utc("2028-01-01T00:00:00")]:
         begin, end = middle - timedelta(days=2), middle + timedelta(days=2)
-        assert list(walk(edges, begin, end)) == list(find_edges(lists, begin, end, either=either))
+        assert list(walk(edges, begin, end)) == list(find_edges(lists, begin, end, holds))
 
 
 def draw_windows(draw: random.Random, zone: str) -> list[dict[str, Any]]:
@@ -125,12 +126,12 @@ def draw_windows(draw: random.Random, zone: str) -> list[dict[str, Any]]:
 
 
 def find_edges(
-    lists: Sequence[list[dict[str, Any]]], begin: datetime, end: datetime, *, either: bool
+    lists: Sequence[list[dict[str, Any]]], begin: datetime, end: datetime, holds: Callable[..., bool]
 ) -> Iterator[datetime]:
     """By comparing each quarter of an hour in (begin, end) with the one before."""
-    before = [is_in_force(windows, begin, either=either) for windows in lists]
+    before = [holds(windows, begin) for windows in lists]
     while (begin := begin + QUARTER) < end:
-        now = [is_in_force(windows, begin, either=either) for windows in lists]
+        now = [holds(windows, begin) for windows in lists]
         if now != before:
             yield begin
         before = now

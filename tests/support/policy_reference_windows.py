@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from functools import cache
-from importlib.resources import files
+from functools import lru_cache
 from typing import Any
-from zoneinfo import ZoneInfo
+
+from support.wall_clock import read_offset
 
 Window = dict[str, Any]
 
 FIRST_YEAR, LAST_YEAR = 2024, 2040  # beyond, windows of freezes hold and those of grants do not
+
+SHIFTS = [timedelta(minutes=minutes) for minutes in (30, 60, 120)]  # of all clock changes of these years
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
@@ -19,7 +21,7 @@ DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 def lie_inside(windows: list[Window], time: datetime) -> bool:
     """Whether the time is within the windows of one zone under each offset that it may have."""
     return any(
-        locals_ and all(any(_contains(window, local) for window in own) for local in locals_)
+        bool(locals_) and all(any(_contains(window, local) for window in own) for local in locals_)
         for own, locals_ in _by_zone(windows, time)
     )
 
@@ -32,31 +34,22 @@ def may_lie_inside(windows: list[Window], time: datetime) -> bool:
     )
 
 
-def _by_zone(windows: list[Window], time: datetime) -> Iterator[tuple[list[Window], list[datetime]]]:
+def _by_zone(windows: list[Window], time: datetime) -> Iterator[tuple[list[Window], set[datetime]]]:
     for zone in {window["zone"] for window in windows}:
-        yield [window for window in windows if window["zone"] == zone], list(_local_times(zone, time))
+        yield [window for window in windows if window["zone"] == zone], _local_times(zone, time)
 
 
-def _local_times(zone: str, time: datetime) -> Iterator[datetime]:
+@lru_cache(maxsize=1024)
+def _local_times(zone: str, time: datetime) -> set[datetime]:
     """The times of the wall clock: two as long before and after a clock change as it shifts the clock."""
-    if FIRST_YEAR <= time.year <= LAST_YEAR:
-        offset = _offset(zone, time)
-        yield time.replace(tzinfo=None) + offset
-        for minutes in range(-180, 181, 15):
-            other = _offset(zone, time + timedelta(minutes=minutes))
-            if abs(other - offset) == timedelta(minutes=abs(minutes)):
-                yield time.replace(tzinfo=None) + other
-
-
-def _offset(zone: str, time: datetime) -> timedelta:
-    return _zone(zone).utcoffset(time.astimezone(_zone(zone))) or timedelta()
-
-
-@cache
-def _zone(name: str) -> ZoneInfo:
-    """From the package tzdata, as the compiler's: a machine's zones may be older."""
-    with files("tzdata").joinpath("zoneinfo", *name.split("/")).open("rb") as file:
-        return ZoneInfo.from_file(file, key=name)
+    if not FIRST_YEAR <= time.year <= LAST_YEAR:
+        return set()
+    offset = read_offset(zone, time)
+    offsets = {offset}
+    for shift in SHIFTS:
+        others = {read_offset(zone, time + shift), read_offset(zone, time - shift)}
+        offsets |= {other for other in others if abs(other - offset) == shift}
+    return {time.replace(tzinfo=None) + each for each in offsets}
 
 
 def _contains(window: Window, local: datetime) -> bool:
