@@ -57,7 +57,7 @@ def _check_size(edges: dict[str, Any]) -> None:
             f"the times at which entries and their windows begin or end take {size >> 10} KB, and at most"
             f" {MAX_EDGES_BYTES >> 10} KB are possible (about 20,000 different times): there are"
             f" {len(edges['times'])} different times, and windows in {len(edges['zones'])} time zones."
-            " Remove entries that have ended, or give more of them the same from and until"
+            " Remove entries that have ended, give more of them the same from and until, or use fewer zones"
         )
 
 
