@@ -85,6 +85,8 @@ EXPLAINED: dict[str, tuple[Data, str]] = {
 1. jwt:test:alice, cancel on 111122223333/us-east-1/prod-1, stage request, at 2026-11-22T10:00:00Z
    denied by year-end
      Freeze year-end forbids cancel on this cluster until 2027-01-01T00:00:00Z.
+   Denials and freezes that hold: 1
+     freeze year-end: clusters prod-*; until 2027-01-01T00:00:00Z
    Grants that cover this caller and cluster: 2
      oncall: allows this
      viewers: Grant viewers does not allow cancel.
@@ -96,6 +98,7 @@ EXPLAINED: dict[str, tuple[Data, str]] = {
 1. jwt:test:alice, cancel on 111122223333/us-east-1/prod-1, stage request, at 2027-01-01T00:00:00Z
    allowed by oncall
      Grant oncall allows this.
+   Denials and freezes that hold: none
    Grants that cover this caller and cluster: 2
      oncall: allows this
      viewers: Grant viewers does not allow cancel.
@@ -107,6 +110,7 @@ EXPLAINED: dict[str, tuple[Data, str]] = {
 1. jwt:test:alice, cancel on 111122223333/us-east-1/staging-1/u-1, stage update, at 2026-11-22T10:00:00Z
    denied by staging
      Grant staging allows cancel for updates of type VersionRollback or VersionUpdate only.
+   Denials and freezes that hold: none
    Grants that cover this caller and cluster: 2
      staging: Grant staging allows cancel for updates of type VersionRollback or VersionUpdate only.
      viewers: Grant viewers does not allow cancel.
@@ -118,6 +122,8 @@ EXPLAINED: dict[str, tuple[Data, str]] = {
 1. jwt:test:bob, cancel on 111122223333/us-east-1/prod-1, stage request, at 2026-11-22T10:00:00Z
    denied
      You have no grant on this cluster.
+   Denials and freezes that hold: 1
+     freeze year-end: clusters prod-*; until 2027-01-01T00:00:00Z
    Grants that cover this caller and cluster: none
 """,
     ),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from eksgateway.cli.ledger import escape_unprintable
+from eksgateway.cli.policy_rights_view import describe_restriction
 from eksgateway.errors import StartError
 from eksgateway.ledger.codec import CodecError, decode
 from eksgateway.ledger.database import LedgerError, LedgerLocation
@@ -22,6 +23,7 @@ from eksgateway.policy.evaluator import PolicyEvaluator, open_evaluator
 from eksgateway.policy.files import read_module
 from eksgateway.policy.input_files import complete_input, load_inputs
 from eksgateway.policy.question import question_of
+from eksgateway.policy.review.holding import holding_restrictions
 from eksgateway.policy.source import load_content
 from eksgateway.rpc.methods import METHODS, UPDATES
 from eksgateway.settings import SettingsError, WasmPolicySettings, load
@@ -80,6 +82,10 @@ def _load_data(path: Path) -> dict[str, Any]:
 def _print_explanation(evaluator: PolicyEvaluator, document: dict[str, Any]) -> None:
     for line in _describe_decision(evaluator.decide(document)):
         print(f"   {line}")
+    holding = list(holding_restrictions(evaluator.content, document))
+    print(f"   Denials and freezes that hold: {len(holding) or 'none'}")
+    for restriction in holding:
+        print(f"     {escape_unprintable(describe_restriction(restriction))}")
     covering = list(evaluator.covering_grants(document))
     print(f"   Grants that cover this caller and cluster: {len(covering) or 'none'}")
     for grant, alone in covering:

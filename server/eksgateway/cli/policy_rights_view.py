@@ -62,7 +62,7 @@ def rest_lines(found: Holders | Permissions) -> Iterator[str]:
         yield from (f"  grant {grant['id']} {reason}" for grant, reason in found.not_now)
     if found.restrictions:
         yield from ("", "In force:")
-        yield from (f"  {_describe(each)}" for each in found.restrictions)
+        yield from (f"  {describe_restriction(each)}" for each in found.restrictions)
 
 
 def holders_json(found: Holders, where: Where, action: str, at: datetime) -> dict[str, Any]:
@@ -145,29 +145,29 @@ def _noun(restriction: Restriction) -> str:
     return "freeze" if restriction.is_freeze else "denial"
 
 
-def _describe(restriction: Restriction) -> str:
-    """In one line."""
+def describe_restriction(restriction: Restriction) -> str:
+    """In one line: what it is about, and what it says."""
     entry = restriction.entry
-    callers = [*entry.get("subjects", ()), *(f"group {each}" for each in entry.get("groups", ()))]
-    spared = [
-        *entry.get("except_subjects", ()),
-        *(f"group {each}" for each in entry.get("except_groups", ())),
-    ]
-    tags = [f"tag {key} is {' or '.join(values)}" for key, values in entry.get("tags", {}).items()]
+    spared = _callers_of(entry, "except_")
     parts = [
-        ", ".join(callers),
+        _callers_of(entry),
         f"clusters {', '.join(entry['clusters'])}" if "clusters" in entry else "",
         _place(entry),
-        *tags,
+        *(f"tag {key} is {' or '.join(values)}" for key, values in entry.get("tags", {}).items()),
         f"type is {' or '.join(entry['update_types'])}" if "update_types" in entry else "",
         f"within {' or '.join(map(text_of_window, entry['windows']))}" if "windows" in entry else "",
         f"until {entry['until']}" if "until" in entry else "",
-        f"spares {', '.join(spared)}" if spared else "",
+        f"spares {spared}" if spared else "",
         str(entry.get("reason", "")),
         f"owner {entry['owner']}" if "owner" in entry else "",
         str(entry.get("note", "")),
     ]
     return f"{_noun(restriction)} {restriction.id}: {'; '.join(filter(None, parts))}"
+
+
+def _callers_of(entry: Entry, prefix: str = "") -> str:
+    groups = (f"group {each}" for each in entry.get(f"{prefix}groups", ()))
+    return ", ".join([*entry.get(f"{prefix}subjects", ()), *groups])
 
 
 def _grant_json(grant: Entry, actions: Iterable[str]) -> dict[str, Any]:

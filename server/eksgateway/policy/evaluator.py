@@ -12,11 +12,13 @@ from eksgateway.errors import GatewayError
 from eksgateway.model import Decision
 from eksgateway.policy.loaded_policy import LoadedPolicy
 from eksgateway.policy.results import obligation_error, read_decision
+from eksgateway.policy.review.holding import covering_grants
+from eksgateway.policy.source import Content
 from eksgateway.policy.wasm_module import PolicyModule
 from eksgateway.policy.wasm_runtime import WasmRuntime
 
 _EVALUATION_S: Final = 2.0  # the default of `policy.timeout_s`
-_MAX_SLICES: Final = 256  # kept loaded for the next input
+_MAX_SINGLE: Final = 256  # policies of one grant that are kept loaded for the next input
 
 
 class PolicyEvaluator:
@@ -25,11 +27,11 @@ class PolicyEvaluator:
     def __init__(self, module: PolicyModule, data: dict[str, Any]) -> None:
         self._policy = LoadedPolicy.load(module, data)
         self._module = module
-        self._grants: list[Any] = data["eksgateway"]["grants"]
-        self._slice = lru_cache(_MAX_SLICES)(self._load_slice)
+        self.content: Content = {"grants": [], "denials": [], "freezes": []} | data["eksgateway"]
+        self._single = lru_cache(_MAX_SINGLE)(self._load_single)
 
     def close(self) -> None:
-        self._slice.cache_clear()
+        self._single.cache_clear()
         self._policy.close()
 
     def decide(self, document: dict[str, Any]) -> Decision:
@@ -38,25 +40,14 @@ class PolicyEvaluator:
 
     def covering_grants(self, document: dict[str, Any]) -> Iterator[tuple[str, Decision]]:
         """The grants that cover the input's caller and cluster: each one's id, and the decision if it
-        were the only grant and there were no freezes.
+        were the only grant and there were no denials and freezes.
         """
-        return self._search(document, 0, len(self._grants))
+        for grant in covering_grants(self.content, document):
+            yield grant["id"], _decide(self._single(grant["id"]), document)
 
-    def _search(self, document: dict[str, Any], begin: int, end: int) -> Iterator[tuple[str, Decision]]:
-        # By halves: loading a policy for each grant would take 4 ms each. A decision names no rule if no
-        # grant covers the caller.
-        decision = _decide(self._slice(begin, end), document)
-        if not decision.allowed and not decision.rule_ids:
-            return
-        if end - begin == 1:
-            yield self._grants[begin]["id"], decision
-            return
-        middle = (begin + end) // 2
-        yield from self._search(document, begin, middle)
-        yield from self._search(document, middle, end)
-
-    def _load_slice(self, begin: int, end: int) -> LoadedPolicy:
-        return LoadedPolicy(self._module, {"eksgateway": {"grants": self._grants[begin:end]}})
+    def _load_single(self, name: str) -> LoadedPolicy:
+        grants = [grant for grant in self.content["grants"] if grant["id"] == name]
+        return LoadedPolicy(self._module, {"eksgateway": {"grants": grants}})
 
 
 @contextmanager
