@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -11,20 +10,23 @@ import pytest
 from eksgateway.policy.loaded_policy import LoadedPolicy
 from eksgateway.policy.wasm import WasmEngine
 from eksgateway.policy.wasm_module import PolicyModule
-from eksgateway.policy.wasm_runtime import WasmRuntime
 from support.opa import POLICIES, OpaServer, run_opa
+from support.policy_deciders import open_module
 
 Engines = Callable[[Any], WasmEngine]
 
 
 @pytest.fixture(scope="module")
-def engines() -> Iterator[Engines]:
+def engines(policy_module: PolicyModule) -> Engines:
     """Returns engines of the package's module with the given ``data.eksgateway``."""
-    runtime = WasmRuntime()
-    wasm = (files("eksgateway.policy") / "policy.wasm").read_bytes()
-    module = PolicyModule(runtime, wasm)
-    yield lambda content: WasmEngine(LoadedPolicy(module, {"eksgateway": content}), timeout_s=10)
-    runtime.close()
+    return lambda content: WasmEngine(LoadedPolicy(policy_module, {"eksgateway": content}), timeout_s=10)
+
+
+@pytest.fixture(scope="module")
+def policy_module() -> Iterator[PolicyModule]:
+    """The package's module."""
+    with open_module() as module:
+        yield module
 
 
 @pytest.fixture(scope="module")

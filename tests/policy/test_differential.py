@@ -8,16 +8,15 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
 
 from eksgateway.policy.compiler import compile_content
 from eksgateway.policy.question import Question
-from eksgateway.policy.wasm import WasmEngine
+from eksgateway.policy.wasm_module import PolicyModule
 from support.opa import OpaServer
 from support.policy_cases import CASES
-from support.policy_deciders import Batch, ask, decide_by_eval, decide_by_server
+from support.policy_deciders import Batch, decide_by_eval, decide_by_module, decide_by_server
 from support.policy_generated import Content, contents
 from support.policy_questions import questions
 from support.policy_reference import decide
@@ -46,7 +45,7 @@ def to_batches(cases: Cases) -> list[Batch]:
 @pytest.mark.parametrize("source", [table_cases, generate_cases], ids=["table", "generated"])
 async def test_all_engines_decide_as_the_reference(
     source: Callable[[], Cases],
-    engines: Callable[[Any], WasmEngine],
+    policy_module: PolicyModule,
     opa_without_data: OpaServer,
     tmp_path: Path,
 ) -> None:
@@ -54,12 +53,7 @@ async def test_all_engines_decide_as_the_reference(
     cases = source()
     batches = to_batches(cases)
     flat = [(content, question) for content, batch in cases for question in batch]
-    embedded = [
-        await ask(engine, question)
-        for content, batch in cases
-        for engine in [engines(content)]
-        for question in batch
-    ]
+    embedded = decide_by_module(policy_module, batches)
     served = await decide_by_server(opa_without_data, batches)
     evaluated = await asyncio.to_thread(decide_by_eval, batches, tmp_path)
     for (content, question), *results in zip(flat, embedded, served, evaluated, strict=True):

@@ -6,6 +6,10 @@ A decision is ``{"allow": …, "rules": […], "reasons": […]}``.
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,9 @@ from eksgateway.clock import SystemClock
 from eksgateway.policy.engine import PolicyEngine
 from eksgateway.policy.opa import OpaEngine
 from eksgateway.policy.question import Question
+from eksgateway.policy.results import read_result_set
+from eksgateway.policy.wasm_module import PolicyInstance, PolicyModule
+from eksgateway.policy.wasm_runtime import WasmRuntime
 from eksgateway.settings import OpaSettings
 from support.opa import OpaServer, evaluate
 
@@ -24,6 +31,28 @@ Batch = tuple[Index, list[Question]]  # an index and questions about it
 async def ask(engine: PolicyEngine, question: Question) -> Result:
     decision = await engine.decide(question)
     return {"allow": decision.allowed, "rules": [*decision.rule_ids], "reasons": [*decision.reasons]}
+
+
+@contextmanager
+def open_module() -> Iterator[PolicyModule]:
+    """The package's module. It cannot be used afterwards."""
+    with closing(WasmRuntime()) as runtime:
+        yield PolicyModule(runtime, (files("eksgateway.policy") / "policy.wasm").read_bytes())
+
+
+def decide_by_module(module: PolicyModule, batches: Iterable[Batch]) -> list[Result]:
+    """The decisions of all questions in order."""
+    return [result for index, batch in batches for result in decide_all(module, index, batch)]
+
+
+def decide_all(module: PolicyModule, index: Index, batch: list[Question]) -> list[Result]:
+    """The decisions of one index."""
+    data = json.dumps({"eksgateway": {"index": index}}).encode()
+    with closing(PolicyInstance(module, data, load_s=30)) as instance:
+        documents = [json.dumps(question.to_input()).encode() for question in batch]
+        results = [read_result_set(instance.evaluate(each, deadline_s=30)) for each in documents]
+    assert all(decision.pop("obligations") == [] for decision in results)
+    return results
 
 
 def decide_by_eval(batches: list[Batch], folder: Path) -> list[Result]:

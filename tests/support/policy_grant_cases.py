@@ -175,6 +175,7 @@ GRANT_CASES = [
     no("ticket-other", ticket("OPS-12x"), "base", TICKET, content=_tickets),
     no("ticket-no-digit", ticket("OPS-"), "base", TICKET, content=_tickets),
     no("ticket-other-digits", ticket("OPS-٣"), "base", TICKET, content=_tickets),
+    no("ticket-literally", ticket("OPS-#"), "base", TICKET, content=_tickets),
     no("ticket-slash", ticket("https://t.example/a/b"), "base", TICKET, content=_tickets),
     no("ticket-absent", ticket(" "), "base", "A ticket is required by grant base.", content=_tickets),
     no("ticket-at-update", at_update(ticket("x")), "base", TICKET, content=_tickets),
