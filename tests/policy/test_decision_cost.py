@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 
 from eksgateway.model import Action
-from eksgateway.policy.decision_cost import MANY_GROUPS, PolicyTooCostly, costliest_questions
+from eksgateway.policy.cost_questions import FEW_GROUPS, MANY_GROUPS, make_questions
+from eksgateway.policy.decision_cost import PolicyTooCostly
 from eksgateway.policy.files import read_module
 from eksgateway.policy.loaded_policy import LoadedPolicy, NeedsThread
 from eksgateway.policy.wasm_module import PolicyInstance, PolicyModule
 from eksgateway.policy.wasm_runtime import WasmRuntime
-from support.opa import compile_data, compile_rego
+from support.opa import compile_rego
+from support.policies import compiled
 from support.questions import at_request, caller
 
 Data = dict[str, Any]
@@ -48,10 +50,6 @@ def data(shape: str, grants: int, freezes: int = 0) -> Data:
     }
 
 
-def compiled(content: Data) -> bytes:
-    return json.dumps({"eksgateway": {"index": compile_data(content)}}).encode()
-
-
 @pytest.fixture(scope="module")
 def compile_module() -> Iterator[Callable[..., PolicyModule]]:
     """Compiles the package's module, or another one."""
@@ -73,11 +71,12 @@ def test_decisions_for_callers_in_many_groups_need_little_memory(
     """Less than 12 MB for 1,000 grants. Memory, unlike time, is the same on every machine."""
     content = data(shape, 1000, freezes=100)
     with ExitStack() as stack:
-        instance = PolicyInstance(compile_module(), compiled(content), load_s=60)
+        policy = compiled(content)
+        instance = PolicyInstance(compile_module(), policy.data, load_s=60)
         stack.callback(instance.close)
         loaded = instance.memory_bytes
-        for question in costliest_questions(content, MANY_GROUPS):
-            instance.evaluate(json.dumps(question.to_input()).encode(), deadline_s=60)
+        for question in policy.questions.splitlines():
+            instance.evaluate(question, deadline_s=60)
         assert instance.memory_bytes - loaded < 12 << 20
 
 
@@ -86,7 +85,9 @@ def test_long_group_names_cost_no_more_than_short_ones(compile_module: Callable[
     grants = [{"id": f"g-{n}", **GRANT, "groups": [f"c:*-{n}"], "clusters": ["*"]} for n in range(500)]
     took = []
     with ExitStack() as stack:
-        instance = PolicyInstance(compile_module(), compiled({"eksgateway": {"grants": grants}}), load_s=60)
+        instance = PolicyInstance(
+            compile_module(), compiled({"eksgateway": {"grants": grants}}).data, load_s=60
+        )
         stack.callback(instance.close)
         for length in (10, 250):
             who = caller("jwt:corp:a", *(f"c:{n}-".ljust(length, "x") for n in range(MANY_GROUPS)))
@@ -100,24 +101,21 @@ def test_long_group_names_cost_no_more_than_short_ones(compile_module: Callable[
 
 
 def test_the_costliest_questions_use_what_most_grants_name() -> None:
-    """There is one for every action and stage, by a caller in all those groups."""
-    asked = costliest_questions(data("clusters", 1000, freezes=3), MANY_GROUPS)
-    assert {(each.action, each.stage) for each in asked} >= {
-        (action, stage) for action in Action for stage in ("request", "update")
-    } | {(Action.LIST, "target")}
+    """There is one for every action and stage, by a caller in many of those groups and by one in few."""
+    asked = [json.loads(line) for line in compiled(data("clusters", 1000, freezes=3)).questions.splitlines()]
+    for count in (MANY_GROUPS, FEW_GROUPS):
+        these = [each for each in asked if len(each["subject"]["properties"]["groups"]) == count]
+        assert {(each["action"]["name"], each["context"]["stage"]) for each in these} >= {
+            (action, stage) for action in Action for stage in ("request", "update")
+        } | {(Action.LIST, "target")}
     for each in asked:
-        assert len(each.caller.groups) == MANY_GROUPS
-        assert str(each.cluster).startswith("111122223333/us-east-1/prod-")
-        assert "corp:0" in each.caller.groups
+        assert each["resource"]["id"].startswith("111122223333/us-east-1")
+        assert each["resource"]["properties"].get("cluster", "prod-0") == "prod-0"
+        assert "corp:0" in each["subject"]["properties"]["groups"]
 
 
-@pytest.mark.parametrize(
-    "content", [None, 5, {}, {"grants": [5, None, {"groups": 5, "tags": [1]}]}], ids=repr
-)
-def test_questions_are_made_from_data_of_any_shape(content: Any) -> None:
-    """A custom policy may have other data."""
-    assert costliest_questions({"eksgateway": content}, MANY_GROUPS)
-    assert costliest_questions({}, 0)
+def test_questions_are_made_from_empty_data() -> None:
+    assert make_questions({"grants": [], "denials": [], "freezes": []})
 
 
 ALL = 'package eksgateway.authz\n\ndefault decision := {"allow": false}\n\n'
@@ -148,7 +146,7 @@ def test_a_policy_beyond_its_limits_is_refused(
     """The error has the limit, the question and advice."""
     module = compile_module(compile_rego(rego, tmp_path))
     with pytest.raises(PolicyTooCostly, match=expected) as refused:
-        LoadedPolicy.load(module, {})
+        LoadedPolicy.load(module, compiled({}))
     assert "name groups, subjects and clusters without `*`" in str(refused.value)
 
 
@@ -161,7 +159,7 @@ def test_a_busy_machine_does_not_make_a_policy_too_costly(
         for _ in range(6):
             process = stack.enter_context(subprocess.Popen(spin, stdin=subprocess.PIPE))
             stack.callback(process.kill)
-        policy = LoadedPolicy.load(compile_module(), data("all alike", 300))
+        policy = LoadedPolicy.load(compile_module(), compiled(data("all alike", 300)))
         stack.callback(policy.close)
         assert policy.ready
 
@@ -171,7 +169,7 @@ def test_only_cheap_evaluations_run_inline(
     shape: str, grants: int, inline: bool, compile_module: Callable[..., PolicyModule]
 ) -> None:
     """Large data never holds up the event loop."""
-    policy = LoadedPolicy.load(compile_module(), data(shape, grants))
+    policy = LoadedPolicy.load(compile_module(), compiled(data(shape, grants)))
     document = json.dumps(at_request(caller("jwt:corp:a", "corp:1"), "get").to_input()).encode()
     try:
         if inline:

@@ -27,6 +27,7 @@ from eksgateway.settings import WasmPolicySettings
 from support.clock import FakeClock
 from support.hanging_file import hang_reads
 from support.logs import capture_logs
+from support.policies import compiled
 from support.policy_cases import CONTENT
 from support.questions import at_request, caller
 
@@ -318,12 +319,12 @@ async def test_next_change_is_when_a_freeze_begins_or_ends(follow: Open) -> None
 
 async def test_a_replaced_policy_is_freed() -> None:
     """Each one holds megabytes."""
-    engine = await WasmEngine.load(read_module(None), EVERYBODY, timeout_s=2)
+    engine = await WasmEngine.load(read_module(None), compiled(EVERYBODY), timeout_s=2)
     try:
         gone = []
         for data in (NOBODY, EVERYBODY, NOBODY):
             gone.append(weakref.ref(engine._policy._idle[0]))  # noqa: SLF001 - not visible otherwise
-            await engine.replace(read_module(None), data)
+            await engine.replace(read_module(None), compiled(data))
         gc.collect()
         assert [each() for each in gone] == [None] * 3
     finally:
@@ -377,10 +378,10 @@ async def test_close_waits_for_a_running_load(tmp_path: Path) -> None:
 
 
 async def test_a_policy_that_allows_the_samples_under_obligations_does_not_load() -> None:
-    engine = await WasmEngine.load(OWN, NOBODY, timeout_s=2)
+    engine = await WasmEngine.load(OWN, compiled(NOBODY), timeout_s=2)
     try:
         with pytest.raises(PolicyLoadError, match="does not answer"):
-            await engine.replace(always({"allow": True, "obligations": ["mfa"]}), NOBODY)
+            await engine.replace(always({"allow": True, "obligations": ["mfa"]}), compiled(NOBODY))
         assert (await engine.decide(ALICE)).allowed
     finally:
         await engine.close()

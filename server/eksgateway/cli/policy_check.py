@@ -15,7 +15,7 @@ from eksgateway.eks.update_types import read_update_types
 from eksgateway.errors import StartError
 from eksgateway.policy.engine import PolicyLoadError
 from eksgateway.policy.evaluator import open_evaluator
-from eksgateway.policy.files import read_module, revision_of
+from eksgateway.policy.files import read_module
 from eksgateway.policy.lint.finding import Finding
 from eksgateway.policy.lint.findings import find_all
 from eksgateway.policy.source import PolicyDataError, count_entries, parse_with_sets, read_sources
@@ -69,14 +69,13 @@ def _check(file: Path, options: CheckOptions, settings: Settings | None) -> _Rep
     report = _Report(file)
     try:
         content, unused_sets = parse_with_sets(read_sources(file))
-        wasm, data = read_module(options.module), {"eksgateway": content}
-        with open_evaluator(wasm, data):  # opening decides the costliest questions
-            pass
+        with open_evaluator(read_module(options.module), content) as evaluator:  # decides costly questions
+            revision = evaluator.revision
     except PolicyLoadError as exc:
         report.faults = list(exc.faults)
         report.error = str(exc) if isinstance(exc, PolicyDataError) else f"{file}:\n  - {exc}"
         return report
-    report.counts, report.revision = count_entries(content), revision_of(wasm, data)
+    report.counts, report.revision = count_entries(content), revision
     report.warnings = [
         *find_all(content, options.at, read_update_types(), settings),
         *map(_unused, unused_sets),

@@ -42,7 +42,7 @@ def decide_inputs(file: Path, data: Path | None, config: Path | None, module: Pa
         if data is None:
             raise SettingsError("no policy data: give --data FILE, or --config FILE with `policy.data`")
         documents = load_inputs(file, datetime.now(UTC))
-        with open_evaluator(read_module(module), _load_data(data)) as evaluator:
+        with open_evaluator(read_module(module), load_content(data)) as evaluator:
             for number, document in enumerate(documents, start=1):
                 print(f"{number}. {_describe_input(document)}")
                 _print_explanation(evaluator, document)
@@ -57,8 +57,8 @@ def diff_decisions(ledger: LedgerLocation, data: Path, old: Path | None, module:
     try:
         with ExitStack() as stack:
             wasm = read_module(module)
-            candidate = stack.enter_context(open_evaluator(wasm, _load_data(data)))
-            baseline = stack.enter_context(open_evaluator(wasm, _load_data(old))) if old else None
+            candidate = stack.enter_context(open_evaluator(wasm, load_content(data)))
+            baseline = stack.enter_context(open_evaluator(wasm, load_content(old))) if old else None
             for recorded in _read_decisions(ledger):
                 before = baseline.decide(recorded.document) if baseline else recorded.decision
                 after = candidate.decide(recorded.document)
@@ -73,10 +73,6 @@ def diff_decisions(ledger: LedgerLocation, data: Path, old: Path | None, module:
         f" {changed[True]} would be allowed that were denied."
     )
     return 1 if changed.total() else 0
-
-
-def _load_data(path: Path) -> dict[str, Any]:
-    return {"eksgateway": load_content(path)}
 
 
 def _print_explanation(evaluator: PolicyEvaluator, document: dict[str, Any]) -> None:

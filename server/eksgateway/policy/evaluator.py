@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from eksgateway.errors import GatewayError
 from eksgateway.model import Decision
+from eksgateway.policy.compiled_policy import build_policy
 from eksgateway.policy.loaded_policy import LoadedPolicy
 from eksgateway.policy.results import obligation_error, read_decision
 from eksgateway.policy.review.holding import covering_grants
@@ -24,11 +25,15 @@ _MAX_SINGLE: Final = 256  # policies of one grant that are kept loaded for the n
 class PolicyEvaluator:
     """Use ``open_evaluator``."""
 
-    def __init__(self, module: PolicyModule, data: dict[str, Any]) -> None:
-        self._policy = LoadedPolicy.load(module, data)
+    def __init__(self, module: PolicyModule, content: Content) -> None:
+        self._policy = LoadedPolicy.load(module, build_policy(content))
         self._module = module
-        self.content: Content = {"grants": [], "denials": [], "freezes": []} | data["eksgateway"]
+        self.content = content
         self._single = lru_cache(_MAX_SINGLE)(self._load_single)
+
+    @property
+    def revision(self) -> str:
+        return self._policy.revision
 
     def close(self) -> None:
         self._single.cache_clear()
@@ -47,15 +52,15 @@ class PolicyEvaluator:
 
     def _load_single(self, name: str) -> LoadedPolicy:
         grants = [grant for grant in self.content["grants"] if grant["id"] == name]
-        return LoadedPolicy(self._module, {"eksgateway": {"grants": grants}})
+        return LoadedPolicy(self._module, build_policy({"grants": grants, "denials": [], "freezes": []}))
 
 
 @contextmanager
-def open_evaluator(wasm: bytes, data: dict[str, Any]) -> Iterator[PolicyEvaluator]:
+def open_evaluator(wasm: bytes, content: Content) -> Iterator[PolicyEvaluator]:
     """Raises PolicyLoadError."""
     with (
         closing(WasmRuntime()) as runtime,
-        closing(PolicyEvaluator(PolicyModule(runtime, wasm), data)) as evaluator,
+        closing(PolicyEvaluator(PolicyModule(runtime, wasm), content)) as evaluator,
     ):
         yield evaluator
 

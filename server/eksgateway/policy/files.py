@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from eksgateway.file_reader import FileUnreadable, read_file
+from eksgateway.policy.compiled_policy import CompiledPolicy
 from eksgateway.policy.engine import PolicyLoadError
 from eksgateway.policy.source import SourceFile, read_sources
 
@@ -45,10 +45,9 @@ def read_module(path: Path | None) -> bytes:
         raise PolicyLoadError(f"{path}: cannot be read: {exc}") from exc
 
 
-def revision_of(wasm: bytes, data: dict[str, Any]) -> str:
+def revision_of(wasm: bytes, policy: CompiledPolicy) -> str:
     """A hash of module and data, whatever the format of the data."""
-    canonical = json.dumps(data, sort_keys=True, separators=(",", ":")).encode()
-    both = hashlib.sha256(wasm).digest() + hashlib.sha256(canonical).digest()
+    both = hashlib.sha256(wasm).digest() + policy.revision.encode()
     return f"sha256:{hashlib.sha256(both).hexdigest()}"
 
 

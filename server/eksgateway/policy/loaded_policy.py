@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 from typing import Any, Final, Self
 
 from eksgateway.errors import PolicyUnavailable
-from eksgateway.policy.compiler import compile_content
+from eksgateway.policy.compiled_policy import CompiledPolicy
 from eksgateway.policy.decision_cost import MAX_CPU_S, Evaluation, max_inline_groups
-from eksgateway.policy.edges import Edges, read_edges
 from eksgateway.policy.engine import PolicyLoadError
 from eksgateway.policy.files import revision_of
 from eksgateway.policy.results import read_result_set
@@ -29,27 +27,26 @@ class NeedsThread(Exception):
 class LoadedPolicy:
     """Evaluates inputs (JSON), each on an instance of its own. ``evaluate`` may be called by any thread."""
 
-    def __init__(self, module: PolicyModule, data: dict[str, Any]) -> None:
+    def __init__(self, module: PolicyModule, policy: CompiledPolicy) -> None:
         self.module = module
-        self.revision = revision_of(module.wasm, data)
-        compiled = _compile(data)
-        self.edges = read_edges(compiled["eksgateway"]["index"]["edges"]) if compiled is not data else Edges()
-        self._data = json.dumps(compiled).encode()
+        self.revision = revision_of(module.wasm, policy)
+        self.edges = policy.read_edges()
+        self._data = policy.data
         self._closed = False
         self._max_inline_groups = math.inf  # callers in more groups are expected to need over _INLINE_S
         self._strikes = 0
         self._idle = [self._new_instance()]
 
     @classmethod
-    def load(cls, module: PolicyModule, data: dict[str, Any], *, max_cpu_s: float = MAX_CPU_S) -> Self:
+    def load(cls, module: PolicyModule, policy: CompiledPolicy, *, max_cpu_s: float = MAX_CPU_S) -> Self:
         """A policy that has decided the costliest questions within its limits. Raises PolicyLoadError."""
-        policy = cls(module, data)
+        loaded = cls(module, policy)
         try:
-            policy._check_cost(data, max_cpu_s)
+            loaded._check_cost(policy, max_cpu_s)
         except BaseException:
-            policy.close()
+            loaded.close()
             raise
-        return policy
+        return loaded
 
     @property
     def ready(self) -> bool:
@@ -81,6 +78,11 @@ class LoadedPolicy:
         except (EvaluationFailed, PolicyLoadError) as exc:
             raise PolicyUnavailable(detail=str(exc)) from exc
 
+    def free_spare(self) -> None:
+        """Free the memory of all idle instances but one."""
+        while len(self._idle) > 1 and (instance := self._take()) is not None:
+            instance.close()
+
     def close(self) -> None:
         """Free the memory of idle instances now, and of each other one when its evaluation ends."""
         self._closed = True
@@ -100,10 +102,10 @@ class LoadedPolicy:
         self._give_back(instance)
         return Evaluation(result_set, instance.took_s)
 
-    def _check_cost(self, data: dict[str, Any], max_cpu_s: float) -> None:
+    def _check_cost(self, policy: CompiledPolicy, max_cpu_s: float) -> None:
         loaded = self._idle[0].memory_bytes
         self._max_inline_groups = max_inline_groups(
-            self._evaluate, data, max_cpu_s=max_cpu_s, inline_s=_INLINE_S
+            self._evaluate, policy, max_cpu_s=max_cpu_s, inline_s=_INLINE_S
         )
         if self._idle[0].memory_bytes > 2 * loaded:  # free what only the costliest question needed
             self._idle.pop().close()
@@ -129,10 +131,3 @@ class LoadedPolicy:
         self._idle.append(instance)
         if self._closed:
             self.close()
-
-
-def _compile(data: dict[str, Any]) -> dict[str, Any]:
-    content = data.get("eksgateway")
-    if not isinstance(content, dict) or "grants" not in content:
-        return data  # a custom policy's own
-    return compile_content({"grants": [], "denials": [], "freezes": []} | content)

@@ -11,9 +11,10 @@ from eksgateway.blocking import RepeatedRead, run_blocking
 from eksgateway.clock import Clock, wait_for
 from eksgateway.file_reader import HUNG
 from eksgateway.logs import Log
+from eksgateway.policy.compile_process import compile_sources
+from eksgateway.policy.compiled_policy import CompiledPolicy, find_changes
 from eksgateway.policy.engine import PolicyLoadError, Reloads
 from eksgateway.policy.files import PolicyContent, PolicyFiles
-from eksgateway.policy.source import Content, count_entries, parse_sources
 
 log = Log(__name__)
 
@@ -22,7 +23,7 @@ _CLOSE_S: Final = 2.0
 _MAX_LOGGED: Final = 100  # ids in one log event
 
 # Puts a module and data in force and returns their revision. Raises PolicyLoadError.
-Replace: TypeAlias = Callable[[bytes, dict[str, Any]], Awaitable[str]]
+Replace: TypeAlias = Callable[[bytes, CompiledPolicy], Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class PolicyReloader:
         clock: Clock,
         replace: Replace,
         content: PolicyContent,
-        data: dict[str, Any],
+        policy: CompiledPolicy,
     ) -> None:
         self.reloads = Reloads(loaded=1, last=clock.now())
         self._files = files
@@ -59,15 +60,13 @@ class PolicyReloader:
         self._clock = clock
         self._replace = replace
         self._last_tried = _ReadResult(content)  # loaded or refused
-        self._content, self._data = content, data  # in force
+        self._content, self._policy = content, policy  # in force
         self._wake = asyncio.Event()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self, revision: str) -> None:
-        log.info(
-            "policy.loaded", engine="wasm", revision=revision, content=count_entries(self._data["eksgateway"])
-        )
+        log.info("policy.loaded", engine="wasm", revision=revision, content=self._policy.counts)
         self._task = asyncio.create_task(self._run(), name="policy-files")
 
     def reload_now(self) -> None:
@@ -113,28 +112,22 @@ class PolicyReloader:
             self._refuse(result.faults)
             return
         try:
-            data = {"eksgateway": await run_blocking(parse_sources, result.content.sources)}
-            revision = await self._replace(result.content.wasm, data)
+            policy = await compile_sources(result.content.sources)
+            changes = await run_blocking(find_changes, self._policy, policy)
+            revision = await self._replace(result.content.wasm, policy)
         except PolicyLoadError as exc:
             self._refuse(exc.faults)
         else:
-            self._accept(revision, result.content, data)
+            self._accept(revision, result.content, policy, changes)
 
-    def _accept(self, revision: str, content: PolicyContent, data: dict[str, Any]) -> None:
-        fields: dict[str, Any] = {
-            key: _limit_texts(ids)
-            for key, ids in _changes(self._data["eksgateway"], data["eksgateway"]).items()
-        }
+    def _accept(
+        self, revision: str, content: PolicyContent, policy: CompiledPolicy, changes: dict[str, list[str]]
+    ) -> None:
+        fields: dict[str, Any] = {key: _limit_texts(ids) for key, ids in changes.items()}
         if content.wasm != self._content.wasm:
             fields["module_changed"] = True
-        log.info(
-            "policy.loaded",
-            engine="wasm",
-            revision=revision,
-            content=count_entries(data["eksgateway"]),
-            **fields,
-        )
-        self._content, self._data = content, data
+        log.info("policy.loaded", engine="wasm", revision=revision, content=policy.counts, **fields)
+        self._content, self._policy = content, policy
         self.reloads.loaded += 1
         self.reloads.failing = False
         self.reloads.last = self._clock.now()
@@ -153,14 +146,3 @@ class PolicyReloader:
 def _limit_texts(texts: list[str]) -> list[str]:
     more = len(texts) - _MAX_LOGGED
     return [*texts[:_MAX_LOGGED], *([f"and {more} more"] if more > 0 else [])]
-
-
-def _changes(before: Content, after: Content) -> dict[str, list[str]]:
-    """The ids of the entries that were added, removed or changed."""
-    ids = {}
-    for kind in after:
-        old, new = ({each["id"]: each for each in content[kind]} for content in (before, after))
-        ids[f"{kind}_added"] = [name for name in new if name not in old]
-        ids[f"{kind}_removed"] = [name for name in old if name not in new]
-        ids[f"{kind}_changed"] = [name for name in new if name in old and old[name] != new[name]]
-    return {change: names for change, names in ids.items() if names}

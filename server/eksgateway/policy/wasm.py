@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 from datetime import datetime
-from typing import Any, Self
+from typing import Self
 
 from eksgateway.blocking import RepeatedRead, run_blocking
 from eksgateway.clock import Clock
 from eksgateway.errors import Overloaded
 from eksgateway.file_reader import HUNG
 from eksgateway.model import Action, Decision
+from eksgateway.policy.compile_process import compile_sources
+from eksgateway.policy.compiled_policy import CompiledPolicy
 from eksgateway.policy.decision_cost import MAX_CPU_S, PolicyTooCostly
 from eksgateway.policy.engine import SAMPLES, PolicyLoadError, Reloads
 from eksgateway.policy.files import PolicyFiles
@@ -20,7 +22,6 @@ from eksgateway.policy.question import Question
 from eksgateway.policy.reloader import PolicyReloader
 from eksgateway.policy.results import read_decision
 from eksgateway.policy.revision import Revision
-from eksgateway.policy.source import parse_sources
 from eksgateway.policy.wasm_module import PolicyModule
 from eksgateway.policy.wasm_runtime import WasmRuntime
 from eksgateway.policy.workers import Workers
@@ -47,33 +48,35 @@ class WasmEngine:
             content = await RepeatedRead(files.read).read()
         except TimeoutError as exc:
             raise PolicyLoadError(f"{files.data}: cannot be read: {HUNG}") from exc
-        data = {"eksgateway": await run_blocking(parse_sources, content.sources)}
+        policy = await compile_sources(content.sources)
         try:
-            engine = await cls.load(content.wasm, data, timeout_s=timeout_s)
+            engine = await cls.load(content.wasm, policy, timeout_s=timeout_s)
         except PolicyTooCostly as exc:
             raise PolicyTooCostly(f"{files.data}: {exc}") from exc
-        engine.follow(PolicyReloader(files, clock, engine.replace, content, data))
+        engine.follow(PolicyReloader(files, clock, engine.replace, content, policy))
         return engine
 
     @classmethod
-    async def load(cls, wasm: bytes, data: dict[str, Any], *, timeout_s: float) -> Self:
+    async def load(cls, wasm: bytes, policy: CompiledPolicy, *, timeout_s: float) -> Self:
         """An engine that does not follow files. Raises PolicyLoadError."""
         runtime = WasmRuntime()
         try:
             # Compiling takes long enough to hold up the event loop.
-            policy = await run_blocking(
-                lambda: LoadedPolicy.load(PolicyModule(runtime, wasm), data, max_cpu_s=_max_cpu_s(timeout_s))
+            loaded = await run_blocking(
+                lambda: LoadedPolicy.load(
+                    PolicyModule(runtime, wasm), policy, max_cpu_s=_max_cpu_s(timeout_s)
+                )
             )
         except BaseException:
             runtime.close()
             raise
-        return cls(policy, timeout_s)
+        return cls(loaded, timeout_s)
 
     def follow(self, reloader: PolicyReloader) -> None:
         self._reloader = reloader
         reloader.start(self.revision)
 
-    async def replace(self, wasm: bytes, data: dict[str, Any]) -> str:
+    async def replace(self, wasm: bytes, policy: CompiledPolicy) -> str:
         """Put another policy in force and return its revision. On PolicyLoadError the old one stays.
 
         Running evaluations end with the old policy.
@@ -83,8 +86,9 @@ class WasmEngine:
         def load() -> LoadedPolicy:
             unchanged = module.wasm == wasm  # compiling is nearly all the work
             code = module if unchanged else PolicyModule(module.runtime, wasm)
-            return LoadedPolicy.load(code, data, max_cpu_s=_max_cpu_s(self._timeout_s))
+            return LoadedPolicy.load(code, policy, max_cpu_s=_max_cpu_s(self._timeout_s))
 
+        before.free_spare()  # each may have as much memory as the one that is loaded
         self._policy = await run_blocking(load)
         self._revision.set(self._policy.revision)
         before.close()

@@ -1,0 +1,144 @@
+"""Measures a reload of a company's policy data in a running gateway: its CPU time, and what it holds up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import tempfile
+import time
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+
+from bench.policy_data import company, write_yaml
+from bench.processes import CHANNEL_OPTIONS, configure, run_program
+from eksgateway.sandbox.issuer import ThrowawayIssuer
+from eksgateway.v1 import update_pb2
+from eksgateway.v1 import update_service_pb2 as pb
+from eksgateway.v1.update_service_pb2_grpc import UpdateServiceStub
+
+_RELOAD_S: Final = 60.0
+_CALLERS: Final = 2
+
+
+@dataclass
+class Reloading:
+    """A running gateway with 10,000 grants, and the file of other ones."""
+
+    process: Process
+    address: str
+    issuer: ThrowawayIssuer
+    data: Path
+    other: Path
+    log: Path
+
+    async def reload(self) -> None:
+        """Put the other grants in force."""
+        before = self._loads()
+        self.other.replace(self.data)
+        self.process.send_signal(signal.SIGHUP)
+        async with asyncio.timeout(_RELOAD_S):
+            while self._loads() == before:
+                await asyncio.sleep(0.05)
+
+    async def latest_tick(self) -> float:
+        """Seconds, since it was last asked."""
+        assert self.process.stdout is not None
+        self.process.send_signal(signal.SIGUSR1)
+        return float(await self.process.stdout.readline())
+
+    def cpu_s(self) -> float:
+        """Of the gateway, with its children that have ended."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+    def _loads(self) -> int:
+        text = self.log.read_text()
+        assert "policy.refused" not in text, text
+        return text.count('"policy.loaded"')
+
+
+async def measure_reload() -> float:
+    """CPU seconds."""
+    async with _run_gateway() as gateway:
+        before = gateway.cpu_s()
+        await gateway.reload()
+        return gateway.cpu_s() - before
+
+
+async def measure_loop() -> float:
+    """By how many milliseconds a reload delays the event loop at most, while calls are answered."""
+    async with _run_gateway() as gateway, _calls(gateway) as slowest:
+        await asyncio.sleep(1)
+        began = time.monotonic()
+        await gateway.latest_tick()
+        await gateway.reload()
+        took_s, latest, slow = time.monotonic() - began, await gateway.latest_tick(), slowest.pop_ms()
+        await asyncio.sleep(took_s)
+        calm, calm_slow = await gateway.latest_tick(), slowest.pop_ms()
+    print(
+        f"a reload of {took_s:.1f} s: the loop {latest * 1000:.1f} ms late, a call of {slow:.1f} ms;"
+        f" as long without one: {calm * 1000:.1f} ms, {calm_slow:.1f} ms",
+        flush=True,
+    )
+    return latest * 1000
+
+
+@asynccontextmanager
+async def _run_gateway() -> AsyncIterator[Reloading]:
+    with tempfile.TemporaryDirectory(prefix="eksgateway-bench-") as folder:
+        path, issuer = Path(folder), ThrowawayIssuer("bench")
+        config = configure(path, "http://127.0.0.1:1", issuer)
+        content = company(50, 200, 0)
+        write_yaml(path / "data.yaml", content)
+        write_yaml(path / "other.yaml", content | {"grants": content["grants"][1:]})
+        log = path / "gateway.log"
+        async with run_program("bench.ticking_gateway", str(config), log=log) as (process, address):
+            gateway = Reloading(process, address, issuer, path / "data.yaml", path / "other.yaml", log)
+            yield gateway
+
+
+class _Slowest:
+    def __init__(self) -> None:
+        self._ms = 0.0
+
+    def add_s(self, seconds: float) -> None:
+        self._ms = max(self._ms, seconds * 1000)
+
+    def pop_ms(self) -> float:
+        slowest, self._ms = self._ms, 0.0
+        return slowest
+
+
+@asynccontextmanager
+async def _calls(gateway: Reloading) -> AsyncIterator[_Slowest]:
+    """Calls of a caller in many groups, which the policy denies before EKS is asked."""
+    slowest = _Slowest()
+    groups = [f"team-{number}" for number in range(50)]
+    metadata = (("authorization", f"Bearer {gateway.issuer.token('member', groups)}"),)
+    request = pb.GetUpdateRequest(cluster=update_pb2.ClusterRef(name="unknown"), update_id="u")
+
+    async def call_again() -> None:
+        async with grpc.aio.insecure_channel(gateway.address, options=CHANNEL_OPTIONS) as channel:
+            stub: Any = UpdateServiceStub(channel)
+            while True:
+                began = time.monotonic()
+                with contextlib.suppress(grpc.aio.AioRpcError):
+                    await stub.GetUpdate(request, metadata=metadata)
+                slowest.add_s(time.monotonic() - began)
+                await asyncio.sleep(0.005)
+
+    callers = [asyncio.create_task(call_again()) for _ in range(_CALLERS)]
+    try:
+        yield slowest
+    finally:
+        for caller in callers:
+            caller.cancel()
+        await asyncio.gather(*callers, return_exceptions=True)
