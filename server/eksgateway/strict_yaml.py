@@ -89,11 +89,7 @@ class _Reader:
     def take(self, event: Any) -> None:
         kind = type(event)
         if kind is yaml.ScalarEvent:
-            self._check_tag(event)
-            value = self._read_scalar(event)
-            if event.anchor:
-                self._anchors[event.anchor] = (event.value if value is _MERGE else value, 1)
-            self._place(event, value, 1)
+            self._place(event, self._read_scalar(event), 1)
         elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
             self._begin(event, {} if kind is yaml.MappingStartEvent else [])
         elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
@@ -113,7 +109,7 @@ class _Reader:
         self._check_tag(event)
         if len(self._open) == MAX_DEPTH:
             raise _error(event, f"is nested deeper than {MAX_DEPTH} levels")
-        if self._open and type(self._open[-1].value) is dict and self._open[-1].key is None:
+        if self._expects_key():
             raise _error(event, "a key must be text")
         opened = _Collection(value, event.anchor)
         if event.anchor:
@@ -137,15 +133,19 @@ class _Reader:
             around.value[around.key], around.key = value, None
 
     def _read_scalar(self, event: Any) -> Any:
-        text = event.value
-        if not event.implicit[0] or event.tag:  # in quotes, a block, or tagged as text
-            return text
-        if text == "<<" and self._open and type(self._open[-1].value) is dict and self._open[-1].key is None:
+        value = text = event.value
+        if event.tag:
+            self._check_tag(event)
+        elif event.implicit[0] and (kind := _kind_of(text)) != "text":  # not in quotes and no block
+            value = None if kind == "null" else Unquoted(text, kind, f"line {event.start_mark.line + 1}")
+        if event.anchor:
+            self._anchors[event.anchor] = (value, 1)
+        if text == "<<" and event.implicit[0] and self._expects_key():
             return _MERGE
-        kind = _kind_of(text)
-        if kind == "text":
-            return text
-        return None if kind == "null" else Unquoted(text, kind, f"line {event.start_mark.line + 1}")
+        return value
+
+    def _expects_key(self) -> bool:
+        return bool(self._open) and type(self._open[-1].value) is dict and self._open[-1].key is None
 
     def _follow(self, event: Any) -> tuple[Any, int]:
         value, size = self._anchors.get(event.anchor, (None, -1))

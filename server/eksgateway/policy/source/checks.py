@@ -31,15 +31,20 @@ def check_entries(entries: Iterable[Entry], faults: Faults) -> None:
             _check_duration(place, value, faults)
         elif "subjects" not in value and "groups" not in value:
             faults.add(place, "names no caller; give it subjects or groups")
-        actions = value.get("actions")
-        if isinstance(actions, list) and "cancel" in actions and "update_types" not in value:
-            faults.add(f"{place}.update_types", "is missing; list the update types that it lets cancel")
+        if entry.kind == "grants" and "update_types" not in value:
+            _check_cancel(place, value, faults)
         if "from" in value or "until" in value:
             _check_times(place, value, faults)
         windows = value.get("windows")
         for index, window in enumerate(windows if isinstance(windows, list) else ()):
             if isinstance(window, dict):
                 _check_window(f"{place}.windows[{index}]", window, faults)
+
+
+def _check_cancel(place: str, grant: dict[str, Any], faults: Faults) -> None:
+    actions = grant.get("actions")
+    if isinstance(actions, list) and "cancel" in actions:
+        faults.add(f"{place}.update_types", "is missing; list the update types that it lets cancel")
 
 
 def _check_duration(place: str, freeze: dict[str, Any], faults: Faults) -> None:
@@ -66,6 +71,6 @@ def _check_window(place: str, window: dict[str, Any], faults: Faults) -> None:
         if key in window and other not in window:
             faults.add(f"{place}.{other}", "is missing; write both times, or neither for the whole day")
     zone = window.get("zone")
-    if isinstance(zone, str) and zone not in zone_names():
+    if isinstance(zone, str) and zone and zone not in zone_names():
         text = f"{zone!r:.80} is not a known time zone; write an IANA name, for example Europe/Berlin"
         faults.add(f"{place}.zone", text)
