@@ -1,0 +1,107 @@
+"""`policy who` and `policy can` list what the engine allows, and nothing that it never allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any
+
+import pytest
+
+from eksgateway.policy.patterns import matches
+from eksgateway.policy.question import Question
+from eksgateway.policy.review.can import Holder, find_permissions
+from eksgateway.policy.review.who import Right, Where, find_holders
+from support.policy_reference import decide
+from support.review_generated import TIMES, make_content, make_question, question_of
+
+Content = dict[str, list[dict[str, Any]]]
+SEEDS = range(200)
+QUESTIONS = 60
+
+
+# Gives the ids of the grants that allow.
+Allowing = Callable[[Question], Sequence[str]]
+
+
+def names(right: Right, question: Question) -> bool:
+    caller = question.caller
+    names = [caller.id] if right.kind == "subject" else caller.groups
+    return any(matches(right.caller, name) for name in names)
+
+
+def check_examples(content: Content, random: Random, allowing: Allowing) -> int:
+    """Each listed right has an example that the engine allows by that grant."""
+    time, checked = random.choice(TIMES), 0
+    for action in ("cancel", "get", "list"):
+        asked = make_question(random, time)
+        where = Where(asked.cluster.name, *random.choice([("", ""), (asked.cluster.account_id, "")]))
+        for right in find_holders(content, where, action, time).rights:
+            if right.example is not None:
+                question = question_of(right.example, right.grant, action, time)
+                assert right.grant["id"] in allowing(question), (right, content)
+                assert names(right, question)
+                checked += 1
+    asked = make_question(random, time)
+    for permission in find_permissions(
+        content, Holder(asked.caller.id, asked.caller.groups), time
+    ).permissions:
+        for (action, _), example in permission.examples.items():
+            question = question_of(example, permission.grant, action, time)
+            assert permission.grant["id"] in allowing(question), (permission, content)
+            checked += 1
+    return checked
+
+
+def check_questions(content: Content, random: Random, allowing: Allowing) -> int:
+    """Each pair of caller and cluster that the engine allows is listed with its grant."""
+    allowed = 0
+    for _ in range(QUESTIONS):
+        question = make_question(random, random.choice(TIMES))
+        for name in allowing(question):
+            assert_listed(content, question, name)
+            allowed += 1
+    return allowed
+
+
+def assert_listed(content: Content, question: Question, name: str) -> None:
+    cluster, caller, action = question.cluster, question.caller, question.action.value
+    for where in (
+        Where(cluster.name),
+        Where(cluster.name, cluster.account_id),
+        Where(cluster.name, cluster.account_id, cluster.region),
+    ):
+        rights = find_holders(content, where, action, question.time).rights
+        assert any(
+            each.grant["id"] == name and each.example is not None and names(each, question) for each in rights
+        ), (where, question, content)
+    claims = {claim.name: claim.values for claim in caller.claims}
+    for holder in (
+        Holder(caller.id, caller.groups),
+        Holder(caller.id, caller.groups, claims, caller.via or ""),
+    ):
+        permissions = find_permissions(content, holder, question.time).permissions
+        assert any(
+            each.grant["id"] == name and (action, pattern) in each.examples and matches(pattern, cluster.name)
+            for each in permissions
+            for pattern in each.clusters
+        ), (holder, question, content)
+
+
+def by_reference(content: Content) -> Allowing:
+    def decide_one(question: Question) -> Sequence[str]:
+        result = decide(content, question.to_input())
+        return result["rules"] if result["allow"] else ()
+
+    return decide_one
+
+
+@pytest.mark.parametrize("check", [check_examples, check_questions])
+def test_rights_are_those_of_the_engine(check: Any) -> None:
+    """On generated data of the whole language."""
+    checked = 0
+    for seed in SEEDS:
+        random = Random(seed)
+        content = make_content(random)
+        checked += check(content, random, by_reference(content))
+    assert checked > 300
