@@ -24,8 +24,12 @@ PACKAGE: Final = ROOT / "server" / "eksgateway" / "policy"
 POLICIES: Final = ROOT / "policies"
 OPA_VERSION: Final = "1.22.2"  # as in build_tools.sh; other versions compile to other bytes
 ENTRYPOINT: Final = "eksgateway/authz/decision"
-# Without revision.rego, which uses built-ins that the Wasm host does not provide.
-SOURCES: Final = [f"policies/eksgateway/{name}.rego" for name in ("authz", "windows")]
+# All but revision.rego, which the gateway asks an OPA only.
+SOURCES: Final = [
+    str(path.relative_to(ROOT))
+    for path in sorted((POLICIES / "eksgateway").glob("*.rego"))
+    if path.name != "revision.rego"
+]
 
 
 def build(target: Path = PACKAGE) -> None:
@@ -54,8 +58,8 @@ def build_fixtures(target: Path = POLICIES / "tests") -> None:
     fixtures = {
         name: compile_content(empty | content)["eksgateway"]["index"] for name, content in contents.items()
     }
-    text = json.dumps({"fixtures": fixtures}, indent=1, ensure_ascii=False)
-    (target / "fixtures.json").write_text(text + "\n")
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(index)}" for name, index in fixtures.items())
+    (target / "fixtures.json").write_text(f'{{"fixtures": {{\n{lines}\n}}}}\n')
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ fault := "OPA has no compiled policy: load a bundle made by `eksgateway policy b
 } else := "The compiled policy has another form: make the bundle with the `eksgateway` that made the Rego." if {
 	data.eksgateway.index.form != "eksgateway-index/1"
 } else := "OPA has policy data beside the compiled policy: load the bundle alone." if {
-	not data.eksgateway.authz.alone
+	not data.eksgateway.lookup.alone
 } else := "Parts of the compiled policy are missing: load the bundle again." if {
-	not data.eksgateway.authz.whole
+	not data.eksgateway.lookup.whole
 }

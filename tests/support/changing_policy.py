@@ -84,7 +84,7 @@ def write_custom_rego(path: Path, old: str, new: str) -> Path:
 def build_module(rego: Path, path: Path) -> Path:
     """Compile a folder of Rego to Wasm with ``opa build``."""
     archive = path / "module.tar.gz"
-    sources = [str(rego / name) for name in ("authz.rego", "windows.rego")]
+    sources = [str(path) for path in rego.glob("*.rego") if path.name != "revision.rego"]
     build = ["opa", "build", "-t", "wasm", "-e", "eksgateway/authz/decision", "-o", str(archive), *sources]
     subprocess.run(build, check=True, capture_output=True, timeout=120)
     with tarfile.open(archive) as content:

@@ -177,7 +177,7 @@ GRANT_CASES = [
     no("ticket-other-digits", ticket("OPS-٣"), "base", TICKET, content=_tickets),
     no("ticket-literally", ticket("OPS-#"), "base", TICKET, content=_tickets),
     no("ticket-slash", ticket("https://t.example/a/b"), "base", TICKET, content=_tickets),
-    no("ticket-absent", ticket(" "), "base", "A ticket is required by grant base.", content=_tickets),
+    no("ticket-absent", ticket(" "), "base", TICKET, content=_tickets),
     no("ticket-at-update", at_update(ticket("x")), "base", TICKET, content=_tickets),
     yes("ticket-not-for-get", at_request(alice, "get", ticket=""), "base", content=_tickets),
     # Remarks

@@ -207,15 +207,11 @@ def _faults(grant: Entry, asked: _Asked) -> Iterator[str]:
 
 
 def _unjustified(grant: Entry, asked: _Asked) -> Iterator[str]:
-    patterns = grant.get("ticket_patterns", [])
-    required = {*grant.get("require", []), *(["ticket"] if patterns else [])}
-    blank = {key for key in required if not asked.given[key].strip(_BLANK)}
-    yield from (f"A {key} is required by grant {grant['id']}." for key in blank)
-    if (
-        patterns
-        and "ticket" not in blank
-        and not any(matches_ticket(p, asked.given["ticket"]) for p in patterns)
-    ):
+    blank = {key for key, text in asked.given.items() if not text.strip(_BLANK)}
+    required = [key for key in grant.get("require", []) if key in blank]
+    yield from (f"A {key} is required by grant {grant['id']}." for key in required)
+    patterns, ticket = grant.get("ticket_patterns", []), asked.given["ticket"]
+    if patterns and ("ticket" in blank or not any(matches_ticket(each, ticket) for each in patterns)):
         yield f"Grant {grant['id']} asks for a ticket like {' or '.join(patterns)}."
 
 

@@ -25,12 +25,17 @@ class Callers:
         for kind in KINDS:
             at, anywhere = self._at[kind], self._anywhere[kind]
             for pattern in dict.fromkeys(entry.get(kind, ())):
-                self.add_token(kind, pattern)
+                self._add_token(kind, pattern)
                 at.setdefault(pattern, {}).setdefault(place, []).append(entry["id"])
                 if scope is not None:
                     anywhere.setdefault(pattern, {}).setdefault(scope, []).append(entry["id"])
 
-    def add_token(self, kind: str, pattern: str) -> None:
+    def add_exceptions(self, freeze: dict[str, Any]) -> None:
+        for kind in KINDS:
+            for pattern in freeze.get(f"except_{kind}", ()):
+                self._add_token(kind, pattern)
+
+    def _add_token(self, kind: str, pattern: str) -> None:
         """Let the pattern be found for callers that match it; patterns name themselves."""
         if pattern not in self._tokens[kind]:
             self._tokens[kind].add(pattern)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
+
+from eksgateway.policy.compiler.windows import CompiledWindows
+
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 
 
 class Conditions:
-    def __init__(self) -> None:
+    def __init__(self, windows: CompiledWindows) -> None:
+        self._windows = windows
         self._names: dict[str, str] = {}
         self._sets: dict[str, dict[str, Any]] = {}
         self._grants: dict[str, str] = {}
 
     def add(self, grant: dict[str, Any]) -> None:
-        conditions = _conditions_of(grant)
+        conditions = self._conditions_of(grant)
         key = json.dumps(conditions, sort_keys=True)
         if key not in self._names:
             self._names[key] = f"c{len(self._names)}"
@@ -23,13 +28,25 @@ class Conditions:
     def to_json(self) -> dict[str, Any]:
         return {"conditions": self._sets, "grants": self._grants}
 
+    def _conditions_of(self, grant: dict[str, Any]) -> dict[str, Any]:
+        """With every condition, because the Rego allows nothing if one is missing. Null asks for nothing."""
+        windows = grant.get("windows")
+        return {
+            "actions": grant["actions"],
+            "from": grant.get("from"),
+            "until": grant.get("until"),
+            "windows": None if windows is None else self._windows.names_of(windows),
+            "via": grant.get("via"),
+            "claims": grant.get("claims", {}),
+            "require": grant.get("require", []),
+            "ticket_patterns": grant.get("ticket_patterns"),
+            "tags": grant.get("tags", {}),
+            "group_tags": grant.get("group_tags", {}),
+            "versions": grant.get("versions"),
+            "older_than": _parse_duration(grant.get("older_than")),
+            "update_types": grant.get("update_types", []),
+        }
 
-def _conditions_of(grant: dict[str, Any]) -> dict[str, Any]:
-    """All conditions are there, because the Rego allows nothing by conditions of which one is missing."""
-    return {
-        "actions": grant["actions"],
-        "via": grant.get("via"),
-        "tags": grant.get("tags", {}),
-        "update_types": grant.get("update_types", []),
-        "require": grant.get("require", []),
-    }
+
+def _parse_duration(text: str | None) -> dict[str, Any] | None:
+    return None if text is None else {"text": text, "seconds": int(text[:-1]) * _SECONDS[text[-1]]}

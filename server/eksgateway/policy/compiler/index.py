@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from eksgateway.policy.compiler.callers import Callers
@@ -11,49 +12,57 @@ from eksgateway.policy.compiler.conditions import Conditions
 from eksgateway.policy.compiler.edges import compile_edges
 from eksgateway.policy.compiler.freezes import FreezeTable
 from eksgateway.policy.compiler.places import Places
+from eksgateway.policy.compiler.windows import compile_windows
 
 FORM: Final = "eksgateway-index/1"
-# What an index without one of these might allow that this one denies. Each has the revision under "", and
-# the Rego allows nothing unless all do.
+# The tables of which a lost one could open something. Each has the revision under "", and the Rego allows
+# nothing unless all do.
 MARKED: Final = (
-    "scopes",
-    "tables",
-    "except_clusters",
-    "few",
-    "many",
-    "is_many",
-    "by_subject",
-    "freezes",
-    "freeze_at",
+    *("scopes", "tables", "except_clusters"),
+    *("few", "many", "is_many", "by_subject", "anywhere_by_group", "anywhere_by_subject"),
+    *("denials", "freezes", "freeze_at", "freeze_windows"),
 )
 
 
-def compile_content(content: dict[str, Any]) -> dict[str, Any]:
-    """``{"eksgateway": {"index": …}}`` for checked content with its sets resolved."""
-    places, callers, conditions = Places(), Callers(), Conditions()
-    for grant in content["grants"]:
-        conditions.add(grant)
-        callers.add(grant, place=places.add_place(grant), scope=places.add_scope(grant))
-    freezes = FreezeTable()
-    for freeze in content["freezes"]:
-        freezes.add(freeze, places.add_place(freeze))
-        for pattern in freeze.get("except_groups", ()):
-            callers.add_token("groups", pattern)
-    tables = places.tables | callers.tables
-    index = {
-        "form": FORM,
-        **conditions.to_json(),
-        **callers.to_json(),
-        **freezes.to_json(),
-        "edges": compile_edges(content),
-        "scopes": places.scopes,
-        "except_clusters": places.except_clusters,
-        "tables": {name: table.to_json() for name, table in tables.items()},
-    }
+def compile_content(content: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, Any]:
+    """``{"eksgateway": {"index": …}}`` for checked content with its sets resolved. Raises PolicyLoadError."""
+    index = _compile(content)
     index["revision"] = _hash(index)
     for name in MARKED:
         index[name][""] = index["revision"]
     return {"eksgateway": {"index": index}}
+
+
+def _compile(content: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, Any]:
+    windows = compile_windows([*content["grants"], *content["freezes"]])
+    places, callers = Places(), Callers()
+    conditions, freezes = Conditions(windows), FreezeTable(windows)
+    for grant in content["grants"]:
+        conditions.add(grant)
+        callers.add(grant, place=places.add_place(grant), scope=places.add_scope(grant))
+    for denial in content["denials"]:
+        everywhere = "clusters" not in denial and "except_clusters" not in denial
+        scope = places.add_scope(denial) if everywhere else None
+        callers.add(denial, place=places.add_place(denial), scope=scope)
+    for freeze in content["freezes"]:
+        freezes.add(freeze, places.add_place(freeze))
+        callers.add_exceptions(freeze)
+    return {
+        "form": FORM,
+        **conditions.to_json(),
+        **callers.to_json(),
+        "denials": {denial["id"]: _pick(denial, "reason", "from", "until") for denial in content["denials"]},
+        **freezes.to_json(),
+        "windows": windows.windows,
+        "zones": windows.zones,
+        "edges": compile_edges(content),
+        **places.to_json(),
+        "tables": {name: table.to_json() for name, table in (places.tables | callers.tables).items()},
+    }
+
+
+def _pick(entry: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: entry[key] for key in keys if key in entry}
 
 
 def _hash(index: dict[str, Any]) -> str:

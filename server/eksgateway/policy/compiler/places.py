@@ -13,8 +13,8 @@ class Places:
     """Names each distinct scope (accounts × regions), and each distinct place (scope, clusters)."""
 
     def __init__(self) -> None:
-        self.except_clusters: dict[str, list[str]] = {}
-        self.scopes: dict[str, dict[str, list[str]]] = {}
+        self._except_clusters: dict[str, list[str]] = {}
+        self._scopes: dict[str, dict[str, list[str]]] = {}
         self.tables: dict[str, PatternTable] = {}
         self._scope_names: dict[tuple[tuple[str, ...], ...], str] = {}
         self._place_names: dict[tuple[Any, ...], str] = {}
@@ -27,7 +27,7 @@ class Places:
         self.tables[name] = PatternTable()
         for account in accounts:
             for region in regions:
-                self.scopes.setdefault(account, {}).setdefault(region, []).append(name)
+                self._scopes.setdefault(account, {}).setdefault(region, []).append(name)
         return name
 
     def add_place(self, entry: dict[str, Any]) -> str:
@@ -39,12 +39,15 @@ class Places:
         if name := self._place_names.get(key):
             return name
         name = self._place_names[key] = f"p{len(self._place_names)}"
-        self.except_clusters[name] = list(exceptions)
+        self._except_clusters[name] = list(exceptions)
         if clusters is None:
             self.tables[scope].add_deep("", name)
         for pattern in clusters or ():
             self.tables[scope].add(pattern, name)
         return name
+
+    def to_json(self) -> dict[str, Any]:
+        return {"scopes": self._scopes, "except_clusters": self._except_clusters}
 
 
 def _distinct(texts: Any) -> tuple[str, ...]:

@@ -1,0 +1,42 @@
+# METADATA
+# title: Grants that cover, name the action, and allow
+# description: Grants share their conditions, which are evaluated once.
+# schemas:
+#   - input: schema.input
+package eksgateway.granting
+
+import data.eksgateway.conditions
+import data.eksgateway.lookup
+
+# METADATA
+# description: The grants that name the caller and the cluster.
+covering := {id |
+	lookup.whole
+	lookup.exceptions_known
+	some id in lookup.ids
+	data.eksgateway.index.grants[id]
+}
+
+# METADATA
+# description: Covering grants with the action.
+naming_action := {id |
+	some id in covering
+	data.eksgateway.index.grants[id] in action_conditions
+}
+
+# METADATA
+# description: Grants with the action whose conditions hold.
+allowing := {id |
+	some id in covering
+	data.eksgateway.index.grants[id] in allowing_conditions
+}
+
+action_conditions := {name |
+	some name in {data.eksgateway.index.grants[id] | some id in covering}
+	input.action.name in data.eksgateway.index.conditions[name].actions
+}
+
+allowing_conditions := {name |
+	some name in action_conditions
+	conditions.hold(name)
+}
