@@ -94,6 +94,16 @@ def test_warnings_are_printed_below_the_revision_of_good_data(tmp_path: Path) ->
     assert "grant a, until: is over since 2027-01-01T00:00:00Z" in output
 
 
+def test_windows_are_refused_when_the_rules_of_zones_end(tmp_path: Path) -> None:
+    file = tmp_path / "data.yaml"
+    windows = "windows: [{days: [sat, sun], zone: Europe/Berlin}]"
+    file.write_text(f"eksgateway: {{grants: [], freezes: [{{id: weekends, clusters: ['*'], {windows}}}]}}")
+    assert check(file, "--at", "2040-06-01T00:00:00Z")[0] == 0
+    code, output = check(file, "--at", "2040-09-01T00:00:00Z")
+    assert code == 1
+    assert "install a newer version" in output
+
+
 def test_strict_makes_warnings_faults(tmp_path: Path) -> None:
     """Exit 1 with warnings, 0 without."""
     file = tmp_path / "data.yaml"

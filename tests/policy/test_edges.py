@@ -15,7 +15,7 @@ from eksgateway.policy.compiler.edges import compile_edges
 from eksgateway.policy.compiler.windows import DAYS
 from eksgateway.policy.compiler.zones import zone_names
 from eksgateway.policy.edges import Edges, read_edges
-from eksgateway.policy.engine import PolicyTooLarge
+from eksgateway.policy.engine import PolicyLoadError, PolicyTooLarge
 from eksgateway.policy.results import MAX_RESULT_BYTES
 from support.policy_reference_windows import lie_inside, may_lie_inside
 from support.wall_clock import find_changes, utc
@@ -177,6 +177,14 @@ def test_the_next_edge_of_many_entries_is_found_in_under_a_millisecond() -> None
         edges.next_after(moment)
         took.append(time.thread_time() - began)
     assert sorted(took)[len(took) // 2] < 0.001
+
+
+def test_windows_need_the_rules_of_zones_for_half_a_year() -> None:
+    edges, late = read(freezes=[{"windows": [NIGHT]}]), utc("2040-07-06T00:00:00")
+    edges.check_rules(utc("2040-07-01T00:00:00"))
+    with pytest.raises(PolicyLoadError, match=r"end at 2041-01-01T00:00:00Z: install a newer version"):
+        edges.check_rules(late)
+    read(freezes=[{"until": "2050-01-01T00:00:00Z"}]).check_rules(late)
 
 
 @pytest.mark.parametrize("count", [20_000, 25_000])

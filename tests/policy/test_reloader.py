@@ -317,6 +317,25 @@ async def test_next_change_is_when_a_freeze_begins_or_ends(follow: Open) -> None
     assert reloading.engine.next_change(found[0]) is None
 
 
+async def test_windows_are_refused_when_the_rules_of_zones_end(follow: Open, tmp_path: Path) -> None:
+    """At a reload and at the start."""
+    reloading = await follow()
+    reloading.clock.jump((datetime(2040, 9, 1, tzinfo=UTC) - reloading.clock.now()).total_seconds())
+    nights = {
+        "id": "nights",
+        "clusters": ["*"],
+        "windows": [{"from": "18:00", "until": "06:00", "zone": "UTC"}],
+    }
+    write(reloading.data, {"eksgateway": {**CONTENT, "freezes": [nights]}})
+    with capture_logs() as logs:
+        await reloading.poll()
+    [refused] = [line for line in logs if line["event"] == "policy.refused"]
+    assert "install a newer version" in refused["faults"][0]
+    assert await reloading.allows()
+    with pytest.raises(PolicyLoadError, match="install a newer version"):
+        await open_policy_engine(WasmPolicySettings(data=reloading.data), reloading.clock)
+
+
 async def test_a_replaced_policy_is_freed() -> None:
     """Each one holds megabytes."""
     engine = await WasmEngine.load(read_module(None), compiled(EVERYBODY), timeout_s=2)

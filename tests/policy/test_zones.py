@@ -12,12 +12,10 @@ from eksgateway.policy.compiler.zones import (
     LAST_YEAR,
     RANGE_BEGINS,
     RANGE_ENDS,
-    check_remaining_years,
     compile_zone,
     zone_names,
     zone_parts,
 )
-from eksgateway.policy.engine import PolicyLoadError
 from support.wall_clock import load_zone, utc
 
 
@@ -67,9 +65,3 @@ def test_years_are_cut_at_their_ends() -> None:
             (3600, 7200),
             (3600, 3600),
         ]
-
-
-def test_windows_need_half_a_year_of_rules() -> None:
-    check_remaining_years(utc("2040-07-01T00:00:00"))
-    with pytest.raises(PolicyLoadError, match="end with 2040: install a newer version"):
-        check_remaining_years(utc("2040-07-06T00:00:00"))

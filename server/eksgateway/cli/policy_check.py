@@ -70,6 +70,7 @@ def _check(file: Path, options: CheckOptions, settings: Settings | None) -> _Rep
     try:
         content, unused_sets = parse_with_sets(read_sources(file))
         with open_evaluator(read_module(options.module), content) as evaluator:  # decides costly questions
+            evaluator.check_rules(options.at)
             revision = evaluator.revision
     except PolicyLoadError as exc:
         report.faults = list(exc.faults)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 
@@ -34,6 +35,10 @@ class PolicyEvaluator:
     @property
     def revision(self) -> str:
         return self._policy.revision
+
+    def check_rules(self, now: datetime) -> None:
+        """As a gateway does at load. Raises PolicyLoadError."""
+        self._policy.edges.check_rules(now)
 
     def close(self) -> None:
         self._single.cache_clear()

@@ -6,18 +6,15 @@ The rules come from the package tzdata, not from the machine, so that equal data
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cache, lru_cache
 from importlib.resources import files
 from itertools import pairwise
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-from eksgateway.policy.engine import PolicyLoadError
-
 FIRST_YEAR: Final = 2024
 LAST_YEAR: Final = 2040
-MIN_REMAINING: Final = timedelta(days=180)
 
 _STEP_S: Final = 7 * 24 * 3600  # no zone changes twice within a week
 
@@ -57,16 +54,6 @@ def year_begin(year: int) -> int:
 
 RANGE_BEGINS: Final = year_begin(FIRST_YEAR)
 RANGE_ENDS: Final = year_begin(LAST_YEAR + 1)
-
-
-def check_remaining_years(now: datetime) -> None:
-    """Raise PolicyLoadError if the compiled years end soon: windows could not be decided beyond."""
-    ends = datetime(LAST_YEAR + 1, 1, 1, tzinfo=UTC)
-    if now > ends - MIN_REMAINING:
-        raise PolicyLoadError(
-            f"the windows need zone rules for at least {MIN_REMAINING.days} days ahead, and those of this"
-            f" version end with {LAST_YEAR}: install a newer version of eksgateway"
-        )
 
 
 @lru_cache(maxsize=1024)
