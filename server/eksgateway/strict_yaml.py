@@ -14,7 +14,7 @@ from typing import Any, Final
 import yaml
 
 MAX_DEPTH: Final = 100
-MAX_ALIASED: Final = 2_000_000  # values that aliases stand for, in one document
+MIN_ALIASED: Final = 200_000  # values that aliases may stand for; as many as the text's characters, if more
 
 PARSER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML may be built without libyaml
 _KINDS: Final = {"int": "a number", "float": "a number", "bool": "a boolean", "timestamp": "a date"}
@@ -46,7 +46,7 @@ def read_yaml(text: str, parser: Any = PARSER) -> Any:
     Raises ValueError with line and column for what is not YAML, several documents, keys that are not text or
     occur twice, tags, nesting beyond ``MAX_DEPTH``, and aliases that contain themselves or too much.
     """
-    reader = _Reader()
+    reader = _Reader(max(MIN_ALIASED, len(text)))
     try:
         for event in yaml.parse(text, parser):
             reader.take(event)
@@ -79,8 +79,9 @@ class _Collection:
 
 
 class _Reader:
-    def __init__(self) -> None:
+    def __init__(self, max_aliased: int) -> None:
         self.value: Any = None
+        self._max_aliased = max_aliased
         self._open: list[_Collection] = []
         self._anchors: dict[str, tuple[Any, int]] = {}  # values and sizes; a _Collection until its end
         self._aliased = 0
@@ -154,8 +155,8 @@ class _Reader:
         if isinstance(value, _Collection):
             raise _error(event, f"the alias *{event.anchor} stands inside its own anchor")
         self._aliased += size
-        if self._aliased > MAX_ALIASED:
-            raise _error(event, f"aliases stand for more than {MAX_ALIASED:,} values; use `sets`")
+        if self._aliased > self._max_aliased:
+            raise _error(event, f"aliases stand for more than {self._max_aliased:,} values")
         return value, size
 
     def _check_tag(self, event: Any) -> None:

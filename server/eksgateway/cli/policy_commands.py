@@ -135,7 +135,7 @@ def policy_can(  # noqa: PLR0913  each is an option
 @policy_app.command("test", epilog=example("eksgateway policy test input.yaml --data new.yaml"))
 def policy_test(
     file: Annotated[Path, typer.Argument(help="Inputs: one or a list in YAML or JSON, or JSON lines.")],
-    data: Annotated[Path | None, typer.Option(help="The data file to decide by.")] = None,
+    data: Annotated[Path | None, typer.Option(help="The data (a file or a folder) to decide by.")] = None,
     config: Annotated[Path | None, typer.Option(help="Or a gateway's settings, to use its data.")] = None,
     module: ModuleOption = None,
 ) -> None:
@@ -148,14 +148,14 @@ def policy_test(
 @policy_app.command("diff", epilog=example("eksgateway policy diff --data new.yaml --ledger ledger.db"))
 def policy_diff(  # noqa: PLR0913  each is an option
     *,
-    data: Annotated[Path, typer.Option(help="The candidate: a data file.")],
+    data: Annotated[Path, typer.Option(help="The candidate: a data file or a folder.")],
     ledger: Annotated[
         Path | None, typer.Option(help="The ledger whose cancels are decided again, without --url.")
     ] = None,
     url: UrlOption = None,
     schema: SchemaOption = "eksgateway",
     data_old: Annotated[
-        Path | None, typer.Option(help="Compare with this data file instead of the recorded decisions.")
+        Path | None, typer.Option(help="Compare with this data instead of the recorded decisions.")
     ] = None,
     module: ModuleOption = None,
 ) -> None:

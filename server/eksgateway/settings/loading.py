@@ -14,8 +14,8 @@ from eksgateway.settings.yaml_document import YamlDocument, YamlPath
 # The tags of unions, which pydantic puts into the place of a fault.
 _TAGS: Final = {"(text)", "(list)", "(wasm)", "(opa)"}
 _MISSING: Final = {
-    "policy": "no policy is configured: set `policy.data` to the path of the grants file",
-    "policy.data": "the engine wasm needs `data`, the path of the grants file",
+    "policy": "no policy is configured: set `policy.data` to the path of the policy data",
+    "policy.data": "the engine wasm needs `data`, the path of the policy data",
     "policy.opa": "the engine opa needs `opa.url`, the OPA server's address",
     "ledger": "no ledger is configured: set `ledger.path` to the path of its SQLite file, or `ledger.url`",
     "eks": "no target is configured: set `eks.targets` (account_id, region)",

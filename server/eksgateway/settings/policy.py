@@ -11,7 +11,10 @@ from eksgateway.settings.section import FilePath, Section
 
 
 class WasmPolicySettings(Section):
-    """``data`` is the operators' file (YAML or JSON). ``module`` replaces the package's compiled policy."""
+    """``data`` is the operators' file (YAML or JSON), or their folder of such files.
+
+    ``module`` replaces the package's compiled policy.
+    """
 
     engine: Literal["wasm"] = "wasm"
     data: FilePath
