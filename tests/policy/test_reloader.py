@@ -317,7 +317,7 @@ async def test_next_change_is_when_a_freeze_begins_or_ends(follow: Open) -> None
     assert reloading.engine.next_change(found[0]) is None
 
 
-async def test_windows_are_refused_when_the_rules_of_zones_end(follow: Open, tmp_path: Path) -> None:
+async def test_windows_are_refused_when_the_rules_of_zones_end(follow: Open) -> None:
     """At a reload and at the start."""
     reloading = await follow()
     reloading.clock.jump((datetime(2040, 9, 1, tzinfo=UTC) - reloading.clock.now()).total_seconds())

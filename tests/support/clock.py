@@ -1,7 +1,4 @@
-"""A clock that only the test moves.
-
-Sleepers wake in the order of their deadlines. After each, the event loop runs until every task waits again.
-"""
+"""Clocks that tests move."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from eksgateway.clock import Deadline
+from eksgateway.clock import Deadline, SystemClock
 
 NEVER = Deadline(math.inf, datetime.max.replace(tzinfo=UTC))
 
@@ -28,7 +25,11 @@ async def settle() -> None:
 
 
 class FakeClock:
-    """Implements ``eksgateway.clock.Clock``; stands still until ``advance``."""
+    """Implements ``eksgateway.clock.Clock``; stands still until ``advance``.
+
+    Sleepers wake in the order of their deadlines. After each, the event loop runs until every task waits
+    again.
+    """
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         self._wall = start
@@ -83,3 +84,13 @@ class FakeClock:
     def _move_to(self, monotonic: float) -> None:
         self._wall += timedelta(seconds=monotonic - self._monotonic)
         self._monotonic = monotonic
+
+
+class AdvancedClock(SystemClock):
+    """The machine's clock, with the wall time set ahead."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def now(self) -> datetime:
+        return super().now() + self.ahead

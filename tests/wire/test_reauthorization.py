@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -18,6 +19,7 @@ from eksgateway.settings import OpaPolicySettings, OpaSettings
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
 from support.changing_policy import Serve, run_opa_with_bundle, run_plain_opa, run_wasm, write_custom_rego
+from support.clock import AdvancedClock
 from support.gateway import POLICY_DATA, RunningGateway, run_gateway
 from support.opa import POLICIES, run_opa, write_compiled
 from support.simulator import SimulatedEks
@@ -99,16 +101,6 @@ async def test_removed_grant_ends_its_streams_within_seconds(
         assert message.update.status == "Successful"
 
 
-class AdvancedClock(SystemClock):
-    """The machine's clock, with the wall time set ahead."""
-
-    def __init__(self) -> None:
-        self.ahead = timedelta()
-
-    def now(self) -> datetime:
-        return super().now() + self.ahead
-
-
 def with_a_freeze(begins: datetime) -> dict[str, Any]:
     data = copy.deepcopy(POLICY_DATA)
     times = [f"{time:%Y-%m-%dT%H:%M:%SZ}" for time in (begins, begins + timedelta(hours=1))]
@@ -138,6 +130,57 @@ async def test_beginning_freeze_ends_streams(tmp_path: Path, eks: SimulatedEks, 
         assert error.status_and_reason == DENIED
         assert clock.now() >= begins
         assert policy.engine.revision == revision
+
+
+def with_an_edge(kind: str, edge: datetime) -> dict[str, Any]:
+    """The policy data of wire tests, in which viewers may watch until ``edge``."""
+    data = copy.deepcopy(POLICY_DATA)
+    [viewers] = [grant for grant in data["eksgateway"]["grants"] if grant["id"] == "viewers"]
+    time, local = f"{edge:%Y-%m-%dT%H:%M:%SZ}", edge.astimezone(ZoneInfo("Asia/Kathmandu"))
+    if kind == "a grant ends":
+        viewers["until"] = time
+    if kind == "a denial begins":
+        denial = {"id": "stop", "groups": ["test:viewers"], "reason": "INC-7", "from": time}
+        data["eksgateway"]["denials"] = [denial]
+    if kind == "a window ends":
+        before = local - timedelta(hours=2)
+        viewers["windows"] = [
+            {"from": f"{before:%H:%M}", "until": f"{local:%H:%M}", "zone": "Asia/Kathmandu"}
+        ]
+    return data
+
+
+@pytest.mark.parametrize("kind", ["a grant ends", "a denial begins", "a window ends"])
+@pytest.mark.parametrize("serve", [run_wasm, run_plain_opa])
+async def test_edge_ends_streams_within_seconds(
+    tmp_path: Path, eks: SimulatedEks, serve: Serve, kind: str
+) -> None:
+    """Under the same revision. Streams of other callers go on."""
+    clock = AdvancedClock()
+    edge = (clock.now() + timedelta(minutes=10)).replace(second=0, microsecond=0)
+    update_id = eks.rollback("prod-1", tags=PRODUCTION)
+    async with (
+        serve(tmp_path, POLICIES / "eksgateway", with_an_edge(kind, edge)) as policy,
+        run_gateway(tmp_path, eks, policy=policy.engine, clock=clock) as gateway,
+    ):
+        await policy.engine.check()
+        revision = policy.engine.revision
+        assert policy.engine.next_change(clock.now()) == edge
+        lasting = watch(gateway, update_id, gateway.oncall)
+        await first_state(lasting)
+        stream = watch(gateway, update_id, gateway.viewer)
+        await first_state(stream)
+        clock.ahead += edge - clock.now() - timedelta(seconds=2)
+        async with asyncio.timeout(2 + SOON_S):
+            error = await read_error(stream)
+        assert error.status_and_reason == DENIED
+        assert clock.now() >= edge
+        assert policy.engine.revision == revision
+        gateway.eks.set_update("prod-1", update_id, status="Paused")
+        while (message := await lasting.read()).kind == pb.WATCH_KIND_HEARTBEAT:
+            pass
+        assert message.update.status == "Paused"
+        lasting.cancel()
 
 
 async def test_stream_ends_when_its_token_expires(tmp_path: Path, eks: SimulatedEks) -> None:
