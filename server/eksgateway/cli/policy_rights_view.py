@@ -35,7 +35,7 @@ def holders_tables(found: Holders, action: str) -> tuple[Table, Table]:
         for each in found.rights
         if not each.example
     ]
-    columns = ("CALLER", "GRANT", "UNTIL", "WHERE", "IF", "OWNER", "NOTE")
+    columns = ("CALLER", "GRANT", "OWNER", "UNTIL", "WHERE", "IF", "NOTE")
     return _without_empty_columns(Table(columns, may)), Table(("CALLER", "GRANT", "BY"), held)
 
 
@@ -51,7 +51,7 @@ def permissions_tables(found: Permissions) -> tuple[Table, Table]:
         for each in found.permissions
         if not each.examples
     ]
-    columns = ("ACTIONS", "CLUSTERS", "GRANT", "UNTIL", "WHERE", "IF", "OWNER", "NOTE")
+    columns = ("ACTIONS", "CLUSTERS", "GRANT", "OWNER", "UNTIL", "WHERE", "IF", "NOTE")
     return _without_empty_columns(Table(columns, may)), Table(("ACTIONS", "CLUSTERS", "GRANT", "BY"), held)
 
 
@@ -106,32 +106,34 @@ def _caller(right: Right) -> str:
 
 
 def _what(permission: Permission) -> tuple[str, str]:
-    return ", ".join(permission.actions), ", ".join(permission.clusters)
+    return ", ".join(permission.actions), _clusters(permission.grant, permission.clusters)
 
 
 def _grant_cells(
     grant: Entry, actions: Iterable[str], around: Sequence[str], restrictions: Sequence[Restriction]
 ) -> tuple[str, ...]:
-    """GRANT, UNTIL, WHERE, IF, OWNER, NOTE."""
+    """GRANT, OWNER, UNTIL, WHERE, IF, NOTE."""
     partly = [f"{_noun(each)} {each.id} does not apply" for each in restrictions if each.id in around]
     conditions = [*describe_conditions(grant, actions), *partly]
     return (
         str(grant["id"]),
+        str(grant.get("owner", "")),
         str(grant.get("until", "")),
         _place(grant),
         "; ".join(conditions),
-        str(grant.get("owner", "")),
         str(grant.get("note", "")),
     )
 
 
 def _place(entry: Entry) -> str:
-    """Accounts, regions and excluded clusters. Empty for everywhere."""
+    """Accounts and regions. Empty for everywhere."""
     lists = [", ".join(entry.get(key, ["*"])) for key in ("accounts", "regions")]
-    place = "" if lists == ["*", "*"] else " in ".join(lists)
-    if "except_clusters" in entry:
-        place = f"{place} not {', '.join(entry['except_clusters'])}".strip()
-    return place
+    return "" if lists == ["*", "*"] else " in ".join(lists)
+
+
+def _clusters(entry: Entry, named: Sequence[str]) -> str:
+    excluded = f" but {', '.join(entry['except_clusters'])}" if "except_clusters" in entry else ""
+    return f"{', '.join(named)}{excluded}"
 
 
 def _held_by(ids: Sequence[str], restrictions: Sequence[Restriction]) -> str:
@@ -151,7 +153,7 @@ def describe_restriction(restriction: Restriction) -> str:
     spared = _callers_of(entry, "except_")
     parts = [
         _callers_of(entry),
-        f"clusters {', '.join(entry['clusters'])}" if "clusters" in entry else "",
+        f"clusters {_clusters(entry, entry.get('clusters', ['*']))}",
         _place(entry),
         *(f"tag {key} is {' or '.join(values)}" for key, values in entry.get("tags", {}).items()),
         f"type is {' or '.join(entry['update_types'])}" if "update_types" in entry else "",

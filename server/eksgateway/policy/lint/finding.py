@@ -4,17 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 Entry: TypeAlias = Mapping[str, Any]
+Rule: TypeAlias = Literal[
+    "impossible-caller",
+    "impossible-group",
+    "impossible-via",
+    "star-in-issuer",
+    "star-crosses-colon",
+    "impossible-cluster",
+    "impossible-version",
+    "impossible-tag",
+    "unknown-update-type",
+    "no-effect",
+    "over",
+    "windows-never-come",
+    "excludes-all",
+    "excluded",
+    "excludes-nothing",
+    "undone-requirement",
+    "redundant",
+    "hidden",
+    "unused-set",
+    "unknown-issuer",
+    "unknown-claim",
+    "unknown-target",
+    "not-compared",
+]
 KINDS: Final = {"grants": "grant", "denials": "denial", "freezes": "freeze"}
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """``rule`` names the kind of finding, ``place`` is the key within the entry, ``text`` a sentence."""
+    """``place`` is the key within the entry, ``text`` a sentence."""
 
-    rule: str
+    rule: Rule
     kind: str  # grant, denial or freeze
     entry: str  # its id
     place: str
@@ -32,10 +57,10 @@ class Named:
     kind: str
     entry: Entry
 
-    def finding(self, rule: str, place: str, text: str) -> Finding:
+    def finding(self, rule: Rule, place: str, text: str) -> Finding:
         return Finding(rule, self.kind, str(self.entry["id"]), place, text)
 
-    def each(self, rule: str, keys: Iterable[str], judge: Callable[[str], str]) -> Iterator[Finding]:
+    def each(self, rule: Rule, keys: Iterable[str], judge: Callable[[str], str]) -> Iterator[Finding]:
         """A finding for each item of these lists for which ``judge`` has a text."""
         for key in keys:
             for index, item in enumerate(self.entry.get(key, ())):

@@ -19,6 +19,7 @@ from eksgateway.policy.review.cases import (
 from eksgateway.policy.review.grant_cases import cases_of, names_caller
 from eksgateway.policy.review.restrictions import restrictions_in_force
 from eksgateway.policy.review.times import why_not_in_force
+from eksgateway.policy.review.words import overlap
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Permissions:
 
     permissions: tuple[Permission, ...]
     not_now: tuple[tuple[Entry, str], ...]
-    restrictions: tuple[Restriction, ...]  # in force for the caller
+    restrictions: tuple[Restriction, ...]  # in force for the caller, where it has permissions
 
 
 def find_permissions(content: dict[str, Any], holder: Holder, at: datetime) -> Permissions:
@@ -68,7 +69,23 @@ def find_permissions(content: dict[str, Any], holder: Holder, at: datetime) -> P
             not_now.append((grant, reason))
         else:
             permissions += _permissions_of(grant, holder, restrictions)
-    return Permissions(tuple(permissions), tuple(not_now), tuple(restrictions))
+    grants = {str(each.grant["id"]): each.grant for each in permissions}
+    touching = (each for each in restrictions if any(_touches(each, grant) for grant in grants.values()))
+    return Permissions(tuple(permissions), tuple(not_now), tuple(touching))
+
+
+def _touches(restriction: Restriction, grant: Entry) -> bool:
+    entry = restriction.entry
+    return (
+        (not restriction.is_freeze or "cancel" in grant["actions"])
+        and _share(entry.get("accounts", ["*"]), grant["accounts"])
+        and _share(entry.get("regions", ["*"]), grant["regions"])
+        and any(overlap(one, other) for one in entry.get("clusters", ["*"]) for other in grant["clusters"])
+    )
+
+
+def _share(some: Sequence[str], others: Sequence[str]) -> bool:
+    return "*" in some or "*" in others or not set(some).isdisjoint(others)
 
 
 def _can_hold(restriction: Restriction, holder: Holder) -> bool:
