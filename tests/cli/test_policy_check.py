@@ -43,7 +43,7 @@ async def test_check_prints_the_revision_of_valid_data() -> None:
     await engine.close()
     assert check(EXAMPLE) == (
         0,
-        f"{EXAMPLE}: good: 4 grants, 1 freeze\nIn force, its revision is {engine.revision}\n",
+        f"{EXAMPLE}: good: 5 grants, 1 denial, 2 freezes\nIn force, its revision is {engine.revision}\n",
     )
 
 

@@ -88,7 +88,9 @@ async def test_next_change_follows_the_data(tmp_path: Path) -> None:
         engine = await open_policy_engine(_settings(server.url), SystemClock())
         try:
             await engine.check()
-            assert engine.next_change(now) == datetime(2026, 12, 20, tzinfo=UTC)
+            assert engine.next_change(now) == datetime(
+                2026, 11, 22, 23, tzinfo=UTC
+            )  # the weekend's end in Berlin
             freeze = {"from": "2026-11-01T00:00:00Z", "until": "2026-12-01T06:00:00Z"}
             data = {"eksgateway": {"grants": [], "freezes": [{"id": "f", "clusters": ["*"], **freeze}]}}
             server.put("eksgateway/index", compile_data(data))

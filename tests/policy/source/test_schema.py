@@ -14,9 +14,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from eksgateway.model import Action
+from eksgateway.policy.source import load_content
 from eksgateway.policy.source.faults import Faults
 from eksgateway.policy.source.schema import compile_check, document_check, read_schema
-from support.opa import POLICIES
+from support.opa import EXAMPLE_DATA, POLICIES
 from support.policy_cases import CONTENT
 from support.policy_source import find_faults, find_file_faults
 
@@ -88,7 +89,11 @@ def test_a_general_validator_agrees(document: Any) -> None:
 
 
 _JSON = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.text(max_size=8) | st.sampled_from(_TEXTS),
+    st.none()
+    | st.booleans()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8)
+    | st.sampled_from(_TEXTS),
     lambda each: (
         st.lists(each, max_size=3)
         | st.dictionaries(
@@ -120,6 +125,13 @@ def test_any_file_is_read_or_refused(content: str | bytes) -> None:
 def test_a_keyword_that_is_not_implemented_is_an_error(part: dict[str, Any]) -> None:
     with pytest.raises(NotImplementedError):
         compile_check(part)
+
+
+def test_the_example_data_shows_every_key() -> None:
+    content = load_content(EXAMPLE_DATA)
+    for kind, definition in (("grants", "grant"), ("denials", "denial"), ("freezes", "freeze")):
+        keys = set(read_schema()["definitions"][definition]["properties"])
+        assert keys - set().union(*content[kind]) == set(), kind
 
 
 def test_the_schemas_have_the_actions_of_the_model() -> None:
