@@ -411,6 +411,33 @@ async def test_diff_uses_the_time_of_the_decision(tmp_path: Path) -> None:
         assert (code, error) == (changed, ""), output
 
 
+def as_of_an_earlier_version(ledger: Path) -> None:
+    """Remove from recorded inputs what earlier versions did not record, and date the updates back."""
+    update = "$.policy_input.resource.properties.update"
+    absent = ["$.policy_input.context.seconds", "$.policy_input.subject.properties.claims", f"{update}.age_s"]
+    paths = ", ".join(f"'{path}'" for path in absent)
+    with sqlite3.connect(ledger) as other:
+        other.execute(f"UPDATE decisions SET body = json_remove(body, {paths})")
+        other.execute(
+            f"UPDATE decisions SET body = json_set(body, '{update}.created_at', '2026-01-01T00:00:00Z')"
+            f" WHERE json_extract(body, '{update}.created_at') IS NOT NULL"
+        )
+    other.close()
+
+
+async def test_diff_completes_denials_of_earlier_versions(tmp_path: Path, ledger: Path) -> None:
+    """Conditions on time and age need facts that those did not record."""
+    as_of_an_earlier_version(ledger)
+
+    def by_time_and_age(content: Data) -> None:
+        with_odd_tags(content)
+        content["grants"][0].update(windows=[{"zone": "UTC"}], older_than="30d")
+
+    _, output, error = run("diff", "--data", candidate(tmp_path, by_time_and_age), "--ledger", ledger)
+    assert error == ""
+    assert re.findall(r"^denied → allowed: .*/(prod-[0-9])/", output, re.MULTILINE) == ["prod-2"]
+
+
 async def test_diff_compares_with_old_data(tmp_path: Path, ledger: Path) -> None:
     """The recorded decisions are not used."""
     old = candidate(tmp_path, without_tickets, "old.yaml")
