@@ -21,7 +21,7 @@ from eksgateway.policy.wasm_module import PolicyInstance, PolicyModule
 from eksgateway.policy.wasm_runtime import WasmRuntime
 from support.opa import compile_rego
 from support.policies import compiled
-from support.questions import at_request, caller
+from support.questions import at_request, at_target, caller
 
 Data = dict[str, Any]
 GRANT = {
@@ -30,6 +30,7 @@ GRANT = {
     "regions": ["us-east-1"],
     "update_types": ["VersionRollback"],
 }
+LISTS = {"groups": ["corp:a", "corp:b"], "actions": ["list", "get"]}
 # Shapes of data: each is selective in another key.
 SHAPES: dict[str, Callable[[int], Data]] = {
     "clusters": lambda n: {"groups": [f"corp:{n % 300}"], "clusters": [f"prod-{n % 100}"]},
@@ -116,6 +117,21 @@ def test_the_costliest_questions_use_what_most_grants_name() -> None:
 
 def test_questions_are_made_from_empty_data() -> None:
     assert make_questions({"grants": [], "denials": [], "freezes": []})
+
+
+def test_grants_that_differ_in_clusters_count_once_where_all_clusters_are_listed(
+    compile_module: Callable[..., PolicyModule],
+) -> None:
+    """The first by id stands for all. A denial is not alike, whatever its id."""
+    grants = [{"id": f"g-{n}", **GRANT, **LISTS, "clusters": [f"prod-{n}"]} for n in range(2000, 0, -1)]
+    other = {"id": "other", **GRANT, **LISTS, "clusters": ["prod-1"], "actions": ["list"]}
+    denial = {"id": "c0", "groups": ["corp:a"], "reason": "Compromised."}
+    document = json.dumps(at_target(caller("jwt:corp:a", "corp:a")).to_input()).encode()
+    for denials, rules in (([], ["g-1", "other"]), ([denial], ["c0"])):
+        content = {"eksgateway": {"grants": [*grants, other], "denials": denials}}
+        policy = LoadedPolicy(compile_module(), compiled(content))
+        assert policy.evaluate(document, deadline_s=60)["rules"] == rules
+        policy.close()
 
 
 ALL = 'package eksgateway.authz\n\ndefault decision := {"allow": false}\n\n'

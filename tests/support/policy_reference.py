@@ -6,6 +6,7 @@ the content of the data (checked, sets resolved) and the policy's input.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ STRANGER = "You have no grant on this cluster."
 STRANGER_THERE = "You have no grant in this account and region."
 MOST_EXPLAINED = 100
 MOST_CHARACTERS = 400
+_NOT_COMPARED = {"id", "subjects", "groups", "clusters", "except_clusters", "owner", "note"}
 # Unicode's White_Space; str.strip() would also remove U+001C to U+001F.
 _BLANK = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
 _BLANK += "\u2028\u2029\u202f\u205f\u3000"
@@ -49,6 +51,8 @@ def decide(content: Content, document: dict[str, Any]) -> Result:
     """``{"allow": …, "rules": […], "reasons": […]}`` for a policy input."""
     asked = _read(document)
     covering = [grant for grant in content["grants"] if _covers(grant, asked)]
+    if asked.stage == "target":
+        covering = _first_alike(covering, asked)
     if not covering:
         return _result([("", STRANGER_THERE if asked.stage == "target" else STRANGER)])
     granting = [grant for grant in covering if asked.action in grant["actions"]]
@@ -69,6 +73,19 @@ def decide(content: Content, document: dict[str, Any]) -> Result:
 
 def _first(entries: list[Entry]) -> list[Entry]:
     return sorted(entries, key=lambda entry: entry["id"])[:MOST_EXPLAINED]
+
+
+def _first_alike(covering: list[Entry], asked: _Asked) -> list[Entry]:
+    """Of grants that differ in clusters only, the first by id stands for all, for each pattern of callers."""
+    first: dict[str, Entry] = {}
+    for grant in sorted(covering, key=lambda entry: entry["id"]):
+        alike = {key: value for key, value in grant.items() if key not in _NOT_COMPARED}
+        alike |= {key: sorted(set(grant[key])) for key in ("accounts", "regions")}
+        patterns = [("groups", each) for each in grant.get("groups", []) if _any_match([each], asked.groups)]
+        patterns += [("subjects", p) for p in grant.get("subjects", []) if matches(p, asked.subject)]
+        for pattern in patterns:
+            first.setdefault(json.dumps([pattern, alike], sort_keys=True), grant)
+    return list({grant["id"]: grant for grant in first.values()}.values())
 
 
 def _read(document: dict[str, Any]) -> _Asked:

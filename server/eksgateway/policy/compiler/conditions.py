@@ -17,13 +17,15 @@ class Conditions:
         self._sets: dict[str, dict[str, Any]] = {}
         self._grants: dict[str, str] = {}
 
-    def add(self, grant: dict[str, Any]) -> None:
+    def add(self, grant: dict[str, Any]) -> str:
+        """Returns the name of its conditions."""
         conditions = self._conditions_of(grant)
         key = json.dumps(conditions, sort_keys=True)
         if key not in self._names:
             self._names[key] = f"c{len(self._names)}"
             self._sets[self._names[key]] = conditions
         self._grants[grant["id"]] = self._names[key]
+        return self._names[key]
 
     def to_json(self) -> dict[str, Any]:
         return {"conditions": self._sets, "grants": self._grants}

@@ -38,12 +38,12 @@ def _compile(content: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, Any]:
     places, callers = Places(), Callers()
     conditions, freezes = Conditions(windows), FreezeTable(windows)
     for grant in content["grants"]:
-        conditions.add(grant)
-        callers.add(grant, place=places.add_place(grant), scope=places.add_scope(grant))
+        where = places.add_place(grant)
+        callers.add(grant, place=where, scope=places.add_scope(grant), alike=conditions.add(grant))
     for denial in content["denials"]:
         everywhere = "clusters" not in denial and "except_clusters" not in denial
         scope = places.add_scope(denial) if everywhere else None
-        callers.add(denial, place=places.add_place(denial), scope=scope)
+        callers.add(denial, place=places.add_place(denial), scope=scope, alike=f"denial {denial['id']}")
     for freeze in content["freezes"]:
         freezes.add(freeze, places.add_place(freeze))
         callers.add_exceptions(freeze)
