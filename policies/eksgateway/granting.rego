@@ -9,30 +9,31 @@ import data.eksgateway.conditions
 import data.eksgateway.lookup
 
 # METADATA
-# description: The grants that name the caller and the cluster.
-covering := {id |
+# description: The grants that name the caller and the cluster, with the names of their conditions.
+covering := {id: name |
 	lookup.whole
 	lookup.exceptions_known
 	some id in lookup.ids
-	data.eksgateway.index.grants[id]
+	name := data.eksgateway.index.grants[id]
+	not data.eksgateway.index.denials[id]
 }
 
 # METADATA
 # description: Covering grants with the action.
 naming_action := {id |
-	some id in covering
-	data.eksgateway.index.grants[id] in action_conditions
+	some id, name in covering
+	name in action_conditions
 }
 
 # METADATA
 # description: Grants with the action whose conditions hold.
 allowing := {id |
-	some id in covering
-	data.eksgateway.index.grants[id] in allowing_conditions
+	some id, name in covering
+	name in allowing_conditions
 }
 
 action_conditions := {name |
-	some name in {data.eksgateway.index.grants[id] | some id in covering}
+	some name in {name | some name in covering}
 	input.action.name in data.eksgateway.index.conditions[name].actions
 }
 

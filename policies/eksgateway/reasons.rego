@@ -24,7 +24,7 @@ denial_reason(id) := data.eksgateway.index.denials[id].reason
 
 objections contains {"rule": id, "reason": reason} if {
 	count(granting.action_conditions) == 0
-	some id in first_100(granting.covering)
+	some id in first_100(object.keys(granting.covering))
 	reason := concat("", ["Grant ", id, " does not allow ", input.action.name, "."])
 }
 
@@ -54,7 +54,7 @@ end_of_freeze(id) := concat("", ["until ", data.eksgateway.index.freezes[id].unt
 objections contains {"rule": id, "reason": concat(id, around_id)} if {
 	count(granting.allowing) == 0
 	some id in first_100(granting.naming_action)
-	some around_id in faults[data.eksgateway.index.grants[id]]
+	some around_id in faults[granting.covering[id]]
 }
 
 # METADATA

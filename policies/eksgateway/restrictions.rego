@@ -7,6 +7,7 @@
 #   - input: schema.input
 package eksgateway.restrictions
 
+import data.eksgateway.granting
 import data.eksgateway.lookup
 import data.eksgateway.windows
 
@@ -14,26 +15,21 @@ import data.eksgateway.windows
 # description: The denials that are in force. An id that is of no grant counts as one.
 denials := {id |
 	some id in lookup.ids
-	data.eksgateway.index.denials[id]
-	not is_past_or_future(id)
-} | {id |
-	some id in lookup.ids
-	not data.eksgateway.index.grants[id]
+	not granting.covering[id]
 	not is_past_or_future(id)
 }
 
 # METADATA
-# description: No denial applies.
+# description: No denial applies, because there are grants only, or because none is in force.
+undenied if count(lookup.ids) == count(granting.covering)
+
 undenied if {
 	every id in lookup.ids {
 		is_no_denial(id)
 	}
 }
 
-is_no_denial(id) if {
-	data.eksgateway.index.grants[id]
-	not data.eksgateway.index.denials[id]
-}
+is_no_denial(id) if granting.covering[id]
 
 is_no_denial(id) if is_past_or_future(id)
 
