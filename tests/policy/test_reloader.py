@@ -15,25 +15,20 @@ from typing import Any
 
 import pytest
 import wasmtime
-import yaml
 
 from eksgateway.file_reader import HUNG
 from eksgateway.policy.engine import PolicyLoadError
 from eksgateway.policy.factory import open_policy_engine
 from eksgateway.policy.files import read_module
-from eksgateway.policy.reloader import POLL_S
 from eksgateway.policy.wasm import WasmEngine
 from eksgateway.settings import WasmPolicySettings
+from support import reloading
 from support.clock import FakeClock
 from support.hanging_file import hang_reads
 from support.logs import capture_logs
 from support.policies import compiled
 from support.policy_cases import CONTENT
-from support.questions import at_request, caller
-
-NOBODY: dict[str, Any] = {"eksgateway": {"grants": []}}
-EVERYBODY: dict[str, Any] = {"eksgateway": CONTENT}
-ALICE = at_request(caller("jwt:corp:alice", "corp:platform"))
+from support.reloading import ALICE, EVERYBODY, NOBODY, Reloading, write
 
 _MODULE = r"""
 (module
@@ -58,30 +53,6 @@ def always(result: dict[str, Any]) -> bytes:
 OWN = always({"allow": True})
 
 
-class Reloading:
-    """An engine that reloads ``data``, and its clock."""
-
-    def __init__(self, engine: WasmEngine, clock: FakeClock, data: Path) -> None:
-        self.engine = engine
-        self.clock = clock
-        self.data = data
-
-    async def poll(self, times: int = 2) -> None:
-        """Let it poll so many times, and finish each reload."""
-        for _ in range(times):
-            await self.sleeping()
-            await self.clock.advance(POLL_S)
-        await self.sleeping()
-
-    async def sleeping(self) -> None:
-        async with asyncio.timeout(60):
-            while not self.clock.sleepers:  # noqa: ASYNC110 - it works on a thread
-                await asyncio.sleep(0.002)
-
-    async def allows(self) -> bool:
-        return (await self.engine.decide(ALICE)).allowed
-
-
 Open = Callable[..., Awaitable[Reloading]]
 
 
@@ -94,17 +65,9 @@ async def follow(tmp_path: Path) -> AsyncIterator[Open]:
             data = tmp_path / "data.yaml"
             if not data.is_symlink():
                 write(data, EVERYBODY)
-            clock = FakeClock()
-            engine = await open_policy_engine(WasmPolicySettings(data=data, module=module), clock)
-            assert isinstance(engine, WasmEngine)
-            stack.push_async_callback(engine.close)
-            return Reloading(engine, clock, data)
+            return await stack.enter_async_context(reloading.follow(data, module))
 
         yield open_
-
-
-def write(path: Path, data: dict[str, Any]) -> None:
-    path.write_text(yaml.safe_dump(data))
 
 
 def in_place(path: Path, data: dict[str, Any]) -> None:
@@ -125,19 +88,19 @@ def away_and_back(path: Path, data: dict[str, Any]) -> None:
 @pytest.mark.parametrize("change", [in_place, by_rename, away_and_back])
 async def test_a_changed_file_is_loaded(follow: Open, change: Callable[..., None]) -> None:
     """However it is replaced."""
-    reloading = await follow()
-    before = reloading.engine.revision
-    assert await reloading.allows()
-    change(reloading.data, NOBODY)
-    await reloading.poll()
-    assert not await reloading.allows()
-    decision = await reloading.engine.decide(ALICE)
-    assert decision.policy_revision == reloading.engine.revision != before
-    change(reloading.data, EVERYBODY)
-    await reloading.poll()
-    assert reloading.engine.revision == before
-    assert reloading.engine.reloads.loaded == 3
-    assert not reloading.engine.reloads.failing
+    here = await follow()
+    before = here.engine.revision
+    assert await here.allows()
+    change(here.data, NOBODY)
+    await here.poll()
+    assert not await here.allows()
+    decision = await here.engine.decide(ALICE)
+    assert decision.policy_revision == here.engine.revision != before
+    change(here.data, EVERYBODY)
+    await here.poll()
+    assert here.engine.revision == before
+    assert here.engine.reloads.loaded == 3
+    assert not here.engine.reloads.failing
 
 
 async def test_a_config_map_that_swaps_its_links_is_loaded(follow: Open, tmp_path: Path) -> None:
@@ -147,26 +110,26 @@ async def test_a_config_map_that_swaps_its_links_is_loaded(follow: Open, tmp_pat
         write(tmp_path / name / "data.yaml", data)
     (tmp_path / "..data").symlink_to("..v1")
     (tmp_path / "data.yaml").symlink_to("..data/data.yaml")
-    reloading = await follow()
-    assert await reloading.allows()
+    here = await follow()
+    assert await here.allows()
     (tmp_path / "..tmp").symlink_to("..v2")
     (tmp_path / "..tmp").replace(tmp_path / "..data")
-    await reloading.poll()
-    assert not await reloading.allows()
+    await here.poll()
+    assert not await here.allows()
 
 
 async def test_a_file_that_still_changes_is_not_loaded(follow: Open) -> None:
     """A half-written file may be valid and allow what the rest denies."""
-    reloading = await follow()
-    before = reloading.engine.revision
+    here = await follow()
+    before = here.engine.revision
     grants: list[Any]
     for grants in (CONTENT["grants"][:1], CONTENT["grants"][:2], []):
-        write(reloading.data, {"eksgateway": {"grants": grants}})
-        await reloading.poll(1)
-        assert reloading.engine.revision == before
-    await reloading.poll(1)
-    assert not await reloading.allows()
-    assert reloading.engine.reloads.loaded == 2
+        write(here.data, {"eksgateway": {"grants": grants}})
+        await here.poll(1)
+        assert here.engine.revision == before
+    await here.poll(1)
+    assert not await here.allows()
+    assert here.engine.reloads.loaded == 2
 
 
 BAD: dict[str, tuple[str, str]] = {
@@ -180,40 +143,40 @@ BAD: dict[str, tuple[str, str]] = {
 @pytest.mark.parametrize(("text", "fault"), BAD.values(), ids=BAD)
 async def test_invalid_data_leaves_the_old_in_force(follow: Open, text: str, fault: str) -> None:
     """It is logged once with every fault, and the engine stays ready. Corrected data is loaded."""
-    reloading = await follow()
-    before = reloading.engine.revision
+    here = await follow()
+    before = here.engine.revision
     with capture_logs() as logs:
-        reloading.data.write_text(text)
-        await reloading.poll(5)
-    assert reloading.engine.revision == before
-    assert await reloading.allows()
-    await reloading.engine.check()
-    assert reloading.engine.reloads.failing
+        here.data.write_text(text)
+        await here.poll(5)
+    assert here.engine.revision == before
+    assert await here.allows()
+    await here.engine.check()
+    assert here.engine.reloads.failing
     (event,) = logs
     assert (event["event"], event["log_level"], event["data"]) == (
         "policy.refused",
         "error",
-        str(reloading.data),
+        str(here.data),
     )
     assert any(fault in each for each in event["faults"])
-    write(reloading.data, NOBODY)
-    await reloading.poll()
-    assert not await reloading.allows()
-    assert not reloading.engine.reloads.failing
-    assert (reloading.engine.reloads.loaded, reloading.engine.reloads.refused) == (2, 1)
+    write(here.data, NOBODY)
+    await here.poll()
+    assert not await here.allows()
+    assert not here.engine.reloads.failing
+    assert (here.engine.reloads.loaded, here.engine.reloads.refused) == (2, 1)
 
 
 async def test_a_missing_file_leaves_the_old_in_force(follow: Open) -> None:
-    reloading = await follow()
-    reloading.data.unlink()
+    here = await follow()
+    here.data.unlink()
     with capture_logs() as logs:
-        await reloading.poll(3)
-    assert await reloading.allows()
+        await here.poll(3)
+    assert await here.allows()
     assert [each["faults"] for each in logs] == [["cannot be read: No such file or directory"]]
 
 
 async def test_a_load_logs_the_changed_ids_and_the_revision(follow: Open) -> None:
-    reloading = await follow()
+    here = await follow()
     first, second, *others = CONTENT["grants"]
     freeze = {
         "id": "now",
@@ -223,10 +186,10 @@ async def test_a_load_logs_the_changed_ids_and_the_revision(follow: Open) -> Non
     }
     grants = [{**first, "regions": ["eu-central-1"]}, *others, {**second, "id": "another"}]
     with capture_logs() as logs:
-        write(reloading.data, {"eksgateway": {"grants": grants, "freezes": [*CONTENT["freezes"], freeze]}})
-        await reloading.poll()
+        write(here.data, {"eksgateway": {"grants": grants, "freezes": [*CONTENT["freezes"], freeze]}})
+        await here.poll()
     (event,) = logs
-    assert (event["event"], event["revision"]) == ("policy.loaded", reloading.engine.revision)
+    assert (event["event"], event["revision"]) == ("policy.loaded", here.engine.revision)
     changed = {name: event[name] for name in event if name.startswith(("grants_", "freezes_", "module_"))}
     assert changed == {
         "grants_added": ["another"],
@@ -237,28 +200,28 @@ async def test_a_load_logs_the_changed_ids_and_the_revision(follow: Open) -> Non
 
 
 async def test_a_load_logs_a_limited_number_of_ids(follow: Open) -> None:
-    reloading = await follow()
+    here = await follow()
     grant = CONTENT["grants"][1]
     with capture_logs() as logs:
-        write(reloading.data, {"eksgateway": {"grants": [{**grant, "id": f"g-{n}"} for n in range(150)]}})
-        await reloading.poll()
+        write(here.data, {"eksgateway": {"grants": [{**grant, "id": f"g-{n}"} for n in range(150)]}})
+        await here.poll()
     assert len(logs[0]["grants_added"]) == 101
     assert logs[0]["grants_added"][-1] == "and 50 more"
 
 
 async def test_reload_loads_at_once_and_logs(follow: Open) -> None:
     """Also if nothing has changed."""
-    reloading = await follow()
-    await reloading.sleeping()
+    here = await follow()
+    await here.sleeping()
     with capture_logs() as logs:
-        write(reloading.data, NOBODY)
-        reloading.engine.reload()
-        assert await reloading.engine.revision_after(reloading.engine.revision) == reloading.engine.revision
-        assert not await reloading.allows()
-        await reloading.sleeping()
-        reloading.engine.reload()
+        write(here.data, NOBODY)
+        here.engine.reload()
+        assert await here.engine.revision_after(here.engine.revision) == here.engine.revision
+        assert not await here.allows()
+        await here.sleeping()
+        here.engine.reload()
         async with asyncio.timeout(60):
-            while reloading.engine.reloads.loaded < 3:  # noqa: ASYNC110 - it works on a thread
+            while here.engine.reloads.loaded < 3:  # noqa: ASYNC110 - it works on a thread
                 await asyncio.sleep(0.002)
     assert [each["event"] for each in logs] == ["policy.loaded", "policy.loaded"]
 
@@ -267,73 +230,73 @@ async def test_a_custom_module_is_reloaded_too(follow: Open, tmp_path: Path) -> 
     """A module that does not load or decide changes nothing."""
     module = tmp_path / "policy.wasm"
     module.write_bytes(read_module(None))
-    reloading = await follow(module=module)
-    write(reloading.data, NOBODY)
-    await reloading.poll()
-    assert not await reloading.allows()
+    here = await follow(module=module)
+    write(here.data, NOBODY)
+    await here.poll()
+    assert not await here.allows()
     for bad in (b"garbage", always({"alow": True})):
         module.write_bytes(bad)
-        await reloading.poll()
-        assert reloading.engine.reloads.failing
-        assert not await reloading.allows()
+        await here.poll()
+        assert here.engine.reloads.failing
+        assert not await here.allows()
     with capture_logs() as logs:
         module.write_bytes(OWN)
-        await reloading.poll()
-    assert await reloading.allows()
+        await here.poll()
+    assert await here.allows()
     assert logs[0]["module_changed"]
 
 
 async def test_revision_after_wakes_all_waiters(follow: Open) -> None:
     """It returns at once for an older revision."""
-    reloading = await follow()
-    before = reloading.engine.revision
-    waiting = [asyncio.create_task(reloading.engine.revision_after(before)) for _ in range(3)]
-    await reloading.poll()
+    here = await follow()
+    before = here.engine.revision
+    waiting = [asyncio.create_task(here.engine.revision_after(before)) for _ in range(3)]
+    await here.poll()
     assert not any(each.done() for each in waiting)
-    write(reloading.data, NOBODY)
-    await reloading.poll()
-    assert set(await asyncio.gather(*waiting)) == {reloading.engine.revision}
-    assert await reloading.engine.revision_after(before) == reloading.engine.revision
+    write(here.data, NOBODY)
+    await here.poll()
+    assert set(await asyncio.gather(*waiting)) == {here.engine.revision}
+    assert await here.engine.revision_after(before) == here.engine.revision
 
 
 async def test_next_change_is_when_a_freeze_begins_or_ends(follow: Open) -> None:
     """The time itself has passed."""
-    reloading = await follow()
+    here = await follow()
     window = {"clusters": ["*"], "from": "2026-03-01T00:00:00Z", "until": "2026-03-02T00:00:00Z"}
     later = {**window, "until": "2026-03-05T12:30:00Z"}
     freezes = [{"id": "long", **later}, {"id": "short", **window}]
-    write(reloading.data, {"eksgateway": {"grants": [], "freezes": freezes}})
-    await reloading.poll()
+    write(here.data, {"eksgateway": {"grants": [], "freezes": freezes}})
+    await here.poll()
     found = [datetime(2026, 2, 1, tzinfo=UTC)]
-    while (edge := reloading.engine.next_change(found[-1])) is not None:
+    while (edge := here.engine.next_change(found[-1])) is not None:
         found.append(edge)
     assert [each.strftime("%m-%d %H:%M") for each in found[1:]] == [
         "03-01 00:00",
         "03-02 00:00",
         "03-05 12:30",
     ]
-    write(reloading.data, NOBODY)
-    await reloading.poll()
-    assert reloading.engine.next_change(found[0]) is None
+    write(here.data, NOBODY)
+    await here.poll()
+    assert here.engine.next_change(found[0]) is None
 
 
 async def test_windows_are_refused_when_the_rules_of_zones_end(follow: Open) -> None:
     """At a reload and at the start."""
-    reloading = await follow()
-    reloading.clock.jump((datetime(2040, 9, 1, tzinfo=UTC) - reloading.clock.now()).total_seconds())
+    here = await follow()
+    here.clock.jump((datetime(2040, 9, 1, tzinfo=UTC) - here.clock.now()).total_seconds())
     nights = {
         "id": "nights",
         "clusters": ["*"],
         "windows": [{"from": "18:00", "until": "06:00", "zone": "UTC"}],
     }
-    write(reloading.data, {"eksgateway": {**CONTENT, "freezes": [nights]}})
+    write(here.data, {"eksgateway": {**CONTENT, "freezes": [nights]}})
     with capture_logs() as logs:
-        await reloading.poll()
+        await here.poll()
     [refused] = [line for line in logs if line["event"] == "policy.refused"]
     assert "install a newer version" in refused["faults"][0]
-    assert await reloading.allows()
+    assert await here.allows()
     with pytest.raises(PolicyLoadError, match="install a newer version"):
-        await open_policy_engine(WasmPolicySettings(data=reloading.data), reloading.clock)
+        await open_policy_engine(WasmPolicySettings(data=here.data), here.clock)
 
 
 async def test_a_replaced_policy_is_freed() -> None:
@@ -352,18 +315,18 @@ async def test_a_replaced_policy_is_freed() -> None:
 
 async def test_a_hanging_file_system_leaves_the_old_in_force(follow: Open) -> None:
     """The file is loaded once it can be read again."""
-    reloading = await follow()
-    await reloading.sleeping()
-    with hang_reads(reloading.data), capture_logs() as logs:
-        reloading.engine.reload()
+    here = await follow()
+    await here.sleeping()
+    with hang_reads(here.data), capture_logs() as logs:
+        here.engine.reload()
         async with asyncio.timeout(60):
-            while not reloading.engine.reloads.failing:  # noqa: ASYNC110 - real time
+            while not here.engine.reloads.failing:  # noqa: ASYNC110 - real time
                 await asyncio.sleep(0.01)
         assert HUNG in logs[0]["faults"][0]
-        assert await reloading.allows()
-    write(reloading.data, NOBODY)
-    await reloading.poll(3)
-    assert not await reloading.allows()
+        assert await here.allows()
+    write(here.data, NOBODY)
+    await here.poll(3)
+    assert not await here.allows()
 
 
 async def test_an_engine_does_not_open_on_a_hanging_file_system(tmp_path: Path) -> None:
