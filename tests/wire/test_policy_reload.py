@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,6 +21,8 @@ from eksgateway.model import Intent
 from support.gateway import POLICY_DATA, RunningGateway
 from support.gateway_process import GatewayFolder, run_gateway_process
 from support.hanging_file import hang_reads
+from support.logs import capture_logs
+from support.processes import list_descendants
 from support.simulator import SimulatedEks
 from support.waiting import wait_until
 from support.wire import check, expect_refusal
@@ -110,6 +113,36 @@ async def test_fifty_reloads_under_load_fail_no_call(gateway: RunningGateway, ek
     assert gateway.gateway.policy.reloads.loaded == 51
     assert {allowed for _, allowed in told} == {True, False}
     assert [(revision, allowed) for revision, allowed in told if allows[revision] != allowed] == []
+
+
+def with_grants(count: int) -> Data:
+    """The grants of the wire tests, where `staging` does not allow cancel, and so many more."""
+    data = only_look("staging")
+    grant = data["eksgateway"]["grants"][0]
+    data["eksgateway"]["grants"] += [grant | {"id": f"g-{number}"} for number in range(count)]
+    return data
+
+
+async def test_killed_compiler_leaves_the_old_policy_in_force(
+    gateway: RunningGateway, eks: SimulatedEks
+) -> None:
+    """Large data is compiled in a process of its own; the next try loads it."""
+    update_id, before = eks.rollback("staging-1"), gateway.gateway.policy.revision
+    async with check_all_the_time(gateway, update_id):
+        with capture_logs() as logs:
+            (gateway.path / "data.yaml").write_text(yaml.safe_dump(with_grants(1000)))
+            gateway.gateway.reload()
+            (compiler,) = await wait_until(lambda: list_descendants(os.getpid()))
+            os.kill(compiler, signal.SIGKILL)
+            await wait_until(lambda: gateway.gateway.policy.reloads.failing)
+        refused = next(each for each in logs if each["event"] == "policy.refused")
+        assert refused["faults"] == ["the process that compiles the policy ended by SIGKILL"]
+        assert gateway.gateway.policy.revision == before
+        assert (await check(gateway, "staging-1", update_id)).decision.allowed
+        gateway.gateway.reload()
+        async with asyncio.timeout(60):
+            await gateway.gateway.policy.revision_after(before)
+        assert not (await check(gateway, "staging-1", update_id)).decision.allowed
 
 
 async def test_sighup_reloads_and_faulty_data_changes_nothing(tmp_path: Path, eks: SimulatedEks) -> None:
