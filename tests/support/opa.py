@@ -119,6 +119,14 @@ def evaluate(query: str, data: Any, folder: Path) -> Any:
     return json.loads(done.stdout)["result"][0]["expressions"][0]["value"]
 
 
+def evaluate_bundle(bundle: Path, query: str, document: Any) -> Any:
+    """The result of ``opa eval`` for a query with an input, by a bundle alone."""
+    command = ["opa", "eval", "--format", "json", "--fail", "--stdin-input", "--bundle", str(bundle), query]
+    asked = json.dumps(document).encode()
+    done = subprocess.run(command, check=True, input=asked, capture_output=True, timeout=120)
+    return json.loads(done.stdout)["result"][0]["expressions"][0]["value"]
+
+
 def compile_rego(rego: str, folder: Path, *sources: Path) -> bytes:
     """The Wasm module of a policy whose decision is ``data.eksgateway.authz.decision``.
 

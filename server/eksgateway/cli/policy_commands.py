@@ -167,3 +167,33 @@ def policy_diff(  # noqa: PLR0913  each is an option
     from eksgateway.cli.policy_decisions import diff_decisions  # noqa: PLC0415
 
     sys.exit(diff_decisions(locate(ledger, url, schema), data, data_old, module))
+
+
+@policy_app.command(
+    "bundle", epilog=example("eksgateway policy bundle policy.yaml -o bundle.tar.gz --signing-key policy.pem")
+)
+def policy_bundle(
+    data: Annotated[Path, typer.Argument(help="The data: a file in YAML or JSON, or a folder of them.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The bundle. An older one is replaced in one step.")
+    ] = Path("bundle.tar.gz"),
+    signing_key: Annotated[
+        Path | None,
+        typer.Option(help="Sign the bundle: an RSA or EC private key in PEM, or the secret of an HMAC."),
+    ] = None,
+    signing_key_id: Annotated[
+        str, typer.Option(help="The name of the key in the `keys` of OPA's configuration.")
+    ] = "default",
+    signing_alg: Annotated[
+        str | None, typer.Option(help="As RS256, PS256, ES256 or HS256. Default: what fits the key.")
+    ] = None,
+) -> None:
+    """Write an OPA bundle: the policy's Rego, the compiled data, the manifest and the signature.
+
+    Exit 1 if the data is refused, as by `check`; 2 if the key or the output cannot be used.
+    """
+    from eksgateway.cli.policy_bundle import BundleOptions, write_bundle  # noqa: PLC0415
+
+    if signing_key is None and (signing_alg is not None or signing_key_id != "default"):
+        raise typer.BadParameter("--signing-alg and --signing-key-id need --signing-key")
+    sys.exit(write_bundle(BundleOptions(data, output, signing_key, signing_alg, signing_key_id)))

@@ -26,7 +26,7 @@ _NEVER: Final = "0001-"  # Go's zero time
 _REMEDIES: Final = {
     "missing .signatures.json": "sign the bundle: `eksgateway policy bundle --signing-key`",
     "verify JWT signature": "sign the bundle with the private key of the public one in OPA's `keys`",
-    "verification key": "add the key to OPA's `keys`, or sign the bundle with the id of one that is there",
+    "verification key": "sign the bundle with the --signing-key-id of a key in OPA's `keys`",
     "digest mismatch": "the bundle was changed after it was signed: make it again",
     "bundle signature": "the bundle was changed after it was signed: make it again",
     "request failed": "check the bundles' server, and its address in OPA's `services`",

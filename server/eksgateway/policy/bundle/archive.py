@@ -1,4 +1,4 @@
-"""Packs files into the archive of an OPA bundle. Equal files give equal bytes."""
+"""Makes the archive of an OPA bundle. Equal data and keys give equal bytes, but for PS algorithms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,22 @@ import tarfile
 from collections.abc import Mapping
 from typing import Final
 
+from eksgateway.policy.bundle.files import list_files
+from eksgateway.policy.bundle.signature import SIGNATURES_FILE, sign
+from eksgateway.policy.bundle.signing_key import SigningKey
+
 _MODE: Final = 0o644
+
+
+def make_bundle(data: bytes, revision: str, key: SigningKey | None = None) -> bytes:
+    """A bundle with compiled data of this revision, signed if there is a key.
+
+    Raises StartError if this installation has no Rego.
+    """
+    files = list_files(data, revision)
+    if key is not None:
+        files[SIGNATURES_FILE] = sign(files, key)
+    return pack(files)
 
 
 def pack(files: Mapping[str, bytes]) -> bytes:

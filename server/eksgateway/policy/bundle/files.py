@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -25,7 +26,7 @@ def list_files(data: bytes, revision: str) -> dict[str, bytes]:
     """
     rego = _read_rego()
     manifest = {
-        "revision": bundle_revision(revision),
+        "revision": bundle_revision(revision, rego),
         "roots": [_FOLDER],
         "rego_version": _REGO_VERSION,
     }
@@ -36,10 +37,11 @@ def list_files(data: bytes, revision: str) -> dict[str, bytes]:
     }
 
 
-def bundle_revision(revision: str) -> str:
-    """The data's revision and a hash of the Rego: with either another one, decisions can differ."""
-    rego = json.dumps({name: content.decode() for name, content in _read_rego().items()}, sort_keys=True)
-    return f"{revision}+rego.{hashlib.sha256(rego.encode()).hexdigest()[:12]}"
+def bundle_revision(revision: str, rego: Mapping[str, bytes] | None = None) -> str:
+    """The data's revision and a hash of the Rego, by default the package's: both decide."""
+    sources = _read_rego() if rego is None else rego
+    text = json.dumps({name: content.decode() for name, content in sources.items()}, sort_keys=True)
+    return f"{revision}+rego.{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 @cache
