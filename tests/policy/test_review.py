@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
 from random import Random
 from typing import Any
 
 import pytest
 
+from eksgateway.model import Action
+from eksgateway.policy.compiled_policy import build_policy
+from eksgateway.policy.loaded_policy import LoadedPolicy
 from eksgateway.policy.patterns import matches
 from eksgateway.policy.question import Question
 from eksgateway.policy.review.can import Holder, find_permissions
+from eksgateway.policy.review.holding import covering_grants, holding_restrictions
 from eksgateway.policy.review.who import Right, Where, find_holders
-from support.policy_reference import decide
+from eksgateway.policy.wasm_module import PolicyModule
 from support.review_generated import TIMES, make_content, make_question, question_of
 
 Content = dict[str, list[dict[str, Any]]]
@@ -88,20 +95,51 @@ def assert_listed(content: Content, question: Question, name: str) -> None:
         ), (holder, question, content)
 
 
-def by_reference(content: Content) -> Allowing:
-    def decide_one(question: Question) -> Sequence[str]:
-        result = decide(content, question.to_input())
+def by_engine(policy: LoadedPolicy) -> Allowing:
+    def decide(question: Question) -> Sequence[str]:
+        result = policy.evaluate(json.dumps(question.to_input()).encode(), deadline_s=5)
         return result["rules"] if result["allow"] else ()
 
-    return decide_one
+    return decide
 
 
 @pytest.mark.parametrize("check", [check_examples, check_questions])
-def test_rights_are_those_of_the_engine(check: Any) -> None:
+def test_rights_are_those_of_the_engine(check: Any, policy_module: PolicyModule) -> None:
     """On generated data of the whole language."""
     checked = 0
     for seed in SEEDS:
         random = Random(seed)
         content = make_content(random)
-        checked += check(content, random, by_reference(content))
+        with closing(LoadedPolicy(policy_module, build_policy(content))) as policy:
+            checked += check(content, random, by_engine(policy))
     assert checked > 300
+
+
+def test_the_entries_of_an_input_are_those_of_the_engine(policy_module: PolicyModule) -> None:
+    """The grants that cover it, and the denials and freezes that hold on it, at each stage."""
+    denied = 0
+    for seed in SEEDS:
+        random = Random(seed)
+        content = make_content(random)
+        with closing(LoadedPolicy(policy_module, build_policy(content))) as policy:
+            for _ in range(QUESTIONS):
+                question = at_any_stage(random, make_question(random, random.choice(TIMES)))
+                document = question.to_input()
+                result = policy.evaluate(json.dumps(document).encode(), deadline_s=5)
+                covering = list(covering_grants(content, document))
+                assert bool(covering) == bool(result["rules"]), (content, document)
+                holding = {each.id for each in holding_restrictions(content, document)}
+                if not covering or not any(question.action in grant["actions"] for grant in covering):
+                    continue
+                assert holding == {rule for rule in result["rules"] if rule[0] in "df"}, (content, document)
+                denied += bool(holding)
+    assert denied > 300
+
+
+def at_any_stage(random: Random, question: Question) -> Question:
+    match random.choice(["as it is", "request", "target"]):
+        case "request":
+            return replace(question, facts=None, update=None)
+        case "target":
+            return replace(question, facts=None, update=None, action=Action.LIST, any_cluster=True)
+    return question
