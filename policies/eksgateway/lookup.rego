@@ -11,6 +11,7 @@
 package eksgateway.lookup
 
 import data.eksgateway.patterns
+import data.eksgateway.windows
 
 # METADATA
 # description: |
@@ -38,7 +39,7 @@ alone if {
 marked := {
 	"scopes", "tables", "except_clusters",
 	"few", "many", "is_many", "by_subject", "anywhere_by_group", "anywhere_by_subject",
-	"denials", "freezes", "freeze_at", "freeze_windows",
+	"denials", "freezes", "freeze_at", "freeze_zones", "freeze_hours",
 }
 
 # METADATA
@@ -85,8 +86,21 @@ freezes := {id |
 	some id in data.eksgateway.index.freeze_at[place][substring(input.context.time, 0, length)]
 } | {id |
 	some place in places
-	some window in data.eksgateway.index.freeze_windows[place]
+	some window in freeze_windows
 	some id in data.eksgateway.index.freeze_at[place][window]
+}
+
+# The windows of the places' freezes that the time is not shown to be out of.
+freeze_windows := {window |
+	some window in hour_windows
+	not windows.outside(window)
+}
+
+hour_windows := {window |
+	some place in places
+	some zone in data.eksgateway.index.freeze_zones[place]
+	some hour in windows.hours(zone)
+	some window in data.eksgateway.index.freeze_hours[place][zone][hour]
 }
 
 # METADATA

@@ -65,7 +65,7 @@ is_clear(id) if input.context.time >= data.eksgateway.index.freezes[id].until
 
 is_clear(id) if {
 	every window in data.eksgateway.index.freezes[id].windows {
-		windows.outside(window)
+		window in closed_windows
 	}
 }
 
@@ -100,6 +100,17 @@ is_clear(id) if {
 	types := data.eksgateway.index.freezes[id].update_types
 	type := input.resource.properties.update.type
 	not type in types
+}
+
+# Many freezes may have the same windows.
+closed_windows := {window |
+	some window in freeze_windows
+	windows.outside(window)
+}
+
+freeze_windows := {window |
+	some id in lookup.freezes
+	some window in data.eksgateway.index.freezes[id].windows
 }
 
 # METADATA

@@ -27,6 +27,16 @@ outside(name) if {
 	}
 }
 
+# METADATA
+# description: |
+#   The hours of the local week, from 0 to 167, that the time is in under either offset; `any` if that is not
+#   known.
+default hours(_) := {"any"}
+
+hours(zone) := {hour | some second in seconds; hour := format_int(floor(second / 3600), 10)} if {
+	seconds := seconds_of_week(zone)
+}
+
 # The local time under both offsets. The week begins on Monday, 00:00; 1970 began on a Thursday. Undefined
 # and never empty, because `every` holds for an empty set. OPA evaluates it once for each zone.
 seconds_of_week(zone) := {

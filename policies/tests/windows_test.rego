@@ -80,3 +80,13 @@ test_lost_seconds_are_neither if {
 	not windows.inside("w0") with input as document with data.eksgateway.index as index
 	not windows.outside("w0") with input as document with data.eksgateway.index as index
 }
+
+hours(time) := found if {
+	found := windows.hours("Europe/Berlin") with input as at(time) with data.eksgateway.index as index
+}
+
+test_hours_are_of_the_local_week if hours("2026-10-19T12:59:59Z") == {"14"}
+
+test_time_close_to_a_clock_change_has_two_hours if hours("2026-10-25T00:30:00Z") == {"145", "146"}
+
+test_hours_of_a_year_that_is_not_compiled_are_any if hours("2027-06-01T12:00:00Z") == {"any"}

@@ -15,7 +15,8 @@ class FreezeTable:
         self._windows = windows
         self._freezes: dict[str, dict[str, Any]] = {}
         self._at: dict[str, dict[str, list[str]]] = {}
-        self._windows_at: dict[str, list[str]] = {}
+        self._zones: dict[str, list[str]] = {}
+        self._hours: dict[str, dict[str, dict[str, list[str]]]] = {}
 
     def add(self, freeze: dict[str, Any], place: str) -> None:
         """The Rego takes a freeze as in force unless one of these keys shows that it is not."""
@@ -28,10 +29,25 @@ class FreezeTable:
             keys = cut_interval(freeze["from"], freeze["until"])
         else:
             keys = names
-            known = self._windows_at.setdefault(place, [])
-            known += [name for name in names if name not in known]
+            for name in names:
+                if name not in at:
+                    self._add_window(name, place)
         for key in keys:
             at.setdefault(key, []).append(freeze["id"])
 
     def to_json(self) -> dict[str, Any]:
-        return {"freezes": self._freezes, "freeze_at": self._at, "freeze_windows": self._windows_at}
+        return {
+            "freezes": self._freezes,
+            "freeze_at": self._at,
+            "freeze_zones": self._zones,
+            "freeze_hours": self._hours,
+        }
+
+    def _add_window(self, name: str, place: str) -> None:
+        zone = self._windows.windows[name]["zone"]
+        zones = self._zones.setdefault(place, [])
+        if zone not in zones:
+            zones.append(zone)
+        hours = self._hours.setdefault(place, {}).setdefault(zone, {})
+        for hour in self._windows.hours_of(name):
+            hours.setdefault(hour, []).append(name)

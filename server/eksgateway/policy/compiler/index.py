@@ -20,7 +20,7 @@ FORM: Final = "eksgateway-index/1"
 MARKED: Final = (
     *("scopes", "tables", "except_clusters"),
     *("few", "many", "is_many", "by_subject", "anywhere_by_group", "anywhere_by_subject"),
-    *("denials", "freezes", "freeze_at", "freeze_windows"),
+    *("denials", "freezes", "freeze_at", "freeze_zones", "freeze_hours"),
 )
 
 

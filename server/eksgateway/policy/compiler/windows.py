@@ -10,8 +10,10 @@ from eksgateway.policy.compiler.zones import compile_zones
 from eksgateway.policy.engine import PolicyTooLarge
 
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-DAY_S: Final = 24 * 3600
+HOUR_S: Final = 3600
+DAY_S: Final = 24 * HOUR_S
 WEEK_S: Final = 7 * DAY_S
+ANY_HOUR: Final = "any"
 MAX_SPANS: Final = 100  # of one entry in one zone: a decision reads all of them
 
 Window: TypeAlias = Mapping[str, Any]  # as written: zone, and optionally days, from, until
@@ -32,6 +34,12 @@ class CompiledWindows:
     windows: dict[str, dict[str, Any]]
     zones: dict[str, dict[str, list[dict[str, int]]]]
     _names: dict[Week, str]
+
+    def hours_of(self, name: str) -> list[str]:
+        """The hours of the local week that the windows touch, and `any` for a time of unknown rules."""
+        spans = self.windows[name]["inside"]
+        hours = {hour for begin, end in spans for hour in range(begin // HOUR_S, -(-end // HOUR_S))}
+        return [*map(str, sorted(hours)), ANY_HOUR]
 
     def names_of(self, windows: Sequence[Window]) -> list[str]:
         """The names of one entry's windows. The entry is within its windows if it is within one of these."""
