@@ -1,8 +1,7 @@
-"""Policy data in a file or a folder is put in force by an engine that the settings name."""
+"""Policy data is put in force by the engine that the settings name."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from eksgateway.clock import SystemClock
 from eksgateway.policy.factory import open_policy_engine
 from eksgateway.policy.source import PolicyDataError
 from eksgateway.settings import WasmPolicySettings
-from support.config_map import mount_config_map
 from support.policy_cases import ONCALL
 from support.questions import at_request, caller
 
@@ -45,18 +43,3 @@ async def test_an_engine_does_not_open_with_invalid_data(tmp_path: Path) -> None
     path.write_text("eksgateway: {grants: [{id: a}]}")
     with pytest.raises(PolicyDataError, match=r"eksgateway\.grants\[0\]\.actions: is missing"):
         await open_policy_engine(WasmPolicySettings(data=path), SystemClock())
-
-
-async def test_a_mounted_config_map_is_followed(tmp_path: Path) -> None:
-    """Its files change at once; sets of one are used in another."""
-    sets = json.dumps({"eksgateway": {"sets": {"team": ["corp:platform"]}}})
-    mount_config_map(tmp_path, "1", {"grants.yaml": write_grant(groups=["$team"]), "sets.json": sets})
-    engine = await open_policy_engine(WasmPolicySettings(data=tmp_path), SystemClock())
-    try:
-        assert (await engine.decide(at_request(ALICE))).allowed
-        nobody = sets.replace("corp:platform", "corp:nobody")
-        mount_config_map(tmp_path, "2", {"grants.yaml": write_grant(groups=["$team"]), "sets.json": nobody})
-        await asyncio.wait_for(engine.revision_after(engine.revision), 60)
-        assert not (await engine.decide(at_request(ALICE))).allowed
-    finally:
-        await engine.close()

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from eksgateway.policy.source import MAX_BYTES, PolicyDataError, count_entries, load_content, read_sources
-from support.config_map import mount_config_map
 from support.policy_source import find_file_faults
 
 GRANT = "{id: %s, groups: ['corp:a'], actions: [get], accounts: ['*'], regions: ['*'], clusters: ['*']}"
@@ -151,9 +150,16 @@ def test_a_name_that_is_no_text_is_shown_on_one_line(tmp_path: Path) -> None:
 
 
 def mount(folder: Path, state: str, *names: str) -> None:
-    """A file for each name, with a grant whose id ends in the state."""
-    texts = {name: f"eksgateway: {{grants: [{GRANT % f'{name}-{state}'}]}}" for name in names}
-    mount_config_map(folder, state, {f"{name}.yaml": text for name, text in texts.items()})
+    """Mount files as Kubernetes does a ConfigMap: all links change at once. Ids end in the state."""
+    hidden = folder / f"..{state}"
+    hidden.mkdir()
+    for name in names:
+        write_grants(hidden / f"{name}.yaml", f"{name}-{state}")
+    (folder / "..data_tmp").symlink_to(hidden.name)
+    (folder / "..data_tmp").replace(folder / "..data")
+    for name in names:
+        if not (link := folder / f"{name}.yaml").is_symlink():
+            link.symlink_to(f"..data/{name}.yaml")
 
 
 def test_a_mounted_config_map_is_followed(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What operators write, the policy data, read and checked: its content."""
+"""Reads and checks the policy data that operators write."""
 
 from eksgateway.policy.source.content import Content, count_entries
 from eksgateway.policy.source.faults import PolicyDataError
