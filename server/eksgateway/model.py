@@ -52,9 +52,15 @@ class Phase(StrEnum):
     OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
 
 
+MAX_CLAIM_VALUES: Final = 20
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A claim of a verified token, under the name that the issuer's settings give it."""
+    """A claim of a verified token, under the name that the issuer's settings give it.
+
+    It has at most MAX_CLAIM_VALUES values.
+    """
 
     name: str
     values: tuple[str, ...]

@@ -201,8 +201,8 @@ VALUES: dict[str, tuple[Any, list[str], int]] = {
     "an object": ({"a": "b"}, [], 1),
     "an object among them": ([{"a": "b"}, "a"], ["a"], 1),
     "a list among them": ([["a"], "b"], ["b"], 1),
-    "the most": ([f"v{n}" for n in range(50)], [f"v{n}" for n in range(50)], 0),
-    "too many": ([f"v{n}" for n in range(53)], [f"v{n}" for n in range(50)], 3),
+    "the most": ([f"v{n}" for n in range(20)], [f"v{n}" for n in range(20)], 0),
+    "too many": ([f"v{n}" for n in range(23)], [f"v{n}" for n in range(20)], 3),
 }
 
 

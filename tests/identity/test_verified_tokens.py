@@ -137,7 +137,7 @@ def test_number_of_remembered_tokens_is_bounded(corp: Idp) -> None:
 
 LARGE: dict[str, dict[str, Any]] = {
     "groups": {"groups": [f"group-{number}" for number in range(10 * GROUPS_PER_TOKEN)]},
-    "claims": {each: [f"{each}-{number}" for number in range(50)] for each in "abcde"},
+    "claims": {each: [f"{each}{n}".ljust(110 + 100 * (n % 2)) for n in range(20)] for each in "abcde"},
     "long claims": {each: [f"{each}{number}".ljust(950) for number in range(5)] for each in "abcde"},
 }
 

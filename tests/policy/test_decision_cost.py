@@ -7,13 +7,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from eksgateway.model import Action
-from eksgateway.policy.cost_questions import FEW_GROUPS, MANY_GROUPS, make_questions
+from eksgateway.model import MAX_CLAIM_VALUES, Action, Claim
+from eksgateway.policy.cost_questions import FEW_GROUPS, MANY_GROUPS, count_groups, make_questions
 from eksgateway.policy.decision_cost import PolicyTooCostly
 from eksgateway.policy.files import read_module
 from eksgateway.policy.loaded_policy import LoadedPolicy, NeedsThread
@@ -196,3 +197,23 @@ def test_only_cheap_evaluations_run_inline(
             assert len(policy.evaluate(document, deadline_s=60)["rules"]) == 100
     finally:
         policy.close()
+
+
+def test_a_caller_with_several_values_of_a_claim_counts_as_one_in_many_groups() -> None:
+    """Only the costliest questions have several values."""
+    who = caller("jwt:corp:a", "corp:1")
+    several = (Claim("ref", ("a", "b")),)
+    assert count_groups(replace(who, claims=(Claim("ref", ("a",)),))) == 1
+    assert count_groups(replace(who, claims=several)) == MANY_GROUPS
+    assert count_groups(replace(who, groups=("g",) * 300, claims=several)) == 300
+
+
+def test_the_costliest_questions_have_the_most_values_of_claims() -> None:
+    """One of them is asked for, so that a grant allows."""
+    grant = {"id": "g", **GRANT, "groups": ["corp:a"], "clusters": ["*"], "claims": {"ref": ["main", "x-*"]}}
+    values = {
+        len(question["subject"]["properties"]["groups"]): question["subject"]["properties"]["claims"]["ref"]
+        for question in make_questions({"grants": [grant], "denials": [], "freezes": []})
+    }
+    assert values[FEW_GROUPS] == ["main"]
+    assert (len(values[MANY_GROUPS]), values[MANY_GROUPS][-1]) == (MAX_CLAIM_VALUES, "main")

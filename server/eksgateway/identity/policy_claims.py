@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from eksgateway.identity.claim_paths import find_claim
-from eksgateway.model import Claim
+from eksgateway.model import MAX_CLAIM_VALUES, Claim
 from eksgateway.settings import ClaimName
 
 MAX_CLAIM: Final = 1024  # of a value, in characters
-MAX_VALUES: Final = 50  # of a claim
 _INTEGER_BITS: Final = 64
 
 
@@ -39,7 +38,7 @@ def _read_values(claimed: Any) -> tuple[tuple[str, ...], int]:
     items = claimed if isinstance(claimed, list) else [claimed]
     present = [item for item in items if item is not None and item != ""]
     texts = [text for text in map(_to_text, present) if text is not None]
-    values = tuple(dict.fromkeys(texts))[:MAX_VALUES]
+    values = tuple(dict.fromkeys(texts))[:MAX_CLAIM_VALUES]
     beyond = len(set(texts)) - len(values)
     return values, len(present) - len(texts) + beyond
 

@@ -8,7 +8,16 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
-from eksgateway.model import Action, Caller, Claim, ClusterFacts, ClusterRef, Justification, Update
+from eksgateway.model import (
+    MAX_CLAIM_VALUES,
+    Action,
+    Caller,
+    Claim,
+    ClusterFacts,
+    ClusterRef,
+    Justification,
+    Update,
+)
 from eksgateway.policy.edges import parse_time
 from eksgateway.policy.question import Question
 from eksgateway.policy.source import Content
@@ -21,13 +30,21 @@ Entry: TypeAlias = Mapping[str, Any]
 
 def make_questions(content: Content) -> list[dict[str, Any]]:
     """Inputs for each action and stage, by a caller in so many groups that most grants cover; by one in
-    MANY_GROUPS and by one in FEW_GROUPS.
+    MANY_GROUPS, whose claims have as many values as can be, and by one in FEW_GROUPS.
     """
     return [
         question.to_input()
         for groups in (MANY_GROUPS, FEW_GROUPS)
         for question in _costliest(content["grants"], content["freezes"], groups)
     ]
+
+
+def count_groups(caller: Caller) -> int:
+    """The groups of a caller, and no fewer than MANY_GROUPS if one of its claims has several values: only the
+    questions with MANY_GROUPS have such claims.
+    """
+    has_many_values = any(len(claim.values) > 1 for claim in caller.claims)
+    return max(MANY_GROUPS if has_many_values else 0, len(caller.groups))
 
 
 def _costliest(grants: Sequence[Entry], freezes: Sequence[Entry], groups: int) -> tuple[Question, ...]:
@@ -63,7 +80,8 @@ def _make_caller(grants: Sequence[Entry], groups: int) -> Caller:
     name = next(_most_common(grants, "subjects"), "jwt:costs:caller")
     kind = "spiffe" if name.startswith("spiffe:") else "jwt"
     via = next(_most_common(grants, "via"), None)
-    claims = [Claim(name, (value,)) for name, value in _first_values(grants, "claims")]
+    extra = [f"costs-{number}" for number in range(1, MAX_CLAIM_VALUES)] if groups == MANY_GROUPS else []
+    claims = [Claim(name, (*extra, value)) for name, value in _first_values(grants, "claims")]
     return Caller(type=kind, id=name, issuer="", groups=(*wanted, *others), via=via, claims=tuple(claims))
 
 
