@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -38,13 +39,19 @@ def check(file: Path, *options: object) -> tuple[int, str]:
 
 
 async def test_check_prints_the_revision_of_valid_data() -> None:
-    """It is the revision that a gateway logs with this data."""
+    """It is the revision that a gateway logs with this data. The limits follow."""
     engine = await open_policy_engine(WasmPolicySettings(data=EXAMPLE), SystemClock())
     await engine.close()
-    assert check(EXAMPLE) == (
-        0,
-        f"{EXAMPLE}: good: 5 grants, 1 denial, 2 freezes\nIn force, its revision is {engine.revision}\n",
+    code, output = check(EXAMPLE, "--at", "2026-12-01T12:00:00Z")
+    counts, revision, limits = output.splitlines()
+    assert (code, counts) == (0, f"{EXAMPLE}: good: 5 grants, 1 denial, 2 freezes")
+    assert revision == f"In force, its revision is {engine.revision}"
+    used = re.fullmatch(
+        r"It uses (\S+) of 16 MB of data, (\S+) of 128 MB of memory, (\S+) of 240 KB of edges", limits
     )
+    assert used
+    assert 0 < float(used[2]) < 2
+    assert 0 < float(used[3]) < 10
 
 
 @pytest.mark.parametrize(
@@ -84,7 +91,7 @@ def test_warnings_are_printed_below_the_revision_of_good_data(tmp_path: Path) ->
     file.write_text(DOUBTFUL)
     code, output = check(file, "--at", "2026-12-01T12:00:00Z")
     assert code == 0
-    heading, group, kind, unused = output.splitlines()[2:]
+    heading, group, kind, unused = output.splitlines()[3:]
     assert heading == "3 warnings:"
     assert group.startswith("  - grant a, groups[0]: `platform` matches no group: write `ISSUER:platform`")
     assert kind.startswith("  - grant a, update_types[0]: `VersionRolback` is no update type of EKS")
@@ -119,6 +126,7 @@ def test_json_has_the_findings_and_the_faults(tmp_path: Path) -> None:
     found = json.loads(output)
     assert (code, found["good"], found["faults"]) == (0, True, [])
     assert found["revision"].startswith("sha256:")
+    assert found["limits"]["data"] == {"used": len(DOUBTFUL), "limit": 16 << 20}
     assert [(each["rule"], each["entry"], each["place"]) for each in found["warnings"]] == [
         ("impossible-group", "a", "groups[0]"),
         ("unknown-update-type", "a", "update_types[0]"),
@@ -163,9 +171,9 @@ def test_only_the_first_warnings_are_printed(tmp_path: Path) -> None:
     file = tmp_path / "data.yaml"
     file.write_text(f"eksgateway:\n  grants:{grants}\n")
     lines = check(file)[1].splitlines()
-    assert lines[2] == "130 warnings:"
+    assert lines[3] == "130 warnings:"
     assert lines[-1] == "  - and 30 more"
-    assert len(lines) == 3 + 100 + 1
+    assert len(lines) == 4 + 100 + 1
 
 
 def test_a_time_without_a_zone_is_a_usage_error() -> None:

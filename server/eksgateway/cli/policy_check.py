@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -13,12 +13,14 @@ from typing import Any, Final
 from eksgateway.cli.output.terminal import print_lines
 from eksgateway.eks.update_types import read_update_types
 from eksgateway.errors import StartError
+from eksgateway.policy.compiler.edges import MAX_EDGES_BYTES
 from eksgateway.policy.engine import PolicyLoadError
 from eksgateway.policy.evaluator import open_evaluator
 from eksgateway.policy.files import read_module
 from eksgateway.policy.lint.finding import Finding
 from eksgateway.policy.lint.findings import find_all
-from eksgateway.policy.source import PolicyDataError, count_entries, parse_with_sets, read_sources
+from eksgateway.policy.source import MAX_BYTES, PolicyDataError, count_entries, parse_with_sets, read_sources
+from eksgateway.policy.wasm_module import MAX_MEMORY_BYTES
 from eksgateway.settings import Settings, load
 
 REFUSED: Final = 1
@@ -37,6 +39,18 @@ class CheckOptions:
     as_json: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """In bytes."""
+
+    used: int
+    limit: int
+
+    def __str__(self) -> str:
+        unit, shift = ("MB", 20) if self.limit >= 1 << 20 else ("KB", 10)
+        return f"{self.used / (1 << shift):.1f} of {self.limit >> shift} {unit}"
+
+
 @dataclass(slots=True)
 class _Report:
     file: Path
@@ -44,6 +58,7 @@ class _Report:
     error: str = ""  # the faults as one text
     counts: str = ""
     revision: str = ""
+    limits: dict[str, _Limit] = field(default_factory=dict)
     warnings: list[Finding] = field(default_factory=list)
 
 
@@ -68,15 +83,21 @@ def check_data(file: Path, options: CheckOptions) -> int:
 def _check(file: Path, options: CheckOptions, settings: Settings | None) -> _Report:
     report = _Report(file)
     try:
-        content, unused_sets = parse_with_sets(read_sources(file))
+        sources = read_sources(file)
+        content, unused_sets = parse_with_sets(sources)
         with open_evaluator(read_module(options.module), content) as evaluator:  # decides costly questions
             evaluator.check_rules(options.at)
-            revision = evaluator.revision
+            report.revision = evaluator.revision
+            report.limits = {
+                "data": _Limit(sum(len(each.raw) for each in sources), MAX_BYTES),
+                "memory": _Limit(evaluator.memory_bytes, MAX_MEMORY_BYTES),
+                "edges": _Limit(len(evaluator.compiled.edges), MAX_EDGES_BYTES),
+            }
     except PolicyLoadError as exc:
         report.faults = list(exc.faults)
         report.error = str(exc) if isinstance(exc, PolicyDataError) else f"{file}:\n  - {exc}"
         return report
-    report.counts, report.revision = count_entries(content), revision
+    report.counts = count_entries(content)
     report.warnings = [
         *find_all(content, options.at, read_update_types(), settings),
         *map(_unused, unused_sets),
@@ -94,6 +115,7 @@ def _describe(report: _Report) -> Iterator[str]:
         return
     yield f"{report.file}: good: {report.counts}"
     yield f"In force, its revision is {report.revision}"
+    yield f"It uses {', '.join(f'{each} of {name}' for name, each in report.limits.items())}"
     if report.warnings:
         yield f"{len(report.warnings)} warning{'' if len(report.warnings) == 1 else 's'}:"
         yield from (f"  - {each}" for each in report.warnings[:_MAX_TOLD])
@@ -107,14 +129,6 @@ def _to_json(report: _Report) -> dict[str, Any]:
         "good": not report.faults,
         "faults": report.faults,
         "revision": report.revision or None,
-        "warnings": [
-            {
-                "rule": each.rule,
-                "kind": each.kind,
-                "entry": each.entry,
-                "place": each.place,
-                "text": each.text,
-            }
-            for each in report.warnings
-        ],
+        "limits": {name: asdict(each) for name, each in report.limits.items()},
+        "warnings": [asdict(each) for each in report.warnings],
     }

@@ -27,7 +27,8 @@ class PolicyEvaluator:
     """Use ``open_evaluator``."""
 
     def __init__(self, module: PolicyModule, content: Content) -> None:
-        self._policy = LoadedPolicy.load(module, build_policy(content))
+        self.compiled = build_policy(content)
+        self._policy = LoadedPolicy.load(module, self.compiled)
         self._module = module
         self.content = content
         self._single = lru_cache(_MAX_SINGLE)(self._load_single)
@@ -35,6 +36,10 @@ class PolicyEvaluator:
     @property
     def revision(self) -> str:
         return self._policy.revision
+
+    @property
+    def memory_bytes(self) -> int:
+        return self._policy.memory_bytes
 
     def check_rules(self, now: datetime) -> None:
         """As a gateway does at load. Raises PolicyLoadError."""

@@ -49,6 +49,11 @@ class LoadedPolicy:
         return loaded
 
     @property
+    def memory_bytes(self) -> int:
+        """Of one instance, between evaluations."""
+        return self._idle[0].memory_bytes
+
+    @property
     def ready(self) -> bool:
         return bool(self._idle)
 
