@@ -38,7 +38,7 @@ FLOWS = {
 MAY_IMPORT = {
     "cli": {"app", "gateway", "opening", "rpc", "client", "sandbox", "simulator"} | PARTS | BASE,
     "__main__": {"cli"},
-    "sandbox": {"opening", "client", "ledger", "simulator"} | BASE,
+    "sandbox": {"opening", "client", "ledger", "policy", "simulator"} | BASE,
     "opening": {"app", "gateway", "metrics", "fleet"} | PARTS | BASE,
     "app": {"core", "edge", "gateway", "rpc", "rights", "metrics", "fleet"} | FLOWS | PARTS | BASE,
     "core": {"rights", "metrics", "fleet"} | FLOWS | PARTS | BASE,

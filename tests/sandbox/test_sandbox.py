@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from eksgateway.client import ErrorDetails
+from eksgateway.file_writer import replace_file
 from eksgateway.policy.source import load_content
 from eksgateway.sandbox.clusters import CLUSTERS
 from eksgateway.sandbox.folder import SandboxFolder, gateway_environment, write_policy
@@ -42,6 +43,15 @@ async def fail_to_cancel(here: Sandbox, who: str, cluster: str, **fields: str) -
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await here.cancel(who, cluster, **fields)
     return caught.value.code().name, ErrorDetails.of(caught.value).reason
+
+
+async def reason_of_cancel(here: Sandbox, who: str, cluster: str) -> str:
+    """Why a cancel fails; empty if it does not."""
+    try:
+        await here.cancel(who, cluster, **WHY)
+    except grpc.aio.AioRpcError as error:
+        return ErrorDetails.of(error).reason
+    return ""
 
 
 async def test_info_file_is_complete_once_it_exists(tmp_path: Path) -> None:
@@ -257,7 +267,7 @@ def test_gateway_environment_has_no_aws_variables_of_the_user() -> None:
 def test_its_grants_match_the_schema(tmp_path: Path) -> None:
     """As policy data."""
     folder = SandboxFolder(tmp_path)
-    write_policy(folder, with_rego=False)
+    write_policy(folder, for_opa=False)
     assert load_content(folder.policy_data)["freezes"] == []
     assert [each.name for each in folder.policy.iterdir()] == ["data.yaml"]
 
@@ -354,7 +364,7 @@ async def test_a_port_in_use_is_an_error_if_it_was_given(tmp_path: Path) -> None
 
 
 async def test_an_opa_of_the_user_decides(tmp_path: Path) -> None:
-    """The sandbox prints the command that starts OPA, and waits for it."""
+    """The sandbox prints the command that starts OPA, waits for it, and prints how to change the policy."""
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
@@ -366,6 +376,15 @@ async def test_an_opa_of_the_user_decides(tmp_path: Path) -> None:
             await here.wait_until_started()
             assert (await fail_to_cancel(here, "outsider", "prod-1", **WHY))[1] == "POLICY_DENIED"
             await here.cancel("oncall", "prod-1", **WHY)
+            change = re.search(r"^  eksgateway policy bundle (\S+) -o (\S+)$", here.process.out, re.MULTILINE)
+            assert change
+            replace_file(Path(change[1]), b"eksgateway: {grants: []}")
+            command = eksgateway_command("policy", "bundle", change[1], "-o", change[2])
+            async with run_program(*command) as bundling:
+                assert await bundling.end() == 0
+            async with asyncio.timeout(60):
+                while await reason_of_cancel(here, "oncall", "prod-1") != "POLICY_DENIED":  # noqa: ASYNC110  polled
+                    await asyncio.sleep(0.1)
 
 
 async def test_it_can_be_ended_while_it_waits_for_opa(tmp_path: Path) -> None:

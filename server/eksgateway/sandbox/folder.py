@@ -16,7 +16,7 @@ import yaml
 
 from eksgateway.file_writer import replace_file
 from eksgateway.sandbox.clusters import HOME
-from eksgateway.settings import IssuerSettings, SettingsError
+from eksgateway.settings import IssuerSettings
 
 # The callers and their groups. The grants are in grants.yaml.
 CALLERS: Final[Mapping[str, tuple[str, ...]]] = {"oncall": ("oncall",), "viewer": ("viewer",), "outsider": ()}
@@ -30,12 +30,13 @@ _OTHERS_OF_A_USER: Final = tuple(
 
 
 class SandboxFolder:
-    """Its paths. ``policy`` is the folder that a user's OPA loads, with the Rego and the data."""
+    """Its paths. ``bundle`` is what a user's OPA loads, made from ``policy_data``."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.policy = path / "policy"
         self.policy_data = self.policy / "data.yaml"
+        self.bundle = self.policy / "bundle.tar.gz"
         self.ledger = path / "ledger.db"
         self.variables = path / "env.sh"
         self.contexts = path / "contexts.yaml"
@@ -48,25 +49,17 @@ class SandboxFolder:
         return self.path / f"{name}.log"
 
 
-def write_policy(folder: SandboxFolder, *, with_rego: bool) -> None:
+def write_policy(folder: SandboxFolder, *, for_opa: bool) -> None:
     folder.policy.mkdir()
     grants = (files("eksgateway.sandbox") / "grants.yaml").read_bytes()
     replace_file(folder.policy_data, grants, mode=0o644)
-    if with_rego:
-        for source in sorted(_rego_folder().glob("*.rego")):
-            if not source.name.endswith("_test.rego"):
-                shutil.copy(source, folder.policy)
+    if for_opa:  # imported where used: these take 0.1 s
+        from eksgateway.policy.bundle.archive import make_bundle  # noqa: PLC0415 - as above
+        from eksgateway.policy.compiled_policy import compile_policy  # noqa: PLC0415 - as above
+        from eksgateway.policy.source import read_sources  # noqa: PLC0415 - as above
 
-
-def _rego_folder() -> Path:
-    """Beside policy.wasm in an installed package, at the top of a checkout."""
-    package = Path(str(files("eksgateway.policy")))
-    for place in (package / "rego", package.parents[2] / "policies" / "eksgateway"):
-        if (place / "authz.rego").is_file():
-            return place
-    raise SettingsError(
-        "--policy-engine opa needs the policy's Rego, and this installation has none: run it from a checkout"
-    )
+        compiled = compile_policy(read_sources(folder.policy_data))
+        replace_file(folder.bundle, make_bundle(compiled.data, compiled.revision), mode=0o644)
 
 
 def gateway_settings(

@@ -21,11 +21,12 @@ class _UsageTemplate(Template):
 
 
 def opa_instructions(url: str, folder: SandboxFolder) -> str:
-    address = urlsplit(url).netloc
+    address, bundle = urlsplit(url).netloc, shlex.quote(str(folder.bundle))
     return (
         f"The policy engine is the OPA server at {url}. Start it with\n\n"
-        f"  opa run --server --watch --addr {address} {shlex.quote(str(folder.policy))}\n\n"
-        "The gateway is ready as soon as OPA answers."
+        f"  opa run --server --watch --addr {address} --bundle {bundle}\n\n"
+        "The gateway is ready as soon as OPA answers. After a change of the policy data, run\n\n"
+        f"  eksgateway policy bundle {shlex.quote(str(folder.policy_data))} -o {bundle}"
     )
 
 

@@ -105,7 +105,7 @@ class Sandbox:
         self._remove_info()
         port = self._choose_port()
         opa = self.options.opa
-        write_policy(self.folder, with_rego=opa is not None)
+        write_policy(self.folder, for_opa=opa is not None)
         self.issuer.write_jwks(self.folder.jwks)
         self.tokens = {name: self.issuer.token(name, groups) for name, groups in CALLERS.items()}
         if self.options.replicas is not None:
