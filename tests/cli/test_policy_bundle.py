@@ -54,7 +54,7 @@ def test_a_bundle_has_the_rego_the_compiled_data_and_the_manifest(output: Path) 
     assert files.pop("data.json") == compiled.data
     rego = {f"eksgateway/{each.name}": each.read_bytes() for each in (POLICIES / "eksgateway").glob("*.rego")}
     assert files == rego
-    assert f"{EXAMPLE_DATA}: good: 4 grants, 1 freeze\nWrote {output}: " in told
+    assert told.startswith(f"{EXAMPLE_DATA}: good: {compiled.counts}\nWrote {output}: ")
     assert f"not signed\nIts revision is {manifest['revision']}\n" in told
 
 
