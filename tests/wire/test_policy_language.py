@@ -17,7 +17,9 @@ from eksgateway.ledger.inspection import read_denials, read_events
 from eksgateway.model import Claim, Intent
 from eksgateway.sandbox.issuer import ThrowawayIssuer
 from eksgateway.v1 import update_service_pb2 as pb
+from support.changing_policy import Serve, run_opa_with_bundle, run_wasm
 from support.gateway import EVERY_ACTION, POLICY_DATA, WHERE, RunningGateway, run_gateway
+from support.opa import POLICIES
 from support.simulator import SimulatedEks
 from support.waiting import wait_until
 from support.wire import expect_refusal, get_cancellation
@@ -47,20 +49,27 @@ async def read_to_error(stream: Any) -> Any:
     return await expect_refusal(rest())
 
 
-async def test_an_added_denial_ends_its_streams_with_its_reason(tmp_path: Path, eks: SimulatedEks) -> None:
+@pytest.mark.parametrize("serve", [run_wasm, run_opa_with_bundle])
+async def test_an_added_denial_ends_its_streams_with_its_reason(
+    tmp_path: Path, eks: SimulatedEks, serve: Serve
+) -> None:
     """It beats the grants at once; other callers' streams go on."""
     update_id = eks.rollback("staging-1")
     data = copy.deepcopy(POLICY_DATA)
     reason = "The key of this robot has leaked, see INC-7."
     data["eksgateway"]["denials"] = [{"id": "stop", "subjects": ["jwt:test:oncall"], "reason": reason}]
     sentence = f"Denial stop forbids this: {reason}"
-    async with run_gateway(tmp_path, eks) as gateway:
+    async with (
+        serve(tmp_path, POLICIES / "eksgateway", POLICY_DATA) as policy,
+        run_gateway(tmp_path, eks, policy=policy.engine) as gateway,
+    ):
+        await policy.engine.check()
         viewing = gateway.watch("staging-1", update_id, gateway.viewer)
         stopped = gateway.watch("staging-1", update_id)
         for stream in (viewing, stopped):
             assert (await stream.read()).kind == pb.WATCH_KIND_SNAPSHOT
         async with asyncio.timeout(SOON_S):
-            replace_data(gateway, data)
+            await asyncio.to_thread(policy.change, data)
             error = await read_to_error(stopped)
         assert (error.status_and_reason, error.metadata["reasons"]) == (DENIED, sentence)
         assert error.metadata["rule_ids"] == "stop"
