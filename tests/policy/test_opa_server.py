@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from eksgateway.clock import SystemClock
-from eksgateway.errors import PolicyUnavailable, PolicyUndefined
+from eksgateway.errors import PolicyInvalid, PolicyUnavailable, PolicyUndefined
 from eksgateway.policy.compiler.edges import compile_edges
 from eksgateway.policy.factory import open_policy_engine
 from eksgateway.policy.source import load_content
@@ -127,5 +127,69 @@ async def test_check_fails_without_the_policy(tmp_path: Path) -> None:
         try:
             with pytest.raises(PolicyUndefined):
                 await engine.check()
+        finally:
+            await engine.close()
+
+
+FAULTS: dict[str, tuple[dict[str, Any], str]] = {
+    "raw-beside": ({"eksgateway/grants": []}, "beside the compiled policy"),
+    "raw-sets-beside": ({"eksgateway/sets": {}}, "beside the compiled policy"),
+    "no-index": ({"eksgateway/index": {}}, "load a bundle made by `eksgateway policy bundle`"),
+    "another-form": ({"eksgateway/index/form": "eksgateway-index/2"}, "has another form"),
+    "lost-freezes": ({"eksgateway/index/freezes": {}}, "Parts of the compiled policy are missing"),
+    "lost-denials": ({"eksgateway/index/denials": {}}, "Parts of the compiled policy are missing"),
+    "another-revision": (
+        {"eksgateway/index/revision": "sha256:0"},
+        "Parts of the compiled policy are missing",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "text"), FAULTS.values(), ids=FAULTS)
+async def test_data_that_is_not_a_whole_compiled_policy_is_reported(
+    changes: dict[str, Any], text: str, tmp_path: Path
+) -> None:
+    """Calls are unavailable rather than denied, until it is corrected."""
+    whole = compile_data({"eksgateway": load_content(EXAMPLE_DATA)})
+    with run_opa(log=tmp_path / "opa.log") as server:
+        engine = await open_policy_engine(_settings(server.url), SystemClock())
+        try:
+            await engine.check()
+            for path, value in changes.items():
+                server.put(path, value)
+            for fails in (engine.check(), engine.decide(ALICE)):
+                with pytest.raises(PolicyUnavailable) as caught:
+                    await fails
+                assert text in str(caught.value.detail)
+            for path in changes:
+                server.remove(path)
+            server.put("eksgateway/index", whole)
+            await engine.check()
+            assert (await engine.decide(ALICE)).allowed
+        finally:
+            await engine.close()
+
+
+async def test_a_file_of_operators_is_no_policy_of_an_opa(tmp_path: Path) -> None:
+    with run_opa(POLICIES / "eksgateway", EXAMPLE_DATA, log=tmp_path / "opa.log") as server:
+        engine = await open_policy_engine(_settings(server.url), SystemClock())
+        try:
+            with pytest.raises(PolicyUnavailable) as caught:
+                await engine.check()
+            assert "eksgateway policy bundle" in str(caught.value.detail)
+        finally:
+            await engine.close()
+
+
+async def test_an_opa_whose_authorization_refuses_has_it_reported(tmp_path: Path) -> None:
+    (tmp_path / "authz.rego").write_text("package system.authz\n\ndefault allow := false\n")
+    sources = (POLICIES / "eksgateway", tmp_path / "authz.rego")
+    log, closed = tmp_path / "opa.log", ("--authorization", "basic")
+    with run_opa(*sources, log=log, arguments=closed) as server:
+        engine = await open_policy_engine(_settings(server.url), SystemClock())
+        try:
+            with pytest.raises(PolicyInvalid) as caught:
+                await engine.check()
+            assert "refuses POST /v1/data/eksgateway/revision/hash: allow it" in str(caught.value.detail)
         finally:
             await engine.close()

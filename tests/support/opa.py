@@ -98,6 +98,9 @@ def _wait_ready(url: str, process: subprocess.Popen[bytes]) -> bool:
     while process.poll() is None:
         try:
             urllib.request.urlopen(f"{url}/health", timeout=10).close()
+        except urllib.error.HTTPError as exc:  # its authorization refuses this
+            exc.close()
+            return process.poll() is None
         except OSError:
             if time.monotonic() > deadline:
                 process.kill()
