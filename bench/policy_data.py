@@ -11,6 +11,7 @@ from typing import Any, Final
 import yaml
 
 from eksgateway.model import Action, Caller, ClusterFacts, ClusterRef, Justification, Update
+from eksgateway.policy.compiler.windows import DAYS
 from eksgateway.policy.question import Question, utc_seconds
 from eksgateway.policy.source import Content
 
@@ -97,12 +98,16 @@ def _grant(team: int, cluster: int) -> dict[str, Any]:
 
 
 def _freeze(number: int, clusters: int) -> dict[str, Any]:
-    """In one night, of a day in the 10 months around NOW: of one cluster or, half of them, of many."""
+    """Of one cluster or, half of them, of many. It is in one night, of a day in the 10 months around NOW or,
+    a quarter of them, of every week.
+    """
     begins = NOW.replace(hour=18) + timedelta(days=number % 301 - 150)
+    night = {"from": utc_seconds(begins), "until": utc_seconds(begins + timedelta(hours=12))}
+    zone = ("Europe/Berlin", "America/New_York", "Asia/Tokyo", "Asia/Kolkata")[number // 4 % 4]
+    window = {"days": [DAYS[number % 7]], "from": f"{22 + number % 2}:00", "until": "05:00", "zone": zone}
     return {
         "id": f"freeze-{number}",
         "clusters": [f"prod-{number % clusters}"] if number % 2 else ["prod-*"],
-        "from": utc_seconds(begins),
-        "until": utc_seconds(begins + timedelta(hours=12)),
+        **(night if number % 4 < 3 else {"windows": [window]}),
         "except_groups": ["bench:leads"],
     }

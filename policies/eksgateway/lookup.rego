@@ -39,7 +39,7 @@ alone if {
 marked := {
 	"scopes", "tables", "except_clusters",
 	"few", "many", "is_many", "by_subject", "anywhere_by_group", "anywhere_by_subject",
-	"denials", "freezes", "freeze_at", "freeze_zones", "freeze_hours",
+	"denials", "freezes", "freeze_at", "freeze_hours",
 }
 
 # METADATA
@@ -98,9 +98,7 @@ freeze_windows := {window |
 
 hour_windows := {window |
 	some place in places
-	some zone in data.eksgateway.index.freeze_zones[place]
-	some hour in windows.hours(zone)
-	some window in data.eksgateway.index.freeze_hours[place][zone][hour]
+	some window in data.eksgateway.index.freeze_hours[place][windows.hour]
 }
 
 # METADATA

@@ -29,21 +29,23 @@ outside(name) if {
 
 # METADATA
 # description: |
-#   The hours of the local week, from 0 to 167, that the time is in under either offset; `any` if that is not
-#   known.
-default hours(_) := {"any"}
+#   The hour of UTC's week, 0 to 167, from Monday, 00:00. It is `any` in years that are not compiled. Windows
+#   have the hours that they may touch.
+default hour := "any"
 
-hours(zone) := {hour | some second in seconds; hour := format_int(floor(second / 3600), 10)} if {
-	seconds := seconds_of_week(zone)
+hour := format_int(floor((input.context.seconds + 259200) / 3600) % 168, 10) if {
+	data.eksgateway.index.rules.from <= input.context.seconds
+	input.context.seconds < data.eksgateway.index.rules.until
 }
 
 # The local time under both offsets. The week begins on Monday, 00:00; 1970 began on a Thursday. Undefined
 # and never empty, because `every` holds for an empty set. OPA evaluates it once for each zone.
-seconds_of_week(zone) := {
-	((input.context.seconds + part.low) + 259200) % 604800,
-	((input.context.seconds + part.high) + 259200) % 604800,
+seconds_of_week(zone) := {second |
+	some offset in offsets
+	second := ((input.context.seconds + offset) + 259200) % 604800
 } if {
 	some part in data.eksgateway.index.zones[zone][substring(input.context.time, 0, 4)]
 	part.from <= input.context.seconds
 	input.context.seconds < part.until
+	offsets := {part.low, part.high}
 }

@@ -81,12 +81,20 @@ test_lost_seconds_are_neither if {
 	not windows.outside("w0") with input as document with data.eksgateway.index as index
 }
 
-hours(time) := found if {
-	found := windows.hours("Europe/Berlin") with input as at(time) with data.eksgateway.index as index
+hour(time) := found if {
+	found := windows.hour with input as at(time) with data.eksgateway.index.rules as {"from": 1767225600, "until": 1798761600}
 }
 
-test_hours_are_of_the_local_week if hours("2026-10-19T12:59:59Z") == {"14"}
+test_hours_are_of_the_week_of_utc if {
+	hour("2026-10-19T00:00:00Z") == "0"
+	hour("2026-10-25T23:59:59Z") == "167"
+}
 
-test_time_close_to_a_clock_change_has_two_hours if hours("2026-10-25T00:30:00Z") == {"145", "146"}
+test_hour_of_a_year_that_is_not_compiled_is_any if {
+	hour("2027-01-01T00:00:00Z") == "any"
+	hour("2025-12-31T23:59:59Z") == "any"
+}
 
-test_hours_of_a_year_that_is_not_compiled_are_any if hours("2027-06-01T12:00:00Z") == {"any"}
+test_hour_without_rules_is_any if {
+	windows.hour == "any" with input as at("2026-10-19T00:00:00Z") with data.eksgateway.index as {}
+}

@@ -127,6 +127,21 @@ def test_windows_of_other_years_are_neither_inside_nor_outside(probe: Probe) -> 
     assert probe(index, ["w0", "w1"], within) == [["inside", "inside"], ["inside", "inside"]]
 
 
+@pytest.mark.parametrize("zone", ZONES)
+def test_hours_of_a_window_are_those_that_it_may_touch(zone: str) -> None:
+    """Of UTC's week. A freeze is not looked at in other hours."""
+    windows = LISTS["over the odd hour"] + LISTS["until 24:00"]
+    entry = {"windows": [{"zone": zone, **window} for window in windows]}
+    compiled = compile_windows([entry])
+    assert set(compiled.windows) == {"w0"}
+    hours = compiled.hours_of("w0")
+    assert hours[-1] == "any"
+    for moment in _choose_moments(zone):
+        hour = int((moment.timestamp() + 259_200) // 3600) % 168
+        assert str(hour) in hours or not may_lie_inside(entry["windows"], moment)
+    assert len(hours) < 36
+
+
 def test_order_of_entries_and_windows_does_not_matter() -> None:
     """The revision is a hash of the tables."""
     lists = [[{"zone": zone, **window} for window in windows] for zone in ZONES for windows in LISTS.values()]

@@ -15,8 +15,7 @@ class FreezeTable:
         self._windows = windows
         self._freezes: dict[str, dict[str, Any]] = {}
         self._at: dict[str, dict[str, list[str]]] = {}
-        self._zones: dict[str, list[str]] = {}
-        self._hours: dict[str, dict[str, dict[str, list[str]]]] = {}
+        self._hours: dict[str, dict[str, list[str]]] = {}
 
     def add(self, freeze: dict[str, Any], place: str) -> None:
         """The Rego takes a freeze as in force unless one of these keys shows that it is not."""
@@ -39,15 +38,10 @@ class FreezeTable:
         return {
             "freezes": self._freezes,
             "freeze_at": self._at,
-            "freeze_zones": self._zones,
             "freeze_hours": self._hours,
         }
 
     def _add_window(self, name: str, place: str) -> None:
-        zone = self._windows.windows[name]["zone"]
-        zones = self._zones.setdefault(place, [])
-        if zone not in zones:
-            zones.append(zone)
-        hours = self._hours.setdefault(place, {}).setdefault(zone, {})
+        hours = self._hours.setdefault(place, {})
         for hour in self._windows.hours_of(name):
             hours.setdefault(hour, []).append(name)

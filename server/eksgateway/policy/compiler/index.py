@@ -13,6 +13,7 @@ from eksgateway.policy.compiler.edges import compile_edges
 from eksgateway.policy.compiler.freezes import FreezeTable
 from eksgateway.policy.compiler.places import Places
 from eksgateway.policy.compiler.windows import compile_windows
+from eksgateway.policy.compiler.zones import RANGE_BEGINS, RANGE_ENDS
 
 FORM: Final = "eksgateway-index/1"
 # The tables of which a lost one could open something. Each has the revision under "", and the Rego allows
@@ -20,7 +21,7 @@ FORM: Final = "eksgateway-index/1"
 MARKED: Final = (
     *("scopes", "tables", "except_clusters"),
     *("few", "many", "is_many", "by_subject", "anywhere_by_group", "anywhere_by_subject"),
-    *("denials", "freezes", "freeze_at", "freeze_zones", "freeze_hours"),
+    *("denials", "freezes", "freeze_at", "freeze_hours"),
 )
 
 
@@ -55,6 +56,7 @@ def _compile(content: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, Any]:
         **freezes.to_json(),
         "windows": windows.windows,
         "zones": windows.zones,
+        "rules": {"from": RANGE_BEGINS, "until": RANGE_ENDS},
         "edges": compile_edges(content),
         **places.to_json(),
         "tables": {name: table.to_json() for name, table in (places.tables | callers.tables).items()},

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from eksgateway.policy.compiler.zones import compile_zones
+from eksgateway.policy.compiler.zones import compile_zones, zone_offsets
 from eksgateway.policy.engine import PolicyTooLarge
 
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 HOUR_S: Final = 3600
 DAY_S: Final = 24 * HOUR_S
 WEEK_S: Final = 7 * DAY_S
+WEEK_HOURS: Final = 7 * 24
 ANY_HOUR: Final = "any"
 MAX_SPANS: Final = 100  # of one entry in one zone: a decision reads all of them
 
@@ -36,10 +37,12 @@ class CompiledWindows:
     _names: dict[Week, str]
 
     def hours_of(self, name: str) -> list[str]:
-        """The hours of the local week that the windows touch, and `any` for a time of unknown rules."""
-        spans = self.windows[name]["inside"]
-        hours = {hour for begin, end in spans for hour in range(begin // HOUR_S, -(-end // HOUR_S))}
-        return [*map(str, sorted(hours)), ANY_HOUR]
+        """The hours of UTC's week that the windows may touch in some year, and ``any`` for other years."""
+        window, hours = self.windows[name], set()
+        for offset in zone_offsets(window["zone"]):
+            for begin, end in window["inside"]:
+                hours |= set(range((begin - offset) // HOUR_S, -((offset - end) // HOUR_S)))
+        return [*map(str, sorted({hour % WEEK_HOURS for hour in hours})), ANY_HOUR]
 
     def names_of(self, windows: Sequence[Window]) -> list[str]:
         """The names of one entry's windows. The entry is within its windows if it is within one of these."""

@@ -77,6 +77,11 @@ def zone_parts(name: str) -> tuple[Part, ...]:
     return tuple(parts)
 
 
+def zone_offsets(name: str) -> set[int]:
+    """All that the zone has in the compiled years, in seconds."""
+    return {offset for part in zone_parts(name) for offset in (part.low, part.high)}
+
+
 def compile_zone(name: str) -> dict[str, list[dict[str, int]]]:
     """The parts by year, cut at the ends of the years, which are those of UTC."""
     years: dict[str, list[dict[str, int]]] = {}
