@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,22 @@ from eksgateway.policy.factory import open_policy_engine
 from eksgateway.policy.source import load_content
 from eksgateway.settings import OpaPolicySettings, OpaSettings, WasmPolicySettings
 from support.opa import POLICIES, OpaServer, run_opa
-from support.situations import ALLOWED, Call, Situation, read_situations
+from support.situations import ALLOWED, PAGE, Call, Situation, read_situations
 
 SITUATIONS = read_situations()
 NAMES = [each.title for each in SITUATIONS]
 
 
+def test_the_page_links_to_every_situation() -> None:
+    """By GitHub's names of headings."""
+    page = PAGE.read_text()
+    slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in NAMES}
+    links = set(re.findall(r"\]\(#([^)]+)\)", page.partition("## Situations")[2].partition("### ")[0]))
+    assert links == slugs
+
+
 def test_each_situation_has_allowed_and_denied_calls() -> None:
-    """There are at least twenty, and the names are links of the page."""
+    """There are at least twenty, with different names."""
     assert len(SITUATIONS) >= 20
     assert len(set(NAMES)) == len(NAMES)
     for situation in SITUATIONS:
