@@ -6,7 +6,7 @@ import asyncio
 import sys
 from typing import Final
 
-from bench import calls, edge, fleet, starvation, watches
+from bench import calls, edge, fleet, policy, policy_reload, starvation, watches
 from bench.report import MissingProgram, Ratio, Result, write
 
 RATIOS: Final = (
@@ -61,6 +61,37 @@ RATIOS: Final = (
         fleet.measure_cancels,
     ),
     Ratio("fleet_start", "start over PostgreSQL ÷ start over SQLite", "at most", 1.3, 5, fleet.measure_start),
+    Ratio(
+        "policy_wasm",
+        "CPU of a decision: 10,000 grants, 200 groups ÷ 10, 1",
+        "at most",
+        3.5,
+        5,
+        policy.measure_grants_wasm,
+    ),
+    Ratio("policy_opa", "the same in an OPA server", "at most", 3.5, 3, policy.measure_grants_opa),
+    Ratio(
+        "policy_freezes_wasm",
+        "CPU of a decision: 1,000 freezes ÷ none",
+        "at most",
+        1.5,
+        5,
+        policy.measure_freezes_wasm,
+    ),
+    Ratio("policy_freezes_opa", "the same in an OPA server", "at most", 1.5, 3, policy.measure_freezes_opa),
+    Ratio("policy_memory", "MB of a module with 10,000 grants", "at most", 64, 1, policy.measure_memory),
+    Ratio("policy_check", "policy check of 10,000 grants, CPU in s", "at most", 5, 3, policy.measure_check),
+    Ratio(
+        "policy_reload", "reload of 10,000 grants, CPU in s", "at most", 5, 3, policy_reload.measure_reload
+    ),
+    Ratio(
+        "policy_loop",
+        "event loop held up by that reload, in ms",
+        "at most",
+        10,
+        1,
+        policy_reload.measure_loop,
+    ),
 )
 
 

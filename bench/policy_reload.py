@@ -26,23 +26,24 @@ from eksgateway.v1.update_service_pb2_grpc import UpdateServiceStub
 
 _RELOAD_S: Final = 60.0
 _CALLERS: Final = 2
+_VERSIONS: Final = 5
 
 
 @dataclass
 class Reloading:
-    """A running gateway with 10,000 grants, and the file of other ones."""
+    """A running gateway with 10,000 grants, and other versions of its data."""
 
     process: Process
     address: str
     issuer: ThrowawayIssuer
     data: Path
-    other: Path
+    versions: list[Path]
     log: Path
 
     async def reload(self) -> None:
-        """Put the other grants in force."""
+        """Put the next version in force."""
         before = self._loads()
-        self.other.replace(self.data)
+        self.versions.pop().replace(self.data)
         self.process.send_signal(signal.SIGHUP)
         async with asyncio.timeout(_RELOAD_S):
             while self._loads() == before:
@@ -74,21 +75,28 @@ async def measure_reload() -> float:
 
 
 async def measure_loop() -> float:
-    """By how many milliseconds a reload delays the event loop at most, while calls are answered."""
+    """By how many milliseconds a reload delays the event loop, while calls are answered.
+
+    The worst delay of the best of some reloads: other work of the machine only adds to it.
+    """
+    delays = []
     async with _run_gateway() as gateway, _calls(gateway) as slowest:
-        await asyncio.sleep(1)
-        began = time.monotonic()
-        await gateway.latest_tick()
-        await gateway.reload()
-        took_s, latest, slow = time.monotonic() - began, await gateway.latest_tick(), slowest.pop_ms()
-        await asyncio.sleep(took_s)
-        calm, calm_slow = await gateway.latest_tick(), slowest.pop_ms()
-    print(
-        f"a reload of {took_s:.1f} s: the loop {latest * 1000:.1f} ms late, a call of {slow:.1f} ms;"
-        f" as long without one: {calm * 1000:.1f} ms, {calm_slow:.1f} ms",
-        flush=True,
-    )
-    return latest * 1000
+        await asyncio.sleep(1)  # until they have begun
+        while gateway.versions:
+            began = time.monotonic()
+            await gateway.latest_tick()
+            slowest.pop_ms()
+            await gateway.reload()
+            took_s, delay_s, call_ms = time.monotonic() - began, await gateway.latest_tick(), slowest.pop_ms()
+            delays.append(delay_s * 1000)
+            await asyncio.sleep(took_s)
+            calm_ms = 1000 * await gateway.latest_tick()
+            print(
+                f"loop: a reload of {took_s:.1f} s: {delays[-1]:.1f} ms late, slowest call {call_ms:.1f} ms;"
+                f" as long without one: {calm_ms:.1f} ms, {slowest.pop_ms():.1f} ms",
+                flush=True,
+            )
+    return min(delays)
 
 
 @asynccontextmanager
@@ -98,11 +106,13 @@ async def _run_gateway() -> AsyncIterator[Reloading]:
         config = configure(path, "http://127.0.0.1:1", issuer)
         content = company(50, 200, 0)
         write_yaml(path / "data.yaml", content)
-        write_yaml(path / "other.yaml", content | {"grants": content["grants"][1:]})
+        versions = []
+        for number in range(1, _VERSIONS + 1):
+            versions.append(path / f"{number}.yaml")
+            write_yaml(versions[-1], content | {"grants": content["grants"][number:]})
         log = path / "gateway.log"
         async with run_program("bench.ticking_gateway", str(config), log=log) as (process, address):
-            gateway = Reloading(process, address, issuer, path / "data.yaml", path / "other.yaml", log)
-            yield gateway
+            yield Reloading(process, address, issuer, path / "data.yaml", versions, log)
 
 
 class _Slowest:

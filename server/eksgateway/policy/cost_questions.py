@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Final, TypeAlias
 
 from eksgateway.model import (
@@ -19,10 +20,12 @@ from eksgateway.model import (
     Update,
 )
 from eksgateway.policy.edges import parse_time
+from eksgateway.policy.patterns import matches
 from eksgateway.policy.question import Question
 from eksgateway.policy.source import Content
 
 MANY_GROUPS: Final = 250
+_CLUSTERS: Final = 5  # that are tried
 FEW_GROUPS: Final = 5
 
 Entry: TypeAlias = Mapping[str, Any]
@@ -64,14 +67,28 @@ def _costliest(grants: Sequence[Entry], freezes: Sequence[Entry], groups: int) -
 
 
 def _most_granted_cluster(grants: Sequence[Entry]) -> tuple[Sequence[Entry], ClusterRef]:
-    """The cluster that most grants name, and the grants that name it."""
-    parts = []
-    for key, other in (("accounts", "000000000000"), ("regions", "xx-costs-0"), ("clusters", "costs")):
-        counted = _count(grants, key)
-        pattern = counted.most_common(1)[0][0] if counted else other
-        grants = [grant for grant in grants if pattern in grant.get(key, ())] or grants
-        parts.append(other if pattern == "*" else _fill_stars(pattern))
-    return grants, ClusterRef(*parts)
+    """The cluster of those most named that most grants cover, and these grants."""
+    account = _most_named(grants, "accounts", "000000000000")
+    region = _most_named(grants, "regions", "xx-costs-0")
+    there = [grant for grant in grants if _names(grant["accounts"], account)]
+    there = [grant for grant in there if _names(grant["regions"], region)]
+    names = [*islice(_most_common(there, "clusters"), _CLUSTERS), "costs"]
+    covering = {name: [grant for grant in there if _covers(grant, name)] for name in names}
+    most = max(covering, key=lambda name: len(covering[name]))
+    return covering[most], ClusterRef(account, region, most)
+
+
+def _most_named(grants: Sequence[Entry], key: str, default: str) -> str:
+    return next((name for name, _ in _count(grants, key).most_common() if name != "*"), default)
+
+
+def _names(values: Sequence[str], value: str) -> bool:
+    return value in values or "*" in values
+
+
+def _covers(grant: Entry, cluster: str) -> bool:
+    named = any(matches(pattern, cluster) for pattern in grant["clusters"])
+    return named and not any(matches(pattern, cluster) for pattern in grant.get("except_clusters", ()))
 
 
 def _make_caller(grants: Sequence[Entry], groups: int) -> Caller:
