@@ -119,6 +119,18 @@ FOUND: dict[str, tuple[tuple[Entries, Entries, Entries], str]] = {
         one_grant(subjects=["spiffe://corp.example/x"], claims={"ref": ["a"]}),
         "impossible-caller subjects[0] callers with a token",
     ),
+    "a service account without a name": (
+        one_grant(subjects=[f"{SERVICE_ACCOUNTS}ci"]),
+        "impossible-caller subjects[0] NAMESPACE:NAME",
+    ),
+    "a name that cannot be printed": (
+        one_grant(groups=["corp:a\u202eb"]),
+        "impossible-group groups[0] not printable",
+    ),
+    "a claim's path": (
+        one_grant(claims={"realm_access.roles": ["a"]}),
+        "unknown-claim claims.realm_access.roles in settings",
+    ),
     "any issuer's caller": (one_grant(subjects=["jwt:*:bot"]), "star-in-issuer subjects[0] every issuer"),
     "any issuer's group": (one_grant(groups=["*:admins"]), "star-in-issuer groups[0] every issuer"),
     "a star in place of an issuer": (one_grant(groups=["*-admins"]), "star-in-issuer groups[0] every issuer"),
@@ -219,6 +231,18 @@ FOUND: dict[str, tuple[tuple[Entries, Entries, Entries], str]] = {
         ),
         "redundant g grant w",
     ),
+    "undone by a grant of all callers of the issuer": (
+        ([TICKET, grant(id="w", groups=None, subjects=["jwt:corp:*"])], [], []),
+        "undone-requirement require grant w",
+    ),
+    "undone by a grant that began": (
+        ([TICKET, grant(id="w", **{"from": "2026-01-01T00:00:00Z"})], [], []),
+        "undone-requirement require grant w",
+    ),
+    "denied with all callers of the issuer": (
+        denied([grant()], subjects=["jwt:corp:*"]),
+        "hidden g (d)",
+    ),
     "denied everywhere": (denied([BOT]), "hidden g (d)"),
     "denied by a wider denial": (
         denied([grant(clusters=["prod-1"])], subjects=["jwt:x:y"], groups=["corp:*"], clusters=["prod-*"]),
@@ -278,6 +302,16 @@ MEANT: dict[str, tuple[Entries, Entries, Entries]] = {
         [],
     ),
     "a ticket but this week": ([TICKET, grant(id="w", until="2026-12-07T00:00:00Z")], [], []),
+    "a ticket until another grant begins": (
+        [TICKET, grant(id="w", **{"from": "2027-01-01T00:00:00Z"})],
+        [],
+        [],
+    ),
+    "a ticket but for callers of another issuer": (
+        [TICKET, grant(id="w", groups=None, subjects=["jwt:k8s:*"])],
+        [],
+        [],
+    ),
     "a ticket but with a claim": ([TICKET, grant(id="w", claims={"a": ["b"]})], [], []),
     "a wider grant that leaves this out": (
         [grant(clusters=["prod-pci-1"]), grant(id="w", except_clusters=["prod-pci-*"])],

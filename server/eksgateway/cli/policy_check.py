@@ -100,12 +100,12 @@ def _check(file: Path, options: CheckOptions, settings: Settings | None) -> _Rep
     report.counts = count_entries(content)
     report.warnings = [
         *find_all(content, options.at, read_update_types(), settings),
-        *map(_unused, unused_sets),
+        *map(_finding_of, unused_sets),
     ]
     return report
 
 
-def _unused(place: str) -> Finding:
+def _finding_of(place: str) -> Finding:
     return Finding("unused-set", "set", place, "", "no list names it")
 
 

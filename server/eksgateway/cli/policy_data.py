@@ -1,4 +1,4 @@
-"""What the policy commands read: the data, by its path or by a gateway's settings, and a time."""
+"""Reads the data of the policy commands, by its path or by a gateway's settings, and a time."""
 
 from __future__ import annotations
 

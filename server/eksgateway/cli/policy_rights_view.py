@@ -31,7 +31,7 @@ def holders_tables(found: Holders, action: str) -> tuple[Table, Table]:
         if each.example
     ]
     held = [
-        (_caller(each), str(each.grant["id"]), _held_by(each.held_by, found.restrictions))
+        (_caller(each), str(each.grant["id"]), _restrictions_text(each.held_by, found.restrictions))
         for each in found.rights
         if not each.example
     ]
@@ -40,14 +40,14 @@ def holders_tables(found: Holders, action: str) -> tuple[Table, Table]:
 
 
 def permissions_tables(found: Permissions) -> tuple[Table, Table]:
-    """What the caller may do, and what is held back."""
+    """The rights that the caller has, and those that are held back."""
     may = [
         (*_what(each), *_grant_cells(each.grant, each.actions, each.around, found.restrictions))
         for each in found.permissions
         if each.examples
     ]
     held = [
-        (*_what(each), str(each.grant["id"]), _held_by(each.held_by, found.restrictions))
+        (*_what(each), str(each.grant["id"]), _restrictions_text(each.held_by, found.restrictions))
         for each in found.permissions
         if not each.examples
     ]
@@ -136,7 +136,7 @@ def _clusters(entry: Entry, named: Sequence[str]) -> str:
     return f"{', '.join(named)}{excluded}"
 
 
-def _held_by(ids: Sequence[str], restrictions: Sequence[Restriction]) -> str:
+def _restrictions_text(ids: Sequence[str], restrictions: Sequence[Restriction]) -> str:
     if not ids:
         return "its own conditions, which cannot be met"
     nouns = {each.id: _noun(each) for each in restrictions}
@@ -148,7 +148,7 @@ def _noun(restriction: Restriction) -> str:
 
 
 def describe_restriction(restriction: Restriction) -> str:
-    """In one line: what it is about, and what it says."""
+    """In one line, with its callers, clusters, conditions and remarks."""
     entry = restriction.entry
     spared = _callers_of(entry, "except_")
     parts = [

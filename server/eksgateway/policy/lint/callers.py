@@ -70,8 +70,11 @@ def _why_no_group(group: str) -> str:
 def _why_no_name(text: str, issuer: str, name: str) -> str:
     if not _ISSUER.fullmatch(issuer):
         return f"`{text}` matches nothing: no issuer can have the name `{issuer}`"
-    if not name or name != name.strip():
-        return f"`{text}` matches nothing: what follows the issuer's name is empty, or has blanks around it"
+    if not name or name != name.strip() or not name.isprintable():
+        fault = "is empty, has blanks around it, or has a character that is not printable"
+        return f"`{text}` matches nothing: what follows the issuer's name {fault}"
+    if name.startswith(_SERVICE_ACCOUNT) and "*" not in name and name.count(":") < 3:
+        return f"`{text}` matches nothing: a service account is {_SERVICE_ACCOUNT}NAMESPACE:NAME"
     return ""
 
 

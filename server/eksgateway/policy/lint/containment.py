@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from eksgateway.policy.compiler.windows import merge_windows
 from eksgateway.policy.lint.finding import Entry
-from eksgateway.policy.review.words import is_covered, overlap
+from eksgateway.policy.review.words import FREE, is_covered, overlap
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -17,16 +17,28 @@ def has_callers_and_place(wider: Entry, grant: Entry) -> bool:
     return (
         _has_all(wider["accounts"], grant["accounts"])
         and _has_all(wider["regions"], grant["regions"])
-        and _covers(wider.get("groups", ()), grant.get("groups", ()))
+        and all(_names_group(wider, group) for group in grant.get("groups", ()))
         and _covers(wider.get("subjects", ()), grant.get("subjects", ()))
         and _covers_clusters(wider, grant)
     )
 
 
-def has_conditions(wider: Entry, grant: Entry) -> bool:
-    """Whether ``wider`` holds wherever the grant's conditions hold, but for those of cancels alone."""
+def member_of(group: str) -> str:
+    """A word for the callers in a group: each is a caller of the group's issuer."""
+    issuer = group.partition(":")[0]
+    return f"jwt:{issuer.replace('*', FREE)}:{FREE}"
+
+
+def _names_group(wider: Entry, group: str) -> bool:
+    return is_covered(group, wider.get("groups", ())) or is_covered(
+        member_of(group), wider.get("subjects", ())
+    )
+
+
+def has_conditions(wider: Entry, grant: Entry, now: str) -> bool:
+    """Whether ``wider`` holds from now on wherever the grant's conditions hold, but for those of cancels."""
     return (
-        _covers_time(wider, grant)
+        _covers_time(wider, grant, now)
         and ("via" not in wider or _covers(wider["via"], grant.get("via", ("**",))))
         and _covers_each(wider.get("claims", {}), grant.get("claims", {}))
         and all(
@@ -53,12 +65,12 @@ def requirements(grant: Entry) -> set[str]:
     return {*grant.get("require", ()), *(["ticket"] if "ticket_patterns" in grant else [])}
 
 
-def _covers_time(wider: Entry, grant: Entry) -> bool:
+def _covers_time(wider: Entry, grant: Entry, now: str) -> bool:
     if "windows" in wider and (
         "windows" not in grant or merge_windows(wider["windows"]) != merge_windows(grant["windows"])
     ):
         return False
-    begins_before = "from" not in wider or str(wider["from"]) <= str(grant.get("from", ""))
+    begins_before = "from" not in wider or str(wider["from"]) <= max(str(grant.get("from", "")), now)
     return begins_before and ends_later(wider, grant)
 
 

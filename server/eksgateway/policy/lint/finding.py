@@ -75,5 +75,5 @@ def entries_of(content: Mapping[str, Sequence[Entry]], *keys: str) -> Iterator[N
             yield Named(KINDS[key], entry)
 
 
-def quoted(texts: Iterable[str]) -> str:
+def quote(texts: Iterable[str]) -> str:
     return ", ".join(f"`{text}`" for text in texts)

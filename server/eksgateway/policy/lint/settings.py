@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from eksgateway.policy.lint.finding import Entry, Finding, Named, entries_of, quoted
+from eksgateway.policy.lint.finding import Entry, Finding, Named, entries_of, quote
 from eksgateway.policy.review.words import overlap
 from eksgateway.settings import Settings
 
@@ -58,7 +58,7 @@ def _why_no_issuer(name: str, known: KnownNames) -> str:
         return f"`{name}` names no caller: `identity.jwt.issuers` has no issuer"
     if any(overlap(name.partition("/")[0], f"{issuer}:*") for issuer in known.claims):
         return ""
-    return f"`{name}` names no caller: the issuers in the settings are {quoted(known.claims)}"
+    return f"`{name}` names no caller: the issuers in the settings are {quote(known.claims)}"
 
 
 def _why_no_domain(pattern: str, known: KnownNames, demand: str) -> str:
@@ -67,16 +67,14 @@ def _why_no_domain(pattern: str, known: KnownNames, demand: str) -> str:
         return ""
     if not domains:
         return f"`{pattern}` names no caller: no listener in the settings has `demand: {demand}`"
-    return f"`{pattern}` names no caller: the trust domains in the settings are {quoted(domains)}"
+    return f"`{pattern}` names no caller: the trust domains in the settings are {quote(domains)}"
 
 
 def _claims(each: Named, known: KnownNames) -> Iterator[Finding]:
     issuers = [name for name in known.claims if _names_issuer(each.entry, name)]
     for claim in each.entry.get("claims", {}):
         if issuers and not any(claim in known.claims[name] for name in issuers):
-            text = (
-                f"no caller has it: `claims` of the issuer {quoted(issuers)} does not give it to the policy"
-            )
+            text = f"no caller has it: `claims` of the issuer {quote(issuers)} does not give it to the policy"
             yield each.finding("unknown-claim", f"claims.{claim}", text)
 
 
@@ -94,7 +92,7 @@ def _targets(each: Named, known: KnownNames) -> Iterator[Finding]:
         is_known &= "*" in listed or any(name in names for name in listed)
         for index, name in enumerate(listed):
             if name not in ("*", *names):
-                text = f"`{name}` has no target in the settings: they are {quoted(sorted(set(names)))}"
+                text = f"`{name}` has no target in the settings: they are {quote(sorted(set(names)))}"
                 yield each.finding("unknown-target", f"{key}[{index}]", text)
     if is_known and not any(_has_target(each.entry, *target) for target in known.targets):
         text = "no target in the settings is in one of these accounts and one of these regions"

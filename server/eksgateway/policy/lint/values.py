@@ -12,6 +12,7 @@ from eksgateway.policy.lint.finding import Entry, Finding, Named, entries_of
 
 _CLUSTER: Final = re.compile(r"[0-9A-Za-z][A-Za-z0-9_-]{0,99}")
 _CLUSTER_PARTS: Final = re.compile(r"[A-Za-z0-9_-]*")
+_CLAIM: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")  # as in an issuer's settings
 _VERSION: Final = re.compile(r"[0-9]+\.[0-9]+")
 _VERSION_PARTS: Final = re.compile(r"[0-9]*(\.[0-9]*)?")
 _OF_CANCELS: Final = ("update_types", "require", "ticket_patterns")
@@ -26,6 +27,10 @@ def find(content: Mapping[str, Sequence[Entry]], update_types: Collection[str]) 
         yield from each.each("unknown-update-type", ["update_types"], judge_type)
         yield from each.each("impossible-version", ["versions"], _why_no_version)
         yield from _impossible_tags(each)
+        for claim in each.entry.get("claims", {}):
+            if not _CLAIM.fullmatch(claim):
+                text = "no caller has it: in settings, claims have names of letters, digits, `_` and `-`"
+                yield each.finding("unknown-claim", f"claims.{claim}", text)
         if each.kind == "grant":
             yield from _without_effect(each)
 

@@ -1,1 +1,1 @@
-"""Who may do what by policy data, for access reviews. Decides nothing: the engines do."""
+"""The rights that policy data gives, for access reviews. Decides nothing: the engines do."""

@@ -1,4 +1,4 @@
-"""What one caller may do at a time, and where."""
+"""The rights of one caller at a time, and their places."""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ def cases_of(
     if is_spiffe(caller) and any(key in grant for key in _ONLY_OF_TOKENS):
         return
     places = product(
-        _distinct(grant["accounts"], caller.account, _named(restrictions, "accounts")),
-        _distinct(grant["regions"], caller.region, _named(restrictions, "regions")),
+        _distinct(grant["accounts"], caller.account, _names_in(restrictions, "accounts")),
+        _distinct(grant["regions"], caller.region, _names_in(restrictions, "regions")),
         clusters,
     )
     for account, region, cluster in places:
@@ -71,7 +71,7 @@ def _group_values(case: Case, pattern: str, allowed: Sequence[str] | None) -> li
     return [each for each in inner if allowed is None or each in allowed]
 
 
-def _named(restrictions: Iterable[Restriction], key: str) -> set[str]:
+def _names_in(restrictions: Iterable[Restriction], key: str) -> set[str]:
     return {name for each in restrictions for name in each.entry.get(key, ())}
 
 

@@ -1,7 +1,7 @@
 """The texts that patterns match.
 
-A word of a pattern has a private character in place of each star. Whatever other pattern matches that word
-matches everything that the first one matches, so patterns are compared by words.
+A word of a pattern has a private character in place of each star. Another pattern that matches the word
+matches all that the first one matches, so patterns are compared by words.
 """
 
 from __future__ import annotations
