@@ -37,7 +37,8 @@ check: $(VENV)/dev.stamp .tools/stamp
 	buf lint
 	buf breaking --against buf.released.binpb
 	opa check --strict --schema policies/schemas policies
-	opa fmt --fail --list policies
+	opa check --strict deploy/opa
+	opa fmt --fail --list policies deploy
 
 # Every ratio against its baseline in the same run, or one: make bench ONLY=denied.
 bench: $(VENV)/dev.stamp

@@ -1,4 +1,4 @@
-# What OPA's API serves: the gateway's queries, and whether OPA works. Nobody can write data or policies, or read them.
+# OPA's API serves the gateway's queries and OPA's health and status. It neither writes nor reads data and policies.
 package system.authz
 
 default allow := false
