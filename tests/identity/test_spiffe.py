@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from eksgateway.errors import CredentialsExpired, CredentialsInvalid, CredentialsMissing, Unauthenticated
 from eksgateway.identity.listener_identity import TokenAndCertificateIdentity, choose_identity
 from eksgateway.identity.spiffe import SpiffeIdentity, Svid, read_svid
-from eksgateway.model import Caller
+from eksgateway.model import Caller, Claim
 from eksgateway.settings import ListenerSettings
 from support.authority import CLIENT, LOOPBACK, SERVER, WORKLOAD, Authority, Shape, uri
 from support.clock import FakeClock
@@ -231,16 +231,17 @@ def test_any_bytes_give_an_svid_or_a_refusal(certificate: bytes) -> None:
 
 @pytest.fixture
 def both(trust: Trust, corp: Idp, clock: FakeClock) -> TokenAndCertificateIdentity:
-    return TokenAndCertificateIdentity(trust(corp), SpiffeIdentity(DOMAIN, clock))
+    return TokenAndCertificateIdentity(trust(corp, claims={"ref": "ref"}), SpiffeIdentity(DOMAIN, clock))
 
 
 async def test_both_gives_the_tokens_caller_via_the_certificate(
     both: TokenAndCertificateIdentity, corp: Idp
 ) -> None:
     """The earlier expiry applies."""
-    long = corp.token(NOW, exp=int(NOW.timestamp()) + 7200)
+    long = corp.token(NOW, exp=int(NOW.timestamp()) + 7200, ref="main")
     caller = await both.identify([f"Bearer {long}"], GOOD)
     assert (caller.type, caller.id, caller.via) == ("jwt", "jwt:corp:alice", WORKLOAD)
+    assert caller.claims == (Claim("ref", ("main",)),)
     assert caller.expires_at == NOW + timedelta(hours=1)
     short = corp.token(NOW, exp=int(NOW.timestamp()) + 600)
     assert (await both.identify([f"Bearer {short}"], GOOD)).expires_at == NOW + timedelta(seconds=660)
