@@ -162,6 +162,7 @@ def test_commands_without_their_extra_name_it_in_one_line(client: Environment, c
         ("demo",),
         ("ledger", "verify", "ledger.db"),
         ("policy", "check", "data.yaml"),
+        ("policy", "bundle", "data.yaml"),
     ],
     ids=lambda words: " ".join(words[:2]),
 )
@@ -187,6 +188,20 @@ def test_commands_that_call_a_gateway_need_the_cli_extra_alone(cli: Environment)
         done = cli.eksgateway(*call)
         assert done.returncode == code, done.stderr
         assert "not installed" not in done.stderr
+
+
+def test_an_installed_server_makes_the_bundle_of_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    """Its wheel has the Rego."""
+    (tmp_path / "server").mkdir()
+    server = install(wheel, tmp_path / "server", "server")
+    written = []
+    for place in (server, Environment(Path(sys.executable), frozenset(), 0)):
+        output = tmp_path / f"{len(written)}.tar.gz"
+        data = str(ROOT / "policies" / "data.example.yaml")
+        done = place.run("-m", "eksgateway", "policy", "bundle", data, "-o", str(output))
+        assert done.returncode == 0, done.stderr
+        written.append(output.read_bytes())
+    assert written[0] == written[1]
 
 
 def test_importing_the_client_imports_nothing_of_the_server() -> None:
