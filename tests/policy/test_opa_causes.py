@@ -182,16 +182,19 @@ async def test_a_refused_bundle_is_logged_and_counted_while_the_older_one_decide
             assert events() == list(expected)
 
         try:
-            await advance_until("policy.bundle_refused")
+            await advance_until("policy.bundle_failed")
             assert (engine.reloads.refused, engine.reloads.failing) == (1, True)
             assert "make it again" in next(each["detail"] for each in logs if each["event"] == events()[0])
             await engine.check()
-            fake.status = _status(eksgateway=_failed("request failed", since=ONCE))
-            await advance_until(*["policy.bundle_refused"] * 2)
+            for port in (40001, 40002):  # one failure
+                reset = f"request failed: read tcp 10.0.0.1:{port}->10.0.0.2:443: connection reset"
+                fake.status = _status(eksgateway=_failed(reset, since=ONCE))
+                await advance_until(*["policy.bundle_failed"] * 2)
+                await clock.advance(20)
             fake.status = OpaAnswer(b"{}", 401)  # this is no news
             await clock.advance(20)
             fake.status = _status(eksgateway={"last_successful_activation": ONCE})
-            await advance_until(*["policy.bundle_refused"] * 2, "policy.bundle_accepted")
+            await advance_until(*["policy.bundle_failed"] * 2, "policy.bundle_recovered")
             assert (engine.reloads.refused, engine.reloads.failing) == (2, False)
         finally:
             await engine.close()
@@ -203,4 +206,4 @@ async def test_a_bundle_that_was_never_loaded_is_no_failed_reload(fake: FakeOpa)
     fake.status = _status(eksgateway=_failed("digest mismatch"), other=_failed("gone", since=ONCE))
     with capture_logs() as logs:
         await _check_fails(fake, "eksgateway")
-    assert "policy.bundle_refused" not in [each["event"] for each in logs]
+    assert "policy.bundle_failed" not in [each["event"] for each in logs]

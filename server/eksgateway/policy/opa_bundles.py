@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from typing import Any, Final
 
 from eksgateway.clock import Clock
@@ -20,6 +21,7 @@ log = Log(__name__)
 _POLL_S: Final = 5.0
 _ANSWER_S: Final = 2.0
 _MAX_TEXT: Final = 400
+_OWN_PORT: Final = re.compile(r":\d+->")  # as in "read tcp 10.0.0.1:41234->10.0.0.2:443: connection reset"
 _NEVER: Final = "0001-"  # Go's zero time
 
 # Parts of OPA's messages, and how to correct the cause.
@@ -97,9 +99,9 @@ class BundleLoads:
         if failures:
             self._reloads.refused += 1
             note = "A bundle that OPA loaded before stays in force."
-            log.error("policy.bundle_refused", engine="opa", detail=detail, note=note)
+            log.error("policy.bundle_failed", engine="opa", detail=detail, note=note)
         else:
-            log.info("policy.bundle_accepted", engine="opa", note="OPA loads its bundle again.")
+            log.info("policy.bundle_recovered", engine="opa", note="OPA loads its bundle again.")
 
 
 def _is_in_force(bundle: Any) -> bool:
@@ -115,6 +117,7 @@ def _describe_failure(bundle: Any) -> str:
     errors = bundle.get("errors")
     parts = [bundle, *(errors if isinstance(errors, list) else [])]
     messages = [str(part["message"]) for part in parts if isinstance(part, dict) and part.get("message")]
-    text = ": ".join(messages[:2])[:_MAX_TEXT] or str(bundle["code"])[:_MAX_TEXT]
+    text = (": ".join(messages[:2]) or str(bundle["code"]))[:_MAX_TEXT]
+    text = _OWN_PORT.sub("->", text)  # or one failure would be logged as a new one at each try
     remedy = next((remedy for part, remedy in _REMEDIES.items() if part in text), "OPA's log has more")
     return f"{text} ({remedy})"

@@ -141,7 +141,7 @@ async def test_a_bundle_that_is_not_trusted_is_not_loaded(
             await engine.check()
             assert (await engine.decide(VIEWER)).allowed
             assert engine.revision == revision
-    refused = [each for each in logs if each["event"] == "policy.bundle_refused"]
+    refused = [each for each in logs if each["event"] == "policy.bundle_failed"]
     assert all(part in refused[0]["detail"] for part in cause)
 
 
