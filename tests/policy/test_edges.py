@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from eksgateway.policy.compiled_policy import build_policy
 from eksgateway.policy.compiler.edges import compile_edges
 from eksgateway.policy.compiler.windows import DAYS
 from eksgateway.policy.compiler.zones import zone_names
@@ -180,11 +181,13 @@ def test_the_next_edge_of_many_entries_is_found_in_under_a_millisecond() -> None
 
 
 def test_windows_need_the_rules_of_zones_for_half_a_year() -> None:
-    edges, late = read(freezes=[{"windows": [NIGHT]}]), utc("2040-07-06T00:00:00")
-    edges.check_rules(utc("2040-07-01T00:00:00"))
+    freeze, late = {"id": "f", "clusters": ["*"]}, utc("2040-07-06T00:00:00")
+    recurring = build_policy(content_of(freezes=[{**freeze, "windows": [NIGHT]}]))
+    recurring.check_rules(utc("2040-07-01T00:00:00"))
     with pytest.raises(PolicyLoadError, match=r"end at 2041-01-01T00:00:00Z: install a newer version"):
-        edges.check_rules(late)
-    read(freezes=[{"until": "2050-01-01T00:00:00Z"}]).check_rules(late)
+        recurring.check_rules(late)
+    dates = {"from": "2026-01-01T00:00:00Z", "until": "2050-01-01T00:00:00Z"}
+    build_policy(content_of(freezes=[{**freeze, **dates}])).check_rules(late)
 
 
 @pytest.mark.parametrize("count", [20_000, 25_000])

@@ -69,7 +69,7 @@ def _check_as_gateways_do(compiled: CompiledPolicy) -> None:
     """Raise PolicyLoadError for what `eksgateway policy check` refuses."""
     with closing(WasmRuntime()) as runtime:
         LoadedPolicy.load(PolicyModule(runtime, read_module(None)), compiled).close()
-    compiled.read_edges().check_rules(datetime.now(UTC))
+    compiled.check_rules(datetime.now(UTC))
 
 
 def _load_key(options: BundleOptions) -> SigningKey | None:

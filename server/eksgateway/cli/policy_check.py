@@ -86,7 +86,7 @@ def _check(file: Path, options: CheckOptions, settings: Settings | None) -> _Rep
         sources = read_sources(file)
         content, unused_sets = parse_with_sets(sources)
         with open_evaluator(read_module(options.module), content) as evaluator:  # decides costly questions
-            evaluator.check_rules(options.at)
+            evaluator.compiled.check_rules(options.at)
             report.revision = evaluator.revision
             report.limits = {
                 "data": _Limit(sum(len(each.raw) for each in sources), MAX_BYTES),

@@ -31,6 +31,7 @@ _SMALL_BYTES: Final = 64 << 10
 _DEADLINE_S: Final = 60.0
 _MAX_MEMORY_BYTES: Final = 1 << 30
 _NICENESS: Final = 10  # calls go first
+_VALUES: Final = ("revision", "counts", "rules_end")
 _BLOBS: Final = ("data", "digests", "edges", "questions")
 _INHERITED: Final = ("LD_LIBRARY_PATH", "PYTHONHOME")  # for Python itself
 
@@ -128,16 +129,16 @@ def _unpack_sources(packed: bytes) -> tuple[SourceFile, ...]:
 
 def _pack_policy(policy: CompiledPolicy) -> bytes:
     blobs = [getattr(policy, name) for name in _BLOBS]
-    head = {"revision": policy.revision, "counts": policy.counts, "sizes": list(map(len, blobs))}
-    return _pack(head, *blobs)
+    values = {name: getattr(policy, name) for name in _VALUES}
+    return _pack({"values": values, "sizes": list(map(len, blobs))}, *blobs)
 
 
 def _unpack_result(packed: bytes) -> CompiledPolicy:
     head, rest = _unpack(packed)
     if "error" in head:
         raise PolicyLoadError(head["error"], tuple(head["faults"]))
-    blobs = dict(zip(_BLOBS, _cut(rest, head["sizes"]), strict=True))
-    return CompiledPolicy(**blobs, revision=head["revision"], counts=head["counts"])
+    blobs: dict[str, Any] = dict(zip(_BLOBS, _cut(rest, head["sizes"]), strict=True))
+    return CompiledPolicy(**blobs, **head["values"])
 
 
 def _pack(head: dict[str, Any], *blobs: bytes) -> bytes:

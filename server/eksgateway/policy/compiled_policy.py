@@ -9,15 +9,18 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
 from eksgateway.policy.compiler import compile_content
 from eksgateway.policy.cost_questions import make_questions
 from eksgateway.policy.edges import Edges, read_edges
+from eksgateway.policy.engine import PolicyLoadError
 from eksgateway.policy.source import Content, SourceFile, count_entries, parse_sources
 from eksgateway.policy.source.content import KINDS
 
 _HASH_BYTES: Final = 16
+_MIN_RULES: Final = timedelta(days=180)
 
 Changes: TypeAlias = dict[str, list[str]]  # e.g. {"grants_added": [ids]}
 
@@ -36,9 +39,21 @@ class CompiledPolicy:
     questions: bytes
     revision: str
     counts: str  # as in ``3 grants, 1 freeze``
+    rules_end: int | None  # the POSIX second until which windows can be decided, if there are any
 
     def read_edges(self) -> Edges:
         return read_edges(json.loads(self.edges))
+
+    def check_rules(self, now: datetime) -> None:
+        """Raise PolicyLoadError if there are windows, and the compiled rules of their zones end soon."""
+        if self.rules_end is None:
+            return
+        ends = datetime.fromtimestamp(self.rules_end, UTC)
+        if ends - now < _MIN_RULES:
+            raise PolicyLoadError(
+                f"the windows need the rules of their time zones for {_MIN_RULES.days} days ahead, and those"
+                f" of this version of eksgateway end at {ends:%Y-%m-%dT%H:%M:%SZ}: install a newer version"
+            )
 
 
 def compile_policy(sources: tuple[SourceFile, ...]) -> CompiledPolicy:
@@ -57,6 +72,7 @@ def build_policy(content: Content) -> CompiledPolicy:
         questions=b"\n".join(map(_to_json, make_questions(content))),
         revision=index["revision"],
         counts=count_entries(content),
+        rules_end=index["rules"]["until"] if index["windows"] else None,
     )
 
 

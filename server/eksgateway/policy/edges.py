@@ -7,12 +7,9 @@ import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
-from eksgateway.policy.engine import PolicyLoadError
-
-MIN_RULES: Final = timedelta(days=180)
 _UTC_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 _WEEK_S: Final = 7 * 24 * 3600
 _FIRST_S: Final = -62135596800  # 0001-01-01
@@ -68,12 +65,9 @@ class ZoneEdges:
 class Edges:
     """All edges of one revision."""
 
-    def __init__(
-        self, times: Sequence[int] = (), zones: Sequence[ZoneEdges] = (), rules_end: int | None = None
-    ) -> None:
+    def __init__(self, times: Sequence[int] = (), zones: Sequence[ZoneEdges] = ()) -> None:
         self._times = times  # ascending, in POSIX seconds
         self._zones = zones
-        self._rules_end = rules_end  # of the zones, if there are windows
         self._last: tuple[int, int] | None = None  # no edge lies between these two, and the second is one
 
     def next_after(self, now: datetime) -> datetime | None:
@@ -85,17 +79,6 @@ class Edges:
                 return None
             self._last = (second, edge)
         return datetime.fromtimestamp(self._last[1], UTC)
-
-    def check_rules(self, now: datetime) -> None:
-        """Raise PolicyLoadError if the compiled rules of zones end soon: no window is decided beyond."""
-        if self._rules_end is None:
-            return
-        ends = datetime.fromtimestamp(self._rules_end, UTC)
-        if ends - now < MIN_RULES:
-            raise PolicyLoadError(
-                f"the windows need the rules of their time zones for {MIN_RULES.days} days ahead, and those"
-                f" of this version of eksgateway end at {ends:%Y-%m-%dT%H:%M:%SZ}: install a newer version"
-            )
 
     def _find_next(self, second: int) -> int | None:
         index = bisect_right(self._times, second)
@@ -114,8 +97,7 @@ def read_edges(value: Any) -> Edges:
         return Edges(sorted({int(time.timestamp()) for time in times if time is not None}))
     try:
         zones = [_read_zone(zone) for zone in value["zones"].values()]
-        rules_end = value.get("rules_end")
-        return Edges(_read_ascending(value["times"]), zones, rules_end and int(rules_end))
+        return Edges(_read_ascending(value["times"]), zones)
     except (AttributeError, KeyError, TypeError, ValueError) as exc:
         raise ValueError(f"the edges are malformed: {exc}") from exc
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 
@@ -40,10 +39,6 @@ class PolicyEvaluator:
     @property
     def memory_bytes(self) -> int:
         return self._policy.memory_bytes
-
-    def check_rules(self, now: datetime) -> None:
-        """As a gateway does at load. Raises PolicyLoadError."""
-        self._policy.edges.check_rules(now)
 
     def close(self) -> None:
         self._single.cache_clear()

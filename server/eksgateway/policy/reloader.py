@@ -113,7 +113,7 @@ class PolicyReloader:
             return
         try:
             policy = await compile_sources(result.content.sources)
-            policy.read_edges().check_rules(self._clock.now())
+            policy.check_rules(self._clock.now())
             changes = await run_blocking(find_changes, self._policy, policy)
             revision = await self._replace(result.content.wasm, policy)
         except PolicyLoadError as exc:

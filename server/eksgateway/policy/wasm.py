@@ -50,7 +50,7 @@ class WasmEngine:
         except TimeoutError as exc:
             raise PolicyLoadError(f"{files.data}: cannot be read: {HUNG}") from exc
         policy = await compile_sources(content.sources)
-        policy.read_edges().check_rules(clock.now())
+        policy.check_rules(clock.now())
         try:
             engine = await cls.load(content.wasm, policy, timeout_s=timeout_s)
         except PolicyTooCostly as exc:

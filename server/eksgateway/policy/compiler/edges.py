@@ -20,8 +20,7 @@ def compile_edges(content: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[st
     """``times``: POSIX seconds at which an entry begins or ends, and edges of windows close to clock changes.
 
     ``zones``: the seconds of the local week at which windows of a zone begin or end, and the stretches
-    ``[from, until, offset]`` in which they do so by one offset. ``rules_end``: the POSIX second at which the
-    rules of zones end, if there are windows. Raises PolicyTooLarge.
+    ``[from, until, offset]`` in which they do so by one offset. Raises PolicyTooLarge.
     """
     times: set[int] = set()
     seconds: dict[str, set[int]] = {}
@@ -36,9 +35,7 @@ def compile_edges(content: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[st
         for zone in sorted(seconds)
         if seconds[zone]
     }
-    edges: dict[str, Any] = {"times": sorted(times), "zones": zones}
-    if seconds:
-        edges["rules_end"] = RANGE_ENDS
+    edges = {"times": sorted(times), "zones": zones}
     _check_size(edges)
     return edges
 
