@@ -46,9 +46,8 @@ async def test_check_prints_the_revision_of_valid_data() -> None:
     counts, revision, limits = output.splitlines()
     assert (code, counts) == (0, f"{EXAMPLE}: good: 5 grants, 1 denial, 2 freezes")
     assert revision == f"In force, its revision is {engine.revision}"
-    used = re.fullmatch(
-        r"It uses (\S+) of 16 MB of data, (\S+) of 128 MB of memory, (\S+) of 240 KB of edges", limits
-    )
+    parts = (r"(\S+) of 16 MB of data", r"(\S+) of 128 MB of memory", r"(\S+) of 240 KB of edges")
+    used = re.fullmatch(rf"It uses {', '.join(parts)}, (\S+) of 250 ms of CPU time for a decision", limits)
     assert used
     assert 0 < float(used[2]) < 2
     assert 0 < float(used[3]) < 10
@@ -126,7 +125,7 @@ def test_json_has_the_findings_and_the_faults(tmp_path: Path) -> None:
     found = json.loads(output)
     assert (code, found["good"], found["faults"]) == (0, True, [])
     assert found["revision"].startswith("sha256:")
-    assert found["limits"]["data"] == {"used": len(DOUBTFUL), "limit": 16 << 20}
+    assert found["limits"]["data"] == {"used": len(DOUBTFUL) / (1 << 20), "limit": 16, "unit": "MB"}
     assert [(each["rule"], each["entry"], each["place"]) for each in found["warnings"]] == [
         ("impossible-group", "a", "groups[0]"),
         ("unknown-update-type", "a", "update_types[0]"),

@@ -14,6 +14,7 @@ from eksgateway.cli.output.terminal import print_lines
 from eksgateway.eks.update_types import read_update_types
 from eksgateway.errors import StartError
 from eksgateway.policy.compiler.edges import MAX_EDGES_BYTES
+from eksgateway.policy.decision_cost import MAX_CPU_S
 from eksgateway.policy.engine import PolicyLoadError
 from eksgateway.policy.evaluator import open_evaluator
 from eksgateway.policy.files import read_module
@@ -41,14 +42,12 @@ class CheckOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Limit:
-    """In bytes."""
-
-    used: int
-    limit: int
+    used: float
+    limit: float
+    unit: str
 
     def __str__(self) -> str:
-        unit, shift = ("MB", 20) if self.limit >= 1 << 20 else ("KB", 10)
-        return f"{self.used / (1 << shift):.1f} of {self.limit >> shift} {unit}"
+        return f"{self.used:.1f} of {self.limit:g} {self.unit}"
 
 
 @dataclass(slots=True)
@@ -89,9 +88,10 @@ def _check(file: Path, options: CheckOptions, settings: Settings | None) -> _Rep
             evaluator.compiled.check_rules(options.at)
             report.revision = evaluator.revision
             report.limits = {
-                "data": _Limit(sum(len(each.raw) for each in sources), MAX_BYTES),
-                "memory": _Limit(evaluator.memory_bytes, MAX_MEMORY_BYTES),
-                "edges": _Limit(len(evaluator.compiled.edges), MAX_EDGES_BYTES),
+                "data": _in_megabytes(sum(len(each.raw) for each in sources), MAX_BYTES),
+                "memory": _in_megabytes(evaluator.memory_bytes, MAX_MEMORY_BYTES),
+                "edges": _Limit(len(evaluator.compiled.edges) / 1024, MAX_EDGES_BYTES / 1024, "KB"),
+                "CPU time": _Limit(1000 * evaluator.costliest_s, 1000 * MAX_CPU_S, "ms"),
             }
     except PolicyLoadError as exc:
         report.faults = list(exc.faults)
@@ -105,6 +105,10 @@ def _check(file: Path, options: CheckOptions, settings: Settings | None) -> _Rep
     return report
 
 
+def _in_megabytes(used: int, limit: int) -> _Limit:
+    return _Limit(used / (1 << 20), limit / (1 << 20), "MB")
+
+
 def _finding_of(place: str) -> Finding:
     return Finding("unused-set", "set", place, "", "no list names it")
 
@@ -115,7 +119,7 @@ def _describe(report: _Report) -> Iterator[str]:
         return
     yield f"{report.file}: good: {report.counts}"
     yield f"In force, its revision is {report.revision}"
-    yield f"It uses {', '.join(f'{each} of {name}' for name, each in report.limits.items())}"
+    yield f"It uses {', '.join(f'{each} of {name}' for name, each in report.limits.items())} for a decision"
     if report.warnings:
         yield f"{len(report.warnings)} warning{'' if len(report.warnings) == 1 else 's'}:"
         yield from (f"  - {each}" for each in report.warnings[:_MAX_TOLD])
