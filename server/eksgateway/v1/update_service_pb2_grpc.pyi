@@ -94,7 +94,7 @@ class UpdateServiceStub:
     client has the current state, a HEARTBEAT repeats it at once. The next other message is a CHANGE or FINAL
     with the next `sequence`. The caller is authorized again.
 
-    Open streams are authorized again when the policy or its data changes, when a freeze begins or ends, and at
+    Open streams are authorized again when the policy or its data changes, when an entry of it begins or ends, and at
     least every 5 minutes. A caller that may no longer watch gets PERMISSION_DENIED within seconds. When the
     credentials of the call expire, the stream ends with UNAUTHENTICATED, CREDENTIALS_EXPIRED: resume it with
     new ones. In both cases states that were not sent yet are not sent. While the policy does not answer, the
@@ -173,7 +173,7 @@ class UpdateServiceAsyncStub(UpdateServiceStub):
     client has the current state, a HEARTBEAT repeats it at once. The next other message is a CHANGE or FINAL
     with the next `sequence`. The caller is authorized again.
 
-    Open streams are authorized again when the policy or its data changes, when a freeze begins or ends, and at
+    Open streams are authorized again when the policy or its data changes, when an entry of it begins or ends, and at
     least every 5 minutes. A caller that may no longer watch gets PERMISSION_DENIED within seconds. When the
     credentials of the call expire, the stream ends with UNAUTHENTICATED, CREDENTIALS_EXPIRED: resume it with
     new ones. In both cases states that were not sent yet are not sent. While the policy does not answer, the
@@ -285,7 +285,7 @@ class UpdateServiceServicer(metaclass=_abc_1.ABCMeta):
         client has the current state, a HEARTBEAT repeats it at once. The next other message is a CHANGE or FINAL
         with the next `sequence`. The caller is authorized again.
 
-        Open streams are authorized again when the policy or its data changes, when a freeze begins or ends, and at
+        Open streams are authorized again when the policy or its data changes, when an entry of it begins or ends, and at
         least every 5 minutes. A caller that may no longer watch gets PERMISSION_DENIED within seconds. When the
         credentials of the call expire, the stream ends with UNAUTHENTICATED, CREDENTIALS_EXPIRED: resume it with
         new ones. In both cases states that were not sent yet are not sent. While the policy does not answer, the

@@ -89,7 +89,7 @@ type UpdateServiceClient interface {
 	// client has the current state, a HEARTBEAT repeats it at once. The next other message is a CHANGE or FINAL
 	// with the next `sequence`. The caller is authorized again.
 	//
-	// Open streams are authorized again when the policy or its data changes, when a freeze begins or ends, and at
+	// Open streams are authorized again when the policy or its data changes, when an entry of it begins or ends, and at
 	// least every 5 minutes. A caller that may no longer watch gets PERMISSION_DENIED within seconds. When the
 	// credentials of the call expire, the stream ends with UNAUTHENTICATED, CREDENTIALS_EXPIRED: resume it with
 	// new ones. In both cases states that were not sent yet are not sent. While the policy does not answer, the
@@ -259,7 +259,7 @@ type UpdateServiceServer interface {
 	// client has the current state, a HEARTBEAT repeats it at once. The next other message is a CHANGE or FINAL
 	// with the next `sequence`. The caller is authorized again.
 	//
-	// Open streams are authorized again when the policy or its data changes, when a freeze begins or ends, and at
+	// Open streams are authorized again when the policy or its data changes, when an entry of it begins or ends, and at
 	// least every 5 minutes. A caller that may no longer watch gets PERMISSION_DENIED within seconds. When the
 	// credentials of the call expire, the stream ends with UNAUTHENTICATED, CREDENTIALS_EXPIRED: resume it with
 	// new ones. In both cases states that were not sent yet are not sent. While the policy does not answer, the
