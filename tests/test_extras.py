@@ -194,7 +194,7 @@ def test_an_installed_server_makes_the_bundle_of_the_checkout(wheel: Path, tmp_p
     """Its wheel has the Rego."""
     (tmp_path / "server").mkdir()
     server = install(wheel, tmp_path / "server", "server")
-    written = []
+    written: list[bytes] = []
     for place in (server, Environment(Path(sys.executable), frozenset(), 0)):
         output = tmp_path / f"{len(written)}.tar.gz"
         data = str(ROOT / "policies" / "data.example.yaml")

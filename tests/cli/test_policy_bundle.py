@@ -182,6 +182,11 @@ def test_an_output_that_cannot_be_written_is_refused(output: Path, tmp_path: Pat
         assert warned.startswith(f"eksgateway: {target}: ")
         assert text in warned
     assert data.read_text() == EXAMPLE_DATA.read_text()
+    assert bundle(data, "-o", "x" * 300) == (
+        2,
+        "",
+        "eksgateway: the output cannot be written: File name too long\n",
+    )
 
 
 def test_an_unusable_key_is_refused_before_anything_is_written(output: Path, tmp_path: Path) -> None:

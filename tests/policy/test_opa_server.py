@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import urllib.error
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from eksgateway.policy.compiler.edges import compile_edges
 from eksgateway.policy.factory import open_policy_engine
 from eksgateway.policy.source import load_content
 from eksgateway.settings import OpaPolicySettings, OpaSettings, PolicySettings
+from support.compiled import bundle_of
 from support.opa import EXAMPLE_DATA, POLICIES, OpaServer, compile_data, run_opa, write_compiled
 from support.questions import at_request, caller
 
@@ -193,3 +195,15 @@ async def test_an_opa_whose_authorization_refuses_has_it_reported(tmp_path: Path
             assert "refuses POST /v1/data/eksgateway/revision/hash: allow it" in str(caught.value.detail)
         finally:
             await engine.close()
+
+
+async def test_an_opa_without_authorization_keeps_data_from_its_bundles_root(tmp_path: Path) -> None:
+    """By the root in the bundle's manifest."""
+    archive = tmp_path / "bundle.tar.gz"
+    archive.write_bytes(bundle_of({"eksgateway": {"grants": []}}))
+    with run_opa(archive, log=tmp_path / "opa.log", arguments=["--bundle"]) as server:
+        for path in ("eksgateway", "eksgateway/index", "eksgateway/grants", "eksgateway/other"):
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                server.put(path, {})
+            assert "owned by bundle" in caught.value.read().decode()
+            caught.value.close()

@@ -82,7 +82,13 @@ def _load_key(options: BundleOptions) -> SigningKey | None:
 
 
 def _check_output(options: BundleOptions) -> None:
-    output = options.output
+    try:
+        _require_free(options, options.output)
+    except OSError as exc:  # such as a name that is too long
+        raise StartError(f"the output cannot be written: {exc.strerror}") from exc
+
+
+def _require_free(options: BundleOptions, output: Path) -> None:
     for other in (options.data, options.signing_key):
         if other is not None and output.exists() and other.exists() and output.samefile(other):
             raise StartError(f"{output}: is what the bundle is made from: name another file with --output")

@@ -58,7 +58,10 @@ def load_signing_key(path: Path, *, key_id: str, algorithm: str | None = None) -
     try:
         content = read_file(path, _MAX_KEY_BYTES)
     except FileUnreadable as exc:
-        raise SigningKeyError(f"{path}: cannot be read: {exc}") from exc
+        # Without the path: `opa build` takes the key itself too, and what is given here may be one.
+        raise SigningKeyError(
+            f"the signing key cannot be read: {exc}: give the path of its file, not the key itself"
+        ) from exc
     if b"-----BEGIN" in content:
         signers, warnings = _private_key_signers(path, content), []
     else:
