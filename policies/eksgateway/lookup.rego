@@ -35,9 +35,9 @@ alone if {
 }
 
 # METADATA
-# description: The tables of which a lost one could open something.
+# description: The tables. One that is lost, or of another revision, could open something.
 marked := {
-	"scopes", "tables", "except_clusters",
+	"grants", "conditions", "windows", "zones", "scopes", "tables", "except_clusters",
 	"few", "many", "is_many", "by_subject", "anywhere_by_group", "anywhere_by_subject",
 	"denials", "freezes", "freeze_at", "freeze_hours",
 }

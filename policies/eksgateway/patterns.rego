@@ -33,7 +33,10 @@ has_middle(text, middle) if {
 
 # METADATA
 # description: A ticket's pattern is exact, or has one `*`, or one `#` (one or more digits).
-matches_ticket(pattern, ticket) if matches(pattern, ticket)
+matches_ticket(pattern, ticket) if {
+	not contains(pattern, "#")
+	matches(pattern, ticket)
+}
 
 matches_ticket(pattern, ticket) if {
 	[head, tail] := split(pattern, "#")

@@ -35,7 +35,7 @@ test_tickets_that_match if {
 }
 
 test_tickets_that_do_not_match if {
-	every pair in [["OPS-#", "OPS-"], ["OPS-#", "OPS-1x"], ["OPS-#", "OPS-٣"], ["#", ""], ["a#a", "a"], ["https://t/*", "https://t/a/b"]] {
+	every pair in [["OPS-#", "OPS-"], ["OPS-#", "OPS-#"], ["OPS-#", "OPS-1x"], ["OPS-#", "OPS-٣"], ["#", ""], ["a#a", "a"], ["https://t/*", "https://t/a/b"]] {
 		not patterns.matches_ticket(pair[0], pair[1])
 	}
 }

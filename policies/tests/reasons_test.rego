@@ -5,7 +5,7 @@ import data.tests.support
 many_ids := [concat("-", ["m", format_int(number, 10)]) | some number in numbers.range(1001, 1250)]
 
 many_grants := json.patch(data.fixtures.oncall, [
-	{"op": "replace", "path": "/grants", "value": {id: "c0" | some id in many_ids}},
+	{"op": "replace", "path": "/grants", "value": object.union(data.fixtures.oncall.grants, {id: "c0" | some id in many_ids})},
 	{"op": "replace", "path": "/few/p0", "value": {"corp:platform": many_ids}},
 ])
 

@@ -130,6 +130,10 @@ def matches_ticket(pattern: str, ticket: str) -> bool:
     return re.fullmatch(parts, ticket) is not None
 
 
+def is_blank(text: str) -> bool:
+    return not text.strip(_BLANK)
+
+
 def _any_match(patterns: Iterable[str], values: Iterable[str]) -> bool:
     found = list(values)
     return any(matches(pattern, value) for pattern in patterns for value in found)
@@ -224,7 +228,7 @@ def _faults(grant: Entry, asked: _Asked) -> Iterator[str]:
 
 
 def _unjustified(grant: Entry, asked: _Asked) -> Iterator[str]:
-    blank = {key for key, text in asked.given.items() if not text.strip(_BLANK)}
+    blank = {key for key, text in asked.given.items() if is_blank(text)}
     required = [key for key in grant.get("require", []) if key in blank]
     yield from (f"A {key} is required by grant {grant['id']}." for key in required)
     patterns, ticket = grant.get("ticket_patterns", []), asked.given["ticket"]

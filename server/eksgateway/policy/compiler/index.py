@@ -16,9 +16,10 @@ from eksgateway.policy.compiler.windows import compile_windows
 from eksgateway.policy.compiler.zones import RANGE_BEGINS, RANGE_ENDS
 
 FORM: Final = "eksgateway-index/1"
-# The tables of which a lost one could open something. Each has the revision under "", and the Rego allows
-# nothing unless all do.
+# The tables. One that is lost or of another revision could open something, so each has the revision under "",
+# and the Rego allows nothing unless all do.
 MARKED: Final = (
+    *("grants", "conditions", "windows", "zones"),
     *("scopes", "tables", "except_clusters"),
     *("few", "many", "is_many", "by_subject", "anywhere_by_group", "anywhere_by_subject"),
     *("denials", "freezes", "freeze_at", "freeze_hours"),
