@@ -15,9 +15,11 @@ from eksgateway.policy.compiler import compile_content
 from eksgateway.policy.question import Question
 from eksgateway.policy.wasm_module import PolicyModule
 from support.opa import OpaServer
+from support.policy_block_cases import BLOCK_CASES
 from support.policy_cases import CASES
 from support.policy_deciders import Batch, decide_by_eval, decide_by_module, decide_by_server
 from support.policy_generated import Content, contents
+from support.policy_grant_cases import GRANT_CASES
 from support.policy_questions import questions
 from support.policy_reference import decide
 
@@ -35,7 +37,7 @@ def generate_cases(count: int = CONTENTS) -> Cases:
 
 
 def table_cases() -> Cases:
-    return [(case.content, [case.question]) for case in CASES]
+    return [(case.content, [case.question]) for case in [*CASES, *GRANT_CASES, *BLOCK_CASES]]
 
 
 def to_batches(cases: Cases) -> list[Batch]:

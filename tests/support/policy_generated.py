@@ -63,7 +63,7 @@ def some(random: Random, choices: list[str], most: int = 3) -> list[str]:
 
 def contents(random: Random, count: int) -> Iterator[Content]:
     for _ in range(count):
-        yield _spoken_today(_content(random))
+        yield _content(random)
 
 
 def _content(random: Random) -> Content:
@@ -199,38 +199,3 @@ CONDITIONS: dict[str, Callable[[Random], Any]] = {
     "require": lambda random: some(random, ["reason", "ticket"]),
     "ticket_patterns": lambda random: some(random, TICKETS),
 }
-
-
-# Until the Rego has the whole language.
-_GRANT = (
-    "id",
-    "subjects",
-    "groups",
-    "actions",
-    "accounts",
-    "regions",
-    "clusters",
-    "via",
-    "tags",
-    "update_types",
-)
-_FREEZE = ("id", "clusters", "accounts", "regions", "from", "until", "except_groups")
-_PATTERNS = ("subjects", "groups", "clusters", "via", "except_groups")
-
-
-def _spoken_today(content: Content) -> Content:
-    def reduce(entry: Entry, keys: tuple[str, ...]) -> Entry:
-        kept = {key: value for key, value in entry.items() if key in keys}
-        for key in set(_PATTERNS) & set(kept):
-            kept[key] = [each for each in kept[key] if each.count("*") < 2 or each.endswith("/**")] or [
-                "jwt:x"
-            ]
-        return kept
-
-    return {
-        "grants": [reduce(each, (*_GRANT, "require")) for each in content["grants"]],
-        "denials": [],
-        "freezes": [
-            reduce(each, _FREEZE) for each in content["freezes"] if "from" in each and "until" in each
-        ],
-    }
