@@ -38,8 +38,8 @@ decision := {
 
 decision := {
 	"allow": false,
-	"reasons": reasons.first_100({substring(objection.reason, 0, 400) | some objection in reasons.objections}),
-	"rules": sort({objection.rule | some objection in reasons.objections}),
+	"reasons": reasons.reasons,
+	"rules": reasons.rules,
 	"obligations": [],
 } if {
 	count(granting.covering) > 0

@@ -12,93 +12,114 @@ import data.eksgateway.restrictions
 import data.eksgateway.windows
 
 # METADATA
-# description: All conditions hold. The action is not among them.
+# description: All conditions of this name hold. The action is not among them.
 hold(name) if {
-	has_begun(name)
-	has_not_ended(name)
-	is_within_windows(name)
-	via_matches(name)
-	claims_match(name)
-	has_required(name)
-	ticket_matches(name)
-	fits_update(name)
+	wanted := data.eksgateway.index.conditions[name]
+	has_begun(wanted.from)
+	has_not_ended(wanted.until)
+	is_within(wanted.windows)
+	came_over(wanted.via)
+	has_claims(wanted.claims)
+	has_texts(wanted.require)
+	has_ticket(wanted.ticket_patterns)
+	fits_update(wanted)
 }
 
-has_begun(name) if data.eksgateway.index.conditions[name].from == null
+has_begun(from) if from == null
 
-has_begun(name) if {
+has_begun(from) if {
+	from != null
 	restrictions.utc
-	input.context.time >= data.eksgateway.index.conditions[name].from
+	input.context.time >= from
 }
 
-has_not_ended(name) if data.eksgateway.index.conditions[name].until == null
+has_not_ended(until) if until == null
 
-has_not_ended(name) if {
+has_not_ended(until) if {
+	until != null
 	restrictions.utc
-	input.context.time < data.eksgateway.index.conditions[name].until
+	input.context.time < until
 }
 
-is_within_windows(name) if data.eksgateway.index.conditions[name].windows == null
+is_within(names) if names == null
 
-is_within_windows(name) if {
-	some window in data.eksgateway.index.conditions[name].windows
-	windows.inside(window)
+is_within(names) if {
+	some name in names
+	windows.inside(name)
 }
 
-via_matches(name) if data.eksgateway.index.conditions[name].via == null
+came_over(via) if via == null
 
-via_matches(name) if {
-	some pattern in data.eksgateway.index.conditions[name].via
+came_over(via) if {
+	some pattern in via
 	patterns.matches(pattern, input.subject.properties.via)
 }
 
-claims_match(name) if {
-	every claim, wanted in data.eksgateway.index.conditions[name].claims {
-		claim_matches(claim, wanted)
+has_claims(claims) if {
+	every claim, wanted in claims {
+		has_claim(claim, wanted)
 	}
 }
 
-claim_matches(claim, wanted) if {
+has_claim(claim, wanted) if {
 	some pattern in wanted
 	some value in input.subject.properties.claims[claim]
 	patterns.matches(pattern, value)
 }
 
 # What a cancel must carry does not depend on EKS, so it is checked at both stages.
-has_required(_) if input.action.name != "cancel"
+has_texts(_) if input.action.name != "cancel"
 
-has_required(name) if {
-	every text in data.eksgateway.index.conditions[name].require {
-		is_given(text)
+has_texts(names) if {
+	every name in names {
+		name in given_texts
 	}
 }
 
-is_given(text) if trim_space(input.action.properties[text]) != ""
+given_texts contains name if {
+	some name, text in input.action.properties
+	trim_space(text) != ""
+}
 
-ticket_matches(_) if input.action.name != "cancel"
+has_ticket(_) if input.action.name != "cancel"
 
-ticket_matches(name) if data.eksgateway.index.conditions[name].ticket_patterns == null
+has_ticket(wanted) if wanted == null
 
-ticket_matches(name) if {
-	is_given("ticket")
-	some pattern in data.eksgateway.index.conditions[name].ticket_patterns
+has_ticket(wanted) if {
+	some pattern in wanted
+	"ticket" in given_texts
 	patterns.matches_ticket(pattern, input.action.properties.ticket)
 }
 
 fits_update(_) if input.context.stage in {"target", "request"}
 
-fits_update(name) if {
+fits_update(wanted) if {
 	input.context.stage == "update"
-	fits_type(name)
-	fits_version(name)
-	fits_age(name)
-	every tag, values in data.eksgateway.index.conditions[name].tags {
+	fits_type(wanted.update_types)
+	fits_version(wanted.versions)
+	fits_age(wanted.older_than)
+	every tag, values in wanted.tags {
 		fits_tag(tag, values)
 	}
-	every tag, pattern in data.eksgateway.index.conditions[name].group_tags {
+	every tag, pattern in wanted.group_tags {
 		names_group(tag, pattern)
 	}
 }
+
+fits_type(_) if input.action.name != "cancel"
+
+fits_type(types) if input.resource.properties.update.type in types
+
+fits_version(versions) if versions == null
+
+fits_version(versions) if {
+	some pattern in versions
+	patterns.matches(pattern, input.resource.properties.version)
+}
+
+fits_age(age) if age == null
+
+fits_age(age) if input.resource.properties.update.age_s > age.seconds
 
 fits_tag(tag, values) if input.resource.properties.tags[tag] in values
 
@@ -106,20 +127,7 @@ fits_tag(tag, values) if input.resource.properties.tags[tag] in values
 names_group(tag, pattern) if {
 	value := input.resource.properties.tags[tag]
 	value != ""
-	concat(value, split(pattern, "*")) in input.subject.properties.groups
+	groups[concat(value, split(pattern, "*"))]
 }
 
-fits_type(_) if input.action.name != "cancel"
-
-fits_type(name) if input.resource.properties.update.type in data.eksgateway.index.conditions[name].update_types
-
-fits_version(name) if data.eksgateway.index.conditions[name].versions == null
-
-fits_version(name) if {
-	some pattern in data.eksgateway.index.conditions[name].versions
-	patterns.matches(pattern, input.resource.properties.version)
-}
-
-fits_age(name) if data.eksgateway.index.conditions[name].older_than == null
-
-fits_age(name) if input.resource.properties.update.age_s > data.eksgateway.index.conditions[name].older_than.seconds
+groups := {group | some group in input.subject.properties.groups}

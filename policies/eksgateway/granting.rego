@@ -22,14 +22,14 @@ covering := {id: name |
 # description: Covering grants with the action.
 naming_action := {id |
 	some id, name in covering
-	name in action_conditions
+	action_conditions[name]
 }
 
 # METADATA
 # description: Grants with the action whose conditions hold.
 allowing := {id |
 	some id, name in covering
-	name in allowing_conditions
+	allowing_conditions[name]
 }
 
 action_conditions := {name |

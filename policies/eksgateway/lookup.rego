@@ -5,7 +5,8 @@
 #   callers (docs/policy-form.md).
 #
 #   No rule binds a part of the index that grows with the policy: an OPA server converts what is bound,
-#   at each decision. So functions take names, and references are whole.
+#   at each decision. So functions take names, and references are whole. Of large sets `set[x]` is used and
+#   not `x in set`, which compares with each item in Wasm.
 # schemas:
 #   - input: schema.input
 package eksgateway.lookup
@@ -63,7 +64,7 @@ ids_by_group := {id |
 	some place in places
 	some token
 	found := data.eksgateway.index.few[place][token]
-	token in group_tokens
+	group_tokens[token]
 	some id in found
 } | {id |
 	some place in places
@@ -156,27 +157,29 @@ exact_names(table, values) := {name |
 star_names(table, values) := {name |
 	some before in data.eksgateway.index.tables[table].star.lengths
 	some value in values
-	before <= count(value)
+	length := count(value)
+	before <= length
 	head := substring(value, 0, before)
 	some after in data.eksgateway.index.tables[table].star.heads[head].lengths
-	between := (count(value) - before) - after
-	between >= 0
-	some name in data.eksgateway.index.tables[table].star.heads[head].tails[substring(value, before + between, -1)]
-	not contains(substring(value, before, between), "/")
+	end := length - after
+	end >= before
+	some name in data.eksgateway.index.tables[table].star.heads[head].tails[substring(value, end, -1)]
+	not contains(substring(value, before, end - before), "/")
 }
 
 two_star_names(table, values) := {name |
 	some before in data.eksgateway.index.tables[table].two_stars.lengths
 	some value in values
-	before <= count(value)
+	length := count(value)
+	before <= length
 	head := substring(value, 0, before)
 	some after in data.eksgateway.index.tables[table].two_stars.heads[head].lengths
-	between := (count(value) - before) - after
-	between >= 0
-	tail := substring(value, before + between, -1)
+	end := length - after
+	end >= before
+	tail := substring(value, end, -1)
 	some middle
 	found := data.eksgateway.index.tables[table].two_stars.heads[head].tails[tail][middle]
-	patterns.has_middle(substring(value, before, between), middle)
+	patterns.has_middle(substring(value, before, end - before), middle)
 	some name in found
 }
 

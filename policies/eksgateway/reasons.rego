@@ -12,31 +12,43 @@ import data.eksgateway.granting
 import data.eksgateway.restrictions
 
 # METADATA
-# description: Each with the id of the grant, denial or freeze.
-objections contains {"rule": id, "reason": reason} if {
-	some id in first_100(restrictions.denials)
-	reason := concat("", ["Denial ", id, " forbids this: ", denial_reason(id)])
+# description: |
+#   At most 100 sentences, in order. Each list is made in order, because sorting hundreds of texts would
+#   cost more than the decision.
+reasons := [substring(reason, 0, 400) | some reason in array.slice(all, 0, 100)]
+
+all := array.concat(array.concat(requirements, prohibitions), array.concat(faults, unread))
+
+# METADATA
+# description: The ids of the grants, denials and freezes that are explained.
+rules := sort({id | some id in explained_grants} | ({id | some id in denials} | {id | some id in holding}))
+
+# METADATA
+# description: "`entries` are ids."
+first_100(entries) := array.slice(sort(entries), 0, 100)
+
+# If a grant allows, the conditions of other grants do not matter.
+explained_grants := [] if count(granting.allowing) > 0
+
+explained_grants := first_100(granting.naming_action) if {
+	count(granting.allowing) == 0
+	count(granting.action_conditions) > 0
 }
 
-default denial_reason(_) := "its entry is missing."
+explained_grants := first_100(object.keys(granting.covering)) if count(granting.action_conditions) == 0
 
-denial_reason(id) := data.eksgateway.index.denials[id].reason
+denials := first_100(restrictions.denials)
 
-objections contains {"rule": id, "reason": reason} if {
-	count(granting.action_conditions) == 0
-	some id in first_100(object.keys(granting.covering))
-	reason := concat("", ["Grant ", id, " does not allow ", input.action.name, "."])
+default holding := []
+
+holding := first_100(restrictions.freezes) if {
+	cancel_granted
+	restrictions.utc
 }
 
-objections contains {"rule": "freezes", "reason": "The time cannot be read: no cancel is allowed."} if {
+holding := ["freezes"] if {
 	cancel_granted
 	not restrictions.utc
-}
-
-objections contains {"rule": id, "reason": reason} if {
-	cancel_granted
-	some id in first_100(restrictions.freezes)
-	reason := concat("", ["Freeze ", id, " forbids cancel on this cluster ", end_of_freeze(id)])
 }
 
 cancel_granted if {
@@ -44,85 +56,107 @@ cancel_granted if {
 	count(granting.action_conditions) > 0
 }
 
+prohibitions := array.concat(
+	[concat("", ["Denial ", id, " forbids this: ", denial_reason(id)]) | some id in denials],
+	[concat("", ["Freeze ", id, " forbids cancel on this cluster ", end_of_freeze(id)]) |
+		restrictions.utc
+		some id in holding
+	],
+)
+
+unread := ["The time cannot be read: no cancel is allowed." |
+	not restrictions.utc
+	cancel_granted
+]
+
+default denial_reason(_) := "its entry is missing."
+
+denial_reason(id) := data.eksgateway.index.denials[id].reason
+
 default end_of_freeze(_) := "now."
 
 end_of_freeze(id) := concat("", ["until ", data.eksgateway.index.freezes[id].until, "."]) if {
 	not data.eksgateway.index.freezes[id].windows
 }
 
-# If a grant allows, the conditions of other grants do not matter.
-objections contains {"rule": id, "reason": concat(id, around_id)} if {
-	count(granting.allowing) == 0
-	some id in first_100(granting.naming_action)
-	some around_id in faults[granting.covering[id]]
-}
+requirements := sort([concat("", ["A ", text, " is required by grant ", id, "."]) |
+	some id in explained_grants
+	some text in missing_texts[granting.covering[id]]
+])
 
-# METADATA
-# description: "`entries` are ids or reasons."
-first_100(entries) := array.slice(sort(entries), 0, 100)
+faults := [concat("", ["Grant ", id, fault]) |
+	some id in explained_grants
+	some fault in faults_of[granting.covering[id]]
+]
 
-# Conditions -> the texts before and after the id of a grant with these conditions.
-faults := {name: texts |
-	some name in granting.action_conditions
-	texts := time_faults(name) | (caller_faults(name) | (cancel_faults(name) | update_faults(name)))
-}
-
-time_faults(name) := ({["Grant ", after] |
-	not conditions.has_begun(name)
-	after := concat("", [" begins at ", data.eksgateway.index.conditions[name].from, "."])
-} | {["Grant ", after] |
-	not conditions.has_not_ended(name)
-	after := concat("", [" ended at ", data.eksgateway.index.conditions[name].until, "."])
-}) | {["Grant ", " is outside its windows."] |
-	not conditions.is_within_windows(name)
-}
-
-caller_faults(name) := {["Grant ", " asks for a connection that this call did not come over."] |
-	not conditions.via_matches(name)
-} | {["Grant ", after] |
-	some claim, wanted in data.eksgateway.index.conditions[name].claims
-	not conditions.claim_matches(claim, wanted)
-	after := concat("", [" asks for the token's claim ", claim, " to be ", concat(" or ", wanted), "."])
-}
-
-cancel_faults(name) := {[before, "."] |
+# Conditions -> the texts that a cancel lacks.
+missing_texts := {name: texts |
 	input.action.name == "cancel"
-	some text in data.eksgateway.index.conditions[name].require
-	not conditions.is_given(text)
-	before := concat("", ["A ", text, " is required by grant "])
-} | {["Grant ", after] |
-	not conditions.ticket_matches(name)
-	wanted := data.eksgateway.index.conditions[name].ticket_patterns
-	after := concat("", [" asks for a ticket like ", concat(" or ", wanted), "."])
+	some name in granting.action_conditions
+	texts := [text |
+		some text in data.eksgateway.index.conditions[name].require
+		not text in conditions.given_texts
+	]
+}
+
+# Conditions -> what follows the id of a grant with these conditions.
+faults_of := {name: faults_by(name) | some name in {granting.covering[id] | some id in explained_grants}}
+
+faults_by(_) := [concat("", [" does not allow ", input.action.name, "."])] if {
+	count(granting.action_conditions) == 0
+}
+
+faults_by(name) := sort(found) if {
+	granting.action_conditions[name]
+	wanted := data.eksgateway.index.conditions[name]
+	found := (time_faults(wanted) | caller_faults(wanted)) | (ticket_faults(wanted) | update_faults(wanted))
+}
+
+time_faults(wanted) := ({fault |
+	not conditions.has_begun(wanted.from)
+	fault := concat("", [" begins at ", wanted.from, "."])
+} | {fault |
+	not conditions.has_not_ended(wanted.until)
+	fault := concat("", [" ended at ", wanted.until, "."])
+}) | {" is outside its windows." |
+	not conditions.is_within(wanted.windows)
+}
+
+caller_faults(wanted) := {" asks for a connection that this call did not come over." |
+	not conditions.came_over(wanted.via)
+} | {fault |
+	some claim, values in wanted.claims
+	not conditions.has_claim(claim, values)
+	fault := concat("", [" asks for the token's claim ", claim, " to be ", concat(" or ", values), "."])
+}
+
+ticket_faults(wanted) := {fault |
+	not conditions.has_ticket(wanted.ticket_patterns)
+	fault := concat("", [" asks for a ticket like ", concat(" or ", wanted.ticket_patterns), "."])
 }
 
 update_faults(_) := set() if input.context.stage != "update"
 
 # The reason leaves out the update's own type, which the caller may not be allowed to see.
-update_faults(name) := tag_faults(name) | ({["Grant ", after] |
-	not conditions.fits_version(name)
-	wanted := data.eksgateway.index.conditions[name].versions
-	after := concat("", [" asks for the cluster's version to be ", concat(" or ", wanted), "."])
-} | ({["Grant ", after] |
-	not conditions.fits_age(name)
-	after := concat("", [
-		" asks for an update that is older than ",
-		data.eksgateway.index.conditions[name].older_than.text, ".",
-	])
-} | {["Grant ", after] |
-	not conditions.fits_type(name)
-	types := data.eksgateway.index.conditions[name].update_types
-	after := concat("", [" allows cancel for updates of type ", concat(" or ", types), " only."])
+update_faults(wanted) := tag_faults(wanted) | ({fault |
+	not conditions.fits_version(wanted.versions)
+	fault := concat("", [" asks for the cluster's version to be ", concat(" or ", wanted.versions), "."])
+} | ({fault |
+	not conditions.fits_age(wanted.older_than)
+	fault := concat("", [" asks for an update that is older than ", wanted.older_than.text, "."])
+} | {fault |
+	not conditions.fits_type(wanted.update_types)
+	fault := concat("", [" allows cancel for updates of type ", concat(" or ", wanted.update_types), " only."])
 })) if {
 	input.context.stage == "update"
 }
 
-tag_faults(name) := {["Grant ", after] |
-	some tag, values in data.eksgateway.index.conditions[name].tags
+tag_faults(wanted) := {fault |
+	some tag, values in wanted.tags
 	not conditions.fits_tag(tag, values)
-	after := concat("", [" asks for the cluster's tag ", tag, " to be ", concat(" or ", values), "."])
-} | {["Grant ", after] |
-	some tag, pattern in data.eksgateway.index.conditions[name].group_tags
+	fault := concat("", [" asks for the cluster's tag ", tag, " to be ", concat(" or ", values), "."])
+} | {fault |
+	some tag, pattern in wanted.group_tags
 	not conditions.names_group(tag, pattern)
-	after := concat("", [" asks for the cluster's tag ", tag, " to name one of your groups."])
+	fault := concat("", [" asks for the cluster's tag ", tag, " to name one of your groups."])
 }

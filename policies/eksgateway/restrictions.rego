@@ -71,12 +71,12 @@ is_clear(id) if {
 
 is_clear(id) if {
 	some token in data.eksgateway.index.freezes[id].except_groups
-	token in lookup.group_tokens
+	lookup.group_tokens[token]
 }
 
 is_clear(id) if {
 	some token in data.eksgateway.index.freezes[id].except_subjects
-	token in lookup.subject_tokens
+	lookup.subject_tokens[token]
 }
 
 # Tags and type are known at stage update only.
