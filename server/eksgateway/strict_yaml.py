@@ -161,7 +161,7 @@ class _Reader:
 
     def _check_tag(self, event: Any) -> None:
         if event.tag and event.tag != _TAGS[type(event)]:
-            raise _error(event, f"the tag {event.tag} is not supported; leave it out")
+            raise _error(event, f"the tag {event.tag!r:.80} is not supported; leave it out")
 
 
 def _check_key(event: Any, key: Any, mapping: _Collection) -> Any:
