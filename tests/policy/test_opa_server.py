@@ -17,7 +17,7 @@ from eksgateway.policy.compiler.edges import compile_edges
 from eksgateway.policy.factory import open_policy_engine
 from eksgateway.policy.source import load_content
 from eksgateway.settings import OpaPolicySettings, OpaSettings, PolicySettings
-from support.compiled import bundle_of
+from support.bundles import bundle_of
 from support.opa import EXAMPLE_DATA, POLICIES, OpaServer, compile_data, run_opa, write_compiled
 from support.questions import at_request, caller
 

@@ -11,7 +11,7 @@ from eksgateway.clock import SystemClock
 from eksgateway.policy.factory import open_policy_engine
 from eksgateway.settings import OpaPolicySettings, OpaSettings
 from support.bundle_host import host_bundles
-from support.compiled import bundle_of
+from support.bundles import bundle_of
 from support.deployed_opa import run_deployed_opa
 from support.gateway import POLICY_DATA, run_gateway
 from support.logs import capture_logs

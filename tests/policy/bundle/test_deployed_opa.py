@@ -19,7 +19,7 @@ from eksgateway.errors import GatewayError
 from eksgateway.policy.opa import OpaEngine
 from eksgateway.settings import OpaSettings
 from support.bundle_host import BundleHost, host_bundles
-from support.compiled import bundle_of
+from support.bundles import bundle_of
 from support.deployed_opa import DeployedOpa, run_deployed_opa
 from support.gateway import POLICY_DATA
 from support.logs import capture_logs
