@@ -24,7 +24,8 @@ START = Path(__file__).resolve().parents[2] / "deploy" / "opa" / "start.sh"
 class DeployedOpa:
     """``kill`` and ``start`` may be called in turn."""
 
-    def __init__(self, bundles_url: str, key: Path, folder: Path) -> None:
+    def __init__(self, bundles_url: str, key: Path, folder: Path, options: tuple[str, ...]) -> None:
+        self._command = (str(START), *options)
         self.address = f"127.0.0.1:{find_free_port()}"
         self.url = f"http://{self.address}"
         self._log = folder / "opa.log"
@@ -42,7 +43,7 @@ class DeployedOpa:
     async def start(self) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: ASYNC220  it returns at once
-                [START], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment
+                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment
             )
         await wait_until(self._answers)
 
@@ -87,9 +88,11 @@ class DeployedOpa:
 
 
 @asynccontextmanager
-async def run_deployed_opa(bundles_url: str, key: Path, folder: Path) -> AsyncIterator[DeployedOpa]:
-    """``key`` is the public key that verifies the bundle."""
-    opa = DeployedOpa(bundles_url, key, folder)
+async def run_deployed_opa(
+    bundles_url: str, key: Path, folder: Path, *options: str
+) -> AsyncIterator[DeployedOpa]:
+    """``key`` is the public key that verifies the bundle; ``options`` are of OPA."""
+    opa = DeployedOpa(bundles_url, key, folder, options)
     await opa.start()
     try:
         yield opa

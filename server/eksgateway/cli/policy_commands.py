@@ -179,9 +179,7 @@ def policy_bundle(
     ] = Path("bundle.tar.gz"),
     signing_key: Annotated[
         Path | None,
-        typer.Option(
-            help="Sign with the key in this file: RSA or EC in PEM, or the secret of an HMAC."
-        ),
+        typer.Option(help="Sign with the key in this file: RSA or EC in PEM, or the secret of an HMAC."),
     ] = None,
     signing_key_id: Annotated[
         str, typer.Option(help="The name of the key in the `keys` of OPA's configuration.")

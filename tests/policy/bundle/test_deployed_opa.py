@@ -6,6 +6,7 @@ import asyncio
 import copy
 import gzip
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -51,8 +52,8 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 
 @asynccontextmanager
-async def _run(place: Place) -> AsyncIterator[tuple[DeployedOpa, OpaEngine]]:
-    async with run_deployed_opa(place.host.url, place.key.public, place.folder) as opa:
+async def _run(place: Place, *options: str) -> AsyncIterator[tuple[DeployedOpa, OpaEngine]]:
+    async with run_deployed_opa(place.host.url, place.key.public, place.folder, *options) as opa:
         engine = await _connect(opa)
         try:
             yield opa, engine
@@ -174,6 +175,19 @@ async def test_a_new_revision_comes_into_force(place: Place) -> None:
         decision = await engine.decide(VIEWER)
         assert not decision.allowed
         assert decision.policy_revision == after != before
+
+
+async def test_a_key_is_replaced_while_both_are_trusted(place: Place) -> None:
+    """The signature names its key. The commands are those of docs/opa.md."""
+    page = (Path(__file__).parents[3] / "docs" / "opa.md").read_text()
+    new = write_key(place.folder, "ES256", "policy-2")
+    (options,) = re.findall(r"^deploy/opa/start.sh (--set .*)$", page, re.MULTILINE)
+    place.host.bundle = place.sign()
+    async with _run(place, *options.replace("policy-2.pub", str(new.public)).split()) as (_, engine):
+        await _wait_ready(engine)
+        before = engine.revision
+        place.host.bundle = bundle_of(WITHOUT_ONCALL, new.private, "policy-2")
+        assert await engine.revision_after(before) != before
 
 
 async def test_the_last_bundle_on_disk_is_verified_at_a_restart(place: Place) -> None:
