@@ -80,16 +80,23 @@ ids_by_subject := {id |
 }
 
 # METADATA
-# description: The freezes of the cluster's places that may be in force at the time.
+# description: |
+#   The freezes of the cluster's places that may be in force at the time. Those with windows have one that the
+#   time is not shown to be out of.
 freezes := {id |
 	some place in places
-	some length in [4, 7, 10]
-	some id in data.eksgateway.index.freeze_at[place][substring(input.context.time, 0, length)]
-} | {id |
-	some place in places
-	some window in freeze_windows
-	some id in data.eksgateway.index.freeze_at[place][window]
+	some time in times
+	some id in data.eksgateway.index.freeze_at[place][time]
 }
+
+# Freezes have dates (`2027`, `2027-03`, `2027-03-08`), windows (`w0`), or both (`2027-03 w0`).
+times := (dates | freeze_windows) | {time |
+	some date in dates
+	some window in freeze_windows
+	time := concat(" ", [date, window])
+}
+
+dates := {substring(input.context.time, 0, length) | some length in [4, 7, 10]}
 
 # The windows of the places' freezes that the time is not shown to be out of.
 freeze_windows := {window |

@@ -9,7 +9,6 @@ package eksgateway.restrictions
 
 import data.eksgateway.granting
 import data.eksgateway.lookup
-import data.eksgateway.windows
 
 # METADATA
 # description: The denials that are in force. An id that is of no grant counts as one.
@@ -64,12 +63,6 @@ is_clear(id) if input.context.time < data.eksgateway.index.freezes[id].from
 is_clear(id) if input.context.time >= data.eksgateway.index.freezes[id].until
 
 is_clear(id) if {
-	every window in data.eksgateway.index.freezes[id].windows {
-		window in closed_windows
-	}
-}
-
-is_clear(id) if {
 	some token in data.eksgateway.index.freezes[id].except_groups
 	lookup.group_tokens[token]
 }
@@ -100,17 +93,6 @@ is_clear(id) if {
 	types := data.eksgateway.index.freezes[id].update_types
 	type := input.resource.properties.update.type
 	not type in types
-}
-
-# Many freezes may have the same windows.
-closed_windows := {window |
-	some window in freeze_windows
-	windows.outside(window)
-}
-
-freeze_windows := {window |
-	some id in lookup.freezes
-	some window in data.eksgateway.index.freezes[id].windows
 }
 
 # METADATA

@@ -23,16 +23,14 @@ class FreezeTable:
         names = self._windows.names_of(freeze["windows"]) if "windows" in freeze else []
         if names:
             entry["windows"] = names
+        dated = "from" in freeze and "until" in freeze
+        dates = cut_interval(freeze["from"], freeze["until"]) if dated else [""]
         at = self._at.setdefault(place, {})
-        if "from" in freeze and "until" in freeze:
-            keys = cut_interval(freeze["from"], freeze["until"])
-        else:
-            keys = names
-            for name in names:
-                if name not in at:
-                    self._add_window(name, place)
-        for key in keys:
-            at.setdefault(key, []).append(freeze["id"])
+        for date in dates:
+            for name in names or [""]:
+                at.setdefault(f"{date} {name}".strip(), []).append(freeze["id"])
+        for name in names:
+            self._add_window(name, place)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -44,4 +42,6 @@ class FreezeTable:
     def _add_window(self, name: str, place: str) -> None:
         hours = self._hours.setdefault(place, {})
         for hour in self._windows.hours_of(name):
-            hours.setdefault(hour, []).append(name)
+            known = hours.setdefault(hour, [])
+            if name not in known:
+                known.append(name)
