@@ -115,6 +115,15 @@ async def test_an_opa_without_the_policy_is_told_which_to_load(fake: FakeOpa) ->
     assert "eksgateway policy bundle" in str(error.detail)
 
 
+async def test_an_opa_without_the_policy_is_told_why_its_bundles_are_not_loaded(fake: FakeOpa) -> None:
+    """Also without the setting ``policy.opa.bundle``."""
+    fake.decide = lambda _: OpaAnswer()
+    fake.status = _status(mine=_failed("bundle missing .signatures.json file"), other={})
+    error = await _check_fails(fake)
+    assert type(error) is PolicyUndefined
+    assert "mine: bundle missing .signatures.json file (sign the bundle" in str(error.detail)
+
+
 BUNDLES: dict[str, tuple[OpaAnswer, tuple[str, ...]]] = {
     "unsigned": (
         _status(eksgateway=_failed("bundle missing .signatures.json file")),

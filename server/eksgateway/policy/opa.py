@@ -87,6 +87,9 @@ class OpaEngine:
                 await self.decide(question)
         except _BundleMissing as exc:
             raise PolicyUnavailable(detail=await self._bundle_loads.explain()) from exc
+        except PolicyUndefined as exc:
+            failures = await self._bundle_loads.describe_failures()
+            raise PolicyUndefined(detail="; ".join(filter(None, (exc.detail, failures)))) from exc
 
     async def close(self) -> None:
         self._poll.cancel()

@@ -60,6 +60,13 @@ class BundleLoads:
             return f"{problem}: its configuration has {names}; correct policy.opa.bundle, or OPA's `bundles`"
         return f"{problem}: {_describe_failure(bundles[self._bundle]) or 'it has just started'}"
 
+    async def describe_failures(self) -> str:
+        """Why OPA did not load bundles the last time; empty without a failure, or if OPA reports none."""
+        try:
+            return self._join_failures(await self._read_bundles())
+        except GatewayError:
+            return ""
+
     async def close(self) -> None:
         if self._reading is not None:
             self._reading.cancel()
@@ -86,22 +93,22 @@ class BundleLoads:
         return bundles if isinstance(bundles, dict) else {}
 
     def _note(self, bundles: dict[str, Any]) -> None:
-        failures = [
-            f"{name}: {failure}"
-            for name, bundle in sorted(bundles.items())
-            if self._bundle in ("", name) and _is_in_force(bundle) and (failure := _describe_failure(bundle))
-        ]
-        detail = "; ".join(failures)
-        self._reloads.failing = bool(failures)
+        detail = self._join_failures({name: each for name, each in bundles.items() if _is_in_force(each)})
+        self._reloads.failing = bool(detail)
         if detail == self._logged:
             return
         self._logged = detail
-        if failures:
+        if detail:
             self._reloads.refused += 1
             note = "A bundle that OPA loaded before stays in force."
             log.error("policy.bundle_failed", engine="opa", detail=detail, note=note)
         else:
             log.info("policy.bundle_recovered", engine="opa", note="OPA loads its bundle again.")
+
+    def _join_failures(self, bundles: dict[str, Any]) -> str:
+        followed = {name: each for name, each in sorted(bundles.items()) if self._bundle in ("", name)}
+        failures = {name: _describe_failure(each) for name, each in followed.items()}
+        return "; ".join(f"{name}: {failure}" for name, failure in failures.items() if failure)
 
 
 def _is_in_force(bundle: Any) -> bool:
