@@ -51,7 +51,7 @@ def _status(**bundles: dict[str, Any]) -> OpaAnswer:
     return make_result({"bundles": bundles})
 
 
-def _failed(message: str, *, since: str = NEVER, **members: Any) -> dict[str, Any]:
+def _failure(message: str, *, since: str = NEVER, **members: Any) -> dict[str, Any]:
     return {"code": "bundle_error", "message": message, "last_successful_activation": since, **members}
 
 
@@ -108,17 +108,17 @@ async def test_a_refusal_by_opas_authorization_names_what_to_allow(fake: FakeOpa
     assert "POST /v1/data/eksgateway/authz/decision: allow it in system.authz" in str(error.detail)
 
 
-async def test_an_opa_without_the_policy_is_told_which_to_load(fake: FakeOpa) -> None:
+async def test_an_opa_without_the_policy_has_the_bundle_to_load_in_its_cause(fake: FakeOpa) -> None:
     fake.decide = lambda _: OpaAnswer()
     error = await _check_fails(fake)
     assert type(error) is PolicyUndefined
     assert "eksgateway policy bundle" in str(error.detail)
 
 
-async def test_an_opa_without_the_policy_is_told_why_its_bundles_are_not_loaded(fake: FakeOpa) -> None:
+async def test_an_opa_without_the_policy_has_its_failed_bundles_in_its_cause(fake: FakeOpa) -> None:
     """Also without the setting ``policy.opa.bundle``."""
     fake.decide = lambda _: OpaAnswer()
-    fake.status = _status(mine=_failed("bundle missing .signatures.json file"), other={})
+    fake.status = _status(mine=_failure("bundle missing .signatures.json file"), other={})
     error = await _check_fails(fake)
     assert type(error) is PolicyUndefined
     assert "mine: bundle missing .signatures.json file (sign the bundle" in str(error.detail)
@@ -126,23 +126,23 @@ async def test_an_opa_without_the_policy_is_told_why_its_bundles_are_not_loaded(
 
 BUNDLES: dict[str, tuple[OpaAnswer, tuple[str, ...]]] = {
     "unsigned": (
-        _status(eksgateway=_failed("bundle missing .signatures.json file")),
+        _status(eksgateway=_failure("bundle missing .signatures.json file")),
         ("missing .signatures.json", "--signing-key"),
     ),
     "another key": (
-        _status(eksgateway=_failed("failed to verify JWT signature: invalid ECDSA signature")),
+        _status(eksgateway=_failure("failed to verify JWT signature: invalid ECDSA signature")),
         ("failed to verify", "OPA's `keys`"),
     ),
     "tampered": (
-        _status(eksgateway=_failed("data.json: digest mismatch (want: 1, got: 2)")),
+        _status(eksgateway=_failure("data.json: digest mismatch (want: 1, got: 2)")),
         ("digest mismatch", "make it again"),
     ),
     "server away": (
-        _status(eksgateway=_failed("request failed: connection refused")),
+        _status(eksgateway=_failure("request failed: connection refused")),
         ("connection refused", "`services`"),
     ),
     "does not compile": (
-        _status(eksgateway=_failed("error(s) occurred", errors=[{"message": "var x is unsafe"}])),
+        _status(eksgateway=_failure("error(s) occurred", errors=[{"message": "var x is unsafe"}])),
         ("error(s) occurred: var x is unsafe", "OPA's log"),
     ),
     "starting": (_status(eksgateway={"name": "eksgateway"}), ("just started",)),
@@ -153,7 +153,7 @@ BUNDLES: dict[str, tuple[OpaAnswer, tuple[str, ...]]] = {
     "odd status": (make_result({"bundles": {"eksgateway": {"code": 7, "errors": 3}}}), ("7 (OPA's log",)),
     "a list": (make_result([]), ("has none",)),
     "html": (OpaAnswer(b"<html>"), ("its log has the cause",)),
-    "long": (_status(eksgateway=_failed("x" * 5000)), ("x" * 400,)),
+    "long": (_status(eksgateway=_failure("x" * 5000)), ("x" * 400,)),
 }
 
 
@@ -174,7 +174,7 @@ async def test_a_refused_bundle_is_logged_and_counted_while_the_older_one_decide
     """Once for each cause, and its end. Readiness stays on."""
     fake.answers = [make_result("hash", provenance=LOADED)]
     fake.decide = lambda _: make_result(ALLOW, provenance=LOADED)
-    fake.status = _status(eksgateway=_failed("digest mismatch", since=ONCE))
+    fake.status = _status(eksgateway=_failure("digest mismatch", since=ONCE))
     clock = FakeClock()
     with capture_logs() as logs:
         engine = await OpaEngine.open(OpaSettings(url=fake.url, bundle="eksgateway"), clock, timeout_s=20)
@@ -197,7 +197,7 @@ async def test_a_refused_bundle_is_logged_and_counted_while_the_older_one_decide
             await engine.check()
             for port in (40001, 40002):  # one failure
                 reset = f"request failed: read tcp 10.0.0.1:{port}->10.0.0.2:443: connection reset"
-                fake.status = _status(eksgateway=_failed(reset, since=ONCE))
+                fake.status = _status(eksgateway=_failure(reset, since=ONCE))
                 await advance_until(*["policy.bundle_failed"] * 2)
                 await clock.advance(20)
             fake.status = OpaAnswer(b"{}", 401)  # this is no news
@@ -212,7 +212,7 @@ async def test_a_refused_bundle_is_logged_and_counted_while_the_older_one_decide
 async def test_a_bundle_that_was_never_loaded_is_no_failed_reload(fake: FakeOpa) -> None:
     """Readiness reports it."""
     fake.answers = [make_result("hash", provenance=OTHER)]
-    fake.status = _status(eksgateway=_failed("digest mismatch"), other=_failed("gone", since=ONCE))
+    fake.status = _status(eksgateway=_failure("digest mismatch"), other=_failure("gone", since=ONCE))
     with capture_logs() as logs:
         await _check_fails(fake, "eksgateway")
     assert "policy.bundle_failed" not in [each["event"] for each in logs]

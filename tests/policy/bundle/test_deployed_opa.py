@@ -35,7 +35,7 @@ WITHOUT_ONCALL["eksgateway"]["grants"].pop(0)
 
 @dataclass(frozen=True)
 class Place:
-    """What an OPA needs. ``key`` is the one that it trusts."""
+    """The surroundings of an OPA. ``key`` is the one that it trusts."""
 
     host: BundleHost
     key: KeyFiles
@@ -129,7 +129,7 @@ REFUSED = {
 async def test_a_bundle_that_is_not_trusted_is_not_loaded(
     place: Place, make: Any, cause: tuple[str, ...]
 ) -> None:
-    """The cause and the remedy are told. The right bundle is loaded later, and stays beside a wrong one."""
+    """Readiness has the cause and the remedy. The right bundle is loaded later, and a wrong one not after it."""
     place.host.bundle = wrong = make(place)
     with capture_logs() as logs:
         async with _run(place) as (_, engine):
@@ -232,7 +232,7 @@ REQUESTS = {
 
 
 async def test_the_api_serves_the_gateways_queries_only(place: Place) -> None:
-    """Nobody writes data beside the bundle."""
+    """No request writes data beside the bundle."""
     place.host.bundle = place.sign()
     async with _run(place) as (opa, engine):
         await _wait_ready(engine)
