@@ -108,6 +108,15 @@ def test_faults_in_a_folder_have_the_file(tmp_path: Path) -> None:
     assert fault_of(tmp_path).startswith("b.yaml: line 2, column 1: is not YAML")
 
 
+def test_names_of_sets_are_not_faults_if_a_file_cannot_be_read(tmp_path: Path) -> None:
+    """It may have the sets."""
+    write_grants(tmp_path / "a.yaml", "a")
+    text = (tmp_path / "a.yaml").read_text()
+    (tmp_path / "a.yaml").write_text(text.replace("corp:a", "$leads"))
+    (tmp_path / "b.yaml").write_text("eksgateway: [")
+    assert fault_of(tmp_path).startswith("b.yaml: line 2, column 1: is not YAML")
+
+
 def test_an_id_in_two_files_is_refused_with_both_places(tmp_path: Path) -> None:
     write_grants(tmp_path / "a.yaml", "x", "same")
     write_grants(tmp_path / "b.yaml", "same")
