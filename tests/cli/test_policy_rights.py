@@ -162,6 +162,17 @@ def test_tables_have_no_empty_columns(data: Path) -> None:
     assert (code, output) == (0, f"jwt:corp:nobody at {AT}: nothing\n")
 
 
+def test_tables_have_the_first_items_of_long_lists(tmp_path: Path) -> None:
+    """JSON has all."""
+    clusters = [f"c-{number}" for number in range(9)]
+    file = tmp_path / "data.yaml"
+    file.write_text(yaml.safe_dump({"eksgateway": {"grants": [{**GRANT, "clusters": clusters}]}}))
+    code, output, _ = run("can", "jwt:corp:a", "--group", "corp:oncall", "--data", file)
+    assert code == 0
+    assert "c-0, c-1, c-2, c-3, c-4, 4 more  oncall" in output
+    assert can(file, "jwt:corp:a", "--group", "corp:oncall")["rights"][0]["clusters"] == clusters
+
+
 def test_the_settings_of_a_gateway_name_the_data(tmp_path: Path, data: Path) -> None:
     config: dict[str, Any] = {
         "identity": {"jwt": {"issuers": [{"name": "n", "issuer": "i", "audience": "a", "jwks": "j.json"}]}},

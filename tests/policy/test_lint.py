@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -439,4 +440,52 @@ def test_an_index_finds_the_patterns_that_match() -> None:
     for pattern in patterns:
         index.add(pattern, pattern)
     for word in ("a", "ab", "ba", "aa", "aab", "a/b", "abc", "axbxc", "", "b", "a/", "x/a"):
-        assert sorted(index.find(word)) == sorted(each for each in patterns if matches(each, word)), word
+        assert sorted(item for items in index.find(word) for item in items) == sorted(
+            each for each in patterns if matches(each, word)
+        ), word
+
+
+def many_grants(**changes: Any) -> Entries:
+    """50 teams, each with a grant on each of 200 clusters."""
+    return [
+        grant(id=f"g{team}.{cluster}", groups=[f"corp:team-{team}", f"corp:leads-{team}*"])
+        | {"clusters": [f"c-{cluster}", f"*-{team}-{cluster}"]}
+        | {key: make(team, cluster) for key, make in changes.items()}
+        for team in range(50)
+        for cluster in range(200)
+    ]
+
+
+def one_group(_team: int, _cluster: int) -> list[str]:
+    return ["corp:all"]
+
+
+def one_cluster(_team: int, _cluster: int) -> list[str]:
+    return ["*"]
+
+
+def own_type(team: int, cluster: int) -> list[str]:
+    return [f"Type{team}.{cluster}"]
+
+
+@pytest.mark.parametrize(
+    ("grants", "rules"),
+    [
+        (many_grants(), set()),
+        (many_grants(groups=one_group), set()),
+        (many_grants(clusters=one_cluster), {"redundant"}),
+        (many_grants(groups=one_group, clusters=one_cluster), {"redundant"}),
+        (
+            many_grants(groups=one_group, clusters=one_cluster, update_types=own_type),
+            {"unknown-update-type", "not-compared"},
+        ),
+    ],
+    ids=["distinct", "one group", "one cluster", "all alike", "alike but for their types"],
+)
+def test_ten_thousand_grants_take_few_seconds(grants: Entries, rules: set[str]) -> None:
+    """With 1,000 denials. Grants that would take too long to compare are left out, with a note."""
+    denials = [DENIAL | {"id": f"d{number}", "groups": [f"corp:x{number}*"]} for number in range(1000)]
+    began = time.process_time()
+    found = list(find_all({"grants": grants, "denials": denials, "freezes": []}, NOW, read_update_types()))
+    assert time.process_time() - began < 4
+    assert {each.rule for each in found} == rules

@@ -10,7 +10,7 @@ from eksgateway.cli.output.tables import Table
 from eksgateway.policy.question import utc_seconds
 from eksgateway.policy.review.can import Holder, Permission, Permissions
 from eksgateway.policy.review.cases import Entry, Restriction
-from eksgateway.policy.review.conditions import conditions_of, describe_conditions
+from eksgateway.policy.review.conditions import conditions_of, describe_conditions, shorten
 from eksgateway.policy.review.times import text_of_window
 from eksgateway.policy.review.who import Holders, Right, Where
 
@@ -127,13 +127,13 @@ def _grant_cells(
 
 def _place(entry: Entry) -> str:
     """Accounts and regions. Empty for everywhere."""
-    lists = [", ".join(entry.get(key, ["*"])) for key in ("accounts", "regions")]
+    lists = [", ".join(shorten(entry.get(key, ["*"]))) for key in ("accounts", "regions")]
     return "" if lists == ["*", "*"] else " in ".join(lists)
 
 
 def _clusters(entry: Entry, named: Sequence[str]) -> str:
-    excluded = f" but {', '.join(entry['except_clusters'])}" if "except_clusters" in entry else ""
-    return f"{', '.join(named)}{excluded}"
+    excluded = f" but {', '.join(shorten(entry['except_clusters']))}" if "except_clusters" in entry else ""
+    return f"{', '.join(shorten(named))}{excluded}"
 
 
 def _restrictions_text(ids: Sequence[str], restrictions: Sequence[Restriction]) -> str:
@@ -169,7 +169,7 @@ def describe_restriction(restriction: Restriction) -> str:
 
 def _callers_of(entry: Entry, prefix: str = "") -> str:
     groups = (f"group {each}" for each in entry.get(f"{prefix}groups", ()))
-    return ", ".join([*entry.get(f"{prefix}subjects", ()), *groups])
+    return ", ".join(shorten([*entry.get(f"{prefix}subjects", ()), *groups]))
 
 
 def _grant_json(grant: Entry, actions: Iterable[str]) -> dict[str, Any]:

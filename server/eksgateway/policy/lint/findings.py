@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 
-from eksgateway.policy.lint import callers, exclusions, overlaps, settings, times, values
+from eksgateway.policy.lint import callers, exclusions, hidden, overlaps, settings, times, values
 from eksgateway.policy.lint.finding import Entry, Finding
 from eksgateway.settings import Settings
 
@@ -24,5 +24,6 @@ def find_all(
     yield from exclusions.find(content)
     yield from times.find(content, at)
     yield from overlaps.find(content, at)
+    yield from hidden.find(content, at)
     if gateway is not None:
         yield from settings.find(content, gateway)

@@ -1,70 +1,87 @@
-"""Grants that another grant or a denial makes pointless."""
+"""Grants that another grant makes pointless."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
-from functools import cache
-from typing import Final, TypeAlias
+from functools import cache, cached_property
+from typing import Final
 
-from eksgateway.policy.lint.containment import (
-    ends_later,
-    has_callers_and_place,
-    has_conditions,
-    member_of,
-    missing_requirements,
-)
+from eksgateway.policy.lint.caller_index import callers_of, find_naming, index_callers
+from eksgateway.policy.lint.containment import has_callers_and_place, has_conditions, missing_requirements
 from eksgateway.policy.lint.finding import Entry, Finding, Named, quote
 from eksgateway.policy.lint.pattern_index import PatternIndex
 from eksgateway.policy.question import utc_seconds
-from eksgateway.policy.review.cases import Case, Restriction, find_opening
-from eksgateway.policy.review.grant_cases import cases_of
-from eksgateway.policy.review.times import is_over, why_not_in_force
+from eksgateway.policy.review.times import is_over
 from eksgateway.policy.review.words import word_of
 
-_MAX_COMPARISONS: Final = 300_000  # about a second
-
-_Caller: TypeAlias = tuple[str, str]  # subjects or groups, and the pattern
-_Callers: TypeAlias = dict[str, PatternIndex[int]]  # numbers of entries
+_MAX_STEPS: Final = 2_000_000  # about a second
+_STEPS_OF_COMPARISON: Final = 20
+_MAX_NAMES: Final = 4  # of callers, and of clusters, by which grants to compare are found
 
 
 def find(content: Mapping[str, Sequence[Entry]], at: datetime) -> Iterator[Finding]:
     yield from _Grants(content["grants"], at).compare()
-    yield from _hidden(content, at)
+
+
+class _Numbers:
+    """The numbers of the grants that name something, in sets that may overlap."""
+
+    def __init__(self, sets: Iterable[AbstractSet[int]]) -> None:
+        self._sets = [*sets]
+        self.size = sum(map(len, self._sets))
+
+    @cached_property
+    def members(self) -> list[int]:
+        return sorted(set().union(*self._sets))
+
+    def has(self, number: int) -> bool:
+        return any(number in each for each in self._sets)
 
 
 class _Grants:
-    """Compares each grant with those that name its first caller and its first cluster."""
+    """Compares each grant with those that name its first callers and its first clusters."""
 
     def __init__(self, grants: Sequence[Entry], at: datetime) -> None:
         self._grants = [each for each in grants if not is_over(each, at)]
         self._now = utc_seconds(at)
-        self._callers = _index_callers(self._grants)
-        self._clusters: PatternIndex[int] = PatternIndex()
+        self._steps = 0
+        callers = index_callers(self._grants)
+        clusters: PatternIndex[int] = PatternIndex()
         for number, grant in enumerate(self._grants):
             for pattern in grant["clusters"]:
-                self._clusters.add(pattern, number)
-        self._by_caller = cache(lambda caller: frozenset(_find_naming(self._callers, caller)))
-        self._by_cluster = cache(lambda word: frozenset(self._clusters.find(word)))
+                clusters.add(pattern, number)
+        self._by_caller = cache(lambda caller: _Numbers(find_naming(callers, caller)))
+        self._by_cluster = cache(lambda pattern: _Numbers(clusters.find(word_of(pattern))))
 
     def compare(self) -> Iterator[Finding]:
-        comparisons = 0
         for number, grant in enumerate(self._grants):
-            others = self._candidates(grant)
-            comparisons += len(others)
-            if comparisons > _MAX_COMPARISONS:
-                text = "this and later grants were not compared with others: too many name the same callers"
-                yield Named("grant", grant).finding("not-compared", "", f"{text} and clusters")
+            if finding := self._find_wider(number, grant):
+                yield finding
+            if self._steps > _MAX_STEPS:
+                text = (
+                    "later grants were not compared with others: too many name the same callers and clusters"
+                )
+                yield Named("grant", grant).finding("not-compared", "", text)
                 return
-            for other in sorted(others - {number}):
-                if finding := self._compare(number, other):
-                    yield finding
-                    break
 
-    def _candidates(self, grant: Entry) -> frozenset[int]:
-        named = self._by_caller(_callers_of(grant)[0]), self._by_cluster(word_of(grant["clusters"][0]))
-        fewer, more = sorted(named, key=len)
-        return fewer & more
+    def _find_wider(self, number: int, grant: Entry) -> Finding | None:
+        """The first finding about the grants that name each of some callers and clusters of the grant."""
+        named = [self._by_caller(each) for each in callers_of(grant)[:_MAX_NAMES]]
+        named += [self._by_cluster(each) for each in grant["clusters"][:_MAX_NAMES]]
+        fewest = min(named, key=lambda each: each.size)
+        if "members" not in vars(fewest):
+            self._steps += fewest.size // 10  # to sort them, once
+        for other in fewest.members:
+            self._steps += 1
+            if other != number and all(each.has(other) for each in named):
+                self._steps += _STEPS_OF_COMPARISON
+                if finding := self._compare(number, other):
+                    return finding
+            if self._steps > _MAX_STEPS:
+                break
+        return None
 
     def _compare(self, number: int, other: int) -> Finding | None:
         grant, wider = self._grants[number], self._grants[other]
@@ -98,58 +115,3 @@ class _Grants:
             set(grant["update_types"]) <= set(wider["update_types"])
             and not missing_requirements(grant, wider)
         )
-
-
-def _hidden(content: Mapping[str, Sequence[Entry]], at: datetime) -> Iterator[Finding]:
-    """Grants that denials leave nothing of, for as long as they last."""
-    denials = content["denials"]
-    callers = _index_callers(denials)
-    for grant in content["grants"]:
-        named = [{*_find_naming(callers, caller)} for caller in _callers_of(grant)]
-        if not all(named) or is_over(grant, at):
-            continue
-        restrictions = [
-            Restriction(denials[number], is_freeze=False)
-            for number in sorted(set().union(*named))
-            if not why_not_in_force(denials[number], at) and ends_later(denials[number], grant)
-        ]
-        if holding := _find_holding(grant, restrictions):
-            text = f"never allows anything: denials hold it back wholly ({', '.join(holding)})"
-            yield Named("grant", grant).finding("hidden", "", text)
-
-
-def _find_holding(grant: Entry, restrictions: Sequence[Restriction]) -> tuple[str, ...]:
-    """The denials that leave no request, of those given."""
-    cases = (
-        case
-        for key, pattern in _callers_of(grant)
-        for case in cases_of(grant, "list", _case_of(key, pattern), grant["clusters"], restrictions)
-    )
-    found = find_opening(cases, restrictions)
-    return found if isinstance(found, tuple) else ()
-
-
-def _case_of(key: str, pattern: str) -> Case:
-    if key == "groups":
-        return Case("", "", (), (member_of(pattern),), frozenset({word_of(pattern)}), may_join=True)
-    return Case("", "", (), (pattern,), may_join=True)
-
-
-def _find_naming(index: _Callers, caller: _Caller) -> Iterator[int]:
-    """The numbers of the entries that name each such caller."""
-    key, pattern = caller
-    yield from index[key].find(word_of(pattern))
-    if key == "groups":
-        yield from index["subjects"].find(member_of(pattern))
-
-
-def _callers_of(entry: Entry) -> list[_Caller]:
-    return [(key, pattern) for key in ("subjects", "groups") for pattern in entry.get(key, ())]
-
-
-def _index_callers(entries: Sequence[Entry]) -> _Callers:
-    index: _Callers = {"subjects": PatternIndex(), "groups": PatternIndex()}
-    for number, entry in enumerate(entries):
-        for key, pattern in _callers_of(entry):
-            index[key].add(pattern, number)
-    return index

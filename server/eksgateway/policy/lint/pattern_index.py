@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from typing import Generic, TypeVar
 
 from eksgateway.policy.patterns import matches
@@ -14,18 +15,18 @@ class PatternIndex(Generic[T]):
     """Patterns by their text before the first and after the last star."""
 
     def __init__(self) -> None:
-        self._by_ends: dict[tuple[int, int], dict[tuple[str, str], dict[str, list[T]]]] = {}
+        self._by_ends: dict[tuple[int, int], dict[tuple[str, str], dict[str, set[T]]]] = {}
 
     def add(self, pattern: str, item: T) -> None:
         head, star, _ = pattern.partition("*")
         tail = pattern.rpartition("*")[2] if star else ""
         ends = self._by_ends.setdefault((len(head), len(tail)), {})
-        ends.setdefault((head, tail), {}).setdefault(pattern, []).append(item)
+        ends.setdefault((head, tail), {}).setdefault(pattern, set()).add(item)
 
-    def find(self, word: str) -> Iterator[T]:
-        """The items of the patterns that match."""
+    def find(self, word: str) -> Iterator[AbstractSet[T]]:
+        """The items of each pattern that matches."""
         for (before, after), ends in self._by_ends.items():
             found = ends.get((word[:before], word[len(word) - after :] if len(word) >= after else ""))
             for pattern, items in found.items() if found else ():
                 if matches(pattern, word):
-                    yield from items
+                    yield items

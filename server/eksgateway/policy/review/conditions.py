@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from eksgateway.policy.review.cases import Entry
 from eksgateway.policy.review.times import text_of_window
 
+_MAX_TOLD: Final = 5  # items of a list, in texts
 _ALWAYS: Final = ("via", "claims", "windows")
 _OF_FACTS: Final = ("tags", "group_tags", "versions", "older_than")
 _OF_CANCELS: Final = ("update_types", "require", "ticket_patterns")
@@ -30,8 +31,14 @@ def _each_is(noun: str, values: Mapping[str, list[str]]) -> Iterator[str]:
         yield f"{noun} {name} is {_any_of(texts)}"
 
 
-def _any_of(texts: Iterable[str]) -> str:
-    return " or ".join(texts)
+def shorten(texts: Sequence[str]) -> list[str]:
+    """The first few, and the number of the rest."""
+    more = len(texts) - _MAX_TOLD
+    return [*texts] if more <= 1 else [*texts[:_MAX_TOLD], f"{more} more"]
+
+
+def _any_of(texts: Sequence[str]) -> str:
+    return " or ".join(shorten(texts))
 
 
 _TEXTS: Final[Mapping[str, Callable[[Any], Iterable[str]]]] = {
