@@ -184,9 +184,10 @@ two_star_names(table, values) := {name |
 	end := length - after
 	end >= before
 	tail := substring(value, end, -1)
+	between := substring(value, before, end - before)
 	some middle
 	found := data.eksgateway.index.tables[table].two_stars.heads[head].tails[tail][middle]
-	patterns.has_middle(substring(value, before, end - before), middle)
+	patterns.has_middle(between, middle)
 	some name in found
 }
 

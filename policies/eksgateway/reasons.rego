@@ -109,54 +109,60 @@ faults_by(_) := [concat("", [" does not allow ", input.action.name, "."])] if {
 faults_by(name) := sort(found) if {
 	granting.action_conditions[name]
 	wanted := data.eksgateway.index.conditions[name]
-	found := (time_faults(wanted) | caller_faults(wanted)) | (ticket_faults(wanted) | update_faults(wanted))
+	early := array.concat(time_faults(wanted), caller_faults(wanted))
+	found := array.concat(early, array.concat(ticket_faults(wanted), update_faults(wanted)))
 }
 
-time_faults(wanted) := ({fault |
-	not conditions.has_begun(wanted.from)
-	fault := concat("", [" begins at ", wanted.from, "."])
-} | {fault |
-	not conditions.has_not_ended(wanted.until)
-	fault := concat("", [" ended at ", wanted.until, "."])
-}) | {" is outside its windows." |
-	not conditions.is_within(wanted.windows)
-}
+time_faults(wanted) := array.concat(
+	[concat("", [" begins at ", wanted.from, "."]) | not conditions.has_begun(wanted.from)],
+	array.concat(
+		[concat("", [" ended at ", wanted.until, "."]) | not conditions.has_not_ended(wanted.until)],
+		[" is outside its windows." | not conditions.is_within(wanted.windows)],
+	),
+)
 
-caller_faults(wanted) := {" asks for a connection that this call did not come over." |
-	not conditions.came_over(wanted.via)
-} | {fault |
-	some claim, values in wanted.claims
-	not conditions.has_claim(claim, values)
-	fault := concat("", [" asks for the token's claim ", claim, " to be ", concat(" or ", values), "."])
-}
+caller_faults(wanted) := array.concat(
+	[" asks for a connection that this call did not come over." | not conditions.came_over(wanted.via)],
+	[concat("", [" asks for the token's claim ", claim, " to be ", concat(" or ", values), "."]) |
+		some claim, values in wanted.claims
+		not conditions.has_claim(claim, values)
+	],
+)
 
-ticket_faults(wanted) := {fault |
+ticket_faults(wanted) := [fault |
 	not conditions.has_ticket(wanted.ticket_patterns)
 	fault := concat("", [" asks for a ticket like ", concat(" or ", wanted.ticket_patterns), "."])
-}
+]
 
-update_faults(_) := set() if input.context.stage != "update"
+update_faults(_) := [] if input.context.stage != "update"
 
-# The reason leaves out the update's own type, which the caller may not be allowed to see.
-update_faults(wanted) := tag_faults(wanted) | ({fault |
-	not conditions.fits_version(wanted.versions)
-	fault := concat("", [" asks for the cluster's version to be ", concat(" or ", wanted.versions), "."])
-} | ({fault |
-	not conditions.fits_age(wanted.older_than)
-	fault := concat("", [" asks for an update that is older than ", wanted.older_than.text, "."])
-} | {fault |
-	not conditions.fits_type(wanted.update_types)
-	fault := concat("", [" allows cancel for updates of type ", concat(" or ", wanted.update_types), " only."])
-})) if {
+update_faults(wanted) := array.concat(
+	array.concat(tag_faults(wanted), version_faults(wanted)),
+	array.concat(age_faults(wanted), type_faults(wanted)),
+) if {
 	input.context.stage == "update"
 }
 
-tag_faults(wanted) := {fault |
-	some tag, values in wanted.tags
-	not conditions.fits_tag(tag, values)
-	fault := concat("", [" asks for the cluster's tag ", tag, " to be ", concat(" or ", values), "."])
-} | {fault |
-	some tag, pattern in wanted.group_tags
-	not conditions.names_group(tag, pattern)
-	fault := concat("", [" asks for the cluster's tag ", tag, " to name one of your groups."])
-}
+tag_faults(wanted) := array.concat(
+	[concat("", [" asks for the cluster's tag ", tag, " to be ", concat(" or ", values), "."]) |
+		some tag, values in wanted.tags
+		not conditions.fits_tag(tag, values)
+	],
+	[concat("", [" asks for the cluster's tag ", tag, " to name one of your groups."]) |
+		some tag, pattern in wanted.group_tags
+		not conditions.names_group(tag, pattern)
+	],
+)
+
+version_faults(wanted) := [concat("", [" asks for the cluster's version to be ", concat(" or ", wanted.versions), "."]) |
+	not conditions.fits_version(wanted.versions)
+]
+
+age_faults(wanted) := [concat("", [" asks for an update that is older than ", wanted.older_than.text, "."]) |
+	not conditions.fits_age(wanted.older_than)
+]
+
+# The reason leaves out the update's own type, which the caller may not be allowed to see.
+type_faults(wanted) := [concat("", [" allows cancel for updates of type ", concat(" or ", wanted.update_types), " only."]) |
+	not conditions.fits_type(wanted.update_types)
+]

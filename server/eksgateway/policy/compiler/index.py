@@ -11,7 +11,9 @@ from eksgateway.policy.compiler.callers import Callers
 from eksgateway.policy.compiler.conditions import Conditions
 from eksgateway.policy.compiler.edges import compile_edges
 from eksgateway.policy.compiler.freezes import FreezeTable
+from eksgateway.policy.compiler.limits import check_entries, check_size
 from eksgateway.policy.compiler.places import Places
+from eksgateway.policy.compiler.width import check_width
 from eksgateway.policy.compiler.windows import compile_windows
 from eksgateway.policy.compiler.zones import RANGE_BEGINS, RANGE_ENDS
 
@@ -28,8 +30,12 @@ MARKED: Final = (
 
 def compile_content(content: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, Any]:
     """``{"eksgateway": {"index": …}}`` for checked content with its sets resolved. Raises PolicyLoadError."""
+    check_entries(content)
     index = _compile(content)
-    index["revision"] = _hash(index)
+    canonical = json.dumps(index, sort_keys=True, separators=(",", ":")).encode()
+    check_size(canonical)
+    check_width(index)
+    index["revision"] = f"sha256:{hashlib.sha256(canonical).hexdigest()}"
     for name in MARKED:
         index[name][""] = index["revision"]
     return {"eksgateway": {"index": index}}
@@ -66,8 +72,3 @@ def _compile(content: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, Any]:
 
 def _pick(entry: dict[str, Any], *keys: str) -> dict[str, Any]:
     return {key: entry[key] for key in keys if key in entry}
-
-
-def _hash(index: dict[str, Any]) -> str:
-    canonical = json.dumps(index, sort_keys=True, separators=(",", ":")).encode()
-    return f"sha256:{hashlib.sha256(canonical).hexdigest()}"

@@ -1,0 +1,238 @@
+"""Refuses a policy of which a decision could cost too much, by what the costliest caller on the costliest
+cluster can make it look at.
+
+It is computed from the index alone, so the answer is the same on every machine. Costs are µs of CPU time in
+Wasm, measured for each step, and rounded up.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Any, Final
+
+from eksgateway.policy.compiler.limits import CALLER_GROUPS, MAX_DECISION_US
+from eksgateway.policy.compiler.overlaps import (
+    Heaviest,
+    Pattern,
+    Table,
+    Targets,
+    list_patterns,
+    weigh_patterns,
+)
+from eksgateway.policy.engine import PolicyTooLarge
+
+Index = Mapping[str, Any]
+
+_DECISION: Final = 60.0
+_GROUP: Final = 0.4  # of the caller
+_CUT: Final = 0.5  # of a text, at the end of a head
+_TAIL: Final = 0.9  # compared with the text
+_MIDDLE: Final = 0.5  # of two stars
+_SCOPE: Final = 1.5
+_PLACE: Final = 3.0
+_FEW: Final = 0.2  # a group pattern of the place
+_MANY: Final = 0.3  # a token of the caller's
+_EXCEPTION: Final = 1.5
+_ID: Final = 2.5
+_SORTED_ID: Final = 0.004  # × ids × ids
+_CONDITIONS: Final = 5.0
+_CONDITION: Final = 1.2  # that does not hold, with its reason
+_ITEM: Final = 0.5  # of a condition's list
+_FREEZE: Final = 7.0
+_FREEZE_WINDOW: Final = 10.0
+_FREEZE_ITEM: Final = 0.5
+
+
+def check_width(index: Index) -> None:
+    """``index``: without its markers. Raises PolicyTooLarge."""
+    targets = Targets(index)
+    callers = _Callers(index, targets)
+    costs = {
+        "group patterns": callers.weigh_groups(),
+        "cluster patterns": _weigh_places(index, targets, callers.tokens),
+        "grants and denials": callers.weigh_ids(),
+        "freezes": _weigh_freezes(index, targets),
+    }
+    total = _DECISION + _sum(costs.values())
+    if total > MAX_DECISION_US:
+        name, worst = max(costs.items(), key=lambda item: item[1].weight)
+        raise PolicyTooLarge(
+            f"a decision could take {total / 1000:.1f} ms of CPU time for a caller in {CALLER_GROUPS} groups,"
+            f" and at most {MAX_DECISION_US / 1000:g} ms are possible. {worst.weight / 1000:.1f} ms of it are"
+            f" for the {name} that apply together, with {worst.pattern!r} among them: {_ADVICE[name]}"
+        )
+
+
+_ADVICE: Final = {
+    "group patterns": "name groups without `*`, or with the same text before and after it",
+    "cluster patterns": "merge grants and freezes that differ in their callers only, or name fewer patterns"
+    " that match the same cluster",
+    "grants and denials": "let one grant name all groups with the same conditions, or use group_tags",
+    "freezes": "merge freezes of the same clusters and time, or remove those that have ended",
+}
+
+
+class _Callers:
+    """What the costliest caller can have: tokens, and ids of grants and denials."""
+
+    def __init__(self, index: Index, targets: Targets) -> None:
+        self._index = index
+        self._groups = index["tables"]["groups"]
+        self._ids = {kind: _TokenIds(index, targets, kind) for kind in ("groups", "subjects")}
+        self.tokens = len(self._costliest_groups())
+
+    def weigh_groups(self) -> Heaviest:
+        lengths = sum(len(self._groups[kind]["lengths"]) for kind in ("star", "two_stars", "deep"))
+        tails = _weigh_tails(self._groups)
+        return Heaviest(CALLER_GROUPS * (_GROUP + _CUT * lengths + tails.weight), tails.pattern)
+
+    def weigh_ids(self) -> Heaviest:
+        tokens = self._costliest_groups()
+        by_group = min(sum(map(self._ids["groups"].most, tokens)), self._ids["groups"].at_one_target)
+        subject = weigh_patterns(
+            (pattern, self._ids["subjects"].most(token))
+            for pattern, names in list_patterns(self._index["tables"]["subjects"])
+            for token in names
+        )
+        ids = by_group + subject.weight
+        conditions = sorted(map(_weigh_conditions, self._index["conditions"].values()), reverse=True)
+        weight = ids * _ID + ids * ids * _SORTED_ID + sum(conditions[: int(ids)])
+        return Heaviest(weight, tokens[0] if by_group > subject.weight else subject.pattern)
+
+    def _costliest_groups(self) -> list[str]:
+        """The tokens with most ids that one caller can have. Each of its groups has one without a `*`."""
+        exact: list[str] = []
+        starred: list[str] = []
+        numbers: list[tuple[Pattern, float]] = []
+        for pattern, tokens in list_patterns(self._groups):
+            if pattern.tail is None and not pattern.deep:
+                exact += tokens
+            else:
+                starred += tokens
+                numbers.append((pattern, len(tokens)))
+        most = int(CALLER_GROUPS * weigh_patterns(numbers).weight)
+        ids = self._ids["groups"]
+        return ids.sort(ids.sort(exact)[:CALLER_GROUPS] + ids.sort(starred)[:most])
+
+
+class _TokenIds:
+    """The most ids that tokens have at one target: at the places of a cluster, or in its scopes."""
+
+    def __init__(self, index: Index, targets: Targets, kind: str) -> None:
+        at = dict(_ids_at_places(index, kind))
+        anywhere = index["anywhere_by_group" if kind == "groups" else "anywhere_by_subject"]
+        in_scopes = {token: _count(ids) for token, ids in anywhere.items()}
+        self._most = {
+            token: max(
+                targets.weigh_places(at.get(token, {})).weight,
+                targets.weigh_scopes(in_scopes.get(token, {})).weight,
+            )
+            for token in at.keys() | in_scopes
+        }
+        self.at_one_target = max(
+            targets.weigh_places(_add(at.values())).weight,
+            targets.weigh_scopes(_add(in_scopes.values())).weight,
+        )
+
+    def most(self, token: str) -> float:
+        return self._most.get(token, 0)
+
+    def sort(self, tokens: Iterable[str]) -> list[str]:
+        return sorted(tokens, key=lambda token: (-self.most(token), token))
+
+
+def _ids_at_places(index: Index, kind: str) -> Iterator[tuple[str, dict[str, float]]]:
+    if kind == "subjects":
+        yield from ((token, _count(ids)) for token, ids in index["by_subject"].items())
+        return
+    at: dict[str, dict[str, float]] = defaultdict(dict)
+    for place, tokens in chain(index["few"].items(), index["many"].items()):
+        for token, ids in tokens.items():
+            at[token][place] = len(ids)
+    yield from at.items()
+
+
+def _add(weights: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    added: dict[str, float] = defaultdict(float)
+    for each in weights:
+        for key, weight in each.items():
+            added[key] += weight
+    return added
+
+
+def _count(ids: Mapping[str, list[str]]) -> dict[str, float]:
+    return {key: float(len(names)) for key, names in ids.items()}
+
+
+def _weigh_places(index: Index, targets: Targets, tokens: int) -> Heaviest:
+    weights: dict[str, float] = {}
+    for place, exceptions in index["except_clusters"].items():
+        lookups = tokens * _MANY if place in index["many"] else len(index["few"].get(place, ())) * _FEW
+        weights[place] = _PLACE + lookups + len(exceptions) * _EXCEPTION
+    places = targets.weigh_places(weights)
+    scopes = {scope: _weigh_scope(index["tables"][scope]) for scope in targets.scopes}
+    return Heaviest(places.weight + targets.weigh_scopes(scopes).weight, places.pattern)
+
+
+def _weigh_scope(table: Table) -> float:
+    lengths = sum(len(table[kind]["lengths"]) for kind in ("star", "two_stars", "deep"))
+    return _SCOPE + lengths * _CUT + _weigh_tails(table).weight
+
+
+def _weigh_tails(table: Table) -> Heaviest:
+    """What one value costs at the heads that it begins with: each tail's length, and each middle."""
+    heads: dict[str, float] = defaultdict(float)
+    for head, tails in table["star"]["heads"].items():
+        heads[head] += len(tails["lengths"]) * _TAIL
+    for head, tails in table["two_stars"]["heads"].items():
+        heads[head] += len(tails["lengths"]) * _TAIL
+        heads[head] += max(len(middles) for middles in tails["tails"].values()) * _MIDDLE
+    found = weigh_patterns((Pattern(head, ""), weight) for head, weight in heads.items())
+    return Heaviest(found.weight, found.pattern)
+
+
+def _weigh_conditions(conditions: Mapping[str, Any]) -> float:
+    parts = chain.from_iterable(
+        value.values() if isinstance(value, dict) else [value]
+        for key, value in conditions.items()
+        if key not in _USUAL
+    )
+    return _CONDITIONS + sum(
+        _CONDITION + (len(part) * _ITEM if isinstance(part, list) else 0)
+        for part in parts
+        if part is not None
+    )
+
+
+_USUAL: Final = ("actions", "update_types", "require")
+
+
+def _weigh_freezes(index: Index, targets: Targets) -> Heaviest:
+    """Those of one day, with its month and year, and those that have windows alone."""
+    freezes = {name: _weigh_freeze(entry) for name, entry in index["freezes"].items()}
+    at: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for place, times in index["freeze_at"].items():
+        for time, names in times.items():
+            key = time if time[0].isdigit() else ""  # the name of a window has no digit in front
+            at[key][place] += sum(freezes[name] for name in names)
+    found = {time: targets.weigh_places(weights) for time, weights in at.items()}
+    none = Heaviest(0, "")
+    windows = found.pop("", none)
+    days = [[found.get(day[:length], none) for length in _PREFIXES if length <= len(day)] for day in found]
+    heaviest = max(([*parts, windows] for parts in days), key=_sum, default=[windows])
+    return Heaviest(_sum(heaviest), max(heaviest).pattern)
+
+
+_PREFIXES: Final = (4, 7, 10)  # of a time: its year, month and day
+
+
+def _sum(parts: Iterable[Heaviest]) -> float:
+    return sum(part.weight for part in parts)
+
+
+def _weigh_freeze(freeze: Mapping[str, Any]) -> float:
+    windows = len(freeze.get("windows", ()))
+    items = sum(len(value) for key, value in freeze.items() if key not in ("from", "until", "windows"))
+    return _FREEZE + windows * _FREEZE_WINDOW + items * _FREEZE_ITEM
