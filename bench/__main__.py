@@ -6,7 +6,7 @@ import asyncio
 import sys
 from typing import Final
 
-from bench import calls, edge, fleet, policy, policy_reload, starvation, watches
+from bench import calls, edge, fleet, policy, policy_reload, policy_widest, starvation, watches
 from bench.report import MissingProgram, Ratio, Result, write
 
 RATIOS: Final = (
@@ -79,6 +79,14 @@ RATIOS: Final = (
         policy.measure_freezes_wasm,
     ),
     Ratio("policy_freezes_opa", "the same in an OPA server", "at most", 1.5, 3, policy.measure_freezes_opa),
+    Ratio(
+        "policy_widest",
+        "the costliest decision that is admitted, CPU in ms",
+        "at most",
+        2,
+        3,
+        policy_widest.measure_widest,
+    ),
     Ratio("policy_memory", "MB of a module with 10,000 grants", "at most", 64, 1, policy.measure_memory),
     Ratio("policy_check", "policy check of 10,000 grants, CPU in s", "at most", 5, 3, policy.measure_check),
     Ratio(

@@ -24,6 +24,7 @@ from bench.report import MissingProgram
 from eksgateway.policy.compiled_policy import CompiledPolicy, build_policy
 from eksgateway.policy.files import read_module
 from eksgateway.policy.loaded_policy import LoadedPolicy
+from eksgateway.policy.question import Question
 from eksgateway.policy.wasm_module import PolicyModule
 from eksgateway.policy.wasm_runtime import WasmRuntime
 
@@ -107,11 +108,11 @@ def load_module() -> Iterator[PolicyModule]:
 @contextmanager
 def _load(module: PolicyModule, case: Case) -> Iterator[tuple[LoadedPolicy, bytes]]:
     with closing(LoadedPolicy(module, compile_case(case))) as policy:
-        yield policy, _document(case)
+        yield policy, encode(case.question)
 
 
-def _document(case: Case) -> bytes:
-    return json.dumps(case.question.to_input()).encode()
+def encode(question: Question) -> bytes:
+    return json.dumps(question.to_input()).encode()
 
 
 def _check_allowed(result: Any, case: Case) -> None:
@@ -150,7 +151,7 @@ def _serve(case: Case) -> Iterator[Side]:
         stack.callback(opa.wait)
         stack.callback(opa.terminate)
         connection = stack.enter_context(closing(_connect(port)))
-        body = b'{"input": %s}' % _document(case)
+        body = b'{"input": %s}' % encode(case.question)
 
         def decide() -> Any:
             connection.request(

@@ -46,7 +46,17 @@ def few(freezes: int = 0) -> Case:
 
 def company(teams: int, clusters: int, freezes: int) -> Content:
     return {
-        "grants": [_grant(team, cluster) for team in range(teams) for cluster in range(clusters)],
+        "grants": [
+            make_grant(
+                f"team-{team}.prod-{cluster}",
+                groups=[f"bench:team-{team}", f"bench:team-{team}-leads"],
+                clusters=[f"prod-{cluster}"],
+                tags={"environment": ["production"]},
+                require=["reason"] if team % 2 else ["reason", "ticket"],
+            )
+            for team in range(teams)
+            for cluster in range(clusters)
+        ],
         "denials": [],
         "freezes": [_freeze(number, clusters) for number in range(freezes)],
     }
@@ -74,6 +84,11 @@ def cancel_by(caller: Caller, cluster: ClusterRef = CLUSTER) -> Question:
     )
 
 
+def list_by(caller: Caller) -> Question:
+    """Stage target: may the caller list any cluster of the account and region?"""
+    return Question(caller, Action.LIST, CLUSTER, "", "bench", NOW, any_cluster=True)
+
+
 def write_yaml(path: Path, content: Content) -> None:
     path.write_text(yaml.dump({"eksgateway": content}, Dumper=_PlainDumper))
 
@@ -83,17 +98,16 @@ class _PlainDumper(yaml.CSafeDumper):
         return True
 
 
-def _grant(team: int, cluster: int) -> dict[str, Any]:
+def make_grant(name: str, **changes: Any) -> dict[str, Any]:
     return {
-        "id": f"team-{team}.prod-{cluster}",
-        "groups": [f"bench:team-{team}", f"bench:team-{team}-leads"],
+        "id": name,
+        "groups": ["bench:all"],
         "actions": _ACTIONS,
         "accounts": [CLUSTER.account_id],
         "regions": [CLUSTER.region],
-        "clusters": [f"prod-{cluster}"],
-        "tags": {"environment": ["production"]},
+        "clusters": ["prod-*"],
         "update_types": ["VersionRollback"],
-        "require": ["reason"] if team % 2 else ["reason", "ticket"],
+        **changes,
     }
 
 
