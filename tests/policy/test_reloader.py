@@ -313,6 +313,21 @@ async def test_a_replaced_policy_is_freed() -> None:
         await engine.close()
 
 
+async def test_old_policy_keeps_one_instance_while_another_is_loaded() -> None:
+    """Each one holds megabytes; busy threads may have made four."""
+    engine = await WasmEngine.load(read_module(None), compiled(EVERYBODY), timeout_s=2)
+    policy = engine._policy  # noqa: SLF001 - not visible otherwise
+    try:
+        for _ in range(3):
+            policy._give_back(policy._new_instance())  # noqa: SLF001 - as the end of an evaluation does
+        with pytest.raises(PolicyLoadError):
+            await engine.replace(b"garbage", compiled(NOBODY))
+        assert len(policy._idle) == 1  # noqa: SLF001 - as above
+        assert (await engine.decide(ALICE)).allowed
+    finally:
+        await engine.close()
+
+
 async def test_a_hanging_file_system_leaves_the_old_in_force(follow: Open) -> None:
     """The file is loaded once it can be read again."""
     here = await follow()

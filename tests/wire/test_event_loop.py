@@ -157,11 +157,13 @@ async def keys(here: Scene) -> None:
 
 
 async def policy(here: Scene) -> None:
-    """Data that changes, and data that does not load."""
+    """Data that changes, data that a child process compiles, and data that does not load."""
     loaded = sum(line["event"] == "policy.loaded" for line in here.served.lines)
-    (here.path / "data.yaml").write_text(yaml.safe_dump(POLICY_DATA) + "# changed\n")
-    here.served.process.send_signal(signal.SIGHUP)
-    await here.wait_for_log("policy.loaded", loaded + 1)
+    small = yaml.safe_dump(POLICY_DATA)
+    for number, text in enumerate((f"{small}# changed\n", f"{small}# {'x' * 100_000}\n"), loaded + 1):
+        (here.path / "data.yaml").write_text(text)
+        here.served.process.send_signal(signal.SIGHUP)
+        await here.wait_for_log("policy.loaded", number)
     (here.path / "data.yaml").write_text("eksgateway: [")
     await here.wait_for_log("policy.refused")
 
