@@ -21,6 +21,7 @@ from eksgateway.policy.compiler.overlaps import (
     list_patterns,
     weigh_patterns,
 )
+from eksgateway.policy.compiler.windows import ANY_HOUR
 from eksgateway.policy.engine import PolicyTooLarge
 
 Index = Mapping[str, Any]
@@ -41,7 +42,7 @@ _CONDITIONS: Final = 5.0
 _CONDITION: Final = 1.2  # that does not hold, with its reason
 _ITEM: Final = 0.5  # of a condition's list
 _FREEZE: Final = 7.0
-_FREEZE_WINDOW: Final = 10.0
+_WINDOW: Final = 10.0
 _FREEZE_ITEM: Final = 0.5
 
 
@@ -210,19 +211,37 @@ _USUAL: Final = ("actions", "update_types", "require")
 
 
 def _weigh_freezes(index: Index, targets: Targets) -> Heaviest:
-    """Those of one day, with its month and year, and those that have windows alone."""
+    """Those of one day, with its month and year, and those that have windows alone, of one hour."""
     freezes = {name: _weigh_freeze(entry) for name, entry in index["freezes"].items()}
-    at: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    dates: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    hours: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for place, times in index["freeze_at"].items():
+        at_windows: dict[str, float] = {}
         for time, names in times.items():
-            key = time if time[0].isdigit() else ""  # the name of a window has no digit in front
-            at[key][place] += sum(freezes[name] for name in names)
-    found = {time: targets.weigh_places(weights) for time, weights in at.items()}
+            weight = sum(freezes[name] for name in names)
+            date = time.partition(" ")[0]  # from a window's name, if there are both
+            if date[0].isdigit():  # and no window's name
+                dates[date][place] += weight
+            else:
+                at_windows[time] = weight
+        for hour, windows in index["freeze_hours"].get(place, {}).items():
+            hours[hour][place] = sum(_WINDOW + at_windows.get(window, 0) for window in windows)
+    hours.pop(ANY_HOUR, None)
+    found = {date: targets.weigh_places(weights) for date, weights in dates.items()}
     none = Heaviest(0, "")
-    windows = found.pop("", none)
+    windows = _weigh_hours(hours.values(), targets)
     days = [[found.get(day[:length], none) for length in _PREFIXES if length <= len(day)] for day in found]
     heaviest = max(([*parts, windows] for parts in days), key=_sum, default=[windows])
     return Heaviest(_sum(heaviest), max(heaviest).pattern)
+
+
+def _weigh_hours(hours: Iterable[Mapping[str, float]], targets: Targets) -> Heaviest:
+    heaviest = Heaviest(0, "")
+    for weights in sorted(hours, key=lambda weights: -sum(weights.values())):
+        if sum(weights.values()) <= heaviest.weight:  # so are all that follow
+            break
+        heaviest = max(heaviest, targets.weigh_places(weights))
+    return heaviest
 
 
 _PREFIXES: Final = (4, 7, 10)  # of a time: its year, month and day
@@ -233,6 +252,5 @@ def _sum(parts: Iterable[Heaviest]) -> float:
 
 
 def _weigh_freeze(freeze: Mapping[str, Any]) -> float:
-    windows = len(freeze.get("windows", ()))
     items = sum(len(value) for key, value in freeze.items() if key not in ("from", "until", "windows"))
-    return _FREEZE + windows * _FREEZE_WINDOW + items * _FREEZE_ITEM
+    return _FREEZE + items * _FREEZE_ITEM
