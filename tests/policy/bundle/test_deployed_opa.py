@@ -129,7 +129,7 @@ REFUSED = {
 async def test_a_bundle_that_is_not_trusted_is_not_loaded(
     place: Place, make: Any, cause: tuple[str, ...]
 ) -> None:
-    """Readiness has the cause and the remedy. The right bundle is loaded later, and a wrong one not after it."""
+    """Readiness has the cause and the remedy. The right one is loaded later, and no wrong one after it."""
     place.host.bundle = wrong = make(place)
     with capture_logs() as logs:
         async with _run(place) as (_, engine):
