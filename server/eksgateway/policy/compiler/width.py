@@ -200,10 +200,14 @@ def _weigh_conditions(conditions: Mapping[str, Any]) -> float:
         for key, value in conditions.items()
         if key not in _USUAL
     )
-    return _CONDITIONS + sum(
-        _CONDITION + (len(part) * _ITEM if isinstance(part, list) else 0)
-        for part in parts
-        if part is not None
+    return (
+        _CONDITIONS
+        + len(conditions["windows"] or ()) * _WINDOW
+        + sum(
+            _CONDITION + (len(part) * _ITEM if isinstance(part, list) else 0)
+            for part in parts
+            if part is not None
+        )
     )
 
 
