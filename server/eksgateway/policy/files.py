@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from eksgateway.file_reader import FileUnreadable, read_file
 from eksgateway.policy.compiled_policy import CompiledPolicy
@@ -19,10 +20,22 @@ _MAX_MODULE_BYTES: Final = 32 << 20
 
 @dataclass(frozen=True, slots=True)
 class PolicyContent:
-    """The bytes that are compared, parsed and loaded; nothing is checked yet."""
+    """The bytes that are parsed and loaded; nothing is checked yet.
 
-    wasm: bytes
-    sources: tuple[SourceFile, ...]
+    Two are compared by a hash: comparing 16 MB would hold up the event loop for 10 ms.
+    """
+
+    wasm: bytes = field(compare=False)
+    sources: tuple[SourceFile, ...] = field(compare=False)
+    digest: bytes
+
+    @classmethod
+    def of(cls, wasm: bytes, sources: tuple[SourceFile, ...]) -> Self:
+        digest = hashlib.blake2b()
+        for name, raw in ((b"", wasm), *((os.fsencode(source.path), source.raw) for source in sources)):
+            digest.update(b"%d %d %b" % (len(name), len(raw), name))
+            digest.update(raw)
+        return cls(wasm, sources, digest.digest())
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +45,7 @@ class PolicyFiles:
 
     def read(self) -> PolicyContent:
         """Raises PolicyLoadError."""
-        return PolicyContent(read_module(self.module), read_sources(self.data))
+        return PolicyContent.of(read_module(self.module), read_sources(self.data))
 
 
 def read_module(path: Path | None) -> bytes:
