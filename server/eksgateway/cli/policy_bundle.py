@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from eksgateway.cli.output.terminal import print_lines
 from eksgateway.errors import StartError
 from eksgateway.file_writer import replace_file
 from eksgateway.policy.bundle.archive import make_bundle
@@ -49,19 +50,21 @@ def write_bundle(options: BundleOptions) -> int:
         archive = make_bundle(compiled.data, compiled.revision, key)
         replaced = options.output.exists()
         _write(options.output, archive)
-    except PolicyDataError as exc:
-        print(exc)
-        return _REFUSED
     except PolicyLoadError as exc:
-        print(f"{options.data}:\n  - {exc}")
+        faults = str(exc) if isinstance(exc, PolicyDataError) else f"{options.data}:\n  - {exc}"
+        print_lines(faults.splitlines())
         return _REFUSED
     except StartError as exc:
         print(f"eksgateway: {exc}", file=sys.stderr)
         return _UNUSABLE
     signed = f"signed with {key.algorithm} by the key {key.key_id!r}" if key else "not signed"
-    print(f"{options.data}: good: {compiled.counts}")
-    print(f"{'Replaced' if replaced else 'Wrote'} {options.output}: {len(archive)} bytes, {signed}")
-    print(f"Its revision is {bundle_revision(compiled.revision)}")
+    print_lines(
+        [
+            f"{options.data}: good: {compiled.counts}",
+            f"{'Replaced' if replaced else 'Wrote'} {options.output}: {len(archive)} bytes, {signed}",
+            f"Its revision is {bundle_revision(compiled.revision)}",
+        ]
+    )
     return 0
 
 
