@@ -24,7 +24,7 @@ from support.review_generated import TIMES, make_content, make_question, questio
 
 Content = dict[str, list[dict[str, Any]]]
 SEEDS = range(200)
-QUESTIONS = 60
+QUESTIONS = 90
 
 
 # Gives the ids of the grants that allow.
@@ -50,9 +50,9 @@ def check_examples(content: Content, random: Random, allowing: Allowing) -> int:
                 assert names(right, question)
                 checked += 1
     asked = make_question(random, time)
-    for permission in find_permissions(
-        content, Holder(asked.caller.id, asked.caller.groups), time
-    ).permissions:
+    found = find_permissions(content, Holder(asked.caller.id, asked.caller.groups), time)
+    for permission in found.permissions:
+        assert {*permission.held_by} <= {each.id for each in found.restrictions}
         for (action, _), example in permission.examples.items():
             question = question_of(example, permission.grant, action, time)
             assert permission.grant["id"] in allowing(question), (permission, content)

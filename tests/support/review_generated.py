@@ -29,7 +29,7 @@ TIMES = [
 ]
 SUBJECTS = ["jwt:corp:a", "jwt:corp:*", "jwt:corp:a*", "jwt:corp:a/**", "spiffe://d/a", "spiffe://d/**"]
 GROUPS = ["corp:a", "corp:b", "corp:*", "corp:a*", "corp:a/**", "corp:*b"]
-CLUSTERS = ["p-1", "p-*", "*", "*-1", "p-*-1", "p-pci-*", "a*1*"]
+CLUSTERS = ["p-1", "p-*", "*", "*-1", "p-*-1", "p-pci-*", "a*1*", "a/**"]
 ACCOUNTS = ["111122223333", "444455556666", "*"]
 REGIONS = ["us-east-1", "eu-central-1", "*"]
 TYPES = ["VersionRollback", "VersionUpdate"]

@@ -80,7 +80,7 @@ def _touches(restriction: Restriction, grant: Entry) -> bool:
         (not restriction.is_freeze or "cancel" in grant["actions"])
         and _share(entry.get("accounts", ["*"]), grant["accounts"])
         and _share(entry.get("regions", ["*"]), grant["regions"])
-        and any(overlap(one, other) for one in entry.get("clusters", ["*"]) for other in grant["clusters"])
+        and any(overlap(one, other) for one in entry.get("clusters", ["**"]) for other in grant["clusters"])
     )
 
 
