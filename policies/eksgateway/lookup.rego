@@ -164,11 +164,9 @@ exact_names(table, values) := {name |
 star_names(table, values) := {name |
 	some before in data.eksgateway.index.tables[table].star.lengths
 	some value in values
-	length := count(value)
-	before <= length
 	head := substring(value, 0, before)
 	some after in data.eksgateway.index.tables[table].star.heads[head].lengths
-	end := length - after
+	end := count(value) - after
 	end >= before
 	some name in data.eksgateway.index.tables[table].star.heads[head].tails[substring(value, end, -1)]
 	not contains(substring(value, before, end - before), "/")
@@ -177,11 +175,9 @@ star_names(table, values) := {name |
 two_star_names(table, values) := {name |
 	some before in data.eksgateway.index.tables[table].two_stars.lengths
 	some value in values
-	length := count(value)
-	before <= length
 	head := substring(value, 0, before)
 	some after in data.eksgateway.index.tables[table].two_stars.heads[head].lengths
-	end := length - after
+	end := count(value) - after
 	end >= before
 	tail := substring(value, end, -1)
 	between := substring(value, before, end - before)
@@ -194,6 +190,7 @@ two_star_names(table, values) := {name |
 deep_names(table, values) := {name |
 	some before in data.eksgateway.index.tables[table].deep.lengths
 	some value in values
-	before <= count(value)
-	some name in data.eksgateway.index.tables[table].deep.heads[substring(value, 0, before)]
+	head := substring(value, 0, before)
+	some name in data.eksgateway.index.tables[table].deep.heads[head]
+	count(head) == before
 }

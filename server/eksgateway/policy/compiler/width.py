@@ -28,9 +28,9 @@ Index = Mapping[str, Any]
 
 _DECISION: Final = 60.0
 _GROUP: Final = 0.4  # of the caller
-_CUT: Final = 0.5  # of a text, at the end of a head
+_CUT: Final = 0.4  # of a text, at the end of a head
 _TAIL: Final = 0.9  # compared with the text
-_MIDDLE: Final = 0.5  # of two stars
+_MIDDLE: Final = 0.2  # of two stars
 _SCOPE: Final = 1.5
 _PLACE: Final = 3.0
 _FEW: Final = 0.2  # a group pattern of the place
