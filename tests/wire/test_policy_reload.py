@@ -119,7 +119,8 @@ def with_grants(count: int) -> Data:
     """The grants of the wire tests, where `staging` does not allow cancel, and so many more."""
     data = only_look("staging")
     grant = data["eksgateway"]["grants"][0]
-    data["eksgateway"]["grants"] += [grant | {"id": f"g-{number}"} for number in range(count)]
+    names = [f"g-{number}" for number in range(count)]  # on one cluster, so many would be refused
+    data["eksgateway"]["grants"] += [grant | {"id": name, "clusters": [name]} for name in names]
     return data
 
 
