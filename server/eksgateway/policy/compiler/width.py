@@ -37,6 +37,7 @@ _FEW: Final = 0.2  # a group pattern of the place
 _MANY: Final = 0.3  # a token of the caller's
 _EXCEPTION: Final = 1.5
 _ID: Final = 2.5
+_DENIAL: Final = 1.5  # more than a grant
 _SORTED_ID: Final = 0.004  # × ids × ids
 _CONDITIONS: Final = 5.0
 _CONDITION: Final = 1.2  # that does not hold, with its reason
@@ -99,7 +100,8 @@ class _Callers:
         )
         ids = by_group + subject.weight
         conditions = sorted(map(_weigh_conditions, self._index["conditions"].values()), reverse=True)
-        weight = ids * _ID + ids * ids * _SORTED_ID + sum(conditions[: int(ids)])
+        denials = min(ids, len(self._index["denials"]))
+        weight = ids * _ID + denials * _DENIAL + ids * ids * _SORTED_ID + sum(conditions[: int(ids)])
         return Heaviest(weight, tokens[0] if by_group > subject.weight else subject.pattern)
 
     def _costliest_groups(self) -> list[str]:
