@@ -72,7 +72,7 @@ def build_policy(content: Content) -> CompiledPolicy:
         questions=b"\n".join(map(_to_json, make_questions(content))),
         revision=index["revision"],
         counts=count_entries(content),
-        rules_end=index["rules"]["until"] if index["windows"] else None,
+        rules_end=index["rules"]["until"] if index["zones"].keys() - {""} else None,
     )
 
 
