@@ -116,6 +116,43 @@ def test_the_costliest_questions_use_what_most_grants_name() -> None:
         assert "corp:0" in each["subject"]["properties"]["groups"]
 
 
+ALL_CLUSTERS = {"id": "g", **GRANT, "groups": ["corp:*"], "clusters": ["*"]}
+PATTERNS = [f"corp:*-{n}-*" for n in range(8000)]
+BLOCKS: dict[str, tuple[str, Data]] = {
+    "denied groups": ("denials", {"groups": PATTERNS, "reason": "r"}),
+    "denied groups of a cluster": ("denials", {"groups": PATTERNS, "reason": "r", "clusters": ["other"]}),
+    "spared groups": (
+        "freezes",
+        {"except_groups": PATTERNS, "clusters": ["other"], "windows": [{"zone": "UTC"}]},
+    ),
+}
+
+
+@pytest.mark.parametrize(("kind", "block"), BLOCKS.values(), ids=BLOCKS)
+def test_denials_and_freezes_beyond_the_limits_are_refused(
+    kind: str, block: Data, compile_module: Callable[..., PolicyModule]
+) -> None:
+    """Each of a caller's groups is compared with each pattern that has the same head and tail."""
+    policy = compiled({"eksgateway": {"grants": [ALL_CLUSTERS], kind: [{"id": "b", **block}]}})
+    with pytest.raises(PolicyTooCostly, match=r"may take 0\.25 s"):
+        LoadedPolicy.load(compile_module(), policy)
+
+
+def test_decisions_where_freezes_are_costly_do_not_run_inline(
+    compile_module: Callable[..., PolicyModule],
+) -> None:
+    """Although most grants are on other clusters."""
+    grants = [{**ALL_CLUSTERS, "id": f"g-{n}", "clusters": [name]} for n, name in enumerate("aab")]
+    freeze = {"clusters": ["b"], "from": "2026-01-01T00:00:00Z", "until": "2027-01-01T00:00:00Z"}
+    freezes = [{"id": f"f-{n}", **freeze, "tags": {f"t-{n}": ["x"]}} for n in range(5000)]
+    policy = LoadedPolicy.load(
+        compile_module(), compiled({"eksgateway": {"grants": grants, "freezes": freezes}})
+    )
+    with pytest.raises(NeedsThread):
+        policy.evaluate_inline(b"{}", groups=FEW_GROUPS)
+    policy.close()
+
+
 def test_questions_are_made_from_empty_data() -> None:
     assert make_questions({"grants": [], "denials": [], "freezes": []})
 

@@ -27,18 +27,20 @@ from eksgateway.policy.source import Content
 MANY_GROUPS: Final = 250
 _CLUSTERS: Final = 5  # that are tried
 FEW_GROUPS: Final = 5
+_ANYWHERE: Final = ClusterRef("000000000000", "xx-costs-0", "costs")
 
 Entry: TypeAlias = Mapping[str, Any]
 
 
 def make_questions(content: Content) -> list[dict[str, Any]]:
     """Inputs for each action and stage, by a caller in so many groups that most grants cover; by one in
-    MANY_GROUPS, whose claims have as many values as can be, and by one in FEW_GROUPS.
+    MANY_GROUPS, whose claims have as many values as can be, and by one in FEW_GROUPS. Half of the groups are
+    of denials and freezes, if these name so many.
     """
     return [
         question.to_input()
         for groups in (MANY_GROUPS, FEW_GROUPS)
-        for question in _costliest(content["grants"], content["freezes"], groups)
+        for question in (*_where_most_is_granted(content, groups), *_where_most_is_blocked(content, groups))
     ]
 
 
@@ -50,51 +52,82 @@ def count_groups(caller: Caller) -> int:
     return max(MANY_GROUPS if has_many_values else 0, len(caller.groups))
 
 
-def _costliest(grants: Sequence[Entry], freezes: Sequence[Entry], groups: int) -> tuple[Question, ...]:
-    covering, cluster = _most_granted_cluster(grants)
-    begins = [time for freeze in freezes if (time := parse_time(freeze.get("from"))) is not None]
-    time = sorted(begins)[len(begins) // 2] if begins else datetime(2026, 1, 1, tzinfo=UTC)
-    cancel = Question(_make_caller(covering, groups), Action.CANCEL, cluster, "", "costs", time)
-    facts = ClusterFacts("arn", cluster.name, "ACTIVE", "1.34", dict(_first_values(covering, "tags")))
-    update = Update("u", "InProgress", next(_most_common(covering, "update_types"), "VersionUpdate"))
-    ticket = next(_most_common(covering, "ticket_patterns"), "t")
-    at_request = replace(cancel, justification=Justification("r", ticket))
-    at_update = replace(at_request, facts=facts, update=update)
-    allowed = [replace(stage, action=action) for action in Action for stage in (at_request, at_update)]
-    no_match = replace(cancel, facts=replace(facts, tags={}), update=replace(update, type="-"))
+def _where_most_is_granted(content: Content, groups: int) -> tuple[Question, ...]:
+    cancel, no_match, *justified = _cancels(
+        content, _most_named_cluster(content["grants"], _ANYWHERE), groups
+    )
+    allowed = [replace(stage, action=action) for action in Action for stage in justified]
     at_target = replace(cancel, action=Action.LIST, any_cluster=True)
     return (*allowed, cancel, no_match, at_target)
 
 
-def _most_granted_cluster(grants: Sequence[Entry]) -> tuple[Sequence[Entry], ClusterRef]:
-    """The cluster of those most named that most grants cover, and these grants."""
-    account = _most_named(grants, "accounts", "000000000000")
-    region = _most_named(grants, "regions", "xx-costs-0")
-    there = [grant for grant in grants if _names(grant["accounts"], account)]
-    there = [grant for grant in there if _names(grant["regions"], region)]
-    names = [*islice(_most_common(there, "clusters"), _CLUSTERS), "costs"]
-    covering = {name: [grant for grant in there if _covers(grant, name)] for name in names}
-    most = max(covering, key=lambda name: len(covering[name]))
-    return covering[most], ClusterRef(account, region, most)
+def _where_most_is_blocked(content: Content, groups: int) -> tuple[Question, ...]:
+    """None if no more is blocked there than where most is granted."""
+    blocks = _blocks(content)
+    granted = _most_named_cluster(content["grants"], _ANYWHERE)
+    cluster = _most_named_cluster(blocks, granted)
+    more = sum(_covers(each, cluster) - _covers(each, granted) for each in blocks)
+    return _cancels(content, cluster, groups) if more > 0 else ()
+
+
+def _cancels(content: Content, cluster: ClusterRef, groups: int) -> tuple[Question, ...]:
+    """Without a justification at both stages, then with one."""
+    grants = [grant for grant in content["grants"] if _covers(grant, cluster)]
+    blocks = [entry for entry in _blocks(content) if _covers(entry, cluster)]
+    begins = [time for entry in content["freezes"] if (time := parse_time(entry.get("from"))) is not None]
+    time = sorted(begins)[len(begins) // 2] if begins else datetime(2026, 1, 1, tzinfo=UTC)
+    cancel = Question(_make_caller(grants, blocks, groups), Action.CANCEL, cluster, "", "costs", time)
+    facts = ClusterFacts("arn", cluster.name, "ACTIVE", "1.34", dict(_first_values(grants, "tags")))
+    update = Update("u", "InProgress", next(_most_common(grants, "update_types"), "VersionUpdate"))
+    ticket = next(_most_common(grants, "ticket_patterns"), "t")
+    at_request = replace(cancel, justification=Justification("r", ticket))
+    at_update = replace(at_request, facts=facts, update=update)
+    no_match = replace(cancel, facts=replace(facts, tags={}), update=replace(update, type="-"))
+    return cancel, no_match, at_request, at_update
+
+
+def _blocks(content: Content) -> list[dict[str, Any]]:
+    return [*content["denials"], *content["freezes"]]
+
+
+def _most_named_cluster(entries: Sequence[Entry], default: ClusterRef) -> ClusterRef:
+    """The cluster of those most named that most of the entries cover."""
+    account = _most_named(entries, "accounts", default.account_id)
+    region = _most_named(entries, "regions", default.region)
+    there = [
+        each for each in entries if _names(each, "accounts", account) and _names(each, "regions", region)
+    ]
+    names = [*islice(_most_common(there, "clusters"), _CLUSTERS), default.name]
+    clusters = [ClusterRef(account, region, name) for name in names]
+    return max(clusters, key=lambda cluster: sum(_covers(each, cluster) for each in there))
 
 
 def _most_named(grants: Sequence[Entry], key: str, default: str) -> str:
     return next((name for name, _ in _count(grants, key).most_common() if name != "*"), default)
 
 
-def _names(values: Sequence[str], value: str) -> bool:
-    return value in values or "*" in values
+def _names(entry: Entry, key: str, value: str) -> bool:
+    return key not in entry or value in entry[key] or "*" in entry[key]
 
 
-def _covers(grant: Entry, cluster: str) -> bool:
-    named = any(matches(pattern, cluster) for pattern in grant["clusters"])
-    return named and not any(matches(pattern, cluster) for pattern in grant.get("except_clusters", ()))
+def _covers(entry: Entry, cluster: ClusterRef) -> bool:
+    """Entries without a list cover all."""
+    return (
+        _names(entry, "accounts", cluster.account_id)
+        and _names(entry, "regions", cluster.region)
+        and ("clusters" not in entry or any(matches(each, cluster.name) for each in entry["clusters"]))
+        and not any(matches(pattern, cluster.name) for pattern in entry.get("except_clusters", ()))
+    )
 
 
-def _make_caller(grants: Sequence[Entry], groups: int) -> Caller:
-    wanted = list(_most_common(grants, "groups"))[:groups]
+def _make_caller(grants: Sequence[Entry], blocks: Sequence[Entry], groups: int) -> Caller:
+    named = [*_most_common(grants, "groups")]
+    blocked = [*_most_common(blocks, "groups"), *_most_common(blocks, "except_groups")]
+    blocked = blocked[: max(groups // 2, groups - len(named))]
+    wanted = [*named[: groups - len(blocked)], *blocked]
     others = [f"costs:00000000-0000-0000-0000-{number:012}" for number in range(groups - len(wanted))]
-    name = next(_most_common(grants, "subjects"), "jwt:costs:caller")
+    subjects = (*_most_common(grants, "subjects"), *_most_common(blocks, "subjects"))
+    name = subjects[0] if subjects else "jwt:costs:caller"
     kind = "spiffe" if name.startswith("spiffe:") else "jwt"
     via = next(_most_common(grants, "via"), None)
     extra = [f"costs-{number}" for number in range(1, MAX_CLAIM_VALUES)] if groups == MANY_GROUPS else []
