@@ -170,7 +170,7 @@ def policy_diff(  # noqa: PLR0913  each is an option
 
 
 @policy_app.command(
-    "bundle", epilog=example("eksgateway policy bundle policy.yaml -o bundle.tar.gz --signing-key policy.pem")
+    "bundle", epilog=example("eksgateway policy bundle policy.yaml -o b.tar.gz --signing-key policy.pem")
 )
 def policy_bundle(
     data: Annotated[Path, typer.Argument(help="The data: a file in YAML or JSON, or a folder of them.")],
