@@ -39,7 +39,9 @@ def python(code: str) -> tuple[str, ...]:
 
 def sources(grants: int = 0) -> tuple[SourceFile, ...]:
     """The test policy, and this many grants in a second file."""
-    more = [{**CONTENT["grants"][1], "id": f"g-{number}"} for number in range(grants)]
+    more = [
+        {**CONTENT["grants"][1], "id": f"g-{number}", "clusters": [f"c-{number}"]} for number in range(grants)
+    ]
     return tuple(
         SourceFile(Path(name), yaml.safe_dump({"eksgateway": content}).encode())
         for name, content in (("a.yaml", CONTENT), ("b.yaml", {"grants": more}))
