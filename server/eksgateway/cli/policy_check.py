@@ -13,8 +13,11 @@ from typing import Any, Final
 from eksgateway.cli.output.terminal import print_lines
 from eksgateway.eks.update_types import read_update_types
 from eksgateway.errors import StartError
+from eksgateway.policy.compiled_policy import CompiledPolicy
 from eksgateway.policy.compiler.edges import MAX_EDGES_BYTES
-from eksgateway.policy.decision_cost import MAX_CPU_S
+from eksgateway.policy.compiler.index import MARKED
+from eksgateway.policy.compiler.limits import MAX_DECISION_US, MAX_INDEX_BYTES
+from eksgateway.policy.compiler.width import weigh_decision
 from eksgateway.policy.engine import PolicyLoadError
 from eksgateway.policy.evaluator import open_evaluator
 from eksgateway.policy.files import read_module
@@ -89,9 +92,10 @@ def _check(file: Path, options: CheckOptions, settings: Settings | None) -> _Rep
             report.revision = evaluator.revision
             report.limits = {
                 "data": _in_megabytes(sum(len(each.raw) for each in sources), MAX_BYTES),
+                "compiled data": _in_megabytes(len(evaluator.compiled.data), MAX_INDEX_BYTES),
                 "memory": _in_megabytes(evaluator.memory_bytes, MAX_MEMORY_BYTES),
                 "edges": _Limit(len(evaluator.compiled.edges) / 1024, MAX_EDGES_BYTES / 1024, "KB"),
-                "CPU time": _Limit(1000 * evaluator.costliest_s, 1000 * MAX_CPU_S, "ms"),
+                "CPU time": _Limit(_weigh_decision(evaluator.compiled) / 1000, MAX_DECISION_US / 1000, "ms"),
             }
     except PolicyLoadError as exc:
         report.faults = list(exc.faults)
@@ -103,6 +107,13 @@ def _check(file: Path, options: CheckOptions, settings: Settings | None) -> _Rep
         *map(_finding_of, unused_sets),
     ]
     return report
+
+
+def _weigh_decision(policy: CompiledPolicy) -> float:
+    index = json.loads(policy.data)["eksgateway"]["index"]
+    for name in MARKED:
+        del index[name][""]
+    return weigh_decision(index)
 
 
 def _in_megabytes(used: int, limit: int) -> _Limit:

@@ -40,33 +40,26 @@ Input: TypeAlias = dict[str, Any]  # as question.Question makes it
 Evaluate: TypeAlias = Callable[[bytes, float], Evaluation]
 
 
-@dataclass(frozen=True, slots=True)
-class DecisionCost:
-    """``costliest_s`` is CPU time. For callers in at most ``inline_groups`` a decision takes at most
-    ``inline_s``; -1 for none.
-    """
-
-    costliest_s: float
-    inline_groups: float
-
-
-def measure_cost(
+def max_inline_groups(
     evaluate: Evaluate, policy: CompiledPolicy, *, max_cpu_s: float, inline_s: float
-) -> DecisionCost:
-    """Raises PolicyLoadError if the policy does not decide the samples, and PolicyTooCostly."""
+) -> float:
+    """The most groups of a caller for which a decision takes at most ``inline_s`` of CPU time; -1 for none.
+
+    Raises PolicyLoadError if the policy does not decide the samples, and PolicyTooCostly.
+    """
     check = _CostCheck(evaluate, policy, max_cpu_s)
     least = check.measure([sample.to_input() for sample in SAMPLES], must_decide=True)
     questions = [json.loads(line) for line in policy.questions.splitlines()]
     most = check.measure(each for each in questions if _count_groups(each) > FEW_GROUPS)
     if most <= inline_s:
-        return DecisionCost(most, MANY_GROUPS)
+        return MANY_GROUPS
     if least >= inline_s:
-        return DecisionCost(max(most, least), -1)
+        return -1
     few = check.measure(each for each in questions if _count_groups(each) <= FEW_GROUPS)
     if few >= inline_s:
-        return DecisionCost(max(most, few), -1)
+        return -1
     # The cost grows about in proportion to the number of groups.
-    return DecisionCost(most, FEW_GROUPS + (MANY_GROUPS - FEW_GROUPS) * (inline_s - few) / (most - few))
+    return FEW_GROUPS + (MANY_GROUPS - FEW_GROUPS) * (inline_s - few) / (most - few)
 
 
 class _CostCheck:

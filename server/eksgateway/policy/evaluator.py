@@ -40,11 +40,6 @@ class PolicyEvaluator:
     def memory_bytes(self) -> int:
         return self._policy.memory_bytes
 
-    @property
-    def costliest_s(self) -> float:
-        """CPU time of the costliest decision, as measured when it was opened."""
-        return self._policy.costliest_s
-
     def close(self) -> None:
         self._single.cache_clear()
         self._policy.close()

@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 
 from eksgateway.errors import PolicyUnavailable
 from eksgateway.policy.compiled_policy import CompiledPolicy
-from eksgateway.policy.decision_cost import MAX_CPU_S, Evaluation, measure_cost
+from eksgateway.policy.decision_cost import MAX_CPU_S, Evaluation, max_inline_groups
 from eksgateway.policy.engine import PolicyLoadError
 from eksgateway.policy.files import revision_of
 from eksgateway.policy.results import read_result_set
@@ -34,7 +34,6 @@ class LoadedPolicy:
         self._data = policy.data
         self._closed = False
         self._max_inline_groups = math.inf  # callers in more groups are expected to need over _INLINE_S
-        self.costliest_s = math.nan  # CPU time of a decision, once measured
         self._strikes = 0
         self._idle = [self._new_instance()]
 
@@ -110,8 +109,9 @@ class LoadedPolicy:
 
     def _check_cost(self, policy: CompiledPolicy, max_cpu_s: float) -> None:
         loaded = self._idle[0].memory_bytes
-        cost = measure_cost(self._evaluate, policy, max_cpu_s=max_cpu_s, inline_s=_INLINE_S)
-        self.costliest_s, self._max_inline_groups = cost.costliest_s, cost.inline_groups
+        self._max_inline_groups = max_inline_groups(
+            self._evaluate, policy, max_cpu_s=max_cpu_s, inline_s=_INLINE_S
+        )
         if self._idle[0].memory_bytes > 2 * loaded:  # free what only the costliest question needed
             self._idle.pop().close()
             self._give_back(self._new_instance())

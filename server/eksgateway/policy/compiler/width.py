@@ -47,16 +47,14 @@ _WINDOW: Final = 10.0
 _FREEZE_ITEM: Final = 0.5
 
 
+def weigh_decision(index: Index) -> float:
+    """The µs of CPU time of the costliest decision. ``index``: without its markers."""
+    return _DECISION + _sum(_weigh_parts(index).values())
+
+
 def check_width(index: Index) -> None:
     """``index``: without its markers. Raises PolicyTooLarge."""
-    targets = Targets(index)
-    callers = _Callers(index, targets)
-    costs = {
-        "group patterns": callers.weigh_groups(),
-        "cluster patterns": _weigh_places(index, targets, callers.tokens),
-        "grants and denials": callers.weigh_ids(),
-        "freezes": _weigh_freezes(index, targets),
-    }
+    costs = _weigh_parts(index)
     total = _DECISION + _sum(costs.values())
     if total > MAX_DECISION_US:
         name, worst = max(costs.items(), key=lambda item: item[1].weight)
@@ -65,6 +63,17 @@ def check_width(index: Index) -> None:
             f" and at most {MAX_DECISION_US / 1000:g} ms are possible. {worst.weight / 1000:.1f} ms of it are"
             f" for the {name} that apply together, with {worst.pattern!r} among them: {_ADVICE[name]}"
         )
+
+
+def _weigh_parts(index: Index) -> dict[str, Heaviest]:
+    targets = Targets(index)
+    callers = _Callers(index, targets)
+    return {
+        "group patterns": callers.weigh_groups(),
+        "cluster patterns": _weigh_places(index, targets, callers.tokens),
+        "grants and denials": callers.weigh_ids(),
+        "freezes": _weigh_freezes(index, targets),
+    }
 
 
 _ADVICE: Final = {
