@@ -23,7 +23,7 @@ Cases = list[tuple[Content, list[Question]]]
 
 @pytest.fixture(scope="module")
 def cases() -> Cases:
-    random = Random(12)
+    random = Random(13)
     return [(content, list(questions(random, content, 20))) for content in contents(random, 40)]
 
 
