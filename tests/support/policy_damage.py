@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,9 +22,11 @@ class Damage:
     index: Index
 
 
-def damage_all(index: Index) -> Iterator[Damage]:
-    """All damages, from the index's keys down to each text."""
+def damage_parts(index: Index, chosen: Callable[[Path], bool]) -> Iterator[Damage]:
+    """All damages of the chosen parts, from the index's keys down to each text."""
     for path, value in _parts(index, ()):
+        if not chosen(path):
+            continue
         if path:
             yield Damage(path, "lost", _replace(index, path, _LOST))
             yield from (Damage(path, f"is {each!r}", _replace(index, path, each)) for each in _others(value))

@@ -25,6 +25,7 @@ from support.opa import OpaServer, evaluate
 
 Index = dict[str, Any]
 Result = dict[str, Any]
+_INDEXES = 200  # that one run of `opa eval` reads
 Batch = tuple[Index, list[Question]]  # an index and questions about it
 
 
@@ -56,12 +57,17 @@ def decide_all(module: PolicyModule, index: Index, batch: list[Question]) -> lis
 
 
 def decide_by_eval(batches: list[Batch], folder: Path) -> list[Result]:
-    """The decisions of all questions in order, from one run of ``opa eval``. Blocks."""
-    cases = [{"index": index, "inputs": [each.to_input() for each in batch]} for index, batch in batches]
+    """The decisions of all questions in order, from runs of ``opa eval``. Blocks."""
     # Variables first: `with … as c.index` is undefined here, without an error.
     decision = "data.eksgateway.authz.decision with input as question with data.eksgateway.index as index"
     query = f"[d | some c in data.cases; index := c.index; some question in c.inputs; d := {decision}]"
-    results: list[Result] = evaluate(query, {"cases": cases}, folder)
+    results: list[Result] = []
+    for begin in range(0, len(batches), _INDEXES):
+        cases = [
+            {"index": index, "inputs": [each.to_input() for each in batch]}
+            for index, batch in batches[begin : begin + _INDEXES]
+        ]
+        results += evaluate(query, {"cases": cases}, folder)
     assert len(results) == sum(len(batch) for _, batch in batches)
     assert all(decision.pop("obligations") == [] for decision in results)
     return results

@@ -5,12 +5,15 @@ It comes from a seeded Random, so that a failure can be repeated. ``policy_quest
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
 from eksgateway.model import Action
+from eksgateway.policy.compiler import compile_content
+from eksgateway.policy.engine import PolicyTooLarge
 from eksgateway.policy.question import utc_seconds
 from support.policy_reference_windows import DAYS
 
@@ -62,8 +65,13 @@ def some(random: Random, choices: list[str], most: int = 3) -> list[str]:
 
 
 def contents(random: Random, count: int) -> Iterator[Content]:
-    for _ in range(count):
-        yield _content(random)
+    """Content that is not too wide to be compiled."""
+    while count:
+        content = _content(random)
+        with contextlib.suppress(PolicyTooLarge):
+            compile_content(content)
+            count -= 1
+            yield content
 
 
 def _content(random: Random) -> Content:
