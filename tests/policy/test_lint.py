@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import yaml
@@ -485,6 +485,57 @@ def own_type(team: int, cluster: int) -> list[str]:
 def test_ten_thousand_grants_take_few_seconds(grants: Entries, rules: set[str]) -> None:
     """With 1,000 denials. Grants that would take too long to compare are left out, with a note."""
     denials = [DENIAL | {"id": f"d{number}", "groups": [f"corp:x{number}*"]} for number in range(1000)]
+    began = time.process_time()
+    found = list(find_all({"grants": grants, "denials": denials, "freezes": []}, NOW, read_update_types()))
+    assert time.process_time() - began < 4
+    assert {each.rule for each in found} == rules
+
+
+def denials_of(number: int, **changes: Any) -> Entries:
+    return [
+        DENIAL | {"id": f"d{each}", "groups": ["corp:*"]} | {key: make(each) for key, make in changes.items()}
+        for each in range(number)
+    ]
+
+
+WIDE: Final[dict[str, tuple[Entries, Entries, set[str]]]] = {
+    "denials of other clusters": (
+        [grant(id=f"g{each}", clusters=[f"c-{each}"]) for each in range(2000)],
+        denials_of(2000, clusters=lambda each: [f"d-{each}"]),
+        set(),
+    ),
+    "denials of all": (
+        [grant(id=f"g{each}", clusters=[f"c-{each}"]) for each in range(2000)],
+        denials_of(2000, until=lambda _: "2099-01-01T00:00:00Z"),
+        {"not-compared"},
+    ),
+    "long lists": (
+        [
+            grant(id=f"g{each}", groups=[f"corp:{n}*" for n in range(300)], update_types=[f"T{each}"])
+            | {"clusters": [f"*-{n}" for n in range(300)]}
+            for each in range(100)
+        ],
+        [],
+        {"not-compared", "unknown-update-type"},
+    ),
+    "long exclusions": (
+        [
+            grant(clusters=[f"c-{n}" for n in range(1000)])
+            | {"except_clusters": [f"d-{n}" for n in range(1000)]}
+        ],
+        [],
+        set(),
+    ),
+    "exclusions that overlap": (
+        [grant(clusters=["*"])],
+        denials_of(40, except_clusters=lambda each: [f"*x{each}*", f"*y{each}*"]),
+        set(),
+    ),
+}
+
+
+@pytest.mark.parametrize(("grants", "denials", "rules"), WIDE.values(), ids=WIDE)
+def test_wide_data_takes_few_seconds(grants: Entries, denials: Entries, rules: set[str]) -> None:
     began = time.process_time()
     found = list(find_all({"grants": grants, "denials": denials, "freezes": []}, NOW, read_update_types()))
     assert time.process_time() - began < 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -143,3 +144,20 @@ def at_any_stage(random: Random, question: Question) -> Question:
         case "target":
             return replace(question, facts=None, update=None, action=Action.LIST, any_cluster=True)
     return question
+
+
+def test_review_of_exceptions_that_overlap_ends() -> None:
+    """Where the search for a request that none holds back is given up, there may be one."""
+    denial = {"groups": ["corp:*"], "reason": "r"}
+    grant = {"id": "g", "groups": ["corp:a"], "actions": ["get"], "clusters": ["*"]}
+    content = {
+        "grants": [grant | {"accounts": ["*"], "regions": ["*"]}],
+        "denials": [
+            denial | {"id": f"d{each}", "except_clusters": [f"*x{each}*", f"*y{each}*"]} for each in range(40)
+        ],
+        "freezes": [],
+    }
+    began = time.process_time()
+    found = find_permissions(content, Holder("jwt:corp:dana", ("corp:a",)), TIMES[0])
+    assert time.process_time() - began < 4
+    assert [each.held_by for each in found.permissions] == [()]

@@ -90,6 +90,16 @@ def test_the_files_of_a_folder_are_joined_in_order_of_their_names(tmp_path: Path
     assert list_ids(tmp_path) == ["a2", "a1", "b"]
 
 
+def test_no_file_is_left_out_for_the_case_of_its_suffix(tmp_path: Path) -> None:
+    """Its freezes would be missing."""
+    write_grants(tmp_path / "a.yaml", "a")
+    write_grants(tmp_path / "b.YAML", "b")
+    (tmp_path / "c.Json").write_text('{"eksgateway": {"freezes": 5}}')
+    assert fault_of(tmp_path) == "c.Json: eksgateway.freezes: must be a list, and is 5"
+    (tmp_path / "c.Json").unlink()
+    assert list_ids(tmp_path) == ["a", "b"]
+
+
 def test_a_file_in_a_folder_may_have_freezes_alone(tmp_path: Path) -> None:
     write_grants(tmp_path / "a.yaml", "a")
     (tmp_path / "b.yaml").write_text(

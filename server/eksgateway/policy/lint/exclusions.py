@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from eksgateway.policy.lint.finding import Entry, Finding, Named, entries_of
-from eksgateway.policy.review.words import is_covered, overlap
+from eksgateway.policy.lint.pattern_index import PatternIndex
+from eksgateway.policy.review.words import overlap, word_of
+
+_MAX_PAIRS: Final = 100_000  # of one entry; beyond, exclusions are not judged
 
 
 def find(content: Mapping[str, Sequence[Entry]]) -> Iterator[Finding]:
@@ -16,7 +20,8 @@ def find(content: Mapping[str, Sequence[Entry]]) -> Iterator[Finding]:
 
 def _of_clusters(each: Named) -> Iterator[Finding]:
     clusters, excluded = each.entry.get("clusters", ["*"]), each.entry["except_clusters"]
-    gone = [is_covered(pattern, excluded) for pattern in clusters]
+    wider = PatternIndex.of(excluded)
+    gone = [wider.has(word_of(pattern)) for pattern in clusters]
     if all(gone):
         text = "excludes all clusters of the entry, so that it never has an effect"
         yield each.finding("excludes-all", "except_clusters", text)
@@ -25,7 +30,7 @@ def _of_clusters(each: Named) -> Iterator[Finding]:
         if gone[index]:
             text = f"`{pattern}` has no effect: `except_clusters` excludes all of it"
             yield each.finding("excluded", f"clusters[{index}]", text)
-    for index, pattern in enumerate(excluded):
+    for index, pattern in enumerate(excluded if len(clusters) * len(excluded) <= _MAX_PAIRS else ()):
         if not any(overlap(pattern, cluster) for cluster in clusters):
             text = f"`{pattern}` excludes nothing: no pattern in `clusters` matches such a name"
             yield each.finding("excludes-nothing", f"except_clusters[{index}]", text)

@@ -4,32 +4,61 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cache
+from typing import Final
 
 from eksgateway.policy.lint.caller_index import callers_of, find_naming, index_callers
 from eksgateway.policy.lint.containment import ends_later, member_of
 from eksgateway.policy.lint.finding import Entry, Finding, Named
-from eksgateway.policy.review.cases import Case, Restriction, find_opening
+from eksgateway.policy.lint.pattern_index import PatternIndex
+from eksgateway.policy.review.cases import Case, Restriction, find_opening, matches_any
 from eksgateway.policy.review.grant_cases import cases_of
 from eksgateway.policy.review.times import is_over, why_not_in_force
 from eksgateway.policy.review.words import word_of
+
+_MAX_JUDGED: Final = 200_000  # denials, each for a grant: about a second
 
 
 def find(content: Mapping[str, Sequence[Entry]], at: datetime) -> Iterator[Finding]:
     """Grants that denials leave nothing of, for as long as they last."""
     denials = content["denials"]
-    callers = index_callers(denials)
+    callers, clusters = index_callers(denials), _index_clusters(denials)
+    naming = cache(lambda caller: frozenset[int]().union(*find_naming(callers, caller)))
+    judged = 0
     for grant in content["grants"]:
-        named = [set().union(*find_naming(callers, caller)) for caller in callers_of(grant)]
-        if not all(named) or is_over(grant, at):
+        named = [naming(caller) for caller in callers_of(grant)]
+        if not all(named) or is_over(grant, at) or not _is_denied_somewhere(grant, named[0], clusters):
             continue
+        numbers = sorted(frozenset[int]().union(*named))
+        judged += len(numbers)
+        if judged > _MAX_JUDGED:
+            text = "this and later grants were not compared with denials: too many name the same callers"
+            yield Named("grant", grant).finding("not-compared", "", f"{text} and clusters")
+            return
         restrictions = [
             Restriction(denials[number], is_freeze=False)
-            for number in sorted(set().union(*named))
+            for number in numbers
             if not why_not_in_force(denials[number], at) and ends_later(denials[number], grant)
         ]
         if holding := _find_holding(grant, restrictions):
             text = f"never allows anything: denials hold it back wholly ({', '.join(holding)})"
             yield Named("grant", grant).finding("hidden", "", text)
+
+
+def _index_clusters(denials: Sequence[Entry]) -> PatternIndex[int]:
+    index: PatternIndex[int] = PatternIndex()
+    for number, denial in enumerate(denials):
+        for pattern in denial.get("clusters", ["*"]):
+            index.add(pattern, number)
+    return index
+
+
+def _is_denied_somewhere(grant: Entry, naming: frozenset[int], clusters: PatternIndex[int]) -> bool:
+    """Whether denials of a caller name one of the grant's clusters, without which there is much left."""
+    excluded = grant.get("except_clusters", ())
+    words = (word_of(pattern) for pattern in grant["clusters"])
+    word = next((each for each in words if not matches_any(excluded, each)), "")
+    return any(not naming.isdisjoint(numbers) for numbers in clusters.find(word))
 
 
 def _find_holding(grant: Entry, restrictions: Sequence[Restriction]) -> tuple[str, ...]:

@@ -76,7 +76,7 @@ class _Grants:
         for other in fewest.members:
             self._steps += 1
             if other != number and all(each.has(other) for each in named):
-                self._steps += _STEPS_OF_COMPARISON
+                self._steps += _STEPS_OF_COMPARISON + _count_pairs(grant, self._grants[other])
                 if finding := self._compare(number, other):
                     return finding
             if self._steps > _MAX_STEPS:
@@ -115,3 +115,15 @@ class _Grants:
             set(grant["update_types"]) <= set(wider["update_types"])
             and not missing_requirements(grant, wider)
         )
+
+
+def _count_pairs(grant: Entry, wider: Entry) -> int:
+    """About how often a comparison matches a pattern of one with a pattern of the other."""
+
+    def count(entry: Entry, *keys: str) -> int:
+        return sum(len(entry.get(key, ())) for key in keys)
+
+    return sum(
+        count(grant, *keys) * count(wider, *keys) // 2
+        for keys in (("clusters", "except_clusters"), ("groups", "subjects"))
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from typing import Generic, TypeVar
 
@@ -16,6 +16,16 @@ class PatternIndex(Generic[T]):
 
     def __init__(self) -> None:
         self._by_ends: dict[tuple[int, int], dict[tuple[str, str], dict[str, set[T]]]] = {}
+
+    @classmethod
+    def of(cls, patterns: Iterable[T]) -> PatternIndex[T]:
+        index = cls()
+        for pattern in patterns:
+            index.add(str(pattern), pattern)
+        return index
+
+    def has(self, word: str) -> bool:
+        return next(self.find(word), None) is not None
 
     def add(self, pattern: str, item: T) -> None:
         head, star, _ = pattern.partition("*")

@@ -8,10 +8,10 @@ from itertools import product
 from typing import Any, Final
 
 from eksgateway.policy.patterns import matches
-from eksgateway.policy.review.words import words_in
+from eksgateway.policy.review.words import TooManyStates, word_of, words_in
 
 ANY_JWT: Final = "jwt:**"
-_MAX_STEPS: Final = 5000  # of one search; beyond, and beyond this depth, there may be an opening
+_MAX_STEPS: Final = 1000  # of one search; beyond, and beyond this depth, there may be an opening
 _MAX_DEPTH: Final = 100
 
 Entry = Mapping[str, Any]
@@ -49,11 +49,18 @@ class Case:
     except_clusters: tuple[str, ...] = ()
 
     def examples(self) -> Iterator[Facts]:
-        tags = {key: values[0] for key, values in self.tags.items()}
+        """Raises TooManyStates."""
         for cluster, subject in product(words_in(self.cluster), words_in(self.subject)):
-            if matches_any(self.except_clusters, cluster):
-                continue
-            yield Facts(self.account, self.region, cluster, subject, self.groups, tags, self.update_types[0])
+            if not matches_any(self.except_clusters, cluster):
+                yield self._facts(cluster, subject)
+
+    def guess(self) -> Facts:
+        """A request that may not be of this case."""
+        return self._facts(word_of(self.cluster[0]), word_of(self.subject[0]))
+
+    def _facts(self, cluster: str, subject: str) -> Facts:
+        tags = {key: values[0] for key, values in self.tags.items()}
+        return Facts(self.account, self.region, cluster, subject, self.groups, tags, self.update_types[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +130,13 @@ class _Search:
         self.met: dict[str, None] = {}
 
     def find(self, case: Case, evaded: tuple[str, ...]) -> Opening | None:
+        """Where the search is given up, there may be an opening."""
+        try:
+            return self._find(case, evaded)
+        except TooManyStates:
+            return Opening(case.guess(), evaded)
+
+    def _find(self, case: Case, evaded: tuple[str, ...]) -> Opening | None:
         for facts in case.examples():
             self._steps += 1
             holding = next((each for each in self._restrictions if each.holds(facts)), None)

@@ -28,8 +28,8 @@ class SourceFile:
 def read_sources(path: Path) -> tuple[SourceFile, ...]:
     """A file, or the YAML and JSON files directly in a folder, in order of their names.
 
-    Files whose name begins with a dot are left out. All are of one state of the folder. Raises
-    PolicyDataError.
+    Files whose name begins with a dot are left out; the case of suffixes does not matter. All are of one
+    state of the folder. Raises PolicyDataError.
     """
     try:
         if path.is_dir():
@@ -57,7 +57,8 @@ def _read_folder(folder: Path) -> tuple[SourceFile, ...]:
 
 
 def _list_files(folder: Path) -> _Files:
-    names = sorted(name for name in os.listdir(folder) if name.endswith(_SUFFIXES) and name[0] != ".")  # noqa: PTH208
+    listed = os.listdir(folder)  # noqa: PTH208
+    names = sorted(name for name in listed if name.lower().endswith(_SUFFIXES) and name[0] != ".")
     if not names:
         raise FileUnreadable("has no file named *.yaml, *.yml or *.json")
     if len(names) > MAX_FILES:

@@ -58,7 +58,7 @@ def _parse(source: SourceFile) -> Any:
         text = source.raw.decode("utf-8")
     except UnicodeDecodeError as exc:
         raise ValueError(f"is not UTF-8 (byte {exc.start + 1})") from exc
-    value = read_json(text) if source.path.suffix == ".json" else read_yaml(text)
+    value = read_json(text) if source.path.suffix.lower() == ".json" else read_yaml(text)
     if "\\ud" in text.lower():  # an escape of half a character, which cannot be written as UTF-8
         try:
             _check_encodable(value)
