@@ -238,7 +238,7 @@ def test_config_names_data_and_module(tmp_path: Path, data: Path) -> None:
     assert "missing.wasm: cannot be read" in error
     code, _, error = run("test", file)
     assert code == 2
-    assert "--data FILE" in error
+    assert "--data PATH" in error
 
 
 # -- diff -----------------------------------------------------------------------------------------

@@ -9,9 +9,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 
 from eksgateway.cli.output.terminal import print_lines
+from eksgateway.cli.policy_arguments import REFUSED, report_unusable
 from eksgateway.errors import StartError
 from eksgateway.file_writer import replace_file
 from eksgateway.policy.bundle.archive import make_bundle
@@ -24,9 +24,6 @@ from eksgateway.policy.loaded_policy import LoadedPolicy
 from eksgateway.policy.source import PolicyDataError, read_sources
 from eksgateway.policy.wasm_module import PolicyModule
 from eksgateway.policy.wasm_runtime import WasmRuntime
-
-_REFUSED: Final = 1
-_UNUSABLE: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +50,9 @@ def write_bundle(options: BundleOptions) -> int:
     except PolicyLoadError as exc:
         faults = str(exc) if isinstance(exc, PolicyDataError) else f"{options.data}:\n  - {exc}"
         print_lines(faults.splitlines())
-        return _REFUSED
+        return REFUSED
     except StartError as exc:
-        print(f"eksgateway: {exc}", file=sys.stderr)
-        return _UNUSABLE
+        return report_unusable(exc)
     signed = f"signed with {key.algorithm} by the key {key.key_id!r}" if key else "not signed"
     print_lines(
         [

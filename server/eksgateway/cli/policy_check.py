@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from eksgateway.cli.output.terminal import print_lines
+from eksgateway.cli.policy_arguments import REFUSED, report_unusable
 from eksgateway.eks.update_types import read_update_types
 from eksgateway.errors import StartError
 from eksgateway.policy.compiled_policy import CompiledPolicy
@@ -27,9 +27,7 @@ from eksgateway.policy.source import MAX_BYTES, PolicyDataError, count_entries, 
 from eksgateway.policy.wasm_module import MAX_MEMORY_BYTES
 from eksgateway.settings import Settings, load
 
-REFUSED: Final = 1
-UNUSABLE: Final = 2  # the exit code if the settings cannot be used
-_MAX_TOLD: Final = 100
+_MAX_PRINTED: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +70,7 @@ def check_data(file: Path, options: CheckOptions) -> int:
     try:
         settings = load(options.config) if options.config else None
     except StartError as exc:
-        print(f"eksgateway: {exc}", file=sys.stderr)
-        return UNUSABLE
+        return report_unusable(exc)
     report = _check(file, options, settings)
     if options.as_json:
         print(json.dumps(_to_json(report), indent=2))
@@ -133,8 +130,8 @@ def _describe(report: _Report) -> Iterator[str]:
     yield f"It uses {', '.join(f'{each} of {name}' for name, each in report.limits.items())} for a decision"
     if report.warnings:
         yield f"{len(report.warnings)} warning{'' if len(report.warnings) == 1 else 's'}:"
-        yield from (f"  - {each}" for each in report.warnings[:_MAX_TOLD])
-        if (more := len(report.warnings) - _MAX_TOLD) > 0:
+        yield from (f"  - {each}" for each in report.warnings[:_MAX_PRINTED])
+        if (more := len(report.warnings) - _MAX_PRINTED) > 0:
             yield f"  - and {more} more"
 
 

@@ -56,8 +56,8 @@ def policy_check(  # noqa: PLR0913  each is an option
     For good data, print its revision, and warnings of what can never match or undoes something else.
     Exit 2 if the settings cannot be used.
     """
+    from eksgateway.cli.policy_arguments import read_time  # noqa: PLC0415
     from eksgateway.cli.policy_check import CheckOptions, check_data  # noqa: PLC0415
-    from eksgateway.cli.policy_data import read_time  # noqa: PLC0415
 
     options = CheckOptions(module, config, read_time(at), strict=strict, as_json=as_json)
     sys.exit(check_data(file, options))
@@ -86,7 +86,7 @@ def policy_who(  # noqa: PLR0913  each is an option
     Callers are printed as the grants name them. Denials and freezes in force are printed too, and callers
     that they hold back. Exit 0, or 2 if a file cannot be used.
     """
-    from eksgateway.cli.policy_data import read_time  # noqa: PLC0415
+    from eksgateway.cli.policy_arguments import read_time  # noqa: PLC0415
     from eksgateway.cli.policy_rights import Source, read_where, show_holders  # noqa: PLC0415
 
     source = Source(data, config, as_json)
@@ -125,7 +125,7 @@ def policy_can(  # noqa: PLR0913  each is an option
     Denials and freezes in force for the caller are printed too, and the rights that they hold back.
     Exit 0, or 2 if a file cannot be used.
     """
-    from eksgateway.cli.policy_data import read_time  # noqa: PLC0415
+    from eksgateway.cli.policy_arguments import read_time  # noqa: PLC0415
     from eksgateway.cli.policy_rights import Source, read_holder, show_permissions  # noqa: PLC0415
 
     holder = read_holder(subject, group or (), claim or (), via)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from eksgateway.cli.ledger import escape_unprintable
+from eksgateway.cli.policy_arguments import REFUSED, find_files, report_unusable
 from eksgateway.cli.policy_rights_view import describe_restriction
 from eksgateway.errors import StartError
 from eksgateway.ledger.codec import CodecError, decode
@@ -26,28 +26,21 @@ from eksgateway.policy.question import question_of
 from eksgateway.policy.review.holding import holding_restrictions
 from eksgateway.policy.source import load_content
 from eksgateway.rpc.methods import METHODS, UPDATES
-from eksgateway.settings import SettingsError, WasmPolicySettings, load
 
-UNUSABLE: Final = 2  # the exit code if a file cannot be read or used
 _CANCEL_UPDATE: Final = f"/{UPDATES}/CancelUpdate"  # the method of intents in ledgers that lack it
 
 
 def decide_inputs(file: Path, data: Path | None, config: Path | None, module: Path | None) -> int:
     """Return the exit code: 0 or UNUSABLE."""
     try:
-        if config is not None:
-            settings = load(config).policy
-            if isinstance(settings, WasmPolicySettings):
-                data, module = data or settings.data, module or settings.module
-        if data is None:
-            raise SettingsError("no policy data: give --data FILE, or --config FILE with `policy.data`")
+        used = find_files(data, config, module)
         documents = load_inputs(file, datetime.now(UTC))
-        with open_evaluator(read_module(module), load_content(data)) as evaluator:
+        with open_evaluator(read_module(used.module), load_content(used.data)) as evaluator:
             for number, document in enumerate(documents, start=1):
                 print(f"{number}. {_describe_input(document)}")
                 _print_explanation(evaluator, document)
     except StartError as exc:
-        return _report(exc)
+        return report_unusable(exc)
     return 0
 
 
@@ -67,12 +60,12 @@ def diff_decisions(ledger: LedgerLocation, data: Path, old: Path | None, module:
                     changed[after.allowed] += 1
                     _print_change(recorded, before, after)
     except StartError as exc:
-        return _report(exc)
+        return report_unusable(exc)
     print(
         f"{decided} recorded decisions: {changed[False]} would be denied that were allowed,"
         f" {changed[True]} would be allowed that were denied."
     )
-    return 1 if changed.total() else 0
+    return REFUSED if changed.total() else 0
 
 
 def _print_explanation(evaluator: PolicyEvaluator, document: dict[str, Any]) -> None:
@@ -156,8 +149,3 @@ def _describe_decision(decision: Decision) -> Iterator[str]:
 
 def _outcome(decision: Decision) -> str:
     return "allowed" if decision.allowed else "denied"
-
-
-def _report(error: StartError) -> int:
-    print(f"eksgateway: {error}", file=sys.stderr)
-    return UNUSABLE

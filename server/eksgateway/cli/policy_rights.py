@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +15,7 @@ import typer
 from eksgateway.cli.output.printer import print_table
 from eksgateway.cli.output.tables import Table
 from eksgateway.cli.output.terminal import print_lines
-from eksgateway.cli.policy_data import load_named_content
+from eksgateway.cli.policy_arguments import find_files, report_unusable
 from eksgateway.cli.policy_rights_view import (
     holders_json,
     holders_tables,
@@ -28,9 +27,9 @@ from eksgateway.errors import StartError
 from eksgateway.policy.question import utc_seconds
 from eksgateway.policy.review.can import Holder, Permissions, find_permissions
 from eksgateway.policy.review.who import Holders, Where, find_holders
+from eksgateway.policy.source import Content, load_content
 from eksgateway.rpc.request_fields import ACCOUNT, CLUSTER, REGION
 
-UNUSABLE: Final = 2  # the exit code if a file cannot be read or used
 _SUBJECT: Final = re.compile(r"jwt:[^:*]+:[^*]+|spiffe://[^*/]+/[^*]+")
 _GROUP: Final = re.compile(r"[^:*]+:[^*]+")
 
@@ -43,13 +42,17 @@ class Source:
     config: Path | None
     as_json: bool
 
+    def load(self) -> Content:
+        """Raises SettingsError and PolicyDataError."""
+        return load_content(find_files(self.data, self.config).data)
+
 
 def show_holders(source: Source, where: Where, action: str, at: datetime) -> int:
     """Return the exit code: 0, or UNUSABLE."""
     try:
-        found = find_holders(load_named_content(source.data, source.config), where, action, at)
+        found = find_holders(source.load(), where, action, at)
     except StartError as exc:
-        return _report(exc)
+        return report_unusable(exc)
     if source.as_json:
         print(json.dumps(holders_json(found, where, action, at), indent=2))
         return 0
@@ -63,9 +66,9 @@ def show_holders(source: Source, where: Where, action: str, at: datetime) -> int
 def show_permissions(source: Source, holder: Holder, at: datetime) -> int:
     """Return the exit code: 0, or UNUSABLE."""
     try:
-        found = find_permissions(load_named_content(source.data, source.config), holder, at)
+        found = find_permissions(source.load(), holder, at)
     except StartError as exc:
-        return _report(exc)
+        return report_unusable(exc)
     if source.as_json:
         print(json.dumps(permissions_json(found, holder, at), indent=2))
         return 0
@@ -119,8 +122,3 @@ def _print_tables(title: str, may: Table, held: Table, found: Holders | Permissi
         print_lines(["", "Held back:"])
         print_table(held)
     print_lines(rest_lines(found))
-
-
-def _report(error: StartError) -> int:
-    print(f"eksgateway: {error}", file=sys.stderr)
-    return UNUSABLE

@@ -20,7 +20,7 @@ from eksgateway.model import (
     Update,
 )
 from eksgateway.policy.edges import parse_time
-from eksgateway.policy.patterns import matches
+from eksgateway.policy.patterns import matches_any
 from eksgateway.policy.question import Question
 from eksgateway.policy.source import Content
 
@@ -115,8 +115,8 @@ def _covers(entry: Entry, cluster: ClusterRef) -> bool:
     return (
         _names(entry, "accounts", cluster.account_id)
         and _names(entry, "regions", cluster.region)
-        and ("clusters" not in entry or any(matches(each, cluster.name) for each in entry["clusters"]))
-        and not any(matches(pattern, cluster.name) for pattern in entry.get("except_clusters", ()))
+        and ("clusters" not in entry or matches_any(entry["clusters"], cluster.name))
+        and not matches_any(entry.get("except_clusters", ()), cluster.name)
     )
 
 

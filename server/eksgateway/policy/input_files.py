@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -12,7 +12,8 @@ from typing import Any, Final
 import jsonschema
 
 from eksgateway.errors import StartError
-from eksgateway.policy.question import UTC_SECONDS, age_at, posix_seconds, utc_seconds
+from eksgateway.policy.edges import parse_time
+from eksgateway.policy.question import age_at, posix_seconds, utc_seconds
 from eksgateway.strict_json import read_json
 from eksgateway.strict_yaml import Unquoted, read_yaml
 
@@ -54,14 +55,14 @@ def complete_input(document: dict[str, Any]) -> dict[str, Any]:
     """
     subject, resource, context = (_member(document, name) for name in ("subject", "resource", "context"))
     about, facts = _member(subject, "properties"), _member(resource, "properties")
-    time = _read_time(context.get("time"))
+    time = parse_time(context.get("time"))
     changes: dict[str, Any] = {}
     if "properties" in subject:
         changes["subject"] = {**subject, "properties": {"claims": {}, **about}}
     if time is not None:
         changes["context"] = {**context, "seconds": posix_seconds(time)}
         if update := _member(facts, "update"):
-            created_at = _read_time(update.get("created_at"))
+            created_at = parse_time(update.get("created_at"))
             age_s = age_at(time, created_at) if created_at else None
             changes["resource"] = {**resource, "properties": {**facts, "update": {**update, "age_s": age_s}}}
     return {**document, **changes}
@@ -70,14 +71,6 @@ def complete_input(document: dict[str, Any]) -> dict[str, Any]:
 def _member(document: dict[str, Any], name: str) -> dict[str, Any]:
     value = document.get(name)
     return value if isinstance(value, dict) else {}
-
-
-def _read_time(text: Any) -> datetime | None:
-    try:
-        time = datetime.strptime(text, UTC_SECONDS).replace(tzinfo=UTC)
-    except (TypeError, ValueError):
-        return None
-    return time if utc_seconds(time) == text else None  # strptime accepts single digits
 
 
 def _parse_inputs(text: str) -> Any:
@@ -117,7 +110,7 @@ def _to_input(entry: Any, now: datetime) -> Any:
 def _find_faults(document: Any) -> list[str]:
     if isinstance(document, dict) and (context := _member(document, "context")):
         time = context.get("time")
-        if _read_time(time) is None:
+        if parse_time(time) is None:
             return [f"context.time: {time!r:.200} is not a time: write it as 2026-12-01T12:00:00Z"]
     errors = sorted(_validator().iter_errors(document), key=lambda error: str(error.json_path))
     return [f"{error.json_path.removeprefix('$.')}: {error.message:.200}" for error in errors]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 def matches(pattern: str, value: str) -> bool:
     """Whether a pattern that the schema accepts matches a value.
@@ -20,6 +22,10 @@ def matches(pattern: str, value: str) -> bool:
     # The texts of the stars surround the middle, and neither has a `/`. With two stars any place of the
     # middle will do: the stars may share what is left of it.
     return any(_leaves_no_slash(between, part) for part in middle) if middle else "/" not in between
+
+
+def matches_any(patterns: Iterable[str], value: str) -> bool:
+    return any(matches(pattern, value) for pattern in patterns)
 
 
 def _leaves_no_slash(between: str, middle: str) -> bool:

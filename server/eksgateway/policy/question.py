@@ -18,7 +18,7 @@ from eksgateway.model import (
 )
 
 Stage = Literal["target", "request", "update"]
-UTC_SECONDS: Final = "%Y-%m-%dT%H:%M:%SZ"
+_UTC_SECONDS: Final = "%Y-%m-%dT%H:%M:%SZ"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -123,4 +123,4 @@ def posix_seconds(time: datetime) -> int:
 
 def utc_seconds(time: datetime) -> str:
     """``YYYY-MM-DDThh:mm:ssZ``: a form in which times compare as strings."""
-    return time.astimezone(UTC).strftime(UTC_SECONDS)
+    return time.astimezone(UTC).strftime(_UTC_SECONDS)

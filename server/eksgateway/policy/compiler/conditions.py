@@ -45,10 +45,15 @@ class Conditions:
             "tags": grant.get("tags", {}),
             "group_tags": grant.get("group_tags", {}),
             "versions": grant.get("versions"),
-            "older_than": _parse_duration(grant.get("older_than")),
+            "older_than": _to_age(grant.get("older_than")),
             "update_types": grant.get("update_types", []),
         }
 
 
-def _parse_duration(text: str | None) -> dict[str, Any] | None:
-    return None if text is None else {"text": text, "seconds": int(text[:-1]) * _SECONDS[text[-1]]}
+def parse_duration(text: str) -> int:
+    """In seconds."""
+    return int(text[:-1]) * _SECONDS[text[-1]]
+
+
+def _to_age(text: str | None) -> dict[str, Any] | None:
+    return None if text is None else {"text": text, "seconds": parse_duration(text)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final
 
 from eksgateway.policy.compiler.windows import WEEK_S, Week, merge_windows
@@ -13,7 +14,6 @@ from eksgateway.policy.edges import parse_time, second_of_week
 from eksgateway.policy.engine import PolicyTooLarge
 
 MAX_EDGES_BYTES: Final = 240 << 10  # as JSON: an OPA's answer may have a little more
-_KINDS: Final = ("grants", "denials", "freezes")
 
 
 def compile_edges(content: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
@@ -24,9 +24,8 @@ def compile_edges(content: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[st
     """
     times: set[int] = set()
     seconds: dict[str, set[int]] = {}
-    for kind in _KINDS:
-        for entry in content[kind]:
-            times |= {_posix(entry[key]) for key in ("from", "until") if key in entry}
+    for entry in chain.from_iterable(content.values()):
+        times |= {_posix(entry[key]) for key in ("from", "until") if key in entry}
     for week, either in _find_weeks(content):
         seconds.setdefault(week.zone, set()).update(_boundaries(week))
         times.update(_find_odd_edges(week, either=either))

@@ -1,4 +1,4 @@
-"""What a policy may have at most, so that every decision stays cheap."""
+"""The limits of a policy, by which every decision stays cheap."""
 
 from __future__ import annotations
 

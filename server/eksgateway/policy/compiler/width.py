@@ -86,7 +86,7 @@ _ADVICE: Final = {
 
 
 class _Callers:
-    """What the costliest caller can have: tokens, and ids of grants and denials."""
+    """The most that one caller can have: tokens, and ids of grants and denials."""
 
     def __init__(self, index: Index, targets: Targets) -> None:
         self._index = index
@@ -194,7 +194,7 @@ def _weigh_scope(table: Table) -> float:
 
 
 def _weigh_tails(table: Table) -> Heaviest:
-    """What one value costs at the heads that it begins with: each tail's length, and each middle."""
+    """The cost of one value at the heads that it begins with: each tail's length, and each middle."""
     heads: dict[str, float] = defaultdict(float)
     for head, tails in table["star"]["heads"].items():
         heads[head] += len(tails["lengths"]) * _TAIL
