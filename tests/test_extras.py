@@ -155,7 +155,6 @@ def test_commands_without_their_extra_name_it_in_one_line(client: Environment, c
 @pytest.mark.parametrize(
     "command",
     [
-        ("serve", "--config", "config.yaml"),
         ("health", "--config", "config.yaml"),
         ("simulate",),
         ("sandbox",),
@@ -174,6 +173,15 @@ def test_commands_of_the_server_name_its_extra_in_one_line(
     assert done.stderr.startswith("eksgateway: ")
     assert done.stderr.endswith(" is not installed: run pip install 'eksgateway[server]'\n")
     assert done.stderr.count("\n") == 1
+
+
+def test_serve_names_its_extra_after_what_it_logs(cli: Environment) -> None:
+    done = cli.eksgateway("serve", "--config", str(ROOT / "config.example.yaml"))
+    assert (done.returncode, done.stdout) == (1, "")
+    *logged, last = done.stderr.splitlines()
+    assert all(line.startswith("{") for line in logged)
+    assert last.startswith("eksgateway: ")
+    assert last.endswith(" is not installed: run pip install 'eksgateway[server]'")
 
 
 def test_commands_that_call_a_gateway_need_the_cli_extra_alone(cli: Environment) -> None:
