@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, Final
 
+from eksgateway.model import MAX_CLAIM_VALUES
+from eksgateway.policy.compiler.freeze_width import WINDOW_US, sum_weights, weigh_freezes
 from eksgateway.policy.compiler.limits import CALLER_GROUPS, MAX_DECISION_US
 from eksgateway.policy.compiler.overlaps import (
     Heaviest,
@@ -21,7 +23,6 @@ from eksgateway.policy.compiler.overlaps import (
     list_patterns,
     weigh_patterns,
 )
-from eksgateway.policy.compiler.windows import ANY_HOUR
 from eksgateway.policy.engine import PolicyTooLarge
 
 Index = Mapping[str, Any]
@@ -42,20 +43,18 @@ _SORTED_ID: Final = 0.0045  # × ids × ids
 _CONDITIONS: Final = 6.0
 _CONDITION: Final = 1.6  # that does not hold, with its reason
 _ITEM: Final = 0.5  # of a condition's list
-_FREEZE: Final = 7.0
-_WINDOW: Final = 10.0
-_FREEZE_ITEM: Final = 0.5
+_CLAIM_VALUE: Final = 0.9  # compared with a pattern
 
 
 def weigh_decision(index: Index) -> float:
     """The µs of CPU time of the costliest decision. ``index``: without its markers."""
-    return _DECISION + _sum(_weigh_parts(index).values())
+    return _DECISION + sum_weights(_weigh_parts(index).values())
 
 
 def check_width(index: Index) -> None:
     """``index``: without its markers. Raises PolicyTooLarge."""
     costs = _weigh_parts(index)
-    total = _DECISION + _sum(costs.values())
+    total = _DECISION + sum_weights(costs.values())
     if total > MAX_DECISION_US:
         name, worst = max(costs.items(), key=lambda item: item[1].weight)
         raise PolicyTooLarge(
@@ -72,7 +71,7 @@ def _weigh_parts(index: Index) -> dict[str, Heaviest]:
         "group patterns": callers.weigh_groups(),
         "cluster patterns": _weigh_places(index, targets, callers.tokens),
         "grants and denials": callers.weigh_ids(),
-        "freezes": _weigh_freezes(index, targets),
+        "freezes": weigh_freezes(index, targets),
     }
 
 
@@ -108,9 +107,12 @@ class _Callers:
             for token in names
         )
         ids = by_group + subject.weight
-        conditions = sorted(map(_weigh_conditions, self._index["conditions"].values()), reverse=True)
+        conditions = _weigh_heaviest_conditions(self._index, _list_group_ids(self._index), by_group)
+        conditions += _weigh_heaviest_conditions(
+            self._index, self._index["by_subject"].values(), subject.weight
+        )
         denials = min(ids, len(self._index["denials"]))
-        weight = ids * _ID + denials * _DENIAL + ids * ids * _SORTED_ID + sum(conditions[: int(ids)])
+        weight = ids * _ID + denials * _DENIAL + ids * ids * _SORTED_ID + conditions
         return Heaviest(weight, tokens[0] if by_group > subject.weight else subject.pattern)
 
     def _costliest_groups(self) -> list[str]:
@@ -205,6 +207,18 @@ def _weigh_tails(table: Table) -> Heaviest:
     return Heaviest(found.weight, found.pattern)
 
 
+def _list_group_ids(index: Index) -> Iterator[Mapping[str, list[str]]]:
+    return chain(index["few"].values(), index["many"].values())
+
+
+def _weigh_heaviest_conditions(index: Index, ids: Iterable[Mapping[str, list[str]]], most: float) -> float:
+    """So many conditions of grants among these ids."""
+    found = chain.from_iterable(chain.from_iterable(each.values()) for each in ids)
+    names = {index["grants"][name] for name in found if name in index["grants"]}
+    weights = sorted((_weigh_conditions(index["conditions"][name]) for name in names), reverse=True)
+    return sum(weights[: int(most)])
+
+
 def _weigh_conditions(conditions: Mapping[str, Any]) -> float:
     parts = chain.from_iterable(
         value.values() if isinstance(value, dict) else [value]
@@ -213,7 +227,8 @@ def _weigh_conditions(conditions: Mapping[str, Any]) -> float:
     )
     return (
         _CONDITIONS
-        + len(conditions["windows"] or ()) * _WINDOW
+        + len(conditions["windows"] or ()) * WINDOW_US
+        + sum(map(len, conditions["claims"].values())) * MAX_CLAIM_VALUES * _CLAIM_VALUE
         + sum(
             _CONDITION + (len(part) * _ITEM if isinstance(part, list) else 0)
             for part in parts
@@ -223,49 +238,3 @@ def _weigh_conditions(conditions: Mapping[str, Any]) -> float:
 
 
 _USUAL: Final = ("actions", "update_types", "require")
-
-
-def _weigh_freezes(index: Index, targets: Targets) -> Heaviest:
-    """Those of one day, with its month and year, and those that have windows alone, of one hour."""
-    freezes = {name: _weigh_freeze(entry) for name, entry in index["freezes"].items()}
-    dates: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-    hours: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-    for place, times in index["freeze_at"].items():
-        at_windows: dict[str, float] = {}
-        for time, names in times.items():
-            weight = sum(freezes[name] for name in names)
-            date = time.partition(" ")[0]  # from a window's name, if there are both
-            if date[0].isdigit():  # and no window's name
-                dates[date][place] += weight
-            else:
-                at_windows[time] = weight
-        for hour, windows in index["freeze_hours"].get(place, {}).items():
-            hours[hour][place] = sum(_WINDOW + at_windows.get(window, 0) for window in windows)
-    hours.pop(ANY_HOUR, None)
-    found = {date: targets.weigh_places(weights) for date, weights in dates.items()}
-    none = Heaviest(0, "")
-    windows = _weigh_hours(hours.values(), targets)
-    days = [[found.get(day[:length], none) for length in _PREFIXES if length <= len(day)] for day in found]
-    heaviest = max(([*parts, windows] for parts in days), key=_sum, default=[windows])
-    return Heaviest(_sum(heaviest), max(heaviest).pattern)
-
-
-def _weigh_hours(hours: Iterable[Mapping[str, float]], targets: Targets) -> Heaviest:
-    heaviest = Heaviest(0, "")
-    for weights in sorted(hours, key=lambda weights: -sum(weights.values())):
-        if sum(weights.values()) <= heaviest.weight:  # so are all that follow
-            break
-        heaviest = max(heaviest, targets.weigh_places(weights))
-    return heaviest
-
-
-_PREFIXES: Final = (4, 7, 10)  # of a time: its year, month and day
-
-
-def _sum(parts: Iterable[Heaviest]) -> float:
-    return sum(part.weight for part in parts)
-
-
-def _weigh_freeze(freeze: Mapping[str, Any]) -> float:
-    items = sum(len(value) for key, value in freeze.items() if key not in ("from", "until", "windows"))
-    return _FREEZE + items * _FREEZE_ITEM
