@@ -173,7 +173,10 @@ def test_only_the_first_warnings_are_printed(tmp_path: Path) -> None:
     assert len(lines) == 4 + 100 + 1
 
 
-def test_a_time_without_a_zone_is_a_usage_error() -> None:
-    code, output = check(EXAMPLE, "--at", "2026-12-01T12:00:00")
+@pytest.mark.parametrize(
+    "time", ["2026-12-01T12:00:00", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-01:00"]
+)
+def test_a_time_without_a_zone_or_beyond_the_years_is_a_usage_error(time: str) -> None:
+    code, output = check(EXAMPLE, "--at", time)
     assert code == 2
     assert "is no time with a zone" in output

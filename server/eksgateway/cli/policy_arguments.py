@@ -40,11 +40,11 @@ def read_time(text: str) -> datetime:
     if not text:
         return datetime.now(UTC)
     try:
-        time: datetime | None = datetime.fromisoformat(text)
-    except ValueError:
-        time = None
-    if time is None or time.tzinfo is None:
-        raise typer.BadParameter(
-            f"{text!r} is no time with a zone; write it as in 2026-12-01T12:00:00Z", param_hint="--at"
-        )
-    return time.astimezone(UTC)
+        time = datetime.fromisoformat(text)
+        if time.tzinfo is not None:
+            return time.astimezone(UTC)
+    except (ValueError, OverflowError):  # beyond the years 1 to 9999 in UTC
+        pass
+    raise typer.BadParameter(
+        f"{text!r} is no time with a zone; write it as in 2026-12-01T12:00:00Z", param_hint="--at"
+    )

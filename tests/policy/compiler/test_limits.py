@@ -108,6 +108,18 @@ TOO_WIDE: dict[str, tuple[Callable[[], tuple[list[Entry], list[Entry]]], str]] =
         ),
         r"cluster patterns that apply together, with 'p{59}\*' among them: merge grants",
     ),
+    "two stars in conditions": (
+        lambda: ([grant(0, via=[f"spiffe://*-{n}-*" for n in range(450)])], []),
+        "grants and denials that apply together",
+    ),
+    "two stars in claims": (
+        lambda: ([grant(0, claims={"ref": [f"*-{n}-*" for n in range(30)]})], []),
+        "grants and denials that apply together",
+    ),
+    "two stars in exceptions": (
+        lambda: ([grant(0, except_clusters=[f"*-{n}-*" for n in range(450)])], []),
+        "cluster patterns that apply together",
+    ),
     "freezes of one week": (
         lambda: ([grant(0)], [freeze(n, clusters=["prod-*"]) for n in range(1000)]),
         r"freezes that apply together, with 'prod-\*' among them: merge freezes",

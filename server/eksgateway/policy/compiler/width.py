@@ -36,14 +36,12 @@ _SCOPE: Final = 1.5
 _PLACE: Final = 3.0
 _FEW: Final = 0.2  # a group pattern of the place
 _MANY: Final = 0.3  # a token of the caller's
-_EXCEPTION: Final = 1.5
 _ID: Final = 2.9
 _DENIAL: Final = 1.5  # more than a grant
 _SORTED_ID: Final = 0.0045  # × ids × ids
 _CONDITIONS: Final = 6.0
 _CONDITION: Final = 1.6  # that does not hold, with its reason
-_ITEM: Final = 0.5  # of a condition's list
-_CLAIM_VALUE: Final = 0.9  # compared with a pattern
+_MATCHES: Final = (0.5, 1.4, 4.5)  # of a pattern without, with one and with two stars
 
 
 def weigh_decision(index: Index) -> float:
@@ -184,7 +182,7 @@ def _weigh_places(index: Index, targets: Targets, tokens: int) -> Heaviest:
     weights: dict[str, float] = {}
     for place, exceptions in index["except_clusters"].items():
         lookups = tokens * _MANY if place in index["many"] else len(index["few"].get(place, ())) * _FEW
-        weights[place] = _PLACE + lookups + len(exceptions) * _EXCEPTION
+        weights[place] = _PLACE + lookups + _weigh_matches(exceptions)
     places = targets.weigh_places(weights)
     scopes = {scope: _weigh_scope(index["tables"][scope]) for scope in targets.scopes}
     return Heaviest(places.weight + targets.weigh_scopes(scopes).weight, places.pattern)
@@ -228,13 +226,18 @@ def _weigh_conditions(conditions: Mapping[str, Any]) -> float:
     return (
         _CONDITIONS
         + len(conditions["windows"] or ()) * WINDOW_US
-        + sum(map(len, conditions["claims"].values())) * MAX_CLAIM_VALUES * _CLAIM_VALUE
+        + sum(map(_weigh_matches, conditions["claims"].values())) * MAX_CLAIM_VALUES
         + sum(
-            _CONDITION + (len(part) * _ITEM if isinstance(part, list) else 0)
+            _CONDITION + (_weigh_matches(part) if isinstance(part, list) else 0)
             for part in parts
             if part is not None
         )
     )
+
+
+def _weigh_matches(patterns: Iterable[str]) -> float:
+    """Of each pattern with one value."""
+    return sum(_MATCHES[pattern.count("*")] for pattern in patterns)
 
 
 _USUAL: Final = ("actions", "update_types", "require")
