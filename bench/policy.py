@@ -52,6 +52,8 @@ def compare(numerator: Side, denominator: Side) -> float:
                 side.decide()
             if turn >= 0:
                 side.took_s += side.cpu_s() - began
+    took_ms = [1000 * side.took_s / DECISIONS for side in (numerator, denominator)]
+    print(f"policy: {took_ms[0]:.2f} ms ÷ {took_ms[1]:.2f} ms of CPU time for a decision", flush=True)
     return numerator.took_s / denominator.took_s
 
 

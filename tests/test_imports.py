@@ -61,6 +61,20 @@ MAY_IMPORT = {
     **dict.fromkeys(PARTS, BASE),
     **dict.fromkeys(BASE, BASE),
 }
+# The modules and folders of the policy. Each imports those of earlier rows only.
+POLICY_ROWS = (
+    {"patterns", "question", "edges", "results", "revision", "workers", "wasm_runtime"},
+    {"coverage", "engine", "opa_client", "input_files", "bundle"},
+    {"compiler", "opa_bundles", "wasm_module"},
+    {"source"},
+    {"cost_questions", "review"},
+    {"compiled_policy", "lint"},
+    {"compile_process", "files", "decision_cost"},
+    {"loaded_policy", "reloader"},
+    {"evaluator", "wasm", "opa"},
+    {"factory"},
+)
+POLICY_TOOLS = {"bundle", "evaluator", "input_files", "lint", "review"}  # a gateway does without
 CONFINED = {
     "grpc": {"app", "client", "edge", "rpc", "cli", "sandbox", "v1"},
     "boto3": {"eks", "simulator"},
@@ -113,3 +127,31 @@ def test_every_part_has_allowed_imports() -> None:
     """A new part needs an entry."""
     parts = {part_of(path) for path in list_modules()} - {"__init__"}
     assert parts <= set(MAY_IMPORT)
+
+
+def read_policy_imports(path: Path) -> set[str]:
+    """The parts of the policy that a module imports."""
+    names = (name.split(".") for name in read_imports(path))
+    return {name[2] for name in names if name[:2] == ["eksgateway", "policy"] and len(name) > 2}
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted((ROOT / "policy").rglob("[!_]*.py")),
+    ids=lambda path: str(path.relative_to(ROOT / "policy")),
+)
+def test_policy_module_imports_only_earlier_rows(path: Path) -> None:
+    part = path.relative_to(ROOT / "policy").parts[0].removesuffix(".py")
+    row = next(number for number, parts in enumerate(POLICY_ROWS) if part in parts)
+    assert read_policy_imports(path) - {part} <= set().union(*POLICY_ROWS[:row])
+
+
+def test_only_commands_import_tools_of_policy_data() -> None:
+    """A gateway starts without them."""
+    for path in list_modules():
+        part, *rest = path.relative_to(ROOT).parts
+        own = rest[0].removesuffix(".py") if rest else ""
+        is_command = (part == "cli" and own.startswith("policy_")) or part == "sandbox"
+        if not is_command and not (part == "policy" and own in POLICY_TOOLS):
+            tools = read_policy_imports(path) & POLICY_TOOLS
+            assert not tools, f"{path} must not import {tools}"

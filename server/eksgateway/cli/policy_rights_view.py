@@ -7,9 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from eksgateway.cli.output.tables import Table
+from eksgateway.policy.coverage import Entry
 from eksgateway.policy.question import utc_seconds
 from eksgateway.policy.review.can import Holder, Permission, Permissions
-from eksgateway.policy.review.cases import Entry, Restriction
+from eksgateway.policy.review.cases import Restriction
 from eksgateway.policy.review.conditions import conditions_of, describe_conditions, shorten
 from eksgateway.policy.review.times import text_of_window
 from eksgateway.policy.review.who import Holders, Right, Where

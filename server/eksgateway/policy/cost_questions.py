@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from eksgateway.model import (
     MAX_CLAIM_VALUES,
@@ -19,8 +19,8 @@ from eksgateway.model import (
     Justification,
     Update,
 )
+from eksgateway.policy.coverage import Entry, names_cluster, names_target
 from eksgateway.policy.edges import parse_time
-from eksgateway.policy.patterns import matches_any
 from eksgateway.policy.question import Question
 from eksgateway.policy.source import Content
 
@@ -28,8 +28,6 @@ MANY_GROUPS: Final = 250
 _CLUSTERS: Final = 5  # that are tried
 FEW_GROUPS: Final = 5
 _ANYWHERE: Final = ClusterRef("000000000000", "xx-costs-0", "costs")
-
-Entry: TypeAlias = Mapping[str, Any]
 
 
 def make_questions(content: Content) -> list[dict[str, Any]]:
@@ -62,7 +60,7 @@ def _where_most_is_granted(content: Content, groups: int) -> tuple[Question, ...
 
 
 def _where_most_is_blocked(content: Content, groups: int) -> tuple[Question, ...]:
-    """None if no more is blocked there than where most is granted."""
+    """Empty if no more is blocked there than where most is granted."""
     blocks = _blocks(content)
     granted = _most_named_cluster(content["grants"], _ANYWHERE)
     cluster = _most_named_cluster(blocks, granted)
@@ -94,9 +92,7 @@ def _most_named_cluster(entries: Sequence[Entry], default: ClusterRef) -> Cluste
     """The cluster of those most named that most of the entries cover."""
     account = _most_named(entries, "accounts", default.account_id)
     region = _most_named(entries, "regions", default.region)
-    there = [
-        each for each in entries if _names(each, "accounts", account) and _names(each, "regions", region)
-    ]
+    there = [each for each in entries if names_target(each, account, region)]
     names = [*islice(_most_common(there, "clusters"), _CLUSTERS), default.name]
     clusters = [ClusterRef(account, region, name) for name in names]
     return max(clusters, key=lambda cluster: sum(_covers(each, cluster) for each in there))
@@ -106,18 +102,8 @@ def _most_named(grants: Sequence[Entry], key: str, default: str) -> str:
     return next((name for name, _ in _count(grants, key).most_common() if name != "*"), default)
 
 
-def _names(entry: Entry, key: str, value: str) -> bool:
-    return key not in entry or value in entry[key] or "*" in entry[key]
-
-
 def _covers(entry: Entry, cluster: ClusterRef) -> bool:
-    """Entries without a list cover all."""
-    return (
-        _names(entry, "accounts", cluster.account_id)
-        and _names(entry, "regions", cluster.region)
-        and ("clusters" not in entry or matches_any(entry["clusters"], cluster.name))
-        and not matches_any(entry.get("except_clusters", ()), cluster.name)
-    )
+    return names_target(entry, cluster.account_id, cluster.region) and names_cluster(entry, cluster.name)
 
 
 def _make_caller(grants: Sequence[Entry], blocks: Sequence[Entry], groups: int) -> Caller:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TypeAlias
 
+from eksgateway.policy.coverage import Entry
 from eksgateway.policy.lint.containment import member_of
-from eksgateway.policy.lint.finding import Entry
 from eksgateway.policy.lint.pattern_index import PatternIndex
 from eksgateway.policy.review.words import word_of
 

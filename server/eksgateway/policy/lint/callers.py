@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
-from eksgateway.policy.lint.finding import Entry, Finding, Named, entries_of
+from eksgateway.policy.coverage import Entry
+from eksgateway.policy.lint.finding import Finding, Named, entries_of
 
 _ISSUER: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")  # an issuer's name in the settings
 _TRUST_DOMAIN: Final = re.compile(r"[a-z0-9._-]{1,255}")

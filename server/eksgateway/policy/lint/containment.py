@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
+from eksgateway.policy.compiler.conditions import parse_duration
 from eksgateway.policy.compiler.windows import merge_windows
-from eksgateway.policy.lint.finding import Entry
+from eksgateway.policy.coverage import Entry
 from eksgateway.policy.review.words import FREE, is_covered, overlap
-
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def has_callers_and_place(wider: Entry, grant: Entry) -> bool:
@@ -46,7 +44,7 @@ def has_conditions(wider: Entry, grant: Entry, now: str) -> bool:
         )
         and all(grant.get("group_tags", {}).get(key) == value for key, value in _items(wider, "group_tags"))
         and ("versions" not in wider or _covers(wider["versions"], grant.get("versions", ("**",))))
-        and _seconds(wider.get("older_than", "0s")) <= _seconds(grant.get("older_than", "0s"))
+        and parse_duration(wider.get("older_than", "0s")) <= parse_duration(grant.get("older_than", "0s"))
     )
 
 
@@ -104,8 +102,3 @@ def _has_all(wider: Sequence[str], listed: Iterable[str]) -> bool:
 def _items(grant: Entry, key: str) -> Iterable[tuple[str, Any]]:
     values: Mapping[str, Any] = grant.get(key, {})
     return values.items()
-
-
-def _seconds(duration: str) -> int:
-    match = re.fullmatch(r"([0-9]+)([smhd])", duration)
-    return int(match[1]) * _UNITS[match[2]] if match else 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from eksgateway.policy.lint.finding import Entry, Finding, Named, entries_of
+from eksgateway.policy.coverage import Entry
+from eksgateway.policy.lint.finding import Finding, Named, entries_of
 from eksgateway.policy.lint.pattern_index import PatternIndex
 from eksgateway.policy.review.words import overlap, word_of
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-Entry: TypeAlias = Mapping[str, Any]
+from eksgateway.policy.coverage import Entry
+from eksgateway.policy.source.content import KINDS
+
 Rule: TypeAlias = Literal[
     "impossible-caller",
     "impossible-group",
@@ -32,7 +34,6 @@ Rule: TypeAlias = Literal[
     "unknown-target",
     "not-compared",
 ]
-KINDS: Final = {"grants": "grant", "denials": "denial", "freezes": "freeze"}
 
 
 @dataclass(frozen=True, slots=True)

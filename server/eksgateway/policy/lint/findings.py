@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 
+from eksgateway.policy.coverage import Entry
 from eksgateway.policy.lint import callers, exclusions, hidden, overlaps, settings, times, values
-from eksgateway.policy.lint.finding import Entry, Finding
+from eksgateway.policy.lint.finding import Finding
 from eksgateway.settings import Settings
 
 

@@ -7,11 +7,13 @@ from datetime import datetime
 from functools import cache
 from typing import Final
 
+from eksgateway.policy.coverage import Entry
 from eksgateway.policy.lint.caller_index import callers_of, find_naming, index_callers
 from eksgateway.policy.lint.containment import ends_later, member_of
-from eksgateway.policy.lint.finding import Entry, Finding, Named
+from eksgateway.policy.lint.finding import Finding, Named
 from eksgateway.policy.lint.pattern_index import PatternIndex
-from eksgateway.policy.review.cases import Case, Restriction, find_opening, matches_any
+from eksgateway.policy.patterns import matches_any
+from eksgateway.policy.review.cases import Case, Restriction, find_opening
 from eksgateway.policy.review.grant_cases import cases_of
 from eksgateway.policy.review.times import is_over, why_not_in_force
 from eksgateway.policy.review.words import word_of

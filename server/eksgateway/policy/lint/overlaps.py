@@ -8,9 +8,10 @@ from datetime import datetime
 from functools import cache, cached_property
 from typing import Final
 
+from eksgateway.policy.coverage import Entry
 from eksgateway.policy.lint.caller_index import callers_of, find_naming, index_callers
 from eksgateway.policy.lint.containment import has_callers_and_place, has_conditions, missing_requirements
-from eksgateway.policy.lint.finding import Entry, Finding, Named, quote
+from eksgateway.policy.lint.finding import Finding, Named, quote
 from eksgateway.policy.lint.pattern_index import PatternIndex
 from eksgateway.policy.question import utc_seconds
 from eksgateway.policy.review.times import is_over

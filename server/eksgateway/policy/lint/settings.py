@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from eksgateway.policy.lint.finding import Entry, Finding, Named, entries_of, quote
+from eksgateway.policy.coverage import Entry, names_target
+from eksgateway.policy.lint.finding import Finding, Named, entries_of, quote
 from eksgateway.policy.review.words import overlap
 from eksgateway.settings import Settings
 
@@ -94,11 +95,6 @@ def _targets(each: Named, known: KnownNames) -> Iterator[Finding]:
             if name not in ("*", *names):
                 text = f"`{name}` has no target in the settings: they are {quote(sorted(set(names)))}"
                 yield each.finding("unknown-target", f"{key}[{index}]", text)
-    if is_known and not any(_has_target(each.entry, *target) for target in known.targets):
+    if is_known and not any(names_target(each.entry, *target) for target in known.targets):
         text = "no target in the settings is in one of these accounts and one of these regions"
         yield each.finding("unknown-target", "accounts", text)
-
-
-def _has_target(entry: Entry, account: str, region: str) -> bool:
-    accounts, regions = entry.get("accounts", ["*"]), entry.get("regions", ["*"])
-    return ("*" in accounts or account in accounts) and ("*" in regions or region in regions)

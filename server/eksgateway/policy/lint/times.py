@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from eksgateway.policy.compiler.edges import compile_edges
+from eksgateway.policy.coverage import Entry
 from eksgateway.policy.edges import parse_time, read_edges
-from eksgateway.policy.lint.finding import Entry, Finding, Named, entries_of
+from eksgateway.policy.lint.finding import Finding, Named, entries_of
 from eksgateway.policy.review.times import is_inside_windows, is_over
 
 _WEEK: Final = timedelta(days=7)

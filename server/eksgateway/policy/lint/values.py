@@ -8,15 +8,15 @@ from difflib import get_close_matches
 from functools import lru_cache, partial
 from typing import Final
 
-from eksgateway.policy.lint.finding import Entry, Finding, Named, entries_of
+from eksgateway.policy.coverage import Entry
+from eksgateway.policy.lint.finding import Finding, Named, entries_of
+from eksgateway.policy.review.conditions import OF_CANCELS, OF_FACTS
 
 _CLUSTER: Final = re.compile(r"[0-9A-Za-z][A-Za-z0-9_-]{0,99}")
 _CLUSTER_PARTS: Final = re.compile(r"[A-Za-z0-9_-]*")
 _CLAIM: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")  # as in an issuer's settings
 _VERSION: Final = re.compile(r"[0-9]+\.[0-9]+")
 _VERSION_PARTS: Final = re.compile(r"[0-9]*(\.[0-9]*)?")
-_OF_CANCELS: Final = ("update_types", "require", "ticket_patterns")
-_OF_FACTS: Final = ("tags", "group_tags", "versions", "older_than")
 
 
 def find(content: Mapping[str, Sequence[Entry]], update_types: Collection[str]) -> Iterator[Finding]:
@@ -73,11 +73,11 @@ def _impossible_tags(each: Named) -> Iterator[Finding]:
 
 def _without_effect(each: Named) -> Iterator[Finding]:
     actions = each.entry["actions"]
-    for key in _OF_CANCELS if "cancel" not in actions else ():
+    for key in OF_CANCELS if "cancel" not in actions else ():
         if key in each.entry:
             yield each.finding(
                 "no-effect", key, "has no effect: it is about cancels, and `actions` lacks cancel"
             )
-    for key in _OF_FACTS if set(actions) == {"list"} else ():
+    for key in OF_FACTS if set(actions) == {"list"} else ():
         if key in each.entry:
             yield each.finding("no-effect", key, "has no effect: `list` is decided before EKS is read")

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from eksgateway.policy.coverage import Entry, names_caller, spares_caller
+from eksgateway.policy.patterns import matches_any
 from eksgateway.policy.review.cases import (
     Case,
-    Entry,
     Facts,
     Opening,
     Restriction,
     find_opening,
-    matches_any,
 )
-from eksgateway.policy.review.grant_cases import cases_of, names_caller
+from eksgateway.policy.review.grant_cases import cases_of
 from eksgateway.policy.review.restrictions import restrictions_in_force
 from eksgateway.policy.review.times import why_not_in_force
 from eksgateway.policy.review.words import overlap
@@ -91,8 +91,7 @@ def _share(some: Sequence[str], others: Sequence[str]) -> bool:
 def _can_hold(restriction: Restriction, holder: Holder) -> bool:
     entry = restriction.entry
     if restriction.is_freeze:
-        spared = {"subjects": entry.get("except_subjects", ()), "groups": entry.get("except_groups", ())}
-        return not names_caller(spared, holder.subject, holder.groups)
+        return not spares_caller(entry, holder.subject, holder.groups)
     return names_caller(entry, holder.subject, holder.groups)
 
 

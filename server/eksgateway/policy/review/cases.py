@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import Any, Final
+from typing import Final
 
-from eksgateway.policy.patterns import matches
+from eksgateway.policy.coverage import Entry, names_caller, names_cluster, names_target, spares_caller
+from eksgateway.policy.patterns import matches_any
 from eksgateway.policy.review.words import TooManyStates, word_of, words_in
 
 ANY_JWT: Final = "jwt:**"
 _MAX_STEPS: Final = 1000  # of one search; beyond, and beyond this depth, there may be an opening
 _MAX_DEPTH: Final = 100
-
-Entry = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +75,12 @@ class Restriction:
 
     def holds(self, facts: Facts) -> bool:
         entry = self.entry
-        if not holds_at(entry, facts.account, facts.region) or not names_cluster(entry, facts.cluster):
+        if not names_target(entry, facts.account, facts.region) or not names_cluster(entry, facts.cluster):
             return False
         if not self.is_freeze:
-            return _names_caller(entry, "subjects", "groups", facts)
+            return names_caller(entry, facts.subject, facts.groups)
         return (
-            not _names_caller(entry, "except_subjects", "except_groups", facts)
+            not spares_caller(entry, facts.subject, facts.groups)
             and facts.update_type in entry.get("update_types", (facts.update_type,))
             and all(facts.tags.get(key) in values for key, values in entry.get("tags", {}).items())
         )
@@ -147,31 +146,6 @@ class _Search:
                 if found := self.find(narrower, (*evaded, holding.id)):
                     return found
         return None
-
-
-def holds_at(entry: Entry, account: str, region: str) -> bool:
-    """Whether the entry's accounts and regions have these; an entry without them has all."""
-    return _has(entry.get("accounts"), account) and _has(entry.get("regions"), region)
-
-
-def names_cluster(entry: Entry, cluster: str) -> bool:
-    """An entry without clusters names all."""
-    named = "clusters" not in entry or matches_any(entry["clusters"], cluster)
-    return named and not matches_any(entry.get("except_clusters", ()), cluster)
-
-
-def matches_any(patterns: Iterable[str], value: str) -> bool:
-    return any(matches(pattern, value) for pattern in patterns)
-
-
-def _names_caller(entry: Entry, subjects: str, groups: str, facts: Facts) -> bool:
-    return matches_any(entry.get(subjects, ()), facts.subject) or any(
-        matches_any(entry.get(groups, ()), group) for group in facts.groups
-    )
-
-
-def _has(listed: Sequence[str] | None, value: str) -> bool:
-    return listed is None or "*" in listed or value in listed
 
 
 def _without(values: Iterable[str], removed: Iterable[str]) -> tuple[str, ...]:

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from eksgateway.policy.review.cases import Entry
+from eksgateway.policy.coverage import Entry
 from eksgateway.policy.review.times import text_of_window
 
-_MAX_TOLD: Final = 5  # items of a list, in texts
+_MAX_SHOWN: Final = 5  # items of a list, in texts
 _ALWAYS: Final = ("via", "claims", "windows")
-_OF_FACTS: Final = ("tags", "group_tags", "versions", "older_than")
-_OF_CANCELS: Final = ("update_types", "require", "ticket_patterns")
+OF_FACTS: Final = ("tags", "group_tags", "versions", "older_than")
+OF_CANCELS: Final = ("update_types", "require", "ticket_patterns")
 
 
 def conditions_of(grant: Entry, actions: Iterable[str]) -> dict[str, Any]:
     """The keys that are judged for one of the actions, as they are written."""
     judged = [*_ALWAYS]
-    judged += _OF_FACTS if {*actions} - {"list"} else ()  # `list` is decided before EKS is read
-    judged += _OF_CANCELS if "cancel" in {*actions} else ()
+    judged += OF_FACTS if {*actions} - {"list"} else ()  # `list` is decided before EKS is read
+    judged += OF_CANCELS if "cancel" in {*actions} else ()
     return {key: grant[key] for key in judged if key in grant}
 
 
@@ -33,8 +33,8 @@ def _each_is(noun: str, values: Mapping[str, list[str]]) -> Iterator[str]:
 
 def shorten(texts: Sequence[str]) -> list[str]:
     """The first few, and the number of the rest."""
-    more = len(texts) - _MAX_TOLD
-    return [*texts] if more <= 1 else [*texts[:_MAX_TOLD], f"{more} more"]
+    more = len(texts) - _MAX_SHOWN
+    return [*texts] if more <= 1 else [*texts[:_MAX_SHOWN], f"{more} more"]
 
 
 def _any_of(texts: Sequence[str]) -> str:

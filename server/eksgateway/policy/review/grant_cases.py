@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
-from typing import Any
 
-from eksgateway.policy.patterns import matches
-from eksgateway.policy.review.cases import Case, Entry, Restriction
+from eksgateway.policy.coverage import Entry
+from eksgateway.policy.review.cases import Case, Restriction
 from eksgateway.policy.review.words import FREE, word_of
 
 _ONLY_OF_TOKENS = ("via", "claims")
@@ -83,10 +82,3 @@ def _distinct(listed: Sequence[str], asked: str, named: set[str]) -> list[str]:
         return [FREE, *sorted(named - {"*"})]
     others = [each for each in listed if each not in named]
     return [*others[:1], *(each for each in listed if each in named)]
-
-
-def names_caller(grant: Entry, subject: str, groups: Iterable[str]) -> bool:
-    subjects: list[Any] = grant.get("subjects", [])
-    return any(matches(pattern, subject) for pattern in subjects) or any(
-        matches(pattern, group) for pattern in grant.get("groups", ()) for group in groups
-    )

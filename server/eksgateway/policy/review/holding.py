@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from eksgateway.policy.coverage import Entry, names_caller, names_cluster, names_target
 from eksgateway.policy.edges import parse_time
-from eksgateway.policy.review.cases import Entry, Facts, Restriction, holds_at, names_cluster
-from eksgateway.policy.review.grant_cases import names_caller
+from eksgateway.policy.review.cases import Facts, Restriction
 from eksgateway.policy.review.restrictions import restrictions_in_force
 from eksgateway.policy.source import Content
 
@@ -18,7 +18,7 @@ def covering_grants(content: Content, document: dict[str, Any]) -> Iterator[dict
     for grant in content["grants"]:
         if (
             names_caller(grant, facts.subject, facts.groups)
-            and holds_at(grant, facts.account, facts.region)
+            and names_target(grant, facts.account, facts.region)
             and (is_anywhere or names_cluster(grant, facts.cluster))
         ):
             yield grant

@@ -7,8 +7,8 @@ from datetime import datetime
 
 from eksgateway.policy.compiler.edges import is_in_force
 from eksgateway.policy.compiler.windows import Window, merge_windows
+from eksgateway.policy.coverage import Entry
 from eksgateway.policy.question import utc_seconds
-from eksgateway.policy.review.cases import Entry
 
 
 def why_not_in_force(grant: Entry, at: datetime) -> str:

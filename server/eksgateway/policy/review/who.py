@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from eksgateway.policy.coverage import Entry, names_account, names_cluster, names_region
 from eksgateway.policy.review.cases import (
     ANY_JWT,
     Case,
-    Entry,
     Facts,
     Opening,
     Restriction,
     find_opening,
-    names_cluster,
 )
 from eksgateway.policy.review.grant_cases import cases_of
 from eksgateway.policy.review.restrictions import restrictions_in_force
@@ -33,8 +32,8 @@ class Where:
 
     def is_in(self, entry: Entry) -> bool:
         return (
-            _has(entry, "accounts", self.account)
-            and _has(entry, "regions", self.region)
+            (not self.account or names_account(entry, self.account))
+            and (not self.region or names_region(entry, self.region))
             and names_cluster(entry, self.cluster)
         )
 
@@ -105,7 +104,3 @@ def _right(
     if isinstance(found, Opening):
         return Right(right.caller, right.kind, right.grant, around=found.evaded, example=found.facts)
     return Right(right.caller, right.kind, right.grant, held_by=found)
-
-
-def _has(entry: Entry, key: str, asked: str) -> bool:
-    return not asked or key not in entry or asked in entry[key] or "*" in entry[key]

@@ -32,11 +32,6 @@ def word_of(pattern: str) -> str:
     return pattern.replace("*", FREE)
 
 
-def contains(wider: str, pattern: str) -> bool:
-    """Whether ``wider`` matches each text that ``pattern`` matches."""
-    return wider == pattern or matches(wider, word_of(pattern))
-
-
 def is_covered(pattern: str, by: Sequence[str]) -> bool:
     """Whether these patterns together match each text that ``pattern`` matches: one of them has to."""
     if pattern in by:

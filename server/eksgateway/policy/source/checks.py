@@ -12,7 +12,7 @@ from eksgateway.policy.source.faults import Faults
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PlacedEntry:
     """A grant, denial or freeze. ``place`` is its path, after the file's name if there are several."""
 
     place: str
@@ -20,7 +20,7 @@ class Entry:
     value: dict[str, Any]
 
 
-def check_entries(entries: Iterable[Entry], faults: Faults) -> None:
+def check_entries(entries: Iterable[PlacedEntry], faults: Faults) -> None:
     first: dict[str, str] = {}
     for entry in entries:
         place, value = entry.place, entry.value

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eksgateway.policy.source.checks import Entry, check_entries
+from eksgateway.policy.source.checks import PlacedEntry, check_entries
 from eksgateway.policy.source.content import KINDS, Content
 from eksgateway.policy.source.faults import Faults, PolicyDataError
 from eksgateway.policy.source.files import SourceFile, read_sources, show_name
@@ -92,11 +92,11 @@ class _Document:
     def has(self, key: str) -> bool:
         return key in self._content()
 
-    def entries(self, kind: str) -> Iterator[Entry]:
+    def entries(self, kind: str) -> Iterator[PlacedEntry]:
         values = self.part(kind)
         for index, value in enumerate(values if isinstance(values, list) else ()):
             if isinstance(value, dict):
-                yield Entry(f"{self.prefix}eksgateway.{kind}[{index}]", kind, value)
+                yield PlacedEntry(f"{self.prefix}eksgateway.{kind}[{index}]", kind, value)
 
     def _content(self) -> dict[str, Any]:
         content = self.value.get("eksgateway") if isinstance(self.value, dict) else None
