@@ -68,6 +68,8 @@ ENDS: dict[str, tuple[tuple[str, ...], str]] = {
     "raises": (python("raise ValueError('odd')"), "with exit code 1: ValueError: odd"),
     "ends": (python("import sys; sys.exit(5)"), "with exit code 5"),
     "hangs": (python(ENDLESS), "takes more than 3 s to compile"),
+    "prints": (python("print('hello')"), "gave no result"),
+    "prints a number": (python("print(5)"), "gave no result"),
     "is missing": (("/nowhere/python",), "No such file or directory"),
 }
 

@@ -72,7 +72,11 @@ def compile_in_child(
             child.kill()
     if child.returncode:
         raise PolicyLoadError(_explain_end(child.returncode, err))
-    return _unpack_result(out)
+    try:
+        return _unpack_result(out)
+    except (KeyError, TypeError, ValueError) as exc:
+        text = "the process that compiles the policy gave no result: does something print at Python's start?"
+        raise PolicyLoadError(text) from exc
 
 
 def main() -> None:

@@ -66,6 +66,16 @@ REFUSED: dict[str, tuple[bytes, str | None, str]] = {
         "HS256",
         "convert it to PEM",
     ),
+    "public-der": (
+        P256.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+        "HS256",
+        "no secret",
+    ),
+    "public-ssh": (
+        P256.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + b" me@host\n",
+        None,
+        "no secret",
+    ),
     "ed25519": (to_pem(ed25519.Ed25519PrivateKey.generate()), None, "OPA verifies no key of this kind"),
     "dsa": (to_pem(dsa.generate_private_key(1024)), None, "OPA verifies no key of this kind"),
     "secp256k1": (to_pem(ec.generate_private_key(ec.SECP256K1())), None, "P-256"),

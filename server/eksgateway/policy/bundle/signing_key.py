@@ -16,7 +16,12 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from cryptography.hazmat.primitives.serialization import load_der_private_key, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    load_der_private_key,
+    load_der_public_key,
+    load_pem_private_key,
+    load_ssh_public_key,
+)
 
 from eksgateway.errors import StartError
 from eksgateway.file_reader import FileUnreadable, read_file
@@ -116,6 +121,8 @@ def _ec_signer(key: ec.EllipticCurvePrivateKey, algorithm: str) -> Sign:
 def _hmac_signers(path: Path, secret: bytes, algorithm: str | None) -> dict[str, Sign]:
     if _is_der(secret):
         raise SigningKeyError(f"{path}: the key is in DER: convert it to PEM")
+    if _is_public(secret):
+        raise SigningKeyError(f"{path}: is a public key, which is no secret: give the private key in PEM")
     if not secret:
         raise SigningKeyError(f"{path}: is empty")
     chosen = algorithm if algorithm in _HMAC else _HMAC[0]
@@ -140,6 +147,16 @@ def _is_der(content: bytes) -> bool:
     except (ValueError, UnsupportedAlgorithm):
         return False
     return True
+
+
+def _is_public(content: bytes) -> bool:
+    for load in (load_der_public_key, load_ssh_public_key):
+        try:
+            load(content)
+        except (ValueError, UnsupportedAlgorithm):
+            continue
+        return True
+    return False
 
 
 def _secret_warnings(path: Path, secret: bytes) -> list[str]:
