@@ -12,6 +12,7 @@ from eksgateway.policy.source.faults import Faults
 from eksgateway.policy.source.schema import Check, compile_check, join, read_schema, resolve
 
 MAX_ITEMS: Final = 5_000_000  # of all lists that name sets, together
+_MAX_NAMES: Final = 20  # in a fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class SetResolver:
         self._misfits: dict[tuple[str, str, str], str] = {}
         self._lists: dict[tuple[str, ...], list[str]] = {}  # equal lists are shared
         self._items = 0
+        self._known = _describe_names([*sets])
         for named in sets.values():
             for index, item in enumerate(named.items):
                 if _is_name(item):
@@ -78,13 +80,19 @@ class SetResolver:
 
     def _check_name(self, place: str, kind: str, key: str, name: str) -> None:
         if name[1:] not in self._sets:
-            known = f"the sets are {', '.join(self._sets)}" if self._sets else "there are no sets"
-            self._faults.add(place, f"{name!r:.80} is not known; {known}")
+            self._faults.add(place, f"{name!r:.80} is not known; {self._known}")
             return
         if (name, kind, key) not in self._misfits:
             self._misfits[name, kind, key] = _find_misfit(self._sets[name[1:]], item_check(KINDS[kind], key))
         if misfit := self._misfits[name, kind, key]:
             self._faults.add(place, f"{name} does not fit here: {misfit}")
+
+
+def _describe_names(names: list[str]) -> str:
+    if not names:
+        return "there are no sets"
+    more = len(names) - _MAX_NAMES
+    return f"the sets are {', '.join(names[:_MAX_NAMES])}{f' and {more:,} more' if more > 0 else ''}"
 
 
 @cache
