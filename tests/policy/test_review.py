@@ -18,7 +18,7 @@ from eksgateway.policy.loaded_policy import LoadedPolicy
 from eksgateway.policy.patterns import matches
 from eksgateway.policy.question import Question
 from eksgateway.policy.review.can import Holder, find_permissions
-from eksgateway.policy.review.holding import covering_grants, holding_restrictions
+from eksgateway.policy.review.holding import find_covering_grants, find_holding_restrictions
 from eksgateway.policy.review.who import Right, Where, find_holders
 from eksgateway.policy.wasm_module import PolicyModule
 from support.review_generated import TIMES, make_content, make_question, question_of
@@ -127,9 +127,9 @@ def test_the_entries_of_an_input_are_those_of_the_engine(policy_module: PolicyMo
                 question = at_any_stage(random, make_question(random, random.choice(TIMES)))
                 document = question.to_input()
                 result = policy.evaluate(json.dumps(document).encode(), deadline_s=5)
-                covering = list(covering_grants(content, document))
+                covering = list(find_covering_grants(content, document))
                 assert bool(covering) == bool(result["rules"]), (content, document)
-                holding = {each.id for each in holding_restrictions(content, document)}
+                holding = {each.id for each in find_holding_restrictions(content, document)}
                 if not covering or not any(question.action in grant["actions"] for grant in covering):
                     continue
                 assert holding == {rule for rule in result["rules"] if rule[0] in "df"}, (content, document)

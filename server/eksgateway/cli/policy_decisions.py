@@ -23,7 +23,7 @@ from eksgateway.policy.evaluator import PolicyEvaluator, open_evaluator
 from eksgateway.policy.files import read_module
 from eksgateway.policy.input_files import complete_input, load_inputs
 from eksgateway.policy.question import question_of
-from eksgateway.policy.review.holding import holding_restrictions
+from eksgateway.policy.review.holding import find_holding_restrictions
 from eksgateway.policy.source import load_content
 from eksgateway.rpc.methods import METHODS, UPDATES
 
@@ -71,11 +71,11 @@ def diff_decisions(ledger: LedgerLocation, data: Path, old: Path | None, module:
 def _print_explanation(evaluator: PolicyEvaluator, document: dict[str, Any]) -> None:
     for line in _describe_decision(evaluator.decide(document)):
         print(f"   {line}")
-    holding = list(holding_restrictions(evaluator.content, document))
+    holding = list(find_holding_restrictions(evaluator.content, document))
     print(f"   Denials and freezes that hold: {len(holding) or 'none'}")
     for restriction in holding:
         print(f"     {escape_unprintable(describe_restriction(restriction))}")
-    covering = list(evaluator.covering_grants(document))
+    covering = list(evaluator.decide_by_each_grant(document))
     print(f"   Grants that cover this caller and cluster: {len(covering) or 'none'}")
     for grant, alone in covering:
         outcome = "allows this" if alone.allowed else " ".join(alone.reasons)

@@ -17,11 +17,11 @@ from eksgateway.cli.output.tables import Table
 from eksgateway.cli.output.terminal import print_lines
 from eksgateway.cli.policy_arguments import find_files, report_unusable
 from eksgateway.cli.policy_rights_view import (
-    holders_json,
-    holders_tables,
-    permissions_json,
-    permissions_tables,
-    rest_lines,
+    describe_rest,
+    holders_to_json,
+    make_holders_tables,
+    make_permissions_tables,
+    permissions_to_json,
 )
 from eksgateway.errors import StartError
 from eksgateway.policy.question import utc_seconds
@@ -54,10 +54,10 @@ def show_holders(source: Source, where: Where, action: str, at: datetime) -> int
     except StartError as exc:
         return report_unusable(exc)
     if source.as_json:
-        print(json.dumps(holders_json(found, where, action, at), indent=2))
+        print(json.dumps(holders_to_json(found, where, action, at), indent=2))
         return 0
     place = "/".join((where.account or "*", where.region or "*", where.cluster))
-    may, held = holders_tables(found, action)
+    may, held = make_holders_tables(found, action)
     count = f"{len(may.rows)} caller{'' if len(may.rows) == 1 else 's'}" if may.rows else "no caller"
     _print_tables(f"{action} on {place} at {utc_seconds(at)}: {count}", may, held, found)
     return 0
@@ -70,9 +70,9 @@ def show_permissions(source: Source, holder: Holder, at: datetime) -> int:
     except StartError as exc:
         return report_unusable(exc)
     if source.as_json:
-        print(json.dumps(permissions_json(found, holder, at), indent=2))
+        print(json.dumps(permissions_to_json(found, holder, at), indent=2))
         return 0
-    may, held = permissions_tables(found)
+    may, held = make_permissions_tables(found)
     count = "" if may.rows else ": nothing"
     _print_tables(f"{holder.subject} at {utc_seconds(at)}{count}", may, held, found)
     return 0
@@ -121,4 +121,4 @@ def _print_tables(title: str, may: Table, held: Table, found: Holders | Permissi
     if held.rows:
         print_lines(["", "Held back:"])
         print_table(held)
-    print_lines(rest_lines(found))
+    print_lines(describe_rest(found))

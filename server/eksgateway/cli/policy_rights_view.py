@@ -18,45 +18,48 @@ from eksgateway.policy.review.who import Holders, Right, Where
 _OF_GRANTS = ("accounts", "regions", "clusters", "except_clusters", "from", "until", "owner", "note")
 
 
-def _without_empty_columns(table: Table) -> Table:
+def _drop_empty_columns(table: Table) -> Table:
     kept = [index for index, cells in enumerate(zip(*table.rows, strict=True)) if any(cells)]
     rows = [tuple(row[index] for index in kept) for row in table.rows]
     return Table(tuple(table.columns[index] for index in kept), rows)
 
 
-def holders_tables(found: Holders, action: str) -> tuple[Table, Table]:
+def make_holders_tables(found: Holders, action: str) -> tuple[Table, Table]:
     """The callers who may, and those who are held back."""
     may = [
-        (_caller(each), *_grant_cells(each.grant, [action], each.around, found.restrictions))
+        (_describe_caller(each), *_make_grant_cells(each.grant, [action], each.around, found.restrictions))
         for each in found.rights
         if each.example
     ]
     held = [
-        (_caller(each), str(each.grant["id"]), _restrictions_text(each.held_by, found.restrictions))
+        (_describe_caller(each), str(each.grant["id"]), _join_restrictions(each.held_by, found.restrictions))
         for each in found.rights
         if not each.example
     ]
     columns = ("CALLER", "GRANT", "OWNER", "UNTIL", "WHERE", "IF", "NOTE")
-    return _without_empty_columns(Table(columns, may)), Table(("CALLER", "GRANT", "BY"), held)
+    return _drop_empty_columns(Table(columns, may)), Table(("CALLER", "GRANT", "BY"), held)
 
 
-def permissions_tables(found: Permissions) -> tuple[Table, Table]:
+def make_permissions_tables(found: Permissions) -> tuple[Table, Table]:
     """The rights that the caller has, and those that are held back."""
     may = [
-        (*_what(each), *_grant_cells(each.grant, each.actions, each.around, found.restrictions))
+        (
+            *_describe_rights(each),
+            *_make_grant_cells(each.grant, each.actions, each.around, found.restrictions),
+        )
         for each in found.permissions
         if each.examples
     ]
     held = [
-        (*_what(each), str(each.grant["id"]), _restrictions_text(each.held_by, found.restrictions))
+        (*_describe_rights(each), str(each.grant["id"]), _join_restrictions(each.held_by, found.restrictions))
         for each in found.permissions
         if not each.examples
     ]
     columns = ("ACTIONS", "CLUSTERS", "GRANT", "OWNER", "UNTIL", "WHERE", "IF", "NOTE")
-    return _without_empty_columns(Table(columns, may)), Table(("ACTIONS", "CLUSTERS", "GRANT", "BY"), held)
+    return _drop_empty_columns(Table(columns, may)), Table(("ACTIONS", "CLUSTERS", "GRANT", "BY"), held)
 
 
-def rest_lines(found: Holders | Permissions) -> Iterator[str]:
+def describe_rest(found: Holders | Permissions) -> Iterator[str]:
     """The grants that do not count at the time, and the denials and freezes in force."""
     if found.not_now:
         yield from ("", "Not now:")
@@ -66,9 +69,9 @@ def rest_lines(found: Holders | Permissions) -> Iterator[str]:
         yield from (f"  {describe_restriction(each)}" for each in found.restrictions)
 
 
-def holders_json(found: Holders, where: Where, action: str, at: datetime) -> dict[str, Any]:
+def holders_to_json(found: Holders, where: Where, action: str, at: datetime) -> dict[str, Any]:
     def row(right: Right) -> dict[str, Any]:
-        return {"caller": right.caller, "kind": right.kind, **_grant_json(right.grant, [action])}
+        return {"caller": right.caller, "kind": right.kind, **_grant_to_json(right.grant, [action])}
 
     return {
         "at": utc_seconds(at),
@@ -78,15 +81,15 @@ def holders_json(found: Holders, where: Where, action: str, at: datetime) -> dic
         "region": where.region or None,
         "callers": [row(each) | {"partly_held_by": [*each.around]} for each in found.rights if each.example],
         "held_back": [row(each) | {"by": [*each.held_by]} for each in found.rights if not each.example],
-        **_rest_json(found),
+        **_rest_to_json(found),
     }
 
 
-def permissions_json(found: Permissions, holder: Holder, at: datetime) -> dict[str, Any]:
+def permissions_to_json(found: Permissions, holder: Holder, at: datetime) -> dict[str, Any]:
     def row(each: Permission) -> dict[str, Any]:
         return {
             "actions": [*each.actions],
-            **_grant_json(each.grant, each.actions),
+            **_grant_to_json(each.grant, each.actions),
             "clusters": [*each.clusters],
         }
 
@@ -98,53 +101,53 @@ def permissions_json(found: Permissions, holder: Holder, at: datetime) -> dict[s
             row(each) | {"partly_held_by": [*each.around]} for each in found.permissions if each.examples
         ],
         "held_back": [row(each) | {"by": [*each.held_by]} for each in found.permissions if not each.examples],
-        **_rest_json(found),
+        **_rest_to_json(found),
     }
 
 
-def _caller(right: Right) -> str:
+def _describe_caller(right: Right) -> str:
     return f"group {right.caller}" if right.kind == "group" else right.caller
 
 
-def _what(permission: Permission) -> tuple[str, str]:
-    return ", ".join(permission.actions), _clusters(permission.grant, permission.clusters)
+def _describe_rights(permission: Permission) -> tuple[str, str]:
+    return ", ".join(permission.actions), _describe_clusters(permission.grant, permission.clusters)
 
 
-def _grant_cells(
+def _make_grant_cells(
     grant: Entry, actions: Iterable[str], around: Sequence[str], restrictions: Sequence[Restriction]
 ) -> tuple[str, ...]:
     """GRANT, OWNER, UNTIL, WHERE, IF, NOTE."""
-    partly = [f"{_noun(each)} {each.id} does not apply" for each in restrictions if each.id in around]
+    partly = [f"{_noun_of(each)} {each.id} does not apply" for each in restrictions if each.id in around]
     conditions = [*describe_conditions(grant, actions), *partly]
     return (
         str(grant["id"]),
         str(grant.get("owner", "")),
         str(grant.get("until", "")),
-        _place(grant),
+        _describe_place(grant),
         "; ".join(conditions),
         str(grant.get("note", "")),
     )
 
 
-def _place(entry: Entry) -> str:
+def _describe_place(entry: Entry) -> str:
     """Accounts and regions. Empty for everywhere."""
     lists = [", ".join(shorten(entry.get(key, ["*"]))) for key in ("accounts", "regions")]
     return "" if lists == ["*", "*"] else " in ".join(lists)
 
 
-def _clusters(entry: Entry, named: Sequence[str]) -> str:
+def _describe_clusters(entry: Entry, named: Sequence[str]) -> str:
     excluded = f" but {', '.join(shorten(entry['except_clusters']))}" if "except_clusters" in entry else ""
     return f"{', '.join(shorten(named))}{excluded}"
 
 
-def _restrictions_text(ids: Sequence[str], restrictions: Sequence[Restriction]) -> str:
+def _join_restrictions(ids: Sequence[str], restrictions: Sequence[Restriction]) -> str:
     if not ids:
         return "its own conditions, which cannot be met"
-    nouns = {each.id: _noun(each) for each in restrictions}
+    nouns = {each.id: _noun_of(each) for each in restrictions}
     return ", ".join(f"{nouns[each]} {each}" for each in ids)
 
 
-def _noun(restriction: Restriction) -> str:
+def _noun_of(restriction: Restriction) -> str:
     return "freeze" if restriction.is_freeze else "denial"
 
 
@@ -154,8 +157,8 @@ def describe_restriction(restriction: Restriction) -> str:
     spared = _callers_of(entry, "except_")
     parts = [
         _callers_of(entry),
-        f"clusters {_clusters(entry, entry.get('clusters', ['*']))}",
-        _place(entry),
+        f"clusters {_describe_clusters(entry, entry.get('clusters', ['*']))}",
+        _describe_place(entry),
         *(f"tag {key} is {' or '.join(values)}" for key, values in entry.get("tags", {}).items()),
         f"type is {' or '.join(entry['update_types'])}" if "update_types" in entry else "",
         f"within {' or '.join(map(text_of_window, entry['windows']))}" if "windows" in entry else "",
@@ -165,7 +168,7 @@ def describe_restriction(restriction: Restriction) -> str:
         f"owner {entry['owner']}" if "owner" in entry else "",
         str(entry.get("note", "")),
     ]
-    return f"{_noun(restriction)} {restriction.id}: {'; '.join(filter(None, parts))}"
+    return f"{_noun_of(restriction)} {restriction.id}: {'; '.join(filter(None, parts))}"
 
 
 def _callers_of(entry: Entry, prefix: str = "") -> str:
@@ -173,7 +176,7 @@ def _callers_of(entry: Entry, prefix: str = "") -> str:
     return ", ".join(shorten([*entry.get(f"{prefix}subjects", ()), *groups]))
 
 
-def _grant_json(grant: Entry, actions: Iterable[str]) -> dict[str, Any]:
+def _grant_to_json(grant: Entry, actions: Iterable[str]) -> dict[str, Any]:
     return {
         "grant": grant["id"],
         **{key: grant.get(key) for key in _OF_GRANTS},
@@ -181,7 +184,7 @@ def _grant_json(grant: Entry, actions: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def _rest_json(found: Holders | Permissions) -> dict[str, Any]:
+def _rest_to_json(found: Holders | Permissions) -> dict[str, Any]:
     return {
         "not_now": [
             {"grant": grant["id"], "why": reason, "from": grant.get("from"), "until": grant.get("until")}

@@ -13,7 +13,7 @@ from eksgateway.model import Decision
 from eksgateway.policy.compiled_policy import build_policy
 from eksgateway.policy.loaded_policy import LoadedPolicy
 from eksgateway.policy.results import obligation_error, read_decision
-from eksgateway.policy.review.holding import covering_grants
+from eksgateway.policy.review.holding import find_covering_grants
 from eksgateway.policy.source import Content
 from eksgateway.policy.wasm_module import PolicyModule
 from eksgateway.policy.wasm_runtime import WasmRuntime
@@ -48,11 +48,11 @@ class PolicyEvaluator:
         """The decision. An error becomes a denial with the error as its reason."""
         return _decide(self._policy, document)
 
-    def covering_grants(self, document: dict[str, Any]) -> Iterator[tuple[str, Decision]]:
+    def decide_by_each_grant(self, document: dict[str, Any]) -> Iterator[tuple[str, Decision]]:
         """The grants that cover the input's caller and cluster: each one's id, and the decision if it
         were the only grant and there were no denials and freezes.
         """
-        for grant in covering_grants(self.content, document):
+        for grant in find_covering_grants(self.content, document):
             yield grant["id"], _decide(self._single(grant["id"]), document)
 
     def _load_single(self, name: str) -> LoadedPolicy:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from eksgateway.policy.compiler.times import cut_interval
+from eksgateway.policy.compiler.intervals import cut_interval
 from eksgateway.policy.compiler.windows import CompiledWindows
 
 _KEPT: Final = ("from", "until", "tags", "update_types", "except_groups", "except_subjects")

@@ -20,13 +20,13 @@ _GROUPS: Final = ("groups", "except_groups")
 
 def find(content: Mapping[str, Sequence[Entry]]) -> Iterator[Finding]:
     for each in entries_of(content):
-        yield from each.each("impossible-caller", _SUBJECTS, _why_no_subject)
-        yield from each.each("impossible-group", _GROUPS, _why_no_group)
-        yield from each.each("impossible-via", ["via"], _why_no_via)
+        yield from each.judge_items("impossible-caller", _SUBJECTS, _why_no_subject)
+        yield from each.judge_items("impossible-group", _GROUPS, _why_no_group)
+        yield from each.judge_items("impossible-via", ["via"], _why_no_via)
         if each.kind != "denial":  # one that denies more than it seems opens nothing
-            yield from each.each("star-in-issuer", (*_SUBJECTS, *_GROUPS), _why_any_issuer)
-            yield from each.each("star-crosses-colon", (*_SUBJECTS, *_GROUPS), _why_crossing)
-        yield from _of_tokens_only(each)
+            yield from each.judge_items("star-in-issuer", (*_SUBJECTS, *_GROUPS), _why_any_issuer)
+            yield from each.judge_items("star-crosses-colon", (*_SUBJECTS, *_GROUPS), _why_crossing)
+        yield from _find_unmet_conditions(each)
 
 
 @lru_cache(4096)
@@ -116,12 +116,12 @@ def _why_crossing(pattern: str) -> str:
     )
 
 
-def _of_tokens_only(each: Named) -> Iterator[Finding]:
+def _find_unmet_conditions(each: Named) -> Iterator[Finding]:
     """Conditions that a caller with a certificate alone never meets."""
     conditions = [key for key in ("via", "claims", "group_tags") if key in each.entry]
     if not conditions:
         return
-    yield from each.each(
+    yield from each.judge_items(
         "impossible-caller",
         ["subjects"],
         lambda subject: (

@@ -48,10 +48,10 @@ def has_conditions(wider: Entry, grant: Entry, now: str) -> bool:
     )
 
 
-def missing_requirements(wider: Entry, grant: Entry) -> list[str]:
+def find_missing_requirements(wider: Entry, grant: Entry) -> list[str]:
     """The keys of the grant that ask a cancel for what ``wider`` does not ask for."""
     missing = []
-    if not set(grant.get("require", ())) <= requirements(wider):
+    if not set(grant.get("require", ())) <= requirements_of(wider):
         missing.append("require")
     asked = wider.get("ticket_patterns")
     if "ticket_patterns" in grant and (asked is None or not set(asked) <= set(grant["ticket_patterns"])):
@@ -59,7 +59,7 @@ def missing_requirements(wider: Entry, grant: Entry) -> list[str]:
     return missing
 
 
-def requirements(grant: Entry) -> set[str]:
+def requirements_of(grant: Entry) -> set[str]:
     return {*grant.get("require", ()), *(["ticket"] if "ticket_patterns" in grant else [])}
 
 

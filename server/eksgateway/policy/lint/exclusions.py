@@ -16,22 +16,22 @@ _MAX_PAIRS: Final = 100_000  # of one entry; beyond, exclusions are not judged
 def find(content: Mapping[str, Sequence[Entry]]) -> Iterator[Finding]:
     for each in entries_of(content):
         if "except_clusters" in each.entry:
-            yield from _of_clusters(each)
+            yield from _find_in_clusters(each)
 
 
-def _of_clusters(each: Named) -> Iterator[Finding]:
+def _find_in_clusters(each: Named) -> Iterator[Finding]:
     clusters, excluded = each.entry.get("clusters", ["*"]), each.entry["except_clusters"]
     wider = PatternIndex.of(excluded)
     gone = [wider.has(word_of(pattern)) for pattern in clusters]
     if all(gone):
         text = "excludes all clusters of the entry, so that it never has an effect"
-        yield each.finding("excludes-all", "except_clusters", text)
+        yield each.make_finding("excludes-all", "except_clusters", text)
         return
     for index, pattern in enumerate(clusters):
         if gone[index]:
             text = f"`{pattern}` has no effect: `except_clusters` excludes all of it"
-            yield each.finding("excluded", f"clusters[{index}]", text)
+            yield each.make_finding("excluded", f"clusters[{index}]", text)
     for index, pattern in enumerate(excluded if len(clusters) * len(excluded) <= _MAX_PAIRS else ()):
         if not any(overlap(pattern, cluster) for cluster in clusters):
             text = f"`{pattern}` excludes nothing: no pattern in `clusters` matches such a name"
-            yield each.finding("excludes-nothing", f"except_clusters[{index}]", text)
+            yield each.make_finding("excludes-nothing", f"except_clusters[{index}]", text)

@@ -58,15 +58,15 @@ class Named:
     kind: str
     entry: Entry
 
-    def finding(self, rule: Rule, place: str, text: str) -> Finding:
+    def make_finding(self, rule: Rule, place: str, text: str) -> Finding:
         return Finding(rule, self.kind, str(self.entry["id"]), place, text)
 
-    def each(self, rule: Rule, keys: Iterable[str], judge: Callable[[str], str]) -> Iterator[Finding]:
+    def judge_items(self, rule: Rule, keys: Iterable[str], judge: Callable[[str], str]) -> Iterator[Finding]:
         """A finding for each item of these lists for which ``judge`` has a text."""
         for key in keys:
             for index, item in enumerate(self.entry.get(key, ())):
                 if text := judge(item):
-                    yield self.finding(rule, f"{key}[{index}]", text)
+                    yield self.make_finding(rule, f"{key}[{index}]", text)
 
 
 def entries_of(content: Mapping[str, Sequence[Entry]], *keys: str) -> Iterator[Named]:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from eksgateway.policy.coverage import Entry
-from eksgateway.policy.lint import callers, exclusions, hidden, overlaps, settings, times, values
+from eksgateway.policy.lint import callers, exclusions, hidden, redundant, settings, times, values
 from eksgateway.policy.lint.finding import Finding
 from eksgateway.settings import Settings
 
@@ -24,7 +24,7 @@ def find_all(
     yield from values.find(content, update_types)
     yield from exclusions.find(content)
     yield from times.find(content, at)
-    yield from overlaps.find(content, at)
+    yield from redundant.find(content, at)
     yield from hidden.find(content, at)
     if gateway is not None:
         yield from settings.find(content, gateway)

@@ -35,7 +35,7 @@ def find(content: Mapping[str, Sequence[Entry]], at: datetime) -> Iterator[Findi
         judged += len(numbers)
         if judged > _MAX_JUDGED:
             text = "this and later grants were not compared with denials: too many name the same callers"
-            yield Named("grant", grant).finding("not-compared", "", f"{text} and clusters")
+            yield Named("grant", grant).make_finding("not-compared", "", f"{text} and clusters")
             return
         restrictions = [
             Restriction(denials[number], is_freeze=False)
@@ -44,7 +44,7 @@ def find(content: Mapping[str, Sequence[Entry]], at: datetime) -> Iterator[Findi
         ]
         if holding := _find_holding(grant, restrictions):
             text = f"never allows anything: denials hold it back wholly ({', '.join(holding)})"
-            yield Named("grant", grant).finding("hidden", "", text)
+            yield Named("grant", grant).make_finding("hidden", "", text)
 
 
 def _index_clusters(denials: Sequence[Entry]) -> PatternIndex[int]:

@@ -37,14 +37,16 @@ class KnownNames:
 def find(content: Mapping[str, Sequence[Entry]], settings: Settings) -> Iterator[Finding]:
     known = KnownNames(settings)
     for each in entries_of(content):
-        yield from each.each("unknown-issuer", _SUBJECTS, lambda text: _why_no_subject(text, known))
-        yield from each.each("unknown-issuer", _GROUPS, lambda text: _why_no_issuer(text, known))
-        yield from each.each("unknown-issuer", ["via"], lambda text: _why_no_domain(text, known, "both"))
-        yield from _claims(each, known)
-        yield from _targets(each, known)
+        yield from each.judge_items("unknown-issuer", _SUBJECTS, lambda text: _why_no_subject(text, known))
+        yield from each.judge_items("unknown-issuer", _GROUPS, lambda text: _why_no_issuer(text, known))
+        yield from each.judge_items(
+            "unknown-issuer", ["via"], lambda text: _why_no_domain(text, known, "both")
+        )
+        yield from _find_unknown_claims(each, known)
+        yield from _find_unknown_targets(each, known)
         for key, pattern in each.entry.get("group_tags", {}).items():
             if text := _why_no_issuer(pattern, known):
-                yield each.finding("unknown-issuer", f"group_tags.{key}", text)
+                yield each.make_finding("unknown-issuer", f"group_tags.{key}", text)
 
 
 def _why_no_subject(subject: str, known: KnownNames) -> str:
@@ -71,12 +73,12 @@ def _why_no_domain(pattern: str, known: KnownNames, demand: str) -> str:
     return f"`{pattern}` names no caller: the trust domains in the settings are {quote(domains)}"
 
 
-def _claims(each: Named, known: KnownNames) -> Iterator[Finding]:
+def _find_unknown_claims(each: Named, known: KnownNames) -> Iterator[Finding]:
     issuers = [name for name in known.claims if _names_issuer(each.entry, name)]
     for claim in each.entry.get("claims", {}):
         if issuers and not any(claim in known.claims[name] for name in issuers):
             text = f"no caller has it: `claims` of the issuer {quote(issuers)} does not give it to the policy"
-            yield each.finding("unknown-claim", f"claims.{claim}", text)
+            yield each.make_finding("unknown-claim", f"claims.{claim}", text)
 
 
 def _names_issuer(entry: Entry, issuer: str) -> bool:
@@ -85,7 +87,7 @@ def _names_issuer(entry: Entry, issuer: str) -> bool:
     return any(overlap(name.partition("/")[0], f"{issuer}:*") for name in names)
 
 
-def _targets(each: Named, known: KnownNames) -> Iterator[Finding]:
+def _find_unknown_targets(each: Named, known: KnownNames) -> Iterator[Finding]:
     places = (("accounts", [a for a, _ in known.targets]), ("regions", [r for _, r in known.targets]))
     is_known = True
     for key, names in places:
@@ -94,7 +96,7 @@ def _targets(each: Named, known: KnownNames) -> Iterator[Finding]:
         for index, name in enumerate(listed):
             if name not in ("*", *names):
                 text = f"`{name}` has no target in the settings: they are {quote(sorted(set(names)))}"
-                yield each.finding("unknown-target", f"{key}[{index}]", text)
+                yield each.make_finding("unknown-target", f"{key}[{index}]", text)
     if is_known and not any(names_target(each.entry, *target) for target in known.targets):
         text = "no target in the settings is in one of these accounts and one of these regions"
-        yield each.finding("unknown-target", "accounts", text)
+        yield each.make_finding("unknown-target", "accounts", text)

@@ -19,10 +19,10 @@ def find(content: Mapping[str, Sequence[Entry]], at: datetime) -> Iterator[Findi
     for each in entries_of(content):
         if is_over(each.entry, at):
             text = f"is over since {each.entry['until']}: it has no effect any more; remove it"
-            yield each.finding("over", "until", text)
+            yield each.make_finding("over", "until", text)
         elif "windows" in each.entry and not _has_a_window(each):
             text = "no window falls between `from` and `until`: it never has an effect"
-            yield each.finding("windows-never-come", "windows", text)
+            yield each.make_finding("windows-never-come", "windows", text)
 
 
 def _has_a_window(each: Named) -> bool:
@@ -31,10 +31,12 @@ def _has_a_window(each: Named) -> bool:
     if begins is None or ends is None or ends - begins > _WEEK + timedelta(days=1):
         return True
     either = each.kind == "freeze"
-    return any(is_inside_windows(each.entry, time, either=either) for time in _instants(each, begins, ends))
+    return any(
+        is_inside_windows(each.entry, time, either=either) for time in _list_instants(each, begins, ends)
+    )
 
 
-def _instants(each: Named, begins: datetime, ends: datetime) -> Iterator[datetime]:
+def _list_instants(each: Named, begins: datetime, ends: datetime) -> Iterator[datetime]:
     """The begin, and each change until the end."""
     yield begins
     content = {"grants": [], "denials": [], "freezes": [], f"{each.kind}s": [each.entry]}

@@ -23,16 +23,16 @@ def find(content: Mapping[str, Sequence[Entry]], update_types: Collection[str]) 
     """``update_types``: those that EKS has."""
     judge_type = partial(_why_no_type, known=update_types)
     for each in entries_of(content):
-        yield from each.each("impossible-cluster", ["clusters", "except_clusters"], _why_no_cluster)
-        yield from each.each("unknown-update-type", ["update_types"], judge_type)
-        yield from each.each("impossible-version", ["versions"], _why_no_version)
-        yield from _impossible_tags(each)
+        yield from each.judge_items("impossible-cluster", ["clusters", "except_clusters"], _why_no_cluster)
+        yield from each.judge_items("unknown-update-type", ["update_types"], judge_type)
+        yield from each.judge_items("impossible-version", ["versions"], _why_no_version)
+        yield from _find_impossible_tags(each)
         for claim in each.entry.get("claims", {}):
             if not _CLAIM.fullmatch(claim):
                 text = "no caller has it: in settings, claims have names of letters, digits, `_` and `-`"
-                yield each.finding("unknown-claim", f"claims.{claim}", text)
+                yield each.make_finding("unknown-claim", f"claims.{claim}", text)
         if each.kind == "grant":
-            yield from _without_effect(each)
+            yield from _find_without_effect(each)
 
 
 @lru_cache(4096)
@@ -63,21 +63,21 @@ def _why_no_version(pattern: str) -> str:
     return f"`{pattern}` matches no version: clusters have versions like 1.34"
 
 
-def _impossible_tags(each: Named) -> Iterator[Finding]:
+def _find_impossible_tags(each: Named) -> Iterator[Finding]:
     for key, values in each.entry.get("tags", {}).items():
         for value in values:
             if "*" in value:
                 text = f"`{value}` matches no tag: values are exact, and tags of AWS have no `*`"
-                yield each.finding("impossible-tag", f"tags.{key}", text)
+                yield each.make_finding("impossible-tag", f"tags.{key}", text)
 
 
-def _without_effect(each: Named) -> Iterator[Finding]:
+def _find_without_effect(each: Named) -> Iterator[Finding]:
     actions = each.entry["actions"]
     for key in OF_CANCELS if "cancel" not in actions else ():
         if key in each.entry:
-            yield each.finding(
+            yield each.make_finding(
                 "no-effect", key, "has no effect: it is about cancels, and `actions` lacks cancel"
             )
     for key in OF_FACTS if set(actions) == {"list"} else ():
         if key in each.entry:
-            yield each.finding("no-effect", key, "has no effect: `list` is decided before EKS is read")
+            yield each.make_finding("no-effect", key, "has no effect: `list` is decided before EKS is read")

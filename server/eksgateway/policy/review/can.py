@@ -17,7 +17,7 @@ from eksgateway.policy.review.cases import (
     find_opening,
 )
 from eksgateway.policy.review.grant_cases import cases_of
-from eksgateway.policy.review.restrictions import restrictions_in_force
+from eksgateway.policy.review.restrictions import find_restrictions_in_force
 from eksgateway.policy.review.times import why_not_in_force
 from eksgateway.policy.review.words import overlap
 
@@ -59,7 +59,9 @@ class Permissions:
 
 
 def find_permissions(content: dict[str, Any], holder: Holder, at: datetime) -> Permissions:
-    restrictions = [each for each in restrictions_in_force(content, at, "cancel") if _can_hold(each, holder)]
+    restrictions = [
+        each for each in find_restrictions_in_force(content, at, "cancel") if _can_hold(each, holder)
+    ]
     permissions: list[Permission] = []
     not_now: list[tuple[Entry, str]] = []
     for grant in content["grants"]:

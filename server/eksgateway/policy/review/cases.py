@@ -9,7 +9,7 @@ from typing import Final
 
 from eksgateway.policy.coverage import Entry, names_caller, names_cluster, names_target, spares_caller
 from eksgateway.policy.patterns import matches_any
-from eksgateway.policy.review.words import TooManyStates, word_of, words_in
+from eksgateway.policy.review.words import TooManyStates, find_words, word_of
 
 ANY_JWT: Final = "jwt:**"
 _MAX_STEPS: Final = 1000  # of one search; beyond, and beyond this depth, there may be an opening
@@ -49,7 +49,7 @@ class Case:
 
     def examples(self) -> Iterator[Facts]:
         """Raises TooManyStates."""
-        for cluster, subject in product(words_in(self.cluster), words_in(self.subject)):
+        for cluster, subject in product(find_words(self.cluster), find_words(self.subject)):
             if not matches_any(self.except_clusters, cluster):
                 yield self._facts(cluster, subject)
 
@@ -85,7 +85,7 @@ class Restriction:
             and all(facts.tags.get(key) in values for key, values in entry.get("tags", {}).items())
         )
 
-    def ways_out(self, case: Case) -> Iterator[Case]:
+    def find_ways_out(self, case: Case) -> Iterator[Case]:
         """The case without the requests that this restriction is about, in narrower cases."""
         entry = self.entry
         for pattern in entry.get("except_clusters", ()):
@@ -94,7 +94,7 @@ class Restriction:
             return
         if case.may_join:
             for pattern in entry.get("except_groups", ()):
-                for group in words_in((pattern,)):
+                for group in find_words((pattern,)):
                     yield replace(case, groups=case.groups | {group})
         for pattern in entry.get("except_subjects", ()):
             yield replace(case, subject=(*case.subject, pattern))
@@ -142,7 +142,7 @@ class _Search:
             if holding is None or self._steps > _MAX_STEPS or len(evaded) == _MAX_DEPTH:
                 return Opening(facts, evaded)
             self.met[holding.id] = None
-            for narrower in holding.ways_out(case):
+            for narrower in holding.find_ways_out(case):
                 if found := self.find(narrower, (*evaded, holding.id)):
                     return found
         return None

@@ -23,8 +23,8 @@ def cases_of(
     if is_spiffe(caller) and any(key in grant for key in _ONLY_OF_TOKENS):
         return
     places = product(
-        _distinct(grant["accounts"], caller.account, _names_in(restrictions, "accounts")),
-        _distinct(grant["regions"], caller.region, _names_in(restrictions, "regions")),
+        _pick_distinct(grant["accounts"], caller.account, _collect_names(restrictions, "accounts")),
+        _pick_distinct(grant["regions"], caller.region, _collect_names(restrictions, "regions")),
         clusters,
     )
     for account, region, cluster in places:
@@ -35,14 +35,14 @@ def cases_of(
             cluster=(cluster,),
             except_clusters=tuple(grant.get("except_clusters", ())),
         )
-        yield from _with_facts(case, grant, action)
+        yield from _add_facts(case, grant, action)
 
 
 def is_spiffe(caller: Case) -> bool:
     return caller.subject[0].startswith("spiffe:")
 
 
-def _with_facts(case: Case, grant: Entry, action: str) -> Iterator[Case]:
+def _add_facts(case: Case, grant: Entry, action: str) -> Iterator[Case]:
     """``list`` is decided before EKS is read, so that tags are not judged."""
     if action == "list":
         yield case
@@ -50,14 +50,14 @@ def _with_facts(case: Case, grant: Entry, action: str) -> Iterator[Case]:
     types = tuple(grant["update_types"]) if action == "cancel" else case.update_types
     tags = {key: tuple(values) for key, values in grant.get("tags", {}).items()}
     wanted: dict[str, str] = grant.get("group_tags", {})
-    choices = [_group_values(case, pattern, tags.get(key)) for key, pattern in wanted.items()]
+    choices = [_list_group_values(case, pattern, tags.get(key)) for key, pattern in wanted.items()]
     for values in product(*choices):
         named = {key: (value,) for key, value in zip(wanted, values, strict=True)}
         groups = {pattern.replace("*", value) for pattern, value in zip(wanted.values(), values, strict=True)}
         yield replace(case, update_types=types, tags=tags | named, groups=case.groups | groups)
 
 
-def _group_values(case: Case, pattern: str, allowed: Sequence[str] | None) -> list[str]:
+def _list_group_values(case: Case, pattern: str, allowed: Sequence[str] | None) -> list[str]:
     """Values of a tag that name a group of the caller."""
     if case.may_join and not is_spiffe(case):
         return [word_of("**")] if allowed is None else [*allowed]
@@ -70,11 +70,11 @@ def _group_values(case: Case, pattern: str, allowed: Sequence[str] | None) -> li
     return [each for each in inner if allowed is None or each in allowed]
 
 
-def _names_in(restrictions: Iterable[Restriction], key: str) -> set[str]:
+def _collect_names(restrictions: Iterable[Restriction], key: str) -> set[str]:
     return {name for each in restrictions for name in each.entry.get(key, ())}
 
 
-def _distinct(listed: Sequence[str], asked: str, named: set[str]) -> list[str]:
+def _pick_distinct(listed: Sequence[str], asked: str, named: set[str]) -> list[str]:
     """Those asked for that make a difference: of the ones that no restriction names, the first."""
     if asked:
         return [asked] if asked in listed or "*" in listed else []

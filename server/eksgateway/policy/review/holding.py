@@ -8,13 +8,13 @@ from typing import Any
 from eksgateway.policy.coverage import Entry, names_caller, names_cluster, names_target
 from eksgateway.policy.edges import parse_time
 from eksgateway.policy.review.cases import Facts, Restriction
-from eksgateway.policy.review.restrictions import restrictions_in_force
+from eksgateway.policy.review.restrictions import find_restrictions_in_force
 from eksgateway.policy.source import Content
 
 
-def covering_grants(content: Content, document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def find_covering_grants(content: Content, document: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Those that name the caller and the cluster."""
-    facts, is_anywhere = _facts(document), document["context"]["stage"] == "target"
+    facts, is_anywhere = _read_facts(document), document["context"]["stage"] == "target"
     for grant in content["grants"]:
         if (
             names_caller(grant, facts.subject, facts.groups)
@@ -24,13 +24,13 @@ def covering_grants(content: Content, document: dict[str, Any]) -> Iterator[dict
             yield grant
 
 
-def holding_restrictions(content: Content, document: dict[str, Any]) -> Iterator[Restriction]:
+def find_holding_restrictions(content: Content, document: dict[str, Any]) -> Iterator[Restriction]:
     """None for an input whose time is no time."""
     context = document["context"]
-    facts, at = _facts(document), parse_time(context["time"])
+    facts, at = _read_facts(document), parse_time(context["time"])
     if at is None:
         return
-    for each in restrictions_in_force(content, at, document["action"]["name"]):
+    for each in find_restrictions_in_force(content, at, document["action"]["name"]):
         if _is_judged(each.entry, context["stage"]) and each.holds(facts):
             yield each
 
@@ -41,7 +41,7 @@ def _is_judged(entry: Entry, stage: str) -> bool:
     return not any(key in entry for key in unknown.get(stage, ()))
 
 
-def _facts(document: dict[str, Any]) -> Facts:
+def _read_facts(document: dict[str, Any]) -> Facts:
     subject, resource = document["subject"], document["resource"]["properties"]
     return Facts(
         account=resource["account_id"],

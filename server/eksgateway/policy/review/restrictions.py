@@ -10,7 +10,7 @@ from eksgateway.policy.review.cases import Restriction
 from eksgateway.policy.review.times import freeze_is_in_force, why_not_in_force
 
 
-def restrictions_in_force(content: dict[str, Any], at: datetime, action: str) -> Iterator[Restriction]:
+def find_restrictions_in_force(content: dict[str, Any], at: datetime, action: str) -> Iterator[Restriction]:
     """Freezes hold back cancels only."""
     for denial in content["denials"]:
         if not why_not_in_force(denial, at):

@@ -17,9 +17,9 @@ from eksgateway.policy.review.cases import (
     find_opening,
 )
 from eksgateway.policy.review.grant_cases import cases_of
-from eksgateway.policy.review.restrictions import restrictions_in_force
+from eksgateway.policy.review.restrictions import find_restrictions_in_force
 from eksgateway.policy.review.times import why_not_in_force
-from eksgateway.policy.review.words import words_in
+from eksgateway.policy.review.words import find_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,9 @@ class Holders:
 
 
 def find_holders(content: dict[str, Any], where: Where, action: str, at: datetime) -> Holders:
-    restrictions = [each for each in restrictions_in_force(content, at, action) if where.is_in(each.entry)]
+    restrictions = [
+        each for each in find_restrictions_in_force(content, at, action) if where.is_in(each.entry)
+    ]
     rights: list[Right] = []
     not_now: list[tuple[Entry, str]] = []
     for grant in content["grants"]:
@@ -83,16 +85,16 @@ def _rights_of(
 ) -> Iterator[Right]:
     for subject in grant.get("subjects", ()):
         caller = Case(where.account, where.region, (), (subject,), may_join=subject.startswith("jwt:"))
-        yield _right(Right(subject, "subject", grant), [caller], where, action, restrictions)
+        yield _complete_right(Right(subject, "subject", grant), [caller], where, action, restrictions)
     for group in grant.get("groups", ()):
         callers = [
             Case(where.account, where.region, (), (ANY_JWT,), frozenset({word}), may_join=True)
-            for word in words_in((group,))
+            for word in find_words((group,))
         ]
-        yield _right(Right(group, "group", grant), callers, where, action, restrictions)
+        yield _complete_right(Right(group, "group", grant), callers, where, action, restrictions)
 
 
-def _right(
+def _complete_right(
     right: Right, callers: list[Case], where: Where, action: str, restrictions: Sequence[Restriction]
 ) -> Right:
     cases = (

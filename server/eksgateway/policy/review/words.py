@@ -45,12 +45,12 @@ def overlap(one: str, other: str) -> bool:
     if "*" not in one or "*" not in other:
         return matches(one, other) if "*" in one else matches(other, one)
     try:
-        return next(words_in((one, other)), None) is not None
+        return next(find_words((one, other)), None) is not None
     except TooManyStates:
         return True
 
 
-def words_in(patterns: Sequence[str]) -> Iterator[str]:
+def find_words(patterns: Sequence[str]) -> Iterator[str]:
     """Words that all the patterns match, one for each order of their parts; at most some.
 
     ``**`` may end a pattern without a slash before it. Raises TooManyStates.

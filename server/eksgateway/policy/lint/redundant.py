@@ -10,7 +10,11 @@ from typing import Final
 
 from eksgateway.policy.coverage import Entry
 from eksgateway.policy.lint.caller_index import callers_of, find_naming, index_callers
-from eksgateway.policy.lint.containment import has_callers_and_place, has_conditions, missing_requirements
+from eksgateway.policy.lint.containment import (
+    find_missing_requirements,
+    has_callers_and_place,
+    has_conditions,
+)
 from eksgateway.policy.lint.finding import Finding, Named, quote
 from eksgateway.policy.lint.pattern_index import PatternIndex
 from eksgateway.policy.question import utc_seconds
@@ -64,7 +68,7 @@ class _Grants:
                 text = (
                     "later grants were not compared with others: too many name the same callers and clusters"
                 )
-                yield Named("grant", grant).finding("not-compared", "", text)
+                yield Named("grant", grant).make_finding("not-compared", "", text)
                 return
 
     def _find_wider(self, number: int, grant: Entry) -> Finding | None:
@@ -91,14 +95,16 @@ class _Grants:
         if not has_conditions(wider, grant, self._now) or not has_callers_and_place(wider, grant):
             return None
         named, name = Named("grant", grant), wider["id"]
-        missing = missing_requirements(wider, grant)
+        missing = find_missing_requirements(wider, grant)
         if "cancel" in grant["actions"] and "cancel" in wider["actions"] and missing:
             types = [each for each in grant["update_types"] if each in wider["update_types"]]
             if types:
                 text = f"has no effect for {quote(types)}: grant {name} allows the same cancels without it"
-                return named.finding("undone-requirement", missing[0], text)
+                return named.make_finding("undone-requirement", missing[0], text)
         elif self._is_contained(grant, wider) and (other < number or not self._contains(grant, wider)):
-            return named.finding("redundant", "", f"adds nothing: grant {name} allows all that it allows")
+            return named.make_finding(
+                "redundant", "", f"adds nothing: grant {name} allows all that it allows"
+            )
         return None
 
     def _contains(self, wider: Entry, grant: Entry) -> bool:
@@ -114,7 +120,7 @@ class _Grants:
             return False
         return "cancel" not in grant["actions"] or (
             set(grant["update_types"]) <= set(wider["update_types"])
-            and not missing_requirements(grant, wider)
+            and not find_missing_requirements(grant, wider)
         )
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eksgateway.policy.compiler.times import cut_interval
+from eksgateway.policy.compiler.intervals import cut_interval
 from eksgateway.policy.question import utc_seconds
 
 CUTS = {
