@@ -1,8 +1,8 @@
 # METADATA
 # title: Denials and freezes
 # description: |
-#   What forbids although grants allow. Each denial and freeze that was found must be shown not to apply, so
-#   that one whose entry is lost applies.
+#   The entries that forbid what grants allow. Each denial and freeze that was found must be shown not to apply,
+#   so that one whose entry is lost applies.
 # schemas:
 #   - input: schema.input
 package eksgateway.restrictions

@@ -7,7 +7,7 @@ from random import Random
 
 from eksgateway.policy.source import load_content
 from support.policy_generated import Content, contents
-from support.policy_sources import write_sources
+from support.policy_writing import write_sources
 
 
 def test_content_in_every_form_is_read_alike(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from support.policy_cases import CONTENT
-from support.policy_source import find_faults
+from support.policy_parsing import find_faults
 
 Change = Callable[[Any], object]
 

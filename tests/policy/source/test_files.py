@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from eksgateway.policy.source import MAX_BYTES, PolicyDataError, count_entries, load_content, read_sources
-from support.policy_source import find_file_faults
+from support.policy_parsing import find_file_faults
 
 GRANT = "{id: %s, groups: ['corp:a'], actions: [get], accounts: ['*'], regions: ['*'], clusters: ['*']}"
 

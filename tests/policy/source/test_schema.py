@@ -19,7 +19,7 @@ from eksgateway.policy.source.faults import Faults
 from eksgateway.policy.source.schema import compile_check, document_check, read_schema
 from support.opa import EXAMPLE_DATA, POLICIES
 from support.policy_cases import CONTENT
-from support.policy_source import find_faults, find_file_faults
+from support.policy_parsing import find_faults, find_file_faults
 
 _VALIDATOR = jsonschema.Draft7Validator(read_schema())
 FULL: dict[str, Any] = {

@@ -10,7 +10,7 @@ import pytest
 
 from eksgateway.policy.source import PolicyDataError
 from support.policy_cases import ONCALL, YEAR_END
-from support.policy_source import find_faults, parse_content, parse_texts
+from support.policy_parsing import find_faults, parse_content, parse_texts
 
 SETS = {
     "prod": ["111122223333", "444455556666"],

@@ -1,4 +1,4 @@
-"""The cost of freezes to a decision: of those of one day or hour of the week, at the places of one cluster."""
+"""The cost of freezes to a decision, of one day or hour of the week at the places of one cluster."""
 
 from __future__ import annotations
 
