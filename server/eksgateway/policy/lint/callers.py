@@ -8,24 +8,22 @@ from functools import lru_cache
 from typing import Final
 
 from eksgateway.policy.coverage import Entry
-from eksgateway.policy.lint.finding import Finding, Named, entries_of
+from eksgateway.policy.lint.finding import GROUPS, SUBJECTS, Finding, Named, entries_of
 
 _ISSUER: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")  # an issuer's name in the settings
 _TRUST_DOMAIN: Final = re.compile(r"[a-z0-9._-]{1,255}")
 _SPIFFE_PATH: Final = re.compile(r"(/(?!\.{1,2}(/|\Z))[A-Za-z0-9._-]+)+")
 _SERVICE_ACCOUNT: Final = "system:serviceaccount:"  # …NAMESPACE:NAME (Kubernetes)
-_SUBJECTS: Final = ("subjects", "except_subjects")
-_GROUPS: Final = ("groups", "except_groups")
 
 
 def find(content: Mapping[str, Sequence[Entry]]) -> Iterator[Finding]:
     for each in entries_of(content):
-        yield from each.judge_items("impossible-caller", _SUBJECTS, _why_no_subject)
-        yield from each.judge_items("impossible-group", _GROUPS, _why_no_group)
+        yield from each.judge_items("impossible-caller", SUBJECTS, _why_no_subject)
+        yield from each.judge_items("impossible-group", GROUPS, _why_no_group)
         yield from each.judge_items("impossible-via", ["via"], _why_no_via)
         if each.kind != "denial":  # one that denies more than it seems opens nothing
-            yield from each.judge_items("star-in-issuer", (*_SUBJECTS, *_GROUPS), _why_any_issuer)
-            yield from each.judge_items("star-crosses-colon", (*_SUBJECTS, *_GROUPS), _why_crossing)
+            yield from each.judge_items("star-in-issuer", (*SUBJECTS, *GROUPS), _why_any_issuer)
+            yield from each.judge_items("star-crosses-colon", (*SUBJECTS, *GROUPS), _why_crossing)
         yield from _find_unmet_conditions(each)
 
 

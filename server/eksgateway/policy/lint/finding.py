@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from eksgateway.policy.coverage import Entry
 from eksgateway.policy.source.content import KINDS
@@ -34,6 +34,9 @@ Rule: TypeAlias = Literal[
     "unknown-target",
     "not-compared",
 ]
+
+SUBJECTS: Final = ("subjects", "except_subjects")
+GROUPS: Final = ("groups", "except_groups")
 
 
 @dataclass(frozen=True, slots=True)

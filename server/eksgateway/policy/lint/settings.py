@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from eksgateway.policy.coverage import Entry, names_target
-from eksgateway.policy.lint.finding import Finding, Named, entries_of, quote
+from eksgateway.policy.lint.finding import GROUPS, SUBJECTS, Finding, Named, entries_of, quote
 from eksgateway.policy.review.words import overlap
 from eksgateway.settings import Settings
-
-_SUBJECTS = ("subjects", "except_subjects")
-_GROUPS = ("groups", "except_groups")
 
 
 @dataclass(frozen=True)
@@ -37,8 +34,8 @@ class KnownNames:
 def find(content: Mapping[str, Sequence[Entry]], settings: Settings) -> Iterator[Finding]:
     known = KnownNames(settings)
     for each in entries_of(content):
-        yield from each.judge_items("unknown-issuer", _SUBJECTS, lambda text: _why_no_subject(text, known))
-        yield from each.judge_items("unknown-issuer", _GROUPS, lambda text: _why_no_issuer(text, known))
+        yield from each.judge_items("unknown-issuer", SUBJECTS, lambda text: _why_no_subject(text, known))
+        yield from each.judge_items("unknown-issuer", GROUPS, lambda text: _why_no_issuer(text, known))
         yield from each.judge_items(
             "unknown-issuer", ["via"], lambda text: _why_no_domain(text, known, "both")
         )
