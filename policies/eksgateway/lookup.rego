@@ -89,14 +89,14 @@ freezes := {id |
 	some id in data.eksgateway.index.freeze_at[place][time]
 }
 
-# Freezes have dates (`2027`, `2027-03`, `2027-03-08`), windows (`w0`), or both (`2027-03 w0`).
+# Freezes have dates (`21`, `2027`, `2027-03`, `2027-03-08`), windows (`w0`), or both (`2027-03 w0`).
 times := (dates | freeze_windows) | {time |
 	some date in dates
 	some window in freeze_windows
 	time := concat(" ", [date, window])
 }
 
-dates := {substring(input.context.time, 0, length) | some length in [4, 7, 10]}
+dates := {substring(input.context.time, 0, length) | some length in [2, 4, 7, 10]}
 
 # The windows of the places' freezes that the time is not shown to be out of.
 freeze_windows := {window |

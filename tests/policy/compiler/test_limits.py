@@ -56,6 +56,12 @@ COMPANIES: dict[str, Callable[[], tuple[list[Entry], list[Entry]]]] = {
     "1,000 freezes of different clusters": lambda: (
         [grant(0)], [freeze(n, clusters=[f"team-{n}-*"]) for n in range(1000)],
     ),
+    "100 freezes until the end of time": lambda: (
+        [grant(0)],
+        [
+            freeze(n, clusters=[f"team-{n}-*"], until="9999-12-31T23:59:59Z") for n in range(100)
+        ],
+    ),
     "300 teams with nights of their own": lambda: (
         [grant(0)],
         [{"id": f"f-{n}", "clusters": [f"team-{n}-*"], "windows": NIGHTS} for n in range(300)],

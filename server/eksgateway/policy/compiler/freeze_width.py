@@ -48,7 +48,7 @@ def _weigh_hours(hours: Iterable[Mapping[str, float]], targets: Targets) -> Heav
     return heaviest
 
 
-_PREFIXES: Final = (4, 7, 10)  # of a time: its year, month and day
+_PREFIXES: Final = (2, 4, 7, 10)  # of a time: its century, year, month and day
 
 
 def sum_weights(parts: Iterable[Heaviest]) -> float:

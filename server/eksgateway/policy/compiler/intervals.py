@@ -1,4 +1,4 @@
-"""Finds freezes by the time: each is cut into whole years, months and days."""
+"""Finds freezes by the time: each is cut into whole centuries, years, months and days."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ _DAY: Final = timedelta(days=1)
 
 
 def cut_interval(begins: str, ends: str) -> list[str]:
-    """The few years, months and days that cover [begins, ends), as prefixes of times (2027, 2027-03,
-    2027-03-08). They may cover more: compare the times too.
+    """The few centuries, years, months and days that cover [begins, ends), as prefixes of times (21, 2027,
+    2027-03, 2027-03-08). They may cover more: compare the times too.
     """
     last = date.fromisoformat(ends[:10])
     if ends[10:] == "T00:00:00Z":
@@ -21,20 +21,18 @@ def cut_interval(begins: str, ends: str) -> list[str]:
 
 def _cut_days(day: date, last: date) -> Iterator[str]:
     while day <= last:
-        length, end = next(
-            (length, end)
-            for length, end in ((4, _end_of_year(day)), (7, _end_of_month(day)), (10, day))
-            if end is not None and end <= last
-        )
+        ends = ((2, _end_of_years(day, 100)), (4, _end_of_years(day, 1)), (7, _end_of_month(day)), (10, day))
+        length, end = next((length, end) for length, end in ends if end is not None and end <= last)
         yield day.isoformat()[:length]
         if end == date.max:
             return
         day = end + _DAY
 
 
-def _end_of_year(day: date) -> date | None:
-    """None unless a year begins on the day."""
-    return date(day.year, 12, 31) if (day.month, day.day) == (1, 1) else None
+def _end_of_years(day: date, years: int) -> date | None:
+    """None unless a multiple of so many years begins on the day."""
+    begins = (day.month, day.day) == (1, 1) and day.year % years == 0
+    return date(day.year + years - 1, 12, 31) if begins else None
 
 
 def _end_of_month(day: date) -> date | None:
