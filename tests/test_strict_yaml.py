@@ -172,7 +172,7 @@ def test_libyaml_is_used_where_there_is_one() -> None:
 
 
 @given(st.text("abn1-+.:_ \t\n'\"[]{},#&*!|>%~?eExX0", max_size=30))
-def test_whatever_is_text_here_is_text_to_pyyaml(text: str) -> None:
+def test_text_is_text_to_pyyaml_too(text: str) -> None:
     """And all that is read is read by PyYAML with the same value."""
     try:
         value, expected = read_yaml(text), yaml.load(text, yaml.CSafeLoader)

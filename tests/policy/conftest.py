@@ -11,7 +11,7 @@ from eksgateway.policy.loaded_policy import LoadedPolicy
 from eksgateway.policy.wasm import WasmEngine
 from eksgateway.policy.wasm_module import PolicyModule
 from support.opa import POLICIES, OpaServer, run_opa
-from support.policies import compiled
+from support.policies import compile_data
 from support.policy_deciders import open_module
 
 Engines = Callable[[Any], WasmEngine]
@@ -21,7 +21,7 @@ Engines = Callable[[Any], WasmEngine]
 def engines(policy_module: PolicyModule) -> Engines:
     """Returns engines of the package's module with the given ``data.eksgateway``."""
     return lambda content: WasmEngine(
-        LoadedPolicy(policy_module, compiled({"eksgateway": content})), timeout_s=10
+        LoadedPolicy(policy_module, compile_data({"eksgateway": content})), timeout_s=10
     )
 
 

@@ -73,7 +73,7 @@ def edit_parts(index: Index, _: Index) -> Iterator[tuple[str, Index]]:
         yield f"{damage.path} {damage.name}", damage.index
 
 
-def damaged(cases: list[Case], damages: Damages, most: int) -> list[tuple[str, Case]]:
+def apply_damages(cases: list[Case], damages: Damages, most: int) -> list[tuple[str, Case]]:
     """Some of the damages of all indexes, with the questions."""
     others = [index for index, _ in [*cases[1:], cases[0]]]
     found = [
@@ -92,7 +92,7 @@ def test_the_module_allows_nothing_more(
     damages: Damages, cases: list[Case], policy_module: PolicyModule
 ) -> None:
     opened = []
-    for name, (index, denied) in damaged(cases, damages, MOST):
+    for name, (index, denied) in apply_damages(cases, damages, MOST):
         try:
             decisions = decide_all(policy_module, index, denied)
         except (EvaluationFailed, PolicyInvalid):  # the gateway denies then
@@ -103,7 +103,7 @@ def test_the_module_allows_nothing_more(
 
 @KINDS
 async def test_an_opa_allows_nothing_more(damages: Damages, cases: list[Case], tmp_path: Path) -> None:
-    chosen = damaged(cases, damages, MOST // 2)
+    chosen = apply_damages(cases, damages, MOST // 2)
     decisions = await asyncio.to_thread(decide_by_eval, [case for _, case in chosen], tmp_path)
     names = [name for name, (_, denied) in chosen for _ in denied]
     assert [name for name, each in zip(names, decisions, strict=True) if each["allow"]] == []
@@ -113,7 +113,7 @@ async def test_an_opa_allows_nothing_more(damages: Damages, cases: list[Case], t
 async def test_an_opa_with_raw_data_beside_the_index_decides_nothing(
     raw: str, opa_without_data: OpaServer
 ) -> None:
-    """Else a freeze that somebody adds would be ignored without notice."""
+    """Else a freeze that is added would be ignored without notice."""
     content = next(contents(Random(3), 1))
     batch = list(questions(Random(3), content, 20))
     opa_without_data.put("eksgateway/index", to_index(content))

@@ -22,7 +22,7 @@ from eksgateway.policy.loaded_policy import LoadedPolicy, NeedsThread
 from eksgateway.policy.wasm_module import PolicyInstance, PolicyModule
 from eksgateway.policy.wasm_runtime import WasmRuntime
 from support.opa import compile_rego
-from support.policies import compiled
+from support.policies import compile_data
 from support.questions import at_request, at_target, caller
 
 Data = dict[str, Any]
@@ -75,7 +75,7 @@ def test_decisions_for_callers_in_many_groups_need_little_memory(
     """Less than 12 MB, also if all grants cover the caller. Unlike time, it is the same everywhere."""
     content = data(shape, 100, freezes=10)
     with ExitStack() as stack:
-        policy = compiled(content)
+        policy = compile_data(content)
         instance = PolicyInstance(compile_module(), policy.data, load_s=60)
         stack.callback(instance.close)
         loaded = instance.memory_bytes
@@ -90,7 +90,7 @@ def test_long_group_names_cost_no_more_than_short_ones(compile_module: Callable[
     took = []
     with ExitStack() as stack:
         instance = PolicyInstance(
-            compile_module(), compiled({"eksgateway": {"grants": grants}}).data, load_s=60
+            compile_module(), compile_data({"eksgateway": {"grants": grants}}).data, load_s=60
         )
         stack.callback(instance.close)
         for length in (10, 250):
@@ -106,7 +106,9 @@ def test_long_group_names_cost_no_more_than_short_ones(compile_module: Callable[
 
 def test_the_costliest_questions_use_what_most_grants_name() -> None:
     """There is one for every action and stage, by a caller in many of those groups and by one in few."""
-    asked = [json.loads(line) for line in compiled(data("clusters", 1000, freezes=3)).questions.splitlines()]
+    asked = [
+        json.loads(line) for line in compile_data(data("clusters", 1000, freezes=3)).questions.splitlines()
+    ]
     for count in (MANY_GROUPS, FEW_GROUPS):
         these = [each for each in asked if len(each["subject"]["properties"]["groups"]) == count]
         assert {(each["action"]["name"], each["context"]["stage"]) for each in these} >= {
@@ -134,7 +136,7 @@ BLOCKS: dict[str, tuple[str, Data]] = {
 def test_denials_and_freezes_beyond_the_limits_are_refused(kind: str, block: Data) -> None:
     """Each of a caller's groups is compared with each pattern that has the same head and tail."""
     with pytest.raises(PolicyTooLarge):
-        compiled({"eksgateway": {"grants": [ALL_CLUSTERS], kind: [{"id": "b", **block}]}})
+        compile_data({"eksgateway": {"grants": [ALL_CLUSTERS], kind: [{"id": "b", **block}]}})
 
 
 def test_costliest_questions_are_about_the_cluster_of_most_freezes_too() -> None:
@@ -142,7 +144,7 @@ def test_costliest_questions_are_about_the_cluster_of_most_freezes_too() -> None
     grants = [{**ALL_CLUSTERS, "id": f"g-{n}", "clusters": [name]} for n, name in enumerate("aab")]
     freeze = {"clusters": ["b"], "from": "2026-01-01T00:00:00Z", "until": "2027-01-01T00:00:00Z"}
     freezes = [{"id": f"f-{n}", **freeze} for n in range(20)]
-    asked = compiled({"eksgateway": {"grants": grants, "freezes": freezes}}).questions.splitlines()
+    asked = compile_data({"eksgateway": {"grants": grants, "freezes": freezes}}).questions.splitlines()
     assert {json.loads(line)["resource"]["properties"].get("cluster") for line in asked} == {"a", "b", None}
 
 
@@ -160,7 +162,7 @@ def test_grants_that_differ_in_clusters_count_once_where_all_clusters_are_listed
     document = json.dumps(at_target(caller("jwt:corp:a", "corp:a")).to_input()).encode()
     for denials, rules in (([], ["g-1", "other"]), ([denial], ["c0"])):
         content = {"eksgateway": {"grants": [*grants, other], "denials": denials}}
-        policy = LoadedPolicy(compile_module(), compiled(content))
+        policy = LoadedPolicy(compile_module(), compile_data(content))
         assert policy.evaluate(document, deadline_s=60)["rules"] == rules
         policy.close()
 
@@ -193,7 +195,7 @@ def test_a_policy_beyond_its_limits_is_refused(
     """The error has the limit, the question and advice."""
     module = compile_module(compile_rego(rego, tmp_path))
     with pytest.raises(PolicyTooCostly, match=expected) as refused:
-        LoadedPolicy.load(module, compiled({}))
+        LoadedPolicy.load(module, compile_data({}))
     assert "name groups, subjects and clusters without `*`" in str(refused.value)
 
 
@@ -206,7 +208,7 @@ def test_a_busy_machine_does_not_make_a_policy_too_costly(
         for _ in range(6):
             process = stack.enter_context(subprocess.Popen(spin, stdin=subprocess.PIPE))
             stack.callback(process.kill)
-        policy = LoadedPolicy.load(compile_module(), compiled(data("all alike", 300)))
+        policy = LoadedPolicy.load(compile_module(), compile_data(data("all alike", 300)))
         stack.callback(policy.close)
         assert policy.ready
 
@@ -216,7 +218,7 @@ def test_only_cheap_evaluations_run_inline(
     shape: str, grants: int, inline: bool, compile_module: Callable[..., PolicyModule]
 ) -> None:
     """Large data never holds up the event loop."""
-    policy = LoadedPolicy.load(compile_module(), compiled(data(shape, grants)))
+    policy = LoadedPolicy.load(compile_module(), compile_data(data(shape, grants)))
     document = json.dumps(at_request(caller("jwt:corp:a", "corp:1"), "get").to_input()).encode()
     try:
         if inline:

@@ -65,7 +65,7 @@ def test_absent_facts_are_computed(tmp_path: Path, absent: tuple[str, ...], writ
     assert load(tmp_path, without(*absent), write) == INPUT
 
 
-def test_a_changed_time_changes_what_follows_from_it(tmp_path: Path) -> None:
+def test_seconds_and_age_follow_a_changed_time(tmp_path: Path) -> None:
     """So an entry of a decision log can be tried at another time."""
     document = without()
     document["context"]["time"] = "2026-11-22T10:00:07Z"

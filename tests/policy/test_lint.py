@@ -71,7 +71,7 @@ def freeze(**changes: Any) -> tuple[Entries, Entries, Entries]:
     return [grant()], [], [FREEZE | changes]
 
 
-def denied(grants: Entries, **changes: Any) -> tuple[Entries, Entries, Entries]:
+def with_denial(grants: Entries, **changes: Any) -> tuple[Entries, Entries, Entries]:
     return grants, [DENIAL | changes], []
 
 
@@ -184,7 +184,7 @@ FOUND: dict[str, tuple[tuple[Entries, Entries, Entries], str]] = {
         freeze(**{"from": "2025-12-20T00:00:00Z", "until": "2026-01-01T00:00:00Z"}),
         "over until",
     ),
-    "an ended denial": (denied([grant()], until="2026-01-01T00:00:00Z"), "over until"),
+    "an ended denial": (with_denial([grant()], until="2026-01-01T00:00:00Z"), "over until"),
     "windows that never come": (
         one_grant(
             **{"from": "2026-12-07T00:00:00Z", "until": "2026-12-11T00:00:00Z"},
@@ -195,7 +195,7 @@ FOUND: dict[str, tuple[tuple[Entries, Entries, Entries], str]] = {
     # exclusions
     "all excluded": (one_grant(except_clusters=["p*"]), "excludes-all except_clusters never"),
     "a denial without a cluster": (
-        denied([grant()], except_clusters=["*"]),
+        with_denial([grant()], except_clusters=["*"]),
         "excludes-all except_clusters never",
     ),
     "one excluded": (
@@ -241,12 +241,14 @@ FOUND: dict[str, tuple[tuple[Entries, Entries, Entries], str]] = {
         "undone-requirement require grant w",
     ),
     "denied with all callers of the issuer": (
-        denied([grant()], subjects=["jwt:corp:*"]),
+        with_denial([grant()], subjects=["jwt:corp:*"]),
         "hidden g (d)",
     ),
-    "denied everywhere": (denied([BOT]), "hidden g (d)"),
+    "denied everywhere": (with_denial([BOT]), "hidden g (d)"),
     "denied by a wider denial": (
-        denied([grant(clusters=["prod-1"])], subjects=["jwt:x:y"], groups=["corp:*"], clusters=["prod-*"]),
+        with_denial(
+            [grant(clusters=["prod-1"])], subjects=["jwt:x:y"], groups=["corp:*"], clusters=["prod-*"]
+        ),
         "hidden g (d)",
     ),
     "denied by two denials": (
@@ -264,7 +266,7 @@ FOUND: dict[str, tuple[tuple[Entries, Entries, Entries], str]] = {
 
 
 @pytest.mark.parametrize(("entries", "expected"), FOUND.values(), ids=FOUND)
-def test_what_is_hardly_meant_is_found(
+def test_doubtful_entries_are_found(
     tmp_path: Path, entries: tuple[Entries, Entries, Entries], expected: str
 ) -> None:
     """With its rule, place and a hint, and nothing else."""
@@ -282,7 +284,7 @@ MEANT: dict[str, tuple[Entries, Entries, Entries]] = {
     "a part of an account's name": one_grant(subjects=[f"{SERVICE_ACCOUNTS}ci:deploy*"]),
     "robots by a part of their name": one_grant(subjects=["jwt:corp:*-bot", "jwt:corp:bot-*"]),
     "groups by a part of their name": one_grant(groups=["corp:team-*"]),
-    "a denial of every issuer's bot": denied([grant()], subjects=["jwt:*:bot"]),
+    "a denial of every issuer's bot": with_denial([grant()], subjects=["jwt:*:bot"]),
     "a certificate's callers": one_grant(
         subjects=["spiffe://corp.example/ci/**", "spiffe://corp.example/a*"]
     ),
@@ -324,10 +326,10 @@ MEANT: dict[str, tuple[Entries, Entries, Entries]] = {
         [],
         [],
     ),
-    "denied for a while": denied([BOT], until="2026-12-02T00:00:00Z"),
-    "denied on one cluster": denied([BOT], clusters=["prod-1"]),
-    "denied but for one cluster": denied([BOT], except_clusters=["prod-1"]),
-    "one of two denied": denied([grant(subjects=["jwt:corp:bot"])]),
+    "denied for a while": with_denial([BOT], until="2026-12-02T00:00:00Z"),
+    "denied on one cluster": with_denial([BOT], clusters=["prod-1"]),
+    "denied but for one cluster": with_denial([BOT], except_clusters=["prod-1"]),
+    "one of two denied": with_denial([grant(subjects=["jwt:corp:bot"])]),
     "windows in a short time": one_grant(
         **{"from": "2026-12-07T00:00:00Z", "until": "2026-12-13T00:00:00Z"},
         windows=[{"days": ["sat", "sun"], "zone": "Europe/Berlin"}],
@@ -338,7 +340,7 @@ MEANT: dict[str, tuple[Entries, Entries, Entries]] = {
 
 
 @pytest.mark.parametrize("entries", MEANT.values(), ids=MEANT)
-def test_what_is_meant_is_not_found(tmp_path: Path, entries: tuple[Entries, Entries, Entries]) -> None:
+def test_usual_entries_cause_no_finding(tmp_path: Path, entries: tuple[Entries, Entries, Entries]) -> None:
     assert [*map(str, findings(tmp_path, *entries))] == []
 
 

@@ -26,7 +26,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("pattern", "values"), CASES, ids=[pattern for pattern, _ in CASES])
-def test_a_pattern_matches_what_it_says(pattern: str, values: str) -> None:
+def test_patterns_match_the_listed_values_and_no_others(pattern: str, values: str) -> None:
     inside, outside = values.split(" | ")
     assert [value for value in inside.split() if not matches(pattern, value)] == []
     assert [value for value in outside.split() if matches(pattern, value)] == []

@@ -26,7 +26,7 @@ from support import reloading
 from support.clock import FakeClock
 from support.hanging_file import hang_reads
 from support.logs import capture_logs
-from support.policies import compiled
+from support.policies import compile_data
 from support.policy_cases import CONTENT
 from support.reloading import ALICE, EVERYBODY, NOBODY, Reloading, write
 
@@ -301,12 +301,12 @@ async def test_windows_are_refused_when_the_rules_of_zones_end(follow: Open) -> 
 
 async def test_a_replaced_policy_is_freed() -> None:
     """Each one holds megabytes."""
-    engine = await WasmEngine.load(read_module(None), compiled(EVERYBODY), timeout_s=2)
+    engine = await WasmEngine.load(read_module(None), compile_data(EVERYBODY), timeout_s=2)
     try:
         gone = []
         for data in (NOBODY, EVERYBODY, NOBODY):
             gone.append(weakref.ref(engine._policy._idle[0]))  # noqa: SLF001 - not visible otherwise
-            await engine.replace(read_module(None), compiled(data))
+            await engine.replace(read_module(None), compile_data(data))
         gc.collect()
         assert [each() for each in gone] == [None] * 3
     finally:
@@ -315,13 +315,13 @@ async def test_a_replaced_policy_is_freed() -> None:
 
 async def test_old_policy_keeps_one_instance_while_another_is_loaded() -> None:
     """Each one holds megabytes; busy threads may have made four."""
-    engine = await WasmEngine.load(read_module(None), compiled(EVERYBODY), timeout_s=2)
+    engine = await WasmEngine.load(read_module(None), compile_data(EVERYBODY), timeout_s=2)
     policy = engine._policy  # noqa: SLF001 - not visible otherwise
     try:
         for _ in range(3):
             policy._give_back(policy._new_instance())  # noqa: SLF001 - as the end of an evaluation does
         with pytest.raises(PolicyLoadError):
-            await engine.replace(b"garbage", compiled(NOBODY))
+            await engine.replace(b"garbage", compile_data(NOBODY))
         assert len(policy._idle) == 1  # noqa: SLF001 - as above
         assert (await engine.decide(ALICE)).allowed
     finally:
@@ -375,10 +375,10 @@ async def test_close_waits_for_a_running_load(tmp_path: Path) -> None:
 
 
 async def test_a_policy_that_allows_the_samples_under_obligations_does_not_load() -> None:
-    engine = await WasmEngine.load(OWN, compiled(NOBODY), timeout_s=2)
+    engine = await WasmEngine.load(OWN, compile_data(NOBODY), timeout_s=2)
     try:
         with pytest.raises(PolicyLoadError, match="does not answer"):
-            await engine.replace(always({"allow": True, "obligations": ["mfa"]}), compiled(NOBODY))
+            await engine.replace(always({"allow": True, "obligations": ["mfa"]}), compile_data(NOBODY))
         assert (await engine.decide(ALICE)).allowed
     finally:
         await engine.close()

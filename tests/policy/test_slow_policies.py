@@ -17,7 +17,7 @@ from eksgateway.policy.files import read_module
 from eksgateway.policy.wasm import WasmEngine
 from support.clock import settle
 from support.opa import compile_rego
-from support.policies import compiled
+from support.policies import compile_data
 from support.policy_cases import CONTENT
 from support.questions import at_request, caller
 
@@ -47,7 +47,7 @@ async def load(tmp_path: Path) -> AsyncIterator[Load]:
 
         async def load_(timeout_s: float = 2, data: dict[str, Any] = DATA) -> WasmEngine:
             wasm = await asyncio.to_thread(compile_rego, TROUBLED, tmp_path)
-            engine = await WasmEngine.load(wasm, compiled(data), timeout_s=timeout_s)
+            engine = await WasmEngine.load(wasm, compile_data(data), timeout_s=timeout_s)
             stack.push_async_callback(engine.close)
             return engine
 
@@ -100,7 +100,7 @@ async def test_failed_evaluations_free_their_memory(load: Load) -> None:
 
 
 async def test_successful_evaluations_free_their_memory() -> None:
-    engine = await WasmEngine.load(read_module(None), compiled({"eksgateway": CONTENT}), timeout_s=2)
+    engine = await WasmEngine.load(read_module(None), compile_data({"eksgateway": CONTENT}), timeout_s=2)
     try:
         sizes = []
         for number in range(3000):

@@ -17,7 +17,7 @@ from eksgateway.errors import PolicyInvalid, PolicyUnavailable, PolicyUndefined
 from eksgateway.policy.engine import PolicyLoadError
 from eksgateway.policy.wasm import WasmEngine
 from support.opa import compile_rego
-from support.policies import compiled
+from support.policies import compile_data
 from support.policy_cases import CONTENT
 from support.questions import at_request, caller
 
@@ -74,7 +74,7 @@ async def load() -> AsyncIterator[Load]:
     async with AsyncExitStack() as stack:
 
         async def load_(wasm: bytes, data: dict[str, Any] = DATA, timeout_s: float = 30) -> WasmEngine:
-            engine = await WasmEngine.load(wasm, compiled(data), timeout_s=timeout_s)
+            engine = await WasmEngine.load(wasm, compile_data(data), timeout_s=timeout_s)
             stack.push_async_callback(engine.close)
             return engine
 
@@ -240,7 +240,7 @@ async def test_a_result_beyond_the_size_limit_is_invalid(
 
 async def test_close_ends_the_thread(own: bytes) -> None:
     before = _tickers()
-    engine = await WasmEngine.load(own, compiled(DATA), timeout_s=2)
+    engine = await WasmEngine.load(own, compile_data(DATA), timeout_s=2)
     assert _tickers() == before + 1
     await engine.close()
     assert _tickers() == before

@@ -9,7 +9,7 @@ from typing import Any
 from eksgateway.policy.compiled_policy import CompiledPolicy, build_policy
 
 
-def compiled(data: dict[str, Any]) -> CompiledPolicy:
+def compile_data(data: dict[str, Any]) -> CompiledPolicy:
     """Policy data without sets, compiled. Other data is left as it is, for custom modules."""
     policy = build_policy({"grants": [], "denials": [], "freezes": []} | data.get("eksgateway", {}))
     return policy if "eksgateway" in data else replace(policy, data=json.dumps(data).encode())

@@ -1,4 +1,4 @@
-"""What grants and denials ask for, with real tokens, live tags and open streams."""
+"""The conditions of grants and denials, with real tokens, live tags and open streams."""
 
 from __future__ import annotations
 

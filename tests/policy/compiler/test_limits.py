@@ -134,7 +134,7 @@ TOO_WIDE: dict[str, tuple[Callable[[], tuple[list[Entry], list[Entry]]], str]] =
 
 
 @pytest.mark.parametrize(("company", "expected"), TOO_WIDE.values(), ids=TOO_WIDE)
-def test_what_applies_together_is_limited(
+def test_entries_that_apply_together_are_limited(
     company: Callable[[], tuple[list[Entry], list[Entry]]], expected: str
 ) -> None:
     """The error names what costs most, a pattern that takes part, and what to change."""

@@ -68,7 +68,7 @@ def to_line(decision: Decision) -> str:
     return json.dumps([decision.allowed, decision.rule_ids, decision.reasons])
 
 
-def test_its_content_is_what_it_says() -> None:
+def test_the_content_is_read_as_written() -> None:
     """Nothing is added, left out or changed."""
     written = yaml.safe_load(FIRST_FORM.read_text())["eksgateway"]
     assert load_content(FIRST_FORM) == written | {"denials": []}
