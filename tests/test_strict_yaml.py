@@ -106,7 +106,7 @@ FAULTS: dict[str, tuple[str, str]] = {
         "a: !!python/name:os.system",
         "the tag 'tag:yaml.org,2002:python/name:os.system' is not",
     ),
-    "unknown alias": ("a: *x\nb: &x c", "line 1, column 4: the alias *x has no anchor before it"),
+    "unknown alias": ("a: *x\nb: &x c", "line 1, column 4: the alias *x has no anchor before it; quote it"),
     "alias in its own anchor": (
         "a: &x [b, *x]",
         "line 1, column 11: the alias *x stands inside its own anchor",
@@ -140,6 +140,23 @@ def test_faults_are_reported_with_line_and_column(text: str, message: str, parse
     with pytest.raises(ValueError, match=r"\w") as caught:
         read_yaml(text, parser)
     assert message in str(caught.value)
+
+
+HINTS = {
+    "tab": ("a:\n\t- b", "; indent with spaces, not with tabs"),
+    "tab after a text": ("a:\n  - b\n\t- c", "; indent with spaces, not with tabs"),
+    "star alone": ("a: [*]", "; quote text that begins with *"),
+    "two stars": ("a: [*-prod-*]", "; quote text that begins with *"),
+    "percent": ("ä: %x", "; quote text that begins with %"),
+}
+
+
+@PARSERS
+@pytest.mark.parametrize(("text", "hint"), HINTS.values(), ids=HINTS.keys())
+def test_usual_mistakes_are_refused_with_what_to_write(text: str, hint: str, parser: Any) -> None:
+    with pytest.raises(ValueError, match="is not YAML: ") as caught:
+        read_yaml(text, parser)
+    assert str(caught.value).endswith(hint)
 
 
 @PARSERS

@@ -52,7 +52,8 @@ def read_yaml(text: str, parser: Any = PARSER) -> Any:
             reader.take(event)
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
-        raise ValueError(f"{_position(mark)}is not YAML: {exc.problem or exc.context}") from exc
+        hint = _hint(text, exc)
+        raise ValueError(f"{_position(mark)}is not YAML: {exc.problem or exc.context}{hint}") from exc
     except yaml.YAMLError as exc:
         raise ValueError(f"is not YAML: {getattr(exc, 'reason', 'it cannot be read')}") from exc
     return reader.value
@@ -151,7 +152,7 @@ class _Reader:
     def _follow(self, event: Any) -> tuple[Any, int]:
         value, size = self._anchors.get(event.anchor, (None, -1))
         if size < 0:
-            raise _error(event, f"the alias *{event.anchor} has no anchor before it")
+            raise _error(event, f"the alias *{event.anchor} has no anchor before it; quote it, if it is text")
         if isinstance(value, _Collection):
             raise _error(event, f"the alias *{event.anchor} stands inside its own anchor")
         self._aliased += size
@@ -201,6 +202,18 @@ def _kind_of(text: str) -> str:
 
 def _error(event: Any, problem: str) -> ValueError:
     return ValueError(f"{_position(event.start_mark)}{problem}")
+
+
+def _hint(text: str, exc: yaml.MarkedYAMLError) -> str:
+    """How to mend the mistakes that libyaml describes without their cause, else empty."""
+    found = text[exc.problem_mark.index :][:1] if exc.problem_mark else ""
+    if found == "\t" or "tab character" in (exc.problem or ""):
+        return "; indent with spaces, not with tabs"
+    if exc.context in {"while scanning an alias", "while scanning an anchor"}:
+        return f"; quote text that begins with {'*' if 'alias' in exc.context else '&'}"
+    if "cannot start any token" in (exc.problem or ""):
+        return f"; quote text that begins with {found}"
+    return ""
 
 
 def _position(mark: Any) -> str:

@@ -109,10 +109,12 @@ def test_windows_are_refused_when_the_rules_of_zones_end(tmp_path: Path) -> None
 
 
 def test_strict_makes_warnings_faults(tmp_path: Path) -> None:
-    """Exit 1 with warnings, 0 without."""
+    """Exit 1 with warnings, 0 without. The output says why data that is good fails."""
     file = tmp_path / "data.yaml"
     file.write_text(DOUBTFUL)
-    assert check(file, "--strict")[0] == 1
+    code, output = check(file, "--strict", "--at", "2026-12-01T12:00:00Z")
+    assert code == 1
+    assert "3 warnings, which --strict refuses:" in output
     assert check(EXAMPLE, "--strict", "--at", "2026-12-01T12:00:00Z")[0] == 0
 
 
@@ -149,6 +151,9 @@ def test_settings_give_the_names_that_are_known(tmp_path: Path) -> None:
     code, output = check(EXAMPLE, "--config", settings)
     assert code == 0
     assert "grant viewers, groups[0]: `corp:engineering` names no caller: the issuers" in output
+    assert (
+        "grant rollback-robot, subjects[0]: `jwt:corp:rollback-robot` names no caller: the issuers" in output
+    )
     assert "grant rollback-robot, regions[1]: `eu-central-1` has no target in the settings" in output
     settings.write_text("x: 1")
     assert check(EXAMPLE, "--config", settings)[0] == 2

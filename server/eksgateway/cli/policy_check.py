@@ -75,7 +75,7 @@ def check_data(file: Path, options: CheckOptions) -> int:
     if options.as_json:
         print(json.dumps(_to_json(report), indent=2))
     else:
-        print_lines(_describe(report))
+        print_lines(_describe(report, strict=options.strict))
     return REFUSED if report.faults or (options.strict and report.warnings) else 0
 
 
@@ -121,7 +121,7 @@ def _finding_of(place: str) -> Finding:
     return Finding("unused-set", "set", place, "", "no list names it")
 
 
-def _describe(report: _Report) -> Iterator[str]:
+def _describe(report: _Report, *, strict: bool) -> Iterator[str]:
     if report.faults:
         yield from report.error.splitlines()
         return
@@ -129,7 +129,8 @@ def _describe(report: _Report) -> Iterator[str]:
     yield f"In force, its revision is {report.revision}"
     yield f"It uses {', '.join(f'{each} of {name}' for name, each in report.limits.items())} for a decision"
     if report.warnings:
-        yield f"{len(report.warnings)} warning{'' if len(report.warnings) == 1 else 's'}:"
+        refused = ", which --strict refuses" if strict else ""
+        yield f"{len(report.warnings)} warning{'' if len(report.warnings) == 1 else 's'}{refused}:"
         yield from (f"  - {each}" for each in report.warnings[:_MAX_PRINTED])
         if (more := len(report.warnings) - _MAX_PRINTED) > 0:
             yield f"  - and {more} more"

@@ -99,11 +99,15 @@ FAULTS: dict[str, tuple[Change, str]] = {
     ),
     "misspelt-key": (
         _grant(requires=["ticket"]),
-        "eksgateway.grants[0].requires: is not known here; the keys",
+        "eksgateway.grants[0].requires: is not known here; is require meant?",
+    ),
+    "unknown-key": (
+        _grant(colour="red"),
+        "eksgateway.grants[0].colour: is not known here; the keys are id, subjects",
     ),
     "misspelt-part": (
         lambda c: c.update(freeze=[]),
-        "eksgateway.freeze: is not known here; the keys are grants",
+        "eksgateway.freeze: is not known here; is freezes meant?",
     ),
     "missing-key": (lambda c: c["grants"][0].pop("regions"), "eksgateway.grants[0].regions: is missing"),
     "no-grants": (lambda c: c.pop("grants"), "eksgateway.grants: is missing"),

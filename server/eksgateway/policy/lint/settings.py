@@ -49,14 +49,15 @@ def find(content: Mapping[str, Sequence[Entry]], settings: Settings) -> Iterator
 def _why_no_subject(subject: str, known: KnownNames) -> str:
     if subject.startswith("spiffe://"):
         return _why_no_domain(subject, known, "mtls")
-    return _why_no_issuer(subject.removeprefix("jwt:"), known)
+    return _why_no_issuer(subject, known)
 
 
 def _why_no_issuer(name: str, known: KnownNames) -> str:
-    """Of a group, or of a caller without ``jwt:``."""
+    """``name`` is a group, or a caller with ``jwt:``."""
     if not known.claims:
         return f"`{name}` names no caller: `identity.jwt.issuers` has no issuer"
-    if any(overlap(name.partition("/")[0], f"{issuer}:*") for issuer in known.claims):
+    begin = name.removeprefix("jwt:").partition("/")[0]
+    if any(overlap(begin, f"{issuer}:*") for issuer in known.claims):
         return ""
     return f"`{name}` names no caller: the issuers in the settings are {quote(known.claims)}"
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final, TypeAlias
@@ -72,7 +73,7 @@ def _compile_object(schema: dict[str, Any]) -> Check:
     other = compile_check(others) if others else None
     names = compile_check(schema["propertyNames"]) if "propertyNames" in schema else None
     required, least = schema.get("required", []), schema.get("minProperties", 0)
-    unknown = f"is not known here; the keys are {', '.join(properties)}"
+    known = f"the keys are {', '.join(properties)}"
 
     def check(value: Any, path: str, faults: Faults) -> None:
         if type(value) is not dict:
@@ -86,7 +87,9 @@ def _compile_object(schema: dict[str, Any]) -> Check:
                 names(key, inner, faults)
             part = properties.get(key, other)
             if part is None:
-                faults.add(inner, unknown)
+                near = get_close_matches(key, properties, n=1)
+                hint = f"; is {near[0]} meant?" if near else f"; {known}"
+                faults.add(inner, f"is not known here{hint}")
             else:
                 part(each, inner, faults)
         for key in required:
