@@ -200,8 +200,17 @@ async def test_a_refused_bundle_is_logged_and_counted_while_the_older_one_decide
                 fake.status = _status(eksgateway=_failure(reset, since=ONCE))
                 await advance_until(*["policy.bundle_failed"] * 2)
                 await clock.advance(20)
-            fake.status = OpaAnswer(b"{}", 401)  # this is no news
-            await clock.advance(20)
+            no_news = (
+                OpaAnswer(b"{}", 401),
+                _status(),
+                _status(eksgateway={"name": "eksgateway"}),  # OPA was started again
+                _status(eksgateway=_failure("request failed: connection refused")),
+            )
+            for fake.status in no_news:
+                await clock.advance(20)
+                await wait_until(lambda: bool(clock.sleepers))
+            assert engine.reloads.failing is False  # no older bundle is in force
+            assert events() == ["policy.bundle_failed"] * 2
             fake.status = _status(eksgateway={"last_successful_activation": ONCE})
             await advance_until(*["policy.bundle_failed"] * 2, "policy.bundle_recovered")
             assert (engine.reloads.refused, engine.reloads.failing) == (2, False)

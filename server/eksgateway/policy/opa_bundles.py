@@ -93,9 +93,12 @@ class BundleLoads:
         return bundles if isinstance(bundles, dict) else {}
 
     def _note(self, bundles: dict[str, Any]) -> None:
-        detail = self._join_failures({name: each for name, each in bundles.items() if _is_in_force(each)})
+        followed = self._select(bundles)
+        in_force = {name: each for name, each in followed.items() if _is_in_force(each)}
+        detail = self._join_failures(in_force)
         self._reloads.failing = bool(detail)
-        if detail == self._logged:
+        # An OPA that was started again without its bundle has not recovered: readiness has the cause.
+        if detail == self._logged or (not detail and (not in_force or in_force != followed)):
             return
         self._logged = detail
         if detail:
@@ -106,9 +109,11 @@ class BundleLoads:
             log.info("policy.bundle_recovered", engine="opa", note="OPA loads its bundle again.")
 
     def _join_failures(self, bundles: dict[str, Any]) -> str:
-        followed = {name: each for name, each in sorted(bundles.items()) if self._bundle in ("", name)}
-        failures = {name: _describe_failure(each) for name, each in followed.items()}
+        failures = {name: _describe_failure(each) for name, each in self._select(bundles).items()}
         return "; ".join(f"{name}: {failure}" for name, failure in failures.items() if failure)
+
+    def _select(self, bundles: dict[str, Any]) -> dict[str, Any]:
+        return {name: each for name, each in sorted(bundles.items()) if self._bundle in ("", name)}
 
 
 def _is_in_force(bundle: Any) -> bool:
