@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -163,3 +164,13 @@ def test_the_size_of_the_index_is_limited() -> None:
     grants = [grant(n, groups=[f"corp:{'x' * 200}-{n}-{m}" for m in range(10)]) for n in range(2500)]
     with pytest.raises(PolicyTooLarge, match=r"the compiled policy has \d+ KB, and at most 5120 KB"):
         compile_entries(grants, [])
+
+
+def test_accounts_and_regions_that_multiply_are_refused() -> None:
+    """At once: thousands of such entries would take gigabytes."""
+    regions = [f"us-{'a' * length}-{number}" for length in range(1, 101) for number in range(10)]
+    wide = [grant(n, accounts=[f"{n + m:012}" for m in range(900)], regions=regions) for n in range(3)]
+    began = time.process_time()
+    with pytest.raises(PolicyTooLarge, match="with g-0, accounts × regions of distinct lists are 900,000"):
+        compile_entries(wide, [])
+    assert time.process_time() - began < 2

@@ -9,6 +9,7 @@ from eksgateway.policy.engine import PolicyTooLarge
 
 MAX_ENTRIES: Final = {"grants": 20_000, "denials": 2_000, "freezes": 5_000}
 MAX_ITEMS: Final = 2_000  # of all lists of one entry, with sets resolved
+MAX_TARGETS: Final = 500_000  # accounts × regions, of all distinct pairs of these lists
 MAX_INDEX_BYTES: Final = 5 << 20  # as JSON: the Wasm module needs 10 to 25 times as much
 
 MAX_DECISION_US: Final = 2_000  # CPU time in Wasm, as estimated from the index
@@ -31,6 +32,15 @@ def check_entries(content: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
                     f"{entry['id']}: its lists have {items} items, and at most {MAX_ITEMS} are possible:"
                     " use patterns, or several entries"
                 )
+
+
+def check_targets(targets: int, entry_id: str) -> None:
+    """Raises PolicyTooLarge."""
+    if targets > MAX_TARGETS:
+        raise PolicyTooLarge(
+            f"with {entry_id}, accounts × regions of distinct lists are {targets:,}, and at most"
+            f" {MAX_TARGETS:,} are possible: give entries the same lists, or write `*`"
+        )
 
 
 def check_size(index: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from eksgateway.policy.compiler.limits import check_targets
 from eksgateway.policy.compiler.pattern_table import PatternTable
 
 _ALL: Final = ("*",)
@@ -16,13 +17,17 @@ class Places:
         self._except_clusters: dict[str, list[str]] = {}
         self._scopes: dict[str, dict[str, list[str]]] = {}
         self.tables: dict[str, PatternTable] = {}
+        self._targets = 0  # of all scopes together
         self._scope_names: dict[tuple[tuple[str, ...], ...], str] = {}
         self._place_names: dict[tuple[Any, ...], str] = {}
 
     def add_scope(self, entry: dict[str, Any]) -> str:
+        """Raises PolicyTooLarge."""
         accounts, regions = (_distinct(entry.get(key, _ALL)) for key in ("accounts", "regions"))
         if name := self._scope_names.get((accounts, regions)):
             return name
+        self._targets += len(accounts) * len(regions)
+        check_targets(self._targets, entry["id"])
         name = self._scope_names[accounts, regions] = f"s{len(self._scope_names)}"
         self.tables[name] = PatternTable()
         for account in accounts:
