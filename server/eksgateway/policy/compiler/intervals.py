@@ -1,4 +1,4 @@
-"""Finds freezes by the time: each is cut into whole centuries, years, months and days."""
+"""Cuts intervals into whole centuries, years, months and days, by which freezes are found."""
 
 from __future__ import annotations
 
