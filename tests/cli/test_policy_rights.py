@@ -120,6 +120,33 @@ def test_who_is_about_one_place(data: Path, options: tuple[str, ...], grants: se
     assert {each["grant"] for each in who(data, *options)["callers"]} == grants
 
 
+@pytest.mark.parametrize("types", [["VersionRollback", "AddonUpdate"], ["AddonUpdate", "VersionRollback"]])
+def test_rights_name_the_freezes_of_some_updates_and_tags(tmp_path: Path, types: list[str]) -> None:
+    """In any order of the grant's lists, and none whose updates or tags the grant does not have."""
+    night: dict[str, Any] = {"clusters": ["*"], "windows": [{"zone": "UTC"}], "except_groups": ["corp:leads"]}
+    freezes: dict[str, dict[str, Any]] = {
+        "production": {"tags": {"environment": ["production"]}},
+        "secret": {"tags": {"secret": ["yes"]}},
+        "addons": {"update_types": ["AddonUpdate"]},
+        "dev": {"tags": {"environment": ["dev"]}},
+        "upgrades": {"update_types": ["VersionUpdate"]},
+    }
+    grant = {**GRANT, "update_types": types, "tags": {"environment": ["staging", "production"]}}
+    content = {
+        "grants": [grant, {**grant, "id": "leads", "groups": ["corp:leads"]}],
+        "freezes": [{**night, "id": name, **about} for name, about in freezes.items()],
+    }
+    data = tmp_path / "data.yaml"
+    data.write_text(yaml.safe_dump({"eksgateway": content}))
+    partly = {each["grant"]: each["partly_held_by"] for each in who(data, "--cluster", "prod-1")["callers"]}
+    assert partly == {"oncall": ["production", "secret", "addons"], "leads": []}
+    rights = can(data, "jwt:corp:dana", "--group", "corp:oncall")["rights"]
+    assert {tuple(each["actions"]): each["partly_held_by"] for each in rights} == {
+        ("cancel",): ["production", "secret", "addons"],
+        ("watch",): [],
+    }
+
+
 def test_can_has_rights_with_actions_and_clusters(data: Path) -> None:
     found = can(data, "jwt:corp:dana", "--group", "corp:oncall", "--group", "corp:other")
     assert [(each["grant"], each["actions"], each["clusters"]) for each in found["rights"]] == [

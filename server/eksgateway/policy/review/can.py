@@ -15,6 +15,7 @@ from eksgateway.policy.review.cases import (
     Opening,
     Restriction,
     find_opening,
+    find_partial,
 )
 from eksgateway.policy.review.grant_cases import cases_of
 from eksgateway.policy.review.restrictions import find_restrictions_in_force
@@ -126,7 +127,7 @@ def _permissions_of(
         for cluster in grant["clusters"]:
             outcome = find_opening(cases_of(grant, action, caller, (cluster,), holding), holding)
             is_open = isinstance(outcome, Opening)
-            ids = outcome.evaded if isinstance(outcome, Opening) else outcome
+            ids = find_partial(grant, caller, outcome, holding) if isinstance(outcome, Opening) else outcome
             found.setdefault((is_open, ids), {})[action, cluster] = outcome
     for (is_open, ids), outcomes in found.items():
         yield from _merge(grant, outcomes, is_open=is_open, ids=ids)

@@ -14,6 +14,7 @@ from eksgateway.policy.review.words import TooManyStates, find_words, word_of
 ANY_JWT: Final = "jwt:**"
 _MAX_STEPS: Final = 1000  # of one search; beyond, and beyond this depth, there may be an opening
 _MAX_DEPTH: Final = 100
+_FACTS: Final = {"tags", "update_types"}  # keys of a freeze that only some of a cluster's updates fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,32 @@ class _Search:
                 if found := self.find(narrower, (*evaded, holding.id)):
                     return found
         return None
+
+
+def find_partial(
+    grant: Entry, caller: Case, found: Opening, restrictions: Iterable[Restriction]
+) -> tuple[str, ...]:
+    """The ids of those evaded, and of the freezes that hold on the caller's request with another update type
+    or other tags that the grant allows too.
+    """
+    facts = replace(found.facts, groups=caller.groups)  # without those joined to be spared
+    return tuple(
+        each.id
+        for each in restrictions
+        if each.id in found.evaded
+        or (each.is_freeze and each.entry.keys() & _FACTS and each.holds(_turn(facts, grant, each.entry)))
+    )
+
+
+def _turn(facts: Facts, grant: Entry, freeze: Entry) -> Facts:
+    """The request with a type and tags that the freeze names, as far as the grant allows them."""
+    types = [each for each in grant["update_types"] if each in freeze.get("update_types", ())]
+    tags = dict(facts.tags)
+    for key, values in freeze.get("tags", {}).items():
+        allowed = [each for each in values if each in grant.get("tags", {}).get(key, values)]
+        if allowed and key not in grant.get("group_tags", {}):
+            tags[key] = allowed[0]
+    return replace(facts, update_type=types[0] if types else facts.update_type, tags=tags)
 
 
 def _without(values: Iterable[str], removed: Iterable[str]) -> tuple[str, ...]:

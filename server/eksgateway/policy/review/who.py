@@ -15,6 +15,7 @@ from eksgateway.policy.review.cases import (
     Opening,
     Restriction,
     find_opening,
+    find_partial,
 )
 from eksgateway.policy.review.grant_cases import cases_of
 from eksgateway.policy.review.restrictions import find_restrictions_in_force
@@ -104,5 +105,6 @@ def _complete_right(
     )
     found = find_opening(cases, restrictions)
     if isinstance(found, Opening):
-        return Right(right.caller, right.kind, right.grant, around=found.evaded, example=found.facts)
+        around = find_partial(right.grant, callers[0], found, restrictions)
+        return Right(right.caller, right.kind, right.grant, around=around, example=found.facts)
     return Right(right.caller, right.kind, right.grant, held_by=found)
