@@ -78,20 +78,25 @@ async def test_too_costly_data_leaves_the_old_in_force(tmp_path: Path, eks: Simu
     async with run_gateway(tmp_path, eks, policy=engine) as gateway:
         before = gateway.gateway.policy.revision
         with capture_logs() as logs:
-            (tmp_path / "data.yaml").write_text(yaml.safe_dump(make_data(400)))
+            (tmp_path / "data.yaml").write_text(yaml.safe_dump(make_data(350)))
             gateway.gateway.reload()
             await wait_until(lambda: any(each["event"] == "policy.refused" for each in logs), deadline_s=60)
         assert gateway.gateway.policy.revision == before
         (fault,) = next(each for each in logs if each["event"] == "policy.refused")["faults"]
         assert "s of CPU time, and may take 0.25 s" in fault
-        assert "400 grants" in fault
+        assert "350 grants" in fault
         assert "use the engine opa" in fault
         assert (await gateway.cancel("prod-1", eks.rollback("prod-1"))).decision.allowed
 
 
 async def test_start_with_too_costly_data_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PolicyLoadError, match=r"data\.yaml: a decision takes .*; 400 grants, 0 freezes"):
-        await open_policy(tmp_path, make_data(400))
+    with pytest.raises(PolicyLoadError, match=r"data\.yaml: a decision takes .*; 350 grants, 0 freezes"):
+        await open_policy(tmp_path, make_data(350))
+
+
+async def test_start_with_data_beyond_the_limits_is_refused_with_the_file(tmp_path: Path) -> None:
+    with pytest.raises(PolicyLoadError, match=r"data\.yaml:\n  - a decision could take .* ms of CPU time"):
+        await open_policy(tmp_path, make_data(1000))
 
 
 async def test_policy_check_refuses_too_costly_data(tmp_path: Path) -> None:
@@ -99,7 +104,7 @@ async def test_policy_check_refuses_too_costly_data(tmp_path: Path) -> None:
     data = tmp_path / "data.yaml"
     arguments = ["policy", "check", str(data), "--module", str(tmp_path / "policy.wasm")]
     assert CliRunner().invoke(app, arguments).exit_code == 0
-    data.write_text(yaml.safe_dump(make_data(400)))
+    data.write_text(yaml.safe_dump(make_data(350)))
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 1
     assert "s of CPU time, and may take 0.25 s" in result.output

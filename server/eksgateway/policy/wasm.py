@@ -23,6 +23,7 @@ from eksgateway.policy.question import Question
 from eksgateway.policy.reloader import PolicyReloader
 from eksgateway.policy.results import read_decision
 from eksgateway.policy.revision import Revision
+from eksgateway.policy.source import PolicyDataError
 from eksgateway.policy.wasm_module import PolicyModule
 from eksgateway.policy.wasm_runtime import WasmRuntime
 from eksgateway.policy.workers import Workers
@@ -49,8 +50,11 @@ class WasmEngine:
             content = await RepeatedRead(files.read).read()
         except TimeoutError as exc:
             raise PolicyLoadError(f"{files.data}: cannot be read: {HUNG}") from exc
-        policy = await compile_sources(content.sources)
-        policy.check_rules(clock.now())
+        try:
+            policy = await compile_sources(content.sources)
+            policy.check_rules(clock.now())
+        except PolicyLoadError as exc:
+            raise PolicyDataError(str(files.data), exc.faults) from exc
         try:
             engine = await cls.load(content.wasm, policy, timeout_s=timeout_s)
         except PolicyTooCostly as exc:
