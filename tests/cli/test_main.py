@@ -48,6 +48,14 @@ async def test_help_names_every_command() -> None:
             assert all(f" {each} " in shown.out + shown.err for each in commands)
 
 
+def test_the_list_of_policy_commands_has_whole_sentences() -> None:
+    """On 80 columns."""
+    shown = CliRunner().invoke(app, ["policy", "--help"], prog_name="eksgateway", terminal_width=80)
+    commands = shown.output.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    assert len(commands) == 6
+    assert all(line.endswith(".") and not line.endswith("...") for line in commands), commands
+
+
 def test_every_help_shows_an_example() -> None:
     """A command line of that command, in 80 columns."""
     runner = CliRunner()

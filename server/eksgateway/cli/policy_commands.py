@@ -51,10 +51,10 @@ def policy_check(  # noqa: PLR0913  each is an option
     as_json: JsonOption = False,
     module: ModuleOption = None,
 ) -> None:
-    """Check whether a gateway would put policy data in force; exit 1 with every fault if not.
+    """Check whether a gateway would put policy data in force.
 
-    For good data, print its revision, and warnings of what can never match or undoes something else.
-    Exit 2 if the settings cannot be used.
+    Exit 1 with every fault if not. For good data, print its revision, and warnings of what can never match or
+    undoes something else. Exit 2 if the settings cannot be used.
     """
     from eksgateway.cli.policy_arguments import read_time  # noqa: PLC0415
     from eksgateway.cli.policy_check import CheckOptions, check_data  # noqa: PLC0415
@@ -81,10 +81,10 @@ def policy_who(  # noqa: PLR0913  each is an option
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print everyone who may do an action on a cluster, by which grant, on what conditions, and until when.
+    """Print everyone who may do an action on a cluster.
 
-    Callers are printed as the grants name them. Denials and freezes in force are printed too, and callers
-    that they hold back. Exit 0, or 2 if a file cannot be used.
+    Each with the grant, its conditions, and its end. Callers are printed as the grants name them. Denials and
+    freezes in force are printed too, and callers that they hold back. Exit 0, or 2 if a file cannot be used.
     """
     from eksgateway.cli.policy_arguments import read_time  # noqa: PLC0415
     from eksgateway.cli.policy_rights import Source, read_where, show_holders  # noqa: PLC0415
@@ -120,10 +120,10 @@ def policy_can(  # noqa: PLR0913  each is an option
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print what a caller may do, where, by which grant, on what conditions, and until when.
+    """Print what a caller may do on which clusters.
 
-    Denials and freezes in force for the caller are printed too, and the rights that they hold back.
-    Exit 0, or 2 if a file cannot be used.
+    Each right with the grant, its conditions, and its end. Denials and freezes in force for the caller are
+    printed too, and the rights that they hold back. Exit 0, or 2 if a file cannot be used.
     """
     from eksgateway.cli.policy_arguments import read_time  # noqa: PLC0415
     from eksgateway.cli.policy_rights import Source, read_holder, show_permissions  # noqa: PLC0415
@@ -134,12 +134,17 @@ def policy_can(  # noqa: PLR0913  each is an option
 
 @policy_app.command("test", epilog=example("eksgateway policy test input.yaml --data new.yaml"))
 def policy_test(
-    file: Annotated[Path, typer.Argument(help="Inputs: one or a list in YAML or JSON, or JSON lines.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Inputs: one or a list in YAML or JSON, or JSON lines.")
+    ],
     data: Annotated[Path | None, typer.Option(help="The data (a file or a folder) to decide by.")] = None,
     config: Annotated[Path | None, typer.Option(help="Or a gateway's settings, to use its data.")] = None,
     module: ModuleOption = None,
 ) -> None:
-    """Decide recorded or hand-written inputs, and explain; exit 2 if a file cannot be read."""
+    """Decide recorded or hand-written inputs, and explain.
+
+    Exit 2 if a file cannot be read.
+    """
     from eksgateway.cli.policy_decisions import decide_inputs  # noqa: PLC0415
 
     sys.exit(decide_inputs(file, data, config, module))
@@ -159,9 +164,10 @@ def policy_diff(  # noqa: PLR0913  each is an option
     ] = None,
     module: ModuleOption = None,
 ) -> None:
-    """Print every recorded decision on a cancel that other data would change, each decided at its own time.
+    """Print recorded decisions that other data would change.
 
-    Exit 0 if no decision changes, 1 if one does, 2 if a file cannot be read.
+    Cancels and denials of them, each decided at its own time. Exit 0 if no decision changes, 1 if one does, 2
+    if a file cannot be read.
     """
     from eksgateway.cli.ledger_location import locate  # noqa: PLC0415
     from eksgateway.cli.policy_decisions import diff_decisions  # noqa: PLC0415
@@ -173,7 +179,7 @@ def policy_diff(  # noqa: PLR0913  each is an option
     "bundle", epilog=example("eksgateway policy bundle policy.yaml -o b.tar.gz --signing-key policy.pem")
 )
 def policy_bundle(
-    data: Annotated[Path, typer.Argument(help="The data: a file in YAML or JSON, or a folder of them.")],
+    data: Annotated[Path, typer.Argument(metavar="PATH", help="A file, YAML or JSON, or a folder.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The bundle. An older one is replaced in one step.")
     ] = Path("bundle.tar.gz"),
@@ -188,9 +194,10 @@ def policy_bundle(
         str | None, typer.Option(help="As RS256, PS256, ES256 or HS256. Default: what fits the key.")
     ] = None,
 ) -> None:
-    """Write an OPA bundle: the policy's Rego, the compiled data, the manifest and the signature.
+    """Write an OPA bundle, and sign it.
 
-    Exit 1 if the data is refused, as by `check`; 2 if the key or the output cannot be used.
+    It has the policy's Rego, the compiled data, the manifest and the signature. Exit 1 if the data is
+    refused, as by `check`; 2 if the key or the output cannot be used.
     """
     from eksgateway.cli.policy_bundle import BundleOptions, write_bundle  # noqa: PLC0415
 
