@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 
@@ -11,6 +12,7 @@ import pytest
 from eksgateway.eks.adapter import BotoEks
 from eksgateway.settings import EksSettings
 from support.boto_eks import ACCOUNT, REGION, MakeEks, SkippingClock, session
+from support.budget import BudgetHarness
 from support.gateway import PATIENT
 from support.simulator import SimulatedEks
 
@@ -57,3 +59,26 @@ async def make_eks(simulated_eks: SimulatedEks, clock: SkippingClock) -> AsyncIt
 @pytest.fixture
 def eks(make_eks: MakeEks) -> BotoEks:
     return make_eks()
+
+
+@pytest.fixture
+async def harness() -> AsyncIterator[BudgetHarness]:
+    harness = BudgetHarness()
+    yield harness
+    for task in harness.tasks:
+        task.cancel()
+    await asyncio.gather(*harness.tasks, return_exceptions=True)
+    await harness.budget.close()
+    await harness.clock.advance()
+    assert harness.clock.sleepers == 0
+
+
+@pytest.fixture
+async def slow() -> AsyncIterator[BudgetHarness]:
+    """Eight threads, enough tokens, and an EKS that does not answer yet."""
+    harness = BudgetHarness(rate=10_000, threads=8)
+    harness.answer.clear()
+    yield harness
+    for task in harness.tasks:
+        task.cancel()
+    await asyncio.gather(*harness.tasks, return_exceptions=True)

@@ -4,97 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
-from dataclasses import dataclass, field
+from collections.abc import Hashable
 from itertools import pairwise
 
 import pytest
 
-from eksgateway.eks.budget import Budget, TurnUnused
-from eksgateway.eks.target_budget import TURN_WAIT_S, Lane, PendingCall
+from eksgateway.eks.budget import TurnUnused
+from eksgateway.eks.target_budget import TURN_WAIT_S, Lane
 from eksgateway.errors import DecisionStale, Draining, EksNotFound, EksThrottled, EksUnavailable, Overloaded
-from eksgateway.model import Target
-from support.clock import FakeClock
+from support.budget import HERE, RATE, THERE, BudgetHarness
 from support.logs import capture_logs
-
-RATE = 5
-HERE, THERE = Target("111122223333", "us-east-1"), Target("111122223333", "eu-west-1")
-
-
-@dataclass
-class BudgetHarness:
-    """A budget and the calls that it made, in order. The fixture ends every task that starts here."""
-
-    clock: FakeClock = field(default_factory=FakeClock)
-    called: list[tuple[Lane, Hashable, float]] = field(default_factory=list)
-    tasks: list[asyncio.Task[None]] = field(default_factory=list)
-    rate: float = RATE
-    threads: int = 1000
-    answer: asyncio.Event = field(default_factory=asyncio.Event)  # EKS answers once it is set
-    budget: Budget = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.answer.set()
-        self.budget = Budget(self.rate, self.clock, self.threads)
-
-    def work(
-        self, lane: Lane, key: Hashable, error: Exception | None = None
-    ) -> Callable[[], Awaitable[None]]:
-        async def call() -> None:
-            self.called.append((lane, key, self.clock.monotonic()))
-            await self.answer.wait()
-            if error is not None:
-                raise error
-
-        return call
-
-    def start(
-        self,
-        lane: Lane,
-        key: Hashable = "k",
-        target: Target = HERE,
-        until: float = float("inf"),
-        error: Exception | None = None,
-    ) -> asyncio.Task[None]:
-        """Start a call, made when its turn comes."""
-        work = self.work(lane, key, error)
-        task = asyncio.create_task(self.budget.call(lane, target, key, work, until))
-        self.tasks.append(task)
-        return task
-
-    def start_pending(self, lane: Lane, key: Hashable, caller: Hashable = "k") -> PendingCall:
-        """Start a call that others can join until its turn comes."""
-        waiting = PendingCall(lane, [caller])
-        self.tasks.append(asyncio.create_task(self.budget.call_pending(waiting, HERE, self.work(lane, key))))
-        return waiting
-
-    async def poll(self, key: Hashable) -> None:
-        """Poll without a pause."""
-        while True:
-            await self.budget.call(Lane.POLL, HERE, key, self.work(Lane.POLL, key))
-
-    async def spend(self) -> None:
-        """Use up the tokens saved for reads."""
-        for _ in range(RATE):
-            self.start(Lane.POLL, "spent")
-        await self.clock.advance()
-        self.called.clear()
-
-    def order(self, *lanes: Lane) -> list[Hashable]:
-        """The keys that were called, in order."""
-        return [key for lane, key, _ in self.called if not lanes or lane in lanes]
-
-
-@pytest.fixture
-async def harness() -> AsyncIterator[BudgetHarness]:
-    harness = BudgetHarness()
-    yield harness
-    for task in harness.tasks:
-        task.cancel()
-    await asyncio.gather(*harness.tasks, return_exceptions=True)
-    await harness.budget.close()
-    await harness.clock.advance()
-    assert harness.clock.sleepers == 0
 
 
 async def test_hundreds_of_polls_are_served_at_equal_intervals(harness: BudgetHarness) -> None:
@@ -361,17 +280,6 @@ async def test_close_raises_draining_for_waiting_calls(harness: BudgetHarness) -
     for task in waiting:
         with pytest.raises(Draining):
             await task
-
-
-@pytest.fixture
-async def slow() -> AsyncIterator[BudgetHarness]:
-    """Eight threads, enough tokens, and an EKS that does not answer yet."""
-    harness = BudgetHarness(rate=10_000, threads=8)
-    harness.answer.clear()
-    yield harness
-    for task in harness.tasks:
-        task.cancel()
-    await asyncio.gather(*harness.tasks, return_exceptions=True)
 
 
 async def test_a_caller_that_fills_the_threads_does_not_delay_another(slow: BudgetHarness) -> None:

@@ -64,10 +64,17 @@ class Harness:
     tokens: TargetTokens
     budget: Budget
     called: list[tuple[float, Lane]] = field(default_factory=list)
-    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    tasks: list[asyncio.Task[Any]] = field(default_factory=list)
 
     def start(self, lane: Lane, caller: object = "k") -> asyncio.Task[None]:
         task = asyncio.create_task(self.budget.call(lane, HERE, caller, self.work(lane)))
+        self.tasks.append(task)
+        return task
+
+    def start_reads(self, caller: object = "k") -> asyncio.Task[tuple[None, None]]:
+        """Start the two reads of a cancel."""
+        read = self.work(Lane.CANCEL)
+        task = asyncio.create_task(self.budget.call_both(HERE, caller, read, read))
         self.tasks.append(task)
         return task
 
@@ -106,13 +113,38 @@ async def test_one_draw_is_for_all_that_wait(harness: Harness) -> None:
     assert len(harness.called) == 9
 
 
-async def test_the_first_call_of_a_cancel_draws_for_all_three(harness: Harness) -> None:
+async def test_the_reads_of_a_cancel_draw_for_all_three_calls(harness: Harness) -> None:
     harness.drawer.urgent = 9
-    for lane in (Lane.CANCEL, Lane.CANCEL, Lane.FORWARD):
-        harness.start(lane)
-        await harness.clock.advance(0.1)
+    harness.start_reads()
+    await harness.clock.advance(0.1)
+    harness.start(Lane.FORWARD)
+    await harness.clock.advance(0.1)
     assert [lane for _, lane in harness.called] == [Lane.CANCEL, Lane.CANCEL, Lane.FORWARD]
     assert [draw.urgent for draw in harness.draws] == [3]
+
+
+async def test_the_reads_of_a_cancel_wait_for_the_second_token(harness: Harness) -> None:
+    """What the row grants before stays in hand for another urgent call, and is not drawn twice."""
+    harness.drawer.urgent = 1
+    harness.start_reads()
+    await harness.clock.advance(0.1)
+    assert harness.called == []
+    harness.drawer.urgent = 9
+    await harness.clock.advance(0.2)
+    assert [lane for _, lane in harness.called] == [Lane.CANCEL, Lane.CANCEL]
+    assert [draw.urgent for draw in harness.draws] == [3, 2]
+    harness.start(Lane.FORWARD)
+    await harness.clock.advance()
+    assert len(harness.draws) == 2
+
+
+async def test_a_replica_on_its_own_makes_both_reads_of_a_cancel(harness: Harness) -> None:
+    """Also where its part of the size is one token. It pays for both."""
+    harness.tokens.leave(10)
+    harness.start_reads()
+    await harness.clock.advance(4.1)
+    assert [lane for _, lane in harness.called] == [Lane.CANCEL, Lane.CANCEL]
+    assert harness.tokens.spent == 2
 
 
 async def test_after_a_refusal_it_comes_back_when_a_token_is_due(harness: Harness) -> None:
@@ -163,11 +195,11 @@ async def test_one_draw_is_under_way_at_a_time(harness: Harness) -> None:
 async def test_tokens_that_no_call_takes_are_returned(harness: Harness) -> None:
     """Others after 50 ms, urgent ones after 1 s, because the next call of a cancel comes later."""
     harness.drawer.urgent = harness.drawer.other = 9
-    harness.start(Lane.CANCEL)
+    harness.start_reads()
     await harness.clock.advance(0.99)
     assert [draw.back for draw in harness.draws] == [0]
     await harness.clock.advance(0.02)
-    assert [draw.back for draw in harness.draws] == [0, 2]
+    assert [draw.back for draw in harness.draws] == [0, 1]
     harness.drawer.answer.clear()
     gone = harness.start(Lane.READ)
     await harness.clock.advance()

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from eksgateway.clock import Clock
+from eksgateway.eks.side_by_side import do_both
 from eksgateway.eks.target_budget import Lane, PendingCall, TargetBudget
 from eksgateway.eks.tokens import LocalTokens, Tokens
 from eksgateway.errors import EksThrottled, EksUnavailable
 from eksgateway.model import Target
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 _TRIES: Final = {Lane.FORWARD: 1, Lane.CANCEL: 2, Lane.READ: 2, Lane.POLL: 1}
 _RETRY_S: Final = 0.2  # before the second try of 5 s, so that both fit into the 30 s of an RPC
@@ -55,9 +57,47 @@ class Budget:
         self, pending: PendingCall, target: Target, work: Callable[[], Awaitable[T]], until: float = math.inf
     ) -> T:
         """Like ``call``, for every caller of ``pending``, including those that ``join`` before its turn."""
+        lane = await self._of(target).wait_for_turn(pending, until)
+        return await self._make(lane, pending, target, work, until)
+
+    async def call_both(
+        self,
+        target: Target,
+        caller: Hashable,
+        first: Callable[[], Awaitable[T]],
+        second: Callable[[], Awaitable[U]],
+    ) -> tuple[T, U]:
+        """Do two reads of a cancel side by side when their turn comes. It takes both tokens at once.
+
+        Raises as ``call`` does, the error of ``first`` first.
+        """
+        budget, lane = self._of(target), Lane.CANCEL
+        await budget.wait_for_turn(PendingCall(lane, [caller], calls=2), math.inf)
+        has_begun = False
+
+        async def make_second() -> U:
+            nonlocal has_begun
+            has_begun = True
+            return await self._make(lane, PendingCall(lane, [caller]), target, second)
+
+        try:
+            return await do_both(self._make(lane, PendingCall(lane, [caller]), target, first), make_second())
+        finally:
+            if not has_begun:  # the first failed at once
+                budget.give_back()
+                budget.end(lane)
+
+    async def _make(
+        self,
+        lane: Lane,
+        pending: PendingCall,
+        target: Target,
+        work: Callable[[], Awaitable[T]],
+        until: float = math.inf,
+    ) -> T:
+        """Do ``work`` at its turn, and again at another one if that may help."""
         budget, tries = self._of(target), _TRIES[pending.lane]
         while True:
-            lane = await budget.wait_for_turn(pending, until)
             began = self.clock.monotonic()
             tries -= 1
             try:
@@ -75,6 +115,7 @@ class Budget:
             finally:
                 budget.end(lane)
             await self.clock.sleep(_RETRY_S)
+            lane = await budget.wait_for_turn(pending, until)
 
     def join(self, pending: PendingCall, target: Target, caller: Hashable) -> None:
         """Add a caller that waits for a call. The call may then be made at that caller's turn in READ.

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from eksgateway.clock import Deadline
+from eksgateway.eks.arn import verify_arn
 from eksgateway.eks.budget import Budget
 from eksgateway.eks.protocol import Eks, Page
+from eksgateway.eks.side_by_side import do_both
 from eksgateway.eks.target_budget import Lane
 from eksgateway.model import Caller, ClusterFacts, ClusterRef, Target, Update, UpdateRef
 
@@ -42,6 +44,32 @@ class BudgetedEks:
     async def describe_update(self, ref: UpdateRef, *, on_behalf_of: Caller | None = None) -> Update:
         return await self._read(
             ref.target, on_behalf_of, lambda: self.eks.describe_update(ref, on_behalf_of=on_behalf_of)
+        )
+
+    async def describe_both(
+        self, ref: UpdateRef, *, on_behalf_of: Caller | None = None
+    ) -> tuple[ClusterFacts, Update]:
+        """The cluster, whose ARN is verified, and the update, read side by side. The cluster's error comes
+        first.
+
+        The reads of a cancel take their tokens at once. Others wait for theirs one by one, as a target with
+        few calls a second may never have two that are not reserved.
+        """
+
+        async def describe_cluster() -> ClusterFacts:
+            return verify_arn(
+                await self.eks.describe_cluster(ref.cluster, on_behalf_of=on_behalf_of), ref.cluster
+            )
+
+        def describe_update() -> Awaitable[Update]:
+            return self.eks.describe_update(ref, on_behalf_of=on_behalf_of)
+
+        if self.lane is Lane.CANCEL:
+            caller_id = on_behalf_of.id if on_behalf_of else self.caller_id
+            return await self.budget.call_both(ref.target, caller_id, describe_cluster, describe_update)
+        return await do_both(
+            self._read(ref.target, on_behalf_of, describe_cluster),
+            self._read(ref.target, on_behalf_of, describe_update),
         )
 
     async def list_updates(self, cluster: ClusterRef, page_size: int, page_token: str) -> Page:

@@ -6,17 +6,20 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Hashable
 from dataclasses import dataclass
+from itertools import chain, islice
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QueuedCall:
     """``admitted`` resolves to whether the call's turn came before ``until`` (monotonic).
 
-    A call can be queued under several keys. It is served at the first turn of any of them.
+    A call can be queued under several keys. It is served at the first turn of any of them. An entry may
+    stand for several ``calls`` that are made at once.
     """
 
     admitted: asyncio.Future[bool]
     until: float
+    calls: int = 1
 
 
 class FairQueue:
@@ -32,10 +35,16 @@ class FairQueue:
         """The number of keys that wait."""
         return len(self._calls)
 
-    def turns_until(self, key: Hashable) -> int:
-        """The most turns, its own included, until a call that is added now under ``key`` is served."""
-        mine = len(self._calls.get(key, ())) + 1
-        return mine + sum(min(len(each), mine) for other, each in self._calls.items() if other != key)
+    def calls_until(self, key: Hashable, calls: int) -> int:
+        """The most calls, its own included, until ``calls`` that are added now under ``key`` are made."""
+        mine = self._calls.get(key, ())
+        turns = len(mine) + 1
+        others = (islice(each, turns) for other, each in self._calls.items() if other != key)
+        return calls + sum(each.calls for each in chain(mine, *others))
+
+    def count_heads(self) -> int:
+        """The number of calls that wait at the head of a key's line."""
+        return sum(calls[0].calls for calls in self._calls.values())
 
     def add(self, key: Hashable, call: QueuedCall) -> None:
         calls = self._calls.setdefault(key, deque())
@@ -62,8 +71,12 @@ class FairQueue:
             del self._calls[key]
         return False
 
+    def count_first(self) -> int:
+        """The number of calls that ``serve`` admits. ``has_waiting`` must just have returned true."""
+        return next(iter(self._calls.values()))[0].calls
+
     def serve(self) -> None:
-        """Admit the first call. ``has_waiting`` must just have returned true."""
+        """Admit the first entry. ``has_waiting`` must just have returned true."""
         key, calls = self._calls.popitem(last=False)
         calls.popleft().admitted.set_result(True)
         if calls:

@@ -24,7 +24,7 @@ class _Share:
 
     def __init__(self, threads: int, waiting: int) -> None:
         self.threads = asyncio.Semaphore(max(1, threads))
-        self._free = max(1, threads) + waiting
+        self._free = max(1, threads) + max(1, waiting)  # two at least: the reads of a cancel
 
     @contextmanager
     def admit(self) -> Iterator[None]:

@@ -32,24 +32,24 @@ class TokenBucket:
         """An equal part of a bucket for one of several replicas: empty, and without a reserve."""
         part = cls(full_rate / replicas, now)
         part.rate = rate / replicas
-        part.size = max(1.0, cls(full_rate, now).size / replicas)
+        part.size = max(2.0, cls(full_rate, now).size / replicas)  # the reads of a cancel take two at once
         part.reserve = part._tokens = 0.0
         return part
 
-    def take(self, now: float, *, urgent: bool) -> bool:
-        if self.wait(now, urgent=urgent) > 0:
+    def take(self, now: float, *, urgent: bool, calls: int = 1) -> bool:
+        if self.wait(now, urgent=urgent, calls=calls) > 0:
             return False
-        self._tokens -= 1
+        self._tokens -= calls
         return True
 
     def give_back(self) -> None:
         """Return the token of a call that was not made."""
         self._tokens = min(self.size, self._tokens + 1)
 
-    def wait(self, now: float, *, urgent: bool) -> float:
+    def wait(self, now: float, *, urgent: bool, calls: int = 1) -> float:
         """Seconds until ``take`` succeeds if no other call takes a token before."""
         self._advance(now)
-        missing = (0.0 if urgent else self.reserve) + 1 - self._tokens
+        missing = (0.0 if urgent else self.reserve) + calls - self._tokens
         return missing / self.rate if missing > _ROUNDING else 0.0
 
     def missing(self, now: float) -> float:

@@ -14,7 +14,7 @@ log = Log(__name__)
 
 
 class Waiting(NamedTuple):
-    """The numbers of calls that wait at the head of a line, and of urgent calls that will follow soon."""
+    """The numbers of calls that wait at the heads of lines, and of urgent calls that will follow soon."""
 
     urgent: int
     soon: int
@@ -28,14 +28,14 @@ class Tokens(Protocol):
     def rate(self) -> float:
         """Calls per second, as far as is known."""
 
-    def take(self, now: float, *, urgent: bool) -> bool:
-        """Take a token that is there. One for urgent calls only is left to them."""
+    def take(self, now: float, *, urgent: bool, calls: int = 1) -> bool:
+        """Take the tokens of so many calls if all are there. One for urgent calls only is left to them."""
 
     def give_back(self) -> None:
         """Return the token of a call that was not made."""
 
-    async def refill(self, *, urgent: bool, count: Callable[[], Waiting]) -> None:
-        """Return when it is worth while to ``take`` again for a call that waits. Never fails.
+    async def refill(self, *, urgent: bool, calls: int, count: Callable[[], Waiting]) -> None:
+        """Return when it is worth while to ``take`` again for calls that wait. Never fails.
 
         May be cancelled, and then loses no token.
         """
@@ -52,8 +52,8 @@ class LocalTokens(TokenBucket):
         self._target = target
         self._clock = clock
 
-    async def refill(self, *, urgent: bool, count: Callable[[], Waiting]) -> None:  # noqa: ARG002
-        await self._clock.sleep(self.wait(self._clock.monotonic(), urgent=urgent))
+    async def refill(self, *, urgent: bool, calls: int, count: Callable[[], Waiting]) -> None:  # noqa: ARG002
+        await self._clock.sleep(self.wait(self._clock.monotonic(), urgent=urgent, calls=calls))
 
     def throttle(self, now: float, began: float) -> bool:
         halved = super().throttle(now, began)

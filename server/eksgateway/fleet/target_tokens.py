@@ -66,14 +66,14 @@ class TargetTokens:
     def rate(self) -> float:
         return self._rate if self._own is None else self._own.rate
 
-    def take(self, now: float, *, urgent: bool) -> bool:
-        for token in self._hand:
-            if urgent or not token.urgent:
-                self._hand.remove(token)
-                return True
-        if self._own is None or not self._own.take(now, urgent=urgent):
-            return False
-        self.spent += 1
+    def take(self, now: float, *, urgent: bool, calls: int = 1) -> bool:
+        taken = [token for token in self._hand if urgent or not token.urgent][:calls]
+        missing = calls - len(taken)
+        if missing:
+            if self._own is None or not self._own.take(now, urgent=urgent, calls=missing):
+                return False
+            self.spent += missing
+        self._hand = [token for token in self._hand if token not in taken]
         return True
 
     def give_back(self) -> None:
@@ -83,10 +83,11 @@ class TargetTokens:
             self._own.give_back()
             self.spent -= 1
 
-    async def refill(self, *, urgent: bool, count: Callable[[], Waiting]) -> None:
+    async def refill(self, *, urgent: bool, calls: int, count: Callable[[], Waiting]) -> None:
         now = self._clock.monotonic()
         if self._own is not None:
-            await wait_for(self._rejoined, self._clock, self._own.wait(now, urgent=urgent))
+            calls = max(1, calls - len(self._hand))
+            await wait_for(self._rejoined, self._clock, self._own.wait(now, urgent=urgent, calls=calls))
             return
         if self._not_before[urgent] > now:
             await self._clock.sleep(self._not_before[urgent] - now)
@@ -127,7 +128,8 @@ class TargetTokens:
 
     async def _draw(self, waiting: Waiting) -> None:
         most = max(CALLS_OF_A_CANCEL, int(self._rate))
-        urgent = min(waiting.urgent + waiting.soon, most)
+        held = len(self._hand)  # too few for the reads of a cancel
+        urgent = max(0, min(waiting.urgent + waiting.soon, most) - held)
         other = min(waiting.other, max(1, int(self._rate)))
         try:
             if not urgent and not other:
@@ -139,7 +141,7 @@ class TargetTokens:
             self._keep(drawn.urgent, urgent=True)
             self._keep(drawn.other, urgent=False)
             again = self._clock.monotonic() + drawn.wait + self._random.random() * _JITTER_S
-            refused = drawn.urgent < min(waiting.urgent, most), drawn.other < other
+            refused = drawn.urgent + held < min(waiting.urgent, most), drawn.other < other
             self._not_before = {
                 True: again if refused[0] else -math.inf,
                 False: again if any(refused) else -math.inf,

@@ -5,7 +5,7 @@ within 1 s of their draw (``target_tokens``). A crash of PostgreSQL may add the 
 
 **While PostgreSQL is away** each of the N replicas that were alive calls at its own pace: from a bucket with
 1/N of the rate and of the size, which is empty at first. Together they call no faster than before. A bucket
-holds at least one token, so N replicas may save up N tokens even where the size is less.
+holds at least two tokens, so N replicas may save up 2N tokens even where the size is less.
 
 **When it is back** the row has filled up as if no call had been made. So each replica pays what it has spent,
 or what its bucket lacks to be full where that is less: then the row has what it would have had. Replicas come

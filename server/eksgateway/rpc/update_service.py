@@ -66,8 +66,7 @@ class UpdateService:
         at_request = self._cancel_question(request, call, ref)
         decision = await self.decisions.ask(at_request)
         eks = self.eks.for_caller(call.caller.id)
-        cluster = verify_arn(await eks.describe_cluster(ref.cluster), ref.cluster)
-        update = await eks.describe_update(ref)
+        cluster, update = await eks.describe_both(ref)
         question = replace(at_request, facts=cluster, update=update)
         await self.decisions.require(replace(question, action=Action.CHECK))
         if decision.allowed:
