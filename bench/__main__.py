@@ -6,7 +6,7 @@ import asyncio
 import sys
 from typing import Final
 
-from bench import calls, edge, fleet, policy, policy_reload, policy_widest, starvation, watches
+from bench import calls, edge, fleet, lone, policy, policy_reload, policy_widest, starvation, watches
 from bench.report import MissingProgram, Ratio, Result, write
 
 RATIOS: Final = (
@@ -22,6 +22,9 @@ RATIOS: Final = (
     Ratio("lost", "5,000 watches opened at once: lost", "at most", 0, 3, watches.measure_lost),
     Ratio("denied", "denied calls/s ÷ bare echo calls/s", "at least", 0.45, 5, calls.measure_denied),
     Ratio("cancels", "CancelUpdate/s ÷ plain boto3 loop", "at least", 0.90, 5, calls.measure_cancels),
+    Ratio("lone0", "a lone CancelUpdate ÷ the glue", "at most", 1.0, 5, lone.measure_beside_glue),
+    Ratio("lone50", "the same at 50 ms to EKS ÷ boto3 loop", "at most", 0.75, 3, lone.measure_at_50_ms),
+    Ratio("lone150", "the same at 150 ms to EKS ÷ boto3 loop", "at most", 0.72, 3, lone.measure_at_150_ms),
     Ratio(
         "starve",
         "another caller's p95 in the worst flood ÷ calm",
