@@ -19,7 +19,7 @@ from eksgateway.policy.compiled_policy import compile_policy
 from eksgateway.policy.engine import PolicyLoadError
 from eksgateway.policy.source import SourceFile
 from support.policy_cases import CONTENT
-from support.processes import is_alive, list_descendants, run_program
+from support.processes import is_alive, list_children, list_descendants, run_program
 from support.waiting import wait_until
 
 MODULE: Final = "eksgateway.policy.compile_process"
@@ -62,6 +62,13 @@ def test_faults_are_those_of_the_compiler() -> None:
     assert (str(refused.value), refused.value.faults) == (str(expected.value), expected.value.faults)
 
 
+@pytest.fixture
+def children() -> Callable[[], set[int]]:
+    """The processes that this one has started since. A worker of the tests may have servers from before."""
+    before = list_children()
+    return lambda: {pid for pid in list_children() - before if is_alive(pid)}
+
+
 ENDS: dict[str, tuple[tuple[str, ...], str]] = {
     "crashes": (python("import ctypes; ctypes.string_at(0)"), "by SIGSEGV"),
     "is killed": (python("import os; os.kill(os.getpid(), 9)"), "by SIGKILL"),
@@ -75,15 +82,13 @@ ENDS: dict[str, tuple[tuple[str, ...], str]] = {
 
 
 @pytest.mark.parametrize(("command", "expected"), ENDS.values(), ids=ENDS)
-def test_child_that_does_not_finish_is_an_error(command: tuple[str, ...], expected: str) -> None:
+def test_child_that_does_not_finish_is_an_error(
+    command: tuple[str, ...], expected: str, children: Callable[[], set[int]]
+) -> None:
     """It has ended by then."""
     with pytest.raises(PolicyLoadError, match=expected):
         compile_in_child(sources(), command=command, deadline_s=3 if "takes" in expected else 60)
     assert not children()
-
-
-def children() -> set[int]:
-    return {pid for pid in list_descendants(os.getpid()) if is_alive(pid)}
 
 
 def test_child_out_of_memory_is_an_error() -> None:
@@ -127,7 +132,7 @@ def with_sets() -> tuple[SourceFile, ...]:
     ids=["small", "large", "sets"],
 )
 async def test_only_large_sources_need_a_child(
-    made: Callable[[], tuple[SourceFile, ...]], child: bool
+    made: Callable[[], tuple[SourceFile, ...]], child: bool, children: Callable[[], set[int]]
 ) -> None:
     compiling = asyncio.create_task(compile_sources(made()))
     found = await wait_until(lambda: children() or compiling.done())

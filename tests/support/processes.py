@@ -8,7 +8,7 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from support.waiting import DEADLINE_S
@@ -87,6 +87,15 @@ def is_alive(pid: int) -> bool:
 def list_names(folder: Path) -> list[str]:
     """The names in a folder, in order."""
     return sorted(each.name for each in folder.iterdir())
+
+
+def list_children() -> set[int]:
+    """The ids of this process's children."""
+    found: set[int] = set()
+    for thread in Path("/proc/self/task").iterdir():
+        with suppress(OSError):  # it has ended
+            found.update(map(int, (thread / "children").read_text().split()))
+    return found
 
 
 def list_descendants(pid: int) -> set[int]:

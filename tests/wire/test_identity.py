@@ -236,7 +236,7 @@ async def test_metadata_does_not_reach_the_policy(tmp_path: Path, eks: Simulated
             await get(gateway, update_id, *token, *metadata)
             inputs = [question.to_input() for question in policy.questions]
             for each in inputs:
-                each["context"] |= {"decision_id": "", "time": ""}
+                each["context"] |= {"decision_id": "", "time": "", "seconds": 0}
             return inputs
 
         plain = await ask()
