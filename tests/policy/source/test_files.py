@@ -85,9 +85,20 @@ def test_the_files_of_a_folder_are_joined_in_order_of_their_names(tmp_path: Path
     write_grants(tmp_path / "10-a.yaml", "a2", "a1")
     for other in ("README.md", ".hidden.yaml", "a.yaml.bak", "ayaml"):
         (tmp_path / other).write_text("- no data")
-    (tmp_path / "below").mkdir()
-    (tmp_path / "below" / "c.yaml").write_text("- no data")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "c.md").write_text("no data")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "d.yaml").write_text("- no data")
     assert list_ids(tmp_path) == ["a2", "a1", "b"]
+
+
+@pytest.mark.parametrize("below", ["teams", "teams/payments"])
+def test_files_in_folders_below_are_refused(below: str, tmp_path: Path) -> None:
+    """Their freezes would be missing."""
+    write_grants(tmp_path / "a.yaml", "a")
+    (tmp_path / below).mkdir(parents=True)
+    write_grants(tmp_path / below / "b.yml", "b")
+    assert fault_of(tmp_path) == "teams: its files are not read: move them up into the folder"
 
 
 def test_no_file_is_left_out_for_the_case_of_its_suffix(tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ class SourceFile:
 def read_sources(path: Path) -> tuple[SourceFile, ...]:
     """A file, or the YAML and JSON files directly in a folder, in order of their names.
 
-    Files whose name begins with a dot are left out; the case of suffixes does not matter. All are of one
-    state of the folder. Raises PolicyDataError.
+    Names that begin with a dot are left out; the case of suffixes does not matter. All files are of one state
+    of the folder. Raises PolicyDataError, also if there are such files in folders below.
     """
     try:
         if path.is_dir():
@@ -57,13 +57,20 @@ def _read_folder(folder: Path) -> tuple[SourceFile, ...]:
 
 
 def _list_files(folder: Path) -> _Files:
-    listed = os.listdir(folder)  # noqa: PTH208
-    names = sorted(name for name in listed if name.lower().endswith(_SUFFIXES) and name[0] != ".")
+    listed = [name for name in os.listdir(folder) if name[0] != "."]  # noqa: PTH208
+    names = sorted(name for name in listed if _has_data(name))
+    for name in sorted(set(listed).difference(names)):
+        if any(_has_data(file) for _, _, files in os.walk(folder / name) for file in files):
+            raise FileUnreadable(f"{show_name(name)}: its files are not read: move them up into the folder")
     if not names:
         raise FileUnreadable("has no file named *.yaml, *.yml or *.json")
     if len(names) > MAX_FILES:
         raise FileUnreadable(f"has {len(names):,} files, and may have {MAX_FILES:,}")
     return {name: _stat(folder / name) for name in names}
+
+
+def _has_data(name: str) -> bool:
+    return name.lower().endswith(_SUFFIXES)
 
 
 def _stat(path: Path) -> tuple[int, ...]:
