@@ -50,7 +50,8 @@ def test_the_heaviest_places_weigh_no_less_than_those_of_any_cluster(
     places = Places()
     matching: set[str] = set()
     for accounts, regions, clusters in entries:
-        name = places.add_place({"accounts": accounts, "regions": regions, "clusters": clusters})
+        entry = {"id": "any", "accounts": accounts, "regions": regions, "clusters": clusters}
+        name = places.add_place(entry)
         if {account, "*"} & {*accounts} and {region, "*"} & {*regions}:
             matching |= {name for pattern in clusters if matches(pattern, cluster)}
     tables = {name: table.to_json() for name, table in places.tables.items()}
