@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
+
+from bench.serving import serve
 
 
 async def echo(request: bytes, _context: Any) -> bytes:
@@ -36,11 +37,7 @@ async def main() -> None:
         "Stream": grpc.unary_stream_rpc_method_handler(stream),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench.Bare", handlers),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    print(f"Serving on 127.0.0.1:{port}", flush=True)
-    await asyncio.to_thread(sys.stdin.read)  # until it closes
-    await server.stop(None)
+    await serve(server)
 
 
 if __name__ == "__main__":

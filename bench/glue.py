@@ -8,14 +8,11 @@ cancels, and writes the answer. It proves no identity, and has no limits, logs o
 from __future__ import annotations
 
 import asyncio
-import shutil
-import socket
 import sqlite3
 import sys
 import tempfile
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,7 +23,9 @@ import grpc
 from botocore.config import Config
 from opa_client import AsyncOpaClient  # type: ignore[import-untyped]  # ships no types
 
+from bench.opa_server import run_opa
 from bench.processes import REGION
+from bench.serving import serve
 from eksgateway.v1 import cancellation_pb2
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_service_pb2_grpc import (
@@ -103,31 +102,13 @@ async def main(simulator: str, ledger: str) -> None:
     with tempfile.TemporaryDirectory(prefix="eksgateway-bench-") as folder:
         policy = Path(folder) / "glue.rego"
         policy.write_text(_POLICY)
-        with closing(socket.create_server(("127.0.0.1", 0))) as free:
-            port = free.getsockname()[1]
-        opa = await asyncio.create_subprocess_exec(
-            *(shutil.which("opa") or "opa", "run", "--server", "--addr", f"127.0.0.1:{port}"),
-            *("--log-level", "error", str(policy)),
-        )
-        try:
-            async with AsyncOpaClient(host="127.0.0.1", port=port) as client:
+        with run_opa(policy) as opa:
+            async with AsyncOpaClient(host="127.0.0.1", port=opa.port) as client:
                 await client.wait_for_ready(timeout=30)
-                await serve(
-                    Glue(eks, client, Rows(ledger), ThreadPoolExecutor(_THREADS))  # type: ignore[abstract]
-                )
-        finally:
-            opa.terminate()
-            await opa.wait()
-
-
-async def serve(glue: Glue) -> None:
-    server = grpc.aio.server()
-    add_UpdateServiceServicer_to_server(glue, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    print(f"Serving on 127.0.0.1:{port}", flush=True)
-    await asyncio.to_thread(sys.stdin.read)  # until it closes
-    await server.stop(None)
+                glue = Glue(eks, client, Rows(ledger), ThreadPoolExecutor(_THREADS))  # type: ignore[abstract]
+                server = grpc.aio.server()
+                add_UpdateServiceServicer_to_server(glue, server)
+                await serve(server)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import statistics
 import tempfile
 import time
@@ -14,8 +13,8 @@ from typing import Any, Final
 import boto3
 import grpc
 
+from bench.opa_server import require_opa
 from bench.processes import ACCOUNT, RARE_POLLS, REGION, GatewayProcess, run_gateway, run_program
-from bench.report import MissingProgram
 from eksgateway.v1 import update_pb2
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_service_pb2_grpc import UpdateServiceStub
@@ -26,8 +25,7 @@ _Cancel = Callable[[str, str], Awaitable[Any]]
 
 async def measure_beside_glue() -> float:
     """With EKS at 0 ms: the gateway ÷ a service of one's own (``bench.glue``)."""
-    if shutil.which("opa") is None:
-        raise MissingProgram("opa is not on PATH: scripts/build_tools.sh builds it into .tools/bin")
+    require_opa()
     with tempfile.TemporaryDirectory(prefix="eksgateway-bench-") as folder:
         ledger = Path(folder) / "rows.db"
         async with (

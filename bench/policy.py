@@ -6,8 +6,6 @@ import asyncio
 import http.client
 import json
 import resource
-import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,8 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from bench.opa_server import run_opa
 from bench.policy_data import Case, few, many, write_yaml
-from bench.report import MissingProgram
 from eksgateway.policy.compiled_policy import CompiledPolicy, build_policy
 from eksgateway.policy.files import read_module
 from eksgateway.policy.loaded_policy import LoadedPolicy
@@ -141,18 +139,11 @@ def _compare_in_opa(numerator: Case, denominator: Case) -> float:
 @contextmanager
 def _serve(case: Case) -> Iterator[Side]:
     """An OPA server with the case's data."""
-    if shutil.which("opa") is None:
-        raise MissingProgram("opa is not on PATH: scripts/build_tools.sh builds it into .tools/bin")
     with tempfile.TemporaryDirectory(prefix="eksgateway-bench-") as folder, ExitStack() as stack:
         data = Path(folder) / "data.json"
         data.write_bytes(compile_case(case).data)
-        with closing(socket.create_server(("127.0.0.1", 0))) as server:
-            port = server.getsockname()[1]
-        command = ["opa", "run", "--server", "--addr", f"127.0.0.1:{port}", "--log-level", "error"]
-        opa = subprocess.Popen([*command, str(POLICIES), str(data)])
-        stack.callback(opa.wait)
-        stack.callback(opa.terminate)
-        connection = stack.enter_context(closing(_connect(port)))
+        opa = stack.enter_context(run_opa(POLICIES, data))
+        connection = stack.enter_context(closing(_connect(opa.port)))
         body = b'{"input": %s}' % encode(case.question)
 
         def decide() -> Any:
