@@ -65,8 +65,9 @@ class BudgetedEks:
             return self.eks.describe_update(ref, on_behalf_of=on_behalf_of)
 
         if self.lane is Lane.CANCEL:
-            caller_id = on_behalf_of.id if on_behalf_of else self.caller_id
-            return await self.budget.call_both(ref.target, caller_id, describe_cluster, describe_update)
+            return await self.budget.call_both(
+                ref.target, self._id_of(on_behalf_of), describe_cluster, describe_update
+            )
         return await do_both(
             self._read(ref.target, on_behalf_of, describe_cluster),
             self._read(ref.target, on_behalf_of, describe_update),
@@ -91,5 +92,7 @@ class BudgetedEks:
         )
 
     async def _read(self, target: Target, caller: Caller | None, read: Callable[[], Awaitable[T]]) -> T:
-        caller_id = caller.id if caller else self.caller_id
-        return await self.budget.call(self.lane, target, caller_id, read)
+        return await self.budget.call(self.lane, target, self._id_of(caller), read)
+
+    def _id_of(self, caller: Caller | None) -> str:
+        return caller.id if caller else self.caller_id
