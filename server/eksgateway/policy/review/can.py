@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from eksgateway.policy.coverage import Entry, names_caller, spares_caller
+from eksgateway.policy.coverage import Entry, names_caller
 from eksgateway.policy.patterns import matches_any
 from eksgateway.policy.review.cases import (
     Case,
@@ -61,7 +61,9 @@ class Permissions:
 
 def find_permissions(content: dict[str, Any], holder: Holder, at: datetime) -> Permissions:
     restrictions = [
-        each for each in find_restrictions_in_force(content, at, "cancel") if _can_hold(each, holder)
+        each
+        for each in find_restrictions_in_force(content, at, "cancel")
+        if each.concerns(holder.subject, holder.groups)
     ]
     permissions: list[Permission] = []
     not_now: list[tuple[Entry, str]] = []
@@ -89,13 +91,6 @@ def _touches(restriction: Restriction, grant: Entry) -> bool:
 
 def _share(some: Sequence[str], others: Sequence[str]) -> bool:
     return "*" in some or "*" in others or not set(some).isdisjoint(others)
-
-
-def _can_hold(restriction: Restriction, holder: Holder) -> bool:
-    entry = restriction.entry
-    if restriction.is_freeze:
-        return not spares_caller(entry, holder.subject, holder.groups)
-    return names_caller(entry, holder.subject, holder.groups)
 
 
 def _why_unfit(grant: Entry, holder: Holder) -> str:

@@ -74,14 +74,18 @@ class Restriction:
     def id(self) -> str:
         return str(self.entry["id"])
 
+    def concerns(self, subject: str, groups: Iterable[str]) -> bool:
+        """Whether it is about the caller: a denial that names it, or a freeze that does not spare it."""
+        if self.is_freeze:
+            return not spares_caller(self.entry, subject, groups)
+        return names_caller(self.entry, subject, groups)
+
     def holds(self, facts: Facts) -> bool:
         entry = self.entry
-        if not names_target(entry, facts.account, facts.region) or not names_cluster(entry, facts.cluster):
-            return False
-        if not self.is_freeze:
-            return names_caller(entry, facts.subject, facts.groups)
         return (
-            not spares_caller(entry, facts.subject, facts.groups)
+            names_target(entry, facts.account, facts.region)
+            and names_cluster(entry, facts.cluster)
+            and self.concerns(facts.subject, facts.groups)
             and facts.update_type in entry.get("update_types", (facts.update_type,))
             and all(facts.tags.get(key) in values for key, values in entry.get("tags", {}).items())
         )
