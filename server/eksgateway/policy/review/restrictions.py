@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from eksgateway.policy.review.cases import Restriction
-from eksgateway.policy.review.times import freeze_is_in_force, why_not_in_force
+from eksgateway.policy.review.times import why_not_in_force
 
 
 def find_restrictions_in_force(content: dict[str, Any], at: datetime, action: str) -> Iterator[Restriction]:
@@ -16,5 +16,5 @@ def find_restrictions_in_force(content: dict[str, Any], at: datetime, action: st
         if not why_not_in_force(denial, at):
             yield Restriction(denial, is_freeze=False)
     for freeze in content["freezes"] if action == "cancel" else ():
-        if freeze_is_in_force(freeze, at):
+        if not why_not_in_force(freeze, at, either=True):
             yield Restriction(freeze, is_freeze=True)

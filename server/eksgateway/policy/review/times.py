@@ -11,25 +11,16 @@ from eksgateway.policy.coverage import Entry
 from eksgateway.policy.question import utc_seconds
 
 
-def why_not_in_force(grant: Entry, at: datetime) -> str:
-    """A reason, or "" for a grant or a denial in force."""
+def why_not_in_force(entry: Entry, at: datetime, *, either: bool = False) -> str:
+    """A reason, or "" for an entry in force. ``either`` is for freezes, as in ``is_inside_windows``."""
     now = utc_seconds(at)
-    if now < grant.get("from", now):
-        return f"begins at {grant['from']}"
-    if is_over(grant, at):
-        return f"ended at {grant['until']}"
-    if "windows" in grant and not is_inside_windows(grant, at, either=False):
+    if now < entry.get("from", now):
+        return f"begins at {entry['from']}"
+    if is_over(entry, at):
+        return f"ended at {entry['until']}"
+    if "windows" in entry and not is_inside_windows(entry, at, either=either):
         return "is outside its windows"
     return ""
-
-
-def freeze_is_in_force(freeze: Entry, at: datetime) -> bool:
-    now = utc_seconds(at)
-    return (
-        str(freeze.get("from", now)) <= now
-        and not is_over(freeze, at)
-        and ("windows" not in freeze or is_inside_windows(freeze, at, either=True))
-    )
 
 
 def is_over(entry: Entry, at: datetime) -> bool:
