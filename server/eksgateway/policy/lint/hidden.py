@@ -11,7 +11,7 @@ from eksgateway.policy.coverage import Entry
 from eksgateway.policy.lint.caller_index import callers_of, find_naming, index_callers
 from eksgateway.policy.lint.containment import ends_later, member_of
 from eksgateway.policy.lint.finding import Finding, Named
-from eksgateway.policy.lint.pattern_index import PatternIndex
+from eksgateway.policy.lint.pattern_index import PatternIndex, index_clusters
 from eksgateway.policy.patterns import matches_any
 from eksgateway.policy.review.cases import Case, Restriction, find_opening
 from eksgateway.policy.review.grant_cases import cases_of
@@ -24,7 +24,7 @@ _MAX_JUDGED: Final = 200_000  # denials, each for a grant: about a second
 def find(content: Mapping[str, Sequence[Entry]], at: datetime) -> Iterator[Finding]:
     """Grants that denials leave nothing of, for as long as they last."""
     denials = content["denials"]
-    callers, clusters = index_callers(denials), _index_clusters(denials)
+    callers, clusters = index_callers(denials), index_clusters(denials)
     naming = cache(lambda caller: frozenset[int]().union(*find_naming(callers, caller)))
     judged = 0
     for grant in content["grants"]:
@@ -45,14 +45,6 @@ def find(content: Mapping[str, Sequence[Entry]], at: datetime) -> Iterator[Findi
         if holding := _find_holding(grant, restrictions):
             text = f"never allows anything: denials hold it back wholly ({', '.join(holding)})"
             yield Named("grant", grant).make_finding("hidden", "", text)
-
-
-def _index_clusters(denials: Sequence[Entry]) -> PatternIndex[int]:
-    index: PatternIndex[int] = PatternIndex()
-    for number, denial in enumerate(denials):
-        for pattern in denial.get("clusters", ["*"]):
-            index.add(pattern, number)
-    return index
 
 
 def _is_denied_somewhere(grant: Entry, naming: frozenset[int], clusters: PatternIndex[int]) -> bool:

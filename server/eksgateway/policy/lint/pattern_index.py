@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Generic, TypeVar
 
+from eksgateway.policy.coverage import Entry
 from eksgateway.policy.patterns import matches
 
 T = TypeVar("T")
@@ -40,3 +41,12 @@ class PatternIndex(Generic[T]):
             for pattern, items in found.items() if found else ():
                 if matches(pattern, word):
                     yield items
+
+
+def index_clusters(entries: Sequence[Entry]) -> PatternIndex[int]:
+    """The numbers of the entries by their patterns of clusters. An entry without clusters has all."""
+    index: PatternIndex[int] = PatternIndex()
+    for number, entry in enumerate(entries):
+        for pattern in entry.get("clusters", ["*"]):
+            index.add(pattern, number)
+    return index

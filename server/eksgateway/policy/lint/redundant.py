@@ -16,7 +16,7 @@ from eksgateway.policy.lint.containment import (
     has_conditions,
 )
 from eksgateway.policy.lint.finding import Finding, Named, quote
-from eksgateway.policy.lint.pattern_index import PatternIndex
+from eksgateway.policy.lint.pattern_index import index_clusters
 from eksgateway.policy.question import utc_seconds
 from eksgateway.policy.review.times import is_over
 from eksgateway.policy.review.words import word_of
@@ -52,11 +52,7 @@ class _Grants:
         self._grants = [each for each in grants if not is_over(each, at)]
         self._now = utc_seconds(at)
         self._steps = 0
-        callers = index_callers(self._grants)
-        clusters: PatternIndex[int] = PatternIndex()
-        for number, grant in enumerate(self._grants):
-            for pattern in grant["clusters"]:
-                clusters.add(pattern, number)
+        callers, clusters = index_callers(self._grants), index_clusters(self._grants)
         self._by_caller = cache(lambda caller: _Numbers(find_naming(callers, caller)))
         self._by_cluster = cache(lambda pattern: _Numbers(clusters.find(word_of(pattern))))
 
