@@ -39,6 +39,10 @@ class Unquoted:
     kind: str
     place: str = ""
 
+    def explain(self) -> str:
+        """Why it is no text, and how to write it as text."""
+        return f'{self.text} without quotes is {self.kind}; write it as text: "{self.text}"'
+
 
 def read_yaml(text: str, parser: Any = PARSER) -> Any:
     """Numbers, booleans and dates become Unquoted. Values of aliases are shared.
@@ -171,9 +175,7 @@ def _check_key(event: Any, key: Any, mapping: _Collection) -> Any:
             raise _error(event, "the key << stands twice in one mapping; give it a list of both")
         return key
     if isinstance(key, Unquoted):
-        raise _error(
-            event, f'the key {key.text} without quotes is {key.kind}; write it as text: "{key.text}"'
-        )
+        raise _error(event, f"the key {key.explain()}")
     if type(key) is not str:
         raise _error(event, "a key must be text")
     if key in mapping.value:

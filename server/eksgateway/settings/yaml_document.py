@@ -32,9 +32,7 @@ class YamlDocument:
                 return ""
         if value is None:
             return "is empty: set it"
-        if isinstance(value, Unquoted):
-            return f'{value.text} without quotes is {value.kind}; write it as text: "{value.text}"'
-        return ""
+        return value.explain() if isinstance(value, Unquoted) else ""
 
     def odd_numbers(self) -> Iterator[tuple[YamlPath, str]]:
         """Integers that YAML does not read as decimal, each with a message."""

@@ -170,7 +170,7 @@ def _explain_type(value: Any, wanted: str) -> str:
         return f"must be {name}, and is {_show(value)}"
     place = f" ({value.place})" if value.place else ""
     if wanted == "string":
-        return f'{value.text} without quotes is {value.kind}; write it as text: "{value.text}"{place}'
+        return f"{value.explain()}{place}"
     return f"must be {name}, and is {value.text}{place}"
 
 
