@@ -24,6 +24,7 @@ records, and texts of records without values stay those of earlier versions.
 
 ACCOUNT_ID_PATTERN: Final = r"[0-9]{12}"
 REGION_PATTERN: Final = r"[a-z]{2,4}(-[a-z]+)+-[0-9]"
+CLUSTER_NAME_PATTERN: Final = r"[0-9A-Za-z][A-Za-z0-9_-]{0,99}"
 
 
 class Action(StrEnum):

@@ -9,10 +9,18 @@ import re
 from typing import Any, Final
 
 from eksgateway.errors import RequestInvalid
-from eksgateway.model import ACCOUNT_ID_PATTERN, REGION_PATTERN, ClusterRef, Justification, Target, UpdateRef
+from eksgateway.model import (
+    ACCOUNT_ID_PATTERN,
+    CLUSTER_NAME_PATTERN,
+    REGION_PATTERN,
+    ClusterRef,
+    Justification,
+    Target,
+    UpdateRef,
+)
 from eksgateway.v1.update_pb2 import ClusterRef as ClusterRefProto
 
-CLUSTER: Final = re.compile(r"[0-9A-Za-z][A-Za-z0-9_-]{0,99}")
+CLUSTER: Final = re.compile(CLUSTER_NAME_PATTERN)
 UPDATE: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
 ACCOUNT: Final = re.compile(ACCOUNT_ID_PATTERN)
 REGION: Final = re.compile(REGION_PATTERN)

@@ -7,7 +7,14 @@ from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from eksgateway.model import ACCOUNT_ID_PATTERN, REGION_PATTERN, UpdateCancellation, UpdateError, UpdateParam
+from eksgateway.model import (
+    ACCOUNT_ID_PATTERN,
+    CLUSTER_NAME_PATTERN,
+    REGION_PATTERN,
+    UpdateCancellation,
+    UpdateError,
+    UpdateParam,
+)
 from eksgateway.simulator.lifecycle import (
     CANCEL_REASON,
     NODE_PHASE_S,
@@ -24,7 +31,7 @@ DEFAULT_REGION: Final = "us-east-1"
 
 Account = Annotated[str, Field(pattern=f"^{ACCOUNT_ID_PATTERN}$")]
 Region = Annotated[str, Field(pattern=f"^{REGION_PATTERN}$")]
-Name = Annotated[str, Field(pattern=r"^[0-9A-Za-z][A-Za-z0-9_-]{0,99}$")]
+Name = Annotated[str, Field(pattern=f"^{CLUSTER_NAME_PATTERN}$")]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 

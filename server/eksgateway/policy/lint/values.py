@@ -8,11 +8,12 @@ from difflib import get_close_matches
 from functools import lru_cache, partial
 from typing import Final
 
+from eksgateway.model import CLUSTER_NAME_PATTERN
 from eksgateway.policy.coverage import Entry
 from eksgateway.policy.lint.finding import Finding, Named, entries_of
 from eksgateway.policy.review.conditions import OF_CANCELS, OF_FACTS
 
-_CLUSTER: Final = re.compile(r"[0-9A-Za-z][A-Za-z0-9_-]{0,99}")
+_CLUSTER: Final = re.compile(CLUSTER_NAME_PATTERN)
 _CLUSTER_PARTS: Final = re.compile(r"[A-Za-z0-9_-]*")
 _CLAIM: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")  # as in an issuer's settings
 _VERSION: Final = re.compile(r"[0-9]+\.[0-9]+")
