@@ -12,6 +12,8 @@ from eksgateway.settings.gateway import (
 from eksgateway.settings.http import HttpSettings
 from eksgateway.settings.identity import (
     ALGORITHMS,
+    CLAIM_NAME_PATTERN,
+    ISSUER_NAME_PATTERN,
     ClaimName,
     IdentitySettings,
     IssuerSettings,
@@ -24,6 +26,8 @@ from eksgateway.settings.postgres_url import PostgresLocation
 
 __all__ = [
     "ALGORITHMS",
+    "CLAIM_NAME_PATTERN",
+    "ISSUER_NAME_PATTERN",
     "ClaimName",
     "EksSettings",
     "HttpSettings",

@@ -23,6 +23,10 @@ from eksgateway.settings.section import FilePath, Section, resolve_path
 
 ALGORITHMS = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 
+# Without anchors, as the check of policy data uses them too.
+ISSUER_NAME_PATTERN: Final = r"[a-z0-9][a-z0-9-]{0,31}"
+CLAIM_NAME_PATTERN: Final = r"[A-Za-z][A-Za-z0-9_-]{0,63}"  # in the policy
+
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 _Text: TypeAlias = Annotated[str, Field(min_length=1)]
@@ -33,7 +37,7 @@ _TextOrList: TypeAlias = Annotated[
 # A claim's name, or the names of the objects on the path to it; see ``identity.claims``.
 ClaimName: TypeAlias = _TextOrList
 # The name of a claim in the policy, under which grants ask for it.
-_PolicyName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
+_PolicyName: TypeAlias = Annotated[str, Field(pattern=f"^{CLAIM_NAME_PATTERN}$")]
 
 
 def _check_key_source(value: str, info: ValidationInfo) -> str:
@@ -64,7 +68,7 @@ class IssuerSettings(Section):
     policy: its name for each, and the claim's name or path.
     """
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+    name: Annotated[str, Field(pattern=f"^{ISSUER_NAME_PATTERN}$")]
     issuer: _Text
     audience: _TextOrList
     jwks: Annotated[_Text, AfterValidator(_check_key_source)]

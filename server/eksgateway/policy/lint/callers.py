@@ -9,8 +9,9 @@ from typing import Final
 
 from eksgateway.policy.coverage import Entry
 from eksgateway.policy.lint.finding import GROUPS, SUBJECTS, Finding, Named, entries_of
+from eksgateway.settings import ISSUER_NAME_PATTERN
 
-_ISSUER: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")  # an issuer's name in the settings
+_ISSUER: Final = re.compile(ISSUER_NAME_PATTERN)
 _TRUST_DOMAIN: Final = re.compile(r"[a-z0-9._-]{1,255}")
 _SPIFFE_PATH: Final = re.compile(r"(/(?!\.{1,2}(/|\Z))[A-Za-z0-9._-]+)+")
 _SERVICE_ACCOUNT: Final = "system:serviceaccount:"  # …NAMESPACE:NAME (Kubernetes)

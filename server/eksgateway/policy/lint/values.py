@@ -12,10 +12,11 @@ from eksgateway.model import CLUSTER_NAME_PATTERN
 from eksgateway.policy.coverage import Entry
 from eksgateway.policy.lint.finding import Finding, Named, entries_of
 from eksgateway.policy.review.conditions import OF_CANCELS, OF_FACTS
+from eksgateway.settings import CLAIM_NAME_PATTERN
 
 _CLUSTER: Final = re.compile(CLUSTER_NAME_PATTERN)
 _CLUSTER_PARTS: Final = re.compile(r"[A-Za-z0-9_-]*")
-_CLAIM: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")  # as in an issuer's settings
+_CLAIM: Final = re.compile(CLAIM_NAME_PATTERN)
 _VERSION: Final = re.compile(r"[0-9]+\.[0-9]+")
 _VERSION_PARTS: Final = re.compile(r"[0-9]*(\.[0-9]*)?")
 
