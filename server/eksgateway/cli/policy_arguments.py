@@ -12,7 +12,9 @@ from typing import Final
 import typer
 
 from eksgateway.errors import StartError
+from eksgateway.policy.engine import PolicyLoadError
 from eksgateway.policy.files import PolicyFiles
+from eksgateway.policy.source import PolicyDataError
 from eksgateway.settings import SettingsError, WasmPolicySettings, load
 
 REFUSED: Final = 1
@@ -23,6 +25,11 @@ def report_unusable(error: StartError) -> int:
     """Print the error, and return UNUSABLE."""
     print(f"eksgateway: {error}", file=sys.stderr)
     return UNUSABLE
+
+
+def describe_refusal(data: Path, error: PolicyLoadError) -> str:
+    """The path and a line for each fault."""
+    return str(error) if isinstance(error, PolicyDataError) else f"{data}:\n  - {error}"
 
 
 def find_files(data: Path | None, config: Path | None, module: Path | None = None) -> PolicyFiles:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from eksgateway.cli.output.terminal import print_lines
-from eksgateway.cli.policy_arguments import REFUSED, report_unusable
+from eksgateway.cli.policy_arguments import REFUSED, describe_refusal, report_unusable
 from eksgateway.errors import StartError
 from eksgateway.file_writer import replace_file
 from eksgateway.policy.bundle.archive import make_bundle
@@ -21,7 +21,7 @@ from eksgateway.policy.compiled_policy import CompiledPolicy, compile_policy
 from eksgateway.policy.engine import PolicyLoadError
 from eksgateway.policy.files import read_module
 from eksgateway.policy.loaded_policy import LoadedPolicy
-from eksgateway.policy.source import PolicyDataError, read_sources
+from eksgateway.policy.source import read_sources
 from eksgateway.policy.wasm_module import PolicyModule
 from eksgateway.policy.wasm_runtime import WasmRuntime
 
@@ -48,8 +48,7 @@ def write_bundle(options: BundleOptions) -> int:
         replaced = options.output.exists()
         _write(options.output, archive)
     except PolicyLoadError as exc:
-        faults = str(exc) if isinstance(exc, PolicyDataError) else f"{options.data}:\n  - {exc}"
-        print_lines(faults.splitlines())
+        print_lines(describe_refusal(options.data, exc).splitlines())
         return REFUSED
     except StartError as exc:
         return report_unusable(exc)

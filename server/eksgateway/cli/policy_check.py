@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from eksgateway.cli.output.terminal import print_lines
-from eksgateway.cli.policy_arguments import REFUSED, report_unusable
+from eksgateway.cli.policy_arguments import REFUSED, describe_refusal, report_unusable
 from eksgateway.eks.update_types import read_update_types
 from eksgateway.errors import StartError
 from eksgateway.policy.compiled_policy import CompiledPolicy
@@ -23,7 +23,7 @@ from eksgateway.policy.evaluator import open_evaluator
 from eksgateway.policy.files import read_module
 from eksgateway.policy.lint.finding import Finding
 from eksgateway.policy.lint.findings import find_all
-from eksgateway.policy.source import MAX_BYTES, PolicyDataError, count_entries, parse_with_sets, read_sources
+from eksgateway.policy.source import MAX_BYTES, count_entries, parse_with_sets, read_sources
 from eksgateway.policy.wasm_module import MAX_MEMORY_BYTES
 from eksgateway.settings import Settings, load
 
@@ -96,7 +96,7 @@ def _check(file: Path, options: CheckOptions, settings: Settings | None) -> _Rep
             }
     except PolicyLoadError as exc:
         report.faults = list(exc.faults)
-        report.error = str(exc) if isinstance(exc, PolicyDataError) else f"{file}:\n  - {exc}"
+        report.error = describe_refusal(file, exc)
         return report
     report.counts = count_entries(content)
     report.warnings = [
