@@ -177,6 +177,17 @@ def test_can_counts_a_claim_that_is_not_given_as_one_that_fits(data: Path) -> No
     assert later["why"] == "asks for the token's claim ref to be refs/heads/main"
 
 
+def test_can_asks_for_a_group_that_leaves_a_tag(tmp_path: Path) -> None:
+    """Of `corp:team-oncall` nothing is left between both ends of the pattern, so no tag names it."""
+    grant = {**GRANT, "groups": ["corp:*"], "group_tags": {"team": "corp:team-*-oncall"}}
+    file = tmp_path / "data.yaml"
+    file.write_text(yaml.safe_dump({"eksgateway": {"grants": [grant]}}))
+    assert len(can(file, "jwt:corp:a", "--group", "corp:team-x-oncall")["rights"]) == 1
+    found = can(file, "jwt:corp:a", "--group", "corp:team-oncall")
+    assert (found["rights"], found["held_back"]) == ([], [])
+    assert found["not_now"][0]["why"] == "asks for a cluster of a group corp:team-*-oncall"
+
+
 def test_tables_have_no_empty_columns(data: Path) -> None:
     """In a pipe each caller is a line."""
     code, output, _ = run("who", "--cluster", "staging-1", "--data", data, "--at", AT)

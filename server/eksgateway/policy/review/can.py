@@ -17,7 +17,7 @@ from eksgateway.policy.review.cases import (
     find_opening,
     find_partial,
 )
-from eksgateway.policy.review.grant_cases import cases_of
+from eksgateway.policy.review.grant_cases import cases_of, cut_groups
 from eksgateway.policy.review.restrictions import find_restrictions_in_force
 from eksgateway.policy.review.times import why_not_in_force
 from eksgateway.policy.review.words import overlap
@@ -105,9 +105,7 @@ def _why_unfit(grant: Entry, holder: Holder) -> str:
         if given is not None and not any(matches_any(patterns, value) for value in given):
             return f"asks for the token's claim {name} to be {' or '.join(patterns)}"
     for pattern in grant.get("group_tags", {}).values():
-        head, _, tail = pattern.partition("*")
-        fitting = (each.startswith(head) and each.endswith(tail) for each in holder.groups)
-        if not any(fitting) and "list" not in grant["actions"]:  # which is decided without tags
+        if not cut_groups(pattern, holder.groups) and "list" not in grant["actions"]:  # decided without tags
             return f"asks for a cluster of a group {pattern}"
     return ""
 

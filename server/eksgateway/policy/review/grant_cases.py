@@ -61,13 +61,17 @@ def _list_group_values(case: Case, pattern: str, allowed: Sequence[str] | None) 
     """Values of a tag that name a group of the caller."""
     if case.may_join and not is_spiffe(case):
         return [word_of("**")] if allowed is None else [*allowed]
+    return [each for each in cut_groups(pattern, case.groups) if allowed is None or each in allowed]
+
+
+def cut_groups(pattern: str, groups: Iterable[str]) -> list[str]:
+    """The values of a tag that name one of the groups, by a pattern of ``group_tags``. None is empty."""
     head, _, tail = pattern.partition("*")
-    inner = [
+    return [
         group[len(head) : len(group) - len(tail)]
-        for group in case.groups
+        for group in groups
         if group.startswith(head) and group.endswith(tail) and len(group) > len(head) + len(tail)
     ]
-    return [each for each in inner if allowed is None or each in allowed]
 
 
 def _collect_names(restrictions: Iterable[Restriction], key: str) -> set[str]:
