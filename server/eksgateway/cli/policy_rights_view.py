@@ -11,8 +11,7 @@ from eksgateway.policy.coverage import Entry
 from eksgateway.policy.question import utc_seconds
 from eksgateway.policy.review.can import Holder, Permission, Permissions
 from eksgateway.policy.review.cases import Restriction
-from eksgateway.policy.review.conditions import conditions_of, describe_conditions, shorten
-from eksgateway.policy.review.times import text_of_window
+from eksgateway.policy.review.conditions import conditions_of, describe_conditions, describe_keys, shorten
 from eksgateway.policy.review.who import Holders, Right, Where
 
 _OF_GRANTS = ("accounts", "regions", "clusters", "except_clusters", "from", "until", "owner", "note")
@@ -159,9 +158,7 @@ def describe_restriction(restriction: Restriction) -> str:
         _callers_of(entry),
         f"clusters {_describe_clusters(entry, entry.get('clusters', ['*']))}",
         _describe_place(entry),
-        *(f"tag {key} is {' or '.join(values)}" for key, values in entry.get("tags", {}).items()),
-        f"type is {' or '.join(entry['update_types'])}" if "update_types" in entry else "",
-        f"within {' or '.join(map(text_of_window, entry['windows']))}" if "windows" in entry else "",
+        *describe_keys(entry, ("tags", "update_types", "windows")),
         f"until {entry['until']}" if "until" in entry else "",
         f"spares {spared}" if spared else "",
         str(entry.get("reason", "")),

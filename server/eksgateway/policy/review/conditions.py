@@ -23,7 +23,12 @@ def conditions_of(grant: Entry, actions: Iterable[str]) -> dict[str, Any]:
 
 
 def describe_conditions(grant: Entry, actions: Iterable[str]) -> list[str]:
-    return [text for key, value in conditions_of(grant, actions).items() for text in _TEXTS[key](value)]
+    return describe_keys(grant, conditions_of(grant, actions))
+
+
+def describe_keys(entry: Entry, keys: Iterable[str]) -> list[str]:
+    """Texts about those of the keys that the entry has."""
+    return [text for key in keys if key in entry for text in _TEXTS[key](entry[key])]
 
 
 def _each_is(noun: str, values: Mapping[str, list[str]]) -> Iterator[str]:
