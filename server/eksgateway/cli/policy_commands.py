@@ -22,8 +22,6 @@ policy_app = typer.Typer(
 ModuleOption: TypeAlias = Annotated[
     Path | None, typer.Option(help="Your own policy.wasm. Default: the package's.")
 ]
-
-
 DataOption: TypeAlias = Annotated[Path | None, typer.Option(help="The policy data: a file or a folder.")]
 ConfigOption: TypeAlias = Annotated[
     Path | None, typer.Option(help="Or a gateway's settings, to use its data.")
@@ -138,7 +136,7 @@ def policy_test(
         Path, typer.Argument(metavar="FILE", help="Inputs: one or a list in YAML or JSON, or JSON lines.")
     ],
     data: Annotated[Path | None, typer.Option(help="The data (a file or a folder) to decide by.")] = None,
-    config: Annotated[Path | None, typer.Option(help="Or a gateway's settings, to use its data.")] = None,
+    config: ConfigOption = None,
     module: ModuleOption = None,
 ) -> None:
     """Decide recorded or hand-written inputs, and explain.
