@@ -27,12 +27,11 @@ Content = dict[str, list[dict[str, Any]]]
 SEEDS = range(200)
 QUESTIONS = 90
 
-
 # Gives the ids of the grants that allow.
 Allowing = Callable[[Question], Sequence[str]]
 
 
-def names(right: Right, question: Question) -> bool:
+def has_caller(right: Right, question: Question) -> bool:
     caller = question.caller
     names = [caller.id] if right.kind == "subject" else caller.groups
     return any(matches(right.caller, name) for name in names)
@@ -40,22 +39,22 @@ def names(right: Right, question: Question) -> bool:
 
 def check_examples(content: Content, random: Random, allowing: Allowing) -> int:
     """Each listed right has an example that the engine allows by that grant."""
-    time, checked = random.choice(TIMES), 0
+    at, checked = random.choice(TIMES), 0
     for action in ("cancel", "get", "list"):
-        asked = make_question(random, time)
+        asked = make_question(random, at)
         where = Where(asked.cluster.name, *random.choice([("", ""), (asked.cluster.account_id, "")]))
-        for right in find_holders(content, where, action, time).rights:
+        for right in find_holders(content, where, action, at).rights:
             if right.example is not None:
-                question = question_of(right.example, right.grant, action, time)
+                question = question_of(right.example, right.grant, action, at)
                 assert right.grant["id"] in allowing(question), (right, content)
-                assert names(right, question)
+                assert has_caller(right, question)
                 checked += 1
-    asked = make_question(random, time)
-    found = find_permissions(content, Holder(asked.caller.id, asked.caller.groups), time)
+    asked = make_question(random, at)
+    found = find_permissions(content, Holder(asked.caller.id, asked.caller.groups), at)
     for permission in found.permissions:
         assert {*permission.held_by} <= {each.id for each in found.restrictions}
         for (action, _), example in permission.examples.items():
-            question = question_of(example, permission.grant, action, time)
+            question = question_of(example, permission.grant, action, at)
             assert permission.grant["id"] in allowing(question), (permission, content)
             checked += 1
     return checked
@@ -81,7 +80,8 @@ def assert_listed(content: Content, question: Question, name: str) -> None:
     ):
         rights = find_holders(content, where, action, question.time).rights
         assert any(
-            each.grant["id"] == name and each.example is not None and names(each, question) for each in rights
+            each.grant["id"] == name and each.example is not None and has_caller(each, question)
+            for each in rights
         ), (where, question, content)
     claims = {claim.name: claim.values for claim in caller.claims}
     for holder in (
