@@ -7,13 +7,13 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from eksgateway.cli.main import app
 from eksgateway.clock import SystemClock
 from eksgateway.policy.factory import open_policy_engine
 from eksgateway.settings import WasmPolicySettings
+from support.settings_files import write_settings
 
 EXAMPLE = Path(__file__).parents[2] / "policies" / "data.example.yaml"
 
@@ -140,14 +140,7 @@ def test_json_has_the_findings_and_the_faults(tmp_path: Path) -> None:
 
 def test_settings_give_the_names_that_are_known(tmp_path: Path) -> None:
     """Unusable settings are exit 2."""
-    config = {
-        "identity": {"jwt": {"issuers": [{"name": "n", "issuer": "i", "audience": "a", "jwks": "j.json"}]}},
-        "policy": {"data": "data.yaml"},
-        "ledger": {"path": "ledger.db"},
-        "eks": {"targets": [{"account_id": "111122223333", "region": "us-east-1"}]},
-    }
-    settings = tmp_path / "config.yaml"
-    settings.write_text(yaml.safe_dump(config))
+    settings = write_settings(tmp_path / "config.yaml", data="data.yaml")
     code, output = check(EXAMPLE, "--config", settings)
     assert code == 0
     assert "grant viewers, groups[0]: `corp:engineering` names no caller: the issuers" in output

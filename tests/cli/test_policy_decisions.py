@@ -27,10 +27,11 @@ from eksgateway.settings import LedgerSettings, PostgresLocation
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_pb2 import ClusterRef
 from support.changing_policy import build_module, write_custom_rego
-from support.gateway import ACCOUNT, POLICY_DATA, REGION, RunningGateway, run_gateway
+from support.gateway import POLICY_DATA, RunningGateway, run_gateway
 from support.postgres import LedgerDatabase
 from support.questions import at_request, at_update, caller
 from support.records import intent
+from support.settings_files import write_settings
 from support.simulator import SimulatedEks
 
 Data = dict[str, Any]
@@ -223,17 +224,11 @@ def test_a_file_without_usable_inputs_is_refused_with_its_faults(
 
 def test_config_names_data_and_module(tmp_path: Path, data: Path) -> None:
     """Without --config and --data the error names both."""
-    config = {
-        "identity": {"jwt": {"issuers": [{"name": "n", "issuer": "i", "audience": "a", "jwks": "j.json"}]}},
-        "policy": {"data": data.name},
-        "ledger": {"path": "ledger.db"},
-        "eks": {"targets": [{"account_id": ACCOUNT, "region": REGION}]},
-    }
     file = write(tmp_path / "input.yaml", FROZEN.to_input())
-    settings = write(tmp_path / "config.yaml", config)
+    settings = write_settings(tmp_path / "config.yaml", data=data.name)
     assert "denied by year-end" in run("test", file, "--config", settings)[1]
-    config["policy"] = {"data": data.name, "module": "missing.wasm"}
-    code, _, error = run("test", file, "--config", write(settings, config))
+    write_settings(settings, data=data.name, module="missing.wasm")
+    code, _, error = run("test", file, "--config", settings)
     assert code == 2
     assert "missing.wasm: cannot be read" in error
     code, _, error = run("test", file)

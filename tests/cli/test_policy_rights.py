@@ -13,6 +13,7 @@ import yaml
 from typer.testing import CliRunner
 
 from eksgateway.cli.main import app
+from support.settings_files import write_settings
 
 AT = "2026-12-01T12:00:00Z"
 GRANT: dict[str, Any] = {
@@ -212,14 +213,7 @@ def test_tables_have_the_first_items_of_long_lists(tmp_path: Path) -> None:
 
 
 def test_the_settings_of_a_gateway_name_the_data(tmp_path: Path, data: Path) -> None:
-    config: dict[str, Any] = {
-        "identity": {"jwt": {"issuers": [{"name": "n", "issuer": "i", "audience": "a", "jwks": "j.json"}]}},
-        "policy": {"data": data.name},
-        "ledger": {"path": "ledger.db"},
-        "eks": {"targets": [{"account_id": "111122223333", "region": "us-east-1"}]},
-    }
-    settings = tmp_path / "config.yaml"
-    settings.write_text(yaml.safe_dump(config))
+    settings = write_settings(tmp_path / "config.yaml", data=data.name)
     code, output, _ = run("who", "--cluster", "prod-1", "--config", settings, "--at", AT)
     assert code == 0
     assert "group corp:oncall" in output
