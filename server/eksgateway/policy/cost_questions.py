@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final
@@ -30,16 +30,34 @@ FEW_GROUPS: Final = 5
 _ANYWHERE: Final = ClusterRef("000000000000", "xx-costs-0", "costs")
 
 
+@dataclass(frozen=True)
+class _Target:
+    """A cluster, and the entries that cover it. Blocks are denials and freezes."""
+
+    cluster: ClusterRef
+    grants: list[Entry]
+    blocks: list[Entry]
+
+
 def make_questions(content: Content) -> list[dict[str, Any]]:
     """Inputs for each action and stage, by a caller in so many groups that most grants cover; by one in
     MANY_GROUPS, whose claims have as many values as can be, and by one in FEW_GROUPS. Half of the groups are
     of denials and freezes, if these name so many.
     """
-    return [
-        question.to_input()
-        for groups in (MANY_GROUPS, FEW_GROUPS)
-        for question in (*_where_most_is_granted(content, groups), *_where_most_is_blocked(content, groups))
-    ]
+    blocks: list[Entry] = [*content["denials"], *content["freezes"]]
+
+    def target_at(cluster: ClusterRef) -> _Target:
+        return _Target(cluster, _covering(content["grants"], cluster), _covering(blocks, cluster))
+
+    granted = target_at(_most_named_cluster(content["grants"], _ANYWHERE))
+    blocked = target_at(_most_named_cluster(blocks, granted.cluster))
+    time = _choose_time(content)
+    questions: list[Question] = []
+    for groups in (MANY_GROUPS, FEW_GROUPS):
+        questions += _with_each_action(_cancels(granted, groups, time))
+        if len(blocked.blocks) > len(granted.blocks):
+            questions += _cancels(blocked, groups, time)
+    return [question.to_input() for question in questions]
 
 
 def count_groups(caller: Caller) -> int:
@@ -50,31 +68,18 @@ def count_groups(caller: Caller) -> int:
     return max(MANY_GROUPS if has_many_values else 0, len(caller.groups))
 
 
-def _where_most_is_granted(content: Content, groups: int) -> tuple[Question, ...]:
-    cancel, no_match, *justified = _cancels(
-        content, _most_named_cluster(content["grants"], _ANYWHERE), groups
-    )
+def _with_each_action(cancels: Sequence[Question]) -> list[Question]:
+    cancel, no_match, *justified = cancels
     allowed = [replace(stage, action=action) for action in Action for stage in justified]
     at_target = replace(cancel, action=Action.LIST, any_cluster=True)
-    return (*allowed, cancel, no_match, at_target)
+    return [*allowed, cancel, no_match, at_target]
 
 
-def _where_most_is_blocked(content: Content, groups: int) -> tuple[Question, ...]:
-    """Empty if no more is blocked there than where most is granted."""
-    blocks = _blocks(content)
-    granted = _most_named_cluster(content["grants"], _ANYWHERE)
-    cluster = _most_named_cluster(blocks, granted)
-    more = sum(_covers(each, cluster) - _covers(each, granted) for each in blocks)
-    return _cancels(content, cluster, groups) if more > 0 else ()
-
-
-def _cancels(content: Content, cluster: ClusterRef, groups: int) -> tuple[Question, ...]:
+def _cancels(target: _Target, groups: int, time: datetime) -> tuple[Question, ...]:
     """Without a justification at both stages, then with one."""
-    grants = [grant for grant in content["grants"] if _covers(grant, cluster)]
-    blocks = [entry for entry in _blocks(content) if _covers(entry, cluster)]
-    begins = [time for entry in content["freezes"] if (time := parse_time(entry.get("from"))) is not None]
-    time = sorted(begins)[len(begins) // 2] if begins else datetime(2026, 1, 1, tzinfo=UTC)
-    cancel = Question(_make_caller(grants, blocks, groups), Action.CANCEL, cluster, "", "costs", time)
+    grants, cluster = target.grants, target.cluster
+    caller = _make_caller(grants, target.blocks, groups)
+    cancel = Question(caller, Action.CANCEL, cluster, "", "costs", time)
     facts = ClusterFacts("arn", cluster.name, "ACTIVE", "1.34", dict(_first_values(grants, "tags")))
     update = Update("u", "InProgress", next(_most_common(grants, "update_types"), "VersionUpdate"))
     ticket = next(_most_common(grants, "ticket_patterns"), "t")
@@ -84,8 +89,10 @@ def _cancels(content: Content, cluster: ClusterRef, groups: int) -> tuple[Questi
     return cancel, no_match, at_request, at_update
 
 
-def _blocks(content: Content) -> list[dict[str, Any]]:
-    return [*content["denials"], *content["freezes"]]
+def _choose_time(content: Content) -> datetime:
+    """When half of the freezes with dates have begun."""
+    begins = [time for entry in content["freezes"] if (time := parse_time(entry.get("from"))) is not None]
+    return sorted(begins)[len(begins) // 2] if begins else datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def _most_named_cluster(entries: Sequence[Entry], default: ClusterRef) -> ClusterRef:
@@ -95,15 +102,19 @@ def _most_named_cluster(entries: Sequence[Entry], default: ClusterRef) -> Cluste
     there = [each for each in entries if names_target(each, account, region)]
     names = [*islice(_most_common(there, "clusters"), _CLUSTERS), default.name]
     clusters = [ClusterRef(account, region, name) for name in names]
-    return max(clusters, key=lambda cluster: sum(_covers(each, cluster) for each in there))
+    return max(clusters, key=lambda cluster: len(_covering(there, cluster)))
 
 
 def _most_named(grants: Sequence[Entry], key: str, default: str) -> str:
     return next((name for name, _ in _count(grants, key).most_common() if name != "*"), default)
 
 
-def _covers(entry: Entry, cluster: ClusterRef) -> bool:
-    return names_target(entry, cluster.account_id, cluster.region) and names_cluster(entry, cluster.name)
+def _covering(entries: Sequence[Entry], cluster: ClusterRef) -> list[Entry]:
+    return [
+        each
+        for each in entries
+        if names_target(each, cluster.account_id, cluster.region) and names_cluster(each, cluster.name)
+    ]
 
 
 def _make_caller(grants: Sequence[Entry], blocks: Sequence[Entry], groups: int) -> Caller:
