@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from eksgateway.policy.compiler.overlaps import Heaviest, Targets
+from eksgateway.policy.compiler.overlaps import Heaviest, Targets, sum_weights
 from eksgateway.policy.compiler.windows import ANY_HOUR
 
 WINDOW_US: Final = 10.0  # that is evaluated
@@ -49,10 +49,6 @@ def _weigh_hours(hours: Iterable[Mapping[str, float]], targets: Targets) -> Heav
 
 
 _PREFIXES: Final = (2, 4, 7, 10)  # of a time: its century, year, month and day
-
-
-def sum_weights(parts: Iterable[Heaviest]) -> float:
-    return sum(part.weight for part in parts)
 
 
 def _weigh_freeze(freeze: Mapping[str, Any]) -> float:

@@ -19,6 +19,10 @@ class Heaviest(NamedTuple):
     pattern: str  # takes part in it
 
 
+def sum_weights(parts: Iterable[Heaviest]) -> float:
+    return sum(part.weight for part in parts)
+
+
 class Pattern(NamedTuple):
     """``tail`` is None unless there is a star, and the middle of two stars is left out."""
 
@@ -58,7 +62,7 @@ def weigh_patterns(patterns: Iterable[tuple[Pattern, float]]) -> Heaviest:
     rest = _weigh_chain(deep, _beginnings)
     one = max((Heaviest(weight, text) for text, weight in exact.items()), default=Heaviest(0, ""))
     parts = (one, star, Heaviest(rest.weight, f"{rest.pattern}**"))
-    return Heaviest(sum(part.weight for part in parts), max(parts).pattern)
+    return Heaviest(sum_weights(parts), max(parts).pattern)
 
 
 class Targets:

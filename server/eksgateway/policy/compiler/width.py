@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Any, Final
 
 from eksgateway.model import MAX_CLAIM_VALUES
-from eksgateway.policy.compiler.freeze_width import WINDOW_US, sum_weights, weigh_freezes
+from eksgateway.policy.compiler.freeze_width import WINDOW_US, weigh_freezes
 from eksgateway.policy.compiler.limits import CALLER_GROUPS, MAX_DECISION_US
 from eksgateway.policy.compiler.overlaps import (
     Heaviest,
@@ -21,6 +21,7 @@ from eksgateway.policy.compiler.overlaps import (
     Table,
     Targets,
     list_patterns,
+    sum_weights,
     weigh_patterns,
 )
 from eksgateway.policy.engine import PolicyTooLarge
@@ -89,7 +90,8 @@ class _Callers:
         self._index = index
         self._groups = index["tables"]["groups"]
         self._ids = {kind: _TokenIds(index, targets, kind) for kind in ("groups", "subjects")}
-        self.tokens = len(self._costliest_groups())
+        self._costliest = self._costliest_groups()
+        self.tokens = len(self._costliest)
 
     def weigh_groups(self) -> Heaviest:
         lengths = sum(len(self._groups[kind]["lengths"]) for kind in ("star", "two_stars", "deep"))
@@ -97,8 +99,8 @@ class _Callers:
         return Heaviest(CALLER_GROUPS * (_GROUP + _CUT * lengths + tails.weight), tails.pattern)
 
     def weigh_ids(self) -> Heaviest:
-        tokens = self._costliest_groups()
-        by_group = min(sum(map(self._ids["groups"].most, tokens)), self._ids["groups"].at_one_target)
+        groups = self._ids["groups"]
+        by_group = min(sum(map(groups.most, self._costliest)), groups.at_one_target)
         subject = weigh_patterns(
             (pattern, self._ids["subjects"].most(token))
             for pattern, names in list_patterns(self._index["tables"]["subjects"])
@@ -111,7 +113,7 @@ class _Callers:
         )
         denials = min(ids, len(self._index["denials"]))
         weight = ids * _ID + denials * _DENIAL + ids * ids * _SORTED_ID + conditions
-        return Heaviest(weight, tokens[0] if by_group > subject.weight else subject.pattern)
+        return Heaviest(weight, self._costliest[0] if by_group > subject.weight else subject.pattern)
 
     def _costliest_groups(self) -> list[str]:
         """The tokens with most ids that one caller can have. Each of its groups has one without a `*`."""
