@@ -94,9 +94,8 @@ class _Callers:
         self.tokens = len(self._costliest)
 
     def weigh_groups(self) -> Heaviest:
-        lengths = sum(len(self._groups[kind]["lengths"]) for kind in ("star", "two_stars", "deep"))
-        tails = _weigh_tails(self._groups)
-        return Heaviest(CALLER_GROUPS * (_GROUP + _CUT * lengths + tails.weight), tails.pattern)
+        lookup = _weigh_lookup(self._groups)
+        return Heaviest(CALLER_GROUPS * (_GROUP + lookup.weight), lookup.pattern)
 
     def weigh_ids(self) -> Heaviest:
         groups = self._ids["groups"]
@@ -186,25 +185,23 @@ def _weigh_places(index: Index, targets: Targets, tokens: int) -> Heaviest:
         lookups = tokens * _MANY if place in index["many"] else len(index["few"].get(place, ())) * _FEW
         weights[place] = _PLACE + lookups + _weigh_matches(exceptions)
     places = targets.weigh_places(weights)
-    scopes = {scope: _weigh_scope(index["tables"][scope]) for scope in targets.scopes}
+    scopes = {scope: _SCOPE + _weigh_lookup(index["tables"][scope]).weight for scope in targets.scopes}
     return Heaviest(places.weight + targets.weigh_scopes(scopes).weight, places.pattern)
 
 
-def _weigh_scope(table: Table) -> float:
+def _weigh_lookup(table: Table) -> Heaviest:
+    """The cost of one value: cut at each length of heads, then at each length of tails of the heads that it
+    begins with, and compared with each middle.
+    """
     lengths = sum(len(table[kind]["lengths"]) for kind in ("star", "two_stars", "deep"))
-    return _SCOPE + lengths * _CUT + _weigh_tails(table).weight
-
-
-def _weigh_tails(table: Table) -> Heaviest:
-    """The cost of one value at the heads that it begins with: each tail's length, and each middle."""
     heads: dict[str, float] = defaultdict(float)
     for head, tails in table["star"]["heads"].items():
         heads[head] += len(tails["lengths"]) * _TAIL
     for head, tails in table["two_stars"]["heads"].items():
         heads[head] += len(tails["lengths"]) * _TAIL
         heads[head] += max(len(middles) for middles in tails["tails"].values()) * _MIDDLE
-    found = weigh_patterns((Pattern(head, ""), weight) for head, weight in heads.items())
-    return Heaviest(found.weight, found.pattern)
+    heaviest = weigh_patterns((Pattern(head, ""), weight) for head, weight in heads.items())
+    return Heaviest(lengths * _CUT + heaviest.weight, heaviest.pattern)
 
 
 def _list_group_ids(index: Index) -> Iterator[Mapping[str, list[str]]]:
