@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import urllib.error
 from collections.abc import Iterator
@@ -29,13 +30,10 @@ ALICE = at_request(caller("jwt:corp:alice", "corp:platform"))
 def bundle(tmp_path: Path) -> Iterator[OpaServer]:
     """An OPA with a bundle that has a revision."""
     archive = tmp_path / "gateway.tar.gz"
-    data = write_compiled({"eksgateway": load_content(EXAMPLE_DATA)}, tmp_path / "data.json")
-    build = ["opa", "build", "--bundle", "--revision", "v7", "--output", str(archive)]
-    (tmp_path / "tree").mkdir()
-    for source in [*(POLICIES / "eksgateway").glob("*.rego"), data]:
-        if not source.name.endswith("_test.rego"):
-            (tmp_path / "tree" / source.name).write_bytes(source.read_bytes())
-    subprocess.run([*build, str(tmp_path / "tree")], check=True, capture_output=True)
+    tree = shutil.copytree(POLICIES / "eksgateway", tmp_path / "tree")
+    write_compiled({"eksgateway": load_content(EXAMPLE_DATA)}, tree / "data.json")
+    build = ["opa", "build", "--bundle", "--revision", "v7", "--output", str(archive), str(tree)]
+    subprocess.run(build, check=True, capture_output=True)
     with run_opa(archive, log=tmp_path / "opa.log", arguments=["--bundle"]) as server:
         yield server
 

@@ -69,11 +69,7 @@ async def run_opa_with_bundle(path: Path, rego: Path, data: Data) -> AsyncIterat
 
 def write_custom_rego(path: Path, old: str, new: str) -> Path:
     """Write the project's policy with one replacement into a folder."""
-    folder = path / "rego"
-    folder.mkdir()
-    for source in (POLICIES / "eksgateway").glob("*.rego"):
-        if not source.name.endswith("_test.rego"):
-            (folder / source.name).write_text(source.read_text())
+    folder = shutil.copytree(POLICIES / "eksgateway", path / "rego")
     authz = folder / "authz.rego"
     text = authz.read_text()
     assert text.count(old) == 1

@@ -46,8 +46,7 @@ def bundle_revision(revision: str, rego: Mapping[str, bytes] | None = None) -> s
 
 @cache
 def _read_rego() -> dict[str, bytes]:
-    sources = sorted(_rego_folder().glob("*.rego"))
-    return {source.name: source.read_bytes() for source in sources if not source.stem.endswith("_test")}
+    return {source.name: source.read_bytes() for source in sorted(_rego_folder().glob("*.rego"))}
 
 
 def _rego_folder() -> Path:
