@@ -19,7 +19,7 @@ from eksgateway.policy.factory import open_policy_engine
 from eksgateway.policy.source import load_content
 from eksgateway.settings import OpaPolicySettings, OpaSettings, PolicySettings
 from support.bundles import bundle_of
-from support.opa import EXAMPLE_DATA, POLICIES, OpaServer, compile_data, run_opa, write_compiled
+from support.opa import EXAMPLE_DATA, POLICIES, OpaServer, compile_index, run_opa, write_compiled
 from support.questions import at_request, caller
 
 NO_GRANTS: dict[str, Any] = {"eksgateway": {"grants": []}}
@@ -71,7 +71,7 @@ async def test_the_hash_of_plain_data_is_the_revision(tmp_path: Path) -> None:
             await engine.check()
             before = engine.revision
             assert (await engine.decide(ALICE)).allowed
-            server.put("eksgateway/index", compile_data(NO_GRANTS))
+            server.put("eksgateway/index", compile_index(NO_GRANTS))
             await engine.check()
             assert engine.revision not in ("", before)
             assert not (await engine.decide(ALICE)).allowed
@@ -93,10 +93,10 @@ async def test_next_change_follows_the_data(tmp_path: Path) -> None:
             )  # the weekend's end in Berlin
             freeze = {"from": "2026-11-01T00:00:00Z", "until": "2026-12-01T06:00:00Z"}
             data = {"eksgateway": {"grants": [], "freezes": [{"id": "f", "clusters": ["*"], **freeze}]}}
-            server.put("eksgateway/index", compile_data(data))
+            server.put("eksgateway/index", compile_index(data))
             await engine.check()
             assert engine.next_change(now) == datetime(2026, 12, 1, 6, tzinfo=UTC)
-            server.put("eksgateway/index", compile_data(NO_GRANTS))
+            server.put("eksgateway/index", compile_index(NO_GRANTS))
             await engine.check()
             assert engine.next_change(now) is None
         finally:
@@ -150,7 +150,7 @@ async def test_data_that_is_not_a_whole_compiled_policy_is_reported(
     changes: dict[str, Any], text: str, tmp_path: Path
 ) -> None:
     """Calls are unavailable rather than denied, until it is corrected."""
-    whole = compile_data({"eksgateway": load_content(EXAMPLE_DATA)})
+    whole = compile_index({"eksgateway": load_content(EXAMPLE_DATA)})
     with run_opa(log=tmp_path / "opa.log") as server:
         engine = await open_policy_engine(_settings(server.url), SystemClock())
         try:

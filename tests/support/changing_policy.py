@@ -17,7 +17,7 @@ from eksgateway.clock import SystemClock
 from eksgateway.policy.engine import PolicyEngine
 from eksgateway.policy.factory import open_policy_engine
 from eksgateway.settings import OpaPolicySettings, OpaSettings, WasmPolicySettings
-from support.opa import POLICIES, OpaServer, compile_data, run_opa, write_compiled
+from support.opa import POLICIES, OpaServer, compile_index, run_opa, write_compiled
 
 Data = dict[str, Any]
 _BUNDLE = "gateway"
@@ -50,7 +50,7 @@ async def run_plain_opa(path: Path, rego: Path, data: Data) -> AsyncIterator[Cha
     file = write_compiled(data, path / "opa-data.json")
     with run_opa(rego, file, log=path / "opa.log") as opa:
         yield ChangeablePolicy(
-            await _open_engine(opa), lambda new: opa.put("eksgateway/index", compile_data(new))
+            await _open_engine(opa), lambda new: opa.put("eksgateway/index", compile_index(new))
         )
 
 

@@ -66,7 +66,7 @@ def run_opa(
         server.stop()
 
 
-def compile_data(data: dict[str, Any]) -> dict[str, Any]:
+def compile_index(data: dict[str, Any]) -> dict[str, Any]:
     """The index, from policy data without sets."""
     content = {"grants": [], "denials": [], "freezes": []} | data["eksgateway"]
     index: dict[str, Any] = compile_content(content)["eksgateway"]["index"]
@@ -75,7 +75,7 @@ def compile_data(data: dict[str, Any]) -> dict[str, Any]:
 
 def write_compiled(data: dict[str, Any], file: Path) -> Path:
     """Write policy data to a file as an OPA reads it."""
-    file.write_text(json.dumps({"eksgateway": {"index": compile_data(data)}}))
+    file.write_text(json.dumps({"eksgateway": {"index": compile_index(data)}}))
     return file
 
 
