@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from eksgateway.model import MAX_CLAIM_VALUES, Action, Claim
-from eksgateway.policy.cost_questions import FEW_GROUPS, MANY_GROUPS, count_groups, make_questions
+from eksgateway.policy.cost_questions import FEW_GROUPS, MANY_GROUPS, make_questions, weigh_caller
 from eksgateway.policy.decision_cost import PolicyTooCostly
 from eksgateway.policy.engine import PolicyTooLarge
 from eksgateway.policy.files import read_module
@@ -235,9 +235,9 @@ def test_a_caller_with_several_values_of_a_claim_counts_as_one_in_many_groups() 
     """Only the costliest questions have several values."""
     who = caller("jwt:corp:a", "corp:1")
     several = (Claim("ref", ("a", "b")),)
-    assert count_groups(replace(who, claims=(Claim("ref", ("a",)),))) == 1
-    assert count_groups(replace(who, claims=several)) == MANY_GROUPS
-    assert count_groups(replace(who, groups=("g",) * 300, claims=several)) == 300
+    assert weigh_caller(replace(who, claims=(Claim("ref", ("a",)),))) == 1
+    assert weigh_caller(replace(who, claims=several)) == MANY_GROUPS
+    assert weigh_caller(replace(who, groups=("g",) * 300, claims=several)) == 300
 
 
 def test_the_costliest_questions_have_the_most_values_of_claims() -> None:

@@ -60,9 +60,9 @@ def make_questions(content: Content) -> list[dict[str, Any]]:
     return [question.to_input() for question in questions]
 
 
-def count_groups(caller: Caller) -> int:
-    """The groups of a caller, and no fewer than MANY_GROUPS if one of its claims has several values: only the
-    questions with MANY_GROUPS have such claims.
+def weigh_caller(caller: Caller) -> int:
+    """The number of groups to compare with ``max_inline_groups``: the caller's, and no fewer than MANY_GROUPS
+    if one of its claims has several values, because only the questions with MANY_GROUPS have such claims.
     """
     has_many_values = any(len(claim.values) > 1 for claim in caller.claims)
     return max(MANY_GROUPS if has_many_values else 0, len(caller.groups))

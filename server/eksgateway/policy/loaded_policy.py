@@ -60,8 +60,8 @@ class LoadedPolicy:
     def evaluate_inline(self, document: bytes, *, groups: int) -> Any:
         """The policy's result (or UNDEFINED) for an input, on the event loop within 1 or 2 ms.
 
-        ``groups`` counts the caller's. Raises PolicyInvalid, and NeedsThread if the evaluation would take
-        longer or fails.
+        ``groups`` is from ``weigh_caller``. Raises PolicyInvalid, and NeedsThread if the evaluation would
+        take longer or fails.
         """
         instance = self._take() if groups <= self._max_inline_groups else None
         if instance is None:

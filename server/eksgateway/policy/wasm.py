@@ -14,7 +14,7 @@ from eksgateway.file_reader import HUNG
 from eksgateway.model import Action, Decision
 from eksgateway.policy.compile_process import compile_sources
 from eksgateway.policy.compiled_policy import CompiledPolicy
-from eksgateway.policy.cost_questions import count_groups
+from eksgateway.policy.cost_questions import weigh_caller
 from eksgateway.policy.decision_cost import MAX_CPU_S, PolicyTooCostly
 from eksgateway.policy.engine import SAMPLES, PolicyLoadError, Reloads
 from eksgateway.policy.files import PolicyFiles
@@ -121,7 +121,7 @@ class WasmEngine:
     async def decide(self, question: Question) -> Decision:
         policy, document = self._policy, json.dumps(question.to_input()).encode()
         try:
-            result = policy.evaluate_inline(document, groups=count_groups(question.caller))
+            result = policy.evaluate_inline(document, groups=weigh_caller(question.caller))
         except NeedsThread:
             result = await self._workers.run(
                 question.caller.id,
