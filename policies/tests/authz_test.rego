@@ -69,31 +69,25 @@ test_action_without_a_grant_is_denied if {
 
 # Stage target: account and region, and no cluster.
 
-target_input := json.patch(support.cancel_input, [
-	{"op": "replace", "path": "/context/stage", "value": "target"},
-	{"op": "replace", "path": "/action/name", "value": "list"},
-	{"op": "remove", "path": "/resource/properties/cluster"},
-])
-
 stranger_there(decision) if support.denied(decision, [], ["You have no grant in this account and region."])
 
 test_list_of_some_cluster_is_allowed_at_stage_target if {
-	support.allowed_by(support.decide(target_input, data.fixtures.list), ["oncall"])
-	support.allowed_by(support.decide(target_input, data.fixtures.subject), ["subject"])
+	support.allowed_by(support.decide(support.target_input, data.fixtures.list), ["oncall"])
+	support.allowed_by(support.decide(support.target_input, data.fixtures.subject), ["subject"])
 }
 
 test_caller_without_list_is_denied_at_stage_target if {
-	support.denied(support.decide(target_input, data.fixtures.oncall), ["oncall"], ["Grant oncall does not allow list."])
+	support.denied(support.decide(support.target_input, data.fixtures.oncall), ["oncall"], ["Grant oncall does not allow list."])
 }
 
 test_other_actions_are_denied_at_stage_target if {
-	stranger_there(support.decide(support.change(target_input, "/action/name", "get"), data.fixtures.oncall))
+	stranger_there(support.decide(support.change(support.target_input, "/action/name", "get"), data.fixtures.oncall))
 }
 
-test_stranger_is_denied_at_stage_target if stranger_there(support.decide(target_input, data.fixtures.other_region))
+test_stranger_is_denied_at_stage_target if stranger_there(support.decide(support.target_input, data.fixtures.other_region))
 
 test_grant_with_via_denies_at_stage_target_too if {
-	support.denied(support.decide(target_input, data.fixtures.list_with_via), ["oncall"], ["Grant oncall asks for a connection that this call did not come over."])
+	support.denied(support.decide(support.target_input, data.fixtures.list_with_via), ["oncall"], ["Grant oncall asks for a connection that this call did not come over."])
 }
 
 test_unknown_stage_is_denied if not support.decide(support.change(support.cancel_input, "/context/stage", "later"), data.fixtures.oncall).allow

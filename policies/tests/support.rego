@@ -34,6 +34,12 @@ update_input := object.union(cancel_input, {
 	"context": {"stage": "update"},
 })
 
+target_input := json.patch(cancel_input, [
+	{"op": "replace", "path": "/context/stage", "value": "target"},
+	{"op": "replace", "path": "/action/name", "value": "list"},
+	{"op": "remove", "path": "/resource/properties/cluster"},
+])
+
 change(document, path, value) := json.patch(document, [{"op": "replace", "path": path, "value": value}])
 
 decide(document, index) := decision if {
