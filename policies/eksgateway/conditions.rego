@@ -67,7 +67,7 @@ has_claim(claim, wanted) if {
 	patterns.matches(pattern, value)
 }
 
-# What a cancel must carry does not depend on EKS, so it is checked at both stages.
+# The texts of a cancel do not depend on EKS, so they are checked at both stages.
 has_texts(_) if input.action.name != "cancel"
 
 has_texts(names) if {

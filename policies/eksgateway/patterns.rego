@@ -45,7 +45,7 @@ matches_ticket(pattern, ticket) if {
 	trim(digits, "0123456789") == ""
 }
 
-# What a value has between a head and a tail. Undefined if it does not begin and end with them.
+# The part of a value between a head and a tail. Undefined if it does not begin and end with them.
 between(head, tail, value) := substring(value, count(head), length) if {
 	startswith(value, head)
 	endswith(value, tail)
