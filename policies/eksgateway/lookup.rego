@@ -149,11 +149,12 @@ exceptions_known if {
 }
 
 # The names that a table has for the patterns that match one of the values.
-names(table, values) := starless_names(table, values) | starred_names(table, values)
-
-starless_names(table, values) := exact_names(table, values) | deep_names(table, values)
-
-starred_names(table, values) := star_names(table, values) | two_star_names(table, values)
+names(table, values) := union({
+	exact_names(table, values),
+	star_names(table, values),
+	two_star_names(table, values),
+	deep_names(table, values),
+})
 
 exact_names(table, values) := {name |
 	some value in values
