@@ -72,11 +72,10 @@ class Named:
                     yield self.make_finding(rule, f"{key}[{index}]", text)
 
 
-def entries_of(content: Mapping[str, Sequence[Entry]], *keys: str) -> Iterator[Named]:
-    """The entries of these keys, by default of all."""
-    for key in keys or KINDS:
+def entries_of(content: Mapping[str, Sequence[Entry]]) -> Iterator[Named]:
+    for key, kind in KINDS.items():
         for entry in content[key]:
-            yield Named(KINDS[key], entry)
+            yield Named(kind, entry)
 
 
 def quote(texts: Iterable[str]) -> str:
