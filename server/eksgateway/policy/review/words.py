@@ -51,7 +51,7 @@ def overlap(one: str, other: str) -> bool:
 
 
 def find_words(patterns: Sequence[str]) -> Iterator[str]:
-    """Words that all the patterns match, one for each order of their parts; at most some.
+    """Words that all the patterns match, one for each order of their parts, up to ``_MAX_WORDS``.
 
     ``**`` may end a pattern without a slash before it. Raises TooManyStates.
     """
@@ -59,11 +59,10 @@ def find_words(patterns: Sequence[str]) -> Iterator[str]:
     if len(patterns) == 1:
         yield word_of(patterns[0])
         return
-    walk = _walk([_tokens(each) for each in patterns])
-    found: dict[str, None] = {}
-    for word in walk:
+    found: set[str] = set()
+    for word in _walk([_tokens(each) for each in patterns]):
         if word not in found:
-            found[word] = None
+            found.add(word)
             yield word
         if len(found) == _MAX_WORDS:
             return
