@@ -142,7 +142,7 @@ FAULTS: dict[str, tuple[Change, str]] = {
         lambda c: c["grants"][0].pop("update_types"),
         "eksgateway.grants[0].update_types: is missing; list the update types",
     ),
-    "nobody": (
+    "grant without a caller": (
         lambda c: [c["grants"][0].pop(key) for key in ("subjects", "groups")],
         "eksgateway.grants[0]: names no caller; give it subjects or groups",
     ),
@@ -259,7 +259,7 @@ FAULTS: dict[str, tuple[Change, str]] = {
         "denials[0].reason: 'a\\nb' is not understood; a reason is one",
     ),
     "long reason": (_denial(reason="a" * 301), "denials[0].reason: 'aaa"),
-    "denial of nobody": (
+    "denial without a caller": (
         lambda c: c.update(denials=[{"id": "blocked", "reason": "a"}]),
         "eksgateway.denials[0]: names no caller; give it subjects or groups",
     ),
