@@ -62,8 +62,7 @@ def complete_input(document: dict[str, Any]) -> dict[str, Any]:
     if time is not None:
         changes["context"] = {**context, "seconds": posix_seconds(time)}
         if update := _member(facts, "update"):
-            created_at = parse_time(update.get("created_at"))
-            age_s = age_at(time, created_at) if created_at else None
+            age_s = age_at(time, parse_time(update.get("created_at")))
             changes["resource"] = {**resource, "properties": {**facts, "update": {**update, "age_s": age_s}}}
     return {**document, **changes}
 

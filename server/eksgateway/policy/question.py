@@ -89,7 +89,7 @@ class Question:
                 "type": update.type,
                 "status": update.status,
                 "created_at": utc_seconds(update.created_at) if update.created_at else None,
-                "age_s": age_at(self.time, update.created_at) if update.created_at else None,
+                "age_s": age_at(self.time, update.created_at),
                 "cancellation_status": update.cancellation.status if update.cancellation else None,
             },
         }
@@ -111,9 +111,9 @@ def question_of(intent: Intent, method: str) -> Question:
     )
 
 
-def age_at(time: datetime, created_at: datetime) -> int:
-    """In seconds, as between the two times' texts. Negative if clocks differ."""
-    return posix_seconds(time) - posix_seconds(created_at)
+def age_at(time: datetime, created_at: datetime | None) -> int | None:
+    """In seconds, as between the two times' texts. Negative if clocks differ, None if it is not known."""
+    return posix_seconds(time) - posix_seconds(created_at) if created_at else None
 
 
 def posix_seconds(time: datetime) -> int:
