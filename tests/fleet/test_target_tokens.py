@@ -124,7 +124,7 @@ async def test_the_reads_of_a_cancel_draw_for_all_three_calls(harness: Harness) 
 
 
 async def test_the_reads_of_a_cancel_wait_for_the_second_token(harness: Harness) -> None:
-    """What the row grants before stays in hand for another urgent call, and is not drawn twice."""
+    """Tokens that the row grants before stay in hand for another urgent call, and are not drawn twice."""
     harness.drawer.urgent = 1
     harness.start_reads()
     await harness.clock.advance(0.1)
