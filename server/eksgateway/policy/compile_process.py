@@ -4,8 +4,8 @@
                                  │ child │
                deadline ── kill ►└───────┘◄── ends itself once nothing reads its stdout
 
-The child gets the sources and no part of the environment. If it crashes, hangs or needs too much memory, the
-error is a PolicyLoadError, and the policy from before stays in force.
+The child gets the sources, and of the environment only what Python needs to start. If it crashes, hangs or
+needs too much memory, the error is a PolicyLoadError, and the policy from before stays in force.
 """
 
 from __future__ import annotations
