@@ -203,7 +203,7 @@ def test_an_unusable_key_is_refused_before_anything_is_written(output: Path, tmp
 
 
 @pytest.mark.parametrize("option", ["--signing-alg", "--signing-key-id"])
-def test_options_of_the_key_need_one(option: str, output: Path) -> None:
+def test_options_of_a_key_without_a_key_are_refused(option: str, output: Path) -> None:
     code, _, warned = bundle(EXAMPLE_DATA, "-o", output, option, "RS256")
     assert code == 2
     assert "--signing-key" in warned

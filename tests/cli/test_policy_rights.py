@@ -93,7 +93,7 @@ def test_who_has_callers_with_grant_owner_and_conditions(data: Path) -> None:
     assert [each["id"] for each in found["freezes"]] == ["soft"]
 
 
-def test_who_is_about_one_action(data: Path) -> None:
+def test_who_leaves_out_conditions_of_other_actions(data: Path) -> None:
     """Conditions of cancels, and freezes, are not about others."""
     found = who(data, "--cluster", "prod-1", "--action", "watch", at="2026-12-24T00:00:00Z")
     assert [each["caller"] for each in found["callers"]] == ["corp:oncall", "corp:oncall"]
@@ -117,7 +117,9 @@ def test_who_during_a_freeze_lists_callers_as_held_back(data: Path) -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_who_is_about_one_place(data: Path, options: tuple[str, ...], grants: set[str]) -> None:
+def test_who_leaves_out_grants_of_other_clusters_accounts_and_regions(
+    data: Path, options: tuple[str, ...], grants: set[str]
+) -> None:
     assert {each["grant"] for each in who(data, *options)["callers"]} == grants
 
 

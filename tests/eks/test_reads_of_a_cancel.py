@@ -21,7 +21,7 @@ async def leave(harness: BudgetHarness, tokens: int) -> None:
     harness.called.clear()
 
 
-async def test_both_are_under_way_at_once(harness: BudgetHarness) -> None:
+async def test_both_reads_of_a_cancel_are_under_way_at_once(harness: BudgetHarness) -> None:
     harness.answer.clear()
     reads = harness.start_reads()
     await harness.clock.advance()
@@ -29,7 +29,7 @@ async def test_both_are_under_way_at_once(harness: BudgetHarness) -> None:
     assert not reads.done()
 
 
-async def test_they_take_two_tokens(harness: BudgetHarness) -> None:
+async def test_both_reads_of_a_cancel_take_two_tokens(harness: BudgetHarness) -> None:
     await harness.start_reads()
     for number in range(ALL):
         harness.start(Lane.FORWARD, number)
@@ -37,7 +37,7 @@ async def test_they_take_two_tokens(harness: BudgetHarness) -> None:
     assert len(harness.order(Lane.FORWARD)) == ALL - 2
 
 
-async def test_they_wait_for_both_tokens_and_hold_none(harness: BudgetHarness) -> None:
+async def test_both_reads_of_a_cancel_wait_for_both_tokens_and_hold_none(harness: BudgetHarness) -> None:
     """Another cancel's CancelUpdate takes the token that is there."""
     await leave(harness, 1)
     harness.start_reads()
@@ -72,20 +72,20 @@ async def test_a_wait_counts_both_calls(harness: BudgetHarness) -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "told"),
+    ("first", "second", "raised"),
     [
         pytest.param(TargetMismatch(), EksNotFound(), TargetMismatch, id="both"),
         pytest.param(None, EksNotFound(), EksNotFound, id="second"),
         pytest.param(EksUnavailable(), EksNotFound(), EksUnavailable, id="first-fails-later"),
     ],
 )
-async def test_the_first_error_is_told(
-    harness: BudgetHarness, first: GatewayError | None, second: GatewayError, told: type[GatewayError]
+async def test_the_error_of_the_first_read_is_raised(
+    harness: BudgetHarness, first: GatewayError | None, second: GatewayError, raised: type[GatewayError]
 ) -> None:
     """Also if it comes last, after a second try."""
     reads = harness.start_reads(first=first, second=second)
     await harness.clock.advance(1)
-    with pytest.raises(told):
+    with pytest.raises(raised):
         await reads
 
 

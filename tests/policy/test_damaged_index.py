@@ -88,7 +88,7 @@ KINDS = pytest.mark.parametrize("damages", [lose_parts, mix_parts, edit_parts])
 
 
 @KINDS
-def test_the_module_allows_nothing_more(
+def test_the_module_allows_nothing_more_by_a_damaged_index(
     damages: Damages, cases: list[Case], policy_module: PolicyModule
 ) -> None:
     opened = []
@@ -102,7 +102,9 @@ def test_the_module_allows_nothing_more(
 
 
 @KINDS
-async def test_an_opa_allows_nothing_more(damages: Damages, cases: list[Case], tmp_path: Path) -> None:
+async def test_an_opa_allows_nothing_more_by_a_damaged_index(
+    damages: Damages, cases: list[Case], tmp_path: Path
+) -> None:
     chosen = apply_damages(cases, damages, MOST // 2)
     decisions = await asyncio.to_thread(decide_by_eval, [case for _, case in chosen], tmp_path)
     names = [name for name, (_, denied) in chosen for _ in denied]

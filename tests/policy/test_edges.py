@@ -65,7 +65,7 @@ def test_each_begin_and_end_of_an_entry_is_an_edge() -> None:
     assert edges.next_after(utc("9999-12-31T23:59:59")) is None
 
 
-def test_no_entry_has_no_edge() -> None:
+def test_data_without_entries_has_no_edges() -> None:
     assert read().next_after(utc("2026-12-01T00:00:00")) is None
 
 

@@ -134,7 +134,7 @@ def test_the_order_of_entries_changes_no_decision(policy_module: PolicyModule, c
         assert _decide(policy_module, content, batch) == _decide(policy_module, backwards, batch)
 
 
-def test_remarks_are_not_compiled(cases: Cases) -> None:
+def test_owners_and_notes_are_not_compiled(cases: Cases) -> None:
     for content, _ in cases:
         bare = copy.deepcopy(content)
         for entries in bare.values():

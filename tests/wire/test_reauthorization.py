@@ -152,7 +152,7 @@ def with_an_edge(kind: str, edge: datetime) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", ["a grant ends", "a denial begins", "a window ends"])
 @pytest.mark.parametrize("serve", [run_wasm, run_plain_opa])
-async def test_edge_ends_streams_within_seconds(
+async def test_edge_of_the_policy_ends_streams_within_seconds(
     tmp_path: Path, eks: SimulatedEks, serve: Serve, kind: str
 ) -> None:
     """Under the same revision. Streams of other callers go on."""

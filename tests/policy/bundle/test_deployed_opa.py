@@ -146,7 +146,7 @@ async def test_a_bundle_that_is_not_trusted_is_not_loaded(
     assert all(part in refused[0]["detail"] for part in cause)
 
 
-async def test_the_bundles_server_may_be_away(place: Place) -> None:
+async def test_the_last_bundle_decides_while_the_bundles_server_is_away(place: Place) -> None:
     """At the start nothing is decided without it; later, and at a restart of OPA, the last bundle decides."""
     place.host.bundle = place.sign()
     place.host.stop()

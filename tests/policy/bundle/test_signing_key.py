@@ -132,5 +132,5 @@ def test_a_secret_that_ends_with_a_line_break_has_a_warning(tmp_path: Path) -> N
     assert "line break" in _load(_write(tmp_path, b"s" * 32 + b"\n")).warnings[0]
 
 
-def test_no_key_is_in_its_representation(tmp_path: Path) -> None:
+def test_the_representation_of_a_key_does_not_have_its_text(tmp_path: Path) -> None:
     assert "sss" not in repr(_load(_write(tmp_path, b"s" * 32)))

@@ -27,7 +27,9 @@ CUTS = {
 
 
 @pytest.mark.parametrize(("begins", "ends", "expected"), CUTS.values(), ids=CUTS)
-def test_an_interval_is_cut(begins: str, ends: str, expected: list[str]) -> None:
+def test_an_interval_is_cut_into_whole_centuries_years_months_and_days(
+    begins: str, ends: str, expected: list[str]
+) -> None:
     assert cut_interval(begins, ends) == expected
 
 

@@ -88,7 +88,9 @@ COMPANIES: dict[str, Callable[[], tuple[list[Entry], list[Entry]]]] = {
 
 
 @pytest.mark.parametrize("company", COMPANIES.values(), ids=COMPANIES)
-def test_a_company_is_admitted(company: Callable[[], tuple[list[Entry], list[Entry]]]) -> None:
+def test_usual_data_of_large_companies_is_admitted(
+    company: Callable[[], tuple[list[Entry], list[Entry]]],
+) -> None:
     compile_entries(*company())
 
 
@@ -135,7 +137,7 @@ TOO_WIDE: dict[str, tuple[Callable[[], tuple[list[Entry], list[Entry]]], str]] =
 
 
 @pytest.mark.parametrize(("company", "expected"), TOO_WIDE.values(), ids=TOO_WIDE)
-def test_entries_that_apply_together_are_limited(
+def test_too_many_entries_that_apply_together_are_refused(
     company: Callable[[], tuple[list[Entry], list[Entry]]], expected: str
 ) -> None:
     """The error names what costs most, a pattern that takes part, and what to change."""
@@ -143,7 +145,7 @@ def test_entries_that_apply_together_are_limited(
         compile_entries(*company())
 
 
-def test_entries_are_limited() -> None:
+def test_too_many_entries_are_refused() -> None:
     denials = [
         {"id": f"d-{n}", "subjects": [f"jwt:corp:{n}"], "reason": "See INC-7."}
         for n in range(MAX_ENTRIES["denials"] + 1)
@@ -155,12 +157,12 @@ def test_entries_are_limited() -> None:
         compile_entries([], [], denials)
 
 
-def test_items_of_an_entry_are_limited() -> None:
+def test_too_many_items_of_an_entry_are_refused() -> None:
     with pytest.raises(PolicyTooLarge, match=r"g-7: its lists have \d+ items, and at most 2000 are possible"):
         compile_entries([grant(7, groups=[f"corp:{n}" for n in range(MAX_ITEMS + 1)])], [])
 
 
-def test_the_size_of_the_index_is_limited() -> None:
+def test_a_large_index_is_refused() -> None:
     grants = [grant(n, groups=[f"corp:{'x' * 200}-{n}-{m}" for m in range(10)]) for n in range(2500)]
     with pytest.raises(PolicyTooLarge, match=r"the compiled policy has \d+ KB, and at most 5120 KB"):
         compile_entries(grants, [])

@@ -68,13 +68,13 @@ def to_line(decision: Decision) -> str:
     return json.dumps([decision.allowed, decision.rule_ids, decision.reasons])
 
 
-def test_the_content_is_read_as_written() -> None:
+def test_data_in_the_first_form_is_read_as_written() -> None:
     """Nothing is added, left out or changed."""
     written = yaml.safe_load(FIRST_FORM.read_text())["eksgateway"]
     assert load_content(FIRST_FORM) == written | {"denials": []}
 
 
-async def test_its_decisions_are_those_of_the_first_version() -> None:
+async def test_data_in_the_first_form_is_decided_as_by_the_first_version() -> None:
     engine = await open_policy_engine(WasmPolicySettings(data=FIRST_FORM), SystemClock())
     try:
         lines = [to_line(await engine.decide(question)) for question in make_questions()]

@@ -80,7 +80,7 @@ def documents(draw: st.DrawFn) -> Any:
 
 @given(documents())
 @example(FULL)
-def test_a_general_validator_agrees(document: Any) -> None:
+def test_a_document_has_faults_where_a_general_validator_finds_them(document: Any) -> None:
     faults = Faults()
     document_check()(document, "", faults)
     # In Python `$` also matches before a final newline, where this schema's other readers do not.
