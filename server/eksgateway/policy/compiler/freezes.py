@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from eksgateway.policy.compiler.intervals import cut_interval
@@ -15,7 +16,7 @@ class FreezeTable:
         self._windows = windows
         self._freezes: dict[str, dict[str, Any]] = {}
         self._at: dict[str, dict[str, list[str]]] = {}
-        self._hours: dict[str, dict[str, list[str]]] = {}
+        self._windows_at: dict[str, dict[str, None]] = {}  # place -> names, each once
 
     def add(self, freeze: dict[str, Any], place: str) -> None:
         """The Rego takes a freeze as in force unless one of these keys shows that it is not."""
@@ -29,19 +30,22 @@ class FreezeTable:
         for date in dates:
             for name in names or [""]:
                 at.setdefault(f"{date} {name}".strip(), []).append(freeze["id"])
-        for name in names:
-            self._add_window(name, place)
+        if names:
+            self._windows_at.setdefault(place, {}).update(dict.fromkeys(names))
 
     def to_json(self) -> dict[str, Any]:
+        used = {name for names in self._windows_at.values() for name in names}
+        hours = {name: self._windows.hours_of(name) for name in used}
         return {
             "freezes": self._freezes,
             "freeze_at": self._at,
-            "freeze_hours": self._hours,
+            "freeze_hours": {place: _list_by_hour(names, hours) for place, names in self._windows_at.items()},
         }
 
-    def _add_window(self, name: str, place: str) -> None:
-        hours = self._hours.setdefault(place, {})
-        for hour in self._windows.hours_of(name):
-            known = hours.setdefault(hour, [])
-            if name not in known:
-                known.append(name)
+
+def _list_by_hour(names: Iterable[str], hours: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name in names:
+        for hour in hours[name]:
+            found.setdefault(hour, []).append(name)
+    return found
