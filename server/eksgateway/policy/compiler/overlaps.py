@@ -96,7 +96,8 @@ class Targets:
 
     def weigh_scopes(self, weights: Mapping[str, float]) -> Heaviest:
         """The heaviest scopes that one account and region have; ``pattern`` is the heaviest scope."""
-        chosen = {each.intersection(weights) for scope in weights for each in self._sets_with[scope]}
+        weighed = frozenset(weights)  # a set, because `&` reads the smaller of two sets only
+        chosen = {each & weighed for scope in weights for each in self._sets_with[scope]}
         return max(
             (
                 Heaviest(sum(map(weights.__getitem__, each)), max(each, key=weights.__getitem__))
