@@ -113,13 +113,10 @@ def _scope_sets(scopes: Mapping[str, Mapping[str, list[str]]]) -> set[frozenset[
         tuple((region, *names) for region, names in regions.items()): regions for regions in scopes.values()
     }
     everywhere = scopes.get("*", {})
-    regions = {region for row in rows.values() for region in row} | {"*"}
     return {
-        frozenset(
-            name for row in (regions_, everywhere) for key in (region, "*") for name in row.get(key, ())
-        )
-        for regions_ in (*rows.values(), {})
-        for region in regions
+        frozenset(name for row in (regions, everywhere) for key in (region, "*") for name in row.get(key, ()))
+        for regions in (*rows.values(), {})
+        for region in {*regions, *everywhere, "*"}
     }
 
 
