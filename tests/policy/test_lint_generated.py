@@ -12,7 +12,7 @@ import pytest
 from eksgateway.policy.lint.finding import Finding
 from eksgateway.policy.lint.findings import find_all
 from eksgateway.policy.question import Question
-from eksgateway.policy.review.who import Where, find_holders
+from eksgateway.policy.review.who import Where, find_allowed_callers
 from support.policy_reference import Content, Entry, decide
 from support.review_generated import (
     ACCOUNTS,
@@ -65,7 +65,7 @@ def questions_to(random: Random, grant: Entry, at: Any) -> Iterator[Question]:
             continue
         for cluster in ("p-1", "p-x-1", "p-pci-1", "a1b", "x"):
             for action in grant["actions"]:
-                for right in find_holders(alone, Where(cluster), action, time).rights:
+                for right in find_allowed_callers(alone, Where(cluster), action, time).rights:
                     if right.example is not None:
                         yield question_of(right.example, grant, action, time)
         yield make_question(random, time)

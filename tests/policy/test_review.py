@@ -17,9 +17,9 @@ from eksgateway.policy.compiled_policy import build_policy
 from eksgateway.policy.loaded_policy import LoadedPolicy
 from eksgateway.policy.patterns import matches
 from eksgateway.policy.question import Question
-from eksgateway.policy.review.can import Holder, find_permissions
+from eksgateway.policy.review.can import ReviewedCaller, find_permissions
 from eksgateway.policy.review.holding import find_covering_grants, find_holding_restrictions
-from eksgateway.policy.review.who import Right, Where, find_holders
+from eksgateway.policy.review.who import Right, Where, find_allowed_callers
 from eksgateway.policy.wasm_module import PolicyModule
 from support.review_generated import TIMES, make_content, make_question, question_of
 
@@ -43,14 +43,14 @@ def check_examples(content: Content, random: Random, allowing: Allowing) -> int:
     for action in ("cancel", "get", "list"):
         asked = make_question(random, at)
         where = Where(asked.cluster.name, *random.choice([("", ""), (asked.cluster.account_id, "")]))
-        for right in find_holders(content, where, action, at).rights:
+        for right in find_allowed_callers(content, where, action, at).rights:
             if right.example is not None:
                 question = question_of(right.example, right.grant, action, at)
                 assert right.grant["id"] in allowing(question), (right, content)
                 assert has_caller(right, question)
                 checked += 1
     asked = make_question(random, at)
-    found = find_permissions(content, Holder(asked.caller.id, asked.caller.groups), at)
+    found = find_permissions(content, ReviewedCaller(asked.caller.id, asked.caller.groups), at)
     for permission in found.permissions:
         assert {*permission.held_by} <= {each.id for each in found.restrictions}
         for (action, _), example in permission.examples.items():
@@ -78,22 +78,22 @@ def assert_listed(content: Content, question: Question, name: str) -> None:
         Where(cluster.name, cluster.account_id),
         Where(cluster.name, cluster.account_id, cluster.region),
     ):
-        rights = find_holders(content, where, action, question.time).rights
+        rights = find_allowed_callers(content, where, action, question.time).rights
         assert any(
             each.grant["id"] == name and each.example is not None and has_caller(each, question)
             for each in rights
         ), (where, question, content)
     claims = {claim.name: claim.values for claim in caller.claims}
-    for holder in (
-        Holder(caller.id, caller.groups),
-        Holder(caller.id, caller.groups, claims, caller.via or ""),
+    for reviewed in (
+        ReviewedCaller(caller.id, caller.groups),
+        ReviewedCaller(caller.id, caller.groups, claims, caller.via or ""),
     ):
-        permissions = find_permissions(content, holder, question.time).permissions
+        permissions = find_permissions(content, reviewed, question.time).permissions
         assert any(
             each.grant["id"] == name and (action, pattern) in each.examples and matches(pattern, cluster.name)
             for each in permissions
             for pattern in each.clusters
-        ), (holder, question, content)
+        ), (reviewed, question, content)
 
 
 def by_engine(policy: LoadedPolicy) -> Allowing:
@@ -158,6 +158,6 @@ def test_review_of_exceptions_that_overlap_ends() -> None:
         "freezes": [],
     }
     began = time.process_time()
-    found = find_permissions(content, Holder("jwt:corp:dana", ("corp:a",)), TIMES[0])
+    found = find_permissions(content, ReviewedCaller("jwt:corp:dana", ("corp:a",)), TIMES[0])
     assert time.process_time() - began < 4
     assert [each.held_by for each in found.permissions] == [()]

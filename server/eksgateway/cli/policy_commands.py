@@ -85,10 +85,10 @@ def policy_who(  # noqa: PLR0913  each is an option
     freezes in force are printed too, and callers that they hold back. Exit 0, or 2 if a file cannot be used.
     """
     from eksgateway.cli.policy_arguments import read_time  # noqa: PLC0415
-    from eksgateway.cli.policy_rights import Source, read_where, show_holders  # noqa: PLC0415
+    from eksgateway.cli.policy_rights import Source, read_where, show_allowed_callers  # noqa: PLC0415
 
     source = Source(data, config, as_json)
-    sys.exit(show_holders(source, read_where(cluster, account, region), action.value, read_time(at)))
+    sys.exit(show_allowed_callers(source, read_where(cluster, account, region), action.value, read_time(at)))
 
 
 @policy_app.command(
@@ -124,10 +124,10 @@ def policy_can(  # noqa: PLR0913  each is an option
     printed too, and the rights that they hold back. Exit 0, or 2 if a file cannot be used.
     """
     from eksgateway.cli.policy_arguments import read_time  # noqa: PLC0415
-    from eksgateway.cli.policy_rights import Source, read_holder, show_permissions  # noqa: PLC0415
+    from eksgateway.cli.policy_rights import Source, read_reviewed_caller, show_permissions  # noqa: PLC0415
 
-    holder = read_holder(subject, group or (), claim or (), via)
-    sys.exit(show_permissions(Source(data, config, as_json), holder, read_time(at)))
+    caller = read_reviewed_caller(subject, group or (), claim or (), via)
+    sys.exit(show_permissions(Source(data, config, as_json), caller, read_time(at)))
 
 
 @policy_app.command("test", epilog=example("eksgateway policy test input.yaml --data new.yaml"))

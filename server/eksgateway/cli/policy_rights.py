@@ -17,16 +17,16 @@ from eksgateway.cli.output.tables import Table
 from eksgateway.cli.output.terminal import print_lines
 from eksgateway.cli.policy_arguments import find_files, report_unusable
 from eksgateway.cli.policy_rights_view import (
+    allowed_callers_to_json,
     describe_rest,
-    holders_to_json,
-    make_holders_tables,
+    make_allowed_callers_tables,
     make_permissions_tables,
     permissions_to_json,
 )
 from eksgateway.errors import StartError
 from eksgateway.policy.question import utc_seconds
-from eksgateway.policy.review.can import Holder, Permissions, find_permissions
-from eksgateway.policy.review.who import Holders, Where, find_holders
+from eksgateway.policy.review.can import Permissions, ReviewedCaller, find_permissions
+from eksgateway.policy.review.who import AllowedCallers, Where, find_allowed_callers
 from eksgateway.policy.source import Content, load_content
 from eksgateway.rpc.request_fields import ACCOUNT, CLUSTER, REGION
 
@@ -47,34 +47,34 @@ class Source:
         return load_content(find_files(self.data, self.config).data)
 
 
-def show_holders(source: Source, where: Where, action: str, at: datetime) -> int:
+def show_allowed_callers(source: Source, where: Where, action: str, at: datetime) -> int:
     """Return the exit code: 0, or UNUSABLE."""
     try:
-        found = find_holders(source.load(), where, action, at)
+        found = find_allowed_callers(source.load(), where, action, at)
     except StartError as exc:
         return report_unusable(exc)
     if source.as_json:
-        print(json.dumps(holders_to_json(found, where, action, at), indent=2))
+        print(json.dumps(allowed_callers_to_json(found, where, action, at), indent=2))
         return 0
     place = "/".join((where.account or "*", where.region or "*", where.cluster))
-    may, held = make_holders_tables(found, action)
+    may, held = make_allowed_callers_tables(found, action)
     count = f"{len(may.rows)} caller{'' if len(may.rows) == 1 else 's'}" if may.rows else "no caller"
     _print_tables(f"{action} on {place} at {utc_seconds(at)}: {count}", may, held, found)
     return 0
 
 
-def show_permissions(source: Source, holder: Holder, at: datetime) -> int:
+def show_permissions(source: Source, caller: ReviewedCaller, at: datetime) -> int:
     """Return the exit code: 0, or UNUSABLE."""
     try:
-        found = find_permissions(source.load(), holder, at)
+        found = find_permissions(source.load(), caller, at)
     except StartError as exc:
         return report_unusable(exc)
     if source.as_json:
-        print(json.dumps(permissions_to_json(found, holder, at), indent=2))
+        print(json.dumps(permissions_to_json(found, caller, at), indent=2))
         return 0
     may, held = make_permissions_tables(found)
     count = "" if may.rows else ": nothing"
-    _print_tables(f"{holder.subject} at {utc_seconds(at)}{count}", may, held, found)
+    _print_tables(f"{caller.subject} at {utc_seconds(at)}{count}", may, held, found)
     return 0
 
 
@@ -92,7 +92,9 @@ def read_where(cluster: str, account: str, region: str) -> Where:
     return Where(cluster, account, region)
 
 
-def read_holder(subject: str, groups: Sequence[str], claims: Sequence[str], via: str) -> Holder:
+def read_reviewed_caller(
+    subject: str, groups: Sequence[str], claims: Sequence[str], via: str
+) -> ReviewedCaller:
     """Raises typer.BadParameter."""
     if not _SUBJECT.fullmatch(subject):
         raise typer.BadParameter(
@@ -112,10 +114,10 @@ def read_holder(subject: str, groups: Sequence[str], claims: Sequence[str], via:
         if not (name and equals):
             raise typer.BadParameter(f"{claim!r} is no claim; write NAME=VALUE", param_hint="--claim")
         given.setdefault(name, []).append(value)
-    return Holder(subject, tuple(groups), given, via)
+    return ReviewedCaller(subject, tuple(groups), given, via)
 
 
-def _print_tables(title: str, may: Table, held: Table, found: Holders | Permissions) -> None:
+def _print_tables(title: str, may: Table, held: Table, found: AllowedCallers | Permissions) -> None:
     print_lines([title])
     print_table(may)
     if held.rows:

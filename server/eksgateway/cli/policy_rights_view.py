@@ -9,10 +9,10 @@ from typing import Any
 from eksgateway.cli.output.tables import Table
 from eksgateway.policy.coverage import Entry
 from eksgateway.policy.question import utc_seconds
-from eksgateway.policy.review.can import Holder, Permission, Permissions
+from eksgateway.policy.review.can import Permission, Permissions, ReviewedCaller
 from eksgateway.policy.review.cases import Restriction
 from eksgateway.policy.review.conditions import conditions_of, describe_conditions, describe_keys, shorten
-from eksgateway.policy.review.who import Holders, Right, Where
+from eksgateway.policy.review.who import AllowedCallers, Right, Where
 
 _OF_GRANTS = ("accounts", "regions", "clusters", "except_clusters", "from", "until", "owner", "note")
 
@@ -23,7 +23,7 @@ def _drop_empty_columns(table: Table) -> Table:
     return Table(tuple(table.columns[index] for index in kept), rows)
 
 
-def make_holders_tables(found: Holders, action: str) -> tuple[Table, Table]:
+def make_allowed_callers_tables(found: AllowedCallers, action: str) -> tuple[Table, Table]:
     """The callers who may, and those who are held back."""
     may = [
         (_describe_caller(each), *_make_grant_cells(each.grant, [action], each.around, found.restrictions))
@@ -58,7 +58,7 @@ def make_permissions_tables(found: Permissions) -> tuple[Table, Table]:
     return _drop_empty_columns(Table(columns, may)), Table(("ACTIONS", "CLUSTERS", "GRANT", "BY"), held)
 
 
-def describe_rest(found: Holders | Permissions) -> Iterator[str]:
+def describe_rest(found: AllowedCallers | Permissions) -> Iterator[str]:
     """The grants that do not count at the time, and the denials and freezes in force."""
     if found.not_now:
         yield from ("", "Not now:")
@@ -68,7 +68,7 @@ def describe_rest(found: Holders | Permissions) -> Iterator[str]:
         yield from (f"  {describe_restriction(each)}" for each in found.restrictions)
 
 
-def holders_to_json(found: Holders, where: Where, action: str, at: datetime) -> dict[str, Any]:
+def allowed_callers_to_json(found: AllowedCallers, where: Where, action: str, at: datetime) -> dict[str, Any]:
     def row(right: Right) -> dict[str, Any]:
         return {"caller": right.caller, "kind": right.kind, **_grant_to_json(right.grant, [action])}
 
@@ -84,7 +84,7 @@ def holders_to_json(found: Holders, where: Where, action: str, at: datetime) -> 
     }
 
 
-def permissions_to_json(found: Permissions, holder: Holder, at: datetime) -> dict[str, Any]:
+def permissions_to_json(found: Permissions, caller: ReviewedCaller, at: datetime) -> dict[str, Any]:
     def row(each: Permission) -> dict[str, Any]:
         return {
             "actions": [*each.actions],
@@ -94,8 +94,8 @@ def permissions_to_json(found: Permissions, holder: Holder, at: datetime) -> dic
 
     return {
         "at": utc_seconds(at),
-        "subject": holder.subject,
-        "groups": [*holder.groups],
+        "subject": caller.subject,
+        "groups": [*caller.groups],
         "rights": [
             row(each) | {"partly_held_by": [*each.around]} for each in found.permissions if each.examples
         ],
@@ -181,7 +181,7 @@ def _grant_to_json(grant: Entry, actions: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def _rest_to_json(found: Holders | Permissions) -> dict[str, Any]:
+def _rest_to_json(found: AllowedCallers | Permissions) -> dict[str, Any]:
     return {
         "not_now": [
             {"grant": grant["id"], "why": reason, "from": grant.get("from"), "until": grant.get("until")}

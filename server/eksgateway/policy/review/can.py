@@ -1,4 +1,4 @@
-"""The rights of one caller at a time, and their places."""
+"""The rights of one caller at a time, and on which clusters it has them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from eksgateway.policy.review.words import overlap
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class ReviewedCaller:
     """``via`` and claims that are not given are unknown, and count as fitting."""
 
     subject: str
@@ -59,21 +59,21 @@ class Permissions:
     restrictions: tuple[Restriction, ...]  # in force for the caller, where it has permissions
 
 
-def find_permissions(content: dict[str, Any], holder: Holder, at: datetime) -> Permissions:
+def find_permissions(content: dict[str, Any], caller: ReviewedCaller, at: datetime) -> Permissions:
     restrictions = [
         each
         for each in find_restrictions_in_force(content, at, "cancel")
-        if each.concerns(holder.subject, holder.groups)
+        if each.concerns(caller.subject, caller.groups)
     ]
     permissions: list[Permission] = []
     not_now: list[tuple[Entry, str]] = []
     for grant in content["grants"]:
-        if not names_caller(grant, holder.subject, holder.groups):
+        if not names_caller(grant, caller.subject, caller.groups):
             continue
-        if reason := why_not_in_force(grant, at) or _why_unfit(grant, holder):
+        if reason := why_not_in_force(grant, at) or _why_unfit(grant, caller):
             not_now.append((grant, reason))
         else:
-            permissions += _permissions_of(grant, holder, restrictions)
+            permissions += _permissions_of(grant, caller, restrictions)
     grants = {str(each.grant["id"]): each.grant for each in permissions}
     touching = (each for each in restrictions if any(_touches(each, grant) for grant in grants.values()))
     return Permissions(tuple(permissions), tuple(not_now), tuple(touching))
@@ -93,34 +93,34 @@ def _share(some: Sequence[str], others: Sequence[str]) -> bool:
     return "*" in some or "*" in others or not set(some).isdisjoint(others)
 
 
-def _why_unfit(grant: Entry, holder: Holder) -> str:
-    is_spiffe = holder.subject.startswith("spiffe:")
+def _why_unfit(grant: Entry, caller: ReviewedCaller) -> str:
+    is_spiffe = caller.subject.startswith("spiffe:")
     if "via" in grant:
         if is_spiffe:
             return "asks for a token over a connection of the mesh"
-        if holder.via and not matches_any(grant["via"], holder.via):
+        if caller.via and not matches_any(grant["via"], caller.via):
             return f"asks for a connection from {' or '.join(grant['via'])}"
     for name, patterns in grant.get("claims", {}).items():
-        given = () if is_spiffe else (holder.claims or {}).get(name)
+        given = () if is_spiffe else (caller.claims or {}).get(name)
         if given is not None and not any(matches_any(patterns, value) for value in given):
             return f"asks for the token's claim {name} to be {' or '.join(patterns)}"
     for pattern in grant.get("group_tags", {}).values():
-        if not cut_groups(pattern, holder.groups) and "list" not in grant["actions"]:  # decided without tags
+        if not cut_groups(pattern, caller.groups) and "list" not in grant["actions"]:  # decided without tags
             return f"asks for a cluster of a group {pattern}"
     return ""
 
 
 def _permissions_of(
-    grant: Entry, holder: Holder, restrictions: Sequence[Restriction]
+    grant: Entry, caller: ReviewedCaller, restrictions: Sequence[Restriction]
 ) -> Iterator[Permission]:
-    caller = Case("", "", (), (holder.subject,), frozenset(holder.groups))
+    case = Case("", "", (), (caller.subject,), frozenset(caller.groups))
     found: dict[tuple[bool, tuple[str, ...]], dict[tuple[str, str], Opening | tuple[str, ...]]] = {}
     for action in grant["actions"]:
         holding = [each for each in restrictions if action == "cancel" or not each.is_freeze]
         for cluster in grant["clusters"]:
-            outcome = find_opening(cases_of(grant, action, caller, (cluster,), holding), holding)
+            outcome = find_opening(cases_of(grant, action, case, (cluster,), holding), holding)
             is_open = isinstance(outcome, Opening)
-            ids = find_partial(grant, caller, outcome, holding) if isinstance(outcome, Opening) else outcome
+            ids = find_partial(grant, case, outcome, holding) if isinstance(outcome, Opening) else outcome
             found.setdefault((is_open, ids), {})[action, cluster] = outcome
     for (is_open, ids), outcomes in found.items():
         yield from _merge(grant, outcomes, is_open=is_open, ids=ids)

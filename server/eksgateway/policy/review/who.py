@@ -57,7 +57,7 @@ class Right:
 
 
 @dataclass(frozen=True, slots=True)
-class Holders:
+class AllowedCallers:
     """``not_now``: grants that are not in force at the time, each with the reason."""
 
     rights: tuple[Right, ...]
@@ -65,7 +65,7 @@ class Holders:
     restrictions: tuple[Restriction, ...]  # in force there
 
 
-def find_holders(content: dict[str, Any], where: Where, action: str, at: datetime) -> Holders:
+def find_allowed_callers(content: dict[str, Any], where: Where, action: str, at: datetime) -> AllowedCallers:
     restrictions = [
         each for each in find_restrictions_in_force(content, at, action) if where.is_in(each.entry)
     ]
@@ -78,7 +78,7 @@ def find_holders(content: dict[str, Any], where: Where, action: str, at: datetim
             not_now.append((grant, reason))
         else:
             rights += _rights_of(grant, where, action, restrictions)
-    return Holders(tuple(rights), tuple(not_now), tuple(restrictions))
+    return AllowedCallers(tuple(rights), tuple(not_now), tuple(restrictions))
 
 
 def _rights_of(
