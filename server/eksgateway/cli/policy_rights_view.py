@@ -151,7 +151,7 @@ def _noun_of(restriction: Restriction) -> str:
 
 
 def describe_restriction(restriction: Restriction) -> str:
-    """In one line, with its callers, clusters, conditions and remarks."""
+    """In one line, with its callers, clusters, conditions, reason, owner and note."""
     entry = restriction.entry
     spared = _callers_of(entry, "except_")
     parts = [
