@@ -65,6 +65,9 @@ NO_ADDRESS = WITH_ADDRESSES.format(**RIGHT).replace(
     '(func (export "opa_malloc") (param i32) (result i32) i32.const 1024)',
     '(func (export "opa_malloc") (param i32) (result f64) f64.const 1024)',
 )
+OTHER_EVALUATION = WITH_ADDRESSES.format(**RIGHT).replace(
+    "(param i32 i32 i32 i32 i32 i32 i32)", "(param i64)"
+)
 Load = Callable[..., Awaitable[WasmEngine]]
 
 
@@ -120,8 +123,15 @@ async def test_a_module_that_needs_host_built_ins_is_refused_with_their_names(
 
 @pytest.mark.parametrize(
     "wasm",
-    [b"", b"garbage", b"\0asm\x01\0\0\0", wasmtime.wat2wasm(NO_FUNCTION), wasmtime.wat2wasm(NO_ADDRESS)],
-    ids=["empty", "garbage", "other", "no function", "no address"],
+    [
+        b"",
+        b"garbage",
+        b"\0asm\x01\0\0\0",
+        wasmtime.wat2wasm(NO_FUNCTION),
+        wasmtime.wat2wasm(NO_ADDRESS),
+        wasmtime.wat2wasm(OTHER_EVALUATION),
+    ],
+    ids=["empty", "garbage", "other", "no function", "no address", "other evaluation"],
 )
 async def test_other_modules_are_refused(wasm: bytes, load: Load) -> None:
     """No thread is left."""

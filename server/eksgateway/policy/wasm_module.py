@@ -5,7 +5,6 @@ https://www.openpolicyagent.org/docs/latest/wasm/ describes it.
 
 from __future__ import annotations
 
-import ctypes
 import time
 import weakref
 from typing import Final
@@ -14,36 +13,17 @@ import wasmtime
 
 from eksgateway.errors import PolicyInvalid
 from eksgateway.policy.engine import PolicyLoadError
+from eksgateway.policy.eval_function import EvalFunction
+from eksgateway.policy.guest_memory import GuestMemory
 from eksgateway.policy.results import MAX_RESULT_BYTES, parse_response
 from eksgateway.policy.wasm_runtime import WasmRuntime
 
-_PAGE_BYTES: Final = 65_536
 MAX_MEMORY_BYTES: Final = 128 << 20  # of one instance: data, input, and what an evaluation allocates
 _MAX_TABLE: Final = 100_000
-_INSTANCES: Final = 2  # the policy, and the function that calls it: see _link_evaluation
 _OUT_OF_MEMORY: Final = "opa_malloc"  # in the message with which the guest aborts
-_CHUNK_BYTES: Final = 4096  # read at a time while looking for the end of a string
-# wasmtime returns addresses signed. A negative one would point to the process's own memory.
-_UNSIGNED: Final = 0xFFFF_FFFF
 _EXPORTS: Final = frozenset(
     {"builtins", "opa_eval", "opa_heap_ptr_get", "opa_json_dump", "opa_json_parse", "opa_malloc"}
 )
-
-# The arguments of opa_eval: reserved, entrypoint, data, the input's address and size, heap, format (0: JSON).
-# The input's size is stored in front of the input.
-_EVALUATION: Final = """
-(module
-  (import "env" "memory" (memory 1))
-  (import "policy" "opa_eval" (func $opa_eval (param i32 i32 i32 i32 i32 i32 i32) (result i32)))
-  (func (export "evaluate") (result i32)
-    (local $size i32)
-    (local.set $size (i32.load (i32.const {size})))
-    (call $opa_eval
-      (i32.const 0) (i32.const 0) (i32.const {data})
-      (i32.const {input}) (local.get $size) (i32.add (i32.const {input}) (local.get $size))
-      (i32.const 0))))
-"""
-_SIZE_BYTES: Final = 4
 
 
 class EvaluationFailed(Exception):
@@ -90,7 +70,7 @@ class PolicyInstance:
         self._store.set_limits(
             memory_size=MAX_MEMORY_BYTES,
             memories=1,
-            instances=_INSTANCES,
+            instances=1,
             tables=1,
             table_elements=_MAX_TABLE,
         )
@@ -101,15 +81,14 @@ class PolicyInstance:
             raise
 
     def _load(self, module: PolicyModule, data: bytes, load_s: float) -> None:
-        limits = wasmtime.Limits(module.min_pages, MAX_MEMORY_BYTES // _PAGE_BYTES)
         try:
-            self._memory = wasmtime.Memory(self._store, wasmtime.MemoryType(limits))
+            self._memory = GuestMemory(self._store, min_pages=module.min_pages, max_bytes=MAX_MEMORY_BYTES)
             with self._runtime.deadline(self._store, load_s):
                 self._exports = self._link(module).exports(self._store)
                 self._refuse_built_ins()
-                address = self._parse(data)
-                self._heap: int = self._call("opa_heap_ptr_get")
-                self._eval = self._link_evaluation(address)
+                self._data = self._parse(data)
+                self._heap = self._call("opa_heap_ptr_get")
+                self._eval = EvalFunction(self._store, _function(self._exports["opa_eval"]))
         except (wasmtime.Trap, wasmtime.WasmtimeError) as exc:
             raise self._load_error(self._failure(exc)) from exc
         if self._aborted:
@@ -117,7 +96,7 @@ class PolicyInstance:
 
     @property
     def memory_bytes(self) -> int:
-        return self._memory.data_len(self._store)
+        return self._memory.size
 
     def close(self) -> None:
         """Not while it evaluates."""
@@ -128,23 +107,26 @@ class PolicyInstance:
         self.took_s = 0.0
         try:
             # Memory from _heap on is scratch: each evaluation overwrites the one before.
-            self._write(self._heap, len(document).to_bytes(_SIZE_BYTES, "little") + document)
-            with self._runtime.deadline(self._store, deadline_s):
-                address = self._call_eval()
+            self._memory.write(self._heap, document)
+            self._runtime.begin(self._store, deadline_s)
+            try:
+                address = self._call_eval(len(document))
+            finally:
+                self._runtime.end(self._store)
         except (wasmtime.Trap, wasmtime.WasmtimeError) as exc:
             interrupted = isinstance(exc, wasmtime.Trap) and exc.trap_code is wasmtime.TrapCode.INTERRUPT
             raise EvaluationFailed(self._failure(exc), self.took_s, interrupted=interrupted) from exc
         if self._aborted:
             raise EvaluationFailed(self._failure(), self.took_s)
-        return self._read_string(address)
+        return self._read(address)
 
-    def _call_eval(self) -> int:
+    def _call_eval(self, size: int) -> int:
         began = time.thread_time()
         try:
-            address: int = self._eval(self._store)
+            return self._eval(self._data, self._heap, size)
         finally:
             self.took_s = time.thread_time() - began
-        return address
+            self._memory.refresh()
 
     def _link(self, module: PolicyModule) -> wasmtime.Instance:
         # A weak reference avoids a cycle: wasmtime keeps the function as long as the store.
@@ -157,13 +139,17 @@ class PolicyInstance:
                 note(address)
 
         linker = wasmtime.Linker(module.runtime.engine)
-        linker.define(self._store, "env", "memory", self._memory)
+        linker.define(self._store, "env", "memory", self._memory.exported)
         linker.define_func("env", "opa_abort", wasmtime.FuncType([wasmtime.ValType.i32()], []), abort)
         linker.define_unknown_imports_as_traps(module.code)  # opa_builtin0 … 4: see _refuse_built_ins
         return linker.instantiate(self._store, module.code)
 
+    def _read(self, address: int) -> bytes:
+        return self._memory.read_string(address, MAX_RESULT_BYTES + 1)
+
     def _note_abort(self, address: int) -> None:
-        self._aborted = self._read_string(address)[:500].decode("utf-8", "replace") or "without a reason"
+        self._memory.refresh()
+        self._aborted = self._read(address)[:500].decode("utf-8", "replace") or "without a reason"
 
     def _failure(self, exc: wasmtime.Trap | wasmtime.WasmtimeError | None = None) -> str:
         if self._aborted:
@@ -182,7 +168,7 @@ class PolicyInstance:
 
     def _refuse_built_ins(self) -> None:
         try:
-            names = parse_response(self._read_string(self._call("opa_json_dump", self._call("builtins"))))
+            names = parse_response(self._read(self._call("opa_json_dump", self._call("builtins"))))
         except PolicyInvalid as exc:
             raise PolicyLoadError(f"the policy's list of built-ins cannot be read: {exc.detail}") from exc
         if names:
@@ -193,48 +179,18 @@ class PolicyInstance:
 
     def _parse(self, document: bytes) -> int:
         address = self._call("opa_malloc", len(document))
-        self._write(address, document)
+        self._memory.write(address, document)
         value = self._call("opa_json_parse", address, len(document))
         if not value:
             raise PolicyLoadError("the policy's data is not JSON")
         return value
 
-    def _link_evaluation(self, data: int) -> wasmtime.Func:
-        """Without arguments: wasmtime-py's conversion of them would cost as much as the evaluation."""
-        addresses = {"data": data, "size": self._heap, "input": self._heap + _SIZE_BYTES}
-        code = wasmtime.Module(self._runtime.engine, _EVALUATION.format(**addresses))
-        instance = wasmtime.Instance(self._store, code, [self._memory, self._exports["opa_eval"]])
-        return _function(instance.exports(self._store)["evaluate"])
-
     def _call(self, name: str, *arguments: int) -> int:
         result = _function(self._exports[name])(self._store, *arguments)
+        self._memory.refresh()
         if not isinstance(result, int):  # another module's function may return another type, or nothing
             raise PolicyLoadError(f"the policy's function {name} does not return an i32 as in ABI 1.2")
         return result
-
-    def _write(self, address: int, content: bytes) -> None:
-        address &= _UNSIGNED
-        missing = address + len(content) - self._memory.data_len(self._store)
-        if missing > 0:
-            self._memory.grow(self._store, -(-missing // _PAGE_BYTES))
-        ctypes.memmove(self._base() + address, content, len(content))
-
-    def _read_string(self, address: int) -> bytes:
-        """A C string, cut off after MAX_RESULT_BYTES + 1."""
-        address &= _UNSIGNED
-        left = min(self._memory.data_len(self._store) - address, MAX_RESULT_BYTES + 1)
-        pointer, content = self._base() + address, bytearray()
-        while left > 0:
-            chunk, end, _ = ctypes.string_at(pointer, min(left, _CHUNK_BYTES)).partition(b"\0")
-            content += chunk
-            if end:
-                break
-            pointer, left = pointer + _CHUNK_BYTES, left - _CHUNK_BYTES
-        return bytes(content)
-
-    def _base(self) -> int:
-        """The address of the memory in this process. It changes when the memory grows."""
-        return ctypes.addressof(self._memory.data_ptr(self._store).contents)
 
 
 def _function(export: object) -> wasmtime.Func:
