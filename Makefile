@@ -40,9 +40,9 @@ check: $(VENV)/dev.stamp .tools/stamp
 	opa check --strict deploy/opa
 	opa fmt --fail --list policies deploy
 
-# Every ratio against its baseline in the same run, or one: make bench ONLY=denied.
+# Every ratio against its baseline in the same run, or one: make bench ONLY=denied ROUNDS=1.
 bench: $(VENV)/dev.stamp
-	python -m bench $(ONLY)
+	python -m bench "$(ONLY)" $(ROUNDS)
 
 # Generated files are committed; tests/test_generated.py fails when these two would change them.
 protos: $(VENV)/dev.stamp

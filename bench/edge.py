@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
 
-from bench.processes import GatewayProcess, run_gateway
+from bench.processes import GatewayProcess, cpu_s, run_gateway
+from bench.report import Ratio
 from eksgateway.v1 import update_pb2
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_service_pb2_grpc import UpdateServiceStub
@@ -58,11 +57,9 @@ async def _cpu_seconds(pid: int, call: Callable[[], Awaitable[None]], calls: int
         for _ in waiting:
             await call()
 
-    before = _cpu_time(pid)
+    before = cpu_s(pid)
     await asyncio.gather(*(work() for _ in range(CALLERS)))
-    return _cpu_time(pid) - before
+    return cpu_s(pid) - before
 
 
-def _cpu_time(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+RATIOS: Final = (Ratio("http", "CPU of a call in JSON by HTTP ÷ by gRPC", "at most", 2, 5, measure_unary),)

@@ -13,9 +13,11 @@ from typing import Any, Final
 
 import psycopg
 
-from bench.calls import CANCELS, measure_first_decision, send_cancels, updates_to_cancel
+from bench.cancels import check_sent_once, send_cancels, updates_to_cancel
 from bench.commits import measure_statements, measure_units_of_work
 from bench.processes import RARE_POLLS, GatewayProcess, poll_every, run_program, run_replicas
+from bench.report import Ratio
+from bench.start import measure_first_decision
 from bench.watches import run_watches
 from eksgateway.blocking import run_blocking
 from eksgateway.sandbox.postgres_server import PostgresServer
@@ -23,6 +25,7 @@ from eksgateway.sandbox.postgres_server import PostgresServer
 REPLICAS: Final = 3
 UPDATES: Final = 30
 NETWORK_S: Final = 0.001
+CANCELS: Final = 600
 
 
 @asynccontextmanager
@@ -164,12 +167,15 @@ async def measure_cancels() -> float:
     """Each replica gets its share of the calls. On few cores the replicas compete for them."""
     rates = []
     for replicas in (1, REPLICAS):
-        async with run_fleet(replicas, delay_s=NETWORK_S, watch=RARE_POLLS) as gateways:
-            updates = await updates_to_cancel(gateways[0], "fleet")
-            await gateways[0].control("DELETE", "calls")
-            rates.append(CANCELS / await send_cancels(gateways, updates))
-            if await gateways[0].calls("CancelUpdate") != CANCELS:
-                raise RuntimeError("the replicas did not forward every cancel once")
+        async with (
+            run_fleet(replicas, delay_s=NETWORK_S, watch=RARE_POLLS) as gateways,
+            AsyncExitStack() as stack,
+        ):
+            updates = await updates_to_cancel(gateways[0], "fleet", CANCELS)
+            channels = [await stack.enter_async_context(gateway.channel()) for gateway in gateways]
+            credentials = gateways[0].credentials("oncall", "oncall")
+            rates.append(CANCELS / await send_cancels(channels, updates, credentials))
+            await check_sent_once(gateways[0], updates)
     return rates[1] / rates[0]
 
 
@@ -181,3 +187,27 @@ async def measure_start() -> float:
     async with run_network() as url:
         over_postgres = await measure_first_decision(ledger={"url": url("gateway")})
     return over_postgres / await measure_first_decision()
+
+
+RATIOS: Final = (
+    Ratio("fleet_calls", "EKS calls, 3 replicas ÷ 1", "at most", 1.05, 3, measure_calls),
+    Ratio(
+        "fleet_fanout",
+        "a change at the last replica after the first: p99 in s",
+        "at most",
+        0.25,
+        3,
+        measure_fanout,
+    ),
+    Ratio("fleet_kill", "kill -9 of a replica to the last next look, in s", "at most", 10, 3, measure_kill),
+    Ratio(
+        "fleet_commits",
+        "intents/s at 1 ms to the database ÷ a statement at a time",
+        "at least",
+        3,
+        3,
+        measure_commits,
+    ),
+    Ratio("fleet_cancels", "CancelUpdate/s at 1 ms, 3 replicas ÷ 1", "at least", 1, 3, measure_cancels),
+    Ratio("fleet_start", "start over PostgreSQL ÷ start over SQLite", "at most", 1.3, 5, measure_start),
+)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any, Final
 
 import boto3
 import grpc
 
-from bench.opa_server import require_opa
-from bench.processes import ACCOUNT, RARE_POLLS, REGION, GatewayProcess, run_gateway, run_program
+from bench.cancels import run_glue
+from bench.processes import ACCOUNT, RARE_POLLS, REGION, GatewayProcess, run_gateway
+from bench.report import Ratio
 from eksgateway.v1 import update_pb2
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_service_pb2_grpc import UpdateServiceStub
@@ -25,16 +24,12 @@ _Cancel = Callable[[str, str], Awaitable[Any]]
 
 async def measure_beside_glue() -> float:
     """With EKS at 0 ms: the gateway ÷ a service of one's own (``bench.glue``)."""
-    require_opa()
-    with tempfile.TemporaryDirectory(prefix="eksgateway-bench-") as folder:
-        ledger = Path(folder) / "rows.db"
-        async with (
-            run_gateway(watch=RARE_POLLS) as gateway,
-            run_program("bench.glue", gateway.simulator, str(ledger)) as (_, address),
-            grpc.aio.insecure_channel(address) as glue,
-            gateway.channel() as ours,
-        ):
-            return await _compare(gateway, _rpc(ours, gateway), _rpc(glue, gateway), cancels=60)
+    async with (
+        run_gateway(watch=RARE_POLLS) as gateway,
+        run_glue(gateway) as glue,
+        gateway.channel() as ours,
+    ):
+        return await _compare(gateway, _rpc(ours, gateway), _rpc(glue.channel, gateway), cancels=60)
 
 
 async def measure_at_50_ms() -> float:
@@ -90,3 +85,10 @@ async def _compare(gateway: GatewayProcess, ours: _Cancel, theirs: _Cancel, canc
     if await gateway.calls("CancelUpdate") != 2 * (cancels + _WARM_UP):
         raise RuntimeError("a cancel was not sent once")
     return statistics.median(took[ours]) / statistics.median(took[theirs])
+
+
+RATIOS: Final = (
+    Ratio("lone0", "a lone CancelUpdate ÷ the glue", "at most", 1.0, 5, measure_beside_glue),
+    Ratio("lone50", "the same at 50 ms to EKS ÷ boto3 loop", "at most", 0.75, 3, measure_at_50_ms),
+    Ratio("lone150", "the same at 150 ms to EKS ÷ boto3 loop", "at most", 0.72, 3, measure_at_150_ms),
+)

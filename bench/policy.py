@@ -19,6 +19,8 @@ from typing import Any, Final
 
 from bench.opa_server import run_opa
 from bench.policy_data import Case, few, many, write_yaml
+from bench.processes import cpu_s
+from bench.report import Ratio
 from eksgateway.policy.compiled_policy import CompiledPolicy, build_policy
 from eksgateway.policy.files import read_module
 from eksgateway.policy.loaded_policy import LoadedPolicy
@@ -156,7 +158,7 @@ def _serve(case: Case) -> Iterator[Side]:
             return json.loads(connection.getresponse().read())["result"]
 
         _check_allowed(decide(), case)
-        yield Side(decide, lambda: _cpu_of_process(opa.pid))
+        yield Side(decide, lambda: cpu_s(opa.pid))
 
 
 def _connect(port: int) -> http.client.HTTPConnection:
@@ -175,7 +177,25 @@ def _connect(port: int) -> http.client.HTTPConnection:
         time.sleep(0.05)
 
 
-def _cpu_of_process(pid: int) -> float:
-    """Seconds, in units of nanoseconds; /proc/PID/stat has units of 10 ms."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+RATIOS: Final = (
+    Ratio(
+        "policy_wasm",
+        "CPU of a decision: 10,000 grants, 200 groups ÷ 10, 1",
+        "at most",
+        3.5,
+        5,
+        measure_grants_wasm,
+    ),
+    Ratio("policy_opa", "the same in an OPA server", "at most", 3.5, 3, measure_grants_opa),
+    Ratio(
+        "policy_freezes_wasm",
+        "CPU of a decision: 1,000 freezes ÷ none",
+        "at most",
+        1.5,
+        5,
+        measure_freezes_wasm,
+    ),
+    Ratio("policy_freezes_opa", "the same in an OPA server", "at most", 1.5, 3, measure_freezes_opa),
+    Ratio("policy_memory", "MB of a module with 10,000 grants", "at most", 64, 1, measure_memory),
+    Ratio("policy_check", "policy check of 10,000 grants, CPU in s", "at most", 5, 3, measure_check),
+)

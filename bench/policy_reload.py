@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import statistics
 import tempfile
@@ -19,7 +18,8 @@ from typing import Any, Final
 import grpc
 
 from bench.policy_data import company, write_yaml
-from bench.processes import CHANNEL_OPTIONS, configure, run_program
+from bench.processes import CHANNEL_OPTIONS, configure, cpu_s, ended_children_cpu_s, run_program
+from bench.report import Ratio
 from eksgateway.sandbox.issuer import ThrowawayIssuer
 from eksgateway.v1 import update_pb2
 from eksgateway.v1 import update_service_pb2 as pb
@@ -58,8 +58,7 @@ class Reloading:
 
     def cpu_s(self) -> float:
         """Of the gateway, with its children that have ended."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+        return cpu_s(self.process.pid) + ended_children_cpu_s(self.process.pid)
 
     def _loads(self) -> int:
         text = self.log.read_text()
@@ -153,3 +152,9 @@ async def _calls(gateway: Reloading) -> AsyncIterator[_Slowest]:
         for caller in callers:
             caller.cancel()
         await asyncio.gather(*callers, return_exceptions=True)
+
+
+RATIOS: Final = (
+    Ratio("policy_reload", "reload of 10,000 grants, CPU in s", "at most", 5, 3, measure_reload),
+    Ratio("policy_loop", "event loop held up by that reload, in ms", "at most", 10, 1, measure_loop),
+)

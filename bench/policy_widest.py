@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from bench.policy import encode, load_module
 from bench.policy_data import CLUSTER, NOW, cancel_by, list_by, make_grant
+from bench.report import Ratio
 from eksgateway.model import Caller
 from eksgateway.policy.compiled_policy import build_policy
 from eksgateway.policy.compiler import compile_content
@@ -122,3 +123,10 @@ _SHAPES: Final[dict[str, Callable[[int], Content]]] = {
     "freezes": _make_freezes,
     "denials": _make_denials,
 }
+
+
+RATIOS: Final = (
+    Ratio(
+        "policy_widest", "the costliest decision that is admitted, CPU in ms", "at most", 2, 3, measure_widest
+    ),
+)

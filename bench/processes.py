@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import tempfile
+import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -178,6 +179,17 @@ def configure(folder: Path, simulator: str, issuer: ThrowawayIssuer, **sections:
     config = folder / "config.yaml"
     config.write_text(yaml.safe_dump(settings))
     return config
+
+
+def cpu_s(pid: int) -> float:
+    """CPU time of a process with all its threads, in seconds. Its clock is finer than the 10 ms of /proc."""
+    return time.clock_gettime((~pid << 3) | 2)  # clock_getcpuclockid(3), which Python lacks
+
+
+def ended_children_cpu_s(pid: int) -> float:
+    """CPU time of a process's children that have ended, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident_bytes(pid: int) -> int:

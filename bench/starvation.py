@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from bench.flood import Orders
 from bench.processes import RARE_POLLS, GatewayProcess, run_gateway
+from bench.report import Ratio
 from eksgateway.settings import LimitSettings
 from eksgateway.v1 import update_pb2
 from eksgateway.v1 import update_service_pb2 as pb
@@ -160,3 +161,8 @@ async def _message(gateway: GatewayProcess, name: str) -> str:
 
 def _p95(seconds: list[float]) -> float:
     return statistics.quantiles(seconds, n=20)[-1] if len(seconds) > 1 else seconds[0]
+
+
+RATIOS: Final = (
+    Ratio("starve", "another caller's p95 in the worst flood ÷ calm", "at most", 10, 1, measure_starvation),
+)

@@ -25,6 +25,7 @@ from bench.processes import (
     run_gateway,
     run_program,
 )
+from bench.report import Ratio
 from eksgateway.v1 import update_pb2
 from eksgateway.v1 import update_service_pb2 as pb
 from eksgateway.v1.update_service_pb2_grpc import UpdateServiceStub
@@ -279,3 +280,13 @@ async def measure_lost() -> float:
             reads = (stream.read() for stream in watches.open(5000))
             messages = await asyncio.gather(*reads, return_exceptions=True)
     return sum(not isinstance(message, pb.WatchUpdateResponse) for message in messages)
+
+
+RATIOS: Final = (
+    Ratio("eks_calls", "EKS calls with 5,000 watchers ÷ with 1", "at most", 1.00, 3, measure_eks_calls),
+    Ratio("age", "age of knowledge, 1,000 pollers ÷ gateway", "at least", 300, 3, measure_age),
+    Ratio("stalled", "p99 with 10 % stalled ÷ none, 1,000 watchers", "at most", 1.05, 5, measure_stalled),
+    Ratio("memory", "memory per watcher ÷ bare stream handler", "at most", 1.10, 3, measure_memory),
+    Ratio("leak", "memory after 60,000 watches ÷ after 1,000", "at most", 1.02, 1, measure_leak),
+    Ratio("lost", "5,000 watches opened at once: lost", "at most", 0, 3, measure_lost),
+)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from bench import calls, report
+from bench import h2load, report
 from bench.__main__ import RATIOS, main
 
 
@@ -51,7 +51,7 @@ def test_measuring_one_ratio_keeps_the_others_in_the_report(
 async def test_missing_h2load_is_reported_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(report.MissingProgram, match="nghttp2-client"):
-        await calls.h2load("127.0.0.1:1", "/", b"", (), 1)
+        await h2load.load("127.0.0.1:1", "/", b"", [()], 1)
 
 
 async def test_unknown_ratio_lists_the_names(capsys: pytest.CaptureFixture[str]) -> None:
