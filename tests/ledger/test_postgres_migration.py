@@ -6,13 +6,11 @@ import asyncio
 
 import psycopg
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 
 from eksgateway.ledger.database import LedgerError
+from eksgateway.ledger.migrate import REVISION
 from eksgateway.ledger.postgres.migration import migrate_database
 from eksgateway.ledger.postgres.owner import begin_change
-from eksgateway.ledger.schema import REVISION, metadata
 from eksgateway.settings import PostgresLocation
 from support.postgres import GATEWAY, OWNER, LedgerDatabase, as_role, create_database
 
@@ -43,18 +41,6 @@ def test_text_columns_sort_as_python_does(ledger_database: LedgerDatabase) -> No
         " WHERE table_schema = 'eksgateway' AND data_type = 'text'",
     )
     assert columns == [("C",)]
-
-
-def test_migrations_make_the_schema(ledger_database: LedgerDatabase) -> None:
-    """The tables that both databases have."""
-    shared = ("events", "cancellations", "decisions")
-
-    def include(_: object, name: str, kind: str, __: bool, ___: object) -> bool:
-        return kind != "table" or name in shared
-
-    with begin_change(PostgresLocation(ledger_database.owner_url)) as connection:
-        context = MigrationContext.configure(connection, opts={"include_object": include})
-        assert compare_metadata(context, metadata) == []
 
 
 @pytest.mark.parametrize("role", ["owner", "gateway", "superuser"])

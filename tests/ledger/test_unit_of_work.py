@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import pytest
 from psycopg.errors import RaiseException
-from sqlalchemy import event
-from sqlalchemy.exc import IntegrityError
 
 from eksgateway.clock import SystemClock
 from eksgateway.errors import CancellationNotFound, DecisionStale, RequestIdReused
@@ -151,7 +150,10 @@ def add_both(unit: UnitOfWork) -> None:
 def test_a_batch_that_cannot_be_written_is_rolled_back(database: Database, settings: LedgerSettings) -> None:
     """The event before the refused one is not in the ledger, and the next batch starts from the old head."""
     refuse(settings.location, "events", "accepted")
-    with pytest.raises((IntegrityError, RaiseException), match="refused"), database.begin_batch(KEYS) as unit:
+    with (
+        pytest.raises((sqlite3.IntegrityError, RaiseException), match="refused"),
+        database.begin_batch(KEYS) as unit,
+    ):
         add_both(unit)
     with database.begin_batch(KEYS) as unit:
         assert unit.head == GENESIS
@@ -198,24 +200,20 @@ def test_a_batch_is_written_by_three_statements(sqlite_settings: LedgerSettings,
     """One each for all events, all new cancellations and all changed ones. (On SQLite; on PostgreSQL the
     round trips are counted.)
     """
-    database = SqliteDatabase(sqlite_settings, SystemClock())
+    faults = Faults()
+    database = SqliteDatabase(sqlite_settings, SystemClock(), faults.connection_type())
     intents = [intent(str(n)) for n in range(2 * size)]
     keys = ReadKeys([each.cancellation_id for each in intents], [request_key(each) for each in intents])
     with database.begin_batch(keys) as unit:
         for each in intents[:size]:
             store.add_intent(unit, each)
-    statements: list[str] = []
     with database.begin_batch(keys) as unit:
         for each in intents[:size]:
             store.add_outcome(unit, each.cancellation_id, outcome())
         for each in intents[size:]:
             store.add_intent(unit, each)
-
-        @event.listens_for(database.write_engine, "before_cursor_execute")
-        def count(*details: Any) -> None:
-            statements.append(details[2].split()[0])
-
-    assert statements == ["INSERT", "INSERT", "UPDATE"]
+        faults.statements.clear()
+    assert [each.split()[0] for each in faults.statements] == ["INSERT", "INSERT", "UPDATE", "COMMIT"]
     database.close()
 
 

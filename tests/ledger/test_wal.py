@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from eksgateway.ledger.sql_ledger import SqlLedger
-from eksgateway.ledger.sqlite.engine import WAL_LIMIT
+from eksgateway.ledger.sqlite.connecting import WAL_LIMIT
 from eksgateway.settings import LedgerSettings
 from support.ledger import file_of
 from support.logs import capture_logs

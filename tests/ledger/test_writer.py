@@ -8,13 +8,11 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event
 
 from eksgateway.errors import LedgerUnavailable, OutcomeUnrecorded
 from eksgateway.ledger.codec import decode
 from eksgateway.ledger.projection import DenialsLost
 from eksgateway.ledger.sql_ledger import SqlLedger
-from eksgateway.ledger.sqlite.database import SqliteDatabase
 from eksgateway.ledger.sqlite.errors import explain, fails_every_write
 from eksgateway.ledger.verify import verify
 from eksgateway.model import CancelRequest, Intent, Justification, OutcomeKind
@@ -114,32 +112,20 @@ async def test_a_record_that_cannot_be_read_harms_no_other_of_its_batch(
 ) -> None:
     """The rows of a batch are read together, and then again for each of its writes."""
     await asyncio.gather(*(ledger.commit_intent(intent(str(n))) for n in range(4)))
-
-    @event.listens_for(write_engine(ledger), "before_cursor_execute")
-    def fail(*details: Any) -> None:
-        if details[3] == ("cancellation-2",):
-            raise sqlite3.DatabaseError("disk image is malformed")
-
+    faults.unreadable = "cancellation-2"
     calls = (ledger.record_outcome(f"cancellation-{n}", outcome()) for n in range(4))
     results = await run_in_one_batch(faults, ledger, *calls)
-    event.remove(write_engine(ledger), "before_cursor_execute", fail)
+    faults.unreadable = ""
     assert [isinstance(each, OutcomeUnrecorded) for each in results] == [False, False, True, False]
     assert "malformed" in results[2].detail
     await wait_until(lambda: ("outcome", "cancellation-2") in bodies(settings))
 
 
-def write_engine(ledger: SqlLedger) -> Engine:
-    database = ledger._database  # noqa: SLF001 (no other can be opened)
-    assert isinstance(database, SqliteDatabase)
-    return database.write_engine
-
-
-def leave_pages(ledger: SqlLedger, faults: Faults, settings: LedgerSettings, count: int) -> None:
+def leave_pages(faults: Faults, settings: LedgerSettings, count: int) -> None:
     """Let the disk have room for so many more pages."""
     with closing(sqlite3.connect(file_of(settings))) as other:
         (pages,) = other.execute("PRAGMA page_count").fetchone()
     faults.pages = pages + count
-    write_engine(ledger).dispose()  # the limit is for new connections
 
 
 def intent_of(name: int, size: int) -> Intent:
@@ -151,7 +137,7 @@ async def test_a_write_that_does_not_fit_harms_no_other_of_its_batch(
     ledger: SqlLedger, faults: Faults, settings: LedgerSettings
 ) -> None:
     """The small ones are written to a disk that is nearly full."""
-    leave_pages(ledger, faults, settings, 50)
+    leave_pages(faults, settings, 50)
     sizes = [1, 1, 400_000, 1, 1]
     calls = (ledger.commit_intent(intent_of(n, size)) for n, size in enumerate(sizes))
     results = await run_in_one_batch(faults, ledger, *calls)
@@ -164,7 +150,7 @@ async def test_a_full_disk_fails_a_batch_after_two_attempts(
     ledger: SqlLedger, faults: Faults, settings: LedgerSettings
 ) -> None:
     """Where nothing fits, the rest of the batch is not tried one by one."""
-    leave_pages(ledger, faults, settings, 50)
+    leave_pages(faults, settings, 50)
     with capture_logs() as logs:
         calls = (ledger.commit_intent(intent_of(n, 400_000)) for n in range(6))
         results = await run_in_one_batch(faults, ledger, *calls)

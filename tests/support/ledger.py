@@ -17,7 +17,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, event
 
 from eksgateway.clock import Clock, SystemClock
 from eksgateway.ledger import queries
@@ -88,6 +87,7 @@ class Faults:
 
     While ``release`` is cleared, each COMMIT hangs and sets ``held``. ``pages`` above 0 is the size at
     which the disk is full, on SQLite. Each transaction takes ``slow_s`` to begin; ``begun`` counts them.
+    On SQLite, the writer fails to read what has ``unreadable`` in its key, and ``statements`` are its own.
     """
 
     release: threading.Event = field(default_factory=threading.Event)
@@ -95,6 +95,8 @@ class Faults:
     pages: int = 0
     slow_s: float = 0
     begun: int = 0
+    unreadable: str = ""
+    statements: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.release.set()
@@ -108,15 +110,29 @@ class Faults:
         self.begun += 1
         time.sleep(self.slow_s)
 
-    def install(self, engine: Engine) -> None:
-        event.listen(engine, "commit", lambda _: self.hold())
-        event.listen(engine, "begin", lambda _: self.begin())
+    def connection_type(self) -> type[sqlite3.Connection]:
+        """The writer's connections on SQLite."""
+        faults = self
 
-        @event.listens_for(engine, "connect")
-        def limit(connection: sqlite3.Connection, _: Any) -> None:
-            if self.pages:
-                connection.execute(f"PRAGMA max_page_count={self.pages}")
-            connection.execute("PRAGMA foreign_keys=ON")  # there are none until a test makes one
+        class FaultyConnection(sqlite3.Connection):
+            def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
+                if statement == "BEGIN IMMEDIATE":
+                    faults.begin()
+                    if faults.pages:
+                        super().execute(f"PRAGMA max_page_count={faults.pages}")
+                    super().execute("PRAGMA foreign_keys=ON")  # there are none until a test makes one
+                elif statement == "COMMIT":
+                    faults.hold()
+                elif faults.unreadable and faults.unreadable in str(parameters):
+                    raise sqlite3.DatabaseError("disk image is malformed")
+                faults.statements.append(statement)
+                return super().execute(statement, *parameters)
+
+            def executemany(self, statement: str, parameters: Any) -> sqlite3.Cursor:
+                faults.statements.append(statement)
+                return super().executemany(statement, parameters)
+
+        return FaultyConnection
 
 
 class FaultyPostgres(PostgresDatabase):
@@ -144,9 +160,8 @@ def faulty_ledger(settings: LedgerSettings, clock: Clock | None = None) -> tuple
     clock = clock or SystemClock()
     if settings.url is not None:
         return SqlLedger(settings, clock, FaultyPostgres(settings, faults)), faults
-    database = SqliteDatabase(settings, clock)
-    database.write_engine.dispose()
-    faults.install(database.write_engine)
+    database = SqliteDatabase(settings, clock, faults.connection_type())
+    faults.begun = 0
     return SqlLedger(settings, clock, database), faults
 
 

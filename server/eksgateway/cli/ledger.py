@@ -19,8 +19,8 @@ from eksgateway.ledger.codec import CodecError, decode, format_time
 from eksgateway.ledger.database import LedgerLocation
 from eksgateway.ledger.hash_chain import Checkpoint, Event, EventKind
 from eksgateway.ledger.inspection import open_snapshot, read_denials, read_events
+from eksgateway.ledger.migrate import REVISION
 from eksgateway.ledger.projection import DenialsLost
-from eksgateway.ledger.schema import REVISION
 from eksgateway.ledger.sqlite.backup import back_up
 from eksgateway.ledger.verify import verify
 from eksgateway.model import Denial, Intent, Observation, Outcome

@@ -5,12 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol, TypeAlias, TypeVar
-
-from sqlalchemy import Connection
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from eksgateway.errors import StartError
 from eksgateway.ledger.unit_of_work import ReadKeys, UnitOfWork
@@ -37,12 +35,40 @@ class OperationRejected(StorageError):
     """The database rejects this one operation only."""
 
 
+class Rows(Protocol):
+    """The rows of a statement, of which each is read once."""
+
+    def fetchone(self) -> Any: ...
+
+    def fetchall(self) -> list[Any]: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Connection(Protocol):
+    """Runs statements of ``queries``, in SQLite's dialect: parameters as in ``:name``, tables as in
+    ``main.events``, truth as in ``pending = 1``. A connection of sqlite3 is one.
+    """
+
+    def execute(self, statement: str, parameters: Mapping[str, Any] | Sequence[Any] = ..., /) -> Rows: ...
+
+    def executemany(self, statement: str, parameters: Iterable[Any], /) -> object: ...
+
+
+class Snapshot(Connection, Protocol):
+    """A connection that sees one state of the database."""
+
+    def stream(self, statement: str, /) -> AbstractContextManager[Iterator[Any]]:
+        """The rows of a statement, which need not fit into memory."""
+
+
 class Database(Protocol):
     """The database of one gateway, migrated. One in SQLite is owned by it alone.
 
     ``read_connections`` is how many reads run at once. ``probed_by_writing``: ``check`` needs a write before.
     """
 
+    driver_errors: tuple[type[Exception], ...]
     read_connections: int
     probed_by_writing: bool
 

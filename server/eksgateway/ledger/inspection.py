@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
-from sqlalchemy import Column, Connection, Engine, Row, Select, select
-
 from eksgateway.ledger.codec import CodecError, decode
-from eksgateway.ledger.database import LedgerError, LedgerLocation
+from eksgateway.ledger.database import LedgerError, LedgerLocation, Snapshot
 from eksgateway.ledger.hash_chain import Event
 from eksgateway.ledger.migrate import require_readable
-from eksgateway.ledger.schema import decisions, events
+from eksgateway.ledger.queries import EVENTS
 from eksgateway.ledger.sqlite.completeness import find_missing_events
 from eksgateway.ledger.sqlite.files import read_noted_head, wal_bytes
 from eksgateway.ledger.sqlite.read_only import open_files
@@ -23,63 +21,60 @@ _PAGE: Final = 1000
 
 
 @contextmanager
-def open_read_only(location: LedgerLocation) -> Iterator[Engine]:
-    """An engine that reads a ledger of this version's schema.
+def open_read_only(location: LedgerLocation) -> Iterator[Callable[[], AbstractContextManager[Snapshot]]]:
+    """Yields a function that begins a snapshot of a ledger of this version's schema.
 
     Raises LedgerError, also for errors of the database in the block.
     """
     if isinstance(location, PostgresLocation):
         from eksgateway.ledger.postgres.read_only import open_schema  # noqa: PLC0415 - loads psycopg
 
-        with open_schema(location) as engine:
-            yield engine
+        with open_schema(location) as begin_snapshot:
+            yield begin_snapshot
         return
-    with open_files(location) as engine:
-        with engine.begin() as connection:
+    with open_files(location) as begin:
+        with begin() as connection:
             require_readable(connection, location)
-        yield engine
+        yield begin
 
 
 @contextmanager
-def open_snapshot(location: LedgerLocation) -> Iterator[tuple[Connection, str]]:
-    """A connection in one snapshot, and the text of ``find_missing_events``."""
+def open_snapshot(location: LedgerLocation) -> Iterator[tuple[Snapshot, str]]:
+    """One snapshot, and the text of ``find_missing_events``."""
     if isinstance(location, PostgresLocation):
-        with open_read_only(location) as engine, engine.begin() as connection:
-            yield connection, ""
+        with open_read_only(location) as begin, begin() as snapshot:
+            yield snapshot, ""
         return
     noted_head, had_wal = read_noted_head(location), wal_bytes(location) > 0
-    with open_read_only(location) as engine, engine.begin() as connection:
+    with open_read_only(location) as begin, begin() as snapshot:
         # A gateway that has started meanwhile filled the -wal file before it marked the main one.
         has_wal = had_wal or wal_bytes(location) > 0
-        yield connection, find_missing_events(connection, location, noted_head, has_wal=has_wal)
+        yield snapshot, find_missing_events(snapshot, location, noted_head, has_wal=has_wal)
 
 
 def read_events(location: LedgerLocation) -> Iterator[Event]:
     """Oldest first. Raises LedgerError."""
-    return map(as_event, _read_rows(location, select(events), events.c.seq))
+    rows = f"{EVENTS} WHERE seq > :after ORDER BY seq LIMIT {_PAGE}"
+    return (Event(*row) for row in _read_rows(location, rows))
 
 
 def read_denials(location: LedgerLocation) -> Iterator[Denial]:
     """Oldest first. Raises LedgerError, also for a changed one: the hash chain does not cover denials."""
-    for row in _read_rows(location, select(decisions), decisions.c.id):
+    rows = f"SELECT id, body FROM main.decisions WHERE id > :after ORDER BY id LIMIT {_PAGE}"  # noqa: S608 - our own words
+    for _, body in _read_rows(location, rows):
         try:
-            yield decode(Denial, row.body)
+            yield decode(Denial, body)
         except CodecError as exc:
             raise LedgerError(f"{location}: the log of denied cancels was changed: {exc}") from exc
 
 
-def as_event(row: Any) -> Event:
-    return Event(*(getattr(row, name) for name in Event.__slots__))
-
-
-def _read_rows(location: LedgerLocation, rows: Select[Any], key: Column[Any]) -> Iterator[Row[Any]]:
-    """Rows by their first column, ``key``. Each page is a snapshot of its own."""
-    page_rows = rows.order_by(key).limit(_PAGE)
+def _read_rows(location: LedgerLocation, rows: str) -> Iterator[tuple[Any, ...]]:
+    """Rows by their number, the first column. Each page is a snapshot of its own."""
     after = 0
-    with open_read_only(location) as engine:
+    with open_read_only(location) as begin:
         while True:
-            with engine.begin() as connection:
-                page = connection.execute(page_rows.where(key > after)).all()
+            with begin() as snapshot:
+                page = snapshot.execute(rows, {"after": after}).fetchall()
             if not page:
                 return
             yield from page

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Connection, Engine, inspect, text
-
-from eksgateway.ledger.database import LedgerError, LedgerLocation
-from eksgateway.ledger.schema import REVISION
+from eksgateway.ledger.database import Connection, LedgerError, LedgerLocation
 
 if TYPE_CHECKING:
+    import sqlalchemy
     from alembic.config import Config
+
+REVISION: Final = "0002"
+"""Alembic's newest revision: a start with nothing to migrate loads neither alembic nor SQLAlchemy."""
 
 EMPTY: Final = (
     "the file is empty, and a ledger never is. A copy of a ledger's main file that was made with cp while an"
@@ -35,17 +36,31 @@ class NotMigrated(LedgerError):
     """The ledger has an older schema."""
 
 
-def migrate(engine: Engine, path: Path) -> None:
-    """Raises LedgerError."""
-    with engine.connect() as connection:
-        revision = _read_revision(connection, path)
+def migrate(connection: Connection, path: Path) -> None:
+    """Migrate a file. Raises LedgerError."""
+    revision = _read_revision(connection, path)
     if revision != REVISION:
         require_older(revision, path)
-        with engine.begin() as connection:
-            upgrade(connection)
+        upgrade_file(connection)
 
 
-def upgrade(connection: Connection, schema: str | None = None) -> None:
+def upgrade_file(connection: Any) -> None:
+    """Run the missing migrations over a connection of sqlite3, in one transaction. Raises sqlite3.Error."""
+    from sqlalchemy import StaticPool, create_engine  # noqa: PLC0415 (see ``REVISION``)
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
+
+    error: BaseException | None = None
+    try:
+        with create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool).begin() as migrated:
+            migrated.exec_driver_sql("BEGIN IMMEDIATE")
+            upgrade(migrated)
+    except DBAPIError as exc:
+        error = exc.orig
+    if error is not None:
+        raise error
+
+
+def upgrade(connection: sqlalchemy.Connection, schema: str | None = None) -> None:
     """Run the missing migrations in the connection's transaction, so that half a migration never stays.
 
     ``schema`` is PostgreSQL's: it exists, and is the connection's search_path.
@@ -71,15 +86,15 @@ def require_readable(connection: Connection, path: Path) -> None:
 
 
 def _read_revision(connection: Connection, path: Path) -> str:
-    tables = inspect(connection).get_table_names()
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not tables:
         raise LedgerError(f"{path}: {EMPTY}")
     if "alembic_version" not in tables:
         if "events" in tables and "cancellations" in tables:
             raise LedgerError(f"{path}: {_NO_REVISION}")
         raise LedgerError(f"{path}: this database is not a ledger: set `ledger.path` to a new file")
-    rows = connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
-    revision = str(rows[0]) if len(rows) == 1 and rows[0] is not None else ""
+    rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+    revision = str(rows[0][0]) if len(rows) == 1 and rows[0][0] is not None else ""
     if not revision:
         raise LedgerError(f"{path}: {_NO_REVISION}")
     if revision == REVISION and "events" not in tables:

@@ -1,41 +1,44 @@
-"""The ledger's queries, as functions of a connection. Each is one statement, and so sees one snapshot."""
+"""The ledger's queries, as functions of a connection. Each is one statement, and so sees one snapshot.
+
+Plain SQL, because building a statement takes longer than running it, and importing SQLAlchemy 0.1 s of CPU.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select, tuple_, union_all
-
 from eksgateway.errors import RequestInvalid
 from eksgateway.ledger.codec import decode, encode
+from eksgateway.ledger.database import Connection
 from eksgateway.ledger.hash_chain import GENESIS, Checkpoint, Event
 from eksgateway.ledger.projection import CancellationRecord, summarize
 from eksgateway.ledger.protocol import CancellationSummary, HistoryFilter, HistoryPage, ReadScope, Recorded
-from eksgateway.ledger.schema import cancellations, events, probe
 from eksgateway.model import ClusterRef, Observation, UpdateRef
 
-_RECORDS: Final = select(cancellations.c.record, cancellations.c.cancellation_id)
-_FORWARDS: Final = _RECORDS.add_columns(cancellations.c.replica, cancellations.c.forward_before)
-
-
-def _equal(*columns: str) -> Iterator[ColumnElement[bool]]:
-    return (cancellations.c[each] == bindparam(each) for each in columns)
-
-
-# Built once, because building a statement takes longer than running it.
-_HEAD: Final = select(events.c.seq, events.c.hash).order_by(events.c.seq.desc()).limit(1)
 _SKEW: Final = timedelta(seconds=10)  # a replica that read an update without the database dated it itself
-_DATABASE_CLOCK: Final = func.clock_timestamp().label("now")
-BY_ID: Final = _RECORDS.where(*_equal("cancellation_id"))
-BY_REQUEST: Final = _RECORDS.where(*_equal("caller_id", "request_id"))
-_FORWARD_OF_REQUEST: Final = _FORWARDS.where(*_equal("caller_id", "request_id"))
-_OF_UPDATE: Final = _RECORDS.where(*_equal("account_id", "region", "cluster", "update_id"))
-PENDING_OF: Final = _OF_UPDATE.where(cancellations.c.pending).order_by(cancellations.c.created)
-NEWEST_OF: Final = _OF_UPDATE.order_by(cancellations.c.created.desc()).limit(1)
-_SUMMARY_OF: Final = union_all(*(select(each.subquery()) for each in (PENDING_OF, NEWEST_OF)))
+
+COLUMNS: Final = (  # of ``cancellations`` that a record determines: see ``to_row``
+    *("account_id", "region", "cluster", "update_id", "cancellation_id", "created", "latest"),
+    *("caller_id", "request_id", "phase", "pending", "record"),
+)
+DENIAL_COLUMNS: Final = ("id", "time", "body")
+_HEAD: Final = "SELECT seq, hash FROM main.events ORDER BY seq DESC LIMIT 1"
+EVENTS: Final = f"SELECT {', '.join(Event.__slots__)} FROM main.events"  # noqa: S608 - our own words
+_RECORDS: Final = "SELECT record, cancellation_id FROM main.cancellations"
+_BY_ID: Final = " WHERE cancellation_id = :cancellation_id"
+_BY_REQUEST: Final = " WHERE caller_id = :caller_id AND request_id = :request_id"
+_OF_UPDATE: Final = (
+    " WHERE account_id = :account_id AND region = :region AND cluster = :cluster AND update_id = :update_id"
+)
+BY_ID: Final = _RECORDS + _BY_ID
+BY_REQUEST: Final = _RECORDS + _BY_REQUEST
+PENDING_OF: Final = f"{_RECORDS}{_OF_UPDATE} AND pending = 1 ORDER BY created"
+NEWEST_OF: Final = f"{_RECORDS}{_OF_UPDATE} ORDER BY created DESC LIMIT 1"
+_SUMMARY_OF: Final = f"SELECT * FROM ({PENDING_OF}) AS open UNION ALL SELECT * FROM ({NEWEST_OF}) AS newest"  # noqa: S608 - our own words
+_FORWARDS: Final = "SELECT record, replica, forward_before, {now} FROM main.cancellations"
 
 
 def to_row(record: CancellationRecord) -> dict[str, Any]:
@@ -52,6 +55,11 @@ def to_row(record: CancellationRecord) -> dict[str, Any]:
     }
 
 
+def insert(table: str, columns: Collection[str]) -> str:
+    values = ", ".join(f":{each}" for each in columns)
+    return f"INSERT INTO main.{table} ({', '.join(columns)}) VALUES ({values})"  # noqa: S608 - our own words
+
+
 def event_row(event: Event) -> dict[str, Any]:
     return {name: getattr(event, name) for name in Event.__slots__}
 
@@ -61,8 +69,8 @@ def update_columns(ref: UpdateRef) -> dict[str, str]:
 
 
 def find_head(connection: Connection) -> Checkpoint:
-    row = connection.execute(_HEAD).one_or_none()
-    return Checkpoint(row.seq, row.hash) if row else GENESIS
+    row = connection.execute(_HEAD).fetchone()
+    return Checkpoint(*row) if row else GENESIS
 
 
 def find_by_id(connection: Connection, cancellation_id: str) -> CancellationRecord | None:
@@ -75,41 +83,42 @@ def find_by_request(connection: Connection, caller_id: str, request_id: str) -> 
 
 def find_pending(connection: Connection, replica: str) -> tuple[Recorded, ...]:
     """Oldest first. ``replica`` is this one."""
-    rows = _FORWARDS.where(cancellations.c.pending).order_by(cancellations.c.created)
-    return _read_forwards(connection, rows, replica)
+    return _read_forwards(connection, replica, " WHERE pending = 1 ORDER BY created", {})
 
 
 def find_pending_ids(connection: Connection) -> dict[str, int]:
     """With the number of each one's newest event."""
-    rows = select(cancellations.c.cancellation_id, cancellations.c.latest).where(cancellations.c.pending)
-    return {row.cancellation_id: row.latest for row in connection.execute(rows)}
+    rows = connection.execute("SELECT cancellation_id, latest FROM main.cancellations WHERE pending = 1")
+    return dict(rows.fetchall())
 
 
 def look_up(connection: Connection, replica: str, caller_id: str, request_id: str) -> Recorded | None:
     parameters = {"caller_id": caller_id, "request_id": request_id}
-    found = _read_forwards(connection, _FORWARD_OF_REQUEST, replica, parameters)
+    found = _read_forwards(connection, replica, _BY_REQUEST, parameters)
     return found[0] if found else None
 
 
 def read(connection: Connection, replica: str, cancellation_ids: Collection[str]) -> tuple[Recorded, ...]:
-    rows = _FORWARDS.where(cancellations.c.cancellation_id.in_(cancellation_ids))
-    return _read_forwards(connection, rows, replica)
+    if not cancellation_ids:
+        return ()
+    names, parameters = _name_all("id", cancellation_ids)
+    return _read_forwards(connection, replica, f" WHERE cancellation_id IN ({names})", parameters)
 
 
 def _read_forwards(
-    connection: Connection, rows: Select[Any], replica: str, parameters: dict[str, str] | None = None
+    connection: Connection, replica: str, where: str, parameters: Mapping[str, str]
 ) -> tuple[Recorded, ...]:
     """``replica`` is this one. It is empty where there is no other, and nothing is in flight elsewhere."""
-    if replica:
-        rows = rows.add_columns(_DATABASE_CLOCK)
+    rows = _FORWARDS.format(now="clock_timestamp()" if replica else "NULL") + where
     return tuple(_to_recorded(row, replica) for row in connection.execute(rows, parameters))
 
 
-def _to_recorded(row: Any, replica: str) -> Recorded:
-    record = decode(CancellationRecord, row.record)
-    elsewhere, in_flight_s = row.replica not in (None, replica), 0.0
-    if elsewhere and record.cancellation.outcome is None and not _is_from_the_future(record, row.now):
-        in_flight_s = max(0.0, (row.forward_before - row.now).total_seconds())
+def _to_recorded(row: tuple[Any, ...], replica: str) -> Recorded:
+    text, forwarder, forward_before, now = row
+    record = decode(CancellationRecord, text)
+    elsewhere, in_flight_s = forwarder not in (None, replica), 0.0
+    if elsewhere and record.cancellation.outcome is None and not _is_from_the_future(record, now):
+        in_flight_s = max(0.0, (forward_before - now).total_seconds())
     return Recorded(record.cancellation, record.latest, elsewhere, in_flight_s)
 
 
@@ -123,7 +132,7 @@ def summarize_if_unchanged(
 ) -> CancellationSummary | None:
     """The summary of an update, or None if the observation changes one of its cancellations."""
     rows = connection.execute(_SUMMARY_OF, update_columns(ref))
-    stored = {row.cancellation_id: row.record for row in rows}  # the newest one may be pending too
+    stored = {key: record for record, key in rows}  # the newest one may be pending too
     records = sorted(
         (decode(CancellationRecord, each) for each in stored.values()), key=attrgetter("created")
     )
@@ -133,54 +142,66 @@ def summarize_if_unchanged(
 
 
 def find_clusters(connection: Connection, caller_id: str) -> tuple[ClusterRef, ...]:
-    table = cancellations.c
-    rows = select(table.account_id, table.region, table.cluster).distinct()
+    rows = "SELECT DISTINCT account_id, region, cluster FROM main.cancellations"
     if caller_id:
-        rows = rows.where(table.caller_id == caller_id)
-    return tuple(ClusterRef(*row) for row in connection.execute(rows))
+        rows += " WHERE caller_id = :caller_id"
+    return tuple(ClusterRef(*row) for row in connection.execute(rows, {"caller_id": caller_id}))
 
 
 def read_page(connection: Connection, which: HistoryFilter, limit: int, before: str) -> HistoryPage:
     """Newest first. Raises RequestInvalid for a ``before`` that is not from a page."""
-    rows = _RECORDS.order_by(cancellations.c.created.desc()).limit(limit + 1)
+    conditions, parameters = [], dict[str, Any]()
     if which.cluster is not None:
-        rows = rows.filter_by(**_cluster_columns(which.cluster))
+        conditions.append("account_id = :account_id AND region = :region AND cluster = :cluster")
+        parameters |= _cluster_columns(which.cluster)
     if which.caller_id:
-        rows = rows.where(cancellations.c.caller_id == which.caller_id)
+        conditions.append("caller_id = :caller_id")
+        parameters["caller_id"] = which.caller_id
     if which.scope is not None:
-        rows = rows.where(_is_in_scope(which.scope))
+        condition, named = _is_in_scope(which.scope)
+        conditions.append(condition)
+        parameters |= named
     if before:
         if not (before.isascii() and before.isdecimal() and len(before) <= 18):
             raise RequestInvalid(violations={"page_token": "is not one that this gateway has given"})
-        rows = rows.where(cancellations.c.created < int(before))
-    found = _read_all(connection, rows)
+        conditions.append("created < :before")
+        parameters["before"] = int(before)
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    rows = connection.execute(f"{_RECORDS}{where} ORDER BY created DESC LIMIT {limit + 1}", parameters)
+    found = [decode(CancellationRecord, text) for text, _ in rows]
     more = str(found[limit - 1].created) if len(found) > limit else ""
     return HistoryPage(tuple(record.cancellation for record in found[:limit]), more)
 
 
 def read_probe(connection: Connection) -> None:
-    connection.execute(select(probe.c.time)).one()
+    connection.execute("SELECT time FROM main.probe").fetchall()
 
 
-def _is_in_scope(scope: ReadScope) -> ColumnElement[bool]:
-    table = cancellations.c
-    own = table.caller_id == scope.caller_id
+def _is_in_scope(scope: ReadScope) -> tuple[str, dict[str, str]]:
+    """A condition and its parameters."""
     if not scope.clusters:
-        return own
-    named = [(each.account_id, each.region, each.name) for each in scope.clusters]
-    return own | tuple_(table.account_id, table.region, table.cluster).in_(named)
+        return "caller_id = :own_id", {"own_id": scope.caller_id}
+    rows, parameters = [], {"own_id": scope.caller_id}
+    for number, cluster in enumerate(scope.clusters):
+        names, named = _name_all(f"scope{number}_", _cluster_columns(cluster).values())
+        rows.append(f"({names})")
+        parameters |= named
+    named_clusters = f"(account_id, region, cluster) IN (VALUES {', '.join(rows)})"
+    return f"(caller_id = :own_id OR {named_clusters})", parameters
+
+
+def _name_all(prefix: str, values: Iterable[str]) -> tuple[str, dict[str, str]]:
+    """The values as parameters of a statement: their list, and each by its name."""
+    named = {f"{prefix}{number}": value for number, value in enumerate(values)}
+    return ", ".join(f":{name}" for name in named), named
 
 
 def _cluster_columns(cluster: ClusterRef) -> dict[str, str]:
     return {"account_id": cluster.account_id, "region": cluster.region, "cluster": cluster.name}
 
 
-def _read_one(connection: Connection, rows: Select[Any], **parameters: str) -> CancellationRecord | None:
+def _read_one(connection: Connection, rows: str, **parameters: str) -> CancellationRecord | None:
     if any("\0" in each for each in parameters.values()):
         return None  # PostgreSQL refuses it, and stores none
-    text = connection.execute(rows, parameters).scalar_one_or_none()
-    return None if text is None else decode(CancellationRecord, text)
-
-
-def _read_all(connection: Connection, rows: Select[Any], **parameters: str) -> list[CancellationRecord]:
-    return [decode(CancellationRecord, text) for text in connection.execute(rows, parameters).scalars()]
+    row = connection.execute(rows, parameters).fetchone()
+    return None if row is None else decode(CancellationRecord, row[0])

@@ -8,11 +8,8 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TypeVar
 
-from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
-
 from eksgateway.blocking import DaemonThreads
-from eksgateway.ledger.database import Database, LedgerError, StorageError
+from eksgateway.ledger.database import Connection, Database, LedgerError, StorageError
 
 T = TypeVar("T")
 
@@ -23,6 +20,7 @@ class QueryPool:
     def __init__(self, database: Database, limit: int) -> None:
         self._database = database
         self._limit = limit
+        self._errors: tuple[type[Exception], ...] = (*database.driver_errors, LedgerError)
         self._unfinished = 0
         self._free = asyncio.Semaphore(database.read_connections)
         self._threads = DaemonThreads("ledger-reader")
@@ -49,7 +47,7 @@ class QueryPool:
                     )
         except TimeoutError as exc:
             raise StorageError(f"not read within {timeout_s:g} s") from exc
-        except (SQLAlchemyError, LedgerError) as exc:
+        except self._errors as exc:
             raise StorageError(self._database.explain(exc)) from exc
 
     def _leave(self) -> None:

@@ -9,14 +9,12 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Final, TypeVar
 
-from sqlalchemy import Connection
-
 from eksgateway import errors
 from eksgateway.blocking import run_blocking
 from eksgateway.clock import Clock
 from eksgateway.ledger import queries, store
 from eksgateway.ledger.backlog import Backlog, OwedWrite
-from eksgateway.ledger.database import Database, LedgerError, StorageError
+from eksgateway.ledger.database import Connection, Database, LedgerError, StorageError
 from eksgateway.ledger.denial_log import DenialLog
 from eksgateway.ledger.hash_chain import Checkpoint
 from eksgateway.ledger.protocol import CancellationSummary, HistoryFilter, HistoryPage, Recorded

@@ -6,18 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, Final
-
-from sqlalchemy import Connection, text
+from typing import Any
 
 from eksgateway.ledger.codec import CodecError, decode, encode
-from eksgateway.ledger.database import LedgerLocation
+from eksgateway.ledger.database import LedgerLocation, Snapshot
 from eksgateway.ledger.hash_chain import GENESIS, Checkpoint, Event, find_fault
-from eksgateway.ledger.inspection import as_event, open_snapshot
+from eksgateway.ledger.inspection import open_snapshot
 from eksgateway.ledger.projection import CancellationRecord, fold
-from eksgateway.ledger.queries import to_row
-
-_ROWS: Final = 1000  # fetched at a time, which bounds the memory
+from eksgateway.ledger.queries import COLUMNS, EVENTS, to_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,29 +39,29 @@ def verify(location: LedgerLocation, checkpoint: Checkpoint | None = None) -> Ve
     """Also verify that the ledger contains an earlier checkpoint: without one, the removal of the newest
     events may not show. Raises LedgerError for a ledger that cannot be read.
     """
-    with open_snapshot(location) as (connection, missing):
-        return replace(verify_snapshot(connection, checkpoint), missing=missing)
+    with open_snapshot(location) as (snapshot, missing):
+        return replace(verify_snapshot(snapshot, checkpoint), missing=missing)
 
 
-def verify_snapshot(connection: Connection, checkpoint: Checkpoint | None = None) -> VerifyReport:
-    head, broken = _verify_chain(connection, checkpoint)
+def verify_snapshot(snapshot: Snapshot, checkpoint: Checkpoint | None = None) -> VerifyReport:
+    head, broken = _verify_chain(snapshot, checkpoint)
     cancellations = 0
     if broken is None:
-        cancellations, broken = _verify_projection(connection)
+        cancellations, broken = _verify_projection(snapshot)
     return VerifyReport(head.seq, cancellations, head, broken)
 
 
-def fold_all(connection: Connection) -> Iterator[CancellationRecord]:
+def fold_all(snapshot: Snapshot) -> Iterator[CancellationRecord]:
     """The cancellations of a sound ledger, by id."""
-    for key, history in _read_histories(connection):
+    for key, history in _read_histories(snapshot):
         record = _fold_history(key, history)
         assert isinstance(record, CancellationRecord)  # noqa: S101
         yield record
 
 
-def _verify_chain(connection: Connection, checkpoint: Checkpoint | None) -> tuple[Checkpoint, Defect | None]:
+def _verify_chain(snapshot: Snapshot, checkpoint: Checkpoint | None) -> tuple[Checkpoint, Defect | None]:
     head = GENESIS
-    for event in _events(connection, "seq"):
+    for event in _events(snapshot, "seq"):
         what = find_fault(head, event)
         if not what and checkpoint and event.seq == checkpoint.seq and event.hash != checkpoint.hash:
             what = "it is not the event that the checkpoint names: the chain was written anew"
@@ -79,28 +75,29 @@ def _verify_chain(connection: Connection, checkpoint: Checkpoint | None) -> tupl
     return head, None
 
 
-def _verify_projection(connection: Connection) -> tuple[int, Defect | None]:
+def _verify_projection(snapshot: Snapshot) -> tuple[int, Defect | None]:
     """The number of cancellations that equal their events, and the first that differs."""
-    rows = _rows(connection, "SELECT * FROM cancellations ORDER BY cancellation_id")
+    rows = _read_projection(snapshot)
     count, row = 0, next(rows, None)
-    for key, history in _read_histories(connection):
+    for key, history in _read_histories(snapshot):
         record = _fold_history(key, history)
         if isinstance(record, Defect):
             return count, record
-        if row is None or row.cancellation_id != key:
-            if row is not None and str(row.cancellation_id) < key:
+        if row is None or row["cancellation_id"] != key:
+            if row is not None and str(row["cancellation_id"]) < key:
                 break
             return count, Defect(record.created, f"cancellation {key} is missing from the projection")
         if different := _find_differences(record, row):
             return count, Defect(record.latest, f"cancellation {key} differs from its events in {different}")
         count, row = count + 1, next(rows, None)
     if row is not None:
-        return count, Defect(0, f"cancellation {row.cancellation_id} is in the projection without any event")
+        key = row["cancellation_id"]
+        return count, Defect(0, f"cancellation {key} is in the projection without any event")
     return count, None
 
 
-def _read_histories(connection: Connection) -> Iterator[tuple[str, Iterator[Event]]]:
-    for key, history in groupby(_events(connection, "cancellation_id, seq"), attrgetter("cancellation_id")):
+def _read_histories(snapshot: Snapshot) -> Iterator[tuple[str, Iterator[Event]]]:
+    for key, history in groupby(_events(snapshot, "cancellation_id, seq"), attrgetter("cancellation_id")):
         if key != "":  # lost denials belong to no cancellation
             yield key, history
 
@@ -116,8 +113,7 @@ def _fold_history(cancellation_id: str, history: Iterator[Event]) -> Cancellatio
     return record
 
 
-def _find_differences(record: CancellationRecord, row: Any) -> str:
-    found = dict(row._mapping)  # noqa: SLF001 (a public name of SQLAlchemy's)
+def _find_differences(record: CancellationRecord, found: dict[str, Any]) -> str:
     if _is_encoding_of(found["record"], record):  # with the fields of an older version
         found["record"] = encode(record)
     return ", ".join(name for name, value in to_row(record).items() if found[name] != value)
@@ -133,11 +129,14 @@ def _is_encoding_of(stored: Any, record: CancellationRecord) -> bool:
         return False
 
 
-def _events(connection: Connection, order: str) -> Iterator[Event]:
-    return map(as_event, _rows(connection, f"SELECT * FROM events ORDER BY {order}"))  # noqa: S608 (our own words)
+def _read_projection(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
+    statement = f"SELECT {', '.join(COLUMNS)} FROM main.cancellations ORDER BY cancellation_id"  # noqa: S608 - our own words
+    with snapshot.stream(statement) as rows:
+        for row in rows:
+            yield dict(zip(COLUMNS, row, strict=True))
 
 
-def _rows(connection: Connection, statement: str) -> Iterator[Any]:
-    """Without column types, which could hide a difference."""
-    with connection.execution_options(yield_per=_ROWS).execute(text(statement)) as rows:
-        yield from rows
+def _events(snapshot: Snapshot, order: str) -> Iterator[Event]:
+    with snapshot.stream(f"{EVENTS} ORDER BY {order}") as rows:
+        for row in rows:
+            yield Event(*row)

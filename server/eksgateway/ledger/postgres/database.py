@@ -10,17 +10,15 @@ from typing import Final, TypeVar
 from uuid import uuid4
 
 import psycopg
-from sqlalchemy import Connection, QueuePool
-from sqlalchemy.exc import DBAPIError
 
-from eksgateway.ledger.database import LedgerError, StorageError
+from eksgateway.ledger.database import Connection, LedgerError, StorageError
 from eksgateway.ledger.hash_chain import GENESIS
 from eksgateway.ledger.postgres import errors
 from eksgateway.ledger.postgres.checks import check_database
 from eksgateway.ledger.postgres.connecting import connect
 from eksgateway.ledger.postgres.deadlines import Deadlines
-from eksgateway.ledger.postgres.engine import open_engine, raw_connection
 from eksgateway.ledger.postgres.known_head import KnownHead, head_statement
+from eksgateway.ledger.postgres.read_connections import ReadConnections
 from eksgateway.ledger.postgres.write_transactions import WriteTransactions
 from eksgateway.ledger.unit_of_work import ReadKeys, UnitOfWork
 from eksgateway.settings import LedgerSettings, PostgresLocation
@@ -37,6 +35,7 @@ class PostgresDatabase:
     are repeated once when their connection turns out to be ended, as by a restart of PostgreSQL.
     """
 
+    driver_errors: tuple[type[Exception], ...] = (psycopg.Error,)
     probed_by_writing = False  # the gateway's row in ``replicas`` is the probe: it takes no lock of the chain
     explain = staticmethod(errors.explain)
     fails_every_write = staticmethod(errors.fails_every_write)
@@ -46,7 +45,6 @@ class PostgresDatabase:
         location = settings.location
         assert isinstance(location, PostgresLocation)  # noqa: S101 - of settings with ``url``
         self.read_connections = settings.connections - _OTHER_CONNECTIONS
-        self._closed = False
         self._known = KnownHead(str(location))
         self._head = head_statement(location.schema)
         self._deadlines = Deadlines(2 * settings.commit_timeout_s)
@@ -54,15 +52,7 @@ class PostgresDatabase:
         self.replica = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"  # unique for each start
         timeout_s = settings.commit_timeout_s
         self._chain = WriteTransactions(location, self.replica, self._known, self._deadlines, timeout_s)
-        self._engine = open_engine(
-            location,
-            poolclass=QueuePool,
-            pool_size=self.read_connections,
-            max_overflow=0,
-            pool_reset_on_return=None,
-            isolation_level="AUTOCOMMIT",
-            execution_options={"schema_translate_map": {None: location.schema}},
-        )
+        self._readers = ReadConnections(location, self._deadlines)
 
     def _start(self, settings: LedgerSettings, location: PostgresLocation) -> None:
         try:
@@ -72,7 +62,7 @@ class PostgresDatabase:
                 self._known.check(GENESIS, row)
         except BaseException as exc:
             self._deadlines.close()
-            if isinstance(exc, (StorageError, *errors.DATABASE_ERRORS)):
+            if isinstance(exc, (StorageError, psycopg.Error)):
                 raise LedgerError(f"{location}: {errors.explain(exc)}") from exc
             raise
 
@@ -89,30 +79,14 @@ class PostgresDatabase:
 
     def read(self, query: Callable[[Connection], T]) -> T:
         self._known.require_sound()
-        try:
-            return self._read(query)
-        except (DBAPIError, psycopg.OperationalError) as exc:
-            if not errors.is_ended(exc):
-                raise
-        return self._read(query)
-
-    def _read(self, query: Callable[[Connection], T]) -> T:
-        with self._engine.connect() as connection:
-            raw = raw_connection(connection)
-            try:
-                with self._deadlines.watch(raw):
-                    return query(connection)
-            finally:
-                if self._closed:  # its pool has ended, and closes nothing any more
-                    raw.close()
+        return self._readers.run(query)
 
     def check(self, connection: Connection) -> None:
         known = self._known.head
-        (row,) = connection.exec_driver_sql(self._head, (known.seq,)).all()
+        (row,) = connection.execute(self._head, (known.seq,))
         self._known.check(known, row)
 
     def close(self) -> None:
-        self._closed = True
         self._chain.discard()
-        self._engine.dispose()
+        self._readers.close()
         self._deadlines.close()

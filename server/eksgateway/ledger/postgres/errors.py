@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 import psycopg
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from eksgateway.ledger.database import LedgerError
 from eksgateway.ledger.postgres.connection_errors import find_remedy
-
-DATABASE_ERRORS: Final = (SQLAlchemyError, psycopg.Error)
 
 # By the first entry that an error's SQLSTATE begins with, so special codes come first.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -70,7 +67,8 @@ def error_state(exc: BaseException) -> str:
 
 def find_error(exc: BaseException) -> BaseException:
     """The error of psycopg that SQLAlchemy has wrapped."""
-    return exc.orig if isinstance(exc, DBAPIError) and exc.orig is not None else exc
+    orig = getattr(exc, "orig", None)
+    return orig if isinstance(orig, BaseException) else exc
 
 
 def _primary_text(exc: BaseException) -> str:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sqlalchemy import Connection, Table, select
-
 from eksgateway.ledger.copying import copy_rows, require_sound
 from eksgateway.ledger.database import LedgerError
 from eksgateway.ledger.inspection import open_snapshot
-from eksgateway.ledger.postgres.engine import raw_connection
-from eksgateway.ledger.postgres.owner import begin_change
+from eksgateway.ledger.postgres.owner import begin_change, raw_connection
 from eksgateway.ledger.postgres.revision import require_usable
-from eksgateway.ledger.schema import cancellations, decisions, events
+from eksgateway.ledger.postgres.schema_connection import SchemaConnection
 from eksgateway.ledger.sqlite.files import LedgerFile
 from eksgateway.ledger.sqlite.read_only import require_file
 from eksgateway.ledger.verify import VerifyReport, verify_snapshot
@@ -27,10 +24,12 @@ def import_file(path: Path, location: PostgresLocation) -> VerifyReport:
     require_file(path)
     file = LedgerFile(path)
     try:
-        with open_snapshot(path) as (source, missing), begin_change(location) as target:
+        with open_snapshot(path) as (source, missing), begin_change(location) as connection:
             if missing:
                 raise LedgerError(f"{path}: {missing}")
-            require_usable(raw_connection(target), location)
+            raw = raw_connection(connection)
+            target = SchemaConnection(raw, location.schema)
+            require_usable(raw, location)
             _require_empty(target, location)
             head = require_sound(verify_snapshot(source), path).head
             copy_rows(source, target)
@@ -39,14 +38,10 @@ def import_file(path: Path, location: PostgresLocation) -> VerifyReport:
         file.release()
 
 
-def _require_empty(target: Connection, location: PostgresLocation) -> None:
-    for table in (events, cancellations, decisions):
-        if _has_rows(target, table):
+def _require_empty(target: SchemaConnection, location: PostgresLocation) -> None:
+    for table in ("events", "cancellations", "decisions"):
+        if target.execute(f"SELECT 1 FROM main.{table} LIMIT 1").fetchone() is not None:  # noqa: S608 - our own words
             raise LedgerError(
-                f"{location}: the ledger has records already ({table.name}), and a copy needs an empty one:"
+                f"{location}: the ledger has records already ({table}), and a copy needs an empty one:"
                 " name another database or --schema, and run `eksgateway ledger migrate` there"
             )
-
-
-def _has_rows(target: Connection, table: Table) -> bool:
-    return target.execute(select(table).limit(1)).first() is not None

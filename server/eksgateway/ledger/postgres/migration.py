@@ -9,13 +9,11 @@ import psycopg
 from psycopg import sql
 
 from eksgateway.ledger.database import LedgerError
-from eksgateway.ledger.migrate import require_older, upgrade
+from eksgateway.ledger.migrate import REVISION, require_older, upgrade
 from eksgateway.ledger.postgres.append_only import protect_events
-from eksgateway.ledger.postgres.engine import raw_connection
-from eksgateway.ledger.postgres.owner import begin_change
+from eksgateway.ledger.postgres.owner import begin_change, raw_connection
 from eksgateway.ledger.postgres.privileges import grant
 from eksgateway.ledger.postgres.revision import read_revision
-from eksgateway.ledger.schema import REVISION
 from eksgateway.settings import PostgresLocation
 
 _ROLE_EXISTS: Final = "SELECT FROM pg_roles WHERE rolname = %s"

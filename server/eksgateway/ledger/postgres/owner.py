@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
-from sqlalchemy import Connection, NullPool
+import psycopg
+from sqlalchemy import Connection, NullPool, create_engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from eksgateway.ledger.database import LedgerError
 from eksgateway.ledger.postgres.chain_lock import chain_lock_key
-from eksgateway.ledger.postgres.engine import open_engine, raw_connection
-from eksgateway.ledger.postgres.errors import DATABASE_ERRORS, error_state, explain, find_error
+from eksgateway.ledger.postgres.connecting import connect
+from eksgateway.ledger.postgres.errors import error_state, explain, find_error
 from eksgateway.settings import PostgresLocation
 
 # psycopg reads times in the style ISO only. A role or database may have synchronous_commit off.
@@ -32,7 +35,13 @@ def begin_change(location: PostgresLocation) -> Iterator[Connection]:
 
     Raises LedgerError, also for errors of the database in the block; then nothing is changed.
     """
-    engine = open_engine(location, poolclass=NullPool, isolation_level="READ COMMITTED")
+    engine = create_engine(
+        "postgresql+psycopg://",
+        creator=partial(connect, location, target_session_attrs="read-write"),
+        use_native_hstore=False,  # finding its type would take a round trip
+        poolclass=NullPool,
+        isolation_level="READ COMMITTED",
+    )
     try:
         with engine.begin() as connection:
             raw = raw_connection(connection)
@@ -41,7 +50,13 @@ def begin_change(location: PostgresLocation) -> Iterator[Connection]:
             raw.execute("SELECT pg_advisory_xact_lock(%s)", [chain_lock_key(location.schema)])
             raw.execute(_SET_LOCK_TIMEOUT, [_TABLE_TIMEOUT])
             yield connection
-    except DATABASE_ERRORS as exc:
+    except (SQLAlchemyError, psycopg.Error) as exc:
         if error_state(exc) == _LACKS_A_RIGHT:
             raise LedgerError(f"{location}: {str(find_error(exc)).strip()}: {_OWNER}") from exc
         raise LedgerError(f"{location}: {explain(exc)}") from exc
+
+
+def raw_connection(connection: Connection) -> psycopg.Connection[Any]:
+    raw = connection.connection.driver_connection
+    assert isinstance(raw, psycopg.Connection)  # noqa: S101  the engine here has no other driver
+    return raw

@@ -2,42 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from functools import partial
 
-from sqlalchemy import Connection, Engine, NullPool, event
+import psycopg
 
-from eksgateway.ledger.database import LedgerError
-from eksgateway.ledger.postgres.engine import open_engine, raw_connection
-from eksgateway.ledger.postgres.errors import DATABASE_ERRORS, explain
+from eksgateway.ledger.database import LedgerError, Snapshot
+from eksgateway.ledger.postgres.connecting import connect
+from eksgateway.ledger.postgres.errors import explain
 from eksgateway.ledger.postgres.owner import SET_SESSION
 from eksgateway.ledger.postgres.revision import require_usable
+from eksgateway.ledger.postgres.schema_connection import SchemaConnection
 from eksgateway.settings import PostgresLocation
 
 
 @contextmanager
-def open_schema(location: PostgresLocation) -> Iterator[Engine]:
-    """An engine for a ledger of this version's schema. Each transaction is a snapshot, and cannot write.
+def open_schema(location: PostgresLocation) -> Iterator[Callable[[], AbstractContextManager[Snapshot]]]:
+    """Yields a function that begins a snapshot of a ledger of this version's schema. It cannot write.
 
     Raises LedgerError, also for errors of the database in the block.
     """
-    engine = open_engine(
-        location,
-        sessions="any",  # a standby will do
-        poolclass=NullPool,
-        isolation_level="REPEATABLE READ",
-        execution_options={"postgresql_readonly": True},
-    )
-
-    @event.listens_for(engine, "begin")
-    def name_schema(connection: Connection) -> None:
-        connection.exec_driver_sql(SET_SESSION, (location.schema,))
-
     try:
-        with engine.begin() as connection:
-            require_usable(raw_connection(connection), location)
-        yield engine
-    except DATABASE_ERRORS as exc:
+        with _begin(location) as connection:
+            require_usable(connection, location)
+        yield partial(_begin_snapshot, location)
+    except psycopg.Error as exc:
         raise LedgerError(f"{location}: {explain(exc)}") from exc
-    finally:
-        engine.dispose()
+
+
+@contextmanager
+def _begin_snapshot(location: PostgresLocation) -> Iterator[Snapshot]:
+    with _begin(location) as connection:
+        yield SchemaConnection(connection, location.schema)
+
+
+@contextmanager
+def _begin(location: PostgresLocation) -> Iterator[psycopg.Connection]:
+    with closing(connect(location, target_session_attrs="any")) as connection:  # a standby will do
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        connection.read_only = True
+        with connection.transaction():
+            connection.execute(SET_SESSION, [location.schema])
+            yield connection

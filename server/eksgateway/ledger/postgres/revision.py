@@ -8,8 +8,7 @@ import psycopg
 from psycopg import sql
 
 from eksgateway.ledger.database import LedgerError
-from eksgateway.ledger.migrate import NotMigrated, require_older
-from eksgateway.ledger.schema import REVISION
+from eksgateway.ledger.migrate import REVISION, NotMigrated, require_older
 from eksgateway.settings import PostgresLocation
 
 # Each revision works with the version before it, so that gateways are replaced one by one.

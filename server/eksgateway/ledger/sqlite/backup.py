@@ -10,16 +10,15 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection
-
 from eksgateway.ledger.copying import copy_rows, require_sound
-from eksgateway.ledger.database import LedgerError, LedgerLocation
+from eksgateway.ledger.database import LedgerError, LedgerLocation, Snapshot
 from eksgateway.ledger.inspection import open_snapshot
 from eksgateway.ledger.sqlite.completeness import UsageMark, write_mark
+from eksgateway.ledger.sqlite.connecting import connect
 from eksgateway.ledger.sqlite.create import create_ledger, sync_folder
-from eksgateway.ledger.sqlite.engine import open_engine, raw_connection
-from eksgateway.ledger.sqlite.errors import DATABASE_ERRORS, explain
+from eksgateway.ledger.sqlite.errors import explain
 from eksgateway.ledger.sqlite.files import beside
+from eksgateway.ledger.sqlite.read_only import SnapshotConnection
 from eksgateway.ledger.verify import VerifyReport, verify, verify_snapshot
 
 _TIMEOUT_S: Final = 5.0
@@ -69,23 +68,21 @@ def _copy(location: LedgerLocation, part: Path, copy: Path) -> None:
         if missing:
             raise LedgerError(f"{location}: {missing}")
         with _copy_errors(copy):
-            if isinstance(location, Path):
+            if isinstance(source, SnapshotConnection):
                 with closing(sqlite3.connect(part, isolation_level=None)) as target:
-                    raw_connection(source).backup(target)
+                    source.backup(target)
             else:
                 require_sound(verify_snapshot(source), location)
                 _copy_rows(source, part)
             _mark(part)
 
 
-def _copy_rows(source: Connection, part: Path) -> None:
+def _copy_rows(source: Snapshot, part: Path) -> None:
     create_ledger(part)
-    engine = open_engine(part, "write", timeout_s=_TIMEOUT_S)
-    try:
-        with engine.begin() as target:
-            copy_rows(source, target)
-    finally:
-        engine.dispose()
+    with closing(connect(part, "write", sqlite3.Connection, timeout_s=_TIMEOUT_S)) as target:
+        target.execute("BEGIN")
+        copy_rows(source, target)
+        target.execute("COMMIT")
 
 
 def _mark(part: Path) -> None:
@@ -100,9 +97,7 @@ def _copy_errors(copy: Path) -> Iterator[None]:
     """Raise SQLite's errors as LedgerError; those of another database are the source's."""
     try:
         yield
-    except DATABASE_ERRORS as exc:
-        if not isinstance(getattr(exc, "orig", exc), sqlite3.Error):
-            raise
+    except sqlite3.Error as exc:
         raise LedgerError(f"{copy}: the copy was not made: {explain(exc)}") from exc
 
 

@@ -15,9 +15,8 @@ import sqlite3
 from enum import IntEnum
 from pathlib import Path
 
-from sqlalchemy import Connection
-
 from eksgateway.ledger import queries
+from eksgateway.ledger.database import Connection
 from eksgateway.ledger.hash_chain import Checkpoint
 from eksgateway.ledger.sqlite.files import beside
 
@@ -31,7 +30,7 @@ class UsageMark(IntEnum):
 
 
 def read_mark(connection: Connection) -> int:
-    return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def write_mark(connection: sqlite3.Connection, mark: UsageMark) -> None:

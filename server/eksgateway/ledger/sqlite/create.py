@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from eksgateway.ledger.database import LedgerError
-from eksgateway.ledger.migrate import upgrade
-from eksgateway.ledger.sqlite.engine import open_engine
+from eksgateway.ledger.migrate import upgrade_file
+from eksgateway.ledger.sqlite.connecting import connect
 from eksgateway.ledger.sqlite.errors import explain
 
 
@@ -23,19 +23,15 @@ def create_ledger(path: Path) -> None:
         for old in (unfinished, unfinished.with_name(unfinished.name + "-wal")):
             old.unlink(missing_ok=True)
         unfinished.touch(0o600, exist_ok=False)
-        engine = open_engine(unfinished, "write", timeout_s=3.0)
-        try:
-            with engine.begin() as connection:
-                upgrade(connection)
-        finally:
-            engine.dispose()  # this copies all into the main file
+        with closing(connect(unfinished, "write", sqlite3.Connection, timeout_s=3.0)) as connection:
+            upgrade_file(connection)  # closing copies all into the main file
         unfinished.rename(path)
         sync_folder(path.parent)
     except OSError as exc:
         raise LedgerError(
             f"{path}: {exc.strerror}: the ledger must be a file that this process can read and write"
         ) from exc
-    except SQLAlchemyError as exc:
+    except sqlite3.Error as exc:
         raise LedgerError(f"{path}: {explain(exc)}") from exc
 
 

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final, TypeVar
-
-from sqlalchemy import Connection
 
 from eksgateway.clock import Clock
 from eksgateway.ledger import queries
-from eksgateway.ledger.database import LedgerError
+from eksgateway.ledger.database import Connection, LedgerError
 from eksgateway.ledger.hash_chain import Checkpoint
 from eksgateway.ledger.migrate import NotMigrated, migrate
 from eksgateway.ledger.sqlite import errors
 from eksgateway.ledger.sqlite.batches import read_rows, write_changes
 from eksgateway.ledger.sqlite.completeness import UsageMark, find_missing_events, read_mark, write_mark
-from eksgateway.ledger.sqlite.engine import (
-    READ_CONNECTIONS,
+from eksgateway.ledger.sqlite.connecting import (
     WAL_LIMIT,
+    connect,
     flush_wal,
-    open_connections,
-    open_engine,
-    raw_connection,
+    keep_files_open,
     restart_wal,
 )
 from eksgateway.ledger.sqlite.files import LedgerFile, beside
@@ -37,6 +35,7 @@ log = Log(__name__)
 
 T = TypeVar("T")
 
+_READ_CONNECTIONS: Final = 4
 _RESTART_PAUSE_S: Final = 1.0
 
 
@@ -44,52 +43,55 @@ class SqliteDatabase:
     """Implements ``ledger.database.Database``."""
 
     replica = ""
+    driver_errors: tuple[type[Exception], ...] = (sqlite3.Error,)
     explain = staticmethod(errors.explain)
     fails_every_write = staticmethod(errors.fails_every_write)
     check = staticmethod(queries.read_probe)
-    read_connections = READ_CONNECTIONS
+    read_connections = _READ_CONNECTIONS
     probed_by_writing = True
 
-    def __init__(self, settings: LedgerSettings, clock: Clock) -> None:
+    def __init__(
+        self, settings: LedgerSettings, clock: Clock, writer: type[sqlite3.Connection] = sqlite3.Connection
+    ) -> None:
         """Lock, check, migrate and open the ledger; create it where there never was one.
 
-        Blocks. Raises LedgerError.
+        ``writer`` is the class of the writer's connection. Blocks. Raises LedgerError.
         """
         assert settings.path is not None  # noqa: S101 - of settings without ``url``
         self._file = file = LedgerFile(settings.path)
         timeout_s = settings.commit_timeout_s
-        self.write_engine = open_engine(file.path, "write", timeout_s=timeout_s, before=file.check)
-        self.read_engine = open_engine(file.path, "read", timeout_s=timeout_s)
-        self._writer = WriteConnection(self.write_engine)
+        open_writer = partial(connect, file.path, "write", writer, timeout_s=timeout_s)
+        self.writer = WriteConnection(open_writer, file.check)
+        self._readers: list[sqlite3.Connection] = []
         self._clock = clock
         self._noted_seq = -1
         self._next_restart = 0.0
         self._wal_grows = False
         try:
             _require_own_wal(file)
-            migrate(self.write_engine, file.given)
+            migrate(self.writer.connect(), file.given)
             self._begin_use()
-            open_connections(self.write_engine, 1)
-            open_connections(self.read_engine, READ_CONNECTIONS)
+            for _ in range(_READ_CONNECTIONS):
+                self._readers.append(connect(file.path, "read", sqlite3.Connection, timeout_s=timeout_s))
+                keep_files_open(self._readers[-1])
         except BaseException as exc:
             self._release()
-            if isinstance(exc, errors.DATABASE_ERRORS):
+            if isinstance(exc, sqlite3.Error):
                 raise LedgerError(f"{file.given}: {errors.explain(exc)}") from exc
             raise
 
     def _begin_use(self) -> None:
         file = self._file
-        with self.write_engine.connect() as connection:
-            with connection.begin():
-                missing = find_missing_events(connection, file.given, file.noted_head, has_wal=file.had_wal)
-                if missing:
-                    raise LedgerError(f"{file.given}: {missing}")
-                restored, head = read_mark(connection) == UsageMark.BACKUP, queries.find_head(connection)
-                # Before the mark: a backup may have fewer events than were noted.
-                file.replace_head(head)
-                write_mark(raw_connection(connection), UsageMark.IN_USE)
-            # This copies the mark, and leaves the -wal file filled; ``completeness`` needs both.
-            flush_wal(raw_connection(connection))
+        with self.writer.begin() as connection:
+            missing = find_missing_events(connection, file.given, file.noted_head, has_wal=file.had_wal)
+            if missing:
+                raise LedgerError(f"{file.given}: {missing}")
+            restored, head = read_mark(connection) == UsageMark.BACKUP, queries.find_head(connection)
+            # Before the mark: a backup may have fewer events than were noted.
+            file.replace_head(head)
+            write_mark(connection, UsageMark.IN_USE)
+        # This copies the mark, and leaves the -wal file filled; ``completeness`` needs both.
+        flush_wal(connection)
         file.remember_sizes()
         if restored:
             before = file.noted_head.seq if file.noted_head else None
@@ -97,7 +99,7 @@ class SqliteDatabase:
 
     @contextmanager
     def begin_batch(self, keys: ReadKeys) -> Iterator[UnitOfWork]:
-        with self._writer.begin() as connection:
+        with self.writer.begin() as connection:
             unit = UnitOfWork(read_rows(connection, keys), self._clock.now)
             yield unit
             write_changes(connection, unit)
@@ -107,10 +109,13 @@ class SqliteDatabase:
             log.exception("ledger.upkeep_failed")
 
     def read(self, query: Callable[[Connection], T]) -> T:
-        with self.read_engine.begin() as connection:
+        connection = self._readers.pop()
+        try:
             return query(connection)
+        finally:
+            self._readers.append(connection)
 
-    def _after_commit(self, connection: Connection, head: Checkpoint) -> None:
+    def _after_commit(self, connection: sqlite3.Connection, head: Checkpoint) -> None:
         if head.seq != self._noted_seq:
             self._file.note_head(head)
             self._noted_seq = head.seq
@@ -118,8 +123,8 @@ class SqliteDatabase:
         if wal_bytes > WAL_LIMIT and time.monotonic() >= self._next_restart:
             self._restart_wal(connection, wal_bytes)
 
-    def _restart_wal(self, connection: Connection, wal_bytes: int) -> None:
-        prevented = not restart_wal(raw_connection(connection))
+    def _restart_wal(self, connection: sqlite3.Connection, wal_bytes: int) -> None:
+        prevented = not restart_wal(connection)
         if prevented:  # an attempt waits, and delays the writes
             self._next_restart = time.monotonic() + _RESTART_PAUSE_S
         if prevented and not self._wal_grows:
@@ -133,19 +138,17 @@ class SqliteDatabase:
     def close(self) -> None:
         if not self._file.is_locked:
             return
-        self._writer.close()
         try:
             if not self._file.is_cut():
-                with self.write_engine.connect() as connection:
-                    write_mark(raw_connection(connection), UsageMark.CLOSED)
-        except (LedgerError, *errors.DATABASE_ERRORS) as exc:
+                write_mark(self.writer.connect(), UsageMark.CLOSED)
+        except (LedgerError, sqlite3.Error) as exc:
             log.warning("ledger.not_marked_closed", reason=errors.explain(exc))
         self._release()
 
     def _release(self) -> None:
-        self._writer.close()
-        self.read_engine.dispose()
-        self.write_engine.dispose()  # closing the last connection copies all into the main file
+        for connection in self._readers:
+            connection.close()
+        self.writer.close()  # closing the last connection copies all into the main file
         self._file.release()
 
 

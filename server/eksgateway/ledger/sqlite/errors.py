@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Final
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from eksgateway.ledger.database import LedgerError
-
-DATABASE_ERRORS: Final = (SQLAlchemyError, sqlite3.Error)
 
 # By the first entry that an error's name begins with, so special codes come first.
 _HINTS: Final[dict[str | tuple[str, ...], str]] = {

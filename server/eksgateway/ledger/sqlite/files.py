@@ -20,8 +20,8 @@ from typing import Final
 from eksgateway.ledger.database import LedgerError
 from eksgateway.ledger.hash_chain import Checkpoint
 from eksgateway.ledger.migrate import EMPTY
+from eksgateway.ledger.sqlite.connecting import WAL_LIMIT, WalShrunk
 from eksgateway.ledger.sqlite.create import create_ledger
-from eksgateway.ledger.sqlite.engine import WAL_LIMIT, WalShrunk
 from eksgateway.logs import Log
 
 log = Log(__name__)

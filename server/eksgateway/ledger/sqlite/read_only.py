@@ -3,35 +3,48 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Final
-
-from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
+from typing import Any, Final
 
 from eksgateway.ledger.database import LedgerError
-from eksgateway.ledger.sqlite.engine import open_engine
+from eksgateway.ledger.sqlite.connecting import connect, keep_files_open
 from eksgateway.ledger.sqlite.errors import error_name, explain
 from eksgateway.ledger.sqlite.files import beside, require_content, wal_bytes
 
 _TIMEOUT_S: Final = 5.0
 
 
+class SnapshotConnection(sqlite3.Connection):
+    """Implements ``database.Snapshot``."""
+
+    def stream(self, statement: str, /) -> AbstractContextManager[Iterator[Any]]:
+        return nullcontext(self.execute(statement))
+
+
 @contextmanager
-def open_files(path: Path) -> Iterator[Engine]:
-    """Raises LedgerError, also for errors of SQLite in the block."""
+def open_files(path: Path) -> Iterator[Callable[[], AbstractContextManager[SnapshotConnection]]]:
+    """Yields what begins a snapshot. Raises LedgerError, also for errors of SQLite in the block."""
     require_file(path)
     require_content(path, path)
     with ExitStack() as resources:
         try:
-            engine = _open(path, resources)
-            resources.callback(engine.dispose)
-            yield engine
-        except SQLAlchemyError as exc:
+            yield partial(_begin, resources.enter_context(closing(_open(path, resources))))
+        except sqlite3.Error as exc:
             raise LedgerError(f"{path}: {explain(exc)}") from exc
+
+
+@contextmanager
+def _begin(connection: SnapshotConnection) -> Iterator[SnapshotConnection]:
+    connection.execute("BEGIN")
+    try:
+        yield connection
+    finally:
+        connection.rollback()
 
 
 def require_file(path: Path) -> None:
@@ -42,23 +55,28 @@ def require_file(path: Path) -> None:
         raise LedgerError(f"{path}: there is no such file")
 
 
-def _open(path: Path, resources: ExitStack) -> Engine:
+def _open(path: Path, resources: ExitStack) -> SnapshotConnection:
     """SQLite reads a database in WAL mode through the -shm file, and creates that if it is missing. A
     read-only mount prevents this: then an empty -wal file is ignored, and with a filled one both are copied.
     """
-    engine = open_engine(path, "inspect", timeout_s=_TIMEOUT_S)
     try:
-        with engine.connect() as connection:
-            connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")
-    except SQLAlchemyError as exc:
-        engine.dispose()
+        return _connect(path)
+    except sqlite3.Error as exc:
         if not error_name(exc).startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
             raise
-    else:
-        return engine
     if wal_bytes(path) == 0:
-        return open_engine(path, "inspect", timeout_s=_TIMEOUT_S, immutable=True)
-    return open_engine(_copy(path, resources), "inspect", timeout_s=_TIMEOUT_S)
+        return _connect(path, immutable=True)
+    return _connect(_copy(path, resources))
+
+
+def _connect(path: Path, *, immutable: bool = False) -> SnapshotConnection:
+    connection = connect(path, "inspect", SnapshotConnection, timeout_s=_TIMEOUT_S, immutable=immutable)
+    try:
+        keep_files_open(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _copy(path: Path, resources: ExitStack) -> Path:

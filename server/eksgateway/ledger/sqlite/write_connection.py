@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, Engine
-
+from eksgateway.ledger.sqlite.connecting import WalShrunk, is_wal_emptied
 from eksgateway.ledger.sqlite.errors import explain
 from eksgateway.logs import Log
 
@@ -14,31 +14,39 @@ log = Log(__name__)
 
 
 class WriteConnection:
-    """Opens its connection when it is first used, and replaces one that has failed."""
+    """Opens its connection when it is first used, and replaces one that has failed.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._connection: Connection | None = None
+    ``check`` is called before each connection and transaction; raising there prevents it.
+    """
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection], check: Callable[[], None]) -> None:
+        self._open = connect
+        self._check = check
+        self._connection: sqlite3.Connection | None = None
         self._failed = False
 
     @contextmanager
-    def begin(self) -> Iterator[Connection]:
-        """A transaction, committed at the end of the block."""
-        connection = self._connect()
+    def begin(self) -> Iterator[sqlite3.Connection]:
+        """A transaction with the write lock, committed at the end of the block."""
+        connection = self.connect()
         try:
-            with connection.begin():
-                yield connection
+            self._check_files(connection)
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+            connection.execute("COMMIT")
         except BaseException:
             self._failed = True
+            connection.rollback()
             raise
 
-    def _connect(self) -> Connection:
+    def connect(self) -> sqlite3.Connection:
         """The connection. One that has failed is kept if no other can be opened."""
         failed = self._connection
         if failed is not None and not self._failed:
             return failed
         try:
-            self._connection = self._engine.connect()
+            self._check()
+            self._connection = self._open()
         except Exception as exc:
             if failed is None:
                 raise
@@ -46,10 +54,17 @@ class WriteConnection:
             log.warning("ledger.connection_kept", reason=explain(exc))
             return failed
         if failed is not None:
-            failed.invalidate()
             failed.close()
         self._failed = False
         return self._connection
+
+    def _check_files(self, connection: sqlite3.Connection) -> None:
+        try:
+            self._check()
+        except WalShrunk as exc:
+            if not is_wal_emptied(connection):
+                raise
+            exc.accept()
 
     def close(self) -> None:
         if self._connection is not None:
