@@ -76,17 +76,35 @@ def test_every_help_shows_an_example() -> None:
 )
 def test_commands_import_only_what_they_need(words: str, forbidden: set[str]) -> None:
     """None that calls a gateway imports the server's packages. (typer imports pydantic if it is there.)"""
+    imported, _ = run_command(*words.split())
+    assert "typer" in imported
+    assert not imported & (forbidden | {"boto3", "botocore", "sqlalchemy", "wasmtime", "aiohttp"})
+
+
+def run_command(*words: str) -> tuple[set[str], list[str]]:
+    """The packages that it imports, and the lines it prints to standard error."""
     code = (
         "import sys\n"
-        f"sys.argv = ['eksgateway', *{words.split()!r}]\n"
+        f"sys.argv = ['eksgateway', *{words!r}]\n"
         "from eksgateway.cli import main\n"
         "try: main()\n"
-        "except SystemExit: pass\n"
+        "except SystemExit as exc: print('exit', exc.code, file=sys.stderr)\n"
         "print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], check=True, timeout=60, capture_output=True, text=True
+        [sys.executable, "-c", code], check=True, timeout=60, capture_output=True, text=True, input=""
     )
-    imported = set(done.stderr.splitlines()[-1].split())
+    *lines, packages = done.stderr.splitlines()
+    return set(packages.split()), lines
+
+
+@pytest.mark.parametrize("more", [[], ["--stop-on-stdin-eof"]])
+def test_serve_with_a_file_needs_no_typer(tmp_path: Path, more: list[str]) -> None:
+    """It ends as in every other form, which typer reads."""
+    config = str(tmp_path / "config.yaml")
+    imported, lines = run_command("serve", "--config", config, *more)
+    assert "typer" not in imported
+    assert lines == [f"eksgateway: {config}: cannot be read: No such file or directory", "exit 1"]
+    imported, by_typer = run_command("serve", f"--config={config}", *more)
     assert "typer" in imported
-    assert not imported & (forbidden | {"boto3", "botocore", "sqlalchemy", "wasmtime", "aiohttp"})
+    assert by_typer == lines

@@ -7,8 +7,13 @@ import os
 import sys
 from io import TextIOWrapper
 
+from eksgateway.cli import serve_command
+from eksgateway.cli.command_errors import printed_errors
+
 __all__ = ["main"]
 
+_INSTALL_SERVER = "pip install 'eksgateway[server]'"
+_INSTALL_EITHER = "pip install 'eksgateway[cli]' to call a gateway, or 'eksgateway[server]' to run one"
 _NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
@@ -23,13 +28,18 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # names may have characters that the terminal's encoding lacks
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    remedy = "pip install 'eksgateway[cli]' to call a gateway, or 'eksgateway[server]' to run one"
+    served = serve_command.read_arguments(sys.argv[1:])
+    remedy = _INSTALL_SERVER if served else _INSTALL_EITHER
     try:
+        if served:
+            with printed_errors():
+                serve_command.serve(*served)
+            return
         from eksgateway.cli import completion  # noqa: PLC0415 - needs the extra
         from eksgateway.cli.main import app  # noqa: PLC0415
 
         completion.prepare()
-        remedy = "pip install 'eksgateway[server]'"  # for what a command imports when it runs
+        remedy = _INSTALL_SERVER  # for what a command imports when it runs
         try:
             app(prog_name="eksgateway")
         finally:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -11,8 +9,9 @@ import typer
 from typer.core import TyperGroup
 
 from eksgateway.cli import client_commands, server_commands
+from eksgateway.cli.command_errors import printed_errors
 from eksgateway.cli.commands.context import context_app
-from eksgateway.cli.exit_codes import CommandError, example
+from eksgateway.cli.exit_codes import example
 from eksgateway.cli.health_command import health
 from eksgateway.cli.ledger_commands import ledger_app
 from eksgateway.cli.policy_commands import policy_app
@@ -20,29 +19,8 @@ from eksgateway.cli.policy_commands import policy_app
 
 class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
-        """Print errors that the user can correct without a traceback; any other error is a bug."""
-        try:
+        with printed_errors():
             return super().invoke(ctx)
-        except CommandError as exc:
-            _end(str(exc), exc.code)
-        except UnicodeEncodeError:  # gRPC sends UTF-8
-            _end("an argument is not text: write it in UTF-8", 1)
-        except Exception as exc:
-            from eksgateway.errors import GatewayError, StartError  # noqa: PLC0415  slow to import
-
-            if isinstance(exc, StartError):
-                _end(str(exc), 1)
-            elif isinstance(exc, GatewayError):
-                _end(f"{exc.message} {exc.detail}".rstrip(), 1)
-            raise
-
-
-def _end(text: str, code: int) -> None:
-    from eksgateway.cli.notes import note  # noqa: PLC0415  slow to import
-
-    logging.shutdown()  # writes what is logged, so that this message is the last one
-    note(f"eksgateway: {text}")
-    sys.exit(code)
 
 
 # Plain help is the same in a pipe and in any terminal, and costs no import of rich.
