@@ -18,13 +18,16 @@ import data.eksgateway.restrictions
 # description: |
 #   `rules` are the ids of the grants that allow, or of the grants, denials and freezes that deny.
 #   `reasons` are sentences for the caller; a caller without a grant on the cluster gets the default
-#   ones. There are at most 100 sentences of 400 characters.
+#   ones. There are at most 100 sentences of 400 characters. `until_edge` lets the gateway remember the
+#   decision (docs/policy-engines.md): time matters only where an entry or a window begins or ends, and the
+#   update's age only beside `older_than`.
 # entrypoint: true
 default decision := {
 	"allow": false,
 	"reasons": ["You have no grant on this cluster."],
 	"rules": [],
 	"obligations": [],
+	"until_edge": true,
 }
 
 decision := {
@@ -32,6 +35,7 @@ decision := {
 	"reasons": [concat("", ["Grant ", id, " allows this."]) | some id in allowing],
 	"rules": allowing,
 	"obligations": [],
+	"until_edge": true,
 } if {
 	allowed
 }
@@ -41,6 +45,7 @@ decision := {
 	"reasons": reasons.reasons,
 	"rules": reasons.rules,
 	"obligations": [],
+	"until_edge": true,
 } if {
 	count(granting.covering) > 0
 	not allowed
@@ -51,6 +56,7 @@ decision := {
 	"reasons": ["You have no grant in this account and region."],
 	"rules": [],
 	"obligations": [],
+	"until_edge": true,
 } if {
 	input.context.stage == "target"
 	count(granting.covering) == 0

@@ -46,12 +46,15 @@ decide(document, index) := decision if {
 	decision := authz.decision with input as document with data.eksgateway.index as index
 }
 
-denied(decision, rules, reasons) if decision == {"allow": false, "reasons": reasons, "rules": rules, "obligations": []}
+denied(decision, rules, reasons) if {
+	decision == {"allow": false, "reasons": reasons, "rules": rules, "obligations": [], "until_edge": true}
+}
 
 allowed_by(decision, rules) if {
 	decision.allow == true
 	decision.rules == rules
 	decision.obligations == []
+	decision.until_edge == true
 }
 
 stranger(decision) if denied(decision, [], ["You have no grant on this cluster."])

@@ -31,7 +31,7 @@ _SMALL_BYTES: Final = 8 << 10  # with sets and aliases they stand for a hundred 
 _DEADLINE_S: Final = 60.0
 _MAX_MEMORY_BYTES: Final = 1 << 30
 _NICENESS: Final = 10  # calls go first
-_VALUES: Final = ("revision", "counts", "rules_end")
+_VALUES: Final = ("revision", "counts", "ages", "rules_end")
 _BLOBS: Final = ("data", "digests", "edges", "questions")
 _INHERITED: Final = ("LD_LIBRARY_PATH", "PYTHONHOME")  # for Python itself
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
 from eksgateway.policy.compiler import compile_content
+from eksgateway.policy.compiler.conditions import parse_duration
 from eksgateway.policy.cost_questions import make_questions
 from eksgateway.policy.edges import Edges, read_edges
 from eksgateway.policy.engine import PolicyLoadError
@@ -30,7 +31,8 @@ class CompiledPolicy:
     """``data`` is what both engines read (JSON), and ``revision`` a hash of it.
 
     ``digests`` has a line ``KIND HASH ID`` for each entry, hashed with its sets resolved. ``questions`` has
-    a line for each question of ``cost_questions``. ``edges`` is JSON.
+    a line for each question of ``cost_questions``. ``edges`` is JSON. ``ages`` are those that grants demand
+    of updates, in seconds, ascending.
     """
 
     data: bytes
@@ -39,6 +41,7 @@ class CompiledPolicy:
     questions: bytes
     revision: str
     counts: str  # as in ``3 grants, 1 freeze``
+    ages: list[int]
     rules_end: int | None  # the POSIX second until which windows can be decided, if there are any
 
     def read_edges(self) -> Edges:
@@ -72,6 +75,9 @@ def build_policy(content: Content) -> CompiledPolicy:
         questions=b"\n".join(map(_to_json, make_questions(content))),
         revision=index["revision"],
         counts=count_entries(content),
+        ages=sorted(
+            {parse_duration(grant["older_than"]) for grant in content["grants"] if "older_than" in grant}
+        ),
         rules_end=index["rules"]["until"] if index["zones"].keys() - {""} else None,
     )
 

@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 from eksgateway.errors import PolicyUnavailable
 from eksgateway.policy.compiled_policy import CompiledPolicy
 from eksgateway.policy.decision_cost import MAX_CPU_S, Evaluation, max_inline_groups
+from eksgateway.policy.decision_memory import DecisionMemory
 from eksgateway.policy.engine import PolicyLoadError
 from eksgateway.policy.files import revision_of
 from eksgateway.policy.results import read_result_set
@@ -31,6 +32,7 @@ class LoadedPolicy:
         self.module = module
         self.revision = revision_of(module.wasm, policy)
         self.edges = policy.read_edges()
+        self.memory = DecisionMemory(self.edges, policy.ages)
         self._data = policy.data
         self._closed = False
         self._max_inline_groups = math.inf  # callers in more groups are expected to need over _INLINE_S

@@ -35,6 +35,11 @@ def read_decision(result: Any, *, decision_id: str, revision: str) -> Decision:
     )
 
 
+def holds_until_edge(result: Any) -> bool:
+    """Whether the policy declares that it decides the same until its next edge (docs/policy-engines.md)."""
+    return isinstance(result, dict) and result.get("until_edge") is True
+
+
 def obligation_error(decision: Decision) -> PolicyObligationUnknown:
     """The error for an allow with obligations; this gateway knows none so far."""
     rules = ", ".join(decision.rule_ids)

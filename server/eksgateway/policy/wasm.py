@@ -21,7 +21,7 @@ from eksgateway.policy.files import PolicyFiles
 from eksgateway.policy.loaded_policy import LoadedPolicy, NeedsThread
 from eksgateway.policy.question import Question
 from eksgateway.policy.reloader import PolicyReloader
-from eksgateway.policy.results import read_decision
+from eksgateway.policy.results import holds_until_edge, read_decision
 from eksgateway.policy.revision import Revision
 from eksgateway.policy.source import PolicyDataError
 from eksgateway.policy.wasm_module import PolicyModule
@@ -119,7 +119,12 @@ class WasmEngine:
             self._reloader.reload_now()
 
     async def decide(self, question: Question) -> Decision:
-        policy, document = self._policy, json.dumps(question.to_input()).encode()
+        policy = self._policy
+        key = policy.memory.key_of(question)
+        known = policy.memory.find(key, question.decision_id)
+        if known is not None:
+            return known
+        document = json.dumps(question.to_input()).encode()
         try:
             result = policy.evaluate_inline(document, groups=weigh_caller(question.caller))
         except NeedsThread:
@@ -129,7 +134,10 @@ class WasmEngine:
                 within_s=self._timeout_s,
                 first=question.action is Action.CANCEL,
             )
-        return read_decision(result, decision_id=question.decision_id, revision=policy.revision)
+        decision = read_decision(result, decision_id=question.decision_id, revision=policy.revision)
+        if holds_until_edge(result):
+            policy.memory.keep(key, question, decision)
+        return decision
 
     async def check(self) -> None:
         if self._policy.ready:  # it has decided the samples at load, and its answers never change

@@ -1,0 +1,90 @@
+"""Remembers the decisions of a policy that declares that time matters at its edges only."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import chain
+from sys import getsizeof
+from typing import Final, TypeAlias
+
+from eksgateway.model import Action, Decision
+from eksgateway.policy.edges import Edges
+from eksgateway.policy.question import Question, age_at
+
+_MAX_BYTES: Final = 8 << 20
+_ENTRY_BYTES: Final = 1200  # without texts of any number or length
+
+Key: TypeAlias = tuple[object, ...]
+
+
+class DecisionMemory:
+    """Of one revision and its ``edges``. ``ages`` are those that grants demand of updates, in seconds.
+
+    A remembered decision takes 5 µs, an evaluation 150 to 250. For one event loop.
+    """
+
+    def __init__(self, edges: Edges, ages: Sequence[int]) -> None:
+        self._edges = edges
+        self._ages = ages  # ascending
+        self._decisions: dict[Key, Decision] = {}
+        self._bytes = 0
+
+    def key_of(self, question: Question) -> Key | None:
+        """Equal for questions whose decisions are equal. None for the final question of a cancel, which is
+        always evaluated.
+
+        The key has all of the input but the decision id and the time. In their place are the next edge, and
+        the number of ages that the update has passed.
+        """
+        caller, cluster, facts, update = question.caller, question.cluster, question.facts, question.update
+        live: Key = ()
+        if facts is not None and update is not None:
+            if question.action is Action.CANCEL:
+                return None
+            age = age_at(question.time, update.created_at) if self._ages else None
+            live = (
+                *(facts.status, facts.version, frozenset(facts.tags.items())),
+                *(update.id, update.type, update.status, update.created_at),
+                update.cancellation and update.cancellation.status,
+                None if age is None else bisect_left(self._ages, age),
+            )
+        return (
+            self._edges.next_after(question.time),
+            *(caller.id, caller.type, caller.issuer, caller.groups, caller.via, caller.claims),
+            *(question.action.value, question.method, question.any_cluster),
+            *(cluster.account_id, cluster.region, cluster.name),
+            *(question.justification.reason, question.justification.ticket),
+            live,
+        )
+
+    def find(self, key: Key | None, decision_id: str) -> Decision | None:
+        if key is None or (known := self._decisions.get(key)) is None:
+            return None
+        return Decision(
+            decision_id,
+            known.allowed,
+            known.rule_ids,
+            known.reasons,
+            known.policy_revision,
+            known.obligations,
+        )
+
+    def keep(self, key: Key | None, question: Question, decision: Decision) -> None:
+        if key is None:
+            return
+        self._bytes += _estimate_bytes(question)
+        if self._bytes > _MAX_BYTES:
+            self._decisions.clear()
+            self._bytes = 0
+            return
+        self._decisions[key] = decision
+
+
+def _estimate_bytes(question: Question) -> int:
+    """Of a remembered decision, as measured: 900 to 2,500 bytes, and 16 KB for a caller in 200 groups."""
+    texts = [question.justification.reason, *question.caller.groups]
+    texts += (value for claim in question.caller.claims for value in claim.values)
+    if question.facts is not None:
+        texts += chain.from_iterable(question.facts.tags.items())
+    return _ENTRY_BYTES + sum(map(getsizeof, texts)) + 8 * len(texts)
