@@ -91,6 +91,8 @@ class _ClientFactory:
         import boto3  # noqa: PLC0415 - as above
         from botocore.config import Config  # noqa: PLC0415
 
+        from eksgateway.eks.direct_calls import DirectCalls  # noqa: PLC0415
+
         client = self._session.client(
             service,
             region_name=region,
@@ -105,6 +107,9 @@ class _ClientFactory:
             aws_secret_access_key="unused",  # noqa: S106
         )
         client.meta.events.register(f"before-call.{service}", self.signing.sign)
+        if service == "eks":
+            # Last, because its answer ends the event.
+            client.meta.events.register_last("before-call", DirectCalls(sender).call)
         _send_with(sender, client.meta, service)
         return client
 

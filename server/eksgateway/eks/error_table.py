@@ -108,7 +108,7 @@ def to_credentials_error(exc: Exception) -> UpstreamCredentials:
 
 
 def _detail(exc: Exception, operation: str) -> str:
-    """For the log: no text of botocore, but the notes of ``http_sender``."""
+    """For the log: no text of botocore, but the notes of ``http_sender`` and ``connections``."""
     parts = [f"{operation}: {type(exc).__name__}"]
     if isinstance(exc, OSError) and exc.filename is not None:
         parts.append(f"file={to_one_line(exc.filename, _MESSAGE_LIMIT)}")

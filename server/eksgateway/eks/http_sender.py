@@ -1,13 +1,12 @@
-"""Sends botocore's requests and bounds each answer: its size, and the time until its last byte.
+"""Sends botocore's requests through its own session, and bounds each answer: its size, and the time until its
+last byte. Calls to EKS come here only if they pass a proxy; see ``direct_calls``.
 
 botocore's own read timeout bounds only the silence between two bytes.
 """
 
 from __future__ import annotations
 
-import io
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,28 +28,17 @@ from botocore.httpsession import URLLib3Session
 from botocore.utils import get_environ_proxies
 
 from eksgateway.addresses import is_loopback
-from eksgateway.eks.error_table import causes
+from eksgateway.eks.connections import Connections, describe_tls_error
+from eksgateway.eks.http_answer import BoundedSocket, InterimError, read_body
 from eksgateway.errors import GatewayError
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest
 
-MAX_BYTES: Final = 1 << 20  # EKS's longest answers, which are listings, have some 10 KB
-_CHUNK: Final = 1 << 16
 # As in botocore. Without it, a body waits some 40 ms for the acknowledgement of its headers.
 _NO_DELAY: Final = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 _thread = threading.local()  # ``before``: called before this thread's request leaves
-
-
-class TooLargeError(HTTPClientError):
-    fmt = "The answer is too large"
-
-
-class InterimError(HTTPClientError):
-    """http.client takes a status below 200 for the answer, but the answer is still to come."""
-
-    fmt = "The answer is not the last one"
 
 
 @dataclass(eq=False)
@@ -67,6 +55,14 @@ class HttpSender:
     ca_bundle: str | None
     before: Callable[[], None] = lambda: None
     _sessions: dict[str, _Session] = field(default_factory=dict, init=False)
+    _direct: dict[str, Connections | None] = field(default_factory=dict, init=False)
+
+    def connections_to(self, origin: str) -> Connections | None:
+        """To a scheme, host and port. None if a proxy is between."""
+        if origin not in self._direct:
+            made = None if _proxies(origin).get(urlsplit(origin).scheme) else self._connections(origin)
+            return self._direct.setdefault(origin, made)
+        return self._direct[origin]
 
     def send(self, request: AWSPreparedRequest, **_event: Any) -> AWSResponse:
         """Returning an answer keeps botocore from sending the request itself."""
@@ -86,23 +82,23 @@ class HttpSender:
         with closing(answer.raw) as raw:
             if answer.status_code < 200:
                 raise InterimError
-            body = _read_body(raw)
+            body = read_body(raw)
             raw.release_conn()
         return AWSResponse(answer.url, answer.status_code, raw.headers, _ReadBody(body))
 
     def close(self) -> None:
-        for session in tuple(self._sessions.values()):
-            session.close()
+        for each in (*self._sessions.values(), *self._direct.values()):
+            if each is not None:
+                each.close()
 
     def _session(self, url: str) -> _Session:
         # The proxy depends on the host; loopback has none.
         host = urlsplit(url).netloc
         session = self._sessions.get(host)
         if session is None:
-            local = is_loopback(urlsplit(url).hostname or "")
             session = _Session(
                 verify=self.ca_bundle or True,
-                proxies={} if local else get_environ_proxies(url),
+                proxies=_proxies(url),
                 timeout=(self.connect_timeout, self.read_timeout),
                 max_pool_connections=self.connections,
                 socket_options=[_NO_DELAY],
@@ -110,51 +106,24 @@ class HttpSender:
             session = self._sessions.setdefault(host, session)
         return session
 
+    def _connections(self, origin: str) -> Connections:
+        return Connections(
+            origin, self.connect_timeout, self.read_timeout, self.connections, self.ca_bundle, self.before
+        )
+
     def _describe(self, exc: SSLError | ProxyConnectionError) -> str:
         """For the log. Never a proxy's password."""
         if isinstance(exc, ProxyConnectionError):
             proxy = urlsplit(str(exc.kwargs.get("proxy_url")))
             return f"proxy={proxy.hostname}:{proxy.port}"
-        return f"ca_bundle={self.ca_bundle or 'botocore'} ({_tls_reason(exc)})"
-
-
-class _DeadlineReader(io.RawIOBase):
-    """Raises TimeoutError past ``deadline`` (monotonic), even if bytes still arrive."""
-
-    def __init__(self, sock: Any, deadline: float) -> None:
-        self._sock = sock
-        self._bytes = sock.makefile("rb", buffering=0)
-        self._deadline = deadline
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the answer was not complete in time")
-        self._sock.settimeout(left)
-        read: int | None = self._bytes.readinto(buffer)
-        return read
-
-    def close(self) -> None:
-        self._bytes.close()
-        super().close()
-
-
-@dataclass
-class _Socket:
-    """The part of a socket that HTTPResponse uses. The read timeout becomes that of the whole answer."""
-
-    sock: Any
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_DeadlineReader(self.sock, time.monotonic() + self.sock.gettimeout()))
+        return describe_tls_error(exc, self.ca_bundle)
 
 
 class _Response(HTTPResponse):
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
-        super().__init__(_Socket(sock), *args, **kwargs)  # type: ignore[arg-type]  # a part of one
+        # The read timeout becomes that of the whole answer.
+        bounded = BoundedSocket(sock, time.monotonic() + sock.gettimeout())
+        super().__init__(bounded, *args, **kwargs)  # type: ignore[arg-type]  # a part of one
 
 
 class _PlainConnection(AWSHTTPConnection):
@@ -203,22 +172,9 @@ class _ReadBody:
         yield self.body
 
 
-def _read_body(raw: Any) -> bytes:
-    body = bytearray()
-    while chunk := raw.read(_CHUNK):
-        body += chunk
-        if len(body) > MAX_BYTES:
-            raise TooLargeError
-    return bytes(body)
-
-
-def _tls_reason(exc: SSLError) -> str:
-    """OpenSSL's fixed words, or why the bundle could not be opened."""
-    for cause in causes(exc.kwargs.get("error")):
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return cause.verify_message
-        if isinstance(cause, ssl.SSLError):
-            return cause.reason or ""
-        if isinstance(cause, OSError):
-            return cause.strerror or ""
-    return ""
+def _proxies(url: str) -> dict[str, str]:
+    """By scheme."""
+    if is_loopback(urlsplit(url).hostname or ""):
+        return {}
+    proxies: dict[str, str] = get_environ_proxies(url)
+    return proxies
