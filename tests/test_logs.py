@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import socket
 import subprocess
 import sys
 from typing import Any
@@ -63,6 +65,26 @@ def test_slow_reader_gets_whole_lines_and_a_count_of_lost_ones(blocking: bool) -
     lost = sum(line["lines"] for line in lines if line["event"] == "log.lines_lost")
     assert lost > 0
     assert sum(line["event"] == "a.line" for line in lines) + lost == MAX_QUEUED_LINES + 4000
+
+
+SHORT = """
+from eksgateway import logs
+logs.configure()
+for number in range(100):
+    logs.Log("eksgateway").info("a.line", number=number, text="x" * 100)
+"""
+
+
+def test_lines_are_written_together_in_pieces_that_a_pipe_takes_whole() -> None:
+    """So that processes with the same standard error do not mix lines."""
+    reading, writing = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # keeps the pieces
+    with reading, writing:
+        subprocess.run([sys.executable, "-c", SHORT], check=True, stderr=writing.fileno(), timeout=60)
+        writing.close()
+        pieces = list(iter(lambda: reading.recv(1 << 20), b""))
+    assert len(pieces) < 50
+    assert all(len(piece) <= select.PIPE_BUF and piece.endswith(b"\n") for piece in pieces)
+    assert [json.loads(line)["number"] for line in b"".join(pieces).splitlines()] == list(range(100))
 
 
 HOSTILE = """

@@ -8,14 +8,17 @@ import logging
 import os
 import select
 import sys
+import time
 from datetime import UTC, datetime
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Final
 
 MAX_QUEUED_LINES: Final = 5_000  # some 2 MB
 _PACKAGE: Final = "eksgateway"
 _FLUSH_S: Final = 2.0
+_BATCH_S: Final = 0.005  # between writes: waking the thread for each line takes 60 µs of a denied call's 550
+_WRITE_BYTES: Final = select.PIPE_BUF  # at most, or lines of processes with one pipe could mix
 # Escapes control and non-ASCII characters, so that no value breaks a line.
 _encode = json.JSONEncoder(default=repr, allow_nan=False).encode
 
@@ -41,18 +44,27 @@ class Log:
 
     def _log(self, level: int, event: str, values: dict[str, Any]) -> None:
         exc = values.pop("exc_info", None)
-        if self._logger.isEnabledFor(level):
-            # ``Logger.log`` would walk the stack for a line number that is not logged.
-            exc_info = (type(exc), exc, exc.__traceback__) if exc else None
-            record = logging.LogRecord(self._logger.name, level, "", 0, event, None, exc_info)
-            record.values = values
-            self._logger.handle(record)
+        if not self._logger.isEnabledFor(level):
+            return
+        # Without ``Logger.handle`` and a whole LogRecord, 9 instead of 14 µs.
+        (_handler or self._logger).handle(_Event(self._logger.name, level, event, values, exc))
+
+
+class _Event(logging.LogRecord):
+    """Has only what _JsonLines reads. LogRecord would also look up the process and the thread."""
+
+    def __init__(  # its own would set the rest
+        self, name: str, level: int, event: str, values: dict[str, Any], exc: BaseException | None = None
+    ) -> None:
+        self.name, self.levelname, self.msg, self.args = name, logging.getLevelName(level), event, None
+        self.created = time.time()
+        self.exc_info = (type(exc), exc, exc.__traceback__) if exc else None
+        self.values = values
 
 
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        time = datetime.fromtimestamp(record.created, UTC).replace(tzinfo=None)
-        timestamp = time.isoformat(timespec="microseconds") + "Z"
+        timestamp = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
         common = {"level": record.levelname.lower(), "timestamp": timestamp}
         try:
             line = getattr(record, "values", {}) | {"event": record.getMessage()} | common
@@ -92,24 +104,43 @@ class _ThreadHandler(logging.Handler):
     def _log_dropped(self) -> None:
         if self._dropped:
             dropped, self._dropped = self._dropped, 0
-            event = logging.LogRecord(_PACKAGE, logging.ERROR, "", 0, "log.lines_lost", None, None)
-            event.values = {"lines": dropped}
+            event = _Event(_PACKAGE, logging.ERROR, "log.lines_lost", {"lines": dropped})
             self._lines.put(self.format(event))
 
     def _write(self) -> None:
-        while (line := self._lines.get()) is not None:
-            # A lost line must not fail a call: the reader may be gone, or the disk full.
-            with contextlib.suppress(OSError):
-                _write_all(self._descriptor, line.encode("ascii") + b"\n")
+        lines = bytearray()
+        while True:
+            try:
+                line = self._lines.get_nowait()
+            except Empty:
+                self._flush(lines)
+                line = self._lines.get()
+                time.sleep(_BATCH_S)
+            if line is None:
+                self._flush(lines)
+                return
+            encoded = line.encode("ascii") + b"\n"
+            if len(lines) + len(encoded) > _WRITE_BYTES:
+                self._flush(lines)
+            lines += encoded
+
+    def _flush(self, lines: bytearray) -> None:
+        # A lost line must not fail a call: the reader may be gone, or the disk full.
+        with contextlib.suppress(OSError):
+            _write_all(self._descriptor, bytes(lines))
+        lines.clear()
 
 
-def _write_all(descriptor: int, line: bytes) -> None:
+def _write_all(descriptor: int, lines: bytes) -> None:
     """Also to a pipe that its reader has made non-blocking."""
-    while line:
+    while lines:
         try:
-            line = line[os.write(descriptor, line) :]
+            lines = lines[os.write(descriptor, lines) :]
         except BlockingIOError:
             select.select([], [descriptor], [])
+
+
+_handler: _ThreadHandler | None = None  # before ``configure`` events are ordinary records
 
 
 def configure() -> None:
@@ -120,9 +151,10 @@ def configure() -> None:
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     logging.captureWarnings(True)
-    handler = _ThreadHandler(sys.stderr.fileno())
-    handler.setFormatter(_JsonLines())
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    global _handler  # noqa: PLW0603  one for the process, as standard error is
+    _handler = _ThreadHandler(sys.stderr.fileno())
+    _handler.setFormatter(_JsonLines())
+    logging.basicConfig(handlers=[_handler], level=logging.WARNING, force=True)
     logging.getLogger(_PACKAGE).setLevel(logging.INFO)
     # It also logs the errors that it raises, in sentences with the addresses of objects.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
