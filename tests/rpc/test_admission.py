@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from eksgateway.errors import Overloaded
-from eksgateway.rpc.admission import SEATS, Admission
+from eksgateway.rpc.admission import SEATS, SEATS_ALONE, Admission
 from eksgateway.rpc.queues import Band, Flow, Seat
 
 GREEDY = Flow("greedy", Band.CANCEL)
@@ -105,6 +105,29 @@ async def test_enter_queues_strangers() -> None:
     assert len(calls.served) == SEATS
 
 
+async def test_a_caller_alone_has_more_seats_until_another_call_comes() -> None:
+    calls = Calls()
+    for _ in range(50):
+        calls.come(GREEDY)
+    await run_tasks()
+    assert calls.keys == {GREEDY.key: SEATS_ALONE}
+    calls.leave()
+    await run_tasks()
+    assert calls.keys == {GREEDY.key: SEATS_ALONE}
+    for _ in range(3):
+        calls.come(Flow("other", Band.READ))
+    await run_tasks()
+    assert calls.keys == {GREEDY.key: SEATS_ALONE, "other": 1}  # it does not wait for the others to end
+    while calls.keys[GREEDY.key] > 2:
+        assert calls.leave() == GREEDY
+        await run_tasks()
+    assert calls.keys == {GREEDY.key: 2, "other": 2}
+    while calls.keys["other"]:
+        calls.leave([flow.key for flow, _ in calls.served].index("other"))
+        await run_tasks()
+    assert calls.keys == {GREEDY.key: SEATS_ALONE}
+
+
 async def test_leave_serves_another_caller_before_more_of_the_same() -> None:
     calls = Calls()
     for _ in range(50):
@@ -117,7 +140,7 @@ async def test_leave_serves_another_caller_before_more_of_the_same() -> None:
         left.append(calls.leave().key)
         await run_tasks()
     assert len(left) == 100
-    assert abs(Counter(left[:50])["other"] - 25) <= 2
+    assert abs(Counter(left[SEATS_ALONE : SEATS_ALONE + 50])["other"] - 25) <= 2
 
 
 async def test_an_idle_processor_serves_more_calls_than_there_are_seats() -> None:
@@ -126,7 +149,7 @@ async def test_an_idle_processor_serves_more_calls_than_there_are_seats() -> Non
     for _ in range(30):
         calls.come(GREEDY)
     await run_tasks()
-    assert len(calls.served) == 2
+    assert len(calls.served) == SEATS_ALONE
     calls.processor.idle = True
     await until(calls, 30)
     checks = calls.processor.checks
@@ -194,24 +217,26 @@ async def test_enter_refuses_calls_beyond_max_held() -> None:
 async def test_enter_drops_the_newest_call_of_the_longest_queue_when_all_places_are_taken() -> None:
     """A flood that fills the queues does not keep other flows out."""
     calls = Calls(max_waiting=20)
-    flood = [calls.come(GREEDY) for _ in range(22)]  # two are served
+    flood = [calls.come(GREEDY) for _ in range(SEATS_ALONE + 20)]
     others = [calls.come(Flow(f"ipv4:127.0.0.1:{number}", Band.STRANGER)) for number in range(6)]
     await run_tasks()
-    assert [task.done() and task.exception() is not None for task in flood] == [False] * 18 + [True] * 4
-    assert all(isinstance(task.exception(), Overloaded) for task in flood[18:])
+    assert [task.done() and task.exception() is not None for task in flood] == (
+        [False] * (SEATS_ALONE + 14) + [True] * 6
+    )
+    assert all(isinstance(task.exception(), Overloaded) for task in flood[SEATS_ALONE + 14 :])
     assert not any(task.done() and task.exception() for task in others)
-    assert calls.refused == [GREEDY] * 4
+    assert calls.refused == [GREEDY] * 6
     with pytest.raises(Overloaded):
         await calls.come(GREEDY)
 
 
 async def test_enter_refuses_a_call_that_waits_too_long() -> None:
     calls = Calls(patience=0.01)
-    for _ in range(2):
+    for _ in range(SEATS_ALONE):
         calls.come(GREEDY)
     with pytest.raises(Overloaded):
         await calls.come(GREEDY)
-    assert len(calls.served) == 2
+    assert len(calls.served) == SEATS_ALONE
 
 
 async def test_cancelled_calls_release_what_they_hold() -> None:

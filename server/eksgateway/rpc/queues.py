@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -37,60 +37,74 @@ class Seat:
     flow: Flow
     served: bool | None = None
     turn: asyncio.Future[None] | None = None
-    timer: asyncio.TimerHandle | None = None
+    waits_until: float = 0.0  # the event loop's time
 
 
 class Queues:
     def __init__(self) -> None:
-        self._queues: dict[Band, OrderedDict[str, deque[Seat]]] = {band: OrderedDict() for band in Band}
-        self._credits: Counter[Band] = Counter()
+        # By band: its flows that have waiting calls, in the order of their turns.
+        self._bands: tuple[tuple[Band, dict[Flow, deque[Seat]]], ...] = tuple((band, {}) for band in Band)
+        self._by_band = dict(self._bands)
+        self._credits = dict.fromkeys(Band, 0)
         self._size = 0
+        self.flows = 0  # that have waiting calls
 
     def __len__(self) -> int:
         return self._size
 
     def __contains__(self, flow: Flow) -> bool:
-        return flow.key in self._queues[flow.band]
+        return flow in self._by_band[flow.band]
 
     def length(self, flow: Flow) -> int:
-        return len(self._queues[flow.band].get(flow.key, ()))
+        return len(self._by_band[flow.band].get(flow, ()))
 
     def add(self, seat: Seat) -> None:
-        self._queues[seat.flow.band].setdefault(seat.flow.key, deque()).append(seat)
+        queues, flow = self._by_band[seat.flow.band], seat.flow
+        if flow not in queues:
+            queues[flow] = deque()
+            self.flows += 1
+        queues[flow].append(seat)
         self._size += 1
 
     def remove(self, seat: Seat) -> None:
-        self._queues[seat.flow.band][seat.flow.key].remove(seat)
-        self._count_down(seat.flow)
+        queue = self._by_band[seat.flow.band][seat.flow]
+        queue.remove(seat)
+        self._size -= 1
+        if not queue:
+            self._forget(seat.flow)
 
     def last_of_longest(self) -> Seat:
         """The newest seat of the longest queue."""
-        queues = (queue for band in self._queues.values() for queue in band.values())
+        queues = (queue for _, band in self._bands for queue in band.values())
         return max(queues, key=len)[-1]
 
     def take(self, admits: Callable[[Flow], bool]) -> Seat | None:
         """Remove and return the next seat of the flows that ``admits`` accepts."""
-        first = {band: key for band in Band if (key := self._first_key(band, admits)) is not None}
-        if not first:
-            return None
+        weights, best = 0, None
         # Smooth weighted round robin: each band is credited its weight, and the richest pays for all.
-        for band in first:
-            self._credits[band] += band.value
-        band = max(first, key=lambda each: self._credits[each])
-        self._credits[band] -= sum(each.value for each in first)
-        flow = Flow(first[band], band)
-        queue = self._queues[band]
-        seat = queue[flow.key].popleft()
-        queue.move_to_end(flow.key)
-        self._count_down(flow)
+        for band, queues in self._bands:
+            for flow in queues:
+                if admits(flow):
+                    self._credits[band] += band
+                    weights += band
+                    if best is None or self._credits[band] > self._credits[best.band]:
+                        best = flow
+                    break
+        if best is None:
+            return None
+        self._credits[best.band] -= weights
+        queues = self._by_band[best.band]
+        queue = queues.pop(best)
+        seat = queue.popleft()
+        self._size -= 1
+        queues[best] = queue  # behind the others
+        if not queue:
+            self._forget(best)
         return seat
 
-    def _first_key(self, band: Band, admits: Callable[[Flow], bool]) -> str | None:
-        return next((key for key in self._queues[band] if admits(Flow(key, band))), None)
-
-    def _count_down(self, flow: Flow) -> None:
-        self._size -= 1
-        if not self._queues[flow.band][flow.key]:
-            del self._queues[flow.band][flow.key]
-        if not self._queues[flow.band]:
+    def _forget(self, flow: Flow) -> None:
+        queues = self._by_band[flow.band]
+        del queues[flow]
+        self.flows -= 1
+        if not queues:
             self._credits[flow.band] = 0

@@ -148,6 +148,8 @@ class Chain(grpc.aio.ServerInterceptor):
         # The status of a stream that is not read waits in core, behind its messages. The call ends now.
         timeout = 0.0 if isinstance(error, WatcherTooSlow) else self.write_timeout
         deadline.set(deadline.now + timeout)
+        for interceptor in self._all:
+            interceptor.begin_answer(call)
         await error_status.abort(call, context, error)
 
     def _parse(self, parse: Parse, raw: bytes) -> Any:
@@ -194,7 +196,7 @@ class Chain(grpc.aio.ServerInterceptor):
                 async for message in messages:
                     if headers is not None:
                         for interceptor in self._all:
-                            interceptor.begin_stream(call)
+                            interceptor.begin_answer(call)
                         # Before the message: in one batch, a blocked message would hold back the status.
                         await self._send(headers.send(), deadline)
                         headers = None  # not needed for the rest of the stream

@@ -13,8 +13,8 @@ class Interceptor(ABC):
     async def enter(self, call: Call, context: RpcContext) -> None:
         """Raise a GatewayError to refuse the call."""
 
-    def begin_stream(self, call: Call) -> None:  # noqa: B027  most ignore it
-        """Called before a stream's first message."""
+    def begin_answer(self, call: Call) -> None:  # noqa: B027  most ignore it
+        """Called before a stream's first message, and before an error is sent."""
 
     def leave(self, call: Call) -> None:  # noqa: B027  most have nothing to undo
         """Undo ``enter``; the call has ended."""

@@ -36,7 +36,7 @@ class TakeSeat(Interceptor):
         max_held = self.settings.watches_per_caller if is_watch else self.settings.calls_per_caller
         call.seat = await self.admission.enter(self._flow(call, context), max_held)
 
-    def begin_stream(self, call: Call) -> None:
+    def begin_answer(self, call: Call) -> None:
         self.leave(call)
 
     def leave(self, call: Call) -> None:
