@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
+from enum import Enum
 from types import UnionType
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
@@ -12,8 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eksgateway.ledger.codec import CodecError, decode, encode, format_time
+from eksgateway.ledger.projection import CancellationRecord, DenialsLost
 from eksgateway.model import (
+    INLINE,
     NOT_STORED,
+    OMIT_EMPTY,
     Caller,
     CancelRequest,
     Claim,
@@ -55,8 +60,8 @@ def _any(hint: Any) -> st.SearchStrategy[Any]:
         hints = get_type_hints(hint)
         stored = [each.name for each in fields(hint) if each.metadata != NOT_STORED]
         return st.builds(cast("Any", hint), **{name: _any(hints[name]) for name in stored})
-    plain = {datetime: _TIMES, str: _TEXT, bool: st.booleans()}
-    return plain[hint] if hint in plain else st.sampled_from(hint)
+    simple = {datetime: _TIMES, str: _TEXT, bool: st.booleans(), int: st.integers()}
+    return simple[hint] if hint in simple else st.sampled_from(hint)
 
 
 @pytest.mark.parametrize("kind", [Intent, Outcome, Observation, Denial, Update, Decision])
@@ -72,6 +77,40 @@ def test_decode_inverts_encode(kind: type[Any]) -> None:
         assert encode(decode(kind, text)) == text
 
     round_trip()
+
+
+def plain(value: Any) -> Any:
+    """What ``json.dumps`` is given for a value, found by looking at it instead of at its type."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, (tuple, list)):
+        return [plain(each) for each in value]
+    if isinstance(value, dict):
+        return {name: plain(each) for name, each in value.items()}
+    if not is_dataclass(value):
+        return value
+    members = dict[str, Any]()
+    for each in fields(value):
+        member = plain(getattr(value, each.name))
+        if each.metadata != NOT_STORED and (member or each.metadata != OMIT_EMPTY):
+            members |= member if each.metadata == INLINE else {each.name: member}
+    return members
+
+
+@pytest.mark.parametrize(
+    "kind", [CancellationRecord, DenialsLost, Intent, Outcome, Observation, Denial, Update, Decision, Caller]
+)
+def test_texts_are_those_of_a_plain_encoder(kind: type[Any]) -> None:
+    """Existing chains have its bytes."""
+
+    @settings(max_examples=60, deadline=None)
+    @given(_any(kind))
+    def compare(value: Any) -> None:
+        assert encode(value) == json.dumps(plain(value), sort_keys=True, separators=(",", ":"))
+
+    compare()
 
 
 @settings(deadline=None)

@@ -42,7 +42,9 @@ def fold_all(*steps: tuple[EventKind, Any]) -> Cancellation:
     head, state = GENESIS, None
     for kind, body in steps:
         event = link(head, "2026-01-01T00:00:00.000000Z", kind, "cancellation-1", encode(body))
-        head, state = event.checkpoint, fold(state, event)
+        before, state = state, fold(state, event)
+        assert fold(before, event, body) == state
+        head = event.checkpoint
     assert isinstance(state, CancellationRecord)
     return state.cancellation
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from eksgateway import phases
 from eksgateway.ledger.codec import CodecError, decode
 from eksgateway.ledger.hash_chain import Event, EventKind
 from eksgateway.ledger.protocol import CancellationSummary
 from eksgateway.model import Cancellation, Intent, Observation, Outcome, OutcomeKind, Phase, Update
+
+T = TypeVar("T")
 
 # EKS does not report which cancel it is carrying out, so an observation is no answer to this one.
 OBSERVED: Final = "This was observed, not answered: EKS does not say whose cancel it carries out."
@@ -72,23 +74,30 @@ class CancellationRecord:
         return cancellation.phase is Phase.OUTCOME_UNKNOWN and not noted
 
 
-def fold(record: CancellationRecord | None, event: Event) -> CancellationRecord:
-    """The record after its next event. Raises CodecError for an event that cannot come next."""
+def fold(record: CancellationRecord | None, event: Event, body: Any = None) -> CancellationRecord:
+    """The record after its next event. Raises CodecError for an event that cannot come next.
+
+    ``body`` is what the event's text encodes, for a caller that has it: decoding an intent takes 50 us.
+    """
+
+    def read(kind: type[T]) -> T:
+        return decode(kind, event.body) if body is None else body
+
     try:
         kind = EventKind(event.kind)
     except ValueError as exc:
         raise CodecError("not a kind of event that is known") from exc
     if kind is EventKind.INTENT and record is None:
-        return _start(decode(Intent, event.body), event)
+        return _start(read(Intent), event)
     if record is None or kind in (EventKind.INTENT, EventKind.DENIALS_LOST):
         raise CodecError(f"{kind} cannot come here")
     record = replace(record, latest=event.seq)
     if kind is EventKind.OBSERVATION:
-        return _add_observation(record, decode(Observation, event.body))
+        return _add_observation(record, read(Observation))
     record = replace(record, known_at=_event_time(event))
     if kind is EventKind.INTENT_RENEWED:
-        return _renew(record, decode(Intent, event.body))
-    return _add_outcome(record, decode(Outcome, event.body))
+        return _renew(record, read(Intent))
+    return _add_outcome(record, read(Outcome))
 
 
 def summarize(

@@ -11,11 +11,11 @@ from operator import attrgetter
 from typing import Any, Final
 
 from eksgateway.errors import RequestInvalid
-from eksgateway.ledger.codec import decode, encode
 from eksgateway.ledger.database import Connection
 from eksgateway.ledger.hash_chain import GENESIS, Checkpoint, Event
 from eksgateway.ledger.projection import CancellationRecord, summarize
 from eksgateway.ledger.protocol import CancellationSummary, HistoryFilter, HistoryPage, ReadScope, Recorded
+from eksgateway.ledger.record_texts import decode_record, encode_record
 from eksgateway.model import ClusterRef, Observation, UpdateRef
 
 _SKEW: Final = timedelta(seconds=10)  # a replica that read an update without the database dated it itself
@@ -51,7 +51,7 @@ def to_row(record: CancellationRecord) -> dict[str, Any]:
         "request_id": intent.request_id,
         "phase": record.cancellation.phase.value,
         "pending": not record.cancellation.settled,
-        "record": encode(record),
+        "record": encode_record(record),
     }
 
 
@@ -115,7 +115,7 @@ def _read_forwards(
 
 def _to_recorded(row: tuple[Any, ...], replica: str) -> Recorded:
     text, forwarder, forward_before, now = row
-    record = decode(CancellationRecord, text)
+    record = decode_record(text)
     elsewhere, in_flight_s = forwarder not in (None, replica), 0.0
     if elsewhere and record.cancellation.outcome is None and not _is_from_the_future(record, now):
         in_flight_s = max(0.0, (forward_before - now).total_seconds())
@@ -133,9 +133,7 @@ def summarize_if_unchanged(
     """The summary of an update, or None if the observation changes one of its cancellations."""
     rows = connection.execute(_SUMMARY_OF, update_columns(ref))
     stored = {key: record for record, key in rows}  # the newest one may be pending too
-    records = sorted(
-        (decode(CancellationRecord, each) for each in stored.values()), key=attrgetter("created")
-    )
+    records = sorted((decode_record(each) for each in stored.values()), key=attrgetter("created"))
     if any(each.is_changed_by(observation) for each in records):
         return None
     return summarize(records, records[-1] if records else None, observation)
@@ -168,7 +166,7 @@ def read_page(connection: Connection, which: HistoryFilter, limit: int, before: 
         parameters["before"] = int(before)
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     rows = connection.execute(f"{_RECORDS}{where} ORDER BY created DESC LIMIT {limit + 1}", parameters)
-    found = [decode(CancellationRecord, text) for text, _ in rows]
+    found = [decode_record(text) for text, _ in rows]
     more = str(found[limit - 1].created) if len(found) > limit else ""
     return HistoryPage(tuple(record.cancellation for record in found[:limit]), more)
 
@@ -204,4 +202,4 @@ def _read_one(connection: Connection, rows: str, **parameters: str) -> Cancellat
     if any("\0" in each for each in parameters.values()):
         return None  # PostgreSQL refuses it, and stores none
     row = connection.execute(rows, parameters).fetchone()
-    return None if row is None else decode(CancellationRecord, row[0])
+    return None if row is None else decode_record(row[0])

@@ -9,9 +9,10 @@ from operator import attrgetter
 from typing import Any
 
 from eksgateway import errors
-from eksgateway.ledger.codec import decode, encode, format_time
+from eksgateway.ledger.codec import encode, format_time
 from eksgateway.ledger.hash_chain import Checkpoint, Event, EventKind, link
 from eksgateway.ledger.projection import CancellationRecord, fold
+from eksgateway.ledger.record_texts import decode_record
 from eksgateway.model import Cancellation, Intent, Outcome, UpdateRef
 
 RequestKey = tuple[str, str]  # the caller's id, and its request_id
@@ -94,7 +95,7 @@ class UnitOfWork:
     def advance(self, cancellation_id: str, kind: EventKind, body: Any) -> Cancellation:
         """Append an event of a cancellation, and change its record."""
         event = self.append(kind, cancellation_id, body)
-        record = fold(self._find_record(cancellation_id), event)
+        record = fold(self._find_record(cancellation_id), event, body)
         self.change(records={**self.changes.records, cancellation_id: record})
         intent = record.cancellation.intent
         for key in (request_key(intent), intent.request.ref):
@@ -143,7 +144,7 @@ class UnitOfWork:
     def _find_record(self, cancellation_id: str) -> CancellationRecord | None:
         record = self.changes.records.get(cancellation_id) or self._decoded.get(cancellation_id)
         if record is None and (stored := self.rows.records[cancellation_id]) is not None:
-            record = self._decoded[cancellation_id] = decode(CancellationRecord, stored)
+            record = self._decoded[cancellation_id] = decode_record(stored)
         return record
 
 
