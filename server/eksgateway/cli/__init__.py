@@ -8,7 +8,7 @@ import sys
 from io import TextIOWrapper
 
 from eksgateway.cli import serve_command
-from eksgateway.cli.command_errors import printed_errors
+from eksgateway.cli.command_errors import print_errors
 
 __all__ = ["main"]
 
@@ -32,7 +32,7 @@ def main() -> None:
     remedy = _INSTALL_SERVER if served else _INSTALL_EITHER
     try:
         if served:
-            with printed_errors():
+            with print_errors():
                 serve_command.serve(*served)
             return
         from eksgateway.cli import completion  # noqa: PLC0415 - needs the extra

@@ -12,7 +12,7 @@ from eksgateway.cli.exit_codes import CommandError
 
 
 @contextmanager
-def printed_errors() -> Iterator[None]:
+def print_errors() -> Iterator[None]:
     """Print errors that the user can correct without a traceback; any other error is a bug."""
     try:
         yield

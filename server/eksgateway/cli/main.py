@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from eksgateway.cli import client_commands, server_commands
-from eksgateway.cli.command_errors import printed_errors
+from eksgateway.cli.command_errors import print_errors
 from eksgateway.cli.commands.context import context_app
 from eksgateway.cli.exit_codes import example
 from eksgateway.cli.health_command import health
@@ -19,7 +19,7 @@ from eksgateway.cli.policy_commands import policy_app
 
 class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
-        with printed_errors():
+        with print_errors():
             return super().invoke(ctx)
 
 
