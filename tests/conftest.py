@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -13,6 +15,15 @@ from support.sts import run_moto
 # On a loaded machine an example may take over 200 ms.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tests and the programs that they start keep machine code here, not in the user's home."""
+    os.environ.pop("CACHE_DIRECTORY", None)
+    path = tmp_path_factory.mktemp("cache")
+    os.environ["XDG_CACHE_HOME"] = str(path)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -64,7 +64,8 @@ MAY_IMPORT = {
 # The modules and folders of the policy. Each imports those of earlier rows only.
 POLICY_ROWS = (
     {"patterns", "question", "edges", "results", "revision", "workers", "wasm_runtime"},
-    {"decision_memory", "eval_function", "guest_memory"},
+    {"decision_memory", "eval_function", "guest_memory", "private_folder"},
+    {"machine_code"},
     {"coverage", "engine", "opa_client", "input_files", "bundle"},
     {"compiler", "opa_bundles", "wasm_module"},
     {"source"},

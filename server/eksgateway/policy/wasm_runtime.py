@@ -21,6 +21,8 @@ _IDLE_TICKS: Final = 100  # until the thread sleeps, so that a busy gateway does
 class WasmRuntime:
     """Compiles and runs modules. Its thread sleeps while nothing is evaluated."""
 
+    settings: Final = "epoch_interruption"  # that the machine code depends on
+
     def __init__(self) -> None:
         config = wasmtime.Config()
         config.epoch_interruption = True
