@@ -234,16 +234,21 @@ async def test_another_policy_decides_anew(load: Load, wasm: bytes | None) -> No
 
 
 def test_memory_is_bounded() -> None:
-    """An old decision is forgotten, and so is one that alone is too large."""
+    """The decision that was not asked for longest is forgotten, and so is one that alone is too large."""
     memory = DecisionMemory(Edges(), ())
     asked = (
         at_request(caller(f"jwt:corp:{number}", *(f"corp:{each}" for each in range(200))))
         for number in range(2000)
     )
     decision = Decision("d-1")
+    first, second = (memory.key_of(question) for question in (AT_REQUEST, AT_UPDATE))
+    memory.keep(first, AT_REQUEST, decision)
+    memory.keep(second, AT_UPDATE, decision)
     for question in asked:
         memory.keep(memory.key_of(question), question, decision)
+        assert memory.find(first, "d-1") == decision
         assert len(memory._decisions) < 1000  # noqa: SLF001 - not visible otherwise
+    assert memory.find(second, "d-1") is None
     huge = at_request(ALICE, reason="x" * (9 << 20))
     memory.keep(memory.key_of(huge), huge, decision)
     assert memory.find(memory.key_of(huge), "d-2") is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import chain
 from sys import getsizeof
@@ -13,7 +14,7 @@ from eksgateway.policy.edges import Edges
 from eksgateway.policy.question import Question, age_at
 
 _MAX_BYTES: Final = 8 << 20
-_ENTRY_BYTES: Final = 1200  # without texts of any number or length
+_ENTRY_BYTES: Final = 1000  # without texts of any number or length; twice as much with facts
 
 Key: TypeAlias = tuple[object, ...]
 
@@ -27,7 +28,7 @@ class DecisionMemory:
     def __init__(self, edges: Edges, ages: Sequence[int]) -> None:
         self._edges = edges
         self._ages = ages  # ascending
-        self._decisions: dict[Key, Decision] = {}
+        self._decisions: OrderedDict[Key, tuple[Decision, int]] = OrderedDict()  # with its size
         self._bytes = 0
 
     def key_of(self, question: Question) -> Key | None:
@@ -59,8 +60,10 @@ class DecisionMemory:
         )
 
     def find(self, key: Key | None, decision_id: str) -> Decision | None:
-        if key is None or (known := self._decisions.get(key)) is None:
+        if key is None or (found := self._decisions.get(key)) is None:
             return None
+        self._decisions.move_to_end(key)
+        known, _ = found
         return Decision(
             decision_id,
             known.allowed,
@@ -71,14 +74,15 @@ class DecisionMemory:
         )
 
     def keep(self, key: Key | None, question: Question, decision: Decision) -> None:
-        if key is None:
+        """Forgets those that were not found for longest, if the memory is full."""
+        if key is None or key in self._decisions:
             return
-        self._bytes += _estimate_bytes(question)
-        if self._bytes > _MAX_BYTES:
-            self._decisions.clear()
-            self._bytes = 0
-            return
-        self._decisions[key] = decision
+        size = _estimate_bytes(question)
+        self._decisions[key] = decision, size
+        self._bytes += size
+        while self._bytes > _MAX_BYTES:
+            _, (_, freed) = self._decisions.popitem(last=False)
+            self._bytes -= freed
 
 
 def _estimate_bytes(question: Question) -> int:
@@ -87,4 +91,4 @@ def _estimate_bytes(question: Question) -> int:
     texts += (value for claim in question.caller.claims for value in claim.values)
     if question.facts is not None:
         texts += chain.from_iterable(question.facts.tags.items())
-    return _ENTRY_BYTES + sum(map(getsizeof, texts)) + 8 * len(texts)
+    return _ENTRY_BYTES * (1 if question.facts is None else 2) + sum(map(getsizeof, texts)) + 8 * len(texts)
