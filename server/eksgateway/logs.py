@@ -51,12 +51,13 @@ class Log:
 
 
 class _Event(logging.LogRecord):
-    """Has only what _JsonLines reads. LogRecord would also look up the process and the thread."""
+    """Has only what _JsonLines and loggers read. LogRecord would also look up the process and the thread."""
 
     def __init__(  # its own would set the rest
         self, name: str, level: int, event: str, values: dict[str, Any], exc: BaseException | None = None
     ) -> None:
         self.name, self.levelname, self.msg, self.args = name, logging.getLevelName(level), event, None
+        self.levelno = level  # read by loggers, before ``configure``
         self.created = time.time()
         self.exc_info = (type(exc), exc, exc.__traceback__) if exc else None
         self.values = values
