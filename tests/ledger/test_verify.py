@@ -17,7 +17,8 @@ from eksgateway.ledger.inspection import read_events
 from eksgateway.ledger.sql_ledger import SqlLedger, open_ledger
 from eksgateway.ledger.sqlite.database import SqliteDatabase
 from eksgateway.ledger.unit_of_work import ReadKeys, request_key
-from eksgateway.ledger.verify import Defect, verify
+from eksgateway.ledger.verify import verify
+from eksgateway.ledger.verify_projection import Defect
 from eksgateway.model import OutcomeKind
 from eksgateway.settings import LedgerSettings
 from support.ledger import ON_SQLITE, execute, list_events, read_cancellations, tamper

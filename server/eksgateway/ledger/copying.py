@@ -9,7 +9,8 @@ from typing import Any, Final
 from eksgateway.ledger.database import Connection, LedgerError, LedgerLocation, Snapshot
 from eksgateway.ledger.hash_chain import Event
 from eksgateway.ledger.queries import COLUMNS, DENIAL_COLUMNS, insert, to_row
-from eksgateway.ledger.verify import VerifyReport, fold_all
+from eksgateway.ledger.verify import VerifyReport
+from eksgateway.ledger.verify_projection import fold_all
 
 _ROWS: Final = 1000  # in memory at a time
 

@@ -144,7 +144,7 @@ def _renew(record: CancellationRecord, renewed: Intent) -> CancellationRecord:
     cancellation = replace(
         previous, intent=intent, update=intent.update, outcome=None, update_time=renewed.time
     )
-    return _derive(replace(record, cancellation=cancellation, seen=None, ended=None))
+    return derive(replace(record, cancellation=cancellation, seen=None, ended=None))
 
 
 def _add_outcome(record: CancellationRecord, outcome: Outcome) -> CancellationRecord:
@@ -162,7 +162,7 @@ def _add_outcome(record: CancellationRecord, outcome: Outcome) -> CancellationRe
     seen = _further_along(record.seen, outcome.update)
     if seen is None and outcome.kind is OutcomeKind.ALREADY_CANCELLING:
         seen = previous.update  # because of this state nothing was sent
-    return _derive(replace(record, cancellation=cancellation, seen=seen))
+    return derive(replace(record, cancellation=cancellation, seen=seen))
 
 
 def _further_along(seen: Update | None, answered: Update | None) -> Update | None:
@@ -177,11 +177,11 @@ def _add_observation(record: CancellationRecord, observation: Observation) -> Ca
     if record.known_at is not None and not record.is_newer_than(observation):
         record = replace(record, known_at=observation.time)
     if observation.update is None:
-        return _derive(replace(record, cancellation=cancellation, ended=observation.note))
-    return _derive(replace(record, cancellation=cancellation, seen=observation.update), observation.note)
+        return derive(replace(record, cancellation=cancellation, ended=observation.note))
+    return derive(replace(record, cancellation=cancellation, seen=observation.update), observation.note)
 
 
-def _derive(record: CancellationRecord, note: str = "") -> CancellationRecord:
+def derive(record: CancellationRecord, note: str = "") -> CancellationRecord:
     """With the phase and all that follows from it. ``note``: what the last observation means for a cancel
     without an answer.
     """

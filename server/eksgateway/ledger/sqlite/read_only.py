@@ -6,8 +6,9 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,8 +23,25 @@ _TIMEOUT_S: Final = 5.0
 class SnapshotConnection(sqlite3.Connection):
     """Implements ``database.Snapshot``."""
 
-    def stream(self, statement: str, /) -> AbstractContextManager[Iterator[Any]]:
-        return nullcontext(self.execute(statement))
+    @contextmanager
+    def stream(self, statement: str, /) -> Iterator[Iterator[Any]]:
+        any_text, self.text_factory = self.text_factory, str  # saves 1.3 of 14 µs for an event of ``verify``
+        try:
+            yield self._read(statement, any_text)
+        finally:
+            self.text_factory = any_text
+
+    def _read(self, statement: str, any_text: Any) -> Iterator[Any]:
+        count = 0
+        try:
+            for row in self.execute(statement):
+                count += 1
+                yield row
+        except sqlite3.OperationalError as exc:
+            if not str(exc).startswith("Could not decode to UTF-8"):
+                raise
+            self.text_factory = any_text
+            yield from islice(self.execute(statement), count, None)
 
 
 @contextmanager
