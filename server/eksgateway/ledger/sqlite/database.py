@@ -27,7 +27,6 @@ from eksgateway.ledger.sqlite.connecting import (
 from eksgateway.ledger.sqlite.files import LedgerFile, beside
 from eksgateway.ledger.sqlite.write_connection import WriteConnection
 from eksgateway.ledger.unit_of_work import ReadKeys, UnitOfWork
-from eksgateway.ledger.verify import verify
 from eksgateway.logs import Log
 from eksgateway.settings import LedgerSettings
 
@@ -160,6 +159,8 @@ def _require_own_wal(file: LedgerFile) -> None:
     """
     if not file.had_wal or file.user_version == UsageMark.IN_USE:
         return
+    from eksgateway.ledger.verify import verify  # noqa: PLC0415 - 29 ms of a start, which seldom needs it
+
     try:
         broken = verify(file.path).broken
         fault = f"event {broken.seq}: {broken.what}" if broken else ""
