@@ -102,6 +102,8 @@ def _plain(value: Any) -> Any:
         return [_plain(member) for member in value]
     if isinstance(value, dict):
         return {_key(name): _plain(member) for name, member in value.items()}
+    if is_dataclass(value) or isinstance(value, datetime):  # e.g. the content of a watch's digest
+        return json.loads(encode(value))
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
