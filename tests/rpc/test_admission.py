@@ -31,11 +31,15 @@ class Processor:
 class Calls:
     """Calls that enter, and are served until the test lets them leave."""
 
-    def __init__(self, *, max_waiting: int = 1000, patience: float = 60) -> None:
+    def __init__(self, *, max_waiting: int = 1000, patience: float = 60, alone_after: float = 60) -> None:
         self.processor = Processor()
         self.refused: list[Flow] = []
         self.admission = Admission(
-            max_waiting, self.processor.is_idle, self.refused.append, patience=patience
+            max_waiting,
+            self.processor.is_idle,
+            self.refused.append,
+            patience=patience,
+            alone_after=alone_after,
         )
         self.served: list[tuple[Flow, Seat]] = []
         self.tasks: list[asyncio.Task[None]] = []
@@ -106,8 +110,8 @@ async def test_enter_queues_strangers() -> None:
 
 
 async def test_a_caller_alone_has_more_seats_until_another_call_comes() -> None:
-    calls = Calls()
-    for _ in range(50):
+    calls = Calls(alone_after=0.05)
+    for _ in range(100):
         calls.come(GREEDY)
     await run_tasks()
     assert calls.keys == {GREEDY.key: SEATS_ALONE}
@@ -125,7 +129,19 @@ async def test_a_caller_alone_has_more_seats_until_another_call_comes() -> None:
     while calls.keys["other"]:
         calls.leave([flow.key for flow, _ in calls.served].index("other"))
         await run_tasks()
-    assert calls.keys == {GREEDY.key: SEATS_ALONE}
+    await until(calls, SEATS_ALONE)
+
+
+async def test_a_caller_has_not_more_seats_between_single_calls_of_another() -> None:
+    calls = Calls()
+    for _ in range(100):
+        calls.come(GREEDY)
+        calls.come(Flow("other", Band.READ))
+    await run_tasks()
+    while calls.keys["other"]:
+        calls.leave([flow.key for flow, _ in calls.served].index("other"))
+        await run_tasks()
+    assert calls.keys == {GREEDY.key: 2}
 
 
 async def test_leave_serves_another_caller_before_more_of_the_same() -> None:

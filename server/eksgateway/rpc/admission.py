@@ -11,7 +11,7 @@ of grpc's threads then serves several calls: 785 µs of CPU for a denied call wi
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
@@ -23,7 +23,8 @@ from eksgateway.rpc.queues import Band, Flow, Queues, Seat
 SEATS: Final = 4
 SEAT_WAIT_S: Final = 10.0  # a call that would wait longer fails with OVERLOADED
 _SEATS_PER_CALLER: Final = 2
-SEATS_ALONE: Final = 12  # of a caller, while no other call waits or is served
+SEATS_ALONE: Final = 12  # of a caller, while there are no others
+_ALONE_AFTER_S: Final = 1.0  # or a caller that makes one call after the other would meet 12 each time
 _SERVED_WITHOUT_QUEUE: Final = 24  # below it a caller with no call being served does not wait
 _TICK_S: Final = 0.005  # between checks of the processor while calls wait
 # By ``Flow.key``: a caller or a connection. Refusals beyond the burst are delayed.
@@ -34,17 +35,21 @@ _MAX_REFUSAL_DELAY_S: Final = 2.0
 
 @dataclass(eq=False)
 class Admission:
-    """At most ``max_waiting`` calls wait, each for at most ``patience`` seconds."""
+    """At most ``max_waiting`` calls wait, each for at most ``patience`` seconds. A caller is alone
+    ``alone_after`` seconds after the last call of another.
+    """
 
     max_waiting: int
     cpu_is_idle: Callable[[], bool]
     on_refusal: Callable[[Flow], None]
     patience: float = SEAT_WAIT_S
+    alone_after: float = _ALONE_AFTER_S
 
     def __post_init__(self) -> None:
         self._queues = Queues()
-        self._held: Counter[str] = Counter()  # calls that wait or are served, by key
-        self._served: Counter[str] = Counter()  # calls that are served, by key
+        self._held: dict[str, int] = {}  # calls that wait or are served, by key
+        self._served: dict[str, int] = {}  # calls that are served, by key
+        self._alone_from = 0.0  # the event loop's time
         self.serving = 0  # calls that hold a seat
         self._arrivals: deque[Seat] = deque()  # seats that were queued, in order; some are served by now
         self._seat_was_freed = False  # and given to a waiting call, since the last tick
@@ -63,12 +68,12 @@ class Admission:
         if self._held.get(flow.key, 0) >= max_held:
             await self._refuse(flow)
         if self._starts_at_once(flow):
-            self._held[flow.key] += 1
+            self._hold(flow)
             self._serve(seat)
             return seat
         if len(self._queues) >= self.max_waiting and not self._shorten_longest_queue(flow):
             await self._refuse(flow)
-        self._held[flow.key] += 1
+        self._hold(flow)
         await self._wait(seat)
         return seat
 
@@ -86,7 +91,7 @@ class Admission:
         """Count a served call as one of another flow."""
         for counts in (self._served, self._held):
             _count_down(counts, seat.flow.key)
-            counts[flow.key] += 1
+            _count_up(counts, flow.key)
         seat.flow = flow
         self._fill_seats()
 
@@ -122,8 +127,14 @@ class Admission:
         share = 1 if flow.band.is_per_connection else self._seats(_SEATS_PER_CALLER)
         return self._served.get(flow.key, 0) < share
 
+    def _hold(self, flow: Flow) -> None:
+        _count_up(self._held, flow.key)
+        if len(self._held) > 1:
+            self._alone_from = asyncio.get_running_loop().time() + self.alone_after
+
     def _seats(self, seats: int) -> int:
-        return seats if len(self._held) > 1 else SEATS_ALONE
+        is_alone = len(self._held) <= 1 and asyncio.get_running_loop().time() >= self._alone_from
+        return SEATS_ALONE if is_alone else seats
 
     def _fill_seats(self) -> None:
         while self._queues and self.serving < self._seats(SEATS) and self._serve_next(self._is_below_share):
@@ -173,7 +184,7 @@ class Admission:
     def _serve(self, seat: Seat) -> None:
         """Serve a call that is in no queue."""
         self.serving += 1
-        self._served[seat.flow.key] += 1
+        _count_up(self._served, seat.flow.key)
         self._end_wait(seat, served=True)
 
     def _shorten_longest_queue(self, flow: Flow) -> bool:
@@ -209,7 +220,13 @@ class Admission:
         raise Overloaded
 
 
-def _count_down(counts: Counter[str], key: str) -> None:
-    counts[key] -= 1
-    if not counts[key]:
+# Not with a Counter, whose deletion is Python code.
+def _count_up(counts: dict[str, int], key: str) -> None:
+    counts[key] = counts.get(key, 0) + 1
+
+
+def _count_down(counts: dict[str, int], key: str) -> None:
+    if counts[key] > 1:
+        counts[key] -= 1
+    else:
         del counts[key]  # there are as many keys as clients have connections
