@@ -16,14 +16,14 @@ def test_missing_names_is_empty_for_the_locked_grpc() -> None:
 
 def test_missing_names_lists_every_absent_name() -> None:
     assert missing_names(SimpleNamespace()) == [
-        "_MethodResolver",
         "_RequestCallError",
         "InternalError",
         "_request_call",
         "_request_registered_call",
         "add_registered_method_handlers",
         "is_running",
-        "_handle_rpc",
+        "_handle_stream_unary_rpc",
+        "_handle_stream_stream_rpc",
         "_schedule_rpc_coro",
     ]
 
@@ -31,8 +31,10 @@ def test_missing_names_lists_every_absent_name() -> None:
 def test_missing_names_lists_functions_with_other_arguments() -> None:
     """Such a function would fail at the first call, after core has handed it over."""
 
-    def _handle_rpc(method_name: str, other: int) -> None:
+    def _handle_stream_unary_rpc(method_handler: object, other: int) -> None:
         """A later grpc's signature."""
 
     names = {name: getattr(cygrpc, name) for name in dir(cygrpc) if not name.startswith("__")}
-    assert missing_names(SimpleNamespace(**(names | {"_handle_rpc": _handle_rpc}))) == ["_handle_rpc"]
+    assert missing_names(
+        SimpleNamespace(**(names | {"_handle_stream_unary_rpc": _handle_stream_unary_rpc}))
+    ) == ["_handle_stream_unary_rpc"]

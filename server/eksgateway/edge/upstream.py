@@ -19,6 +19,7 @@ import grpc
 from eksgateway.edge.methods import Method
 from eksgateway.edge.request import CallHeaders
 from eksgateway.rpc.grpc_server import make_server
+from eksgateway.rpc.interceptors.chain import Chain
 
 _SERVER_OPTIONS: Final = (
     ("grpc.max_receive_message_length", -1),  # the edge bounds bodies
@@ -88,10 +89,10 @@ class InternalListener(Upstream):
     once.
     """
 
-    def __init__(self, interceptor: grpc.aio.ServerInterceptor, calls: int) -> None:
+    def __init__(self, chain: Chain, calls: int) -> None:
         super().__init__()
         options = (*_SERVER_OPTIONS, ("grpc.max_concurrent_streams", calls))
-        self.server = make_server((interceptor,), options)
+        self.server = make_server(chain, options)
         self._folder: Path | None = None
 
     async def start(self) -> None:

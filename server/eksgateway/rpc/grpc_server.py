@@ -1,4 +1,4 @@
-"""Makes grpc.aio's server, with two faults of its accept loop (1.85.1) fixed.
+"""Makes grpc.aio's server (1.85.1), with two faults of its accept loop fixed and two detours left out.
 
 The loop requests one call of each method from core at a time, which takes five to six turns of the event
 loop. Meanwhile further calls of the method wait in core in order of arrival. The server here requests several
@@ -7,13 +7,19 @@ at once, so that calls wait in ``admission`` instead, where callers take turns.
 The loop also ends the server if the path of an unregistered method is not UTF-8. The server here handles such
 calls outside the loop.
 
-Both fixes use private names of grpc. If any is missing, grpc.aio's own server is used.
+The detours: grpc.aio resolves the method's handler for each call, through coroutines of its interceptors and
+with a copy of the metadata. And it wakes the event loop for each event, even if one turn has handled many.
+
+All this uses private names of grpc. If any is missing, grpc.aio's own server is used.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from collections.abc import Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import grpc
@@ -21,16 +27,18 @@ from grpc._cython import cygrpc
 from grpc.aio import _server
 
 from eksgateway.logs import Log
+from eksgateway.rpc.interceptors.chain import Chain
 
 log = Log(__name__)
 
 UNKNOWN_PATH: Final = "unknown"  # logged and passed on for every call of an unregistered method
 _EXTRA_REQUESTS: Final = 16  # of each method, beside the one of grpc.aio's loop
 
-_CLASSES: Final = ("_MethodResolver", "_RequestCallError", "InternalError")
+_CLASSES: Final = ("_RequestCallError", "InternalError")
 _OVERRIDDEN: Final = ("_request_call", "_request_registered_call", "add_registered_method_handlers")
 _FUNCTIONS: Final = {
-    "_handle_rpc": "method_name method_resolver interceptors rpc_state loop concurrency_exceeded",
+    "_handle_stream_unary_rpc": "method_handler rpc_state loop",
+    "_handle_stream_stream_rpc": "method_handler rpc_state loop",
     "_schedule_rpc_coro": "rpc_coro rpc_state loop method_name",
 }
 
@@ -50,30 +58,31 @@ def missing_names(module: Any) -> list[str]:
 _missing = missing_names(cygrpc)
 
 
-def make_server(
-    interceptors: Sequence[grpc.aio.ServerInterceptor], options: Sequence[tuple[str, int]]
-) -> Any:
+def make_server(chain: Chain, options: Sequence[tuple[str, int]]) -> Any:
     """A ``grpc.aio.Server`` for registered methods only."""
     if _missing:
         log.error("listener.grpc_names_missing", grpcio=grpc.__version__, missing=_missing)
-        return grpc.aio.server(interceptors=interceptors, options=options)
-    return _Server(interceptors, options)
+        return grpc.aio.server(interceptors=(chain,), options=options)
+    return _Server(chain, options)
 
 
 if not _missing:
 
     class _CoreServer(cygrpc.AioServer):  # type: ignore[misc]  # it has no types
-        def __init__(self, loop: Any, interceptors: tuple[Any, ...], options: tuple[Any, ...]) -> None:
-            super().__init__(loop, None, (), interceptors, options, None)
+        def __init__(self, loop: Any, chain: Chain, options: tuple[Any, ...]) -> None:
+            super().__init__(loop, None, (), (), options, None)
+            _read_all_wake_ups(loop)
             self._event_loop = loop
-            self._chain = interceptors
+            self._chain = chain
             self._handlers: dict[str, Any] = {}
+            self._unknown = chain.wrap(UNKNOWN_PATH, None)
             self._tasks: set[asyncio.Task[None]] = set()
             self._accepted: set[bytes] = set()  # methods with extra requests
 
         def add_registered_method_handlers(self, method_handlers: Mapping[str, Any]) -> None:
-            super().add_registered_method_handlers(dict(method_handlers))
-            self._handlers |= method_handlers
+            wrapped = {path: self._chain.wrap(path, found) for path, found in method_handlers.items()}
+            super().add_registered_method_handlers(wrapped)
+            self._handlers |= wrapped
 
         async def _request_registered_call(self, method: bytes) -> Any:
             if method not in self._accepted:
@@ -91,18 +100,18 @@ if not _missing:
                     return
                 except cygrpc._RequestCallError:  # noqa: SLF001  the call ended first, or the server is ending
                     continue
-                self._handle(path, self._handlers, state)
+                self._handle(path, self._handlers[path], state)
 
         async def _request_call(self) -> Any:
-            self._handle(UNKNOWN_PATH, {}, await super()._request_call())
+            self._handle(UNKNOWN_PATH, self._unknown, await super()._request_call())
             # The accept loop treats this as a failed call and requests the next one.
             raise cygrpc._RequestCallError  # noqa: SLF001
 
-        def _handle(self, path: str, handlers: dict[str, Any], state: Any) -> None:
-            resolver = cygrpc._MethodResolver([], handlers)  # noqa: SLF001
-            loop = self._event_loop
-            call = cygrpc._handle_rpc(path, resolver, self._chain, state, loop, False)  # noqa: SLF001
-            self._start(cygrpc._schedule_rpc_coro(call, state, loop, path))  # noqa: SLF001
+        def _handle(self, path: str, handler: Any, state: Any) -> None:
+            loop, streams = self._event_loop, handler.response_streaming
+            # Not by ``_handle_rpc``, which resolves the handler: 40 µs less.
+            serve = cygrpc._handle_stream_stream_rpc if streams else cygrpc._handle_stream_unary_rpc  # noqa: SLF001
+            self._start(cygrpc._schedule_rpc_coro(serve(handler, state, loop), state, loop, path))  # noqa: SLF001
 
         def _start(self, work: Coroutine[Any, Any, None]) -> None:
             # Kept: the event loop has only weak references to tasks.
@@ -111,6 +120,22 @@ if not _missing:
             task.add_done_callback(self._tasks.discard)
 
     class _Server(_server.Server):
-        def __init__(self, interceptors: Sequence[Any], options: Sequence[tuple[str, int]]) -> None:
+        def __init__(self, chain: Chain, options: Sequence[tuple[str, int]]) -> None:
             self._loop = cygrpc.get_working_loop()
-            self._server = _CoreServer(self._loop, tuple(interceptors), tuple(options))
+            self._server = _CoreServer(self._loop, chain, tuple(options))
+
+
+def _read_all_wake_ups(loop: Any) -> None:
+    """For each event, grpc's thread writes a byte to a socket, whose reader handles all events but reads one
+    byte. To read all bytes first saves the empty turns: 9 % of the CPU of a denied call under load.
+    """
+    for descriptor, key in tuple(loop._selector.get_map().items()):  # noqa: SLF001
+        handle_events = getattr(key.data[0], "_callback", None)
+        if getattr(getattr(handle_events, "func", None), "__name__", "") == "_handle_events":
+            loop.add_reader(descriptor, partial(_read_all, descriptor, handle_events))
+
+
+def _read_all(descriptor: int, handle_events: Any) -> None:
+    with contextlib.suppress(BlockingIOError):
+        os.read(descriptor, 4096)
+    handle_events()

@@ -7,12 +7,11 @@ import contextlib
 from dataclasses import dataclass
 from typing import Final
 
-import grpc
-
 from eksgateway.addresses import join_address, split_address
 from eksgateway.clock import Clock
 from eksgateway.rpc.certificates import Certificates
 from eksgateway.rpc.grpc_server import make_server
+from eksgateway.rpc.interceptors.chain import Chain
 from eksgateway.settings import LimitSettings, ListenerSettings, SettingsError
 
 # Bounds the calls of a connection that queue in core, in order of arrival. Core refuses further ones with
@@ -45,13 +44,13 @@ class Listener:
 
     settings: ListenerSettings
     limits: LimitSettings
-    interceptor: grpc.aio.ServerInterceptor
+    chain: Chain
     clock: Clock
     connections: int
 
     def __post_init__(self) -> None:
         tls, options = self.settings.tls, _options(self.settings, self.limits, self.connections)
-        self.server = make_server((self.interceptor,), options)
+        self.server = make_server(self.chain, options)
         self.port = 0
         self._certificates = Certificates(tls, self.clock) if tls else None
         self._renewal: asyncio.Task[None] | None = None

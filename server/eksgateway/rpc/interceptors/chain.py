@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from eksgateway.errors import (
 )
 from eksgateway.rpc import error_status, request_fields
 from eksgateway.rpc.call import Call
+from eksgateway.rpc.call_ids import new_id
 from eksgateway.rpc.context import RpcContext, send
 from eksgateway.rpc.interceptors.deadline import Deadline
 from eksgateway.rpc.interceptors.interceptor import Interceptor
@@ -73,12 +73,13 @@ class Chain(grpc.aio.ServerInterceptor):
         path = str(handler_call_details.method)
         handler = self._handlers.get(path)
         if handler is None:
-            handler = self._wrap(path, await continuation(handler_call_details))
+            handler = self.wrap(path, await continuation(handler_call_details))
             if path in METHODS:
                 self._handlers[path] = handler
         return handler
 
-    def _wrap(self, path: str, found: GrpcHandler | None) -> GrpcHandler:
+    def wrap(self, path: str, found: GrpcHandler | None) -> GrpcHandler:
+        """The handler of a method that runs the interceptors; None is found for an unknown one."""
         # grpc's stubs have the types of synchronous handlers.
         handler: Any = found or grpc.unary_unary_rpc_method_handler(_refuse_unknown, bytes)
         parse, wrap = handler.request_deserializer, grpc.stream_stream_rpc_method_handler
@@ -104,8 +105,8 @@ class Chain(grpc.aio.ServerInterceptor):
             method=METHODS.get(path),
             peer=peer,
             metadata=metadata,
-            decision_id=str(uuid.uuid4()),
-            request_id=str(uuid.uuid4()),
+            decision_id=new_id(),
+            request_id=new_id(),
         )
         deadline = Deadline()
         try:
