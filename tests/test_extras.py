@@ -22,7 +22,6 @@ CLIENT = {
     "eksgateway",
     "googleapis-common-protos",
     "grpcio",
-    "grpcio-status",
     "protobuf",
     "typing-extensions",
 }

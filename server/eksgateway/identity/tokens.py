@@ -79,28 +79,25 @@ class JwtIdentity:
     async def identify(
         self, authorization: Sequence[str | bytes], certificate: bytes | None = None
     ) -> Caller:
-        text = read_bearer_token(authorization)
-        remembered = await self._recall(text)
-        verified = remembered or await self._verify(parse_jwt(text))
+        # A remembered value is found before its form is checked, which takes 4 µs.
+        remembered = await self._recall(authorization)
+        verified = remembered or await self._verify(parse_jwt(read_bearer_token(authorization)))
         caller = verified.claims.caller
         try:
             verified.claims.check_time(self.clock.now())
         except Unauthenticated as exc:
             exc.issuer = self._keys[caller.issuer].issuer.name
             if isinstance(exc, CredentialsExpired):
-                self._verified.forget(text)
+                self._verified.forget(authorization[0])
             raise
         if remembered is None:
-            self._verified.remember(text, verified)
+            self._verified.remember(authorization[0], verified)
         return caller
 
     def recall_caller_id(
         self, authorization: Sequence[str | bytes], certificate: bytes | None = None
     ) -> str | None:
-        try:
-            verified = self._verified.get(read_bearer_token(authorization))
-        except Unauthenticated:
-            return None
+        verified = self._verified.get(authorization[0]) if len(authorization) == 1 else None
         if verified is None or not verified.claims.is_valid_at(self.clock.now()):
             return None
         return verified.claims.caller.id
@@ -109,14 +106,14 @@ class JwtIdentity:
         for keys in self._keys.values():
             await keys.close()
 
-    async def _recall(self, text: str) -> VerifiedToken | None:
+    async def _recall(self, authorization: Sequence[str | bytes]) -> VerifiedToken | None:
         """The token if it was verified with the keys that its issuer has now."""
-        verified = self._verified.get(text)
+        verified = self._verified.get(authorization[0]) if len(authorization) == 1 else None
         if verified is None:
             return None
         if verified.keys is await self._keys[verified.claims.caller.issuer].get():
             return verified
-        self._verified.forget(text)
+        self._verified.forget(authorization[0])
         return None
 
     async def _verify(self, token: UnverifiedToken) -> VerifiedToken:

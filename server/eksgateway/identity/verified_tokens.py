@@ -25,7 +25,8 @@ class VerifiedToken:
 
 
 class VerifiedTokens:
-    """By SHA-256: the tokens themselves are not kept. Callers must still compare the keys and the clock.
+    """By the SHA-256 of `authorization`: the tokens themselves are not kept. Callers must still compare the
+    keys and the clock.
 
     Groups and claims take most of the memory, so the cache is bounded by their number. A long value of a
     claim counts as several groups.
@@ -42,14 +43,14 @@ class VerifiedTokens:
     def __len__(self) -> int:
         return len(self._tokens)
 
-    def get(self, text: str) -> VerifiedToken | None:
-        return self._tokens.get(_digest(text))
+    def get(self, authorization: str | bytes) -> VerifiedToken | None:
+        return self._tokens.get(_digest(authorization))
 
-    def remember(self, text: str, token: VerifiedToken) -> None:
-        self._tokens[_digest(text)] = token
+    def remember(self, authorization: str | bytes, token: VerifiedToken) -> None:
+        self._tokens[_digest(authorization)] = token
 
-    def forget(self, text: str) -> None:
-        self._tokens.pop(_digest(text), None)
+    def forget(self, authorization: str | bytes) -> None:
+        self._tokens.pop(_digest(authorization), None)
 
 
 def _count_groups(caller: Caller) -> int:
@@ -57,5 +58,7 @@ def _count_groups(caller: Caller) -> int:
     return len(caller.groups) + sum(1 + len(value) // _GROUP_BYTES for value in values)
 
 
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+def _digest(authorization: str | bytes) -> bytes:
+    if isinstance(authorization, str):
+        authorization = authorization.encode("utf-8", "surrogatepass")
+    return hashlib.sha256(authorization).digest()

@@ -5,20 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 import grpc
 from google.protobuf import any_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
-from grpc_status import rpc_status
 
 from eksgateway import errors
 from eksgateway.logs import Log
 from eksgateway.rpc.call import Call
 from eksgateway.rpc.context import RpcContext, send
-from eksgateway.rpc.trailers import fit_status, truncate, truncate_list
+from eksgateway.rpc.trailers import DETAILS, fit_status, truncate, truncate_list
 
 log = Log(__name__)
 
@@ -51,18 +50,23 @@ async def abort(call: Call, context: RpcContext, exc: Exception) -> NoReturn:
         log.warning("rpc.error", reason=exc.reason, detail=exc.detail, decision_id=call.decision_id)
     ids = call.trailing_metadata()
     try:
-        status: Any = rpc_status.to_status(fit_status(partial(status_of, exc, call.resource), ids))
+        status = fit_status(partial(status_of, exc, call.resource), ids)
     except ValueError:  # a text that is not Unicode
         log.exception("rpc.error_not_encodable", reason=exc.reason, decision_id=call.decision_id)
         exc = errors.Internal()
-        status = rpc_status.to_status(status_of(exc))
-    call.status, call.reason = status.code.name, exc.reason
+        status = status_of(exc)
+    code = code_of(exc)
+    call.status, call.reason = code.name, exc.reason
     if isinstance(exc, errors.Unauthenticated):
         call.check, call.issuer = exc.check, exc.issuer
     # grpc drops the trailing metadata that was set before.
-    trailing = (*ids, *status.trailing_metadata)
-    await send(context.abort_with_status(status._replace(trailing_metadata=trailing)))
+    trailing = (*ids, (DETAILS, status.SerializeToString()))
+    await send(context.abort(code, status.message, trailing))
     raise AssertionError("grpc's abort returned")
+
+
+def code_of(error: errors.GatewayError) -> grpc.StatusCode:
+    return next(STATUS[branch] for branch in type(error).__mro__ if branch in STATUS)
 
 
 def status_of(
@@ -72,7 +76,7 @@ def status_of(
 
     ``resource`` is the subject of a PreconditionFailure.
     """
-    code = next(STATUS[branch] for branch in type(error).__mro__ if branch in STATUS)
+    code = code_of(error)
     message = truncate(error.message, max_bytes)
     metadata = _metadata(error.metadata, max_bytes)
     details: list[Message] = []
@@ -92,14 +96,18 @@ def status_of(
         )
         details.append(error_details_pb2.PreconditionFailure(violations=[violation]))
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=_DOMAIN, metadata=metadata)
-    packed = []
-    for detail in (info, *details):
-        packed.append(any_pb2.Any())
-        packed[-1].Pack(detail)
-    return status_pb2.Status(code=code.value[0], message=message, details=packed)
+    return status_pb2.Status(code=code.value[0], message=message, details=map(_pack, (info, *details)))
+
+
+def _pack(detail: Message) -> any_pb2.Any:
+    # ``Any.Pack`` takes 2 µs more.
+    url = f"type.googleapis.com/{detail.DESCRIPTOR.full_name}"
+    return any_pb2.Any(type_url=url, value=detail.SerializeToString())
 
 
 def _metadata(whole: Mapping[str, str], max_bytes: int | None) -> dict[str, str]:
+    if max_bytes is None:
+        return dict(whole)
     metadata: dict[str, str] = {}
     for key, value in whole.items():
         separator = _LIST_SEPARATORS.get(key)

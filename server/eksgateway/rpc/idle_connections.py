@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from collections import Counter
 from collections.abc import Collection
 from typing import Any, Final
 
@@ -34,7 +33,7 @@ class IdleConnections(Interceptor):
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._calls: Counter[str] = Counter()
+        self._calls: dict[str, int] = {}
         self._busy_since: dict[str, float] = {}  # by peer
         self._idle_since: dict[str, float] = {}  # by peer: when it was first found without a call
 
@@ -42,7 +41,7 @@ class IdleConnections(Interceptor):
         if call.quota is Quota.OPEN:
             return
         self._busy_since.setdefault(call.peer, self._clock.monotonic())
-        self._calls[call.peer] += 1
+        self._calls[call.peer] = self._calls.get(call.peer, 0) + 1
         self._idle_since.pop(call.peer, None)
 
     def leave(self, call: Call) -> None:

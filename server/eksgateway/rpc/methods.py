@@ -25,6 +25,8 @@ class Quota(Enum):
     WATCH = "watch"
     OPEN = "open"  # a health watch or a reflection stream, which may need no credentials
 
+    __hash__ = object.__hash__  # an Enum's is Python code, and took 4 µs of each call
+
 
 @dataclass(frozen=True, slots=True)
 class Method:

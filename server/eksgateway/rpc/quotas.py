@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,24 +17,24 @@ class Quotas:
     def __init__(self, per_key: Mapping[Quota, int], total: Mapping[Quota, int] | None = None) -> None:
         self._per_key = per_key
         self._total = total or {}
-        self._held: Counter[tuple[str, Quota]] = Counter()
-        self._held_by_all: Counter[Quota] = Counter()
+        self._held: dict[tuple[str, Quota], int] = {}
+        self._held_by_all = dict.fromkeys(Quota, 0)
 
     def acquire(self, key: str, quota: Quota) -> HeldQuota:
         """Raises Overloaded."""
-        held = self._held[key, quota]
+        held = self._held.get((key, quota), 0)
         full = quota in self._total and self._held_by_all[quota] >= self._total[quota]
         if held >= self._per_key[quota] or (held and full):
             raise Overloaded
-        self._held[key, quota] += 1
+        self._held[key, quota] = held + 1
         self._held_by_all[quota] += 1
         return HeldQuota(self, key, quota)
 
     def release(self, key: str, quota: Quota) -> None:
         self._held_by_all[quota] -= 1
-        self._held[key, quota] -= 1
-        if not self._held[key, quota]:
-            del self._held[key, quota]  # there are as many keys as clients have connections
+        held = self._held.pop((key, quota))  # there are as many keys as clients have connections
+        if held > 1:
+            self._held[key, quota] = held - 1
 
 
 @dataclass(slots=True)

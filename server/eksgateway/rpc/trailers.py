@@ -13,6 +13,7 @@ from urllib.parse import quote
 from google.rpc import status_pb2
 
 MAX_BYTES: Final = 3000  # of all trailing metadata together, counted as HTTP/2 does
+DETAILS: Final = "grpc-status-details-bin"
 _ENTRY_BYTES: Final = 32  # HTTP/2 counts these for each header beside its name and value (RFC 9113, 6.5.2)
 # An answer that is an error from its start has these in the same header block.
 _ADDED_BY_CORE: Final = ((":status", "200"), ("content-type", "application/grpc"), ("grpc-status", "16"))
@@ -26,12 +27,19 @@ BuildStatus: TypeAlias = Callable[[int | None], status_pb2.Status]
 def fit_status(build: BuildStatus, others: Trailers) -> status_pb2.Status:
     """The status with the longest texts that fit."""
     whole = build(None)
-    if wire_size(whole, others) <= MAX_BYTES:
+    if _is_small(whole, others) or wire_size(whole, others) <= MAX_BYTES:
         return whole
     fits = bisect.bisect_right(
         range(MAX_BYTES), MAX_BYTES, key=lambda max_bytes: wire_size(build(max_bytes), others)
     )
     return build(fits - 1)
+
+
+def _is_small(status: status_pb2.Status, others: Trailers) -> bool:
+    """Nearly every status is: to count its size exactly takes 16 µs. A character becomes up to 12."""
+    known: int = sum(len(name) + len(value) for name, value in others) + 12 * len(status.message)
+    size: int = status.ByteSize()
+    return known + 2 * size < MAX_BYTES // 2
 
 
 def wire_size(status: status_pb2.Status, others: Trailers) -> int:
@@ -41,7 +49,7 @@ def wire_size(status: status_pb2.Status, others: Trailers) -> int:
         *_ADDED_BY_CORE,
         *others,
         ("grpc-message", quote(status.message, safe=_UNESCAPED)),
-        ("grpc-status-details-bin", "x" * details),
+        (DETAILS, "x" * details),
     ]
     return sum(len(name) + len(value) + _ENTRY_BYTES for name, value in entries)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from contextlib import suppress
 
 from eksgateway.errors import Draining, RequestTooLarge
@@ -61,14 +60,17 @@ class Limits(Interceptor):
 
     def _check_sizes(self, metadata: Metadata) -> None:
         # Oversized credentials are invalid ones: clients would retry RESOURCE_EXHAUSTED.
-        sizes = Counter[bool]()
+        credentials = others = 0
         for key, value in metadata:
-            sizes[key == "authorization"] += len(key) + len(value)
-        if sizes[True] > self._settings.credentials_bytes:
+            if key == "authorization":
+                credentials += len(key) + len(value)
+            else:
+                others += len(key) + len(value)
+        if credentials > self._settings.credentials_bytes:
             raise invalid_credentials(
                 "size", f"The credentials are over {self._settings.credentials_bytes} bytes."
             )
-        if sizes[False] > self._settings.metadata_bytes:
+        if others > self._settings.metadata_bytes:
             raise RequestTooLarge(f"The metadata is over {self._settings.metadata_bytes} bytes.")
 
 
