@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -70,17 +70,22 @@ def test_a_call_that_hangs_does_not_keep_the_process_from_ending() -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-async def test_daemon_threads_close_resources_after_the_call(gate: HeldRead) -> None:
+@pytest.mark.parametrize("stays", [True, False])
+async def test_daemon_threads_release_after_the_call(gate: HeldRead, *, stays: bool) -> None:
     """Also when the caller has left."""
-    threads, closed = DaemonThreads("test"), asyncio.Event()
-    with ExitStack() as held:
-        held.callback(closed.set)
-        done = threads.start(gate, held)
-    assert not closed.is_set()
+    threads, released = DaemonThreads("test"), asyncio.Event()
+    done = threads.start(gate, released.set)
+    if not stays:
+        done.cancel()
+        await asyncio.sleep(0)
+    assert not released.is_set()
+    closing = asyncio.create_task(threads.close())
     gate.open.set()
-    assert await done == 1
-    assert closed.is_set()
-    await threads.close()
+    if stays:
+        assert await done == 1
+        assert released.is_set()
+    await closing
+    assert released.is_set()
     with pytest.raises(RuntimeError):
         threads.start(gate)
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, Final, Generic, ParamSpec, TypeAlias, TypeVar
+from typing import Final, Generic, ParamSpec, TypeAlias, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -27,11 +27,11 @@ async def run_blocking(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) 
 
     Raises what the call raises; RuntimeError when the machine has no thread left.
     """
-    return await asyncio.shield(start_blocking(partial(call, *args, **kwargs)))
+    return await start_blocking(partial(call, *args, **kwargs))
 
 
 def start_blocking(call: Callable[[], T], name: str = "blocking") -> asyncio.Future[T]:
-    """As ``run_blocking``, without waiting. Shield the future: it must not be cancelled."""
+    """As ``run_blocking``, without waiting."""
     threads = DaemonThreads(name)
     done = threads.start(call)
     threads.end()
@@ -44,14 +44,15 @@ class DaemonThreads:
     def __init__(self, name: str) -> None:
         self._name = name
         self._idle: list[_Queue] = []
-        self._busy: dict[asyncio.Future[Any], _Queue] = {}
+        self._busy: set[_Queue] = set()
         self._ended = False
+        self._all_idle = asyncio.Event()
 
-    def start(self, call: Callable[[], T], held: ExitStack | None = None) -> asyncio.Future[T]:
-        """Start a call. Shield the future of its result: it must not be cancelled.
+    def start(self, call: Callable[[], T], release: Callable[[], None] = lambda: None) -> asyncio.Future[T]:
+        """Start a call. Cancelling the future of its result does not stop it.
 
-        ``held`` is closed once the call has ended, also if its caller was cancelled before. Raises
-        RuntimeError, and leaves ``held`` as it is, when the machine has no thread left.
+        ``release`` is called once the call has ended. Raises RuntimeError, and calls nothing, when the
+        machine has no thread left.
         """
         if self._ended:
             raise RuntimeError("these threads have ended")
@@ -59,41 +60,45 @@ class DaemonThreads:
         done: asyncio.Future[T] = loop.create_future()
         queue = self._idle.pop() if self._idle else _start_thread(self._name)
 
+        def finish(deliver: Callable[[], None]) -> None:
+            self._busy.remove(queue)
+            self._idle.append(queue)
+            if not self._busy:
+                self._all_idle.set()
+            release()
+            if not done.done():  # else its caller has left
+                deliver()
+
         def run() -> None:
             try:
                 deliver = partial(done.set_result, call())
             except BaseException as exc:  # noqa: BLE001  raised again where the call is awaited
                 deliver = partial(done.set_exception, exc)
             try:
-                loop.call_soon_threadsafe(self._finish, done, deliver)
+                loop.call_soon_threadsafe(finish, deliver)
             except RuntimeError:  # the loop has ended without waiting for this thread
                 queue.put(None)
             finally:
                 del deliver  # an exception refers to this frame: without a cycle both are freed at once
 
-        self._busy[done] = queue
-        if held is not None:
-            release = held.pop_all().close
-            done.add_done_callback(lambda _: release())
+        self._busy.add(queue)
         queue.put(run)
         return done
 
     def end(self) -> None:
         """Take no further calls."""
         self._ended = True
-        for queue in (*self._idle, *self._busy.values()):
+        for queue in (*self._idle, *self._busy):
             queue.put(None)
 
     async def close(self, timeout_s: float | None = None) -> None:
         """``end``, and wait for the calls under way."""
         self.end()
-        if self._busy:
-            await asyncio.wait(self._busy, timeout=timeout_s)
-
-    def _finish(self, done: asyncio.Future[Any], deliver: Callable[[], None]) -> None:
-        self._idle.append(self._busy.pop(done))
-        deliver()
-        done.exception()  # retrieved here, because the caller may have left
+        self._all_idle.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._busy:
+                    await self._all_idle.wait()
 
 
 class RepeatedRead(Generic[T]):

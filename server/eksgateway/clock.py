@@ -23,7 +23,7 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None: ...
 
-    def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
+    def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:
         """Takes a tenth of the memory of a task that sleeps."""
 
 
@@ -50,12 +50,12 @@ async def wait_for(event: asyncio.Event, clock: Clock, seconds: float) -> bool:
     if event.is_set() or seconds <= 0:
         return event.is_set()
     waiting = asyncio.ensure_future(event.wait())
-    sleeping = asyncio.ensure_future(clock.sleep(seconds))
+    timer = clock.call_later(seconds, waiting.cancel)
     try:
-        await asyncio.wait((waiting, sleeping), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((waiting,))
     finally:
+        timer.cancel()
         waiting.cancel()
-        sleeping.cancel()
     return event.is_set()
 
 
@@ -69,5 +69,5 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
-    def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
+    def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:
         return asyncio.get_running_loop().call_later(seconds, call)

@@ -37,7 +37,7 @@ class SkippingClock:
     async def sleep(self, seconds: float) -> None:
         raise AssertionError(f"the adapter never sleeps on the loop: {seconds}")
 
-    def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:  # noqa: ARG002
+    def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:  # noqa: ARG002
         raise AssertionError(f"the adapter has no timers on the loop: {seconds}")
 
 

@@ -49,7 +49,7 @@ class FakeClock:
             return
         await self._after(seconds)
 
-    def call_later(self, seconds: float, call: Callable[[], None]) -> asyncio.Future[None]:
+    def call_later(self, seconds: float, call: Callable[[], object]) -> asyncio.Future[None]:
         woken = self._after(seconds)
         woken.add_done_callback(lambda _: None if woken.cancelled() else call())
         return woken

@@ -15,6 +15,7 @@ async def do_both(first: Awaitable[T], second: Coroutine[Any, Any, U]) -> tuple[
     task = asyncio.create_task(second)
     try:
         return await first, await task
-    finally:
+    except BaseException:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        raise

@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import IntEnum, auto
 from typing import Final
 
 from eksgateway.clock import Clock
@@ -21,7 +21,7 @@ from eksgateway.errors import DecisionStale, Draining, Overloaded
 TURN_WAIT_S: Final = 10.0  # the longest wait for a turn, so that the reads of an RPC fit into its 30 s
 
 
-class Lane(Enum):
+class Lane(IntEnum):  # an Enum's hash is Python code, which runs 54 times a cancel
     FORWARD = auto()  # CancelUpdate, whose decision grows stale
     CANCEL = auto()  # reads of a cancel
     READ = auto()  # other reads that a caller waits for

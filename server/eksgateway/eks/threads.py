@@ -7,8 +7,8 @@ hold at most seven eighths, so that a cancel that was allowed can be sent.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeVar
 
 from eksgateway.blocking import DaemonThreads
@@ -24,17 +24,7 @@ class _Share:
 
     def __init__(self, threads: int, waiting: int) -> None:
         self.threads = asyncio.Semaphore(max(1, threads))
-        self._free = max(1, threads) + max(1, waiting)  # two at least: the reads of a cancel
-
-    @contextmanager
-    def admit(self) -> Iterator[None]:
-        if self._free == 0:
-            raise Overloaded
-        self._free -= 1
-        try:
-            yield
-        finally:
-            self._free += 1
+        self.free = max(1, threads) + max(1, waiting)  # two at least: the reads of a cancel
 
 
 class Threads:
@@ -66,17 +56,33 @@ class Threads:
         await self._threads.close(_CLOSE_TIMEOUT_S)
 
     async def _run(self, call: Callable[[], T], shares: tuple[_Share, ...]) -> T:
-        with ExitStack() as held:
-            for share in shares:
-                held.enter_context(share.admit())
+        if not all(share.free for share in shares):
+            raise Overloaded
+        for share in shares:
+            share.free -= 1
+        held: list[_Share] = []
+        try:
             for share in shares:
                 await share.threads.acquire()
-                held.callback(share.threads.release)
-            if self._closed:
-                raise Draining
-            # A cancelled caller leaves at once; its share counts until the call has ended.
-            try:
-                done = self._threads.start(call, held)
-            except RuntimeError as exc:  # the machine has no thread left
-                raise Overloaded(detail=str(exc)) from exc
-        return await asyncio.shield(done)
+                held.append(share)
+            # A cancelled caller leaves at once; its shares count until the call has ended.
+            done = self._start(call, partial(_release, shares, held))
+        except BaseException:
+            _release(shares, held)
+            raise
+        return await done
+
+    def _start(self, call: Callable[[], T], release: Callable[[], None]) -> asyncio.Future[T]:
+        if self._closed:
+            raise Draining
+        try:
+            return self._threads.start(call, release)
+        except RuntimeError as exc:  # the machine has no thread left
+            raise Overloaded(detail=str(exc)) from exc
+
+
+def _release(admitted: tuple[_Share, ...], held: list[_Share]) -> None:
+    for share in held:
+        share.threads.release()
+    for share in admitted:
+        share.free += 1

@@ -42,9 +42,10 @@ class QueryPool:
                     held.callback(self._free.release)
                     if self._closed:
                         raise StorageError("the ledger is closed")
-                    return await asyncio.shield(
-                        self._threads.start(partial(self._database.read, query), held)
-                    )
+                    kept = ExitStack()
+                    done = self._threads.start(partial(self._database.read, query), kept.close)
+                    kept.push(held.pop_all())  # it is closed once the query has ended
+                    return await done
         except TimeoutError as exc:
             raise StorageError(f"not read within {timeout_s:g} s") from exc
         except self._errors as exc:

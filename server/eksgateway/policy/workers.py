@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack
+from functools import partial
 from typing import Final, TypeAlias, TypeVar
 
 from eksgateway.blocking import DaemonThreads
@@ -40,10 +40,13 @@ class Workers:
         ``within_s``. A call that has started runs to its end, even if this task is cancelled.
         """
         await self._wait_turn(caller, self._queues[0 if first else 1], within_s)
-        with ExitStack() as held:
-            held.callback(self._leave, caller)
-            done = self._threads.start(call, held)
-        return await asyncio.shield(done)
+        leave = partial(self._leave, caller)
+        try:
+            done = self._threads.start(call, leave)
+        except RuntimeError:
+            leave()
+            raise
+        return await done
 
     async def close(self) -> None:
         """Wait for running calls: their policy must outlive them."""
