@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 from pathlib import Path
 
@@ -21,7 +20,9 @@ def read_arguments(arguments: list[str]) -> tuple[Path, bool] | None:
 
 
 def serve(config: Path, stop_on_stdin_eof: bool) -> None:
-    gc.disable()  # until it is ready, which saves 0.15 of 1.4 s of CPU at the start
+    gc.disable()  # until it is ready, which saves 0.07 of 0.54 s of CPU at the start
+    import asyncio  # noqa: PLC0415
+
     from eksgateway.cli.serve import run  # noqa: PLC0415
 
     asyncio.run(run(config, stop_on_stdin_eof=stop_on_stdin_eof))
