@@ -51,7 +51,7 @@ class DecisionMemory:
                 None if age is None else bisect_left(self._ages, age),
             )
         return (
-            self._edges.next_after(question.time),
+            self._edges.next_second(question.time),
             *(caller.id, caller.type, caller.issuer, caller.groups, caller.via, caller.claims),
             *(question.action.value, question.method, question.any_cluster),
             *(cluster.account_id, cluster.region, cluster.name),

@@ -68,23 +68,25 @@ class Edges:
     def __init__(self, times: Sequence[int] = (), zones: Sequence[ZoneEdges] = ()) -> None:
         self._times = times  # ascending, in POSIX seconds
         self._zones = zones
-        self._last: tuple[int, int] | None = None  # no edge lies between these two, and the second is one
+        self._last: tuple[int, float] = (0, 0)  # no edge lies between these two, and the second is one or inf
 
     def next_after(self, now: datetime) -> datetime | None:
         """The first edge after ``now``; an equal one has passed. None if there is none."""
-        second = math.floor(now.timestamp())
-        if self._last is None or not self._last[0] <= second < self._last[1]:
-            edge = self._find_next(second)
-            if edge is None:
-                return None
-            self._last = (second, edge)
-        return datetime.fromtimestamp(self._last[1], UTC)
+        edge = self.next_second(now)
+        return None if edge == math.inf else datetime.fromtimestamp(edge, UTC)
 
-    def _find_next(self, second: int) -> int | None:
+    def next_second(self, now: datetime) -> float:
+        """As ``next_after``, in POSIX seconds, infinite if there is none."""
+        second = math.floor(now.timestamp())
+        if not self._last[0] <= second < self._last[1]:
+            self._last = (second, self._find_next(second))
+        return self._last[1]
+
+    def _find_next(self, second: int) -> float:
         index = bisect_right(self._times, second)
         found = [self._times[index]] if index < len(self._times) else []
         found += [edge for zone in self._zones if (edge := zone.next_after(second)) is not None]
-        return min(found, default=None)
+        return min(found, default=math.inf)
 
 
 def read_edges(value: Any) -> Edges:
