@@ -254,6 +254,16 @@ def test_memory_is_bounded() -> None:
     assert memory.find(memory.key_of(huge), "d-2") is None
 
 
+def test_long_decisions_count_for_the_bound() -> None:
+    """A hundred denials with reasons make a decision of 50 KB, and each reason of the caller a new one."""
+    memory = DecisionMemory(Edges(), ())
+    for number in range(500):
+        question = at_request(ALICE, reason=f"{number}")
+        reasons = tuple(f"{number} {each} {'x' * 390}" for each in range(100))
+        memory.keep(memory.key_of(question), question, Decision("d-1", reasons=reasons))
+    assert len(memory._decisions) < 200  # noqa: SLF001 - not visible otherwise
+
+
 async def test_equal_keys_have_equal_decisions(policy_module: PolicyModule) -> None:
     """Of the shipped policy, at any two times."""
     random = Random(5)
