@@ -14,8 +14,9 @@ _OUTCOMES: Final = "SELECT body FROM events WHERE cancellation_id = ? AND kind =
 _DENIAL_IDS: Final = "SELECT (SELECT min(id) FROM decisions), (SELECT max(id) FROM decisions)"
 _ADD_EVENTS: Final = queries.insert("events", Event.__slots__)
 _ADD_CANCELLATIONS: Final = queries.insert("cancellations", queries.COLUMNS)
+# The other columns stay as they are, and naming them would write their five indexes anew.
 _CHANGE_CANCELLATIONS: Final = (
-    f"UPDATE cancellations SET {', '.join(f'{each} = :{each}' for each in queries.COLUMNS)}"  # noqa: S608
+    "UPDATE cancellations SET latest = :latest, phase = :phase, pending = :pending, record = :record"
     " WHERE cancellation_id = :cancellation_id"
 )
 _ADD_DENIALS: Final = queries.insert("decisions", queries.DENIAL_COLUMNS)
