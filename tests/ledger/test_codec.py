@@ -114,6 +114,13 @@ def test_texts_are_those_of_a_plain_encoder(kind: type[Any]) -> None:
 
 
 @settings(deadline=None)
+@given(_JSON | st.lists(_any(Update) | _TIMES | st.none()))
+def test_texts_of_untyped_values_are_those_of_a_plain_encoder(value: Any) -> None:
+    """Such as the policy's input, and the content of a watch's digest."""
+    assert encode(value) == json.dumps(plain(value), sort_keys=True, separators=(",", ":"))
+
+
+@settings(deadline=None)
 @given(_TEXT)
 def test_any_string_survives(text: str) -> None:
     """NUL, escapes and lone surrogates come back as they were."""
