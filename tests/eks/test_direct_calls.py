@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from eksgateway.eks.connections import Connections
-from eksgateway.errors import EksNoAnswer, EksUnavailable
+from eksgateway.errors import EksClientError, EksNoAnswer, EksUnavailable
 from eksgateway.model import ClusterRef, UpdateRef
 from support.boto_eks import ACCOUNT, CALLER, REGION, MakeEks, session
 from support.clock import NEVER
@@ -97,6 +97,7 @@ async def test_a_cancel_whose_kept_connection_breaks_is_not_sent_again(make_eks:
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n"
 KEPT = {
     "a length": answer(b"InProgress"),
+    "lines without CR": answer(b"InProgress").replace(b"\r\n", b"\n"),
     "chunks": CHUNKED % (len(BODY % b"InProgress"), BODY % b"InProgress"),
 }
 NOT_KEPT = {
@@ -135,6 +136,7 @@ async def test_a_connection_with_an_unsure_end_of_its_answer_is_not_kept(
 
 MALFORMED = {
     "a length and chunks": answer(b"InProgress", b"Transfer-Encoding: chunked\r\n"),
+    "two lengths": answer(b"InProgress", b"Content-Length: 3\r\n"),
     "an early end": answer(b"InProgress")[:-5],
     "no header": b"HTTP/1.1 200 OK\r\n",
     "no HTTP": b"no HTTP\r\n\r\n",
@@ -150,6 +152,22 @@ async def test_a_malformed_answer_leaves_the_result_unknown(make_eks: MakeEks, m
             await eks.describe_update(REF)
         assert (await eks.describe_update(REF)).status == "InProgress"
         assert [number for number, _ in server.requests] == [1, 2]
+        await eks.close()
+
+
+async def test_an_answer_of_two_error_types_is_neither(make_eks: MakeEks) -> None:
+    """A cancel that EKS refused for another reason is not repeated as a throttled one."""
+    types = [
+        b"x-amzn-ErrorType: %b\r\n" % each for each in (b"InvalidStateException", b"ThrottlingException")
+    ]
+    refusal = answer(b"", b"x-amzn-RequestId: r-1\r\n" + b"".join(types)).replace(
+        b"200 OK", b"400 Bad Request"
+    )
+    server = Server(refusal)
+    async with server.listen() as url:
+        eks = make_eks(endpoint_url=url)
+        with pytest.raises(EksClientError):
+            await eks.cancel_update(REF, on_behalf_of=CALLER, token=TOKEN, send_before=NEVER)
         await eks.close()
 
 

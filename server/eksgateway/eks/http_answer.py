@@ -7,16 +7,18 @@ import re
 import time
 from contextlib import closing
 from dataclasses import dataclass
-from http.client import HTTPResponse
+from http.client import HTTPException, HTTPResponse
 from typing import Any, Final
 
 from botocore.exceptions import HTTPClientError
+from urllib3 import HTTPHeaderDict
 
 MAX_BYTES: Final = 1 << 20  # EKS's longest answers, which are listings, have some 10 KB
 _CHUNK: Final = 1 << 16
 _PLAIN: Final = re.compile(
     rb"HTTP/1\.1 ([2-5]\d\d) [^\r\n]*\r\n((?:[!#-'*+.0-9A-Z^-z|~-]+:[^\r\n]*\r\n)+)\r\n"
 )
+_HEAD_END: Final = re.compile(rb"\n\r?\n")
 _LENGTH: Final = re.compile(r"\d{1,9}", re.ASCII)
 
 
@@ -44,7 +46,7 @@ def read_answer(sock: Any, timeout: float) -> Answer:
     """Raises OSError, HTTPException, TooLargeError and InterimError."""
     deadline = time.monotonic() + timeout
     received = _receive(sock, deadline)
-    while b"\r\n\r\n" not in received and 0 < len(received) < _CHUNK:
+    while not _HEAD_END.search(received) and 0 < len(received) < _CHUNK:
         more = _receive(sock, deadline)
         if not more:
             break
@@ -89,8 +91,11 @@ def _read_other(sock: Any, deadline: float, received: bytes) -> Answer:
         response.begin()
         if response.status < 200:
             raise InterimError
+        if len(set(response.headers.get_all("Content-Length", ()))) > 1:
+            raise HTTPException("the answer has two lengths")
         body = read_body(response)
-        headers = {name.lower(): value for name, value in response.headers.items()}
+        joined = HTTPHeaderDict(response.headers.items())  # those of one name, as botocore's session does
+        headers = {name.lower(): value for name, value in joined.itermerged()}
         return Answer(response.status, headers, body, response.isclosed() and not response.will_close)
 
 
