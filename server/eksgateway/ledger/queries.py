@@ -16,6 +16,7 @@ from eksgateway.ledger.hash_chain import GENESIS, Checkpoint, Event
 from eksgateway.ledger.projection import CancellationRecord, summarize
 from eksgateway.ledger.protocol import CancellationSummary, HistoryFilter, HistoryPage, ReadScope, Recorded
 from eksgateway.ledger.record_texts import decode_record, encode_record
+from eksgateway.ledger.unit_of_work import RequestKey
 from eksgateway.model import ClusterRef, Observation, UpdateRef
 
 _SKEW: Final = timedelta(seconds=10)  # a replica that read an update without the database dated it itself
@@ -96,6 +97,15 @@ def look_up(connection: Connection, replica: str, caller_id: str, request_id: st
     parameters = {"caller_id": caller_id, "request_id": request_id}
     found = _read_forwards(connection, replica, _BY_REQUEST, parameters)
     return found[0] if found else None
+
+
+def read_request_keys(connection: Connection, after: RequestKey, limit: int) -> list[RequestKey]:
+    """In the order of their index, which has all that this reads."""
+    where = "(caller_id, request_id) > (:caller_id, :request_id) ORDER BY caller_id, request_id LIMIT :limit"
+    return connection.execute(
+        f"SELECT caller_id, request_id FROM main.cancellations WHERE {where}",  # noqa: S608 - our own words
+        {"caller_id": after[0], "request_id": after[1], "limit": limit},
+    ).fetchall()
 
 
 def read(connection: Connection, replica: str, cancellation_ids: Collection[str]) -> tuple[Recorded, ...]:

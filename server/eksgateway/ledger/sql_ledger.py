@@ -17,6 +17,7 @@ from eksgateway.ledger.backlog import Backlog, OwedWrite
 from eksgateway.ledger.database import Connection, Database, LedgerError, StorageError
 from eksgateway.ledger.denial_log import DenialLog
 from eksgateway.ledger.hash_chain import Checkpoint
+from eksgateway.ledger.known_requests import KnownRequests
 from eksgateway.ledger.protocol import CancellationSummary, HistoryFilter, HistoryPage, Recorded
 from eksgateway.ledger.query_pool import QueryPool
 from eksgateway.ledger.sqlite.database import SqliteDatabase
@@ -39,6 +40,7 @@ async def open_ledger(settings: LedgerSettings, clock: Clock) -> SqlLedger:
     ledger = SqlLedger(settings, clock, database)
     try:
         await ledger.check()
+        ledger.learn_requests()
     except errors.LedgerUnavailable as exc:
         await ledger.close()
         raise LedgerError(f"{settings.location}: {exc.detail}") from exc
@@ -71,6 +73,13 @@ class SqlLedger:
         self._backlog = Backlog(self._write_owed, clock)
         self._unwritten: dict[UpdateRef, tuple[Observation, ...]] = {}
         self._denials = DenialLog(self._write_denials, settings.denials, clock)
+        self.known_requests = KnownRequests()
+        self._learning: asyncio.Task[None] | None = None
+
+    def learn_requests(self) -> None:
+        """Learn the recorded request_ids, meanwhile. Only where no other gateway records any."""
+        if not self.replica:
+            self._learning = asyncio.create_task(self.known_requests.learn(self._read, self._clock))
 
     @property
     def replica(self) -> str:
@@ -78,6 +87,7 @@ class SqlLedger:
         return self._database.replica
 
     async def commit_intent(self, intent: Intent, forward_s: float = 0) -> Cancellation:
+        self.known_requests.add(request_key(intent))
         return await self._commit(intent, partial(store.add_intent, intent=intent, forward_s=forward_s))
 
     async def renew_intent(self, intent: Intent, forward_s: float = 0) -> Cancellation:
@@ -147,6 +157,8 @@ class SqlLedger:
         return record.cancellation if record else None
 
     async def look_up(self, caller_id: str, request_id: str) -> Recorded | None:
+        if not self.known_requests.may_contain((caller_id, request_id)):
+            return None
         query = partial(queries.look_up, replica=self.replica, caller_id=caller_id, request_id=request_id)
         return await self._read(query)
 
@@ -178,6 +190,8 @@ class SqlLedger:
                 raise StorageError(f"{self._backlog.waiting} outcomes or closings wait to be written")
 
     async def close(self) -> None:
+        if self._learning is not None:
+            self._learning.cancel()
         await self._denials.close(self._timeout_s)
         await self._backlog.close()
         ended = await self._writer.close(self._timeout_s)
