@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -153,6 +154,17 @@ async def test_a_malformed_answer_leaves_the_result_unknown(make_eks: MakeEks, m
         assert (await eks.describe_update(REF)).status == "InProgress"
         assert [number for number, _ in server.requests] == [1, 2]
         await eks.close()
+
+
+@pytest.mark.parametrize("path", ["a b", "é", "p#f"])
+async def test_the_path_of_an_endpoint_is_encoded(make_eks: MakeEks, path: str) -> None:
+    server = Server(answer(b"InProgress"))
+    async with server.listen() as url:
+        eks = make_eks(endpoint_url=f"{url}/{path}")
+        await eks.describe_update(REF)
+        await eks.close()
+    line = server.requests[0][1].partition(b"\r\n")[0].decode()
+    assert re.fullmatch("GET /[%A-Z0-9a-z/-]+ HTTP/1.1", line)
 
 
 async def test_an_answer_of_two_error_types_is_neither(make_eks: MakeEks) -> None:

@@ -202,6 +202,19 @@ async def test_a_certificate_error_names_the_bundle_of_botocore_by_default(
     assert "ca_bundle=botocore" in error.detail
 
 
+async def test_a_certificate_of_another_host_logs_the_bundle(
+    make_eks: MakeEks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority, bundle = Authority(), tmp_path / "bundle.pem"
+    bundle.write_bytes(authority.certificate)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+    async with serve_tls(authority, tmp_path, ANSWER) as url:
+        eks = make_eks(endpoint_url=url.replace("127.0.0.1", "localhost"))
+        error = await call_and_time(eks, REF, "CancelUpdate")
+    assert type(error) is EksNotReached
+    assert f"SSLError ca_bundle={bundle}" in error.detail
+
+
 async def test_an_answer_over_tls_is_bounded(
     make_eks: MakeEks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

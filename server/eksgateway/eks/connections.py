@@ -15,13 +15,14 @@ import urllib3.exceptions
 from botocore import exceptions as aws
 from botocore.httpsession import create_urllib3_context, get_cert_path
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.util.ssl_match_hostname import CertificateError
 
 from eksgateway.eks.error_table import causes
 from eksgateway.eks.http_answer import Answer, read_answer
 
 # As botocore's session raises them.
 _ERRORS: Final[tuple[tuple[Any, Any], ...]] = (
-    ((urllib3.exceptions.SSLError, ssl.SSLError), aws.SSLError),
+    ((urllib3.exceptions.SSLError, CertificateError, ssl.SSLError), aws.SSLError),
     (urllib3.exceptions.NewConnectionError, aws.EndpointConnectionError),
     (urllib3.exceptions.ConnectTimeoutError, aws.ConnectTimeoutError),
     (TimeoutError, aws.ReadTimeoutError),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from botocore.awsrequest import create_request_object
 from botocore.parsers import ResponseParserFactory
 from botocore.utils import parse_timestamp
 
 from eksgateway.eks.http_sender import HttpSender
+
+_ENCODED: Final = re.compile(r"(?:[!$&-;=?-Z_a-z~]|%[0-9A-F]{2})*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +29,8 @@ class DirectCalls:
     """Handles botocore's event before-call, which may answer a call: 0.55 ms of CPU instead of 0.95.
 
     boto3 has validated and serialized the call and chosen its endpoint. Its signer signs, and its parser
-    reads the answer. Its retries are left out: the clients have none. A call through a proxy is left to
-    botocore and ``HttpSender.send``.
+    reads the answer. Its retries are left out: the clients have none. A call through a proxy, or with a path
+    that has to be encoded, is left to botocore and ``HttpSender.send``.
     """
 
     sender: HttpSender
@@ -43,7 +46,7 @@ class DirectCalls:
         scheme, _, rest = params["url"].partition("://")
         host, _, path = rest.partition("/")
         connections = self.sender.connections_to(f"{scheme}://{host}")
-        if connections is None:
+        if connections is None or not _ENCODED.fullmatch(path):
             return None
         request = create_request_object(params)
         request.headers["Host"] = connections.host
