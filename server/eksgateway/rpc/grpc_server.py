@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-from collections.abc import Coroutine, Mapping, Sequence
+import socket
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -71,7 +71,7 @@ if not _missing:
     class _CoreServer(cygrpc.AioServer):  # type: ignore[misc]  # it has no types
         def __init__(self, loop: Any, chain: Chain, options: tuple[Any, ...]) -> None:
             super().__init__(loop, None, (), (), options, None)
-            _read_all_wake_ups(loop)
+            read_all_wake_ups(loop)
             self._event_loop = loop
             self._chain = chain
             self._handlers: dict[str, Any] = {}
@@ -125,17 +125,22 @@ if not _missing:
             self._server = _CoreServer(self._loop, chain, tuple(options))
 
 
-def _read_all_wake_ups(loop: Any) -> None:
+def read_all_wake_ups(loop: Any) -> int:
     """For each event, grpc's thread writes a byte to a socket, whose reader handles all events but reads one
     byte. To read all bytes first saves the empty turns: 9 % of the CPU of a denied call under load.
+
+    Returns the number of readers that were replaced.
     """
-    for descriptor, key in tuple(loop._selector.get_map().items()):  # noqa: SLF001
-        handle_events = getattr(key.data[0], "_callback", None)
+    replaced = 0
+    for key in tuple(loop._selector.get_map().values()):  # noqa: SLF001
+        handle_events: Any = getattr(key.data[0], "_callback", None)
         if getattr(getattr(handle_events, "func", None), "__name__", "") == "_handle_events":
-            loop.add_reader(descriptor, partial(_read_all, descriptor, handle_events))
+            loop.add_reader(key.fileobj, partial(_read_all, key.fileobj, handle_events))
+            replaced += 1
+    return replaced
 
 
-def _read_all(descriptor: int, handle_events: Any) -> None:
+def _read_all(wake_ups: socket.socket, handle_events: Callable[[], None]) -> None:
     with contextlib.suppress(BlockingIOError):
-        os.read(descriptor, 4096)
+        wake_ups.recv(4096)
     handle_events()

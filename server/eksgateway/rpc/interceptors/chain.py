@@ -1,7 +1,7 @@
 """Runs one ordered list of interceptors around unary and streaming methods alike.
 
 grpc shows an interceptor neither peer nor message, so the work is done inside the handler that
-``intercept_service`` returns. docs/architecture.md lists what grpc.aio does otherwise.
+``Chain.wrap`` returns. docs/architecture.md lists what grpc.aio does otherwise.
 """
 
 from __future__ import annotations
