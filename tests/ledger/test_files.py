@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from eksgateway.ledger.database import LedgerError
 from eksgateway.ledger.sql_ledger import SqlLedger, open_ledger
 from eksgateway.ledger.sqlite.backup import back_up
 from eksgateway.ledger.sqlite.completeness import UsageMark, write_mark
+from eksgateway.ledger.sqlite.database import SqliteDatabase
 from eksgateway.ledger.sqlite.files import LedgerFile
 from eksgateway.ledger.verify import verify
 from eksgateway.settings import LedgerSettings
@@ -37,6 +39,7 @@ sqlite3.connect(sys.argv[1]).execute("SELECT * FROM events").fetchall()
 KILLED_AT_THE_NOTE = """
 import asyncio, os, signal, sys
 from pathlib import Path
+from typing import Any
 from eksgateway.clock import SystemClock
 from eksgateway.ledger.sql_ledger import open_ledger
 from eksgateway.settings import LedgerSettings
@@ -357,3 +360,16 @@ async def test_check_after_another_programs_checkpoint_passes(
     for name in ("2", "3"):
         await ledger.commit_intent(intent(name))
     await ledger.check()
+
+
+def test_a_read_that_ends_after_the_close_leaves_no_connection(sqlite_settings: LedgerSettings) -> None:
+    """Its locks would be dropped at any time later."""
+    database, used = SqliteDatabase(sqlite_settings, SystemClock()), list[Any]()
+
+    def close_meanwhile(connection: Any) -> None:
+        used.append(connection)
+        database.close()
+
+    database.read(close_meanwhile)
+    with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
+        used[0].execute("SELECT 1")

@@ -106,7 +106,7 @@ class Ledger(Protocol):
     async def find(self, caller_id: str, request_id: str) -> Cancellation | None: ...
 
     async def look_up(self, caller_id: str, request_id: str) -> Recorded | None:
-        """``find``, with what is known of the forward."""
+        """``find``, with what is known of the forward. An id that cannot be recorded yet takes no read."""
 
     async def read(self, cancellation_ids: Collection[str]) -> tuple[Recorded, ...]:
         """Those that exist."""

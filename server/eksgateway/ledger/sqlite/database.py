@@ -112,7 +112,10 @@ class SqliteDatabase:
         try:
             return query(connection)
         finally:
-            self._readers.append(connection)
+            if self._file.is_locked:
+                self._readers.append(connection)
+            else:  # it was closed meanwhile
+                connection.close()
 
     def _after_commit(self, connection: sqlite3.Connection, head: Checkpoint) -> None:
         if head.seq != self._noted_seq:
