@@ -15,12 +15,14 @@ from bench import (
     cancels,
     edge,
     fleet,
+    growth,
     lone,
     policy,
     policy_reload,
     policy_widest,
     start,
     starvation,
+    verify,
     watches,
 )
 from bench.report import MissingProgram, Ratio, Result, write
@@ -33,6 +35,8 @@ RATIOS: Final[tuple[Ratio, ...]] = (
     *starvation.RATIOS,
     *start.RATIOS,
     *edge.RATIOS,
+    *growth.RATIOS,
+    *verify.RATIOS,
     *fleet.RATIOS,
     *policy.RATIOS,
     *policy_widest.RATIOS,

@@ -30,6 +30,8 @@ class ScriptedPolicy:
     async def revision_after(self, revision: str) -> str:
         raise NotImplementedError
 
+    def validity_of(self, question: Question) -> None: ...
+
     def next_change(self, now: datetime) -> datetime | None:
         raise NotImplementedError
 

@@ -38,6 +38,7 @@ from eksgateway.rpc.interceptors.limits import CallerLimits, Limits
 from eksgateway.rpc.interceptors.seats import MoveSeat, RefusalLog, TakeSeat
 from eksgateway.rpc.listener import Listener
 from eksgateway.rpc.peers import EdgePeers, read_connection
+from eksgateway.rpc.read_scopes import ReadScopes
 from eksgateway.rpc.reflection import add_reflection
 from eksgateway.rpc.update_service import UpdateService
 from eksgateway.settings import ListenerSettings, Settings
@@ -134,7 +135,11 @@ def _build_shared(core: Core, cancels: IdempotentCancels, reauthorization: Reaut
         tokens=_build_tokens(core),
         updates=_build_update_service(core, cancels, reauthorization),
         cancellations=CancellationService(
-            decisions=core.decisions, ledger=core.ledger, home=settings.eks.home, clock=clock
+            decisions=core.decisions,
+            ledger=core.ledger,
+            home=settings.eks.home,
+            clock=clock,
+            scopes=ReadScopes(core.decisions, core.ledger),
         ),
         health=HealthService(),
     )

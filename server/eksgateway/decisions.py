@@ -33,6 +33,9 @@ class Decisions:
         """False with obligations. Raises what ``PolicyEngine.decide`` raises."""
         return (await self._policy.decide(question)).allowed
 
+    def validity_of(self, question: Question) -> object | None:
+        return self._policy.validity_of(question)
+
     async def require(
         self, question: Question, *, cancels: bool = False, update_id: str = "", request_id: str = ""
     ) -> Decision:

@@ -78,11 +78,12 @@ async def load() -> AsyncIterator[Load]:
         yield load_
 
 
-def alternating(declaration: dict[str, Any]) -> bytes:
+def alternating(declaration: dict[str, Any], of_denials: dict[str, Any] | None = None) -> bytes:
     """A module that decides the same question differently each time, so that an evaluation shows."""
     wat = ALTERNATING
-    for name, allow in (("ALLOW", True), ("DENY", False)):
-        wat = wat.replace(name, json.dumps({"allow": allow} | declaration).replace('"', r"\22"))
+    denied = declaration if of_denials is None else of_denials
+    for name, allow, declared in (("ALLOW", True, declaration), ("DENY", False, denied)):
+        wat = wat.replace(name, json.dumps({"allow": allow} | declared).replace('"', r"\22"))
     return bytes(wasmtime.wat2wasm(wat))
 
 
@@ -262,6 +263,36 @@ def test_long_decisions_count_for_the_bound() -> None:
         reasons = tuple(f"{number} {each} {'x' * 390}" for each in range(100))
         memory.keep(memory.key_of(question), question, Decision("d-1", reasons=reasons))
     assert len(memory._decisions) < 200  # noqa: SLF001 - not visible otherwise
+
+
+async def test_scopes_are_valid_for_one_caller_revision_and_edge(load: Load) -> None:
+    """Whatever the cluster, and once the policy has declared that time matters at its edges alone."""
+    engine = await load(read_module(None))
+    assert engine.validity_of(AT_REQUEST) is None
+    await engine.decide(AT_REQUEST)
+    valid = engine.validity_of(AT_REQUEST)
+    elsewhere = replace(AT_REQUEST, cluster=replace(AT_REQUEST.cluster, name="other"), decision_id="other")
+    assert valid is not None
+    assert engine.validity_of(elsewhere) == valid
+    for other in (
+        replace(AT_REQUEST, caller=replace(ALICE, groups=())),
+        replace(AT_REQUEST, caller=replace(ALICE, claims=())),
+        replace(AT_REQUEST, action=Action.HISTORY),
+        replace(AT_REQUEST, time=END + timedelta(seconds=1)),
+    ):
+        assert engine.validity_of(other) != valid
+    another = await load(read_module(None), AGED)
+    await another.decide(AT_REQUEST)
+    assert another.validity_of(AT_REQUEST) != valid
+
+
+async def test_scopes_are_not_valid_under_a_policy_that_does_not_always_declare(load: Load) -> None:
+    """One decision without the declaration may be that of any cluster."""
+    engine = await load(alternating(DECLARES, {}))
+    await engine.decide(AT_REQUEST)
+    assert engine.validity_of(AT_REQUEST) is not None
+    await engine.decide(replace(AT_REQUEST, cluster=replace(AT_REQUEST.cluster, name="other")))
+    assert engine.validity_of(AT_REQUEST) is None
 
 
 async def test_equal_keys_have_equal_decisions(policy_module: PolicyModule) -> None:

@@ -19,9 +19,9 @@ import psycopg
 import pytest
 
 from eksgateway.clock import Clock, SystemClock
-from eksgateway.ledger import queries
 from eksgateway.ledger.database import Database, LedgerLocation
 from eksgateway.ledger.hash_chain import Event
+from eksgateway.ledger.history import read_page
 from eksgateway.ledger.inspection import open_snapshot, read_denials, read_events
 from eksgateway.ledger.postgres.chain_lock import chain_lock_key
 from eksgateway.ledger.postgres.database import PostgresDatabase
@@ -190,7 +190,7 @@ def list_denials(path: LedgerLocation) -> list[Denial]:
 def read_cancellations(path: LedgerLocation) -> tuple[Cancellation, ...]:
     """Cancellations, newest first."""
     with open_snapshot(path) as (connection, _):
-        return queries.read_page(connection, HistoryFilter(), 100, "").cancellations
+        return read_page(connection, HistoryFilter(), 100, "").cancellations
 
 
 def tamper(location: LedgerLocation, *statements: str) -> None:

@@ -47,6 +47,8 @@ class ScriptedPolicy:
     async def revision_after(self, revision: str) -> str:
         return await self._revision.after(revision)
 
+    def validity_of(self, question: Question) -> None: ...
+
     def next_change(self, now: datetime) -> datetime | None:
         return next((edge for edge in self.edges if edge > now), None)
 

@@ -43,6 +43,8 @@ class Recording:
             await asyncio.Event().wait()
         return self.revision
 
+    def validity_of(self, question: Question) -> None: ...
+
     def next_change(self, now: datetime) -> None:
         pass
 

@@ -28,10 +28,11 @@ class HistoryFilter:
 
 @dataclass(frozen=True, slots=True)
 class HistoryPage:
-    """``before`` continues behind the last one; it is empty at the end."""
+    """``before`` continues behind the last one, and ``following`` is the next one; empty at the end."""
 
     cancellations: tuple[Cancellation, ...]
     before: str
+    following: Cancellation | None = None
 
 
 @dataclass(frozen=True, slots=True)

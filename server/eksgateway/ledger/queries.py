@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from eksgateway.errors import RequestInvalid
 from eksgateway.ledger.database import Connection
 from eksgateway.ledger.hash_chain import GENESIS, Checkpoint, Event
 from eksgateway.ledger.projection import CancellationRecord, summarize
-from eksgateway.ledger.protocol import CancellationSummary, HistoryFilter, HistoryPage, ReadScope, Recorded
+from eksgateway.ledger.protocol import CancellationSummary, Recorded
 from eksgateway.ledger.record_texts import decode_record, encode_record
 from eksgateway.ledger.unit_of_work import RequestKey
 from eksgateway.model import ClusterRef, Observation, UpdateRef
+
+T = TypeVar("T")
 
 _SKEW: Final = timedelta(seconds=10)  # a replica that read an update without the database dated it itself
 
@@ -28,16 +29,16 @@ COLUMNS: Final = (  # of ``cancellations`` that a record determines: see ``to_ro
 DENIAL_COLUMNS: Final = ("id", "time", "body")
 _HEAD: Final = "SELECT seq, hash FROM main.events ORDER BY seq DESC LIMIT 1"
 EVENTS: Final = f"SELECT {', '.join(Event.__slots__)} FROM main.events"  # noqa: S608 - our own words
-_RECORDS: Final = "SELECT record, cancellation_id FROM main.cancellations"
+RECORDS: Final = "SELECT record, cancellation_id FROM main.cancellations"
 _BY_ID: Final = " WHERE cancellation_id = :cancellation_id"
 _BY_REQUEST: Final = " WHERE caller_id = :caller_id AND request_id = :request_id"
 _OF_UPDATE: Final = (
     " WHERE account_id = :account_id AND region = :region AND cluster = :cluster AND update_id = :update_id"
 )
-BY_ID: Final = _RECORDS + _BY_ID
-BY_REQUEST: Final = _RECORDS + _BY_REQUEST
-PENDING_OF: Final = f"{_RECORDS}{_OF_UPDATE} AND pending = 1 ORDER BY created"
-NEWEST_OF: Final = f"{_RECORDS}{_OF_UPDATE} ORDER BY created DESC LIMIT 1"
+BY_ID: Final = RECORDS + _BY_ID
+BY_REQUEST: Final = RECORDS + _BY_REQUEST
+PENDING_OF: Final = f"{RECORDS}{_OF_UPDATE} AND pending = 1 ORDER BY created"
+NEWEST_OF: Final = f"{RECORDS}{_OF_UPDATE} ORDER BY created DESC LIMIT 1"
 _SUMMARY_OF: Final = f"SELECT * FROM ({PENDING_OF}) AS open UNION ALL SELECT * FROM ({NEWEST_OF}) AS newest"  # noqa: S608 - our own words
 _FORWARDS: Final = "SELECT record, replica, forward_before, {now} FROM main.cancellations"
 
@@ -66,7 +67,7 @@ def event_row(event: Event) -> dict[str, Any]:
 
 
 def update_columns(ref: UpdateRef) -> dict[str, str]:
-    return _cluster_columns(ref.cluster) | {"update_id": ref.update_id}
+    return cluster_columns(ref.cluster) | {"update_id": ref.update_id}
 
 
 def find_head(connection: Connection) -> Checkpoint:
@@ -111,7 +112,7 @@ def read_request_keys(connection: Connection, after: RequestKey, limit: int) -> 
 def read(connection: Connection, replica: str, cancellation_ids: Collection[str]) -> tuple[Recorded, ...]:
     if not cancellation_ids:
         return ()
-    names, parameters = _name_all("id", cancellation_ids)
+    names, parameters = name_all("id", cancellation_ids)
     return _read_forwards(connection, replica, f" WHERE cancellation_id IN ({names})", parameters)
 
 
@@ -149,62 +150,17 @@ def summarize_if_unchanged(
     return summarize(records, records[-1] if records else None, observation)
 
 
-def find_clusters(connection: Connection, caller_id: str) -> tuple[ClusterRef, ...]:
-    rows = "SELECT DISTINCT account_id, region, cluster FROM main.cancellations"
-    if caller_id:
-        rows += " WHERE caller_id = :caller_id"
-    return tuple(ClusterRef(*row) for row in connection.execute(rows, {"caller_id": caller_id}))
-
-
-def read_page(connection: Connection, which: HistoryFilter, limit: int, before: str) -> HistoryPage:
-    """Newest first. Raises RequestInvalid for a ``before`` that is not from a page."""
-    conditions, parameters = [], dict[str, Any]()
-    if which.cluster is not None:
-        conditions.append("account_id = :account_id AND region = :region AND cluster = :cluster")
-        parameters |= _cluster_columns(which.cluster)
-    if which.caller_id:
-        conditions.append("caller_id = :caller_id")
-        parameters["caller_id"] = which.caller_id
-    if which.scope is not None:
-        condition, named = _is_in_scope(which.scope)
-        conditions.append(condition)
-        parameters |= named
-    if before:
-        if not (before.isascii() and before.isdecimal() and len(before) <= 18):
-            raise RequestInvalid(violations={"page_token": "is not one that this gateway has given"})
-        conditions.append("created < :before")
-        parameters["before"] = int(before)
-    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    rows = connection.execute(f"{_RECORDS}{where} ORDER BY created DESC LIMIT {limit + 1}", parameters)
-    found = [decode_record(text) for text, _ in rows]
-    more = str(found[limit - 1].created) if len(found) > limit else ""
-    return HistoryPage(tuple(record.cancellation for record in found[:limit]), more)
-
-
 def read_probe(connection: Connection) -> None:
     connection.execute("SELECT time FROM main.probe").fetchall()
 
 
-def _is_in_scope(scope: ReadScope) -> tuple[str, dict[str, str]]:
-    """A condition and its parameters."""
-    if not scope.clusters:
-        return "caller_id = :own_id", {"own_id": scope.caller_id}
-    rows, parameters = [], {"own_id": scope.caller_id}
-    for number, cluster in enumerate(scope.clusters):
-        names, named = _name_all(f"scope{number}_", _cluster_columns(cluster).values())
-        rows.append(f"({names})")
-        parameters |= named
-    named_clusters = f"(account_id, region, cluster) IN (VALUES {', '.join(rows)})"
-    return f"(caller_id = :own_id OR {named_clusters})", parameters
-
-
-def _name_all(prefix: str, values: Iterable[str]) -> tuple[str, dict[str, str]]:
+def name_all(prefix: str, values: Iterable[T]) -> tuple[str, dict[str, T]]:
     """The values as parameters of a statement: their list, and each by its name."""
     named = {f"{prefix}{number}": value for number, value in enumerate(values)}
     return ", ".join(f":{name}" for name in named), named
 
 
-def _cluster_columns(cluster: ClusterRef) -> dict[str, str]:
+def cluster_columns(cluster: ClusterRef) -> dict[str, str]:
     return {"account_id": cluster.account_id, "region": cluster.region, "cluster": cluster.name}
 
 

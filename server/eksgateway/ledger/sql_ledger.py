@@ -12,11 +12,12 @@ from typing import Final, TypeVar
 from eksgateway import errors
 from eksgateway.blocking import run_blocking
 from eksgateway.clock import Clock
-from eksgateway.ledger import queries, store
+from eksgateway.ledger import history, queries, store
 from eksgateway.ledger.backlog import Backlog, OwedWrite
 from eksgateway.ledger.database import Connection, Database, LedgerError, StorageError
 from eksgateway.ledger.denial_log import DenialLog
 from eksgateway.ledger.hash_chain import Checkpoint
+from eksgateway.ledger.known_clusters import KnownClusters
 from eksgateway.ledger.known_requests import KnownRequests
 from eksgateway.ledger.protocol import CancellationSummary, HistoryFilter, HistoryPage, Recorded
 from eksgateway.ledger.query_pool import QueryPool
@@ -71,6 +72,7 @@ class SqlLedger:
         self._writer = Writer(database, settings.queue)
         self._reader = QueryPool(database, settings.queue)
         self._backlog = Backlog(self._write_owed, clock)
+        self._clusters = KnownClusters(self._read)
         self._unwritten: dict[UpdateRef, tuple[Observation, ...]] = {}
         self._denials = DenialLog(self._write_denials, settings.denials, clock)
         self.known_requests = KnownRequests()
@@ -167,10 +169,12 @@ class SqlLedger:
         return await self._read(partial(queries.read, replica=self.replica, cancellation_ids=ids))
 
     async def clusters(self, caller_id: str) -> tuple[ClusterRef, ...]:
-        return await self._read(partial(queries.find_clusters, caller_id=caller_id))
+        if caller_id:
+            return await self._read(partial(history.find_clusters_of, caller_id=caller_id))
+        return await self._clusters.read()
 
     async def history(self, which: HistoryFilter, limit: int, before: str) -> HistoryPage:
-        return await self._read(partial(queries.read_page, which=which, limit=limit, before=before))
+        return await self._read(partial(history.read_page, which=which, limit=limit, before=before))
 
     async def pending(self) -> tuple[Recorded, ...]:
         return await self._read(partial(queries.find_pending, replica=self.replica))

@@ -30,6 +30,7 @@ class DecisionMemory:
         self._ages = ages  # ascending
         self._decisions: OrderedDict[Key, tuple[Decision, int]] = OrderedDict()  # with its size
         self._bytes = 0
+        self._undeclared = False
 
     def key_of(self, question: Question) -> Key | None:
         """Equal for questions whose decisions are equal. None for the final question of a cancel, which is
@@ -58,6 +59,14 @@ class DecisionMemory:
             *(question.justification.reason, question.justification.ticket),
             live,
         )
+
+    @property
+    def holds_all(self) -> bool:
+        """Whether the policy has declared this with every decision so far."""
+        return bool(self._decisions) and not self._undeclared
+
+    def note_undeclared(self) -> None:
+        self._undeclared = True
 
     def find(self, key: Key | None, decision_id: str) -> Decision | None:
         if key is None or (found := self._decisions.get(key)) is None:

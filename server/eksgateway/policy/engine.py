@@ -50,6 +50,12 @@ class PolicyEngine(Protocol):
         None if there is none, or if the policy does not publish it.
         """
 
+    def validity_of(self, question: Question) -> object | None:
+        """Equal for two questions, whatever their clusters, if the decisions about each cluster are the same.
+
+        None if that is not known.
+        """
+
     @property
     def reloads(self) -> Reloads: ...
 

@@ -63,6 +63,9 @@ class OpaEngine:
     async def revision_after(self, revision: str) -> str:
         return await self._revision.after(revision)
 
+    def validity_of(self, question: Question) -> None:
+        """An OPA server does not declare when its decisions change."""
+
     def next_change(self, now: datetime) -> datetime | None:
         return self._edges.next_after(now)
 

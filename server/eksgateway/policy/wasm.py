@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from datetime import datetime
-from typing import Self
+from typing import Final, Self
 
 from eksgateway.blocking import RepeatedRead, run_blocking
 from eksgateway.clock import Clock
 from eksgateway.errors import Overloaded
 from eksgateway.file_reader import HUNG
-from eksgateway.model import Action, Decision
+from eksgateway.model import Action, ClusterRef, Decision
 from eksgateway.policy.compile_process import compile_sources
 from eksgateway.policy.compiled_policy import CompiledPolicy
 from eksgateway.policy.cost_questions import weigh_caller
@@ -27,6 +28,8 @@ from eksgateway.policy.source import PolicyDataError
 from eksgateway.policy.wasm_module import PolicyModule
 from eksgateway.policy.wasm_runtime import WasmRuntime
 from eksgateway.policy.workers import Workers
+
+_ANY_CLUSTER: Final = ClusterRef("", "", "")
 
 
 class WasmEngine:
@@ -110,6 +113,12 @@ class WasmEngine:
     def next_change(self, now: datetime) -> datetime | None:
         return self._policy.edges.next_after(now)
 
+    def validity_of(self, question: Question) -> object | None:
+        memory = self._policy.memory
+        if not memory.holds_all:
+            return None
+        return self._policy.revision, memory.key_of(replace(question, cluster=_ANY_CLUSTER))
+
     @property
     def reloads(self) -> Reloads:
         return self._reloader.reloads if self._reloader else Reloads()
@@ -137,6 +146,8 @@ class WasmEngine:
         decision = read_decision(result, decision_id=question.decision_id, revision=policy.revision)
         if holds_until_edge(result):
             policy.memory.keep(key, question, decision)
+        else:
+            policy.memory.note_undeclared()
         return decision
 
     async def check(self) -> None:

@@ -6,22 +6,25 @@ other callers' cancellations.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
 from eksgateway.errors import CancellationNotFound, RequestInvalid
-from eksgateway.ledger.protocol import HistoryFilter, Ledger, ReadScope
+from eksgateway.ledger.protocol import HistoryFilter, HistoryPage, Ledger, ReadScope
 from eksgateway.model import Action, Cancellation, ClusterRef, Target
 from eksgateway.policy.question import Question
 from eksgateway.rpc import page_tokens, request_fields, to_proto
 from eksgateway.rpc.call import Call
+from eksgateway.rpc.read_scopes import ReadScopes
 from eksgateway.v1 import cancellation_service_pb2 as pb
 
 _DEFAULT_PAGE: Final = 50
 _MAX_PAGE: Final = 100
 _MAX_CALLER_LENGTH: Final = 2048
+_ANY_CLUSTER: Final = ClusterRef("", "", "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,7 @@ class CancellationService:
     ledger: Ledger
     home: Target
     clock: Clock
+    scopes: ReadScopes
 
     async def GetCancellation(
         self, request: pb.GetCancellationRequest, call: Call
@@ -60,9 +64,8 @@ class CancellationService:
         bound_to = ("cancellations", call.caller.id, str(cluster or ""), request.caller)
         before = page_tokens.decode(violations, request.page_token, *bound_to)
         violations.raise_if_any()
-        scope = await self._read_scope(cluster, request.caller, call)
-        history = HistoryFilter(cluster, request.caller, scope)
-        page = await self.ledger.history(history, request.page_size or _DEFAULT_PAGE, before)
+        history = HistoryFilter(cluster, request.caller)
+        page = await self._read_page(history, request.page_size or _DEFAULT_PAGE, before, call)
         return pb.ListCancellationsResponse(
             cancellations=[
                 to_proto.cancellation(row) for row in page.cancellations if await self._may_read(row, call)
@@ -70,15 +73,32 @@ class CancellationService:
             next_page_token=page_tokens.encode(page.before, *bound_to),
         )
 
-    async def _read_scope(self, cluster: ClusterRef | None, caller_id: str, call: Call) -> ReadScope:
-        """As far as clusters' names decide."""
+    async def _read_page(self, history: HistoryFilter, size: int, before: str, call: Call) -> HistoryPage:
+        """A page of what the caller may read as far as clusters' names decide."""
         own_id = call.caller.id
-        if caller_id == own_id:  # works without the policy
-            return ReadScope(own_id, ())
+        if history.caller_id == own_id:  # works without the policy
+            return await self.ledger.history(history, size, before)
         await self.decisions.check()  # or an outage would reveal whether there are rows to ask about
-        clusters = (cluster,) if cluster is not None else await self.ledger.clusters(caller_id)
-        readable = [each for each in clusters if await self.decisions.allows(self._question(each, call))]
-        return ReadScope(own_id, tuple(readable))
+        anywhere = self._question(_ANY_CLUSTER, call)
+        if history.cluster is not None:
+            clusters: Sequence[ClusterRef] = await self.scopes.choose(anywhere, (history.cluster,))
+        elif history.caller_id:
+            clusters = await self.scopes.choose(anywhere, await self.ledger.clusters(history.caller_id))
+        else:
+            if not self.scopes.is_known(anywhere):
+                # Without its scope, a caller that may read everything costs a decision for each row.
+                page = await self.ledger.history(history, size, before)
+                if await self._are_in_scope(page, anywhere):
+                    return page
+            clusters = await self.scopes.read(anywhere)
+        scope = ReadScope(own_id, tuple(clusters))
+        return await self.ledger.history(replace(history, scope=scope), size, before)
+
+    async def _are_in_scope(self, page: HistoryPage, anywhere: Question) -> bool:
+        """Also the one behind the page, as the page's token reveals that there is one."""
+        rows = [*page.cancellations, *([page.following] if page.following else [])]
+        others = {row.ref.cluster for row in rows if row.intent.caller.id != anywhere.caller.id}
+        return len(await self.scopes.choose(anywhere, list(others))) == len(others)
 
     async def _get(self, cancellation_id: str, call: Call) -> Cancellation | None:
         found = await self.ledger.get(cancellation_id)
