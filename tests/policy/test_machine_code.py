@@ -58,6 +58,16 @@ def test_machine_code_is_kept_for_the_next_load(planted: Path, load: Callable[[]
     assert load() == "planted"
 
 
+def test_missing_folders_are_made_safe_with_any_umask(folder: Path, load: Callable[[], str]) -> None:
+    before = os.umask(0o002)
+    try:
+        load()
+    finally:
+        os.umask(before)
+    assert folder.parent.stat().st_mode & 0o777 == 0o700
+    assert len([*folder.iterdir()]) == 1
+
+
 def test_a_read_only_folder_of_root_is_read(planted: Path, load: Callable[[], str]) -> None:
     """As in an image."""
     planted.chmod(0o444)

@@ -64,7 +64,8 @@ def open_private_folder(path: Path) -> Iterator[PrivateFolder]:
     Each folder above it must belong to root or this process's user, too, and either no other user can write
     it, or it is sticky, as /tmp is: there, others cannot rename what is not theirs.
     """
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for each in (*reversed(path.parents), path):
+        each.mkdir(mode=0o700, exist_ok=True)  # with parents=True, a umask of 002 would make unsafe parents
     *parents, last = path.resolve(strict=True).parts
     with contextlib.ExitStack() as stack:
         descriptor: int | None = None
