@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from eksgateway.clock import SystemClock
+from eksgateway.errors import LedgerUnavailable
+from eksgateway.ledger.database import StorageError
 from eksgateway.ledger.known_requests import KnownRequests
 from eksgateway.ledger.sql_ledger import SqlLedger, open_ledger
 from eksgateway.ledger.sqlite.database import SqliteDatabase
@@ -22,9 +24,12 @@ CALLER = intent().caller.id
 
 class CountingDatabase(SqliteDatabase):
     reads = 0
+    fails = False
 
     def read(self, query: Callable[[Any], Any]) -> Any:
         self.reads += 1
+        if self.fails:
+            raise StorageError("disk I/O error")
         return super().read(query)
 
 
@@ -64,6 +69,25 @@ async def test_recorded_ids_are_found_after_a_start_and_new_ones_are_not_read(
     assert found is not None
     assert found.cancellation.id == "cancellation-new"
     await later.close()
+
+
+@ON_SQLITE
+async def test_new_id_is_looked_up_after_a_failed_read(settings: LedgerSettings) -> None:
+    """So that the caller gets LEDGER_UNAVAILABLE before EKS is asked."""
+    database = CountingDatabase(settings, SystemClock())
+    ledger = SqlLedger(settings, SystemClock(), database)
+    ledger.learn_requests()
+    await wait_until(lambda: ledger.known_requests.complete)
+    database.fails = True
+    for read in (ledger.get("any"), ledger.look_up(CALLER, "new"), ledger.look_up(CALLER, "new")):
+        with pytest.raises(LedgerUnavailable):
+            await read
+    database.fails = False
+    reads = database.reads
+    for _ in range(2):
+        assert await ledger.look_up(CALLER, "new") is None
+    assert database.reads == reads + 1
+    await ledger.close()
 
 
 @pytest.mark.parametrize("settings", ["postgres"], indirect=True)

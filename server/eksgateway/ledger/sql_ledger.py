@@ -74,6 +74,7 @@ class SqlLedger:
         self._backlog = Backlog(self._write_owed, clock)
         self._clusters = KnownClusters(self._read)
         self._unwritten: dict[UpdateRef, tuple[Observation, ...]] = {}
+        self._read_failed = False  # the last one
         self._denials = DenialLog(self._write_denials, settings.denials, clock)
         self.known_requests = KnownRequests()
         self._learning: asyncio.Task[None] | None = None
@@ -159,7 +160,8 @@ class SqlLedger:
         return record.cancellation if record else None
 
     async def look_up(self, caller_id: str, request_id: str) -> Recorded | None:
-        if not self.known_requests.may_contain((caller_id, request_id)):
+        # An unreadable ledger is LEDGER_UNAVAILABLE before anything that EKS answers.
+        if not self._read_failed and not self.known_requests.may_contain((caller_id, request_id)):
             return None
         query = partial(queries.look_up, replica=self.replica, caller_id=caller_id, request_id=request_id)
         return await self._read(query)
@@ -207,7 +209,13 @@ class SqlLedger:
 
     async def _read(self, query: Callable[[Connection], T]) -> T:
         with ledger_errors():
-            return await self._reader.read(query, self._timeout_s)
+            try:
+                result = await self._reader.read(query, self._timeout_s)
+            except StorageError:
+                self._read_failed = True
+                raise
+            self._read_failed = False
+            return result
 
     async def _write(self, work: Callable[[UnitOfWork], T], keys: ReadKeys) -> T:
         return await self._writer.wait(self._writer.submit(work, keys), self._timeout_s)
