@@ -1,4 +1,4 @@
-"""Keeps the machine code of policies for the next start: compiling takes 0.3 s of CPU time, reading it 3 ms.
+"""Keeps the machine code of policies for the next start: compiling takes 0.3 s of CPU time, reading it 6 ms.
 
 Machine code is trusted like the program, so it is read only from a folder that no other user can write, and
 compiled otherwise. wasmtime refuses code for other settings, another version or a CPU that lacks a feature.
