@@ -44,8 +44,6 @@ class Checkpoint:
         return cls(int(seq), digest)
 
 
-_PLAIN: Final = bytes(range(32, 127)).replace(b"\\", b"")
-
 GENESIS: Final = Checkpoint(0, "0" * 64)
 
 
@@ -88,13 +86,6 @@ def find_fault(head: Checkpoint, event: Event) -> str:
 def digest_of(seq: int, *texts: str) -> str:
     """The hash of an event, of its fields as canonical JSON. Raises TypeError for a field of another type."""
     time, kind, cancellation_id, body, prev_hash = texts
-    before = f"[{seq},{quote(time)},{quote(kind)},{quote(cancellation_id)},".encode("ascii")
-    after = f",{quote(prev_hash)}]".encode("ascii")
-    return hashlib.sha256(before + _quote_body(body) + after).hexdigest()
-
-
-def _quote_body(body: str) -> bytes:
-    """As ``quote``; 0.7 µs faster for a body without backslashes, which nearly all are."""
-    if type(body) is str and body.isascii() and not (text := body.encode("ascii")).translate(None, _PLAIN):
-        return b'"' + text.replace(b'"', b'\\"') + b'"'
-    return quote(body).encode("ascii")
+    before = f"{quote(time)},{quote(kind)},{quote(cancellation_id)}"
+    text = f"[{seq},{before},{quote(body)},{quote(prev_hash)}]"
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
