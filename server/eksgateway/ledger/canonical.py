@@ -62,7 +62,7 @@ def _items(hint: Any) -> str:
 def _members(kind: Any, path: str, groups: frozenset[str]) -> str:
     """The members by name. The last one is never one that may be missing."""
     members = []
-    for name, (hint, omitted) in sorted(_stored(kind).items()):
+    for name, (hint, omitted) in sorted(_list_members(kind).items()):
         pattern = _pattern(hint, f"{path}.{name}".lstrip("."), groups)
         if omitted:
             pattern = rf"\[{_items(get_args(hint)[0])}\]"
@@ -70,12 +70,12 @@ def _members(kind: Any, path: str, groups: frozenset[str]) -> str:
     return "".join(members).removesuffix(",")
 
 
-def _stored(kind: Any) -> dict[str, tuple[Any, bool]]:
+def _list_members(kind: Any) -> dict[str, tuple[Any, bool]]:
     """The members' types, and whether they are only stored if they are not empty."""
     hints, stored = get_type_hints(kind), dict[str, tuple[Any, bool]]()
     for each in fields(kind):
         if each.metadata == INLINE:
-            stored |= _stored(cast("Hashable", hints[each.name]))
+            stored |= _list_members(cast("Hashable", hints[each.name]))
         elif each.metadata != NOT_STORED:
             stored[each.name] = hints[each.name], each.metadata == OMIT_EMPTY
     return stored
