@@ -23,7 +23,7 @@ async def measure_verify() -> float:
     """The command's rate ÷ that of a plain SHA-256 loop over the same bytes, each in a process of its own.
 
     The loop reads the same columns of the same events from SQLite in their order, joins the six texts of each
-    and hashes them. It compares nothing, and reads no cancellation. The command's start counts, and the loop's
+    and hashes them. It compares nothing, and reads no cancellation. The command's start counts, the loop's
     does not.
     """
     with tempfile.TemporaryDirectory(prefix="eksgateway-bench-") as folder:
