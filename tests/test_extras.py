@@ -17,6 +17,11 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from eksgateway.clock import SystemClock
+from eksgateway.ledger.sql_ledger import open_ledger
+from eksgateway.settings import LedgerSettings
+from support.records import intent
+
 ROOT = Path(__file__).parent.parent
 CLIENT = {
     "eksgateway",
@@ -158,7 +163,6 @@ def test_commands_without_their_extra_name_it_in_one_line(client: Environment, c
         ("simulate",),
         ("sandbox",),
         ("demo",),
-        ("ledger", "verify", "ledger.db"),
         ("policy", "check", "data.yaml"),
         ("policy", "bundle", "data.yaml"),
     ],
@@ -172,6 +176,16 @@ def test_commands_of_the_server_name_its_extra_in_one_line(
     assert done.stderr.startswith("eksgateway: ")
     assert done.stderr.endswith(" is not installed: run pip install 'eksgateway[server]'\n")
     assert done.stderr.count("\n") == 1
+
+
+async def test_ledger_is_verified_without_the_server(cli: Environment, tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    ledger = await open_ledger(LedgerSettings(path=path), SystemClock())
+    await ledger.commit_intent(intent("1"))
+    await ledger.close()
+    done = cli.eksgateway("ledger", "verify", str(path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Sound: 1 event")
 
 
 def test_serve_names_its_extra_after_what_it_logs(cli: Environment) -> None:

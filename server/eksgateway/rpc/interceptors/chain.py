@@ -99,15 +99,8 @@ class Chain(grpc.aio.ServerInterceptor):
         self, path: str, parse: Parse, respond: Respond, _messages: object, context: RpcContext
     ) -> Message | None:
         # Not a generator: when a client leaves, it would be closed in another contextvars.Context.
-        peer, metadata = self.read_peer(context)
-        call = Call(
-            path=path,
-            method=METHODS.get(path),
-            peer=peer,
-            metadata=metadata,
-            decision_id=new_id(),
-            request_id=new_id(),
-        )
+        # No variable for the metadata: a stream would keep its token in memory.
+        call = Call(path, METHODS.get(path), *self.read_peer(context), new_id(), new_id())
         deadline = Deadline()
         try:
             await self._enter(parse, call, context, deadline)
