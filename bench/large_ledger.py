@@ -57,7 +57,7 @@ _NUMBERS: Final = 9_000_000  # sequence numbers of the shapes begin here
 
 
 def large_ledger() -> Path:
-    """The closed ledger. Building it takes some minutes and 6 GB."""
+    """The closed ledger. Building it takes some minutes and 8 GB."""
     path, built = _FOLDER / "ledger.db", _FOLDER / f"version-{_VERSION}"
     if not built.exists():
         shutil.rmtree(_FOLDER, ignore_errors=True)

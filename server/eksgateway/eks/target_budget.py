@@ -21,7 +21,7 @@ from eksgateway.errors import DecisionStale, Draining, Overloaded
 TURN_WAIT_S: Final = 10.0  # the longest wait for a turn, so that the reads of an RPC fit into its 30 s
 
 
-class Lane(IntEnum):  # an Enum's hash is Python code, which runs 54 times a cancel
+class Lane(IntEnum):  # an Enum's hash is Python code: 4 µs for a cancel, which takes 54
     FORWARD = auto()  # CancelUpdate, whose decision grows stale
     CANCEL = auto()  # reads of a cancel
     READ = auto()  # other reads that a caller waits for

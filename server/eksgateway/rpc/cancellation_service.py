@@ -86,7 +86,8 @@ class CancellationService:
             clusters = await self.scopes.choose(anywhere, await self.ledger.clusters(history.caller_id))
         else:
             if not self.scopes.is_known(anywhere):
-                # Without its scope, a caller that may read everything costs a decision for each row.
+                # A page without a scope costs a decision for each of its clusters, and is enough for a caller
+                # that may read them all. A scope costs one for each cluster of the ledger.
                 page = await self.ledger.history(history, size, before)
                 if await self._are_in_scope(page, anywhere):
                     return page

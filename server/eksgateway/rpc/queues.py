@@ -47,7 +47,6 @@ class Queues:
         self._by_band = dict(self._bands)
         self._credits = dict.fromkeys(Band, 0)
         self._size = 0
-        self.flows = 0  # that have waiting calls
 
     def __len__(self) -> int:
         return self._size
@@ -62,7 +61,6 @@ class Queues:
         queues, flow = self._by_band[seat.flow.band], seat.flow
         if flow not in queues:
             queues[flow] = deque()
-            self.flows += 1
         queues[flow].append(seat)
         self._size += 1
 
@@ -105,6 +103,5 @@ class Queues:
     def _forget(self, flow: Flow) -> None:
         queues = self._by_band[flow.band]
         del queues[flow]
-        self.flows -= 1
         if not queues:
             self._credits[flow.band] = 0
