@@ -54,7 +54,7 @@ class Noting(Interceptor):
         self._events.append(f"leave {call.status}")
 
 
-async def test_interceptors_hear_of_an_error_before_it_is_sent() -> None:
+async def test_interceptors_are_called_before_an_error_is_sent() -> None:
     """So a refused call holds no seat while its error is on its way."""
     events: list[str] = []
     chain = Chain(before=(Noting(events),), after=(), limits=LimitSettings(), write_timeout=60)

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from eksgateway.clock import Clock, Deadline
 from eksgateway.errors import DecisionStale
@@ -24,8 +23,8 @@ class SendGate:
     """Checks the clocks just before a cancel's bytes leave: credentials, signing and connecting take time,
     and the process or the machine may have been frozen. Then other replicas count on it that nothing leaves.
 
-    botocore passes on the error of a before-send handler, unwrapped and without a retry. One thread makes
-    the whole call, so the thread identifies the cancel.
+    botocore passes on the error of a handler, unwrapped and without a retry. One thread makes the whole
+    call, so the thread identifies the cancel.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -40,8 +39,8 @@ class SendGate:
         finally:
             del self._thread.sending
 
-    def check(self, **_event: Any) -> None:
-        """Handle botocore's event before-send. Raises DecisionStale."""
+    def check(self) -> None:
+        """Called once the connection is open. Raises DecisionStale."""
         sending: Sending = self._thread.sending
         if sending.before.has_passed(self._clock):
             raise DecisionStale

@@ -52,7 +52,7 @@ def format_time(moment: datetime) -> str:
 
 @cache
 def _encoder(hint: Hashable) -> Callable[[Any], str]:
-    """A function from the annotated type to JSON. (A record takes 20 us, and 120 without types.)"""
+    """A function from the annotated type to JSON. (A record takes 20 µs, and 120 without types.)"""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is UnionType:  # X | None; the model has no other unions
         inner = _encoder(next(each for each in arguments if each is not type(None)))
@@ -83,7 +83,7 @@ _PLAIN: Final[dict[Any, Callable[[Any], str]]] = {
 
 
 def _dataclass_encoder(hint: Any) -> Callable[[Any], str]:
-    """Compiled, as ``dataclasses`` does: a loop over the members takes twice as long, 40 us for a record."""
+    """Compiled, as ``dataclasses`` does: a loop over the members takes twice as long, 40 µs for a record."""
     encoders, parts = dict[str, Any](), list[str]()
     for name, path, inner, omitted in sorted(_list_members(hint, "value.")):
         encoders[f"encode_{name}"] = _encoder(inner)

@@ -77,7 +77,7 @@ class CancellationRecord:
 def fold(record: CancellationRecord | None, event: Event, body: Any = None) -> CancellationRecord:
     """The record after its next event. Raises CodecError for an event that cannot come next.
 
-    ``body`` is what the event's text encodes, for a caller that has it: decoding an intent takes 50 us.
+    ``body`` is what the event's text encodes, for a caller that has it: decoding an intent takes 50 µs.
     """
 
     def read(kind: type[T]) -> T:

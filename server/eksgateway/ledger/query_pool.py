@@ -27,7 +27,7 @@ class QueryPool:
         self._closed = False
 
     async def read(self, query: Callable[[Connection], T], timeout_s: float) -> T:
-        """Return or raise what the query does. It is one statement, and may run twice. Raises StorageError.
+        """Return or raise what the query does. It only reads, and may run twice. Raises StorageError.
 
         A query that runs past its deadline keeps its thread until it ends.
         """

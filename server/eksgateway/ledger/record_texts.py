@@ -1,6 +1,6 @@
 """Cancellation records to their texts and back.
 
-The newest are kept with their texts, because decoding one takes 60 us: an outcome and a poll read what this
+The newest are kept with their texts, because decoding one takes 60 µs: an outcome and a poll read what this
 process has just written. The key is the whole text, so what another replica has written meanwhile is decoded.
 """
 

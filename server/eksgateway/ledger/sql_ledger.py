@@ -74,7 +74,7 @@ class SqlLedger:
         self._backlog = Backlog(self._write_owed, clock)
         self._clusters = KnownClusters(self._read)
         self._unwritten: dict[UpdateRef, tuple[Observation, ...]] = {}
-        self._read_failed = False  # the last one
+        self._read_failed = False  # whether the last read did
         self._denials = DenialLog(self._write_denials, settings.denials, clock)
         self.known_requests = KnownRequests()
         self._learning: asyncio.Task[None] | None = None
