@@ -61,14 +61,14 @@ def read_answer(sock: Any, timeout: float) -> Answer:
         return _read_other(sock, deadline, received)
     if int(length) > MAX_BYTES:
         raise TooLargeError
-    body = received[plain.end() :]
+    body = bytearray(received[plain.end() :])
     while len(body) < int(length):
         more = _receive(sock, deadline)
         if not more:
             raise ConnectionError("the answer ended early")
         body += more
     reusable = len(body) == int(length) and headers.get("connection", "").lower() != "close"
-    return Answer(int(plain[1]), headers, body[: int(length)], reusable)
+    return Answer(int(plain[1]), headers, bytes(body[: int(length)]), reusable)
 
 
 def _receive(sock: Any, deadline: float) -> bytes:
