@@ -14,6 +14,7 @@ from eksgateway.ledger import verify_projection as by_decoding
 from eksgateway.ledger.hash_chain import GENESIS, Event, find_fault
 from eksgateway.ledger.projection import CancellationRecord, fold
 from eksgateway.ledger.queries import COLUMNS, EVENTS, event_row, insert, to_row
+from eksgateway.ledger.sqlite.connecting import decode_any_text
 from eksgateway.ledger.sqlite.read_only import SnapshotConnection
 from eksgateway.ledger.verify import VerifyReport, verify_snapshot
 from support.histories import HISTORIES, chain
@@ -26,7 +27,7 @@ _VALUES: Final = ("", None, 1, b"x")
 def ledger() -> Iterator[SnapshotConnection]:
     """Sound, with every kind of event, in tables that refuse nothing."""
     connection = sqlite3.connect(":memory:", isolation_level=None, factory=SnapshotConnection)
-    connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+    connection.text_factory = decode_any_text
     with closing(connection):
         connection.execute(f"CREATE TABLE events ({', '.join(Event.__slots__)})")
         connection.execute(f"CREATE TABLE cancellations ({', '.join(COLUMNS)})")
@@ -99,6 +100,20 @@ def test_every_column_of_every_row_counts(ledger: SnapshotConnection, column: st
                 continue
             with change(ledger, f"UPDATE cancellations SET {column} = ? WHERE {where}", value):
                 assert find_broken(ledger) is not None, (name, value)
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [*(("events", each) for each in Event.__slots__), *(("cancellations", each) for each in COLUMNS)],
+)
+def test_text_that_is_not_utf8_counts(ledger: SnapshotConnection, table: str, column: str) -> None:
+    """In one table, and in both."""
+    forge = f"UPDATE {table} SET {column} = CAST(x'41ff' AS TEXT) WHERE rowid IN (2, 5)"
+    with change(ledger, forge):
+        assert find_broken(ledger) is not None
+    with change(ledger, "UPDATE cancellations SET phase = CAST(x'ff' AS TEXT) WHERE rowid = 9"):
+        ledger.execute(forge)
+        assert find_broken(ledger) is not None
 
 
 @pytest.mark.parametrize("table", ["events", "cancellations"])

@@ -68,7 +68,7 @@ def _configure(connection: sqlite3.Connection, path: Path, mode: AccessMode) -> 
     # Otherwise large sorts need a temporary folder, and a read-only container has none.
     connection.execute("PRAGMA temp_store=MEMORY")
     if mode == "inspect":
-        connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+        connection.text_factory = decode_any_text
     if mode != "write":
         connection.execute("PRAGMA query_only=ON")
         return
@@ -77,6 +77,10 @@ def _configure(connection: sqlite3.Connection, path: Path, mode: AccessMode) -> 
         raise LedgerError(f"{path}: this file system has no WAL mode for SQLite: use a local disk")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute(f"PRAGMA journal_size_limit={WAL_LIMIT}")
+
+
+def decode_any_text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
 
 
 def keep_files_open(connection: sqlite3.Connection) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from eksgateway.ledger.database import LedgerError
-from eksgateway.ledger.sqlite.connecting import connect, keep_files_open
+from eksgateway.ledger.sqlite.connecting import connect, decode_any_text, keep_files_open
 from eksgateway.ledger.sqlite.errors import error_name, explain
 from eksgateway.ledger.sqlite.files import beside, require_content, wal_bytes
 
@@ -25,13 +25,13 @@ class SnapshotConnection(sqlite3.Connection):
 
     @contextmanager
     def stream(self, statement: str, /) -> Iterator[Iterator[Any]]:
-        any_text, self.text_factory = self.text_factory, str  # saves 1.3 of 16 µs for an event of ``verify``
+        self.text_factory = str  # saves 1.3 of 16 µs for an event of ``verify``
         try:
-            yield self._read(statement, any_text)
+            yield self._read(statement)
         finally:
-            self.text_factory = any_text
+            self.text_factory = decode_any_text
 
-    def _read(self, statement: str, any_text: Any) -> Iterator[Any]:
+    def _read(self, statement: str) -> Iterator[Any]:
         count = 0
         try:
             for row in self.execute(statement):
@@ -40,7 +40,7 @@ class SnapshotConnection(sqlite3.Connection):
         except sqlite3.OperationalError as exc:
             if not str(exc).startswith("Could not decode to UTF-8"):
                 raise
-            self.text_factory = any_text
+            self.text_factory = decode_any_text  # for streams beside it, too
             yield from islice(self.execute(statement), count, None)
 
 
