@@ -1,5 +1,5 @@
 """Sends botocore's requests through its own session, and bounds each answer: its size, and the time until its
-last byte. Calls to EKS come here only if they pass a proxy; see ``direct_calls``.
+last byte. It sends calls to EKS through a proxy or with a path to encode, not those of ``direct_calls``.
 
 botocore's own read timeout bounds only the silence between two bytes.
 """
