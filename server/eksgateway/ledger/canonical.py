@@ -7,14 +7,14 @@ They do not match every such text: not one with a rare escape or of 29 February.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Hashable
-from dataclasses import fields, is_dataclass
+from collections.abc import Collection
+from dataclasses import is_dataclass
 from datetime import datetime
 from enum import Enum
 from types import UnionType
-from typing import Any, Final, cast, get_args, get_origin, get_type_hints
+from typing import Any, Final, get_args, get_origin
 
-from eksgateway.model import INLINE, NOT_STORED, OMIT_EMPTY
+from eksgateway.ledger.codec import list_members
 
 _PLAIN: Final = r"[ !#-\[\]-~]"  # is not escaped
 _ESCAPE: Final = r'\\(?:["\\bfnrt]|u(?:00[89a-f][0-9a-f]|0[1-9a-f][0-9a-f]{2}|[1-9a-f][0-9a-f]{3}))'
@@ -62,20 +62,9 @@ def _items(hint: Any) -> str:
 def _members(kind: Any, path: str, groups: frozenset[str]) -> str:
     """The members by name. The last one is never one that may be missing."""
     members = []
-    for name, (hint, omitted) in sorted(_list_members(kind).items()):
+    for name, _, hint, omitted in sorted(list_members(kind)):
         pattern = _pattern(hint, f"{path}.{name}".lstrip("."), groups)
         if omitted:
             pattern = rf"\[{_items(get_args(hint)[0])}\]"
         members.append(f'(?:"{name}":{pattern},)?+' if omitted else f'"{name}":{pattern},')
     return "".join(members).removesuffix(",")
-
-
-def _list_members(kind: Any) -> dict[str, tuple[Any, bool]]:
-    """The members' types, and whether they are only stored if they are not empty."""
-    hints, stored = get_type_hints(kind), dict[str, tuple[Any, bool]]()
-    for each in fields(kind):
-        if each.metadata == INLINE:
-            stored |= _list_members(cast("Hashable", hints[each.name]))
-        elif each.metadata != NOT_STORED:
-            stored[each.name] = hints[each.name], each.metadata == OMIT_EMPTY
-    return stored
