@@ -17,6 +17,7 @@ from eksgateway.clock import Clock
 from eksgateway.logs import Log
 from eksgateway.rpc.call import Call
 from eksgateway.rpc.context import RpcContext
+from eksgateway.rpc.counts import count_down, count_up
 from eksgateway.rpc.interceptors.interceptor import Interceptor
 from eksgateway.rpc.methods import Quota
 
@@ -41,15 +42,15 @@ class IdleConnections(Interceptor):
         if call.quota is Quota.OPEN:
             return
         self._busy_since.setdefault(call.peer, self._clock.monotonic())
-        self._calls[call.peer] = self._calls.get(call.peer, 0) + 1
+        count_up(self._calls, call.peer)
         self._idle_since.pop(call.peer, None)
 
     def leave(self, call: Call) -> None:
         if call.quota is Quota.OPEN:
             return
-        self._calls[call.peer] -= 1
-        if not self._calls[call.peer]:
-            del self._calls[call.peer], self._busy_since[call.peer]
+        count_down(self._calls, call.peer)
+        if call.peer not in self._calls:
+            del self._busy_since[call.peer]
 
     async def end_idle(self, ports: Collection[int], max_connections: int) -> None:
         """End the longest idle connections of each listener that has nearly ``max_connections``."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from eksgateway.errors import Overloaded
+from eksgateway.rpc.counts import count_down, count_up
 from eksgateway.rpc.methods import Quota
 
 
@@ -26,15 +27,13 @@ class Quotas:
         full = quota in self._total and self._held_by_all[quota] >= self._total[quota]
         if held >= self._per_key[quota] or (held and full):
             raise Overloaded
-        self._held[key, quota] = held + 1
+        count_up(self._held, (key, quota))
         self._held_by_all[quota] += 1
         return HeldQuota(self, key, quota)
 
     def release(self, key: str, quota: Quota) -> None:
         self._held_by_all[quota] -= 1
-        held = self._held.pop((key, quota))  # there are as many keys as clients have connections
-        if held > 1:
-            self._held[key, quota] = held - 1
+        count_down(self._held, (key, quota))
 
 
 @dataclass(slots=True)
