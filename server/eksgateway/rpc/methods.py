@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Final
 
 from eksgateway.model import Action
@@ -18,14 +18,12 @@ class Access(Enum):
     POLICY = "policy"  # those that the policy allows on the request's cluster
 
 
-class Quota(Enum):
+class Quota(StrEnum):  # an Enum's hash is Python code: 4 µs of each call
     """A kind of call. Each is bounded apart, so that none starves another."""
 
     CALL = "call"
     WATCH = "watch"
     OPEN = "open"  # a health watch or a reflection stream, which may need no credentials
-
-    __hash__ = object.__hash__  # an Enum's is Python code, and took 4 µs of each call
 
 
 @dataclass(frozen=True, slots=True)
