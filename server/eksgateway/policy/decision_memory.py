@@ -73,7 +73,7 @@ class DecisionMemory:
             return None
         self._decisions.move_to_end(key)
         known, _ = found
-        return Decision(
+        return Decision(  # ``dataclasses.replace`` takes 4 µs more
             decision_id,
             known.allowed,
             known.rule_ids,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
+
+from cachetools import LRUCache
 
 from eksgateway.decisions import Decisions
 from eksgateway.ledger.protocol import Ledger
@@ -31,7 +32,7 @@ class ReadScopes:
     def __init__(self, decisions: Decisions, ledger: Ledger) -> None:
         self._decisions = decisions
         self._ledger = ledger
-        self._scopes: OrderedDict[object, _Scope] = OrderedDict()
+        self._scopes: LRUCache[object, _Scope] = LRUCache(_KEPT)
 
     def is_known(self, question: Question) -> bool:
         validity = self._decisions.validity_of(question)
@@ -46,9 +47,6 @@ class ReadScopes:
         scope = _Scope(len(clusters), [*known.readable, *found])
         if validity is not None and validity == self._decisions.validity_of(question):
             self._scopes[validity] = scope
-            self._scopes.move_to_end(validity)
-            if len(self._scopes) > _KEPT:
-                self._scopes.popitem(last=False)
         return scope.readable
 
     async def choose(self, question: Question, clusters: Sequence[ClusterRef]) -> list[ClusterRef]:
