@@ -12,11 +12,11 @@ from itertools import chain, islice
 from typing import Any, Final
 
 from eksgateway.errors import RequestInvalid
-from eksgateway.ledger.codec import decode
 from eksgateway.ledger.database import Connection
 from eksgateway.ledger.projection import CancellationRecord
 from eksgateway.ledger.protocol import HistoryFilter, HistoryPage, ReadScope
 from eksgateway.ledger.queries import RECORDS, cluster_columns, name_all
+from eksgateway.ledger.record_texts import decode_record
 from eksgateway.model import ClusterRef
 
 _NEWEST: Final = 10**18
@@ -91,9 +91,7 @@ def _read_filtered(
         conditions.append("caller_id = :own_id")
         parameters["own_id"] = which.scope.caller_id
     where = f"WHERE {' AND '.join(conditions)} ORDER BY created DESC LIMIT {count}"
-    return [
-        decode(CancellationRecord, text) for text, _ in connection.execute(f"{RECORDS} {where}", parameters)
-    ]
+    return [decode_record(text) for text, _ in connection.execute(f"{RECORDS} {where}", parameters)]
 
 
 def _scan(connection: Connection, caller_id: str, scope: ReadScope, below: int) -> Iterator[list[int]]:
@@ -139,4 +137,4 @@ def _read_numbers(connection: Connection, numbers: list[int]) -> list[Cancellati
         return []
     names, parameters = name_all("number", numbers)
     rows = connection.execute(f"{RECORDS} WHERE created IN ({names}) ORDER BY created DESC", parameters)
-    return [decode(CancellationRecord, text) for text, _ in rows]
+    return [decode_record(text) for text, _ in rows]
