@@ -109,6 +109,9 @@ class ClusterRef:
         return f"{self.account_id}/{self.region}/{self.name}"
 
 
+NO_CLUSTER: Final = ClusterRef("", "", "")
+
+
 @dataclass(frozen=True, slots=True)
 class UpdateRef:
     """A cluster update by id."""

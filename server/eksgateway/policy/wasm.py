@@ -6,13 +6,13 @@ import contextlib
 import json
 from dataclasses import replace
 from datetime import datetime
-from typing import Final, Self
+from typing import Self
 
 from eksgateway.blocking import RepeatedRead, run_blocking
 from eksgateway.clock import Clock
 from eksgateway.errors import Overloaded
 from eksgateway.file_reader import HUNG
-from eksgateway.model import Action, ClusterRef, Decision
+from eksgateway.model import NO_CLUSTER, Action, Decision
 from eksgateway.policy.compile_process import compile_sources
 from eksgateway.policy.compiled_policy import CompiledPolicy
 from eksgateway.policy.cost_questions import weigh_caller
@@ -28,8 +28,6 @@ from eksgateway.policy.source import PolicyDataError
 from eksgateway.policy.wasm_module import PolicyModule
 from eksgateway.policy.wasm_runtime import WasmRuntime
 from eksgateway.policy.workers import Workers
-
-_ANY_CLUSTER: Final = ClusterRef("", "", "")
 
 
 class WasmEngine:
@@ -117,7 +115,7 @@ class WasmEngine:
         memory = self._policy.memory
         if not memory.holds_all:
             return None
-        return self._policy.revision, memory.key_of(replace(question, cluster=_ANY_CLUSTER))
+        return self._policy.revision, memory.key_of(replace(question, cluster=NO_CLUSTER))
 
     @property
     def reloads(self) -> Reloads:

@@ -14,7 +14,7 @@ from eksgateway.clock import Clock
 from eksgateway.decisions import Decisions
 from eksgateway.errors import CancellationNotFound, RequestInvalid
 from eksgateway.ledger.protocol import HistoryFilter, HistoryPage, Ledger, ReadScope
-from eksgateway.model import Action, Cancellation, ClusterRef, Target
+from eksgateway.model import NO_CLUSTER, Action, Cancellation, ClusterRef, Target
 from eksgateway.policy.question import Question
 from eksgateway.rpc import page_tokens, request_fields, to_proto
 from eksgateway.rpc.call import Call
@@ -24,7 +24,6 @@ from eksgateway.v1 import cancellation_service_pb2 as pb
 _DEFAULT_PAGE: Final = 50
 _MAX_PAGE: Final = 100
 _MAX_CALLER_LENGTH: Final = 2048
-_ANY_CLUSTER: Final = ClusterRef("", "", "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +78,7 @@ class CancellationService:
         if history.caller_id == own_id:  # works without the policy
             return await self.ledger.history(history, size, before)
         await self.decisions.check()  # or an outage would reveal whether there are rows to ask about
-        anywhere = self._question(_ANY_CLUSTER, call)
+        anywhere = self._question(NO_CLUSTER, call)
         if history.cluster is not None:
             clusters: Sequence[ClusterRef] = await self.scopes.choose(anywhere, (history.cluster,))
         elif history.caller_id:
